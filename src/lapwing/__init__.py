@@ -1,0 +1,3 @@
+"""Lapwing takes a web application from a git commit to zero-downtime production."""
+
+__version__ = "0.1.0"

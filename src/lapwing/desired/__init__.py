@@ -1,0 +1,1 @@
+"""Desired state: the git repository that says what runs where."""

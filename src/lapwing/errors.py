@@ -1,0 +1,192 @@
+"""The one error tree.
+
+Every failure that a person can meet is a `LapwingError`. It carries what a surface needs to show
+it: a stable `code` for programs, a sentence for people, a `hint` that says what to do next, where
+in a file it was found, and the exit status. There is one printer for each surface (the terminal is
+`lapwing.cli.output`), so no other place formats an error, and a traceback is always a bug of ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """A place in a file that people write. Lines and columns count from 1."""
+
+    file: Path
+    line: int | None = None
+    column: int | None = None
+
+    def __str__(self) -> str:
+        parts = [str(self.file)]
+        if self.line is not None:
+            parts.append(str(self.line))
+            if self.column is not None:
+                parts.append(str(self.column))
+        return ":".join(parts)
+
+
+class LapwingError(Exception):
+    """Something that a person has to know, with what to do about it.
+
+    `message` says what is wrong in one sentence; `hint` what to do next; `where` names the place;
+    `detail` is quoted material (the end of a build log), shown below and never reworded.
+    """
+
+    code: ClassVar[str] = "error"
+    exit_status: ClassVar[int] = 1
+    http_status: ClassVar[int] = 500
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        where: Where | None = None,
+        detail: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.where = where
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.message}" if self.where else self.message
+
+
+class UsageError(LapwingError):
+    """The command was called in a way that cannot be carried out."""
+
+    code = "usage"
+    exit_status = 2
+    http_status = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong in a stack file."""
+
+    message: str
+    where: Where
+    hint: str | None = None
+
+
+class StackFileError(LapwingError):
+    """The stack file cannot be used. Holds every problem found, in the order of the file."""
+
+    code = "stack-file"
+    exit_status = 2
+    http_status = 422
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        first = problems[0]
+        super().__init__(first.message, hint=first.hint, where=first.where)
+        self.problems = tuple(problems)
+
+
+class SourceError(LapwingError):
+    """The source of a service is not what a build needs (no git repository, no lock file)."""
+
+    code = "source"
+
+
+class BuildError(LapwingError):
+    """A build failed, hung, or made nothing. `log` is the whole output on disk."""
+
+    code = "build"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        log: Path | None = None,
+        detail: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint, detail=detail)
+        self.log = log
+
+
+class NoSpaceError(LapwingError):
+    """The disk that holds LAPWING_HOME is full. Nothing was changed."""
+
+    code = "no-space"
+
+
+class ReleaseMissingError(LapwingError):
+    """A release that is asked for is not in the store any more."""
+
+    code = "release-missing"
+
+
+class DesiredStateError(LapwingError):
+    """The desired-state repository cannot be read or written."""
+
+    code = "desired-state"
+
+
+class ConflictError(DesiredStateError):
+    """Another deployment committed first."""
+
+    code = "conflict"
+    http_status = 409
+
+
+class SecretError(LapwingError):
+    """A secret is missing, or cannot be decrypted."""
+
+    code = "secret"
+
+
+class ResourceError(LapwingError):
+    """A database or cache that the stack needs cannot be found or does not start."""
+
+    code = "resource"
+
+
+class ReplicaError(LapwingError):
+    """A replica did not start, or did not become healthy."""
+
+    code = "replica"
+
+
+class SmokeError(LapwingError):
+    """A smoke test of a new release failed."""
+
+    code = "smoke"
+
+
+class JobError(LapwingError):
+    """A job (a migration) failed; the deployment stopped before the switch."""
+
+    code = "job"
+
+
+class ProxyError(LapwingError):
+    """Envoy does not start, or does not take a configuration."""
+
+    code = "proxy"
+
+
+class PortTakenError(ProxyError):
+    """The port that Envoy should listen on is used by another program."""
+
+    code = "port-taken"
+
+
+class AgentError(LapwingError):
+    """The agent cannot be started, or does not answer."""
+
+    code = "agent"
+
+
+class DeploymentFailed(LapwingError):
+    """A deployment was rejected or rolled back. The version before it still serves."""
+
+    code = "deployment-failed"

@@ -1,0 +1,1 @@
+"""Observed state: status, events, drift."""

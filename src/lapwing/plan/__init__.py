@@ -1,0 +1,1 @@
+"""Plan: what an environment should be, and what would change. Pure."""

@@ -1,0 +1,151 @@
+"""The document that says what one environment of one stack should be.
+
+A stack file is what people write: short, with defaults and overlays. This document is what that
+means for one environment, with every default filled in and every service named by its release.
+One commit in the desired-state repository changes one such document; the agent reads it, and
+nothing else, to know what to run. It is written by programs and read by programs (and people who
+read a diff), so it is strict: an unknown key is an error.
+
+msgspec rather than pydantic here: the agent and `lapwing status` read these documents and must be
+small and start fast (docs/decisions/0002-msgspec-for-documents.md).
+
+Durations are seconds, sizes are bytes, rates are fractions from 0 to 1, cpu is in cores.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal
+
+import msgspec
+
+ServiceKind = Literal["web", "static", "worker", "job"]
+ResourceKind = Literal["mongodb", "mysql", "redis", "postgres"]
+DeploymentKind = Literal["deploy", "promote", "rollback", "abort", "revert", "down"]
+
+
+class Struct(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What every part of the document is: immutable, by keyword, closed to unknown keys."""
+
+
+class Health(Struct):
+    """When a replica counts as healthy: `GET path` answers 2xx or 3xx, or, without a path, the
+    port accepts a connection. A worker without a health check is healthy when it has run for
+    `settle` seconds."""
+
+    path: str | None = None
+    interval: float = 5.0
+    timeout: float = 2.0
+    start_timeout: float = 60.0
+    settle: float = 1.0
+
+
+class Smoke(Struct):
+    """One smoke test: an HTTP request to the preview address, or a command (exactly one)."""
+
+    get: str | None = None
+    expect: int = 200
+    contains: str | None = None
+    run: str | None = None
+    timeout: float = 30.0
+
+
+class Analysis(Struct):
+    """What Envoy's counters have to stay within, for `window` seconds after the switch. Fewer than
+    `min_requests` requests are too few to judge by."""
+
+    window: float = 10.0
+    max_error_rate: float | None = 0.05
+    max_p95: float | None = None
+    min_requests: int = 20
+
+
+class Rollout(Struct):
+    """How a new release of a service comes to traffic, and how the old one leaves."""
+
+    smoke: tuple[Smoke, ...] = ()
+    analysis: Analysis | None = None
+    hold: bool = False
+    keep_old: float = 600.0
+    """How long the old slot stays warm for an instant rollback."""
+    drain: float = 3600.0
+    """How long an old replica may stay for connections that do not end by themselves."""
+    stop_grace: float = 10.0
+    """How long a replica may take between SIGTERM and SIGKILL."""
+
+
+class Service(Struct):
+    """One service as it should run. `secrets` maps a name to the version of its value; the value
+    itself is only in the encrypted store."""
+
+    kind: ServiceKind
+    release: str
+    revision: str
+    command: str | None = None
+    route: str | None = None
+    health: Health = Health()
+    replicas: int = 1
+    cpu: float | None = None
+    memory: int | None = None
+    env: dict[str, str] = {}
+    secrets: dict[str, str] = {}
+    needs: tuple[str, ...] = ()
+    spa: bool = True
+    timeout: float | None = None
+    """The longest a request may take, in seconds; None for no limit (streams)."""
+    rollout: Rollout = Rollout()
+
+    def identity(self) -> str:
+        """What a running process depends on. Equal identity: the process need not be started
+        again. Routes, replica counts and rollout settings are not part of it."""
+        facts = (self.kind, self.release, self.command, sorted(self.env.items()),
+                 sorted(self.secrets.items()), sorted(self.needs), self.spa, self.health.path)
+        return hashlib.sha256(msgspec.json.encode(facts)).hexdigest()[:16]
+
+
+class Resource(Struct):
+    """A resource and what it is bound to. `provider`: `url` (given by the user; the value is the
+    secret `resource.<name>` of version `secret`), `binary` (a server program at `program`),
+    `embedded` (no server: the service gets a file URL under the data folder)."""
+
+    kind: ResourceKind
+    version: str | None = None
+    provider: Literal["url", "binary", "embedded"]
+    program: str | None = None
+    variable: str
+    """The environment variable that tells a service the URL, such as DB_URL."""
+    secret: str | None = None
+    storage: int | None = None
+
+
+class Deployment(Struct):
+    """Which act this commit is. `restores` is the commit whose document this one brings back."""
+
+    kind: DeploymentKind = "deploy"
+    actor: str
+    revision: str = ""
+    hold: bool = False
+    restores: str | None = None
+    reason: str | None = None
+
+
+class Document(Struct):
+    """What one environment of one stack should be: the unit of a commit."""
+
+    format: Literal[1] = 1
+    stack: str
+    environment: str
+    domains: tuple[str, ...] = ()
+    deployment: Deployment
+    services: dict[str, Service] = {}
+    resources: dict[str, Resource] = {}
+
+
+def encode(document: Document) -> bytes:
+    """The document as indented JSON with sorted keys and a final newline, for readable diffs."""
+    return msgspec.json.format(msgspec.json.encode(document, order="sorted"), indent=2) + b"\n"
+
+
+def decode(data: bytes) -> Document:
+    """Read a document. Raises msgspec.ValidationError or msgspec.DecodeError with the path."""
+    return msgspec.json.decode(data, type=Document)

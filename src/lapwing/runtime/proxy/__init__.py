@@ -1,0 +1,1 @@
+"""Envoy, the only listener: its files, its process, its counters."""

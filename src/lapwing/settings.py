@@ -1,0 +1,119 @@
+"""Settings: the only reader of the process's environment.
+
+Everything else gets a `Settings` handed in, so a test can make one for a temporary home and no
+module can depend on a variable that is written down nowhere. `Settings` also names every path
+under LAPWING_HOME, so the state folder has one table of contents:
+
+    desired.git/            the desired state: git, the only database
+    releases/               immutable bundles, one folder per release
+    layers/                 dependencies shared between releases, by lock file
+    toolchains/             Node, where the machine has none
+    logs/                   build logs and what replicas print
+    environments/           what the agent knows of each environment: state, status, events
+    data/                   data of resources; survives `down`
+    secrets/                encrypted values and their key, 0600
+    certificates/           the local certificate authority
+    envoy/                  Envoy's files
+    agent/                  the agent's lock, log and process id
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lapwing.errors import UsageError
+
+DEFAULT_PORT = 8585
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the environment of the process says. `bind` is the address Envoy listens on."""
+
+    home: Path
+    port: int = DEFAULT_PORT
+    bind: str = "localhost"
+    actor: str | None = None
+    color: bool = True
+    environ: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def desired(self) -> Path:
+        return self.home / "desired.git"
+
+    @property
+    def releases(self) -> Path:
+        return self.home / "releases"
+
+    @property
+    def layers(self) -> Path:
+        return self.home / "layers"
+
+    @property
+    def toolchains(self) -> Path:
+        return self.home / "toolchains"
+
+    @property
+    def logs(self) -> Path:
+        return self.home / "logs"
+
+    @property
+    def data(self) -> Path:
+        return self.home / "data"
+
+    @property
+    def secrets(self) -> Path:
+        return self.home / "secrets"
+
+    @property
+    def certificates(self) -> Path:
+        return self.home / "certificates"
+
+    @property
+    def envoy(self) -> Path:
+        return self.home / "envoy"
+
+    @property
+    def agent(self) -> Path:
+        return self.home / "agent"
+
+    def environment(self, stack: str, environment: str) -> Path:
+        """The folder of what the agent knows of one environment of one stack."""
+        return self.home / "environments" / stack / environment
+
+    def resource_url(self, resource: str) -> str | None:
+        """The URL that the user gives for a resource: LAPWING_RESOURCE_<NAME>_URL."""
+        name = resource.upper().replace("-", "_")
+        return self.environ.get(f"LAPWING_RESOURCE_{name}_URL") or None
+
+
+def read(environ: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings from the environment.
+
+    Raises UsageError if LAPWING_PORT is not a port number.
+    """
+    env = os.environ if environ is None else environ
+    home = env.get("LAPWING_HOME")
+    port = env.get("LAPWING_PORT", str(DEFAULT_PORT))
+    if not port.isdecimal() or not 1 <= int(port) <= 65535:
+        raise UsageError(
+            f"LAPWING_PORT is {port!r}, which is not a port number.",
+            hint="Set it to a number from 1 to 65535, or unset it for 8585.",
+        )
+    return Settings(
+        home=Path(home).expanduser().absolute() if home else _default_home(),
+        port=int(port),
+        bind=env.get("LAPWING_BIND", "localhost"),
+        actor=env.get("LAPWING_ACTOR") or None,
+        color="NO_COLOR" not in env and env.get("TERM") != "dumb",
+        environ=dict(env),
+    )
+
+
+def _default_home() -> Path:
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("lapwing", appauthor=False))

@@ -1,0 +1,1 @@
+"""Stack: what people write, and every error it can have."""
