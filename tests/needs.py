@@ -1,0 +1,39 @@
+"""What a test needs from the machine.
+
+`require("docker")` skips the test and says what is missing; when LAPWING_TEST_REQUIRE names the
+part (`LAPWING_TEST_REQUIRE=docker,mongodb`), it fails instead, so CI cannot pass by skipping.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+
+import pytest
+
+
+def _program(*names: str) -> Callable[[], str | None]:
+    return lambda: next((path for n in names if (path := shutil.which(n))), None)
+
+
+PARTS: dict[str, Callable[[], str | None]] = {
+    "node": _program("node"),
+    "chromium": _program("chromium", "chromium-browser", "google-chrome"),
+    "mongodb": _program("mongod", "ferretdb"),
+    "redis": _program("valkey-server", "redis-server"),
+    "mysql": _program("mysqld"),
+    "postgres": _program("postgres"),
+}
+
+
+def require(part: str) -> str:
+    """The program for a part, by its path; skips the test if there is none, or fails if the part
+    is required."""
+    found = PARTS[part]()
+    if found:
+        return found
+    message = f"needs {part}, which is not on this machine"
+    if part in os.environ.get("LAPWING_TEST_REQUIRE", "").split(","):
+        pytest.fail(message + ", and LAPWING_TEST_REQUIRE asks for it")
+    pytest.skip(message)
