@@ -28,7 +28,7 @@ class Struct(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """What every part of the document is: immutable, by keyword, closed to unknown keys."""
 
 
-class Health(Struct):
+class Health(Struct, frozen=True, kw_only=True):
     """When a replica counts as healthy: `GET path` answers 2xx or 3xx, or, without a path, the
     port accepts a connection. A worker without a health check is healthy when it has run for
     `settle` seconds."""
@@ -40,7 +40,7 @@ class Health(Struct):
     settle: float = 1.0
 
 
-class Smoke(Struct):
+class Smoke(Struct, frozen=True, kw_only=True):
     """One smoke test: an HTTP request to the preview address, or a command (exactly one)."""
 
     get: str | None = None
@@ -50,7 +50,7 @@ class Smoke(Struct):
     timeout: float = 30.0
 
 
-class Analysis(Struct):
+class Analysis(Struct, frozen=True, kw_only=True):
     """What Envoy's counters have to stay within, for `window` seconds after the switch. Fewer than
     `min_requests` requests are too few to judge by."""
 
@@ -60,7 +60,7 @@ class Analysis(Struct):
     min_requests: int = 20
 
 
-class Rollout(Struct):
+class Rollout(Struct, frozen=True, kw_only=True):
     """How a new release of a service comes to traffic, and how the old one leaves."""
 
     smoke: tuple[Smoke, ...] = ()
@@ -74,7 +74,7 @@ class Rollout(Struct):
     """How long a replica may take between SIGTERM and SIGKILL."""
 
 
-class Service(Struct):
+class Service(Struct, frozen=True, kw_only=True):
     """One service as it should run. `secrets` maps a name to the version of its value; the value
     itself is only in the encrypted store."""
 
@@ -98,12 +98,20 @@ class Service(Struct):
     def identity(self) -> str:
         """What a running process depends on. Equal identity: the process need not be started
         again. Routes, replica counts and rollout settings are not part of it."""
-        facts = (self.kind, self.release, self.command, sorted(self.env.items()),
-                 sorted(self.secrets.items()), sorted(self.needs), self.spa, self.health.path)
+        facts = (
+            self.kind,
+            self.release,
+            self.command,
+            sorted(self.env.items()),
+            sorted(self.secrets.items()),
+            sorted(self.needs),
+            self.spa,
+            self.health.path,
+        )
         return hashlib.sha256(msgspec.json.encode(facts)).hexdigest()[:16]
 
 
-class Resource(Struct):
+class Resource(Struct, frozen=True, kw_only=True):
     """A resource and what it is bound to. `provider`: `url` (given by the user; the value is the
     secret `resource.<name>` of version `secret`), `binary` (a server program at `program`),
     `embedded` (no server: the service gets a file URL under the data folder)."""
@@ -118,7 +126,7 @@ class Resource(Struct):
     storage: int | None = None
 
 
-class Deployment(Struct):
+class Deployment(Struct, frozen=True, kw_only=True):
     """Which act this commit is. `restores` is the commit whose document this one brings back."""
 
     kind: DeploymentKind = "deploy"
@@ -129,7 +137,7 @@ class Deployment(Struct):
     reason: str | None = None
 
 
-class Document(Struct):
+class Document(Struct, frozen=True, kw_only=True):
     """What one environment of one stack should be: the unit of a commit."""
 
     format: Literal[1] = 1
