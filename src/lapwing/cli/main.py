@@ -1,1 +1,135 @@
-def main() -> None: ...
+"""The `lapwing` command: finds the verb, runs it, and turns every failure into words.
+
+Verbs are imported when they are called, not before: `lapwing --help` reads this table and nothing
+else. A verb raises LapwingError; here, and only here, it becomes a message and an exit status.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from lapwing.cli.context import Context
+from lapwing.cli.output import Printer, describe
+from lapwing.errors import LapwingError, NoSpaceError
+
+VERBS = {
+    "init": "Write a first lapwing.yaml from what is in the folder.",
+    "check": "Check the stack file.",
+    "up": "Start what is needed, deploy every service, print the URL.",
+    "deploy": "Build and release services without dropping a request.",
+    "promote": "Give a held deployment the traffic.",
+    "abort": "Stop a deployment in flight; what served before goes on serving.",
+    "rollback": "Go back to an earlier release.",
+    "status": "Tell what runs and what is on its way.",
+    "history": "List the deployments.",
+    "logs": "Show what replicas print.",
+    "down": "Stop the stack; its data stays.",
+    "verify": "Check a running stack from the outside.",
+    "secret": "Set, list and remove secrets.",
+    "doctor": "Find what is wrong with this machine or the state folder.",
+    "demo": "Deploy under load and count failed requests.",
+    "agent": "Start, stop or install the agent.",
+}
+
+
+class _Verbs(click.Group):
+    """Verbs by name, each in the module `lapwing.cli.<name>` as `command`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        module = importlib.import_module(f"lapwing.cli.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in VERBS and not args[0].startswith("-"):
+            import difflib
+
+            near = difflib.get_close_matches(args[0], VERBS, n=1)
+            hint = f" Did you mean `lapwing {near[0]}`?" if near else ""
+            raise click.UsageError(f"There is no command {args[0]!r}.{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "-C",
+    "directory",
+    type=click.Path(path_type=Path),
+    default=Path(),
+    metavar="DIR",
+    help="Work on the stack of this folder instead of the current one.",
+)
+@click.version_option(package_name="lapwing", message="lapwing %(version)s")
+@click.pass_context
+def cli(ctx: click.Context, directory: Path) -> None:
+    """From a git commit to zero-downtime production, from one stack file."""
+    from lapwing import settings
+
+    read = settings.read()
+    ctx.obj = Context(read, directory, Printer(color=read.color))
+
+
+def main() -> NoReturn:
+    """Run the command line and exit with its status: 0, 1, 2 or 130."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit status."""
+    context: click.Context | None = None
+    try:
+        context = cli.make_context("lapwing", list(arguments))
+        with context:
+            status = cli.invoke(context)
+        return status if isinstance(status, int) else 0
+    except click.exceptions.Exit as leave:
+        return leave.exit_code
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except (KeyboardInterrupt, click.Abort):
+        Printer().say("Interrupted.")
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+    except OSError as error:
+        return _tell(context, _from_system(error))
+    except LapwingError as error:
+        return _tell(context, error)
+
+
+def _tell(context: click.Context | None, error: LapwingError) -> int:
+    obj = context.obj if context else None
+    printer = obj.printer if isinstance(obj, Context) else Printer()
+    if isinstance(obj, Context) and obj.for_programs:
+        printer.json(describe(error))
+    else:
+        printer.error(error)
+    return error.exit_status
+
+
+def _from_system(error: OSError) -> LapwingError:
+    what = f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NoSpaceError(
+            f"The disk is full ({what}).", hint="Free some space and run the command again."
+        )
+    return LapwingError(what, hint="`lapwing doctor` checks the state folder.")

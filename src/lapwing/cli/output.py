@@ -1,0 +1,149 @@
+"""The one printer of the terminal.
+
+stdout is data, stderr is talk: a pipe gets the answer and nothing else. Colour is never the only
+carrier of meaning, and is off when NO_COLOR is set or the stream is not a terminal. Progress is a
+line that renews itself on a terminal and one plain line for each step elsewhere. Rich is imported
+only where something is drawn, because the start of every command counts.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from lapwing.errors import BuildError, LapwingError, Problem, StackFileError
+
+if TYPE_CHECKING:
+    from rich.status import Status
+
+_STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "36"}
+
+
+class Printer:
+    """Writes data to `out` and talk to `err`."""
+
+    def __init__(
+        self, *, color: bool = True, out: TextIO | None = None, err: TextIO | None = None
+    ) -> None:
+        self.out = out or sys.stdout
+        self.err = err or sys.stderr
+        self._color_out = color and self.out.isatty()
+        self._color_err = color and self.err.isatty()
+        self._status: Status | None = None
+
+    def data(self, text: str) -> None:
+        """Print a line of the answer."""
+        print(text, file=self.out)
+
+    def json(self, value: Any) -> None:
+        """Print the answer for programs."""
+        print(json.dumps(value, indent=2, ensure_ascii=False), file=self.out)
+
+    def say(self, text: str, *, style: str | None = None) -> None:
+        """Tell the person something that is not the answer."""
+        print(self._paint(text, style, self._color_err), file=self.err, flush=True)
+
+    def paint(self, text: str, style: str) -> str:
+        """Text for stdout in a style, or as it is where colour is off."""
+        return self._paint(text, style, self._color_out)
+
+    def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Print rows under a header in aligned columns, without trailing blanks."""
+        widths = [max(len(str(r[i])) for r in [header, *rows]) for i in range(len(header))]
+        for number, row in enumerate([header, *rows]):
+            cells = (str(c).ljust(w) for c, w in zip(row, widths, strict=True))
+            line = "  ".join(cells).rstrip()
+            self.data(self.paint(line, "bold") if number == 0 else line)
+
+    @contextmanager
+    def working(self, text: str) -> Iterator[None]:
+        """Show that something goes on: a spinner on a terminal, nothing elsewhere.
+
+        Use `progress` inside to change the line.
+        """
+        if not self.err.isatty():
+            yield
+            return
+        from rich.console import Console
+
+        with Console(file=self.err, no_color=not self._color_err).status(text) as status:
+            self._status = status
+            try:
+                yield
+            finally:
+                self._status = None
+
+    def progress(self, text: str) -> None:
+        """Tell the present step: renews the line of `working`, or prints a plain line."""
+        if self._status is not None:
+            from rich.markup import escape
+
+            self._status.update(escape(text))
+        elif not self.err.isatty():
+            self.say(text)
+
+    def error(self, error: LapwingError) -> None:
+        """Tell what is wrong, where, and what to do."""
+        if isinstance(error, StackFileError):
+            for problem in error.problems:
+                self._problem(problem)
+            count = len(error.problems)
+            self.say(f"{count} problem{'s' if count > 1 else ''} in the stack file.")
+            return
+        self.say(f"{self._paint('error', 'red', self._color_err)}: {error}")
+        if error.detail:
+            for line in error.detail.splitlines():
+                self.say(f"    {line}".rstrip())
+        if isinstance(error, BuildError) and error.log:
+            self.say(f"  whole log: {error.log}")
+        if error.hint:
+            self.say(f"  {error.hint}")
+
+    def _problem(self, problem: Problem) -> None:
+        where = problem.where
+        self.say(f"{where}: {self._paint('error', 'red', self._color_err)}: {problem.message}")
+        source = _line(where.file, where.line)
+        if source is not None:
+            self.say(f"    {source}")
+            if where.column is not None:
+                self.say("    " + " " * (where.column - 1) + "^")
+        if problem.hint:
+            self.say(f"  {problem.hint}")
+
+    @staticmethod
+    def _paint(text: str, style: str | None, color: bool) -> str:
+        return f"\x1b[{_STYLES[style]}m{text}\x1b[0m" if color and style else text
+
+
+def describe(error: LapwingError) -> dict[str, Any]:
+    """An error for programs: the same shape for every verb with `--output json`."""
+    problems = error.problems if isinstance(error, StackFileError) else ()
+    return {
+        "error": {
+            "code": error.code,
+            "message": error.message,
+            "hint": error.hint,
+            "where": str(error.where) if error.where else None,
+            "detail": error.detail,
+            "problems": [
+                {"message": p.message, "where": str(p.where), "hint": p.hint} for p in problems
+            ],
+        }
+    }
+
+
+def _line(file: Path, number: int | None) -> str | None:
+    if number is None:
+        return None
+    try:
+        with file.open(encoding="utf-8", errors="replace") as lines:
+            for count, line in enumerate(lines, start=1):
+                if count == number:
+                    return line.rstrip("\n")[:200]
+    except OSError:
+        pass
+    return None
