@@ -89,7 +89,8 @@ class Service(Struct, frozen=True, kw_only=True):
     memory: int | None = None
     env: dict[str, str] = {}
     secrets: dict[str, str] = {}
-    needs: tuple[str, ...] = ()
+    needs: dict[str, str] = {}
+    """Resource name to the version of its binding (`Resource.binding`)."""
     spa: bool = True
     timeout: float | None = None
     """The longest a request may take, in seconds; None for no limit (streams)."""
@@ -104,7 +105,7 @@ class Service(Struct, frozen=True, kw_only=True):
             self.command,
             sorted(self.env.items()),
             sorted(self.secrets.items()),
-            sorted(self.needs),
+            sorted(self.needs.items()),
             self.spa,
             self.health.path,
         )
@@ -124,6 +125,11 @@ class Resource(Struct, frozen=True, kw_only=True):
     """The environment variable that tells a service the URL, such as DB_URL."""
     secret: str | None = None
     storage: int | None = None
+
+    def binding(self) -> str:
+        """What a process that needs this resource depends on: it changes when the URL may."""
+        facts = (self.kind, self.provider, self.variable, self.secret)
+        return hashlib.sha256(msgspec.json.encode(facts)).hexdigest()[:8]
 
 
 class Deployment(Struct, frozen=True, kw_only=True):

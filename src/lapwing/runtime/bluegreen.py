@@ -1,0 +1,176 @@
+"""Blue-green: which generation of a service is in which slot and role. Pure, but for the state
+that it is handed and changes.
+
+    candidate -> active -> warm -> draining -> gone
+                   ^         |
+                   +---------+   a rollback: a change of route, no boot
+
+Each service has two slots, and one generation with live traffic. A switch makes every candidate of
+a rollout active and every generation they replace warm, in one call, so the route table that is
+made from the state afterwards moves all services or none. A warm generation that has to leave its
+slot for a new candidate does not stop: it drains until its last request, websocket or stream has
+ended, or its deadline is over.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from lapwing.plan.model import Service
+from lapwing.runtime.proxy.model import Cluster, Counters, Route, RouteTable, VirtualHost
+from lapwing.runtime.state import EnvironmentState, Generation, Replica, RolloutRecord, Slot
+
+MIN_DRAIN = 2.0
+"""Seconds that a draining generation stays at least: Envoy's workers take a new route table a
+moment after its main thread has confirmed it."""
+
+
+def idle_slot(state: EnvironmentState, service: str) -> Slot:
+    """The slot that a new candidate of a service goes to: never the active one."""
+    active = state.of(service, "active")
+    return "green" if active is not None and active.slot == "blue" else "blue"
+
+
+def add_candidate(
+    state: EnvironmentState, service: str, spec: Service, ports: Iterable[int], now: float
+) -> Generation:
+    """Put a new generation in the idle slot; a warm one that is there begins to drain."""
+    warm = state.of(service, "warm")
+    if warm is not None:
+        drain(warm, now)
+    generation = Generation(
+        number=state.next_number,
+        service=service,
+        slot=idle_slot(state, service),
+        role="candidate",
+        spec=spec,
+        replicas=[Replica(index=i, port=port) for i, port in enumerate(ports)],
+    )
+    state.next_number += 1
+    state.generations.append(generation)
+    return generation
+
+
+def switch(state: EnvironmentState, rollout: RolloutRecord, now: float) -> None:
+    """Make every candidate active and what it replaces warm. Doing it twice changes nothing."""
+    for service in sorted({*rollout.candidates, *rollout.removed}):
+        number = rollout.candidates.get(service)
+        active = state.of(service, "active")
+        if active is not None and active.number == number:
+            continue
+        candidate = state.numbered(number) if number is not None else None
+        for warm in [g for g in state.generations if g.service == service and g.role == "warm"]:
+            if warm is not candidate:
+                drain(warm, now)
+        if active is not None:
+            rollout.previous[service] = active.number
+            active.role = "warm"
+            active.deadline = now + active.spec.rollout.keep_old
+        if candidate is not None:
+            candidate.role = "active"
+            candidate.deadline = None
+
+
+def switch_back(state: EnvironmentState, rollout: RolloutRecord, now: float) -> None:
+    """Give the traffic back to what had it before, if it was switched. Candidates drain: they may
+    have live connections. Doing it twice changes nothing."""
+    for service, number in rollout.candidates.items():
+        candidate = state.numbered(number)
+        if candidate is None or candidate.role in ("warm", "draining"):
+            continue
+        drain(candidate, now)
+    for number in rollout.previous.values():
+        old = state.numbered(number)
+        if old is not None:
+            old.role = "active"
+            old.deadline = None
+    rollout.previous.clear()
+
+
+def drain(generation: Generation, now: float) -> None:
+    """Begin to drain a generation."""
+    generation.role = "draining"
+    generation.deadline = now + max(generation.spec.rollout.drain, MIN_DRAIN)
+
+
+def expired(state: EnvironmentState, now: float) -> list[Generation]:
+    """The warm generations whose time is over and that no rollout in flight refers to."""
+    held: set[int] = set()
+    if state.rollout is not None:
+        held = {*state.rollout.candidates.values(), *state.rollout.previous.values()}
+    return [
+        g
+        for g in state.generations
+        if g.role == "warm" and g.number not in held and g.deadline is not None and g.deadline < now
+    ]
+
+
+def finished(
+    state: EnvironmentState, counters: Mapping[str, Counters], now: float
+) -> list[Generation]:
+    """The draining generations that may stop: no request is left, or their time is over."""
+    done = []
+    for generation in state.generations:
+        if generation.role != "draining" or generation.deadline is None:
+            continue
+        began = generation.deadline - max(generation.spec.rollout.drain, MIN_DRAIN)
+        counted = counters.get(cluster_name(state, generation))
+        quiet = counted is None or counted.active_requests == 0
+        if now > generation.deadline or (quiet and now > began + MIN_DRAIN):
+            done.append(generation)
+    return done
+
+
+def cluster_name(state: EnvironmentState, generation: Generation) -> str:
+    """Envoy's name for a generation, never used for another."""
+    return f"{state.stack}/{state.environment}/{generation.service}/{generation.label}"
+
+
+def clusters(state: EnvironmentState) -> list[Cluster]:
+    """Every generation that has a port, as Envoy has to know it."""
+    return [
+        Cluster(
+            name=cluster_name(state, g),
+            ports=tuple(r.port for r in g.replicas),
+            health_path="/" if g.spec.kind == "static" else g.spec.health.path,
+            health_interval=g.spec.health.interval,
+            health_timeout=g.spec.health.timeout,
+        )
+        for g in state.generations
+        if g.spec.kind in ("web", "static") and g.replicas
+    ]
+
+
+def route_table(version: str, states: Iterable[EnvironmentState], port: int) -> RouteTable:
+    """All routes of all environments. The only environment also answers on plain `localhost`."""
+    known = [s for s in states if s.generations]
+    hosts: list[VirtualHost] = []
+    for state in known:
+        domains = list(_domains(state))
+        preview = [f"preview.{d}" for d in domains]
+        if len(known) == 1:
+            domains += ["localhost", "127.0.0.1", "[::1]"]
+        name = f"{state.stack}/{state.environment}"
+        hosts.append(VirtualHost(name, tuple(domains), _routes(state, preview=False)))
+        hosts.append(VirtualHost(f"{name}/preview", tuple(preview), _routes(state, preview=True)))
+    return RouteTable(version, tuple(hosts))
+
+
+def _domains(state: EnvironmentState) -> tuple[str, ...]:
+    if state.rollout is not None and not state.document:
+        return state.rollout.document.domains
+    return state.document.domains if state.document else ()
+
+
+def _routes(state: EnvironmentState, *, preview: bool) -> tuple[Route, ...]:
+    routes = []
+    for service in sorted({g.service for g in state.generations}):
+        chosen = state.of(service, "active")
+        if preview:
+            chosen = state.of(service, "candidate") or state.of(service, "warm") or chosen
+        if chosen is None or chosen.spec.route is None:
+            continue
+        prefix = re.sub(r"(?<=.)/$", "", chosen.spec.route)
+        routes.append(Route(prefix, cluster_name(state, chosen), chosen.spec.timeout))
+    return tuple(sorted(routes, key=lambda r: (-len(r.prefix), r.prefix)))
