@@ -1,0 +1,74 @@
+"""History: the deployments of an environment, newest first, with what became of each."""
+
+from __future__ import annotations
+
+import msgspec
+
+from lapwing.desired.message import parse_trailers
+from lapwing.desired.repository import NOTES, DesiredRepository, decode_at, path_of
+
+IN_PROGRESS = "in-progress"
+
+
+class ServiceAt(msgspec.Struct, frozen=True, kw_only=True):
+    """One service as a commit wants it."""
+
+    release: str
+    revision: str
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """One deployment. `time` is ISO 8601 in UTC; `outcome` is `in-progress` until one is noted."""
+
+    commit: str
+    time: str
+    actor: str
+    message: str
+    kind: str
+    services: dict[str, ServiceAt]
+    changed: tuple[str, ...]
+    outcome: str
+    reason: str | None = None
+    restores: str | None = None
+
+
+def history(
+    repository: DesiredRepository, stack: str, environment: str, limit: int = 50
+) -> list[Entry]:
+    """The last `limit` deployments of an environment. Two git processes, however many there are.
+
+    Raises DesiredStateError.
+    """
+    if repository.head() is None:
+        return []
+    path = path_of(stack, environment)
+    out = repository.git.run(
+        "log", f"-{limit}", f"--notes={NOTES}", "--format=%H%x00%cI%x00%s%x00%B%x00%N%x01",
+        "refs/heads/main", "--", path, environ={"TZ": "UTC"},
+    )  # fmt: skip
+    records = [r.lstrip("\n").split("\0") for r in out.split("\1") if r.strip()]
+    blobs = repository.blobs([f"{r[0]}:{path}" for r in records])
+    entries = []
+    for (commit, time, subject, body, note), data in zip(records, blobs, strict=True):
+        trailers = parse_trailers(body)
+        document = decode_at(data, commit, path) if data is not None else None
+        services = document.services if document else {}
+        outcome, _, reason = note.strip().partition("\n")
+        entries.append(
+            Entry(
+                commit=commit,
+                time=time.replace("+00:00", "Z"),
+                actor=trailers.get("Actor", ["unknown"])[0],
+                message=subject,
+                kind=trailers.get("Kind", ["deploy"])[0],
+                services={
+                    n: ServiceAt(release=s.release, revision=s.revision)
+                    for n, s in services.items()
+                },
+                changed=tuple(s.partition("=")[0] for s in trailers.get("Service", [])),
+                outcome=outcome or IN_PROGRESS,
+                reason=reason or None,
+                restores=trailers.get("Restores", [None])[0],
+            )
+        )
+    return entries

@@ -1,0 +1,235 @@
+"""The desired state: a bare git repository with one document per environment.
+
+    <stack>/<environment>/document.json
+
+Git is the only database. One commit is one deployment; it changes one document. Writers are
+optimistic: `commit` names the commit its author last saw of that environment, and a `ConflictError`
+says that somebody was faster. Nothing is ever rewritten, and outcomes are git notes, so history
+and what became of it travel together.
+
+Everything is done with git's plumbing on a bare repository: a commit is one `git fast-import`
+(blob, trees, commit and the move of the branch, or nothing), about 10 ms.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+import msgspec
+
+from lapwing.desired import message
+from lapwing.desired.git import Git
+from lapwing.errors import ConflictError, DesiredStateError
+from lapwing.plan.model import Document, decode, encode
+
+BRANCH = "refs/heads/main"
+NOTES = "refs/notes/lapwing"
+
+
+class DesiredRepository:
+    """Reads and writes the desired state at `path`. Calls block for some milliseconds."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.git = Git(path)
+
+    def ensure(self) -> None:
+        """Create the repository if there is none; a half-made one never shows.
+
+        Raises DesiredStateError if something else is in its place.
+        """
+        if (self.path / "HEAD").is_file() and (self.path / "objects").is_dir():
+            return
+        if self.path.exists() and any(self.path.iterdir()):
+            raise DesiredStateError(
+                f"{self.path} is there but is not a git repository.",
+                hint="Move it away, or run `lapwing doctor --repair`, which does so.",
+            )
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=self.path.parent, prefix=".desired."))
+        try:
+            made = Git(temporary)
+            made.run("init", "--quiet", "--bare", "--initial-branch=main", str(temporary))
+            made.run("config", "core.fsync", "committed")
+            made.run("config", "gc.auto", "0")
+            shutil.rmtree(temporary / "hooks", ignore_errors=True)
+            try:
+                temporary.rename(self.path)
+            except OSError:
+                if not (self.path / "HEAD").is_file():  # Another process was faster otherwise.
+                    raise
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def head(self) -> str | None:
+        """The newest commit; None before the first. Reads files only, no git process."""
+        try:
+            return (self.path / BRANCH).read_text().strip() or None
+        except FileNotFoundError:
+            pass
+        try:
+            packed = (self.path / "packed-refs").read_text()
+        except FileNotFoundError:
+            return None
+        for line in packed.splitlines():
+            if line.endswith(f" {BRANCH}"):
+                return line.split(" ", 1)[0]
+        return None
+
+    def read(self, stack: str, environment: str, commit: str | None = None) -> Document | None:
+        """The document of an environment at a commit (the head by default), None if it has none.
+
+        Raises DesiredStateError if it cannot be read or understood.
+        """
+        at = commit or self.head()
+        if at is None:
+            return None
+        [data] = self.blobs([f"{at}:{path_of(stack, environment)}"])
+        if data is None:
+            self._must_exist(at)
+            return None
+        return decode_at(data, at, path_of(stack, environment))
+
+    def environments(self, commit: str | None = None) -> list[tuple[str, str]]:
+        """Every (stack, environment) that has a document at a commit (the head by default)."""
+        at = commit or self.head()
+        if at is None:
+            return []
+        names = self.git.raw("ls-tree", "-r", "-z", "--name-only", at).decode().split("\0")
+        parts = [n.split("/") for n in names if n.endswith("/document.json")]
+        return [(p[0], p[1]) for p in parts if len(p) == 3]
+
+    def newest(self, stack: str, environment: str) -> str | None:
+        """The commit that last changed the document of an environment."""
+        if self.head() is None:
+            return None
+        found = self.git.run("rev-list", "-1", BRANCH, "--", path_of(stack, environment))
+        return found or None
+
+    def commit(self, document: Document, *, expected: str | None) -> str:
+        """Make `document` the wanted state of its environment; returns the new commit.
+
+        `expected` is the commit that last changed this environment as the caller knows it, None
+        for a first one. Raises ConflictError if there is a newer one, DesiredStateError, or
+        NoSpaceError.
+        """
+        self.ensure()
+        path = path_of(document.stack, document.environment)
+        with self.git.writing():
+            newest = self.newest(document.stack, document.environment)
+            if newest != expected:
+                raise ConflictError(
+                    f"Another deployment of {document.stack}/{document.environment} came first.",
+                    hint="Look at `lapwing history`, then run the command again.",
+                )
+            before = self.read(document.stack, document.environment, newest) if newest else None
+            text = message.compose(document, before)
+            return self._import(text, document.deployment.actor, path, encode(document))
+
+    def note(self, commit: str, outcome: str, reason: str | None = None) -> None:
+        """Write down what became of a commit: succeeded, failed, rolled-back, aborted or
+        superseded, and why. Raises DesiredStateError or NoSpaceError."""
+        text = outcome if not reason else f"{outcome}\n{message.one_line(reason)}"
+        with self.git.writing():
+            self.git.run("notes", f"--ref={NOTES}", "add", "-f", "-m", text, commit)
+
+    def is_descendant(self, commit: str, of: str) -> bool:
+        """Whether `commit` has `of` among its ancestors: false after a force-push. A commit that
+        is gone has no descendants."""
+        try:
+            return self.git.run("merge-base", of, commit) == of
+        except DesiredStateError:
+            return False
+
+    def keep(self, commit: str, name: str) -> None:
+        """Hold a commit under refs/lapwing/<name>, so that no rewrite of the branch loses it."""
+        with self.git.writing():
+            self.git.run("update-ref", f"refs/lapwing/{name}", commit)
+
+    def verify(self) -> list[str]:
+        """What is wrong with the repository, in git's words; empty if it is whole."""
+        if not (self.path / "HEAD").is_file():
+            return [f"{self.path} is not a git repository"] if self.path.exists() else []
+        try:
+            self.git.run("fsck", "--connectivity-only", "--no-dangling", "--no-progress")
+            if self.head() is not None:
+                for stack, environment in self.environments():
+                    self.read(stack, environment)
+        except DesiredStateError as error:
+            return [line for line in (error.detail or str(error)).splitlines() if line]
+        return []
+
+    def recover(self, documents: list[Document]) -> Path | None:
+        """Begin a new repository with the given documents. What was there is moved aside, never
+        deleted; returns where to (None if nothing was there)."""
+        aside: Path | None = None
+        if self.path.exists():
+            stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+            aside = self.path.with_name(f"{self.path.name}.damaged-{stamp}-{os.getpid()}")
+            self.path.rename(aside)
+        for document in documents:
+            self.commit(document, expected=None)
+        return aside
+
+    def maintain(self) -> None:
+        """Pack what has gathered. For idle moments: takes up to some seconds."""
+        with self.git.writing():
+            self.git.run("gc", "--quiet", "--prune=never")
+
+    def _import(self, text: str, actor: str, path: str, data: bytes) -> str:
+        head = self.head()
+        now = f"{int(time.time())} +0000"
+        name = "".join(c for c in message.one_line(actor, 80) if c not in "<>") or "unknown"
+        body = text.encode()
+        lines = [
+            b"feature done\n",
+            f"commit {BRANCH}\nmark :1\n".encode(),
+            f"author {name} <lapwing@localhost> {now}\n".encode(),
+            f"committer Lapwing <lapwing@localhost> {now}\n".encode(),
+            f"data {len(body)}\n".encode() + body + b"\n",
+            f"from {head}\n".encode() if head else b"",
+            f"M 100644 inline {path}\ndata {len(data)}\n".encode() + data + b"\n",
+            b"get-mark :1\n",
+            b"done\n",
+        ]
+        out = self.git.run("fast-import", "--quiet", "--cat-blob-fd=1", given=b"".join(lines))
+        return out.split()[0]
+
+    def _must_exist(self, commit: str) -> None:
+        self.git.run("cat-file", "-e", f"{commit}^{{tree}}")
+
+    def blobs(self, names: list[str]) -> list[bytes | None]:
+        """The contents of objects by name, None for each that is missing; one git process."""
+        given = "".join(f"{n}\n" for n in names).encode()
+        out = self.git.raw("cat-file", "--batch", given=given)
+        found: list[bytes | None] = []
+        position = 0
+        for _ in names:
+            end = out.index(b"\n", position)
+            header = out[position:end].rsplit(b" ", 2)
+            position = end + 1
+            if header[-1] == b"missing" or not header[-1].isdigit():
+                found.append(None)
+                continue
+            size = int(header[-1])
+            found.append(out[position : position + size])
+            position += size + 1
+        return found
+
+
+def path_of(stack: str, environment: str) -> str:
+    return f"{stack}/{environment}/document.json"
+
+
+def decode_at(data: bytes, commit: str, path: str) -> Document:
+    try:
+        return decode(data)
+    except msgspec.MsgspecError as error:
+        raise DesiredStateError(
+            f"{path} in commit {commit[:12]} cannot be understood: {error}.",
+            hint="Revert that commit, or deploy again from the stack file.",
+        ) from error
