@@ -18,7 +18,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from lapwing.plan.model import Service
-from lapwing.runtime.proxy.model import Cluster, Counters, Route, RouteTable, VirtualHost
+from lapwing.runtime.proxy.model import Cluster, Counters, Route, VirtualHost
 from lapwing.runtime.state import EnvironmentState, Generation, Replica, RolloutRecord, Slot
 
 MIN_DRAIN = 2.0
@@ -54,7 +54,7 @@ def add_candidate(
 
 def switch(state: EnvironmentState, rollout: RolloutRecord, now: float) -> None:
     """Make every candidate active and what it replaces warm. Doing it twice changes nothing."""
-    for service in sorted({*rollout.candidates, *rollout.removed}):
+    for service in sorted({*rollout.candidates, *rollout.having("remove")}):
         number = rollout.candidates.get(service)
         active = state.of(service, "active")
         if active is not None and active.number == number:
@@ -75,7 +75,7 @@ def switch(state: EnvironmentState, rollout: RolloutRecord, now: float) -> None:
 def switch_back(state: EnvironmentState, rollout: RolloutRecord, now: float) -> None:
     """Give the traffic back to what had it before, if it was switched. Candidates drain: they may
     have live connections. Doing it twice changes nothing."""
-    for service, number in rollout.candidates.items():
+    for number in rollout.candidates.values():
         candidate = state.numbered(number)
         if candidate is None or candidate.role in ("warm", "draining"):
             continue
@@ -142,7 +142,7 @@ def clusters(state: EnvironmentState) -> list[Cluster]:
     ]
 
 
-def route_table(version: str, states: Iterable[EnvironmentState], port: int) -> RouteTable:
+def virtual_hosts(states: Iterable[EnvironmentState]) -> tuple[VirtualHost, ...]:
     """All routes of all environments. The only environment also answers on plain `localhost`."""
     known = [s for s in states if s.generations]
     hosts: list[VirtualHost] = []
@@ -154,7 +154,7 @@ def route_table(version: str, states: Iterable[EnvironmentState], port: int) -> 
         name = f"{state.stack}/{state.environment}"
         hosts.append(VirtualHost(name, tuple(domains), _routes(state, preview=False)))
         hosts.append(VirtualHost(f"{name}/preview", tuple(preview), _routes(state, preview=True)))
-    return RouteTable(version, tuple(hosts))
+    return tuple(hosts)
 
 
 def _domains(state: EnvironmentState) -> tuple[str, ...]:

@@ -74,7 +74,12 @@ class RolloutRecord(msgspec.Struct, kw_only=True):
     """Service to the generation that is to have its traffic."""
     previous: dict[str, int] = msgspec.field(default_factory=dict)
     """Service to the generation that had its traffic before the switch."""
-    removed: tuple[str, ...] = ()
+    verdicts: dict[str, str] = msgspec.field(default_factory=dict)
+    """Service to its `decide.Verdict`."""
+
+    def having(self, verdict: str) -> list[str]:
+        """The services with a verdict, in name order."""
+        return sorted(n for n, v in self.verdicts.items() if v == verdict)
 
 
 class ResourceProcess(msgspec.Struct, kw_only=True):

@@ -1,0 +1,153 @@
+"""Status and events: how the agent tells what is, and how others read it.
+
+The agent writes two files for each environment: `status.json`, replaced whole at every change, and
+`events.jsonl`, a line for each thing that happened, rotated so that it stays bounded. The CLI and
+the console read them, and nothing else; what an absent agent last wrote is never shown as the
+present (`read` says when it was written, the reader has to check who lives).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+Phase = Literal["running", "starting", "degraded", "crashing", "held", "stopped", "done"]
+EVENTS_LIMIT = 4 * 1024 * 1024
+"""Bytes after which the event log is rotated; one old file is kept."""
+
+
+class SlotStatus(msgspec.Struct, kw_only=True):
+    """One slot of a service. `ready` counts replicas that run and are healthy."""
+
+    slot: str
+    release: str
+    revision: str
+    replicas: int
+    ready: int
+    restarts: int = 0
+    pids: list[int] = []
+    warm_for: float | None = None
+    """Seconds that an idle slot still stays warm, at the time of writing."""
+
+
+class ServiceStatus(msgspec.Struct, kw_only=True):
+    """One service. `draining` counts older generations whose connections have not ended."""
+
+    name: str
+    kind: str
+    phase: Phase
+    route: str | None = None
+    active: SlotStatus | None = None
+    idle: SlotStatus | None = None
+    draining: int = 0
+
+
+class RolloutStatus(msgspec.Struct, kw_only=True):
+    """The rollout in flight, or the last one."""
+
+    commit: str
+    state: str
+    services: list[str] = []
+    outcome: str | None = None
+    reason: str | None = None
+    preview: str | None = None
+
+
+class ResourceStatus(msgspec.Struct, kw_only=True):
+    """A resource and what stands behind it. `running` is None where it is not ours to run."""
+
+    name: str
+    kind: str
+    provider: str
+    running: bool | None = None
+
+
+class Status(msgspec.Struct, kw_only=True):
+    """What one environment of one stack is, at `updated` (Unix time)."""
+
+    stack: str
+    environment: str
+    url: str
+    commit: str | None = None
+    services: list[ServiceStatus] = []
+    resources: list[ResourceStatus] = []
+    rollout: RolloutStatus | None = None
+    problem: str | None = None
+    updated: float = 0.0
+
+
+class Event(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One thing that happened. `kind`: `state` (a rollout moved on), `note` (progress in words),
+    `outcome` (a rollout ended), `replica` (one started, crashed, stopped), `agent`."""
+
+    time: float
+    kind: Literal["state", "note", "outcome", "replica", "agent"]
+    text: str
+    commit: str | None = None
+    state: str | None = None
+    outcome: str | None = None
+    detail: str | None = None
+    seconds: float | None = None
+
+
+def write(folder: Path, status: Status) -> None:
+    """Replace the status file. Not synced: after a power cut a new agent writes a new one."""
+    temporary = folder / ".status.json.new"
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary.write_bytes(msgspec.json.encode(status))
+    temporary.replace(folder / "status.json")
+
+
+def read(folder: Path) -> Status | None:
+    """The last status written; None if there is none that can be read."""
+    try:
+        return msgspec.json.decode((folder / "status.json").read_bytes(), type=Status)
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+def append(folder: Path, event: Event) -> None:
+    """Add an event to the log, in one write, so that readers see whole lines."""
+    path = folder / "events.jsonl"
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        os.write(descriptor, msgspec.json.encode(event) + b"\n")
+        size = os.fstat(descriptor).st_size
+    finally:
+        os.close(descriptor)
+    if size > EVENTS_LIMIT:
+        path.replace(folder / "events.1.jsonl")
+
+
+class Follower:
+    """Reads events as they come, from where the log ended when the follower was made."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "events.jsonl"
+        self._file: int | None = None
+        self._offset = 0
+        self._rest = b""
+        try:
+            found = self._path.stat()
+            self._file, self._offset = found.st_ino, found.st_size
+        except OSError:
+            pass
+
+    def read(self) -> list[Event]:
+        """The events since the last call; survives a rotation of the log."""
+        try:
+            with self._path.open("rb") as file:
+                inode = os.fstat(file.fileno()).st_ino
+                if inode != self._file:
+                    self._file, self._offset, self._rest = inode, 0, b""
+                file.seek(self._offset)
+                data = file.read()
+        except FileNotFoundError:
+            return []
+        self._offset += len(data)
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        return [msgspec.json.decode(line, type=Event) for line in lines if line]

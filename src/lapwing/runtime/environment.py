@@ -1,0 +1,327 @@
+"""One environment on one machine: wants in, processes and routes out.
+
+The loop is short: take the newest wanted document, decide (`decide.py`), and lead a rollout
+(`rollout.py`) whose work is done in `steps.py`. Work is raced against news: a newer document that
+arrives meanwhile promotes, aborts or supersedes what is in flight. State is saved before each act,
+so whatever kills the agent, `resume` goes on from the same state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from lapwing.artifacts.release import ReleaseStore
+from lapwing.errors import DesiredStateError, LapwingError, NoSpaceError
+from lapwing.observed import status
+from lapwing.plan.model import Deployment, Document
+from lapwing.runtime import bluegreen, logs, report, rollout, state
+from lapwing.runtime.decide import Intent, decide
+from lapwing.runtime.publisher import Publisher
+from lapwing.runtime.rollout import Action, Event, State
+from lapwing.runtime.state import EnvironmentState, RolloutRecord
+from lapwing.runtime.steps import Steps
+from lapwing.settings import Settings
+
+if TYPE_CHECKING:
+    import httpx
+
+    from lapwing.desired.repository import DesiredRepository
+    from lapwing.secret import SecretStore
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """What all environments of an agent share."""
+
+    settings: Settings
+    store: ReleaseStore
+    repository: DesiredRepository
+    secrets: SecretStore
+    publisher: Publisher
+    client: httpx.AsyncClient
+    ports: Callable[[], set[int]]
+    """Every port that some replica of some environment has."""
+
+
+class Environment:
+    """Runs one environment. `desire` hands it a document; `run` is its task."""
+
+    def __init__(self, memory: EnvironmentState, runtime: Runtime) -> None:
+        self.state = memory
+        self.runtime = runtime
+        self.folder = runtime.settings.environment(memory.stack, memory.environment)
+        self.steps = Steps(self)
+        self.problem: str | None = None
+        self._wanted: tuple[str, Document] | None = None
+        self._news = asyncio.Event()
+
+    # What others call
+
+    def desire(self, commit: str, document: Document) -> None:
+        """A commit whose document this environment should become."""
+        self._wanted = (commit, document)
+        self._news.set()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing runs here and nothing is on its way."""
+        empty = self.state.document is None or not self.state.document.services
+        return (
+            empty
+            and self.state.rollout is None
+            and not self.state.generations
+            and not self.state.resources
+            and not self._news.is_set()
+        )
+
+    async def run(self) -> None:
+        """Adopt what runs, finish what was in flight, then follow the desired state for ever."""
+        await self.resume()
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            if self._wanted is None:
+                continue
+            commit, document = self._wanted
+            if commit == self.state.commit:
+                continue
+            choice = decide(document, self.state)
+            if choice.intent is Intent.NOTHING:
+                await self._take_over(commit, document)
+            else:
+                self.state.rollout = RolloutRecord(
+                    commit=commit,
+                    document=document,
+                    route=choice.route,
+                    state=State.RESOURCES,
+                    began=time.time(),
+                    verdicts={n: str(v) for n, v in choice.verdicts.items()},
+                )
+                await self._lead(rollout.begin())
+
+    async def _take_over(self, commit: str, document: Document) -> None:
+        """A commit that wants what already runs: an abort, a revert, a repeated deployment."""
+        self.state.commit = commit
+        if self.state.document is not None:
+            self.state.document = document
+        self.save()
+        await self._note(commit, "succeeded", None)
+        self.event("outcome", "It already runs.", commit, outcome="succeeded")
+
+    async def resume(self) -> None:
+        """After a start of the agent: adopt, restart, route, and finish a rollout in flight."""
+        self.steps.adopt()
+        flight = self.state.rollout
+        await self.steps.restore()
+        if flight is not None:
+            self.event("agent", "Going on with the deployment that was in flight.", flight.commit)
+            await self._lead(rollout.enter(flight.state, flight.outcome))
+
+    # The rollout
+
+    async def _lead(self, step: rollout.Step) -> None:
+        flight = self.state.rollout
+        assert flight is not None
+        while True:
+            flight.state, flight.outcome = step.state, step.outcome
+            self.event("state", step.state, flight.commit, state=step.state)
+            event = await self._carry_out(step, flight)
+            if step.state in rollout.TERMINAL:
+                return
+            step = rollout.step(step.state, event, flight.route, step.outcome)
+
+    async def _carry_out(self, step: rollout.Step, flight: RolloutRecord) -> Event:
+        """Do the work of a step; news may cut it short."""
+        work = asyncio.create_task(self._work(step))
+        try:
+            while True:
+                news = asyncio.create_task(self._news.wait())
+                await asyncio.wait({work, news}, return_when=asyncio.FIRST_COMPLETED)
+                news.cancel()
+                if work.done():
+                    return work.result()
+                if step.state in rollout.UNINTERRUPTIBLE or step.state in rollout.TERMINAL:
+                    return await work
+                event = self._interpret(flight)
+                if event is not None:
+                    return event
+        finally:
+            if not work.done():
+                work.cancel()
+                with contextlib.suppress(asyncio.CancelledError, LapwingError):
+                    await work
+
+    def _interpret(self, flight: RolloutRecord) -> Event | None:
+        """What the newest document means for the rollout in flight."""
+        self._news.clear()
+        if self._wanted is None or self._wanted[0] in (flight.commit, flight.head):
+            return None
+        commit, document = self._wanted
+        intent = decide(document, self.state).intent
+        if intent is Intent.PROMOTE:
+            flight.promoted, flight.head = True, commit
+            self.save()
+            self.steps.promoted.set()
+            return None
+        if intent is Intent.NOTHING:
+            flight.head = commit
+            return None
+        self._news.set()
+        flight.reason = document.deployment.reason or (
+            f"{document.deployment.actor} "
+            + ("aborted it" if intent is Intent.ABORT else f"deployed {commit[:12]}")
+        )
+        return Event.ABORTED if intent is Intent.ABORT else Event.SUPERSEDED
+
+    async def _work(self, step: rollout.Step) -> Event:
+        flight = self.state.rollout
+        assert flight is not None
+        for action in step.actions:
+            try:
+                self.save()
+                if action is Action.RESTORE_DESIRED_STATE:
+                    await self._restore_desired_state(flight)
+                elif action is Action.RECORD_OUTCOME:
+                    await self._record(flight)
+                else:
+                    await self.steps.perform(action, flight)
+            except LapwingError as error:
+                if step.state is State.UNDOING or step.state in rollout.TERMINAL:
+                    log.error("%s during %s: %s", action, step.state, error)
+                    self.problem = str(error)
+                    continue
+                flight.reason, flight.detail = error.message, error.detail
+                return Event.FAILED
+            except OSError as error:
+                log.exception("%s during %s", action, step.state)
+                if step.state is State.UNDOING or step.state in rollout.TERMINAL:
+                    continue
+                flight.reason = f"{error.strerror or error} ({error.filename or action})"
+                return Event.FAILED
+        return Event.DONE
+
+    async def _restore_desired_state(self, flight: RolloutRecord) -> None:
+        """Commit what runs, so that the head of the desired state is true again. A newer
+        deployment that is there already is left alone."""
+        running = self.state.document
+        document = Document(
+            stack=self.state.stack,
+            environment=self.state.environment,
+            domains=flight.document.domains,
+            services=running.services if running else {},
+            resources=running.resources if running else {},
+            deployment=Deployment(
+                kind="revert",
+                actor="lapwing",
+                revision=running.deployment.revision if running else "",
+                restores=self.state.commit,
+                reason=flight.reason,
+            ),
+        )
+        expected = flight.head or flight.commit
+        try:
+            await asyncio.to_thread(self.runtime.repository.commit, document, expected=expected)
+        except DesiredStateError as error:
+            log.warning("No revert of %s: %s", flight.commit, error)
+
+    async def _record(self, flight: RolloutRecord) -> None:
+        """End a rollout: remember what runs now, write the outcome to the history."""
+        outcome = str(flight.state)
+        if flight.state is State.SUCCEEDED or self.steps.has_traffic(flight):
+            self.state.document = flight.document
+            self.state.commit = flight.head or flight.commit
+            self.problem = None
+        self.state.rollout = None
+        self.save()
+        for commit in {flight.commit, flight.head} - {None}:
+            assert commit is not None
+            await self._note(commit, outcome, flight.reason)
+            self.event(
+                "outcome",
+                flight.reason or outcome,
+                commit,
+                outcome=outcome,
+                detail=flight.detail,
+            )
+        await self.steps.tidy(flight)
+
+    async def _note(self, commit: str, outcome: str, reason: str | None) -> None:
+        try:
+            await asyncio.to_thread(self.runtime.repository.note, commit, outcome, reason)
+        except LapwingError as error:
+            log.warning("The outcome of %s was not noted: %s", commit, error)
+
+    # Housekeeping
+
+    async def tick(self) -> None:
+        """Once a second or so: let warm slots go when their time is over, stop what has drained,
+        keep logs bounded."""
+        now = time.monotonic()
+        for generation in bluegreen.expired(self.state, now):
+            bluegreen.drain(generation, now)
+        draining = [g for g in self.state.generations if g.role == "draining"]
+        if draining:
+            names = [bluegreen.cluster_name(self.state, g) for g in draining]
+            counters = await self.runtime.publisher.proxy.counters(names)
+            done = bluegreen.finished(self.state, counters, now)
+            if done:
+                await self.steps.retire(done)
+        await self.steps.stop_unneeded_resources()
+        for generation in self.state.generations:
+            for replica in generation.replicas:
+                logs.rotate(self.steps.log_of(generation, replica))
+
+    @property
+    def needs_tick(self) -> bool:
+        """Whether there is a deadline or a draining generation to look after."""
+        return any(g.role in ("warm", "draining") for g in self.state.generations)
+
+    # Telling
+
+    def save(self) -> None:
+        """Persist, and renew the status. Raises NoSpaceError or OSError; memory stays right."""
+        self.changed()
+        try:
+            state.save(self.folder, self.state)
+        except OSError as error:
+            flight = self.state.rollout
+            self.problem = f"The state cannot be saved: {error.strerror}."
+            log.error("%s", self.problem)
+            if flight is None or flight.state in (State.UNDOING, *rollout.TERMINAL):
+                return
+            raise NoSpaceError(self.problem, hint="Free some space and deploy again.") from error
+
+    def changed(self) -> None:
+        """Renew the status file."""
+        present = report.status(self.state, self.runtime.settings.port, self.problem)
+        with contextlib.suppress(OSError):
+            status.write(self.folder, present)
+
+    def event(
+        self,
+        kind: str,
+        text: str,
+        commit: str | None = None,
+        *,
+        state: str | None = None,
+        outcome: str | None = None,
+        detail: str | None = None,
+    ) -> None:
+        """Add to the event log; a full disk must not stop the agent."""
+        entry = msgspec.convert(
+            {"time": time.time(), "kind": kind, "text": text, "commit": commit, "state": state}
+            | {"outcome": outcome, "detail": detail},
+            status.Event,
+        )
+        with contextlib.suppress(OSError):
+            status.append(self.folder, entry)

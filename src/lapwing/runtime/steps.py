@@ -1,0 +1,427 @@
+"""The work of a rollout: what each action does to processes, Envoy and databases.
+
+Every method here can be done twice, because a restarted agent does the action of the state it was
+in again. What needs deciding is decided elsewhere (`decide`, `bluegreen`, `analysis`); this module
+acts, in the order that loses no request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lapwing.errors import JobError, LapwingError, ReplicaError, SmokeError
+from lapwing.plan.model import Service
+from lapwing.runtime import analysis, bluegreen, caddy, launch, logs, processes, smoke
+from lapwing.runtime.launch import Launch, Place
+from lapwing.runtime.proxy.model import Counters
+from lapwing.runtime.replicas import Replicas
+from lapwing.runtime.resources import server
+from lapwing.runtime.rollout import Action, State
+from lapwing.runtime.state import Generation, Replica, RolloutRecord
+
+if TYPE_CHECKING:
+    from lapwing.runtime.environment import Environment
+
+JOB_TIMEOUT = 600.0
+"""Seconds that a job may take where the stack file does not say."""
+LOOK = 0.25
+"""Seconds between two readings of the counters during an analysis."""
+DOWN_PATIENCE = 10.0
+"""Seconds that connections may take to end by themselves on `lapwing down`."""
+
+
+class Steps:
+    """Does the actions of rollouts of one environment."""
+
+    def __init__(self, environment: Environment) -> None:
+        self.environment = environment
+        self.state = environment.state
+        self.runtime = environment.runtime
+        self.promoted = asyncio.Event()
+        self.replicas = Replicas(
+            launch=self._launch_replica,
+            log_of=self.log_of,
+            client=self.runtime.client,
+            changed=environment.changed,
+            tell=lambda text: environment.event("replica", text),
+        )
+        self._actions: Mapping[Action, Callable[[RolloutRecord], Awaitable[None]]] = {
+            Action.ENSURE_RESOURCES: self._ensure_resources,
+            Action.RUN_JOBS: self._run_jobs,
+            Action.START_CANDIDATES: self._start_candidates,
+            Action.TEST_CANDIDATES: self._test_candidates,
+            Action.AWAIT_PROMOTION: self._await_promotion,
+            Action.SWITCH: self._switch,
+            Action.ANALYSE: self._analyse,
+            Action.SWITCH_BACK: self._switch_back,
+            Action.RETIRE_CANDIDATES: self._retire_candidates,
+        }
+
+    async def perform(self, action: Action, flight: RolloutRecord) -> None:
+        """Do an action. Raises LapwingError when the rollout cannot go on."""
+        await self._actions[action](flight)
+
+    # Before the switch
+
+    async def _ensure_resources(self, flight: RolloutRecord) -> None:
+        for name, resource in flight.document.resources.items():
+            record = await server.ensure(
+                self._place(name, "resource"),
+                resource,
+                self.state.resources.get(name),
+                self.runtime.settings,
+            )
+            if record is None:
+                self.state.resources.pop(name, None)
+            else:
+                self.state.resources[name] = record
+        self.environment.save()
+
+    async def _run_jobs(self, flight: RolloutRecord) -> None:
+        for name in flight.having("start"):
+            spec = flight.document.services[name]
+            if spec.kind != "job":
+                continue
+            self._tell(flight, f"running job {name}")
+            log = self._folder(name) / f"job-{flight.commit[:12]}.log"
+            patience = spec.timeout or JOB_TIMEOUT
+            started = self._launch(spec, self._place(name, "job"), flight)
+            how = await smoke.command(started, {}, log, patience)
+            if how != "exited with status 0":
+                raise JobError(
+                    f"Job {name} {how or f'did not end within {patience:g} s'}.",
+                    detail=logs.tail(log),
+                )
+            self.state.jobs[name] = spec.identity()
+            self.environment.save()
+
+    async def _start_candidates(self, flight: RolloutRecord) -> None:
+        for name in flight.having("switch"):
+            warm = self.state.of(name, "warm")
+            if warm is not None:
+                flight.candidates[name] = warm.number
+        for name in flight.having("start"):
+            spec = flight.document.services[name]
+            if spec.kind != "job" and self._candidate(flight, name) is None:
+                ports = [self._port(spec) for _ in range(spec.replicas)]
+                made = bluegreen.add_candidate(self.state, name, spec, ports, time.monotonic())
+                flight.candidates[name] = made.number
+        self.environment.save()
+        growing = [self._grow(flight, name) for name in flight.having("adjust")]
+        starting = [g for g in self._candidates(flight) if g.role == "candidate"]
+        if starting:
+            self._tell(flight, "starting " + ", ".join(f"{g.service} {g.label}" for g in starting))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for generation in starting:
+                    group.create_task(self.replicas.start(generation))
+                for grow in growing:
+                    group.create_task(grow)
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        self.environment.save()
+        await self.runtime.publisher.publish()
+
+    async def _grow(self, flight: RolloutRecord, name: str) -> None:
+        active, spec = self.state.of(name, "active"), flight.document.services[name]
+        if active is None or spec.replicas <= len(active.replicas):
+            return
+        more = [
+            Replica(index=i, port=self._port(spec))
+            for i in range(len(active.replicas), spec.replicas)
+        ]
+        await self.replicas.start(active, more)
+        active.replicas.extend(more)
+
+    async def _test_candidates(self, flight: RolloutRecord) -> None:
+        preview = self.preview(flight)
+        for generation in self._candidates(flight):
+            if generation.role != "candidate":
+                continue
+            for number, test in enumerate(generation.spec.rollout.smoke, start=1):
+                what = test.run or f"GET {test.get}"
+                self._tell(flight, f"smoke test of {generation.service}: {what}")
+                try:
+                    if test.run is None:
+                        await smoke.expect(test, preview)
+                        continue
+                    log = self._folder(generation.service) / f"{generation.label}.smoke{number}.log"
+                    spec = _running(generation.spec, test.run)
+                    place = self._place(generation.service, generation.label)
+                    extra = {
+                        "LAPWING_PREVIEW_URL": preview.url,
+                        "SSL_CERT_FILE": str(preview.authority),
+                        "REQUESTS_CA_BUNDLE": str(preview.authority),
+                    }
+                    await smoke.run(test, self._launch(spec, place, flight), extra, log)
+                except SmokeError as error:
+                    raise SmokeError(
+                        f"{generation.service}: {error.message}", detail=error.detail
+                    ) from error
+
+    async def _await_promotion(self, flight: RolloutRecord) -> None:
+        self._tell(flight, f"held; look at {self.preview(flight).url}, then `lapwing promote`")
+        if flight.promoted:
+            return
+        self.promoted.clear()
+        await self.promoted.wait()
+
+    # The switch and after
+
+    async def _switch(self, flight: RolloutRecord) -> None:
+        for generation in self._candidates(flight):
+            dead = [r for r in generation.replicas if not r.ready]
+            if generation.role == "candidate" and dead:
+                raise ReplicaError(
+                    f"{generation.service} became unhealthy before the switch"
+                    + (f": it {dead[0].last_exit}." if dead[0].last_exit else "."),
+                    detail=logs.tail(self.log_of(generation, dead[0])),
+                )
+        bluegreen.switch(self.state, flight, time.monotonic())
+        for name in flight.having("adjust"):
+            active = self.state.of(name, "active")
+            if active is not None:
+                active.spec = flight.document.services[name]
+        self.environment.save()
+        await self.runtime.publisher.publish()
+        self._tell(flight, "switched")
+
+    async def _analyse(self, flight: RolloutRecord) -> None:
+        judged = {
+            bluegreen.cluster_name(self.state, g): g
+            for g in self._candidates(flight)
+            if g.spec.rollout.analysis is not None and g.spec.kind in ("web", "static")
+        }
+        before = {name: Counters(name) for name in judged}
+        before |= await self.runtime.publisher.proxy.counters(judged)
+        began = time.monotonic()
+        waiting = dict(judged)
+        self._tell(flight, "watching error rate and latency")
+        while waiting:
+            await asyncio.sleep(LOOK)
+            now = await self.runtime.publisher.proxy.counters(waiting)
+            for name, generation in list(waiting.items()):
+                limits = generation.spec.rollout.analysis
+                assert limits is not None
+                found = analysis.judge(limits, before[name], now.get(name, before[name]))
+                if found.failed is not None:
+                    raise ReplicaError(f"{generation.service}: {found.failed}.")
+                if time.monotonic() - began >= limits.window:
+                    del waiting[name]
+                    self._tell(
+                        flight, f"{generation.service}: {_words(found, limits.min_requests)}"
+                    )
+
+    def has_traffic(self, flight: RolloutRecord) -> bool:
+        """Whether an ended rollout left its candidates with the traffic."""
+        found = self._candidates(flight)
+        superseded = flight.state is State.SUPERSEDED
+        return superseded and bool(found) and all(g.role == "active" for g in found)
+
+    # Back, and tidying up
+
+    async def _switch_back(self, flight: RolloutRecord) -> None:
+        bluegreen.switch_back(self.state, flight, time.monotonic())
+        current = self.state.document.services if self.state.document else {}
+        for name in flight.having("adjust"):
+            active = self.state.of(name, "active")
+            if active is not None and name in current:
+                active.spec = current[name]
+        self.environment.save()
+        await self.runtime.publisher.publish()
+
+    async def _retire_candidates(self, flight: RolloutRecord) -> None:
+        """Stop at once what never had traffic; what had some drains (see `tick`)."""
+        never = [
+            g
+            for g in self._candidates(flight)
+            if g.role == "draining"
+            and flight.outcome is not State.ROLLED_BACK
+            and not flight.switched
+        ]
+        if never:
+            await self.retire(never)
+
+    async def tidy(self, flight: RolloutRecord) -> None:
+        """After a rollout: stop surplus replicas, and, for `down`, everything soon."""
+        if flight.document.deployment.kind == "down" and flight.state is State.SUCCEEDED:
+            for generation in self.state.generations:
+                generation.role = "draining"
+                bluegreen.drain(generation, time.monotonic())
+                generation.deadline = time.monotonic() + DOWN_PATIENCE
+            self.environment.save()
+            await self.runtime.publisher.publish()
+        for generation in [g for g in self.state.generations if g.role == "active"]:
+            surplus = generation.replicas[generation.spec.replicas :]
+            if surplus:
+                del generation.replicas[generation.spec.replicas :]
+                await self.runtime.publisher.publish()
+                await asyncio.sleep(bluegreen.MIN_DRAIN)
+                await self.replicas.stop(generation, surplus)
+                self.environment.save()
+
+    async def retire(self, generations: list[Generation]) -> None:
+        """Stop generations that have no traffic: out of Envoy first, then the processes."""
+        for generation in generations:
+            self.state.generations.remove(generation)
+        await self.runtime.publisher.publish()
+        await asyncio.gather(*(self.replicas.stop(g) for g in generations))
+        for generation in generations:
+            logs.forget(self._folder(generation.service))
+        self.environment.save()
+
+    async def stop_unneeded_resources(self) -> None:
+        """Stop the servers of resources that no document and no generation needs any more."""
+        documents = [self.state.document]
+        if self.state.rollout is not None:
+            documents.append(self.state.rollout.document)
+        needed = {n for d in documents if d is not None for n in d.resources}
+        needed |= {n for g in self.state.generations for n in g.spec.needs}
+        for name in set(self.state.resources) - needed:
+            await server.stop(self.state.resources.pop(name))
+            self.environment.save()
+
+    # After a restart of the agent
+
+    def adopt(self) -> None:
+        """Take over what runs; end what runs and is in no record."""
+        if self.state.boot != (boot := _boot()):
+            self.state.boot = boot
+            for generation in list(self.state.generations):
+                if generation.role in ("warm", "draining"):
+                    self.state.generations.remove(generation)
+        known = {r.pid for g in self.state.generations for r in g.replicas}
+        prefix = f"{self.state.stack}/{self.state.environment}/"
+        for identity, what in processes.owned(self.runtime.settings.home):
+            resource = what.split("/")[3:4] == ["resource"]
+            if what.startswith(prefix) and identity.pid not in known and not resource:
+                processes.kill(identity)
+
+    async def restore(self) -> None:
+        """Bring back, after a crash or a reboot, what should run: databases, replicas, routes."""
+        document = self.state.document
+        flight = self.state.rollout
+        if document is not None:
+            for name, resource in document.resources.items():
+                try:
+                    record = await server.ensure(
+                        self._place(name, "resource"),
+                        resource,
+                        self.state.resources.get(name),
+                        self.runtime.settings,
+                    )
+                except LapwingError as error:
+                    self.environment.problem = str(error)
+                    continue
+                if record is not None:
+                    self.state.resources[name] = record
+        for generation in self.state.generations:
+            in_flight = flight is not None and generation.number in flight.candidates.values()
+            if not (in_flight and generation.role == "candidate"):
+                self.replicas.keep(generation)
+        try:
+            await self.runtime.publisher.publish()
+        except LapwingError as error:
+            self.environment.problem = str(error)
+
+    # How things are started
+
+    def preview(self, flight: RolloutRecord) -> smoke.Preview:
+        """Where the candidates of a rollout can be reached."""
+        settings = self.runtime.settings
+        address = "127.0.0.1" if settings.bind in ("localhost", "0.0.0.0") else settings.bind  # noqa: S104
+        return smoke.Preview(
+            address=address,
+            port=settings.port,
+            host=f"preview.{flight.document.domains[0]}",
+            authority=settings.certificates / "ca.pem",
+        )
+
+    def log_of(self, generation: Generation, replica: Replica) -> Path:
+        """The log of a replica."""
+        return self._folder(generation.service) / f"{generation.label}.{replica.index}.log"
+
+    def _folder(self, service: str) -> Path:
+        settings = self.runtime.settings
+        return logs.folder(settings.logs, self.state.stack, self.state.environment, service)
+
+    def _launch_replica(self, generation: Generation, replica: Replica) -> Launch:
+        place = self._place(generation.service, generation.label, replica.index)
+        return self._launch(generation.spec, place, self.state.rollout, replica.port)
+
+    def _launch(
+        self, spec: Service, place: Place, flight: RolloutRecord | None, port: int | None = None
+    ) -> Launch:
+        store = self.runtime.store
+        release = store.get(place.stack, place.service, spec.release)
+        app = store.folder(place.stack, place.service, spec.release) / "app"
+        owner = {processes.MARK: f"{self.runtime.settings.home}|{place}"}
+        if spec.kind == "static":
+            assert port is not None
+            settings = self.environment.folder / "static" / f"{place.label}.{place.index}.json"
+            arguments = caddy.prepare(app, port, spa=spec.spa, settings=settings)
+            return Launch(arguments, caddy.environ(self.environment.folder) | owner, app)
+        given = self._given(spec, place, flight)
+        variables = launch.environ(spec, release, place, given, port)
+        return Launch(launch.command(spec), variables | owner, app)
+
+    def _given(self, spec: Service, place: Place, flight: RolloutRecord | None) -> dict[str, str]:
+        """Secrets and resource URLs of a service, by variable."""
+        secrets = self.runtime.secrets
+        given = {
+            name: secrets.get(place.stack, place.environment, name, version)
+            for name, version in spec.secrets.items()
+        }
+        documents = [d for d in (flight and flight.document, self.state.document) if d]
+        for need in spec.needs:
+            resource = next((d.resources[need] for d in documents if need in d.resources), None)
+            if resource is not None:
+                given[resource.variable] = server.url(
+                    self._place(need, "resource"),
+                    resource,
+                    self.state.resources.get(need),
+                    self.runtime.settings,
+                )
+        return given
+
+    def _place(self, service: str, label: str, index: int = 0) -> Place:
+        return Place(self.state.stack, self.state.environment, service, label, index)
+
+    def _port(self, spec: Service) -> int:
+        if spec.kind == "worker":
+            return 0
+        return processes.free_port(self.runtime.ports())
+
+    def _candidate(self, flight: RolloutRecord, name: str) -> Generation | None:
+        number = flight.candidates.get(name)
+        return None if number is None else self.state.numbered(number)
+
+    def _candidates(self, flight: RolloutRecord) -> list[Generation]:
+        found = (self._candidate(flight, name) for name in sorted(flight.candidates))
+        return [g for g in found if g is not None]
+
+    def _tell(self, flight: RolloutRecord, text: str) -> None:
+        self.environment.event("note", text, flight.commit, state=flight.state)
+
+
+def _running(spec: Service, command: str) -> Service:
+    import msgspec
+
+    return msgspec.structs.replace(spec, command=command)
+
+
+def _boot() -> str:
+    from lapwing.runtime.state import boot_id
+
+    return boot_id()
+
+
+def _words(found: analysis.Judgement, enough: int) -> str:
+    if found.requests < enough:
+        return f"{found.requests} requests in the window: too few to judge by"
+    p95 = "" if found.p95 is None else f", p95 {found.p95 * 1000:.0f} ms"
+    return f"{found.requests} requests, {found.error_rate:.1%} errors{p95}"
