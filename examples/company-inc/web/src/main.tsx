@@ -1,0 +1,31 @@
+import '@mantine/core/styles.css';
+import { MantineProvider, createTheme } from '@mantine/core';
+import { QueryClient, QueryClientProvider } from '@tanstack/react-query';
+import { StrictMode } from 'react';
+import { createRoot } from 'react-dom/client';
+import { ApiError } from './api';
+import { App } from './App';
+
+const theme = createTheme({ primaryColor: 'cyan', primaryShade: { light: 8, dark: 6 }, autoContrast: true });
+
+const client = new QueryClient({
+  defaultOptions: {
+    queries: {
+      // What fails in passing is tried again; a refusal stays one.
+      retry: (count, error) => error instanceof ApiError && error.passing && count < 2,
+      retryDelay: (count) => 300 * 2 ** count,
+    },
+    // While offline, say so at once and do not save later behind somebody's back.
+    mutations: { networkMode: 'always' },
+  },
+});
+
+createRoot(document.getElementById('root')!).render(
+  <StrictMode>
+    <MantineProvider theme={theme} defaultColorScheme="auto">
+      <QueryClientProvider client={client}>
+        <App />
+      </QueryClientProvider>
+    </MantineProvider>
+  </StrictMode>,
+);
