@@ -73,13 +73,12 @@ def switch(state: EnvironmentState, rollout: RolloutRecord, now: float) -> None:
 
 
 def switch_back(state: EnvironmentState, rollout: RolloutRecord, now: float) -> None:
-    """Give the traffic back to what had it before, if it was switched. Candidates drain: they may
-    have live connections. Doing it twice changes nothing."""
+    """Give the traffic back to what had it before, if it was switched. Candidates that had traffic
+    drain; the others stay candidates, to be retired. Doing it twice changes nothing."""
     for number in rollout.candidates.values():
         candidate = state.numbered(number)
-        if candidate is None or candidate.role in ("warm", "draining"):
-            continue
-        drain(candidate, now)
+        if candidate is not None and candidate.role == "active":
+            drain(candidate, now)
     for number in rollout.previous.values():
         old = state.numbered(number)
         if old is not None:

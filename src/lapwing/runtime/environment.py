@@ -62,6 +62,8 @@ class Environment:
         self.folder = runtime.settings.environment(memory.stack, memory.environment)
         self.steps = Steps(self)
         self.problem: str | None = None
+        self.desired_problem: str | None = None
+        """What is wrong with the desired state itself; set by the agent."""
         self._wanted: tuple[str, Document] | None = None
         self._news = asyncio.Event()
 
@@ -303,7 +305,9 @@ class Environment:
 
     def changed(self) -> None:
         """Renew the status file."""
-        present = report.status(self.state, self.runtime.settings.port, self.problem)
+        present = report.status(
+            self.state, self.runtime.settings.port, self.desired_problem or self.problem
+        )
         with contextlib.suppress(OSError):
             status.write(self.folder, present)
 

@@ -235,14 +235,8 @@ class Steps:
         await self.runtime.publisher.publish()
 
     async def _retire_candidates(self, flight: RolloutRecord) -> None:
-        """Stop at once what never had traffic; what had some drains (see `tick`)."""
-        never = [
-            g
-            for g in self._candidates(flight)
-            if g.role == "draining"
-            and flight.outcome is not State.ROLLED_BACK
-            and not flight.switched
-        ]
+        """Stop at once what never had traffic; what had some drains (see `Environment.tick`)."""
+        never = [g for g in self._candidates(flight) if g.role == "candidate"]
         if never:
             await self.retire(never)
 
@@ -250,7 +244,6 @@ class Steps:
         """After a rollout: stop surplus replicas, and, for `down`, everything soon."""
         if flight.document.deployment.kind == "down" and flight.state is State.SUCCEEDED:
             for generation in self.state.generations:
-                generation.role = "draining"
                 bluegreen.drain(generation, time.monotonic())
                 generation.deadline = time.monotonic() + DOWN_PATIENCE
             self.environment.save()

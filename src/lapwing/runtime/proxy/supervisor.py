@@ -58,6 +58,7 @@ class Envoy:
         self._domains: tuple[str, ...] = ()
         self._known: dict[str, Cluster] = {}
         self._rejected = 0
+        self._rejected_routes = 0
 
     # The process
 
@@ -269,6 +270,10 @@ class Envoy:
             return
         self.access_log.replace(self.access_log.with_name("access.log.1"))
         await self.admin.get("/reopen_logs", method="POST")
+
+    def renew_certificate(self) -> None:
+        """Renew the certificate if it nears its end. Raises OSError."""
+        self._write_certificate(self._domains)
 
     # Files
 

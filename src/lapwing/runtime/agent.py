@@ -1,0 +1,347 @@
+"""The agent: the only deployer of a machine, one process for each LAPWING_HOME.
+
+It listens on no port. It watches the branch of the desired-state repository, hands each document
+that changed to its `Environment`, and sees to it that Envoy runs. Everything that serves requests
+(Envoy, replicas, databases) is a process of its own that does not notice when the agent dies; an
+agent that starts takes over what it finds. It ends by itself when nothing is left to run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+
+from lapwing import __version__
+from lapwing.artifacts.release import ReleaseStore
+from lapwing.desired.repository import DesiredRepository
+from lapwing.errors import DesiredStateError, LapwingError
+from lapwing.observed import agent as observed
+from lapwing.observed.agent import AgentRecord
+from lapwing.runtime import logs, processes, state
+from lapwing.runtime.environment import Environment, Runtime
+from lapwing.runtime.proxy.supervisor import Envoy
+from lapwing.runtime.publisher import Publisher
+from lapwing.runtime.state import EnvironmentState
+from lapwing.secret import SecretStore
+from lapwing.settings import Settings, read
+
+log = logging.getLogger(__name__)
+
+TICK = 1.0
+"""Seconds between two looks at what drains or has a deadline."""
+TICK_IDLE = 15.0
+"""The same while there is nothing of the kind."""
+LINGER = 3.0
+"""Seconds with nothing to run after which the agent ends."""
+WATCH_STEP_MS = 20
+"""How often the watcher looks for a change of the branch."""
+
+
+class Agent:
+    """Runs every environment of a LAPWING_HOME. `run` returns when there is nothing left to do or
+    it was told to end."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.repository = DesiredRepository(settings.desired)
+        self.environments: dict[tuple[str, str], Environment] = {}
+        self.envoy = Envoy(settings, died=self._envoy_died)
+        self.publisher = Publisher(
+            self.envoy, lambda: [e.state for e in self.environments.values()]
+        )
+        self._runtime: Runtime | None = None
+        self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._seen: dict[tuple[str, str], str] = {}
+        self._head: str | None = None
+        self._ending = asyncio.Event()
+        self._record = AgentRecord(pid=_own_pid(), version=__version__, port=settings.port)
+
+    async def run(self) -> None:
+        """Start Envoy, take over what runs, follow the desired state."""
+        import httpx
+
+        self._tell()
+        self.repository.ensure()
+        await self.envoy.start()
+        async with httpx.AsyncClient(trust_env=False) as client:
+            self._runtime = Runtime(
+                settings=self.settings,
+                store=ReleaseStore(self.settings.releases),
+                repository=self.repository,
+                secrets=SecretStore(self.settings.secrets),
+                publisher=self.publisher,
+                client=client,
+                ports=self._ports,
+            )
+            for memory in self._remembered():
+                self._add(memory)
+            background = [
+                asyncio.create_task(self._follow()),
+                asyncio.create_task(self._tick()),
+            ]
+            self._record.ready = True
+            self._tell()
+            log.info("The agent is ready on port %s.", self.settings.port)
+            await self._ending.wait()
+            for task in [*background, *self._tasks.values()]:
+                task.cancel()
+            for environment in self.environments.values():
+                environment.steps.replicas.forget()
+        if any(not e.idle for e in self.environments.values()):
+            await self.envoy.leave()
+        else:
+            await self.envoy.stop()
+        self._record.ready = False
+        self._tell()
+
+    def end(self) -> None:
+        """Let `run` return; what serves goes on serving."""
+        self._ending.set()
+
+    # The desired state
+
+    async def _follow(self) -> None:
+        """Look at the branch now and whenever it moves."""
+        from watchfiles import awatch
+
+        while True:
+            await self._look()
+            heads = self.settings.desired / "refs" / "heads"
+            try:
+                async for _ in awatch(
+                    self.settings.desired,
+                    heads,
+                    recursive=False,
+                    step=WATCH_STEP_MS,
+                    debounce=200,
+                    watch_filter=None,
+                    stop_event=None,
+                    raise_interrupt=False,
+                ):
+                    await self._look()
+                    if not heads.is_dir():
+                        break
+            except (OSError, RuntimeError) as error:
+                log.warning("The desired state cannot be watched: %s", error)
+            await asyncio.sleep(1)
+
+    async def _look(self) -> None:
+        try:
+            head = self.repository.head()
+            if head == self._head:
+                return
+            await asyncio.to_thread(self._check_rewrite, head)
+            changes = await asyncio.to_thread(self._changes, head)
+        except LapwingError as error:
+            self._problem(error)
+            return
+        except OSError as error:
+            self._problem(DesiredStateError(f"The desired state cannot be read: {error}."))
+            return
+        self._head = head
+        for (stack, name), commit, document in changes:
+            environment = self.environments.get((stack, name))
+            if environment is None:
+                environment = self._add(EnvironmentState(stack=stack, environment=name))
+            environment.desire(commit, document)
+            self._seen[(stack, name)] = commit
+        self._problem(None)
+
+    def _changes(self, head: str | None) -> list[tuple[tuple[str, str], str, state.Document]]:
+        found = []
+        for key in self.repository.environments(head):
+            commit = self.repository.newest(*key)
+            if commit is None or self._seen.get(key) == commit:
+                continue
+            document = self.repository.read(*key, commit)
+            if document is not None:
+                found.append((key, commit, document))
+        return found
+
+    def _check_rewrite(self, head: str | None) -> None:
+        """After a force-push: keep the old head reachable, and say so. What it says now is then
+        followed as any other commit; if it says nothing, what runs goes on running."""
+        before = self._head
+        if before is None:
+            return
+        if head is None:
+            raise DesiredStateError(
+                f"{self.settings.desired} has no branch `main` any more.",
+                hint="What runs goes on. `lapwing doctor --repair` writes it down again.",
+            )
+        if not self.repository.is_descendant(head, before):
+            with contextlib.suppress(DesiredStateError):
+                self.repository.keep(before, f"rewritten/{before[:12]}")
+            text = (
+                f"The history of the desired state was rewritten; "
+                f"the old one is kept as refs/lapwing/rewritten/{before[:12]}."
+            )
+            log.warning("%s", text)
+            for environment in self.environments.values():
+                environment.event("agent", text)
+
+    def _problem(self, error: LapwingError | None) -> None:
+        for environment in self.environments.values():
+            text = None
+            if error is not None:
+                text = f"{error.message} {error.hint or ''}".strip()
+                log.warning("%s", text)
+            if environment.desired_problem != text:
+                environment.desired_problem = text
+                environment.changed()
+
+    # Environments
+
+    def _remembered(self) -> list[EnvironmentState]:
+        """Every environment there is a memory of. A damaged one is put aside: the desired state
+        brings it back."""
+        found = []
+        for path in sorted((self.settings.home / "environments").glob("*/*/state.json")):
+            folder = path.parent
+            try:
+                memory = state.load(folder)
+            except (msgspec.MsgspecError, OSError) as error:
+                log.error("%s is damaged (%s); it is put aside.", path, error)
+                path.replace(path.with_name(f"state.damaged-{int(time.time())}.json"))
+                memory = EnvironmentState(stack=folder.parent.name, environment=folder.name)
+            if memory is not None:
+                found.append(memory)
+        return found
+
+    def _add(self, memory: EnvironmentState) -> Environment:
+        assert self._runtime is not None
+        key = (memory.stack, memory.environment)
+        environment = Environment(memory, self._runtime)
+        self.environments[key] = environment
+        self._tasks[key] = asyncio.create_task(self._run(environment))
+        return environment
+
+    async def _run(self, environment: Environment) -> None:
+        while True:
+            try:
+                await environment.run()
+            except Exception:
+                log.exception(
+                    "%s/%s failed; it is taken up again in a second.",
+                    environment.state.stack,
+                    environment.state.environment,
+                )
+                environment.steps.replicas.forget()
+                await asyncio.sleep(1)
+
+    def _ports(self) -> set[int]:
+        states = [e.state for e in self.environments.values()]
+        return {r.port for s in states for g in s.generations for r in g.replicas}
+
+    # Housekeeping
+
+    async def _tick(self) -> None:
+        quiet_since: float | None = None
+        renewed = time.monotonic()
+        while True:
+            busy = any(e.needs_tick for e in self.environments.values())
+            everything_idle = all(e.idle for e in self.environments.values())
+            await asyncio.sleep(TICK if busy or everything_idle else TICK_IDLE)
+            for environment in list(self.environments.values()):
+                try:
+                    await environment.tick()
+                except (LapwingError, OSError) as error:
+                    log.warning("Housekeeping: %s", error)
+            with contextlib.suppress(LapwingError, OSError):
+                await self.envoy.rotate_access_log()
+                logs.rotate(self.settings.agent / "agent.log")
+                if time.monotonic() - renewed > 86400:
+                    self.envoy.renew_certificate()
+                    renewed = time.monotonic()
+            if not all(e.idle for e in self.environments.values()):
+                quiet_since = None
+            elif quiet_since is None:
+                quiet_since = time.monotonic()
+            elif time.monotonic() - quiet_since >= LINGER:
+                log.info("Nothing is left to run; the agent ends.")
+                self.end()
+                return
+
+    def _envoy_died(self, how: str) -> None:
+        log.warning("%s", how)
+        for environment in self.environments.values():
+            environment.event("agent", how)
+
+    def _tell(self) -> None:
+        with contextlib.suppress(OSError):
+            observed.write(self.settings.agent, self._record)
+
+    def fail(self, error: LapwingError) -> None:
+        """Write down why this agent cannot run."""
+        self._record.problem, self._record.hint = error.message, error.hint
+        self._record.code, self._record.ready = error.code, False
+        self._tell()
+
+
+def main() -> int:
+    """Run the agent in the foreground; returns the exit status: 0, or 1 if it could not run."""
+    settings = read()
+    for folder in (settings.home, settings.agent, settings.logs):
+        folder.mkdir(parents=True, exist_ok=True)
+    settings.home.chmod(0o700)
+    lock = observed.hold(settings.agent)
+    if lock is None:
+        print(f"An agent of {settings.home} runs already.", file=sys.stderr)
+        return 0
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
+    )
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)
+    return asyncio.run(_main(settings))
+
+
+async def _main(settings: Settings) -> int:
+    agent = Agent(settings)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        loop.add_signal_handler(number, agent.end)
+    try:
+        await agent.run()
+    except LapwingError as error:
+        log.error("%s %s\n%s", error, error.hint or "", error.detail or "")
+        agent.fail(error)
+        return 1
+    return 0
+
+
+def spawn(settings: Settings, log_file: Path) -> processes.Identity:
+    """Start the agent in a session of its own. Raises ReplicaError if it cannot be started."""
+    environ = {
+        name: settings.environ[name]
+        for name in ("PATH", "HOME", "LANG", "TMPDIR", "XDG_DATA_HOME")
+        if name in settings.environ
+    }
+    environ |= {
+        "LAPWING_HOME": str(settings.home),
+        "LAPWING_PORT": str(settings.port),
+        "LAPWING_BIND": settings.bind,
+    }
+    return processes.spawn(
+        [sys.executable, "-m", "lapwing.runtime.agent"],
+        environ=environ,
+        folder=settings.home,
+        log=log_file,
+    )
+
+
+def _own_pid() -> int:
+    import os
+
+    return os.getpid()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

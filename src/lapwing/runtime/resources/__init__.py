@@ -1,0 +1,1 @@
+"""Resources: databases and caches that a stack needs, bound or run."""

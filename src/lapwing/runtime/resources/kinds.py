@@ -1,0 +1,103 @@
+"""The kinds of resource that can be run as a server program: how each is started and asked.
+
+A kind is a record of facts and small pure functions; what is the same for all (ports, folders,
+adoption, waiting) is in `server.py`. Every server listens on 127.0.0.1 only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from lapwing.plan.model import ResourceKind
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A server program. `arguments(program, data, port)` starts it; `scheme` begins its URL;
+    `ping` is what is sent to ask whether it serves, `pong` what the answer has to contain."""
+
+    names: tuple[str, ...]
+    arguments: Callable[[str, Path, int], tuple[str, ...]]
+    scheme: str
+    ping: bytes
+    pong: bytes
+    environ: Callable[[Path], dict[str, str]] = lambda _data: {}
+
+
+def _mongod(program: str, data: Path, port: int) -> tuple[str, ...]:
+    return (
+        program,
+        "--dbpath",
+        str(data),
+        "--port",
+        str(port),
+        "--bind_ip",
+        "127.0.0.1",
+        "--nounixsocket",
+    )
+
+
+def _ferretdb(program: str, data: Path, port: int) -> tuple[str, ...]:
+    # Source: FerretDB 1.24, `ferretdb --help`.
+    return (
+        program,
+        "--handler=sqlite",
+        f"--sqlite-url=file:{data}/",
+        f"--listen-addr=127.0.0.1:{port}",
+        f"--state-dir={data}",
+        "--telemetry=disable",
+        "--debug-addr=-",
+        "--log-level=warn",
+    )
+
+
+def _redis(program: str, data: Path, port: int) -> tuple[str, ...]:
+    return (
+        program,
+        "--port",
+        str(port),
+        "--bind",
+        "127.0.0.1",
+        "--dir",
+        str(data),
+        "--appendonly",
+        "yes",
+    )
+
+
+def _mongodb_hello() -> bytes:
+    """An OP_MSG with {hello: 1, $db: "admin"}. Source: MongoDB wire protocol, OP_MSG; BSON spec."""
+    body = b"\x10hello\x00\x01\x00\x00\x00" + b"\x02$db\x00\x06\x00\x00\x00admin\x00" + b"\x00"
+    document = (len(body) + 4).to_bytes(4, "little") + body
+    message = b"\x00\x00\x00\x00" + b"\x00" + document
+    size = (len(message) + 16).to_bytes(4, "little")
+    return size + b"\x01\x00\x00\x00" + b"\x00\x00\x00\x00" + b"\xdd\x07\x00\x00" + message
+
+
+MONGO = _mongodb_hello()
+PROGRAMS: dict[ResourceKind, tuple[Program, ...]] = {
+    "mongodb": (
+        Program(("mongod",), _mongod, "mongodb", MONGO, b"maxWireVersion"),
+        Program(("ferretdb",), _ferretdb, "mongodb", MONGO, b"maxWireVersion"),
+    ),
+    "redis": (Program(("valkey-server", "redis-server"), _redis, "redis", b"PING\r\n", b"+PONG"),),
+}
+"""What can be run here today, in order of preference. MySQL and PostgreSQL have to be given by a
+URL."""
+
+HOW_TO_GET = {
+    "mongodb": "Install mongod or FerretDB",
+    "redis": "Install redis-server or valkey-server",
+    "mysql": "Start a MySQL server",
+    "postgres": "Start a PostgreSQL server",
+}
+
+
+def of(kind: ResourceKind, program: str) -> Program:
+    """The facts about a server program by its path. Raises KeyError if it is not one of a kind."""
+    for found in PROGRAMS.get(kind, ()):
+        if Path(program).name in found.names:
+            return found
+    raise KeyError(program)

@@ -1,0 +1,175 @@
+"""Secrets: encrypted at rest, versioned, never in git.
+
+The desired state names a secret and the version of its value; only this store, on this machine,
+can turn that into the value. Values are sealed with Fernet (AES-128-CBC with HMAC-SHA256, from the
+`cryptography` package) under a key that lies beside them in a folder that only the user may read:
+that keeps them out of backups of single files, greps and screens, not from somebody who is that
+user. A version is a keyed digest of name and value, so the same value has the same version, and a
+version tells nothing about the value.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import hmac
+import json
+import os
+import secrets as random
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lapwing.errors import SecretError
+
+KEPT_VERSIONS = 20
+"""Old values kept for each name, so that a rollback finds the one it was deployed with."""
+
+
+class SecretStore:
+    """The secrets under `folder`, by stack and environment."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __repr__(self) -> str:
+        return f"SecretStore({str(self._folder)!r})"
+
+    def set(self, stack: str, environment: str, name: str, value: str) -> str:
+        """Store a value and make it the current one; returns its version.
+
+        Raises SecretError if the store's key is missing or damaged.
+        """
+        key = self._key(create=True)
+        version = hmac.new(key, f"{name}\0{value}".encode(), hashlib.sha256).hexdigest()[:12]
+        with self._changing(stack, environment) as entries:
+            entry = entries.setdefault(name, {"current": "", "values": {}})
+            entry["values"].pop(version, None)
+            entry["values"][version] = {"sealed": _seal(key, value), "since": int(time.time())}
+            entry["current"] = version
+            for old in list(entry["values"])[:-KEPT_VERSIONS]:
+                del entry["values"][old]
+        return version
+
+    def generate(self, stack: str, environment: str, name: str) -> str:
+        """Store 32 random bytes, printable, as the current value; returns the version."""
+        return self.set(stack, environment, name, random.token_urlsafe(32))
+
+    def get(self, stack: str, environment: str, name: str, version: str) -> str:
+        """The value of a version. Raises SecretError if it is not there or cannot be opened."""
+        entry = self._read(stack, environment).get(name, {"values": {}})
+        sealed = entry["values"].get(version)
+        if sealed is None:
+            raise SecretError(
+                f"Version {version} of secret {name} is not on this machine.",
+                hint=f"Set it with `lapwing secret set {name}` and deploy again.",
+            )
+        return _open(self._key(create=False), sealed["sealed"], name)
+
+    def current(self, stack: str, environment: str) -> dict[str, str]:
+        """Every secret's name with the version of its current value."""
+        return {n: e["current"] for n, e in self._read(stack, environment).items()}
+
+    def listing(self, stack: str, environment: str) -> list[tuple[str, str, int]]:
+        """Name, current version and the Unix time it was set, by name. No values."""
+        found = self._read(stack, environment)
+        return [
+            (n, e["current"], e["values"][e["current"]]["since"]) for n, e in sorted(found.items())
+        ]
+
+    def remove(self, stack: str, environment: str, name: str) -> bool:
+        """Remove a secret with all its versions; whether there was one."""
+        with self._changing(stack, environment) as entries:
+            return entries.pop(name, None) is not None
+
+    def _path(self, stack: str, environment: str) -> Path:
+        return self._folder / stack / f"{environment}.json"
+
+    def _read(self, stack: str, environment: str) -> dict[str, Any]:
+        path = self._path(stack, environment)
+        try:
+            found: dict[str, Any] = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            return {}
+        except ValueError as error:
+            raise SecretError(
+                f"{path} is damaged.", hint="Move it away and set the secrets again."
+            ) from error
+        return found
+
+    @contextlib.contextmanager
+    def _changing(self, stack: str, environment: str) -> Iterator[dict[str, Any]]:
+        path = self._path(stack, environment)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with self._locked():
+            entries = self._read(stack, environment)
+            yield entries
+            _replace(path, json.dumps(entries, indent=1).encode())
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._folder.chmod(0o700)
+        descriptor = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _key(self, *, create: bool) -> bytes:
+        path = self._folder / "key"
+        try:
+            key = path.read_bytes()
+        except FileNotFoundError:
+            key = b""
+        if len(key) == 44:
+            return key
+        sealed = any(self._folder.glob("*/*.json"))
+        if sealed or not create:
+            raise SecretError(
+                f"The key of the secrets, {path}, is {'damaged' if key else 'missing'}.",
+                hint="Put it back from a backup; without it the stored values cannot be read. "
+                "To start over, remove the secrets folder and set each secret again.",
+            )
+        from cryptography.fernet import Fernet
+
+        with self._locked():
+            if not path.is_file():
+                _replace(path, Fernet.generate_key())
+        return path.read_bytes()
+
+
+def _seal(key: bytes, value: str) -> str:
+    from cryptography.fernet import Fernet
+
+    return Fernet(key).encrypt(value.encode()).decode()
+
+
+def _open(key: bytes, sealed: str, name: str) -> str:
+    from cryptography.fernet import Fernet, InvalidToken
+
+    try:
+        return Fernet(key).decrypt(sealed).decode()
+    except (InvalidToken, ValueError) as error:
+        raise SecretError(
+            f"Secret {name} cannot be opened with the key on this machine.",
+            hint=f"Set it again with `lapwing secret set {name}`.",
+        ) from error
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Write, sync, rename; 0600."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
