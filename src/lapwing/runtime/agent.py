@@ -24,6 +24,7 @@ from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import DesiredStateError, LapwingError
 from lapwing.observed import agent as observed
 from lapwing.observed.agent import AgentRecord
+from lapwing.plan.model import Document
 from lapwing.runtime import logs, processes, state
 from lapwing.runtime.environment import Environment, Runtime
 from lapwing.runtime.proxy.supervisor import Envoy
@@ -154,7 +155,7 @@ class Agent:
             self._seen[(stack, name)] = commit
         self._problem(None)
 
-    def _changes(self, head: str | None) -> list[tuple[tuple[str, str], str, state.Document]]:
+    def _changes(self, head: str | None) -> list[tuple[tuple[str, str], str, Document]]:
         found = []
         for key in self.repository.environments(head):
             commit = self.repository.newest(*key)
