@@ -1,7 +1,7 @@
 """What a customer is, and which values are allowed. Pure: no web, no database.
 
-The page checks the same rules while somebody types (web/src/customers/fields.ts); this module is
-the one that counts.
+The page checks the same rules before it sends anything (web/src/customers/fields.ts); this module
+is the one that counts.
 """
 
 from __future__ import annotations

@@ -52,9 +52,24 @@ export function App() {
       </Container>
       <Footer connection={online ? connection : 'waiting'} />
       <Portal>
-        <Box pos="fixed" bottom={16} right={16} left={16} maw={360} ml="auto" role="status" style={{ zIndex: 400 }}>
+        <Box
+          pos="fixed"
+          bottom={16}
+          right={16}
+          left={16}
+          maw={360}
+          ml="auto"
+          role="status"
+          style={{ zIndex: 400 }}
+        >
           {message && (
-            <Notification color="teal" withBorder onClose={() => setMessage('')}>
+            <Notification
+              color="teal"
+              withBorder
+              role="none"
+              closeButtonProps={{ 'aria-label': 'Dismiss' }}
+              onClose={() => setMessage('')}
+            >
               {message}
             </Notification>
           )}
@@ -69,7 +84,10 @@ function Header() {
   const { setColorScheme } = useMantineColorScheme();
   const other = scheme === 'dark' ? 'light' : 'dark';
   return (
-    <Box component="header" style={{ borderBottom: '1px solid var(--mantine-color-default-border)' }}>
+    <Box
+      component="header"
+      style={{ borderBottom: '1px solid var(--mantine-color-default-border)' }}
+    >
       <Container size="lg" py="sm">
         <Group justify="space-between" wrap="nowrap">
           <Group gap="xs" wrap="nowrap">
@@ -101,7 +119,7 @@ function Footer({ connection }: { connection: Connection }) {
           {CONNECTIONS[connection]}
         </Text>
         <Text size="xs" c="dimmed" data-testid="release">
-          {release && `api ${release}`}
+          {release && `Answered by ${release}`}
         </Text>
       </Group>
     </Container>

@@ -5,7 +5,7 @@ import { afterEach } from 'vitest';
 afterEach(cleanup);
 
 // What Mantine asks of a browser and jsdom lacks.
-window.matchMedia = ((query: string) => ({
+window.matchMedia = (query: string) => ({
   matches: false,
   media: query,
   onchange: null,
@@ -14,7 +14,7 @@ window.matchMedia = ((query: string) => ({
   addEventListener: () => undefined,
   removeEventListener: () => undefined,
   dispatchEvent: () => false,
-}));
+});
 window.ResizeObserver = class {
   observe(): void {}
   unobserve(): void {}

@@ -43,8 +43,9 @@ export function CustomerForm({ customer, onClose, onDone }: Props) {
   const [deleting, setDeleting] = useState(false);
   const form = useForm<Fields>({
     initialValues: customer ?? EMPTY,
+    // On saving only: an error that appears when a field is left would push the buttons away from
+    // under the pointer.
     validate: check,
-    validateInputOnBlur: true,
   });
 
   function refused(error: Error): void {
@@ -143,10 +144,15 @@ export function CustomerForm({ customer, onClose, onDone }: Props) {
             {...form.getInputProps('note')}
           />
           {deleting ? (
-            <Group justify="space-between" role="group" aria-label="Confirm deletion">
+            <Group
+              key="question"
+              justify="space-between"
+              role="group"
+              aria-label="Confirm deletion"
+            >
               <Text>Delete this customer for good?</Text>
               <Group gap="xs">
-                <Button variant="default" data-autofocus onClick={() => setDeleting(false)}>
+                <Button variant="default" autoFocus onClick={() => setDeleting(false)}>
                   Keep
                 </Button>
                 <Button color="red" loading={remove.isPending} onClick={() => remove.mutate()}>
@@ -155,7 +161,7 @@ export function CustomerForm({ customer, onClose, onDone }: Props) {
               </Group>
             </Group>
           ) : (
-            <Group justify="space-between">
+            <Group key="actions" justify="space-between">
               {customer ? (
                 <Button variant="subtle" color="red" onClick={() => setDeleting(true)}>
                   Delete

@@ -84,7 +84,14 @@ function Cards({ customers, onOpen }: Props) {
 
 function Name({ customer, onOpen }: Pick<Props, 'onOpen'> & { customer: Customer }) {
   return (
-    <Anchor component="button" fw={600} ta="left" maw="100%" truncate onClick={() => onOpen(customer)}>
+    <Anchor
+      component="button"
+      fw={600}
+      ta="left"
+      maw="100%"
+      truncate
+      onClick={() => onOpen(customer)}
+    >
       {customer.name}
     </Anchor>
   );

@@ -75,7 +75,12 @@ export function CustomersPage({ connection, say }: Props) {
           <Stack align="start" gap="xs">
             {list.error.message}
             {list.data && ' What you see may be old.'}
-            <Button size="xs" variant="default" loading={list.isFetching} onClick={() => list.refetch()}>
+            <Button
+              size="xs"
+              variant="default"
+              loading={list.isFetching}
+              onClick={() => list.refetch()}
+            >
               Try again
             </Button>
           </Stack>

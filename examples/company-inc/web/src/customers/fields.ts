@@ -1,5 +1,5 @@
 /**
- * The rules for a customer's values, checked while somebody types. The API checks again
+ * The rules for a customer's values, checked before they are sent. The API checks again
  * (api/customers.py), and its word counts.
  */
 import type { Customer, Fields, Status } from '../api';
