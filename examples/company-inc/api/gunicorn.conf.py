@@ -9,8 +9,9 @@ threads = 32  # a live view holds a thread for as long as it is open
 # Longer than any proxy keeps an idle connection, so that it is never this end that closes one just
 # as a request is on its way.
 keepalive = 120
-# On SIGTERM: listen no more, answer what has begun, then end.
-graceful_timeout = 30
+# On SIGTERM: listen no more, answer what has begun, then end; within the 10 s that Lapwing waits
+# for a replica (stop_grace).
+graceful_timeout = 9
 # Replicas of one machine would share one path.
 control_socket_disable = True
 
