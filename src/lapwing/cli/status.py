@@ -1,0 +1,152 @@
+"""`lapwing status`: what runs and what is on its way.
+
+Shows what the agent last wrote, after checking that the agent lives: where it does not, each
+replica is looked up by its process, and the answer says that nobody is watching.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import click
+import msgspec
+
+from lapwing.cli import target
+from lapwing.cli.context import Context, environment_option, output_option
+from lapwing.observed.status import ServiceStatus, SlotStatus, Status
+
+
+@click.command("status")
+@environment_option
+@output_option
+@click.pass_obj
+def command(context: Context, environment: str) -> int:
+    """Tell what runs and what is on its way.
+
+    Exit status: 0 when every service runs as wanted, 1 when one does not.
+    """
+    where = target.where(context, environment)
+    found = target.present(context, where)
+    if found is None:
+        raise target.never_deployed(where)
+    alive = target.agent_lives(context)
+    if not alive:
+        found = check(found)
+    if context.for_programs:
+        answer: dict[str, Any] = msgspec.to_builtins(found)
+        answer["agent"] = {"running": alive}
+        context.printer.json(answer)
+    else:
+        _show(context, found, alive)
+    return 0 if _well(found) else 1
+
+
+def check(found: Status) -> Status:
+    """The status of an agent that is gone, corrected by what processes there are."""
+    services = [
+        msgspec.structs.replace(
+            s,
+            active=_recount(s.active),
+            idle=_recount(s.idle),
+            phase=_phase(s, _recount(s.active)),
+        )
+        for s in found.services
+    ]
+    return msgspec.structs.replace(found, services=services)
+
+
+def _recount(slot: SlotStatus | None) -> SlotStatus | None:
+    if slot is None:
+        return None
+    from lapwing.runtime.processes import started
+
+    living = sum(started(pid) is not None for pid in slot.pids)
+    return msgspec.structs.replace(slot, ready=min(slot.ready, living))
+
+
+def _phase(service: ServiceStatus, active: SlotStatus | None) -> Any:
+    if service.kind == "job" or active is None:
+        return service.phase
+    if active.ready == 0:
+        return "stopped"
+    return "degraded" if active.ready < active.replicas else service.phase
+
+
+def _well(found: Status) -> bool:
+    return found.problem is None and all(
+        s.phase in ("running", "done", "held") for s in found.services
+    )
+
+
+def _show(context: Context, found: Status, alive: bool) -> None:
+    printer = context.printer
+    running = any(s.active for s in found.services)
+    printer.data(f"{found.stack}/{found.environment}  {found.url if running else 'is not running'}")
+    if not alive and running:
+        printer.say(
+            "The agent is not running: nobody restarts what crashes. `lapwing agent start` "
+            "starts it; nothing that serves is touched.",
+            style="yellow",
+        )
+    if found.services:
+        printer.data("")
+        rows = [_row(s) for s in found.services]
+        printer.table(("SERVICE", "PHASE", "ACTIVE", "READY", "RELEASE", "IDLE"), rows)
+    if found.resources:
+        printer.data("")
+        printer.table(
+            ("RESOURCE", "KIND", "PROVIDER", "STATE"),
+            [
+                (
+                    r.name,
+                    r.kind,
+                    r.provider,
+                    {True: "running", False: "stopped", None: "-"}[r.running],
+                )
+                for r in found.resources
+            ],
+        )
+    flight = found.rollout
+    if flight is not None:
+        printer.data("")
+        printer.data(
+            f"Deployment {flight.commit[:12]}: {flight.state}, {', '.join(flight.services)}"
+        )
+        if flight.state == "holding":
+            printer.data(f"  Look at {flight.preview}, then `lapwing promote` or `lapwing abort`.")
+    if found.problem is not None:
+        printer.data("")
+        printer.data(f"Problem: {found.problem}")
+
+
+def _row(service: ServiceStatus) -> tuple[str, ...]:
+    active, idle = service.active, service.idle
+    ready = f"{active.ready}/{active.replicas}" if active else "-"
+    waiting = "-"
+    if idle is not None:
+        waiting = f"{idle.slot} {idle.release}"
+        if idle.warm_for is not None:
+            waiting += f" (warm for {_span(idle.warm_for)})"
+    if service.draining:
+        waiting += f", {service.draining} draining"
+    restarts = f" ({active.restarts} restarts)" if active and active.restarts else ""
+    return (
+        service.name,
+        service.phase + restarts,
+        active.slot if active else "-",
+        ready,
+        active.release if active else "-",
+        waiting,
+    )
+
+
+def _span(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min"
+
+
+def age(moment: float) -> str:
+    """How long ago a Unix time was, in words."""
+    return _span(max(0.0, time.time() - moment)) + " ago"

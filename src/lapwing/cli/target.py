@@ -1,0 +1,33 @@
+"""Which environment of which stack a verb is about, from the folder it is called in."""
+
+from __future__ import annotations
+
+from lapwing.acts.change import Where
+from lapwing.cli.context import Context
+from lapwing.errors import UsageError
+from lapwing.observed import agent, status
+from lapwing.observed.status import Status
+
+
+def where(context: Context, environment: str) -> Where:
+    """The stack of the folder, and the environment that was asked for. Raises StackFileError."""
+    from lapwing.stack.load import find, read_name
+
+    return Where(read_name(find(context.directory)), environment)
+
+
+def present(context: Context, target: Where) -> Status | None:
+    """What the agent says of an environment; None if it was never deployed here."""
+    return status.read(context.settings.environment(target.stack, target.environment))
+
+
+def agent_lives(context: Context) -> bool:
+    """Whether the agent lives now."""
+    return agent.lives(context.settings.agent)
+
+
+def never_deployed(target: Where) -> UsageError:
+    """The error for an environment that nothing is known of."""
+    return UsageError(
+        f"{target} has never been deployed on this machine.", hint="`lapwing up` deploys it."
+    )

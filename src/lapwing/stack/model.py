@@ -1,0 +1,267 @@
+"""What people write: the models of the stack file.
+
+One declaration feeds validation, the JSON Schema for editors and the reference page, so each field
+has its description here and nowhere else. A field that takes a short form (`health: /healthz`,
+`replicas: 2`) turns it into the long one before validation; nothing after this room sees the short
+form. Unknown keys are refused. Rules that need more than one field are in `rules.py`.
+
+Durations are seconds, sizes bytes, cpu cores, rates fractions, once validated.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from lapwing.stack import quantities
+
+NAME = r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$"
+VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
+PATH = r"^/[^?#\s]*$"
+
+_DURATION = {"type": ["string", "number"], "pattern": r"^(\d+(\.\d+)?(ms|s|m|h|d))+$"}
+_SIZE = {"type": ["string", "integer"], "pattern": r"^\d+(\.\d+)?(k|M|G|T|Ki|Mi|Gi|Ti)?$"}
+_CPU = {"type": ["string", "number"], "pattern": r"^\d+(\.\d+)?m?$"}
+_SHARE = {"type": ["string", "number"], "pattern": r"^\d+(\.\d+)?%?$"}
+
+Name = Annotated[str, Field(pattern=NAME)]
+Duration = Annotated[
+    float, BeforeValidator(quantities.duration), Field(json_schema_extra=_DURATION)
+]
+Size = Annotated[int, BeforeValidator(quantities.size), Field(json_schema_extra=_SIZE)]
+Cpu = Annotated[float, BeforeValidator(quantities.cpu), Field(json_schema_extra=_CPU)]
+Share = Annotated[float, BeforeValidator(quantities.fraction), Field(json_schema_extra=_SHARE)]
+Variable = Annotated[str, Field(pattern=VARIABLE)]
+UrlPath = Annotated[str, Field(pattern=PATH)]
+
+
+def _stands_for(field: str) -> BeforeValidator:
+    """A bare text or number in place of a mapping stands for one of its fields."""
+
+    def lengthen(value: object) -> object:
+        bare = isinstance(value, str | int) and not isinstance(value, bool)
+        return {field: value} if bare else value
+
+    return BeforeValidator(lengthen)
+
+
+class Part(BaseModel):
+    """A mapping of the stack file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _text(value: object) -> object:
+    """Numbers in places where text is meant, such as `version: 8`."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return str(value) if is_number else value
+
+
+Text = Annotated[str, BeforeValidator(_text)]
+
+
+class Build(Part):
+    """How a service is built from source."""
+
+    path: str = Field(description="The folder of the source, relative to the stack file.")
+    python: Text | None = Field(
+        None, description='The Python version to use, such as `"3.12"`.', examples=["3.12"]
+    )
+    script: str = Field("build", description="The npm script that builds a Node source.")
+    env: dict[Variable, Text] = Field(
+        default_factory=dict, description="Variables for the build only. Not for secrets."
+    )
+    timeout: Duration = Field(600.0, gt=0, description="The longest a build may take.")
+
+
+class Health(Part):
+    """When a replica counts as healthy."""
+
+    path: UrlPath | None = Field(
+        None,
+        description="Answers 2xx or 3xx when healthy. Without it, an open port is enough.",
+        examples=["/healthz"],
+    )
+    interval: Duration = Field(5.0, ge=0.1, description="Time between two checks.")
+    timeout: Duration = Field(2.0, ge=0.1, description="The longest a check may take.")
+    start_timeout: Duration = Field(
+        60.0, gt=0, description="The longest a replica may take until it is healthy."
+    )
+    settle: Duration = Field(
+        1.0, description="A worker without a path is healthy when it has run for this long."
+    )
+
+
+class Replicas(Part):
+    """How many processes serve a service."""
+
+    min: int = Field(1, ge=1, le=100, description="The least. One machine runs this many.")
+    max: int | None = Field(None, ge=1, le=1000, description="The most, on a cluster.")
+    cpu: Share | None = Field(
+        None, description="On a cluster, the CPU use that more replicas are added at."
+    )
+
+
+class Needs(Part):
+    """What a replica asks of the machine."""
+
+    cpu: Cpu | None = Field(None, description="CPU, such as `250m` or `0.5`.", examples=["250m"])
+    memory: Size | None = Field(None, description="Memory.", examples=["512Mi"])
+
+
+class Smoke(Part):
+    """A test of a new release before it gets traffic: a request to the preview host, or a command
+    that exits with 0."""
+
+    get: UrlPath | None = Field(None, description="The path to request on the preview host.")
+    expect: int = Field(200, ge=100, le=599, description="The status that is right.")
+    contains: str | None = Field(None, description="Text that the answer has to contain.")
+    run: str | None = Field(
+        None, description="A command, run in the release with LAPWING_PREVIEW_URL set."
+    )
+    timeout: Duration = Field(30.0, gt=0, description="The longest the test may take.")
+
+
+class Analysis(Part):
+    """What live traffic has to look like after the switch; otherwise it is taken back."""
+
+    window: Duration = Field(10.0, gt=0, description="How long to watch after the switch.")
+    max_error_rate: Share | None = Field(
+        0.05, description="The share of requests that may fail (5xx or no answer)."
+    )
+    max_p95: Duration | None = Field(
+        None, description="The most that the 95th percentile of latency may be."
+    )
+    min_requests: int = Field(
+        20, ge=1, description="Fewer requests than this are too few to judge by."
+    )
+
+
+def _unless_false(value: object) -> object:
+    return None if value is False else value
+
+
+class Rollout(Part):
+    """How a new release comes to traffic, and how the old one leaves."""
+
+    smoke: list[Smoke] = Field(default_factory=list, description="Tests before the switch.")
+    analysis: Annotated[Analysis | None, BeforeValidator(_unless_false)] = Field(
+        default_factory=Analysis,
+        description="Watching after the switch; `false` for none.",
+    )
+    hold: bool = Field(False, description="Wait for `lapwing promote` before the switch.")
+    keep_old: Duration = Field(
+        600.0, description="How long the old slot stays warm for an instant rollback."
+    )
+    drain: Duration = Field(
+        3600.0, description="How long an old replica may stay for connections that do not end."
+    )
+    stop_grace: Duration = Field(
+        10.0, description="Time between asking a replica to end and killing it."
+    )
+
+
+class Service(Part):
+    """Something we build and release."""
+
+    kind: Literal["web", "static", "worker", "job"] = Field(
+        description="`web` answers HTTP, `static` is files, `worker` has no port, `job` runs once "
+        "before each switch. Left out, it follows from `static` and `route`."
+    )
+    build: Annotated[Build | None, _stands_for("path")] = Field(
+        None, description="The folder of the source, or more about it."
+    )
+    dockerfile: str | None = Field(None, description="A Dockerfile to build (Kubernetes).")
+    image: str | None = Field(None, description="A ready-made image (Kubernetes).")
+    command: str | None = Field(
+        None, description="What starts it. `$PORT` is the port to listen on."
+    )
+    static: str | None = Field(
+        None, description="The folder of built files, relative to the source.", examples=["dist"]
+    )
+    spa: bool = Field(True, description="Answer unknown paths of a static service with index.html.")
+    route: UrlPath | None = Field(
+        None, description="The path prefix whose requests it gets.", examples=["/api"]
+    )
+    health: Annotated[Health, _stands_for("path")] = Field(
+        default_factory=Health, description="When it is healthy."
+    )
+    replicas: Annotated[Replicas, _stands_for("min")] = Field(
+        default_factory=Replicas, description="How many."
+    )
+    resources: Needs = Field(default_factory=Needs, description="CPU and memory.")
+    needs: list[str] = Field(
+        default_factory=list, description="Resources it uses; each gives it a URL variable."
+    )
+    env: dict[Variable, Text] = Field(default_factory=dict, description="Variables. No secrets.")
+    secrets: list[Variable] = Field(
+        default_factory=list, description="Secrets it gets as variables; see `lapwing secret`."
+    )
+    timeout: Duration | None = Field(
+        None, gt=0, description="The longest a request (or a job) may take."
+    )
+    rollout: Rollout = Field(default_factory=Rollout, description="How it is released.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _infer_kind(cls, value: Any) -> Any:
+        if isinstance(value, dict) and "kind" not in value:
+            kind = "worker"
+            if "static" in value:
+                kind = "static"
+            elif "route" in value:
+                kind = "web"
+            return {**value, "kind": kind}
+        return value
+
+
+class Resource(Part):
+    """Something we run or bind but do not release."""
+
+    kind: Literal["mongodb", "mysql", "redis", "postgres"] = Field(description="What it is.")
+    version: Text | None = Field(None, description="The version wanted.", examples=["8"])
+    storage: Size | None = Field(None, description="Disk for its data.", examples=["10Gi"])
+    variable: Variable | None = Field(
+        None, description="The variable that tells services its URL. Default: `<NAME>_URL`."
+    )
+    embedded: bool = Field(
+        False,
+        description="Where a machine has no server for it, give services a folder instead: "
+        "`embedded:///path`. The application has to support that.",
+    )
+
+
+class Cloud(Part):
+    """Where a Kubernetes environment lives."""
+
+    provider: Literal["gcp"] = Field(description="The cloud.")
+    region: str = Field(description="Its region.", examples=["europe-west1"])
+    project: str | None = Field(None, description="The project id.")
+
+
+class Environment(Part):
+    """A place where the stack runs, and what is different there."""
+
+    target: Literal["machine", "kubernetes"] = Field("machine", description="What it runs on.")
+    domain: str | None = Field(None, description="The host name it answers to.")
+    cloud: Cloud | None = Field(None, description="The cloud it runs in.")
+    services: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="Settings of services that differ here: maps are merged, lists replaced, "
+        "`null` removes.",
+    )
+    resources: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="The same for resources."
+    )
+
+
+class Stack(Part):
+    """The whole file."""
+
+    stack: Name = Field(description="The name of the stack.")
+    services: dict[Name, Service] = Field(description="What is built and released.", min_length=1)
+    resources: dict[Name, Resource] = Field(default_factory=dict, description="What services need.")
+    environments: dict[Name, Environment] = Field(
+        default_factory=dict, description="Where it runs. `local` is always there."
+    )

@@ -1,0 +1,67 @@
+"""Quantities as people write them: `10m`, `512Mi`, `250m`, `1%`. Pure.
+
+Each parser takes what YAML gives (text or a number) and returns the unit that the rest of Lapwing
+counts in: seconds, bytes, cores, a fraction from 0 to 1. It raises ValueError with a sentence that
+says what is expected.
+"""
+
+from __future__ import annotations
+
+import re
+
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_BYTES = {
+    "": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12,
+    "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40,
+}  # fmt: skip
+
+
+def duration(value: object) -> float:
+    """Seconds from `500ms`, `30s`, `10m`, `1h30m`, `2d` or a number of seconds."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        seconds = float(value)
+    else:
+        text = str(value).strip()
+        parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", text)
+        if not parts or "".join(n + u for n, u in parts) != text:
+            raise ValueError(f"{value!r} is not a duration; write it as `500ms`, `30s` or `10m`")
+        seconds = sum(float(n) * _SECONDS[u] for n, u in parts)
+    if not 0 <= seconds <= 30 * 86400:
+        raise ValueError("a duration has to be between 0 and 30 days")
+    return seconds
+
+
+def size(value: object) -> int:
+    """Bytes from `512Mi`, `10Gi`, `1G` or a number of bytes."""
+    text = str(value).strip()
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(|k|M|G|T|Ki|Mi|Gi|Ti)", text)
+    if isinstance(value, bool) or not match:
+        raise ValueError(f"{value!r} is not a size; write it as `512Mi` or `10Gi`")
+    found = int(float(match[1]) * _BYTES[match[2]])
+    if found <= 0:
+        raise ValueError("a size has to be more than 0")
+    return found
+
+
+def cpu(value: object) -> float:
+    """Cores from `250m`, `0.5` or `2`."""
+    text = str(value).strip()
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(m?)", text)
+    if isinstance(value, bool) or not match:
+        raise ValueError(f"{value!r} is not an amount of CPU; write it as `250m` or `0.5`")
+    found = float(match[1]) / (1000 if match[2] else 1)
+    if found <= 0:
+        raise ValueError("an amount of CPU has to be more than 0")
+    return found
+
+
+def fraction(value: object) -> float:
+    """A fraction from `1%`, `0.5%` or a number from 0 to 1."""
+    text = str(value).strip()
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(%?)", text)
+    if isinstance(value, bool) or not match:
+        raise ValueError(f"{value!r} is not a share; write it as `1%`")
+    found = float(match[1]) / (100 if match[2] else 1)
+    if found > 1:
+        raise ValueError(f"{value!r} is more than the whole; write it as `1%`")
+    return found

@@ -1,0 +1,283 @@
+"""Rules that need more than one field. Pure.
+
+Each rule is a small generator over a stack (as it is in one environment) that yields what is wrong
+and the path in the file. `RULES` is the list; adding a rule is writing one function.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from lapwing.stack.explain import did_you_mean
+from lapwing.stack.model import Environment, Service, Stack
+
+Path = tuple[str | int, ...]
+RESERVED = {"PORT", "HOST", "PATH", "GUNICORN_CMD_ARGS"}
+DOMAIN = r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+
+
+@dataclass(frozen=True, slots=True)
+class Breach:
+    """A rule that does not hold: what is wrong, where (the key, with `key`), what to do."""
+
+    message: str
+    path: Path
+    hint: str | None = None
+    key: bool = False
+
+
+Rule = Callable[[Stack, Environment], Iterator[Breach]]
+
+
+def needs_exist(stack: Stack, _: Environment) -> Iterator[Breach]:
+    """Whatever a service needs is in the file."""
+    for name, service in stack.services.items():
+        for index, need in enumerate(service.needs):
+            if need in stack.resources:
+                continue
+            path = ("services", name, "needs", index)
+            if need in stack.services:
+                yield Breach(
+                    f"`{need}` is a service; `needs` names resources.",
+                    path,
+                    "Services reach each other by their routes.",
+                )
+            else:
+                known = ", ".join(stack.resources) or "none"
+                yield Breach(
+                    f"There is no resource `{need}`.",
+                    path,
+                    did_you_mean(need, stack.resources) or f"Resources of this stack: {known}.",
+                )
+
+
+def routes_differ(stack: Stack, _: Environment) -> Iterator[Breach]:
+    """No two services have the same route."""
+    taken: dict[str, str] = {}
+    for name, service in stack.services.items():
+        if service.route is None:
+            continue
+        route = service.route.rstrip("/") or "/"
+        if route in taken:
+            yield Breach(
+                f"`{taken[route]}` and `{name}` have the same route, `{route}`.",
+                ("services", name, "route"),
+                "Give each its own path.",
+            )
+        taken.setdefault(route, name)
+
+
+def routes_are_clean(stack: Stack, _: Environment) -> Iterator[Breach]:
+    """A route is a path that no proxy would rewrite."""
+    for name, service in stack.services.items():
+        route = service.route
+        if route is not None and ("//" in route or re.search(r"(^|/)\.\.?(/|$)", route)):
+            yield Breach(
+                f"Route `{route}` has `//`, `.` or `..` in it.", ("services", name, "route")
+            )
+
+
+def kinds_fit(stack: Stack, _: Environment) -> Iterator[Breach]:
+    """What a service has fits its kind."""
+    for name, service in stack.services.items():
+        at: Path = ("services", name)
+        if service.kind == "static":
+            yield from _static(service, at)
+        elif service.static is not None:
+            yield Breach(f"A {service.kind} service has no `static` folder.", (*at, "static"))
+        if service.kind in ("worker", "job") and service.route is not None:
+            yield Breach(
+                f"A {service.kind} has no route: it listens on no port.",
+                (*at, "route"),
+                "Use `kind: web`, or remove the route.",
+            )
+        if service.kind == "web" and service.route is None:
+            yield Breach("A web service has no route.", at, "Add `route: /`.", key=True)
+        if service.kind == "worker" and service.health.path is not None:
+            yield Breach("A worker listens on no port, so it has no health path.", (*at, "health"))
+        built = service.build is not None
+        if built and service.kind != "static" and service.command is None:
+            yield Breach(
+                f"`{name}` has no command.", at, "Add `command:`, what starts it.", key=True
+            )
+        if service.kind == "job" and service.replicas.min > 1:
+            yield Breach("A job runs once; it has no replicas.", (*at, "replicas"))
+
+
+def _static(service: Service, at: Path) -> Iterator[Breach]:
+    if service.static is None:
+        yield Breach("A static service has to name its `static` folder.", at, key=True)
+    if service.command is not None:
+        yield Breach(
+            "A static service is files only; it has no command.",
+            (*at, "command"),
+            "Remove `command`, or `static` if it is a program.",
+        )
+    if service.build is None and service.image is None:
+        yield Breach("A static service needs `build`: where its files come from.", at, key=True)
+    for variable in ("PORT", "port"):
+        if variable in service.env:
+            yield Breach("A static service has no port.", (*at, "env", variable), key=True)
+    if service.secrets:
+        yield Breach("A static service has no process that could keep a secret.", (*at, "secrets"))
+    if service.needs:
+        yield Breach("A static service has no process that could use this.", (*at, "needs"))
+
+
+def one_source(stack: Stack, environment: Environment) -> Iterator[Breach]:
+    """Each service comes from exactly one place, which its target can use."""
+    for name, service in stack.services.items():
+        given = [k for k in ("build", "dockerfile", "image") if getattr(service, k) is not None]
+        at: Path = ("services", name)
+        if "image" in given and len(given) > 1:
+            yield Breach(
+                f"`{name}` has both `{given[0]}` and `image`.", (*at, "image"), "Keep one of them."
+            )
+        elif not given:
+            yield Breach(f"`{name}` has no source.", at, "Add `build:` with its folder.", key=True)
+        elif environment.target == "machine" and "build" not in given:
+            yield Breach(
+                f"`{name}` is a container, and this environment is a machine without a builder "
+                "for containers.",
+                (*at, given[0]),
+                "Add `build:` with the folder of the source; Lapwing runs it as a process.",
+            )
+
+
+def replicas_ordered(stack: Stack, _: Environment) -> Iterator[Breach]:
+    """The least number of replicas is not above the most."""
+    for name, service in stack.services.items():
+        most = service.replicas.max
+        if most is not None and service.replicas.min > most:
+            yield Breach(
+                f"`{name}` has at least {service.replicas.min} replicas, but at most {most}.",
+                ("services", name, "replicas", "min"),
+                "Make `max` the larger one.",
+            )
+
+
+def variables_clash(stack: Stack, _: Environment) -> Iterator[Breach]:
+    """A variable has one meaning, and none of Lapwing's own."""
+    for name, service in stack.services.items():
+        at: Path = ("services", name)
+        resources = {
+            r.variable or variable_of(n): n
+            for n, r in stack.resources.items()
+            if n in service.needs
+        }
+        for variable in service.env:
+            if variable in service.secrets:
+                yield Breach(
+                    f"`{variable}` is both in `env` and in `secrets`.",
+                    (*at, "env", variable),
+                    "Keep it in `secrets`.",
+                    key=True,
+                )
+            if variable in RESERVED or variable.startswith("LAPWING_"):
+                yield Breach(f"`{variable}` is set by Lapwing.", (*at, "env", variable), key=True)
+            if variable in resources:
+                yield Breach(
+                    f"`{variable}` is the URL of `{resources[variable]}`.",
+                    (*at, "env", variable),
+                    f"Set `variable:` of `{resources[variable]}` to another name.",
+                    key=True,
+                )
+        for index, secret in enumerate(service.secrets):
+            if secret in RESERVED or secret.startswith("LAPWING_"):
+                yield Breach(f"`{secret}` is set by Lapwing.", (*at, "secrets", index))
+
+
+def secrets_stay_off_command_lines(stack: Stack, _: Environment) -> Iterator[Breach]:
+    """A command does not carry a secret, which every user of the machine could read with `ps`."""
+    for name, service in stack.services.items():
+        for secret in service.secrets:
+            if service.command and re.search(rf"\$\{{?{secret}\b", service.command):
+                yield Breach(
+                    f"The command carries the secret `{secret}`; `ps` would show it.",
+                    ("services", name, "command"),
+                    "Let the program read it from its environment.",
+                )
+
+
+def smoke_is_one_thing(stack: Stack, _: Environment) -> Iterator[Breach]:
+    """A smoke test is a request or a command."""
+    for name, service in stack.services.items():
+        for index, test in enumerate(service.rollout.smoke):
+            path: Path = ("services", name, "rollout", "smoke", index)
+            if (test.get is None) == (test.run is None):
+                yield Breach(
+                    "A smoke test has either `get` or `run`.",
+                    path,
+                    "Write `- {get: /healthz}` or `- {run: pytest tests/smoke}`.",
+                )
+            elif test.run is not None and service.kind == "static":
+                yield Breach(
+                    "A static service has no program to run a command in.",
+                    (*path, "run"),
+                    "Use `get`.",
+                )
+        if service.rollout.smoke and service.kind in ("worker", "job"):
+            gets = [i for i, t in enumerate(service.rollout.smoke) if t.get is not None]
+            for index in gets:
+                yield Breach(
+                    f"A {service.kind} answers no requests.",
+                    ("services", name, "rollout", "smoke", index, "get"),
+                    "Use `run`.",
+                )
+
+
+def limits_make_sense(stack: Stack, _: Environment) -> Iterator[Breach]:
+    """A limit can be reached and can be kept."""
+    for name, service in stack.services.items():
+        analysis, timeout = service.rollout.analysis, service.timeout
+        latency = analysis.max_p95 if analysis else None
+        if timeout is not None and latency is not None and latency > timeout:
+            yield Breach(
+                f"`max_p95` ({latency:g} s) is more than `timeout` ({timeout:g} s): no request "
+                "could ever be that slow.",
+                ("services", name, "rollout", "analysis", "max_p95"),
+            )
+        if service.health.timeout > service.health.start_timeout:
+            yield Breach(
+                "One health check may take longer than the whole start.",
+                ("services", name, "health", "timeout"),
+            )
+
+
+def domain_is_one(_: Stack, environment: Environment) -> Iterator[Breach]:
+    """A domain is a host name, without scheme, port or path."""
+    domain = environment.domain
+    if domain is not None and not re.fullmatch(DOMAIN, domain):
+        hint = "Write the host name only, such as `app.example.com`."
+        yield Breach(f"{domain!r} is not a domain.", ("domain",), hint)
+
+
+def cluster_has_cloud(_: Stack, environment: Environment) -> Iterator[Breach]:
+    """Only a cluster is in a cloud."""
+    if environment.target == "machine" and environment.cloud is not None:
+        yield Breach(
+            "A machine environment has no cloud.", ("cloud",), "Use `target: kubernetes`.", key=True
+        )
+
+
+RULES: tuple[Rule, ...] = (
+    needs_exist,
+    routes_differ,
+    routes_are_clean,
+    kinds_fit,
+    one_source,
+    replicas_ordered,
+    variables_clash,
+    secrets_stay_off_command_lines,
+    smoke_is_one_thing,
+    limits_make_sense,
+    domain_is_one,
+    cluster_has_cloud,
+)
+
+
+def variable_of(resource: str) -> str:
+    """The variable that tells a service the URL of a resource, where the file names none."""
+    return resource.upper().replace("-", "_") + "_URL"

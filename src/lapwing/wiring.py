@@ -1,0 +1,61 @@
+"""Wiring: the only place that chooses implementations.
+
+The command line and the console ask here for what they need by its role, and get the one thing that
+plays it. Everything is made when it is asked for, so a verb imports only what it uses.
+"""
+
+from __future__ import annotations
+
+import getpass
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lapwing.settings import Settings
+
+if TYPE_CHECKING:
+    from lapwing.artifacts.release import ReleaseStore
+    from lapwing.desired.repository import DesiredRepository
+    from lapwing.secret import SecretStore
+
+
+def desired(settings: Settings) -> DesiredRepository:
+    """The desired-state repository of this machine."""
+    from lapwing.desired.repository import DesiredRepository
+
+    return DesiredRepository(settings.desired)
+
+
+def releases(settings: Settings) -> ReleaseStore:
+    """The releases on this machine."""
+    from lapwing.artifacts.release import ReleaseStore
+
+    return ReleaseStore(settings.releases)
+
+
+def secrets(settings: Settings) -> SecretStore:
+    """The encrypted secrets of this machine."""
+    from lapwing.secret import SecretStore
+
+    return SecretStore(settings.secrets)
+
+
+def actor(settings: Settings, folder: Path) -> str:
+    """Who acts: LAPWING_ACTOR, else git's user.name, else the login name."""
+    if settings.actor:
+        return settings.actor
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(folder), "config", "user.name"],
+            capture_output=True,
+            text=True,
+            check=False,
+        ).stdout.strip()
+    except OSError:
+        found = ""
+    if found:
+        return found
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"
