@@ -20,6 +20,7 @@ _PATTERNS = {
     "at most 40 long",
     model.VARIABLE: "has to be a variable's name: letters, digits and underscores, not beginning "
     "with a digit",
+    model.REQUEST: "has to be a path that begins with `/`, without spaces",
     model.PATH: "has to be a path that begins with `/`, without spaces, `?` or `#`",
 }
 _TYPES = {

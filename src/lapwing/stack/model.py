@@ -19,6 +19,7 @@ from lapwing.stack import quantities
 NAME = r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$"
 VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
 PATH = r"^/[^?#\s]*$"
+REQUEST = r"^/[^#\s]*$"
 
 _DURATION = {"type": ["string", "number"], "pattern": r"^(\d+(\.\d+)?(ms|s|m|h|d))+$"}
 _SIZE = {"type": ["string", "integer"], "pattern": r"^\d+(\.\d+)?(k|M|G|T|Ki|Mi|Gi|Ti)?$"}
@@ -34,6 +35,7 @@ Cpu = Annotated[float, BeforeValidator(quantities.cpu), Field(json_schema_extra=
 Share = Annotated[float, BeforeValidator(quantities.fraction), Field(json_schema_extra=_SHARE)]
 Variable = Annotated[str, Field(pattern=VARIABLE)]
 UrlPath = Annotated[str, Field(pattern=PATH)]
+Request = Annotated[str, Field(pattern=REQUEST)]
 
 
 def _stands_for(field: str) -> BeforeValidator:
@@ -114,7 +116,7 @@ class Smoke(Part):
     """A test of a new release before it gets traffic: a request to the preview host, or a command
     that exits with 0."""
 
-    get: UrlPath | None = Field(None, description="The path to request on the preview host.")
+    get: Request | None = Field(None, description="The path to request on the preview host.")
     expect: int = Field(200, ge=100, le=599, description="The status that is right.")
     contains: str | None = Field(None, description="Text that the answer has to contain.")
     run: str | None = Field(
