@@ -76,6 +76,8 @@ class Status(msgspec.Struct, kw_only=True):
     resources: list[ResourceStatus] = []
     rollout: RolloutStatus | None = None
     problem: str | None = None
+    running: bool = False
+    """Whether any process of it runs: replicas, also draining ones, or databases."""
     updated: float = 0.0
 
 

@@ -42,6 +42,7 @@ def status(state: EnvironmentState, port: int, problem: str | None) -> Status:
         ],
         rollout=_rollout(state, port),
         problem=problem,
+        running=bool(state.generations or state.resources),
         updated=time.time(),
     )
 

@@ -1,0 +1,225 @@
+"""Deploying: from a folder to a commit.
+
+    load -> build -> bind resources and secrets -> make the document -> commit
+
+Nothing is changed before the commit but caches (releases, layers), so it can be interrupted at any
+moment; after it, the agent goes on alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from lapwing import wiring
+from lapwing.artifacts.build import BuildRequest, BuildResult, build
+from lapwing.errors import SecretError, UsageError
+from lapwing.plan import diff, make
+from lapwing.plan.diff import Change
+from lapwing.plan.make import Built
+from lapwing.plan.model import Deployment, Document, Resource
+from lapwing.runtime.resources.bind import bind
+from lapwing.settings import Settings
+from lapwing.stack.load import LOCAL, LoadedStack
+
+if TYPE_CHECKING:
+    from lapwing.secret import SecretStore
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A deployment that is ready to commit. `expected` is the commit it is based on; without
+    `changes` there is nothing to do."""
+
+    document: Document
+    expected: str | None
+    changes: list[Change]
+    built: dict[str, BuildResult]
+
+
+def check_target(loaded: LoadedStack) -> None:
+    """Raises UsageError if this environment is not a machine."""
+    if loaded.settings.target != "machine":
+        raise UsageError(
+            f"Environment {loaded.environment!r} runs on {loaded.settings.target}, "
+            "which this version cannot deploy to.",
+            hint="Deploy an environment with `target: machine`, such as `local`.",
+        )
+
+
+def prepare(
+    loaded: LoadedStack,
+    settings: Settings,
+    *,
+    services: tuple[str, ...] = (),
+    hold: bool = False,
+    actor: str,
+    tell: Tell = lambda _: None,
+) -> Prepared:
+    """Build what is asked for (all services by default) and make the document to commit.
+
+    Raises UsageError, BuildError, SourceError, ResourceError, SecretError or NoSpaceError.
+    """
+    check_target(loaded)
+    wanted = _wanted(loaded, services)
+    built = _build(loaded, settings, wanted, tell)
+    repository = wiring.desired(settings)
+    where = (loaded.stack.stack, loaded.environment)
+    repository.ensure()
+    expected = repository.newest(*where)
+    current = repository.read(*where, expected) if expected else None
+    store = wiring.secrets(settings)
+    _dirty_only_locally(loaded, built)
+    document = make.make(
+        loaded,
+        releases={n: Built(r.release.name, r.revision) for n, r in built.items()},
+        resources=_bind(loaded, settings, store, current, tell),
+        secrets=_secrets(loaded, store, wanted, tell),
+        deployment=Deployment(kind="deploy", actor=actor, revision=_revision(built), hold=hold),
+        current=current,
+    )
+    kept = _keep_revisions(document, current)
+    return Prepared(kept, expected, diff.diff(kept, current), built)
+
+
+def commit(prepared: Prepared, settings: Settings) -> str:
+    """Commit a prepared deployment; returns the commit.
+
+    Raises ConflictError if another deployment came first: prepare again then.
+    """
+    return wiring.desired(settings).commit(prepared.document, expected=prepared.expected)
+
+
+def _wanted(loaded: LoadedStack, services: tuple[str, ...]) -> list[str]:
+    known = loaded.stack.services
+    for name in services:
+        if name not in known:
+            from lapwing.stack.explain import did_you_mean
+
+            raise UsageError(
+                f"There is no service {name!r} in this stack.",
+                hint=did_you_mean(name, known) or f"Its services are {', '.join(known)}.",
+            )
+    return list(services) or list(known)
+
+
+def _build(
+    loaded: LoadedStack, settings: Settings, wanted: list[str], tell: Tell
+) -> dict[str, BuildResult]:
+    requests = []
+    for name in wanted:
+        service = loaded.stack.services[name]
+        assert service.build is not None
+        requests.append(
+            BuildRequest(
+                stack=loaded.stack.stack,
+                service=name,
+                folder=(loaded.folder / service.build.path).resolve(),
+                static=service.static,
+                python=service.build.python,
+                script=service.build.script,
+                env=dict(service.build.env),
+                timeout=service.build.timeout,
+            )
+        )
+
+    built = {}
+    for request in requests:  # One at a time, in this thread: Ctrl-C ends the build under way.
+        tell(f"building {request.service}")
+        result = build(request, settings)
+        how = "unchanged" if result.reused else f"built in {result.seconds:.1f} s"
+        tell(f"{request.service}: {result.release.name} ({how})")
+        built[request.service] = result
+    return built
+
+
+def _bind(
+    loaded: LoadedStack,
+    settings: Settings,
+    store: SecretStore,
+    current: Document | None,
+    tell: Tell,
+) -> dict[str, Resource]:
+    where = (loaded.stack.stack, loaded.environment)
+    bound = {}
+    for name, wanted in loaded.stack.resources.items():
+        before = current.resources.get(name) if current else None
+
+        def keep(url: str, name: str = name) -> str:
+            return store.set(*where, f"resource.{name}", url)
+
+        bound[name] = bind(
+            name,
+            make.resource(name, wanted),
+            embedded=wanted.embedded,
+            url=settings.resource_url(name),
+            current=before,
+            keep_url=keep,
+        )
+        if before is None:
+            tell(f"{name}: {_provider(bound[name])}")
+    return bound
+
+
+def _provider(resource: Resource) -> str:
+    if resource.provider == "url":
+        return f"{resource.kind} at the URL you gave"
+    if resource.provider == "binary":
+        return f"{resource.kind} by {resource.program}"
+    return f"no {resource.kind} server here; the application keeps its data in a folder"
+
+
+def _secrets(
+    loaded: LoadedStack, store: SecretStore, wanted: list[str], tell: Tell
+) -> Mapping[str, str]:
+    """The versions of all secrets. In `local`, one that was never set is made up."""
+    where = (loaded.stack.stack, loaded.environment)
+    versions = store.current(*where)
+    for service in wanted:
+        for name in loaded.stack.services[service].secrets:
+            if name in versions:
+                continue
+            if loaded.environment != LOCAL:
+                option = f" -e {loaded.environment}"
+                raise SecretError(
+                    f"Secret {name} of {service} is not set.",
+                    hint=f"Set it with `lapwing secret set {name}{option}`.",
+                )
+            versions[name] = store.generate(*where, name)
+            tell(f"made up a value for the secret {name}")
+    return versions
+
+
+def _dirty_only_locally(loaded: LoadedStack, built: Mapping[str, BuildResult]) -> None:
+    if loaded.environment == LOCAL:
+        return
+    for name, result in built.items():
+        if result.revision.endswith("-dirty"):
+            raise UsageError(
+                f"{name} has changes that are not committed; {loaded.environment!r} takes "
+                "revisions only.",
+                hint="Commit them, or deploy to `local`.",
+            )
+
+
+def _revision(built: Mapping[str, BuildResult]) -> str:
+    revisions = sorted({r.revision for r in built.values()}, key=lambda r: not r.endswith("-dirty"))
+    return revisions[0] if revisions else ""
+
+
+def _keep_revisions(document: Document, current: Document | None) -> Document:
+    """A service whose release stays keeps the revision it was deployed with, so that a commit
+    elsewhere in the repository does not look like a change of it."""
+    if current is None:
+        return document
+    services = dict(document.services)
+    for name, service in services.items():
+        before = current.services.get(name)
+        if before is not None and before.release == service.release:
+            services[name] = msgspec.structs.replace(service, revision=before.revision)
+    return msgspec.structs.replace(document, services=services)

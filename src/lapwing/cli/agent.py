@@ -1,0 +1,105 @@
+"""`lapwing agent`: start it, stop it, let the system start it after a reboot."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from lapwing.cli.context import Context, output_option
+
+UNIT = """\
+[Unit]
+Description=Lapwing agent
+After=network.target
+
+[Service]
+Type=simple
+Environment=LAPWING_HOME={home}
+Environment=LAPWING_PORT={port}
+Environment=LAPWING_BIND={bind}
+ExecStart={python} -m lapwing.runtime.agent
+Restart=on-failure
+RestartSec=1
+# Replicas, databases and Envoy outlive the agent on purpose.
+KillMode=process
+
+[Install]
+WantedBy={target}
+"""
+
+
+@click.group("agent")
+def command() -> None:
+    """Start, stop or install the agent."""
+
+
+@command.command("start")
+@click.pass_obj
+def start(context: Context) -> None:
+    """Start the agent, if none lives; it takes over what runs."""
+    from lapwing.acts import agent
+
+    record = agent.ensure(context.settings, context.printer.progress)
+    context.printer.say(f"The agent runs (process {record.pid}).")
+
+
+@command.command("stop")
+@click.pass_obj
+def stop(context: Context) -> None:
+    """Stop the agent; what serves goes on serving, but nobody restarts what crashes."""
+    from lapwing.acts import agent
+
+    stopped = agent.end(context.settings)
+    context.printer.say("The agent has ended." if stopped else "No agent was running.")
+
+
+@command.command("status")
+@output_option
+@click.pass_obj
+def status(context: Context) -> int:
+    """Tell whether the agent lives."""
+    import msgspec
+
+    from lapwing.observed import agent
+
+    record = agent.read(context.settings.agent)
+    alive = agent.lives(context.settings.agent)
+    if context.for_programs:
+        facts = msgspec.to_builtins(record) if record and alive else {}
+        context.printer.json({"running": alive, **facts})
+    elif alive and record is not None:
+        context.printer.data(f"running, process {record.pid}, port {record.port}")
+    else:
+        context.printer.data("not running")
+    return 0 if alive else 1
+
+
+@command.command("install")
+@click.option("--print", "only_print", is_flag=True, help="Print the unit; change nothing.")
+@click.pass_obj
+def install(context: Context, only_print: bool) -> None:
+    """Write a systemd unit that starts the agent after a reboot."""
+    import os
+
+    settings = context.settings
+    system = os.geteuid() == 0
+    text = UNIT.format(
+        home=settings.home,
+        port=settings.port,
+        bind=settings.bind,
+        python=sys.executable,
+        target="multi-user.target" if system else "default.target",
+    )
+    if only_print:
+        context.printer.data(text.rstrip())
+        return
+    folder = Path("/etc/systemd/system") if system else Path.home() / ".config/systemd/user"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "lapwing.service").write_text(text)
+    user = "" if system else "--user "
+    context.printer.say(f"Wrote {folder / 'lapwing.service'}. Now run:")
+    context.printer.data(f"systemctl {user}daemon-reload && systemctl {user}enable lapwing")
+    if not system:
+        context.printer.data("loginctl enable-linger")

@@ -1,0 +1,31 @@
+"""`lapwing rollback`: go back to an earlier release."""
+
+from __future__ import annotations
+
+import click
+
+from lapwing.cli.context import Context, environment_option, output_option
+
+
+@click.command("rollback")
+@click.argument("services", nargs=-1)
+@environment_option
+@click.option("--to", "release", metavar="RELEASE", help="The release to go back to.")
+@output_option
+@click.pass_obj
+def command(
+    context: Context, services: tuple[str, ...], environment: str, release: str | None
+) -> int:
+    """Go back to the deployment before, for SERVICES or for all.
+
+    While the old slot is warm this is a change of route: nothing is booted, pulled or built.
+    """
+    from lapwing import wiring
+    from lapwing.acts import change
+    from lapwing.cli import rolling, target
+
+    where = target.where(context, environment)
+    actor = wiring.actor(context.settings, context.directory)
+    repository = wiring.desired(context.settings)
+    act = change.rollback(repository, where, actor, services=services, release=release)
+    return rolling.carry_out(context, where, act)

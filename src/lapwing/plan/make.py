@@ -1,0 +1,130 @@
+"""Make: from a stack and its releases to the document of an environment. Pure.
+
+Every default of the stack file is filled in here; nothing after this looks at the stack file again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lapwing.plan import model
+from lapwing.plan.model import Document
+from lapwing.stack import model as written
+from lapwing.stack.load import LOCAL, LoadedStack
+from lapwing.stack.rules import variable_of
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """The release of a service and the revision of the source it stands for."""
+
+    release: str
+    revision: str
+
+
+def make(
+    loaded: LoadedStack,
+    *,
+    releases: Mapping[str, Built],
+    resources: Mapping[str, model.Resource],
+    secrets: Mapping[str, str],
+    deployment: model.Deployment,
+    current: Document | None,
+) -> Document:
+    """The document for a stack in an environment.
+
+    A service without an entry in `releases` stays as it is in `current`; one that is not there
+    either is left out (it has never been deployed, and is not asked for now).
+    """
+    services = {}
+    for name, service in loaded.stack.services.items():
+        if name in releases:
+            services[name] = _service(service, releases[name], resources, secrets)
+        elif current is not None and name in current.services:
+            services[name] = current.services[name]
+    return Document(
+        stack=loaded.stack.stack,
+        environment=loaded.environment,
+        domains=domains(loaded),
+        deployment=deployment,
+        services=services,
+        resources=dict(resources),
+    )
+
+
+def domains(loaded: LoadedStack) -> tuple[str, ...]:
+    """The host names of an environment, the one to tell people first."""
+    name = loaded.stack.stack
+    own = f"{name}.localhost"
+    if loaded.environment != LOCAL:
+        own = f"{loaded.environment}.{own}"
+    given = loaded.settings.domain
+    return (given, own) if given else (own,)
+
+
+def resource(name: str, wanted: written.Resource) -> model.Resource:
+    """A resource of the stack file, not bound yet."""
+    return model.Resource(
+        kind=wanted.kind,
+        version=wanted.version,
+        provider="embedded",
+        variable=wanted.variable or variable_of(name),
+        storage=wanted.storage,
+    )
+
+
+def _service(
+    service: written.Service,
+    built: Built,
+    resources: Mapping[str, model.Resource],
+    secrets: Mapping[str, str],
+) -> model.Service:
+    return model.Service(
+        kind=service.kind,
+        release=built.release,
+        revision=built.revision,
+        command=service.command,
+        route=service.route,
+        health=model.Health(
+            path=service.health.path,
+            interval=service.health.interval,
+            timeout=service.health.timeout,
+            start_timeout=service.health.start_timeout,
+            settle=service.health.settle,
+        ),
+        replicas=service.replicas.min,
+        cpu=service.resources.cpu,
+        memory=service.resources.memory,
+        env=dict(service.env),
+        secrets={n: secrets[n] for n in service.secrets},
+        needs={n: resources[n].binding() for n in service.needs},
+        spa=service.spa,
+        timeout=service.timeout,
+        rollout=_rollout(service),
+    )
+
+
+def _rollout(service: written.Service) -> model.Rollout:
+    rollout = service.rollout
+    analysis = rollout.analysis if service.kind in ("web", "static") else None
+    return model.Rollout(
+        smoke=tuple(
+            model.Smoke(
+                get=t.get, expect=t.expect, contains=t.contains, run=t.run, timeout=t.timeout
+            )
+            for t in rollout.smoke
+        ),
+        analysis=model.Analysis(
+            window=analysis.window,
+            max_error_rate=analysis.max_error_rate,
+            max_p95=analysis.max_p95,
+            min_requests=analysis.min_requests,
+        )
+        if analysis is not None
+        else None,
+        hold=rollout.hold,
+        keep_old=rollout.keep_old,
+        drain=rollout.drain,
+        stop_grace=rollout.stop_grace,
+    )
