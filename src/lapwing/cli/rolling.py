@@ -15,7 +15,7 @@ from lapwing.acts.change import Change, Where
 from lapwing.acts.follow import Outcome
 from lapwing.cli.context import Context
 from lapwing.errors import DeploymentFailed
-from lapwing.observed.status import Event
+from lapwing.observed.status import Event, Follower
 from lapwing.plan.model import Document
 
 WORDS = {
@@ -29,11 +29,10 @@ WORDS = {
 }
 
 
-def carry_out(context: Context, where: Where, change: Change, *, follows: str | None = None) -> int:
+def carry_out(context: Context, where: Where, change: Change) -> int:
     """Commit a change and follow it to its end; returns the exit status.
 
-    `follows` is the commit of the deployment that the change is about, where it is another's
-    (promote, abort): then its outcome is waited for. Raises DeploymentFailed if it failed.
+    Raises DeploymentFailed if it failed.
     """
     agent.ensure(context.settings, context.printer.progress)
     listener = follow.watch(context.settings, where.stack, where.environment)
@@ -44,7 +43,7 @@ def carry_out(context: Context, where: Where, change: Change, *, follows: str | 
 def watch(
     context: Context,
     where: Where,
-    listener: follow.Follower,
+    listener: Follower,
     commit: str,
     document: Document,
 ) -> int:
