@@ -13,6 +13,10 @@ from lapwing.cli.context import Context, environment_option
 from lapwing.errors import UsageError
 
 
+RECENT = 4
+"""Logs shown of each service: the newest that have something in them."""
+
+
 @click.command("logs")
 @click.argument("service", required=False)
 @environment_option
@@ -41,14 +45,11 @@ def command(
 
 def _logs(context: Context, where: Where, service: str | None) -> list[Path]:
     folder = context.settings.logs / "run" / where.stack / where.environment
-    found = sorted(folder.glob(f"{service or '*'}/*.log"))
-    status = target.present(context, where)
-    if status is None or not status.services:
-        return found[-8:]
     newest: dict[Path, list[Path]] = {}
-    for path in sorted(found, key=lambda p: p.stat().st_mtime):
-        newest.setdefault(path.parent, []).append(path)
-    return [p for paths in newest.values() for p in paths[-4:]]
+    for path in sorted(folder.glob(f"{service or '*'}/*.log"), key=lambda p: p.stat().st_mtime):
+        if path.stat().st_size:
+            newest.setdefault(path.parent, []).append(path)
+    return [p for paths in newest.values() for p in paths[-RECENT:]]
 
 
 def _build_logs(context: Context, where: Where, service: str | None) -> list[Path]:

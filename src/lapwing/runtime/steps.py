@@ -200,7 +200,6 @@ class Steps:
         before |= await self.runtime.publisher.proxy.counters(judged)
         began = time.monotonic()
         waiting = dict(judged)
-        self._tell(flight, "watching error rate and latency")
         while waiting:
             await asyncio.sleep(LOOK)
             now = await self.runtime.publisher.proxy.counters(waiting)

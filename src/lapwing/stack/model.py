@@ -38,14 +38,15 @@ UrlPath = Annotated[str, Field(pattern=PATH)]
 Request = Annotated[str, Field(pattern=REQUEST)]
 
 
-def _stands_for(field: str) -> BeforeValidator:
-    """A bare text or number in place of a mapping stands for one of its fields."""
+def _stands_for(field: str, forms: Any) -> BeforeValidator:
+    """A bare text or number in place of a mapping stands for one of its fields; `forms` is what
+    the JSON Schema allows."""
 
     def lengthen(value: object) -> object:
         bare = isinstance(value, str | int) and not isinstance(value, bool)
         return {field: value} if bare else value
 
-    return BeforeValidator(lengthen)
+    return BeforeValidator(lengthen, json_schema_input_type=forms)
 
 
 class Part(BaseModel):
@@ -60,7 +61,7 @@ def _text(value: object) -> object:
     return str(value) if is_number else value
 
 
-Text = Annotated[str, BeforeValidator(_text)]
+Text = Annotated[str, BeforeValidator(_text, json_schema_input_type=str | float)]
 
 
 class Build(Part):
@@ -148,7 +149,10 @@ class Rollout(Part):
     """How a new release comes to traffic, and how the old one leaves."""
 
     smoke: list[Smoke] = Field(default_factory=list, description="Tests before the switch.")
-    analysis: Annotated[Analysis | None, BeforeValidator(_unless_false)] = Field(
+    analysis: Annotated[
+        Analysis | None,
+        BeforeValidator(_unless_false, json_schema_input_type=Analysis | Literal[False]),
+    ] = Field(
         default_factory=Analysis,
         description="Watching after the switch; `false` for none.",
     )
@@ -171,7 +175,7 @@ class Service(Part):
         description="`web` answers HTTP, `static` is files, `worker` has no port, `job` runs once "
         "before each switch. Left out, it follows from `static` and `route`."
     )
-    build: Annotated[Build | None, _stands_for("path")] = Field(
+    build: Annotated[Build | None, _stands_for("path", str | Build)] = Field(
         None, description="The folder of the source, or more about it."
     )
     dockerfile: str | None = Field(None, description="A Dockerfile to build (Kubernetes).")
@@ -186,10 +190,10 @@ class Service(Part):
     route: UrlPath | None = Field(
         None, description="The path prefix whose requests it gets.", examples=["/api"]
     )
-    health: Annotated[Health, _stands_for("path")] = Field(
+    health: Annotated[Health, _stands_for("path", UrlPath | Health)] = Field(
         default_factory=Health, description="When it is healthy."
     )
-    replicas: Annotated[Replicas, _stands_for("min")] = Field(
+    replicas: Annotated[Replicas, _stands_for("min", int | Replicas)] = Field(
         default_factory=Replicas, description="How many."
     )
     resources: Needs = Field(default_factory=Needs, description="CPU and memory.")

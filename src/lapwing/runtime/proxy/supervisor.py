@@ -138,7 +138,7 @@ class Envoy:
 
         addresses = bootstrap.addresses_for(self.settings.bind)
         for address in addresses:
-            _check_port(address, self.settings.port)
+            check_port(address, self.settings.port)
         self.admin.path.unlink(missing_ok=True)
         self.access_log.parent.mkdir(parents=True, exist_ok=True)
         made = bootstrap.bootstrap(
@@ -314,7 +314,8 @@ def _socket_path(folder: Path) -> Path:
     return short / "admin.sock"
 
 
-def _check_port(address: str, port: int) -> None:
+def check_port(address: str, port: int) -> None:
+    """Raises PortTakenError or ProxyError if a port cannot be listened on."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,0 +1,38 @@
+"""`lapwing check`: is the stack file right?"""
+
+from __future__ import annotations
+
+import click
+
+from lapwing.cli.context import Context, environment_option, output_option
+
+
+@click.command("check")
+@environment_option
+@output_option
+@click.pass_obj
+def command(context: Context, environment: str) -> None:
+    """Check the stack file: every problem, with its line, and what to do.
+
+    All environments are checked. Exit status: 0 if the file is right, 2 if it is not.
+    """
+    from lapwing.stack.load import find, load
+
+    path = find(context.directory)
+    loaded = load(path, environment)
+    services = loaded.stack.services
+    if context.for_programs:
+        context.printer.json(
+            {
+                "stack": loaded.stack.stack,
+                "file": str(path),
+                "services": {n: {"kind": s.kind, "route": s.route} for n, s in services.items()},
+                "resources": {n: r.kind for n, r in loaded.stack.resources.items()},
+                "environments": sorted({"local", *loaded.stack.environments}),
+                "problems": [],
+            }
+        )
+        return
+    rows = [(n, s.kind, s.route or "-", ", ".join(s.needs) or "-") for n, s in services.items()]
+    context.printer.table(("SERVICE", "KIND", "ROUTE", "NEEDS"), rows)
+    context.printer.say(f"{path} is right.", style="green")
