@@ -21,18 +21,16 @@ VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
 PATH = r"^/[^?#\s]*$"
 REQUEST = r"^/[^#\s]*$"
 
-_DURATION = {"type": ["string", "number"], "pattern": r"^(\d+(\.\d+)?(ms|s|m|h|d))+$"}
-_SIZE = {"type": ["string", "integer"], "pattern": r"^\d+(\.\d+)?(k|M|G|T|Ki|Mi|Gi|Ti)?$"}
-_CPU = {"type": ["string", "number"], "pattern": r"^\d+(\.\d+)?m?$"}
-_SHARE = {"type": ["string", "number"], "pattern": r"^\d+(\.\d+)?%?$"}
+DURATION = {"type": ["string", "number"], "pattern": r"^(\d+(\.\d+)?(ms|s|m|h|d))+$"}
+SIZE = {"type": ["string", "integer"], "pattern": r"^\d+(\.\d+)?(k|M|G|T|Ki|Mi|Gi|Ti)?$"}
+CPU = {"type": ["string", "number"], "pattern": r"^\d+(\.\d+)?m?$"}
+SHARE = {"type": ["string", "number"], "pattern": r"^\d+(\.\d+)?%?$"}
 
 Name = Annotated[str, Field(pattern=NAME)]
-Duration = Annotated[
-    float, BeforeValidator(quantities.duration), Field(json_schema_extra=_DURATION)
-]
-Size = Annotated[int, BeforeValidator(quantities.size), Field(json_schema_extra=_SIZE)]
-Cpu = Annotated[float, BeforeValidator(quantities.cpu), Field(json_schema_extra=_CPU)]
-Share = Annotated[float, BeforeValidator(quantities.fraction), Field(json_schema_extra=_SHARE)]
+Duration = Annotated[float, BeforeValidator(quantities.duration), Field(json_schema_extra=DURATION)]
+Size = Annotated[int, BeforeValidator(quantities.size), Field(json_schema_extra=SIZE)]
+Cpu = Annotated[float, BeforeValidator(quantities.cpu), Field(json_schema_extra=CPU)]
+Share = Annotated[float, BeforeValidator(quantities.fraction), Field(json_schema_extra=SHARE)]
 Variable = Annotated[str, Field(pattern=VARIABLE)]
 UrlPath = Annotated[str, Field(pattern=PATH)]
 Request = Annotated[str, Field(pattern=REQUEST)]
@@ -168,8 +166,14 @@ class Rollout(Part):
     )
 
 
+def _kind_may_be_left_out(schema: dict[str, Any]) -> None:
+    schema["required"] = [key for key in schema["required"] if key != "kind"]
+
+
 class Service(Part):
     """Something we build and release."""
+
+    model_config = ConfigDict(json_schema_extra=_kind_may_be_left_out)
 
     kind: Literal["web", "static", "worker", "job"] = Field(
         description="`web` answers HTTP, `static` is files, `worker` has no port, `job` runs once "

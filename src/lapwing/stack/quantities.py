@@ -65,3 +65,17 @@ def fraction(value: object) -> float:
     if found > 1:
         raise ValueError(f"{value!r} is more than the whole; write it as `1%`")
     return found
+
+
+def show_duration(seconds: float) -> str:
+    """How a person writes a duration: the largest unit that gives a whole number."""
+    for unit in ("d", "h", "m", "s", "ms"):
+        count = seconds / _SECONDS[unit]
+        if count >= 1 and abs(count - round(count)) < 1e-9:
+            return f"{round(count)}{unit}"
+    return f"{seconds:g}s"
+
+
+def show_fraction(value: float) -> str:
+    """How a person writes a fraction: `5%`."""
+    return f"{value * 100:g}%"
