@@ -1,0 +1,217 @@
+"""What one folder runs, judged by its own files: Python, Node, Procfile. Pure.
+
+A program is only proposed with a command that can start it; a folder whose command cannot be found
+out gives a note instead, so that the draft is always a file that loads.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Files = Mapping[str, str]
+
+_SITES = {"vite": "dist", "react-scripts": "build", "@vue/cli-service": "dist", "astro": "dist",
+          "gatsby": "public", "parcel": "dist"}  # fmt: skip
+_FRAMEWORKS = {"flask": "Flask", "fastapi": "FastAPI", "starlette": "Starlette"}
+_SERVERS = ("express", "fastify", "koa", "hono", "@nestjs/core", "@hapi/hapi")
+_DATABASES = {
+    "pymongo": "mongodb", "mongoengine": "mongodb", "mongoose": "mongodb", "mongodb": "mongodb",
+    "psycopg": "postgres", "psycopg2": "postgres", "psycopg2-binary": "postgres", "pg": "postgres",
+    "pymysql": "mysql", "mysqlclient": "mysql", "mysql2": "mysql",
+    "redis": "redis", "ioredis": "redis",
+}  # fmt: skip
+
+
+@dataclass(slots=True)
+class Program:
+    """One thing to run. `suffix` tells it from the main program of the folder; `uses` are the
+    kinds of databases that it has a client for."""
+
+    kind: Literal["web", "static", "worker", "job"]
+    command: str | None = None
+    static: str | None = None
+    health: str | None = None
+    suffix: str = ""
+    uses: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def programs(here: Files, packages: Files, notes: list[str], folder: str) -> list[Program]:
+    """The programs of a folder, from its files by name and the `__init__.py` of its packages."""
+    procfile = _procfile(here.get("Procfile", ""))
+    found: list[Program] = []
+    if "pyproject.toml" in here or "requirements.txt" in here:
+        found = _python(here, packages, "web" in procfile)
+    elif "package.json" in here:
+        found = _node(here, "web" in procfile)
+    elif "Procfile" not in here and "Dockerfile" not in here:
+        return []
+    source = "pyproject.toml" in here or "requirements.txt" in here or "package.json" in here
+    if not source:
+        what = "Procfile" if "Procfile" in here else "Dockerfile"
+        notes.append(f"{folder}: there is a {what}, but no Python or Node source to build from.")
+        return []
+    if procfile:
+        found = _with_procfile(found, procfile)
+    if not found and (command := _docker_command(here.get("Dockerfile", ""))):
+        guess = "command: from the Dockerfile; let it listen on $PORT."
+        found = [Program("web", command, notes=[guess])]
+    if not found and not _is_collection(here):
+        notes.append(f"{folder}: no command was found that starts it.")
+    uses = _databases(here)
+    for program in found:
+        program.uses = uses if program.kind != "static" else []
+    return found
+
+
+def dependencies(text: str) -> set[str]:
+    """The names of packages in requirements.txt or pyproject.toml, roughly."""
+    lines = (line.partition("#")[0] for line in text.splitlines())
+    found = re.findall(r"""(?:^|["'\[,])\s*([A-Za-z0-9][A-Za-z0-9._-]*)""", "\n".join(lines), re.M)
+    return {re.sub(r"[-_.]+", "-", name).lower() for name in found}
+
+
+def _python(here: Files, packages: Files, has_command: bool) -> list[Program]:
+    texts = here.get("pyproject.toml", "") + "\n" + here.get("requirements.txt", "")
+    known = dependencies(texts)
+    modules = {n.removesuffix(".py"): t for n, t in here.items() if n.endswith(".py")}
+    modules |= packages
+    if "django" in known and "manage.py" in here:
+        return _django(here["manage.py"], known)
+    for framework, maker in _FRAMEWORKS.items():
+        if framework in known and (place := _application(modules, maker)):
+            program = _served(framework, place[0], known)
+            program.health = _health(place[1])
+            return [program]
+    if "main.py" in here and not has_command:
+        note = "command: a guess; if it answers HTTP, add `route: /` and listen on $PORT."
+        return [Program("worker", "python main.py", notes=[note])]
+    return []
+
+
+def _application(modules: Files, maker: str) -> tuple[str, str] | None:
+    """`module:variable` (or `module:factory()`) of an application, and the text of its module."""
+    made = rf"^(\w+)\s*(?::[^=\n]+)?=\s*(?:{maker}|(?:\w+\.)?create_app)\("
+    for module, text in modules.items():
+        if match := re.search(made, text, re.M):
+            return f"{module}:{match[1]}", text
+    for module, text in modules.items():
+        if re.search(r"^def create_app\(", text, re.M):
+            return f"{module}:create_app()", text
+    return None
+
+
+def _served(framework: str, application: str, known: set[str]) -> Program:
+    quoted = f"'{application}'" if "(" in application else application
+    if framework == "flask":
+        if "gunicorn" in known:
+            return Program("web", f"gunicorn {quoted}")
+        note = "command: Flask's own server is for development; add gunicorn to the dependencies."
+        return Program("web", f"flask --app {quoted} run --port $PORT", notes=[note])
+    notes = []
+    if not known & {"uvicorn", "fastapi-cli"}:
+        notes = ["command: uvicorn has to be among the dependencies."]
+    factory = "--factory " if "(" in application else ""
+    named = application.removesuffix("()")
+    return Program("web", f"uvicorn {factory}{named} --port $PORT", notes=notes)
+
+
+def _django(manage: str, known: set[str]) -> list[Program]:
+    match = re.search(r"""DJANGO_SETTINGS_MODULE["'],\s*["']([\w.]+)["']""", manage)
+    package = match[1].split(".")[0] if match else ""
+    migrate = Program("job", "python manage.py migrate --noinput", suffix="migrate")
+    if package and "gunicorn" in known:
+        return [Program("web", f"gunicorn {package}.wsgi"), migrate]
+    note = "command: Django's own server is for development; add gunicorn to the dependencies."
+    served = Program("web", "python manage.py runserver --noreload 127.0.0.1:$PORT", notes=[note])
+    return [served, migrate]
+
+
+def _node(here: Files, has_command: bool) -> list[Program]:
+    package = _mapping(_json(here["package.json"]))
+    scripts = _mapping(package.get("scripts"))
+    known = {n for k in ("dependencies", "devDependencies") for n in _mapping(package.get(k))}
+    start = scripts.get("start")
+    serves = bool(known & set(_SERVERS))
+    builds = "build" in scripts
+    if "next" in known:
+        config = "".join(t for n, t in here.items() if n.startswith("next.config"))
+        if re.search(r"""output:\s*["']export["']""", config):
+            return [Program("static", static="out")]
+        return [Program("web", "npx next start --port $PORT")]
+    site = next((folder for tool, folder in _SITES.items() if tool in known), None)
+    if site and builds and not (serves and start):
+        config = "".join(t for n, t in here.items() if n.startswith("vite.config"))
+        match = re.search(r"""outDir:\s*["']([\w./-]+)["']""", config)
+        return [Program("static", static=match[1] if match else site)]
+    if isinstance(start, str) and start.strip() and not has_command:
+        command = start if start.startswith("node ") else "npm start"
+        notes = [] if serves else ["command: it has to listen on $PORT of 127.0.0.1."]
+        return [Program("web", command, notes=notes)]
+    return []
+
+
+def _with_procfile(found: list[Program], procfile: dict[str, str]) -> list[Program]:
+    """The commands of a Procfile go before what was guessed; `release` runs once."""
+    result = [p for p in found if p.kind == "static" or (p.kind == "web" and "web" not in procfile)]
+    for name, command in procfile.items():
+        if name == "web":
+            old = next((p for p in found if p.kind == "web"), Program("web"))
+            result.append(Program("web", command, health=old.health))
+        elif name == "release":
+            result.append(Program("job", command, suffix="release"))
+        else:
+            result.append(Program("worker", command, suffix=name))
+    return result
+
+
+def _procfile(text: str) -> dict[str, str]:
+    found = re.findall(r"^([A-Za-z0-9_-]+):[ \t]*(\S.*)$", text, re.M)
+    return {name.lower().replace("_", "-"): command.strip() for name, command in found}
+
+
+def _docker_command(text: str) -> str | None:
+    """The last CMD of a Dockerfile, of either form."""
+    found = re.findall(r"^\s*CMD\s+(.+)$", text, re.M | re.I)
+    if not found:
+        return None
+    words = _json(found[-1]) if found[-1].startswith("[") else None
+    if isinstance(words, list) and words and all(isinstance(w, str) for w in words):
+        import shlex
+
+        return shlex.join(words)
+    return None if found[-1].startswith("[") else found[-1].strip()
+
+
+def _health(text: str) -> str | None:
+    match = re.search(r"""["'](/(?:[\w-]+/)*(?:healthz?|livez|readyz))["']""", text)
+    return match[1] if match else None
+
+
+def _databases(here: Files) -> list[str]:
+    known = dependencies(here.get("pyproject.toml", "") + "\n" + here.get("requirements.txt", ""))
+    known |= set(_mapping(_mapping(_json(here.get("package.json", ""))).get("dependencies")))
+    return sorted({kind for package, kind in _DATABASES.items() if package in known})
+
+
+def _is_collection(here: Files) -> bool:
+    """A package.json or pyproject.toml that only holds tools or workspaces."""
+    text = here.get("package.json", "")
+    return "workspaces" in _mapping(_json(text)) or "[project]" not in here.get(
+        "pyproject.toml", "[project]"
+    )
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
