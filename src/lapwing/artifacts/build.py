@@ -8,10 +8,11 @@ each is a `Builder`.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
-import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -19,15 +20,16 @@ from typing import Protocol
 import msgspec
 
 from lapwing.artifacts import layers
-from lapwing.artifacts.release import Release, ReleaseStore
-from lapwing.artifacts.run import BuildLog, environment, run
+from lapwing.artifacts.detect import detect
+from lapwing.artifacts.log import BuildLog, open_log
+from lapwing.artifacts.release import RECORD, Release, ReleaseStore
+from lapwing.artifacts.run import environment, run
 from lapwing.artifacts.source import Source, read_source
-from lapwing.errors import BuildError, NoSpaceError
+from lapwing.errors import BuildError, NoSpaceError, SourceError
 from lapwing.settings import Settings
 
-FORMAT = 1
+FORMAT = 2
 """Part of every key: raise it when the same source would make another bundle."""
-KEPT_LOGS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +63,12 @@ class BuildResult:
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
-    """What a builder works with."""
+    """What a builder works with. `target` is where the bundle will be once it is whole."""
 
     request: BuildRequest
     source: Source
     settings: Settings
+    target: Path
     log: BuildLog
     until: float
 
@@ -74,14 +77,16 @@ class Workshop:
         given = environment(self.settings.environ, {**self.request.env, **env})
         run(arguments, folder=folder, environ=given, log=self.log, until=self.until, doing=doing)
 
-    def copy_source(self, target: Path) -> None:
-        """Copy the files of the source to a folder."""
-        for name in self.source.files:
-            origin, copied = self.source.folder / name, target / name
-            if origin.is_dir() and not origin.is_symlink():
-                continue
-            copied.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(origin, copied, follow_symlinks=False)
+    def record(self) -> Release:
+        """The beginning of the release's record, which a builder completes."""
+        return Release(
+            name=self.target.name,
+            stack=self.request.stack,
+            service=self.request.service,
+            kind="process" if self.request.static is None else "static",
+            revision=self.source.revision,
+            built=time.time(),
+        )
 
 
 class Builder(Protocol):
@@ -91,8 +96,7 @@ class Builder(Protocol):
         """What, beside source and request, decides what the release is: tool versions."""
 
     def fill(self, workshop: Workshop, bundle: Path) -> Release:
-        """Make the bundle (its `app` folder at least); returns its record, which the caller
-        completes."""
+        """Make the bundle (its `app` folder at least); returns its record."""
 
 
 def build(
@@ -105,40 +109,18 @@ def build(
     Raises SourceError, BuildError or NoSpaceError; nothing is changed then.
     """
     began = time.monotonic()
-    source = read_source(request.folder)
-    builder = choose(request, source)
-    name = f"{request.service}-{_key(request, source, builder, settings)}"
-    store = ReleaseStore(settings.releases)
-    if store.has(request.stack, request.service, name):
-        found = store.get(request.stack, request.service, name)
-        if all((settings.layers / layer).is_dir() for layer in found.layers):
-            return BuildResult(found, True, source.revision, time.monotonic() - began)
-        layers.remove(store.folder(request.stack, request.service, name))
-    log = _log(settings, request, name, on_line)
-    try:
-        workshop = Workshop(request, source, settings, log, time.monotonic() + request.timeout)
+    log: Path | None = None
+    with _told(request, settings):
+        source = read_source(request.folder, settings.environ)
+        builder = choose(request, source)
+        name = f"{request.service}-{_key(request, source, builder, settings)}"
+        store = ReleaseStore(settings.releases)
         target = store.folder(request.stack, request.service, name)
-
-        def fill(folder: Path) -> None:
-            record = builder.fill(workshop, folder)
-            done = msgspec.structs.replace(
-                record,
-                name=name,
-                built=time.time(),
-                size=sum(p.lstat().st_size for p in folder.rglob("*")),
-            )
-            (folder / "release.json").write_bytes(
-                msgspec.json.format(msgspec.json.encode(done), indent=2)
-            )
-
-        layers.make(target, fill)
-    except (BuildError, NoSpaceError) as error:
-        error.message = f"{request.service}: {error.message}"
-        raise
-    finally:
-        log.close()
-    release = store.get(request.stack, request.service, name)
-    return BuildResult(release, False, source.revision, time.monotonic() - began, log.path)
+        reused = layers.renew(target) and _whole(store, target, settings)
+        if not reused:
+            log = _make(request, source, builder, settings, target, on_line)
+        release = store.get(request.stack, request.service, name)
+    return BuildResult(release, reused, source.revision, time.monotonic() - began, log)
 
 
 def choose(request: BuildRequest, source: Source) -> Builder:
@@ -147,17 +129,66 @@ def choose(request: BuildRequest, source: Source) -> Builder:
     from lapwing.artifacts.plain import PlainBuilder
     from lapwing.artifacts.python import PythonBuilder
 
-    files = set(source.files)
-    if "package.json" in files:
-        return NodeBuilder()
-    if files & {"pyproject.toml", "requirements.txt", "uv.lock"}:
-        return PythonBuilder()
-    if request.static is not None:
-        return PlainBuilder()
-    raise BuildError(
-        f"{request.service}: nothing in {request.folder} says how to build it.",
-        hint="Lapwing looks for pyproject.toml, requirements.txt, uv.lock or package.json.",
+    builders: dict[str, type[Builder]] = {
+        "python": PythonBuilder,
+        "node": NodeBuilder,
+        "plain": PlainBuilder,
+    }
+    return builders[detect(set(source.files), static=request.static is not None)]()
+
+
+def _make(
+    request: BuildRequest,
+    source: Source,
+    builder: Builder,
+    settings: Settings,
+    target: Path,
+    on_line: Callable[[str], None] | None,
+) -> Path:
+    """Make a release; returns the log of it."""
+    log = open_log(
+        settings.logs / "build" / request.stack / request.service,
+        target.name,
+        on_line,
+        environment(settings.environ, request.env),
     )
+    with contextlib.closing(log):
+        until = time.monotonic() + request.timeout
+        workshop = Workshop(request, source, settings, target, log, until)
+
+        def fill(bundle: Path) -> None:
+            release = builder.fill(workshop, bundle)
+            size = sum(path.lstat().st_size for path in bundle.rglob("*"))
+            written = msgspec.json.encode(msgspec.structs.replace(release, size=size))
+            for part in ("app", "lib"):
+                if (bundle / part).is_dir():
+                    layers.protect(bundle / part)
+            (bundle / RECORD).write_bytes(msgspec.json.format(written, indent=2) + b"\n")
+
+        layers.make(target, fill)
+    return log.path
+
+
+def _whole(store: ReleaseStore, target: Path, settings: Settings) -> bool:
+    """Whether a release can be used as it is; one that lost its record or a layer is removed, to
+    be built again. Its layers count as in use from now."""
+    stack, service = target.parent.parent.name, target.parent.name
+    release = store.find(stack, service, target.name)
+    if release is not None and all(_usable(settings.layers / name) for name in release.layers):
+        return True
+    with layers.lock(target):
+        layers.discard(target)
+    return False
+
+
+def _usable(layer: Path) -> bool:
+    """Whether a layer is there, with the Python that it was made from."""
+    python = layer / "bin" / "python"
+    if python.is_symlink() and not python.exists():
+        with layers.lock(layer):
+            layers.discard(layer)
+        return False
+    return layers.renew(layer)
 
 
 def _key(request: BuildRequest, source: Source, builder: Builder, settings: Settings) -> str:
@@ -175,27 +206,24 @@ def _key(request: BuildRequest, source: Source, builder: Builder, settings: Sett
     return hashlib.sha256("\0".join(facts).encode()).hexdigest()[:12]
 
 
-def _log(
-    settings: Settings,
-    request: BuildRequest,
-    name: str,
-    on_line: Callable[[str], None] | None,
-) -> BuildLog:
-    folder = settings.logs / "build" / request.stack / request.service
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in sorted(folder.glob("*.log"))[: -KEPT_LOGS + 1]:
-        old.unlink(missing_ok=True)
-    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
-    return BuildLog(folder / f"{stamp}-{name}.log", on_line)
-
-
-def record(request: BuildRequest, source: Source) -> Release:
-    """The beginning of a release's record, which a builder completes."""
-    return Release(
-        name="",
-        stack=request.stack,
-        service=request.service,
-        kind="static" if request.static is not None else "process",
-        revision=source.revision,
-        built=0.0,
-    )
+@contextlib.contextmanager
+def _told(request: BuildRequest, settings: Settings) -> Iterator[None]:
+    """Every failure says which service it is of, and what the system refused becomes an error for
+    people."""
+    try:
+        yield
+    except (BuildError, SourceError, NoSpaceError) as error:
+        error.message = f"{request.service}: {error.message}"
+        error.args = (error.message,)
+        raise
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NoSpaceError(
+                f"{request.service}: the disk is full. The build was undone.",
+                hint=f"Free some space on the disk of {settings.home} and try again.",
+            ) from error
+        what = f" {error.filename}" if error.filename else ""
+        raise BuildError(
+            f"{request.service}: the system refused to use{what}: {error.strerror}.",
+            hint=f"Lapwing has to write to {settings.home} and to read {request.folder}.",
+        ) from error

@@ -2,8 +2,12 @@
 
 A layer is a set of installed dependencies named by its lock file, shared by every release with the
 same lock, so a change of code copies files and installs nothing. A folder is made under another
-name, by the holder of a kernel lock, and renamed when it is whole: a name without `.tmp-` is
-complete, an interrupted build leaves only `.tmp-` folders, and nobody has to clear a lock by hand.
+name, by the holder of a kernel lock, synced, and renamed when it is whole. So a name that does not
+begin with a dot is complete; an interrupted build leaves only a `.tmp-` folder, an interrupted
+removal a `.trash-` one; and nobody has to clear a lock by hand.
+
+Whoever finds a folder there and means to use it renews its time (`renew`), under the same lock.
+Retention looks at that time, so it does not remove what a deployment has just chosen.
 """
 
 from __future__ import annotations
@@ -12,26 +16,26 @@ import contextlib
 import fcntl
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from lapwing.artifacts.run import full
-from lapwing.errors import NoSpaceError
-
 TEMPORARY = ".tmp-"
+TRASH = ".trash-"
+LOCKS = ".locks"
 
 
 def make(target: Path, fill: Callable[[Path], None]) -> bool:
     """Have `target`, made by `fill` in an empty folder; False if it was there already.
 
     Two makers at once: the second waits and finds it made. What `fill` raises is raised, and
-    nothing is left. Raises NoSpaceError when the disk is full.
+    nothing is left. Raises OSError.
     """
-    if target.is_dir():
+    if renew(target):
         return False
     target.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(target):
+    with lock(target):
         if target.is_dir():
             return False
         for old in target.parent.glob(f"{TEMPORARY}{target.name}-*"):
@@ -40,18 +44,58 @@ def make(target: Path, fill: Callable[[Path], None]) -> bool:
         try:
             fill(folder)
             folder.chmod(0o755)
+            os.sync()  # Contents before the name: after a power cut, a name still means whole.
             folder.rename(target)
             _sync(target.parent)
-        except OSError as error:
-            if full(error):
-                raise NoSpaceError(
-                    f"The disk is full; {target.name} was not made.",
-                    hint="Free some space and try again.",
-                ) from error
-            raise
         finally:
             remove(folder)
     return True
+
+
+def renew(target: Path) -> bool:
+    """Say that a folder is in use; False if it is not there."""
+    if not target.is_dir():
+        return False
+    with lock(target):
+        try:
+            os.utime(target)
+        except FileNotFoundError:
+            return False
+    return True
+
+
+def discard(target: Path) -> None:
+    """Remove a finished folder: first its name, then its content. The caller holds its lock."""
+    trash = target.parent / f"{TRASH}{target.name}-{os.getpid()}-{os.urandom(4).hex()}"
+    with contextlib.suppress(FileNotFoundError):
+        target.rename(trash)
+        remove(trash)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what interrupted builds and removals left in a folder of folders."""
+    for old in folder.glob(f"{TRASH}*"):
+        remove(old)
+    for old in folder.glob(f"{TEMPORARY}*"):
+        with contextlib.suppress(BlockingIOError), lock(made_for(old), wait=False):
+            remove(old)
+    for left in folder.glob(f"{LOCKS}/*"):
+        if not (folder / left.name).exists():
+            with contextlib.suppress(BlockingIOError), lock(folder / left.name, wait=False):
+                left.unlink()
+
+
+def made_for(folder: Path) -> Path:
+    """What a temporary folder will be called once it is whole."""
+    name = folder.name.removeprefix(TEMPORARY).rsplit("-", 1)[0]
+    return folder.parent / name
+
+
+def protect(folder: Path) -> None:
+    """Take the right to write from all that is in a folder."""
+    for path in (folder, *folder.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(stat.S_IMODE(path.stat().st_mode) & ~0o222)
 
 
 def remove(folder: Path) -> None:
@@ -62,22 +106,42 @@ def remove(folder: Path) -> None:
     def unlock(function: Callable[[str], object], name: str, _error: object) -> None:
         with contextlib.suppress(OSError):
             Path(name).parent.chmod(0o755)
-            Path(name).chmod(0o755)
-            function(name)
+            if not Path(name).is_symlink():
+                Path(name).chmod(0o755)
+            if function in (os.unlink, os.rmdir):
+                function(name)
+            else:
+                shutil.rmtree(name, onerror=unlock)
 
     shutil.rmtree(folder, onerror=unlock)
 
 
 @contextlib.contextmanager
-def _locked(target: Path) -> Iterator[None]:
-    locks = target.parent / ".locks"
+def lock(target: Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold the kernel's lock of a folder, which ends with its holder.
+
+    Raises BlockingIOError if somebody else holds it and we do not `wait`.
+    """
+    locks = target.parent / LOCKS
     locks.mkdir(exist_ok=True)
-    descriptor = os.open(locks / target.name, os.O_RDWR | os.O_CREAT, 0o600)
+    path = locks / target.name
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            if not _is(path, descriptor):
+                continue  # Swept away between opening and locking.
+            yield
+            return
+        finally:
+            os.close(descriptor)
+
+
+def _is(path: Path, descriptor: int) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def _sync(folder: Path) -> None:

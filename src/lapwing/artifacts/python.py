@@ -9,104 +9,112 @@ from __future__ import annotations
 
 import compileall
 import hashlib
+import py_compile
 import sys
-import tomllib
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from lapwing.artifacts import layers
-from lapwing.artifacts.build import BuildRequest, Workshop, record
+from lapwing.artifacts.build import BuildRequest, Workshop
+from lapwing.artifacts.dependencies import Dependencies, read_dependencies, satisfies
 from lapwing.artifacts.release import Release
-from lapwing.artifacts.source import Source
-from lapwing.errors import BuildError
+from lapwing.artifacts.source import Source, copy
 from lapwing.settings import Settings
+
+QUIET = {"UV_NO_PROGRESS": "1", "NO_COLOR": "1", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 class PythonBuilder:
     """Builds from uv.lock, requirements.txt or pyproject.toml, in this order."""
 
     def facts(self, request: BuildRequest, source: Source, settings: Settings) -> list[str]:
-        """The version of Python decides too."""
-        return ["python", _version(request)]
+        """The Python that runs it decides too."""
+        needs = read_dependencies(source.folder, set(source.files))
+        return ["python", interpreter(request.python or needs.python)]
 
     def fill(self, workshop: Workshop, bundle: Path) -> Release:
-        """Make the layer if needed, copy the program, compile it."""
-        request, source = workshop.request, workshop.source
-        layer = self._layer(workshop)
-        app = bundle / "app"
-        workshop.copy_source(app)
-        python = workshop.settings.layers / layer / "bin" / "python"
+        """Copy the program, make the layer if needed, compile."""
+        app, scratch = bundle / "app", bundle / "scratch"
+        copy(workshop.source, app)
+        needs = read_dependencies(app, set(workshop.source.files))
+        if needs.local or needs.package:
+            copy(workshop.source, scratch)  # Building a package leaves its traces where it lies.
+        build = _Build(workshop, needs, scratch if scratch.exists() else app)
+        layer = build.layer()
         environment = {
-            "VIRTUAL_ENV": str(workshop.settings.layers / layer),
+            "VIRTUAL_ENV": str(layer),
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONUNBUFFERED": "1",
         }
-        if _is_package(source.folder):
-            workshop.run(
-                uv(), "pip", "install", "--no-deps", "--python", str(python),
-                "--target", str(bundle / "lib"), str(app),
-                folder=bundle, doing="Installing the project", env=_quiet(),
-            )  # fmt: skip
-            target = workshop.settings.releases / request.stack / request.service
-            environment["PYTHONPATH"] = str(target / bundle_name(bundle) / "lib")
-        _compile(bundle)
-        made = record(request, source)
+        if needs.package:
+            build.install_project(layer, bundle / "lib")
+            environment["PYTHONPATH"] = str(workshop.target / "lib")
+        layers.remove(scratch)
+        _compile(app)
         return msgspec.structs.replace(
-            made,
-            path=(str(workshop.settings.layers / layer / "bin"),),
+            workshop.record(),
+            path=(str(layer / "bin"),),
             environment=environment,
-            layers=(layer,),
+            layers=(layer.name,),
         )
 
-    def _layer(self, workshop: Workshop) -> str:
-        """Install the dependencies, unless a layer has them; returns the layer's name."""
-        folder = workshop.source.folder
-        lock = next(
-            n for n in ("uv.lock", "requirements.txt", "pyproject.toml")
-            if n in workshop.source.files
-        )  # fmt: skip
-        parts = [_version(workshop.request).encode(), lock.encode(), (folder / lock).read_bytes()]
-        if lock == "uv.lock":
-            parts.append((folder / "pyproject.toml").read_bytes())
-        parts += [
-            (folder / n).read_bytes()
-            for n in workshop.source.files
-            if lock == "requirements.txt" and n.endswith(".txt") and n != lock
-        ]
-        name = f"python-{hashlib.sha256(b'|'.join(parts)).hexdigest()[:16]}"
-        target = workshop.settings.layers / name
-        layers.make(target, lambda made: self._install(workshop, lock, made))
-        return name
 
-    def _install(self, workshop: Workshop, lock: str, venv: Path) -> None:
-        folder, request = workshop.source.folder, workshop.request
-        venv.rmdir()
-        doing = f"Installing what {lock} names"
-        workshop.run(
-            uv(), "venv", "--quiet", "--relocatable", "--python", _interpreter(request), str(venv),
-            folder=folder, doing="Making the virtual environment", env=_quiet(),
+class _Build:
+    """The commands of one build, in a folder that holds a copy of the source."""
+
+    def __init__(self, workshop: Workshop, needs: Dependencies, folder: Path) -> None:
+        self._workshop = workshop
+        self._needs = needs
+        self._folder = folder
+        self._python = interpreter(workshop.request.python or needs.python)
+
+    def layer(self) -> Path:
+        """The layer of the dependencies, which is made unless it is there."""
+        total = hashlib.sha256(f"{self._python}\n{sys.platform}\n".encode())
+        for name in self._needs.files:
+            total.update(name.encode() + b"\0" + (self._folder / name).read_bytes() + b"\0")
+        if self._needs.local:
+            total.update(self._workshop.source.digest.encode())
+        layer = self._workshop.settings.layers / f"python-{total.hexdigest()[:16]}"
+        layers.make(layer, self._install)
+        return layer
+
+    def install_project(self, layer: Path, target: Path) -> None:
+        """Install the source itself, without its dependencies."""
+        self._uv(
+            "pip", "install", "--no-deps", "--compile-bytecode",
+            "--python", str(layer / "bin" / "python"), "--target", str(target), ".",
+            doing="Installing the project",
         )  # fmt: skip
-        python = str(venv / "bin" / "python")
-        if lock == "uv.lock":
-            workshop.run(
-                uv(), "sync", "--frozen", "--no-install-project", "--no-dev", "--compile-bytecode",
-                folder=folder, doing=doing,
-                env=_quiet() | {"UV_PROJECT_ENVIRONMENT": str(venv), "VIRTUAL_ENV": str(venv)},
+
+    def _install(self, venv: Path) -> None:
+        self._uv(
+            "venv", "--relocatable", "--allow-existing", "--no-project",
+            "--python", self._python, str(venv),
+            doing="Making the virtual environment",
+        )  # fmt: skip
+        python = ("--python", str(venv / "bin" / "python"))
+        doing = f"Installing what {self._needs.lock} names"
+        if self._needs.lock == "uv.lock":
+            self._uv(
+                "sync", "--frozen", "--no-install-project", "--no-dev", "--no-editable",
+                "--compile-bytecode", *python,
+                doing=doing,
+                env={"UV_PROJECT_ENVIRONMENT": str(venv)},
             )  # fmt: skip
             return
-        install = [uv(), "pip", "install", "--python", python, "--compile-bytecode"]
-        if lock == "requirements.txt":
-            if "--hash=" in (folder / lock).read_text():
-                install.append("--require-hashes")
-            install += ["-r", lock]
-        else:
-            wanted = _project(folder).get("project", {}).get("dependencies", [])
-            if not wanted:
-                return
-            install += [str(d) for d in wanted]
-        workshop.run(*install, folder=folder, doing=doing, env=_quiet())
+        install = ("pip", "install", "--compile-bytecode", *python)
+        if self._needs.lock == "requirements.txt":
+            checked = ("--require-hashes",) if self._needs.hashed else ()
+            self._uv(*install, *checked, "-r", "requirements.txt", doing=doing)
+        elif self._needs.direct:
+            self._uv(*install, *self._needs.direct, doing=doing)
+
+    def _uv(self, *arguments: str, doing: str, env: dict[str, str] | None = None) -> None:
+        self._workshop.run(
+            uv(), *arguments, folder=self._folder, doing=doing, env=QUIET | (env or {})
+        )
 
 
 def uv() -> str:
@@ -116,46 +124,22 @@ def uv() -> str:
     return str(find_uv_bin())
 
 
-def bundle_name(bundle: Path) -> str:
-    """The name that a bundle will have once it is whole."""
-    return bundle.name.removeprefix(layers.TEMPORARY).rsplit("-", 1)[0]
+def interpreter(wanted: str | None) -> str:
+    """The Python to use: the path of the one that runs Lapwing if that is right, else the version
+    that is wanted, for uv to find. A path under the base prefix, not that of our own virtual
+    environment: a release must not depend on that."""
+    if wanted is not None and not satisfies(sys.version_info[:3], wanted):
+        return wanted
+    own = Path(sys.base_prefix) / "bin" / f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    return str(own) if own.exists() else sys.executable
 
 
-def _version(request: BuildRequest) -> str:
-    return request.python or f"{sys.version_info.major}.{sys.version_info.minor}"
-
-
-def _interpreter(request: BuildRequest) -> str:
-    """The Python that runs Lapwing, unless another version is asked for."""
-    own = f"{sys.version_info.major}.{sys.version_info.minor}"
-    if request.python in (None, own):
-        return str(Path(sys.base_prefix) / "bin" / f"python{own}")
-    return str(request.python)
-
-
-def _quiet() -> dict[str, str]:
-    return {"UV_NO_PROGRESS": "1", "UV_PYTHON_DOWNLOADS": "automatic", "NO_COLOR": "1"}
-
-
-def _project(folder: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads((folder / "pyproject.toml").read_text())
-    except FileNotFoundError:
-        return {}
-    except tomllib.TOMLDecodeError as error:
-        raise BuildError(f"pyproject.toml is not valid: {error}.") from error
-
-
-def _is_package(folder: Path) -> bool:
-    return "build-system" in _project(folder)
-
-
-def _compile(bundle: Path) -> None:
-    """Compile the program; a file that does not compile is the program's own affair."""
+def _compile(app: Path) -> None:
+    """Compile the program; a file that does not compile is the program's own affair. A release
+    never changes, so a compiled file need not be compared with its source."""
     compileall.compile_dir(
-        bundle / "app", quiet=2, workers=1, invalidation_mode=_UNCHECKED, stripdir=str(bundle)
+        app,
+        quiet=2,
+        stripdir=str(app.parent),
+        invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
     )
-
-
-_UNCHECKED = __import__("py_compile").PycInvalidationMode.UNCHECKED_HASH
-"""Releases never change, so a compiled file need not be compared with its source."""

@@ -21,6 +21,8 @@ import msgspec
 
 from lapwing.errors import ReleaseMissingError
 
+RECORD = "release.json"
+
 
 class Release(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of one release. `path` and `environment` are put before the process's PATH
@@ -52,21 +54,40 @@ class ReleaseStore:
 
     def get(self, stack: str, service: str, release: str) -> Release:
         """The record of a release. Raises ReleaseMissingError if it is not there or damaged."""
-        path = self.folder(stack, service, release) / "release.json"
-        try:
-            return msgspec.json.decode(path.read_bytes(), type=Release)
-        except (OSError, msgspec.MsgspecError) as error:
+        found = self.find(stack, service, release)
+        if found is None:
             raise ReleaseMissingError(
                 f"Release {release} of {service} is not on this machine.",
                 hint="Deploy again from its revision, or choose one that `lapwing history` lists.",
-            ) from error
+            )
+        return found
+
+    def find(self, stack: str, service: str, release: str) -> Release | None:
+        """The record of a release; None if it is not there or damaged."""
+        path = self.folder(stack, service, release) / RECORD
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=Release)
+        except (OSError, msgspec.MsgspecError):
+            return None
 
     def has(self, stack: str, service: str, release: str) -> bool:
         """Whether a whole release is there."""
-        return (self.folder(stack, service, release) / "release.json").is_file()
+        return (self.folder(stack, service, release) / RECORD).is_file()
+
+    def names(self, stack: str, service: str) -> list[str]:
+        """The folders of a service's releases, also damaged ones; none that is being made."""
+        folder = self.root / stack / service
+        if not folder.is_dir():
+            return []
+        return sorted(p.name for p in folder.iterdir() if not p.name.startswith(".") and p.is_dir())
+
+    def services(self) -> list[tuple[str, str]]:
+        """Every stack and service that has had a release."""
+        folders = (p for p in self.root.glob("*/*") if p.is_dir())
+        found = ((p.parent.name, p.name) for p in folders)
+        return sorted(pair for pair in found if not any(name.startswith(".") for name in pair))
 
     def list(self, stack: str, service: str) -> list[Release]:
         """All whole releases of a service, newest first."""
-        folder = self.root / stack / service
-        names = [p.parent.name for p in folder.glob("*/release.json")]
-        return sorted((self.get(stack, service, n) for n in names), key=lambda r: -r.built)
+        found = (self.find(stack, service, name) for name in self.names(stack, service))
+        return sorted((r for r in found if r is not None), key=lambda r: -r.built)

@@ -1,0 +1,57 @@
+"""What kind of source it is, by the names of its files. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Literal
+
+from lapwing.errors import BuildError
+
+Kind = Literal["python", "node", "plain"]
+
+PYTHON = ("uv.lock", "requirements.txt", "pyproject.toml")
+"""What says which packages a Python source needs, the most exact first."""
+NODE = "package.json"
+NODE_LOCK = "package-lock.json"
+
+
+def detect(files: Collection[str], *, static: bool) -> Kind:
+    """How to build a source with these files; `static` for a service of made files.
+
+    A program that has both Python and Node files is a Python one with tools for its assets. Files
+    to serve are made by Node or by nobody.
+
+    Raises BuildError if nothing recognises it, or a lock file is missing.
+    """
+    python = any(name in files for name in PYTHON)
+    if python and not static:
+        return "python"
+    if NODE in files:
+        _check_node(files)
+        return "node"
+    if static:
+        return "plain"
+    raise BuildError(
+        "Nothing in the folder says how to build it.",
+        hint=f"Lapwing looks for {', '.join(PYTHON)} and {NODE}, at the top of the folder that "
+        "`build:` names. Is the file there, and not ignored by git?",
+    )
+
+
+def _check_node(files: Collection[str]) -> None:
+    if any(name.startswith("node_modules/") for name in files):
+        raise BuildError(
+            "git does not ignore node_modules.",
+            hint="Add `node_modules/` to .gitignore, and if it was committed run "
+            "`git rm -r -q --cached node_modules`. Lapwing installs from package-lock.json.",
+        )
+    if NODE_LOCK in files:
+        return
+    other = next((n for n in ("yarn.lock", "pnpm-lock.yaml", "bun.lock") if n in files), None)
+    raise BuildError(
+        f"There is {other}, but only npm's {NODE_LOCK} is understood."
+        if other
+        else f"There is a {NODE}, but no {NODE_LOCK}.",
+        hint=f"Run `npm install` and commit {NODE_LOCK}, so that every build installs the same. "
+        f"(If it is there, git ignores it.)",
+    )
