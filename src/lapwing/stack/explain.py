@@ -37,6 +37,11 @@ _TYPES = {
     "model_type": "has to be a mapping",
     "model_attributes_type": "has to be a mapping",
 }
+_ELSEWHERE = {
+    "environment": "env", "depends_on": "needs", "healthcheck": "health", "entrypoint": "command",
+    "cmd": "command", "path": "route", "instances": "replicas", "scale": "replicas",
+}  # fmt: skip
+"""Keys that mean the same in other tools."""
 
 
 def explain(error: dict[str, Any]) -> tuple[str, str | None, bool]:
@@ -45,28 +50,39 @@ def explain(error: dict[str, Any]) -> tuple[str, str | None, bool]:
     name = _name(path)
     context = error.get("ctx", {})
     if kind == "extra_forbidden":
-        known = fields_at(path[:-1])
-        return f"Unknown key {name}.", did_you_mean(str(path[-1]), known) or _known(known), True
+        return f"Unknown key {name}.", _instead(str(path[-1]), fields_at(path[:-1])), True
     if kind == "missing":
         parent = f" in `{path[-2]}`" if len(path) > 1 else ""
-        return f"{name} is missing{parent}.", None, True
+        return f"{name} is missing{parent}.", _about(path), True
     if kind == "string_pattern_mismatch":
         rule = _PATTERNS.get(context.get("pattern", ""), "has a form that is not allowed")
-        return f"{name} {rule}; it is {error['input']!r}.", None, _is_key(path)
+        given = "" if _is_key(path) else f"; it is {error['input']!r}"
+        return f"{name} {rule}{given}.", None, _is_key(path)
     if kind == "literal_error":
         return _literal(name, error["input"], context["expected"])
     if kind == "value_error":
         return f"{name}: {context['error']}.", None, False
     if kind in _TYPES:
-        return f"{name} {_TYPES[kind]}, not {_what(error['input'])}.", None, False
-    if kind == "too_short":
-        return f"{name} is empty; there has to be at least one.", None, False
+        return f"{name} {_TYPES[kind]}, not {_what(error['input'])}.", _quoted(error), False
+    if kind in ("too_short", "string_too_short"):
+        some = "; there has to be at least one" if kind == "too_short" else ""
+        return f"{name} is empty{some}.", None, False
     bounds = {"greater_than_equal": ("ge", "at least"), "less_than_equal": ("le", "at most"),
               "greater_than": ("gt", "more than"), "less_than": ("lt", "less than")}  # fmt: skip
     if kind in bounds:
         key, words = bounds[kind]
         return f"{name} has to be {words} {context[key]:g}; it is {error['input']!r}.", None, False
     return f"{name}: {error['msg'][:1].lower()}{error['msg'][1:]}.", None, False
+
+
+def _instead(key: str, known: list[str]) -> str | None:
+    """What to write instead of an unknown key."""
+    if key in ("port", "ports"):
+        return "Lapwing chooses the port and tells the service as $PORT."
+    other = _ELSEWHERE.get(key)
+    if other in known:
+        return f"Did you mean `{other}`?"
+    return did_you_mean(key, known) or _known(known)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:
@@ -112,11 +128,32 @@ def _is_model(kind: Any) -> bool:
 
 def _literal(name: str, given: object, expected: str) -> tuple[str, str | None, bool]:
     words = [w.strip("' ") for w in expected.replace(" or ", ",").split(",")]
+    one_of = "one of " if len(words) > 1 else ""
     return (
-        f"{name} has to be one of {', '.join(f'`{w}`' for w in words if w)}; it is {given!r}.",
+        f"{name} has to be {one_of}{', '.join(f'`{w}`' for w in words if w)}; it is {given!r}.",
         did_you_mean(str(given), words),
         False,
     )
+
+
+def _about(path: tuple[str | int, ...]) -> str | None:
+    """What the model says about the field at a path."""
+    here: Any = model.Stack
+    for step in path[:-1]:
+        here = _inside(here, step)
+    field = here.model_fields.get(path[-1]) if _is_model(here) else None
+    if field is None or not field.description:
+        return None
+    about = field.description
+    return f"Add `{path[-1]}`: {about[0].lower()}{about[1:]}"
+
+
+def _quoted(error: dict[str, Any]) -> str | None:
+    """How to write a number or a boolean that is meant as text."""
+    given = error["input"]
+    if error["type"] != "string_type" or not isinstance(given, bool | int | float):
+        return None
+    return f'Write it in quotes: "{str(given).lower()}".'
 
 
 def _known(known: list[str]) -> str | None:
@@ -145,4 +182,4 @@ def _what(value: object) -> str:
         return "a mapping"
     if isinstance(value, list):
         return "a list"
-    return repr(value)
+    return f"`{str(value).lower()}`" if isinstance(value, bool) else repr(value)

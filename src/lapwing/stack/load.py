@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 FILE = "lapwing.yaml"
 LOCAL = "local"
+_SHORT = {"build": "path", "health": "path", "replicas": "min"}
+"""The field of a service's part that its short form stands for, as in the models."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +95,12 @@ def load(path: Path, environment: str = LOCAL) -> LoadedStack:
     for name in names:
         settings = base.environments.get(name) or Environment()
         merged = _overlay(read, name, settings, problems)
-        stack = _validate(merged, problems) if merged is not read else base
+        found: list[Problem] = []
+        stack = _validate(merged, found) if merged is not read else base
         if stack is not None:
-            problems += _breaches(merged, stack, name, settings)
+            found += _breaches(merged, stack, name, settings)
             loaded[name] = LoadedStack(stack, name, settings, path)
+        problems += _named(found, name, problems) if merged is not read else found
     if not problems:
         problems += _folders(read, loaded[environment])
     if problems:
@@ -114,13 +118,22 @@ def _validate(read: Source, problems: list[Problem]) -> Stack | None:
         return Stack.model_validate(read.data)
     except ValidationError as failed:
         for error in failed.errors(include_url=False):
-            details: dict[str, Any] = dict(error)
+            details: dict[str, Any] = {**error, "loc": read.written(error["loc"])}
             message, hint, key = explain(details)
             path = tuple(p for p in error["loc"] if p != "[key]")
             if error["type"] == "missing":
                 path, key = path[:-1], True
             problems.append(Problem(message, read.where(path, key=key), hint))
         return None
+
+
+def _named(found: list[Problem], environment: str, known: list[Problem]) -> list[Problem]:
+    """Problems that only an overlay makes, with the name of its environment."""
+    return [
+        Problem(f"In `{environment}`: {p.message}", p.where, p.hint)
+        for p in found
+        if p not in known
+    ]
 
 
 def _overlay(read: Source, name: str, settings: Environment, problems: list[Problem]) -> Source:
@@ -148,8 +161,9 @@ def _overlay(read: Source, name: str, settings: Environment, problems: list[Prob
 
 def _merge(merged: Source, old: Any, new: Any, path: Path_, written: Path_) -> Any:
     """Deep-merge: maps are merged, null removes, anything else replaces."""
-    if isinstance(old, str | int) and isinstance(new, dict) and path[-1] in ("health", "replicas"):
-        old = {"path" if path[-1] == "health" else "min": old}
+    short = _SHORT.get(str(path[-1])) if len(path) == 3 else None
+    if short and isinstance(new, dict) and isinstance(old, str | int | float):
+        old = {short: old}
     if isinstance(old, dict) and isinstance(new, dict):
         result = dict(old)
         for key, value in new.items():

@@ -26,7 +26,6 @@ SIZE = {"type": ["string", "integer"], "pattern": r"^\d+(\.\d+)?(k|M|G|T|Ki|Mi|G
 CPU = {"type": ["string", "number"], "pattern": r"^\d+(\.\d+)?m?$"}
 SHARE = {"type": ["string", "number"], "pattern": r"^\d+(\.\d+)?%?$"}
 
-Name = Annotated[str, Field(pattern=NAME)]
 Duration = Annotated[float, BeforeValidator(quantities.duration), Field(json_schema_extra=DURATION)]
 Size = Annotated[int, BeforeValidator(quantities.size), Field(json_schema_extra=SIZE)]
 Cpu = Annotated[float, BeforeValidator(quantities.cpu), Field(json_schema_extra=CPU)]
@@ -41,7 +40,7 @@ def _stands_for(field: str, forms: Any) -> BeforeValidator:
     the JSON Schema allows."""
 
     def lengthen(value: object) -> object:
-        bare = isinstance(value, str | int) and not isinstance(value, bool)
+        bare = isinstance(value, str | int | float) and not isinstance(value, bool)
         return {field: value} if bare else value
 
     return BeforeValidator(lengthen, json_schema_input_type=forms)
@@ -62,14 +61,22 @@ def _text(value: object) -> object:
 Text = Annotated[str, BeforeValidator(_text, json_schema_input_type=str | float)]
 
 
+Name = Annotated[
+    str,
+    BeforeValidator(_text, json_schema_input_type=Annotated[str, Field(pattern=NAME)]),
+    Field(pattern=NAME),
+]
+Filled = Annotated[str, Field(min_length=1)]
+
+
 class Build(Part):
     """How a service is built from source."""
 
-    path: str = Field(description="The folder of the source, relative to the stack file.")
+    path: Filled = Field(description="The folder of the source, relative to the stack file.")
     python: Text | None = Field(
         None, description='The Python version to use, such as `"3.12"`.', examples=["3.12"]
     )
-    script: str = Field("build", description="The npm script that builds a Node source.")
+    script: Filled = Field("build", description="The npm script that builds a Node source.")
     env: dict[Variable, Text] = Field(
         default_factory=dict, description="Variables for the build only. Not for secrets."
     )
@@ -118,7 +125,7 @@ class Smoke(Part):
     get: Request | None = Field(None, description="The path to request on the preview host.")
     expect: int = Field(200, ge=100, le=599, description="The status that is right.")
     contains: str | None = Field(None, description="Text that the answer has to contain.")
-    run: str | None = Field(
+    run: Filled | None = Field(
         None, description="A command, run in the release with LAPWING_PREVIEW_URL set."
     )
     timeout: Duration = Field(30.0, gt=0, description="The longest the test may take.")
@@ -179,15 +186,15 @@ class Service(Part):
         description="`web` answers HTTP, `static` is files, `worker` has no port, `job` runs once "
         "before each switch. Left out, it follows from `static` and `route`."
     )
-    build: Annotated[Build | None, _stands_for("path", str | Build)] = Field(
+    build: Annotated[Build | None, _stands_for("path", Filled | Build)] = Field(
         None, description="The folder of the source, or more about it."
     )
-    dockerfile: str | None = Field(None, description="A Dockerfile to build (Kubernetes).")
-    image: str | None = Field(None, description="A ready-made image (Kubernetes).")
-    command: str | None = Field(
+    dockerfile: Filled | None = Field(None, description="A Dockerfile to build (Kubernetes).")
+    image: Filled | None = Field(None, description="A ready-made image (Kubernetes).")
+    command: Filled | None = Field(
         None, description="What starts it. `$PORT` is the port to listen on."
     )
-    static: str | None = Field(
+    static: Filled | None = Field(
         None, description="The folder of built files, relative to the source.", examples=["dist"]
     )
     spa: bool = Field(True, description="Answer unknown paths of a static service with index.html.")
@@ -229,7 +236,9 @@ class Service(Part):
 class Resource(Part):
     """Something we run or bind but do not release."""
 
-    kind: Literal["mongodb", "mysql", "redis", "postgres"] = Field(description="What it is.")
+    kind: Literal["mongodb", "mysql", "redis", "postgres"] = Field(
+        description="`mongodb`, `mysql`, `redis` or `postgres`."
+    )
     version: Text | None = Field(None, description="The version wanted.", examples=["8"])
     storage: Size | None = Field(None, description="Disk for its data.", examples=["10Gi"])
     variable: Variable | None = Field(
@@ -246,7 +255,7 @@ class Cloud(Part):
     """Where a Kubernetes environment lives."""
 
     provider: Literal["gcp"] = Field(description="The cloud.")
-    region: str = Field(description="Its region.", examples=["europe-west1"])
+    region: Filled = Field(description="Its region.", examples=["europe-west1"])
     project: str | None = Field(None, description="The project id.")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import PurePosixPath as Pure
 
 from lapwing.stack.explain import did_you_mean
 from lapwing.stack.model import Environment, Service, Stack
@@ -93,8 +94,8 @@ def kinds_fit(stack: Stack, _: Environment) -> Iterator[Breach]:
                 (*at, "route"),
                 "Use `kind: web`, or remove the route.",
             )
-        if service.kind == "web" and service.route is None:
-            yield Breach("A web service has no route.", at, "Add `route: /`.", key=True)
+        if service.kind in ("web", "static") and service.route is None:
+            yield Breach(f"`{name}` has no route.", at, "Add `route: /`.", key=True)
         if service.kind == "worker" and service.health.path is not None:
             yield Breach("A worker listens on no port, so it has no health path.", (*at, "health"))
         built = service.build is not None
@@ -109,14 +110,18 @@ def kinds_fit(stack: Stack, _: Environment) -> Iterator[Breach]:
 def _static(service: Service, at: Path) -> Iterator[Breach]:
     if service.static is None:
         yield Breach("A static service has to name its `static` folder.", at, key=True)
+    elif Pure(service.static).is_absolute() or ".." in Pure(service.static).parts:
+        yield Breach(
+            "The folder of built files lies outside of the source.",
+            (*at, "static"),
+            "Write it relative to the folder of `build`, such as `dist`.",
+        )
     if service.command is not None:
         yield Breach(
             "A static service is files only; it has no command.",
             (*at, "command"),
             "Remove `command`, or `static` if it is a program.",
         )
-    if service.build is None and service.image is None:
-        yield Breach("A static service needs `build`: where its files come from.", at, key=True)
     for variable in ("PORT", "port"):
         if variable in service.env:
             yield Breach("A static service has no port.", (*at, "env", variable), key=True)
@@ -139,10 +144,9 @@ def one_source(stack: Stack, environment: Environment) -> Iterator[Breach]:
             yield Breach(f"`{name}` has no source.", at, "Add `build:` with its folder.", key=True)
         elif environment.target == "machine" and "build" not in given:
             yield Breach(
-                f"`{name}` is a container, and this environment is a machine without a builder "
-                "for containers.",
+                f"`{name}` is a container; containers on one machine are not there yet.",
                 (*at, given[0]),
-                "Add `build:` with the folder of the source; Lapwing runs it as a process.",
+                "Give `build:` with the folder of the source; Lapwing runs it as a process.",
             )
 
 
@@ -162,11 +166,17 @@ def variables_clash(stack: Stack, _: Environment) -> Iterator[Breach]:
     """A variable has one meaning, and none of Lapwing's own."""
     for name, service in stack.services.items():
         at: Path = ("services", name)
-        resources = {
-            r.variable or variable_of(n): n
-            for n, r in stack.resources.items()
-            if n in service.needs
-        }
+        resources: dict[str, str] = {}
+        for index, need in enumerate(service.needs):
+            if need in stack.resources:
+                variable = stack.resources[need].variable or variable_of(need)
+                if resources.setdefault(variable, need) != need:
+                    yield Breach(
+                        f"`{variable}` would be the URL of both `{resources[variable]}` and "
+                        f"`{need}`.",
+                        (*at, "needs", index),
+                        f"Set `variable:` of `{need}` to another name.",
+                    )
         for variable in service.env:
             if variable in service.secrets:
                 yield Breach(
@@ -187,6 +197,27 @@ def variables_clash(stack: Stack, _: Environment) -> Iterator[Breach]:
         for index, secret in enumerate(service.secrets):
             if secret in RESERVED or secret.startswith("LAPWING_"):
                 yield Breach(f"`{secret}` is set by Lapwing.", (*at, "secrets", index))
+            if secret in resources:
+                yield Breach(
+                    f"`{secret}` is the URL of `{resources[secret]}`, which needs no secret.",
+                    (*at, "secrets", index),
+                    "Remove it here; LAPWING_RESOURCE_<NAME>_URL gives a URL of your own.",
+                )
+
+
+def resources_are_told_apart(stack: Stack, _: Environment) -> Iterator[Breach]:
+    """A resource has a name and a variable that nothing else has."""
+    for name, resource in stack.resources.items():
+        if name in stack.services:
+            yield Breach(
+                f"`{name}` is the name of a service, too.",
+                ("resources", name),
+                "Give one of them another name.",
+                key=True,
+            )
+        variable = resource.variable or ""
+        if variable in RESERVED or variable.startswith("LAPWING_"):
+            yield Breach(f"`{variable}` is set by Lapwing.", ("resources", name, "variable"))
 
 
 def secrets_stay_off_command_lines(stack: Stack, _: Environment) -> Iterator[Breach]:
@@ -239,6 +270,14 @@ def limits_make_sense(stack: Stack, _: Environment) -> Iterator[Breach]:
                 "could ever be that slow.",
                 ("services", name, "rollout", "analysis", "max_p95"),
             )
+        is_watched = "analysis" in service.rollout.model_fields_set and analysis is not None
+        if is_watched and service.kind in ("worker", "job"):
+            yield Breach(
+                f"A {service.kind} gets no requests that an analysis could watch.",
+                ("services", name, "rollout", "analysis"),
+                "Remove it; smoke tests with `run` can check it.",
+                key=True,
+            )
         if service.health.timeout > service.health.start_timeout:
             yield Breach(
                 "One health check may take longer than the whole start.",
@@ -270,6 +309,7 @@ RULES: tuple[Rule, ...] = (
     one_source,
     replicas_ordered,
     variables_clash,
+    resources_are_told_apart,
     secrets_stay_off_command_lines,
     smoke_is_one_thing,
     limits_make_sense,

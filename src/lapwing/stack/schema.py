@@ -67,11 +67,17 @@ def _in_overlay(definitions: dict[str, Any], part: Any, *, inside_list: bool) ->
         return part
     if "$ref" in part and not inside_list:
         return _overlay(definitions, part["$ref"].removeprefix(_REFERENCE))
-    return {
+    changed = {
         key: _in_overlay(definitions, value, inside_list=inside_list or key == "items")
         for key, value in part.items()
         if key not in ("default", "description")
     }
+    if "patternProperties" in changed and not inside_list:
+        named = changed["patternProperties"]
+        changed["patternProperties"] = {
+            pattern: {"anyOf": [value, {"type": "null"}]} for pattern, value in named.items()
+        }
+    return changed
 
 
 def _tidy(part: Any) -> Any:

@@ -5,7 +5,8 @@ and of its value, so any later error can point at what was written. Plain scalar
 rules of YAML 1.2: `no`, `on` and `1:30` are text, as people mean them.
 
 Refused, with the place: what is not a regular file of UTF-8 text, more than 1 MiB, two documents,
-a key written twice, and aliases that multiply into a mountain of data.
+tags, a key written twice, nesting without end (libyaml's composer would overflow the C stack and
+take the process with it), and aliases that multiply into a mountain of data.
 """
 
 from __future__ import annotations
@@ -20,13 +21,18 @@ from typing import Any
 import yaml
 
 from lapwing.errors import Problem, StackFileError, Where
+from lapwing.stack import syntax
 
 LIMIT = 1024 * 1024
 """Bytes of the largest stack file that is read."""
 MAX_NODES = 50_000
 """Values of the largest stack file, aliases counted each time they are used."""
 
+MAX_DEPTH = 40
+"""How deep the data may be nested. A stack file needs 8."""
+
 Path_ = tuple[str | int, ...]
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +41,8 @@ class Place:
 
     value: tuple[int, int]
     key: tuple[int, int]
+    leaf: bool = False
+    """Whether nothing is written below it, so that it also stands for what it is short for."""
 
 
 @dataclass(slots=True)
@@ -50,20 +58,29 @@ class Source:
         for length in range(len(path), -1, -1):
             place = self.places.get(path[:length])
             if place is not None:
-                exact = length == len(path)
-                line, column = place.key if key or not exact else place.value
+                at_value = place.leaf or length == len(path)
+                line, column = place.value if at_value and not key else place.key
                 return Where(self.path, line, column)
         return Where(self.path, 1, 1)
+
+    def written(self, path: Path_) -> Path_:
+        """The path under which a value is written: that of the short form, where one is used."""
+        for length in range(len(path) if path[-1:] != ("[key]",) else 0):
+            place = self.places.get(path[:length])
+            if place is not None and place.leaf:
+                return path[:length]
+        return path
 
 
 def read(path: Path) -> Source:
     """Read a stack file. Raises StackFileError."""
     text = _text(path)
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
+    loader = _LOADER(text)
     try:
+        _survey(path, text)
         node = loader.get_single_node()
     except yaml.YAMLError as error:
-        raise _broken(path, error) from None
+        raise StackFileError([syntax.explain(path, error)]) from None
     finally:
         loader.dispose()
     source = Source(path)
@@ -74,6 +91,22 @@ def read(path: Path) -> Source:
     if builder.problems:
         raise StackFileError(builder.problems)
     return source
+
+
+def _survey(path: Path, text: str) -> None:
+    """Refuse what must not reach the composer: it recurses in C, and it obeys tags."""
+    depth = 0
+    event: Any
+    for event in yaml.parse(text, Loader=_LOADER):
+        where = Where(path, event.start_mark.line + 1, event.start_mark.column + 1)
+        if depth > MAX_DEPTH:
+            message = f"The file is nested more than {MAX_DEPTH} levels deep from here on."
+            raise StackFileError([Problem(message, where)])
+        tag = getattr(event, "tag", None)
+        if tag is not None:
+            tag = tag.replace("tag:yaml.org,2002:", "!!")
+            hint = "Remove it; a text that begins with `!` needs quotes."
+            raise StackFileError([Problem(f"The tag `{tag}` means nothing here.", where, hint)])
 
 
 def _text(path: Path) -> str:
@@ -118,26 +151,6 @@ def _refuse(path: Path, message: str, hint: str | None = None) -> StackFileError
     return StackFileError([Problem(message, Where(path), hint)])
 
 
-def _broken(path: Path, error: yaml.YAMLError) -> StackFileError:
-    if not isinstance(error, yaml.MarkedYAMLError):
-        reason = getattr(error, "reason", str(error))
-        return _refuse(path, f"This is not YAML: {reason}.")
-    mark = error.problem_mark or error.context_mark
-    where = Where(path, mark.line + 1, mark.column + 1) if mark else Where(path)
-    words = error.problem or "it cannot be read"
-    hint = None
-    if "character that cannot start any token" in words or "\\t" in words:
-        hint = "YAML is indented with spaces; tabs and `@`, `%` or ` at the start need quotes."
-    elif "mapping values are not allowed" in words:
-        hint = "A text with `: ` in it has to be in quotes; or a line is indented too far."
-    elif "expected a single document" in words or "another document" in words:
-        words, hint = "there is a second document (`---`)", "A stack file is one document."
-    elif "undefined alias" in words:
-        hint = "Define it with `&name` before it is used."
-    context = f" {error.context}" if error.context and "document" not in words else ""
-    return StackFileError([Problem(f"This is not YAML: {words}{context}.", where, hint)])
-
-
 class _Builder:
     def __init__(self, source: Source) -> None:
         self.source = source
@@ -150,13 +163,19 @@ class _Builder:
             raise StackFileError(
                 [Problem("The file's aliases multiply into too much data.", self._where(node))]
             )
+        if len(path) > MAX_DEPTH:
+            raise StackFileError([Problem("An alias stands inside itself.", self._where(node))])
         value_at = _at(node)
-        self.source.places[path] = Place(value_at, _at(key) if key is not None else value_at)
+        self.source.places[path] = Place(
+            value_at,
+            _at(key) if key is not None else value_at,
+            isinstance(node, yaml.ScalarNode),
+        )
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode):
             return [self.build(n, (*path, i), None) for i, n in enumerate(node.value)]
-        return scalar(node.value, plain=node.style is None)
+        return scalar(node.value, plain=not node.style)
 
     def _mapping(self, node: Any, path: Path_) -> dict[str, Any]:
         result: dict[str, Any] = {}
@@ -166,7 +185,7 @@ class _Builder:
                 self.problems.append(Problem("A key has to be plain text.", self._where(key_node)))
                 continue
             key = key_node.value
-            if key == "<<" and key_node.style is None:
+            if key == "<<" and not key_node.style:
                 merged = self.build(value_node, (*path, key), key_node)
                 result = {**(merged if isinstance(merged, dict) else {}), **result}
                 continue

@@ -1,0 +1,79 @@
+"""Stack files of tests/golden/stack, right and wrong.
+
+`invalid/<case>` has `lapwing.yaml` and `expected.txt`: every problem with its place, the text at
+the place, and the hint. `valid/<case>` has `lapwing.yaml` and `expected.json`: what each
+environment comes to. LAPWING_GOLDEN_WRITE=1 writes the expectations again; read the difference.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from lapwing.errors import Problem, StackFileError
+from lapwing.stack import source
+from lapwing.stack.load import load
+from lapwing.stack.schema import json_schema
+
+CASES = Path(__file__).parents[2] / "golden/stack"
+WRITE = bool(os.environ.get("LAPWING_GOLDEN_WRITE"))
+
+
+def cases(room: str) -> list[str]:
+    """The names of the cases, so that a test is called by its folder."""
+    return sorted(p.name for p in (CASES / room).iterdir())
+
+
+@pytest.mark.parametrize("case", cases("invalid"))
+def test_every_problem_is_told_with_its_place(case: str, tmp_path: Path) -> None:
+    folder = shutil.copytree(CASES / "invalid" / case, tmp_path / case)
+    with pytest.raises(StackFileError) as caught:
+        load(folder / "lapwing.yaml")
+    text = (folder / "lapwing.yaml").read_text()
+    told = "".join(_tell(problem, text.splitlines()) for problem in caught.value.problems)
+    _compare(CASES / "invalid" / case / "expected.txt", told)
+    assert not re.search(r"pydantic|Input should|Value error|validator|NoneType", told)
+
+
+@pytest.mark.parametrize("case", cases("valid"))
+def test_what_a_file_means_in_each_environment(case: str, tmp_path: Path) -> None:
+    folder = shutil.copytree(CASES / "valid" / case, tmp_path / case)
+    path = folder / "lapwing.yaml"
+    jsonschema.validate(source.read(path).data, json_schema())
+    names = ["local", *(n for n in load(path).stack.environments if n != "local")]
+    meaning = {
+        name: {
+            "settings": loaded.settings.model_dump(exclude_defaults=True),
+            **loaded.stack.model_dump(exclude_defaults=True, exclude={"environments"}),
+        }
+        for name in names
+        for loaded in [load(path, name)]
+    }
+    _compare(CASES / "valid" / case / "expected.json", json.dumps(meaning, indent=2) + "\n")
+
+
+def test_the_schema_agrees_on_unknown_keys() -> None:
+    validator = jsonschema.Draft202012Validator(json_schema())
+    for case in ("unknown-key", "unknown-key-in-overlay", "unknown-nested-key"):
+        read = source.read(CASES / "invalid" / case / "lapwing.yaml")
+        assert not validator.is_valid(read.data), case
+
+
+def _tell(problem: Problem, lines: list[str]) -> str:
+    where = problem.where
+    told = f"{where.line or '-'}:{where.column or '-'}: {problem.message}\n"
+    if where.line and where.column and where.line <= len(lines):
+        told += f"    {lines[where.line - 1]}\n    {' ' * (where.column - 1)}^\n"
+    return told + (f"  {problem.hint}\n" if problem.hint else "")
+
+
+def _compare(expected: Path, told: str) -> None:
+    if WRITE:
+        expected.write_text(told)
+    assert told == expected.read_text()
