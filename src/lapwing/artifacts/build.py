@@ -165,7 +165,11 @@ def _make(
                     layers.protect(bundle / part)
             (bundle / RECORD).write_bytes(msgspec.json.format(written, indent=2) + b"\n")
 
-        layers.make(target, fill)
+        try:
+            layers.make(target, fill)
+        except BuildError as error:
+            error.log = log.path
+            raise
     return log.path
 
 

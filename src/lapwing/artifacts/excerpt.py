@@ -25,7 +25,7 @@ ESCAPES = re.compile(
 )
 TROUBLE = re.compile(
     r"\b(\w*error|errors|failed|failure|cannot|could not|not found|no matching|unsatisfiable"
-    r"|no solution|traceback|\w*exception|unexpected|denied|refused|killed|out of memory)\b"
+    r"|fatal|no solution|traceback|\w*exception|unexpected|denied|refused|killed|out of memory)\b"
     r"|[✗✘✖×❌]|ERR!",  # noqa: RUF001 - the crosses that tools print
     re.IGNORECASE,
 )
@@ -41,13 +41,18 @@ NOISE = re.compile(
     r"|_logs/\S*-debug-\d+\.log"
     r"|^npm (notice|warn)\b"
     r"|^\[notice\]"
+    r"|^\s+at .*(\(node:internal/| node:internal/|/node_modules/)"
     r"|^Using (CPython|Python) .* (environment at|interpreter at)"
 )
+USAGE = re.compile(r"^npm (error|ERR!) (Clean install a project|Usage:)")
+"""From here on npm explains its options."""
 
 
 def excerpt(lines: Sequence[str], most: int = MOST) -> str:
     """At most `most` lines of a build's output: the first that tell of trouble, in context."""
     telling = [line for line in map(_clean, lines) if line.strip() and not NOISE.search(line)]
+    usage = next((i for i, line in enumerate(telling) if USAGE.search(line)), None)
+    telling = telling[:usage]
     first = next((i for i, line in enumerate(telling) if _tells(line)), None)
     if first is None:
         return "\n".join(telling[-most:])
