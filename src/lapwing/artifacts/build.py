@@ -119,6 +119,7 @@ def build(
         reused = layers.renew(target) and _whole(store, target, settings)
         if not reused:
             log = _make(request, source, builder, settings, target, on_line)
+            reused = log is None
         release = store.get(request.stack, request.service, name)
     return BuildResult(release, reused, source.revision, time.monotonic() - began, log)
 
@@ -144,33 +145,36 @@ def _make(
     settings: Settings,
     target: Path,
     on_line: Callable[[str], None] | None,
-) -> Path:
-    """Make a release; returns the log of it."""
-    log = open_log(
-        settings.logs / "build" / request.stack / request.service,
-        target.name,
-        on_line,
-        environment(settings.environ, request.env),
-    )
-    with contextlib.closing(log):
-        until = time.monotonic() + request.timeout
-        workshop = Workshop(request, source, settings, target, log, until)
+) -> Path | None:
+    """Make a release; returns the log of it, or None if somebody else made it meanwhile."""
+    log: Path | None = None
 
-        def fill(bundle: Path) -> None:
-            release = builder.fill(workshop, bundle)
-            size = sum(path.lstat().st_size for path in bundle.rglob("*"))
-            written = msgspec.json.encode(msgspec.structs.replace(release, size=size))
-            for part in ("app", "lib"):
-                if (bundle / part).is_dir():
-                    layers.protect(bundle / part)
-            (bundle / RECORD).write_bytes(msgspec.json.format(written, indent=2) + b"\n")
+    def fill(bundle: Path) -> None:
+        nonlocal log
+        given = environment(settings.environ, request.env)
+        folder = settings.logs / "build" / request.stack / request.service
+        with contextlib.closing(open_log(folder, target.name, on_line, given)) as written:
+            log = written.path
+            until = time.monotonic() + request.timeout
+            workshop = Workshop(request, source, settings, target, written, until)
+            try:
+                _write_record(bundle, builder.fill(workshop, bundle))
+            except BuildError as error:
+                error.log = log
+                raise
 
-        try:
-            layers.make(target, fill)
-        except BuildError as error:
-            error.log = log.path
-            raise
-    return log.path
+    layers.make(target, fill)
+    return log
+
+
+def _write_record(bundle: Path, release: Release) -> None:
+    """Finish a bundle: nobody writes to it any more, and its record is there."""
+    size = sum(path.lstat().st_size for path in bundle.rglob("*"))
+    for part in ("app", "lib"):
+        if (bundle / part).is_dir():
+            layers.protect(bundle / part)
+    record = msgspec.json.encode(msgspec.structs.replace(release, size=size))
+    (bundle / RECORD).write_bytes(msgspec.json.format(record, indent=2) + b"\n")
 
 
 def _whole(store: ReleaseStore, target: Path, settings: Settings) -> bool:
