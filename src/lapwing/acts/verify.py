@@ -50,7 +50,7 @@ def verify(settings: Settings, status: Status, document: Document) -> Iterator[F
             same = active.release == wanted.release
             seen = f"{active.release} runs"
             if not same:
-                seen += f", {spec.release} is wanted"
+                seen += f", {wanted.release} is wanted"
             yield Finding(f"{service.name}: what runs is what is wanted", same, seen)
     host = document.domains[0] if document.domains else "localhost"
     address = "127.0.0.1" if settings.bind in ("localhost", "0.0.0.0") else settings.bind  # noqa: S104

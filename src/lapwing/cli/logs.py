@@ -12,7 +12,6 @@ from lapwing.cli import target
 from lapwing.cli.context import Context, environment_option
 from lapwing.errors import UsageError
 
-
 RECENT = 4
 """Logs shown of each service: the newest that have something in them."""
 

@@ -98,6 +98,10 @@ def _survey(path: Path, text: str) -> None:
     depth = 0
     event: Any
     for event in yaml.parse(text, Loader=_LOADER):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
         where = Where(path, event.start_mark.line + 1, event.start_mark.column + 1)
         if depth > MAX_DEPTH:
             message = f"The file is nested more than {MAX_DEPTH} levels deep from here on."
@@ -118,10 +122,11 @@ def _text(path: Path) -> str:
         ) from None
     except OSError as error:
         raise _refuse(path, f"The file cannot be read: {error.strerror}.") from error
-    with os.fdopen(descriptor, "rb", closefd=True) as file:
-        facts = os.fstat(file.fileno())
-        if not stat.S_ISREG(facts.st_mode):
-            raise _refuse(path, "This is not a regular file.")
+    facts = os.fstat(descriptor)
+    if not stat.S_ISREG(facts.st_mode):
+        os.close(descriptor)
+        raise _refuse(path, "This is not a regular file.")
+    with os.fdopen(descriptor, "rb") as file:
         if facts.st_size > LIMIT:
             raise _refuse(
                 path,

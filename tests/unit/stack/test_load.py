@@ -1,0 +1,206 @@
+"""Files that are no stack file at all, and what else the loader promises."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lapwing.errors import StackFileError, UsageError
+from lapwing.stack.load import FILE, find, load, read_name
+from lapwing.stack.source import scalar
+
+GOOD = "stack: shop\nservices:\n  api: {build: ., command: run, route: /}\n"
+
+
+def refused(path: Path) -> StackFileError:
+    """The error that loading a file gives."""
+    with pytest.raises(StackFileError) as caught:
+        load(path)
+    with pytest.raises(StackFileError):
+        read_name(path)
+    return caught.value
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / FILE
+
+
+def test_a_missing_file(path: Path) -> None:
+    assert refused(path).message == "There is no such file."
+
+
+def test_a_folder(path: Path) -> None:
+    path.mkdir()
+    assert "regular file" in refused(path).message
+
+
+def test_a_pipe_that_nobody_writes_to(path: Path) -> None:
+    os.mkfifo(path)
+    assert "regular file" in refused(path).message
+
+
+def test_a_link_to_itself(path: Path) -> None:
+    path.symlink_to(path)
+    assert "cannot be read" in refused(path).message
+
+
+def test_a_large_file_is_not_read(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(50 * 1024 * 1024)
+    assert "50 MiB" in refused(path).message
+
+
+def test_a_binary_file(path: Path) -> None:
+    path.write_bytes(Path(sys.executable).read_bytes()[:5000])
+    assert "binary" in refused(path).message
+
+
+def test_text_of_another_encoding_names_the_place(path: Path) -> None:
+    path.write_bytes(b"stack: shop\n# caf\xe9\n")
+    error = refused(path)
+    assert "not UTF-8" in error.message
+    assert error.where is not None
+    assert (error.where.line, error.where.column) == (2, 6)
+
+
+@pytest.mark.parametrize("text", ["[" * 500_000, "{a: " * 200_000, "- " * 400_000, "? " * 400_000])
+def test_deep_nesting_is_refused_before_it_overflows(path: Path, text: str) -> None:
+    path.write_text(text)
+    assert "nested" in refused(path).message
+
+
+def test_windows_line_ends_are_fine(path: Path) -> None:
+    path.write_bytes(GOOD.replace("\n", "\r\n").encode())
+    assert load(path).stack.stack == "shop"
+
+
+def test_an_unknown_environment(path: Path) -> None:
+    path.write_text(GOOD + "environments:\n  staging: {}\n")
+    with pytest.raises(StackFileError, match="no environment `stagign`") as caught:
+        load(path, "stagign")
+    assert caught.value.hint == "Did you mean `staging`?"
+
+
+def test_problems_of_every_environment_come_whichever_is_asked_for(path: Path) -> None:
+    path.write_text(GOOD + "environments:\n  staging: {}\n  live: {services: {a: {}}}\n")
+    with pytest.raises(StackFileError, match="no service `a`"):
+        load(path, "staging")
+
+
+def test_the_file_is_found_from_a_folder_below(path: Path, tmp_path: Path) -> None:
+    path.write_text(GOOD)
+    below = tmp_path / "a" / "b"
+    below.mkdir(parents=True)
+    assert find(below) == path
+    with pytest.raises(UsageError, match="not a folder"):
+        find(tmp_path / "c")
+
+
+def test_no_file_anywhere(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"no lapwing\.yaml"):
+        find(tmp_path)
+
+
+def test_the_name_is_read_without_the_models(path: Path) -> None:
+    path.write_text(GOOD)
+    program = (
+        "import sys; from pathlib import Path; from lapwing.stack.load import read_name; "
+        f"print(read_name(Path({str(path)!r})), 'pydantic' in sys.modules)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert run.stdout.split() == ["shop", "False"], run.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("8", 8), ("-3", -3), ("0.5", 0.5), ("true", True), ("null", None), ("~", None), ("", None),
+     ("8.10", "8.10"), ("3.0", 3.0), ("007", "007"), ("1_000", "1_000"), ("1e3", "1e3"),
+     ("0x10", "0x10"), ("yes", "yes"), ("off", "off"), ("1:30", "1:30"), (".5", ".5"),
+     ("2026-01-01", "2026-01-01"), (".inf", ".inf"), ("9" * 30, "9" * 30)],
+)  # fmt: skip
+def test_plain_scalars(text: str, value: object) -> None:
+    found = scalar(text, plain=True)
+    assert found == value
+    assert type(found) is type(value)
+    assert scalar(text, plain=False) == text
+
+
+LEAVES = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(max_size=8),
+    st.sampled_from(
+        ["/", ".", "..", "/etc", "api", "10m", "1%", "512Mi", "web", "job", "\x7f", "\uffff"]
+    ),
+)  # fmt: skip
+KEYS = st.sampled_from(
+    ["stack", "services", "resources", "environments", "api", "db", "kind", "build", "route",
+     "static", "command", "image", "health", "path", "replicas", "min", "max", "rollout", "smoke",
+     "get", "run", "analysis", "window", "needs", "env", "secrets", "timeout", "target", "domain",
+     "cloud", "local", "staging", "variable", "[key]", "", "<<"],
+)  # fmt: skip
+DATA = st.recursive(
+    LEAVES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=5),
+    max_leaves=30,
+)
+FEW = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+def only_stack_file_errors(path: Path) -> None:
+    """Load, and let through nothing but the error for people, with its text in order."""
+    try:
+        load(path)
+    except StackFileError as error:
+        for problem in error.problems:
+            assert problem.message.endswith("."), problem.message
+            assert "Input should" not in problem.message, problem.message
+
+
+@given(text=st.text(alphabet=st.characters(codec="utf-8"), max_size=80))
+@FEW
+def test_no_text_makes_the_loader_fail(text: str, tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text(text, encoding="utf-8", newline="")
+    only_stack_file_errors(tmp_path / FILE)
+
+
+@given(data=st.binary(max_size=60))
+@FEW
+def test_no_bytes_make_the_loader_fail(data: bytes, tmp_path: Path) -> None:
+    (tmp_path / FILE).write_bytes(data)
+    only_stack_file_errors(tmp_path / FILE)
+
+
+@given(data=st.fixed_dictionaries({
+    "stack": st.just("shop"),
+    "services": st.dictionaries(st.sampled_from(["api", "web", "x y", "Z"]), DATA, max_size=3),
+}, optional={"resources": DATA, "environments": DATA}))  # fmt: skip
+@FEW
+def test_no_shape_makes_the_loader_fail(data: object, tmp_path: Path) -> None:
+    import json
+
+    (tmp_path / FILE).write_text(json.dumps(data), encoding="utf-8")
+    only_stack_file_errors(tmp_path / FILE)
+
+
+OVERLAY = st.dictionaries(st.sampled_from(["api", "db", "x"]), DATA, max_size=2)
+
+
+@given(services=OVERLAY, resources=OVERLAY)
+@FEW
+def test_no_overlay_makes_the_loader_fail(
+    services: object, resources: object, tmp_path: Path
+) -> None:
+    import json
+
+    overlay = json.dumps({"services": services, "resources": resources})
+    text = f"{GOOD}resources:\n  db: {{kind: redis}}\nenvironments:\n  staging: {overlay}\n"
+    (tmp_path / FILE).write_text(text, encoding="utf-8")
+    only_stack_file_errors(tmp_path / FILE)
