@@ -37,8 +37,8 @@ log = logging.getLogger(__name__)
 
 TICK = 1.0
 """Seconds between two looks at what drains or has a deadline."""
-TICK_IDLE = 15.0
-"""The same while there is nothing of the kind."""
+TICK_IDLE = 5.0
+"""The same while there is nothing of the kind: only health is heard from Envoy then."""
 LINGER = 3.0
 """Seconds with nothing to run after which the agent ends."""
 WATCH_STEP_MS = 20
@@ -145,6 +145,16 @@ class Agent:
             return
         except OSError as error:
             self._problem(DesiredStateError(f"The desired state cannot be read: {error}."))
+            return
+        except Exception:  # A repository can be broken in ways nobody thought of; never go deaf.
+            log.exception("The desired state cannot be read.")
+            self._problem(
+                DesiredStateError(
+                    "The desired state cannot be read.",
+                    hint=f"{self.settings.agent / 'agent.log'} has the reason; "
+                    "`lapwing doctor --repair` writes down again what runs.",
+                )
+            )
             return
         self._head = head
         for (stack, name), commit, document in changes:
@@ -255,6 +265,8 @@ class Agent:
                     await environment.tick()
                 except (LapwingError, OSError) as error:
                     log.warning("Housekeeping: %s", error)
+                except Exception:
+                    log.exception("Housekeeping failed; it is tried again.")
             with contextlib.suppress(LapwingError, OSError):
                 await self.envoy.rotate_access_log()
                 logs.rotate(self.settings.agent / "agent.log")

@@ -121,6 +121,23 @@ def finished(
     return done
 
 
+def hear(
+    state: EnvironmentState,
+    generations: Iterable[Generation],
+    health: Mapping[str, Mapping[int, bool]],
+) -> bool:
+    """Set each running replica's readiness to what the proxy says of it; whether one changed. A
+    replica that the proxy does not know stays as it is."""
+    changed = False
+    for generation in generations:
+        known = health.get(cluster_name(state, generation), {})
+        for replica in generation.replicas:
+            ready = known.get(replica.port, replica.ready)
+            if replica.pid is not None and replica.ready is not ready:
+                replica.ready, changed = ready, True
+    return changed
+
+
 def cluster_name(state: EnvironmentState, generation: Generation) -> str:
     """Envoy's name for a generation, never used for another."""
     return f"{state.stack}/{state.environment}/{generation.service}/{generation.label}"

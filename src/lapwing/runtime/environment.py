@@ -127,7 +127,8 @@ class Environment:
         await self.steps.restore()
         if flight is not None:
             self.event("agent", "Going on with the deployment that was in flight.", flight.commit)
-            await self._lead(rollout.enter(flight.state, flight.outcome))
+            switched = self.steps.switched(flight)
+            await self._lead(rollout.resume(flight.state, flight.outcome, switched=switched))
 
     # The rollout
 
@@ -239,7 +240,8 @@ class Environment:
     async def _record(self, flight: RolloutRecord) -> None:
         """End a rollout: remember what runs now, write the outcome to the history."""
         outcome = str(flight.state)
-        if flight.state is State.SUCCEEDED or self.steps.has_traffic(flight):
+        kept = flight.state is State.SUPERSEDED and self.steps.switched(flight)
+        if flight.state is State.SUCCEEDED or kept:
             self.state.document = flight.document
             self.state.commit = flight.head or flight.commit
             self.problem = None
@@ -266,9 +268,10 @@ class Environment:
     # Housekeeping
 
     async def tick(self) -> None:
-        """Once a second or so: let warm slots go when their time is over, stop what has drained,
-        keep logs bounded."""
+        """Every few seconds: hear from Envoy who is healthy, let warm slots go when their time is
+        over, stop what has drained, keep logs bounded."""
         now = time.monotonic()
+        await self._hear_health()
         for generation in bluegreen.expired(self.state, now):
             bluegreen.drain(generation, now)
         draining = [g for g in self.state.generations if g.role == "draining"]
@@ -282,6 +285,16 @@ class Environment:
         for generation in self.state.generations:
             for replica in generation.replicas:
                 logs.rotate(self.steps.log_of(generation, replica))
+
+    async def _hear_health(self) -> None:
+        """Take over Envoy's word on which running replicas get requests, so that the status never
+        calls one ready that hangs."""
+        served = [g for g in self.state.generations if g.role in ("active", "warm")]
+        if not served:
+            return
+        health = await self.runtime.publisher.proxy.health()
+        if bluegreen.hear(self.state, served, health):
+            self.changed()
 
     @property
     def needs_tick(self) -> bool:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -26,6 +27,10 @@ from lapwing.errors import ReplicaError
 
 MARK = "LAPWING_OWNER"
 """The variable that marks a process as ours: LAPWING_HOME, then what it is, after a bar."""
+
+
+LOWEST_PORT = 18000
+"""The lowest port that a replica is given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,11 +192,33 @@ def owned(home: Path) -> Iterator[tuple[Identity, str]]:
 
 
 def free_port(taken: set[int]) -> int:
-    """A TCP port on 127.0.0.1 that nobody listens on and that is not in `taken`."""
-    for _ in range(100):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
-        if port not in taken:
+    """A TCP port on 127.0.0.1 that nobody listens on and that is not in `taken`.
+
+    It lies below the range from which the kernel takes the ports of outgoing connections, so none
+    of those can sit on it at the moment when a replica starts again. Source: ip(7),
+    ip_local_port_range. Raises ReplicaError if there is none.
+    """
+    ports = range(LOWEST_PORT, _ephemeral())
+    for port in random.sample(ports, min(len(ports), 200)):
+        if port not in taken and _bindable(port):
             return port
     raise ReplicaError("No free port was found on 127.0.0.1.", hint="Close some programs.")
+
+
+def _bindable(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _ephemeral() -> int:
+    """The first port of outgoing connections; 32768 where the system does not say, or where almost
+    every port is one."""
+    try:
+        first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except (OSError, ValueError):
+        return 32768
+    return first if first >= LOWEST_PORT + 1000 else 32768

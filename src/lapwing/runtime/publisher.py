@@ -40,6 +40,9 @@ class Proxy(Protocol):
     async def counters(self, names: Iterable[str]) -> Mapping[str, Counters]:
         """What the proxy has counted for these clusters."""
 
+    async def health(self) -> Mapping[str, Mapping[int, bool]]:
+        """Cluster to port to whether the proxy sends requests there."""
+
 
 class Publisher:
     """Publishes the states that `states` gives, one at a time."""

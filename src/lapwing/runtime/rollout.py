@@ -158,6 +158,18 @@ def enter(state: State, outcome: State | None = None) -> Step:
     return Step(state, (WORK[state],))
 
 
+def resume(state: State, outcome: State | None, *, switched: bool) -> Step:
+    """What an agent that was started again goes on with. `switched` tells whether the candidates
+    already have the traffic.
+
+    Candidates may have died while nobody watched, so one that has no traffic yet has to prove
+    itself again, from STARTING on: a replica that still runs is kept, and a test costs little
+    beside a release that was never seen healthy.
+    """
+    unproven = (State.TESTING, State.HOLDING, State.SWITCHING)
+    return enter(State.STARTING if state in unproven and not switched else state, outcome)
+
+
 def _after(state: State, route: Route) -> State:
     skipped = {
         State.JOBS: not route.jobs,

@@ -215,11 +215,10 @@ class Steps:
                         flight, f"{generation.service}: {_words(found, limits.min_requests)}"
                     )
 
-    def has_traffic(self, flight: RolloutRecord) -> bool:
-        """Whether an ended rollout left its candidates with the traffic."""
+    def switched(self, flight: RolloutRecord) -> bool:
+        """Whether the candidates of a rollout have the traffic."""
         found = self._candidates(flight)
-        superseded = flight.state is State.SUPERSEDED
-        return superseded and bool(found) and all(g.role == "active" for g in found)
+        return bool(found) and all(g.role == "active" for g in found)
 
     # Back, and tidying up
 

@@ -261,6 +261,10 @@ class Envoy:
         """What Envoy has counted for these clusters."""
         return await self.admin.counters(names)
 
+    async def health(self) -> dict[str, dict[int, bool]]:
+        """Cluster to port to whether Envoy sends requests there."""
+        return await self.admin.health()
+
     async def rotate_access_log(self) -> None:
         """Start a new access log if it has grown; Envoy opens it again by itself."""
         try:
