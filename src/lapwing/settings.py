@@ -27,6 +27,8 @@ from pathlib import Path
 from lapwing.errors import UsageError
 
 DEFAULT_PORT = 8585
+COMPLETION = "_LAPWING_COMPLETE"
+"""The variable in which a shell's completion script asks what could come next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,11 @@ def read(environ: Mapping[str, str] | None = None) -> Settings:
         color="NO_COLOR" not in env and env.get("TERM") != "dumb",
         environ=dict(env),
     )
+
+
+def completion(environ: Mapping[str, str] | None = None) -> str | None:
+    """What a shell's completion script asks for (such as `bash_complete`), if it asks."""
+    return (os.environ if environ is None else environ).get(COMPLETION) or None
 
 
 def _default_home() -> Path:

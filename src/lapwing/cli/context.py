@@ -32,8 +32,51 @@ class Context:
         return self.output == "json"
 
 
+def complete_services(
+    ctx: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[str]:
+    """The services of the stack that begin so, for a shell's completion; none where the stack file
+    is broken."""
+    from lapwing.errors import LapwingError
+    from lapwing.stack import source
+    from lapwing.stack.load import find
+
+    try:
+        data = source.read(find(ctx.find_root().params.get("directory") or Path())).data
+        names = list(data["services"])
+    except (LapwingError, KeyError, TypeError):
+        return []
+    return [str(n) for n in names if str(n).startswith(incomplete)]
+
+
+def accept_directory(command: click.Command) -> None:
+    """Let a verb take `-C DIR` behind its name as well as before it; its subcommands too."""
+    if any("-C" in p.opts for p in command.params):
+        return
+    command.params.append(
+        click.Option(
+            ["-C", "directory_of_stack"],
+            type=click.Path(path_type=Path),
+            metavar="DIR",
+            expose_value=False,
+            callback=_enter,
+            help="Work on the stack of this folder.",
+        )
+    )
+    for inner in command.commands.values() if isinstance(command, click.Group) else ():
+        accept_directory(inner)
+
+
+def _enter(ctx: click.Context, _parameter: click.Parameter, value: Path | None) -> None:
+    context = ctx.find_object(Context)
+    if value is not None and context is not None:
+        context.directory = value
+
+
 def _remember(ctx: click.Context, _parameter: click.Parameter, value: Output) -> Output:
-    ctx.find_object(Context).output = value  # type: ignore[union-attr]
+    context = ctx.find_object(Context)
+    if context is not None:
+        context.output = value
     return value
 
 

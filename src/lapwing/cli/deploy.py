@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import click
 
-from lapwing.cli.context import Context, environment_option, output_option
+from lapwing.cli.context import Context, complete_services, environment_option, output_option
 
 ATTEMPTS = 5
 """How often a deployment is prepared again when another one commits first."""
 
 
 @click.command("deploy")
-@click.argument("services", nargs=-1)
+@click.argument("services", nargs=-1, shell_complete=complete_services)
 @environment_option
 @click.option("--hold", is_flag=True, help="Stop before the switch; `lapwing promote` goes on.")
 @click.option("--dry-run", is_flag=True, help="Build, and tell what would change; change nothing.")

@@ -9,7 +9,7 @@ import click
 
 from lapwing.acts.change import Where
 from lapwing.cli import target
-from lapwing.cli.context import Context, environment_option
+from lapwing.cli.context import Context, complete_services, environment_option
 from lapwing.errors import UsageError
 
 RECENT = 4
@@ -17,7 +17,7 @@ RECENT = 4
 
 
 @click.command("logs")
-@click.argument("service", required=False)
+@click.argument("service", required=False, shell_complete=complete_services)
 @environment_option
 @click.option("-n", "--lines", default=50, show_default=True, help="Lines of each replica.")
 @click.option("-f", "--follow", is_flag=True, help="Go on as lines come; Ctrl-C ends it.")

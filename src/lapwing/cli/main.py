@@ -14,7 +14,7 @@ from typing import NoReturn
 
 import click
 
-from lapwing.cli.context import Context
+from lapwing.cli.context import Context, accept_directory
 from lapwing.cli.output import Printer, describe
 from lapwing.errors import LapwingError, NoSpaceError
 
@@ -35,6 +35,7 @@ VERBS = {
     "doctor": "Find what is wrong with this machine or the state folder.",
     "demo": "Deploy under load and count failed requests.",
     "agent": "Start, stop or install the agent.",
+    "completion": "Print the completion script of a shell.",
 }
 
 
@@ -49,6 +50,7 @@ class _Verbs(click.Group):
             return None
         module = importlib.import_module(f"lapwing.cli.{cmd_name}")
         command: click.Command = module.command
+        accept_directory(command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -88,6 +90,13 @@ def cli(ctx: click.Context, directory: Path) -> None:
 
 def main() -> NoReturn:
     """Run the command line and exit with its status: 0, 1, 2 or 130."""
+    from lapwing import settings
+
+    asked = settings.completion()
+    if asked is not None:
+        from click.shell_completion import shell_complete
+
+        sys.exit(shell_complete(cli, {}, "lapwing", settings.COMPLETION, asked))
     sys.exit(run(sys.argv[1:]))
 
 

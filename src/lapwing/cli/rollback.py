@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import click
 
-from lapwing.cli.context import Context, environment_option, output_option
+from lapwing.cli.context import Context, complete_services, environment_option, output_option
 
 
 @click.command("rollback")
-@click.argument("services", nargs=-1)
+@click.argument("services", nargs=-1, shell_complete=complete_services)
 @environment_option
 @click.option("--to", "release", metavar="RELEASE", help="The release to go back to.")
 @output_option
