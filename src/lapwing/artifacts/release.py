@@ -26,7 +26,7 @@ RECORD = "release.json"
 
 class Release(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of one release. `path` and `environment` are put before the process's PATH
-    and environment when it runs; in both, `{app}` and `{layer}` are not used: they are absolute."""
+    and environment when it runs; the paths in both are absolute."""
 
     name: str
     stack: str

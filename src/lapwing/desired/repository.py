@@ -28,6 +28,8 @@ from lapwing.plan.model import Document, decode, encode
 
 BRANCH = "refs/heads/main"
 NOTES = "refs/notes/lapwing"
+LOOSE_OBJECTS = 2000
+"""About how many unpacked objects (300 deployments) make packing worth while."""
 
 
 class DesiredRepository:
@@ -176,7 +178,10 @@ class DesiredRepository:
         return aside
 
     def maintain(self) -> None:
-        """Pack what has gathered. For idle moments: takes up to some seconds."""
+        """Pack what has gathered, if it is much. For idle moments: takes up to some seconds then.
+        Nothing is pruned."""
+        if int(self.git.run("count-objects").split()[0]) < LOOSE_OBJECTS:
+            return
         with self.git.writing():
             self.git.run("gc", "--quiet", "--prune=never")
 

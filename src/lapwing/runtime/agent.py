@@ -25,7 +25,7 @@ from lapwing.errors import DesiredStateError, LapwingError
 from lapwing.observed import agent as observed
 from lapwing.observed.agent import AgentRecord
 from lapwing.plan.model import Document
-from lapwing.runtime import logs, processes, state
+from lapwing.runtime import housekeeping, logs, processes, state
 from lapwing.runtime.environment import Environment, Runtime
 from lapwing.runtime.proxy.supervisor import Envoy
 from lapwing.runtime.publisher import Publisher
@@ -39,6 +39,7 @@ TICK = 1.0
 """Seconds between two looks at what drains or has a deadline."""
 TICK_IDLE = 5.0
 """The same while there is nothing of the kind: only health is heard from Envoy then."""
+DAY = 86400.0
 LINGER = 3.0
 """Seconds with nothing to run after which the agent ends."""
 WATCH_STEP_MS = 20
@@ -61,6 +62,8 @@ class Agent:
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._seen: dict[tuple[str, str], str] = {}
         self._head: str | None = None
+        self._tidied_for: dict[tuple[str, str], str | None] = {}
+        self._tidied = time.monotonic()
         self._ending = asyncio.Event()
         self._record = AgentRecord(pid=_own_pid(), version=__version__, port=settings.port)
 
@@ -255,7 +258,6 @@ class Agent:
 
     async def _tick(self) -> None:
         quiet_since: float | None = None
-        renewed = time.monotonic()
         while True:
             busy = any(e.needs_tick for e in self.environments.values())
             everything_idle = all(e.idle for e in self.environments.values())
@@ -268,11 +270,9 @@ class Agent:
                 except Exception:
                     log.exception("Housekeeping failed; it is tried again.")
             with contextlib.suppress(LapwingError, OSError):
-                await self.envoy.rotate_access_log()
+                await self.envoy.rotate_logs()
                 logs.rotate(self.settings.agent / "agent.log")
-                if time.monotonic() - renewed > 86400:
-                    self.envoy.renew_certificate()
-                    renewed = time.monotonic()
+                await self._tidy()
             if not all(e.idle for e in self.environments.values()):
                 quiet_since = None
             elif quiet_since is None:
@@ -281,6 +281,20 @@ class Agent:
                 log.info("Nothing is left to run; the agent ends.")
                 self.end()
                 return
+
+    async def _tidy(self) -> None:
+        """Once after each deployment, and once a day: releases nobody needs, the repository, the
+        certificate. Not while a rollout is in flight, whose time it would take."""
+        states = [e.state for e in self.environments.values()]
+        if any(s.rollout is not None for s in states):
+            return
+        deployed = {(s.stack, s.environment): s.commit for s in states}
+        if deployed == self._tidied_for and time.monotonic() < self._tidied + DAY:
+            return
+        self._tidied_for, self._tidied = deployed, time.monotonic()
+        self.envoy.renew_certificate()
+        running = housekeeping.needed(states)
+        await asyncio.to_thread(housekeeping.tidy, self.settings, self.repository, running)
 
     def _envoy_died(self, how: str) -> None:
         log.warning("%s", how)

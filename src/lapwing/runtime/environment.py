@@ -285,6 +285,8 @@ class Environment:
         for generation in self.state.generations:
             for replica in generation.replicas:
                 logs.rotate(self.steps.log_of(generation, replica))
+        for name in self.state.resources:
+            logs.rotate(self.steps.server_log(name))
 
     async def _hear_health(self) -> None:
         """Take over Envoy's word on which running replicas get requests, so that the status never

@@ -336,6 +336,10 @@ class Steps:
         """The log of a replica."""
         return self._folder(generation.service) / f"{generation.label}.{replica.index}.log"
 
+    def server_log(self, resource: str) -> Path:
+        """The log of a resource's server."""
+        return server.log_of(self.runtime.settings, self._place(resource, "resource"))
+
     def _folder(self, service: str) -> Path:
         settings = self.runtime.settings
         return logs.folder(settings.logs, self.state.stack, self.state.environment, service)

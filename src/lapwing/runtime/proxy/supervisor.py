@@ -265,8 +265,12 @@ class Envoy:
         """Cluster to port to whether Envoy sends requests there."""
         return await self.admin.health()
 
-    async def rotate_access_log(self) -> None:
-        """Start a new access log if it has grown; Envoy opens it again by itself."""
+    async def rotate_logs(self) -> None:
+        """Start a new log where one has grown. Envoy opens its access log again by itself.
+
+        Raises ProxyError if Envoy does not answer.
+        """
+        logs.rotate(self.settings.logs / "envoy.log")
         try:
             if self.access_log.stat().st_size <= logs.LIMIT:
                 return

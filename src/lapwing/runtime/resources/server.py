@@ -30,6 +30,12 @@ def data_folder(settings: Settings, place: Place) -> Path:
     return settings.data / place.stack / place.environment / place.service
 
 
+def log_of(settings: Settings, place: Place) -> Path:
+    """What the server of a resource prints."""
+    folder = logs.folder(settings.logs, place.stack, place.environment, place.service)
+    return folder / "server.log"
+
+
 async def ensure(
     place: Place, resource: Resource, record: ResourceProcess | None, settings: Settings
 ) -> ResourceProcess | None:
@@ -47,7 +53,7 @@ async def ensure(
         return None
     assert resource.program is not None
     program = kinds.of(resource.kind, resource.program)
-    log = logs.folder(settings.logs, place.stack, place.environment, place.service) / "server.log"
+    log = log_of(settings, place)
     if record is not None and processes.alive(Identity(record.pid, record.started)):
         await _answers(program, record.port, Identity(record.pid, record.started), log, place)
         return record
