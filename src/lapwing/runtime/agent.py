@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import signal
 import sys
@@ -37,8 +38,9 @@ log = logging.getLogger(__name__)
 
 TICK = 1.0
 """Seconds between two looks at what drains or has a deadline."""
-TICK_IDLE = 5.0
-"""The same while there is nothing of the kind: only health is heard from Envoy then."""
+IDLE_TICKS = 5
+"""So many ticks lie between two looks at an environment where there is nothing of the kind: only
+health is heard from Envoy then."""
 DAY = 86400.0
 LINGER = 3.0
 """Seconds with nothing to run after which the agent ends."""
@@ -258,21 +260,16 @@ class Agent:
 
     async def _tick(self) -> None:
         quiet_since: float | None = None
-        while True:
-            busy = any(e.needs_tick for e in self.environments.values())
-            everything_idle = all(e.idle for e in self.environments.values())
-            await asyncio.sleep(TICK if busy or everything_idle else TICK_IDLE)
+        for second in itertools.count(1):
+            await asyncio.sleep(TICK)
             for environment in list(self.environments.values()):
-                try:
-                    await environment.tick()
-                except (LapwingError, OSError) as error:
-                    log.warning("Housekeeping: %s", error)
-                except Exception:
-                    log.exception("Housekeeping failed; it is tried again.")
-            with contextlib.suppress(LapwingError, OSError):
-                await self.envoy.rotate_logs()
-                logs.rotate(self.settings.agent / "agent.log")
-                await self._tidy()
+                if environment.needs_tick or second % IDLE_TICKS == 0:
+                    await self._tick_one(environment)
+            if second % IDLE_TICKS == 0:
+                with contextlib.suppress(LapwingError, OSError):
+                    await self.envoy.rotate_logs()
+                    logs.rotate(self.settings.agent / "agent.log")
+                    await self._tidy()
             if not all(e.idle for e in self.environments.values()):
                 quiet_since = None
             elif quiet_since is None:
@@ -281,6 +278,14 @@ class Agent:
                 log.info("Nothing is left to run; the agent ends.")
                 self.end()
                 return
+
+    async def _tick_one(self, environment: Environment) -> None:
+        try:
+            await environment.tick()
+        except (LapwingError, OSError) as error:
+            log.warning("Housekeeping: %s", error)
+        except Exception:
+            log.exception("Housekeeping failed; it is tried again.")
 
     async def _tidy(self) -> None:
         """Once after each deployment, and once a day: releases nobody needs, the repository, the
