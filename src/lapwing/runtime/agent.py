@@ -31,6 +31,7 @@ from lapwing.runtime.environment import Environment, Runtime
 from lapwing.runtime.proxy.supervisor import Envoy
 from lapwing.runtime.publisher import Publisher
 from lapwing.runtime.state import EnvironmentState
+from lapwing.runtime.watch import Watch
 from lapwing.secret import SecretStore
 from lapwing.settings import Settings, read
 
@@ -44,8 +45,8 @@ health is heard from Envoy then."""
 DAY = 86400.0
 LINGER = 3.0
 """Seconds with nothing to run after which the agent ends."""
-WATCH_STEP_MS = 20
-"""How often the watcher looks for a change of the branch."""
+LOOK = 1.0
+"""Seconds after which the files that hold the branch are looked at though nothing moved."""
 
 
 class Agent:
@@ -114,43 +115,35 @@ class Agent:
     # The desired state
 
     async def _follow(self) -> None:
-        """Look at the branch now and whenever it moves."""
-        from watchfiles import awatch
+        """Look at the branch now and whenever it moves; after a failure, again in a second."""
+        desired = self.settings.desired
+        watch = Watch((desired, desired / "refs" / "heads"))
+        seen: object = None
+        try:
+            while True:
+                watch.arm()
+                present = self.repository.traces()
+                if present != seen:
+                    seen = present if await self._look() else None
+                await watch.moved(LOOK)
+        finally:
+            watch.close()
 
-        while True:
-            await self._look()
-            heads = self.settings.desired / "refs" / "heads"
-            try:
-                async for _ in awatch(
-                    self.settings.desired,
-                    heads,
-                    recursive=False,
-                    step=WATCH_STEP_MS,
-                    debounce=200,
-                    watch_filter=None,
-                    stop_event=None,
-                    raise_interrupt=False,
-                ):
-                    await self._look()
-                    if not heads.is_dir():
-                        break
-            except (OSError, RuntimeError) as error:
-                log.warning("The desired state cannot be watched: %s", error)
-            await asyncio.sleep(1)
-
-    async def _look(self) -> None:
+    async def _look(self) -> bool:
+        """Take up what the head of the desired state says; whether it could be read."""
         try:
             head = self.repository.head()
             if head == self._head:
-                return
+                self._problem(None)
+                return True
             await asyncio.to_thread(self._check_rewrite, head)
             changes = await asyncio.to_thread(self._changes, head)
         except LapwingError as error:
             self._problem(error)
-            return
+            return False
         except OSError as error:
             self._problem(DesiredStateError(f"The desired state cannot be read: {error}."))
-            return
+            return False
         except Exception:  # A repository can be broken in ways nobody thought of; never go deaf.
             log.exception("The desired state cannot be read.")
             self._problem(
@@ -160,7 +153,7 @@ class Agent:
                     "`lapwing doctor --repair` writes down again what runs.",
                 )
             )
-            return
+            return False
         self._head = head
         for (stack, name), commit, document in changes:
             environment = self.environments.get((stack, name))
@@ -169,6 +162,7 @@ class Agent:
             environment.desire(commit, document)
             self._seen[(stack, name)] = commit
         self._problem(None)
+        return True
 
     def _changes(self, head: str | None) -> list[tuple[tuple[str, str], str, Document]]:
         found = []
@@ -208,8 +202,8 @@ class Agent:
             text = None
             if error is not None:
                 text = f"{error.message} {error.hint or ''}".strip()
-                log.warning("%s", text)
             if environment.desired_problem != text:
+                log.warning("%s", text or "The desired state can be read again.")
                 environment.desired_problem = text
                 environment.changed()
 
@@ -331,7 +325,6 @@ def main() -> int:
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
     )
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    logging.getLogger("watchfiles").setLevel(logging.WARNING)
     return asyncio.run(_main(settings))
 
 
