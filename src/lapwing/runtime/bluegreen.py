@@ -14,8 +14,9 @@ ended, or its deadline is over.
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from lapwing.plan.model import Service
 from lapwing.runtime.proxy.model import Cluster, Counters, Route, VirtualHost
@@ -52,14 +53,53 @@ def add_candidate(
     return generation
 
 
+def nominate(
+    state: EnvironmentState, rollout: RolloutRecord, port: Callable[[Service], int], now: float
+) -> None:
+    """Give every service that is to change a candidate, if it has none. Where a warm generation
+    was to be switched to and is gone (its time was over, the machine was booted), a new one takes
+    its part. Doing it twice changes nothing."""
+    for service in rollout.having("switch"):
+        warm = state.of(service, "warm")
+        wanted = rollout.document.services[service]
+        if warm is not None and warm.spec.identity() == wanted.identity():
+            rollout.candidates.setdefault(service, warm.number)
+            more = range(len(warm.replicas), wanted.replicas)
+            ports = different(
+                [r.port for r in warm.replicas], len(more), functools.partial(port, wanted)
+            )
+            warm.replicas += [Replica(index=i, port=p) for i, p in zip(more, ports, strict=True)]
+    for service in sorted({*rollout.having("start"), *rollout.having("switch")}):
+        spec = rollout.document.services[service]
+        number = rollout.candidates.get(service)
+        if spec.kind == "job" or (number is not None and state.numbered(number) is not None):
+            continue
+        ports = different([], spec.replicas, functools.partial(port, spec))
+        rollout.candidates[service] = add_candidate(state, service, spec, ports, now).number
+
+
+def different(taken: Iterable[int], count: int, port: Callable[[], int]) -> list[int]:
+    """This many new ports, no two the same and none taken; 0 (no port) may repeat."""
+    known, found = set(taken), list[int]()
+    while len(found) < count:
+        new = port()
+        if new == 0 or new not in known:
+            known.add(new)
+            found.append(new)
+    return found
+
+
 def switch(state: EnvironmentState, rollout: RolloutRecord, now: float) -> None:
-    """Make every candidate active and what it replaces warm. Doing it twice changes nothing."""
+    """Make every candidate active, with the settings that are wanted now, and what it replaces
+    warm. Doing it twice changes nothing."""
     for service in sorted({*rollout.candidates, *rollout.having("remove")}):
         number = rollout.candidates.get(service)
         active = state.of(service, "active")
-        if active is not None and active.number == number:
+        if (active.number if active else None) == number:
             continue
         candidate = state.numbered(number) if number is not None else None
+        if number is not None and candidate is None:
+            continue
         for warm in [g for g in state.generations if g.service == service and g.role == "warm"]:
             if warm is not candidate:
                 drain(warm, now)
@@ -70,6 +110,8 @@ def switch(state: EnvironmentState, rollout: RolloutRecord, now: float) -> None:
         if candidate is not None:
             candidate.role = "active"
             candidate.deadline = None
+            candidate.spec = rollout.document.services.get(service, candidate.spec)
+    _adjust(state, rollout, rollout.document.services)
 
 
 def switch_back(state: EnvironmentState, rollout: RolloutRecord, now: float) -> None:
@@ -85,6 +127,17 @@ def switch_back(state: EnvironmentState, rollout: RolloutRecord, now: float) -> 
             old.role = "active"
             old.deadline = None
     rollout.previous.clear()
+    _adjust(state, rollout, state.document.services if state.document else {})
+
+
+def _adjust(
+    state: EnvironmentState, rollout: RolloutRecord, services: Mapping[str, Service]
+) -> None:
+    """Give the services whose processes stay the settings that `services` says."""
+    for name in rollout.having("adjust"):
+        active = state.of(name, "active")
+        if active is not None and name in services:
+            active.spec = services[name]
 
 
 def drain(generation: Generation, now: float) -> None:
@@ -95,14 +148,29 @@ def drain(generation: Generation, now: float) -> None:
 
 def expired(state: EnvironmentState, now: float) -> list[Generation]:
     """The warm generations whose time is over and that no rollout in flight refers to."""
-    held: set[int] = set()
-    if state.rollout is not None:
-        held = {*state.rollout.candidates.values(), *state.rollout.previous.values()}
+    held = _held(state)
     return [
         g
         for g in state.generations
         if g.role == "warm" and g.number not in held and g.deadline is not None and g.deadline < now
     ]
+
+
+def lost_at_boot(state: EnvironmentState) -> list[Generation]:
+    """The generations that a reboot has ended for good: warm and draining ones, but for those that
+    a rollout in flight goes to or may have to go back to."""
+    held = _held(state)
+    return [
+        g
+        for g in state.generations
+        if g.role == "draining" or (g.role == "warm" and g.number not in held)
+    ]
+
+
+def _held(state: EnvironmentState) -> set[int]:
+    """The generations that a rollout in flight refers to."""
+    flight = state.rollout
+    return {*flight.candidates.values(), *flight.previous.values()} if flight else set()
 
 
 def finished(
@@ -179,12 +247,22 @@ def _domains(state: EnvironmentState) -> tuple[str, ...]:
     return state.document.domains if state.document else ()
 
 
+def _previewed(state: EnvironmentState, service: str) -> Generation | None:
+    """What the preview host shows of a service in place of the active generation: during a
+    rollout its candidate, so tests meet what clients will; else what one could go back to."""
+    if state.rollout is None:
+        return state.of(service, "warm")
+    number = state.rollout.candidates.get(service)
+    found = state.numbered(number) if number is not None else None
+    return found if found is not None and found.role in ("candidate", "warm") else None
+
+
 def _routes(state: EnvironmentState, *, preview: bool) -> tuple[Route, ...]:
     routes = []
     for service in sorted({g.service for g in state.generations}):
         chosen = state.of(service, "active")
         if preview:
-            chosen = state.of(service, "candidate") or state.of(service, "warm") or chosen
+            chosen = _previewed(state, service) or chosen
         if chosen is None or chosen.spec.route is None:
             continue
         prefix = re.sub(r"(?<=.)/$", "", chosen.spec.route)

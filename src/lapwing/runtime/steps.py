@@ -100,19 +100,14 @@ class Steps:
             self.environment.save()
 
     async def _start_candidates(self, flight: RolloutRecord) -> None:
-        for name in flight.having("switch"):
-            warm = self.state.of(name, "warm")
-            if warm is not None:
-                flight.candidates[name] = warm.number
-        for name in flight.having("start"):
-            spec = flight.document.services[name]
-            if spec.kind != "job" and self._candidate(flight, name) is None:
-                ports = [self._port(spec) for _ in range(spec.replicas)]
-                made = bluegreen.add_candidate(self.state, name, spec, ports, time.monotonic())
-                flight.candidates[name] = made.number
+        bluegreen.nominate(self.state, flight, self._port, time.monotonic())
         self.environment.save()
         growing = [self._grow(flight, name) for name in flight.having("adjust")]
-        starting = [g for g in self._candidates(flight) if g.role == "candidate"]
+        starting = [
+            g
+            for g in self._candidates(flight)
+            if g.role == "candidate" or (g.role == "warm" and not all(r.ready for r in g.replicas))
+        ]
         if starting:
             self._tell(flight, "starting " + ", ".join(f"{g.service} {g.label}" for g in starting))
         try:
@@ -130,10 +125,10 @@ class Steps:
         active, spec = self.state.of(name, "active"), flight.document.services[name]
         if active is None or spec.replicas <= len(active.replicas):
             return
-        more = [
-            Replica(index=i, port=self._port(spec))
-            for i in range(len(active.replicas), spec.replicas)
-        ]
+        indices = range(len(active.replicas), spec.replicas)
+        taken = [r.port for r in active.replicas]
+        ports = bluegreen.different(taken, len(indices), lambda: self._port(spec))
+        more = [Replica(index=i, port=p) for i, p in zip(indices, ports, strict=True)]
         await self.replicas.start(active, more)
         active.replicas.extend(more)
 
@@ -175,17 +170,13 @@ class Steps:
     async def _switch(self, flight: RolloutRecord) -> None:
         for generation in self._candidates(flight):
             dead = [r for r in generation.replicas if not r.ready]
-            if generation.role == "candidate" and dead:
+            if generation.role in ("candidate", "warm") and dead:
                 raise ReplicaError(
                     f"{generation.service} became unhealthy before the switch"
                     + (f": it {dead[0].last_exit}." if dead[0].last_exit else "."),
                     detail=logs.tail(self.log_of(generation, dead[0])),
                 )
         bluegreen.switch(self.state, flight, time.monotonic())
-        for name in flight.having("adjust"):
-            active = self.state.of(name, "active")
-            if active is not None:
-                active.spec = flight.document.services[name]
         self.environment.save()
         await self.runtime.publisher.publish()
         self._tell(flight, "switched")
@@ -224,11 +215,6 @@ class Steps:
 
     async def _switch_back(self, flight: RolloutRecord) -> None:
         bluegreen.switch_back(self.state, flight, time.monotonic())
-        current = self.state.document.services if self.state.document else {}
-        for name in flight.having("adjust"):
-            active = self.state.of(name, "active")
-            if active is not None and name in current:
-                active.spec = current[name]
         self.environment.save()
         await self.runtime.publisher.publish()
 
@@ -282,9 +268,8 @@ class Steps:
         """Take over what runs; end what runs and is in no record."""
         if self.state.boot != (boot := _boot()):
             self.state.boot = boot
-            for generation in list(self.state.generations):
-                if generation.role in ("warm", "draining"):
-                    self.state.generations.remove(generation)
+            for generation in bluegreen.lost_at_boot(self.state):
+                self.state.generations.remove(generation)
         known = {r.pid for g in self.state.generations for r in g.replicas}
         prefix = f"{self.state.stack}/{self.state.environment}/"
         for identity, what in processes.owned(self.runtime.settings.home):
@@ -312,7 +297,7 @@ class Steps:
                     self.state.resources[name] = record
         for generation in self.state.generations:
             in_flight = flight is not None and generation.number in flight.candidates.values()
-            if not (in_flight and generation.role == "candidate"):
+            if not (in_flight and generation.role in ("candidate", "warm")):
                 self.replicas.keep(generation)
         try:
             await self.runtime.publisher.publish()
