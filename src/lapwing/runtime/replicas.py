@@ -142,6 +142,8 @@ class Replicas:
                     pause = FIRST_PAUSE
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
+            if _runs(replica):
+                continue  # `start` was faster.
             try:
                 self._spawn(generation, replica)
             except (LapwingError, OSError) as error:
@@ -153,7 +155,12 @@ class Replicas:
         """Wait, for as long as the restarted process lives, until it is healthy."""
         identity = _identity(replica)
         while identity is not None and processes.alive(identity):
-            if await health.probe(self._client, replica.port, generation.spec.health) is None:
+            if _without_port(generation.spec):
+                await asyncio.sleep(generation.spec.health.settle)
+                reason = None if processes.alive(identity) else "it ended"
+            else:
+                reason = await health.probe(self._client, replica.port, generation.spec.health)
+            if reason is None:
                 replica.ready = True
                 self._changed()
                 return
@@ -184,10 +191,15 @@ class Replicas:
 
 
 async def _healthy(client: httpx.AsyncClient, replica: Replica, spec: Service) -> str | None:
-    if spec.kind == "worker" and spec.health.path is None:
+    if _without_port(spec):
         await asyncio.sleep(spec.health.settle)
         return None
     return await health.wait(client, replica.port, spec.health)
+
+
+def _without_port(spec: Service) -> bool:
+    """Whether only time can tell that a replica is well."""
+    return spec.kind == "worker" and spec.health.path is None
 
 
 def _identity(replica: Replica) -> Identity | None:

@@ -1,0 +1,153 @@
+"""Real processes, watched and started again."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from lapwing.errors import ReplicaError
+from lapwing.plan.model import Health, Rollout, Service
+from lapwing.runtime import processes
+from lapwing.runtime.launch import Launch
+from lapwing.runtime.processes import Identity
+from lapwing.runtime.replicas import Replicas
+from lapwing.runtime.state import Generation, Replica
+
+WORKER = Service(
+    kind="worker",
+    release="mailer-1",
+    revision="r1",
+    health=Health(settle=0.05),
+    rollout=Rollout(stop_grace=5.0),
+)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for a condition; the test's own time limit is the bound."""
+    while not condition():
+        await asyncio.sleep(0.01)
+
+
+def worker(count: int = 1) -> Generation:
+    """A generation of a worker that is not started yet."""
+    replicas = [Replica(index=i, port=0) for i in range(count)]
+    return Generation(
+        number=1, service="mailer", slot="blue", role="active", spec=WORKER, replicas=replicas
+    )
+
+
+@pytest.fixture
+async def make(tmp_path: Path) -> AsyncIterator[Callable[..., Replicas]]:
+    """Makes Replicas that start the Python program given; everything is stopped at the end."""
+    made: list[Replicas] = []
+    seen: list[tuple[Generation, Replica]] = []
+
+    async with httpx.AsyncClient(trust_env=False) as client:
+
+        def maker(program: str, tell: Callable[[str], None] = lambda _text: None) -> Replicas:
+            def launch(generation: Generation, replica: Replica) -> Launch:
+                seen.append((generation, replica))
+                return Launch((sys.executable, "-c", program), {}, tmp_path)
+
+            found = Replicas(
+                launch=launch,
+                log_of=lambda _g, r: tmp_path / f"{r.index}.log",
+                client=client,
+                changed=lambda: None,
+                tell=tell,
+            )
+            made.append(found)
+            return found
+
+        yield maker
+        for replicas in made:
+            for generation, _ in seen:
+                await replicas.stop(generation)
+
+
+def pid_of(generation: Generation) -> int:
+    """The process id of the first replica, which has one."""
+    pid = generation.replicas[0].pid
+    assert pid is not None
+    return pid
+
+
+def kill(generation: Generation) -> None:
+    """Kill the first replica."""
+    processes.kill(Identity(pid_of(generation), generation.replicas[0].started))
+
+
+SLEEPS = "import time; time.sleep(600)"
+
+
+async def test_a_worker_that_was_killed_is_ready_again(make: Callable[..., Replicas]) -> None:
+    told: list[str] = []
+    replicas, one = make(SLEEPS, told.append), worker()
+    await replicas.start(one)
+    first = pid_of(one)
+    assert one.replicas[0].ready
+    kill(one)
+    await until(lambda: one.replicas[0].restarts == 1)
+    await until(lambda: one.replicas[0].ready)
+    assert pid_of(one) != first
+    assert len(told) == 1
+    assert told[0].startswith("mailer blue-1.0 ")
+
+
+async def test_a_candidate_that_ends_is_not_started_again(make: Callable[..., Replicas]) -> None:
+    replicas, one = make("import sys; print('no DB_URL'); sys.exit(3)"), worker()
+    with pytest.raises(ReplicaError, match="exited with status 3 while it started") as caught:
+        await replicas.start(one)
+    assert "no DB_URL" in str(caught.value.detail)
+    assert one.replicas[0].restarts == 0
+    assert one.replicas[0].pid is None
+
+
+async def test_starting_again_keeps_what_runs(make: Callable[..., Replicas]) -> None:
+    replicas, two = make(SLEEPS), worker(2)
+    await replicas.start(two)
+    before = [r.pid for r in two.replicas]
+    await replicas.start(two)
+    assert [r.pid for r in two.replicas] == before
+
+
+async def test_one_that_is_started_while_it_pauses_is_there_once(
+    make: Callable[..., Replicas], tmp_path: Path
+) -> None:
+    """A watcher that was about to start a dead replica finds that `start` was faster."""
+    count = f"open({str(tmp_path / 'count')!r}, 'a').write('x'); " + SLEEPS
+    replicas, one = make(count), worker()
+    replicas.keep(one)
+    await asyncio.sleep(0)
+    await replicas.start(one)
+    pid = pid_of(one)
+    await asyncio.sleep(0.5)
+    assert pid_of(one) == pid
+    assert (tmp_path / "count").read_text() == "x"
+
+
+async def test_a_new_agent_adopts_and_restarts(make: Callable[..., Replicas]) -> None:
+    old, two = make(SLEEPS), worker(2)
+    await old.start(two)
+    old.forget()
+    living, dead = two.replicas[1].pid, pid_of(two)
+    kill(two)
+    new = make(SLEEPS)
+    new.keep(two)
+    await until(lambda: two.replicas[0].pid not in (None, dead) and two.replicas[0].ready)
+    assert two.replicas[1].pid == living
+
+
+async def test_stopping_ends_the_processes(make: Callable[..., Replicas]) -> None:
+    replicas, two = make(SLEEPS), worker(2)
+    await replicas.start(two)
+    pids: list[Any] = [r.pid for r in two.replicas]
+    await replicas.stop(two)
+    assert [processes.started(pid) for pid in pids] == [None, None]
+    assert [r.pid for r in two.replicas] == [None, None]
