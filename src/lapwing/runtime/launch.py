@@ -9,6 +9,7 @@ loopback one, because Envoy is the only listener the outside may reach.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,5 +74,35 @@ def environ(
 
 def command(spec: Service) -> tuple[str, ...]:
     """The arguments of a service's command. A shell expands `$PORT` and its like, then becomes
-    the program, so signals reach the program itself."""
-    return ("/bin/sh", "-c", f"exec {spec.command}")
+    the program, so signals reach the program itself.
+
+    In `cd x && A=1 y` it becomes the last program. Where there is more to do for the shell than
+    one program after the other (pipes, loops, traps), it stays, and what it runs is ended with it.
+    """
+    text = (spec.command or "").strip()
+    return ("/bin/sh", "-c", _becoming(text))
+
+
+def _becoming(text: str) -> str:
+    """A command with `exec` before its last program; as it is, where that would change it."""
+    last, quoted = 0, r"\$\{[^}`'\"]*\}|'[^']*'|\"(?:\\.|[^\"\\`$]|\$(?!\())*\"|\\."
+    for token in re.finditer(rf"{quoted}|[<>]&|&&|\$\(|\s#|[;&|(){{}}`\n'\"]", text):
+        if token[0] in ("&&", ";"):
+            if not _program(text[last : token.start()]):
+                return text
+            last = token.end()
+        elif not re.fullmatch(rf"{quoted}|[<>]&", token[0]):
+            return text
+    found = _program(text[last:])
+    if found is None or found[1] in ("exec", "eval", ".", "cd", "export"):
+        return text
+    at = last + found.start(1)
+    return f"{text[:at]}exec {text[at:]}"
+
+
+def _program(part: str) -> re.Match[str] | None:
+    """A match with the program of one plain command as group 1, after its assignments."""
+    assignment = r"[A-Za-z_]\w*=(?:'[^']*'|\"[^\"]*\"|[^\s'\"])*"
+    found = re.match(rf"\s*(?:{assignment}\s+)*([^\s<>=!-][^\s<>=]*)(?=\s|$)", part)
+    words = ("if", "for", "while", "until", "case", "trap", "function", "select")
+    return None if found is None or found[1] in words else found
