@@ -26,7 +26,11 @@ class Judgement:
 
 
 def judge(limits: Analysis, before: Counters, now: Counters) -> Judgement:
-    """Judge the requests between two readings of the same cluster."""
+    """Judge the requests between two readings of the same cluster.
+
+    Counters that went down belong to an Envoy that was started again: it has counted from zero."""
+    if now.requests < before.requests or now.errors < before.errors:
+        before = Counters(before.cluster)
     requests = now.requests - before.requests
     errors = now.errors - before.errors
     rate = errors / requests if requests > 0 else 0.0
