@@ -1,0 +1,239 @@
+"""The load client against servers that misbehave: each breach has to be counted."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from lapwing.load.client import Plan, Target, Traffic, drive
+from lapwing.load.record import Exchange, Kind, Ledger
+
+Handler = Callable[[int, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+"""Serves one connection; the first argument counts connections from 1."""
+
+ANSWER = b"HTTP/1.1 200 OK\r\nX-Release: one\r\nContent-Length: 2\r\n\r\nok"
+STREAM = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+SOCKET = b"HTTP/1.1 101 Switching\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+
+
+async def load(handler: Handler, kind: Kind, count: int = 1, **more: object) -> Ledger:
+    """The first `count` exchanges of one worker with a server."""
+    connections = 0
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            await handler(connections, reader, writer)
+        writer.close()
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    traffic = Traffic(kind=kind, path="/", **more)  # type: ignore[arg-type]
+    try:
+        return await meet(port, traffic, count)
+    finally:
+        server.close()
+
+
+async def meet(port: int, traffic: Traffic, count: int) -> Ledger:
+    ledger = Ledger()
+    stop = asyncio.Event()
+
+    def add(exchange: Exchange) -> None:
+        ledger.add(exchange)
+        if ledger.sent >= count:
+            stop.set()
+
+    plan = Plan(Target(f"http://127.0.0.1:{port}", timeout=0.5), (traffic,))
+    await asyncio.wait_for(drive(plan, add, stop), 60)
+    return ledger
+
+
+async def head(reader: asyncio.StreamReader) -> bytes:
+    return await reader.readuntil(b"\r\n\r\n")
+
+
+def says(*pieces: bytes) -> Handler:
+    """Reads a request, sends these pieces, and closes."""
+
+    async def handler(_n: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await head(reader)
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+
+    return handler
+
+
+async def reset(_n: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await head(reader)
+    linger = b"\x01\x00\x00\x00\x00\x00\x00\x00"
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+
+
+async def hangs(_n: int, reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+    await head(reader)
+    await reader.read()
+
+
+@pytest.mark.parametrize("kind", ["new", "keep-alive", "page"])
+@pytest.mark.parametrize(
+    ("handler", "failure"),
+    [
+        (says(), "closed before the answer"),
+        (reset, "closed before the answer"),
+        (hangs, "no answer in time"),
+        (says(b"SSH-2.0-OpenSSH\r\n"), "the answer is not HTTP"),
+        (says(b"HTTP/1.1 200 OK\r\nContent-Le"), "cut short"),
+        (says(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf"), "cut short"),
+        (says(STREAM, b"5\r\nwhole\r\n"), "cut short"),
+        (says(STREAM, b"9\r\nhalf"), "cut short"),
+        (says(STREAM, b"zz\r\n"), "the answer is garbled: a number is none"),
+        (says(b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n"), "status 500"),
+        (says(b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n"), "status 404"),
+    ],
+)
+async def test_a_bad_answer_is_a_failure(kind: Kind, handler: Handler, failure: str) -> None:
+    (exchange,) = (await load(handler, kind)).exchanges
+    assert exchange.failure == failure
+    assert not exchange.raced
+
+
+async def test_a_refused_connection_is_a_failure() -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+        ledger = await meet(port, Traffic(kind="new", path="/"), 1)
+    assert ledger.failures[0].failure is not None
+    assert ledger.failures[0].failure.startswith("no connection: ")
+
+
+async def test_a_good_answer_tells_its_version() -> None:
+    for kind in ("new", "keep-alive", "slow"):
+        (exchange,) = (await load(says(ANSWER), kind)).exchanges  # type: ignore[arg-type]
+        assert (exchange.failure, exchange.status, exchange.version) == (None, 200, "one")
+        assert exchange.answered is not None
+        assert exchange.began <= exchange.sent <= exchange.answered <= exchange.ended
+
+
+async def test_a_kept_connection_that_is_just_being_closed_is_a_race_and_is_asked_again() -> None:
+    async def once(n: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await head(reader)
+        writer.write(ANSWER)
+        await head(reader)
+        if n > 1:
+            writer.write(ANSWER)
+
+    ledger = await load(once, "keep-alive", 3)
+    assert [(e.raced, e.failure) for e in ledger.exchanges[:3]] == [
+        (False, None),
+        (True, None),
+        (False, None),
+    ]
+    assert len(ledger.races) == 1
+
+
+async def test_a_kept_connection_that_is_closed_within_an_answer_is_no_race() -> None:
+    async def half(_n: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await head(reader)
+        writer.write(ANSWER)
+        await head(reader)
+        writer.write(b"HTTP/1.1 2")
+
+    ledger = await load(half, "keep-alive", 2)
+    assert [(e.raced, e.failure) for e in ledger.exchanges] == [(False, None), (False, "cut short")]
+
+
+async def test_a_body_is_never_sent_again() -> None:
+    async def once(n: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await head(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n" + await reader.readexactly(4))
+        await head(reader)
+
+    ledger = await load(once, "body", 2, body="four")
+    assert [e.failure for e in ledger.exchanges] == [None, "closed before the answer"]
+    assert not ledger.races
+
+
+async def test_a_connection_that_the_server_closes_politely_is_not_used_again() -> None:
+    polite = ANSWER.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+    ledger = await load(says(polite), "keep-alive", 3)
+    assert [(e.failure, e.raced) for e in ledger.exchanges] == [(None, False)] * 3
+
+
+async def test_another_body_than_was_sent_is_a_failure() -> None:
+    async def other(_n: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await head(reader)
+        await reader.readexactly(len("something"))
+        writer.write(ANSWER)
+
+    ledger = await load(other, "body", 2, body="something")
+    assert ledger.exchanges[1].failure == "what was sent did not come back"
+    ledger = await load(other, "slow", body="something")
+    assert ledger.exchanges[0].failure == "what was sent did not come back"
+
+
+async def test_a_slow_body_that_is_not_waited_for_is_a_failure() -> None:
+    ledger = await load(reset, "slow", body="x" * 1000, seconds=0.5)
+    assert ledger.failures
+
+
+async def test_a_stream_that_is_cut_is_a_failure_and_one_that_ends_is_not() -> None:
+    event = b"9\r\ndata: 1\n\n\r\n"
+    cut = await load(says(STREAM, event), "events", seconds=30)
+    assert cut.exchanges[0].failure == "cut short"
+    ended = await load(says(STREAM, event, b"0\r\n\r\n"), "events", seconds=30)
+    assert (ended.exchanges[0].failure, ended.exchanges[0].ended_by) == (None, "server")
+    assert ended.exchanges[0].messages == 1
+
+
+async def test_a_stream_that_falls_silent_is_a_failure() -> None:
+    async def silent(_n: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await head(reader)
+        writer.write(STREAM)
+        await reader.read()
+
+    ledger = await load(silent, "events", seconds=30, quiet=0.3)
+    assert ledger.exchanges[0].failure == "no answer in time"
+
+
+async def test_a_stream_is_left_when_the_client_has_had_enough() -> None:
+    async def endless(_n: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await head(reader)
+        writer.write(STREAM + b"9\r\ndata: 1\n\n\r\n")
+        await reader.read()
+
+    ledger = await load(endless, "events", seconds=0.3)
+    assert (ledger.exchanges[0].failure, ledger.exchanges[0].ended_by) == (None, "client")
+
+
+async def test_a_websocket_that_is_cut_is_a_failure_and_one_that_is_closed_is_not() -> None:
+    cut = await load(says(SOCKET), "websocket", seconds=30)
+    assert cut.exchanges[0].failure == "cut short"
+    closed = await load(says(SOCKET, b"\x88\x02\x03\xe9"), "websocket", seconds=30)
+    assert (closed.exchanges[0].failure, closed.exchanges[0].ended_by) == (None, "server")
+    refused = await load(says(ANSWER), "websocket", seconds=30)
+    assert refused.exchanges[0].failure == "status 200 in place of a websocket"
+    wrong = await load(says(SOCKET, b"\x81\x02no"), "websocket", seconds=30)
+    assert wrong.exchanges[0].failure == "another message came back"
+
+
+async def test_a_page_without_one_of_its_files_is_a_failure() -> None:
+    page = b'<script src="/assets/index-abc.js">'
+
+    async def site(_n: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            if b"GET / " in await head(reader):
+                size = f"Content-Length: {len(page)}\r\n\r\n".encode()
+                writer.write(b"HTTP/1.1 200 OK\r\n" + size + page)
+            else:
+                writer.write(b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n")
+
+    ledger = await load(site, "page", 2, version=r"/assets/index-(\w+)\.js")
+    assert [e.failure for e in ledger.exchanges] == [None, "status 404"]
+    assert ledger.exchanges[0].version == "abc"
