@@ -3,6 +3,10 @@
 A service of files is a replica like any other, so it starts, is tested, switches, drains and rolls
 back by the same rules. Caddy's own JSON configuration is written for each replica; its admin
 interface is off and nothing is stored outside the environment's folder.
+
+A page outlives a switch: a browser that got it from one release asks another for the scripts that
+it names. So a file with a content hash in its name that this release does not have is taken from
+any other release of the service in the store, before or after it: what it is, its name says.
 """
 
 from __future__ import annotations
@@ -16,6 +20,8 @@ from lapwing.errors import ReplicaError
 from lapwing.runtime.state import write_atomic
 
 Json = dict[str, Any]
+HASHED = r"^/assets/.*[-.][A-Za-z0-9_-]{8,}\.[A-Za-z0-9]+$"
+"""Names with a content hash, as Vite and webpack make them: such a file never changes."""
 
 
 def prepare(root: Path, port: int, *, spa: bool, settings: Path) -> tuple[str, ...]:
@@ -46,8 +52,9 @@ def program() -> Path:
 
 
 def config(root: Path, port: int, *, spa: bool) -> Json:
-    """Caddy's configuration. With `spa`, a path that names no file and does not look like one gets
-    index.html, so links into the application work, and a missing script is still a 404."""
+    """Caddy's configuration for the files in `root`, which is `<release>/app` in the store. With
+    `spa`, a path that names no file and does not look like one gets index.html, so links into the
+    application work, and a missing script is still a 404."""
     fallback: list[Json] = []
     if spa:
         fallback = [
@@ -78,7 +85,9 @@ def config(root: Path, port: int, *, spa: bool) -> Json:
                             _headers("no-cache", None),
                             *fallback,
                             _immutable(),
-                            *_files(root),
+                            _compressed(),
+                            _of_other_releases(root),
+                            _file(root),
                         ],
                     }
                 },
@@ -94,13 +103,11 @@ def _headers(cache: str, match: Json | None) -> Json:
 
 
 def _immutable() -> Json:
-    """Names with a content hash, as Vite and webpack make them, never change."""
-    pattern = r"^/assets/.*[-.][A-Za-z0-9_-]{8,}\.[A-Za-z0-9]+$"
-    return _headers("public, max-age=31536000, immutable", {"path_regexp": {"pattern": pattern}})
+    return _headers("public, max-age=31536000, immutable", {"path_regexp": {"pattern": HASHED}})
 
 
-def _files(root: Path) -> list[Json]:
-    compressed = {
+def _compressed() -> Json:
+    return {
         "handle": [
             {
                 "handler": "encode",
@@ -110,8 +117,30 @@ def _files(root: Path) -> list[Json]:
             }
         ]
     }
-    served = {
+
+
+def _of_other_releases(root: Path) -> Json:
+    """Source: caddyserver.com, JSON structure, http.matchers.file: `try_files` takes globs."""
+    path = "{http.request.uri.path}"
+    store = root.parent.parent
+    return {
+        "match": [
+            {
+                "path_regexp": {"pattern": HASHED},
+                "not": [{"file": {"root": str(root), "try_files": [path]}}],
+                "file": {"root": str(store), "try_files": [f"/*/{root.name}{path}"]},
+            }
+        ],
+        "handle": [
+            {"handler": "rewrite", "uri": "{http.matchers.file.relative}"},
+            {"handler": "file_server", "root": str(store), "hide": [".*"]},
+        ],
+        "terminal": True,
+    }
+
+
+def _file(root: Path) -> Json:
+    return {
         "handle": [{"handler": "file_server", "root": str(root), "hide": [".*"]}],
         "terminal": True,
     }
-    return [compressed, served]

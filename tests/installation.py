@@ -1,0 +1,138 @@
+"""A Lapwing of one's own: a home, a port, a git repository with a stack, the command as users call
+it. When it ends, everything is stopped, and a process that is left over is an error."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lapwing.load.wire import Target
+from lapwing.observed import agent
+from lapwing.runtime import processes
+from lapwing.settings import Settings, read
+
+LAPWING = Path(sys.executable).with_name("lapwing")
+PATIENCE = 120.0
+GIT = {
+    "GIT_CONFIG_GLOBAL": "/dev/null",
+    "GIT_CONFIG_SYSTEM": "/dev/null",
+    "GIT_AUTHOR_NAME": "A",
+    "GIT_AUTHOR_EMAIL": "a@example.com",
+    "GIT_COMMITTER_NAME": "A",
+    "GIT_COMMITTER_EMAIL": "a@example.com",
+}
+
+
+class Installation:
+    """`folder` is the stack's; `environ` what commands are called with."""
+
+    def __init__(self, root: Path, **environ: str) -> None:
+        self.home = root / "home"
+        self.folder = root / "stack"
+        self.folder.mkdir(parents=True)
+        self.port = free_port()
+        self.environ = {
+            **{k: v for k, v in os.environ.items() if not k.startswith("LAPWING_")},
+            **GIT,
+            "LAPWING_HOME": str(self.home),
+            "LAPWING_PORT": str(self.port),
+            "LAPWING_ACTOR": "tester",
+            "NO_COLOR": "1",
+            **environ,
+        }
+        self.git("init", "-q", "-b", "main")
+
+    @property
+    def settings(self) -> Settings:
+        """The settings that its commands read."""
+        return read(self.environ)
+
+    def target(self, stack: str) -> Target:
+        """The stack's local environment, as a load client has to know it."""
+        return Target(
+            f"https://{stack}.localhost:{self.port}",
+            address="127.0.0.1",
+            authority=str(self.home / "certificates" / "ca.pem"),
+            timeout=30.0,
+        )
+
+    def git(self, *arguments: str) -> str:
+        """Run git in the stack's folder; returns what it prints."""
+        done = subprocess.run(
+            ["git", *arguments], cwd=self.folder, env=self.environ, check=True, capture_output=True
+        )
+        return done.stdout.decode().strip()
+
+    def write(self, files: dict[str, str]) -> None:
+        """Write files of the stack and commit them."""
+        for name, text in files.items():
+            path = self.folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        self.git("add", "-A")
+        self.git("commit", "-q", "-m", "A change")
+
+    def run(self, *arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:
+        """Run a command of lapwing in the stack's folder, which has to end with that status."""
+        done = subprocess.run(
+            [LAPWING, *arguments],
+            cwd=self.folder,
+            env=self.environ,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=600,
+        )
+        said = f"lapwing {' '.join(arguments)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert done.returncode == status, said
+        return done
+
+    def json(self, *arguments: str, status: int = 0) -> Any:
+        """What a command answers to programs."""
+        return json.loads(self.run(*arguments, "--output", "json", status=status).stdout)
+
+    def end(self) -> None:
+        """Stop everything. What had to be killed is an error."""
+        if not self.home.exists():
+            return
+        subprocess.run(
+            [LAPWING, "down"],
+            cwd=self.folder,
+            env=self.environ,
+            capture_output=True,
+            check=False,
+            timeout=PATIENCE,
+        )
+        self.run("agent", "stop")
+        until = time.monotonic() + 20
+        while (left := list(processes.owned(self.home))) and time.monotonic() < until:
+            time.sleep(0.1)
+        for identity, _what in left:
+            processes.kill(identity)
+        assert not agent.lives(self.home / "agent")
+        assert [what for _, what in left] == []
+
+
+@contextlib.contextmanager
+def installation(root: Path, **environ: str) -> Iterator[Installation]:
+    """An installation for as long as the block runs."""
+    made = Installation(root, **environ)
+    try:
+        yield made
+    finally:
+        made.end()
+
+
+def free_port() -> int:
+    """A port that nothing listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
