@@ -7,8 +7,9 @@
     GET  /ws               a websocket that echoes
     GET  /healthz          200
 
-Each answer names the version in X-Release. On SIGTERM it listens no more, answers what has begun,
-ends the event streams and closes websockets with "going away", and ends.
+Each path begins with the text of PREFIX. Each answer names the version in X-Release. On SIGTERM it
+listens no more, answers what has begun, ends the event streams and closes websockets with "going
+away", and ends.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import struct
 from pathlib import Path
 
 VERSION = Path(__file__).with_name("VERSION").read_text().strip()
+PREFIX = Path(__file__).with_name("PREFIX").read_text().strip()
 Headers = dict[str, str]
 stopping = asyncio.Event()
 
@@ -40,7 +42,7 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
             head = ask.result().decode().split("\r\n")
             method, target, _ = head[0].split(" ")
             headers = {k.lower(): v.strip() for k, _, v in (h.partition(":") for h in head[1:])}
-            path, _, query = target.partition("?")
+            path, _, query = target.removeprefix(PREFIX).partition("?")
             if not await answer(method, path, query, headers, reader, writer):
                 break
     writer.close()

@@ -16,11 +16,12 @@ APP = Path(__file__).with_name("app.py")
 PATIENCE = 60.0
 
 
-def source(folder: Path, version: str) -> Path:
-    """The service as a source to build, in a version."""
+def source(folder: Path, version: str, prefix: str = "") -> Path:
+    """The service as a source to build, in a version; its paths begin with `prefix`."""
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(APP, folder)
     (folder / "VERSION").write_text(version + "\n")
+    (folder / "PREFIX").write_text(prefix + "\n")
     (folder / "requirements.txt").write_text("# The standard library is enough.\n")
     return folder
 

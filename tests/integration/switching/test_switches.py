@@ -1,0 +1,155 @@
+"""No client sees a switch: every kind of traffic, for as long as releases come and go.
+
+Deployments and rollbacks of two services alternate under load. A failure of a single request fails
+the test. The time in which clients were answered by both versions is printed and not judged: it is
+a matter of the machine.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from lapwing.load.client import Plan, Traffic, running
+from lapwing.load.figures import Switch, switch
+from lapwing.load.record import Ledger, now
+from tests.installation import Installation, installation
+from tests.integration.switching.service import run
+
+STACK = """
+stack: switching
+services:
+  api:
+    build: ./api
+    command: python app.py
+    route: /api
+    health: /api/healthz
+    replicas: 2
+    rollout:
+      analysis: false
+      smoke: [{get: /api/version, expect: 200}]
+  web:
+    build: ./web
+    static: .
+    route: /
+    rollout: {analysis: false}
+"""
+TRAFFIC = (
+    Traffic(kind="new", path="/api/version", workers=2, interval=0.04),
+    Traffic(kind="keep-alive", path="/api/version", workers=4, interval=0.02),
+    Traffic(kind="body", path="/api/echo", body='{"number": "{unique}"}', interval=0.05),
+    Traffic(kind="slow", path="/api/slow?seconds=2", workers=2),
+    Traffic(kind="slow", path="/api/echo", body="{unique}" * 1000, seconds=2, workers=2),
+    Traffic(kind="page", path="/", workers=2, interval=0.1, version=r"version (\w+)"),
+    Traffic(kind="events", path="/api/events", seconds=2),
+    Traffic(kind="events", path="/api/events", seconds=20, workers=2),
+    Traffic(kind="websocket", path="/api/ws", seconds=2, interval=0.1),
+    Traffic(kind="websocket", path="/api/ws", seconds=20, interval=0.1, workers=2),
+)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One switch: from which version to which, when the command was given, when Envoy got it."""
+
+    old: str
+    new: str
+    began: float
+    renamed: float
+
+
+class Ship:
+    """The stack of two services, and the versions that it went through."""
+
+    def __init__(self, where: Installation) -> None:
+        self.where = where
+        self.versions = ["v0"]
+        self.steps: list[Step] = []
+        (where.folder / "lapwing.yaml").write_text(STACK)
+        self._write("v0")
+        where.run("up")
+
+    def deploy(self) -> None:
+        """A new version of both services."""
+        self._write(f"v{len(self.steps) + 1}")
+        self._do("deploy", f"v{len(self.steps) + 1}")
+
+    def rollback(self) -> None:
+        """Back to the version before: the old slot is warm."""
+        self._do("rollback", self.versions[-2])
+
+    def _do(self, verb: str, version: str) -> None:
+        began = now()
+        answer = self.where.json(verb)
+        assert answer["outcome"] == "succeeded"
+        renamed = int(self._routes()["version_info"].split("-")[0]) / 1e9
+        self.steps.append(Step(self.versions[-1], version, began, renamed))
+        self.versions.append(version)
+
+    def _write(self, version: str) -> None:
+        run.source(self.where.folder / "api", version, prefix="/api")
+        script = f"assets/app-{version:x<8}.js"
+        page = f'version {version} <script src="/{script}"></script>'
+        web = self.where.folder / "web"
+        for old in web.glob("assets/*"):
+            old.unlink()
+        self.where.write({"web/index.html": page, f"web/{script}": f"// {version}"})
+
+    def _routes(self) -> dict[str, str]:
+        found: dict[str, str] = json.loads((self.where.home / "envoy" / "rds.json").read_bytes())
+        return found
+
+    def seen(self, ledger: Ledger) -> list[Switch]:
+        """Each switch, as clients saw it; delays count from the rename of the route file."""
+        ends = [s.began for s in self.steps[1:]] + [float("inf")]
+        return [
+            switch(ledger, s.old, s.new, s.renamed, end)
+            for s, end in zip(self.steps, ends, strict=True)
+        ]
+
+
+@pytest.fixture
+def ship(tmp_path: Path) -> Iterator[Ship]:
+    with installation(tmp_path) as where:
+        yield Ship(where)
+
+
+@pytest.mark.parametrize("count", [20, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.timeout(1800)
+def test_no_request_fails_while_releases_come_and_go(
+    ship: Ship, tmp_path: Path, count: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = Plan(ship.where.target("switching"), TRAFFIC)
+    with running(plan, tmp_path) as client:
+        client.wait_for_answers()
+        for number in range(count):
+            if number % 3 == 2:
+                ship.rollback()
+            else:
+                ship.deploy()
+        ledger = client.stop()
+    assert [(e.kind, e.failure, e.version) for e in ledger.failures] == []
+    assert len(ledger.races) == 0
+    assert {t.kind for t in ledger.totals()} == plan.kinds
+    assert set(ship.versions) <= set(ledger.versions())
+    _print(ship, ledger, capsys)
+
+
+def _print(ship: Ship, ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
+    seen = ship.seen(ledger)
+    windows = [s.window * 1000 for s in seen if s.window is not None]
+    delays = [s.delay * 1000 for s in seen if s.delay is not None]
+    longest = [s.longest * 1000 for s in seen if s.longest is not None]
+    with capsys.disabled():
+        print(
+            f"\n{len(windows)} switches, {ledger.sent} requests, {len(ledger.failures)} failed; "
+            f"as clients saw it, median (most) in ms: window {statistics.median(windows):.1f} "
+            f"({max(windows):.1f}), from the rename {statistics.median(delays):.1f} "
+            f"({max(delays):.1f}), longest wait {statistics.median(longest):.1f} "
+            f"({max(longest):.1f})"
+        )
