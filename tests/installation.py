@@ -78,7 +78,7 @@ class Installation:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
         self.git("add", "-A")
-        self.git("commit", "-q", "-m", "A change")
+        self.git("commit", "-q", "--allow-empty", "-m", "A change")
 
     def run(self, *arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:
         """Run a command of lapwing in the stack's folder, which has to end with that status."""

@@ -174,6 +174,12 @@ class ProxyError(LapwingError):
     code = "proxy"
 
 
+class ProxyAwayError(ProxyError):
+    """Envoy does not answer at the moment. It is started again by itself: ask again."""
+
+    code = "proxy-away"
+
+
 class PortTakenError(ProxyError):
     """The port that Envoy should listen on is used by another program."""
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from lapwing.artifacts.release import ReleaseStore
-from lapwing.errors import DesiredStateError, LapwingError, NoSpaceError
+from lapwing.errors import DesiredStateError, LapwingError, NoSpaceError, ProxyError
 from lapwing.observed import status
 from lapwing.plan.model import Deployment, Document
 from lapwing.runtime import bluegreen, logs, report, rollout, state
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from lapwing.secret import SecretStore
 
 log = logging.getLogger(__name__)
+
+UNDO_AGAIN = 0.5
+"""Seconds between two tries to undo a rollout that Envoy does not take back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +128,7 @@ class Environment:
         self.steps.adopt()
         flight = self.state.rollout
         await self.steps.restore()
+        self.save()
         if flight is not None:
             self.event("agent", "Going on with the deployment that was in flight.", flight.commit)
             switched = self.steps.switched(flight)
@@ -197,11 +201,10 @@ class Environment:
                 elif action is Action.RECORD_OUTCOME:
                     await self._record(flight)
                 else:
-                    await self.steps.perform(action, flight)
+                    await self._perform(action, flight)
             except LapwingError as error:
                 if step.state is State.UNDOING or step.state in rollout.TERMINAL:
                     log.error("%s during %s: %s", action, step.state, error)
-                    self.problem = str(error)
                     continue
                 flight.reason, flight.detail = error.message, error.detail
                 return Event.FAILED
@@ -212,6 +215,24 @@ class Environment:
                 flight.reason = f"{error.strerror or error} ({error.filename or action})"
                 return Event.FAILED
         return Event.DONE
+
+    async def _perform(self, action: Action, flight: RolloutRecord) -> None:
+        """Do an action. One of UNDOING is tried until Envoy has taken it: a replica must not go
+        while Envoy may still send it requests."""
+        while True:
+            try:
+                await self.steps.perform(action, flight)
+            except ProxyError as error:
+                if flight.state is not State.UNDOING:
+                    raise
+                log.error("%s: %s", action, error)
+                self.problem = str(error)
+                self.changed()
+                await asyncio.sleep(UNDO_AGAIN)
+                continue
+            if flight.state is State.UNDOING:
+                self.problem = None
+            return
 
     async def _restore_desired_state(self, flight: RolloutRecord) -> None:
         """Commit what runs, so that the head of the desired state is true again. A newer

@@ -14,12 +14,17 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
+from lapwing.errors import ProxyAwayError
 from lapwing.runtime import bluegreen
 from lapwing.runtime.proxy.model import Cluster, Counters, RouteTable, VirtualHost
 from lapwing.runtime.state import EnvironmentState
 
 CONFIRMATION = 10.0
 """Seconds that Envoy may take to confirm; it usually takes a few milliseconds."""
+AWAY = 20.0
+"""Seconds that Envoy may be away: one that was killed is back in less than one."""
+PAUSE = 0.1
+"""Seconds between two tries while it is away."""
 
 
 class Proxy(Protocol):
@@ -57,20 +62,39 @@ class Publisher:
 
     async def publish(self) -> None:
         """Bring Envoy to the present state; returns when it has confirmed. Nothing is written
-        where nothing changed. Raises ProxyError, and then may be called again."""
+        where nothing changed. An Envoy that dies meanwhile is waited for: it is told again when it
+        is back. Raises ProxyError, and then may be called again."""
         async with self._lock:
-            states = self._states()
-            clusters = tuple(c for s in states for c in bluegreen.clusters(s))
-            hosts = bluegreen.virtual_hosts(states)
-            if clusters != self._clusters:
-                self._clusters = None
-                await self.proxy.publish_clusters(clusters)
-                self._clusters = clusters
-            if hosts != self._hosts:
-                self._hosts = None
-                routed = {r.cluster for h in hosts for r in h.routes if r.cluster is not None}
-                await self.proxy.wait_for_clusters(sorted(routed), CONFIRMATION)
-                version = f"{time.time_ns()}-{next(self._counter)}"
-                await self.proxy.publish_routes(RouteTable(version, hosts))
-                await self.proxy.confirmed(version, CONFIRMATION)
-                self._hosts = hosts
+            until = time.monotonic() + AWAY
+            while True:
+                try:
+                    await self._publish()
+                    return
+                except ProxyAwayError:
+                    if time.monotonic() > until:
+                        raise
+                await asyncio.sleep(PAUSE)
+
+    async def counters(self, names: Iterable[str]) -> Mapping[str, Counters]:
+        """What the proxy has counted; nothing while it is away."""
+        try:
+            return await self.proxy.counters(names)
+        except ProxyAwayError:
+            return {}
+
+    async def _publish(self) -> None:
+        states = self._states()
+        clusters = tuple(c for s in states for c in bluegreen.clusters(s))
+        hosts = bluegreen.virtual_hosts(states)
+        if clusters != self._clusters:
+            self._clusters = None
+            await self.proxy.publish_clusters(clusters)
+            self._clusters = clusters
+        if hosts != self._hosts:
+            self._hosts = None
+            routed = {r.cluster for h in hosts for r in h.routes if r.cluster is not None}
+            await self.proxy.wait_for_clusters(sorted(routed), CONFIRMATION)
+            version = f"{time.time_ns()}-{next(self._counter)}"
+            await self.proxy.publish_routes(RouteTable(version, hosts))
+            await self.proxy.confirmed(version, CONFIRMATION)
+            self._hosts = hosts

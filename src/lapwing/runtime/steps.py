@@ -188,12 +188,12 @@ class Steps:
             if g.spec.rollout.analysis is not None and g.spec.kind in ("web", "static")
         }
         before = {name: Counters(name) for name in judged}
-        before |= await self.runtime.publisher.proxy.counters(judged)
+        before |= await self.runtime.publisher.counters(judged)
         began = time.monotonic()
         waiting = dict(judged)
         while waiting:
             await asyncio.sleep(LOOK)
-            now = await self.runtime.publisher.proxy.counters(waiting)
+            now = await self.runtime.publisher.counters(waiting)
             for name, generation in list(waiting.items()):
                 limits = generation.spec.rollout.analysis
                 assert limits is not None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from lapwing.errors import ProxyError
+from lapwing.errors import ProxyAwayError, ProxyError
 from lapwing.runtime.proxy.model import Counters
 from lapwing.runtime.proxy.xds import ROUTES
 
@@ -28,7 +28,8 @@ _COUNTED = (
 
 
 class Admin:
-    """A client of the admin interface at `path`. Raises ProxyError when Envoy does not answer."""
+    """A client of the admin interface at `path`. Raises ProxyAwayError when Envoy does not answer,
+    ProxyError when it refuses."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -46,7 +47,7 @@ class Admin:
         try:
             answer = await self._client.request(method, target)
         except httpx.HTTPError as error:
-            raise ProxyError(
+            raise ProxyAwayError(
                 f"Envoy does not answer on its admin socket ({type(error).__name__})."
             ) from error
         if answer.status_code != 200:

@@ -1,0 +1,246 @@
+"""A stack whose deployments go through every state, and what must be true after a crash."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lapwing.desired.repository import DesiredRepository
+from lapwing.load.client import Plan, Traffic
+from lapwing.runtime import processes, state
+from lapwing.runtime.state import EnvironmentState
+from tests.installation import LAPWING, Installation, installation
+from tests.integration.switching.service import run
+
+NAME = "crash"
+STACK = f"""
+stack: {NAME}
+services:
+  api:
+    build: ./api
+    command: python app.py
+    route: /api
+    health: /api/healthz
+    replicas: 2
+    rollout:
+      smoke: [{{get: /api/version, expect: 200}}, {{run: python check.py}}]
+      analysis: {{window: 1s, max_error_rate: 50%}}
+      keep_old: 1h
+  web:
+    build: ./web
+    static: .
+    route: /
+    rollout: {{analysis: false, keep_old: 1h}}
+  migrate:
+    kind: job
+    build: ./api
+    command: python migrate.py
+"""
+CHECK = """\
+import pathlib, sys, time
+time.sleep(0.1)
+sys.exit("bad" in pathlib.Path("VERSION").read_text())
+"""
+TRAFFIC = (
+    Traffic(kind="new", path="/api/version", interval=0.05),
+    Traffic(kind="keep-alive", path="/api/version", workers=2, interval=0.02),
+    Traffic(kind="body", path="/api/echo", body='{"number": "{unique}"}', interval=0.05),
+    Traffic(kind="slow", path="/api/slow?seconds=1"),
+    Traffic(kind="page", path="/", interval=0.1, version=r"version (\w+)"),
+    Traffic(kind="events", path="/api/events", seconds=1),
+    Traffic(kind="websocket", path="/api/ws", seconds=1, interval=0.1),
+)
+PATIENCE = 60.0
+
+
+class Ship:
+    """The stack, its versions, and ways to hurt what runs it."""
+
+    def __init__(self, where: Installation) -> None:
+        self.where = where
+        self.environment = where.settings.environment(NAME, "local")
+        self.plan = Plan(where.target(NAME), TRAFFIC)
+        self.version = "v0"
+        self._number = 0
+        (where.folder / "lapwing.yaml").write_text(STACK)
+        self.write("v0")
+        where.run("up")
+
+    def write(self, version: str) -> None:
+        """The sources of a version of every service. A version that is `bad` fails its tests."""
+        api = self.where.folder / "api"
+        run.source(api, version, prefix="/api")
+        self.where.write(
+            {
+                "api/check.py": CHECK,
+                "api/migrate.py": "import time; time.sleep(0.1)\n",
+                "web/index.html": f"version {version}",
+            }
+        )
+
+    def next_version(self) -> str:
+        """The sources of a new version, good ones."""
+        self._number += 1
+        self.write(f"v{self._number}")
+        return f"v{self._number}"
+
+    def begin(self, *arguments: str) -> subprocess.Popen[str]:
+        """Begin a command, and do not wait for it."""
+        return subprocess.Popen(
+            [LAPWING, *arguments],
+            cwd=self.where.folder,
+            env=self.where.environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def when(self, reached: str, act: Callable[[], None], delay: float = 0.0) -> threading.Thread:
+        """Act as soon as the rollout that comes next reaches a state (and some time later)."""
+        path = self.environment / "events.jsonl"
+        offset = path.stat().st_size
+
+        def watch() -> None:
+            until = time.monotonic() + PATIENCE
+            mark = f'"state":"{reached}"'.encode()
+            while time.monotonic() < until:
+                with path.open("rb") as file:
+                    file.seek(offset)
+                    if mark in file.read():
+                        time.sleep(delay)
+                        act()
+                        return
+                time.sleep(0.001)
+
+        thread = threading.Thread(target=watch)
+        thread.start()
+        return thread
+
+    # What can be hurt
+
+    def kill_agent(self) -> None:
+        """kill -9 the agent."""
+        record = json.loads((self.where.home / "agent" / "agent.json").read_bytes())
+        _kill(record["pid"])
+
+    def kill_envoy(self) -> None:
+        """kill -9 Envoy."""
+        record = json.loads((self.where.home / "envoy" / "process.json").read_bytes())
+        _kill(record["pid"])
+
+    def cut_power(self) -> None:
+        """End everything at once, and let the boot look like another one."""
+        self.kill_agent()
+        for identity, _ in list(processes.owned(self.where.home)):
+            processes.kill(identity)
+        memory = self.memory()
+        memory.boot = f"another boot {random.random()}"
+        state.save(self.environment, memory)
+
+    # What has to be true
+
+    def memory(self) -> EnvironmentState:
+        """What the agent has written down."""
+        found = state.load(self.environment)
+        assert found is not None
+        return found
+
+    def settle(self) -> dict[str, Any]:
+        """The status, once nothing is on its way and everything that should run does."""
+        until = time.monotonic() + PATIENCE
+        while True:
+            done = subprocess.run(
+                [LAPWING, "status", "--output", "json"],
+                cwd=self.where.folder, env=self.where.environ, capture_output=True, text=True,
+                check=False,
+            )  # fmt: skip
+            status: dict[str, Any] = json.loads(done.stdout)
+            well = done.returncode == 0 and status["agent"]["running"] and not status["rollout"]
+            if well or time.monotonic() > until:
+                assert well, done.stdout + done.stderr
+                return status
+            time.sleep(0.05)
+
+    def check(self, version: str) -> None:
+        """Everything is whole, tells the truth, and answers with a version."""
+        status = self.settle()
+        repository = DesiredRepository(self.where.settings.desired)
+        assert repository.verify() == []
+        wanted = repository.read(NAME, "local")
+        assert wanted is not None
+        for service in status["services"]:
+            if service["kind"] != "job":
+                assert service["active"]["release"] == wanted.services[service["name"]].release
+                assert service["active"]["ready"] == service["active"]["replicas"]
+        assert self.where.run("verify").returncode == 0
+        assert self.answers() == {version}
+        self._check_processes()
+        outcomes = {e["outcome"] for e in self.where.json("history")}
+        assert "in-progress" not in outcomes, self.where.run("history").stdout
+
+    def answers(self) -> set[str]:
+        """The versions that answer now, of the API and of the page."""
+        import httpx
+
+        target = self.plan.target
+        with httpx.Client(verify=_context(target.authority), trust_env=False) as client:
+            found = set()
+            for path in ("/api/version", "/api/version", "/"):
+                answer = client.get(
+                    f"https://127.0.0.1:{self.where.port}{path}",
+                    headers={"host": f"{NAME}.localhost:{self.where.port}"},
+                    extensions={"sni_hostname": f"{NAME}.localhost"},
+                )
+                assert answer.status_code == 200, answer.text
+                found.add(answer.text.removeprefix("version ").strip())
+        return found
+
+    def _check_processes(self) -> None:
+        """What runs is what the agent has written down, no more and no less."""
+        until = time.monotonic() + PATIENCE
+        while True:
+            known = {
+                f"{NAME}/local/{g.service}/{g.label}/{r.index}"
+                for g in self.memory().generations
+                for r in g.replicas
+            } | {"envoy"}
+            running = {what for _, what in processes.owned(self.where.home)}
+            if running == known:
+                return
+            assert time.monotonic() < until, (running, known)
+            time.sleep(0.1)
+
+
+def _context(authority: str | None) -> Any:
+    import ssl
+
+    return ssl.create_default_context(cafile=authority)
+
+
+def _kill(pid: int) -> None:
+    """kill -9, and wait until it is gone: a child of an agent that is dead is nobody's child."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+    until = time.monotonic() + PATIENCE
+    while processes.started(pid) is not None and time.monotonic() < until:
+        time.sleep(0.001)
+
+
+@pytest.fixture(scope="module")
+def ship(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ship]:
+    """One ship for all crashes of a module: each has to leave it whole."""
+    root: Path = tmp_path_factory.mktemp("crash")
+    with installation(root) as where:
+        yield Ship(where)

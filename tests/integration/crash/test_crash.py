@@ -1,0 +1,154 @@
+"""Kill what deploys at every step of a deployment: it completes or is undone, and nobody notices.
+
+The agent, Envoy, or everything is killed when a deployment reaches a state, and some milliseconds
+later. There is no lock to clear and nothing to repair: the command that waits starts the agent
+again, and the next state is a true one. While only the agent dies no client sees a failure.
+"""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+from lapwing.load.client import Client, running
+from tests.integration.crash.conftest import PATIENCE, Ship
+
+STATES = ("resources", "jobs", "starting", "testing", "switching", "analysing", "succeeded")
+DELAYS = (0.0, 0.02, 0.1)
+pytestmark = [pytest.mark.timeout(1200), pytest.mark.xdist_group("crash")]
+
+
+def after(thread: threading.Thread, command: subprocess.Popen[str]) -> tuple[int, str]:
+    """The status and the words of a command, once it was hurt and has ended."""
+    said, _ = command.communicate(timeout=PATIENCE * 2)
+    thread.join()
+    return command.returncode, said
+
+
+def unnoticed(client: Client) -> None:
+    """No request failed, and some were answered."""
+    ledger = client.stop()
+    assert [(e.kind, e.failure, e.version) for e in ledger.failures] == []
+    assert ledger.sent > 20
+
+
+@pytest.mark.parametrize(
+    "delay", [0.0, *(pytest.param(d, marks=pytest.mark.slow) for d in DELAYS[1:])]
+)
+@pytest.mark.parametrize("state", STATES)
+def test_the_agent_dies_and_the_deployment_completes(
+    ship: Ship, tmp_path: Path, state: str, delay: float
+) -> None:
+    version = ship.next_version()
+    with running(ship.plan, tmp_path) as client:
+        client.wait_for_answers()
+        kill = ship.when(state, ship.kill_agent, delay)
+        status, said = after(kill, ship.begin("deploy"))
+        assert status == 0, said
+        ship.check(version)
+        unnoticed(client)
+    ship.version = version
+
+
+@pytest.mark.parametrize("state", ["testing", "undoing", "failed"])
+def test_the_agent_dies_and_a_bad_deployment_is_undone(
+    ship: Ship, tmp_path: Path, state: str
+) -> None:
+    ship.write("bad")
+    with running(ship.plan, tmp_path) as client:
+        client.wait_for_answers()
+        kill = ship.when(state, ship.kill_agent)
+        status, said = after(kill, ship.begin("deploy"))
+        assert status == 1, said
+        assert "was rejected" in said
+        ship.check(ship.version)
+        ledger = client.stop()
+    assert ledger.failures == []
+    assert "bad" not in ledger.versions()
+
+
+def test_the_agent_dies_while_a_deployment_is_held(ship: Ship, tmp_path: Path) -> None:
+    version = ship.next_version()
+    with running(ship.plan, tmp_path) as client:
+        client.wait_for_answers()
+        held = ship.where.run("deploy", "--hold")
+        assert "is held" in held.stderr
+        ship.kill_agent()
+        assert "goes on" not in ship.where.run("agent", "start").stderr
+        assert ship.answers() == {ship.version}
+        ship.where.run("promote")
+        ship.check(version)
+        unnoticed(client)
+    ship.version = version
+
+
+def test_a_candidate_that_dies_while_nobody_watches_gets_no_traffic(
+    ship: Ship, tmp_path: Path
+) -> None:
+    version = ship.next_version()
+    with running(ship.plan, tmp_path) as client:
+        client.wait_for_answers()
+        ship.where.run("deploy", "--hold")
+        ship.kill_agent()
+        memory = ship.memory()
+        assert memory.rollout is not None
+        candidate = memory.numbered(memory.rollout.candidates["api"])
+        assert candidate is not None
+        for replica in candidate.replicas:
+            subprocess.run(["kill", "-9", str(replica.pid)], check=True)
+        ship.where.run("agent", "start")
+        ship.where.run("promote")
+        ship.check(version)
+        unnoticed(client)
+    ship.version = version
+
+
+@pytest.mark.parametrize("state", ["starting", "switching", "analysing"])
+def test_envoy_dies_and_comes_back_with_its_routes(ship: Ship, state: str) -> None:
+    version = ship.next_version()
+    kill = ship.when(state, ship.kill_envoy)
+    status, said = after(kill, ship.begin("deploy"))
+    if status == 1:  # What Envoy could not confirm is undone: that is a true state, too.
+        assert "Envoy" in said, said
+        version = ship.version
+    ship.check(version)
+    ship.version = version
+
+
+@pytest.mark.parametrize("state", ["jobs", "testing", "switching", "analysing"])
+def test_the_power_fails(ship: Ship, state: str) -> None:
+    version = ship.next_version()
+    cut = ship.when(state, ship.cut_power)
+    status, said = after(cut, ship.begin("deploy"))
+    assert status == 0, said
+    ship.check(version)
+    ship.version = version
+
+
+def test_a_machine_that_was_booted_runs_what_it_ran(ship: Ship) -> None:
+    ship.cut_power()
+    ship.where.run("agent", "start")
+    ship.check(ship.version)
+
+
+@pytest.mark.slow
+def test_kills_at_any_moment(ship: Ship, tmp_path: Path) -> None:
+    """Fifty deployments, good and bad, each with a kill of the agent at a random moment."""
+    chance = random.Random(20261124)
+    with running(ship.plan, tmp_path) as client:
+        client.wait_for_answers()
+        for number in range(50):
+            bad = number % 5 == 4
+            version = ship.version if bad else ship.next_version()
+            if bad:
+                ship.write("bad")
+            kill = ship.when("resources", ship.kill_agent, chance.uniform(0.0, 1.6))
+            status, said = after(kill, ship.begin("deploy"))
+            assert status == bad, said
+            ship.check(version)
+            ship.version = version
+        unnoticed(client)
