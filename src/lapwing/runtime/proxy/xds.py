@@ -97,6 +97,12 @@ def from_file(path: Path) -> Json:
     return {"resource_api_version": "V3", "path_config_source": {"path": str(path)}}
 
 
+def duration(seconds: float) -> str:
+    """Seconds as Envoy reads them: decimal, never with an exponent, to the nanosecond. Source:
+    protobuf, JSON mapping of google.protobuf.Duration."""
+    return f"{seconds:.9f}".rstrip("0").rstrip(".") + "s"
+
+
 def _loopback(port: int) -> Json:
     return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
 
@@ -144,9 +150,9 @@ def _cluster(cluster: Cluster, folder: Path) -> Json:
 
 
 def _health_check(cluster: Cluster) -> Json:
-    interval = f"{cluster.health_interval:g}s"
+    interval = duration(cluster.health_interval)
     check: Json = {
-        "timeout": f"{cluster.health_timeout:g}s",
+        "timeout": duration(cluster.health_timeout),
         "interval": interval,
         "no_traffic_interval": interval,
         "unhealthy_interval": "1s",
@@ -203,7 +209,7 @@ def _route(route: Route) -> Json:
             },
             "response_headers_to_add": [{"header": {"key": "retry-after", "value": "5"}}],
         }
-    timeout = "0s" if route.timeout is None else f"{route.timeout:g}s"
+    timeout = "0s" if route.timeout is None else duration(route.timeout)
     return {
         "match": match,
         "route": {"cluster": route.cluster, "timeout": timeout, "idle_timeout": STREAM_IDLE},
