@@ -10,6 +10,7 @@ version tells nothing about the value.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import fcntl
 import hashlib
@@ -92,12 +93,13 @@ class SecretStore:
         path = self._path(stack, environment)
         try:
             found: dict[str, Any] = json.loads(path.read_bytes())
+            whole = all(isinstance(e["values"][e["current"]]["since"], int) for e in found.values())
         except FileNotFoundError:
             return {}
-        except ValueError as error:
-            raise SecretError(
-                f"{path} is damaged.", hint="Move it away and set the secrets again."
-            ) from error
+        except (ValueError, KeyError, TypeError, AttributeError):
+            whole = False
+        if not whole:
+            raise SecretError(f"{path} is damaged.", hint="Move it away and set the secrets again.")
         return found
 
     @contextlib.contextmanager
@@ -126,7 +128,7 @@ class SecretStore:
             key = path.read_bytes()
         except FileNotFoundError:
             key = b""
-        if len(key) == 44:
+        if _is_key(key):
             return key
         sealed = any(self._folder.glob("*/*.json"))
         if sealed or not create:
@@ -138,9 +140,17 @@ class SecretStore:
         from cryptography.fernet import Fernet
 
         with self._locked():
-            if not path.is_file():
+            if not path.is_file() or not _is_key(path.read_bytes()):
                 _replace(path, Fernet.generate_key())
-        return path.read_bytes()
+            return path.read_bytes()
+
+
+def _is_key(data: bytes) -> bool:
+    """Whether this is a key as Fernet makes them: 32 bytes in URL-safe base64."""
+    try:
+        return len(data) == 44 and len(base64.b64decode(data, altchars=b"-_", validate=True)) == 32
+    except ValueError:
+        return False
 
 
 def _seal(key: bytes, value: str) -> str:

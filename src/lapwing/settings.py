@@ -20,6 +20,7 @@ under LAPWING_HOME, so the state folder has one table of contents:
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,22 +96,23 @@ class Settings:
 def read(environ: Mapping[str, str] | None = None) -> Settings:
     """Read the settings from the environment.
 
-    Raises UsageError if LAPWING_PORT is not a port number.
+    Raises UsageError if LAPWING_PORT is not a port number, or LAPWING_HOME is in the home of a
+    user who does not exist.
     """
     env = os.environ if environ is None else environ
     home = env.get("LAPWING_HOME")
     port = env.get("LAPWING_PORT", str(DEFAULT_PORT))
-    if not port.isdecimal() or not 1 <= int(port) <= 65535:
+    if not re.fullmatch("[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
         raise UsageError(
             f"LAPWING_PORT is {port!r}, which is not a port number.",
             hint="Set it to a number from 1 to 65535, or unset it for 8585.",
         )
     return Settings(
-        home=Path(home).expanduser().absolute() if home else _default_home(),
+        home=_absolute(home) if home else _default_home(),
         port=int(port),
-        bind=env.get("LAPWING_BIND", "localhost"),
+        bind=env.get("LAPWING_BIND") or "localhost",
         actor=env.get("LAPWING_ACTOR") or None,
-        color="NO_COLOR" not in env and env.get("TERM") != "dumb",
+        color=not env.get("NO_COLOR") and env.get("TERM") != "dumb",
         environ=dict(env),
     )
 
@@ -118,6 +120,15 @@ def read(environ: Mapping[str, str] | None = None) -> Settings:
 def completion(environ: Mapping[str, str] | None = None) -> str | None:
     """What a shell's completion script asks for (such as `bash_complete`), if it asks."""
     return (os.environ if environ is None else environ).get(COMPLETION) or None
+
+
+def _absolute(home: str) -> Path:
+    try:
+        return Path(home).expanduser().absolute()
+    except RuntimeError as error:
+        raise UsageError(
+            f"LAPWING_HOME is {home!r}: there is no such user.", hint="Set it to a full path."
+        ) from error
 
 
 def _default_home() -> Path:

@@ -1,0 +1,77 @@
+"""What the environment of the process says, and what it may not say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lapwing.errors import UsageError
+from lapwing.settings import read
+
+
+@pytest.mark.parametrize(
+    "port",
+    ["", "0", "65536", "-1", "http", "8585 ", " 8585", "8.5", "1e3", "0x10", "٣٣٣", "9" * 5000],
+)
+def test_a_port_that_is_none(port: str) -> None:
+    with pytest.raises(UsageError, match="LAPWING_PORT") as caught:
+        read({"LAPWING_PORT": port})
+    assert "1 to 65535" in str(caught.value.hint)
+    assert caught.value.exit_status == 2
+
+
+@pytest.mark.parametrize(("port", "number"), [("1", 1), ("65535", 65535), ("08585", 8585)])
+def test_a_port(port: str, number: int) -> None:
+    assert read({"LAPWING_PORT": port}).port == number
+
+
+def test_what_is_not_said() -> None:
+    found = read({"HOME": "/home/ada"})
+    assert (found.port, found.bind, found.actor, found.color) == (8585, "localhost", None, True)
+    assert found.home.is_absolute()
+    assert found.home.name == "lapwing"
+
+
+def test_empty_is_not_said() -> None:
+    said = {"LAPWING_HOME": "", "LAPWING_BIND": "", "LAPWING_ACTOR": "", "NO_COLOR": ""}
+    assert read({"HOME": "/home/ada", **said}).home == read({"HOME": "/home/ada"}).home
+    found = read(said)
+    assert (found.bind, found.actor, found.color) == ("localhost", None, True)
+
+
+@pytest.mark.parametrize("said", [{"NO_COLOR": "1"}, {"NO_COLOR": "0"}, {"TERM": "dumb"}])
+def test_no_colour(said: dict[str, str]) -> None:
+    """Source: no-color.org: present and not empty, whatever its value."""
+    assert not read(said).color
+
+
+def test_a_home_is_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/ada")
+    assert read({"LAPWING_HOME": "state"}).home == tmp_path / "state"
+    assert read({"LAPWING_HOME": "~/state"}).home == Path("/home/ada/state")
+
+
+def test_a_home_of_nobody() -> None:
+    with pytest.raises(UsageError, match="no such user"):
+        read({"LAPWING_HOME": "~nobody-at-all-here/state"})
+
+
+def test_every_path_is_below_the_home() -> None:
+    found = read({"LAPWING_HOME": "/state"})
+    names = [n for n, v in vars(type(found)).items() if isinstance(v, property)]
+    assert len(names) >= 10
+    assert len({getattr(found, n) for n in names}) == len(names)
+    assert all(getattr(found, n).parent == Path("/state") for n in names)
+    assert found.environment("shop", "local") == Path("/state/environments/shop/local")
+
+
+def test_the_url_of_a_resource() -> None:
+    found = read(
+        {"LAPWING_RESOURCE_MAIN_DB_URL": "mongodb://u:tiger@h/x", "LAPWING_RESOURCE_A_URL": ""}
+    )
+    assert found.resource_url("main-db") == "mongodb://u:tiger@h/x"
+    assert found.resource_url("a") is None
+    assert found.resource_url("b") is None
+    assert "tiger" not in repr(found)
