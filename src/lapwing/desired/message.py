@@ -52,9 +52,10 @@ def subject(
 
 
 def parse_trailers(message: str) -> dict[str, list[str]]:
-    """Our trailers of a message, without the prefix: {"Actor": ["ada"], "Service": [...]}."""
+    """Our trailers of a message, without the prefix: {"Actor": ["ada"], "Service": [...]}. They
+    are in the last paragraph only: what stands above may be anybody's words."""
     found: dict[str, list[str]] = {}
-    for line in message.splitlines():
+    for line in message.strip().rpartition("\n\n")[2].splitlines():
         match = re.fullmatch(rf"{PREFIX}([A-Za-z-]+): (.*)", line)
         if match:
             found.setdefault(match[1], []).append(match[2])
@@ -83,7 +84,7 @@ def _trailers(
         ("Service", f"{name}={new.release} {new.revision}" if new else f"{name}=removed")
         for name, (_, new) in sorted(changed.items())
     ]
-    return [f"{PREFIX}{key}: {one_line(value)}" for key, value in pairs if value]
+    return [f"{PREFIX}{key}: {line}" for key, value in pairs if (line := one_line(value))]
 
 
 def _release(service: Service | None) -> str:
