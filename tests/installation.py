@@ -4,6 +4,7 @@ it. When it ends, everything is stopped, and a process that is left over is an e
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import os
 import socket
@@ -49,6 +50,16 @@ class Installation:
             **environ,
         }
         self.git("init", "-q", "-b", "main")
+
+    def beside(self, name: str, **environ: str) -> Installation:
+        """Another stack in the same home, in a folder of its own. Its `end` is not called: end the
+        first one after `down` of this one."""
+        other = copy.copy(self)
+        other.folder = self.folder.with_name(name)
+        other.folder.mkdir()
+        other.environ = {**self.environ, **environ}
+        other.git("init", "-q", "-b", "main")
+        return other
 
     @property
     def settings(self) -> Settings:

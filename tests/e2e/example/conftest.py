@@ -1,4 +1,4 @@
-"""The example application, built and served without Lapwing, and a browser.
+"""The example application, built and served without Lapwing.
 
 The API runs under gunicorn on an embedded store, the page comes from Caddy, which also passes
 /api on: what `lapwing up` arranges, with nothing that could hide a fault of the example itself.
@@ -18,13 +18,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
 
 from tests.needs import require
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "company-inc"
 BIN = Path(sys.executable).parent
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 CADDYFILE = """
 {{
     admin off
@@ -44,16 +42,6 @@ http://127.0.0.1:{port} {{
     }}
 }}
 """
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """Chromium, without a window."""
-    program = require("chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="session")
