@@ -66,7 +66,7 @@ def test_only_the_user_can_read_it(store: SecretStore, tmp_path: Path) -> None:
 def test_old_versions_give_way(store: SecretStore) -> None:
     versions = [store.set(*WHERE, "KEY", f"value {n}") for n in range(KEPT_VERSIONS + 2)]
     for gone in versions[:2]:
-        with pytest.raises(SecretError, match="lapwing secret set KEY|not on this machine"):
+        with pytest.raises(SecretError, match=r"lapwing secret set KEY|not on this machine"):
             store.get(*WHERE, "KEY", gone)
     assert [store.get(*WHERE, "KEY", v) for v in versions[2:]] == [
         f"value {n}" for n in range(2, KEPT_VERSIONS + 2)
