@@ -91,9 +91,9 @@ class Installation:
         self.git("add", "-A")
         self.git("commit", "-q", "--allow-empty", "-m", "A change")
 
-    def run(self, *arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:
-        """Run a command of lapwing in the stack's folder, which has to end with that status."""
-        done = subprocess.run(
+    def call(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a command of lapwing in the stack's folder, however it ends."""
+        return subprocess.run(
             [LAPWING, *arguments],
             cwd=self.folder,
             env=self.environ,
@@ -102,6 +102,10 @@ class Installation:
             check=False,
             timeout=600,
         )
+
+    def run(self, *arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:
+        """Run a command of lapwing in the stack's folder, which has to end with that status."""
+        done = self.call(*arguments)
         said = f"lapwing {' '.join(arguments)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         assert done.returncode == status, said
         return done

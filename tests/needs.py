@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import tempfile
 from collections.abc import Callable
 
 import pytest
@@ -17,11 +19,24 @@ def _program(*names: str) -> Callable[[], str | None]:
     return lambda: next((path for n in names if (path := shutil.which(n))), None)
 
 
+def _tmpfs() -> str | None:
+    """Whether a small disk can be mounted: by root, where the kernel lets it."""
+    if os.geteuid() != 0:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "lapwing-test", folder]
+        if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+            return None
+        subprocess.run(["umount", folder], check=True)
+    return "tmpfs"
+
+
 PARTS: dict[str, Callable[[], str | None]] = {
     "node": _program("node"),
     "chromium": _program("chromium", "chromium-browser", "google-chrome"),
     "mongodb": _program("mongod", "ferretdb"),
     "redis": _program("valkey-server", "redis-server"),
+    "tmpfs": _tmpfs,
     "mysql": _program("mysqld"),
     "postgres": _program("postgres"),
 }

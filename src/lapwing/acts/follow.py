@@ -29,6 +29,7 @@ class Outcome:
     outcome: str
     reason: str
     detail: str | None = None
+    hint: str | None = None
     held: bool = False
     times: dict[str, float] = field(default_factory=dict)
 
@@ -62,7 +63,9 @@ def follow(
             if event.state is not None and event.kind == "state":
                 times.setdefault(event.state, event.time - began)
             if event.kind == "outcome" and event.outcome is not None:
-                return Outcome(commit, event.outcome, event.text, event.detail, times=times)
+                return Outcome(
+                    commit, event.outcome, event.text, event.detail, event.hint, times=times
+                )
             if until_held and event.kind == "note" and event.state == "holding":
                 return Outcome(commit, "held", event.text, held=True, times=times)
         if time.monotonic() - looked > 1:

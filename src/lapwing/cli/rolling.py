@@ -91,7 +91,7 @@ def _end(
     raise DeploymentFailed(
         f"Deployment {outcome.commit[:12]} {_PAST[outcome.outcome]}: {outcome.reason}",
         detail=outcome.detail,
-        hint=_HINT.get(outcome.outcome),
+        hint=" ".join(h for h in (_HINT.get(outcome.outcome), outcome.hint) if h) or None,
     )
 
 

@@ -92,7 +92,7 @@ class Event(msgspec.Struct, kw_only=True, omit_defaults=True):
     state: str | None = None
     outcome: str | None = None
     detail: str | None = None
-    seconds: float | None = None
+    hint: str | None = None
 
 
 def write(folder: Path, status: Status) -> None:

@@ -206,7 +206,7 @@ class Environment:
                 if step.state is State.UNDOING or step.state in rollout.TERMINAL:
                     log.error("%s during %s: %s", action, step.state, error)
                     continue
-                flight.reason, flight.detail = error.message, error.detail
+                flight.reason, flight.detail, flight.hint = error.message, error.detail, error.hint
                 return Event.FAILED
             except OSError as error:
                 log.exception("%s during %s", action, step.state)
@@ -277,6 +277,7 @@ class Environment:
                 commit,
                 outcome=outcome,
                 detail=flight.detail,
+                hint=flight.hint,
             )
         await self.steps.tidy(flight)
 
@@ -356,11 +357,12 @@ class Environment:
         state: str | None = None,
         outcome: str | None = None,
         detail: str | None = None,
+        hint: str | None = None,
     ) -> None:
         """Add to the event log; a full disk must not stop the agent."""
         entry = msgspec.convert(
             {"time": time.time(), "kind": kind, "text": text, "commit": commit, "state": state}
-            | {"outcome": outcome, "detail": detail},
+            | {"outcome": outcome, "detail": detail, "hint": hint},
             status.Event,
         )
         with contextlib.suppress(OSError):

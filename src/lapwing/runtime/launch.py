@@ -17,6 +17,14 @@ from pathlib import Path
 from lapwing.artifacts.release import Release
 from lapwing.plan.model import Service
 
+BUILTINS = {
+    ".", ":", "alias", "bg", "break", "cd", "command", "continue", "eval", "exec", "exit", "export",
+    "fg", "getopts", "hash", "jobs", "local", "read", "readonly", "return", "set", "shift",
+    "source", "times", "trap", "type", "ulimit", "umask", "unalias", "unset", "wait",
+}  # fmt: skip
+"""What the shell does itself and no program does. Source: POSIX.1-2024, Shell & Utilities, 2.15
+(special built-ins) and 1.7 (intrinsic utilities)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Launch:
@@ -94,7 +102,7 @@ def _becoming(text: str) -> str:
         elif not re.fullmatch(rf"{quoted}|[<>]&", token[0]):
             return text
     found = _program(text[last:])
-    if found is None or found[1] in ("exec", "eval", ".", "cd", "export"):
+    if found is None or found[1] in BUILTINS:
         return text
     at = last + found.start(1)
     return f"{text[:at]}exec {text[at:]}"

@@ -65,6 +65,7 @@ class RolloutRecord(msgspec.Struct, kw_only=True):
     outcome: State | None = None
     reason: str | None = None
     detail: str | None = None
+    hint: str | None = None
     began: float = 0.0
     """Unix time, for people."""
     promoted: bool = False

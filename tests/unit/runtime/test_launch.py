@@ -72,6 +72,7 @@ def test_a_place_tells_who_a_process_is() -> None:
         ("echo 'two words'  \"$PORT\"", "two words 20001\n"),
         ("MODE=fast printenv MODE", "fast\n"),
         ("cd / && pwd", "/\n"),
+        ("echo done; exit 0", "done\n"),
         ("echo one; echo two", "one\ntwo\n"),
         ("echo a | tr a b", "b\n"),
         ("(echo sub)", "sub\n"),

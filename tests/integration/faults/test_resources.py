@@ -1,0 +1,114 @@
+"""Databases and caches, with the real servers: started, kept, started again, their data kept."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lapwing.runtime import processes
+from tests.installation import installation
+from tests.needs import require
+
+from .conftest import Yard
+
+pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("resources")]
+MORE = """
+resources:
+  db: {kind: mongodb}
+  cache: {kind: redis}
+"""
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
+    """A stack with a MongoDB-protocol server and a Redis."""
+    require("mongodb")
+    require("redis")
+    with installation(tmp_path_factory.mktemp("resources")) as where:
+        yard = Yard(where)
+        yard.stack(more=MORE)
+        path = where.folder / "lapwing.yaml"
+        text = path.read_text()
+        path.write_text(text.replace("route: /\n", "route: /\n    needs: [db, cache]\n"))
+        yard.write("with a database")
+        where.run("up")
+        yield yard
+
+
+def pid_of(yard: Yard, name: str) -> int:
+    """The process of a resource's server; 0 if there is none."""
+    wanted = f"{yard.name}/local/{name}/resource/0"
+    found = [i.pid for i, what in processes.owned(yard.where.home) if what == wanted]
+    return found[0] if found else 0
+
+
+def write_and_read(yard: Yard, text: str | None = None) -> tuple[str, str]:
+    """What the two servers remember, after they were told a text."""
+    import pymongo
+
+    mongo = pymongo.MongoClient(yard.get("/env?DB_URL").text, serverSelectionTimeoutMS=20000)
+    documents = mongo.get_default_database("faults").texts
+    if text is not None:
+        documents.insert_one({"text": text})
+        redis(yard, "SET", "text", text)
+    newest = documents.find_one(sort=[("_id", -1)])
+    mongo.close()
+    return str(newest and newest["text"]), redis(yard, "GET", "text")
+
+
+def redis(yard: Yard, *words: str) -> str:
+    """One command to the Redis, by its own protocol."""
+    import socket
+    import urllib.parse
+
+    url = urllib.parse.urlsplit(yard.get("/env?CACHE_URL").text)
+    with socket.create_connection((url.hostname, url.port), 10) as connection:
+        connection.sendall(" ".join(words).encode() + b"\r\n")
+        file = connection.makefile("rb")
+        first = file.readline().decode().strip()
+        return file.readline().decode().strip() if first.startswith("$") else first
+
+
+def test_a_service_is_told_where_they_are_and_data_survives_down(served: Yard) -> None:
+    assert write_and_read(served, "remember") == ("remember", "remember")
+    served.where.run("down")
+    assert pid_of(served, "db") == 0
+    assert pid_of(served, "cache") == 0
+    served.where.run("up")
+    assert write_and_read(served) == ("remember", "remember")
+
+
+@pytest.mark.parametrize("name", ["db", "cache"])
+def test_a_server_that_is_killed_comes_back(served: Yard, name: str) -> None:
+    write_and_read(served, "before the kill")
+    victim = pid_of(served, name)
+    os.kill(victim, signal.SIGKILL)
+    served.until(lambda: pid_of(served, name) not in (0, victim))
+    served.until(lambda: all(r["running"] for r in served.status()["resources"]))
+    assert write_and_read(served) == ("before the kill", "before the kill")
+
+
+def test_servers_outlive_the_agent(served: Yard) -> None:
+    before = pid_of(served, "db"), pid_of(served, "cache")
+    served.where.run("agent", "stop")
+    served.where.run("agent", "start")
+    assert (pid_of(served, "db"), pid_of(served, "cache")) == before
+
+
+def test_a_kind_of_which_there_is_no_server_here(tmp_path: Path) -> None:
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    (tools / "git").symlink_to("/usr/bin/git")
+    with installation(tmp_path, PATH=str(tools)) as where:
+        yard = Yard(where)
+        yard.stack(more="resources: {db: {kind: mysql}}")
+        path = where.folder / "lapwing.yaml"
+        path.write_text(path.read_text().replace("route: /\n", "route: /\n    needs: [db]\n"))
+        yard.write("homeless")
+        said = where.run("up", status=1).stderr
+        assert "There is no server for db (mysql) on this machine" in said
+        assert "LAPWING_RESOURCE_DB_URL" in said

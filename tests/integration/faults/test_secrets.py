@@ -1,0 +1,85 @@
+"""A secret is where it is needed, and nowhere else."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.installation import LAPWING
+
+from .conftest import Yard
+
+pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("secrets")]
+VALUE = "hunter2-and-a-half"
+
+
+def test_a_secret_is_in_no_file_but_sealed_and_on_no_command_line(yard: Yard) -> None:
+    set_ = subprocess.run(
+        [LAPWING, "secret", "set", "TOKEN"],
+        cwd=yard.where.folder,
+        env=yard.where.environ,
+        input=VALUE,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    yard.stack()
+    path = yard.where.folder / "lapwing.yaml"
+    path.write_text(path.read_text().replace("route: /\n", "route: /\n    secrets: [TOKEN]\n"))
+    yard.write("with a secret")
+    deployed = yard.where.run("deploy")
+    assert yard.get("/env?TOKEN").text == VALUE, "the service has it"
+    yard.write("ends", exit=1)
+    failed = yard.where.run("deploy", status=1)
+    said = [d.stdout + d.stderr for d in (set_, deployed, failed)]
+    for verb in ("status", "history", "logs", "verify", "doctor"):
+        done = yard.where.call(verb)
+        said.append(done.stdout + done.stderr)
+    said.append(yard.where.run("secret", "list").stdout)
+    assert all(VALUE not in text for text in said)
+    assert files_with(yard.where.home) == []
+    git = yard.repository.git
+    objects = git.run("cat-file", "--batch-all-objects", "--batch-check=%(objectname)")
+    contents = git.raw("cat-file", "--batch", given=objects.encode() + b"\n")
+    assert VALUE.encode() not in contents
+    lines = [p.read_bytes() for p in Path("/proc").glob("[0-9]*/cmdline") if readable(p)]
+    assert all(VALUE.encode() not in line for line in lines)
+
+
+def test_files_with_secrets_are_for_their_owner_only(yard: Yard) -> None:
+    home = yard.where.home
+    assert stat.S_IMODE(home.stat().st_mode) == 0o700
+    names = [*home.glob("secrets/**/*"), *home.glob("certificates/*.key")]
+    names += [home / "certificates" / "server.pem"]
+    files = [p for p in names if p.is_file()]
+    assert len(files) >= 3
+    assert {stat.S_IMODE(p.stat().st_mode) for p in files} == {0o600}
+
+
+def test_a_value_on_the_command_line_is_refused(yard: Yard) -> None:
+    said = yard.where.run("secret", "set", "TOKEN", "value", status=2).stderr
+    assert "does not belong on a command line" in said
+
+
+def files_with(folder: Path) -> list[str]:
+    """The files that have the value in them."""
+    found = []
+    for root, _, names in os.walk(folder):
+        for name in names:
+            path = Path(root) / name
+            if path.is_file() and not path.is_symlink() and VALUE.encode() in path.read_bytes():
+                found.append(str(path))
+    return found
+
+
+def readable(path: Path) -> bool:
+    """Whether a process is still there to be looked at."""
+    try:
+        path.read_bytes()
+    except OSError:
+        return False
+    return True
