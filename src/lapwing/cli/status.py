@@ -74,9 +74,8 @@ def _phase(service: ServiceStatus, active: SlotStatus | None) -> Any:
 
 
 def _well(found: Status) -> bool:
-    return found.problem is None and all(
-        s.phase in ("running", "done", "held") for s in found.services
-    )
+    served = all(s.phase in ("running", "done", "held") for s in found.services)
+    return found.problem is None and served and all(r.running is not False for r in found.resources)
 
 
 def _show(context: Context, found: Status, alive: bool) -> None:

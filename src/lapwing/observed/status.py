@@ -83,10 +83,11 @@ class Status(msgspec.Struct, kw_only=True):
 
 class Event(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One thing that happened. `kind`: `state` (a rollout moved on), `note` (progress in words),
-    `outcome` (a rollout ended), `replica` (one started, crashed, stopped), `agent`."""
+    `outcome` (a rollout ended), `replica` and `resource` (one crashed or was started again),
+    `agent`."""
 
     time: float
-    kind: Literal["state", "note", "outcome", "replica", "agent"]
+    kind: Literal["state", "note", "outcome", "replica", "resource", "agent"]
     text: str
     commit: str | None = None
     state: str | None = None

@@ -100,7 +100,7 @@ class Agent:
             for task in [*background, *self._tasks.values()]:
                 task.cancel()
             for environment in self.environments.values():
-                environment.steps.replicas.forget()
+                environment.steps.forget()
         if any(not e.idle for e in self.environments.values()):
             await self.envoy.leave()
         else:
@@ -243,7 +243,7 @@ class Agent:
                     environment.state.stack,
                     environment.state.environment,
                 )
-                environment.steps.replicas.forget()
+                environment.steps.forget()
                 await asyncio.sleep(1)
 
     def _ports(self) -> set[int]:

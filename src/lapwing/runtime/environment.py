@@ -340,6 +340,12 @@ class Environment:
                 return
             raise NoSpaceError(self.problem, hint="Free some space and deploy again.") from error
 
+    def remember(self) -> None:
+        """Persist what happened to a process by itself. A process in no record is taken for an
+        orphan by the next agent; a full disk is told in the status, and no reason to stop."""
+        with contextlib.suppress(NoSpaceError):
+            self.save()
+
     def changed(self) -> None:
         """Renew the status file."""
         present = report.status(

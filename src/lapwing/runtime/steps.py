@@ -20,6 +20,7 @@ from lapwing.runtime.launch import Launch, Place
 from lapwing.runtime.proxy.model import Counters
 from lapwing.runtime.replicas import Replicas
 from lapwing.runtime.resources import server
+from lapwing.runtime.resources.servers import Servers
 from lapwing.runtime.rollout import Action, State
 from lapwing.runtime.state import Generation, Replica, RolloutRecord
 
@@ -46,8 +47,15 @@ class Steps:
             launch=self._launch_replica,
             log_of=self.log_of,
             client=self.runtime.client,
-            changed=environment.changed,
+            changed=environment.remember,
             tell=lambda text: environment.event("replica", text),
+        )
+        self.servers = Servers(
+            self.state.resources,
+            self.runtime.settings,
+            place=lambda name: self._place(name, "resource"),
+            changed=environment.remember,
+            tell=lambda text: environment.event("resource", text),
         )
         self._actions: Mapping[Action, Callable[[RolloutRecord], Awaitable[None]]] = {
             Action.ENSURE_RESOURCES: self._ensure_resources,
@@ -69,16 +77,7 @@ class Steps:
 
     async def _ensure_resources(self, flight: RolloutRecord) -> None:
         for name, resource in flight.document.resources.items():
-            record = await server.ensure(
-                self._place(name, "resource"),
-                resource,
-                self.state.resources.get(name),
-                self.runtime.settings,
-            )
-            if record is None:
-                self.state.resources.pop(name, None)
-            else:
-                self.state.resources[name] = record
+            await self.servers.ensure(name, resource)
         self.environment.save()
 
     async def _run_jobs(self, flight: RolloutRecord) -> None:
@@ -258,9 +257,13 @@ class Steps:
             documents.append(self.state.rollout.document)
         needed = {n for d in documents if d is not None for n in d.resources}
         needed |= {n for g in self.state.generations for n in g.spec.needs}
-        for name in set(self.state.resources) - needed:
-            await server.stop(self.state.resources.pop(name))
+        if await self.servers.stop_all_but(needed):
             self.environment.save()
+
+    def forget(self) -> None:
+        """Stop watching, and leave every process as it is."""
+        self.replicas.forget()
+        self.servers.forget()
 
     # After a restart of the agent
 
@@ -284,17 +287,9 @@ class Steps:
         if document is not None:
             for name, resource in document.resources.items():
                 try:
-                    record = await server.ensure(
-                        self._place(name, "resource"),
-                        resource,
-                        self.state.resources.get(name),
-                        self.runtime.settings,
-                    )
+                    await self.servers.ensure(name, resource)
                 except LapwingError as error:
                     self.environment.problem = str(error)
-                    continue
-                if record is not None:
-                    self.state.resources[name] = record
         for generation in self.state.generations:
             in_flight = flight is not None and generation.number in flight.candidates.values()
             if not (in_flight and generation.role in ("candidate", "warm")):

@@ -64,6 +64,10 @@ def _redis(program: str, data: Path, port: int) -> tuple[str, ...]:
         str(data),
         "--appendonly",
         "yes",
+        # A title would be written over the environment, by which an owner knows its processes.
+        # Source: redis.conf, set-proc-title.
+        "--set-proc-title",
+        "no",
     )
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import msgspec
+
 from lapwing.errors import ResourceError, SecretError
 from lapwing.plan.model import Resource
 from lapwing.runtime import logs, processes
@@ -21,6 +23,9 @@ from lapwing.settings import Settings
 
 START = 30.0
 """Seconds that a server may take to answer."""
+NOTE = "server.json"
+"""The process that was last started on the data, written down beside it at once: two servers on
+the same data would be the end of it."""
 GRACE = 20.0
 """Seconds that a server may take to end: it has to write its data."""
 
@@ -57,6 +62,10 @@ async def ensure(
     if record is not None and processes.alive(Identity(record.pid, record.started)):
         await _answers(program, record.port, Identity(record.pid, record.started), log, place)
         return record
+    orphan = _noted(folder)
+    if orphan is not None:  # Started a moment before its agent was killed.
+        await _answers(program, orphan.port, Identity(orphan.pid, orphan.started), log, place)
+        return orphan
     data = folder / "data"
     data.mkdir(exist_ok=True)
     port = _port(folder)
@@ -72,12 +81,14 @@ async def ensure(
         folder=data,
         log=log,
     )
+    made = ResourceProcess(pid=identity.pid, started=identity.started, port=port)
     try:
+        write_atomic(folder / NOTE, msgspec.json.encode(made))
         await _answers(program, port, identity, log, place)
     except BaseException:
         processes.kill(identity)
         raise
-    return ResourceProcess(pid=identity.pid, started=identity.started, port=port)
+    return made
 
 
 async def stop(record: ResourceProcess) -> None:
@@ -104,6 +115,15 @@ def url(
     scheme = kinds.of(resource.kind, resource.program).scheme
     database = f"/{place.stack}" if resource.kind == "mongodb" else ""
     return f"{scheme}://127.0.0.1:{record.port}{database}"
+
+
+def _noted(folder: Path) -> ResourceProcess | None:
+    """The server that was last started on this data, if it still runs."""
+    try:
+        noted = msgspec.json.decode((folder / NOTE).read_bytes(), type=ResourceProcess)
+    except (OSError, msgspec.MsgspecError):
+        return None
+    return noted if processes.alive(Identity(noted.pid, noted.started)) else None
 
 
 async def _answers(

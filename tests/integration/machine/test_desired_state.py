@@ -80,12 +80,3 @@ def test_garbage_where_a_document_should_be(yard: Yard) -> None:
     assert yard.get().text == "newer"
     yard.where.run("doctor", "--repair")
     yard.until(lambda: yard.status()["problem"] is None)
-
-
-def test_a_memory_that_is_garbage_comes_back_from_the_desired_state(yard: Yard) -> None:
-    yard.where.run("agent", "stop")
-    (yard.environment / "state.json").write_bytes(b"\x00garbage")
-    yard.where.run("agent", "start")
-    yard.until(lambda: yard.status()["services"] and yard.service()["phase"] == "running")
-    assert yard.get().text == "newer"
-    assert list(yard.environment.glob("state.damaged-*"))
