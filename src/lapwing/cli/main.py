@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import errno
 import importlib
+import io
+import os
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -92,6 +94,9 @@ def main() -> NoReturn:
     """Run the command line and exit with its status: 0, 1, 2 or 130."""
     from lapwing import settings
 
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A character that the terminal's encoding lacks is shown by its number, as on stderr.
+        sys.stdout.reconfigure(errors="backslashreplace")
     asked = settings.completion()
     if asked is not None:
         from click.shell_completion import shell_complete
@@ -107,6 +112,7 @@ def run(arguments: list[str]) -> int:
         context = cli.make_context("lapwing", list(arguments))
         with context:
             status = cli.invoke(context)
+        sys.stdout.flush()  # A full disk or a closed pipe shows here, not when Python ends.
         return status if isinstance(status, int) else 0
     except click.exceptions.Exit as leave:
         return leave.exit_code
@@ -117,12 +123,23 @@ def run(arguments: list[str]) -> int:
         Printer().say("Interrupted.")
         return 130
     except BrokenPipeError:
-        sys.stderr.close()
+        _drop_unwritten()
         return 1
     except OSError as error:
-        return _tell(context, _from_system(error))
+        status = _tell(context, _from_system(error))
+        _drop_unwritten()
+        return status
     except LapwingError as error:
         return _tell(context, error)
+
+
+def _drop_unwritten() -> None:
+    """Let what stdout cannot take go nowhere, so Python does not complain of it at its end. Source:
+    Python's documentation of the signal module, "Note on SIGPIPE"."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _tell(context: click.Context | None, error: LapwingError) -> int:

@@ -1,0 +1,181 @@
+"""The command as a person calls it: helps, suggests, and never shows a traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lapwing.cli.main import VERBS
+
+LAPWING = Path(sys.executable).with_name("lapwing")
+
+
+def call(*arguments: str, folder: Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Call the command in a folder, which is also its home."""
+    variables = {"PATH": os.environ["PATH"], "LAPWING_HOME": str(folder / "home"), **environ}
+    return subprocess.run(
+        [str(LAPWING), *arguments],
+        cwd=folder,
+        env=variables,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help(verb: str, tmp_path: Path) -> None:
+    done = call(verb, "--help", folder=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"Usage: lapwing {verb}")
+    assert "--help" in done.stdout
+    assert not (tmp_path / "home").exists()
+
+
+def test_help_lists_every_verb(tmp_path: Path) -> None:
+    done = call("--help", folder=tmp_path)
+    assert done.returncode == 0
+    listed = [
+        line.split()[0] for line in done.stdout.partition("Commands:")[2].splitlines() if line
+    ]
+    assert listed == list(VERBS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "light"),
+    [
+        (["--help"], {"pydantic", "httpx", "rich", "yaml", "cryptography", "msgspec", "psutil"}),
+        (["status", "--help"], {"pydantic", "httpx", "rich", "cryptography"}),
+        (["history", "--help"], {"pydantic", "httpx", "rich", "cryptography"}),
+    ],
+)
+def test_help_starts_light(arguments: list[str], light: set[str]) -> None:
+    program = (
+        "import sys; from lapwing.cli.main import run; status = run(sys.argv[1:])\n"
+        "print(*sys.modules, file=sys.stderr); sys.exit(status)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True
+    )
+    loaded = set(done.stderr.split())
+    assert "click" in loaded
+    assert not light & loaded
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("statsu", "Did you mean `lapwing status`?"),
+        ("rolback", "Did you mean `lapwing rollback`?"),
+        ("frobnicate", "There is no command 'frobnicate'."),
+    ],
+)
+def test_a_verb_that_is_none(word: str, told: str, tmp_path: Path) -> None:
+    done = call(word, folder=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+WRONG = [
+    ["status", "--output", "yaml"],
+    ["status", "--nothing"],
+    ["status"],
+    ["up"],
+    ["deploy"],
+    ["promote"],
+    ["abort"],
+    ["rollback"],
+    ["history"],
+    ["logs"],
+    ["down"],
+    ["verify"],
+    ["check"],
+    ["secret", "list"],
+    ["secret", "set", "KEY", "value"],
+    ["-C", "/nonexistent", "status"],
+    ["completion", "tcsh"],
+]
+
+
+@pytest.mark.parametrize("arguments", WRONG, ids=" ".join)
+def test_wrong_usage_is_status_2_and_words(arguments: list[str], tmp_path: Path) -> None:
+    """In an empty folder nothing can be done; each verb says so, and starts nothing."""
+    done = call(*arguments, folder=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "home/agent").exists()
+
+
+def test_errors_for_programs_are_json(tmp_path: Path) -> None:
+    done = call("status", "--output", "json", folder=tmp_path)
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["error"]["code"] == "usage"
+    (tmp_path / "lapwing.yaml").write_text("stack: shop\nservises: {}\n")
+    done = call("check", "--output", "json", folder=tmp_path)
+    assert done.returncode == 2
+    places = [p["where"] for p in json.loads(done.stdout)["error"]["problems"]]
+    assert any(place.endswith("lapwing.yaml:2:1") for place in places)
+
+
+def test_a_wrong_setting_is_told(tmp_path: Path) -> None:
+    done = call("status", folder=tmp_path, LAPWING_PORT="http")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: LAPWING_PORT is 'http'")
+
+
+def test_an_encoding_that_lacks_a_letter(tmp_path: Path) -> None:
+    (tmp_path / "lapwing.yaml").write_text("stack: shöp\n", encoding="utf-8")
+    for form in ("json", "text"):
+        done = call("check", "--output", form, folder=tmp_path, PYTHONIOENCODING="ascii")
+        assert done.returncode == 2
+        assert r"sh\xf6p" in done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_the_reader_leaves(tmp_path: Path) -> None:
+    """`lapwing ... | head -1`: no traceback, no complaint of Python at its end."""
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [str(LAPWING), "completion", "bash"],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], "LAPWING_HOME": str(tmp_path / "home")},
+        check=False,
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_the_answer_does_not_fit_on_the_disk(tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        done = subprocess.run(
+            [str(LAPWING), "completion", "bash"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=tmp_path,
+            env={"PATH": os.environ["PATH"], "LAPWING_HOME": str(tmp_path / "home")},
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: The disk is full")
+    assert "Exception ignored" not in done.stderr
+
+
+def test_the_version(tmp_path: Path) -> None:
+    from lapwing import __version__
+
+    assert call("--version", folder=tmp_path).stdout == f"lapwing {__version__}\n"
