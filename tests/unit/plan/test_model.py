@@ -1,0 +1,175 @@
+"""The document: strict, readable, the same after a round trip; and what makes a process another."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lapwing.plan.model import (
+    Analysis,
+    Deployment,
+    Document,
+    Health,
+    Resource,
+    Rollout,
+    Service,
+    Smoke,
+    decode,
+    encode,
+)
+
+FULL = Service(
+    kind="web",
+    release="api-1",
+    revision="r1",
+    command="gunicorn app:app",
+    route="/api",
+    health=Health(path="/healthz", interval=1.5),
+    replicas=3,
+    cpu=0.25,
+    memory=512 * 2**20,
+    env={"A": "1", "B": "ü"},
+    secrets={"KEY": "v1"},
+    needs={"db": "b1"},
+    spa=False,
+    timeout=30.0,
+    rollout=Rollout(
+        smoke=(Smoke(get="/"), Smoke(run="pytest")), analysis=Analysis(max_p95=0.5), hold=True
+    ),
+)
+REDIS = Resource(
+    kind="redis", version="7", provider="binary", program="/bin/r", variable="R_URL", storage=1
+)
+DOCUMENT = Document(
+    stack="shop",
+    environment="local",
+    domains=("shop.localhost",),
+    deployment=Deployment(kind="rollback", actor="ada", revision="r", restores="c", reason="why"),
+    services={"api": FULL, "web": Service(kind="static", release="web-1", revision="r1")},
+    resources={"cache": REDIS},
+)
+MINIMAL = {
+    "stack": "shop",
+    "environment": "local",
+    "deployment": {"actor": "ada"},
+    "services": {"api": {"kind": "web", "release": "api-1", "revision": "r1"}},
+}
+
+
+def test_a_round_trip() -> None:
+    assert decode(encode(DOCUMENT)) == DOCUMENT
+
+
+def test_text_for_readable_diffs() -> None:
+    data = encode(DOCUMENT)
+    assert data.endswith(b"}\n")
+    assert list(json.loads(data)) == sorted(json.loads(data))
+    assert b'"actor": "ada"' in data.splitlines()[2]
+    assert encode(decode(data)) == data
+
+
+def test_the_order_of_services_does_not_matter() -> None:
+    turned = msgspec.structs.replace(DOCUMENT, services=dict(reversed(DOCUMENT.services.items())))
+    assert encode(turned) == encode(DOCUMENT)
+
+
+def test_what_is_left_out_has_its_default() -> None:
+    found = decode(json.dumps(MINIMAL).encode())
+    assert found.services["api"].rollout.keep_old == 600.0
+    assert found.format == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "path"),
+    [
+        ({"services": {"api": {"kind": "web", "release": "a", "revision": "r", "x": 1}}}, "x"),
+        ({"services": {"api": {"kind": "server", "release": "a", "revision": "r"}}}, "kind"),
+        ({"services": {"api": {"release": "a", "revision": "r"}}}, "kind"),
+        ({"format": 2}, "format"),
+        ({"deployment": {}}, "actor"),
+        ({"surprise": True}, "surprise"),
+        ({"domains": "shop.localhost"}, "domains"),
+    ],
+)
+def test_what_is_not_understood_is_refused(changes: dict[str, Any], path: str) -> None:
+    with pytest.raises(msgspec.ValidationError, match=path):
+        decode(json.dumps(MINIMAL | changes).encode())
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"\xff", b"null"])
+def test_what_is_no_document(data: bytes) -> None:
+    with pytest.raises((msgspec.MsgspecError, UnicodeDecodeError)):
+        decode(data)
+
+
+OTHER: dict[str, Any] = {
+    "kind": "worker",
+    "release": "api-2",
+    "revision": "r2",
+    "command": "flask run",
+    "route": "/v2",
+    "health": Health(path="/ready", interval=1.5),
+    "replicas": 1,
+    "cpu": 1.0,
+    "memory": 1,
+    "env": {"A": "2", "B": "ü"},
+    "secrets": {"KEY": "v2"},
+    "needs": {"db": "b2"},
+    "spa": True,
+    "timeout": None,
+    "rollout": Rollout(),
+}
+OF_THE_PROCESS = {"kind", "release", "command", "health", "env", "secrets", "needs", "spa"}
+
+
+def test_every_field_is_looked_at() -> None:
+    assert set(OTHER) == set(Service.__struct_fields__)
+
+
+@pytest.mark.parametrize("field", sorted(OTHER))
+def test_what_makes_a_process_another(field: str) -> None:
+    changed = msgspec.structs.replace(FULL, **{field: OTHER[field]})
+    assert changed != FULL
+    assert (changed.identity() != FULL.identity()) is (field in OF_THE_PROCESS)
+
+
+@pytest.mark.parametrize("field", ["interval", "timeout", "start_timeout", "settle"])
+def test_how_often_health_is_asked_is_not_of_the_process(field: str) -> None:
+    health = msgspec.structs.replace(FULL.health, **{field: 9.0})
+    assert msgspec.structs.replace(FULL, health=health).identity() == FULL.identity()
+
+
+words = st.text(max_size=4)
+tables = st.dictionaries(words, words, max_size=3)
+
+
+@given(tables, tables, tables, tables)
+def test_no_two_environments_are_mixed_up(
+    env: dict[str, str], secrets: dict[str, str], env2: dict[str, str], secrets2: dict[str, str]
+) -> None:
+    """Equal identity means equal variables, whatever the names and values; order is nothing."""
+    one = msgspec.structs.replace(FULL, env=env, secrets=secrets)
+    other = msgspec.structs.replace(FULL, env=env2, secrets=secrets2)
+    assert (one.identity() == other.identity()) is ((env, secrets) == (env2, secrets2))
+    turned = msgspec.structs.replace(FULL, env=dict(reversed(env.items())), secrets=secrets)
+    assert turned.identity() == one.identity()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "differs"),
+    [
+        ("kind", "postgres", True),
+        ("provider", "url", True),
+        ("variable", "CACHE_URL", True),
+        ("secret", "v1", True),
+        ("storage", 2, False),
+    ],
+)
+def test_what_a_binding_depends_on(field: str, value: object, differs: bool) -> None:
+    changed = msgspec.structs.replace(REDIS, **{field: value})
+    assert (changed.binding() != REDIS.binding()) is differs
