@@ -2,9 +2,11 @@
 
 The authority is made once for a LAPWING_HOME, so a person has to trust it once. Its key never
 leaves its 0700 folder. Its certificate carries name constraints (RFC 5280, 4.2.1.10): whoever
-trusts it trusts it for `localhost`, names below it and loopback addresses, and for no other name in
-the world. The certificate that Envoy
-shows lasts 397 days, the most that browsers take, and is made anew well before that.
+trusts it trusts it for `localhost`, names below it and loopback addresses, for the domains that the
+stack files here name, and for no other name in the world. A new such domain makes a new authority,
+because a certificate with one name outside of the constraints is refused for all of its names. The
+certificate that Envoy shows lasts 397 days, the most that browsers take, and is made anew well
+before that.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 LEAF_DAYS = 397
 RENEW_DAYS = 30
 AUTHORITY_DAYS = 3650
+LOCALHOST = "localhost"
 LOOPBACK = ("127.0.0.1", "::1")
 
 
@@ -69,8 +72,10 @@ def ensure(folder: Path, domains: Iterable[str]) -> bool:
     wanted = names_for(domains)
     now = datetime.datetime.now(datetime.UTC)
     authority = _load_authority(paths)
-    if authority is None or not _usable(authority[0], now):
-        authority = _make_authority(paths, now)
+    permitted = _permitted(authority[0]) if authority else frozenset({LOCALHOST})
+    outside = {n.removeprefix("*.") for n in wanted if not is_below(n, permitted)}
+    if authority is None or not _usable(authority[0], now) or outside:
+        authority = _make_authority(paths, now, sorted(permitted | outside))
     current = _load(paths.server)
     if current is not None:
         names = _names(current)
@@ -82,6 +87,11 @@ def ensure(folder: Path, domains: Iterable[str]) -> bool:
         wanted = tuple(sorted({*wanted, *names})) if signed else wanted
     _make_leaf(paths, authority, wanted, now)
     return True
+
+
+def is_below(name: str, domains: Iterable[str]) -> bool:
+    """Whether a host name is one of these domains or below one."""
+    return any(name == d or name.endswith(f".{d}") for d in domains)
 
 
 def needs_renewal(
@@ -109,6 +119,18 @@ def _load(path: Path) -> x509.Certificate | None:
         return x509.load_pem_x509_certificate(path.read_bytes())
     except (OSError, ValueError):
         return None
+
+
+def _permitted(authority: x509.Certificate) -> frozenset[str]:
+    """The domains that an authority may sign for."""
+    from cryptography import x509
+
+    try:
+        found = authority.extensions.get_extension_for_class(x509.NameConstraints)
+    except x509.ExtensionNotFound:
+        return frozenset()
+    subtrees = found.value.permitted_subtrees or []
+    return frozenset(s.value for s in subtrees if isinstance(s, x509.DNSName))
 
 
 def _load_authority(paths: Paths) -> tuple[x509.Certificate, EllipticCurvePrivateKey] | None:
@@ -144,7 +166,7 @@ def _signed_by(certificate: x509.Certificate, authority: x509.Certificate) -> bo
 
 
 def _make_authority(
-    paths: Paths, now: datetime.datetime
+    paths: Paths, now: datetime.datetime, domains: Iterable[str]
 ) -> tuple[x509.Certificate, EllipticCurvePrivateKey]:
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
@@ -173,7 +195,7 @@ def _make_authority(
         .add_extension(
             x509.NameConstraints(
                 permitted_subtrees=[
-                    x509.DNSName("localhost"),
+                    *(x509.DNSName(d) for d in domains),
                     x509.IPAddress(ipaddress.ip_network("127.0.0.0/8")),
                     x509.IPAddress(ipaddress.ip_network("::1/128")),
                 ],

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import ipaddress
 import logging
 import os
 import socket
@@ -231,7 +232,7 @@ class Envoy:
 
     async def publish_routes(self, table: RouteTable) -> None:
         """Replace all routes, by one rename."""
-        domains = tuple(sorted({d for h in table.hosts for d in h.domains if d[0].isalpha()}))
+        domains = tuple(sorted({d for h in table.hosts for d in h.domains if not _is_address(d)}))
         if domains != self._domains:
             self._write_certificate(domains)
             self._domains = domains
@@ -320,6 +321,14 @@ def _socket_path(folder: Path) -> Path:
         raise ProxyError(f"{short} belongs to somebody else.", hint="Use a shorter LAPWING_HOME.")
     short.chmod(0o700)
     return short / "admin.sock"
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    return True
 
 
 def check_port(address: str, port: int) -> None:
