@@ -1,0 +1,172 @@
+"""The real Envoy, told and asked through the code that the agent uses."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import msgspec
+import pytest
+
+from lapwing.errors import ProxyError
+from lapwing.plan.model import Analysis
+from lapwing.runtime import processes
+from lapwing.runtime.analysis import judge
+from lapwing.runtime.proxy.model import Cluster, Counters, Route, RouteTable, VirtualHost
+from lapwing.runtime.proxy.supervisor import Envoy
+from lapwing.settings import Settings
+from tests.unit.runtime.proxy.golden import CASES, given
+
+SLOW = 0.06
+"""Seconds that the backend takes to answer /slow."""
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+@pytest.fixture
+async def proxy(tmp_path: Path) -> AsyncIterator[Envoy]:
+    """A running Envoy in a home of its own."""
+    found = Envoy(Settings(home=tmp_path, port=free_port(), bind="127.0.0.1"))
+    await found.start()
+    try:
+        yield found
+    finally:
+        await found.stop()
+
+
+async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """One reply, by the path that is asked for, then the end of the connection."""
+    try:
+        path = (await reader.readuntil(b"\r\n\r\n")).split()[1].decode()
+    except asyncio.IncompleteReadError:
+        writer.close()
+        return
+    if path == "/slow":
+        await asyncio.sleep(SLOW)
+    status = "500 No" if path == "/broken" else "200 OK"
+    body = f"HTTP/1.1 {status}\r\ncontent-length: 2\r\nconnection: close\r\n\r\nhi"
+    writer.write(body.encode())
+    await writer.drain()
+    writer.close()
+
+
+@pytest.fixture
+async def backend() -> AsyncIterator[int]:
+    """The port of a small server."""
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+
+
+def table(cluster: str | None, version: str, *domains: str) -> RouteTable:
+    """Everything on `/` goes to a cluster."""
+    names = domains or ("localhost", "127.0.0.1")
+    return RouteTable(version, (VirtualHost("shop/local", names, (Route("/", cluster),)),))
+
+
+async def route(proxy: Envoy, cluster: Cluster, version: str) -> None:
+    """Tell a cluster and send everything there, as the agent does."""
+    await proxy.publish_clusters([cluster])
+    await proxy.wait_for_clusters([cluster.name], 10)
+    await proxy.publish_routes(table(cluster.name, version))
+    await proxy.confirmed(version, 10)
+
+
+def client(proxy: Envoy) -> httpx.AsyncClient:
+    """A client that trusts the local authority."""
+    context = ssl.create_default_context(cafile=str(proxy.settings.certificates / "ca.pem"))
+    url = f"https://127.0.0.1:{proxy.settings.port}"
+    return httpx.AsyncClient(verify=context, base_url=url, trust_env=False)
+
+
+async def test_counters_tell_what_clients_met(proxy: Envoy, backend: int) -> None:
+    cluster = Cluster("shop/local/api/blue-1", (backend,), "/healthz")
+    await route(proxy, cluster, "1")
+    assert await proxy.health() == {cluster.name: {backend: True}}
+    before = (await proxy.counters([cluster.name]))[cluster.name]
+    async with client(proxy) as http:
+        for path in ["/"] * 16 + ["/slow"] * 20 + ["/broken"] * 4:
+            assert (await http.get(path)).status_code == (500 if path == "/broken" else 200)
+    now = (await proxy.counters([cluster.name, "nobody"]))[cluster.name]
+    assert (now.requests - before.requests, now.errors - before.errors) == (40, 4)
+    assert now.active_requests == 0
+    assert now.latency[-1][1] - dict(before.latency).get(now.latency[-1][0], 0) == 40
+    found = judge(Analysis(max_error_rate=0.05, min_requests=40), before, now)
+    assert found.failed == "4 of 40 requests failed (10.0%; 5.0% are allowed)"
+    assert found.p95 is not None
+    assert found.p95 >= 0.05
+
+
+async def test_nobody_is_counted(proxy: Envoy) -> None:
+    assert await proxy.counters([]) == {}
+    assert await proxy.counters(["nobody"]) == {}
+
+
+async def test_a_dead_replica_is_seen(proxy: Envoy) -> None:
+    dead = free_port()
+    cluster = Cluster("shop/local/api/blue-1", (dead,), "/healthz", 0.1, 0.1)
+    await proxy.publish_clusters([cluster])
+    await proxy.wait_for_clusters([cluster.name], 10)
+    while (await proxy.health())[cluster.name][dead]:
+        await asyncio.sleep(0.05)
+
+
+async def test_what_nobody_answers_to(proxy: Envoy) -> None:
+    await proxy.publish_routes(table(None, "1", "shop.localhost"))
+    await proxy.confirmed("1", 10)
+    async with client(proxy) as http:
+        assert (await http.get("/")).status_code == 404
+        gone = await http.get("/", headers={"host": "shop.localhost"})
+        assert (gone.status_code, gone.headers["retry-after"]) == (503, "5")
+
+
+async def test_a_rejected_table_changes_nothing(proxy: Envoy, backend: int) -> None:
+    await route(proxy, Cluster("shop/local/api/blue-1", (backend,)), "1")
+    twice = (*table(None, "2").hosts, VirtualHost("other", ("localhost",), ()))
+    await proxy.publish_routes(RouteTable("2", twice))
+    with pytest.raises(ProxyError, match="rejects the routes") as caught:
+        await proxy.confirmed("2", 10)
+    assert "localhost" in str(caught.value.detail)
+    async with client(proxy) as http:
+        assert (await http.get("/")).status_code == 200
+
+
+@pytest.mark.parametrize("case", sorted(p.name for p in CASES.iterdir()))
+async def test_every_golden_case_is_taken(proxy: Envoy, case: str) -> None:
+    """As files, watched: all clusters known, the table confirmed, nothing rejected."""
+    told = given(case)
+    await proxy.publish_clusters(told.clusters)
+    await proxy.wait_for_clusters([c.name for c in told.clusters], 30)
+    await proxy.publish_routes(RouteTable("1", told.hosts))
+    await proxy.confirmed("1", 10)
+    assert await proxy.admin.rejected_clusters() == 0
+    assert set(await proxy.health()) == {c.name for c in told.clusters}
+
+
+async def test_an_envoy_that_was_killed_comes_back_with_its_routes(
+    proxy: Envoy, backend: int
+) -> None:
+    cluster = Cluster("shop/local/api/blue-1", (backend,), "/healthz")
+    await route(proxy, cluster, "1")
+    first = proxy.pid
+    record = msgspec.json.decode((proxy.folder / "process.json").read_bytes())
+    processes.kill(processes.Identity(record["pid"], record["started"]))
+    while proxy.pid in (None, first) or not await proxy.admin.ready():
+        await asyncio.sleep(0.05)
+    await proxy.wait_for_clusters([cluster.name], 10)
+    await proxy.confirmed("1", 10)
+    async with client(proxy) as http:
+        assert (await http.get("/")).status_code == 200
+    counted = (await proxy.counters([cluster.name]))[cluster.name]
+    assert isinstance(counted, Counters)
+    assert counted.requests < 20
