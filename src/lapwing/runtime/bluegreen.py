@@ -242,9 +242,10 @@ def virtual_hosts(states: Iterable[EnvironmentState]) -> tuple[VirtualHost, ...]
 
 
 def _domains(state: EnvironmentState) -> tuple[str, ...]:
-    if state.rollout is not None and not state.document:
-        return state.rollout.document.domains
-    return state.document.domains if state.document else ()
+    """The host names in use; during a rollout also those that it brings, so that its preview host
+    can be tested and they answer from the switch on."""
+    documents = [state.document, state.rollout.document if state.rollout else None]
+    return tuple(dict.fromkeys(d for known in documents if known for d in known.domains))
 
 
 def _previewed(state: EnvironmentState, service: str) -> Generation | None:

@@ -224,13 +224,14 @@ class Steps:
             await self.retire(never)
 
     async def tidy(self, flight: RolloutRecord) -> None:
-        """After a rollout: stop surplus replicas, and, for `down`, everything soon."""
+        """After a rollout: show on the preview host what one could go back to, leave host names
+        that are not wanted any more, stop surplus replicas, and, for `down`, everything soon."""
         if flight.document.deployment.kind == "down" and flight.state is State.SUCCEEDED:
             for generation in self.state.generations:
                 bluegreen.drain(generation, time.monotonic())
                 generation.deadline = time.monotonic() + DOWN_PATIENCE
             self.environment.save()
-            await self.runtime.publisher.publish()
+        await self.runtime.publisher.publish()
         for generation in [g for g in self.state.generations if g.role == "active"]:
             surplus = generation.replicas[generation.spec.replicas :]
             if surplus:

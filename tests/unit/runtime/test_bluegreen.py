@@ -10,6 +10,7 @@ import copy
 import itertools
 from collections.abc import Callable
 
+import msgspec
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -364,3 +365,16 @@ def test_ports_of_one_generation_differ() -> None:
     given = iter((5, 5, 7, 5, 6))
     assert bluegreen.different([7], 2, lambda: next(given)) == [5, 6]
     assert bluegreen.different([], 2, lambda: 0) == [0, 0]
+
+
+def test_new_host_names_answer_during_the_rollout_that_brings_them() -> None:
+    api = service("api-1")
+    state = environment(generation(1, spec=api), running=document(api=api))
+    moved = msgspec.structs.replace(document(api=api), domains=("shop.example", "shop.localhost"))
+    rollout(moved, state)
+    [live, preview] = bluegreen.virtual_hosts([state])
+    assert live.domains[:2] == ("shop.localhost", "shop.example")
+    assert preview.domains == ("preview.shop.localhost", "preview.shop.example")
+    state.document, state.rollout = moved, None
+    [live, _] = bluegreen.virtual_hosts([state])
+    assert live.domains[:2] == ("shop.example", "shop.localhost")
