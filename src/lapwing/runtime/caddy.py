@@ -87,6 +87,7 @@ def config(root: Path, port: int, *, spa: bool) -> Json:
                             _immutable(),
                             _compressed(),
                             _of_other_releases(root),
+                            _well_known(root),
                             _file(root),
                         ],
                     }
@@ -134,6 +135,19 @@ def _of_other_releases(root: Path) -> Json:
         "handle": [
             {"handler": "rewrite", "uri": "{http.matchers.file.relative}"},
             {"handler": "file_server", "root": str(store), "hide": [".*"]},
+        ],
+        "terminal": True,
+    }
+
+
+def _well_known(root: Path) -> Json:
+    """The one hidden folder that is made to be seen. Source: RFC 8615."""
+    inside = root / ".well-known"
+    return {
+        "match": [{"path": ["/.well-known/*"]}],
+        "handle": [
+            {"handler": "rewrite", "strip_path_prefix": "/.well-known"},
+            {"handler": "file_server", "root": str(inside), "hide": [str(inside / ".*")]},
         ],
         "terminal": True,
     }
