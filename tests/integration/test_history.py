@@ -1,0 +1,63 @@
+"""The history of deployments, read back from a real repository."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from lapwing.desired.history import IN_PROGRESS, history
+from lapwing.desired.repository import DesiredRepository
+from lapwing.errors import ConflictError
+from lapwing.plan.model import Deployment
+from tests.unit.runtime.samples import document, service
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> DesiredRepository:
+    return DesiredRepository(tmp_path / "desired.git")
+
+
+def test_nothing_was_deployed(repository: DesiredRepository) -> None:
+    assert history(repository, "shop", "local") == []
+    repository.ensure()
+    assert history(repository, "shop", "local") == []
+
+
+def test_deployments_newest_first(repository: DesiredRepository) -> None:
+    first = repository.commit(document(api=service("api-1")), expected=None)
+    other = msgspec.structs.replace(document(web=service("web-9")), environment="staging")
+    repository.commit(other, expected=None)
+    act = Deployment(kind="rollback", actor="Ada <a\nLapwing-Actor: eve>", restores=first)
+    wanted = msgspec.structs.replace(document(api=service("api-0", revision="r0")), deployment=act)
+    second = repository.commit(wanted, expected=first)
+    repository.note(first, "failed", "it broke\nand how \x01 \x00")
+    new, old = history(repository, "shop", "local")
+    assert (new.commit, old.commit) == (second, first)
+    assert (new.kind, new.actor, new.restores) == ("rollback", "Ada <a Lapwing-Actor: eve>", first)
+    assert (new.outcome, new.reason) == (IN_PROGRESS, None)
+    assert (old.outcome, old.reason) == ("failed", "it broke and how")
+    assert new.changed == ("api",)
+    assert msgspec.to_builtins(new.services) == {"api": {"release": "api-0", "revision": "r0"}}
+    assert new.message == "rollback api api-0 to shop/local"
+    assert new.time.endswith("Z")
+    assert [e.commit for e in history(repository, "shop", "local", 1)] == [second]
+
+
+@pytest.mark.parametrize("actor", ["<>", "\n", "a\0b", "é <x@y>", "x" * 3000, "\\", '"quoted"'])
+def test_any_actor_can_commit(repository: DesiredRepository, actor: str) -> None:
+    wanted = msgspec.structs.replace(document(api=service()), deployment=Deployment(actor=actor))
+    commit = repository.commit(wanted, expected=None)
+    [entry] = history(repository, "shop", "local")
+    assert entry.commit == commit
+    assert repository.read("shop", "local") == wanted
+    assert repository.verify() == []
+
+
+def test_whoever_is_late_is_told(repository: DesiredRepository) -> None:
+    first = repository.commit(document(api=service("api-1")), expected=None)
+    for expected in (None, "0" * 40):
+        with pytest.raises(ConflictError, match="came first"):
+            repository.commit(document(api=service("api-2")), expected=expected)
+    assert [e.commit for e in history(repository, "shop", "local")] == [first]
