@@ -378,3 +378,30 @@ def test_new_host_names_answer_during_the_rollout_that_brings_them() -> None:
     state.document, state.rollout = moved, None
     [live, _] = bluegreen.virtual_hosts([state])
     assert live.domains[:2] == ("shop.example", "shop.localhost")
+
+
+@pytest.mark.parametrize(("active", "idle"), [("blue", "green"), ("green", "blue"), (None, "blue")])
+def test_a_candidate_goes_to_the_idle_slot(active: str | None, idle: str) -> None:
+    state = environment(*([generation(1, slot=active)] if active else []))
+    assert bluegreen.idle_slot(state, "api") == idle
+    assert bluegreen.add_candidate(state, "api", service(), [1], 0.0).slot == idle
+
+
+def test_no_candidate_no_switch() -> None:
+    """Whatever became of it: what is active stays, so a service is never without one."""
+    state = environment(generation(1), running=document(api=service("api-1")))
+    flight = rollout(document(api=service("api-2")), state)
+    flight.candidates = {"api": 99}
+    bluegreen.switch(state, flight, 0.0)
+    assert state.generations[0].role == "active"
+
+
+def test_what_was_switched_back_is_forgotten() -> None:
+    state = environment(generation(1), running=document(api=service("api-1")))
+    flight = rollout(document(api=service("api-2")), state)
+    bluegreen.nominate(state, flight, lambda _spec: 30000, 0.0)
+    bluegreen.switch(state, flight, 0.0)
+    assert flight.previous == {"api": 1}
+    bluegreen.switch_back(state, flight, 0.0)
+    assert flight.previous == {}
+    assert [g.role for g in state.generations] == ["active", "draining"]
