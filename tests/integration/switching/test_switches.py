@@ -17,8 +17,9 @@ import pytest
 
 from lapwing.load.client import Plan, Traffic, running
 from lapwing.load.figures import Switch, switch
-from lapwing.load.record import Ledger, now
+from lapwing.load.record import Exchange, Ledger, now
 from tests.installation import Installation, installation
+from tests.integration.switching.http2 import asking
 from tests.integration.switching.service import run
 
 STACK = """
@@ -124,8 +125,9 @@ def ship(tmp_path: Path) -> Iterator[Ship]:
 def test_no_request_fails_while_releases_come_and_go(
     ship: Ship, tmp_path: Path, count: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plan = Plan(ship.where.target("switching"), TRAFFIC)
-    with running(plan, tmp_path) as client:
+    target = ship.where.target("switching")
+    plan = Plan(target, TRAFFIC)
+    with asking(target, "/api/version") as by_http2, running(plan, tmp_path) as client:
         client.wait_for_answers()
         for number in range(count):
             if number % 3 == 2:
@@ -137,7 +139,20 @@ def test_no_request_fails_while_releases_come_and_go(
     assert len(ledger.races) == 0
     assert {t.kind for t in ledger.totals()} == plan.kinds
     assert set(ship.versions) <= set(ledger.versions())
+    # What was open before a switch stays open across it, until the client has had enough.
+    streams = [e for e in ledger.exchanges if e.kind in ("events", "websocket")]
+    assert {e.ended_by for e in streams} == {"client"}
+    assert all(e.messages for e in streams if e.took > 5)
+    assert any(_switches_within(ship, e) > 1 for e in streams)
+    assert any(_switches_within(ship, e) for e in ledger.exchanges if e.kind == "slow")
+    assert by_http2.failures == []
+    assert set(ship.versions) <= set(by_http2.versions)
     _print(ship, ledger, capsys)
+
+
+def _switches_within(ship: Ship, exchange: Exchange) -> int:
+    """How many switches came while an exchange was going on."""
+    return sum(exchange.sent < step.renamed < exchange.ended for step in ship.steps)
 
 
 def _print(ship: Ship, ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
