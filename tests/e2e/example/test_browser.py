@@ -11,6 +11,8 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
+pytestmark = pytest.mark.xdist_group("example")
+
 
 @pytest.fixture
 def context(browser: Browser, example_url: str) -> Iterator[BrowserContext]:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.example.conftest import EXAMPLE, run
+
+pytestmark = pytest.mark.xdist_group("example")
 
 
 def test_the_tests_of_the_api_pass(api_python: Path) -> None:
