@@ -1,9 +1,9 @@
 """What is written down of each request, and sums over it. Pure.
 
 A request FAILS when a client could tell: the connection was refused, reset or closed too early; no
-answer came in time; the status is 500 or more (or not the one that this request asks for); the
-body was cut short or is not what it has to be; a stream or websocket ended without its end being
-said. Nothing is sent again to make a failure look better. There is one exception, and it is counted
+answer came in time; the status is 400 or more (a plan asks only for what is there); the body was
+cut short or is not what it has to be; a stream or websocket ended without its end being said.
+Nothing is sent again to make a failure look better. There is one exception, and it is counted
 apart: a server may close a kept connection just as a client sends on it. That is a race which the
 protocol allows (RFC 9112, section 9.3.1), and every client sends a GET again then. Such an exchange
 is `raced`; it is followed by another one, on a new connection, which has to succeed.
