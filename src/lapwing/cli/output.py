@@ -45,7 +45,13 @@ class Printer:
 
     def say(self, text: str, *, style: str | None = None) -> None:
         """Tell the person something that is not the answer."""
-        print(self._paint(text, style, self._color_err), file=self.err, flush=True)
+        painted = self._paint(text, style, self._color_err)
+        if self._status is not None:
+            from rich.text import Text
+
+            self._status.console.print(Text.from_ansi(painted), soft_wrap=True)  # Above the line.
+            return
+        print(painted, file=self.err, flush=True)
 
     def paint(self, text: str, style: str) -> str:
         """Text for stdout in a style, or as it is where colour is off."""

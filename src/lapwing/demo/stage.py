@@ -58,6 +58,7 @@ class Stage:
             f"https://{STACK}.localhost:{self.settings.port}",
             address="127.0.0.1",
             authority=str(self.settings.certificates / "ca.pem"),
+            timeout=30.0,
         )
 
     def commit(self, message: str) -> None:
