@@ -127,7 +127,7 @@ class Installation:
             timeout=PATIENCE,
         )
         self.run("agent", "stop")
-        until = time.monotonic() + 20
+        until = time.monotonic() + PATIENCE
         while (left := list(processes.owned(self.home))) and time.monotonic() < until:
             time.sleep(0.1)
         for identity, _what in left:

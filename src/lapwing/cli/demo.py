@@ -109,7 +109,7 @@ def _show(result: Result, printer: Printer) -> None:
     printer.data("")
     versions = ledger.versions()
     names = _names(result)
-    rows = [(names.get(v, ""), v, f"{count}") for v, count in versions.items()]
+    rows = [(names.get(v, "the page"), v, f"{count}") for v, count in versions.items()]
     rows += [(name, v, "0") for v, name in names.items() if v not in versions]
     printer.table(("RELEASE", "VERSION", "ANSWERED"), rows)
     printer.data("")

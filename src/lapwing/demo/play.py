@@ -40,19 +40,20 @@ def play(stage: Stage, tell: Tell, say: Tell) -> Result:
     with running(story.plan(stage)) as client:
         tell("waiting for the load")
         client.wait_for_answers()
-        _go_on(client)
+        _go_on(client, tell)
         for act in story.ACTS:
             say(f"{act.name}: {act.shown}")
             played.append(_act(stage, act, tell))
             say(f"  {_came_of_it(played[-1])}")
-            _go_on(client)
+            _go_on(client, tell)
         tell("ending the load")
         ledger = client.stop()
     return Result(played=tuple(played), ledger=ledger, seconds=time.monotonic() - began)
 
 
-def _go_on(client: Client) -> None:
+def _go_on(client: Client, tell: Tell) -> None:
     """Nothing but load for a while. Raises LoadError if there is none any more."""
+    tell(f"{client.ledger().sent} requests so far")
     time.sleep(BETWEEN)
     client.ledger()
 

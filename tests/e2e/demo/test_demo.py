@@ -17,7 +17,7 @@ import pytest
 from tests.installation import LAPWING
 from tests.needs import require
 
-PATIENCE = 240.0
+PATIENCE = 900.0
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def _facts(process: psutil.Process) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_no_request_fails_whatever_is_done_to_the_example(temporary: Path) -> None:
     require("node")
     process = start(temporary, "--output", "json")
@@ -110,7 +110,7 @@ def test_an_interruption_of_a_build_leaves_nothing(temporary: Path, number: sign
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_an_interruption_under_load_leaves_nothing(temporary: Path) -> None:
     require("node")
     process = start(temporary)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
-pytestmark = pytest.mark.xdist_group("example")
+pytestmark = [pytest.mark.xdist_group("example"), pytest.mark.timeout(900)]
 
 
 @pytest.fixture

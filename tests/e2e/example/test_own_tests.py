@@ -8,7 +8,7 @@ import pytest
 
 from tests.e2e.example.conftest import EXAMPLE, run
 
-pytestmark = pytest.mark.xdist_group("example")
+pytestmark = [pytest.mark.xdist_group("example"), pytest.mark.timeout(900)]
 
 
 def test_the_tests_of_the_api_pass(api_python: Path) -> None:

@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, Request, Response
 
 from tests.e2e.stack.conftest import Deployed
 
-pytestmark = pytest.mark.xdist_group("stack")
+pytestmark = [pytest.mark.xdist_group("stack"), pytest.mark.timeout(900)]
 
 SLOT = {
     "type": ["object", "null"],

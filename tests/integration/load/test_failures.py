@@ -237,3 +237,36 @@ async def test_a_page_without_one_of_its_files_is_a_failure() -> None:
     ledger = await load(site, "page", 2, version=r"/assets/index-(\w+)\.js")
     assert [e.failure for e in ledger.exchanges] == [None, "status 404"]
     assert ledger.exchanges[0].version == "abc"
+
+
+@pytest.mark.parametrize("loses_a_field", [False, True])
+async def test_what_is_created_is_read_and_deleted_again(loses_a_field: bool) -> None:
+    stored: dict[str, bytes] = {}
+    sent: list[bytes] = []
+
+    async def rest(_n: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            request = await head(reader)
+            method, path, *_ = request.split(b" ")
+            if method == b"POST":
+                size = int(request.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+                stored["/1"] = await reader.readexactly(size)
+                sent.append(stored["/1"])
+                head_of = b"HTTP/1.1 201 Made\r\nLocation: /1\r\nContent-Length: 0\r\n\r\n"
+                writer.write(head_of)
+            elif method == b"GET":
+                body = b"{}" if loses_a_field else stored[path.decode()][:-1] + b', "id": 1}'
+                size_of = f"Content-Length: {len(body)}\r\n\r\n".encode()
+                writer.write(b'HTTP/1.1 200 OK\r\nETag: "7"\r\n' + size_of + body)
+            else:
+                assert b'If-Match: "7"' in request
+                del stored[path.decode()]
+                writer.write(b"HTTP/1.1 204 Gone\r\n\r\n")
+
+    ledger = await load(rest, "body", 6, body='{"name": "{unique}"}', check="rest")
+    wrong = [e.failure for e in ledger.failures]
+    assert bool(wrong) == loses_a_field
+    assert set(wrong) <= {"what was sent did not come back"}
+    assert [e.status for e in ledger.exchanges[:2]] == [201, 200]
+    assert len(set(sent)) == len(sent) > 1
+    assert stored == {}
