@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ import pytest
 from lapwing.load.client import Plan, Traffic, running
 from lapwing.load.figures import Switch, switch
 from lapwing.load.record import Exchange, Ledger, now
+from tests.conftest import FIGURES
 from tests.installation import Installation, installation
 from tests.integration.switching.http2 import asking
 from tests.integration.switching.service import run
@@ -123,7 +124,7 @@ def ship(tmp_path: Path) -> Iterator[Ship]:
 @pytest.mark.parametrize("count", [20, pytest.param(200, marks=pytest.mark.slow)])
 @pytest.mark.timeout(1800)
 def test_no_request_fails_while_releases_come_and_go(
-    ship: Ship, tmp_path: Path, count: int, capsys: pytest.CaptureFixture[str]
+    ship: Ship, tmp_path: Path, count: int, record_property: Callable[[str, object], None]
 ) -> None:
     target = ship.where.target("switching")
     plan = Plan(target, TRAFFIC)
@@ -135,6 +136,7 @@ def test_no_request_fails_while_releases_come_and_go(
             else:
                 ship.deploy()
         ledger = client.stop()
+    record_property(FIGURES, _figures(ship, ledger))
     assert [(e.kind, e.failure, e.version) for e in ledger.failures] == []
     assert len(ledger.races) == 0
     assert {t.kind for t in ledger.totals()} == plan.kinds
@@ -147,7 +149,6 @@ def test_no_request_fails_while_releases_come_and_go(
     assert any(_switches_within(ship, e) for e in ledger.exchanges if e.kind == "slow")
     assert by_http2.failures == []
     assert set(ship.versions) <= set(by_http2.versions)
-    _print(ship, ledger, capsys)
 
 
 def _switches_within(ship: Ship, exchange: Exchange) -> int:
@@ -155,16 +156,19 @@ def _switches_within(ship: Ship, exchange: Exchange) -> int:
     return sum(exchange.sent < step.renamed < exchange.ended for step in ship.steps)
 
 
-def _print(ship: Ship, ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
+def _figures(ship: Ship, ledger: Ledger) -> str:
+    """What clients saw of all switches, in a line."""
     seen = ship.seen(ledger)
-    windows = [s.window * 1000 for s in seen if s.window is not None]
-    delays = [s.delay * 1000 for s in seen if s.delay is not None]
-    longest = [s.longest * 1000 for s in seen if s.longest is not None]
-    with capsys.disabled():
-        print(
-            f"\n{len(windows)} switches, {ledger.sent} requests, {len(ledger.failures)} failed; "
-            f"as clients saw it, median (most) in ms: window {statistics.median(windows):.1f} "
-            f"({max(windows):.1f}), from the rename {statistics.median(delays):.1f} "
-            f"({max(delays):.1f}), longest wait {statistics.median(longest):.1f} "
-            f"({max(longest):.1f})"
-        )
+    figures = {
+        "overlap": [s.window for s in seen if s.window is not None],
+        "from the rename to the first new answer": [s.delay for s in seen if s.delay is not None],
+        "longest wait": [s.longest for s in seen if s.longest is not None],
+    }
+    words = ", ".join(
+        f"{name} {statistics.median(found) * 1000:.1f} ({max(found) * 1000:.1f})"
+        for name, found in figures.items()
+    )
+    return (
+        f"{len(seen)} switches, {ledger.sent} requests, {len(ledger.failures)} failed; "
+        f"median (most) in ms: {words}"
+    )
