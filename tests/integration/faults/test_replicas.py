@@ -1,0 +1,143 @@
+"""A release that does not start, and replicas that fall ill or die while they serve."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+
+from lapwing.load.record import now
+from lapwing.runtime import processes
+from tests.integration.faults import ship as usual
+from tests.integration.faults.ship import Ship, Watchers, until
+
+pytestmark = pytest.mark.xdist_group("faults-replicas")
+STACK = (
+    usual.STACK
+    + """
+  beat:
+    kind: worker
+    build: ./api
+    command: python app.py worker
+    env: {MARKS: "@MARKS@"}
+    health: {settle: 300ms}
+    rollout: {stop_grace: 1s, keep_old: 0s}
+"""
+)
+IMPATIENT = STACK.replace("start_timeout: 30s", "start_timeout: 1s")
+
+
+def test_a_release_that_never_listens(ship: Ship, watched: Watchers) -> None:
+    ship.stack(IMPATIENT)
+    said = ship.rejected("api", deaf=True)
+    ship.stack(STACK)
+    assert (
+        "was rejected: api did not become healthy within 1 s: nothing listens on its port yet."
+        in said
+    )
+    assert f"This is v{ship.number} as web." in said
+    assert "what ran before still serves" in said
+
+
+def test_a_release_that_listens_late(ship: Ship, watched: Watchers) -> None:
+    began = now()
+    version = ship.deploy("api", start=2)
+    assert ship.get().text == version
+    ship.whole()
+    assert version in until(lambda: watched.answered(began) - {"v0"})
+
+
+def test_a_release_that_exits_at_once(ship: Ship, watched: Watchers) -> None:
+    said = ship.rejected("api", exits=3)
+    assert "was rejected: api exited with status 3 while it started." in said
+    assert "It ends before it listens." in said
+    [newest, *_] = [e for e in ship.history() if e["outcome"] == "failed"]
+    assert newest["reason"] == "api exited with status 3 while it started."
+
+
+def test_a_release_that_says_it_is_ill(ship: Ship, watched: Watchers) -> None:
+    began = now()
+    ship.stack(IMPATIENT)
+    said = ship.rejected("api", health=500)
+    ship.stack(STACK)
+    assert "did not become healthy within 1 s: GET /healthz answered 500." in said
+    assert watched.answered(began) == {ship.version}
+
+
+def test_a_release_that_cannot_be_run(ship: Ship, watched: Watchers) -> None:
+    ship.stack(STACK.replace("command: python app.py\n", "command: no-such-program\n"))
+    said = ship.rejected("api")
+    ship.stack(STACK)
+    assert "api exited with status 127 while it started." in said
+    assert "no-such-program" in said
+
+
+def test_what_ignores_sigterm_is_killed_after_its_grace(ship: Ship, watched: Watchers) -> None:
+    ship.stack(STACK.replace("keep_old: 10m", "keep_old: 0s"))
+    ship.deploy("api", stubborn=True)
+    stubborn = ship.pids("active")
+    ship.deploy("api")
+    ship.stack(STACK)
+    until(
+        lambda: not any(processes.started(p) for p in stubborn),
+        "the end of what ignores SIGTERM",
+    )
+    ship.whole()
+
+
+def test_a_replica_that_is_killed_comes_back(ship: Ship, watched: Watchers) -> None:
+    before = ship.service()
+    victim, *others = before["active"]["pids"]
+    killed = ship.kill(victim)
+    watched.forgive(lambda e: e.sent <= killed)  # What it was working on went with it.
+    until(lambda: ship.service()["active"]["restarts"] > before["active"]["restarts"])
+    until(lambda: ship.service()["phase"] == "running")
+    after = ship.pids("active")
+    assert victim not in after
+    assert set(others) < set(after)
+    ship.whole()
+
+
+def test_a_replica_that_hangs_gets_no_requests(ship: Ship, watched: Watchers) -> None:
+    [victim, _] = ship.pids("active")
+    os.kill(victim, signal.SIGSTOP)
+    try:
+        until(lambda: ship.service()["phase"] == "degraded", "the word of Envoy")
+        assert ship.where.json("status", status=1)["services"][0]["active"]["ready"] == 1
+        for _ in range(10):
+            assert ship.get().text == ship.version
+    finally:
+        os.kill(victim, signal.SIGCONT)
+    until(lambda: ship.service()["phase"] == "running", "its recovery")
+    ship.whole()
+
+
+def test_a_worker_that_dies_again_and_again(ship: Ship, watched: Watchers) -> None:
+    with ship.crashing():
+        [victim] = ship.pids("active", "beat")
+        ship.kill(victim)
+        until(lambda: ship.service("beat")["active"]["restarts"] >= 3, "three restarts")
+        assert ship.service("beat")["phase"] == "crashing"
+        assert ship.service("api")["phase"] == "running"
+        began, before = time.monotonic(), ship.service("beat")["active"]["restarts"]
+        until(lambda: time.monotonic() - began > 2)
+        # Pauses double from a tenth of a second on: after 3 restarts there are 2 more at most.
+        assert ship.service("beat")["active"]["restarts"] - before <= 2
+    until(lambda: ship.service("beat")["phase"] == "running", "its recovery")
+    ship.whole()
+
+
+def test_every_replica_dies_again_and_again(ship: Ship, clients: Watchers) -> None:
+    with ship.crashing():
+        for victim in ship.pids("active"):
+            ship.kill(victim)
+        until(lambda: ship.service()["active"]["restarts"] >= 4)
+        status = ship.where.json("status", status=1)
+        api = next(s for s in status["services"] if s["name"] == "api")
+        assert (api["phase"], api["active"]["ready"]) == ("crashing", 0)
+        assert ship.get().status_code == 503
+    until(lambda: ship.service()["phase"] == "running", "its recovery")
+    until(lambda: ship.get().status_code == 200)
+    ship.whole()
