@@ -1,0 +1,105 @@
+"""Releases that their tests, their job, or live traffic speak against."""
+
+from __future__ import annotations
+
+import pytest
+
+from lapwing.load.record import now
+from tests.integration.faults import ship as usual
+from tests.integration.faults.ship import Ship, Watchers, until
+
+pytestmark = pytest.mark.xdist_group("faults-rejections")
+ROLLOUT = """
+    rollout:
+      keep_old: 10m
+      stop_grace: 1s
+      smoke: [{get: /smoke, expect: 200}, {run: python app.py check, timeout: 20s}]
+      analysis: {window: 60s, max_error_rate: 10%, max_p95: 250ms, min_requests: 20}
+"""
+QUIET = usual.STACK + (
+    """
+  migrate:
+    kind: job
+    build: ./api
+    command: python app.py job
+"""
+)
+STACK = QUIET.replace("    rollout: {analysis: false, keep_old: 10m, stop_grace: 1s}\n", ROLLOUT)
+
+
+def outcome(ship: Ship) -> tuple[str, str | None]:
+    """What became of the newest deployment, and why, as the history says. A failure is followed
+    by the commit that puts the desired state back."""
+    newest, second, *_ = ship.history()
+    assert (newest["kind"], newest["outcome"]) == ("revert", "succeeded")
+    assert newest["restores"] not in (None, second["commit"])
+    return second["outcome"], second["reason"]
+
+
+def test_a_smoke_test_of_a_page_fails(ship: Ship, watched: Watchers) -> None:
+    began = now()
+    said = ship.rejected(smoke=404)
+    reason = "api: Smoke test GET /smoke answered 404, not 200."
+    assert f"was rejected: {reason}" in said
+    assert outcome(ship) == ("failed", reason)
+    assert watched.answered(began) == {ship.version}
+
+
+def test_a_smoke_test_that_is_a_command_fails(ship: Ship, watched: Watchers) -> None:
+    began = now()
+    said = ship.rejected(check=4)
+    reason = "api: Smoke test `python app.py check` exited with status 4."
+    assert f"was rejected: {reason}" in said
+    assert "check says 4" in said
+    assert outcome(ship) == ("failed", reason)
+    assert watched.answered(began) == {ship.version}
+
+
+def test_a_job_fails(ship: Ship, watched: Watchers) -> None:
+    began = now()
+    ship.next(job=5)
+    before = ship.pids("active")
+    answer = ship.where.json("deploy", status=1)
+    reason = "Job migrate exited with status 5."
+    assert (answer["outcome"], answer["reason"]) == ("failed", reason)
+    assert "job says 5" in answer["detail"]
+    assert "starting" not in answer["times"]
+    ship.whole()
+    assert ship.pids("active") == before
+    assert outcome(ship) == ("failed", reason)
+    assert watched.answered(began) == {ship.version}
+
+
+def test_live_traffic_fails(ship: Ship, watched: Watchers) -> None:
+    bad = f"v{ship.number + 1}"
+    watched.forgive(lambda e: e.version == bad)
+    began = now()
+    said = ship.rejected(status=500)
+    assert "was rolled back: api: " in said
+    assert "requests failed" in said
+    assert "10.0% are allowed" in said
+    assert "Traffic is back on what ran before." in said
+    word, reason = outcome(ship)
+    assert word == "rolled-back"
+    assert reason is not None
+    assert "requests failed" in reason
+    assert bad in watched.answered(began)
+
+
+def test_live_traffic_is_slow(ship: Ship, watched: Watchers) -> None:
+    bad = f"v{ship.number + 1}"
+    began = now()
+    said = ship.rejected(delay=0.6)
+    assert "was rolled back: api: the 95th percentile of " in said
+    assert "250 ms are allowed" in said
+    assert outcome(ship)[0] == "rolled-back"
+    assert bad in watched.answered(began)
+
+
+def test_after_all_that_a_good_one_gets_through(ship: Ship, watched: Watchers) -> None:
+    began = now()
+    ship.stack(STACK.replace("window: 60s", "window: 1s").replace("250ms", "20s"))
+    version = ship.deploy()
+    ship.whole()
+    until(lambda: version in watched.answered(began))
+    assert ship.history()[0]["outcome"] == "succeeded"
