@@ -16,6 +16,10 @@ from pathlib import Path
 
 from lapwing.errors import DesiredStateError, NoSpaceError, UsageError
 
+FULL = ("No space left", "Out of diskspace", "Disk quota exceeded")
+"""What git says on a full disk; the second is fast-import's own."""
+_LEFT_OVER = ("fast_import_crash_*", "objects/pack/tmp_*")
+"""What a git leaves behind that died, or met a full disk."""
 _LOCKS = ("HEAD.lock", "packed-refs.lock", "config.lock", "index.lock", "shallow.lock")
 
 
@@ -53,7 +57,7 @@ class Git:
             ) from error
         if done.returncode != 0:
             words = done.stderr.decode(errors="replace").strip()
-            if "No space left" in words or "Disk quota exceeded" in words:
+            if any(sign in words for sign in FULL):
                 raise NoSpaceError(
                     f"The disk that holds {self.path} is full.", hint="Free some space, try again."
                 )
@@ -67,7 +71,7 @@ class Git:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
-        """Be the only writer of ours; locks left by a killed git are cleared."""
+        """Be the only writer of ours; what a killed git has left is cleared."""
         descriptor = os.open(self.path / "lapwing.lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -81,6 +85,9 @@ class Git:
             (self.path / name).unlink(missing_ok=True)
         for lock in (self.path / "refs").rglob("*.lock"):
             lock.unlink(missing_ok=True)
+        for pattern in _LEFT_OVER:
+            for file in self.path.glob(pattern):
+                file.unlink(missing_ok=True)
 
 
 def _environ() -> dict[str, str]:
