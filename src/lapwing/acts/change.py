@@ -115,7 +115,7 @@ class Where:
 
 def _head(repository: DesiredRepository, where: Where) -> tuple[str, Document]:
     head = repository.newest(where.stack, where.environment)
-    document = repository.read(where.stack, where.environment, head) if head else None
+    document = repository.understood(where.stack, where.environment)
     if head is None or document is None:
         raise UsageError(f"{where} has never been deployed.", hint="`lapwing up` deploys it.")
     return head, document

@@ -72,7 +72,7 @@ def prepare(
     where = (loaded.stack.stack, loaded.environment)
     repository.ensure()
     expected = repository.newest(*where)
-    current = repository.read(*where, expected) if expected else None
+    current = repository.understood(*where)
     store = wiring.secrets(settings)
     _dirty_only_locally(loaded, built)
     document = make.make(

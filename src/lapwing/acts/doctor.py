@@ -39,26 +39,42 @@ def examine(settings: Settings) -> Iterator[Finding]:
         yield Finding("agent", True, "not running; a deployment starts it")
     if not alive:
         yield _port(settings)
-    problems = DesiredRepository(settings.desired).verify()
+    repository = DesiredRepository(settings.desired)
+    problems = repository.verify()
+    if not problems and (lost := _lost(repository, settings)):
+        names = ", ".join(f"{d.stack}/{d.environment}" for d in lost)
+        branch = "nothing" if repository.head() else "there is no branch `main`; nothing"
+        problems = [f"{branch} is said of {names}, which runs"]
     yield Finding("desired state", not problems, "; ".join(problems[:3]) or "whole")
 
 
 def repair(settings: Settings) -> list[str]:
-    """Mend the desired state if it is damaged: what runs is written down in a new repository, the
-    old one is moved aside. Returns what was done.
+    """Mend the desired state. Where it only says nothing of what runs, that is committed; where it
+    is damaged, what runs is written down in a new repository, and the old one is moved aside.
+    Returns what was done.
 
     Raises LapwingError if it cannot be mended.
     """
     repository = DesiredRepository(settings.desired)
+    if not repository.verify():
+        lost = _lost(repository, settings)
+        for document in lost:
+            newest = repository.newest(document.stack, document.environment)
+            repository.commit(document, expected=newest)
+        return [f"what runs of {d.stack}/{d.environment} is written down again" for d in lost]
     running = _running(settings)
-    lost = running and repository.head() is None
-    if not repository.verify() and not lost:
-        return []
     aside = repository.recover(running)
     done = [f"a new desired-state repository with {len(running)} environments"]
     if aside is not None:
         done.append(f"the damaged one is kept as {aside}")
     return done
+
+
+def _lost(repository: DesiredRepository, settings: Settings) -> list[Document]:
+    """What runs and is not in the desired state."""
+    known = repository.environments()
+    running = [d for d in _running(settings) if d.services]
+    return [d for d in running if (d.stack, d.environment) not in known]
 
 
 def _running(settings: Settings) -> list[Document]:

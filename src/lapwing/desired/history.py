@@ -6,6 +6,7 @@ import msgspec
 
 from lapwing.desired.message import parse_trailers
 from lapwing.desired.repository import NOTES, DesiredRepository, decode_at, path_of
+from lapwing.errors import DesiredStateError
 
 IN_PROGRESS = "in-progress"
 
@@ -51,9 +52,12 @@ def history(
     entries = []
     for (commit, time, subject, body, note), data in zip(records, blobs, strict=True):
         trailers = parse_trailers(body)
-        document = decode_at(data, commit, path) if data is not None else None
-        services = document.services if document else {}
         outcome, _, reason = note.strip().partition("\n")
+        try:
+            document = decode_at(data, commit, path) if data is not None else None
+        except DesiredStateError as error:  # Put there by hand; nothing can come of it.
+            document, outcome, reason = None, outcome or "failed", reason or error.message
+        services = document.services if document else {}
         entries.append(
             Entry(
                 commit=commit,

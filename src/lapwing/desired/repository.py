@@ -101,6 +101,25 @@ class DesiredRepository:
             return None
         return decode_at(data, at, path_of(stack, environment))
 
+    def understood(self, stack: str, environment: str) -> Document | None:
+        """The document of an environment at the head; if somebody has put there what is none, the
+        newest one that can be understood. None if there is none at all.
+
+        Raises DesiredStateError if the repository cannot be read.
+        """
+        newest = self.newest(stack, environment)
+        if newest is None:
+            return None
+        path = path_of(stack, environment)
+        commits = self.git.run("rev-list", BRANCH, "--", path).split()
+        for commit in commits:
+            [data] = self.blobs([f"{commit}:{path}"])
+            try:
+                return None if data is None else decode_at(data, commit, path)
+            except DesiredStateError:
+                continue
+        return None
+
     def environments(self, commit: str | None = None) -> list[tuple[str, str]]:
         """Every (stack, environment) that has a document at a commit (the head by default)."""
         at = commit or self.head()
@@ -133,7 +152,7 @@ class DesiredRepository:
                     f"Another deployment of {document.stack}/{document.environment} came first.",
                     hint="Look at `lapwing history`, then run the command again.",
                 )
-            before = self.read(document.stack, document.environment, newest) if newest else None
+            before = self.understood(document.stack, document.environment)
             text = message.compose(document, before)
             return self._import(text, document.deployment.actor, path, encode(document))
 

@@ -49,6 +49,10 @@ LOOK = 1.0
 """Seconds after which the files that hold the branch are looked at though nothing moved."""
 
 
+Key = tuple[str, str]
+"""A stack and an environment of it."""
+
+
 class Agent:
     """Runs every environment of a LAPWING_HOME. `run` returns when there is nothing left to do or
     it was told to end."""
@@ -56,16 +60,20 @@ class Agent:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.repository = DesiredRepository(settings.desired)
-        self.environments: dict[tuple[str, str], Environment] = {}
+        self.environments: dict[Key, Environment] = {}
         self.envoy = Envoy(settings, died=self._envoy_died)
         self.publisher = Publisher(
             self.envoy, lambda: [e.state for e in self.environments.values()]
         )
         self._runtime: Runtime | None = None
-        self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
-        self._seen: dict[tuple[str, str], str] = {}
+        self._tasks: dict[Key, asyncio.Task[None]] = {}
+        self._seen: dict[Key, str] = {}
         self._head: str | None = None
-        self._tidied_for: dict[tuple[str, str], str | None] = {}
+        self._rewritten: str | None = None
+        """The head whose coming was last told as a rewrite of the history."""
+        self._broken: dict[Key, LapwingError] = {}
+        """The environments whose document cannot be understood, or is gone."""
+        self._tidied_for: dict[Key, str | None] = {}
         self._tidied = time.monotonic()
         self._ending = asyncio.Event()
         self._record = AgentRecord(pid=_own_pid(), version=__version__, port=settings.port)
@@ -133,11 +141,11 @@ class Agent:
         """Take up what the head of the desired state says; whether it could be read."""
         try:
             head = self.repository.head()
-            if head == self._head:
+            if head == self._head and not self._broken:
                 self._problem(None)
                 return True
             await asyncio.to_thread(self._check_rewrite, head)
-            changes = await asyncio.to_thread(self._changes, head)
+            changes, self._broken = await asyncio.to_thread(self._changes, head)
         except LapwingError as error:
             self._problem(error)
             return False
@@ -162,24 +170,40 @@ class Agent:
             environment.desire(commit, document)
             self._seen[(stack, name)] = commit
         self._problem(None)
-        return True
+        return not self._broken
 
-    def _changes(self, head: str | None) -> list[tuple[tuple[str, str], str, Document]]:
-        found = []
-        for key in self.repository.environments(head):
+    def _changes(
+        self, head: str | None
+    ) -> tuple[list[tuple[Key, str, Document]], dict[Key, LapwingError]]:
+        """What is new at a head, and the environments of which it says nothing that can be
+        understood: a broken document of one stack does not keep the others from being followed."""
+        found, broken = [], dict[Key, LapwingError]()
+        known = self.repository.environments(head)
+        for key in known:
             commit = self.repository.newest(*key)
             if commit is None or self._seen.get(key) == commit:
                 continue
-            document = self.repository.read(*key, commit)
+            try:
+                document = self.repository.read(*key, commit)
+            except DesiredStateError as error:
+                broken[key] = error
+                continue
             if document is not None:
                 found.append((key, commit, document))
-        return found
+        for key, environment in list(self.environments.items()):
+            document = environment.state.document
+            if key not in known and document is not None and document.services:
+                broken[key] = DesiredStateError(
+                    f"The desired state says nothing of {'/'.join(key)} any more.",
+                    hint="What runs goes on. `lapwing doctor --repair` writes it down again.",
+                )
+        return found, broken
 
     def _check_rewrite(self, head: str | None) -> None:
         """After a force-push: keep the old head reachable, and say so. What it says now is then
         followed as any other commit; if it says nothing, what runs goes on running."""
         before = self._head
-        if before is None:
+        if before is None or head == self._rewritten:
             return
         if head is None:
             raise DesiredStateError(
@@ -187,6 +211,7 @@ class Agent:
                 hint="What runs goes on. `lapwing doctor --repair` writes it down again.",
             )
         if not self.repository.is_descendant(head, before):
+            self._rewritten = head
             with contextlib.suppress(DesiredStateError):
                 self.repository.keep(before, f"rewritten/{before[:12]}")
             text = (
@@ -197,10 +222,11 @@ class Agent:
             for environment in self.environments.values():
                 environment.event("agent", text)
 
-    def _problem(self, error: LapwingError | None) -> None:
-        for environment in self.environments.values():
+    def _problem(self, every: LapwingError | None) -> None:
+        """Tell what is wrong with the desired state of every environment, or of single ones."""
+        for key, environment in self.environments.items():
             text = None
-            if error is not None:
+            if (error := every or self._broken.get(key)) is not None:
                 text = f"{error.message} {error.hint or ''}".strip()
             if environment.desired_problem != text:
                 log.warning("%s", text or "The desired state can be read again.")
@@ -210,8 +236,8 @@ class Agent:
     # Environments
 
     def _remembered(self) -> list[EnvironmentState]:
-        """Every environment there is a memory of. A damaged one is put aside: the desired state
-        brings it back."""
+        """Every environment there is a memory of. A damaged one is put aside: its copy takes its
+        place, or else the desired state brings back what ran."""
         found = []
         for path in sorted((self.settings.home / "environments").glob("*/*/state.json")):
             folder = path.parent
@@ -219,8 +245,9 @@ class Agent:
                 memory = state.load(folder)
             except (msgspec.MsgspecError, OSError) as error:
                 log.error("%s is damaged (%s); it is put aside.", path, error)
-                path.replace(path.with_name(f"state.damaged-{int(time.time())}.json"))
-                memory = EnvironmentState(stack=folder.parent.name, environment=folder.name)
+                memory = state.salvage(folder) or EnvironmentState(
+                    stack=folder.parent.name, environment=folder.name
+                )
             if memory is not None:
                 found.append(memory)
         return found

@@ -67,6 +67,8 @@ class Environment:
         self.problem: str | None = None
         self.desired_problem: str | None = None
         """What is wrong with the desired state itself; set by the agent."""
+        self.unsaved: str | None = None
+        """Why the state on disk is not the present one."""
         self._wanted: tuple[str, Document] | None = None
         self._news = asyncio.Event()
 
@@ -290,9 +292,11 @@ class Environment:
     # Housekeeping
 
     async def tick(self) -> None:
-        """Every few seconds: hear from Envoy who is healthy, let warm slots go when their time is
-        over, stop what has drained, keep logs bounded."""
+        """Every few seconds: write down what could not be, hear from Envoy who is healthy, let warm
+        slots go when their time is over, stop what has drained, keep logs bounded."""
         now = time.monotonic()
+        if self.unsaved is not None:
+            self.remember()
         await self._hear_health()
         for generation in bluegreen.expired(self.state, now):
             bluegreen.drain(generation, now)
@@ -328,17 +332,20 @@ class Environment:
     # Telling
 
     def save(self) -> None:
-        """Persist, and renew the status. Raises NoSpaceError or OSError; memory stays right."""
-        self.changed()
+        """Persist, and renew the status. Raises NoSpaceError or OSError; memory stays right, and
+        `tick` tries again."""
         try:
             state.save(self.folder, self.state)
         except OSError as error:
             flight = self.state.rollout
-            self.problem = f"The state cannot be saved: {error.strerror}."
-            log.error("%s", self.problem)
+            self.unsaved = f"The state cannot be saved: {error.strerror}."
+            log.error("%s", self.unsaved)
+            self.changed()
             if flight is None or flight.state in (State.UNDOING, *rollout.TERMINAL):
                 return
-            raise NoSpaceError(self.problem, hint="Free some space and deploy again.") from error
+            raise NoSpaceError(self.unsaved, hint="Free some space and deploy again.") from error
+        self.unsaved = None
+        self.changed()
 
     def remember(self) -> None:
         """Persist what happened to a process by itself. A process in no record is taken for an
@@ -349,7 +356,9 @@ class Environment:
     def changed(self) -> None:
         """Renew the status file."""
         present = report.status(
-            self.state, self.runtime.settings.port, self.desired_problem or self.problem
+            self.state,
+            self.runtime.settings.port,
+            self.desired_problem or self.unsaved or self.problem,
         )
         with contextlib.suppress(OSError):
             status.write(self.folder, present)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from pathlib import Path
 from typing import Literal
 
@@ -118,8 +119,9 @@ class EnvironmentState(msgspec.Struct, kw_only=True):
         return next((g for g in self.generations if g.number == number), None)
 
 
-def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:
+def write_atomic(path: Path, data: bytes, mode: int = 0o600, *, sync: bool = True) -> None:
     """Replace a file so that a reader, or the next boot, sees the old or the new one, whole.
+    Without `sync` that is not said of the next boot.
 
     Raises OSError (for instance when the disk is full); the old file is then untouched.
     """
@@ -130,7 +132,8 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:
             os.fchmod(file.fileno(), mode)
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                os.fsync(file.fileno())
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
@@ -138,20 +141,41 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:
 
 
 def save(folder: Path, state: EnvironmentState) -> None:
-    """Persist the state of an environment in its folder. Raises OSError."""
-    write_atomic(folder / "state.json", msgspec.json.encode(state))
+    """Persist the state of an environment in its folder. Raises OSError.
+
+    A copy is put beside it, unsynced, for the day on which somebody damages the file: without it
+    nobody could say which of the running processes is what. One that cannot be written is removed,
+    because an old one would be believed.
+    """
+    data = msgspec.json.encode(state)
+    write_atomic(folder / "state.json", data)
+    copy = folder / "state.copy.json"
+    try:
+        write_atomic(copy, data, sync=False)
+    except OSError:
+        copy.unlink(missing_ok=True)
 
 
-def load(folder: Path) -> EnvironmentState | None:
+def load(folder: Path, name: str = "state.json") -> EnvironmentState | None:
     """The persisted state; None if there is none.
 
     Raises msgspec.MsgspecError if the file is damaged.
     """
     try:
-        data = (folder / "state.json").read_bytes()
+        data = (folder / name).read_bytes()
     except FileNotFoundError:
         return None
     return msgspec.json.decode(data, type=EnvironmentState)
+
+
+def salvage(folder: Path) -> EnvironmentState | None:
+    """Put a damaged state aside; returns what its copy says, None if that is of no use either."""
+    path = folder / "state.json"
+    path.replace(path.with_name(f"state.damaged-{int(time.time())}.json"))
+    try:
+        return load(folder, "state.copy.json")
+    except (OSError, msgspec.MsgspecError):
+        return None
 
 
 def boot_id() -> str:

@@ -290,7 +290,8 @@ class Steps:
                 try:
                     await self.servers.ensure(name, resource)
                 except LapwingError as error:
-                    self.environment.problem = str(error)
+                    self.environment.event("resource", str(error))
+                    self.servers.bring_back(name, resource)
         for generation in self.state.generations:
             in_flight = flight is not None and generation.number in flight.candidates.values()
             if not (in_flight and generation.role in ("candidate", "warm")):

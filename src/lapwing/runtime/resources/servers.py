@@ -53,16 +53,21 @@ class Servers:
 
         Raises ResourceError if its server does not answer.
         """
-        self._unwatch(name)
+        await self._unwatch(name)
         await self._start(name, resource)
         if name in self._records:
+            self._watch(name, resource)
+
+    def bring_back(self, name: str, resource: Resource) -> None:
+        """Go on trying to start a server that could not be started and has to run."""
+        if name not in self._watchers and resource.provider == "binary":
             self._watch(name, resource)
 
     async def stop_all_but(self, needed: Iterable[str]) -> bool:
         """Stop the servers that are not needed; whether there were any."""
         surplus = (set(self._records) | set(self._watchers)) - set(needed)
         for name in surplus:
-            self._unwatch(name)
+            await self._unwatch(name)
             record = self._records.pop(name, None)
             if record is not None:
                 await server.stop(record)
@@ -70,16 +75,19 @@ class Servers:
 
     def forget(self) -> None:
         """Stop watching, and leave every server as it is."""
-        for name in list(self._watchers):
-            self._unwatch(name)
+        for watcher in self._watchers.values():
+            watcher.cancel()
+        self._watchers.clear()
 
     def _watch(self, name: str, resource: Resource) -> None:
         self._watchers[name] = asyncio.create_task(self._keep_alive(name, resource))
 
-    def _unwatch(self, name: str) -> None:
+    async def _unwatch(self, name: str) -> None:
+        """End a watcher, and wait until what it was just starting is gone."""
         watcher = self._watchers.pop(name, None)
         if watcher is not None:
             watcher.cancel()
+            await asyncio.gather(watcher, return_exceptions=True)
 
     async def _start(self, name: str, resource: Resource) -> None:
         record = self._records.get(name)
