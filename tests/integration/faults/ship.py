@@ -155,6 +155,13 @@ class Ship:
         assert found is not None
         return found
 
+    def listen(self) -> Callable[[str], bool]:
+        """Begin to listen to the event log. What is returned tells whether a rollout has entered a
+        state since."""
+        path = self.where.settings.environment(self.name, "local") / "events.jsonl"
+        offset = path.stat().st_size
+        return lambda state: f'"state":"{state}"'.encode() in path.read_bytes()[offset:]
+
     @property
     def repository(self) -> DesiredRepository:
         """The desired state."""

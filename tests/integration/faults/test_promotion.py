@@ -136,9 +136,9 @@ def test_a_cold_rollback(ship: Ship, watched: Watchers) -> None:
 
 
 def test_down_while_a_deployment_is_in_flight(ship: Ship, clients: Watchers) -> None:
-    version = ship.next(start=1.5)
+    version, reached = ship.next(start=1.5), ship.listen()
     deploying = ship.begin("deploy", "--output", "json")
-    until(lambda: (ship.status()["rollout"] or {}).get("state") == "starting")
+    until(lambda: reached("starting"), "the start of the deployment")
     assert "Everything is stopped; data stays." in ship.where.run("down").stderr
     said, _ = deploying.communicate(timeout=60)
     assert deploying.returncode == 1
