@@ -14,6 +14,7 @@ Everything is done with git's plumbing on a bare repository: a commit is one `gi
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -28,6 +29,8 @@ from lapwing.plan.model import Document, decode, encode
 
 BRANCH = "refs/heads/main"
 NOTES = "refs/notes/lapwing"
+COMMIT = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
+"""The name of a commit, by SHA-1 or SHA-256."""
 LOOSE_OBJECTS = 2000
 """About how many unpacked objects (300 deployments) make packing worth while."""
 
@@ -68,19 +71,30 @@ class DesiredRepository:
             shutil.rmtree(temporary, ignore_errors=True)
 
     def head(self) -> str | None:
-        """The newest commit; None before the first. Reads files only, no git process."""
+        """The newest commit; None before the first. Reads files only, no git process.
+
+        Raises DesiredStateError if the branch names no commit: a power cut can leave such a file.
+        """
         try:
-            return (self.path / BRANCH).read_text().strip() or None
+            found = (self.path / BRANCH).read_text(errors="replace").strip()
         except FileNotFoundError:
-            pass
-        try:
-            packed = (self.path / "packed-refs").read_text()
-        except FileNotFoundError:
+            found = self._packed_head()
+        if not found:
             return None
-        for line in packed.splitlines():
-            if line.endswith(f" {BRANCH}"):
-                return line.split(" ", 1)[0]
-        return None
+        if not COMMIT.fullmatch(found):
+            raise DesiredStateError(
+                f"{self.path / BRANCH} is damaged: it names no commit.",
+                hint="`lapwing doctor --repair` writes down again what runs.",
+            )
+        return found
+
+    def _packed_head(self) -> str:
+        try:
+            packed = (self.path / "packed-refs").read_text(errors="replace")
+        except FileNotFoundError:
+            return ""
+        lines = (line.split(" ", 1) for line in packed.splitlines())
+        return next((line[0] for line in lines if line[1:] == [BRANCH]), "")
 
     def traces(self) -> tuple[tuple[int, int, int] | None, ...]:
         """What changes whenever the branch moves: the facts of the files that hold it. Cheap enough
