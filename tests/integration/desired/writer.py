@@ -1,0 +1,41 @@
+"""A writer of its own process: commits numbered releases until it was faster often enough.
+
+    python -m tests.integration.desired.writer REPOSITORY NAME TIMES
+
+Prints every commit that it made, and how often another writer was faster.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import msgspec
+
+from lapwing.desired.repository import DesiredRepository
+from lapwing.errors import ConflictError
+from lapwing.plan.model import Deployment
+from tests.unit.runtime.samples import document, service
+
+
+def main(path: str, name: str, times: int) -> None:
+    repository = DesiredRepository(Path(path))
+    repository.ensure()
+    number, conflicts = 0, 0
+    while number < times:
+        wanted = msgspec.structs.replace(
+            document(api=service(f"api-{name}{number}")), deployment=Deployment(actor=name)
+        )
+        try:
+            commit = repository.commit(wanted, expected=repository.newest("shop", "local"))
+        except ConflictError:
+            conflicts += 1
+            continue
+        repository.note(commit, "succeeded")
+        print(commit, flush=True)
+        number += 1
+    print(f"conflicts {conflicts}", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
