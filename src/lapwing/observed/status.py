@@ -8,15 +8,17 @@ present (`read` says when it was written, the reader has to check who lives).
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import msgspec
 
 Phase = Literal["running", "starting", "degraded", "crashing", "held", "stopped", "done"]
 EVENTS_LIMIT = 4 * 1024 * 1024
 """Bytes after which the event log is rotated; one old file is kept."""
+OLD_EVENTS = "events.1.jsonl"
 
 
 class SlotStatus(msgspec.Struct, kw_only=True):
@@ -113,17 +115,24 @@ def read(folder: Path) -> Status | None:
 
 
 def append(folder: Path, event: Event) -> None:
-    """Add an event to the log, in one write, so that readers see whole lines."""
+    """Add an event to the log, in one write, so that readers see whole lines.
+
+    Raises OSError, and then nothing is added: half a line would spoil the next one, too.
+    """
     path = folder / "events.jsonl"
     folder.mkdir(parents=True, exist_ok=True)
+    line = msgspec.json.encode(event) + b"\n"
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
-        os.write(descriptor, msgspec.json.encode(event) + b"\n")
-        size = os.fstat(descriptor).st_size
+        before = os.fstat(descriptor).st_size
+        written = os.write(descriptor, line)
+        if written < len(line):
+            os.ftruncate(descriptor, before)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
     finally:
         os.close(descriptor)
-    if size > EVENTS_LIMIT:
-        path.replace(folder / "events.1.jsonl")
+    if before + written > EVENTS_LIMIT:
+        path.replace(folder / OLD_EVENTS)
 
 
 class Follower:
@@ -131,6 +140,7 @@ class Follower:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "events.jsonl"
+        self._old = folder / OLD_EVENTS
         self._file: int | None = None
         self._offset = 0
         self._rest = b""
@@ -141,16 +151,39 @@ class Follower:
             pass
 
     def read(self) -> list[Event]:
-        """The events since the last call; survives a rotation of the log."""
+        """The events since the last call, also those that a rotation of the log has moved away.
+        What is no event (a power cut can leave such a line) is passed over."""
+        data = b""
         try:
             with self._path.open("rb") as file:
                 inode = os.fstat(file.fileno()).st_ino
                 if inode != self._file:
-                    self._file, self._offset, self._rest = inode, 0, b""
-                file.seek(self._offset)
-                data = file.read()
+                    data = self._moved()
+                    self._file, self._offset = inode, 0
+                data += self._next(file)
         except FileNotFoundError:
-            return []
-        self._offset += len(data)
+            data = self._moved()
         *lines, self._rest = (self._rest + data).split(b"\n")
-        return [msgspec.json.decode(line, type=Event) for line in lines if line]
+        return [event for line in lines if (event := _event(line)) is not None]
+
+    def _moved(self) -> bytes:
+        """What is left to read of the file that was the log the last time."""
+        try:
+            with self._old.open("rb") as file:
+                same = os.fstat(file.fileno()).st_ino == self._file
+                return self._next(file) if same else b""
+        except FileNotFoundError:
+            return b""
+
+    def _next(self, file: BinaryIO) -> bytes:
+        file.seek(self._offset)
+        data = file.read()
+        self._offset += len(data)
+        return data
+
+
+def _event(line: bytes) -> Event | None:
+    try:
+        return msgspec.json.decode(line, type=Event)
+    except msgspec.MsgspecError:
+        return None
