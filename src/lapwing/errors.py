@@ -196,3 +196,37 @@ class DeploymentFailed(LapwingError):
     """A deployment was rejected or rolled back. The version before it still serves."""
 
     code = "deployment-failed"
+
+
+class ImageReferenceError(LapwingError):
+    """What should name an image, a tag or a digest cannot be one."""
+
+    code = "image-reference"
+    exit_status = 2
+    http_status = 422
+
+
+class RegistryError(LapwingError):
+    """A registry cannot be reached, refuses, or answers what the specification does not allow."""
+
+    code = "registry"
+    http_status = 502
+
+
+class RegistryLoginError(RegistryError):
+    """A registry wants a login that is missing or that it does not take."""
+
+    code = "registry-login"
+
+
+class ImageMissingError(RegistryError):
+    """A registry does not have what is asked for."""
+
+    code = "image-missing"
+    http_status = 404
+
+
+class IntegrityError(RegistryError):
+    """What a registry sends is not what its digest or its size says. Nothing was tagged."""
+
+    code = "image-integrity"
