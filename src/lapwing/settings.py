@@ -92,6 +92,21 @@ class Settings:
         name = resource.upper().replace("-", "_")
         return self.environ.get(f"LAPWING_RESOURCE_{name}_URL") or None
 
+    @property
+    def docker_config(self) -> Path:
+        """The file in which `docker login` keeps logins: DOCKER_CONFIG names its folder."""
+        folder = self.environ.get("DOCKER_CONFIG")
+        home = self.environ.get("HOME", "~")
+        return (Path(folder) if folder else Path(home).expanduser() / ".docker") / "config.json"
+
+    def registry_login(self, host: str) -> tuple[str, str] | None:
+        """User and token for a registry, as CI gives them: LAPWING_REGISTRY_<HOST>_TOKEN and
+        ..._USER, the host in capitals, everything but letters and digits written `_`."""
+        name = re.sub(r"[^A-Z0-9]", "_", host.upper())
+        token = self.environ.get(f"LAPWING_REGISTRY_{name}_TOKEN")
+        user = self.environ.get(f"LAPWING_REGISTRY_{name}_USER", "lapwing")
+        return (user, token) if token else None
+
 
 def read(environ: Mapping[str, str] | None = None) -> Settings:
     """Read the settings from the environment.

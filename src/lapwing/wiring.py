@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from lapwing.settings import Settings
 
 if TYPE_CHECKING:
+    from lapwing.artifacts.registry.client import Client
     from lapwing.artifacts.release import ReleaseStore
     from lapwing.desired.repository import DesiredRepository
     from lapwing.secret import SecretStore
@@ -38,6 +39,13 @@ def secrets(settings: Settings) -> SecretStore:
     from lapwing.secret import SecretStore
 
     return SecretStore(settings.secrets)
+
+
+def registries(settings: Settings, *, plain_http: bool = False) -> Client:
+    """The client of OCI registries, as an async context."""
+    from lapwing.artifacts.registry.client import Client
+
+    return Client(settings, plain_http=plain_http)
 
 
 def actor(settings: Settings, folder: Path) -> str:

@@ -1,0 +1,1 @@
+"""The client of OCI registries: copying, listing and inspecting without a container daemon."""

@@ -1,0 +1,202 @@
+"""Who we are to a registry: LAPWING_REGISTRY_... variables, or what `docker login` left.
+
+Docker's config.json holds logins itself (`auths`) or names a program that does: one for a registry
+(`credHelpers`) or for all (`credsStore`). Such a program reads the registry's name from standard
+input and prints JSON (source: docker/docker-credential-helpers, the protocol in its README). A
+login never gets into an error: neither a value of the file nor the output of a program is quoted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lapwing.errors import RegistryLoginError
+from lapwing.image import HUB, HUB_API, HUB_LOGIN
+from lapwing.settings import Settings
+
+HELPER_TIME = 60.0
+"""Seconds that a helper may take; some ask the person in a window."""
+IDENTITY = "<token>"
+"""The user name with which a helper says that its secret is a refresh token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A user name and password, or a refresh token (`identity`), for one registry."""
+
+    user: str = ""
+    password: str = field(default="", repr=False)
+    identity: str = field(default="", repr=False)
+
+    @property
+    def basic(self) -> str:
+        """The value of an Authorization header."""
+        pair = f"{self.user}:{self.password}".encode()
+        return "Basic " + base64.b64encode(pair).decode()
+
+
+class Credentials:
+    """Finds the login of a registry, and remembers it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._found: dict[str, Login | None] = {}
+        self._lock = asyncio.Lock()
+
+    async def of(self, host: str) -> Login | None:
+        """The login of a registry by its host and port; None to go without.
+
+        Raises RegistryLoginError if there is one that cannot be read.
+        """
+        async with self._lock:
+            if host not in self._found:
+                self._found[host] = await self._find(host)
+            return self._found[host]
+
+    async def _find(self, host: str) -> Login | None:
+        given = self._settings.registry_login(host)
+        if given:
+            return Login(*given)
+        path = self._settings.docker_config
+        config = _read(path)
+        keys = _keys(host)
+        helpers = config.get("credHelpers")
+        for key in keys:
+            if isinstance(helpers, dict) and helpers.get(key):
+                return await self._ask(str(helpers[key]), key)
+        if config.get("credsStore"):
+            for key in keys:
+                found = await self._ask(str(config["credsStore"]), key)
+                if found:
+                    return found
+        return stored(config, keys, path)
+
+    async def _ask(self, helper: str, key: str) -> Login | None:
+        if not re.fullmatch(r"[A-Za-z0-9._-]+", helper):
+            raise RegistryLoginError(
+                f"{self._settings.docker_config} names a credential helper that cannot be one.",
+                hint="A helper is a short word, such as `pass` or `gcloud`.",
+            )
+        program = f"docker-credential-{helper}"
+        try:
+            status, output = await _run(program, key, dict(self._settings.environ))
+        except OSError as error:
+            raise RegistryLoginError(
+                f"The login of {key} is kept by {program}, which cannot be started "
+                f"({error.strerror}).",
+                hint=f"Install it, or take {helper} out of {self._settings.docker_config}.",
+            ) from error
+        except TimeoutError as error:
+            raise RegistryLoginError(
+                f"{program} did not answer within {HELPER_TIME:.0f} s.",
+                hint="It may wait for a window or a key; try it on its own.",
+            ) from error
+        if status != 0:
+            if b"not found" in output:
+                return None
+            raise RegistryLoginError(
+                f"{program} failed for {key} (exit status {status}).",
+                hint=f"Try `echo {key} | {program} get`.",
+            )
+        return _answer(program, output)
+
+
+def stored(config: dict[str, Any], keys: list[str], path: Path) -> Login | None:
+    """The login that a config.json holds itself under one of `keys`. Pure.
+
+    Raises RegistryLoginError if it is there but damaged.
+    """
+    auths = config.get("auths")
+    if not isinstance(auths, dict):
+        return None
+    entries = {_bare(name): entry for name, entry in auths.items() if isinstance(entry, dict)}
+    for key in keys:
+        entry = entries.get(_bare(key))
+        if not entry:
+            continue
+        if entry.get("identitytoken"):
+            return Login(identity=str(entry["identitytoken"]))
+        if entry.get("auth"):
+            return _decoded(str(entry["auth"]), key, path)
+        if entry.get("username"):
+            return Login(str(entry["username"]), str(entry.get("password", "")))
+    return None
+
+
+def _decoded(auth: str, key: str, path: Path) -> Login:
+    try:
+        user, colon, password = base64.b64decode(auth, validate=True).decode().partition(":")
+    except (binascii.Error, ValueError):
+        colon = ""
+    if not colon:
+        raise RegistryLoginError(
+            f"The login of {key} in {path} is damaged.", hint="Log in to the registry again."
+        ) from None
+    return Login(user, password.rstrip("\0"))
+
+
+def _keys(host: str) -> list[str]:
+    """The names under which the login of a registry may be kept."""
+    return [HUB_LOGIN, HUB, HUB_API] if host == HUB_API else [host]
+
+
+def _bare(name: str) -> str:
+    """A key of `auths` without scheme and path: old files have URLs there."""
+    return re.sub(r"^https?://", "", name).split("/", 1)[0].lower()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise RegistryLoginError(f"{path} cannot be read ({error.strerror}).") from error
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise RegistryLoginError(
+            f"{path} is not valid JSON.", hint="Correct it, or move it away and log in again."
+        )
+    return found
+
+
+async def _run(program: str, key: str, environ: dict[str, str]) -> tuple[int, bytes]:
+    """Ask a helper; its exit status and output (at most 64 KiB). Raises OSError, TimeoutError."""
+    process = await asyncio.create_subprocess_exec(
+        program,
+        "get",
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        env=environ,
+    )
+    try:
+        async with asyncio.timeout(HELPER_TIME):
+            output, _ = await process.communicate(key.encode())
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return process.returncode or 0, output[:65536]
+
+
+def _answer(program: str, output: bytes) -> Login | None:
+    try:
+        found = json.loads(output)
+        user, secret = str(found["Username"]), str(found["Secret"])
+    except (ValueError, KeyError, TypeError):
+        raise RegistryLoginError(
+            f"{program} answered something that is not a login.",
+            hint="Try it on its own, or log in again.",
+        ) from None
+    if not secret:
+        return None
+    return Login(identity=secret) if user == IDENTITY else Login(user, secret)

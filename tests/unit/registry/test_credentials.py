@@ -1,0 +1,114 @@
+"""Docker's config.json: where a login is found, and that it is never told."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lapwing.artifacts.registry.credentials import Credentials, Login
+from lapwing.errors import RegistryLoginError
+from lapwing.settings import Settings
+
+AUTH = base64.b64encode(b"me:pass:word").decode()
+
+
+async def find(folder: Path, config: Any, host: str, **environ: str) -> Login | None:
+    text = config if isinstance(config, str) else json.dumps(config)
+    (folder / "config.json").write_text(text)
+    settings = Settings(home=folder, environ={"DOCKER_CONFIG": str(folder), **environ})
+    return await Credentials(settings).of(host)
+
+
+@pytest.mark.parametrize(
+    ("key", "host"),
+    [
+        ("r.example:5000", "r.example:5000"),
+        ("https://r.example", "r.example"),
+        ("http://r.example/v2/", "r.example"),
+        ("https://index.docker.io/v1/", "registry-1.docker.io"),
+        ("docker.io", "registry-1.docker.io"),
+    ],
+)
+async def test_the_keys_of_auths(tmp_path: Path, key: str, host: str) -> None:
+    found = await find(tmp_path, {"auths": {key: {"auth": AUTH}}}, host)
+    assert found == Login("me", "pass:word")
+
+
+@pytest.mark.parametrize(
+    ("entry", "login"),
+    [
+        ({"username": "me", "password": "x"}, Login("me", "x")),
+        ({"identitytoken": "t", "auth": AUTH}, Login(identity="t")),
+        ({}, None),
+    ],
+)
+async def test_the_kinds_of_entries(tmp_path: Path, entry: Any, login: Login | None) -> None:
+    assert await find(tmp_path, {"auths": {"r.example": entry}}, "r.example") == login
+
+
+async def test_another_port_is_another_registry(tmp_path: Path) -> None:
+    config = {"auths": {"r.example:1": {"auth": AUTH}}}
+    assert await find(tmp_path, config, "r.example:2") is None
+
+
+async def test_the_environment_goes_before_the_file(tmp_path: Path) -> None:
+    config = {"auths": {"r.example": {"auth": AUTH}}}
+    found = await find(tmp_path, config, "r.example", LAPWING_REGISTRY_R_EXAMPLE_TOKEN="t")
+    assert found == Login("lapwing", "t")
+
+
+async def test_no_file(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, environ={"DOCKER_CONFIG": str(tmp_path / "none")})
+    assert await Credentials(settings).of("r.example") is None
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ("{", "is not valid JSON"),
+        ("[]", "is not valid JSON"),
+        ({"auths": {"r.example": {"auth": "c2VjcmV0"}}}, "is damaged"),
+        ({"auths": {"r.example": {"auth": "s3cret!"}}}, "is damaged"),
+        ({"credsStore": "../../bin/sh"}, "cannot be one"),
+        ({"credsStore": "not-there"}, "docker-credential-not-there, which cannot be started"),
+    ],
+)
+async def test_damage_is_told_without_the_secret(tmp_path: Path, config: Any, words: str) -> None:
+    with pytest.raises(RegistryLoginError) as damaged:
+        await find(tmp_path, config, "r.example", PATH="/nowhere")
+    assert words in damaged.value.message
+    assert "s3cret" not in str(damaged.value)
+    assert "secret" not in damaged.value.message.replace(str(tmp_path), "")
+
+
+@pytest.mark.parametrize(
+    ("script", "login"),
+    [
+        ('echo \'{"Username": "me", "Secret": "x"}\'', Login("me", "x")),
+        ('echo \'{"Username": "<token>", "Secret": "x"}\'', Login(identity="x")),
+        ("echo credentials not found in native keychain; exit 1", None),
+        ("echo top-s3cret; exit 3", "failed for r.example (exit status 3)"),
+        ("echo top-s3cret", "is not a login"),
+    ],
+)
+async def test_helpers(tmp_path: Path, script: str, login: Login | str | None) -> None:
+    helper = tmp_path / "docker-credential-x"
+    helper.write_text(f"#!/bin/sh\ncat >/dev/null\n{script}\n")
+    helper.chmod(0o755)
+    environ = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    config = {"credHelpers": {"r.example": "x"}}
+    if not isinstance(login, str):
+        assert await find(tmp_path, config, "r.example", **environ) == login
+        return
+    with pytest.raises(RegistryLoginError) as failed:
+        await find(tmp_path, config, "r.example", **environ)
+    assert login in failed.value.message
+    assert "s3cret" not in str(failed.value)
+
+
+def test_a_login_does_not_print_itself() -> None:
+    assert "hidden" not in repr(Login("me", "hidden", "hidden"))
