@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from lapwing.errors import BuildError, LapwingError, Problem, StackFileError
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
     from rich.status import Status
 
 _STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "36"}
@@ -82,6 +83,17 @@ class Printer:
                 yield
             finally:
                 self._status = None
+
+    @contextmanager
+    def bars(self) -> Iterator[Progress]:
+        """Bars of bytes on a terminal, gone at the end of the block."""
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
+
+        console = Console(file=self.err, no_color=not self._color_err)
+        columns = ("{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn())
+        with Progress(*columns, console=console, transient=True) as shown:
+            yield shown
 
     def progress(self, text: str) -> None:
         """Tell the present step: renews the line of `working`, or prints a plain line."""
