@@ -39,6 +39,8 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "tmpfs": _tmpfs,
     "mysql": _program("mysqld"),
     "postgres": _program("postgres"),
+    "registry": _program("docker-registry"),
+    "oci-registry": _program("oci-registry"),
 }
 
 

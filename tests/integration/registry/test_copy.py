@@ -1,0 +1,319 @@
+"""Copying between real registries: what arrives, and what is not sent twice."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import pytest
+
+from lapwing.artifacts.registry.manifest import platform
+from lapwing.errors import ImageMissingError, IntegrityError, RegistryError, UsageError
+from tests.faulty import Proxy
+from tests.integration.registry.conftest import Copier
+from tests.registries import EMPTY, LAYER, MANIFEST, Server
+
+Behind = Callable[..., Proxy]
+
+
+async def test_a_copy_is_whole_and_keeps_its_digest(
+    source: Server, target: Server, name: str, layers: list[bytes], copy: Copier
+) -> None:
+    pushed = source.push_image(name, "1", layers)
+
+    done = await copy(f"{source.host}/{name}:1", f"{target.host}/{name}")
+
+    assert target.whole(name, "1") == pushed["digest"] == done.root.digest
+    assert done.tags == ["1"]
+    assert done.blobs == {"copied": 4, "mounted": 0, "present": 0}
+    assert copy.progress.through == copy.progress.sizes
+    assert done.sent == sum(copy.progress.sizes.values())
+
+
+async def test_every_tag_is_written(
+    source: Server, target: Server, name: str, layers: list[bytes], copy: Copier
+) -> None:
+    pushed = source.push_image(name, "1", layers)
+
+    await copy(f"{source.host}/{name}:1", f"{target.host}/{name}:v1.2.3", "latest", "v1.2.3", "x")
+
+    for tag in ("v1.2.3", "latest", "x"):
+        found = target.manifest(name, tag)
+        assert found is not None
+        assert found["_digest"] == pushed["digest"]
+    assert target.manifest(name, "1") is None
+
+
+async def test_a_second_tag_asks_for_no_blob(
+    source: Server, target: Server, name: str, layers: list[bytes], copy: Copier, behind: Behind
+) -> None:
+    source.push_image(name, "1", layers)
+    front = behind(target)
+    await copy(f"{source.host}/{name}:1", f"{front.host}/{name}")
+    front.seen.clear()
+
+    done = await copy(f"{source.host}/{name}:1", f"{front.host}/{name}", "2")
+
+    assert target.whole(name, "2") == done.root.digest
+    assert [(s.method, s.path.rpartition("/")[2]) for s in front.seen] == [
+        ("HEAD", done.root.digest),
+        ("HEAD", "2"),
+        ("PUT", "2"),
+    ]
+    front.seen.clear()
+    await copy(f"{source.host}/{name}:1", f"{front.host}/{name}", "2")
+    assert {s.method for s in front.seen} == {"HEAD"}
+
+
+async def test_blobs_of_another_repository_there_are_mounted(
+    source: Server, name: str, layers: list[bytes], copy: Copier, behind: Behind
+) -> None:
+    pushed = source.push_image(name, "1", layers)
+    front = behind(source)
+
+    done = await copy(f"{front.host}/{name}:1", f"{front.host}/{name}-too")
+
+    assert source.whole(f"{name}-too", "1") == pushed["digest"]
+    assert done.blobs == {"copied": 0, "mounted": 4, "present": 0}
+    assert front.received("/blobs/") == 0
+
+
+async def test_a_tag_in_the_same_repository_moves_nothing(
+    source: Server, name: str, layers: list[bytes], copy: Copier
+) -> None:
+    pushed = source.push_image(name, "1", layers)
+    done = await copy(f"{source.host}/{name}:1", f"{source.host}/{name}:2")
+    assert source.whole(name, "2") == pushed["digest"]
+    assert not any(done.blobs.values())
+
+
+async def test_an_interrupted_copy_goes_on_where_it_was(
+    source: Server, target: Server, name: str, layers: list[bytes], copy: Copier, behind: Behind
+) -> None:
+    source.push_image(name, "1", layers)
+    front = behind(target)
+    broken = front.fail("answer", "PUT", "/manifests/", times=1000, status=500)
+    with pytest.raises(RegistryError):
+        await copy(f"{source.host}/{name}:1", f"{front.host}/{name}")
+    assert target.manifest(name, "1") is None
+    broken.times = 0
+    front.seen.clear()
+
+    done = await copy(f"{source.host}/{name}:1", f"{front.host}/{name}")
+
+    assert target.whole(name, "1") == done.root.digest
+    assert done.blobs == {"copied": 0, "mounted": 0, "present": 4}
+    assert front.received("/blobs/") == 0
+
+
+async def test_a_blob_in_two_layers_is_sent_once(
+    source: Server, target: Server, name: str, copy: Copier
+) -> None:
+    same = os.urandom(1000)
+    source.push_image(name, "1", [same, same, os.urandom(10)])
+    done = await copy(f"{source.host}/{name}:1", f"{target.host}/{name}")
+    assert target.whole(name, "1") == done.root.digest
+    assert done.blobs["copied"] == 3
+
+
+async def test_empty_layers_and_long_ones_in_parts(
+    source: Server, target: Server, name: str, copy: Copier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lapwing.artifacts.registry.push.PART", 100_000)
+    source.push_image(name, "1", [b"", os.urandom(1_000_001)])
+    done = await copy(f"{source.host}/{name}:1", f"{target.host}/{name}")
+    assert target.whole(name, "1") == done.root.digest
+
+
+async def test_connections_are_used_again(
+    source: Server, target: Server, name: str, copy: Copier, behind: Behind
+) -> None:
+    source.push_image(name, "1", [os.urandom(1000) for _ in range(20)])
+    fronts = behind(source), behind(target)
+    await copy(f"{fronts[0].host}/{name}:1", f"{fronts[1].host}/{name}", jobs=3)
+    for front in fronts:
+        assert len(front.seen) > 20
+        assert front.connections <= 3 + 1
+
+
+async def test_an_index_comes_with_all_platforms(
+    source: Server, target: Server, name: str, layers: list[bytes], copy: Copier
+) -> None:
+    children = [
+        source.push_image(name, arch, [*layers, os.urandom(9)], arch)
+        for arch in ("amd64", "arm64", "s390x")
+    ]
+    index = source.push_index(name, "multi", children)
+
+    done = await copy(f"{source.host}/{name}:multi", f"{target.host}/{name}")
+
+    assert target.whole(name, "multi") == index["digest"]
+    assert done.manifests == 4
+    # Three layers are shared; each image has one of its own, and a config.
+    assert done.blobs["copied"] == 3 + 3 + 3
+    again = await copy(f"{source.host}/{name}:multi", f"{target.host}/{name}:too")
+    assert not any(again.blobs.values())
+    assert target.whole(name, "too") == index["digest"]
+
+
+async def test_one_platform_is_its_image_and_two_are_an_index(
+    source: Server, target: Server, name: str, copy: Copier
+) -> None:
+    arches = ("amd64", "arm64", "s390x")
+    children = {a: source.push_image(name, a, [os.urandom(9)], a) for a in arches}
+    source.push_index(name, "multi", list(children.values()))
+
+    one = await copy(
+        f"{source.host}/{name}:multi", f"{target.host}/{name}:one",
+        platforms=(platform("linux/arm64"),),
+    )  # fmt: skip
+    assert target.whole(name, "one") == children["arm64"]["digest"] == one.root.digest
+
+    await copy(
+        f"{source.host}/{name}:multi", f"{target.host}/{name}:two",
+        platforms=(platform("linux/arm64"), platform("linux/amd64")),
+    )  # fmt: skip
+    two = target.manifest(name, "two")
+    assert two is not None
+    assert [m["digest"] for m in two["manifests"]] == [
+        children[a]["digest"] for a in ("amd64", "arm64")
+    ]
+    assert target.manifest(name, children["s390x"]["digest"]) is None
+
+    with pytest.raises(RegistryError) as missing:
+        await copy(
+            f"{source.host}/{name}:multi", f"{target.host}/{name}:none",
+            platforms=(platform("windows/amd64"),),
+        )  # fmt: skip
+    assert "linux/s390x" in (missing.value.hint or "")
+    assert target.manifest(name, "none") is None
+
+
+async def test_what_has_no_name_for_its_copy(
+    source: Server, target: Server, name: str, layers: list[bytes], copy: Copier
+) -> None:
+    pushed = source.push_image(name, "1", layers)
+    by_digest = f"{source.host}/{name}@{pushed['digest']}"
+    with pytest.raises(UsageError):
+        await copy(by_digest, f"{target.host}/{name}")
+
+    other = "sha256:" + "0" * 64
+    with pytest.raises(IntegrityError):
+        await copy(by_digest, f"{target.host}/{name}@{other}")
+
+    await copy(by_digest, f"{target.host}/{name}@{pushed['digest']}")
+    assert target.whole(name, pushed["digest"]) == pushed["digest"]
+
+
+async def test_what_is_not_there(source: Server, target: Server, name: str, copy: Copier) -> None:
+    with pytest.raises(ImageMissingError) as missing:
+        await copy(f"{source.host}/{name}:1", f"{target.host}/{name}")
+    assert f"{source.host}/{name}:1" in missing.value.message
+
+
+async def test_nobody_listens(target: Server, name: str, copy: Copier) -> None:
+    with pytest.raises(RegistryError) as refused:
+        await copy(f"127.0.0.1:1/{name}:1", f"{target.host}/{name}")
+    assert "127.0.0.1:1 cannot be reached" in refused.value.message
+
+
+async def test_layers_that_may_not_be_distributed_stay_where_they_are(
+    source: Server, target: Server, name: str, copy: Copier
+) -> None:
+    foreign = {
+        "mediaType": "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+        "digest": "sha256:" + "1" * 64,
+        "size": 99,
+        "urls": ["https://example.invalid/layer"],
+    }
+    kind = "application/vnd.docker.distribution.manifest.v2+json"
+    config = {
+        "mediaType": "application/vnd.docker.container.image.v1+json",
+        **source.push_blob(name, b'{"rootfs": {}}'),
+    }
+    layer = {
+        "mediaType": "application/vnd.docker.image.rootfs.diff.tar.gzip",
+        **source.push_blob(name, b"layer"),
+    }
+    document = {
+        "schemaVersion": 2, "mediaType": kind, "config": config, "layers": [foreign, layer],
+    }  # fmt: skip
+    source.push_manifest(name, "1", document)
+    done = await copy(f"{source.host}/{name}:1", f"{target.host}/{name}")
+    assert done.left_out == 1
+    answer = target.client.get(target.url(f"{name}/manifests/1"), headers={"Accept": kind})
+    assert answer.json() == document
+
+
+class TestReferrers:
+    """Signatures and SBOMs, by each of the ways in which registries keep them."""
+
+    async def test_from_the_interface_to_the_tag_and_back(
+        self, oci: Server, target: Server, name: str, layers: list[bytes], copy: Copier
+    ) -> None:
+        image = oci.push_image(name, "1", layers)
+        sbom = oci.push_referrer(name, image, "application/spdx+json", b"the sbom")
+        signature = oci.push_referrer(name, sbom, "application/x-signature", b"of the sbom")
+
+        done = await copy(f"{oci.host}/{name}:1", f"{target.host}/{name}", referrers=True)
+
+        assert done.referrers == 2
+        listed = target.manifest(name, image["digest"].replace(":", "-"))
+        assert listed is not None
+        assert [(m["digest"], m["artifactType"]) for m in listed["manifests"]] == [
+            (sbom["digest"], "application/spdx+json")
+        ]
+        assert target.whole(name, sbom["digest"]) == sbom["digest"]
+        assert target.whole(name, signature["digest"]) == signature["digest"]
+
+        await copy(f"{target.host}/{name}:1", f"{oci.host}/{name}-back", referrers=True)
+        assert oci.referrers(f"{name}-back", image["digest"]) == [sbom["digest"]]
+        assert oci.referrers(f"{name}-back", sbom["digest"]) == [signature["digest"]]
+
+    async def test_they_stay_behind_when_nobody_asks(
+        self, oci: Server, name: str, layers: list[bytes], copy: Copier
+    ) -> None:
+        image = oci.push_image(name, "1", layers)
+        oci.push_referrer(name, image, "application/spdx+json", b"the sbom")
+        await copy(f"{oci.host}/{name}:1", f"{oci.host}/{name}-too")
+        assert oci.referrers(f"{name}-too", image["digest"]) == []
+
+    async def test_a_second_one_is_added_to_the_first(
+        self, source: Server, target: Server, name: str, layers: list[bytes], copy: Copier
+    ) -> None:
+        image = source.push_image(name, "1", layers)
+        tag = image["digest"].replace(":", "-")
+        first = source.push_referrer(name, image, "application/a", b"first")
+        source.push_index(name, tag, [first])
+        await copy(f"{source.host}/{name}:1", f"{target.host}/{name}", referrers=True)
+        second = source.push_referrer(name, image, "application/b", b"second")
+        source.push_index(name, tag, [second])
+        await copy(f"{source.host}/{name}:1", f"{target.host}/{name}", referrers=True)
+        found = target.manifest(name, tag)
+        assert found is not None
+        assert [m["digest"] for m in found["manifests"]] == [first["digest"], second["digest"]]
+
+    async def test_cosign_tags(
+        self, source: Server, target: Server, name: str, layers: list[bytes], copy: Copier
+    ) -> None:
+        image = source.push_image(name, "1", layers)
+        tag = image["digest"].replace(":", "-") + ".sig"
+        signature = {
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "config": {"mediaType": EMPTY, **source.push_blob(name, b"{}")},
+            "layers": [{"mediaType": LAYER, **source.push_blob(name, b"signed")}],
+        }
+        pushed = source.push_manifest(name, tag, signature)
+        await copy(f"{source.host}/{name}:1", f"{target.host}/{name}", referrers=True)
+        assert target.whole(name, tag) == pushed["digest"]
+
+    async def test_of_each_platform(
+        self, oci: Server, name: str, layers: list[bytes], copy: Copier
+    ) -> None:
+        children = [oci.push_image(name, a, layers, a) for a in ("amd64", "arm64")]
+        oci.push_index(name, "multi", children)
+        sbom = oci.push_referrer(name, children[1], "application/spdx+json", b"arm")
+        await copy(f"{oci.host}/{name}:multi", f"{oci.host}/{name}-too", referrers=True)
+        found = oci.referrers(f"{name}-too", children[1]["digest"])
+        assert found == [sbom["digest"]]

@@ -1,0 +1,538 @@
+"""Copying on bad days: real registries behind a proxy that breaks, lies and refuses.
+
+Each test says what a person is told, and looks at the target with another client: either the image
+is whole, or there is no tag.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lapwing.artifacts.registry.registry import Patience
+from lapwing.errors import IntegrityError, RegistryError, RegistryLoginError
+from tests.faulty import Login, Proxy
+from tests.integration.registry.conftest import Copier
+from tests.registries import CONFIG, INDEX, LAYER, MANIFEST, Server, digest_of
+
+Behind = Callable[..., Proxy]
+BIG = 2_000_000
+
+
+@pytest.fixture
+def big(source: Server, name: str) -> dict[str, Any]:
+    """An image with one layer of 2 MB, at the source as `<name>:1`."""
+    source.push_image(name, "1", [os.urandom(BIG)])
+    found = source.manifest(name, "1")
+    assert found is not None
+    layer: dict[str, Any] = found["layers"][0]
+    return layer
+
+
+class TestConnections:
+    """Connections that die, stall or lose an answer."""
+
+    async def test_a_broken_download_goes_on_from_the_last_byte(
+        self, source: Server, target: Server, name: str, big: dict[str, Any], copy: Copier,
+        behind: Behind,
+    ) -> None:  # fmt: skip
+        front = behind(source)
+        front.fail("cut-answer", "GET", big["digest"], bytes=700_000)
+        front.fail("cut-answer", "GET", big["digest"], bytes=500_000)
+
+        done = await copy(f"{front.host}/{name}:1", f"{target.host}/{name}")
+
+        assert target.whole(name, "1") == done.root.digest
+        asked = [s.headers.get("Range") for s in front.requests("GET", big["digest"])]
+        assert asked == [None, "bytes=700000-", "bytes=1200000-"]
+        assert copy.progress.through[big["digest"]] == BIG
+
+    async def test_a_registry_that_knows_no_ranges(
+        self, source: Server, target: Server, name: str, big: dict[str, Any], copy: Copier,
+        behind: Behind,
+    ) -> None:  # fmt: skip
+        data = source.blob(name, big["digest"])
+        assert data is not None
+        front = behind(source)
+        front.fail("cut-answer", "GET", big["digest"], bytes=700_000)
+        front.fail("answer", "GET", big["digest"], status=200, body=data)
+        done = await copy(f"{front.host}/{name}:1", f"{target.host}/{name}")
+        assert target.whole(name, "1") == done.root.digest
+
+    @pytest.mark.parametrize("part", [100_000_000, 600_000])
+    async def test_a_broken_upload_goes_on_where_the_registry_is(
+        self, source: Server, target: Server, name: str, big: dict[str, Any], copy: Copier,
+        behind: Behind, part: int, monkeypatch: pytest.MonkeyPatch,
+    ) -> None:  # fmt: skip
+        monkeypatch.setattr("lapwing.artifacts.registry.push.PART", part)
+        front = behind(target)
+        method = "PUT" if part > BIG else "PATCH"
+        front.fail("cut-request", method, "/blobs/uploads/.*", bytes=500_000, times=2)
+
+        done = await copy(f"{source.host}/{name}:1", f"{front.host}/{name}")
+
+        assert target.whole(name, "1") == done.root.digest
+        assert front.count("GET", "/blobs/uploads/") >= 1
+        assert front.received("/blobs/uploads/") < 2 * BIG
+        assert copy.progress.through[big["digest"]] == BIG
+
+    async def test_an_upload_that_the_registry_forgot_begins_anew(
+        self, source: Server, target: Server, name: str, big: dict[str, Any], copy: Copier,
+        behind: Behind,
+    ) -> None:  # fmt: skip
+        front = behind(target)
+        front.fail("cut-request", "PUT", "/blobs/uploads/", bytes=500_000)
+        front.fail("answer", "GET", "/blobs/uploads/", status=404, body=b'{"errors": []}')
+        done = await copy(f"{source.host}/{name}:1", f"{front.host}/{name}")
+        assert target.whole(name, "1") == done.root.digest
+
+    @pytest.mark.parametrize("path", ["/blobs/uploads/.*digest", "/manifests/"])
+    async def test_a_lost_answer_is_not_a_lost_blob(
+        self, source: Server, target: Server, name: str, big: dict[str, Any], copy: Copier,
+        behind: Behind, path: str,
+    ) -> None:  # fmt: skip
+        front = behind(target)
+        front.fail("lose-answer", "PUT", path)
+        done = await copy(f"{source.host}/{name}:1", f"{front.host}/{name}")
+        assert target.whole(name, "1") == done.root.digest
+        # The layer and the config, and not much of either again.
+        assert front.received("/blobs/") < BIG + 10_000
+
+    async def test_a_slow_body_is_waited_for(
+        self, source: Server, target: Server, name: str, copy: Copier, behind: Behind
+    ) -> None:
+        source.push_image(name, "1", [os.urandom(100_000)])
+        front = behind(source)
+        front.fail("slow-answer", "GET", "/blobs/", times=2, seconds=0.02)
+        done = await copy(f"{front.host}/{name}:1", f"{target.host}/{name}")
+        assert target.whole(name, "1") == done.root.digest
+
+    async def test_a_download_that_never_ends_well(
+        self, source: Server, target: Server, name: str, big: dict[str, Any], copy: Copier,
+        behind: Behind,
+    ) -> None:  # fmt: skip
+        front = behind(source)
+        front.fail("cut-answer", "GET", big["digest"], bytes=0, times=1000)
+        with pytest.raises(RegistryError) as broken:
+            await copy(f"{front.host}/{name}:1", f"{target.host}/{name}")
+        assert f"The connection to {front.host} broke off" in broken.value.message
+        assert target.manifest(name, "1") is None
+        assert front.count("GET", big["digest"]) == 4
+
+
+class TestRefusals:
+    """Registries that are busy, broken, or want another size."""
+
+    async def test_retry_after_is_waited_for(
+        self, source: Server, target: Server, name: str, big: dict[str, Any], copy: Copier,
+        behind: Behind,
+    ) -> None:  # fmt: skip
+        front = behind(source)
+        front.fail("answer", "GET", "/manifests/", status=429, headers={"Retry-After": "1"})
+        began = time.monotonic()
+        done = await copy(f"{front.host}/{name}:1", f"{target.host}/{name}")
+        assert time.monotonic() - began >= 1.0
+        assert target.whole(name, "1") == done.root.digest
+
+    async def test_a_registry_that_asks_for_too_long_is_not_waited_for(
+        self, source: Server, target: Server, name: str, big: dict[str, Any], copy: Copier,
+        behind: Behind,
+    ) -> None:  # fmt: skip
+        front = behind(source)
+        body = b'{"errors": [{"code": "TOOMANYREQUESTS", "message": "slow down"}]}'
+        front.fail(
+            "answer", "GET", "/manifests/", status=429, headers={"Retry-After": "3600"}, body=body
+        )
+        with pytest.raises(RegistryError) as refused:
+            await copy(f"{front.host}/{name}:1", f"{target.host}/{name}")
+        assert "429 (TOOMANYREQUESTS slow down)" in refused.value.message
+        assert "3600 seconds" in (refused.value.hint or "")
+        assert front.count("GET", "/manifests/") == 1
+
+    @pytest.mark.parametrize(
+        ("method", "path"),
+        [
+            ("HEAD", "/blobs/"),
+            ("POST", "/blobs/uploads/"),
+            ("PUT", "/blobs/uploads/"),
+            ("PUT", "/manifests/"),
+        ],
+    )
+    async def test_5xx_of_the_target_is_tried_again(
+        self, source: Server, target: Server, name: str, big: dict[str, Any], copy: Copier,
+        behind: Behind, method: str, path: str,
+    ) -> None:  # fmt: skip
+        front = behind(target)
+        front.fail("answer", method, path, status=503, times=2)
+        done = await copy(f"{source.host}/{name}:1", f"{front.host}/{name}")
+        assert target.whole(name, "1") == done.root.digest
+
+    async def test_5xx_for_good(
+        self, source: Server, target: Server, name: str, big: dict[str, Any], copy: Copier,
+        behind: Behind,
+    ) -> None:  # fmt: skip
+        front = behind(target)
+        front.fail("answer", "POST", "/blobs/uploads/", status=502, times=1000)
+        with pytest.raises(RegistryError) as broken:
+            await copy(f"{source.host}/{name}:1", f"{front.host}/{name}")
+        assert f"{front.host} answers 502" in broken.value.message
+        assert target.manifest(name, "1") is None
+
+    async def test_a_body_that_is_too_long_goes_in_parts(
+        self, source: Server, target: Server, name: str, big: dict[str, Any], copy: Copier,
+        behind: Behind, monkeypatch: pytest.MonkeyPatch,
+    ) -> None:  # fmt: skip
+        monkeypatch.setattr("lapwing.artifacts.registry.push.SMALLER_PART", 300_000)
+        front = behind(target)
+        front.fail("answer", "PUT", f"/blobs/uploads/.*{big['digest']}", status=413)
+        done = await copy(f"{source.host}/{name}:1", f"{front.host}/{name}")
+        assert target.whole(name, "1") == done.root.digest
+        assert [s.received for s in front.requests("PATCH", "")] == [300_000] * 6 + [200_000]
+
+    async def test_a_refused_push_names_the_right_that_is_missing(
+        self, source: Server, target: Server, name: str, big: dict[str, Any], copy: Copier,
+        behind: Behind,
+    ) -> None:  # fmt: skip
+        front = behind(target)
+        body = b'{"errors": [{"code": "DENIED", "message": "requires push"}]}'
+        front.fail("answer", "POST", "/blobs/uploads/", status=403, body=body, times=9)
+        with pytest.raises(RegistryError) as refused:
+            await copy(f"{source.host}/{name}:1", f"{front.host}/{name}")
+        assert "403 (DENIED requires push)" in refused.value.message
+        assert "may not do this" in (refused.value.hint or "")
+
+
+class TestLies:
+    """Registries that send something else than they say. Nothing is tagged."""
+
+    async def refused(self, copy: Copier, origin: str, target: Server, name: str) -> str:
+        with pytest.raises(IntegrityError) as wrong:
+            await copy(origin, f"{target.host}/{name}")
+        assert target.manifest(name, "1") is None
+        return wrong.value.message
+
+    async def test_another_byte(
+        self, source: Server, target: Server, name: str, big: dict[str, Any], copy: Copier,
+        behind: Behind,
+    ) -> None:  # fmt: skip
+        front = behind(source)
+        front.fail("change-answer", "GET", big["digest"])
+        message = await self.refused(copy, f"{front.host}/{name}:1", target, name)
+        assert f"Blob {big['digest']} of {front.host}/{name} has the digest" in message
+        assert target.blob(name, big["digest"]) is None
+
+    @pytest.mark.parametrize("change", [-1, 1])
+    async def test_another_length(
+        self, source: Server, target: Server, name: str, big: dict[str, Any], copy: Copier,
+        behind: Behind, change: int,
+    ) -> None:  # fmt: skip
+        front = behind(source)
+        length = str(BIG + change)
+        front.fail("headers", "GET", big["digest"], headers={"content-length": length}, times=9)
+        message = await self.refused(copy, f"{front.host}/{name}:1", target, name)
+        assert f"has {length} bytes, and its manifest says {BIG}" in message
+
+    async def test_a_range_from_somewhere_else(
+        self, source: Server, target: Server, name: str, big: dict[str, Any], copy: Copier,
+        behind: Behind,
+    ) -> None:  # fmt: skip
+        front = behind(source)
+        front.fail("cut-answer", "GET", big["digest"], bytes=700_000)
+        lie = {"content-range": f"bytes 699999-{BIG - 1}/{BIG}"}
+        front.fail("headers", "GET", big["digest"], headers=lie)
+        message = await self.refused(copy, f"{front.host}/{name}:1", target, name)
+        assert "from another place" in message
+
+    async def test_a_manifest_that_was_changed(
+        self, source: Server, target: Server, name: str, big: dict[str, Any], copy: Copier,
+        behind: Behind,
+    ) -> None:  # fmt: skip
+        front = behind(source)
+        front.fail("change-answer", "GET", "/manifests/")
+        message = await self.refused(copy, f"{front.host}/{name}:1", target, name)
+        assert "has the digest" in message
+
+    async def test_a_child_whose_size_the_index_does_not_know(
+        self, source: Server, target: Server, name: str, copy: Copier, behind: Behind
+    ) -> None:
+        child = source.push_image(name, "child", [b"x"])
+        index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [{**child, "size": 7}]}
+        front = behind(source)
+        front.fail(
+            "answer", "GET", "/manifests/1", status=200, headers={"Content-Type": INDEX},
+            body=json.dumps(index).encode(),
+        )  # fmt: skip
+        message = await self.refused(copy, f"{front.host}/{name}:1", target, name)
+        assert "its index says 7" in message
+
+    @pytest.mark.parametrize("path", ["/manifests/", "/blobs/uploads/"])
+    async def test_a_target_that_says_it_took_something_else(
+        self, source: Server, target: Server, name: str, big: dict[str, Any], copy: Copier,
+        behind: Behind, path: str,
+    ) -> None:  # fmt: skip
+        front = behind(target)
+        lie = {"docker-content-digest": "sha256:" + "e" * 64}
+        front.fail("headers", "PUT", path, headers=lie)
+        with pytest.raises(IntegrityError) as wrong:
+            await copy(f"{source.host}/{name}:1", f"{front.host}/{name}")
+        assert "sha256:eeee" in wrong.value.message
+
+
+class TestBombs:
+    """Manifests that are made to hurt."""
+
+    def serve(self, front: Proxy, path: str, body: bytes, kind: str) -> None:
+        headers = {"Content-Type": kind}
+        front.fail("answer", "GET", path, status=200, headers=headers, body=body, times=1000)
+
+    async def refused(self, copy: Copier, front: Proxy, target: Server, name: str) -> str:
+        with pytest.raises(RegistryError) as bomb:
+            await copy(f"{front.host}/{name}:1", f"{target.host}/{name}")
+        assert target.manifest(name, "1") is None
+        return bomb.value.message
+
+    async def test_too_long(
+        self, source: Server, target: Server, name: str, copy: Copier, behind: Behind
+    ) -> None:
+        front = behind(source)
+        self.serve(front, "/manifests/", b'{"schemaVersion": 2' + b" " * 5_000_000, MANIFEST)
+        assert "more than 4096 KiB" in await self.refused(copy, front, target, name)
+
+    async def test_too_many(
+        self, source: Server, target: Server, name: str, copy: Copier, behind: Behind
+    ) -> None:
+        config = {"mediaType": CONFIG, "digest": "sha256:" + "a" * 64, "size": 2}
+        layers = [
+            {"mediaType": LAYER, "digest": f"sha256:{n:064x}", "size": 9} for n in range(3000)
+        ]
+        bomb = {"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers}
+        front = behind(source)
+        self.serve(front, "/manifests/", json.dumps(bomb).encode(), MANIFEST)
+        assert "names 3000 layers" in await self.refused(copy, front, target, name)
+        assert front.count("GET", "/blobs/") == 0
+
+    async def test_too_deep(
+        self, source: Server, target: Server, name: str, copy: Copier, behind: Behind
+    ) -> None:
+        front = behind(source)
+        raw = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": []}).encode()
+        for _ in range(8):
+            self.serve(front, f"/manifests/{digest_of(raw)}", raw, INDEX)
+            child = {"mediaType": INDEX, "digest": digest_of(raw), "size": len(raw)}
+            index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [child]}
+            raw = json.dumps(index).encode()
+        self.serve(front, "/manifests/1", raw, INDEX)
+        assert "deeper than 4" in await self.refused(copy, front, target, name)
+
+    async def test_nested_json(
+        self, source: Server, target: Server, name: str, copy: Copier, behind: Behind
+    ) -> None:
+        front = behind(source)
+        self.serve(front, "/manifests/", b'{"a":' * 200_000, MANIFEST)
+        assert "cannot be read" in await self.refused(copy, front, target, name)
+
+    @pytest.mark.parametrize(
+        ("change", "told"),
+        [
+            ({"digest": "sha256:../../etc"}, "64 digits"),
+            ({"digest": "md5:" + "a" * 32}, "not one of sha256 or sha512"),
+            ({"size": -1}, "a size of -1"),
+            ({"size": "9"}, "cannot be read"),
+        ],
+    )
+    async def test_damaged_descriptors(
+        self, source: Server, target: Server, name: str, copy: Copier, behind: Behind,
+        change: dict[str, Any], told: str,
+    ) -> None:  # fmt: skip
+        config = {"mediaType": CONFIG, "digest": "sha256:" + "a" * 64, "size": 2}
+        layer = {"mediaType": LAYER, "digest": "sha256:" + "b" * 64, "size": 2, **change}
+        bad = {"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer]}
+        front = behind(source)
+        self.serve(front, "/manifests/", json.dumps(bad).encode(), MANIFEST)
+        assert told in await self.refused(copy, front, target, name)
+
+    async def test_schema_1_says_what_to_do(
+        self, source: Server, target: Server, name: str, copy: Copier, behind: Behind
+    ) -> None:
+        front = behind(source)
+        old = "application/vnd.docker.distribution.manifest.v1+prettyjws"
+        self.serve(front, "/manifests/", b'{"schemaVersion": 1}', old)
+        assert "schema 1" in await self.refused(copy, front, target, name)
+
+
+class TestLogins:
+    """Basic and Bearer, with logins as Docker keeps them."""
+
+    def keep(self, folder: Path, host: str, login: Login, **entry: str) -> None:
+        import base64
+
+        pair = base64.b64encode(f"{login.user}:{login.password}".encode()).decode()
+        config = {"auths": {host: entry or {"auth": pair}}}
+        (folder / "config.json").write_text(json.dumps(config))
+
+    @pytest.mark.parametrize("scheme", ["basic", "bearer"])
+    async def test_a_stored_login(
+        self, source: Server, target: Server, name: str, layers: list[bytes], copy: Copier,
+        behind: Behind, docker_folder: Path, scheme: Any,
+    ) -> None:  # fmt: skip
+        source.push_image(name, "1", layers)
+        login = Login(scheme)
+        front = behind(target, login)
+        self.keep(docker_folder, front.host, login)
+        done = await copy(f"{source.host}/{name}:1", f"{front.host}/{name}")
+        assert target.whole(name, "1") == done.root.digest
+        # One request finds out how to log in; a token is got once, for what is needed.
+        assert sum(s.status == 401 for s in front.seen) == 1
+        expected = [[f"repository:{name}:pull,push"]] if scheme == "bearer" else []
+        assert login.scopes == expected
+
+    async def test_a_source_is_only_read_from(
+        self, source: Server, target: Server, name: str, layers: list[bytes], copy: Copier,
+        behind: Behind, docker_folder: Path,
+    ) -> None:  # fmt: skip
+        source.push_image(name, "1", layers)
+        login = Login("bearer")
+        front = behind(source, login)
+        self.keep(docker_folder, front.host, login)
+        await copy(f"{front.host}/{name}:1", f"{target.host}/{name}")
+        assert login.scopes == [[f"repository:{name}:pull"]]
+
+    @pytest.mark.parametrize("uses", [1, 2, 5])
+    async def test_tokens_that_end_in_the_middle(
+        self, source: Server, target: Server, name: str, big: dict[str, Any], copy: Copier,
+        behind: Behind, docker_folder: Path, uses: int,
+    ) -> None:  # fmt: skip
+        login = Login("bearer", uses=uses)
+        front = behind(target, login)
+        self.keep(docker_folder, front.host, login)
+        # One blob after the other, so that what happens is the same every time.
+        done = await copy(f"{source.host}/{name}:1", f"{front.host}/{name}", jobs=1)
+        assert target.whole(name, "1") == done.root.digest
+        assert len(login.scopes) > 1
+
+    async def test_a_token_is_replaced_before_it_ends(
+        self, source: Server, target: Server, name: str, layers: list[bytes], copy: Copier,
+        behind: Behind, docker_folder: Path,
+    ) -> None:  # fmt: skip
+        source.push_image(name, "1", layers)
+        login = Login("bearer", expires_in=0)
+        front = behind(target, login)
+        self.keep(docker_folder, front.host, login)
+        login.expires_in = -1  # It has ended when it comes.
+        await copy(f"{source.host}/{name}:1", f"{front.host}/{name}")
+        assert sum(s.status == 401 for s in front.seen) == 1
+        assert len(login.scopes) > 3
+
+    async def test_a_refresh_token(
+        self, source: Server, target: Server, name: str, layers: list[bytes], copy: Copier,
+        behind: Behind, docker_folder: Path,
+    ) -> None:  # fmt: skip
+        source.push_image(name, "1", layers)
+        login = Login("bearer", refresh_token="refresh-me")
+        front = behind(target, login)
+        self.keep(docker_folder, front.host, login, identitytoken="refresh-me")
+        done = await copy(f"{source.host}/{name}:1", f"{front.host}/{name}")
+        assert target.whole(name, "1") == done.root.digest
+        assert front.count("POST", "/token") == 1
+
+    async def test_a_token_from_the_environment(
+        self, source: Server, target: Server, name: str, layers: list[bytes], copy: Copier,
+        behind: Behind,
+    ) -> None:  # fmt: skip
+        source.push_image(name, "1", layers)
+        login = Login("basic", user="ci")
+        front = behind(target, login)
+        variable = "LAPWING_REGISTRY_" + front.host.replace(".", "_").replace(":", "_")
+        given = {f"{variable}_TOKEN": login.password, f"{variable}_USER": "ci"}
+        environ = {**copy.settings.environ, **given}
+        copy.settings = replace(copy.settings, environ=environ)
+        done = await copy(f"{source.host}/{name}:1", f"{front.host}/{name}")
+        assert target.whole(name, "1") == done.root.digest
+
+    @pytest.mark.parametrize("program", ["store", "one"])
+    async def test_a_credential_helper(
+        self, source: Server, target: Server, name: str, layers: list[bytes], copy: Copier,
+        behind: Behind, docker_folder: Path, tmp_path: Path, program: str,
+    ) -> None:  # fmt: skip
+        source.push_image(name, "1", layers)
+        login = Login("bearer")
+        front = behind(target, login)
+        answer = json.dumps({"Username": login.user, "Secret": login.password})
+        helper = tmp_path / "docker-credential-tests"
+        helper.write_text(
+            "#!/bin/sh\n"
+            f"test \"$1 $(cat)\" = 'get {front.host}' || "
+            "{ echo credentials not found in native keychain; exit 1; }\n"
+            f"echo '{answer}'\n"
+        )
+        helper.chmod(0o755)
+        config = {"credsStore": "tests"} if program == "store" else {
+            "credHelpers": {front.host: "tests"}
+        }  # fmt: skip
+        (docker_folder / "config.json").write_text(json.dumps(config))
+        path = f"{tmp_path}:{copy.settings.environ['PATH']}"
+        copy.settings = replace(copy.settings, environ={**copy.settings.environ, "PATH": path})
+        done = await copy(f"{source.host}/{name}:1", f"{front.host}/{name}")
+        assert target.whole(name, "1") == done.root.digest
+
+    @pytest.mark.parametrize("scheme", ["basic", "bearer"])
+    async def test_a_wrong_password_is_refused_and_never_told(
+        self, source: Server, name: str, copy: Copier, behind: Behind, docker_folder: Path,
+        scheme: Any,
+    ) -> None:  # fmt: skip
+        front = behind(source, Login(scheme))
+        self.keep(docker_folder, front.host, Login(scheme, password="wrong-guess"))
+        with pytest.raises(RegistryLoginError) as refused:
+            await copy(f"{front.host}/{name}:1", f"{source.host}/{name}")
+        told = f"{refused.value.message} {refused.value.hint} {refused.value!r}"
+        assert f"{front.host} does not take the login" in told
+        assert "wrong-guess" not in told
+
+    @pytest.mark.parametrize("scheme", ["basic", "bearer"])
+    async def test_no_login_says_how_to_give_one(
+        self, source: Server, name: str, copy: Copier, behind: Behind, scheme: Any
+    ) -> None:
+        front = behind(source, Login(scheme))
+        with pytest.raises(RegistryLoginError) as missing:
+            await copy(f"{front.host}/{name}:1", f"{source.host}/{name}")
+        assert "there is none for it" in missing.value.message
+        assert "LAPWING_REGISTRY_127_0_0_1" in (missing.value.hint or "")
+
+    async def test_a_login_does_not_follow_a_redirect_elsewhere(
+        self, source: Server, target: Server, name: str, big: dict[str, Any], copy: Copier,
+        behind: Behind, docker_folder: Path,
+    ) -> None:  # fmt: skip
+        login = Login("basic")
+        front, storage = behind(source, login), behind(source)
+        self.keep(docker_folder, front.host, login)
+        place = f"http://{storage.host}/v2/{name}/blobs/{big['digest']}?signed=1"
+        headers = {"Location": place}
+        front.fail("answer", "GET", big["digest"], status=307, headers=headers)
+        done = await copy(f"{front.host}/{name}:1", f"{target.host}/{name}")
+        assert target.whole(name, "1") == done.root.digest
+        assert [s.path.endswith("?signed=1") for s in storage.seen] == [True]
+        assert "Authorization" not in storage.seen[0].headers
+
+    async def test_redirects_without_end(
+        self, source: Server, target: Server, name: str, big: dict[str, Any], copy: Copier,
+        behind: Behind,
+    ) -> None:  # fmt: skip
+        front = behind(source)
+        headers = {"Location": f"/v2/{name}/blobs/{big['digest']}"}
+        front.fail("answer", "GET", big["digest"], status=307, headers=headers, times=1000)
+        with pytest.raises(RegistryError) as endless:
+            await copy(f"{front.host}/{name}:1", f"{target.host}/{name}")
+        assert "without end" in endless.value.message
+
+
+def test_patience_grows_and_is_bounded() -> None:
+    patience = Patience(tries=9, first=1.0, longest=4.0)
+    for failed, most in ((1, 1.0), (2, 2.0), (3, 4.0), (8, 4.0)):
+        assert most / 2 <= patience.pause(failed) <= most

@@ -1,0 +1,139 @@
+"""TLS and proxies. This machine is spoken to without TLS, so the tests say that it is another."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import json
+import os
+import ssl
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from lapwing import image
+from lapwing.artifacts.registry.client import Client
+from lapwing.artifacts.registry.copy import Wanted
+from lapwing.artifacts.registry.transport import _proxy
+from lapwing.errors import RegistryError
+from tests.faulty import Proxy
+from tests.integration.registry.conftest import SOON, Copier, Quiet
+from tests.needs import require
+from tests.registries import Server, docker_registry
+
+Behind = Callable[..., Proxy]
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No host counts as this machine."""
+    monkeypatch.setattr("lapwing.artifacts.registry.registry.is_loopback", lambda _: False)
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1 that signs itself, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "tests")])
+    now = datetime.datetime.now(datetime.UTC)
+    names = [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("localhost")]
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    files = folder / "tls.crt", folder / "tls.key"
+    files[0].write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    files[1].write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return files
+
+
+@pytest.mark.usefixtures("elsewhere")
+async def test_tls_both_ways(tmp_path: Path, name: str, copy: Copier) -> None:
+    crt, key = certificate(tmp_path)
+    tls = f"  tls: {{certificate: {json.dumps(str(crt))}, key: {json.dumps(str(key))}}}\n"
+    with docker_registry(require("registry"), tmp_path / "registry", tls) as server:
+        server.client.close()
+        context = ssl.create_default_context(cafile=str(crt))
+        server.client = httpx.Client(trust_env=False, verify=context)
+        server.scheme = "https"
+        server.push_image(name, "1", [os.urandom(3_000_000), os.urandom(10)])
+
+        with pytest.raises(RegistryError) as refused:
+            await copy(f"{server.host}/{name}:1", f"{server.host}/{name}-too")
+        assert "SSL_CERT_FILE" in (refused.value.hint or "")
+
+        environ = {**copy.settings.environ, "SSL_CERT_FILE": str(crt)}
+        copy.settings = replace(copy.settings, environ=environ)
+        # By its other name it is another registry, so the layers go through us.
+        other = server.host.replace("127.0.0.1", "localhost")
+        done = await copy(f"{server.host}/{name}:1", f"{other}/{name}-too")
+        assert server.whole(f"{name}-too", "1") == done.root.digest
+        assert done.blobs == {"copied": 3, "mounted": 0, "present": 0}
+
+
+@pytest.mark.usefixtures("elsewhere")
+async def test_a_registry_without_tls_says_how_to_allow_it(
+    source: Server, name: str, copy: Copier
+) -> None:
+    with pytest.raises(RegistryError) as refused:
+        await copy(f"{source.host}/{name}:1", f"{source.host}/{name}-too")
+    assert "--plain-http" in (refused.value.hint or "")
+
+
+async def test_plain_http_through_a_proxy(
+    source: Server, target: Server, name: str, copy: Copier, behind: Behind
+) -> None:
+    pushed = source.push_image(name, "1", [os.urandom(1000)])
+    front = behind(source)
+    environ = {
+        **copy.settings.environ,
+        "HTTP_PROXY": f"http://{front.host}",
+        "NO_PROXY": "127.0.0.1",
+    }
+    settings = replace(copy.settings, environ=environ)
+    async with Client(settings, plain_http=True, patience=SOON) as client:
+        await client.copy(
+            image.parse(f"registry.test/{name}:1"),
+            image.parse(f"{target.host}/{name}"),
+            ["1"],
+            Wanted(),
+            Quiet(),
+        )
+    assert target.whole(name, "1") == pushed["digest"]
+    assert all(s.path.startswith("http://registry.test/v2/") for s in front.seen)
+
+
+@pytest.mark.parametrize(
+    ("environ", "scheme", "host", "proxy"),
+    [
+        ({"HTTPS_PROXY": "http://p:1"}, "https", "r.example", "http://p:1"),
+        ({"https_proxy": "http://p:1"}, "https", "r.example", "http://p:1"),
+        ({"HTTPS_PROXY": "http://p:1"}, "http", "r.example", None),
+        ({"ALL_PROXY": "http://p:1"}, "http", "r.example", "http://p:1"),
+        ({"HTTPS_PROXY": "http://p:1", "NO_PROXY": ".example"}, "https", "r.example", None),
+        ({"HTTPS_PROXY": "http://p:1", "NO_PROXY": "*"}, "https", "r.example", None),
+        ({"HTTPS_PROXY": ""}, "https", "r.example", None),
+        ({}, "https", "r.example", None),
+    ],
+)
+def test_which_proxy(environ: dict[str, str], scheme: str, host: str, proxy: str | None) -> None:
+    assert _proxy(environ, scheme, host) == proxy
