@@ -19,6 +19,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -91,6 +92,7 @@ def run(arguments: list[str]) -> Run:
             [sys.executable, "-I", "-S", "-c", LAUNCHER, str(writing), *arguments],
             stdout=output,
             stderr=output,
+            env=environment(),
             pass_fds=(writing,),
         )
         os.close(writing)
@@ -101,6 +103,11 @@ def run(arguments: list[str]) -> Run:
             output.seek(0)
             sys.exit(f"{' '.join(arguments)} failed:\n{output.read().decode(errors='replace')}")
     return Run(wall, cpu, memory)
+
+
+def environment() -> dict[str, str]:
+    """The user's environment, with the bytecode that any installation of Python programs has."""
+    return {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
 
 
 def fill(source: Server, gigabytes: float) -> None:
@@ -122,27 +129,35 @@ def measure(rounds: int, gigabytes: float, folder: Path) -> dict[str, dict[str, 
     if program is None:
         sys.exit("docker-registry is not on the PATH: nothing can be measured.")
     results: dict[str, dict[str, list[Run]]] = {case: {} for case in CASES}
-    with (
-        docker_registry(program, folder / "source") as source,
-        docker_registry(program, folder / "target") as target,
-    ):
+    with docker_registry(program, folder / "source") as source:
         fill(source, gigabytes)
-        copiers = tools([source.host, target.host])
         for number in range(rounds):
-            names = [*copiers][number % len(copiers) :] + [*copiers][: number % len(copiers)]
-            for case in CASES:
-                image = case.removesuffix("-again")
-                tag = "2" if case.endswith("-again") else "1"
-                for name in names:
-                    goal = f"{name}{number}/{image}"
-                    command = copiers[name](
-                        f"{source.host}/{image}:1", f"{target.host}/{goal}:{tag}"
-                    )
-                    done = run(command)
-                    assert target.manifest(goal, tag) is not None
-                    results[case].setdefault(name, []).append(done)
-                    print(f"{number} {case} {name} {done.wall:.2f} s", file=sys.stderr)
+            # A new target for each round: skopeo remembers what it pushed where, and mounts it.
+            with docker_registry(program, folder / f"target{number}") as target:
+                copiers = tools([source.host, target.host])
+                names = deque(copiers)
+                names.rotate(-number)
+                measure_round(source, target, {name: copiers[name] for name in names}, results)
+            shutil.rmtree(folder / f"target{number}")
     return results
+
+
+def measure_round(
+    source: Server,
+    target: Server,
+    copiers: dict[str, Command],
+    results: dict[str, dict[str, list[Run]]],
+) -> None:
+    """Every case by every tool, once."""
+    for case in CASES:
+        image = case.removesuffix("-again")
+        tag = "2" if case.endswith("-again") else "1"
+        for name, command in copiers.items():
+            goal = f"{name}/{image}"
+            done = run(command(f"{source.host}/{image}:1", f"{target.host}/{goal}:{tag}"))
+            assert target.manifest(goal, tag) is not None
+            results[case].setdefault(name, []).append(done)
+            print(f"{case} {name} {done.wall:.2f} s", file=sys.stderr)
 
 
 def medians(runs: list[Run]) -> Run:
