@@ -39,7 +39,7 @@ Kind = Literal[
 
 @dataclass
 class Fault:
-    """What goes wrong with requests of `method` whose path matches `path`, `times` times."""
+    """What goes wrong with requests whose method and path match (as patterns), `times` times."""
 
     kind: Kind
     method: str
@@ -116,7 +116,7 @@ class Proxy:
         """The fault that fits a request, counted as having happened."""
         with self.lock:
             for fault in self.faults:
-                fits = fault.method == method and re.search(fault.path, path)
+                fits = re.fullmatch(fault.method, method) and re.search(fault.path, path)
                 if fits and fault.happened < fault.times:
                     fault.happened += 1
                     return fault

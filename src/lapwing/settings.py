@@ -92,7 +92,6 @@ class Settings:
         name = resource.upper().replace("-", "_")
         return self.environ.get(f"LAPWING_RESOURCE_{name}_URL") or None
 
-    @property
     def docker_config(self) -> Path:
         """The file in which `docker login` keeps logins: DOCKER_CONFIG names its folder."""
         folder = self.environ.get("DOCKER_CONFIG")

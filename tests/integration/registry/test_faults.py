@@ -93,6 +93,18 @@ class TestConnections:
         done = await copy(f"{source.host}/{name}:1", f"{front.host}/{name}")
         assert target.whole(name, "1") == done.root.digest
 
+    @pytest.mark.parametrize("status", [400, 404])
+    async def test_an_upload_that_is_lost_at_its_end_begins_anew(
+        self, source: Server, target: Server, name: str, big: dict[str, Any], copy: Copier,
+        behind: Behind, status: int,
+    ) -> None:  # fmt: skip
+        front = behind(target)
+        front.fail("cut-request", "PUT", "/blobs/uploads/", bytes=500_000)
+        # Sent again whole or in part, as far as the registry had got.
+        front.fail("answer", "PUT|PATCH", "/blobs/uploads/", status=status)
+        done = await copy(f"{source.host}/{name}:1", f"{front.host}/{name}", jobs=1)
+        assert target.whole(name, "1") == done.root.digest
+
     @pytest.mark.parametrize("path", ["/blobs/uploads/.*digest", "/manifests/"])
     async def test_a_lost_answer_is_not_a_lost_blob(
         self, source: Server, target: Server, name: str, big: dict[str, Any], copy: Copier,

@@ -64,7 +64,7 @@ class Credentials:
         given = self._settings.registry_login(host)
         if given:
             return Login(*given)
-        path = self._settings.docker_config
+        path = self._settings.docker_config()
         config = _read(path)
         keys = _keys(host)
         helpers = config.get("credHelpers")
@@ -81,7 +81,7 @@ class Credentials:
     async def _ask(self, helper: str, key: str) -> Login | None:
         if not re.fullmatch(r"[A-Za-z0-9._-]+", helper):
             raise RegistryLoginError(
-                f"{self._settings.docker_config} names a credential helper that cannot be one.",
+                f"{self._settings.docker_config()} names a credential helper that cannot be one.",
                 hint="A helper is a short word, such as `pass` or `gcloud`.",
             )
         program = f"docker-credential-{helper}"
@@ -91,7 +91,7 @@ class Credentials:
             raise RegistryLoginError(
                 f"The login of {key} is kept by {program}, which cannot be started "
                 f"({error.strerror}).",
-                hint=f"Install it, or take {helper} out of {self._settings.docker_config}.",
+                hint=f"Install it, or take {helper} out of {self._settings.docker_config()}.",
             ) from error
         except TimeoutError as error:
             raise RegistryLoginError(

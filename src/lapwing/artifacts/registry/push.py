@@ -46,6 +46,15 @@ class _Upload:
     least: int = 0
     """Bytes that a part has to have at least, if the registry says so."""
     offset: int = 0
+    resumed: bool = False
+    lost: bool = False
+    """Whether the registry forgot it, or holds something else than was sent."""
+
+    @property
+    def mendable(self) -> tuple[int, ...]:
+        """Statuses after which another way is tried. A registry may still have been writing what
+        came on a dead connection when it said how far it was: then the digest is wrong (400)."""
+        return (404, 413, 400) if self.resumed else (404, 413)
 
 
 class Pusher:
@@ -149,10 +158,10 @@ class Pusher:
             scopes=self._target.scopes,
             headers=headers,
             content=body,
-            good=(202, 413, 416),
+            good=(202, *upload.mendable, 416),
         ) as answer:
             if answer.status != 202:
-                raise self._unfit(answer.status, length)
+                raise self._unfit(upload, answer.status, length)
             upload.location = self._location(answer.headers.get("location", upload.location))
             upload.offset += length
 
@@ -169,36 +178,50 @@ class Pusher:
                 "Content-Length": str(length),
             },
             content=body,
-            good=(201, 413),
+            good=(201, *upload.mendable),
         ) as answer:
             if answer.status != 201:
-                raise self._unfit(answer.status, length)
+                raise self._unfit(upload, answer.status, length)
             told = answer.headers.get("docker-content-digest")
             if told:
                 same(told, tally.digest, self._target, f"the blob {tally.digest}")
 
     async def _resume(self, upload: _Upload, tally: Tally) -> bool:
         """Find out how far an upload is; whether the blob is there by now after all."""
-        if await self.has(Descriptor(digest=tally.digest, size=tally.size)):
+        blob = Descriptor(digest=tally.digest, size=tally.size)
+        if await self.has(blob):
             return True
         try:
-            answer = await self._ask("GET", upload.location, 204, 200)
+            answer = None if upload.lost else await self._ask("GET", upload.location, 204, 200)
         except RegistryError:
-            begun = await self._begin(Descriptor(digest=tally.digest, size=tally.size))
+            answer = None
+        if answer is None:
+            begun = await self._begin(blob)
             if begun is None:
                 return True
             upload.location, upload.offset = begun.location, 0
+            upload.resumed = upload.lost = False
             return False
+        upload.resumed = True
         told = re.fullmatch(r"(?:bytes=)?0-(\d+)", answer.headers.get("range", ""))
         upload.location = self._location(answer.headers.get("location", upload.location))
         last = int(told[1]) if told else 0
-        # An empty upload is told as 0-0, as is one with a single byte: then begin anew.
+        # An empty upload is told as 0-0, as is one with a single byte.
         upload.offset = last + 1 if 0 < last < tally.size else 0
         return False
 
-    def _unfit(self, status: int, length: int) -> Exception:
-        """After 413 smaller parts are tried; after 416 the registry is asked where it is."""
+    def _unfit(self, upload: _Upload, status: int, length: int) -> Exception:
+        """After 413 smaller parts are tried, after 416 the registry is asked where it is, after
+        400 and 404 a new upload is begun."""
         host = self._target.registry.host
+        if status in (400, 404):
+            upload.lost = True
+            return Interrupted(
+                RegistryError(
+                    f"{host} loses uploads before they are whole (it answers {status}).",
+                    hint="Several servers behind one name have to share their storage.",
+                )
+            )
         if status == 413 and (self._part <= SMALLER_PART or length <= SMALLER_PART):
             return RegistryError(
                 f"{host} does not take {length} bytes in one request.",
