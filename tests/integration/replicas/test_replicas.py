@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 from lapwing.errors import ReplicaError
@@ -102,6 +103,7 @@ async def test_a_worker_that_was_killed_is_ready_again(make: Callable[..., Repli
 
 async def test_a_candidate_that_ends_is_not_started_again(make: Callable[..., Replicas]) -> None:
     replicas, one = make("import sys; print('no DB_URL'); sys.exit(3)"), worker()
+    one.spec = msgspec.structs.replace(WORKER, health=Health(settle=60.0))
     with pytest.raises(ReplicaError, match="exited with status 3 while it started") as caught:
         await replicas.start(one)
     assert "no DB_URL" in str(caught.value.detail)
@@ -128,6 +130,7 @@ async def test_one_that_is_started_while_it_pauses_is_there_once(
     await replicas.start(one)
     pid = pid_of(one)
     await asyncio.sleep(0.5)
+    await until((tmp_path / "count").exists)
     assert pid_of(one) == pid
     assert (tmp_path / "count").read_text() == "x"
 
