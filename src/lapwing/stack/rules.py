@@ -293,6 +293,17 @@ def domain_is_one(_: Stack, environment: Environment) -> Iterator[Breach]:
         yield Breach(f"{domain!r} is not a domain.", ("domain",), hint)
 
 
+def previews_are_told_apart(stack: Stack, _: Environment) -> Iterator[Breach]:
+    """No environment is called `preview`: that host name shows candidates."""
+    if "preview" in stack.environments:
+        yield Breach(
+            "An environment cannot be called `preview`: that host name shows candidates.",
+            ("environments", "preview"),
+            "Call it `review`, for example.",
+            key=True,
+        )
+
+
 def cluster_has_cloud(_: Stack, environment: Environment) -> Iterator[Breach]:
     """Only a cluster is in a cloud."""
     if environment.target == "machine" and environment.cloud is not None:
@@ -314,6 +325,7 @@ RULES: tuple[Rule, ...] = (
     smoke_is_one_thing,
     limits_make_sense,
     domain_is_one,
+    previews_are_told_apart,
     cluster_has_cloud,
 )
 
