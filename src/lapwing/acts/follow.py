@@ -1,6 +1,7 @@
 """Following a deployment: from the commit to what became of it, as the agent tells it.
 
-Reads the event log. If the agent dies meanwhile, another is started and goes on; if the person
+Reads the event log, and once a second the history: an agent that is killed between the two has
+told one of them only. If the agent dies meanwhile, another is started and goes on; if the person
 goes away, the deployment goes on too.
 """
 
@@ -11,7 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from lapwing.acts import agent
-from lapwing.errors import AgentError
+from lapwing.desired import history
+from lapwing.desired.repository import DesiredRepository
+from lapwing.errors import AgentError, DesiredStateError
 from lapwing.observed import agent as observed
 from lapwing.observed.status import Event, Follower
 from lapwing.settings import Settings
@@ -55,6 +58,7 @@ def follow(
     times: dict[str, float] = {}
     looked = time.monotonic()
     restarts = 0
+    noted: Outcome | None = None
     while True:
         for event in follower.read():
             if event.commit != commit:
@@ -70,6 +74,9 @@ def follow(
                 return Outcome(commit, "held", event.text, held=True, times=times)
         if time.monotonic() - looked > 1:
             looked = time.monotonic()
+            if noted is not None:
+                return noted  # And no event told of it: its agent was killed in between.
+            noted = _noted(settings, commit, times)
             if not observed.lives(settings.agent):
                 restarts += 1
                 if restarts > 5:
@@ -79,3 +86,12 @@ def follow(
                     )
                 agent.ensure(settings)
         time.sleep(PAUSE)
+
+
+def _noted(settings: Settings, commit: str, times: dict[str, float]) -> Outcome | None:
+    """The outcome that the history tells, if it tells one."""
+    try:
+        found = history.outcome(DesiredRepository(settings.desired), commit)
+    except DesiredStateError:
+        return None
+    return found and Outcome(commit, found[0], found[1] or found[0], times=times)

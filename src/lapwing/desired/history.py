@@ -76,3 +76,28 @@ def history(
             )
         )
     return entries
+
+
+def open_(
+    repository: DesiredRepository, stack: str, environment: str, commit: str, limit: int = 50
+) -> list[str]:
+    """Of a commit of an environment and the ones before it, those without an outcome, newest first.
+
+    Raises DesiredStateError.
+    """
+    out = repository.git.run(
+        "log", f"-{limit}", f"--notes={NOTES}", "--format=%H%x00%N%x01", commit, "--",
+        path_of(stack, environment),
+    )  # fmt: skip
+    records = [r.strip().split("\0") for r in out.split("\1") if r.strip()]
+    return [r[0] for r in records if not r[1].strip()]
+
+
+def outcome(repository: DesiredRepository, commit: str) -> tuple[str, str | None] | None:
+    """The outcome and the reason that are noted of a commit; None if nothing is.
+
+    Raises DesiredStateError.
+    """
+    note = repository.git.run("log", "-1", f"--notes={NOTES}", "--format=%N", commit).strip()
+    found, _, reason = note.partition("\n")
+    return (found, reason or None) if found else None

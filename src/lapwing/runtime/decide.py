@@ -61,17 +61,17 @@ def decide(wanted: Document, state: EnvironmentState) -> Decision:
     """What to do about a document that has become the head of the desired state."""
     flight = state.rollout
     if flight is not None and flight.state not in TERMINAL:
-        if _same(wanted, flight.document):
+        if same(wanted, flight.document):
             promoted = wanted.deployment.kind == "promote"
             return Decision(Intent.PROMOTE if promoted else Intent.NOTHING, {})
-        if _same(wanted, state.document or _nothing(wanted)):
+        if same(wanted, state.document or _nothing(wanted)):
             return Decision(Intent.ABORT, {})
         return Decision(Intent.ROLL_OUT, {})
     verdicts = {name: verdict(name, spec, state) for name, spec in wanted.services.items()}
     current = state.document.services if state.document else {}
     verdicts |= dict.fromkeys(set(current) - set(wanted.services), Verdict.REMOVE)
     changed = any(v is not Verdict.KEEP for v in verdicts.values())
-    if not changed and _same(wanted, state.document or _nothing(wanted)):
+    if not changed and same(wanted, state.document or _nothing(wanted)):
         return Decision(Intent.NOTHING, verdicts)
     return Decision(Intent.ROLL_OUT, verdicts, route(wanted, verdicts, state))
 
@@ -126,6 +126,6 @@ def _nothing(like: Document) -> Document:
     )
 
 
-def _same(one: Document, other: Document) -> bool:
+def same(one: Document, other: Document) -> bool:
     """Whether two documents want the same to run; who deployed and why does not matter."""
     return msgspec.structs.replace(one, deployment=other.deployment) == other

@@ -12,7 +12,8 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ from lapwing.observed import status
 from lapwing.plan.model import Deployment, Document
 from lapwing.runtime import bluegreen, logs, report, rollout, state
 from lapwing.runtime.decide import Intent, decide
+from lapwing.runtime.outcomes import Outcomes
 from lapwing.runtime.publisher import Publisher
 from lapwing.runtime.rollout import Action, Event, State
 from lapwing.runtime.state import EnvironmentState, RolloutRecord
@@ -69,8 +71,13 @@ class Environment:
         """What is wrong with the desired state itself; set by the agent."""
         self.unsaved: str | None = None
         """Why the state on disk is not the present one."""
+        self.outcomes = Outcomes(
+            runtime.repository, memory.stack, memory.environment, self._tell_late
+        )
         self._wanted: tuple[str, Document] | None = None
         self._news = asyncio.Event()
+        self._untold: deque[status.Event] = deque(maxlen=1000)
+        self._settling: asyncio.Task[None] | None = None
 
     # What others call
 
@@ -100,6 +107,7 @@ class Environment:
             if self._wanted is None:
                 continue
             commit, document = self._wanted
+            self._settle(document, commit)
             if commit == self.state.commit:
                 continue
             choice = decide(document, self.state)
@@ -122,8 +130,17 @@ class Environment:
         if self.state.document is not None:
             self.state.document = document
         self.save()
-        await self._note(commit, "succeeded", None)
-        self.event("outcome", "It already runs.", commit, outcome="succeeded")
+        for each in dict.fromkeys([*await self.outcomes.of_same(document, commit), commit]):
+            await self.outcomes.note(each, "succeeded", None)
+            self.event("outcome", "It already runs.", each, outcome="succeeded")
+
+    def _settle(self, document: Document, commit: str) -> None:
+        """Give an outcome, beside the work, to what was overtaken before anybody took it up."""
+        runs = commit == self.state.commit
+        self._settling = asyncio.create_task(self.outcomes.settle(document, commit, succeeded=runs))
+
+    def _tell_late(self, commit: str, outcome: str, reason: str) -> None:
+        self.event("outcome", reason, commit, outcome=outcome)
 
     async def resume(self) -> None:
         """After a start of the agent: adopt, restart, route, and finish a rollout in flight."""
@@ -131,10 +148,21 @@ class Environment:
         flight = self.state.rollout
         await self.steps.restore()
         self.save()
-        if flight is not None:
+        if flight is None:
+            with self._publishing():
+                await self.steps.tidy()
+        else:
             self.event("agent", "Going on with the deployment that was in flight.", flight.commit)
             switched = self.steps.switched(flight)
             await self._lead(rollout.resume(flight.state, flight.outcome, switched=switched))
+
+    @contextlib.contextmanager
+    def _publishing(self) -> Iterator[None]:
+        """What Envoy does not take is told in the status, and `tick` tries it again."""
+        try:
+            yield
+        except LapwingError as error:
+            self.problem = str(error)
 
     # The rollout
 
@@ -261,18 +289,22 @@ class Environment:
             log.warning("No revert of %s: %s", flight.commit, error)
 
     async def _record(self, flight: RolloutRecord) -> None:
-        """End a rollout: remember what runs now, write the outcome to the history."""
+        """End a rollout: write the outcome to the history, remember what runs now. The note comes
+        first: after a kill in between, it is written once more."""
         outcome = str(flight.state)
+        head = flight.head or flight.commit
+        same = await self.outcomes.of_same(flight.document, head)
+        commits = list(dict.fromkeys([flight.commit, *same, head]))
+        for commit in commits:
+            await self.outcomes.note(commit, outcome, flight.reason)
         kept = flight.state is State.SUPERSEDED and self.steps.switched(flight)
         if flight.state is State.SUCCEEDED or kept:
             self.state.document = flight.document
-            self.state.commit = flight.head or flight.commit
+            self.state.commit = head
             self.problem = None
         self.state.rollout = None
         self.save()
-        for commit in {flight.commit, flight.head} - {None}:
-            assert commit is not None
-            await self._note(commit, outcome, flight.reason)
+        for commit in commits:
             self.event(
                 "outcome",
                 flight.reason or outcome,
@@ -281,13 +313,8 @@ class Environment:
                 detail=flight.detail,
                 hint=flight.hint,
             )
-        await self.steps.tidy(flight)
-
-    async def _note(self, commit: str, outcome: str, reason: str | None) -> None:
-        try:
-            await asyncio.to_thread(self.runtime.repository.note, commit, outcome, reason)
-        except LapwingError as error:
-            log.warning("The outcome of %s was not noted: %s", commit, error)
+        self._settle(flight.document, head)
+        await self.steps.tidy()
 
     # Housekeeping
 
@@ -297,6 +324,12 @@ class Environment:
         now = time.monotonic()
         if self.unsaved is not None:
             self.remember()
+        self._tell_events()
+        await self.outcomes.retry()
+        if self.problem is not None and self.state.rollout is None:
+            await self.runtime.publisher.publish()
+            self.problem = None
+            self.changed()
         await self._hear_health()
         for generation in bluegreen.expired(self.state, now):
             bluegreen.drain(generation, now)
@@ -374,11 +407,17 @@ class Environment:
         detail: str | None = None,
         hint: str | None = None,
     ) -> None:
-        """Add to the event log; a full disk must not stop the agent."""
+        """Add to the event log; on a full disk, as soon as there is room again."""
         entry = msgspec.convert(
             {"time": time.time(), "kind": kind, "text": text, "commit": commit, "state": state}
             | {"outcome": outcome, "detail": detail, "hint": hint},
             status.Event,
         )
+        self._untold.append(entry)
+        self._tell_events()
+
+    def _tell_events(self) -> None:
         with contextlib.suppress(OSError):
-            status.append(self.folder, entry)
+            while self._untold:
+                status.append(self.folder, self._untold[0])
+                self._untold.popleft()

@@ -21,7 +21,7 @@ from lapwing.runtime.proxy.model import Counters
 from lapwing.runtime.replicas import Replicas
 from lapwing.runtime.resources import server
 from lapwing.runtime.resources.servers import Servers
-from lapwing.runtime.rollout import Action, State
+from lapwing.runtime.rollout import Action
 from lapwing.runtime.state import Generation, Replica, RolloutRecord
 
 if TYPE_CHECKING:
@@ -223,11 +223,15 @@ class Steps:
         if never:
             await self.retire(never)
 
-    async def tidy(self, flight: RolloutRecord) -> None:
-        """After a rollout: show on the preview host what one could go back to, leave host names
-        that are not wanted any more, stop surplus replicas, and, for `down`, everything soon."""
-        if flight.document.deployment.kind == "down" and flight.state is State.SUCCEEDED:
-            for generation in self.state.generations:
+    async def tidy(self) -> None:
+        """After a rollout, and after a start, as a kill may have come in between: show on the
+        preview host what one could go back to, leave host names that are not wanted any more, stop
+        surplus replicas, and, for `down`, everything soon."""
+        document = self.state.document
+        down = document is not None and document.deployment.kind == "down"
+        lasting = [g for g in self.state.generations if down and g.role != "draining"]
+        if lasting:
+            for generation in lasting:
                 bluegreen.drain(generation, time.monotonic())
                 generation.deadline = time.monotonic() + DOWN_PATIENCE
             self.environment.save()
