@@ -133,7 +133,7 @@ class Installation:
         for identity, _what in left:
             processes.kill(identity)
         assert not agent.lives(self.home / "agent")
-        assert [what for _, what in left] == []
+        assert not left, f"left over: {left}"
 
 
 @contextlib.contextmanager

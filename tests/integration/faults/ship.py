@@ -203,6 +203,18 @@ class Ship:
                 os.kill(pid, 0)
         assert self.get().text == self.version
 
+    def recovers(self) -> None:
+        """It becomes whole again, by itself."""
+        end = time.monotonic() + PATIENCE
+        while True:
+            try:
+                self.whole()
+                return
+            except AssertionError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.1)
+
     def kill(self, pid: int) -> float:
         """kill -9 a process; returns the moment after."""
         os.kill(pid, signal.SIGKILL)

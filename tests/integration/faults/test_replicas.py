@@ -93,11 +93,10 @@ def test_a_replica_that_is_killed_comes_back(ship: Ship, watched: Watchers) -> N
     killed = ship.kill(victim)
     watched.forgive(lambda e: e.sent <= killed)  # What it was working on went with it.
     until(lambda: ship.service()["active"]["restarts"] > before["active"]["restarts"])
-    until(lambda: ship.service()["phase"] == "running")
+    ship.recovers()
     after = ship.pids("active")
     assert victim not in after
     assert set(others) < set(after)
-    ship.whole()
 
 
 def test_a_replica_that_hangs_gets_no_requests(ship: Ship, watched: Watchers) -> None:
@@ -110,8 +109,7 @@ def test_a_replica_that_hangs_gets_no_requests(ship: Ship, watched: Watchers) ->
             assert ship.get().text == ship.version
     finally:
         os.kill(victim, signal.SIGCONT)
-    until(lambda: ship.service()["phase"] == "running", "its recovery")
-    ship.whole()
+    ship.recovers()
 
 
 def test_a_worker_that_dies_again_and_again(ship: Ship, watched: Watchers) -> None:
@@ -125,8 +123,7 @@ def test_a_worker_that_dies_again_and_again(ship: Ship, watched: Watchers) -> No
         until(lambda: time.monotonic() - began > 2)
         # Pauses double from a tenth of a second on: after 3 restarts there are 2 more at most.
         assert ship.service("beat")["active"]["restarts"] - before <= 2
-    until(lambda: ship.service("beat")["phase"] == "running", "its recovery")
-    ship.whole()
+    ship.recovers()
 
 
 def test_every_replica_dies_again_and_again(ship: Ship, clients: Watchers) -> None:
@@ -138,6 +135,5 @@ def test_every_replica_dies_again_and_again(ship: Ship, clients: Watchers) -> No
         api = next(s for s in status["services"] if s["name"] == "api")
         assert (api["phase"], api["active"]["ready"]) == ("crashing", 0)
         assert ship.get().status_code == 503
-    until(lambda: ship.service()["phase"] == "running", "its recovery")
+    ship.recovers()
     until(lambda: ship.get().status_code == 200)
-    ship.whole()

@@ -1,0 +1,191 @@
+"""What a machine can do to a deployment: a port that is taken, a disk that is full, a folder that
+is not what it should be. Nothing that runs is touched."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from lapwing.runtime import processes
+from tests.installation import Installation, free_port, installation
+from tests.integration.faults import ship as usual
+from tests.integration.faults.ship import Ship, Watchers, until
+from tests.needs import require
+
+pytestmark = pytest.mark.xdist_group("faults-surroundings")
+STACK = usual.STACK + "environments:\n  staging: {target: machine}\n"
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    """A port that this process listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield listener.getsockname()[1]
+
+
+def test_a_port_that_is_taken(tmp_path: Path, taken: int) -> None:
+    with installation(tmp_path, LAPWING_PORT=str(taken)) as where:
+        said = where.run("agent", "start", status=1).stderr
+        holder = f"{psutil.Process().name()} (process {os.getpid()})"
+        assert f"Port {taken} is taken by {holder}." in said
+        assert "LAPWING_PORT" in said
+        doctor = {f["check"]: f for f in where.json("doctor", status=1)}
+        assert not doctor["port"]["ok"]
+        assert f"Port {taken} is taken by {holder}." in doctor["port"]["seen"]
+        ship = Ship(where)
+        ship.write("v0")
+        assert f"Port {taken} is taken by {holder}." in where.run("up", status=1).stderr
+        where.environ["LAPWING_PORT"] = str(free_port())
+        where.run("agent", "start")
+
+
+def test_another_port_than_the_agent_has(ship: Ship, watched: Watchers) -> None:
+    ship.next()
+    environ = {**ship.where.environ, "LAPWING_PORT": str(free_port())}
+    done = subprocess.run(
+        [usual.LAPWING, "deploy"],
+        cwd=ship.where.folder, env=environ, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert f"serves port {ship.where.port}, not {environ['LAPWING_PORT']}." in done.stderr
+    assert "lapwing agent stop" in done.stderr
+    ship.whole()
+
+
+def test_a_folder_that_is_no_git_repository(ship: Ship, watched: Watchers) -> None:
+    git = ship.where.folder / ".git"
+    aside = git.rename(git.with_name("aside"))
+    (ship.where.folder / "api" / "faults.json").write_text(json.dumps({"version": "lost"}))
+    said = ship.where.run("deploy", status=1).stderr
+    aside.rename(git)
+    assert "is not in a git repository" in said
+    assert "git init" in said
+    ship.next()
+    ship.whole()
+
+
+def test_changes_that_are_not_committed(ship: Ship, watched: Watchers) -> None:
+    ship.deploy()
+    assert not ship.service()["active"]["revision"].endswith("-dirty")
+    (ship.where.folder / "api" / "faults.json").write_text(json.dumps({"version": "dirty"}))
+    said = ship.where.run("deploy", "-e", "staging", status=2).stderr
+    assert "api has changes that are not committed; 'staging' takes revisions only." in said
+    ship.where.run("deploy")
+    ship.version = "dirty"
+    ship.whole()
+    assert ship.service()["active"]["revision"].endswith("-dirty")
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        ("services: [", ":"),
+        (STACK.replace("command:", "comand:"), "comand"),
+        (STACK.replace("replicas: 2", "replicas: many"), "replicas"),
+    ],
+)
+def test_a_stack_file_that_is_broken(
+    ship: Ship, watched: Watchers, damage: str, words: str
+) -> None:
+    before = ship.repository.head()
+    ship.stack(damage)
+    said = ship.where.run("deploy", status=2).stderr
+    ship.stack(STACK)
+    assert "lapwing.yaml:" in said
+    assert words in said
+    assert "Traceback" not in said
+    assert ship.repository.head() == before
+    ship.whole()
+
+
+class Disk:
+    """A small disk that can be filled to the last byte."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._filler = folder / "filler"
+
+    def fill(self) -> None:
+        with self._filler.open("ab", buffering=0) as file:
+            try:
+                while True:
+                    file.write(bytes(4096))
+            except OSError:
+                pass
+        assert os.statvfs(self.folder).f_bavail == 0
+
+    def free(self) -> None:
+        self._filler.unlink(missing_ok=True)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    require("tmpfs")
+    home = tmp_path / "home"
+    home.mkdir()
+    made = ["mount", "-t", "tmpfs", "-o", "size=96m", "lapwing-test", home]
+    subprocess.run(made, check=True)
+    try:
+        yield Disk(home)
+    finally:
+        subprocess.run(["umount", str(home)], check=True)
+
+
+def test_a_disk_that_is_full(disk: Disk, tmp_path: Path) -> None:
+    (tmp_path / "clients").mkdir()
+    with installation(tmp_path) as where:
+        try:
+            _fill_and_free(Ship(where), disk, tmp_path / "clients")
+        finally:
+            disk.free()
+
+
+def _fill_and_free(ship: Ship, disk: Disk, folder: Path) -> None:
+    where: Installation = ship.where
+    ship.up()
+    clients = Watchers(ship, folder)
+    with clients.watching():
+        ship.next()
+        disk.fill()
+        for _ in range(2):
+            said = where.run("deploy", status=1).stderr
+            assert "disk is full" in said or "No space left" in said, said
+            assert "Traceback" not in said
+            assert ship.get().text == "v0"
+        disk.free()
+        where.run("deploy")
+        ship.version = f"v{ship.number}"
+        ship.whole()
+
+        version = ship.next()
+        where.run("deploy", "--hold")
+        disk.fill()
+        for verb in ("promote", "abort", "rollback"):
+            said = where.run(verb, status=1).stderr
+            assert "is full" in said or "No space left" in said, said
+            assert ship.get().text == ship.version
+        disk.free()
+        where.run("promote")
+        ship.version = version
+        ship.whole()
+
+        victim, *_ = ship.pids("active")
+        disk.fill()
+        killed = ship.kill(victim)
+        clients.forgive(lambda e: e.sent <= killed)
+        until(lambda: processes.started(victim) is None, "its end")
+        for _ in range(10):
+            assert ship.get().text == ship.version
+        disk.free()
+        until(lambda: victim not in ship.pids("active"), "a status of now")
+        ship.recovers()
+    clients.end()
