@@ -66,14 +66,17 @@ class TestConnections:
         done = await copy(f"{front.host}/{name}:1", f"{target.host}/{name}")
         assert target.whole(name, "1") == done.root.digest
 
-    @pytest.mark.parametrize("part", [100_000_000, 600_000])
+    @pytest.mark.parametrize(
+        ("method", "whole", "part"),
+        [("PUT", BIG, BIG), ("PATCH", 1000, BIG), ("PATCH", 1000, 600_000)],
+    )
     async def test_a_broken_upload_goes_on_where_the_registry_is(
         self, source: Server, target: Server, name: str, big: dict[str, Any], copy: Copier,
-        behind: Behind, part: int, monkeypatch: pytest.MonkeyPatch,
+        behind: Behind, method: str, whole: int, part: int, monkeypatch: pytest.MonkeyPatch,
     ) -> None:  # fmt: skip
+        monkeypatch.setattr("lapwing.artifacts.registry.push.WHOLE", whole)
         monkeypatch.setattr("lapwing.artifacts.registry.push.PART", part)
         front = behind(target)
-        method = "PUT" if part > BIG else "PATCH"
         front.fail("cut-request", method, "/blobs/uploads/.*", bytes=500_000, times=2)
 
         done = await copy(f"{source.host}/{name}:1", f"{front.host}/{name}")
@@ -96,14 +99,15 @@ class TestConnections:
     @pytest.mark.parametrize("status", [400, 404])
     async def test_an_upload_that_is_lost_at_its_end_begins_anew(
         self, source: Server, target: Server, name: str, big: dict[str, Any], copy: Copier,
-        behind: Behind, status: int,
+        behind: Behind, status: int, monkeypatch: pytest.MonkeyPatch,
     ) -> None:  # fmt: skip
+        monkeypatch.setattr("lapwing.artifacts.registry.push.WHOLE", 1000)
         front = behind(target)
-        front.fail("cut-request", "PUT", "/blobs/uploads/", bytes=500_000)
-        # Sent again whole or in part, as far as the registry had got.
-        front.fail("answer", "PUT|PATCH", "/blobs/uploads/", status=status)
+        front.fail("cut-request", "PATCH", "/blobs/uploads/", bytes=500_000)
+        again = front.fail("answer", "PATCH", "/blobs/uploads/", status=status)
         done = await copy(f"{source.host}/{name}:1", f"{front.host}/{name}", jobs=1)
         assert target.whole(name, "1") == done.root.digest
+        assert again.happened == 1
 
     @pytest.mark.parametrize("path", ["/blobs/uploads/.*digest", "/manifests/"])
     async def test_a_lost_answer_is_not_a_lost_blob(

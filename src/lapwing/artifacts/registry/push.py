@@ -1,10 +1,10 @@
 """Writing one blob to a registry: asked for, mounted, sent whole, or sent in parts and resumed.
 
 First the registry is asked whether it has the blob; then whether it takes it from another of its
-repositories; only then bytes are sent. A blob of up to `part` bytes goes as one request. A longer
-one goes as parts, because proxies in front of registries bound the length of a body. When a
-connection dies, the registry is asked how far it got and the rest is sent from there; where it does
-not know the upload any more, a new one is begun.
+repositories; only then bytes are sent. A short blob goes as one request. A longer one goes as
+parts, because only those can be resumed, and proxies in front of registries bound the length of a
+body. When a connection dies, the registry is asked how far it got and the rest is sent from there;
+where it does not know the upload any more, a new one is begun.
 
 Source: the OCI distribution specification 1.1, "Pushing blobs".
 """
@@ -26,6 +26,9 @@ from lapwing.artifacts.registry.streams import Piece
 from lapwing.artifacts.registry.tally import Tally, verified
 from lapwing.errors import ImageMissingError, RegistryError
 
+WHOLE = 4 * 1024 * 1024
+"""Bytes of a blob that is sent as one request. It is begun anew if that breaks: docker-registry
+forgets an upload whose last request does, and keeps one whose part does."""
 PART = 256 * 1024 * 1024
 """Bytes of one request at most, at first."""
 SMALLER_PART = 32 * 1024 * 1024
@@ -138,7 +141,7 @@ class Pusher:
         begin = tally.rewind(upload.offset)
         stream = verified(content.pieces(tally, begin), tally)
         async with contextlib.aclosing(_Cut(stream, upload.offset - begin, sent)) as pieces:
-            if upload.offset == 0 and tally.size <= self._part:
+            if upload.offset == 0 and tally.size <= min(self._part, WHOLE):
                 await self._close(upload, tally, pieces.next(tally.size), tally.size)
                 return
             while upload.offset < tally.size:
