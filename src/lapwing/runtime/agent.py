@@ -62,9 +62,7 @@ class Agent:
         self.repository = DesiredRepository(settings.desired)
         self.environments: dict[Key, Environment] = {}
         self.envoy = Envoy(settings, died=self._envoy_died)
-        self.publisher = Publisher(
-            self.envoy, lambda: [e.state for e in self.environments.values()]
-        )
+        self.publisher = Publisher(self.envoy, self._states)
         self._runtime: Runtime | None = None
         self._tasks: dict[Key, asyncio.Task[None]] = {}
         self._seen: dict[Key, str] = {}
@@ -94,6 +92,7 @@ class Agent:
                 publisher=self.publisher,
                 client=client,
                 ports=self._ports,
+                states=self._states,
             )
             for memory in self._remembered():
                 self._add(memory)
@@ -273,9 +272,11 @@ class Agent:
                 environment.steps.forget()
                 await asyncio.sleep(1)
 
+    def _states(self) -> list[EnvironmentState]:
+        return [e.state for e in self.environments.values()]
+
     def _ports(self) -> set[int]:
-        states = [e.state for e in self.environments.values()]
-        return {r.port for s in states for g in s.generations for r in g.replicas}
+        return {r.port for s in self._states() for g in s.generations for r in g.replicas}
 
     # Housekeeping
 

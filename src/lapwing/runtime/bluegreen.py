@@ -18,7 +18,7 @@ import functools
 import re
 from collections.abc import Callable, Iterable, Mapping
 
-from lapwing.plan.model import Service
+from lapwing.plan.model import Document, Service
 from lapwing.runtime.proxy.model import Cluster, Counters, Route, VirtualHost
 from lapwing.runtime.state import EnvironmentState, Generation, Replica, RolloutRecord, Slot
 
@@ -246,6 +246,19 @@ def _domains(state: EnvironmentState) -> tuple[str, ...]:
     can be tested and they answer from the switch on."""
     documents = [state.document, state.rollout.document if state.rollout else None]
     return tuple(dict.fromkeys(d for known in documents if known for d in known.domains))
+
+
+def taken_domain(
+    states: Iterable[EnvironmentState], own: EnvironmentState, document: Document
+) -> tuple[str, str] | None:
+    """A host name that a document wants and another environment has, and which one has it: Envoy
+    refuses a table in which two stacks have the same name, for all of them."""
+    for state in states:
+        if state is not own and state.generations:
+            for domain in _domains(state):
+                if domain in document.domains:
+                    return domain, f"{state.stack}/{state.environment}"
+    return None
 
 
 def _previewed(state: EnvironmentState, service: str) -> Generation | None:

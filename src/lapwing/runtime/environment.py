@@ -56,6 +56,8 @@ class Runtime:
     client: httpx.AsyncClient
     ports: Callable[[], set[int]]
     """Every port that some replica of some environment has."""
+    states: Callable[[], list[EnvironmentState]]
+    """What is remembered of every environment."""
 
 
 class Environment:

@@ -76,6 +76,13 @@ class Steps:
     # Before the switch
 
     async def _ensure_resources(self, flight: RolloutRecord) -> None:
+        taken = bluegreen.taken_domain(self.runtime.states(), self.state, flight.document)
+        if taken is not None:
+            raise ReplicaError(
+                f"{taken[0]} is the host name of {taken[1]} already.",
+                hint="Give this environment another `domain`, or stop the other with "
+                "`lapwing down`.",
+            )
         for name, resource in flight.document.resources.items():
             await self.servers.ensure(name, resource)
         self.environment.save()

@@ -405,3 +405,14 @@ def test_what_was_switched_back_is_forgotten() -> None:
     bluegreen.switch_back(state, flight, 0.0)
     assert flight.previous == {}
     assert [g.role for g in state.generations] == ["active", "draining"]
+
+
+def test_a_host_name_belongs_to_one_environment() -> None:
+    own = environment(generation(1), running=document(api=service()))
+    other = environment(generation(2), running=document(api=service()))
+    other.stack = "blog"
+    wanted = document(api=service("a-2"))
+    assert bluegreen.taken_domain([own], own, wanted) is None
+    assert bluegreen.taken_domain([own, other], own, wanted) == ("shop.localhost", "blog/local")
+    other.generations.clear()
+    assert bluegreen.taken_domain([own, other], own, wanted) is None, "nothing of it runs"
