@@ -1,7 +1,8 @@
 """`lapwing status`: what runs and what is on its way.
 
-Shows what the agent last wrote, after checking that the agent lives: where it does not, each
-replica is looked up by its process, and the answer says that nobody is watching.
+Shows what the agent last wrote, corrected by what processes there are: an agent that has died, or
+that cannot write on a full disk, must not make a replica look alive. Where no agent lives, the
+answer says that nobody is watching.
 """
 
 from __future__ import annotations
@@ -31,8 +32,7 @@ def command(context: Context, environment: str) -> int:
     if found is None:
         raise target.never_deployed(where)
     alive = target.agent_lives(context)
-    if not alive:
-        found = check(found)
+    found = check(found)
     if context.for_programs:
         answer: dict[str, Any] = msgspec.to_builtins(found)
         answer["agent"] = {"running": alive}
@@ -43,7 +43,7 @@ def command(context: Context, environment: str) -> int:
 
 
 def check(found: Status) -> Status:
-    """The status of an agent that is gone, corrected by what processes there are."""
+    """A status corrected by what processes there are."""
     services = [
         msgspec.structs.replace(
             s,
@@ -66,7 +66,7 @@ def _recount(slot: SlotStatus | None) -> SlotStatus | None:
 
 
 def _phase(service: ServiceStatus, active: SlotStatus | None) -> Any:
-    if service.kind == "job" or active is None:
+    if service.kind == "job" or active is None or active == service.active:
         return service.phase
     if active.ready == 0:
         return "stopped"

@@ -361,8 +361,12 @@ class Environment:
 
     @property
     def needs_tick(self) -> bool:
-        """Whether there is a deadline or a draining generation to look after."""
-        return any(g.role in ("warm", "draining") for g in self.state.generations)
+        """Whether there is a deadline, a draining generation or a replica that is not ready to look
+        after."""
+        return any(
+            g.role in ("warm", "draining") or not all(r.ready for r in g.replicas)
+            for g in self.state.generations
+        )
 
     # Telling
 
