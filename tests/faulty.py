@@ -29,6 +29,7 @@ PIECE = 16 * 1024
 Kind = Literal[
     "cut-answer",  # the connection dies after `bytes` of the answer's body
     "cut-request",  # it dies after `bytes` of the request's body, which the registry gets
+    "drop-request",  # it dies before the registry gets anything: a proxy was collecting the body
     "lose-answer",  # the registry does what was asked, and the answer never comes
     "change-answer",  # a byte of the answer's body is another
     "slow-answer",  # the answer's body comes in pieces, with `seconds` between them
@@ -39,17 +40,20 @@ Kind = Literal[
 
 @dataclass
 class Fault:
-    """What goes wrong with requests whose method and path match (as patterns), `times` times."""
+    """What goes wrong with requests of `method` whose path matches `path`: `times` times, after
+    the first `after` of them."""
 
     kind: Kind
     method: str
     path: str
     times: int = 1
+    after: int = 0
     bytes: int = 0
     seconds: float = 0.0
     status: int = 500
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
+    met: int = 0
     happened: int = 0
 
 
@@ -116,8 +120,9 @@ class Proxy:
         """The fault that fits a request, counted as having happened."""
         with self.lock:
             for fault in self.faults:
-                fits = re.fullmatch(fault.method, method) and re.search(fault.path, path)
-                if fits and fault.happened < fault.times:
+                fits = fault.method == method and re.search(fault.path, path)
+                fault.met += bool(fits)
+                if fits and fault.met > fault.after and fault.happened < fault.times:
                     fault.happened += 1
                     return fault
         return None
@@ -182,6 +187,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._read_away()
             self._answer(fault.status, fault.headers, fault.body)
             return
+        if fault and fault.kind == "drop-request":
+            raise _Broken
         upstream = http.client.HTTPConnection(self.proxy.upstream, timeout=60)
         try:
             self._hand_on(upstream, fault)

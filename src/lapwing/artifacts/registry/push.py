@@ -3,8 +3,9 @@
 First the registry is asked whether it has the blob; then whether it takes it from another of its
 repositories; only then bytes are sent. A short blob goes as one request. A longer one goes as
 parts, because only those can be resumed, and proxies in front of registries bound the length of a
-body. When a connection dies, the registry is asked how far it got and the rest is sent from there;
-where it does not know the upload any more, a new one is begun.
+body. When a connection dies, the registry is asked how far it got and the rest is sent from there.
+Where it gives no answer to that, a new upload is begun: docker-registry 2.8 gives up an upload when
+a part breaks on its way in, and keeps it when a part never came.
 
 Source: the OCI distribution specification 1.1, "Pushing blobs".
 """
@@ -27,8 +28,7 @@ from lapwing.artifacts.registry.tally import Tally, verified
 from lapwing.errors import ImageMissingError, RegistryError
 
 WHOLE = 4 * 1024 * 1024
-"""Bytes of a blob that is sent as one request. It is begun anew if that breaks: docker-registry
-forgets an upload whose last request does, and keeps one whose part does."""
+"""Bytes of a blob that is sent as one request, which cannot be resumed."""
 PART = 256 * 1024 * 1024
 """Bytes of one request at most, at first."""
 SMALLER_PART = 32 * 1024 * 1024
