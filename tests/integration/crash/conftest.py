@@ -63,6 +63,14 @@ TRAFFIC = (
 PATIENCE = 60.0
 
 
+def until(holds: Callable[[], object]) -> None:
+    """Return when something holds."""
+    end = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
 class Ship:
     """The stack, its versions, and ways to hurt what runs it."""
 
@@ -104,6 +112,16 @@ class Ship:
             stderr=subprocess.STDOUT,
             text=True,
         )
+
+    def end(self, command: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
+        """Wait for the end of a command that was begun."""
+        said, _ = command.communicate(timeout=PATIENCE * 2)
+        return subprocess.CompletedProcess(command.args, command.returncode, said)
+
+    def replicas(self, number: int) -> None:
+        """Want another number of replicas of the API."""
+        text = STACK.replace("replicas: 2", f"replicas: {number}")
+        (self.where.folder / "lapwing.yaml").write_text(text)
 
     def when(self, reached: str, act: Callable[[], None], delay: float = 0.0) -> threading.Thread:
         """Act as soon as the rollout that comes next reaches a state (and some time later)."""
