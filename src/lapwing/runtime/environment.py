@@ -12,12 +12,9 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-import msgspec
 
 from lapwing.artifacts.release import ReleaseStore
 from lapwing.errors import DesiredStateError, LapwingError, NoSpaceError, ProxyError
@@ -25,6 +22,7 @@ from lapwing.observed import status
 from lapwing.plan.model import Deployment, Document
 from lapwing.runtime import bluegreen, logs, report, rollout, state
 from lapwing.runtime.decide import Intent, decide
+from lapwing.runtime.journal import Journal
 from lapwing.runtime.outcomes import Outcomes
 from lapwing.runtime.publisher import Publisher
 from lapwing.runtime.rollout import Action, Event, State
@@ -67,6 +65,8 @@ class Environment:
         self.state = memory
         self.runtime = runtime
         self.folder = runtime.settings.environment(memory.stack, memory.environment)
+        self.journal = Journal(self.folder)
+        self.event = self.journal.event
         self.steps = Steps(self)
         self.problem: str | None = None
         self.desired_problem: str | None = None
@@ -78,7 +78,6 @@ class Environment:
         )
         self._wanted: tuple[str, Document] | None = None
         self._news = asyncio.Event()
-        self._untold: deque[status.Event] = deque(maxlen=1000)
         self._settling: asyncio.Task[None] | None = None
 
     # What others call
@@ -326,7 +325,7 @@ class Environment:
         now = time.monotonic()
         if self.unsaved is not None:
             self.remember()
-        self._tell_events()
+        self.journal.flush()
         await self.outcomes.retry()
         if self.problem is not None and self.state.rollout is None:
             await self.runtime.publisher.publish()
@@ -401,29 +400,3 @@ class Environment:
         )
         with contextlib.suppress(OSError):
             status.write(self.folder, present)
-
-    def event(
-        self,
-        kind: str,
-        text: str,
-        commit: str | None = None,
-        *,
-        state: str | None = None,
-        outcome: str | None = None,
-        detail: str | None = None,
-        hint: str | None = None,
-    ) -> None:
-        """Add to the event log; on a full disk, as soon as there is room again."""
-        entry = msgspec.convert(
-            {"time": time.time(), "kind": kind, "text": text, "commit": commit, "state": state}
-            | {"outcome": outcome, "detail": detail, "hint": hint},
-            status.Event,
-        )
-        self._untold.append(entry)
-        self._tell_events()
-
-    def _tell_events(self) -> None:
-        with contextlib.suppress(OSError):
-            while self._untold:
-                status.append(self.folder, self._untold[0])
-                self._untold.popleft()
