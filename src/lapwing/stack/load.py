@@ -75,8 +75,9 @@ def read_name(path: Path) -> str:
     return name
 
 
-def load(path: Path, environment: str = LOCAL) -> LoadedStack:
-    """Load a stack file for an environment. Raises StackFileError with every problem found."""
+def load(path: Path, environment: str = LOCAL, *, folders: bool = True) -> LoadedStack:
+    """Load a stack file for an environment; without `folders`, what it says is not compared with
+    the disk. Raises StackFileError with every problem found."""
     from lapwing.stack.model import Environment
 
     read = source.read(path)
@@ -101,7 +102,7 @@ def load(path: Path, environment: str = LOCAL) -> LoadedStack:
             found += _breaches(merged, stack, name, settings)
             loaded[name] = LoadedStack(stack, name, settings, path)
         problems += _named(found, name, problems) if merged is not read else found
-    if not problems:
+    if folders and not problems:
         problems += _folders(read, loaded[environment])
     if problems:
         raise StackFileError(_sorted(problems))
@@ -193,7 +194,7 @@ def _breaches(read: Source, stack: Stack, name: str, settings: Environment) -> I
     for rule in RULES:
         for breach in rule(stack, settings):
             path = breach.path
-            if path[0] in ("domain", "cloud"):
+            if path[0] in type(settings).model_fields and path[0] not in ("services", "resources"):
                 path = ("environments", name, *path)
             yield Problem(breach.message, read.where(path, key=breach.key), breach.hint)
 

@@ -24,11 +24,13 @@ REQUEST = r"^/[^#\s]*$"
 DURATION = {"type": ["string", "number"], "pattern": r"^(\d+(\.\d+)?(ms|s|m|h|d))+$"}
 SIZE = {"type": ["string", "integer"], "pattern": r"^\d+(\.\d+)?(k|M|G|T|Ki|Mi|Gi|Ti)?$"}
 CPU = {"type": ["string", "number"], "pattern": r"^\d+(\.\d+)?m?$"}
+MONEY = {"type": ["string", "number"], "pattern": r"^\d+(\.\d{1,2})?$"}
 SHARE = {"type": ["string", "number"], "pattern": r"^\d+(\.\d+)?%?$"}
 
 Duration = Annotated[float, BeforeValidator(quantities.duration), Field(json_schema_extra=DURATION)]
 Size = Annotated[int, BeforeValidator(quantities.size), Field(json_schema_extra=SIZE)]
 Cpu = Annotated[float, BeforeValidator(quantities.cpu), Field(json_schema_extra=CPU)]
+Money = Annotated[float, BeforeValidator(quantities.money), Field(json_schema_extra=MONEY)]
 Share = Annotated[float, BeforeValidator(quantities.fraction), Field(json_schema_extra=SHARE)]
 Variable = Annotated[str, Field(pattern=VARIABLE)]
 UrlPath = Annotated[str, Field(pattern=PATH)]
@@ -249,6 +251,23 @@ class Resource(Part):
         description="Where a machine has no server for it, give services a folder instead: "
         "`embedded:///path`. The application has to support that.",
     )
+    tier: str | None = Field(
+        None,
+        description="In a cloud, the cluster tier of a managed MongoDB (Atlas). Default: `M10`.",
+        examples=["M10"],
+    )
+    max_tier: str | None = Field(
+        None, description="The largest tier that auto-scaling may choose.", examples=["M30"]
+    )
+    backup: bool = Field(
+        False, description="Whether its data is backed up, by the cloud or by you."
+    )
+    replica_region: Filled | None = Field(
+        None, description="A second region that keeps a copy of a managed MongoDB."
+    )
+    resources: Needs = Field(
+        default_factory=Needs, description="CPU and memory, where it runs in the cluster."
+    )
 
 
 class Cloud(Part):
@@ -256,7 +275,33 @@ class Cloud(Part):
 
     provider: Literal["gcp"] = Field(description="The cloud.")
     region: Filled = Field(description="Its region.", examples=["europe-west1"])
-    project: str | None = Field(None, description="The project id.")
+    project: str | None = Field(
+        None,
+        description="The project id. Default: `<stack>-<environment>`. Environments of one project "
+        "share its cluster.",
+    )
+    shared_project: str | None = Field(
+        None,
+        description="The project id of what environments share, such as the registry. Default: "
+        "`<stack>-shared`.",
+    )
+
+
+class Usage(Part):
+    """What a month is assumed to bring, for `lapwing cost`. What is not stated is not counted, and
+    the estimate says so."""
+
+    sent: Size | None = Field(
+        None, description="Data that services send to clients, without static files."
+    )
+    received: Size | None = Field(None, description="Data that clients send.")
+    static: Size | None = Field(None, description="Data of static files sent to clients.")
+    requests: int | None = Field(None, ge=0, description="Requests for static files.")
+    nat: Size | None = Field(
+        None, description="Data that services exchange with the internet through the NAT."
+    )
+    images: Size | None = Field(None, description="Images kept in the registry.", examples=["5G"])
+    deployments: int | None = Field(None, ge=0, le=100_000, description="Deployments.")
 
 
 class Environment(Part):
@@ -265,6 +310,20 @@ class Environment(Part):
     target: Literal["machine", "kubernetes"] = Field("machine", description="What it runs on.")
     domain: str | None = Field(None, description="The host name it answers to.")
     cloud: Cloud | None = Field(None, description="The cloud it runs in.")
+    spot: bool = Field(
+        False,
+        description="On a cluster, run services on spot capacity: cheaper, may be taken away.",
+    )
+    cdn: bool = Field(True, description="In a cloud, serve static services through its CDN.")
+    overhead: Needs = Field(
+        default_factory=Needs,
+        description="On a cluster, CPU and memory of what runs beside the services (Argo CD, Argo "
+        "Rollouts, External Secrets).",
+    )
+    usage: Usage = Field(default_factory=Usage, description="Assumptions of the cost estimate.")
+    budget: Money | None = Field(
+        None, description="The most that a month may cost, in US dollars.", examples=["250"]
+    )
     services: dict[str, dict[str, Any]] = Field(
         default_factory=dict,
         description="Settings of services that differ here: maps are merged, lists replaced, "

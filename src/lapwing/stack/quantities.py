@@ -55,6 +55,18 @@ def cpu(value: object) -> float:
     return found
 
 
+def money(value: object) -> float:
+    """Dollars from `250` or `249.50`."""
+    text = str(value).strip()
+    match = re.fullmatch(r"(\d{1,8})(\.\d{1,2})?", text)
+    if isinstance(value, bool) or not match:
+        raise ValueError(f"{value!r} is not an amount of money; write it as `250` or `249.50`")
+    found = float(text)
+    if found <= 0:
+        raise ValueError("an amount of money has to be more than 0")
+    return found
+
+
 def fraction(value: object) -> float:
     """A fraction from `1%`, `0.5%` or a number from 0 to 1."""
     text = str(value).strip()

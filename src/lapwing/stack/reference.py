@@ -16,6 +16,7 @@ _FORMS = {
     model.SIZE["pattern"]: "size",
     model.CPU["pattern"]: "cpu",
     model.SHARE["pattern"]: "share",
+    model.MONEY["pattern"]: "money",
     model.NAME: "name",
     model.VARIABLE: "variable",
     model.PATH: "path",
@@ -24,7 +25,7 @@ _FORMS = {
 _TYPES = {"string": "text", "integer": "number", "number": "number", "boolean": "true or false"}
 _PARTS = (
     "Service", "Build", "Health", "Replicas", "Needs", "Rollout", "Smoke", "Analysis",
-    "Resource", "Environment", "Cloud",
+    "Resource", "Environment", "Cloud", "Usage",
 )  # fmt: skip
 
 _HEAD = """\
@@ -62,6 +63,7 @@ resources:
 | size | `512Mi`, `10Gi` (powers of 1024), `1G` (powers of 1000), or a number of bytes |
 | cpu | `250m` (thousandths of a core), `0.5`, `2` |
 | share | `1%`, or a number from 0 to 1 |
+| money | `250` or `249.50`, US dollars |
 | name | lower-case letters, digits and hyphens, beginning with a letter, at most 40 |
 | variable | letters, digits and underscores, not beginning with a digit |
 | path | begins with `/` |

@@ -11,11 +11,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath as Pure
 
+from lapwing.stack import regions
 from lapwing.stack.explain import did_you_mean
 from lapwing.stack.model import Environment, Service, Stack
 
 Path = tuple[str | int, ...]
 RESERVED = {"PORT", "HOST", "PATH", "GUNICORN_CMD_ARGS"}
+PROJECT = r"[a-z][a-z0-9-]{4,28}[a-z0-9]"
+"""A project id of Google Cloud: 6 to 30 of these."""
+REGION = r"[a-z]+(-[a-z]+)+[0-9]+"
+TIERS = (
+    "M0", "M10", "M20", "M30", "M40", "M50", "M60", "M80", "M140", "M200", "M300",
+)  # fmt: skip
+"""Cluster tiers of MongoDB Atlas on Google Cloud, the smallest first (Atlas: Cluster Tier)."""
 DOMAIN = r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 
 
@@ -312,6 +320,56 @@ def cluster_has_cloud(_: Stack, environment: Environment) -> Iterator[Breach]:
         )
 
 
+def cloud_names_are_possible(_: Stack, environment: Environment) -> Iterator[Breach]:
+    """A region and a project id have the form that the cloud demands."""
+    cloud = environment.cloud
+    if cloud is None:
+        return
+    if not re.fullmatch(REGION, cloud.region):
+        near = did_you_mean(cloud.region, regions.GCP)
+        yield Breach(
+            f"{cloud.region!r} is not a region.",
+            ("cloud", "region"),
+            near or "A region looks like `europe-west1`.",
+        )
+    for key in ("project", "shared_project"):
+        given: str | None = getattr(cloud, key)
+        if given is None or re.fullmatch(PROJECT, given):
+            continue
+        length = f" It has {len(given)} characters." if len(given) > 30 else ""
+        yield Breach(
+            f"{given!r} is not a project id.{length}",
+            ("cloud", key),
+            "A project id has 6 to 30 lower-case letters, digits and hyphens, begins with a letter "
+            "and does not end with a hyphen.",
+        )
+
+
+def tiers_exist(stack: Stack, _: Environment) -> Iterator[Breach]:
+    """A tier is one of MongoDB Atlas, for a mongodb, and auto-scaling goes up."""
+    for name, resource in stack.resources.items():
+        at: Path = ("resources", name)
+        for key in ("tier", "max_tier", "replica_region"):
+            given: str | None = getattr(resource, key)
+            if given is None:
+                continue
+            if resource.kind != "mongodb":
+                yield Breach(
+                    f"Only a managed MongoDB has `{key}`; `{name}` is {resource.kind}.",
+                    (*at, key),
+                    "Use `resources: {cpu, memory}` for what runs in the cluster.",
+                    key=True,
+                )
+            elif key != "replica_region" and given not in TIERS:
+                known = f"Tiers: {', '.join(TIERS)}."
+                near = next((t for t in TIERS if t.lower() == given.lower()), None)
+                hint = f"Did you mean `{near}`?" if near else known
+                yield Breach(f"MongoDB Atlas has no tier {given!r}.", (*at, key), hint)
+        tier, most = resource.tier or "M10", resource.max_tier
+        if tier in TIERS and most in TIERS and TIERS.index(most) < TIERS.index(tier):
+            yield Breach(f"`max_tier` ({most}) is smaller than `tier` ({tier}).", (*at, "max_tier"))
+
+
 RULES: tuple[Rule, ...] = (
     needs_exist,
     routes_differ,
@@ -327,6 +385,8 @@ RULES: tuple[Rule, ...] = (
     domain_is_one,
     previews_are_told_apart,
     cluster_has_cloud,
+    cloud_names_are_possible,
+    tiers_exist,
 )
 
 
