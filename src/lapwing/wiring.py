@@ -48,6 +48,13 @@ def registries(settings: Settings, *, plain_http: bool = False) -> Client:
     return Client(settings, plain_http=plain_http)
 
 
+def file_at(settings: Settings, path: Path, revision: str) -> bytes:
+    """A file of a git repository as it was at a revision."""
+    from lapwing.artifacts.source import file_at
+
+    return file_at(path, revision, settings.environ)
+
+
 def actor(settings: Settings, folder: Path) -> str:
     """Who acts: LAPWING_ACTOR, else git's user.name, else the login name."""
     if settings.actor:

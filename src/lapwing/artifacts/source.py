@@ -50,6 +50,17 @@ def read_source(folder: Path, environ: Mapping[str, str]) -> Source:
     return Source(folder, files, digest(folder, files), git.revision(folder))
 
 
+def file_at(path: Path, revision: str, environ: Mapping[str, str]) -> bytes:
+    """A file as it was at a revision (a commit, a branch, a tag).
+
+    Raises SourceError if there is no such revision, or the file was not in it.
+    """
+    if revision.startswith("-") or ":" in revision:
+        raise UsageError(f"{revision!r} is not a revision.", hint="Give a commit, branch or tag.")
+    git = _Git(_environ(environ))
+    return git.show(path.parent, revision, path.name)
+
+
 def copy(source: Source, target: Path) -> None:
     """Copy the files of a source to a folder that is not there yet.
 
@@ -143,6 +154,24 @@ class _Git:
             ) from error
         changed = self._run(folder, "status", "--porcelain", "--untracked-files=normal", "--", ".")
         return head[:12] + ("-dirty" if changed.strip() else "")
+
+    def show(self, folder: Path, revision: str, name: str) -> bytes:
+        """The content of a file of the folder at a revision."""
+        try:
+            self._run(folder, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
+        except SourceError as error:
+            if error.hint is not None:
+                raise
+            raise SourceError(
+                f"There is no revision {revision!r}.",
+                hint="Give a commit, branch or tag; in CI, fetch the history (fetch-depth: 0).",
+            ) from error
+        try:
+            return os.fsencode(self._run(folder, "show", f"{revision}:./{name}"))
+        except SourceError as error:
+            raise SourceError(
+                f"{name} was not in {folder} at {revision}.", detail=error.detail
+            ) from error
 
     def _run(self, folder: Path, *arguments: str) -> str:
         command = ["git", "-C", str(folder), *arguments]

@@ -14,7 +14,7 @@ from lapwing.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-Output = Literal["text", "json"]
+Output = Literal["text", "json", "markdown"]
 
 
 @dataclass(slots=True)
@@ -73,7 +73,8 @@ def _enter(ctx: click.Context, _parameter: click.Parameter, value: Path | None) 
         context.directory = value
 
 
-def _remember(ctx: click.Context, _parameter: click.Parameter, value: Output) -> Output:
+def remember_output(ctx: click.Context, _parameter: click.Parameter, value: Output) -> Output:
+    """Keep the form of the answer in the context, so that errors take it as well."""
     context = ctx.find_object(Context)
     if context is not None:
         context.output = value
@@ -88,7 +89,7 @@ def output_option(function: Callable[..., Any]) -> Callable[..., Any]:
         default="text",
         show_default=True,
         expose_value=False,
-        callback=_remember,
+        callback=remember_output,
         help="Text for people or JSON for programs.",
     )(function)
 

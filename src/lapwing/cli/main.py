@@ -34,6 +34,7 @@ VERBS = {
     "down": "Stop the stack; its data stays.",
     "verify": "Check a running stack from the outside.",
     "image": "Copy, list and inspect images in registries.",
+    "cost": "Estimate what the stack costs a month.",
     "secret": "Set, list and remove secrets.",
     "doctor": "Find what is wrong with this machine or the state folder.",
     "demo": "Deploy under load and count failed requests.",

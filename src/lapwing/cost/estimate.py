@@ -173,11 +173,11 @@ def _traffic(ledger: Ledger, site: Site) -> None:
 
 def _cluster(ledger: Ledger, members: Sequence[Site], *, credited: bool) -> None:
     """The fee of a cluster. The credit of the billing account pays that of the first one."""
-    place, shared = members[0].place, members[0].shared
+    place = members[0].place
     ledger.add(place, "cluster", "Cluster fee", "gke.cluster", (HOURS, HOURS))
     fee, credit = ledger.lines[-1].low, ledger.book.find("gke.credit", place.region)
     if credited and credit is not None and fee is not None:
-        ledger.credit(shared, "Credit for one cluster", credit, fee)
+        ledger.credit(place, "Credit for one cluster", credit, fee)
 
 
 def _network(ledger: Ledger, members: Sequence[Site]) -> None:

@@ -109,6 +109,22 @@ def load(path: Path, environment: str = LOCAL, *, folders: bool = True) -> Loade
     return loaded[environment]
 
 
+def names(path: Path) -> list[str]:
+    """The environments of a stack file, `local` first. Raises StackFileError."""
+    return list(dict.fromkeys([LOCAL, *load(path, folders=False).stack.environments]))
+
+
+def environments(path: Path, only: str | None = None, *, folders: bool = True) -> list[LoadedStack]:
+    """The stack in one environment, or in all but `local` (in that, where there is no other).
+
+    Raises StackFileError.
+    """
+    if only is not None:
+        return [load(path, only, folders=folders)]
+    wanted = names(path)[1:] or [LOCAL]
+    return [load(path, name, folders=folders) for name in wanted]
+
+
 def _validate(read: Source, problems: list[Problem]) -> Stack | None:
     from pydantic import ValidationError
 

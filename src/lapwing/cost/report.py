@@ -1,0 +1,223 @@
+"""Estimates as data for programs, rows for a table, and Markdown. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from typing import Any
+
+from lapwing.cost.change import Lever
+from lapwing.cost.difference import Change
+from lapwing.cost.lines import Estimate, Line
+
+HEADER = ("ITEM", "QUANTITY", "UNIT", "UNIT PRICE", "LOW", "HIGH")
+
+
+def as_data(estimate: Estimate, levers: Sequence[Lever] = ()) -> dict[str, Any]:
+    """The estimate for programs; money in dollars, None for unknown."""
+    return {
+        "environment": estimate.environment,
+        "currency": estimate.currency,
+        "low": _number(estimate.low),
+        "high": _number(estimate.high),
+        "lines": [_line(line) for line in estimate.lines],
+        "unknown": [line.item for line in estimate.unknown],
+        "unstated": list(estimate.unstated),
+        "environments": _groups(estimate, "environment"),
+        "projects": _groups(estimate, "project"),
+        "levers": [
+            {
+                "name": lever.name,
+                "low": _number(lever.low),
+                "high": _number(lever.high),
+                "note": lever.note,
+                "used": lever.used,
+            }
+            for lever in levers
+        ],
+        "notes": list(estimate.notes),
+    }
+
+
+def changes_as_data(changes: Sequence[Change]) -> list[dict[str, Any]]:
+    """Changed lines for programs."""
+    return [
+        {
+            "environment": change.environment,
+            "item": change.item,
+            "low": _number(change.low),
+            "high": _number(change.high),
+            "before": _line(change.before) if change.before else None,
+            "after": _line(change.after) if change.after else None,
+        }
+        for change in changes
+    ]
+
+
+def rows(lines: Iterable[Line]) -> list[tuple[str, ...]]:
+    """Lines as the cells of a table."""
+    return [
+        (
+            line.item,
+            _range(line.quantity, line.quantity_high),
+            line.unit,
+            f"{line.unit_price:f}" if line.unit_price is not None else "unknown",
+            money(line.low),
+            money(line.high),
+        )
+        for line in lines
+    ]
+
+
+def sentence(estimate: Estimate) -> str:
+    """The total in words, with what it does not know."""
+    text = f"{span(estimate.low, estimate.high)} US dollars a month"
+    count = len(estimate.unknown)
+    if count:
+        text += f", without {count} line{'s' if count > 1 else ''} whose price is unknown"
+    if estimate.unstated:
+        text += f"{' and' if count else ', without'} {len(estimate.unstated)} quantities not stated"
+    return text + "."
+
+
+def lever_rows(levers: Sequence[Lever]) -> list[tuple[str, str, str]]:
+    """Levers as the cells of a table."""
+    return [
+        (
+            lever.name + (" (in use)" if lever.used else ""),
+            "unknown" if lever.low is None or lever.high is None else span(lever.low, lever.high),
+            lever.note,
+        )
+        for lever in levers
+    ]
+
+
+def change_rows(changes: Sequence[Change]) -> list[tuple[str, str, str, str]]:
+    """Changed lines as the cells of a table."""
+    return [
+        (
+            f"{change.environment}: {change.item}",
+            _amounts(change.before),
+            _amounts(change.after),
+            signed(change.low, change.high),
+        )
+        for change in changes
+    ]
+
+
+def markdown(estimate: Estimate, levers: Sequence[Lever] = ()) -> str:
+    """The estimate as a page."""
+    text = f"## Cost of {estimate.environment}\n\n**{sentence(estimate)}**\n\n"
+    header = ("Item", "Quantity", "Unit", "Unit price", "Low", "High")
+    text += table(header, rows(estimate.lines), right=(1, 3, 4, 5))
+    for key, title in (("environment", "Environment"), ("project", "Project")):
+        groups = estimate.by(key)
+        if len(groups) > 1:
+            cells = [(name, money(low), money(high)) for name, (low, high) in groups.items()]
+            text += "\n" + table((title, "Low", "High"), cells, right=(1, 2))
+    if levers:
+        text += "\n### What would save money\n\n"
+        text += table(("Lever", "Saves a month", "About"), lever_rows(levers), right=(1,))
+    told = [f"{line.item}: {line.note}." for line in estimate.lines if line.note]
+    unstated = [f"Not stated, so not counted: {', '.join(estimate.unstated)}."]
+    notes = [*estimate.notes, *(unstated if estimate.unstated else ()), *dict.fromkeys(told)]
+    text += "\n### Notes\n\n" + "".join(f"- {_escape(n)}\n" for n in notes)
+    sources = dict.fromkeys(f"{x.source} ({x.kind}, {x.date})" for x in estimate.lines if x.source)
+    return text + "".join(f"- Prices: {_escape(s)}.\n" for s in sources)
+
+
+def markdown_changes(changes: Sequence[Change], before: Estimate, after: Estimate) -> str:
+    """What changed, for a pull request."""
+    more = signed(after.low - before.low, after.high - before.high)
+    text = f"## Cost: {more} US dollars a month\n\n"
+    text += f"{span(before.low, before.high)} before, {span(after.low, after.high)} after.\n"
+    if told := unknowns(before, after):
+        text += f"\n{told}\n"
+    if changes:
+        header = ("Item", "Before", "After", "Change")
+        text += "\n" + table(header, change_rows(changes), right=(1, 2, 3))
+    return text
+
+
+def unknowns(before: Estimate, after: Estimate) -> str:
+    """How many lines have no price, so that a difference of totals leaves them out."""
+    counts = (len(before.unknown), len(after.unknown))
+    if not any(counts):
+        return ""
+    return f"Lines without a price do not count: {counts[0]} before, {counts[1]} after."
+
+
+def table(header: Sequence[str], cells: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
+    """A table in Markdown; columns in `right` are numbers."""
+    rule = ["---:" if n in right else "---" for n in range(len(header))]
+    lines = [header, rule, *([_escape(c) for c in row] for row in cells)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def money(amount: Decimal | None) -> str:
+    """An amount, or that it is unknown."""
+    return "unknown" if amount is None else f"{amount:,.2f}"
+
+
+def span(low: Decimal, high: Decimal) -> str:
+    """A range of amounts, or the one amount."""
+    return money(low) if low == high else f"{money(low)} to {money(high)}"
+
+
+def signed(low: Decimal, high: Decimal) -> str:
+    """A difference of amounts with its sign."""
+    ends = sorted({low, high})
+    return " to ".join("0.00" if end == 0 else f"{end:+,.2f}" for end in ends)
+
+
+def quantity(value: Decimal) -> str:
+    """A quantity with at most two decimals; small ones keep their first digits."""
+    rounded = value.quantize(Decimal("0.01")) if value >= 1 else value.quantize(Decimal("0.0001"))
+    text = f"{rounded:,f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _range(low: Decimal | None, high: Decimal | None) -> str:
+    if low is None or high is None:
+        return "unknown"
+    return quantity(low) if low == high else f"{quantity(low)} to {quantity(high)}"
+
+
+def _amounts(line: Line | None) -> str:
+    if line is None:
+        return "-"
+    return "unknown" if line.low is None or line.high is None else span(line.low, line.high)
+
+
+def _groups(estimate: Estimate, key: str) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "low": _number(low), "high": _number(high)}
+        for name, (low, high) in estimate.by(key).items()
+    ]
+
+
+def _line(line: Line) -> dict[str, Any]:
+    return {
+        "item": line.item,
+        "quantity": _number(line.quantity),
+        "quantity_high": _number(line.quantity_high),
+        "unit": line.unit,
+        "unit_price": _number(line.unit_price),
+        "low": _number(line.low),
+        "high": _number(line.high),
+        "source": line.source,
+        "date": line.date,
+        "kind": line.kind,
+        "note": line.note,
+        "environment": line.environment,
+        "project": line.project,
+        "part": line.part,
+    }
+
+
+def _number(value: Decimal | None) -> float | None:
+    return None if value is None else float(value)
+
+
+def _escape(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
