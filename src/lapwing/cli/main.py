@@ -35,6 +35,7 @@ VERBS = {
     "verify": "Check a running stack from the outside.",
     "image": "Copy, list and inspect images in registries.",
     "cost": "Estimate what the stack costs a month.",
+    "review": "Tell what is too much, at risk or too large.",
     "secret": "Set, list and remove secrets.",
     "doctor": "Find what is wrong with this machine or the state folder.",
     "demo": "Deploy under load and count failed requests.",

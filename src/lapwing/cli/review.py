@@ -1,0 +1,89 @@
+"""`lapwing review`: what is too much, at risk or too large, with evidence and what to do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from lapwing.cli.context import Context, output_option
+
+if TYPE_CHECKING:
+    from lapwing.review.finding import Finding
+    from lapwing.review.review import Measurements
+
+_STYLES = {"critical": "red", "warning": "yellow", "info": "blue"}
+
+
+@click.command("review")
+@click.option(
+    "-e",
+    "--environment",
+    "--env",
+    metavar="NAME",
+    help="Only this environment; otherwise all but local.",
+)
+@click.option(
+    "--measured",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="What services used (JSON), for right-sizing.",
+)
+@click.option(
+    "--fail-on",
+    type=click.Choice(["info", "warning", "critical"]),
+    help="Exit status 1 if there is a finding of this severity or above.",
+)
+@output_option
+@click.pass_obj
+def command(
+    context: Context, environment: str | None, measured: Path | None, fail_on: str | None
+) -> int:
+    """Review the stack: what is too much today, what is at risk, what is too large."""
+    from lapwing.cost.book import book
+    from lapwing.review.finding import Severity
+    from lapwing.review.review import as_data, review
+    from lapwing.stack import source
+    from lapwing.stack.load import environments, find
+
+    path = find(context.directory)
+    stacks = environments(path, environment)
+    findings = review(stacks, source.read(path), book(), _measured(measured))
+    if context.for_programs:
+        context.printer.json(as_data(findings))
+    else:
+        for finding in findings:
+            _print(context, finding)
+        counts = [(s, sum(1 for f in findings if f.severity is s)) for s in reversed(Severity)]
+        context.printer.say(", ".join(f"{count} {severity}" for severity, count in counts) + ".")
+    limit = Severity[fail_on.upper()] if fail_on else None
+    return 1 if limit is not None and any(f.severity >= limit for f in findings) else 0
+
+
+def _print(context: Context, finding: Finding) -> None:
+    from lapwing.cost.report import money
+
+    printer, severity = context.printer, str(finding.severity)
+    scope = "" if finding.environment == "all" else f" ({finding.environment})"
+    printer.data(f"{printer.paint(severity, _STYLES[severity])}: {finding.rule}{scope}")
+    printer.data(f"  {finding.evidence}")
+    printer.data(f"  {finding.advice}")
+    if finding.saves is not None:
+        verb = "saves" if finding.saves >= 0 else "costs"
+        printer.data(f"  It {verb} {money(abs(finding.saves))} US dollars a month.")
+
+
+def _measured(path: Path | None) -> Measurements:
+    from lapwing.errors import UsageError
+    from lapwing.review.review import measurements
+
+    if path is None:
+        return {}
+    try:
+        return measurements(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise UsageError(f"There is no file {path}.") from None
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path} is not JSON.", hint=str(error)) from None
