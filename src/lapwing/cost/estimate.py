@@ -17,6 +17,8 @@ from lapwing.cost.autopilot import GIB, show
 from lapwing.cost.book import HOURS, Book
 from lapwing.cost.lines import Estimate, Ledger, Place
 from lapwing.cost.sites import DEFAULT_TIER, Pods, Site, homeless, machines, sites
+from lapwing.stack import regions
+from lapwing.stack.explain import did_you_mean
 from lapwing.stack.load import LoadedStack
 from lapwing.stack.model import Resource
 
@@ -191,19 +193,24 @@ def _network(ledger: Ledger, members: Sequence[Site]) -> None:
     if rules > FREE_RULES:
         more = (rules - FREE_RULES) * HOURS
         ledger.add(place, "network", "Load balancer: more rules", "balancer.rule", (more, more))
-    low, high = (_nodes(members, end) for end in ("low", "high"))
-    gateway, many = (ledger.book.find(k, place.region) for k in ("nat.gateway", "nat.gateway.many"))
-    cap = many.price / gateway.price if gateway and many else Decimal(MOST_VMS)
-    vms = tuple(Decimal(n) if n <= MOST_VMS else cap for n in (low, high))
-    about = f"about {low} nodes" if low == high else f"about {low} to {high} nodes"
-    ledger.add(
-        place, "network", "NAT gateway", "nat.gateway", (vms[0] * HOURS, vms[1] * HOURS), about
-    )
+    _gateway(ledger, place, *(_nodes(members, end) for end in ("low", "high")))
     ledger.add(place, "network", "NAT address", "nat.address", (HOURS, HOURS))
     stated = [site.usage.nat for site in members if site.usage.nat is not None]
     if stated:
         size = Decimal(sum(stated)) / GIB
         ledger.add(place, "network", "NAT: data", "nat.data", (size, size))
+
+
+def _gateway(ledger: Ledger, place: Place, low: int, high: int) -> None:
+    """The NAT gateway, paid by its VMs up to 32 of them and at one price above; that price is a
+    little below that of 32, so a range that crosses the border is dearest there."""
+    gateway, many = (ledger.book.find(k, place.region) for k in ("nat.gateway", "nat.gateway.many"))
+    above = many.price / gateway.price if gateway and many else Decimal(MOST_VMS)
+    least = Decimal(low) if low <= MOST_VMS else above
+    most = Decimal(min(high, MOST_VMS)) if low <= MOST_VMS else above
+    about = f"about {low} nodes" if low == high else f"about {low} to {high} nodes"
+    quantity = (least * HOURS, most * HOURS)
+    ledger.add(place, "network", "NAT gateway", "nat.gateway", quantity, about)
 
 
 def _nodes(members: Sequence[Site], end: str) -> int:
@@ -265,6 +272,9 @@ def _notes(found: Sequence[Site]) -> Iterable[str]:
         return
     yield "List prices without tax, for a month of 730 hours. An estimate, not an offer."
     yield "Low is every service at its fewest replicas, high at its most."
+    for region in sorted({site.place.region for site in found} - set(regions.GCP)):
+        near = did_you_mean(region, regions.GCP)
+        yield f"`{region}` is no region that Lapwing knows." + (f" {near}" if near else "")
     jobs = sorted({n for x in found for n, s in x.loaded.stack.services.items() if s.kind == "job"})
     if jobs:
         yield f"Jobs run for moments and are not counted: {', '.join(jobs)}."

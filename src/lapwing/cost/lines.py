@@ -190,7 +190,7 @@ class Ledger:
         found: Price | None,
     ) -> Line:
         if found is not None and not found.counted:
-            why = f"{found.price} was read once; {found.note}"
+            why = f"one reading of {found.price}, too uncertain to count"
         elif regions := self.book.regions(price):
             why = f"no price for {place.region}; there is one for {', '.join(regions)}"
         else:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
 from lapwing.cost.change import Lever
 from lapwing.cost.difference import Change
 from lapwing.cost.lines import Estimate, Line
+from lapwing.cost.sites import SHARED
 
 HEADER = ("ITEM", "QUANTITY", "UNIT", "UNIT PRICE", "LOW", "HIGH")
 
@@ -54,11 +55,12 @@ def changes_as_data(changes: Sequence[Change]) -> list[dict[str, Any]]:
     ]
 
 
-def rows(lines: Iterable[Line]) -> list[tuple[str, ...]]:
-    """Lines as the cells of a table."""
+def rows(lines: Sequence[Line]) -> list[tuple[str, ...]]:
+    """Lines as the cells of a table; items carry the environment where there are several."""
+    several = len({line.environment for line in lines if line.environment != SHARED}) > 1
     return [
         (
-            line.item,
+            f"{line.environment}: {line.item}" if several else line.item,
             _range(line.quantity, line.quantity_high),
             line.unit,
             f"{line.unit_price:f}" if line.unit_price is not None else "unknown",
