@@ -175,10 +175,13 @@ def _difference(
     *,
     used: bool = False,
 ) -> Lever:
-    """What the second estimate saves over the first; unknown if a line in question has no price on
-    one side only."""
+    """What the second estimate saves over the first; unknown if a line without a price is not the
+    same on both sides."""
     dear, cheap = estimates
-    unknown = [{x.item for x in e.unknown if about(x)} for e in estimates]
+    unknown = [
+        {(x.environment, x.item, x.quantity, x.quantity_high) for x in e.unknown if about(x)}
+        for e in estimates
+    ]
     if unknown[0] != unknown[1]:
         whys = [x.note for e in estimates for x in e.unknown if about(x) and "no price" in x.note]
         reason = f"; no price{whys[0].rpartition('no price')[2]}" if whys else ""

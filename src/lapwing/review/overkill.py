@@ -60,7 +60,7 @@ def overkill(subject: Subject, cost: Estimate) -> Iterator[Finding]:
             advice = (
                 f"It has its reason: {row.when}."
                 if justified
-                else f"Take it out until there is {row.when}. {row.why}"
+                else f"Take it out for now: {row.why} Bring it in with {row.when}."
             )
             severity = Severity.INFO if justified else Severity.WARNING
             yield Finding(

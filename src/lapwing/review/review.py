@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 from lapwing.cost.book import Book
@@ -29,7 +31,22 @@ def review(
         *sizing(subject, measured, lambda loaded: estimate([loaded], book)),
         *overkill(subject, estimate(stacks, book)),
     ]
-    return sorted(found, key=lambda finding: -finding.severity)
+    return sorted(_merged(found), key=lambda finding: -finding.severity)
+
+
+def _merged(found: Sequence[Finding]) -> list[Finding]:
+    """Findings that say the same of several environments as one, with what it saves in all."""
+    groups: dict[tuple[object, ...], list[Finding]] = {}
+    for each in found:
+        key = (each.rule, each.severity, each.evidence, each.advice)
+        groups.setdefault(key, []).append(each)
+    result = []
+    for same in groups.values():
+        known = [f.saves for f in same if f.saves is not None]
+        saves = sum(known, Decimal(0)) if len(known) == len(same) else None
+        environments = ", ".join(f.environment for f in same)
+        result.append(dataclasses.replace(same[0], environment=environments, saves=saves))
+    return result
 
 
 def as_data(findings: Sequence[Finding]) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from decimal import Decimal
 from lapwing.cost.autopilot import fit
 from lapwing.cost.change import is_production
 from lapwing.cost.lines import Estimate
+from lapwing.cost.report import span
 from lapwing.cost.sites import project_of
 from lapwing.review.finding import Finding, Severity, Subject
 from lapwing.stack.load import LOCAL, LoadedStack
@@ -111,7 +112,7 @@ def budget(subject: Subject, loaded: LoadedStack, cost: Estimate) -> Iterator[Fi
         yield _finding(
             "risk/no-budget",
             loaded,
-            f"{where}: no budget; the estimate is {cost.low} to {cost.high} US dollars a month",
+            f"{where}: no budget; the estimate is {span(cost.low, cost.high)} US dollars a month",
             "Set `budget:`; `lapwing cost` then compares the estimate with it.",
         )
     elif cost.high > Decimal(str(limit)):
@@ -119,7 +120,7 @@ def budget(subject: Subject, loaded: LoadedStack, cost: Estimate) -> Iterator[Fi
         yield _finding(
             "risk/over-budget",
             loaded,
-            f"{where}: the estimate is {cost.low} to {cost.high}, the budget {limit:,.2f} US "
+            f"{where}: the estimate is {span(cost.low, cost.high)}, the budget {limit:,.2f} US "
             "dollars a month",
             "See the levers of `lapwing cost`, or raise the budget.",
             Severity.CRITICAL if over else Severity.WARNING,

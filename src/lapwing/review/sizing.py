@@ -108,7 +108,7 @@ def _service(
             return
         yield Finding(
             "sizing/too-large",
-            Severity.INFO,
+            Severity.WARNING,
             loaded.environment,
             evidence,
             f"Ask for {_cpu(cpu)} and {_memory(memory)}.",

@@ -59,7 +59,7 @@ def without_gateway(found: Estimate) -> tuple[Decimal, Decimal]:
 
 
 cpus, memories = st.integers(1, 40_000), st.integers(1, 150_000)
-replicas = st.integers(1, 60)
+replicas = st.integers(1, 33)
 
 
 @settings(max_examples=60, deadline=None)

@@ -1,0 +1,219 @@
+"""`lapwing cost` and `lapwing review` from the command line, on a real git repository."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from lapwing.cli.main import run
+
+EXAMPLE = Path(__file__).parents[3] / "examples/company-inc/lapwing.yaml"
+
+Lapwing = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Path:
+    """The example's stack file in a git repository with one commit and empty sources."""
+    folder = tmp_path / "shop"
+    for source in ("api", "web"):
+        (folder / source).mkdir(parents=True)
+    shutil.copy(EXAMPLE, folder / "lapwing.yaml")
+    git(folder, "init", "--quiet")
+    git(folder, "add", "-A")
+    git(folder, "commit", "--quiet", "-m", "First")
+    return folder
+
+
+def git(folder: Path, *arguments: str) -> None:
+    """Run git with a name of its own."""
+    who = ["-c", "user.name=t", "-c", "user.email=t@localhost"]
+    subprocess.run(["git", "-C", str(folder), *who, *arguments], check=True)
+
+
+@pytest.fixture
+def lapwing(
+    stack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Lapwing:
+    """Run a verb on the stack: exit status, stdout, stderr."""
+    monkeypatch.setenv("LAPWING_HOME", str(tmp_path / "home"))
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        status = run(["-C", str(stack), *arguments])
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return call
+
+
+def edit(stack: Path, old: str, new: str) -> None:
+    """Change the stack file."""
+    path = stack / "lapwing.yaml"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def test_cost_for_programs_has_the_shape_that_is_promised(lapwing: Lapwing) -> None:
+    status, out, _ = lapwing("cost", "--output", "json")
+    data: dict[str, Any] = json.loads(out)
+    assert status == 0
+    assert data.keys() >= {"environment", "currency", "low", "high", "lines"}
+    promised = {"item", "quantity", "unit", "unit_price", "low", "high", "source", "date"}
+    assert all(line.keys() >= promised for line in data["lines"])
+    assert (data["environment"], data["currency"]) == ("production", "USD")
+    cents = round(sum(line["low"] or 0 for line in data["lines"]) * 100)
+    assert cents == round(data["low"] * 100)
+    assert data["budget"] == 245
+
+
+def test_cost_for_people_ends_with_the_total(lapwing: Lapwing) -> None:
+    status, out, err = lapwing("cost")
+    assert status == 0
+    assert out.splitlines()[0].split()[:2] == ["ITEM", "QUANTITY"]
+    assert out.splitlines()[-1].startswith("production: 194.39 to 242.47 US dollars a month")
+    assert "db: Atlas backups: unknown" in err
+    assert "budget" not in err
+
+
+def test_a_budget_that_may_be_broken_is_told(stack: Path, lapwing: Lapwing) -> None:
+    edit(stack, "budget: 245", "budget: 200.50")
+    assert "This may be over the budget of 200.50." in lapwing("cost")[2]
+    edit(stack, "budget: 200.50", "budget: 100")
+    assert "This is over the budget of 100.00." in lapwing("cost")[2]
+
+
+def test_the_difference_to_a_revision(stack: Path, lapwing: Lapwing) -> None:
+    status, out, _ = lapwing("cost", "--diff", "HEAD")
+    assert (status, out.splitlines()[-1]) == (
+        0,
+        "0.00 US dollars a month: 194.39 to 242.47 at HEAD, 194.39 to 242.47 now.",
+    )
+    edit(stack, "min: 2, max: 3, cpu: 70%", "min: 3, max: 3, cpu: 70%")
+    _, out, _ = lapwing("cost", "--diff", "HEAD", "--output", "json")
+    data = json.loads(out)
+    changed = {change["item"]: change["low"] for change in data["changes"]}
+    assert changed["api: vCPU"] == pytest.approx(97.46 - 64.97)
+    assert sum(changed.values()) == pytest.approx(data["after"]["low"] - data["before"]["low"])
+    _, out, _ = lapwing("cost", "--diff", "HEAD", "--output", "markdown")
+    assert out.startswith("## Cost: 0.00 to +39.68 US dollars a month")
+    assert "| production: api: vCPU | 64.97 to 97.46 | 97.46 |" in out
+
+
+def test_an_environment_that_is_new_cost_nothing_before(stack: Path, lapwing: Lapwing) -> None:
+    edit(
+        stack,
+        "environments:\n",
+        "environments:\n  qa:\n    target: kubernetes\n"
+        "    cloud: {provider: gcp, region: us-central1}\n",
+    )
+    status, out, _ = lapwing("cost", "-e", "qa", "--diff", "HEAD")
+    assert status == 0
+    assert "0.00 at HEAD" in out.splitlines()[-1]
+
+
+@pytest.mark.parametrize("revision", ["nope", "-x", "HEAD:x", "", "HEAD^5"])
+def test_a_revision_that_is_none(lapwing: Lapwing, revision: str) -> None:
+    status, out, err = lapwing("cost", "--diff", revision)
+    assert status in (1, 2)
+    assert out == ""
+    assert "revision" in err
+    assert "Traceback" not in err
+
+
+def test_a_revision_whose_file_is_not_right(stack: Path, lapwing: Lapwing) -> None:
+    good = (stack / "lapwing.yaml").read_text()
+    (stack / "lapwing.yaml").write_text("stack: shop\nservises: {}\n")
+    git(stack, "commit", "--quiet", "-am", "Broken")
+    (stack / "lapwing.yaml").write_text(good)
+    status, out, err = lapwing("cost", "--diff", "HEAD")
+    assert (status, out) == (1, "")
+    assert "The stack file at HEAD is not right" in err
+    assert "2: Unknown key `servises`." in err
+
+
+def test_a_folder_that_is_no_repository(stack: Path, lapwing: Lapwing) -> None:
+    shutil.rmtree(stack / ".git")
+    status, _, err = lapwing("cost", "--diff", "HEAD")
+    assert status == 1
+    assert "not in a git repository" in err
+
+
+def test_three_places(lapwing: Lapwing) -> None:
+    _, out, _ = lapwing("cost", "--compare")
+    rows = [line.split("  ")[0] for line in out.splitlines()]
+    assert rows == ["WHERE", "one machine", "staging on spot", "full production"]
+    data = json.loads(lapwing("cost", "--compare", "--output", "json")[1])
+    assert [d["environment"] for d in data] == rows[1:]
+
+
+def test_two_questions_at_once(lapwing: Lapwing) -> None:
+    assert lapwing("cost", "--compare", "--diff", "HEAD")[0] == 2
+
+
+def test_no_environment_in_a_cloud(stack: Path, lapwing: Lapwing) -> None:
+    text = (stack / "lapwing.yaml").read_text()
+    (stack / "lapwing.yaml").write_text(text[: text.index("environments:")])
+    status, out, _ = lapwing("cost")
+    assert (status, out) == (0, "local: nothing is billed.\n")
+    assert lapwing("cost", "--compare")[0] == 2
+
+
+def test_a_region_that_has_no_price(stack: Path, lapwing: Lapwing) -> None:
+    edit(stack, "us-central1", "europe-wst1")
+    status, out, err = lapwing("cost")
+    assert status == 0
+    assert "api: vCPU" in out
+    assert "no price for europe-wst1; there is one for asia-east1, us-central1, us-east1" in err
+    assert "`europe-wst1` is no region that Lapwing knows. Did you mean `europe-west1`?" in err
+
+
+def test_the_picture(tmp_path: Path, lapwing: Lapwing) -> None:
+    path = tmp_path / "cost.svg"
+    assert lapwing("cost", "--picture", str(path))[0] == 0
+    assert ElementTree.parse(path).getroot().tag.endswith("svg")
+    assert lapwing("cost", "--picture", str(tmp_path / "no/such/folder.svg"))[0] == 1
+
+
+def test_an_environment_that_is_not_there(lapwing: Lapwing) -> None:
+    status, _, err = lapwing("cost", "-e", "producton")
+    assert status == 2
+    assert "Did you mean `production`?" in err
+
+
+def test_review_for_programs_has_the_shape_that_is_promised(lapwing: Lapwing) -> None:
+    status, out, _ = lapwing("review", "--output", "json")
+    findings = json.loads(out)
+    assert status == 0
+    assert all(f.keys() >= {"rule", "severity", "evidence", "advice", "saves"} for f in findings)
+    assert {f["severity"] for f in findings} == {"info"}
+
+
+def test_the_exit_status_of_a_review_is_for_ci(stack: Path, lapwing: Lapwing) -> None:
+    assert lapwing("review", "--fail-on", "warning")[0] == 0
+    assert lapwing("review", "--fail-on", "info")[0] == 1
+    edit(stack, "tier: M10, backup: true", "tier: M10")
+    assert lapwing("review")[0] == 0
+    status, out, err = lapwing("review", "--fail-on", "critical")
+    assert status == 1
+    assert out.startswith("critical: risk/no-backup (production)\n  lapwing.yaml:")
+    assert err.startswith("1 critical, 0 warning,")
+
+
+def test_review_with_measurements(tmp_path: Path, lapwing: Lapwing) -> None:
+    path = tmp_path / "measured.json"
+    record = {"cpu": 0.1, "memory": 300_000_000, "hours": 48}
+    path.write_text(json.dumps({"production": {"api": record}}))
+    _, out, _ = lapwing("review", "--measured", str(path))
+    assert "sizing/too-large (production)" in out
+    assert "Ask for 140m and 384Mi." in out
+    path.write_text("{")
+    assert lapwing("review", "--measured", str(path))[0] == 2
+    assert lapwing("review", "--measured", str(tmp_path / "none.json"))[0] == 2

@@ -1,0 +1,56 @@
+"""The bar chart: well-formed, inside its frame, true to the estimate."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+from xml.etree import ElementTree
+
+import pytest
+
+from lapwing.cost.book import book
+from lapwing.cost.estimate import estimate
+from lapwing.cost.picture import BARS, LEFT, MORE, WIDTH, picture
+from tests.unit.cost.stacks import cases, stacks
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+@pytest.mark.parametrize("case", cases())
+def test_every_part_that_costs_has_a_bar_inside_the_frame(case: str) -> None:
+    found = estimate(stacks(case), book())
+    root = ElementTree.fromstring(picture(found))
+    bars = root.findall(f"{SVG}rect")[1:]
+    parts = [high for _, high in found.by("part").values() if high > 0]
+    assert len(bars) == 2 * min(len(parts), MORE)
+    for bar in bars:
+        assert float(bar.get("x", "")) == LEFT
+        assert 0 < float(bar.get("width", "")) <= BARS
+        assert float(bar.get("y", "")) + 22 < float(root.get("height", ""))
+    # The light bar is drawn first; a dark one is never longer than its light one.
+    for light, dark in zip(bars[::2], bars[1::2], strict=True):
+        assert float(dark.get("width", "")) <= float(light.get("width", ""))
+    for text in root.findall(f"{SVG}text"):
+        assert len(text.text or "") * 6 < WIDTH
+
+
+def test_names_are_text_and_not_markup() -> None:
+    found = estimate(stacks("worked-check"), book())
+    named = replace(found, environment="<b>&", lines=(replace(found.lines[0], part="<script>"),))
+    root = ElementTree.fromstring(picture(named))
+    assert {t.text for t in root.iter(f"{SVG}text")} >= {"Cost of <b>&", "<script>"}
+
+
+def test_many_parts_are_put_together_and_none_is_lost() -> None:
+    line = estimate(stacks("worked-check"), book()).lines[0]
+    many = tuple(
+        replace(line, part=f"part-{n}", low=Decimal(n + 1), high=Decimal(n + 1)) for n in range(30)
+    )
+    texts = [
+        t.text
+        for t in ElementTree.fromstring(
+            picture(replace(estimate(stacks("worked-check"), book()), lines=many))
+        ).iter(f"{SVG}text")
+    ]
+    assert "19 more" in texts
+    assert "190.00" in texts

@@ -1,0 +1,68 @@
+"""Findings of tests/golden/review: a case has `lapwing.yaml`, or is the example of that name, and
+perhaps `measured.json`.
+
+`expected.json` is the answer for programs. LAPWING_GOLDEN_WRITE=1 writes it again; read the
+difference.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from lapwing.cost.book import book
+from lapwing.review.finding import Finding, Severity
+from lapwing.review.overkill import ROWS
+from lapwing.review.review import as_data, measurements, review
+from lapwing.review.risks import RISKS
+from lapwing.stack import source
+from lapwing.stack.load import environments
+from tests.unit.cost.stacks import ROOT, cases, compare, file_of
+
+CASES = ROOT / "tests/golden/review"
+
+
+def findings(case: str) -> list[Finding]:
+    """The findings of a case."""
+    path, measured = file_of(case, CASES), CASES / case / "measured.json"
+    data = json.loads(measured.read_text()) if measured.exists() else {}
+    return review(environments(path), source.read(path), book(), measurements(data))
+
+
+@pytest.mark.parametrize("case", cases(CASES))
+def test_the_findings_of_a_stack(case: str) -> None:
+    told = json.dumps(as_data(findings(case)), indent=2, ensure_ascii=False)
+    compare(CASES / case / "expected.json", told + "\n")
+
+
+@pytest.mark.parametrize("case", cases(CASES))
+def test_evidence_names_the_line_that_it_is_about(case: str) -> None:
+    lines = file_of(case, CASES).read_text().splitlines()
+    for finding in findings(case):
+        found = re.match(r"lapwing\.yaml:(\d+): ", finding.evidence)
+        if found is None:
+            assert finding.rule.startswith("overkill/") or finding.rule == "sizing/not-measured"
+            continue
+        assert lines[int(found[1]) - 1].strip(), finding
+
+
+def test_every_rule_is_seen_at_work() -> None:
+    """A rule that no case breaks could not fail."""
+    seen = {f.rule for case in cases(CASES) for f in findings(case) if f.severity > Severity.INFO}
+    assert {row.rule for row in ROWS} <= seen
+    risks = {rule for rule in seen if rule.startswith("risk/")}
+    assert len(risks) >= len(RISKS)
+
+
+def test_each_row_of_overkill_is_told_of_every_stack() -> None:
+    for case in cases(CASES):
+        told = {f.rule for f in findings(case) if f.rule.startswith("overkill/")}
+        assert told == {row.rule for row in ROWS}, case
+
+
+def test_no_finding_tells_a_secret() -> None:
+    told = json.dumps([as_data(findings(case)) for case in cases(CASES)])
+    for value in ("12345", "hunter2", "swordfish", '"abc"'):
+        assert value not in told
