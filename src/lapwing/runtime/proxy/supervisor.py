@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import hashlib
 import ipaddress
+import json
 import logging
 import os
 import socket
@@ -34,6 +35,8 @@ log = logging.getLogger(__name__)
 
 START = 15.0
 """Seconds that Envoy may take to start; it usually takes less than one."""
+OWNER = "envoy"
+"""What Envoy's mark says that it is (see `processes.MARK`)."""
 SOCKET_LIMIT = 100
 """Bytes of a Unix socket's path that are safe everywhere (108 on Linux, 104 on macOS)."""
 
@@ -71,18 +74,34 @@ class Envoy:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o700)
         self._write_certificate(self._domains)
-        record = self._record()
-        if record is not None and record.port == self.settings.port:
-            identity = Identity(record.pid, record.started)
-            if processes.alive(identity) and await self.admin.ready():
-                self._identity = identity
-                self._watch()
-                return
-        if record is not None:
-            processes.kill(Identity(record.pid, record.started))
-        self._empty_files()
-        await self._spawn()
+        if not await self._adopt():
+            self._empty_files()
+            await self._spawn()
         self._watch()
+
+    async def _adopt(self) -> bool:
+        """Take over the Envoy of this home that serves on the wanted port, and end any other: one
+        may be in no record, as an agent can be killed between starting it and writing that down."""
+        record = self._record()
+        found = [Identity(record.pid, record.started)] if record is not None else []
+        found += [i for i, what in processes.owned(self.settings.home) if what == OWNER]
+        for identity in dict.fromkeys(found):
+            serves = self._identity is None and processes.alive(identity)
+            if serves and self._port() == self.settings.port and await self.admin.ready():
+                self._identity = identity
+                self._write_record(identity)
+            else:
+                processes.kill(identity)
+        return self._identity is not None
+
+    def _port(self) -> int | None:
+        """The port that the last Envoy was told to listen on."""
+        try:
+            told = json.loads((self.folder / "bootstrap.json").read_bytes())
+            address = told["static_resources"]["listeners"][0]["address"]["socket_address"]
+            return int(address["port_value"])
+        except (OSError, ValueError, LookupError, TypeError):
+            return None
 
     async def stop(self) -> None:
         """Stop Envoy: first no new connections, then, after what is in flight, the process."""
@@ -161,15 +180,12 @@ class Envoy:
             ],
             environ={
                 "PATH": os.defpath,
-                processes.MARK: f"{self.settings.home}|envoy",
+                processes.MARK: f"{self.settings.home}|{OWNER}",
             },
             folder=self.folder,
             log=output,
         )
-        record = _Record(
-            pid=self._identity.pid, started=self._identity.started, port=self.settings.port
-        )
-        write_atomic(self.folder / "process.json", msgspec.json.encode(record))
+        self._write_record(self._identity)
         await self._wait_until_ready(self._identity, output)
         self._rejected = 0
 
@@ -189,6 +205,10 @@ class Envoy:
         processes.kill(identity)
         self._identity = None
         raise ProxyError(f"Envoy was not ready within {START:g} s.", detail=logs.tail(output))
+
+    def _write_record(self, identity: Identity) -> None:
+        record = _Record(pid=identity.pid, started=identity.started, port=self.settings.port)
+        write_atomic(self.folder / "process.json", msgspec.json.encode(record))
 
     def _record(self) -> _Record | None:
         try:
