@@ -344,9 +344,9 @@ class Environment:
         await self.steps.stop_unneeded_resources()
         for generation in self.state.generations:
             for replica in generation.replicas:
-                logs.rotate(self.steps.log_of(generation, replica))
+                logs.rotate(self.steps.launcher.log_of(generation, replica))
         for name in self.state.resources:
-            logs.rotate(self.steps.server_log(name))
+            logs.rotate(self.steps.launcher.server_log(name))
 
     async def _hear_health(self) -> None:
         """Take over Envoy's word on which running replicas get requests, so that the status never

@@ -10,16 +10,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lapwing.errors import JobError, LapwingError, ReplicaError, SmokeError
-from lapwing.plan.model import Service
-from lapwing.runtime import analysis, bluegreen, caddy, launch, logs, processes, smoke
-from lapwing.runtime.launch import Launch, Place
+from lapwing.plan.model import Service, Smoke
+from lapwing.runtime import analysis, bluegreen, logs, processes, smoke
+from lapwing.runtime.launcher import Launcher
 from lapwing.runtime.proxy.model import Counters
 from lapwing.runtime.replicas import Replicas
-from lapwing.runtime.resources import server
 from lapwing.runtime.resources.servers import Servers
 from lapwing.runtime.rollout import Action
 from lapwing.runtime.state import Generation, Replica, RolloutRecord
@@ -42,10 +40,11 @@ class Steps:
         self.environment = environment
         self.state = environment.state
         self.runtime = environment.runtime
+        self.launcher = Launcher(self.state, self.runtime, environment.folder)
         self.promoted = asyncio.Event()
         self.replicas = Replicas(
-            launch=self._launch_replica,
-            log_of=self.log_of,
+            launch=self.launcher.replica,
+            log_of=self.launcher.log_of,
             client=self.runtime.client,
             changed=environment.remember,
             tell=lambda text: environment.event("replica", text),
@@ -53,7 +52,7 @@ class Steps:
         self.servers = Servers(
             self.state.resources,
             self.runtime.settings,
-            place=lambda name: self._place(name, "resource"),
+            place=lambda name: self.launcher.place(name, "resource"),
             changed=environment.remember,
             tell=lambda text: environment.event("resource", text),
         )
@@ -93,9 +92,9 @@ class Steps:
             if spec.kind != "job":
                 continue
             self._tell(flight, f"running job {name}")
-            log = self._folder(name) / f"job-{flight.commit[:12]}.log"
+            log = self.launcher.logs(name) / f"job-{flight.commit[:12]}.log"
             patience = spec.timeout or JOB_TIMEOUT
-            started = self._launch(spec, self._place(name, "job"), flight)
+            started = self.launcher.launch(spec, self.launcher.place(name, "job"), flight.document)
             how = await smoke.command(started, {}, log, patience)
             if how != "exited with status 0":
                 raise JobError(
@@ -139,7 +138,6 @@ class Steps:
         active.replicas.extend(more)
 
     async def _test_candidates(self, flight: RolloutRecord) -> None:
-        preview = self.preview(flight)
         for generation in self._candidates(flight):
             if generation.role != "candidate":
                 continue
@@ -147,25 +145,35 @@ class Steps:
                 what = test.run or f"GET {test.get}"
                 self._tell(flight, f"smoke test of {generation.service}: {what}")
                 try:
-                    if test.run is None:
-                        await smoke.expect(test, preview)
-                        continue
-                    log = self._folder(generation.service) / f"{generation.label}.smoke{number}.log"
-                    spec = _running(generation.spec, test.run)
-                    place = self._place(generation.service, generation.label)
-                    extra = {
-                        "LAPWING_PREVIEW_URL": preview.url,
-                        "SSL_CERT_FILE": str(preview.authority),
-                        "REQUESTS_CA_BUNDLE": str(preview.authority),
-                    }
-                    await smoke.run(test, self._launch(spec, place, flight), extra, log)
+                    await self._test(flight, generation, test, number)
                 except SmokeError as error:
                     raise SmokeError(
                         f"{generation.service}: {error.message}", detail=error.detail
                     ) from error
 
+    async def _test(
+        self, flight: RolloutRecord, generation: Generation, test: Smoke, number: int
+    ) -> None:
+        preview = self.launcher.preview(flight.document)
+        if test.run is None:
+            await smoke.expect(test, preview)
+            return
+        name = f"{generation.label}.smoke{number}.log"
+        place = self.launcher.place(generation.service, generation.label)
+        spec = _running(generation.spec, test.run)
+        extra = {
+            "LAPWING_PREVIEW_URL": preview.url,
+            "SSL_CERT_FILE": str(preview.authority),
+            "REQUESTS_CA_BUNDLE": str(preview.authority),
+        }
+        log = self.launcher.logs(generation.service) / name
+        await smoke.run(test, self.launcher.launch(spec, place, flight.document), extra, log)
+
     async def _await_promotion(self, flight: RolloutRecord) -> None:
-        self._tell(flight, f"held; look at {self.preview(flight).url}, then `lapwing promote`")
+        self._tell(
+            flight,
+            f"held; look at {self.launcher.preview(flight.document).url}, then `lapwing promote`",
+        )
         if flight.promoted:
             return
         self.promoted.clear()
@@ -180,7 +188,7 @@ class Steps:
                 raise ReplicaError(
                     f"{generation.service} became unhealthy before the switch"
                     + (f": it {dead[0].last_exit}." if dead[0].last_exit else "."),
-                    detail=logs.tail(self.log_of(generation, dead[0])),
+                    detail=logs.tail(self.launcher.log_of(generation, dead[0])),
                 )
         bluegreen.switch(self.state, flight, time.monotonic())
         self.environment.save()
@@ -259,7 +267,7 @@ class Steps:
         await self.runtime.publisher.publish()
         await asyncio.gather(*(self.replicas.stop(g) for g in generations))
         for generation in generations:
-            logs.forget(self._folder(generation.service))
+            logs.forget(self.launcher.logs(generation.service))
         self.environment.save()
 
     async def stop_unneeded_resources(self) -> None:
@@ -311,73 +319,6 @@ class Steps:
             await self.runtime.publisher.publish()
         except LapwingError as error:
             self.environment.problem = str(error)
-
-    # How things are started
-
-    def preview(self, flight: RolloutRecord) -> smoke.Preview:
-        """Where the candidates of a rollout can be reached."""
-        settings = self.runtime.settings
-        address = "127.0.0.1" if settings.bind in ("localhost", "0.0.0.0") else settings.bind  # noqa: S104
-        return smoke.Preview(
-            address=address,
-            port=settings.port,
-            host=f"preview.{flight.document.domains[0]}",
-            authority=settings.certificates / "ca.pem",
-        )
-
-    def log_of(self, generation: Generation, replica: Replica) -> Path:
-        """The log of a replica."""
-        return self._folder(generation.service) / f"{generation.label}.{replica.index}.log"
-
-    def server_log(self, resource: str) -> Path:
-        """The log of a resource's server."""
-        return server.log_of(self.runtime.settings, self._place(resource, "resource"))
-
-    def _folder(self, service: str) -> Path:
-        settings = self.runtime.settings
-        return logs.folder(settings.logs, self.state.stack, self.state.environment, service)
-
-    def _launch_replica(self, generation: Generation, replica: Replica) -> Launch:
-        place = self._place(generation.service, generation.label, replica.index)
-        return self._launch(generation.spec, place, self.state.rollout, replica.port)
-
-    def _launch(
-        self, spec: Service, place: Place, flight: RolloutRecord | None, port: int | None = None
-    ) -> Launch:
-        store = self.runtime.store
-        release = store.get(place.stack, place.service, spec.release)
-        app = store.folder(place.stack, place.service, spec.release) / "app"
-        owner = {processes.MARK: f"{self.runtime.settings.home}|{place}"}
-        if spec.kind == "static":
-            assert port is not None
-            settings = self.environment.folder / "static" / f"{place.label}.{place.index}.json"
-            arguments = caddy.prepare(app, port, spa=spec.spa, settings=settings)
-            return Launch(arguments, caddy.environ(self.environment.folder) | owner, app)
-        given = self._given(spec, place, flight)
-        variables = launch.environ(spec, release, place, given, port)
-        return Launch(launch.command(spec), variables | owner, app)
-
-    def _given(self, spec: Service, place: Place, flight: RolloutRecord | None) -> dict[str, str]:
-        """Secrets and resource URLs of a service, by variable."""
-        secrets = self.runtime.secrets
-        given = {
-            name: secrets.get(place.stack, place.environment, name, version)
-            for name, version in spec.secrets.items()
-        }
-        documents = [d for d in (flight and flight.document, self.state.document) if d]
-        for need in spec.needs:
-            resource = next((d.resources[need] for d in documents if need in d.resources), None)
-            if resource is not None:
-                given[resource.variable] = server.url(
-                    self._place(need, "resource"),
-                    resource,
-                    self.state.resources.get(need),
-                    self.runtime.settings,
-                )
-        return given
-
-    def _place(self, service: str, label: str, index: int = 0) -> Place:
-        return Place(self.state.stack, self.state.environment, service, label, index)
 
     def _port(self, spec: Service) -> int:
         if spec.kind == "worker":
