@@ -49,7 +49,7 @@ format: setup  ## Put the code in its usual form
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
 bench: setup  ## Measure beside the peers that are installed
-	@$(BIN)/python -m benchmarks
+	@$(BIN)/python -m benchmarks all
 
 crash: setup  ## Kill the agent and Envoy at every step of deployments
 	@$(BIN)/python -m pytest tests/integration/crash -n 0 -m "slow or not slow"

@@ -1,4 +1,4 @@
-"""`python -m benchmarks [NAME [OPTIONS]]`: list the benchmarks, or run one by its name.
+"""`python -m benchmarks [NAME [OPTIONS]]`: list the benchmarks, or run one by its name, or `all`.
 
 A benchmark is a module of this folder with a function `main`, which reads its options from
 `sys.argv`. There is no list to keep: a new module is found by being there.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import subprocess
 import sys
 from pathlib import Path
 
@@ -26,14 +27,18 @@ def benchmarks() -> dict[str, str]:
 
 
 def main() -> None:
-    """List, or run. Ends with status 2 if the name is not known."""
+    """List, or run. Ends with status 2 if the name is not known, 1 if one of `all` failed."""
     found = benchmarks()
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
         print("Usage: python -m benchmarks NAME [OPTIONS]; NAME --help tells the options.\n")
         for name, about in found.items():
             print(f"  {name:12}  {about}")
+        print(f"  {'all':12}  Each of them in turn, with its defaults.")
         return
     name = sys.argv[1].replace("-", "_")
+    if name == "all":
+        commands = [[sys.executable, "-m", "benchmarks", each] for each in found]
+        sys.exit(max(subprocess.run(c, check=False).returncode != 0 for c in commands))
     if name not in found:
         print(f"There is no benchmark {name!r}. There are: {', '.join(found)}.", file=sys.stderr)
         sys.exit(2)

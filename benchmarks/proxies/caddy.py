@@ -31,7 +31,7 @@ def _configuration(setting: Setting, admin: int, version: str, delay: int) -> di
     server = {
         "listen": [f"127.0.0.1:{setting.port}"],
         "automatic_https": {"disable": True},
-        "tls_connection_policies": [{"default_sni": "localhost"}],  # wrk names no host
+        "tls_connection_policies": [{"fallback_sni": "localhost"}],  # wrk names an address
         "routes": [
             {"match": [{"path": ["/fast"]}], "handle": _to(setting.ports["fast"], delay)},
             {"handle": _to(setting.ports[version], delay)},

@@ -1,14 +1,14 @@
 """Lapwing: a real installation, in which `lapwing deploy` and `lapwing rollback` take turns.
 
 A switch here is a whole deployment: a commit, a build, a start of the new version, its health and
-smoke test, and then the rename of Envoy's route file, from which the client's delay counts. Each
-deployment is of a new version, so that none finds its slot warm by chance.
+smoke test, and only then the change of route. The client's delay counts from the moment at which
+the agent begins to switch, as its event log says; the rename of Envoy's route file comes after it.
+Each deployment is of a new version, so that none finds its slot warm by chance.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +20,7 @@ from tests.integration.switching.service import run
 from benchmarks.proxies import nginx
 from benchmarks.proxies.contender import Contender, Switched
 from benchmarks.proxies.recipe import BenchmarkError
+from lapwing.acts import follow
 from lapwing.load.record import now
 from lapwing.runtime import processes
 
@@ -79,15 +80,17 @@ class Ship:
         new = f"v{self.count}" if verb == "deploy" else self.before
         if verb == "deploy":
             self.where.write({"api/VERSION": new + "\n"})
+        listener = follow.watch(self.where.settings, "switching", "local")
         called = now()
         answer = self.where.json(verb)
         took = now() - called
         if answer["outcome"] != "succeeded":
             raise BenchmarkError(f"lapwing {verb}: {answer}")
-        routes = json.loads((self.where.home / "envoy" / "rds.json").read_bytes())
+        began = next((e.time for e in listener.read() if e.state == "switching"), None)
+        if began is None:
+            raise BenchmarkError(f"lapwing {verb} did not switch.")
         self.before, self.active = self.active, new
-        renamed = int(routes["version_info"].split("-")[0]) / 1e9
-        return Switched(self.before, new, called, renamed, took, verb)
+        return Switched(self.before, new, called, began, took, verb)
 
     def envoy(self) -> int:
         """The process id of Envoy."""
