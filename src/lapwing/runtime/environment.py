@@ -322,16 +322,27 @@ class Environment:
     async def tick(self) -> None:
         """Every few seconds: write down what could not be, hear from Envoy who is healthy, let warm
         slots go when their time is over, stop what has drained, keep logs bounded."""
-        now = time.monotonic()
         if self.unsaved is not None:
             self.remember()
         self.journal.flush()
         await self.outcomes.retry()
+        before = self.problem
+        try:
+            await self._look_after()
+        except ProxyError as error:
+            self.problem = str(error)
+            raise
+        finally:
+            if self.problem != before:
+                self.changed()
+
+    async def _look_after(self) -> None:
+        now = time.monotonic()
         if self.problem is not None and self.state.rollout is None:
             await self.runtime.publisher.publish()
-            self.problem = None
-            self.changed()
         await self._hear_health()
+        if self.state.rollout is None:
+            self.problem = None
         for generation in bluegreen.expired(self.state, now):
             bluegreen.drain(generation, now)
         draining = [g for g in self.state.generations if g.role == "draining"]
@@ -360,12 +371,13 @@ class Environment:
 
     @property
     def needs_tick(self) -> bool:
-        """Whether there is a deadline, a draining generation or a replica that is not ready to look
-        after."""
-        return any(
+        """Whether there is a deadline, a draining generation, a replica that is not ready or a
+        problem to look after."""
+        changing = any(
             g.role in ("warm", "draining") or not all(r.ready for r in g.replicas)
             for g in self.state.generations
         )
+        return changing or self.problem is not None
 
     # Telling
 

@@ -41,12 +41,14 @@ def bad(ship: Ship) -> None:
 
 
 def kill_at(ship: Ship, number: int, act: Callable[[Ship], None]) -> bool:
-    """Act, while the agent is killed at the nth thing that is written; whether there was one."""
+    """Act, while the agent is killed at the nth thing that is written; whether there was one. If
+    that was after the command had heard of the outcome, nobody has started another agent yet."""
     moments = Moments(ship.where.settings, ship.environment, number, ship.kill_agent)
     try:
         act(ship)
     finally:
         moments.end()
+    ship.where.run("agent", "start")
     return moments.acted
 
 
@@ -85,9 +87,10 @@ def down_and_up(ship: Ship, number: int) -> bool:
     try:
         said = ship.end(ship.begin("down"))
         assert said.returncode == 0, said.stdout
-        until(lambda: not any(w != "envoy" for _, w in processes.owned(ship.where.home)))
     finally:
         moments.end()
+    ship.where.run("agent", "start")
+    until(lambda: not any(w != "envoy" for _, w in processes.owned(ship.where.home)))
     ship.where.run("up")
     ship.check(ship.version)
     return moments.acted
