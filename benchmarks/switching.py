@@ -97,7 +97,10 @@ def measure(contender: Contender, count: int, pause: float) -> Figures:
 def figures(ledger: Ledger, done: Sequence[Switched]) -> Figures:
     """The sums over the record of the load client. Pure."""
     ends = [s.called for s in done[1:]] + [float("inf")]
-    seen = [switch(ledger, s.old, s.new, s.began, end) for s, end in zip(done, ends, strict=True)]
+    seen = [
+        switch(_ended_before(ledger, end), s.old, s.new, s.began, end)
+        for s, end in zip(done, ends, strict=True)
+    ]
     streams = [e for e in ledger.exchanges if e.kind == "websocket"]
     failures = [e for e in ledger.failures if e.kind != "websocket"]
     verbs = sorted({s.verb for s in done})
@@ -116,6 +119,12 @@ def figures(ledger: Ledger, done: Sequence[Switched]) -> Figures:
         spacing=statistics.median(spacings) * 1000 if spacings else None,
         commands={v: statistics.median(s.took for s in done if s.verb == v) * 1000 for v in verbs},
     )
+
+
+def _ended_before(ledger: Ledger, end: float) -> Ledger:
+    """What the next switch cannot have touched. A request that was on its way when that began may
+    be answered by the version that it switches to, which is the old one of this switch."""
+    return Ledger(e for e in ledger.exchanges if e.ended < end)
 
 
 def _spread(seen: Sequence[Switch], key: str) -> tuple[float, float] | None:
