@@ -1,7 +1,7 @@
 """kamal-proxy: `kamal-proxy deploy` with another target, which returns when the old one is drained.
 
-Written from what the program says of its options (`kamal-proxy deploy --help`); where it was
-written the program could not be had, so this module has not been run yet.
+Its options are read in its public documentation. Where this was written the program could not be
+had, so this module has not been run yet.
 """
 
 from __future__ import annotations

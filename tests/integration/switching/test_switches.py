@@ -7,7 +7,7 @@ a matter of the machine.
 
 from __future__ import annotations
 
-import json
+import contextlib
 import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from lapwing.load.record import Exchange, Ledger, now
 from tests.conftest import FIGURES
 from tests.installation import Installation, installation
 from tests.integration.switching.http2 import asking
+from tests.integration.switching.renames import renames
 from tests.integration.switching.service import run
 
 STACK = """
@@ -57,7 +58,8 @@ TRAFFIC = (
 
 @dataclass(frozen=True)
 class Step:
-    """One switch: from which version to which, when the command was given, when Envoy got it."""
+    """One switch: from which version to which, when the command was given, when the routes of
+    clients were renamed into place."""
 
     old: str
     new: str
@@ -68,13 +70,14 @@ class Step:
 class Ship:
     """The stack of two services, and the versions that it went through."""
 
-    def __init__(self, where: Installation) -> None:
+    def __init__(self, where: Installation, ending: contextlib.ExitStack) -> None:
         self.where = where
         self.versions = ["v0"]
         self.steps: list[Step] = []
         (where.folder / "lapwing.yaml").write_text(STACK)
         self._write("v0")
         where.run("up")
+        self._renames = ending.enter_context(renames(where.home / "envoy" / "rds.json"))
 
     def deploy(self) -> None:
         """A new version of both services."""
@@ -86,10 +89,10 @@ class Ship:
         self._do("rollback", self.versions[-2])
 
     def _do(self, verb: str, version: str) -> None:
-        began = now()
+        began, before = now(), len(self._renames.moments)
         answer = self.where.json(verb)
         assert answer["outcome"] == "succeeded"
-        renamed = int(self._routes()["version_info"].split("-")[0]) / 1e9
+        [renamed] = self._renames.moments[before:]  # Both services, in one.
         self.steps.append(Step(self.versions[-1], version, began, renamed))
         self.versions.append(version)
 
@@ -102,10 +105,6 @@ class Ship:
             old.unlink()
         self.where.write({"web/index.html": page, f"web/{script}": f"// {version}"})
 
-    def _routes(self) -> dict[str, str]:
-        found: dict[str, str] = json.loads((self.where.home / "envoy" / "rds.json").read_bytes())
-        return found
-
     def seen(self, ledger: Ledger) -> list[Switch]:
         """Each switch, as clients saw it; delays count from the rename of the route file."""
         ends = [s.began for s in self.steps[1:]] + [float("inf")]
@@ -117,8 +116,8 @@ class Ship:
 
 @pytest.fixture
 def ship(tmp_path: Path) -> Iterator[Ship]:
-    with installation(tmp_path) as where:
-        yield Ship(where)
+    with installation(tmp_path) as where, contextlib.ExitStack() as ending:
+        yield Ship(where, ending)
 
 
 @pytest.mark.parametrize("count", [20, pytest.param(200, marks=pytest.mark.slow)])
