@@ -90,6 +90,14 @@ class StackFileError(LapwingError):
         self.problems = tuple(problems)
 
 
+class StrangersFileError(LapwingError):
+    """A folder to write into holds files that were not written by us, or were changed since."""
+
+    code = "strangers-file"
+    exit_status = 2
+    http_status = 409
+
+
 class SourceError(LapwingError):
     """The source of a service is not what a build needs (no git repository, no lock file)."""
 

@@ -17,3 +17,25 @@ GCP = (
     "us-central1", "us-east1", "us-east4", "us-east5", "us-south1", "us-west1", "us-west2",
     "us-west3", "us-west4",
 )  # fmt: skip
+
+_ATLAS = {
+    "us-central1": "CENTRAL_US", "us-east1": "EASTERN_US", "us-west1": "WESTERN_US",
+    "europe-west1": "WESTERN_EUROPE", "asia-east1": "EASTERN_ASIA_PACIFIC",
+    "asia-northeast1": "NORTHEASTERN_ASIA_PACIFIC", "asia-southeast1": "SOUTHEASTERN_ASIA_PACIFIC",
+}  # fmt: skip
+"""Regions that MongoDB Atlas named before it took Google's names. Source: Atlas, "Google Cloud"."""
+
+
+def atlas(region: str) -> str:
+    """The name that MongoDB Atlas has for a region of Google Cloud: `europe-west3` is
+    EUROPE_WEST_3."""
+    if region in _ATLAS:
+        return _ATLAS[region]
+    area, _, rest = region.partition("-")
+    area = {
+        "northamerica": "north_america",
+        "southamerica": "south_america",
+        "me": "middle_east",
+    }.get(area, area)
+    place, number = rest.rstrip("0123456789"), rest[len(rest.rstrip("0123456789")) :]
+    return f"{area}_{place}_{number}".replace("-", "_").upper()

@@ -345,6 +345,60 @@ def cloud_names_are_possible(_: Stack, environment: Environment) -> Iterator[Bre
         )
 
 
+def clouds_agree(stack: Stack, _: Environment) -> Iterator[Breach]:
+    """Environments of one project have one region, all name one shared project, and the project
+    ids that Lapwing derives are possible."""
+    regions_of: dict[str, tuple[str, str]] = {}
+    shared: tuple[str, str] | None = None
+    for name, environment in stack.environments.items():
+        cloud = environment.cloud
+        if cloud is None:
+            continue
+        at: Path = ("environments", name, "cloud")
+        project, common = project_of(stack, name), cloud.shared_project or f"{stack.stack}-shared"
+        for key, identity in (("project", project), ("shared_project", common)):
+            if getattr(cloud, key) is None and len(identity) > 30:
+                yield Breach(
+                    f"The project id would be `{identity}`: it has {len(identity)} characters, "
+                    "and 30 is the most.",
+                    at,
+                    f"Add `{key}:` with an id of 6 to 30 characters.",
+                    key=True,
+                )
+        first, region = regions_of.setdefault(project, (name, cloud.region))
+        if region != cloud.region:
+            yield Breach(
+                f"`{first}` has the same project, `{project}`, but is in {region}.",
+                (*at, "region"),
+                "Environments of one project share its cluster: give them one region.",
+            )
+        shared = shared or (name, common)
+        if common != shared[1]:
+            yield Breach(
+                f"The shared project of `{shared[0]}` is `{shared[1]}`, not `{common}`.",
+                (*at, "shared_project"),
+                "A stack has one shared project: name it the same everywhere.",
+            )
+        if project == common:
+            yield Breach(
+                f"`{project}` is the shared project, too.",
+                (*at, "project"),
+                "Give what environments share a project of its own.",
+            )
+
+
+def project_of(stack: Stack, environment: str) -> str:
+    """The project id of an environment that has a cloud."""
+    cloud = stack.environments[environment].cloud
+    return (cloud.project if cloud else None) or f"{stack.stack}-{environment}"
+
+
+def shared_project_of(stack: Stack) -> str:
+    """The project id of what environments share."""
+    clouds = (e.cloud for e in stack.environments.values() if e.cloud)
+    return next((c.shared_project for c in clouds if c.shared_project), f"{stack.stack}-shared")
+
+
 def tiers_exist(stack: Stack, _: Environment) -> Iterator[Breach]:
     """A tier is one of MongoDB Atlas, for a mongodb, and auto-scaling goes up."""
     for name, resource in stack.resources.items():
@@ -386,6 +440,7 @@ RULES: tuple[Rule, ...] = (
     previews_are_told_apart,
     cluster_has_cloud,
     cloud_names_are_possible,
+    clouds_agree,
     tiers_exist,
 )
 

@@ -1,0 +1,112 @@
+"""`lapwing infra`: the cloud that the stack needs, as Terraform JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from lapwing.cli.context import Context, output_option
+
+if TYPE_CHECKING:
+    from lapwing.stack.load import LoadedStack
+
+
+@click.command("infra")
+@click.option(
+    "-e",
+    "--environment",
+    "--env",
+    metavar="NAME",
+    help="Only this environment's project, and what is shared. Default: every project.",
+)
+@click.option(
+    "-o",
+    "folder",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Where to write; each project becomes a folder in it.",
+)
+@click.option("--force", is_flag=True, help="Overwrite files that Lapwing did not write.")
+@click.option(
+    "--any-region", is_flag=True, help="Take a region that this version of Lapwing does not know."
+)
+@output_option
+@click.pass_obj
+def command(
+    context: Context, environment: str | None, folder: Path, force: bool, any_region: bool
+) -> None:
+    """Write the cloud that the stack needs as Terraform (or OpenTofu) JSON.
+
+    Each project is a Terraform root with a state of its own; apply `shared` first. The same stack
+    always gives the same bytes.
+    """
+    from lapwing.cli import rendered
+    from lapwing.render.terraform.files import files
+
+    clouds = with_cloud(context, environment)
+    if not any_region:
+        _know_regions(clouds)
+    roots = files(clouds, environment)
+    report = {}
+    for root, texts in roots.items():
+        data = {name: text.encode() for name, text in texts.items()}
+        report[root] = rendered.write(folder / root, data, force=force)
+    if context.for_programs:
+        shape = {
+            root: {"written": c.written, "removed": c.removed, "unchanged": c.unchanged}
+            for root, c in report.items()
+        }
+        context.printer.json({"folder": str(folder), "roots": shape})
+        return
+    for root, change in report.items():
+        context.printer.data(str(folder / root))
+        context.printer.say(
+            f"  {len(change.written)} files written, {len(change.removed)} removed, "
+            f"{len(change.unchanged)} unchanged"
+        )
+    context.printer.say("Apply `shared` first, then the others: `terraform init`, `plan`, `apply`.")
+
+
+def with_cloud(context: Context, environment: str | None = None) -> list[LoadedStack]:
+    """Every environment with a cloud, in the order of the file. Raises StackFileError where the
+    one that is asked for has none, or where none has one."""
+    from lapwing.errors import Problem, StackFileError
+    from lapwing.stack import source
+    from lapwing.stack.load import LOCAL, find, load
+
+    path = find(context.directory)
+    first = load(path, environment or LOCAL)
+    names = [name for name, e in first.stack.environments.items() if e.cloud is not None]
+    if (environment is None and names) or environment in names:
+        return [load(path, name) for name in names]
+    read = source.read(path)
+    hint = "Add `target: kubernetes` and `cloud: {provider: gcp, region: europe-west1}`."
+    if environment is None:
+        where = read.where(("environments",), key=True)
+        raise StackFileError([Problem("No environment has a `cloud`.", where, hint)])
+    where = read.where(("environments", environment), key=True)
+    raise StackFileError([Problem(f"`{environment}` has no `cloud`.", where, hint)])
+
+
+def _know_regions(clouds: list[LoadedStack]) -> None:
+    """Refuse a region that is not on the list: Terraform would only notice when it applies."""
+    from lapwing.errors import Problem, StackFileError
+    from lapwing.render.terraform.cloud import cloud_of
+    from lapwing.stack import regions, source
+    from lapwing.stack.explain import did_you_mean
+
+    problems = []
+    for loaded in clouds:
+        region = cloud_of(loaded).region
+        if region in regions.GCP:
+            continue
+        where = source.read(loaded.path).where(
+            ("environments", loaded.environment, "cloud", "region")
+        )
+        hint = did_you_mean(region, regions.GCP) or "If it is a new one, say --any-region."
+        problems.append(Problem(f"There is no region {region!r} that is known here.", where, hint))
+    if problems:
+        raise StackFileError(problems)

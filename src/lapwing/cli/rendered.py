@@ -1,0 +1,104 @@
+"""Writing a rendered folder without harm to what others put there.
+
+A folder that was written has a list, `.lapwing-rendered.json`, of each file and the digest of its
+content. Only a file on the list whose content still has its digest is replaced or removed; any
+other file that stands in the way stops everything before the first byte is written. Files of
+strangers that do not stand in the way stay.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lapwing.errors import LapwingError, StrangersFileError
+
+LIST = ".lapwing-rendered.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What became of the files of a folder; each is a path relative to it."""
+
+    written: tuple[str, ...]
+    removed: tuple[str, ...]
+    unchanged: tuple[str, ...]
+
+
+def write(folder: Path, files: Mapping[str, bytes], *, force: bool = False) -> Change:
+    """Make a folder hold these files. Raises StrangersFileError, unless `force` is set, and
+    LapwingError where the disk refuses."""
+    try:
+        return _write(folder, files, force=force)
+    except OSError as error:
+        where = error.filename or folder
+        raise LapwingError(f"{where} cannot be written: {error.strerror}.") from error
+
+
+def _write(folder: Path, files: Mapping[str, bytes], *, force: bool) -> Change:
+    ours = _read_list(folder)
+    leaving = [name for name in ours if name not in files]
+    strangers = [
+        n for n in (*files, *leaving) if _is_strange(folder / n, ours.get(n), files.get(n))
+    ]
+    if strangers and not force:
+        some = ", ".join(strangers[:5]) + (", ..." if len(strangers) > 5 else "")
+        raise StrangersFileError(
+            f"{folder} has files that Lapwing did not write, or that were changed since: {some}.",
+            hint="Move them away, choose another folder with -o, or overwrite them with --force.",
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    written = [name for name, data in files.items() if _content(folder / name) != data]
+    digests = {name: _digest(data) for name, data in sorted(files.items())}
+    _replace(folder / LIST, json.dumps({**ours, **digests}, indent=2).encode() + b"\n")
+    for name in written:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        _replace(folder / name, files[name])
+    for name in leaving:
+        (folder / name).unlink(missing_ok=True)
+    _replace(folder / LIST, json.dumps(digests, indent=2).encode() + b"\n")
+    unchanged = tuple(name for name in files if name not in written)
+    return Change(tuple(written), tuple(leaving), unchanged)
+
+
+def _is_strange(path: Path, ours: str | None, wanted: bytes | None) -> bool:
+    """Whether a file that would be replaced or removed is not as we wrote it."""
+    found = _content(path)
+    if found is None or found == wanted:
+        return path.is_dir()
+    return _digest(found) != ours
+
+
+def _read_list(folder: Path) -> dict[str, str]:
+    """What we wrote. A list that cannot be read counts as none: then everything is a stranger's."""
+    with contextlib.suppress(OSError, ValueError):
+        read = json.loads((folder / LIST).read_bytes())
+        if isinstance(read, dict):
+            return {n: str(d) for n, d in read.items() if not _leads_out(n)}
+    return {}
+
+
+def _leads_out(name: str) -> bool:
+    return Path(name).is_absolute() or ".." in Path(name).parts
+
+
+def _content(path: Path) -> bytes | None:
+    if not path.is_file():
+        return None
+    return path.read_bytes()
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Whole or not at all: an interrupted run leaves the old file."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh.write_bytes(data)
+    fresh.replace(path)

@@ -1,0 +1,1 @@
+"""A stack's cloud as Terraform (and OpenTofu) JSON."""

@@ -1,0 +1,121 @@
+"""The cloud of a stack, as its environments describe it: which projects, and what is in each. Pure.
+
+Every project becomes one Terraform root, a folder with a state of its own: `shared` (registry, DNS,
+CI, the bucket of all states), and one for each project that environments run in, named after the
+first of them. So a mistake in staging cannot reach production, and no root reads another's state:
+names follow from the stack file. Environments that name one project share its network and cluster.
+
+Google Cloud: https://cloud.google.com/docs/enterprise/best-practices-for-enterprise-organizations
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from lapwing.stack.load import LoadedStack
+from lapwing.stack.model import Cloud, Resource
+from lapwing.stack.rules import project_of, shared_project_of, variable_of
+
+SHARED = "shared"
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """One Terraform root. `environments` is empty for the shared project."""
+
+    folder: str
+    identity: str
+    """The project id: 6 to 30 characters."""
+    region: str
+    stack: str
+    shared: str
+    """The project id of the shared project."""
+    environments: tuple[LoadedStack, ...] = ()
+
+    @property
+    def domains(self) -> tuple[tuple[str, str], ...]:
+        """Environment and host name of each environment that answers requests under one."""
+        return tuple(
+            (e.environment, e.settings.domain)
+            for e in self.environments
+            if e.settings.domain and has_routes(e)
+        )
+
+    @property
+    def budget(self) -> float | None:
+        """US dollars a month for the whole project, or None where no environment has one."""
+        stated = [e.settings.budget for e in self.environments if e.settings.budget]
+        return sum(stated) if stated else None
+
+
+@dataclass(frozen=True, slots=True)
+class Zone:
+    """A DNS zone of the shared project. `name` is its name in Terraform and in Google Cloud."""
+
+    name: str
+    domain: str
+
+
+def clouds(stacks: Iterable[LoadedStack]) -> tuple[Project, ...]:
+    """The shared project and then the projects of these environments (all of one stack, each with
+    a cloud), in the order of the file. Empty for no environments."""
+    groups: dict[str, list[LoadedStack]] = {}
+    for loaded in stacks:
+        groups.setdefault(project_of(loaded.stack, loaded.environment), []).append(loaded)
+    if not groups:
+        return ()
+    first = next(iter(groups.values()))[0]
+    shared, name = shared_project_of(first.stack), first.stack.stack
+    everywhere = tuple(loaded for group in groups.values() for loaded in group)
+    projects = [Project(SHARED, shared, cloud_of(first).region, name, shared, everywhere)]
+    for identity, group in groups.items():
+        folder, region = group[0].environment, cloud_of(group[0]).region
+        projects.append(Project(folder, identity, region, name, shared, tuple(group)))
+    return tuple(projects)
+
+
+def cloud_of(loaded: LoadedStack) -> Cloud:
+    """The cloud of an environment that has one."""
+    assert loaded.settings.cloud is not None
+    return loaded.settings.cloud
+
+
+def has_routes(loaded: LoadedStack) -> bool:
+    """Whether anything of it answers requests, so that it needs a load balancer."""
+    return any(s.route for s in loaded.stack.services.values())
+
+
+def static_routes(loaded: LoadedStack) -> tuple[str, ...]:
+    """The routes of static services, served through the CDN unless the environment says no."""
+    if not loaded.settings.cdn:
+        return ()
+    services = loaded.stack.services.values()
+    return tuple(s.route for s in services if s.kind == "static" and s.route)
+
+
+def databases(loaded: LoadedStack) -> dict[str, Resource]:
+    """The resources that a managed service runs: MongoDB, by Atlas. Others run in the cluster."""
+    return {n: r for n, r in loaded.stack.resources.items() if r.kind == "mongodb"}
+
+
+def secrets(loaded: LoadedStack) -> tuple[str, ...]:
+    """The names of secrets that services of an environment get: their own, and the URLs of
+    managed databases (a URL has a password in it)."""
+    names = {secret for s in loaded.stack.services.values() for secret in s.secrets}
+    for name, resource in databases(loaded).items():
+        names.add(resource.variable or variable_of(name))
+    return tuple(sorted(names))
+
+
+def zones(domains: Sequence[str]) -> tuple[Zone, ...]:
+    """One zone for each domain that is not below another of them."""
+    tops = [d for d in domains if not any(d != o and d.endswith("." + o) for o in domains)]
+    return tuple(
+        Zone(f"zone-{d.replace('.', '-')}"[:63].rstrip("-"), d) for d in dict.fromkeys(tops)
+    )
+
+
+def zone_of(domain: str, all_zones: Sequence[Zone]) -> Zone:
+    """The zone that a domain belongs to."""
+    return next(z for z in all_zones if domain == z.domain or domain.endswith("." + z.domain))

@@ -1,0 +1,324 @@
+"""How requests come in: address, certificates, CDN, load balancer, names. Pure.
+
+    client -> load balancer (HTTPS, CDN for static routes) -> edge (Envoy in the cluster) -> slots
+
+The load balancer points at the edge and never at a Service whose selector flips: behind an endpoint
+group such a flip costs 5 to 10 s of 502. The edge switches blue and green inside the cluster, for
+all services at once. So there are two backend services over one endpoint group: one for the routes
+of static services, with the CDN, and one for everything else.
+
+The endpoint group is made by GKE when the edge is deployed (annotation `cloud.google.com/neg`), so
+it is attached in a second apply, by `edge_zones`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lapwing.render.terraform.cloud import Project, static_routes, zone_of, zones
+from lapwing.render.terraform.foundation import Body
+from lapwing.render.terraform.network import EDGE_PORT
+
+_PROJECT = "${google_project.main.project_id}"
+
+
+def load_balancer(project: Project) -> Body | None:
+    """The global load balancer: HTTPS, and a redirect to it. None without a domain."""
+    if not project.domains:
+        return None
+    with_cdn = any(static_routes(e) for e in project.environments)
+    return {
+        "data": {
+            "google_compute_network_endpoint_group": {
+                "edge": {
+                    "for_each": "${var.edge_zones}",
+                    "project": _PROJECT,
+                    "name": f"{project.stack}-edge",
+                    "zone": "${each.value}",
+                }
+            }
+        },
+        "resource": {
+            **_frontend(),
+            "google_compute_health_check": {
+                "edge": {
+                    "project": _PROJECT,
+                    "name": "edge",
+                    "check_interval_sec": 5,
+                    "timeout_sec": 2,
+                    "http_health_check": {"port": EDGE_PORT, "request_path": "/ready"},
+                    "log_config": {"enable": True},
+                }
+            },
+            "google_compute_backend_service": {
+                "edge": _backend("edge", {"enable_cdn": False}),
+                **({"static": _backend("static", _cdn())} if with_cdn else {}),
+            },
+            "google_compute_url_map": {
+                "edge": _routes(project),
+                "redirect": {
+                    "project": _PROJECT,
+                    "name": "redirect",
+                    "default_url_redirect": {
+                        "https_redirect": True,
+                        "redirect_response_code": "MOVED_PERMANENTLY_DEFAULT",
+                        "strip_query": False,
+                    },
+                },
+            },
+        },
+        "output": {
+            "address": {
+                "description": "The address of every domain.",
+                "value": "${google_compute_global_address.edge.address}",
+            }
+        },
+    }
+
+
+def _frontend() -> Body:
+    return {
+        "google_compute_global_address": {"edge": {"project": _PROJECT, "name": "edge"}},
+        "google_compute_ssl_policy": {
+            "edge": {
+                "project": _PROJECT,
+                "name": "edge",
+                "profile": "MODERN",
+                "min_tls_version": "TLS_1_2",
+            }
+        },
+        "google_compute_target_https_proxy": {
+            "edge": {
+                "project": _PROJECT,
+                "name": "edge",
+                "url_map": "${google_compute_url_map.edge.id}",
+                "certificate_map": "//certificatemanager.googleapis.com/"
+                "${google_certificate_manager_certificate_map.edge.id}",
+                "ssl_policy": "${google_compute_ssl_policy.edge.id}",
+                "quic_override": "ENABLE",
+            }
+        },
+        "google_compute_target_http_proxy": {
+            "redirect": {
+                "//": "Port 80 answers with a redirect and never with content.",
+                "project": _PROJECT,
+                "name": "redirect",
+                "url_map": "${google_compute_url_map.redirect.id}",
+            }
+        },
+        "google_compute_global_forwarding_rule": {
+            "https": _forward("https", 443, "google_compute_target_https_proxy.edge"),
+            "redirect": _forward("redirect", 80, "google_compute_target_http_proxy.redirect"),
+        },
+    }
+
+
+def _forward(name: str, port: int, proxy: str) -> Body:
+    return {
+        "project": _PROJECT,
+        "name": name,
+        "load_balancing_scheme": "EXTERNAL_MANAGED",
+        "ip_address": "${google_compute_global_address.edge.id}",
+        "ip_protocol": "TCP",
+        "port_range": str(port),
+        "target": f"${{{proxy}.id}}",
+    }
+
+
+def _backend(name: str, cdn: Body) -> Body:
+    return {
+        "project": _PROJECT,
+        "name": name,
+        "load_balancing_scheme": "EXTERNAL_MANAGED",
+        "protocol": "HTTP",
+        "timeout_sec": 3600,
+        "connection_draining_timeout_sec": 300,
+        "health_checks": ["${google_compute_health_check.edge.id}"],
+        "security_policy": "${one(google_compute_security_policy.edge[*].self_link)}",
+        **cdn,
+        "dynamic": {
+            "backend": {
+                "for_each": "${data.google_compute_network_endpoint_group.edge}",
+                "content": {
+                    "group": "${backend.value.id}",
+                    "balancing_mode": "RATE",
+                    "max_rate_per_endpoint": 1000,
+                },
+            }
+        },
+        "log_config": {"enable": True, "sample_rate": 1.0},
+    }
+
+
+def _cdn() -> Body:
+    """What the edge says may be cached is cached: hashed files for long, index.html never. So a
+    switch of slots is seen at once through the CDN, too."""
+    return {
+        "enable_cdn": True,
+        "compression_mode": "AUTOMATIC",
+        "cdn_policy": {
+            "cache_mode": "USE_ORIGIN_HEADERS",
+            "negative_caching": False,
+            "cache_key_policy": {
+                "include_host": True,
+                "include_protocol": True,
+                "include_query_string": True,
+            },
+        },
+    }
+
+
+def _routes(project: Project) -> Body:
+    """Static routes go through the CDN; every other path goes straight to the edge. The longest
+    path wins, as in the edge itself."""
+    domains = dict(project.domains)
+    matchers: list[Body] = []
+    for loaded in project.environments:
+        if loaded.environment not in domains:
+            continue
+        static = static_routes(loaded)
+        rules = [
+            {"paths": _paths(route), "service": _service("static" if route in static else "edge")}
+            for route in sorted(s.route for s in loaded.stack.services.values() if s.route)
+            if route != "/"
+        ]
+        matcher: Body = {
+            "name": loaded.environment,
+            "default_service": _service("static" if "/" in static else "edge"),
+        }
+        matchers.append({**matcher, "path_rule": rules} if rules else matcher)
+    return {
+        "project": _PROJECT,
+        "name": "edge",
+        "default_service": _service("edge"),
+        "host_rule": [
+            {"hosts": [domain], "path_matcher": environment}
+            for environment, domain in project.domains
+        ],
+        "path_matcher": matchers,
+    }
+
+
+def _paths(route: str) -> list[str]:
+    bare = route.rstrip("/")
+    return [bare, f"{bare}/*"]
+
+
+def _service(name: str) -> str:
+    return f"${{google_compute_backend_service.{name}.id}}"
+
+
+def protection(project: Project) -> Body | None:
+    """Cloud Armor, off until `cloud_armor` is true."""
+    if not project.domains:
+        return None
+    everyone: Body = {"match": {"versioned_expr": "SRC_IPS_V1", "config": {"src_ip_ranges": ["*"]}}}
+    rules: list[dict[str, Any]] = [
+        {
+            "action": "deny(403)",
+            "priority": 900,
+            "description": "Log4Shell and its like (CVE-2021-44228).",
+            "match": {"expr": {"expression": "evaluatePreconfiguredExpr('cve-canary')"}},
+        },
+        {
+            "action": "throttle",
+            "priority": 1000,
+            "description": "At most 600 requests a minute from one address.",
+            **everyone,
+            "rate_limit_options": {
+                "conform_action": "allow",
+                "exceed_action": "deny(429)",
+                "enforce_on_key": "IP",
+                "rate_limit_threshold": {"count": 600, "interval_sec": 60},
+            },
+        },
+        {"action": "allow", "priority": 2147483647, "description": "The rest.", **everyone},
+    ]
+    return {
+        "resource": {
+            "google_compute_security_policy": {
+                "edge": {
+                    "count": "${var.cloud_armor ? 1 : 0}",
+                    "project": _PROJECT,
+                    "name": "edge",
+                    "rule": rules,
+                }
+            }
+        }
+    }
+
+
+def certificates(project: Project) -> Body | None:
+    """A managed certificate for each domain, proven through DNS, so that it is there before the
+    first request and before the domain points here."""
+    if not project.domains:
+        return None
+    names = {environment: domain for environment, domain in project.domains}
+    return {
+        "resource": {
+            "google_certificate_manager_dns_authorization": {
+                name: {"project": _PROJECT, "name": name, "domain": domain}
+                for name, domain in names.items()
+            },
+            "google_certificate_manager_certificate": {
+                name: {
+                    "project": _PROJECT,
+                    "name": name,
+                    "managed": {
+                        "domains": [domain],
+                        "dns_authorizations": [
+                            f"${{google_certificate_manager_dns_authorization.{name}.id}}"
+                        ],
+                    },
+                    "depends_on": ["google_project_service.certificatemanager"],
+                }
+                for name, domain in names.items()
+            },
+            "google_certificate_manager_certificate_map": {
+                "edge": {
+                    "project": _PROJECT,
+                    "name": "edge",
+                    "depends_on": ["google_project_service.certificatemanager"],
+                }
+            },
+            "google_certificate_manager_certificate_map_entry": {
+                name: {
+                    "project": _PROJECT,
+                    "name": name,
+                    "map": "${google_certificate_manager_certificate_map.edge.name}",
+                    "hostname": domain,
+                    "certificates": [f"${{google_certificate_manager_certificate.{name}.id}}"],
+                }
+                for name, domain in names.items()
+            },
+        }
+    }
+
+
+def names(project: Project, every_domain: tuple[str, ...]) -> Body | None:
+    """The records of the project's domains, in zones of the shared project."""
+    if not project.domains:
+        return None
+    found = zones(every_domain)
+    records: Body = {}
+    for environment, domain in project.domains:
+        zone = zone_of(domain, found).name
+        proof = f"google_certificate_manager_dns_authorization.{environment}.dns_resource_record[0]"
+        records[environment] = {
+            "project": project.shared,
+            "managed_zone": zone,
+            "name": f"{domain}.",
+            "type": "A",
+            "ttl": 300,
+            "rrdatas": ["${google_compute_global_address.edge.address}"],
+        }
+        records[f"{environment}_proof"] = {
+            "//": "Proves to the certificate authority that the domain is ours.",
+            "project": project.shared,
+            "managed_zone": zone,
+            "name": f"${{{proof}.name}}",
+            "type": f"${{{proof}.type}}",
+            "ttl": 300,
+            "rrdatas": [f"${{{proof}.data}}"],
+        }
+    return {"resource": {"google_dns_record_set": records}}

@@ -1,0 +1,69 @@
+"""The files of a stack's cloud: one for each concern, always the same bytes. Pure.
+
+A file that has nothing to say is not there: without a database there is no `database.tf.json`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+
+from lapwing.render.terraform import atlas, cluster, edge, foundation, network, shared
+from lapwing.render.terraform.cloud import SHARED, Project, clouds
+from lapwing.render.terraform.foundation import Body
+from lapwing.stack.load import LoadedStack
+
+Concern = Callable[[Project], Body | None]
+
+_EVERYWHERE: Mapping[str, Concern] = {
+    "versions": foundation.versions,
+    "backend": foundation.backend,
+    "variables": foundation.variables,
+    "project": foundation.project,
+}
+_SHARED: Mapping[str, Concern] = {
+    "state": shared.state,
+    "registry": shared.registry,
+    "ci": shared.ci,
+    "dns": shared.dns,
+}
+_ENVIRONMENT: Mapping[str, Concern] = {
+    "budget": foundation.budget,
+    "network": network.network,
+    "firewall": network.firewall,
+    "identities": cluster.identities,
+    "cluster": cluster.cluster,
+    "secrets": cluster.secret_manager,
+    "database": atlas.atlas,
+    "edge": edge.load_balancer,
+    "protection": edge.protection,
+    "certificates": edge.certificates,
+}
+
+
+def files(
+    stacks: Iterable[LoadedStack], environment: str | None = None
+) -> dict[str, dict[str, str]]:
+    """Root (a folder) to name of file to text. `stacks` are all environments of one stack that have
+    a cloud, because the shared root serves all of them; with `environment`, of the other roots only
+    that of its project is made."""
+    found: dict[str, dict[str, str]] = {}
+    projects = clouds(stacks)
+    domains = tuple(domain for p in projects[:1] for _, domain in p.domains)
+    for project in projects:
+        here = [loaded.environment for loaded in project.environments]
+        if environment is not None and project.folder != SHARED and environment not in here:
+            continue
+        own = _SHARED if project.folder == SHARED else _ENVIRONMENT
+        bodies = {name: concern(project) for name, concern in {**_EVERYWHERE, **own}.items()}
+        if project.folder != SHARED:
+            bodies["names"] = edge.names(project, domains)
+        found[project.folder] = {
+            f"{name}.tf.json": text(body) for name, body in bodies.items() if body
+        }
+    return found
+
+
+def text(body: Body) -> str:
+    """JSON as people read it: indented, in the order in which it was said."""
+    return json.dumps(body, indent=2, ensure_ascii=False) + "\n"

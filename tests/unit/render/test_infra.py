@@ -1,0 +1,188 @@
+"""`lapwing infra`: the golden cases of tests/golden/infra, and what the rendering must never do.
+
+LAPWING_GOLDEN_WRITE=1 writes the expectations again. A real Terraform reads the same files in
+tests/terraform.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from lapwing.cli.main import cli
+from lapwing.render.terraform.files import files
+from lapwing.stack import regions
+from lapwing.stack.load import load
+from tests.unit.render.stacks import STACKS, cases, compare, stack, written
+
+SHORT = (STACKS / "smallest/lapwing.yaml").read_text()
+
+
+def run(path: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(cli, ["-C", str(path.parent), "infra", *arguments])
+
+
+def infra(path: Path, *arguments: str) -> dict[str, str]:
+    """What the command writes: path relative to the folder to text."""
+    out = path.parent / "out"
+    result = CliRunner().invoke(
+        cli, ["-C", str(path.parent), "infra", "-o", str(out), *arguments], catch_exceptions=False
+    )
+    assert result.exit_code == 0, result.output
+    names = (p for p in out.rglob("*.tf.json"))
+    return {p.relative_to(out).as_posix(): p.read_text() for p in sorted(names)}
+
+
+@pytest.mark.parametrize("case", cases())
+def test_the_cloud_of_a_stack_is_the_expected_one(case: str, tmp_path: Path) -> None:
+    compare(STACKS / case / "expected", infra(stack(case, tmp_path)))
+
+
+@pytest.mark.parametrize("case", cases())
+def test_no_secret_and_no_right_too_many(case: str, tmp_path: Path) -> None:
+    path = stack(case, tmp_path)
+    clouds = [n for n, e in load(path).stack.environments.items() if e.cloud]
+    roots = files([load(path, name) for name in clouds])
+    roles = {}
+    for root, texts in roots.items():
+        for text in texts.values():
+            resources = json.loads(text).get("resource", {})
+            assert not any("secret_version" in k or "account_key" in k for k in resources)
+            for kind, bodies in resources.items():
+                if kind.endswith("_iam_member"):
+                    for body in bodies.values():
+                        roles.setdefault((root == "shared", body["role"]), set()).add(kind)
+    writer = "roles/artifactregistry.writer"
+    assert {r for s, r in roles if s} == {writer, "roles/iam.workloadIdentityUser"}
+    reader = ["roles/artifactregistry.reader", "roles/container.defaultNodeServiceAccount"]
+    assert sorted({r for s, r in roles if not s} - {"roles/secretmanager.secretAccessor"}) == reader
+    assert all("project" not in kind for kind in roles[True, writer])
+
+
+def test_only_what_the_stack_needs_is_there(tmp_path: Path) -> None:
+    small = infra(stack("smallest", tmp_path / "a"))
+    kinds = {kind for text in small.values() for kind in json.loads(text).get("resource", {})}
+    absent = ("mongodbatlas", "url_map", "dns", "certificate", "budget", "secret_manager")
+    assert [k for k in kinds if any(part in k for part in absent)] == []
+    fleet = json.loads(infra(stack("fleet", tmp_path / "b"))["production/edge.tf.json"])
+    backends = fleet["resource"]["google_compute_backend_service"]
+    assert {n: b["enable_cdn"] for n, b in backends.items()} == {"edge": False}
+    shop = json.loads(
+        infra(stack("staging-and-production", tmp_path / "c"))["production/edge.tf.json"]
+    )
+    assert shop["resource"]["google_compute_backend_service"]["static"]["enable_cdn"] is True
+
+
+def test_one_environment_leaves_the_roots_of_others_alone(tmp_path: Path) -> None:
+    path = stack("staging-and-production", tmp_path)
+    whole = infra(path)
+    assert {n.split("/")[0] for n in whole} == {"shared", "staging", "production"}
+    path.write_text(path.read_text().replace("budget: 80", "budget: 90"))
+    again = infra(path, "-e", "production")
+    assert again == whole
+    assert "110" in infra(path, "-e", "qa")["staging/budget.tf.json"]
+
+
+def test_what_left_the_rendering_is_removed_if_it_is_ours(tmp_path: Path) -> None:
+    path = stack("staging-and-production", tmp_path)
+    infra(path)
+    mine = tmp_path / "out/production/mine.tf"
+    mine.write_text("# mine")
+    path.write_text(path.read_text().replace("budget: 250\n", "cdn: true\n"))
+    names = infra(path)
+    assert "production/budget.tf.json" not in names
+    assert "staging/budget.tf.json" in names
+    assert mine.read_text() == "# mine"
+
+
+@pytest.mark.parametrize("name", ["network.tf.json", "cluster.tf.json"])
+def test_a_strangers_file_stops_it_before_anything_is_written(name: str, tmp_path: Path) -> None:
+    path = stack("smallest", tmp_path)
+    folder = tmp_path / "out/production"
+    folder.mkdir(parents=True)
+    (folder / name).write_text("mine")
+    result = run(path, "-o", str(tmp_path / "out"), "-e", "production")
+    assert result.exit_code != 0
+    assert [p.name for p in folder.iterdir()] == [name]
+    assert (folder / name).read_text() == "mine"
+    assert run(path, "-o", str(tmp_path / "out"), "--force").exit_code == 0
+    assert (folder / name).read_text() != "mine"
+
+
+def test_a_file_that_was_changed_by_hand_is_a_strangers(tmp_path: Path) -> None:
+    path = stack("staging-and-production", tmp_path)
+    infra(path)
+    changed = tmp_path / "out/production/budget.tf.json"
+    changed.write_text("{}")
+    path.write_text(path.read_text().replace("budget: 250\n", "cdn: true\n"))
+    result = run(path, "-o", str(tmp_path / "out"))
+    assert result.exit_code != 0
+    assert "budget.tf.json" in str(result.exception)
+    assert changed.read_text() == "{}"
+
+
+def test_the_list_of_files_cannot_lead_out_of_the_folder(tmp_path: Path) -> None:
+    path = stack("smallest", tmp_path)
+    infra(path)
+    treasure = tmp_path / "treasure"
+    treasure.write_text("x")
+    listed = tmp_path / "out/production/.lapwing-rendered.json"
+    digests: dict[str, Any] = json.loads(listed.read_text())
+    digest = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"
+    listed.write_text(json.dumps({**digests, "../../treasure": digest}))
+    infra(path)
+    assert treasure.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "place", "message"),
+    [
+        (SHORT, ("-e", "local"), "4:1", "`local` has no `cloud`"),
+        (SHORT.replace("us-central1", "us-centrl1"), (), "7:36", "no region 'us-centrl1'"),
+        (SHORT.replace("stack: tiny", "stack: a-name-of-thirty-and-more-letter"), (), "7:5",
+         "has 43 characters"),
+        (SHORT.replace("us-central1}", "us-central1, project: " + "p" * 31 + "}"), (), "7:58",
+         "has 31 characters"),
+        (SHORT.replace("target: kubernetes", "target: kubernetes\n    domain: 'https://x.y/z'"), (),
+         "7:13", "is not a domain"),
+        (SHORT.replace("us-central1}", "us-central1, project: tiny-shared}"), (), "7:58",
+         "is the shared project, too"),
+        ("stack: a\nservices: {w: {build: ./app, command: x}}\n", (), "1:1", "No environment has"),
+        ((STACKS / "one-project/lapwing.yaml").read_text()
+         .replace("europe-north1, project: blog-live-1}\n  staging",
+                  "europe-west1, project: blog-live-1}\n  staging"), (), "13:36", "same project"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_told_with_its_place(
+    text: str, arguments: tuple[str, ...], place: str, message: str, tmp_path: Path
+) -> None:
+    path = written(text, tmp_path)
+    result = run(path, "-o", str(tmp_path / "out"), *arguments)
+    problem = result.exception
+    assert str(problem).startswith(f"{path}:{place}: ")
+    assert message in str(problem)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_region_newer_than_this_version(tmp_path: Path) -> None:
+    path = written(SHORT.replace("us-central1", "europe-west99"), tmp_path)
+    assert run(path, "-o", str(tmp_path / "out")).exit_code != 0
+    assert run(path, "-o", str(tmp_path / "out"), "--any-region").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("google", "atlas"),
+    [
+        ("europe-west1", "WESTERN_EUROPE"),
+        ("europe-west12", "EUROPE_WEST_12"),
+        ("northamerica-northeast2", "NORTH_AMERICA_NORTHEAST_2"),
+        ("me-central1", "MIDDLE_EAST_CENTRAL_1"),
+        ("us-east4", "US_EAST_4"),
+    ],
+)
+def test_regions_have_other_names_at_atlas(google: str, atlas: str) -> None:
+    assert regions.atlas(google) == atlas
