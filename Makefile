@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.made-from-requirements
 LAPWING := $(CURDIR)/$(BIN)/lapwing
 
-.PHONY: help setup up down demo test test-slow lint check format bench crash lock docs
+.PHONY: help setup up down demo test test-slow test-terraform lint check format bench crash lock docs
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t14
@@ -36,6 +36,11 @@ test: setup  ## Run the tests
 
 test-slow: setup  ## Run the tests that take minutes, too
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+test-terraform: setup  ## Check rendered clouds with Terraform and checkov (10 min, first time 15)
+	@$(BIN)/python -m tests.terraform.mirror $(VENV)/terraform
+	@LAPWING_TEST_TERRAFORM=$(CURDIR)/$(VENV)/terraform LAPWING_TEST_REQUIRE=terraform,terraform-schemas \
+	  $(BIN)/python -m pytest -n 2 tests/terraform
 
 lint: setup  ## Lint, type-check, check the direction of imports
 	@$(BIN)/ruff check .

@@ -31,11 +31,22 @@ def _tmpfs() -> str | None:
     return "tmpfs"
 
 
+def _terraform_schemas() -> str | None:
+    """The folder that `make test-terraform` makes: the published schemas of the real providers,
+    served to Terraform, and checkov. It is not made by other test commands: it takes minutes."""
+    folder = os.environ.get("LAPWING_TEST_TERRAFORM")
+    return folder if folder and os.path.isdir(folder) else None
+
+
 PARTS: dict[str, Callable[[], str | None]] = {
     "node": _program("node"),
     "chromium": _program("chromium", "chromium-browser", "google-chrome"),
     "mongodb": _program("mongod", "ferretdb"),
     "redis": _program("valkey-server", "redis-server"),
+    "npm": _program("npm"),
+    "pdftotext": _program("pdftotext"),
+    "terraform": _program("terraform", "tofu"),
+    "terraform-schemas": _terraform_schemas,
     "tmpfs": _tmpfs,
     "mysql": _program("mysqld"),
     "postgres": _program("postgres"),

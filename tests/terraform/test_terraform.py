@@ -1,0 +1,143 @@
+"""A real Terraform reads, validates and plans every golden cloud, and checkov finds nothing in the
+plans but what the files give a reason for.
+
+The providers are schemas of the real ones without the cloud behind them (`published_schema.py`
+says what that catches); run by `make test-terraform`. checkov does not read `.tf.json`, so it reads
+the plan, and exceptions (`checkov:skip=CHECK:reason` in a comment) are counted here: one that no
+finding needs is a failure, too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.needs import require
+from tests.unit.render.stacks import STACKS, cases
+
+VARIABLES = {
+    "billing_account": "000000-AAAAAA-000000",
+    "ci_subject": "repo:company/app:ref:refs/heads/main",
+    "atlas_organization_id": "0123456789abcdef01234567",
+    "edge_zones": '["europe-west1-b"]',
+    "authorized_networks": '{"office": "192.0.2.0/24"}',
+    "cloud_armor": "true",
+}
+CLOUDS = [
+    (case, root.name)
+    for case in cases()
+    for root in sorted((STACKS / case / "expected").iterdir())
+    if root.is_dir()
+]
+
+
+class Terraform:
+    """A real Terraform in a root, with the providers of the mirror and a local state."""
+
+    def __init__(self, root: Path, schemas: Path) -> None:
+        self.root = root
+        settings = root / ".terraformrc"
+        mirror = json.dumps(str(schemas / "providers"))
+        settings.write_text(
+            f"disable_checkpoint = true\nprovider_installation {{\n  filesystem_mirror {{ path = {mirror} }}\n}}\n"
+        )
+        (root / "zz_override.tf.json").write_text('{"terraform": {"backend": {"local": {}}}}')
+        self._env = {
+            **{k: v for k, v in os.environ.items() if not k.startswith("TF_")},
+            "TF_CLI_CONFIG_FILE": str(settings),
+            "TF_IN_AUTOMATION": "1",
+            **{f"TF_VAR_{name}": value for name, value in VARIABLES.items()},
+        }
+
+    def __call__(self, *arguments: str) -> str:
+        """Run a verb. Fails the test with what Terraform says."""
+        program = require("terraform")
+        done = subprocess.run(
+            [program, *arguments, "-no-color"],
+            cwd=self.root, env=self._env, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+
+@pytest.fixture
+def terraform(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Terraform]:
+    case, root = request.param
+    require("terraform")
+    schemas = Path(require("terraform-schemas"))
+    shutil.copytree(STACKS / case / "expected" / root, tmp_path / root)
+    found = Terraform(tmp_path / root, schemas)
+    found("init", "-input=false")
+    yield found
+    shutil.rmtree(tmp_path / root / ".terraform")
+
+
+@pytest.mark.parametrize("terraform", CLOUDS, indirect=True, ids=map("-".join, CLOUDS))
+def test_it_is_valid_plans_and_has_no_finding(terraform: Terraform) -> None:
+    told = json.loads(terraform("validate", "-json"))
+    assert told["diagnostics"] == []
+    terraform("plan", "-input=false", "-refresh=false", "-out=plan.bin")
+    plan = json.loads(terraform("show", "-json", "plan.bin"))
+    assert {change for r in plan["resource_changes"] for change in r["change"]["actions"]} <= {
+        "create",
+        "read",
+    }
+    (terraform.root / "plan.json").write_text(json.dumps(plan))
+    assert findings(terraform.root) == exceptions(terraform.root)
+
+
+@pytest.mark.parametrize("terraform", CLOUDS[:1], indirect=True)
+@pytest.mark.parametrize(
+    ("right", "wrong", "told"),
+    [
+        ('"name": "', '"nmae": "', "No argument or block type is named"),
+        ("google_project.main.", "google_project.mian.", "undeclared resource"),
+        ('"auto_create_network": false', '"auto_create_network": "perhaps"', "bool"),
+    ],
+)
+def test_the_check_notices_mistakes(
+    terraform: Terraform, right: str, wrong: str, told: str
+) -> None:
+    path = terraform.root / "project.tf.json"
+    text = path.read_text()
+    assert right in text
+    path.write_text(text.replace(right, wrong, 1))
+    with pytest.raises(AssertionError, match=told):
+        terraform("validate", "-json")
+
+
+def findings(root: Path) -> set[tuple[str, str]]:
+    """Check and resource of everything that checkov finds in the plan."""
+    program = Path(require("terraform-schemas")) / "checkov/bin/checkov"
+    done = subprocess.run(
+        [program, "--file", root / "plan.json", "--framework", "terraform_plan", "--quiet",
+         "--compact", "--skip-download", "--output", "json"],
+        cwd=root, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    report: dict[str, Any] = json.loads(done.stdout)
+    assert report["summary"]["passed"] > 0
+    assert report["summary"]["parsing_errors"] == 0
+    failed = report["results"]["failed_checks"]
+    return {(f["check_id"], f["resource"].partition("[")[0]) for f in failed}
+
+
+def exceptions(root: Path) -> set[tuple[str, str]]:
+    """Check and resource of everything that the files give a reason for."""
+    found = set()
+    for path in root.glob("*.tf.json"):
+        for kind, bodies in json.loads(path.read_text()).get("resource", {}).items():
+            for name, body in bodies.items():
+                comments = body.get("//", [])
+                for comment in [comments] if isinstance(comments, str) else comments:
+                    if comment.startswith("checkov:skip="):
+                        check, _, reason = comment.removeprefix("checkov:skip=").partition(":")
+                        assert len(reason) > 20
+                        found.add((check, f"{kind}.{name}"))
+    return found
