@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -35,7 +36,7 @@ def _terraform_schemas() -> str | None:
     """The folder that `make test-terraform` makes: the published schemas of the real providers,
     served to Terraform, and checkov. It is not made by other test commands: it takes minutes."""
     folder = os.environ.get("LAPWING_TEST_TERRAFORM")
-    return folder if folder and os.path.isdir(folder) else None
+    return folder if folder and Path(folder).is_dir() else None
 
 
 PARTS: dict[str, Callable[[], str | None]] = {

@@ -46,7 +46,8 @@ class Terraform:
         settings = root / ".terraformrc"
         mirror = json.dumps(str(schemas / "providers"))
         settings.write_text(
-            f"disable_checkpoint = true\nprovider_installation {{\n  filesystem_mirror {{ path = {mirror} }}\n}}\n"
+            "disable_checkpoint = true\n"
+            f"provider_installation {{\n  filesystem_mirror {{ path = {mirror} }}\n}}\n"
         )
         (root / "zz_override.tf.json").write_text('{"terraform": {"backend": {"local": {}}}}')
         self._env = {
