@@ -23,6 +23,9 @@ CONFIRMATION = 10.0
 """Seconds that Envoy may take to confirm; it usually takes a few milliseconds."""
 AWAY = 20.0
 """Seconds that Envoy may be away: one that was killed is back in less than one."""
+HEALTHY = 10.0
+"""Seconds that Envoy may take to find a replica healthy that the agent has found so; it asks one
+that was dead every second."""
 PAUSE = 0.1
 """Seconds between two tries while it is away."""
 
@@ -81,6 +84,25 @@ class Publisher:
             return await self.proxy.counters(names)
         except ProxyAwayError:
             return {}
+
+    async def wait_until_healthy(self, replicas: Mapping[str, Iterable[int]]) -> set[str]:
+        """Wait until the proxy, too, finds the ports of these clusters healthy: of a replica that
+        died and is back it may still think that it is dead. Returns the clusters of which it
+        thinks so after all."""
+        until = time.monotonic() + HEALTHY
+        while True:
+            try:
+                health = await self.proxy.health()
+                ill = {
+                    name
+                    for name, ports in replicas.items()
+                    if not all(health.get(name, {}).get(port, True) for port in ports)
+                }
+            except ProxyAwayError:
+                ill = set(replicas)
+            if not ill or time.monotonic() > until:
+                return ill
+            await asyncio.sleep(PAUSE)
 
     async def _publish(self) -> None:
         states = self._states()

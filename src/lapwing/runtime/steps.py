@@ -125,6 +125,21 @@ class Steps:
             raise errors.exceptions[0] from None
         self.environment.save()
         await self.runtime.publisher.publish()
+        await self._agree(starting)
+
+    async def _agree(self, generations: list[Generation]) -> None:
+        """Have Envoy's word, too, that these are healthy. While it thought otherwise of one, a tick
+        may have taken over that word."""
+        asked = [g for g in generations if g.spec.kind in ("web", "static")]
+        named = {bluegreen.cluster_name(self.state, g): g for g in asked}
+        ports = {name: [r.port for r in g.replicas] for name, g in named.items()}
+        for name in await self.runtime.publisher.wait_until_healthy(ports):
+            raise ReplicaError(
+                f"{named[name].service} answers its health check, but not to Envoy.",
+                hint="Envoy asks it with `Host: localhost`; its answer has to be below 400.",
+            )
+        for replica in (r for g in asked for r in g.replicas if r.pid is not None):
+            replica.ready = True
 
     async def _grow(self, flight: RolloutRecord, name: str) -> None:
         active, spec = self.state.of(name, "active"), flight.document.services[name]
