@@ -13,13 +13,20 @@ import threading
 from pathlib import Path
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from lapwing.load.client import Client, running
 from tests.integration.crash.conftest import PATIENCE, Ship
 
 STATES = ("resources", "jobs", "starting", "testing", "switching", "analysing", "succeeded")
+UNDONE = ("testing", "undoing", "failed")
 DELAYS = (0.0, 0.02, 0.1)
 pytestmark = [pytest.mark.timeout(1200), pytest.mark.xdist_group("crash")]
+
+
+def few(*values: str | float, fast: bool) -> ParameterSet:
+    """A case of the slow lane, unless it is one of the handful that every run takes."""
+    return pytest.param(*values, marks=[] if fast else pytest.mark.slow)
 
 
 def after(thread: threading.Thread, command: subprocess.Popen[str]) -> tuple[int, str]:
@@ -37,9 +44,9 @@ def unnoticed(client: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    "delay", [0.0, *(pytest.param(d, marks=pytest.mark.slow) for d in DELAYS[1:])]
+    ("state", "delay"),
+    [few(s, d, fast=d == 0 and s in ("jobs", "switching")) for s in STATES for d in DELAYS],
 )
-@pytest.mark.parametrize("state", STATES)
 def test_the_agent_dies_and_the_deployment_completes(
     ship: Ship, tmp_path: Path, state: str, delay: float
 ) -> None:
@@ -54,7 +61,7 @@ def test_the_agent_dies_and_the_deployment_completes(
     ship.version = version
 
 
-@pytest.mark.parametrize("state", ["testing", "undoing", "failed"])
+@pytest.mark.parametrize("state", [few(s, fast=s == "undoing") for s in UNDONE])
 def test_the_agent_dies_and_a_bad_deployment_is_undone(
     ship: Ship, tmp_path: Path, state: str
 ) -> None:
@@ -71,6 +78,7 @@ def test_the_agent_dies_and_a_bad_deployment_is_undone(
     assert "bad" not in ledger.versions()
 
 
+@pytest.mark.slow
 def test_the_agent_dies_while_a_deployment_is_held(ship: Ship, tmp_path: Path) -> None:
     version = ship.next_version()
     with running(ship.plan, tmp_path) as client:
@@ -107,7 +115,7 @@ def test_a_candidate_that_dies_while_nobody_watches_gets_no_traffic(
     ship.version = version
 
 
-@pytest.mark.parametrize("state", ["starting", "switching", "analysing"])
+@pytest.mark.parametrize("state", [few(s, fast=s == "switching") for s in STATES[2:]])
 def test_envoy_dies_and_comes_back_with_its_routes(ship: Ship, state: str) -> None:
     version = ship.next_version()
     kill = ship.when(state, ship.kill_envoy)
@@ -119,7 +127,7 @@ def test_envoy_dies_and_comes_back_with_its_routes(ship: Ship, state: str) -> No
     ship.version = version
 
 
-@pytest.mark.parametrize("state", ["jobs", "testing", "switching", "analysing"])
+@pytest.mark.parametrize("state", [few(s, fast=s == "analysing") for s in STATES])
 def test_the_power_fails(ship: Ship, state: str) -> None:
     version = ship.next_version()
     cut = ship.when(state, ship.cut_power)
@@ -129,6 +137,7 @@ def test_the_power_fails(ship: Ship, state: str) -> None:
     ship.version = version
 
 
+@pytest.mark.slow
 def test_a_machine_that_was_booted_runs_what_it_ran(ship: Ship) -> None:
     ship.cut_power()
     ship.where.run("agent", "start")
