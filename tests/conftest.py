@@ -1,6 +1,17 @@
-"""What all tests share: figures that a test measured are printed at the end, by any worker."""
+"""What all tests share: tests of one group run on one worker, and figures that a test measured are
+printed at the end, by any worker.
+
+Groups (`pytestmark = pytest.mark.xdist_group("name")`) share what is costly to set up. pytest-xdist
+3.8 tells them apart by a name that it adds to the id of a test; pytest 9.2 keeps ids elsewhere, so
+groups were silently ignored. The scheduler here reads the group from the module instead.
+"""
 
 from __future__ import annotations
+
+import functools
+import re
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,3 +26,26 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         for name, line in getattr(report, "user_properties", ()):
             if name == FIGURES and report.when == "call":
                 terminalreporter.write_line(f"{report.nodeid.split('::')[-1]}: {line}")
+
+
+@functools.cache
+def group_of(module: Path) -> str | None:
+    """The group that all tests of a module belong to; None if there is none."""
+    found = re.search(
+        r'^pytestmark = .*xdist_group\("([\w-]+)"\)', module.read_text(), re.MULTILINE
+    )
+    return found.group(1) if found else None
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With `--dist loadgroup`: each group is one piece of work, every other test is one too."""
+    if config.getvalue("dist") != "loadgroup":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByGroup(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(config.rootpath / nodeid.partition("::")[0]) or nodeid
+
+    return ByGroup(config, log)
