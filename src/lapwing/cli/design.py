@@ -1,0 +1,67 @@
+"""`lapwing design`: the architecture document of the stack."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from lapwing.cli.context import Context
+from lapwing.cli.diagram import amounts, environment_of
+from lapwing.errors import UsageError
+
+if TYPE_CHECKING:
+    from lapwing.stack.load import LoadedStack
+
+
+@click.command("design")
+@click.option(
+    "-e",
+    "--environment",
+    "--env",
+    metavar="NAME",
+    help="The environment. Default: `production`, else the last one that has a cloud, else local.",
+)
+@click.option(
+    "-o",
+    "out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="FILE.md or FILE.pdf. Default: Markdown to the terminal.",
+)
+@click.pass_obj
+def command(context: Context, environment: str | None, out: Path | None) -> None:
+    """Write the architecture document of the stack: one or two pages, from the stack file alone."""
+    from lapwing.render.design.document import document
+    from lapwing.render.design.markdown import markdown
+
+    if out is not None and out.suffix not in (".md", ".pdf"):
+        raise UsageError(f"{out} ends neither with .md nor with .pdf.", hint="Choose one of them.")
+    loaded = environment_of(context, environment)
+    made = document(loaded, amounts(loaded), later=_later(loaded))
+    if out is None:
+        context.printer.data(markdown(made).rstrip("\n"))
+        return
+    if out.suffix == ".pdf":
+        from lapwing.render.design.pdf import pdf
+
+        data = pdf(made)
+    else:
+        data = markdown(made).encode()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_bytes(data)
+    context.printer.say(f"Wrote {out}.")
+
+
+def _later(loaded: LoadedStack) -> list[tuple[str, str]]:
+    """Components that the stack does without, and when to bring each in (`lapwing review`)."""
+    from lapwing.review.finding import Subject
+    from lapwing.review.overkill import ROWS
+    from lapwing.stack import source
+
+    if loaded.settings.cloud is None:
+        return []
+    subject = Subject([loaded], source.read(loaded.path))
+    absent = (row for row in ROWS if next(iter(row.find(subject)), None) is None)
+    return [(f"{row.name[:1].upper()}{row.name[1:]}", row.when) for row in absent]

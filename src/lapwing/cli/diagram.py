@@ -1,0 +1,143 @@
+"""`lapwing diagram`: pictures of the stack, as Mermaid, SVG or PNG."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from lapwing.cli.context import Context
+from lapwing.errors import UsageError
+
+if TYPE_CHECKING:
+    from lapwing.render.mermaid.model import Picture
+    from lapwing.stack.load import LoadedStack
+
+NAMES = ("architecture", "bluegreen", "pipeline", "network", "cost")
+FORMATS = ("mermaid", "svg", "png")
+
+
+@click.command("diagram")
+@click.argument("name", type=click.Choice(NAMES), required=False)
+@click.option(
+    "-e",
+    "--environment",
+    "--env",
+    metavar="NAME",
+    help="The environment. Default: `production`, else the last one that has a cloud, else local.",
+)
+@click.option("--format", "form", type=click.Choice(FORMATS), help="Default: by the ending of -o.")
+@click.option(
+    "-o",
+    "out",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="The file; without NAME, a folder that gets all of them.",
+)
+@click.pass_obj
+def command(
+    context: Context, name: str | None, environment: str | None, form: str | None, out: Path | None
+) -> None:
+    """Draw the stack: its architecture, a blue-green rollout, the pipeline, the layers of network
+    security, or its monthly cost as a pie.
+
+    Without -o, Mermaid text or SVG goes to the terminal.
+    """
+    chosen = form or _by_ending(out)
+    loaded = environment_of(context, environment)
+    if name is None:
+        _all(context, loaded, chosen, out)
+        return
+    data = _drawn(_picture(name, loaded), chosen)
+    if out is not None:
+        _write(out, data)
+        context.printer.say(f"Wrote {out}.")
+    elif chosen == "png":
+        raise UsageError("A PNG is no text for a terminal.", hint="Add -o FILE.png.")
+    else:
+        context.printer.data(data.decode().rstrip("\n"))
+
+
+def environment_of(context: Context, environment: str | None) -> LoadedStack:
+    """The stack in the environment that is asked for, or in the one that documents are about."""
+    from lapwing.stack.load import LOCAL, find, load
+
+    path = find(context.directory)
+    loaded = load(path, environment or LOCAL)
+    if environment is not None:
+        return loaded
+    clouds = [n for n, e in loaded.stack.environments.items() if e.cloud is not None]
+    if not clouds:
+        return loaded
+    return load(path, "production" if "production" in clouds else clouds[-1])
+
+
+def amounts(loaded: LoadedStack) -> list[tuple[str, float]]:
+    """What each item of the environment costs a month, the middle of low and high, in US dollars.
+    Items that are credits are taken off the item that they are for, and then left out."""
+    from lapwing.cost.book import book
+    from lapwing.cost.estimate import estimate
+
+    found: dict[str, float] = {}
+    if loaded.settings.cloud is None:
+        return []
+    for line in estimate([loaded], book()).lines:
+        if line.low is not None and line.high is not None:
+            label = line.part
+            found[label] = found.get(label, 0.0) + float(line.low + line.high) / 2
+    return [(label, round(amount, 2)) for label, amount in found.items()]
+
+
+def _by_ending(out: Path | None) -> str:
+    ending = out.suffix.removeprefix(".") if out is not None else ""
+    return ending if ending in ("svg", "png") else "mermaid"
+
+
+def _picture(name: str, loaded: LoadedStack) -> Picture:
+    from lapwing.render.mermaid.pictures import picture
+
+    found = picture(name, loaded, amounts(loaded) if name == "cost" else ())
+    if name == "cost" and not getattr(found, "slices", ()):
+        raise UsageError(
+            f"`{loaded.environment}` costs nothing that `lapwing cost` knows a price for.",
+            hint="Choose an environment with a cloud: -e NAME.",
+        )
+    return found
+
+
+def _all(context: Context, loaded: LoadedStack, form: str, out: Path | None) -> None:
+    if out is None:
+        raise UsageError(
+            f"Which picture? One of {', '.join(NAMES)}.", hint="Or all of them, into -o FOLDER."
+        )
+    for name in NAMES:
+        try:
+            data = _drawn(_picture(name, loaded), form)
+        except UsageError as error:
+            context.printer.say(f"{name}: left out. {error.message}")
+            continue
+        path = out / f"{name}.{'mmd' if form == 'mermaid' else form}"
+        _write(path, data)
+        context.printer.data(str(path))
+
+
+def _drawn(picture: Picture, form: str) -> bytes:
+    if form == "mermaid":
+        from lapwing.render.mermaid.text import mermaid
+
+        return mermaid(picture).encode()
+    from lapwing.render.mermaid.layout import draw
+
+    if form == "svg":
+        from lapwing.render.mermaid.svg import svg
+
+        return svg(draw(picture)).encode()
+    from lapwing.render.mermaid.png import png
+
+    return png(draw(picture))
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)

@@ -1,0 +1,1 @@
+"""Pictures of a stack: as Mermaid text, and drawn as SVG and PNG."""

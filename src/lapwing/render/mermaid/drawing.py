@@ -1,0 +1,126 @@
+"""Shapes on a page, the same for SVG, PNG and PDF. Pure.
+
+Units are points; x goes right, y down. The width of text is estimated from above: by the classes
+of letters of a sans-serif face, a little wider than Helvetica, so text fits in what was measured
+for it whichever font a viewer has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+INK, QUIET, PAPER = "#1f2933", "#52606d", "#ffffff"
+
+
+@dataclass(frozen=True, slots=True)
+class Rect:
+    """A box with round corners."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    fill: str
+    stroke: str
+    radius: float = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """One line of text; `y` is its baseline."""
+
+    x: float
+    y: float
+    text: str
+    size: float
+    bold: bool = False
+    color: str = INK
+    anchor: Literal["start", "middle", "end"] = "start"
+
+
+@dataclass(frozen=True, slots=True)
+class Arrow:
+    """A straight arrow."""
+
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+
+    @property
+    def head(self) -> tuple[tuple[float, float], ...]:
+        """The three corners of its tip."""
+        if self.x1 == self.x2:
+            up = -6 if self.y2 > self.y1 else 6
+            return (self.x2, self.y2), (self.x2 - 3.5, self.y2 + up), (self.x2 + 3.5, self.y2 + up)
+        back = -6 if self.x2 > self.x1 else 6
+        return (self.x2, self.y2), (self.x2 + back, self.y2 - 3.5), (self.x2 + back, self.y2 + 3.5)
+
+
+@dataclass(frozen=True, slots=True)
+class Wedge:
+    """A slice of a pie. Angles in degrees, clockwise from the top."""
+
+    x: float
+    y: float
+    radius: float
+    start: float
+    end: float
+    fill: str
+
+
+Shape = Rect | Text | Arrow | Wedge
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """Shapes in the order in which they are drawn."""
+
+    width: float
+    height: float
+    shapes: tuple[Shape, ...]
+    title: str
+
+
+def width_of(text: str, size: float, *, bold: bool = False) -> float:
+    """How wide a text is at most, in points."""
+    ems = sum(_em(letter) for letter in text)
+    return ems * size * (1.06 if bold else 1.0)
+
+
+def _em(letter: str) -> float:
+    if letter in "ijl.,:;'|!()[]ft /I`":
+        return 0.36
+    if letter in "mwMW@%":
+        return 0.92
+    if letter.isupper() or ord(letter) > 127:
+        return 0.76
+    return 0.58
+
+
+def wrap(text: str, width: float, size: float, *, bold: bool = False) -> Iterator[str]:
+    """The text in lines that fit; a word that is too long is cut."""
+    line = ""
+    for given in text.split():
+        word = given
+        while width_of(word, size, bold=bold) > width:
+            if line:
+                yield line
+                line = ""
+            cut = next(
+                i
+                for i in range(len(word), 0, -1)
+                if i == 1 or width_of(word[:i], size, bold=bold) <= width
+            )
+            yield word[:cut]
+            word = word[cut:]
+        together = f"{line} {word}".strip()
+        if width_of(together, size, bold=bold) <= width:
+            line = together
+        else:
+            yield line
+            line = word
+    if line:
+        yield line
