@@ -45,7 +45,6 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "mongodb": _program("mongod", "ferretdb"),
     "redis": _program("valkey-server", "redis-server"),
     "npm": _program("npm"),
-    "pdftotext": _program("pdftotext"),
     "terraform": _program("terraform", "tofu"),
     "terraform-schemas": _terraform_schemas,
     "tmpfs": _tmpfs,

@@ -1,0 +1,192 @@
+"""`lapwing diagram` and `lapwing design`: golden cases over the stacks of `infra`, and what holds
+for the picture of any stack: nothing overlaps, nothing leaves its box.
+
+LAPWING_GOLDEN_WRITE=1 writes the expectations again. A real Mermaid reads the same texts in
+tests/integration/diagram.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import xml.etree.ElementTree as ET
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from lapwing.cli.main import cli
+from lapwing.errors import UsageError
+from lapwing.render.design.document import Document, Heading, Paragraph, Table, document
+from lapwing.render.design.pdf import pdf
+from lapwing.render.mermaid.drawing import Drawing, Rect, Text, width_of, wrap
+from lapwing.render.mermaid.layout import draw
+from lapwing.render.mermaid.model import Band, Box, Flow, Pie, pie
+from lapwing.render.mermaid.pictures import NAMES
+from lapwing.render.mermaid.svg import svg
+from lapwing.stack.load import load
+from tests.unit.render.stacks import GOLDEN, cases, compare, stack, written
+
+ON_A_MACHINE = "stack: tiny\nservices: {worker: {build: ./app, command: python work.py}}\n"
+
+
+def run(path: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(cli, ["-C", str(path.parent), *arguments])
+
+
+def told(path: Path, *arguments: str) -> str:
+    result = run(path, *arguments)
+    assert result.exit_code == 0, (result.output, result.exception)
+    return result.stdout
+
+
+@pytest.mark.parametrize("case", cases())
+def test_the_pictures_of_a_stack_are_the_expected_ones(case: str, tmp_path: Path) -> None:
+    path = stack(case, tmp_path)
+    for form in ("mermaid", "svg"):
+        told(path, "diagram", "--format", form, "-o", str(tmp_path / "out"))
+    names = sorted(p for p in (tmp_path / "out").iterdir())
+    compare(GOLDEN / "diagram" / case, {p.name: p.read_text() for p in names})
+
+
+@pytest.mark.parametrize("case", cases())
+def test_the_document_of_a_stack_is_the_expected_one(case: str, tmp_path: Path) -> None:
+    path = stack(case, tmp_path)
+    compare(GOLDEN / "design" / case, {"design.md": told(path, "design")})
+
+
+@pytest.mark.parametrize("case", cases())
+def test_the_document_has_one_or_two_pages_and_always_the_same_bytes(
+    case: str, tmp_path: Path
+) -> None:
+    path = stack(case, tmp_path)
+    files = [tmp_path / "a.pdf", tmp_path / "b.pdf"]
+    for file in files:
+        told(path, "design", "-o", str(file))
+    first, second = (file.read_bytes() for file in files)
+    assert first == second
+    assert first.startswith(b"%PDF-")
+    assert 1 <= len(re.findall(rb"/Type /Page\b", first)) <= 2
+
+
+def test_a_machine_has_pictures_and_a_document_too(tmp_path: Path) -> None:
+    path = written(ON_A_MACHINE, tmp_path)
+    assert "one machine" in told(path, "design")
+    assert "Agent" in told(path, "diagram", "architecture")
+    result = run(path, "diagram", "cost")
+    assert isinstance(result.exception, UsageError)
+    told(path, "diagram", "-o", str(tmp_path / "all"))
+    names = [n for n in NAMES if n != "cost"]
+    assert sorted(p.stem for p in (tmp_path / "all").iterdir()) == sorted(names)
+
+
+def test_a_png_is_a_picture_of_the_drawing(tmp_path: Path) -> None:
+    path = stack("company-inc", tmp_path)
+    told(path, "diagram", "cost", "-o", str(tmp_path / "cost.png"))
+    told(path, "diagram", "cost", "-o", str(tmp_path / "cost.svg"))
+    image = Image.open(io.BytesIO((tmp_path / "cost.png").read_bytes()))
+    root = ET.fromstring((tmp_path / "cost.svg").read_text())
+    width, height = float(root.attrib["width"]), float(root.attrib["height"])
+    assert image.size == (round(width * 2), pytest.approx(height * 2, abs=1))
+    colors = image.convert("RGB").getcolors(1 << 20)
+    assert colors is not None
+    assert {(76, 120, 168), (242, 165, 65)} <= {color for _, color in colors}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("diagram",), "Which picture"),
+        (("diagram", "network", "--format", "png"), "no text for a terminal"),
+        (("design", "-o", "x.doc"), "ends neither with"),
+    ],
+)
+def test_what_cannot_be_asked(arguments: tuple[str, ...], message: str, tmp_path: Path) -> None:
+    result = run(stack("smallest", tmp_path), *arguments)
+    assert isinstance(result.exception, UsageError)
+    assert message in str(result.exception)
+
+
+words = st.text(
+    st.characters(codec="utf-8", exclude_categories=("C", "Z")), min_size=1, max_size=60
+)
+texts = st.lists(words, min_size=1, max_size=6).map(" ".join)
+boxes = st.builds(Box, texts, st.lists(texts, max_size=4).map(tuple))
+bands = st.builds(
+    Band, st.text("abc ", max_size=30), st.lists(boxes, min_size=1, max_size=13).map(tuple),
+    st.booleans(), st.none() | st.text("abc ", max_size=20),
+)  # fmt: skip
+
+
+@given(st.builds(Flow, st.just("x"), texts, st.lists(bands, min_size=1, max_size=5).map(tuple)))
+def test_nothing_overlaps_and_nothing_leaves_its_box(flow: Flow) -> None:
+    drawing = draw(flow)
+    rects = [s for s in drawing.shapes if isinstance(s, Rect)]
+    for number, one in enumerate(rects):
+        assert one.x >= 0
+        assert one.x + one.width <= drawing.width
+        assert one.y + one.height <= drawing.height
+        for other in rects[number + 1 :]:
+            assert _apart(one, other) or _inside(one, other) or _inside(other, one)
+    for text in (s for s in drawing.shapes if isinstance(s, Text) and s.anchor == "middle"):
+        home = [r for r in rects if r.y < text.y - text.size * 0.7 and text.y + 1 < r.y + r.height
+                and r.x < text.x < r.x + r.width]  # fmt: skip
+        frame = min(home, key=lambda r: r.width)
+        half = width_of(text.text, text.size, bold=text.bold) / 2
+        assert len(text.text) == 1 or frame.x <= text.x - half
+    for above, below in pairwise(_lines(drawing)):
+        assert above.x != below.x or below.y >= above.y + below.size * 0.9 or below.y <= above.y
+    ET.fromstring(svg(drawing))
+
+
+def _lines(drawing: Drawing) -> list[Text]:
+    return [s for s in drawing.shapes if isinstance(s, Text) and s.anchor == "middle"]
+
+
+def _apart(a: Rect, b: Rect) -> bool:
+    beside = a.x + a.width <= b.x or b.x + b.width <= a.x
+    return beside or a.y + a.height <= b.y or b.y + b.height <= a.y
+
+
+def _inside(a: Rect, b: Rect) -> bool:
+    wide = b.x <= a.x and a.x + a.width <= b.x + b.width
+    return wide and b.y <= a.y and a.y + a.height <= b.y + b.height
+
+
+@given(texts, st.floats(30, 300))
+def test_wrapping_loses_nothing_and_fits(text: str, width: float) -> None:
+    lines = list(wrap(text, width, 9))
+    assert "".join(lines).replace(" ", "") == "".join(text.split())
+    assert all(len(line) == 1 or width_of(line, 9) <= width for line in lines)
+
+
+@given(st.lists(st.tuples(words, st.floats(-10, 1e6)), max_size=30))
+def test_a_pie_is_its_slices(amounts: list[tuple[str, float]]) -> None:
+    found = pie("cost", "Cost", amounts)
+    assert len(found.slices) <= 8
+    assert found.total == pytest.approx(sum(a for _, a in amounts if a > 0))
+    if found.slices:
+        ET.fromstring(svg(draw(found)))
+
+
+def test_a_pie_of_one_slice_is_round() -> None:
+    assert "<circle" in svg(draw(Pie("cost", "Cost", (("api", 3.0),))))
+
+
+def test_very_many_services_make_a_longer_document_and_no_failure() -> None:
+    rows = tuple((f"service-{n}", "web", "/x" * 20, "2 to 3", "1", "2Gi", "db") for n in range(200))
+    many = Table(("Service", "Kind", "Route", "Replicas", "CPU", "Memory", "Needs"), rows)
+    made = pdf(Document("Ωμέγα", (Heading("Services"), many, Paragraph("a `b` 漢字"))))
+    assert len(re.findall(rb"/Type /Page\b", made)) > 2
+
+
+def test_the_document_follows_the_stack(tmp_path: Path) -> None:
+    path = stack("company-inc", tmp_path)
+    before = document(load(path, "production"))
+    path.write_text(path.read_text().replace("keep_old: 10m", "keep_old: 20m"))
+    after = document(load(path, "production"))
+    assert [p for p in after.parts if p not in before.parts] != []
