@@ -113,7 +113,7 @@ def test_a_deployment_waits_for_an_envoy_that_hangs_for_a_while(ship: Ship) -> N
     deploying = ship.begin("deploy")
     until(lambda: ship.status()["rollout"])
     with hung_envoy(ship):
-        until(lambda: "Envoy does not answer" in (ship.status()["problem"] or ""))
+        time.sleep(3)  # Longer than the release takes to start.
     _, said = deploying.communicate(timeout=120)
     assert deploying.returncode == 0, said
     ship.version = version
