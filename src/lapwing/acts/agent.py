@@ -14,7 +14,9 @@ from lapwing.observed.agent import AgentRecord
 from lapwing.settings import Settings
 
 START = 30.0
-"""Seconds that an agent may take until it is ready; it usually takes less than one."""
+"""Seconds in which an agent has to come to life; it usually takes less than one."""
+LATE = 120.0
+"""Seconds after which one that lives has to be ready, on a machine that is very busy."""
 
 
 def begin(settings: Settings) -> bool:
@@ -50,8 +52,8 @@ def ensure(settings: Settings, tell: Callable[[str], None] = lambda _: None) -> 
             tell(f"the agent is of version {record.version}; {__version__} takes over")
             end(settings)
     begin(settings)
-    until = time.monotonic() + START
-    while time.monotonic() < until:
+    began = time.monotonic()
+    while time.monotonic() - began < (LATE if observed.lives(settings.agent) else START):
         record = observed.read(settings.agent)
         if record is not None and record.ready:
             return record
