@@ -39,7 +39,8 @@ def command(context: Context, environment: str | None, out: Path | None) -> None
     if out is not None and out.suffix not in (".md", ".pdf"):
         raise UsageError(f"{out} ends neither with .md nor with .pdf.", hint="Choose one of them.")
     loaded = environment_of(context, environment)
-    made = document(loaded, amounts(loaded), later=_later(loaded))
+    costs, unknown = amounts(loaded)
+    made = document(loaded, costs, unknown=unknown, later=_later(loaded))
     if out is None:
         context.printer.data(markdown(made).rstrip("\n"))
         return

@@ -73,20 +73,21 @@ def environment_of(context: Context, environment: str | None) -> LoadedStack:
     return load(path, "production" if "production" in clouds else clouds[-1])
 
 
-def amounts(loaded: LoadedStack) -> list[tuple[str, float]]:
-    """What each item of the environment costs a month, the middle of low and high, in US dollars.
-    Items that are credits are taken off the item that they are for, and then left out."""
+def amounts(loaded: LoadedStack) -> tuple[list[tuple[str, float]], int]:
+    """What each part of the environment costs a month, the middle of low and high, in US dollars,
+    and how many lines have no known price and are not in it."""
     from lapwing.cost.book import book
     from lapwing.cost.estimate import estimate
 
-    found: dict[str, float] = {}
     if loaded.settings.cloud is None:
-        return []
-    for line in estimate([loaded], book()).lines:
+        return [], 0
+    found: dict[str, float] = {}
+    lines = estimate([loaded], book()).lines
+    for line in lines:
         if line.low is not None and line.high is not None:
-            label = line.part
-            found[label] = found.get(label, 0.0) + float(line.low + line.high) / 2
-    return [(label, round(amount, 2)) for label, amount in found.items()]
+            found[line.part] = found.get(line.part, 0.0) + float(line.low + line.high) / 2
+    unknown = sum(not line.known for line in lines)
+    return [(part, round(amount, 2)) for part, amount in found.items()], unknown
 
 
 def _by_ending(out: Path | None) -> str:
@@ -97,7 +98,8 @@ def _by_ending(out: Path | None) -> str:
 def _picture(name: str, loaded: LoadedStack) -> Picture:
     from lapwing.render.mermaid.pictures import picture
 
-    found = picture(name, loaded, amounts(loaded) if name == "cost" else ())
+    costs, unknown = amounts(loaded) if name == "cost" else ((), 0)
+    found = picture(name, loaded, costs, unknown)
     if name == "cost" and not getattr(found, "slices", ()):
         raise UsageError(
             f"`{loaded.environment}` costs nothing that `lapwing cost` knows a price for.",

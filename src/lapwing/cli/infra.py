@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,11 @@ import click
 from lapwing.cli.context import Context, output_option
 
 if TYPE_CHECKING:
+    from lapwing.errors import Problem
     from lapwing.stack.load import LoadedStack
+
+LONGEST_PROJECT = 30
+"""Characters of a project id in Google Cloud, at the most."""
 
 
 @click.command("infra")
@@ -47,8 +52,7 @@ def command(
     from lapwing.render.terraform.files import files
 
     clouds = with_cloud(context, environment)
-    if not any_region:
-        _know_regions(clouds)
+    _refuse([*_long_projects(clouds), *(() if any_region else _unknown_regions(clouds))])
     roots = files(clouds, environment)
     report = {}
     for root, texts in roots.items():
@@ -91,14 +95,50 @@ def with_cloud(context: Context, environment: str | None = None) -> list[LoadedS
     raise StackFileError([Problem(f"`{environment}` has no `cloud`.", where, hint)])
 
 
-def _know_regions(clouds: list[LoadedStack]) -> None:
-    """Refuse a region that is not on the list: Terraform would only notice when it applies."""
-    from lapwing.errors import Problem, StackFileError
+def _refuse(problems: list[Problem]) -> None:
+    from lapwing.errors import StackFileError
+
+    if problems:
+        raise StackFileError(problems)
+
+
+def _long_projects(clouds: list[LoadedStack]) -> Iterator[Problem]:
+    """Project ids that follow from names and are too long for Google Cloud. Elsewhere that does no
+    harm, so `lapwing check` lets it pass."""
+    from lapwing.errors import Problem
+    from lapwing.render.terraform.cloud import cloud_of
+    from lapwing.stack import source
+    from lapwing.stack.rules import project_of, shared_project_of
+
+    shared_is_told = False
+    for loaded in clouds:
+        cloud = cloud_of(loaded)
+        where = source.read(loaded.path).where(
+            ("environments", loaded.environment, "cloud"), key=True
+        )
+        derived = []
+        if cloud.project is None:
+            derived.append(("project", project_of(loaded.stack, loaded.environment)))
+        if cloud.shared_project is None and not shared_is_told:
+            derived.append(("shared_project", shared_project_of(loaded.stack)))
+            shared_is_told = True
+        for key, identity in derived:
+            if len(identity) > LONGEST_PROJECT:
+                yield Problem(
+                    f"The project id would be `{identity}`: it has {len(identity)} characters, and "
+                    f"{LONGEST_PROJECT} is the most.",
+                    where,
+                    f"Add `{key}:` with an id of 6 to {LONGEST_PROJECT} characters.",
+                )
+
+
+def _unknown_regions(clouds: list[LoadedStack]) -> Iterator[Problem]:
+    """Regions that are not on the list: Terraform would only notice when it applies."""
+    from lapwing.errors import Problem
     from lapwing.render.terraform.cloud import cloud_of
     from lapwing.stack import regions, source
     from lapwing.stack.explain import did_you_mean
 
-    problems = []
     for loaded in clouds:
         region = cloud_of(loaded).region
         if region in regions.GCP:
@@ -107,6 +147,4 @@ def _know_regions(clouds: list[LoadedStack]) -> None:
             ("environments", loaded.environment, "cloud", "region")
         )
         hint = did_you_mean(region, regions.GCP) or "If it is a new one, say --any-region."
-        problems.append(Problem(f"There is no region {region!r} that is known here.", where, hint))
-    if problems:
-        raise StackFileError(problems)
+        yield Problem(f"There is no region {region!r} that is known here.", where, hint)

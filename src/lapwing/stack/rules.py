@@ -346,8 +346,7 @@ def cloud_names_are_possible(_: Stack, environment: Environment) -> Iterator[Bre
 
 
 def clouds_agree(stack: Stack, _: Environment) -> Iterator[Breach]:
-    """Environments of one project have one region, all name one shared project, and the project
-    ids that Lapwing derives are possible."""
+    """Environments of one project have one region, and all name one shared project."""
     regions_of: dict[str, tuple[str, str]] = {}
     shared: tuple[str, str] | None = None
     for name, environment in stack.environments.items():
@@ -356,15 +355,6 @@ def clouds_agree(stack: Stack, _: Environment) -> Iterator[Breach]:
             continue
         at: Path = ("environments", name, "cloud")
         project, common = project_of(stack, name), cloud.shared_project or f"{stack.stack}-shared"
-        for key, identity in (("project", project), ("shared_project", common)):
-            if getattr(cloud, key) is None and len(identity) > 30:
-                yield Breach(
-                    f"The project id would be `{identity}`: it has {len(identity)} characters, "
-                    "and 30 is the most.",
-                    at,
-                    f"Add `{key}:` with an id of 6 to 30 characters.",
-                    key=True,
-                )
         first, region = regions_of.setdefault(project, (name, cloud.region))
         if region != cloud.region:
             yield Breach(

@@ -60,10 +60,15 @@ class Document:
 
 
 def document(
-    loaded: LoadedStack, amounts: Sequence[Amount] = (), *, later: Sequence[tuple[str, str]] = ()
+    loaded: LoadedStack,
+    amounts: Sequence[Amount] = (),
+    *,
+    unknown: int = 0,
+    later: Sequence[tuple[str, str]] = (),
 ) -> Document:
-    """The document of a stack in one environment. `amounts` is what each item costs a month;
-    `later` names components that were left out, and when to bring each in."""
+    """The document of a stack in one environment. `amounts` is what each part costs a month, and
+    `unknown` how many lines of the estimate have no price and are not in it; `later` names
+    components that were left out, and when to bring each in."""
     parts: list[Part] = [
         Paragraph(_summary(loaded)),
         Figure(pictures.architecture(loaded)),
@@ -79,7 +84,7 @@ def document(
         ]
     parts += [Heading("Delivery"), Paragraph(_delivery(loaded)), Heading("Security")]
     parts += [Paragraph(_security(loaded)), Heading("Cost")]
-    parts += _cost(loaded, amounts)
+    parts += _cost(loaded, amounts, unknown)
     if later:
         parts += [
             Heading("Left out on purpose"),
@@ -207,7 +212,7 @@ def _security(loaded: LoadedStack) -> str:
     return told
 
 
-def _cost(loaded: LoadedStack, amounts: Sequence[Amount]) -> list[Part]:
+def _cost(loaded: LoadedStack, amounts: Sequence[Amount], unknown: int) -> list[Part]:
     budget = loaded.settings.budget
     limit = (
         f" The budget is ${budget:,.2f}; alerts come at half, nine tenths and all of it."
@@ -216,7 +221,10 @@ def _cost(loaded: LoadedStack, amounts: Sequence[Amount]) -> list[Part]:
     )
     if not amounts:
         return [Paragraph("Nothing here has a price that `lapwing cost` knows." + limit)]
-    pie = pictures.picture("cost", loaded, amounts)
+    pie = pictures.picture("cost", loaded, amounts, unknown)
+    if unknown:
+        lines = f"{unknown} lines have" if unknown > 1 else "1 line has"
+        limit = f" {lines} no known price in this region and no part in this.{limit}"
     told = (
         f"About ${sum(a for _, a in amounts):,.2f} a month at list prices, halfway between the "
         f"least and the most replicas; `lapwing cost` shows every line with its source.{limit}"

@@ -14,10 +14,14 @@ NAMES = ("architecture", "bluegreen", "pipeline", "network", "cost")
 _KINDS = {"mongodb": "MongoDB", "mysql": "MySQL", "redis": "Redis", "postgres": "PostgreSQL"}
 
 
-def picture(name: str, loaded: LoadedStack, amounts: Sequence[Amount] = ()) -> Picture:
-    """The picture of that name (one of NAMES). `amounts` are for `cost`."""
+def picture(
+    name: str, loaded: LoadedStack, amounts: Sequence[Amount] = (), unknown: int = 0
+) -> Picture:
+    """The picture of that name (one of NAMES). `amounts` are for `cost`, and `unknown` is how many
+    lines of the estimate have no price and are not in them."""
     if name == "cost":
-        return pie("cost", f"{_title(loaded)}: US dollars a month", amounts)
+        without = f", without {unknown} unknown" if unknown else ""
+        return pie("cost", f"{_title(loaded)}: US dollars a month{without}", amounts)
     return _FLOWS[name](loaded)
 
 
