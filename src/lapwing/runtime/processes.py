@@ -157,14 +157,16 @@ def kill(identity: Identity) -> None:
 
 
 def reap_soon(pid: int, patience: float = 1.0) -> None:
-    """Collect a child that was just killed, so that it does not stay as a zombie."""
+    """Collect a process that was just killed, so that it does not stay as a zombie; wait until one
+    that is not our child is gone: what it listened on is free only then."""
     until = time.monotonic() + patience
     while time.monotonic() < until:
         try:
             if os.waitpid(pid, os.WNOHANG)[0]:
                 return
         except ChildProcessError:
-            return
+            if started(pid) is None:
+                return
         time.sleep(0.002)
 
 
