@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -117,7 +116,12 @@ def build(settings: Settings, example: Path) -> Stage:
     stage = Stage(
         folder,
         dataclasses.replace(
-            settings, home=home, port=_free_port(), bind="localhost", actor="demo", environ=environ
+            settings,
+            home=home,
+            port=processes.free_port(set()),
+            bind="localhost",
+            actor="demo",
+            environ=environ,
         ),
     )
     try:
@@ -146,12 +150,6 @@ def git(folder: Path, *arguments: str) -> None:
         ) from error
     except subprocess.CalledProcessError as error:
         raise LapwingError(f"git {arguments[0]} failed.", detail=error.stderr) from error
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _remove(folder: Path) -> None:
