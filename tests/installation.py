@@ -118,14 +118,7 @@ class Installation:
         """Stop everything. What had to be killed is an error."""
         if not self.home.exists():
             return
-        subprocess.run(
-            [LAPWING, "down"],
-            cwd=self.folder,
-            env=self.environ,
-            capture_output=True,
-            check=False,
-            timeout=PATIENCE,
-        )
+        down = self.call("down")
         self.run("agent", "stop")
         until = time.monotonic() + PATIENCE
         while (left := list(processes.owned(self.home))) and time.monotonic() < until:
@@ -133,7 +126,7 @@ class Installation:
         for identity, _what in left:
             processes.kill(identity)
         assert not agent.lives(self.home / "agent")
-        assert not left, f"left over: {left}"
+        assert not left, f"left over: {left}\n{down.stdout}\n{down.stderr}"
 
 
 @contextlib.contextmanager

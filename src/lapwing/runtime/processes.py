@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import os
 import random
+import select
 import signal
 import socket
 import subprocess
@@ -156,7 +157,7 @@ def kill(identity: Identity) -> None:
     reap_soon(identity.pid)
 
 
-def reap_soon(pid: int, patience: float = 1.0) -> None:
+def reap_soon(pid: int, patience: float = 5.0) -> None:
     """Collect a process that was just killed, so that it does not stay as a zombie; wait until one
     that is not our child is gone: what it listened on is free only then."""
     until = time.monotonic() + patience
@@ -165,9 +166,27 @@ def reap_soon(pid: int, patience: float = 1.0) -> None:
             if os.waitpid(pid, os.WNOHANG)[0]:
                 return
         except ChildProcessError:
-            if started(pid) is None:
-                return
+            _wait_for_stranger(pid, until)
+            return
         time.sleep(0.002)
+
+
+def _wait_for_stranger(pid: int, until: float) -> None:
+    """Wait until the last thread of a process has ended. Its first thread may be a zombie while
+    others still hold its sockets; a pidfd is readable only after the last one. Source:
+    pidfd_open(2)."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        while started(pid) is not None and time.monotonic() < until:
+            time.sleep(0.002)
+        return
+    try:
+        waiting = select.poll()
+        waiting.register(descriptor, select.POLLIN)
+        waiting.poll(max(0.0, until - time.monotonic()) * 1000)
+    finally:
+        os.close(descriptor)
 
 
 def _signal(identity: Identity, number: signal.Signals) -> None:

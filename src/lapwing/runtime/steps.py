@@ -276,10 +276,17 @@ class Steps:
                 self.environment.save()
 
     async def retire(self, generations: list[Generation]) -> None:
-        """Stop generations that have no traffic: out of Envoy first, then the processes."""
+        """Stop generations that have no traffic: out of Envoy first, then the processes. If Envoy
+        does not take it they stay, for another try. Raises ProxyError."""
+        before = list(self.state.generations)
         for generation in generations:
             self.state.generations.remove(generation)
-        await self.runtime.publisher.publish()
+        try:
+            await self.runtime.publisher.publish()
+        except BaseException:
+            missing = [g for g in before if g not in self.state.generations]
+            self.state.generations.extend(missing)
+            raise
         await asyncio.gather(*(self.replicas.stop(g) for g in generations))
         for generation in generations:
             logs.forget(self.launcher.logs(generation.service))

@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from tests.needs import require
 
 pytestmark = pytest.mark.xdist_group("faults-surroundings")
 STACK = usual.STACK + "environments:\n  staging: {target: machine}\n"
+LEAVING = 4.0
+"""Seconds in which a generation that drains would be gone, were the disk not full."""
 
 
 @pytest.fixture
@@ -152,6 +155,7 @@ def test_a_disk_that_is_full(disk: Disk, tmp_path: Path) -> None:
 def _fill_and_free(ship: Ship, disk: Disk, folder: Path) -> None:
     where: Installation = ship.where
     ship.up()
+    first = ship.pids("active")
     clients = Watchers(ship, folder)
     with clients.watching():
         ship.next()
@@ -177,6 +181,10 @@ def _fill_and_free(ship: Ship, disk: Disk, folder: Path) -> None:
         where.run("promote")
         ship.version = version
         ship.whole()
+        disk.fill()
+        time.sleep(LEAVING)
+        disk.free()
+        until(lambda: not any(map(processes.started, first)), "the end of the first version")
 
         victim, *_ = ship.pids("active")
         disk.fill()

@@ -301,7 +301,7 @@ class Envoy:
         await self.admin.get("/reopen_logs", method="POST")
 
     def renew_certificate(self) -> None:
-        """Renew the certificate if it nears its end. Raises OSError."""
+        """Renew the certificate if it nears its end. Raises OSError or ProxyError."""
         self._write_certificate(self._domains)
 
     # Files
@@ -322,7 +322,13 @@ class Envoy:
             self._write("sds.json", secret)
 
     def _write(self, name: str, content: xds.Json) -> None:
-        write_atomic(self.folder / name, msgspec.json.encode(content))
+        try:
+            write_atomic(self.folder / name, msgspec.json.encode(content))
+        except OSError as error:
+            raise ProxyError(
+                f"Envoy's files cannot be written: {error.strerror}.",
+                hint=f"Look at the disk of {self.folder}.",
+            ) from error
 
     def _last_words(self) -> str:
         return logs.tail(self.settings.logs / "envoy.log", 5)

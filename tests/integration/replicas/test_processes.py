@@ -1,0 +1,41 @@
+"""The end of a process: when it is told, nothing of it is left."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+
+from lapwing.runtime import processes
+from lapwing.runtime.processes import Identity
+
+STRANGER = """
+import ctypes, os, socket, sys, threading, time
+if os.fork():
+    os._exit(0)
+os.setsid()
+listener = socket.create_server(("127.0.0.1", 0))
+def lives():
+    time.sleep(0.1)
+    print(os.getpid(), listener.getsockname()[1], flush=True)
+    os.close(1)
+    time.sleep(600)
+threading.Thread(target=lives).start()
+ctypes.CDLL(None).pthread_exit(None)
+"""
+"""A process that is not our child, whose first thread is a zombie and whose second one listens."""
+
+
+def test_a_killed_process_is_gone_with_its_last_thread() -> None:
+    made = subprocess.run(
+        [sys.executable, "-c", STRANGER], stdout=subprocess.PIPE, check=True, timeout=60
+    )
+    pid, port = map(int, made.stdout.split())
+    assert processes.started(pid) is None, "its first thread is gone"
+    began = time.monotonic()
+    processes.reap_soon(pid, patience=0.3)
+    assert time.monotonic() - began >= 0.3, "its second thread is not"
+    processes.kill(Identity(pid, 0.0))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", port))
