@@ -35,14 +35,9 @@ LONGEST_PROJECT = 30
     help="Where to write; each project becomes a folder in it.",
 )
 @click.option("--force", is_flag=True, help="Overwrite files that Lapwing did not write.")
-@click.option(
-    "--any-region", is_flag=True, help="Take a region that this version of Lapwing does not know."
-)
 @output_option
 @click.pass_obj
-def command(
-    context: Context, environment: str | None, folder: Path, force: bool, any_region: bool
-) -> None:
+def command(context: Context, environment: str | None, folder: Path, force: bool) -> None:
     """Write the cloud that the stack needs as Terraform (or OpenTofu) JSON.
 
     Each project is a Terraform root with a state of its own; apply `shared` first. The same stack
@@ -52,7 +47,7 @@ def command(
     from lapwing.render.terraform.files import files
 
     clouds = with_cloud(context, environment)
-    _refuse([*_long_projects(clouds), *(() if any_region else _unknown_regions(clouds))])
+    _refuse([*_long_projects(clouds)])
     roots = files(clouds, environment)
     report = {}
     for root, texts in roots.items():
@@ -130,21 +125,3 @@ def _long_projects(clouds: list[LoadedStack]) -> Iterator[Problem]:
                     where,
                     f"Add `{key}:` with an id of 6 to {LONGEST_PROJECT} characters.",
                 )
-
-
-def _unknown_regions(clouds: list[LoadedStack]) -> Iterator[Problem]:
-    """Regions that are not on the list: Terraform would only notice when it applies."""
-    from lapwing.errors import Problem
-    from lapwing.render.terraform.cloud import cloud_of
-    from lapwing.stack import regions, source
-    from lapwing.stack.explain import did_you_mean
-
-    for loaded in clouds:
-        region = cloud_of(loaded).region
-        if region in regions.GCP:
-            continue
-        where = source.read(loaded.path).where(
-            ("environments", loaded.environment, "cloud", "region")
-        )
-        hint = did_you_mean(region, regions.GCP) or "If it is a new one, say --any-region."
-        yield Problem(f"There is no region {region!r} that is known here.", where, hint)

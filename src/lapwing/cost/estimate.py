@@ -17,8 +17,6 @@ from lapwing.cost.autopilot import GIB, show
 from lapwing.cost.book import HOURS, Book
 from lapwing.cost.lines import Estimate, Ledger, Place
 from lapwing.cost.sites import DEFAULT_TIER, Pods, Site, homeless, machines, sites
-from lapwing.stack import regions
-from lapwing.stack.explain import did_you_mean
 from lapwing.stack.load import LoadedStack
 from lapwing.stack.model import Resource
 
@@ -272,9 +270,6 @@ def _notes(found: Sequence[Site]) -> Iterable[str]:
         return
     yield "List prices without tax, for a month of 730 hours. An estimate, not an offer."
     yield "Low is every service at its fewest replicas, high at its most."
-    for region in sorted({site.place.region for site in found} - set(regions.GCP)):
-        near = did_you_mean(region, regions.GCP)
-        yield f"`{region}` is no region that Lapwing knows." + (f" {near}" if near else "")
     jobs = sorted({n for x in found for n, s in x.loaded.stack.services.items() if s.kind == "job"})
     if jobs:
         yield f"Jobs run for moments and are not counted: {', '.join(jobs)}."

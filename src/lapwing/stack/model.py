@@ -275,6 +275,9 @@ class Cloud(Part):
 
     provider: Literal["gcp"] = Field(description="The cloud.")
     region: Filled = Field(description="Its region.", examples=["europe-west1"])
+    new_region: bool = Field(
+        False, description="Take a region that this version of Lapwing does not know yet."
+    )
     project: str | None = Field(
         None,
         description="The project id. Default: `<stack>-<environment>`. Environments of one project "

@@ -1,36 +1,35 @@
-"""Regions of clouds, for hints. Pure.
+"""Regions of clouds. Data, read once.
 
-A region that is not here is not refused (clouds open new ones); the list only serves to tell what
-was probably meant. Source: Google Cloud, "Regions and zones".
+The list is `regions.toml`, with its source and date. A region that is not there is refused, because
+a slip of the pen would else be noticed by Terraform at the earliest, or by nobody. Clouds open new
+regions: `new_region: true` of a `cloud` takes one that this version does not know.
 """
 
 from __future__ import annotations
 
-GCP = (
-    "africa-south1", "asia-east1", "asia-east2", "asia-northeast1", "asia-northeast2",
-    "asia-northeast3", "asia-south1", "asia-south2", "asia-southeast1", "asia-southeast2",
-    "australia-southeast1", "australia-southeast2", "europe-central2", "europe-north1",
-    "europe-north2", "europe-southwest1", "europe-west1", "europe-west2", "europe-west3",
-    "europe-west4", "europe-west6", "europe-west8", "europe-west9", "europe-west10",
-    "europe-west12", "me-central1", "me-central2", "me-west1", "northamerica-northeast1",
-    "northamerica-northeast2", "northamerica-south1", "southamerica-east1", "southamerica-west1",
-    "us-central1", "us-east1", "us-east4", "us-east5", "us-south1", "us-west1", "us-west2",
-    "us-west3", "us-west4",
-)  # fmt: skip
+import functools
+import tomllib
+from importlib import resources
+from typing import Any
 
-_ATLAS = {
-    "us-central1": "CENTRAL_US", "us-east1": "EASTERN_US", "us-west1": "WESTERN_US",
-    "europe-west1": "WESTERN_EUROPE", "asia-east1": "EASTERN_ASIA_PACIFIC",
-    "asia-northeast1": "NORTHEASTERN_ASIA_PACIFIC", "asia-southeast1": "SOUTHEASTERN_ASIA_PACIFIC",
-}  # fmt: skip
-"""Regions that MongoDB Atlas named before it took Google's names. Source: Atlas, "Google Cloud"."""
+
+@functools.cache
+def _data() -> dict[str, Any]:
+    text = resources.files("lapwing.stack").joinpath("regions.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)
+
+
+def gcp() -> tuple[str, ...]:
+    """The regions of Google Cloud."""
+    return tuple(_data()["gcp"]["regions"])
 
 
 def atlas(region: str) -> str:
     """The name that MongoDB Atlas has for a region of Google Cloud: `europe-west3` is
     EUROPE_WEST_3."""
-    if region in _ATLAS:
-        return _ATLAS[region]
+    names: dict[str, str] = _data()["atlas"]["names"]
+    if region in names:
+        return names[region]
     area, _, rest = region.partition("-")
     area = {
         "northamerica": "north_america",

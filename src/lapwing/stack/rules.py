@@ -325,13 +325,7 @@ def cloud_names_are_possible(_: Stack, environment: Environment) -> Iterator[Bre
     cloud = environment.cloud
     if cloud is None:
         return
-    if not re.fullmatch(REGION, cloud.region):
-        near = did_you_mean(cloud.region, regions.GCP)
-        yield Breach(
-            f"{cloud.region!r} is not a region.",
-            ("cloud", "region"),
-            near or "A region looks like `europe-west1`.",
-        )
+    yield from _region(cloud.region, ("cloud", "region"), new=cloud.new_region)
     for key in ("project", "shared_project"):
         given: str | None = getattr(cloud, key)
         if given is None or re.fullmatch(PROJECT, given):
@@ -343,6 +337,26 @@ def cloud_names_are_possible(_: Stack, environment: Environment) -> Iterator[Bre
             "A project id has 6 to 30 lower-case letters, digits and hyphens, begins with a letter "
             "and does not end with a hyphen.",
         )
+
+
+def _region(region: str, at: Path, *, new: bool) -> Iterator[Breach]:
+    """A region is one of the cloud; `new` takes one that is not on the list."""
+    looks_like_one = re.fullmatch(REGION, region) is not None
+    if region in regions.gcp() or (new and looks_like_one):
+        return
+    near = did_you_mean(region, regions.gcp())
+    newer = "If it is newer than this version of Lapwing, add `new_region: true` to `cloud`."
+    hint = near or (newer if looks_like_one else "A region looks like `europe-west1`.")
+    yield Breach(f"{region!r} is not a region of Google Cloud.", at, hint)
+
+
+def copies_are_somewhere(stack: Stack, environment: Environment) -> Iterator[Breach]:
+    """The second region of a database is a region, too."""
+    new = environment.cloud is not None and environment.cloud.new_region
+    for name, resource in stack.resources.items():
+        if resource.replica_region is not None:
+            at: Path = ("resources", name, "replica_region")
+            yield from _region(resource.replica_region, at, new=new)
 
 
 def clouds_agree(stack: Stack, _: Environment) -> Iterator[Breach]:
@@ -430,6 +444,7 @@ RULES: tuple[Rule, ...] = (
     previews_are_told_apart,
     cluster_has_cloud,
     cloud_names_are_possible,
+    copies_are_somewhere,
     clouds_agree,
     tiers_exist,
 )

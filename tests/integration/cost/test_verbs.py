@@ -167,12 +167,20 @@ def test_no_environment_in_a_cloud(stack: Path, lapwing: Lapwing) -> None:
 
 
 def test_a_region_that_has_no_price(stack: Path, lapwing: Lapwing) -> None:
-    edit(stack, "us-central1", "europe-wst1")
+    edit(stack, "us-central1", "europe-west9")
     status, out, err = lapwing("cost")
     assert status == 0
     assert "api: vCPU" in out
-    assert "no price for europe-wst1; there is one for asia-east1, us-central1, us-east1" in err
-    assert "`europe-wst1` is no region that Lapwing knows. Did you mean `europe-west1`?" in err
+    assert "no price for europe-west9; there is one for asia-east1, us-central1, us-east1" in err
+
+
+def test_a_region_that_there_is_not(stack: Path, lapwing: Lapwing) -> None:
+    edit(stack, "us-central1", "us-centrl1")
+    for verb in (("check",), ("cost",), ("review",)):
+        status, out, err = lapwing(*verb)
+        assert (status, out) == (2, "")
+        assert "'us-centrl1' is not a region of Google Cloud." in err
+        assert "Did you mean `us-central1`?" in err
 
 
 def test_the_picture(tmp_path: Path, lapwing: Lapwing) -> None:

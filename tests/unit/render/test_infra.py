@@ -142,7 +142,7 @@ def test_the_list_of_files_cannot_lead_out_of_the_folder(tmp_path: Path) -> None
     ("text", "arguments", "place", "message"),
     [
         (SHORT, ("-e", "local"), "4:1", "`local` has no `cloud`"),
-        (SHORT.replace("us-central1", "us-centrl1"), (), "7:36", "no region 'us-centrl1'"),
+        (SHORT.replace("us-central1", "us-centrl1"), (), "7:36", "'us-centrl1' is not a region"),
         (SHORT.replace("stack: tiny", "stack: a-name-of-thirty-and-more-letter"), (), "7:5",
          "has 43 characters"),
         (SHORT.replace("us-central1}", "us-central1, project: " + "p" * 31 + "}"), (), "7:58",
@@ -171,7 +171,8 @@ def test_what_cannot_be_is_told_with_its_place(
 def test_a_region_newer_than_this_version(tmp_path: Path) -> None:
     path = written(SHORT.replace("us-central1", "europe-west99"), tmp_path)
     assert run(path, "-o", str(tmp_path / "out")).exit_code != 0
-    assert run(path, "-o", str(tmp_path / "out"), "--any-region").exit_code == 0
+    path = written(SHORT.replace("us-central1", "europe-west99, new_region: true"), tmp_path)
+    assert run(path, "-o", str(tmp_path / "out")).exit_code == 0
 
 
 @pytest.mark.parametrize(
