@@ -11,8 +11,11 @@ import click
 from lapwing.cli.context import Context, output_option
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lapwing.review.finding import Finding
     from lapwing.review.review import Measurements
+    from lapwing.stack.load import LoadedStack
 
 _STYLES = {"critical": "red", "warning": "yellow", "info": "blue"}
 
@@ -29,7 +32,7 @@ _STYLES = {"critical": "red", "warning": "yellow", "info": "blue"}
     "--measured",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="What services used (JSON), for right-sizing.",
+    help="What services used (JSON), for right-sizing. Default: what the agent measured here.",
 )
 @click.option(
     "--fail-on",
@@ -50,7 +53,8 @@ def command(
 
     path = find(context.directory)
     stacks = environments(path, environment)
-    findings = review(stacks, source.read(path), book(), _measured(measured))
+    known = _given(measured) if measured is not None else _seen_here(context, stacks)
+    findings = review(stacks, source.read(path), book(), known)
     if context.for_programs:
         context.printer.json(as_data(findings))
     else:
@@ -75,15 +79,39 @@ def _print(context: Context, finding: Finding) -> None:
         printer.data(f"  It {verb} {money(abs(finding.saves))} US dollars a month.")
 
 
-def _measured(path: Path | None) -> Measurements:
+def _given(path: Path) -> Measurements:
     from lapwing.errors import UsageError
     from lapwing.review.review import measurements
 
-    if path is None:
-        return {}
     try:
         return measurements(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise UsageError(f"There is no file {path}.") from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}.") from None
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not JSON.", hint=str(error)) from None
+
+
+def _seen_here(context: Context, stacks: Sequence[LoadedStack]) -> Measurements:
+    """What the agent of this machine has measured: in the environment itself, where it runs here,
+    else in `local`."""
+    from lapwing.observed import usage
+    from lapwing.review.sizing import Measured
+    from lapwing.stack.load import LOCAL
+
+    def measured(stack: str, environment: str, place: str | None) -> dict[str, Measured]:
+        read = usage.read(context.settings.environment(stack, environment))
+        found = {name: usage.summary(service) for name, service in read.services.items()}
+        return {
+            name: Measured(s.cpu, s.memory, s.hours, s.rate, place)
+            for name, s in found.items()
+            if s is not None
+        }
+
+    known: dict[str, dict[str, Measured]] = {}
+    for each in stacks:
+        stack, name = each.stack.stack, each.environment
+        own = measured(stack, name, None)
+        known[name] = own or measured(stack, LOCAL, LOCAL)
+    return known

@@ -4,6 +4,10 @@ Measurements come as one record for each service: the 95th percentile of its CPU
 of its memory in bytes, both of one replica, requests a second, and for how many hours it was
 watched. Advice is to ask for the percentile and a third more, never less than Autopilot bills
 anyhow, and never on less than a day of watching. Without measurements the finding says so.
+
+What was measured in another environment (`local` has other traffic than production) is evidence and
+no proof: a service will hardly need less memory elsewhere, so that it asks for too little is still
+a warning; that it asks for too much is for information, with the traffic that it was seen with.
 """
 
 from __future__ import annotations
@@ -32,12 +36,14 @@ Estimator = Callable[[LoadedStack], Estimate]
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What one replica of a service used."""
+    """What one replica of a service used, in the environment `place`; None is the one under
+    review."""
 
     cpu: float
     memory: int
     hours: float
     requests: float | None = None
+    place: str | None = None
 
 
 def sizing(
@@ -48,7 +54,7 @@ def sizing(
     """Findings for each service; `measured` is by environment and service."""
     for loaded in subject.stacks:
         records = measured.get(loaded.environment, {})
-        names = [n for n, s in loaded.stack.services.items() if s.kind in ("web", "worker")]
+        names = [n for n, s in loaded.stack.services.items() if s.kind != "job"]
         absent = [n for n in names if n not in records]
         for name in names:
             if name in records:
@@ -59,7 +65,8 @@ def sizing(
                 Severity.INFO,
                 loaded.environment,
                 f"{', '.join(f'`{n}`' for n in absent)}: not measured",
-                "Nothing can be said about size without measurements; give them with --measured.",
+                "Let it serve: the agent measures what runs on this machine. Measurements of a "
+                "cluster are given with --measured.",
             )
 
 
@@ -73,15 +80,15 @@ def _service(
             "sizing/too-early",
             Severity.INFO,
             loaded.environment,
-            f"{where}: `{name}` was measured for {seen.hours:g} hours",
+            f"{where}: `{name}` {_used(seen)}, measured for {_hours(seen.hours)}",
             f"Wait for {FEWEST_HOURS:g} hours with real traffic before you change its size.",
         )
         return
+    cpu, memory = _fit(seen)
     if asked.cpu is None or asked.memory is None:
-        cpu, memory = _fit(seen)
         yield Finding(
             "sizing/state-it",
-            Severity.WARNING,
+            Severity.INFO if seen.place else Severity.WARNING,
             loaded.environment,
             f"{where}: `{name}` {_used(seen)}, and asks for nothing",
             f"State `resources: {{cpu: {_cpu(cpu)}, memory: {_memory(memory)}}}`.",
@@ -90,28 +97,31 @@ def _service(
         return
     used_cpu, used_memory = seen.cpu / asked.cpu, seen.memory / asked.memory
     evidence = f"{where}: `{name}` {_used(seen)} of {_cpu(asked.cpu)} and {_memory(asked.memory)}"
-    cpu, memory = _fit(seen)
     if max(used_cpu, used_memory) > TOO_SMALL:
         cpu, memory = max(cpu, asked.cpu), max(memory, asked.memory)
+        killed = used_memory > TOO_SMALL
         yield Finding(
             "sizing/too-small",
-            Severity.CRITICAL if used_memory > TOO_SMALL else Severity.WARNING,
+            Severity.CRITICAL if killed and not seen.place else Severity.WARNING,
             loaded.environment,
             evidence,
             f"Ask for {_cpu(cpu)} and {_memory(memory)}: it is about to be "
-            f"{'killed' if used_memory > TOO_SMALL else 'throttled'}.",
+            f"{'killed' if killed else 'throttled'}.",
             _saves(loaded, name, cpu, memory, estimator),
         )
     elif min(used_cpu, used_memory) < TOO_LARGE:
         cpu, memory = min(cpu, asked.cpu), min(memory, asked.memory)
         if (cpu, memory) == (asked.cpu, asked.memory):
             return
+        ask = f"sk for {_cpu(cpu)} and {_memory(memory)}."
         yield Finding(
             "sizing/too-large",
-            Severity.WARNING,
+            Severity.INFO if seen.place else Severity.WARNING,
             loaded.environment,
             evidence,
-            f"Ask for {_cpu(cpu)} and {_memory(memory)}.",
+            f"If `{loaded.environment}` has no more traffic than `{seen.place}`, a{ask}"
+            if seen.place
+            else f"A{ask}",
             _saves(loaded, name, cpu, memory, estimator),
         )
 
@@ -141,8 +151,14 @@ def _saves(
 
 
 def _used(seen: Measured) -> str:
-    rate = f" at {seen.requests:g} requests a second" if seen.requests is not None else ""
-    return f"used {_cpu(seen.cpu)} and {_memory(seen.memory)}{rate}"
+    rate = f" at {seen.requests:.3g} requests a second" if seen.requests is not None else ""
+    place = f" in `{seen.place}`" if seen.place else ""
+    return f"used {_cpu(seen.cpu)} and {_memory(seen.memory)}{rate}{place}"
+
+
+def _hours(hours: float) -> str:
+    """Hours as people say them: minutes, where there is less than one."""
+    return f"{hours * 60:.0f} minutes" if hours < 1 else f"{hours:.3g} hours"
 
 
 def _cpu(cores: float) -> str:

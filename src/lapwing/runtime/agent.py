@@ -28,6 +28,7 @@ from lapwing.observed.agent import AgentRecord
 from lapwing.plan.model import Document
 from lapwing.runtime import housekeeping, logs, processes, state
 from lapwing.runtime.environment import Environment, Runtime
+from lapwing.runtime.meter import Meter
 from lapwing.runtime.proxy.supervisor import Envoy
 from lapwing.runtime.publisher import Publisher
 from lapwing.runtime.state import EnvironmentState
@@ -63,6 +64,7 @@ class Agent:
         self.environments: dict[Key, Environment] = {}
         self.envoy = Envoy(settings, died=self._envoy_died)
         self.publisher = Publisher(self.envoy, self._states)
+        self.meter = Meter(settings, self.envoy, self._states)
         self._runtime: Runtime | None = None
         self._tasks: dict[Key, asyncio.Task[None]] = {}
         self._seen: dict[Key, str] = {}
@@ -99,6 +101,7 @@ class Agent:
             background = [
                 asyncio.create_task(self._follow()),
                 asyncio.create_task(self._tick()),
+                asyncio.create_task(self.meter.run()),
             ]
             self._record.ready = True
             self._tell()
@@ -108,6 +111,8 @@ class Agent:
                 task.cancel()
             for environment in self.environments.values():
                 environment.steps.forget()
+        with contextlib.suppress(OSError):
+            self.meter.write()
         if any(not e.idle for e in self.environments.values()):
             await self.envoy.leave()
         else:

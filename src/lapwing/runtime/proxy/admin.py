@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import httpx
 
 _RDS = f"http.ingress.rds.{ROUTES}"
+_ANSWERED = "upstream_rq_completed"
 _COUNTED = (
     "upstream_rq_total|upstream_rq_completed|upstream_rq_5xx|upstream_rq_rx_reset"
     "|upstream_rq_active|upstream_cx_active"
@@ -85,18 +86,29 @@ class Admin:
         answer = await self.get("/stats?format=json&filter=^cluster_manager.cds.update_rejected$")
         return int(parse_stats(answer).get("cluster_manager.cds.update_rejected", 0))
 
+    async def answered(self, names: Iterable[str]) -> dict[str, int]:
+        """How many requests each of these clusters has answered; one it does not know is left
+        out."""
+        wanted = list(names)
+        if not wanted:
+            return {}
+        plain = parse_stats(await self._stats(wanted, _ANSWERED))
+        return {n: int(plain[k]) for n in wanted if (k := f"cluster.{n}.{_ANSWERED}") in plain}
+
+    async def _stats(self, names: Iterable[str], kinds: str, more: str = "") -> bytes:
+        import urllib.parse
+
+        anyone = "|".join(re.escape(n) for n in names)
+        pattern = urllib.parse.quote(f"^cluster[.]({anyone})[.]({kinds})$")
+        return await self.get(f"/stats?format=json{more}&filter={pattern}")
+
     async def counters(self, names: Iterable[str]) -> dict[str, Counters]:
         """What was counted for each of these clusters; one it does not know is left out."""
         wanted = list(names)
         if not wanted:
             return {}
-        import urllib.parse
-
-        anyone = "|".join(re.escape(n) for n in wanted)
-        pattern = urllib.parse.quote(f"^cluster[.]({anyone})[.]({_COUNTED})$")
-        plain = parse_stats(await self.get(f"/stats?format=json&filter={pattern}"))
-        pattern = urllib.parse.quote(f"^cluster[.]({anyone})[.]upstream_rq_time$")
-        timed = await self.get(f"/stats?format=json&histogram_buckets=cumulative&filter={pattern}")
+        plain = parse_stats(await self._stats(wanted, _COUNTED))
+        timed = await self._stats(wanted, "upstream_rq_time", "&histogram_buckets=cumulative")
         histograms = parse_histograms(timed)
         return {n: c for n in wanted if (c := _counters(n, plain, histograms)) is not None}
 

@@ -282,6 +282,10 @@ class Envoy:
         """What Envoy has counted for these clusters."""
         return await self.admin.counters(names)
 
+    async def answered(self, names: Iterable[str]) -> dict[str, int]:
+        """How many requests each of these clusters has answered."""
+        return await self.admin.answered(names)
+
     async def health(self) -> dict[str, dict[int, bool]]:
         """Cluster to port to whether Envoy sends requests there."""
         return await self.admin.health()

@@ -1,0 +1,163 @@
+"""What services used: measured by the agent, read by the review.
+
+Each environment has one file, `usage.json`: for each service, the last seven days by the hour. An
+hour counts how often a value fell into each of some buckets, and each bucket is 5 % wider than the
+one before. So a percentile over many hours is the true one or up to 5 % above it, an hour takes a
+few hundred bytes, and nothing grows. The functions that count and sum up are pure.
+
+CPU in cores and memory in bytes are those of one replica; requests a second are the service's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+FILE = "usage.json"
+KEPT_HOURS = 7 * 24
+STEP = 1.05
+"""How much wider each bucket is than the one before."""
+LEAST_CPU = 0.001
+"""Cores: the upper bound of the lowest bucket."""
+LEAST_RATE = 0.01
+"""Requests a second: the upper bound of the lowest bucket."""
+
+Buckets = dict[int, int]
+
+
+class Hour(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What was measured in one hour, which began at `began` (hours since 1970, UTC) and of which
+    `seconds` were measured."""
+
+    began: int
+    seconds: float = 0.0
+    cpu: Buckets = {}
+    memory: int = 0
+    """The most that one replica had."""
+    rate: Buckets = {}
+    requests: int = 0
+
+
+class ServiceUsage(msgspec.Struct, kw_only=True):
+    """The hours of one service, the oldest first."""
+
+    hours: list[Hour] = []
+
+
+class Usage(msgspec.Struct, kw_only=True):
+    """What was measured in one environment, by service."""
+
+    services: dict[str, ServiceUsage] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What a service used in the `seconds` before `time` (Unix time): the cores of each replica,
+    the most memory that one has, and how many requests were answered (None where none can come)."""
+
+    time: float
+    seconds: float
+    cpu: tuple[float, ...]
+    memory: int
+    requests: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A service over all hours that are kept: the 95th percentile and the maximum of each replica's
+    CPU, the most memory of one replica, the same of requests a second, how many requests there
+    were, and for how many hours it was watched."""
+
+    cpu: float
+    cpu_max: float
+    memory: int
+    rate: float | None
+    rate_max: float | None
+    requests: int
+    hours: float
+
+
+def note(usage: Usage, service: str, sample: Sample) -> None:
+    """Count a sample, and let go of what is older than the hours that are kept."""
+    known = usage.services.setdefault(service, ServiceUsage())
+    began = int(sample.time // 3600)
+    if not known.hours or known.hours[-1].began != began:
+        known.hours.append(Hour(began=began))
+    hour = known.hours[-1]
+    hour.seconds += sample.seconds
+    hour.memory = max(hour.memory, sample.memory)
+    for cores in sample.cpu:
+        _count(hour.cpu, cores, LEAST_CPU)
+    if sample.requests is not None:
+        hour.requests += sample.requests
+        _count(hour.rate, sample.requests / sample.seconds, LEAST_RATE)
+    _forget(usage, began)
+
+
+def summary(service: ServiceUsage) -> Summary | None:
+    """A service's hours in one record; None if nothing was measured."""
+    cpu, rate = _sum(h.cpu for h in service.hours), _sum(h.rate for h in service.hours)
+    if not cpu:
+        return None
+    return Summary(
+        cpu=percentile(cpu, 0.95, LEAST_CPU),
+        cpu_max=percentile(cpu, 1.0, LEAST_CPU),
+        memory=max(h.memory for h in service.hours),
+        rate=percentile(rate, 0.95, LEAST_RATE) if rate else None,
+        rate_max=percentile(rate, 1.0, LEAST_RATE) if rate else None,
+        requests=sum(h.requests for h in service.hours),
+        hours=sum(h.seconds for h in service.hours) / 3600,
+    )
+
+
+def percentile(buckets: Buckets, quantile: float, least: float) -> float:
+    """The upper bound of the bucket that a quantile falls into. Raises ValueError without any."""
+    wanted = math.ceil(quantile * sum(buckets.values()))
+    reached = 0
+    for bucket in sorted(buckets):
+        reached += buckets[bucket]
+        if reached >= wanted:
+            return 0.0 if bucket < 0 else float(least * STEP**bucket)
+    raise ValueError("nothing was counted")
+
+
+def _count(buckets: Buckets, value: float, least: float) -> None:
+    """Count a value; bucket -1 is for nothing at all."""
+    bucket = -1 if value <= 0 else max(0, math.ceil(math.log(value / least, STEP) - 1e-9))
+    buckets[bucket] = buckets.get(bucket, 0) + 1
+
+
+def _sum(parts: Iterable[Buckets]) -> Buckets:
+    found: Buckets = {}
+    for part in parts:
+        for bucket, count in part.items():
+            found[bucket] = found.get(bucket, 0) + count
+    return found
+
+
+def _forget(usage: Usage, now: int) -> None:
+    for name, known in list(usage.services.items()):
+        known.hours = [h for h in known.hours if now - KEPT_HOURS < h.began <= now]
+        if not known.hours:
+            del usage.services[name]
+
+
+def write(folder: Path, usage: Usage) -> None:
+    """Replace the file. Not synced: a power cut may take the last minutes of a week. Raises
+    OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".{FILE}.new"
+    temporary.write_bytes(msgspec.json.encode(usage))
+    temporary.replace(folder / FILE)
+
+
+def read(folder: Path) -> Usage:
+    """What was written last; nothing measured where there is no file that can be read."""
+    try:
+        return msgspec.json.decode((folder / FILE).read_bytes(), type=Usage)
+    except (OSError, msgspec.MsgspecError):
+        return Usage()

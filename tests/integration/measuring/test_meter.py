@@ -1,0 +1,157 @@
+"""What the agent measures of a real stack under load, and what the review makes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from lapwing.load.client import Plan, Traffic, running
+from lapwing.observed import usage
+from lapwing.observed.usage import STEP, Buckets
+from lapwing.runtime import state
+from lapwing.runtime.meter import Meter
+from lapwing.runtime.proxy.supervisor import Envoy
+from lapwing.settings import read
+from tests.installation import PATIENCE, Installation, installation
+
+MIB = 2**20
+WORK = 0.005
+"""Seconds of CPU that a request costs."""
+APP = f"""
+import os, time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+BLOCK = bytearray(os.urandom(1024) * 1024 * 64)
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        began = time.process_time()
+        while time.process_time() - began < {WORK}: pass
+        self.send_response(200)
+        self.send_header("X-Release", "one")
+        self.send_header("Content-Length", "3")
+        self.end_headers()
+        self.wfile.write(b"one")
+
+    def log_message(self, *_): pass
+
+HTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
+"""
+STACK = """
+stack: measured
+services:
+  api:
+    build: ./api
+    command: python app.py
+    route: /
+    replicas: 2
+    resources: {cpu: 2, memory: 2Gi}
+    rollout: {analysis: false}
+  idle: {build: ./api, command: sleep 100000}
+environments:
+  production: {target: kubernetes, cloud: {provider: gcp, region: us-central1}}
+"""
+EACH = 0.05
+"""Seconds between two requests of the load."""
+
+
+@pytest.fixture(scope="module")
+def where(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """The stack, under load."""
+    root = tmp_path_factory.mktemp("measured")
+    with installation(root) as made:
+        made.write({"lapwing.yaml": STACK, "api/app.py": APP, "api/requirements.txt": "# None.\n"})
+        made.run("up")
+        traffic = Traffic(kind="new", path="/", interval=EACH)
+        with running(Plan(made.target("measured"), (traffic,)), root) as client:
+            client.wait_for_answers()
+            yield made
+
+
+def until(holds: Callable[[], object]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def total(buckets: Buckets, least: float) -> float:
+    """The sum of what was counted, up to 5 % too high."""
+    return sum(count * least * STEP**bucket for bucket, count in buckets.items() if bucket >= 0)
+
+
+async def test_figures_make_sense(where: Installation, tmp_path: Path) -> None:
+    """CPU, memory and requests of two seconds agree with each other and with the load."""
+    memory = state.load(where.settings.environment("measured", "local"))
+    assert memory is not None
+    elsewhere = read({"LAPWING_HOME": str(tmp_path)})
+    envoy = Envoy(where.settings)
+    watch = Meter(elsewhere, envoy, lambda: [memory])
+    await watch.look()
+    await asyncio.sleep(2)
+    await watch.look()
+    await envoy.admin.close()
+    written = usage.read(elsewhere.environment("measured", "local"))
+    assert set(written.services) == {"api", "idle"}
+    hour = written.services["api"].hours[-1]
+    assert hour.seconds >= 2
+    assert 0 < hour.requests <= hour.seconds / EACH + 2
+    each = total(hour.cpu, usage.LEAST_CPU) * hour.seconds / hour.requests
+    assert WORK * 0.8 <= each <= WORK * 1.05 + 0.02, "CPU seconds of a request"
+    assert sum(hour.cpu.values()) == 2, "one sample of each replica"
+    assert 64 * MIB <= hour.memory < 160 * MIB
+    idle = usage.summary(written.services["idle"])
+    assert idle is not None
+    assert idle.cpu < 0.01
+    assert idle.memory < 16 * MIB
+    assert (idle.rate, idle.requests) == (None, 0)
+
+
+async def test_what_was_measured_survives_the_agent(where: Installation, tmp_path: Path) -> None:
+    """A new meter goes on with the file of the last one."""
+    memory = state.load(where.settings.environment("measured", "local"))
+    assert memory is not None
+    elsewhere = read({"LAPWING_HOME": str(tmp_path)})
+    counts = []
+    for _ in range(2):
+        envoy = Envoy(where.settings)
+        watch = Meter(elsewhere, envoy, lambda: [memory])
+        await watch.look()
+        await asyncio.sleep(0.2)
+        await watch.look(memory=False)
+        await envoy.admin.close()
+        written = usage.read(elsewhere.environment("measured", "local"))
+        counts.append(sum(sum(h.cpu.values()) for h in written.services["api"].hours))
+    assert counts == [2, 4]
+
+
+def test_the_agent_measures_and_the_review_speaks_of_it(where: Installation) -> None:
+    folder = where.settings.environment("measured", "local")
+    until(lambda: usage.read(folder).services)
+    found = where.json("review")
+    (api,) = (f for f in found if f["rule"] == "sizing/too-early" and "`api`" in f["evidence"])
+    assert "in `local`, measured for" in api["evidence"]
+    assert "requests a second" in api["evidence"]
+    assert api["environment"] == "production"
+    measured = usage.read(folder)
+    api_usage = measured.services["api"]
+    api_usage.hours[-1].seconds = 25 * 3600.0
+    usage.write(folder, measured)
+    (large,) = (f for f in where.json("review") if f["rule"] == "sizing/too-large")
+    assert "of 2000m and 2048Mi" in large["evidence"]
+    assert large["advice"].startswith("If `production` has no more traffic than `local`, ask for ")
+    assert large["saves"] > 0
+
+
+def test_a_file_that_is_damaged_or_in_the_way_stops_nothing(where: Installation) -> None:
+    folder = where.settings.environment("measured", "local")
+    (folder / usage.FILE).write_bytes(b"\0" * 10)
+    found = where.json("review")
+    assert "sizing/not-measured" in {f["rule"] for f in found}
+    assert where.json("status")["services"][0]["phase"] == "running"
