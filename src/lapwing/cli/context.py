@@ -105,3 +105,15 @@ def environment_option(function: Callable[..., Any]) -> Callable[..., Any]:
         metavar="NAME",
         help="The environment of the stack.",
     )(function)
+
+
+def environments_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same for verbs that speak of all environments together unless one is named (None is
+    all)."""
+    return click.option(
+        "-e",
+        "--environment",
+        "--env",
+        metavar="NAME",
+        help="Only this environment; otherwise all but local.",
+    )(function)

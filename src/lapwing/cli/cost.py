@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lapwing.cli.context import Context, remember_output
+from lapwing.cli.context import Context, environments_option, remember_output
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,13 +24,7 @@ _SUMMARY = ("", "LOW", "HIGH")
 
 
 @click.command("cost")
-@click.option(
-    "-e",
-    "--environment",
-    "--env",
-    metavar="NAME",
-    help="Only this environment; otherwise all but local.",
-)
+@environments_option
 @click.option("--compare", is_flag=True, help="One machine, staging on spot, full production.")
 @click.option("--diff", "revision", metavar="REV", help="What changed since a git revision.")
 @click.option(

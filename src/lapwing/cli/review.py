@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lapwing.cli.context import Context, output_option
+from lapwing.cli.context import Context, environments_option, output_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,13 +21,7 @@ _STYLES = {"critical": "red", "warning": "yellow", "info": "blue"}
 
 
 @click.command("review")
-@click.option(
-    "-e",
-    "--environment",
-    "--env",
-    metavar="NAME",
-    help="Only this environment; otherwise all but local.",
-)
+@environments_option
 @click.option(
     "--measured",
     type=click.Path(path_type=Path, dir_okay=False),
