@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.installation import free_port
 from tests.needs import require
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "company-inc"
@@ -135,10 +135,3 @@ def wait(url: str, logs: Path) -> None:
             said = "".join(path.read_text() for path in logs.glob("*.log"))
             assert time.monotonic() < deadline, said
             time.sleep(0.1)
-
-
-def free_port() -> int:
-    """A port that nothing listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -19,18 +18,11 @@ from lapwing.runtime.analysis import judge
 from lapwing.runtime.proxy.model import Cluster, Counters, Route, RouteTable, VirtualHost
 from lapwing.runtime.proxy.supervisor import Envoy
 from lapwing.settings import Settings
+from tests.installation import free_port
 from tests.unit.runtime.proxy.golden import CASES, given
 
 SLOW = 0.06
 """Seconds that the backend takes to answer /slow."""
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 @pytest.fixture
