@@ -23,7 +23,7 @@ from lapwing.plan.make import Built
 from lapwing.plan.model import Deployment, Document, Resource
 from lapwing.runtime.resources.bind import bind
 from lapwing.settings import Settings
-from lapwing.stack.load import LOCAL, LoadedStack
+from lapwing.stack.load import LOCAL, LoadedStack, check_machine
 
 if TYPE_CHECKING:
     from lapwing.secret import SecretStore
@@ -43,13 +43,15 @@ class Prepared:
 
 
 def check_target(loaded: LoadedStack) -> None:
-    """Raises UsageError if this environment is not a machine."""
+    """Raises UsageError if this environment is not a machine, StackFileError if the stack has what
+    a machine cannot run."""
     if loaded.settings.target != "machine":
         raise UsageError(
             f"Environment {loaded.environment!r} runs on {loaded.settings.target}, "
             "which this version cannot deploy to.",
             hint="Deploy an environment with `target: machine`, such as `local`.",
         )
+    check_machine(loaded)
 
 
 def prepare(

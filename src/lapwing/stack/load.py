@@ -204,10 +204,29 @@ def _move(merged: Source, path: Path_, written: Path_) -> None:
             merged.places[(*path, *known[length:])] = place
 
 
-def _breaches(read: Source, stack: Stack, name: str, settings: Environment) -> Iterator[Problem]:
-    from lapwing.stack.rules import RULES
+def check_machine(loaded: LoadedStack) -> None:
+    """What `load` leaves out for a `local` that the file does not speak of: whether one machine can
+    run it. For verbs that mean to. Raises StackFileError."""
+    from lapwing.stack.rules import machine_runs_sources
 
+    read = source.read(loaded.path)
+    problems = [
+        Problem(f"In `{loaded.environment}`: {b.message}", read.where(b.path), b.hint)
+        for b in machine_runs_sources(loaded.stack, loaded.settings)
+    ]
+    if problems:
+        raise StackFileError(problems)
+
+
+def _breaches(read: Source, stack: Stack, name: str, settings: Environment) -> Iterator[Problem]:
+    """Breaches of the rules in one environment. A file that names its environments and no `local`
+    need not run there: a stack of images, for a cluster, is right."""
+    from lapwing.stack.rules import RULES, machine_runs_sources
+
+    implied = name == LOCAL and LOCAL not in stack.environments and bool(stack.environments)
     for rule in RULES:
+        if implied and rule is machine_runs_sources:
+            continue
         for breach in rule(stack, settings):
             path = breach.path
             if path[0] in type(settings).model_fields and path[0] not in ("services", "resources"):

@@ -139,8 +139,8 @@ def _static(service: Service, at: Path) -> Iterator[Breach]:
         yield Breach("A static service has no process that could use this.", (*at, "needs"))
 
 
-def one_source(stack: Stack, environment: Environment) -> Iterator[Breach]:
-    """Each service comes from exactly one place, which its target can use."""
+def one_source(stack: Stack, _: Environment) -> Iterator[Breach]:
+    """Each service comes from exactly one place."""
     for name, service in stack.services.items():
         given = [k for k in ("build", "dockerfile", "image") if getattr(service, k) is not None]
         at: Path = ("services", name)
@@ -150,10 +150,18 @@ def one_source(stack: Stack, environment: Environment) -> Iterator[Breach]:
             )
         elif not given:
             yield Breach(f"`{name}` has no source.", at, "Add `build:` with its folder.", key=True)
-        elif environment.target == "machine" and "build" not in given:
+
+
+def machine_runs_sources(stack: Stack, environment: Environment) -> Iterator[Breach]:
+    """What runs on a machine is built from source."""
+    if environment.target != "machine":
+        return
+    for name, service in stack.services.items():
+        container = "dockerfile" if service.dockerfile is not None else "image"
+        if service.build is None and getattr(service, container) is not None:
             yield Breach(
                 f"`{name}` is a container; containers on one machine are not there yet.",
-                (*at, given[0]),
+                ("services", name, container),
                 "Give `build:` with the folder of the source; Lapwing runs it as a process.",
             )
 
@@ -434,6 +442,7 @@ RULES: tuple[Rule, ...] = (
     routes_are_clean,
     kinds_fit,
     one_source,
+    machine_runs_sources,
     replicas_ordered,
     variables_clash,
     resources_are_told_apart,
