@@ -37,7 +37,7 @@ test: setup  ## Run the tests
 test-slow: setup  ## Run the tests that take minutes, too
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup
 
-test-terraform: setup  ## Check rendered clouds with Terraform and checkov (10 min, first time 15)
+test-terraform: setup  ## Check rendered clouds with Terraform and checkov (5 min, first time 10)
 	@$(BIN)/python -m tests.terraform.mirror $(VENV)/terraform
 	@LAPWING_TEST_TERRAFORM=$(CURDIR)/$(VENV)/terraform LAPWING_TEST_REQUIRE=terraform,terraform-schemas \
 	  $(BIN)/python -m pytest -n 2 tests/terraform

@@ -112,6 +112,10 @@ def _report(context: Context, stacks: Sequence[LoadedStack], now: Estimate, outp
 
 def _tell(context: Context, now: Estimate, budget: float | None) -> None:
     """What is behind the figures, on stderr."""
+    from lapwing.cost.report import source_lines
+
+    for told in source_lines(now.lines):
+        context.printer.say(told, style="dim")
     for note in now.notes:
         context.printer.say(note, style="dim")
     for line in now.unknown:

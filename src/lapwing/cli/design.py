@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     "--environment",
     "--env",
     metavar="NAME",
-    help="The environment. Default: `production`, else the last one that has a cloud, else local.",
+    help="The environment. Default: `production`, else the last one that is in a cloud or on a "
+    "cluster, else local.",
 )
 @click.option(
     "-o",

@@ -25,7 +25,8 @@ FORMATS = ("mermaid", "svg", "png")
     "--environment",
     "--env",
     metavar="NAME",
-    help="The environment. Default: `production`, else the last one that has a cloud, else local.",
+    help="The environment. Default: `production`, else the last one that is in a cloud or on a "
+    "cluster, else local.",
 )
 @click.option("--format", "form", type=click.Choice(FORMATS), help="Default: by the ending of -o.")
 @click.option(
@@ -67,10 +68,13 @@ def environment_of(context: Context, environment: str | None) -> LoadedStack:
     loaded = load(path, environment or LOCAL)
     if environment is not None:
         return loaded
-    clouds = [n for n, e in loaded.stack.environments.items() if e.cloud is not None]
-    if not clouds:
+    there = loaded.stack.environments
+    clouds = [name for name, e in there.items() if e.cloud is not None]
+    clusters = [name for name, e in there.items() if e.target == "kubernetes"]
+    found = clouds or clusters
+    if not found:
         return loaded
-    return load(path, "production" if "production" in clouds else clouds[-1])
+    return load(path, "production" if "production" in found else found[-1])
 
 
 def amounts(loaded: LoadedStack) -> tuple[list[tuple[str, float]], int]:

@@ -54,7 +54,8 @@ def estimate(stacks: Sequence[LoadedStack], book: Book, name: str | None = None)
     for loaded in machines(stacks):
         _elsewhere(ledger, loaded, "machine", "Lapwing does not know what your machine costs")
     for loaded in homeless(stacks):
-        _elsewhere(ledger, loaded, "cluster", "the environment names no `cloud`")
+        why = "it is in no `cloud`; kind or minikube on a machine of your own cost nothing more"
+        _elsewhere(ledger, loaded, "cluster", why)
     label = name or (stacks[0].environment if len(stacks) == 1 else "all")
     return Estimate(label, tuple(ledger.lines), tuple(_unstated(found)), tuple(_notes(found)))
 
@@ -133,18 +134,22 @@ def _atlas(ledger: Ledger, site: Site, name: str, resource: Resource) -> None:
     free = INCLUDED.get(tier)
     if resource.storage is not None and free is not None and resource.storage > free * GIB:
         note = f"more than the {free} GB of {tier}; no price is recorded"
-        ledger.unpriced(site.place, name, f"{name}: Atlas storage", "GB-month", note)
+        more = Decimal(resource.storage) / GB - free
+        ledger.unpriced(site.place, name, f"{name}: Atlas storage", "GB-month", note, more)
     if resource.backup:
         ledger.unpriced(
             site.place, name, f"{name}: Atlas backups", "GB-month", "no price is recorded"
         )
     if resource.replica_region is not None:
         note = f"a copy in {resource.replica_region}; no price is recorded"
-        ledger.unpriced(site.place, name, f"{name}: copy in another region", "cluster-hour", note)
+        ledger.unpriced(
+            site.place, name, f"{name}: copy in another region", "cluster-hour", note, HOURS
+        )
     if tier != "M0":
         ledger.unpriced(
-            site.place, name, f"{name}: private endpoint", "endpoint-hour", "no price is recorded"
-        )
+            site.place, name, f"{name}: private endpoint", "endpoint-hour", "no price is recorded",
+            HOURS,
+        )  # fmt: skip
 
 
 def _traffic(ledger: Ledger, site: Site) -> None:
@@ -246,7 +251,7 @@ def _account(ledger: Ledger, found: Sequence[Site]) -> None:
 
 def _elsewhere(ledger: Ledger, loaded: LoadedStack, what: str, why: str) -> None:
     place = Place(loaded.environment, f"{loaded.stack.stack}-{loaded.environment}", "")
-    ledger.unpriced(place, what, f"The {what} itself", "month", why)
+    ledger.unpriced(place, what, f"The {what} itself", "month", why, Decimal(1))
 
 
 def _unstated(found: Iterable[Site]) -> Iterable[str]:

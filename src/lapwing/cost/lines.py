@@ -159,12 +159,20 @@ class Ledger:
             )
         )  # fmt: skip
 
-    def unpriced(self, place: Place, part: str, item: str, unit: str, note: str) -> None:
+    def unpriced(
+        self,
+        place: Place,
+        part: str,
+        item: str,
+        unit: str,
+        note: str,
+        quantity: Decimal | None = None,
+    ) -> None:
         """Add a line for something that costs, but has no price in the book."""
         self.lines.append(
             Line(
                 place.environment, place.project, part, item,
-                Decimal(1), Decimal(1), unit, None, None, None, None, None, None, note,
+                quantity, quantity, unit, None, None, None, None, None, None, note,
             )
         )  # fmt: skip
 

@@ -11,7 +11,7 @@ from lapwing.cost.difference import Change
 from lapwing.cost.lines import Estimate, Line
 from lapwing.cost.sites import SHARED
 
-HEADER = ("ITEM", "QUANTITY", "UNIT", "UNIT PRICE", "LOW", "HIGH")
+HEADER = ("ITEM", "QUANTITY", "UNIT", "UNIT PRICE", "LOW", "HIGH", "SOURCE")
 
 
 def as_data(estimate: Estimate, levers: Sequence[Lever] = ()) -> dict[str, Any]:
@@ -56,7 +56,9 @@ def changes_as_data(changes: Sequence[Change]) -> list[dict[str, Any]]:
 
 
 def rows(lines: Sequence[Line]) -> list[tuple[str, ...]]:
-    """Lines as the cells of a table; items carry the environment where there are several."""
+    """Lines as the cells of a table; items carry the environment where there are several, and the
+    last cell is the number of the price's source."""
+    numbers = {source: number for number, source in enumerate(_sources(lines), 1)}
     several = len({line.environment for line in lines if line.environment != SHARED}) > 1
     return [
         (
@@ -66,15 +68,31 @@ def rows(lines: Sequence[Line]) -> list[tuple[str, ...]]:
             f"{line.unit_price:f}" if line.unit_price is not None else "unknown",
             money(line.low),
             money(line.high),
+            f"[{numbers[_source(line)]}]" if line.source else "-",
         )
         for line in lines
     ]
+
+
+def source_lines(lines: Sequence[Line]) -> list[str]:
+    """The sources of the prices in words, in the order of their numbers."""
+    return [f"[{number}] {source}" for number, source in enumerate(_sources(lines), 1)]
+
+
+def _sources(lines: Sequence[Line]) -> list[str]:
+    return list(dict.fromkeys(_source(line) for line in lines if line.source))
+
+
+def _source(line: Line) -> str:
+    return f"{line.source} ({line.kind}, {line.date})"
 
 
 def sentence(estimate: Estimate) -> str:
     """The total in words, with what it does not know."""
     text = f"{span(estimate.low, estimate.high)} US dollars a month"
     count = len(estimate.unknown)
+    if count and count == len(estimate.lines):
+        return "unknown, because nothing in it has a price that Lapwing knows."
     if count:
         text += f", without {count} line{'s' if count > 1 else ''} whose price is unknown"
     if estimate.unstated:
@@ -110,7 +128,7 @@ def change_rows(changes: Sequence[Change]) -> list[tuple[str, str, str, str]]:
 def markdown(estimate: Estimate, levers: Sequence[Lever] = ()) -> str:
     """The estimate as a page."""
     text = f"## Cost of {estimate.environment}\n\n**{sentence(estimate)}**\n\n"
-    header = ("Item", "Quantity", "Unit", "Unit price", "Low", "High")
+    header = ("Item", "Quantity", "Unit", "Unit price", "Low", "High", "Source")
     text += table(header, rows(estimate.lines), right=(1, 3, 4, 5))
     for key, title in (("environment", "Environment"), ("project", "Project")):
         groups = estimate.by(key)
@@ -124,8 +142,10 @@ def markdown(estimate: Estimate, levers: Sequence[Lever] = ()) -> str:
     unstated = [f"Not stated, so not counted: {', '.join(estimate.unstated)}."]
     notes = [*estimate.notes, *(unstated if estimate.unstated else ()), *dict.fromkeys(told)]
     text += "\n### Notes\n\n" + "".join(f"- {_escape(n)}\n" for n in notes)
-    sources = dict.fromkeys(f"{x.source} ({x.kind}, {x.date})" for x in estimate.lines if x.source)
-    return text + "".join(f"- Prices: {_escape(s)}.\n" for s in sources)
+    if sources := _sources(estimate.lines):
+        text += "\n### Sources of prices\n\n"
+        text += "".join(f"{n}. {_escape(s)}\n" for n, s in enumerate(sources, 1))
+    return text
 
 
 def markdown_changes(changes: Sequence[Change], before: Estimate, after: Estimate) -> str:

@@ -154,6 +154,70 @@ def test_three_places(lapwing: Lapwing) -> None:
     assert [d["environment"] for d in data] == rows[1:]
 
 
+def test_three_places_on_a_page(lapwing: Lapwing) -> None:
+    status, out, err = lapwing("cost", "--compare", "--output", "markdown")
+    assert (status, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[:2] == ["| Where | Low | High | Unknown |", "| --- | ---: | ---: | --- |"]
+    assert [line.split("|")[1].strip() for line in lines[2:]] == [
+        "one machine", "staging on spot", "full production",
+    ]  # fmt: skip
+
+
+def test_every_line_with_a_price_names_its_source(lapwing: Lapwing) -> None:
+    _, out, err = lapwing("cost")
+    table = out.split("\n\n")[0].splitlines()
+    assert table[0].split()[-1] == "SOURCE"
+    numbers = {line.split()[-1] for line in table[1:]}
+    told = {line.split()[0]: line for line in err.splitlines() if line.startswith("[")}
+    assert numbers - {"-"} == set(told)
+    for row in table[1:]:
+        assert (row.split()[-1] == "-") == ("unknown" in row)
+    assert told["[1]"].endswith("(derived, 2026-11-24)")
+
+
+def test_levers_are_told_with_what_they_save(stack: Path, lapwing: Lapwing) -> None:
+    edit(
+        stack,
+        "environments:\n",
+        "environments:\n  staging:\n    target: kubernetes\n"
+        "    cloud: {provider: gcp, region: us-east1}\n",
+    )
+    _, out, _ = lapwing("cost")
+    levers = out[out.index("WHAT WOULD SAVE MONEY") :].split("\n\n")[0].splitlines()[1:]
+    saved = {line.rpartition("  ")[0].strip(): line.rpartition("  ")[2] for line in levers}
+    assert set(saved) == {
+        "spot pods for staging", "commitment for 1 year", "commitment for 3 years",
+        "CDN for static files (in use)", "one cluster in place of 2",
+        "scan images in the pipeline",
+    }  # fmt: skip
+    data = json.loads(lapwing("cost", "--output", "json")[1])
+    (spot,) = (x for x in data["levers"] if x["name"] == "spot pods for staging")
+    edit(stack, "region: us-east1}\n", "region: us-east1}\n    spot: true\n")
+    after = json.loads(lapwing("cost", "--output", "json")[1])
+    assert data["low"] - after["low"] == pytest.approx(spot["low"])
+    assert "### What would save money" in lapwing("cost", "--output", "markdown")[1]
+
+
+@pytest.mark.parametrize("target", ["kubernetes", "machine"])
+def test_what_has_no_price_is_unknown_and_not_free(
+    target: str, stack: Path, lapwing: Lapwing
+) -> None:
+    text = (stack / "lapwing.yaml").read_text()
+    text = text[: text.index("environments:")] + f"environments: {{qa: {{target: {target}}}}}\n"
+    (stack / "lapwing.yaml").write_text(text)
+    status, out, err = lapwing("cost")
+    assert status == 0
+    assert out.splitlines()[-1].startswith("qa: unknown, because nothing in it has a price")
+    assert ("kind or minikube" in err) == (target == "kubernetes")
+    data = json.loads(lapwing("cost", "--output", "json")[1])
+    assert [line["low"] for line in data["lines"]] == [None]
+    assert "**unknown, because" in lapwing("cost", "--output", "markdown")[1]
+    assert lapwing("cost", "--picture", str(stack / "cost.svg"))[0] == 0
+    assert lapwing("cost", "--compare")[0] == 2
+    assert lapwing("cost", "--diff", "HEAD")[0] == 0
+
+
 def test_two_questions_at_once(lapwing: Lapwing) -> None:
     assert lapwing("cost", "--compare", "--diff", "HEAD")[0] == 2
 

@@ -84,6 +84,13 @@ def test_a_machine_has_pictures_and_a_document_too(tmp_path: Path) -> None:
     assert sorted(p.stem for p in (tmp_path / "all").iterdir()) == sorted(names)
 
 
+def test_a_cluster_without_a_cloud_is_drawn_before_local(tmp_path: Path) -> None:
+    text = ON_A_MACHINE + "environments: {dev: {}, kind: {target: kubernetes}, qa: {}}\n"
+    path = written(text, tmp_path)
+    assert "architecture of kind" in told(path, "design")
+    assert "architecture of dev" in told(path, "design", "-e", "dev")
+
+
 def test_a_png_is_a_picture_of_the_drawing(tmp_path: Path) -> None:
     path = stack("company-inc", tmp_path)
     told(path, "diagram", "cost", "-o", str(tmp_path / "cost.png"))
