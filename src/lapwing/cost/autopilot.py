@@ -1,10 +1,10 @@
 """What Autopilot makes of the requests of a pod. Pure.
 
 A pod of the general-purpose class is billed by what it requests, after Autopilot has made the
-request fit: at least 50m CPU and 52 MiB, between 1 and 6.5 GiB of memory for each vCPU (the smaller
-side is raised), and 500m and 2 GiB where nothing is requested. More than 30 vCPU or 110 GiB in one
-pod is refused. Source: Google Cloud, "Resource requests in Autopilot", for clusters that allow
-bursting (all that are new since GKE 1.30.2).
+request fit: at least so much CPU and memory, and between a least and a most of memory for each vCPU
+(the smaller side is raised). Where nothing is requested there is a default; where one of the two is
+missing, it is chosen so that the ratio holds, here the nearest to the default. More than the most
+is refused. The limits are in `facts.toml`, with their source.
 
 CPU in vCPU, memory in GiB.
 """
@@ -12,13 +12,18 @@ CPU in vCPU, memory in GiB.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import ROUND_CEILING, Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+
+from lapwing.cost.facts import autopilot as fact
 
 GIB = Decimal(2**30)
-MIN_CPU, MIN_MEMORY = Decimal("0.050"), Decimal(52) / 1024
-DEFAULT_CPU, DEFAULT_MEMORY = Decimal("0.5"), Decimal(2)
-MAX_CPU, MAX_MEMORY = Decimal(30), Decimal(110)
-MOST_MEMORY_PER_CPU = Decimal("6.5")
+MIN_CPU, MIN_MEMORY = fact("least_cpu"), fact("least_memory_mib") / 1024
+DEFAULT_CPU, DEFAULT_MEMORY = fact("default_cpu"), fact("default_memory")
+MAX_CPU, MAX_MEMORY = fact("most_cpu"), fact("most_memory")
+LEAST_MEMORY_PER_CPU, MOST_MEMORY_PER_CPU = (
+    fact("least_memory_per_cpu"),
+    fact("most_memory_per_cpu"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,24 +38,42 @@ class Pod:
 
 def fit(cpu: float | None, memory: int | None) -> Pod:
     """The pod for a request of `cpu` cores and `memory` bytes; None is no request."""
-    asked_cpu = DEFAULT_CPU if cpu is None else _up(Decimal(str(cpu)) * 1000) / 1000
-    asked_memory = DEFAULT_MEMORY if memory is None else _up(Decimal(memory) / GIB * 1024) / 1024
-    fitted_cpu = max(asked_cpu, MIN_CPU)
-    fitted_memory = max(asked_memory, MIN_MEMORY, fitted_cpu)
+    asked_cpu = _up(Decimal(str(cpu)) * 1000) / 1000 if cpu is not None else None
+    asked_memory = _up(Decimal(memory) / GIB * 1024) / 1024 if memory is not None else None
+    chosen_cpu, chosen_memory = _complete(asked_cpu, asked_memory)
+    fitted_cpu = max(chosen_cpu, MIN_CPU)
+    fitted_memory = max(chosen_memory, MIN_MEMORY, fitted_cpu * LEAST_MEMORY_PER_CPU)
     fitted_cpu = max(fitted_cpu, _up(fitted_memory / MOST_MEMORY_PER_CPU * 1000) / 1000)
     told = []
-    absent = [n for n, v in (("CPU", cpu), ("memory", memory)) if v is None]
-    if absent:
-        told.append(f"no {' and '.join(absent)} is requested, so Autopilot's default holds")
-    if (fitted_cpu, fitted_memory) != (asked_cpu, asked_memory):
+    if cpu is None and memory is None:
+        told.append("neither CPU nor memory is requested, so Autopilot's default holds")
+    elif cpu is None or memory is None:
+        absent = "CPU" if cpu is None else "memory"
+        told.append(f"no {absent} is requested, so Autopilot chooses it")
+    if (fitted_cpu, fitted_memory) != (chosen_cpu, chosen_memory):
         told.append(
-            f"Autopilot rounds {show(asked_cpu, asked_memory)} up to "
+            f"Autopilot rounds {show(chosen_cpu, chosen_memory)} up to "
             f"{show(fitted_cpu, fitted_memory)}"
         )
     refused = fitted_cpu > MAX_CPU or fitted_memory > MAX_MEMORY
     if refused:
         told.append(f"Autopilot refuses a pod of more than {show(MAX_CPU, MAX_MEMORY)}")
     return Pod(fitted_cpu, fitted_memory, "; ".join(told), refused)
+
+
+def _complete(cpu: Decimal | None, memory: Decimal | None) -> tuple[Decimal, Decimal]:
+    """Both requests; one that is missing is the nearest to its default that the other allows."""
+    if cpu is None and memory is not None:
+        least, most = memory / MOST_MEMORY_PER_CPU, memory / LEAST_MEMORY_PER_CPU
+        cpu = _between(_up(least * 1000), DEFAULT_CPU * 1000, _down(most * 1000)) / 1000
+    elif memory is None and cpu is not None:
+        least, most = cpu * LEAST_MEMORY_PER_CPU, cpu * MOST_MEMORY_PER_CPU
+        memory = _between(_up(least * 1024), DEFAULT_MEMORY * 1024, _down(most * 1024)) / 1024
+    return cpu or DEFAULT_CPU, memory or DEFAULT_MEMORY
+
+
+def _between(least: Decimal, wanted: Decimal, most: Decimal) -> Decimal:
+    return max(least, min(wanted, most))
 
 
 def show(cpu: Decimal, memory: Decimal) -> str:
@@ -61,3 +84,7 @@ def show(cpu: Decimal, memory: Decimal) -> str:
 
 def _up(value: Decimal) -> Decimal:
     return value.to_integral_value(ROUND_CEILING)
+
+
+def _down(value: Decimal) -> Decimal:
+    return value.to_integral_value(ROUND_FLOOR)

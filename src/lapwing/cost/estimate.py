@@ -15,14 +15,13 @@ from decimal import ROUND_CEILING, Decimal
 
 from lapwing.cost.autopilot import GIB, show
 from lapwing.cost.book import HOURS, Book
+from lapwing.cost.facts import included_storage
 from lapwing.cost.lines import Estimate, Ledger, Place
 from lapwing.cost.sites import DEFAULT_TIER, Pods, Site, homeless, machines, sites
 from lapwing.stack.load import LoadedStack
 from lapwing.stack.model import Resource
 
 GB = Decimal(10**9)
-INCLUDED = {"M10": 10, "M20": 20, "M30": 40, "M40": 80, "M50": 160}
-"""GB of storage that a tier of Atlas includes (MongoDB Atlas, "Cluster Tier")."""
 CPU_OF_A_NODE = 2
 FEWEST_NODES = 2
 FREE_RULES = 5
@@ -131,7 +130,7 @@ def _atlas(ledger: Ledger, site: Site, name: str, resource: Resource) -> None:
             (f"atlas.{tier}", f"atlas.{most}"),
             f"if auto-scaling chooses {most} for the whole month",
         )
-    free = INCLUDED.get(tier)
+    free = included_storage(tier)
     if resource.storage is not None and free is not None and resource.storage > free * GIB:
         note = f"more than the {free} GB of {tier}; no price is recorded"
         more = Decimal(resource.storage) / GB - free

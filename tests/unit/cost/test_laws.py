@@ -109,6 +109,25 @@ def test_a_fitted_pod_is_one_that_autopilot_takes(cpu: int, memory: int) -> None
     ))  # fmt: skip
 
 
+@settings(max_examples=200, deadline=None)
+@given(cpus, memories)
+def test_what_is_requested_alone_is_not_raised_to_fit_a_default(cpu: int, memory: int) -> None:
+    """Autopilot chooses a request that is missing so that the one that is there can stay."""
+    alone = autopilot.fit(cpu / 1000, None)
+    assert alone.cpu == max(Decimal(cpu) / 1000, Decimal("0.05"))
+    assert 1 <= alone.memory / alone.cpu <= Decimal("6.5")
+    assert "no memory is requested" in alone.note
+    alone = autopilot.fit(None, memory * MIB)
+    assert alone.memory == max(Decimal(memory) / 1024, Decimal(52) / 1024)
+    assert alone.cpu >= Decimal("0.05")
+    assert "no CPU is requested" in alone.note
+
+
+def test_without_any_request_the_defaults_hold() -> None:
+    pod = autopilot.fit(None, None)
+    assert (pod.cpu, pod.memory) == (Decimal("0.5"), Decimal(2))
+
+
 @given(st.integers(33, 100))
 @settings(max_examples=10, deadline=None)
 def test_a_nat_gateway_costs_the_same_for_any_number_of_nodes_above_32(nodes: int) -> None:
