@@ -52,6 +52,7 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "postgres": _program("postgres"),
     "registry": _program("docker-registry"),
     "oci-registry": _program("oci-registry"),
+    "helm": _program("helm"),
 }
 
 

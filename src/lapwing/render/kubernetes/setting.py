@@ -1,0 +1,95 @@
+"""Leaves of an object tree that a Helm chart may leave open.
+
+The renderer builds each object once, as dicts and lists. Most leaves are plain; some are one of the
+classes here. `resolve` turns them into what they are by default: that is `lapwing render`. The
+chart writes each as a template expression instead. So both come from one tree and cannot differ.
+
+    Setting   a value of the chart (`services.api.replicas.min`), with its default
+    Scope     what an installation decides: the prefix of names, the namespace, who manages
+    Joined    text put together from these
+    Digest    the first characters of the SHA-256 of such a text, for names that follow content
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+DIGEST_LENGTH = 8
+"""Hexadecimal characters of a digest in a name."""
+
+
+class Scope(enum.Enum):
+    """What an installation decides. In a chart: the full name, `.Release.Namespace`,
+    `.Release.Service`."""
+
+    PREFIX = "prefix"
+    NAMESPACE = "namespace"
+    MANAGER = "manager"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A value that users of the chart may set. `path` is where in values.yaml, with dots; `default`
+    a plain tree; `comment` one line for values.yaml."""
+
+    path: str
+    default: Any
+    comment: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """Text from pieces, one after the other."""
+
+    pieces: tuple[str | Scope | Setting | Digest, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """The beginning of the SHA-256 of a text, in hexadecimal."""
+
+    text: Joined | Setting | str
+
+
+Leaf = Setting | Scope | Joined | Digest
+Tree = Any
+"""Dicts, lists, text, numbers, booleans, None, and leaves of this module."""
+
+
+def join(*pieces: Leaf | str) -> Joined:
+    """Pieces as one text; what is joined already is laid open."""
+    found: list[str | Scope | Setting | Digest] = []
+    for piece in pieces:
+        found.extend(piece.pieces if isinstance(piece, Joined) else [piece])
+    return Joined(tuple(found))
+
+
+def resolve(tree: Tree, scopes: Mapping[Scope, str]) -> Tree:
+    """The tree with every leaf at its default; `scopes` says what this installation decides."""
+    if isinstance(tree, dict):
+        return {key: resolve(value, scopes) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [resolve(value, scopes) for value in tree]
+    if isinstance(tree, Setting):
+        return tree.default
+    if isinstance(tree, Leaf):
+        return text(tree, scopes)
+    return tree
+
+
+def text(leaf: Leaf | str, scopes: Mapping[Scope, str]) -> str:
+    """A leaf as text, at its default."""
+    if isinstance(leaf, str):
+        return leaf
+    if isinstance(leaf, Scope):
+        return scopes[leaf]
+    if isinstance(leaf, Setting):
+        return str(leaf.default)
+    if isinstance(leaf, Digest):
+        whole = text(leaf.text, scopes).encode()
+        return hashlib.sha256(whole).hexdigest()[:DIGEST_LENGTH]
+    return "".join([text(piece, scopes) for piece in leaf.pieces])
