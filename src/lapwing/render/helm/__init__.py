@@ -1,0 +1,1 @@
+"""The same objects as `lapwing render` writes, as a Helm chart."""

@@ -1,0 +1,49 @@
+"""The real Helm, for tests of charts."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.needs import require
+
+
+def write(folder: Path, files: Mapping[str, str]) -> Path:
+    """Write a chart into a folder."""
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return folder
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run helm without a cluster and without anybody's settings."""
+    return subprocess.run(
+        [require("helm"), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+        env={"PATH": "/usr/bin:/bin", "HOME": "/nonexistent"},
+    )
+
+
+def template(
+    chart: Path, *arguments: str, release: str = "shop", namespace: str = "prod"
+) -> list[dict[str, Any]]:
+    """The objects of a chart, as `helm template` gives them."""
+    ran = run("template", release, chart, "--namespace", namespace, *arguments)
+    assert ran.returncode == 0, ran.stderr
+    return list(objects(ran.stdout))
+
+
+def objects(text: str) -> Iterator[dict[str, Any]]:
+    """The objects of some YAML documents."""
+    for document in yaml.safe_load_all(text):
+        if document is not None:
+            yield document

@@ -1,0 +1,33 @@
+"""A packaged chart is always the same bytes, and other tools take it."""
+
+from __future__ import annotations
+
+import tarfile
+import time
+from pathlib import Path
+
+import pytest
+
+from lapwing.artifacts.registry import chart as pushed
+from lapwing.render.helm.package import package
+from tests.unit.render.helm import helm
+from tests.unit.render.helm.test_emission import by_name, expected, files, one
+
+
+def test_the_bytes_do_not_follow_the_day_or_the_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = files(one(1))
+    today = package("shop", made)
+    monkeypatch.setattr(time, "time", lambda: 2_000_000_000.0)
+    assert package("shop", dict(reversed(made.items()))) == today
+
+
+def test_helm_and_push_chart_take_it(tmp_path: Path) -> None:
+    file = tmp_path / "shop-1.2.3.tgz"
+    file.write_bytes(package("shop", files(one(5))))
+    read = pushed.read(file)
+    assert (read.name, read.version, read.about["appVersion"]) == ("shop", "1.2.3", "v9")
+    assert by_name(helm.template(file)) == expected(one(5))
+    with tarfile.open(file) as archive:
+        members = archive.getmembers()
+    assert members[0].name == "shop/Chart.yaml"
+    assert all(m.uid == m.gid == 0 and m.mode == 0o644 for m in members)

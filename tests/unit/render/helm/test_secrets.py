@@ -1,0 +1,135 @@
+"""The Job that makes secrets: its real script, against a small server that answers as the API does.
+
+Only the API server is small here; the script, the shell and curl are those of the machine.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lapwing.render.helm import chart, secrets
+from lapwing.render.helm.chart import Templated
+from lapwing.render.helm.secrets import Generated
+from lapwing.render.kubernetes.setting import Scope, resolve
+from tests.unit.render.helm import helm
+from tests.unit.render.helm.test_emission import ABOUT, NOTES, SCOPES
+
+WANTED = (Generated("-mysql", "password", 24), Generated("-private-key", "value", 32))
+
+
+class Api(ThreadingHTTPServer):
+    """The answers of an API server to `create`: 201, 409 for a name that is there."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.kept: dict[str, dict[str, Any]] = {}
+        self.heads: list[str] = []
+        self.refuse = False
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Api
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.heads.append(f"{self.path} {self.headers['Authorization']}")
+        name = body["metadata"]["name"]
+        status = 403 if self.server.refuse else 409 if name in self.server.kept else 201
+        if status == 201:
+            self.server.kept[name] = body
+        self.send_response(status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def api() -> Iterator[Api]:
+    server = Api()
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def run(api: Api, folder: Path) -> subprocess.CompletedProcess[str]:
+    if shutil.which("curl") is None:
+        pytest.skip("needs curl, which is not on this machine")
+    (folder / "token").write_text("t0ken")
+    (folder / "ca.crt").write_text("")
+    found = resolve(secrets.objects("shop", WANTED), SCOPES)
+    data = next(o for o in found if o["kind"] == "ConfigMap")["data"]
+    env = next(o for o in found if o["kind"] == "Job")["spec"]["template"]["spec"]["containers"][0]
+    labels = next(e["value"] for e in env["env"] if e["name"] == "LABELS")
+    (folder / "list").write_text(data["list"])
+    script = data["make"].replace(secrets.PATH, str(folder))
+    script = script.replace("/etc/secret-maker/list", str(folder / "list"))
+    script = script.replace("/tmp/header", str(folder / "header"))
+    variables = {
+        "PATH": "/usr/bin:/bin", "API": f"http://127.0.0.1:{api.server_address[1]}",
+        "NAMESPACE": "prod", "LABELS": labels,
+    }  # fmt: skip
+    return subprocess.run(
+        ["/bin/sh", "-c", script], env=variables, capture_output=True, text=True, check=False,
+        timeout=120,
+    )  # fmt: skip
+
+
+def test_each_is_made_once_and_kept(api: Api, tmp_path: Path) -> None:
+    first = run(api, tmp_path)
+    assert first.returncode == 0, first.stderr
+    values = {n: next(iter(o["stringData"].values())) for n, o in api.kept.items()}
+    assert {n: len(v) for n, v in values.items()} == {"shop-mysql": 24, "shop-private-key": 32}
+    assert first.stdout == "made shop-mysql\nmade shop-private-key\n"
+    second = run(api, tmp_path)
+    assert second.stdout == "kept shop-mysql\nkept shop-private-key\n"
+    assert values == {n: next(iter(o["stringData"].values())) for n, o in api.kept.items()}
+    assert set(api.heads) == {"/api/v1/namespaces/prod/secrets Bearer t0ken"}
+    assert not any(value in first.stdout + first.stderr for value in values.values())
+
+
+def test_a_refusal_fails_the_job_and_says_so(api: Api, tmp_path: Path) -> None:
+    api.refuse = True
+    ran = run(api, tmp_path)
+    assert ran.returncode != 0
+    assert "answered 403 for shop-mysql" in ran.stderr
+
+
+def test_the_role_can_create_and_nothing_else() -> None:
+    roles = [o for o in secrets.objects("shop", WANTED) if o["kind"] == "Role"]
+    assert [rule for role in roles for rule in role["rules"]] == [
+        {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]}
+    ]
+
+
+def test_helm_gives_the_same_job_twice_and_another_for_another_list(tmp_path: Path) -> None:
+    def rendered(wanted: tuple[Generated, ...], folder: str) -> list[dict[str, Any]]:
+        trees = secrets.objects("shop", wanted)
+        objects = [Templated(secrets.FILE, tree) for tree in trees]
+        made = chart.files(ABOUT, objects, notes=NOTES, head="")
+        found = helm.template(helm.write(tmp_path / folder, made))
+        key = lambda item: item["kind"]  # noqa: E731
+        assert sorted(found, key=key) == sorted(resolve(trees, SCOPES), key=key)
+        return found
+
+    def job(found: list[dict[str, Any]]) -> str:
+        return next(o["metadata"]["name"] for o in found if o["kind"] == "Job")
+
+    once, again = rendered(WANTED, "a"), rendered(WANTED, "b")
+    assert once == again
+    assert job(once) != job(rendered(WANTED[:1], "c"))
+    assert secrets.objects("shop", ()) == []
+    assert SCOPES[Scope.NAMESPACE] == "prod"
