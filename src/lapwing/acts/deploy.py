@@ -183,7 +183,7 @@ def _secrets(
     where = (loaded.stack.stack, loaded.environment)
     versions = store.current(*where)
     for service in wanted:
-        for name in loaded.stack.services[service].secrets:
+        for name in loaded.stack.services[service].secret_names:
             if name in versions:
                 continue
             if loaded.environment != LOCAL:

@@ -37,6 +37,7 @@ VERBS = {
     "cost": "Estimate what the stack costs a month.",
     "review": "Tell what is too much, at risk or too large.",
     "secret": "Set, list and remove secrets.",
+    "render": "Write an environment as Kubernetes manifests.",
     "infra": "Write the stack's cloud as Terraform JSON.",
     "diagram": "Draw the stack: architecture, rollout, pipeline, network, cost.",
     "design": "Write the architecture document of the stack.",

@@ -66,7 +66,7 @@ class Site:
     @property
     def secrets(self) -> set[str]:
         """Names of secrets: those of services, and the URL of each managed database."""
-        named = {s for service in self.loaded.stack.services.values() for s in service.secrets}
+        named = {s for service in self.loaded.stack.services.values() for s in service.secret_names}
         return named | {f"url of {name}" for name in self.managed}
 
 

@@ -97,7 +97,7 @@ def _service(
         cpu=service.resources.cpu,
         memory=service.resources.memory,
         env=dict(service.env),
-        secrets={n: secrets[n] for n in service.secrets},
+        secrets={n: secrets[n] for n in service.secret_names},
         needs={n: resources[n].binding() for n in service.needs},
         spa=service.spa,
         timeout=service.timeout,

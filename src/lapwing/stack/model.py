@@ -93,6 +93,12 @@ class Health(Part):
         description="Answers 2xx or 3xx when healthy. Without it, an open port is enough.",
         examples=["/healthz"],
     )
+    live: UrlPath | None = Field(
+        None,
+        description="On a cluster, what start-up and liveness ask instead of `path`: a path that "
+        "depends on nothing else, so that a database that is away restarts no replica.",
+        examples=["/version"],
+    )
     interval: Duration = Field(5.0, ge=0.1, description="Time between two checks.")
     timeout: Duration = Field(2.0, ge=0.1, description="The longest a check may take.")
     start_timeout: Duration = Field(
@@ -175,6 +181,29 @@ class Rollout(Part):
     )
 
 
+class Secret(Part):
+    """A secret that a service gets as a variable."""
+
+    name: Variable = Field(description="The variable.")
+    generate: int | None = Field(
+        None,
+        ge=16,
+        le=256,
+        description="Make the value up once, with this many characters, and never change it.",
+    )
+
+
+class Migrate(Part):
+    """How a release changes the schema of its database before it serves."""
+
+    run: Filled = Field(description="The command, run once in the new release.")
+    mode: Literal["online", "offline"] = Field(
+        "online",
+        description="`online`: the old release works on the new schema, too. `offline`: no replica "
+        "may be connected meanwhile.",
+    )
+
+
 def _kind_may_be_left_out(schema: dict[str, Any]) -> None:
     schema["required"] = [key for key in schema["required"] if key != "kind"]
 
@@ -213,14 +242,49 @@ class Service(Part):
     needs: list[str] = Field(
         default_factory=list, description="Resources it uses; each gives it a URL variable."
     )
-    env: dict[Variable, Text] = Field(default_factory=dict, description="Variables. No secrets.")
-    secrets: list[Variable] = Field(
+    env: dict[Variable, Text] = Field(
+        default_factory=dict,
+        description="Variables. No secrets. `${db.host}` is a part of a resource that it needs: "
+        "`host`, `port`, `user`, `password`, `database` or `url`.",
+    )
+    secrets: list[Annotated[Secret, _stands_for("name", Variable | Secret)]] = Field(
         default_factory=list, description="Secrets it gets as variables; see `lapwing secret`."
+    )
+    migrate: Migrate | None = Field(
+        None, description="On a cluster, how its database is migrated before it starts."
+    )
+    port: int | None = Field(
+        None,
+        ge=1024,
+        le=65535,
+        description="The port that its container listens on, also told as `$PORT`. Default: 8080.",
+    )
+    user: int | None = Field(
+        None,
+        ge=1,
+        le=2**31 - 1,
+        description="The numeric user that its container runs as. Default: the image's own, which "
+        "must be a number and not 0.",
+    )
+    scratch: Size | None = Field(
+        None,
+        gt=0,
+        description="The size of `/tmp` in its container, the only folder that it can write to. "
+        "Default: 256Mi.",
+    )
+    internet: bool = Field(
+        False,
+        description="On a cluster, let it open connections to the internet. A machine limits none.",
     )
     timeout: Duration | None = Field(
         None, gt=0, description="The longest a request (or a job) may take."
     )
     rollout: Rollout = Field(default_factory=Rollout, description="How it is released.")
+
+    @property
+    def secret_names(self) -> tuple[str, ...]:
+        """The variables of its secrets, in the order of the file."""
+        return tuple(secret.name for secret in self.secrets)
 
     @model_validator(mode="before")
     @classmethod
@@ -250,6 +314,11 @@ class Resource(Part):
         False,
         description="Where a machine has no server for it, give services a folder instead: "
         "`embedded:///path`. The application has to support that.",
+    )
+    managed: bool = Field(
+        False,
+        description="On a cluster, nothing is run for it: its URL is a secret that you set under "
+        "the name of its variable. MongoDB in a cloud always is.",
     )
     tier: str | None = Field(
         None,
@@ -307,12 +376,53 @@ class Usage(Part):
     deployments: int | None = Field(None, ge=0, le=100_000, description="Deployments.")
 
 
+class Gateway(Part):
+    """How requests come into a cluster that has no load balancer of `lapwing infra`."""
+
+    kind: Literal["gateway", "ingress"] = Field(
+        description="`gateway` for the Gateway API, `ingress` for a classic Ingress."
+    )
+    class_name: Filled | None = Field(
+        None,
+        alias="class",
+        description="The class of it. Default: the cloud's, else `nginx` for an Ingress and "
+        "`envoy` for a Gateway.",
+    )
+    issuer: Filled | None = Field(
+        None,
+        description="The ClusterIssuer of cert-manager that certificates come from. Without it, "
+        "the cloud's own, else a Secret that is made once.",
+    )
+
+
 class Environment(Part):
     """A place where the stack runs, and what is different there."""
 
     target: Literal["machine", "kubernetes"] = Field("machine", description="What it runs on.")
     domain: str | None = Field(None, description="The host name it answers to.")
     cloud: Cloud | None = Field(None, description="The cloud it runs in.")
+    delivery: Literal["argo", "direct"] | None = Field(
+        None,
+        description="Who applies it to the cluster: Argo CD, from the desired-state repository, or "
+        "Lapwing itself. Default: `argo` in a cloud, else `direct`.",
+    )
+    rollouts: bool | None = Field(
+        None,
+        description="Release by Argo Rollouts, blue-green. Without it, Deployments are updated "
+        "pod by pod. Default: true with Argo CD, else false.",
+    )
+    repository: Filled | None = Field(
+        None,
+        description="The git URL of the desired-state repository, as Argo CD reaches it.",
+        examples=["https://git.example.com/shop/desired.git"],
+    )
+    gateway: Annotated[
+        Gateway | None, _stands_for("kind", Literal["gateway", "ingress"] | Gateway)
+    ] = Field(
+        None,
+        description="How requests come in. Default: the load balancer of `lapwing infra` in a "
+        "cloud, else nothing but the edge's Service.",
+    )
     spot: bool = Field(
         False,
         description="On a cluster, run services on spot capacity: cheaper, may be taken away.",

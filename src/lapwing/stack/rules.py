@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath as Pure
 
+from lapwing.reference import PARTS, references
 from lapwing.stack import regions
 from lapwing.stack.explain import did_you_mean
-from lapwing.stack.model import Environment, Service, Stack
+from lapwing.stack.model import Environment, Resource, Service, Stack
 
 Path = tuple[str | int, ...]
 RESERVED = {"PORT", "HOST", "PATH", "GUNICORN_CMD_ARGS"}
@@ -194,7 +195,7 @@ def variables_clash(stack: Stack, _: Environment) -> Iterator[Breach]:
                         f"Set `variable:` of `{need}` to another name.",
                     )
         for variable in service.env:
-            if variable in service.secrets:
+            if variable in service.secret_names:
                 yield Breach(
                     f"`{variable}` is both in `env` and in `secrets`.",
                     (*at, "env", variable),
@@ -210,7 +211,7 @@ def variables_clash(stack: Stack, _: Environment) -> Iterator[Breach]:
                     f"Set `variable:` of `{resources[variable]}` to another name.",
                     key=True,
                 )
-        for index, secret in enumerate(service.secrets):
+        for index, secret in enumerate(service.secret_names):
             if secret in RESERVED or secret.startswith("LAPWING_"):
                 yield Breach(f"`{secret}` is set by Lapwing.", (*at, "secrets", index))
             if secret in resources:
@@ -239,7 +240,7 @@ def resources_are_told_apart(stack: Stack, _: Environment) -> Iterator[Breach]:
 def secrets_stay_off_command_lines(stack: Stack, _: Environment) -> Iterator[Breach]:
     """A command does not carry a secret, which every user of the machine could read with `ps`."""
     for name, service in stack.services.items():
-        for secret in service.secrets:
+        for secret in service.secret_names:
             if service.command and re.search(rf"\$\{{?{secret}\b", service.command):
                 yield Breach(
                     f"The command carries the secret `{secret}`; `ps` would show it.",
@@ -299,6 +300,118 @@ def limits_make_sense(stack: Stack, _: Environment) -> Iterator[Breach]:
                 "One health check may take longer than the whole start.",
                 ("services", name, "health", "timeout"),
             )
+
+
+def references_lead_somewhere(stack: Stack, environment: Environment) -> Iterator[Breach]:
+    """A `${db.host}` names a resource that the service needs, and a part of it."""
+    for name, service in stack.services.items():
+        for variable, value in service.env.items():
+            at: Path = ("services", name, "env", variable)
+            for resource, part in references(value):
+                if resource not in service.needs:
+                    near = did_you_mean(resource, service.needs)
+                    hint = near or f"Add it to `needs` of `{name}`, or remove the reference."
+                    yield Breach(f"`{name}` does not need a `{resource}`.", at, hint)
+                elif part not in PARTS:
+                    known = ", ".join(f"`{p}`" for p in PARTS)
+                    hint = did_you_mean(part, PARTS) or f"Parts are {known}."
+                    yield Breach(f"`{resource}` has no part `{part}`.", at, hint)
+                elif resource in stack.resources and is_managed(
+                    stack.resources[resource], environment
+                ):
+                    yield Breach(
+                        f"Parts of `{resource}` are not known here: it is managed, and its URL is "
+                        "a secret.",
+                        at,
+                        "Let the program read the URL from its variable, or keep the parts in "
+                        "`secrets`.",
+                    )
+
+
+def is_managed(resource: Resource, environment: Environment) -> bool:
+    """Whether nothing is run for a resource in an environment, because somebody else runs it."""
+    in_cloud = environment.cloud is not None and resource.kind == "mongodb"
+    return environment.target == "kubernetes" and (resource.managed or in_cloud)
+
+
+_OF_A_CLUSTER = ("port", "user", "scratch", "migrate")
+
+
+def clusters_have_what_is_theirs(stack: Stack, environment: Environment) -> Iterator[Breach]:
+    """What only a cluster can do is not asked of a machine, which would not do it."""
+    if environment.target != "machine":
+        return
+    for key in ("delivery", "rollouts", "repository", "gateway"):
+        if getattr(environment, key) is not None:
+            hint = "Use `target: kubernetes`."
+            yield Breach(f"A machine environment has no `{key}`.", (key,), hint, key=True)
+    hint = "Move it below the environment that is a cluster: `environments: NAME: services: ...`."
+    for name, service in stack.services.items():
+        if service.build is None:
+            continue
+        for key in _OF_A_CLUSTER:
+            if getattr(service, key) is not None:
+                at: Path = ("services", name, key)
+                yield Breach(f"A machine does not know `{key}` of a service.", at, hint, key=True)
+        if service.health.live is not None:
+            at = ("services", name, "health", "live")
+            message = "A machine does not know `live`: it starts a replica again when it ends."
+            yield Breach(message, at, hint, key=True)
+    for name, resource in stack.resources.items():
+        if resource.managed:
+            yield Breach(
+                f"`managed` is for clusters; a machine binds `{name}` by "
+                "LAPWING_RESOURCE_<NAME>_URL.",
+                ("resources", name, "managed"),
+                "Move it below the environment that is a cluster: `environments: NAME: resources:`",
+                key=True,
+            )
+
+
+def argo_has_a_cloud(_: Stack, environment: Environment) -> Iterator[Breach]:
+    """Argo CD takes secrets from a cloud's secret manager: they cannot be in git."""
+    if environment.delivery == "argo" and environment.target == "kubernetes":
+        if environment.cloud is None:
+            yield Breach(
+                "`delivery: argo` needs a `cloud`: secrets come from its secret manager.",
+                ("delivery",),
+                "Add `cloud:`, or use `delivery: direct`.",
+            )
+    elif (
+        environment.repository is not None
+        and environment.target == "kubernetes"
+        and (environment.cloud is None or environment.delivery == "direct")
+    ):
+        yield Breach(
+            "Only Argo CD reads a `repository`.",
+            ("repository",),
+            "Remove it, or use `delivery: argo`.",
+            key=True,
+        )
+
+
+def migrations_have_a_database(stack: Stack, _: Environment) -> Iterator[Breach]:
+    """What migrates has a process and needs a resource."""
+    for name, service in stack.services.items():
+        if service.migrate is None:
+            continue
+        at: Path = ("services", name, "migrate")
+        if service.kind in ("static", "job"):
+            yield Breach(f"A {service.kind} service does not migrate.", at, key=True)
+        elif not service.needs:
+            hint = "Name the database in `needs`."
+            yield Breach(f"`{name}` needs no resource that could be migrated.", at, hint, key=True)
+
+
+def ports_have_listeners(stack: Stack, _: Environment) -> Iterator[Breach]:
+    """What listens on no port has none."""
+    for name, service in stack.services.items():
+        if service.port is not None and service.kind in ("worker", "job"):
+            message = f"A {service.kind} listens on no port."
+            yield Breach(message, ("services", name, "port"), key=True)
+        if service.health.live is not None and service.kind in ("worker", "job"):
+            message = f"A {service.kind} listens on no port, so it has no health path."
+            yield Breach(message, ("services", name, "health", "live"), key=True)
 
 
 def domain_is_one(_: Stack, environment: Environment) -> Iterator[Breach]:
@@ -456,6 +569,11 @@ RULES: tuple[Rule, ...] = (
     copies_are_somewhere,
     clouds_agree,
     tiers_exist,
+    references_lead_somewhere,
+    clusters_have_what_is_theirs,
+    argo_has_a_cloud,
+    migrations_have_a_database,
+    ports_have_listeners,
 )
 
 

@@ -183,7 +183,7 @@ def _delivery(loaded: LoadedStack) -> str:
 
 
 def _security(loaded: LoadedStack) -> str:
-    secrets = len({s for service in loaded.stack.services.values() for s in service.secrets})
+    secrets = len({s for service in loaded.stack.services.values() for s in service.secret_names})
     kept = (
         f"{secrets} secret{'s' if secrets != 1 else ''}"
         if secrets

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from lapwing.stack.load import LoadedStack
 from lapwing.stack.model import Cloud, Resource
-from lapwing.stack.rules import project_of, shared_project_of, variable_of
+from lapwing.stack.rules import is_managed, project_of, shared_project_of, variable_of
 
 SHARED = "shared"
 
@@ -95,15 +95,17 @@ def static_routes(loaded: LoadedStack) -> tuple[str, ...]:
 
 
 def databases(loaded: LoadedStack) -> dict[str, Resource]:
-    """The resources that a managed service runs: MongoDB, by Atlas. Others run in the cluster."""
+    """The resources that Atlas runs: MongoDB. Others run in the cluster, or are yours."""
     return {n: r for n, r in loaded.stack.resources.items() if r.kind == "mongodb"}
 
 
 def secrets(loaded: LoadedStack) -> tuple[str, ...]:
     """The names of secrets that services of an environment get: their own, and the URLs of
     managed databases (a URL has a password in it)."""
-    names = {secret for s in loaded.stack.services.values() for secret in s.secrets}
-    for name, resource in databases(loaded).items():
+    names = {secret for s in loaded.stack.services.values() for secret in s.secret_names}
+    for name, resource in loaded.stack.resources.items():
+        if not is_managed(resource, loaded.settings):
+            continue
         names.add(resource.variable or variable_of(name))
     return tuple(sorted(names))
 

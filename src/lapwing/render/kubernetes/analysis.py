@@ -1,0 +1,202 @@
+"""Tests before the switch and watching after it, as AnalysisTemplates of Argo Rollouts. Pure.
+
+Each smoke test is a Job: a request to the preview Service by curl, or a command in the image under
+test. Live traffic is judged by a Job, too, which asks every edge pod for Envoy's own counters at
+the beginning and at the end of the window. So nothing has to be installed for it, no Prometheus and
+no agent, and the figures are those that clients met.
+
+A rollback of the controller moves traffic, but never writes to git. `lapwing rollback` does both.
+
+Source: Argo Rollouts documents, Analysis and the Job provider; Envoy documents, `/stats/prometheus`
+and cluster statistics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lapwing.render.kubernetes import pod
+from lapwing.render.kubernetes.setting import Setting, Tree, join
+from lapwing.render.kubernetes.target import Target, labels, meta, name
+from lapwing.stack.model import Analysis, Service, Smoke
+
+CURL = "curlimages/curl:8.16.0"
+CURL_USER = 100
+"""The numeric user of the curl image. Source: its Dockerfile, `curl_user`."""
+STATS_PORT = 9902
+"""The port of an edge pod that tells Envoy's counters, and nothing else."""
+
+REQUEST = """set -eu
+status=$(curl --silent --show-error --max-time "$PATIENCE" --output /tmp/answer \\
+  --write-out '%{http_code}' "$URL")
+if [ "$status" != "$EXPECT" ]; then
+  echo "GET $URL answered $status, not $EXPECT:"
+  head -c 2000 /tmp/answer
+  exit 1
+fi
+if [ -n "$CONTAINS" ] && ! grep -qF -- "$CONTAINS" /tmp/answer; then
+  echo "The answer of GET $URL does not contain: $CONTAINS"
+  head -c 2000 /tmp/answer
+  exit 1
+fi
+"""
+
+WATCH = r"""set -eu
+edges() { nslookup -type=a "$EDGE" | awk '/^Name:/ {on = 1} on && /^Address/ {print $NF}'; }
+read_all() {
+  for edge in $(edges); do
+    curl --silent --show-error --fail --max-time 10 \
+      "http://$edge:$PORT/stats/prometheus?filter=^cluster\.$CLUSTER\.upstream_rq_(time|xx|[0-9])" |
+      sed "s/^/$edge /"
+  done
+}
+read_all > /tmp/before
+sleep "$WINDOW"
+read_all > /tmp/after
+awk -v least="$LEAST" -v most_errors="$MOST_ERRORS" -v most_p95="$MOST_P95" '
+  function label(text, key,    at) {
+    at = index(text, key "=\"")
+    if (!at) return ""
+    text = substr(text, at + length(key) + 2)
+    return substr(text, 1, index(text, "\"") - 1)
+  }
+  { value = $NF; if (FNR == NR) { before[$1 " " $2] = value; next } }
+  {
+    grown = value - before[$1 " " $2]
+    if (grown <= 0) next
+    if ($2 ~ /^envoy_cluster_upstream_rq_xx\{/) {
+      all += grown
+      if (label($2, "envoy_response_code_class") == "5") failed += grown
+    }
+    if ($2 ~ /^envoy_cluster_upstream_rq_time_bucket\{/) bucket[label($2, "le")] += grown
+  }
+  END {
+    if (all < least) { printf "%d requests in the window: too few to judge by\n", all; exit 0 }
+    p95 = -1
+    total = bucket["+Inf"]
+    if (total > 0)
+      for (le in bucket)
+        if (le != "+Inf" && bucket[le] >= 0.95 * total && (p95 < 0 || le + 0 < p95)) p95 = le + 0
+    if (total > 0 && p95 < 0) p95 = 1e9
+    printf "%d requests, %.1f %% errors, p95 at most %d ms\n", all, 100 * failed / all, p95
+    if (most_errors != "" && failed / all > most_errors + 0) { print "Too many errors."; exit 1 }
+    if (most_p95 != "" && p95 > most_p95 + 0) { print "Too slow."; exit 1 }
+  }
+' /tmp/before /tmp/after
+"""
+"""Reads counters twice. `read_all` prints a line for each sample: edge, name with labels, value."""
+
+
+def is_watched(service: Service) -> bool:
+    """Whether live traffic is judged after a switch."""
+    return service.rollout.analysis is not None and service.route is not None
+
+
+def templates(target: Target, part: str, service: Service) -> Iterator[dict[str, Tree]]:
+    """The AnalysisTemplates of a service: before the switch, and after it."""
+    smoke = service.rollout.smoke
+    if smoke:
+        metrics = [_smoke(target, part, service, test, i) for i, test in enumerate(smoke, 1)]
+        yield _template(target, part, "smoke", metrics)
+    if is_watched(service):
+        assert service.rollout.analysis is not None
+        yield _template(target, part, "analysis", [_watch(target, part, service.rollout.analysis)])
+
+
+def _template(target: Target, part: str, kind: str, metrics: list[Tree]) -> dict[str, Tree]:
+    return {
+        "apiVersion": "argoproj.io/v1alpha1",
+        "kind": "AnalysisTemplate",
+        "metadata": meta(target, name(part, kind), part, kind),
+        "spec": {"metrics": metrics},
+    }
+
+
+def _smoke(target: Target, part: str, service: Service, test: Smoke, number: int) -> Tree:
+    preview = join("http://", name(part, "preview"), f":{pod.port(service)}")
+    if test.run is not None:
+        command = pod.template(
+            target, part, service, component="smoke", command=test.run, restart="Never"
+        )
+        command["spec"]["containers"][0]["env"].append(
+            {"name": "LAPWING_PREVIEW_URL", "value": preview}
+        )
+        # A smoke test must not be taken for a pod of the service by its Service.
+        command["metadata"]["labels"] = labels(target, f"{part}-smoke", "smoke")
+        return _job(f"smoke-{number}", command, round(test.timeout))
+    variables = {
+        "URL": join(preview, test.get or "/"),
+        "EXPECT": str(test.expect),
+        "CONTAINS": test.contains or "",
+        "PATIENCE": str(max(1, round(test.timeout))),
+    }
+    return _job(f"smoke-{number}", _curl(target, f"{part}-smoke", REQUEST, variables), 600)
+
+
+def _watch(target: Target, part: str, limits: Analysis) -> Tree:
+    """Whether the window was good. A window of no more requests than `min_requests` is."""
+    error, p95 = limits.max_error_rate, limits.max_p95
+    window = max(1, round(limits.window))
+    variables = {
+        "EDGE": name("edge-stats"),
+        "PORT": str(STATS_PORT),
+        "CLUSTER": part,
+        "WINDOW": str(window),
+        "LEAST": str(limits.min_requests),
+        "MOST_ERRORS": "" if error is None else f"{error:g}",
+        "MOST_P95": "" if p95 is None else str(round(p95 * 1000)),
+    }
+    return _job("traffic", _curl(target, "watch", WATCH, variables), window + 120)
+
+
+def _curl(target: Target, part: str, script: str, variables: dict[str, Tree]) -> dict[str, Tree]:
+    """A pod that runs a script with curl in it."""
+    return {
+        "metadata": {"labels": labels(target, part, "smoke")},
+        "spec": {
+            "restartPolicy": "Never",
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": CURL_USER,
+                "runAsGroup": CURL_USER,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [
+                {
+                    "name": "main",
+                    "image": Setting("curl.image", CURL, "Runs smoke tests and reads counters."),
+                    "command": ["/bin/sh", "-c", script],
+                    "env": [{"name": key, "value": value} for key, value in variables.items()],
+                    "resources": {
+                        "requests": {
+                            "cpu": "50m",
+                            "memory": "64Mi",
+                            "ephemeral-storage": "50Mi",
+                        },
+                        "limits": {"memory": "64Mi", "ephemeral-storage": "100Mi"},
+                    },
+                    "securityContext": pod.CONTAINER,
+                    "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108
+                }
+            ],
+            "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": "50Mi"}}],
+            **pod.placed(target),
+        },
+    }
+
+
+def _job(called: str, template: dict[str, Tree], seconds: int) -> Tree:
+    return {
+        "name": called,
+        "provider": {
+            "job": {
+                "spec": {
+                    "backoffLimit": 0,
+                    "activeDeadlineSeconds": seconds,
+                    "template": template,
+                }
+            }
+        },
+    }
