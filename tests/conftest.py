@@ -10,10 +10,15 @@ from __future__ import annotations
 
 import functools
 import re
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell's background job ignores Ctrl-C, and so would what it starts; tests press it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 FIGURES = "figures"
 """The name under which a test records a line of figures (`record_property`)."""

@@ -18,6 +18,7 @@ import hmac
 import json
 import os
 import secrets as random
+import string
 import tempfile
 import time
 from collections.abc import Iterator
@@ -28,6 +29,9 @@ from lapwing.errors import SecretError
 
 KEPT_VERSIONS = 20
 """Old values kept for each name, so that a rollback finds the one it was deployed with."""
+
+_ALPHABET = string.ascii_letters + string.digits
+"""What a made-up value of a stated length consists of: it needs no escape in a URL or a shell."""
 
 
 class SecretStore:
@@ -55,9 +59,16 @@ class SecretStore:
                 del entry["values"][old]
         return version
 
-    def generate(self, stack: str, environment: str, name: str) -> str:
-        """Store 32 random bytes, printable, as the current value; returns the version."""
-        return self.set(stack, environment, name, random.token_urlsafe(32))
+    def generate(
+        self, stack: str, environment: str, name: str, characters: int | None = None
+    ) -> str:
+        """Store a random value as the current one, letters and digits of the number that is asked
+        for, or 32 printable bytes; returns the version."""
+        if characters is None:
+            value = random.token_urlsafe(32)
+        else:
+            value = "".join(random.choice(_ALPHABET) for _ in range(characters))
+        return self.set(stack, environment, name, value)
 
     def get(self, stack: str, environment: str, name: str, version: str) -> str:
         """The value of a version. Raises SecretError if it is not there or cannot be opened."""

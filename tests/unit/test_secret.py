@@ -87,6 +87,12 @@ def test_generated_values_differ(store: SecretStore) -> None:
     assert len(one) >= 43
 
 
+def test_a_generated_value_has_the_length_that_is_asked_for(store: SecretStore) -> None:
+    value = store.get(*WHERE, "A", store.generate(*WHERE, "A", 32))
+    assert len(value) == 32
+    assert value.isalnum()
+
+
 def _damage_key(folder: Path) -> None:
     (folder / "key").write_bytes(b"x" * 44 + b"=")
 

@@ -179,20 +179,22 @@ def _provider(resource: Resource) -> str:
 def _secrets(
     loaded: LoadedStack, store: SecretStore, wanted: list[str], tell: Tell
 ) -> Mapping[str, str]:
-    """The versions of all secrets. In `local`, one that was never set is made up."""
+    """The versions of all secrets. One that was never set is made up, in `local` and where the
+    stack file says `generate`."""
     where = (loaded.stack.stack, loaded.environment)
     versions = store.current(*where)
     for service in wanted:
-        for name in loaded.stack.services[service].secret_names:
+        for secret in loaded.stack.services[service].secrets:
+            name = secret.name
             if name in versions:
                 continue
-            if loaded.environment != LOCAL:
+            if loaded.environment != LOCAL and secret.generate is None:
                 option = f" -e {loaded.environment}"
                 raise SecretError(
                     f"Secret {name} of {service} is not set.",
                     hint=f"Set it with `lapwing secret set {name}{option}`.",
                 )
-            versions[name] = store.generate(*where, name)
+            versions[name] = store.generate(*where, name, secret.generate)
             tell(f"made up a value for the secret {name}")
     return versions
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lapwing import reference
 from lapwing.plan.model import Document, Service
 from lapwing.runtime import caddy, launch, logs, processes, smoke
 from lapwing.runtime.launch import Launch, Place
@@ -76,7 +77,8 @@ class Launcher:
             arguments = caddy.prepare(app, port, spa=spec.spa, settings=settings)
             return Launch(arguments, caddy.environ(self._folder) | owner, app)
         given = self._given(spec, place, coming)
-        variables = launch.environ(spec, release, place, given, port)
+        parts = self._with_parts(spec, coming, given)
+        variables = launch.environ(spec, release, place, given | parts, port)
         return Launch(launch.command(spec), variables | owner, app)
 
     def _given(self, spec: Service, place: Place, coming: Document | None) -> dict[str, str]:
@@ -97,6 +99,24 @@ class Launcher:
                     self._runtime.settings,
                 )
         return given
+
+    def _with_parts(
+        self, spec: Service, coming: Document | None, given: dict[str, str]
+    ) -> dict[str, str]:
+        """Those variables of a service that name parts of its resources, with what they are."""
+        documents = [d for d in (coming, self._state.document) if d]
+        resources = {n: r for d in reversed(documents) for n, r in d.resources.items()}
+
+        def part(need: str, wanted: str) -> str:
+            resource = resources[need]
+            return reference.part_of(given[resource.variable], resource.kind, wanted)
+
+        found = {}
+        for variable, text in spec.env.items():
+            known = [(n, p) for n, p in reference.references(text) if n in resources]
+            if known:
+                found[variable] = reference.expand(text, part)
+        return found
 
     def place(self, service: str, label: str, index: int = 0) -> Place:
         """Where a process of this environment belongs."""

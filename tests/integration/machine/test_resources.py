@@ -22,6 +22,9 @@ resources:
   db: {kind: mongodb}
   cache: {kind: redis}
 """
+NEEDS = """    needs: [db, cache]
+    env: {AT: "${cache.host}:${cache.port}", HERE: "${HOME} of ${db.database}"}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +37,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
         yard.stack(more=MORE)
         path = where.folder / "lapwing.yaml"
         text = path.read_text()
-        path.write_text(text.replace("route: /\n", "route: /\n    needs: [db, cache]\n"))
+        path.write_text(text.replace("route: /\n", f"route: /\n{NEEDS}"))
         yard.write("with a database")
         where.run("up")
         yield yard
@@ -73,6 +76,12 @@ def redis(yard: Yard, *words: str) -> str:
         file = connection.makefile("rb")
         first = file.readline().decode().strip()
         return file.readline().decode().strip() if first.startswith("$") else first
+
+
+def test_a_service_gets_the_parts_that_it_names(served: Yard) -> None:
+    url = served.get("/env?CACHE_URL").text
+    assert url.removeprefix("redis://").split("/")[0] == served.get("/env?AT").text
+    assert served.get("/env?HERE").text == "${HOME} of faults"
 
 
 def test_a_service_is_told_where_they_are_and_data_survives_down(served: Yard) -> None:

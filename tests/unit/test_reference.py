@@ -1,0 +1,41 @@
+"""References to parts of resources: what is one, and what it becomes."""
+
+from __future__ import annotations
+
+import pytest
+
+from lapwing import reference
+
+URL = "mysql://app:p%40ss@db.example:3307/shop"
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("host", "db.example"),
+        ("port", "3307"),
+        ("user", "app"),
+        ("password", "p@ss"),
+        ("database", "shop"),
+        ("url", URL),
+    ],
+)
+def test_parts_of_a_url(part: str, value: str) -> None:
+    assert reference.part_of(URL, "mysql", part) == value
+
+
+def test_a_url_without_a_port_has_the_usual_one() -> None:
+    assert reference.part_of("redis://cache", "redis", "port") == "6379"
+
+
+def test_only_a_name_and_a_part_are_a_reference() -> None:
+    text = "${db.host}:${db.port} ${HOME} ${a.b.c} $db.host ${Db.host}"
+    assert list(reference.references(text)) == [("db", "host"), ("db", "port")]
+    assert reference.expand(text, lambda name, part: f"<{name} {part}>") == (
+        "<db host>:<db port> ${HOME} ${a.b.c} $db.host ${Db.host}"
+    )
+
+
+def test_pieces_are_the_text() -> None:
+    text = "a${db.host}${db.port}b"
+    assert list(reference.pieces(text)) == ["a", ("db", "host"), ("db", "port"), "b"]
