@@ -48,6 +48,11 @@ class Settings:
         return self.home / "desired.git"
 
     @property
+    def remotes(self) -> Path:
+        """Copies of desired-state repositories that live elsewhere."""
+        return self.home / "remotes"
+
+    @property
     def releases(self) -> Path:
         return self.home / "releases"
 

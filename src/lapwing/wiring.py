@@ -16,6 +16,7 @@ from lapwing.settings import Settings
 if TYPE_CHECKING:
     from lapwing.artifacts.registry.client import Client
     from lapwing.artifacts.release import ReleaseStore
+    from lapwing.desired.remote import Remote
     from lapwing.desired.repository import DesiredRepository
     from lapwing.secret import SecretStore
 
@@ -25,6 +26,20 @@ def desired(settings: Settings) -> DesiredRepository:
     from lapwing.desired.repository import DesiredRepository
 
     return DesiredRepository(settings.desired)
+
+
+def desired_at(settings: Settings, url: str) -> Remote:
+    """A desired-state repository that lives elsewhere."""
+    from lapwing.desired.remote import Remote
+
+    return Remote(url, settings.remotes, settings.environ)
+
+
+def revision(settings: Settings, folder: Path) -> str:
+    """The commit of a folder, `-dirty` if it has changes; empty where it is in no repository."""
+    from lapwing.artifacts.source import revision
+
+    return revision(folder, settings.environ)
 
 
 def releases(settings: Settings) -> ReleaseStore:

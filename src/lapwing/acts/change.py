@@ -60,9 +60,11 @@ def rollback(
     *,
     services: tuple[str, ...] = (),
     release: str | None = None,
+    any_outcome: bool = False,
 ) -> Change:
     """Go back: to the last other deployment that succeeded, for all services or for some; or, for
-    one service, to a named release. Raises UsageError if there is nothing to go back to."""
+    one service, to a named release. With `any_outcome`, to the last other one, where nobody notes
+    what becomes of a commit. Raises UsageError if there is nothing to go back to."""
     head, present = _head(repository, where)
     entries = history(repository, where.stack, where.environment, limit=200)
     unknown = [s for s in services if s not in present.services]
@@ -72,7 +74,8 @@ def rollback(
             hint="Its services are " + ", ".join(sorted(present.services)) + ".",
         )
     for entry in entries:
-        if entry.outcome != "succeeded" or entry.commit == head:
+        succeeded = any_outcome or entry.outcome == "succeeded"
+        if not succeeded or entry.commit == head:
             continue
         target = repository.read(where.stack, where.environment, entry.commit)
         if target is None or not target.services:

@@ -50,6 +50,15 @@ def read_source(folder: Path, environ: Mapping[str, str]) -> Source:
     return Source(folder, files, digest(folder, files), git.revision(folder))
 
 
+def revision(folder: Path, environ: Mapping[str, str]) -> str:
+    """Twelve digits of the commit of a folder, `-dirty` if it has changes; empty where the folder
+    is in no git repository, or in one without a commit."""
+    try:
+        return _Git(_environ(environ)).revision(folder)
+    except SourceError:
+        return ""
+
+
 def file_at(path: Path, revision: str, environ: Mapping[str, str]) -> bytes:
     """A file as it was at a revision (a commit, a branch, a tag).
 

@@ -14,18 +14,30 @@ ATTEMPTS = 5
 @click.argument("services", nargs=-1, shell_complete=complete_services)
 @environment_option
 @click.option("--hold", is_flag=True, help="Stop before the switch; `lapwing promote` goes on.")
+@click.option(
+    "--image",
+    "images",
+    multiple=True,
+    metavar="SERVICE=REF",
+    help="On a cluster: the image of a service, in place of the one in the stack file.",
+)
 @click.option("--dry-run", is_flag=True, help="Build, and tell what would change; change nothing.")
 @output_option
 @click.pass_obj
 def command(
-    context: Context, services: tuple[str, ...], environment: str, hold: bool, dry_run: bool
+    context: Context,
+    services: tuple[str, ...],
+    environment: str,
+    hold: bool,
+    images: tuple[str, ...],
+    dry_run: bool,
 ) -> int:
     """Build SERVICES (all by default) and release what changed.
 
     Exit status: 0 deployed (or held), 1 rejected or rolled back, 2 an invalid stack file,
     130 interrupted: a deployment that was committed goes on.
     """
-    return run(context, services, environment, hold=hold, dry_run=dry_run)
+    return run(context, services, environment, hold=hold, dry_run=dry_run, images=images)
 
 
 def run(
@@ -35,6 +47,7 @@ def run(
     *,
     hold: bool = False,
     dry_run: bool = False,
+    images: tuple[str, ...] = (),
 ) -> int:
     """Deploy; returns the exit status. Shared with `up`."""
     from lapwing import wiring
@@ -46,7 +59,12 @@ def run(
 
     printer, settings = context.printer, context.settings
     loaded = load(find(context.directory), environment)
-    deploy.check_target(loaded)
+    if loaded.settings.target == "kubernetes":
+        from lapwing.cli import delivery
+
+        return delivery.deploy(context, loaded, services, images, hold=hold, dry_run=dry_run)
+    if images:
+        raise click.UsageError("--image is for a cluster; a machine builds from source.")
     if not dry_run:
         agent.begin(settings)  # It starts while we build.
     where = Where(loaded.stack.stack, environment)

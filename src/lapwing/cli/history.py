@@ -17,10 +17,15 @@ from lapwing.cli.context import Context, environment_option, output_option
 @click.pass_obj
 def command(context: Context, environment: str, limit: int) -> None:
     """List the deployments, newest first."""
+    from lapwing.cli import delivery
     from lapwing.desired.history import history
 
     where = target.where(context, environment)
-    entries = history(wiring.desired(context.settings), where.stack, where.environment, limit)
+    remote = delivery.remote_of(context, environment)
+    if remote is not None:
+        remote.fetch()
+    repository = remote.repository if remote else wiring.desired(context.settings)
+    entries = history(repository, where.stack, where.environment, limit)
     if context.for_programs:
         context.printer.json(msgspec.to_builtins(entries))
         return

@@ -22,8 +22,11 @@ def command(
     """
     from lapwing import wiring
     from lapwing.acts import change
-    from lapwing.cli import rolling, target
+    from lapwing.cli import delivery, rolling, target
 
+    remote = delivery.remote_of(context, environment)
+    if remote is not None:
+        return delivery.rollback(context, remote, environment, services, release)
     where = target.where(context, environment)
     actor = wiring.actor(context.settings, context.directory)
     repository = wiring.desired(context.settings)

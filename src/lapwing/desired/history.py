@@ -9,6 +9,8 @@ from lapwing.desired.repository import NOTES, DesiredRepository, decode_at, path
 from lapwing.errors import DesiredStateError
 
 IN_PROGRESS = "in-progress"
+COMMITTED = "committed"
+"""All that a commit says of a cluster's deployment: what became of it is told by the cluster."""
 
 
 class ServiceAt(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,7 +21,8 @@ class ServiceAt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """One deployment. `time` is ISO 8601 in UTC; `outcome` is `in-progress` until one is noted."""
+    """One deployment. `time` is ISO 8601 in UTC; `outcome` is `in-progress` until one is noted, or
+    `committed` for a cluster's."""
 
     commit: str
     time: str
@@ -58,6 +61,7 @@ def history(
         except DesiredStateError as error:  # Put there by hand; nothing can come of it.
             document, outcome, reason = None, outcome or "failed", reason or error.message
         services = document.services if document else {}
+        is_elsewhere = document is not None and document.target != "machine"
         entries.append(
             Entry(
                 commit=commit,
@@ -70,7 +74,7 @@ def history(
                     for n, s in services.items()
                 },
                 changed=tuple(s.partition("=")[0] for s in trailers.get("Service", [])),
-                outcome=outcome or IN_PROGRESS,
+                outcome=outcome or (COMMITTED if is_elsewhere else IN_PROGRESS),
                 reason=reason or None,
                 restores=trailers.get("Restores", [None])[0],
             )

@@ -1,6 +1,8 @@
 """The desired state: a bare git repository with one document per environment.
 
     <stack>/<environment>/document.json
+    <stack>/<environment>/manifests/*.yaml      where a cluster runs it
+    <stack>/argocd/<environment>.yaml           for Argo CD; <stack>/root.yaml brings them
 
 Git is the only database. One commit is one deployment; it changes one document. Writers are
 optimistic: `commit` names the commit its author last saw of that environment, and a `ConflictError`
@@ -18,6 +20,7 @@ import re
 import shutil
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -150,8 +153,16 @@ class DesiredRepository:
         found = self.git.run("rev-list", "-1", BRANCH, "--", path_of(stack, environment))
         return found or None
 
-    def commit(self, document: Document, *, expected: str | None) -> str:
-        """Make `document` the wanted state of its environment; returns the new commit.
+    def commit(
+        self,
+        document: Document,
+        *,
+        expected: str | None,
+        files: Mapping[str, bytes] | None = None,
+    ) -> str:
+        """Make `document` the wanted state of its environment; returns the new commit. `files` are
+        the manifests that go with it, by their path below the stack's folder; those of the
+        environment that are not among them leave in the same commit.
 
         `expected` is the commit that last changed this environment as the caller knows it, None
         for a first one. Raises ConflictError if there is a newer one, DesiredStateError, or
@@ -168,7 +179,20 @@ class DesiredRepository:
                 )
             before = self.understood(document.stack, document.environment)
             text = message.compose(document, before)
-            return self._import(text, document.deployment.actor, path, encode(document))
+            contents = {path: encode(document)}
+            for name, data in (files or {}).items():
+                contents[f"{document.stack}/{name}"] = data
+            gone = manifests_of(document.stack, document.environment) if files is not None else None
+            return self._import(text, document.deployment.actor, contents, gone)
+
+    def manifests(self, stack: str, environment: str, commit: str) -> dict[str, bytes]:
+        """The manifests of an environment at a commit, by their path below the stack's folder."""
+        folder = manifests_of(stack, environment)
+        listed = self.git.raw("ls-tree", "-r", "-z", "--name-only", commit, f"{folder}/").decode()
+        names = [n for n in listed.split("\0") if n]
+        contents = self.blobs([f"{commit}:{n}" for n in names])
+        found = zip(names, contents, strict=True)
+        return {n.removeprefix(f"{stack}/"): data for n, data in found if data is not None}
 
     def note(self, commit: str, outcome: str, reason: str | None = None) -> None:
         """Write down what became of a commit: succeeded, failed, rolled-back, aborted or
@@ -223,7 +247,9 @@ class DesiredRepository:
         with self.git.writing():
             self.git.run("gc", "--quiet", "--prune=never")
 
-    def _import(self, text: str, actor: str, path: str, data: bytes) -> str:
+    def _import(
+        self, text: str, actor: str, contents: Mapping[str, bytes], gone: str | None
+    ) -> str:
         head = self.head()
         now = f"{int(time.time())} +0000"
         name = "".join(c for c in message.one_line(actor, 80) if c not in "<>") or "unknown"
@@ -235,7 +261,11 @@ class DesiredRepository:
             f"committer Lapwing <lapwing@localhost> {now}\n".encode(),
             f"data {len(body)}\n".encode() + body + b"\n",
             f"from {head}\n".encode() if head else b"",
-            f"M 100644 inline {path}\ndata {len(data)}\n".encode() + data + b"\n",
+            f"D {gone}\n".encode() if gone and head else b"",
+            *(
+                f"M 100644 inline {path}\ndata {len(data)}\n".encode() + data + b"\n"
+                for path, data in contents.items()
+            ),
             b"get-mark :1\n",
             b"done\n",
         ]
@@ -270,6 +300,11 @@ def _facts(path: Path) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def manifests_of(stack: str, environment: str) -> str:
+    """The folder of an environment's manifests."""
+    return f"{stack}/{environment}/manifests"
 
 
 def path_of(stack: str, environment: str) -> str:

@@ -81,6 +81,8 @@ class Service(Struct, frozen=True, kw_only=True):
     kind: ServiceKind
     release: str
     revision: str
+    image: str | None = None
+    """On a cluster, the reference of the image that is the release."""
     command: str | None = None
     route: str | None = None
     health: Health = Health()
@@ -102,6 +104,7 @@ class Service(Struct, frozen=True, kw_only=True):
         facts = (
             self.kind,
             self.release,
+            self.image,
             self.command,
             sorted(self.env.items()),
             sorted(self.secrets.items()),
@@ -149,6 +152,7 @@ class Document(Struct, frozen=True, kw_only=True):
     format: Literal[1] = 1
     stack: str
     environment: str
+    target: Literal["machine", "kubernetes"] = "machine"
     domains: tuple[str, ...] = ()
     deployment: Deployment
     services: dict[str, Service] = {}

@@ -192,7 +192,7 @@ class Agent:
             except DesiredStateError as error:
                 broken[key] = error
                 continue
-            if document is not None:
+            if document is not None and document.target == "machine":
                 found.append((key, commit, document))
         for key, environment in list(self.environments.items()):
             document = environment.state.document

@@ -94,10 +94,10 @@ def test_a_lock_of_a_git_that_was_killed_is_cleared(repository: DesiredRepositor
     assert list(repository.path.rglob("*.lock")) == [repository.path / "lapwing.lock"]
 
 
-def kill_while_writing(repository: DesiredRepository, delay: float) -> list[str]:
+def kill_while_writing(repository: DesiredRepository, delay: float, name: str = "eve") -> list[str]:
     """Kill a writer, and the git that works for it, some time after its first commit; returns the
     commits that it told of."""
-    writer = begin(repository, "eve", 1000)
+    writer = begin(repository, name, 1000)
     assert writer.stdout is not None
     first = writer.stdout.readline()
     time.sleep(delay)
@@ -131,8 +131,8 @@ def test_fifty_writers_that_are_killed(repository: DesiredRepository) -> None:
 
     chance = random.Random(1)
     told: list[str] = []
-    for _ in range(50):
-        told += kill_while_writing(repository, chance.uniform(0, 0.05))
+    for number in range(50):
+        told += kill_while_writing(repository, chance.uniform(0, 0.05), f"eve-{number}")
         assert repository.verify() == []
     entries = {e.commit for e in history(repository, "shop", "local", limit=100_000)}
     assert set(told) <= entries

@@ -117,6 +117,7 @@ OTHER: dict[str, Any] = {
     "replicas": 1,
     "cpu": 1.0,
     "memory": 1,
+    "image": "registry.example/shop/api:2",
     "env": {"A": "2", "B": "ü"},
     "secrets": {"KEY": "v2"},
     "needs": {"db": "b2"},
@@ -124,7 +125,7 @@ OTHER: dict[str, Any] = {
     "timeout": None,
     "rollout": Rollout(),
 }
-OF_THE_PROCESS = {"kind", "release", "command", "health", "env", "secrets", "needs", "spa"}
+OF_THE_PROCESS = {"kind", "release", "image", "command", "health", "env", "secrets", "needs", "spa"}
 
 
 def test_every_field_is_looked_at() -> None:

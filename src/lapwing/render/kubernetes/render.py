@@ -50,7 +50,11 @@ HEADS = {
 
 
 def target(
-    loaded: LoadedStack, images: Mapping[str, str] | None = None, revision: str = ""
+    loaded: LoadedStack,
+    images: Mapping[str, str] | None = None,
+    revision: str = "",
+    *,
+    hold: bool = False,
 ) -> Target:
     """An environment with the images of its services: from `images`, else from the stack file.
 
@@ -78,7 +82,7 @@ def target(
                 f"--image {name}=REGISTRY/REPOSITORY:TAG.",
             )
         found[name] = str(_reference(name, reference))
-    made = Target(loaded, found, revision)
+    made = Target(loaded, found, revision, hold)
     _check_namespace(made)
     return made
 

@@ -47,6 +47,8 @@ class Target:
     loaded: LoadedStack
     images: Mapping[str, str]
     revision: str = ""
+    hold: bool = False
+    """Whether this deployment waits for `lapwing promote`, whatever the services say."""
 
     @property
     def environment(self) -> Environment:

@@ -92,7 +92,7 @@ def _workload(target: Target, part: str, service: Service) -> dict[str, Tree]:
         "progressDeadlineSeconds": round(service.health.start_timeout) + 300,
         "selector": {"matchLabels": selector(part)},
         "template": pod.template(target, part, service, component=service.kind),
-        "strategy": _blue_green(part, service) if rollout else _rolling(),
+        "strategy": _blue_green(target, part, service) if rollout else _rolling(),
     }
     return {
         "apiVersion": "argoproj.io/v1alpha1" if rollout else "apps/v1",
@@ -106,13 +106,13 @@ def _rolling() -> dict[str, Tree]:
     return {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
 
 
-def _blue_green(part: str, service: Service) -> dict[str, Tree]:
+def _blue_green(target: Target, part: str, service: Service) -> dict[str, Tree]:
     """Source: Argo Rollouts documents, BlueGreen Deployment Strategy."""
     rollout = service.rollout
     spec: dict[str, Tree] = {
         "activeService": name(part),
         "previewService": name(part, "preview"),
-        "autoPromotionEnabled": not rollout.hold,
+        "autoPromotionEnabled": not (rollout.hold or target.hold),
         "scaleDownDelaySeconds": max(SWITCH, round(rollout.keep_old)),
         "abortScaleDownDelaySeconds": 30,
     }

@@ -1,0 +1,164 @@
+"""`deploy` and `rollback` for a cluster that Argo CD looks after: both are a commit, nothing else.
+
+The command commits manifests to the desired-state repository and pushes; it never talks to the
+cluster. What becomes of them is told by Argo CD and by the Rollouts.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lapwing import wiring
+from lapwing.acts import change, manifests
+from lapwing.cli.context import Context
+from lapwing.cli.render import given
+from lapwing.errors import UsageError
+from lapwing.plan.model import Deployment
+
+if TYPE_CHECKING:
+    from lapwing.desired.remote import Remote
+    from lapwing.desired.repository import DesiredRepository
+    from lapwing.plan.diff import Change
+    from lapwing.stack.load import LoadedStack
+
+
+def remote_of(context: Context, environment: str) -> Remote | None:
+    """The repository of an environment that Argo CD looks after; None for any other."""
+    from lapwing.errors import StackFileError
+    from lapwing.stack.load import find, load
+
+    try:
+        loaded = load(find(context.directory), environment, folders=False)
+    except StackFileError:
+        return None  # What runs on this machine can be rolled back with a broken file.
+    if loaded.settings.target != "kubernetes" or loaded.settings.repository is None:
+        return None
+    return wiring.desired_at(context.settings, loaded.settings.repository)
+
+
+def deploy(
+    context: Context,
+    loaded: LoadedStack,
+    services: tuple[str, ...],
+    images: tuple[str, ...],
+    *,
+    hold: bool,
+    dry_run: bool,
+) -> int:
+    """Commit the manifests of an environment, with new images for the services that got one.
+
+    Raises UsageError, DesiredStateError or ConflictError.
+    """
+    url = loaded.settings.repository
+    if url is None:
+        raise UsageError(
+            f"`{loaded.environment}` says nothing of a desired-state repository.",
+            hint="Add `repository:` with its git URL; Argo CD reads it. `lapwing render` writes "
+            "the manifests without one.",
+        )
+    unknown = [s for s in services if s not in loaded.stack.services]
+    if unknown:
+        raise UsageError(f"There is no service {unknown[0]!r} in this stack.")
+    found: list[Change] = []
+    deployment = Deployment(
+        kind="deploy",
+        actor=wiring.actor(context.settings, loaded.folder),
+        revision=wiring.revision(context.settings, loaded.folder),
+        hold=hold,
+    )
+
+    def make(repository: DesiredRepository) -> str | None:
+        made = _rendered(repository, loaded, services, given(images), deployment)
+        if dry_run:
+            found[:] = _changes(repository, made)
+            return None
+        commit, found[:] = manifests.commit(repository, made)
+        return commit
+
+    with context.printer.working("committing"):
+        commit = wiring.desired_at(context.settings, url).commit(make)
+    return _tell(context, loaded.environment, commit, found, dry_run=dry_run)
+
+
+def _rendered(
+    repository: DesiredRepository,
+    loaded: LoadedStack,
+    services: tuple[str, ...],
+    images: dict[str, str],
+    deployment: Deployment,
+) -> manifests.Rendered:
+    """What to commit. A service that is not asked for, or that got no image and has none in the
+    stack file, keeps the one that it has."""
+    from lapwing.render.kubernetes import render
+
+    before = repository.understood(loaded.stack.stack, loaded.environment)
+    kept = {n: s.image for n, s in before.services.items() if s.image} if before else {}
+    chosen = {}
+    for name, service in loaded.stack.services.items():
+        is_asked = not services or name in services
+        stated = images.get(name) or (service.image if is_asked else None)
+        reference = stated or kept.get(name)
+        if reference is not None:
+            chosen[name] = reference
+    for name, image in images.items():
+        chosen.setdefault(name, image)
+    target = render.target(loaded, chosen, deployment.revision, hold=deployment.hold)
+    return manifests.rendered(target, deployment)
+
+
+def _changes(repository: DesiredRepository, made: manifests.Rendered) -> list[Change]:
+    from lapwing.plan import diff
+
+    document = made.document
+    return diff.diff(document, repository.understood(document.stack, document.environment))
+
+
+def rollback(
+    context: Context,
+    remote: Remote,
+    environment: str,
+    services: tuple[str, ...],
+    release: str | None,
+) -> int:
+    """Commit what an earlier deployment had. Raises UsageError if there is none."""
+    from lapwing.cli import target
+
+    if services:
+        raise UsageError(
+            "On a cluster a rollback is of the whole environment: its manifests belong together.",
+            hint="`lapwing deploy SERVICE --image SERVICE=REF` brings one service to an image.",
+        )
+    where = target.where(context, environment)
+    actor = wiring.actor(context.settings, context.directory)
+    found: list[Change] = []
+
+    def make(repository: DesiredRepository) -> str | None:
+        act = change.rollback(repository, where, actor, release=release, any_outcome=True)
+        at = act.document.deployment.restores or ""
+        document, files = manifests.restored(repository, act.document, at)
+        found[:] = _changes(repository, manifests.Rendered(document, dict(files)))
+        return repository.commit(document, expected=act.expected, files=files)
+
+    with context.printer.working("committing"):
+        commit = remote.commit(make)
+    return _tell(context, environment, commit, found, dry_run=False)
+
+
+def _tell(
+    context: Context, environment: str, commit: str | None, found: list[Change], *, dry_run: bool
+) -> int:
+    printer = context.printer
+    if context.for_programs:
+        outcome = "dry-run" if dry_run else "committed" if commit else "unchanged"
+        changes = [{"name": c.name, "act": c.act, "text": c.text} for c in found]
+        printer.json({"outcome": outcome, "commit": commit, "changes": changes})
+        return 0
+    for each in found:
+        printer.say(f"  {each.act:6} {each.name}: {each.text}")
+    if commit is None:
+        nothing = "Nothing would change." if dry_run and not found else "Nothing was changed."
+        printer.say(nothing if not dry_run or not found else "Not committed: --dry-run.")
+        return 0
+    printer.data(commit)
+    printer.say(f"Committed for {environment}; Argo CD brings it to the cluster.")
+    return 0

@@ -1,0 +1,191 @@
+"""A desired-state repository on a forge: each commit on top of what is there, nothing lost."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+from lapwing.desired.history import history
+from lapwing.desired.remote import Remote
+from lapwing.desired.repository import DesiredRepository
+from lapwing.errors import DesiredStateError
+from lapwing.plan.model import Deployment, Document
+from tests.installation import GIT, Installation
+
+STACK = """
+stack: shop
+services:
+  api: {kind: web, image: "registry.example/shop/api:1", route: /}
+environments:
+  local: {target: kubernetes}
+  production:
+    target: kubernetes
+    domain: shop.example.com
+    cloud: {provider: gcp, region: us-central1}
+    repository: "@REPOSITORY@"
+"""
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Path:
+    """An empty repository, as a forge has it."""
+    path = tmp_path / "desired.git"
+    subprocess.run(["git", "init", "-q", "--bare", "-b", "main", path], check=True)
+    return path
+
+
+def document(name: str) -> Document:
+    return Document(
+        stack="shop",
+        environment=name,
+        target="kubernetes",
+        deployment=Deployment(actor="tester", revision=name),
+    )
+
+
+def files_of(bare: Path, at: str = "main") -> list[str]:
+    listed = subprocess.run(
+        ["git", "--git-dir", bare, "ls-tree", "-r", "--name-only", at],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return listed.stdout.split()
+
+
+def test_many_commit_at_once_and_nothing_is_lost(bare: Path, tmp_path: Path) -> None:
+    failures: list[BaseException] = []
+
+    def work(number: int) -> None:
+        name = f"env-{number}"
+        remote = Remote(str(bare), tmp_path / f"home-{number}", os.environ | GIT)
+
+        def make(repository: DesiredRepository) -> str:
+            files = {f"{name}/manifests/a.yaml": name.encode()}
+            return repository.commit(document(name), expected=None, files=files)
+
+        try:
+            remote.commit(make)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert files_of(bare) == sorted(
+        f"shop/env-{n}/{file}" for n in range(4) for file in ("document.json", "manifests/a.yaml")
+    )
+
+
+def test_manifests_that_left_leave(bare: Path, tmp_path: Path) -> None:
+    remote = Remote(str(bare), tmp_path / "home", os.environ | GIT)
+    first = {"dev/manifests/a.yaml": b"a", "dev/manifests/b.yaml": b"b", "argocd/dev.yaml": b"c"}
+    one = remote.commit(lambda r: r.commit(document("dev"), expected=None, files=first))
+    assert one is not None
+    second = {"dev/manifests/b.yaml": b"B"}
+    remote.commit(lambda r: r.commit(document("dev"), expected=one, files=second))
+    assert files_of(bare) == [
+        "shop/argocd/dev.yaml",
+        "shop/dev/document.json",
+        "shop/dev/manifests/b.yaml",
+    ]
+    assert remote.repository.manifests("shop", "dev", one) == {
+        "dev/manifests/a.yaml": b"a",
+        "dev/manifests/b.yaml": b"b",
+    }
+
+
+def test_a_protected_branch_is_told_in_the_words_of_the_remote(bare: Path, tmp_path: Path) -> None:
+    hook = bare / "hooks" / "pre-receive"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\necho 'main is protected here' >&2\nexit 1\n")
+    hook.chmod(0o755)
+    remote = Remote(str(bare), tmp_path / "home", os.environ | GIT)
+    with pytest.raises(DesiredStateError) as caught:
+        remote.commit(lambda r: r.commit(document("dev"), expected=None, files={}))
+    assert "main is protected here" in (caught.value.detail or "")
+    assert "protected" in (caught.value.hint or "")
+
+
+def test_a_login_in_the_url_is_never_told(tmp_path: Path) -> None:
+    remote = Remote("https://ann:tiger@127.0.0.1:1/x.git", tmp_path / "home", os.environ | GIT)
+    with pytest.raises(DesiredStateError) as caught:
+        remote.fetch()
+    told = f"{caught.value.message} {caught.value.hint} {caught.value.detail}"
+    assert "tiger" not in told
+    assert "https://127.0.0.1:1/x.git" in told
+
+
+def test_deploy_and_rollback_are_commits(bare: Path, tmp_path: Path) -> None:
+    where = Installation(tmp_path / "one")
+    (where.folder / "lapwing.yaml").write_text(STACK.replace("@REPOSITORY@", str(bare)))
+
+    preview = where.json("deploy", "-e", "production", "--dry-run")
+    assert preview["outcome"] == "dry-run"
+    assert [c["name"] for c in preview["changes"]] == ["api"]
+    first = where.json("deploy", "-e", "production")
+    assert first["outcome"] == "committed"
+    assert where.json("deploy", "-e", "production")["outcome"] == "unchanged"
+
+    found = files_of(bare)
+    assert "shop/production/manifests/workloads.yaml" in found
+    assert {"shop/root.yaml", "shop/argocd/production.yaml"} <= set(found)
+    image = "registry.example/shop/api:2"
+    second = where.json("deploy", "-e", "production", "--image", f"api={image}")
+    remote = Remote(str(bare), tmp_path / "look", os.environ | GIT)
+    remote.fetch()
+    workloads = "production/manifests/workloads.yaml"
+    newer = remote.repository.manifests("shop", "production", second["commit"])
+    assert image in newer[workloads].decode()
+
+    back = where.json("rollback", "-e", "production")
+    assert back["outcome"] == "committed"
+    remote.fetch()
+    older = remote.repository.manifests("shop", "production", first["commit"])
+    assert remote.repository.manifests("shop", "production", back["commit"]) == older
+    kinds = [e.kind for e in history(remote.repository, "shop", "production")]
+    assert kinds == ["rollback", "deploy", "deploy"]
+    told = where.json("history", "-e", "production")
+    assert [e["commit"] for e in told] == [back["commit"], second["commit"], first["commit"]]
+    assert not (where.home / "agent").exists(), "a cluster's deployment needs no agent"
+
+
+def test_a_service_keeps_the_image_that_it_was_given(bare: Path, tmp_path: Path) -> None:
+    where = Installation(tmp_path / "one")
+    text = STACK.replace("@REPOSITORY@", str(bare))
+    more = '  web: {kind: web, image: "registry.example/shop/web:1", route: /web}\n'
+    text = text.replace("environments:", f"{more}environments:")
+    (where.folder / "lapwing.yaml").write_text(text)
+    where.run("deploy", "-e", "production")
+    where.run("deploy", "api", "-e", "production", "--image", "api=registry.example/shop/api:2")
+    where.run("deploy", "web", "-e", "production", "--image", "web=registry.example/shop/web:2")
+    releases = where.json("history", "-e", "production")[0]["services"]
+    assert {n: s["release"] for n, s in releases.items()} == {"api": "api:2", "web": "web:2"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["deploy", "-e", "production", "--image", "apii=x"], "Did you mean"),
+        (["deploy", "-e", "production", "--image", "api"], "SERVICE=REF"),
+        (["deploy", "-e", "production", "--image", "api=UPPER/x"], "upper-case"),
+        (["rollback", "-e", "production"], "lapwing up"),
+        (["rollback", "api", "-e", "production"], "whole environment"),
+    ],
+)
+def test_what_cannot_be_is_told(
+    arguments: list[str], words: str, bare: Path, tmp_path: Path
+) -> None:
+    where = Installation(tmp_path / "one")
+    (where.folder / "lapwing.yaml").write_text(STACK.replace("@REPOSITORY@", str(bare)))
+    done = where.run(*arguments, status=2)
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (bare / "refs" / "heads" / "main").exists()
