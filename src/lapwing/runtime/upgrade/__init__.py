@@ -1,0 +1,1 @@
+"""Upgrades that need the database for themselves: `migrate: {mode: offline}`."""
