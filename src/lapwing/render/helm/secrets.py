@@ -26,18 +26,22 @@ from lapwing.render.kubernetes.setting import Digest, Joined, Scope, Setting, jo
 FILE = "secret-maker.yaml"
 PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
 IMAGE = "curlimages/curl:8.11.1"
+SIGNER = "alpine/openssl:3.5.0"
 USER = 100
-"""The numeric user of that image."""
+"""The numeric user that both run as; it is that of the first image."""
 SCRIPT = f"""set -eu
 umask 077
 account={PATH}
 printf 'Authorization: Bearer %s' "$(cat "$account/token")" > /tmp/header
-make() {{
-  value=$(head -c 512 /dev/urandom | LC_ALL=C tr -dc 'A-Za-z0-9' | head -c "$3")
-  test "${{#value}}" -eq "$3"
-  status=$(printf '{{"apiVersion":"v1","kind":"Secret","metadata":{{"name":"%s",%s}},%s}}' \\
-      "$1" "$LABELS" "\\"stringData\\":{{\\"$2\\":\\"$value\\"}}" |
-    curl --silent --show-error --cacert "$account/ca.crt" --header @/tmp/header \\
+
+# create NAME TYPE, with the fields of the Secret, as JSON, on stdin
+create() {{
+  status=$({{
+    printf '{{"apiVersion":"v1","kind":"Secret","metadata":{{"name":"%s",%s}},' "$1" "$LABELS"
+    printf '"type":"%s","stringData":{{' "$2"
+    cat
+    printf '}}}}'
+  }} | curl --silent --show-error --cacert "$account/ca.crt" --header @/tmp/header \\
       --header 'Content-Type: application/json' --data-binary @- --output /dev/null \\
       --retry 10 --retry-connrefused --max-time 30 --write-out '%{{http_code}}' \\
       "$API/api/v1/namespaces/$NAMESPACE/secrets")
@@ -47,29 +51,50 @@ make() {{
     *) echo "the API server answered $status for $1" >&2; return 1 ;;
   esac
 }}
+
+# lines FILE: a text as one line, with the escapes of JSON
+lines() {{ awk '{{ printf "%s\\\\n", $0 }}' "$1"; }}
+
 while read -r name key length; do
-  make "$name" "$key" "$length"
+  if test "$length" = certificate; then
+    printf '"tls.crt":"%s","tls.key":"%s"' "$(lines /tmp/tls.crt)" "$(lines /tmp/tls.key)" |
+      create "$name" kubernetes.io/tls
+    continue
+  fi
+  value=$(head -c 4096 /dev/urandom | LC_ALL=C tr -dc 'A-Za-z0-9' | head -c "$length")
+  test "${{#value}}" -eq "$length"
+  printf '"%s":"%s"' "$key" "$value" | create "$name" Opaque
 done < /etc/secret-maker/list
 """
-"""`head -c 512` gives about 124 usable characters at the least that was ever likely; `test` stops
-the Job, which tries again, should it be fewer than asked for."""
+"""4096 random bytes give about 990 letters and digits; `test` stops the Job, which tries again,
+should they ever be fewer than asked for."""
+SIGN = """set -eu
+umask 077
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 3650 \\
+  -subj "/CN=$HOST" -addext "subjectAltName=DNS:$HOST,DNS:localhost,IP:127.0.0.1" \\
+  -keyout /tmp/tls.key -out /tmp/tls.crt
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """A Secret to make: the end of its name, its key, the characters of its value (to 64)."""
+    """A Secret to make: its name, its key, the characters of its value (to 256). A length of None
+    is a self-signed certificate, with the keys `tls.crt` and `tls.key`."""
 
-    end: str
+    name: Joined
     key: str
-    length: int
+    length: int | None
 
 
-def objects(part_of: str, wanted: Sequence[Generated]) -> list[dict[str, Any]]:
-    """The Job that makes these Secrets, and what it needs; nothing where there are none."""
+def objects(part_of: str, host: str, wanted: Sequence[Generated]) -> list[dict[str, Any]]:
+    """The Job that makes these Secrets, and what it needs; nothing where there are none. `host` is
+    the name that a certificate is for."""
     if not wanted:
         return []
-    listed = join(*(p for g in wanted for p in (Scope.PREFIX, f"{g.end} {g.key} {g.length}\n")))
-    script = Joined((SCRIPT,))
+    listed = join(*(p for g in wanted for p in (g.name, f" {g.key} {g.length or 'certificate'}\n")))
+    has_certificate = any(g.length is None for g in wanted)
+    data = {"list": listed, "make": SCRIPT} | ({"sign": SIGN} if has_certificate else {})
+    signs = host if has_certificate else None
     name = join(Scope.PREFIX, "-secret-maker")
     by_content = join(Scope.PREFIX, "-secret-maker-", Digest(listed))
     role = {
@@ -85,9 +110,11 @@ def objects(part_of: str, wanted: Sequence[Generated]) -> list[dict[str, Any]]:
             "rbac.authorization.k8s.io/v1", "RoleBinding", name, part_of, roleRef=role,
             subjects=[{"kind": "ServiceAccount", "name": name, "namespace": Scope.NAMESPACE}],
         ),
-        _object("v1", "ConfigMap", by_content, part_of, data={"list": listed, "make": script}),
+        _object("v1", "ConfigMap", by_content, part_of, data=data),
         _object("networking.k8s.io/v1", "NetworkPolicy", name, part_of, spec=_edges()),
-        _object("batch/v1", "Job", by_content, part_of, spec=_job(part_of, name, by_content)),
+        _object(
+            "batch/v1", "Job", by_content, part_of, spec=_job(part_of, name, by_content, signs)
+        ),
     ]  # fmt: skip
 
 
@@ -120,17 +147,50 @@ def _edges() -> dict[str, Any]:
     }
 
 
-def _job(part_of: str, account: Joined, config: Joined) -> dict[str, Any]:
+def _job(part_of: str, account: Joined, config: Joined, host: str | None) -> dict[str, Any]:
     shared = '"labels":{"app.kubernetes.io/part-of":"' + part_of + '"}'
-    container = {
-        "name": "make",
-        "image": Setting("secretMaker.image", IMAGE, "What makes the secrets: curl and a shell."),
-        "command": ["/bin/sh", "/etc/secret-maker/make"],
-        "env": [
+    make = _container(
+        "make",
+        Setting("secretMaker.image", IMAGE, "What makes the secrets: an image with curl."),
+        [
             {"name": "API", "value": "https://kubernetes.default.svc"},
             {"name": "NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
             {"name": "LABELS", "value": shared},
         ],
+    )
+    sign = _container(
+        "sign",
+        Setting("secretMaker.signer", SIGNER, "What makes certificates: an image with openssl."),
+        [{"name": "HOST", "value": host}],
+    )
+    pod = {
+        "serviceAccountName": account,
+        "automountServiceAccountToken": True,
+        "restartPolicy": "OnFailure",
+        "securityContext": {
+            "runAsNonRoot": True, "runAsUser": USER, "runAsGroup": USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        **({"initContainers": [sign]} if host else {}),
+        "containers": [make],
+        "volumes": [
+            {"name": "list", "configMap": {"name": config}},
+            {"name": "scratch", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
+        ],
+    }  # fmt: skip
+    return {
+        "backoffLimit": 20,
+        "template": {"metadata": {"labels": _labels(part_of)}, "spec": pod},
+    }
+
+
+def _container(name: str, image: Setting, env: list[dict[str, Any]]) -> dict[str, Any]:
+    """A container that runs the script of its name."""
+    return {
+        "name": name,
+        "image": image,
+        "command": ["/bin/sh", f"/etc/secret-maker/{name}"],
+        "env": env,
         "resources": {
             "requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "64Mi"},
         },
@@ -141,24 +201,6 @@ def _job(part_of: str, account: Joined, config: Joined) -> dict[str, Any]:
         },
         "volumeMounts": [
             {"name": "list", "mountPath": "/etc/secret-maker", "readOnly": True},
-            {"name": "scratch", "mountPath": "/tmp"},  # noqa: S108
+            {"name": "scratch", "mountPath": "/tmp"},  # noqa: S108 -- in the container
         ],
     }  # fmt: skip
-    pod = {
-        "serviceAccountName": account,
-        "automountServiceAccountToken": True,
-        "restartPolicy": "OnFailure",
-        "securityContext": {
-            "runAsNonRoot": True, "runAsUser": USER, "runAsGroup": USER,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "containers": [container],
-        "volumes": [
-            {"name": "list", "configMap": {"name": config}},
-            {"name": "scratch", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
-        ],
-    }  # fmt: skip
-    return {
-        "backoffLimit": 20,
-        "template": {"metadata": {"labels": _labels(part_of)}, "spec": pod},
-    }

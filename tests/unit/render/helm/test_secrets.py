@@ -15,15 +15,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from lapwing.render.helm import chart, secrets
 from lapwing.render.helm.chart import Templated
 from lapwing.render.helm.secrets import Generated
-from lapwing.render.kubernetes.setting import Scope, resolve
+from lapwing.render.kubernetes.setting import Scope, join, resolve
 from tests.unit.render.helm import helm
 from tests.unit.render.helm.test_emission import ABOUT, NOTES, SCOPES
 
-WANTED = (Generated("-mysql", "password", 24), Generated("-private-key", "value", 32))
+WANTED = (
+    Generated(join(Scope.PREFIX, "-mysql"), "password", 24),
+    Generated(join(Scope.PREFIX, "-private-key"), "value", 256),
+    Generated(join(Scope.PREFIX, "-edge-tls"), "tls.crt", None),
+)
 
 
 class Api(ThreadingHTTPServer):
@@ -66,24 +72,23 @@ def api() -> Iterator[Api]:
 
 
 def run(api: Api, folder: Path) -> subprocess.CompletedProcess[str]:
-    if shutil.which("curl") is None:
-        pytest.skip("needs curl, which is not on this machine")
+    for program in ("curl", "openssl"):
+        if shutil.which(program) is None:
+            pytest.skip(f"needs {program}, which is not on this machine")
     (folder / "token").write_text("t0ken")
     (folder / "ca.crt").write_text("")
-    found = resolve(secrets.objects("shop", WANTED), SCOPES)
+    found = resolve(secrets.objects("shop", "shop.test", WANTED), SCOPES)
     data = next(o for o in found if o["kind"] == "ConfigMap")["data"]
-    env = next(o for o in found if o["kind"] == "Job")["spec"]["template"]["spec"]["containers"][0]
-    labels = next(e["value"] for e in env["env"] if e["name"] == "LABELS")
+    pod = next(o for o in found if o["kind"] == "Job")["spec"]["template"]["spec"]
+    containers = {c["name"]: c for c in pod["initContainers"] + pod["containers"]}
+    env = {e["name"]: e.get("value", "prod") for c in containers.values() for e in c["env"]}
+    env |= {"PATH": "/usr/bin:/bin", "API": f"http://127.0.0.1:{api.server_address[1]}"}
     (folder / "list").write_text(data["list"])
-    script = data["make"].replace(secrets.PATH, str(folder))
-    script = script.replace("/etc/secret-maker/list", str(folder / "list"))
-    script = script.replace("/tmp/header", str(folder / "header"))
-    variables = {
-        "PATH": "/usr/bin:/bin", "API": f"http://127.0.0.1:{api.server_address[1]}",
-        "NAMESPACE": "prod", "LABELS": labels,
-    }  # fmt: skip
+    script = data["sign"] + data["make"]
+    script = script.replace("/tmp/", f"{folder}/").replace("/etc/secret-maker", str(folder))
+    script = script.replace(secrets.PATH, str(folder))
     return subprocess.run(
-        ["/bin/sh", "-c", script], env=variables, capture_output=True, text=True, check=False,
+        ["/bin/sh", "-c", script], env=env, capture_output=True, text=True, check=False,
         timeout=120,
     )  # fmt: skip
 
@@ -91,14 +96,24 @@ def run(api: Api, folder: Path) -> subprocess.CompletedProcess[str]:
 def test_each_is_made_once_and_kept(api: Api, tmp_path: Path) -> None:
     first = run(api, tmp_path)
     assert first.returncode == 0, first.stderr
-    values = {n: next(iter(o["stringData"].values())) for n, o in api.kept.items()}
-    assert {n: len(v) for n, v in values.items()} == {"shop-mysql": 24, "shop-private-key": 32}
-    assert first.stdout == "made shop-mysql\nmade shop-private-key\n"
+    made = {name: secret["stringData"] for name, secret in api.kept.items()}
+    assert {n: [len(v) for v in s.values()] for n, s in made.items() if n != "shop-edge-tls"} == {
+        "shop-mysql": [24],
+        "shop-private-key": [256],
+    }
+    assert first.stdout == "made shop-mysql\nmade shop-private-key\nmade shop-edge-tls\n"
+    assert api.kept["shop-edge-tls"]["type"] == "kubernetes.io/tls"
+    certificate = x509.load_pem_x509_certificate(made["shop-edge-tls"]["tls.crt"].encode())
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["shop.test", "localhost"]
+    key = load_pem_private_key(made["shop-edge-tls"]["tls.key"].encode(), None)
+    assert key.public_key() == certificate.public_key()
     second = run(api, tmp_path)
-    assert second.stdout == "kept shop-mysql\nkept shop-private-key\n"
-    assert values == {n: next(iter(o["stringData"].values())) for n, o in api.kept.items()}
+    assert second.stdout == first.stdout.replace("made", "kept")
+    assert made == {name: secret["stringData"] for name, secret in api.kept.items()}
     assert set(api.heads) == {"/api/v1/namespaces/prod/secrets Bearer t0ken"}
-    assert not any(value in first.stdout + first.stderr for value in values.values())
+    values = [value for secret in made.values() for value in secret.values()]
+    assert not any(value in first.stdout + first.stderr for value in values)
 
 
 def test_a_refusal_fails_the_job_and_says_so(api: Api, tmp_path: Path) -> None:
@@ -109,7 +124,7 @@ def test_a_refusal_fails_the_job_and_says_so(api: Api, tmp_path: Path) -> None:
 
 
 def test_the_role_can_create_and_nothing_else() -> None:
-    roles = [o for o in secrets.objects("shop", WANTED) if o["kind"] == "Role"]
+    roles = [o for o in secrets.objects("shop", "shop.test", WANTED) if o["kind"] == "Role"]
     assert [rule for role in roles for rule in role["rules"]] == [
         {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]}
     ]
@@ -117,7 +132,7 @@ def test_the_role_can_create_and_nothing_else() -> None:
 
 def test_helm_gives_the_same_job_twice_and_another_for_another_list(tmp_path: Path) -> None:
     def rendered(wanted: tuple[Generated, ...], folder: str) -> list[dict[str, Any]]:
-        trees = secrets.objects("shop", wanted)
+        trees = secrets.objects("shop", "shop.test", wanted)
         objects = [Templated(secrets.FILE, tree) for tree in trees]
         made = chart.files(ABOUT, objects, notes=NOTES, head="")
         found = helm.template(helm.write(tmp_path / folder, made))
@@ -131,5 +146,5 @@ def test_helm_gives_the_same_job_twice_and_another_for_another_list(tmp_path: Pa
     once, again = rendered(WANTED, "a"), rendered(WANTED, "b")
     assert once == again
     assert job(once) != job(rendered(WANTED[:1], "c"))
-    assert secrets.objects("shop", ()) == []
+    assert secrets.objects("shop", "shop.test", ()) == []
     assert SCOPES[Scope.NAMESPACE] == "prod"
