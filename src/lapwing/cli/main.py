@@ -38,6 +38,7 @@ VERBS = {
     "review": "Tell what is too much, at risk or too large.",
     "secret": "Set, list and remove secrets.",
     "render": "Write an environment as Kubernetes manifests.",
+    "chart": "Write an environment as a Helm chart.",
     "infra": "Write the stack's cloud as Terraform JSON.",
     "diagram": "Draw the stack: architecture, rollout, pipeline, network, cost.",
     "design": "Write the architecture document of the stack.",

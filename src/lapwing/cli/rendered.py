@@ -30,19 +30,22 @@ class Change:
     unchanged: tuple[str, ...]
 
 
-def write(folder: Path, files: Mapping[str, bytes], *, force: bool = False) -> Change:
-    """Make a folder hold these files. Raises StrangersFileError, unless `force` is set, and
-    LapwingError where the disk refuses."""
+def write(
+    folder: Path, files: Mapping[str, bytes], *, force: bool = False, keep: bool = False
+) -> Change:
+    """Make a folder hold these files; with `keep`, what was written before stays. Raises
+    StrangersFileError, unless `force` is set, and LapwingError where the disk refuses."""
     try:
-        return _write(folder, files, force=force)
+        return _write(folder, files, force=force, keep=keep)
     except OSError as error:
         where = error.filename or folder
         raise LapwingError(f"{where} cannot be written: {error.strerror}.") from error
 
 
-def _write(folder: Path, files: Mapping[str, bytes], *, force: bool) -> Change:
+def _write(folder: Path, files: Mapping[str, bytes], *, force: bool, keep: bool) -> Change:
     ours = _read_list(folder)
-    leaving = [name for name in ours if name not in files]
+    kept = {name: digest for name, digest in ours.items() if keep and name not in files}
+    leaving = [name for name in ours if name not in files and name not in kept]
     strangers = [
         n for n in (*files, *leaving) if _is_strange(folder / n, ours.get(n), files.get(n))
     ]
@@ -61,7 +64,7 @@ def _write(folder: Path, files: Mapping[str, bytes], *, force: bool) -> Change:
         _replace(folder / name, files[name])
     for name in leaving:
         (folder / name).unlink(missing_ok=True)
-    _replace(folder / LIST, json.dumps(digests, indent=2).encode() + b"\n")
+    _replace(folder / LIST, json.dumps({**kept, **digests}, indent=2).encode() + b"\n")
     unchanged = tuple(name for name in files if name not in written)
     return Change(tuple(written), tuple(leaving), unchanged)
 

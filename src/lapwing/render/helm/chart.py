@@ -76,10 +76,16 @@ def longest_prefix(objects: Sequence[Templated]) -> int:
 
 
 def files(
-    about: About, objects: Sequence[Templated], *, notes: Mapping[str, Any], head: str
+    about: About,
+    objects: Sequence[Templated],
+    *,
+    notes: Mapping[str, Any],
+    head: str,
+    heads: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """Every file of the chart. `notes` are the arguments of `scaffold.notes`, `head` the comment
-    that values.yaml begins with. Raises UsageError for a name too long for its objects."""
+    that values.yaml begins with, `heads` those of templates. Raises UsageError for a name too long
+    for its objects."""
     kept = [item for item in objects if item.tree.get("kind") not in LEFT_OUT]
     most = longest_prefix(kept)
     if len(about.name) > most:
@@ -90,7 +96,7 @@ def files(
     contents = Contents(about.name)
     for item in kept:
         expression.digests(item.tree, contents)
-    templates = _templates(kept, contents)
+    templates = _templates(kept, contents, heads or {})
     values = Values(_settings(kept))
     return {
         ".helmignore": scaffold.IGNORED,
@@ -105,13 +111,16 @@ def files(
     }
 
 
-def _templates(objects: Sequence[Templated], contents: Contents) -> dict[str, str]:
+def _templates(
+    objects: Sequence[Templated], contents: Contents, heads: Mapping[str, str]
+) -> dict[str, str]:
     found: dict[str, str] = {}
     for item in objects:
         written = template.document(item.tree, contents)
         path = f"templates/{item.file}"
         found[path] = f"{found[path]}---\n{written}" if path in found else written
-    return dict(sorted(found.items()))
+    told = {f"templates/{name}": f"# {head}\n" for name, head in heads.items()}
+    return {path: told.get(path, "") + found[path] for path in sorted(found)}
 
 
 def _settings(objects: Sequence[Templated]) -> Iterator[Tree]:

@@ -70,30 +70,38 @@ def _contents(contents: Contents) -> str:
     return found
 
 
-def notes(chart: str, secrets: Sequence[str], edge: str) -> str:
-    """NOTES.txt: what to look at, how to reach it, what stays after `helm uninstall`. `services`
-    and `secrets` are the ends of names; `edge` is the Service that clients reach."""
+def notes(chart: str, *, made: Sequence[str], given: Sequence[str], edge: int | None) -> str:
+    """NOTES.txt: what to look at, how to reach it, what stays after `helm uninstall`. `made` and
+    `given` are the ends of the names of Secrets that the chart makes, and that people make; `edge`
+    is the port of the Service that clients reach, if there is one."""
     prefix = f'{{{{ include "{chart}.fullname" . }}}}'
     space = "{{ .Release.Namespace }}"
-    lines = [
-        f"{{{{ .Chart.Name }}}} {{{{ .Chart.AppVersion }}}} is on its way as {prefix}.",
+    lines = [f"{{{{ .Chart.Name }}}} {{{{ .Chart.AppVersion }}}} is on its way as {prefix}."]
+    if given:
+        lines += ["", "Its pods wait until these Secrets are there:"]
+        for end in given:
+            lines += [
+                f"  kubectl -n {space} create secret generic {prefix}{end} --from-file=value=FILE"
+            ]
+    lines += [
         "",
-        "See whether its pods are ready, and test it:",
-        f"  kubectl -n {space} get pods -l app.kubernetes.io/part-of={chart}",
-        f"  helm test {{{{ .Release.Name }}}} -n {space}",
+        "See whether its pods are ready:",
+        f"  kubectl -n {space} get pods -l app.kubernetes.io/instance={prefix}",
     ]
-    if edge:
+    if edge is not None:
+        scheme = "https" if edge == 443 else "http"
         lines += [
             "",
-            "Reach it:",
-            f"  kubectl -n {space} port-forward service/{prefix}{edge} 8585:https",
-            "  and open https://localhost:8585",
+            "Test it, and reach it:",
+            f"  helm test {{{{ .Release.Name }}}} -n {space}",
+            f"  kubectl -n {space} port-forward service/{prefix}-edge 8585:{edge}",
+            f"  and open {scheme}://localhost:8585",
         ]
-    if secrets:
+    if made:
         lines += [
             "",
-            "Secrets are made once, on the first installation, and never changed. They stay after",
-            "`helm uninstall`, as the volumes do that they open:",
-            *(f"  {prefix}{secret}" for secret in secrets),
+            "These Secrets are made once, at the first installation, and never changed. They stay",
+            "after `helm uninstall`, as the volumes do that they open:",
+            *(f"  {prefix}{end}" for end in made),
         ]
     return "\n".join(lines) + "\n"

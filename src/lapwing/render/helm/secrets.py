@@ -17,7 +17,7 @@ the token is read by curl from a file. Sources: Kubernetes' documents, "Using RB
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,15 +55,20 @@ create() {{
 # lines FILE: a text as one line, with the escapes of JSON
 lines() {{ awk '{{ printf "%s\\\\n", $0 }}' "$1"; }}
 
-while read -r name key length; do
-  if test "$length" = certificate; then
+while read -r name wanted; do
+  if test "$wanted" = certificate; then
     printf '"tls.crt":"%s","tls.key":"%s"' "$(lines /tmp/tls.crt)" "$(lines /tmp/tls.key)" |
       create "$name" kubernetes.io/tls
     continue
   fi
-  value=$(head -c 4096 /dev/urandom | LC_ALL=C tr -dc 'A-Za-z0-9' | head -c "$length")
-  test "${{#value}}" -eq "$length"
-  printf '"%s":"%s"' "$key" "$value" | create "$name" Opaque
+  fields=""
+  for pair in $wanted; do
+    length=${{pair#*=}}
+    value=$(head -c 4096 /dev/urandom | LC_ALL=C tr -dc 'A-Za-z0-9' | head -c "$length")
+    test "${{#value}}" -eq "$length"
+    fields="$fields,\\"${{pair%%=*}}\\":\\"$value\\""
+  done
+  printf '%s' "${{fields#,}}" | create "$name" Opaque
 done < /etc/secret-maker/list
 """
 """4096 random bytes give about 990 letters and digits; `test` stops the Job, which tries again,
@@ -78,12 +83,17 @@ openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """A Secret to make: its name, its key, the characters of its value (to 256). A length of None
-    is a self-signed certificate, with the keys `tls.crt` and `tls.key`."""
+    """A Secret to make: its name, and the characters (to 256) of the value of each key. Without
+    keys it is a self-signed certificate, with the keys `tls.crt` and `tls.key`."""
 
     name: Joined
-    key: str
-    length: int | None
+    keys: Mapping[str, int]
+
+    @property
+    def line(self) -> Joined:
+        """What the script reads: `NAME KEY=LENGTH ...` or `NAME certificate`."""
+        pairs = " ".join(f"{key}={length}" for key, length in self.keys.items())
+        return join(self.name, f" {pairs or 'certificate'}\n")
 
 
 def objects(part_of: str, host: str, wanted: Sequence[Generated]) -> list[dict[str, Any]]:
@@ -91,15 +101,15 @@ def objects(part_of: str, host: str, wanted: Sequence[Generated]) -> list[dict[s
     the name that a certificate is for."""
     if not wanted:
         return []
-    listed = join(*(p for g in wanted for p in (g.name, f" {g.key} {g.length or 'certificate'}\n")))
-    has_certificate = any(g.length is None for g in wanted)
-    data = {"list": listed, "make": SCRIPT} | ({"sign": SIGN} if has_certificate else {})
-    signs = host if has_certificate else None
+    listed = join(*(g.line for g in wanted))
     name = join(Scope.PREFIX, "-secret-maker")
     by_content = join(Scope.PREFIX, "-secret-maker-", Digest(listed))
     role = {
         "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name,
     }  # fmt: skip
+    has_certificate = any(not g.keys for g in wanted)
+    data = {"list": listed, "make": SCRIPT} | ({"sign": SIGN} if has_certificate else {})
+    signs = host if has_certificate else None
     return [
         _object("v1", "ServiceAccount", name, part_of, automountServiceAccountToken=False),
         _object(

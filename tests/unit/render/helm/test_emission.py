@@ -20,7 +20,7 @@ from tests.unit.render.helm import helm
 
 ABOUT = About("shop", "1.2.3", "v9", 'A shop: "all" of it')
 SCOPES = {Scope.PREFIX: "shop", Scope.NAMESPACE: "prod", Scope.MANAGER: "Helm"}
-NOTES: dict[str, Any] = {"secrets": (), "edge": ""}
+NOTES: dict[str, Any] = {"made": (), "given": (), "edge": None}
 
 
 def files(trees: list[Any]) -> dict[str, str]:

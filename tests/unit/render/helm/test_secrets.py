@@ -26,9 +26,9 @@ from tests.unit.render.helm import helm
 from tests.unit.render.helm.test_emission import ABOUT, NOTES, SCOPES
 
 WANTED = (
-    Generated(join(Scope.PREFIX, "-mysql"), "password", 24),
-    Generated(join(Scope.PREFIX, "-private-key"), "value", 256),
-    Generated(join(Scope.PREFIX, "-edge-tls"), "tls.crt", None),
+    Generated(join(Scope.PREFIX, "-mysql"), {"password": 24, "root-password": 16}),
+    Generated(join(Scope.PREFIX, "-private-key"), {"value": 256}),
+    Generated(join(Scope.PREFIX, "-edge-tls"), {}),
 )
 
 
@@ -98,7 +98,7 @@ def test_each_is_made_once_and_kept(api: Api, tmp_path: Path) -> None:
     assert first.returncode == 0, first.stderr
     made = {name: secret["stringData"] for name, secret in api.kept.items()}
     assert {n: [len(v) for v in s.values()] for n, s in made.items() if n != "shop-edge-tls"} == {
-        "shop-mysql": [24],
+        "shop-mysql": [24, 16],
         "shop-private-key": [256],
     }
     assert first.stdout == "made shop-mysql\nmade shop-private-key\nmade shop-edge-tls\n"

@@ -1,0 +1,120 @@
+"""`lapwing chart`: an environment as a Helm chart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lapwing.cli.context import Context, output_option
+
+if TYPE_CHECKING:
+    from lapwing.render.kubernetes.target import Target
+
+
+@click.command("chart")
+@click.option(
+    "-e",
+    "--environment",
+    "--env",
+    metavar="NAME",
+    help="The environment whose objects and values it has. Default: the first that is a cluster. "
+    "Others with the same objects become values files.",
+)
+@click.option(
+    "-o",
+    "folder",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="The folder of the chart; with --package, where NAME-VERSION.tgz goes.",
+)
+@click.option("--version", default="0.1.0", metavar="X.Y.Z", help="The version. Default: 0.1.0.")
+@click.option(
+    "--app-version", metavar="V", help="The version of what is installed. Default: --version."
+)
+@click.option("--package", is_flag=True, help="Write one .tgz, always with the same bytes.")
+@click.option(
+    "--image",
+    "images",
+    multiple=True,
+    metavar="SERVICE=REF",
+    help="The image of a service, in place of the one in the stack file.",
+)
+@click.option("--force", is_flag=True, help="Overwrite files that Lapwing did not write.")
+@output_option
+@click.pass_obj
+def command(
+    context: Context,
+    /,
+    folder: Path,
+    version: str,
+    *,
+    app_version: str | None,
+    package: bool,
+    force: bool,
+    **chosen: Any,
+) -> None:
+    """Write an environment as a Helm chart of the stack's name.
+
+    `helm template` with the chart's default values gives what `lapwing render` writes. Helm is not
+    needed to make it. Passwords are made once, in the cluster.
+    """
+    from lapwing.cli import rendered
+    from lapwing.render.helm import stack
+    from lapwing.render.helm.chart import About, check_version
+    from lapwing.render.helm.package import package as packed
+
+    check_version(version)
+    target, others = _targets(context, chosen["environment"], chosen["images"])
+    name = target.loaded.stack.stack
+    about = About(name, version, app_version or version, f"The stack {name}, by Lapwing")
+    files = stack.files(target, about, others)
+    if package:
+        data = {f"{name}-{version}.tgz": packed(name, files)}
+        place = folder / f"{name}-{version}.tgz"
+    else:
+        data = {path: text.encode() for path, text in files.items()}
+        place = folder
+    # A folder of packages keeps those of other versions.
+    change = rendered.write(folder, data, force=force, keep=package)
+    if context.for_programs:
+        context.printer.json(
+            {
+                "chart": str(place), "name": name, "version": version,
+                "environment": target.loaded.environment, "written": change.written,
+                "removed": change.removed, "unchanged": change.unchanged,
+            }
+        )  # fmt: skip
+        return
+    context.printer.data(str(place))
+    context.printer.say(
+        f"  helm install {name} {place} --namespace {target.namespace} --create-namespace"
+    )
+
+
+def _targets(
+    context: Context, environment: str | None, images: tuple[str, ...]
+) -> tuple[Target, list[Target]]:
+    """The environment of the chart, and those that may be presets of it. Raises UsageError."""
+    from lapwing.cli.render import given
+    from lapwing.errors import UsageError
+    from lapwing.render.kubernetes import render
+    from lapwing.stack.load import LOCAL, environments, find, load
+
+    path = find(context.directory)
+    every = [e for e in environments(path, folders=False) if e.settings.target == "kubernetes"]
+    clusters = [e for e in every if e.environment != LOCAL]
+    if environment is not None:
+        chosen = load(path, environment, folders=False)
+    elif clusters:
+        chosen = clusters[0]
+    else:
+        raise UsageError(
+            "No environment of this stack is a cluster.",
+            hint="Add one with `target: kubernetes` below `environments:`.",
+        )
+    target = render.target(chosen, given(images))
+    rest = [e for e in clusters if e.environment != chosen.environment]
+    return target, [render.target(e, given(images)) for e in rest]

@@ -1,0 +1,116 @@
+"""The chart of a stack: the objects of one environment, and other environments as presets.
+
+What is rendered is in the chart, object by object. What a chart has to do by itself comes to it:
+the Job that makes secrets, where no operator does, and the test. An environment whose objects are
+the same but for values becomes a preset, `values-<environment>.yaml`; of one that has other objects
+a chart of its own can be made.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from lapwing.render.helm import chart, secrets, trial
+from lapwing.render.helm.chart import LEFT_OUT, About, Templated
+from lapwing.render.helm.secrets import Generated
+from lapwing.render.helm.values import settings
+from lapwing.render.kubernetes import edge, emit, render
+from lapwing.render.kubernetes.secrets import Wanted, wanted
+from lapwing.render.kubernetes.setting import Scope, text
+from lapwing.render.kubernetes.target import Target, name
+
+SECRETS_HEAD = "What makes the passwords that nobody gives, once, and changes them never."
+TESTS_HEAD = "`helm test`: asks every service for its health, through the edge."
+
+
+def files(target: Target, about: About, others: Iterable[Target] = ()) -> dict[str, str]:
+    """Every file of the chart: name to text. `others` are the environments that may be presets.
+
+    Raises UsageError as `render.manifests` does, and for names that are too long for a chart.
+    """
+    objects = [Templated(m.file, m.tree) for m in render.manifests(target)]
+    made, given = _generated(target), _given(target)
+    objects += [Templated(secrets.FILE, tree) for tree in _maker(target, made)]
+    objects += [Templated(trial.FILE, tree) for tree in trial.objects(target)]
+    notes = {
+        "made": [_end(g) for g in made],
+        "given": [f"-{w.part}" for w in given],
+        "edge": edge.front(target) if edge.is_needed(target) else None,
+    }
+    heads = {**render.HEADS, secrets.FILE: SECRETS_HEAD, trial.FILE: TESTS_HEAD}
+    head = (
+        f"Values of {about.name}, as in the environment `{target.loaded.environment}` of its stack "
+        "file. Names of objects begin with the release's name."
+    )
+    return {
+        **chart.files(about, objects, notes=notes, head=head, heads=heads),
+        **dict(presets(target, others)),
+    }
+
+
+def presets(target: Target, others: Iterable[Target]) -> Iterator[tuple[str, str]]:
+    """The values files of the environments that have the same objects."""
+    base = _defaults(target)
+    for other in others:
+        values = _defaults(other)
+        if _shape(other) != _shape(target) or set(values) != set(base):
+            continue
+        differing = {p: v for p, v in values.items() if v != base[p] and not p.endswith(".image")}
+        head = f"Sizes of the environment `{other.loaded.environment}`: helm install -f this file."
+        lines = "".join(f"# {line}\n" for line in textwrap.wrap(head, 78))
+        yield f"values-{other.loaded.environment}.yaml", lines + emit.document(_tree(differing))
+
+
+def _generated(target: Target) -> list[Generated]:
+    """The Secrets that the chart has to make: with Argo CD an operator does it."""
+    if target.is_argo:
+        return []
+    found = [Generated(w.named, _made_up(w)) for w in wanted(target) if _made_up(w)]
+    if edge.is_needed(target) and edge.ends_tls(target):
+        found.append(Generated(name(edge.CERTIFICATE), {}))
+    return found
+
+
+def _given(target: Target) -> list[Wanted]:
+    return [] if target.is_argo else [w for w in wanted(target) if not _made_up(w)]
+
+
+def _made_up(secret: Wanted) -> dict[str, int]:
+    return {key: length for key, length in secret.keys.items() if length is not None}
+
+
+def _maker(target: Target, made: list[Generated]) -> list[dict[str, Any]]:
+    host = target.environment.domain or "localhost"
+    return secrets.objects(target.loaded.stack.stack, host, made)
+
+
+def _end(secret: Generated) -> str:
+    return text(secret.name, {scope: "" for scope in Scope})
+
+
+def _defaults(target: Target) -> dict[str, Any]:
+    """Every value of an environment: its path and default."""
+    trees = [m.tree for m in render.manifests(target) if m.tree["kind"] not in LEFT_OUT]
+    return {s.path: s.default for s in settings(trees)}
+
+
+def _shape(target: Target) -> list[tuple[str, str]]:
+    """The objects of an environment by kind and name, without digests of what they hold."""
+    found = []
+    for manifest in render.manifests(target):
+        called = text(manifest.tree["metadata"]["name"], {scope: "" for scope in Scope})
+        found.append((manifest.tree["kind"], "" if manifest.tree["kind"] == "Job" else called))
+    return sorted(found)
+
+
+def _tree(values: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for path, value in values.items():
+        *folders, last = path.split(".")
+        place = found
+        for folder in folders:
+            place = place.setdefault(folder, {})
+        place[last] = value
+    return found

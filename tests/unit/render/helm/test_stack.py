@@ -1,0 +1,248 @@
+"""The charts of whole stacks: Helm gives what `lapwing render` writes, object by object."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lapwing.cli.main import run
+from lapwing.render.helm import stack
+from lapwing.render.helm.chart import LEFT_OUT, About
+from lapwing.render.kubernetes import render
+from lapwing.render.kubernetes.setting import Scope, resolve
+from lapwing.render.kubernetes.target import Target
+from lapwing.stack.load import load
+from tests.unit.render.helm import helm
+
+FLEET = Path(__file__).parents[4] / "stacks" / "fleetdm" / "lapwing.yaml"
+SMALLEST = """
+stack: tiny
+services: {web: {image: "nginx:1.29", route: /, user: 101}}
+environments: {local: {target: kubernetes}, here: {target: kubernetes}}
+"""
+SHOP = """
+stack: shop
+services:
+  api:
+    image: registry.example/shop/api:1.4.0
+    command: gunicorn app:app
+    route: /api
+    health: {path: /api/healthz, live: /api/alive}
+    replicas: {min: 2, max: 5, cpu: 60%}
+    needs: [db, cache]
+    secrets: [SESSION_KEY, {name: SIGNING_KEY, generate: 48}]
+    env: {GREETING: 'say "{{ hello }}" $(NOT) #1', CACHE: "${cache.host}:${cache.port}"}
+    rollout: {smoke: [{get: /api/healthz}, {run: pytest smoke}], hold: true}
+  my-web: {image: "registry.example/shop/web:2", static: dist, route: /}
+  mailer: {kind: worker, image: "registry.example/shop/api:1.4.0", command: mail, needs: [db]}
+  import: {kind: job, image: "registry.example/shop/api:1.4.0", command: import, needs: [db]}
+resources:
+  db: {kind: mongodb, version: "8"}
+  cache: {kind: redis, version: "7"}
+environments:
+  local: {target: kubernetes}
+  kind: {target: kubernetes, domain: localhost}
+  rollouts: {target: kubernetes, domain: shop.test, rollouts: true}
+  ingress: {target: kubernetes, domain: shop.test, gateway: {kind: ingress, issuer: letsencrypt}}
+  gateway: {target: kubernetes, domain: shop.test, gateway: gateway}
+  production:
+    target: kubernetes
+    domain: shop.example
+    cloud: {provider: gcp, region: us-central1}
+    spot: true
+"""
+CASES = [
+    *((SMALLEST, "here"),),
+    *((SHOP, e) for e in ("kind", "rollouts", "ingress", "gateway", "production")),
+    *((FLEET.read_text(), e) for e in ("kind", "hosts-25000", "production")),
+]
+
+
+def target(folder: Path, text: str, environment: str) -> Target:
+    (folder / "lapwing.yaml").write_text(text)
+    return render.target(load(folder / "lapwing.yaml", environment))
+
+
+def key(item: dict[str, Any]) -> tuple[str, str]:
+    return item["kind"], item["metadata"]["name"]
+
+
+def own(found: list[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
+    """The objects that are not only a chart's."""
+    names = {i["metadata"]["labels"]["app.kubernetes.io/name"] for i in found}
+    assert names
+    only = ("secret-maker", "test")
+    return {
+        key(i): i for i in found if i["metadata"]["labels"]["app.kubernetes.io/name"] not in only
+    }
+
+
+def rendered(made: Target) -> dict[tuple[str, str], dict[str, Any]]:
+    scopes = {**made.scopes, Scope.MANAGER: "Helm"}
+    trees = [m.tree for m in render.manifests(made) if m.tree["kind"] not in LEFT_OUT]
+    return {key(o): o for o in (resolve(tree, scopes) for tree in trees)}
+
+
+@pytest.mark.parametrize(("text", "environment"), CASES)
+def test_helm_template_gives_what_lapwing_render_writes(
+    text: str, environment: str, tmp_path: Path
+) -> None:
+    made = target(tmp_path, text, environment)
+    name = made.loaded.stack.stack
+    path = helm.write(tmp_path / "chart", stack.files(made, About(name, "1.0.0", "1", "A stack")))
+    found = own(helm.template(path, release=name, namespace=made.namespace))
+    wanted = rendered(made)
+    assert found.keys() == wanted.keys()
+    for which, item in wanted.items():
+        assert found[which] == item
+    linted = helm.run("lint", "--strict", path)
+    assert linted.returncode == 0, linted.stdout
+
+
+def test_fleets_sizes_are_presets_that_give_what_their_environment_gives(tmp_path: Path) -> None:
+    text = FLEET.read_text()
+    kind = target(tmp_path, text, "kind")
+    sizes = [target(tmp_path, text, f"hosts-{n}") for n in (1000, 25000, 150000)]
+    about = About("fleetdm-stack", "1.0.0", "v4.93.0", "Fleet")
+    cloud = target(tmp_path, text, "production")
+    files = stack.files(kind, about, [*sizes, cloud])
+    assert sorted(f for f in files if f.startswith("values-")) == [
+        "values-hosts-1000.yaml", "values-hosts-150000.yaml", "values-hosts-25000.yaml",
+    ]  # fmt: skip
+    path = helm.write(tmp_path / "chart", files)
+    for size in sizes:
+        values = path / f"values-{size.loaded.environment}.yaml"
+        found = helm.template(
+            path, "--values", str(values), release="fleetdm-stack", namespace="here"
+        )
+        scopes = {**size.scopes, Scope.MANAGER: "Helm", Scope.NAMESPACE: "here"}
+        wanted = [resolve(m.tree, scopes) for m in render.manifests(size)]
+        for item in wanted:
+            if item["kind"] not in (*LEFT_OUT, "ConfigMap", "Job"):
+                same = own(found)[key(item)]
+                assert same == json.loads(json.dumps(item).replace(size.loaded.environment, "kind"))
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("fleet")
+    made = target(folder, FLEET.read_text(), "kind")
+    files = stack.files(made, About("fleetdm-stack", "1.0.0", "v4.93.0", "Fleet"))
+    return helm.template(helm.write(folder / "chart", files), release="fleetdm-stack")
+
+
+def test_fleets_services_have_the_names_that_people_know(fleet: list[dict[str, Any]]) -> None:
+    services = {i["metadata"]["name"] for i in fleet if i["kind"] == "Service"}
+    assert {"fleetdm-stack-mysql", "fleetdm-stack-redis-master"} <= services
+
+
+def test_fleet_is_probed_where_a_redis_that_is_away_does_no_harm(
+    fleet: list[dict[str, Any]],
+) -> None:
+    (pod,) = [
+        i["spec"]["template"]["spec"]
+        for i in fleet
+        if key(i) == ("Deployment", "fleetdm-stack-fleet")
+    ]
+    (container,) = pod["containers"]
+    assert container["livenessProbe"]["httpGet"]["path"] == "/version"
+    assert container["startupProbe"]["httpGet"]["path"] == "/version"
+    assert container["readinessProbe"]["httpGet"]["path"] == "/healthz"
+    start = container["startupProbe"]
+    assert start["periodSeconds"] * start["failureThreshold"] >= 105
+    assert (pod["securityContext"]["runAsUser"], pod["securityContext"]["runAsNonRoot"]) == (
+        100, True,
+    )  # fmt: skip
+
+
+def test_no_selector_means_a_pod_of_a_job(fleet: list[dict[str, Any]]) -> None:
+    jobs = [i["spec"]["template"]["metadata"]["labels"] for i in fleet if i["kind"] == "Job"]
+    assert len(jobs) == 2
+    for item in fleet:
+        if item["kind"] != "Service":
+            continue
+        selector = item["spec"]["selector"].items()
+        assert not any(selector <= labels.items() for labels in jobs)
+
+
+def test_nothing_is_a_hook_but_the_test(fleet: list[dict[str, Any]]) -> None:
+    hooks = [i for i in fleet if "helm.sh/hook" in i["metadata"].get("annotations", {})]
+    assert [key(h) for h in hooks] == [("Pod", "fleetdm-stack-test")]
+
+
+def test_every_secret_that_a_pod_names_is_made(fleet: list[dict[str, Any]]) -> None:
+    named = {(ref["name"], ref["key"]) for item in fleet for ref in _found(item, "secretKeyRef")}
+    mounted = {secret["secretName"] for item in fleet for secret in _found(item, "secret")}
+    (listed,) = [
+        i["data"]["list"] for i in fleet
+        if i["kind"] == "ConfigMap" and "secret-maker" in i["metadata"]["name"]
+    ]  # fmt: skip
+    lines = [line.split() for line in listed.splitlines()]
+    made = {(n, pair.split("=")[0]) for n, *pairs in lines for pair in pairs if "=" in pair}
+    assert named == {m for m in made if m[1] != "root-password"} | {
+        m for m in named if m[1] == "root-password"
+    }
+    assert named <= made
+    assert mounted == {n for n, *pairs in lines if pairs == ["certificate"]}
+
+
+def _found(tree: Any, wanted: str) -> list[Any]:
+    if isinstance(tree, list):
+        return [f for item in tree for f in _found(item, wanted)]
+    if not isinstance(tree, dict):
+        return []
+    here = [tree[wanted]] if isinstance(tree.get(wanted), dict) else []
+    return here + [f for item in tree.values() for f in _found(item, wanted)]
+
+
+def test_the_verb_writes_a_chart_and_packages_of_several_versions(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "lapwing.yaml").write_text(SMALLEST)
+    at = ["-C", str(tmp_path), "chart", "-o"]
+    assert run([*at, str(tmp_path / "c"), "--version", "2.0.0", "--app-version", "v9"]) == 0
+    about = yaml.safe_load((tmp_path / "c" / "Chart.yaml").read_text())
+    assert (about["name"], about["version"], about["appVersion"]) == ("tiny", "2.0.0", "v9")
+    capsys.readouterr()
+    for version in ("1.0.0", "1.0.1", "1.0.0"):
+        assert run([*at, str(tmp_path / "p"), "--version", version, "--package"]) == 0
+    packages = sorted(p.name for p in (tmp_path / "p").glob("*.tgz"))
+    assert packages == ["tiny-1.0.0.tgz", "tiny-1.0.1.tgz"]
+    with tarfile.open(tmp_path / "p" / packages[0]) as archive:
+        assert "tiny/values.schema.json" in archive.getnames()
+    assert "tiny-1.0.0.tgz" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--version", "v1"], "not a version that a chart can have"),
+        (["-e", "nowhere"], "no environment `nowhere`"),
+        (["--image", "wbe=x"], "no service 'wbe'"),
+        (["--image", "web"], "SERVICE=REF"),
+    ],
+)
+def test_bad_input_is_told_and_nothing_is_written(
+    arguments: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "lapwing.yaml").write_text(SMALLEST)
+    status = run(["-C", str(tmp_path), "chart", "-o", str(tmp_path / "c"), *arguments])
+    assert status == 2
+    assert says in capsys.readouterr().err
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_stack_of_machines_has_no_chart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "web").mkdir()
+    (tmp_path / "lapwing.yaml").write_text(
+        "stack: s\nservices: {web: {build: web, command: run, route: /}}\n"
+    )
+    assert run(["-C", str(tmp_path), "chart", "-o", str(tmp_path / "c")]) == 2
+    assert "No environment of this stack is a cluster" in capsys.readouterr().err
