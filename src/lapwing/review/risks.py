@@ -15,6 +15,7 @@ from lapwing.cost.change import is_production
 from lapwing.cost.lines import Estimate
 from lapwing.cost.report import span
 from lapwing.cost.sites import project_of
+from lapwing.reference import expand
 from lapwing.review.finding import Finding, Severity, Subject
 from lapwing.stack.load import LOCAL, LoadedStack
 from lapwing.stack.rules import PROJECT
@@ -133,8 +134,9 @@ def secrets_in_env(subject: Subject, loaded: LoadedStack, _: Estimate) -> Iterat
         places: dict[tuple[str, ...], str] = {("env", k): v for k, v in service.env.items()}
         if service.build is not None:
             places |= {("build", "env", k): v for k, v in service.build.env.items()}
-        for path, value in places.items():
+        for path, written in places.items():
             variable = path[-1]
+            value = expand(written, lambda _resource, _part: "")  # A reference tells no secret.
             if value and (SECRET_NAME.search(variable.upper()) or SECRET_VALUE.search(value)):
                 where = subject.at(loaded.environment, ("services", name, *path))
                 yield _finding(

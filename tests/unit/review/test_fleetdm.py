@@ -1,0 +1,37 @@
+"""The FleetDM stack as a reviewer, an accountant and Terraform see it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lapwing.cost.book import book
+from lapwing.render.terraform.files import files
+from lapwing.review.finding import Severity
+from lapwing.review.review import measurements, review
+from lapwing.stack import source
+from lapwing.stack.load import environments
+
+FLEET = Path(__file__).parents[3] / "stacks" / "fleetdm" / "lapwing.yaml"
+
+
+def test_there_is_nothing_to_warn_of_in_production() -> None:
+    stacks = environments(FLEET, "production")
+    found = review(stacks, source.read(FLEET), book(), measurements({}))
+    assert [f for f in found if f.severity > Severity.INFO] == []
+
+
+def test_a_password_beside_a_reference_is_still_seen(tmp_path: Path) -> None:
+    text = FLEET.read_text().replace('"${mysql.password}"', '"${mysql.user}hunter2hunter2"')
+    (tmp_path / "lapwing.yaml").write_text(text)
+    stacks = environments(tmp_path / "lapwing.yaml", "production")
+    found = review(stacks, source.read(tmp_path / "lapwing.yaml"), book(), measurements({}))
+    told = [f.evidence for f in found if f.rule == "risk/secret-in-env"]
+    assert len(told) == 2
+    assert not any("hunter2" in evidence for evidence in told)
+
+
+def test_its_cloud_has_what_the_file_says_and_no_atlas() -> None:
+    roots = files(environments(FLEET, "production"))
+    assert set(roots) == {"shared", "production"}
+    assert "database.tf.json" not in roots["production"]
+    assert "fleet.example.com" in "".join(roots["production"].values())
