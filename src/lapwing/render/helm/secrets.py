@@ -24,6 +24,9 @@ from typing import Any
 from lapwing.render.kubernetes.setting import Digest, Joined, Scope, Setting, join
 
 FILE = "secret-maker.yaml"
+API_PORTS = (443, 6443, 8443)
+"""Where API servers listen: in clouds, in kind (kubeadm), in minikube. Policies see this port, not
+that of the Service before it."""
 PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
 IMAGE = "curlimages/curl:8.11.1"
 SIGNER = "alpine/openssl:3.5.0"
@@ -148,7 +151,7 @@ def _object(api: str, kind: str, name: Joined, part_of: str, **body: Any) -> dic
 
 def _edges() -> dict[str, Any]:
     """The API server, whose address no selector knows, and the names of the cluster."""
-    ports = [{"port": port, "protocol": "TCP"} for port in (443, 6443)]
+    ports = [{"port": port, "protocol": "TCP"} for port in API_PORTS]
     names = [{"port": 53, "protocol": protocol} for protocol in ("UDP", "TCP")]
     return {
         "podSelector": {"matchLabels": _selected()},
