@@ -53,6 +53,7 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "registry": _program("docker-registry"),
     "oci-registry": _program("oci-registry"),
     "helm": _program("helm"),
+    "gitea": _program("gitea"),
 }
 
 

@@ -238,3 +238,23 @@ class IntegrityError(RegistryError):
     """What a registry sends is not what its digest or its size says. Nothing was tagged."""
 
     code = "image-integrity"
+
+
+class ReleaseError(LapwingError):
+    """A version cannot be released as things are: the history, the tag or a file is in the way."""
+
+    code = "release"
+    http_status = 409
+
+
+class ForgeError(ReleaseError):
+    """The forge (Gitea, GitHub) cannot be reached, refuses, or answers something unexpected."""
+
+    code = "forge"
+    http_status = 502
+
+
+class ForgeLoginError(ForgeError):
+    """The forge wants a token that is missing, expired, or may not do what is needed."""
+
+    code = "forge-login"

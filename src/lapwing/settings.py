@@ -22,7 +22,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lapwing.errors import UsageError
@@ -110,6 +110,19 @@ class Settings:
         token = self.environ.get(f"LAPWING_REGISTRY_{name}_TOKEN")
         user = self.environ.get(f"LAPWING_REGISTRY_{name}_USER", "lapwing")
         return (user, token) if token else None
+
+    def with_registry_token(self, host: str, token: str) -> Settings:
+        """These settings with a token for a registry that has none yet."""
+        if self.registry_login(host):
+            return self
+        name = re.sub(r"[^A-Z0-9]", "_", host.upper())
+        return replace(self, environ={**self.environ, f"LAPWING_REGISTRY_{name}_TOKEN": token})
+
+    def forge_token(self, kind: str) -> str | None:
+        """The token for a forge (`gitea` or `github`): LAPWING_FORGE_TOKEN, else the one that the
+        forge's own runners give, GITEA_TOKEN or GITHUB_TOKEN. One forge's is never another's."""
+        own = {"gitea": "GITEA_TOKEN", "github": "GITHUB_TOKEN"}[kind]
+        return self.environ.get("LAPWING_FORGE_TOKEN") or self.environ.get(own) or None
 
 
 def read(environ: Mapping[str, str] | None = None) -> Settings:

@@ -33,6 +33,7 @@ VERBS = {
     "logs": "Show what replicas print.",
     "down": "Stop the stack; its data stays.",
     "verify": "Check a running stack from the outside.",
+    "release": "Choose the next version, tag it, and publish it on the forge.",
     "image": "Copy, list and inspect images in registries.",
     "cost": "Estimate what the stack costs a month.",
     "review": "Tell what is too much, at risk or too large.",

@@ -12,7 +12,7 @@ import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lapwing.errors import Problem, StackFileError, UsageError, Where
 from lapwing.stack import source
@@ -20,6 +20,9 @@ from lapwing.stack.source import Path_, Source
 
 if TYPE_CHECKING:
     from lapwing.stack.model import Environment, Stack
+    from lapwing.stack.parts import Part
+
+_Part = TypeVar("_Part", bound="Part")
 
 FILE = "lapwing.yaml"
 LOCAL = "local"
@@ -78,7 +81,7 @@ def read_name(path: Path) -> str:
 def load(path: Path, environment: str = LOCAL, *, folders: bool = True) -> LoadedStack:
     """Load a stack file for an environment; without `folders`, what it says is not compared with
     the disk. Raises StackFileError with every problem found."""
-    from lapwing.stack.model import Environment
+    from lapwing.stack.model import Environment, Stack
 
     read = source.read(path)
     if not isinstance(read.data, dict):
@@ -86,7 +89,7 @@ def load(path: Path, environment: str = LOCAL, *, folders: bool = True) -> Loade
         hint = "It begins with `stack: NAME`."
         raise StackFileError([Problem("The file has to be a mapping.", where, hint)])
     problems: list[Problem] = []
-    base = _validate(read, problems)
+    base = validate(read, problems, Stack)
     if base is None:
         raise StackFileError(_sorted(problems))
     names = list(dict.fromkeys([LOCAL, *base.environments]))
@@ -97,7 +100,7 @@ def load(path: Path, environment: str = LOCAL, *, folders: bool = True) -> Loade
         settings = base.environments.get(name) or Environment()
         merged = _overlay(read, name, settings, problems)
         found: list[Problem] = []
-        stack = _validate(merged, found) if merged is not read else base
+        stack = validate(merged, found, Stack) if merged is not read else base
         if stack is not None:
             found += _breaches(merged, stack, name, settings)
             loaded[name] = LoadedStack(stack, name, settings, path)
@@ -125,14 +128,14 @@ def environments(path: Path, only: str | None = None, *, folders: bool = True) -
     return [load(path, name, folders=folders) for name in wanted]
 
 
-def _validate(read: Source, problems: list[Problem]) -> Stack | None:
+def validate(read: Source, problems: list[Problem], model: type[_Part]) -> _Part | None:
+    """The data as a model; None if it is not one, with the problems added to the list."""
     from pydantic import ValidationError
 
     from lapwing.stack.explain import explain
-    from lapwing.stack.model import Stack
 
     try:
-        return Stack.model_validate(read.data)
+        return model.model_validate(read.data)
     except ValidationError as failed:
         for error in failed.errors(include_url=False):
             details: dict[str, Any] = {**error, "loc": read.written(error["loc"])}

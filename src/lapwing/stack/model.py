@@ -12,11 +12,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
-from lapwing.stack import quantities
+from lapwing.stack import parts, quantities
+from lapwing.stack.delivery import Mirror, Registry, Release, Releases
+from lapwing.stack.parts import Filled, Name, Part, Text
+from lapwing.stack.parts import stands_for as _stands_for
 
-NAME = r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$"
+NAME = parts.NAME
 VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
 PATH = r"^/[^?#\s]*$"
 REQUEST = r"^/[^#\s]*$"
@@ -35,40 +38,6 @@ Share = Annotated[float, BeforeValidator(quantities.fraction), Field(json_schema
 Variable = Annotated[str, Field(pattern=VARIABLE)]
 UrlPath = Annotated[str, Field(pattern=PATH)]
 Request = Annotated[str, Field(pattern=REQUEST)]
-
-
-def _stands_for(field: str, forms: Any) -> BeforeValidator:
-    """A bare text or number in place of a mapping stands for one of its fields; `forms` is what
-    the JSON Schema allows."""
-
-    def lengthen(value: object) -> object:
-        bare = isinstance(value, str | int | float) and not isinstance(value, bool)
-        return {field: value} if bare else value
-
-    return BeforeValidator(lengthen, json_schema_input_type=forms)
-
-
-class Part(BaseModel):
-    """A mapping of the stack file."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-def _text(value: object) -> object:
-    """Numbers in places where text is meant, such as `version: 8`."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return str(value) if is_number else value
-
-
-Text = Annotated[str, BeforeValidator(_text, json_schema_input_type=str | float)]
-
-
-Name = Annotated[
-    str,
-    BeforeValidator(_text, json_schema_input_type=Annotated[str, Field(pattern=NAME)]),
-    Field(pattern=NAME),
-]
-Filled = Annotated[str, Field(min_length=1)]
 
 
 class Build(Part):
@@ -456,3 +425,6 @@ class Stack(Part):
     environments: dict[Name, Environment] = Field(
         default_factory=dict, description="Where it runs. `local` is always there."
     )
+    registry: Registry = None
+    release: Releases = Field(default_factory=Release)
+    mirror: Mirror = Field(default_factory=list)

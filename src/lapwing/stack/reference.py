@@ -25,7 +25,7 @@ _FORMS = {
 _TYPES = {"string": "text", "integer": "number", "number": "number", "boolean": "true or false"}
 _PARTS = (
     "Service", "Build", "Health", "Replicas", "Needs", "Rollout", "Smoke", "Analysis",
-    "Resource", "Environment", "Cloud", "Usage",
+    "Resource", "Environment", "Cloud", "Usage", "Release", "Forge", "Mirrored",
 )  # fmt: skip
 
 _HEAD = """\
@@ -89,13 +89,28 @@ Every environment is checked each time, whichever one is deployed.
 """
 
 
+_RELEASES = """
+## A project that is no stack
+
+`lapwing release` also releases a library or a tool. Its file is `lapwing-release.yaml`, with the
+sections `registry`, `release` and `mirror` as above:
+
+```yaml
+project: lapwing
+release:
+  policy: stated
+  version_file: src/lapwing/__init__.py
+```
+"""
+
+
 def reference() -> str:
     """The page, in Markdown."""
     schema = json_schema()
     text = _HEAD + _table("The file", schema)
     for part in _PARTS:
         text += _table(part, schema["$defs"][part])
-    text += _OVERLAYS + "\n## What is checked besides\n\n"
+    text += _OVERLAYS + _RELEASES + "\n## What is checked besides\n\n"
     return text + "".join(f"- {_first_paragraph(rule.__doc__)}\n" for rule in RULES)
 
 
@@ -147,6 +162,8 @@ def _default(field: dict[str, Any], required: bool) -> str:
     default = field.get("default")
     if default is None:
         return ""
+    if isinstance(default, list):
+        return f"`[{', '.join(default)}]`"
     return f"`{str(default).lower() if isinstance(default, bool) else default}`"
 
 

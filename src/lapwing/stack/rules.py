@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import PurePosixPath as Pure
 
 from lapwing.reference import PARTS, references
-from lapwing.stack import regions
+from lapwing.stack import regions, release_rules
+from lapwing.stack.breach import Breach, Path
 from lapwing.stack.explain import did_you_mean
 from lapwing.stack.model import Environment, Resource, Service, Stack
 
-Path = tuple[str | int, ...]
 RESERVED = {"PORT", "HOST", "PATH", "GUNICORN_CMD_ARGS"}
 PROJECT = r"[a-z][a-z0-9-]{4,28}[a-z0-9]"
 """A project id of Google Cloud: 6 to 30 of these."""
@@ -26,16 +25,6 @@ TIERS = (
 )  # fmt: skip
 """Cluster tiers of MongoDB Atlas on Google Cloud, the smallest first (Atlas: Cluster Tier)."""
 DOMAIN = r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
-
-
-@dataclass(frozen=True, slots=True)
-class Breach:
-    """A rule that does not hold: what is wrong, where (the key, with `key`), what to do."""
-
-    message: str
-    path: Path
-    hint: str | None = None
-    key: bool = False
 
 
 Rule = Callable[[Stack, Environment], Iterator[Breach]]
@@ -574,6 +563,7 @@ RULES: tuple[Rule, ...] = (
     argo_has_a_cloud,
     migrations_have_a_database,
     ports_have_listeners,
+    *release_rules.RULES,
 )
 
 

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from lapwing import image
 from lapwing.artifacts.registry.client import Client
 from lapwing.artifacts.registry.copy import Wanted
-from lapwing.artifacts.registry.transport import _proxy
+from lapwing.artifacts.registry.transport import proxy_for
 from lapwing.errors import RegistryError
 from tests.faulty import Proxy
 from tests.integration.registry.conftest import SOON, Copier, Quiet
@@ -136,4 +136,4 @@ async def test_plain_http_through_a_proxy(
     ],
 )
 def test_which_proxy(environ: dict[str, str], scheme: str, host: str, proxy: str | None) -> None:
-    assert _proxy(environ, scheme, host) == proxy
+    assert proxy_for(environ, scheme, host) == proxy

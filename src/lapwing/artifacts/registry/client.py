@@ -51,6 +51,12 @@ class Client:
             )
         return Repository(self._registries[host], reference.repository, write=write, also=also)
 
+    async def digest(self, reference: Reference) -> str | None:
+        """The digest of what a reference names; None if there is no such tag or repository."""
+        repository = self.repository(reference)
+        told = await repository.digest(reference.wanted)
+        return told if told != "" else (await repository.manifest(reference.wanted)).digest
+
     async def copy(
         self,
         source: Reference,

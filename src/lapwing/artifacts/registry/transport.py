@@ -53,7 +53,7 @@ class Transport:
         parts = urlsplit(url)
         if parts.scheme not in PORTS or not parts.hostname:
             raise RegistryError(f"{url[:200]!r} is not a URL of a registry.")
-        proxy = _proxy(self._environ, parts.scheme, parts.hostname)
+        proxy = proxy_for(self._environ, parts.scheme, parts.hostname)
         stream = await self._take(parts, proxy)
         exchange = Exchange(stream)
         try:
@@ -107,7 +107,7 @@ class Transport:
 
     async def _encrypt(self, plain: Plain, host: str) -> Encrypted:
         if self._context is None:
-            self._context = _trust(self._environ)
+            self._context = trust(self._environ)
         return await plain.encrypt(self._context, host)
 
 
@@ -124,7 +124,7 @@ async def _tunnel(plain: Plain, goal: str, proxy: str) -> None:
         raise Broken(f"its proxy answers {exchange.status}", reached=False)
 
 
-def _proxy(environ: Mapping[str, str], scheme: str, host: str) -> str | None:
+def proxy_for(environ: Mapping[str, str], scheme: str, host: str) -> str | None:
     """The proxy for a host by HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY. Pure."""
     found = {
         name.lower().removesuffix("_proxy"): value
@@ -148,7 +148,7 @@ def _proxy_login(proxy: str) -> dict[str, str]:
     return {"Proxy-Authorization": "Basic " + base64.b64encode(pair).decode()}
 
 
-def _trust(environ: Mapping[str, str]) -> ssl.SSLContext:
+def trust(environ: Mapping[str, str]) -> ssl.SSLContext:
     """The certificates of the machine, or those that SSL_CERT_FILE or SSL_CERT_DIR names; where
     the machine has none, those of the certifi package."""
     file, folder = environ.get("SSL_CERT_FILE"), environ.get("SSL_CERT_DIR")

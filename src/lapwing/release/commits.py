@@ -1,0 +1,122 @@
+"""What a commit message says: which branches it merges, and what it says by the rules of
+Conventional Commits. Pure.
+
+A merge is a commit with two parents or more; a squash merge is a plain commit, whatever its message
+says. The subjects of merges are those that git, Gitea, GitHub and GitLab write by themselves:
+
+    Merge branch 'feature/x'                                     git; ` into main` and ` of URL` may
+    Merge branches 'feature/a' and 'feature/b'                   follow
+    Merge remote-tracking branch 'origin/feature/x'              git
+    Merge branch 'feature/x' into 'main'                         GitLab
+    Merge pull request #3 from owner/feature/x                   GitHub
+    Merge pull request 'Title' (#3) from feature/x into main     Gitea; or `!3`
+    Merge pull request 'Title' (#3) from owner/name:feature/x into main      Gitea, from a fork
+
+Sources: git's builtin/fmt-merge-msg.c; Gitea 1.26, services/pull/merge.go; GitHub's documentation
+("About pull request merges"); Conventional Commits 1.0.0 (the header, and item 16: a breaking
+change's footer is in capitals).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_GITEA = re.compile(r"Merge pull request '.*' \([#!]\d+\) from (?:\S+:)?(\S+) into (\S+)")
+_GITHUB = re.compile(r"Merge pull request #\d+ from [^/\s]+/(\S+)")
+_GIT = re.compile(
+    r"Merge (remote-tracking )?branch(?:es)? ('.*?'(?:(?:, | and )'.*?')*)"
+    r"(?: of \S+)?(?: into '?(\S+?)'?)?"
+)
+_QUOTED = re.compile(r"'(.*?)'")
+
+_HEADER = re.compile(r"([A-Za-z][A-Za-z0-9-]*)(?:\(([^()]*)\))?(!)?: +(\S.*)")
+_BREAKING = re.compile(r"^BREAKING[ -]CHANGE: +(.*)$", re.MULTILINE)
+_RELEASE_AS = re.compile(r"^Release-As: *(.*?) *$", re.MULTILINE | re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A commit: its full name, its parents', and its message."""
+
+    sha: str
+    parents: tuple[str, ...]
+    message: str
+
+    @property
+    def subject(self) -> str:
+        """The first line."""
+        return self.message.strip().partition("\n")[0].strip()
+
+    @property
+    def body(self) -> str:
+        """What follows the first line."""
+        return self.message.strip().partition("\n")[2].strip()
+
+    @property
+    def is_merge(self) -> bool:
+        """Whether it joins lines of work."""
+        return len(self.parents) > 1
+
+
+@dataclass(frozen=True, slots=True)
+class Conventional:
+    """A message by the rules of Conventional Commits. `breaking` tells what breaks."""
+
+    kind: str
+    scope: str | None
+    description: str
+    breaking: str | None
+
+
+def merged_branches(commit: Commit) -> tuple[str, ...]:
+    """The branches that a commit merges, none if it is no merge or does not name them. A branch
+    that is merged into itself (a `git pull`) is none."""
+    if not commit.is_merge:
+        return ()
+    found = _GITEA.fullmatch(commit.subject)
+    if found:
+        return _unless_itself((found[1],), found[2])
+    found = _GITHUB.fullmatch(commit.subject)
+    if found:
+        return (found[1],)
+    found = _GIT.fullmatch(commit.subject)
+    if not found:
+        return ()
+    names = _QUOTED.findall(found[2])
+    if found[1]:
+        names = [name.partition("/")[2] for name in names]  # Without the name of the remote.
+    return _unless_itself(tuple(names), found[3])
+
+
+def title(commit: Commit) -> str:
+    """What a merge is about, as people wrote it: Gitea's title of the pull request, GitHub's from
+    the message's body, else the branches."""
+    found = re.fullmatch(r"Merge pull request '(.*)' \([#!](\d+)\) from .*", commit.subject)
+    if found:
+        return f"{found[1]} (#{found[2]})"
+    found = re.fullmatch(r"Merge pull request #(\d+) from .*", commit.subject)
+    if found and commit.body:
+        return f"{commit.body.partition(chr(10))[0].strip()} (#{found[1]})"
+    return ", ".join(merged_branches(commit)) or commit.subject
+
+
+def conventional(commit: Commit) -> Conventional | None:
+    """What a message says by the rules; None if it does not follow them."""
+    found = _HEADER.fullmatch(commit.subject)
+    if found is None:
+        return None
+    kind, scope, mark, description = found.groups()
+    told = _BREAKING.search(commit.body)
+    breaking = (told[1].strip() or description) if told else (description if mark else None)
+    return Conventional(kind.lower(), scope or None, description, breaking)
+
+
+def release_as(commit: Commit) -> str | None:
+    """The version that a footer `Release-As: 1.0.0` asks for."""
+    found = _RELEASE_AS.search(commit.body)
+    return found[1] if found else None
+
+
+def _unless_itself(names: tuple[str, ...], target: str | None) -> tuple[str, ...]:
+    return tuple(name for name in names if name != target)

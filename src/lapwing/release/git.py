@@ -1,0 +1,272 @@
+"""The git of a checkout, as a release needs it: the user's own git, with the user's logins.
+
+Reading changes nothing. Two acts do: `tag` and `push`. A token is handed to git through its
+environment, where a credential helper picks it up for the remote's own address: it is in no URL,
+no argument and no file. Source: git's documentation of gitcredentials (a helper that begins with
+`!` is a shell command; an empty one clears the list) and of `GIT_CONFIG_COUNT`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from lapwing.errors import ForgeLoginError, ReleaseError, UsageError
+from lapwing.release.commits import Commit
+from lapwing.release.remote import without_login
+
+PATIENCE = 300.0
+"""Seconds that git may take to talk to a remote."""
+_PINNED = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_OBJECT_DIRECTORY"}
+_HELPER = '!f() { test "$1" = get && printf "username=x-access-token\\npassword=%s\\n" '
+_HELPER += '"$LAPWING_GIT_TOKEN"; }; f'
+_REFUSED = re.compile(r"\[remote rejected\]|pre-receive hook declined|GH0\d\d|protected", re.I)
+_LOGIN = re.compile(
+    r"Authentication failed|could not read Username|Permission denied|HTTP Basic: Access denied"
+    r"|returned error: 40[13]|terminal prompts disabled",
+    re.I,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Refs:
+    """What a remote has: commits of its branches and of its tags."""
+
+    branches: Mapping[str, str]
+    tags: Mapping[str, str]
+
+
+class Checkout:
+    """The repository of a folder. Every method raises ReleaseError with git's words."""
+
+    def __init__(self, folder: Path, environ: Mapping[str, str]) -> None:
+        self._folder = folder
+        kept = {name: value for name, value in environ.items() if name not in _PINNED}
+        self._environ = kept | {
+            "LC_ALL": "C",
+            "GIT_TERMINAL_PROMPT": "0",
+            "GIT_OPTIONAL_LOCKS": "0",
+        }
+        self._token: str | None = None
+
+    def use_token(self, url: str, token: str) -> None:
+        """Log in with a token at a remote of this address; of no use for ssh."""
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https"):
+            return
+        key = f"credential.{parts.scheme}://{parts.netloc.rpartition('@')[2]}.helper"
+        count = int(self._environ.get("GIT_CONFIG_COUNT") or 0)
+        for number, value in enumerate(("", _HELPER), start=count):
+            self._environ[f"GIT_CONFIG_KEY_{number}"] = key
+            self._environ[f"GIT_CONFIG_VALUE_{number}"] = value
+        self._environ["GIT_CONFIG_COUNT"] = str(count + 2)
+        self._environ["LAPWING_GIT_TOKEN"] = token
+        self._token = token
+
+    def top(self) -> Path:
+        """The folder of the work tree."""
+        return Path(self._run("rev-parse", "--show-toplevel"))
+
+    def is_shallow(self) -> bool:
+        """Whether history was cut off when it was fetched."""
+        return self._run("rev-parse", "--is-shallow-repository") == "true"
+
+    def head(self) -> str:
+        """The commit that is checked out."""
+        try:
+            return self._run("rev-parse", "--verify", "HEAD^{commit}")
+        except ReleaseError as error:
+            raise ReleaseError(
+                "The repository has no commit yet.", hint="Commit something first."
+            ) from error
+
+    def branch(self) -> str | None:
+        """The branch that is checked out, None for a detached head."""
+        return self._ask("symbolic-ref", "--quiet", "--short", "HEAD")
+
+    def changed_here(self) -> list[str]:
+        """Files that git tracks and that differ from the commit."""
+        listed = self._run("status", "--porcelain", "-z", "--untracked-files=no", "--no-renames")
+        return [entry[3:] for entry in listed.split("\0") if entry]
+
+    def remote(self, branch: str | None) -> str | None:
+        """The name of the remote to release to: the branch's own, else `origin`, else the only
+        one."""
+        own = self._ask("config", f"branch.{branch}.remote") if branch else None
+        names = self._run("remote").splitlines()
+        if own in names:
+            return own
+        return "origin" if "origin" in names else (names[0] if len(names) == 1 else None)
+
+    def url(self, remote: str) -> str:
+        """The address that is pushed to, after the user's rewriting of URLs."""
+        return self._run("remote", "get-url", "--push", remote)
+
+    def refs(self, remote: str) -> Refs:
+        """Ask the remote for its branches and tags."""
+        branches: dict[str, str] = {}
+        tags: dict[str, str] = {}
+        for line in self._far("ls-remote", "--heads", "--tags", remote).splitlines():
+            commit, _, name = line.partition("\t")
+            if name.startswith("refs/heads/"):
+                branches[name.removeprefix("refs/heads/")] = commit
+            elif name.startswith("refs/tags/"):
+                # An annotated tag is listed twice; the second, peeled one is the commit.
+                tags[name.removeprefix("refs/tags/").removesuffix("^{}")] = commit
+        return Refs(branches, tags)
+
+    def tags(self) -> dict[str, str]:
+        """The tags here, and the commits that they are on."""
+        form = "--format=%(refname:strip=2)%00%(objectname)%00%(*objectname)"
+        lines = self._run("for-each-ref", form, "refs/tags").splitlines()
+        parts = (line.split("\0") for line in lines)
+        return {name: peeled or commit for name, commit, peeled in parts}
+
+    def tag_is_annotated(self, tag: str) -> bool:
+        """Whether a tag that is here is an object of its own."""
+        return self._run("cat-file", "-t", f"refs/tags/{tag}") == "tag"
+
+    def has(self, commit: str) -> bool:
+        """Whether a commit is here."""
+        return self._ask("cat-file", "-e", f"{commit}^{{commit}}") is not None
+
+    def is_ancestor(self, older: str, newer: str) -> bool:
+        """Whether a commit (which has to be here) is another one, or in its history."""
+        return self._ask("merge-base", "--is-ancestor", older, newer) is not None
+
+    def resolve(self, ref: str) -> str | None:
+        """The commit of a reference; None if there is none."""
+        return self._ask("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
+
+    def commits(self, since: str | None, until: str) -> tuple[Commit, ...]:
+        """The commits after one (all, with None) up to another, the newest first."""
+        reach = [until] if since is None else [until, f"^{since}"]
+        listed = self._run("log", "-z", "--topo-order", "--format=%H%x1f%P%x1f%B", *reach, "--")
+        parts = (entry.split("\x1f", 2) for entry in listed.split("\0") if entry.strip())
+        return tuple(
+            Commit(sha.strip(), tuple(parents.split()), text) for sha, parents, text in parts
+        )
+
+    def changed(self, since: str | None, until: str) -> tuple[str, ...]:
+        """The files that differ between two commits; all files of the later one, with None."""
+        range_ = [since or self._empty_tree(), until]
+        listed = self._run("diff", "--name-only", "--no-renames", "-z", *range_, "--")
+        return tuple(filter(None, listed.split("\0")))
+
+    def committed_at(self, commit: str) -> int:
+        """When a commit was made, in seconds since 1970."""
+        return int(self._run("show", "-s", "--format=%ct", commit))
+
+    def files(self, commit: str, folder: str) -> list[str]:
+        """The files of a commit below a folder, relative to it."""
+        place = f"{commit}:./{folder}"
+        listed = self._run("ls-tree", "-r", "-z", "--full-tree", "--name-only", place)
+        return [name for name in listed.split("\0") if name]
+
+    def content(self, commit: str, path: str) -> bytes | None:
+        """A file of a commit, by its path from the folder; None if there is none."""
+        done = self._raw(["cat-file", "blob", f"{commit}:./{path}"], PATIENCE)
+        return done.stdout if done.returncode == 0 else None
+
+    def tag(self, tag: str, commit: str, message: str) -> None:
+        """Make an annotated tag. The same tag made twice is the same object: it bears the time of
+        its commit."""
+        environ = {"GIT_COMMITTER_DATE": f"{self.committed_at(commit)} +0000"}
+        if self._ask("var", "GIT_COMMITTER_IDENT") is None:
+            environ |= {
+                "GIT_COMMITTER_NAME": "Lapwing",
+                "GIT_COMMITTER_EMAIL": "lapwing@localhost",
+            }
+        arguments = ["tag", "--annotate", "--cleanup=verbatim", "-m", message, tag, commit]
+        self._words(arguments, self._raw(arguments, PATIENCE, environ))
+
+    def push(self, remote: str, tag: str) -> None:
+        """Push a tag, never with force."""
+        self._far("push", "--porcelain", remote, f"refs/tags/{tag}:refs/tags/{tag}")
+
+    def _empty_tree(self) -> str:
+        return self._run("hash-object", "-t", "tree", os.devnull)
+
+    def _far(self, *arguments: str) -> str:
+        """A command that talks to the remote."""
+        done = self._raw(list(arguments), PATIENCE)
+        if done.returncode == 0:
+            return os.fsdecode(done.stdout).removesuffix("\n")
+        said = self._said(done.stderr + b"\n" + done.stdout)
+        remote = arguments[-1] if arguments[0] == "ls-remote" else arguments[-2]
+        if _LOGIN.search(said):
+            raise ForgeLoginError(
+                f"The remote `{remote}` wants another login.",
+                hint="Put a token into LAPWING_FORGE_TOKEN; one that expired has to be renewed.",
+                detail=said,
+            )
+        if arguments[0] == "push" and _REFUSED.search(said):
+            raise ReleaseError(
+                f"The remote `{remote}` refuses the tag.",
+                hint="If it is protected there, let the owner of the token make tags `v*`.",
+                detail=said,
+            )
+        raise ReleaseError(
+            f"The remote `{remote}` cannot be reached."
+            if arguments[0] == "ls-remote"
+            else f"The remote `{remote}` did not take the tag.",
+            hint="Run it again when the network is back: what is done is not repeated.",
+            detail=said,
+        )
+
+    def _ask(self, *arguments: str) -> str | None:
+        """The answer of a command that may say no; None then."""
+        done = self._raw(list(arguments), PATIENCE)
+        return os.fsdecode(done.stdout).removesuffix("\n") if done.returncode == 0 else None
+
+    def _run(self, *arguments: str) -> str:
+        return self._words(list(arguments), self._raw(list(arguments), PATIENCE))
+
+    def _words(self, arguments: list[str], done: subprocess.CompletedProcess[bytes]) -> str:
+        if done.returncode == 0:
+            return done.stdout.decode(errors="replace").removesuffix("\n")
+        said = self._said(done.stderr)
+        if "not a git repository" in said:
+            raise ReleaseError(
+                f"{self._folder} is not in a git repository.",
+                hint="A release is made of commits: run `git init`, commit, and add a remote.",
+            )
+        if "dubious ownership" in said:
+            raise ReleaseError(
+                f"git does not trust {self._folder}: it belongs to another user.",
+                hint="Run `git config --global --add safe.directory` with that folder.",
+            )
+        raise ReleaseError(f"git {arguments[0]} failed in {self._folder}.", detail=said)
+
+    def _raw(
+        self, arguments: list[str], patience: float, more: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[bytes]:
+        command = ["git", "-C", str(self._folder), *arguments]
+        try:
+            return subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                check=False,
+                env={**self._environ, **(more or {})},
+                timeout=patience,
+            )
+        except FileNotFoundError as error:
+            raise UsageError("git is not installed.", hint="Install git.") from error
+        except subprocess.TimeoutExpired as error:
+            raise ReleaseError(
+                f"git {arguments[0]} did not end within {patience:.0f} s.",
+                hint="Run it again when the network is back: what is done is not repeated.",
+            ) from error
+
+    def _said(self, words: bytes) -> str:
+        """What git says, without logins."""
+        said = without_login(words.decode(errors="replace"))
+        said = said.replace(self._token, "***") if self._token else said
+        lines = ["".join(c if c.isprintable() else " " for c in line) for line in said.splitlines()]
+        return "\n".join(line for line in lines if line.strip())[:2000]

@@ -1,0 +1,80 @@
+"""What is released: a stack, or a project that is none and has a release file.
+
+    lapwing.yaml           a stack; `registry`, `release` and `mirror` are sections of it
+    lapwing-release.yaml   any other project: its name, and the same sections
+
+The nearest one counts, looking up from a folder; in one folder, the stack file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lapwing.errors import Problem, StackFileError, UsageError
+from lapwing.stack import source
+from lapwing.stack.delivery import Project
+from lapwing.stack.load import FILE, LoadedStack, environments, load, validate
+
+if TYPE_CHECKING:
+    from lapwing.stack.model import Stack
+
+RELEASE_FILE = "lapwing-release.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """A thing that is released. `stacks` is the stack in each environment, empty for a project that
+    is none."""
+
+    name: str
+    path: Path
+    delivery: Stack | Project
+    stacks: tuple[LoadedStack, ...] = ()
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the file; paths in it are relative to this."""
+        return self.path.parent
+
+
+def find(start: Path) -> Path:
+    """The file that says what is released from a folder. Raises UsageError."""
+    begin = start.absolute()
+    if not begin.is_dir():
+        raise UsageError(f"{start} is not a folder.", hint="Give the folder of a stack with -C.")
+    for folder in (begin, *begin.parents):
+        for name in (FILE, RELEASE_FILE):
+            if (folder / name).exists():
+                return folder / name
+    raise UsageError(
+        f"There is no {FILE} or {RELEASE_FILE} in {begin} or above it.",
+        hint=f"`lapwing init` writes a stack file. For a project that is no stack, write "
+        f"`project: NAME` into {RELEASE_FILE}.",
+    )
+
+
+def read(path: Path) -> Released:
+    """Read a stack file or a release file. Raises StackFileError with every problem found."""
+    if path.name == FILE:
+        stack = load(path, folders=False).stack
+        return Released(stack.stack, path, stack, tuple(environments(path, folders=False)))
+    from lapwing.stack.release_rules import RULES
+
+    written = source.read(path)
+    problems: list[Problem] = []
+    if not isinstance(written.data, dict):
+        hint = "It begins with `project: NAME`."
+        problems = [Problem("The file has to be a mapping.", written.where(()), hint)]
+        raise StackFileError(problems)
+    project = validate(written, problems, Project)
+    if project is None:
+        raise StackFileError(problems)
+    for rule in RULES:
+        for breach in rule(project):
+            where = written.where(breach.path, key=breach.key)
+            problems.append(Problem(breach.message, where, breach.hint))
+    if problems:
+        raise StackFileError(problems)
+    return Released(project.project, path, project)

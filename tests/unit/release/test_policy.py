@@ -1,0 +1,174 @@
+"""Which version comes next."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lapwing.errors import ReleaseError
+from lapwing.release import version
+from lapwing.release.commits import Commit
+from lapwing.release.policy import History, Rules, decide
+from lapwing.release.version import Bump, Version
+
+CONVENTIONAL = Rules("conventional-commits")
+LAST = Version(1, 2, 3)
+
+
+def commit(message: str, *, merge: bool = False, sha: str = "a" * 40) -> Commit:
+    return Commit(sha, ("b" * 40, "c" * 40) if merge else ("b" * 40,), message)
+
+
+def history(*commits: Commit, last: Version | None = LAST, **more: object) -> History:
+    known = {"changed": ("app.py",), "tags": {last.tag: "d" * 40} if last else {}}
+    return History("a" * 40, last, commits, **{**known, **more})  # type: ignore[arg-type]
+
+
+MERGES = [
+    ("Merge branch 'feature/x'", True),
+    ("Merge branch 'feature/x' into main", True),
+    ("Merge branch 'feature/x' of https://git.example/a/b", True),
+    ("Merge branch 'feature/x' of git.example:a/b into main", True),
+    ("Merge branch 'feature/x' into 'main'", True),
+    ("Merge branches 'fix/a' and 'feature/x'", True),
+    ("Merge branches 'fix/a', 'feature/x' and 'c' into main", True),
+    ("Merge remote-tracking branch 'origin/feature/x'", True),
+    ("Merge pull request #3 from owner/feature/x", True),
+    ("Merge pull request #3 from owner/feature/x\n\nA title", True),
+    ("Merge pull request 'A title' (#3) from feature/x into main", True),
+    ("Merge pull request 'A title' (!3) from feature/x into main", True),
+    ("Merge pull request 'It's' (#3) from Me/fork:feature/x into main", True),
+    ("Merge pull request 'x' (#3) from <deleted>:feature/x into main", True),
+    ("Merge branch 'feature/x' into feature/x", False),  # A `git pull` on the branch.
+    ("Merge branch 'feature/x' of https://git.example/a/b into feature/x", False),
+    ("Merge branch 'main' into feature/x", False),
+    ("Merge branch 'fix/feature/x'", False),
+    ("Merge pull request 'from feature/x into main' (#3) from fix/y into main", False),
+    ("Merge pull request 'a' (#1) from feature/x into b' (#3) from fix/y into main", False),
+    ("Merge pull request #3 from feature/fix", False),  # An owner called `feature`.
+    ("Merge commit '1234567'", False),
+    ("Merge tag 'feature/x'", False),
+    ("Add feature/x", False),
+]
+
+
+@pytest.mark.parametrize(("message", "is_feature"), MERGES)
+def test_merges_of_features(message: str, is_feature: bool) -> None:
+    merged = decide(history(commit(message, merge=True)), Rules())
+    assert merged.bump == ("major" if is_feature else "patch")
+    assert merged.next == (Version(2, 0, 0) if is_feature else Version(1, 2, 4))
+    squashed = decide(history(commit(message)), Rules())
+    assert squashed.bump == "patch"
+
+
+CONVENTIONS = [
+    ("feat: a", "minor", "patch"),
+    ("feat(api): a", "minor", "patch"),
+    ("fix: a", "patch", "patch"),
+    ("perf: a", "patch", "patch"),
+    ("fix!: a", "major", "minor"),
+    ("chore(api)!: a", "major", "minor"),
+    ("fix: a\n\nBREAKING CHANGE: b", "major", "minor"),
+    ("fix: a\n\nmore\n\nBREAKING-CHANGE: b\nRefs: 1", "major", "minor"),
+    ("fix: a\n\nbreaking change: b", "patch", "patch"),
+    ("FEAT: a", "minor", "patch"),
+    ("Improve things", "patch", "patch"),
+    ("feat:a", "patch", "patch"),
+    ("unknown: a", "patch", "patch"),
+    ("chore: a", None, None),
+    ("docs(readme): a", None, None),
+    ("ci: a\n\nmore", None, None),
+]
+
+
+@pytest.mark.parametrize(("message", "bump", "initial"), CONVENTIONS)
+def test_conventional_commits(message: str, bump: str | None, initial: str | None) -> None:
+    assert decide(history(commit(message)), CONVENTIONAL).bump == bump
+    early = decide(history(commit(message), last=Version(0, 2, 3)), CONVENTIONAL)
+    assert early.bump == initial
+    assert early.skipped == (initial is None)
+
+
+def test_the_heaviest_commit_decides() -> None:
+    told = decide(
+        history(commit("fix: a"), commit("feat: b", sha="f" * 40), commit("chore: c")), CONVENTIONAL
+    )
+    assert (told.bump, told.reason) == ("minor", "fffffff is a `feat`.")
+
+
+@pytest.mark.parametrize(
+    ("changed", "skipped"),
+    [
+        (("README.md", "docs/a/b.png", ".gitignore", "api/NOTES.md"), True),
+        (("README.md", "app.py"), False),
+        (("documents/a.txt",), False),
+        (("a/docs/b.txt",), False),
+        ((), True),
+    ],
+)
+def test_documents_alone_are_no_release(changed: tuple[str, ...], skipped: bool) -> None:
+    merge = commit("Merge branch 'feature/x'", merge=True)
+    assert decide(history(merge, changed=changed), Rules()).skipped == skipped
+
+
+def test_first_release() -> None:
+    plain = decide(history(commit("Begin"), last=None), Rules())
+    assert (plain.previous, plain.next) == (version.NONE, Version(0, 0, 1))
+    feature = decide(history(commit("Merge branch 'feature/a'", merge=True), last=None), Rules())
+    assert feature.next == Version(1, 0, 0)
+
+
+def test_a_commit_that_has_its_version_is_completed() -> None:
+    told = decide(history(commit("a"), on_head=Version(2, 0, 0)), Rules())
+    assert (told.next, told.bump, told.resumed) == (Version(2, 0, 0), Bump.MAJOR, True)
+
+
+def test_a_commit_within_a_later_version_is_not_released() -> None:
+    told = decide(history(commit("a"), within=Version(1, 3, 0)), Rules())
+    assert told.skipped
+    assert told.reason == "This commit is part of v1.3.0 already."
+
+
+def test_a_tag_on_another_commit_is_an_error() -> None:
+    tags = {"v1.2.4": "e" * 40}
+    with pytest.raises(ReleaseError, match=r"v1\.2\.4 is there already, on another commit"):
+        decide(history(commit("a"), tags=tags), Rules())
+
+
+@pytest.mark.parametrize(
+    ("text", "found"), [("2.0.0", Version(2, 0, 0)), ("v1.2.4", Version(1, 2, 4))]
+)
+def test_release_as(text: str, found: Version) -> None:
+    told = decide(history(commit(f"a\n\nRelease-As: {text}")), CONVENTIONAL)
+    assert told.next == found
+
+
+@pytest.mark.parametrize("text", ["1.2.3", "1.2", "1.0.0", "01.2.9", "next"])
+def test_release_as_something_else(text: str) -> None:
+    with pytest.raises(ReleaseError):
+        decide(history(commit(f"a\n\nRelease-As: {text}")), Rules())
+
+
+def test_stated() -> None:
+    rules = Rules("stated", stated="1.3.0")
+    assert decide(history(commit("a")), rules).next == Version(1, 3, 0)
+    same = decide(history(commit("a")), Rules("stated", stated="1.2.3"))
+    assert same.skipped
+    with pytest.raises(ReleaseError, match="not higher"):
+        decide(history(commit("a")), Rules("stated", stated="1.2.2"))
+    with pytest.raises(ReleaseError, match="not a version"):
+        decide(history(commit("a")), Rules("stated", stated="1.3.0.dev1"))
+
+
+@given(st.builds(Version, *[st.integers(0, 999)] * 3), st.sampled_from(Bump))
+def test_a_bump_goes_up_and_is_told(before: Version, bump: Bump) -> None:
+    after = before.bumped(bump)
+    assert after > before
+    assert before.bump_to(after) is bump
+    assert version.of_tag(after.tag) == after
+
+
+@pytest.mark.parametrize("tag", ["v1.2", "1.2.3", "v1.2.3-rc.1", "v01.2.3", "nightly", "v1.2.3\n"])
+def test_what_is_no_version(tag: str) -> None:
+    assert version.of_tag(tag) is None
