@@ -31,6 +31,7 @@ Kind = Literal[
     "cut-request",  # it dies after `bytes` of the request's body, which the registry gets
     "drop-request",  # it dies before the registry gets anything: a proxy was collecting the body
     "lose-answer",  # the registry does what was asked, and the answer never comes
+    "answer-after",  # the registry does what was asked, and `status` comes instead of its answer
     "change-answer",  # a byte of the answer's body is another
     "slow-answer",  # the answer's body comes in pieces, with `seconds` between them
     "answer",  # `status`, `headers` and `body` instead of asking the registry
@@ -196,6 +197,10 @@ class _Handler(BaseHTTPRequestHandler):
             if fault and fault.kind == "lose-answer":
                 answer.read()
                 raise _Broken
+            if fault and fault.kind == "answer-after":
+                answer.read()
+                self._answer(fault.status, fault.headers, fault.body)
+                return
             self._give_back(answer, fault)
         finally:
             upstream.close()
@@ -203,7 +208,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _hand_on(self, upstream: http.client.HTTPConnection, fault: Fault | None) -> None:
         upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
         for name, value in self.headers.items():
-            if name.lower() not in ("connection", "authorization"):
+            ours = name.lower() == "authorization" and self.proxy.login is not None
+            if name.lower() != "connection" and not ours:
                 upstream.putheader(name, value)
         upstream.endheaders()
         left = self._length()

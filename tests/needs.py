@@ -39,6 +39,12 @@ def _terraform_schemas() -> str | None:
     return folder if folder and Path(folder).is_dir() else None
 
 
+def _github_openapi() -> str | None:
+    """The file that `.ci/install-github-openapi` fetches."""
+    file = Path("/usr/local/share/github-openapi/api.github.com.json")
+    return str(file) if file.is_file() else None
+
+
 PARTS: dict[str, Callable[[], str | None]] = {
     "node": _program("node"),
     "chromium": _program("chromium", "chromium-browser", "google-chrome"),
@@ -54,6 +60,7 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "oci-registry": _program("oci-registry"),
     "helm": _program("helm"),
     "gitea": _program("gitea"),
+    "github-openapi": _github_openapi,
 }
 
 

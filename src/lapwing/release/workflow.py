@@ -47,6 +47,8 @@ from lapwing.stack.project import Released
 from lapwing.stack.release_rules import mirrored_name
 
 _STATED = re.compile(r"version(?:__)?[\"']?\s*[:=]\s*[\"']?v?(\d[^\s\"',;]*)", re.I)
+_KEPT_NAME = re.compile(r"(?!\.)[A-Za-z0-9._-]+(?<!\.)")
+"""Names of files that GitHub leaves as they are. Source: its documentation of release assets."""
 LARGEST_FILE = 2 * 1024**3
 """Bytes of a file at most; GitHub takes no larger ones."""
 
@@ -211,6 +213,11 @@ def _own_files(released: Released) -> list[File]:
         for path in found:
             if path.stat().st_size > LARGEST_FILE:
                 raise ReleaseError(f"{path} is larger than a forge takes (2 GiB).")
+            if not _KEPT_NAME.fullmatch(path.name):
+                raise ReleaseError(
+                    f"{path.name!r} is a name that forges change.",
+                    hint="Use letters, digits, `.`, `_` and `-`.",
+                )
             made += _with_checksum(File(path.name, path.read_bytes()))
     return made
 

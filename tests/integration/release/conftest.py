@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -87,8 +88,8 @@ class Project:
 
     def push(self) -> None:
         """Push main as people do."""
-        token = self.environ.get("LAPWING_FORGE_TOKEN", "")
-        helper = f"!f() {{ echo username=x; echo password={token}; }}; f"
+        token = self.environ.get("LAPWING_FORGE_TOKEN") or self.environ.get("GITHUB_TOKEN")
+        helper = f"!f() {{ echo username=x-access-token; echo password={token}; }}; f"
         self.git("-c", f"credential.helper={helper}", "push", "-q", "origin", "main")
 
     def call(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -127,7 +128,7 @@ def forge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gitea]:
 @pytest.fixture
 def project(tmp_path: Path, forge: Gitea, request: pytest.FixtureRequest) -> Project:
     """A project with a repository of its own on the Gitea."""
-    name = request.node.name.partition("[")[0].replace("_", "-")
+    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")
     address = forge.repository(name)
     made = Project(tmp_path / "shop", address, LAPWING_FORGE_TOKEN=forge.token)
     made.begin()

@@ -1,0 +1,287 @@
+"""What can be wrong with a repository before a release. Nothing is changed then, and the error says
+what to do. The remote is a folder, and the project makes only tags."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.release.conftest import CHART, Project, outcomes
+
+FILE = "project: shop\nrelease: {chart: chart, forge: none}\n"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    bare = tmp_path / "origin.git"
+    subprocess.run(["git", "init", "-q", "--bare", "-b", "main", str(bare)], check=True)
+    made = Project(tmp_path / "shop", str(bare))
+    made.begin(FILE)
+    made.push()
+    return made
+
+
+def refused(project: Project, *, dry: bool = True, **environ: str) -> dict[str, Any]:
+    """The error of a release. No tag was made. A dry run fails as well."""
+    before = project.git("tag")
+    answer = project.release(status=1, **environ)
+    assert project.git("tag") == before
+    error: dict[str, Any] = answer["error"]
+    assert error["hint"]
+    if dry:
+        told = project.call("release", "--dry-run", **environ)
+        assert told.returncode == 1
+        assert error["message"] in told.stdout + told.stderr
+        assert project.git("tag") == before
+    return error
+
+
+def test_only_tags(project: Project) -> None:
+    """Without a forge a release is the tag; a second run finds it."""
+    answer = project.release()
+    assert outcomes(answer) == {"chart": "done", "sbom": "done", "tag": "done", "push": "done"}
+    assert "refs/tags/v0.0.1" in project.git("ls-remote", "origin")
+    assert outcomes(project.release())["push"] == "present"
+
+
+def test_no_remote(project: Project) -> None:
+    project.git("remote", "remove", "origin")
+    assert "no remote" in refused(project)["message"]
+
+
+def test_a_dry_run_tells_the_version_all_the_same(project: Project) -> None:
+    project.git("remote", "remove", "origin")
+    answer = project.release("--dry-run", status=1)
+    assert answer["tag"] == "v0.0.1"
+    told = outcomes(answer)
+    assert told == {
+        "check": "failed", "chart": "planned", "sbom": "planned", "tag": "planned",
+        "push": "planned",
+    }  # fmt: skip
+
+
+def test_a_remote_that_is_away(project: Project, tmp_path: Path) -> None:
+    (tmp_path / "origin.git").rename(tmp_path / "away.git")
+    assert "cannot be reached" in refused(project)["message"]
+
+
+def test_a_shallow_clone(project: Project, tmp_path: Path) -> None:
+    project.commit("More", code="1")
+    project.push()
+    address = f"file://{tmp_path}/origin.git"
+    project.git("clone", "-q", "--depth", "1", address, str(tmp_path / "clone"))
+    project.folder = tmp_path / "clone"
+    assert "git fetch --unshallow --tags" in refused(project)["hint"]
+    project.git("fetch", "-q", "--unshallow", "--tags")
+    assert project.release()["tag"] == "v0.0.1"
+
+
+def test_uncommitted_changes(project: Project) -> None:
+    project.write("chart/values.yaml", "greeting: changed\n")
+    assert "chart/values.yaml" in refused(project)["message"]
+    project.git("checkout", "-q", ".")
+    project.write("built.whl", "not tracked, so it does not matter")
+    assert project.release()["tag"] == "v0.0.1"
+
+
+def test_another_branch(project: Project) -> None:
+    project.git("checkout", "-q", "-b", "feature/x")
+    assert "main or master" in refused(project)["message"]
+
+
+def test_a_detached_head(project: Project) -> None:
+    """A commit of main at the remote can be released without a branch; another cannot."""
+    project.git("checkout", "-q", "--detach")
+    assert project.release()["tag"] == "v0.0.1"
+    project.commit("Nowhere", code="1")
+    assert "No branch is checked out" in refused(project)["message"]
+
+
+def test_a_commit_that_was_not_pushed(project: Project) -> None:
+    project.commit("More", code="1")
+    assert "not in `main` at `origin` yet" in refused(project)["message"]
+
+
+def test_an_older_commit_than_the_remote_has(project: Project) -> None:
+    """A job of CI that runs late releases its own commit."""
+    head = project.git("rev-parse", "HEAD")
+    project.commit("More", code="1")
+    project.push()
+    project.git("reset", "-q", "--hard", head)
+    assert project.release()["tag"] == "v0.0.1"
+    project.git("reset", "-q", "--hard", "origin/main")
+    assert project.release()["tag"] == "v0.0.2"
+    project.git("reset", "-q", "--hard", head)
+    assert project.release()["tag"] == "v0.0.1"  # Complete already.
+
+
+def test_a_commit_within_a_later_release(project: Project) -> None:
+    head = project.git("rev-parse", "HEAD")
+    project.commit("More", code="1")
+    project.push()
+    assert project.release()["tag"] == "v0.0.1"
+    project.git("reset", "-q", "--hard", head)
+    answer = project.release()
+    assert (answer["skipped"], answer["reason"]) == (True, "This commit is part of v0.0.1 already.")
+
+
+def test_a_tag_on_another_commit(project: Project) -> None:
+    project.git("checkout", "-q", "-b", "aside", "HEAD")
+    project.commit("Aside", code="1")
+    project.git("tag", "v0.0.1")
+    project.git("push", "-q", "origin", "v0.0.1")
+    project.git("checkout", "-q", "main")
+    project.commit("More", code="2")
+    project.push()
+    error = refused(project, dry=False)
+    assert "v0.0.1 is there already, on another commit" in error["message"]
+
+
+def test_a_tag_that_differs_from_the_remotes(project: Project) -> None:
+    project.release()
+    project.commit("More", code="1")
+    project.push()
+    project.git("tag", "-f", "v0.0.1")
+    assert "git tag -d v0.0.1" in refused(project, dry=False)["hint"]
+
+
+def test_a_tag_that_was_never_pushed(project: Project) -> None:
+    project.git("tag", "v0.0.1")
+    project.commit("More", code="1")
+    project.push()
+    assert "git push origin v0.0.1" in refused(project, dry=False)["hint"]
+
+
+def test_a_tag_that_was_not_fetched(project: Project, tmp_path: Path) -> None:
+    other = Project(tmp_path / "other", str(tmp_path / "origin.git"))
+    other.git("pull", "-q", "origin", "main")
+    other.commit("Elsewhere", code="1")
+    other.push()
+    other.release()
+    assert "git fetch --tags origin" in refused(project, dry=False)["hint"]
+
+
+def test_tags_that_are_no_versions(project: Project) -> None:
+    """They do not count, and those that look like one are told."""
+    for tag in ("nightly", "v9", "9.9.9", "v9.0.0-rc.1"):
+        project.git("tag", tag)
+    told = project.call("release", "--dry-run")
+    assert "v0.0.0 -> v0.0.1" in told.stdout
+    assert "Not versions, so not counted: 9.9.9, v9." in told.stderr
+
+
+def test_a_lightweight_tag_counts(project: Project) -> None:
+    project.git("tag", "v1.0.0")
+    project.git("push", "-q", "origin", "v1.0.0")
+    project.commit("More", code="1")
+    project.push()
+    assert project.release()["tag"] == "v1.0.1"
+
+
+def test_a_folder_is_no_forge(project: Project) -> None:
+    project.commit("Want a forge", **{"lapwing-release.yaml": "project: shop\n"})
+    project.push()
+    assert "`forge: none`" in refused(project)["hint"]
+
+
+def test_a_forge_without_encryption(project: Project) -> None:
+    project.commit("Want a forge", **{"lapwing-release.yaml": "project: shop\n"})
+    project.push()
+    project.git("remote", "set-url", "--push", "origin", "http://git.example/a/b.git")
+    error = refused(project, LAPWING_FORGE_TOKEN="a-secret")
+    assert "without encryption" in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "why"),
+    [
+        ("chart/Chart.yaml", "name: [", "not YAML"),
+        ("chart/Chart.yaml", "apiVersion: v2\nname: Shop\nversion: 1.0.0\n", "its name"),
+        ("chart/Chart.yaml", "apiVersion: v3\nname: shop\nversion: 1.0.0\n", "apiVersion"),
+        ("chart/values.yaml", "- a\n", "not a mapping"),
+        ("chart/values.schema.json", "{", "not JSON"),
+    ],
+)
+def test_a_chart_that_helm_would_not_take(name: str, text: str, why: str, project: Project) -> None:
+    project.write(name, text)
+    project.commit("Break the chart")
+    project.push()
+    assert why in refused(project)["message"]
+
+
+def test_a_file_that_was_not_built(project: Project) -> None:
+    file = "project: shop\nrelease: {chart: false, forge: none, files: ['dist/*.whl']}\n"
+    project.commit("Upload a wheel", **{"lapwing-release.yaml": file})
+    project.push()
+    assert "dist/*.whl" in refused(project)["message"]
+    project.write("dist/shop-1.whl", "a wheel")
+    assert outcomes(project.release())["files"] == "done"
+
+
+def test_the_stated_policy(project: Project) -> None:
+    file = "project: shop\nrelease: {policy: stated, version_file: VERSION, forge: none}\n"
+    project.commit("State it", **{"lapwing-release.yaml": file})
+    project.push()
+    assert "no VERSION in the commit" in refused(project, dry=False)["message"]
+    project.commit("State it", VERSION="0.4.0\n")
+    project.push()
+    assert project.release()["tag"] == "v0.4.0"
+    project.commit("More", code="1")
+    project.push()
+    assert project.release()["skipped"]
+
+
+def test_no_commit_and_no_repository(tmp_path: Path) -> None:
+    empty = Project(tmp_path / "empty")
+    empty.write("lapwing-release.yaml", "project: empty\n")
+    assert "no commit yet" in empty.release(status=1)["error"]["message"]
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    (bare / "lapwing-release.yaml").write_text("project: bare\n")
+    empty.folder = bare
+    empty.environ["GIT_CEILING_DIRECTORIES"] = str(tmp_path)
+    assert "not in a git repository" in empty.release(status=1)["error"]["message"]
+
+
+def test_nothing_says_what_to_release(tmp_path: Path) -> None:
+    done = Project(tmp_path / "none").call("release")
+    assert done.returncode == 2
+    assert "lapwing-release.yaml" in done.stderr
+
+
+def test_a_release_file_with_mistakes(project: Project) -> None:
+    text = "project: shop\nrelease:\n  policy: stated\n  chrt: x\nmirror: [redis]\n"
+    project.write("lapwing-release.yaml", text)
+    done = project.call("release")
+    assert done.returncode == 2
+    assert "lapwing-release.yaml:4:3" in done.stderr
+    project.write("lapwing-release.yaml", text.replace("  chrt: x\n", ""))
+    done = project.call("release")
+    assert "lapwing-release.yaml:3:11" in done.stderr
+    assert "'redis' has no version" in done.stderr
+
+
+def test_a_chart_from_the_commit_is_the_same_twice(project: Project, tmp_path: Path) -> None:
+    """Byte by byte, and without what .helmignore names."""
+    from lapwing.release.chart import FolderChart
+    from lapwing.release.git import Checkout
+
+    project.commit("Ignore", **{"chart/.helmignore": "# no\nnotes/\n", "chart/notes/a": "x"})
+    head = project.git("rev-parse", "HEAD")
+    charts = [
+        FolderChart(Checkout(project.folder, project.environ), head, "chart", {"PATH": path})
+        for path in ("/nowhere", project.environ["PATH"])
+    ]
+    first, second = (chart.package("1.2.3") for chart in charts)
+    assert first.content == second.content
+    target = tmp_path / first.name
+    target.write_bytes(first.content)
+    listed = subprocess.run(["tar", "-tzf", str(target)], capture_output=True, check=True).stdout
+    names = listed.decode().split()
+    assert names[0] == "shop/Chart.yaml"
+    assert sorted(names) == sorted(
+        [*(f"shop/{n.removeprefix('chart/')}" for n in CHART), "shop/.helmignore"]
+    )

@@ -1,0 +1,238 @@
+"""A release that meets a bad day: running it again completes it, and nothing is made twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faulty import Proxy, proxy
+from tests.gitea import OWNER, Gitea
+from tests.integration.release.conftest import LAPWING, Project, outcomes
+
+pytestmark = [pytest.mark.xdist_group("gitea")]
+
+STEPS = [
+    "chart",
+    "sbom",
+    "tag",
+    "push",
+    "release",
+    "upload shop-0.0.1.tgz",
+    "upload shop-0.0.1.tgz.sha256",
+    "upload shop-0.0.1.cdx.json",
+    "publish",
+]
+QUICK = ("push", "upload shop-0.0.1.tgz")
+POST = r"/releases$"
+ASSETS = r"/releases/\d+/assets"
+PATCH = r"/releases/\d+$"
+
+
+@pytest.fixture
+def bad(project: Project, forge: Gitea) -> Iterator[Proxy]:
+    """The same repository, reached through a faulty proxy."""
+    with proxy(forge.host) as between:
+        address = project.git("remote", "get-url", "origin").replace(forge.host, between.host)
+        project.git("remote", "set-url", "origin", address)
+        project.push()
+        yield between
+
+
+def whole(forge: Gitea, project: Project) -> None:
+    """There is exactly one release, and it has every file once."""
+    name = project.git("remote", "get-url", "origin").removesuffix(".git").rpartition("/")[2]
+    listed = forge.api("GET", f"/repos/{OWNER}/{name}/releases")
+    assert [(r["tag_name"], r["draft"]) for r in listed] == [("v0.0.1", False)]
+    files = sorted(a["name"] for a in listed[0]["assets"])
+    assert files == ["shop-0.0.1.cdx.json", "shop-0.0.1.tgz", "shop-0.0.1.tgz.sha256"]
+
+
+@pytest.mark.parametrize(
+    "step", [s if s in QUICK else pytest.param(s, marks=pytest.mark.slow) for s in STEPS]
+)
+def test_killed_after_a_step(step: str, forge: Gitea, tmp_path: Path) -> None:
+    """kill -9 as soon as a step is told, and run again."""
+    name = "killed-" + step.replace(" ", "-").replace(".", "-")
+    project = Project(
+        tmp_path / "shop", forge.repository(name), LAPWING_FORGE_TOKEN=forge.token,
+        PYTHONUNBUFFERED="1",
+    )  # fmt: skip
+    project.begin()
+    project.push()
+    process = subprocess.Popen(
+        [LAPWING, "release"],
+        cwd=project.folder,
+        env=project.environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    told = []
+    for line in process.stdout:
+        told.append(line)
+        if line.split(":")[0].split(maxsplit=1)[-1].strip() == step:
+            os.killpg(process.pid, signal.SIGKILL)
+            break
+    else:
+        raise AssertionError(f"{step} was not told: {told}")
+    process.stdout.close()
+    process.wait()
+    again = project.release()
+    assert again["tag"] == "v0.0.1"
+    before = STEPS[2 : STEPS.index(step) + 1]
+    assert all(outcomes(again)[name] == "present" for name in before), again
+    whole(forge, project)
+
+
+@pytest.mark.parametrize("kind", ["answer-after", "lose-answer", "drop-request", "answer"])
+def test_the_forge_fails_at_the_creation(
+    kind: str, bad: Proxy, forge: Gitea, project: Project
+) -> None:
+    """Whether it was made before the 500 or not: one release comes out of one run."""
+    fault = bad.fail(kind, "POST", POST, status=500)
+    project.release()
+    assert fault.happened == 1
+    made = bad.count("POST", POST)
+    assert made == (1 if kind in ("answer-after", "lose-answer") else 2)
+    whole(forge, project)
+
+
+@pytest.mark.parametrize("kind", ["answer-after", "lose-answer", "cut-request"])
+def test_an_upload_breaks(kind: str, bad: Proxy, forge: Gitea, project: Project) -> None:
+    fault = bad.fail(kind, "POST", ASSETS, status=502, bytes=100)
+    project.release()
+    assert fault.happened == 1
+    whole(forge, project)
+
+
+def test_a_push_whose_answer_is_lost(bad: Proxy, forge: Gitea, project: Project) -> None:
+    fault = bad.fail("lose-answer", "POST", "git-receive-pack")
+    answer = project.release()
+    assert fault.happened == 1
+    assert outcomes(answer)["push"] == "done"
+    whole(forge, project)
+
+
+def test_the_network_goes_and_comes_back(bad: Proxy, forge: Gitea, project: Project) -> None:
+    """An error that says what to do, then a second run that completes it."""
+    fault = bad.fail("drop-request", "PATCH", PATCH, times=100)
+    broken = project.release(status=1)
+    assert broken["error"]["code"] == "forge"
+    assert "Run it again" in broken["error"]["hint"]
+    assert outcomes(broken)["publish"] == "failed"
+    fault.times = 0
+    again = project.release()
+    assert [n for n, o in outcomes(again).items() if o == "done"] == ["chart", "sbom", "publish"]
+    whole(forge, project)
+
+
+def test_a_limit_is_waited_for(bad: Proxy, forge: Gitea, project: Project) -> None:
+    bad.fail("answer", "POST", POST, status=429, headers={"Retry-After": "1"})
+    bad.fail("answer", "GET", "/releases/tags/", status=503)
+    project.release()
+    assert bad.count("POST", POST) == 2
+    whole(forge, project)
+
+
+def test_a_limit_that_is_too_long(bad: Proxy, project: Project) -> None:
+    reset = str(int(time.time()) + 3600)
+    limited = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": reset}
+    bad.fail("answer", "GET", "/releases/tags/", status=403, headers=limited, times=100)
+    broken = project.release(status=1)
+    assert "limits requests" in broken["error"]["message"]
+
+
+def test_something_else_answers(bad: Proxy, project: Project) -> None:
+    bad.fail("answer", "GET", "/releases/tags/", status=200, body=b"<html>", times=9)
+    broken = project.release(status=1)
+    assert "something else than JSON" in broken["error"]["message"]
+
+
+def test_the_token_expires_in_the_middle(bad: Proxy, forge: Gitea, project: Project) -> None:
+    """What is done stays done, the error names the variable, and no error has the token."""
+    token = forge.new_token("short", "write:repository")
+    project.environ["LAPWING_FORGE_TOKEN"] = token
+    fault = bad.fail("answer", "POST", ASSETS, status=401, body=b'{"message": "token %s"}'
+                     % token.encode(), times=9)  # fmt: skip
+    broken = project.release(status=1)
+    assert broken["error"]["code"] == "forge-login"
+    assert "LAPWING_FORGE_TOKEN" in broken["error"]["hint"]
+    assert token not in str(broken)
+    fault.times = 0
+    forge.drop_token("short")
+    dead = project.release(status=1)
+    assert dead["error"]["code"] == "forge-login"
+    assert token not in str(dead)
+    project.release(LAPWING_FORGE_TOKEN=forge.token)
+    whole(forge, project)
+
+
+def test_no_token(forge: Gitea, project: Project) -> None:
+    project.push()
+    broken = project.release(status=1, LAPWING_FORGE_TOKEN="")
+    assert broken["error"]["code"] == "forge-login"
+    assert outcomes(broken)["push"] == "failed"
+
+
+def test_a_token_that_may_only_read(forge: Gitea, project: Project) -> None:
+    project.push()
+    token = forge.new_token("reader", "read:repository")
+    broken = project.release(status=1, LAPWING_FORGE_TOKEN=token)
+    assert broken["error"]["code"] == "forge-login"
+    assert token not in str(broken)
+
+
+def test_a_protected_tag(forge: Gitea, project: Project) -> None:
+    project.push()
+    name = project.git("remote", "get-url", "origin").removesuffix(".git").rpartition("/")[2]
+    other = {"username": "other", "email": "o@example.com", "password": "correct horse 2"}
+    forge.api("POST", "/admin/users", json=other)
+    rule = {"name_pattern": "v*", "whitelist_usernames": ["other"]}
+    forge.api("POST", f"/repos/{OWNER}/{name}/tag_protections", json=rule)
+    broken = project.release(status=1)
+    assert "refuses the tag" in broken["error"]["message"]
+    assert "protected" in broken["error"]["detail"].lower()
+
+
+def test_another_file_of_that_name(forge: Gitea, project: Project) -> None:
+    """What was released is not changed."""
+    project.push()
+    project.release()
+    name = project.git("remote", "get-url", "origin").removesuffix(".git").rpartition("/")[2]
+    release = forge.api("GET", f"/repos/{OWNER}/{name}/releases/tags/v0.0.1")
+    path = f"/repos/{OWNER}/{name}/releases/{release['id']}/assets"
+    sbom = next(a for a in release["assets"] if a["name"].endswith(".cdx.json"))
+    forge.api("DELETE", f"{path}/{sbom['id']}")
+    other = {"attachment": (sbom["name"], b"other")}
+    forge.api("POST", path, params={"name": sbom["name"]}, files=other)
+    broken = project.release(status=1)
+    assert "another shop-0.0.1.cdx.json" in broken["error"]["message"]
+
+
+def test_the_token_is_in_no_process_list(bad: Proxy, forge: Gitea, project: Project) -> None:
+    """Every process that runs while a slow push goes on is looked at."""
+    bad.fail("slow-answer", "GET", "info/refs", seconds=0.5, times=9)
+    process = subprocess.Popen(
+        [LAPWING, "release"], cwd=project.folder, env=project.environ,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    lines: set[str] = set()
+    while process.poll() is None:
+        for entry in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                lines.add(entry.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+            except OSError:
+                continue
+    assert process.returncode == 0
+    assert any("git" in line and "push" in line for line in lines)
+    assert not any(forge.token in line for line in lines)
+    config = (project.folder / ".git" / "config").read_text()
+    assert forge.token not in config
