@@ -231,6 +231,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response_only(answer.status)
         given = {n.lower(): v for n, v in answer.getheaders() if n.lower() != "connection"}
         given |= fault.headers if fault and kind == "headers" else {}
+        if given.pop("transfer-encoding", None):
+            time.sleep(fault.seconds if fault and kind == "slow-answer" else 0)
+            self._whole(given, answer.read())  # Its pieces came apart here already.
+            return
         for name, value in given.items():
             self.send_header(name, value)
         self.end_headers()
@@ -302,6 +306,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
+
+    def _whole(self, headers: dict[str, str], body: bytes) -> None:
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
 
     def _read_away(self) -> bytes:
         data = self.rfile.read(self._length())

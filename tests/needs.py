@@ -39,10 +39,10 @@ def _terraform_schemas() -> str | None:
     return folder if folder and Path(folder).is_dir() else None
 
 
-def _github_openapi() -> str | None:
-    """The file that `.ci/install-github-openapi` fetches."""
-    file = Path("/usr/local/share/github-openapi/api.github.com.json")
-    return str(file) if file.is_file() else None
+def _shared(name: str) -> Callable[[], str | None]:
+    """What a script in `.ci` fetches: a published description that we are held to."""
+    path = Path("/usr/local/share", name)
+    return lambda: str(path) if path.exists() else None
 
 
 PARTS: dict[str, Callable[[], str | None]] = {
@@ -60,7 +60,8 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "oci-registry": _program("oci-registry"),
     "helm": _program("helm"),
     "gitea": _program("gitea"),
-    "github-openapi": _github_openapi,
+    "github-openapi": _shared("github-openapi/api.github.com.json"),
+    "cyclonedx-schema": _shared("cyclonedx-schema"),
 }
 
 

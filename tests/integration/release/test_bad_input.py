@@ -285,3 +285,16 @@ def test_a_chart_from_the_commit_is_the_same_twice(project: Project, tmp_path: P
     assert sorted(names) == sorted(
         [*(f"shop/{n.removeprefix('chart/')}" for n in CHART), "shop/.helmignore"]
     )
+
+
+def test_lapwings_own_release(tmp_path: Path) -> None:
+    """Its own release file leads to the version that it states."""
+    import lapwing
+
+    root = Path(__file__).parents[3]
+    names = ("lapwing-release.yaml", "src/lapwing/__init__.py", "requirements.txt")
+    own = Project(tmp_path / "own")
+    own.commit("All of it", **{name: (root / name).read_text() for name in names})
+    answer = own.release("--dry-run", status=1)
+    assert answer["tag"] == f"v{lapwing.__version__}"
+    assert (outcomes(answer)["chart"], outcomes(answer)["sbom"]) == ("skipped", "planned")

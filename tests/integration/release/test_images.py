@@ -1,0 +1,116 @@
+"""Images of a release: its own tagged with the version, others' mirrored."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.gitea import OWNER, Gitea
+from tests.integration.release.conftest import Project, outcomes
+from tests.needs import require
+from tests.registries import Server, docker_registry
+
+STACK = """\
+stack: shop
+services:
+  api: {{build: ., command: run, route: /}}
+registry: {host}/team
+release: {{forge: none, chart: false}}
+mirror:
+  - {host}/upstream/fleet:v4.93.0
+"""
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with docker_registry(require("registry"), tmp_path_factory.mktemp("registry")) as server:
+        yield server
+
+
+@pytest.fixture
+def project(tmp_path: Path, registry: Server) -> Project:
+    bare = tmp_path / "origin.git"
+    subprocess.run(["git", "init", "-q", "--bare", "-b", "main", str(bare)], check=True)
+    made = Project(tmp_path / "shop", str(bare))
+    made.commit("Begin", **{"lapwing.yaml": STACK.format(host=registry.host), "run": "x"})
+    made.push()
+    return made
+
+
+def digest(registry: Server, repository: str, tag: str) -> str | None:
+    found = registry.manifest(repository, tag)
+    return str(found["_digest"]) if found else None
+
+
+def test_images_from_commit_to_version(registry: Server, project: Project) -> None:
+    """Nothing pushed yet is no error; then the commit's image gets the version as a tag."""
+    upstream = registry.push_image("upstream/fleet", "v4.93.0", [b"fleet" * 1000])["digest"]
+    first = project.release()
+    assert outcomes(first)["image api"] == "skipped"
+    assert outcomes(first)["mirror upstream/fleet"] == "done"
+    for tag in ("v4.93.0", "0.0.1", "latest"):
+        assert registry.whole("team/fleet", tag) == upstream
+
+    built = registry.push_image("team/api", project.git("rev-parse", "HEAD"), [b"one"])["digest"]
+    registry.push_image("team/api", "latest", [b"one"])
+    again = project.release()
+    assert outcomes(again)["image api"] == "done"
+    assert outcomes(again)["mirror upstream/fleet"] == "present"
+    assert digest(registry, "team/api", "0.0.1") == built
+    assert outcomes(project.release())["image api"] == "present"
+
+    # A tag that is another image is never moved.
+    registry.push_image("team/api", "0.0.1", [b"other"])
+    broken = project.release(status=1)
+    assert "is another image than" in broken["error"]["message"]
+
+    # A commit that nothing was built of cannot be named.
+    project.commit("More", run="y")
+    project.push()
+    broken = project.release(status=1)
+    assert "nothing was built of this commit" in broken["error"]["message"]
+    assert "lapwing ship" in broken["error"]["hint"]
+
+
+def test_a_dry_run_copies_nothing(registry: Server, project: Project) -> None:
+    registry.push_image("upstream/fleet", "v4.93.0", [b"fleet" * 10])
+    file = STACK.format(host=registry.host).replace("/team", "/dry")
+    project.commit("Elsewhere", **{"lapwing.yaml": file})
+    project.push()
+    answer = project.release("--dry-run")
+    assert outcomes(answer)["mirror upstream/fleet"] == "planned"
+    assert registry.manifest("dry/fleet", "latest") is None
+
+
+def test_an_upstream_image_that_is_not_there(registry: Server, project: Project) -> None:
+    """The tag was pushed, and a second run completes the mirror."""
+    file = STACK.format(host=registry.host).replace("upstream/fleet", "upstream/late")
+    project.commit("Late", **{"lapwing.yaml": file})
+    project.push()
+    broken = project.release(status=1)
+    assert outcomes(broken)["mirror upstream/late"] == "failed"
+    assert broken["error"]["code"] == "image-missing"
+    registry.push_image("upstream/late", "v4.93.0", [b"late"])
+    done = outcomes(project.release())
+    assert (done["push"], done["mirror upstream/late"]) == ("present", "done")
+
+
+@pytest.mark.xdist_group("gitea")
+def test_the_forges_own_registry(registry: Server, forge: Gitea, tmp_path: Path) -> None:
+    """Without a `registry`, images go to the forge's, into the owner's folder in lower case, with
+    the forge's token."""
+    registry.push_image("upstream/own", "v1", [b"own" * 100])
+    project = Project(
+        tmp_path / "own", forge.repository("Own-Registry"), LAPWING_FORGE_TOKEN=forge.token
+    )
+    mirror = f"project: own\nmirror: ['{registry.host}/upstream/own:v1']\n"
+    project.begin(mirror)
+    project.push()
+    assert outcomes(project.release())["mirror upstream/own"] == "done"
+    packages = forge.api("GET", f"/packages/{OWNER}?type=container")
+    versions = {p["version"] for p in packages if p["name"] == "own"}
+    assert {"v1", "0.0.1", "latest"} <= versions
+    assert outcomes(project.release())["mirror upstream/own"] == "present"
