@@ -294,7 +294,9 @@ def test_lapwings_own_release(tmp_path: Path) -> None:
     root = Path(__file__).parents[3]
     names = ("lapwing-release.yaml", "src/lapwing/__init__.py", "requirements.txt")
     own = Project(tmp_path / "own")
-    own.commit("All of it", **{name: (root / name).read_text() for name in names})
+    for name in names:
+        own.write(name, (root / name).read_text())
+    own.commit("All of it")
     answer = own.release("--dry-run", status=1)
     assert answer["tag"] == f"v{lapwing.__version__}"
     assert (outcomes(answer)["chart"], outcomes(answer)["sbom"]) == ("skipped", "planned")

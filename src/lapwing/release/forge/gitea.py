@@ -1,7 +1,12 @@
 """Releases on Gitea and Forgejo, through their REST API.
 
 Source: the API's own description, `/swagger.v1.json` of a Gitea 1.26. A tag that was pushed with
-git is no release yet: asking for its release answers 404, as do drafts, which only the list shows.
+git is no release yet: asking for its release answers 404. A draft is found by its tag or in the
+list, as the version has it.
+
+Gitea looks at a pushed tag some moments after the push, and then publishes a draft of that tag
+(services/repository/push.go, pushUpdateAddTags). So a release may be seen before its files are all
+there; it is completed the same way.
 """
 
 from __future__ import annotations
