@@ -107,6 +107,14 @@ def parse(text: str, *, lower: bool = False, default_tag: str | None = LATEST) -
     return Reference(registry, repository, tag, digest or None)
 
 
+def built_image(registry: str, service: str, commit: str) -> Reference:
+    """Where CI puts what it built of a service at a commit: `<registry>/<service>:<commit>`.
+
+    Raises ImageReferenceError if the registry is not a host with an optional folder.
+    """
+    return parse(f"{registry.rstrip('/')}/{service}:{commit}")
+
+
 def is_tag(text: str) -> bool:
     """Whether a text can be a tag."""
     return _TAG.fullmatch(text) is not None

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lapwing.errors import ImageReferenceError
-from lapwing.image import Reference, check_tag, digest_of, is_loopback, parse
+from lapwing.image import Reference, built_image, check_tag, digest_of, is_loopback, parse
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 
@@ -134,3 +134,8 @@ def test_any_text_is_parsed_or_refused(text: str) -> None:
     except ImageReferenceError:
         return
     assert parse(str(found)) == found
+
+
+def test_where_ci_puts_a_service() -> None:
+    made = built_image("registry.example:5000/team/", "api", "a" * 40)
+    assert str(made) == f"registry.example:5000/team/api:{'a' * 40}"

@@ -43,7 +43,7 @@ def command(context: Context, dry: bool, policy: Policy | None) -> int:
     nothing to release; 1 it could not be.
     """
     from lapwing.acts import release
-    from lapwing.release.steps import ReleaseStopped
+    from lapwing.release.run import ReleaseStopped
 
     prepared = release.prepare(context.settings, context.directory, policy)
     told = _Told(context.printer, dry, quiet=context.for_programs)

@@ -8,26 +8,24 @@
     mirror IMAGE       somebody else's image in the team's registry
     publish            the draft becomes visible, last
 
-So a release that broke off anywhere is completed by running it again, and one that is whole is left
-alone. `run` is the only loop; it does not know what the steps do.
+`run.py` has the loop over them.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from lapwing.artifacts.registry.copy import Progress, Wanted
 from lapwing.artifacts.registry.registry import Patience
-from lapwing.errors import LapwingError, ReleaseError
+from lapwing.errors import ReleaseError
 from lapwing.image import LATEST, Reference
 from lapwing.release import plan
-from lapwing.release.forge.api import Unclear
 from lapwing.release.forge.model import File, Forge, Published
 from lapwing.release.git import Checkout
-from lapwing.release.plan import LeftOut, Missing, Outcome, Present, Result, Verdict
+from lapwing.release.plan import LeftOut, Missing, Present, Verdict
+from lapwing.release.run import surely
 
 
 class Images(Protocol):
@@ -49,23 +47,6 @@ class Images(Protocol):
         ...
 
 
-class Step(Protocol):
-    """Something that a release consists of."""
-
-    @property
-    def name(self) -> str:
-        """How it is called in a report."""
-        ...
-
-    async def look(self) -> Verdict:
-        """Whether it is there; changes nothing. Raises LapwingError if something else is."""
-        ...
-
-    async def act(self) -> str:
-        """Make it; returns a note for people."""
-        ...
-
-
 @dataclass(slots=True)
 class Work:
     """What the steps of one release share."""
@@ -81,89 +62,6 @@ class Work:
     patience: Patience = field(default_factory=Patience)
 
 
-class ReleaseStopped(Exception):
-    """A step failed: `results` has those before it and itself."""
-
-    def __init__(self, results: list[Result], error: LapwingError) -> None:
-        super().__init__(str(error))
-        self.results = results
-        self.error = error
-
-
-async def run(steps: Iterable[Step], *, dry: bool, tell: Callable[[Result], None]) -> list[Result]:
-    """Look at each step, and do what is missing; with `dry`, only look.
-
-    Raises ReleaseStopped at the first step that fails. A dry run goes on after it, because the
-    steps behind may fail for reasons of their own, and raises for the first one at its end.
-    """
-    results: list[Result] = []
-    stopped: LapwingError | None = None
-    for step in steps:
-        try:
-            result = await _one(step, dry=dry)
-        except LapwingError as error:
-            result = Result(step.name, Outcome.FAILED, error.message)
-            stopped = stopped or error
-        results.append(result)
-        tell(result)
-        if stopped is not None and not dry:
-            break
-    if stopped is not None:
-        raise ReleaseStopped(results, stopped)
-    return results
-
-
-async def glimpse(
-    steps: Iterable[Step], obstacles: Sequence[LapwingError], tell: Callable[[Result], None]
-) -> list[Result]:
-    """What a dry run can tell where a release could not be made: why, and the steps. Only those
-    that are made of the commit are looked at."""
-    results = [Result("check", Outcome.FAILED, error.message) for error in obstacles]
-    for result in results:
-        tell(result)
-    for step in steps:
-        try:
-            local = isinstance(step, Make)
-            result = await _one(step, dry=True) if local else Result(step.name, Outcome.PLANNED)
-        except LapwingError as error:
-            result = Result(step.name, Outcome.FAILED, error.message)
-        results.append(result)
-        tell(result)
-    return results
-
-
-async def _one(step: Step, *, dry: bool) -> Result:
-    verdict = await step.look()
-    if isinstance(verdict, Present):
-        return Result(step.name, Outcome.PRESENT, verdict.note)
-    if isinstance(verdict, LeftOut):
-        return Result(step.name, Outcome.SKIPPED, verdict.reason)
-    if dry:
-        return Result(step.name, Outcome.PLANNED, verdict.note)
-    return Result(step.name, Outcome.DONE, await step.act() or verdict.note)
-
-
-async def surely(
-    act: Callable[[], Awaitable[None]], look: Callable[[], Awaitable[Verdict]], patience: Patience
-) -> None:
-    """Act, and where it stays unclear whether that was done, look; act again only if it was not.
-
-    Raises the error of the last try.
-    """
-    failed = 0
-    while True:
-        try:
-            await act()
-            return
-        except Unclear as unclear:
-            failed += 1
-            await asyncio.sleep(patience.pause(failed))
-            if isinstance(await look(), Present):
-                return
-            if failed >= patience.tries:
-                raise unclear.error from unclear
-
-
 @dataclass(slots=True)
 class Make:
     """Files made from the commit. They change nothing, so looking makes them."""
@@ -172,6 +70,7 @@ class Make:
     work: Work
     make: Callable[[], list[File]]
     left_out: str | None = None
+    is_local: bool = True
 
     async def look(self) -> Verdict:
         """Make the files."""
@@ -193,6 +92,7 @@ class Tag:
     work: Work
     message: str
     name: str = "tag"
+    is_local: bool = False
 
     async def look(self) -> Verdict:
         """Here, or at the remote."""
@@ -215,6 +115,7 @@ class Push:
 
     work: Work
     name: str = "push"
+    is_local: bool = False
 
     async def look(self) -> Verdict:
         """Ask the remote."""
@@ -240,6 +141,7 @@ class Draft:
     work: Work
     forge: Forge
     name: str = "release"
+    is_local: bool = False
 
     async def look(self) -> Verdict:
         """Find it."""
@@ -263,6 +165,7 @@ class Upload:
     work: Work
     forge: Forge
     file: str
+    is_local: bool = False
 
     @property
     def name(self) -> str:
@@ -301,6 +204,7 @@ class Publish:
     work: Work
     forge: Forge
     name: str = "publish"
+    is_local: bool = False
 
     async def look(self) -> Verdict:
         """Ask what the forge shows."""
@@ -327,6 +231,7 @@ class TagImage:
     source: Reference
     version: str
     progress: Progress
+    is_local: bool = False
 
     @property
     def name(self) -> str:
@@ -366,6 +271,7 @@ class Mirror:
     version: str
     wanted: Wanted
     progress: Progress
+    is_local: bool = False
 
     @property
     def name(self) -> str:

@@ -15,8 +15,8 @@ from pathlib import PurePosixPath
 
 from lapwing.artifacts.registry.copy import Progress, Wanted
 from lapwing.artifacts.registry.manifest import platform
-from lapwing.errors import ReleaseError
-from lapwing.image import digest_of, parse
+from lapwing.errors import ReleaseError, UsageError
+from lapwing.image import built_image, digest_of, parse
 from lapwing.release import components
 from lapwing.release.chart import ChartMaker
 from lapwing.release.components import Component
@@ -26,6 +26,7 @@ from lapwing.release.notes import notes
 from lapwing.release.plan import Result
 from lapwing.release.policy import Decision, Rules, decide
 from lapwing.release.remote import Remote
+from lapwing.release.run import Step, glimpse, run
 from lapwing.release.sbom import sbom
 from lapwing.release.steps import (
     Draft,
@@ -34,13 +35,10 @@ from lapwing.release.steps import (
     Mirror,
     Publish,
     Push,
-    Step,
     Tag,
     TagImage,
     Upload,
     Work,
-    glimpse,
-    run,
 )
 from lapwing.release.survey import Survey
 from lapwing.stack.project import Released
@@ -81,6 +79,11 @@ def rules_of(released: Released, checkout: Checkout, commit: str) -> Rules:
     not there."""
     release = released.delivery.release
     stated = None
+    if release.policy == "stated" and release.version_file is None:
+        raise UsageError(
+            "The policy `stated` needs a file that states the version.",
+            hint="Add `version_file:` to `release:` in the file.",
+        )
     if release.version_file is not None:
         content = checkout.content(commit, release.version_file)
         if content is None:
@@ -229,7 +232,7 @@ def _tagged_images(released: Released, work: Work, parts: Parts, version: str) -
         return
     for name, service in released.stacks[0].stack.services.items():
         if service.image is None:
-            source = parse(f"{released.delivery.registry.rstrip('/')}/{name}:{work.head}")
+            source = built_image(released.delivery.registry, name, work.head)
             yield TagImage(parts.images, name, source, version, parts.progress)
 
 

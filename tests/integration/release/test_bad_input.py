@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.integration.release.conftest import CHART, Project, outcomes
+from tests.needs import require
 
 FILE = "project: shop\nrelease: {chart: chart, forge: none}\n"
 
@@ -300,3 +301,35 @@ def test_lapwings_own_release(tmp_path: Path) -> None:
     answer = own.release("--dry-run", status=1)
     assert answer["tag"] == f"v{lapwing.__version__}"
     assert (outcomes(answer)["chart"], outcomes(answer)["sbom"]) == ("skipped", "planned")
+
+
+def test_helm_has_a_say(project: Project, tmp_path: Path) -> None:
+    """Where there is a helm, it lints the chart; and it takes what was packed."""
+    helm = require("helm")
+    project.environ["PATH"] = f"{Path(helm).parent}:{project.environ['PATH']}"
+    from lapwing.release.chart import FolderChart
+    from lapwing.release.git import Checkout
+
+    head = project.git("rev-parse", "HEAD")
+    checkout = Checkout(project.folder, project.environ)
+    made = FolderChart(checkout, head, "chart", project.environ).package("1.2.3")
+    package = tmp_path / made.name
+    package.write_bytes(made.content)
+    shown = subprocess.run(
+        [helm, "template", "x", str(package)], capture_output=True, text=True, check=True
+    ).stdout
+    assert 'greeting: "hello"' in shown
+    project.write("chart/templates/config.yaml", "{{ .Values.greeting | unknown }}\n")
+    project.commit("Break a template")
+    project.push()
+    assert "helm lint" in refused(project)["message"]
+
+
+def test_a_policy_on_the_command_line(project: Project) -> None:
+    project.commit("feat: a new thing", code="1")
+    project.push()
+    answer = project.release("--dry-run", "--policy", "conventional-commits")
+    assert (answer["bump"], answer["tag"]) == ("patch", "v0.0.1")
+    done = project.call("release", "--dry-run", "--policy", "stated")
+    assert done.returncode == 2
+    assert "version_file" in done.stderr

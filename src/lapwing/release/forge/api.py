@@ -84,7 +84,10 @@ class Api:
 
     async def change(self, method: str, path: str, **given: Any) -> Any:
         """Change something, once; the answer's JSON, None if it is empty. Raises Unclear."""
-        answer = self._checked(await self._send(method, path, given))
+        answer = await self._send(method, path, given)
+        if answer.status_code == 409:  # Somebody else was quicker, another job of CI perhaps.
+            raise Unclear(self._refused(answer))
+        self._checked(answer)
         return self._json(answer) if answer.content else None
 
     async def _send(self, method: str, path: str, given: Mapping[str, Any]) -> httpx.Response:
