@@ -60,7 +60,6 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "oci-registry": _program("oci-registry"),
     "helm": _program("helm"),
     "gitea": _program("gitea"),
-    "helm": _program("helm"),
     "github-openapi": _shared("github-openapi/api.github.com.json"),
     "cyclonedx-schema": _shared("cyclonedx-schema"),
 }

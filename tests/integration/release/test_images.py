@@ -98,7 +98,6 @@ def test_an_upstream_image_that_is_not_there(registry: Server, project: Project)
     assert (done["push"], done["mirror upstream/late"]) == ("present", "done")
 
 
-@pytest.mark.xdist_group("gitea")
 def test_the_forges_own_registry(registry: Server, forge: Gitea, tmp_path: Path) -> None:
     """Without a `registry`, images go to the forge's, into the owner's folder in lower case, with
     the forge's token."""
