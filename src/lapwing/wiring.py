@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lapwing.release.forge.api import Api
     from lapwing.release.forge.model import Forge
     from lapwing.release.git import Checkout
-    from lapwing.release.remote import ForgeKind, Remote
+    from lapwing.release.remote import ForgeKind, Place
     from lapwing.secret import SecretStore
     from lapwing.stack.project import Released
 
@@ -76,7 +76,7 @@ def checkout(settings: Settings, folder: Path) -> Checkout:
     return Checkout(folder, settings.environ)
 
 
-def forge_api(settings: Settings, place: Remote, kind: ForgeKind) -> Api:
+def forge_api(settings: Settings, place: Place, kind: ForgeKind) -> Api:
     """The REST API of a repository's forge; close it in the end."""
     from lapwing.release.forge import github
     from lapwing.release.forge.api import Api
@@ -90,7 +90,7 @@ def forge_api(settings: Settings, place: Remote, kind: ForgeKind) -> Api:
     return Api(base, str(place), token, headers, settings.environ)
 
 
-def forge(api: Api, place: Remote, kind: ForgeKind) -> Forge:
+def forge(api: Api, place: Place, kind: ForgeKind) -> Forge:
     """The releases of a repository on its forge."""
     from lapwing.release.forge.gitea import Gitea
     from lapwing.release.forge.github import GitHub

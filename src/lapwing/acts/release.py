@@ -20,7 +20,7 @@ from lapwing.release import remote, workflow
 from lapwing.release.git import Checkout
 from lapwing.release.plan import Result
 from lapwing.release.policy import Decision, Policy
-from lapwing.release.remote import ForgeKind, Remote
+from lapwing.release.remote import ForgeKind, Place
 from lapwing.release.survey import Survey, survey
 from lapwing.release.workflow import Parts, Report
 from lapwing.settings import Settings
@@ -37,7 +37,7 @@ class Prepared:
     checkout: Checkout
     survey: Survey
     kind: ForgeKind | None
-    place: Remote | None
+    place: Place | None
 
 
 def prepare(settings: Settings, folder: Path, policy: Policy | None = None) -> Prepared:
@@ -50,7 +50,7 @@ def prepare(settings: Settings, folder: Path, policy: Policy | None = None) -> P
     name = checkout.remote(checkout.branch())
     obstacles: list[ReleaseError] = []
     kind: ForgeKind | None = None
-    place: Remote | None = None
+    place: Place | None = None
     forge = released.delivery.release.forge
     if name is not None and (forge is None or forge.kind != "none"):
         url = checkout.url(name)
@@ -113,14 +113,14 @@ def _with_policy(released: Released, policy: Policy | None) -> Released:
     return replace(released, delivery=delivery.model_copy(update={"release": release}))
 
 
-def _kind(released: Released, place: Remote) -> ForgeKind:
+def _kind(released: Released, place: Place) -> ForgeKind:
     stated = released.delivery.release.forge
     if stated is None or stated.kind == "none":
         return remote.kind_of(place)
     return stated.kind
 
 
-def _check_encrypted(place: Remote, *, stated: bool) -> None:
+def _check_encrypted(place: Place, *, stated: bool) -> None:
     """A token goes without TLS only to this machine, or where people wrote `http://`."""
     parts = urlsplit(place.web)
     if parts.scheme == "http" and not stated and not is_loopback(parts.netloc):
@@ -131,15 +131,13 @@ def _check_encrypted(place: Remote, *, stated: bool) -> None:
         )
 
 
-def _registry(released: Released, place: Remote | None, kind: ForgeKind | None) -> str | None:
+def _registry(released: Released, place: Place | None, kind: ForgeKind | None) -> str | None:
     if released.delivery.registry is not None:
         return released.delivery.registry
     return remote.registry_of(place, kind) if place is not None and kind is not None else None
 
 
-def _with_own_registry(
-    settings: Settings, place: Remote | None, kind: ForgeKind | None
-) -> Settings:
+def _with_own_registry(settings: Settings, place: Place | None, kind: ForgeKind | None) -> Settings:
     """The token of the forge is good for its own registry, too."""
     if place is None or kind is None:
         return settings

@@ -4,7 +4,7 @@
     ssh://git@git.example:2222/acme/web.git
     git@git.example:acme/web.git                    scp-like: no scheme, a colon behind the host
 
-A login in a URL is never kept: nothing that is made from a `Remote` can show it. Source of the
+A login in a URL is never kept: nothing that is made from a `Place` can show it. Source of the
 forms: git's documentation, "Git URLs".
 """
 
@@ -26,7 +26,7 @@ _OTHER_NAMES = {"ssh.github.com": "github.com", "altssh.gitlab.com": "gitlab.com
 
 
 @dataclass(frozen=True, slots=True)
-class Remote:
+class Place:
     """A repository on a forge. `web` is the forge's address, without a slash at its end."""
 
     web: str
@@ -47,7 +47,7 @@ class Remote:
         return f"{self.host}/{self.owner}/{self.name}"
 
 
-def parse(url: str, *, web: str | None = None) -> Remote:
+def parse(url: str, *, web: str | None = None) -> Place:
     """The repository that a remote's URL names; `web` is the forge's address where people gave it.
 
     Raises ReleaseError if the URL leads to no forge.
@@ -68,16 +68,16 @@ def parse(url: str, *, web: str | None = None) -> Remote:
     if web is None:
         above = "".join(f"/{part}" for part in parts[:-2])
         web = f"{scheme}://{netloc}{above}"
-    return Remote(web.rstrip("/"), parts[-2], parts[-1])
+    return Place(web.rstrip("/"), parts[-2], parts[-1])
 
 
-def kind_of(remote: Remote) -> ForgeKind:
+def kind_of(remote: Place) -> ForgeKind:
     """Which forge serves a host: GitHub by its names, else Gitea (which Forgejo is, too)."""
     host = urlsplit(remote.web).hostname or ""
     return "github" if host == "github.com" or host.endswith(".ghe.com") else "gitea"
 
 
-def registry_of(remote: Remote, kind: ForgeKind) -> str:
+def registry_of(remote: Place, kind: ForgeKind) -> str:
     """The forge's own registry of images, with the owner's folder, in lower case as OCI demands."""
     host = remote.host
     if kind == "github":

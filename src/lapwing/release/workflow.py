@@ -25,7 +25,7 @@ from lapwing.release.git import Checkout
 from lapwing.release.notes import notes
 from lapwing.release.plan import Result
 from lapwing.release.policy import Decision, Rules, decide
-from lapwing.release.remote import Remote
+from lapwing.release.remote import Place
 from lapwing.release.run import Step, glimpse, run
 from lapwing.release.sbom import sbom
 from lapwing.release.steps import (
@@ -60,7 +60,7 @@ class Parts:
     images: Images
     progress: Progress
     forge: Forge | None = None
-    place: Remote | None = None
+    place: Place | None = None
     registry: str | None = None
     chart: ChartMaker | None = None
     why_no_chart: str = ""
