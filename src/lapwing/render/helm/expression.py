@@ -24,19 +24,32 @@ class Contents:
 
     def __init__(self, chart: str) -> None:
         self.chart = chart
-        self.named: dict[Joined, str] = {}
+        self._named: dict[str, tuple[Joined, str]] = {}
 
     def name(self, text: Joined, near: str) -> str:
         """The template of a text; `near` is what stands before the digest, for a telling name."""
-        if text not in self.named:
+        known = self.find(text)
+        if known is None:
             telling = re.sub(r"[^a-z0-9]+", "-", near).strip("-")
             base = f"{self.chart}.content.{telling or 'text'}"
             name, count = base, 1
-            while name in self.named.values():
+            taken = {other for _, other in self._named.values()}
+            while name in taken:
                 count += 1
                 name = f"{base}-{count}"
-            self.named[text] = name
-        return self.named[text]
+            self._named[repr(text)] = (text, name)
+            return name
+        return known
+
+    def find(self, text: Joined) -> str | None:
+        """The template of a text, if it has one. Defaults may be mappings, so texts are known by
+        how they are written."""
+        found = self._named.get(repr(text))
+        return found[1] if found else None
+
+    def all(self) -> list[tuple[Joined, str]]:
+        """Each text and the name of its template."""
+        return list(self._named.values())
 
 
 def path(setting: Setting) -> str:
@@ -109,7 +122,7 @@ def _with_near(leaf: Joined) -> list[tuple[str, str | Scope | Setting | Digest]]
     found, near = [], ""
     for piece in leaf.pieces:
         found.append((near, piece))
-        near = piece if isinstance(piece, str) else ""
+        near = near + piece if isinstance(piece, str) else ""
     return found
 
 
@@ -122,6 +135,8 @@ def _value(leaf: Scope | Setting | Digest | Joined, contents: Contents, near: st
             Scope.MANAGER: ".Release.Service",
         }[leaf]
     if isinstance(leaf, Setting):
+        if isinstance(leaf.default, dict | list):
+            return f"{path(leaf)} | toJson"
         return f"{path(leaf)} | int64" if _is_whole(leaf.default) else path(leaf)
     if isinstance(leaf, Digest):
         name = contents.name(_joined(leaf), near)

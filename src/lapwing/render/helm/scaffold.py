@@ -65,7 +65,7 @@ release name, or set fullnameOverride." $full (len $full)) -}}}}
 def _contents(contents: Contents) -> str:
     """The texts whose digests are part of names, or tell a pod that they changed."""
     found = ""
-    for text, name in contents.named.items():
+    for text, name in contents.all():
         found += f'\n{{{{- define "{name}" }}}}{inline(text, contents)}{{{{ end }}}}\n'
     return found
 

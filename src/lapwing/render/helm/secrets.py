@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lapwing.render.kubernetes.setting import Digest, Joined, Scope, Setting, join
+from lapwing.render.kubernetes.setting import Digest, Joined, Scope, Setting, join, spelled
 
 FILE = "secret-maker.yaml"
 API_PORTS = (443, 6443, 8443)
@@ -106,13 +106,13 @@ def objects(part_of: str, host: str, wanted: Sequence[Generated]) -> list[dict[s
         return []
     listed = join(*(g.line for g in wanted))
     name = join(Scope.PREFIX, "-secret-maker")
-    by_content = join(Scope.PREFIX, "-secret-maker-", Digest(listed))
-    role = {
-        "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name,
-    }  # fmt: skip
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name}
     has_certificate = any(not g.keys for g in wanted)
     data = {"list": listed, "make": SCRIPT} | ({"sign": SIGN} if has_certificate else {})
     signs = host if has_certificate else None
+    # Pods of a Job may not be changed: what differs in anything is a Job of another name.
+    content = join(listed, SCRIPT, SIGN, spelled(_job(part_of, name, name, signs)["template"]))
+    by_content = join(Scope.PREFIX, "-secret-maker-", Digest(content))
     return [
         _object("v1", "ServiceAccount", name, part_of, automountServiceAccountToken=False),
         _object(

@@ -87,15 +87,16 @@ class _Marks:
     def _joined(self, leaf: Joined) -> str:
         whole = text(leaf, _NAMES)
         is_block = "\n" in whole and emit.is_block(whole)
-        if leaf in self.contents.named:
-            call = f'include "{self.contents.named[leaf]}" .'
+        named = self.contents.find(leaf)
+        if named is not None:
+            call = f'include "{named}" .'
             return self._line(call) + "\n" if is_block else self._token(f"{{{{ {call} | quote }}}}")
         if not is_block and (expression.has_settings(leaf) or not _stays_text(leaf)):
             return self._token(expression.printed(leaf, self.contents))
         near, found = "", ""
         for piece in leaf.pieces:
             found += piece if isinstance(piece, str) else self._token(self._bare(piece, near))
-            near = piece if isinstance(piece, str) else ""
+            near = near + piece if isinstance(piece, str) else ""
         return found
 
     def _bare(self, leaf: Leaf, near: str = "") -> str:

@@ -1,10 +1,11 @@
 """Jobs: what runs once before the new release serves. Pure.
 
-A `job` service, and the `migrate` of a service, is a Job whose name ends in a digest of its image,
-command and settings. So it runs once for each release, a finished one is no obstacle to the next,
-and applying the same again does nothing. With Argo CD a job service is a hook of the sync: it runs
-before workloads of a later wave, and a failed one stops the sync. A migration is no hook, because a
-hook of a first install waits for a database that comes later, for ever (see fleet's #26580).
+A `job` service, and the `migrate` of a service, is a Job whose name ends in a digest of all that
+its pods are made of, because a Job's pods may not be changed. So it runs once for each release, a
+finished one is no obstacle to the next, and applying the same again does nothing. With Argo CD a
+job service is a hook of the sync: it runs before workloads of a later wave, and a failed one stops
+the sync. A migration is no hook, because a hook of a first install waits for a database that comes
+later, for ever (see fleet's #26580).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lapwing.render.kubernetes import pod
-from lapwing.render.kubernetes.setting import Digest, Joined, Tree, join
+from lapwing.render.kubernetes.setting import Digest, Tree, join, spelled
 from lapwing.render.kubernetes.target import Manifest, Target, meta, name
 from lapwing.render.kubernetes.workloads import account
 from lapwing.stack.model import Service
@@ -47,20 +48,14 @@ def _job(
     template = pod.template(
         target, part, service, component="job", command=command, restart="Never"
     )
+    called = join(name(part), "-", Digest(spelled(template["spec"])))
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": meta(target, _called(target, part, service, command), part, "job", annotations),
+        "metadata": meta(target, called, part, "job", annotations),
         "spec": {
             "backoffLimit": TRIES,
             "activeDeadlineSeconds": round(service.timeout or TIMEOUT),
             "template": template,
         },
     }
-
-
-def _called(target: Target, part: str, service: Service, command: str | None) -> Joined:
-    owner = part.removesuffix("-migrate") if part not in target.services else part
-    settings = "".join(f"\n{k}={v}" for k, v in sorted(service.env.items()))
-    content = join(target.image(owner), f"\n{command or ''}{settings}")
-    return join(name(part), "-", Digest(content))

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import enum
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -88,8 +89,25 @@ def text(leaf: Leaf | str, scopes: Mapping[Scope, str]) -> str:
     if isinstance(leaf, Scope):
         return scopes[leaf]
     if isinstance(leaf, Setting):
-        return str(leaf.default)
+        return plain(leaf.default)
     if isinstance(leaf, Digest):
         whole = text(leaf.text, scopes).encode()
         return hashlib.sha256(whole).hexdigest()[:DIGEST_LENGTH]
     return "".join([text(piece, scopes) for piece in leaf.pieces])
+
+
+def plain(value: Any) -> str:
+    """A plain value in the midst of text, as Helm's templates write it: mappings, lists and truth
+    values as JSON."""
+    if isinstance(value, dict | list | bool):
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return str(value)
+
+
+def spelled(tree: Tree, at: str = "") -> Joined:
+    """A tree as text with a line for each leaf, for the digest in the name of something that may
+    not be changed: what differs in anything has another name."""
+    if isinstance(tree, dict | list):
+        items = tree.items() if isinstance(tree, dict) else enumerate(tree)
+        return join(*(spelled(value, f"{at}/{key}") for key, value in items))
+    return join(f"{at}: ", tree if isinstance(tree, Leaf) else plain(tree), "\n")

@@ -68,7 +68,10 @@ def a_setting(defaults: st.SearchStrategy[Any]) -> st.SearchStrategy[Setting]:
     )  # fmt: skip
 
 
-text_settings = a_setting(st.integers(0, 2**40) | st.text("ab c\"'{\\", max_size=6))
+mappings = st.dictionaries(st.sampled_from(["cpu", "a"]), st.sampled_from([1, "2Gi", True, [0]]))
+text_settings = a_setting(
+    st.integers(0, 2**40) | st.booleans() | mappings | st.text("ab c\"'{\\", max_size=6)
+)
 pieces = st.sampled_from(list(Scope)) | words | text_settings
 joined = st.lists(pieces, min_size=1, max_size=4).map(lambda found: join(*found))
 digests = st.builds(Digest, joined)

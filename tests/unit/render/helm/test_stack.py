@@ -246,3 +246,26 @@ def test_a_stack_of_machines_has_no_chart(
     )
     assert run(["-C", str(tmp_path), "chart", "-o", str(tmp_path / "c")]) == 2
     assert "No environment of this stack is a cluster" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "services.fleet.resources.limits.memory=3Gi",
+        "services.fleet.image=fleetdm/fleet:v4.94.0",
+        "secretMaker.image=curlimages/curl:8.12.0",
+    ],
+)
+def test_what_changes_in_a_job_changes_its_name(change: str, tmp_path: Path) -> None:
+    """A Job's pods may not be changed: `helm upgrade` would fail on one of the same name."""
+    made = target(tmp_path, FLEET.read_text(), "kind")
+    about = About("fleetdm-stack", "1.0.0", "v4.93.0", "Fleet")
+    path = helm.write(tmp_path / "chart", stack.files(made, about))
+
+    def jobs(*arguments: str) -> dict[str, Any]:
+        found = helm.template(path, *arguments, release="fleetdm-stack")
+        return {i["metadata"]["name"]: i["spec"] for i in found if i["kind"] == "Job"}
+
+    before, after = jobs(), jobs("--set", change)
+    assert after != before
+    assert all(after[name] == before[name] for name in before.keys() & after.keys())
