@@ -116,7 +116,11 @@ def _build(
     requests = []
     for name in wanted:
         service = loaded.stack.services[name]
-        assert service.build is not None
+        if service.build is None:
+            raise UsageError(
+                f"`{name}` is a container; containers on one machine are not there yet.",
+                hint="Deploy an environment with `target: kubernetes`, or give `build:`.",
+            )
         requests.append(
             BuildRequest(
                 stack=loaded.stack.stack,

@@ -86,6 +86,9 @@ awk -v least="$LEAST" -v most_errors="$MOST_ERRORS" -v most_p95="$MOST_P95" '
 """
 """Reads counters twice. `read_all` prints a line for each sample: edge, name with labels, value."""
 
+PULL = 120
+"""Seconds beyond its own time that a test's pod may take to find a machine and pull its image."""
+
 
 def is_watched(service: Service) -> bool:
     """Whether live traffic is judged after a switch."""
@@ -123,11 +126,11 @@ def _smoke(target: Target, part: str, service: Service, test: Smoke, number: int
         )
         # A smoke test must not be taken for a pod of the service by its Service.
         command["metadata"]["labels"] = labels(target, f"{part}-smoke", "smoke")
-        return _job(f"smoke-{number}", command, round(test.timeout))
+        return _job(f"smoke-{number}", command, round(test.timeout) + PULL)
     variables = {
-        "URL": join(preview, test.get or "/"),
+        "URL": join(preview, pod.plain(test.get or "/")),
         "EXPECT": str(test.expect),
-        "CONTAINS": test.contains or "",
+        "CONTAINS": pod.plain(test.contains or ""),
         "PATIENCE": str(max(1, round(test.timeout))),
     }
     return _job(f"smoke-{number}", _curl(target, f"{part}-smoke", REQUEST, variables), 600)
@@ -146,7 +149,7 @@ def _watch(target: Target, part: str, limits: Analysis) -> Tree:
         "MOST_ERRORS": "" if error is None else f"{error:g}",
         "MOST_P95": "" if p95 is None else str(round(p95 * 1000)),
     }
-    return _job("traffic", _curl(target, "watch", WATCH, variables), window + 120)
+    return _job("traffic", _curl(target, "watch", WATCH, variables), window + PULL)
 
 
 def _curl(target: Target, part: str, script: str, variables: dict[str, Tree]) -> dict[str, Tree]:

@@ -195,7 +195,7 @@ def url(target: Target, need: str, password: str) -> Joined:
 def _value(target: Target, text: str) -> Tree:
     pieces: list[Any] = []
     for piece in reference.pieces(text):
-        pieces.append(_plain(piece) if isinstance(piece, str) else _part(target, *piece))
+        pieces.append(plain(piece) if isinstance(piece, str) else _part(target, *piece))
     if all(isinstance(p, str) for p in pieces):
         return {"value": "".join(pieces)}
     return {"value": join(*pieces)}
@@ -218,9 +218,9 @@ def _part(target: Target, need: str, part: str) -> Joined | str:
     return url(target, need, hidden)
 
 
-def _plain(text: str) -> str:
-    """Text of the stack file that the cluster must not expand: `$(` is written `$$(`."""
-    return text.replace("$(", "$$(")
+def plain(text: str) -> str:
+    """Text of the stack file, which the cluster must not expand: `$$` stands for a `$`."""
+    return text.replace("$", "$$")
 
 
 def _from_secret(part: str, key: str) -> dict[str, Tree]:

@@ -15,6 +15,7 @@ Source: External Secrets Operator, API reference (external-secrets.io/v1, genera
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -63,8 +64,12 @@ def wanted(target: Target) -> list[Wanted]:
 
 
 def part_of(variable: str) -> str:
-    """The end of the name of the Secret for a variable."""
-    return "secret-" + variable.lower().replace("_", "-").strip("-")
+    """The end of the name of the Secret for a variable. Names of objects know no capitals, so a
+    variable that is not all in capitals gets a digest, and two variables never share a Secret."""
+    slug = variable.lower().replace("_", "-").strip("-")
+    if slug.upper().replace("-", "_") != variable:
+        slug = f"{slug}-{hashlib.sha256(variable.encode()).hexdigest()[:8]}".lstrip("-")
+    return f"secret-{slug}"
 
 
 def external(target: Target) -> Iterator[Manifest]:

@@ -1,0 +1,202 @@
+"""`lapwing render`: the golden cases of tests/golden/kubernetes, and what must hold for each.
+
+LAPWING_GOLDEN_WRITE=1 writes the expectations again.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from lapwing.cli.main import cli
+from lapwing.render.kubernetes import render
+from lapwing.render.kubernetes.secrets import part_of
+from lapwing.stack.load import load
+from tests.unit.render.clusters import CLUSTERS, cases, target
+from tests.unit.render.stacks import compare
+
+Json = dict[str, Any]
+WORKLOADS = ("Rollout", "Deployment", "StatefulSet")
+
+
+def run(folder: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(cli, ["-C", str(folder), "render", *arguments])
+
+
+def pods_of(tree: Json) -> Iterator[Json]:
+    """Every pod template below an object, those of analyses included."""
+    if tree.get("kind") in (*WORKLOADS, "Job"):
+        yield tree["spec"]["template"]
+    for metric in tree.get("spec", {}).get("metrics", []):
+        if "job" in metric.get("provider", {}):
+            yield metric["provider"]["job"]["spec"]["template"]
+
+
+@pytest.mark.parametrize(("case", "environment"), cases())
+def test_the_manifests_are_the_expected_ones(case: str, environment: str, tmp_path: Path) -> None:
+    shutil.copy(CLUSTERS / case / "lapwing.yaml", tmp_path)
+    out = tmp_path / "out"
+    result = run(tmp_path, "-e", environment, "-o", str(out))
+    assert result.exit_code == 0, result.output
+    found = {p.relative_to(out).as_posix(): p.read_text() for p in out.rglob("*.yaml")}
+    compare(CLUSTERS / case / "expected" / environment, found)
+
+
+@pytest.mark.parametrize(("case", "environment"), cases())
+def test_what_is_read_back_is_what_was_built(case: str, environment: str) -> None:
+    made = target(case, environment)
+    read = [d for t in render.files(made).values() for d in yaml.safe_load_all(t)]
+    key = json.dumps
+    assert sorted(map(key, read)) == sorted(map(key, render.objects(made)))
+
+
+@pytest.mark.parametrize(("case", "environment"), cases())
+def test_selectors_match_their_own_pods_and_no_others(case: str, environment: str) -> None:
+    trees = render.objects(target(case, environment))
+    pods = [(t["metadata"]["name"], p["metadata"]["labels"]) for t in trees for p in pods_of(t)]
+    for tree in trees:
+        if tree["kind"] in (*WORKLOADS, "PodDisruptionBudget"):
+            chosen = tree["spec"]["selector"]["matchLabels"]
+        elif tree["kind"] == "Service":
+            chosen = tree["spec"]["selector"]
+        else:
+            continue
+        matched = [name for name, labels in pods if chosen.items() <= labels.items()]
+        assert len(matched) == 1, (tree["kind"], tree["metadata"]["name"], matched)
+
+
+@pytest.mark.parametrize(("case", "environment"), cases())
+def test_what_is_referred_to_is_there(case: str, environment: str) -> None:
+    made = target(case, environment)
+    trees = render.objects(made)
+    names = {(t["kind"], t["metadata"]["name"]) for t in trees}
+    for tree in trees:
+        for pod in pods_of(tree):
+            account = pod["spec"].get("serviceAccountName")
+            assert account is None or ("ServiceAccount", account) in names
+            for volume in pod["spec"].get("volumes", []):
+                if "configMap" in volume:
+                    assert ("ConfigMap", volume["configMap"]["name"]) in names
+        if tree["kind"] == "HorizontalPodAutoscaler":
+            scaled = tree["spec"]["scaleTargetRef"]
+            assert (scaled["kind"], scaled["name"]) in names
+        if tree["kind"] == "Rollout":
+            blue_green = tree["spec"]["strategy"]["blueGreen"]
+            for key in ("activeService", "previewService"):
+                assert ("Service", blue_green[key]) in names
+            for key in ("prePromotionAnalysis", "postPromotionAnalysis"):
+                for template in blue_green.get(key, {}).get("templates", []):
+                    assert ("AnalysisTemplate", template["templateName"]) in names
+
+
+@pytest.mark.parametrize(("case", "environment"), cases())
+def test_every_pod_is_restricted(case: str, environment: str) -> None:
+    """Pod Security Standards, "restricted", and what Lapwing promises beyond."""
+    for tree in render.objects(target(case, environment)):
+        for pod in pods_of(tree):
+            spec = pod["spec"]
+            assert spec["automountServiceAccountToken"] is False
+            assert spec["securityContext"]["runAsNonRoot"] is True
+            assert spec["securityContext"]["seccompProfile"]["type"] == "RuntimeDefault"
+            assert not spec.get("hostNetwork")
+            for container in [*spec["containers"], *spec.get("initContainers", [])]:
+                rights = container["securityContext"]
+                assert rights["allowPrivilegeEscalation"] is False
+                assert rights["readOnlyRootFilesystem"] is True
+                assert rights["capabilities"] == {"drop": ["ALL"]}
+                assert {"cpu", "memory"} <= container["resources"]["requests"].keys()
+
+
+@pytest.mark.parametrize(("case", "environment"), cases())
+def test_every_pod_has_a_policy_and_nothing_is_open(case: str, environment: str) -> None:
+    trees = render.objects(target(case, environment))
+    policies = {t["metadata"]["name"]: t["spec"] for t in trees if t["kind"] == "NetworkPolicy"}
+    everyone = [p for p in policies.values() if not p.get("ingress") and not p.get("egress")]
+    assert any(set(p["policyTypes"]) == {"Ingress", "Egress"} for p in everyone)
+    for name, policy in policies.items():
+        for rule in policy.get("egress", []):
+            assert rule, "a rule without `to` and `ports` opens everything"
+        for rule in policy.get("ingress", []):
+            assert rule.get("ports"), "a rule without `ports` opens all of them"
+            assert rule.get("from") or name.endswith("-edge"), "only the edge is for everybody"
+
+
+def test_a_secret_is_named_and_never_quoted() -> None:
+    for case, environment in cases():
+        for tree in render.objects(target(case, environment)):
+            assert tree["kind"] != "Secret"
+            text = json.dumps(tree)
+            assert not re.search(r"://[^$/\" ]*:[^$/@\" ]+@", text), tree["metadata"]["name"]
+
+
+def expanded(text: str, known: dict[str, str]) -> str:
+    """What a container sees of a variable's value. Source: Kubernetes API reference, EnvVar."""
+    return re.sub(
+        r"\$(\$|\((\w+)\))",
+        lambda m: "$" if m[1] == "$" else known.get(m[2], m[0]),
+        text,
+    )
+
+
+@pytest.mark.parametrize(
+    "written", ["US$", "$$", "a$$b", "$(HOME)", "$$(HOME)", "$$$(HOME)", "$HOME"]
+)
+def test_a_container_sees_what_the_stack_file_says(written: str, tmp_path: Path) -> None:
+    (tmp_path / "lapwing.yaml").write_text(
+        SMALL.replace("route: /", f"route: /, env: {{A: {json.dumps(written)}}}")
+    )
+    loaded = load(tmp_path / "lapwing.yaml", "kind")
+    [app] = [t for t in render.objects(render.target(loaded)) if t["kind"] == "Deployment"
+             and t["metadata"]["name"] == "tiny-app"]  # fmt: skip
+    env = app["spec"]["template"]["spec"]["containers"][0]["env"]
+    [value] = [e["value"] for e in env if e["name"] == "A"]
+    assert expanded(value, {"HOME": "/root"}) == written
+
+
+def test_variables_that_differ_in_case_have_secrets_of_their_own() -> None:
+    variables = ["API_KEY", "api_key", "Api_Key", "_API_KEY", "API__KEY", "_", "__"]
+    assert len({part_of(v) for v in variables}) == len(variables)
+    assert all(re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", part_of(v)) for v in variables)
+
+
+SMALL = (CLUSTERS / "smallest/lapwing.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "message", "hint"),
+    [
+        (SMALL.replace("image: registry.example/tiny/app:1.2.3", "build: ., command: x"),
+         ("-e", "kind"), "no image", "--image app="),
+        (SMALL, ("-e", "kind", "--image", "ap=x:1"), "no service 'ap'", "Did you mean `app`?"),
+        (SMALL, ("-e", "kind", "--image", "app=UPPER//x"), "no reference", ""),
+        (SMALL.replace("tiny", "t" * 40).replace("  app:", f"  {'a' * 40}:"), ("-e", "kind"),
+         "63 is the most", "shorter name"),
+        (SMALL.replace("image: registry.example/tiny/app:1.2.3", "build: ., command: x"),
+         ("-e", "local"), "is a machine", "target: kubernetes"),
+        (SMALL, ("-e", "kynd"), "no environment `kynd`", "kind"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_rendered_is_told(
+    text: str, arguments: tuple[str, ...], message: str, hint: str, tmp_path: Path
+) -> None:
+    (tmp_path / "lapwing.yaml").write_text(text)
+    result = run(tmp_path, "-o", str(tmp_path / "out"), *arguments)
+    assert result.exit_code != 0
+    assert message in str(result.exception)
+    assert hint in (getattr(result.exception, "hint", None) or "")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_image_that_is_not_a_pair_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "lapwing.yaml").write_text(SMALL)
+    result = run(tmp_path, "-e", "kind", "-o", str(tmp_path / "out"), "--image", "app")
+    assert result.exit_code == 2
+    assert "SERVICE=REF" in result.output
