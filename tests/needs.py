@@ -42,6 +42,10 @@ def _terraform_schemas() -> str | None:
 def _shared(name: str) -> Callable[[], str | None]:
     """What a script in `.ci` fetches: a published description that we are held to."""
     path = Path("/usr/local/share", name)
+def _validator(name: str) -> Callable[[], str | None]:
+    """A program or folder that `.ci/install-kubernetes-validators` makes."""
+    default = Path(__file__).parents[1] / ".venv" / "kubernetes"
+    path = Path(os.environ.get("LAPWING_TEST_KUBERNETES", default)) / name
     return lambda: str(path) if path.exists() else None
 
 
@@ -54,6 +58,9 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "terraform": _program("terraform", "tofu"),
     "terraform-schemas": _terraform_schemas,
     "tmpfs": _tmpfs,
+    "kubeconform": _validator("kubeconform"),
+    "kube-score": _validator("kube-score"),
+    "kubernetes-schemas": _validator("schemas"),
     "mysql": _program("mysqld"),
     "postgres": _program("postgres"),
     "registry": _program("docker-registry"),

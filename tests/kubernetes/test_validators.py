@@ -1,0 +1,105 @@
+"""Rendered manifests before the validators that others wrote, with the published schemas.
+
+`.ci/install-kubernetes-validators` makes what these need.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lapwing.render.kubernetes import render
+from tests.needs import require
+from tests.unit.render.clusters import cases, target
+
+UNPUBLISHED = "ManagedCertificate,FrontendConfig"
+"""Kinds of GKE, whose schemas are in no module that can be fetched."""
+EXCEPTIONS = {
+    "container-resources": "CPU has no limit on purpose: a limit throttles a pod beside idle "
+    "cores. Memory has one.",
+    "container-image-pull-policy": "Images are named by version or digest, which do not move; a "
+    "registry that is away must not keep a pod from starting again.",
+    "container-security-context-user-group-id": "It wants numbers above 10,000. Official images "
+    "own their folders as 999 or 100; no host user is meant, as no host path is mounted.",
+    "pod-probes-identical": "Without a health path both ask for an open port; liveness bears it "
+    "for longer than readiness.",
+    "networkpolicy-targets-pod": "Pods of smoke tests are made by analyses, which it does not "
+    "know; that other selectors meet their pods is tested in tests/unit/render.",
+}
+"""Checks of kube-score that are not followed, with the reason."""
+
+
+def written(case: str, environment: str, folder: Path) -> list[str]:
+    """The files of a golden case, written; those of Argo CD too."""
+    made = target(case, environment)
+    texts = {**render.files(made), **render.argo_files(made)}
+    if made.is_argo and made.environment.repository:
+        texts["root.yaml"] = render.root_file(made)
+    for name, text in texts.items():
+        (folder / name).write_text(text)
+    return [str(folder / name) for name in texts]
+
+
+@pytest.mark.parametrize(("case", "environment"), cases())
+def test_kubeconform_finds_nothing(case: str, environment: str, tmp_path: Path) -> None:
+    conform, schemas = require("kubeconform"), require("kubernetes-schemas")
+    where = f"{schemas}/{{{{.Group}}}}/{{{{.ResourceKind}}}}_{{{{.ResourceAPIVersion}}}}.json"
+    said = subprocess.run(
+        [conform, "-strict", "-output", "json", "-summary", "-skip", UNPUBLISHED,
+         "-schema-location", where, *written(case, environment, tmp_path)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    answer = json.loads(said.stdout)
+    assert answer.get("resources", []) == []
+    assert said.returncode == 0, said.stderr
+    assert answer["summary"]["valid"] > 5
+
+
+def test_kubeconform_would_find_a_wrong_key(tmp_path: Path) -> None:
+    conform, schemas = require("kubeconform"), require("kubernetes-schemas")
+    where = f"{schemas}/{{{{.Group}}}}/{{{{.ResourceKind}}}}_{{{{.ResourceAPIVersion}}}}.json"
+    for name in written("company-inc", "production", tmp_path):
+        text = Path(name).read_text().replace("scaleDownDelaySeconds", "scaleDownDelay")
+        Path(name).write_text(text)
+    said = subprocess.run(
+        [conform, "-strict", "-schema-location", where, str(tmp_path / "workloads.yaml")],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert said.returncode == 1
+    assert "scaleDownDelay" in said.stdout
+
+
+def as_deployment(tree: dict[str, Any]) -> dict[str, Any]:
+    """A Rollout as the Deployment that it is but for its strategy: kube-score knows no Rollouts,
+    and would not look into their pods."""
+    if tree["kind"] == "HorizontalPodAutoscaler":
+        kind = {"kind": "Deployment", "apiVersion": "apps/v1"}
+        spec = {**tree["spec"], "scaleTargetRef": {**tree["spec"]["scaleTargetRef"], **kind}}
+        return {**tree, "spec": spec}
+    if tree["kind"] != "Rollout":
+        return tree
+    spec = {k: v for k, v in tree["spec"].items() if k != "strategy"}
+    return {**tree, "kind": "Deployment", "apiVersion": "apps/v1", "spec": spec}
+
+
+@pytest.mark.parametrize(("case", "environment"), cases())
+def test_kube_score_finds_nothing_critical(case: str, environment: str, tmp_path: Path) -> None:
+    score = require("kube-score")
+    everything = tmp_path / "everything.json"
+    trees = [as_deployment(t) for t in render.objects(target(case, environment))]
+    everything.write_text("\n---\n".join(json.dumps(t) for t in trees))
+    said = subprocess.run(
+        [score, "score", "--output-format", "json", str(everything)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    critical = [
+        (one["object_name"], check["check"]["id"], [c["summary"] for c in check["comments"] or []])
+        for one in json.loads(said.stdout)
+        for check in one["checks"]
+        if not check["skipped"] and check["grade"] == 1 and check["check"]["id"] not in EXCEPTIONS
+    ]
+    assert critical == []
