@@ -42,17 +42,21 @@ fi
 """
 
 WATCH = r"""set -eu
-edges() { nslookup -type=a "$EDGE" | awk '/^Name:/ {on = 1} on && /^Address/ {print $NF}'; }
 read_all() {
-  for edge in $(edges); do
-    curl --silent --show-error --fail --max-time 10 \
-      "http://$edge:$PORT/stats/prometheus?filter=^cluster\.$CLUSTER\.upstream_rq_(time|xx|[0-9])" |
-      sed "s/^/$edge /"
-  done
+  nslookup -type=a "$EDGE" | awk '/^Name:/ {on = 1} on && /^Address/ {print $NF}' > /tmp/edges
+  test -s /tmp/edges || { echo "No edge pod answers to $EDGE."; exit 1; }
+  : > "$1"
+  while read -r edge; do
+    curl --silent --show-error --fail --max-time 10 --get --output /tmp/read \
+      --data-urlencode "filter=^cluster\.$CLUSTER\.upstream_rq_(time|xx|[0-9])" \
+      "http://$edge:$PORT/stats/prometheus"
+    sed "s/^/$edge /" /tmp/read >> "$1"
+  done < /tmp/edges
 }
-read_all > /tmp/before
+read_all /tmp/before
 sleep "$WINDOW"
-read_all > /tmp/after
+sleep 2
+read_all /tmp/after
 awk -v least="$LEAST" -v most_errors="$MOST_ERRORS" -v most_p95="$MOST_P95" '
   function label(text, key,    at) {
     at = index(text, key "=\"")
@@ -84,7 +88,9 @@ awk -v least="$LEAST" -v most_errors="$MOST_ERRORS" -v most_p95="$MOST_P95" '
   }
 ' /tmp/before /tmp/after
 """
-"""Reads counters twice. `read_all` prints a line for each sample: edge, name with labels, value."""
+"""Reads counters twice. `read_all` writes a line for each sample: edge, name with labels, value. An
+edge that cannot be asked fails the test. Envoy adds up latencies once a second (`edge.FLUSH`), so
+the second reading is that much later."""
 
 PULL = 120
 """Seconds beyond its own time that a test's pod may take to find a machine and pull its image."""

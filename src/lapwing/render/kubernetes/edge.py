@@ -43,6 +43,8 @@ LEAVING = 20
 """Seconds that an edge pod still serves when it has to go, until load balancers know."""
 CERTIFICATE = "edge-tls"
 STREAM_IDLE = "3600s"
+FLUSH = "1s"
+"""How often Envoy adds up latencies; a window shows none that are younger."""
 _TYPE = "type.googleapis.com/envoy"
 
 
@@ -211,6 +213,7 @@ def configuration(target: Target) -> Joined:
     routed = {n: s for n, s in target.services.items() if s.route}
     tree = {
         "admin": {"address": {"pipe": {"path": "/tmp/admin.sock", "mode": 0o600}}},  # noqa: S108
+        "stats_flush_interval": FLUSH,
         "static_resources": {
             "listeners": [_web(target, routed), _counters()],
             "clusters": [*(_cluster(n, s) for n, s in routed.items()), _admin()],

@@ -1,0 +1,98 @@
+"""A real Envoy with the configuration of a rendered edge, on this machine.
+
+Only addresses are changed: ports are free ones of the loopback interface, and the names of Services
+lead to what the test runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sysconfig
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lapwing.render.kubernetes import edge
+from lapwing.render.kubernetes.setting import text
+from lapwing.render.kubernetes.target import Target
+from tests.installation import free_port
+
+ENVOY = Path(sysconfig.get_path("scripts")) / "envoy"
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """A running edge: the port of requests, and that of counters."""
+
+    port: int
+    stats: int
+
+    def get(self, path: str, agent: str = "test") -> tuple[int, bytes]:
+        """Status and body of a request on a connection of its own."""
+        address = f"http://127.0.0.1:{self.port}{path}"
+        request = urllib.request.Request(address, headers={"user-agent": agent})
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read()
+
+
+def configuration(target: Target, folder: Path, services: Mapping[str, int]) -> tuple[Path, Edge]:
+    """The rendered configuration as a file for this machine. `services` are ports by service."""
+    tree: dict[str, Any] = yaml.safe_load(text(edge.configuration(target), target.scopes))
+    ports = Edge(free_port(), free_port())
+    static = tree["static_resources"]
+    for listener, port in zip(static["listeners"], (ports.port, ports.stats), strict=True):
+        listener["address"]["socket_address"] = {"address": "127.0.0.1", "port_value": port}
+    admin = folder / "a.sock"
+    tree["admin"]["address"]["pipe"]["path"] = str(admin)
+    for cluster in static["clusters"]:
+        [group] = cluster["load_assignment"]["endpoints"]
+        [endpoint] = group["lb_endpoints"]
+        address = endpoint["endpoint"]["address"]
+        if "pipe" in address:
+            address["pipe"]["path"] = str(admin)
+        else:
+            port = services.get(cluster["name"], 1)
+            address["socket_address"] = {"address": "127.0.0.1", "port_value": port}
+    file = folder / "envoy.yaml"
+    file.write_text(yaml.safe_dump(tree).replace("/etc/tls/", f"{folder}/"))
+    return file, ports
+
+
+@contextlib.contextmanager
+def running(target: Target, folder: Path, services: Mapping[str, int]) -> Iterator[Edge]:
+    """Start the edge and wait until it answers."""
+    file, ports = configuration(target, folder, services)
+    log = folder / "envoy.log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [str(ENVOY), "-c", str(file), "--log-level", "warning", "--concurrency", "1",
+             "--use-dynamic-base-id"],
+            stdout=out, stderr=out,
+        )  # fmt: skip
+        try:
+            while not answers(ports):
+                assert process.poll() is None, log.read_text()
+                time.sleep(0.05)
+            yield ports
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def answers(ports: Edge) -> bool:
+    """Whether the edge is ready, asked as the kubelet asks."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{ports.stats}/ready", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False

@@ -1,0 +1,171 @@
+"""The edge of a cluster, as far as it goes without one: a real Envoy with the rendered configuration,
+and the real script that judges its counters."""
+
+from __future__ import annotations
+
+import http.server
+import os
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lapwing.render.kubernetes import edge, render
+from lapwing.render.kubernetes.analysis import WATCH
+from tests.integration.edge.edges import ENVOY, Edge, configuration, running
+from tests.unit.render.clusters import cases, target
+
+
+class Service(http.server.BaseHTTPRequestHandler):
+    """Answers with its name, and fails where it is asked to."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        name: str = self.server.name  # type: ignore[attr-defined]
+        self.send_response(500 if "fail" in self.path else 200)
+        self.send_header("content-length", str(len(name)))
+        self.end_headers()
+        self.wfile.write(name.encode())
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def services() -> Iterator[dict[str, int]]:
+    servers = []
+    for name in ("api", "web"):
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Service)
+        server.daemon_threads = True
+        server.name = name  # type: ignore[attr-defined]
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+    yield {s.name: s.server_address[1] for s in servers}  # type: ignore[attr-defined]
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def company(tmp_path: Path, services: dict[str, int]) -> Iterator[Edge]:
+    with running(target("company-inc", "production"), tmp_path, services) as found:
+        yield found
+
+
+@pytest.mark.parametrize(("case", "environment"), cases())
+def test_envoy_accepts_the_configuration(case: str, environment: str, tmp_path: Path) -> None:
+    made = target(case, environment)
+    file, _ = configuration(made, tmp_path, {})
+    if edge.ends_tls(made):
+        _certificate(tmp_path)
+    said = subprocess.run(
+        [ENVOY, "--mode", "validate", "-c", file], capture_output=True, text=True, check=False
+    )
+    assert said.returncode == 0, said.stderr
+
+
+def _certificate(folder: Path) -> None:
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+         "-subj", "/CN=localhost", "-keyout", folder / "tls.key", "-out", folder / "tls.crt"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+
+
+def test_the_longest_route_wins_and_a_path_is_not_half_a_name(company: Edge) -> None:
+    assert company.get("/api/customers") == (200, b"api")
+    assert company.get("/api") == (200, b"api")
+    assert company.get("/apiary") == (200, b"web")
+    assert company.get("/") == (200, b"web")
+
+
+def test_only_who_checks_health_is_answered_by_the_edge_itself(company: Edge) -> None:
+    assert company.get("/ready") == (200, b"web")
+    assert company.get("/ready", "GoogleHC/1.0") == (200, b"ready\n")
+
+
+@pytest.mark.parametrize(
+    ("paths", "limits", "status", "says"),
+    [
+        (["/api/x"] * 40, {"MOST_ERRORS": "0.01", "MOST_P95": "10000"}, 0, "40 requests, 0.0 %"),
+        (["/api/x"] * 30 + ["/api/fail"] * 10, {"MOST_ERRORS": "0.01"}, 1, "Too many errors."),
+        (["/api/x"] * 30 + ["/api/fail"] * 10, {"MOST_ERRORS": "0.5"}, 0, "25.0 % errors"),
+        (["/api/x"] * 40, {"MOST_P95": "0"}, 1, "Too slow."),
+        (["/api/fail"] * 5, {"MOST_ERRORS": "0.01"}, 0, "too few"),
+        (["/fail"] * 40, {"MOST_ERRORS": "0.01"}, 0, "too few"),
+    ],
+)
+def test_live_traffic_is_judged_by_the_counters_of_the_edge(
+    paths: list[str],
+    limits: dict[str, str],
+    status: int,
+    says: str,
+    company: Edge,
+    tmp_path: Path,
+) -> None:
+    """The window is over when the test has sent its requests: `sleep` waits for a file."""
+    company.get("/api/fail")  # What was before the window does not count.
+    window = subprocess.Popen(
+        ["sh", "-c", _here(WATCH, tmp_path)],
+        env=_environ(company, tmp_path, limits),
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    while not (tmp_path / "window-is-open").exists():
+        assert window.poll() is None, window.communicate()[0]
+    for path in paths:
+        company.get(path)
+    (tmp_path / "window-is-over").touch()
+    said, _ = window.communicate()
+    assert says in said
+    assert window.returncode == status, said
+
+
+def test_an_edge_that_cannot_be_asked_is_no_good_sign(company: Edge, tmp_path: Path) -> None:
+    environ = {**_environ(company, tmp_path, {}), "PORT": "1"}
+    (tmp_path / "window-is-over").touch()
+    said = subprocess.run(
+        ["sh", "-c", _here(WATCH, tmp_path)], env=environ, capture_output=True, check=False
+    )
+    assert said.returncode != 0
+
+
+def _here(script: str, folder: Path) -> str:
+    """The script with files of the test in the place of `/tmp`."""
+    return script.replace("/tmp/", f"{folder}/")
+
+
+def _environ(company: Edge, folder: Path, limits: dict[str, str]) -> dict[str, str]:
+    """What the pod is told, and a PATH where the cluster's DNS knows the edge."""
+    programs = folder / "programs"
+    programs.mkdir(exist_ok=True)
+    answer = "Server: 10.0.0.10\\nAddress: 10.0.0.10:53\\n\\nName: edge\\nAddress: 127.0.0.1\\n"
+    (programs / "nslookup").write_text(f"#!/bin/sh\nprintf '{answer}'\n")
+    real = shutil.which("sleep")
+    wait = f"touch {folder}/window-is-open; until test -e {folder}/window-is-over; do :; done"
+    (programs / "sleep").write_text(
+        f"#!/bin/sh\nif [ $1 = 10 ]; then {wait}; else exec {real} $1; fi\n"
+    )
+    for program in programs.iterdir():
+        program.chmod(0o755)
+    told = _told_to_the_watcher()
+    assert limits.keys() <= told.keys()
+    told["WINDOW"] = "10"
+    return {
+        **told, "MOST_ERRORS": "", "MOST_P95": "", **limits,
+        "PORT": str(company.stats), "PATH": f"{programs}:{os.environ['PATH']}",
+    }  # fmt: skip
+
+
+def _told_to_the_watcher() -> dict[str, str]:
+    files = render.files(target("company-inc", "production"))
+    for tree in yaml.safe_load_all(files["workloads.yaml"]):
+        if tree["metadata"]["name"] == "company-inc-api-analysis":
+            pod = tree["spec"]["metrics"][0]["provider"]["job"]["spec"]["template"]["spec"]
+            return {v["name"]: v["value"] for v in pod["containers"][0]["env"]}
+    raise AssertionError("the service is not watched")
