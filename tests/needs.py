@@ -60,6 +60,7 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "tmpfs": _tmpfs,
     "kubeconform": _validator("kubeconform"),
     "kube-score": _validator("kube-score"),
+    "checkov": _validator("checkov/bin/checkov"),
     "kubernetes-schemas": _validator("schemas"),
     "mysql": _program("mysqld"),
     "postgres": _program("postgres"),

@@ -32,6 +32,19 @@ EXCEPTIONS = {
 }
 """Checks of kube-score that are not followed, with the reason."""
 
+CHECKOV_EXCEPTIONS = {
+    "CKV_K8S_8": "A worker listens on no port that could be asked; it lives while it runs.",
+    "CKV_K8S_9": "The same: a worker is ready when it runs.",
+    "CKV_K8S_11": "CPU has no limit on purpose: see container-resources.",
+    "CKV_K8S_15": "Images are named by version or digest: see container-image-pull-policy.",
+    "CKV_K8S_35": "Programs read secrets from variables, as on a machine; no service can list "
+    "those of another, and there is no token to ask the API with.",
+    "CKV_K8S_40": "It wants users above 10,000: see container-security-context-user-group-id.",
+    "CKV_K8S_43": "Digests are what a registry answers with: an image that is named by one is "
+    "rendered so, and stack files of examples name versions.",
+}
+"""Checks of checkov that are not followed, with the reason."""
+
 
 def written(case: str, environment: str, folder: Path) -> list[str]:
     """The files of a golden case, written; those of Argo CD too."""
@@ -103,3 +116,24 @@ def test_kube_score_finds_nothing_critical(case: str, environment: str, tmp_path
         if not check["skipped"] and check["grade"] == 1 and check["check"]["id"] not in EXCEPTIONS
     ]
     assert critical == []
+
+
+def test_checkov_finds_nothing(tmp_path: Path) -> None:
+    """All golden clusters at once: most of its time is its start."""
+    checkov = require("checkov")
+    for case, environment in cases():
+        folder = tmp_path / f"{case}-{environment}"
+        folder.mkdir()
+        for number, tree in enumerate(render.objects(target(case, environment))):
+            text = json.dumps(as_deployment(tree), indent=1)
+            (folder / f"{number}.json").write_text(text)
+    said = subprocess.run(
+        [checkov, "--framework", "kubernetes", "--compact", "--quiet", "--output", "json",
+         "--directory", str(tmp_path), "--skip-check", ",".join(CHECKOV_EXCEPTIONS)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    answer = json.loads(said.stdout)
+    failed = answer["results"]["failed_checks"]
+    assert [(f["resource"], f["check_id"], f["check_name"]) for f in failed] == []
+    assert answer["summary"]["passed"] > 1000
+    assert answer["summary"]["parsing_errors"] == 0

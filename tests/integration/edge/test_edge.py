@@ -1,5 +1,5 @@
-"""The edge of a cluster, as far as it goes without one: a real Envoy with the rendered configuration,
-and the real script that judges its counters."""
+"""The edge of a cluster, as far as it goes without one: a real Envoy with the configuration that is
+rendered, and the real script that judges its counters."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ def test_envoy_accepts_the_configuration(case: str, environment: str, tmp_path: 
 
 def _certificate(folder: Path) -> None:
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
-         "-subj", "/CN=localhost", "-keyout", folder / "tls.key", "-out", folder / "tls.crt"],
+        ["openssl", "req", "-x509", "-nodes",
+         "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-subj", "/CN=localhost", "-keyout", folder / "tls.key", "-out", folder / "tls.crt"],
         check=True, capture_output=True,
     )  # fmt: skip
 
