@@ -116,11 +116,7 @@ def _build(
     requests = []
     for name in wanted:
         service = loaded.stack.services[name]
-        if service.build is None:
-            raise UsageError(
-                f"`{name}` is a container; containers on one machine are not there yet.",
-                hint="Deploy an environment with `target: kubernetes`, or give `build:`.",
-            )
+        assert service.build is not None
         requests.append(
             BuildRequest(
                 stack=loaded.stack.stack,

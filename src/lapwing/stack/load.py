@@ -101,9 +101,7 @@ def load(path: Path, environment: str = LOCAL, *, folders: bool = True) -> Loade
         merged = _overlay(read, name, settings, problems)
         found: list[Problem] = []
         stack = validate(merged, found, Stack) if merged is not read else base
-        if stack is not None and name == LOCAL and _is_for_clusters(base):
-            loaded[name] = LoadedStack(stack, name, settings, path)
-        elif stack is not None:
+        if stack is not None:
             found += _breaches(merged, stack, name, settings)
             loaded[name] = LoadedStack(stack, name, settings, path)
         problems += _named(found, name, problems) if merged is not read else found
@@ -112,13 +110,6 @@ def load(path: Path, environment: str = LOCAL, *, folders: bool = True) -> Loade
     if problems:
         raise StackFileError(_sorted(problems))
     return loaded[environment]
-
-
-def _is_for_clusters(stack: Stack) -> bool:
-    """Whether a stack is made of images only and does not speak of `local`: then what a machine
-    cannot do is told when somebody deploys to it, and not before."""
-    images = all(s.build is None for s in stack.services.values())
-    return images and bool(stack.environments) and LOCAL not in stack.environments
 
 
 def names(path: Path) -> list[str]:

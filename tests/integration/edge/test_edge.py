@@ -71,11 +71,10 @@ def test_envoy_accepts_the_configuration(case: str, environment: str, tmp_path: 
 
 
 def _certificate(folder: Path) -> None:
-    subprocess.run(
-        ["openssl", "req", "-x509", "-nodes",
-         "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-subj", "/CN=localhost", "-keyout", folder / "tls.key", "-out", folder / "tls.crt"],
-        check=True, capture_output=True,
-    )  # fmt: skip
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    files = ["-keyout", folder / "tls.key", "-out", folder / "tls.crt"]
+    asked = ["openssl", "req", "-x509", "-nodes", *key, "-subj", "/CN=localhost", *files]
+    subprocess.run(asked, check=True, capture_output=True)
 
 
 def test_the_longest_route_wins_and_a_path_is_not_half_a_name(company: Edge) -> None:
