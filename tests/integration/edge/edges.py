@@ -7,8 +7,10 @@ lead to what the test runs.
 from __future__ import annotations
 
 import contextlib
+import socket
 import subprocess
 import sysconfig
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -96,3 +98,42 @@ def answers(ports: Edge) -> bool:
             return bool(answer.status == 200)
     except OSError:
         return False
+
+
+class ServiceAddress:
+    """The address of a Service: forwards each new connection to `to`, and leaves the others."""
+
+    def __init__(self, to: int) -> None:
+        self.to = to
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                pod = socket.create_connection(("127.0.0.1", self.to))
+                for source, sink in ((client, pod), (pod, client)):
+                    threading.Thread(target=_pour, args=(source, sink), daemon=True).start()
+
+    def close(self) -> None:
+        """Take no more connections."""
+        self._listener.close()
+
+
+def _pour(source: socket.socket, sink: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            sink.sendall(data)
+        sink.shutdown(socket.SHUT_WR)
+
+
+@contextlib.contextmanager
+def address_of_a_service(to: int) -> Iterator[ServiceAddress]:
+    """An address that leads to a port, for as long as it is wanted."""
+    found = ServiceAddress(to)
+    try:
+        yield found
+    finally:
+        found.close()

@@ -3,6 +3,7 @@ rendered, and the real script that judges its counters."""
 
 from __future__ import annotations
 
+import http.client
 import http.server
 import os
 import shutil
@@ -17,7 +18,13 @@ import yaml
 
 from lapwing.render.kubernetes import edge, render
 from lapwing.render.kubernetes.analysis import WATCH
-from tests.integration.edge.edges import ENVOY, Edge, configuration, running
+from tests.integration.edge.edges import (
+    ENVOY,
+    Edge,
+    address_of_a_service,
+    configuration,
+    running,
+)
 from tests.unit.render.clusters import cases, target
 
 
@@ -123,6 +130,63 @@ def test_live_traffic_is_judged_by_the_counters_of_the_edge(
     said, _ = window.communicate()
     assert says in said
     assert window.returncode == status, said
+
+
+class Slot(http.server.BaseHTTPRequestHandler):
+    """A slot: answers with its name; `/api/slow` only when the test lets it."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        slot = self.server
+        if "slow" in self.path:
+            slot.asked.set()  # type: ignore[attr-defined]
+            slot.released.wait()  # type: ignore[attr-defined]
+        body: bytes = slot.name  # type: ignore[attr-defined]
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+def test_a_flip_takes_a_busy_client_along_and_fails_no_request(tmp_path: Path) -> None:
+    """A Service is what kube-proxy makes of it: a new connection goes to the slot of the moment,
+    and one that is there stays. Without a limit to its life, a busy one would never change over."""
+    slots = {}
+    for name in (b"blue", b"green"):
+        slot = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Slot)
+        slot.daemon_threads = True
+        slot.name, slot.asked, slot.released = name, threading.Event(), threading.Event()  # type: ignore[attr-defined]
+        threading.Thread(target=slot.serve_forever, daemon=True).start()
+        slots[name] = slot
+    with (
+        address_of_a_service(slots[b"blue"].server_address[1]) as service,
+        running(target("company-inc", "production"), tmp_path, {"api": service.port}) as found,
+    ):
+        slow: list[tuple[int, bytes]] = []
+        waiting = threading.Thread(target=lambda: slow.append(found.get("/api/slow")))
+        waiting.start()
+        slots[b"blue"].asked.wait()  # type: ignore[attr-defined]
+        client = http.client.HTTPConnection("127.0.0.1", found.port)
+        in_a_row = 0
+        while in_a_row < 200:
+            client.request("GET", "/api/customers")
+            answer = client.getresponse()
+            body = answer.read()
+            assert answer.status == 200
+            if service.to != slots[b"green"].server_address[1]:
+                assert body == b"blue"
+                service.to = slots[b"green"].server_address[1]
+            in_a_row = in_a_row + 1 if body == b"green" else 0
+        slots[b"blue"].released.set()  # type: ignore[attr-defined]
+        waiting.join()
+        assert slow == [(200, b"blue")]
+    for slot in slots.values():
+        slot.shutdown()
+        slot.server_close()
 
 
 def test_an_edge_that_cannot_be_asked_is_no_good_sign(company: Edge, tmp_path: Path) -> None:

@@ -5,9 +5,15 @@
 A load balancer of GKE sends requests to pods by endpoint groups. When the selector of the Service
 behind such a group flips from blue to green, old endpoints leave before new ones are programmed: 5
 to 10 s of 502 (ingress-gce #638, argo-rollouts #4772 and #4710). The Service of the edge never
-flips. The flip happens behind it, in DNS: the active Service of each service is headless, Envoy
-asks for its pods every second, a pod that left gets no new request, and one that is still warm
-loses none. The old slot stays for longer than DNS may remember it (`workloads.SWITCH`).
+flips. The flip happens behind it: the active Service of each service keeps its address, and from
+one moment to the next the nodes lead new connections to the new slot. A connection that the edge
+holds already would go on to the old one for as long as it is busy, so none is used for longer than
+`RENEWED`: then the switch is over. A request under way ends where it began, and so does a
+websocket, while the old slot is warm.
+
+Headless Services, whose pods Envoy would learn from DNS, were looked at: the DNS of a cluster
+answers from its cache for up to 30 s, in which both slots would have traffic and the analysis would
+watch the wrong one.
 
 The configuration is static, in a ConfigMap whose name ends in its digest, so that a change of
 routes is a rolling update of the edge and a rollback brings the old one back.
@@ -43,6 +49,9 @@ LEAVING = 20
 """Seconds that an edge pod still serves when it has to go, until load balancers know."""
 CERTIFICATE = "edge-tls"
 STREAM_IDLE = "3600s"
+RENEWED = "1s"
+"""How long a connection to a service is used. Source: Envoy documents, HttpProtocolOptions,
+max_connection_duration; a stream on it is not cut."""
 FLUSH = "1s"
 """How often Envoy adds up latencies; a window shows none that are younger."""
 _TYPE = "type.googleapis.com/envoy"
@@ -270,16 +279,6 @@ def _web(target: Target, routed: Mapping[str, Service]) -> dict[str, Any]:
                         # Only where no pod can have begun to work on the request.
                         "retry_on": "connect-failure,refused-stream,reset-before-request",
                         "num_retries": 4,
-                        "retry_host_predicate": [
-                            {
-                                "name": "envoy.retry_host_predicates.previous_hosts",
-                                "typed_config": {
-                                    "@type": f"{_TYPE}.extensions.retry.host.previous_hosts.v3"
-                                    ".PreviousHostsPredicate"
-                                },
-                            }
-                        ],
-                        "host_selection_retry_max_attempts": 3,
                     },
                     "routes": [*_asked_for_health(), *(_route(n, s) for n, s in longest)],
                 }
@@ -342,7 +341,6 @@ def _cluster(part: str, service: Service) -> dict[str, Any]:
         "name": part,
         "type": "STRICT_DNS",
         "connect_timeout": "1s",
-        "dns_refresh_rate": "1s",
         "dns_lookup_family": "ALL",
         "load_assignment": {
             "cluster_name": part,
@@ -368,17 +366,15 @@ def _cluster(part: str, service: Service) -> dict[str, Any]:
                 }
             ]
         },
-        "outlier_detection": {
-            "split_external_local_origin_errors": True,
-            "consecutive_local_origin_failure": 3,
-            "enforcing_consecutive_local_origin_failure": 100,
-            "enforcing_consecutive_5xx": 0,
-            "enforcing_consecutive_gateway_failure": 0,
-            "enforcing_success_rate": 0,
-            "enforcing_local_origin_success_rate": 0,
-            "interval": "1s",
-            "base_ejection_time": "2s",
-            "max_ejection_percent": 50,
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": f"{_TYPE}.extensions.upstreams.http.v3.HttpProtocolOptions",
+                "common_http_protocol_options": {
+                    "idle_timeout": RENEWED,
+                    "max_connection_duration": RENEWED,
+                },
+                "explicit_http_config": {"http_protocol_options": {}},
+            }
         },
     }
 

@@ -1,10 +1,10 @@
 """Services as workloads: what runs, what finds it, how many there are. Pure.
 
 With Argo Rollouts a web or static service is a `Rollout` with two Services: the active one, whose
-selector the controller flips to the new ReplicaSet, and the preview one. Both are headless: the
-edge (see `edge.py`) learns the pods themselves from DNS and keeps no connection to a Service that
-changed its mind. Without Argo Rollouts, and for workers, which nobody sends requests to, it is a
-`Deployment` that never has less than it should.
+selector the controller flips to the new ReplicaSet, and the preview one. Both keep their address;
+the nodes lead a new connection to the pods of the moment, and the edge (see `edge.py`) keeps none
+for longer than a second. Without Argo Rollouts, and for workers, which nobody sends requests to, it
+is a `Deployment` that never has less than it should.
 
 One Rollout is one service: Argo Rollouts knows no stack. So on a cluster services of one deployment
 switch one after the other, within seconds, and each goes back by itself; only a machine switches
@@ -24,9 +24,9 @@ FILE = "workloads.yaml"
 WAVE = 5
 HISTORY = 5
 """Old ReplicaSets that stay, without pods, for a fast way back."""
-SWITCH = 60
-"""Seconds that the old slot stays at least: the edge asks DNS every second, but DNS may answer from
-what it knew for 30. Source: kube-dns and CoreDNS, defaults of their caches."""
+SWITCH = 30
+"""Seconds that the old slot stays at least, until every node has heard of the new one and the edge
+has let its connections go. Source: Argo Rollouts documents: scaleDownDelaySeconds is 30 or more."""
 
 
 def manifests(target: Target) -> Iterator[Manifest]:
@@ -65,7 +65,6 @@ def _service(target: Target, part: str, service: Service, called: Joined) -> dic
         "metadata": meta(target, called, part, service.kind),
         "spec": {
             "type": "ClusterIP",
-            "clusterIP": "None",
             "selector": selector(part),
             "ports": [{"name": "http", "port": pod.port(service), "targetPort": "http"}],
         },
