@@ -1,0 +1,108 @@
+"""What must hold for the manifests of any stack, and not only for those of the golden cases."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from lapwing.errors import UsageError
+from lapwing.render.kubernetes import render
+from lapwing.stack.load import LoadedStack
+from lapwing.stack.model import Stack
+from lapwing.stack.rules import RULES
+from tests.unit.render.test_kubernetes import WORKLOADS, pods_of
+
+NAMES = st.from_regex(r"[a-z]([a-z0-9-]{0,14}[a-z0-9])?", fullmatch=True)
+VARIABLES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,12}", fullmatch=True)
+TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=30)
+DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+
+
+@st.composite
+def services(draw: st.DrawFn, route: str, resources: list[str]) -> dict[str, Any]:
+    kind = draw(st.sampled_from(["web", "static", "worker", "job"]))
+    made: dict[str, Any] = {"kind": kind, "image": "registry.example/a/b:1"}
+    if kind in ("web", "static"):
+        made["route"] = route
+    if kind == "static":
+        return {**made, "static": "dist"}
+    made["env"] = draw(st.dictionaries(VARIABLES, TEXTS, max_size=3))
+    made["secrets"] = draw(st.lists(VARIABLES, max_size=3, unique=True))
+    made["needs"] = draw(st.lists(st.sampled_from(resources), unique=True)) if resources else []
+    if kind != "job":
+        least = draw(st.integers(1, 3))
+        made["replicas"] = {"min": least, "max": draw(st.integers(least, 5))}
+    if kind == "web" and draw(st.booleans()):
+        made["rollout"] = {"smoke": [{"run": "python smoke.py"}], "hold": draw(st.booleans())}
+    return made
+
+
+@st.composite
+def stacks(draw: st.DrawFn) -> LoadedStack:
+    resources = draw(
+        st.dictionaries(
+            NAMES, st.sampled_from(["mysql", "redis", "mongodb", "postgres"]), max_size=2
+        )
+    )
+    names = draw(st.lists(NAMES, min_size=1, max_size=4, unique=True))
+    cluster: dict[str, Any] = {"target": "kubernetes", "spot": draw(st.booleans())}
+    if draw(st.booleans()):
+        cluster["cloud"] = {"provider": "gcp", "region": "europe-west1", "project": "a-project-1"}
+    else:
+        cluster["rollouts"] = draw(st.booleans())
+    stack = Stack.model_validate(
+        {
+            "stack": draw(NAMES),
+            "services": {n: draw(services(f"/r{i}", list(resources))) for i, n in enumerate(names)},
+            "resources": {n: {"kind": k} for n, k in resources.items()},
+            "environments": {"live": cluster},
+        }
+    )
+    environment = stack.environments["live"]
+    assume(not [b for rule in RULES for b in rule(stack, environment)])
+    return LoadedStack(stack, "live", environment, Path("lapwing.yaml"))
+
+
+@settings(max_examples=60, deadline=None)
+@given(stacks())
+def test_names_are_valid_and_unique_and_selectors_meet_their_pods(loaded: LoadedStack) -> None:
+    made = render.target(loaded)
+    try:
+        trees = render.objects(made)
+    except UsageError:  # A name that is too long, or twice there, is refused.
+        return
+    names = [(t["kind"], t["metadata"]["name"]) for t in trees]
+    assert len(set(names)) == len(names)
+    assert all(DNS_LABEL.fullmatch(name) for _, name in names)
+    pods = [(t["metadata"]["name"], p["metadata"]["labels"]) for t in trees for p in pods_of(t)]
+    for _, labels in pods:
+        assert all(
+            re.fullmatch(r"[A-Za-z0-9]([\w.-]{0,61}[A-Za-z0-9])?", v) for v in labels.values()
+        )
+    for tree in trees:
+        spec = tree.get("spec", {})
+        chosen = spec.get("selector", {})
+        if tree["kind"] in WORKLOADS:
+            chosen = chosen["matchLabels"]
+        elif tree["kind"] != "Service":
+            continue
+        assert len([n for n, labels in pods if chosen.items() <= labels.items()]) == 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(stacks())
+def test_files_read_back_are_the_objects(loaded: LoadedStack) -> None:
+    made = render.target(loaded)
+    try:
+        objects = render.objects(made)
+    except UsageError:
+        return
+    read = [d for t in render.files(made).values() for d in yaml.safe_load_all(t)]
+    assert all(tree in objects for tree in read)
+    assert len(read) == len(objects)
+    assert render.files(made) == render.files(made)
