@@ -29,6 +29,7 @@ VARIABLES = {
     "edge_zones": '["europe-west1-b"]',
     "authorized_networks": '{"office": "192.0.2.0/24"}',
     "cloud_armor": "true",
+    "collect_tagged": "true",
 }
 CLOUDS = [
     (case, root.name)

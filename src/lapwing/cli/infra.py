@@ -40,8 +40,9 @@ LONGEST_PROJECT = 30
 def command(context: Context, environment: str | None, folder: Path, force: bool) -> None:
     """Write the cloud that the stack needs as Terraform (or OpenTofu) JSON.
 
-    Each project is a Terraform root with a state of its own; apply `shared` first. The same stack
-    always gives the same bytes.
+    Each project is a Terraform root with a state of its own; apply `shared` first. An environment
+    with a domain is applied a second time, after its first deployment: only then is there anything
+    that its load balancer can send requests to. The same stack always gives the same bytes.
     """
     from lapwing.cli import rendered
     from lapwing.render.terraform.files import files
@@ -67,6 +68,13 @@ def command(context: Context, environment: str | None, folder: Path, force: bool
             f"{len(change.unchanged)} unchanged"
         )
     context.printer.say("Apply `shared` first, then the others: `terraform init`, `plan`, `apply`.")
+    if any("edge.tf.json" in texts for texts in roots.values()):
+        context.printer.say(
+            "That is not all: the endpoint group of the load balancer is made by the cluster, when "
+            "the stack is deployed first. Until you then apply once more with `edge_zones`, every "
+            "request is answered with 502. The description of `edge_zones` in variables.tf.json "
+            "has the command that tells the zones."
+        )
 
 
 def with_cloud(context: Context, environment: str | None = None) -> list[LoadedStack]:

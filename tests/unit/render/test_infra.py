@@ -168,6 +168,30 @@ def test_what_cannot_be_is_told_with_its_place(
     assert not (tmp_path / "out").exists()
 
 
+def test_the_second_apply_is_told_where_there_is_one(tmp_path: Path) -> None:
+    told = run(stack("company-inc", tmp_path), "-o", str(tmp_path / "out")).stderr
+    assert "apply once more with `edge_zones`" in " ".join(told.split())
+    variables = json.loads((tmp_path / "out/production/variables.tf.json").read_text())["variable"]
+    assert "--filter name=company-inc-edge" in variables["edge_zones"]["description"]
+    (tmp_path / "tiny").mkdir()
+    told = run(written(SHORT, tmp_path / "tiny"), "-o", str(tmp_path / "other")).stderr
+    assert "edge_zones" not in told
+
+
+def test_tagged_images_are_collected_only_when_deployments_are_tagged(tmp_path: Path) -> None:
+    assert run(written(SHORT, tmp_path), "-o", str(tmp_path / "out")).exit_code == 0
+    shared = tmp_path / "out/shared"
+    body = json.loads((shared / "registry.tf.json").read_text())
+    images = body["resource"]["google_artifact_registry_repository"]["images"]
+    always = {p["id"]: p for p in images["cleanup_policies"]}
+    assert {i for i, p in always.items() if p["action"] == "DELETE"} == {"collect-untagged"}
+    assert always["keep-newest"]["most_recent_versions"] == {"keep_count": 10}
+    assert always["keep-deployed"]["condition"]["tag_prefixes"] == ["deployed-"]
+    assert "var.collect_tagged" in images["dynamic"]["cleanup_policies"]["for_each"]
+    variables = json.loads((shared / "variables.tf.json").read_text())["variable"]
+    assert variables["collect_tagged"]["default"] is False
+
+
 def test_a_region_newer_than_this_version(tmp_path: Path) -> None:
     path = written(SHORT.replace("us-central1", "europe-west99"), tmp_path)
     assert run(path, "-o", str(tmp_path / "out")).exit_code != 0

@@ -114,7 +114,9 @@ def variables(project: Project) -> Body:
             "type": "set(string)",
             "default": [],
             "description": "Zones in which the cluster has made the endpoint group of the edge. "
-            "Empty until the stack was deployed once; then the zones of the cluster's nodes.",
+            "Empty until the stack was deployed once; then what this prints: gcloud compute "
+            f"network-endpoint-groups list --project {project.identity} "
+            f"--filter name={project.stack}-edge --format 'value(zone.basename())'",
         }
         found["cloud_armor"] = {
             "type": "bool",
@@ -132,6 +134,13 @@ def variables(project: Project) -> Body:
 
 def _variables_of_ci() -> Body:
     return {
+        "collect_tagged": {
+            "type": "bool",
+            "default": False,
+            "description": "Whether images with tags are collected, too, when they are older than "
+            "30 days, not among the newest ten, and have no tag `deployed-...`. Only once every "
+            "deployment sets such a tag: what runs would be deleted else.",
+        },
         "ci_issuer": {
             "type": "string",
             "default": "https://token.actions.githubusercontent.com",

@@ -7,6 +7,8 @@ from lapwing.render.terraform.foundation import Body, bucket
 
 REGISTRY = "images"
 """The name of the one registry."""
+DEPLOYED = "deployed-"
+"""How a tag begins that keeps its image, such as `deployed-production`."""
 _DAY = 86400
 _KEPT = 10
 
@@ -54,9 +56,10 @@ def registry(project: Project) -> Body:
             "google_artifact_registry_repository": {
                 "images": {
                     "//": [
-                        "Only manifests without a tag are ever collected here. What is deployed "
-                        "and what can be rolled back to carries the tag of its git revision; which "
-                        "tags may go is Lapwing's to say, because it knows what runs.",
+                        "The newest ten of each image stay, and so does whatever carries a tag "
+                        "that begins with `deployed-`: what runs, and what can be rolled back to. "
+                        "A registry cannot know that by itself, so it collects tagged images only "
+                        "once `collect_tagged` says that deployments set those tags.",
                         "checkov:skip=CKV_GCP_84:Google's own keys encrypt it; a key of one's own "
                         "is worth its price and its danger only where a rule asks for it.",
                     ],
@@ -77,7 +80,25 @@ def registry(project: Project) -> Body:
                             "action": "KEEP",
                             "most_recent_versions": {"keep_count": _KEPT},
                         },
+                        {
+                            "id": "keep-deployed",
+                            "action": "KEEP",
+                            "condition": {"tag_state": "TAGGED", "tag_prefixes": [DEPLOYED]},
+                        },
                     ],
+                    "dynamic": {
+                        "cleanup_policies": {
+                            "for_each": '${toset(var.collect_tagged ? ["collect-tagged"] : [])}',
+                            "content": {
+                                "id": "${cleanup_policies.value}",
+                                "action": "DELETE",
+                                "condition": {
+                                    "tag_state": "TAGGED",
+                                    "older_than": f"{30 * _DAY}s",
+                                },
+                            },
+                        }
+                    },
                     "vulnerability_scanning_config": {"enablement_config": "INHERITED"},
                     "depends_on": [
                         "google_project_service.artifactregistry",
