@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from lapwing.render.mermaid import pictures
 from lapwing.render.mermaid.model import Amount, Picture
+from lapwing.render.terraform.cloud import has_routes, secrets
 from lapwing.stack.load import LoadedStack
 from lapwing.stack.model import Resource, Service
 from lapwing.stack.quantities import show_duration, show_fraction
@@ -183,13 +184,9 @@ def _delivery(loaded: LoadedStack) -> str:
 
 
 def _security(loaded: LoadedStack) -> str:
-    secrets = len({s for service in loaded.stack.services.values() for s in service.secret_names})
-    kept = (
-        f"{secrets} secret{'s' if secrets != 1 else ''}"
-        if secrets
-        else "Secrets, when there are any,"
-    )
-    verb = "is" if secrets == 1 else "are"
+    count = len(secrets(loaded))
+    kept = f"{count} secret{'s' if count != 1 else ''}" if count else "Secrets, when there are any,"
+    verb = "is" if count == 1 else "are"
     if loaded.settings.cloud is None:
         where = (
             "in Kubernetes Secrets"
@@ -200,12 +197,17 @@ def _security(loaded: LoadedStack) -> str:
             f"HTTPS is the only way in, and Envoy the only listener. {kept} {verb} kept {where}, "
             "never in git in clear, in a log or on a command line."
         )
-    told = (
+    way_in = (
         "HTTPS is the only way in: the load balancer speaks TLS 1.2 or newer and reaches one port "
-        "of the edge. The firewall denies by default, both ways; nodes have no public address, and "
+        "of the edge."
+        if has_routes(loaded)
+        else "There is no way in: no service has a route, so there is no load balancer."
+    )
+    told = (
+        f"{way_in} The firewall denies by default, both ways; nodes have no public address, and "
         "the control plane answers listed networks only. Nodes may read images and nothing else; "
         "CI may push images from one branch, by a token that is exchanged, without a key. "
-        f"{kept} {verb} in Secret Manager, in one region, each readable by name."
+        f"{kept} {verb} in Secret Manager, in one region, readable by name only."
     )
     if any(r.kind == "mongodb" for r in loaded.stack.resources.values()):
         told += " The database has no public way in: it is reached by a private endpoint."
@@ -224,7 +226,7 @@ def _cost(loaded: LoadedStack, amounts: Sequence[Amount], unknown: int) -> list[
     pie = pictures.picture("cost", loaded, amounts, unknown)
     if unknown:
         lines = f"{unknown} lines have" if unknown > 1 else "1 line has"
-        limit = f" {lines} no known price in this region and no part in this.{limit}"
+        limit = f" {lines} no known price and no part in that.{limit}"
     told = (
         f"About ${sum(a for _, a in amounts):,.2f} a month at list prices, halfway between the "
         f"least and the most replicas; `lapwing cost` shows every line with its source.{limit}"

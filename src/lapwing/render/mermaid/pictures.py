@@ -20,7 +20,8 @@ def picture(
     """The picture of that name (one of NAMES). `amounts` are for `cost`, and `unknown` is how many
     lines of the estimate have no price and are not in them."""
     if name == "cost":
-        without = f", without {unknown} unknown" if unknown else ""
+        lines = f"{unknown} line{'s' if unknown > 1 else ''}"
+        without = f", without {lines} of unknown price" if unknown else ""
         return pie("cost", f"{_title(loaded)}: US dollars a month{without}", amounts)
     return _FLOWS[name](loaded)
 
@@ -80,7 +81,8 @@ def _data(loaded: LoadedStack, resource: Resource) -> tuple[str, ...]:
     tier = resource.tier or "M10"
     scale = f"{tier} to {resource.max_tier}" if resource.max_tier else f"{tier}, grows by itself"
     backup = "daily backups" if resource.backup else "no backups"
-    return (f"{kind}, Atlas", scale, f"3 zones, {backup}")
+    copy = (f"copy in {resource.replica_region}",) if resource.replica_region else ()
+    return (f"{kind}, Atlas", scale, f"3 zones, {backup}", *copy)
 
 
 def _ground(loaded: LoadedStack) -> tuple[Box, ...]:
@@ -158,17 +160,19 @@ def bluegreen(loaded: LoadedStack) -> Flow:
 def pipeline(loaded: LoadedStack) -> Flow:
     """From a push to traffic."""
     cluster = _on_cluster(loaded)
-    built = ("one image for each service",) if cluster else ("one bundle for each service",)
-    build = [Box("Lint and test"), Box("Build", built)]
-    if cluster:
-        build += [Box("Scan", ("critical findings stop it",)), Box("Push", ("tagged by revision",))]
+    build = _before_the_commit(loaded)
     deployer = (
         Box("Argo CD", ("syncs the commit",)) if cluster else Box("Agent", ("sees the commit",))
     )
     bands = (
         Band("Developer", (Box("git push"),), to_next="starts"),
         Band(
-            "CI: builds, and never touches what runs", tuple(build), chained=True, to_next="commits"
+            "CI: makes images, and never touches what runs"
+            if cluster
+            else "CI: builds, and never touches what runs",
+            build,
+            chained=True,
+            to_next="commits",
         ),
         Band(
             "Desired state (git)",
@@ -193,23 +197,42 @@ def pipeline(loaded: LoadedStack) -> Flow:
     return Flow("pipeline", f"{_title(loaded)}: pipeline", bands)
 
 
+def _before_the_commit(loaded: LoadedStack) -> tuple[Box, ...]:
+    """What CI does: with sources, and with images that others publish."""
+    services = loaded.stack.services.values()
+    if not _on_cluster(loaded):
+        return (Box("Lint and test"), Box("Build", ("one bundle for each service",)))
+    scan = Box("Scan", ("critical findings stop it",))
+    if all(s.image is not None for s in services):
+        return (Box("Copy", ("published images, by digest",)), scan)
+    return (
+        Box("Lint and test"),
+        Box("Build", ("one image for each source",)),
+        scan,
+        Box("Push", ("tagged by revision",)),
+    )
+
+
 def network(loaded: LoadedStack) -> Flow:
     """What stands between the internet and the data."""
     if loaded.settings.cloud is None:
         return _network_without_cloud(loaded)
     data = any(r.kind == "mongodb" for r in loaded.stack.resources.values())
-    bands = [
-        Band("Internet", (Box("Clients"), Box("CI", ("a token, and no key",))),
-             to_next="HTTPS only"),
-        Band(
-            "Edge",
-            (
-                Box("HTTPS load balancer", ("TLS 1.2 or newer", "managed certificates")),
-                Box("Cloud Armor", ("off until it is needed",)),
-            ),
-            to_next="one port, from the load balancer only",
-            tint="violet",
+    routed = any(s.route for s in loaded.stack.services.values())
+    outside = (Box("Clients"),) if routed else ()
+    edge = Band(
+        "Edge",
+        (
+            Box("HTTPS load balancer", ("TLS 1.2 or newer", "managed certificates")),
+            Box("Cloud Armor", ("off until it is needed",)),
         ),
+        to_next="one port, from the load balancer only",
+        tint="violet",
+    )
+    bands = [
+        Band("Internet", (*outside, Box("CI", ("a token, and no key",))),
+             to_next="HTTPS only" if routed else "no way in"),
+        *((edge,) if routed else ()),
         Band(
             "Network: firewall denies by default, both ways",
             (
