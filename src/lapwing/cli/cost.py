@@ -62,6 +62,11 @@ def command(
 
     if compare and revision:
         raise UsageError("--compare and --diff answer two questions.", hint="Ask one at a time.")
+    if picture is not None and picture.suffix != ".svg":
+        raise UsageError(
+            f"The picture is SVG, and {picture} does not end with .svg.",
+            hint="`lapwing diagram cost -o FILE.png` draws the parts of the bill as a pie.",
+        )
     path = find(context.directory)
     stacks = environments(path, environment)
     now = estimate(stacks, book())

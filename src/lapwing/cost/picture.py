@@ -29,7 +29,7 @@ def picture(estimate: Estimate) -> str:
     bars = "".join(_bar(n, *part, most) for n, part in enumerate(parts))
     height = TOP + ROW * max(len(parts), 1) + 40
     told = sentence(estimate)
-    lines = _wrap(told)
+    lines = _wrap(told[:1].upper() + told[1:])
     title = "".join(
         f'<text x="24" y="{56 + 18 * n}" font-size="13" fill="#475569">{escape(line)}</text>\n'
         for n, line in enumerate(lines)

@@ -127,7 +127,8 @@ def change_rows(changes: Sequence[Change]) -> list[tuple[str, str, str, str]]:
 
 def markdown(estimate: Estimate, levers: Sequence[Lever] = ()) -> str:
     """The estimate as a page."""
-    text = f"## Cost of {estimate.environment}\n\n**{sentence(estimate)}**\n\n"
+    told = sentence(estimate)
+    text = f"## Cost of {estimate.environment}\n\n**{told[:1].upper()}{told[1:]}**\n\n"
     header = ("Item", "Quantity", "Unit", "Unit price", "Low", "High", "Source")
     text += table(header, rows(estimate.lines), right=(1, 3, 4, 5))
     for key, title in (("environment", "Environment"), ("project", "Project")):
@@ -138,9 +139,9 @@ def markdown(estimate: Estimate, levers: Sequence[Lever] = ()) -> str:
     if levers:
         text += "\n### What would save money\n\n"
         text += table(("Lever", "Saves a month", "About"), lever_rows(levers), right=(1,))
-    told = [f"{line.item}: {line.note}." for line in estimate.lines if line.note]
+    about = [f"{line.item}: {line.note}." for line in estimate.lines if line.note]
     unstated = [f"Not stated, so not counted: {', '.join(estimate.unstated)}."]
-    notes = [*estimate.notes, *(unstated if estimate.unstated else ()), *dict.fromkeys(told)]
+    notes = [*estimate.notes, *(unstated if estimate.unstated else ()), *dict.fromkeys(about)]
     text += "\n### Notes\n\n" + "".join(f"- {_escape(n)}\n" for n in notes)
     if sources := _sources(estimate.lines):
         text += "\n### Sources of prices\n\n"

@@ -212,7 +212,7 @@ def test_what_has_no_price_is_unknown_and_not_free(
     assert ("kind or minikube" in err) == (target == "kubernetes")
     data = json.loads(lapwing("cost", "--output", "json")[1])
     assert [line["low"] for line in data["lines"]] == [None]
-    assert "**unknown, because" in lapwing("cost", "--output", "markdown")[1]
+    assert "**Unknown, because" in lapwing("cost", "--output", "markdown")[1]
     assert lapwing("cost", "--picture", str(stack / "cost.svg"))[0] == 0
     assert lapwing("cost", "--compare")[0] == 2
     assert lapwing("cost", "--diff", "HEAD")[0] == 0
@@ -252,6 +252,10 @@ def test_the_picture(tmp_path: Path, lapwing: Lapwing) -> None:
     assert lapwing("cost", "--picture", str(path))[0] == 0
     assert ElementTree.parse(path).getroot().tag.endswith("svg")
     assert lapwing("cost", "--picture", str(tmp_path / "no/such/folder.svg"))[0] == 1
+    status, out, err = lapwing("cost", "--picture", str(tmp_path / "cost.png"))
+    assert (status, out) == (2, "")
+    assert "does not end with .svg" in err
+    assert not (tmp_path / "cost.png").exists()
 
 
 def test_an_environment_that_is_not_there(lapwing: Lapwing) -> None:

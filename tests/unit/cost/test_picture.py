@@ -11,7 +11,7 @@ import pytest
 from lapwing.cost.book import book
 from lapwing.cost.estimate import estimate
 from lapwing.cost.picture import BARS, LEFT, MORE, WIDTH, picture
-from tests.unit.cost.stacks import cases, stacks
+from tests.unit.cost.stacks import ROOT, cases, compare, stacks
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -32,6 +32,12 @@ def test_every_part_that_costs_has_a_bar_inside_the_frame(case: str) -> None:
         assert float(dark.get("width", "")) <= float(light.get("width", ""))
     for text in root.findall(f"{SVG}text"):
         assert len(text.text or "") * 6 < WIDTH
+
+
+def test_the_picture_of_the_readme_is_that_of_the_example() -> None:
+    """LAPWING_GOLDEN_WRITE=1 draws it again."""
+    found = estimate(stacks("company-inc"), book())
+    compare(ROOT / "docs/pictures/cost.svg", picture(found))
 
 
 def test_names_are_text_and_not_markup() -> None:
