@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lapwing.cli.context import Context, environments_option, remember_output
+from lapwing.cli.rendered import write_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,7 +72,7 @@ def command(
     stacks = environments(path, environment)
     now = estimate(stacks, book())
     if picture is not None:
-        picture.write_text(pictures.picture(now), encoding="utf-8")
+        write_file(picture, pictures.picture(now).encode())
         context.printer.say(f"The picture is {picture}.")
     if compare:
         _compare(context, stacks, output)

@@ -9,6 +9,7 @@ import click
 
 from lapwing.cli.context import Context
 from lapwing.cli.diagram import amounts, environment_of
+from lapwing.cli.rendered import write_file
 from lapwing.errors import UsageError
 
 if TYPE_CHECKING:
@@ -51,8 +52,7 @@ def command(context: Context, environment: str | None, out: Path | None) -> None
         data = pdf(made)
     else:
         data = markdown(made).encode()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_bytes(data)
+    write_file(out, data)
     context.printer.say(f"Wrote {out}.")
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lapwing.cli.context import Context
+from lapwing.cli.rendered import write_file
 from lapwing.errors import UsageError
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 NAMES = ("architecture", "bluegreen", "pipeline", "network", "cost")
 FORMATS = ("mermaid", "svg", "png")
+ENDINGS = {".mmd": "mermaid", ".mermaid": "mermaid", ".svg": "svg", ".png": "png"}
 
 
 @click.command("diagram")
@@ -45,14 +47,14 @@ def command(
 
     Without -o, Mermaid text or SVG goes to the terminal.
     """
-    chosen = form or _by_ending(out)
+    chosen = _format(form, out, folder=name is None)
     loaded = environment_of(context, environment)
     if name is None:
         _all(context, loaded, chosen, out)
         return
     data = _drawn(_picture(name, loaded), chosen)
     if out is not None:
-        _write(out, data)
+        write_file(out, data)
         context.printer.say(f"Wrote {out}.")
     elif chosen == "png":
         raise UsageError("A PNG is no text for a terminal.", hint="Add -o FILE.png.")
@@ -94,9 +96,19 @@ def amounts(loaded: LoadedStack) -> tuple[list[tuple[str, float]], int]:
     return [(part, round(amount, 2)) for part, amount in found.items()], unknown
 
 
-def _by_ending(out: Path | None) -> str:
-    ending = out.suffix.removeprefix(".") if out is not None else ""
-    return ending if ending in ("svg", "png") else "mermaid"
+def _format(form: str | None, out: Path | None, *, folder: bool) -> str:
+    """What to write: as asked for, else by the ending of the file. Raises UsageError where they do
+    not fit together."""
+    if out is None or folder:
+        return form or "mermaid"
+    known = ENDINGS.get(out.suffix)
+    if known is None and form is None:
+        raise UsageError(
+            f"{out} ends neither with .mmd nor with .svg or .png.", hint="Or say which: --format."
+        )
+    if known is not None and form not in (None, known):
+        raise UsageError(f"{out} would not be {form}.", hint="Leave --format out, or change -o.")
+    return form or str(known)
 
 
 def _picture(name: str, loaded: LoadedStack) -> Picture:
@@ -124,7 +136,7 @@ def _all(context: Context, loaded: LoadedStack, form: str, out: Path | None) -> 
             context.printer.say(f"{name}: left out. {error.message}")
             continue
         path = out / f"{name}.{'mmd' if form == 'mermaid' else form}"
-        _write(path, data)
+        write_file(path, data)
         context.printer.data(str(path))
 
 
@@ -142,8 +154,3 @@ def _drawn(picture: Picture, form: str) -> bytes:
     from lapwing.render.mermaid.png import png
 
     return png(draw(picture))
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)

@@ -42,6 +42,16 @@ def write(
         raise LapwingError(f"{where} cannot be written: {error.strerror}.") from error
 
 
+def write_file(path: Path, data: bytes) -> None:
+    """Write one file that was asked for by name, with the folders above it, whole or not at all.
+    Raises LapwingError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _replace(path, data)
+    except OSError as error:
+        raise LapwingError(f"{path} cannot be written: {error.strerror}.") from error
+
+
 def _write(folder: Path, files: Mapping[str, bytes], *, force: bool, keep: bool) -> Change:
     ours = _read_list(folder)
     kept = {name: digest for name, digest in ours.items() if keep and name not in files}

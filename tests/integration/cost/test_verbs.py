@@ -251,7 +251,9 @@ def test_the_picture(tmp_path: Path, lapwing: Lapwing) -> None:
     path = tmp_path / "cost.svg"
     assert lapwing("cost", "--picture", str(path))[0] == 0
     assert ElementTree.parse(path).getroot().tag.endswith("svg")
-    assert lapwing("cost", "--picture", str(tmp_path / "no/such/folder.svg"))[0] == 1
+    assert lapwing("cost", "--picture", str(tmp_path / "new/folder/cost.svg"))[0] == 0
+    assert (tmp_path / "new/folder/cost.svg").read_bytes() == path.read_bytes()
+    assert lapwing("cost", "--picture", str(path / "in/a/file.svg"))[0] == 1
     status, out, err = lapwing("cost", "--picture", str(tmp_path / "cost.png"))
     assert (status, out) == (2, "")
     assert "does not end with .svg" in err

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lapwing.cli.main import cli
-from lapwing.errors import UsageError
+from lapwing.errors import LapwingError, UsageError
 from lapwing.render.design.document import Document, Heading, Paragraph, Table, document
 from lapwing.render.design.pdf import pdf
 from lapwing.render.mermaid.drawing import Drawing, Rect, Text, width_of, wrap
@@ -109,6 +109,8 @@ def test_a_png_is_a_picture_of_the_drawing(tmp_path: Path) -> None:
     [
         (("diagram",), "Which picture"),
         (("diagram", "network", "--format", "png"), "no text for a terminal"),
+        (("diagram", "network", "-o", "x.jpg"), "ends neither with"),
+        (("diagram", "network", "--format", "svg", "-o", "x.png"), "would not be svg"),
         (("design", "-o", "x.doc"), "ends neither with"),
     ],
 )
@@ -116,6 +118,17 @@ def test_what_cannot_be_asked(arguments: tuple[str, ...], message: str, tmp_path
     result = run(stack("smallest", tmp_path), *arguments)
     assert isinstance(result.exception, UsageError)
     assert message in str(result.exception)
+
+
+@pytest.mark.parametrize("verb", [("diagram", "network"), ("design",), ("cost", "--picture")])
+def test_a_file_that_cannot_be_written_is_told(verb: tuple[str, ...], tmp_path: Path) -> None:
+    path = stack("company-inc", tmp_path)
+    (tmp_path / "file").touch()
+    target = tmp_path / ("file/x.pdf" if verb == ("design",) else "file/x.svg")
+    option = () if verb[-1] == "--picture" else ("-o",)
+    result = run(path, *verb, *option, str(target))
+    assert isinstance(result.exception, LapwingError)
+    assert "cannot be written" in str(result.exception)
 
 
 words = st.text(
