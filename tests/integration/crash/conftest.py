@@ -15,10 +15,9 @@ from typing import Any
 
 import pytest
 
-from lapwing.desired.repository import DesiredRepository
 from lapwing.load.client import Plan, Traffic
 from lapwing.runtime import processes, state
-from lapwing.runtime.state import EnvironmentState
+from tests.deployed import PATIENCE, Deployed
 from tests.installation import LAPWING, Installation, installation
 from tests.integration.switching.service import run
 
@@ -60,24 +59,14 @@ TRAFFIC = (
     Traffic(kind="events", path="/api/events", seconds=1),
     Traffic(kind="websocket", path="/api/ws", seconds=1, interval=0.1),
 )
-PATIENCE = 60.0
 
 
-def until(holds: Callable[[], object]) -> None:
-    """Return when something holds."""
-    end = time.monotonic() + PATIENCE
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
-class Ship:
+class Ship(Deployed):
     """The stack, its versions, and ways to hurt what runs it."""
 
     def __init__(self, where: Installation) -> None:
-        self.where = where
-        self.environment = where.settings.environment(NAME, "local")
-        self.plan = Plan(where.target(NAME), TRAFFIC)
+        super().__init__(where, NAME)
+        self.plan = Plan(self.target, TRAFFIC)
         self.version = "v0"
         self._number = 0
         (where.folder / "lapwing.yaml").write_text(STACK)
@@ -167,12 +156,6 @@ class Ship:
 
     # What has to be true
 
-    def memory(self) -> EnvironmentState:
-        """What the agent has written down."""
-        found = state.load(self.environment)
-        assert found is not None
-        return found
-
     def settle(self) -> dict[str, Any]:
         """The status, once nothing is on its way and everything that should run does."""
         until = time.monotonic() + PATIENCE
@@ -192,7 +175,7 @@ class Ship:
     def check(self, version: str) -> None:
         """Everything is whole, tells the truth, and answers with a version."""
         status = self.settle()
-        repository = DesiredRepository(self.where.settings.desired)
+        repository = self.repository
         assert repository.verify() == []
         wanted = repository.read(NAME, "local")
         assert wanted is not None
@@ -208,19 +191,11 @@ class Ship:
 
     def answers(self) -> set[str]:
         """The versions that answer now, of the API and of the page."""
-        import httpx
-
-        target = self.plan.target
-        with httpx.Client(verify=_context(target.authority), trust_env=False) as client:
-            found = set()
-            for path in ("/api/version", "/api/version", "/"):
-                answer = client.get(
-                    f"https://127.0.0.1:{self.where.port}{path}",
-                    headers={"host": f"{NAME}.localhost:{self.where.port}"},
-                    extensions={"sni_hostname": f"{NAME}.localhost"},
-                )
-                assert answer.status_code == 200, answer.text
-                found.add(answer.text.removeprefix("version ").strip())
+        found = set()
+        for path in ("/api/version", "/api/version", "/"):
+            answer = self.get(path)
+            assert answer.status_code == 200, answer.text
+            found.add(answer.text.removeprefix("version ").strip())
         return found
 
     def _check_processes(self) -> None:
@@ -237,12 +212,6 @@ class Ship:
                 return
             assert time.monotonic() < until, (running, known)
             time.sleep(0.1)
-
-
-def _context(authority: str | None) -> Any:
-    import ssl
-
-    return ssl.create_default_context(cafile=authority)
 
 
 def _kill(pid: int) -> None:

@@ -16,7 +16,8 @@ import pytest
 from _pytest.mark import ParameterSet
 
 from lapwing.load.client import Client, running
-from tests.integration.crash.conftest import PATIENCE, Ship
+from tests.deployed import PATIENCE
+from tests.integration.crash.conftest import Ship
 
 STATES = ("resources", "jobs", "starting", "testing", "switching", "analysing", "succeeded")
 UNDONE = ("testing", "undoing", "failed")

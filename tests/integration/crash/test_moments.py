@@ -16,7 +16,8 @@ import pytest
 
 from lapwing.load.client import running
 from lapwing.runtime import processes
-from tests.integration.crash.conftest import Ship, until
+from tests.deployed import until
+from tests.integration.crash.conftest import Ship
 from tests.integration.crash.moments import Moments
 
 pytestmark = [pytest.mark.timeout(1800), pytest.mark.xdist_group("crash-moments")]

@@ -7,25 +7,19 @@ import json
 import os
 import shutil
 import signal
-import ssl
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
-
-from lapwing.desired.repository import DesiredRepository
 from lapwing.load.client import Client, Plan, Traffic
 from lapwing.load.record import Exchange, now
-from lapwing.runtime import state
-from lapwing.runtime.state import EnvironmentState
+from tests.deployed import PATIENCE, Deployed, until
 from tests.installation import LAPWING, Installation
 
 APP = Path(__file__).with_name("service") / "app.py"
 NAME = "faults"
-PATIENCE = 60.0
 STACK = """
 stack: faults
 services:
@@ -45,21 +39,13 @@ TRAFFIC = (
 )
 
 
-def until(holds: Callable[[], object], what: str = "it") -> Any:
-    """What `holds` gives, as soon as it is true."""
-    end = time.monotonic() + PATIENCE
-    while not (found := holds()):
-        assert time.monotonic() < end, f"{what} did not come to pass"
-        time.sleep(0.05)
-    return found
-
-
-class Ship:
+class Ship(Deployed):
     """The stack, in a home of its own. `up` has to come first."""
 
+    PATH = "/version"
+
     def __init__(self, where: Installation, stack: str = STACK, name: str = NAME) -> None:
-        self.where = where
-        self.name = name
+        super().__init__(where, name)
         self.marks = where.folder.parent / "marks"
         self.marks.mkdir(exist_ok=True)
         self.version = "none"
@@ -125,65 +111,17 @@ class Ship:
 
     # What is
 
-    def status(self) -> dict[str, Any]:
-        """The status, whether it is well or not."""
-        done = subprocess.run(
-            [LAPWING, "status", "--output", "json"],
-            cwd=self.where.folder,
-            env=self.where.environ,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode in (0, 1), done.stderr
-        found: dict[str, Any] = json.loads(done.stdout)
-        return found
-
-    def service(self, name: str = "api") -> dict[str, Any]:
-        """One service of the status."""
-        found: dict[str, Any] = next(s for s in self.status()["services"] if s["name"] == name)
-        return found
-
     def pids(self, slot: str, name: str = "api") -> list[int]:
         """The processes of a slot: `active` or `idle`."""
         found = self.service(name)[slot]
         return found["pids"] if found else []
 
-    def memory(self) -> EnvironmentState:
-        """What the agent has written down."""
-        found = state.load(self.where.settings.environment(self.name, "local"))
-        assert found is not None
-        return found
-
     def listen(self) -> Callable[[str], bool]:
         """Begin to listen to the event log. What is returned tells whether a rollout has entered a
         state since."""
-        path = self.where.settings.environment(self.name, "local") / "events.jsonl"
+        path = self.environment / "events.jsonl"
         offset = path.stat().st_size
         return lambda state: f'"state":"{state}"'.encode() in path.read_bytes()[offset:]
-
-    @property
-    def repository(self) -> DesiredRepository:
-        """The desired state."""
-        return DesiredRepository(self.where.settings.desired)
-
-    def history(self) -> list[dict[str, Any]]:
-        """The deployments, newest first."""
-        found: list[dict[str, Any]] = self.where.json("history")
-        return found
-
-    def get(self, path: str = "/version", host: str | None = None) -> httpx.Response:
-        """Ask as a client does."""
-        host = host or f"{self.name}.localhost"
-        context = ssl.create_default_context(
-            cafile=str(self.where.settings.certificates / "ca.pem")
-        )
-        with httpx.Client(verify=context, trust_env=False, timeout=10) as client:
-            return client.get(
-                f"https://127.0.0.1:{self.where.port}{path}",
-                headers={"host": f"{host}:{self.where.port}"},
-                extensions={"sni_hostname": host},
-            )
 
     def whole(self) -> None:
         """The status is well and true, the head of the desired state is what runs, and that is the

@@ -13,8 +13,9 @@ import pytest
 from lapwing.desired.repository import BRANCH
 from lapwing.load.record import now
 from lapwing.runtime import processes
+from tests.deployed import until
 from tests.installation import LAPWING
-from tests.integration.faults.ship import Ship, Watchers, until
+from tests.integration.faults.ship import Ship, Watchers
 
 pytestmark = pytest.mark.xdist_group("faults-desired")
 

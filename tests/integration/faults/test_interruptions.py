@@ -10,8 +10,9 @@ import subprocess
 import pytest
 
 from lapwing.load.record import now
+from tests.deployed import PATIENCE, until
 from tests.integration.faults import ship as usual
-from tests.integration.faults.ship import PATIENCE, Ship, Watchers, until
+from tests.integration.faults.ship import Ship, Watchers
 from tests.needs import require
 
 pytestmark = pytest.mark.xdist_group("faults-interruptions")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from lapwing.load.record import now
+from tests.deployed import until
 from tests.integration.faults import ship as usual
-from tests.integration.faults.ship import Ship, Watchers, until
+from tests.integration.faults.ship import Ship, Watchers
 
 pytestmark = pytest.mark.xdist_group("faults-rejections")
 ROLLOUT = """

@@ -10,8 +10,9 @@ import pytest
 
 from lapwing.load.record import now
 from lapwing.runtime import processes
+from tests.deployed import until
 from tests.integration.faults import ship as usual
-from tests.integration.faults.ship import Ship, Watchers, until
+from tests.integration.faults.ship import Ship, Watchers
 
 pytestmark = pytest.mark.xdist_group("faults-replicas")
 STACK = (

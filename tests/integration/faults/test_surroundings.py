@@ -15,9 +15,10 @@ import psutil
 import pytest
 
 from lapwing.runtime import processes
+from tests.deployed import until
 from tests.installation import Installation, free_port, installation
 from tests.integration.faults import ship as usual
-from tests.integration.faults.ship import Ship, Watchers, until
+from tests.integration.faults.ship import Ship, Watchers
 from tests.needs import require
 
 pytestmark = pytest.mark.xdist_group("faults-surroundings")

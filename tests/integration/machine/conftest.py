@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import ssl
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 
-from lapwing.desired.repository import DesiredRepository
 from lapwing.load.client import Plan, Traffic, running
+from tests.deployed import Deployed
 from tests.installation import Installation, installation
 
 NAME = "faults"
@@ -34,18 +30,15 @@ services:
       stop_grace: 2s
 {more}
 """
-PATIENCE = 60.0
 
 
-class Yard:
-    """The stack, and what a person can see of it."""
+class Yard(Deployed):
+    """The stack, and its versions."""
+
+    SERVICE = "app"
 
     def __init__(self, where: Installation, name: str = NAME) -> None:
-        self.where = where
-        self.name = name
-        self.environment = where.settings.environment(name, "local")
-        self.target = where.target(name)
-        self.repository = DesiredRepository(where.settings.desired)
+        super().__init__(where, name)
 
     def stack(self, smoke: str = "smoke: []", keep_old: str = "1h", more: str = "") -> None:
         """Write the stack file."""
@@ -70,57 +63,6 @@ class Yard:
         self.stack()
         self.write(version)
         self.where.run("deploy")
-
-    def rejected(self, *arguments: str) -> str:
-        """Deploy what has to be rejected; returns what was said."""
-        before = self.released()
-        said = self.where.run("deploy", *arguments, status=1).stderr
-        assert "Traceback" not in said
-        assert self.released() == before
-        assert self.wanted() == before, "the head of the desired state is what runs"
-        newest = self.where.json("history")
-        assert newest[0]["kind"] == "revert"
-        assert newest[1]["outcome"] in ("failed", "rolled-back")
-        return said
-
-    def status(self) -> dict[str, Any]:
-        """What `lapwing status` says, whatever its exit status is."""
-        done = self.where.call("status", "--output", "json")
-        assert done.returncode in (0, 1), done.stderr
-        found: dict[str, Any] = json.loads(done.stdout)
-        return found
-
-    def service(self, name: str = "app") -> dict[str, Any]:
-        """The status of one service."""
-        return next(s for s in self.status()["services"] if s["name"] == name)
-
-    def until(self, holds: Callable[[], object]) -> None:
-        """Return when something holds."""
-        end = time.monotonic() + PATIENCE
-        while not holds():
-            assert time.monotonic() < end, self.status()
-            time.sleep(0.05)
-
-    def released(self) -> str:
-        """The release that has the traffic, as the status says."""
-        return str(self.service()["active"]["release"])
-
-    def wanted(self) -> str:
-        """The release that the head of the desired state wants."""
-        document = self.repository.read(self.name, "local")
-        assert document is not None
-        return document.services["app"].release
-
-    def get(self, path: str = "/", host: str | None = None) -> httpx.Response:
-        """Ask as a client does; by the stack's own host name if no other is given."""
-        name = host or f"{self.name}.localhost"
-        context = ssl.create_default_context(cafile=self.target.authority)
-        with httpx.Client(verify=context, trust_env=False, timeout=10.0) as client:
-            return client.get(
-                f"https://127.0.0.1:{self.where.port}{path}",
-                headers={"host": f"{name}:{self.where.port}"},
-                extensions={"sni_hostname": name},
-            )
 
 
 TRAFFIC = (

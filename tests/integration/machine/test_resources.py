@@ -11,6 +11,7 @@ import pytest
 
 from lapwing.runtime import processes, state
 from lapwing.runtime.processes import Identity
+from tests.deployed import until
 from tests.installation import installation
 from tests.needs import require
 
@@ -99,8 +100,8 @@ def test_a_server_that_is_killed_comes_back(served: Yard, name: str) -> None:
     victim = pid_of(served, name)
     assert victim
     os.kill(victim, signal.SIGKILL)
-    served.until(lambda: pid_of(served, name) not in (0, victim))
-    served.until(lambda: all(r["running"] for r in served.status()["resources"]))
+    until(lambda: pid_of(served, name) not in (0, victim))
+    until(lambda: all(r["running"] for r in served.status()["resources"]))
     assert write_and_read(served) == ("kept", "kept")
 
 

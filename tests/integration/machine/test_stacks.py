@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.deployed import until
 from tests.installation import Installation
 
 from .conftest import NAME, Yard
@@ -38,5 +39,5 @@ def test_two_stacks_in_one_home(yard: Yard) -> None:
     assert answer.status_code == 404
     assert "lapwing status" in answer.text
     other.where.run("down")
-    yard.until(lambda: yard.get(host="localhost").status_code == 200)
+    until(lambda: yard.get(host="localhost").status_code == 200)
     assert yard.get(host=f"{NAME}.localhost").text == "one of two"

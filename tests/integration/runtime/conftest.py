@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 
 from lapwing.runtime import processes
+from tests.deployed import until
 from tests.integration.faults.conftest import clients, ship, watched
-from tests.integration.faults.ship import Ship, until
+from tests.integration.faults.ship import Ship
 
 __all__ = ["clients", "kill_agent", "ship", "watched"]
 

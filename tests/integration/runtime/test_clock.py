@@ -17,8 +17,9 @@ import pytest
 
 from lapwing.observed import agent
 from lapwing.runtime import processes
+from tests.deployed import until
 from tests.installation import installation
-from tests.integration.faults.ship import Ship, Watchers, until
+from tests.integration.faults.ship import Ship, Watchers
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("runtime-clock")]
 YEAR = 365 * 86400

@@ -15,8 +15,9 @@ import pytest
 
 from lapwing.observed import agent
 from lapwing.runtime import processes
+from tests.deployed import PATIENCE, until
 from tests.integration.faults import ship as usual
-from tests.integration.faults.ship import Ship, Watchers, until
+from tests.integration.faults.ship import Ship, Watchers
 from tests.integration.runtime.conftest import kill_agent
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("runtime-lifecycle")]
@@ -138,13 +139,8 @@ def test_a_stack_whose_folder_is_gone_goes_on(ship: Ship, watched: Watchers) -> 
     finally:
         shutil.move(away, ship.where.folder)
 
-    def back() -> bool:
-        services = ship.status()["services"]
-        gone = all(victim not in s["active"]["pids"] for s in services)
-        return gone and all(s["phase"] == "running" for s in services)
-
-    until(back)
-    ship.whole()
+    until(lambda: all(victim not in s["active"]["pids"] for s in ship.status()["services"]))
+    ship.recovers()
 
 
 @pytest.mark.parametrize("verb", ["up", "rollback"])
@@ -153,7 +149,7 @@ def test_what_is_wanted_the_moment_the_agent_ends_comes(ship: Ship, verb: str) -
     log = ship.where.home / "agent" / "agent.log"
     before = log.read_text().count("Nothing is left to run")
     ship.where.run("down")
-    end = time.monotonic() + usual.PATIENCE
+    end = time.monotonic() + PATIENCE
     while log.read_text().count("Nothing is left to run") == before:
         assert time.monotonic() < end
         time.sleep(0.001)

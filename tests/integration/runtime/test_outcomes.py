@@ -12,7 +12,8 @@ from lapwing.acts.change import Where
 from lapwing.acts.follow import Outcome
 from lapwing.observed import status
 from lapwing.plan.model import Document
-from tests.integration.faults.ship import NAME, Ship, Watchers, until
+from tests.deployed import until
+from tests.integration.faults.ship import NAME, Ship, Watchers
 from tests.integration.runtime.conftest import kill_agent
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("runtime-outcomes")]

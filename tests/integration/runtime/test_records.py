@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from lapwing.runtime import processes
-from tests.integration.faults.ship import Ship, until
+from tests.deployed import until
+from tests.integration.faults.ship import Ship
 from tests.integration.runtime.conftest import kill_agent
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("runtime-records")]
