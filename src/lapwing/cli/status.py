@@ -13,9 +13,12 @@ from typing import Any
 import click
 import msgspec
 
+from lapwing.acts.change import Where
 from lapwing.cli import target
 from lapwing.cli.context import Context, environment_option, output_option
+from lapwing.observed import usage
 from lapwing.observed.status import ServiceStatus, SlotStatus, Status
+from lapwing.observed.usage import Summary
 
 
 @click.command("status")
@@ -33,12 +36,15 @@ def command(context: Context, environment: str) -> int:
         raise target.never_deployed(where)
     alive = target.agent_lives(context)
     found = check(found)
+    used = _used(context, where)
     if context.for_programs:
         answer: dict[str, Any] = msgspec.to_builtins(found)
         answer["agent"] = {"running": alive}
+        answer["used"] = {name: _as_data(summary) for name, summary in used.items()}
         context.printer.json(answer)
     else:
         _show(context, found, alive)
+        _show_used(context, {s.name: used[s.name] for s in found.services if s.name in used})
     return 0 if _well(found) else 1
 
 
@@ -119,6 +125,42 @@ def _show(context: Context, found: Status, alive: bool) -> None:
         printer.data(f"Problem: {found.problem}")
 
 
+def _used(context: Context, where: Where) -> dict[str, Summary]:
+    """What the agent has measured of each service."""
+    read = usage.read(context.settings.environment(where.stack, where.environment))
+    found = {name: usage.summary(service) for name, service in read.services.items()}
+    return {name: summary for name, summary in found.items() if summary is not None}
+
+
+def _as_data(used: Summary) -> dict[str, float | None]:
+    return {
+        "cpu": used.cpu,
+        "memory": used.memory,
+        "requests": used.rate,
+        "requests_max": used.rate_max,
+        "hours": used.hours,
+    }
+
+
+def _show_used(context: Context, used: dict[str, Summary]) -> None:
+    if not used:
+        return
+    rows = [
+        (
+            name,
+            f"{s.cpu * 1000:.0f}m",
+            f"{s.memory / 2**20:.0f}Mi",
+            "-" if s.rate is None else f"{s.rate:.3g}",
+            _span(s.hours * 3600),
+        )
+        for name, s in used.items()
+    ]
+    context.printer.data("")
+    context.printer.table(
+        ("USED BY A REPLICA", "CPU P95", "MEMORY", "REQUESTS/S", "SEEN FOR"), rows
+    )
+
+
 def _row(service: ServiceStatus) -> tuple[str, ...]:
     active, idle = service.active, service.idle
     ready = f"{active.ready}/{active.replicas}" if active else "-"
@@ -143,7 +185,9 @@ def _row(service: ServiceStatus) -> tuple[str, ...]:
 def _span(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.0f} h"
 
 
 def age(moment: float) -> str:

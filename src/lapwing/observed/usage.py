@@ -99,14 +99,15 @@ def note(usage: Usage, service: str, sample: Sample) -> None:
 
 
 def summary(service: ServiceUsage) -> Summary | None:
-    """A service's hours in one record; None if nothing was measured."""
+    """A service's hours in one record; None until both CPU and memory were measured."""
     cpu, rate = _sum(h.cpu for h in service.hours), _sum(h.rate for h in service.hours)
-    if not cpu:
+    memory = max((h.memory for h in service.hours), default=0)
+    if not cpu or not memory:
         return None
     return Summary(
         cpu=percentile(cpu, 0.95, LEAST_CPU),
         cpu_max=percentile(cpu, 1.0, LEAST_CPU),
-        memory=max(h.memory for h in service.hours),
+        memory=memory,
         rate=percentile(rate, 0.95, LEAST_RATE) if rate else None,
         rate_max=percentile(rate, 1.0, LEAST_RATE) if rate else None,
         requests=sum(h.requests for h in service.hours),

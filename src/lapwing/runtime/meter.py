@@ -12,7 +12,6 @@ It must cost next to nothing and break nothing: whatever goes wrong is a gap in 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import math
 import time
@@ -69,14 +68,16 @@ class Meter:
         self._proxy = proxy
         self._states = states
         self._last: Look | None = None
+        self._looks = 0
+        """How many there were since there was nothing to see."""
         self._usage: dict[Key, Usage] = {}
         self._written: dict[Key, float] = {}
 
     async def run(self) -> None:
         """Look for ever."""
-        for number in itertools.count():
+        while True:
             try:
-                await self.look(memory=number <= 1 or number % MEMORY_EVERY == 0)
+                await self.look(memory=self._looks <= 1 or self._looks % MEMORY_EVERY == 0)
             except (LapwingError, OSError) as error:
                 log.info("Nothing was measured: %s", error)
             except Exception:
@@ -89,10 +90,10 @@ class Meter:
         before, states = self._last, self._states()
         served = [(s, g) for s in states for g in s.generations if g.role == "active"]
         if not served:
-            self._last = None
+            self._last, self._looks = None, 0
             return
         now = await self._see(served, memory)
-        self._last = now
+        self._last, self._looks = now, self._looks + 1
         if before is None or not 0 < now.time - before.time <= LONGEST:
             return
         for state, generation in served:

@@ -139,6 +139,13 @@ def test_the_agent_measures_and_the_review_speaks_of_it(where: Installation) -> 
     assert "in `local`, measured for" in api["evidence"]
     assert "requests a second" in api["evidence"]
     assert api["environment"] == "production"
+    status = where.json("status")
+    assert set(status["used"]) == {"api", "idle"}
+    assert 64 * MIB <= status["used"]["api"]["memory"] < 160 * MIB
+    assert 0 < status["used"]["api"]["requests"] <= 1.05 / EACH + 1
+    shown = where.run("status").stdout.split("\n\n")[-1].splitlines()
+    assert shown[0].split("  ")[0] == "USED BY A REPLICA"
+    assert [line.split()[0] for line in shown[1:]] == ["api", "idle"]
     measured = usage.read(folder)
     api_usage = measured.services["api"]
     api_usage.hours[-1].seconds = 25 * 3600.0

@@ -87,6 +87,16 @@ def test_a_worker_has_no_requests_and_nothing_has_no_summary() -> None:
     assert usage.summary(usage.ServiceUsage()) is None
 
 
+def test_memory_that_was_not_looked_at_yet_is_not_none_at_all() -> None:
+    measured = Usage()
+    usage.note(measured, "api", sample(memory=0))
+    assert usage.summary(measured.services["api"]) is None
+    usage.note(measured, "api", sample(memory=100))
+    found = usage.summary(measured.services["api"])
+    assert found is not None
+    assert found.memory == 100
+
+
 def test_a_damaged_file_counts_as_none(tmp_path: Path) -> None:
     assert usage.read(tmp_path) == Usage()
     for damaged in (b"", b"{", b'{"services": []}', b'{"services": {"api": {"hours": [{}]}}}'):
