@@ -146,7 +146,7 @@ def _private(settings: Settings) -> Finding:
 def _port(settings: Settings) -> Finding:
     from lapwing.errors import ProxyError
     from lapwing.runtime.proxy.bootstrap import addresses_for
-    from lapwing.runtime.proxy.supervisor import check_port
+    from lapwing.runtime.proxy.sockets import check_port
 
     try:
         for address in addresses_for(settings.bind):

@@ -9,23 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
-import ipaddress
 import json
 import logging
 import os
-import socket
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import msgspec
 
-from lapwing.errors import PortTakenError, ProxyError
+from lapwing.errors import ProxyError
 from lapwing.runtime import logs, processes
 from lapwing.runtime.processes import Identity
-from lapwing.runtime.proxy import bootstrap, certificates, xds
+from lapwing.runtime.proxy import bootstrap, certificates, sockets, xds
 from lapwing.runtime.proxy.admin import Admin
 from lapwing.runtime.proxy.model import Cluster, Counters, RouteTable
 from lapwing.runtime.state import write_atomic
@@ -37,8 +33,6 @@ START = 15.0
 """Seconds that Envoy may take to start; it usually takes less than one."""
 OWNER = "envoy"
 """What Envoy's mark says that it is (see `processes.MARK`)."""
-SOCKET_LIMIT = 100
-"""Bytes of a Unix socket's path that are safe everywhere (108 on Linux, 104 on macOS)."""
 
 
 class _Record(msgspec.Struct, kw_only=True):
@@ -54,7 +48,7 @@ class Envoy:
     def __init__(self, settings: Settings, died: Callable[[str], None] | None = None) -> None:
         self.settings = settings
         self.folder = settings.envoy
-        self.admin = Admin(_socket_path(settings.envoy))
+        self.admin = Admin(sockets.socket_path(settings.envoy))
         self.access_log = settings.logs / "access.log"
         self._died = died or (lambda _how: None)
         self._identity: Identity | None = None
@@ -158,7 +152,7 @@ class Envoy:
 
         addresses = bootstrap.addresses_for(self.settings.bind)
         for address in addresses:
-            check_port(address, self.settings.port)
+            sockets.check_port(address, self.settings.port)
         self.admin.path.unlink(missing_ok=True)
         self.access_log.parent.mkdir(parents=True, exist_ok=True)
         made = bootstrap.bootstrap(
@@ -197,7 +191,7 @@ class Envoy:
                 words = logs.tail(output)
                 self._identity = None
                 if "Address already in use" in words:
-                    raise _port_taken(self.settings.port)
+                    raise sockets.port_taken(self.settings.port)
                 raise ProxyError("Envoy does not start.", detail=words)
             if self.admin.path.exists() and await self.admin.ready():
                 return
@@ -252,7 +246,9 @@ class Envoy:
 
     async def publish_routes(self, table: RouteTable) -> None:
         """Replace all routes, by one rename."""
-        domains = tuple(sorted({d for h in table.hosts for d in h.domains if not _is_address(d)}))
+        domains = tuple(
+            sorted({d for h in table.hosts for d in h.domains if not sockets.is_address(d)})
+        )
         if domains != self._domains:
             self._write_certificate(domains)
             self._domains = domains
@@ -336,59 +332,3 @@ class Envoy:
 
     def _last_words(self) -> str:
         return logs.tail(self.settings.logs / "envoy.log", 5)
-
-
-def _socket_path(folder: Path) -> Path:
-    """Where the admin socket is: in Envoy's folder, or, if that path is too long for a socket, in a
-    0700 folder of our own below the system's temporary one."""
-    path = folder / "admin.sock"
-    if len(os.fsencode(path)) <= SOCKET_LIMIT:
-        return path
-    name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]
-    short = Path(tempfile.gettempdir()) / f"lapwing-{os.getuid()}-{name}"
-    short.mkdir(mode=0o700, exist_ok=True)
-    if short.stat().st_uid != os.getuid() or short.is_symlink():
-        raise ProxyError(f"{short} belongs to somebody else.", hint="Use a shorter LAPWING_HOME.")
-    short.chmod(0o700)
-    return short / "admin.sock"
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host.strip("[]"))
-    except ValueError:
-        return False
-    return True
-
-
-def check_port(address: str, port: int) -> None:
-    """Raises PortTakenError or ProxyError if a port cannot be listened on."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((address, port))
-        except PermissionError as error:
-            raise ProxyError(
-                f"Port {port} may not be opened by this user.",
-                hint="Set LAPWING_PORT to a port above 1023.",
-            ) from error
-        except OSError as error:
-            raise _port_taken(port) from error
-
-
-def _port_taken(port: int) -> PortTakenError:
-    import psutil
-
-    holder = ""
-    with contextlib.suppress(psutil.Error, OSError):
-        for connection in psutil.net_connections("tcp"):
-            listening = connection.status == psutil.CONN_LISTEN
-            if listening and connection.laddr and connection.laddr.port == port and connection.pid:
-                name = psutil.Process(connection.pid).name()
-                holder = f" by {name} (process {connection.pid})"
-                break
-    return PortTakenError(
-        f"Port {port} is taken{holder}.",
-        hint="Stop that program, or set LAPWING_PORT to another port.",
-    )
