@@ -102,15 +102,14 @@ def _report(context: Context, stacks: Sequence[LoadedStack], now: Estimate, outp
         return
     printer.table(report.HEADER, report.rows(now.lines))
     for key in ("environment", "project"):
-        groups = now.by(key)
-        if len(groups) > 1:
+        cells = report.group_rows(now, key)
+        if len(cells) > 1:
             printer.data("")
-            cells = [(n, *map(report.money, ends)) for n, ends in groups.items()]
             printer.table((key.upper(), *_SUMMARY[1:]), cells)
     if found:
         printer.data("")
-        cells = [row[:2] for row in report.lever_rows(found)]
-        printer.table(("WHAT WOULD SAVE MONEY", "A MONTH"), cells)
+        saved = [row[:2] for row in report.lever_rows(found)]
+        printer.table(("WHAT WOULD SAVE MONEY", "A MONTH"), saved)
     printer.data("")
     printer.data(f"{now.environment}: {report.sentence(now)}")
     _tell(context, now, budget)

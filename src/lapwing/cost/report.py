@@ -100,6 +100,15 @@ def sentence(estimate: Estimate) -> str:
     return text + "."
 
 
+def group_rows(estimate: Estimate, key: str) -> list[tuple[str, str, str]]:
+    """Name, low and high of each `environment` or `project`; unknown where nothing has a price."""
+    known = {getattr(line, key) for line in estimate.lines if line.known}
+    return [
+        (name, money(low), money(high)) if name in known else (name, "unknown", "unknown")
+        for name, (low, high) in estimate.by(key).items()
+    ]
+
+
 def lever_rows(levers: Sequence[Lever]) -> list[tuple[str, str, str]]:
     """Levers as the cells of a table."""
     return [
@@ -132,9 +141,8 @@ def markdown(estimate: Estimate, levers: Sequence[Lever] = ()) -> str:
     header = ("Item", "Quantity", "Unit", "Unit price", "Low", "High", "Source")
     text += table(header, rows(estimate.lines), right=(1, 3, 4, 5))
     for key, title in (("environment", "Environment"), ("project", "Project")):
-        groups = estimate.by(key)
-        if len(groups) > 1:
-            cells = [(name, money(low), money(high)) for name, (low, high) in groups.items()]
+        cells = group_rows(estimate, key)
+        if len(cells) > 1:
             text += "\n" + table((title, "Low", "High"), cells, right=(1, 2))
     if levers:
         text += "\n### What would save money\n\n"

@@ -218,6 +218,18 @@ def test_what_has_no_price_is_unknown_and_not_free(
     assert lapwing("cost", "--diff", "HEAD")[0] == 0
 
 
+def test_an_environment_without_any_price_is_not_told_as_free(
+    stack: Path, lapwing: Lapwing
+) -> None:
+    edit(stack, "environments:\n", "environments:\n  kind: {target: kubernetes}\n")
+    _, out, _ = lapwing("cost")
+    groups = out[out.index("ENVIRONMENT") :].split("\n\n")[0].splitlines()
+    assert [row.split() for row in groups if row.startswith("kind")] == [
+        ["kind", "unknown", "unknown"]
+    ]
+    assert "| kind | unknown | unknown |" in lapwing("cost", "--output", "markdown")[1]
+
+
 def test_two_questions_at_once(lapwing: Lapwing) -> None:
     assert lapwing("cost", "--compare", "--diff", "HEAD")[0] == 2
 
