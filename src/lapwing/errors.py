@@ -121,6 +121,18 @@ class BuildError(LapwingError):
         self.log = log
 
 
+class TestsFailed(BuildError):
+    """The tests of a service failed: nothing was shipped."""
+
+    code = "test"
+
+
+class ScanError(LapwingError):
+    """A scan found what may not be shipped, could not be made, or there is no scanner."""
+
+    code = "scan"
+
+
 class NoSpaceError(LapwingError):
     """The disk that holds LAPWING_HOME is full. Nothing was changed."""
 

@@ -62,30 +62,33 @@ def prepare(
     hold: bool = False,
     actor: str,
     tell: Tell = lambda _: None,
+    built: dict[str, BuildResult] | None = None,
 ) -> Prepared:
-    """Build what is asked for (all services by default) and make the document to commit.
+    """Build what is asked for (all services by default) and make the document to commit. What was
+    `built` already is taken as it is.
 
     Raises UsageError, BuildError, SourceError, ResourceError, SecretError or NoSpaceError.
     """
     check_target(loaded)
-    wanted = _wanted(loaded, services)
-    built = _build(loaded, settings, wanted, tell)
+    wanted = wanted_services(loaded, services)
+    if built is None:
+        built = build_services(loaded, settings, wanted, tell)
     repository = wiring.desired(settings)
     where = (loaded.stack.stack, loaded.environment)
     repository.ensure()
     expected = repository.newest(*where)
     current = repository.understood(*where)
     store = wiring.secrets(settings)
-    _dirty_only_locally(loaded, built)
+    dirty_only_locally(loaded, built)
     document = make.make(
         loaded,
         releases={n: Built(r.release.name, r.revision) for n, r in built.items()},
         resources=_bind(loaded, settings, store, current, tell),
         secrets=_secrets(loaded, store, wanted, tell),
-        deployment=Deployment(kind="deploy", actor=actor, revision=_revision(built), hold=hold),
+        deployment=Deployment(kind="deploy", actor=actor, revision=revision_of(built), hold=hold),
         current=current,
     )
-    kept = _keep_revisions(document, current)
+    kept = keep_revisions(document, current)
     return Prepared(kept, expected, diff.diff(kept, current), built)
 
 
@@ -97,7 +100,8 @@ def commit(prepared: Prepared, settings: Settings) -> str:
     return wiring.desired(settings).commit(prepared.document, expected=prepared.expected)
 
 
-def _wanted(loaded: LoadedStack, services: tuple[str, ...]) -> list[str]:
+def wanted_services(loaded: LoadedStack, services: tuple[str, ...]) -> list[str]:
+    """The services asked for, all by default. Raises UsageError for one that is not there."""
     known = loaded.stack.services
     for name in services:
         if name not in known:
@@ -110,28 +114,29 @@ def _wanted(loaded: LoadedStack, services: tuple[str, ...]) -> list[str]:
     return list(services) or list(known)
 
 
-def _build(
+def request_of(loaded: LoadedStack, name: str) -> BuildRequest:
+    """What to build for a service."""
+    service = loaded.stack.services[name]
+    assert service.build is not None
+    return BuildRequest(
+        stack=loaded.stack.stack,
+        service=name,
+        folder=(loaded.folder / service.build.path).resolve(),
+        static=service.static,
+        python=service.build.python,
+        script=service.build.script,
+        env=dict(service.build.env),
+        timeout=service.build.timeout,
+    )
+
+
+def build_services(
     loaded: LoadedStack, settings: Settings, wanted: list[str], tell: Tell
 ) -> dict[str, BuildResult]:
-    requests = []
-    for name in wanted:
-        service = loaded.stack.services[name]
-        assert service.build is not None
-        requests.append(
-            BuildRequest(
-                stack=loaded.stack.stack,
-                service=name,
-                folder=(loaded.folder / service.build.path).resolve(),
-                static=service.static,
-                python=service.build.python,
-                script=service.build.script,
-                env=dict(service.build.env),
-                timeout=service.build.timeout,
-            )
-        )
-
+    """Build some services. Raises BuildError, SourceError or NoSpaceError."""
     built = {}
-    for request in requests:  # One at a time, in this thread: Ctrl-C ends the build under way.
+    for request in [request_of(loaded, name) for name in wanted]:
+        # One at a time, in this thread: Ctrl-C ends the build under way.
         tell(f"building {request.service}")
         result = build(request, settings)
         how = "unchanged" if result.reused else f"built in {result.seconds:.1f} s"
@@ -199,7 +204,8 @@ def _secrets(
     return versions
 
 
-def _dirty_only_locally(loaded: LoadedStack, built: Mapping[str, BuildResult]) -> None:
+def dirty_only_locally(loaded: LoadedStack, built: Mapping[str, BuildResult]) -> None:
+    """Raises UsageError if what was built is in no commit, but for `local`."""
     if loaded.environment == LOCAL:
         return
     for name, result in built.items():
@@ -211,12 +217,13 @@ def _dirty_only_locally(loaded: LoadedStack, built: Mapping[str, BuildResult]) -
             )
 
 
-def _revision(built: Mapping[str, BuildResult]) -> str:
+def revision_of(built: Mapping[str, BuildResult]) -> str:
+    """The revision of a deployment: of several, one with uncommitted changes if there is one."""
     revisions = sorted({r.revision for r in built.values()}, key=lambda r: not r.endswith("-dirty"))
     return revisions[0] if revisions else ""
 
 
-def _keep_revisions(document: Document, current: Document | None) -> Document:
+def keep_revisions(document: Document, current: Document | None) -> Document:
     """A service whose release stays keeps the revision it was deployed with, so that a commit
     elsewhere in the repository does not look like a change of it."""
     if current is None:

@@ -25,6 +25,7 @@ VERBS = {
     "check": "Check the stack file.",
     "up": "Start what is needed, deploy every service, print the URL.",
     "deploy": "Build and release services without dropping a request.",
+    "ship": "Build, test, scan, and commit to the desired state.",
     "promote": "Give a held deployment the traffic.",
     "abort": "Stop a deployment in flight; what served before goes on serving.",
     "rollback": "Go back to an earlier release.",

@@ -51,7 +51,15 @@ class Build(Part):
     env: dict[Variable, Text] = Field(
         default_factory=dict, description="Variables for the build only. Not for secrets."
     )
-    timeout: Duration = Field(600.0, gt=0, description="The longest a build may take.")
+    test: Filled | None = Field(
+        None,
+        description="The service's own tests: a command that `lapwing ship` runs in a copy of the "
+        "source, with the release's programs on the PATH. It has to exit with 0.",
+        examples=["uv run pytest"],
+    )
+    timeout: Duration = Field(
+        600.0, gt=0, description="The longest a build, or its test, may take."
+    )
 
 
 class Health(Part):

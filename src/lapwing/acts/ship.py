@@ -1,0 +1,226 @@
+"""Ship: what CI runs. It builds, tests, scans, and commits to the desired state; it touches no
+runtime. Who deploys is the agent of the machine (or Argo CD), because of that commit.
+
+    build -> test -> scan -> fetch, commit on top, push (again if somebody else was faster)
+
+Nothing is changed before the commit but caches, and the commit is one step of git: so it can be
+interrupted anywhere, and run again. What is wanted already is not committed again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from lapwing import wiring
+from lapwing.acts import deploy
+from lapwing.artifacts import scan
+from lapwing.artifacts.build import BuildResult
+from lapwing.artifacts.scan import Finding, Severity
+from lapwing.artifacts.trial import run_tests
+from lapwing.desired.repository import DesiredRepository
+from lapwing.errors import ConflictError, ScanError, SecretError, UsageError
+from lapwing.plan import diff, make
+from lapwing.plan.diff import Change
+from lapwing.plan.make import Built
+from lapwing.plan.model import Deployment, Document, Resource
+from lapwing.settings import Settings
+from lapwing.stack.load import LoadedStack
+
+ATTEMPTS = 10
+"""How often a commit on this machine is made when others come first."""
+
+Tell = Callable[[str], None]
+Outcome = Literal["done", "unchanged", "skipped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What to ship and how. `remote` is the address of the desired state, None for this machine's.
+    Findings of severity `fail_on` and above stop it. Without `scanned` nothing is scanned, without
+    `committed` nothing is committed."""
+
+    services: tuple[str, ...] = ()
+    remote: str | None = None
+    scanned: bool = True
+    fail_on: Severity = "critical"
+    actor: str = "ci"
+    committed: bool = True
+
+
+@dataclass(slots=True)
+class Shipped:
+    """What was done: each step with its outcome, and the commit, if one was needed."""
+
+    built: dict[str, BuildResult] = field(default_factory=dict)
+    steps: list[tuple[str, Outcome, str]] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
+    commit: str | None = None
+
+
+def ship(loaded: LoadedStack, settings: Settings, wanted: Wanted, tell: Tell) -> Shipped:
+    """Bring a revision to the desired state.
+
+    Raises BuildError, TestsFailed, ScanError, ConflictError after many attempts, and what a
+    deployment raises. Nothing was committed then.
+    """
+    deploy.check_target(loaded)
+    if wanted.remote is not None:
+        check_url(wanted.remote)
+    names = deploy.wanted_services(loaded, wanted.services)
+    shipped = Shipped()
+    shipped.built = deploy.build_services(loaded, settings, names, tell)
+    deploy.dirty_only_locally(loaded, shipped.built)
+    shipped.steps.append(("build", "done", f"{len(names)} services"))
+    _test(loaded, settings, shipped, tell)
+    _scan(loaded, settings, wanted, shipped, tell)
+    if wanted.committed:
+        _commit(loaded, settings, wanted, shipped, tell)
+    else:
+        shipped.steps.append(("commit", "skipped", "`--check`"))
+    return shipped
+
+
+def _test(loaded: LoadedStack, settings: Settings, shipped: Shipped, tell: Tell) -> None:
+    tested = []
+    for name, result in shipped.built.items():
+        build = loaded.stack.services[name].build
+        assert build is not None
+        if build.test is None:
+            continue
+        tell(f"testing {name}")
+        run_tests(deploy.request_of(loaded, name), result.release, build.test, settings)
+        tested.append(name)
+    outcome: Outcome = "done" if tested else "skipped"
+    told = ", ".join(tested) or "no service has a `build: {test: ...}`"
+    shipped.steps.append(("test", outcome, told))
+
+
+def _scan(
+    loaded: LoadedStack, settings: Settings, wanted: Wanted, shipped: Shipped, tell: Tell
+) -> None:
+    if not wanted.scanned:
+        shipped.steps.append(("scan", "skipped", "`--scan off`"))
+        return
+    scanner = scan.find_scanner(settings.environ)
+    for name in shipped.built:
+        tell(f"scanning {name} with {scanner.name}")
+        shipped.findings += scanner.scan(deploy.request_of(loaded, name).folder)
+    severe = scan.too_severe(shipped.findings, wanted.fail_on)
+    if severe:
+        raise ScanError(
+            f"{scanner.name} found {len(severe)} vulnerabilities of severity {wanted.fail_on} or "
+            "above. Nothing was shipped.",
+            hint="Take versions without them and lock them.",
+            detail="\n".join(
+                f"{f.severity:8} {f.package} {f.version}: {f.id}"
+                + (f", fixed in {f.fixed}" if f.fixed else "")
+                for f in severe
+            ),
+        )
+    told = f"{scanner.name}: {len(shipped.findings)} findings, none {wanted.fail_on} or above"
+    shipped.steps.append(("scan", "done", told))
+
+
+def _commit(
+    loaded: LoadedStack, settings: Settings, wanted: Wanted, shipped: Shipped, tell: Tell
+) -> None:
+    """Commit on top of what there is, again and again if others are faster."""
+
+    def attempt(repository: DesiredRepository) -> str | None:
+        expected, document, changes = _document(loaded, settings, wanted, shipped, repository)
+        if not changes:
+            return None
+        if shipped.changes:
+            tell("another commit came first; trying again on top of it")
+        shipped.changes = changes
+        return repository.commit(document, expected=expected)
+
+    if wanted.remote is not None:
+        made = wiring.desired_at(settings, wanted.remote).commit(attempt)
+    else:
+        made = _insist(lambda: attempt(wiring.desired(settings)))
+    shipped.commit = made
+    shipped.steps.append(
+        ("commit", "done", made) if made else ("commit", "unchanged", "this is wanted already")
+    )
+
+
+def _insist(attempt: Callable[[], str | None]) -> str | None:
+    """Commit here, some times. Raises ConflictError."""
+    for _ in range(ATTEMPTS - 1):
+        with contextlib.suppress(ConflictError):
+            return attempt()
+    return attempt()
+
+
+def check_url(url: str) -> str:
+    """The address, if it may be one. Raises UsageError: a password in it would be seen."""
+    if re.search(r"://[^/@]*:[^/@]*@", url):
+        raise UsageError(
+            "The address of the desired state has a password in it, which others could see.",
+            hint="Take it out, and give the token as LAPWING_DESIRED_TOKEN, or use git's "
+            "credential helpers.",
+        )
+    if not url or url.startswith("-"):
+        raise UsageError(f"{url!r} is not the address of a git repository.")
+    return url
+
+
+def _document(
+    loaded: LoadedStack,
+    settings: Settings,
+    wanted: Wanted,
+    shipped: Shipped,
+    repository: DesiredRepository,
+) -> tuple[str | None, Document, list[Change]]:
+    """What to commit, on top of which commit, and what it changes."""
+    if wanted.remote is None:
+        prepared = deploy.prepare(
+            loaded, settings, services=wanted.services, actor=wanted.actor, built=shipped.built
+        )
+        return prepared.expected, prepared.document, prepared.changes
+    where = (loaded.stack.stack, loaded.environment)
+    expected, current = repository.newest(*where), repository.understood(*where)
+    document = make.make(
+        loaded,
+        releases={n: Built(r.release.name, r.revision) for n, r in shipped.built.items()},
+        resources=_bound(loaded, current),
+        secrets=_known(loaded, current, list(shipped.built)),
+        deployment=Deployment(actor=wanted.actor, revision=deploy.revision_of(shipped.built)),
+        current=current,
+    )
+    kept = deploy.keep_revisions(document, current)
+    return expected, kept, diff.diff(kept, current)
+
+
+def _bound(loaded: LoadedStack, current: Document | None) -> dict[str, Resource]:
+    """The resources as the machine bound them: CI cannot know what is installed there."""
+    there = current.resources if current else {}
+    for name in loaded.stack.resources:
+        if name not in there:
+            raise UsageError(
+                f"Resource {name} is not bound in {loaded.environment!r} yet.",
+                hint="Run `lapwing deploy` on the machine once: it knows what is installed there.",
+            )
+    return {name: there[name] for name in loaded.stack.resources}
+
+
+def _known(loaded: LoadedStack, current: Document | None, names: list[str]) -> dict[str, str]:
+    """The versions of secrets as the machine has them: CI never sees one."""
+    known: dict[str, str] = {}
+    for service in (current.services if current else {}).values():
+        known |= service.secrets
+    for name in names:
+        for secret in loaded.stack.services[name].secret_names:
+            if secret not in known:
+                raise SecretError(
+                    f"Secret {secret} of {name} is not set in {loaded.environment!r}.",
+                    hint=f"On the machine: `lapwing secret set {secret} -e {loaded.environment}`, "
+                    "then `lapwing deploy` once.",
+                )
+    return known

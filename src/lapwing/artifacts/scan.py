@@ -1,0 +1,173 @@
+"""Scanning what is shipped for known vulnerabilities, by a scanner that is on the PATH.
+
+A scanner is asked for all that it knows, as JSON, and the verdict is ours: so the rule is the same
+whichever scanner there is, and a scanner that fails is never taken for one that found nothing.
+Without a scanner the answer is an error, unless somebody said that none is wanted.
+
+Sources: Trivy's documentation of `trivy filesystem` and its JSON report, Grype's of `-o json`. Both
+exit with 0 whatever they find when they are not told to do otherwise.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from lapwing.errors import ScanError
+
+Severity = Literal["unknown", "low", "medium", "high", "critical"]
+ORDER: tuple[Severity, ...] = ("unknown", "low", "medium", "high", "critical")
+LONGEST = 900.0
+"""Seconds that a scan may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A known vulnerability of something that is shipped. `fixed` is a version without it."""
+
+    id: str
+    package: str
+    version: str
+    severity: Severity
+    fixed: str | None
+
+
+class Scanner(Protocol):
+    """Looks for known vulnerabilities."""
+
+    name: str
+
+    def scan(self, folder: Path) -> list[Finding]:
+        """What it finds in a source with its lock files. Raises ScanError if it cannot tell."""
+        ...
+
+
+def too_severe(findings: Iterable[Finding], fail_on: Severity) -> list[Finding]:
+    """The findings that may not be shipped, the most severe first. Pure."""
+    least = ORDER.index(fail_on)
+    found = {f for f in findings if ORDER.index(f.severity) >= least}
+    return sorted(found, key=lambda f: (-ORDER.index(f.severity), f.package, f.id))
+
+
+def find_scanner(environ: Mapping[str, str]) -> Scanner:
+    """The scanner on the PATH. Raises ScanError if there is none."""
+    for kind in (Trivy, Grype):
+        program = shutil.which(kind.name, path=environ.get("PATH"))
+        if program:
+            return kind(program, environ)
+    raise ScanError(
+        "There is no scanner on the PATH, so nobody knows what is shipped.",
+        hint="Install trivy or grype; `--scan off` ships without a scan, on purpose.",
+    )
+
+
+class Trivy:
+    """Trivy, from Aqua Security."""
+
+    name = "trivy"
+
+    def __init__(self, program: str, environ: Mapping[str, str]) -> None:
+        self._program = program
+        self._environ = environ
+
+    def scan(self, folder: Path) -> list[Finding]:
+        """What it finds by the lock files in a folder."""
+        asked = ("filesystem", "--quiet", "--format", "json", "--scanners", "vuln", str(folder))
+        return read_trivy(_report(self._program, asked, self._environ))
+
+
+class Grype:
+    """Grype, from Anchore."""
+
+    name = "grype"
+
+    def __init__(self, program: str, environ: Mapping[str, str]) -> None:
+        self._program = program
+        self._environ = environ
+
+    def scan(self, folder: Path) -> list[Finding]:
+        """What it finds by the lock files in a folder."""
+        return read_grype(
+            _report(self._program, ("-q", "-o", "json", f"dir:{folder}"), self._environ)
+        )
+
+
+def read_trivy(report: Mapping[str, Any]) -> list[Finding]:
+    """The findings of Trivy's report. Pure. Raises ScanError if it is none."""
+    try:
+        return [
+            Finding(
+                str(v["VulnerabilityID"]),
+                str(v["PkgName"]),
+                str(v.get("InstalledVersion", "")),
+                _severity(v.get("Severity")),
+                v.get("FixedVersion") or None,
+            )
+            for result in report.get("Results") or []
+            for v in result.get("Vulnerabilities") or []
+        ]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _not_understood("trivy") from error
+
+
+def read_grype(report: Mapping[str, Any]) -> list[Finding]:
+    """The findings of Grype's report. Pure. Raises ScanError if it is none."""
+    try:
+        return [
+            Finding(
+                str(m["vulnerability"]["id"]),
+                str(m["artifact"]["name"]),
+                str(m["artifact"].get("version", "")),
+                _severity(m["vulnerability"].get("severity")),
+                next(iter((m["vulnerability"].get("fix") or {}).get("versions") or []), None),
+            )
+            for m in report["matches"]
+        ]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _not_understood("grype") from error
+
+
+def _severity(text: object) -> Severity:
+    word = str(text or "").lower()
+    word = "low" if word == "negligible" else word
+    return next((known for known in ORDER if known == word), "unknown")
+
+
+def _report(program: str, arguments: tuple[str, ...], environ: Mapping[str, str]) -> dict[str, Any]:
+    name = Path(program).name
+    try:
+        done = subprocess.run(
+            [program, *arguments],
+            capture_output=True,
+            env=dict(environ),
+            stdin=subprocess.DEVNULL,
+            check=False,
+            timeout=LONGEST,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ScanError(f"{name} cannot be run, or does not end.", detail=str(error)) from error
+    words = done.stderr.decode(errors="replace").strip()[-2000:] or None
+    if done.returncode != 0:
+        raise ScanError(
+            f"{name} failed (exit status {done.returncode}), so nobody knows what is shipped.",
+            hint="Is its database there? It has to be fetched or given once.",
+            detail=words,
+        )
+    try:
+        found = json.loads(done.stdout)
+    except ValueError as error:
+        raise _not_understood(name) from error
+    if not isinstance(found, dict):
+        raise _not_understood(name)
+    return found
+
+
+def _not_understood(name: str) -> ScanError:
+    return ScanError(
+        f"{name} answers something that is not its report.", hint="Install a newer version of it."
+    )

@@ -1,0 +1,88 @@
+"""`lapwing ship`: what CI runs, from the source to a commit of the desired state."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lapwing.cli.context import Context, complete_services, environment_option, output_option
+
+if TYPE_CHECKING:
+    from lapwing.acts.ship import Shipped
+
+
+@click.command("ship")
+@click.argument("services", nargs=-1, shell_complete=complete_services)
+@environment_option
+@click.option(
+    "--desired",
+    metavar="URL",
+    help="The git repository of the desired state. Default: this machine's own.",
+)
+@click.option(
+    "--scan",
+    type=click.Choice(["on", "off"]),
+    default="on",
+    show_default=True,
+    help="Whether to look for known vulnerabilities; `on` fails where there is no scanner.",
+)
+@click.option(
+    "--fail-on",
+    type=click.Choice(["low", "medium", "high", "critical"]),
+    default="critical",
+    show_default=True,
+    help="The severity from which a finding stops it.",
+)
+@click.option("--check", is_flag=True, help="Stop before the commit: for pull requests.")
+@output_option
+@click.pass_obj
+def command(
+    context: Context, /, services: tuple[str, ...], environment: str, **options: Any
+) -> None:
+    """Build, test and scan SERVICES (all by default), then commit to the desired state.
+
+    It touches nothing that runs: the agent deploys what was committed. Run it again after any
+    failure; what is wanted already is not committed again. A commit that comes second is made again
+    on top of the first, and nothing is ever pushed by force.
+    """
+    from lapwing import wiring
+    from lapwing.acts.ship import Wanted, ship
+    from lapwing.stack.load import find, load
+
+    loaded = load(find(context.directory), environment)
+    wanted = Wanted(
+        services=services,
+        remote=options["desired"],
+        scanned=options["scan"] == "on",
+        fail_on=options["fail_on"],
+        committed=not options["check"],
+        actor=wiring.actor(context.settings, loaded.folder),
+    )
+    with context.printer.working("building"):
+        shipped = ship(loaded, context.settings, wanted, context.printer.progress)
+    if context.for_programs:
+        context.printer.json(_answer(shipped))
+        return
+    for name, outcome, text in shipped.steps:
+        context.printer.say(f"  {name:6} {outcome}: {text}")
+    for change in shipped.changes:
+        context.printer.say(f"  {change.act:6} {change.name}: {change.text}")
+    if shipped.commit:
+        context.printer.data(shipped.commit)
+
+
+def _answer(shipped: Shipped) -> dict[str, Any]:
+    return {
+        "commit": shipped.commit,
+        "services": {
+            name: {"release": r.release.name, "revision": r.revision, "reused": r.reused}
+            for name, r in shipped.built.items()
+        },
+        "steps": [{"name": n, "outcome": o, "text": t} for n, o, t in shipped.steps],
+        "findings": [
+            {"id": f.id, "package": f.package, "version": f.version, "severity": f.severity}
+            for f in shipped.findings
+        ],
+        "changes": [{"name": c.name, "act": c.act, "text": c.text} for c in shipped.changes],
+    }
