@@ -70,6 +70,7 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "gitea": _program("gitea"),
     "github-openapi": _shared("github-openapi/api.github.com.json"),
     "cyclonedx-schema": _shared("cyclonedx-schema"),
+    "actionlint": _program("actionlint"),
 }
 
 

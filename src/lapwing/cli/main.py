@@ -26,6 +26,7 @@ VERBS = {
     "up": "Start what is needed, deploy every service, print the URL.",
     "deploy": "Build and release services without dropping a request.",
     "ship": "Build, test, scan, and commit to the desired state.",
+    "ci": "Write the workflow that runs Lapwing in a forge's CI.",
     "promote": "Give a held deployment the traffic.",
     "abort": "Stop a deployment in flight; what served before goes on serving.",
     "rollback": "Go back to an earlier release.",

@@ -1,0 +1,120 @@
+"""What `lapwing ci init` writes for the stacks of tests/golden/ci, held to actionlint.
+
+LAPWING_GOLDEN_WRITE=1 writes the expectations again. The version of Lapwing is left out of them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from lapwing import __version__
+from lapwing.cli.ci import command
+from lapwing.cli.context import Context
+from lapwing.cli.output import Printer
+from lapwing.errors import StrangersFileError, UsageError
+from lapwing.render.pipeline import FILES, MARK
+from lapwing.settings import Settings
+from tests.needs import require
+
+ROOT = Path(__file__).parents[3]
+CASES = ROOT / "tests/golden/ci"
+NAMES = sorted(p.name for p in CASES.iterdir())
+
+
+def init(folder: Path, *arguments: str) -> None:
+    """Run the command; what it raises comes through."""
+    context = Context(Settings(home=folder / "home"), folder, Printer(color=False))
+    CliRunner().invoke(command, ["init", *arguments], obj=context, catch_exceptions=False)
+
+
+def written(case: str, top: Path) -> Path:
+    """The workflow of a case, written in a repository at `top`; its stack may lie below."""
+    folder = top / "deploy" if case.endswith("-below") else top
+    folder.mkdir(exist_ok=True)
+    (top / ".git").mkdir()
+    shutil.copy(CASES / case / "lapwing.yaml", folder)
+    forge = "gitea" if case.startswith("gitea") else "github"
+    init(folder, "--forge", forge)
+    return top / FILES[forge]  # type: ignore[index]
+
+
+@pytest.mark.parametrize("case", NAMES)
+def test_the_workflow_is_the_expected_one(case: str, tmp_path: Path) -> None:
+    text = written(case, tmp_path).read_text().replace(f'"{__version__}"', '"VERSION"')
+    text = re.sub(f"^{re.escape(MARK)}\\w+", MARK + "DIGEST", text)
+    expected = CASES / case / "workflow.yaml"
+    if os.environ.get("LAPWING_GOLDEN_WRITE"):
+        expected.write_text(text)
+    assert text == expected.read_text()
+
+
+@pytest.mark.parametrize("case", NAMES)
+def test_actionlint_has_nothing_to_say(case: str, tmp_path: Path) -> None:
+    program = require("actionlint")
+    lint(program, written(case, tmp_path))
+
+
+def test_our_own_workflow_passes_actionlint_and_runs_what_ci_runs() -> None:
+    path = ROOT / ".github/workflows/ci.yaml"
+    lint(require("actionlint"), path)
+    assert ".ci/run" in path.read_text()
+
+
+def lint(program: str, workflow: Path) -> None:
+    config = ["-config-file", str(ROOT / ".github/actionlint.yaml")]
+    done = subprocess.run(
+        [program, "-no-color", *config, str(workflow)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("case", NAMES)
+def test_the_rules_of_safe_workflows_hold(case: str, tmp_path: Path) -> None:
+    """Pinned actions, few rights, no expression in a script, no own machine for pull requests."""
+    text = written(case, tmp_path).read_text()
+    document = yaml.safe_load(text)
+    assert document["permissions"] == {"contents": "read"}
+    for name, job in document["jobs"].items():
+        hosted = job["runs-on"] == "ubuntu-latest"
+        assert hosted or job["if"].startswith("github.event_name == 'push' && "), name
+        for step in job["steps"]:
+            assert "${{" not in step.get("run", "")
+            if "uses" in step:
+                assert re.fullmatch(r"actions/[\w-]+@[0-9a-f]{40}", step["uses"])
+            if step.get("uses", "").startswith("actions/checkout"):
+                assert step["with"]["persist-credentials"] is False
+
+
+def test_what_people_changed_stays_and_the_difference_is_shown(tmp_path: Path) -> None:
+    path = written("github-none", tmp_path)
+    ours = path.read_text()
+    path.write_text(ours.replace("timeout-minutes: 30", "timeout-minutes: 45"))
+    with pytest.raises(StrangersFileError) as caught:
+        init(tmp_path, "--forge", "github")
+    assert "-    timeout-minutes: 45" in (caught.value.detail or "")
+    assert "timeout-minutes: 45" in path.read_text()
+    init(tmp_path, "--forge", "github", "--force")
+    assert path.read_text() == ours
+
+
+def test_what_nobody_changed_is_renewed(tmp_path: Path) -> None:
+    """After a change of the stack file, or of Lapwing."""
+    path = written("github-none", tmp_path)
+    shutil.copy(CASES / "github-two/lapwing.yaml", tmp_path)
+    init(tmp_path, "--forge", "github")
+    assert "--environment staging" in path.read_text()
+
+
+def test_an_environment_that_cannot_be_shipped_to_is_refused(tmp_path: Path) -> None:
+    written("github-two", tmp_path)
+    with pytest.raises(UsageError) as caught:
+        init(tmp_path, "--forge", "github", "-e", "production")
+    assert caught.value.hint == "There is: staging."
