@@ -42,6 +42,9 @@ def _terraform_schemas() -> str | None:
 def _shared(name: str) -> Callable[[], str | None]:
     """What a script in `.ci` fetches: a published description that we are held to."""
     path = Path("/usr/local/share", name)
+    return lambda: str(path) if path.exists() else None
+
+
 def _validator(name: str) -> Callable[[], str | None]:
     """A program or folder that `.ci/install-kubernetes-validators` makes."""
     default = Path(__file__).parents[1] / ".venv" / "kubernetes"
