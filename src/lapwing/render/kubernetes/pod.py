@@ -62,7 +62,9 @@ def template(
         **words(command if command is not None else service.command),
         "env": environ(target, service),
         **(ports(service) if serves else {}),
-        "resources": asked(service.resources, f"services.{_owner(target, part)}"),
+        "resources": asked(
+            service.resources, f"services.{_owner(target, part)}", scratch=service.scratch
+        ),
         "securityContext": CONTAINER,
         **(probes(service) if serves else {}),
         "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108
@@ -129,16 +131,20 @@ def ports(service: Service) -> dict[str, Tree]:
     return {"ports": [{"name": "http", "containerPort": port(service)}]}
 
 
-def asked(needs: Needs, path: str, default: Mapping[str, str] | None = None) -> Setting:
+def asked(
+    needs: Needs, path: str, default: Mapping[str, str] | None = None, scratch: int | None = None
+) -> Setting:
     """What a container asks for. Memory is also its limit; CPU has none, because a limit throttles
-    a pod beside idle cores."""
+    a pod beside idle cores. `scratch` is the stated size of `/tmp` in bytes: a pod whose volumes
+    on the node's disk hold more than the limit is evicted, however large they may be."""
     requests = dict(default or {"cpu": "100m", "memory": "128Mi"})
     if needs.cpu is not None:
         requests["cpu"] = cores(needs.cpu)
     if needs.memory is not None:
         requests["memory"] = size(needs.memory)
-    requests["ephemeral-storage"] = "100Mi"
-    limits = {"memory": requests["memory"], "ephemeral-storage": "1Gi"}
+    disk = size(scratch + SCRATCH) if scratch else None
+    requests["ephemeral-storage"] = disk or "100Mi"
+    limits = {"memory": requests["memory"], "ephemeral-storage": disk or "1Gi"}
     value = {"requests": requests, "limits": limits}
     return Setting(f"{path}.resources", value, "CPU and memory, as Kubernetes writes them.")
 

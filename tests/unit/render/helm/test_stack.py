@@ -160,6 +160,21 @@ def test_fleet_is_probed_where_a_redis_that_is_away_does_no_harm(
     )  # fmt: skip
 
 
+def test_the_feeds_of_vulnerabilities_have_room_on_the_nodes_disk(
+    fleet: list[dict[str, Any]],
+) -> None:
+    (pod,) = [
+        i["spec"]["template"]["spec"]
+        for i in fleet
+        if key(i) == ("Deployment", "fleetdm-stack-vulnerabilities")
+    ]
+    (scratch,) = [v["emptyDir"]["sizeLimit"] for v in pod["volumes"]]
+    resources = pod["containers"][0]["resources"]
+    assert scratch == "4Gi"
+    assert resources["limits"]["ephemeral-storage"] == "4352Mi"
+    assert resources["requests"]["ephemeral-storage"] == "4352Mi"
+
+
 def test_no_selector_means_a_pod_of_a_job(fleet: list[dict[str, Any]]) -> None:
     jobs = [i["spec"]["template"]["metadata"]["labels"] for i in fleet if i["kind"] == "Job"]
     assert len(jobs) == 2
