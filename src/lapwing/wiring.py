@@ -103,7 +103,7 @@ def chart(
     settings: Settings, released: Released, source: Checkout, commit: str
 ) -> ChartMaker | str:
     """What makes the chart of a release; where there is none, why."""
-    from lapwing.release.chart import FolderChart
+    from lapwing.release.chart import FolderChart, StackChart
 
     wanted = released.delivery.release.chart
     if wanted is False:
@@ -112,9 +112,12 @@ def chart(
         return FolderChart(source, commit, wanted, settings.environ)
     if not released.stacks:
         return "the project names no `chart`"
-    if not any(s.settings.target == "kubernetes" for s in released.stacks):
+    clusters = [s for s in released.stacks if s.settings.target == "kubernetes"]
+    if not clusters:
         return "no environment of the stack is a cluster"
-    return "the stack names no `chart`"
+    if any(service.image is None for c in clusters for service in c.stack.services.values()):
+        return "not every service names its `image`"
+    return StackChart(clusters, settings.environ)
 
 
 def file_at(settings: Settings, path: Path, revision: str) -> bytes:

@@ -17,7 +17,7 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
@@ -27,6 +27,7 @@ from lapwing.errors import ReleaseError
 from lapwing.release.forge.model import File
 from lapwing.release.git import Checkout
 from lapwing.release.paths import matches
+from lapwing.stack.load import LoadedStack
 
 PACKAGE = "application/gzip"
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
@@ -74,6 +75,29 @@ class FolderChart:
             for name, content in found.items()
             if content is not None and not any(matches(name, pattern) for pattern in patterns)
         }
+
+
+class StackChart:
+    """The chart that Lapwing makes of a stack, as `lapwing chart` writes it: the first environment
+    that is a cluster, with the others as presets."""
+
+    def __init__(self, clusters: Sequence[LoadedStack], environ: Mapping[str, str]) -> None:
+        self._clusters = clusters
+        self._environ = environ
+
+    def package(self, version: str) -> File:
+        """Make it and pack it."""
+        from lapwing.render.helm import stack
+        from lapwing.render.helm.chart import About
+        from lapwing.render.helm.package import package
+        from lapwing.render.kubernetes import render
+
+        first, *others = [render.target(cluster) for cluster in self._clusters]
+        name = self._clusters[0].stack.stack
+        about = About(name, version, version, f"The stack {name}, by Lapwing")
+        files = stack.files(first, about, others)
+        lint_with_helm(name, {path: text.encode() for path, text in files.items()}, self._environ)
+        return File(f"{name}-{version}.tgz", package(name, files), PACKAGE)
 
 
 def check(files: Mapping[str, bytes], where: str) -> str:

@@ -333,3 +333,18 @@ def test_a_policy_on_the_command_line(project: Project) -> None:
     done = project.call("release", "--dry-run", "--policy", "stated")
     assert done.returncode == 2
     assert "version_file" in done.stderr
+
+
+def test_the_chart_of_a_stack(project: Project) -> None:
+    """A stack whose services name their images is released with the chart that Lapwing makes."""
+    stack = (
+        "stack: shop\nservices:\n  web: {image: 'registry.example/web:1.0', command: serve, "
+        "route: /}\nenvironments:\n  production: {target: kubernetes, domain: shop.example}\n"
+        "release: {forge: none}\n"
+    )
+    project.git("rm", "-q", "-r", "lapwing-release.yaml", "chart")
+    project.commit("A stack", **{"lapwing.yaml": stack})
+    project.push()
+    answer = project.release()
+    assert outcomes(answer)["chart"] == "done", answer
+    assert answer["steps"][0]["note"] == "shop-0.0.1.tgz, shop-0.0.1.tgz.sha256"
