@@ -1,7 +1,7 @@
 """Ship: what CI runs. It builds, tests, scans, and commits to the desired state; it touches no
 runtime. Who deploys is the agent of the machine (or Argo CD), because of that commit.
 
-    build -> test -> scan -> fetch, commit on top, push (again if somebody else was faster)
+    build -> test -> scan -> push -> fetch, commit on top, push (again if somebody else was faster)
 
 Nothing is changed before the commit but caches, and the commit is one step of git: so it can be
 interrupted anywhere, and run again. What is wanted already is not committed again.
@@ -9,10 +9,13 @@ interrupted anywhere, and run again. What is wanted already is not committed aga
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from lapwing import wiring
@@ -41,7 +44,7 @@ Outcome = Literal["done", "unchanged", "skipped"]
 class Wanted:
     """What to ship and how. `remote` is the address of the desired state, None for this machine's.
     Findings of severity `fail_on` and above stop it. Without `scanned` nothing is scanned, without
-    `committed` nothing is committed."""
+    `committed` nothing is committed. Releases are pushed to below `registry`, if it is given."""
 
     services: tuple[str, ...] = ()
     remote: str | None = None
@@ -49,6 +52,7 @@ class Wanted:
     fail_on: Severity = "critical"
     actor: str = "ci"
     committed: bool = True
+    registry: str | None = None
 
 
 @dataclass(slots=True)
@@ -79,6 +83,8 @@ def ship(loaded: LoadedStack, settings: Settings, wanted: Wanted, tell: Tell) ->
     _test(loaded, settings, shipped, tell)
     _scan(loaded, settings, wanted, shipped, tell)
     if wanted.committed:
+        if wanted.registry is not None:
+            asyncio.run(_push(settings, wanted.registry, shipped, tell))
         _commit(loaded, settings, wanted, shipped, tell)
     else:
         shipped.steps.append(("commit", "skipped", "`--check`"))
@@ -124,6 +130,39 @@ def _scan(
         )
     told = f"{scanner.name}: {len(shipped.findings)} findings, none {wanted.fail_on} or above"
     shipped.steps.append(("scan", "done", told))
+
+
+class _Silent:
+    """Progress of blobs that nobody looks at."""
+
+    def begin(self, name: str, size: int) -> None:
+        """Nothing."""
+
+    def advance(self, name: str, more: int) -> None:
+        """Nothing."""
+
+    def end(self, name: str, outcome: str) -> None:
+        """Nothing."""
+
+
+async def _push(settings: Settings, registry: str, shipped: Shipped, tell: Tell) -> None:
+    """Push each release to `registry`/<stack>/<service>, tagged by its revision and `latest`."""
+    from lapwing import image
+    from lapwing.artifacts.registry import bundle
+
+    async with wiring.registries(settings) as client:
+        for name, result in shipped.built.items():
+            release = result.release
+            goal = image.parse(f"{registry}/{release.stack}/{name}", lower=True, default_tag=None)
+            tell(f"pushing {release.name} to {goal.name}")
+            folder = wiring.releases(settings).folder(release.stack, name, release.name)
+            with tempfile.TemporaryDirectory(prefix="lapwing-push-") as place:
+                archive = Path(place) / "release.tar"
+                bundle.pack(folder, archive)
+                target = client.repository(goal, write=True)
+                tags = (result.revision, image.LATEST)
+                await bundle.push(release, archive, target, tags, _Silent())
+    shipped.steps.append(("push", "done", f"{len(shipped.built)} releases to {registry}"))
 
 
 def _commit(

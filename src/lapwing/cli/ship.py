@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     help="The git repository of the desired state. Default: this machine's own.",
 )
 @click.option(
+    "--registry",
+    metavar="PLACE",
+    help="Where to keep releases: PLACE/<stack>/<service>, tagged with the commit and `latest`.",
+)
+@click.option(
     "--scan",
     type=click.Choice(["on", "off"]),
     default="on",
@@ -54,6 +59,7 @@ def command(
     wanted = Wanted(
         services=services,
         remote=options["desired"],
+        registry=options["registry"],
         scanned=options["scan"] == "on",
         fail_on=options["fail_on"],
         committed=not options["check"],

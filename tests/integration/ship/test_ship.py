@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
+import tarfile
 from pathlib import Path
 
 import pytest
 
 from tests.installation import LAPWING, Installation
+from tests.needs import require
+from tests.registries import docker_registry
 
 STACK = """\
 stack: shop
@@ -157,6 +161,29 @@ def test_without_a_scanner_nothing_is_shipped(place: Installation, remote: Path)
     done = place.run("ship", "-e", "one", "--desired", str(remote), status=1)
     assert "There is no scanner on the PATH" in done.stderr
     assert git(remote, "for-each-ref") == ""
+
+
+def test_releases_are_kept_in_a_registry_by_their_digest(
+    place: Installation, tmp_path: Path
+) -> None:
+    """The archive has the page; made again elsewhere it is the same, byte for byte."""
+    with docker_registry(require("registry"), tmp_path / "registry") as server:
+        options = ("ship", "--scan", "off", "--registry", f"{server.host}/team")
+        done = place.json(*options)
+        revision = done["services"]["web"]["revision"]
+        digest = server.whole("team/shop/web", revision)
+        assert server.whole("team/shop/web", "latest") == digest
+        found = server.manifest("team/shop/web", revision)
+        assert found is not None
+        data = server.blob("team/shop/web", found["layers"][0]["digest"])
+        assert data is not None
+        with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+            page = archive.extractfile("app/index.html")
+            assert page is not None
+            assert page.read() == b"<h1>shop</h1>"
+        place.environ["LAPWING_HOME"] = str(tmp_path / "elsewhere")
+        assert not place.json(*options)["services"]["web"]["reused"]
+        assert server.whole("team/shop/web", "latest") == digest
 
 
 def test_a_password_in_the_address_is_refused_and_not_shown(place: Installation) -> None:
