@@ -90,6 +90,8 @@ def template(
 
 def _owner(target: Target, part: str) -> str:
     """The service that a pod belongs to: `fleet-migrate` is a job of `fleet`."""
+    if part in target.services:
+        return part
     owners = [s for s in target.services if part == s or part.startswith(f"{s}-")]
     return max(owners, key=len)
 
