@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.made-from-requirements
 LAPWING := $(CURDIR)/$(BIN)/lapwing
 
-.PHONY: help setup up down demo test test-slow test-terraform lint check format bench crash lock docs
+.PHONY: help setup up down demo test test-slow test-terraform test-cluster lint check format bench crash lock docs
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t14
@@ -32,15 +32,20 @@ demo: setup  ## Deploy under load, break things, count failed requests
 	@$(LAPWING) demo
 
 test: setup  ## Run the tests
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not cluster"
 
 test-slow: setup  ## Run the tests that take minutes, too
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not cluster"
 
 test-terraform: setup  ## Check rendered clouds with Terraform and checkov (5 min, first time 10)
 	@$(BIN)/python -m tests.terraform.mirror $(VENV)/terraform
 	@LAPWING_TEST_TERRAFORM=$(CURDIR)/$(VENV)/terraform LAPWING_TEST_REQUIRE=terraform,terraform-schemas \
 	  $(BIN)/python -m pytest -n 2 tests/terraform
+
+test-cluster: setup  ## Apply stacks to a real Kubernetes API (5 min, first time up to 40)
+	@.ci/install-cluster $(VENV)/cluster
+	@LAPWING_TEST_CLUSTER=$(CURDIR)/$(VENV)/cluster LAPWING_TEST_REQUIRE=cluster \
+	  $(BIN)/python -m pytest -n 2 --dist loadgroup -m cluster tests/cluster
 
 lint: setup  ## Lint, type-check, check the direction of imports
 	@$(BIN)/ruff check .

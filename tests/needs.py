@@ -52,12 +52,21 @@ def _validator(name: str) -> Callable[[], str | None]:
     return lambda: str(path) if path.exists() else None
 
 
+def _cluster() -> str | None:
+    """The folder of `.ci/install-cluster`, which `make test-cluster` names, where etcd is there."""
+    folder = os.environ.get("LAPWING_TEST_CLUSTER")
+    return (
+        folder if folder and (Path(folder) / "stamp").is_file() and shutil.which("etcd") else None
+    )
+
+
 PARTS: dict[str, Callable[[], str | None]] = {
     "node": _program("node"),
     "chromium": _program("chromium", "chromium-browser", "google-chrome"),
     "mongodb": _program("mongod", "ferretdb"),
     "redis": _program("valkey-server", "redis-server"),
     "npm": _program("npm"),
+    "cluster": _cluster,
     "terraform": _program("terraform", "tofu"),
     "terraform-schemas": _terraform_schemas,
     "tmpfs": _tmpfs,
