@@ -270,3 +270,47 @@ class ForgeLoginError(ForgeError):
     """The forge wants a token that is missing, expired, or may not do what is needed."""
 
     code = "forge-login"
+
+
+class ClusterError(LapwingError):
+    """A Kubernetes cluster refuses something, or what was applied there does not come to run."""
+
+    code = "cluster"
+    http_status = 502
+
+
+class ClusterAwayError(ClusterError):
+    """There is no cluster, or it does not answer."""
+
+    code = "cluster-away"
+
+
+class ClusterLoginError(ClusterError):
+    """A cluster does not take the credentials, or they cannot be had."""
+
+    code = "cluster-login"
+
+
+class ContextError(UsageError):
+    """The kubeconfig has no such context, or it must not be touched without being asked for."""
+
+    code = "context"
+
+
+class KindMissingError(ClusterError):
+    """The cluster does not know a kind of object: its custom resource definition is missing."""
+
+    code = "kind-missing"
+
+
+class NotOursError(ClusterError):
+    """An object of that name is there and was not made by this stack. It was left as it is."""
+
+    code = "not-ours"
+    http_status = 409
+
+
+class QuotaError(ClusterError):
+    """A quota or a limit of the cluster forbids it."""
+
+    code = "quota"

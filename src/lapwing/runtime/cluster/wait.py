@@ -1,0 +1,148 @@
+"""Waiting until what was applied runs, with a line for each step, and giving up in words.
+
+Looks again every second; a watch would tell sooner and would have to be mended whenever it breaks.
+A trouble that waiting does not cure (an image that is not there, a crash loop) ends the wait when
+it has lasted for `patience` seconds, long before the deadline: many programs crash once or twice
+until the database that they need is up.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from lapwing.errors import DeploymentFailed
+from lapwing.runtime.cluster import health, trouble
+from lapwing.runtime.cluster.api import Api
+from lapwing.runtime.cluster.health import Health
+from lapwing.runtime.cluster.reference import Object, Reference
+from lapwing.runtime.cluster.trouble import Trouble
+
+LOOK = 1.0
+"""Seconds between two looks."""
+LAST_LINES = 12
+"""Lines of a log that are shown of a container that crashes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long to wait, and how long a trouble may last that waiting does not cure. Seconds."""
+
+    deadline: float = 600.0
+    patience: float = 20.0
+
+
+def until_ready(
+    api: Api,
+    references: Sequence[Reference],
+    *,
+    limits: Limits,
+    tell: Callable[[str], None] = lambda _: None,
+) -> dict[Reference, Health]:
+    """Wait until every object is ready, or held for a person; returns the health of each.
+
+    Raises DeploymentFailed with what is wrong and the last lines of the log that tell it.
+    """
+    began = time.monotonic()
+    troubled: dict[str, float] = {}
+    told = ""
+    while True:
+        states = look(api, references)
+        failed = {r: h for r, h in states.items() if h.state == "failed"}
+        pending = {r: h for r, h in states.items() if h.state == "progressing"}
+        if failed:
+            raise give_up(api, failed, troubles(api, failed))
+        if not pending:
+            return states
+        line = progress(pending)
+        if line != told:
+            tell(line)
+            told = line
+        now = time.monotonic()
+        found = troubles(api, pending)
+        troubled = {t.text: troubled.get(t.text, now) for t in found}
+        lasting = [t for t in found if t.final and now - troubled[t.text] >= limits.patience]
+        if lasting or now - began > limits.deadline:
+            raise give_up(api, pending, lasting or found, seconds=now - began)
+        time.sleep(LOOK)
+
+
+def look(api: Api, references: Sequence[Reference]) -> dict[Reference, Health]:
+    """The health of objects now."""
+    states = {}
+    for reference in references:
+        found = api.get(reference)
+        gone = Health("progressing", "is not there (yet)")
+        states[reference] = health.judge(found) if found is not None else gone
+    return states
+
+
+def progress(pending: dict[Reference, Health]) -> str:
+    """One line that says what is waited for. Pure."""
+    parts = [f"{r.name}: {h.text}" if h.text else r.name for r, h in sorted(pending.items())]
+    more = f", and {len(parts) - 4} more" if len(parts) > 4 else ""
+    return ", ".join(parts[:4]) + more
+
+
+def troubles(api: Api, references: dict[Reference, Health]) -> list[Trouble]:
+    """What keeps the pods of these objects from running."""
+    found: list[Trouble] = []
+    for namespace in sorted({r.namespace for r in references if r.namespace}):
+        owned = _pods(api, namespace, references)
+        found += trouble.of_pods(owned)
+        found += trouble.of_events(_events(api, namespace, references))
+    return found
+
+
+def give_up(
+    api: Api, states: dict[Reference, Health], found: Sequence[Trouble], seconds: float = 0.0
+) -> DeploymentFailed:
+    """The error that tells why objects do not come to run."""
+    names = ", ".join(f"{r.kind} {r.name}" for r in sorted(states))
+    why = [t.text for t in found] or [h.text for h in states.values() if h.text]
+    after = f" within {seconds:.0f} s" if seconds else ""
+    says = next((t for t in found if t.container), None)
+    namespace = next(iter(states)).namespace
+    lines = _last_lines(api, namespace, says) if says else ""
+    return DeploymentFailed(
+        f"{names} did not come to run{after}: {'; '.join(why[:3]) or 'no reason is known'}.",
+        detail=lines or None,
+        hint=next((t.hint for t in found if t.hint), None),
+    )
+
+
+def _last_lines(api: Api, namespace: str, found: Trouble) -> str:
+    assert found.pod is not None
+    assert found.container is not None
+    for previous in (found.previous, not found.previous):
+        text = api.log(
+            namespace, found.pod, found.container, lines=LAST_LINES, previous=previous
+        ).strip()
+        if text:
+            return text
+    return ""
+
+
+def _pods(api: Api, namespace: str, references: dict[Reference, Health]) -> list[Object]:
+    """The pods that belong to these objects, directly or through a ReplicaSet."""
+    names = {(r.kind, r.name) for r in references}
+    sets = {
+        s["metadata"]["name"]
+        for s in api.list("apps/v1", "ReplicaSet", namespace)
+        if owners(s) & names and int(s["spec"].get("replicas") or 0) > 0
+    }
+    wanted = names | {("ReplicaSet", n) for n in sets}
+    return [p for p in api.list("v1", "Pod", namespace) if owners(p) & wanted]
+
+
+def _events(api: Api, namespace: str, references: dict[Reference, Health]) -> list[Object]:
+    """Events about these objects, and about ReplicaSets named after them."""
+    names = tuple(r.name for r in references)
+    found = api.list("v1", "Event", namespace)
+    return [e for e in found if str(e["involvedObject"].get("name", "")).startswith(names)]
+
+
+def owners(thing: Object) -> set[tuple[str, str]]:
+    """Kind and name of what an object belongs to. Pure."""
+    return {(o["kind"], o["name"]) for o in thing["metadata"].get("ownerReferences") or ()}

@@ -1,0 +1,39 @@
+"""One control plane for all tests of a worker; each test has a namespace and a stack of its own."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lapwing.runtime.cluster import kubeconfig
+from lapwing.runtime.cluster.api import Api
+from lapwing.runtime.cluster.apply import Scope
+from tests.cluster.control_plane import Cluster
+from tests.needs import require
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """The control plane, with Argo Rollouts and kwok's own kinds."""
+    with Cluster(Path(require("cluster"))) as running:
+        running.define("argoproj.io", "kwok.x-k8s.io")
+        running.start_nodes()
+        running.start_rollouts()
+        yield running
+
+
+@pytest.fixture
+def api(cluster: Cluster) -> Iterator[Api]:
+    """Our client of it."""
+    with Api(kubeconfig.read([cluster.kubeconfig]), {}) as client:
+        yield client
+
+
+@pytest.fixture
+def scope() -> Scope:
+    """A stack that no other test has."""
+    name = f"shop-{uuid.uuid4().hex[:8]}"
+    return Scope(stack=name, environment="staging", namespace=name)
