@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -40,6 +40,9 @@ CONTROLLERS = frozenset(
     }
 )
 """Managers of fields whose word counts more than the file's: they act for the file."""
+WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet", "Rollout", "Job", "CronJob", "Application")
+"""What comes last in its wave: it refers to the rest of it, and Argo Rollouts calls a Rollout
+invalid whose Services or AnalysisTemplates are not there."""
 CLUSTER_WIDE_SHARED = ("Namespace", "CustomResourceDefinition")
 
 
@@ -84,7 +87,7 @@ def wave_of(thing: Object) -> int:
 def waves(things: Iterable[Object]) -> Iterator[list[Object]]:
     """The objects in the order in which they have to come to be."""
     for _, wave in groupby(sorted(things, key=wave_of), key=wave_of):
-        yield list(wave)
+        yield sorted(wave, key=lambda t: t["kind"] in WORKLOADS)
 
 
 def run(
@@ -114,7 +117,7 @@ def run(
             known = live.get(of(thing))
             if put(api, thing, known, tell):
                 done.changed.append(of(thing))
-        wait([of(t) for t in wave])
+        wait([*map(of, wave), *_accounts(wave, live)])
     done.pruned = prune(api, scope, before, marked, tell)
     _write(api, scope, map(of, marked), commit)
     return done
@@ -238,6 +241,13 @@ def _know_kinds(api: Api, things: Sequence[Object]) -> None:
             f"The cluster does not know {', '.join(missing)}.",
             hint=" ".join(["Nothing was changed.", *hints]),
         )
+
+
+def _accounts(wave: Iterable[Object], live: Mapping[Reference, Object]) -> list[Reference]:
+    """The service account that each new namespace is given a moment after it is made. Pods that are
+    asked for before are refused, and their controllers wait longer after each refusal."""
+    made = [of(t).name for t in wave if t["kind"] == "Namespace" and of(t) not in live]
+    return [Reference("v1", "ServiceAccount", name, "default") for name in made]
 
 
 def _write(api: Api, scope: Scope, references: Iterable[Reference], commit: str) -> None:

@@ -24,6 +24,8 @@ class Health:
     text: str = ""
     ready: int = 0
     wanted: int = 0
+    may_pass: bool = False
+    """A failure that may be over in a moment: a controller has not seen all yet."""
 
 
 READY = Health("ready")
@@ -40,7 +42,7 @@ def judge(thing: Object) -> Health:
 
 def _deployment(thing: Object) -> Health:
     spec, status = thing["spec"], thing.get("status") or {}
-    wanted = _wanted(spec)
+    wanted = replicas_wanted(spec)
     ready = min(status.get("availableReplicas", 0), status.get("updatedReplicas", 0))
     if not _observed(thing):
         return Health("progressing", "not seen by its controller yet", 0, wanted)
@@ -57,7 +59,7 @@ def _deployment(thing: Object) -> Health:
 
 def _stateful_set(thing: Object) -> Health:
     status = thing.get("status") or {}
-    wanted = _wanted(thing["spec"])
+    wanted = replicas_wanted(thing["spec"])
     ready = status.get("readyReplicas", 0)
     if not _observed(thing):
         return Health("progressing", "not seen by its controller yet", 0, wanted)
@@ -80,7 +82,7 @@ def _job(thing: Object) -> Health:
 
 def _rollout(thing: Object) -> Health:
     spec, status = thing["spec"], thing.get("status") or {}
-    wanted, ready = _wanted(spec), int(status.get("availableReplicas") or 0)
+    wanted, ready = replicas_wanted(spec), int(status.get("availableReplicas") or 0)
     if str(status.get("observedGeneration")) != str(thing["metadata"].get("generation")):
         return Health("progressing", "not seen by Argo Rollouts yet", ready, wanted)
     phase, message = status.get("phase"), str(status.get("message") or "")
@@ -92,7 +94,8 @@ def _rollout(thing: Object) -> Health:
             return Health("progressing", "goes on", ready, wanted)
         return Health("held", message, ready, wanted)
     if phase == "Degraded":
-        return Health("failed", _why(status) or message, ready, wanted)
+        early = message.startswith("InvalidSpec")
+        return Health("failed", _why(status) or message, ready, wanted, may_pass=early)
     return Health("progressing", message, ready, wanted)
 
 
@@ -148,7 +151,7 @@ _JUDGES: dict[str, Callable[[Object], Health]] = {
 }
 
 
-def _wanted(spec: Mapping[str, Any]) -> int:
+def replicas_wanted(spec: Mapping[str, Any]) -> int:
     return int(spec["replicas"]) if spec.get("replicas") is not None else 1
 
 

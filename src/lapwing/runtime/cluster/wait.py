@@ -52,7 +52,10 @@ def until_ready(
         failed = {r: h for r, h in states.items() if h.state == "failed"}
         pending = {r: h for r, h in states.items() if h.state == "progressing"}
         if failed:
-            raise give_up(api, failed, troubles(api, failed))
+            held_against = {r: h for r, h in failed.items() if not h.may_pass}
+            if held_against:
+                raise give_up(api, held_against, troubles(api, held_against))
+            pending |= failed
         if not pending:
             return states
         line = progress(pending)
@@ -61,6 +64,7 @@ def until_ready(
             told = line
         now = time.monotonic()
         found = troubles(api, pending)
+        found += [Trouble(h.text, final=True) for h in failed.values()]
         troubled = {t.text: troubled.get(t.text, now) for t in found}
         lasting = [t for t in found if t.final and now - troubled[t.text] >= limits.patience]
         if lasting or now - began > limits.deadline:

@@ -1,0 +1,132 @@
+"""Blue-green by the real Argo Rollouts controller, seen through our status and steered by our
+promote and abort."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from lapwing.errors import UsageError
+from lapwing.observed.status import ServiceStatus, Status
+from lapwing.runtime.cluster import actions, apply, wait
+from lapwing.runtime.cluster.api import Api
+from lapwing.runtime.cluster.apply import Scope
+from lapwing.runtime.cluster.health import Health
+from lapwing.runtime.cluster.reference import Reference
+from lapwing.runtime.cluster.wait import Limits
+from tests.cluster import objects
+from tests.cluster.control_plane import Cluster, wait_until
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+LIMITS = Limits(deadline=180.0, patience=2.0)
+
+
+def deploy(api: Api, scope: Scope, image: str, **strategy: Any) -> dict[Reference, Health]:
+    states: dict[Reference, Health] = {}
+
+    def ready(references: Sequence[Reference]) -> None:
+        states.update(wait.until_ready(api, references, limits=LIMITS))
+
+    template = strategy.pop("analysis", None)
+    things = [objects.namespace(scope), *objects.rollout(scope, "api", image, **strategy)]
+    apply.run(api, scope, [*things, *([template] if template else ())], commit=image, wait=ready)
+    return states
+
+
+def look(api: Api, scope: Scope) -> tuple[Status, ServiceStatus]:
+    found = actions.look(api, scope, "https://shop.example")
+    assert found is not None
+    [service] = [s for s in found.services if s.name == "api"]
+    return found, service
+
+
+def until(
+    api: Api, scope: Scope, holds: Callable[[Status, ServiceStatus], bool], what: str
+) -> None:
+    wait_until(lambda: holds(*look(api, scope)), what)
+
+
+def served(api: Api, cluster: Cluster, scope: Scope) -> str:
+    """The image of the pods that the active Service really selects."""
+    base = f"/api/v1/namespaces/{scope.namespace}"
+    selector = cluster.call("GET", f"{base}/services/api")["spec"]["selector"]
+    labels = ",".join(f"{k}={v}" for k, v in selector.items())
+    pods = api.list("v1", "Pod", scope.namespace, labels)
+    images = {p["spec"]["containers"][0]["image"] for p in pods}
+    assert len(images) == 1
+    return str(images.pop())
+
+
+def test_a_release_is_switched_and_a_rollback_takes_the_warm_slot(
+    api: Api, cluster: Cluster, scope: Scope
+) -> None:
+    deploy(api, scope, "shop/api:v1")
+    _, first = look(api, scope)
+    assert first.phase == "running"
+    assert first.active is not None
+    assert (first.active.slot, first.active.release, first.active.ready) == ("blue", "v1", 2)
+    deploy(api, scope, "shop/api:v2")
+
+    def warm(_status: Status, service: ServiceStatus) -> bool:
+        return service.idle is not None and service.idle.warm_for is not None
+
+    until(api, scope, warm, "the old slot has a deadline")
+    status, second = look(api, scope)
+    assert status.rollout is None
+    assert second.active is not None
+    assert second.idle is not None
+    assert (second.active.slot, second.active.release) == ("green", "v2")
+    assert (second.idle.slot, second.idle.release) == ("blue", "v1")
+    assert second.idle.warm_for is not None
+    assert 0 < second.idle.warm_for <= 600
+    assert served(api, cluster, scope) == "shop/api:v2"
+    before = {p["metadata"]["uid"] for p in api.list("v1", "Pod", scope.namespace)}
+    deploy(api, scope, "shop/api:v1", autoPromotionEnabled=False)  # Warm: it does not pause.
+    _, third = look(api, scope)
+    assert third.active is not None
+    assert third.active.release == "v1"
+    assert served(api, cluster, scope) == "shop/api:v1"
+    assert {p["metadata"]["uid"] for p in api.list("v1", "Pod", scope.namespace)} <= before
+
+
+def test_a_held_release_waits_for_promote(api: Api, cluster: Cluster, scope: Scope) -> None:
+    deploy(api, scope, "shop/api:v1", autoPromotionEnabled=False)
+    with pytest.raises(UsageError, match="no deployment in flight"):
+        actions.promote(api, scope)
+    states = deploy(api, scope, "shop/api:v2", autoPromotionEnabled=False)
+    assert {h.state for r, h in states.items() if r.kind == "Rollout"} == {"held"}
+    status, service = look(api, scope)
+    assert status.rollout is not None
+    assert (status.rollout.state, service.phase) == ("holding", "held")
+    assert served(api, cluster, scope) == "shop/api:v1"
+    assert [r.name for r in actions.promote(api, scope)] == ["api"]
+    until(api, scope, lambda st, s: st.rollout is None and s.phase == "running", "promoted")
+    assert served(api, cluster, scope) == "shop/api:v2"
+
+
+def test_an_aborted_release_never_serves(api: Api, cluster: Cluster, scope: Scope) -> None:
+    deploy(api, scope, "shop/api:v1", autoPromotionEnabled=False)
+    deploy(api, scope, "shop/api:v2", autoPromotionEnabled=False)
+    assert [r.name for r in actions.abort(api, scope)] == ["api"]
+
+    def over(status: Status, _service: ServiceStatus) -> bool:
+        return status.rollout is not None and status.rollout.outcome == "failed"
+
+    until(api, scope, over, "aborted")
+    assert served(api, cluster, scope) == "shop/api:v1"
+    deploy(api, scope, "shop/api:v1", autoPromotionEnabled=False)  # What the revert commit says.
+    status, service = look(api, scope)
+    assert (status.rollout, service.phase) == (None, "running")
+    assert served(api, cluster, scope) == "shop/api:v1"
+
+
+def test_down_keeps_data(api: Api, cluster: Cluster, scope: Scope) -> None:
+    deploy(api, scope, "shop/api:v1")
+    path = f"/api/v1/namespaces/{scope.namespace}/secrets"
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "db-password"}}
+    cluster.call("POST", path, secret)
+    assert {r.kind for r in actions.down(api, scope)} == {"Rollout", "Service"}
+    assert actions.look(api, scope, "") is None
+    assert cluster.call("GET", f"{path}/db-password") is not None
