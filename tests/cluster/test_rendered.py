@@ -1,0 +1,55 @@
+"""What `lapwing render` makes is taken by a real API server, strictly validated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lapwing.render.kubernetes import render
+from lapwing.runtime.cluster import apply, inventory
+from lapwing.runtime.cluster.api import Api
+from lapwing.runtime.cluster.apply import Scope
+from lapwing.stack.load import load
+from tests.cluster.control_plane import Cluster
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+STACK = """
+stack: {name}
+services:
+  api:
+    image: registry.example/api:v1
+    command: serve
+    route: /api
+    health: /api/healthz
+    port: 8000
+    user: 1000
+    replicas: {{min: 2, max: 3, cpu: 70%}}
+    resources: {{cpu: 250m, memory: 512Mi}}
+    needs: [cache]
+  work: {{image: "registry.example/work:v1", command: work, user: 1000}}
+resources:
+  cache: {{kind: redis, version: "7"}}
+environments:
+  staging: {{target: kubernetes, domain: staging.company.example, rollouts: {rollouts}}}
+"""
+
+
+@pytest.mark.parametrize("rollouts", ["true", "false"])
+def test_the_server_takes_every_object(
+    api: Api, cluster: Cluster, scope: Scope, tmp_path: Path, rollouts: str
+) -> None:
+    path = tmp_path / "lapwing.yaml"
+    path.write_text(STACK.format(name=scope.stack, rollouts=rollouts))
+    images = {n: f"registry.example/{n}:v1" for n in ("api", "work")}
+    things = render.objects(render.target(load(path, "staging"), images))
+    [space] = [t for t in things if t["kind"] == "Namespace"]
+    name = space["metadata"]["name"]
+    cluster.call("POST", "/api/v1/namespaces", space)
+    told = apply.rehearse(api, Scope(scope.stack, "staging", name), things)
+    assert {r.kind for r, what in told.items() if what == "create"} >= {
+        "Rollout" if rollouts == "true" else "Deployment", "Service", "NetworkPolicy",
+        "StatefulSet", "HorizontalPodAutoscaler", "PodDisruptionBudget", "ServiceAccount",
+    }  # fmt: skip
+    for thing in things:
+        assert inventory.is_ours(thing, scope.stack, "staging"), thing["metadata"]
