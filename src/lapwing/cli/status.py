@@ -14,6 +14,9 @@ import click
 import msgspec
 
 from lapwing.acts.change import Where
+
+
+from lapwing.cli import cluster as on_cluster
 from lapwing.cli import target
 from lapwing.cli.context import Context, environment_option, output_option
 from lapwing.observed import usage
@@ -23,14 +26,18 @@ from lapwing.observed.usage import Summary
 
 @click.command("status")
 @environment_option
+@on_cluster.context_option
 @output_option
 @click.pass_obj
-def command(context: Context, environment: str) -> int:
+def command(context: Context, environment: str, cluster: str | None) -> int:
     """Tell what runs and what is on its way.
 
     Exit status: 0 when every service runs as wanted, 1 when one does not.
     """
     where = target.where(context, environment)
+    place = on_cluster.scope_of(context, environment)
+    if place is not None:
+        return _of_cluster(context, on_cluster.status(context, cluster, *place), where)
     found = target.present(context, where)
     if found is None:
         raise target.never_deployed(where)
@@ -45,6 +52,16 @@ def command(context: Context, environment: str) -> int:
     else:
         _show(context, found, alive)
         _show_used(context, {s.name: used[s.name] for s in found.services if s.name in used})
+    return 0 if _well(found) else 1
+
+
+def _of_cluster(context: Context, found: Status | None, where: Where) -> int:
+    if found is None:
+        raise target.never_deployed(where)
+    if context.for_programs:
+        context.printer.json(msgspec.to_builtins(found))
+    else:
+        _show(context, found, alive=True)
     return 0 if _well(found) else 1
 
 

@@ -1,0 +1,109 @@
+"""`status`, `promote` and `abort` of an environment that runs on a cluster, through its API.
+
+A context that is not a local cluster of kind or minikube is changed only after a question, or with
+`--yes`: the current context may be somebody's production.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lapwing.cli.context import Context
+from lapwing.errors import ContextError, StackFileError
+
+if TYPE_CHECKING:
+    from lapwing.observed.status import Status
+    from lapwing.runtime.cluster.api import Api
+    from lapwing.runtime.cluster.apply import Scope
+    from lapwing.runtime.cluster.reference import Reference
+
+
+def context_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`--context NAME`: which context of the kubeconfig."""
+    return click.option(
+        "--context", "cluster", metavar="NAME", help="The kubeconfig's context, for a cluster."
+    )(function)
+
+
+def yes_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`--yes`: do not ask before touching a cluster that is not a local one."""
+    return click.option(
+        "--yes", is_flag=True, help="Do not ask before changing a cluster that is not local."
+    )(function)
+
+
+def scope_of(context: Context, environment: str) -> tuple[Scope, str] | None:
+    """Where an environment is on its cluster, and its URL; None if it runs on a machine."""
+    from lapwing.runtime.cluster.apply import Scope
+    from lapwing.stack.load import LOCAL, find, load
+
+    if environment == LOCAL:
+        return None
+    try:
+        loaded = load(find(context.directory), environment, folders=False)
+    except StackFileError:
+        return None  # A machine answers with a broken file, too.
+    if loaded.settings.target != "kubernetes":
+        return None
+    stack = loaded.stack.stack
+    domain = loaded.settings.domain
+    return Scope(
+        stack, environment, f"{stack}-{environment}"
+    ), f"https://{domain}" if domain else ""
+
+
+def connect(context: Context, name: str | None) -> Api:
+    """A client of the context that is named, or of the current one. Raises ClusterError."""
+    from lapwing.runtime.cluster import kubeconfig
+    from lapwing.runtime.cluster.api import Api
+
+    environ = context.settings.environ
+    given = environ.get("KUBECONFIG")
+    default = Path(environ.get("HOME", "~")).expanduser() / ".kube" / "config"
+    paths = [Path(p) for p in given.split(":") if p] if given else [default]
+    return Api(kubeconfig.read(paths, name), environ)
+
+
+def status(context: Context, name: str | None, scope: Scope, url: str) -> Status | None:
+    """What the cluster runs of an environment."""
+    from lapwing.runtime.cluster import actions
+
+    with connect(context, name) as api:
+        return actions.look(api, scope, url)
+
+
+def act(
+    context: Context,
+    name: str | None,
+    scope: Scope,
+    what: str,
+    do: Callable[[Api, Scope], list[Reference]],
+    *,
+    yes: bool,
+) -> int:
+    """Promote or abort, after a question where one is due; returns the exit status."""
+    with connect(context, name) as api:
+        _ask(api, what, scope, yes=yes)
+        done = do(api, scope)
+    if context.for_programs:
+        context.printer.json({"act": what, "services": [r.name for r in done]})
+    else:
+        context.printer.say(f"{what}: {', '.join(r.name for r in done)}.")
+    return 0
+
+
+def _ask(api: Api, what: str, scope: Scope, *, yes: bool) -> None:
+    access = api.access
+    if yes or access.local:
+        return
+    question = f"{what} in {scope.namespace} on {access.context} ({access.server})?"
+    if not sys.stdin.isatty() or not click.confirm(question, err=True):
+        raise ContextError(
+            f"Context {access.context!r} is not a local cluster; nothing was changed.",
+            hint="Name another with `--context NAME`, or say `--yes`.",
+        )
