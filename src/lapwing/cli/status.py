@@ -14,8 +14,6 @@ import click
 import msgspec
 
 from lapwing.acts.change import Where
-
-
 from lapwing.cli import cluster as on_cluster
 from lapwing.cli import target
 from lapwing.cli.context import Context, environment_option, output_option
