@@ -47,9 +47,9 @@ def check_target(loaded: LoadedStack) -> None:
     a machine cannot run."""
     if loaded.settings.target != "machine":
         raise UsageError(
-            f"Environment {loaded.environment!r} runs on {loaded.settings.target}, "
-            "which this version cannot deploy to.",
-            hint="Deploy an environment with `target: machine`, such as `local`.",
+            f"Environment {loaded.environment!r} runs on a cluster, and this is for machines.",
+            hint=f"`lapwing deploy -e {loaded.environment} --image SERVICE=REF` commits its "
+            "manifests.",
         )
     check_machine(loaded)
 

@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from lapwing import wiring
 from lapwing.acts import deploy
@@ -38,6 +38,15 @@ ATTEMPTS = 10
 
 Tell = Callable[[str], None]
 Outcome = Literal["done", "unchanged", "skipped"]
+
+
+class BuildStep(Protocol):
+    """Makes a release of each service: from source today, as images one day."""
+
+    def __call__(
+        self, loaded: LoadedStack, settings: Settings, wanted: list[str], tell: Tell
+    ) -> dict[str, BuildResult]:
+        """Build the services that are wanted. Raises BuildError or SourceError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +75,13 @@ class Shipped:
     commit: str | None = None
 
 
-def ship(loaded: LoadedStack, settings: Settings, wanted: Wanted, tell: Tell) -> Shipped:
+def ship(
+    loaded: LoadedStack,
+    settings: Settings,
+    wanted: Wanted,
+    tell: Tell,
+    build: BuildStep = deploy.build_services,
+) -> Shipped:
     """Bring a revision to the desired state.
 
     Raises BuildError, TestsFailed, ScanError, ConflictError after many attempts, and what a
@@ -77,14 +92,15 @@ def ship(loaded: LoadedStack, settings: Settings, wanted: Wanted, tell: Tell) ->
         check_url(wanted.remote)
     names = deploy.wanted_services(loaded, wanted.services)
     shipped = Shipped()
-    shipped.built = deploy.build_services(loaded, settings, names, tell)
+    shipped.built = build(loaded, settings, names, tell)
     deploy.dirty_only_locally(loaded, shipped.built)
     shipped.steps.append(("build", "done", f"{len(names)} services"))
     _test(loaded, settings, shipped, tell)
     _scan(loaded, settings, wanted, shipped, tell)
     if wanted.committed:
-        if wanted.registry is not None:
-            asyncio.run(_push(settings, wanted.registry, shipped, tell))
+        registry = wanted.registry or loaded.stack.registry
+        if registry is not None:
+            asyncio.run(_push(settings, registry, shipped, tell))
         _commit(loaded, settings, wanted, shipped, tell)
     else:
         shipped.steps.append(("commit", "skipped", "`--check`"))

@@ -44,6 +44,7 @@ def deploy(
     *,
     hold: bool,
     dry_run: bool,
+    allow_downtime: bool = False,
 ) -> int:
     """Commit the manifests of an environment, with new images for the services that got one.
 
@@ -69,6 +70,8 @@ def deploy(
 
     def make(repository: DesiredRepository) -> str | None:
         made = _rendered(repository, loaded, services, given(images), deployment)
+        if not allow_downtime:
+            _refuse_offline(repository, loaded, made)
         if dry_run:
             found[:] = _changes(repository, made)
             return None
@@ -104,6 +107,27 @@ def _rendered(
         chosen.setdefault(name, image)
     target = render.target(loaded, chosen, deployment.revision, hold=deployment.hold)
     return manifests.rendered(target, deployment)
+
+
+def _refuse_offline(
+    repository: DesiredRepository, loaded: LoadedStack, made: manifests.Rendered
+) -> None:
+    """An offline migration wants every replica stopped, and a backup: nothing that Argo CD does by
+    itself. Raises UsageError where a new image could bring one."""
+    where = (loaded.stack.stack, loaded.environment)
+    before = repository.understood(*where)
+    for name, service in loaded.stack.services.items():
+        if service.migrate is None or service.migrate.mode != "offline":
+            continue
+        old = before.services.get(name) if before else None
+        new = made.document.services[name]
+        if old is not None and old.image != new.image:
+            raise UsageError(
+                f"{name} {old.release} -> {new.release} may migrate its database, and its "
+                "migrations are offline: no replica may be connected meanwhile.",
+                hint="Back the database up, scale the service to zero, then run this again with "
+                "--allow-downtime. Nothing was committed.",
+            )
 
 
 def _changes(repository: DesiredRepository, made: manifests.Rendered) -> list[Change]:

@@ -21,6 +21,11 @@ ATTEMPTS = 5
     metavar="SERVICE=REF",
     help="On a cluster: the image of a service, in place of the one in the stack file.",
 )
+@click.option(
+    "--allow-downtime",
+    is_flag=True,
+    help="On a cluster: commit a new image of a service with an offline migration. Back up first.",
+)
 @click.option("--dry-run", is_flag=True, help="Build, and tell what would change; change nothing.")
 @output_option
 @click.pass_obj
@@ -30,6 +35,7 @@ def command(
     environment: str,
     hold: bool,
     images: tuple[str, ...],
+    allow_downtime: bool,
     dry_run: bool,
 ) -> int:
     """Build SERVICES (all by default) and release what changed.
@@ -37,7 +43,15 @@ def command(
     Exit status: 0 deployed (or held), 1 rejected or rolled back, 2 an invalid stack file,
     130 interrupted: a deployment that was committed goes on.
     """
-    return run(context, services, environment, hold=hold, dry_run=dry_run, images=images)
+    return run(
+        context,
+        services,
+        environment,
+        hold=hold,
+        dry_run=dry_run,
+        images=images,
+        allow_downtime=allow_downtime,
+    )
 
 
 def run(
@@ -48,6 +62,7 @@ def run(
     hold: bool = False,
     dry_run: bool = False,
     images: tuple[str, ...] = (),
+    allow_downtime: bool = False,
 ) -> int:
     """Deploy; returns the exit status. Shared with `up`."""
     from lapwing import wiring
@@ -62,7 +77,15 @@ def run(
     if loaded.settings.target == "kubernetes":
         from lapwing.cli import delivery
 
-        return delivery.deploy(context, loaded, services, images, hold=hold, dry_run=dry_run)
+        return delivery.deploy(
+            context,
+            loaded,
+            services,
+            images,
+            hold=hold,
+            dry_run=dry_run,
+            allow_downtime=allow_downtime,
+        )
     if images:
         raise click.UsageError("--image is for a cluster; a machine builds from source.")
     if not dry_run:

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 @click.option(
     "--registry",
     metavar="PLACE",
-    help="Where to keep releases: PLACE/<stack>/<service>, tagged with the commit and `latest`.",
+    help="Where to keep releases: PLACE/<stack>/<service>, tagged with the commit and `latest`. "
+    "Default: `registry` of the stack file.",
 )
 @click.option(
     "--scan",

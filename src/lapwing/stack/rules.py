@@ -379,6 +379,18 @@ def argo_has_a_cloud(_: Stack, environment: Environment) -> Iterator[Breach]:
         )
 
 
+def gateways_have_a_domain(_: Stack, environment: Environment) -> Iterator[Breach]:
+    """A Gateway or an Ingress answers to a host name."""
+    is_cluster = environment.target == "kubernetes"
+    if is_cluster and environment.gateway is not None and environment.domain is None:
+        yield Breach(
+            "A `gateway` needs a `domain` to answer to.",
+            ("gateway",),
+            "Add `domain:`, such as `domain: app.example.com`.",
+            key=True,
+        )
+
+
 def migrations_have_a_database(stack: Stack, _: Environment) -> Iterator[Breach]:
     """What migrates has a process and needs a resource."""
     for name, service in stack.services.items():
@@ -561,6 +573,7 @@ RULES: tuple[Rule, ...] = (
     references_lead_somewhere,
     clusters_have_what_is_theirs,
     argo_has_a_cloud,
+    gateways_have_a_domain,
     migrations_have_a_database,
     ports_have_listeners,
     *release_rules.RULES,

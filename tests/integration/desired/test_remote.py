@@ -170,6 +170,23 @@ def test_a_service_keeps_the_image_that_it_was_given(bare: Path, tmp_path: Path)
     assert {n: s["release"] for n, s in releases.items()} == {"api": "api:2", "web": "web:2"}
 
 
+def test_an_offline_migration_is_not_committed_by_accident(bare: Path, tmp_path: Path) -> None:
+    where = Installation(tmp_path / "one")
+    text = STACK.replace("@REPOSITORY@", str(bare)).replace(
+        "route: /}", "route: /, needs: [db], migrate: {run: migrate, mode: offline}}"
+    )
+    text = text.replace("environments:", "resources: {db: {kind: mysql}}\nenvironments:")
+    (where.folder / "lapwing.yaml").write_text(text)
+    first = where.json("deploy", "-e", "production")["commit"]
+    newer = ("deploy", "-e", "production", "--image", "api=registry.example/shop/api:2")
+    said = where.run(*newer, status=2).stderr
+    assert "--allow-downtime" in said
+    assert "offline" in said
+    told = where.json("history", "-e", "production")
+    assert [e["commit"] for e in told] == [first]
+    assert where.json(*newer, "--allow-downtime")["outcome"] == "committed"
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

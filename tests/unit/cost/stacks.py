@@ -18,9 +18,9 @@ def cases(folder: Path = CASES) -> list[str]:
 
 
 def file_of(case: str, folder: Path = CASES) -> Path:
-    """The stack file of a case: its own, or that of the example of the same name."""
-    own = folder / case / "lapwing.yaml"
-    return own if own.exists() else ROOT / "examples" / case / "lapwing.yaml"
+    """The stack file of a case: its own, or that of the example or the stack of the same name."""
+    places = (folder, ROOT / "examples", ROOT / "stacks")
+    return next(p for place in places if (p := place / case / "lapwing.yaml").exists())
 
 
 def stacks(case: str) -> list[LoadedStack]:

@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 
 GOLDEN = Path(__file__).parents[2] / "golden"
+SHIPPED = Path(__file__).parents[3] / "stacks"
+"""The stacks that Lapwing brings; a case of that name without a file of its own is one of them."""
 STACKS = GOLDEN / "infra"
 """The stacks of `infra`; `diagram` and `design` are held to the same ones."""
 WRITE = bool(os.environ.get("LAPWING_GOLDEN_WRITE"))
@@ -19,8 +21,9 @@ def cases() -> list[str]:
 
 def stack(case: str, folder: Path) -> Path:
     """A copy of a case's stack file, with an empty folder for each source that it names."""
-    text = (STACKS / case / "lapwing.yaml").read_text()
-    return written(text, folder)
+    own = STACKS / case / "lapwing.yaml"
+    shipped = SHIPPED / case / "lapwing.yaml"
+    return written((own if own.exists() else shipped).read_text(), folder)
 
 
 def written(text: str, folder: Path) -> Path:

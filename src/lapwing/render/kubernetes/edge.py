@@ -249,8 +249,7 @@ def _web(target: Target, routed: Mapping[str, Service]) -> dict[str, Any]:
         ".HttpConnectionManager",
         "stat_prefix": "edge",
         "use_remote_address": True,
-        # Behind a load balancer, the client is one or two addresses before the last.
-        "xff_num_trusted_hops": 0 if ends_tls(target) else 1,
+        "xff_num_trusted_hops": _proxies_before(target),
         "upgrade_configs": [{"upgrade_type": "websocket"}],
         "stream_idle_timeout": STREAM_IDLE,
         "request_timeout": "0s",
@@ -294,6 +293,15 @@ def _web(target: Target, routed: Mapping[str, Service]) -> dict[str, Any]:
         chain["transport_socket"] = _tls()
     listening = TLS_PORT if ends_tls(target) else PORT
     return {"name": "web", "address": _everywhere(listening), "filter_chains": [chain]}
+
+
+def _proxies_before(target: Target) -> int:
+    """How many entries of X-Forwarded-For proxies in front have added. Google's load balancers add
+    two, the client's address and their own. Source: Google Cloud, Application Load Balancers,
+    "X-Forwarded-For header"."""
+    if ends_tls(target):
+        return 0
+    return 2 if target.environment.cloud is not None else 1
 
 
 def _tls() -> dict[str, Any]:

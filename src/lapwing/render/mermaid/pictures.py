@@ -54,7 +54,8 @@ def architecture(loaded: LoadedStack) -> Flow:
 
 
 def _way_in(loaded: LoadedStack) -> tuple[Box, ...]:
-    edge = Box("Envoy", ("switches slots", "all services at once"))
+    how = "one service after the other" if _on_cluster(loaded) else "all services at once"
+    edge = Box("Envoy", ("switches slots", how))
     if loaded.settings.cloud is None:
         return (edge,)
     statics = [n for n, s in loaded.stack.services.items() if s.kind == "static"]

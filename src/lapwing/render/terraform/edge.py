@@ -4,8 +4,8 @@
 
 The load balancer points at the edge and never at a Service whose selector flips: behind an endpoint
 group such a flip costs 5 to 10 s of 502. The edge switches blue and green inside the cluster, for
-all services at once. So there are two backend services over one endpoint group: one for the routes
-of static services, with the CDN, and one for everything else.
+one service after the other. So there are two backend services over one endpoint group: one for the
+routes of static services, with the CDN, and one for everything else.
 
 The endpoint group is made by GKE when the edge is deployed (annotation `cloud.google.com/neg`), so
 it is attached in a second apply, by `edge_zones`.
