@@ -159,12 +159,17 @@ def _where(loaded: LoadedStack, resource: Resource) -> str:
 
 
 def _delivery(loaded: LoadedStack) -> str:
-    deployer = "Argo CD" if loaded.settings.target == "kubernetes" else "the agent"
+    is_cluster = loaded.settings.target == "kubernetes"
+    deployer = "Argo CD" if is_cluster else "the agent"
+    together = (
+        "Services of one commit switch one after the other, within seconds."
+        if is_cluster
+        else "All services of one commit switch in one update of the routes."
+    )
     told = [
         f"One commit in the desired state is one deployment; {deployer} is the only one that acts "
         "on it, and CI never touches what runs. A new release starts in the idle slot, has to be "
-        "healthy and to pass its smoke tests, and then gets all traffic in one update of the "
-        "routes, together with every other service of the commit."
+        f"healthy and to pass its smoke tests, and then gets all traffic at once. {together}"
     ]
     for name, service in loaded.stack.services.items():
         analysis = service.rollout.analysis
