@@ -12,12 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lapwing.desired.repository import DesiredRepository
+from lapwing.errors import UsageError
 from lapwing.plan import diff
 from lapwing.plan.diff import Change
 from lapwing.plan.make import domains
 from lapwing.plan.model import Deployment, Document, Resource, Service
 from lapwing.render.kubernetes import render
 from lapwing.render.kubernetes.target import Target
+from lapwing.stack.load import LoadedStack
 from lapwing.stack.rules import variable_of
 
 
@@ -28,6 +30,45 @@ class Rendered:
 
     document: Document
     files: dict[str, bytes]
+
+
+def prepare(
+    repository: DesiredRepository,
+    loaded: LoadedStack,
+    services: tuple[str, ...],
+    images: Mapping[str, str],
+    deployment: Deployment,
+) -> Rendered:
+    """What to commit on top of what the repository has. A service that is not asked for, or that
+    got no image and has none in the stack file, keeps the one that it has. Raises UsageError."""
+    before = repository.understood(loaded.stack.stack, loaded.environment)
+    kept = {n: s.image for n, s in before.services.items() if s.image} if before else {}
+    chosen = dict(images)
+    for name, service in loaded.stack.services.items():
+        is_asked = not services or name in services
+        reference = images.get(name) or (service.image if is_asked else None) or kept.get(name)
+        if reference is not None:
+            chosen[name] = reference
+    target = render.target(loaded, chosen, deployment.revision, hold=deployment.hold)
+    return rendered(target, deployment)
+
+
+def refuse_offline(repository: DesiredRepository, loaded: LoadedStack, made: Rendered) -> None:
+    """An offline migration wants every replica stopped, and a backup: nothing that Argo CD does by
+    itself. Raises UsageError where a new image could bring one."""
+    before = repository.understood(loaded.stack.stack, loaded.environment)
+    for name, service in loaded.stack.services.items():
+        if service.migrate is None or service.migrate.mode != "offline":
+            continue
+        old = before.services.get(name) if before else None
+        new = made.document.services[name]
+        if old is not None and old.image != new.image:
+            raise UsageError(
+                f"{name} {old.release} -> {new.release} may migrate its database, and its "
+                "migrations are offline: no replica may be connected meanwhile.",
+                hint="Back the database up, scale the service to zero, then run `lapwing deploy` "
+                "with --allow-downtime. Nothing was committed.",
+            )
 
 
 def rendered(target: Target, deployment: Deployment) -> Rendered:

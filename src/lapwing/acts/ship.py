@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
@@ -62,6 +62,8 @@ class Wanted:
     actor: str = "ci"
     committed: bool = True
     registry: str | None = None
+    images: Mapping[str, str] = field(default_factory=dict)
+    """On a cluster, the images of services that are not the stack file's."""
 
 
 @dataclass(slots=True)
@@ -87,9 +89,13 @@ def ship(
     Raises BuildError, TestsFailed, ScanError, ConflictError after many attempts, and what a
     deployment raises. Nothing was committed then.
     """
-    deploy.check_target(loaded)
     if wanted.remote is not None:
         check_url(wanted.remote)
+    if loaded.settings.target == "kubernetes":
+        return _ship_manifests(loaded, settings, wanted, tell)
+    if wanted.images:
+        raise UsageError("--image is for a cluster; a machine gets what is built from source.")
+    deploy.check_target(loaded)
     names = deploy.wanted_services(loaded, wanted.services)
     shipped = Shipped()
     shipped.built = build(loaded, settings, names, tell)
@@ -104,6 +110,42 @@ def ship(
         _commit(loaded, settings, wanted, shipped, tell)
     else:
         shipped.steps.append(("commit", "skipped", "`--check`"))
+    return shipped
+
+
+def _ship_manifests(loaded: LoadedStack, settings: Settings, wanted: Wanted, tell: Tell) -> Shipped:
+    """Commit the manifests of a cluster's environment. Its images were built, tested and scanned
+    where they were made; the steps say so."""
+    from lapwing.acts import manifests
+
+    url = wanted.remote or loaded.settings.repository
+    if url is None:
+        raise UsageError(
+            f"`{loaded.environment}` says nothing of a desired-state repository.",
+            hint="Add `repository:` with its git URL, or give it with --desired.",
+        )
+    deploy.wanted_services(loaded, wanted.services)
+    revision = wiring.revision(settings, loaded.folder)
+    deployment = Deployment(actor=wanted.actor, revision=revision)
+    made_elsewhere = "its images are made elsewhere"
+    shipped = Shipped(steps=[(n, "skipped", made_elsewhere) for n in ("build", "test", "scan")])
+
+    def attempt(repository: DesiredRepository) -> str | None:
+        made = manifests.prepare(repository, loaded, wanted.services, wanted.images, deployment)
+        manifests.refuse_offline(repository, loaded, made)
+        if not wanted.committed:
+            return None
+        commit, shipped.changes = manifests.commit(repository, made)
+        return commit
+
+    tell(f"committing the manifests of {loaded.environment}")
+    shipped.commit = wiring.desired_at(settings, url).commit(attempt)
+    if not wanted.committed:
+        shipped.steps.append(("commit", "skipped", "`--check`"))
+    elif shipped.commit is None:
+        shipped.steps.append(("commit", "unchanged", "this is wanted already"))
+    else:
+        shipped.steps.append(("commit", "done", shipped.commit))
     return shipped
 
 

@@ -69,9 +69,9 @@ def deploy(
     )
 
     def make(repository: DesiredRepository) -> str | None:
-        made = _rendered(repository, loaded, services, given(images), deployment)
+        made = manifests.prepare(repository, loaded, services, given(images), deployment)
         if not allow_downtime:
-            _refuse_offline(repository, loaded, made)
+            manifests.refuse_offline(repository, loaded, made)
         if dry_run:
             found[:] = _changes(repository, made)
             return None
@@ -81,53 +81,6 @@ def deploy(
     with context.printer.working("committing"):
         commit = wiring.desired_at(context.settings, url).commit(make)
     return _tell(context, loaded.environment, commit, found, dry_run=dry_run)
-
-
-def _rendered(
-    repository: DesiredRepository,
-    loaded: LoadedStack,
-    services: tuple[str, ...],
-    images: dict[str, str],
-    deployment: Deployment,
-) -> manifests.Rendered:
-    """What to commit. A service that is not asked for, or that got no image and has none in the
-    stack file, keeps the one that it has."""
-    from lapwing.render.kubernetes import render
-
-    before = repository.understood(loaded.stack.stack, loaded.environment)
-    kept = {n: s.image for n, s in before.services.items() if s.image} if before else {}
-    chosen = {}
-    for name, service in loaded.stack.services.items():
-        is_asked = not services or name in services
-        stated = images.get(name) or (service.image if is_asked else None)
-        reference = stated or kept.get(name)
-        if reference is not None:
-            chosen[name] = reference
-    for name, image in images.items():
-        chosen.setdefault(name, image)
-    target = render.target(loaded, chosen, deployment.revision, hold=deployment.hold)
-    return manifests.rendered(target, deployment)
-
-
-def _refuse_offline(
-    repository: DesiredRepository, loaded: LoadedStack, made: manifests.Rendered
-) -> None:
-    """An offline migration wants every replica stopped, and a backup: nothing that Argo CD does by
-    itself. Raises UsageError where a new image could bring one."""
-    where = (loaded.stack.stack, loaded.environment)
-    before = repository.understood(*where)
-    for name, service in loaded.stack.services.items():
-        if service.migrate is None or service.migrate.mode != "offline":
-            continue
-        old = before.services.get(name) if before else None
-        new = made.document.services[name]
-        if old is not None and old.image != new.image:
-            raise UsageError(
-                f"{name} {old.release} -> {new.release} may migrate its database, and its "
-                "migrations are offline: no replica may be connected meanwhile.",
-                hint="Back the database up, scale the service to zero, then run this again with "
-                "--allow-downtime. Nothing was committed.",
-            )
 
 
 def _changes(repository: DesiredRepository, made: manifests.Rendered) -> list[Change]:

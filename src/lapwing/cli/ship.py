@@ -27,6 +27,13 @@ if TYPE_CHECKING:
     "Default: `registry` of the stack file.",
 )
 @click.option(
+    "--image",
+    "images",
+    multiple=True,
+    metavar="SERVICE=REF",
+    help="On a cluster: the image of a service, in place of the one in the stack file.",
+)
+@click.option(
     "--scan",
     type=click.Choice(["on", "off"]),
     default="on",
@@ -54,6 +61,7 @@ def command(
     """
     from lapwing import wiring
     from lapwing.acts.ship import Wanted, ship
+    from lapwing.cli.render import given
     from lapwing.stack.load import find, load
 
     loaded = load(find(context.directory), environment)
@@ -61,6 +69,7 @@ def command(
         services=services,
         remote=options["desired"],
         registry=options["registry"],
+        images=given(options["images"]),
         scanned=options["scan"] == "on",
         fail_on=options["fail_on"],
         committed=not options["check"],

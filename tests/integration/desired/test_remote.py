@@ -170,6 +170,21 @@ def test_a_service_keeps_the_image_that_it_was_given(bare: Path, tmp_path: Path)
     assert {n: s["release"] for n, s in releases.items()} == {"api": "api:2", "web": "web:2"}
 
 
+def test_ship_commits_for_a_cluster(bare: Path, tmp_path: Path) -> None:
+    where = Installation(tmp_path / "one")
+    (where.folder / "lapwing.yaml").write_text(STACK.replace("@REPOSITORY@", str(bare)))
+    checked = where.json("ship", "-e", "production", "--check")
+    assert (checked["commit"], checked["steps"][-1]["outcome"]) == (None, "skipped")
+    assert not (bare / "refs" / "heads" / "main").exists()
+    done = where.json("ship", "-e", "production", "--image", "api=registry.example/shop/api:7")
+    assert [s["outcome"] for s in done["steps"]] == ["skipped"] * 3 + ["done"]
+    again = where.json("ship", "-e", "production", "--image", "api=registry.example/shop/api:7")
+    assert (again["commit"], again["steps"][-1]["outcome"]) == (None, "unchanged")
+    [entry] = where.json("history", "-e", "production")
+    assert entry["services"]["api"]["release"] == "api:7"
+    assert "Did you mean" in where.run("ship", "apii", "-e", "production", status=2).stderr
+
+
 def test_an_offline_migration_is_not_committed_by_accident(bare: Path, tmp_path: Path) -> None:
     where = Installation(tmp_path / "one")
     text = STACK.replace("@REPOSITORY@", str(bare)).replace(
