@@ -51,6 +51,13 @@ def deploy(
     Raises UsageError, DesiredStateError or ConflictError.
     """
     url = loaded.settings.repository
+    if url is None and loaded.settings.cloud is None:
+        raise UsageError(
+            f"`{loaded.environment}` has no Argo CD, and Lapwing does not apply manifests itself "
+            "yet.",
+            hint=f"`lapwing chart -e {loaded.environment} -o chart` writes a chart that `helm "
+            "install` takes; `lapwing render` writes the manifests.",
+        )
     if url is None:
         raise UsageError(
             f"`{loaded.environment}` says nothing of a desired-state repository.",

@@ -185,6 +185,16 @@ def test_ship_commits_for_a_cluster(bare: Path, tmp_path: Path) -> None:
     assert "Did you mean" in where.run("ship", "apii", "-e", "production", status=2).stderr
 
 
+def test_a_cluster_without_argo_is_told_what_there_is(bare: Path, tmp_path: Path) -> None:
+    where = Installation(tmp_path / "one")
+    text = STACK.replace("@REPOSITORY@", str(bare)) + "  kind: {target: kubernetes}\n"
+    (where.folder / "lapwing.yaml").write_text(text)
+    for verb in ("up", "deploy"):
+        said = where.run(verb, "-e", "kind", status=2).stderr
+        assert "lapwing chart -e kind" in said
+    assert not (where.home / "agent").exists()
+
+
 def test_an_offline_migration_is_not_committed_by_accident(bare: Path, tmp_path: Path) -> None:
     where = Installation(tmp_path / "one")
     text = STACK.replace("@REPOSITORY@", str(bare)).replace(

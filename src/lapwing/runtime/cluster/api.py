@@ -291,7 +291,7 @@ class Api:
     def _away(self, error: Exception) -> ClusterAwayError:
         hint = "Is it running, and is the network right? `--context NAME` names another."
         if self.access.local:
-            hint = "Start it, or let `lapwing up -e ENV --create` make one."
+            hint = "Start it: `kind create cluster` makes one on this machine."
         return ClusterAwayError(
             f"The cluster of context {self.access.context!r} does not answer at "
             f"{self.access.server} ({type(error).__name__}).",
