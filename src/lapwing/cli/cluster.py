@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lapwing.cli.context import Context
-from lapwing.errors import ContextError, StackFileError
+from lapwing.errors import ContextError
 
 if TYPE_CHECKING:
     from lapwing.observed.status import Status
@@ -39,22 +39,19 @@ def yes_option(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def scope_of(context: Context, environment: str) -> tuple[Scope, str] | None:
     """Where an environment is on its cluster, and its URL; None if it runs on a machine."""
-    from lapwing.runtime.cluster.apply import Scope
-    from lapwing.stack.load import LOCAL, find, load
+    from lapwing.stack.load import LOCAL, find, read_environment, read_name
 
     if environment == LOCAL:
         return None
-    try:
-        loaded = load(find(context.directory), environment, folders=False)
-    except StackFileError:
-        return None  # A machine answers with a broken file, too.
-    if loaded.settings.target != "kubernetes":
+    path = find(context.directory)
+    said = read_environment(path, environment)
+    if said.get("target") != "kubernetes":
         return None
-    stack = loaded.stack.stack
-    domain = loaded.settings.domain
-    return Scope(
-        stack, environment, f"{stack}-{environment}"
-    ), f"https://{domain}" if domain else ""
+    from lapwing.runtime.cluster.apply import Scope
+
+    stack, domain = read_name(path), said.get("domain")
+    url = f"https://{domain}" if domain else ""
+    return Scope(stack, environment, f"{stack}-{environment}"), url
 
 
 def connect(context: Context, name: str | None) -> Api:

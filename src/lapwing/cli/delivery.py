@@ -22,20 +22,6 @@ if TYPE_CHECKING:
     from lapwing.stack.load import LoadedStack
 
 
-def remote_of(context: Context, environment: str) -> Remote | None:
-    """The repository of an environment that Argo CD looks after; None for any other."""
-    from lapwing.errors import StackFileError
-    from lapwing.stack.load import find, load
-
-    try:
-        loaded = load(find(context.directory), environment, folders=False)
-    except StackFileError:
-        return None  # What runs on this machine can be rolled back with a broken file.
-    if loaded.settings.target != "kubernetes" or loaded.settings.repository is None:
-        return None
-    return wiring.desired_at(context.settings, loaded.settings.repository)
-
-
 def deploy(
     context: Context,
     loaded: LoadedStack,

@@ -17,11 +17,10 @@ from lapwing.cli.context import Context, environment_option, output_option
 @click.pass_obj
 def command(context: Context, environment: str, limit: int) -> None:
     """List the deployments, newest first."""
-    from lapwing.cli import delivery
     from lapwing.desired.history import history
 
     where = target.where(context, environment)
-    remote = delivery.remote_of(context, environment)
+    remote = target.remote_of(context, environment)
     if remote is not None:
         remote.fetch()
     repository = remote.repository if remote else wiring.desired(context.settings)

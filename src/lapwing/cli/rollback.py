@@ -22,10 +22,12 @@ def command(
     """
     from lapwing import wiring
     from lapwing.acts import change
-    from lapwing.cli import delivery, rolling, target
+    from lapwing.cli import rolling, target
 
-    remote = delivery.remote_of(context, environment)
+    remote = target.remote_of(context, environment)
     if remote is not None:
+        from lapwing.cli import delivery
+
         return delivery.rollback(context, remote, environment, services, release)
     where = target.where(context, environment)
     actor = wiring.actor(context.settings, context.directory)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from lapwing.acts.change import Where
 from lapwing.cli.context import Context
 from lapwing.errors import UsageError
 from lapwing.observed import agent, status
 from lapwing.observed.status import Status
+
+if TYPE_CHECKING:
+    from lapwing.desired.remote import Remote
 
 
 def where(context: Context, environment: str) -> Where:
@@ -14,6 +19,19 @@ def where(context: Context, environment: str) -> Where:
     from lapwing.stack.load import find, read_name
 
     return Where(read_name(find(context.directory)), environment)
+
+
+def remote_of(context: Context, environment: str) -> Remote | None:
+    """The desired state of an environment that Argo CD looks after; None for any other. Reads the
+    file and nothing more: every rollback on a machine asks this, too. Raises StackFileError."""
+    from lapwing import wiring
+    from lapwing.stack.load import find, read_environment
+
+    said = read_environment(find(context.directory), environment)
+    url = said.get("repository")
+    if said.get("target") != "kubernetes" or not url:
+        return None
+    return wiring.desired_at(context.settings, str(url))
 
 
 def present(context: Context, target: Where) -> Status | None:

@@ -9,7 +9,7 @@ and not on the day of the first deployment there.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -76,6 +76,18 @@ def read_name(path: Path) -> str:
             ]
         )
     return name
+
+
+def read_environment(path: Path, environment: str) -> Mapping[str, Any]:
+    """What the file says of an environment, quickly and unchecked: for verbs that only ask where it
+    runs. Empty where it says nothing.
+
+    Raises StackFileError if the file cannot be read at all.
+    """
+    found: Any = source.read(path).data
+    for key in ("environments", environment):
+        found = found.get(key) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else {}
 
 
 def load(path: Path, environment: str = LOCAL, *, folders: bool = True) -> LoadedStack:

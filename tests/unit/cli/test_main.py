@@ -68,6 +68,29 @@ def test_help_starts_light(arguments: list[str], light: set[str]) -> None:
     assert not light & loaded
 
 
+@pytest.mark.parametrize("verb", ["status", "history", "rollback", "promote", "abort"])
+def test_what_speaks_of_a_machine_does_not_read_the_whole_stack(verb: str, tmp_path: Path) -> None:
+    """These are wanted in a hurry: whether an environment is on a cluster is asked of the file, not
+    of its models."""
+    stack = "stack: shop\nservices: {api: {build: ., command: run}}\nenvironments: {test: {}}\n"
+    (tmp_path / "lapwing.yaml").write_text(stack)
+    program = (
+        "import sys; from lapwing.cli.main import run; status = run(sys.argv[1:])\n"
+        "print(*sys.modules, file=sys.stderr); sys.exit(status)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, verb, "-e", "test"],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], "LAPWING_HOME": str(tmp_path / "home")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "has never been deployed" in done.stderr
+    assert "pydantic" not in done.stderr.split()
+
+
 @pytest.mark.parametrize(
     ("word", "told"),
     [
