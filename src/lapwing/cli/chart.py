@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lapwing.cli.context import Context, output_option
+from lapwing.cli.context import Context, image_option, output_option
+from lapwing.cli.rendered import folder_options
 
 if TYPE_CHECKING:
     from lapwing.render.kubernetes.target import Target
@@ -22,27 +23,13 @@ if TYPE_CHECKING:
     help="The environment whose objects and values it has. Default: the first that is a cluster. "
     "Others with the same objects become values files.",
 )
-@click.option(
-    "-o",
-    "folder",
-    required=True,
-    type=click.Path(path_type=Path, file_okay=False),
-    metavar="DIR",
-    help="The folder of the chart; with --package, where NAME-VERSION.tgz goes.",
-)
+@folder_options("The folder of the chart; with --package, where NAME-VERSION.tgz goes.")
 @click.option("--version", default="0.1.0", metavar="X.Y.Z", help="The version. Default: 0.1.0.")
 @click.option(
     "--app-version", metavar="V", help="The version of what is installed. Default: --version."
 )
 @click.option("--package", is_flag=True, help="Write one .tgz, always with the same bytes.")
-@click.option(
-    "--image",
-    "images",
-    multiple=True,
-    metavar="SERVICE=REF",
-    help="The image of a service, in place of the one in the stack file.",
-)
-@click.option("--force", is_flag=True, help="Overwrite files that Lapwing did not write.")
+@image_option
 @output_option
 @click.pass_obj
 def command(
@@ -83,8 +70,7 @@ def command(
         context.printer.json(
             {
                 "chart": str(place), "name": name, "version": version,
-                "environment": target.loaded.environment, "written": change.written,
-                "removed": change.removed, "unchanged": change.unchanged,
+                "environment": target.loaded.environment, **change.as_data(),
             }
         )  # fmt: skip
         return
@@ -95,10 +81,9 @@ def command(
 
 
 def _targets(
-    context: Context, environment: str | None, images: tuple[str, ...]
+    context: Context, environment: str | None, images: dict[str, str]
 ) -> tuple[Target, list[Target]]:
     """The environment of the chart, and those that may be presets of it. Raises UsageError."""
-    from lapwing.cli.render import given
     from lapwing.errors import UsageError
     from lapwing.render.kubernetes import render
     from lapwing.stack.load import LOCAL, environments, find, load
@@ -115,6 +100,6 @@ def _targets(
             "No environment of this stack is a cluster.",
             hint="Add one with `target: kubernetes` below `environments:`.",
         )
-    target = render.target(chosen, given(images))
+    target = render.target(chosen, images)
     rest = [e for e in clusters if e.environment != chosen.environment]
-    return target, [render.target(e, given(images)) for e in rest]
+    return target, [render.target(e, images) for e in rest]

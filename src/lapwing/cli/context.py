@@ -81,6 +81,30 @@ def remember_output(ctx: click.Context, _parameter: click.Parameter, value: Outp
     return value
 
 
+def image_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`--image SERVICE=REF`, any number of times, as `images`: references by service."""
+    return click.option(
+        "--image",
+        "images",
+        multiple=True,
+        metavar="SERVICE=REF",
+        callback=_images,
+        help="On a cluster: the image of a service, in place of the one in the stack file.",
+    )(function)
+
+
+def _images(
+    _ctx: click.Context, _parameter: click.Parameter, value: tuple[str, ...]
+) -> dict[str, str]:
+    found = {}
+    for text in value:
+        service, separator, reference = text.partition("=")
+        if not separator or not service or not reference:
+            raise click.UsageError(f"--image takes SERVICE=REF, not {text!r}.")
+        found[service] = reference
+    return found
+
+
 def output_option(function: Callable[..., Any]) -> Callable[..., Any]:
     """`--output text|json`, kept in the context, so errors take the same form as the answer."""
     return click.option(

@@ -6,12 +6,12 @@ cluster. What becomes of them is told by Argo CD and by the Rollouts.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from lapwing import wiring
 from lapwing.acts import change, manifests
 from lapwing.cli.context import Context
-from lapwing.cli.render import given
 from lapwing.errors import UsageError
 from lapwing.plan.model import Deployment
 
@@ -26,7 +26,7 @@ def deploy(
     context: Context,
     loaded: LoadedStack,
     services: tuple[str, ...],
-    images: tuple[str, ...],
+    images: Mapping[str, str],
     *,
     hold: bool,
     dry_run: bool,
@@ -62,7 +62,7 @@ def deploy(
     )
 
     def make(repository: DesiredRepository) -> str | None:
-        made = manifests.prepare(repository, loaded, services, given(images), deployment)
+        made = manifests.prepare(repository, loaded, services, images, deployment)
         if not allow_downtime:
             manifests.refuse_offline(repository, loaded, made)
         if dry_run:

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import click
 
-from lapwing.cli.context import Context, complete_services, environment_option, output_option
+from lapwing.cli.context import (
+    Context,
+    complete_services,
+    environment_option,
+    image_option,
+    output_option,
+)
 
 ATTEMPTS = 5
 """How often a deployment is prepared again when another one commits first."""
@@ -14,13 +22,7 @@ ATTEMPTS = 5
 @click.argument("services", nargs=-1, shell_complete=complete_services)
 @environment_option
 @click.option("--hold", is_flag=True, help="Stop before the switch; `lapwing promote` goes on.")
-@click.option(
-    "--image",
-    "images",
-    multiple=True,
-    metavar="SERVICE=REF",
-    help="On a cluster: the image of a service, in place of the one in the stack file.",
-)
+@image_option
 @click.option(
     "--allow-downtime",
     is_flag=True,
@@ -34,7 +36,7 @@ def command(
     services: tuple[str, ...],
     environment: str,
     hold: bool,
-    images: tuple[str, ...],
+    images: dict[str, str],
     allow_downtime: bool,
     dry_run: bool,
 ) -> int:
@@ -61,7 +63,7 @@ def run(
     *,
     hold: bool = False,
     dry_run: bool = False,
-    images: tuple[str, ...] = (),
+    images: Mapping[str, str] | None = None,
     allow_downtime: bool = False,
 ) -> int:
     """Deploy; returns the exit status. Shared with `up`."""
@@ -81,7 +83,7 @@ def run(
             context,
             loaded,
             services,
-            images,
+            images or {},
             hold=hold,
             dry_run=dry_run,
             allow_downtime=allow_downtime,

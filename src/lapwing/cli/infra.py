@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lapwing.cli.context import Context, output_option
+from lapwing.cli.rendered import folder_options
 
 if TYPE_CHECKING:
     from lapwing.errors import Problem
@@ -26,15 +27,7 @@ LONGEST_PROJECT = 30
     metavar="NAME",
     help="Only this environment's project, and what is shared. Default: every project.",
 )
-@click.option(
-    "-o",
-    "folder",
-    required=True,
-    type=click.Path(path_type=Path, file_okay=False),
-    metavar="DIR",
-    help="Where to write; each project becomes a folder in it.",
-)
-@click.option("--force", is_flag=True, help="Overwrite files that Lapwing did not write.")
+@folder_options("Where to write; each project becomes a folder in it.")
 @output_option
 @click.pass_obj
 def command(context: Context, environment: str | None, folder: Path, force: bool) -> None:
@@ -55,18 +48,12 @@ def command(context: Context, environment: str | None, folder: Path, force: bool
         data = {name: text.encode() for name, text in texts.items()}
         report[root] = rendered.write(folder / root, data, force=force)
     if context.for_programs:
-        shape = {
-            root: {"written": c.written, "removed": c.removed, "unchanged": c.unchanged}
-            for root, c in report.items()
-        }
+        shape = {root: change.as_data() for root, change in report.items()}
         context.printer.json({"folder": str(folder), "roots": shape})
         return
     for root, change in report.items():
         context.printer.data(str(folder / root))
-        context.printer.say(
-            f"  {len(change.written)} files written, {len(change.removed)} removed, "
-            f"{len(change.unchanged)} unchanged"
-        )
+        context.printer.say(f"  {change}")
     context.printer.say("Apply `shared` first, then the others: `terraform init`, `plan`, `apply`.")
     if any("edge.tf.json" in texts for texts in roots.values()):
         context.printer.say(

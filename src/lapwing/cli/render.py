@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from lapwing.cli.context import Context, output_option
+from lapwing.cli.context import Context, image_option, output_option
+from lapwing.cli.rendered import folder_options
 
 
 @click.command("render")
@@ -18,26 +19,12 @@ from lapwing.cli.context import Context, output_option
     metavar="NAME",
     help="The environment, one with `target: kubernetes`.",
 )
-@click.option(
-    "-o",
-    "folder",
-    required=True,
-    type=click.Path(path_type=Path, file_okay=False),
-    metavar="DIR",
-    help="Where to write: a file for each concern, and Argo CD's own below argocd/.",
-)
-@click.option(
-    "--image",
-    "images",
-    multiple=True,
-    metavar="SERVICE=REF",
-    help="The image of a service, in place of the one in the stack file.",
-)
-@click.option("--force", is_flag=True, help="Overwrite files that Lapwing did not write.")
+@folder_options("Where to write: a file for each concern, and Argo CD's own below argocd/.")
+@image_option
 @output_option
 @click.pass_obj
 def command(
-    context: Context, environment: str, folder: Path, images: tuple[str, ...], force: bool
+    context: Context, environment: str, folder: Path, images: dict[str, str], force: bool
 ) -> None:
     """Write the manifests of an environment, ready to apply in the order of the files' objects.
 
@@ -48,7 +35,7 @@ def command(
     from lapwing.stack.load import find, load
 
     loaded = load(find(context.directory), environment, folders=False)
-    target = render.target(loaded, given(images))
+    target = render.target(loaded, images)
     files = {name: text.encode() for name, text in render.files(target).items()}
     argo = {f"argocd/{name}": text.encode() for name, text in render.argo_files(target).items()}
     change = rendered.write(folder, {**files, **argo}, force=force)
@@ -57,30 +44,14 @@ def command(
             {
                 "folder": str(folder),
                 "namespace": target.namespace,
-                "written": change.written,
-                "removed": change.removed,
-                "unchanged": change.unchanged,
+                **change.as_data(),
             }
         )
         return
     context.printer.data(str(folder))
-    context.printer.say(
-        f"  {len(change.written)} files written, {len(change.removed)} removed, "
-        f"{len(change.unchanged)} unchanged"
-    )
+    context.printer.say(f"  {change}")
     if target.is_argo and not argo:
         context.printer.say(
             "  Nothing for Argo CD: it needs the URL of the desired-state repository. "
             "Add `repository:` to the environment."
         )
-
-
-def given(images: tuple[str, ...]) -> dict[str, str]:
-    """`SERVICE=REF` options by service. Raises click.UsageError."""
-    found = {}
-    for text in images:
-        service, separator, reference = text.partition("=")
-        if not separator or not service or not reference:
-            raise click.UsageError(f"--image takes SERVICE=REF, not {text!r}.")
-        found[service] = reference
-    return found

@@ -12,9 +12,12 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import click
 
 from lapwing.errors import LapwingError, StrangersFileError
 
@@ -28,6 +31,32 @@ class Change:
     written: tuple[str, ...]
     removed: tuple[str, ...]
     unchanged: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"{len(self.written)} files written, {len(self.removed)} removed, "
+            f"{len(self.unchanged)} unchanged"
+        )
+
+    def as_data(self) -> dict[str, tuple[str, ...]]:
+        """For programs."""
+        return {"written": self.written, "removed": self.removed, "unchanged": self.unchanged}
+
+
+def folder_options(words: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """`-o DIR` (as `folder`), of which `words` say what it is for, and `--force`."""
+    where = click.option(
+        "-o",
+        "folder",
+        required=True,
+        type=click.Path(path_type=Path, file_okay=False),
+        metavar="DIR",
+        help=words,
+    )
+    force = click.option(
+        "--force", is_flag=True, help="Overwrite files that Lapwing did not write."
+    )
+    return lambda function: where(force(function))
 
 
 def write(

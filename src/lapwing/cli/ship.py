@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lapwing.cli.context import Context, complete_services, environment_option, output_option
+from lapwing.cli.context import (
+    Context,
+    complete_services,
+    environment_option,
+    image_option,
+    output_option,
+)
 
 if TYPE_CHECKING:
     from lapwing.acts.ship import Shipped
@@ -26,13 +32,7 @@ if TYPE_CHECKING:
     help="Where to keep releases: PLACE/<stack>/<service>, tagged with the commit and `latest`. "
     "Default: `registry` of the stack file.",
 )
-@click.option(
-    "--image",
-    "images",
-    multiple=True,
-    metavar="SERVICE=REF",
-    help="On a cluster: the image of a service, in place of the one in the stack file.",
-)
+@image_option
 @click.option(
     "--scan",
     type=click.Choice(["on", "off"]),
@@ -61,7 +61,6 @@ def command(
     """
     from lapwing import wiring
     from lapwing.acts.ship import Wanted, ship
-    from lapwing.cli.render import given
     from lapwing.stack.load import find, load
 
     loaded = load(find(context.directory), environment)
@@ -69,7 +68,7 @@ def command(
         services=services,
         remote=options["desired"],
         registry=options["registry"],
-        images=given(options["images"]),
+        images=options["images"],
         scanned=options["scan"] == "on",
         fail_on=options["fail_on"],
         committed=not options["check"],
