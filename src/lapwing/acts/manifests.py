@@ -24,12 +24,19 @@ from lapwing.stack.rules import variable_of
 
 
 @dataclass(frozen=True, slots=True)
-class Rendered:
+class Prepared:
     """A deployment that is ready to commit: its document and its files (by their path below the
-    stack's folder)."""
+    stack's folder). `expected` is the commit it is based on, `before` the document there."""
 
     document: Document
     files: dict[str, bytes]
+    expected: str | None
+    before: Document | None
+
+    @property
+    def changes(self) -> list[Change]:
+        """What it changes."""
+        return diff.diff(self.document, self.before)
 
 
 def prepare(
@@ -38,10 +45,12 @@ def prepare(
     services: tuple[str, ...],
     images: Mapping[str, str],
     deployment: Deployment,
-) -> Rendered:
+) -> Prepared:
     """What to commit on top of what the repository has. A service that is not asked for, or that
     got no image and has none in the stack file, keeps the one that it has. Raises UsageError."""
-    before = repository.understood(loaded.stack.stack, loaded.environment)
+    repository.ensure()
+    where = (loaded.stack.stack, loaded.environment)
+    expected, before = repository.newest(*where), repository.understood(*where)
     kept = {n: s.image for n, s in before.services.items() if s.image} if before else {}
     chosen = dict(images)
     for name, service in loaded.stack.services.items():
@@ -50,18 +59,18 @@ def prepare(
         if reference is not None:
             chosen[name] = reference
     target = render.target(loaded, chosen, deployment.revision, hold=deployment.hold)
-    return rendered(target, deployment)
+    return Prepared(_document(target, deployment), _files(target), expected, before)
 
 
-def refuse_offline(repository: DesiredRepository, loaded: LoadedStack, made: Rendered) -> None:
+def refuse_offline(loaded: LoadedStack, prepared: Prepared) -> None:
     """An offline migration wants every replica stopped, and a backup: nothing that Argo CD does by
     itself. Raises UsageError where a new image could bring one."""
-    before = repository.understood(loaded.stack.stack, loaded.environment)
+    before = prepared.before
     for name, service in loaded.stack.services.items():
         if service.migrate is None or service.migrate.mode != "offline":
             continue
         old = before.services.get(name) if before else None
-        new = made.document.services[name]
+        new = prepared.document.services[name]
         if old is not None and old.image != new.image:
             raise UsageError(
                 f"{name} {old.release} -> {new.release} may migrate its database, and its "
@@ -71,17 +80,20 @@ def refuse_offline(repository: DesiredRepository, loaded: LoadedStack, made: Ren
             )
 
 
-def rendered(target: Target, deployment: Deployment) -> Rendered:
-    """The document and the files of an environment."""
-    loaded = target.loaded
-    environment = loaded.environment
+def _files(target: Target) -> dict[str, bytes]:
+    environment = target.loaded.environment
     texts = {f"{environment}/manifests/{n}": t for n, t in render.files(target).items()}
     texts |= {f"argocd/{n}": t for n, t in render.argo_files(target).items()}
     if target.environment.repository is not None and target.is_argo:
         texts["root.yaml"] = render.root_file(target)
-    document = Document(
+    return {name: text.encode() for name, text in texts.items()}
+
+
+def _document(target: Target, deployment: Deployment) -> Document:
+    loaded = target.loaded
+    return Document(
         stack=loaded.stack.stack,
-        environment=environment,
+        environment=loaded.environment,
         target="kubernetes",
         domains=domains(loaded),
         deployment=deployment,
@@ -91,7 +103,6 @@ def rendered(target: Target, deployment: Deployment) -> Rendered:
             for n, r in loaded.stack.resources.items()
         },
     )
-    return Rendered(document, {name: text.encode() for name, text in texts.items()})
 
 
 def _service(target: Target, name: str) -> Service:
@@ -118,28 +129,17 @@ def release_of(image: str) -> str:
     return last if ":" in last else f"{last}:latest"
 
 
-def commit(repository: DesiredRepository, made: Rendered) -> tuple[str | None, list[Change]]:
-    """Commit a deployment on top of what the repository has; returns the commit and what changed.
-    None if nothing would: not the document, and not a byte of the manifests."""
-    repository.ensure()
-    where = (made.document.stack, made.document.environment)
-    expected = repository.newest(*where)
-    before = repository.understood(*where)
-    changes = diff.diff(made.document, before)
-    if expected is not None and not changes and _same(repository, made, expected):
-        return None, []
-    return repository.commit(made.document, expected=expected, files=made.files), changes
-
-
-def _same(repository: DesiredRepository, made: Rendered, commit_: str) -> bool:
-    document = made.document
-    before = repository.manifests(document.stack, document.environment, commit_)
-    own = {n: d for n, d in made.files.items() if n.startswith(f"{document.environment}/")}
-    return before == own
-
-
-def restored(
-    repository: DesiredRepository, document: Document, at: str
-) -> tuple[Document, Mapping[str, bytes]]:
-    """A document that goes back to a commit, with the manifests that the commit had."""
-    return document, repository.manifests(document.stack, document.environment, at)
+def commit(repository: DesiredRepository, prepared: Prepared) -> str | None:
+    """Commit a deployment; returns the commit. None if it would change nothing: not the document,
+    and not a byte of the manifests. Raises ConflictError if another one came first."""
+    if prepared.expected is not None and not prepared.changes:
+        document = prepared.document
+        there = repository.manifests(document.stack, document.environment, prepared.expected)
+        own = {
+            name: data
+            for name, data in prepared.files.items()
+            if name.startswith(f"{document.environment}/")
+        }
+        if there == own:
+            return None
+    return repository.commit(prepared.document, expected=prepared.expected, files=prepared.files)

@@ -132,11 +132,11 @@ def _ship_manifests(loaded: LoadedStack, settings: Settings, wanted: Wanted, tel
 
     def attempt(repository: DesiredRepository) -> str | None:
         made = manifests.prepare(repository, loaded, wanted.services, wanted.images, deployment)
-        manifests.refuse_offline(repository, loaded, made)
+        manifests.refuse_offline(loaded, made)
         if not wanted.committed:
             return None
-        commit, shipped.changes = manifests.commit(repository, made)
-        return commit
+        shipped.changes = made.changes
+        return manifests.commit(repository, made)
 
     tell(f"committing the manifests of {loaded.environment}")
     shipped.commit = wiring.desired_at(settings, url).commit(attempt)

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 from lapwing import wiring
 from lapwing.acts import change, manifests
+from lapwing.acts.deploy import wanted_services
 from lapwing.cli.context import Context
 from lapwing.errors import UsageError
+from lapwing.plan import diff
 from lapwing.plan.model import Deployment
 
 if TYPE_CHECKING:
@@ -50,9 +52,7 @@ def deploy(
             hint="Add `repository:` with its git URL; Argo CD reads it. `lapwing render` writes "
             "the manifests without one.",
         )
-    unknown = [s for s in services if s not in loaded.stack.services]
-    if unknown:
-        raise UsageError(f"There is no service {unknown[0]!r} in this stack.")
+    wanted_services(loaded, services)
     found: list[Change] = []
     deployment = Deployment(
         kind="deploy",
@@ -64,23 +64,13 @@ def deploy(
     def make(repository: DesiredRepository) -> str | None:
         made = manifests.prepare(repository, loaded, services, images, deployment)
         if not allow_downtime:
-            manifests.refuse_offline(repository, loaded, made)
-        if dry_run:
-            found[:] = _changes(repository, made)
-            return None
-        commit, found[:] = manifests.commit(repository, made)
-        return commit
+            manifests.refuse_offline(loaded, made)
+        found[:] = made.changes
+        return None if dry_run else manifests.commit(repository, made)
 
     with context.printer.working("committing"):
         commit = wiring.desired_at(context.settings, url).commit(make)
     return _tell(context, loaded.environment, commit, found, dry_run=dry_run)
-
-
-def _changes(repository: DesiredRepository, made: manifests.Rendered) -> list[Change]:
-    from lapwing.plan import diff
-
-    document = made.document
-    return diff.diff(document, repository.understood(document.stack, document.environment))
 
 
 def rollback(
@@ -104,9 +94,10 @@ def rollback(
 
     def make(repository: DesiredRepository) -> str | None:
         act = change.rollback(repository, where, actor, release=release, any_outcome=True)
-        at = act.document.deployment.restores or ""
-        document, files = manifests.restored(repository, act.document, at)
-        found[:] = _changes(repository, manifests.Rendered(document, dict(files)))
+        document, present = act.document, repository.understood(where.stack, where.environment)
+        assert document.deployment.restores is not None
+        files = repository.manifests(where.stack, where.environment, document.deployment.restores)
+        found[:] = diff.diff(document, present)
         return repository.commit(document, expected=act.expected, files=files)
 
     with context.printer.working("committing"):
