@@ -50,14 +50,13 @@ def command(
     """
     from lapwing.cli import rendered
     from lapwing.render.helm import stack
-    from lapwing.render.helm.chart import About, check_version
+    from lapwing.render.helm.chart import check_version
     from lapwing.render.helm.package import package as packed
 
     check_version(version)
     target, others = _targets(context, chosen["environment"], chosen["images"])
     name = target.loaded.stack.stack
-    about = About(name, version, app_version or version, f"The stack {name}, by Lapwing")
-    files = stack.files(target, about, others)
+    files = stack.files(target, stack.about(name, version, app_version), others)
     if package:
         data = {f"{name}-{version}.tgz": packed(name, files)}
         place = folder / f"{name}-{version}.tgz"

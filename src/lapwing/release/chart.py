@@ -9,13 +9,10 @@ asked, too. Source: Helm's documentation, "Charts" (the Chart.yaml file, .helmig
 
 from __future__ import annotations
 
-import gzip
-import io
 import json
 import re
 import shutil
 import subprocess
-import tarfile
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -27,6 +24,7 @@ from lapwing.errors import ReleaseError
 from lapwing.release.forge.model import File
 from lapwing.release.git import Checkout
 from lapwing.release.paths import matches
+from lapwing.render.helm.package import package
 from lapwing.stack.load import LoadedStack
 
 PACKAGE = "application/gzip"
@@ -61,7 +59,7 @@ class FolderChart:
         files["Chart.yaml"] = with_version(files["Chart.yaml"].decode(), version).encode()
         lint_with_helm(name, files, self._environ)
         when = self._checkout.committed_at(self._commit)
-        return File(f"{name}-{version}.tgz", pack(name, files, when), PACKAGE)
+        return File(f"{name}-{version}.tgz", package(name, files, when), PACKAGE)
 
     def _files(self) -> dict[str, bytes]:
         names = self._checkout.files(self._commit, self._folder)
@@ -88,14 +86,11 @@ class StackChart:
     def package(self, version: str) -> File:
         """Make it and pack it."""
         from lapwing.render.helm import stack
-        from lapwing.render.helm.chart import About
-        from lapwing.render.helm.package import package
         from lapwing.render.kubernetes import render
 
         first, *others = [render.target(cluster) for cluster in self._clusters]
         name = self._clusters[0].stack.stack
-        about = About(name, version, version, f"The stack {name}, by Lapwing")
-        files = stack.files(first, about, others)
+        files = stack.files(first, stack.about(name, version), others)
         lint_with_helm(name, {path: text.encode() for path, text in files.items()}, self._environ)
         return File(f"{name}-{version}.tgz", package(name, files), PACKAGE)
 
@@ -134,20 +129,6 @@ def with_version(chart: str, version: str) -> str:
     if _APP_VERSION.search(changed) is None:
         changed = changed.rstrip("\n") + f'\nappVersion: "{version}"\n'
     return changed
-
-
-def pack(name: str, files: Mapping[str, bytes], when: int) -> bytes:
-    """A chart's archive. `when` is the time of all that is in it, in seconds since 1970."""
-    plain = io.BytesIO()
-    with tarfile.open(fileobj=plain, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-        for path in sorted(files, key=lambda p: (p != "Chart.yaml", p)):
-            entry = tarfile.TarInfo(f"{name}/{path}")
-            entry.size, entry.mtime, entry.mode = len(files[path]), when, 0o644
-            archive.addfile(entry, io.BytesIO(files[path]))
-    packed = io.BytesIO()
-    with gzip.GzipFile(fileobj=packed, mode="wb", mtime=0, filename="") as stream:
-        stream.write(plain.getvalue())
-    return packed.getvalue()
 
 
 def lint_with_helm(name: str, files: Mapping[str, bytes], environ: Mapping[str, str]) -> None:

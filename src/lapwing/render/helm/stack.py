@@ -50,6 +50,11 @@ def files(target: Target, about: About, others: Iterable[Target] = ()) -> dict[s
     }
 
 
+def about(name: str, version: str, app_version: str | None = None) -> About:
+    """What Chart.yaml says of the chart of a stack."""
+    return About(name, version, app_version or version, f"The stack {name}, by Lapwing")
+
+
 def presets(target: Target, others: Iterable[Target]) -> Iterator[tuple[str, str]]:
     """The values files of the environments that have the same objects."""
     base = _defaults(target)
