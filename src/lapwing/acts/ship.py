@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from lapwing import wiring
 from lapwing.acts import deploy
@@ -32,6 +32,9 @@ from lapwing.plan.make import Built
 from lapwing.plan.model import Deployment, Document, Resource
 from lapwing.settings import Settings
 from lapwing.stack.load import LoadedStack
+
+if TYPE_CHECKING:
+    from lapwing.artifacts.registry.copy import Progress
 
 ATTEMPTS = 10
 """How often a commit on this machine is made when others come first."""
@@ -82,9 +85,10 @@ def ship(
     settings: Settings,
     wanted: Wanted,
     tell: Tell,
+    progress: Progress,
     build: BuildStep = deploy.build_services,
 ) -> Shipped:
-    """Bring a revision to the desired state.
+    """Bring a revision to the desired state. `progress` is told of what is sent to a registry.
 
     Raises BuildError, TestsFailed, ScanError, ConflictError after many attempts, and what a
     deployment raises. Nothing was committed then.
@@ -106,7 +110,7 @@ def ship(
     if wanted.committed:
         registry = wanted.registry or loaded.stack.registry
         if registry is not None:
-            asyncio.run(_push(settings, registry, shipped, tell))
+            asyncio.run(_push(settings, registry, shipped, tell, progress))
         _commit(loaded, settings, wanted, shipped, tell)
     else:
         shipped.steps.append(("commit", "skipped", "`--check`"))
@@ -190,20 +194,9 @@ def _scan(
     shipped.steps.append(("scan", "done", told))
 
 
-class _Silent:
-    """Progress of blobs that nobody looks at."""
-
-    def begin(self, name: str, size: int) -> None:
-        """Nothing."""
-
-    def advance(self, name: str, more: int) -> None:
-        """Nothing."""
-
-    def end(self, name: str, outcome: str) -> None:
-        """Nothing."""
-
-
-async def _push(settings: Settings, registry: str, shipped: Shipped, tell: Tell) -> None:
+async def _push(
+    settings: Settings, registry: str, shipped: Shipped, tell: Tell, progress: Progress
+) -> None:
     """Push each release to `registry`/<stack>/<service>, tagged by its revision and `latest`."""
     from lapwing import image
     from lapwing.artifacts.registry import bundle
@@ -219,7 +212,7 @@ async def _push(settings: Settings, registry: str, shipped: Shipped, tell: Tell)
                 bundle.pack(folder, archive)
                 target = client.repository(goal, write=True)
                 tags = (result.revision, image.LATEST)
-                await bundle.push(release, archive, target, tags, _Silent())
+                await bundle.push(release, archive, target, tags, progress)
     shipped.steps.append(("push", "done", f"{len(shipped.built)} releases to {registry}"))
 
 

@@ -61,6 +61,7 @@ def command(
     """
     from lapwing import wiring
     from lapwing.acts.ship import Wanted, ship
+    from lapwing.cli.transfer import Lines, Silent
     from lapwing.stack.load import find, load
 
     loaded = load(find(context.directory), environment)
@@ -75,7 +76,8 @@ def command(
         actor=wiring.actor(context.settings, loaded.folder),
     )
     with context.printer.working("building"):
-        shipped = ship(loaded, context.settings, wanted, context.printer.progress)
+        progress = Silent() if context.for_programs else Lines(context.printer)
+        shipped = ship(loaded, context.settings, wanted, context.printer.progress, progress)
     if context.for_programs:
         context.printer.json(_answer(shipped))
         return

@@ -14,11 +14,10 @@ import tarfile
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
-from lapwing.artifacts.registry import manifest
+from lapwing.artifacts.registry import artifact, manifest
 from lapwing.artifacts.registry.copy import Progress
 from lapwing.artifacts.registry.manifest import Descriptor, Manifest
 from lapwing.artifacts.registry.pull import Content, Held
-from lapwing.artifacts.registry.push import Pusher
 from lapwing.artifacts.registry.repository import Repository
 from lapwing.artifacts.registry.streams import Piece
 from lapwing.artifacts.registry.tally import Tally
@@ -65,14 +64,9 @@ async def push(
     """
     config = Descriptor(media_type=manifest.OCI_EMPTY, digest=digest_of(EMPTY), size=len(EMPTY))
     layer = _described(archive)
-    pusher = Pusher(target)
-    contents: list[tuple[Descriptor, Content]] = [(config, Held(EMPTY)), (layer, Filed(archive))]
-    for blob, content in contents:
-        await _push(pusher, blob, content, progress, release.name)
     made = _manifest(release, config, layer)
-    for tag in tags:
-        if await target.digest(tag) != made.digest:
-            await target.put(made, tag)
+    blobs: list[tuple[Descriptor, Content]] = [(config, Held(EMPTY)), (layer, Filed(archive))]
+    await artifact.push(made, blobs, target, tags, progress, release.name)
     return made
 
 
@@ -80,16 +74,6 @@ def _described(archive: Path) -> Descriptor:
     with archive.open("rb") as file:
         digest = "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
     return Descriptor(media_type=ARCHIVE, digest=digest, size=archive.stat().st_size)
-
-
-async def _push(
-    pusher: Pusher, blob: Descriptor, content: Content, progress: Progress, where: str
-) -> None:
-    progress.begin(blob.digest, blob.size)
-    outcome = await pusher.push(
-        blob, content, lambda more: progress.advance(blob.digest, more), where=where
-    )
-    progress.end(blob.digest, outcome)
 
 
 def _manifest(release: Release, config: Descriptor, layer: Descriptor) -> Manifest:

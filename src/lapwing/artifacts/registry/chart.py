@@ -16,11 +16,10 @@ from typing import Any
 
 import yaml
 
-from lapwing.artifacts.registry import manifest
+from lapwing.artifacts.registry import artifact, manifest
 from lapwing.artifacts.registry.copy import Progress
 from lapwing.artifacts.registry.manifest import Descriptor, Manifest
 from lapwing.artifacts.registry.pull import Content, Held
-from lapwing.artifacts.registry.push import Pusher
 from lapwing.artifacts.registry.repository import Repository
 from lapwing.errors import ImageReferenceError, RegistryError
 from lapwing.image import Reference, check_tag, digest_of, parse
@@ -93,27 +92,13 @@ async def push(chart: Chart, target: Repository, progress: Progress) -> Manifest
     blobs = [(CONFIG, _json(chart.about)), (CHART, chart.package)]
     if chart.provenance is not None:
         blobs.append((PROVENANCE, chart.provenance))
-    pusher = Pusher(target)
-    descriptors = []
-    for media_type, data in blobs:
-        descriptors.append(
-            Descriptor(media_type=media_type, digest=digest_of(data), size=len(data))
-        )
-        await _push(pusher, descriptors[-1], Held(data), progress, chart.name)
-    made = _manifest(chart, descriptors)
-    if await target.digest(chart.tag) != made.digest:
-        await target.put(made, chart.tag)
+    described: list[tuple[Descriptor, Content]] = [
+        (Descriptor(media_type=media_type, digest=digest_of(data), size=len(data)), Held(data))
+        for media_type, data in blobs
+    ]
+    made = _manifest(chart, [descriptor for descriptor, _ in described])
+    await artifact.push(made, described, target, [chart.tag], progress, chart.name)
     return made
-
-
-async def _push(
-    pusher: Pusher, blob: Descriptor, content: Content, progress: Progress, where: str
-) -> None:
-    progress.begin(blob.digest, blob.size)
-    outcome = await pusher.push(
-        blob, content, lambda more: progress.advance(blob.digest, more), where=where
-    )
-    progress.end(blob.digest, outcome)
 
 
 def _manifest(chart: Chart, descriptors: list[Descriptor]) -> Manifest:
