@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from lapwing import login
 from lapwing.desired.repository import BRANCH, DesiredRepository
 from lapwing.errors import ConflictError, DesiredStateError, UsageError
 
@@ -29,7 +30,6 @@ ATTEMPTS = 8
 PAUSE = 0.2
 """Seconds before the second attempt; they double, with some chance in them."""
 TOKEN = "LAPWING_DESIRED_TOKEN"  # noqa: S105 - the name of a variable
-_HELPER = '!f() { test "$1" = get && echo username=lapwing && echo "password=$' + TOKEN + '"; }; f'
 _BEHIND = re.compile(
     r"\((fetch first|non-fast-forward|stale info|failed to update ref|incorrect old value provided"
     r"|reference already exists)\)|cannot lock ref"
@@ -49,7 +49,7 @@ class Remote:
     @property
     def shown(self) -> str:
         """The URL without a login."""
-        return re.sub(r"(?<=://)[^/@]*@", "", self.url)
+        return login.without_login(self.url)
 
     def fetch(self) -> None:
         """Make the copy what the remote is. Raises DesiredStateError or UsageError."""
@@ -110,11 +110,8 @@ class Remote:
     def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         variables = {k: v for k, v in self._environ.items() if not k.startswith("GIT_DIR")}
         variables |= {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
-        if variables.get(TOKEN):
-            count = int(variables.get("GIT_CONFIG_COUNT") or 0)
-            variables["GIT_CONFIG_COUNT"] = str(count + 1)
-            variables[f"GIT_CONFIG_KEY_{count}"] = "credential.helper"
-            variables[f"GIT_CONFIG_VALUE_{count}"] = _HELPER
+        if token := variables.pop(TOKEN, None):
+            variables |= login.variables(self.url, token, variables)
         variables.setdefault("PATH", os.defpath)
         variables.setdefault("GIT_SSH_COMMAND", "ssh -o BatchMode=yes")
         command = ["git", "--git-dir", str(self.repository.path), *arguments]
@@ -138,4 +135,6 @@ class Remote:
             ) from error
 
     def _hide(self, words: str) -> str:
-        return words.replace(self.url, self.shown)
+        token = self._environ.get(TOKEN)
+        words = login.without_login(words)
+        return words.replace(token, "***") if token else words

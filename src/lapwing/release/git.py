@@ -1,9 +1,6 @@
 """The git of a checkout, as a release needs it: the user's own git, with the user's logins.
 
-Reading changes nothing. Two acts do: `tag` and `push`. A token is handed to git through its
-environment, where a credential helper picks it up for the remote's own address: it is in no URL,
-no argument and no file. Source: git's documentation of gitcredentials (a helper that begins with
-`!` is a shell command; an empty one clears the list) and of `GIT_CONFIG_COUNT`.
+Reading changes nothing. Two acts do: `tag` and `push`. A token reaches git as `login` says.
 """
 
 from __future__ import annotations
@@ -14,17 +11,14 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
+from lapwing import login
 from lapwing.errors import ForgeLoginError, ReleaseError, UsageError
 from lapwing.release.commits import Commit
-from lapwing.release.remote import without_login
 
 PATIENCE = 300.0
 """Seconds that git may take to talk to a remote."""
 _PINNED = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_OBJECT_DIRECTORY"}
-_HELPER = '!f() { test "$1" = get && printf "username=x-access-token\\npassword=%s\\n" '
-_HELPER += '"$LAPWING_GIT_TOKEN"; }; f'
 _REFUSED = re.compile(r"\[remote rejected\]|pre-receive hook declined|GH0\d\d|protected", re.I)
 _LOGIN = re.compile(
     r"Authentication failed|could not read Username|Permission denied|HTTP Basic: Access denied"
@@ -56,17 +50,9 @@ class Checkout:
 
     def use_token(self, url: str, token: str) -> None:
         """Log in with a token at a remote of this address; of no use for ssh."""
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https"):
-            return
-        key = f"credential.{parts.scheme}://{parts.netloc.rpartition('@')[2]}.helper"
-        count = int(self._environ.get("GIT_CONFIG_COUNT") or 0)
-        for number, value in enumerate(("", _HELPER), start=count):
-            self._environ[f"GIT_CONFIG_KEY_{number}"] = key
-            self._environ[f"GIT_CONFIG_VALUE_{number}"] = value
-        self._environ["GIT_CONFIG_COUNT"] = str(count + 2)
-        self._environ["LAPWING_GIT_TOKEN"] = token
-        self._token = token
+        added = login.variables(url, token, self._environ)
+        self._environ |= added
+        self._token = token if added else None
 
     def top(self) -> Path:
         """The folder of the work tree."""
@@ -266,7 +252,7 @@ class Checkout:
 
     def _said(self, words: bytes) -> str:
         """What git says, without logins."""
-        said = without_login(words.decode(errors="replace"))
+        said = login.without_login(words.decode(errors="replace"))
         said = said.replace(self._token, "***") if self._token else said
         lines = ["".join(c if c.isprintable() else " " for c in line) for line in said.splitlines()]
         return "\n".join(line for line in lines if line.strip())[:2000]

@@ -16,6 +16,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from lapwing.errors import ReleaseError
+from lapwing.login import without_login
 
 ForgeKind = Literal["gitea", "github"]
 
@@ -83,11 +84,6 @@ def registry_of(remote: Place, kind: ForgeKind) -> str:
     if kind == "github":
         host = "ghcr.io" if host == "github.com" else f"containers.{host}"
     return f"{host}/{remote.owner}".lower()
-
-
-def without_login(url: str) -> str:
-    """The URL without user name and password, for messages."""
-    return re.sub(r"(?<=://)[^/@\s]*@", "", url)
 
 
 def _split(url: str) -> tuple[str | None, str, str]:
