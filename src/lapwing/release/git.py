@@ -113,10 +113,6 @@ class Checkout:
         parts = (line.split("\0") for line in lines)
         return {name: peeled or commit for name, commit, peeled in parts}
 
-    def tag_is_annotated(self, tag: str) -> bool:
-        """Whether a tag that is here is an object of its own."""
-        return self._run("cat-file", "-t", f"refs/tags/{tag}") == "tag"
-
     def has(self, commit: str) -> bool:
         """Whether a commit is here."""
         return self._ask("cat-file", "-e", f"{commit}^{{commit}}") is not None

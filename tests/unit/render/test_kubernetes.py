@@ -161,6 +161,19 @@ def test_a_container_sees_what_the_stack_file_says(written: str, tmp_path: Path)
     assert expanded(value, {"HOME": "/root"}) == written
 
 
+def test_a_long_timeout_is_one_that_envoy_reads(tmp_path: Path) -> None:
+    """Envoy takes no exponent: `1.0368e+06s` is no duration."""
+    file = tmp_path / "lapwing.yaml"
+    file.write_text(
+        "stack: shop\n"
+        "services: {api: {image: 'registry.example/api:1', route: /, timeout: 12d}}\n"
+        "environments: {kind: {target: kubernetes}}\n"
+    )
+    edge = render.files(render.target(load(file, "kind", folders=False)))["edge.yaml"]
+    assert 'timeout: "1036800s"' in edge or "timeout: 1036800s" in edge
+    assert "e+0" not in edge
+
+
 def test_variables_that_differ_in_case_have_secrets_of_their_own() -> None:
     variables = ["API_KEY", "api_key", "Api_Key", "_API_KEY", "API__KEY", "_", "__"]
     assert len({part_of(v) for v in variables}) == len(variables)

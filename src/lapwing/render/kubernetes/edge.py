@@ -28,6 +28,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from lapwing.render.envoy import LIMITS, RETRIES, STREAM_IDLE, TYPE, matching, patience
 from lapwing.render.kubernetes import pod
 from lapwing.render.kubernetes.analysis import STATS_PORT
 from lapwing.render.kubernetes.emit import document
@@ -48,13 +49,11 @@ HEALTH_CHECKERS = ("GoogleHC/", "kube-probe/")
 LEAVING = 20
 """Seconds that an edge pod still serves when it has to go, until load balancers know."""
 CERTIFICATE = "edge-tls"
-STREAM_IDLE = "3600s"
 RENEWED = "1s"
 """How long a connection to a service is used. Source: Envoy documents, HttpProtocolOptions,
 max_connection_duration; a stream on it is not cut."""
 FLUSH = "1s"
 """How often Envoy adds up latencies; a window shows none that are younger."""
-_TYPE = "type.googleapis.com/envoy"
 
 
 def is_needed(target: Target) -> bool:
@@ -245,7 +244,7 @@ def _with_names(text: str) -> Joined:
 def _web(target: Target, routed: Mapping[str, Service]) -> dict[str, Any]:
     longest = sorted(routed.items(), key=lambda item: (-len(item[1].route or ""), item[0]))
     manager = {
-        "@type": f"{_TYPE}.extensions.filters.network.http_connection_manager.v3"
+        "@type": f"{TYPE}.extensions.filters.network.http_connection_manager.v3"
         ".HttpConnectionManager",
         "stat_prefix": "edge",
         "use_remote_address": True,
@@ -265,7 +264,7 @@ def _web(target: Target, routed: Mapping[str, Service]) -> dict[str, Any]:
         "http_filters": [
             {
                 "name": "envoy.filters.http.router",
-                "typed_config": {"@type": f"{_TYPE}.extensions.filters.http.router.v3.Router"},
+                "typed_config": {"@type": f"{TYPE}.extensions.filters.http.router.v3.Router"},
             }
         ],
         "route_config": {
@@ -274,11 +273,7 @@ def _web(target: Target, routed: Mapping[str, Service]) -> dict[str, Any]:
                 {
                     "name": "stack",
                     "domains": ["*"],
-                    "retry_policy": {
-                        # Only where no pod can have begun to work on the request.
-                        "retry_on": "connect-failure,refused-stream,reset-before-request",
-                        "num_retries": 4,
-                    },
+                    "retry_policy": RETRIES,
                     "routes": [*_asked_for_health(), *(_route(n, s) for n, s in longest)],
                 }
             ],
@@ -308,7 +303,7 @@ def _tls() -> dict[str, Any]:
     return {
         "name": "envoy.transport_sockets.tls",
         "typed_config": {
-            "@type": f"{_TYPE}.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+            "@type": f"{TYPE}.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
             "common_tls_context": {
                 "alpn_protocols": ["h2", "http/1.1"],
                 "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
@@ -333,12 +328,9 @@ def _asked_for_health() -> Iterator[dict[str, Any]]:
 
 
 def _route(part: str, service: Service) -> dict[str, Any]:
-    route = service.route or "/"
-    prefix = "/" if route == "/" else route.rstrip("/")
-    match = {"prefix": "/"} if prefix == "/" else {"path_separated_prefix": prefix}
-    timeout = "0s" if service.timeout is None else f"{service.timeout:g}s"
+    timeout = patience(service.timeout)
     return {
-        "match": match,
+        "match": matching((service.route or "/").rstrip("/") or "/"),
         "route": {"cluster": part, "timeout": timeout, "idle_timeout": STREAM_IDLE},
     }
 
@@ -364,19 +356,10 @@ def _cluster(part: str, service: Service) -> dict[str, Any]:
                 }
             ],
         },
-        "circuit_breakers": {
-            "thresholds": [
-                {
-                    "max_connections": 16384,
-                    "max_pending_requests": 16384,
-                    "max_requests": 16384,
-                    "max_retries": 1024,
-                }
-            ]
-        },
+        "circuit_breakers": LIMITS,
         "typed_extension_protocol_options": {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                "@type": f"{_TYPE}.extensions.upstreams.http.v3.HttpProtocolOptions",
+                "@type": f"{TYPE}.extensions.upstreams.http.v3.HttpProtocolOptions",
                 "common_http_protocol_options": {
                     "idle_timeout": RENEWED,
                     "max_connection_duration": RENEWED,
@@ -399,13 +382,13 @@ def _counters() -> dict[str, Any]:
         for path in reachable
     ]
     manager = {
-        "@type": f"{_TYPE}.extensions.filters.network.http_connection_manager.v3"
+        "@type": f"{TYPE}.extensions.filters.network.http_connection_manager.v3"
         ".HttpConnectionManager",
         "stat_prefix": "counters",
         "http_filters": [
             {
                 "name": "envoy.filters.http.router",
-                "typed_config": {"@type": f"{_TYPE}.extensions.filters.http.router.v3.Router"},
+                "typed_config": {"@type": f"{TYPE}.extensions.filters.http.router.v3.Router"},
             }
         ],
         "route_config": {

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lapwing.render.kubernetes import analysis, pod
-from lapwing.render.kubernetes.setting import Joined, Setting, Tree, join
+from lapwing.render.kubernetes.setting import Joined, Setting, Tree
 from lapwing.render.kubernetes.target import HPA_CPU, Manifest, Target, meta, name, selector
 from lapwing.stack.model import Service
 
@@ -172,8 +172,3 @@ def _budget(target: Target, part: str, service: Service) -> dict[str, Tree]:
         "metadata": meta(target, name(part), part, service.kind),
         "spec": {"maxUnavailable": 1, "selector": {"matchLabels": selector(part)}},
     }
-
-
-def address(part: str, service: Service) -> Joined:
-    """Where the pods of the active slot are."""
-    return join(name(part), f":{pod.port(service)}")

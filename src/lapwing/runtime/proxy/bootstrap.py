@@ -10,7 +10,8 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
-from lapwing.runtime.proxy.xds import ROUTES, STREAM_IDLE, TYPE, Json, from_file
+from lapwing.render.envoy import STREAM_IDLE, TYPE, Json
+from lapwing.runtime.proxy.xds import ROUTES, from_file
 
 MIB = 1024 * 1024
 BUCKETS_MS = (

@@ -19,6 +19,7 @@ from pathlib import Path
 import msgspec
 
 from lapwing.errors import ProxyError
+from lapwing.render.envoy import Json
 from lapwing.runtime import logs, processes
 from lapwing.runtime.processes import Identity
 from lapwing.runtime.proxy import bootstrap, certificates, sockets, xds
@@ -321,7 +322,7 @@ class Envoy:
             secret = xds.certificate(paths.server, str(time.time_ns()))
             self._write("sds.json", secret)
 
-    def _write(self, name: str, content: xds.Json) -> None:
+    def _write(self, name: str, content: Json) -> None:
         try:
             write_atomic(self.folder / name, msgspec.json.encode(content))
         except OSError as error:

@@ -15,19 +15,24 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
+from lapwing.render.envoy import (
+    LIMITS,
+    RETRIES,
+    STREAM_IDLE,
+    TYPE,
+    Json,
+    duration,
+    matching,
+    patience,
+)
 from lapwing.runtime.proxy.model import Cluster, Route, RouteTable, VirtualHost
 
-Json = dict[str, Any]
-TYPE = "type.googleapis.com/envoy"
 ROUTES = "lapwing"
 """The name of the route configuration."""
 UPSTREAM_IDLE = "1s"
 """How long an unused connection to a replica is kept: less than any common server keeps its own
 (gunicorn 2 s, Node and uvicorn 5 s), so no request is sent on one that the replica just closes."""
-STREAM_IDLE = "3600s"
-"""How long a stream may be silent. Envoy's own default, 5 minutes, would cut quiet websockets."""
 
 
 def clusters(all_clusters: tuple[Cluster, ...], folder: Path, version: str) -> Json:
@@ -97,12 +102,6 @@ def from_file(path: Path) -> Json:
     return {"resource_api_version": "V3", "path_config_source": {"path": str(path)}}
 
 
-def duration(seconds: float) -> str:
-    """Seconds as Envoy reads them: decimal, never with an exponent, to the nanosecond. Source:
-    protobuf, JSON mapping of google.protobuf.Duration."""
-    return f"{seconds:.9f}".rstrip("0").rstrip(".") + "s"
-
-
 def _loopback(port: int) -> Json:
     return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
 
@@ -128,17 +127,7 @@ def _cluster(cluster: Cluster, folder: Path) -> Json:
             "base_ejection_time": "2s",
             "max_ejection_percent": 50,
         },
-        # The defaults (1,024) would answer 503 under a load that replicas can bear.
-        "circuit_breakers": {
-            "thresholds": [
-                {
-                    "max_connections": 16384,
-                    "max_pending_requests": 16384,
-                    "max_requests": 16384,
-                    "max_retries": 1024,
-                }
-            ]
-        },
+        "circuit_breakers": LIMITS,
         "typed_extension_protocol_options": {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
                 "@type": f"{TYPE}.extensions.upstreams.http.v3.HttpProtocolOptions",
@@ -176,10 +165,8 @@ def _virtual_host(host: VirtualHost) -> Json:
     return {
         "name": host.name,
         "domains": list(host.domains),
-        # A request is sent again only where no replica can have begun to work on it.
         "retry_policy": {
-            "retry_on": "connect-failure,refused-stream,reset-before-request",
-            "num_retries": 4,
+            **RETRIES,
             "retry_host_predicate": [
                 {
                     "name": "envoy.retry_host_predicates.previous_hosts",
@@ -197,9 +184,7 @@ def _virtual_host(host: VirtualHost) -> Json:
 
 
 def _route(route: Route) -> Json:
-    match: Json = (
-        {"prefix": "/"} if route.prefix == "/" else {"path_separated_prefix": route.prefix}
-    )
+    match = matching(route.prefix)
     if route.cluster is None:
         return {
             "match": match,
@@ -209,7 +194,7 @@ def _route(route: Route) -> Json:
             },
             "response_headers_to_add": [{"header": {"key": "retry-after", "value": "5"}}],
         }
-    timeout = "0s" if route.timeout is None else duration(route.timeout)
+    timeout = patience(route.timeout)
     return {
         "match": match,
         "route": {"cluster": route.cluster, "timeout": timeout, "idle_timeout": STREAM_IDLE},

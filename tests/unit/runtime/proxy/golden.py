@@ -8,10 +8,10 @@ from pathlib import Path
 
 import msgspec
 
+from lapwing.render.envoy import Json
 from lapwing.runtime.proxy import xds
 from lapwing.runtime.proxy.bootstrap import bootstrap
 from lapwing.runtime.proxy.model import Cluster, RouteTable, VirtualHost
-from lapwing.runtime.proxy.xds import Json
 
 CASES = Path(__file__).parents[3] / "golden/proxy"
 FOLDER = Path("/lapwing/envoy")
