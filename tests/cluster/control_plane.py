@@ -156,6 +156,9 @@ class Cluster:
             f"--service-account-private-key-file={f}/accounts.key", f"--root-ca-file={f}/ca.crt",
             "--leader-elect=false", "--secure-port=0", "--bind-address=127.0.0.1",
             "--kube-api-qps=200", "--kube-api-burst=400",
+            # A simulated node has no heartbeat: after 50 s, its pods would be called unready, and
+            # nobody would ever call them ready again.
+            "--node-monitor-grace-period=1h",
         )  # fmt: skip
         self._run(
             "scheduler", plane, "kube-scheduler", f"--kubeconfig={config}",
