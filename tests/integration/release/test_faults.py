@@ -143,6 +143,17 @@ def test_a_publication_whose_answer_is_lost(bad: Proxy, forge: Gitea, project: P
     whole(forge, project)
 
 
+def test_a_first_push_that_gitea_has_not_looked_at(
+    bad: Proxy, forge: Gitea, project: Project
+) -> None:
+    """It calls the repository empty until it has, and refuses releases."""
+    body = b'{"message": "repo is empty"}'
+    fault = bad.fail("answer", "POST", POST, status=422, body=body, times=2)
+    project.release()
+    assert fault.happened == 2
+    whole(forge, project)
+
+
 def test_a_limit_is_waited_for(bad: Proxy, forge: Gitea, project: Project) -> None:
     bad.fail("answer", "POST", POST, status=429, headers={"Retry-After": "1"})
     bad.fail("answer", "GET", "/releases/tags/", status=503)

@@ -6,14 +6,17 @@ list, as the version has it.
 
 Gitea looks at a pushed tag some moments after the push, and then publishes a draft of that tag
 (services/repository/push.go, pushUpdateAddTags). So a release may be seen before its files are all
-there; it is completed the same way.
+there; it is completed the same way. For the same reason a repository counts as empty for some
+moments after its first push, and takes no release yet.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+from lapwing.errors import ForgeError
 from lapwing.release.forge import answers
 from lapwing.release.forge.model import Asset, File, Published
 from lapwing.release.forge.releases import Releases
@@ -22,6 +25,9 @@ PAGE = 50
 """Releases in one answer; Gitea's own upper limit by default."""
 DRAFTS = 10
 """Pages of drafts that are looked through."""
+EMPTY = "repo is empty"
+"""What Gitea says, with a 422, of a repository whose first push it has not looked at yet
+(routers/api/v1/repo/release.go)."""
 
 
 class Gitea(Releases):
@@ -35,6 +41,18 @@ class Gitea(Releases):
                 yield entry
             if not listed:
                 return
+
+    async def create(self, tag: str, commit: str, notes: str) -> Published:
+        """Make a draft, as soon as Gitea has looked at the push."""
+        failed = 0
+        while True:
+            try:
+                return await super().create(tag, commit, notes)
+            except ForgeError as error:
+                failed += 1
+                if error.detail != EMPTY or failed >= self._api.patience.tries:
+                    raise
+            await asyncio.sleep(self._api.patience.pause(failed))
 
     async def upload(self, release: Published, file: File) -> Asset:
         """Add a file."""
