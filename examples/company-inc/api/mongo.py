@@ -3,7 +3,8 @@
 No transactions across documents, since a single server and FerretDB have none: a write and the
 change counter are two steps. A process that dies between them loses nothing that was stored; open
 pages only hear of it with the next change. Versions are compared by the server, in the filter of
-the write itself. Only the operators that FerretDB 1.24 knows are used.
+the write itself; FerretDB 1 does that in two steps, so between two writers in one moment only a
+MongoDB decides. Only the operators that FerretDB 1.24 knows are used.
 """
 
 from __future__ import annotations

@@ -97,6 +97,16 @@ def db_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.fixture
+def compares(db_url: str) -> bool:
+    """Whether the server looks for a document and writes it in one step. FerretDB 1 does so in two
+    (internal/handler/msg_update.go, updateDocument of 1.24): of two writers both may win."""
+    if not db_url.startswith("mongodb"):
+        return True
+    with MongoClient[dict[str, object]](db_url) as client:
+        return "ferretdbVersion" not in client.server_info()
+
+
+@pytest.fixture
 def store(db_url: str) -> Iterator[Store]:
     """An empty, migrated store of either kind."""
     store = open_store(db_url)

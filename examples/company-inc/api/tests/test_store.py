@@ -72,7 +72,9 @@ def test_a_write_from_an_old_version_is_refused(store: Store) -> None:
     assert store.get(made.id) == newer
 
 
-def test_of_many_editors_at_once_one_wins(store: Store, db_url: str) -> None:
+def test_of_many_editors_at_once_one_wins(store: Store, db_url: str, compares: bool) -> None:
+    if not compares:
+        pytest.skip("needs a server that compares and writes in one step; FerretDB 1 does not")
     made = store.create(fields("Ada"), "")
     other = open_store(db_url)  # as another process would
 
