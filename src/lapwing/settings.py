@@ -103,6 +103,13 @@ class Settings:
         home = self.environ.get("HOME", "~")
         return (Path(folder) if folder else Path(home).expanduser() / ".docker") / "config.json"
 
+    def kubeconfigs(self) -> list[Path]:
+        """The files that say which clusters there are: KUBECONFIG names them, the first that names
+        a thing wins; else `~/.kube/config`."""
+        named = [Path(p) for p in self.environ.get("KUBECONFIG", "").split(os.pathsep) if p]
+        home = self.environ.get("HOME", "~")
+        return named or [Path(home).expanduser() / ".kube" / "config"]
+
     def registry_login(self, host: str) -> tuple[str, str] | None:
         """User and token for a registry, as CI gives them: LAPWING_REGISTRY_<HOST>_TOKEN and
         ..._USER, the host in capitals, everything but letters and digits written `_`."""

@@ -75,3 +75,17 @@ def test_the_url_of_a_resource() -> None:
     assert found.resource_url("a") is None
     assert found.resource_url("b") is None
     assert "tiger" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("said", "files"),
+    [
+        ({}, ["/home/ada/.kube/config"]),
+        ({"KUBECONFIG": ""}, ["/home/ada/.kube/config"]),
+        ({"KUBECONFIG": "/a:/b"}, ["/a", "/b"]),
+        ({"KUBECONFIG": ":/a:"}, ["/a"]),
+    ],
+)
+def test_the_kubeconfigs(said: dict[str, str], files: list[str]) -> None:
+    """Source: client-go's loading rules: empty parts of the list are left out."""
+    assert read({"HOME": "/home/ada", **said}).kubeconfigs() == [Path(f) for f in files]

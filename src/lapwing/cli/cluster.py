@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -59,11 +58,8 @@ def connect(context: Context, name: str | None) -> Api:
     from lapwing.runtime.cluster import kubeconfig
     from lapwing.runtime.cluster.api import Api
 
-    environ = context.settings.environ
-    given = environ.get("KUBECONFIG")
-    default = Path(environ.get("HOME", "~")).expanduser() / ".kube" / "config"
-    paths = [Path(p) for p in given.split(":") if p] if given else [default]
-    return Api(kubeconfig.read(paths, name), environ)
+    settings = context.settings
+    return Api(kubeconfig.read(settings.kubeconfigs(), name), settings.environ)
 
 
 def status(context: Context, name: str | None, scope: Scope, url: str) -> Status | None:
