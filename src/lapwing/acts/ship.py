@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime
 import re
 import tempfile
 from collections.abc import Callable, Mapping
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from lapwing import wiring
 from lapwing.acts import deploy
-from lapwing.artifacts import scan
+from lapwing.artifacts import scan, verdict
 from lapwing.artifacts.build import BuildResult
 from lapwing.artifacts.scan import Finding, Severity
 from lapwing.artifacts.trial import run_tests
@@ -32,6 +33,7 @@ from lapwing.plan.make import Built
 from lapwing.plan.model import Deployment, Document, Resource
 from lapwing.settings import Settings
 from lapwing.stack.load import LoadedStack
+from lapwing.stack.scanning import Accepted
 
 if TYPE_CHECKING:
     from lapwing.artifacts.registry.copy import Progress
@@ -55,13 +57,14 @@ class BuildStep(Protocol):
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What to ship and how. `remote` is the address of the desired state, None for this machine's.
-    Findings of severity `fail_on` and above stop it. Without `scanned` nothing is scanned, without
-    `committed` nothing is committed. Releases are pushed to below `registry`, if it is given."""
+    Findings of severity `fail_on` and above stop it; None is what the stack file says. Without
+    `scanned` nothing is scanned, without `committed` nothing is committed. Releases are pushed to
+    below `registry`, if it is given."""
 
     services: tuple[str, ...] = ()
     remote: str | None = None
     scanned: bool = True
-    fail_on: Severity = "critical"
+    fail_on: Severity | None = None
     actor: str = "ci"
     committed: bool = True
     registry: str | None = None
@@ -76,6 +79,7 @@ class Shipped:
     built: dict[str, BuildResult] = field(default_factory=dict)
     steps: list[tuple[str, Outcome, str]] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    accepted: list[tuple[Finding, Accepted]] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
     commit: str | None = None
 
@@ -175,22 +179,31 @@ def _scan(
         shipped.steps.append(("scan", "skipped", "`--scan off`"))
         return
     scanner = scan.find_scanner(settings.environ)
+    for name in scan.IGNORE_FILES:
+        if (loaded.folder / name).exists():
+            tell(f"{name} is not read; `scan: {{accept: [...]}}` in the stack file is")
     for name in shipped.built:
         tell(f"scanning {name} with {scanner.name}")
         shipped.findings += scanner.scan(deploy.request_of(loaded, name).folder)
-    severe = scan.too_severe(shipped.findings, wanted.fail_on)
-    if severe:
+    rules, today = loaded.stack.scan, datetime.datetime.now(datetime.UTC).date()
+    fail_on = wanted.fail_on or rules.fail_on
+    found = verdict.judge(shipped.findings, fail_on, rules.accept, today)
+    shipped.accepted = found.accepted
+    for entry in found.unused if not wanted.services else ():
+        tell(f"{entry.id} is accepted until {entry.until}, and was not found: the entry can go")
+    if found.stopping:
         raise ScanError(
-            f"{scanner.name} found {len(severe)} vulnerabilities of severity {wanted.fail_on} or "
+            f"{scanner.name} found {len(found.stopping)} vulnerabilities of severity {fail_on} or "
             "above. Nothing was shipped.",
-            hint="Take versions without them and lock them.",
-            detail="\n".join(
-                f"{f.severity:8} {f.package} {f.version}: {f.id}"
-                + (f", fixed in {f.fixed}" if f.fixed else "")
-                for f in severe
-            ),
+            hint="Take versions without them and lock them. `scan: {accept: [...]}` in the stack "
+            "file accepts one until a day.",
+            detail="\n".join(verdict.line(*each) for each in found.stopping),
         )
-    told = f"{scanner.name}: {len(shipped.findings)} findings, none {wanted.fail_on} or above"
+    told = f"{scanner.name}: {len(shipped.findings)} findings, none {fail_on} or above"
+    if found.accepted:
+        told += f" but {len(found.accepted)} accepted"
+    for finding, entry in found.accepted:
+        tell(f"accepted until {entry.until}: {verdict.line(finding)} ({entry.reason})")
     shipped.steps.append(("scan", "done", told))
 
 

@@ -5,7 +5,9 @@ whichever scanner there is, and a scanner that fails is never taken for one that
 Without a scanner the answer is an error, unless somebody said that none is wanted.
 
 Sources: Trivy's documentation of `trivy filesystem` and its JSON report, Grype's of `-o json`. Both
-exit with 0 whatever they find when they are not told to do otherwise.
+exit with 0 whatever they find when they are not told to do otherwise. Both read a file of findings
+to leave out from the folder that they are run in; that is an empty one here, because what is
+accepted is for the stack file to say.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping
+import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -22,19 +25,23 @@ from lapwing.errors import ScanError
 
 Severity = Literal["unknown", "low", "medium", "high", "critical"]
 ORDER: tuple[Severity, ...] = ("unknown", "low", "medium", "high", "critical")
+IGNORE_FILES = (".trivyignore", ".trivyignore.yaml", ".grype.yaml", ".grype/config.yaml")
+"""Where the scanners look for findings to leave out, in the folder that they are run in."""
 LONGEST = 900.0
 """Seconds that a scan may take."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A known vulnerability of something that is shipped. `fixed` is a version without it."""
+    """A known vulnerability of something that is shipped. `fixed` is a version without it,
+    `aliases` are other names of the vulnerability."""
 
     id: str
     package: str
     version: str
     severity: Severity
     fixed: str | None
+    aliases: tuple[str, ...] = ()
 
 
 class Scanner(Protocol):
@@ -45,13 +52,6 @@ class Scanner(Protocol):
     def scan(self, folder: Path) -> list[Finding]:
         """What it finds in a source with its lock files. Raises ScanError if it cannot tell."""
         ...
-
-
-def too_severe(findings: Iterable[Finding], fail_on: Severity) -> list[Finding]:
-    """The findings that may not be shipped, the most severe first. Pure."""
-    least = ORDER.index(fail_on)
-    found = {f for f in findings if ORDER.index(f.severity) >= least}
-    return sorted(found, key=lambda f: (-ORDER.index(f.severity), f.package, f.id))
 
 
 def find_scanner(environ: Mapping[str, str]) -> Scanner:
@@ -107,6 +107,7 @@ def read_trivy(report: Mapping[str, Any]) -> list[Finding]:
                 str(v.get("InstalledVersion", "")),
                 _severity(v.get("Severity")),
                 v.get("FixedVersion") or None,
+                tuple(v.get("VendorIDs") or ()),
             )
             for result in report.get("Results") or []
             for v in result.get("Vulnerabilities") or []
@@ -125,6 +126,7 @@ def read_grype(report: Mapping[str, Any]) -> list[Finding]:
                 str(m["artifact"].get("version", "")),
                 _severity(m["vulnerability"].get("severity")),
                 next(iter((m["vulnerability"].get("fix") or {}).get("versions") or []), None),
+                tuple(r["id"] for r in m.get("relatedVulnerabilities") or ()),
             )
             for m in report["matches"]
         ]
@@ -141,14 +143,16 @@ def _severity(text: object) -> Severity:
 def _report(program: str, arguments: tuple[str, ...], environ: Mapping[str, str]) -> dict[str, Any]:
     name = Path(program).name
     try:
-        done = subprocess.run(
-            [program, *arguments],
-            capture_output=True,
-            env=dict(environ),
-            stdin=subprocess.DEVNULL,
-            check=False,
-            timeout=LONGEST,
-        )
+        with tempfile.TemporaryDirectory(prefix="lapwing-scan-") as empty:
+            done = subprocess.run(
+                [program, *arguments],
+                capture_output=True,
+                cwd=empty,
+                env=dict(environ),
+                stdin=subprocess.DEVNULL,
+                check=False,
+                timeout=LONGEST,
+            )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ScanError(f"{name} cannot be run, or does not end.", detail=str(error)) from error
     words = done.stderr.decode(errors="replace").strip()[-2000:] or None

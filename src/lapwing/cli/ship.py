@@ -43,9 +43,8 @@ if TYPE_CHECKING:
 @click.option(
     "--fail-on",
     type=click.Choice(["low", "medium", "high", "critical"]),
-    default="critical",
-    show_default=True,
-    help="The severity from which a finding stops it.",
+    help="The severity from which a finding stops it. Default: `scan` of the stack file, else "
+    "critical.",
 )
 @click.option("--check", is_flag=True, help="Stop before the commit: for pull requests.")
 @output_option
@@ -90,6 +89,7 @@ def command(
 
 
 def _answer(shipped: Shipped) -> dict[str, Any]:
+    until = {finding: str(entry.until) for finding, entry in shipped.accepted}
     return {
         "commit": shipped.commit,
         "services": {
@@ -98,7 +98,14 @@ def _answer(shipped: Shipped) -> dict[str, Any]:
         },
         "steps": [{"name": n, "outcome": o, "text": t} for n, o, t in shipped.steps],
         "findings": [
-            {"id": f.id, "package": f.package, "version": f.version, "severity": f.severity}
+            {
+                "id": f.id,
+                "package": f.package,
+                "version": f.version,
+                "severity": f.severity,
+                "fixed": f.fixed,
+                "accepted_until": until.get(f),
+            }
             for f in shipped.findings
         ],
         "changes": [{"name": c.name, "act": c.act, "text": c.text} for c in shipped.changes],

@@ -52,7 +52,7 @@ def explain(error: dict[str, Any]) -> tuple[str, str | None, bool]:
     if kind == "extra_forbidden":
         return f"Unknown key {name}.", _instead(str(path[-1]), fields_at(path[:-1])), True
     if kind == "missing":
-        parent = f" in `{path[-2]}`" if len(path) > 1 else ""
+        parent = f" in {_lower(_name(path[:-1]))}" if len(path) > 1 else ""
         return f"{name} is missing{parent}.", _about(path), True
     if kind == "string_pattern_mismatch":
         rule = _PATTERNS.get(context.get("pattern", ""), "has a form that is not allowed")
@@ -173,6 +173,11 @@ def _name(path: tuple[str | int, ...]) -> str:
     if isinstance(last, int):
         return f"Item {last + 1} of `{path[-2]}`"
     return f"`{last}`"
+
+
+def _lower(name: str) -> str:
+    """A name in the middle of a sentence."""
+    return name.replace("Item", "item", 1) if name.startswith("Item ") else name
 
 
 def _what(value: object) -> str:

@@ -18,6 +18,7 @@ from lapwing.stack import parts, quantities
 from lapwing.stack.delivery import Mirror, Registry, Release, Releases
 from lapwing.stack.parts import Filled, Name, Part, Text
 from lapwing.stack.parts import stands_for as _stands_for
+from lapwing.stack.scanning import Scan
 
 NAME = parts.NAME
 VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
@@ -436,3 +437,6 @@ class Stack(Part):
     registry: Registry = None
     release: Releases = Field(default_factory=Release)
     mirror: Mirror = Field(default_factory=list)
+    scan: Scan = Field(
+        default_factory=Scan, description="What a scan for known vulnerabilities may find."
+    )

@@ -1,12 +1,13 @@
 """Quantities as people write them: `10m`, `512Mi`, `250m`, `1%`. Pure.
 
 Each parser takes what YAML gives (text or a number) and returns the unit that the rest of Lapwing
-counts in: seconds, bytes, cores, a fraction from 0 to 1. It raises ValueError with a sentence that
-says what is expected.
+counts in: seconds, bytes, cores, a fraction from 0 to 1, a day. It raises ValueError with a
+sentence that says what is expected.
 """
 
 from __future__ import annotations
 
+import datetime
 import re
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -77,6 +78,17 @@ def fraction(value: object) -> float:
     if found > 1:
         raise ValueError(f"{value!r} is more than the whole; write it as `1%`")
     return found
+
+
+def day(value: object) -> datetime.date:
+    """A day from `2027-03-31`."""
+    text = str(value).strip()
+    try:
+        if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
+            raise ValueError
+        return datetime.date.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{value!r} is not a day; write it as `2027-03-31`") from None
 
 
 def show_duration(seconds: float) -> str:

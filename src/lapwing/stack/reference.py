@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lapwing.stack import model
+from lapwing.stack import model, scanning
 from lapwing.stack.rules import RULES
 from lapwing.stack.schema import json_schema
 
@@ -17,6 +17,7 @@ _FORMS = {
     model.CPU["pattern"]: "cpu",
     model.SHARE["pattern"]: "share",
     model.MONEY["pattern"]: "money",
+    scanning.DAY["pattern"]: "day",
     model.NAME: "name",
     model.VARIABLE: "variable",
     model.PATH: "path",
@@ -26,6 +27,7 @@ _TYPES = {"string": "text", "integer": "number", "number": "number", "boolean": 
 _PARTS = (
     "Service", "Build", "Health", "Replicas", "Needs", "Rollout", "Smoke", "Analysis",
     "Resource", "Environment", "Cloud", "Usage", "Release", "Forge", "Mirrored",
+    "Scan", "Accepted",
 )  # fmt: skip
 
 _HEAD = """\
@@ -64,6 +66,7 @@ resources:
 | cpu | `250m` (thousandths of a core), `0.5`, `2` |
 | share | `1%`, or a number from 0 to 1 |
 | money | `250` or `249.50`, US dollars |
+| day | `2027-03-31` |
 | name | lower-case letters, digits and hyphens, beginning with a letter, at most 40 |
 | variable | letters, digits and underscores, not beginning with a digit |
 | path | begins with `/` |

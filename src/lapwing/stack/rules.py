@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath as Pure
 
 from lapwing.reference import PARTS, references
-from lapwing.stack import regions, release_rules
+from lapwing.stack import regions, release_rules, scanning
 from lapwing.stack.breach import Breach, Path
 from lapwing.stack.explain import did_you_mean
 from lapwing.stack.model import Environment, Resource, Service, Stack
@@ -576,6 +576,7 @@ RULES: tuple[Rule, ...] = (
     gateways_have_a_domain,
     migrations_have_a_database,
     ports_have_listeners,
+    scanning.acceptances_differ,
     *release_rules.RULES,
 )
 

@@ -49,8 +49,8 @@ def test_what_a_file_means_in_each_environment(case: str, tmp_path: Path) -> Non
     names = ["local", *(n for n in load(path).stack.environments if n != "local")]
     meaning = {
         name: {
-            "settings": loaded.settings.model_dump(exclude_defaults=True),
-            **loaded.stack.model_dump(exclude_defaults=True, exclude={"environments"}),
+            "settings": loaded.settings.model_dump(mode="json", exclude_defaults=True),
+            **loaded.stack.model_dump(mode="json", exclude_defaults=True, exclude={"environments"}),
         }
         for name in names
         for loaded in [load(path, name)]
