@@ -7,12 +7,14 @@ Without a scanner the answer is an error, unless somebody said that none is want
 Sources: Trivy's documentation of `trivy filesystem` and its JSON report, Grype's of `-o json`. Both
 exit with 0 whatever they find when they are not told to do otherwise. Both read a file of findings
 to leave out from the folder that they are run in; that is an empty one here, because what is
-accepted is for the stack file to say.
+accepted is for the stack file to say. They are not told to be quiet: then they would not say why
+they fail either.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import tempfile
@@ -92,9 +94,7 @@ class Grype:
 
     def scan(self, folder: Path) -> list[Finding]:
         """What it finds by the lock files in a folder."""
-        return read_grype(
-            _report(self._program, ("-q", "-o", "json", f"dir:{folder}"), self._environ)
-        )
+        return read_grype(_report(self._program, ("-o", "json", f"dir:{folder}"), self._environ))
 
 
 def read_trivy(report: Mapping[str, Any]) -> list[Finding]:
@@ -155,7 +155,8 @@ def _report(program: str, arguments: tuple[str, ...], environ: Mapping[str, str]
             )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ScanError(f"{name} cannot be run, or does not end.", detail=str(error)) from error
-    words = done.stderr.decode(errors="replace").strip()[-2000:] or None
+    said = re.sub(r"\x1b\[[0-9;]*m", "", done.stderr.decode(errors="replace"))
+    words = said.strip()[-2000:] or None
     if done.returncode != 0:
         raise ScanError(
             f"{name} failed (exit status {done.returncode}), so nobody knows what is shipped.",
