@@ -62,6 +62,19 @@ def prepare(
     return Prepared(_document(target, deployment), _files(target), expected, before)
 
 
+def address_of(loaded: LoadedStack, given: str | None = None) -> str:
+    """The git URL of the desired state of an environment on a cluster: the one that is given, else
+    the stack file's. Raises UsageError if there is neither."""
+    url = given or loaded.settings.repository
+    if url is None:
+        raise UsageError(
+            f"`{loaded.environment}` says nothing of a desired-state repository.",
+            hint="Add `repository:` with its git URL, which Argo CD reads; `lapwing ship` also "
+            "takes it with --desired. `lapwing render` writes the manifests without one.",
+        )
+    return url
+
+
 def refuse_offline(loaded: LoadedStack, prepared: Prepared) -> None:
     """An offline migration wants every replica stopped, and a backup: nothing that Argo CD does by
     itself. Raises UsageError where a new image could bring one."""

@@ -126,12 +126,7 @@ def _ship_manifests(loaded: LoadedStack, settings: Settings, wanted: Wanted, tel
     where they were made; the steps say so."""
     from lapwing.acts import manifests
 
-    url = wanted.remote or loaded.settings.repository
-    if url is None:
-        raise UsageError(
-            f"`{loaded.environment}` says nothing of a desired-state repository.",
-            hint="Add `repository:` with its git URL, or give it with --desired.",
-        )
+    url = manifests.address_of(loaded, wanted.remote)
     deploy.wanted_services(loaded, wanted.services)
     revision = wiring.revision(settings, loaded.folder)
     deployment = Deployment(actor=wanted.actor, revision=revision)

@@ -46,12 +46,7 @@ def deploy(
             hint=f"`lapwing chart -e {loaded.environment} -o chart` writes a chart that `helm "
             "install` takes; `lapwing render` writes the manifests.",
         )
-    if url is None:
-        raise UsageError(
-            f"`{loaded.environment}` says nothing of a desired-state repository.",
-            hint="Add `repository:` with its git URL; Argo CD reads it. `lapwing render` writes "
-            "the manifests without one.",
-        )
+    url = manifests.address_of(loaded)
     wanted_services(loaded, services)
     found: list[Change] = []
     deployment = Deployment(

@@ -45,17 +45,19 @@ class LoadedStack:
         return self.path.parent
 
 
-def find(start: Path) -> Path:
-    """The stack file of a folder: there, or in a folder above it. Raises UsageError."""
+def find(
+    start: Path, names: tuple[str, ...] = (FILE,), hint: str = "`lapwing init` writes a first one."
+) -> Path:
+    """The stack file of a folder: there, or in a folder above it. Of several `names`, the nearest
+    file counts, and in one folder the first name. Raises UsageError, with the hint."""
     begin = start.absolute()
     if not begin.is_dir():
         raise UsageError(f"{start} is not a folder.", hint="Give the folder of a stack with -C.")
     for folder in (begin, *begin.parents):
-        if (folder / FILE).exists():
-            return folder / FILE
-    raise UsageError(
-        f"There is no {FILE} in {begin} or above it.", hint="`lapwing init` writes a first one."
-    )
+        for name in names:
+            if (folder / name).exists():
+                return folder / name
+    raise UsageError(f"There is no {' or '.join(names)} in {begin} or above it.", hint=hint)
 
 
 def read_name(path: Path) -> str:

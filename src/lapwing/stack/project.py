@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lapwing.errors import Problem, StackFileError, UsageError
+from lapwing.errors import Problem, StackFileError
 from lapwing.stack import source
 from lapwing.stack.delivery import Project
 from lapwing.stack.load import FILE, LoadedStack, environments, load, validate
+from lapwing.stack.load import find as nearest
 
 if TYPE_CHECKING:
     from lapwing.stack.model import Stack
@@ -41,18 +42,11 @@ class Released:
 
 def find(start: Path) -> Path:
     """The file that says what is released from a folder. Raises UsageError."""
-    begin = start.absolute()
-    if not begin.is_dir():
-        raise UsageError(f"{start} is not a folder.", hint="Give the folder of a stack with -C.")
-    for folder in (begin, *begin.parents):
-        for name in (FILE, RELEASE_FILE):
-            if (folder / name).exists():
-                return folder / name
-    raise UsageError(
-        f"There is no {FILE} or {RELEASE_FILE} in {begin} or above it.",
-        hint=f"`lapwing init` writes a stack file. For a project that is no stack, write "
-        f"`project: NAME` into {RELEASE_FILE}.",
+    hint = (
+        "`lapwing init` writes a stack file. For a project that is no stack, write "
+        f"`project: NAME` into {RELEASE_FILE}."
     )
+    return nearest(start, (FILE, RELEASE_FILE), hint)
 
 
 def read(path: Path) -> Released:
