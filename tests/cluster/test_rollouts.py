@@ -3,12 +3,15 @@ promote and abort."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 
-from lapwing.errors import UsageError
+from lapwing.errors import DeploymentFailed, UsageError
 from lapwing.observed.status import ServiceStatus, Status
 from lapwing.runtime.cluster import actions, apply, wait
 from lapwing.runtime.cluster.api import Api
@@ -57,6 +60,52 @@ def served(api: Api, cluster: Cluster, scope: Scope) -> str:
     images = {p["spec"]["containers"][0]["image"] for p in pods}
     assert len(images) == 1
     return str(images.pop())
+
+
+class Judge:
+    """A server that an analysis asks; it answers what the test wants."""
+
+    def __init__(self) -> None:
+        self.fine = True
+        judge = self
+
+        class Answer(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                body = json.dumps({"fine": judge.fine}).encode()
+                self.send_response(200)
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+
+    def template(self, scope: Scope) -> dict[str, Any]:
+        url = f"http://127.0.0.1:{self.server.server_port}/"
+        metric = {
+            "name": "smoke",
+            "successCondition": "result == true",
+            "provider": {"web": {"url": url, "jsonPath": "{$.fine}"}},
+        }
+        return {
+            "apiVersion": "argoproj.io/v1alpha1",
+            "kind": "AnalysisTemplate",
+            "metadata": {"name": "smoke", "namespace": scope.namespace},
+            "spec": {"metrics": [metric]},
+        }
+
+
+@pytest.fixture
+def judge() -> Iterator[Judge]:
+    made = Judge()
+    thread = threading.Thread(target=made.server.serve_forever, daemon=True)
+    thread.start()
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+    thread.join()
 
 
 def test_a_release_is_switched_and_a_rollback_takes_the_warm_slot(
@@ -120,6 +169,27 @@ def test_an_aborted_release_never_serves(api: Api, cluster: Cluster, scope: Scop
     status, service = look(api, scope)
     assert (status.rollout, service.phase) == (None, "running")
     assert served(api, cluster, scope) == "shop/api:v1"
+
+
+@pytest.mark.parametrize("when", ["pre", "post"])
+def test_a_failed_analysis_leaves_or_takes_back_the_traffic(
+    api: Api, cluster: Cluster, scope: Scope, judge: Judge, when: str
+) -> None:
+    check = {f"{when}PromotionAnalysis": {"templates": [{"templateName": "smoke"}]}}
+    deploy(api, scope, "shop/api:v1", analysis=judge.template(scope), **check)
+    deploy(api, scope, "shop/api:v2", analysis=judge.template(scope), **check)
+    assert served(api, cluster, scope) == "shop/api:v2"
+    said = {"pre": "the smoke tests", "post": "the analysis of live traffic"}[when]
+    judge.fine = False
+    with pytest.raises(DeploymentFailed, match=f"Rollout api .*{said} did not pass"):
+        deploy(api, scope, "shop/api:v3", analysis=judge.template(scope), **check)
+    status, service = look(api, scope)
+    assert status.rollout is not None
+    assert status.rollout.outcome == "failed"
+    assert said in str(status.rollout.reason)
+    assert service.active is not None
+    assert (service.phase, service.active.release) == ("running", "v2")
+    assert served(api, cluster, scope) == "shop/api:v2"
 
 
 def test_down_keeps_data(api: Api, cluster: Cluster, scope: Scope) -> None:
