@@ -16,6 +16,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from email.message import Message
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +39,18 @@ class Edge:
 
     def get(self, path: str, agent: str = "test") -> tuple[int, bytes]:
         """Status and body of a request on a connection of its own."""
+        status, _, body = self.ask(path, agent)
+        return status, body
+
+    def ask(self, path: str, agent: str = "test") -> tuple[int, Message, bytes]:
+        """Status, headers and body."""
         address = f"http://127.0.0.1:{self.port}{path}"
         request = urllib.request.Request(address, headers={"user-agent": agent})
         try:
             with urllib.request.urlopen(request, timeout=30) as answer:
-                return answer.status, answer.read()
+                return answer.status, answer.headers, answer.read()
         except urllib.error.HTTPError as error:
-            return error.code, error.read()
+            return error.code, error.headers, error.read()
 
 
 def configuration(target: Target, folder: Path, services: Mapping[str, int]) -> tuple[Path, Edge]:

@@ -35,7 +35,7 @@ class Service(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         name: str = self.server.name  # type: ignore[attr-defined]
-        self.send_response(500 if "fail" in self.path else 200)
+        self.send_response(500 if "fail" in self.path else 503 if "away" in self.path else 200)
         self.send_header("content-length", str(len(name)))
         self.end_headers()
         self.wfile.write(name.encode())
@@ -94,6 +94,20 @@ def test_the_longest_route_wins_and_a_path_is_not_half_a_name(company: Edge) -> 
 def test_only_who_checks_health_is_answered_by_the_edge_itself(company: Edge) -> None:
     assert company.get("/ready") == (200, b"web")
     assert company.get("/ready", "GoogleHC/1.0") == (200, b"ready\n")
+
+
+def test_where_no_pod_is_clients_are_told_when_to_ask_again(
+    tmp_path: Path, services: dict[str, int]
+) -> None:
+    """In an upgrade with an outage a Service has no pod, and nodes refuse connections to it."""
+    only = {"web": services["web"]}
+    with running(target("company-inc", "production"), tmp_path, only) as edge_without_api:
+        status, headers, body = edge_without_api.ask("/api/customers")
+        assert (status, headers["retry-after"]) == (503, "10")
+        assert b"not available" in body
+        status, headers, body = edge_without_api.ask("/away")
+        assert (status, headers["retry-after"], body) == (503, None, b"web")
+        assert edge_without_api.get("/") == (200, b"web")
 
 
 @pytest.mark.parametrize(

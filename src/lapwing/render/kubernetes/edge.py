@@ -52,6 +52,8 @@ CERTIFICATE = "edge-tls"
 RENEWED = "1s"
 """How long a connection to a service is used. Source: Envoy documents, HttpProtocolOptions,
 max_connection_duration; a stream on it is not cut."""
+ASK_AGAIN = 10
+"""Seconds after which a client may ask again for a service of which there is no pod."""
 FLUSH = "1s"
 """How often Envoy adds up latencies; a window shows none that are younger."""
 
@@ -261,6 +263,7 @@ def _web(target: Target, routed: Mapping[str, Service]) -> dict[str, Any]:
             "idle_timeout": "620s",
             "headers_with_underscores_action": "ALLOW",
         },
+        "local_reply_config": {"mappers": [_nobody_there()]},
         "http_filters": [
             {
                 "name": "envoy.filters.http.router",
@@ -288,6 +291,26 @@ def _web(target: Target, routed: Mapping[str, Service]) -> dict[str, Any]:
         chain["transport_socket"] = _tls()
     listening = TLS_PORT if ends_tls(target) else PORT
     return {"name": "web", "address": _everywhere(listening), "filter_chains": [chain]}
+
+
+def _nobody_there() -> dict[str, Any]:
+    """What a client is told where no pod of a service is, as in an upgrade with an outage: 503, and
+    when to ask again. Only answers of the edge itself are changed, none of a service. Source: Envoy
+    documents, "Local reply modification"."""
+    return {
+        "filter": {
+            "status_code_filter": {
+                "comparison": {"value": {"default_value": 503, "runtime_key": "edge_unavailable"}}
+            }
+        },
+        "headers_to_add": [
+            {
+                "header": {"key": "retry-after", "value": str(ASK_AGAIN)},
+                "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+            }
+        ],
+        "body": {"inline_string": "This service is not available at the moment.\n"},
+    }
 
 
 def _proxies_before(target: Target) -> int:
