@@ -1,42 +1,92 @@
-"""`lapwing logs`: what replicas print, from their files, with `-f` as it comes."""
+"""`lapwing logs`: what replicas print, with `-f` as it comes.
+
+On a machine it is read from their files, on a cluster through the Kubernetes API.
+"""
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from lapwing.acts.change import Where
+from lapwing.cli import cluster as on_cluster
 from lapwing.cli import target
 from lapwing.cli.context import Context, complete_services, environment_option
 from lapwing.errors import UsageError
+
+if TYPE_CHECKING:
+    from lapwing.runtime.cluster.api import Api
+    from lapwing.runtime.cluster.apply import Scope
+    from lapwing.runtime.cluster.logs import Line, Source
 
 RECENT = 4
 """Logs shown of each service: the newest that have something in them."""
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What was asked for: the end of the logs, what comes, the newest build log instead, or what
+    containers said before they crashed."""
+
+    service: str | None
+    lines: int
+    follow: bool
+    build: bool
+    previous: bool
+
+
 @click.command("logs")
 @click.argument("service", required=False, shell_complete=complete_services)
 @environment_option
-@click.option("-n", "--lines", default=50, show_default=True, help="Lines of each replica.")
+@click.option(
+    "-n",
+    "--lines",
+    type=click.IntRange(min=0),
+    default=50,
+    show_default=True,
+    help="Lines of each replica.",
+)
 @click.option("-f", "--follow", is_flag=True, help="Go on as lines come; Ctrl-C ends it.")
 @click.option("--build", is_flag=True, help="Show the newest build log instead.")
+@click.option(
+    "--previous", is_flag=True, help="On a cluster: what containers said before they crashed."
+)
+@on_cluster.context_option
 @click.pass_obj
 def command(
-    context: Context, service: str | None, environment: str, lines: int, follow: bool, build: bool
+    context: Context, /, service: str | None, environment: str, cluster: str | None, **options: Any
 ) -> None:
-    """Show what replicas print: all services, or one."""
-    where = target.where(context, environment)
-    files = _build_logs(context, where, service) if build else _logs(context, where, service)
+    """Show what replicas print: all services, or one. On a cluster a database or the edge is
+    shown when it is named."""
+    wanted = Wanted(service, **options)
+    place = on_cluster.scope_of(context, environment)
+    if place is not None:
+        if wanted.build:
+            raise UsageError(f"{environment} runs images that were built elsewhere.")
+        with on_cluster.connect(context, cluster) as api:
+            _of_cluster(context, api, place[0], wanted)
+        return
+    if wanted.previous:
+        raise UsageError(f"{environment} is not on a cluster: its logs go on after a crash.")
+    _of_machine(context, target.where(context, environment), wanted)
+
+
+def _of_machine(context: Context, where: Where, wanted: Wanted) -> None:
+    service = wanted.service
+    files = _build_logs(context, where, service) if wanted.build else _logs(context, where, service)
     if not files:
         raise UsageError(
             f"There is no log of {service or where} yet.", hint="`lapwing status` tells what runs."
         )
     offsets: dict[Path, int] = {}
     for path in files:
-        offsets[path] = _show_end(context, path, lines, several=len(files) > 1)
-    while follow:
+        offsets[path] = _show_end(context, path, wanted.lines, several=len(files) > 1)
+    while wanted.follow:
+        context.printer.out.flush()
         time.sleep(0.2)
         for path in _logs(context, where, service):
             _show_new(context, path, offsets)
@@ -80,3 +130,44 @@ def _show_new(context: Context, path: Path, offsets: dict[Path, int]) -> None:
         for line in text.splitlines():
             context.printer.data(f"{path.parent.name} {path.stem} | {line}")
     offsets[path] = size
+
+
+def _of_cluster(context: Context, api: Api, scope: Scope, wanted: Wanted) -> None:
+    """The end of each log merged, and then what comes."""
+    from lapwing.runtime.cluster import logs, pods
+
+    def find() -> list[Source]:
+        hidden = (pods.EDGE, *pods.RESOURCES)
+        return logs.sources(
+            p
+            for p in pods.of_scope(api, scope)
+            if (p.belongs_to(wanted.service) if wanted.service else p.component not in hidden)
+        )
+
+    found = find()
+    if not found and not wanted.follow:
+        raise UsageError(
+            f"There is no log of {wanted.service or scope.namespace} yet.",
+            hint=f"`lapwing status -e {scope.environment}` tells what runs.",
+        )
+    several = wanted.follow or len(found) > 1
+    tell = context.printer.say
+    follower = logs.Follower(api, find, tell)
+    for line in logs.recent(api, found, wanted.lines, previous=wanted.previous, tell=tell):
+        context.printer.data(_told(line, several))
+        follower.told(line)
+    if not wanted.follow:
+        return
+    context.printer.out.flush()
+    follower.begin(found, skip=wanted.lines == 0)
+    try:
+        for batch in follower.batches():
+            context.printer.data("\n".join(_told(line, several) for line in batch))
+            context.printer.out.flush()
+    finally:
+        follower.close()
+
+
+def _told(line: Line, several: bool) -> str:
+    instance = line.source.instance
+    return f"{instance.service} {instance.label} | {line.text}" if several else line.text

@@ -170,20 +170,32 @@ class Api:
         answer = self._send("GET", f"/api/v1/namespaces/{namespace}/pods/{pod}/log", params=params)
         return answer.text if answer.status_code == 200 else ""
 
-    def follow(self, namespace: str, pod: str, container: str, *, lines: int) -> Iterator[str]:
-        """What a container prints, line by line as it comes, until it ends."""
-        params = {"container": container, "tailLines": str(lines), "follow": "true"}
-        path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
+    def stream(self, path: str, params: Mapping[str, str], what: str) -> Iterator[bytes]:
+        """The body of an answer in pieces as they come, however long it takes; a connection that
+        breaks ends it. Close it to hang up. Raises ClusterError and its kin in words."""
         import httpx
 
-        try:
-            with self._http().stream(
-                "GET", path, params=params, timeout=None, extensions=self._extensions()
-            ) as answer:
-                if answer.status_code == 200:
-                    yield from answer.iter_lines()
-        except httpx.HTTPError:
-            return
+        for attempt in (1, 2):
+            try:
+                with self._http().stream(
+                    "GET",
+                    path,
+                    params=params,
+                    headers={"accept-encoding": "identity"},
+                    timeout=httpx.Timeout(TIMEOUT, read=None),
+                    extensions=self._extensions(),
+                ) as answer:
+                    if answer.status_code == 200:
+                        yield from answer.iter_raw()
+                        return
+                    if answer.status_code != 401 or attempt == 2 or not self.login.forget():
+                        answer.read()
+                        raise refusal(answer.status_code, _status(answer), what)
+            except (httpx.ReadError, httpx.RemoteProtocolError):
+                return
+            except httpx.TransportError as error:
+                raise self._away(error) from error
+            self.close()
 
     def path(self, reference: Reference) -> str:
         """The path of an object, or of its collection where it has no name."""
@@ -280,6 +292,7 @@ class Api:
                 headers={**self.login.headers(), "accept": "application/json"},
                 proxy=self.access.proxy,
                 timeout=TIMEOUT,
+                limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
                 trust_env=False,
             )
         return self._client

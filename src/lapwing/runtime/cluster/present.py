@@ -11,7 +11,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from lapwing.observed.status import (
     Phase,
@@ -68,7 +68,7 @@ def _service(workload: Object, state: Health, found: Found, now: float) -> Servi
     if kind == "Job":
         phases: dict[str, Phase] = {"ready": "done", "failed": "crashing"}
         return ServiceStatus(name=name, kind="job", phase=phases.get(state.state, "starting"))
-    sets = [s for s in found.replica_sets if _owned(s, workload)]
+    sets = [s for s in found.replica_sets if owned(s, workload)]
     active, idle = _slots(workload, sets, found.pods, now)
     phase = _phase(workload, state, active)
     kind = _label(workload, COMPONENT) or "web"
@@ -91,14 +91,10 @@ def _slots(
     workload: Object, sets: Sequence[Object], pods: Sequence[Object], now: float
 ) -> tuple[SlotStatus | None, SlotStatus | None]:
     """The active slot and the idle one: the newest other that has pods or is to have them."""
-    if workload["kind"] == "Rollout":
-        said = ((workload.get("status") or {}).get("blueGreen") or {}).get("activeSelector")
-        first = [s for s in sets if said and _label(s, HASH) == said]
-    else:
-        first = [s for s in sorted(sets, key=_revision, reverse=True)][:1]
-    rest = [s for s in sets if s not in first and int(s["spec"].get("replicas") or 0) > 0]
-    rest.sort(key=_revision, reverse=True)
-    active = _slot(first[0], pods, now) if first else None
+    first = serving(workload, sets)
+    rest = [s for s in sets if s is not first and int(s["spec"].get("replicas") or 0) > 0]
+    rest.sort(key=revision, reverse=True)
+    active = _slot(first, pods, now) if first is not None else None
     idle = _slot(rest[0], pods, now) if rest else None
     return active, idle
 
@@ -106,10 +102,10 @@ def _slots(
 def _slot(replica_set: Object, pods: Sequence[Object], now: float) -> SlotStatus:
     said = replica_set.get("status") or {}
     deadline = (replica_set["metadata"].get("annotations") or {}).get(DEADLINE)
-    own = [p for p in pods if _owned(p, replica_set)]
+    own = [p for p in pods if owned(p, replica_set)]
     labels = replica_set["spec"]["template"]["metadata"].get("labels") or {}
     return SlotStatus(
-        slot="blue" if _revision(replica_set) % 2 else "green",
+        slot=colour(replica_set),
         release=release(replica_set),
         revision=str(labels.get(VERSION, "")),
         replicas=int(replica_set["spec"].get("replicas") or 0),
@@ -121,6 +117,20 @@ def _slot(replica_set: Object, pods: Sequence[Object], now: float) -> SlotStatus
         ),
         warm_for=max(0.0, _moment(deadline) - now) if deadline else None,
     )
+
+
+def colour(replica_set: Object) -> Literal["blue", "green"]:
+    """The slot that a ReplicaSet is."""
+    return "blue" if revision(replica_set) % 2 else "green"
+
+
+def serving(workload: Object, sets: Sequence[Object]) -> Object | None:
+    """Which of its ReplicaSets is a workload's active slot."""
+    own = [s for s in sets if owned(s, workload)]
+    if workload["kind"] == "Rollout":
+        said = ((workload.get("status") or {}).get("blueGreen") or {}).get("activeSelector")
+        return next((s for s in own if said and _label(s, HASH) == said), None)
+    return max(own, key=revision, default=None)
 
 
 def release(workload: Object) -> str:
@@ -176,12 +186,14 @@ def _step(rollout: Object) -> str:
     return "switching" if before == "Successful" else "starting"
 
 
-def _owned(thing: Object, owner: Object) -> bool:
+def owned(thing: Object, owner: Object) -> bool:
+    """Whether an object belongs to another, directly."""
     uid = owner["metadata"].get("uid")
     return any(o["uid"] == uid for o in thing["metadata"].get("ownerReferences") or ())
 
 
-def _revision(thing: Object) -> int:
+def revision(thing: Object) -> int:
+    """The number of a ReplicaSet among those of its workload; 0 if it has none."""
     annotations: Mapping[str, Any] = thing["metadata"].get("annotations") or {}
     found = next((annotations[r] for r in REVISIONS if r in annotations), "0")
     return int(found) if str(found).isdigit() else 0
