@@ -62,7 +62,7 @@ cpus, memories = st.integers(1, 40_000), st.integers(1, 150_000)
 replicas = st.integers(1, 33)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(cpus, memories, replicas, replicas)
 def test_the_total_is_the_sum_of_its_lines(cpu: int, memory: int, least: int, more: int) -> None:
     found = cost(cpu, memory, least, least + more)
@@ -77,7 +77,7 @@ def test_the_total_is_the_sum_of_its_lines(cpu: int, memory: int, least: int, mo
         assert sum(high for _, high in found.by(key).values()) == found.high
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(cpus, memories, replicas, replicas, st.integers(0, 4000), st.integers(0, 8000), replicas)
 def test_more_never_costs_less(
     cpu: int, memory: int, least: int, more: int, cpu_more: int, memory_more: int, extra: int
@@ -93,7 +93,7 @@ def test_more_never_costs_less(
         assert without_gateway(large)[1] >= small[1]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(cpus, memories)
 def test_a_fitted_pod_is_one_that_autopilot_takes(cpu: int, memory: int) -> None:
     pod = autopilot.fit(cpu / 1000, memory * MIB)
@@ -109,7 +109,7 @@ def test_a_fitted_pod_is_one_that_autopilot_takes(cpu: int, memory: int) -> None
     ))  # fmt: skip
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(cpus, memories)
 def test_what_is_requested_alone_is_not_raised_to_fit_a_default(cpu: int, memory: int) -> None:
     """Autopilot chooses a request that is missing so that the one that is there can stay."""
@@ -129,7 +129,7 @@ def test_without_any_request_the_defaults_hold() -> None:
 
 
 @given(st.integers(33, 100))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_a_nat_gateway_costs_the_same_for_any_number_of_nodes_above_32(nodes: int) -> None:
     found = cost(2000, 4096, nodes, nodes)
     gateway = next(line for line in found.lines if line.item == "NAT gateway")

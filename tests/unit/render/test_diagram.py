@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -142,7 +142,6 @@ bands = st.builds(
 )  # fmt: skip
 
 
-@settings(deadline=None)
 @given(st.builds(Flow, st.just("x"), texts, st.lists(bands, min_size=1, max_size=5).map(tuple)))
 def test_nothing_overlaps_and_nothing_leaves_its_box(flow: Flow) -> None:
     drawing = draw(flow)
@@ -178,7 +177,6 @@ def _inside(a: Rect, b: Rect) -> bool:
     return wide and b.y <= a.y and a.y + a.height <= b.y + b.height
 
 
-@settings(deadline=None)
 @given(texts, st.floats(30, 300))
 def test_wrapping_loses_nothing_and_fits(text: str, width: float) -> None:
     lines = list(wrap(text, width, 9))
@@ -186,7 +184,6 @@ def test_wrapping_loses_nothing_and_fits(text: str, width: float) -> None:
     assert all(len(line) == 1 or width_of(line, 9) <= width for line in lines)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(words, st.floats(-10, 1e6)), max_size=30))
 def test_a_pie_is_its_slices(amounts: list[tuple[str, float]]) -> None:
     found = pie("cost", "Cost", amounts)

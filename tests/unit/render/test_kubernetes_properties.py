@@ -68,7 +68,7 @@ def stacks(draw: st.DrawFn) -> LoadedStack:
     return LoadedStack(stack, "live", environment, Path("lapwing.yaml"))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(stacks())
 def test_names_are_valid_and_unique_and_selectors_meet_their_pods(loaded: LoadedStack) -> None:
     made = render.target(loaded)
@@ -94,7 +94,7 @@ def test_names_are_valid_and_unique_and_selectors_meet_their_pods(loaded: Loaded
         assert len([n for n, labels in pods if chosen.items() <= labels.items()]) == 1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(stacks())
 def test_files_read_back_are_the_objects(loaded: LoadedStack) -> None:
     made = render.target(loaded)

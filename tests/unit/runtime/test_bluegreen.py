@@ -179,7 +179,7 @@ class Slots(RuleBasedStateMachine):
 
 
 TestSlots = Slots.TestCase
-TestSlots.settings = settings(max_examples=150, stateful_step_count=25, deadline=None)
+TestSlots.settings = settings(max_examples=150, stateful_step_count=25)
 
 
 def test_all_services_change_sides_in_one_table() -> None:

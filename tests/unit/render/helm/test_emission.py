@@ -84,7 +84,7 @@ trees = st.recursive(
 )
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12, suppress_health_check=list(HealthCheck))
 @given(st.lists(trees, min_size=15, max_size=40))
 def test_helm_gives_what_the_renderer_gives(found: list[Any]) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -144,7 +144,7 @@ def fates() -> st.SearchStrategy[list[str]]:
     return st.lists(one, max_size=25)
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(fates())
 def test_whatever_happens_it_ends_with_one_version_on_its_own_schema(told: list[str]) -> None:
     world = World(iter(told))
