@@ -66,8 +66,8 @@ def _sequence(items: list[Any], indent: str, lines: list[str]) -> None:
 
 
 def is_block(value: str) -> bool:
-    """Whether a literal block keeps a text as it is."""
-    return _BLOCK.fullmatch(value) is not None and not value.endswith("\n\n")
+    """Whether a literal block keeps a text as it is; Helm cuts blanks off the end of a document."""
+    return _BLOCK.fullmatch(value) is not None and value[:-1] == value.rstrip()
 
 
 def _scalar(value: Any) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from lapwing.errors import UsageError
@@ -84,6 +84,8 @@ trees = st.recursive(
 )
 
 
+@example([*[0] * 14, "1 \n"])
+@example([*[0] * 14, {"a": ["1\u3000\n"]}])
 @settings(max_examples=12, suppress_health_check=list(HealthCheck))
 @given(st.lists(trees, min_size=15, max_size=40))
 def test_helm_gives_what_the_renderer_gives(found: list[Any]) -> None:
