@@ -291,6 +291,12 @@ class ClusterLoginError(ClusterError):
     code = "cluster-login"
 
 
+class ToolMissingError(ClusterError):
+    """The tool that makes local clusters (kind, minikube) is not installed."""
+
+    code = "tool-missing"
+
+
 class ContextError(UsageError):
     """The kubeconfig has no such context, or it must not be touched without being asked for."""
 

@@ -148,8 +148,8 @@ class Cluster:
             f"--service-account-signing-key-file={f}/accounts.key",
             "--service-cluster-ip-range=10.96.0.0/16", "--authorization-mode=RBAC",
             "--endpoint-reconciler-type=none",
-            # Debian's etcd tells no progress, without which a list cannot be had as a watch: clients
-            # that try it wait long before they ask as ever.
+            # Debian's etcd tells no progress, without which a list cannot be had as a watch:
+            # clients that try it wait long before they ask as ever.
             "--feature-gates=WatchList=false",
         )  # fmt: skip
         self._wait_for_server()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from lapwing.desired.history import history
+from lapwing.desired.history import Entry, history
 from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import UsageError
 from lapwing.observed.status import Status
@@ -34,7 +34,7 @@ def promote(
             "There is no deployment in flight to promote.",
             hint="`lapwing deploy --hold` makes one that waits.",
         )
-    return Change(_with(document, "promote", actor), head)
+    return Change(with_act(document, "promote", actor), head)
 
 
 def abort(repository: DesiredRepository, status: Status | None, where: Where, actor: str) -> Change:
@@ -50,7 +50,7 @@ def abort(repository: DesiredRepository, status: Status | None, where: Where, ac
     before = repository.read(where.stack, where.environment, running) if running else None
     document = before or _empty(where)
     reason = f"{actor} aborted it"
-    return Change(_with(document, "abort", actor, restores=running, reason=reason), head)
+    return Change(with_act(document, "abort", actor, restores=running, reason=reason), head)
 
 
 def rollback(
@@ -83,8 +83,8 @@ def rollback(
         document = _take(present, target, services)
         if release is not None and not _has(document, release):
             continue
-        if document.services != present.services:
-            return Change(_with(document, "rollback", actor, restores=entry.commit), head)
+        if document.services != present.services or _files_differ(repository, where, entry, head):
+            return Change(with_act(document, "rollback", actor, restores=entry.commit), head)
     if release is not None:
         raise UsageError(
             f"No deployment that succeeded had release {release}.",
@@ -102,7 +102,7 @@ def down(repository: DesiredRepository, where: Where, actor: str) -> Change:
     if not document.services:
         raise UsageError(f"Nothing runs in {where}.", hint="`lapwing up` starts it.")
     empty = msgspec.structs.replace(document, services={}, resources={})
-    return Change(_with(empty, "down", actor), head)
+    return Change(with_act(empty, "down", actor), head)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +124,12 @@ def _head(repository: DesiredRepository, where: Where) -> tuple[str, Document]:
     return head, document
 
 
+def _files_differ(repository: DesiredRepository, where: Where, entry: Entry, head: str) -> bool:
+    """Whether the manifests were others: settings that the document does not tell."""
+    trees = [repository.tree(where.stack, where.environment, c) for c in (entry.commit, head)]
+    return trees[0] != trees[1]
+
+
 def _take(present: Document, target: Document, services: tuple[str, ...]) -> Document:
     """The present document with some services (or all) as the target has them."""
     if not services:
@@ -142,7 +148,7 @@ def _has(document: Document, release: str) -> bool:
     return any(s.release == release for s in document.services.values())
 
 
-def _with(
+def with_act(
     document: Document,
     kind: DeploymentKind,
     actor: str,
@@ -150,6 +156,7 @@ def _with(
     restores: str | None = None,
     reason: str | None = None,
 ) -> Document:
+    """The document as an act of somebody."""
     act = Deployment(
         kind=kind,
         actor=actor,

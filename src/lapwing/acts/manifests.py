@@ -45,9 +45,12 @@ def prepare(
     services: tuple[str, ...],
     images: Mapping[str, str],
     deployment: Deployment,
+    versions: Mapping[str, str] | None = None,
 ) -> Prepared:
     """What to commit on top of what the repository has. A service that is not asked for, or that
-    got no image and has none in the stack file, keeps the one that it has. Raises UsageError."""
+    got no image and has none in the stack file, keeps the one that it has. `versions` are those of
+    the values that people gave for secrets, by variable, where Lapwing brings them to the cluster.
+    Raises UsageError."""
     repository.ensure()
     where = (loaded.stack.stack, loaded.environment)
     expected, before = repository.newest(*where), repository.understood(*where)
@@ -59,7 +62,8 @@ def prepare(
         if reference is not None:
             chosen[name] = reference
     target = render.target(loaded, chosen, deployment.revision, hold=deployment.hold)
-    return Prepared(_document(target, deployment), _files(target), expected, before)
+    document = _document(target, deployment, versions or {})
+    return Prepared(document, _files(target), expected, before)
 
 
 def address_of(loaded: LoadedStack, given: str | None = None) -> str:
@@ -67,12 +71,17 @@ def address_of(loaded: LoadedStack, given: str | None = None) -> str:
     the stack file's. Raises UsageError if there is neither."""
     url = given or loaded.settings.repository
     if url is None:
-        raise UsageError(
-            f"`{loaded.environment}` says nothing of a desired-state repository.",
-            hint="Add `repository:` with its git URL, which Argo CD reads; `lapwing ship` also "
-            "takes it with --desired. `lapwing render` writes the manifests without one.",
-        )
+        raise no_repository(loaded.environment)
     return url
+
+
+def no_repository(environment: str) -> UsageError:
+    """The error for an environment of Argo CD that names no desired-state repository."""
+    return UsageError(
+        f"`{environment}` says nothing of a desired-state repository.",
+        hint="Add `repository:` with its git URL, which Argo CD reads; `lapwing ship` also "
+        "takes it with --desired. `lapwing render` writes the manifests without one.",
+    )
 
 
 def refuse_offline(loaded: LoadedStack, prepared: Prepared) -> None:
@@ -102,7 +111,7 @@ def _files(target: Target) -> dict[str, bytes]:
     return {name: text.encode() for name, text in texts.items()}
 
 
-def _document(target: Target, deployment: Deployment) -> Document:
+def _document(target: Target, deployment: Deployment, versions: Mapping[str, str]) -> Document:
     loaded = target.loaded
     return Document(
         stack=loaded.stack.stack,
@@ -110,16 +119,21 @@ def _document(target: Target, deployment: Deployment) -> Document:
         target="kubernetes",
         domains=domains(loaded),
         deployment=deployment,
-        services={n: _service(target, n) for n in target.services},
+        services={n: _service(target, n, versions) for n in target.services},
         resources={
-            n: Resource(kind=r.kind, provider="url", variable=r.variable or variable_of(n))
+            n: Resource(
+                kind=r.kind,
+                provider="cluster" if n in target.own_resources else "url",
+                variable=r.variable or variable_of(n),
+            )
             for n, r in loaded.stack.resources.items()
         },
     )
 
 
-def _service(target: Target, name: str) -> Service:
+def _service(target: Target, name: str, versions: Mapping[str, str]) -> Service:
     service, image = target.services[name], target.images[name]
+    urls = [target.variable(r) for r in service.needs if r in target.managed_resources]
     return Service(
         kind=service.kind,
         release=release_of(image),
@@ -128,6 +142,7 @@ def _service(target: Target, name: str) -> Service:
         route=service.route,
         command=service.command,
         env=dict(service.env),
+        secrets={n: versions[n] for n in (*service.secret_names, *urls) if n in versions},
         replicas=service.replicas.min,
     )
 

@@ -53,21 +53,27 @@ def scope_of(context: Context, environment: str) -> tuple[Scope, str] | None:
     return Scope(stack, environment, f"{stack}-{environment}"), url
 
 
-def connect(context: Context, name: str | None) -> Api:
-    """A client of the context that is named, or of the current one. Raises ClusterError."""
-    from lapwing.runtime.cluster import kubeconfig
+def connect(context: Context, name: str | None, scope: Scope | None = None) -> Api:
+    """A client of the context that is named; else of the one that the environment of `scope` was
+    applied to last; else of the current one. Raises ClusterError."""
+    from lapwing.runtime.cluster import kubeconfig, memory
     from lapwing.runtime.cluster.api import Api
 
     settings = context.settings
+    if name is None and scope is not None:
+        name = memory.context(settings.environment(scope.stack, scope.environment))
     return Api(kubeconfig.read(settings.kubeconfigs(), name), settings.environ)
 
 
 def status(context: Context, name: str | None, scope: Scope, url: str) -> Status | None:
-    """What the cluster runs of an environment."""
+    """What the cluster runs of an environment; None if nothing was ever wanted there. Where Lapwing
+    applies it, a deployment that came to no end and that nobody is at work on is a problem."""
+    from lapwing.acts import told
     from lapwing.runtime.cluster import actions
 
-    with connect(context, name) as api:
-        return actions.look(api, scope, url)
+    with connect(context, name, scope) as api:
+        found = actions.look(api, scope, url)
+    return told.corrected(context.settings, scope, found, url)
 
 
 def act(
@@ -80,8 +86,8 @@ def act(
     yes: bool,
 ) -> int:
     """Promote or abort, after a question where one is due; returns the exit status."""
-    with connect(context, name) as api:
-        _ask(api, what, scope, yes=yes)
+    with connect(context, name, scope) as api:
+        ask(api, what, scope, yes=yes)
         done = do(api, scope)
     if context.for_programs:
         context.printer.json({"act": what, "services": [r.name for r in done]})
@@ -90,7 +96,8 @@ def act(
     return 0
 
 
-def _ask(api: Api, what: str, scope: Scope, *, yes: bool) -> None:
+def ask(api: Api, what: str, scope: Scope, *, yes: bool) -> None:
+    """Ask before a cluster is changed that is not local. Raises ContextError without a yes."""
     access = api.access
     if yes or access.local:
         return

@@ -6,7 +6,7 @@ cluster. What becomes of them is told by Argo CD and by the Rollouts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from lapwing import wiring
@@ -18,10 +18,84 @@ from lapwing.plan import diff
 from lapwing.plan.model import Deployment
 
 if TYPE_CHECKING:
+    from lapwing.cli.place import Reach, Removal, Wish
+    from lapwing.desired.history import Entry
     from lapwing.desired.remote import Remote
     from lapwing.desired.repository import DesiredRepository
     from lapwing.plan.diff import Change
+    from lapwing.runtime.cluster.api import Api
+    from lapwing.runtime.cluster.apply import Scope
+    from lapwing.runtime.cluster.reference import Reference
     from lapwing.stack.load import LoadedStack
+
+
+class ByArgo:
+    """Implements `Place`."""
+
+    def __init__(self, context: Context, environment: str, reach: Reach) -> None:
+        from lapwing.cli import target
+
+        self.context = context
+        self.environment = environment
+        self.reach = reach
+        self.where = target.where(context, environment)
+
+    def deploy(self, loaded: LoadedStack, wish: Wish) -> int:
+        if self.reach.create:
+            raise UsageError(
+                f"Argo CD looks after the cluster of {self.environment}: it is not made here.",
+                hint="`lapwing infra` writes what makes it.",
+            )
+        return deploy(
+            self.context,
+            loaded,
+            wish.services,
+            wish.images,
+            hold=wish.hold,
+            dry_run=wish.dry_run,
+            allow_downtime=wish.allow_downtime,
+        )
+
+    def promote(self) -> int:
+        from lapwing.runtime.cluster import actions
+
+        return self._act("promote", actions.promote)
+
+    def abort(self) -> int:
+        from lapwing.runtime.cluster import actions
+
+        return self._act("abort", actions.abort)
+
+    def rollback(self, services: tuple[str, ...], release: str | None) -> int:
+        return rollback(self.context, self._remote(), self.environment, services, release)
+
+    def down(self, removal: Removal) -> int:
+        raise UsageError(
+            f"Argo CD looks after {self.where}, and would bring back what is removed.",
+            hint="Delete its Application in Argo CD.",
+        )
+
+    def history(self, limit: int) -> list[Entry]:
+        from lapwing.desired.history import history
+
+        remote = self._remote()
+        remote.fetch()
+        return history(remote.repository, self.where.stack, self.where.environment, limit)
+
+    def _remote(self) -> Remote:
+        from lapwing.cli import target
+
+        remote = target.remote_of(self.context, self.environment)
+        if remote is None:
+            raise manifests.no_repository(self.environment)
+        return remote
+
+    def _act(self, what: str, do: Callable[[Api, Scope], list[Reference]]) -> int:
+        from lapwing.cli import cluster
+
+        found = cluster.scope_of(self.context, self.environment)
+        assert found is not None
+        return cluster.act(self.context, self.reach.cluster, found[0], what, do, yes=self.reach.yes)
 
 
 def deploy(
@@ -38,14 +112,6 @@ def deploy(
 
     Raises UsageError, DesiredStateError or ConflictError.
     """
-    url = loaded.settings.repository
-    if url is None and loaded.settings.cloud is None:
-        raise UsageError(
-            f"`{loaded.environment}` has no Argo CD, and Lapwing does not apply manifests itself "
-            "yet.",
-            hint=f"`lapwing chart -e {loaded.environment} -o chart` writes a chart that `helm "
-            "install` takes; `lapwing render` writes the manifests.",
-        )
     url = manifests.address_of(loaded)
     wanted_services(loaded, services)
     found: list[Change] = []

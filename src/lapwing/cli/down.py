@@ -4,39 +4,32 @@ from __future__ import annotations
 
 import click
 
+from lapwing.cli import place
 from lapwing.cli.context import Context, environment_option, output_option
+from lapwing.cli.place import Reach, Removal
 
 
 @click.command("down")
 @environment_option
+@click.option(
+    "--volumes",
+    is_flag=True,
+    help="On a cluster: remove the data, too, and the secrets that were made up.",
+)
+@click.option(
+    "--cluster", "whole", is_flag=True, help="Remove the local cluster (kind, minikube) as well."
+)
+@place.reach_options
 @output_option
 @click.pass_obj
-def command(context: Context, environment: str) -> int:
+def command(
+    context: Context,
+    environment: str,
+    volumes: bool,
+    whole: bool,
+    cluster: str | None,
+    yes: bool,
+) -> int:
     """Stop the stack; its data stays, and `lapwing up` brings it back."""
-    from lapwing import wiring
-    from lapwing.acts import change
-    from lapwing.cli import rolling, target
-
-    where = target.where(context, environment)
-    actor = wiring.actor(context.settings, context.directory)
-    act = change.down(wiring.desired(context.settings), where, actor)
-    status = rolling.carry_out(context, where, act)
-    _wait_until_stopped(context, where)
-    return status
-
-
-def _wait_until_stopped(context: Context, where: object) -> None:
-    """Wait until the processes are gone: connections that are open get a moment to end."""
-    import time
-
-    from lapwing.acts.change import Where
-    from lapwing.cli import target
-
-    assert isinstance(where, Where)
-    until = time.monotonic() + 30
-    with context.printer.working("stopping"):
-        while time.monotonic() < until:
-            found = target.present(context, where)
-            if found is None or not found.running:
-                return
-            time.sleep(0.05)
+    removal = Removal(volumes=volumes, cluster=whole)
+    return place.of(context, environment, Reach(cluster, yes)).down(removal)

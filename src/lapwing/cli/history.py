@@ -5,8 +5,7 @@ from __future__ import annotations
 import click
 import msgspec
 
-from lapwing import wiring
-from lapwing.cli import target
+from lapwing.cli import place, target
 from lapwing.cli.context import Context, environment_option, output_option
 
 
@@ -17,19 +16,12 @@ from lapwing.cli.context import Context, environment_option, output_option
 @click.pass_obj
 def command(context: Context, environment: str, limit: int) -> None:
     """List the deployments, newest first."""
-    from lapwing.desired.history import history
-
-    where = target.where(context, environment)
-    remote = target.remote_of(context, environment)
-    if remote is not None:
-        remote.fetch()
-    repository = remote.repository if remote else wiring.desired(context.settings)
-    entries = history(repository, where.stack, where.environment, limit)
+    entries = place.of(context, environment).history(limit)
     if context.for_programs:
         context.printer.json(msgspec.to_builtins(entries))
         return
     if not entries:
-        raise target.never_deployed(where)
+        raise target.never_deployed(target.where(context, environment))
     rows = [
         (e.commit[:12], e.time.replace("T", " ").rstrip("Z"), e.actor, e.outcome, e.message)
         for e in entries

@@ -67,7 +67,7 @@ def command(
     if place is not None:
         if wanted.build:
             raise UsageError(f"{environment} runs images that were built elsewhere.")
-        with on_cluster.connect(context, cluster) as api:
+        with on_cluster.connect(context, cluster, place[0]) as api:
             _of_cluster(context, api, place[0], wanted)
         return
     if wanted.previous:

@@ -37,9 +37,15 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def history(
-    repository: DesiredRepository, stack: str, environment: str, limit: int = 50
+    repository: DesiredRepository,
+    stack: str,
+    environment: str,
+    limit: int = 50,
+    *,
+    followed: bool = False,
 ) -> list[Entry]:
     """The last `limit` deployments of an environment. Two git processes, however many there are.
+    `followed` says that what becomes of a cluster's deployments is noted here.
 
     Raises DesiredStateError.
     """
@@ -61,7 +67,7 @@ def history(
         except DesiredStateError as error:  # Put there by hand; nothing can come of it.
             document, outcome, reason = None, outcome or "failed", reason or error.message
         services = document.services if document else {}
-        is_elsewhere = document is not None and document.target != "machine"
+        is_elsewhere = not followed and document is not None and document.target != "machine"
         entries.append(
             Entry(
                 commit=commit,

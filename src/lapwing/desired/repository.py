@@ -194,6 +194,10 @@ class DesiredRepository:
         found = zip(names, contents, strict=True)
         return {n.removeprefix(f"{stack}/"): data for n, data in found if data is not None}
 
+    def tree(self, stack: str, environment: str, commit: str) -> str:
+        """What names the content of an environment's manifests at a commit; empty without any."""
+        return self.git.run("ls-tree", commit, manifests_of(stack, environment))
+
     def note(self, commit: str, outcome: str, reason: str | None = None) -> None:
         """Write down what became of a commit: succeeded, failed, rolled-back, aborted or
         superseded, and why. Raises DesiredStateError or NoSpaceError."""

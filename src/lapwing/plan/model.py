@@ -118,11 +118,12 @@ class Service(Struct, frozen=True, kw_only=True):
 class Resource(Struct, frozen=True, kw_only=True):
     """A resource and what it is bound to. `provider`: `url` (given by the user; the value is the
     secret `resource.<name>` of version `secret`), `binary` (a server program at `program`),
-    `embedded` (no server: the service gets a file URL under the data folder)."""
+    `embedded` (no server: the service gets a file URL under the data folder), `cluster` (a pod with
+    a volume beside the services)."""
 
     kind: ResourceKind
     version: str | None = None
-    provider: Literal["url", "binary", "embedded"]
+    provider: Literal["url", "binary", "embedded", "cluster"]
     program: str | None = None
     variable: str
     """The environment variable that tells a service the URL, such as DB_URL."""

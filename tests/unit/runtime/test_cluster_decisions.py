@@ -60,7 +60,7 @@ def test_only_what_left_the_file_is_pruned_and_never_data() -> None:
         Reference("v1", "PersistentVolumeClaim", "shop", "data"),
         Reference("v1", "Namespace", "", "shop"),
     ]
-    assert [r.name for r in inventory.to_prune(before, [kept])] == ["way", "gone"]
+    assert [r.name for r in inventory.to_prune(before, [of(kept)])] == ["way", "gone"]
 
 
 def test_an_inventory_reads_back_and_passes_over_nonsense() -> None:

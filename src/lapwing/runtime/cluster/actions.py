@@ -12,13 +12,15 @@ from collections.abc import Callable
 
 from lapwing.errors import KindMissingError, UsageError
 from lapwing.observed.status import Status
-from lapwing.runtime.cluster import health, present
+from lapwing.runtime.cluster import apply, health, inventory, present
 from lapwing.runtime.cluster.api import Api
 from lapwing.runtime.cluster.apply import Scope
 from lapwing.runtime.cluster.present import Found
 from lapwing.runtime.cluster.reference import Object, Reference, of
 
 ROLLOUT = ("argoproj.io/v1alpha1", "Rollout")
+LEAVES = 120.0
+"""Seconds that pods may take to end when everything is removed."""
 WORKLOADS = (ROLLOUT, ("apps/v1", "Deployment"), ("apps/v1", "StatefulSet"), ("batch/v1", "Job"))
 
 
@@ -79,11 +81,42 @@ def abort(api: Api, scope: Scope) -> list[Reference]:
 
 def down(api: Api, scope: Scope, tell: Callable[[str], None] = lambda _: None) -> list[Reference]:
     """Remove everything of an environment but its data; returns what went."""
-    from lapwing.runtime.cluster import apply, inventory
-
     gone = apply.prune(api, scope, inventory.listed(api.get(scope.inventory)), (), tell)
     api.delete(scope.inventory)
     return gone
+
+
+def until_gone(api: Api, scope: Scope, tell: Callable[[str], None] = lambda _: None) -> None:
+    """Wait until no pod of an environment is left: what comes next must not meet them. After
+    `LEAVES` seconds it is told that some are left."""
+    until, told = time.monotonic() + LEAVES, -1
+    while time.monotonic() < until:
+        left = len(api.list("v1", "Pod", scope.namespace, scope.selector))
+        if not left:
+            return
+        if left != told:
+            tell(f"{left} pods are ending")
+            told = left
+        time.sleep(0.2)
+    tell("some pods have not ended yet")
+
+
+def has_strangers(api: Api, scope: Scope) -> bool:
+    """Whether the namespace of an environment holds anything that others made."""
+    kinds = (("v1", "Pod"), ("v1", "PersistentVolumeClaim"), ("v1", "Secret"), ("v1", "Service"),
+             ("v1", "ConfigMap"), *WORKLOADS)  # fmt: skip
+    for version, kind in kinds:
+        try:
+            found = api.list(version, kind, scope.namespace)
+        except KindMissingError:
+            continue
+        for thing in found:
+            metadata = thing["metadata"]
+            is_ours = inventory.is_ours(thing, scope.stack, scope.environment)
+            is_going = metadata.get("deletionTimestamp")
+            if not is_ours and not is_going and metadata["name"] != "kube-root-ca.crt":
+                return True
+    return False
 
 
 def _listed(api: Api, scope: Scope, version: str, kind: str) -> list[Object]:

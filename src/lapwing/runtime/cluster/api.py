@@ -304,7 +304,7 @@ class Api:
     def _away(self, error: Exception) -> ClusterAwayError:
         hint = "Is it running, and is the network right? `--context NAME` names another."
         if self.access.local:
-            hint = "Start it: `kind create cluster` makes one on this machine."
+            hint = "Is it running? `lapwing up --create` makes one, or starts one of minikube."
         return ClusterAwayError(
             f"The cluster of context {self.access.context!r} does not answer at "
             f"{self.access.server} ({type(error).__name__}).",

@@ -13,17 +13,21 @@ from __future__ import annotations
 
 import copy
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
 from lapwing.errors import KindMissingError, NotOursError
-from lapwing.runtime.cluster import inventory
+from lapwing.runtime.cluster import health, inventory
 from lapwing.runtime.cluster.api import Api, ConflictOfFields
+from lapwing.runtime.cluster.health import Health
 from lapwing.runtime.cluster.reference import Object, Reference, of
 
 Tell = Callable[[str], None]
+Wait = Callable[[Sequence[Reference]], Mapping[Reference, Health] | None]
+"""Waits until objects run, and returns the health of each; raises if they do not come to run."""
 WAVE = "argocd.argoproj.io/sync-wave"
 """The annotation by which Argo CD orders objects; here it means the same."""
 CONTROLLERS = frozenset(
@@ -43,6 +47,8 @@ CONTROLLERS = frozenset(
 WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet", "Rollout", "Job", "CronJob", "Application")
 """What comes last in its wave: it refers to the rest of it, and Argo Rollouts calls a Rollout
 invalid whose Services or AnalysisTemplates are not there."""
+GONE = 60.0
+"""Seconds that the cluster may take to remove a Job that failed."""
 CLUSTER_WIDE_SHARED = ("Namespace", "CustomResourceDefinition")
 
 
@@ -69,10 +75,12 @@ class Scope:
 
 @dataclass(slots=True)
 class Applied:
-    """What was done: objects that came or changed, and those that went."""
+    """What was done: objects that came or changed, and those that went. Where something is `held`
+    for a person, nothing goes yet: it still serves."""
 
     changed: list[Reference] = field(default_factory=list)
     pruned: list[Reference] = field(default_factory=list)
+    held: list[Reference] = field(default_factory=list)
 
 
 def wave_of(thing: Object) -> int:
@@ -84,10 +92,28 @@ def wave_of(thing: Object) -> int:
     return int(found) if re.fullmatch(r"-?\d+", str(found)) else 0
 
 
-def waves(things: Iterable[Object]) -> Iterator[list[Object]]:
+def waves(
+    things: Iterable[Object], key: Callable[[Object], int] = wave_of
+) -> Iterator[list[Object]]:
     """The objects in the order in which they have to come to be."""
-    for _, wave in groupby(sorted(things, key=wave_of), key=wave_of):
+    for _, wave in groupby(sorted(things, key=key), key=key):
         yield sorted(wave, key=lambda t: t["kind"] in WORKLOADS)
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """How a run goes. `waves` names the wave of objects whose annotations do not; `settle` is
+    called when the namespaces are there and before all else; `kept` is not applied, and does not go
+    either."""
+
+    waves: Mapping[Reference, int] = field(default_factory=dict)
+    settle: Callable[[], None] = lambda: None
+    kept: frozenset[Reference] = frozenset()
+
+    def wave_of(self, thing: Object) -> int:
+        """The wave of an object."""
+        natural = wave_of(thing)
+        return natural if natural < -1000 else self.waves.get(of(thing), natural)
 
 
 def run(
@@ -96,8 +122,9 @@ def run(
     things: Sequence[Object],
     *,
     commit: str,
-    wait: Callable[[Sequence[Reference]], None],
+    wait: Wait,
     tell: Tell = lambda _: None,
+    course: Course = Course(),
 ) -> Applied:
     """Make the cluster hold these objects and no others of this scope. `wait` is called with the
     objects of each wave, and raises if they do not come to run.
@@ -109,18 +136,37 @@ def run(
     before = inventory.listed(api.get(scope.inventory))
     done = Applied()
     written = False
-    for wave in waves(marked):
+    for wave in waves(marked, course.wave_of):
         if not written and wave_of(wave[0]) > -1_000_000:
             _write(api, scope, {*before, *map(of, marked)}, commit)
+            course.settle()
             written = True
         for thing in wave:
             known = live.get(of(thing))
-            if put(api, thing, known, tell):
+            if put(api, thing, _unless_failed(api, known), tell):
                 done.changed.append(of(thing))
-        wait([*map(of, wave), *_accounts(wave, live)])
-    done.pruned = prune(api, scope, before, marked, tell)
-    _write(api, scope, map(of, marked), commit)
+        states = wait([*map(of, wave), *_accounts(wave, live)])
+        done.held += [r for r, h in (states or {}).items() if h.state == "held"]
+    if done.held:
+        return done
+    wanted = {*map(of, marked), *course.kept}
+    done.pruned = prune(api, scope, before, wanted, tell)
+    _write(api, scope, wanted & before | set(map(of, marked)), commit)
     return done
+
+
+def _unless_failed(api: Api, live: Object | None) -> Object | None:
+    """What is there, without a Job that has failed: it would be failed for ever, so it is removed
+    and comes anew."""
+    if live is None or live["kind"] != "Job" or health.judge(live).state != "failed":
+        return live
+    api.delete(of(live), uid=live["metadata"]["uid"])
+    until = time.monotonic() + GONE
+    while (found := api.get(of(live))) is not None and time.monotonic() < until:
+        if found["metadata"]["uid"] != live["metadata"]["uid"]:
+            break
+        time.sleep(0.1)
+    return None
 
 
 def examine(api: Api, scope: Scope, things: Sequence[Object]) -> dict[Reference, Object]:
@@ -158,7 +204,7 @@ def put(api: Api, thing: Object, live: Object | None, tell: Tell = lambda _: Non
             what = ", ".join(f.lstrip(".") for o in others for f in conflict.owners[o])
             tell(f"{of(thing)}: {what} was changed by {', '.join(others)}; it is set back")
         after = api.apply(without(thing, theirs), force=bool(others))
-    return live is None or _version(after) != _version(live)
+    return live is None or not _same(after, live)
 
 
 def without(thing: Object, fields: Iterable[str]) -> dict[str, Any]:
@@ -179,7 +225,7 @@ def prune(
     api: Api,
     scope: Scope,
     before: Iterable[Reference],
-    wanted: Iterable[Object],
+    wanted: Iterable[Reference],
     tell: Tell = lambda _: None,
 ) -> list[Reference]:
     """Delete what left the file, if its labels still say that it is ours; returns what went."""
@@ -190,6 +236,8 @@ def prune(
         except KindMissingError:
             continue  # Its kind was uninstalled, and it with it.
         if found is None or not inventory.is_ours(found, scope.stack, scope.environment):
+            continue
+        if inventory.is_kept(found):
             continue
         if api.delete(reference, uid=found["metadata"]["uid"]):
             tell(f"removed {reference}")
@@ -216,7 +264,9 @@ def rehearse(api: Api, scope: Scope, things: Sequence[Object]) -> dict[Reference
             continue
         after = api.apply(thing, dry_run=True, force=True)
         told[reference] = "keep" if _same(after, live[reference]) else "change"
-    for reference in inventory.to_prune(inventory.listed(api.get(scope.inventory)), marked):
+    for reference in inventory.to_prune(
+        inventory.listed(api.get(scope.inventory)), map(of, marked)
+    ):
         told[reference] = "remove"
     return told
 
@@ -255,10 +305,6 @@ def _write(api: Api, scope: Scope, references: Iterable[Reference], commit: str)
         inventory.document(scope.namespace, scope.stack, scope.environment, references, commit),
         force=True,
     )
-
-
-def _version(thing: Object) -> str:
-    return str(thing["metadata"].get("resourceVersion"))
 
 
 def _same(one: Object, other: Object) -> bool:

@@ -11,12 +11,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from lapwing.runtime.cluster.reference import Object, Reference, of
+from lapwing.runtime.cluster.reference import Object, Reference
 
 NAME = "lapwing-inventory"
 MANAGED_BY = "app.kubernetes.io/managed-by"
 PART_OF = "app.kubernetes.io/part-of"
 ENVIRONMENT = "lapwing.dev/environment"
+KEEP = "lapwing.dev/keep"
+"""The label of what is made once and outlives what needs it: passwords that were made up."""
 KEPT = ("PersistentVolumeClaim", "Namespace", "CustomResourceDefinition")
 """Kinds that hold data, or hold others: never deleted because they left the file."""
 
@@ -30,6 +32,11 @@ def is_ours(thing: Object, stack: str, environment: str) -> bool:
     """Whether an object is marked as one of this stack in this environment."""
     found = thing["metadata"].get("labels") or {}
     return all(found.get(k) == v for k, v in labels(stack, environment).items())
+
+
+def is_kept(thing: Object) -> bool:
+    """Whether an object says of itself that it outlives what needs it."""
+    return (thing["metadata"].get("labels") or {}).get(KEEP) == "true"
 
 
 def marked(thing: Object, stack: str, environment: str) -> dict[str, Any]:
@@ -60,10 +67,10 @@ def listed(found: Object | None) -> set[Reference]:
     return {Reference(p[0], p[1], "" if p[2] == "-" else p[2], p[3]) for p in parts if len(p) == 4}
 
 
-def to_prune(before: Iterable[Reference], wanted: Iterable[Object]) -> list[Reference]:
+def to_prune(before: Iterable[Reference], wanted: Iterable[Reference]) -> list[Reference]:
     """What left the file: in the inventory and not wanted any more, data excepted. What routes
     traffic goes before what serves it."""
-    kept = {of(thing).key() for thing in wanted}
+    kept = {reference.key() for reference in wanted}
     gone = [r for r in before if r.key() not in kept and r.kind not in KEPT]
     return sorted(gone, key=lambda r: (_ORDER.get(r.kind, 5), r))
 

@@ -80,7 +80,7 @@ def read(paths: Iterable[Path], context: str | None = None) -> Access:
     if not files:
         raise ClusterAwayError(
             "There is no cluster: no kubeconfig was found.",
-            hint="Name one in KUBECONFIG; `kind create cluster` makes one on this machine.",
+            hint="Name one in KUBECONFIG; `lapwing up --create` makes one on this machine.",
         )
     wanted = context or next((c for _, d in files if (c := d.get("current-context"))), None)
     if not wanted:

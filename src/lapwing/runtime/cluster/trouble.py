@@ -120,6 +120,8 @@ def _unscheduled(status: Mapping[str, Any]) -> list[Trouble]:
         if condition.get("reason") == "Unschedulable":
             text = f"no node takes a pod: {condition.get('message')}"
             hint = "The cluster may be adding a node; else lower `resources`, or add nodes."
+            if "PersistentVolumeClaim" in text:
+                hint = "Nothing makes its volume: has the cluster a default StorageClass?"
             return [Trouble(text, hint)]
     return []
 

@@ -58,12 +58,12 @@ def until_ready(
             pending |= failed
         if not pending:
             return states
-        line = progress(pending)
+        found = troubles(api, pending)
+        now = time.monotonic()
+        line = progress(pending) + (f" ({found[0].text})" if found else "")
         if line != told:
             tell(line)
             told = line
-        now = time.monotonic()
-        found = troubles(api, pending)
         found += [Trouble(h.text, final=True) for h in failed.values()]
         troubled = {t.text: troubled.get(t.text, now) for t in found}
         lasting = [t for t in found if t.final and now - troubled[t.text] >= limits.patience]

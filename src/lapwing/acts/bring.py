@@ -1,0 +1,124 @@
+"""Bringing a commit of the desired state to a cluster, and noting what became of it.
+
+What is applied are the objects of the commit's manifests, and the Secrets of its document: a
+document names versions of values, which only the store of secrets on this machine, or the cluster
+itself, can turn into values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from lapwing.acts.change import Where
+from lapwing.desired import history
+from lapwing.desired.repository import DesiredRepository
+from lapwing.errors import ClusterAwayError, LapwingError, SecretError
+from lapwing.plan.model import Document
+from lapwing.render.kubernetes import secrets as needed
+from lapwing.runtime.cluster import apply, inventory, order, secrets, wait
+from lapwing.runtime.cluster.api import Api
+from lapwing.runtime.cluster.apply import Applied, Course, Scope
+from lapwing.runtime.cluster.health import Health
+from lapwing.runtime.cluster.reference import Object, Reference, of
+from lapwing.runtime.cluster.secrets import Made
+from lapwing.runtime.cluster.wait import Limits
+from lapwing.secret import SecretStore
+
+Tell = Callable[[str], None]
+
+
+class Bringer:
+    """Brings commits to one environment. `say` gets what stays on the screen, `progress` the step
+    of the moment."""
+
+    def __init__(
+        self, api: Api, scope: Scope, repository: DesiredRepository, store: SecretStore
+    ) -> None:
+        self.api = api
+        self.scope = scope
+        self.repository = repository
+        self.store = store
+        self.where = Where(scope.stack, scope.environment)
+        self.say: Tell = lambda _: None
+        self.progress: Tell = lambda _: None
+
+    def things(self, document: Document, files: Mapping[str, bytes]) -> list[tuple[int, Object]]:
+        """All that is applied: objects of the manifests, and Secrets that have a value here."""
+        return [*order.to_apply(files, document), *((0, s) for s in self._set(document))]
+
+    def _set(self, document: Document) -> list[Object]:
+        found: dict[str, Object] = {}
+        for service in document.services.values():
+            for variable, version in service.secrets.items():
+                try:
+                    value = self.store.get(
+                        self.where.stack, self.where.environment, variable, version
+                    )
+                except SecretError:
+                    continue  # The cluster has it.
+                found[variable] = secrets.set_object(self.scope, variable, value, version)
+        return list(found.values())
+
+    def _kept(self, document: Document) -> frozenset[Reference]:
+        """The Secrets that pods refer to and that are not applied: made up, or set elsewhere."""
+        names = {n for s in document.services.values() for n in s.secrets}
+        return frozenset(secrets.reference(self.scope, needed.part_of(n)) for n in names)
+
+    def examine(self, document: Document, files: Mapping[str, bytes]) -> None:
+        things = [thing for _, thing in self.things(document, files)]
+        apply.examine(
+            self.api,
+            self.scope,
+            [inventory.marked(t, self.scope.stack, self.scope.environment) for t in things],
+        )
+        there = {of(t) for t in things}
+        for reference in sorted(self._kept(document) - there):
+            if self.api.get(reference) is None:
+                raise SecretError(
+                    f"{reference} has no value: neither here nor in the cluster.",
+                    hint="Nothing was changed. Set it with `lapwing secret set`, then deploy.",
+                )
+
+    def apply(
+        self, commit: str, document: Document, files: Mapping[str, bytes], made: Sequence[Made]
+    ) -> Applied:
+        """Bring a commit to the cluster, and note what became of it. Interrupted, it notes nothing,
+        and the next run goes on."""
+        found = self.things(document, files)
+
+        def settle() -> None:
+            for each in made:
+                self._make(each)
+
+        def ready(references: Sequence[Reference]) -> dict[Reference, Health]:
+            return wait.until_ready(self.api, references, limits=Limits(), tell=self.progress)
+
+        course = Course(order.waves(found), settle, self._kept(document))
+        try:
+            applied = apply.run(
+                self.api, self.scope, [thing for _, thing in found],
+                commit=commit, wait=ready, tell=self.say, course=course,
+            )  # fmt: skip
+        except ClusterAwayError:
+            raise
+        except LapwingError as error:
+            self.note(commit, "failed", error.message)
+            raise
+        if not applied.held:
+            self.note(commit, "succeeded")
+        return applied
+
+    def _make(self, made: Made) -> None:
+        thing = secrets.made_object(self.scope, made)
+        if made.adds:
+            self.api.patch(of(thing), {"stringData": thing["stringData"]})
+        elif self.api.create(thing) is not None:
+            self.progress(f"made up {of(thing)}")
+
+    def note(self, commit: str, outcome: str, reason: str | None = None) -> None:
+        """Note what became of a commit, and of those before it that nothing became of."""
+        self.repository.note(commit, outcome, reason)
+        for other in history.open_(
+            self.repository, self.where.stack, self.where.environment, commit
+        ):
+            self.repository.note(other, "superseded")

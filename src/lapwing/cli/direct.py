@@ -1,0 +1,275 @@
+"""An environment on a cluster that Lapwing applies itself, as the verbs speak to it.
+
+The command brings what is wanted to the cluster and stays until it runs. Ctrl-C leaves what was
+applied; the same command goes on from there, and says so.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lapwing import wiring
+from lapwing.acts import direct, told
+from lapwing.acts.direct import Direct, Result, Talk
+from lapwing.cli import cluster, target
+from lapwing.cli.context import Context
+from lapwing.errors import ClusterAwayError, ContextError, DeploymentFailed, UsageError
+from lapwing.runtime.cluster import local, memory
+from lapwing.runtime.cluster.apply import Scope
+
+if TYPE_CHECKING:
+    from lapwing.cli.place import Reach, Removal, Wish
+    from lapwing.desired.history import Entry
+    from lapwing.runtime.cluster.api import Api
+    from lapwing.runtime.cluster.reference import Reference
+    from lapwing.stack.load import LoadedStack
+
+_DONE = {"rollback": "Rolled back", "promote": "Promoted", "abort": "Aborted"}
+
+
+class OnCluster:
+    """Implements `Place`."""
+
+    def __init__(self, context: Context, environment: str, domain: str, reach: Reach) -> None:
+        self.context = context
+        self.reach = reach
+        self.where = target.where(context, environment)
+        stack = self.where.stack
+        self.scope = Scope(stack, environment, f"{stack}-{environment}")
+        self.url = f"https://{domain}" if domain else ""
+        self.folder = context.settings.environment(stack, environment)
+        self.talk = Talk(context.printer.say, context.printer.progress)
+
+    def deploy(self, loaded: LoadedStack, wish: Wish) -> int:
+        asked = direct.Wish(wish.services, wish.images, wish.hold, wish.allow_downtime)
+        with self._changing("up" if wish.url else "deploy") as acts:
+            began = time.monotonic()
+            with self.context.printer.working("looking at the cluster"):
+                ready = acts.prepare(loaded, asked)
+            if wish.dry_run:
+                return self._rehearse(acts.rehearse(ready))
+            for each in ready.prepared.changes:
+                self.talk.say(f"  {each.act:6} {each.name}: {each.text}")
+            with self.context.printer.working("deploying"):
+                result = acts.deploy(ready)
+            status = self._tell(result, time.monotonic() - began)
+            if wish.url and not self.context.for_programs:
+                self._tell_url()
+            return status
+
+    def promote(self) -> int:
+        with self._changing("promote") as acts:
+            if not acts.known:
+                from lapwing.runtime.cluster import actions
+
+                return self._tell_act("promote", actions.promote(acts.api, self.scope))
+            return self._run(acts.promote)
+
+    def abort(self) -> int:
+        with self._changing("abort") as acts:
+            if not acts.known:
+                from lapwing.runtime.cluster import actions
+
+                return self._tell_act("abort", actions.abort(acts.api, self.scope))
+            return self._run(acts.abort)
+
+    def rollback(self, services: tuple[str, ...], release: str | None) -> int:
+        from lapwing.stack.load import find, load
+
+        if services:
+            raise UsageError(
+                "On a cluster a rollback is of the whole environment: its manifests belong "
+                "together.",
+                hint="`lapwing deploy --image SERVICE=REF` brings one service to an image.",
+            )
+        loaded = load(find(self.context.directory), self.where.environment)
+        with self._changing("rollback") as acts:
+            return self._run(lambda: acts.rollback(loaded, release))
+
+    def down(self, removal: Removal) -> int:
+        if removal.cluster:
+            return self._remove_cluster()
+        with self._changing("down") as acts:
+            if removal.volumes:
+                self._confirm(f"Remove the data of {self.where} for good?")
+            with self.context.printer.working("removing"):
+                commit, gone = acts.down()
+                data = acts.remove_data() if removal.volumes else []
+        if self.context.for_programs:
+            names = [str(r) for r in (*gone, *data)]
+            self.context.printer.json({"act": "down", "commit": commit, "removed": names})
+        elif removal.volumes:
+            self.talk.say("Everything is removed, the data, too.")
+        else:
+            self.talk.say(
+                "Everything is stopped; volumes and passwords stay (`lapwing down --volumes` "
+                "removes them)."
+            )
+        return 0
+
+    def history(self, limit: int) -> list[Entry]:
+        from lapwing.desired.history import history
+
+        repository = wiring.desired(self.context.settings)
+        stack, environment = self.where.stack, self.where.environment
+        return history(repository, stack, environment, limit, followed=True)
+
+    @contextmanager
+    def _changing(self, verb: str) -> Iterator[Direct]:
+        """The acts on the environment, for one who may change it and is the only one who does."""
+        actor = wiring.actor(self.context.settings, self.context.directory)
+        try:
+            with memory.at_work(self.folder, str(self.where)), self._reach() as api:
+                cluster.ask(api, verb, self.scope, yes=self.reach.yes)
+                memory.remember(self.folder, api.access.context)
+                yield Direct(self.context.settings, api, self.scope, actor, self.talk)
+        except KeyboardInterrupt:
+            self.talk.say(
+                f"\nInterrupted. What was applied stays, and `lapwing {verb} -e "
+                f"{self.where.environment}` goes on from there."
+            )
+            raise click.exceptions.Exit(130) from None
+        except DeploymentFailed as error:
+            raise DeploymentFailed(
+                error.message, detail=error.detail, hint=self._hint(error.hint)
+            ) from error
+
+    def _reach(self) -> Api:
+        """The client of the cluster, which answers; made first, if it was asked for."""
+        if self.reach.create:
+            return self._create()
+        api = cluster.connect(self.context, self.reach.cluster, self.scope)
+        api.version()
+        return api
+
+    def _create(self) -> Api:
+        environ = self.context.settings.environ
+        wanted = local.plan(
+            self.reach.cluster or memory.context(self.folder),
+            self.where.stack,
+            self.where.environment,
+            local.installed(environ),
+        )
+        try:
+            api = cluster.connect(self.context, wanted.context)
+            api.version()
+            return api
+        except (ContextError, ClusterAwayError):
+            pass  # There is none yet, or it is stopped.
+        with self.context.printer.working(f"making {wanted.context}"):
+            made = local.ensure(wanted, environ, self.talk.progress)
+        self.talk.say(f"{'Made' if made else 'Found'} the cluster {wanted.context}.")
+        api = cluster.connect(self.context, wanted.context)
+        api.version()
+        return api
+
+    def _remove_cluster(self) -> int:
+        """Remove the local cluster with all that is in it."""
+        api = cluster.connect(self.context, self.reach.cluster, self.scope)
+        name = api.access.context
+        found = local.named(name)
+        if found is None or not api.access.local:
+            raise ContextError(
+                f"Context {name!r} is no cluster of kind or minikube: it is not removed.",
+                hint="`lapwing down` without --cluster removes the stack from it.",
+            )
+        with memory.at_work(self.folder, str(self.where)):
+            self._confirm(f"Remove the cluster {name} with all that is in it?")
+            with self.context.printer.working(f"removing {name}"):
+                local.remove(found, self.context.settings.environ, self.talk.progress)
+            actor = wiring.actor(self.context.settings, self.context.directory)
+            commit = told.forget(self.context.settings, self.where, actor)
+            memory.forget(self.folder)
+        if self.context.for_programs:
+            answer = {"act": "down", "commit": commit, "removed": [name]}
+            self.context.printer.json(answer)
+        else:
+            self.talk.say(f"The cluster {name} is removed.")
+        return 0
+
+    def _confirm(self, question: str) -> None:
+        """Ask before data is lost, wherever it is. Raises UsageError without a yes."""
+        if self.reach.yes:
+            return
+        if not sys.stdin.isatty() or not click.confirm(question, err=True):
+            raise UsageError("Nothing was removed.", hint="Say `--yes` to remove it.")
+
+    def _run(self, act: Any) -> int:
+        began = time.monotonic()
+        with self.context.printer.working("applying"):
+            result: Result = act()
+        for each in result.changes:
+            self.talk.say(f"  {each.act:6} {each.name}: {each.text}")
+        return self._tell(result, time.monotonic() - began)
+
+    def _tell(self, result: Result, seconds: float) -> int:
+        kind, commit = result.document.deployment.kind, result.commit[:12]
+        if self.context.for_programs:
+            self.context.printer.json(self._answer(result, seconds))
+        elif result.held:
+            names = ", ".join(r.name for r in result.applied.held)
+            self.talk.say(f"Deployment {commit} is held ({names}); no client sees it yet.")
+            self.talk.say("`lapwing promote` lets it go on, `lapwing abort` stops it.")
+        elif not result.is_new and not result.applied.changed and not result.applied.pruned:
+            self.talk.say("Nothing to deploy: what is in the folder already runs.")
+        else:
+            what = _DONE.get(kind, "Deployed") if result.is_new else "Completed"
+            self.context.printer.say(f"{what} {commit} in {seconds:.1f} s.", style="green")
+        return 0
+
+    def _answer(self, result: Result, seconds: float) -> dict[str, Any]:
+        applied = result.applied
+        is_same = not result.is_new and not applied.changed and not applied.pruned
+        outcome = "held" if result.held else "unchanged" if is_same else "succeeded"
+        return {
+            "stack": self.where.stack,
+            "environment": self.where.environment,
+            "commit": result.commit,
+            "kind": result.document.deployment.kind,
+            "outcome": outcome,
+            "seconds": round(seconds, 3),
+            "url": self.url,
+            "services": {
+                name: {"release": s.release, "revision": s.revision}
+                for name, s in result.document.services.items()
+            },
+            "changed": [str(r) for r in applied.changed],
+            "removed": [str(r) for r in applied.pruned],
+        }
+
+    def _tell_act(self, what: str, done: list[Reference]) -> int:
+        if self.context.for_programs:
+            self.context.printer.json({"act": what, "services": [r.name for r in done]})
+        else:
+            self.talk.say(f"{what}: {', '.join(r.name for r in done)}.")
+        return 0
+
+    def _rehearse(self, told: dict[Reference, str]) -> int:
+        counted = {r: what for r, what in sorted(told.items()) if what != "keep"}
+        if self.context.for_programs:
+            changes = [{"object": str(r), "act": what} for r, what in counted.items()]
+            self.context.printer.json({"outcome": "dry-run", "changes": changes})
+            return 0
+        for reference, what in counted.items():
+            self.context.printer.data(f"{what:6} {reference}")
+        if not counted:
+            self.context.printer.data("Nothing would change.")
+        return 0
+
+    def _tell_url(self) -> None:
+        if self.url:
+            self.context.printer.data(self.url)
+
+    def _hint(self, hint: str | None) -> str:
+        name = self.where.environment
+        more = (
+            f"What was applied stays. Mend it and run `lapwing up -e {name}` again, or go back "
+            f"with `lapwing rollback -e {name}`."
+        )
+        return f"{hint} {more}" if hint else more

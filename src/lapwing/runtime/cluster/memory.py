@@ -1,0 +1,68 @@
+"""What this machine remembers of an environment on a cluster: which context it is in, and whether
+somebody is at work on it.
+
+The context is remembered because the kubeconfig's current one is changed by other tools: a second
+`lapwing deploy` must not go to another cluster than the first did. Being at work is a lock of the
+kernel, as every writer of ours takes one: it goes with its process, however that ends, so nobody
+has to clear it by hand.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from lapwing.errors import ConflictError
+from lapwing.runtime.state import write_atomic
+
+CONTEXT = "context"
+LOCK = "lock"
+
+
+def context(folder: Path) -> str | None:
+    """The context that an environment was last applied to; `folder` is the environment's."""
+    try:
+        return (folder / CONTEXT).read_text().strip() or None
+    except FileNotFoundError:
+        return None
+
+
+def remember(folder: Path, name: str) -> None:
+    """Remember a context."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(folder / CONTEXT, f"{name}\n".encode())
+
+
+def forget(folder: Path) -> None:
+    """Forget the context: its cluster is gone."""
+    (folder / CONTEXT).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def at_work(folder: Path, what: str) -> Iterator[None]:
+    """Be the only one that changes the environment. Raises ConflictError if another one does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConflictError(
+                f"Another `lapwing` is changing {what} at the moment.",
+                hint="Wait for it, or end it with Ctrl-C; then run the command again.",
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def is_at_work(folder: Path) -> bool:
+    """Whether somebody is changing the environment."""
+    try:
+        with at_work(folder, ""):
+            return False
+    except ConflictError:
+        return True
