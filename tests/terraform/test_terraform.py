@@ -26,7 +26,7 @@ VARIABLES = {
     "billing_account": "000000-AAAAAA-000000",
     "ci_subject": "repo:company/app:ref:refs/heads/main",
     "atlas_organization_id": "0123456789abcdef01234567",
-    "edge_zones": '["europe-west1-b"]',
+    "edge_zones": '{"production": ["europe-west1-b"], "staging": ["europe-west1-b"]}',
     "authorized_networks": '{"office": "192.0.2.0/24"}',
     "cloud_armor": "true",
     "collect_tagged": "true",

@@ -7,18 +7,23 @@ tests/terraform.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 
 from lapwing.cli.main import cli
+from lapwing.render import endpoints
+from lapwing.render.kubernetes import render
 from lapwing.render.terraform.files import files
 from lapwing.stack import regions
 from lapwing.stack.load import load
 from tests.unit.render.stacks import STACKS, cases, compare, stack, written
 
+NEG = "cloud.google.com/neg"
 SHORT = (STACKS / "smallest/lapwing.yaml").read_text()
 
 
@@ -70,11 +75,43 @@ def test_only_what_the_stack_needs_is_there(tmp_path: Path) -> None:
     assert [k for k in kinds if any(part in k for part in absent)] == []
     fleet = json.loads(infra(stack("fleet", tmp_path / "b"))["production/edge.tf.json"])
     backends = fleet["resource"]["google_compute_backend_service"]
-    assert {n: b["enable_cdn"] for n, b in backends.items()} == {"edge": False}
+    assert {n: b["enable_cdn"] for n, b in backends.items()} == {"edge-production": False}
     shop = json.loads(
         infra(stack("staging-and-production", tmp_path / "c"))["production/edge.tf.json"]
     )
-    assert shop["resource"]["google_compute_backend_service"]["static"]["enable_cdn"] is True
+    backends = shop["resource"]["google_compute_backend_service"]
+    assert backends["static-production"]["enable_cdn"] is True
+
+
+def test_environments_of_one_project_have_an_endpoint_group_each(tmp_path: Path) -> None:
+    """By the name that the Service of each edge asks the cluster for, and each domain is led to
+    its own environment's."""
+    path = stack("one-project", tmp_path)
+    body = json.loads(infra(path)["production/edge.tf.json"])
+    groups = body["data"]["google_compute_network_endpoint_group"]
+    for name, group in groups.items():
+        loaded = load(path, name, folders=False)
+        target = render.target(loaded, {"site": "registry.example/blog/site:1"})
+        objects = yaml.safe_load_all(render.files(target)["edge.yaml"])
+        marks = [o["metadata"].get("annotations", {}) for o in objects]
+        (asked,) = [json.loads(m[NEG]) for m in marks if NEG in m]
+        assert [e["name"] for e in asked["exposed_ports"].values()] == [group["name"]]
+    assert len({g["name"] for g in groups.values()}) == len(groups) == 2
+    backends = body["resource"]["google_compute_backend_service"]
+    for matcher in body["resource"]["google_compute_url_map"]["edge"]["path_matcher"]:
+        led = re.findall(r"backend_service\.([\w-]+)\.id", json.dumps(matcher))
+        assert led
+        for name in led:
+            of = backends[name]["dynamic"]["backend"]["for_each"]
+            assert of == f"${{data.google_compute_network_endpoint_group.{matcher['name']}}}"
+
+
+@pytest.mark.parametrize("length", [1, 20, 40])
+def test_an_endpoint_group_has_a_name_that_the_cloud_takes(length: int) -> None:
+    """At most 63 characters, and two that are cut alike still differ."""
+    names = {endpoints.group("s" * length, "e" * (length - 1) + last) for last in "ab"}
+    assert len(names) == 2
+    assert all(re.fullmatch(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?", name) for name in names)
 
 
 def test_one_environment_leaves_the_roots_of_others_alone(tmp_path: Path) -> None:
@@ -172,7 +209,7 @@ def test_the_second_apply_is_told_where_there_is_one(tmp_path: Path) -> None:
     told = run(stack("company-inc", tmp_path), "-o", str(tmp_path / "out")).stderr
     assert "apply once more with `edge_zones`" in " ".join(told.split())
     variables = json.loads((tmp_path / "out/production/variables.tf.json").read_text())["variable"]
-    assert "--filter name=company-inc-edge" in variables["edge_zones"]["description"]
+    assert "--filter name=company-inc-production-edge" in variables["edge_zones"]["description"]
     (tmp_path / "tiny").mkdir()
     told = run(written(SHORT, tmp_path / "tiny"), "-o", str(tmp_path / "other")).stderr
     assert "edge_zones" not in told

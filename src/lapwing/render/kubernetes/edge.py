@@ -28,6 +28,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from lapwing.render import endpoints
 from lapwing.render.envoy import LIMITS, RETRIES, STREAM_IDLE, TYPE, matching, patience
 from lapwing.render.kubernetes import pod
 from lapwing.render.kubernetes.analysis import STATS_PORT
@@ -111,8 +112,10 @@ def _service(target: Target) -> dict[str, Tree]:
     """The one Service that a load balancer may point at: its selector never changes."""
     annotations = None
     if target.environment.cloud is not None and target.environment.gateway is None:
-        group = {"exposed_ports": {str(PORT): {"name": f"{target.loaded.stack.stack}-edge"}}}
-        annotations = {"cloud.google.com/neg": json.dumps(group)}
+        loaded = target.loaded
+        group = endpoints.group(loaded.stack.stack, loaded.environment)
+        exposed = {"exposed_ports": {str(PORT): {"name": group}}}
+        annotations = {"cloud.google.com/neg": json.dumps(exposed)}
     return {
         "apiVersion": "v1",
         "kind": "Service",

@@ -5,7 +5,8 @@
 The load balancer points at the edge and never at a Service whose selector flips: behind an endpoint
 group such a flip costs 5 to 10 s of 502. The edge switches blue and green inside the cluster, for
 one service after the other. So there are two backend services over one endpoint group: one for the
-routes of static services, with the CDN, and one for everything else.
+routes of static services, with the CDN, and one for everything else. Environments that share a
+project share the load balancer and its address; each has its own edge, group and backend services.
 
 The endpoint group is made by GKE when the edge is deployed (annotation `cloud.google.com/neg`), so
 it is attached in a second apply, by `edge_zones`.
@@ -15,9 +16,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from lapwing.render import endpoints
 from lapwing.render.terraform.cloud import Project, static_routes, zone_of, zones
 from lapwing.render.terraform.foundation import Body
 from lapwing.render.terraform.network import EDGE_PORT
+from lapwing.stack.load import LoadedStack
 
 _PROJECT = "${google_project.main.project_id}"
 
@@ -26,16 +29,16 @@ def load_balancer(project: Project) -> Body | None:
     """The global load balancer: HTTPS, and a redirect to it. None without a domain."""
     if not project.domains:
         return None
-    with_cdn = any(static_routes(e) for e in project.environments)
     return {
         "data": {
             "google_compute_network_endpoint_group": {
-                "edge": {
-                    "for_each": "${var.edge_zones}",
+                environment: {
+                    "for_each": f'${{lookup(var.edge_zones, "{environment}", [])}}',
                     "project": _PROJECT,
-                    "name": f"{project.stack}-edge",
+                    "name": endpoints.group(project.stack, environment),
                     "zone": "${each.value}",
                 }
+                for environment, _ in project.domains
             }
         },
         "resource": {
@@ -50,10 +53,7 @@ def load_balancer(project: Project) -> Body | None:
                     "log_config": {"enable": True},
                 }
             },
-            "google_compute_backend_service": {
-                "edge": _backend("edge", {"enable_cdn": False}),
-                **({"static": _backend("static", _cdn())} if with_cdn else {}),
-            },
+            "google_compute_backend_service": _backends(project),
             "google_compute_url_map": {
                 "edge": _routes(project),
                 "redirect": {
@@ -125,7 +125,22 @@ def _forward(name: str, port: int, proxy: str) -> Body:
     }
 
 
-def _backend(name: str, cdn: Body) -> Body:
+def _backends(project: Project) -> Body:
+    """Each environment has an edge of its own, and where it has static routes, a second backend
+    service over it."""
+    found: Body = {}
+    for loaded in project.environments:
+        environment = loaded.environment
+        if environment not in dict(project.domains):
+            continue
+        found[f"edge-{environment}"] = _backend("edge", environment, {"enable_cdn": False})
+        if static_routes(loaded):
+            found[f"static-{environment}"] = _backend("static", environment, _cdn())
+    return found
+
+
+def _backend(role: str, environment: str, cdn: Body) -> Body:
+    name = f"{role}-{environment}"
     return {
         "project": _PROJECT,
         "name": name,
@@ -138,7 +153,7 @@ def _backend(name: str, cdn: Body) -> Body:
         **cdn,
         "dynamic": {
             "backend": {
-                "for_each": "${data.google_compute_network_endpoint_group.edge}",
+                "for_each": f"${{data.google_compute_network_endpoint_group.{environment}}}",
                 "content": {
                     "group": "${backend.value.id}",
                     "balancing_mode": "RATE",
@@ -176,21 +191,21 @@ def _routes(project: Project) -> Body:
     for loaded in project.environments:
         if loaded.environment not in domains:
             continue
-        static = static_routes(loaded)
         rules = [
-            {"paths": _paths(route), "service": _service("static" if route in static else "edge")}
+            {"paths": _paths(route), "service": _service(loaded, route)}
             for route in sorted(s.route for s in loaded.stack.services.values() if s.route)
             if route != "/"
         ]
         matcher: Body = {
             "name": loaded.environment,
-            "default_service": _service("static" if "/" in static else "edge"),
+            "default_service": _service(loaded, "/"),
         }
         matchers.append({**matcher, "path_rule": rules} if rules else matcher)
     return {
         "project": _PROJECT,
         "name": "edge",
-        "default_service": _service("edge"),
+        "//": "A host that is nobody's gets what the edge of the first environment says of it.",
+        "default_service": _backend_of(f"edge-{project.domains[0][0]}"),
         "host_rule": [
             {"hosts": [domain], "path_matcher": environment}
             for environment, domain in project.domains
@@ -204,7 +219,12 @@ def _paths(route: str) -> list[str]:
     return [bare, f"{bare}/*"]
 
 
-def _service(name: str) -> str:
+def _service(loaded: LoadedStack, route: str) -> str:
+    role = "static" if route in static_routes(loaded) else "edge"
+    return _backend_of(f"{role}-{loaded.environment}")
+
+
+def _backend_of(name: str) -> str:
     return f"${{google_compute_backend_service.{name}.id}}"
 
 

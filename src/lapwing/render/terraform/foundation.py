@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from lapwing.render import endpoints
 from lapwing.render.terraform.cloud import SHARED, Project, databases
 
 Body = dict[str, Any]
@@ -111,12 +112,11 @@ def variables(project: Project) -> Body:
     }
     if project.domains:
         found["edge_zones"] = {
-            "type": "set(string)",
-            "default": [],
-            "description": "Zones in which the cluster has made the endpoint group of the edge. "
-            "Empty until the stack was deployed once; then what this prints: gcloud compute "
-            f"network-endpoint-groups list --project {project.identity} "
-            f"--filter name={project.stack}-edge --format 'value(zone.basename())'",
+            "type": "map(set(string))",
+            "default": {},
+            "description": "The zones in which the cluster has made the endpoint group of each "
+            "environment's edge. Empty until it was deployed once; then, for each, the environment "
+            f"and what this prints: {_zones_of(project)}",
         }
         found["cloud_armor"] = {
             "type": "bool",
@@ -130,6 +130,15 @@ def variables(project: Project) -> Body:
             "description": "The id of the organisation at MongoDB Atlas.",
         }
     return {"variable": found}
+
+
+def _zones_of(project: Project) -> str:
+    groups = [(e, endpoints.group(project.stack, e)) for e, _ in project.domains]
+    return "; ".join(
+        f"{environment}: gcloud compute network-endpoint-groups list --project {project.identity} "
+        f"--filter name={group} --format 'value(zone.basename())'"
+        for environment, group in groups
+    )
 
 
 def _variables_of_ci() -> Body:
