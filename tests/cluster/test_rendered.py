@@ -11,7 +11,8 @@ from lapwing.runtime.cluster import apply, inventory
 from lapwing.runtime.cluster.api import Api
 from lapwing.runtime.cluster.apply import Scope
 from lapwing.stack.load import load
-from tests.cluster.control_plane import Cluster
+from tests.cluster import objects
+from tests.cluster.control_plane import Cluster, wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 STACK = """
@@ -53,3 +54,32 @@ def test_the_server_takes_every_object(
     }  # fmt: skip
     for thing in things:
         assert inventory.is_ours(thing, scope.stack, "staging"), thing["metadata"]
+
+
+BRACES = "{{ user }} and {{{y}}} and {{"
+
+
+def test_argo_rollouts_reads_braces_of_the_stack_file_as_text(
+    api: Api, cluster: Cluster, scope: Scope, tmp_path: Path
+) -> None:
+    """A template's metrics and arguments as an AnalysisRun: the controller makes the smoke test."""
+    smoke = f"{{smoke: [{{get: /, contains: '{BRACES}'}}]}}"
+    text = STACK.format(name=scope.stack, rollouts="true")
+    path = tmp_path / "lapwing.yaml"
+    path.write_text(text.replace("    user: 1000\n", f"    user: 1000\n    rollout: {smoke}\n", 1))
+    things = render.objects(render.target(load(path, "staging")))
+    named = {(t["kind"], t["metadata"]["name"].rpartition("-")[2]): t for t in things}
+    template = named["AnalysisTemplate", "smoke"]
+    cluster.call("POST", "/api/v1/namespaces", objects.namespace(scope))
+    run = {
+        "apiVersion": template["apiVersion"],
+        "kind": "AnalysisRun",
+        "metadata": {"name": "smoke", "namespace": scope.namespace},
+        "spec": template["spec"],
+    }
+    group = f"/apis/argoproj.io/v1alpha1/namespaces/{scope.namespace}/analysisruns"
+    cluster.call("POST", group, run)
+    wait_until(lambda: bool(api.list("batch/v1", "Job", scope.namespace)), "a job of the analysis")
+    [job] = api.list("batch/v1", "Job", scope.namespace)
+    [container] = job["spec"]["template"]["spec"]["containers"]
+    assert {"name": "CONTAINS", "value": BRACES} in container["env"]

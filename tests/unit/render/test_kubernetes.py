@@ -213,3 +213,53 @@ def test_an_image_that_is_not_a_pair_is_refused(tmp_path: Path) -> None:
     result = run(tmp_path, "-e", "kind", "-o", str(tmp_path / "out"), "--image", "app")
     assert result.exit_code == 2
     assert "SERVICE=REF" in result.output
+
+
+BRACES = """\
+stack: shop
+services:
+  api:
+    image: registry.example/api:1
+    command: serve
+    route: /
+    env: {FORMAT: "{{.Name}}", OPEN: "{{"}
+    rollout:
+      smoke:
+        - {get: "/?q={{x}}", contains: "{{ user }} and {{{y}}} and {{"}
+        - {run: "check --format '{{args.braces}}'"}
+environments:
+  one: {target: kubernetes, domain: shop.example, rollouts: true}
+"""
+
+
+def as_argo_rollouts_reads(metrics: Any, arguments: list[dict[str, str]]) -> Any:
+    """Metrics with their arguments put in. What is in no argument is an error, as in
+    `utils/template` of Argo Rollouts; tests/cluster has the real one do it."""
+    known = {f"args.{a['name']}": json.dumps(a["value"])[1:-1] for a in arguments}
+    text = json.dumps(metrics, separators=(",", ":"))
+    assert text.count("{{") == len(re.findall(r"\{\{.*?\}\}", text))
+    return json.loads(re.sub(r"\{\{(.*?)\}\}", lambda tag: known[tag[1].strip()], text))
+
+
+def test_braces_of_the_stack_file_are_no_arguments_of_argo_rollouts(tmp_path: Path) -> None:
+    (tmp_path / "lapwing.yaml").write_text(BRACES)
+    objects = render.objects(render.target(load(tmp_path / "lapwing.yaml", "one", folders=False)))
+    specs = {
+        t["metadata"]["name"].rpartition("-")[2]: t["spec"]
+        for t in objects
+        if t["kind"] == "AnalysisTemplate"
+    }
+    assert "args" not in specs["analysis"]
+    smoke = specs["smoke"]
+    request, command = [
+        m["provider"]["job"]["spec"]["template"]["spec"]["containers"][0]
+        for m in as_argo_rollouts_reads(smoke["metrics"], smoke["args"])
+    ]
+    told = {e["name"]: e.get("value") for e in request["env"]}
+    assert told["URL"].endswith("/?q={{x}}")
+    assert told["CONTAINS"] == "{{ user }} and {{{y}}} and {{"
+    told = {e["name"]: e.get("value") for e in command["env"]}
+    assert (told["FORMAT"], told["OPEN"]) == ("{{.Name}}", "{{")
+    assert "{{args.braces}}" in json.dumps(command)
+    (rollout,) = (t for t in objects if t["kind"] == "Rollout")
+    assert "{{.Name}}" in json.dumps(rollout)

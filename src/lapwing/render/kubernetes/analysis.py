@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lapwing.render.kubernetes import pod
-from lapwing.render.kubernetes.setting import Setting, Tree, join
+from lapwing.render.kubernetes.setting import Joined, Setting, Tree, join
 from lapwing.render.kubernetes.target import Target, labels, meta, name
 from lapwing.stack.model import Analysis, Service, Smoke
 
@@ -92,6 +92,13 @@ awk -v least="$LEAST" -v most_errors="$MOST_ERRORS" -v most_p95="$MOST_P95" '
 edge that cannot be asked fails the test. Envoy adds up latencies once a second (`edge.FLUSH`), so
 the second reading is that much later."""
 
+BRACES = "{{"
+ARGUMENT = {"name": "braces", "value": BRACES}
+"""Argo Rollouts takes what is between `{{` and `}}` anywhere in a metric for the name of an
+argument, and fails where there is none. So text of the stack file that has braces gets them from an
+argument; what an argument says is not looked at again. Source: `utils/template` of Argo Rollouts.
+"""
+
 PULL = 120
 """Seconds beyond its own time that a test's pod may take to find a machine and pull its image."""
 
@@ -113,12 +120,27 @@ def templates(target: Target, part: str, service: Service) -> Iterator[dict[str,
 
 
 def _template(target: Target, part: str, kind: str, metrics: list[Tree]) -> dict[str, Tree]:
+    literal = _literal(metrics)
+    arguments = {"args": [ARGUMENT]} if literal != metrics else {}
     return {
         "apiVersion": "argoproj.io/v1alpha1",
         "kind": "AnalysisTemplate",
         "metadata": meta(target, name(part, kind), part, kind),
-        "spec": {"metrics": metrics},
+        "spec": {**arguments, "metrics": literal},
     }
+
+
+def _literal(tree: Tree) -> Tree:
+    """The tree so that Argo Rollouts reads every text in it as it is."""
+    if isinstance(tree, dict):
+        return {key: _literal(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [_literal(value) for value in tree]
+    if isinstance(tree, Joined):
+        return Joined(tuple(_literal(piece) for piece in tree.pieces))
+    if isinstance(tree, str):
+        return tree.replace(BRACES, f"{BRACES}args.{ARGUMENT['name']}}}}}")
+    return tree
 
 
 def _smoke(target: Target, part: str, service: Service, test: Smoke, number: int) -> Tree:
