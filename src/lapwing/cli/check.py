@@ -16,11 +16,13 @@ def command(context: Context, environment: str) -> None:
 
     All environments are checked. Exit status: 0 if the file is right, 2 if it is not.
     """
-    from lapwing.stack.load import find, load
+    from lapwing.stack.load import environments, find, load
+    from lapwing.stack.notes import notes
 
     path = find(context.directory)
     loaded = load(path, environment)
     services = loaded.stack.services
+    told = [note for each in environments(path) for note in notes(each)]
     if context.for_programs:
         context.printer.json(
             {
@@ -30,9 +32,12 @@ def command(context: Context, environment: str) -> None:
                 "resources": {n: r.kind for n, r in loaded.stack.resources.items()},
                 "environments": sorted({"local", *loaded.stack.environments}),
                 "problems": [],
+                "notes": told,
             }
         )
         return
     rows = [(n, s.kind, s.route or "-", ", ".join(s.needs) or "-") for n, s in services.items()]
     context.printer.table(("SERVICE", "KIND", "ROUTE", "NEEDS"), rows)
+    for note in told:
+        context.printer.say(note)
     context.printer.say(f"{path} is right.", style="green")
