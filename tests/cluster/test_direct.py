@@ -99,6 +99,7 @@ def test_from_nothing_to_nothing(shop: Shop) -> None:
 
     assert shop.json("down", "--volumes", status=2)["error"]["code"] == "usage"
     assert shop.deployment("api") is not None
+    shop.run("down")
     shop.run("down", "--volumes", "--yes")
     path = f"/api/v1/namespaces/{shop.namespace}"
     wait_until(lambda: shop.cluster.call("GET", path) is None, "the namespace is gone")

@@ -116,6 +116,7 @@ class Direct:
         images |= {n: s.image for n, s in first.document.services.items() if s.image}
         target = render.target(loaded, images, deployment.revision, hold=wish.hold)
         _check_hold(target, wish.hold)
+        self._tell_untested(target)
         choice = self._secrets(target)
         secrets.refuse_missing(choice, self.where.environment)
         prepared = manifests.prepare(
@@ -204,9 +205,10 @@ class Direct:
         self.repository.note(entries[0].commit, "aborted", act.deployment.reason)
         return self._restore(act, entries[0].commit)
 
-    def down(self) -> tuple[str | None, list[Reference]]:
+    def down(self, *, data: bool = False) -> tuple[str | None, list[Reference]]:
         """Remove what was applied, and wait until its pods are gone; volumes, and secrets that were
-        made up, stay. Returns the commit (None if nothing was wanted already) and what went.
+        made up, go only with `data`. Returns the commit (None if nothing was wanted already) and
+        what went.
 
         Raises UsageError if there is nothing.
         """
@@ -216,15 +218,17 @@ class Direct:
             act = change.down(self.repository, self.where, self.actor)
             commit = self.repository.commit(act.document, expected=act.expected, files={})
         except UsageError:
-            if not there:
+            if not there and not data:
                 raise
         gone = actions.down(self.api, self.scope, self.talk.progress)
         actions.until_gone(self.api, self.scope, self.talk.progress)
+        if data:
+            gone += self._remove_data()
         if commit is not None:
             self.bring.note(commit, "succeeded")
         return commit, gone
 
-    def remove_data(self) -> list[Reference]:
+    def _remove_data(self) -> list[Reference]:
         """Remove for good what `down` leaves: the volumes of the databases, the secrets that were
         made up, and the namespace, if it is ours and nothing of others is in it."""
         api, scope = self.api, self.scope
@@ -274,6 +278,17 @@ class Direct:
                 kept = {n: s.image for n, s in document.services.items() if s.image}
                 return {**{n: kept[n] for n in lacking if n in kept}, **images}
         return images
+
+    def _tell_untested(self, target: Target) -> None:
+        """Say which words of the file nothing here can keep."""
+        if target.has_rollouts:
+            return
+        names = [n for n, s in target.services.items() if s.rollout.smoke or s.rollout.hold]
+        if names:
+            self.talk.say(
+                f"{', '.join(names)}: smoke tests and `hold` need Argo Rollouts and `rollouts: "
+                "true`; without them a Deployment is updated pod by pod, as its health allows."
+            )
 
     def _secrets(self, target: Target) -> Choice:
         """What is to become of each Secret, by what is set here and what the cluster has."""

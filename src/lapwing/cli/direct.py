@@ -48,7 +48,8 @@ class OnCluster:
 
     def deploy(self, loaded: LoadedStack, wish: Wish) -> int:
         asked = direct.Wish(wish.services, wish.images, wish.hold, wish.allow_downtime)
-        with self._changing("up" if wish.url else "deploy") as acts:
+        verb = "up" if wish.url else "deploy"
+        with self._changing(verb, is_rehearsal=wish.dry_run) as acts:
             began = time.monotonic()
             with self.context.printer.working("looking at the cluster"):
                 ready = acts.prepare(loaded, asked)
@@ -99,10 +100,9 @@ class OnCluster:
             if removal.volumes:
                 self._confirm(f"Remove the data of {self.where} for good?")
             with self.context.printer.working("removing"):
-                commit, gone = acts.down()
-                data = acts.remove_data() if removal.volumes else []
+                commit, gone = acts.down(data=removal.volumes)
         if self.context.for_programs:
-            names = [str(r) for r in (*gone, *data)]
+            names = [str(r) for r in gone]
             self.context.printer.json({"act": "down", "commit": commit, "removed": names})
         elif removal.volumes:
             self.talk.say("Everything is removed, the data, too.")
@@ -121,13 +121,14 @@ class OnCluster:
         return history(repository, stack, environment, limit, followed=True)
 
     @contextmanager
-    def _changing(self, verb: str) -> Iterator[Direct]:
+    def _changing(self, verb: str, *, is_rehearsal: bool = False) -> Iterator[Direct]:
         """The acts on the environment, for one who may change it and is the only one who does."""
         actor = wiring.actor(self.context.settings, self.context.directory)
         try:
             with memory.at_work(self.folder, str(self.where)), self._reach() as api:
-                cluster.ask(api, verb, self.scope, yes=self.reach.yes)
-                memory.remember(self.folder, api.access.context)
+                if not is_rehearsal:
+                    cluster.ask(api, verb, self.scope, yes=self.reach.yes)
+                    memory.remember(self.folder, api.access.context)
                 yield Direct(self.context.settings, api, self.scope, actor, self.talk)
         except KeyboardInterrupt:
             self.talk.say(
@@ -268,8 +269,8 @@ class OnCluster:
 
     def _hint(self, hint: str | None) -> str:
         name = self.where.environment
-        more = (
-            f"What was applied stays. Mend it and run `lapwing up -e {name}` again, or go back "
-            f"with `lapwing rollback -e {name}`."
-        )
+        more = f"What was applied stays. Mend it and run `lapwing up -e {name}` again"
+        if any(e.outcome == "succeeded" and e.services for e in self.history(50)):
+            more += f", or go back with `lapwing rollback -e {name}`"
+        more += "."
         return f"{hint} {more}" if hint else more
