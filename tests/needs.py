@@ -60,6 +60,15 @@ def _cluster() -> str | None:
     )
 
 
+def _mysql() -> str | None:
+    """MySQL itself with its tools; MariaDB has programs of the same names."""
+    found = shutil.which("mysqld")
+    if found is None or not all(map(shutil.which, ("mysql", "mysqldump"))):
+        return None
+    said = subprocess.run([found, "--version"], capture_output=True, text=True, check=False).stdout
+    return found if said and "MariaDB" not in said else None
+
+
 PARTS: dict[str, Callable[[], str | None]] = {
     "node": _program("node"),
     "chromium": _program("chromium", "chromium-browser", "google-chrome"),
@@ -75,6 +84,7 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "checkov": _validator("checkov/bin/checkov"),
     "kubernetes-schemas": _validator("schemas"),
     "mysql": _program("mysqld"),
+    "mysql-tools": _mysql,
     "postgres": _program("postgres"),
     "registry": _program("docker-registry"),
     "oci-registry": _program("oci-registry"),

@@ -6,6 +6,10 @@ finished one is no obstacle to the next, and applying the same again does nothin
 job service is a hook of the sync: it runs before workloads of a later wave, and a failed one stops
 the sync. A migration is no hook, because a hook of a first install waits for a database that comes
 later, for ever (see fleet's #26580).
+
+A migration with `mode: offline` says in annotations what a guarded upgrade has to know (see
+runtime/upgrade): which services may not be connected meanwhile, and which database is to be backed
+up. Who applies it by other means finds the same there.
 """
 
 from __future__ import annotations
@@ -17,6 +21,15 @@ from lapwing.render.kubernetes.setting import Digest, Tree, join, spelled
 from lapwing.render.kubernetes.target import Manifest, Target, meta, name
 from lapwing.render.kubernetes.workloads import account
 from lapwing.stack.model import Service
+
+OFFLINE = "lapwing.dev/offline-migration-of"
+"""Annotation of a migration that may meet no connection: the service that it belongs to."""
+STOPS = "lapwing.dev/stops"
+"""Annotation: the services that use the same database, with a space between two."""
+BACKS_UP = "lapwing.dev/backs-up"
+"""Annotation: the database in the cluster of which a backup is made first."""
+DUMPED = ("mysql",)
+"""The kinds of database of which a guarded upgrade makes a backup by itself."""
 
 FILE = "jobs.yaml"
 WAVE = 3
@@ -39,7 +52,22 @@ def manifests(target: Target) -> Iterator[Manifest]:
             yield Manifest(FILE, WAVE, _job(target, part, service, service.command, annotations))
         elif service.migrate is not None:
             run = service.migrate.run
-            yield Manifest(FILE, WAVE, _job(target, f"{part}-migrate", service, run, {}))
+            told = _offline(target, part) if service.migrate.mode == "offline" else {}
+            yield Manifest(FILE, WAVE, _job(target, f"{part}-migrate", service, run, told))
+
+
+def _offline(target: Target, part: str) -> dict[str, str]:
+    """The annotations of an offline migration. The first database that the service needs is the one
+    that is migrated; what only keeps a cache is none."""
+    needs = target.services[part].needs
+    resources = target.loaded.stack.resources
+    database = next((n for n in needs if resources[n].kind != "redis"), needs[0])
+    users = [n for n, s in target.services.items() if database in s.needs and s.kind != "job"]
+    found = {OFFLINE: part, STOPS: " ".join(users)}
+    own = target.own_resources.get(database)
+    if own is not None and own.backup and own.kind in DUMPED:
+        found[BACKS_UP] = database
+    return found
 
 
 def _job(

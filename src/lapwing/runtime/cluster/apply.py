@@ -21,7 +21,7 @@ from typing import Any
 
 from lapwing.errors import KindMissingError, NotOursError
 from lapwing.runtime.cluster import health, inventory
-from lapwing.runtime.cluster.api import Api, ConflictOfFields
+from lapwing.runtime.cluster.api import MANAGER, Api, ConflictOfFields
 from lapwing.runtime.cluster.health import Health
 from lapwing.runtime.cluster.reference import Object, Reference, of
 
@@ -199,11 +199,11 @@ def put(api: Api, thing: Object, live: Object | None, tell: Tell = lambda _: Non
         after = api.apply(thing)
     except ConflictOfFields as conflict:
         theirs = [f for o, fs in conflict.owners.items() if o in CONTROLLERS for f in fs]
-        others = sorted(o for o in conflict.owners if o not in CONTROLLERS)
+        others = sorted(o for o in conflict.owners if o not in {*CONTROLLERS, MANAGER})
         if others:
             what = ", ".join(f.lstrip(".") for o in others for f in conflict.owners[o])
             tell(f"{of(thing)}: {what} was changed by {', '.join(others)}; it is set back")
-        after = api.apply(without(thing, theirs), force=bool(others))
+        after = api.apply(without(thing, theirs), force=bool(others) or MANAGER in conflict.owners)
     return live is None or not _same(after, live)
 
 

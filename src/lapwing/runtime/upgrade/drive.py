@@ -115,9 +115,9 @@ def _advance(record: Record, permission: Permission, cluster: Cluster) -> Record
     try:
         event, backup, reason = _act(now, record, cluster)
     except LapwingError as error:
-        event, backup, reason = Event.FAILED, record.backup, record.reason or error.message
-        if now.state in WAY_BACK:
-            reason = error.message
+        said = "\n".join(t for t in (error.message, error.detail) if t)
+        reason = said if now.state in WAY_BACK else record.reason or said
+        event, backup = Event.FAILED, record.backup
     after = step(record.state, event, permission, record.outcome)
     return msgspec.structs.replace(
         record, state=after.state, outcome=after.outcome, backup=backup, reason=reason

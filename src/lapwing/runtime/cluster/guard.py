@@ -1,0 +1,79 @@
+"""The guard before a deployment: what may not be done while a service runs is done or refused.
+
+    for each service with an offline migration:
+        nothing of it runs yet, or the image is the same -> nothing to do
+        the new version starts without traffic and is healthy -> nothing to do
+        it says that a migration is missing -> an upgrade with an outage, or DowntimeError
+
+Call it when the Secrets of the new version are there and before anything else is applied: applying
+runs the migration. After it, applying finds the new version there already, and changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from lapwing.errors import LapwingError
+from lapwing.runtime.cluster import present
+from lapwing.runtime.cluster.api import Api
+from lapwing.runtime.cluster.apply import Scope
+from lapwing.runtime.cluster.reference import Object, of
+from lapwing.runtime.cluster.upgrade import OnCluster
+from lapwing.runtime.cluster.upgrade_record import LEASE, Records, reference
+from lapwing.runtime.upgrade import drive
+from lapwing.runtime.upgrade.commands import Commands
+from lapwing.runtime.upgrade.plan import Plan, image_of, plans
+from lapwing.runtime.upgrade.states import Permission, State
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the person allows. `holder` names this command to others, `lease` is the time in seconds
+    after which one that says nothing is taken for dead."""
+
+    allow_downtime: bool = False
+    commands: Commands | None = None
+    holder: str = "another command"
+    lease: float = LEASE
+
+
+def guard(
+    api: Api,
+    scope: Scope,
+    things: Iterable[Object],
+    options: Options,
+    tell: Callable[[str], None] = lambda _: None,
+) -> list[str]:
+    """Do or refuse the upgrades that applying these objects would need; returns the services that
+    were upgraded.
+
+    Raises DowntimeError (nothing was touched), UpgradeError, LedByAnotherError or ClusterError.
+    """
+    return [p.service for p in plans(things) if _one(api, scope, p, options, tell)]
+
+
+def _one(api: Api, scope: Scope, plan: Plan, options: Options, tell: Callable[[str], None]) -> bool:
+    if api.get(reference(scope, plan.service)) is None:
+        live = api.get(of(plan.own))
+        if live is None or image_of(live) == plan.image:
+            return False
+    records = Records(api, scope, plan.service, options.holder, options.lease)
+    records.take()
+    try:
+        return _lead(OnCluster(api, scope, plan, records, options.commands, tell), plan, records,
+                     options)  # fmt: skip
+    except (LapwingError, KeyboardInterrupt):
+        records.give_back()
+        raise
+
+
+def _lead(cluster: OnCluster, plan: Plan, records: Records, options: Options) -> bool:
+    if records.load() is None:
+        cluster.remember()
+    release = f"{plan.service} {present.release(plan.own)}"
+    permission = Permission(
+        downtime=options.allow_downtime,
+        backup=options.commands is not None or plan.database is not None,
+    )
+    return drive.upgrade(release, permission, cluster, records) is State.SUCCEEDED

@@ -1,0 +1,360 @@
+"""Offline upgrades by the real API server and controllers. No image runs: what a pod becomes
+follows from its tag (see stages.yaml), and the database's own scripts have a test against a real
+MySQL (tests/integration/upgrade)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lapwing.errors import LapwingError
+from lapwing.render.kubernetes import render
+from lapwing.runtime.cluster import actions, apply, wait
+from lapwing.runtime.cluster.api import Api
+from lapwing.runtime.cluster.apply import Scope
+from lapwing.runtime.cluster.guard import Options, guard
+from lapwing.runtime.cluster.reference import Reference
+from lapwing.runtime.cluster.upgrade import OnCluster
+from lapwing.runtime.cluster.upgrade_record import LedByAnotherError
+from lapwing.runtime.cluster.wait import Limits
+from lapwing.runtime.upgrade.commands import Commands
+from lapwing.runtime.upgrade.drive import DowntimeError, UpgradeError
+from lapwing.stack.load import load
+from tests.cluster.control_plane import Cluster, wait_until
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+LIMITS = Limits(deadline=180.0, patience=2.0)
+YES = Options(allow_downtime=True, lease=2.0)
+STACK = """
+stack: {name}
+services:
+  api:
+    image: shop/api:v1
+    command: serve
+    route: /
+    user: 1000
+    replicas: {{min: 2, max: 4}}
+    needs: [db]
+    migrate: {{run: migrate, mode: offline}}
+    rollout: {{keep_old: 10m, analysis: false}}
+  feeds: {{kind: worker, image: "shop/api:v1", command: feeds, user: 1000, needs: [db]}}
+resources:
+  db: {{kind: mysql, version: "8.4", backup: {backup}}}
+environments:
+  staging: {{target: kubernetes, domain: shop.example, rollouts: {rollouts}}}
+"""
+
+
+class Died(BaseException):
+    """The command was killed."""
+
+
+class Shop:
+    """A stack with a database in the cluster, and the deployments of it that a test makes."""
+
+    def __init__(self, api: Api, cluster: Cluster, scope: Scope, folder: Path) -> None:
+        self.api, self.cluster, self.folder = api, cluster, folder
+        self.name = scope.stack
+        self.scope = Scope(scope.stack, "staging", f"{scope.stack}-staging")
+        self.told: list[str] = []
+        self.write()
+
+    def write(self, *, backup: bool = True, rollouts: bool = True) -> None:
+        text = STACK.format(name=self.name, backup=str(backup).lower(),
+                            rollouts=str(rollouts).lower())  # fmt: skip
+        (self.folder / "lapwing.yaml").write_text(text)
+
+    def things(self, tag: str) -> list[dict[str, Any]]:
+        loaded = load(self.folder / "lapwing.yaml", "staging")
+        images = {n: f"shop/api:{tag}" for n in ("api", "feeds")}
+        return render.objects(render.target(loaded, images))
+
+    def apply(self, tag: str) -> None:
+        def ready(references: Any) -> None:
+            served = [
+                r for r in references if r.kind not in ("Deployment",) or "edge" not in r.name
+            ]
+            wait.until_ready(self.api, served, limits=LIMITS)
+
+        self.volumes()
+        apply.run(self.api, self.scope, self.things(tag), commit=tag, wait=ready)
+
+    def volumes(self) -> None:
+        """Volumes for the claims of this stack: nobody provisions any in the tests."""
+        for claim in (f"data-{self.name}-db-0", f"{self.name}-db-backups"):
+            volume = {
+                "apiVersion": "v1",
+                "kind": "PersistentVolume",
+                "metadata": {"name": f"{self.name}-{claim}"},
+                "spec": {
+                    "accessModes": ["ReadWriteOnce"],
+                    "capacity": {"storage": "10Gi"},
+                    "hostPath": {"path": f"/nowhere/{claim}"},
+                    "claimRef": {"namespace": self.scope.namespace, "name": claim},
+                },
+            }
+            path = "/api/v1/persistentvolumes"
+            if self.cluster.call("GET", f"{path}/{self.name}-{claim}") is None:
+                self.cluster.call("POST", path, volume)
+
+    def guard(self, tag: str, options: Options = YES) -> list[str]:
+        return guard(self.api, self.scope, self.things(tag), options, self.told.append)
+
+    def deploy(self, tag: str, options: Options = YES) -> list[str]:
+        done = self.guard(tag, options)
+        self.apply(tag)
+        return done
+
+    def running(self, *, dying: bool = True) -> set[str]:
+        """The tags of the pods that use the database."""
+        labels = "app.kubernetes.io/name in (api,feeds)"
+        pods = self.api.list("v1", "Pod", self.scope.namespace, labels)
+        kept = [p for p in pods if dying or not p["metadata"].get("deletionTimestamp")]
+        return {p["spec"]["containers"][0]["image"].partition(":")[2] for p in kept}
+
+    def served(self) -> set[str]:
+        """The tags of the pods that the Service really selects."""
+        service = self.get("v1", "Service", f"{self.name}-api")
+        assert service is not None
+        labels = ",".join(f"{k}={v}" for k, v in service["spec"]["selector"].items())
+        pods = self.api.list("v1", "Pod", self.scope.namespace, labels)
+        return {p["spec"]["containers"][0]["image"].partition(":")[2] for p in pods}
+
+    def get(self, version: str, kind: str, name: str) -> Any:
+        return self.api.get(Reference(version, kind, self.scope.namespace, name))
+
+    def tasks(self) -> set[str]:
+        jobs = self.api.list("batch/v1", "Job", self.scope.namespace)
+        return {j["metadata"]["labels"].get("lapwing.dev/task", "") for j in jobs} - {""}
+
+    def nothing_is_left(self) -> None:
+        """What an upgrade makes for its own time is gone; its claim stays."""
+        assert self.tasks() == set()
+        maps = self.api.list("v1", "ConfigMap", self.scope.namespace)
+        assert not [m for m in maps if m["metadata"]["name"].startswith("lapwing-upgrade")]
+        policies = self.api.list("networking.k8s.io/v1", "NetworkPolicy", self.scope.namespace)
+        assert not [p for p in policies if "upgrade" in p["metadata"]["name"]]
+        assert self.get("v1", "Pod", f"{self.name}-api-probe") is None
+
+
+@pytest.fixture
+def shop(api: Api, cluster: Cluster, scope: Scope, tmp_path: Path) -> Shop:
+    return Shop(api, cluster, scope, tmp_path)
+
+
+@pytest.mark.parametrize("rollouts", [True, False])
+def test_an_upgrade_goes_through(shop: Shop, rollouts: bool) -> None:
+    """With a warm slot of the version before the last, which has to go, too."""
+    shop.write(rollouts=rollouts)
+    shop.deploy("v0")
+    assert shop.deploy("v1") == []
+    schedule = {
+        "apiVersion": "batch/v1",
+        "kind": "CronJob",
+        "metadata": {"name": "nightly", "namespace": shop.scope.namespace,
+                     "labels": {k: v for k, _, v in
+                                (p.partition("=") for p in shop.scope.selector.split(","))}},
+        "spec": {"schedule": "0 3 * * *", "jobTemplate": {"spec": {"template": {"spec": {
+            "restartPolicy": "Never", "securityContext": {"runAsNonRoot": True, "runAsUser": 1000,
+            "seccompProfile": {"type": "RuntimeDefault"}}, "containers": [
+                {"name": "main", "image": "shop/api:v1"}]}}}}},
+    }  # fmt: skip
+    shop.api.create(schedule)
+    seen: list[set[str]] = []
+    suspended: list[bool] = []
+
+    def look(line: str) -> None:
+        shop.told.append(line)
+        if line.startswith(("looking", "backing", "migrating")):
+            seen.append(shop.running())
+            found = shop.get("batch/v1", "CronJob", "nightly")
+            suspended.append(bool(found["spec"].get("suspend")))
+
+    assert guard(shop.api, shop.scope, shop.things("v2-pending"), YES, look) == ["api"]
+    assert seen == [set(), set(), set()], "the database had connections"
+    assert suspended == [True, True, True]
+    assert not shop.get("batch/v1", "CronJob", "nightly")["spec"].get("suspend")
+    assert shop.running() == {"v2-pending"}
+    assert shop.served() == {"v2-pending"}
+    shop.nothing_is_left()
+    assert shop.get("v1", "PersistentVolumeClaim", f"{shop.name}-db-backups") is not None
+    pods = {p["metadata"]["uid"] for p in shop.api.list("v1", "Pod", shop.scope.namespace)}
+    shop.apply("v2-pending")  # The rest of the deployment finds it done.
+    after = {p["metadata"]["uid"] for p in shop.api.list("v1", "Pod", shop.scope.namespace)}
+    assert after <= pods
+    status = actions.look(shop.api, shop.scope, "")
+    assert status is not None
+    assert {s.phase for s in status.services if s.name in ("api", "feeds")} == {"running"}
+
+
+def test_without_a_pending_migration_nothing_is_touched(shop: Shop) -> None:
+    shop.deploy("v1")
+    assert shop.guard("v2", Options(lease=2.0)) == []
+    assert shop.running() == {"v1"}
+    shop.nothing_is_left()
+    with pytest.raises(UpgradeError, match="does not start"):
+        shop.guard("crash-v3", Options(lease=2.0))
+    assert shop.running() == {"v1"}
+    shop.nothing_is_left()
+
+
+def test_without_consent_or_a_backup_it_is_refused_and_nothing_is_touched(shop: Shop) -> None:
+    shop.deploy("v1")
+    before = _specs(shop)
+    with pytest.raises(DowntimeError, match="--allow-downtime is missing"):
+        shop.guard("v2-pending", Options(lease=2.0))
+    shop.write(backup=False)
+    with pytest.raises(DowntimeError, match="a way to make a backup is missing"):
+        shop.guard("v2-pending", YES)
+    assert _specs(shop) == before
+    assert shop.running() == {"v1"}
+    shop.nothing_is_left()
+
+
+def _specs(shop: Shop) -> list[Any]:
+    kinds = (("argoproj.io/v1alpha1", "Rollout"), ("apps/v1", "Deployment"),
+             ("apps/v1", "StatefulSet"), ("batch/v1", "Job"))  # fmt: skip
+    return [t["spec"] for k in kinds for t in shop.api.list(*k, shop.scope.namespace)]
+
+
+@pytest.mark.parametrize("rollouts", [True, False])
+@pytest.mark.parametrize("tag", ["pending-badmigration", "crash-pending"])
+def test_what_fails_after_the_migration_began_is_restored(
+    shop: Shop, rollouts: bool, tag: str
+) -> None:
+    """The migration fails, or the new version does not come to run after it."""
+    shop.write(rollouts=rollouts)
+    shop.deploy("v1")
+    with pytest.raises(UpgradeError, match="was undone") as told:
+        shop.guard(tag)
+    assert "exit status" in told.value.message + str(told.value.detail)
+    assert any(line.startswith("restoring ") for line in shop.told)
+    assert shop.running() == {"v1"}
+    assert shop.served() == {"v1"}
+    shop.nothing_is_left()
+    assert shop.deploy("v2-pending") == ["api"]  # The next attempt begins anew.
+    assert shop.running() == {"v2-pending"}
+
+
+def test_what_fails_before_the_migration_starts_the_old_version_again(shop: Shop) -> None:
+    shop.deploy("v1")
+    rollout = shop.get("argoproj.io/v1alpha1", "Rollout", f"{shop.name}-api")
+    failing = Commands("echo told; exit 3", "true")
+    with pytest.raises(UpgradeError, match="`echo told; exit 3` ended with 3"):
+        shop.guard("v2-pending", Options(allow_downtime=True, commands=failing, lease=2.0))
+    assert not any(line.startswith("restoring ") for line in shop.told)
+    again = shop.get("argoproj.io/v1alpha1", "Rollout", f"{shop.name}-api")
+    assert again["metadata"]["uid"] == rollout["metadata"]["uid"], "it was only scaled"
+    assert shop.served() == {"v1"}
+    shop.nothing_is_left()
+
+
+def test_backups_may_be_made_by_commands_of_the_persons_own(shop: Shop, tmp_path: Path) -> None:
+    shop.write(backup=False)
+    shop.deploy("v1")
+    note = tmp_path / "restored"
+    environ = {"PATH": "/usr/bin:/bin", "NOTE": str(note)}
+    own = Commands("echo asking; echo backup-7", 'printf "%s" "$LAPWING_BACKUP" > "$NOTE"', environ)
+    options = Options(allow_downtime=True, commands=own, lease=2.0)
+    with pytest.raises(UpgradeError, match="was undone"):
+        shop.guard("pending-badmigration", options)
+    assert note.read_text() == "backup-7"
+    assert shop.served() == {"v1"}
+
+
+@pytest.mark.parametrize("tag", ["v2-pending", "pending-badmigration"])
+def test_a_command_killed_at_every_step_is_completed_by_the_next(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, tag: str
+) -> None:
+    """Each act is killed twice: before its effect, and after it but before that is saved."""
+    shop.deploy("v1")
+    fates: dict[str, list[str]] = {}
+    for act in ("probe", "stop_old", "await_no_connection", "back_up", "migrate", "start_new",
+                "switch", "stop_new", "restore", "start_old"):  # fmt: skip
+        fates[act] = ["late", "early"]
+        monkeypatch.setattr(OnCluster, act, _dying(getattr(OnCluster, act), fates[act]))
+    outcome = None
+    while outcome is None:
+        try:
+            outcome = _outcome(shop, tag)
+        except Died:
+            assert len(shop.running()) <= 1, "two versions run"
+    way_back = {"stop_new", "restore", "start_old"}
+    ahead = set(fates) - way_back - (set() if outcome else {"start_new", "switch"})
+    assert {a for a, left in fates.items() if not left} == (ahead if outcome else ahead | way_back)
+    assert shop.served() == ({tag} if outcome else {"v1"})
+    assert shop.running() == ({tag} if outcome else {"v1"})
+    shop.nothing_is_left()
+
+
+def _outcome(shop: Shop, tag: str) -> list[str]:
+    """The services that were upgraded; none if it was undone."""
+    try:
+        return shop.guard(tag)
+    except UpgradeError:
+        return []
+
+
+def _dying(act: Callable[..., Any], fates: list[str]) -> Callable[..., Any]:
+    def died(*arguments: Any) -> Any:
+        fate = fates.pop() if fates else "lives"
+        if fate == "early":
+            raise Died
+        found = act(*arguments)
+        if fate == "late":
+            raise Died
+        return found
+
+    return died
+
+
+def test_two_at_once_exclude_each_other(shop: Shop) -> None:
+    shop.deploy("v1")
+    began, go_on = threading.Event(), threading.Event()
+    done: list[Any] = []
+
+    def tell(line: str) -> None:
+        if line.startswith("migrating"):
+            began.set()
+            assert go_on.wait(120)
+
+    def first() -> None:
+        options = Options(allow_downtime=True, lease=20.0, holder="the first")
+        try:
+            done.append(guard(shop.api, shop.scope, shop.things("v2-pending"), options, tell))
+        except LapwingError as error:
+            done.append(error)
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    try:
+        assert began.wait(300)
+        go_on.set()
+        with pytest.raises(LedByAnotherError, match="led by the first"):
+            shop.guard("v2-pending", Options(allow_downtime=True, lease=20.0, holder="me"))
+    finally:
+        go_on.set()
+        thread.join()
+    assert done == [["api"]]
+    wait_until(lambda: shop.served() == {"v2-pending"}, "the first went through")
+
+
+def test_one_that_was_taken_for_dead_stops_before_its_next_act(shop: Shop) -> None:
+    """It slept through its lease; another command has gone on with the upgrade meanwhile."""
+    shop.deploy("v1")
+    second: list[Any] = []
+
+    def tell(line: str) -> None:
+        if line.startswith("migrating"):
+            second.append(shop.guard("v2-pending"))
+
+    options = Options(allow_downtime=True, lease=600.0)
+    with pytest.raises(LedByAnotherError):
+        guard(shop.api, shop.scope, shop.things("v2-pending"), options, tell)
+    assert second == [["api"]]
+    assert shop.served() == {"v2-pending"}
+    shop.nothing_is_left()
