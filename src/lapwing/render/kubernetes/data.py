@@ -31,7 +31,8 @@ class Server:
     """How the official image of a kind of database is run. `user` is its numeric user, `data` the
     folder of its data, `scratch` the other folders that it writes to, `start` a shell script,
     `environ` maps variables to a text or to a key of its Secret (`@key`), `ping` is a shell script
-    that succeeds when it serves."""
+    that succeeds when it serves, `reach` one that succeeds when it serves at `$HOST`, and needs no
+    password."""
 
     image: str
     user: int
@@ -39,6 +40,7 @@ class Server:
     scratch: tuple[str, ...]
     environ: dict[str, str]
     ping: str
+    reach: str
     start: str | None = None
     arguments: tuple[str, ...] = ()
     memory: str = "512Mi"
@@ -57,6 +59,7 @@ SERVERS: dict[str, Server] = {
             "MYSQL_ROOT_PASSWORD": "@root-password",
         },
         ping='MYSQL_PWD="$MYSQL_PASSWORD" mysqladmin ping -h 127.0.0.1 -u "$MYSQL_USER" --silent',
+        reach='mysqladmin ping -h "$HOST" --silent',
         memory="1Gi",
     ),
     "redis": Server(
@@ -66,6 +69,7 @@ SERVERS: dict[str, Server] = {
         scratch=("/tmp",),  # noqa: S108
         environ={"REDISCLI_AUTH": "@password"},
         ping='test "$(redis-cli ping)" = PONG',
+        reach='redis-cli -h "$HOST" ping',
         start="umask 077\n"
         'printf "requirepass %s\\nappendonly yes\\ndir /data\\n" "$REDISCLI_AUTH" '
         "> /tmp/redis.conf\n"
@@ -84,6 +88,7 @@ SERVERS: dict[str, Server] = {
             "HOME": "/home/mongodb",
         },
         ping="mongosh --quiet --eval 'db.adminCommand({ping: 1}).ok' | grep -q 1",
+        reach="mongosh --quiet --host \"$HOST\" --eval 'db.adminCommand({ping: 1}).ok'",
         memory="1Gi",
     ),
     "postgres": Server(
@@ -98,6 +103,7 @@ SERVERS: dict[str, Server] = {
             "PGDATA": "/var/lib/postgresql/data/pgdata",
         },
         ping='pg_isready -h 127.0.0.1 -U "$POSTGRES_USER" -d "$POSTGRES_DB"',
+        reach='pg_isready -h "$HOST"',
     ),
 }
 
@@ -200,6 +206,26 @@ def _container(part: str, resource: Resource) -> dict[str, Tree]:
         "livenessProbe": {"tcpSocket": {"port": "data"}, "periodSeconds": 20},
         "readinessProbe": ping | {"periodSeconds": 10},
         "volumeMounts": [{"name": "data", "mountPath": server.data}, *scratch],
+    }
+
+
+def waiting(target: Target, part: str) -> dict[str, Tree]:
+    """An init container that ends when a database in the cluster serves: on a first installation
+    its volume has to be made and filled, which takes longer than a Job's own tries."""
+    resource = target.own_resources[part]
+    server = SERVERS[resource.kind]
+    script = f"until {server.reach}; do echo 'waiting for the database'; sleep 2; done"
+    return {
+        "name": "database",
+        "image": Setting(f"resources.{part}.image", image(resource), f"The image of {part}."),
+        "command": ["/bin/sh", "-c", script],
+        "env": [{"name": "HOST", "value": name(part)}, {"name": "HOME", "value": "/tmp"}],  # noqa: S108
+        "resources": {
+            "requests": {"cpu": "100m", "memory": "256Mi", "ephemeral-storage": "100Mi"},
+            "limits": {"memory": "256Mi", "ephemeral-storage": "1Gi"},
+        },
+        "securityContext": {**pod.CONTAINER, "runAsUser": server.user, "runAsGroup": server.user},
+        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108
     }
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lapwing.render.kubernetes import pod
+from lapwing.render.kubernetes import data, pod
 from lapwing.render.kubernetes.setting import Digest, Tree, join, spelled
 from lapwing.render.kubernetes.target import Manifest, Target, meta, name
 from lapwing.render.kubernetes.workloads import account
@@ -52,16 +52,26 @@ def manifests(target: Target) -> Iterator[Manifest]:
             yield Manifest(FILE, WAVE, _job(target, part, service, service.command, annotations))
         elif service.migrate is not None:
             run = service.migrate.run
-            told = _offline(target, part) if service.migrate.mode == "offline" else {}
-            yield Manifest(FILE, WAVE, _job(target, f"{part}-migrate", service, run, told))
+            yield Manifest(FILE, WAVE, _migration(target, part, service, run))
+
+
+def database_of(target: Target, service: Service) -> str:
+    """The resource that a service migrates: the first that it needs, and no cache."""
+    resources = target.loaded.stack.resources
+    return next((n for n in service.needs if resources[n].kind != "redis"), service.needs[0])
+
+
+def _migration(target: Target, part: str, service: Service, run: str) -> dict[str, Tree]:
+    assert service.migrate is not None
+    told = _offline(target, part) if service.migrate.mode == "offline" else {}
+    return _job(
+        target, f"{part}-migrate", service, run, told, waits_for=database_of(target, service)
+    )
 
 
 def _offline(target: Target, part: str) -> dict[str, str]:
-    """The annotations of an offline migration. The first database that the service needs is the one
-    that is migrated; what only keeps a cache is none."""
-    needs = target.services[part].needs
-    resources = target.loaded.stack.resources
-    database = next((n for n in needs if resources[n].kind != "redis"), needs[0])
+    """The annotations of an offline migration."""
+    database = database_of(target, target.services[part])
     users = [n for n, s in target.services.items() if database in s.needs and s.kind != "job"]
     found = {OFFLINE: part, STOPS: " ".join(users)}
     own = target.own_resources.get(database)
@@ -71,11 +81,19 @@ def _offline(target: Target, part: str) -> dict[str, str]:
 
 
 def _job(
-    target: Target, part: str, service: Service, command: str | None, annotations: dict[str, str]
+    target: Target,
+    part: str,
+    service: Service,
+    command: str | None,
+    annotations: dict[str, str],
+    waits_for: str = "",
 ) -> dict[str, Tree]:
+    """A Job. It begins when the database that it waits for serves, if that is in the cluster."""
     template = pod.template(
         target, part, service, component="job", command=command, restart="Never"
     )
+    if waits_for in target.own_resources:
+        template["spec"]["initContainers"] = [data.waiting(target, waits_for)]
     called = join(name(part), "-", Digest(spelled(template["spec"])))
     return {
         "apiVersion": "batch/v1",
