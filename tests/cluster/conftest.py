@@ -12,6 +12,7 @@ from lapwing.runtime.cluster import kubeconfig
 from lapwing.runtime.cluster.api import Api
 from lapwing.runtime.cluster.apply import Scope
 from tests.cluster.control_plane import Cluster
+from tests.cluster.stacks import Stack
 from tests.needs import require
 
 
@@ -37,3 +38,9 @@ def scope() -> Scope:
     """A stack that no other test has."""
     name = f"shop-{uuid.uuid4().hex[:8]}"
     return Scope(stack=name, environment="staging", namespace=name)
+
+
+@pytest.fixture
+def stack(api: Api, cluster: Cluster, scope: Scope, tmp_path: Path) -> Stack:
+    """The command, and a stack for it that no other test has."""
+    return Stack(api, cluster, scope, tmp_path)

@@ -60,3 +60,19 @@ def _put(
     }
     path = f"/apis/{VERSION}/namespaces/{namespace}/{plural}/{name}"
     cluster.call("PATCH", f"{path}?fieldManager=test&force=true", thing, "apply")
+
+
+def all_take(cluster: Cluster, namespace: str, ports: Mapping[int, int]) -> None:
+    """Let ports of every pod of a namespace, also of those to come, be ports of this machine."""
+    forwards = [
+        {"ports": [port], "target": {"address": "127.0.0.1", "port": real}}
+        for port, real in ports.items()
+    ]
+    thing = {
+        "apiVersion": VERSION,
+        "kind": "ClusterPortForward",
+        "metadata": {"name": namespace},
+        "spec": {"selector": {"matchNamespaces": [namespace]}, "forwards": forwards},
+    }
+    path = f"/apis/{VERSION}/clusterportforwards/{namespace}"
+    cluster.call("PATCH", f"{path}?fieldManager=test&force=true", thing, "apply")

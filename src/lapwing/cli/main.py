@@ -33,6 +33,7 @@ VERBS = {
     "status": "Tell what runs and what is on its way.",
     "history": "List the deployments.",
     "logs": "Show what replicas print.",
+    "open": "Lead a port of this machine to a stack on a cluster.",
     "down": "Stop the stack; its data stays.",
     "verify": "Check a running stack from the outside.",
     "release": "Choose the next version, tag it, and publish it on the forge.",

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lapwing.runtime.cluster import logs
@@ -14,6 +14,7 @@ from lapwing.runtime.cluster.logs import moment, split
 from tests.unit.cluster.cluster_objects import pod, replica_set, rollout
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200), st.lists(st.integers(0, 200)))
 def test_lines_do_not_depend_on_how_a_stream_is_cut(stream: bytes, cuts: list[int]) -> None:
     at = sorted({0, len(stream), *(c for c in cuts if c < len(stream))})
@@ -33,6 +34,7 @@ def test_carriage_returns_and_other_separators_do_not_end_a_line() -> None:
     assert list(split(["10%\r20%\u2028\x0b\n".encode()])) == ["10%\r20%\u2028\x0b".encode()]
 
 
+@settings(deadline=None)
 @given(st.integers(0, 4 * 10**9), st.integers(0, 10**9 - 1))
 def test_moments_are_exact_to_the_nanosecond_however_they_are_written(
     seconds: int, nanoseconds: int

@@ -70,5 +70,5 @@ def port_taken(port: int) -> PortTakenError:
                 break
     return PortTakenError(
         f"Port {port} is taken{holder}.",
-        hint="Stop that program, or set LAPWING_PORT to another port.",
+        hint="Stop that program, or set LAPWING_PORT (for `lapwing open`: `--port`) to another.",
     )
