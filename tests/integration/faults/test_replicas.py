@@ -27,7 +27,7 @@ STACK = (
     rollout: {stop_grace: 1s, keep_old: 0s}
 """
 )
-IMPATIENT = STACK.replace("start_timeout: 30s", "start_timeout: 1s")
+IMPATIENT = STACK.replace("start_timeout: 30s", "start_timeout: 5s")
 
 
 def test_a_release_that_never_listens(ship: Ship, watched: Watchers) -> None:
@@ -35,7 +35,7 @@ def test_a_release_that_never_listens(ship: Ship, watched: Watchers) -> None:
     said = ship.rejected("api", deaf=True)
     ship.stack(STACK)
     assert (
-        "was rejected: api did not become healthy within 1 s: nothing listens on its port yet."
+        "was rejected: api did not become healthy within 5 s: nothing listens on its port yet."
         in said
     )
     assert f"This is v{ship.number} as web." in said
@@ -63,7 +63,7 @@ def test_a_release_that_says_it_is_ill(ship: Ship, watched: Watchers) -> None:
     ship.stack(IMPATIENT)
     said = ship.rejected("api", health=500)
     ship.stack(STACK)
-    assert "did not become healthy within 1 s: GET /healthz answered 500." in said
+    assert "did not become healthy within 5 s: GET /healthz answered 500." in said
     assert watched.answered(began) == {ship.version}
 
 
