@@ -108,7 +108,7 @@ def give_up(
     after = f" within {seconds:.0f} s" if seconds else ""
     says = next((t for t in found if t.container), None)
     namespace = next(iter(states)).namespace
-    lines = _last_lines(api, namespace, says) if says else ""
+    lines = last_lines(api, namespace, says) if says else ""
     return DeploymentFailed(
         f"{names} did not come to run{after}: {'; '.join(why[:3]) or 'no reason is known'}.",
         detail=lines or None,
@@ -116,12 +116,13 @@ def give_up(
     )
 
 
-def _last_lines(api: Api, namespace: str, found: Trouble) -> str:
+def last_lines(api: Api, namespace: str, found: Trouble, count: int = LAST_LINES) -> str:
+    """The end of the log that tells what is wrong; empty if there is none to be had."""
     assert found.pod is not None
     assert found.container is not None
     for previous in (found.previous, not found.previous):
         text = api.log(
-            namespace, found.pod, found.container, lines=LAST_LINES, previous=previous
+            namespace, found.pod, found.container, lines=count, previous=previous
         ).strip()
         if text:
             return text
