@@ -31,7 +31,10 @@ def document(tree: dict[str, Any]) -> str:
 
 def _mapping(tree: dict[str, Any], indent: str, lines: list[str]) -> None:
     for key, value in tree.items():
-        _entry(f"{indent}{_text(key)}:", value, indent, lines)
+        if type(value) is str and "\n" not in value:
+            lines.append(f"{indent}{_text(key)}: {_text(value)}")
+        else:
+            _entry(f"{indent}{_text(key)}:", value, indent, lines)
 
 
 def _entry(head: str, value: Any, indent: str, lines: list[str]) -> None:

@@ -88,6 +88,7 @@ trees = st.recursive(
 @example([*[0] * 14, {"a": ["1\u3000\n"]}])
 @settings(max_examples=12, suppress_health_check=list(HealthCheck))
 @given(st.lists(trees, min_size=15, max_size=40))
+@example([None, join(Scope.PREFIX, " \n")])
 def test_helm_gives_what_the_renderer_gives(found: list[Any]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = helm.write(Path(folder), files(found))
