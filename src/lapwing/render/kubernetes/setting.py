@@ -71,15 +71,21 @@ def join(*pieces: Leaf | str) -> Joined:
 
 def resolve(tree: Tree, scopes: Mapping[Scope, str]) -> Tree:
     """The tree with every leaf at its default; `scopes` says what this installation decides."""
-    if isinstance(tree, dict):
-        return {key: resolve(value, scopes) for key, value in tree.items()}
-    if isinstance(tree, list):
+    kind = type(tree)
+    if kind is str:
+        return tree
+    if kind is dict:
+        return {
+            key: value if type(value) is str else resolve(value, scopes)
+            for key, value in tree.items()
+        }
+    if kind is list:
         return [resolve(value, scopes) for value in tree]
-    if isinstance(tree, Setting):
+    if kind is Setting:
         return tree.default
-    if isinstance(tree, Leaf):
-        return text(tree, scopes)
-    return tree
+    if kind is Scope:
+        return scopes[tree]
+    return text(tree, scopes) if kind in (Joined, Digest) else tree
 
 
 def text(leaf: Leaf | str, scopes: Mapping[Scope, str]) -> str:
