@@ -16,7 +16,7 @@ from pathlib import PurePosixPath
 from lapwing.artifacts.registry.copy import Progress, Wanted
 from lapwing.artifacts.registry.manifest import platform
 from lapwing.errors import ReleaseError, UsageError
-from lapwing.image import built_image, digest_of, parse
+from lapwing.image import LATEST, Reference, built_image, digest_of, parse
 from lapwing.release import components
 from lapwing.release.chart import ChartMaker
 from lapwing.release.components import Component
@@ -227,13 +227,31 @@ def _own_files(released: Released) -> list[File]:
 
 def _tagged_images(released: Released, work: Work, parts: Parts, version: str) -> Iterator[Step]:
     """What CI pushed for this commit, service by service. Without a `registry` in the file nothing
-    was pushed."""
-    if released.delivery.registry is None or not released.stacks:
+    was pushed. An image that the file names is the team's own if it lies below that registry and is
+    no copy of somebody else's."""
+    registry = released.delivery.registry
+    if registry is None or not released.stacks:
         return
+    copies = {
+        parse(f"{registry.rstrip('/')}/{mirrored_name(e, parse(e.image))}", lower=True).name
+        for e in released.delivery.mirror
+    }
     for name, service in released.stacks[0].stack.services.items():
         if service.image is None:
-            source = built_image(released.delivery.registry, name, work.head)
-            yield TagImage(parts.images, name, source, version, parts.progress)
+            source = built_image(registry, name, work.head)
+        else:
+            source = _named_image(service.image, work.head)
+            below = source.name.startswith(f"{registry.rstrip('/')}/".lower())
+            if not below or source.name in copies:
+                continue
+        yield TagImage(parts.images, name, source, version, parts.progress)
+
+
+def _named_image(written: str, commit: str) -> Reference:
+    """The image that a stack file names; without a version, what CI tagged with the commit."""
+    found = parse(written, lower=True, default_tag=None)
+    moves = found.digest is None and found.tag in (None, LATEST)
+    return found.tagged(commit) if moves else found
 
 
 def _mirrored_images(released: Released, parts: Parts, version: str) -> Iterator[Step]:

@@ -113,3 +113,38 @@ def test_the_forges_own_registry(registry: Server, forge: Gitea, tmp_path: Path)
     versions = {p["version"] for p in packages if p["name"] == "own"}
     assert {"v1", "0.0.1", "latest"} <= versions
     assert outcomes(project.release())["mirror upstream/own"] == "present"
+
+
+NAMED = """\
+stack: shop
+services:
+  api: {{image: {host}/named/api, command: run, route: /, port: 8000, user: 1000}}
+  work: {{image: "{host}/named/work:7", command: run, user: 1000}}
+  fleet: {{image: "{host}/named/fleet:v4.93.0", command: run, user: 1000}}
+  other: {{image: "{host}/upstream/fleet:v4.93.0", command: run, user: 1000}}
+registry: {host}/named
+release: {{forge: none, chart: false}}
+mirror: ["{host}/upstream/fleet:v4.93.0"]
+environments:
+  live: {{target: kubernetes, domain: shop.example}}
+"""
+
+
+def test_images_that_the_file_names_get_the_version_too(registry: Server, project: Project) -> None:
+    """Those of the team's registry: without a version, the one of the commit; with one, that one.
+    A copy of somebody else's is the mirror's to tag, and somebody else's own is nobody's."""
+    upstream = registry.push_image("upstream/fleet", "v4.93.0", [b"fleet" * 1000])["digest"]
+    head = project.commit("Name images", **{"lapwing.yaml": NAMED.format(host=registry.host)})
+    project.push()
+    api = registry.push_image("named/api", head, [b"api"])["digest"]
+    work = registry.push_image("named/work", "7", [b"work"])["digest"]
+    done = project.release()
+    version = done["tag"].removeprefix("v")
+    images = {n: o for n, o in outcomes(done).items() if n.startswith(("image", "mirror"))}
+    assert images == dict.fromkeys(("image api", "image work", "mirror upstream/fleet"), "done")
+    assert digest(registry, "named/api", version) == api
+    assert digest(registry, "named/work", version) == work
+    assert digest(registry, "named/fleet", version) == upstream
+    assert digest(registry, "upstream/fleet", version) is None
+    again = outcomes(project.release())
+    assert {again[name] for name in images} == {"present"}
