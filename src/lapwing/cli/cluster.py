@@ -38,10 +38,8 @@ def yes_option(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def scope_of(context: Context, environment: str) -> tuple[Scope, str] | None:
     """Where an environment is on its cluster, and its URL; None if it runs on a machine."""
-    from lapwing.stack.load import LOCAL, find, read_environment, read_name
+    from lapwing.stack.load import find, read_environment, read_name
 
-    if environment == LOCAL:
-        return None
     path = find(context.directory)
     said = read_environment(path, environment)
     if said.get("target") != "kubernetes":

@@ -54,7 +54,7 @@ def command(
     if place is None:
         _of_machine(context, environment, browser)
         return
-    with on_cluster.connect(context, cluster) as api:
+    with on_cluster.connect(context, cluster, place[0]) as api:
         asyncio.run(
             _lead(context, api, place[0], (service, port or context.settings.port), browser)
         )

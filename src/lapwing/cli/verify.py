@@ -54,7 +54,7 @@ def _of_cluster(context: Context, environment: str, name: str | None, scope: Sco
     paths = {n: s.health.path or s.route for n, s in services if s.route}
     domain = urlsplit(f"https://{loaded.settings.domain or 'localhost'}").netloc
     findings: list[checks.Finding] = []
-    with on_cluster.connect(context, name) as api:
+    with on_cluster.connect(context, name, scope) as api:
         try:
             findings += checks.verify(api, scope, checks.Asked(paths, domain))
         except (ClusterAwayError, ClusterLoginError) as error:
