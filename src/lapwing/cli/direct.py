@@ -61,7 +61,7 @@ class OnCluster:
                 result = acts.deploy(ready)
             status = self._tell(result, time.monotonic() - began)
             if wish.url and not self.context.for_programs:
-                self._tell_url()
+                self._tell_url(acts.api.access.local)
             return status
 
     def promote(self) -> int:
@@ -263,9 +263,13 @@ class OnCluster:
             self.context.printer.data("Nothing would change.")
         return 0
 
-    def _tell_url(self) -> None:
-        if self.url:
+    def _tell_url(self, is_local: bool) -> None:
+        """The address; a local cluster has none that a browser could reach."""
+        if self.url and not is_local:
             self.context.printer.data(self.url)
+        else:
+            name, port = self.where.environment, self.context.settings.port
+            self.talk.say(f"`lapwing open -e {name}` leads https://localhost:{port} to it.")
 
     def _hint(self, hint: str | None) -> str:
         name = self.where.environment
