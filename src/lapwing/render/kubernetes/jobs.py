@@ -52,6 +52,7 @@ def manifests(target: Target) -> Iterator[Manifest]:
             yield Manifest(FILE, WAVE, _job(target, part, service, service.command, annotations))
         elif service.migrate is not None:
             run = service.migrate.run
+            yield Manifest(FILE, WAVE - 1, account(target, part))
             yield Manifest(FILE, WAVE, _migration(target, part, service, run))
 
 

@@ -34,7 +34,8 @@ def manifests(target: Target) -> Iterator[Manifest]:
     for part, service in target.services.items():
         if service.kind == "job":
             continue
-        yield Manifest(FILE, WAVE - 1, account(target, part))
+        if service.migrate is None:  # Else it is with the migration, which needs it first.
+            yield Manifest(FILE, WAVE - 1, account(target, part))
         if service.kind in ("web", "static"):
             yield Manifest(FILE, WAVE - 1, _service(target, part, service, name(part)))
             if target.has_rollouts:
