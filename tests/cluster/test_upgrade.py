@@ -25,6 +25,8 @@ from lapwing.runtime.upgrade.commands import Commands
 from lapwing.runtime.upgrade.drive import DowntimeError, UpgradeError
 from lapwing.stack.load import load
 from tests.cluster.control_plane import Cluster, wait_until
+from tests.cluster.shop import Shop as People
+from tests.cluster.shop import volumes
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 LIMITS = Limits(deadline=180.0, patience=2.0)
@@ -358,3 +360,49 @@ def test_one_that_was_taken_for_dead_stops_before_its_next_act(shop: Shop) -> No
     assert second == [["api"]]
     assert shop.served() == {"v2-pending"}
     shop.nothing_is_left()
+
+
+def test_as_people_call_it(cluster: Cluster, scope: Scope, tmp_path: Path) -> None:
+    """Refused, allowed, killed while it migrates, and gone on with by the same command."""
+    volumes(cluster)
+    people = People(cluster, tmp_path, scope.stack)
+
+    def write(tag: str) -> None:
+        text = STACK.format(name=scope.stack, backup="true", rollouts="true")
+        text = text.replace("shop/api:v1", f"shop/api:{tag}")
+        text = text.replace("staging: {target", "kind: {target").replace(
+            "shop.example", "localhost"
+        )
+        (people.folder / "lapwing.yaml").write_text(text)
+
+    def served() -> set[str]:
+        pods = people.get("pods?labelSelector=app.kubernetes.io/name%3Dapi")["items"]
+        return {p["spec"]["containers"][0]["image"] for p in pods}
+
+    write("v1")
+    people.run("up")
+    write("v2-pending")
+    told = people.json("deploy", status=1)["error"]
+    assert told["code"] == "downtime"
+    assert "--allow-downtime" in told["hint"]
+    assert people.outcomes() == [("deploy", "succeeded")]
+    assert served() == {"shop/api:v1"}
+    assert people.json("deploy", "--allow-downtime", "--backup", "x", status=2)["error"]
+    process = people.start("deploy", "--allow-downtime")
+    assert process.stderr is not None
+    said = ""
+    for line in process.stderr:
+        said += line
+        if "migrating" in line:
+            break
+    process.kill()
+    process.communicate()
+    assert "migrating" in said, said
+    assert served() == set()
+    assert "is under way" in people.json("abort", status=1)["error"]["message"]
+    assert served() == set()
+    write("v2-pending")
+    people.run("deploy")
+    assert served() == {"shop/api:v2-pending"}
+    found = people.json("status")
+    assert {s["phase"] for s in found["services"] if s["name"] in ("api", "feeds")} == {"running"}

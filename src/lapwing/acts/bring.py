@@ -15,9 +15,10 @@ from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import ClusterAwayError, LapwingError, SecretError
 from lapwing.plan.model import Document
 from lapwing.render.kubernetes import secrets as needed
-from lapwing.runtime.cluster import apply, inventory, order, secrets, wait
+from lapwing.runtime.cluster import apply, guard, inventory, order, secrets, wait
 from lapwing.runtime.cluster.api import Api
 from lapwing.runtime.cluster.apply import Applied, Course, Scope
+from lapwing.runtime.cluster.guard import NOTHING, Options
 from lapwing.runtime.cluster.health import Health
 from lapwing.runtime.cluster.reference import Object, Reference, of
 from lapwing.runtime.cluster.secrets import Made
@@ -79,8 +80,33 @@ class Bringer:
                     hint="Nothing was changed. Set it with `lapwing secret set`, then deploy.",
                 )
 
+    def guard(
+        self,
+        document: Document,
+        files: Mapping[str, bytes],
+        made: Sequence[Made],
+        options: Options,
+    ) -> list[str]:
+        """Do or refuse what cannot be done while a service runs: offline migrations. Secrets that
+        are not there yet are made first: the new version is started once, and may need them.
+
+        Raises DowntimeError (nothing was touched), UpgradeError or LedByAnotherError.
+        """
+        things = [thing for _, thing in self.things(document, files)]
+        if guard.concerns(self.api, self.scope, things):
+            for each in made:
+                self._make(each)
+            for thing in self._set(document):
+                self.api.create(inventory.marked(thing, self.scope.stack, self.scope.environment))
+        return guard.guard(self.api, self.scope, things, options, self.say)
+
     def apply(
-        self, commit: str, document: Document, files: Mapping[str, bytes], made: Sequence[Made]
+        self,
+        commit: str,
+        document: Document,
+        files: Mapping[str, bytes],
+        made: Sequence[Made],
+        upgrade: Options = NOTHING,
     ) -> Applied:
         """Bring a commit to the cluster, and note what became of it. Interrupted, it notes nothing,
         and the next run goes on."""
@@ -95,6 +121,7 @@ class Bringer:
 
         course = Course(order.waves(found), settle, self._kept(document))
         try:
+            self.guard(document, files, made, upgrade)
             applied = apply.run(
                 self.api, self.scope, [thing for _, thing in found],
                 commit=commit, wait=ready, tell=self.say, course=course,

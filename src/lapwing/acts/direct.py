@@ -29,6 +29,7 @@ from lapwing.render.kubernetes.target import Target
 from lapwing.runtime.cluster import actions, apply, inventory, order, secrets
 from lapwing.runtime.cluster.api import Api
 from lapwing.runtime.cluster.apply import Applied, Scope
+from lapwing.runtime.cluster.guard import NOTHING, Options
 from lapwing.runtime.cluster.reference import Object, Reference, of
 from lapwing.runtime.cluster.secrets import Choice, Made
 from lapwing.settings import Settings
@@ -52,7 +53,7 @@ class Wish:
     services: tuple[str, ...] = ()
     images: Mapping[str, str] = field(default_factory=dict)
     hold: bool = False
-    allow_downtime: bool = False
+    upgrade: Options = NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,7 @@ class Ready:
 
     prepared: manifests.Prepared
     made: list[Made]
+    upgrade: Options = NOTHING
 
 
 class Direct:
@@ -111,8 +113,6 @@ class Direct:
             hold=wish.hold,
         )
         first = manifests.prepare(self.repository, loaded, wish.services, images, deployment)
-        if not wish.allow_downtime:
-            manifests.refuse_offline(loaded, first)
         images |= {n: s.image for n, s in first.document.services.items() if s.image}
         target = render.target(loaded, images, deployment.revision, hold=wish.hold)
         _check_hold(target, wish.hold)
@@ -123,7 +123,7 @@ class Direct:
             self.repository, loaded, wish.services, images, deployment, choice.versions
         )
         self.bring.examine(prepared.document, prepared.files)
-        return Ready(prepared, choice.made)
+        return Ready(prepared, choice.made, wish.upgrade)
 
     def rehearse(self, ready: Ready) -> dict[Reference, str]:
         """What the deployment would do to each object; see `apply.rehearse`."""
@@ -133,15 +133,18 @@ class Direct:
     def deploy(self, ready: Ready) -> Result:
         """Commit a deployment, unless the same is wanted already, and bring it to the cluster.
 
-        Raises ConflictError if another one came first, DeploymentFailed or ClusterError.
+        Raises ConflictError if another one came first, DowntimeError if an upgrade with an outage
+        is needed that nobody allowed, UpgradeError, DeploymentFailed or ClusterError.
         """
         prepared = ready.prepared
+        if not ready.upgrade.allow_downtime:  # Refuse before anything is wanted.
+            self.bring.guard(prepared.document, prepared.files, ready.made, ready.upgrade)
         commit = manifests.commit(self.repository, prepared)
         document, is_new = prepared.document, commit is not None
         if commit is None:
             commit = self.repository.newest(self.where.stack, self.where.environment)
             assert commit is not None
-        applied = self.bring.apply(commit, document, prepared.files, ready.made)
+        applied = self.bring.apply(commit, document, prepared.files, ready.made, ready.upgrade)
         return Result(commit, document, prepared.changes, applied, is_new)
 
     def rollback(self, loaded: LoadedStack, release: str | None) -> Result:

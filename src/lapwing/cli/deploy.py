@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from lapwing.cli import place
@@ -23,7 +25,17 @@ from lapwing.cli.place import Reach, Wish
 @click.option(
     "--allow-downtime",
     is_flag=True,
-    help="On a cluster: commit a new image of a service with an offline migration. Back up first.",
+    help="On a cluster: upgrade a service with an offline migration, with a short outage.",
+)
+@click.option(
+    "--backup",
+    metavar="COMMAND",
+    help="For such an upgrade: make the backup by this command, which prints its name last.",
+)
+@click.option(
+    "--restore",
+    metavar="COMMAND",
+    help="With --backup: put the backup that $LAPWING_BACKUP names back.",
 )
 @click.option("--dry-run", is_flag=True, help="Build, and tell what would change; change nothing.")
 @place.reach_options
@@ -37,7 +49,7 @@ def command(
     cluster: str | None,
     yes: bool,
     images: dict[str, str],
-    **wish: bool,
+    **wish: Any,
 ) -> int:
     """Build SERVICES (all by default) and release what changed.
 

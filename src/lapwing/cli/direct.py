@@ -6,6 +6,7 @@ applied; the same command goes on from there, and says so.
 
 from __future__ import annotations
 
+import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ from lapwing.cli.context import Context
 from lapwing.errors import ClusterAwayError, ContextError, DeploymentFailed, UsageError
 from lapwing.runtime.cluster import local, memory
 from lapwing.runtime.cluster.apply import Scope
+from lapwing.runtime.cluster.guard import Options
+from lapwing.runtime.upgrade.commands import Commands
 
 if TYPE_CHECKING:
     from lapwing.cli.place import Reach, Removal, Wish
@@ -47,7 +50,7 @@ class OnCluster:
         self.talk = Talk(context.printer.say, context.printer.progress)
 
     def deploy(self, loaded: LoadedStack, wish: Wish) -> int:
-        asked = direct.Wish(wish.services, wish.images, wish.hold, wish.allow_downtime)
+        asked = direct.Wish(wish.services, wish.images, wish.hold, self._upgrade(wish))
         verb = "up" if wish.url else "deploy"
         with self._changing(verb, is_rehearsal=wish.dry_run) as acts:
             began = time.monotonic()
@@ -63,6 +66,20 @@ class OnCluster:
             if wish.url and not self.context.for_programs:
                 self._tell_url(acts.api.access.local)
             return status
+
+    def _upgrade(self, wish: Wish) -> Options:
+        """What is allowed of an upgrade with an outage. Raises UsageError for half a way back."""
+        commands = None
+        if wish.backup or wish.restore:
+            if not (wish.backup and wish.restore):
+                raise UsageError(
+                    "--backup and --restore belong together.",
+                    hint="A backup that nothing can put back is no way back.",
+                )
+            commands = Commands(wish.backup, wish.restore, self.context.settings.environ)
+        actor = wiring.actor(self.context.settings, self.context.directory)
+        holder = f"{actor} on {socket.gethostname()}"
+        return Options(allow_downtime=wish.allow_downtime, commands=commands, holder=holder)
 
     def promote(self) -> int:
         with self._changing("promote") as acts:

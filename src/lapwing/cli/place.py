@@ -39,6 +39,9 @@ class Wish:
     hold: bool = False
     dry_run: bool = False
     allow_downtime: bool = False
+    backup: str | None = None
+    restore: str | None = None
+    """Commands that make a backup, and put it back, before and in an upgrade with an outage."""
     url: bool = False
     """Whether to print the URL in the end, as `up` does."""
 

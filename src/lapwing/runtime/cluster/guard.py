@@ -20,7 +20,7 @@ from lapwing.runtime.cluster.api import Api
 from lapwing.runtime.cluster.apply import Scope
 from lapwing.runtime.cluster.reference import Object, of
 from lapwing.runtime.cluster.upgrade import OnCluster
-from lapwing.runtime.cluster.upgrade_record import LEASE, Records, reference
+from lapwing.runtime.cluster.upgrade_record import LEASE, Records, records_of, reference
 from lapwing.runtime.upgrade import drive
 from lapwing.runtime.upgrade.commands import Commands
 from lapwing.runtime.upgrade.plan import Plan, image_of, plans
@@ -38,6 +38,10 @@ class Options:
     lease: float = LEASE
 
 
+NOTHING = Options()
+"""Nothing is allowed: an upgrade with an outage is refused."""
+
+
 def guard(
     api: Api,
     scope: Scope,
@@ -50,14 +54,37 @@ def guard(
 
     Raises DowntimeError (nothing was touched), UpgradeError, LedByAnotherError or ClusterError.
     """
-    return [p.service for p in plans(things) if _one(api, scope, p, options, tell)]
+    found = plans(things)
+    _refuse_others(api, scope, {p.service for p in found})
+    return [p.service for p in found if _one(api, scope, p, options, tell)]
+
+
+def concerns(api: Api, scope: Scope, things: Iterable[Object]) -> bool:
+    """Whether `guard` would start anything."""
+    return any(_is_due(api, scope, p) for p in plans(things))
+
+
+def _is_due(api: Api, scope: Scope, plan: Plan) -> bool:
+    if api.get(reference(scope, plan.service)) is not None:
+        return True
+    live = api.get(of(plan.own))
+    return live is not None and image_of(live) != plan.image
+
+
+def _refuse_others(api: Api, scope: Scope, services: set[str]) -> None:
+    """Raises UpgradeError if another service's upgrade is half done: what is to be applied would
+    start an old version on whatever schema there is."""
+    for found in records_of(api, scope):
+        if found not in services:
+            raise drive.UpgradeError(
+                f"An upgrade of {found} is under way.",
+                hint="`lapwing deploy` goes on with it, or goes back. Nothing was changed.",
+            )
 
 
 def _one(api: Api, scope: Scope, plan: Plan, options: Options, tell: Callable[[str], None]) -> bool:
-    if api.get(reference(scope, plan.service)) is None:
-        live = api.get(of(plan.own))
-        if live is None or image_of(live) == plan.image:
-            return False
+    if not _is_due(api, scope, plan):
+        return False
     records = Records(api, scope, plan.service, options.holder, options.lease)
     records.take()
     try:

@@ -42,6 +42,13 @@ def reference(scope: Scope, service: str) -> Reference:
     return Reference("v1", "ConfigMap", scope.namespace, f"{NAME}-{service}")
 
 
+def records_of(api: Api, scope: Scope) -> list[str]:
+    """The services whose upgrade is under way and has touched something."""
+    found = api.list("v1", "ConfigMap", scope.namespace, scope.selector)
+    ours = [c for c in found if str(c["metadata"]["name"]).startswith(f"{NAME}-")]
+    return [c["metadata"]["name"].removeprefix(f"{NAME}-") for c in ours if c["data"].get("record")]
+
+
 class Records:
     """The record of one service's upgrade. Take it before anything else, and give it back."""
 

@@ -167,7 +167,7 @@ def _end(record: Record, permission: Permission) -> State:
             f"upgrade with a short outage, and {missing} is missing. Nothing was touched.",
             hint="Say `lapwing deploy --allow-downtime`, at a time when an outage does little harm."
             if not permission.downtime
-            else "Give the stack's database `backup: true`, or name a command with --backup.",
+            else "Give the stack's database `backup: true`, or say --backup and --restore.",
         )
     if record.state in (State.FAILED, State.ABORTED):
         first, _, detail = (record.reason or "It was aborted.").partition("\n")
