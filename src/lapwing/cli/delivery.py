@@ -46,6 +46,11 @@ class ByArgo:
                 f"Argo CD looks after the cluster of {self.environment}: it is not made here.",
                 hint="`lapwing infra` writes what makes it.",
             )
+        if wish.backup or wish.restore:
+            raise UsageError(
+                "Argo CD applies this environment: no command backs its database up on the way.",
+                hint="Stop the service and back up by hand first; docs/kubernetes.md says how.",
+            )
         return deploy(
             self.context,
             loaded,
