@@ -117,7 +117,7 @@ class Direct:
         target = render.target(loaded, images, deployment.revision, hold=wish.hold)
         _check_hold(target, wish.hold)
         self._tell_untested(target)
-        choice = self._secrets(target)
+        choice = self._secrets(target, first.files)
         secrets.refuse_missing(choice, self.where.environment)
         prepared = manifests.prepare(
             self.repository, loaded, wish.services, images, deployment, choice.versions
@@ -141,9 +141,11 @@ class Direct:
             self.bring.guard(prepared.document, prepared.files, ready.made, ready.upgrade)
         commit = manifests.commit(self.repository, prepared)
         document, is_new = prepared.document, commit is not None
-        if commit is None:
-            commit = self.repository.newest(self.where.stack, self.where.environment)
+        if commit is None:  # Go on with what is wanted; what was brought back stays that.
+            where = (self.where.stack, self.where.environment)
+            commit, known = self.repository.newest(*where), self.repository.understood(*where)
             assert commit is not None
+            document = known or document
         applied = self.bring.apply(commit, document, prepared.files, ready.made, ready.upgrade)
         return Result(commit, document, prepared.changes, applied, is_new)
 
@@ -223,6 +225,9 @@ class Direct:
         except UsageError:
             if not there and not data:
                 raise
+            newest = self._history(1)
+            if newest and (newest[0].kind, newest[0].outcome) == ("down", history.IN_PROGRESS):
+                commit = newest[0].commit  # It was interrupted.
         gone = actions.down(self.api, self.scope, self.talk.progress)
         actions.until_gone(self.api, self.scope, self.talk.progress)
         if data:
@@ -293,22 +298,25 @@ class Direct:
                 "true`; without them a Deployment is updated pod by pod, as its health allows."
             )
 
-    def _secrets(self, target: Target) -> Choice:
-        """What is to become of each Secret, by what is set here and what the cluster has."""
+    def _secrets(self, target: Target, files: Mapping[str, bytes]) -> Choice:
+        """What is to become of each Secret, by what is set here and what the cluster has; `files`
+        are the manifests that refer to them."""
         wanted = needed.wanted(target)
         given = wiring.secrets(self.settings).current(self.where.stack, self.where.environment)
         live: dict[str, Object] = {}
+        certificate = secrets.reference(self.scope, edge.CERTIFICATE).name
+        gateway = target.environment.gateway
+        is_signed = any(certificate.encode() in data for data in files.values())
+        if gateway is not None and gateway.issuer:
+            is_signed = False  # cert-manager makes it.
         parts = [w.part for w in wanted]
-        if edge.is_needed(target) and edge.ends_tls(target):
-            parts.append(edge.CERTIFICATE)
-        for part in parts:
+        for part in (*parts, *([edge.CERTIFICATE] if is_signed else ())):
             reference = secrets.reference(self.scope, part)
             found = self.api.get(reference)
             if found is not None:
                 live[reference.name] = found
         choice = secrets.choose(self.scope, wanted, given, live)
-        certificate = secrets.reference(self.scope, edge.CERTIFICATE).name
-        if edge.CERTIFICATE in parts and certificate not in live:
+        if is_signed and certificate not in live:
             host = target.environment.domain or "localhost"
             choice.made.append(Made(certificate, {}, host=host))
         return choice

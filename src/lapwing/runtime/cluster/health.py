@@ -50,7 +50,9 @@ def _deployment(thing: Object) -> Health:
         return Health("failed", "did not become ready in time", ready, wanted)
     refused = _condition(status, "ReplicaFailure")
     if refused.get("status") == "True":
-        return Health("failed", str(refused.get("message", "pods are refused")), ready, wanted)
+        # Its controller tries again, ever more rarely: a quota may have been raised since.
+        text = str(refused.get("message", "pods are refused"))
+        return Health("failed", text, ready, wanted, may_pass=True)
     left = status.get("replicas", 0) - status.get("updatedReplicas", 0)
     if ready < wanted or left > 0:
         return Health("progressing", f"{ready} of {wanted} pods ready", ready, wanted)

@@ -48,18 +48,27 @@ def of_events(events: Iterable[Object]) -> list[Trouble]:
     for event in events:
         if event.get("type") != "Warning" or event.get("reason") != "FailedCreate":
             continue
-        message = str(event.get("message", ""))
-        _, _, why = message.partition(" is forbidden: ")
-        text = why or message
-        if "exceeded quota" in text:
-            hint = "Ask for a larger quota, or lower `resources` and `replicas` in the stack file."
-            found.setdefault("quota", Trouble(f"pods are refused: {text}", hint, final=True))
-        elif "violates PodSecurity" in text:
-            hint = "The namespace admits restricted pods only; see docs/kubernetes.md."
-            found.setdefault("security", Trouble(f"pods are refused: {text}", hint, final=True))
-        else:
-            found.setdefault(text, Trouble(f"pods are refused: {text}"))
+        trouble = of_refusal(str(event.get("message", "")))
+        found.setdefault(trouble.hint or trouble.text, trouble)
     return list(found.values())
+
+
+def of_refusal(message: str) -> Trouble:
+    """What a controller says of pods that it may not create."""
+    _, _, why = message.partition(" is forbidden: ")
+    text = f"pods are refused: {why or message}"
+    if "exceeded quota" in text:
+        hint = "Ask for a larger quota, or lower `resources` and `replicas` in the stack file."
+        return Trouble(text, hint, final=True)
+    if "violates PodSecurity" in text:
+        hint = "The namespace admits restricted pods only; see docs/kubernetes.md."
+        return Trouble(text, hint, final=True)
+    return Trouble(text)
+
+
+def of_failure(text: str) -> Trouble:
+    """What the failure of an object means that may be over in a moment."""
+    return of_refusal(text) if " is forbidden: " in text else Trouble(text, final=True)
 
 
 def _of_pod(pod: Object) -> list[Trouble]:

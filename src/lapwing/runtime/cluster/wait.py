@@ -9,7 +9,7 @@ until the database that they need is up.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from lapwing.errors import DeploymentFailed
@@ -45,6 +45,7 @@ def until_ready(
     Raises DeploymentFailed with what is wrong and the last lines of the log that tell it.
     """
     began = time.monotonic()
+    past = frozenset(_version(e) for e in _warnings(api, references))
     troubled: dict[str, float] = {}
     told = ""
     while True:
@@ -54,21 +55,22 @@ def until_ready(
         if failed:
             held_against = {r: h for r, h in failed.items() if not h.may_pass}
             if held_against:
-                raise give_up(api, held_against, troubles(api, held_against))
+                raise give_up(api, held_against, troubles(api, held_against, past))
             pending |= failed
         if not pending:
             return states
-        found = troubles(api, pending)
+        found = troubles(api, pending, past)
         now = time.monotonic()
         line = progress(pending) + (f" ({found[0].text})" if found else "")
         if line != told:
             tell(line)
             told = line
-        found += [Trouble(h.text, final=True) for h in failed.values()]
+        found += [trouble.of_failure(h.text) for h in failed.values()]
         troubled = {t.text: troubled.get(t.text, now) for t in found}
         lasting = [t for t in found if t.final and now - troubled[t.text] >= limits.patience]
         if lasting or now - began > limits.deadline:
-            raise give_up(api, pending, lasting or found, seconds=now - began)
+            found = lasting or found or troubles(api, pending)
+            raise give_up(api, pending, found, seconds=now - began)
         time.sleep(LOOK)
 
 
@@ -89,14 +91,17 @@ def progress(pending: dict[Reference, Health]) -> str:
     return ", ".join(parts[:4]) + more
 
 
-def troubles(api: Api, references: dict[Reference, Health]) -> list[Trouble]:
-    """What keeps the pods of these objects from running."""
+def troubles(
+    api: Api, references: Iterable[Reference], past: frozenset[str] = frozenset()
+) -> list[Trouble]:
+    """What keeps the pods of these objects from running. `past` are versions of events that were
+    there before: they live for an hour, and may tell of what is over."""
     found: list[Trouble] = []
-    for namespace in sorted({r.namespace for r in references if r.namespace}):
-        owned = _pods(api, namespace, references)
-        found += trouble.of_pods(owned)
-        found += trouble.of_events(_events(api, namespace, references))
-    return found
+    wanted = list(references)
+    for namespace in sorted({r.namespace for r in wanted if r.namespace}):
+        found += trouble.of_pods(_pods(api, namespace, wanted))
+    events = [e for e in _warnings(api, wanted) if _version(e) not in past]
+    return found + trouble.of_events(events)
 
 
 def give_up(
@@ -104,7 +109,7 @@ def give_up(
 ) -> DeploymentFailed:
     """The error that tells why objects do not come to run."""
     names = ", ".join(f"{r.kind} {r.name}" for r in sorted(states))
-    why = [t.text for t in found] or [h.text for h in states.values() if h.text]
+    why = list(dict.fromkeys(t.text for t in found)) or [h.text for h in states.values() if h.text]
     after = f" within {seconds:.0f} s" if seconds else ""
     says = next((t for t in found if t.container), None)
     namespace = next(iter(states)).namespace
@@ -129,7 +134,7 @@ def last_lines(api: Api, namespace: str, found: Trouble, count: int = LAST_LINES
     return ""
 
 
-def _pods(api: Api, namespace: str, references: dict[Reference, Health]) -> list[Object]:
+def _pods(api: Api, namespace: str, references: Iterable[Reference]) -> list[Object]:
     """The pods that belong to these objects, directly or through a ReplicaSet."""
     names = {(r.kind, r.name) for r in references}
     sets = {
@@ -141,11 +146,19 @@ def _pods(api: Api, namespace: str, references: dict[Reference, Health]) -> list
     return [p for p in api.list("v1", "Pod", namespace) if owners(p) & wanted]
 
 
-def _events(api: Api, namespace: str, references: dict[Reference, Health]) -> list[Object]:
+def _warnings(api: Api, references: Iterable[Reference]) -> list[Object]:
     """Events about these objects, and about ReplicaSets named after them."""
-    names = tuple(r.name for r in references)
-    found = api.list("v1", "Event", namespace)
-    return [e for e in found if str(e["involvedObject"].get("name", "")).startswith(names)]
+    wanted = list(references)
+    found: list[Object] = []
+    for namespace in sorted({r.namespace for r in wanted if r.namespace}):
+        names = tuple(r.name for r in wanted if r.namespace == namespace)
+        listed = api.list("v1", "Event", namespace)
+        found += [e for e in listed if str(e["involvedObject"].get("name", "")).startswith(names)]
+    return found
+
+
+def _version(event: Object) -> str:
+    return str(event["metadata"].get("resourceVersion"))
 
 
 def owners(thing: Object) -> set[tuple[str, str]]:
