@@ -106,10 +106,10 @@ class Bringer:
         document: Document,
         files: Mapping[str, bytes],
         made: Sequence[Made],
-        upgrade: Options = NOTHING,
+        upgrade: Options | None = NOTHING,
     ) -> Applied:
         """Bring a commit to the cluster, and note what became of it. Interrupted, it notes nothing,
-        and the next run goes on."""
+        and the next run goes on. `upgrade` is None where the guard has looked already."""
         found = self.things(document, files)
 
         def settle() -> None:
@@ -121,7 +121,8 @@ class Bringer:
 
         course = Course(order.waves(found), settle, self._kept(document))
         try:
-            self.guard(document, files, made, upgrade)
+            if upgrade is not None:
+                self.guard(document, files, made, upgrade)
             applied = apply.run(
                 self.api, self.scope, [thing for _, thing in found],
                 commit=commit, wait=ready, tell=self.say, course=course,

@@ -137,8 +137,10 @@ class Direct:
         is needed that nobody allowed, UpgradeError, DeploymentFailed or ClusterError.
         """
         prepared = ready.prepared
+        upgrade: Options | None = ready.upgrade
         if not ready.upgrade.allow_downtime:  # Refuse before anything is wanted.
             self.bring.guard(prepared.document, prepared.files, ready.made, ready.upgrade)
+            upgrade = None
         commit = manifests.commit(self.repository, prepared)
         document, is_new = prepared.document, commit is not None
         if commit is None:  # Go on with what is wanted; what was brought back stays that.
@@ -146,7 +148,7 @@ class Direct:
             commit, known = self.repository.newest(*where), self.repository.understood(*where)
             assert commit is not None
             document = known or document
-        applied = self.bring.apply(commit, document, prepared.files, ready.made, ready.upgrade)
+        applied = self.bring.apply(commit, document, prepared.files, ready.made, upgrade)
         return Result(commit, document, prepared.changes, applied, is_new)
 
     def rollback(self, loaded: LoadedStack, release: str | None) -> Result:
