@@ -42,7 +42,7 @@ test-terraform: setup  ## Check rendered clouds with Terraform and checkov (5 mi
 	@LAPWING_TEST_TERRAFORM=$(CURDIR)/$(VENV)/terraform LAPWING_TEST_REQUIRE=terraform,terraform-schemas \
 	  $(BIN)/python -m pytest -n 2 tests/terraform
 
-test-cluster: setup  ## Apply stacks to a real Kubernetes API (5 min, first time up to 40)
+test-cluster: setup  ## Apply stacks to a real Kubernetes API (10 min, first time up to 40)
 	@.ci/install-cluster $(VENV)/cluster
 	@LAPWING_TEST_CLUSTER=$(CURDIR)/$(VENV)/cluster LAPWING_TEST_REQUIRE=cluster \
 	  $(BIN)/python -m pytest -n 2 --dist loadgroup -m cluster tests/cluster
