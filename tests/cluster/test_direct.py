@@ -237,6 +237,15 @@ def test_the_environment_stays_in_its_context(shop: Shop, tmp_path: Path) -> Non
     assert shop.json("status")["running"]
 
 
+SEED = "  seed: {kind: job, image: 'shop/seed:v1', command: seed, user: 1000, after: [api]}"
+
+
+def seeds(shop: Shop) -> list[dict[str, Any]]:
+    """The Jobs that run after the service."""
+    found: list[dict[str, Any]] = shop.get("batch/v1:jobs")["items"]
+    return [j for j in found if j["metadata"]["name"].startswith(f"{shop.name}-seed-")]
+
+
 def test_a_hold_waits_removes_nothing_and_is_promoted(shop: Shop) -> None:
     shop.secret("x")
     told = shop.json("deploy", "--hold", status=2)["error"]
@@ -244,14 +253,17 @@ def test_a_hold_waits_removes_nothing_and_is_promoted(shop: Shop) -> None:
     said = ", rollouts: true"
     shop.write(said=said)
     shop.run("up")
-    shop.write(tag="v2", more="", said=said)
+    shop.write(tag="v2", more=SEED, said=said)
     assert shop.json("deploy", "--hold")["outcome"] == "held"
     assert shop.deployment("work") is not None
+    assert seeds(shop) == []
     found = shop.json("status")
     assert found["rollout"]["state"] == "holding"
     assert shop.outcomes()[0] == ("deploy", "in-progress")
     shop.run("promote")
     assert shop.deployment("work") is None
+    [seed] = seeds(shop)
+    assert seed["status"]["succeeded"] == 1
     [api] = [s for s in shop.json("status")["services"] if s["name"] == "api"]
     assert api["active"]["release"] == "v2"
     assert shop.outcomes()[:2] == [("promote", "succeeded"), ("deploy", "succeeded")]

@@ -119,7 +119,7 @@ class Bringer:
         def ready(references: Sequence[Reference]) -> dict[Reference, Health]:
             return wait.until_ready(self.api, references, limits=Limits(), tell=self.progress)
 
-        course = Course(order.waves(found), settle, self._kept(document))
+        course = Course(order.waves(found), settle, self._kept(document), order.AFTER)
         try:
             if upgrade is not None:
                 self.guard(document, files, made, upgrade)

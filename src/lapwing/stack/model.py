@@ -220,6 +220,11 @@ class Service(Part):
     needs: list[str] = Field(
         default_factory=list, description="Resources it uses; each gives it a URL variable."
     )
+    after: list[str] = Field(
+        default_factory=list,
+        description="Of a job on a cluster: services that have to serve before it runs; it may "
+        "reach each at `<SERVICE>_URL`. Without it, a job runs before the services.",
+    )
     env: dict[Variable, Text] = Field(
         default_factory=dict,
         description="Variables. No secrets. `${db.host}` is a part of a resource that it needs: "

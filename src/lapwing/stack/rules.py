@@ -52,6 +52,32 @@ def needs_exist(stack: Stack, _: Environment) -> Iterator[Breach]:
                 )
 
 
+def jobs_run_after_services(stack: Stack, _: Environment) -> Iterator[Breach]:
+    """A job runs after services, and the URL of each has a variable of its own."""
+    for name, service in stack.services.items():
+        taken = {*service.env, *service.secret_names}
+        taken |= {stack.resources[n].variable or "" for n in service.needs if n in stack.resources}
+        taken |= {variable_of(n) for n in service.needs}
+        if service.after and service.kind != "job":
+            hint = "Use `kind: job`, or remove `after`."
+            message = f"A {service.kind} service cannot run `after` others; only a job can."
+            yield Breach(message, ("services", name, "after"), hint, key=True)
+            continue
+        for index, before in enumerate(service.after):
+            path: Path = ("services", name, "after", index)
+            others = [n for n, s in stack.services.items() if s.kind != "job"]
+            known = "Services of this stack: " + (", ".join(others) or "none") + "."
+            if before not in stack.services:
+                hint = did_you_mean(before, others) or known
+                yield Breach(f"There is no service `{before}`.", path, hint)
+            elif stack.services[before].kind == "job":
+                message = f"`{before}` is a job; `after` names services that go on running."
+                yield Breach(message, path, known)
+            elif variable_of(before) in taken and stack.services[before].kind != "worker":
+                message = f"`{variable_of(before)}` is to be the URL of `{before}`."
+                yield Breach(message, path, "Give the other variable another name.")
+
+
 def routes_differ(stack: Stack, _: Environment) -> Iterator[Breach]:
     """No two services have the same route."""
     taken: dict[str, str] = {}
@@ -323,7 +349,7 @@ def is_managed(resource: Resource, environment: Environment) -> bool:
     return environment.target == "kubernetes" and (resource.managed or in_cloud)
 
 
-_OF_A_CLUSTER = ("port", "user", "scratch", "migrate")
+_OF_A_CLUSTER = ("port", "user", "scratch", "migrate", "after")
 
 
 def clusters_have_what_is_theirs(stack: Stack, environment: Environment) -> Iterator[Breach]:
@@ -339,7 +365,7 @@ def clusters_have_what_is_theirs(stack: Stack, environment: Environment) -> Iter
         if service.build is None:
             continue
         for key in _OF_A_CLUSTER:
-            if getattr(service, key) is not None:
+            if getattr(service, key):
                 at: Path = ("services", name, key)
                 yield Breach(f"A machine does not know `{key}` of a service.", at, hint, key=True)
         if service.health.live is not None:
@@ -552,6 +578,7 @@ def tiers_exist(stack: Stack, _: Environment) -> Iterator[Breach]:
 
 RULES: tuple[Rule, ...] = (
     needs_exist,
+    jobs_run_after_services,
     routes_differ,
     routes_are_clean,
     kinds_fit,
@@ -581,6 +608,7 @@ RULES: tuple[Rule, ...] = (
 )
 
 
-def variable_of(resource: str) -> str:
-    """The variable that tells a service the URL of a resource, where the file names none."""
-    return resource.upper().replace("-", "_") + "_URL"
+def variable_of(name: str) -> str:
+    """The variable that tells the URL of a resource, where the file names none, or of a service
+    that a job runs after."""
+    return name.upper().replace("-", "_") + "_URL"

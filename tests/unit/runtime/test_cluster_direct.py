@@ -154,6 +154,12 @@ kind: Job
 metadata: {name: shop-migrate-1, namespace: shop-kind, labels: {app.kubernetes.io/name: migrate}}
 spec: {template: {metadata: {}, spec: {}}}
 """,
+    "kind/manifests/after.yaml": b"""
+apiVersion: batch/v1
+kind: Job
+metadata: {name: shop-seed-1, namespace: shop-kind, labels: {app.kubernetes.io/name: seed}}
+spec: {template: {metadata: {}, spec: {}}}
+""",
     "kind/manifests/data.yaml": b"""
 apiVersion: apps/v1
 kind: StatefulSet
@@ -175,6 +181,7 @@ def test_concerns_come_one_after_the_other_however_files_are_listed(names: list[
     things = [thing for _, thing in found]
     assert [[t["metadata"]["name"] for t in w] for w in waves(things, course.wave_of)] == [
         ["shop-kind"], ["shop-db"], ["shop-migrate-1"], ["shop-api", "shop-api"], ["shop-edge"],
+        ["shop-seed-1"],
     ]  # fmt: skip
 
 

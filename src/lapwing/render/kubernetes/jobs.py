@@ -4,8 +4,9 @@ A `job` service, and the `migrate` of a service, is a Job whose name ends in a d
 its pods are made of, because a Job's pods may not be changed. So it runs once for each release, a
 finished one is no obstacle to the next, and applying the same again does nothing. With Argo CD a
 job service is a hook of the sync: it runs before workloads of a later wave, and a failed one stops
-the sync. A migration is no hook, because a hook of a first install waits for a database that comes
-later, for ever (see fleet's #26580).
+the sync. One that runs `after` services is in the last wave, which begins when they are healthy; a
+chart knows no waves, so its program has to wait for them. A migration is no hook, because a hook of
+a first install waits for a database that comes later, for ever (see fleet's #26580).
 
 A migration with `mode: offline` says in annotations what a guarded upgrade has to know (see
 runtime/upgrade): which services may not be connected meanwhile, and which database is to be backed
@@ -33,6 +34,9 @@ DUMPED = ("mysql",)
 
 FILE = "jobs.yaml"
 WAVE = 3
+AFTER_FILE = "after.yaml"
+AFTER_WAVE = 8
+"""The wave of jobs that run `after` services: the one behind the edge and what is in front."""
 TIMEOUT = 600.0
 """Seconds that a job may take where the stack file does not say, as on a machine."""
 TRIES = 3
@@ -43,13 +47,14 @@ def manifests(target: Target) -> Iterator[Manifest]:
     """The job services, and the migrations."""
     for part, service in target.services.items():
         if service.kind == "job":
-            yield Manifest(FILE, WAVE - 1, account(target, part))
+            file, wave = (AFTER_FILE, AFTER_WAVE) if service.after else (FILE, WAVE)
+            yield Manifest(file, wave - 1, account(target, part))
             hook = {
                 "argocd.argoproj.io/hook": "Sync",
                 "argocd.argoproj.io/hook-delete-policy": "BeforeHookCreation",
             }
             annotations = hook if target.is_argo else {}
-            yield Manifest(FILE, WAVE, _job(target, part, service, service.command, annotations))
+            yield Manifest(file, wave, _job(target, part, service, service.command, annotations))
         elif service.migrate is not None:
             run = service.migrate.run
             yield Manifest(FILE, WAVE - 1, account(target, part))

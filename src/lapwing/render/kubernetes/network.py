@@ -1,9 +1,9 @@
 """Who may talk to whom: nobody, but for what the stack file implies. Pure.
 
 Both ways are closed for every pod of the namespace. Open are: names (DNS); from in front to the
-edge; from the edge to services that have a route; from a service to the resources it needs; from
-smoke tests to the preview, from who judges live traffic to the edge's counters; and to the internet
-where the stack file says so.
+edge; from the edge to services that have a route; from a service to the resources it needs, and
+from a job to the services that it runs after; from smoke tests to the preview, from who judges live
+traffic to the edge's counters; and to the internet where the stack file says so.
 
 Source: Kubernetes documents, Network Policies; Google Cloud, firewall rules of load balancers.
 """
@@ -108,12 +108,14 @@ def _from_in_front(target: Target) -> dict[str, Tree]:
 
 
 def _of_services(target: Target) -> Iterator[dict[str, Tree]]:
+    late = [(n, s.after) for n, s in target.services.items() if s.after]
     for part, service in target.services.items():
         ingress: list[Tree] = []
         if service.kind in ("web", "static"):
             callers = [_pods("edge")] if service.route else []
             if is_rollout(target, service) and service.rollout.smoke:
                 callers.append(_pods(f"{part}-smoke"))
+            callers += [_pods(job) for job, after in late if part in after]
             if callers:
                 ingress = [{"from": callers, "ports": [_tcp(pod.port(service))]}]
         egress = reached(target, service)
@@ -148,6 +150,10 @@ def reached(target: Target, service: Service) -> list[Tree]:
         else:
             kind = target.managed_resources[need].kind
             found.append({"ports": [_managed(kind)]})
+    for part in service.after:
+        if target.services[part].kind in ("web", "static"):
+            port = pod.port(target.services[part])
+            found.append({"to": [_pods(part)], "ports": [_tcp(port)]})
     if service.internet:
         block = {"cidr": "0.0.0.0/0", "except": list(INSIDE)}
         found.append({"to": [{"ipBlock": block}]})

@@ -30,6 +30,7 @@ from lapwing.render.kubernetes.target import (
     size,
 )
 from lapwing.stack.model import Health, Needs, Service
+from lapwing.stack.rules import variable_of
 
 DRAIN = 5
 """Seconds that a pod goes on after it was told to end: nobody sends it requests any more then."""
@@ -60,7 +61,7 @@ def template(
         "name": "main",
         "image": target.image(_owner(target, part)),
         **words(command if command is not None else service.command),
-        "env": environ(target, service),
+        "env": environ(target, _owner(target, part), service),
         **(ports(service) if serves else {}),
         "resources": asked(
             service.resources, f"services.{_owner(target, part)}", scratch=service.scratch
@@ -151,9 +152,10 @@ def asked(
     return Setting(f"{path}.resources", value, "CPU and memory, as Kubernetes writes them.")
 
 
-def environ(target: Target, service: Service) -> list[Tree]:
+def environ(target: Target, part: str, service: Service) -> list[Tree]:
     """The variables of a container: Lapwing's own, what the resources say, the service's, and its
-    secrets. What is used in another comes first, as the cluster demands."""
+    secrets. What is used in another comes first, as the cluster demands. Plain ones of a job that
+    runs `after` services are values of a chart: what such a job does is for who installs it."""
     found: dict[str, Tree] = {
         "LAPWING_STACK": {"value": target.loaded.stack.stack},
         "LAPWING_ENVIRONMENT": {"value": target.loaded.environment},
@@ -165,10 +167,18 @@ def environ(target: Target, service: Service) -> list[Tree]:
         found["HOST"] = {"value": "0.0.0.0"}  # noqa: S104 - in a pod of its own
     for need in service.needs:
         found |= resource(target, need)
+    for other in service.after:
+        if target.services[other].kind in ("web", "static"):
+            at = f":{port(target.services[other])}"
+            found[variable_of(other)] = {"value": join("http://", name(other), at)}
     for secret in service.secrets:
         found[secret.name] = _from_secret(secrets.part_of(secret.name), "value")
     for variable, text in service.env.items():
-        found[variable] = _value(target, text)
+        value = _value(target, text)
+        if service.after and isinstance(value["value"], str):
+            path = f"services.{part}.env.{variable}"
+            value = {"value": Setting(path, value["value"], f"A variable of {part}.")}
+        found[variable] = value
     return [{"name": variable, **value} for variable, value in found.items()]
 
 
@@ -200,7 +210,7 @@ def url(target: Target, need: str, password: str) -> Joined:
     return join(f"{kind}://{USER}:{password}@", at, f"/{DATABASE}")
 
 
-def _value(target: Target, text: str) -> Tree:
+def _value(target: Target, text: str) -> dict[str, Tree]:
     pieces: list[Any] = []
     for piece in reference.pieces(text):
         pieces.append(plain(piece) if isinstance(piece, str) else _part(target, *piece))

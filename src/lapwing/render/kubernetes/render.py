@@ -46,6 +46,7 @@ HEADS = {
     "workloads.yaml": "Services: what runs, what finds it, how many there are.",
     "edge.yaml": "Envoy, which load balancers point at; blue and green flip behind it.",
     "front.yaml": "How requests come into the cluster.",
+    "after.yaml": "What runs once when the services serve.",
 }
 
 

@@ -105,7 +105,9 @@ def _ground(loaded: LoadedStack) -> tuple[Box, ...]:
 def bluegreen(loaded: LoadedStack) -> Flow:
     """The life of one deployment."""
     services = [s for s in loaded.stack.services.values() if s.kind != "job"]
-    jobs = [n for n, s in loaded.stack.services.items() if s.kind == "job"]
+    all_jobs = [(n, s) for n, s in loaded.stack.services.items() if s.kind == "job"]
+    jobs = [n for n, s in all_jobs if not s.after]
+    late = [n for n, s in all_jobs if s.after]
     tests = sum(len(s.rollout.smoke) for s in loaded.stack.services.values())
     before = [Box("Idle slot", ("start the new release",))]
     if jobs:
@@ -135,6 +137,7 @@ def bluegreen(loaded: LoadedStack) -> Flow:
         Band(
             "Afterwards",
             (
+                *([Box("Jobs", tuple(late))] if late else []),
                 Box(
                     "Old slot stays warm",
                     (f"{show_duration(keep)}: rollback is a change of route",),

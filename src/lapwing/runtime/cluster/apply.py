@@ -104,11 +104,13 @@ def waves(
 class Course:
     """How a run goes. `waves` names the wave of objects whose annotations do not; `settle` is
     called when the namespaces are there and before all else; `kept` is not applied, and does not go
-    either."""
+    either. From the wave `promoted` on, nothing is applied while a rollout is held: what runs after
+    a service would meet the old one."""
 
     waves: Mapping[Reference, int] = field(default_factory=dict)
     settle: Callable[[], None] = lambda: None
     kept: frozenset[Reference] = frozenset()
+    promoted: float = float("inf")
 
     def wave_of(self, thing: Object) -> int:
         """The wave of an object."""
@@ -137,6 +139,8 @@ def run(
     done = Applied()
     written = False
     for wave in waves(marked, course.wave_of):
+        if done.held and course.wave_of(wave[0]) >= course.promoted:
+            break
         if not written and wave_of(wave[0]) > -1_000_000:
             _write(api, scope, {*before, *map(of, marked)}, commit)
             course.settle()

@@ -2,7 +2,8 @@
 
 The files of the desired state are what is applied, for a new deployment and for one that is brought
 back alike. One file is one concern, and concerns come one after the other: databases run before
-jobs migrate them, jobs are done before services start, services run before the edge leads to them.
+jobs migrate them, jobs are done before services start, services run before the edge leads to them,
+and jobs that run after services come last.
 
 A service is started again when the value of one of its secrets changes: a digest of their versions
 (keyed digests, which tell nothing of the value) stands in its pods. A Job is never run again for a
@@ -25,6 +26,8 @@ NAME = "app.kubernetes.io/name"
 INSTANCE = "app.kubernetes.io/instance"
 STARTED_AGAIN = ("Deployment", "Rollout", "StatefulSet")
 _WAVES = {name: number for number, name in enumerate(HEADS)}
+AFTER = _WAVES["after.yaml"]
+"""The wave of jobs that run after services, the last one."""
 
 
 def read(files: Mapping[str, bytes]) -> list[tuple[int, dict[str, Any]]]:

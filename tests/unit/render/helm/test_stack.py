@@ -41,6 +41,12 @@ services:
   my-web: {image: "registry.example/shop/web:2", static: dist, route: /}
   mailer: {kind: worker, image: "registry.example/shop/api:1.4.0", command: mail, needs: [db]}
   import: {kind: job, image: "registry.example/shop/api:1.4.0", command: import, needs: [db]}
+  warm-up:
+    kind: job
+    image: "registry.example/shop/api:1.4.0"
+    after: [api, my-web, mailer]
+    env: {WISH: 'a "b" {{ c }} $d', NUMBER: 1, CACHE: "${cache.host}"}
+    needs: [cache]
 resources:
   db: {kind: mongodb, version: "8"}
   cache: {kind: redis, version: "7"}
