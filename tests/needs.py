@@ -70,6 +70,8 @@ def _mysql() -> str | None:
 
 
 PARTS: dict[str, Callable[[], str | None]] = {
+    "busybox": _program("busybox"),
+    "curl": _program("curl"),
     "node": _program("node"),
     "chromium": _program("chromium", "chromium-browser", "google-chrome"),
     "mongodb": _program("mongod", "ferretdb"),

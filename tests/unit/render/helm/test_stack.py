@@ -183,7 +183,7 @@ def test_the_feeds_of_vulnerabilities_have_room_on_the_nodes_disk(
 
 def test_no_selector_means_a_pod_of_a_job(fleet: list[dict[str, Any]]) -> None:
     jobs = [i["spec"]["template"]["metadata"]["labels"] for i in fleet if i["kind"] == "Job"]
-    assert len(jobs) == 2
+    assert len(jobs) == 3
     for item in fleet:
         if item["kind"] != "Service":
             continue
