@@ -46,6 +46,7 @@ class Installation:
             "LAPWING_HOME": str(self.home),
             "LAPWING_PORT": str(self.port),
             "LAPWING_ACTOR": "tester",
+            "KUBECONFIG": str(root / "no-cluster"),
             "NO_COLOR": "1",
             **environ,
         }

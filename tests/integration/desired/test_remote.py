@@ -185,13 +185,15 @@ def test_ship_commits_for_a_cluster(bare: Path, tmp_path: Path) -> None:
     assert "Did you mean" in where.run("ship", "apii", "-e", "production", status=2).stderr
 
 
-def test_a_cluster_without_argo_is_told_what_there_is(bare: Path, tmp_path: Path) -> None:
+def test_where_there_is_no_cluster_nothing_is_wanted(bare: Path, tmp_path: Path) -> None:
     where = Installation(tmp_path / "one")
     text = STACK.replace("@REPOSITORY@", str(bare)) + "  kind: {target: kubernetes}\n"
     (where.folder / "lapwing.yaml").write_text(text)
     for verb in ("up", "deploy"):
-        said = where.run(verb, "-e", "kind", status=2).stderr
-        assert "lapwing chart -e kind" in said
+        said = where.run(verb, "-e", "kind", status=1).stderr
+        assert "There is no cluster: no kubeconfig was found." in said
+        assert "`lapwing up --create` makes one" in said
+    assert where.json("history", "-e", "kind") == []
     assert not (where.home / "agent").exists()
 
 
