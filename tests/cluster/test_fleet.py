@@ -27,8 +27,9 @@ def test_fleet_comes_up_and_is_upgraded(cluster: Cluster, tmp_path: Path) -> Non
     assert fleet.json("up")["outcome"] == "succeeded"
     made = fleet.secrets()
     assert {"mysql", "redis-master", "secret-fleet-server-private-key", "edge-tls"} <= set(made)
+    assert {"secret-fleet-admin-password", "secret-fleet-enroll-secret"} <= set(made)
     found = fleet.json("status")
-    assert {s["name"] for s in found["services"]} >= {"fleet", "vulnerabilities", "edge"}
+    assert {s["name"] for s in found["services"]} >= {"fleet", "vulnerabilities", "edge", "setup"}
     assert {r["name"] for r in found["resources"]} == {"mysql", "redis-master"}
     assert fleet.json("up")["outcome"] == "unchanged"
 
