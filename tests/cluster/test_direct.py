@@ -162,9 +162,11 @@ def test_a_killed_command_is_continued_and_two_at_once_are_not(shop: Shop) -> No
     wait_until(lambda: shop.deployment("api") is not None, "it applies")
     third.send_signal(signal.SIGINT)
     _, said = third.communicate()
-    if third.returncode != 0:  # It may have been faster.
-        assert third.returncode == 130
+    if third.returncode == 130:
         assert "`lapwing up -e kind` goes on" in said
+    else:  # It was faster. A signal that comes when it has all but ended ends Python at once.
+        assert third.returncode in (0, -signal.SIGINT)
+        assert "Deployed" in said
     done = shop.json("up")
     assert done["outcome"] in ("succeeded", "unchanged")
     assert shop.outcomes() == [("deploy", "succeeded"), ("deploy", "superseded")]
