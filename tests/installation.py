@@ -123,6 +123,8 @@ class Installation:
         self.run("agent", "stop")
         until = time.monotonic() + PATIENCE
         while (left := list(processes.owned(self.home))) and time.monotonic() < until:
+            if agent.lives(self.home / "agent"):  # A command that failed had just begun it.
+                self.run("agent", "stop")
             time.sleep(0.1)
         for identity, _what in left:
             processes.kill(identity)
