@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 
 LARGEST = 256 * 1024
 """Bytes of a head; with a larger one, nothing is changed any more, and the server refuses it."""
@@ -83,13 +84,14 @@ class Marker:
         if not re.fullmatch(rb"\d{1,18}", length):
             return self._all
         self._left = int(length)
-        return self._counted if self._left else self._head
+        return partial(self._counted, self._head) if self._left else self._head
 
-    def _counted(self) -> bytes:
+    def _counted(self, then: Callable[[], bytes | None]) -> bytes:
+        """What is left of a body or a chunk; what follows it is taken by `then`."""
         piece = self._take(self._left)
         self._left -= len(piece)
         if not self._left:
-            self._step = self._head
+            self._step = then
         return piece
 
     def _size(self) -> bytes | None:
@@ -100,15 +102,9 @@ class Marker:
         if found is None:
             return line + self._all()
         self._left = int(found[0], 16)
-        self._step = self._chunk if self._left else self._trailer
+        chunk = partial(self._counted, self._after_chunk)
+        self._step = chunk if self._left else self._trailer
         return line
-
-    def _chunk(self) -> bytes:
-        piece = self._take(self._left)
-        self._left -= len(piece)
-        if not self._left:
-            self._step = self._after_chunk
-        return piece
 
     def _after_chunk(self) -> bytes | None:
         line = self._line()
