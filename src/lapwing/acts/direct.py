@@ -337,14 +337,10 @@ def _check_hold(target: Target, hold: bool) -> None:
 
 def refuse_offline(loaded: LoadedStack, before: Document, after: Document) -> None:
     """An old version must not meet a newer schema. Raises UsageError where it could."""
-    for name, service in loaded.stack.services.items():
-        if service.migrate is None or service.migrate.mode != "offline":
-            continue
-        old, new = before.services.get(name), after.services.get(name)
-        if old is not None and new is not None and old.image != new.image:
-            raise UsageError(
-                f"{name} {old.release} may have migrated its database; {new.release} must not meet "
-                "a newer schema.",
-                hint="Restore the backup from before the upgrade, then `lapwing deploy --image "
-                f"{name}={new.image} --allow-downtime`. Nothing was changed.",
-            )
+    for name, old, new in manifests.offline_changes(loaded, before, after):
+        raise UsageError(
+            f"{name} {old.release} may have migrated its database; {new.release} must not meet "
+            "a newer schema.",
+            hint="Restore the backup from before the upgrade, then `lapwing deploy --image "
+            f"{name}={new.image} --allow-downtime`. Nothing was changed.",
+        )

@@ -8,7 +8,7 @@ without it; a rollback is the commit of what an earlier one had.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from lapwing.desired.repository import DesiredRepository
@@ -87,19 +87,36 @@ def no_repository(environment: str) -> UsageError:
 def refuse_offline(loaded: LoadedStack, prepared: Prepared) -> None:
     """An offline migration wants every replica stopped, and a backup: nothing that Argo CD does by
     itself. Raises UsageError where a new image could bring one."""
-    before = prepared.before
+    for name, old, new in offline_changes(loaded, prepared.before, prepared.document):
+        raise UsageError(
+            f"{name} {old.release} -> {new.release} may migrate its database, and its "
+            "migrations are offline: no replica may be connected meanwhile.",
+            hint="Back the database up, scale the service to zero, then run `lapwing deploy` "
+            "with --allow-downtime. Nothing was committed.",
+        )
+
+
+def offline_changes(
+    loaded: LoadedStack, before: Document | None, after: Document
+) -> Iterator[tuple[str, Service, Service]]:
+    """The services with an offline migration that get another image: the name, and what is before
+    and after."""
     for name, service in loaded.stack.services.items():
         if service.migrate is None or service.migrate.mode != "offline":
             continue
         old = before.services.get(name) if before else None
-        new = prepared.document.services[name]
-        if old is not None and old.image != new.image:
-            raise UsageError(
-                f"{name} {old.release} -> {new.release} may migrate its database, and its "
-                "migrations are offline: no replica may be connected meanwhile.",
-                hint="Back the database up, scale the service to zero, then run `lapwing deploy` "
-                "with --allow-downtime. Nothing was committed.",
-            )
+        new = after.services.get(name)
+        if old is not None and new is not None and old.image != new.image:
+            yield name, old, new
+
+
+def refuse_part(services: tuple[str, ...]) -> None:
+    """Raises UsageError for a rollback of some services only."""
+    if services:
+        raise UsageError(
+            "On a cluster a rollback is of the whole environment: its manifests belong together.",
+            hint="`lapwing deploy SERVICE --image SERVICE=REF` brings one service to an image.",
+        )
 
 
 def _files(target: Target) -> dict[str, bytes]:

@@ -87,6 +87,11 @@ def act(
     with connect(context, name, scope) as api:
         ask(api, what, scope, yes=yes)
         done = do(api, scope)
+    return tell_act(context, what, done)
+
+
+def tell_act(context: Context, what: str, done: list[Reference]) -> int:
+    """Tell which rollouts were promoted or aborted; returns the exit status."""
     if context.for_programs:
         context.printer.json({"act": what, "services": [r.name for r in done]})
     else:

@@ -149,11 +149,7 @@ def rollback(
     """Commit what an earlier deployment had. Raises UsageError if there is none."""
     from lapwing.cli import target
 
-    if services:
-        raise UsageError(
-            "On a cluster a rollback is of the whole environment: its manifests belong together.",
-            hint="`lapwing deploy SERVICE --image SERVICE=REF` brings one service to an image.",
-        )
+    manifests.refuse_part(services)
     where = target.where(context, environment)
     actor = wiring.actor(context.settings, context.directory)
     found: list[Change] = []
@@ -177,11 +173,11 @@ def _tell(
     printer = context.printer
     if context.for_programs:
         outcome = "dry-run" if dry_run else "committed" if commit else "unchanged"
-        changes = [{"name": c.name, "act": c.act, "text": c.text} for c in found]
+        changes = [c.as_data for c in found]
         printer.json({"outcome": outcome, "commit": commit, "changes": changes})
         return 0
     for each in found:
-        printer.say(f"  {each.act:6} {each.name}: {each.text}")
+        printer.say(f"  {each}")
     if commit is None:
         nothing = "Nothing would change." if dry_run and not found else "Nothing was changed."
         printer.say(nothing if not dry_run or not found else "Not committed: --dry-run.")

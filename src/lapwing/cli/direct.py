@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lapwing import wiring
-from lapwing.acts import direct, told
+from lapwing.acts import direct, manifests, told
 from lapwing.acts.direct import Direct, Result, Talk
 from lapwing.cli import cluster, target
 from lapwing.cli.context import Context
@@ -59,7 +59,7 @@ class OnCluster:
             if wish.dry_run:
                 return self._rehearse(acts.rehearse(ready))
             for each in ready.prepared.changes:
-                self.talk.say(f"  {each.act:6} {each.name}: {each.text}")
+                self.talk.say(f"  {each}")
             with self.context.printer.working("deploying"):
                 result = acts.deploy(ready)
             status = self._tell(result, time.monotonic() - began)
@@ -86,7 +86,9 @@ class OnCluster:
             if not acts.known:
                 from lapwing.runtime.cluster import actions
 
-                return self._tell_act("promote", actions.promote(acts.api, self.scope))
+                return cluster.tell_act(
+                    self.context, "promote", actions.promote(acts.api, self.scope)
+                )
             return self._run(acts.promote)
 
     def abort(self) -> int:
@@ -94,18 +96,13 @@ class OnCluster:
             if not acts.known:
                 from lapwing.runtime.cluster import actions
 
-                return self._tell_act("abort", actions.abort(acts.api, self.scope))
+                return cluster.tell_act(self.context, "abort", actions.abort(acts.api, self.scope))
             return self._run(acts.abort)
 
     def rollback(self, services: tuple[str, ...], release: str | None) -> int:
         from lapwing.stack.load import find, load
 
-        if services:
-            raise UsageError(
-                "On a cluster a rollback is of the whole environment: its manifests belong "
-                "together.",
-                hint="`lapwing deploy --image SERVICE=REF` brings one service to an image.",
-            )
+        manifests.refuse_part(services)
         loaded = load(find(self.context.directory), self.where.environment)
         with self._changing("rollback") as acts:
             return self._run(lambda: acts.rollback(loaded, release))
@@ -223,7 +220,7 @@ class OnCluster:
         with self.context.printer.working("applying"):
             result: Result = act()
         for each in result.changes:
-            self.talk.say(f"  {each.act:6} {each.name}: {each.text}")
+            self.talk.say(f"  {each}")
         return self._tell(result, time.monotonic() - began)
 
     def _tell(self, result: Result, seconds: float) -> int:
@@ -260,13 +257,6 @@ class OnCluster:
             "changed": [str(r) for r in applied.changed],
             "removed": [str(r) for r in applied.pruned],
         }
-
-    def _tell_act(self, what: str, done: list[Reference]) -> int:
-        if self.context.for_programs:
-            self.context.printer.json({"act": what, "services": [r.name for r in done]})
-        else:
-            self.talk.say(f"{what}: {', '.join(r.name for r in done)}.")
-        return 0
 
     def _rehearse(self, told: dict[Reference, str]) -> int:
         counted = {r: what for r, what in sorted(told.items()) if what != "keep"}

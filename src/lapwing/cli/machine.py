@@ -102,7 +102,7 @@ class Machine:
             if not prepared.changes:
                 return self._nothing()
             for each in prepared.changes:
-                printer.say(f"  {each.act:6} {each.name}: {each.text}")
+                printer.say(f"  {each}")
             listener = follow.watch(settings, self.where.stack, self.where.environment)
             try:
                 commit = deploy.commit(prepared, settings)
@@ -116,11 +116,11 @@ class Machine:
     def _tell(self, prepared: Prepared) -> int:
         printer = self.context.printer
         if self.context.for_programs:
-            printer.json([{"name": c.name, "act": c.act, "text": c.text} for c in prepared.changes])
+            printer.json([c.as_data for c in prepared.changes])
         elif not prepared.changes:
             printer.data("Nothing would change.")
         for each in prepared.changes if not self.context.for_programs else ():
-            printer.data(f"{each.act:6} {each.name}: {each.text}")
+            printer.data(str(each))
         return 0
 
     def _nothing(self) -> int:

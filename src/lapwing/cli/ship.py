@@ -83,7 +83,7 @@ def command(
     for name, outcome, text in shipped.steps:
         context.printer.say(f"  {name:6} {outcome}: {text}")
     for change in shipped.changes:
-        context.printer.say(f"  {change.act:6} {change.name}: {change.text}")
+        context.printer.say(f"  {change}")
     if shipped.commit:
         context.printer.data(shipped.commit)
 
@@ -108,5 +108,5 @@ def _answer(shipped: Shipped) -> dict[str, Any]:
             }
             for f in shipped.findings
         ],
-        "changes": [{"name": c.name, "act": c.act, "text": c.text} for c in shipped.changes],
+        "changes": [c.as_data for c in shipped.changes],
     }

@@ -16,6 +16,15 @@ class Change:
     act: Literal["add", "change", "remove"]
     text: str
 
+    def __str__(self) -> str:
+        """A line for people."""
+        return f"{self.act:6} {self.name}: {self.text}"
+
+    @property
+    def as_data(self) -> dict[str, str]:
+        """The same for programs."""
+        return {"name": self.name, "act": self.act, "text": self.text}
+
 
 def diff(document: Document, before: Document | None) -> list[Change]:
     """What changes from `before` to `document`, services first."""
