@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from lapwing.runtime.cluster import kubeconfig
-from lapwing.runtime.cluster.api import Api
-from lapwing.runtime.cluster.apply import Scope
+from lapwing.kubernetes import kubeconfig
+from lapwing.kubernetes.api import Api
+from lapwing.kubernetes.apply import Scope
 from tests.cluster.control_plane import Cluster
 from tests.cluster.stacks import Stack
 from tests.needs import require

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lapwing.runtime.cluster import apply, wait
-from lapwing.runtime.cluster.api import Api
-from lapwing.runtime.cluster.apply import Scope
-from lapwing.runtime.cluster.reference import Reference
-from lapwing.runtime.cluster.wait import Limits
+from lapwing.kubernetes import apply, wait
+from lapwing.kubernetes.api import Api
+from lapwing.kubernetes.apply import Scope
+from lapwing.kubernetes.reference import Reference
+from lapwing.kubernetes.wait import Limits
 from tests.cluster import objects
 from tests.cluster.control_plane import Cluster
 from tests.installation import LAPWING, free_port

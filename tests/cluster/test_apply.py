@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from lapwing.errors import DeploymentFailed, KindMissingError, NotOursError, QuotaError
-from lapwing.runtime.cluster import apply, wait
-from lapwing.runtime.cluster.api import Api
-from lapwing.runtime.cluster.apply import Applied, Scope
-from lapwing.runtime.cluster.reference import Reference, of
-from lapwing.runtime.cluster.wait import Limits
+from lapwing.kubernetes import apply, wait
+from lapwing.kubernetes.api import Api
+from lapwing.kubernetes.apply import Applied, Scope
+from lapwing.kubernetes.reference import Reference, of
+from lapwing.kubernetes.wait import Limits
 from tests.cluster import objects
 from tests.cluster.control_plane import Cluster, wait_until
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from lapwing.kubernetes import apply, inventory
+from lapwing.kubernetes.api import Api
+from lapwing.kubernetes.apply import Scope
 from lapwing.render.kubernetes import render
-from lapwing.runtime.cluster import apply, inventory
-from lapwing.runtime.cluster.api import Api
-from lapwing.runtime.cluster.apply import Scope
 from lapwing.stack.load import load
 from tests.cluster import objects
 from tests.cluster.control_plane import Cluster, wait_until

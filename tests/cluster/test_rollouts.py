@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from lapwing.errors import DeploymentFailed, UsageError
+from lapwing.kubernetes import actions, apply, wait
+from lapwing.kubernetes.api import Api
+from lapwing.kubernetes.apply import Scope
+from lapwing.kubernetes.health import Health
+from lapwing.kubernetes.reference import Reference
+from lapwing.kubernetes.wait import Limits
 from lapwing.observed.status import ServiceStatus, Status
-from lapwing.runtime.cluster import actions, apply, wait
-from lapwing.runtime.cluster.api import Api
-from lapwing.runtime.cluster.apply import Scope
-from lapwing.runtime.cluster.health import Health
-from lapwing.runtime.cluster.reference import Reference
-from lapwing.runtime.cluster.wait import Limits
 from tests.cluster import objects
 from tests.cluster.control_plane import Cluster, wait_until
 

@@ -12,17 +12,17 @@ from typing import Any
 import pytest
 
 from lapwing.errors import LapwingError
+from lapwing.kubernetes import actions, apply, wait
+from lapwing.kubernetes.api import Api
+from lapwing.kubernetes.apply import Scope
+from lapwing.kubernetes.guard import Options, guard
+from lapwing.kubernetes.reference import Reference
+from lapwing.kubernetes.upgrade.cluster import OnCluster
+from lapwing.kubernetes.upgrade.commands import Commands
+from lapwing.kubernetes.upgrade.drive import DowntimeError, UpgradeError
+from lapwing.kubernetes.upgrade.record import LedByAnotherError
+from lapwing.kubernetes.wait import Limits
 from lapwing.render.kubernetes import render
-from lapwing.runtime.cluster import actions, apply, wait
-from lapwing.runtime.cluster.api import Api
-from lapwing.runtime.cluster.apply import Scope
-from lapwing.runtime.cluster.guard import Options, guard
-from lapwing.runtime.cluster.reference import Reference
-from lapwing.runtime.cluster.upgrade import OnCluster
-from lapwing.runtime.cluster.upgrade_record import LedByAnotherError
-from lapwing.runtime.cluster.wait import Limits
-from lapwing.runtime.upgrade.commands import Commands
-from lapwing.runtime.upgrade.drive import DowntimeError, UpgradeError
 from lapwing.stack.load import load
 from tests.cluster.control_plane import Cluster, wait_until
 from tests.cluster.shop import Shop as People

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from lapwing.runtime.cluster.api import Api
-from lapwing.runtime.cluster.apply import Scope
+from lapwing.kubernetes.api import Api
+from lapwing.kubernetes.apply import Scope
 from tests.cluster.control_plane import Cluster, wait_until
 from tests.cluster.test_rollouts import deploy
 from tests.installation import LAPWING

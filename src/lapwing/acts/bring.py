@@ -13,16 +13,16 @@ from lapwing.acts.change import Where
 from lapwing.desired import history
 from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import ClusterAwayError, LapwingError, SecretError
+from lapwing.kubernetes import apply, guard, inventory, order, secrets, wait
+from lapwing.kubernetes.api import Api
+from lapwing.kubernetes.apply import Applied, Course, Scope
+from lapwing.kubernetes.guard import NOTHING, Options
+from lapwing.kubernetes.health import Health
+from lapwing.kubernetes.reference import Object, Reference, of
+from lapwing.kubernetes.secrets import Made
+from lapwing.kubernetes.wait import Limits
 from lapwing.plan.model import Document
 from lapwing.render.kubernetes import secrets as needed
-from lapwing.runtime.cluster import apply, guard, inventory, order, secrets, wait
-from lapwing.runtime.cluster.api import Api
-from lapwing.runtime.cluster.apply import Applied, Course, Scope
-from lapwing.runtime.cluster.guard import NOTHING, Options
-from lapwing.runtime.cluster.health import Health
-from lapwing.runtime.cluster.reference import Object, Reference, of
-from lapwing.runtime.cluster.secrets import Made
-from lapwing.runtime.cluster.wait import Limits
 from lapwing.secret import SecretStore
 
 Tell = Callable[[str], None]

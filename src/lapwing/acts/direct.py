@@ -20,18 +20,18 @@ from lapwing.acts.change import Where
 from lapwing.desired import history
 from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import UsageError
+from lapwing.kubernetes import actions, apply, inventory, order, secrets
+from lapwing.kubernetes.api import Api
+from lapwing.kubernetes.apply import Applied, Scope
+from lapwing.kubernetes.guard import NOTHING, Options
+from lapwing.kubernetes.reference import Object, Reference, of
+from lapwing.kubernetes.secrets import Choice, Made
 from lapwing.plan import diff
 from lapwing.plan.diff import Change
 from lapwing.plan.model import Deployment, Document
 from lapwing.render.kubernetes import edge, render
 from lapwing.render.kubernetes import secrets as needed
 from lapwing.render.kubernetes.target import Target
-from lapwing.runtime.cluster import actions, apply, inventory, order, secrets
-from lapwing.runtime.cluster.api import Api
-from lapwing.runtime.cluster.apply import Applied, Scope
-from lapwing.runtime.cluster.guard import NOTHING, Options
-from lapwing.runtime.cluster.reference import Object, Reference, of
-from lapwing.runtime.cluster.secrets import Choice, Made
 from lapwing.settings import Settings
 from lapwing.stack.load import LoadedStack
 

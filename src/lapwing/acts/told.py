@@ -12,9 +12,9 @@ from lapwing.acts import change
 from lapwing.acts.change import Where
 from lapwing.desired import history
 from lapwing.errors import UsageError
+from lapwing.kubernetes import memory
+from lapwing.kubernetes.apply import Scope
 from lapwing.observed.status import Status
-from lapwing.runtime.cluster import memory
-from lapwing.runtime.cluster.apply import Scope
 from lapwing.settings import Settings
 
 _FATE = {history.IN_PROGRESS: "was interrupted", "failed": "failed"}

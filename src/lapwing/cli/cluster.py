@@ -16,10 +16,10 @@ from lapwing.cli.context import Context
 from lapwing.errors import ContextError
 
 if TYPE_CHECKING:
+    from lapwing.kubernetes.api import Api
+    from lapwing.kubernetes.apply import Scope
+    from lapwing.kubernetes.reference import Reference
     from lapwing.observed.status import Status
-    from lapwing.runtime.cluster.api import Api
-    from lapwing.runtime.cluster.apply import Scope
-    from lapwing.runtime.cluster.reference import Reference
 
 
 def context_option(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -44,7 +44,7 @@ def scope_of(context: Context, environment: str) -> tuple[Scope, str] | None:
     said = read_environment(path, environment)
     if said.get("target") != "kubernetes":
         return None
-    from lapwing.runtime.cluster.apply import Scope
+    from lapwing.kubernetes.apply import Scope
 
     stack, domain = read_name(path), said.get("domain")
     url = f"https://{domain}" if domain else ""
@@ -54,8 +54,8 @@ def scope_of(context: Context, environment: str) -> tuple[Scope, str] | None:
 def connect(context: Context, name: str | None, scope: Scope | None = None) -> Api:
     """A client of the context that is named; else of the one that the environment of `scope` was
     applied to last; else of the current one. Raises ClusterError."""
-    from lapwing.runtime.cluster import kubeconfig, memory
-    from lapwing.runtime.cluster.api import Api
+    from lapwing.kubernetes import kubeconfig, memory
+    from lapwing.kubernetes.api import Api
 
     settings = context.settings
     if name is None and scope is not None:
@@ -67,7 +67,7 @@ def status(context: Context, name: str | None, scope: Scope, url: str) -> Status
     """What the cluster runs of an environment; None if nothing was ever wanted there. Where Lapwing
     applies it, a deployment that came to no end and that nobody is at work on is a problem."""
     from lapwing.acts import told
-    from lapwing.runtime.cluster import actions
+    from lapwing.kubernetes import actions
 
     with connect(context, name, scope) as api:
         found = actions.look(api, scope, url)

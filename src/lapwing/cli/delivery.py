@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from lapwing.desired.history import Entry
     from lapwing.desired.remote import Remote
     from lapwing.desired.repository import DesiredRepository
+    from lapwing.kubernetes.api import Api
+    from lapwing.kubernetes.apply import Scope
+    from lapwing.kubernetes.reference import Reference
     from lapwing.plan.diff import Change
-    from lapwing.runtime.cluster.api import Api
-    from lapwing.runtime.cluster.apply import Scope
-    from lapwing.runtime.cluster.reference import Reference
     from lapwing.stack.load import LoadedStack
 
 
@@ -62,12 +62,12 @@ class ByArgo:
         )
 
     def promote(self) -> int:
-        from lapwing.runtime.cluster import actions
+        from lapwing.kubernetes import actions
 
         return self._act("promote", actions.promote)
 
     def abort(self) -> int:
-        from lapwing.runtime.cluster import actions
+        from lapwing.kubernetes import actions
 
         return self._act("abort", actions.abort)
 

@@ -21,16 +21,16 @@ from lapwing.acts.direct import Direct, Result, Talk
 from lapwing.cli import cluster, target
 from lapwing.cli.context import Context
 from lapwing.errors import ClusterAwayError, ContextError, DeploymentFailed, UsageError
-from lapwing.runtime.cluster import local, memory
-from lapwing.runtime.cluster.apply import Scope
-from lapwing.runtime.cluster.guard import Options
-from lapwing.runtime.upgrade.commands import Commands
+from lapwing.kubernetes import local, memory
+from lapwing.kubernetes.apply import Scope
+from lapwing.kubernetes.guard import Options
+from lapwing.kubernetes.upgrade.commands import Commands
 
 if TYPE_CHECKING:
     from lapwing.cli.place import Reach, Removal, Wish
     from lapwing.desired.history import Entry
-    from lapwing.runtime.cluster.api import Api
-    from lapwing.runtime.cluster.reference import Reference
+    from lapwing.kubernetes.api import Api
+    from lapwing.kubernetes.reference import Reference
     from lapwing.stack.load import LoadedStack
 
 _DONE = {"rollback": "Rolled back", "promote": "Promoted", "abort": "Aborted"}
@@ -84,7 +84,7 @@ class OnCluster:
     def promote(self) -> int:
         with self._changing("promote") as acts:
             if not acts.known:
-                from lapwing.runtime.cluster import actions
+                from lapwing.kubernetes import actions
 
                 return cluster.tell_act(
                     self.context, "promote", actions.promote(acts.api, self.scope)
@@ -94,7 +94,7 @@ class OnCluster:
     def abort(self) -> int:
         with self._changing("abort") as acts:
             if not acts.known:
-                from lapwing.runtime.cluster import actions
+                from lapwing.kubernetes import actions
 
                 return cluster.tell_act(self.context, "abort", actions.abort(acts.api, self.scope))
             return self._run(acts.abort)

@@ -19,9 +19,9 @@ from lapwing.cli.context import Context, complete_services, environment_option
 from lapwing.errors import UsageError
 
 if TYPE_CHECKING:
-    from lapwing.runtime.cluster.api import Api
-    from lapwing.runtime.cluster.apply import Scope
-    from lapwing.runtime.cluster.logs import Line, Source
+    from lapwing.kubernetes.api import Api
+    from lapwing.kubernetes.apply import Scope
+    from lapwing.kubernetes.logs import Line, Source
 
 RECENT = 4
 """Logs shown of each service: the newest that have something in them."""
@@ -134,7 +134,7 @@ def _show_new(context: Context, path: Path, offsets: dict[Path, int]) -> None:
 
 def _of_cluster(context: Context, api: Api, scope: Scope, wanted: Wanted) -> None:
     """The end of each log merged, and then what comes."""
-    from lapwing.runtime.cluster import logs, pods
+    from lapwing.kubernetes import logs, pods
 
     def find() -> list[Source]:
         hidden = (pods.EDGE, *pods.RESOURCES)

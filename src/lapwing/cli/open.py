@@ -14,11 +14,11 @@ from lapwing.cli.context import Context, complete_services, environment_option
 from lapwing.errors import UsageError
 
 if TYPE_CHECKING:
-    from lapwing.runtime.cluster.api import Api
-    from lapwing.runtime.cluster.apply import Scope
-    from lapwing.runtime.cluster.forward import Place
-    from lapwing.runtime.cluster.pods import Instance
-    from lapwing.runtime.cluster.tunnel import Dialer
+    from lapwing.kubernetes.api import Api
+    from lapwing.kubernetes.apply import Scope
+    from lapwing.kubernetes.forward import Place
+    from lapwing.kubernetes.pods import Instance
+    from lapwing.kubernetes.tunnel import Dialer
 
 
 @click.command("open")
@@ -72,8 +72,8 @@ def _of_machine(context: Context, environment: str, browser: bool) -> None:
 async def _lead(
     context: Context, api: Api, scope: Scope, wanted: tuple[str | None, int], browser: bool
 ) -> None:
-    from lapwing.runtime.cluster import forward
-    from lapwing.runtime.cluster.tunnel import Dialer
+    from lapwing.kubernetes import forward
+    from lapwing.kubernetes.tunnel import Dialer
     from lapwing.runtime.proxy import bootstrap, certificates
 
     service, port = wanted
@@ -106,7 +106,7 @@ async def _lead(
 
 def _find(api: Api, scope: Scope, service: str | None) -> list[Instance]:
     """The pods to lead to. Raises UsageError if there are none."""
-    from lapwing.runtime.cluster import forward, pods
+    from lapwing.kubernetes import forward, pods
 
     part = service or pods.EDGE
     there = [i for i in pods.of_scope(api, scope) if i.service == part]
@@ -126,7 +126,7 @@ def _find(api: Api, scope: Scope, service: str | None) -> list[Instance]:
 
 
 async def _place(dialer: Dialer, scope: Scope, found: list[Instance]) -> Place:
-    from lapwing.runtime.cluster import forward
+    from lapwing.kubernetes import forward
 
     pod = found[0]
     port = forward.port_of(pod)

@@ -10,7 +10,7 @@ from lapwing.cli import cluster as on_cluster
 from lapwing.cli.context import Context, environment_option, output_option
 
 if TYPE_CHECKING:
-    from lapwing.runtime.cluster.apply import Scope
+    from lapwing.kubernetes.apply import Scope
 
 
 @click.command("verify")
@@ -46,7 +46,7 @@ def _of_cluster(context: Context, environment: str, name: str | None, scope: Sco
     from urllib.parse import urlsplit
 
     from lapwing.errors import ClusterAwayError, ClusterLoginError
-    from lapwing.runtime.cluster import checks
+    from lapwing.kubernetes import checks
     from lapwing.stack.load import find, load
 
     loaded = load(find(context.directory), environment, folders=False)

@@ -1,0 +1,130 @@
+"""Connections that find no pod at first: which are sent on, which are not, and what is said."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from lapwing.errors import ClusterLoginError
+from lapwing.kubernetes import forward, tunnel
+from lapwing.kubernetes.api import Api
+from lapwing.kubernetes.apply import Scope
+from lapwing.kubernetes.kubeconfig import Access
+from lapwing.kubernetes.tunnel import Dialer, TunnelError
+from lapwing.runtime.proxy import certificates
+from tests.installation import free_port
+from tests.unit.kubernetes.cluster_objects import pod
+from tests.unit.kubernetes.kubelet import ApiServer
+
+SCOPE = Scope("shop", "staging", "shop")
+
+
+@contextlib.asynccontextmanager
+async def leading(
+    folder: Path, told: list[str], **pods: str
+) -> AsyncIterator[tuple[ApiServer, httpx.AsyncClient]]:
+    """A forwarder to pods of the edge, and a client of it."""
+    objects = [pod(name, name="edge", component="edge") for name in pods]
+    async with ApiServer(pods, objects).running() as server:
+        api = Api(Access("test", server.url), {})
+        place = forward.Place(SCOPE, "edge", 8080, tls=False)
+        forwarder = forward.Forwarder(Dialer(api), forward.Backends(api, place), place, told.append)
+        certificates.ensure(folder, ())
+        paths, port = certificates.Paths(folder), free_port()
+        [listening] = await forward.listen(forwarder, ["127.0.0.1"], port, paths.server)
+        trust = ssl.create_default_context(cafile=paths.authority)
+        async with httpx.AsyncClient(
+            base_url=f"https://127.0.0.1:{port}", verify=trust, trust_env=False,
+            timeout=60,
+        ) as client:  # fmt: skip
+            yield server, client
+        listening.close()
+        api.close()
+
+
+async def test_a_pod_that_refuses_gets_nothing_and_another_one_all(tmp_path: Path) -> None:
+    told: list[str] = []
+    body = os.urandom(700_000)
+    async with leading(tmp_path, told, a="refuse", b="answer") as (server, client):
+        for _ in range(6):
+            answer = await client.post("/", content=body, headers={"connection": "close"})
+            assert answer.content == b"b https " + body
+    assert {"a", "b"} <= set(server.dialled)
+    assert told == []
+
+
+async def test_a_request_that_does_no_harm_is_sent_again_and_another_is_not(
+    tmp_path: Path,
+) -> None:
+    told: list[str] = []
+    async with leading(tmp_path, told, a="hang up", b="answer") as (_, client):
+        hurry = {"connection": "close"}
+        for _ in range(6):
+            assert (await client.get("/", headers=hurry)).text == "b https "
+        posts = [await client.post("/", content=b"x", headers=hurry) for _ in range(6)]
+    assert {p.status_code for p in posts} == {200, 503}
+    assert {p.text for p in posts} == {"b https x", "a hung up before it answered.\n"}
+    assert told == ["a hung up before it answered."]
+
+
+async def test_pods_that_all_refuse_are_given_up_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forward, "PATIENCE", 0.5)
+    told: list[str] = []
+    async with leading(tmp_path, told, a="hang up", c="hang up") as (server, client):
+        answer = await client.get("/")
+        assert answer.status_code == 503
+        assert "hung up before it answered" in answer.text
+        assert len(server.dialled) == forward.TRIES
+        server.objects.clear()
+        await asyncio.sleep(forward.FRESH)
+        assert "none is ready" in (await client.get("/")).text
+
+
+async def test_a_request_waits_for_a_pod_that_comes_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forward, "PATIENCE", 120.0)
+    told: list[str] = []
+    async with leading(tmp_path, told, a="answer") as (server, client):
+        [coming] = server.objects
+        server.objects.clear()
+        async with asyncio.TaskGroup() as tasks:
+            waits = tasks.create_task(client.post("/", content=b"x"))
+            while server.listed < 2:
+                await asyncio.sleep(0.05)
+            server.objects.append(coming)
+        assert waits.result().text == "a https x"
+    assert told == []
+
+
+async def test_a_token_that_was_renewed_is_read_again(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("old")
+    async with ApiServer({"a": "answer"}, [], {"Bearer old"}).running() as server:
+        dialer = Dialer(Api(Access("test", server.url, token_file=file), {}))
+        await (await dialer.open("shop", "a", 8080)).close()
+        server.tokens = {"Bearer new"}
+        with pytest.raises(ClusterLoginError):
+            await dialer.open("shop", "a", 8080)
+        file.write_text("new")
+        await (await dialer.open("shop", "a", 8080)).close()
+
+
+async def test_what_a_kubelet_says_is_told_without_its_numbers() -> None:
+    async with ApiServer({"a": "refuse"}, []).running() as server:
+        dialer = Dialer(Api(Access("test", server.url), {}))
+        made = await dialer.open("shop", "a", 8080)
+        with pytest.raises(TunnelError, match=r"^a: failed to connect to localhost:8080") as caught:
+            await made.read()
+        assert not caught.value.reached
+        await made.close()
+    assert tunnel.PROTOCOL == "v4.channel.k8s.io"

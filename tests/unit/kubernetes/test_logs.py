@@ -1,0 +1,85 @@
+"""Reading and merging what containers print: lines, moments, and who printed them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lapwing.kubernetes import logs
+from lapwing.kubernetes.logs import moment, split
+from tests.unit.kubernetes.cluster_objects import pod, replica_set, rollout
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=200), st.lists(st.integers(0, 200)))
+def test_lines_do_not_depend_on_how_a_stream_is_cut(stream: bytes, cuts: list[int]) -> None:
+    at = sorted({0, len(stream), *(c for c in cuts if c < len(stream))})
+    chunks = [stream[a:b] for a, b in pairwise(at)]
+    lines = stream.split(b"\n")
+    assert list(split(chunks)) == (lines[:-1] if lines[-1] == b"" else lines)
+
+
+def test_a_line_without_end_is_told_in_pieces_and_not_kept() -> None:
+    endless = (b"x" * 1000 for _ in range(1000))
+    pieces = split(endless, longest=5000)
+    assert len(next(pieces)) == 5000
+    assert sum(map(len, pieces)) == 1_000_000 - 5000
+
+
+def test_carriage_returns_and_other_separators_do_not_end_a_line() -> None:
+    assert list(split(["10%\r20%\u2028\x0b\n".encode()])) == ["10%\r20%\u2028\x0b".encode()]
+
+
+@settings(deadline=None)
+@given(st.integers(0, 4 * 10**9), st.integers(0, 10**9 - 1))
+def test_moments_are_exact_to_the_nanosecond_however_they_are_written(
+    seconds: int, nanoseconds: int
+) -> None:
+    expected = seconds * 10**9 + nanoseconds
+    base = f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
+    fixed = f"{nanoseconds:09d}"
+    assert moment(f"{base}.{fixed}Z") == expected
+    assert moment(f"{base}.{fixed.rstrip('0') or '0'}+00:00") == expected
+
+
+def test_a_node_in_another_zone_says_the_same_moment() -> None:
+    assert moment("2026-03-01T10:00:00.5+02:00") == moment("2026-03-01T08:00:00.500000000Z")
+
+
+@pytest.mark.parametrize("text", ["", "starting up", "2026-03-01 10:00:00Z", "2026-03-01T10:00:00"])
+def test_what_is_no_moment_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="not a moment"):
+        moment(text)
+
+
+def test_replicas_are_told_apart_by_slot_and_the_idle_ones_are_named() -> None:
+    from lapwing.kubernetes.pods import instances
+
+    blue, green = replica_set("api-1", 3, "aaa"), replica_set("api-2", 4, "bbb")
+    pods = [
+        pod("api-aaa-x1", owner=blue),
+        pod("api-bbb-y2", owner=green),
+        pod("shop-api-migrate-1-q7", name="api-migrate", component="job"),
+        pod("shop-edge-5d-zz", name="edge", component="edge"),
+    ]
+    strangers = pod("somebody", name=None)
+    found = list(instances([*pods, strangers], [blue, green], [rollout("api", active="bbb")]))
+    assert [(i.service, i.label) for i in found] == [
+        ("api", "blue-3.x1 idle"),
+        ("api", "green-4.y2"),
+        ("api-migrate", "job.q7"),
+        ("edge", "edge.zz"),
+    ]
+    assert [i.belongs_to("api") for i in found] == [True, True, True, False]
+
+
+def test_containers_that_ended_well_before_the_others_are_not_read() -> None:
+    from lapwing.kubernetes.pods import instances
+
+    made = pod("api-1", inits={"fetch": 0, "prepare": 3})
+    [instance] = instances([made], [], [])
+    assert [s.container for s in logs.sources([instance])] == ["prepare", "app"]
