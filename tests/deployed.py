@@ -13,9 +13,9 @@ from typing import Any
 
 import httpx
 
+from lapwing.agent import state
+from lapwing.agent.state import EnvironmentState
 from lapwing.desired.repository import DesiredRepository
-from lapwing.runtime import state
-from lapwing.runtime.state import EnvironmentState
 from tests.installation import Installation
 
 PATIENCE = 60.0

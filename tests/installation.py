@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from lapwing.agent import processes
 from lapwing.load.wire import Target
 from lapwing.observed import agent
-from lapwing.runtime import processes
 from lapwing.settings import Settings, read
 
 LAPWING = Path(sys.executable).with_name("lapwing")

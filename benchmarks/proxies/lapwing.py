@@ -21,8 +21,8 @@ from benchmarks.proxies import nginx
 from benchmarks.proxies.contender import Contender, Switched
 from benchmarks.proxies.recipe import BenchmarkError
 from lapwing.acts import follow
+from lapwing.agent import processes
 from lapwing.load.record import now
-from lapwing.runtime import processes
 
 STACK = """
 stack: switching

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from lapwing.runtime.resources import kinds
+from lapwing.agent.resources import kinds
 from tests.cluster import objects
 from tests.cluster.control_plane import wait_until
 from tests.cluster.servers import echo

@@ -11,7 +11,7 @@ from lapwing.desired.history import IN_PROGRESS, history
 from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import ConflictError
 from lapwing.plan.model import Deployment
-from tests.unit.runtime.samples import document, service
+from tests.unit.agent.samples import document, service
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ def begin(settings: Settings) -> bool:
     """Start the agent if none lives, without waiting for it; whether one was started."""
     if observed.lives(settings.agent):
         return False
-    from lapwing.runtime import agent
+    from lapwing.agent import daemon as agent
 
     settings.home.mkdir(parents=True, exist_ok=True)
     settings.home.chmod(0o700)

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from lapwing import wiring
+from lapwing.agent.resources.bind import bind
 from lapwing.artifacts.build import BuildRequest, BuildResult, build
 from lapwing.errors import SecretError, UsageError
 from lapwing.plan import diff, make
 from lapwing.plan.diff import Change
 from lapwing.plan.make import Built
 from lapwing.plan.model import Deployment, Document, Resource
-from lapwing.runtime.resources.bind import bind
 from lapwing.settings import Settings
 from lapwing.stack.load import LOCAL, LoadedStack, check_machine
 

@@ -114,7 +114,7 @@ def _envoy() -> Path:
 
 
 def _caddy() -> Path:
-    from lapwing.runtime.caddy import program
+    from lapwing.agent.caddy import program
 
     return program()
 
@@ -144,9 +144,9 @@ def _private(settings: Settings) -> Finding:
 
 
 def _port(settings: Settings) -> Finding:
+    from lapwing.agent.proxy.bootstrap import addresses_for
+    from lapwing.agent.proxy.sockets import check_port
     from lapwing.errors import ProxyError
-    from lapwing.runtime.proxy.bootstrap import addresses_for
-    from lapwing.runtime.proxy.sockets import check_port
 
     try:
         for address in addresses_for(settings.bind):

@@ -19,7 +19,7 @@ Type=simple
 Environment=LAPWING_HOME={home}
 Environment=LAPWING_PORT={port}
 Environment=LAPWING_BIND={bind}
-ExecStart={python} -m lapwing.runtime.agent
+ExecStart={python} -m lapwing.agent.daemon
 Restart=on-failure
 RestartSec=1
 # Replicas, databases and Envoy outlive the agent on purpose.

@@ -108,7 +108,7 @@ def _build_logs(context: Context, where: Where, service: str | None) -> list[Pat
 
 
 def _show_end(context: Context, path: Path, lines: int, *, several: bool) -> int:
-    from lapwing.runtime.logs import tail
+    from lapwing.agent.logs import tail
 
     if several:
         context.printer.say(f"==> {path.parent.name} {path.stem}", style="bold")

@@ -72,9 +72,9 @@ def _of_machine(context: Context, environment: str, browser: bool) -> None:
 async def _lead(
     context: Context, api: Api, scope: Scope, wanted: tuple[str | None, int], browser: bool
 ) -> None:
+    from lapwing.agent.proxy import bootstrap, certificates
     from lapwing.kubernetes import forward
     from lapwing.kubernetes.tunnel import Dialer
-    from lapwing.runtime.proxy import bootstrap, certificates
 
     service, port = wanted
     dialer = Dialer(api)

@@ -80,7 +80,7 @@ def check(found: Status) -> Status:
 def _recount(slot: SlotStatus | None) -> SlotStatus | None:
     if slot is None:
         return None
-    from lapwing.runtime.processes import started
+    from lapwing.agent.processes import started
 
     living = sum(started(pid) is not None for pid in slot.pids)
     return msgspec.structs.replace(slot, ready=min(slot.ready, living))

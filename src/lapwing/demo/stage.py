@@ -18,10 +18,10 @@ from pathlib import Path
 from lapwing import wiring
 from lapwing.acts import agent, change
 from lapwing.acts.change import Where
+from lapwing.agent import processes
 from lapwing.errors import LapwingError, UsageError
 from lapwing.load.wire import Target
 from lapwing.observed import status
-from lapwing.runtime import processes
 from lapwing.settings import Settings
 from lapwing.stack.load import LOCAL
 

@@ -14,8 +14,8 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from lapwing.agent.resources.kinds import MONGO
 from lapwing.kubernetes.tunnel import Stream
-from lapwing.runtime.resources.kinds import MONGO
 
 LARGEST = 1 << 20
 """Bytes that an answer may have."""

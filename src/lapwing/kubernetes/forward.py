@@ -24,12 +24,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lapwing.agent.proxy import sockets
 from lapwing.errors import ClusterError, LapwingError
 from lapwing.kubernetes import pods
 from lapwing.kubernetes.pods import Instance
 from lapwing.kubernetes.requests import Marker
 from lapwing.kubernetes.tunnel import PIECE, Dialer, Stream, TunnelError
-from lapwing.runtime.proxy import sockets
 
 if TYPE_CHECKING:
     from lapwing.kubernetes.api import Api

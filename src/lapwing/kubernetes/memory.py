@@ -15,8 +15,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from lapwing.agent.state import write_atomic
 from lapwing.errors import ConflictError
-from lapwing.runtime.state import write_atomic
 
 CONTEXT = "context"
 LOCK = "lock"

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
+from lapwing.agent import processes, state
 from lapwing.load.client import Plan, Traffic
-from lapwing.runtime import processes, state
 from tests.deployed import PATIENCE, Deployed
 from tests.installation import LAPWING, Installation, installation
 from tests.integration.switching.service import run

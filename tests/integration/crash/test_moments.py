@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from lapwing.agent import processes
 from lapwing.load.client import running
-from lapwing.runtime import processes
 from tests.deployed import until
 from tests.integration.crash.conftest import Ship
 from tests.integration.crash.moments import Moments

@@ -13,7 +13,7 @@ from lapwing.desired.history import history
 from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import DesiredStateError
 from lapwing.plan.model import Deployment
-from tests.unit.runtime.samples import document, service
+from tests.unit.agent.samples import document, service
 
 
 @pytest.fixture(scope="module")

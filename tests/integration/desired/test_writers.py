@@ -15,7 +15,7 @@ import pytest
 from lapwing.desired.history import history
 from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import ConflictError
-from tests.unit.runtime.samples import document, service
+from tests.unit.agent.samples import document, service
 
 PATIENCE = 120.0
 

@@ -15,7 +15,7 @@ import msgspec
 from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import ConflictError
 from lapwing.plan.model import Deployment
-from tests.unit.runtime.samples import document, service
+from tests.unit.agent.samples import document, service
 
 
 def main(path: str, name: str, times: int) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from lapwing.agent import processes
 from lapwing.desired.repository import BRANCH
 from lapwing.load.record import now
-from lapwing.runtime import processes
 from tests.deployed import until
 from tests.installation import LAPWING
 from tests.integration.faults.ship import Ship, Watchers

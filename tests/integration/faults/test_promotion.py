@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from lapwing.agent import processes
 from lapwing.load.record import now
-from lapwing.runtime import processes
 from tests.deployed import until
 from tests.integration.faults import ship as usual
 from tests.integration.faults.ship import Ship, Watchers

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
+from lapwing.agent import processes
 from lapwing.load.record import now
-from lapwing.runtime import processes
 from tests.deployed import until
 from tests.integration.faults import ship as usual
 from tests.integration.faults.ship import Ship, Watchers

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lapwing.runtime import processes
+from lapwing.agent import processes
 from tests.deployed import until
 from tests.installation import Installation, free_port, installation
 from tests.integration.faults import ship as usual

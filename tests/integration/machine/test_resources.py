@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from lapwing.runtime import processes, state
-from lapwing.runtime.processes import Identity
+from lapwing.agent import processes, state
+from lapwing.agent.processes import Identity
 from tests.deployed import until
 from tests.installation import installation
 from tests.needs import require

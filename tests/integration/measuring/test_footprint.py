@@ -8,9 +8,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from lapwing.runtime import processes
-from lapwing.runtime.footprint import footprints
-from lapwing.runtime.processes import Identity
+from lapwing.agent import processes
+from lapwing.agent.footprint import footprints
+from lapwing.agent.processes import Identity
 
 MIB = 2**20
 BUSY = """

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from lapwing.agent import state
+from lapwing.agent.meter import Meter
+from lapwing.agent.proxy.supervisor import Envoy
 from lapwing.load.client import Plan, Traffic, drive, running
 from lapwing.load.record import Exchange
 from lapwing.observed import usage
 from lapwing.observed.usage import STEP, Buckets
-from lapwing.runtime import state
-from lapwing.runtime.meter import Meter
-from lapwing.runtime.proxy.supervisor import Envoy
 from lapwing.settings import read
 from tests.installation import PATIENCE, Installation, installation
 

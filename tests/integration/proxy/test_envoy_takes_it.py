@@ -10,8 +10,8 @@ from typing import Any
 import envoy  # type: ignore[import-untyped]
 import pytest
 
-from lapwing.runtime.proxy import certificates
-from tests.unit.runtime.proxy.golden import CASES, files, given
+from lapwing.agent.proxy import certificates
+from tests.unit.agent.proxy.golden import CASES, files, given
 
 
 def without_type(resource: dict[str, Any]) -> dict[str, Any]:

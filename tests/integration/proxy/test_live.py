@@ -11,15 +11,15 @@ import httpx
 import msgspec
 import pytest
 
+from lapwing.agent import processes
+from lapwing.agent.analysis import judge
+from lapwing.agent.proxy.model import Cluster, Counters, Route, RouteTable, VirtualHost
+from lapwing.agent.proxy.supervisor import Envoy
 from lapwing.errors import ProxyError
 from lapwing.plan.model import Analysis
-from lapwing.runtime import processes
-from lapwing.runtime.analysis import judge
-from lapwing.runtime.proxy.model import Cluster, Counters, Route, RouteTable, VirtualHost
-from lapwing.runtime.proxy.supervisor import Envoy
 from lapwing.settings import Settings
 from tests.installation import free_port
-from tests.unit.runtime.proxy.golden import CASES, given
+from tests.unit.agent.proxy.golden import CASES, given
 
 SLOW = 0.06
 """Seconds that the backend takes to answer /slow."""

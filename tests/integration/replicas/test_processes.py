@@ -7,8 +7,8 @@ import subprocess
 import sys
 import time
 
-from lapwing.runtime import processes
-from lapwing.runtime.processes import Identity
+from lapwing.agent import processes
+from lapwing.agent.processes import Identity
 
 STRANGER = """
 import ctypes, os, socket, sys, threading, time

@@ -12,13 +12,13 @@ import httpx
 import msgspec
 import pytest
 
+from lapwing.agent import processes
+from lapwing.agent.launch import Launch
+from lapwing.agent.processes import Identity
+from lapwing.agent.replicas import Replicas
+from lapwing.agent.state import Generation, Replica
 from lapwing.errors import ReplicaError
 from lapwing.plan.model import Health, Rollout, Service
-from lapwing.runtime import processes
-from lapwing.runtime.launch import Launch
-from lapwing.runtime.processes import Identity
-from lapwing.runtime.replicas import Replicas
-from lapwing.runtime.state import Generation, Replica
 
 WORKER = Service(
     kind="worker",

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from lapwing.runtime import caddy
+from lapwing.agent import caddy
 
 FILES = {
     "index.html": "<h1>home</h1>" + " " * 2000,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lapwing.desired.message import changes, compose, one_line, parse_trailers
 from lapwing.plan.model import Deployment, Document
-from tests.unit.runtime.samples import document, service
+from tests.unit.agent.samples import document, service
 
 BEFORE = document(api=service("api-1"), web=service("web-1", route="/web"))
 AFTER = document(api=service("api-2", revision="r2"), web=service("web-1", route="/web"))

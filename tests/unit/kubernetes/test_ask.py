@@ -106,7 +106,7 @@ async def test_a_real_redis_says_who_uses_it(tmp_path: Path) -> None:
 
 async def test_a_real_server_of_mongodbs_protocol_takes_writes(tmp_path: Path) -> None:
     program, port = require("mongodb"), free_port()
-    from lapwing.runtime.resources import kinds
+    from lapwing.agent.resources import kinds
 
     arguments = kinds.of("mongodb", program).arguments(program, tmp_path, port)
     server = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

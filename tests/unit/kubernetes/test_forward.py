@@ -12,13 +12,13 @@ from pathlib import Path
 import httpx
 import pytest
 
+from lapwing.agent.proxy import certificates
 from lapwing.errors import ClusterLoginError
 from lapwing.kubernetes import forward, tunnel
 from lapwing.kubernetes.api import Api
 from lapwing.kubernetes.apply import Scope
 from lapwing.kubernetes.kubeconfig import Access
 from lapwing.kubernetes.tunnel import Dialer, TunnelError
-from lapwing.runtime.proxy import certificates
 from tests.installation import free_port
 from tests.unit.kubernetes.cluster_objects import pod
 from tests.unit.kubernetes.kubelet import ApiServer

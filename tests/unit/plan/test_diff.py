@@ -9,7 +9,7 @@ import pytest
 
 from lapwing.plan.diff import Change, diff
 from lapwing.plan.model import Document, Resource, Rollout
-from tests.unit.runtime.samples import document, service
+from tests.unit.agent.samples import document, service
 
 API = service("api-1")
 REDIS = Resource(kind="redis", provider="binary", variable="R_URL")

@@ -9,7 +9,7 @@ chart knows no waves, so its program has to wait for them. A migration is no hoo
 a first install waits for a database that comes later, for ever (see fleet's #26580).
 
 A migration with `mode: offline` says in annotations what a guarded upgrade has to know (see
-kubernetes/upgrade): which services may not be connected meanwhile, and which database is to be backed
+kubernetes/upgrade): which services may not be connected meanwhile, which database is backed
 up. Who applies it by other means finds the same there.
 """
 

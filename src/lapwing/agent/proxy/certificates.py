@@ -1,0 +1,261 @@
+"""The local certificate authority and the certificate that Envoy shows.
+
+The authority is made once for a LAPWING_HOME, so a person has to trust it once. Its key never
+leaves its 0700 folder. Its certificate carries name constraints (RFC 5280, 4.2.1.10): whoever
+trusts it trusts it for `localhost`, names below it and loopback addresses, for the domains that the
+stack files here name, and for no other name in the world. A new such domain makes a new authority,
+because a certificate with one name outside of the constraints is refused for all of its names. The
+certificate that Envoy shows lasts 397 days, the most that browsers take, and is made anew well
+before that.
+"""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import platform
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lapwing.agent.state import write_atomic
+
+if TYPE_CHECKING:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+
+LEAF_DAYS = 397
+RENEW_DAYS = 30
+AUTHORITY_DAYS = 3650
+LOCALHOST = "localhost"
+LOOPBACK = ("127.0.0.1", "::1")
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """The files of the authority and of Envoy's certificate, in `folder`."""
+
+    folder: Path
+
+    @property
+    def authority(self) -> Path:
+        return self.folder / "ca.pem"
+
+    @property
+    def authority_key(self) -> Path:
+        return self.folder / "ca.key"
+
+    @property
+    def server(self) -> Path:
+        """Key and certificate chain in one file, so that a renewal is one rename."""
+        return self.folder / "server.pem"
+
+
+def names_for(domains: Iterable[str]) -> tuple[str, ...]:
+    """Every DNS name that the certificate must cover for these domains, with their preview hosts
+    and, since a wildcard stands for one label only, each name itself."""
+    names = {"localhost", "*.localhost"}
+    for domain in domains:
+        names |= {domain, f"*.{domain}"}
+    return tuple(sorted(names))
+
+
+def ensure(folder: Path, domains: Iterable[str]) -> bool:
+    """Make or renew what is missing, damaged, near its end, or lacks a name.
+
+    Returns whether Envoy's certificate was made anew. Raises OSError if it cannot be written.
+    """
+    paths = Paths(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    wanted = names_for(domains)
+    now = datetime.datetime.now(datetime.UTC)
+    authority = _load_authority(paths)
+    permitted = _permitted(authority[0]) if authority else frozenset({LOCALHOST})
+    outside = {n.removeprefix("*.") for n in wanted if not is_below(n, permitted)}
+    if authority is None or not _usable(authority[0], now) or outside:
+        authority = _make_authority(paths, now, sorted(permitted | outside))
+    current = _load(paths.server)
+    if current is not None:
+        names = _names(current)
+        signed = current.issuer == authority[0].subject and _signed_by(current, authority[0])
+        if signed and not needs_renewal(
+            current.not_valid_after_utc, current.not_valid_before_utc, names, wanted, now
+        ):
+            return False
+        wanted = tuple(sorted({*wanted, *names})) if signed else wanted
+    _make_leaf(paths, authority, wanted, now)
+    return True
+
+
+def is_below(name: str, domains: Iterable[str]) -> bool:
+    """Whether a host name is one of these domains or below one."""
+    return any(name == d or name.endswith(f".{d}") for d in domains)
+
+
+def needs_renewal(
+    ends: datetime.datetime,
+    begins: datetime.datetime,
+    names: Iterable[str],
+    wanted: Iterable[str],
+    now: datetime.datetime,
+) -> bool:
+    """Whether a certificate has to be made anew: near its end, not yet valid (the clock was set
+    back), or without one of the wanted names."""
+    near = ends - now < datetime.timedelta(days=RENEW_DAYS)
+    return near or begins > now or not set(wanted) <= set(names)
+
+
+def _usable(certificate: x509.Certificate, now: datetime.datetime) -> bool:
+    left = certificate.not_valid_after_utc - now
+    return certificate.not_valid_before_utc <= now and left > datetime.timedelta(days=LEAF_DAYS)
+
+
+def _load(path: Path) -> x509.Certificate | None:
+    from cryptography import x509
+
+    try:
+        return x509.load_pem_x509_certificate(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+def _permitted(authority: x509.Certificate) -> frozenset[str]:
+    """The domains that an authority may sign for."""
+    from cryptography import x509
+
+    try:
+        found = authority.extensions.get_extension_for_class(x509.NameConstraints)
+    except x509.ExtensionNotFound:
+        return frozenset()
+    subtrees = found.value.permitted_subtrees or []
+    return frozenset(s.value for s in subtrees if isinstance(s, x509.DNSName))
+
+
+def _load_authority(paths: Paths) -> tuple[x509.Certificate, EllipticCurvePrivateKey] | None:
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    certificate = _load(paths.authority)
+    try:
+        key = serialization.load_pem_private_key(paths.authority_key.read_bytes(), None)
+    except (OSError, ValueError, TypeError):
+        return None
+    if certificate is None or not isinstance(key, ec.EllipticCurvePrivateKey):
+        return None
+    return (certificate, key) if certificate.public_key() == key.public_key() else None
+
+
+def _names(certificate: x509.Certificate) -> list[str]:
+    from cryptography import x509
+
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except x509.ExtensionNotFound:
+        return []
+    return found.value.get_values_for_type(x509.DNSName)
+
+
+def _signed_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except Exception:
+        return False
+    return True
+
+
+def _make_authority(
+    paths: Paths, now: datetime.datetime, domains: Iterable[str]
+) -> tuple[x509.Certificate, EllipticCurvePrivateKey]:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    host = platform.node().split(".")[0] or "this machine"
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"Lapwing local CA ({host})"[:64])])
+    usage = x509.KeyUsage(
+        digital_signature=False, content_commitment=False, key_encipherment=False,
+        data_encipherment=False, key_agreement=False, key_cert_sign=True, crl_sign=True,
+        encipher_only=False, decipher_only=False,
+    )  # fmt: skip
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=AUTHORITY_DAYS))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(usage, critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(
+            x509.NameConstraints(
+                permitted_subtrees=[
+                    *(x509.DNSName(d) for d in domains),
+                    x509.IPAddress(ipaddress.ip_network("127.0.0.0/8")),
+                    x509.IPAddress(ipaddress.ip_network("::1/128")),
+                ],
+                excluded_subtrees=None,
+            ),
+            critical=True,
+        )
+        .sign(key, hashes.SHA256())
+    )
+    write_atomic(paths.authority_key, _private(key))
+    write_atomic(paths.authority, _public(certificate), mode=0o644)
+    return certificate, key
+
+
+def _make_leaf(
+    paths: Paths,
+    authority: tuple[x509.Certificate, EllipticCurvePrivateKey],
+    names: Iterable[str],
+    now: datetime.datetime,
+) -> None:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+    issuer, issuer_key = authority
+    key = ec.generate_private_key(ec.SECP256R1())
+    alternatives: list[x509.GeneralName] = [x509.DNSName(n) for n in names]
+    alternatives += [x509.IPAddress(ipaddress.ip_address(a)) for a in LOOPBACK]
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")]))
+        .issuer_name(issuer.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=LEAF_DAYS - 1))
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()),
+            critical=False,
+        )
+        .sign(issuer_key, hashes.SHA256())
+    )
+    write_atomic(paths.server, _private(key) + _public(certificate) + _public(issuer))
+
+
+def _private(key: EllipticCurvePrivateKey) -> bytes:
+    from cryptography.hazmat.primitives import serialization
+
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+
+
+def _public(certificate: x509.Certificate) -> bytes:
+    from cryptography.hazmat.primitives import serialization
+
+    return certificate.public_bytes(serialization.Encoding.PEM)

@@ -1,0 +1,108 @@
+"""What the agent's memory of an environment means to others: the status. Pure."""
+
+from __future__ import annotations
+
+import time
+
+from lapwing.agent.rollout import State
+from lapwing.agent.state import EnvironmentState, Generation
+from lapwing.observed.status import (
+    Phase,
+    ResourceStatus,
+    RolloutStatus,
+    ServiceStatus,
+    SlotStatus,
+    Status,
+)
+from lapwing.plan.model import Service
+
+
+def status(state: EnvironmentState, port: int, problem: str | None) -> Status:
+    """The status of an environment, from what the agent knows this moment."""
+    running = state.document.services if state.document else {}
+    coming = state.rollout.document.services if state.rollout else {}
+    document = state.document or (state.rollout.document if state.rollout else None)
+    domain = document.domains[0] if document and document.domains else "localhost"
+    return Status(
+        stack=state.stack,
+        environment=state.environment,
+        url=f"https://{domain}:{port}",
+        commit=state.commit,
+        services=[
+            _service(name, (running | coming)[name], state) for name in sorted(running | coming)
+        ],
+        resources=[
+            ResourceStatus(
+                name=name,
+                kind=resource.kind,
+                provider=resource.provider,
+                running=name in state.resources if resource.provider == "binary" else None,
+            )
+            for name, resource in sorted(document.resources.items() if document else ())
+        ],
+        rollout=_rollout(state, port),
+        problem=problem,
+        running=bool(state.generations or state.resources),
+        updated=time.time(),
+    )
+
+
+def phase(spec: Service, active: Generation | None, state: EnvironmentState) -> Phase:
+    """One word for a service: what its clients meet, then what is on its way."""
+    if spec.kind == "job":
+        return "done"
+    if active is None:
+        return "starting" if state.rollout is not None else "stopped"
+    ready = sum(r.ready for r in active.replicas)
+    if ready < len(active.replicas):
+        return "crashing" if ready == 0 else "degraded"
+    flight = state.rollout
+    if flight is not None and flight.state is State.HOLDING:
+        return "held" if active.service in flight.candidates else "running"
+    return "running"
+
+
+def _service(name: str, spec: Service, state: EnvironmentState) -> ServiceStatus:
+    active = state.of(name, "active")
+    idle = state.of(name, "candidate") or state.of(name, "warm")
+    return ServiceStatus(
+        name=name,
+        kind=spec.kind,
+        phase=phase(spec, active, state),
+        route=spec.route,
+        active=_slot(active),
+        idle=_slot(idle),
+        draining=sum(g.service == name and g.role == "draining" for g in state.generations),
+    )
+
+
+def _slot(generation: Generation | None) -> SlotStatus | None:
+    if generation is None:
+        return None
+    warm = generation.role == "warm" and generation.deadline is not None
+    return SlotStatus(
+        slot=generation.slot,
+        release=generation.spec.release,
+        revision=generation.spec.revision,
+        replicas=len(generation.replicas),
+        ready=sum(r.ready for r in generation.replicas),
+        restarts=sum(r.restarts for r in generation.replicas),
+        pids=[r.pid for r in generation.replicas if r.pid is not None],
+        warm_for=max(0.0, (generation.deadline or 0.0) - time.monotonic()) if warm else None,
+    )
+
+
+def _rollout(state: EnvironmentState, port: int) -> RolloutStatus | None:
+    flight = state.rollout
+    if flight is None:
+        return None
+    changed = sorted(n for n, v in flight.verdicts.items() if v != "keep")
+    domains = flight.document.domains
+    return RolloutStatus(
+        commit=flight.commit,
+        state=flight.state,
+        services=changed,
+        outcome=flight.outcome,
+        reason=flight.reason,
+        preview=f"https://preview.{domains[0]}:{port}" if domains else None,
+    )

@@ -1,0 +1,119 @@
+"""Housekeeping over a real repository and a real store."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from lapwing import settings as lapwing_settings
+from lapwing.agent import housekeeping
+from lapwing.agent.state import EnvironmentState, Generation
+from lapwing.artifacts.release import RECORD, Release, ReleaseStore
+from lapwing.artifacts.retention import NEWEST
+from lapwing.desired import repository as desired
+from lapwing.desired.repository import DesiredRepository
+from lapwing.plan.model import Deployment, Document, Service
+from lapwing.settings import Settings
+
+DEPLOYMENTS = housekeeping.TARGETS + NEWEST + 5
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return lapwing_settings.read({"LAPWING_HOME": str(tmp_path)})
+
+
+@pytest.fixture
+def repository(settings: Settings) -> DesiredRepository:
+    """Many deployments that succeeded, each of its own release, and one after them that failed."""
+    made = DesiredRepository(settings.desired)
+    commit = None
+    for number in range(DEPLOYMENTS):
+        release(settings, f"api-{number:03}", age=7200 - number)
+        commit = made.commit(document(f"api-{number:03}"), expected=commit)
+        made.note(commit, "succeeded")
+    release(settings, "api-bad", age=1000)
+    made.note(made.commit(document("api-bad"), expected=commit), "failed")
+    return made
+
+
+def document(name: str) -> Document:
+    service = Service(kind="web", release=name, revision="r", command="run", route="/")
+    return Document(
+        stack="shop",
+        environment="local",
+        deployment=Deployment(actor="ada"),
+        services={"api": service},
+    )
+
+
+def release(settings: Settings, name: str, *, age: float, stack: str = "shop") -> None:
+    folder = settings.releases / stack / "api" / name
+    (folder / "app").mkdir(parents=True)
+    made = Release(name=name, stack=stack, service="api", kind="process", revision="r", built=0.0)
+    (folder / RECORD).write_bytes(msgspec.json.encode(made))
+    then = time.time() - age
+    os.utime(folder, (then, then))
+
+
+def left(settings: Settings, stack: str = "shop") -> set[str]:
+    return set(ReleaseStore(settings.releases).names(stack, "api"))
+
+
+def test_rollback_targets_stay_and_older_releases_go(
+    settings: Settings, repository: DesiredRepository
+) -> None:
+    housekeeping.tidy(settings, repository, frozenset())
+    targets = {f"api-{n:03}" for n in range(DEPLOYMENTS)[-housekeeping.TARGETS :]}
+    assert targets <= left(settings)
+    assert "api-000" not in left(settings)
+    assert len(left(settings)) <= housekeeping.TARGETS + NEWEST
+
+
+def test_what_runs_stays_however_old_it_is(
+    settings: Settings, repository: DesiredRepository
+) -> None:
+    spec = document("api-000").services["api"]
+    warm = Generation(number=1, service="api", slot="blue", role="warm", spec=spec)
+    state = EnvironmentState(stack="shop", environment="local", generations=[warm])
+    housekeeping.tidy(settings, repository, housekeeping.needed([state]))
+    assert "api-000" in left(settings)
+    assert "api-001" not in left(settings)
+
+
+def test_a_stack_that_the_history_does_not_know_is_left_alone(
+    settings: Settings, repository: DesiredRepository
+) -> None:
+    for number in range(NEWEST + 3):
+        release(settings, f"api-{number}", age=7200, stack="other")
+    housekeeping.tidy(settings, repository, frozenset())
+    assert len(left(settings, "other")) == NEWEST + 3
+
+
+def test_nothing_goes_while_the_history_cannot_be_read(
+    settings: Settings, repository: DesiredRepository
+) -> None:
+    before = left(settings)
+    (settings.desired / "refs" / "heads" / "main").write_text("0" * 40 + "\n")
+    housekeeping.tidy(settings, repository, frozenset())
+    assert left(settings) == before
+
+
+def test_a_repository_with_many_loose_objects_is_packed(
+    settings: Settings, repository: DesiredRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def loose() -> int:
+        return int(repository.git.run("count-objects").split()[0])
+
+    before = loose()
+    repository.maintain()
+    assert loose() == before, "a few are not worth the work"
+    monkeypatch.setattr(desired, "LOOSE_OBJECTS", 1)
+    repository.maintain()
+    assert loose() < before
+    assert repository.verify() == []
+    assert repository.head() is not None

@@ -1,0 +1,167 @@
+"""What goes on while nobody deploys: warm slots, static sites, a hung Envoy, an agent that ends for
+want of work and is needed that very moment, a stack whose folder is gone."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from lapwing.agent import processes
+from lapwing.observed import agent
+from tests.deployed import PATIENCE, until
+from tests.integration.agent.conftest import kill_agent
+from tests.integration.faults import ship as usual
+from tests.integration.faults.ship import Ship, Watchers
+
+pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("runtime-lifecycle")]
+WITH_PAGE = (
+    usual.STACK
+    + """
+  web:
+    build: ./web
+    static: .
+    route: /page
+    replicas: 2
+    rollout: {analysis: false, keep_old: 10m}
+"""
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def page(ship: Ship) -> None:
+    """A static site beside the service."""
+    ship.where.write({"web/index.html": "a page"})
+    ship.stack(WITH_PAGE)
+    ship.where.run("deploy")
+    assert ship.get("/page/").text == "a page"
+
+
+def test_a_warm_slot_is_kept_alive(ship: Ship, watched: Watchers) -> None:
+    """Its replicas are killed and come back, and a rollback is a change of route still."""
+    ship.deploy()
+    warm = ship.pids("idle")
+    for pid in warm:
+        ship.kill(pid)
+
+    def again() -> list[int]:
+        idle = ship.service()["idle"]
+        return idle["pids"] if idle["ready"] == 2 and not set(idle["pids"]) & set(warm) else []
+
+    pids = until(again, "the return of the warm slot")
+    ship.where.run("rollback")
+    assert ship.pids("active") == pids
+    ship.version = "v0"
+    ship.whole()
+
+
+def test_a_warm_slot_that_died_with_the_agent_is_back_before_it_gets_traffic(
+    ship: Ship, watched: Watchers
+) -> None:
+    version = ship.deploy()
+    kill_agent(ship)
+    for generation in ship.memory().generations:
+        if generation.role == "warm" and generation.service == "api":
+            for replica in generation.replicas:
+                assert replica.pid is not None
+                ship.kill(replica.pid)
+    ship.where.run("rollback")
+    ship.version = "v0"
+    assert ship.get().text != version
+    ship.whole()
+
+
+def test_a_static_replica_that_is_killed_comes_back(ship: Ship, watched: Watchers) -> None:
+    victim, other = ship.pids("active", "web")
+    ship.kill(victim)
+    assert [ship.get("/page/").text for _ in range(20)] == ["a page"] * 20
+
+    def back() -> bool:
+        active = ship.service("web")["active"]
+        return active["ready"] == 2 and victim not in active["pids"]
+
+    until(back)
+    assert other in ship.pids("active", "web")
+
+
+@contextlib.contextmanager
+def hung_envoy(ship: Ship) -> Iterator[None]:
+    """Envoy does nothing meanwhile."""
+    record = json.loads((ship.where.home / "envoy" / "process.json").read_bytes())
+    os.kill(record["pid"], signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(record["pid"], signal.SIGCONT)
+
+
+def test_an_envoy_that_hangs_is_told_and_forgotten(ship: Ship) -> None:
+    with hung_envoy(ship):
+        until(lambda: "Envoy does not answer" in (ship.status()["problem"] or ""))
+        assert ship.where.call("status").returncode == 1
+    until(lambda: ship.status()["problem"] is None)
+    ship.whole()
+
+
+def test_a_deployment_waits_for_an_envoy_that_hangs_for_a_while(ship: Ship) -> None:
+    version = ship.next(start=2)
+    deploying = ship.begin("deploy")
+    until(lambda: ship.status()["rollout"])
+    with hung_envoy(ship):
+        time.sleep(3)  # Longer than the release takes to start.
+    _, said = deploying.communicate(timeout=120)
+    assert deploying.returncode == 0, said
+    ship.version = version
+    until(lambda: ship.status()["problem"] is None)
+    ship.whole()
+
+
+def test_a_stack_whose_folder_is_gone_goes_on(ship: Ship, watched: Watchers) -> None:
+    """Nothing that runs looks into the folder that it came from; nor does an agent that starts."""
+    away = ship.where.folder.with_name("away")
+    shutil.move(ship.where.folder, away)
+    try:
+        kill_agent(ship)
+        agents = ship.where.beside("empty")
+        agents.run("agent", "start")
+        victim = ship.memory().generations[-1].replicas[0].pid
+        assert victim is not None
+        killed = ship.kill(victim)
+        watched.forgive(lambda e: e.sent <= killed)
+        assert ship.get().text == ship.version
+        until(lambda: processes.started(victim) is None)
+    finally:
+        shutil.move(away, ship.where.folder)
+
+    until(lambda: all(victim not in s["active"]["pids"] for s in ship.status()["services"]))
+    ship.recovers()
+
+
+@pytest.mark.parametrize("verb", ["up", "rollback"])
+def test_what_is_wanted_the_moment_the_agent_ends_comes(ship: Ship, verb: str) -> None:
+    """After `down` the agent ends by itself. A commit at that very moment must not be lost."""
+    log = ship.where.home / "agent" / "agent.log"
+    before = log.read_text().count("Nothing is left to run")
+    ship.where.run("down")
+    end = time.monotonic() + PATIENCE
+    while log.read_text().count("Nothing is left to run") == before:
+        assert time.monotonic() < end
+        time.sleep(0.001)
+    ship.where.run(verb)
+    ship.whole()
+    assert ship.get("/page/").text == "a page"
+    assert agent.lives(ship.where.home / "agent")
+
+
+def test_an_agent_with_nothing_to_run_ends_and_leaves_nothing(ship: Ship) -> None:
+    ship.where.run("down")
+    until(lambda: not agent.lives(ship.where.home / "agent"), "the end of the agent")
+    assert list(processes.owned(ship.where.home)) == []
+    ship.where.run("up")
+    ship.whole()

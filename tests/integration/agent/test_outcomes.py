@@ -1,0 +1,100 @@
+"""Every deployment gets an outcome, and whoever waits for one hears of it."""
+
+from __future__ import annotations
+
+import threading
+
+import msgspec
+import pytest
+
+from lapwing.acts import change, follow
+from lapwing.acts.change import Where
+from lapwing.acts.follow import Outcome
+from lapwing.observed import status
+from lapwing.plan.model import Document
+from tests.deployed import until
+from tests.integration.agent.conftest import kill_agent
+from tests.integration.faults.ship import NAME, Ship, Watchers
+
+pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("runtime-outcomes")]
+WHERE = Where(NAME, "local")
+
+
+def with_env(ship: Ship, value: str) -> tuple[Document, str]:
+    """What is wanted, but with another variable for the service; and the commit that says so."""
+    newest = ship.repository.newest(NAME, "local")
+    document = ship.repository.read(NAME, "local")
+    assert newest is not None
+    assert document is not None
+    api = document.services["api"]
+    api = msgspec.structs.replace(api, env={**api.env, "VALUE": value})
+    return msgspec.structs.replace(document, services={"api": api}), newest
+
+
+def outcomes(ship: Ship, *commits: str) -> list[str]:
+    """What the history says of these commits."""
+    found = {e["commit"]: e["outcome"] for e in ship.history()}
+    return [found[c] for c in commits]
+
+
+def test_one_that_was_overtaken_before_anybody_took_it_up(ship: Ship, watched: Watchers) -> None:
+    """Two commits while no agent lives: who waits for the first one must not wait for ever."""
+    kill_agent(ship)
+    waiter = follow.watch(ship.where.settings, NAME, "local")
+    wanted, newest = with_env(ship, "one")
+    first = ship.repository.commit(wanted, expected=newest)
+    wanted, newest = with_env(ship, "two")
+    second = ship.repository.commit(wanted, expected=newest)
+    heard = follow.follow(ship.where.settings, waiter, first)
+    assert heard.outcome == "superseded"
+    assert "newer deployment came before" in heard.reason
+    until(lambda: ship.memory().commit == second and ship.memory().rollout is None)
+    assert outcomes(ship, first, second) == ["superseded", "succeeded"]
+    ship.whole()
+
+
+def test_everyone_who_wants_the_same_gets_the_same(ship: Ship, watched: Watchers) -> None:
+    """A held deployment that three people promote at once has four commits and one outcome."""
+    version = ship.next()
+    ship.where.run("deploy", "--hold")
+    held = ship.repository.newest(NAME, "local")
+    assert held is not None
+    commits = [held]
+    for actor in ("ada", "bob", "cyd"):
+        present = status.read(ship.where.settings.environment(NAME, "local"))
+        wanted = change.promote(ship.repository, present, WHERE, actor)
+        commits.append(ship.repository.commit(wanted.document, expected=wanted.expected))
+    until(lambda: ship.status()["rollout"] is None)
+    ship.version = version
+    until(lambda: outcomes(ship, *commits) == ["succeeded"] * 4)
+    ship.whole()
+
+
+def test_who_waits_hears_also_when_the_agent_was_killed_between_note_and_event(
+    ship: Ship, watched: Watchers
+) -> None:
+    """The note is there, the event is not, and the agent that comes next has nothing to add."""
+    heard: list[Outcome] = []
+    waiter = follow.watch(ship.where.settings, NAME, "local")
+    wanted, newest = with_env(ship, "three")
+    commit = ship.repository.commit(wanted, expected=newest)
+    until(lambda: outcomes(ship, commit) == ["succeeded"])
+    waiter.read()  # The event is lost to this one, as if it had never been written.
+    thread = threading.Thread(
+        target=lambda: heard.append(follow.follow(ship.where.settings, waiter, commit))
+    )
+    thread.start()
+    thread.join(30)
+    assert [(o.commit, o.outcome) for o in heard] == [(commit, "succeeded")]
+
+
+def test_a_note_that_was_lost_is_written_by_the_next_agent(ship: Ship, watched: Watchers) -> None:
+    """A full disk refuses the note, and then the agent is killed: what runs has succeeded."""
+    kill_agent(ship)
+    commit = ship.memory().commit
+    assert commit is not None
+    ship.repository.git.run("notes", "--ref=refs/notes/lapwing", "remove", commit)
+    assert outcomes(ship, commit) == ["in-progress"]
+    ship.where.run("agent", "start")
+    until(lambda: outcomes(ship, commit) == ["succeeded"])
+    ship.whole()

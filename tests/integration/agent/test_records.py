@@ -1,0 +1,71 @@
+"""Processes whose record is gone: taken over or ended, never left, never in the way."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lapwing.agent import processes
+from tests.deployed import until
+from tests.integration.agent.conftest import kill_agent
+from tests.integration.faults.ship import Ship
+
+pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("runtime-records")]
+
+
+def envoys(ship: Ship) -> list[int]:
+    """The processes that are Envoy."""
+    return [i.pid for i, what in processes.owned(ship.where.home) if what == "envoy"]
+
+
+def runs_and_nothing_besides(ship: Ship) -> None:
+    """Every process is in a record, and every record has its process."""
+    memory = ship.memory()
+    known = [r.pid for g in memory.generations for r in g.replicas]
+    record = json.loads((ship.where.home / "envoy" / "process.json").read_bytes())
+    known.append(record["pid"])
+    until(lambda: sorted(i.pid for i, _ in processes.owned(ship.where.home)) == sorted(known))
+
+
+def test_an_envoy_without_a_record(ship: Ship) -> None:
+    """An agent was killed between the start of Envoy and its record: the port is taken by a process
+    of ours, which is no reason not to start."""
+    [before] = envoys(ship)
+    kill_agent(ship)
+    (ship.where.home / "envoy" / "process.json").unlink()
+    ship.where.run("agent", "start")
+    ship.whole()
+    assert len(envoys(ship)) == 1
+    assert envoys(ship) == [before], "one that serves is taken over"
+    runs_and_nothing_besides(ship)
+
+
+def test_an_envoy_without_its_files(ship: Ship) -> None:
+    kill_agent(ship)
+    shutil.rmtree(ship.where.home / "envoy")
+    ship.where.run("agent", "start")
+    until(lambda: ship.status()["problem"] is None)
+    ship.whole()
+    runs_and_nothing_besides(ship)
+
+
+def test_a_replica_without_a_record(ship: Ship) -> None:
+    """An agent was killed between the start of a replica and its record."""
+    service = ship.memory().generations[0]
+    copy = service.replicas[0].pid
+    assert copy is not None
+    kill_agent(ship)
+    given = Path(f"/proc/{copy}/environ").read_bytes().split(b"\0")
+    environ = dict(pair.decode().split("=", 1) for pair in given if b"=" in pair)
+    orphan = subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(600)"], env=environ, start_new_session=True
+    )
+    ship.where.run("agent", "start")
+    assert orphan.wait(timeout=30) == -9
+    ship.whole()
+    runs_and_nothing_besides(ship)

@@ -1,0 +1,418 @@
+"""Slots and roles: any sequence of deployments, failures, rollbacks, reboots and waits.
+
+The machine below does what the driver does with the pure parts, in any order and at any time, and
+after each act the promises about slots and routes must hold.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Callable
+
+import msgspec
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from lapwing.agent import bluegreen
+from lapwing.agent.decide import Intent, decide
+from lapwing.agent.proxy.model import Counters
+from lapwing.agent.state import EnvironmentState, RolloutRecord
+from lapwing.plan.model import Document, Rollout, Service
+from tests.unit.agent.samples import document, environment, generation, rollout, service
+
+NAMES = ("api", "web", "mailer")
+
+
+@st.composite
+def documents(draw: st.DrawFn) -> Document:
+    """A document of up to three services, with few releases, so that old ones come back."""
+    services: dict[str, Service] = {}
+    for name in draw(st.sets(st.sampled_from(NAMES))):
+        worker = name == "mailer"
+        services[name] = service(
+            draw(st.sampled_from((f"{name}-1", f"{name}-2"))),
+            kind="worker" if worker else "web",
+            route=None if worker else draw(st.sampled_from((f"/{name}", f"/{name}/v2/"))),
+            replicas=draw(st.integers(1, 3)),
+            rollout=Rollout(drain=draw(st.sampled_from((0.0, 60.0)))),
+        )
+    return document(draw(st.sampled_from(("deploy", "rollback", "down"))), **services)
+
+
+class Slots(RuleBasedStateMachine):
+    """An environment, driven."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.state: EnvironmentState = environment()
+        self.now = 1000.0
+        self._ports = itertools.count(20000)
+
+    @property
+    def flight(self) -> RolloutRecord:
+        assert self.state.rollout is not None
+        return self.state.rollout
+
+    def _twice(self, act: str, *arguments: object) -> None:
+        """Do an act, then once more, which has to change nothing: so a kill between is harmless."""
+        getattr(bluegreen, act)(self.state, self.flight, *arguments)
+        once = copy.deepcopy(self.state)
+        getattr(bluegreen, act)(self.state, self.flight, *arguments)
+        assert self.state == once
+
+    def _live(self) -> list[tuple[str, str | None]]:
+        return [
+            (r.prefix, r.cluster)
+            for h in bluegreen.virtual_hosts([self.state])
+            if not h.name.endswith("/preview")
+            for r in h.routes
+        ]
+
+    @precondition(lambda self: self.state.rollout is None)
+    @rule(wanted=documents())
+    def begin(self, wanted: Document) -> None:
+        if decide(wanted, self.state).intent is Intent.ROLL_OUT:
+            rollout(wanted, self.state)
+
+    @precondition(lambda self: self.state.rollout and not self.state.rollout.candidates)
+    @rule()
+    def start(self) -> None:
+        before = self._live()
+        self._twice("nominate", lambda _spec: next(self._ports), self.now)
+        assert self._live() == before
+        for name, wanted in self.flight.document.services.items():
+            number = self.flight.candidates.get(name)
+            if number is not None:
+                found = self.state.numbered(number)
+                assert found is not None
+                assert found.spec.identity() == wanted.identity()
+                assert len(found.replicas) >= wanted.replicas
+                assert len({r.port for r in found.replicas}) == len(found.replicas)
+
+    def _nominated(self) -> bool:
+        flight = self.state.rollout
+        if flight is None:
+            return False
+        wanted = {*flight.having("start"), *flight.having("switch")}
+        return wanted <= set(flight.candidates)
+
+    @precondition(_nominated)
+    @rule(succeeds=st.booleans())
+    def switch_and_end(self, succeeds: bool) -> None:
+        before = self._live()
+        self._twice("nominate", lambda _spec: next(self._ports), self.now)
+        self._twice("switch", self.now)
+        wanted = self.flight.document
+        for name, spec in wanted.services.items():
+            active = self.state.of(name, "active")
+            assert active is not None
+            assert active.spec == spec
+        actives = {g.service for g in self.state.generations if g.role == "active"}
+        assert actives == set(wanted.services)
+        if not succeeds:
+            self.undo(before)
+            return
+        self.state.document, self.state.rollout = wanted, None
+        assert decide(wanted, self.state).intent is Intent.NOTHING
+
+    @precondition(lambda self: self.state.rollout is not None)
+    @rule()
+    def give_up(self) -> None:
+        self.undo(self._live())
+
+    def undo(self, before: list[tuple[str, str | None]]) -> None:
+        """Routes are again what they were before the switch; nothing stays a candidate."""
+        self._twice("switch_back", self.now)
+        assert self._live() == before
+        for number in self.flight.candidates.values():
+            candidate = self.state.numbered(number)
+            if candidate is not None and candidate.role == "candidate":
+                self.state.generations.remove(candidate)
+        self.state.rollout = None
+        running = self.state.document
+        for name, spec in running.services.items() if running else ():
+            active = self.state.of(name, "active")
+            assert active is not None
+            assert active.spec == spec
+
+    @rule(seconds=st.sampled_from((1.0, 5.0, 700.0)))
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+        for old in bluegreen.expired(self.state, self.now):
+            bluegreen.drain(old, self.now)
+        for old in bluegreen.finished(self.state, {}, self.now):
+            assert old.role == "draining"
+            self.state.generations.remove(old)
+
+    @rule()
+    def reboot(self) -> None:
+        for lost in bluegreen.lost_at_boot(self.state):
+            self.state.generations.remove(lost)
+
+    @invariant()
+    def one_active_and_one_slot_each(self) -> None:
+        for name in NAMES:
+            mine = [g for g in self.state.generations if g.service == name]
+            for role in ("active", "warm", "candidate"):
+                assert sum(g.role == role for g in mine) <= 1
+            active = self.state.of(name, "active")
+            others = [g for g in mine if g.role in ("candidate", "warm")]
+            assert all(active is None or g.slot != active.slot for g in others)
+        labels = [g.label for g in self.state.generations]
+        assert len(set(labels)) == len(labels)
+
+    @invariant()
+    def routes_name_known_clusters_only(self) -> None:
+        known = {c.name for c in bluegreen.clusters(self.state)}
+        for host in bluegreen.virtual_hosts([self.state]):
+            assert {r.cluster for r in host.routes} <= known
+
+    @invariant()
+    def what_runs_is_what_was_asked_for(self) -> None:
+        if self.state.rollout is None:
+            wanted = self.state.document.services if self.state.document else {}
+            actives = {g.service for g in self.state.generations if g.role == "active"}
+            assert actives == set(wanted)
+
+
+TestSlots = Slots.TestCase
+TestSlots.settings = settings(max_examples=150, stateful_step_count=25)
+
+
+def test_all_services_change_sides_in_one_table() -> None:
+    old = {n: service(f"{n}-1", route=f"/{n}") for n in ("api", "web")}
+    new = {n: service(f"{n}-2", route=f"/{n}") for n in ("api", "web")}
+    state = environment(
+        *(generation(i, of=n, spec=s) for i, (n, s) in enumerate(old.items(), 1)),
+        running=document(**old),
+    )
+    flight = rollout(document(**new), state)
+    bluegreen.nominate(state, flight, _ports(), 0.0)
+    [live, preview] = bluegreen.virtual_hosts([state])
+    assert [r.cluster for r in live.routes] == [
+        "shop/local/api/blue-1",
+        "shop/local/web/blue-2",
+    ]
+    assert [r.cluster for r in preview.routes] == [
+        "shop/local/api/green-3",
+        "shop/local/web/green-4",
+    ]
+    bluegreen.switch(state, flight, 0.0)
+    [after, _] = bluegreen.virtual_hosts([state])
+    assert after.routes == preview.routes
+
+
+def _ports() -> Callable[[Service], int]:
+    found = itertools.count(30000)
+    return lambda _spec: next(found)
+
+
+def test_a_preview_shows_what_clients_would_meet() -> None:
+    """A service that does not change is previewed as it serves, not as it was before."""
+    api, web = service("api-1", route="/api"), service("web-1", route="/web")
+    state = environment(
+        generation(1, of="api", spec=api),
+        generation(2, of="web", spec=web, slot="green"),
+        generation(3, of="web", spec=service("web-0", route="/web"), role="warm"),
+        running=document(api=api, web=web),
+    )
+    preview = bluegreen.virtual_hosts([state])[1]
+    assert [r.cluster for r in preview.routes] == ["shop/local/api/blue-1", "shop/local/web/blue-3"]
+    flight = rollout(document(api=service("api-2", route="/api"), web=web), state)
+    bluegreen.nominate(state, flight, lambda _spec: 30000, 0.0)
+    preview = bluegreen.virtual_hosts([state])[1]
+    assert [r.cluster for r in preview.routes] == [
+        "shop/local/api/green-4",
+        "shop/local/web/green-2",
+    ]
+
+
+def test_a_removed_service_stays_warm_however_often_it_is_switched() -> None:
+    state = environment(generation(1), running=document(api=service("api-1")))
+    flight = rollout(document(), state)
+    for _ in range(2):
+        bluegreen.switch(state, flight, 10.0)
+        assert state.generations[0].role == "warm"
+    bluegreen.switch_back(state, flight, 20.0)
+    assert state.generations[0].role == "active"
+
+
+def test_a_warm_generation_takes_the_settings_that_are_wanted_now() -> None:
+    old, new = service("api-1", route="/"), service("api-2", route="/v2")
+    state = environment(
+        generation(1, spec=old, role="warm"),
+        generation(2, spec=new, slot="green"),
+        running=document(api=new),
+    )
+    flight = rollout(document(api=service("api-1", route="/v2", replicas=2)), state)
+    assert flight.verdicts == {"api": "switch"}
+    bluegreen.nominate(state, flight, lambda _spec: 30000, 0.0)
+    assert [r.port for r in state.generations[0].replicas] == [20001, 30000]
+    bluegreen.switch(state, flight, 0.0)
+    [live, _] = bluegreen.virtual_hosts([state])
+    assert [(r.prefix, r.cluster) for r in live.routes] == [("/v2", "shop/local/api/blue-1")]
+
+
+def test_a_warm_generation_that_is_gone_is_started_again() -> None:
+    state = environment(
+        generation(1, role="warm"),
+        generation(2, slot="green"),
+        running=document(api=service("api-2")),
+    )
+    flight = rollout(document("rollback", api=service("api-1")), state)
+    del state.generations[0]
+    bluegreen.nominate(state, flight, lambda _spec: 30000, 0.0)
+    assert flight.candidates == {"api": 3}
+    bluegreen.switch(state, flight, 0.0)
+    active = state.of("api", "active")
+    assert active is not None
+    assert active.spec.release == "api-1"
+
+
+def test_a_reboot_keeps_what_a_rollout_may_need() -> None:
+    state = environment(
+        generation(1, role="warm"),
+        generation(2, slot="green"),
+        generation(3, of="web", role="warm"),
+        generation(4, of="web", role="draining"),
+        running=document(api=service("api-2")),
+    )
+    flight = rollout(document("rollback", api=service("api-1")), state)
+    flight.candidates = {"api": 1}
+    assert [g.number for g in bluegreen.lost_at_boot(state)] == [3, 4]
+    state.rollout = None
+    assert [g.number for g in bluegreen.lost_at_boot(state)] == [1, 3, 4]
+
+
+def test_a_draining_generation_stays_until_its_last_request() -> None:
+    old = generation(1)
+    state = environment(old)
+    bluegreen.drain(old, 100.0)
+    name = bluegreen.cluster_name(state, old)
+
+    def gone(active: int, now: float) -> bool:
+        return bool(bluegreen.finished(state, {name: Counters(name, active_requests=active)}, now))
+
+    assert not gone(0, 101.9)
+    assert gone(0, 102.1)
+    assert not gone(1, 3699.0)
+    assert gone(1, 3700.1)
+
+
+def test_no_time_to_drain_is_still_time_for_the_workers() -> None:
+    old = generation(1, spec=service(rollout=Rollout(drain=0.0)))
+    state = environment(old)
+    bluegreen.drain(old, 100.0)
+    assert bluegreen.finished(state, {}, 101.0) == []
+    assert bluegreen.finished(state, {}, 102.1) == [old]
+
+
+@pytest.mark.parametrize(("known", "ready"), [({20001: False}, False), ({}, True)])
+def test_readiness_is_what_the_proxy_says(known: dict[int, bool], ready: bool) -> None:
+    one = generation(1)
+    state = environment(one)
+    changed = bluegreen.hear(state, [one], {bluegreen.cluster_name(state, one): known})
+    assert changed is not ready
+    assert one.replicas[0].ready is ready
+
+
+def test_a_dead_replica_is_not_called_ready() -> None:
+    one = generation(1)
+    one.replicas[0].pid, one.replicas[0].ready = None, False
+    state = environment(one)
+    assert not bluegreen.hear(state, [one], {bluegreen.cluster_name(state, one): {20001: True}})
+    assert not one.replicas[0].ready
+
+
+def test_only_the_only_environment_answers_on_plain_localhost() -> None:
+    one = environment(generation(1), running=document(api=service()))
+    assert bluegreen.virtual_hosts([one])[0].domains == (
+        "shop.localhost",
+        "localhost",
+        "127.0.0.1",
+        "[::1]",
+    )
+    other = environment(generation(1), running=document(api=service()))
+    other.stack = "mill"
+    hosts = bluegreen.virtual_hosts([one, other, environment()])
+    assert all("localhost" not in h.domains for h in hosts)
+    assert [h.name for h in hosts] == [
+        "shop/local",
+        "shop/local/preview",
+        "mill/local",
+        "mill/local/preview",
+    ]
+
+
+def test_longer_prefixes_come_first_and_end_without_a_slash() -> None:
+    specs = {"a": "/", "b": "/api/", "c": "/api/v2", "d": None}
+    state = environment(
+        *(
+            generation(i, of=n, spec=service(route=r, kind="web" if r else "worker"))
+            for i, (n, r) in enumerate(specs.items(), 1)
+        ),
+        running=document(),
+    )
+    [live, _] = bluegreen.virtual_hosts([state])
+    assert [r.prefix for r in live.routes] == ["/api/v2", "/api", "/"]
+    assert len(bluegreen.clusters(state)) == 3
+
+
+def test_ports_of_one_generation_differ() -> None:
+    given = iter((5, 5, 7, 5, 6))
+    assert bluegreen.different([7], 2, lambda: next(given)) == [5, 6]
+    assert bluegreen.different([], 2, lambda: 0) == [0, 0]
+
+
+def test_new_host_names_answer_during_the_rollout_that_brings_them() -> None:
+    api = service("api-1")
+    state = environment(generation(1, spec=api), running=document(api=api))
+    moved = msgspec.structs.replace(document(api=api), domains=("shop.example", "shop.localhost"))
+    rollout(moved, state)
+    [live, preview] = bluegreen.virtual_hosts([state])
+    assert live.domains[:2] == ("shop.localhost", "shop.example")
+    assert preview.domains == ("preview.shop.localhost", "preview.shop.example")
+    state.document, state.rollout = moved, None
+    [live, _] = bluegreen.virtual_hosts([state])
+    assert live.domains[:2] == ("shop.example", "shop.localhost")
+
+
+@pytest.mark.parametrize(("active", "idle"), [("blue", "green"), ("green", "blue"), (None, "blue")])
+def test_a_candidate_goes_to_the_idle_slot(active: str | None, idle: str) -> None:
+    state = environment(*([generation(1, slot=active)] if active else []))
+    assert bluegreen.idle_slot(state, "api") == idle
+    assert bluegreen.add_candidate(state, "api", service(), [1], 0.0).slot == idle
+
+
+def test_no_candidate_no_switch() -> None:
+    """Whatever became of it: what is active stays, so a service is never without one."""
+    state = environment(generation(1), running=document(api=service("api-1")))
+    flight = rollout(document(api=service("api-2")), state)
+    flight.candidates = {"api": 99}
+    bluegreen.switch(state, flight, 0.0)
+    assert state.generations[0].role == "active"
+
+
+def test_what_was_switched_back_is_forgotten() -> None:
+    state = environment(generation(1), running=document(api=service("api-1")))
+    flight = rollout(document(api=service("api-2")), state)
+    bluegreen.nominate(state, flight, lambda _spec: 30000, 0.0)
+    bluegreen.switch(state, flight, 0.0)
+    assert flight.previous == {"api": 1}
+    bluegreen.switch_back(state, flight, 0.0)
+    assert flight.previous == {}
+    assert [g.role for g in state.generations] == ["active", "draining"]
+
+
+def test_a_host_name_belongs_to_one_environment() -> None:
+    own = environment(generation(1), running=document(api=service()))
+    other = environment(generation(2), running=document(api=service()))
+    other.stack = "blog"
+    wanted = document(api=service("a-2"))
+    assert bluegreen.taken_domain([own], own, wanted) is None
+    assert bluegreen.taken_domain([own, other], own, wanted) == ("shop.localhost", "blog/local")
+    other.generations.clear()
+    assert bluegreen.taken_domain([own, other], own, wanted) is None, "nothing of it runs"

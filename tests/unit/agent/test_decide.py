@@ -1,0 +1,154 @@
+"""What a document means for what runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from lapwing.agent.decide import Decision, Intent, Verdict, decide
+from lapwing.agent.rollout import Route, State
+from lapwing.plan.model import Analysis, Deployment, Document, Health, Rollout, Smoke
+from tests.unit.agent.samples import document, environment, generation, rollout, service
+
+API = service("api-1")
+RUNS = document(api=API)
+
+
+def decided(wanted: Document, *generations: Any, running: Document | None = RUNS) -> Decision:
+    """The decision where `generations` (by default the active one of API) run."""
+    found = generations or (generation(1, spec=API),)
+    return decide(wanted, environment(*found, running=running))
+
+
+def test_the_first_deployment_starts_everything() -> None:
+    found = decide(RUNS, environment())
+    assert found == Decision(Intent.ROLL_OUT, {"api": Verdict.START}, Route())
+
+
+def test_the_same_again_is_nothing() -> None:
+    again = msgspec.structs.replace(RUNS, deployment=Deployment(kind="rollback", actor="bob"))
+    assert decided(again) == Decision(Intent.NOTHING, {"api": Verdict.KEEP})
+
+
+def test_an_empty_document_at_first_is_nothing() -> None:
+    assert decide(document(), environment()).intent is Intent.NOTHING
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict"),
+    [
+        ({}, Verdict.KEEP),
+        ({"release": "api-2"}, Verdict.START),
+        ({"env": {"A": "1"}}, Verdict.START),
+        ({"secrets": {"KEY": "v2"}}, Verdict.START),
+        ({"needs": {"db": "v2"}}, Verdict.START),
+        ({"command": "other"}, Verdict.START),
+        ({"health": Health(path="/ready")}, Verdict.START),
+        ({"route": "/v2"}, Verdict.ADJUST),
+        ({"replicas": 3}, Verdict.ADJUST),
+        ({"timeout": 5.0}, Verdict.ADJUST),
+        ({"rollout": Rollout(hold=True)}, Verdict.ADJUST),
+        ({"revision": "r2"}, Verdict.ADJUST),
+        ({"health": Health(interval=1.0)}, Verdict.ADJUST),
+    ],
+)
+def test_verdicts(changes: dict[str, Any], verdict: Verdict) -> None:
+    wanted = document(api=msgspec.structs.replace(API, **changes))
+    assert decided(wanted).verdicts == {"api": verdict}
+
+
+def test_a_warm_generation_is_switched_to() -> None:
+    warm, active = generation(1, spec=API, role="warm"), generation(2, slot="green")
+    found = decided(RUNS, warm, active, running=document(api=active.spec))
+    assert found.verdicts == {"api": Verdict.SWITCH}
+    warm.role = "draining"
+    found = decided(RUNS, warm, active, running=document(api=active.spec))
+    assert found.verdicts == {"api": Verdict.START}
+
+
+def test_a_service_that_is_not_wanted_any_more() -> None:
+    found = decided(document("down"))
+    assert (found.intent, found.verdicts) == (Intent.ROLL_OUT, {"api": Verdict.REMOVE})
+    assert found.having(Verdict.REMOVE, Verdict.KEEP) == ["api"]
+
+
+def test_other_host_names_alone_are_a_rollout() -> None:
+    wanted = msgspec.structs.replace(RUNS, domains=("shop.example",))
+    assert decided(wanted) == Decision(Intent.ROLL_OUT, {"api": Verdict.KEEP}, Route())
+
+
+def test_a_job_runs_once_for_each_identity() -> None:
+    job = service("migrate-1", kind="job", route=None)
+    wanted = document(api=API, migrate=job)
+    state = environment(generation(1, spec=API), running=RUNS)
+    found = decide(wanted, state)
+    assert (found.verdicts["migrate"], found.route.jobs) == (Verdict.START, True)
+    state.jobs = {"migrate": job.identity()}
+    assert decide(wanted, state).verdicts["migrate"] is Verdict.KEEP
+    state.jobs, state.document = {}, wanted
+    assert decide(wanted, state).verdicts["migrate"] is Verdict.KEEP
+
+
+def test_a_rollback_runs_no_old_migration() -> None:
+    job = service("migrate-0", kind="job", route=None)
+    found = decided(document("rollback", api=service("api-0"), migrate=job))
+    assert found.verdicts["migrate"] is Verdict.START
+    assert not found.route.jobs
+
+
+CAREFUL = Rollout(smoke=(Smoke(get="/"),), hold=True, analysis=Analysis())
+
+
+@pytest.mark.parametrize(
+    ("kind", "running", "route"),
+    [
+        ("deploy", True, Route(test=True, hold=True, analyse=True)),
+        ("promote", True, Route(test=True, analyse=True)),
+        ("rollback", True, Route(test=True)),
+        ("revert", True, Route(test=True)),
+        ("deploy", False, Route(test=True)),
+    ],
+)
+def test_the_route(kind: Any, running: bool, route: Route) -> None:
+    wanted = document(kind, api=service("api-2", rollout=CAREFUL))
+    state = environment(generation(1, spec=API), running=RUNS) if running else environment()
+    assert decide(wanted, state).route == route
+
+
+def test_only_what_is_started_is_tested() -> None:
+    kept = service("api-1", rollout=CAREFUL)
+    wanted = document(api=kept, web=service("web-1", route="/web"))
+    found = decided(wanted, generation(1, spec=kept), running=document(api=kept))
+    assert found.route == Route()
+
+
+def test_a_deployment_can_ask_to_be_held() -> None:
+    assert decided(document(hold=True, api=service("api-2"))).route.hold
+    assert not decided(document(hold=True, api=API)).route.hold
+
+
+@pytest.mark.parametrize("state", [s for s in State if s in ("holding", "testing", "analysing")])
+def test_news_while_one_is_in_flight(state: State) -> None:
+    memory = environment(generation(1, spec=API), running=RUNS)
+    wanted = document(api=service("api-2"))
+    rollout(wanted, memory).state = state
+    promotion = msgspec.structs.replace(wanted, deployment=Deployment(kind="promote", actor="b"))
+    newer = document(api=service("api-3"))
+    assert decide(wanted, memory).intent is Intent.NOTHING
+    assert decide(promotion, memory).intent is Intent.PROMOTE
+    assert decide(RUNS, memory).intent is Intent.ABORT
+    assert decide(newer, memory) == Decision(Intent.ROLL_OUT, {})
+
+
+def test_an_abort_of_the_first_deployment() -> None:
+    memory = environment()
+    rollout(RUNS, memory)
+    assert decide(document("abort"), memory).intent is Intent.ABORT
+
+
+def test_after_an_end_there_are_verdicts_again() -> None:
+    memory = environment(generation(1, spec=API), running=RUNS)
+    rollout(document(api=service("api-2")), memory).state = State.FAILED
+    assert decide(RUNS, memory) == Decision(Intent.NOTHING, {"api": Verdict.KEEP})

@@ -1,0 +1,226 @@
+"""Every rollout there can be: all routes, all events, all kills, walked to the end.
+
+The machine is small enough to look at whole. A walk keeps what the driver would have done: whether
+the candidates run, have passed their tests, were promoted, have the traffic; and it may be killed
+and resumed between any two steps.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import pytest
+
+from lapwing.agent.rollout import (
+    LINE,
+    TERMINAL,
+    UNINTERRUPTIBLE,
+    WORK,
+    Action,
+    Event,
+    ImpossibleEvent,
+    Route,
+    State,
+    Step,
+    begin,
+    enter,
+    resume,
+    step,
+)
+
+ROUTES = [
+    Route(jobs=j, test=t, hold=h, analyse=a)
+    for j, t, h, a in itertools.product((False, True), repeat=4)
+]
+LIVE = [s for s in State if s not in TERMINAL]
+
+
+@dataclass(frozen=True)
+class World:
+    """What a rollout has done so far. `started` is false again after a kill: candidates may have
+    died while nobody watched."""
+
+    now: Step
+    resources: bool = False
+    jobs: bool = False
+    started: bool = False
+    tested: bool = False
+    promoted: bool = False
+    traffic: bool = False
+    retired: bool = False
+    restored: bool = False
+    recorded: bool = False
+
+    def after_work(self) -> World:
+        """The world when all actions of the present step are done."""
+        world = self
+        for action in self.now.actions:
+            world = _DO[action](world)
+        return world
+
+
+_DO = {
+    Action.ENSURE_RESOURCES: lambda w: replace(w, resources=True),
+    Action.RUN_JOBS: lambda w: replace(w, jobs=True),
+    Action.START_CANDIDATES: lambda w: replace(w, started=True),
+    Action.TEST_CANDIDATES: lambda w: replace(w, tested=True),
+    Action.AWAIT_PROMOTION: lambda w: replace(w, promoted=True),
+    Action.SWITCH: lambda w: replace(w, traffic=True),
+    Action.ANALYSE: lambda w: w,
+    Action.SWITCH_BACK: lambda w: replace(w, traffic=False),
+    Action.RETIRE_CANDIDATES: lambda w: replace(w, started=False, retired=True),
+    Action.RESTORE_DESIRED_STATE: lambda w: replace(w, restored=True),
+    Action.RECORD_OUTCOME: lambda w: replace(w, recorded=True),
+}
+
+
+def possible(state: State) -> Iterator[Event]:
+    """The events that the driver can bring in a state: a switch and an undoing are not interrupted
+    by a wish, and an undoing always ends."""
+    yield Event.DONE
+    if state is not State.UNDOING:
+        yield Event.FAILED
+    if state not in UNINTERRUPTIBLE:
+        yield from (Event.ABORTED, Event.SUPERSEDED)
+
+
+def reachable(route: Route) -> set[World]:
+    """Every world that a rollout of a route can come to, with kills at every step."""
+    seen: set[World] = set()
+    todo = [World(begin())]
+    while todo:
+        world = todo.pop()
+        if world in seen:
+            continue
+        seen.add(world)
+        state, outcome = world.now.state, world.now.outcome
+        done = world.after_work()
+        for switched in {world.traffic, done.traffic}:
+            lost = world.started and switched
+            found = replace(world, traffic=switched, started=lost, tested=world.tested and lost)
+            todo.append(replace(found, now=resume(state, outcome, switched=switched)))
+        if state in TERMINAL:
+            continue
+        for event in possible(state):
+            # A failure can come before, or after, the switch of this very step has taken effect.
+            for base in (done,) if event is Event.DONE else (world, done):
+                todo.append(replace(base, now=step(state, event, route, outcome)))
+    return seen
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=str)
+def test_traffic_only_for_what_was_proven(route: Route) -> None:
+    for world in reachable(route):
+        if Action.SWITCH in world.now.actions and not world.traffic:
+            assert world.resources
+            assert world.started
+            assert world.jobs or not route.jobs
+            assert world.tested or not route.test
+            assert world.promoted or not route.hold
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=str)
+def test_an_end_leaves_candidates_switched_or_retired(route: Route) -> None:
+    for world in reachable(route):
+        if world.now.state in TERMINAL:
+            assert world.traffic or world.retired
+            kept = world.now.state is State.SUCCEEDED
+            assert world.traffic or not kept
+            if world.now.state in (State.FAILED, State.ROLLED_BACK):
+                assert not world.traffic
+                assert world.restored
+            if world.now.state is State.ABORTED:
+                assert not world.traffic
+                assert not world.restored
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=str)
+def test_whatever_happens_an_end_can_be_reached(route: Route) -> None:
+    for world in reachable(route):
+        now, steps = world.now, 0
+        while now.state not in TERMINAL:
+            now, steps = step(now.state, Event.DONE, route, now.outcome), steps + 1
+            assert steps <= len(LINE)
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=str)
+def test_undoing_ends_as_it_was_decided(route: Route) -> None:
+    for state, event in itertools.product(LIVE, (Event.FAILED, Event.ABORTED, Event.SUPERSEDED)):
+        if state is State.UNDOING:
+            continue
+        undoing = step(state, event, route)
+        if undoing.state is not State.UNDOING:
+            assert (state, event) == (State.ANALYSING, Event.SUPERSEDED)
+            continue
+        assert undoing.outcome in TERMINAL - {State.SUCCEEDED}
+        end = step(undoing.state, Event.DONE, route, undoing.outcome)
+        assert end.state is undoing.outcome
+        assert end.actions == (Action.RECORD_OUTCOME,)
+
+
+def test_how_each_failure_is_called() -> None:
+    route = Route(jobs=True, test=True, hold=True, analyse=True)
+    for state in WORK:
+        failed = State.ROLLED_BACK if state is State.ANALYSING else State.FAILED
+        assert step(state, Event.FAILED, route).outcome is failed
+        assert step(state, Event.ABORTED, route).outcome is State.ABORTED
+
+
+def test_superseded_with_traffic_keeps_it() -> None:
+    found = step(State.ANALYSING, Event.SUPERSEDED, Route(analyse=True))
+    assert (found.state, found.actions) == (State.SUPERSEDED, (Action.RECORD_OUTCOME,))
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=str)
+def test_the_line_passes_over_what_is_not_wanted(route: Route) -> None:
+    now, passed = begin(), [State.RESOURCES]
+    while now.state not in TERMINAL:
+        now = step(now.state, Event.DONE, route)
+        passed.append(now.state)
+    optional = {
+        State.JOBS: route.jobs,
+        State.TESTING: route.test,
+        State.HOLDING: route.hold,
+        State.ANALYSING: route.analyse,
+    }
+    assert passed == [s for s in LINE if optional.get(s, True)]
+
+
+def test_the_same_state_gives_the_same_actions_again() -> None:
+    for route in ROUTES:
+        for world in reachable(route):
+            assert enter(world.now.state, world.now.outcome) == world.now
+
+
+@pytest.mark.parametrize("state", list(State))
+@pytest.mark.parametrize("switched", [False, True])
+def test_resuming(state: State, switched: bool) -> None:
+    outcome = State.FAILED if state is State.UNDOING else None
+    found = resume(state, outcome, switched=switched)
+    unproven = state in (State.TESTING, State.HOLDING, State.SWITCHING) and not switched
+    assert found == (enter(State.STARTING) if unproven else enter(state, outcome))
+
+
+@pytest.mark.parametrize("event", list(Event))
+@pytest.mark.parametrize("state", sorted(TERMINAL))
+def test_nothing_follows_an_end(state: State, event: Event) -> None:
+    with pytest.raises(ImpossibleEvent):
+        step(state, event, Route())
+
+
+@pytest.mark.parametrize("event", [Event.FAILED, Event.ABORTED, Event.SUPERSEDED])
+def test_an_undoing_takes_no_wish(event: Event) -> None:
+    with pytest.raises(ImpossibleEvent):
+        step(State.UNDOING, event, Route(), State.FAILED)
+
+
+def test_an_undoing_without_a_decision_is_a_defect() -> None:
+    with pytest.raises(ImpossibleEvent):
+        step(State.UNDOING, Event.DONE, Route())
+
+
+def test_every_state_has_its_work() -> None:
+    assert set(WORK) | TERMINAL | {State.UNDOING} == set(State)
+    assert set(_DO) == set(Action)
