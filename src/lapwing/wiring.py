@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 from lapwing.settings import Settings
 
 if TYPE_CHECKING:
-    from lapwing.artifacts.registry.client import Client
-    from lapwing.artifacts.release import ReleaseStore
+    from lapwing.build.release import ReleaseStore
     from lapwing.desired.remote import Remote
     from lapwing.desired.repository import DesiredRepository
+    from lapwing.registry.client import Client
     from lapwing.release.chart import ChartMaker
     from lapwing.release.forge.api import Api
     from lapwing.release.forge.model import Forge
@@ -43,14 +43,14 @@ def desired_at(settings: Settings, url: str) -> Remote:
 
 def revision(settings: Settings, folder: Path) -> str:
     """The commit of a folder, `-dirty` if it has changes; empty where it is in no repository."""
-    from lapwing.artifacts.source import revision
+    from lapwing.build.source import revision
 
     return revision(folder, settings.environ)
 
 
 def releases(settings: Settings) -> ReleaseStore:
     """The releases on this machine."""
-    from lapwing.artifacts.release import ReleaseStore
+    from lapwing.build.release import ReleaseStore
 
     return ReleaseStore(settings.releases)
 
@@ -64,7 +64,7 @@ def secrets(settings: Settings) -> SecretStore:
 
 def registries(settings: Settings, *, plain_http: bool = False) -> Client:
     """The client of OCI registries, as an async context."""
-    from lapwing.artifacts.registry.client import Client
+    from lapwing.registry.client import Client
 
     return Client(settings, plain_http=plain_http)
 
@@ -122,7 +122,7 @@ def chart(
 
 def file_at(settings: Settings, path: Path, revision: str) -> bytes:
     """A file of a git repository as it was at a revision."""
-    from lapwing.artifacts.source import file_at
+    from lapwing.build.source import file_at
 
     return file_at(path, revision, settings.environ)
 

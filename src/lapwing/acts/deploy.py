@@ -16,7 +16,7 @@ import msgspec
 
 from lapwing import wiring
 from lapwing.agent.resources.bind import bind
-from lapwing.artifacts.build import BuildRequest, BuildResult, build
+from lapwing.build.build import BuildRequest, BuildResult, build
 from lapwing.errors import SecretError, UsageError
 from lapwing.plan import diff, make
 from lapwing.plan.diff import Change

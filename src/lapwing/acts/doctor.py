@@ -120,7 +120,7 @@ def _caddy() -> Path:
 
 
 def _uv() -> str:
-    from lapwing.artifacts.python import uv
+    from lapwing.build.python import uv
 
     return uv()
 

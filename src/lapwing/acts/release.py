@@ -13,9 +13,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from lapwing import wiring
-from lapwing.artifacts.registry.copy import Progress
 from lapwing.errors import ForgeError, ReleaseError
 from lapwing.image import is_loopback
+from lapwing.registry.copy import Progress
 from lapwing.release import remote, workflow
 from lapwing.release.git import Checkout
 from lapwing.release.plan import Result

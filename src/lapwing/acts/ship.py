@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from lapwing import wiring
 from lapwing.acts import deploy
-from lapwing.artifacts import scan, verdict
-from lapwing.artifacts.build import BuildResult
-from lapwing.artifacts.scan import Finding, Severity
-from lapwing.artifacts.trial import run_tests
+from lapwing.build import scan, verdict
+from lapwing.build.build import BuildResult
+from lapwing.build.scan import Finding, Severity
+from lapwing.build.trial import run_tests
 from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import ConflictError, ScanError, SecretError, UsageError
 from lapwing.plan import diff, make
@@ -36,7 +36,7 @@ from lapwing.stack.load import LoadedStack
 from lapwing.stack.scanning import Accepted
 
 if TYPE_CHECKING:
-    from lapwing.artifacts.registry.copy import Progress
+    from lapwing.registry.copy import Progress
 
 ATTEMPTS = 10
 """How often a commit on this machine is made when others come first."""
@@ -207,7 +207,7 @@ async def _push(
 ) -> None:
     """Push each release to `registry`/<stack>/<service>, tagged by its revision and `latest`."""
     from lapwing import image
-    from lapwing.artifacts.registry import bundle
+    from lapwing.registry import bundle
 
     async with wiring.registries(settings) as client:
         for name, result in shipped.built.items():

@@ -27,7 +27,7 @@ from lapwing.agent.proxy.supervisor import Envoy
 from lapwing.agent.publisher import Publisher
 from lapwing.agent.state import EnvironmentState
 from lapwing.agent.watch import Watch
-from lapwing.artifacts.release import ReleaseStore
+from lapwing.build.release import ReleaseStore
 from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import DesiredStateError, LapwingError
 from lapwing.observed import agent as observed

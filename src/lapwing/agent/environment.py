@@ -24,7 +24,7 @@ from lapwing.agent.publisher import Publisher
 from lapwing.agent.rollout import Action, Event, State
 from lapwing.agent.state import EnvironmentState, RolloutRecord
 from lapwing.agent.steps import Steps
-from lapwing.artifacts.release import ReleaseStore
+from lapwing.build.release import ReleaseStore
 from lapwing.errors import DesiredStateError, LapwingError, NoSpaceError, ProxyError
 from lapwing.observed import status
 from lapwing.plan.model import Deployment, Document

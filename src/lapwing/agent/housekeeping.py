@@ -12,8 +12,8 @@ import logging
 from collections.abc import Iterable
 
 from lapwing.agent.state import EnvironmentState
-from lapwing.artifacts.release import ReleaseStore
-from lapwing.artifacts.retention import collect
+from lapwing.build.release import ReleaseStore
+from lapwing.build.retention import collect
 from lapwing.desired.history import IN_PROGRESS, history
 from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import LapwingError

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lapwing.artifacts.release import Release
+from lapwing.build.release import Release
 from lapwing.plan.model import Service
 
 BUILTINS = {

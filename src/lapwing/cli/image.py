@@ -20,8 +20,8 @@ from lapwing.cli.transfer import size, transfer
 from lapwing.errors import UsageError
 
 if TYPE_CHECKING:
-    from lapwing.artifacts.registry.copy import Copied
     from lapwing.image import Reference
+    from lapwing.registry.copy import Copied
 
 
 @click.group("image")
@@ -77,8 +77,8 @@ def copy(
     The copy gets the tag of DST and every --tag; without any, the tag of SRC. Its tags are written
     last, when all of it is there and verified.
     """
-    from lapwing.artifacts.registry.copy import Wanted
-    from lapwing.artifacts.registry.manifest import platform
+    from lapwing.registry.copy import Wanted
+    from lapwing.registry.manifest import platform
 
     origin = _reference(context, source)
     goal = _reference(context, destination, default_tag=None)
@@ -174,8 +174,8 @@ def list_(context: Context, repository: str, plain_http: bool) -> None:
 @click.pass_obj
 def inspect(context: Context, reference: str, platforms: tuple[str, ...], plain_http: bool) -> None:
     """Tell what a registry knows of IMAGE."""
-    from lapwing.artifacts.registry import inspect as inspection
-    from lapwing.artifacts.registry.manifest import platform
+    from lapwing.registry import inspect as inspection
+    from lapwing.registry.manifest import platform
 
     wanted = _reference(context, reference)
     parsed = [platform(text) for text in platforms]
@@ -243,7 +243,7 @@ def push_chart(context: Context, file: Path, destination: str, plain_http: bool)
 
     `helm pull oci://DST/<name>` gets it. The `.prov` file beside it, if there is one, goes along.
     """
-    from lapwing.artifacts.registry import chart as charts
+    from lapwing.registry import chart as charts
 
     chart = charts.read(file)
     goal = chart.at(destination)

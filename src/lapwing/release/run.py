@@ -10,8 +10,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Protocol
 
-from lapwing.artifacts.registry.registry import Patience
 from lapwing.errors import LapwingError
+from lapwing.registry.registry import Patience
 from lapwing.release.forge.api import Unclear
 from lapwing.release.plan import LeftOut, Outcome, Present, Result, Verdict
 

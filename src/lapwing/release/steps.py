@@ -17,10 +17,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from lapwing.artifacts.registry.copy import Progress, Wanted
-from lapwing.artifacts.registry.registry import Patience
 from lapwing.errors import ReleaseError
 from lapwing.image import LATEST, Reference
+from lapwing.registry.copy import Progress, Wanted
+from lapwing.registry.registry import Patience
 from lapwing.release import plan
 from lapwing.release.forge.model import File, Forge, Published
 from lapwing.release.git import Checkout

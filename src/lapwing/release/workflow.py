@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from lapwing.artifacts.registry.copy import Progress, Wanted
-from lapwing.artifacts.registry.manifest import platform
 from lapwing.errors import ReleaseError, UsageError
 from lapwing.image import LATEST, Reference, built_image, digest_of, parse
+from lapwing.registry.copy import Progress, Wanted
+from lapwing.registry.manifest import platform
 from lapwing.release import components
 from lapwing.release.chart import ChartMaker
 from lapwing.release.components import Component

@@ -12,8 +12,8 @@ import pytest
 from lapwing import settings as lapwing_settings
 from lapwing.agent import housekeeping
 from lapwing.agent.state import EnvironmentState, Generation
-from lapwing.artifacts.release import RECORD, Release, ReleaseStore
-from lapwing.artifacts.retention import NEWEST
+from lapwing.build.release import RECORD, Release, ReleaseStore
+from lapwing.build.retention import NEWEST
 from lapwing.desired import repository as desired
 from lapwing.desired.repository import DesiredRepository
 from lapwing.plan.model import Deployment, Document, Service

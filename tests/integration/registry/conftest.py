@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from lapwing import image
-from lapwing.artifacts.registry.client import Client
-from lapwing.artifacts.registry.copy import Copied, Wanted
-from lapwing.artifacts.registry.registry import Patience
+from lapwing.registry.client import Client
+from lapwing.registry.copy import Copied, Wanted
+from lapwing.registry.registry import Patience
 from lapwing.settings import Settings
 from tests.faulty import Login, Proxy, proxy
 from tests.needs import require

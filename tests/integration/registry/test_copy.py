@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from lapwing.artifacts.registry.manifest import platform
 from lapwing.errors import ImageMissingError, IntegrityError, RegistryError, UsageError
+from lapwing.registry.manifest import platform
 from tests.faulty import Proxy
 from tests.integration.registry.conftest import Copier
 from tests.registries import EMPTY, LAYER, MANIFEST, Server
@@ -119,7 +119,7 @@ async def test_a_blob_in_two_layers_is_sent_once(
 async def test_empty_layers_and_long_ones_in_parts(
     source: Server, target: Server, name: str, copy: Copier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lapwing.artifacts.registry.push.PART", 100_000)
+    monkeypatch.setattr("lapwing.registry.push.PART", 100_000)
     source.push_image(name, "1", [b"", os.urandom(1_000_001)])
     done = await copy(f"{source.host}/{name}:1", f"{target.host}/{name}")
     assert target.whole(name, "1") == done.root.digest

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from lapwing.artifacts.registry.registry import Patience
 from lapwing.errors import IntegrityError, RegistryError, RegistryLoginError
+from lapwing.registry.registry import Patience
 from tests.faulty import Login, Proxy
 from tests.integration.registry.conftest import Copier
 from tests.registries import CONFIG, INDEX, LAYER, MANIFEST, Server, digest_of
@@ -71,7 +71,7 @@ class TestConnections:
         self, source: Server, target: Server, name: str, big: dict[str, Any], copy: Copier,
         behind: Behind, method: str, whole: int, monkeypatch: pytest.MonkeyPatch,
     ) -> None:  # fmt: skip
-        monkeypatch.setattr("lapwing.artifacts.registry.push.WHOLE", whole)
+        monkeypatch.setattr("lapwing.registry.push.WHOLE", whole)
         front = behind(target)
         front.fail("cut-request", method, "/blobs/uploads/.*", bytes=500_000, times=2)
         done = await copy(f"{source.host}/{name}:1", f"{front.host}/{name}")
@@ -83,8 +83,8 @@ class TestConnections:
         self, source: Server, target: Server, name: str, big: dict[str, Any], copy: Copier,
         behind: Behind, monkeypatch: pytest.MonkeyPatch,
     ) -> None:  # fmt: skip
-        monkeypatch.setattr("lapwing.artifacts.registry.push.WHOLE", 1000)
-        monkeypatch.setattr("lapwing.artifacts.registry.push.PART", 600_000)
+        monkeypatch.setattr("lapwing.registry.push.WHOLE", 1000)
+        monkeypatch.setattr("lapwing.registry.push.PART", 600_000)
         front = behind(target)
         front.fail("drop-request", "PATCH", "/blobs/uploads/", after=2)
         done = await copy(f"{source.host}/{name}:1", f"{front.host}/{name}")
@@ -109,7 +109,7 @@ class TestConnections:
         self, source: Server, target: Server, name: str, big: dict[str, Any], copy: Copier,
         behind: Behind, status: int, monkeypatch: pytest.MonkeyPatch,
     ) -> None:  # fmt: skip
-        monkeypatch.setattr("lapwing.artifacts.registry.push.WHOLE", 1000)
+        monkeypatch.setattr("lapwing.registry.push.WHOLE", 1000)
         front = behind(target)
         front.fail("drop-request", "PATCH", "/blobs/uploads/")
         again = front.fail("answer", "PATCH", "/blobs/uploads/", status=status)
@@ -213,7 +213,7 @@ class TestRefusals:
         self, source: Server, target: Server, name: str, big: dict[str, Any], copy: Copier,
         behind: Behind, monkeypatch: pytest.MonkeyPatch,
     ) -> None:  # fmt: skip
-        monkeypatch.setattr("lapwing.artifacts.registry.push.SMALLER_PART", 300_000)
+        monkeypatch.setattr("lapwing.registry.push.SMALLER_PART", 300_000)
         front = behind(target)
         front.fail("answer", "PUT", f"/blobs/uploads/.*{big['digest']}", status=413)
         done = await copy(f"{source.host}/{name}:1", f"{front.host}/{name}")

@@ -18,10 +18,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from lapwing import image
-from lapwing.artifacts.registry.client import Client
-from lapwing.artifacts.registry.copy import Wanted
-from lapwing.artifacts.registry.transport import proxy_for
 from lapwing.errors import RegistryError
+from lapwing.registry.client import Client
+from lapwing.registry.copy import Wanted
+from lapwing.registry.transport import proxy_for
 from tests.faulty import Proxy
 from tests.integration.registry.conftest import SOON, Copier, Quiet
 from tests.needs import require
@@ -33,7 +33,7 @@ Behind = Callable[..., Proxy]
 @pytest.fixture
 def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """No host counts as this machine."""
-    monkeypatch.setattr("lapwing.artifacts.registry.registry.is_loopback", lambda _: False)
+    monkeypatch.setattr("lapwing.registry.registry.is_loopback", lambda _: False)
 
 
 def certificate(folder: Path) -> tuple[Path, Path]:

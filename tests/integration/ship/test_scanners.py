@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lapwing.artifacts.scan import Finding, Grype, Scanner, Severity, Trivy
+from lapwing.build.scan import Finding, Grype, Scanner, Severity, Trivy
 from lapwing.errors import ScanError
 from tests.installation import Installation
 from tests.needs import require

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lapwing.agent.launch import Place, command, environ
-from lapwing.artifacts.release import Release
+from lapwing.build.release import Release
 from tests.unit.agent.samples import service
 
 PLACE = Place("shop", "local", "api", "blue-7", 1)

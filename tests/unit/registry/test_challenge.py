@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lapwing.artifacts.registry.challenge import Challenge, choose, parse
+from lapwing.registry.challenge import Challenge, choose, parse
 
 HUB = (
     'Bearer realm="https://auth.example/token",service="registry.example",'

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from lapwing.artifacts.registry.credentials import Credentials, Login
 from lapwing.errors import RegistryLoginError
+from lapwing.registry.credentials import Credentials, Login
 from lapwing.settings import Settings
 
 AUTH = base64.b64encode(b"me:pass:word").decode()

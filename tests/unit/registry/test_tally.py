@@ -8,9 +8,9 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from lapwing.artifacts.registry import tally as tallies
-from lapwing.artifacts.registry.tally import Tally, verified
 from lapwing.errors import IntegrityError
+from lapwing.registry import tally as tallies
+from lapwing.registry.tally import Tally, verified
 
 
 def of(data: bytes, size: int | None = None) -> Tally:

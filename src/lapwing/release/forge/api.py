@@ -19,9 +19,9 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from lapwing.artifacts.registry.registry import Patience
-from lapwing.artifacts.registry.transport import proxy_for, trust
 from lapwing.errors import ForgeError, ForgeLoginError
+from lapwing.registry.registry import Patience
+from lapwing.registry.transport import proxy_for, trust
 
 TIMEOUT = httpx.Timeout(30.0, read=120.0, write=120.0)
 LONGEST_WAIT = 120.0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lapwing.artifacts.registry import chart as pushed
+from lapwing.registry import chart as pushed
 from lapwing.render.helm.package import package
 from tests.unit.render.helm import helm
 from tests.unit.render.helm.test_emission import by_name, expected, files, one

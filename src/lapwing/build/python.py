@@ -1,0 +1,145 @@
+"""Python: a bundle of the program and a layer with its virtual environment, made by uv.
+
+The layer is named by the lock file, so editing code installs nothing: such a build is a copy. A
+project that is a package itself (it has a [build-system]) is installed, without its dependencies,
+into the bundle. Bytecode is compiled here and not at the first request.
+"""
+
+from __future__ import annotations
+
+import compileall
+import hashlib
+import py_compile
+import sys
+from pathlib import Path
+
+import msgspec
+
+from lapwing.build import layers
+from lapwing.build.build import BuildRequest, Workshop
+from lapwing.build.dependencies import Dependencies, read_dependencies, satisfies
+from lapwing.build.release import Release
+from lapwing.build.source import Source, copy
+from lapwing.settings import Settings
+
+QUIET = {"UV_NO_PROGRESS": "1", "NO_COLOR": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+class PythonBuilder:
+    """Builds from uv.lock, requirements.txt or pyproject.toml, in this order."""
+
+    def facts(self, request: BuildRequest, source: Source, settings: Settings) -> list[str]:
+        """The Python that runs it decides too."""
+        needs = read_dependencies(source.folder, set(source.files))
+        return ["python", interpreter(request.python or needs.python)]
+
+    def fill(self, workshop: Workshop, bundle: Path) -> Release:
+        """Copy the program, make the layer if needed, compile."""
+        app, scratch = bundle / "app", bundle / "scratch"
+        copy(workshop.source, app)
+        needs = read_dependencies(app, set(workshop.source.files))
+        if needs.local or needs.package:
+            copy(workshop.source, scratch)  # Building a package leaves its traces where it lies.
+        build = _Build(workshop, needs, scratch if scratch.exists() else app)
+        layer = build.layer()
+        environment = {
+            "VIRTUAL_ENV": str(layer),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONUNBUFFERED": "1",
+        }
+        if needs.package:
+            build.install_project(layer, bundle / "lib")
+            environment["PYTHONPATH"] = str(workshop.target / "lib")
+        layers.remove(scratch)
+        _compile(app)
+        return msgspec.structs.replace(
+            workshop.record(),
+            path=(str(layer / "bin"),),
+            environment=environment,
+            layers=(layer.name,),
+        )
+
+
+class _Build:
+    """The commands of one build, in a folder that holds a copy of the source."""
+
+    def __init__(self, workshop: Workshop, needs: Dependencies, folder: Path) -> None:
+        self._workshop = workshop
+        self._needs = needs
+        self._folder = folder
+        self._python = interpreter(workshop.request.python or needs.python)
+
+    def layer(self) -> Path:
+        """The layer of the dependencies, which is made unless it is there."""
+        total = hashlib.sha256(f"{self._python}\n{sys.platform}\n".encode())
+        for name in self._needs.files:
+            total.update(name.encode() + b"\0" + (self._folder / name).read_bytes() + b"\0")
+        if self._needs.local:
+            total.update(self._workshop.source.digest.encode())
+        layer = self._workshop.settings.layers / f"python-{total.hexdigest()[:16]}"
+        layers.make(layer, self._install)
+        return layer
+
+    def install_project(self, layer: Path, target: Path) -> None:
+        """Install the source itself, without its dependencies."""
+        self._uv(
+            "pip", "install", "--no-deps", "--compile-bytecode",
+            "--python", str(layer / "bin" / "python"), "--target", str(target), ".",
+            doing="Installing the project",
+        )  # fmt: skip
+
+    def _install(self, venv: Path) -> None:
+        self._uv(
+            "venv", "--relocatable", "--allow-existing", "--no-project",
+            "--python", self._python, str(venv),
+            doing="Making the virtual environment",
+        )  # fmt: skip
+        python = ("--python", str(venv / "bin" / "python"))
+        doing = f"Installing what {self._needs.lock} names"
+        if self._needs.lock == "uv.lock":
+            self._uv(
+                "sync", "--frozen", "--no-install-project", "--no-dev", "--no-editable",
+                "--compile-bytecode", *python,
+                doing=doing,
+                env={"UV_PROJECT_ENVIRONMENT": str(venv)},
+            )  # fmt: skip
+            return
+        install = ("pip", "install", "--compile-bytecode", *python)
+        if self._needs.lock == "requirements.txt":
+            checked = ("--require-hashes",) if self._needs.hashed else ()
+            self._uv(*install, *checked, "-r", "requirements.txt", doing=doing)
+        elif self._needs.direct:
+            self._uv(*install, *self._needs.direct, doing=doing)
+
+    def _uv(self, *arguments: str, doing: str, env: dict[str, str] | None = None) -> None:
+        self._workshop.run(
+            uv(), *arguments, folder=self._folder, doing=doing, env=QUIET | (env or {})
+        )
+
+
+def uv() -> str:
+    """The uv program, from its wheel."""
+    from uv import find_uv_bin
+
+    return str(find_uv_bin())
+
+
+def interpreter(wanted: str | None) -> str:
+    """The Python to use: the path of the one that runs Lapwing if that is right, else the version
+    that is wanted, for uv to find. A path under the base prefix, not that of our own virtual
+    environment: a release must not depend on that."""
+    if wanted is not None and not satisfies(sys.version_info[:3], wanted):
+        return wanted
+    own = Path(sys.base_prefix) / "bin" / f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    return str(own) if own.exists() else sys.executable
+
+
+def _compile(app: Path) -> None:
+    """Compile the program; a file that does not compile is the program's own affair. A release
+    never changes, so a compiled file need not be compared with its source."""
+    compileall.compile_dir(
+        app,
+        quiet=2,
+        stripdir=str(app.parent),
+        invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+    )

@@ -1,0 +1,151 @@
+"""Retention: disk use is bounded, and nothing that serves or is a rollback target goes.
+
+Of each service the releases that are named to be kept stay, those used in the last minutes (a
+deployment may have just chosen one and not yet committed), and the newest few. A layer stays while
+a release that stays names it. What to remove is decided by pure functions over what is there; the
+removal takes the lock of each folder, looks once more at its time, and renames it before deleting,
+so it can be interrupted, and can run while something is built.
+
+A service that `collect` is told nothing about is left alone: who does not know a service cannot
+know its rollback targets.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lapwing.build import layers
+from lapwing.build.release import Release, ReleaseStore
+from lapwing.settings import Settings
+
+NEWEST = 10
+"""Releases kept of each service beside those that have to be."""
+YOUNGEST = 600.0
+"""Seconds since its last use in which nothing is removed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A folder of the store: its name, and when it was made or last chosen, in Unix time."""
+
+    name: str
+    used: float
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What was removed, as paths below LAPWING_HOME, and the bytes that were freed."""
+
+    removed: tuple[str, ...]
+    bytes: int
+
+
+def to_remove(
+    releases: Iterable[Stored],
+    keep: Collection[str],
+    *,
+    now: float,
+    newest: int = NEWEST,
+    youngest: float = YOUNGEST,
+) -> list[str]:
+    """Which of the releases of one service (or of the layers, or toolchains) can go: not those to
+    keep, not the `newest` ones, not those used in the last `youngest` seconds. Pure. A time in the
+    future counts as young."""
+    ordered = sorted(releases, key=lambda r: (-r.used, r.name))
+    return [r.name for r in ordered[newest:] if r.name not in keep and now - r.used >= youngest]
+
+
+def collect(
+    settings: Settings,
+    keep: Mapping[tuple[str, str], Collection[str]],
+    *,
+    newest: int = NEWEST,
+    youngest: float = YOUNGEST,
+) -> Collected:
+    """Remove what is not needed any more. `keep` has, for each stack and service, the releases
+    that are active, warm or a rollback target in any environment; an empty collection if none is.
+
+    Raises OSError if a folder cannot be removed; what was removed until then stays removed.
+    """
+    store, now = ReleaseStore(settings.releases), time.time()
+    work = _Removal(settings.home, now - youngest)
+    for stack, service in store.services():
+        folder = settings.releases / stack / service
+        if (stack, service) in keep:
+            names = store.names(stack, service)
+            whole = {name for name in names if store.find(stack, service, name)}
+            for group, spare in ((whole, newest), (set(names) - whole, 0)):
+                found = [_stored(folder / name) for name in group]
+                wanted = keep[stack, service]
+                for name in to_remove(found, wanted, now=now, newest=spare, youngest=youngest):
+                    work.remove(folder / name)
+        layers.sweep(folder)
+    _collect_shared(settings, store, work, now=now, youngest=youngest)
+    return Collected(tuple(work.removed), work.bytes)
+
+
+def _collect_shared(
+    settings: Settings, store: ReleaseStore, work: _Removal, *, now: float, youngest: float
+) -> None:
+    """Remove layers and toolchains that no release names. The toolchain that was used last stays:
+    the next static build needs it, and names it nowhere."""
+    releases = _remaining(store)
+    for folder, kept in ((settings.layers, 0), (settings.toolchains, 1)):
+        if releases is not None and folder.is_dir():
+            found = [_stored(p) for p in folder.iterdir() if not p.name.startswith(".")]
+            needed = {f.name for f in found if _named(folder / f.name, releases)}
+            for name in to_remove(found, needed, now=now, newest=kept, youngest=youngest):
+                work.remove(folder / name)
+        layers.sweep(folder)
+
+
+def _remaining(store: ReleaseStore) -> list[Release] | None:
+    """Every release in the store; None if one cannot be read, since nobody knows what it needs."""
+    found = [
+        store.find(stack, service, name)
+        for stack, service in store.services()
+        for name in store.names(stack, service)
+    ]
+    readable = [release for release in found if release is not None]
+    return readable if len(readable) == len(found) else None
+
+
+def _named(folder: Path, releases: Sequence[Release]) -> bool:
+    return any(
+        folder.name in release.layers or any(Path(p).is_relative_to(folder) for p in release.path)
+        for release in releases
+    )
+
+
+def _stored(folder: Path) -> Stored:
+    """When a folder was made or chosen; a release in the making or being removed counts as now."""
+    try:
+        return Stored(folder.name, folder.stat().st_mtime)
+    except FileNotFoundError:
+        return Stored(folder.name, time.time())
+
+
+class _Removal:
+    """Removes folders below the home, and counts."""
+
+    def __init__(self, home: Path, before: float) -> None:
+        self.removed: list[str] = []
+        self.bytes = 0
+        self._home = home
+        self._before = before
+
+    def remove(self, folder: Path) -> None:
+        """Remove a folder, unless somebody is making it or has chosen it just now."""
+        try:
+            with layers.lock(folder, wait=False):
+                if folder.stat().st_mtime > self._before:
+                    return
+                size = sum(path.lstat().st_size for path in folder.rglob("*"))
+                layers.discard(folder)
+        except (BlockingIOError, FileNotFoundError):
+            return
+        self.removed.append(str(folder.relative_to(self._home)))
+        self.bytes += size

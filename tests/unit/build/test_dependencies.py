@@ -1,0 +1,117 @@
+"""What a Python source needs, read from its files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lapwing.build.dependencies import Dependencies, read_dependencies, satisfies
+from lapwing.errors import BuildError
+
+
+def read(folder: Path, **files: str) -> Dependencies:
+    """Read from files, whose names are given with _ for the dot before the suffix."""
+    names = {name.replace("__", "/").replace("_", "."): text for name, text in files.items()}
+    for name, text in names.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return read_dependencies(folder, set(names))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "answer"),
+    [
+        ("3.11", True),
+        ("3.11.7", True),
+        ("3.1", False),
+        ("3.12", False),
+        (">=3.11", True),
+        (">= 3.11.8", False),
+        (">=3.8,<4", True),
+        (">=3.8,<3.11", False),
+        ("~=3.10", True),
+        ("~=3.10.2", False),
+        ("==3.11.*", True),
+        ("==3.11", False),
+        ("!=3.11.*", False),
+        ("!=3.11.6", True),
+        ("<=3.11.7", True),
+        (">3.11.7", False),
+        ("pypy3.10", False),
+        ("", False),
+    ],
+)
+def test_satisfies(wanted: str, answer: bool) -> None:
+    assert satisfies((3, 11, 7), wanted) is answer
+
+
+def test_the_most_exact_file_is_used(tmp_path: Path) -> None:
+    project = '[project]\nname = "a"\ndependencies = ["six"]\nrequires-python = ">=3.11"\n'
+    found = read(tmp_path, pyproject_toml=project)
+    assert (found.lock, found.direct, found.python) == ("pyproject.toml", ("six",), ">=3.11")
+    found = read(tmp_path, pyproject_toml=project, requirements_txt="six\n")
+    assert found.lock == "requirements.txt"
+    found = read(tmp_path, pyproject_toml=project, requirements_txt="six\n", uv_lock="version = 1")
+    assert (found.lock, found.files) == ("uv.lock", ("uv.lock", "pyproject.toml"))
+
+
+def test_included_files_count(tmp_path: Path) -> None:
+    found = read(
+        tmp_path,
+        requirements_txt="-r more/web.txt\n",
+        more__web_txt="-c pins.txt\nsix==1 --hash=sha256:00\n",
+        more__pins_txt="",
+        other_txt="",
+    )
+    assert sorted(found.files) == ["more/pins.txt", "more/web.txt", "requirements.txt"]
+    assert found.hashed
+
+
+def test_an_included_file_that_is_not_in_the_source(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match=r"\.\./common\.txt"):
+        read(tmp_path, requirements_txt="-r ../common.txt\n")
+
+
+@pytest.mark.parametrize("line", ["./libs/a", "a @ file:libs/a", "./libs/a[extra]", "."])
+def test_a_package_in_the_source(tmp_path: Path, line: str) -> None:
+    assert read(tmp_path, requirements_txt=line).local
+
+
+@pytest.mark.parametrize("line", ["six", "six>=1.0 # ./not", "git+https://host/a.git"])
+def test_a_package_from_elsewhere(tmp_path: Path, line: str) -> None:
+    assert not read(tmp_path, requirements_txt=line).local
+
+
+@pytest.mark.parametrize("line", ["../shared", "/opt/a", "a @ file:///opt/a", "./x/../../a"])
+def test_a_package_outside_of_the_source(tmp_path: Path, line: str) -> None:
+    with pytest.raises(BuildError, match="outside of the service's folder"):
+        read(tmp_path, requirements_txt=line)
+
+
+def test_an_editable_package(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match="editable") as caught:
+        read(tmp_path, requirements_txt="-e ./libs/a\n")
+    assert "without -e" in str(caught.value.hint)
+
+
+def test_paths_in_a_uv_lock(tmp_path: Path) -> None:
+    own = '[[package]]\nname = "me"\nsource = { editable = "." }\n'
+    assert not read(tmp_path, uv_lock=own, pyproject_toml="").local
+    inside = '[[package]]\nname = "a"\nsource = { editable = "libs/a" }\n'
+    assert read(tmp_path, uv_lock=own + inside, pyproject_toml="").local
+    with pytest.raises(BuildError, match=r"\.\./a"):
+        read(tmp_path, uv_lock=inside.replace("libs/a", "../a"), pyproject_toml="")
+
+
+@pytest.mark.parametrize("content", [b"[project\n", b"\xff\xfe\x00"])
+def test_a_broken_pyproject(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "pyproject.toml").write_bytes(content)
+    with pytest.raises(BuildError, match=r"pyproject\.toml is not valid"):
+        read_dependencies(tmp_path, {"pyproject.toml"})
+
+
+def test_the_python_version_file_comes_first(tmp_path: Path) -> None:
+    (tmp_path / ".python-version").write_text("\n3.12\n")
+    (tmp_path / "requirements.txt").touch()
+    assert read_dependencies(tmp_path, {"requirements.txt", ".python-version"}).python == "3.12"
