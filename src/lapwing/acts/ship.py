@@ -207,7 +207,7 @@ async def _push(
 ) -> None:
     """Push each release to `registry`/<stack>/<service>, tagged by its revision and `latest`."""
     from lapwing import image
-    from lapwing.registry import bundle
+    from lapwing.build import artifact as bundle
 
     async with wiring.registries(settings) as client:
         for name, result in shipped.built.items():

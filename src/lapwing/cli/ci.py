@@ -13,7 +13,7 @@ from lapwing.cli.context import Context
 from lapwing.errors import LapwingError, StrangersFileError, UsageError
 
 if TYPE_CHECKING:
-    from lapwing.render.pipeline import Forge
+    from lapwing.design.pipeline import Forge
     from lapwing.stack.load import LoadedStack
 
 
@@ -36,7 +36,7 @@ def init(context: Context, forge: Forge, environment: str | None, force: bool) -
     --environment, a push to main goes to the first environment of the stack file on a machine.
     """
     from lapwing import __version__
-    from lapwing.render.pipeline import FILES, Pipeline, unchanged, workflow
+    from lapwing.design.pipeline import FILES, Pipeline, unchanged, workflow
     from lapwing.stack.load import find, load
 
     loaded = load(find(context.directory), "local", folders=False)

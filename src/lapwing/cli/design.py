@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 @click.pass_obj
 def command(context: Context, environment: str | None, out: Path | None) -> None:
     """Write the architecture document of the stack: one or two pages, from the stack file alone."""
-    from lapwing.render.design.document import document
-    from lapwing.render.design.markdown import markdown
+    from lapwing.design.document import document
+    from lapwing.design.markdown import markdown
 
     if out is not None and out.suffix not in (".md", ".pdf"):
         raise UsageError(f"{out} ends neither with .md nor with .pdf.", hint="Choose one of them.")
@@ -47,7 +47,7 @@ def command(context: Context, environment: str | None, out: Path | None) -> None
         context.printer.data(markdown(made).rstrip("\n"))
         return
     if out.suffix == ".pdf":
-        from lapwing.render.design.pdf import pdf
+        from lapwing.design.pdf import pdf
 
         data = pdf(made)
     else:

@@ -12,7 +12,7 @@ from lapwing.cli.rendered import write_file
 from lapwing.errors import UsageError
 
 if TYPE_CHECKING:
-    from lapwing.render.mermaid.model import Picture
+    from lapwing.design.diagrams.model import Picture
     from lapwing.stack.load import LoadedStack
 
 NAMES = ("architecture", "bluegreen", "pipeline", "network", "cost")
@@ -112,7 +112,7 @@ def _format(form: str | None, out: Path | None, *, folder: bool) -> str:
 
 
 def _picture(name: str, loaded: LoadedStack) -> Picture:
-    from lapwing.render.mermaid.pictures import picture
+    from lapwing.design.diagrams.pictures import picture
 
     costs, unknown = amounts(loaded) if name == "cost" else ((), 0)
     found = picture(name, loaded, costs, unknown)
@@ -142,15 +142,15 @@ def _all(context: Context, loaded: LoadedStack, form: str, out: Path | None) -> 
 
 def _drawn(picture: Picture, form: str) -> bytes:
     if form == "mermaid":
-        from lapwing.render.mermaid.text import mermaid
+        from lapwing.design.diagrams.text import mermaid
 
         return mermaid(picture).encode()
-    from lapwing.render.mermaid.layout import draw
+    from lapwing.design.diagrams.layout import draw
 
     if form == "svg":
-        from lapwing.render.mermaid.svg import svg
+        from lapwing.design.diagrams.svg import svg
 
         return svg(draw(picture)).encode()
-    from lapwing.render.mermaid.png import png
+    from lapwing.design.diagrams.png import png
 
     return png(draw(picture))

@@ -19,8 +19,8 @@ from lapwing import __version__
 from lapwing.cli.ci import command
 from lapwing.cli.context import Context
 from lapwing.cli.output import Printer
+from lapwing.design.pipeline import FILES, MARK
 from lapwing.errors import StrangersFileError, UsageError
-from lapwing.render.pipeline import FILES, MARK
 from lapwing.settings import Settings
 from tests.needs import require
 

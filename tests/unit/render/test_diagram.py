@@ -20,14 +20,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lapwing.cli.main import cli
+from lapwing.design.diagrams.drawing import Drawing, Rect, Text, width_of, wrap
+from lapwing.design.diagrams.layout import draw
+from lapwing.design.diagrams.model import Band, Box, Flow, Pie, pie
+from lapwing.design.diagrams.pictures import NAMES
+from lapwing.design.diagrams.svg import svg
+from lapwing.design.document import Document, Heading, Paragraph, Table, document
+from lapwing.design.pdf import pdf
 from lapwing.errors import LapwingError, UsageError
-from lapwing.render.design.document import Document, Heading, Paragraph, Table, document
-from lapwing.render.design.pdf import pdf
-from lapwing.render.mermaid.drawing import Drawing, Rect, Text, width_of, wrap
-from lapwing.render.mermaid.layout import draw
-from lapwing.render.mermaid.model import Band, Box, Flow, Pie, pie
-from lapwing.render.mermaid.pictures import NAMES
-from lapwing.render.mermaid.svg import svg
 from lapwing.stack.load import load
 from tests.unit.render.stacks import GOLDEN, cases, compare, stack, written
 

@@ -6,7 +6,7 @@ nothing can overlap whatever the stack is called and however many services it ha
 
 from __future__ import annotations
 
-from lapwing.render.mermaid.drawing import (
+from lapwing.design.diagrams.drawing import (
     INK,
     PAPER,
     QUIET,
@@ -19,7 +19,7 @@ from lapwing.render.mermaid.drawing import (
     width_of,
     wrap,
 )
-from lapwing.render.mermaid.model import Band, Box, Flow, Picture, Pie
+from lapwing.design.diagrams.model import Band, Box, Flow, Picture, Pie
 
 WIDTH = 560.0
 _MARGIN, _PAD, _GAP, _LINK = 12.0, 12.0, 16.0, 30.0

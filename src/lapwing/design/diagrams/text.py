@@ -6,7 +6,7 @@ Labels are in quotes, and what means something to Mermaid inside quotes is writt
 
 from __future__ import annotations
 
-from lapwing.render.mermaid.model import Flow, Picture, Pie
+from lapwing.design.diagrams.model import Flow, Picture, Pie
 
 _ENTITIES = {"#": "#35;", '"': "#quot;", "<": "#lt;", ">": "#gt;", "`": "#96;"}
 

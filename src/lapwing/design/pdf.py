@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 from fpdf import FPDF
 from fpdf.enums import RenderStyle, XPos, YPos
 
-from lapwing.render.design.document import Document, Figure, Heading, Paragraph, Part, Table
-from lapwing.render.mermaid.drawing import PAPER, Arrow, Drawing, Rect, Shape, Text, Wedge
-from lapwing.render.mermaid.layout import draw
+from lapwing.design.diagrams.drawing import PAPER, Arrow, Drawing, Rect, Shape, Text, Wedge
+from lapwing.design.diagrams.layout import draw
+from lapwing.design.document import Document, Figure, Heading, Paragraph, Part, Table
 
 PAGES = 2
 _SCALES = (1.0, 0.92, 0.85, 0.78)

@@ -9,7 +9,7 @@ import io
 
 from PIL import Image, ImageDraw, ImageFont
 
-from lapwing.render.mermaid.drawing import INK, PAPER, Arrow, Drawing, Rect, Shape, Text
+from lapwing.design.diagrams.drawing import INK, PAPER, Arrow, Drawing, Rect, Shape, Text
 
 SCALE = 2
 """Pixels for each point: 1,120 across, sharp at the width of an A4 page."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lapwing.render.mermaid import pictures
-from lapwing.render.mermaid.model import Amount, Picture
+from lapwing.design.diagrams import pictures
+from lapwing.design.diagrams.model import Amount, Picture
 from lapwing.render.terraform.cloud import has_routes, secrets
 from lapwing.stack.load import LoadedStack
 from lapwing.stack.model import Resource, Service

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lapwing.render.design.document import Document, Figure, Heading, Paragraph, Part
-from lapwing.render.mermaid.text import mermaid
+from lapwing.design.diagrams.text import mermaid
+from lapwing.design.document import Document, Figure, Heading, Paragraph, Part
 
 
 def markdown(document: Document) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from html import escape
 
-from lapwing.render.mermaid.drawing import INK, PAPER, Arrow, Drawing, Rect, Shape, Text, Wedge
+from lapwing.design.diagrams.drawing import INK, PAPER, Arrow, Drawing, Rect, Shape, Text, Wedge
 
 _FONTS = "Helvetica, Arial, 'Liberation Sans', sans-serif"
 

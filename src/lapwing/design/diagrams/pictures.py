@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from lapwing.render.mermaid.model import Amount, Band, Box, Flow, Picture, pie
+from lapwing.design.diagrams.model import Amount, Band, Box, Flow, Picture, pie
 from lapwing.stack.load import LoadedStack
 from lapwing.stack.model import Resource, Service
 from lapwing.stack.quantities import show_duration
