@@ -14,8 +14,8 @@ from lapwing.cli.context import Context, output_option
 
 if TYPE_CHECKING:
     from lapwing.cli.output import Printer
-    from lapwing.demo.result import Played, Result
-    from lapwing.demo.stage import Stage
+    from lapwing.commands.demo.result import Played, Result
+    from lapwing.commands.demo.stage import Stage
 
 LEGEND = (
     "SEEN AFTER: from the moment the agent begins to switch to the first request that the new "
@@ -43,7 +43,7 @@ def command(context: Context, example: Path | None, keep: bool) -> int:
     Exit status: 0 if no request failed and every act came out as it had to, 1 if not,
     130 interrupted.
     """
-    from lapwing.demo import play, stage
+    from lapwing.commands.demo import play, stage
 
     printer = context.printer
     found = stage.find_example(example)

@@ -16,7 +16,7 @@ def command(context: Context, repair: bool) -> int:
 
     Exit status 1 if something is wrong.
     """
-    from lapwing.acts import doctor
+    from lapwing.commands import doctor
 
     if repair:
         done = doctor.repair(context.settings)

@@ -42,7 +42,7 @@ def command(context: Context, dry: bool, policy: Policy | None) -> int:
     released if only documentation changed since the last version. Exit status: 0 released, or
     nothing to release; 1 it could not be.
     """
-    from lapwing.acts import release
+    from lapwing.commands import release
     from lapwing.release.run import ReleaseStopped
 
     prepared = release.prepare(context.settings, context.directory, policy)

@@ -15,7 +15,7 @@ from lapwing.cli.context import (
 )
 
 if TYPE_CHECKING:
-    from lapwing.acts.ship import Shipped
+    from lapwing.commands.ship import Shipped
 
 
 @click.command("ship")
@@ -59,8 +59,8 @@ def command(
     on top of the first, and nothing is ever pushed by force.
     """
     from lapwing import wiring
-    from lapwing.acts.ship import Wanted, ship
     from lapwing.cli.transfer import Lines, Silent
+    from lapwing.commands.ship import Wanted, ship
     from lapwing.stack.load import find, load
 
     loaded = load(find(context.directory), environment)

@@ -25,8 +25,8 @@ def command(context: Context, environment: str, cluster: str | None) -> int:
     if place is not None:
         return _of_cluster(context, environment, cluster, place[0])
     from lapwing import wiring
-    from lapwing.acts.verify import verify
     from lapwing.cli import target
+    from lapwing.commands.verify import verify
 
     where = target.where(context, environment)
     status = target.present(context, where)

@@ -6,7 +6,7 @@ import io
 
 from lapwing.cli.demo import _show
 from lapwing.cli.output import Printer
-from lapwing.demo.result import Played, Result
+from lapwing.commands.demo.result import Played, Result
 from lapwing.load.record import Exchange, Ledger
 
 

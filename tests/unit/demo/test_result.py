@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lapwing.demo.result import Played, Result
+from lapwing.commands.demo.result import Played, Result
 from lapwing.load.record import Exchange, Ledger
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from lapwing.demo import story
-from lapwing.demo.stage import IGNORED, find_example
-from lapwing.demo.story import Edit
+from lapwing.commands.demo import story
+from lapwing.commands.demo.stage import IGNORED, find_example
+from lapwing.commands.demo.story import Edit
 from lapwing.errors import LapwingError, UsageError
 
 

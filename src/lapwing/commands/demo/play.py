@@ -8,10 +8,10 @@ from collections.abc import Callable
 from lapwing import wiring
 from lapwing.acts import agent, change, deploy, follow
 from lapwing.acts.follow import Outcome
-from lapwing.demo import story
-from lapwing.demo.result import Played, Result
-from lapwing.demo.stage import STACK, Stage
-from lapwing.demo.story import Act
+from lapwing.commands.demo import story
+from lapwing.commands.demo.result import Played, Result
+from lapwing.commands.demo.stage import STACK, Stage
+from lapwing.commands.demo.story import Act
 from lapwing.errors import DeploymentFailed
 from lapwing.load.client import Client, running
 from lapwing.load.record import now

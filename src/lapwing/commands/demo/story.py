@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from lapwing.demo.stage import Stage
+from lapwing.commands.demo.stage import Stage
 from lapwing.errors import LapwingError
 from lapwing.load.client import Plan
 from lapwing.load.traffic import Traffic

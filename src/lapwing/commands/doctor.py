@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from lapwing.acts.verify import Finding
+from lapwing.commands.verify import Finding
 from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import LapwingError
 from lapwing.observed import agent
