@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from lapwing.build.release import ReleaseStore
     from lapwing.desired.remote import Remote
     from lapwing.desired.repository import DesiredRepository
+    from lapwing.desired.secrets import SecretStore
     from lapwing.registry.client import Client
     from lapwing.release.chart import ChartMaker
     from lapwing.release.forge.api import Api
     from lapwing.release.forge.model import Forge
     from lapwing.release.git import Checkout
     from lapwing.release.remote import ForgeKind, Place
-    from lapwing.secret import SecretStore
     from lapwing.stack.project import Released
 
 
@@ -57,7 +57,7 @@ def releases(settings: Settings) -> ReleaseStore:
 
 def secrets(settings: Settings) -> SecretStore:
     """The encrypted secrets of this machine."""
-    from lapwing.secret import SecretStore
+    from lapwing.desired.secrets import SecretStore
 
     return SecretStore(settings.secrets)
 

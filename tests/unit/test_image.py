@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lapwing.errors import ImageReferenceError
-from lapwing.image import Reference, built_image, check_tag, digest_of, is_loopback, parse
+from lapwing.stack.image import Reference, built_image, check_tag, digest_of, is_loopback, parse
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 

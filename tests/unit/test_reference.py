@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lapwing import reference
+from lapwing.stack import resource_reference as reference
 
 URL = "mysql://app:p%40ss@db.example:3307/shop"
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from lapwing.desired.secrets import KEPT_VERSIONS, SecretStore
 from lapwing.errors import SecretError
-from lapwing.secret import KEPT_VERSIONS, SecretStore
 
 WHERE = ("shop", "local")
 

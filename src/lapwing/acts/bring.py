@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from lapwing.acts.change import Where
 from lapwing.desired import history
 from lapwing.desired.repository import DesiredRepository
+from lapwing.desired.secrets import SecretStore
 from lapwing.errors import ClusterAwayError, LapwingError, SecretError
 from lapwing.kubernetes import apply, guard, inventory, order, secrets, wait
 from lapwing.kubernetes.api import Api
@@ -23,7 +24,6 @@ from lapwing.kubernetes.secrets import Made
 from lapwing.kubernetes.wait import Limits
 from lapwing.plan.model import Document
 from lapwing.render.kubernetes import secrets as needed
-from lapwing.secret import SecretStore
 
 Tell = Callable[[str], None]
 

@@ -26,7 +26,7 @@ from lapwing.settings import Settings
 from lapwing.stack.load import LOCAL, LoadedStack, check_machine
 
 if TYPE_CHECKING:
-    from lapwing.secret import SecretStore
+    from lapwing.desired.secrets import SecretStore
 
 Tell = Callable[[str], None]
 

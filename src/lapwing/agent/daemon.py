@@ -29,11 +29,11 @@ from lapwing.agent.state import EnvironmentState
 from lapwing.agent.watch import Watch
 from lapwing.build.release import ReleaseStore
 from lapwing.desired.repository import DesiredRepository
+from lapwing.desired.secrets import SecretStore
 from lapwing.errors import DesiredStateError, LapwingError
 from lapwing.observed import agent as observed
 from lapwing.observed.agent import AgentRecord
 from lapwing.plan.model import Document
-from lapwing.secret import SecretStore
 from lapwing.settings import Settings, read
 
 log = logging.getLogger(__name__)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import httpx
 
     from lapwing.desired.repository import DesiredRepository
-    from lapwing.secret import SecretStore
+    from lapwing.desired.secrets import SecretStore
 
 log = logging.getLogger(__name__)
 

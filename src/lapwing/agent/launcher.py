@@ -9,12 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lapwing import reference
 from lapwing.agent import caddy, launch, logs, processes, smoke
 from lapwing.agent.launch import Launch, Place
 from lapwing.agent.resources import server
 from lapwing.agent.state import EnvironmentState, Generation, Replica
 from lapwing.plan.model import Document, Service
+from lapwing.stack import resource_reference as reference
 
 if TYPE_CHECKING:
     from lapwing.agent.environment import Runtime

@@ -15,7 +15,6 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 
 from lapwing.build.release import Release
-from lapwing.image import digest_of
 from lapwing.registry import artifact, manifest
 from lapwing.registry.copy import Progress
 from lapwing.registry.manifest import Descriptor, Manifest
@@ -23,6 +22,7 @@ from lapwing.registry.pull import Content, Held
 from lapwing.registry.repository import Repository
 from lapwing.registry.streams import Piece
 from lapwing.registry.tally import Tally
+from lapwing.stack.image import digest_of
 
 RELEASE = "application/vnd.lapwing.release.v1"
 ARCHIVE = "application/vnd.lapwing.release.v1.tar"

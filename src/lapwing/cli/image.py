@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lapwing import image, wiring
+from lapwing import wiring
 from lapwing.cli.context import Context, output_option
 from lapwing.cli.transfer import size, transfer
 from lapwing.errors import UsageError
+from lapwing.stack import image
 
 if TYPE_CHECKING:
-    from lapwing.image import Reference
     from lapwing.registry.copy import Copied
+    from lapwing.stack.image import Reference
 
 
 @click.group("image")

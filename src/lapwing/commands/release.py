@@ -14,7 +14,6 @@ from urllib.parse import urlsplit
 
 from lapwing import wiring
 from lapwing.errors import ForgeError, ReleaseError
-from lapwing.image import is_loopback
 from lapwing.registry.copy import Progress
 from lapwing.release import remote, workflow
 from lapwing.release.git import Checkout
@@ -25,6 +24,7 @@ from lapwing.release.survey import Survey, survey
 from lapwing.release.workflow import Parts, Report
 from lapwing.settings import Settings
 from lapwing.stack import project
+from lapwing.stack.image import is_loopback
 from lapwing.stack.project import Released
 
 

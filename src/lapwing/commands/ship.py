@@ -206,8 +206,8 @@ async def _push(
     settings: Settings, registry: str, shipped: Shipped, tell: Tell, progress: Progress
 ) -> None:
     """Push each release to `registry`/<stack>/<service>, tagged by its revision and `latest`."""
-    from lapwing import image
     from lapwing.build import artifact as bundle
+    from lapwing.stack import image
 
     async with wiring.registries(settings) as client:
         for name, result in shipped.built.items():

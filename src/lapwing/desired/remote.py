@@ -20,9 +20,9 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from lapwing import login
 from lapwing.desired.repository import BRANCH, DesiredRepository
 from lapwing.errors import ConflictError, DesiredStateError, UsageError
+from lapwing.system import git_login as login
 
 PATIENCE = 60.0
 """Seconds that the remote may take to answer."""

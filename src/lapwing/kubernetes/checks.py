@@ -21,7 +21,7 @@ from lapwing.kubernetes.pods import Instance
 from lapwing.kubernetes.present import COMPONENT, NAME
 from lapwing.kubernetes.reference import Object, Reference, of
 from lapwing.kubernetes.tunnel import Dialer, TunnelError
-from lapwing.reference import PORTS
+from lapwing.stack.resource_reference import PORTS
 
 if TYPE_CHECKING:
     from lapwing.kubernetes.api import Api

@@ -17,12 +17,12 @@ from typing import Any
 import yaml
 
 from lapwing.errors import ImageReferenceError, RegistryError
-from lapwing.image import Reference, check_tag, digest_of, parse
 from lapwing.registry import artifact, manifest
 from lapwing.registry.copy import Progress
 from lapwing.registry.manifest import Descriptor, Manifest
 from lapwing.registry.pull import Content, Held
 from lapwing.registry.repository import Repository
+from lapwing.stack.image import Reference, check_tag, digest_of, parse
 
 CONFIG = "application/vnd.cncf.helm.config.v1+json"
 CHART = "application/vnd.cncf.helm.chart.content.v1.tar+gzip"

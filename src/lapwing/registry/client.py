@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lapwing.errors import UsageError
-from lapwing.image import Reference
 from lapwing.registry.copy import Copied, Progress, Wanted, copy
 from lapwing.registry.credentials import Credentials
 from lapwing.registry.registry import Patience, Registry
 from lapwing.registry.repository import Repository
 from lapwing.registry.transport import Transport
 from lapwing.settings import Settings
+from lapwing.stack.image import Reference
 
 
 class Client:

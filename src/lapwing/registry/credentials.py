@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from lapwing.errors import RegistryLoginError
-from lapwing.image import HUB, HUB_API, HUB_LOGIN
 from lapwing.settings import Settings
+from lapwing.stack.image import HUB, HUB_API, HUB_LOGIN
 
 HELPER_TIME = 60.0
 """Seconds that a helper may take; some ask the person in a window."""

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from lapwing.errors import ImageReferenceError, IntegrityError, RegistryError
-from lapwing.image import check_digest, digest_of
+from lapwing.stack.image import check_digest, digest_of
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"

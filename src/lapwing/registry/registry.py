@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from urllib.parse import urljoin, urlsplit
 
 from lapwing.errors import RegistryError
-from lapwing.image import is_loopback
 from lapwing.registry import challenge as challenges
 from lapwing.registry.answers import (
     AGAIN,
@@ -34,6 +33,7 @@ from lapwing.registry.streams import Broken
 from lapwing.registry.tokens import Authorizer, Scopes
 from lapwing.registry.transport import Transport
 from lapwing.registry.wire import Content
+from lapwing.stack.image import is_loopback
 
 REDIRECTS = 5
 

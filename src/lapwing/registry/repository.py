@@ -11,11 +11,11 @@ from collections.abc import AsyncIterator
 from urllib.parse import parse_qsl, quote, urlsplit
 
 from lapwing.errors import ImageMissingError, IntegrityError, RegistryError
-from lapwing.image import is_tag
 from lapwing.registry import manifest
 from lapwing.registry.manifest import Descriptor, Manifest
 from lapwing.registry.registry import Registry
 from lapwing.registry.tokens import Scopes
+from lapwing.stack.image import is_tag
 
 MOST_PAGES = 1000
 """Pages of a list at most; a registry that goes on is not believed."""

@@ -20,9 +20,9 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from lapwing.errors import RegistryError, RegistryLoginError
-from lapwing.image import is_loopback
 from lapwing.registry.challenge import Challenge
 from lapwing.registry.credentials import Credentials, Login
+from lapwing.stack.image import is_loopback
 
 Scopes = tuple[str, ...]
 Fetch = Callable[[str, str, dict[str, str], bytes | None], Awaitable[tuple[int, bytes]]]

@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import quote
 
 from lapwing.errors import ReleaseError
-from lapwing.image import HUB, Reference
+from lapwing.stack.image import HUB, Reference
 
 _PIN = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^\]]*\])?\s*===?\s*([A-Za-z0-9.!+_-]+)")
 _INCLUDE = re.compile(r"(?:-r|--requirement)(?:\s+|=)?(\S+)")

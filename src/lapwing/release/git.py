@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lapwing import login
 from lapwing.errors import ForgeLoginError, ReleaseError, UsageError
 from lapwing.release.commits import Commit
+from lapwing.system import git_login as login
 
 PATIENCE = 300.0
 """Seconds that git may take to talk to a remote."""

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from lapwing.errors import ReleaseError
-from lapwing.image import digest_of
 from lapwing.release.forge.model import Asset, File, Published
+from lapwing.stack.image import digest_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from lapwing.errors import ReleaseError
-from lapwing.image import LATEST, Reference
 from lapwing.registry.copy import Progress, Wanted
 from lapwing.registry.registry import Patience
 from lapwing.release import plan
@@ -26,6 +25,7 @@ from lapwing.release.forge.model import File, Forge, Published
 from lapwing.release.git import Checkout
 from lapwing.release.plan import LeftOut, Missing, Present, Verdict
 from lapwing.release.run import surely
+from lapwing.stack.image import LATEST, Reference
 
 
 class Images(Protocol):

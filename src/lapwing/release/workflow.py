@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from lapwing.errors import ReleaseError, UsageError
-from lapwing.image import LATEST, Reference, built_image, digest_of, parse
 from lapwing.registry.copy import Progress, Wanted
 from lapwing.registry.manifest import platform
 from lapwing.release import components
@@ -41,6 +40,7 @@ from lapwing.release.steps import (
     Work,
 )
 from lapwing.release.survey import Survey
+from lapwing.stack.image import LATEST, Reference, built_image, digest_of, parse
 from lapwing.stack.project import Released
 from lapwing.stack.release_rules import mirrored_name
 

@@ -15,9 +15,9 @@ from lapwing.cost.change import is_production
 from lapwing.cost.lines import Estimate
 from lapwing.cost.report import span
 from lapwing.cost.sites import project_of
-from lapwing.reference import expand
 from lapwing.review.finding import Finding, Severity, Subject
 from lapwing.stack.load import LOCAL, LoadedStack
+from lapwing.stack.resource_reference import expand
 from lapwing.stack.rules import PROJECT
 
 SECRET_NAME = re.compile(r"(SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|PRIVATE|API_?KEY|ACCESS_?KEY)")

@@ -8,9 +8,9 @@ from pathlib import PurePosixPath as Pure
 from urllib.parse import urlsplit
 
 from lapwing.errors import ImageReferenceError
-from lapwing.image import LATEST, Reference, parse
 from lapwing.stack.breach import Breach, Path
 from lapwing.stack.delivery import Delivery, Mirrored
+from lapwing.stack.image import LATEST, Reference, parse
 
 
 def forge_is_an_address(delivery: Delivery, _: object = None) -> Iterator[Breach]:

@@ -10,11 +10,11 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath as Pure
 
-from lapwing.reference import PARTS, references
 from lapwing.stack import regions, release_rules, scanning
 from lapwing.stack.breach import Breach, Path
 from lapwing.stack.explain import did_you_mean
 from lapwing.stack.model import Environment, Resource, Service, Stack
+from lapwing.stack.resource_reference import PARTS, references
 
 RESERVED = {"PORT", "HOST", "PATH", "GUNICORN_CMD_ARGS"}
 PROJECT = r"[a-z][a-z0-9-]{4,28}[a-z0-9]"

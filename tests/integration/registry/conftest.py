@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from lapwing import image
 from lapwing.registry.client import Client
 from lapwing.registry.copy import Copied, Wanted
 from lapwing.registry.registry import Patience
 from lapwing.settings import Settings
+from lapwing.stack import image
 from tests.faulty import Login, Proxy, proxy
 from tests.needs import require
 from tests.registries import Server, docker_registry, oci_registry

@@ -17,11 +17,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from lapwing import image
 from lapwing.errors import RegistryError
 from lapwing.registry.client import Client
 from lapwing.registry.copy import Wanted
 from lapwing.registry.transport import proxy_for
+from lapwing.stack import image
 from tests.faulty import Proxy
 from tests.integration.registry.conftest import SOON, Copier, Quiet
 from tests.needs import require

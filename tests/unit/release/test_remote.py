@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from lapwing.errors import ReleaseError
-from lapwing.login import without_login
 from lapwing.release.remote import kind_of, parse, registry_of
+from lapwing.system.git_login import without_login
 
 FORMS = [
     ("https://git.example/Acme/Web.git", "https://git.example", "Acme", "Web"),

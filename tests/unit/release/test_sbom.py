@@ -13,9 +13,9 @@ import referencing
 from referencing.jsonschema import DRAFT7
 
 from lapwing.errors import ReleaseError
-from lapwing.image import parse
 from lapwing.release.components import components, image
 from lapwing.release.sbom import sbom
+from lapwing.stack.image import parse
 from tests.needs import require
 
 SHA512 = hashlib.sha512(b"x").digest()

@@ -16,9 +16,9 @@ from lapwing.agent.launch import Place
 from lapwing.agent.processes import Identity
 from lapwing.agent.resources import kinds
 from lapwing.agent.state import ResourceProcess, write_atomic
+from lapwing.desired.secrets import SecretStore
 from lapwing.errors import ResourceError, SecretError
 from lapwing.plan.model import Resource
-from lapwing.secret import SecretStore
 from lapwing.settings import Settings
 
 START = 30.0

@@ -13,12 +13,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lapwing.reference import PORTS
 from lapwing.render.kubernetes import pod
 from lapwing.render.kubernetes.pod import DATABASE, USER
 from lapwing.render.kubernetes.setting import Setting, Tree
 from lapwing.render.kubernetes.target import Manifest, Target, labels, meta, name, selector, size
 from lapwing.stack.model import Resource
+from lapwing.stack.resource_reference import PORTS
 
 FILE = "data.yaml"
 WAVE = 3

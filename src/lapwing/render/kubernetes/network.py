@@ -12,13 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lapwing.reference import PORTS
 from lapwing.render.kubernetes import edge, pod
 from lapwing.render.kubernetes.analysis import STATS_PORT, is_watched
 from lapwing.render.kubernetes.setting import Joined, Scope, Tree
 from lapwing.render.kubernetes.target import APP, INSTANCE, Manifest, Target, meta, name, selector
 from lapwing.render.kubernetes.workloads import is_rollout
 from lapwing.stack.model import Service
+from lapwing.stack.resource_reference import PORTS
 
 FILE = "network.yaml"
 WAVE = 1

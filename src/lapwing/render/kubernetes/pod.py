@@ -17,7 +17,6 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from lapwing import reference
 from lapwing.render.kubernetes import secrets
 from lapwing.render.kubernetes.setting import Joined, Scope, Setting, Tree, join
 from lapwing.render.kubernetes.target import (
@@ -29,6 +28,7 @@ from lapwing.render.kubernetes.target import (
     name,
     size,
 )
+from lapwing.stack import resource_reference as reference
 from lapwing.stack.model import Health, Needs, Service
 from lapwing.stack.rules import variable_of
 

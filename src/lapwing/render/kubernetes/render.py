@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from lapwing import image
 from lapwing.errors import ImageReferenceError, UsageError
 from lapwing.render.kubernetes import (
     argo,
@@ -31,6 +30,7 @@ from lapwing.render.kubernetes.target import (
     Manifest,
     Target,
 )
+from lapwing.stack import image
 from lapwing.stack.explain import did_you_mean
 from lapwing.stack.load import LoadedStack
 
