@@ -1,1 +1,1 @@
-""""""
+"""Verbs that are no deployment: ship, release, doctor, verify, demo."""
