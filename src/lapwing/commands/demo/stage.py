@@ -98,7 +98,7 @@ class Stage:
 def find_example(given: Path | None = None) -> Path:
     """The folder of the example: the one that was given, or that of the checkout which this
     Lapwing runs from. Raises UsageError if it is not there."""
-    folder = given or Path(__file__).parents[3] / "examples" / STACK
+    folder = given or Path(__file__).parents[4] / "examples" / STACK
     if not (folder / "lapwing.yaml").is_file():
         raise UsageError(
             f"The example is not in {folder}.",
