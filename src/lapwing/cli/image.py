@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lapwing import wiring
 from lapwing.cli.context import Context, output_option
 from lapwing.cli.transfer import size, transfer
 from lapwing.errors import UsageError
@@ -78,6 +77,7 @@ def copy(
     The copy gets the tag of DST and every --tag; without any, the tag of SRC. Its tags are written
     last, when all of it is there and verified.
     """
+    from lapwing.registry.client import Client
     from lapwing.registry.copy import Wanted
     from lapwing.registry.manifest import platform
 
@@ -93,7 +93,7 @@ def copy(
     began = time.monotonic()
 
     async def act() -> Copied:
-        async with wiring.registries(context.settings, plain_http=options["plain_http"]) as client:
+        async with Client(context.settings, plain_http=options["plain_http"]) as client:
             with transfer(context.printer, quiet=context.for_programs) as progress:
                 return await client.copy(origin, goal, tags, wanted, progress)
 
@@ -146,6 +146,8 @@ def _told(done: Copied, seconds: float) -> str:
 @click.pass_obj
 def list_(context: Context, repository: str, plain_http: bool) -> None:
     """List the tags of REPOSITORY."""
+    from lapwing.registry.client import Client
+
     wanted = _reference(context, repository, default_tag=None)
     if wanted.tag or wanted.digest:
         raise UsageError(
@@ -154,7 +156,7 @@ def list_(context: Context, repository: str, plain_http: bool) -> None:
         )
 
     async def act() -> list[str]:
-        async with wiring.registries(context.settings, plain_http=plain_http) as client:
+        async with Client(context.settings, plain_http=plain_http) as client:
             return [tag async for tag in client.repository(wanted).tags()]
 
     tags = asyncio.run(act())
@@ -176,13 +178,14 @@ def list_(context: Context, repository: str, plain_http: bool) -> None:
 def inspect(context: Context, reference: str, platforms: tuple[str, ...], plain_http: bool) -> None:
     """Tell what a registry knows of IMAGE."""
     from lapwing.registry import inspect as inspection
+    from lapwing.registry.client import Client
     from lapwing.registry.manifest import platform
 
     wanted = _reference(context, reference)
     parsed = [platform(text) for text in platforms]
 
     async def act() -> dict[str, Any]:
-        async with wiring.registries(context.settings, plain_http=plain_http) as client:
+        async with Client(context.settings, plain_http=plain_http) as client:
             return await inspection.inspect(client.repository(wanted), wanted.wanted, parsed)
 
     answer = {"reference": str(wanted), **asyncio.run(act())}
@@ -245,13 +248,14 @@ def push_chart(context: Context, file: Path, destination: str, plain_http: bool)
     `helm pull oci://DST/<name>` gets it. The `.prov` file beside it, if there is one, goes along.
     """
     from lapwing.registry import chart as charts
+    from lapwing.registry.client import Client
 
     chart = charts.read(file)
     goal = chart.at(destination)
     began = time.monotonic()
 
     async def act() -> str:
-        async with wiring.registries(context.settings, plain_http=plain_http) as client:
+        async with Client(context.settings, plain_http=plain_http) as client:
             with transfer(context.printer, quiet=context.for_programs) as progress:
                 made = await charts.push(chart, client.repository(goal, write=True), progress)
                 return made.digest

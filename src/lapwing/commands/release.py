@@ -12,10 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from lapwing import wiring
 from lapwing.errors import ForgeError, ReleaseError
+from lapwing.registry.client import Client
 from lapwing.registry.copy import Progress
 from lapwing.release import remote, workflow
+from lapwing.release.chart import chart_maker
+from lapwing.release.forge.connect import connect
 from lapwing.release.git import Checkout
 from lapwing.release.plan import Result
 from lapwing.release.policy import Decision, Policy
@@ -46,7 +48,7 @@ def prepare(settings: Settings, folder: Path, policy: Policy | None = None) -> P
     Raises StackFileError, UsageError, or ReleaseError if the next version cannot be told.
     """
     released = _with_policy(project.read(project.find(folder)), policy)
-    checkout = wiring.checkout(settings, released.folder)
+    checkout = Checkout(released.folder, settings.environ)
     name = checkout.remote(checkout.branch())
     obstacles: list[ReleaseError] = []
     kind: ForgeKind | None = None
@@ -80,16 +82,13 @@ async def perform(
     """Release what was prepared; with `dry`, only look. Raises as `workflow.release` does."""
     released, kind, place = prepared.released, prepared.kind, prepared.place
     commit = prepared.survey.history.head
-    chart = wiring.chart(settings, released, prepared.checkout, commit)
+    chart = chart_maker(released, prepared.checkout, commit, settings.environ)
     async with AsyncExitStack() as stack:
-        images = await stack.enter_async_context(
-            wiring.registries(_with_own_registry(settings, place, kind))
-        )
+        images = await stack.enter_async_context(Client(_with_own_registry(settings, place, kind)))
         forge = None
         if kind is not None and place is not None:
-            api = wiring.forge_api(settings, place, kind)
+            api, forge = connect(settings, place, kind)
             stack.push_async_callback(api.close)
-            forge = wiring.forge(api, place, kind)
         parts = Parts(
             prepared.checkout,
             images,

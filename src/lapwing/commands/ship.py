@@ -207,9 +207,10 @@ async def _push(
 ) -> None:
     """Push each release to `registry`/<stack>/<service>, tagged by its revision and `latest`."""
     from lapwing.build import artifact as bundle
+    from lapwing.registry.client import Client
     from lapwing.stack import image
 
-    async with wiring.registries(settings) as client:
+    async with Client(settings) as client:
         for name, result in shipped.built.items():
             release = result.release
             goal = image.parse(f"{registry}/{release.stack}/{name}", lower=True, default_tag=None)

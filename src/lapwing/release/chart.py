@@ -26,6 +26,7 @@ from lapwing.release.git import Checkout
 from lapwing.release.paths import matches
 from lapwing.render.helm.package import package
 from lapwing.stack.load import LoadedStack
+from lapwing.stack.project import Released
 
 PACKAGE = "application/gzip"
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
@@ -93,6 +94,25 @@ class StackChart:
         files = stack.files(first, stack.about(name, version), others)
         lint_with_helm(name, {path: text.encode() for path, text in files.items()}, self._environ)
         return File(f"{name}-{version}.tgz", package(name, files), PACKAGE)
+
+
+def chart_maker(
+    released: Released, source: Checkout, commit: str, environ: Mapping[str, str]
+) -> ChartMaker | str:
+    """Choose what makes the chart of a release; the reason where there is no chart."""
+    wanted = released.delivery.release.chart
+    if wanted is False:
+        return "the file says `chart: false`"
+    if wanted is not None:
+        return FolderChart(source, commit, wanted, environ)
+    if not released.stacks:
+        return "the project names no `chart`"
+    clusters = [s for s in released.stacks if s.settings.target == "kubernetes"]
+    if not clusters:
+        return "no environment of the stack is a cluster"
+    if any(service.image is None for c in clusters for service in c.stack.services.values()):
+        return "not every service names its `image`"
+    return StackChart(clusters, environ)
 
 
 def check(files: Mapping[str, bytes], where: str) -> str:

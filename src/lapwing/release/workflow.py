@@ -3,7 +3,8 @@
     survey -> decide -> the steps that this project has -> run
 
 `Wanted` is what the project's file says; where it leads (a forge, registries, a chart) is chosen by
-`lapwing.wiring` and comes in as `Parts`. A dry run takes the same way and stops before each act.
+`commands/release.py` and comes in as `Parts`. A dry run takes the same way and stops before each
+act.
 """
 
 from __future__ import annotations
