@@ -23,7 +23,7 @@ from lapwing.kubernetes.reference import Object, Reference, of
 from lapwing.kubernetes.secrets import Made
 from lapwing.kubernetes.wait import Limits
 from lapwing.plan.model import Document
-from lapwing.render.kubernetes import secrets as needed
+from lapwing.plan.names import secret_part
 
 Tell = Callable[[str], None]
 
@@ -63,7 +63,7 @@ class Bringer:
     def _kept(self, document: Document) -> frozenset[Reference]:
         """The Secrets that pods refer to and that are not applied: made up, or set elsewhere."""
         names = {n for s in document.services.values() for n in s.secrets}
-        return frozenset(secrets.reference(self.scope, needed.part_of(n)) for n in names)
+        return frozenset(secrets.reference(self.scope, secret_part(n)) for n in names)
 
     def examine(self, document: Document, files: Mapping[str, bytes]) -> None:
         things = [thing for _, thing in self.things(document, files)]

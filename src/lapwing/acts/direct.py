@@ -20,7 +20,7 @@ from lapwing.acts.change import Where
 from lapwing.desired import history
 from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import UsageError
-from lapwing.kubernetes import actions, apply, inventory, order, secrets
+from lapwing.kubernetes import actions, apply, inventory, secrets
 from lapwing.kubernetes.api import Api
 from lapwing.kubernetes.apply import Applied, Scope
 from lapwing.kubernetes.guard import NOTHING, Options
@@ -29,7 +29,8 @@ from lapwing.kubernetes.secrets import Choice, Made
 from lapwing.plan import diff
 from lapwing.plan.diff import Change
 from lapwing.plan.model import Deployment, Document
-from lapwing.render.kubernetes import edge, render
+from lapwing.plan.names import EDGE_CERTIFICATE, INSTANCE
+from lapwing.render.kubernetes import render
 from lapwing.render.kubernetes import secrets as needed
 from lapwing.render.kubernetes.target import Target
 from lapwing.settings import Settings
@@ -257,7 +258,7 @@ class Direct:
 
     @property
     def _instance(self) -> str:
-        return f"{order.INSTANCE}={self.scope.stack}"
+        return f"{INSTANCE}={self.scope.stack}"
 
     def _history(self, limit: int) -> list[history.Entry]:
         return history.history(
@@ -303,16 +304,16 @@ class Direct:
     def _secrets(self, target: Target, files: Mapping[str, bytes]) -> Choice:
         """What is to become of each Secret, by what is set here and what the cluster has; `files`
         are the manifests that refer to them."""
-        wanted = needed.wanted(target)
+        wanted = needed.required(target)
         given = wiring.secrets(self.settings).current(self.where.stack, self.where.environment)
         live: dict[str, Object] = {}
-        certificate = secrets.reference(self.scope, edge.CERTIFICATE).name
+        certificate = secrets.reference(self.scope, EDGE_CERTIFICATE).name
         gateway = target.environment.gateway
         is_signed = any(certificate.encode() in data for data in files.values())
         if gateway is not None and gateway.issuer:
             is_signed = False  # cert-manager makes it.
         parts = [w.part for w in wanted]
-        for part in (*parts, *([edge.CERTIFICATE] if is_signed else ())):
+        for part in (*parts, *([EDGE_CERTIFICATE] if is_signed else ())):
             reference = secrets.reference(self.scope, part)
             found = self.api.get(reference)
             if found is not None:

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 from lapwing.errors import ClusterAwayError, ClusterError, KindMissingError
 from lapwing.kubernetes import actions, ask, forward, health, pods, trouble, wait
 from lapwing.kubernetes.pods import Instance
-from lapwing.kubernetes.present import COMPONENT, NAME
 from lapwing.kubernetes.reference import Object, Reference, of
 from lapwing.kubernetes.tunnel import Dialer, TunnelError
+from lapwing.plan.names import COMPONENT, NAME
 from lapwing.stack.resource_reference import PORTS
 
 if TYPE_CHECKING:

@@ -12,11 +12,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lapwing.kubernetes.reference import Object, Reference
+from lapwing.plan.names import ENVIRONMENT, MANAGED_BY, PART_OF
 
 NAME = "lapwing-inventory"
-MANAGED_BY = "app.kubernetes.io/managed-by"
-PART_OF = "app.kubernetes.io/part-of"
-ENVIRONMENT = "lapwing.dev/environment"
 KEEP = "lapwing.dev/keep"
 """The label of what is made once and outlives what needs it: passwords that were made up."""
 KEPT = ("PersistentVolumeClaim", "Namespace", "CustomResourceDefinition")

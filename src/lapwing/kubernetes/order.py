@@ -18,14 +18,12 @@ from typing import Any
 
 from lapwing.kubernetes.reference import Object, Reference, of
 from lapwing.plan.model import Document
-from lapwing.render.kubernetes.render import HEADS
+from lapwing.plan.names import FILES, NAME
 
 SECRETS = "lapwing.dev/secrets"
 """The annotation of pods that changes with the values of their secrets."""
-NAME = "app.kubernetes.io/name"
-INSTANCE = "app.kubernetes.io/instance"
 STARTED_AGAIN = ("Deployment", "Rollout", "StatefulSet")
-_WAVES = {name: number for number, name in enumerate(HEADS)}
+_WAVES = {name: number for number, name in enumerate(FILES)}
 AFTER = _WAVES["after.yaml"]
 """The wave of jobs that run after services, the last one."""
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from lapwing.errors import KindMissingError
 from lapwing.kubernetes import present
-from lapwing.kubernetes.present import COMPONENT, NAME
 from lapwing.kubernetes.reference import Object
+from lapwing.plan.names import COMPONENT, NAME
 
 if TYPE_CHECKING:
     from lapwing.kubernetes.api import Api

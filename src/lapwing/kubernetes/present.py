@@ -24,10 +24,8 @@ from lapwing.observed.status import (
     SlotStatus,
     Status,
 )
+from lapwing.plan.names import COMPONENT, NAME, VERSION
 
-NAME = "app.kubernetes.io/name"
-COMPONENT = "app.kubernetes.io/component"
-VERSION = "app.kubernetes.io/version"
 HASH = "rollouts-pod-template-hash"
 DEADLINE = "scale-down-deadline"
 REVISIONS = ("rollout.argoproj.io/revision", "deployment.kubernetes.io/revision")

@@ -23,7 +23,7 @@ from lapwing.errors import NotOursError, SecretError
 from lapwing.kubernetes import inventory
 from lapwing.kubernetes.apply import Scope
 from lapwing.kubernetes.reference import Object, Reference
-from lapwing.render.kubernetes.secrets import Wanted, part_of
+from lapwing.plan.names import RequiredSecret, secret_part
 
 VERSION = "lapwing.dev/version"
 """The annotation of a Secret that was set: the version of its value."""
@@ -61,7 +61,7 @@ def reference(scope: Scope, part: str) -> Reference:
 
 def choose(
     scope: Scope,
-    wanted: Iterable[Wanted],
+    wanted: Iterable[RequiredSecret],
     given: Mapping[str, str],
     live: Mapping[str, Object],
 ) -> Choice:
@@ -111,7 +111,7 @@ def refuse_missing(choice: Choice, environment: str) -> None:
 
 def set_object(scope: Scope, variable: str, value: str, version: str) -> dict[str, Any]:
     """The Secret that holds a value that people gave."""
-    part = part_of(variable)
+    part = secret_part(variable)
     thing = _object(scope, reference(scope, part).name, "Opaque", {"value": value})
     thing["metadata"]["annotations"] = {VERSION: version}
     return thing

@@ -17,12 +17,12 @@ from lapwing.kubernetes.apply import Course, Scope, waves
 from lapwing.kubernetes.local import Tool
 from lapwing.kubernetes.reference import Reference, of
 from lapwing.plan.model import Deployment, Document, Service
-from lapwing.render.kubernetes.secrets import Wanted
+from lapwing.plan.names import RequiredSecret
 
 SCOPE = Scope("shop", "kind", "shop-kind")
-GIVEN = Wanted("secret-token", {"value": None}, "TOKEN")
-MADE = Wanted("secret-key", {"value": 32}, "KEY")
-DATABASE = Wanted("mysql", {"password": 32, "root-password": 32})
+GIVEN = RequiredSecret("secret-token", {"value": None}, "TOKEN")
+MADE = RequiredSecret("secret-key", {"value": 32}, "KEY")
+DATABASE = RequiredSecret("mysql", {"password": 32, "root-password": 32})
 
 
 def secret(name: str, *keys: str, ours: bool = True, **annotations: str) -> dict[str, Any]:

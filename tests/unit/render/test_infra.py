@@ -16,7 +16,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from lapwing.cli.main import cli
-from lapwing.render import endpoints
+from lapwing.plan.names import endpoint_group
 from lapwing.render.kubernetes import render
 from lapwing.render.terraform.files import files
 from lapwing.stack import regions
@@ -109,7 +109,7 @@ def test_environments_of_one_project_have_an_endpoint_group_each(tmp_path: Path)
 @pytest.mark.parametrize("length", [1, 20, 40])
 def test_an_endpoint_group_has_a_name_that_the_cloud_takes(length: int) -> None:
     """At most 63 characters, and two that are cut alike still differ."""
-    names = {endpoints.group("s" * length, "e" * (length - 1) + last) for last in "ab"}
+    names = {endpoint_group("s" * length, "e" * (length - 1) + last) for last in "ab"}
     assert len(names) == 2
     assert all(re.fullmatch(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?", name) for name in names)
 

@@ -17,8 +17,8 @@ import yaml
 from click.testing import CliRunner, Result
 
 from lapwing.cli.main import cli
+from lapwing.plan.names import secret_part
 from lapwing.render.kubernetes import render
-from lapwing.render.kubernetes.secrets import part_of
 from lapwing.stack.load import load
 from tests.unit.render.clusters import CLUSTERS, cases, target
 from tests.unit.render.stacks import compare
@@ -176,8 +176,8 @@ def test_a_long_timeout_is_one_that_envoy_reads(tmp_path: Path) -> None:
 
 def test_variables_that_differ_in_case_have_secrets_of_their_own() -> None:
     variables = ["API_KEY", "api_key", "Api_Key", "_API_KEY", "API__KEY", "_", "__"]
-    assert len({part_of(v) for v in variables}) == len(variables)
-    assert all(re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", part_of(v)) for v in variables)
+    assert len({secret_part(v) for v in variables}) == len(variables)
+    assert all(re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", secret_part(v)) for v in variables)
 
 
 SMALL = (CLUSTERS / "smallest/lapwing.yaml").read_text()

@@ -30,7 +30,7 @@ from lapwing.kubernetes.upgrade.dump import SCRIPTS, Scripts
 from lapwing.kubernetes.upgrade.plan import Plan, bare, image_of, part_of
 from lapwing.kubernetes.upgrade.probe import Probe
 from lapwing.kubernetes.upgrade.record import Records
-from lapwing.render.kubernetes.target import APP, COMPONENT
+from lapwing.plan.names import COMPONENT, NAME
 
 LINES = 100
 """Lines of the log of a probe that are read."""
@@ -189,7 +189,7 @@ class OnCluster:
     def stop_new(self) -> None:
         """Nothing of the new version runs, the migration included."""
         self._tell("stopping the new version")
-        migrations = f"{APP}={part_of(self._plan.migration)}"
+        migrations = f"{NAME}={part_of(self._plan.migration)}"
         for job in self._api.list(*JOB, self._plan.namespace, migrations):
             if _upgrade(job) == self._id:
                 self._do.remove(of(job))

@@ -12,8 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lapwing.render.kubernetes.jobs import BACKS_UP, OFFLINE, STOPS
-from lapwing.render.kubernetes.target import APP, INSTANCE
+from lapwing.plan.names import BACKS_UP, INSTANCE, NAME, OFFLINE_MIGRATION, STOPS
 
 Object = Mapping[str, Any]
 WORKLOADS = ("Rollout", "Deployment")
@@ -54,7 +53,7 @@ class Plan:
         """The label selector of every pod that may hold a connection: of the services, and of the
         migration itself."""
         names = ",".join((*self.parts, part_of(self.migration)))
-        return f"{APP} in ({names}),{INSTANCE}={instance_of(self.migration)}"
+        return f"{NAME} in ({names}),{INSTANCE}={instance_of(self.migration)}"
 
 
 def plans(things: Iterable[Object]) -> list[Plan]:
@@ -66,9 +65,9 @@ def plans(things: Iterable[Object]) -> list[Plan]:
     found = []
     for thing in every:
         told = thing["metadata"].get("annotations") or {}
-        if thing["kind"] != "Job" or OFFLINE not in told:
+        if thing["kind"] != "Job" or OFFLINE_MIGRATION not in told:
             continue
-        service = str(told[OFFLINE])
+        service = str(told[OFFLINE_MIGRATION])
         others = [p for p in str(told.get(STOPS, "")).split() if p in workloads and p != service]
         parts = (service, *others)
         found.append(
@@ -95,7 +94,7 @@ def image_of(workload: Object) -> str:
 
 def part_of(thing: Object) -> str:
     """The service, resource or job that an object belongs to."""
-    return str((thing["metadata"].get("labels") or {}).get(APP, ""))
+    return str((thing["metadata"].get("labels") or {}).get(NAME, ""))
 
 
 def instance_of(thing: Object) -> str:

@@ -17,14 +17,7 @@ from typing import Any
 
 from lapwing.kubernetes.upgrade.dump import FOLDER, Scripts
 from lapwing.kubernetes.upgrade.plan import Object, Plan, instance_of, part_of
-from lapwing.render.kubernetes.target import (
-    APP,
-    COMPONENT,
-    ENVIRONMENT,
-    INSTANCE,
-    MANAGED_BY,
-    PART_OF,
-)
+from lapwing.plan.names import COMPONENT, ENVIRONMENT, INSTANCE, MANAGED_BY, NAME, PART_OF
 
 TASK = "lapwing.dev/task"
 """Label: which task of an upgrade a pod or a Job is."""
@@ -189,7 +182,7 @@ def _part(database: Object) -> str:
 
 
 def _selector(plan: Plan, part: str) -> dict[str, str]:
-    return {APP: part, INSTANCE: instance_of(plan.migration)}
+    return {NAME: part, INSTANCE: instance_of(plan.migration)}
 
 
 def _labels(plan: Plan, part: str) -> dict[str, str]:

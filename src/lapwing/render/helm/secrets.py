@@ -21,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lapwing.plan.names import INSTANCE, MANAGED_BY, NAME, PART_OF
 from lapwing.render.kubernetes.setting import Digest, Joined, Scope, Setting, join, spelled
 
 FILE = "secret-maker.yaml"
@@ -133,15 +134,15 @@ def objects(part_of: str, host: str, wanted: Sequence[Generated]) -> list[dict[s
 
 def _labels(part_of: str) -> dict[str, Any]:
     return {
-        "app.kubernetes.io/name": "secret-maker",
-        "app.kubernetes.io/instance": Scope.PREFIX,
-        "app.kubernetes.io/part-of": part_of,
-        "app.kubernetes.io/managed-by": Scope.MANAGER,
+        NAME: "secret-maker",
+        INSTANCE: Scope.PREFIX,
+        PART_OF: part_of,
+        MANAGED_BY: Scope.MANAGER,
     }
 
 
 def _selected() -> dict[str, Any]:
-    return {"app.kubernetes.io/name": "secret-maker", "app.kubernetes.io/instance": Scope.PREFIX}
+    return {NAME: "secret-maker", INSTANCE: Scope.PREFIX}
 
 
 def _object(api: str, kind: str, name: Joined, part_of: str, **body: Any) -> dict[str, Any]:

@@ -12,12 +12,13 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from lapwing.plan.names import EDGE_CERTIFICATE, RequiredSecret
 from lapwing.render.helm import chart, secrets, trial
 from lapwing.render.helm.chart import LEFT_OUT, About, Templated
 from lapwing.render.helm.secrets import Generated
 from lapwing.render.helm.values import settings
 from lapwing.render.kubernetes import edge, emit, render
-from lapwing.render.kubernetes.secrets import Wanted, wanted
+from lapwing.render.kubernetes.secrets import required
 from lapwing.render.kubernetes.setting import Scope, text
 from lapwing.render.kubernetes.target import Target, name
 
@@ -72,18 +73,14 @@ def _generated(target: Target) -> list[Generated]:
     """The Secrets that the chart has to make: with Argo CD an operator does it."""
     if target.is_argo:
         return []
-    found = [Generated(w.named, _made_up(w)) for w in wanted(target) if _made_up(w)]
+    found = [Generated(name(w.part), w.generated) for w in required(target) if w.generated]
     if edge.is_needed(target) and edge.ends_tls(target):
-        found.append(Generated(name(edge.CERTIFICATE), {}))
+        found.append(Generated(name(EDGE_CERTIFICATE), {}))
     return found
 
 
-def _given(target: Target) -> list[Wanted]:
-    return [] if target.is_argo else [w for w in wanted(target) if not _made_up(w)]
-
-
-def _made_up(secret: Wanted) -> dict[str, int]:
-    return {key: length for key, length in secret.keys.items() if length is not None}
+def _given(target: Target) -> list[RequiredSecret]:
+    return [] if target.is_argo else [w for w in required(target) if not w.generated]
 
 
 def _maker(target: Target, made: list[Generated]) -> list[dict[str, Any]]:

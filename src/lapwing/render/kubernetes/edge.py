@@ -28,7 +28,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from lapwing.render import endpoints
+from lapwing.plan.names import EDGE_CERTIFICATE, endpoint_group
 from lapwing.render.envoy import LIMITS, RETRIES, STREAM_IDLE, TYPE, matching, patience
 from lapwing.render.kubernetes import pod
 from lapwing.render.kubernetes.analysis import STATS_PORT
@@ -49,7 +49,6 @@ HEALTH_CHECKERS = ("GoogleHC/", "kube-probe/")
 """How the user agents of those begin who ask `/ready`; for others that path is the stack's."""
 LEAVING = 20
 """Seconds that an edge pod still serves when it has to go, until load balancers know."""
-CERTIFICATE = "edge-tls"
 RENEWED = "1s"
 """How long a connection to a service is used. Source: Envoy documents, HttpProtocolOptions,
 max_connection_duration; a stream on it is not cut."""
@@ -113,7 +112,7 @@ def _service(target: Target) -> dict[str, Tree]:
     annotations = None
     if target.environment.cloud is not None and target.environment.gateway is None:
         loaded = target.loaded
-        group = endpoints.group(loaded.stack.stack, loaded.environment)
+        group = endpoint_group(loaded.stack.stack, loaded.environment)
         exposed = {"exposed_ports": {str(PORT): {"name": group}}}
         annotations = {"cloud.google.com/neg": json.dumps(exposed)}
     return {
@@ -167,7 +166,7 @@ def _deployment(target: Target, config: Joined) -> dict[str, Tree]:
         {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
     ]
     if ends_tls(target):
-        volumes.append({"name": "tls", "secret": {"secretName": name(CERTIFICATE)}})
+        volumes.append({"name": "tls", "secret": {"secretName": name(EDGE_CERTIFICATE)}})
         mounts.append({"name": "tls", "mountPath": "/etc/tls", "readOnly": True})
     ready = {"httpGet": {"path": "/ready", "port": "stats"}}
     needs = Needs.model_validate({"cpu": "100m", "memory": "128Mi"})

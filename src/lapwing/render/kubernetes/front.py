@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from lapwing.plan.names import EDGE_CERTIFICATE
 from lapwing.render.kubernetes import edge
 from lapwing.render.kubernetes.setting import Setting, Tree
 from lapwing.render.kubernetes.target import Manifest, Target, meta, name
@@ -63,7 +64,7 @@ def _gateway(target: Target) -> Iterator[dict[str, Tree]]:
                     "allowedRoutes": own,
                     "tls": {
                         "mode": "Terminate",
-                        "certificateRefs": [{"name": name(edge.CERTIFICATE)}],
+                        "certificateRefs": [{"name": name(EDGE_CERTIFICATE)}],
                     },
                 },
                 {
@@ -124,7 +125,7 @@ def _ingress(target: Target) -> Iterator[dict[str, Tree]]:
         spec["ingressClassName"] = gateway.class_name or "nginx"
         annotations["nginx.ingress.kubernetes.io/force-ssl-redirect"] = "true"
     if gateway.issuer or not google:
-        spec["tls"] = [{"hosts": [_domain(target)], "secretName": name(edge.CERTIFICATE)}]
+        spec["tls"] = [{"hosts": [_domain(target)], "secretName": name(EDGE_CERTIFICATE)}]
     backend = {"service": {"name": name("edge"), "port": {"number": edge.front(target)}}}
     spec["rules"] = [
         {

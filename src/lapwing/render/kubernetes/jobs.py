@@ -17,18 +17,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from lapwing.plan.names import BACKS_UP, OFFLINE_MIGRATION, STOPS
 from lapwing.render.kubernetes import data, pod
 from lapwing.render.kubernetes.setting import Digest, Tree, join, spelled
 from lapwing.render.kubernetes.target import Manifest, Target, meta, name
 from lapwing.render.kubernetes.workloads import account
 from lapwing.stack.model import Service
 
-OFFLINE = "lapwing.dev/offline-migration-of"
-"""Annotation of a migration that may meet no connection: the service that it belongs to."""
-STOPS = "lapwing.dev/stops"
-"""Annotation: the services that use the same database, with a space between two."""
-BACKS_UP = "lapwing.dev/backs-up"
-"""Annotation: the database in the cluster of which a backup is made first."""
 DUMPED = ("mysql",)
 """The kinds of database of which a guarded upgrade makes a backup by itself."""
 
@@ -79,7 +74,7 @@ def _offline(target: Target, part: str) -> dict[str, str]:
     """The annotations of an offline migration."""
     database = database_of(target, target.services[part])
     users = [n for n, s in target.services.items() if database in s.needs and s.kind != "job"]
-    found = {OFFLINE: part, STOPS: " ".join(users)}
+    found = {OFFLINE_MIGRATION: part, STOPS: " ".join(users)}
     own = target.own_resources.get(database)
     if own is not None and own.backup and own.kind in DUMPED:
         found[BACKS_UP] = database

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from lapwing.plan.names import INSTANCE, NAME
 from lapwing.render.kubernetes import edge, pod
 from lapwing.render.kubernetes.analysis import STATS_PORT, is_watched
 from lapwing.render.kubernetes.setting import Joined, Scope, Tree
-from lapwing.render.kubernetes.target import APP, INSTANCE, Manifest, Target, meta, name, selector
+from lapwing.render.kubernetes.target import Manifest, Target, meta, name, selector
 from lapwing.render.kubernetes.workloads import is_rollout
 from lapwing.stack.model import Service
 from lapwing.stack.resource_reference import PORTS
@@ -208,7 +209,7 @@ def _ours() -> dict[str, Tree]:
 
 
 def _pods(part: str) -> dict[str, Tree]:
-    return {"podSelector": {"matchLabels": {APP: part, INSTANCE: Scope.PREFIX}}}
+    return {"podSelector": {"matchLabels": {NAME: part, INSTANCE: Scope.PREFIX}}}
 
 
 def _tcp(port: int | str) -> dict[str, Tree]:

@@ -17,7 +17,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from lapwing.render.kubernetes import secrets
+from lapwing.plan.names import INSTANCE, NAME, secret_part
 from lapwing.render.kubernetes.setting import Joined, Scope, Setting, Tree, join
 from lapwing.render.kubernetes.target import (
     PORT,
@@ -172,7 +172,7 @@ def environ(target: Target, part: str, service: Service) -> list[Tree]:
             at = f":{port(target.services[other])}"
             found[variable_of(other)] = {"value": join("http://", name(other), at)}
     for secret in service.secrets:
-        found[secret.name] = _from_secret(secrets.part_of(secret.name), "value")
+        found[secret.name] = _from_secret(secret_part(secret.name), "value")
     for variable, text in service.env.items():
         value = _value(target, text)
         if service.after and isinstance(value["value"], str):
@@ -186,7 +186,7 @@ def resource(target: Target, need: str) -> dict[str, Tree]:
     """The variables that tell a container where a resource is."""
     variable = target.variable(need)
     if need in target.managed_resources:
-        return {variable: _from_secret(secrets.part_of(variable), "value")}
+        return {variable: _from_secret(secret_part(variable), "value")}
     hidden = password_variable(need)
     return {
         hidden: _from_secret(need, "password"),
@@ -284,8 +284,8 @@ def spread(part: str) -> list[Tree]:
             "whenUnsatisfiable": "ScheduleAnyway",
             "labelSelector": {
                 "matchLabels": {
-                    "app.kubernetes.io/name": part,
-                    "app.kubernetes.io/instance": Scope.PREFIX,
+                    NAME: part,
+                    INSTANCE: Scope.PREFIX,
                 }
             },
         }

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lapwing.errors import ImageReferenceError, UsageError
+from lapwing.plan.names import ENVIRONMENT, FILES, MANAGED_BY, MAX_NAME_LENGTH, PART_OF
 from lapwing.render.kubernetes import (
     argo,
     data,
@@ -23,20 +24,12 @@ from lapwing.render.kubernetes import (
     workloads,
 )
 from lapwing.render.kubernetes.setting import Scope, Tree, resolve, text
-from lapwing.render.kubernetes.target import (
-    ENVIRONMENT,
-    MANAGED_BY,
-    PART_OF,
-    Manifest,
-    Target,
-)
+from lapwing.render.kubernetes.target import Manifest, Target
 from lapwing.stack import image
 from lapwing.stack.explain import did_you_mean
 from lapwing.stack.load import LoadedStack
 
 WAVE = "argocd.argoproj.io/sync-wave"
-LONGEST = 63
-"""Characters of a name that becomes a label or a host name. Source: RFC 1123."""
 HEADS = {
     "namespace.yaml": "The namespace, in which Pod Security refuses what is not restricted.",
     "secrets.yaml": "Where secrets come from. No value is in a manifest.",
@@ -100,10 +93,10 @@ def _reference(service: str, text_: str) -> str:
 
 
 def _check_namespace(target: Target) -> None:
-    if len(target.namespace) > LONGEST:
+    if len(target.namespace) > MAX_NAME_LENGTH:
         raise UsageError(
             f"The namespace would be {target.namespace!r}: {len(target.namespace)} characters, and "
-            f"{LONGEST} is the most.",
+            f"{MAX_NAME_LENGTH} is the most.",
             hint="Choose a shorter name for the stack or for the environment.",
         )
 
@@ -157,7 +150,7 @@ def _check_names(target: Target, found: Iterable[Manifest]) -> None:
     for manifest in found:
         kind, name = manifest.tree["kind"], text(manifest.tree["metadata"]["name"], target.scopes)
         # A Job's name stands in a label of its pods; a StatefulSet's pods get 11 characters more.
-        most = LONGEST - (11 if kind == "StatefulSet" else 0)
+        most = MAX_NAME_LENGTH - (11 if kind == "StatefulSet" else 0)
         if len(name) > most:
             raise UsageError(
                 f"{kind} {name!r} has {len(name)} characters, and {most} is the most.",
@@ -183,7 +176,7 @@ def files(target: Target) -> dict[str, str]:
     for manifest in manifests(target):
         tree = resolve(manifest.tree, scopes)
         grouped.setdefault(manifest.file, []).append(emit.document(tree))
-    return {name: _file(name, grouped[name]) for name in HEADS if name in grouped}
+    return {name: _file(name, grouped[name]) for name in FILES if name in grouped}
 
 
 def argo_files(target: Target) -> dict[str, str]:

@@ -15,11 +15,9 @@ Source: External Secrets Operator, API reference (external-secrets.io/v1, genera
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from lapwing.render.kubernetes.setting import Joined
+from lapwing.plan.names import RequiredSecret, secret_part
 from lapwing.render.kubernetes.target import Manifest, Target, meta, name
 
 FILE = "secrets.yaml"
@@ -30,51 +28,28 @@ PASSWORD_LENGTH = 32
 URL."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """A Secret that pods refer to. `part` ends its name; `keys` maps each key to the number of
-    characters to make up, or to None for a value that people set under the name `variable`."""
-
-    part: str
-    keys: dict[str, int | None]
-    variable: str | None = None
-
-    @property
-    def named(self) -> Joined:
-        """The name of the object."""
-        return name(self.part)
-
-
-def wanted(target: Target) -> list[Wanted]:
+def required(target: Target) -> list[RequiredSecret]:
     """Every Secret that the environment's pods refer to, each once, by name."""
-    found: dict[str, Wanted] = {}
+    found: dict[str, RequiredSecret] = {}
     for service in target.services.values():
         for secret in service.secrets:
-            part = part_of(secret.name)
-            found[part] = Wanted(part, {"value": secret.generate}, secret.name)
+            part = secret_part(secret.name)
+            found[part] = RequiredSecret(part, {"value": secret.generate}, secret.name)
     for resource in target.managed_resources:
         variable = target.variable(resource)
-        found[part_of(variable)] = Wanted(part_of(variable), {"value": None}, variable)
+        part = secret_part(variable)
+        found[part] = RequiredSecret(part, {"value": None}, variable)
     for resource in target.own_resources:
         keys: dict[str, int | None] = {"password": PASSWORD_LENGTH}
         if target.own_resources[resource].kind == "mysql":
             keys["root-password"] = PASSWORD_LENGTH
-        found[resource] = Wanted(resource, keys)
+        found[resource] = RequiredSecret(resource, keys)
     return [found[part] for part in sorted(found)]
-
-
-def part_of(variable: str) -> str:
-    """The end of the name of the Secret for a variable. Names of objects know no capitals, so a
-    variable that is not all in capitals gets a digest, and two variables never share a Secret."""
-    slug = variable.lower().replace("_", "-").strip("-")
-    if slug.upper().replace("-", "_") != variable:
-        slug = f"{slug}-{hashlib.sha256(variable.encode()).hexdigest()[:8]}".lstrip("-")
-    return f"secret-{slug}"
 
 
 def external(target: Target) -> Iterator[Manifest]:
     """The store and an ExternalSecret for each secret, where Argo CD applies."""
-    secrets = wanted(target)
+    secrets = required(target)
     if not target.is_argo or not secrets:
         return
     if any(None in s.keys.values() for s in secrets):
@@ -115,13 +90,13 @@ def _generator(target: Target, length: int) -> dict[str, object]:
     }
 
 
-def _external(target: Target, secret: Wanted) -> dict[str, object]:
-    made_up = {key: length for key, length in secret.keys.items() if length is not None}
+def _external(target: Target, secret: RequiredSecret) -> dict[str, object]:
+    made_up = secret.generated
     spec: dict[str, object] = {
         "refreshPolicy": "CreatedOnce" if made_up else "Periodic",
         "refreshInterval": "0s" if made_up else "5m",
         "target": {
-            "name": secret.named,
+            "name": name(secret.part),
             # One that was made up must outlive the object that asked for it.
             "creationPolicy": "Orphan" if made_up else "Owner",
             "deletionPolicy": "Retain",
@@ -149,6 +124,6 @@ def _external(target: Target, secret: Wanted) -> dict[str, object]:
     return {
         "apiVersion": "external-secrets.io/v1",
         "kind": "ExternalSecret",
-        "metadata": meta(target, secret.named, secret.part, "secret"),
+        "metadata": meta(target, name(secret.part), secret.part, "secret"),
         "spec": spec,
     }

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lapwing.plan.names import COMPONENT, ENVIRONMENT, INSTANCE, MANAGED_BY, NAME, PART_OF
 from lapwing.render.kubernetes.setting import Joined, Scope, Setting, Tree, join
 from lapwing.stack.load import LoadedStack
 from lapwing.stack.model import Environment, Resource, Service
@@ -21,13 +22,6 @@ SCRATCH = 256 * 2**20
 """Bytes of `/tmp` of a container whose service names none."""
 HPA_CPU = 0.7
 """The CPU use at which replicas are added where `replicas.cpu` is not stated."""
-
-APP = "app.kubernetes.io/name"
-INSTANCE = "app.kubernetes.io/instance"
-PART_OF = "app.kubernetes.io/part-of"
-MANAGED_BY = "app.kubernetes.io/managed-by"
-COMPONENT = "app.kubernetes.io/component"
-ENVIRONMENT = "lapwing.dev/environment"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +110,7 @@ def name(*parts: str) -> Joined:
 
 def selector(part: str) -> dict[str, Tree]:
     """The labels by which the pods of one service, resource or job are found, and no others."""
-    return {APP: part, INSTANCE: Scope.PREFIX}
+    return {NAME: part, INSTANCE: Scope.PREFIX}
 
 
 def labels(target: Target, part: str, component: str) -> dict[str, Tree]:

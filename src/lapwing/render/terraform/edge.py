@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lapwing.render import endpoints
+from lapwing.plan.names import endpoint_group
 from lapwing.render.terraform.cloud import Project, static_routes, zone_of, zones
 from lapwing.render.terraform.foundation import Body
 from lapwing.render.terraform.network import EDGE_PORT
@@ -35,7 +35,7 @@ def load_balancer(project: Project) -> Body | None:
                 environment: {
                     "for_each": f'${{lookup(var.edge_zones, "{environment}", [])}}',
                     "project": _PROJECT,
-                    "name": endpoints.group(project.stack, environment),
+                    "name": endpoint_group(project.stack, environment),
                     "zone": "${each.value}",
                 }
                 for environment, _ in project.domains

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lapwing.render import endpoints
+from lapwing.plan.names import endpoint_group
 from lapwing.render.terraform.cloud import SHARED, Project, databases
 
 Body = dict[str, Any]
@@ -133,7 +133,7 @@ def variables(project: Project) -> Body:
 
 
 def _zones_of(project: Project) -> str:
-    groups = [(e, endpoints.group(project.stack, e)) for e, _ in project.domains]
+    groups = [(e, endpoint_group(project.stack, e)) for e, _ in project.domains]
     return "; ".join(
         f"{environment}: gcloud compute network-endpoint-groups list --project {project.identity} "
         f"--filter name={group} --format 'value(zone.basename())'"

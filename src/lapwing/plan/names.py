@@ -1,0 +1,86 @@
+"""Names, labels and annotations of the objects that an environment has in a cluster.
+
+The renderer writes them and the Kubernetes client reads them back, so both take them from here and
+neither imports the other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+NAME = "app.kubernetes.io/name"
+INSTANCE = "app.kubernetes.io/instance"
+PART_OF = "app.kubernetes.io/part-of"
+MANAGED_BY = "app.kubernetes.io/managed-by"
+COMPONENT = "app.kubernetes.io/component"
+VERSION = "app.kubernetes.io/version"
+ENVIRONMENT = "lapwing.dev/environment"
+
+OFFLINE_MIGRATION = "lapwing.dev/offline-migration-of"
+"""Annotation of a migration that needs every connection closed: the service that it belongs to."""
+STOPS = "lapwing.dev/stops"
+"""Annotation: the services that use the same database, separated by spaces."""
+BACKS_UP = "lapwing.dev/backs-up"
+"""Annotation: the database in the cluster that is backed up before the migration."""
+
+MAX_NAME_LENGTH = 63
+"""Characters of a name that becomes a label or a host name, and of an endpoint group's name.
+Source: RFC 1123; Google Cloud, "Standalone network endpoint groups"."""
+EDGE_CERTIFICATE = "edge-tls"
+"""The end of the name of the Secret with the certificate of the edge."""
+FILES = (
+    "namespace.yaml",
+    "secrets.yaml",
+    "network.yaml",
+    "data.yaml",
+    "jobs.yaml",
+    "workloads.yaml",
+    "edge.yaml",
+    "front.yaml",
+    "after.yaml",
+)
+"""The manifest files, one for each concern, in the order in which they are applied."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequiredSecret:
+    """A Secret that pods refer to. `part` ends its name. `keys` maps each key to the number of
+    characters to generate, or to None for a value that users set under the name `variable`."""
+
+    part: str
+    keys: dict[str, int | None]
+    variable: str | None = None
+
+    @property
+    def generated(self) -> dict[str, int]:
+        """The keys whose values are generated, with the number of characters."""
+        return {key: length for key, length in self.keys.items() if length is not None}
+
+
+def secret_part(variable: str) -> str:
+    """Return the end of the name of the Secret for a variable.
+
+    Object names have no capitals, so a variable that is not all in capitals gets a digest, and two
+    variables never share a Secret.
+    """
+    slug = variable.lower().replace("_", "-").strip("-")
+    if slug.upper().replace("-", "_") != variable:
+        slug = f"{slug}-{_digest(variable)}".lstrip("-")
+    return f"secret-{slug}"
+
+
+def endpoint_group(stack: str, environment: str) -> str:
+    """Return the name of the endpoint group between a Google Cloud load balancer and the edge.
+
+    The cluster creates the group, as an annotation of the edge's Service asks for, and Terraform
+    looks it up by name. Environments may share a project, so the name contains the environment.
+    """
+    name = f"{stack}-{environment}-edge"
+    if len(name) <= MAX_NAME_LENGTH:
+        return name
+    return f"{name[: MAX_NAME_LENGTH - 9].rstrip('-')}-{_digest(name)}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
