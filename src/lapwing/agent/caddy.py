@@ -16,8 +16,8 @@ from typing import Any
 
 import msgspec
 
-from lapwing.agent.state import write_atomic
 from lapwing.errors import ReplicaError
+from lapwing.system.files import write_atomic
 
 Json = dict[str, Any]
 HASHED = r"^/assets/.*[-.][A-Za-z0-9_-]{8,}\.[A-Za-z0-9]+$"

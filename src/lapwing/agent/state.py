@@ -10,8 +10,6 @@ then nothing warm is left that a deadline could be about (`boot` tells).
 
 from __future__ import annotations
 
-import os
-import tempfile
 import time
 from pathlib import Path
 from typing import Literal
@@ -20,6 +18,7 @@ import msgspec
 
 from lapwing.agent.rollout import Route, State
 from lapwing.plan.model import Document, Service
+from lapwing.system.files import write_atomic
 
 Slot = Literal["blue", "green"]
 Role = Literal["candidate", "active", "warm", "draining"]
@@ -117,27 +116,6 @@ class EnvironmentState(msgspec.Struct, kw_only=True):
     def numbered(self, number: int) -> Generation | None:
         """The generation with a number, if it still exists."""
         return next((g for g in self.generations if g.number == number), None)
-
-
-def write_atomic(path: Path, data: bytes, mode: int = 0o600, *, sync: bool = True) -> None:
-    """Replace a file so that a reader, or the next boot, sees the old or the new one, whole.
-    Without `sync` that is not said of the next boot.
-
-    Raises OSError (for instance when the disk is full); the old file is then untouched.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(file.fileno(), mode)
-            file.write(data)
-            file.flush()
-            if sync:
-                os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def save(folder: Path, state: EnvironmentState) -> None:

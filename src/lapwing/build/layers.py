@@ -13,13 +13,15 @@ Retention looks at that time, so it does not remove what a deployment has just c
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
+
+from lapwing.system import locks
+from lapwing.system.files import remove_tree, sync_folder
 
 TEMPORARY = ".tmp-"
 TRASH = ".trash-"
@@ -39,16 +41,16 @@ def make(target: Path, fill: Callable[[Path], None]) -> bool:
         if target.is_dir():
             return False
         for old in target.parent.glob(f"{TEMPORARY}{target.name}-*"):
-            remove(old)  # We hold the lock, so whoever made it is gone.
+            remove_tree(old)  # We hold the lock, so whoever made it is gone.
         folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f"{TEMPORARY}{target.name}-"))
         try:
             fill(folder)
             folder.chmod(0o755)
             os.sync()  # Contents before the name: after a power cut, a name still means whole.
             folder.rename(target)
-            _sync(target.parent)
+            sync_folder(target.parent)
         finally:
-            remove(folder)
+            remove_tree(folder)
     return True
 
 
@@ -69,16 +71,16 @@ def discard(target: Path) -> None:
     trash = target.parent / f"{TRASH}{target.name}-{os.getpid()}-{os.urandom(4).hex()}"
     with contextlib.suppress(FileNotFoundError):
         target.rename(trash)
-        remove(trash)
+        remove_tree(trash)
 
 
 def sweep(folder: Path) -> None:
     """Remove what interrupted builds and removals left in a folder of folders."""
     for old in folder.glob(f"{TRASH}*"):
-        remove(old)
+        remove_tree(old)
     for old in folder.glob(f"{TEMPORARY}*"):
         with contextlib.suppress(BlockingIOError), lock(made_for(old), wait=False):
-            remove(old)
+            remove_tree(old)
     for left in folder.glob(f"{LOCKS}/*"):
         if not (folder / left.name).exists():
             with contextlib.suppress(BlockingIOError), lock(folder / left.name, wait=False):
@@ -98,55 +100,9 @@ def protect(folder: Path) -> None:
             path.chmod(stat.S_IMODE(path.stat().st_mode) & ~0o222)
 
 
-def remove(folder: Path) -> None:
-    """Remove a folder with all that is in it, also what is write-protected."""
-    if not folder.exists():
-        return
-
-    def unlock(function: Callable[[str], object], name: str, _error: object) -> None:
-        with contextlib.suppress(OSError):
-            Path(name).parent.chmod(0o755)
-            if not Path(name).is_symlink():
-                Path(name).chmod(0o755)
-            if function in (os.unlink, os.rmdir):
-                function(name)
-            else:
-                shutil.rmtree(name, onerror=unlock)
-
-    shutil.rmtree(folder, onerror=unlock)
-
-
-@contextlib.contextmanager
-def lock(target: Path, *, wait: bool = True) -> Iterator[None]:
+def lock(target: Path, *, wait: bool = True) -> AbstractContextManager[None]:
     """Hold the kernel's lock of a folder, which ends with its holder.
 
     Raises BlockingIOError if somebody else holds it and we do not `wait`.
     """
-    locks = target.parent / LOCKS
-    locks.mkdir(exist_ok=True)
-    path = locks / target.name
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            if not _is(path, descriptor):
-                continue  # Swept away between opening and locking.
-            yield
-            return
-        finally:
-            os.close(descriptor)
-
-
-def _is(path: Path, descriptor: int) -> bool:
-    try:
-        return os.path.samestat(path.stat(), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    return locks.hold(target.parent / LOCKS / target.name, wait=wait)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lapwing.build import layers
 from lapwing.build.build import BuildRequest, Workshop
 from lapwing.build.release import Release
 from lapwing.build.source import Source, copy
 from lapwing.errors import BuildError
 from lapwing.settings import Settings
+from lapwing.system.files import remove_tree
 
 PAGE = "index.html"
 
@@ -56,7 +56,7 @@ def take_static(work: Path, static: str, app: Path) -> None:
                 hint="What is served has to be whole: let the build copy the file.",
             )
     root.rename(app)
-    layers.remove(work)
+    remove_tree(work)
 
 
 def _names(folder: Path, *, folders: bool = False) -> str:

@@ -21,6 +21,7 @@ from lapwing.build.dependencies import Dependencies, read_dependencies, satisfie
 from lapwing.build.release import Release
 from lapwing.build.source import Source, copy
 from lapwing.settings import Settings
+from lapwing.system.files import remove_tree
 
 QUIET = {"UV_NO_PROGRESS": "1", "NO_COLOR": "1", "PYTHONDONTWRITEBYTECODE": "1"}
 
@@ -50,7 +51,7 @@ class PythonBuilder:
         if needs.package:
             build.install_project(layer, bundle / "lib")
             environment["PYTHONPATH"] = str(workshop.target / "lib")
-        layers.remove(scratch)
+        remove_tree(scratch)
         _compile(app)
         return msgspec.structs.replace(
             workshop.record(),

@@ -13,7 +13,6 @@ import tempfile
 import time
 from pathlib import Path
 
-from lapwing.build import layers
 from lapwing.build.build import BuildRequest
 from lapwing.build.log import open_log
 from lapwing.build.release import Release
@@ -21,6 +20,7 @@ from lapwing.build.run import environment, run
 from lapwing.build.source import copy, read_source
 from lapwing.errors import BuildError, TestsFailed
 from lapwing.settings import Settings
+from lapwing.system.files import remove_tree
 
 
 def run_tests(request: BuildRequest, release: Release, command: str, settings: Settings) -> Path:
@@ -52,5 +52,5 @@ def run_tests(request: BuildRequest, release: Release, command: str, settings: S
                 error.message, log=log.path, detail=error.detail, hint=error.hint
             ) from error
         finally:
-            layers.remove(work)
+            remove_tree(work)
     return log.path

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import click
 
 from lapwing.cli.context import Context
 from lapwing.errors import LapwingError, StrangersFileError, UsageError
+from lapwing.system.files import write_atomic
 
 if TYPE_CHECKING:
     from lapwing.design.pipeline import Forge
@@ -86,11 +86,7 @@ def _environment(loaded: LoadedStack, asked: str | None) -> str | None:
 
 
 def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
+        write_atomic(path, text.encode(), None)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise LapwingError(f"{path} cannot be written: {error.strerror}.") from error

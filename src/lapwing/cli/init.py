@@ -10,6 +10,7 @@ import click
 
 from lapwing.cli.context import Context
 from lapwing.errors import LapwingError, UsageError
+from lapwing.system.files import write_atomic
 
 if TYPE_CHECKING:
     from lapwing.stack.detect import Findings
@@ -58,15 +59,9 @@ def _find(folder: Path) -> Findings:
 
 
 def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        write_atomic(path, text.encode(), None)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise LapwingError(f"{path} cannot be written: {error.strerror}.") from error
 
 

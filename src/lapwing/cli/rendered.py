@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 import click
 
 from lapwing.errors import LapwingError, StrangersFileError
+from lapwing.system.files import write_atomic
 
 LIST = ".lapwing-rendered.json"
 
@@ -75,8 +75,7 @@ def write_file(path: Path, data: bytes) -> None:
     """Write one file that was asked for by name, with the folders above it, whole or not at all.
     Raises LapwingError."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(path, data)
+        write_atomic(path, data, None)
     except OSError as error:
         raise LapwingError(f"{path} cannot be written: {error.strerror}.") from error
 
@@ -97,13 +96,12 @@ def _write(folder: Path, files: Mapping[str, bytes], *, force: bool, keep: bool)
     folder.mkdir(parents=True, exist_ok=True)
     written = [name for name, data in files.items() if _content(folder / name) != data]
     digests = {name: _digest(data) for name, data in sorted(files.items())}
-    _replace(folder / LIST, json.dumps({**ours, **digests}, indent=2).encode() + b"\n")
+    _write_list(folder, {**ours, **digests})
     for name in written:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        _replace(folder / name, files[name])
+        write_atomic(folder / name, files[name], None)
     for name in leaving:
         (folder / name).unlink(missing_ok=True)
-    _replace(folder / LIST, json.dumps({**kept, **digests}, indent=2).encode() + b"\n")
+    _write_list(folder, {**kept, **digests})
     unchanged = tuple(name for name in files if name not in written)
     return Change(tuple(written), tuple(leaving), unchanged)
 
@@ -125,6 +123,10 @@ def _read_list(folder: Path) -> dict[str, str]:
     return {}
 
 
+def _write_list(folder: Path, digests: Mapping[str, str]) -> None:
+    write_atomic(folder / LIST, json.dumps(digests, indent=2).encode() + b"\n", None)
+
+
 def _leads_out(name: str) -> bool:
     return Path(name).is_absolute() or ".." in Path(name).parts
 
@@ -137,10 +139,3 @@ def _content(path: Path) -> bytes | None:
 
 def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Whole or not at all: an interrupted run leaves the old file."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.write_bytes(data)
-    fresh.replace(path)

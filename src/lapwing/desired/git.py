@@ -8,13 +8,13 @@ while holding it belongs to nobody and is removed. Nobody has to clear a lock by
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 from lapwing.errors import DesiredStateError, NoSpaceError, UsageError
+from lapwing.system import locks
 
 FULL = ("No space left", "Out of diskspace", "Disk quota exceeded")
 """What git says on a full disk; the second is fast-import's own."""
@@ -72,13 +72,9 @@ class Git:
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
         """Be the only writer of ours; what a killed git has left is cleared."""
-        descriptor = os.open(self.path / "lapwing.lock", os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with locks.hold(self.path / "lapwing.lock"):
             self._clear_locks()
             yield
-        finally:
-            os.close(descriptor)
 
     def _clear_locks(self) -> None:
         for name in _LOCKS:

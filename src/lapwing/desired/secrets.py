@@ -12,20 +12,19 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import fcntl
 import hashlib
 import hmac
 import json
-import os
 import secrets as random
 import string
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from lapwing.errors import SecretError
+from lapwing.system import locks
+from lapwing.system.files import write_atomic
 
 KEPT_VERSIONS = 20
 """Old values kept for each name, so that a rollback finds the one it was deployed with."""
@@ -116,22 +115,17 @@ class SecretStore:
     @contextlib.contextmanager
     def _changing(self, stack: str, environment: str) -> Iterator[dict[str, Any]]:
         path = self._path(stack, environment)
-        path.parent.mkdir(parents=True, exist_ok=True)
         with self._locked():
             entries = self._read(stack, environment)
             yield entries
-            _replace(path, json.dumps(entries, indent=1).encode())
+            write_atomic(path, json.dumps(entries, indent=1).encode())
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._folder.chmod(0o700)
-        descriptor = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with locks.hold(self._folder / "lock"):
             yield
-        finally:
-            os.close(descriptor)
 
     def _key(self, *, create: bool) -> bytes:
         path = self._folder / "key"
@@ -152,7 +146,7 @@ class SecretStore:
 
         with self._locked():
             if not path.is_file() or not _is_key(path.read_bytes()):
-                _replace(path, Fernet.generate_key())
+                write_atomic(path, Fernet.generate_key())
             return path.read_bytes()
 
 
@@ -180,17 +174,3 @@ def _open(key: bytes, sealed: str, name: str) -> str:
             f"Secret {name} cannot be opened with the key on this machine.",
             hint=f"Set it again with `lapwing secret set {name}`.",
         ) from error
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write, sync, rename; 0600."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

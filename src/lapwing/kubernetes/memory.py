@@ -10,13 +10,13 @@ has to clear it by hand.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from lapwing.agent.state import write_atomic
 from lapwing.errors import ConflictError
+from lapwing.system import locks
+from lapwing.system.files import write_atomic
 
 CONTEXT = "context"
 LOCK = "lock"
@@ -32,7 +32,6 @@ def context(folder: Path) -> str | None:
 
 def remember(folder: Path, name: str) -> None:
     """Remember a context."""
-    folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / CONTEXT, f"{name}\n".encode())
 
 
@@ -44,16 +43,14 @@ def forget(folder: Path) -> None:
 @contextlib.contextmanager
 def at_work(folder: Path, what: str) -> Iterator[None]:
     """Be the only one that changes the environment. Raises ConflictError if another one does."""
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConflictError(
-                f"Another `lapwing` is changing {what} at the moment.",
-                hint="Wait for it, or end it with Ctrl-C; then run the command again.",
-            ) from None
+        descriptor = locks.acquire(folder / LOCK, wait=False)
+    except BlockingIOError:
+        raise ConflictError(
+            f"Another `lapwing` is changing {what} at the moment.",
+            hint="Wait for it, or end it with Ctrl-C; then run the command again.",
+        ) from None
+    try:
         yield
     finally:
         os.close(descriptor)
@@ -61,8 +58,4 @@ def at_work(folder: Path, what: str) -> Iterator[None]:
 
 def is_at_work(folder: Path) -> bool:
     """Whether somebody is changing the environment."""
-    try:
-        with at_work(folder, ""):
-            return False
-    except ConflictError:
-        return True
+    return locks.is_held(folder / LOCK)

@@ -6,11 +6,12 @@ it dies, however it dies. So "is there an agent" is never answered from a stale 
 
 from __future__ import annotations
 
-import fcntl
-import os
 from pathlib import Path
 
 import msgspec
+
+from lapwing.system import locks
+from lapwing.system.files import write_atomic
 
 
 class AgentRecord(msgspec.Struct, kw_only=True):
@@ -28,32 +29,20 @@ class AgentRecord(msgspec.Struct, kw_only=True):
 
 def hold(folder: Path) -> int | None:
     """Take the agent's lock; returns a descriptor to keep open, None if an agent has it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
+        return locks.acquire(folder / "lock", wait=False)
+    except BlockingIOError:
         return None
-    return descriptor
 
 
 def lives(folder: Path) -> bool:
-    """Whether an agent lives."""
-    if not (folder / "lock").exists():
-        return False
-    descriptor = hold(folder)
-    if descriptor is None:
-        return True
-    os.close(descriptor)
-    return False
+    """Whether an agent is running."""
+    return locks.is_held(folder / "lock")
 
 
 def write(folder: Path, record: AgentRecord) -> None:
     """Renew the agent's record."""
-    temporary = folder / ".agent.json.new"
-    temporary.write_bytes(msgspec.json.encode(record))
-    temporary.replace(folder / "agent.json")
+    write_atomic(folder / "agent.json", msgspec.json.encode(record), None, sync=False)
 
 
 def read(folder: Path) -> AgentRecord | None:

@@ -15,6 +15,8 @@ from typing import BinaryIO, Literal
 
 import msgspec
 
+from lapwing.system.files import write_atomic
+
 Phase = Literal["running", "starting", "degraded", "crashing", "held", "stopped", "done"]
 EVENTS_LIMIT = 4 * 1024 * 1024
 """Bytes after which the event log is rotated; one old file is kept."""
@@ -100,10 +102,7 @@ class Event(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 def write(folder: Path, status: Status) -> None:
     """Replace the status file. Not synced: after a power cut a new agent writes a new one."""
-    temporary = folder / ".status.json.new"
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary.write_bytes(msgspec.json.encode(status))
-    temporary.replace(folder / "status.json")
+    write_atomic(folder / "status.json", msgspec.json.encode(status), None, sync=False)
 
 
 def read(folder: Path) -> Status | None:

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import msgspec
 
+from lapwing.system.files import write_atomic
+
 FILE = "usage.json"
 KEPT_HOURS = 7 * 24
 STEP = 1.05
@@ -150,10 +152,7 @@ def _forget(usage: Usage, now: int) -> None:
 def write(folder: Path, usage: Usage) -> None:
     """Replace the file. Not synced: a power cut may take the last minutes of a week. Raises
     OSError."""
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{FILE}.new"
-    temporary.write_bytes(msgspec.json.encode(usage))
-    temporary.replace(folder / FILE)
+    write_atomic(folder / FILE, msgspec.json.encode(usage), None, sync=False)
 
 
 def read(folder: Path) -> Usage:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lapwing.agent.state import write_atomic
+from lapwing.system.files import write_atomic
 
 if TYPE_CHECKING:
     from cryptography import x509

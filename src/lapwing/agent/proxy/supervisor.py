@@ -23,10 +23,10 @@ from lapwing.agent.processes import Identity
 from lapwing.agent.proxy import bootstrap, certificates, sockets, xds
 from lapwing.agent.proxy.admin import Admin
 from lapwing.agent.proxy.model import Cluster, Counters, RouteTable
-from lapwing.agent.state import write_atomic
 from lapwing.errors import ProxyError
 from lapwing.render.envoy import Json
 from lapwing.settings import Settings
+from lapwing.system.files import write_atomic
 
 log = logging.getLogger(__name__)
 

@@ -15,11 +15,12 @@ from lapwing.agent import logs, processes
 from lapwing.agent.launch import Place
 from lapwing.agent.processes import Identity
 from lapwing.agent.resources import kinds
-from lapwing.agent.state import ResourceProcess, write_atomic
+from lapwing.agent.state import ResourceProcess
 from lapwing.desired.secrets import SecretStore
 from lapwing.errors import ResourceError, SecretError
 from lapwing.plan.model import Resource
 from lapwing.settings import Settings
+from lapwing.system.files import write_atomic
 
 START = 30.0
 """Seconds that a server may take to answer."""

@@ -24,6 +24,7 @@ from lapwing.load.wire import Target
 from lapwing.observed import status
 from lapwing.settings import Settings
 from lapwing.stack.load import LOCAL
+from lapwing.system.files import remove_tree
 
 STACK = "company-inc"
 IGNORED = shutil.ignore_patterns(
@@ -76,7 +77,7 @@ class Stage:
                 agent.end(self.settings)
         for identity, _what in list(processes.owned(self.settings.home)):
             processes.kill(identity)
-        _remove(self.folder)
+        remove_tree(self.folder)
 
     def _down(self) -> None:
         """Want nothing to run, and wait until nothing does."""
@@ -129,7 +130,7 @@ def build(settings: Settings, example: Path) -> Stage:
         (stage.source / ".gitignore").write_text("node_modules/\ndist/\n__pycache__/\n")
         git(stage.source, "init", "--quiet", "--initial-branch", "main")
     except BaseException:
-        _remove(folder)
+        remove_tree(folder)
         raise
     return stage
 
@@ -150,12 +151,3 @@ def git(folder: Path, *arguments: str) -> None:
         ) from error
     except subprocess.CalledProcessError as error:
         raise LapwingError(f"git {arguments[0]} failed.", detail=error.stderr) from error
-
-
-def _remove(folder: Path) -> None:
-    """Remove a folder, also what releases and layers have made read-only."""
-    for path in [folder, *folder.rglob("*")]:
-        if path.is_dir() and not path.is_symlink():
-            with contextlib.suppress(OSError):
-                path.chmod(0o700)
-    shutil.rmtree(folder, ignore_errors=True)

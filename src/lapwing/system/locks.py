@@ -1,0 +1,65 @@
+"""Exclusive file locks (`flock`), which the kernel releases when their holder dies.
+
+A lock therefore never has to be cleared by hand, however its holder ended. The lock file itself
+stays, and may be removed by its holder: a lock that was taken on a removed file is taken again on
+the new one. The decision record "Locks and retries" says why this is not the
+`filelock` package.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def acquire(path: Path, *, wait: bool = True) -> int:
+    """Lock a file, which is created with its folder; returns the descriptor that holds the lock.
+
+    The lock lasts until the descriptor is closed or the process ends. Child processes do not
+    inherit it.
+
+    Raises:
+        BlockingIOError: Another process holds the lock and `wait` is false.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            if _is_open_file(path, descriptor):
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # The file was removed between opening and locking it.
+
+
+@contextlib.contextmanager
+def hold(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold the lock of a file for the length of a `with` block. Raises as `acquire` does."""
+    descriptor = acquire(path, wait=wait)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process holds the lock of a file."""
+    if not path.exists():
+        return False
+    try:
+        with hold(path, wait=False):
+            return False
+    except BlockingIOError:
+        return True
+
+
+def _is_open_file(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
