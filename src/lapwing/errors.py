@@ -90,10 +90,10 @@ class StackFileError(LapwingError):
         self.problems = tuple(problems)
 
 
-class StrangersFileError(LapwingError):
+class UnmanagedFileError(LapwingError):
     """A folder to write into holds files that were not written by us, or were changed since."""
 
-    code = "strangers-file"
+    code = "unmanaged-file"
     exit_status = 2
     http_status = 409
 
@@ -279,10 +279,10 @@ class ClusterError(LapwingError):
     http_status = 502
 
 
-class ClusterAwayError(ClusterError):
+class ClusterUnreachableError(ClusterError):
     """There is no cluster, or it does not answer."""
 
-    code = "cluster-away"
+    code = "cluster-unreachable"
 
 
 class ClusterLoginError(ClusterError):
@@ -309,10 +309,10 @@ class KindMissingError(ClusterError):
     code = "kind-missing"
 
 
-class NotOursError(ClusterError):
+class UnmanagedObjectError(ClusterError):
     """An object of that name is there and was not made by this stack. It was left as it is."""
 
-    code = "not-ours"
+    code = "unmanaged-object"
     http_status = 409
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from lapwing.kubernetes import kubeconfig
-from lapwing.kubernetes.api import Api
 from lapwing.kubernetes.apply import Scope
+from lapwing.kubernetes.client import ApiClient
 from tests.cluster.control_plane import Cluster
 from tests.cluster.stacks import Stack
 from tests.needs import require
@@ -27,9 +27,9 @@ def cluster() -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def api(cluster: Cluster) -> Iterator[Api]:
+def api(cluster: Cluster) -> Iterator[ApiClient]:
     """Our client of it."""
-    with Api(kubeconfig.read([cluster.kubeconfig]), {}) as client:
+    with ApiClient(kubeconfig.read([cluster.kubeconfig]), {}) as client:
         yield client
 
 
@@ -41,6 +41,6 @@ def scope() -> Scope:
 
 
 @pytest.fixture
-def stack(api: Api, cluster: Cluster, scope: Scope, tmp_path: Path) -> Stack:
+def stack(api: ApiClient, cluster: Cluster, scope: Scope, tmp_path: Path) -> Stack:
     """The command, and a stack for it that no other test has."""
     return Stack(api, cluster, scope, tmp_path)

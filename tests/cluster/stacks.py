@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from lapwing.kubernetes import apply, wait
-from lapwing.kubernetes.api import Api
 from lapwing.kubernetes.apply import Scope
-from lapwing.kubernetes.reference import Reference
-from lapwing.kubernetes.wait import Limits
+from lapwing.kubernetes.client import ApiClient
+from lapwing.kubernetes.objects import Reference
+from lapwing.kubernetes.wait import WaitLimits
 from tests.cluster import objects
 from tests.cluster.control_plane import Cluster
 from tests.installation import LAPWING, free_port
@@ -20,7 +20,7 @@ from tests.installation import LAPWING, free_port
 class Stack:
     """A stack in the cluster, and the command in its folder."""
 
-    def __init__(self, api: Api, cluster: Cluster, scope: Scope, folder: Path) -> None:
+    def __init__(self, api: ApiClient, cluster: Cluster, scope: Scope, folder: Path) -> None:
         self.api, self.cluster, self.folder = api, cluster, folder
         self.scope = Scope(scope.stack, "staging", f"{scope.stack}-staging")
         self.environ = {
@@ -38,7 +38,7 @@ class Stack:
     def put(self, *things: dict[str, Any], ready: bool = True) -> None:
         def until(references: Sequence[Reference]) -> None:
             if ready:
-                wait.until_ready(self.api, references, limits=Limits(180.0, 2.0))
+                wait.wait_until_ready(self.api, references, limits=WaitLimits(180.0, 2.0))
 
         everything = [objects.namespace(self.scope), *things]
         apply.run(self.api, self.scope, everything, commit="c1", wait=until)

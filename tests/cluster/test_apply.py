@@ -7,28 +7,30 @@ from typing import Any
 
 import pytest
 
-from lapwing.errors import DeploymentFailed, KindMissingError, NotOursError, QuotaError
+from lapwing.errors import DeploymentFailed, KindMissingError, QuotaError, UnmanagedObjectError
 from lapwing.kubernetes import apply, wait
-from lapwing.kubernetes.api import Api
-from lapwing.kubernetes.apply import Applied, Scope
-from lapwing.kubernetes.reference import Reference, of
-from lapwing.kubernetes.wait import Limits
+from lapwing.kubernetes.apply import ApplyResult, Scope
+from lapwing.kubernetes.client import ApiClient
+from lapwing.kubernetes.objects import Reference
+from lapwing.kubernetes.wait import WaitLimits
 from tests.cluster import objects
 from tests.cluster.control_plane import Cluster, wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
-LIMITS = Limits(deadline=180.0, patience=2.0)
+LIMITS = WaitLimits(deadline=180.0, patience=2.0)
 
 
-def put(api: Api, scope: Scope, *things: dict[str, Any], commit: str = "c1") -> Applied:
+def put(api: ApiClient, scope: Scope, *things: dict[str, Any], commit: str = "c1") -> ApplyResult:
     def ready(references: Sequence[Reference]) -> None:
-        wait.until_ready(api, references, limits=LIMITS)
+        wait.wait_until_ready(api, references, limits=LIMITS)
 
     everything = [objects.namespace(scope), *things]
     return apply.run(api, scope, everything, commit=commit, wait=ready)
 
 
-def test_a_stack_comes_to_run_and_a_second_time_changes_nothing(api: Api, scope: Scope) -> None:
+def test_a_stack_comes_to_run_and_a_second_time_changes_nothing(
+    api: ApiClient, scope: Scope
+) -> None:
     things = [
         objects.config(scope, A="1"),
         objects.workload(scope, "api", "shop/api:v1"),
@@ -43,7 +45,7 @@ def test_a_stack_comes_to_run_and_a_second_time_changes_nothing(api: Api, scope:
 
 
 def test_what_left_the_file_goes_and_data_and_strangers_stay(
-    api: Api, cluster: Cluster, scope: Scope
+    api: ApiClient, cluster: Cluster, scope: Scope
 ) -> None:
     claim = {
         "apiVersion": "v1",
@@ -62,27 +64,27 @@ def test_what_left_the_file_goes_and_data_and_strangers_stay(
     unmarked = {"metadata": {"labels": {"app.kubernetes.io/managed-by": "somebody"}}}
     cluster.call("PATCH", f"{path}/taken", unmarked, "application/merge-patch+json")
     done = put(api, scope, objects.config(scope, A="1"))
-    assert done.pruned == [of(old)]
+    assert done.pruned == [Reference.of(old)]
     names = {c["metadata"]["name"] for c in cluster.call("GET", path)["items"]}
     assert {"settings", "strangers", "taken", "lapwing-inventory"} <= names
     assert "old" not in names
-    assert api.get(of(claim)) is not None
+    assert api.get(Reference.of(claim)) is not None
 
 
 def test_an_object_of_somebody_else_is_left_as_it_is(
-    api: Api, cluster: Cluster, scope: Scope
+    api: ApiClient, cluster: Cluster, scope: Scope
 ) -> None:
     cluster.call("POST", "/api/v1/namespaces", objects.namespace(scope))
     path = f"/api/v1/namespaces/{scope.namespace}/configmaps"
     cluster.call("POST", path, objects.config(scope, A="theirs"))
-    with pytest.raises(NotOursError, match="ConfigMap settings"):
+    with pytest.raises(UnmanagedObjectError, match="ConfigMap settings"):
         put(api, scope, objects.config(scope, "first", B="1"), objects.config(scope, A="ours"))
     assert cluster.call("GET", f"{path}/settings")["data"] == {"A": "theirs"}
     assert cluster.call("GET", f"{path}/first") is None
 
 
 def test_an_unknown_kind_is_told_before_anything_is_touched(
-    api: Api, cluster: Cluster, scope: Scope
+    api: ApiClient, cluster: Cluster, scope: Scope
 ) -> None:
     secret = {
         "apiVersion": "external-secrets.io/v1",
@@ -97,7 +99,7 @@ def test_an_unknown_kind_is_told_before_anything_is_touched(
 
 
 def test_a_field_changed_by_hand_is_set_back_and_a_controllers_is_not(
-    api: Api, cluster: Cluster, scope: Scope
+    api: ApiClient, cluster: Cluster, scope: Scope
 ) -> None:
     deployment = objects.workload(scope, "api", "shop/api:v1", replicas=2)
     put(api, scope, deployment)
@@ -111,7 +113,7 @@ def test_a_field_changed_by_hand_is_set_back_and_a_controllers_is_not(
     )
     told: list[str] = []
     deployment["spec"]["minReadySeconds"] = 1
-    apply.put(api, apply.inventory.marked(deployment, scope.stack, scope.environment), None,
+    apply.put(api, apply.applyset.with_labels(deployment, scope.stack, scope.environment), None,
               told.append)  # fmt: skip
     spec = cluster.call("GET", path)["spec"]
     assert (spec["replicas"], spec["minReadySeconds"]) == (5, 1)
@@ -121,7 +123,7 @@ def test_a_field_changed_by_hand_is_set_back_and_a_controllers_is_not(
 
 
 def test_an_interrupted_run_is_completed_by_the_next(
-    api: Api, cluster: Cluster, scope: Scope
+    api: ApiClient, cluster: Cluster, scope: Scope
 ) -> None:
     """The first run dies after its first wave; the second file no longer has what it left."""
 
@@ -136,14 +138,14 @@ def test_an_interrupted_run_is_completed_by_the_next(
     late = objects.config(scope, "late", A="1")
     with pytest.raises(Died):
         apply.run(api, scope, [objects.namespace(scope), early, late], commit="c1", wait=die)
-    assert api.get(of(early)) is not None
-    assert api.get(of(late)) is None
+    assert api.get(Reference.of(early)) is not None
+    assert api.get(Reference.of(late)) is None
     done = put(api, scope, late)
-    assert done.pruned == [of(early)]
-    assert api.get(of(late)) is not None
+    assert done.pruned == [Reference.of(early)]
+    assert api.get(Reference.of(late)) is not None
 
 
-def test_a_rehearsal_changes_nothing_and_tells_all(api: Api, scope: Scope) -> None:
+def test_a_rehearsal_changes_nothing_and_tells_all(api: ApiClient, scope: Scope) -> None:
     keep, change = objects.config(scope, "keep", A="1"), objects.config(scope, "change", A="1")
     gone, new = objects.config(scope, "gone", A="1"), objects.config(scope, "new", A="1")
     put(api, scope, keep, change, gone)
@@ -153,14 +155,14 @@ def test_a_rehearsal_changes_nothing_and_tells_all(api: Api, scope: Scope) -> No
         scope.namespace: "keep", "keep": "keep", "change": "change", "new": "create",
         "gone": "remove",
     }  # fmt: skip
-    found = api.get(of(change))
+    found = api.get(Reference.of(change))
     assert found is not None
     assert found["data"] == {"A": "1"}
-    assert api.get(of(new)) is None
+    assert api.get(Reference.of(new)) is None
 
 
 def test_a_crash_loop_shows_the_last_lines(
-    api: Api, cluster: Cluster, scope: Scope, tmp_path: Any
+    api: ApiClient, cluster: Cluster, scope: Scope, tmp_path: Any
 ) -> None:
     log = tmp_path / "app.log"
     log.write_text(
@@ -182,20 +184,20 @@ def test_a_crash_loop_shows_the_last_lines(
     assert "no such table" in str(told.value.detail)
 
 
-def test_an_image_that_cannot_be_pulled_is_told(api: Api, scope: Scope) -> None:
+def test_an_image_that_cannot_be_pulled_is_told(api: ApiClient, scope: Scope) -> None:
     with pytest.raises(DeploymentFailed, match="shop/api:missing cannot be pulled") as told:
         put(api, scope, objects.workload(scope, "api", "shop/api:missing"))
     assert "kind load docker-image" in str(told.value.hint)
 
 
-def test_a_job_that_fails_stops_before_what_comes_after(api: Api, scope: Scope) -> None:
+def test_a_job_that_fails_stops_before_what_comes_after(api: ApiClient, scope: Scope) -> None:
     after = objects.workload(scope, "api", "shop/api:v2")
     with pytest.raises(DeploymentFailed, match="Job migrate"):
         put(api, scope, objects.job(scope, "migrate", "shop/api:fail", wave=-1), after)
-    assert api.get(of(after)) is None
+    assert api.get(Reference.of(after)) is None
 
 
-def test_a_quota_that_is_used_up_is_told(api: Api, cluster: Cluster, scope: Scope) -> None:
+def test_a_quota_that_is_used_up_is_told(api: ApiClient, cluster: Cluster, scope: Scope) -> None:
     cluster.call("POST", "/api/v1/namespaces", objects.namespace(scope))
     hard = {"requests.cpu": "100m", "configmaps": "3"}
     quota = {

@@ -214,7 +214,7 @@ def test_what_is_missing_is_told_before_anything_is_touched(shop: Shop, tmp_path
         )
     )
     status, out, _ = shop.call("up", "--output", "json", KUBECONFIG=str(away))
-    assert (status, json.loads(out)["error"]["code"]) == (1, "cluster-away")
+    assert (status, json.loads(out)["error"]["code"]) == (1, "cluster-unreachable")
     text = (shop.folder / "lapwing.yaml").read_text()
     (shop.folder / "work").mkdir()
     (shop.folder / "work" / "requirements.txt").touch()
@@ -305,7 +305,7 @@ def test_a_cluster_is_made_and_removed_by_its_tool(shop: Shop, tmp_path: Path) -
     }
     shop.secret("x")
     told = shop.json("up", status=1)["error"]
-    assert told["code"] == "cluster-away"
+    assert told["code"] == "cluster-unreachable"
     assert "--create" in told["hint"]
     told = shop.json("up", "--create", status=1)["error"]
     assert told["code"] == "tool-missing"

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from lapwing.kubernetes import apply, inventory
-from lapwing.kubernetes.api import Api
+from lapwing.kubernetes import apply, applyset
 from lapwing.kubernetes.apply import Scope
+from lapwing.kubernetes.client import ApiClient
 from lapwing.render.kubernetes import render
 from lapwing.stack.load import load
 from tests.cluster import objects
@@ -38,7 +38,7 @@ environments:
 
 @pytest.mark.parametrize("rollouts", ["true", "false"])
 def test_the_server_takes_every_object(
-    api: Api, cluster: Cluster, scope: Scope, tmp_path: Path, rollouts: str
+    api: ApiClient, cluster: Cluster, scope: Scope, tmp_path: Path, rollouts: str
 ) -> None:
     path = tmp_path / "lapwing.yaml"
     path.write_text(STACK.format(name=scope.stack, rollouts=rollouts))
@@ -53,14 +53,14 @@ def test_the_server_takes_every_object(
         "StatefulSet", "HorizontalPodAutoscaler", "PodDisruptionBudget", "ServiceAccount",
     }  # fmt: skip
     for thing in things:
-        assert inventory.is_ours(thing, scope.stack, "staging"), thing["metadata"]
+        assert applyset.is_managed(thing, scope.stack, "staging"), thing["metadata"]
 
 
 BRACES = "{{ user }} and {{{y}}} and {{"
 
 
 def test_argo_rollouts_reads_braces_of_the_stack_file_as_text(
-    api: Api, cluster: Cluster, scope: Scope, tmp_path: Path
+    api: ApiClient, cluster: Cluster, scope: Scope, tmp_path: Path
 ) -> None:
     """A template's metrics and arguments as an AnalysisRun: the controller makes the smoke test."""
     smoke = f"{{smoke: [{{get: /, contains: '{BRACES}'}}]}}"

@@ -13,24 +13,24 @@ import pytest
 
 from lapwing.errors import DeploymentFailed, UsageError
 from lapwing.kubernetes import actions, apply, wait
-from lapwing.kubernetes.api import Api
 from lapwing.kubernetes.apply import Scope
+from lapwing.kubernetes.client import ApiClient
 from lapwing.kubernetes.health import Health
-from lapwing.kubernetes.reference import Reference
-from lapwing.kubernetes.wait import Limits
+from lapwing.kubernetes.objects import Reference
+from lapwing.kubernetes.wait import WaitLimits
 from lapwing.observed.status import ServiceStatus, Status
 from tests.cluster import objects
 from tests.cluster.control_plane import Cluster, wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
-LIMITS = Limits(deadline=180.0, patience=2.0)
+LIMITS = WaitLimits(deadline=180.0, patience=2.0)
 
 
-def deploy(api: Api, scope: Scope, image: str, **strategy: Any) -> dict[Reference, Health]:
+def deploy(api: ApiClient, scope: Scope, image: str, **strategy: Any) -> dict[Reference, Health]:
     states: dict[Reference, Health] = {}
 
     def ready(references: Sequence[Reference]) -> None:
-        states.update(wait.until_ready(api, references, limits=LIMITS))
+        states.update(wait.wait_until_ready(api, references, limits=LIMITS))
 
     template = strategy.pop("analysis", None)
     things = [objects.namespace(scope), *objects.rollout(scope, "api", image, **strategy)]
@@ -38,7 +38,7 @@ def deploy(api: Api, scope: Scope, image: str, **strategy: Any) -> dict[Referenc
     return states
 
 
-def look(api: Api, scope: Scope) -> tuple[Status, ServiceStatus]:
+def look(api: ApiClient, scope: Scope) -> tuple[Status, ServiceStatus]:
     found = actions.look(api, scope, "https://shop.example")
     assert found is not None
     [service] = [s for s in found.services if s.name == "api"]
@@ -46,12 +46,12 @@ def look(api: Api, scope: Scope) -> tuple[Status, ServiceStatus]:
 
 
 def until(
-    api: Api, scope: Scope, holds: Callable[[Status, ServiceStatus], bool], what: str
+    api: ApiClient, scope: Scope, holds: Callable[[Status, ServiceStatus], bool], what: str
 ) -> None:
     wait_until(lambda: holds(*look(api, scope)), what)
 
 
-def served(api: Api, cluster: Cluster, scope: Scope) -> str:
+def served(api: ApiClient, cluster: Cluster, scope: Scope) -> str:
     """The image of the pods that the active Service really selects."""
     base = f"/api/v1/namespaces/{scope.namespace}"
     selector = cluster.call("GET", f"{base}/services/api")["spec"]["selector"]
@@ -109,7 +109,7 @@ def judge() -> Iterator[Judge]:
 
 
 def test_a_release_is_switched_and_a_rollback_takes_the_warm_slot(
-    api: Api, cluster: Cluster, scope: Scope
+    api: ApiClient, cluster: Cluster, scope: Scope
 ) -> None:
     deploy(api, scope, "shop/api:v1")
     _, first = look(api, scope)
@@ -140,7 +140,7 @@ def test_a_release_is_switched_and_a_rollback_takes_the_warm_slot(
     assert {p["metadata"]["uid"] for p in api.list("v1", "Pod", scope.namespace)} <= before
 
 
-def test_a_held_release_waits_for_promote(api: Api, cluster: Cluster, scope: Scope) -> None:
+def test_a_held_release_waits_for_promote(api: ApiClient, cluster: Cluster, scope: Scope) -> None:
     deploy(api, scope, "shop/api:v1", autoPromotionEnabled=False)
     with pytest.raises(UsageError, match="no deployment in flight"):
         actions.promote(api, scope)
@@ -155,7 +155,7 @@ def test_a_held_release_waits_for_promote(api: Api, cluster: Cluster, scope: Sco
     assert served(api, cluster, scope) == "shop/api:v2"
 
 
-def test_an_aborted_release_never_serves(api: Api, cluster: Cluster, scope: Scope) -> None:
+def test_an_aborted_release_never_serves(api: ApiClient, cluster: Cluster, scope: Scope) -> None:
     deploy(api, scope, "shop/api:v1", autoPromotionEnabled=False)
     deploy(api, scope, "shop/api:v2", autoPromotionEnabled=False)
     assert [r.name for r in actions.abort(api, scope)] == ["api"]
@@ -173,7 +173,7 @@ def test_an_aborted_release_never_serves(api: Api, cluster: Cluster, scope: Scop
 
 @pytest.mark.parametrize("when", ["pre", "post"])
 def test_a_failed_analysis_leaves_or_takes_back_the_traffic(
-    api: Api, cluster: Cluster, scope: Scope, judge: Judge, when: str
+    api: ApiClient, cluster: Cluster, scope: Scope, judge: Judge, when: str
 ) -> None:
     check = {f"{when}PromotionAnalysis": {"templates": [{"templateName": "smoke"}]}}
     deploy(api, scope, "shop/api:v1", analysis=judge.template(scope), **check)
@@ -192,7 +192,7 @@ def test_a_failed_analysis_leaves_or_takes_back_the_traffic(
     assert served(api, cluster, scope) == "shop/api:v2"
 
 
-def test_down_keeps_data(api: Api, cluster: Cluster, scope: Scope) -> None:
+def test_down_keeps_data(api: ApiClient, cluster: Cluster, scope: Scope) -> None:
     deploy(api, scope, "shop/api:v1")
     path = f"/api/v1/namespaces/{scope.namespace}/secrets"
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "db-password"}}

@@ -13,15 +13,15 @@ import pytest
 
 from lapwing.errors import LapwingError
 from lapwing.kubernetes import actions, apply, wait
-from lapwing.kubernetes.api import Api
 from lapwing.kubernetes.apply import Scope
-from lapwing.kubernetes.guard import Options, guard
-from lapwing.kubernetes.reference import Reference
-from lapwing.kubernetes.upgrade.cluster import OnCluster
+from lapwing.kubernetes.client import ApiClient
+from lapwing.kubernetes.objects import Reference
 from lapwing.kubernetes.upgrade.commands import Commands
-from lapwing.kubernetes.upgrade.drive import DowntimeError, UpgradeError
-from lapwing.kubernetes.upgrade.record import LedByAnotherError
-from lapwing.kubernetes.wait import Limits
+from lapwing.kubernetes.upgrade.driver import DowntimeError, UpgradeError
+from lapwing.kubernetes.upgrade.guard import Options, guard
+from lapwing.kubernetes.upgrade.record import UpgradeLockedError
+from lapwing.kubernetes.upgrade.steps import UpgradeSteps
+from lapwing.kubernetes.wait import WaitLimits
 from lapwing.render.kubernetes import render
 from lapwing.stack.load import load
 from tests.cluster.control_plane import Cluster, wait_until
@@ -29,7 +29,7 @@ from tests.cluster.shop import Shop as People
 from tests.cluster.shop import volumes
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
-LIMITS = Limits(deadline=180.0, patience=2.0)
+LIMITS = WaitLimits(deadline=180.0, patience=2.0)
 YES = Options(allow_downtime=True, lease=2.0)
 STACK = """
 stack: {name}
@@ -58,7 +58,7 @@ class Died(BaseException):
 class Shop:
     """A stack with a database in the cluster, and the deployments of it that a test makes."""
 
-    def __init__(self, api: Api, cluster: Cluster, scope: Scope, folder: Path) -> None:
+    def __init__(self, api: ApiClient, cluster: Cluster, scope: Scope, folder: Path) -> None:
         self.api, self.cluster, self.folder = api, cluster, folder
         self.name = scope.stack
         self.scope = Scope(scope.stack, "staging", f"{scope.stack}-staging")
@@ -80,7 +80,7 @@ class Shop:
             served = [
                 r for r in references if r.kind not in ("Deployment",) or "edge" not in r.name
             ]
-            wait.until_ready(self.api, served, limits=LIMITS)
+            wait.wait_until_ready(self.api, served, limits=LIMITS)
 
         self.volumes()
         apply.run(self.api, self.scope, self.things(tag), commit=tag, wait=ready)
@@ -144,7 +144,7 @@ class Shop:
 
 
 @pytest.fixture
-def shop(api: Api, cluster: Cluster, scope: Scope, tmp_path: Path) -> Shop:
+def shop(api: ApiClient, cluster: Cluster, scope: Scope, tmp_path: Path) -> Shop:
     return Shop(api, cluster, scope, tmp_path)
 
 
@@ -278,7 +278,7 @@ def test_a_command_killed_at_every_step_is_completed_by_the_next(
     for act in ("probe", "stop_old", "await_no_connection", "back_up", "migrate", "start_new",
                 "switch", "stop_new", "restore", "start_old"):  # fmt: skip
         fates[act] = ["late", "early"]
-        monkeypatch.setattr(OnCluster, act, _dying(getattr(OnCluster, act), fates[act]))
+        monkeypatch.setattr(UpgradeSteps, act, _dying(getattr(UpgradeSteps, act), fates[act]))
     outcome = None
     while outcome is None:
         try:
@@ -336,7 +336,7 @@ def test_two_at_once_exclude_each_other(shop: Shop) -> None:
     try:
         assert began.wait(300)
         go_on.set()
-        with pytest.raises(LedByAnotherError, match="led by the first"):
+        with pytest.raises(UpgradeLockedError, match="led by the first"):
             shop.guard("v2-pending", Options(allow_downtime=True, lease=20.0, holder="me"))
     finally:
         go_on.set()
@@ -355,7 +355,7 @@ def test_one_that_was_taken_for_dead_stops_before_its_next_act(shop: Shop) -> No
             second.append(shop.guard("v2-pending"))
 
     options = Options(allow_downtime=True, lease=600.0)
-    with pytest.raises(LedByAnotherError):
+    with pytest.raises(UpgradeLockedError):
         guard(shop.api, shop.scope, shop.things("v2-pending"), options, tell)
     assert second == [["api"]]
     assert shop.served() == {"v2-pending"}

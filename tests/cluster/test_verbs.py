@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from lapwing.kubernetes.api import Api
 from lapwing.kubernetes.apply import Scope
+from lapwing.kubernetes.client import ApiClient
 from tests.cluster.control_plane import Cluster, wait_until
 from tests.cluster.test_rollouts import deploy
 from tests.installation import LAPWING
@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 
 def test_a_held_deployment_is_shown_and_promoted_and_strangers_are_asked(
-    api: Api, cluster: Cluster, scope: Scope, tmp_path: Path
+    api: ApiClient, cluster: Cluster, scope: Scope, tmp_path: Path
 ) -> None:
     place = Scope(scope.stack, "staging", f"{scope.stack}-staging")
     (tmp_path / "lapwing.yaml").write_text(

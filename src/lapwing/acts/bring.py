@@ -13,15 +13,16 @@ from lapwing.acts.change import Where
 from lapwing.desired import history
 from lapwing.desired.repository import DesiredRepository
 from lapwing.desired.secrets import SecretStore
-from lapwing.errors import ClusterAwayError, LapwingError, SecretError
-from lapwing.kubernetes import apply, guard, inventory, order, secrets, wait
-from lapwing.kubernetes.api import Api
-from lapwing.kubernetes.apply import Applied, Course, Scope
-from lapwing.kubernetes.guard import NOTHING, Options
+from lapwing.errors import ClusterUnreachableError, LapwingError, SecretError
+from lapwing.kubernetes import apply, applyset, secrets, wait, waves
+from lapwing.kubernetes.apply import ApplyOptions, ApplyResult, Scope
+from lapwing.kubernetes.client import ApiClient
 from lapwing.kubernetes.health import Health
-from lapwing.kubernetes.reference import Object, Reference, of
+from lapwing.kubernetes.objects import Object, Reference
 from lapwing.kubernetes.secrets import Made
-from lapwing.kubernetes.wait import Limits
+from lapwing.kubernetes.upgrade import guard
+from lapwing.kubernetes.upgrade.guard import NOTHING, Options
+from lapwing.kubernetes.wait import WaitLimits
 from lapwing.plan.model import Document
 from lapwing.plan.names import secret_part
 
@@ -33,7 +34,7 @@ class Bringer:
     of the moment."""
 
     def __init__(
-        self, api: Api, scope: Scope, repository: DesiredRepository, store: SecretStore
+        self, api: ApiClient, scope: Scope, repository: DesiredRepository, store: SecretStore
     ) -> None:
         self.api = api
         self.scope = scope
@@ -45,7 +46,7 @@ class Bringer:
 
     def things(self, document: Document, files: Mapping[str, bytes]) -> list[tuple[int, Object]]:
         """All that is applied: objects of the manifests, and Secrets that have a value here."""
-        return [*order.to_apply(files, document), *((0, s) for s in self._set(document))]
+        return [*waves.objects_to_apply(files, document), *((0, s) for s in self._set(document))]
 
     def _set(self, document: Document) -> list[Object]:
         found: dict[str, Object] = {}
@@ -70,9 +71,9 @@ class Bringer:
         apply.examine(
             self.api,
             self.scope,
-            [inventory.marked(t, self.scope.stack, self.scope.environment) for t in things],
+            [applyset.with_labels(t, self.scope.stack, self.scope.environment) for t in things],
         )
-        there = {of(t) for t in things}
+        there = {Reference.of(t) for t in things}
         for reference in sorted(self._kept(document) - there):
             if self.api.get(reference) is None:
                 raise SecretError(
@@ -90,14 +91,16 @@ class Bringer:
         """Do or refuse what cannot be done while a service runs: offline migrations. Secrets that
         are not there yet are made first: the new version is started once, and may need them.
 
-        Raises DowntimeError (nothing was touched), UpgradeError or LedByAnotherError.
+        Raises DowntimeError (nothing was touched), UpgradeError or UpgradeLockedError.
         """
         things = [thing for _, thing in self.things(document, files)]
         if guard.concerns(self.api, self.scope, things):
             for each in made:
                 self._make(each)
             for thing in self._set(document):
-                self.api.create(inventory.marked(thing, self.scope.stack, self.scope.environment))
+                self.api.create(
+                    applyset.with_labels(thing, self.scope.stack, self.scope.environment)
+                )
         return guard.guard(self.api, self.scope, things, options, self.say)
 
     def apply(
@@ -107,7 +110,7 @@ class Bringer:
         files: Mapping[str, bytes],
         made: Sequence[Made],
         upgrade: Options | None = NOTHING,
-    ) -> Applied:
+    ) -> ApplyResult:
         """Bring a commit to the cluster, and note what became of it. Interrupted, it notes nothing,
         and the next run goes on. `upgrade` is None where the guard has looked already."""
         found = self.things(document, files)
@@ -117,9 +120,11 @@ class Bringer:
                 self._make(each)
 
         def ready(references: Sequence[Reference]) -> dict[Reference, Health]:
-            return wait.until_ready(self.api, references, limits=Limits(), tell=self.progress)
+            return wait.wait_until_ready(
+                self.api, references, limits=WaitLimits(), tell=self.progress
+            )
 
-        course = Course(order.waves(found), settle, self._kept(document), order.AFTER)
+        course = ApplyOptions(waves.wave_numbers(found), settle, self._kept(document), waves.AFTER)
         try:
             if upgrade is not None:
                 self.guard(document, files, made, upgrade)
@@ -127,7 +132,7 @@ class Bringer:
                 self.api, self.scope, [thing for _, thing in found],
                 commit=commit, wait=ready, tell=self.say, course=course,
             )  # fmt: skip
-        except ClusterAwayError:
+        except ClusterUnreachableError:
             raise
         except LapwingError as error:
             self.note(commit, "failed", error.message)
@@ -139,9 +144,9 @@ class Bringer:
     def _make(self, made: Made) -> None:
         thing = secrets.made_object(self.scope, made)
         if made.adds:
-            self.api.patch(of(thing), {"stringData": thing["stringData"]})
+            self.api.patch(Reference.of(thing), {"stringData": thing["stringData"]})
         elif self.api.create(thing) is not None:
-            self.progress(f"made up {of(thing)}")
+            self.progress(f"made up {Reference.of(thing)}")
 
     def note(self, commit: str, outcome: str, reason: str | None = None) -> None:
         """Note what became of a commit, and of those before it that nothing became of."""

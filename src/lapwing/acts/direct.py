@@ -20,12 +20,12 @@ from lapwing.acts.change import Where
 from lapwing.desired import history
 from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import UsageError
-from lapwing.kubernetes import actions, apply, inventory, secrets
-from lapwing.kubernetes.api import Api
-from lapwing.kubernetes.apply import Applied, Scope
-from lapwing.kubernetes.guard import NOTHING, Options
-from lapwing.kubernetes.reference import Object, Reference, of
+from lapwing.kubernetes import actions, apply, applyset, secrets
+from lapwing.kubernetes.apply import ApplyResult, Scope
+from lapwing.kubernetes.client import ApiClient
+from lapwing.kubernetes.objects import Object, Reference
 from lapwing.kubernetes.secrets import Choice, Made
+from lapwing.kubernetes.upgrade.guard import NOTHING, Options
 from lapwing.plan import diff
 from lapwing.plan.diff import Change
 from lapwing.plan.model import Deployment, Document
@@ -64,7 +64,7 @@ class Result:
     commit: str
     document: Document
     changes: list[Change]
-    applied: Applied
+    applied: ApplyResult
     is_new: bool = True
 
     @property
@@ -85,7 +85,9 @@ class Ready:
 class Direct:
     """The acts on one environment. Raises ClusterError and its kin, and DesiredStateError."""
 
-    def __init__(self, settings: Settings, api: Api, scope: Scope, actor: str, talk: Talk) -> None:
+    def __init__(
+        self, settings: Settings, api: ApiClient, scope: Scope, actor: str, talk: Talk
+    ) -> None:
         self.settings = settings
         self.api = api
         self.scope = scope
@@ -104,7 +106,7 @@ class Direct:
     def prepare(self, loaded: LoadedStack, wish: Wish) -> Ready:
         """Find out all that could be wrong, and change nothing.
 
-        Raises UsageError, SecretError, KindMissingError or NotOursError.
+        Raises UsageError, SecretError, KindMissingError or UnmanagedObjectError.
         """
         self.repository.ensure()
         images = self._images(loaded, wish)
@@ -220,7 +222,7 @@ class Direct:
 
         Raises UsageError if there is nothing.
         """
-        there = self.api.get(self.scope.inventory) is not None
+        there = self.api.get(self.scope.applyset) is not None
         commit = None
         try:
             act = change.down(self.repository, self.where, self.actor)
@@ -232,7 +234,7 @@ class Direct:
             if newest and (newest[0].kind, newest[0].outcome) == ("down", history.IN_PROGRESS):
                 commit = newest[0].commit  # It was interrupted.
         gone = actions.down(self.api, self.scope, self.talk.progress)
-        actions.until_gone(self.api, self.scope, self.talk.progress)
+        actions.wait_until_gone(self.api, self.scope, self.talk.progress)
         if data:
             gone += self._remove_data()
         if commit is not None:
@@ -245,15 +247,15 @@ class Direct:
         api, scope = self.api, self.scope
         gone = []
         volumes = api.list("v1", "PersistentVolumeClaim", scope.namespace, self._instance)
-        made = api.list("v1", "Secret", scope.namespace, f"{scope.selector},{inventory.KEEP}=true")
+        made = api.list("v1", "Secret", scope.namespace, f"{scope.selector},{applyset.KEEP}=true")
         for thing in (*volumes, *made):
-            if api.delete(of(thing), uid=thing["metadata"]["uid"]):
-                gone.append(of(thing))
+            if api.delete(Reference.of(thing), uid=thing["metadata"]["uid"]):
+                gone.append(Reference.of(thing))
         space = api.get(Reference("v1", "Namespace", "", scope.namespace))
-        is_ours = space and inventory.is_ours(space, scope.stack, scope.environment)
-        if space and is_ours and not actions.has_strangers(api, scope):
-            api.delete(of(space))
-            gone.append(of(space))
+        is_ours = space and applyset.is_managed(space, scope.stack, scope.environment)
+        if space and is_ours and not actions.has_unmanaged_objects(api, scope):
+            api.delete(Reference.of(space))
+            gone.append(Reference.of(space))
         return gone
 
     @property

@@ -12,7 +12,7 @@ from lapwing.acts import change
 from lapwing.acts.change import Where
 from lapwing.desired import history
 from lapwing.errors import UsageError
-from lapwing.kubernetes import memory
+from lapwing.kubernetes import local_state
 from lapwing.kubernetes.apply import Scope
 from lapwing.observed.status import Status
 from lapwing.settings import Settings
@@ -51,7 +51,9 @@ def corrected(
     if newest.outcome not in (history.IN_PROGRESS, "failed") or is_held:
         return found
     problem = f"deployment {newest.commit[:12]} {_FATE[newest.outcome]}"
-    if newest.outcome == history.IN_PROGRESS and memory.is_at_work(settings.environment(*where)):
+    if newest.outcome == history.IN_PROGRESS and local_state.is_at_work(
+        settings.environment(*where)
+    ):
         return found
     verb = newest.kind if newest.kind in ("down", "rollback") else "up"
     hint = f"`lapwing {verb} -e {scope.environment}` goes on"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lapwing.cli.context import Context
-from lapwing.errors import LapwingError, StrangersFileError, UsageError
+from lapwing.errors import LapwingError, UnmanagedFileError, UsageError
 from lapwing.system.files import write_atomic
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def init(context: Context, forge: Forge, environment: str | None, force: bool) -
         lines = difflib.unified_diff(
             there.splitlines(), wanted.splitlines(), "there", "new", lineterm=""
         )
-        raise StrangersFileError(
+        raise UnmanagedFileError(
             f"{path} was changed since Lapwing wrote it, or is not by Lapwing.",
             hint="Take what you want of this difference by hand; `--force` replaces the file.",
             detail="\n".join(lines),

@@ -16,9 +16,9 @@ from lapwing.cli.context import Context
 from lapwing.errors import ContextError
 
 if TYPE_CHECKING:
-    from lapwing.kubernetes.api import Api
     from lapwing.kubernetes.apply import Scope
-    from lapwing.kubernetes.reference import Reference
+    from lapwing.kubernetes.client import ApiClient
+    from lapwing.kubernetes.objects import Reference
     from lapwing.observed.status import Status
 
 
@@ -51,16 +51,16 @@ def scope_of(context: Context, environment: str) -> tuple[Scope, str] | None:
     return Scope(stack, environment, f"{stack}-{environment}"), url
 
 
-def connect(context: Context, name: str | None, scope: Scope | None = None) -> Api:
+def connect(context: Context, name: str | None, scope: Scope | None = None) -> ApiClient:
     """A client of the context that is named; else of the one that the environment of `scope` was
     applied to last; else of the current one. Raises ClusterError."""
-    from lapwing.kubernetes import kubeconfig, memory
-    from lapwing.kubernetes.api import Api
+    from lapwing.kubernetes import kubeconfig, local_state
+    from lapwing.kubernetes.client import ApiClient
 
     settings = context.settings
     if name is None and scope is not None:
-        name = memory.context(settings.environment(scope.stack, scope.environment))
-    return Api(kubeconfig.read(settings.kubeconfigs(), name), settings.environ)
+        name = local_state.context(settings.environment(scope.stack, scope.environment))
+    return ApiClient(kubeconfig.read(settings.kubeconfigs(), name), settings.environ)
 
 
 def status(context: Context, name: str | None, scope: Scope, url: str) -> Status | None:
@@ -79,7 +79,7 @@ def act(
     name: str | None,
     scope: Scope,
     what: str,
-    do: Callable[[Api, Scope], list[Reference]],
+    do: Callable[[ApiClient, Scope], list[Reference]],
     *,
     yes: bool,
 ) -> int:
@@ -99,7 +99,7 @@ def tell_act(context: Context, what: str, done: list[Reference]) -> int:
     return 0
 
 
-def ask(api: Api, what: str, scope: Scope, *, yes: bool) -> None:
+def ask(api: ApiClient, what: str, scope: Scope, *, yes: bool) -> None:
     """Ask before a cluster is changed that is not local. Raises ContextError without a yes."""
     access = api.access
     if yes or access.local:

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from lapwing.desired.history import Entry
     from lapwing.desired.remote import Remote
     from lapwing.desired.repository import DesiredRepository
-    from lapwing.kubernetes.api import Api
     from lapwing.kubernetes.apply import Scope
-    from lapwing.kubernetes.reference import Reference
+    from lapwing.kubernetes.client import ApiClient
+    from lapwing.kubernetes.objects import Reference
     from lapwing.plan.diff import Change
     from lapwing.stack.load import LoadedStack
 
@@ -95,7 +95,7 @@ class ByArgo:
             raise manifests.no_repository(self.environment)
         return remote
 
-    def _act(self, what: str, do: Callable[[Api, Scope], list[Reference]]) -> int:
+    def _act(self, what: str, do: Callable[[ApiClient, Scope], list[Reference]]) -> int:
         from lapwing.cli import cluster
 
         found = cluster.scope_of(self.context, self.environment)

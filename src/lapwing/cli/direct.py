@@ -20,17 +20,17 @@ from lapwing.acts import direct, manifests, told
 from lapwing.acts.direct import Direct, Result, Talk
 from lapwing.cli import cluster, target
 from lapwing.cli.context import Context
-from lapwing.errors import ClusterAwayError, ContextError, DeploymentFailed, UsageError
-from lapwing.kubernetes import local, memory
+from lapwing.errors import ClusterUnreachableError, ContextError, DeploymentFailed, UsageError
+from lapwing.kubernetes import local_cluster, local_state
 from lapwing.kubernetes.apply import Scope
-from lapwing.kubernetes.guard import Options
 from lapwing.kubernetes.upgrade.commands import Commands
+from lapwing.kubernetes.upgrade.guard import Options
 
 if TYPE_CHECKING:
     from lapwing.cli.place import Reach, Removal, Wish
     from lapwing.desired.history import Entry
-    from lapwing.kubernetes.api import Api
-    from lapwing.kubernetes.reference import Reference
+    from lapwing.kubernetes.client import ApiClient
+    from lapwing.kubernetes.objects import Reference
     from lapwing.stack.load import LoadedStack
 
 _DONE = {"rollback": "Rolled back", "promote": "Promoted", "abort": "Aborted"}
@@ -139,10 +139,10 @@ class OnCluster:
         """The acts on the environment, for one who may change it and is the only one who does."""
         actor = wiring.actor(self.context.settings, self.context.directory)
         try:
-            with memory.at_work(self.folder, str(self.where)), self._reach() as api:
+            with local_state.at_work(self.folder, str(self.where)), self._reach() as api:
                 if not is_rehearsal:
                     cluster.ask(api, verb, self.scope, yes=self.reach.yes)
-                    memory.remember(self.folder, api.access.context)
+                    local_state.remember(self.folder, api.access.context)
                 yield Direct(self.context.settings, api, self.scope, actor, self.talk)
         except KeyboardInterrupt:
             self.talk.say(
@@ -155,7 +155,7 @@ class OnCluster:
                 error.message, detail=error.detail, hint=self._hint(error.hint)
             ) from error
 
-    def _reach(self) -> Api:
+    def _reach(self) -> ApiClient:
         """The client of the cluster, which answers; made first, if it was asked for."""
         if self.reach.create:
             return self._create()
@@ -163,22 +163,22 @@ class OnCluster:
         api.version()
         return api
 
-    def _create(self) -> Api:
+    def _create(self) -> ApiClient:
         environ = self.context.settings.environ
-        wanted = local.plan(
-            self.reach.cluster or memory.context(self.folder),
+        wanted = local_cluster.plan(
+            self.reach.cluster or local_state.context(self.folder),
             self.where.stack,
             self.where.environment,
-            local.installed(environ),
+            local_cluster.installed(environ),
         )
         try:
             api = cluster.connect(self.context, wanted.context)
             api.version()
             return api
-        except (ContextError, ClusterAwayError):
+        except (ContextError, ClusterUnreachableError):
             pass  # There is none yet, or it is stopped.
         with self.context.printer.working(f"making {wanted.context}"):
-            made = local.ensure(wanted, environ, self.talk.progress)
+            made = local_cluster.ensure(wanted, environ, self.talk.progress)
         self.talk.say(f"{'Made' if made else 'Found'} the cluster {wanted.context}.")
         api = cluster.connect(self.context, wanted.context)
         api.version()
@@ -188,19 +188,19 @@ class OnCluster:
         """Remove the local cluster with all that is in it."""
         api = cluster.connect(self.context, self.reach.cluster, self.scope)
         name = api.access.context
-        found = local.named(name)
+        found = local_cluster.named(name)
         if found is None or not api.access.local:
             raise ContextError(
                 f"Context {name!r} is no cluster of kind or minikube: it is not removed.",
                 hint="`lapwing down` without --cluster removes the stack from it.",
             )
-        with memory.at_work(self.folder, str(self.where)):
+        with local_state.at_work(self.folder, str(self.where)):
             self._confirm(f"Remove the cluster {name} with all that is in it?")
             with self.context.printer.working(f"removing {name}"):
-                local.remove(found, self.context.settings.environ, self.talk.progress)
+                local_cluster.remove(found, self.context.settings.environ, self.talk.progress)
             actor = wiring.actor(self.context.settings, self.context.directory)
             commit = told.forget(self.context.settings, self.where, actor)
-            memory.forget(self.folder)
+            local_state.forget(self.folder)
         if self.context.for_programs:
             answer = {"act": "down", "commit": commit, "removed": [name]}
             self.context.printer.json(answer)

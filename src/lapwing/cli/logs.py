@@ -19,8 +19,8 @@ from lapwing.cli.context import Context, complete_services, environment_option
 from lapwing.errors import UsageError
 
 if TYPE_CHECKING:
-    from lapwing.kubernetes.api import Api
     from lapwing.kubernetes.apply import Scope
+    from lapwing.kubernetes.client import ApiClient
     from lapwing.kubernetes.logs import Line, Source
 
 RECENT = 4
@@ -132,7 +132,7 @@ def _show_new(context: Context, path: Path, offsets: dict[Path, int]) -> None:
     offsets[path] = size
 
 
-def _of_cluster(context: Context, api: Api, scope: Scope, wanted: Wanted) -> None:
+def _of_cluster(context: Context, api: ApiClient, scope: Scope, wanted: Wanted) -> None:
     """The end of each log merged, and then what comes."""
     from lapwing.kubernetes import logs, pods
 

@@ -14,11 +14,11 @@ from lapwing.cli.context import Context, complete_services, environment_option
 from lapwing.errors import UsageError
 
 if TYPE_CHECKING:
-    from lapwing.kubernetes.api import Api
     from lapwing.kubernetes.apply import Scope
-    from lapwing.kubernetes.forward import Place
-    from lapwing.kubernetes.pods import Instance
-    from lapwing.kubernetes.tunnel import Dialer
+    from lapwing.kubernetes.client import ApiClient
+    from lapwing.kubernetes.pods import Pod
+    from lapwing.kubernetes.port_forward import Place
+    from lapwing.kubernetes.tunnel import TunnelDialer
 
 
 @click.command("open")
@@ -70,21 +70,23 @@ def _of_machine(context: Context, environment: str, browser: bool) -> None:
 
 
 async def _lead(
-    context: Context, api: Api, scope: Scope, wanted: tuple[str | None, int], browser: bool
+    context: Context, api: ApiClient, scope: Scope, wanted: tuple[str | None, int], browser: bool
 ) -> None:
     from lapwing.agent.proxy import bootstrap, certificates
-    from lapwing.kubernetes import forward
-    from lapwing.kubernetes.tunnel import Dialer
+    from lapwing.kubernetes import port_forward
+    from lapwing.kubernetes.tunnel import TunnelDialer
 
     service, port = wanted
-    dialer = Dialer(api)
+    dialer = TunnelDialer(api)
     found = await asyncio.to_thread(_find, api, scope, service)
     place = await _place(dialer, scope, found)
     settings, printer = context.settings, context.printer
     certificates.ensure(settings.certificates, ())
     paths = certificates.Paths(settings.certificates)
-    forwarder = forward.Forwarder(dialer, forward.Backends(api, place), place, printer.say)
-    servers = await forward.listen(
+    forwarder = port_forward.PortForwarder(
+        dialer, port_forward.PodSelector(api, place), place, printer.say
+    )
+    servers = await port_forward.listen(
         forwarder, bootstrap.addresses_for(settings.bind), port, paths.server
     )
     url = f"https://localhost:{port}"
@@ -104,14 +106,18 @@ async def _lead(
             server.close()
 
 
-def _find(api: Api, scope: Scope, service: str | None) -> list[Instance]:
+def _find(api: ApiClient, scope: Scope, service: str | None) -> list[Pod]:
     """The pods to lead to. Raises UsageError if there are none."""
-    from lapwing.kubernetes import forward, pods
+    from lapwing.kubernetes import pods, port_forward
 
     part = service or pods.EDGE
     there = [i for i in pods.of_scope(api, scope) if i.service == part]
-    ready = forward.candidates(there, part)
-    if ready and forward.port_of(ready[0]) is not None and ready[0].component not in pods.RESOURCES:
+    ready = port_forward.candidates(there, part)
+    if (
+        ready
+        and port_forward.port_of(ready[0]) is not None
+        and ready[0].component not in pods.RESOURCES
+    ):
         return ready
     hint = f"`lapwing status -e {scope.environment}` tells what runs."
     if there and not ready:
@@ -125,14 +131,14 @@ def _find(api: Api, scope: Scope, service: str | None) -> list[Instance]:
     raise UsageError(f"{part} {what} in {scope.namespace}.", hint=hint)
 
 
-async def _place(dialer: Dialer, scope: Scope, found: list[Instance]) -> Place:
-    from lapwing.kubernetes import forward
+async def _place(dialer: TunnelDialer, scope: Scope, found: list[Pod]) -> Place:
+    from lapwing.kubernetes import port_forward
 
     pod = found[0]
-    port = forward.port_of(pod)
+    port = port_forward.port_of(pod)
     assert port is not None
-    tls = await forward.speaks_tls(dialer, found, port)
-    return forward.Place(scope, pod.service, port, tls)
+    tls = await port_forward.speaks_tls(dialer, found, port)
+    return port_forward.Place(scope, pod.service, port, tls)
 
 
 def _browse(context: Context, url: str, browser: bool) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 import click
 
-from lapwing.errors import LapwingError, StrangersFileError
+from lapwing.errors import LapwingError, UnmanagedFileError
 from lapwing.system.files import write_atomic
 
 LIST = ".lapwing-rendered.json"
@@ -63,7 +63,7 @@ def write(
     folder: Path, files: Mapping[str, bytes], *, force: bool = False, keep: bool = False
 ) -> Change:
     """Make a folder hold these files; with `keep`, what was written before stays. Raises
-    StrangersFileError, unless `force` is set, and LapwingError where the disk refuses."""
+    UnmanagedFileError, unless `force` is set, and LapwingError where the disk refuses."""
     try:
         return _write(folder, files, force=force, keep=keep)
     except OSError as error:
@@ -89,7 +89,7 @@ def _write(folder: Path, files: Mapping[str, bytes], *, force: bool, keep: bool)
     ]
     if strangers and not force:
         some = ", ".join(strangers[:5]) + (", ..." if len(strangers) > 5 else "")
-        raise StrangersFileError(
+        raise UnmanagedFileError(
             f"{folder} has files that Lapwing did not write, or that were changed since: {some}.",
             hint="Move them away, choose another folder with -o, or overwrite them with --force.",
         )

@@ -45,20 +45,20 @@ def command(context: Context, environment: str, cluster: str | None) -> int:
 def _of_cluster(context: Context, environment: str, name: str | None, scope: Scope) -> int:
     from urllib.parse import urlsplit
 
-    from lapwing.errors import ClusterAwayError, ClusterLoginError
-    from lapwing.kubernetes import checks
+    from lapwing.errors import ClusterLoginError, ClusterUnreachableError
+    from lapwing.kubernetes import verify
     from lapwing.stack.load import find, load
 
     loaded = load(find(context.directory), environment, folders=False)
     services = loaded.stack.services.items()
     paths = {n: s.health.path or s.route for n, s in services if s.route}
     domain = urlsplit(f"https://{loaded.settings.domain or 'localhost'}").netloc
-    findings: list[checks.Finding] = []
+    findings: list[verify.CheckResult] = []
     with on_cluster.connect(context, name, scope) as api:
         try:
-            findings += checks.verify(api, scope, checks.Asked(paths, domain))
-        except (ClusterAwayError, ClusterLoginError) as error:
-            findings.append(checks.away(error))
+            findings += verify.verify(api, scope, verify.Asked(paths, domain))
+        except (ClusterUnreachableError, ClusterLoginError) as error:
+            findings.append(verify.away(error))
     if context.for_programs:
         context.printer.json(
             [

@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable
 
 from lapwing.errors import KindMissingError, UsageError
-from lapwing.kubernetes import apply, health, inventory, present
-from lapwing.kubernetes.api import Api
+from lapwing.kubernetes import apply, applyset, health, status
 from lapwing.kubernetes.apply import Scope
-from lapwing.kubernetes.present import Found
-from lapwing.kubernetes.reference import Object, Reference, of
+from lapwing.kubernetes.client import ApiClient
+from lapwing.kubernetes.objects import Object, Reference
+from lapwing.kubernetes.status import Found
 from lapwing.observed.status import Status
 
 ROLLOUT = ("argoproj.io/v1alpha1", "Rollout")
@@ -24,7 +24,7 @@ LEAVES = 120.0
 WORKLOADS = (ROLLOUT, ("apps/v1", "Deployment"), ("apps/v1", "StatefulSet"), ("batch/v1", "Job"))
 
 
-def rollouts(api: Api, scope: Scope) -> list[Object]:
+def rollouts(api: ApiClient, scope: Scope) -> list[Object]:
     """The Rollouts of an environment; none where the cluster has no Argo Rollouts."""
     try:
         return api.list(*ROLLOUT, scope.namespace, scope.selector)
@@ -32,9 +32,9 @@ def rollouts(api: Api, scope: Scope) -> list[Object]:
         return []
 
 
-def look(api: Api, scope: Scope, url: str) -> Status | None:
+def look(api: ApiClient, scope: Scope, url: str) -> Status | None:
     """The status of an environment; None if nothing of it is in the cluster."""
-    record = api.get(scope.inventory)
+    record = api.get(scope.applyset)
     if record is None:
         return None
     found = Found(
@@ -43,10 +43,10 @@ def look(api: Api, scope: Scope, url: str) -> Status | None:
         pods=api.list("v1", "Pod", scope.namespace),
         commit=str((record.get("data") or {}).get("commit") or "") or None,
     )
-    return present.status(scope.stack, scope.environment, url, found, time.time())
+    return status.status(scope.stack, scope.environment, url, found, time.time())
 
 
-def promote(api: Api, scope: Scope) -> list[Reference]:
+def promote(api: ApiClient, scope: Scope) -> list[Reference]:
     """Let every held rollout go on; returns them. Raises UsageError if none is held."""
     held = [r for r in rollouts(api, scope) if health.judge(r).state == "held"]
     if not held:
@@ -57,13 +57,13 @@ def promote(api: Api, scope: Scope) -> list[Reference]:
     for rollout in held:
         if (rollout.get("status") or {}).get("pauseConditions"):
             change = {"status": {"pauseConditions": None}}
-            api.patch(of(rollout), change, subresource="status")
+            api.patch(Reference.of(rollout), change, subresource="status")
         if rollout["spec"].get("paused"):
-            api.patch(of(rollout), {"spec": {"paused": False}})
-    return [of(r) for r in held]
+            api.patch(Reference.of(rollout), {"spec": {"paused": False}})
+    return [Reference.of(r) for r in held]
 
 
-def abort(api: Api, scope: Scope) -> list[Reference]:
+def abort(api: ApiClient, scope: Scope) -> list[Reference]:
     """Stop every rollout in flight: the slot that served before goes on serving. Returns them.
 
     Raises UsageError if none is in flight.
@@ -75,18 +75,22 @@ def abort(api: Api, scope: Scope) -> list[Reference]:
             hint="`lapwing rollback` goes back from one that has succeeded.",
         )
     for rollout in open_:
-        api.patch(of(rollout), {"status": {"abort": True}}, subresource="status")
-    return [of(r) for r in open_]
+        api.patch(Reference.of(rollout), {"status": {"abort": True}}, subresource="status")
+    return [Reference.of(r) for r in open_]
 
 
-def down(api: Api, scope: Scope, tell: Callable[[str], None] = lambda _: None) -> list[Reference]:
+def down(
+    api: ApiClient, scope: Scope, tell: Callable[[str], None] = lambda _: None
+) -> list[Reference]:
     """Remove everything of an environment but its data; returns what went."""
-    gone = apply.prune(api, scope, inventory.listed(api.get(scope.inventory)), (), tell)
-    api.delete(scope.inventory)
+    gone = apply.prune(api, scope, applyset.references(api.get(scope.applyset)), (), tell)
+    api.delete(scope.applyset)
     return gone
 
 
-def until_gone(api: Api, scope: Scope, tell: Callable[[str], None] = lambda _: None) -> None:
+def wait_until_gone(
+    api: ApiClient, scope: Scope, tell: Callable[[str], None] = lambda _: None
+) -> None:
     """Wait until no pod of an environment is left: what comes next must not meet them. After
     `LEAVES` seconds it is told that some are left."""
     until, told = time.monotonic() + LEAVES, -1
@@ -101,7 +105,7 @@ def until_gone(api: Api, scope: Scope, tell: Callable[[str], None] = lambda _: N
     tell("some pods have not ended yet")
 
 
-def has_strangers(api: Api, scope: Scope) -> bool:
+def has_unmanaged_objects(api: ApiClient, scope: Scope) -> bool:
     """Whether the namespace of an environment holds anything that others made."""
     kinds = (("v1", "Pod"), ("v1", "PersistentVolumeClaim"), ("v1", "Secret"), ("v1", "Service"),
              ("v1", "ConfigMap"), *WORKLOADS)  # fmt: skip
@@ -112,14 +116,14 @@ def has_strangers(api: Api, scope: Scope) -> bool:
             continue
         for thing in found:
             metadata = thing["metadata"]
-            is_ours = inventory.is_ours(thing, scope.stack, scope.environment)
+            is_ours = applyset.is_managed(thing, scope.stack, scope.environment)
             is_going = metadata.get("deletionTimestamp")
             if not is_ours and not is_going and metadata["name"] != "kube-root-ca.crt":
                 return True
     return False
 
 
-def _listed(api: Api, scope: Scope, version: str, kind: str) -> list[Object]:
+def _listed(api: ApiClient, scope: Scope, version: str, kind: str) -> list[Object]:
     try:
         return api.list(version, kind, scope.namespace, scope.selector)
     except KindMissingError:

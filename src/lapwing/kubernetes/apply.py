@@ -19,11 +19,11 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
-from lapwing.errors import KindMissingError, NotOursError
-from lapwing.kubernetes import health, inventory
-from lapwing.kubernetes.api import MANAGER, Api, ConflictOfFields
+from lapwing.errors import KindMissingError, UnmanagedObjectError
+from lapwing.kubernetes import applyset, health
+from lapwing.kubernetes.client import FIELD_MANAGER, ApiClient, FieldConflictError
 from lapwing.kubernetes.health import Health
-from lapwing.kubernetes.reference import Object, Reference, of
+from lapwing.kubernetes.objects import Object, Reference
 
 Tell = Callable[[str], None]
 Wait = Callable[[Sequence[Reference]], Mapping[Reference, Health] | None]
@@ -64,17 +64,17 @@ class Scope:
     def selector(self) -> str:
         """The label selector of everything of this scope."""
         return ",".join(
-            f"{k}={v}" for k, v in inventory.labels(self.stack, self.environment).items()
+            f"{k}={v}" for k, v in applyset.labels(self.stack, self.environment).items()
         )
 
     @property
-    def inventory(self) -> Reference:
+    def applyset(self) -> Reference:
         """Where the inventory is."""
-        return Reference("v1", "ConfigMap", self.namespace, inventory.NAME)
+        return Reference("v1", "ConfigMap", self.namespace, applyset.NAME)
 
 
 @dataclass(slots=True)
-class Applied:
+class ApplyResult:
     """What was done: objects that came or changed, and those that went. Where something is `held`
     for a person, nothing goes yet: it still serves."""
 
@@ -92,7 +92,7 @@ def wave_of(thing: Object) -> int:
     return int(found) if re.fullmatch(r"-?\d+", str(found)) else 0
 
 
-def waves(
+def group_by_wave(
     things: Iterable[Object], key: Callable[[Object], int] = wave_of
 ) -> Iterator[list[Object]]:
     """The objects in the order in which they have to come to be."""
@@ -101,7 +101,7 @@ def waves(
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
+class ApplyOptions:
     """How a run goes. `waves` names the wave of objects whose annotations do not; `settle` is
     called when the namespaces are there and before all else; `kept` is not applied, and does not go
     either. From the wave `promoted` on, nothing is applied while a rollout is held: what runs after
@@ -115,99 +115,103 @@ class Course:
     def wave_of(self, thing: Object) -> int:
         """The wave of an object."""
         natural = wave_of(thing)
-        return natural if natural < -1000 else self.waves.get(of(thing), natural)
+        return natural if natural < -1000 else self.waves.get(Reference.of(thing), natural)
 
 
 def run(
-    api: Api,
+    api: ApiClient,
     scope: Scope,
     things: Sequence[Object],
     *,
     commit: str,
     wait: Wait,
     tell: Tell = lambda _: None,
-    course: Course = Course(),
-) -> Applied:
+    course: ApplyOptions = ApplyOptions(),
+) -> ApplyResult:
     """Make the cluster hold these objects and no others of this scope. `wait` is called with the
     objects of each wave, and raises if they do not come to run.
 
-    Raises KindMissingError, NotOursError, QuotaError, ClusterError, or what `wait` raises.
+    Raises KindMissingError, UnmanagedObjectError, QuotaError, ClusterError, or what `wait` raises.
     """
-    marked = [inventory.marked(t, scope.stack, scope.environment) for t in things]
+    marked = [applyset.with_labels(t, scope.stack, scope.environment) for t in things]
     live = examine(api, scope, marked)
-    before = inventory.listed(api.get(scope.inventory))
-    done = Applied()
+    before = applyset.references(api.get(scope.applyset))
+    done = ApplyResult()
     written = False
-    for wave in waves(marked, course.wave_of):
+    for wave in group_by_wave(marked, course.wave_of):
         if done.held and course.wave_of(wave[0]) >= course.promoted:
             break
         if not written and wave_of(wave[0]) > -1_000_000:
-            _write(api, scope, {*before, *map(of, marked)}, commit)
+            _write(api, scope, {*before, *map(Reference.of, marked)}, commit)
             course.settle()
             written = True
         for thing in wave:
-            known = live.get(of(thing))
+            known = live.get(Reference.of(thing))
             if put(api, thing, _unless_failed(api, known), tell):
-                done.changed.append(of(thing))
-        states = wait([*map(of, wave), *_accounts(wave, live)])
+                done.changed.append(Reference.of(thing))
+        states = wait([*map(Reference.of, wave), *_accounts(wave, live)])
         done.held += [r for r, h in (states or {}).items() if h.state == "held"]
     if done.held:
         return done
-    wanted = {*map(of, marked), *course.kept}
+    wanted = {*map(Reference.of, marked), *course.kept}
     done.pruned = prune(api, scope, before, wanted, tell)
-    _write(api, scope, wanted & before | set(map(of, marked)), commit)
+    _write(api, scope, wanted & before | set(map(Reference.of, marked)), commit)
     return done
 
 
-def _unless_failed(api: Api, live: Object | None) -> Object | None:
+def _unless_failed(api: ApiClient, live: Object | None) -> Object | None:
     """What is there, without a Job that has failed: it would be failed for ever, so it is removed
     and comes anew."""
     if live is None or live["kind"] != "Job" or health.judge(live).state != "failed":
         return live
-    api.delete(of(live), uid=live["metadata"]["uid"])
+    api.delete(Reference.of(live), uid=live["metadata"]["uid"])
     until = time.monotonic() + GONE
-    while (found := api.get(of(live))) is not None and time.monotonic() < until:
+    while (found := api.get(Reference.of(live))) is not None and time.monotonic() < until:
         if found["metadata"]["uid"] != live["metadata"]["uid"]:
             break
         time.sleep(0.1)
     return None
 
 
-def examine(api: Api, scope: Scope, things: Sequence[Object]) -> dict[Reference, Object]:
+def examine(api: ApiClient, scope: Scope, things: Sequence[Object]) -> dict[Reference, Object]:
     """The objects that are there already. Before anything is touched, it is known that the cluster
     has every kind and that no object of somebody else is in the way.
 
-    Raises KindMissingError or NotOursError.
+    Raises KindMissingError or UnmanagedObjectError.
     """
     _know_kinds(api, things)
     live: dict[Reference, Object] = {}
     for thing in things:
-        found = api.get(of(thing))
+        found = api.get(Reference.of(thing))
         if found is None:
             continue
-        live[of(thing)] = found
+        live[Reference.of(thing)] = found
         if thing["kind"] in CLUSTER_WIDE_SHARED:
             continue
-        if not inventory.is_ours(found, scope.stack, scope.environment):
-            raise NotOursError(
-                f"{of(thing)} is in namespace {scope.namespace} already and is not of "
+        if not applyset.is_managed(found, scope.stack, scope.environment):
+            raise UnmanagedObjectError(
+                f"{Reference.of(thing)} is in namespace {scope.namespace} already and is not of "
                 f"{scope.stack}/{scope.environment}.",
                 hint="Nothing was changed. Remove or rename it, or choose another namespace.",
             )
     return live
 
 
-def put(api: Api, thing: Object, live: Object | None, tell: Tell = lambda _: None) -> bool:
+def put(api: ApiClient, thing: Object, live: Object | None, tell: Tell = lambda _: None) -> bool:
     """Apply one object; whether that changed anything."""
     try:
         after = api.apply(thing)
-    except ConflictOfFields as conflict:
+    except FieldConflictError as conflict:
         theirs = [f for o, fs in conflict.owners.items() if o in CONTROLLERS for f in fs]
-        others = sorted(o for o in conflict.owners if o not in {*CONTROLLERS, MANAGER})
+        others = sorted(o for o in conflict.owners if o not in {*CONTROLLERS, FIELD_MANAGER})
         if others:
             what = ", ".join(f.lstrip(".") for o in others for f in conflict.owners[o])
-            tell(f"{of(thing)}: {what} was changed by {', '.join(others)}; it is set back")
-        after = api.apply(without(thing, theirs), force=bool(others) or MANAGER in conflict.owners)
+            tell(
+                f"{Reference.of(thing)}: {what} was changed by {', '.join(others)}; it is set back"
+            )
+        after = api.apply(
+            without(thing, theirs), force=bool(others) or FIELD_MANAGER in conflict.owners
+        )
     return live is None or not _same(after, live)
 
 
@@ -226,7 +230,7 @@ def without(thing: Object, fields: Iterable[str]) -> dict[str, Any]:
 
 
 def prune(
-    api: Api,
+    api: ApiClient,
     scope: Scope,
     before: Iterable[Reference],
     wanted: Iterable[Reference],
@@ -234,14 +238,14 @@ def prune(
 ) -> list[Reference]:
     """Delete what left the file, if its labels still say that it is ours; returns what went."""
     gone = []
-    for reference in inventory.to_prune(before, wanted):
+    for reference in applyset.to_prune(before, wanted):
         try:
             found = api.get(reference)
         except KindMissingError:
             continue  # Its kind was uninstalled, and it with it.
-        if found is None or not inventory.is_ours(found, scope.stack, scope.environment):
+        if found is None or not applyset.is_managed(found, scope.stack, scope.environment):
             continue
-        if inventory.is_kept(found):
+        if applyset.is_kept(found):
             continue
         if api.delete(reference, uid=found["metadata"]["uid"]):
             tell(f"removed {reference}")
@@ -249,18 +253,18 @@ def prune(
     return gone
 
 
-def rehearse(api: Api, scope: Scope, things: Sequence[Object]) -> dict[Reference, str]:
+def rehearse(api: ApiClient, scope: Scope, things: Sequence[Object]) -> dict[Reference, str]:
     """What applying would do, as the server itself works it out, with nothing changed: `create`,
     `change`, `keep` or `remove` for each object.
 
     Raises as `run` does.
     """
-    marked = [inventory.marked(t, scope.stack, scope.environment) for t in things]
+    marked = [applyset.with_labels(t, scope.stack, scope.environment) for t in things]
     live = examine(api, scope, marked)
     told: dict[Reference, str] = {}
     namespace = Reference("v1", "Namespace", "", scope.namespace)
     for thing in marked:
-        reference = of(thing)
+        reference = Reference.of(thing)
         if reference not in live:
             told[reference] = "create"
             if api.get(namespace) is not None:
@@ -268,14 +272,14 @@ def rehearse(api: Api, scope: Scope, things: Sequence[Object]) -> dict[Reference
             continue
         after = api.apply(thing, dry_run=True, force=True)
         told[reference] = "keep" if _same(after, live[reference]) else "change"
-    for reference in inventory.to_prune(
-        inventory.listed(api.get(scope.inventory)), map(of, marked)
+    for reference in applyset.to_prune(
+        applyset.references(api.get(scope.applyset)), map(Reference.of, marked)
     ):
         told[reference] = "remove"
     return told
 
 
-def _know_kinds(api: Api, things: Sequence[Object]) -> None:
+def _know_kinds(api: ApiClient, things: Sequence[Object]) -> None:
     brought = {
         (t["spec"]["group"], t["spec"]["names"]["kind"])
         for t in things
@@ -300,13 +304,17 @@ def _know_kinds(api: Api, things: Sequence[Object]) -> None:
 def _accounts(wave: Iterable[Object], live: Mapping[Reference, Object]) -> list[Reference]:
     """The service account that each new namespace is given a moment after it is made. Pods that are
     asked for before are refused, and their controllers wait longer after each refusal."""
-    made = [of(t).name for t in wave if t["kind"] == "Namespace" and of(t) not in live]
+    made = [
+        Reference.of(t).name
+        for t in wave
+        if t["kind"] == "Namespace" and Reference.of(t) not in live
+    ]
     return [Reference("v1", "ServiceAccount", name, "default") for name in made]
 
 
-def _write(api: Api, scope: Scope, references: Iterable[Reference], commit: str) -> None:
+def _write(api: ApiClient, scope: Scope, references: Iterable[Reference], commit: str) -> None:
     api.apply(
-        inventory.document(scope.namespace, scope.stack, scope.environment, references, commit),
+        applyset.config_map(scope.namespace, scope.stack, scope.environment, references, commit),
         force=True,
     )
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lapwing.kubernetes.reference import Object
+from lapwing.kubernetes.objects import Object
 
 State = Literal["ready", "progressing", "held", "failed"]
 

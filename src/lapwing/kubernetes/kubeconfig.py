@@ -4,7 +4,7 @@ Reads the files that kubectl reads: those of KUBECONFIG, else `~/.kube/config`; 
 names a thing wins. A context is safe to change without asking when it is a local cluster of kind or
 minikube; any other may be somebody's production.
 
-Source: Kubernetes documentation, "Organizing Cluster Access Using kubeconfig Files" and the
+Source: Kubernetes documentation, "Organizing Cluster ClusterAccess Using kubeconfig Files" and the
 reference of `kubeconfig (v1)`.
 """
 
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from lapwing.errors import ClusterAwayError, ContextError, Where
+from lapwing.errors import ClusterUnreachableError, ContextError, Where
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -35,7 +35,7 @@ class Exec:
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
+class ClusterAccess:
     """One context: a cluster and how to log in to it. Certificates and keys are PEM."""
 
     context: str
@@ -70,15 +70,15 @@ def is_local(context: str, server: str) -> bool:
     return False
 
 
-def read(paths: Iterable[Path], context: str | None = None) -> Access:
+def read(paths: Iterable[Path], context: str | None = None) -> ClusterAccess:
     """The context that is named, or the current one.
 
-    Raises ClusterAwayError if there is no kubeconfig, ContextError if it has no such context or
-    cannot be understood.
+    Raises ClusterUnreachableError if there is no kubeconfig, ContextError if it has no such
+    context or cannot be understood.
     """
     files = [(path, _load(path)) for path in paths if path.is_file()]
     if not files:
-        raise ClusterAwayError(
+        raise ClusterUnreachableError(
             "There is no cluster: no kubeconfig was found.",
             hint="Name one in KUBECONFIG; `lapwing up --create` makes one on this machine.",
         )
@@ -139,10 +139,10 @@ def _access(
     beside: Path,
     user: Mapping[str, Any],
     home: Path,
-) -> Access:
+) -> ClusterAccess:
     token_file = user.get("tokenFile")
     basic = (user["username"], user["password"]) if user.get("username") else None
-    return Access(
+    return ClusterAccess(
         context=context,
         server=str(cluster["server"]).rstrip("/"),
         namespace=entry.get("namespace") or "default",

@@ -23,9 +23,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from lapwing.errors import ClusterAwayError, ClusterError
-from lapwing.kubernetes.api import Api
-from lapwing.kubernetes.pods import Instance
+from lapwing.errors import ClusterError, ClusterUnreachableError
+from lapwing.kubernetes.client import ApiClient
+from lapwing.kubernetes.pods import Pod
 
 LONGEST = 1 << 16
 """Bytes of a line; a longer one is told in pieces."""
@@ -43,7 +43,7 @@ Tell = Callable[[str], None]
 class Source:
     """One container of one pod."""
 
-    instance: Instance = field(compare=False, hash=False)
+    instance: Pod = field(compare=False, hash=False)
     uid: str
     container: str
 
@@ -69,7 +69,7 @@ class Line:
     source: Source
 
 
-def sources(instances: Iterable[Instance]) -> list[Source]:
+def sources(instances: Iterable[Pod]) -> list[Source]:
     """The containers that may have printed something: all of a pod, and those before it (init
     containers) that have not ended well."""
     found = []
@@ -112,7 +112,7 @@ def split(chunks: Iterable[bytes], longest: int = LONGEST) -> Iterator[bytes]:
 
 
 def read(
-    api: Api,
+    api: ApiClient,
     source: Source,
     *,
     tail: int | None = None,
@@ -148,7 +148,7 @@ def read(
 
 
 def recent(
-    api: Api, found: Sequence[Source], tail: int, *, previous: bool, tell: Tell
+    api: ApiClient, found: Sequence[Source], tail: int, *, previous: bool, tell: Tell
 ) -> Iterator[Line]:
     """The end of each log, merged. A container that has printed nothing since it was started again
     shows what it said before; with `previous`, each shows that. What cannot be read is told."""
@@ -162,7 +162,7 @@ def recent(
                 for line in read(api, source, tail=tail, previous=run):
                     empty = False
                     yield line
-            except ClusterAwayError:
+            except ClusterUnreachableError:
                 raise
             except ClusterError as error:
                 refused = refused or error
@@ -177,7 +177,7 @@ def recent(
 class Follower:
     """Reads on in every container, in a thread for each. `close` it in the end."""
 
-    def __init__(self, api: Api, find: Callable[[], list[Source]], tell: Tell) -> None:
+    def __init__(self, api: ApiClient, find: Callable[[], list[Source]], tell: Tell) -> None:
         self._api, self._find, self._tell = api, find, tell
         self._lines: queue.Queue[Line] = queue.Queue(WAITING)
         self._over = threading.Event()
@@ -211,7 +211,7 @@ class Follower:
                 for source in self._find():
                     self._consider(source)
                 away = False
-            except ClusterAwayError as error:
+            except ClusterUnreachableError as error:
                 if not away:
                     self._tell(f"{error.message} Trying again.")
                 away = True

@@ -12,20 +12,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lapwing.errors import KindMissingError
-from lapwing.kubernetes import present
-from lapwing.kubernetes.reference import Object
+from lapwing.kubernetes import status
+from lapwing.kubernetes.objects import Object
 from lapwing.plan.names import COMPONENT, NAME
 
 if TYPE_CHECKING:
-    from lapwing.kubernetes.api import Api
     from lapwing.kubernetes.apply import Scope
+    from lapwing.kubernetes.client import ApiClient
 
 RESOURCES = ("mysql", "redis", "mongodb", "postgres")
 EDGE = "edge"
 
 
 @dataclass(frozen=True, slots=True)
-class Instance:
+class Pod:
     """One pod. `slot` is empty for what has none (a database, a job); `active` says whether its
     slot is the one with the traffic."""
 
@@ -82,7 +82,7 @@ class Instance:
         return self.service == service or migration
 
 
-def of_scope(api: Api, scope: Scope) -> list[Instance]:
+def of_scope(api: ApiClient, scope: Scope) -> list[Pod]:
     """The pods of an environment now. Raises ClusterError."""
     pods = api.list("v1", "Pod", scope.namespace)
     sets = api.list("apps/v1", "ReplicaSet", scope.namespace)
@@ -96,27 +96,27 @@ def of_scope(api: Api, scope: Scope) -> list[Instance]:
 
 def instances(
     pods: Sequence[Object], sets: Sequence[Object], workloads: Sequence[Object]
-) -> Iterator[Instance]:
+) -> Iterator[Pod]:
     """The pods with what they are; those that name no service are somebody else's. Pure."""
     serving = {
         found["metadata"]["uid"]
         for workload in workloads
-        if (found := present.serving(workload, sets)) is not None
+        if (found := status.serving(workload, sets)) is not None
     }
     for pod in sorted(pods, key=lambda p: str(p["metadata"]["name"])):
         labels = pod["metadata"].get("labels") or {}
         service, component = labels.get(NAME), str(labels.get(COMPONENT, ""))
         if not service:
             continue
-        owner = next((s for s in sets if present.owned(pod, s)), None)
+        owner = next((s for s in sets if status.owned(pod, s)), None)
         if owner is None or component == EDGE:
-            yield Instance(str(service), component, pod)
+            yield Pod(str(service), component, pod)
             continue
-        yield Instance(
+        yield Pod(
             service=str(service),
             component=component,
             pod=pod,
-            slot=present.colour(owner),
-            revision=present.revision(owner),
+            slot=status.colour(owner),
+            revision=status.revision(owner),
             active=owner["metadata"]["uid"] in serving,
         )

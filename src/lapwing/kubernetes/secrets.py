@@ -19,10 +19,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lapwing.errors import NotOursError, SecretError
-from lapwing.kubernetes import inventory
+from lapwing.errors import SecretError, UnmanagedObjectError
+from lapwing.kubernetes import applyset
 from lapwing.kubernetes.apply import Scope
-from lapwing.kubernetes.reference import Object, Reference
+from lapwing.kubernetes.objects import Object, Reference
 from lapwing.plan.names import RequiredSecret, secret_part
 
 VERSION = "lapwing.dev/version"
@@ -68,7 +68,7 @@ def choose(
     """What to do about each Secret that pods refer to. `given` has the version of each value that
     is set here, `live` the Secrets that the cluster has, by name.
 
-    Raises NotOursError for a Secret of somebody else that lacks a key.
+    Raises UnmanagedObjectError for a Secret of somebody else that lacks a key.
     """
     made = Choice()
     for secret in wanted:
@@ -82,8 +82,8 @@ def choose(
             lacking = {k: n for k, n in secret.keys.items() if n is not None and k not in has}
             if not lacking:
                 continue
-            if found is not None and not inventory.is_ours(found, scope.stack, scope.environment):
-                raise NotOursError(
+            if found is not None and not applyset.is_managed(found, scope.stack, scope.environment):
+                raise UnmanagedObjectError(
                     f"Secret {name} is there without the key {', '.join(sorted(lacking))}, and is "
                     f"not of {scope.stack}/{scope.environment}.",
                     hint="Nothing was changed. Add the key, or remove the Secret.",
@@ -125,7 +125,7 @@ def made_object(scope: Scope, made: Made) -> dict[str, Any]:
     else:
         values, kind = {k: made_up(n) for k, n in made.keys.items()}, "Opaque"
     thing = _object(scope, made.name, kind, values)
-    thing["metadata"]["labels"][inventory.KEEP] = "true"
+    thing["metadata"]["labels"][applyset.KEEP] = "true"
     return thing
 
 
@@ -135,7 +135,7 @@ def made_up(characters: int) -> str:
 
 
 def _object(scope: Scope, name: str, kind: str, values: Mapping[str, str]) -> dict[str, Any]:
-    labels = inventory.labels(scope.stack, scope.environment)
+    labels = applyset.labels(scope.stack, scope.environment)
     return {
         "apiVersion": "v1",
         "kind": "Secret",

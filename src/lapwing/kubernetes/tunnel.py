@@ -1,6 +1,6 @@
 """Connections to a port of a pod, through the API server's `portforward` subresource.
 
-    Dialer --open--> Tunnel (bytes, in a WebSocket) --secured--> Secured (TLS inside it)
+    TunnelDialer --open--> Tunnel (bytes, in a WebSocket) --secured--> Secured (TLS inside it)
 
 Each connection is a WebSocket of its own that speaks `v4.channel.k8s.io`: the first byte of a
 message names its channel, 0 for data both ways, 1 for one error in words; the server begins each
@@ -25,11 +25,11 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 from websockets.typing import Subprotocol
 
-from lapwing.errors import ClusterAwayError, ClusterError
-from lapwing.kubernetes.api import TIMEOUT, refusal
+from lapwing.errors import ClusterError, ClusterUnreachableError
+from lapwing.kubernetes.client import TIMEOUT, api_error
 
 if TYPE_CHECKING:
-    from lapwing.kubernetes.api import Api
+    from lapwing.kubernetes.client import ApiClient
 
 PROTOCOL = Subprotocol("v4.channel.k8s.io")
 DATA, ERROR = 0, 1
@@ -217,10 +217,10 @@ class Secured:
             await self._tunnel.write(data)
 
 
-class Dialer:
-    """Opens tunnels with the login of an `Api`; logs in again when the cluster asks for it."""
+class TunnelDialer:
+    """Opens tunnels with the credentials of an `ApiClient`; renews them after a 401."""
 
-    def __init__(self, api: Api) -> None:
+    def __init__(self, api: ApiClient) -> None:
         self._api = api
         self._login: tuple[ssl.SSLContext, Mapping[str, str]] | None = None
         self._busy = asyncio.Lock()
@@ -241,7 +241,7 @@ class Dialer:
                 raise TunnelError(f"{pod}: {error}", reached=False) from error
             except (OSError, TimeoutError) as error:
                 access = self._api.access
-                raise ClusterAwayError(
+                raise ClusterUnreachableError(
                     f"The cluster of context {access.context!r} does not answer at "
                     f"{access.server} ({type(error).__name__})."
                 ) from error
@@ -303,7 +303,7 @@ def _refused(code: int, body: bytes | bytearray | None, pod: str) -> ClusterErro
     if not isinstance(status, dict):
         status = {}
     if code in (401, 403):
-        return refusal(code, status, pod)
+        return api_error(code, status, pod)
     message = status.get("message") or f"status {code}"
     return TunnelError(f"{pod}: {_short(str(message))}", reached=False)
 

@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from lapwing.errors import DeploymentFailed
-from lapwing.kubernetes import health, trouble
-from lapwing.kubernetes.api import Api
+from lapwing.kubernetes import health, problems
+from lapwing.kubernetes.client import ApiClient
 from lapwing.kubernetes.health import Health
-from lapwing.kubernetes.reference import Object, Reference
-from lapwing.kubernetes.trouble import Trouble
+from lapwing.kubernetes.objects import Object, Reference
+from lapwing.kubernetes.problems import Problem
 
 LOOK = 1.0
 """Seconds between two looks."""
@@ -26,18 +26,18 @@ LAST_LINES = 12
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class WaitLimits:
     """How long to wait, and how long a trouble may last that waiting does not cure. Seconds."""
 
     deadline: float = 600.0
     patience: float = 20.0
 
 
-def until_ready(
-    api: Api,
+def wait_until_ready(
+    api: ApiClient,
     references: Sequence[Reference],
     *,
-    limits: Limits,
+    limits: WaitLimits,
     tell: Callable[[str], None] = lambda _: None,
 ) -> dict[Reference, Health]:
     """Wait until every object is ready, or held for a person; returns the health of each.
@@ -65,7 +65,7 @@ def until_ready(
         if line != told:
             tell(line)
             told = line
-        found += [trouble.of_failure(h.text) for h in failed.values()]
+        found += [problems.of_failure(h.text) for h in failed.values()]
         troubled = {t.text: troubled.get(t.text, now) for t in found}
         lasting = [t for t in found if t.final and now - troubled[t.text] >= limits.patience]
         if lasting or now - began > limits.deadline:
@@ -74,7 +74,7 @@ def until_ready(
         time.sleep(LOOK)
 
 
-def look(api: Api, references: Sequence[Reference]) -> dict[Reference, Health]:
+def look(api: ApiClient, references: Sequence[Reference]) -> dict[Reference, Health]:
     """The health of objects now."""
     states = {}
     for reference in references:
@@ -92,20 +92,20 @@ def progress(pending: dict[Reference, Health]) -> str:
 
 
 def troubles(
-    api: Api, references: Iterable[Reference], past: frozenset[str] = frozenset()
-) -> list[Trouble]:
+    api: ApiClient, references: Iterable[Reference], past: frozenset[str] = frozenset()
+) -> list[Problem]:
     """What keeps the pods of these objects from running. `past` are versions of events that were
     there before: they live for an hour, and may tell of what is over."""
-    found: list[Trouble] = []
+    found: list[Problem] = []
     wanted = list(references)
     for namespace in sorted({r.namespace for r in wanted if r.namespace}):
-        found += trouble.of_pods(_pods(api, namespace, wanted))
+        found += problems.of_pods(_pods(api, namespace, wanted))
     events = [e for e in _warnings(api, wanted) if _version(e) not in past]
-    return found + trouble.of_events(events)
+    return found + problems.of_events(events)
 
 
 def give_up(
-    api: Api, states: dict[Reference, Health], found: Sequence[Trouble], seconds: float = 0.0
+    api: ApiClient, states: dict[Reference, Health], found: Sequence[Problem], seconds: float = 0.0
 ) -> DeploymentFailed:
     """The error that tells why objects do not come to run."""
     names = ", ".join(f"{r.kind} {r.name}" for r in sorted(states))
@@ -121,7 +121,7 @@ def give_up(
     )
 
 
-def last_lines(api: Api, namespace: str, found: Trouble, count: int = LAST_LINES) -> str:
+def last_lines(api: ApiClient, namespace: str, found: Problem, count: int = LAST_LINES) -> str:
     """The end of the log that tells what is wrong; empty if there is none to be had."""
     assert found.pod is not None
     assert found.container is not None
@@ -134,7 +134,7 @@ def last_lines(api: Api, namespace: str, found: Trouble, count: int = LAST_LINES
     return ""
 
 
-def _pods(api: Api, namespace: str, references: Iterable[Reference]) -> list[Object]:
+def _pods(api: ApiClient, namespace: str, references: Iterable[Reference]) -> list[Object]:
     """The pods that belong to these objects, directly or through a ReplicaSet."""
     names = {(r.kind, r.name) for r in references}
     sets = {
@@ -146,7 +146,7 @@ def _pods(api: Api, namespace: str, references: Iterable[Reference]) -> list[Obj
     return [p for p in api.list("v1", "Pod", namespace) if owners(p) & wanted]
 
 
-def _warnings(api: Api, references: Iterable[Reference]) -> list[Object]:
+def _warnings(api: ApiClient, references: Iterable[Reference]) -> list[Object]:
     """Events about these objects, and about ReplicaSets named after them."""
     wanted = list(references)
     found: list[Object] = []

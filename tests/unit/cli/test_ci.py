@@ -20,7 +20,7 @@ from lapwing.cli.ci import command
 from lapwing.cli.context import Context
 from lapwing.cli.output import Printer
 from lapwing.design.pipeline import FILES, MARK
-from lapwing.errors import StrangersFileError, UsageError
+from lapwing.errors import UnmanagedFileError, UsageError
 from lapwing.settings import Settings
 from tests.needs import require
 
@@ -97,7 +97,7 @@ def test_what_people_changed_stays_and_the_difference_is_shown(tmp_path: Path) -
     path = written("github-none", tmp_path)
     ours = path.read_text()
     path.write_text(ours.replace("timeout-minutes: 30", "timeout-minutes: 45"))
-    with pytest.raises(StrangersFileError) as caught:
+    with pytest.raises(UnmanagedFileError) as caught:
         init(tmp_path, "--forge", "github")
     assert "-    timeout-minutes: 45" in (caught.value.detail or "")
     assert "timeout-minutes: 45" in path.read_text()

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from lapwing.errors import ClusterAwayError, ContextError
-from lapwing.kubernetes import apply, health, inventory, kubeconfig, trouble
-from lapwing.kubernetes.api import ConflictOfFields, refusal
-from lapwing.kubernetes.reference import Reference, of
+from lapwing.errors import ClusterUnreachableError, ContextError
+from lapwing.kubernetes import apply, applyset, health, kubeconfig, problems
+from lapwing.kubernetes.client import FieldConflictError, api_error
+from lapwing.kubernetes.objects import Reference
 
 
 def rollout(**status: Any) -> dict[str, Any]:
@@ -60,16 +60,16 @@ def test_only_what_left_the_file_is_pruned_and_never_data() -> None:
         Reference("v1", "PersistentVolumeClaim", "shop", "data"),
         Reference("v1", "Namespace", "", "shop"),
     ]
-    assert [r.name for r in inventory.to_prune(before, [of(kept)])] == ["way", "gone"]
+    assert [r.name for r in applyset.to_prune(before, [Reference.of(kept)])] == ["way", "gone"]
 
 
 def test_an_inventory_reads_back_and_passes_over_nonsense() -> None:
     references = {Reference("v1", "Namespace", "", "shop"), Reference("v1", "Secret", "shop", "a")}
-    made = inventory.document("shop", "shop", "staging", references, "c1")
-    assert inventory.listed(made) == references
+    made = applyset.config_map("shop", "shop", "staging", references, "c1")
+    assert applyset.references(made) == references
     made["data"]["objects"] += "\nnonsense\n"
-    assert inventory.listed(made) == references
-    assert inventory.listed(None) == set()
+    assert applyset.references(made) == references
+    assert applyset.references(None) == set()
 
 
 def test_waves_come_in_order_and_workloads_last_in_theirs() -> None:
@@ -81,7 +81,7 @@ def test_waves_come_in_order_and_workloads_last_in_theirs() -> None:
         thing("Rollout", "api"), thing("AnalysisTemplate", "smoke"), thing("Job", "late", "5"),
         thing("Secret", "early", "-5"), thing("Namespace", "shop"),
     ]  # fmt: skip
-    found = [[t["metadata"]["name"] for t in wave] for wave in apply.waves(things)]
+    found = [[t["metadata"]["name"] for t in wave] for wave in apply.group_by_wave(things)]
     assert found == [["shop"], ["early"], ["smoke", "api"], ["late"]]
 
 
@@ -101,8 +101,8 @@ def test_a_conflict_names_who_owns_what() -> None:
         }
     ]
     status = {"reason": "Conflict", "message": "no", "details": {"causes": causes}}
-    found = refusal(409, status, "Deployment api")
-    assert isinstance(found, ConflictOfFields)
+    found = api_error(409, status, "Deployment api")
+    assert isinstance(found, FieldConflictError)
     assert found.owners == {"kubectl-edit": (".spec.replicas",)}
 
 
@@ -123,7 +123,7 @@ def test_only_kind_and_minikube_on_this_machine_are_safe(
 
 
 def test_a_kubeconfig_that_is_missing_or_lacks_the_context_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ClusterAwayError, match="no kubeconfig"):
+    with pytest.raises(ClusterUnreachableError, match="no kubeconfig"):
         kubeconfig.read([tmp_path / "config"])
     path = tmp_path / "config"
     path.write_text("contexts: [{name: a, context: {cluster: c, user: u}}]\n")
@@ -142,7 +142,7 @@ def test_pods_that_cannot_run_are_told_once_each() -> None:
     pull = {"waiting": {"reason": "ImagePullBackOff"}}
     crash = {"waiting": {"reason": "CrashLoopBackOff"}}
     killed = {"terminated": {"reason": "OOMKilled", "exitCode": 137}}
-    found = trouble.of_pods(
+    found = problems.of_pods(
         [pod("a", pull), pod("b", pull), pod("c", crash, lastState=killed, restartCount=2)]
     )
     assert len(found) == 2
@@ -152,4 +152,4 @@ def test_pods_that_cannot_run_are_told_once_each() -> None:
 
 
 def test_the_reference_of_an_object() -> None:
-    assert str(of(rollout())) == "Rollout api"
+    assert str(Reference.of(rollout())) == "Rollout api"

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lapwing.cli import place
-from lapwing.errors import ConflictError, ContextError, NotOursError, SecretError
-from lapwing.kubernetes import inventory, local, memory, order, secrets
-from lapwing.kubernetes.apply import Course, Scope, waves
-from lapwing.kubernetes.local import Tool
-from lapwing.kubernetes.reference import Reference, of
+from lapwing.errors import ConflictError, ContextError, SecretError, UnmanagedObjectError
+from lapwing.kubernetes import applyset, local_cluster, local_state, secrets, waves
+from lapwing.kubernetes.apply import ApplyOptions, Scope, group_by_wave
+from lapwing.kubernetes.local_cluster import Tool
+from lapwing.kubernetes.objects import Reference
 from lapwing.plan.model import Deployment, Document, Service
 from lapwing.plan.names import RequiredSecret
 
@@ -26,7 +26,7 @@ DATABASE = RequiredSecret("mysql", {"password": 32, "root-password": 32})
 
 
 def secret(name: str, *keys: str, ours: bool = True, **annotations: str) -> dict[str, Any]:
-    labels = inventory.labels("shop", "kind") if ours else {}
+    labels = applyset.labels("shop", "kind") if ours else {}
     metadata = {"name": name, "namespace": "shop-kind", "labels": labels}
     made = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata}
     metadata["annotations"] = {f"lapwing.dev/{k}": v for k, v in annotations.items()}
@@ -60,7 +60,7 @@ def test_what_was_made_is_never_made_again() -> None:
 def test_a_key_that_is_missing_is_added_to_ours_and_to_nobody_elses() -> None:
     [added] = choose({"KEY": "v1"}, secret("shop-mysql", "password")).made
     assert (added.keys, added.adds) == ({"root-password": 32}, True)
-    with pytest.raises(NotOursError, match="root-password"):
+    with pytest.raises(UnmanagedObjectError, match="root-password"):
         choose({"KEY": "v1"}, secret("shop-mysql", "password", ours=False))
 
 
@@ -74,10 +74,10 @@ def test_a_value_that_only_the_cluster_has_is_kept() -> None:
 
 def test_what_is_made_up_says_that_it_stays() -> None:
     thing = secrets.made_object(SCOPE, secrets.Made("shop-mysql", {"password": 32}))
-    assert inventory.is_kept(thing)
-    assert inventory.is_ours(thing, "shop", "kind")
+    assert applyset.is_kept(thing)
+    assert applyset.is_managed(thing, "shop", "kind")
     assert len(thing["stringData"]["password"]) == 32
-    assert not inventory.is_kept(secrets.set_object(SCOPE, "TOKEN", "x", "v1"))
+    assert not applyset.is_kept(secrets.set_object(SCOPE, "TOKEN", "x", "v1"))
 
 
 def test_a_certificate_is_for_the_host_and_for_localhost() -> None:
@@ -103,17 +103,17 @@ def test_a_certificate_is_for_the_host_and_for_localhost() -> None:
 def test_which_cluster_is_made(
     context: str | None, environment: str, there: tuple[Tool, ...], made: str
 ) -> None:
-    assert local.plan(context, "shop", environment, there).context == made
+    assert local_cluster.plan(context, "shop", environment, there).context == made
 
 
 def test_no_other_cluster_is_made() -> None:
     for name in ("production", "gke_company_europe-west1", "kind-"):
         with pytest.raises(ContextError, match="names no cluster that Lapwing can make"):
-            local.plan(name, "shop", "kind", ("kind",))
+            local_cluster.plan(name, "shop", "kind", ("kind",))
 
 
 def test_tools_are_called_by_their_own_names() -> None:
-    kind, minikube = local.named("kind-shop"), local.named("minikube-shop")
+    kind, minikube = local_cluster.named("kind-shop"), local_cluster.named("minikube-shop")
     assert kind is not None
     assert minikube is not None
     assert kind.delete == ["kind", "delete", "cluster", "--name", "shop"]
@@ -176,10 +176,10 @@ metadata: {name: shop-kind}
 
 @given(st.permutations(sorted(FILES)))
 def test_concerns_come_one_after_the_other_however_files_are_listed(names: list[str]) -> None:
-    found = order.to_apply({n: FILES[n] for n in names}, document())
-    course = Course(order.waves(found))
+    found = waves.objects_to_apply({n: FILES[n] for n in names}, document())
+    course = ApplyOptions(waves.wave_numbers(found))
     things = [thing for _, thing in found]
-    assert [[t["metadata"]["name"] for t in w] for w in waves(things, course.wave_of)] == [
+    assert [[t["metadata"]["name"] for t in w] for w in group_by_wave(things, course.wave_of)] == [
         ["shop-kind"], ["shop-db"], ["shop-migrate-1"], ["shop-api", "shop-api"], ["shop-edge"],
         ["shop-seed-1"],
     ]  # fmt: skip
@@ -188,11 +188,11 @@ def test_concerns_come_one_after_the_other_however_files_are_listed(names: list[
 def test_pods_follow_the_versions_of_their_secrets_and_of_no_others() -> None:
     def digests(made: Document) -> dict[str, str | None]:
         found = {}
-        for _, thing in order.to_apply(FILES, made):
+        for _, thing in waves.objects_to_apply(FILES, made):
             if thing["kind"] in ("Deployment", "StatefulSet"):
                 metadata = thing["spec"]["template"]["metadata"]
                 found[thing["metadata"]["name"]] = metadata.get("annotations", {}).get(
-                    order.SECRETS
+                    waves.SECRETS
                 )
         return found
 
@@ -207,27 +207,27 @@ def test_a_job_does_not_run_again_for_what_is_brought_back() -> None:
     import msgspec
 
     back = Deployment(kind="rollback", actor="a", restores="c1")
-    found = order.to_apply(FILES, msgspec.structs.replace(document(), deployment=back))
+    found = waves.objects_to_apply(FILES, msgspec.structs.replace(document(), deployment=back))
     assert Reference("batch/v1", "Job", "shop-kind", "shop-migrate-1") not in {
-        of(thing) for _, thing in found
+        Reference.of(thing) for _, thing in found
     }
 
 
 def test_one_at_a_time_and_the_context_is_remembered(tmp_path: Path) -> None:
     folder = tmp_path / "environments" / "shop" / "kind"
-    assert memory.context(folder) is None
-    with memory.at_work(folder, "shop/kind"):
-        assert memory.is_at_work(folder)
+    assert local_state.context(folder) is None
+    with local_state.at_work(folder, "shop/kind"):
+        assert local_state.is_at_work(folder)
         with (
             pytest.raises(ConflictError, match="changing shop/kind"),
-            memory.at_work(folder, "shop/kind"),
+            local_state.at_work(folder, "shop/kind"),
         ):
             pass
-    assert not memory.is_at_work(folder)
-    memory.remember(folder, "kind-shop")
-    assert memory.context(folder) == "kind-shop"
-    memory.forget(folder)
-    assert memory.context(folder) is None
+    assert not local_state.is_at_work(folder)
+    local_state.remember(folder, "kind-shop")
+    assert local_state.context(folder) == "kind-shop"
+    local_state.forget(folder)
+    assert local_state.context(folder) is None
 
 
 @pytest.mark.parametrize(

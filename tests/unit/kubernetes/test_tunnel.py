@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lapwing.kubernetes.forward import candidates, port_of
 from lapwing.kubernetes.pods import instances
+from lapwing.kubernetes.port_forward import candidates, port_of
 from lapwing.kubernetes.tunnel import DATA, ERROR, NOT_REACHED, Channels
 from tests.unit.kubernetes.cluster_objects import pod, replica_set, rollout
 

@@ -18,19 +18,19 @@ from typing import Any
 
 import msgspec
 
-from lapwing.errors import ClusterAwayError, ClusterError, LapwingError
-from lapwing.kubernetes import inventory
-from lapwing.kubernetes.api import Api
+from lapwing.errors import ClusterError, ClusterUnreachableError, LapwingError
+from lapwing.kubernetes import applyset
 from lapwing.kubernetes.apply import Scope
-from lapwing.kubernetes.reference import Object, Reference
-from lapwing.kubernetes.upgrade.drive import Record
+from lapwing.kubernetes.client import ApiClient
+from lapwing.kubernetes.objects import Object, Reference
+from lapwing.kubernetes.upgrade.driver import Record
 
 LEASE = 15.0
 """Seconds without a sign of life after which another command may take over."""
 NAME = "lapwing-upgrade"
 
 
-class LedByAnotherError(LapwingError):
+class UpgradeLockedError(LapwingError):
     """Another command leads this upgrade at the moment."""
 
     code = "upgrade-led"
@@ -42,7 +42,7 @@ def reference(scope: Scope, service: str) -> Reference:
     return Reference("v1", "ConfigMap", scope.namespace, f"{NAME}-{service}")
 
 
-def records_of(api: Api, scope: Scope) -> list[str]:
+def records_of(api: ApiClient, scope: Scope) -> list[str]:
     """The services whose upgrade is under way and has touched something."""
     found = api.list("v1", "ConfigMap", scope.namespace, scope.selector)
     ours = [c for c in found if str(c["metadata"]["name"]).startswith(f"{NAME}-")]
@@ -52,7 +52,9 @@ def records_of(api: Api, scope: Scope) -> list[str]:
 class Records:
     """The record of one service's upgrade. Take it before anything else, and give it back."""
 
-    def __init__(self, api: Api, scope: Scope, service: str, holder: str, lease: float) -> None:
+    def __init__(
+        self, api: ApiClient, scope: Scope, service: str, holder: str, lease: float
+    ) -> None:
         self.reference = reference(scope, service)
         self.before: list[dict[str, Any]] = []
         """The objects that ran before, to apply again on the way back; saved with the record."""
@@ -64,7 +66,7 @@ class Records:
         self._said = 0.0
 
     def take(self, wait: Callable[[float], None] = time.sleep) -> None:
-        """Become the one who leads. Raises LedByAnotherError if somebody else does."""
+        """Become the one who leads. Raises UpgradeLockedError if somebody else does."""
         found = self._api.get(self.reference)
         if found is None:
             self._live = self._api.create(self._document())
@@ -102,7 +104,7 @@ class Records:
         return self._record
 
     def save(self, record: Record | None) -> None:
-        """Write the record; None ends the upgrade. Raises LedByAnotherError."""
+        """Write the record; None ends the upgrade. Raises UpgradeLockedError."""
         self._record = record
         self._write()
         if record is None:
@@ -111,7 +113,7 @@ class Records:
             self._live = None
 
     def live_on(self) -> None:
-        """Say that this command lives, if it is time to. Raises LedByAnotherError."""
+        """Say that this command lives, if it is time to. Raises UpgradeLockedError."""
         if time.monotonic() - self._said >= self._lease / 4:
             self._write()
 
@@ -136,7 +138,7 @@ class Records:
         change["metadata"] = {"resourceVersion": _version(self._live)}
         try:
             self._live = self._api.patch(self.reference, change)
-        except ClusterAwayError:
+        except ClusterUnreachableError:
             raise
         except ClusterError as error:
             if getattr(error, "reason", "") in ("Conflict", "NotFound"):
@@ -155,11 +157,11 @@ class Records:
         }
         metadata = {"name": self.reference.name, "namespace": self.reference.namespace}
         thing = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
-        return inventory.marked(thing, self._scope.stack, self._scope.environment)
+        return applyset.with_labels(thing, self._scope.stack, self._scope.environment)
 
-    def _taken(self, holder: str = "") -> LedByAnotherError:
+    def _taken(self, holder: str = "") -> UpgradeLockedError:
         by = f" by {holder}" if holder else ""
-        return LedByAnotherError(
+        return UpgradeLockedError(
             f"This upgrade is led{by} at the moment.",
             hint="`lapwing status` tells how it does. If that command is gone, deploy again in "
             f"{self._lease:.0f} s: it goes on where it was.",

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from lapwing.kubernetes.reference import Object, Reference
+from lapwing.kubernetes.objects import Object, Reference
 from lapwing.plan.names import ENVIRONMENT, MANAGED_BY, PART_OF
 
 NAME = "lapwing-inventory"
@@ -26,7 +26,7 @@ def labels(stack: str, environment: str) -> dict[str, str]:
     return {MANAGED_BY: "lapwing", PART_OF: stack, ENVIRONMENT: environment}
 
 
-def is_ours(thing: Object, stack: str, environment: str) -> bool:
+def is_managed(thing: Object, stack: str, environment: str) -> bool:
     """Whether an object is marked as one of this stack in this environment."""
     found = thing["metadata"].get("labels") or {}
     return all(found.get(k) == v for k, v in labels(stack, environment).items())
@@ -37,14 +37,14 @@ def is_kept(thing: Object) -> bool:
     return (thing["metadata"].get("labels") or {}).get(KEEP) == "true"
 
 
-def marked(thing: Object, stack: str, environment: str) -> dict[str, Any]:
+def with_labels(thing: Object, stack: str, environment: str) -> dict[str, Any]:
     """The object with our labels."""
     metadata = thing["metadata"]
     merged = {**(metadata.get("labels") or {}), **labels(stack, environment)}
     return {**thing, "metadata": {**metadata, "labels": merged}}
 
 
-def document(
+def config_map(
     namespace: str, stack: str, environment: str, references: Iterable[Reference], commit: str
 ) -> dict[str, Any]:
     """The ConfigMap that lists references, for the commit that they come from."""
@@ -55,10 +55,10 @@ def document(
         "metadata": {"name": NAME, "namespace": namespace},
         "data": {"objects": "\n".join(lines), "commit": commit},
     }
-    return marked(thing, stack, environment)
+    return with_labels(thing, stack, environment)
 
 
-def listed(found: Object | None) -> set[Reference]:
+def references(found: Object | None) -> set[Reference]:
     """The references of an inventory; a line that is none is passed over."""
     data: Mapping[str, str] = (found or {}).get("data") or {}
     parts = [line.split(" ") for line in data.get("objects", "").splitlines()]

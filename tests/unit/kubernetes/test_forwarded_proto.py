@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lapwing.kubernetes.requests import LARGEST, Marker
+from lapwing.kubernetes.forwarded_proto import LARGEST, RequestRewriter
 
 PATHS = st.text("abc/-?=&%20", max_size=20).map(lambda t: "/" + t)
 TOKENS = st.text("abcdefghijklmnopqrstuvwxyz-", min_size=1, max_size=12).map(lambda t: f"x-{t}")
@@ -83,7 +83,7 @@ def test_each_request_is_marked_once_and_else_unchanged(
 ) -> None:
     wire = b"".join(a.wire() for a in asked)
     at = sorted({0, len(wire), *(c for c in cuts if c < len(wire))})
-    marker = Marker()
+    marker = RequestRewriter()
     marked = b"".join(marker.feed(wire[a:b]) for a, b in pairwise(at))
     before, after = heard(wire), heard(marked)
     assert len(before) == len(asked)
@@ -96,7 +96,7 @@ def test_each_request_is_marked_once_and_else_unchanged(
 
 
 def test_a_websocket_is_left_alone_behind_its_head() -> None:
-    marker = Marker()
+    marker = RequestRewriter()
     head = b"GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
     frames = b"\x81\x85GET / HTTP/1.1\r\n\r\n"
     assert marker.feed(head + frames).endswith(b"Upgrade: websocket\r\n\r\n" + frames)
@@ -108,11 +108,11 @@ def test_a_websocket_is_left_alone_behind_its_head() -> None:
     [b"\x16\x03\x01\x02\x00\n", b"SSH-2.0-x\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"],
 )
 def test_what_is_no_http_1_goes_through(wire: bytes) -> None:
-    assert Marker().feed(wire) == wire
+    assert RequestRewriter().feed(wire) == wire
 
 
 def test_an_endless_head_is_not_kept() -> None:
-    marker = Marker()
+    marker = RequestRewriter()
     start = b"GET / HTTP/1.1\r\nx: "
     out = marker.feed(start)
     for _ in range(LARGEST // 1000 + 1):
@@ -122,4 +122,4 @@ def test_an_endless_head_is_not_kept() -> None:
 
 def test_a_body_of_a_doubtful_length_is_not_searched_for_requests() -> None:
     wire = b"POST / HTTP/1.1\r\nContent-Length: 5, 6\r\n\r\nGET / HTTP/1.1\r\n\r\n"
-    assert Marker().feed(wire).count(b"X-Forwarded-Proto") == 1
+    assert RequestRewriter().feed(wire).count(b"X-Forwarded-Proto") == 1

@@ -24,7 +24,7 @@ _FIRST = re.compile(rb"[!-~]+ \S+ HTTP/1\.[01]\r?\n")
 _BLANK = re.compile(rb"\r?\n\r?\n")
 
 
-class Marker:
+class RequestRewriter:
     """One connection. `feed` takes what the client sends and returns what is to be sent on; what
     is part of an unfinished head waits."""
 

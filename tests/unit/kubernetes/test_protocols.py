@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from lapwing.kubernetes import ask
-from lapwing.kubernetes.ask import Unexpected
-from lapwing.kubernetes.checks import needed_secrets
+from lapwing.kubernetes import protocols
+from lapwing.kubernetes.protocols import ProtocolError
+from lapwing.kubernetes.verify import needed_secrets
 from tests.installation import free_port
 from tests.needs import require
 
@@ -82,7 +82,7 @@ async def test_a_real_redis_says_who_uses_it(tmp_path: Path) -> None:
     try:
         await until_it_answers(port)
         async with stream(port) as made:
-            unused = await ask.redis(made, "s3cret")
+            unused = await protocols.redis(made, "s3cret")
         assert not unused.used
         assert unused.version[0].isdigit()
         async with stream(port) as user:
@@ -90,14 +90,14 @@ async def test_a_real_redis_says_who_uses_it(tmp_path: Path) -> None:
                 await user.write(b" ".join(w.encode() for w in words) + b"\r\n")
             while True:
                 async with stream(port) as made:
-                    used = await ask.redis(made, "s3cret")
+                    used = await protocols.redis(made, "s3cret")
                 if used.misses and used.clients == 1:  # Earlier questions of ours have gone.
                     break
             assert (used.keys, used.hits, used.misses) == (1, 1, 1)
         for wrong in ("wrong", None):
             async with stream(port) as made:
-                with pytest.raises(Unexpected, match="does not take the password") as caught:
-                    await ask.redis(made, wrong)
+                with pytest.raises(ProtocolError, match="does not take the password") as caught:
+                    await protocols.redis(made, wrong)
                 assert "wrong" not in str(caught.value)
     finally:
         server.terminate()
@@ -113,7 +113,7 @@ async def test_a_real_server_of_mongodbs_protocol_takes_writes(tmp_path: Path) -
     try:
         await until_it_answers(port)
         async with stream(port) as made:
-            assert await ask.mongodb(made) is True
+            assert await protocols.mongodb(made) is True
     finally:
         server.terminate()
         server.wait()
@@ -129,25 +129,25 @@ def packet(body: bytes) -> bytes:
 
 async def test_mysqls_greeting_names_its_version_and_its_refusal_is_told() -> None:
     async with saying(packet(GREETING)) as made:
-        assert await ask.mysql(made) == "8.4.8"
+        assert await protocols.mysql(made) == "8.4.8"
     async with saying(packet(REFUSAL)) as made:
-        with pytest.raises(Unexpected, match="Too many connections"):
-            await ask.mysql(made)
+        with pytest.raises(ProtocolError, match="Too many connections"):
+            await protocols.mysql(made)
 
 
 async def test_postgres_answers_a_question_that_needs_no_login() -> None:
     async with saying(b"", b"N") as made:
-        await ask.postgres(made)
+        await protocols.postgres(made)
 
 
 @pytest.mark.parametrize(
     "question",
     [
-        lambda s: ask.redis(s, None),
-        ask.mysql,
-        ask.mongodb,
-        ask.postgres,
-        lambda s: ask.http(s, "localhost", "/"),
+        lambda s: protocols.redis(s, None),
+        protocols.mysql,
+        protocols.mongodb,
+        protocols.postgres,
+        lambda s: protocols.http(s, "localhost", "/"),
     ],
 )
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ async def test_another_protocol_is_told_and_never_waited_for(
     question: Callable[[Any], Awaitable[Any]], answer: bytes
 ) -> None:
     async with saying(answer) as made, asyncio.timeout(60):
-        with pytest.raises(Unexpected):
+        with pytest.raises(ProtocolError):
             await _hang_up_after(made, question)
 
 
@@ -183,7 +183,7 @@ async def test_http_is_asked_as_it_would_come_by_https() -> None:
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with stream(server.sockets[0].getsockname()[1]) as made:
-        assert await ask.http(made, "shop.example", "/api/healthz") == 204
+        assert await protocols.http(made, "shop.example", "/api/healthz") == 204
     server.close()
     assert seen[0].startswith(b"GET /api/healthz HTTP/1.1\r\n")
     assert b"host: shop.example\r\n" in seen[0].lower()

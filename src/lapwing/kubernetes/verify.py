@@ -15,17 +15,17 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lapwing.errors import ClusterAwayError, ClusterError, KindMissingError
-from lapwing.kubernetes import actions, ask, forward, health, pods, trouble, wait
-from lapwing.kubernetes.pods import Instance
-from lapwing.kubernetes.reference import Object, Reference, of
-from lapwing.kubernetes.tunnel import Dialer, TunnelError
+from lapwing.errors import ClusterError, ClusterUnreachableError, KindMissingError
+from lapwing.kubernetes import actions, health, pods, port_forward, problems, protocols, wait
+from lapwing.kubernetes.objects import Object, Reference
+from lapwing.kubernetes.pods import Pod
+from lapwing.kubernetes.tunnel import TunnelDialer, TunnelError
 from lapwing.plan.names import COMPONENT, NAME
 from lapwing.stack.resource_reference import PORTS
 
 if TYPE_CHECKING:
-    from lapwing.kubernetes.api import Api
     from lapwing.kubernetes.apply import Scope
+    from lapwing.kubernetes.client import ApiClient
 
 LAST_LINES = 8
 SOON = datetime.timedelta(days=14)
@@ -33,7 +33,7 @@ SOON = datetime.timedelta(days=14)
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckResult:
     """One check: what was asked, whether it holds (None: it could not be asked), what was seen, and
     the last lines of a log that tell more."""
 
@@ -51,13 +51,15 @@ class Asked:
     host: str
 
 
-def verify(api: Api, scope: Scope, asked: Asked) -> Iterator[Finding]:
-    """Run the checks one after another. Raises ClusterAwayError or ClusterLoginError if the cluster
-    cannot be asked at all."""
-    yield Finding("the API server answers", True, api.version())
+def verify(api: ApiClient, scope: Scope, asked: Asked) -> Iterator[CheckResult]:
+    """Run the checks one after another.
+
+    Raises ClusterUnreachableError or ClusterLoginError if the API server cannot be queried at all.
+    """
+    yield CheckResult("the API server answers", True, api.version())
     space = api.get(Reference("v1", "Namespace", "", scope.namespace))
     phase = ((space or {}).get("status") or {}).get("phase", "is not there")
-    yield Finding(f"namespace {scope.namespace} is there", phase == "Active", str(phase))
+    yield CheckResult(f"namespace {scope.namespace} is there", phase == "Active", str(phase))
     if space is None:
         return
     workloads = [w for k in actions.WORKLOADS for w in _listed(api, scope, *k)]
@@ -68,7 +70,7 @@ def verify(api: Api, scope: Scope, asked: Asked) -> Iterator[Finding]:
     yield from asyncio.run(_by_asking(api, workloads, there, asked))
 
 
-def _listed(api: Api, scope: Scope, version: str, kind: str) -> list[Object]:
+def _listed(api: ApiClient, scope: Scope, version: str, kind: str) -> list[Object]:
     try:
         return api.list(version, kind, scope.namespace, scope.selector)
     except KindMissingError:
@@ -79,18 +81,18 @@ def _listed(api: Api, scope: Scope, version: str, kind: str) -> list[Object]:
 
 
 def _workloads(
-    api: Api, workloads: Sequence[Object], there: Sequence[Instance]
-) -> Iterator[Finding]:
+    api: ApiClient, workloads: Sequence[Object], there: Sequence[Pod]
+) -> Iterator[CheckResult]:
     if not workloads:
-        yield Finding("anything of the stack is there", False, "nothing was applied")
+        yield CheckResult("anything of the stack is there", False, "nothing was applied")
     for workload in workloads:
         name, state = _name(workload), health.judge(workload)
         own = [i.pod for i in there if i.service == name]
-        found = trouble.of_pods(own)
+        found = problems.of_pods(own)
         well = state.state in ("ready", "held")
         if workload["kind"] == "Job":
             troubles = [] if state.state == "ready" else found
-            yield Finding(
+            yield CheckResult(
                 f"{name}: the job is done",
                 state.state == "ready",
                 _seen(state.text, troubles),
@@ -98,7 +100,7 @@ def _workloads(
             )
             continue
         crashing = [t for t in found if t.container]
-        yield Finding(
+        yield CheckResult(
             f"{name}: every pod is ready",
             well and not crashing,
             _seen(state.text or f"{state.ready} of {state.wanted} pods ready", found),
@@ -106,11 +108,11 @@ def _workloads(
         )
 
 
-def _seen(text: str, found: Sequence[trouble.Trouble]) -> str:
+def _seen(text: str, found: Sequence[problems.Problem]) -> str:
     return "; ".join([text, *(t.text for t in found[:2])])
 
 
-def _lines(api: Api, workload: Object, found: Sequence[trouble.Trouble]) -> str:
+def _lines(api: ApiClient, workload: Object, found: Sequence[problems.Problem]) -> str:
     """The last lines of what is in trouble, where a log may tell more."""
     first = next((t for t in found if t.container), None)
     if first is None:
@@ -134,24 +136,24 @@ def needed_secrets(workloads: Iterable[Object]) -> dict[str, set[str]]:
     return found
 
 
-def _secrets(api: Api, scope: Scope, workloads: Sequence[Object]) -> Iterator[Finding]:
+def _secrets(api: ApiClient, scope: Scope, workloads: Sequence[Object]) -> Iterator[CheckResult]:
     for name, keys in sorted(needed_secrets(workloads).items()):
         check = f"secret {name} is there"
         try:
             there = api.get(Reference("v1", "Secret", scope.namespace, name))
         except ClusterError as error:
-            yield Finding(check, None, error.message)
+            yield CheckResult(check, None, error.message)
             continue
         missing = sorted(keys - set((there or {}).get("data") or {}))
         if there is None:
-            yield Finding(check, False, "it is missing")
+            yield CheckResult(check, False, "it is missing")
         elif missing:
-            yield Finding(check, False, f"it lacks {', '.join(missing)}")
+            yield CheckResult(check, False, f"it lacks {', '.join(missing)}")
         else:
-            yield Finding(check, True, f"with {', '.join(sorted(keys)) or 'its files'}")
+            yield CheckResult(check, True, f"with {', '.join(sorted(keys)) or 'its files'}")
 
 
-def _certificates(api: Api, scope: Scope) -> Iterator[Finding]:
+def _certificates(api: ApiClient, scope: Scope) -> Iterator[CheckResult]:
     """Certificates that others look after: cert-manager, or Google Cloud."""
     for version, kind in (
         ("cert-manager.io/v1", "Certificate"),
@@ -168,17 +170,19 @@ def _certificates(api: Api, scope: Scope) -> Iterator[Finding]:
                 c["status"] == "True" for c in ready
             )
             seen = said.get("certificateStatus") or next((c.get("message") for c in ready), "")
-            yield Finding(f"{of(thing)} is issued", ok, str(seen or "not seen by its controller"))
+            yield CheckResult(
+                f"{Reference.of(thing)} is issued", ok, str(seen or "not seen by its controller")
+            )
 
 
 # What servers say themselves
 
 
 async def _by_asking(
-    api: Api, workloads: Sequence[Object], there: Sequence[Instance], asked: Asked
-) -> list[Finding]:
-    dialer = Dialer(api)
-    made: list[Finding] = []
+    api: ApiClient, workloads: Sequence[Object], there: Sequence[Pod], asked: Asked
+) -> list[CheckResult]:
+    dialer = TunnelDialer(api)
+    made: list[CheckResult] = []
     for workload in workloads:
         kind = str((workload["metadata"].get("labels") or {}).get(COMPONENT, ""))
         if kind in pods.RESOURCES:
@@ -189,13 +193,13 @@ async def _by_asking(
 
 
 async def _database(
-    api: Api, dialer: Dialer, workload: Object, kind: str, there: Sequence[Instance]
-) -> list[Finding]:
+    api: ApiClient, dialer: TunnelDialer, workload: Object, kind: str, there: Sequence[Pod]
+) -> list[CheckResult]:
     name = _name(workload)
-    found = forward.candidates(list(there), name)
+    found = port_forward.candidates(list(there), name)
     if not found:
-        return [Finding(f"{name}: {kind} answers", False, "no pod of it is ready")]
-    pod, port = found[0], forward.port_of(found[0]) or PORTS[kind]
+        return [CheckResult(f"{name}: {kind} answers", False, "no pod of it is ready")]
+    pod, port = found[0], port_forward.port_of(found[0]) or PORTS[kind]
     if kind == "redis":
         return await _cache(api, dialer, workload, pod, port)
 
@@ -203,10 +207,12 @@ async def _database(
         stream = await dialer.open(pod.namespace, pod.name, port)
         try:
             if kind == "mysql":
-                return f"version {await ask.mysql(stream)}"
+                return f"version {await protocols.mysql(stream)}"
             if kind == "mongodb":
-                return "it takes writes" if await ask.mongodb(stream) else "it takes no writes"
-            await ask.postgres(stream)
+                return (
+                    "it takes writes" if await protocols.mongodb(stream) else "it takes no writes"
+                )
+            await protocols.postgres(stream)
             return "it answers"
         finally:
             await stream.close()
@@ -215,38 +221,41 @@ async def _database(
     return [finding] if finding.seen != "it takes no writes" else [_but_not(finding)]
 
 
-def _but_not(finding: Finding) -> Finding:
-    return Finding(finding.check, False, finding.seen)
+def _but_not(finding: CheckResult) -> CheckResult:
+    return CheckResult(finding.check, False, finding.seen)
 
 
 async def _cache(
-    api: Api, dialer: Dialer, workload: Object, pod: Instance, port: int
-) -> list[Finding]:
+    api: ApiClient, dialer: TunnelDialer, workload: Object, pod: Pod, port: int
+) -> list[CheckResult]:
     name = _name(workload)
     answers, used = f"{name}: redis answers", f"{name}: redis is used"
     try:
         password = await asyncio.to_thread(_password, api, workload)
     except ClusterError as error:
-        return [Finding(answers, None, error.message), Finding(used, None, "it was not asked")]
-    seen: list[ask.Cache] = []
+        return [
+            CheckResult(answers, None, error.message),
+            CheckResult(used, None, "it was not asked"),
+        ]
+    seen: list[protocols.Cache] = []
 
     async def talk() -> str:
         stream = await dialer.open(pod.namespace, pod.name, port)
         try:
-            seen.append(await ask.redis(stream, password))
+            seen.append(await protocols.redis(stream, password))
         finally:
             await stream.close()
         return f"version {seen[0].version}"
 
     first = await _made(answers, talk)
     if not seen:
-        return [first, Finding(used, None, "it was not asked")]
+        return [first, CheckResult(used, None, "it was not asked")]
     c = seen[0]
     told = f"{c.clients} clients, {c.keys} keys, {c.hits} hits, {c.misses} misses"
-    return [first, Finding(used, c.used, told)]
+    return [first, CheckResult(used, c.used, told)]
 
 
-def _password(api: Api, workload: Object) -> str | None:
+def _password(api: ApiClient, workload: Object) -> str | None:
     """The password of a database, from the Secret that its own pod takes it from; None if it has
     none. Raises ClusterError."""
     containers = workload["spec"]["template"]["spec"]["containers"]
@@ -262,14 +271,14 @@ def _password(api: Api, workload: Object) -> str | None:
     return None
 
 
-async def _edge(dialer: Dialer, there: Sequence[Instance], asked: Asked) -> list[Finding]:
-    found = forward.candidates(list(there), pods.EDGE)
-    port = forward.port_of(found[0]) if found else None
+async def _edge(dialer: TunnelDialer, there: Sequence[Pod], asked: Asked) -> list[CheckResult]:
+    found = port_forward.candidates(list(there), pods.EDGE)
+    port = port_forward.port_of(found[0]) if found else None
     if port is None:
-        return [Finding("the edge answers", False, "no pod of it is ready")]
+        return [CheckResult("the edge answers", False, "no pod of it is ready")]
     pod = found[0]
     try:
-        tls = await forward.speaks_tls(dialer, found, port)
+        tls = await port_forward.speaks_tls(dialer, found, port)
     except ClusterError as error:
         return [_failed("the edge answers", error)]
     made = []
@@ -281,7 +290,7 @@ async def _edge(dialer: Dialer, there: Sequence[Instance], asked: Asked) -> list
             open_ = dialer.secured if tls else dialer.open
             stream = await open_(pod.namespace, pod.name, port)
             try:
-                return str(await ask.http(stream, asked.host, path))
+                return str(await protocols.http(stream, asked.host, path))
             finally:
                 await stream.close()
 
@@ -291,7 +300,7 @@ async def _edge(dialer: Dialer, there: Sequence[Instance], asked: Asked) -> list
     return made
 
 
-async def _certificate(dialer: Dialer, pod: Instance, port: int) -> Finding:
+async def _certificate(dialer: TunnelDialer, pod: Pod, port: int) -> CheckResult:
     ends: list[datetime.datetime] = []
 
     async def talk() -> str:
@@ -308,22 +317,22 @@ async def _certificate(dialer: Dialer, pod: Instance, port: int) -> Finding:
     return _but_not(finding) if over else finding
 
 
-async def _made(check: str, talk: Callable[[], Awaitable[str]]) -> Finding:
+async def _made(check: str, talk: Callable[[], Awaitable[str]]) -> CheckResult:
     """A check made by talking to a server."""
     try:
-        async with asyncio.timeout(ask.LATE):
-            return Finding(check, True, await talk())
+        async with asyncio.timeout(protocols.LATE):
+            return CheckResult(check, True, await talk())
     except TimeoutError:
-        return Finding(check, False, f"no answer within {ask.LATE:.0f} s")
-    except (ask.Unexpected, ClusterError, ssl.SSLError) as error:
+        return CheckResult(check, False, f"no answer within {protocols.LATE:.0f} s")
+    except (protocols.ProtocolError, ClusterError, ssl.SSLError) as error:
         return _failed(check, error)
 
 
-def _failed(check: str, error: Exception) -> Finding:
+def _failed(check: str, error: Exception) -> CheckResult:
     """A server that does not answer fails the check; a cluster that does not let us ask does not
     tell."""
     told = isinstance(error, TunnelError) or not isinstance(error, ClusterError)
-    return Finding(check, False if told else None, str(error))
+    return CheckResult(check, False if told else None, str(error))
 
 
 def _name(workload: Object) -> str:
@@ -331,7 +340,7 @@ def _name(workload: Object) -> str:
     return str(labels.get(NAME) or workload["metadata"]["name"])
 
 
-def away(error: ClusterError) -> Finding:
+def away(error: ClusterError) -> CheckResult:
     """The one finding of a cluster that does not answer."""
-    ok = False if isinstance(error, ClusterAwayError) else None
-    return Finding("the API server answers", ok, error.message)
+    ok = False if isinstance(error, ClusterUnreachableError) else None
+    return CheckResult("the API server answers", ok, error.message)

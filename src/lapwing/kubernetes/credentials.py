@@ -18,22 +18,22 @@ from pathlib import Path
 from typing import Any
 
 from lapwing.errors import ClusterLoginError
-from lapwing.kubernetes.kubeconfig import Access, Exec
+from lapwing.kubernetes.kubeconfig import ClusterAccess, Exec
 
 EXEC_TIMEOUT = 60.0
 """Seconds that a credential program may take; some open a browser."""
 
 
-class Login:
+class Credentials:
     """Gives the TLS context and the headers for one context of a kubeconfig."""
 
-    def __init__(self, access: Access, environ: Mapping[str, str]) -> None:
+    def __init__(self, access: ClusterAccess, environ: Mapping[str, str]) -> None:
         self._access = access
         self._environ = environ
         self._given: Mapping[str, Any] | None = None
 
     def __repr__(self) -> str:
-        return f"Login({self._access.context!r})"
+        return f"Credentials({self._access.context!r})"
 
     def context(self) -> ssl.SSLContext:
         """What TLS trusts and shows. Raises ClusterLoginError."""
@@ -95,7 +95,7 @@ def _show(context: ssl.SSLContext, certificate: bytes, key: bytes) -> None:
             ) from error
 
 
-def _run(program: Exec, access: Access, environ: Mapping[str, str]) -> Mapping[str, Any]:
+def _run(program: Exec, access: ClusterAccess, environ: Mapping[str, str]) -> Mapping[str, Any]:
     spec: dict[str, Any] = {"interactive": False}
     if program.wants_cluster:
         spec["cluster"] = {"server": access.server}

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lapwing.errors import LapwingError
-from lapwing.kubernetes.upgrade.drive import DowntimeError, Record, UpgradeError, upgrade
+from lapwing.kubernetes.upgrade.driver import DowntimeError, Record, UpgradeError, upgrade
 from lapwing.kubernetes.upgrade.probe import Probe, Verdict, verdict
 from lapwing.kubernetes.upgrade.states import Permission, State
 

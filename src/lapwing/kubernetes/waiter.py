@@ -10,10 +10,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from lapwing.errors import ClusterAwayError, DeploymentFailed
+from lapwing.errors import ClusterUnreachableError, DeploymentFailed
 from lapwing.kubernetes import health, wait
-from lapwing.kubernetes.api import Api
-from lapwing.kubernetes.reference import Object, Reference, of
+from lapwing.kubernetes.client import ApiClient
+from lapwing.kubernetes.objects import Object, Reference
 
 AWAY = 120.0
 """Seconds that the API server may not answer in the midst of a step."""
@@ -26,11 +26,14 @@ JOB_PATIENCE = 60.0
 """Seconds that a Job's pod may be in trouble: its image may have to be pulled first."""
 
 
-class Patient:
+class ResourceWaiter:
     """Acts that return when they are done. `tell` gets a line for whatever is waited for."""
 
     def __init__(
-        self, api: Api, live_on: Callable[[], None], tell: Callable[[str], None] = lambda _: None
+        self,
+        api: ApiClient,
+        live_on: Callable[[], None],
+        tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.api, self.live_on, self.tell = api, live_on, tell
 
@@ -44,7 +47,7 @@ class Patient:
                 self.live_on()
                 text = look()
                 away_since = None
-            except ClusterAwayError:
+            except ClusterUnreachableError:
                 away_since = away_since or now
                 if now - away_since > AWAY:
                     raise
@@ -85,10 +88,10 @@ class Patient:
 
     def done(self, job: Object) -> Object:
         """Wait for a Job; returns it. Raises DeploymentFailed with its last lines."""
-        self.ready([of(job)], patience=JOB_PATIENCE)
-        found = self.api.get(of(job))
+        self.ready([Reference.of(job)], patience=JOB_PATIENCE)
+        found = self.api.get(Reference.of(job))
         if found is None:
-            raise DeploymentFailed(f"{of(job)} was removed by somebody.")
+            raise DeploymentFailed(f"{Reference.of(job)} was removed by somebody.")
         return found
 
     def remove(self, reference: Reference) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from lapwing.kubernetes import health
 from lapwing.kubernetes.health import Health
-from lapwing.kubernetes.reference import Object
+from lapwing.kubernetes.objects import Object
 from lapwing.observed.status import (
     Phase,
     ResourceStatus,

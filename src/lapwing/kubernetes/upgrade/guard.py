@@ -15,16 +15,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from lapwing.errors import LapwingError
-from lapwing.kubernetes import present
-from lapwing.kubernetes.api import Api
+from lapwing.kubernetes import status
 from lapwing.kubernetes.apply import Scope
-from lapwing.kubernetes.reference import Object, of
-from lapwing.kubernetes.upgrade import drive
-from lapwing.kubernetes.upgrade.cluster import OnCluster
+from lapwing.kubernetes.client import ApiClient
+from lapwing.kubernetes.objects import Object, Reference
+from lapwing.kubernetes.upgrade import driver
 from lapwing.kubernetes.upgrade.commands import Commands
 from lapwing.kubernetes.upgrade.plan import Plan, image_of, plans
 from lapwing.kubernetes.upgrade.record import LEASE, Records, records_of, reference
 from lapwing.kubernetes.upgrade.states import Permission, State
+from lapwing.kubernetes.upgrade.steps import UpgradeSteps
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ NOTHING = Options()
 
 
 def guard(
-    api: Api,
+    api: ApiClient,
     scope: Scope,
     things: Iterable[Object],
     options: Options,
@@ -52,55 +52,57 @@ def guard(
     """Do or refuse the upgrades that applying these objects would need; returns the services that
     were upgraded.
 
-    Raises DowntimeError (nothing was touched), UpgradeError, LedByAnotherError or ClusterError.
+    Raises DowntimeError (nothing was touched), UpgradeError, UpgradeLockedError or ClusterError.
     """
     found = plans(things)
     _refuse_others(api, scope, {p.service for p in found})
     return [p.service for p in found if _one(api, scope, p, options, tell)]
 
 
-def concerns(api: Api, scope: Scope, things: Iterable[Object]) -> bool:
+def concerns(api: ApiClient, scope: Scope, things: Iterable[Object]) -> bool:
     """Whether `guard` would start anything."""
     return any(_is_due(api, scope, p) for p in plans(things))
 
 
-def _is_due(api: Api, scope: Scope, plan: Plan) -> bool:
+def _is_due(api: ApiClient, scope: Scope, plan: Plan) -> bool:
     if api.get(reference(scope, plan.service)) is not None:
         return True
-    live = api.get(of(plan.own))
+    live = api.get(Reference.of(plan.own))
     return live is not None and image_of(live) != plan.image
 
 
-def _refuse_others(api: Api, scope: Scope, services: set[str]) -> None:
+def _refuse_others(api: ApiClient, scope: Scope, services: set[str]) -> None:
     """Raises UpgradeError if another service's upgrade is half done: what is to be applied would
     start an old version on whatever schema there is."""
     for found in records_of(api, scope):
         if found not in services:
-            raise drive.UpgradeError(
+            raise driver.UpgradeError(
                 f"An upgrade of {found} is under way.",
                 hint="`lapwing deploy` goes on with it, or goes back. Nothing was changed.",
             )
 
 
-def _one(api: Api, scope: Scope, plan: Plan, options: Options, tell: Callable[[str], None]) -> bool:
+def _one(
+    api: ApiClient, scope: Scope, plan: Plan, options: Options, tell: Callable[[str], None]
+) -> bool:
     if not _is_due(api, scope, plan):
         return False
     records = Records(api, scope, plan.service, options.holder, options.lease)
     records.take()
     try:
-        return _lead(OnCluster(api, scope, plan, records, options.commands, tell), plan, records,
+        return _lead(UpgradeSteps(api, scope, plan, records, options.commands, tell), plan, records,
                      options)  # fmt: skip
     except (LapwingError, KeyboardInterrupt):
         records.give_back()
         raise
 
 
-def _lead(cluster: OnCluster, plan: Plan, records: Records, options: Options) -> bool:
+def _lead(cluster: UpgradeSteps, plan: Plan, records: Records, options: Options) -> bool:
     if records.load() is None:
         cluster.remember()
-    release = f"{plan.service} {present.release(plan.own)}"
+    release = f"{plan.service} {status.release(plan.own)}"
     permission = Permission(
         downtime=options.allow_downtime,
         backup=options.commands is not None or plan.database is not None,
     )
-    return drive.upgrade(release, permission, cluster, records) is State.SUCCEEDED
+    return driver.upgrade(release, permission, cluster, records) is State.SUCCEEDED

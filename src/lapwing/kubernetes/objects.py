@@ -32,13 +32,13 @@ class Reference:
         object stays the same one when its API moves from v1beta1 to v1."""
         return "/".join((self.group, self.kind, self.namespace, self.name))
 
-
-def of(thing: Object) -> Reference:
-    """The reference of an object."""
-    metadata = thing["metadata"]
-    return Reference(
-        str(thing["apiVersion"]),
-        str(thing["kind"]),
-        str(metadata.get("namespace") or ""),
-        str(metadata["name"]),
-    )
+    @classmethod
+    def of(cls, thing: Object) -> Reference:
+        """Return the reference of an object."""
+        metadata = thing["metadata"]
+        return cls(
+            str(thing["apiVersion"]),
+            str(thing["kind"]),
+            str(metadata.get("namespace") or ""),
+            str(metadata["name"]),
+        )

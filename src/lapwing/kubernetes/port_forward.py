@@ -1,6 +1,6 @@
 """A port of this machine, with TLS, that leads to pods of a cluster.
 
-    browser --TLS, local authority--> Forwarder --API server--> a ready pod of the edge (or service)
+    browser --TLS, local CA--> PortForwarder --API server--> a ready pod of the edge (or service)
 
 A pod is chosen when the first bytes of a connection are here, so one that a browser opens in
 advance is not bound to a pod that is gone by then. Only pods that are ready and are not told to end
@@ -27,13 +27,13 @@ from typing import TYPE_CHECKING
 from lapwing.agent.proxy import sockets
 from lapwing.errors import ClusterError, LapwingError
 from lapwing.kubernetes import pods
-from lapwing.kubernetes.pods import Instance
-from lapwing.kubernetes.requests import Marker
-from lapwing.kubernetes.tunnel import PIECE, Dialer, Stream, TunnelError
+from lapwing.kubernetes.forwarded_proto import RequestRewriter
+from lapwing.kubernetes.pods import Pod
+from lapwing.kubernetes.tunnel import PIECE, Stream, TunnelDialer, TunnelError
 
 if TYPE_CHECKING:
-    from lapwing.kubernetes.api import Api
     from lapwing.kubernetes.apply import Scope
+    from lapwing.kubernetes.client import ApiClient
 
 FRESH = 1.0
 """Seconds for which a list of pods is used."""
@@ -63,12 +63,12 @@ class Place:
     tls: bool
 
 
-def candidates(found: list[Instance], part: str) -> list[Instance]:
+def candidates(found: list[Pod], part: str) -> list[Pod]:
     """The pods that may be sent a connection. Pure."""
     return [i for i in found if i.service == part and i.ready and i.active]
 
 
-def port_of(instance: Instance) -> int | None:
+def port_of(instance: Pod) -> int | None:
     """The port on which a pod answers requests: the first that its first container names. Pure."""
     first = instance.pod["spec"]["containers"][0]
     named = {p.get("name"): int(p["containerPort"]) for p in first.get("ports") or ()}
@@ -78,7 +78,7 @@ def port_of(instance: Instance) -> int | None:
     return next(iter(named.values()), None)
 
 
-async def speaks_tls(dialer: Dialer, found: Sequence[Instance], port: int) -> bool:
+async def speaks_tls(dialer: TunnelDialer, found: Sequence[Pod], port: int) -> bool:
     """Whether TLS is spoken at a port of these pods, as the first says that says anything. Raises
     ClusterError."""
     for instance in found:
@@ -94,17 +94,17 @@ async def speaks_tls(dialer: Dialer, found: Sequence[Instance], port: int) -> bo
     return False
 
 
-class Backends:
+class PodSelector:
     """The pods that take connections, looked up when they are needed."""
 
-    def __init__(self, api: Api, place: Place) -> None:
+    def __init__(self, api: ApiClient, place: Place) -> None:
         self._api, self._place = api, place
-        self._found: list[Instance] = []
+        self._found: list[Pod] = []
         self._looked = float("-inf")
         self._turn = 0
         self._busy = asyncio.Lock()
 
-    async def next(self, avoided: set[str]) -> Instance | None:
+    async def next(self, avoided: set[str]) -> Pod | None:
         """A pod in turn, another than those avoided (by their uid) if there is one. Raises
         ClusterError."""
         async with self._busy:
@@ -119,11 +119,11 @@ class Backends:
 
 
 @dataclass(slots=True)
-class Forwarder:
+class PortForwarder:
     """Leads connections to pods. `tell` is told what goes wrong, each thing once."""
 
-    dialer: Dialer
-    backends: Backends
+    dialer: TunnelDialer
+    backends: PodSelector
     place: Place
     tell: Tell
     _told: set[str] = field(default_factory=set)
@@ -162,7 +162,7 @@ class Forwarder:
                 )
             await asyncio.sleep(PAUSE)
 
-    async def _open(self, pod: Instance) -> Stream:
+    async def _open(self, pod: Pod) -> Stream:
         where = (pod.namespace, pod.name, self.place.port)
         if self.place.tls:
             return await self.dialer.secured(*where)
@@ -185,10 +185,10 @@ class _Carried:
     """One connection of a client, and the connection to a pod that it is carried on."""
 
     def __init__(
-        self, forwarder: Forwarder, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self, forwarder: PortForwarder, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         self._forwarder, self._reader, self._writer = forwarder, reader, writer
-        self._marker = None if forwarder.place.tls else Marker()
+        self._marker = None if forwarder.place.tls else RequestRewriter()
         self._sent: bytearray | None = bytearray()
         """What the pod was sent, until it answers."""
         self._tries = 0
@@ -286,7 +286,7 @@ def _unavailable(message: str) -> bytes:
 
 
 async def listen(
-    forwarder: Forwarder, addresses: Sequence[str], port: int, certificate: Path
+    forwarder: PortForwarder, addresses: Sequence[str], port: int, certificate: Path
 ) -> list[asyncio.Server]:
     """Take connections at a port of these addresses. Raises PortTakenError or ProxyError."""
     context = _server_context(certificate)

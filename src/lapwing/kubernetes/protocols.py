@@ -23,7 +23,7 @@ LATE = 5.0
 """Seconds in which a server has to answer."""
 
 
-class Unexpected(Exception):
+class ProtocolError(Exception):
     """A server does not answer as its protocol says, or refuses; in words."""
 
 
@@ -51,9 +51,9 @@ class Talk:
         self._have = b""
 
     async def exactly(self, size: int) -> bytes:
-        """So many bytes. Raises Unexpected if there are not."""
+        """So many bytes. Raises ProtocolError if there are not."""
         if size > LARGEST:
-            raise Unexpected("it answers something else")
+            raise ProtocolError("it answers something else")
         while len(self._have) < size:
             await self._more()
         found, self._have = self._have[:size], self._have[size:]
@@ -63,7 +63,7 @@ class Talk:
         """A line without its end."""
         while b"\n" not in self._have:
             if len(self._have) > LARGEST:
-                raise Unexpected("it answers something else")
+                raise ProtocolError("it answers something else")
             await self._more()
         found, _, self._have = self._have.partition(b"\n")
         return found.removesuffix(b"\r")
@@ -74,20 +74,20 @@ class Talk:
     async def _more(self) -> None:
         data = await self._stream.read()
         if not data:
-            raise Unexpected("it hung up")
+            raise ProtocolError("it hung up")
         self._have += data
 
 
 async def redis(stream: Stream, password: str | None) -> Cache:
-    """PING and INFO. Raises Unexpected or TunnelError."""
+    """PING and INFO. Raises ProtocolError or TunnelError."""
     talk = Talk(stream)
     if password:
         await talk.send(_command("AUTH", password))
         if not (await _reply(talk)).startswith("OK"):
-            raise Unexpected("it does not take the password of its Secret")
+            raise ProtocolError("it does not take the password of its Secret")
     await talk.send(_command("PING"))
     if await _reply(talk) != "PONG":
-        raise Unexpected("it does not answer PING")
+        raise ProtocolError("it does not answer PING")
     await talk.send(_command("INFO"))
     return cache(await _reply(talk))
 
@@ -123,52 +123,54 @@ async def _reply(talk: Talk) -> str:
     if kind == b"-":
         what = rest.split(" ", 1)[0]
         if what in ("NOAUTH", "WRONGPASS"):
-            raise Unexpected("it does not take the password of its Secret")
-        raise Unexpected(f"it refuses: {rest[:100]}")
+            raise ProtocolError("it does not take the password of its Secret")
+        raise ProtocolError(f"it refuses: {rest[:100]}")
     if kind == b"$" and rest.isdigit():
         body = await talk.exactly(int(rest) + 2)
         return body[:-2].decode(errors="replace")
-    raise Unexpected("it does not speak Redis's protocol")
+    raise ProtocolError("it does not speak Redis's protocol")
 
 
 async def mysql(stream: Stream) -> str:
-    """The version that the greeting names. Raises Unexpected or TunnelError."""
+    """The version that the greeting names. Raises ProtocolError or TunnelError."""
     talk = Talk(stream)
     size = int.from_bytes((await talk.exactly(4))[:3], "little")
     return greeting(await talk.exactly(size))
 
 
 def greeting(packet: bytes) -> str:
-    """The version in a MySQL server's first packet. Pure. Raises Unexpected."""
+    """The version in a MySQL server's first packet. Pure. Raises ProtocolError."""
     if packet[:1] == b"\xff":
-        raise Unexpected(f"it refuses: {packet[3:].decode(errors='replace')[:100]}")
+        raise ProtocolError(f"it refuses: {packet[3:].decode(errors='replace')[:100]}")
     if packet[:1] != b"\x0a" or b"\0" not in packet:
-        raise Unexpected("it does not speak MySQL's protocol")
+        raise ProtocolError("it does not speak MySQL's protocol")
     return packet[1 : packet.index(b"\0")].decode(errors="replace")
 
 
 async def mongodb(stream: Stream) -> bool:
-    """Whether the server says that it can be written to. Raises Unexpected or TunnelError."""
+    """Whether the server says that it can be written to. Raises ProtocolError or TunnelError."""
     talk = Talk(stream)
     await talk.send(MONGO)
     (size,) = struct.unpack("<i", await talk.exactly(4))
     answer = await talk.exactly(max(0, size - 4))
     if b"maxWireVersion" not in answer:
-        raise Unexpected("it does not speak MongoDB's protocol")
+        raise ProtocolError("it does not speak MongoDB's protocol")
     return b"\x08isWritablePrimary\0\x01" in answer or b"\x08ismaster\0\x01" in answer
 
 
 async def postgres(stream: Stream) -> None:
-    """Ask whether it speaks TLS: any PostgreSQL answers that before a login. Raises Unexpected or
-    TunnelError."""
+    """Send an SSLRequest, which any PostgreSQL server answers before a login.
+
+    Raises ProtocolError or TunnelError.
+    """
     talk = Talk(stream)
     await talk.send(struct.pack("!ii", 8, 80877103))
     if await talk.exactly(1) not in (b"S", b"N"):
-        raise Unexpected("it does not speak PostgreSQL's protocol")
+        raise ProtocolError("it does not speak PostgreSQL's protocol")
 
 
 async def http(stream: Stream, host: str, path: str) -> int:
-    """The status of a GET that came by HTTPS. Raises Unexpected or TunnelError."""
+    """The status of a GET that came by HTTPS. Raises ProtocolError or TunnelError."""
     import h11
 
     said: Mapping[str, str] = {
@@ -186,7 +188,7 @@ async def http(stream: Stream, host: str, path: str) -> int:
         while (event := connection.next_event()) is h11.NEED_DATA:
             connection.receive_data(await stream.read())
     except h11.RemoteProtocolError as error:
-        raise Unexpected("it does not speak HTTP") from error
+        raise ProtocolError("it does not speak HTTP") from error
     if not isinstance(event, h11.Response):
-        raise Unexpected("it does not speak HTTP")
+        raise ProtocolError("it does not speak HTTP")
     return event.status_code

@@ -1,9 +1,9 @@
-"""The Kubernetes API as we use it: plain objects in and out, and failures in words.
+"""A small Kubernetes API client: plain mappings in and out, API errors as `ClusterError`s.
 
-One `Api` is one context of a kubeconfig. Objects are applied on the server's side ("server-side
-apply"): the server merges what we say with what others say, field by field, and keeps account of
-who said what, so a controller's fields (replicas under an autoscaler, the hash that Argo Rollouts
-adds to a selector) stay as they are. Source: Kubernetes documentation, "Server-Side Apply" and
+An `ApiClient` talks to the cluster of one kubeconfig context. Objects are written by server-side
+apply: the API server merges our fields with those of other field managers and records who owns
+which, so a controller's fields (replicas under an autoscaler, the hash that Argo Rollouts adds to
+a selector) stay as they are. Source: Kubernetes documentation, "Server-Side Apply" and
 "Kubernetes API Concepts".
 """
 
@@ -15,20 +15,20 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from lapwing.errors import (
-    ClusterAwayError,
     ClusterError,
     ClusterLoginError,
+    ClusterUnreachableError,
     KindMissingError,
     QuotaError,
 )
-from lapwing.kubernetes.kubeconfig import Access
-from lapwing.kubernetes.login import Login
-from lapwing.kubernetes.reference import Object, Reference, of
+from lapwing.kubernetes.credentials import Credentials
+from lapwing.kubernetes.kubeconfig import ClusterAccess
+from lapwing.kubernetes.objects import Object, Reference
 
 if TYPE_CHECKING:
     import httpx
 
-MANAGER = "lapwing"
+FIELD_MANAGER = "lapwing"
 """Our name as the owner of fields."""
 TIMEOUT = 30.0
 """Seconds that the API server may take for one answer."""
@@ -46,7 +46,7 @@ INSTALL = {
 """Who brings the kinds of an API group."""
 
 
-class ConflictOfFields(ClusterError):
+class FieldConflictError(ClusterError):
     """Fields that we apply belong to another manager. `owners` maps the manager to its fields."""
 
     code = "field-conflict"
@@ -56,16 +56,16 @@ class ConflictOfFields(ClusterError):
         self.owners = owners
 
 
-class Api:
+class ApiClient:
     """A client of one cluster. Close it, or use it as a context."""
 
-    def __init__(self, access: Access, environ: Mapping[str, str]) -> None:
+    def __init__(self, access: ClusterAccess, environ: Mapping[str, str]) -> None:
         self.access = access
-        self.login = Login(access, environ)
+        self.login = Credentials(access, environ)
         self._client: httpx.Client | None = None
         self._kinds: dict[str, dict[str, tuple[str, bool]]] = {}
 
-    def __enter__(self) -> Api:
+    def __enter__(self) -> ApiClient:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -78,7 +78,7 @@ class Api:
             self._client = None
 
     def version(self) -> str:
-        """The version of the API server, such as v1.34.4. Raises ClusterAwayError."""
+        """The version of the API server, such as v1.34.4. Raises ClusterUnreachableError."""
         return str(self.call("GET", "/version")["gitVersion"])
 
     def get(self, reference: Reference) -> Object | None:
@@ -105,29 +105,29 @@ class Api:
     def apply(self, thing: Object, *, force: bool = False, dry_run: bool = False) -> Object:
         """Make an object what we say, where we say something; returns it as it is then.
 
-        Raises ConflictOfFields if others own fields of it, QuotaError, KindMissingError or
+        Raises FieldConflictError if others own fields of it, QuotaError, KindMissingError or
         ClusterError.
         """
-        params = {"fieldManager": MANAGER, "fieldValidation": "Strict"}
+        params = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict"}
         if force:
             params["force"] = "true"
         if dry_run:
             params["dryRun"] = "All"
         return self.call(
             "PATCH",
-            self.path(of(thing)),
+            self.path(Reference.of(thing)),
             params=params,
             body=thing,
             content_type="application/apply-patch+yaml",
-            what=f"{of(thing)}",
+            what=f"{Reference.of(thing)}",
         )
 
     def create(self, thing: Object) -> Object | None:
         """Create an object; None if one of that name is there already. Raises ClusterError."""
-        reference = of(thing)
+        reference = Reference.of(thing)
         path = self.path(Reference(reference.version, reference.kind, reference.namespace, ""))
         try:
-            params = {"fieldManager": MANAGER}
+            params = {"fieldManager": FIELD_MANAGER}
             return self.call("POST", path, params=params, body=thing, what=f"{reference}")
         except ClusterError as error:
             if getattr(error, "reason", None) == "AlreadyExists":
@@ -146,7 +146,7 @@ class Api:
         return self.call(
             "PATCH",
             path,
-            params={"fieldManager": MANAGER},
+            params={"fieldManager": FIELD_MANAGER},
             body=change,
             content_type=content_type[kind],
             what=f"{reference}",
@@ -190,7 +190,7 @@ class Api:
                         return
                     if answer.status_code != 401 or attempt == 2 or not self.login.forget():
                         answer.read()
-                        raise refusal(answer.status_code, _status(answer), what)
+                        raise api_error(answer.status_code, _status(answer), what)
             except (httpx.ReadError, httpx.RemoteProtocolError):
                 return
             except httpx.TransportError as error:
@@ -242,7 +242,7 @@ class Api:
         answer = self._send(method, path, params=params, body=body, content_type=content_type)
         if answer.is_success:
             return _content(answer)
-        raise refusal(answer.status_code, _status(answer), what or path)
+        raise api_error(answer.status_code, _status(answer), what or path)
 
     def _found(self, method: str, path: str, *, body: object = None) -> dict[str, Any] | None:
         answer = self._send(method, path, body=body)
@@ -250,7 +250,7 @@ class Api:
             return None
         if answer.is_success:
             return _content(answer)
-        raise refusal(answer.status_code, _status(answer), path)
+        raise api_error(answer.status_code, _status(answer), path)
 
     def _send(
         self,
@@ -301,18 +301,18 @@ class Api:
         name = self.access.server_name
         return {"sni_hostname": name} if name else {}
 
-    def _away(self, error: Exception) -> ClusterAwayError:
+    def _away(self, error: Exception) -> ClusterUnreachableError:
         hint = "Is it running, and is the network right? `--context NAME` names another."
         if self.access.local:
             hint = "Is it running? `lapwing up --create` makes one, or starts one of minikube."
-        return ClusterAwayError(
+        return ClusterUnreachableError(
             f"The cluster of context {self.access.context!r} does not answer at "
             f"{self.access.server} ({type(error).__name__}).",
             hint=hint,
         )
 
 
-def refusal(code: int, status: Mapping[str, Any], what: str) -> ClusterError:
+def api_error(code: int, status: Mapping[str, Any], what: str) -> ClusterError:
     """The error for what the API server answered instead of doing it."""
     message = str(status.get("message") or f"status {code}")
     reason = str(status.get("reason") or "")
@@ -321,7 +321,7 @@ def refusal(code: int, status: Mapping[str, Any], what: str) -> ClusterError:
     if code == 401:
         made = ClusterLoginError("The cluster does not know who asks.", hint="Log in again.")
     elif code == 409 and any(c.get("reason") == "FieldManagerConflict" for c in causes):
-        made = ConflictOfFields(f"{what}: {message}", _owners(causes))
+        made = FieldConflictError(f"{what}: {message}", _owners(causes))
     elif code == 403 and ("exceeded quota" in message or "LimitRange" in message):
         made = quota_error(what, message)
     elif code == 403:

@@ -19,17 +19,17 @@ from datetime import UTC, datetime
 from typing import Any
 
 from lapwing.errors import DeploymentFailed, LapwingError
-from lapwing.kubernetes import apply, health, inventory, trouble
-from lapwing.kubernetes.api import Api
+from lapwing.kubernetes import apply, applyset, health, problems
 from lapwing.kubernetes.apply import Scope
-from lapwing.kubernetes.patient import Patient
-from lapwing.kubernetes.reference import Object, Reference, of
-from lapwing.kubernetes.upgrade import tasks
+from lapwing.kubernetes.client import ApiClient
+from lapwing.kubernetes.objects import Object, Reference
+from lapwing.kubernetes.upgrade import objects
 from lapwing.kubernetes.upgrade.commands import Commands
 from lapwing.kubernetes.upgrade.dump import SCRIPTS, Scripts
 from lapwing.kubernetes.upgrade.plan import Plan, bare, image_of, part_of
 from lapwing.kubernetes.upgrade.probe import Probe
 from lapwing.kubernetes.upgrade.record import Records
+from lapwing.kubernetes.waiter import ResourceWaiter
 from lapwing.plan.names import COMPONENT, NAME
 
 LINES = 100
@@ -38,13 +38,13 @@ CRON = ("batch/v1", "CronJob")
 JOB = ("batch/v1", "Job")
 
 
-class OnCluster:
+class UpgradeSteps:
     """What can be done to a service and its database on a cluster. `commands` back up in the place
     of a Job. `tell` gets a line for each step."""
 
     def __init__(
         self,
-        api: Api,
+        api: ApiClient,
         scope: Scope,
         plan: Plan,
         records: Records,
@@ -53,14 +53,14 @@ class OnCluster:
     ) -> None:
         self._api, self._scope, self._plan, self._records = api, scope, plan, records
         self._commands, self._tell = commands, tell
-        self._do = Patient(api, records.live_on, tell)
+        self._do = ResourceWaiter(api, records.live_on, tell)
 
     def remember(self) -> None:
         """Note what runs now, before the first act. Raises DeploymentFailed if a rollout is held:
         what serves then is not what the object says."""
         found = []
         for workload in self._plan.workloads:
-            live = self._api.get(of(workload))
+            live = self._api.get(Reference.of(workload))
             if live is None:
                 continue
             if health.judge(live).state == "held":
@@ -79,14 +79,14 @@ class OnCluster:
 
     def probe(self) -> Probe:
         """Start the new version once, without traffic, and see whether it is healthy or ends."""
-        pod = tasks.probe(self._plan)
+        pod = objects.probe(self._plan)
         self._tell(f"starting {self._plan.image} without traffic, to see what it needs")
-        self._do.remove(of(pod))
+        self._do.remove(Reference.of(pod))
         self._api.create(pod)
         found: list[Probe] = []
 
         def look() -> str | None:
-            found[:] = _probed(self._api.get(of(pod)), lambda: self._log(pod))
+            found[:] = _probed(self._api.get(Reference.of(pod)), lambda: self._log(pod))
             return None if found else f"{self._plan.image} starts"
 
         try:
@@ -94,7 +94,7 @@ class OnCluster:
         except DeploymentFailed:
             return Probe(False, None, self._log(pod) or "It was not healthy in time.")
         finally:
-            self._do.remove(of(pod))
+            self._do.remove(Reference.of(pod))
         return found[0]
 
     def _log(self, pod: Object) -> str:
@@ -107,9 +107,9 @@ class OnCluster:
         """Suspend scheduled jobs, scale everything that uses the database to zero."""
         self._tell(f"stopping {', '.join(self._plan.parts)}: clients get 503 from now on")
         for thing in self._scheduled():
-            self._suspend(of(thing), True)
+            self._suspend(Reference.of(thing), True)
         for thing in self._stopped():
-            self._do.scale(of(thing), 0)
+            self._do.scale(Reference.of(thing), 0)
         self._no_pods()
 
     def await_no_connection(self) -> None:
@@ -118,19 +118,19 @@ class OnCluster:
         database, scripts = self._database()
         if database is not None and scripts is not None:
             self._tell("looking for connections to the database")
-            self._run(tasks.database_task(self._plan, database, "quiet", scripts, self._id))
+            self._run(objects.database_task(self._plan, database, "quiet", scripts, self._id))
 
     def start_old(self) -> None:
         """The version before runs again, as it was."""
         for thing in self._stopped():
             self._tell(f"starting {part_of(thing)} as it was")
             count = int(thing["spec"]["replicas"])
-            live = self._api.get(of(thing))
+            live = self._api.get(Reference.of(thing))
             if live is not None and image_of(live) == image_of(thing):
-                self._do.scale(of(thing), count)
+                self._do.scale(Reference.of(thing), count)
             else:
                 self._replace(thing, count)
-        self._do.ready([of(t) for t in self._stopped()])
+        self._do.ready([Reference.of(t) for t in self._stopped()])
         self._go_on()
 
     # The database
@@ -144,9 +144,9 @@ class OnCluster:
         if database is None or scripts is None:
             raise LapwingError("There is no way to make a backup.")
         name = f"{datetime.now(UTC):%Y%m%d}-{self._id}{scripts.ending}"
-        self._tell(f"backing the database up into {tasks.claim_name(database)}")
-        self._api.create(tasks.claim(self._plan, database))
-        job = tasks.database_task(self._plan, database, "backup", scripts, self._id, name)
+        self._tell(f"backing the database up into {objects.claim_name(database)}")
+        self._api.create(objects.claim(self._plan, database))
+        job = objects.database_task(self._plan, database, "backup", scripts, self._id, name)
         return _told(self._run(job), "BACKUP")
 
     def restore(self, backup: str) -> None:
@@ -161,13 +161,13 @@ class OnCluster:
             raise LapwingError(
                 f"{backup} was made by a command of yours. Say --backup and --restore again"
             )
-        job = tasks.database_task(self._plan, database, "restore", scripts, self._id, backup)
+        job = objects.database_task(self._plan, database, "restore", scripts, self._id, backup)
         self._run(job, again=True)
 
     def migrate(self) -> None:
         """Run the migration of the new version once, and read how it ended."""
         self._tell(f"migrating with {self._plan.image}")
-        self._run(tasks.migration(self._plan, self._id))
+        self._run(objects.migration(self._plan, self._id))
 
     # The new version
 
@@ -175,15 +175,15 @@ class OnCluster:
         """The new version runs and is ready; the old one cannot come back by itself."""
         for workload in self._plan.workloads:
             self._tell(f"starting {part_of(workload)} {image_of(workload)}")
-            live = self._api.get(of(workload))
+            live = self._api.get(Reference.of(workload))
             if live is None or self._is_before(live):
                 self._replace(workload, self._replicas(workload))
-        self._do.ready([of(w) for w in self._plan.workloads])
+        self._do.ready([Reference.of(w) for w in self._plan.workloads])
 
     def switch(self) -> None:
         """Clients reach the new version: its pods are ready behind the Service, which has the name
         and the port that it had. Scheduled jobs go on."""
-        self._do.ready([of(w) for w in self._plan.workloads])
+        self._do.ready([Reference.of(w) for w in self._plan.workloads])
         self._go_on()
 
     def stop_new(self) -> None:
@@ -192,13 +192,13 @@ class OnCluster:
         migrations = f"{NAME}={part_of(self._plan.migration)}"
         for job in self._api.list(*JOB, self._plan.namespace, migrations):
             if _upgrade(job) == self._id:
-                self._do.remove(of(job))
+                self._do.remove(Reference.of(job))
         for workload in self._plan.workloads:
-            live = self._api.get(of(workload))
+            live = self._api.get(Reference.of(workload))
             if live is not None and self._is_before(live):
-                self._do.scale(of(live), 0)
+                self._do.scale(Reference.of(live), 0)
             elif live is not None:
-                self._do.remove(of(live))
+                self._do.remove(Reference.of(live))
         self._no_pods()
 
     # How
@@ -215,26 +215,30 @@ class OnCluster:
 
     def _is_before(self, live: Object) -> bool:
         """Whether a workload is the one that ran before. One that was not there before is not."""
-        before = [t for t in self._stopped() if of(t) == of(live)]
+        before = [t for t in self._stopped() if Reference.of(t) == Reference.of(live)]
         return bool(before) and image_of(before[0]) == image_of(live)
 
     def _replicas(self, workload: Object) -> int:
         if "replicas" in workload["spec"]:
             return int(workload["spec"]["replicas"])
-        before = [int(t["spec"]["replicas"]) for t in self._stopped() if of(t) == of(workload)]
+        before = [
+            int(t["spec"]["replicas"])
+            for t in self._stopped()
+            if Reference.of(t) == Reference.of(workload)
+        ]
         return max([*before, self._plan.least[part_of(workload)]])
 
     def _replace(self, thing: Object, count: int) -> None:
         """The object anew, with this many replicas: what was of the old one is gone before. Where
         an autoscaler sets them they are not applied, so that they are never ours to take away."""
-        self._do.remove(of(thing))
-        marked = inventory.marked(thing, self._scope.stack, self._scope.environment)
+        self._do.remove(Reference.of(thing))
+        marked = applyset.with_labels(thing, self._scope.stack, self._scope.environment)
         named = {part_of(w) for w in self._plan.workloads if "replicas" in w["spec"]}
         spec = {k: v for k, v in marked["spec"].items() if k != "replicas"}
         if part_of(thing) in named:
             spec["replicas"] = count
         apply.put(self._api, {**marked, "spec": spec}, None)
-        self._do.scale(of(thing), count)
+        self._do.scale(Reference.of(thing), count)
 
     def _suspend(self, reference: Reference, suspend: bool) -> None:
         if self._api.get(reference) is not None:
@@ -249,16 +253,16 @@ class OnCluster:
         if known is None:
             return None, None
         kind = str((known["metadata"].get("labels") or {}).get(COMPONENT))
-        return self._api.get(of(known)), SCRIPTS.get(kind)
+        return self._api.get(Reference.of(known)), SCRIPTS.get(kind)
 
     def _run(self, job: Object, *, again: bool = False) -> Object:
         """Run a Job of this upgrade, or go on with the one that runs; returns it when it is done.
         One that failed is run anew if `again`. Raises DeploymentFailed with its last lines."""
-        live = self._api.get(of(job))
+        live = self._api.get(Reference.of(job))
         if live is not None and (
             _upgrade(live) != _upgrade(job) or (again and health.judge(live).state == "failed")
         ):
-            self._do.remove(of(job))
+            self._do.remove(Reference.of(job))
             live = None
         if live is None:
             self._let_in()
@@ -268,22 +272,22 @@ class OnCluster:
     def _let_in(self) -> None:
         database, scripts = self._database()
         if database is not None and scripts is not None:
-            for policy in tasks.policies(self._plan, database, scripts):
+            for policy in objects.policies(self._plan, database, scripts):
                 apply.put(self._api, policy, None)
 
     def _go_on(self) -> None:
         """Scheduled jobs go on, and what was made for the time of the upgrade goes; the backup
         stays."""
         for thing in self._scheduled():
-            self._suspend(of(thing), False)
+            self._suspend(Reference.of(thing), False)
         database, scripts = self._database()
         if database is None or scripts is None:
             return
         for task in ("quiet", "backup", "restore"):
-            made = tasks.database_task(self._plan, database, task, scripts, self._id)
-            self._api.delete(of(made))
-        for policy in tasks.policies(self._plan, database, scripts):
-            self._api.delete(of(policy))
+            made = objects.database_task(self._plan, database, task, scripts, self._id)
+            self._api.delete(Reference.of(made))
+        for policy in objects.policies(self._plan, database, scripts):
+            self._api.delete(Reference.of(policy))
 
 
 def _probed(pod: Object | None, log: Callable[[], str]) -> list[Probe]:
@@ -297,7 +301,7 @@ def _probed(pod: Object | None, log: Callable[[], str]) -> list[Probe]:
         ended = (each.get("state") or {}).get("terminated")
         if ended:
             return [Probe(False, int(ended.get("exitCode", 0)), log() or ended.get("message", ""))]
-    final = [t for t in trouble.of_pods([pod]) if t.final]
+    final = [t for t in problems.of_pods([pod]) if t.final]
     return [Probe(False, None, final[0].text)] if final else []
 
 
@@ -308,4 +312,4 @@ def _told(job: Object, variable: str) -> str:
 
 
 def _upgrade(job: Object) -> str:
-    return str((job["metadata"].get("annotations") or {}).get(tasks.UPGRADE, ""))
+    return str((job["metadata"].get("annotations") or {}).get(objects.UPGRADE, ""))

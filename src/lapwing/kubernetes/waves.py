@@ -16,7 +16,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from lapwing.kubernetes.reference import Object, Reference, of
+from lapwing.kubernetes.objects import Object, Reference
 from lapwing.plan.model import Document
 from lapwing.plan.names import FILES, NAME
 
@@ -28,7 +28,7 @@ AFTER = _WAVES["after.yaml"]
 """The wave of jobs that run after services, the last one."""
 
 
-def read(files: Mapping[str, bytes]) -> list[tuple[int, dict[str, Any]]]:
+def read_manifests(files: Mapping[str, bytes]) -> list[tuple[int, dict[str, Any]]]:
     """The objects of YAML files, each with its wave, by what its file is called."""
     import yaml
 
@@ -40,12 +40,12 @@ def read(files: Mapping[str, bytes]) -> list[tuple[int, dict[str, Any]]]:
     return sorted(found, key=lambda pair: pair[0])
 
 
-def waves(found: Iterable[tuple[int, Object]]) -> dict[Reference, int]:
+def wave_numbers(found: Iterable[tuple[int, Object]]) -> dict[Reference, int]:
     """Which wave each object belongs to."""
-    return {of(thing): wave for wave, thing in found}
+    return {Reference.of(thing): wave for wave, thing in found}
 
 
-def with_versions(thing: Object, document: Document) -> Object:
+def with_secret_versions(thing: Object, document: Document) -> Object:
     """The object with what its pods depend on beside its own words: the versions of the secrets of
     its service."""
     service = document.services.get(str((thing["metadata"].get("labels") or {}).get(NAME)))
@@ -60,11 +60,11 @@ def with_versions(thing: Object, document: Document) -> Object:
     return {**thing, "spec": {**thing["spec"], "template": pods}}
 
 
-def to_apply(files: Mapping[str, bytes], document: Document) -> list[tuple[int, Object]]:
+def objects_to_apply(files: Mapping[str, bytes], document: Document) -> list[tuple[int, Object]]:
     """What to apply for a deployment: the objects of its files, with their waves."""
     is_brought_back = document.deployment.restores is not None
     return [
-        (wave, with_versions(thing, document))
-        for wave, thing in read(files)
+        (wave, with_secret_versions(thing, document))
+        for wave, thing in read_manifests(files)
         if not (is_brought_back and thing["kind"] == "Job")
     ]

@@ -14,11 +14,11 @@ import pytest
 
 from lapwing.agent.proxy import certificates
 from lapwing.errors import ClusterLoginError
-from lapwing.kubernetes import forward, tunnel
-from lapwing.kubernetes.api import Api
+from lapwing.kubernetes import port_forward, tunnel
 from lapwing.kubernetes.apply import Scope
-from lapwing.kubernetes.kubeconfig import Access
-from lapwing.kubernetes.tunnel import Dialer, TunnelError
+from lapwing.kubernetes.client import ApiClient
+from lapwing.kubernetes.kubeconfig import ClusterAccess
+from lapwing.kubernetes.tunnel import TunnelDialer, TunnelError
 from tests.installation import free_port
 from tests.unit.kubernetes.cluster_objects import pod
 from tests.unit.kubernetes.kubelet import ApiServer
@@ -33,12 +33,14 @@ async def leading(
     """A forwarder to pods of the edge, and a client of it."""
     objects = [pod(name, name="edge", component="edge") for name in pods]
     async with ApiServer(pods, objects).running() as server:
-        api = Api(Access("test", server.url), {})
-        place = forward.Place(SCOPE, "edge", 8080, tls=False)
-        forwarder = forward.Forwarder(Dialer(api), forward.Backends(api, place), place, told.append)
+        api = ApiClient(ClusterAccess("test", server.url), {})
+        place = port_forward.Place(SCOPE, "edge", 8080, tls=False)
+        forwarder = port_forward.PortForwarder(
+            TunnelDialer(api), port_forward.PodSelector(api, place), place, told.append
+        )
         certificates.ensure(folder, ())
         paths, port = certificates.Paths(folder), free_port()
-        [listening] = await forward.listen(forwarder, ["127.0.0.1"], port, paths.server)
+        [listening] = await port_forward.listen(forwarder, ["127.0.0.1"], port, paths.server)
         trust = ssl.create_default_context(cafile=paths.authority)
         async with httpx.AsyncClient(
             base_url=f"https://127.0.0.1:{port}", verify=trust, trust_env=False,
@@ -77,22 +79,22 @@ async def test_a_request_that_does_no_harm_is_sent_again_and_another_is_not(
 async def test_pods_that_all_refuse_are_given_up_in_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(forward, "PATIENCE", 0.5)
+    monkeypatch.setattr(port_forward, "PATIENCE", 0.5)
     told: list[str] = []
     async with leading(tmp_path, told, a="hang up", c="hang up") as (server, client):
         answer = await client.get("/")
         assert answer.status_code == 503
         assert "hung up before it answered" in answer.text
-        assert len(server.dialled) == forward.TRIES
+        assert len(server.dialled) == port_forward.TRIES
         server.objects.clear()
-        await asyncio.sleep(forward.FRESH)
+        await asyncio.sleep(port_forward.FRESH)
         assert "none is ready" in (await client.get("/")).text
 
 
 async def test_a_request_waits_for_a_pod_that_comes_in_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(forward, "PATIENCE", 120.0)
+    monkeypatch.setattr(port_forward, "PATIENCE", 120.0)
     told: list[str] = []
     async with leading(tmp_path, told, a="answer") as (server, client):
         [coming] = server.objects
@@ -110,7 +112,7 @@ async def test_a_token_that_was_renewed_is_read_again(tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text("old")
     async with ApiServer({"a": "answer"}, [], {"Bearer old"}).running() as server:
-        dialer = Dialer(Api(Access("test", server.url, token_file=file), {}))
+        dialer = TunnelDialer(ApiClient(ClusterAccess("test", server.url, token_file=file), {}))
         await (await dialer.open("shop", "a", 8080)).close()
         server.tokens = {"Bearer new"}
         with pytest.raises(ClusterLoginError):
@@ -121,7 +123,7 @@ async def test_a_token_that_was_renewed_is_read_again(tmp_path: Path) -> None:
 
 async def test_what_a_kubelet_says_is_told_without_its_numbers() -> None:
     async with ApiServer({"a": "refuse"}, []).running() as server:
-        dialer = Dialer(Api(Access("test", server.url), {}))
+        dialer = TunnelDialer(ApiClient(ClusterAccess("test", server.url), {}))
         made = await dialer.open("shop", "a", 8080)
         with pytest.raises(TunnelError, match=r"^a: failed to connect to localhost:8080") as caught:
             await made.read()
