@@ -65,7 +65,7 @@ crash: setup  ## Kill the agent and Envoy at every step of deployments
 	@$(BIN)/python -m pytest tests/integration/crash -n 0 -m "slow or not slow"
 
 docs: setup  ## Write the generated pages again
-	@$(BIN)/python -m lapwing.stack.schema --write docs
+	@$(BIN)/python -m lapwing.stack.reference --write docs
 
 lock: setup  ## Choose versions again and write requirements.txt
 	@$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --group dev \

@@ -8,7 +8,7 @@ in a file it was found, and the exit status. There is one printer for each surfa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -320,3 +320,11 @@ class QuotaError(ClusterError):
     """A quota or a limit of the cluster forbids it."""
 
     code = "quota"
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str | None:
+    """Return a hint with the closest known word, if one is similar."""
+    import difflib
+
+    near = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
+    return f"Did you mean `{near[0]}`?" if near else None

@@ -105,7 +105,7 @@ def wanted_services(loaded: LoadedStack, services: tuple[str, ...]) -> list[str]
     known = loaded.stack.services
     for name in services:
         if name not in known:
-            from lapwing.stack.explain import did_you_mean
+            from lapwing.errors import did_you_mean
 
             raise UsageError(
                 f"There is no service {name!r} in this stack.",

@@ -20,7 +20,7 @@ from lapwing.plan.model import Deployment, Document, Resource, Service
 from lapwing.render.kubernetes import render
 from lapwing.render.kubernetes.target import Target
 from lapwing.stack.load import LoadedStack
-from lapwing.stack.rules import variable_of
+from lapwing.stack.resource_reference import variable_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,13 +16,17 @@ def command(context: Context, environment: str) -> None:
 
     All environments are checked. Exit status: 0 if the file is right, 2 if it is not.
     """
+    from lapwing.stack.environment_rules import ignored_settings
     from lapwing.stack.load import environments, find, load
-    from lapwing.stack.notes import notes
 
     path = find(context.directory)
     loaded = load(path, environment)
     services = loaded.stack.services
-    told = [note for each in environments(path) for note in notes(each)]
+    told = [
+        note
+        for each in environments(path)
+        for note in ignored_settings(each.stack, each.environment, each.settings)
+    ]
     if context.for_programs:
         context.printer.json(
             {

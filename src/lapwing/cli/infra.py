@@ -98,7 +98,7 @@ def _long_projects(clouds: list[LoadedStack]) -> Iterator[Problem]:
     from lapwing.errors import Problem
     from lapwing.render.terraform.cloud import cloud_of
     from lapwing.stack import source
-    from lapwing.stack.rules import project_of, shared_project_of
+    from lapwing.stack.cloud import project_of, shared_project_of
 
     shared_is_told = False
     for loaded in clouds:

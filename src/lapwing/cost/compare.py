@@ -17,8 +17,8 @@ from lapwing.cost.book import HOURS, Book
 from lapwing.cost.change import is_production, with_replicas, with_settings
 from lapwing.cost.estimate import estimate
 from lapwing.cost.lines import Estimate, Ledger, Place
+from lapwing.stack.environment import Usage
 from lapwing.stack.load import LoadedStack
-from lapwing.stack.model import Usage
 
 SYSTEM_MEMORY = Decimal(1)
 RESOURCE_MEMORY = Decimal(1)

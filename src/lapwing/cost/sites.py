@@ -13,8 +13,9 @@ from decimal import Decimal
 
 from lapwing.cost import autopilot
 from lapwing.cost.lines import Place
+from lapwing.stack.environment import Usage
 from lapwing.stack.load import LOCAL, LoadedStack
-from lapwing.stack.model import Resource, Service, Usage
+from lapwing.stack.model import Resource, Service
 
 SHARED = "shared"
 """The name that stands for the environment in lines which all environments share."""

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from lapwing.design.diagrams import pictures
 from lapwing.design.diagrams.model import Amount, Picture
 from lapwing.render.terraform.cloud import has_routes, secrets
+from lapwing.stack.cloud import project_of, shared_project_of
 from lapwing.stack.load import LoadedStack
 from lapwing.stack.model import Resource, Service
 from lapwing.stack.quantities import show_duration, show_fraction
-from lapwing.stack.rules import project_of, shared_project_of
 
 _GIB = 2**30
 

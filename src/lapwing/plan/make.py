@@ -12,7 +12,7 @@ from lapwing.plan import model
 from lapwing.plan.model import Document
 from lapwing.stack import model as written
 from lapwing.stack.load import LOCAL, LoadedStack
-from lapwing.stack.rules import variable_of
+from lapwing.stack.resource_reference import variable_of
 
 
 @dataclass(frozen=True, slots=True)

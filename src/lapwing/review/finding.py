@@ -8,7 +8,7 @@ from decimal import Decimal
 from enum import IntEnum
 
 from lapwing.stack.load import LoadedStack
-from lapwing.stack.source import Path_, Source
+from lapwing.stack.source import KeyPath, Source
 
 
 class Severity(IntEnum):
@@ -44,12 +44,12 @@ class Subject:
     stacks: Sequence[LoadedStack]
     source: Source
 
-    def at(self, environment: str, path: Path_) -> str:
+    def at(self, environment: str, path: KeyPath) -> str:
         """`lapwing.yaml:12` for a path: in the overlay of the environment if it is written there,
         else in the base; of the nearest part above it if it is not written at all."""
         overlay = ("environments", environment, *path)
         for candidate in (overlay, path):
-            if candidate in self.source.places:
+            if candidate in self.source.positions:
                 return self._place(candidate)
         if path[0] in ("services", "resources"):
             return self._place(path)
@@ -59,6 +59,6 @@ class Subject:
         """The place of a setting of an environment."""
         return self._place(("environments", environment, *path))
 
-    def _place(self, path: Path_) -> str:
+    def _place(self, path: KeyPath) -> str:
         where = self.source.where(path, key=True)
         return f"{where.file.name}:{where.line}"

@@ -16,9 +16,9 @@ from lapwing.cost.lines import Estimate
 from lapwing.cost.report import span
 from lapwing.cost.sites import project_of
 from lapwing.review.finding import Finding, Severity, Subject
+from lapwing.stack.cloud import PROJECT_ID
 from lapwing.stack.load import LOCAL, LoadedStack
 from lapwing.stack.resource_reference import expand
-from lapwing.stack.rules import PROJECT
 
 SECRET_NAME = re.compile(r"(SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|PRIVATE|API_?KEY|ACCESS_?KEY)")
 SECRET_VALUE = re.compile(r"://[^/\s:@]+:[^/\s@]+@|-----BEGIN [A-Z ]*PRIVATE KEY")
@@ -211,7 +211,7 @@ def project_id_too_long(subject: Subject, loaded: LoadedStack, _: Estimate) -> I
     if loaded.settings.cloud is None:
         return
     project = project_of(loaded)
-    if not re.fullmatch(PROJECT, project):
+    if not re.fullmatch(PROJECT_ID, project):
         where = subject.setting(loaded.environment, "cloud")
         yield _finding(
             "risk/project-id",

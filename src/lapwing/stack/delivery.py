@@ -10,27 +10,27 @@ from typing import Annotated, Literal, Protocol
 
 from pydantic import Field
 
-from lapwing.stack.parts import Filled, Name, Part, stands_for
+from lapwing.stack.fields import Name, NonEmpty, StrictModel, short_form
 
 DOCUMENTS = ["docs/**", "*.md", ".gitignore"]
 
 ForgeName = Literal["gitea", "github", "none"]
 
 
-class Forge(Part):
+class Forge(StrictModel):
     """The forge that shows releases and keeps their files."""
 
     kind: ForgeName = Field(
         description="`gitea` (Forgejo, too), `github`, or `none` to make tags only."
     )
-    url: Filled | None = Field(
+    url: NonEmpty | None = Field(
         None,
         description="The forge's address, where it does not follow from the remote.",
         examples=["https://git.example/gitea"],
     )
 
 
-class Release(Part):
+class Release(StrictModel):
     """How versions are chosen and released; see `lapwing release`."""
 
     policy: Literal["feature-merge", "conventional-commits", "stated"] = Field(
@@ -40,48 +40,48 @@ class Release(Part):
         "(before 1.0.0 the minor), `feat` the minor (before 1.0.0 the patch), `fix` and others the "
         "patch. `stated`: the version in `version_file`, when it is higher than the last.",
     )
-    branches: list[Filled] = Field(
+    branches: list[NonEmpty] = Field(
         ["main", "master"], description="The branches that are released from.", min_length=1
     )
-    features: list[Filled] = Field(
+    features: list[NonEmpty] = Field(
         ["feature/*"], description="Branches whose merge is a major version.", min_length=1
     )
-    docs: list[Filled] = Field(
+    docs: list[NonEmpty] = Field(
         DOCUMENTS,
         description="Files whose change alone is no release, by patterns as in .gitignore.",
     )
-    version_file: Filled | None = Field(
+    version_file: NonEmpty | None = Field(
         None,
         description='The file whose first version, as in `version = "1.2.3"`, is released under '
         "the policy `stated`.",
         examples=["pyproject.toml"],
     )
-    forge: Annotated[Forge | None, stands_for("kind", ForgeName | Forge)] = Field(
+    forge: Annotated[Forge | None, short_form("kind", ForgeName | Forge)] = Field(
         None, description="Left out, it follows from the remote: GitHub by its name, else Gitea."
     )
-    chart: Filled | Literal[False] | None = Field(
+    chart: NonEmpty | Literal[False] | None = Field(
         None,
         description="The folder of a Helm chart that you keep. Left out, it is the chart that "
         "Lapwing makes of the stack, if an environment is a cluster; `false` for none.",
     )
-    files: list[Filled] = Field(
+    files: list[NonEmpty] = Field(
         default_factory=list,
         description="More files to upload, relative to this one; `*` in the last part.",
         examples=["dist/*.whl"],
     )
 
 
-class Mirrored(Part):
+class Mirrored(StrictModel):
     """An image of somebody else's that is copied to the team's registry at each release, tagged
     with its own version, the release's version and `latest`."""
 
-    image: Filled = Field(
+    image: NonEmpty = Field(
         description="The image with its version.", examples=["fleetdm/fleet:v4.93.0"]
     )
-    name: Filled | None = Field(
+    name: NonEmpty | None = Field(
         None, description="Its name in the team's registry. Default: the last part of its own."
     )
-    platforms: list[Filled] = Field(
+    platforms: list[NonEmpty] = Field(
         default_factory=list,
         description="Only these of an image for several. Default: all.",
         examples=["linux/amd64"],
@@ -89,7 +89,7 @@ class Mirrored(Part):
 
 
 Registry = Annotated[
-    Filled | None,
+    NonEmpty | None,
     Field(
         description="The team's registry and its folder for images. Left out, mirrored images go "
         "to the forge's own registry, into the owner's folder.",
@@ -98,7 +98,7 @@ Registry = Annotated[
 ]
 Releases = Annotated[Release, Field(description="How versions are chosen and released.")]
 Mirror = Annotated[
-    list[Annotated[Mirrored, stands_for("image", Filled | Mirrored)]],
+    list[Annotated[Mirrored, short_form("image", NonEmpty | Mirrored)]],
     Field(description="Images of others to copy to the team's registry."),
 ]
 
@@ -122,7 +122,7 @@ class Delivery(Protocol):
         ...
 
 
-class Project(Part):
+class Project(StrictModel):
     """A project that is released and is not a stack."""
 
     project: Name = Field(description="The name of the project.")

@@ -1,51 +1,51 @@
-"""What a validation error means, in words for people. Pure.
+"""Explain validation errors of the models.
 
-pydantic tells the kind of an error and the path; here that becomes a sentence, a hint and, for a
-misspelt word, the word that was probably meant.
+pydantic reports the kind of an error and its path; here that becomes a message, a hint and, for a
+misspelled word, a suggestion.
 """
 
 from __future__ import annotations
 
-import difflib
 import typing
-from collections.abc import Iterable
 from typing import Any
 
 from pydantic import BaseModel
 
-from lapwing.stack import model
+from lapwing.errors import did_you_mean
+from lapwing.stack import fields
+from lapwing.stack.model import Stack
 
 _PATTERNS = {
-    model.NAME: "has to be lower-case letters, digits and hyphens, begin with a letter, and be "
-    "at most 40 long",
-    model.VARIABLE: "has to be a variable's name: letters, digits and underscores, not beginning "
-    "with a digit",
-    model.REQUEST: "has to be a path that begins with `/`, without spaces",
-    model.PATH: "has to be a path that begins with `/`, without spaces, `?` or `#`",
+    fields.NAME: "must consist of lower-case letters, digits and hyphens, start with a letter, and "
+    "have at most 40 characters",
+    fields.VARIABLE: "must be a variable name: letters, digits and underscores, not starting with "
+    "a digit",
+    fields.REQUEST: "must be a path that starts with `/`, without spaces",
+    fields.PATH: "must be a path that starts with `/`, without spaces, `?` or `#`",
 }
 _TYPES = {
-    "string_type": "has to be text",
-    "int_type": "has to be a whole number",
-    "int_parsing": "has to be a whole number",
-    "int_from_float": "has to be a whole number",
-    "float_type": "has to be a number",
-    "float_parsing": "has to be a number",
-    "bool_type": "has to be `true` or `false`",
-    "bool_parsing": "has to be `true` or `false`",
-    "dict_type": "has to be a mapping of names to values",
-    "list_type": "has to be a list (`- item` lines, or `[a, b]`)",
-    "model_type": "has to be a mapping",
-    "model_attributes_type": "has to be a mapping",
+    "string_type": "must be text",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "bool_type": "must be `true` or `false`",
+    "bool_parsing": "must be `true` or `false`",
+    "dict_type": "must be a mapping of names to values",
+    "list_type": "must be a list (`- item` lines, or `[a, b]`)",
+    "model_type": "must be a mapping",
+    "model_attributes_type": "must be a mapping",
 }
-_ELSEWHERE = {
+_OTHER_TOOLS = {
     "environment": "env", "depends_on": "needs", "healthcheck": "health", "entrypoint": "command",
     "cmd": "command", "path": "route", "instances": "replicas", "scale": "replicas",
 }  # fmt: skip
-"""Keys that mean the same in other tools."""
+"""Keys of other tools with the same meaning."""
 
 
 def explain(error: dict[str, Any]) -> tuple[str, str | None, bool]:
-    """Message, hint, and whether the key (not the value) is at fault, for one pydantic error."""
+    """Return message, hint, and whether the key (not the value) is wrong, for a pydantic error."""
     kind, path = error["type"], error["loc"]
     name = _name(path)
     context = error.get("ctx", {})
@@ -55,7 +55,7 @@ def explain(error: dict[str, Any]) -> tuple[str, str | None, bool]:
         parent = f" in {_lower(_name(path[:-1]))}" if len(path) > 1 else ""
         return f"{name} is missing{parent}.", _about(path), True
     if kind == "string_pattern_mismatch":
-        rule = _PATTERNS.get(context.get("pattern", ""), "has a form that is not allowed")
+        rule = _PATTERNS.get(context.get("pattern", ""), "has an invalid form")
         given = "" if _is_key(path) else f"; it is {error['input']!r}"
         return f"{name} {rule}{given}.", None, _is_key(path)
     if kind == "literal_error":
@@ -65,35 +65,29 @@ def explain(error: dict[str, Any]) -> tuple[str, str | None, bool]:
     if kind in _TYPES:
         return f"{name} {_TYPES[kind]}, not {_what(error['input'])}.", _quoted(error), False
     if kind in ("too_short", "string_too_short"):
-        some = "; there has to be at least one" if kind == "too_short" else ""
+        some = "; add at least one entry" if kind == "too_short" else ""
         return f"{name} is empty{some}.", None, False
     bounds = {"greater_than_equal": ("ge", "at least"), "less_than_equal": ("le", "at most"),
-              "greater_than": ("gt", "more than"), "less_than": ("lt", "less than")}  # fmt: skip
+              "greater_than": ("gt", "greater than"), "less_than": ("lt", "less than")}  # fmt: skip
     if kind in bounds:
         key, words = bounds[kind]
-        return f"{name} has to be {words} {context[key]:g}; it is {error['input']!r}.", None, False
+        return f"{name} must be {words} {context[key]:g}; it is {error['input']!r}.", None, False
     return f"{name}: {error['msg'][:1].lower()}{error['msg'][1:]}.", None, False
 
 
 def _instead(key: str, known: list[str]) -> str | None:
-    """What to write instead of an unknown key."""
+    """Suggest what to write instead of an unknown key."""
     if key in ("port", "ports"):
-        return "Lapwing chooses the port and tells the service as $PORT."
-    other = _ELSEWHERE.get(key)
+        return "Lapwing chooses the port; the service reads it from $PORT."
+    other = _OTHER_TOOLS.get(key)
     if other in known:
         return f"Did you mean `{other}`?"
     return did_you_mean(key, known) or _known(known)
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str | None:
-    """A hint with the known word nearest to this one, if one is near."""
-    near = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
-    return f"Did you mean `{near[0]}`?" if near else None
-
-
 def fields_at(path: tuple[str | int, ...]) -> list[str]:
-    """The keys that the model allows in the mapping at a path."""
-    here: Any = model.Stack
+    """List the keys that the model allows in the mapping at a path."""
+    here: Any = Stack
     for step in path:
         here = _inside(here, step)
         if here is None:
@@ -110,7 +104,7 @@ def _inside(kind: Any, step: str | int) -> Any:
 
 
 def _unwrap(kind: Any) -> Any:
-    """The model inside Annotated and Optional."""
+    """Return the type inside Annotated and Optional."""
     while True:
         if hasattr(kind, "__metadata__"):
             kind = kind.__origin__
@@ -130,15 +124,15 @@ def _literal(name: str, given: object, expected: str) -> tuple[str, str | None, 
     words = [w.strip("' ") for w in expected.replace(" or ", ",").split(",")]
     one_of = "one of " if len(words) > 1 else ""
     return (
-        f"{name} has to be {one_of}{', '.join(f'`{w}`' for w in words if w)}; it is {given!r}.",
+        f"{name} must be {one_of}{', '.join(f'`{w}`' for w in words if w)}; it is {given!r}.",
         did_you_mean(str(given), words),
         False,
     )
 
 
 def _about(path: tuple[str | int, ...]) -> str | None:
-    """What the model says about the field at a path."""
-    here: Any = model.Stack
+    """Describe the field at a path, from its model."""
+    here: Any = Stack
     for step in path[:-1]:
         here = _inside(here, step)
     field = here.model_fields.get(path[-1]) if _is_model(here) else None
@@ -149,7 +143,7 @@ def _about(path: tuple[str | int, ...]) -> str | None:
 
 
 def _quoted(error: dict[str, Any]) -> str | None:
-    """How to write a number or a boolean that is meant as text."""
+    """Suggest quotes for a number or boolean that is meant as text."""
     given = error["input"]
     if error["type"] != "string_type" or not isinstance(given, bool | int | float):
         return None
@@ -157,7 +151,7 @@ def _quoted(error: dict[str, Any]) -> str | None:
 
 
 def _known(known: list[str]) -> str | None:
-    return f"Known here: {', '.join(known)}." if known else None
+    return f"Known keys: {', '.join(known)}." if known else None
 
 
 def _is_key(path: tuple[str | int, ...]) -> bool:
@@ -176,7 +170,7 @@ def _name(path: tuple[str | int, ...]) -> str:
 
 
 def _lower(name: str) -> str:
-    """A name in the middle of a sentence."""
+    """Return a name for the middle of a sentence."""
     return name.replace("Item", "item", 1) if name.startswith("Item ") else name
 
 

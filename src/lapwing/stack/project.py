@@ -1,9 +1,9 @@
-"""What is released: a stack, or a project that is none and has a release file.
+"""Load what `lapwing release` releases: a stack, or another project with a release file.
 
     lapwing.yaml           a stack; `registry`, `release` and `mirror` are sections of it
     lapwing-release.yaml   any other project: its name, and the same sections
 
-The nearest one counts, looking up from a folder; in one folder, the stack file.
+The nearest file in a folder or its parents counts; in one folder, the stack file.
 """
 
 from __future__ import annotations
@@ -26,8 +26,7 @@ RELEASE_FILE = "lapwing-release.yaml"
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """A thing that is released. `stacks` is the stack in each environment, empty for a project that
-    is none."""
+    """A stack or project to release; `stacks` is the stack in each environment, if it is one."""
 
     name: str
     path: Path
@@ -36,15 +35,15 @@ class Released:
 
     @property
     def folder(self) -> Path:
-        """The folder of the file; paths in it are relative to this."""
+        """The folder of the file; paths in the file are relative to it."""
         return self.path.parent
 
 
 def find(start: Path) -> Path:
-    """The file that says what is released from a folder. Raises UsageError."""
+    """Find the stack file or release file for a folder. Raises UsageError."""
     hint = (
-        "`lapwing init` writes a stack file. For a project that is no stack, write "
-        f"`project: NAME` into {RELEASE_FILE}."
+        "Run `lapwing init` to create a stack file. For a project without a stack, write "
+        f"`project: NAME` to {RELEASE_FILE}."
     )
     return nearest(start, (FILE, RELEASE_FILE), hint)
 
@@ -59,16 +58,15 @@ def read(path: Path) -> Released:
     written = source.read(path)
     problems: list[Problem] = []
     if not isinstance(written.data, dict):
-        hint = "It begins with `project: NAME`."
-        problems = [Problem("The file has to be a mapping.", written.where(()), hint)]
-        raise StackFileError(problems)
+        hint = "It starts with `project: NAME`."
+        raise StackFileError([Problem("The file must be a mapping.", written.where(()), hint)])
     project = validate(written, problems, Project)
     if project is None:
         raise StackFileError(problems)
     for rule in RULES:
-        for breach in rule(project):
-            where = written.where(breach.path, key=breach.key)
-            problems.append(Problem(breach.message, where, breach.hint))
+        for violation in rule(project):
+            where = written.where(violation.path, key=violation.key)
+            problems.append(Problem(violation.message, where, violation.hint))
     if problems:
         raise StackFileError(problems)
     return Released(project.project, path, project)

@@ -1,8 +1,7 @@
-"""Quantities as people write them: `10m`, `512Mi`, `250m`, `1%`. Pure.
+"""Quantities in the stack file: `10m`, `512Mi`, `250m`, `1%`.
 
-Each parser takes what YAML gives (text or a number) and returns the unit that the rest of Lapwing
-counts in: seconds, bytes, cores, a fraction from 0 to 1, a day. It raises ValueError with a
-sentence that says what is expected.
+Each parser takes a YAML value (text or a number) and returns the internal unit: seconds, bytes,
+cores, a fraction from 0 to 1, a date. It raises ValueError with the expected form.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ _BYTES = {
 
 
 def duration(value: object) -> float:
-    """Seconds from `500ms`, `30s`, `10m`, `1h30m`, `2d` or a number of seconds."""
+    """Parse seconds from `500ms`, `30s`, `10m`, `1h30m`, `2d` or a number of seconds."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         seconds = float(value)
     else:
@@ -28,71 +27,71 @@ def duration(value: object) -> float:
             raise ValueError(f"{value!r} is not a duration; write it as `500ms`, `30s` or `10m`")
         seconds = sum(float(n) * _SECONDS[u] for n, u in parts)
     if not 0 <= seconds <= 30 * 86400:
-        raise ValueError("a duration has to be between 0 and 30 days")
+        raise ValueError("a duration must be between 0 and 30 days")
     return seconds
 
 
 def size(value: object) -> int:
-    """Bytes from `512Mi`, `10Gi`, `1G` or a number of bytes."""
+    """Parse bytes from `512Mi`, `10Gi`, `1G` or a number of bytes."""
     text = str(value).strip()
     match = re.fullmatch(r"(\d+(?:\.\d+)?)(|k|M|G|T|Ki|Mi|Gi|Ti)", text)
     if isinstance(value, bool) or not match:
         raise ValueError(f"{value!r} is not a size; write it as `512Mi` or `10Gi`")
     found = int(float(match[1]) * _BYTES[match[2]])
     if found <= 0:
-        raise ValueError("a size has to be more than 0")
+        raise ValueError("a size must be greater than 0")
     return found
 
 
 def cpu(value: object) -> float:
-    """Cores from `250m`, `0.5` or `2`."""
+    """Parse cores from `250m`, `0.5` or `2`."""
     text = str(value).strip()
     match = re.fullmatch(r"(\d+(?:\.\d+)?)(m?)", text)
     if isinstance(value, bool) or not match:
-        raise ValueError(f"{value!r} is not an amount of CPU; write it as `250m` or `0.5`")
+        raise ValueError(f"{value!r} is not a CPU quantity; write it as `250m` or `0.5`")
     found = float(match[1]) / (1000 if match[2] else 1)
     if found <= 0:
-        raise ValueError("an amount of CPU has to be more than 0")
+        raise ValueError("CPU must be greater than 0")
     return found
 
 
 def money(value: object) -> float:
-    """Dollars from `250` or `249.50`."""
+    """Parse dollars from `250` or `249.50`."""
     text = str(value).strip()
     match = re.fullmatch(r"(\d{1,8})(\.\d{1,2})?", text)
     if isinstance(value, bool) or not match:
-        raise ValueError(f"{value!r} is not an amount of money; write it as `250` or `249.50`")
+        raise ValueError(f"{value!r} is not an amount of US dollars; write it as `250` or `249.50`")
     found = float(text)
     if found <= 0:
-        raise ValueError("an amount of money has to be more than 0")
+        raise ValueError("an amount must be greater than 0")
     return found
 
 
 def fraction(value: object) -> float:
-    """A fraction from `1%`, `0.5%` or a number from 0 to 1."""
+    """Parse a fraction from `1%`, `0.5%` or a number from 0 to 1."""
     text = str(value).strip()
     match = re.fullmatch(r"(\d+(?:\.\d+)?)(%?)", text)
     if isinstance(value, bool) or not match:
-        raise ValueError(f"{value!r} is not a share; write it as `1%`")
+        raise ValueError(f"{value!r} is not a percentage; write it as `1%`")
     found = float(match[1]) / (100 if match[2] else 1)
     if found > 1:
-        raise ValueError(f"{value!r} is more than the whole; write it as `1%`")
+        raise ValueError(f"{value!r} is more than 100%; write it as `1%`")
     return found
 
 
-def day(value: object) -> datetime.date:
-    """A day from `2027-03-31`."""
+def date(value: object) -> datetime.date:
+    """Parse a date such as `2027-03-31`."""
     text = str(value).strip()
     try:
         if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
             raise ValueError
         return datetime.date.fromisoformat(text)
     except ValueError:
-        raise ValueError(f"{value!r} is not a day; write it as `2027-03-31`") from None
+        raise ValueError(f"{value!r} is not a date; write it as `2027-03-31`") from None
 
 
 def show_duration(seconds: float) -> str:
-    """How a person writes a duration: the largest unit that gives a whole number."""
+    """Format a duration in the largest unit that gives a whole number: `10m`."""
     for unit in ("d", "h", "m", "s", "ms"):
         count = seconds / _SECONDS[unit]
         if count >= 1 and abs(count - round(count)) < 1e-9:
@@ -101,5 +100,5 @@ def show_duration(seconds: float) -> str:
 
 
 def show_fraction(value: float) -> str:
-    """How a person writes a fraction: `5%`."""
+    """Format a fraction as a percentage: `5%`."""
     return f"{value * 100:g}%"

@@ -54,3 +54,8 @@ def part_of(url: str, kind: str, part: str) -> str:
         "database": split.path.lstrip("/"),
     }
     return found[part] or ""
+
+
+def variable_of(name: str) -> str:
+    """Return the default URL variable of a resource, or of a service that a job runs after."""
+    return name.upper().replace("-", "_") + "_URL"

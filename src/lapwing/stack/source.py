@@ -1,12 +1,12 @@
-"""Reading YAML with every position kept.
+"""Read YAML and keep the position of every value.
 
 The file becomes plain data plus a map from each path in that data to the line and column of its key
 and of its value, so any later error can point at what was written. Plain scalars are read by the
-rules of YAML 1.2: `no`, `on` and `1:30` are text, as people mean them.
+rules of YAML 1.2: `no`, `on` and `1:30` are text.
 
-Refused, with the place: what is not a regular file of UTF-8 text, more than 1 MiB, two documents,
-tags, a key written twice, nesting without end (libyaml's composer would overflow the C stack and
-take the process with it), and aliases that multiply into a mountain of data.
+Refused, with the position: anything that is not a regular file of UTF-8 text, more than 1 MiB, a
+second document, tags, duplicate keys, deep nesting (libyaml's composer would overflow the C stack
+and crash the process), and aliases that expand into too much data.
 """
 
 from __future__ import annotations
@@ -21,53 +21,67 @@ from typing import Any
 import yaml
 
 from lapwing.errors import Problem, StackFileError, Where
-from lapwing.stack import syntax
 
-LIMIT = 1024 * 1024
-"""Bytes of the largest stack file that is read."""
+MAX_FILE_BYTES = 1024 * 1024
 MAX_NODES = 50_000
-"""Values of the largest stack file, aliases counted each time they are used."""
-
+"""Maximum number of values in a stack file; aliases count each time they are used."""
 MAX_DEPTH = 40
-"""How deep the data may be nested. A stack file needs 8."""
+"""Maximum nesting depth of the data. A stack file needs 8."""
+_TOO_DEEP = f"The file is nested more than {MAX_DEPTH} levels deep from here."
 
-Path_ = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
+"""The path of a value in the file: keys and list indexes."""
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Line and column, from 1, of a value and, in a mapping, of its key."""
+class Position:
+    """Line and column, from 1, of a value and of its key in a mapping.
+
+    `leaf` is whether the value is a scalar, so that it can be a short form.
+    """
 
     value: tuple[int, int]
     key: tuple[int, int]
     leaf: bool = False
-    """Whether nothing is written below it, so that it also stands for what it is short for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A violated rule: what is wrong, the path in the file, and how to fix it.
+
+    `key` points at the key instead of the value.
+    """
+
+    message: str
+    path: KeyPath
+    hint: str | None = None
+    key: bool = False
 
 
 @dataclass(slots=True)
 class Source:
-    """The data of a file, and where each part of it is written."""
+    """The data of a file, and the position of each value."""
 
     path: Path
     data: Any = None
-    places: dict[Path_, Place] = field(default_factory=dict)
+    positions: dict[KeyPath, Position] = field(default_factory=dict)
 
-    def where(self, path: Path_, *, key: bool = False) -> Where:
-        """The place of a path; of the nearest part above it where it is not written itself."""
+    def where(self, path: KeyPath, *, key: bool = False) -> Where:
+        """Return the position of a path, or of its nearest parent that is in the file."""
         for length in range(len(path), -1, -1):
-            place = self.places.get(path[:length])
-            if place is not None:
-                at_value = place.leaf or length == len(path)
-                line, column = place.value if at_value and not key else place.key
+            position = self.positions.get(path[:length])
+            if position is not None:
+                at_value = position.leaf or length == len(path)
+                line, column = position.value if at_value and not key else position.key
                 return Where(self.path, line, column)
         return Where(self.path, 1, 1)
 
-    def written(self, path: Path_) -> Path_:
-        """The path under which a value is written: that of the short form, where one is used."""
+    def written(self, path: KeyPath) -> KeyPath:
+        """Return the path that a value has in the file: that of the short form, if one is used."""
         for length in range(len(path) if path[-1:] != ("[key]",) else 0):
-            place = self.places.get(path[:length])
-            if place is not None and place.leaf:
+            position = self.positions.get(path[:length])
+            if position is not None and position.leaf:
                 return path[:length]
         return path
 
@@ -77,15 +91,15 @@ def read(path: Path) -> Source:
     text = _text(path)
     loader = _LOADER(text)
     try:
-        _survey(path, text)
+        _check_events(path, text)
         node = loader.get_single_node()
     except yaml.YAMLError as error:
-        raise StackFileError([syntax.explain(path, error)]) from None
+        raise StackFileError([_syntax_problem(path, error)]) from None
     finally:
         loader.dispose()
     source = Source(path)
     if node is None:
-        raise _refuse(path, "The file is empty.", hint="`lapwing init` writes a first one.")
+        raise _refuse(path, "The file is empty.", "Run `lapwing init --force` to create a new one.")
     builder = _Builder(source)
     source.data = builder.build(node, (), None)
     if builder.problems:
@@ -93,8 +107,8 @@ def read(path: Path) -> Source:
     return source
 
 
-def _survey(path: Path, text: str) -> None:
-    """Refuse what must not reach the composer: it recurses in C, and it obeys tags."""
+def _check_events(path: Path, text: str) -> None:
+    """Refuse deep nesting and tags before composing: libyaml's composer recurses in C."""
     depth = 0
     event: Any
     for event in yaml.parse(text, Loader=_LOADER):
@@ -104,13 +118,12 @@ def _survey(path: Path, text: str) -> None:
             depth -= 1
         where = Where(path, event.start_mark.line + 1, event.start_mark.column + 1)
         if depth > MAX_DEPTH:
-            message = f"The file is nested more than {MAX_DEPTH} levels deep from here on."
-            raise StackFileError([Problem(message, where)])
+            raise StackFileError([Problem(_TOO_DEEP, where)])
         tag = getattr(event, "tag", None)
         if tag is not None:
             tag = tag.replace("tag:yaml.org,2002:", "!!")
-            hint = "Remove it; a text that begins with `!` needs quotes."
-            raise StackFileError([Problem(f"The tag `{tag}` means nothing here.", where, hint)])
+            hint = "Remove it; put text that starts with `!` in quotes."
+            raise StackFileError([Problem(f"The tag `{tag}` is not supported.", where, hint)])
 
 
 def _text(path: Path) -> str:
@@ -118,42 +131,126 @@ def _text(path: Path) -> str:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         raise _refuse(
-            path, "There is no such file.", hint="`lapwing init` writes a first one."
+            path, "The file does not exist.", "Run `lapwing init` to create it."
         ) from None
     except OSError as error:
-        raise _refuse(path, f"The file cannot be read: {error.strerror}.") from error
+        raise _refuse(path, f"Cannot read the file: {error.strerror}.") from error
     facts = os.fstat(descriptor)
     if not stat.S_ISREG(facts.st_mode):
         os.close(descriptor)
         raise _refuse(path, "This is not a regular file.")
     with os.fdopen(descriptor, "rb") as file:
-        if facts.st_size > LIMIT:
-            raise _refuse(
-                path,
-                f"The file has {facts.st_size / LIMIT:.0f} MiB; a stack file has at most 1 MiB.",
-                hint="Is this the right file?",
-            )
-        data = file.read(LIMIT + 1)
+        if facts.st_size > MAX_FILE_BYTES:
+            size = f"{facts.st_size / MAX_FILE_BYTES:.0f} MiB"
+            raise _refuse(path, f"The file has {size}; the limit is 1 MiB.", _CHECK_PATH)
+        data = file.read(MAX_FILE_BYTES + 1)
     if b"\0" in data:
-        raise _refuse(path, "This is a binary file, not YAML.", hint="Is this the right file?")
+        raise _refuse(path, "This is a binary file, not YAML.", _CHECK_PATH)
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        column = error.start - data.rfind(b"\n", 0, error.start)
-        raise StackFileError(
-            [
-                Problem(
-                    "The file is not UTF-8 text from here on.",
-                    Where(path, line, column),
-                    "Save it as UTF-8.",
-                )
-            ]
-        ) from None
+        where = Where(path, line, error.start - data.rfind(b"\n", 0, error.start))
+        message = "The file is not UTF-8 text from here."
+        raise StackFileError([Problem(message, where, "Save it as UTF-8.")]) from None
+
+
+_CHECK_PATH = "Check that this is the stack file; -C DIR selects another folder."
 
 
 def _refuse(path: Path, message: str, hint: str | None = None) -> StackFileError:
     return StackFileError([Problem(message, Where(path), hint)])
+
+
+_INDENT = "Start all keys of a mapping in the same column, indented with spaces."
+_SYNTAX_ERRORS: tuple[tuple[str, str, str | None], ...] = (
+    (
+        "another document",
+        "A second YAML document starts here.",
+        "Remove `---`: a stack file is one document.",
+    ),
+    (
+        "quoted scalar",
+        "This quote is not closed.",
+        "Add the closing quote.",
+    ),
+    (
+        "unknown escape character",
+        "Unknown escape sequence.",
+        "Write `\\\\` for a backslash, or use single quotes.",
+    ),
+    (
+        "cannot start any token",
+        "Unexpected character.",
+        "Indent with spaces, not tabs; put text that starts with @, %, ` or a tab in quotes.",
+    ),
+    (
+        "mapping values are not allowed",
+        "Unexpected `:`.",
+        "Put text that contains `: ` in quotes, or fix the indentation of the line.",
+    ),
+    (
+        "undefined alias",
+        "The alias is not defined before this line.",
+        "Put text that starts with `*` in quotes.",
+    ),
+    (
+        "nesting depth",
+        _TOO_DEEP,
+        None,
+    ),
+    (
+        "flow sequence",
+        "A list in `[...]` is incomplete.",
+        "Separate its items with `,` and close it with `]`.",
+    ),
+    (
+        "flow mapping",
+        "A mapping in `{...}` is incomplete.",
+        "Separate its keys with `,` and close it with `}`.",
+    ),
+    (
+        "flow node",
+        "A value is missing.",
+        "Check that every `[` and `{` before this position is closed.",
+    ),
+    (
+        "could not find expected ':'",
+        "`:` is missing after the key.",
+        "Write `key: value`.",
+    ),
+    (
+        "expected key",
+        "Expected a key.",
+        _INDENT,
+    ),
+    (
+        "block mapping",
+        "This line does not fit the mapping it is in.",
+        _INDENT,
+    ),
+    (
+        "block collection",
+        "This line does not fit the list it is in.",
+        "Start all items of a list with `- ` in the same column.",
+    ),
+)
+"""Part of libyaml's message, our message, and the hint. The first part that matches counts."""
+
+
+def _syntax_problem(path: Path, error: yaml.YAMLError) -> Problem:
+    """Explain a syntax error: libyaml's messages use the terms of its grammar."""
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return Problem(f"Invalid YAML: {getattr(error, 'reason', error)}.", Where(path))
+    original = " ".join(part for part in (error.problem, error.context) if part)
+    message, hint = next(
+        ((message, hint) for part, message, hint in _SYNTAX_ERRORS if part in original),
+        (f"Invalid YAML: {original}.", None),
+    )
+    not_closed = "end of stream" in original and error.context_mark is not None
+    mark = error.context_mark if not_closed else error.problem_mark or error.context_mark
+    where = Where(path, mark.line + 1, mark.column + 1) if mark is not None else Where(path)
+    return Problem(message, where, hint)
 
 
 class _Builder:
@@ -162,16 +259,16 @@ class _Builder:
         self.problems: list[Problem] = []
         self._nodes = 0
 
-    def build(self, node: Any, path: Path_, key: Any) -> Any:
+    def build(self, node: Any, path: KeyPath, key: Any) -> Any:
         self._nodes += 1
         if self._nodes > MAX_NODES:
             raise StackFileError(
-                [Problem("The file's aliases multiply into too much data.", self._where(node))]
+                [Problem("The aliases of the file expand into too much data.", self._where(node))]
             )
         if len(path) > MAX_DEPTH:
-            raise StackFileError([Problem("An alias stands inside itself.", self._where(node))])
+            raise StackFileError([Problem("An alias refers to itself.", self._where(node))])
         value_at = _at(node)
-        self.source.places[path] = Place(
+        self.source.positions[path] = Position(
             value_at,
             _at(key) if key is not None else value_at,
             isinstance(node, yaml.ScalarNode),
@@ -182,12 +279,12 @@ class _Builder:
             return [self.build(n, (*path, i), None) for i, n in enumerate(node.value)]
         return scalar(node.value, plain=not node.style)
 
-    def _mapping(self, node: Any, path: Path_) -> dict[str, Any]:
+    def _mapping(self, node: Any, path: KeyPath) -> dict[str, Any]:
         result: dict[str, Any] = {}
         written: dict[str, int] = {}
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
-                self.problems.append(Problem("A key has to be plain text.", self._where(key_node)))
+                self.problems.append(Problem("A key must be text.", self._where(key_node)))
                 continue
             key = key_node.value
             if key == "<<" and not key_node.style:
@@ -197,7 +294,7 @@ class _Builder:
             if key in written:
                 self.problems.append(
                     Problem(
-                        f"`{key}` is written twice; the first is in line {written[key]}.",
+                        f"Duplicate key `{key}`; the first one is in line {written[key]}.",
                         self._where(key_node),
                         "Keep one of them.",
                     )
@@ -216,8 +313,10 @@ def _at(node: Any) -> tuple[int, int]:
 
 
 def scalar(text: str, *, plain: bool) -> Any:
-    """The value of a scalar by YAML 1.2's core schema; text that a number would not give back as
-    it was written (`8.10`, `007`) stays text."""
+    """Return the value of a scalar by YAML 1.2's core schema.
+
+    A number that would not print as it was written (`8.10`, `007`) stays text.
+    """
     if not plain:
         return text
     if text in ("", "~", "null", "Null", "NULL"):

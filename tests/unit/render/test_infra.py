@@ -19,7 +19,7 @@ from lapwing.cli.main import cli
 from lapwing.plan.names import endpoint_group
 from lapwing.render.kubernetes import render
 from lapwing.render.terraform.files import files
-from lapwing.stack import regions
+from lapwing.stack.cloud import atlas_region
 from lapwing.stack.load import load
 from tests.unit.render.stacks import STACKS, cases, compare, stack, written
 
@@ -187,7 +187,7 @@ def test_the_list_of_files_cannot_lead_out_of_the_folder(tmp_path: Path) -> None
         (SHORT.replace("target: kubernetes", "target: kubernetes\n    domain: 'https://x.y/z'"), (),
          "7:13", "is not a domain"),
         (SHORT.replace("us-central1}", "us-central1, project: tiny-shared}"), (), "7:58",
-         "is the shared project, too"),
+         "is also the shared project"),
         ("stack: a\nservices: {w: {build: ./app, command: x}}\n", (), "1:1", "No environment has"),
         ((STACKS / "one-project/lapwing.yaml").read_text()
          .replace("europe-north1, project: blog-live-1}\n  staging",
@@ -247,4 +247,4 @@ def test_a_region_newer_than_this_version(tmp_path: Path) -> None:
     ],
 )
 def test_regions_have_other_names_at_atlas(google: str, atlas: str) -> None:
-    assert regions.atlas(google) == atlas
+    assert atlas_region(google) == atlas

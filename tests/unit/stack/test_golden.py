@@ -1,8 +1,8 @@
-"""Stack files of tests/golden/stack, right and wrong.
+"""Valid and invalid stack files of tests/golden/stack.
 
-`invalid/<case>` has `lapwing.yaml` and `expected.txt`: every problem with its place, the text at
-the place, and the hint. `valid/<case>` has `lapwing.yaml` and `expected.json`: what each
-environment comes to. LAPWING_GOLDEN_WRITE=1 writes the expectations again; read the difference.
+`invalid/<case>` has `lapwing.yaml` and `expected.txt`: every problem with its position, the text
+there, and the hint. `valid/<case>` has `lapwing.yaml` and `expected.json`: the stack in each
+environment. LAPWING_GOLDEN_WRITE=1 rewrites the expectations; review the diff.
 """
 
 from __future__ import annotations
@@ -25,24 +25,25 @@ CASES = Path(__file__).parents[2] / "golden/stack"
 WRITE = bool(os.environ.get("LAPWING_GOLDEN_WRITE"))
 
 
-def cases(room: str) -> list[str]:
-    """The names of the cases, so that a test is called by its folder."""
-    return sorted(p.name for p in (CASES / room).iterdir())
+def cases(kind: str) -> list[str]:
+    """List the cases: folder names."""
+    return sorted(p.name for p in (CASES / kind).iterdir())
 
 
 @pytest.mark.parametrize("case", cases("invalid"))
-def test_every_problem_is_told_with_its_place(case: str, tmp_path: Path) -> None:
+def test_invalid_file_reports_every_problem_with_position(case: str, tmp_path: Path) -> None:
     folder = shutil.copytree(CASES / "invalid" / case, tmp_path / case)
     with pytest.raises(StackFileError) as caught:
         load(folder / "lapwing.yaml")
     text = (folder / "lapwing.yaml").read_text()
-    told = "".join(_tell(problem, text.splitlines()) for problem in caught.value.problems)
-    _compare(CASES / "invalid" / case / "expected.txt", told)
-    assert not re.search(r"pydantic|Input should|Value error|validator|NoneType", told)
+    lines = text.splitlines()
+    found = "".join(_format(problem, lines) for problem in caught.value.problems)
+    _compare(CASES / "invalid" / case / "expected.txt", found)
+    assert not re.search(r"pydantic|Input should|Value error|validator|NoneType", found)
 
 
 @pytest.mark.parametrize("case", cases("valid"))
-def test_what_a_file_means_in_each_environment(case: str, tmp_path: Path) -> None:
+def test_valid_file_loads_in_each_environment(case: str, tmp_path: Path) -> None:
     folder = shutil.copytree(CASES / "valid" / case, tmp_path / case)
     path = folder / "lapwing.yaml"
     jsonschema.validate(source.read(path).data, json_schema())
@@ -58,22 +59,22 @@ def test_what_a_file_means_in_each_environment(case: str, tmp_path: Path) -> Non
     _compare(CASES / "valid" / case / "expected.json", json.dumps(meaning, indent=2) + "\n")
 
 
-def test_the_schema_agrees_on_unknown_keys() -> None:
+def test_schema_refuses_unknown_keys() -> None:
     validator = jsonschema.Draft202012Validator(json_schema())
     for case in ("unknown-key", "unknown-key-in-overlay", "unknown-nested-key"):
         read = source.read(CASES / "invalid" / case / "lapwing.yaml")
         assert not validator.is_valid(read.data), case
 
 
-def _tell(problem: Problem, lines: list[str]) -> str:
+def _format(problem: Problem, lines: list[str]) -> str:
     where = problem.where
-    told = f"{where.line or '-'}:{where.column or '-'}: {problem.message}\n"
+    text = f"{where.line or '-'}:{where.column or '-'}: {problem.message}\n"
     if where.line and where.column and where.line <= len(lines):
-        told += f"    {lines[where.line - 1]}\n    {' ' * (where.column - 1)}^\n"
-    return told + (f"  {problem.hint}\n" if problem.hint else "")
+        text += f"    {lines[where.line - 1]}\n    {' ' * (where.column - 1)}^\n"
+    return text + (f"  {problem.hint}\n" if problem.hint else "")
 
 
-def _compare(expected: Path, told: str) -> None:
+def _compare(expected: Path, text: str) -> None:
     if WRITE:
-        expected.write_text(told)
-    assert told == expected.read_text()
+        expected.write_text(text)
+    assert text == expected.read_text()

@@ -1,7 +1,6 @@
-"""What `lapwing init` writes for the folders of tests/golden/stack/init.
+"""`lapwing init` on the folders of tests/golden/stack/init.
 
-Each case is `folder/` and the `lapwing.yaml` that is expected for it. LAPWING_GOLDEN_WRITE=1
-writes the expectations again.
+Each case is `folder/` and the expected `lapwing.yaml`. LAPWING_GOLDEN_WRITE=1 rewrites it.
 """
 
 from __future__ import annotations
@@ -28,13 +27,13 @@ CASES = Path(__file__).parents[2] / "golden/stack/init"
 
 
 def init(folder: Path, *arguments: str) -> None:
-    """Run the command; what it raises comes through."""
+    """Run the command; let errors propagate."""
     context = Context(Settings(home=folder / "home"), folder, Printer(color=False))
     CliRunner().invoke(command, list(arguments), obj=context, catch_exceptions=False)
 
 
 @pytest.mark.parametrize("case", sorted(p.name for p in CASES.iterdir()))
-def test_the_draft_is_the_expected_one_and_loads(case: str, tmp_path: Path) -> None:
+def test_init_writes_expected_file_that_loads(case: str, tmp_path: Path) -> None:
     folder = tmp_path / case
     shutil.copytree(CASES / case / "folder", folder)
     init(folder)
@@ -46,7 +45,7 @@ def test_the_draft_is_the_expected_one_and_loads(case: str, tmp_path: Path) -> N
     load(folder / "lapwing.yaml")
 
 
-def test_a_file_that_is_there_stays(tmp_path: Path) -> None:
+def test_init_keeps_existing_file_without_force(tmp_path: Path) -> None:
     shutil.copytree(CASES / "flask/folder", tmp_path, dirs_exist_ok=True)
     path = tmp_path / "lapwing.yaml"
     path.write_text("mine")
@@ -57,14 +56,14 @@ def test_a_file_that_is_there_stays(tmp_path: Path) -> None:
     assert load(path).stack.services["app"].command == "gunicorn app:app"
 
 
-def test_a_dangling_link_counts_as_there(tmp_path: Path) -> None:
+def test_init_keeps_dangling_link(tmp_path: Path) -> None:
     shutil.copytree(CASES / "flask/folder", tmp_path, dirs_exist_ok=True)
     (tmp_path / "lapwing.yaml").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(UsageError):
         init(tmp_path)
 
 
-def test_nothing_is_written_where_nothing_is_found(tmp_path: Path) -> None:
+def test_init_writes_nothing_without_services(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="Nothing was found"):
         init(tmp_path)
     with pytest.raises(LapwingError):
@@ -72,7 +71,7 @@ def test_nothing_is_written_where_nothing_is_found(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_damaged_files_are_notes_and_not_failures() -> None:
+def test_invalid_files_become_notes() -> None:
     found = detect("x", {"package.json": "{", "api/package.json": "[1]", "compose.yaml": "a: ["})
     assert found.services == []
     assert any("compose.yaml" in note for note in found.notes)
@@ -83,11 +82,11 @@ def test_damaged_files_are_notes_and_not_failures() -> None:
     ["services: 3", "services: {a: {build: ., depends_on: 5}}", "services: {1: {image: [redis]}}",
      "services: {redis: {image: redis}, b: {environment: 3}}"],
 )  # fmt: skip
-def test_odd_compose_files_do_no_harm(compose: str) -> None:
+def test_unusual_compose_files_are_tolerated(compose: str) -> None:
     read({"compose.yaml": compose}, [])
 
 
-def test_values_of_a_compose_file_are_not_taken_over() -> None:
+def test_compose_passwords_are_not_copied() -> None:
     files = {"compose.yaml": (CASES / "django-and-compose/folder/compose.yaml").read_text()}
     assert "not-a-real-one" not in repr(read(files, []))
 
@@ -97,7 +96,7 @@ def test_values_of_a_compose_file_are_not_taken_over() -> None:
     ["dist", "gunicorn app:app", "a: b", "x #y", "yes: ", "true", "8", "- a", "it's", 'say "a"',
      "@x", "tab\there", "é", "*", "npm start", "a:", "&& b", "uvicorn a:b --port $PORT"],
 )  # fmt: skip
-def test_text_is_quoted_where_it_has_to_be(value: str) -> None:
+def test_yaml_text_is_quoted_when_needed(value: str) -> None:
     import yaml
 
     node = yaml.compose(f"key: {text(value)}")
@@ -115,5 +114,5 @@ def test_text_is_quoted_where_it_has_to_be(value: str) -> None:
         ("", "stack"),
     ],
 )
-def test_names_are_made_valid(given: str, name: str) -> None:
+def test_service_names_are_normalized(given: str, name: str) -> None:
     assert name_from(given, "stack") == name

@@ -1,4 +1,4 @@
-"""Files that are no stack file at all, and what else the loader promises."""
+"""The loader refuses invalid files with a position, and never fails otherwise."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GOOD = "stack: shop\nservices:\n  api: {build: ., command: run, route: /}\n"
 
 
 def refused(path: Path) -> StackFileError:
-    """The error that loading a file gives."""
+    """Return the error that loading a file raises."""
     with pytest.raises(StackFileError) as caught:
         load(path)
     with pytest.raises(StackFileError):
@@ -32,37 +32,37 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / FILE
 
 
-def test_a_missing_file(path: Path) -> None:
-    assert refused(path).message == "There is no such file."
+def test_missing_file_is_refused(path: Path) -> None:
+    assert refused(path).message == "The file does not exist."
 
 
-def test_a_folder(path: Path) -> None:
+def test_folder_is_refused(path: Path) -> None:
     path.mkdir()
     assert "regular file" in refused(path).message
 
 
-def test_a_pipe_that_nobody_writes_to(path: Path) -> None:
+def test_pipe_without_writer_is_refused(path: Path) -> None:
     os.mkfifo(path)
     assert "regular file" in refused(path).message
 
 
-def test_a_link_to_itself(path: Path) -> None:
+def test_link_to_itself_is_refused(path: Path) -> None:
     path.symlink_to(path)
-    assert "cannot be read" in refused(path).message
+    assert "Cannot read the file" in refused(path).message
 
 
-def test_a_large_file_is_not_read(path: Path) -> None:
+def test_large_file_is_refused_without_reading(path: Path) -> None:
     with path.open("wb") as file:
         file.truncate(50 * 1024 * 1024)
     assert "50 MiB" in refused(path).message
 
 
-def test_a_binary_file(path: Path) -> None:
+def test_binary_file_is_refused(path: Path) -> None:
     path.write_bytes(Path(sys.executable).read_bytes()[:5000])
     assert "binary" in refused(path).message
 
 
-def test_text_of_another_encoding_names_the_place(path: Path) -> None:
+def test_other_encoding_is_refused_with_position(path: Path) -> None:
     path.write_bytes(b"stack: shop\n# caf\xe9\n")
     error = refused(path)
     assert "not UTF-8" in error.message
@@ -71,30 +71,30 @@ def test_text_of_another_encoding_names_the_place(path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["[" * 500_000, "{a: " * 200_000, "- " * 400_000, "? " * 400_000])
-def test_deep_nesting_is_refused_before_it_overflows(path: Path, text: str) -> None:
+def test_deep_nesting_is_refused_before_composing(path: Path, text: str) -> None:
     path.write_text(text)
     assert "nested" in refused(path).message
 
 
-def test_windows_line_ends_are_fine(path: Path) -> None:
+def test_windows_line_endings_are_accepted(path: Path) -> None:
     path.write_bytes(GOOD.replace("\n", "\r\n").encode())
     assert load(path).stack.stack == "shop"
 
 
-def test_an_unknown_environment(path: Path) -> None:
+def test_unknown_environment_suggests_a_name(path: Path) -> None:
     path.write_text(GOOD + "environments:\n  staging: {}\n")
     with pytest.raises(StackFileError, match="no environment `stagign`") as caught:
         load(path, "stagign")
     assert caught.value.hint == "Did you mean `staging`?"
 
 
-def test_problems_of_every_environment_come_whichever_is_asked_for(path: Path) -> None:
+def test_every_environment_is_checked(path: Path) -> None:
     path.write_text(GOOD + "environments:\n  staging: {}\n  live: {services: {a: {}}}\n")
     with pytest.raises(StackFileError, match="no service `a`"):
         load(path, "staging")
 
 
-def test_the_file_is_found_from_a_folder_below(path: Path, tmp_path: Path) -> None:
+def test_file_is_found_from_a_subfolder(path: Path, tmp_path: Path) -> None:
     path.write_text(GOOD)
     below = tmp_path / "a" / "b"
     below.mkdir(parents=True)
@@ -103,12 +103,12 @@ def test_the_file_is_found_from_a_folder_below(path: Path, tmp_path: Path) -> No
         find(tmp_path / "c")
 
 
-def test_no_file_anywhere(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"no lapwing\.yaml"):
+def test_no_stack_file_found(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"No lapwing\.yaml found in"):
         find(tmp_path)
 
 
-def test_the_name_is_read_without_the_models(path: Path) -> None:
+def test_read_name_does_not_import_pydantic(path: Path) -> None:
     path.write_text(GOOD)
     program = (
         "import sys; from pathlib import Path; from lapwing.stack.load import read_name; "
@@ -127,7 +127,7 @@ def test_the_name_is_read_without_the_models(path: Path) -> None:
      ("0x10", "0x10"), ("yes", "yes"), ("off", "off"), ("1:30", "1:30"), (".5", ".5"),
      ("2026-01-01", "2026-01-01"), (".inf", ".inf"), ("9" * 30, "9" * 30)],
 )  # fmt: skip
-def test_plain_scalars(text: str, value: object) -> None:
+def test_plain_scalars_follow_yaml_1_2(text: str, value: object) -> None:
     found = scalar(text, plain=True)
     assert found == value
     assert type(found) is type(value)
@@ -155,7 +155,7 @@ FEW = settings(max_examples=150, suppress_health_check=list(HealthCheck))
 
 
 def only_stack_file_errors(path: Path) -> None:
-    """Load, and let through nothing but the error for people, with its text in order."""
+    """Load, and check the messages of a StackFileError; any other error fails the test."""
     try:
         load(path)
     except StackFileError as error:
@@ -166,14 +166,14 @@ def only_stack_file_errors(path: Path) -> None:
 
 @given(text=st.text(alphabet=st.characters(codec="utf-8"), max_size=80))
 @FEW
-def test_no_text_makes_the_loader_fail(text: str, tmp_path: Path) -> None:
+def test_loader_handles_any_text(text: str, tmp_path: Path) -> None:
     (tmp_path / FILE).write_text(text, encoding="utf-8", newline="")
     only_stack_file_errors(tmp_path / FILE)
 
 
 @given(data=st.binary(max_size=60))
 @FEW
-def test_no_bytes_make_the_loader_fail(data: bytes, tmp_path: Path) -> None:
+def test_loader_handles_any_bytes(data: bytes, tmp_path: Path) -> None:
     (tmp_path / FILE).write_bytes(data)
     only_stack_file_errors(tmp_path / FILE)
 
@@ -183,7 +183,7 @@ def test_no_bytes_make_the_loader_fail(data: bytes, tmp_path: Path) -> None:
     "services": st.dictionaries(st.sampled_from(["api", "web", "x y", "Z"]), DATA, max_size=3),
 }, optional={"resources": DATA, "environments": DATA}))  # fmt: skip
 @FEW
-def test_no_shape_makes_the_loader_fail(data: object, tmp_path: Path) -> None:
+def test_loader_handles_any_shape(data: object, tmp_path: Path) -> None:
     import json
 
     (tmp_path / FILE).write_text(json.dumps(data), encoding="utf-8")
@@ -195,9 +195,7 @@ OVERLAY = st.dictionaries(st.sampled_from(["api", "db", "x"]), DATA, max_size=2)
 
 @given(services=OVERLAY, resources=OVERLAY)
 @FEW
-def test_no_overlay_makes_the_loader_fail(
-    services: object, resources: object, tmp_path: Path
-) -> None:
+def test_loader_handles_any_overlay(services: object, resources: object, tmp_path: Path) -> None:
     import json
 
     overlay = json.dumps({"services": services, "resources": resources})

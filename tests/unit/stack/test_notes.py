@@ -1,4 +1,4 @@
-"""Notes of `lapwing check`: what does less in an environment than it says."""
+"""`lapwing check` reports settings without effect in an environment."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ environments:
 
 
 @pytest.mark.parametrize(
-    ("rollout", "told"),
+    ("rollout", "reported"),
     [("drain: 2h", True), ("drain: 2h, keep_old: 2h", False), ("keep_old: 10m", False)],
 )
-def test_a_drain_that_a_cluster_does_not_know_is_told(
-    rollout: str, told: bool, tmp_path: Path
+def test_check_reports_drain_without_effect_on_kubernetes(
+    rollout: str, reported: bool, tmp_path: Path
 ) -> None:
     (tmp_path / "lapwing.yaml").write_text(STACK % rollout)
     result = CliRunner().invoke(cli, ["-C", str(tmp_path), "check", "--output", "json"])
     assert result.exit_code == 0, result.output
     notes = json.loads(result.stdout)["notes"]
     note = (
-        "In `production`: `drain: 2h` of api is for machines. On a cluster its old slot, and what "
-        "is open to it, stays for `keep_old: 10m`."
+        "In `production`: `drain: 2h` of api has no effect on Kubernetes. Its old pods and their "
+        "connections end after `keep_old: 10m`."
     )
-    assert notes == ([note] if told else [])
+    assert notes == ([note] if reported else [])

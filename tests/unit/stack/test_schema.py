@@ -1,4 +1,4 @@
-"""The published schema and the reference page are those of the models."""
+"""The published schema and reference page match the models."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 
 from lapwing.stack import schema
-from lapwing.stack.reference import reference
+from lapwing.stack.reference import REFERENCE_FILE, SCHEMA_FILE, reference
 from lapwing.stack.rules import RULES
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -21,12 +21,12 @@ def validator() -> jsonschema.Draft202012Validator:
     return jsonschema.Draft202012Validator(whole)
 
 
-def test_the_published_files_are_up_to_date() -> None:
-    assert (DOCS / schema.SCHEMA_FILE).read_text() == schema.as_text(), "run `make docs`"
-    assert (DOCS / schema.REFERENCE_FILE).read_text() == reference(), "run `make docs`"
+def test_published_files_are_up_to_date() -> None:
+    assert (DOCS / SCHEMA_FILE).read_text() == schema.as_text(), "run `make docs`"
+    assert (DOCS / REFERENCE_FILE).read_text() == reference(), "run `make docs`"
 
 
-def test_every_rule_is_on_the_reference_page() -> None:
+def test_reference_page_lists_every_rule() -> None:
     page = reference()
     for rule in RULES:
         assert rule.__doc__, rule.__name__
@@ -42,7 +42,7 @@ def test_every_rule_is_on_the_reference_page() -> None:
         {"build": ".", "env": {"PORTS": 8080, "MODE": "fast"}},
     ],
 )
-def test_short_and_long_forms_pass(
+def test_schema_accepts_short_and_long_forms(
     validator: jsonschema.Draft202012Validator, service: dict[str, object]
 ) -> None:
     validator.validate({"stack": "shop", "services": {"api": service}})
@@ -60,13 +60,13 @@ def test_short_and_long_forms_pass(
         {"build": {"timeout": "5m"}},
     ],
 )
-def test_mistakes_do_not_pass(
+def test_schema_refuses_invalid_values(
     validator: jsonschema.Draft202012Validator, service: dict[str, object]
 ) -> None:
     assert not validator.is_valid({"stack": "shop", "services": {"api": service}})
 
 
-def test_an_overlay_needs_nothing_and_may_remove_anything(
+def test_schema_of_overlay_requires_nothing_and_allows_null(
     validator: jsonschema.Draft202012Validator,
 ) -> None:
     def with_overlay(overlay: object) -> dict[str, object]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from lapwing.design.diagrams.model import Amount, Band, Box, Flow, Picture, pie
+from lapwing.stack.cloud import shared_project_of
 from lapwing.stack.load import LoadedStack
 from lapwing.stack.model import Resource, Service
 from lapwing.stack.quantities import show_duration
-from lapwing.stack.rules import shared_project_of
 
 NAMES = ("architecture", "bluegreen", "pipeline", "network", "cost")
 _KINDS = {"mongodb": "MongoDB", "mysql": "MySQL", "redis": "Redis", "postgres": "PostgreSQL"}

@@ -35,7 +35,8 @@ from lapwing.render.kubernetes.analysis import STATS_PORT
 from lapwing.render.kubernetes.emit import document
 from lapwing.render.kubernetes.setting import Digest, Joined, Scope, Setting, Tree, join
 from lapwing.render.kubernetes.target import Manifest, Target, labels, meta, name, selector
-from lapwing.stack.model import Needs, Service
+from lapwing.stack.fields import ComputeResources
+from lapwing.stack.model import Service
 
 FILE = "edge.yaml"
 WAVE = 6
@@ -169,7 +170,7 @@ def _deployment(target: Target, config: Joined) -> dict[str, Tree]:
         volumes.append({"name": "tls", "secret": {"secretName": name(EDGE_CERTIFICATE)}})
         mounts.append({"name": "tls", "mountPath": "/etc/tls", "readOnly": True})
     ready = {"httpGet": {"path": "/ready", "port": "stats"}}
-    needs = Needs.model_validate({"cpu": "100m", "memory": "128Mi"})
+    needs = ComputeResources.model_validate({"cpu": "100m", "memory": "128Mi"})
     container: dict[str, Tree] = {
         "name": "envoy",
         "image": Setting("edge.image", ENVOY, "Envoy, which stands in front of every service."),

@@ -29,8 +29,9 @@ from lapwing.render.kubernetes.target import (
     size,
 )
 from lapwing.stack import resource_reference as reference
-from lapwing.stack.model import Health, Needs, Service
-from lapwing.stack.rules import variable_of
+from lapwing.stack.fields import ComputeResources
+from lapwing.stack.model import Health, Service
+from lapwing.stack.resource_reference import variable_of
 
 DRAIN = 5
 """Seconds that a pod goes on after it was told to end: nobody sends it requests any more then."""
@@ -135,7 +136,10 @@ def ports(service: Service) -> dict[str, Tree]:
 
 
 def asked(
-    needs: Needs, path: str, default: Mapping[str, str] | None = None, scratch: int | None = None
+    needs: ComputeResources,
+    path: str,
+    default: Mapping[str, str] | None = None,
+    scratch: int | None = None,
 ) -> Setting:
     """What a container asks for. Memory is also its limit; CPU has none, because a limit throttles
     a pod beside idle cores. `scratch` is the stated size of `/tmp` in bytes: a pod whose volumes

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from lapwing.errors import ImageReferenceError, UsageError
+from lapwing.errors import ImageReferenceError, UsageError, did_you_mean
 from lapwing.plan.names import ENVIRONMENT, FILES, MANAGED_BY, MAX_NAME_LENGTH, PART_OF
 from lapwing.render.kubernetes import (
     argo,
@@ -26,7 +26,6 @@ from lapwing.render.kubernetes import (
 from lapwing.render.kubernetes.setting import Scope, Tree, resolve, text
 from lapwing.render.kubernetes.target import Manifest, Target
 from lapwing.stack import image
-from lapwing.stack.explain import did_you_mean
 from lapwing.stack.load import LoadedStack
 
 WAVE = "argocd.argoproj.io/sync-wave"

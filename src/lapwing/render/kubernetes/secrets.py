@@ -63,7 +63,7 @@ def external(target: Target) -> Iterator[Manifest]:
 def _store(target: Target) -> dict[str, object]:
     cloud = target.environment.cloud
     assert cloud is not None
-    from lapwing.stack.rules import project_of
+    from lapwing.stack.cloud import project_of
 
     project = project_of(target.loaded.stack, target.loaded.environment)
     return {

@@ -12,9 +12,11 @@ from typing import Any
 
 from lapwing.plan.names import COMPONENT, ENVIRONMENT, INSTANCE, MANAGED_BY, NAME, PART_OF
 from lapwing.render.kubernetes.setting import Joined, Scope, Setting, Tree, join
+from lapwing.stack.cloud import is_managed
+from lapwing.stack.environment import Environment
 from lapwing.stack.load import LoadedStack
-from lapwing.stack.model import Environment, Resource, Service
-from lapwing.stack.rules import is_managed, variable_of
+from lapwing.stack.model import Resource, Service
+from lapwing.stack.resource_reference import variable_of
 
 PORT = 8080
 """The port of a container whose service names none."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from lapwing.render.terraform.cloud import Project, databases
 from lapwing.render.terraform.foundation import Body, has_database
-from lapwing.stack import regions
+from lapwing.stack.cloud import atlas_region
 from lapwing.stack.model import Resource
 
 _PROJECT = "${google_project.main.project_id}"
@@ -90,7 +90,7 @@ def _cluster(project: Project, name: str, resource: Resource, here: str, protect
         }
     config: Body = {
         "provider_name": "GCP",
-        "region_name": regions.atlas(project.region),
+        "region_name": atlas_region(project.region),
         "priority": 7,
         "electable_specs": size,
         "auto_scaling": scaling,
@@ -100,7 +100,7 @@ def _cluster(project: Project, name: str, resource: Resource, here: str, protect
         configs.append(
             {
                 **config,
-                "region_name": regions.atlas(resource.replica_region),
+                "region_name": atlas_region(resource.replica_region),
                 "priority": 6,
                 "electable_specs": {**size, "node_count": 2},
             }

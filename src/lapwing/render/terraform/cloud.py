@@ -13,9 +13,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from lapwing.stack.cloud import is_managed, project_of, shared_project_of
+from lapwing.stack.environment import Cloud
 from lapwing.stack.load import LoadedStack
-from lapwing.stack.model import Cloud, Resource
-from lapwing.stack.rules import is_managed, project_of, shared_project_of, variable_of
+from lapwing.stack.model import Resource
+from lapwing.stack.resource_reference import variable_of
 
 SHARED = "shared"
 

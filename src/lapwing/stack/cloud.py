@@ -1,0 +1,68 @@
+"""Names that a cloud prescribes: regions, project ids, cluster tiers.
+
+The regions are in `regions.toml`, with their source and date. A region that is not listed is
+refused: otherwise `terraform apply` would be the first to notice a typing error. Clouds open new
+regions; `new_region: true` of a `cloud` accepts one that this version does not list.
+"""
+
+from __future__ import annotations
+
+import functools
+import tomllib
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lapwing.stack.environment import Environment
+    from lapwing.stack.model import Resource, Stack
+
+PROJECT_ID = r"[a-z][a-z0-9-]{4,28}[a-z0-9]"
+"""A project id of Google Cloud: 6 to 30 of these."""
+REGION = r"[a-z]+(-[a-z]+)+[0-9]+"
+TIERS = ("M0", "M10", "M20", "M30", "M40", "M50", "M60", "M80", "M140", "M200", "M300")
+"""Cluster tiers of MongoDB Atlas on Google Cloud, the smallest first (Atlas: Cluster Tier)."""
+DEFAULT_TIER = "M10"
+_AREAS = {
+    "northamerica": "north_america",
+    "southamerica": "south_america",
+    "me": "middle_east",
+}
+
+
+@functools.cache
+def _data() -> dict[str, Any]:
+    text = resources.files("lapwing.stack").joinpath("regions.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)
+
+
+def gcp_regions() -> tuple[str, ...]:
+    """List the regions of Google Cloud."""
+    return tuple(_data()["gcp"]["regions"])
+
+
+def atlas_region(region: str) -> str:
+    """Return Atlas's name of a Google Cloud region: EUROPE_WEST_3 for `europe-west3`."""
+    names: dict[str, str] = _data()["atlas"]["names"]
+    if region in names:
+        return names[region]
+    area, _, rest = region.partition("-")
+    zone = rest.rstrip("0123456789")
+    return f"{_AREAS.get(area, area)}_{zone}_{rest[len(zone) :]}".replace("-", "_").upper()
+
+
+def project_of(stack: Stack, environment: str) -> str:
+    """Return the project id of an environment that has a cloud."""
+    cloud = stack.environments[environment].cloud
+    return (cloud.project if cloud else None) or f"{stack.stack}-{environment}"
+
+
+def shared_project_of(stack: Stack) -> str:
+    """Return the id of the project for what all environments share."""
+    clouds = (e.cloud for e in stack.environments.values() if e.cloud)
+    return next((c.shared_project for c in clouds if c.shared_project), f"{stack.stack}-shared")
+
+
+def is_managed(resource: Resource, environment: Environment) -> bool:
+    """Return whether a resource is operated outside of the cluster, by a cloud or by the team."""
+    in_cloud = environment.cloud is not None and resource.kind == "mongodb"
+    return environment.target == "kubernetes" and (resource.managed or in_cloud)

@@ -1,0 +1,131 @@
+"""The models of `environments`: the target, its cloud, its delivery, its cost assumptions."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from lapwing.stack.fields import (
+    ComputeResources,
+    Money,
+    NonEmpty,
+    Size,
+    StrictModel,
+    short_form,
+)
+
+
+class Cloud(StrictModel):
+    """The cloud that a Kubernetes environment runs in."""
+
+    provider: Literal["gcp"] = Field(description="The cloud provider.")
+    region: NonEmpty = Field(description="The region.", examples=["europe-west1"])
+    new_region: bool = Field(
+        False, description="Accept a region that this version of Lapwing does not list."
+    )
+    project: str | None = Field(
+        None,
+        description="The project id. Default: `<stack>-<environment>`. Environments with the same "
+        "project share one cluster.",
+    )
+    shared_project: str | None = Field(
+        None,
+        description="The id of the project for what all environments share, such as the registry. "
+        "Default: `<stack>-shared`.",
+    )
+
+
+class Usage(StrictModel):
+    """Assumed monthly usage for `lapwing cost`.
+
+    The estimate leaves out what is not set, and lists it.
+    """
+
+    sent: Size | None = Field(
+        None, description="Data sent by services to clients, without static files."
+    )
+    received: Size | None = Field(None, description="Data received from clients.")
+    static: Size | None = Field(None, description="Static file data sent to clients.")
+    requests: int | None = Field(None, ge=0, description="Number of requests for static files.")
+    nat: Size | None = Field(
+        None, description="Data exchanged between services and the internet through the NAT."
+    )
+    images: Size | None = Field(
+        None, description="Size of the images in the registry.", examples=["5G"]
+    )
+    deployments: int | None = Field(None, ge=0, le=100_000, description="Number of deployments.")
+
+
+class Gateway(StrictModel):
+    """Ingress of a cluster that does not use the load balancer of `lapwing infra`."""
+
+    kind: Literal["gateway", "ingress"] = Field(
+        description="`gateway` for the Gateway API, `ingress` for an Ingress."
+    )
+    class_name: NonEmpty | None = Field(
+        None,
+        alias="class",
+        description="The GatewayClass or IngressClass. Default: the cloud's, else `nginx` for an "
+        "Ingress and `envoy` for a Gateway.",
+    )
+    issuer: NonEmpty | None = Field(
+        None,
+        description="The cert-manager ClusterIssuer that issues the certificate. Default: the "
+        "cloud's certificate, else a TLS Secret that you create.",
+    )
+
+
+class Environment(StrictModel):
+    """Where the stack runs, and the settings that differ there."""
+
+    target: Literal["machine", "kubernetes"] = Field(
+        "machine", description="`machine` (one host) or `kubernetes`."
+    )
+    domain: str | None = Field(None, description="The host name that it serves.")
+    cloud: Cloud | None = Field(None, description="The cloud that the cluster runs in.")
+    delivery: Literal["argo", "direct"] | None = Field(
+        None,
+        description="Who applies the manifests: `argo` is Argo CD, from the desired-state "
+        "repository; `direct` is Lapwing. Default: `argo` in a cloud, else `direct`.",
+    )
+    rollouts: bool | None = Field(
+        None,
+        description="Use Argo Rollouts with the blue-green strategy instead of Deployments with "
+        "rolling updates. Default: true with Argo CD, else false.",
+    )
+    repository: NonEmpty | None = Field(
+        None,
+        description="The git URL of the desired-state repository, as Argo CD reaches it.",
+        examples=["https://git.example.com/shop/desired.git"],
+    )
+    gateway: Annotated[
+        Gateway | None, short_form("kind", Literal["gateway", "ingress"] | Gateway)
+    ] = Field(
+        None,
+        description="The Ingress or Gateway. Default: in a cloud the load balancer of `lapwing "
+        "infra`, else only the edge's Service.",
+    )
+    spot: bool = Field(
+        False, description="Run services on spot nodes (Kubernetes): cheaper, may be preempted."
+    )
+    cdn: bool = Field(True, description="Serve static services through the cloud's CDN.")
+    overhead: ComputeResources = Field(
+        default_factory=ComputeResources,
+        description="CPU and memory of Argo CD, Argo Rollouts and External Secrets, for the cost "
+        "estimate.",
+    )
+    usage: Usage = Field(
+        default_factory=Usage, description="Assumed monthly usage for the cost estimate."
+    )
+    budget: Money | None = Field(
+        None, description="The monthly budget in US dollars.", examples=["250"]
+    )
+    services: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="Service settings that differ here: mappings are merged, lists replaced, "
+        "`null` removes.",
+    )
+    resources: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="Resource settings that differ here."
+    )

@@ -1,0 +1,169 @@
+"""Rules about environments: domain, cloud, delivery, database tiers; and what they ignore."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from lapwing.errors import did_you_mean
+from lapwing.stack.cloud import DEFAULT_TIER, PROJECT_ID, REGION, TIERS, gcp_regions, project_of
+from lapwing.stack.environment import Environment
+from lapwing.stack.model import Stack
+from lapwing.stack.quantities import show_duration
+from lapwing.stack.source import KeyPath, Violation
+
+DOMAIN = r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+
+
+def check_domain(_: Stack, environment: Environment) -> Iterator[Violation]:
+    """`domain` is a host name without scheme, port or path; a `gateway` needs one."""
+    domain = environment.domain
+    if domain is not None and not re.fullmatch(DOMAIN, domain):
+        hint = "Write the host name only, such as `app.example.com`."
+        yield Violation(f"{domain!r} is not a domain.", ("domain",), hint)
+    is_cluster = environment.target == "kubernetes"
+    if is_cluster and environment.gateway is not None and domain is None:
+        hint = "Add `domain:`, such as `domain: app.example.com`."
+        yield Violation("`gateway` needs a `domain`.", ("gateway",), hint, key=True)
+
+
+def check_environment_names(stack: Stack, _: Environment) -> Iterator[Violation]:
+    """No environment is named `preview`: that host name is used for preview requests."""
+    if "preview" in stack.environments:
+        message = "An environment cannot be named `preview`: that host name serves new releases."
+        yield Violation(message, ("environments", "preview"), "Name it `review`.", key=True)
+
+
+def check_cloud(_: Stack, environment: Environment) -> Iterator[Violation]:
+    """A `cloud` belongs to a cluster, and its region and project ids are valid."""
+    cloud = environment.cloud
+    if cloud is None:
+        return
+    if environment.target == "machine":
+        hint = "Set `target: kubernetes`, or remove `cloud`."
+        yield Violation("`cloud` is only for `target: kubernetes`.", ("cloud",), hint, key=True)
+    yield from _check_region(cloud.region, ("cloud", "region"), new=cloud.new_region)
+    for key in ("project", "shared_project"):
+        given: str | None = getattr(cloud, key)
+        if given is None or re.fullmatch(PROJECT_ID, given):
+            continue
+        length = f" It has {len(given)} characters." if len(given) > 30 else ""
+        hint = (
+            "A project id has 6 to 30 lower-case letters, digits and hyphens, starts with a letter "
+            "and does not end with a hyphen."
+        )
+        yield Violation(f"{given!r} is not a valid project id.{length}", ("cloud", key), hint)
+
+
+def _check_region(region: str, at: KeyPath, *, new: bool) -> Iterator[Violation]:
+    """Check that a region is listed; `new` accepts one that is not."""
+    has_form = re.fullmatch(REGION, region) is not None
+    if region in gcp_regions() or (new and has_form):
+        return
+    newer = "If it is newer than this version of Lapwing, add `new_region: true` to `cloud`."
+    hint = newer if has_form else "A region looks like `europe-west1`."
+    hint = did_you_mean(region, gcp_regions()) or hint
+    yield Violation(f"{region!r} is not a region of Google Cloud.", at, hint)
+
+
+def check_projects(stack: Stack, _: Environment) -> Iterator[Violation]:
+    """Environments with the same project have the same region, and all have one shared project."""
+    regions: dict[str, tuple[str, str]] = {}
+    shared: tuple[str, str] | None = None
+    for name, environment in stack.environments.items():
+        cloud = environment.cloud
+        if cloud is None:
+            continue
+        at: KeyPath = ("environments", name, "cloud")
+        project, common = project_of(stack, name), cloud.shared_project or f"{stack.stack}-shared"
+        first, region = regions.setdefault(project, (name, cloud.region))
+        if region != cloud.region:
+            message = f"`{first}` has the same project, `{project}`, in another region ({region})."
+            hint = "Environments with the same project share a cluster: use one region."
+            yield Violation(message, (*at, "region"), hint)
+        shared = shared or (name, common)
+        if common != shared[1]:
+            message = f"The shared project of `{shared[0]}` is `{shared[1]}`, not `{common}`."
+            hint = "Use the same shared project in every environment."
+            yield Violation(message, (*at, "shared_project"), hint)
+        if project == common:
+            message = f"`{project}` is also the shared project."
+            hint = "Set `shared_project` to another project id."
+            yield Violation(message, (*at, "project"), hint)
+
+
+def check_delivery(_: Stack, environment: Environment) -> Iterator[Violation]:
+    """`delivery: argo` has a `cloud`, whose secret manager holds the secrets; only Argo CD has a
+    `repository`."""
+    if environment.target != "kubernetes":
+        return
+    if environment.delivery == "argo" and environment.cloud is None:
+        message = "`delivery: argo` needs a `cloud`: secrets come from its secret manager."
+        yield Violation(message, ("delivery",), "Add `cloud:`, or use `delivery: direct`.")
+    elif (
+        environment.delivery != "argo"
+        and environment.repository is not None
+        and (environment.cloud is None or environment.delivery == "direct")
+    ):
+        hint = "Remove it, or use `delivery: argo`."
+        yield Violation("`repository` is only for Argo CD.", ("repository",), hint, key=True)
+
+
+def check_managed_databases(stack: Stack, environment: Environment) -> Iterator[Violation]:
+    """`tier`, `max_tier` and `replica_region` are for MongoDB, and valid."""
+    new_region = environment.cloud is not None and environment.cloud.new_region
+    for name, resource in stack.resources.items():
+        at: KeyPath = ("resources", name)
+        for key in ("tier", "max_tier", "replica_region"):
+            given: str | None = getattr(resource, key)
+            if given is None:
+                continue
+            if resource.kind != "mongodb":
+                message = f"`{key}` is only for a managed MongoDB; `{name}` is {resource.kind}."
+                hint = "Use `resources: {cpu, memory}` for a database in the cluster."
+                yield Violation(message, (*at, key), hint, key=True)
+            elif key != "replica_region" and given not in TIERS:
+                near = next((t for t in TIERS if t.lower() == given.lower()), None)
+                hint = f"Did you mean `{near}`?" if near else f"Tiers: {', '.join(TIERS)}."
+                yield Violation(f"MongoDB Atlas has no tier {given!r}.", (*at, key), hint)
+        if resource.replica_region is not None:
+            path = (*at, "replica_region")
+            yield from _check_region(resource.replica_region, path, new=new_region)
+        tier, most = resource.tier or DEFAULT_TIER, resource.max_tier
+        if tier in TIERS and most in TIERS and TIERS.index(most) < TIERS.index(tier):
+            message = f"`max_tier` ({most}) is smaller than `tier` ({tier})."
+            yield Violation(message, (*at, "max_tier"))
+
+
+def check_accepted_vulnerabilities(stack: Stack, _: Environment) -> Iterator[Violation]:
+    """A vulnerability is accepted once, and with a reason."""
+    seen: set[tuple[str, str | None]] = set()
+    for index, entry in enumerate(stack.scan.accept):
+        at: KeyPath = ("scan", "accept", index)
+        accepted = (entry.id.upper(), entry.package)
+        if accepted in seen:
+            message = f"`{entry.id}` is accepted twice."
+            yield Violation(message, (*at, "id"), "Keep one of the entries.")
+        seen.add(accepted)
+        if not entry.reason.strip():
+            hint = "Write why the vulnerability is accepted."
+            yield Violation("`reason` is blank.", (*at, "reason"), hint)
+
+
+def ignored_settings(stack: Stack, name: str, environment: Environment) -> Iterator[str]:
+    """Describe settings that have no effect in an environment, for `lapwing check`.
+
+    Nothing in a cluster reports when the last connection of an old slot ends, so the slot is
+    removed when `keep_old` is over, and `drain` has no effect there.
+    """
+    if environment.target != "kubernetes":
+        return
+    for service_name, service in stack.services.items():
+        rollout = service.rollout
+        is_set = "drain" in rollout.model_fields_set and service.kind in ("web", "static")
+        if is_set and rollout.drain > rollout.keep_old:
+            drain, keep = show_duration(rollout.drain), show_duration(rollout.keep_old)
+            yield (
+                f"In `{name}`: `drain: {drain}` of {service_name} has no effect on Kubernetes. "
+                f"Its old pods and their connections end after `keep_old: {keep}`."
+            )

@@ -1,0 +1,80 @@
+"""Field types of the stack file: strict mappings, text, names, short forms, quantities.
+
+A quantity type parses what people write (`10m`, `512Mi`) and gives the JSON Schema its pattern.
+"""
+
+from __future__ import annotations
+
+import datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from lapwing.stack import quantities
+
+NAME = r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$"
+VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
+PATH = r"^/[^?#\s]*$"
+REQUEST = r"^/[^#\s]*$"
+
+DURATION = {"type": ["string", "number"], "pattern": r"^(\d+(\.\d+)?(ms|s|m|h|d))+$"}
+SIZE = {"type": ["string", "integer"], "pattern": r"^\d+(\.\d+)?(k|M|G|T|Ki|Mi|Gi|Ti)?$"}
+CPU = {"type": ["string", "number"], "pattern": r"^\d+(\.\d+)?m?$"}
+MONEY = {"type": ["string", "number"], "pattern": r"^\d+(\.\d{1,2})?$"}
+PERCENTAGE = {"type": ["string", "number"], "pattern": r"^\d+(\.\d+)?%?$"}
+DATE = {"type": "string", "format": "date", "pattern": r"^\d{4}-\d{2}-\d{2}$"}
+
+
+def short_form(field: str, forms: Any) -> BeforeValidator:
+    """Let a bare text or number in place of a mapping set one of its fields.
+
+    `forms` is what the JSON Schema allows.
+    """
+
+    def lengthen(value: object) -> object:
+        bare = isinstance(value, str | int | float) and not isinstance(value, bool)
+        return {field: value} if bare else value
+
+    return BeforeValidator(lengthen, json_schema_input_type=forms)
+
+
+class StrictModel(BaseModel):
+    """A mapping of the stack file; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _text(value: object) -> object:
+    """Turn a number into text where text is meant, such as `version: 8`."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return str(value) if is_number else value
+
+
+Text = Annotated[str, BeforeValidator(_text, json_schema_input_type=str | float)]
+Name = Annotated[
+    str,
+    BeforeValidator(_text, json_schema_input_type=Annotated[str, Field(pattern=NAME)]),
+    Field(pattern=NAME),
+]
+NonEmpty = Annotated[str, Field(min_length=1)]
+Variable = Annotated[str, Field(pattern=VARIABLE)]
+UrlPath = Annotated[str, Field(pattern=PATH)]
+RequestPath = Annotated[str, Field(pattern=REQUEST)]
+
+Duration = Annotated[float, BeforeValidator(quantities.duration), Field(json_schema_extra=DURATION)]
+Size = Annotated[int, BeforeValidator(quantities.size), Field(json_schema_extra=SIZE)]
+Cpu = Annotated[float, BeforeValidator(quantities.cpu), Field(json_schema_extra=CPU)]
+Money = Annotated[float, BeforeValidator(quantities.money), Field(json_schema_extra=MONEY)]
+Percentage = Annotated[
+    float, BeforeValidator(quantities.fraction), Field(json_schema_extra=PERCENTAGE)
+]
+Date = Annotated[datetime.date, BeforeValidator(quantities.date), Field(json_schema_extra={**DATE})]
+
+
+class ComputeResources(StrictModel):
+    """CPU and memory that one replica requests."""
+
+    cpu: Cpu | None = Field(
+        None, description="CPU cores, such as `250m` or `0.5`.", examples=["250m"]
+    )
+    memory: Size | None = Field(None, description="Memory.", examples=["512Mi"])
