@@ -20,9 +20,9 @@ from tests.integration.switching.service import run
 from benchmarks.proxies import nginx
 from benchmarks.proxies.contender import Contender, Switched
 from benchmarks.proxies.recipe import BenchmarkError
-from lapwing.acts import follow
 from lapwing.agent import processes
 from lapwing.load.record import now
+from lapwing.targets import follow
 
 STACK = """
 stack: switching

@@ -39,7 +39,7 @@ def command() -> None:
 @click.pass_obj
 def start(context: Context) -> None:
     """Start the agent, if none lives; it takes over what runs."""
-    from lapwing.acts import agent
+    from lapwing.targets import local_agent as agent
 
     record = agent.ensure(context.settings, context.printer.progress)
     context.printer.say(f"The agent runs (process {record.pid}).")
@@ -49,7 +49,7 @@ def start(context: Context) -> None:
 @click.pass_obj
 def stop(context: Context) -> None:
     """Stop the agent; what serves goes on serving, but nobody restarts what crashes."""
-    from lapwing.acts import agent
+    from lapwing.targets import local_agent as agent
 
     stopped = agent.end(context.settings)
     context.printer.say("The agent has ended." if stopped else "No agent was running.")

@@ -66,8 +66,8 @@ def connect(context: Context, name: str | None, scope: Scope | None = None) -> A
 def status(context: Context, name: str | None, scope: Scope, url: str) -> Status | None:
     """What the cluster runs of an environment; None if nothing was ever wanted there. Where Lapwing
     applies it, a deployment that came to no end and that nobody is at work on is a problem."""
-    from lapwing.acts import told
     from lapwing.kubernetes import actions
+    from lapwing.targets import cluster as told
 
     with connect(context, name, scope) as api:
         found = actions.look(api, scope, url)

@@ -217,14 +217,14 @@ def _diff(
 def _before(context: Context, path: Path, revision: str, environment: str | None) -> Estimate:
     """The estimate of the stack file at a revision. An environment that was not there then cost
     nothing."""
-    from lapwing import wiring
+    from lapwing.build.source import file_at
     from lapwing.cost.book import book
     from lapwing.cost.estimate import estimate
     from lapwing.cost.lines import Estimate
     from lapwing.errors import SourceError, StackFileError
     from lapwing.stack.load import environments, names
 
-    content = wiring.file_at(context.settings, path, revision)
+    content = file_at(path, revision, context.settings.environ)
     with tempfile.TemporaryDirectory(prefix="lapwing-cost-") as folder:
         old = Path(folder) / path.name
         old.write_bytes(content)

@@ -9,18 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from lapwing import wiring
-from lapwing.acts import change, manifests
-from lapwing.acts.deploy import wanted_services
+from lapwing.build.source import revision as revision_of
 from lapwing.cli.context import Context
+from lapwing.desired.remote import Remote
 from lapwing.errors import UsageError
 from lapwing.plan import diff
 from lapwing.plan.model import Deployment
+from lapwing.targets import manifests
+from lapwing.targets import planned as change
+from lapwing.targets.base import actor_name
+from lapwing.targets.bundles import wanted_services
 
 if TYPE_CHECKING:
     from lapwing.cli.place import Reach, Removal, Wish
     from lapwing.desired.history import Entry
-    from lapwing.desired.remote import Remote
     from lapwing.desired.repository import DesiredRepository
     from lapwing.kubernetes.apply import Scope
     from lapwing.kubernetes.client import ApiClient
@@ -122,8 +124,8 @@ def deploy(
     found: list[Change] = []
     deployment = Deployment(
         kind="deploy",
-        actor=wiring.actor(context.settings, loaded.folder),
-        revision=wiring.revision(context.settings, loaded.folder),
+        actor=actor_name(context.settings, loaded.folder),
+        revision=revision_of(loaded.folder, context.settings.environ),
         hold=hold,
     )
 
@@ -135,7 +137,7 @@ def deploy(
         return None if dry_run else manifests.commit(repository, made)
 
     with context.printer.working("committing"):
-        commit = wiring.desired_at(context.settings, url).commit(make)
+        commit = Remote(url, context.settings.remotes, context.settings.environ).commit(make)
     return _tell(context, loaded.environment, commit, found, dry_run=dry_run)
 
 
@@ -151,7 +153,7 @@ def rollback(
 
     manifests.refuse_part(services)
     where = target.where(context, environment)
-    actor = wiring.actor(context.settings, context.directory)
+    actor = actor_name(context.settings, context.directory)
     found: list[Change] = []
 
     def make(repository: DesiredRepository) -> str | None:

@@ -15,16 +15,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lapwing import wiring
-from lapwing.acts import direct, manifests, told
-from lapwing.acts.direct import Direct, Result, Talk
 from lapwing.cli import cluster, target
 from lapwing.cli.context import Context
+from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import ClusterUnreachableError, ContextError, DeploymentFailed, UsageError
 from lapwing.kubernetes import local_cluster, local_state
 from lapwing.kubernetes.apply import Scope
 from lapwing.kubernetes.upgrade.commands import Commands
 from lapwing.kubernetes.upgrade.guard import Options
+from lapwing.targets import cluster as told
+from lapwing.targets import kubernetes as direct
+from lapwing.targets import manifests
+from lapwing.targets.base import actor_name
+from lapwing.targets.kubernetes import Direct, Result, Talk
 
 if TYPE_CHECKING:
     from lapwing.cli.place import Reach, Removal, Wish
@@ -77,7 +80,7 @@ class OnCluster:
                     hint="A backup that nothing can put back is no way back.",
                 )
             commands = Commands(wish.backup, wish.restore, self.context.settings.environ)
-        actor = wiring.actor(self.context.settings, self.context.directory)
+        actor = actor_name(self.context.settings, self.context.directory)
         holder = f"{actor} on {socket.gethostname()}"
         return Options(allow_downtime=wish.allow_downtime, commands=commands, holder=holder)
 
@@ -130,14 +133,14 @@ class OnCluster:
     def history(self, limit: int) -> list[Entry]:
         from lapwing.desired.history import history
 
-        repository = wiring.desired(self.context.settings)
+        repository = DesiredRepository(self.context.settings.desired)
         stack, environment = self.where.stack, self.where.environment
         return history(repository, stack, environment, limit, followed=True)
 
     @contextmanager
     def _changing(self, verb: str, *, is_rehearsal: bool = False) -> Iterator[Direct]:
         """The acts on the environment, for one who may change it and is the only one who does."""
-        actor = wiring.actor(self.context.settings, self.context.directory)
+        actor = actor_name(self.context.settings, self.context.directory)
         try:
             with local_state.at_work(self.folder, str(self.where)), self._reach() as api:
                 if not is_rehearsal:
@@ -198,7 +201,7 @@ class OnCluster:
             self._confirm(f"Remove the cluster {name} with all that is in it?")
             with self.context.printer.working(f"removing {name}"):
                 local_cluster.remove(found, self.context.settings.environ, self.talk.progress)
-            actor = wiring.actor(self.context.settings, self.context.directory)
+            actor = actor_name(self.context.settings, self.context.directory)
             commit = told.forget(self.context.settings, self.where, actor)
             local_state.forget(self.folder)
         if self.context.for_programs:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lapwing.acts.change import Where
 from lapwing.cli import cluster as on_cluster
 from lapwing.cli import target
 from lapwing.cli.context import Context, complete_services, environment_option
 from lapwing.errors import UsageError
+from lapwing.targets.planned import Where
 
 if TYPE_CHECKING:
     from lapwing.kubernetes.apply import Scope

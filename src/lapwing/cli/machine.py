@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lapwing import wiring
-from lapwing.acts import change
 from lapwing.cli import target
 from lapwing.cli.context import Context
+from lapwing.desired.repository import DesiredRepository
+from lapwing.targets import planned as change
+from lapwing.targets.base import actor_name
 
 if TYPE_CHECKING:
-    from lapwing.acts.deploy import Prepared
     from lapwing.cli.place import Removal, Wish
     from lapwing.desired.history import Entry
     from lapwing.stack.load import LoadedStack
+    from lapwing.targets.bundles import Prepared
 
 ATTEMPTS = 5
 """How often a deployment is prepared again when another one commits first."""
@@ -29,12 +30,12 @@ class Machine:
     def __init__(self, context: Context, environment: str) -> None:
         self.context = context
         self.where = target.where(context, environment)
-        self.repository = wiring.desired(context.settings)
+        self.repository = DesiredRepository(context.settings.desired)
 
     @property
     def actor(self) -> str:
         """Who acts."""
-        return wiring.actor(self.context.settings, self.context.directory)
+        return actor_name(self.context.settings, self.context.directory)
 
     def deploy(self, loaded: LoadedStack, wish: Wish) -> int:
         if wish.images:
@@ -78,14 +79,16 @@ class Machine:
         return rolling.carry_out(self.context, self.where, act)
 
     def _deploy(self, loaded: LoadedStack, wish: Wish) -> int:
-        from lapwing.acts import agent, deploy, follow
         from lapwing.cli import rolling
         from lapwing.errors import ConflictError
+        from lapwing.targets import bundles as deploy
+        from lapwing.targets import follow
+        from lapwing.targets import local_agent as agent
 
         printer, settings = self.context.printer, self.context.settings
         if not wish.dry_run:
             agent.begin(settings)  # It starts while we build.
-        actor = wiring.actor(settings, loaded.folder)
+        actor = actor_name(settings, loaded.folder)
         for attempt in range(ATTEMPTS):
             with printer.working("building"):
                 prepared = deploy.prepare(

@@ -9,14 +9,15 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from lapwing import wiring
-from lapwing.acts import agent, follow
-from lapwing.acts.change import Change, Where
-from lapwing.acts.follow import Outcome
 from lapwing.cli.context import Context
+from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import DeploymentFailed
 from lapwing.observed.status import Event, Follower
 from lapwing.plan.model import Document
+from lapwing.targets import follow
+from lapwing.targets import local_agent as agent
+from lapwing.targets.follow import Outcome
+from lapwing.targets.planned import Change, Where
 
 WORDS = {
     "resources": "resources",
@@ -36,7 +37,9 @@ def carry_out(context: Context, where: Where, change: Change) -> int:
     """
     agent.ensure(context.settings, context.printer.progress)
     listener = follow.watch(context.settings, where.stack, where.environment)
-    commit = wiring.desired(context.settings).commit(change.document, expected=change.expected)
+    commit = DesiredRepository(context.settings.desired).commit(
+        change.document, expected=change.expected
+    )
     return watch(context, where, listener, commit, change.document)
 
 

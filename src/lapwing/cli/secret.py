@@ -27,8 +27,8 @@ def command() -> None:
 @click.pass_obj
 def set_(context: Context, name: str, value: str | None, environment: str) -> None:
     """Set NAME to what standard input, or the prompt, gives."""
-    from lapwing import wiring
     from lapwing.cli import target
+    from lapwing.desired.secrets import SecretStore
 
     if value is not None:
         raise UsageError(
@@ -44,7 +44,7 @@ def set_(context: Context, name: str, value: str | None, environment: str) -> No
         given = sys.stdin.read().removesuffix("\n")
     if not given:
         raise UsageError("The value is empty.", hint="Nothing was changed.")
-    store = wiring.secrets(context.settings)
+    store = SecretStore(context.settings.secrets)
     before = store.current(where.stack, where.environment).get(name)
     version = store.set(where.stack, where.environment, name, given)
     same = " It is the value it had." if version == before else " `lapwing deploy` brings it in."
@@ -57,11 +57,11 @@ def set_(context: Context, name: str, value: str | None, environment: str) -> No
 @click.pass_obj
 def list_(context: Context, environment: str) -> None:
     """List names, versions and dates; never values."""
-    from lapwing import wiring
     from lapwing.cli import target
+    from lapwing.desired.secrets import SecretStore
 
     where = target.where(context, environment)
-    found = wiring.secrets(context.settings).listing(where.stack, where.environment)
+    found = SecretStore(context.settings.secrets).listing(where.stack, where.environment)
     if context.for_programs:
         context.printer.json([{"name": n, "version": v, "set": since} for n, v, since in found])
         return
@@ -78,10 +78,10 @@ def list_(context: Context, environment: str) -> None:
 @click.pass_obj
 def remove(context: Context, name: str, environment: str) -> None:
     """Remove NAME with all its versions. What runs keeps it until it is started again."""
-    from lapwing import wiring
     from lapwing.cli import target
+    from lapwing.desired.secrets import SecretStore
 
     where = target.where(context, environment)
-    if not wiring.secrets(context.settings).remove(where.stack, where.environment, name):
+    if not SecretStore(context.settings.secrets).remove(where.stack, where.environment, name):
         raise UsageError(f"{where} has no secret {name}.", hint="`lapwing secret list` tells.")
     context.printer.say(f"{name} of {where} is removed.")

@@ -58,10 +58,10 @@ def command(
     failure; what is wanted already is not committed again. A commit that comes second is made again
     on top of the first, and nothing is ever pushed by force.
     """
-    from lapwing import wiring
     from lapwing.cli.transfer import Lines, Silent
     from lapwing.commands.ship import Wanted, ship
     from lapwing.stack.load import find, load
+    from lapwing.targets.base import actor_name
 
     loaded = load(find(context.directory), environment)
     wanted = Wanted(
@@ -72,7 +72,7 @@ def command(
         scanned=options["scan"] == "on",
         fail_on=options["fail_on"],
         committed=not options["check"],
-        actor=wiring.actor(context.settings, loaded.folder),
+        actor=actor_name(context.settings, loaded.folder),
     )
     with context.printer.working("building"):
         progress = Silent() if context.for_programs else Lines(context.printer)

@@ -13,13 +13,13 @@ from typing import Any
 import click
 import msgspec
 
-from lapwing.acts.change import Where
 from lapwing.cli import cluster as on_cluster
 from lapwing.cli import target
 from lapwing.cli.context import Context, environment_option, output_option
 from lapwing.observed import usage
 from lapwing.observed.status import ServiceStatus, SlotStatus, Status
 from lapwing.observed.usage import Summary
+from lapwing.targets.planned import Where
 
 
 @click.command("status")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lapwing.acts.change import Where
 from lapwing.cli.context import Context
 from lapwing.errors import UsageError
 from lapwing.observed import agent, status
 from lapwing.observed.status import Status
+from lapwing.targets.planned import Where
 
 if TYPE_CHECKING:
     from lapwing.desired.remote import Remote
@@ -24,14 +24,14 @@ def where(context: Context, environment: str) -> Where:
 def remote_of(context: Context, environment: str) -> Remote | None:
     """The desired state of an environment that Argo CD looks after; None for any other. Reads the
     file and nothing more: every rollback on a machine asks this, too. Raises StackFileError."""
-    from lapwing import wiring
+    from lapwing.desired.remote import Remote
     from lapwing.stack.load import find, read_environment
 
     said = read_environment(find(context.directory), environment)
     url = said.get("repository")
     if said.get("target") != "kubernetes" or not url:
         return None
-    return wiring.desired_at(context.settings, str(url))
+    return Remote(str(url), context.settings.remotes, context.settings.environ)
 
 
 def present(context: Context, target: Where) -> Status | None:

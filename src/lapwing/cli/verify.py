@@ -24,13 +24,13 @@ def command(context: Context, environment: str, cluster: str | None) -> int:
     place = on_cluster.scope_of(context, environment)
     if place is not None:
         return _of_cluster(context, environment, cluster, place[0])
-    from lapwing import wiring
     from lapwing.cli import target
     from lapwing.commands.verify import verify
+    from lapwing.desired.repository import DesiredRepository
 
     where = target.where(context, environment)
     status = target.present(context, where)
-    document = wiring.desired(context.settings).read(where.stack, where.environment)
+    document = DesiredRepository(context.settings.desired).read(where.stack, where.environment)
     if status is None or document is None:
         raise target.never_deployed(where)
     findings = list(verify(context.settings, status, document))

@@ -19,12 +19,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from lapwing import wiring
-from lapwing.acts import deploy
 from lapwing.build import scan, verdict
 from lapwing.build.build import BuildResult
+from lapwing.build.release import ReleaseStore
 from lapwing.build.scan import Finding, Severity
+from lapwing.build.source import revision as revision_of
 from lapwing.build.trial import run_tests
+from lapwing.desired.remote import Remote
 from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import ConflictError, ScanError, SecretError, UsageError
 from lapwing.plan import diff, make
@@ -34,6 +35,7 @@ from lapwing.plan.model import Deployment, Document, Resource
 from lapwing.settings import Settings
 from lapwing.stack.load import LoadedStack
 from lapwing.stack.scanning import Accepted
+from lapwing.targets import bundles as deploy
 
 if TYPE_CHECKING:
     from lapwing.registry.copy import Progress
@@ -124,11 +126,11 @@ def ship(
 def _ship_manifests(loaded: LoadedStack, settings: Settings, wanted: Wanted, tell: Tell) -> Shipped:
     """Commit the manifests of a cluster's environment. Its images were built, tested and scanned
     where they were made; the steps say so."""
-    from lapwing.acts import manifests
+    from lapwing.targets import manifests
 
     url = manifests.address_of(loaded, wanted.remote)
     deploy.wanted_services(loaded, wanted.services)
-    revision = wiring.revision(settings, loaded.folder)
+    revision = revision_of(loaded.folder, settings.environ)
     deployment = Deployment(actor=wanted.actor, revision=revision)
     made_elsewhere = "its images are made elsewhere"
     shipped = Shipped(steps=[(n, "skipped", made_elsewhere) for n in ("build", "test", "scan")])
@@ -142,7 +144,7 @@ def _ship_manifests(loaded: LoadedStack, settings: Settings, wanted: Wanted, tel
         return manifests.commit(repository, made)
 
     tell(f"committing the manifests of {loaded.environment}")
-    shipped.commit = wiring.desired_at(settings, url).commit(attempt)
+    shipped.commit = Remote(url, settings.remotes, settings.environ).commit(attempt)
     if not wanted.committed:
         shipped.steps.append(("commit", "skipped", "`--check`"))
     elif shipped.commit is None:
@@ -215,7 +217,7 @@ async def _push(
             release = result.release
             goal = image.parse(f"{registry}/{release.stack}/{name}", lower=True, default_tag=None)
             tell(f"pushing {release.name} to {goal.name}")
-            folder = wiring.releases(settings).folder(release.stack, name, release.name)
+            folder = ReleaseStore(settings.releases).folder(release.stack, name, release.name)
             with tempfile.TemporaryDirectory(prefix="lapwing-push-") as place:
                 archive = Path(place) / "release.tar"
                 bundle.pack(folder, archive)
@@ -240,9 +242,9 @@ def _commit(
         return repository.commit(document, expected=expected)
 
     if wanted.remote is not None:
-        made = wiring.desired_at(settings, wanted.remote).commit(attempt)
+        made = Remote(wanted.remote, settings.remotes, settings.environ).commit(attempt)
     else:
-        made = _insist(lambda: attempt(wiring.desired(settings)))
+        made = _insist(lambda: attempt(DesiredRepository(settings.desired)))
     shipped.commit = made
     shipped.steps.append(
         ("commit", "done", made) if made else ("commit", "unchanged", "this is wanted already")

@@ -7,11 +7,12 @@ import threading
 import msgspec
 import pytest
 
-from lapwing.acts import change, follow
-from lapwing.acts.change import Where
-from lapwing.acts.follow import Outcome
 from lapwing.observed import status
 from lapwing.plan.model import Document
+from lapwing.targets import follow
+from lapwing.targets import planned as change
+from lapwing.targets.follow import Outcome
+from lapwing.targets.planned import Where
 from tests.deployed import until
 from tests.integration.agent.conftest import kill_agent
 from tests.integration.faults.ship import NAME, Ship, Watchers

@@ -5,13 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from lapwing import wiring
-from lapwing.acts import agent, change, deploy, follow
-from lapwing.acts.follow import Outcome
 from lapwing.commands.demo import story
 from lapwing.commands.demo.result import Played, Result
 from lapwing.commands.demo.stage import STACK, Stage
 from lapwing.commands.demo.story import Act
+from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import DeploymentFailed
 from lapwing.load.client import Client, running
 from lapwing.load.record import now
@@ -19,6 +17,11 @@ from lapwing.observed import status
 from lapwing.observed.status import Event
 from lapwing.plan.model import Document
 from lapwing.stack.load import LOCAL, find, load
+from lapwing.targets import bundles as deploy
+from lapwing.targets import follow
+from lapwing.targets import local_agent as agent
+from lapwing.targets import planned as change
+from lapwing.targets.follow import Outcome
 
 BETWEEN = 2.0
 """Seconds of plain load before the first act, and after each."""
@@ -69,7 +72,7 @@ def _act(stage: Stage, act: Act, tell: Tell) -> Played:
     document, expected = _wanted(stage, act, tell)
     agent.ensure(stage.settings, tell)
     listener = follow.watch(stage.settings, STACK, LOCAL)
-    commit = wiring.desired(stage.settings).commit(document, expected=expected)
+    commit = DesiredRepository(stage.settings.desired).commit(document, expected=expected)
     committed = now()
     moments: dict[str, float] = {}
 
@@ -97,7 +100,7 @@ def _act(stage: Stage, act: Act, tell: Tell) -> Played:
 def _wanted(stage: Stage, act: Act, tell: Tell) -> tuple[Document, str | None]:
     """The document that an act commits, and the commit that it is based on."""
     if act.verb == "rollback":
-        found = change.rollback(wiring.desired(stage.settings), stage.where, "demo")
+        found = change.rollback(DesiredRepository(stage.settings.desired), stage.where, "demo")
         return found.document, found.expected
     prepared = deploy.prepare(
         load(find(stage.source), LOCAL),

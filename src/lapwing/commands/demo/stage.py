@@ -15,16 +15,17 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from lapwing import wiring
-from lapwing.acts import agent, change
-from lapwing.acts.change import Where
 from lapwing.agent import processes
+from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import LapwingError, UsageError
 from lapwing.load.wire import Target
 from lapwing.observed import status
 from lapwing.settings import Settings
 from lapwing.stack.load import LOCAL
 from lapwing.system.files import remove_tree
+from lapwing.targets import local_agent as agent
+from lapwing.targets import planned as change
+from lapwing.targets.planned import Where
 
 STACK = "company-inc"
 IGNORED = shutil.ignore_patterns(
@@ -81,7 +82,7 @@ class Stage:
 
     def _down(self) -> None:
         """Want nothing to run, and wait until nothing does."""
-        repository = wiring.desired(self.settings)
+        repository = DesiredRepository(self.settings.desired)
         if repository.newest(STACK, LOCAL) is None:
             return
         act = change.down(repository, self.where, "demo")

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from lapwing import wiring
 from lapwing.agent.resources.bind import bind
 from lapwing.build.build import BuildRequest, BuildResult, build
+from lapwing.desired.repository import DesiredRepository
+from lapwing.desired.secrets import SecretStore
 from lapwing.errors import SecretError, UsageError
 from lapwing.plan import diff, make
 from lapwing.plan.diff import Change
@@ -73,12 +74,12 @@ def prepare(
     wanted = wanted_services(loaded, services)
     if built is None:
         built = build_services(loaded, settings, wanted, tell)
-    repository = wiring.desired(settings)
+    repository = DesiredRepository(settings.desired)
     where = (loaded.stack.stack, loaded.environment)
     repository.ensure()
     expected = repository.newest(*where)
     current = repository.understood(*where)
-    store = wiring.secrets(settings)
+    store = SecretStore(settings.secrets)
     dirty_only_locally(loaded, built)
     document = make.make(
         loaded,
@@ -97,7 +98,7 @@ def commit(prepared: Prepared, settings: Settings) -> str:
 
     Raises ConflictError if another deployment came first: prepare again then.
     """
-    return wiring.desired(settings).commit(prepared.document, expected=prepared.expected)
+    return DesiredRepository(settings.desired).commit(prepared.document, expected=prepared.expected)
 
 
 def wanted_services(loaded: LoadedStack, services: tuple[str, ...]) -> list[str]:

@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from lapwing.acts import agent
 from lapwing.desired import history
 from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import AgentError, DesiredStateError
 from lapwing.observed import agent as observed
 from lapwing.observed.status import Event, Follower
 from lapwing.settings import Settings
+from lapwing.targets import local_agent as agent
 
 PAUSE = 0.015
 """Seconds between two looks at the event log."""

@@ -7,22 +7,22 @@ from __future__ import annotations
 
 import msgspec
 
-from lapwing import wiring
-from lapwing.acts import change
-from lapwing.acts.change import Where
 from lapwing.desired import history
+from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import UsageError
 from lapwing.kubernetes import local_state
 from lapwing.kubernetes.apply import Scope
 from lapwing.observed.status import Status
 from lapwing.settings import Settings
+from lapwing.targets import planned as change
+from lapwing.targets.planned import Where
 
 _FATE = {history.IN_PROGRESS: "was interrupted", "failed": "failed"}
 
 
 def forget(settings: Settings, where: Where, actor: str) -> str | None:
     """Want nothing any more of an environment whose cluster is gone; returns the commit."""
-    repository = wiring.desired(settings)
+    repository = DesiredRepository(settings.desired)
     try:
         act = change.down(repository, where, actor)
     except UsageError:
@@ -41,7 +41,7 @@ def corrected(
     """The status of a cluster with what is noted of its deployments on this machine: that all of it
     was stopped, or that the last one came to no end."""
     where = (scope.stack, scope.environment)
-    entries = history.history(wiring.desired(settings), *where, 1, followed=True)
+    entries = history.history(DesiredRepository(settings.desired), *where, 1, followed=True)
     if not entries:
         return found
     newest = entries[0]

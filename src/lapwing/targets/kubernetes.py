@@ -13,12 +13,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from lapwing import wiring
-from lapwing.acts import change, manifests
-from lapwing.acts.bring import Bringer
-from lapwing.acts.change import Where
+from lapwing.build.source import revision as revision_of
 from lapwing.desired import history
 from lapwing.desired.repository import DesiredRepository
+from lapwing.desired.secrets import SecretStore
 from lapwing.errors import UsageError
 from lapwing.kubernetes import actions, apply, applyset, secrets
 from lapwing.kubernetes.apply import ApplyResult, Scope
@@ -35,6 +33,10 @@ from lapwing.render.kubernetes import secrets as needed
 from lapwing.render.kubernetes.target import Target
 from lapwing.settings import Settings
 from lapwing.stack.load import LoadedStack
+from lapwing.targets import manifests
+from lapwing.targets import planned as change
+from lapwing.targets.applier import Bringer
+from lapwing.targets.planned import Where
 
 Tell = Callable[[str], None]
 
@@ -93,9 +95,9 @@ class Direct:
         self.scope = scope
         self.actor = actor
         self.talk = talk
-        self.repository: DesiredRepository = wiring.desired(settings)
+        self.repository: DesiredRepository = DesiredRepository(settings.desired)
         self.where = Where(scope.stack, scope.environment)
-        self.bring = Bringer(api, scope, self.repository, wiring.secrets(settings))
+        self.bring = Bringer(api, scope, self.repository, SecretStore(settings.secrets))
         self.bring.say, self.bring.progress = talk.say, talk.progress
 
     @property
@@ -112,7 +114,7 @@ class Direct:
         images = self._images(loaded, wish)
         deployment = Deployment(
             actor=self.actor,
-            revision=wiring.revision(self.settings, loaded.folder),
+            revision=revision_of(loaded.folder, self.settings.environ),
             hold=wish.hold,
         )
         first = manifests.prepare(self.repository, loaded, wish.services, images, deployment)
@@ -307,7 +309,7 @@ class Direct:
         """What is to become of each Secret, by what is set here and what the cluster has; `files`
         are the manifests that refer to them."""
         wanted = needed.required(target)
-        given = wiring.secrets(self.settings).current(self.where.stack, self.where.environment)
+        given = SecretStore(self.settings.secrets).current(self.where.stack, self.where.environment)
         live: dict[str, Object] = {}
         certificate = secrets.reference(self.scope, EDGE_CERTIFICATE).name
         gateway = target.environment.gateway

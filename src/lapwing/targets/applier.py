@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from lapwing.acts.change import Where
 from lapwing.desired import history
 from lapwing.desired.repository import DesiredRepository
 from lapwing.desired.secrets import SecretStore
@@ -25,6 +24,7 @@ from lapwing.kubernetes.upgrade.guard import NOTHING, Options
 from lapwing.kubernetes.wait import WaitLimits
 from lapwing.plan.model import Document
 from lapwing.plan.names import secret_part
+from lapwing.targets.planned import Where
 
 Tell = Callable[[str], None]
 
