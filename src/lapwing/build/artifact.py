@@ -15,34 +15,31 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 
 from lapwing.build.release import Release
-from lapwing.registry import artifact, manifest
-from lapwing.registry.copy import Progress
-from lapwing.registry.manifest import Descriptor, Manifest
-from lapwing.registry.pull import Content, Held
+from lapwing.registry.connection import Bytes
+from lapwing.registry.manifest import OCI_EMPTY, Descriptor, Manifest, build_manifest
+from lapwing.registry.pull import BlobSource, BlobVerifier, MemoryBlob
+from lapwing.registry.push import Progress, push_artifact
 from lapwing.registry.repository import Repository
-from lapwing.registry.streams import Piece
-from lapwing.registry.tally import Tally
-from lapwing.stack.image import digest_of
 
 RELEASE = "application/vnd.lapwing.release.v1"
 ARCHIVE = "application/vnd.lapwing.release.v1.tar"
 EMPTY = b"{}"
-PIECE = 1024 * 1024
+READ_BYTES = 1024 * 1024
 """Bytes read from the archive at once."""
 
 
-class Filed:
-    """Content that is in a file."""
+class FileBlob:
+    """A blob in a file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    async def pieces(self, tally: Tally, offset: int) -> AsyncGenerator[Piece, None]:
-        """The bytes from `offset` to the end."""
+    async def read(self, verifier: BlobVerifier, offset: int) -> AsyncGenerator[Bytes, None]:
+        """Stream the bytes from `offset` to the end."""
         with self._path.open("rb") as file:
             file.seek(offset)
-            while piece := file.read(PIECE):
-                yield piece
+            while data := file.read(READ_BYTES):
+                yield data
 
 
 def pack(folder: Path, archive: Path) -> None:
@@ -62,32 +59,21 @@ async def push(
 
     Raises RegistryError; then no tag was written but those before the one that was refused.
     """
-    config = Descriptor(media_type=manifest.OCI_EMPTY, digest=digest_of(EMPTY), size=len(EMPTY))
-    layer = _described(archive)
-    made = _manifest(release, config, layer)
-    blobs: list[tuple[Descriptor, Content]] = [(config, Held(EMPTY)), (layer, Filed(archive))]
-    await artifact.push(made, blobs, target, tags, progress, release.name)
-    return made
+    config, layer = Descriptor.of(EMPTY, OCI_EMPTY), _descriptor(archive)
+    annotations = {"org.opencontainers.image.title": release.name}
+    manifest = build_manifest(config, [layer], annotations, artifact_type=RELEASE)
+    blobs: list[tuple[Descriptor, BlobSource]] = [
+        (config, MemoryBlob(EMPTY)),
+        (layer, FileBlob(archive)),
+    ]
+    await push_artifact(manifest, blobs, target, tags, progress, release.name)
+    return manifest
 
 
-def _described(archive: Path) -> Descriptor:
+def _descriptor(archive: Path) -> Descriptor:
     with archive.open("rb") as file:
         digest = "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
     return Descriptor(media_type=ARCHIVE, digest=digest, size=archive.stat().st_size)
-
-
-def _manifest(release: Release, config: Descriptor, layer: Descriptor) -> Manifest:
-    raw = manifest.encode(
-        {
-            "schemaVersion": 2,
-            "mediaType": manifest.OCI_MANIFEST,
-            "artifactType": RELEASE,
-            "config": manifest.plain(config),
-            "layers": [manifest.plain(layer)],
-            "annotations": {"org.opencontainers.image.title": release.name},
-        }
-    )
-    return manifest.read(raw, manifest.OCI_MANIFEST, f"release {release.name}")
 
 
 def _bare(member: tarfile.TarInfo) -> tarfile.TarInfo:

@@ -20,7 +20,7 @@ from lapwing.errors import UsageError
 from lapwing.stack import image
 
 if TYPE_CHECKING:
-    from lapwing.registry.copy import Copied
+    from lapwing.registry.copy import CopyResult
     from lapwing.stack.image import Reference
 
 
@@ -77,23 +77,23 @@ def copy(
     The copy gets the tag of DST and every --tag; without any, the tag of SRC. Its tags are written
     last, when all of it is there and verified.
     """
-    from lapwing.registry.client import Client
-    from lapwing.registry.copy import Wanted
-    from lapwing.registry.manifest import platform
+    from lapwing.registry.client import RegistryClient
+    from lapwing.registry.copy import CopyOptions
+    from lapwing.registry.manifest import parse_platform
 
     origin = _reference(context, source)
     goal = _reference(context, destination, default_tag=None)
     for tag in tags:
         image.check_tag(tag)
-    wanted = Wanted(
-        tuple(platform(text) for text in options["platforms"]),
+    wanted = CopyOptions(
+        tuple(parse_platform(text) for text in options["platforms"]),
         options["referrers"],
         options["jobs"],
     )
     began = time.monotonic()
 
-    async def act() -> Copied:
-        async with Client(context.settings, plain_http=options["plain_http"]) as client:
+    async def act() -> CopyResult:
+        async with RegistryClient(context.settings, plain_http=options["plain_http"]) as client:
             with transfer(context.printer, quiet=context.for_programs) as progress:
                 return await client.copy(origin, goal, tags, wanted, progress)
 
@@ -107,7 +107,7 @@ def copy(
         context.printer.data(f"{name}@{done.root.digest}")
 
 
-def _copied(origin: Reference, goal: Reference, done: Copied, seconds: float) -> dict[str, Any]:
+def _copied(origin: Reference, goal: Reference, done: CopyResult, seconds: float) -> dict[str, Any]:
     return {
         "source": str(origin),
         "destination": goal.name,
@@ -123,7 +123,7 @@ def _copied(origin: Reference, goal: Reference, done: Copied, seconds: float) ->
     }
 
 
-def _told(done: Copied, seconds: float) -> str:
+def _told(done: CopyResult, seconds: float) -> str:
     """What a copy did, in a sentence."""
     parts = [f"{done.blobs['copied']} blobs sent ({size(done.sent)})"]
     if done.blobs["mounted"]:
@@ -146,7 +146,7 @@ def _told(done: Copied, seconds: float) -> str:
 @click.pass_obj
 def list_(context: Context, repository: str, plain_http: bool) -> None:
     """List the tags of REPOSITORY."""
-    from lapwing.registry.client import Client
+    from lapwing.registry.client import RegistryClient
 
     wanted = _reference(context, repository, default_tag=None)
     if wanted.tag or wanted.digest:
@@ -156,7 +156,7 @@ def list_(context: Context, repository: str, plain_http: bool) -> None:
         )
 
     async def act() -> list[str]:
-        async with Client(context.settings, plain_http=plain_http) as client:
+        async with RegistryClient(context.settings, plain_http=plain_http) as client:
             return [tag async for tag in client.repository(wanted).tags()]
 
     tags = asyncio.run(act())
@@ -177,16 +177,16 @@ def list_(context: Context, repository: str, plain_http: bool) -> None:
 @click.pass_obj
 def inspect(context: Context, reference: str, platforms: tuple[str, ...], plain_http: bool) -> None:
     """Tell what a registry knows of IMAGE."""
-    from lapwing.registry import inspect as inspection
-    from lapwing.registry.client import Client
-    from lapwing.registry.manifest import platform
+    from lapwing.registry.client import RegistryClient
+    from lapwing.registry.inspect import inspect_image
+    from lapwing.registry.manifest import parse_platform
 
     wanted = _reference(context, reference)
-    parsed = [platform(text) for text in platforms]
+    parsed = [parse_platform(text) for text in platforms]
 
     async def act() -> dict[str, Any]:
-        async with Client(context.settings, plain_http=plain_http) as client:
-            return await inspection.inspect(client.repository(wanted), wanted.wanted, parsed)
+        async with RegistryClient(context.settings, plain_http=plain_http) as client:
+            return await inspect_image(client.repository(wanted), wanted.wanted, parsed)
 
     answer = {"reference": str(wanted), **asyncio.run(act())}
     if context.for_programs:
@@ -247,17 +247,18 @@ def push_chart(context: Context, file: Path, destination: str, plain_http: bool)
 
     `helm pull oci://DST/<name>` gets it. The `.prov` file beside it, if there is one, goes along.
     """
-    from lapwing.registry import chart as charts
-    from lapwing.registry.client import Client
+    from lapwing.registry.chart import push_chart as push
+    from lapwing.registry.chart import read_chart
+    from lapwing.registry.client import RegistryClient
 
-    chart = charts.read(file)
-    goal = chart.at(destination)
+    chart = read_chart(file)
+    goal = chart.reference(destination)
     began = time.monotonic()
 
     async def act() -> str:
-        async with Client(context.settings, plain_http=plain_http) as client:
+        async with RegistryClient(context.settings, plain_http=plain_http) as client:
             with transfer(context.printer, quiet=context.for_programs) as progress:
-                made = await charts.push(chart, client.repository(goal, write=True), progress)
+                made = await push(chart, client.repository(goal, write=True), progress)
                 return made.digest
 
     digest = asyncio.run(act())

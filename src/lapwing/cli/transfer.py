@@ -11,8 +11,8 @@ from lapwing.cli.output import Printer
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from lapwing.registry.copy import Progress as Listener
     from lapwing.registry.push import BlobOutcome
+    from lapwing.registry.push import Progress as Listener
 
 WORTH_A_LINE = 1024 * 1024
 """Bytes: where there is no terminal, a smaller blob has no line of its own."""

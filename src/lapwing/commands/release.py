@@ -13,8 +13,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from lapwing.errors import ForgeError, ReleaseError
-from lapwing.registry.client import Client
-from lapwing.registry.copy import Progress
+from lapwing.registry.client import RegistryClient
+from lapwing.registry.push import Progress
 from lapwing.release import remote, workflow
 from lapwing.release.chart import chart_maker
 from lapwing.release.forge.connect import connect
@@ -84,7 +84,9 @@ async def perform(
     commit = prepared.survey.history.head
     chart = chart_maker(released, prepared.checkout, commit, settings.environ)
     async with AsyncExitStack() as stack:
-        images = await stack.enter_async_context(Client(_with_own_registry(settings, place, kind)))
+        images = await stack.enter_async_context(
+            RegistryClient(_with_own_registry(settings, place, kind))
+        )
         forge = None
         if kind is not None and place is not None:
             api, forge = connect(settings, place, kind)

@@ -38,7 +38,7 @@ from lapwing.stack.scanning import Accepted
 from lapwing.targets import bundles as deploy
 
 if TYPE_CHECKING:
-    from lapwing.registry.copy import Progress
+    from lapwing.registry.push import Progress
 
 ATTEMPTS = 10
 """How often a commit on this machine is made when others come first."""
@@ -209,10 +209,10 @@ async def _push(
 ) -> None:
     """Push each release to `registry`/<stack>/<service>, tagged by its revision and `latest`."""
     from lapwing.build import artifact as bundle
-    from lapwing.registry.client import Client
+    from lapwing.registry.client import RegistryClient
     from lapwing.stack import image
 
-    async with Client(settings) as client:
+    async with RegistryClient(settings) as client:
         for name, result in shipped.built.items():
             release = result.release
             goal = image.parse(f"{registry}/{release.stack}/{name}", lower=True, default_tag=None)

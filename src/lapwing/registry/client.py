@@ -1,7 +1,7 @@
-"""What the command line and the release ask for: references in, repositories and acts out.
+"""The client of registries, for commands: references in, repositories and copies out.
 
-A `Client` lives as long as one command. It holds the connections and the logins, and one
-`Registry` for each host, so that a token that was got is used by all.
+A `RegistryClient` lives as long as one command. It holds the connections and the logins, and one
+`Registry` for each host, so that a token is shared by all requests.
 """
 
 from __future__ import annotations
@@ -9,37 +9,41 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lapwing.errors import UsageError
-from lapwing.registry.copy import Copied, Progress, Wanted, copy
+from lapwing.registry.copy import CopyOptions, CopyResult, copy_image
 from lapwing.registry.credentials import Credentials
-from lapwing.registry.registry import Patience, Registry
+from lapwing.registry.push import Progress
+from lapwing.registry.registry import Registry, RetryPolicy
 from lapwing.registry.repository import Repository
 from lapwing.registry.transport import Transport
 from lapwing.settings import Settings
 from lapwing.stack.image import Reference
 
 
-class Client:
+class RegistryClient:
     """Registries, as an async context. `plain_http` allows HTTP without TLS to every registry."""
 
     def __init__(
-        self, settings: Settings, *, plain_http: bool = False, patience: Patience | None = None
+        self, settings: Settings, *, plain_http: bool = False, retry: RetryPolicy | None = None
     ) -> None:
         self._transport = Transport(settings.environ)
         self._credentials = Credentials(settings)
         self._plain_http = plain_http
-        self._patience = patience
+        self._retry = retry
         self._registries: dict[str, Registry] = {}
 
-    async def __aenter__(self) -> Client:
+    async def __aenter__(self) -> RegistryClient:
         return self
 
     async def __aexit__(self, *error: object) -> None:
         await self._transport.close()
 
     def repository(
-        self, reference: Reference, *, write: bool = False, also: str | None = None
+        self, reference: Reference, *, write: bool = False, mount_from: str | None = None
     ) -> Repository:
-        """The repository of a reference; `also` is another one there to mount blobs from."""
+        """Return the repository of a reference.
+
+        `mount_from` is another one there to mount blobs from.
+        """
         host = reference.api
         if host not in self._registries:
             self._registries[host] = Registry(
@@ -47,27 +51,28 @@ class Client:
                 self._transport,
                 self._credentials,
                 plain_http=self._plain_http,
-                patience=self._patience,
+                retry=self._retry,
             )
-        return Repository(self._registries[host], reference.repository, write=write, also=also)
+        registry = self._registries[host]
+        return Repository(registry, reference.repository, write=write, mount_from=mount_from)
 
     async def digest(self, reference: Reference) -> str | None:
-        """The digest of what a reference names; None if there is no such tag or repository."""
+        """Return the digest at a reference; None if there is no such tag or repository."""
         repository = self.repository(reference)
-        told = await repository.digest(reference.wanted)
-        return told if told != "" else (await repository.manifest(reference.wanted)).digest
+        stated = await repository.digest(reference.wanted)
+        return stated if stated != "" else (await repository.manifest(reference.wanted)).digest
 
     async def copy(
         self,
         source: Reference,
         destination: Reference,
         tags: Sequence[str],
-        wanted: Wanted,
+        options: CopyOptions,
         progress: Progress,
-    ) -> Copied:
+    ) -> CopyResult:
         """Copy an image; it gets the destination's tag and `tags`, or else the source's tag.
 
-        Raises RegistryError; UsageError if there is nothing to name it by.
+        Raises RegistryError; UsageError if there is no tag for it.
         """
         every = list(dict.fromkeys([*((destination.tag,) if destination.tag else ()), *tags]))
         if not every and not destination.digest:
@@ -78,12 +83,13 @@ class Client:
                 )
             every = [source.tag]
         same = source.api == destination.api and source.repository != destination.repository
-        return await copy(
+        mount_from = source.repository if same else None
+        return await copy_image(
             self.repository(source),
-            self.repository(destination, write=True, also=source.repository if same else None),
+            self.repository(destination, write=True, mount_from=mount_from),
             source.wanted,
             every,
-            wanted,
+            options,
             progress,
             expected=destination.digest,
         )

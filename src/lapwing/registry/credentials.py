@@ -1,9 +1,9 @@
-"""Who we are to a registry: LAPWING_REGISTRY_... variables, or what `docker login` left.
+"""Logins for registries: LAPWING_REGISTRY_... variables, or what `docker login` stored.
 
-Docker's config.json holds logins itself (`auths`) or names a program that does: one for a registry
-(`credHelpers`) or for all (`credsStore`). Such a program reads the registry's name from standard
-input and prints JSON (source: docker/docker-credential-helpers, the protocol in its README). A
-login never gets into an error: neither a value of the file nor the output of a program is quoted.
+Docker's config.json holds logins itself (`auths`) or names a credential helper: one for a registry
+(`credHelpers`) or for all (`credsStore`). A helper reads the registry's name from standard input
+and prints JSON (source: docker/docker-credential-helpers, the protocol in its README). A login
+never gets into an error: neither a value of the file nor the output of a helper is quoted.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from lapwing.errors import RegistryLoginError
 from lapwing.settings import Settings
 from lapwing.stack.image import HUB, HUB_API, HUB_LOGIN
 
-HELPER_TIME = 60.0
-"""Seconds that a helper may take; some ask the person in a window."""
-IDENTITY = "<token>"
-"""The user name with which a helper says that its secret is a refresh token."""
+HELPER_TIMEOUT_S = 60.0
+"""For a credential helper; some ask the user in a window."""
+IDENTITY_USER = "<token>"
+"""The user name with which a helper marks its secret as a refresh token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +43,15 @@ class Login:
 
 
 class Credentials:
-    """Finds the login of a registry, and remembers it."""
+    """Finds the logins of registries, and caches them."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._found: dict[str, Login | None] = {}
         self._lock = asyncio.Lock()
 
-    async def of(self, host: str) -> Login | None:
-        """The login of a registry by its host and port; None to go without.
+    async def login(self, host: str) -> Login | None:
+        """Return the login of a registry by its host and port; None for anonymous access.
 
         Raises RegistryLoginError if there is one that cannot be read.
         """
@@ -65,38 +65,37 @@ class Credentials:
         if given:
             return Login(*given)
         path = self._settings.docker_config()
-        config = _read(path)
+        config = _read_config(path)
         keys = _keys(host)
         helpers = config.get("credHelpers")
         for key in keys:
             if isinstance(helpers, dict) and helpers.get(key):
-                return await self._ask(str(helpers[key]), key)
+                return await self._run_helper(str(helpers[key]), key)
         if config.get("credsStore"):
             for key in keys:
-                found = await self._ask(str(config["credsStore"]), key)
+                found = await self._run_helper(str(config["credsStore"]), key)
                 if found:
                     return found
-        return stored(config, keys, path)
+        return _stored(config, keys, path)
 
-    async def _ask(self, helper: str, key: str) -> Login | None:
+    async def _run_helper(self, helper: str, key: str) -> Login | None:
         if not re.fullmatch(r"[A-Za-z0-9._-]+", helper):
             raise RegistryLoginError(
-                f"{self._settings.docker_config()} names a credential helper that cannot be one.",
-                hint="A helper is a short word, such as `pass` or `gcloud`.",
+                f"{self._settings.docker_config()} names an invalid credential helper.",
+                hint="The name is a short word, such as `pass` or `gcloud`.",
             )
         program = f"docker-credential-{helper}"
         try:
             status, output = await _run(program, key, dict(self._settings.environ))
         except OSError as error:
             raise RegistryLoginError(
-                f"The login of {key} is kept by {program}, which cannot be started "
-                f"({error.strerror}).",
-                hint=f"Install it, or take {helper} out of {self._settings.docker_config()}.",
+                f"Cannot start {program}, the credential helper for {key}: {error.strerror}.",
+                hint=f"Install it, or remove {helper} from {self._settings.docker_config()}.",
             ) from error
         except TimeoutError as error:
             raise RegistryLoginError(
-                f"{program} did not answer within {HELPER_TIME:.0f} s.",
-                hint="It may wait for a window or a key; try it on its own.",
+                f"{program} timed out after {HELPER_TIMEOUT_S:.0f} s.",
+                hint=f"It may wait for input. Try `echo {key} | {program} get`.",
             ) from error
         if status != 0:
             if b"not found" in output:
@@ -105,20 +104,17 @@ class Credentials:
                 f"{program} failed for {key} (exit status {status}).",
                 hint=f"Try `echo {key} | {program} get`.",
             )
-        return _answer(program, output)
+        return _parse_helper_output(program, output)
 
 
-def stored(config: dict[str, Any], keys: list[str], path: Path) -> Login | None:
-    """The login that a config.json holds itself under one of `keys`. Pure.
-
-    Raises RegistryLoginError if it is there but damaged.
-    """
+def _stored(config: dict[str, Any], keys: list[str], path: Path) -> Login | None:
+    """Return the login that a config.json holds itself under one of `keys`."""
     auths = config.get("auths")
     if not isinstance(auths, dict):
         return None
-    entries = {_bare(name): entry for name, entry in auths.items() if isinstance(entry, dict)}
+    entries = {_host_of(name): entry for name, entry in auths.items() if isinstance(entry, dict)}
     for key in keys:
-        entry = entries.get(_bare(key))
+        entry = entries.get(_host_of(key))
         if not entry:
             continue
         if entry.get("identitytoken"):
@@ -137,39 +133,39 @@ def _decoded(auth: str, key: str, path: Path) -> Login:
         colon = ""
     if not colon:
         raise RegistryLoginError(
-            f"The login of {key} in {path} is damaged.", hint="Log in to the registry again."
+            f"The login of {key} in {path} is invalid.", hint=f"Run `docker login {key}` again."
         ) from None
     return Login(user, password.rstrip("\0"))
 
 
 def _keys(host: str) -> list[str]:
-    """The names under which the login of a registry may be kept."""
+    """Return the names under which the login of a registry may be stored."""
     return [HUB_LOGIN, HUB, HUB_API] if host == HUB_API else [host]
 
 
-def _bare(name: str) -> str:
-    """A key of `auths` without scheme and path: old files have URLs there."""
+def _host_of(name: str) -> str:
+    """Return a key of `auths` without scheme and path: old files have URLs there."""
     return re.sub(r"^https?://", "", name).split("/", 1)[0].lower()
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read_config(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_bytes())
     except FileNotFoundError:
         return {}
     except OSError as error:
-        raise RegistryLoginError(f"{path} cannot be read ({error.strerror}).") from error
+        raise RegistryLoginError(f"Cannot read {path}: {error.strerror}.") from error
     except ValueError:
         found = None
     if not isinstance(found, dict):
         raise RegistryLoginError(
-            f"{path} is not valid JSON.", hint="Correct it, or move it away and log in again."
+            f"{path} is not valid JSON.", hint="Correct it, or rename it and log in again."
         )
     return found
 
 
 async def _run(program: str, key: str, environ: dict[str, str]) -> tuple[int, bytes]:
-    """Ask a helper; its exit status and output (at most 64 KiB). Raises OSError, TimeoutError."""
+    """Run a helper; return its exit status and up to 64 KiB of output. Raises OSError."""
     process = await asyncio.create_subprocess_exec(
         program,
         "get",
@@ -179,7 +175,7 @@ async def _run(program: str, key: str, environ: dict[str, str]) -> tuple[int, by
         env=environ,
     )
     try:
-        async with asyncio.timeout(HELPER_TIME):
+        async with asyncio.timeout(HELPER_TIMEOUT_S):
             output, _ = await process.communicate(key.encode())
     finally:
         if process.returncode is None:
@@ -188,15 +184,15 @@ async def _run(program: str, key: str, environ: dict[str, str]) -> tuple[int, by
     return process.returncode or 0, output[:65536]
 
 
-def _answer(program: str, output: bytes) -> Login | None:
+def _parse_helper_output(program: str, output: bytes) -> Login | None:
     try:
         found = json.loads(output)
         user, secret = str(found["Username"]), str(found["Secret"])
     except (ValueError, KeyError, TypeError):
         raise RegistryLoginError(
-            f"{program} answered something that is not a login.",
-            hint="Try it on its own, or log in again.",
+            f"{program} printed an invalid login.",
+            hint=f"Log in again, or try {program} on its own.",
         ) from None
     if not secret:
         return None
-    return Login(identity=secret) if user == IDENTITY else Login(user, secret)
+    return Login(identity=secret) if user == IDENTITY_USER else Login(user, secret)

@@ -1,5 +1,4 @@
-"""What a registry knows of an image, for people and programs; nothing but manifests and configs
-is read."""
+"""What a registry stores for an image. Only manifests and configs are read."""
 
 from __future__ import annotations
 
@@ -8,27 +7,26 @@ from collections.abc import Sequence
 from typing import Any
 
 from lapwing.errors import RegistryError
-from lapwing.registry import manifest
-from lapwing.registry.answers import SMALL
-from lapwing.registry.manifest import Manifest, Platform
-from lapwing.registry.pull import Pulled
-from lapwing.registry.referrers import found_at
+from lapwing.registry.manifest import Manifest, Platform, select_platforms
+from lapwing.registry.pull import BlobVerifier, RemoteBlob, verified
+from lapwing.registry.referrers import find_referrers
 from lapwing.registry.repository import Repository
-from lapwing.registry.tally import Tally, verified
+from lapwing.registry.response import MAX_MANIFEST_BYTES
 
 
-async def inspect(
+async def inspect_image(
     source: Repository, reference: str, platforms: Sequence[Platform] = ()
 ) -> dict[str, Any]:
-    """Describe the image at a tag or digest; of an index, one platform if it is named.
+    """Describe the image at a tag or digest; of an index, one platform if it is given.
 
-    Raises RegistryError if it is not there or cannot be read.
+    Raises RegistryError if it does not exist or cannot be read.
     """
     root = await source.manifest(reference)
     if platforms and root.is_index:
-        child = manifest.narrow(root, platforms)[0]
+        child = select_platforms(root, platforms)[0]
         root = await source.manifest(child.digest, child.size)
-    answer: dict[str, Any] = {
+    found = await find_referrers(source, root.digest)
+    return {
         "name": str(source),
         "digest": root.digest,
         "media_type": root.media_type,
@@ -37,33 +35,32 @@ async def inspect(
         "platforms": [
             {"platform": str(c.platform), "digest": c.digest, "size": c.size}
             for c in root.children
-            if c.platform and c.platform.os not in ("", "unknown")
+            if c.platform and c.platform.is_known
         ],
         "layers": [
             {"digest": b.digest, "size": b.size, "media_type": b.media_type} for b in root.layers
         ],
         "config": await _config(source, root),
+        "referrers": [
+            *({"digest": d.digest, "artifact_type": d.artifact_type} for d in found.descriptors),
+            *({"tag": tag} for tag in found.tags),
+        ],
     }
-    found = await found_at(source, root.digest)
-    answer["referrers"] = [
-        {"digest": d.digest, "artifact_type": d.artifact_type} for d in found.attached
-    ] + [{"tag": tag} for tag in found.tags]
-    return answer
 
 
 async def _config(source: Repository, root: Manifest) -> dict[str, Any] | None:
-    """What the config says about running the image; None where there is none to read."""
+    """Return what the config says about running the image; None without a config."""
     config = root.config
     if config is None or not config.media_type.endswith("json"):
         return None
-    if config.size > SMALL:
+    if config.size > MAX_MANIFEST_BYTES:
         raise RegistryError(
-            f"The config of {source} has {config.size} bytes; more than {SMALL} are not read."
+            f"The config of {source} has {config.size} bytes; the limit is {MAX_MANIFEST_BYTES}."
         )
-    tally = Tally(config.digest, config.size, str(source))
+    verifier = BlobVerifier(config.digest, config.size, str(source))
     raw = bytearray()
-    async for piece in verified(Pulled(source).pieces(tally, 0), tally):
-        raw += piece
+    async for data in verified(RemoteBlob(source).read(verifier, 0), verifier):
+        raw += data
     try:
         found = json.loads(raw)
     except (ValueError, RecursionError) as error:

@@ -1,12 +1,12 @@
-"""Manifests and indexes as data: what a copy has to bring along, and in which order.
+"""Manifests and indexes as data: what a copy has to transfer, and in which order.
 
-The bytes of a manifest are kept as they came, because its digest names exactly those. Only what a
-copy needs is read from them: the descriptors. Everything a registry sends is bounded here, so that
-a manifest made to hurt is refused before it costs anything: its bytes (`answers.SMALL`), how many
-descriptors it has, how deep indexes are nested and how many manifests hang on one root.
+The bytes of a manifest are kept as received, because its digest names exactly those. Only the
+descriptors are parsed. Everything a registry sends is bounded here, so that a malicious manifest is
+refused before it costs anything: its size, how many descriptors it has, how deep indexes are nested
+and how many manifests are below one root.
 
 Sources: the OCI image specification 1.1 (manifest, image index, descriptor) and Docker's image
-manifest, version 2, schema 2, which most registries still hold. Pure.
+manifest, version 2, schema 2, which most registries still hold.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ MANIFESTS = (OCI_MANIFEST, DOCKER_MANIFEST)
 INDEXES = (OCI_INDEX, DOCKER_LIST)
 ACCEPT = ", ".join((OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST))
 
-MOST_LAYERS = 2000
-MOST_CHILDREN = 1000
-DEEPEST = 4
+MAX_LAYERS = 2000
+MAX_CHILDREN = 1000
+MAX_DEPTH = 4
 """Indexes inside indexes; in practice there is one."""
-MOST_MANIFESTS = 5000
-"""Manifests under one root, its indexes and referrers included."""
-MOST_BYTES = 64 * 1024 * 1024
-"""Bytes of all manifests under one root: they are in memory at once."""
+MAX_MANIFESTS = 5000
+"""Manifests below one root, its indexes and referrers included."""
+MAX_TREE_BYTES = 64 * 1024 * 1024
+"""Bytes of all manifests below one root: they are in memory at once."""
 
 
 class Platform(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Where an image runs: `linux/arm64/v8`."""
+    """What an image runs on, such as `linux/arm64/v8`."""
 
     os: str = ""
     architecture: str = ""
@@ -51,9 +51,14 @@ class Platform(msgspec.Struct, frozen=True, omit_defaults=True):
     def __str__(self) -> str:
         return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
 
+    @property
+    def is_known(self) -> bool:
+        """Whether it is a platform: BuildKit marks attestations as `unknown/unknown`."""
+        return self.os not in ("", "unknown")
+
 
 class Descriptor(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
-    """Names some bytes: their digest, size in bytes, and kind."""
+    """The digest, the size in bytes and the media type of some content."""
 
     media_type: str = ""
     digest: str
@@ -64,9 +69,14 @@ class Descriptor(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     urls: list[str] | None = None
 
     @property
-    def elsewhere(self) -> bool:
-        """Whether a registry need not hold it: a layer that may not be distributed."""
+    def is_foreign(self) -> bool:
+        """Whether it is a non-distributable layer, which a registry need not hold."""
         return "nondistributable" in self.media_type or ".foreign." in self.media_type
+
+    @classmethod
+    def of(cls, content: bytes, media_type: str) -> Descriptor:
+        """Describe some content."""
+        return cls(media_type=media_type, digest=digest_of(content), size=len(content))
 
 
 class _Document(msgspec.Struct, rename="camel", kw_only=True):
@@ -96,6 +106,7 @@ class Manifest:
 
     @property
     def is_index(self) -> bool:
+        """Whether it is an index."""
         return self.media_type in INDEXES
 
     @property
@@ -106,7 +117,7 @@ class Manifest:
 
     @property
     def descriptor(self) -> Descriptor:
-        """How an index names this manifest."""
+        """The descriptor of this manifest in an index."""
         kind = self.artifact_type or (self.config.media_type if self.config else "")
         return Descriptor(
             media_type=self.media_type,
@@ -117,103 +128,135 @@ class Manifest:
         )
 
 
-def read(raw: bytes, media_type: str, where: str, expected: str | None = None) -> Manifest:
-    """Read what came as `media_type` from `where` (for errors); `expected` is its digest.
+def parse_manifest(
+    raw: bytes, media_type: str, where: str, expected: str | None = None
+) -> Manifest:
+    """Parse the manifest received as `media_type` from `where` (for errors).
 
-    Raises IntegrityError if it is not what the digest names, RegistryError if it cannot be used.
+    `expected` is its digest.
+
+    Raises IntegrityError if its digest is another, RegistryError if it cannot be used.
     """
     digest = digest_of(raw, expected or "sha256")
     if expected and digest != expected:
         raise IntegrityError(
             f"The manifest of {where} has the digest {digest}, not {expected}.",
-            hint="The registry, or something on the way, changed it. Nothing was tagged.",
+            hint="The registry, or a proxy in front of it, changed it. Nothing was tagged.",
         )
     try:
         document = msgspec.json.decode(raw, type=_Document)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-        raise RegistryError(f"The manifest of {where} cannot be read: {error}.") from error
-    kind = document.media_type or _kind(media_type, document)
+        raise RegistryError(f"Cannot parse the manifest of {where}: {error}.") from error
+    kind = document.media_type or _media_type(media_type, document)
     if document.schema_version != 2 or kind not in (*MANIFESTS, *INDEXES):
+        legacy = document.schema_version == 1
         raise RegistryError(
-            f"The manifest of {where} is of a kind that cannot be copied: "
-            f"{kind or 'unnamed'}, schema {document.schema_version}.",
-            hint="Schema 1 was given up by Docker in 2019: push the image again with a tool of "
-            "today."
-            if document.schema_version == 1
+            f"The manifest of {where} has an unsupported media type: {kind or 'none'}, schema "
+            f"{document.schema_version}.",
+            hint="Schema 1 is obsolete: push the image again with a current tool."
+            if legacy
             else None,
         )
-    children = document.manifests or [] if kind in INDEXES else []
-    layers = document.layers or [] if kind in MANIFESTS else []
-    if kind in MANIFESTS and document.config is None:
-        raise RegistryError(f"The manifest of {where} names no config.")
-    _bound(len(layers), MOST_LAYERS, "layers", where)
-    _bound(len(children), MOST_CHILDREN, "manifests", where)
-    config = document.config if kind in MANIFESTS else None
+    is_index = kind in INDEXES
+    config = None if is_index else document.config
+    layers = () if is_index else tuple(document.layers or ())
+    children = tuple(document.manifests or ()) if is_index else ()
+    if not is_index and config is None:
+        raise RegistryError(f"The manifest of {where} has no config.")
+    _check_count(len(layers), MAX_LAYERS, "layers", where)
+    _check_count(len(children), MAX_CHILDREN, "manifests", where)
     _check([d for d in (config, document.subject, *layers, *children) if d], where)
     return Manifest(
         digest,
         kind,
         raw,
         config,
-        tuple(layers),
-        tuple(children),
+        layers,
+        children,
         document.subject,
         document.artifact_type,
         document.annotations,
     )
 
 
-def narrow(index: Manifest, wanted: Sequence[Platform]) -> tuple[Descriptor, ...]:
-    """The children of an index for some platforms, with the attestations that belong to them.
+def build_manifest(
+    config: Descriptor,
+    layers: Iterable[Descriptor],
+    annotations: Mapping[str, str],
+    artifact_type: str = "",
+) -> Manifest:
+    """Build the manifest of an artifact: the same bytes for the same content."""
+    document: dict[str, Any] = {"schemaVersion": 2, "mediaType": OCI_MANIFEST}
+    if artifact_type:
+        document["artifactType"] = artifact_type
+    document["config"] = _to_json(config)
+    document["layers"] = [_to_json(layer) for layer in layers]
+    document["annotations"] = annotations
+    return parse_manifest(_encode(document), OCI_MANIFEST, "the artifact")
 
-    Raises RegistryError, with what there is, if a platform is missing.
+
+def build_index(children: Iterable[Descriptor]) -> Manifest:
+    """Build an index: the same bytes for the same content."""
+    manifests = [_to_json(child) for child in children]
+    document = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests}
+    return parse_manifest(_encode(document), OCI_INDEX, "the index")
+
+
+def select_platforms(index: Manifest, wanted: Sequence[Platform]) -> tuple[Descriptor, ...]:
+    """Return the children of an index for some platforms, with their attestations.
+
+    Raises RegistryError, with the available platforms, if one is missing.
     """
     chosen: dict[str, Descriptor] = {}
     for platform in wanted:
-        fits = [c for c in index.children if c.platform and _fits(c.platform, platform)]
-        if not fits:
-            there = ", ".join(str(c.platform) for c in index.children if _real(c.platform))
-            raise RegistryError(
-                f"The image has nothing for {platform}.", hint=f"It has: {there or 'nothing'}."
+        matching = [c for c in index.children if c.platform and _matches(c.platform, platform)]
+        if not matching:
+            available = ", ".join(
+                str(c.platform) for c in index.children if c.platform and c.platform.is_known
             )
-        chosen |= {c.digest: c for c in fits}
-    about = (c for c in index.children if _about(c) in chosen)
-    return tuple((chosen | {c.digest: c for c in about}).values())
+            raise RegistryError(
+                f"The image is not available for {platform}.",
+                hint=f"Available platforms: {available or 'none'}.",
+            )
+        chosen |= {c.digest: c for c in matching}
+    attestations = (c for c in index.children if _attested(c) in chosen)
+    return tuple((chosen | {c.digest: c for c in attestations}).values())
 
 
-def narrowed(index: Manifest, children: Iterable[Descriptor]) -> Manifest:
-    """The index with only some of its children; it has another digest."""
+def filter_index(index: Manifest, children: Iterable[Descriptor]) -> Manifest:
+    """Return the index with only some of its children; it has another digest."""
     kept = {child.digest for child in children}
     document = json.loads(index.raw)
     document["manifests"] = [m for m in document["manifests"] if m["digest"] in kept]
     raw = json.dumps(document, separators=(",", ":")).encode()
-    return read(raw, index.media_type, "the chosen platforms")
+    return parse_manifest(raw, index.media_type, "the selected platforms")
 
 
-def platform(text: str) -> Platform:
+def parse_platform(text: str) -> Platform:
     """Parse `os/architecture[/variant]`. Raises ImageReferenceError."""
     parts = text.lower().split("/")
     if len(parts) not in (2, 3) or not all(parts):
         raise ImageReferenceError(
-            f"{text!r} is not a platform.", hint="An example: linux/amd64, or linux/arm64/v8."
+            f"Invalid platform: {text!r}.", hint="Examples: linux/amd64, linux/arm64/v8."
         )
     return Platform(*parts)
 
 
-def encode(document: Mapping[str, Any]) -> bytes:
-    """The bytes of a manifest of our own: the same for the same content."""
+def _encode(document: Mapping[str, Any]) -> bytes:
     return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def plain(descriptor: Descriptor) -> dict[str, Any]:
-    """A descriptor as it stands in a manifest, without what is empty."""
+def _to_json(descriptor: Descriptor) -> dict[str, Any]:
     found: dict[str, Any] = msgspec.to_builtins(descriptor)
     return {key: value for key, value in found.items() if value not in (None, "")}
 
 
-def _kind(media_type: str, document: _Document) -> str:
-    """The kind by the Content-Type header, or by what is in it: OCI leaves mediaType optional."""
-    given = media_type.partition(";")[0].strip().lower()
+def _media_type(content_type: str, document: _Document) -> str:
+    """Return the media type by the Content-Type header, or by the content.
+
+    OCI leaves mediaType optional.
+    """
+    given = content_type.partition(";")[0].strip().lower()
     if given in (*MANIFESTS, *INDEXES):
         return given
     if document.manifests is not None and document.layers is None:
@@ -221,11 +264,11 @@ def _kind(media_type: str, document: _Document) -> str:
     return OCI_MANIFEST if document.layers is not None and document.config else given
 
 
-def _bound(count: int, most: int, what: str, where: str) -> None:
-    if count > most:
+def _check_count(count: int, limit: int, what: str, where: str) -> None:
+    if count > limit:
         raise RegistryError(
-            f"The manifest of {where} names {count} {what}; more than {most} are not taken.",
-            hint="It may be made to do harm. Nothing was copied.",
+            f"The manifest of {where} has {count} {what}; the limit is {limit}.",
+            hint="It may be malicious. Nothing was copied.",
         )
 
 
@@ -234,22 +277,18 @@ def _check(descriptors: Iterable[Descriptor], where: str) -> None:
         try:
             check_digest(descriptor.digest)
         except ImageReferenceError as error:
-            raise RegistryError(f"The manifest of {where} is damaged: {error.message}") from error
+            raise RegistryError(f"The manifest of {where} is invalid: {error.message}") from error
         if not 0 <= descriptor.size < 2**62:
             raise RegistryError(
-                f"The manifest of {where} is damaged: a size of {descriptor.size} bytes."
+                f"The manifest of {where} is invalid: a size of {descriptor.size} bytes."
             )
 
 
-def _fits(found: Platform, wanted: Platform) -> bool:
+def _matches(found: Platform, wanted: Platform) -> bool:
     same = (found.os, found.architecture) == (wanted.os, wanted.architecture)
     return same and wanted.variant in ("", found.variant)
 
 
-def _real(found: Platform | None) -> bool:
-    return found is not None and found.os not in ("", "unknown")
-
-
-def _about(child: Descriptor) -> str | None:
-    """The manifest that a child attests, as BuildKit says it."""
+def _attested(child: Descriptor) -> str | None:
+    """Return the manifest that a child attests, by BuildKit's annotation."""
     return (child.annotations or {}).get("vnd.docker.reference.digest")

@@ -1,108 +1,180 @@
-"""Reading one blob from a registry, from any offset, as a stream that survives.
+"""Pulling a blob: from any offset, as a verified stream that survives broken connections.
 
-A connection that dies is made again with `Range` from the byte after the last one, as often as
-patience lasts; each byte that arrives starts patience anew. What the registry says of size and
-range is compared with what is wanted before a byte is given on.
+A connection that breaks is made again with `Range` from the byte after the last one, as long as
+retries are left; each byte that arrives resets them. A blob is never in memory, so it is verified
+while it streams: the last part is held back until the digest of the whole is known to be correct,
+and a registry that checks nothing still never gets a complete blob that is wrong. Checkpoints
+(copies of the running hash at some offsets) let a push continue from where the destination is,
+without reading the blob from its beginning.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import re
+from collections import deque
 from collections.abc import AsyncGenerator
 from typing import Protocol
 
-from lapwing.errors import ImageMissingError
-from lapwing.registry.answers import Answer, Interrupted
-from lapwing.registry.registry import Registry
+from lapwing.errors import ImageMissingError, IntegrityError
+from lapwing.registry.connection import Bytes
+from lapwing.registry.registry import Request
 from lapwing.registry.repository import Repository
-from lapwing.registry.streams import Piece
-from lapwing.registry.tally import Tally
+from lapwing.registry.response import Response, TransientFailure
+
+CHECKPOINT_BYTES = 4 * 1024 * 1024
+"""Bytes between two checkpoints."""
+MAX_CHECKPOINTS = 64
+"""The newest checkpoints are kept, and the beginning."""
 
 
-class Content(Protocol):
-    """Where the bytes of a blob come from: a registry, or memory."""
+class BlobVerifier:
+    """The running digest of a blob of `size` bytes. `where` names the source in errors."""
 
-    def pieces(self, tally: Tally, offset: int) -> AsyncGenerator[Piece, None]:
-        """The bytes from an offset on, not verified yet."""
+    def __init__(self, digest: str, size: int, where: str) -> None:
+        self.digest = digest
+        self.size = size
+        self.where = where
+        self.offset = 0
+        self._begin = hashlib.new(digest.partition(":")[0])
+        self._hash = self._begin.copy()
+        self._checkpoints: deque[tuple[int, hashlib._Hash]] = deque(maxlen=MAX_CHECKPOINTS)
+        self._last_checkpoint = 0
+
+    def update(self, data: Bytes) -> None:
+        """Add bytes.
+
+        Raises IntegrityError as soon as there are too many, or the last one is there and the digest
+        differs.
+        """
+        self._hash.update(data)
+        self.offset += len(data)
+        if self.offset > self.size:
+            raise self.error(f"is longer than the {self.size} bytes in its manifest")
+        if self.offset - self._last_checkpoint >= CHECKPOINT_BYTES:
+            self._last_checkpoint = self.offset
+            self._checkpoints.append((self.offset, self._hash.copy()))
+        if self.offset == self.size and self.current != self.digest:
+            raise self.error(f"has the digest {self.current}")
+
+    @property
+    def current(self) -> str:
+        """The digest of the bytes so far."""
+        return f"{self.digest.partition(':')[0]}:{self._hash.hexdigest()}"
+
+    def rewind(self, offset: int) -> int:
+        """Go back to the newest checkpoint that is not after `offset`; return its offset."""
+        while self._checkpoints and self._checkpoints[-1][0] > offset:
+            self._checkpoints.pop()
+        position, state = self._checkpoints[-1] if self._checkpoints else (0, self._begin)
+        self.offset = self._last_checkpoint = position
+        self._hash = state.copy()
+        return position
+
+    def error(self, why: str) -> IntegrityError:
+        """Return the error for content that differs from its descriptor."""
+        return IntegrityError(
+            f"Blob {self.digest} of {self.where} {why}.",
+            hint="The registry's content is damaged, or a proxy changed it. Nothing was tagged.",
+        )
+
+
+async def verified(
+    stream: AsyncGenerator[Bytes, None], verifier: BlobVerifier
+) -> AsyncGenerator[Bytes, None]:
+    """Yield the same parts, each verified before: so the last part of a wrong blob is not."""
+    async with contextlib.aclosing(stream):
+        async for data in stream:
+            verifier.update(data)
+            yield data
+
+
+class BlobSource(Protocol):
+    """Where the bytes of a blob come from: a registry, memory, or a file."""
+
+    def read(self, verifier: BlobVerifier, offset: int) -> AsyncGenerator[Bytes, None]:
+        """Stream the bytes from an offset on, not verified yet."""
         ...
 
 
-class Pulled:
-    """The content of a blob in a repository."""
+class MemoryBlob:
+    """A blob in memory: a config, or a chart."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    async def read(self, verifier: BlobVerifier, offset: int) -> AsyncGenerator[Bytes, None]:
+        """Stream the bytes from `offset` to the end."""
+        if offset < len(self._content):
+            yield self._content[offset:]
+
+
+class RemoteBlob:
+    """A blob in a repository."""
 
     def __init__(self, source: Repository) -> None:
         self._source = source
 
-    async def pieces(self, tally: Tally, offset: int) -> AsyncGenerator[Piece, None]:
-        """The bytes from `offset` to the end.
+    async def read(self, verifier: BlobVerifier, offset: int) -> AsyncGenerator[Bytes, None]:
+        """Stream the bytes from `offset` to the end.
 
-        Raises IntegrityError if the registry says that there are more or fewer than the manifest
-        does, RegistryError if it does not send them.
+        Raises IntegrityError if the registry reports another size than the manifest, RegistryError
+        if it does not send the bytes.
         """
-        registry: Registry = self._source.registry
         failed = 0
-        while offset < tally.size:
+        while offset < verifier.size:
             try:
-                async with contextlib.aclosing(self._once(tally, offset)) as stream:
-                    async for piece in stream:
-                        yield piece
-                        offset += len(piece)
+                async with contextlib.aclosing(self._read_once(verifier, offset)) as stream:
+                    async for data in stream:
+                        yield data
+                        offset += len(data)
                         failed = 0
-                if offset < tally.size:
-                    raise tally.wrong(f"ends after {offset} of {tally.size} bytes")
-            except Interrupted as interrupted:
+                if offset < verifier.size:
+                    raise verifier.error(f"ends after {offset} of {verifier.size} bytes")
+            except TransientFailure as failure:
                 failed += 1
-                await registry.wait(failed, interrupted)
+                await self._source.registry.wait(failed, failure)
 
-    async def _once(self, tally: Tally, offset: int) -> AsyncGenerator[Piece, None]:
-        headers = {"Range": f"bytes={offset}-"} if offset else {}
+    async def _read_once(self, verifier: BlobVerifier, offset: int) -> AsyncGenerator[Bytes, None]:
+        headers = {"Accept-Encoding": "identity"}
+        if offset:
+            headers["Range"] = f"bytes={offset}-"
+        path = self._source.path(f"blobs/{verifier.digest}")
         try:
-            async with self._source.registry.exchange(
-                "GET",
-                self._source.path(f"blobs/{tally.digest}"),
-                scopes=self._source.scopes,
-                headers={"Accept-Encoding": "identity", **headers},
-                good=(200, 206, 416),
-            ) as answer:
-                skip = _skipped(answer, tally, offset)
-                async for piece in answer.pieces():
-                    if skip >= len(piece):
-                        skip -= len(piece)
+            async with self._source.exchange(
+                Request("GET", path, headers), 200, 206, 416
+            ) as response:
+                skip = _bytes_to_skip(response, verifier, offset)
+                async for data in response.stream():
+                    if skip >= len(data):
+                        skip -= len(data)
                         continue
-                    yield piece[skip:] if skip else piece
+                    yield data[skip:] if skip else data
                     skip = 0
         except ImageMissingError as error:
             raise ImageMissingError(
-                f"{self._source} does not have blob {tally.digest}, which its manifest names.",
+                f"{self._source} lacks blob {verifier.digest} of a manifest.",
                 hint="The image there is incomplete; push it again.",
             ) from error
 
 
-def _skipped(answer: Answer, tally: Tally, offset: int) -> int:
-    """Bytes to leave out at the beginning of an answer: a registry may ignore `Range`. Raises
-    IntegrityError if its sizes are not what the manifest says."""
-    if answer.status == 416:
-        raise tally.wrong(f"ends before byte {offset} of {tally.size}")
-    begin = offset if answer.status == 206 else 0
-    if answer.status == 206:
-        told = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("content-range", ""))
-        if told is None or int(told[1]) != offset:
-            raise tally.wrong("is sent from another place than was asked for")
-        if told[2] not in ("*", str(tally.size)):
-            raise tally.wrong(f"has {told[2]} bytes, and its manifest says {tally.size}")
-    if answer.length is not None and answer.length != tally.size - begin:
-        raise tally.wrong(f"has {answer.length + begin} bytes, and its manifest says {tally.size}")
+def _bytes_to_skip(response: Response, verifier: BlobVerifier, offset: int) -> int:
+    """Return the bytes to skip at the beginning of a response: a registry may ignore `Range`.
+
+    Raises IntegrityError if its sizes differ from the manifest's.
+    """
+    if response.status == 416:
+        raise verifier.error(f"ends before byte {offset} of {verifier.size}")
+    begin = offset if response.status == 206 else 0
+    if response.status == 206:
+        content_range = response.headers.get("content-range", "")
+        sent = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", content_range)
+        if sent is None or int(sent[1]) != offset:
+            raise verifier.error(f"was sent from another offset than {offset}")
+        if sent[2] not in ("*", str(verifier.size)):
+            raise verifier.error(f"has {sent[2]} bytes; its manifest says {verifier.size}")
+    if response.length is not None and response.length != verifier.size - begin:
+        length = response.length + begin
+        raise verifier.error(f"has {length} bytes; its manifest says {verifier.size}")
     return offset - begin
-
-
-class Held:
-    """Content that is in memory already: a config, or a chart."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-
-    async def pieces(self, tally: Tally, offset: int) -> AsyncGenerator[Piece, None]:
-        """The bytes from `offset` to the end."""
-        if offset < len(self._data):
-            yield self._data[offset:]

@@ -1,13 +1,16 @@
-"""Writing one blob to a registry: asked for, mounted, sent whole, or sent in parts and resumed.
+"""Pushing a blob: found, mounted, sent whole, or sent in chunks and resumed.
 
-First the registry is asked whether it has the blob; then whether it takes it from another of its
-repositories; only then bytes are sent. A short blob goes as one request. A longer one goes as
-parts, because only those can be resumed, and proxies in front of registries bound the length of a
-body. When a connection dies, the registry is asked how far it got and the rest is sent from there.
-Where it gives no answer to that, a new upload is begun: docker-registry 2.8 gives up an upload when
-a part breaks on its way in, and keeps it when a part never came.
+First the registry is asked whether it has the blob; then whether it mounts it from another of its
+repositories; only then bytes are sent. A small blob is sent as one request (monolithic). A larger
+one is sent in chunks, because only those can be resumed, and proxies in front of registries limit
+the size of a body. When a connection breaks, the registry reports how much it has and the rest is
+sent from there. If it does not, a new upload begins: docker-registry 2.8 drops an upload when a
+chunk breaks on its way in, and keeps it when a chunk never came.
 
-Source: the OCI distribution specification 1.1, "Pushing blobs".
+An artifact is pushed as a copy is: its blobs, then its manifest, then its tags.
+
+Sources: the OCI distribution specification 1.1, "Pushing blobs"; the OCI image specification 1.1,
+"Guidelines for Artifact Usage".
 """
 
 from __future__ import annotations
@@ -15,190 +18,193 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from lapwing.errors import ImageMissingError, RegistryError
-from lapwing.registry.answers import Interrupted, Short
-from lapwing.registry.manifest import Descriptor
-from lapwing.registry.pull import Content
-from lapwing.registry.repository import Repository, same
-from lapwing.registry.streams import Piece
-from lapwing.registry.tally import Tally, verified
+from lapwing.registry.connection import Body, Bytes
+from lapwing.registry.manifest import Descriptor, Manifest
+from lapwing.registry.pull import BlobSource, BlobVerifier, verified
+from lapwing.registry.registry import Request
+from lapwing.registry.repository import Repository
+from lapwing.registry.response import FullResponse, TransientFailure
 
-WHOLE = 4 * 1024 * 1024
+MONOLITHIC_BYTES = 4 * 1024 * 1024
 """Bytes of a blob that is sent as one request, which cannot be resumed."""
-PART = 256 * 1024 * 1024
+CHUNK_BYTES = 256 * 1024 * 1024
 """Bytes of one request at most, at first."""
-SMALLER_PART = 32 * 1024 * 1024
-"""Bytes of one request after a 413 (the body is too long)."""
-CANCEL_TIME = 2.0
-"""Seconds that giving up an upload may take; registries remove those that are left, too."""
+REDUCED_CHUNK_BYTES = 32 * 1024 * 1024
+"""Bytes of one request after a 413 (content too large)."""
+CANCEL_TIMEOUT_S = 2.0
+"""For cancelling an upload; registries also remove unfinished ones themselves."""
 
 BlobOutcome = Literal["copied", "mounted", "present"]
-Sent = Callable[[int], None]
-"""Told how many more bytes are through; fewer than none when some have to be sent again."""
+OnSent = Callable[[int], None]
+"""Called with how many more bytes were sent; negative when some have to be sent again."""
+
+
+class Progress(Protocol):
+    """What shows the progress of blobs. `name` is a digest."""
+
+    def begin(self, name: str, size: int) -> None:
+        """Begin a blob of `size` bytes."""
+        ...
+
+    def advance(self, name: str, more: int) -> None:
+        """Count more bytes of it as sent."""
+        ...
+
+    def end(self, name: str, outcome: BlobOutcome) -> None:
+        """End it: it is at the destination."""
+        ...
 
 
 @dataclass(slots=True)
 class _Upload:
-    """An upload that the registry has begun: where it is, and how many bytes of it are there."""
+    """An upload in progress: its URL, and how many bytes the registry has."""
 
     location: str
-    least: int = 0
-    """Bytes that a part has to have at least, if the registry says so."""
+    min_chunk: int = 0
+    """Bytes of a chunk at least, if the registry says so."""
     offset: int = 0
     resumed: bool = False
     lost: bool = False
-    """Whether the registry forgot it, or holds something else than was sent."""
+    """Whether the registry forgot it, or has something else than was sent."""
 
     @property
-    def mendable(self) -> tuple[int, ...]:
-        """Statuses after which another way is tried. A registry may still have been writing what
-        came on a dead connection when it said how far it was: then the digest is wrong (400)."""
+    def retryable(self) -> tuple[int, ...]:
+        """Statuses after which another way is tried.
+
+        A registry may still have been writing what came on a broken connection when it reported its
+        offset: then the digest is wrong (400).
+        """
         return (404, 413, 400) if self.resumed else (404, 413)
 
 
-class Pusher:
-    """Pushes blobs to one repository. `source` is where mounts come from, on the same registry."""
+class BlobPusher:
+    """Pushes blobs to one repository. `mount_from` is another repository of the same registry."""
 
-    def __init__(
-        self, target: Repository, *, mount_from: str | None = None, part: int | None = None
-    ) -> None:
+    def __init__(self, target: Repository, *, mount_from: str | None = None) -> None:
         self._target = target
         self._mount_from = mount_from
-        self._part = part or PART
+        self._chunk_bytes = CHUNK_BYTES
 
     async def push(
-        self, blob: Descriptor, content: Content, sent: Sent, *, where: str
+        self, blob: Descriptor, source: BlobSource, on_sent: OnSent, *, where: str
     ) -> BlobOutcome:
-        """Bring a blob to the repository if it is not there. `where` names the source in errors.
+        """Push a blob if the repository lacks it. `where` names the source in errors.
 
-        Raises IntegrityError if the content is not what the descriptor says: the registry then
-        has no blob of that name from us.
+        Raises IntegrityError if the content differs from the descriptor: then the registry gets no
+        blob of that digest from us.
         """
         if await self.has(blob):
             return "present"
-        tally = Tally(blob.digest, blob.size, where)
+        verifier = BlobVerifier(blob.digest, blob.size, where)
         if blob.size == 0:
-            tally.add(b"")
+            verifier.update(b"")
         upload = await self._begin(blob)
         if upload is None:
             return "mounted"
         try:
-            await self._deliver(upload, tally, content, sent)
+            await self._upload(upload, verifier, source, on_sent)
         except BaseException:
             await self._cancel(upload)
             raise
         return "copied"
 
     async def has(self, blob: Descriptor) -> bool:
-        """Whether the repository has a blob, with the right size if the registry says it."""
-        answer = await self._ask("HEAD", self._target.path(f"blobs/{blob.digest}"), 200, 404)
-        length = answer.headers.get("content-length")
-        return answer.status == 200 and (length is None or length == str(blob.size))
+        """Return whether the repository has a blob, with the right size if it reports one."""
+        path = self._target.path(f"blobs/{blob.digest}")
+        response = await self._request("HEAD", path, 200, 404)
+        length = response.headers.get("content-length")
+        return response.status == 200 and (length is None or length == str(blob.size))
 
     async def _begin(self, blob: Descriptor) -> _Upload | None:
         """Begin an upload; None if the registry mounted the blob instead."""
         path = self._target.path("blobs/uploads/")
         if self._mount_from:
             path += f"?mount={blob.digest}&from={self._mount_from}"
-        answer = await self._ask("POST", path, 201, 202)
-        if answer.status == 201:
+        response = await self._request("POST", path, 201, 202)
+        if response.status == 201:
             return None
-        least = answer.headers.get("oci-chunk-min-length", "")
-        return _Upload(
-            self._location(answer.headers.get("location", "")),
-            int(least) if least.isdecimal() else 0,
-        )
+        least = response.headers.get("oci-chunk-min-length", "")
+        location = self._location(response.headers.get("location", ""))
+        return _Upload(location, int(least) if least.isdecimal() else 0)
 
-    async def _deliver(self, upload: _Upload, tally: Tally, content: Content, sent: Sent) -> None:
-        """Send what is missing until the registry has taken the whole blob."""
-        registry = self._target.registry
+    async def _upload(
+        self, upload: _Upload, verifier: BlobVerifier, source: BlobSource, on_sent: OnSent
+    ) -> None:
+        """Send what is missing until the registry has the whole blob."""
         failed, known, counted = 0, 0, 0
 
         def count(more: int) -> None:
             nonlocal counted
             counted += more
-            sent(more)
+            on_sent(more)
 
         while True:
             try:
-                await self._send(upload, tally, content, count)
+                await self._send(upload, verifier, source, count)
                 return
-            except Interrupted as interrupted:
+            except TransientFailure as failure:
                 failed += 1
-                await registry.wait(failed, interrupted)
-                taken = interrupted.taken
-            if taken and await self._resume(upload, tally):
+                await self._target.registry.wait(failed, failure)
+                body_sent = failure.body_sent
+            if body_sent and await self._resume(upload, verifier):
                 return
             count(upload.offset - counted)
             if upload.offset > known:
                 failed, known = 0, upload.offset
 
-    async def _send(self, upload: _Upload, tally: Tally, content: Content, sent: Sent) -> None:
-        begin = tally.rewind(upload.offset)
-        stream = verified(content.pieces(tally, begin), tally)
-        async with contextlib.aclosing(_Cut(stream, upload.offset - begin, sent)) as pieces:
-            if upload.offset == 0 and tally.size <= min(self._part, WHOLE):
-                await self._close(upload, tally, pieces.next(tally.size), tally.size)
+    async def _send(
+        self, upload: _Upload, verifier: BlobVerifier, source: BlobSource, on_sent: OnSent
+    ) -> None:
+        begin = verifier.rewind(upload.offset)
+        stream = verified(source.read(verifier, begin), verifier)
+        async with contextlib.aclosing(_Splitter(stream, upload.offset - begin, on_sent)) as parts:
+            if upload.offset == 0 and verifier.size <= min(self._chunk_bytes, MONOLITHIC_BYTES):
+                await self._put(upload, verifier, parts.next(verifier.size), verifier.size)
                 return
-            while upload.offset < tally.size:
-                length = min(max(self._part, upload.least), tally.size - upload.offset)
-                await self._patch(upload, pieces.next(length), length)
-        await self._close(upload, tally, b"", 0)
+            while upload.offset < verifier.size:
+                limit = max(self._chunk_bytes, upload.min_chunk)
+                length = min(limit, verifier.size - upload.offset)
+                await self._patch(upload, parts.next(length), length)
+        await self._put(upload, verifier, b"", 0)
 
-    async def _patch(self, upload: _Upload, body: AsyncIterator[Piece], length: int) -> None:
+    async def _patch(self, upload: _Upload, body: Body, length: int) -> None:
         headers = {
-            "Content-Type": "application/octet-stream",
-            "Content-Length": str(length),
+            **_body_headers(length),
             "Content-Range": f"{upload.offset}-{upload.offset + length - 1}",
         }
-        async with self._target.registry.exchange(
-            "PATCH",
-            upload.location,
-            scopes=self._target.scopes,
-            headers=headers,
-            content=body,
-            good=(202, *upload.mendable, 416),
-        ) as answer:
-            if answer.status != 202:
-                raise self._unfit(upload, answer.status, length)
-            upload.location = self._location(answer.headers.get("location", upload.location))
+        request = Request("PATCH", upload.location, headers, body)
+        async with self._target.exchange(request, 202, *upload.retryable, 416) as response:
+            if response.status != 202:
+                raise self._upload_error(upload, response.status, length)
+            upload.location = self._location(response.headers.get("location", upload.location))
             upload.offset += length
 
-    async def _close(
-        self, upload: _Upload, tally: Tally, body: AsyncIterator[Piece] | bytes, length: int
-    ) -> None:
+    async def _put(self, upload: _Upload, verifier: BlobVerifier, body: Body, length: int) -> None:
         joint = "&" if "?" in upload.location else "?"
-        async with self._target.registry.exchange(
-            "PUT",
-            f"{upload.location}{joint}digest={tally.digest}",
-            scopes=self._target.scopes,
-            headers={
-                "Content-Type": "application/octet-stream",
-                "Content-Length": str(length),
-            },
-            content=body,
-            good=(201, *upload.mendable),
-        ) as answer:
-            if answer.status != 201:
-                raise self._unfit(upload, answer.status, length)
-            told = answer.headers.get("docker-content-digest")
-            if told:
-                same(told, tally.digest, self._target, f"the blob {tally.digest}")
+        url = f"{upload.location}{joint}digest={verifier.digest}"
+        request = Request("PUT", url, _body_headers(length), body)
+        async with self._target.exchange(request, 201, *upload.retryable) as response:
+            if response.status != 201:
+                raise self._upload_error(upload, response.status, length)
+            stated = response.headers.get("docker-content-digest")
+            if stated:
+                self._target.check_stored(stated, verifier.digest, "blob")
 
-    async def _resume(self, upload: _Upload, tally: Tally) -> bool:
-        """Find out how far an upload is; whether the blob is there by now after all."""
-        blob = Descriptor(digest=tally.digest, size=tally.size)
+    async def _resume(self, upload: _Upload, verifier: BlobVerifier) -> bool:
+        """Find the offset of an upload; return whether the blob is complete after all."""
+        blob = Descriptor(digest=verifier.digest, size=verifier.size)
         if await self.has(blob):
             return True
-        try:
-            answer = None if upload.lost else await self._ask("GET", upload.location, 204, 200)
-        except RegistryError:
-            answer = None
-        if answer is None:
+        response = None
+        if not upload.lost:
+            with contextlib.suppress(RegistryError):
+                response = await self._request("GET", upload.location, 204, 200)
+        if response is None:
             begun = await self._begin(blob)
             if begun is None:
                 return True
@@ -206,88 +212,121 @@ class Pusher:
             upload.resumed = upload.lost = False
             return False
         upload.resumed = True
-        told = re.fullmatch(r"(?:bytes=)?0-(\d+)", answer.headers.get("range", ""))
-        upload.location = self._location(answer.headers.get("location", upload.location))
-        last = int(told[1]) if told else 0
-        # An empty upload is told as 0-0, as is one with a single byte.
-        upload.offset = last + 1 if 0 < last < tally.size else 0
+        stored = re.fullmatch(r"(?:bytes=)?0-(\d+)", response.headers.get("range", ""))
+        upload.location = self._location(response.headers.get("location", upload.location))
+        last = int(stored[1]) if stored else 0
+        # An empty upload is reported as 0-0, as is one with a single byte.
+        upload.offset = last + 1 if 0 < last < verifier.size else 0
         return False
 
-    def _unfit(self, upload: _Upload, status: int, length: int) -> Exception:
-        """After 413 smaller parts are tried, after 416 the registry is asked where it is, after
-        400 and 404 a new upload is begun."""
+    def _upload_error(self, upload: _Upload, status: int, length: int) -> Exception:
+        """Return what a status means.
+
+        After 413 smaller chunks are tried, after 416 the registry is asked for the offset, after
+        400 and 404 a new upload begins.
+        """
         host = self._target.registry.host
         if status in (400, 404):
             upload.lost = True
-            return Interrupted(
+            return TransientFailure(
                 RegistryError(
-                    f"{host} loses uploads before they are whole (it answers {status}).",
-                    hint="Several servers behind one name have to share their storage.",
+                    f"{host} loses uploads before they are complete (status {status}).",
+                    hint="Several servers behind one host name have to share their storage.",
                 )
             )
-        if status == 413 and (self._part <= SMALLER_PART or length <= SMALLER_PART):
+        smallest = self._chunk_bytes <= REDUCED_CHUNK_BYTES or length <= REDUCED_CHUNK_BYTES
+        if status == 413 and smallest:
             return RegistryError(
-                f"{host} does not take {length} bytes in one request.",
-                hint="A proxy in front of it bounds the length of a body; raise that bound.",
+                f"{host} refuses a request of {length} bytes (413).",
+                hint="Raise the limit for request bodies of the proxy in front of it.",
             )
         if status == 413:
-            self._part = SMALLER_PART
-        return Interrupted(RegistryError(f"{host} does not take an upload in parts."), after=0.0)
+            self._chunk_bytes = REDUCED_CHUNK_BYTES
+        error = RegistryError(f"{host} does not support uploads in chunks.")
+        return TransientFailure(error, retry_after=0.0)
 
     async def _cancel(self, upload: _Upload) -> None:
-        """Tell the registry that an upload is given up, if it listens."""
-        with contextlib.suppress(RegistryError, Interrupted, TimeoutError):
+        request = Request("DELETE", upload.location)
+        with contextlib.suppress(RegistryError, TransientFailure, TimeoutError):
             async with (
-                asyncio.timeout(CANCEL_TIME),
-                self._target.registry.exchange(
-                    "DELETE", upload.location, scopes=self._target.scopes, good=(202, 204, 200)
-                ),
+                asyncio.timeout(CANCEL_TIMEOUT_S),
+                self._target.exchange(request, 202, 204, 200),
             ):
                 pass
 
     def _location(self, location: str) -> str:
         if not location:
-            raise RegistryError(f"{self._target} begins an upload and does not say where.")
+            raise RegistryError(f"{self._target} began an upload without a Location header.")
         return self._target.registry.url(location)
 
-    async def _ask(self, method: str, path: str, *good: int) -> Short:
+    async def _request(self, method: str, path: str, *ok: int) -> FullResponse:
         try:
-            return await self._target.registry.ask(
-                method, path, scopes=self._target.scopes, good=good
-            )
+            return await self._target.request(Request(method, path), *ok)
         except ImageMissingError as error:
             raise RegistryError(
-                f"{self._target} cannot be pushed to ({error.message.rstrip('.')}).",
-                hint="Some registries want the repository, or its project, made first.",
+                f"Cannot push to {self._target}: {error.message.rstrip('.')}.",
+                hint="Some registries require the repository, or its project, to be created first.",
             ) from error
 
 
-class _Cut:
-    """A stream of pieces, given out in parts of a wanted length, after leaving out `skip` bytes."""
+def _body_headers(length: int) -> dict[str, str]:
+    return {"Content-Type": "application/octet-stream", "Content-Length": str(length)}
 
-    def __init__(self, stream: AsyncGenerator[Piece, None], skip: int, sent: Sent) -> None:
+
+class _Splitter:
+    """Splits a stream into chunks of a given length, after skipping `skip` bytes."""
+
+    def __init__(self, stream: AsyncGenerator[Bytes, None], skip: int, on_sent: OnSent) -> None:
         self._stream = stream
         self._skip = skip
-        self._sent = sent
-        self._rest: Piece = b""
+        self._on_sent = on_sent
+        self._rest: Bytes = b""
 
-    async def next(self, length: int) -> AsyncIterator[Piece]:
-        """The next `length` bytes."""
+    async def next(self, length: int) -> AsyncIterator[Bytes]:
+        """Yield the next `length` bytes."""
         while length > 0:
-            piece = self._rest or await anext(self._stream)
+            data = self._rest or await anext(self._stream)
             self._rest = b""
             if self._skip:
-                dropped = min(self._skip, len(piece))
+                dropped = min(self._skip, len(data))
                 self._skip -= dropped
-                piece = piece[dropped:]
-                if not piece:
+                data = data[dropped:]
+                if not data:
                     continue
-            if len(piece) > length:
-                piece, self._rest = piece[:length], piece[length:]
-            length -= len(piece)
-            yield piece
-            self._sent(len(piece))
+            if len(data) > length:
+                data, self._rest = data[:length], data[length:]
+            length -= len(data)
+            yield data
+            self._on_sent(len(data))
 
     async def aclose(self) -> None:
         """End the stream, and with it the connection that it reads from."""
         await self._stream.aclose()
+
+
+async def push_artifact(
+    manifest: Manifest,
+    blobs: Iterable[tuple[Descriptor, BlobSource]],
+    target: Repository,
+    tags: Iterable[str],
+    progress: Progress,
+    where: str,
+) -> None:
+    """Push an artifact under some tags; what is there is not sent again.
+
+    `where` is its name in errors.
+
+    Raises RegistryError; then no tag was written but those before the one that was refused.
+    """
+    pusher = BlobPusher(target)
+    for blob, source in blobs:
+
+        def on_sent(more: int, digest: str = blob.digest) -> None:
+            progress.advance(digest, more)
+
+        progress.begin(blob.digest, blob.size)
+        outcome = await pusher.push(blob, source, on_sent, where=where)
+        progress.end(blob.digest, outcome)
+    for tag in tags:
+        if await target.digest(tag) != manifest.digest:
+            await target.put_manifest(manifest, tag)

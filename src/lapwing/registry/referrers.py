@@ -1,67 +1,92 @@
-"""What belongs to an image without being in it: signatures, SBOMs, attestations.
+"""What refers to an image without being part of it: signatures, SBOMs, attestations.
 
-Three ways are in use, and all are followed: the referrers interface of distribution-spec 1.1; the
-tag `sha256-<digest>` with an index of them, where a registry has no such interface; and cosign's
+Three ways are in use, and all are followed: the referrers API of distribution-spec 1.1; the
+referrers tag `sha256-<digest>` with an index of them, for registries without the API; and cosign's
 own tags `sha256-<digest>.sig`, `.att` and `.sbom`, which are older than both.
 """
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from lapwing.registry import manifest
-from lapwing.registry.manifest import Descriptor, Manifest
-from lapwing.registry.repository import Repository, stand_in_tag
+from lapwing.errors import RegistryError
+from lapwing.registry.manifest import (
+    OCI_INDEX,
+    Descriptor,
+    Manifest,
+    build_index,
+    parse_manifest,
+)
+from lapwing.registry.registry import Request
+from lapwing.registry.repository import Repository
 
-COSIGN = (".sig", ".att", ".sbom")
+COSIGN_SUFFIXES = (".sig", ".att", ".sbom")
 """Source: sigstore's cosign, SIGNATURE_SPEC.md and its attached images."""
 
-_changing: dict[tuple[str, str], asyncio.Lock] = {}
+_locks: dict[tuple[str, str], asyncio.Lock] = {}
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What refers to one manifest: by descriptor, and by the names of tags."""
+class Referrers:
+    """What refers to one manifest: by descriptor, and by cosign's tags."""
 
-    attached: list[Descriptor]
+    descriptors: list[Descriptor]
     tags: list[str]
 
 
-async def found_at(source: Repository, digest: str) -> Found:
-    """Ask for what refers to a manifest, in every way."""
-    names = [stand_in_tag(digest) + ending for ending in COSIGN]
-    attached, there = await asyncio.gather(
-        source.referrers(digest), asyncio.gather(*(source.digest(name) for name in names))
+async def find_referrers(source: Repository, digest: str) -> Referrers:
+    """Find what refers to a manifest, in each of the three ways."""
+    names = [referrers_tag(digest) + suffix for suffix in COSIGN_SUFFIXES]
+    descriptors, found = await asyncio.gather(
+        list_referrers(source, digest), asyncio.gather(*(source.digest(name) for name in names))
     )
-    return Found(attached, [n for n, d in zip(names, there, strict=True) if d is not None])
+    tags = [name for name, tagged in zip(names, found, strict=True) if tagged is not None]
+    return Referrers(descriptors, tags)
 
 
-async def attach(target: Repository, referrer: Manifest, subject: str) -> None:
-    """See to it that `target` lists a referrer, which it has, for its subject.
+async def list_referrers(source: Repository, digest: str) -> list[Descriptor]:
+    """List the referrers of a manifest by the API, or by the referrers tag where there is none."""
+    path = source.path(f"referrers/{digest}")
+    response = await source.request(Request("GET", path, {"Accept": OCI_INDEX}), 200, 400, 404, 405)
+    kind = response.headers.get("content-type", "").partition(";")[0]
+    if response.status == 200 and kind == OCI_INDEX:
+        where = f"the referrers of {source}@{digest}"
+        found = parse_manifest(response.body, kind, where)
+        if "link" in response.headers:
+            raise RegistryError(f"{source}@{digest} has more referrers than fit on one page.")
+        return list(found.children)
+    return await _tagged_referrers(source, digest)
 
-    A registry with the referrers interface does so by itself. In one without, the index under the
-    tag that stands in gets one entry more; two programs that do so at once may lose one (the
-    specification knows no remedy).
+
+async def attach_referrer(target: Repository, referrer: Manifest, subject: str) -> None:
+    """Make `target` list a referrer, which it already stores, for its subject.
+
+    A registry with the referrers API does so itself. In one without, the index under the referrers
+    tag gets one more entry; two programs that do so at once may lose one (the specification has no
+    remedy).
     """
-    if any(d.digest == referrer.digest for d in await target.referrers(subject)):
+    if any(d.digest == referrer.digest for d in await list_referrers(target, subject)):
         return
-    tag = stand_in_tag(subject)
-    async with _changing.setdefault((str(target), tag), asyncio.Lock()):
-        present = await target.stand_in(subject)
-        listed = list(present.children) if present else []
+    tag = referrers_tag(subject)
+    async with _locks.setdefault((str(target), tag), asyncio.Lock()):
+        listed = await _tagged_referrers(target, subject)
         if all(d.digest != referrer.digest for d in listed):
-            index = _index([*listed, referrer.descriptor])
-            await target.put(index, tag)
+            await target.put_manifest(build_index([*listed, referrer.descriptor]), tag)
 
 
-def _index(children: list[Descriptor]) -> Manifest:
-    raw = manifest.encode(
-        {
-            "schemaVersion": 2,
-            "mediaType": manifest.OCI_INDEX,
-            "manifests": [manifest.plain(child) for child in children],
-        }
-    )
-    made = manifest.read(raw, manifest.OCI_INDEX, "an index of referrers")
-    return replace(made, children=tuple(children))
+async def _tagged_referrers(source: Repository, digest: str) -> list[Descriptor]:
+    tag = referrers_tag(digest)
+    if await source.digest(tag) is None:
+        return []
+    found = await source.manifest(tag)
+    return list(found.children) if found.is_index else []
+
+
+def referrers_tag(digest: str) -> str:
+    """Return the tag that holds the referrers of a digest.
+
+    Source: distribution specification, "Referrers Tag Schema".
+    """
+    algorithm, _, encoded = digest.partition(":")
+    return f"{algorithm[:32]}-{encoded[:64]}"

@@ -1,10 +1,10 @@
-"""One registry: requests with a login, made again when that can help, and answers in words.
+"""One registry: requests with authentication, retries and redirects.
 
-Every exchange goes through `Registry.exchange`. It makes the URL, adds the Authorization header,
-answers a 401 once, follows redirects (the header stays behind when they leave the registry), waits
-and tries again after a dead connection, 408, 429 and 5xx, and turns everything else into an error
-that says which registry answered what. Whoever streams a body makes one exchange at a time and gets
-`Interrupted` for what another try may mend, because only they can make the body again.
+Every exchange goes through `Registry.exchange`. It builds the URL, adds the Authorization header,
+answers a 401 once, follows redirects (the header is dropped when they leave the registry), and
+turns a bad response into an error. `request` retries after a broken connection, 408, 429 and 5xx.
+A caller that streams a body makes one exchange at a time and handles `TransientFailure` itself,
+because only the caller can produce the body again.
 """
 
 from __future__ import annotations
@@ -12,49 +12,61 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 from urllib.parse import urljoin, urlsplit
 
 from lapwing.errors import RegistryError
-from lapwing.registry import challenge as challenges
-from lapwing.registry.answers import (
-    AGAIN,
-    LONGEST_WAIT,
-    Answer,
-    Interrupted,
-    Short,
-    broken,
-    failure,
-    unencrypted,
-)
+from lapwing.registry.connection import Body, ConnectionFailed
 from lapwing.registry.credentials import Credentials
-from lapwing.registry.streams import Broken
+from lapwing.registry.response import (
+    MAX_RETRY_AFTER_S,
+    RETRY_STATUSES,
+    FullResponse,
+    Response,
+    TransientFailure,
+    connection_error,
+    downgrade_error,
+    status_error,
+)
 from lapwing.registry.tokens import Authorizer, Scopes
 from lapwing.registry.transport import Transport
-from lapwing.registry.wire import Content
 from lapwing.stack.image import is_loopback
 
-REDIRECTS = 5
+MAX_REDIRECTS = 5
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """How often to try, and the seconds before the second try; each next pause is twice as long,
-    up to `longest`."""
+class RetryPolicy:
+    """How often to try, and the seconds before the second attempt.
 
-    tries: int = 6
-    first: float = 0.25
-    longest: float = 10.0
+    Each delay is twice the one before, up to `max_delay`.
+    """
 
-    def pause(self, failed: int) -> float:
-        """Seconds to wait after `failed` tries, spread so that many do not come back at once."""
-        whole: float = min(self.first * 2 ** (failed - 1), self.longest)
+    attempts: int = 6
+    first_delay: float = 0.25
+    max_delay: float = 10.0
+
+    def delay(self, failed: int) -> float:
+        """Return the seconds to wait after `failed` attempts, with jitter."""
+        whole: float = min(self.first_delay * 2 ** (failed - 1), self.max_delay)
         return whole * random.uniform(0.5, 1.0)  # noqa: S311 - not a secret
 
 
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request. `url` is a path of the registry, or a URL that the registry gave."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: Body = b""
+
+
 class Registry:
-    """The registry at `host`. Plain HTTP is spoken to this machine, or where it is allowed."""
+    """The registry at `host`. Plain HTTP is used for this machine, or where it is allowed."""
 
     def __init__(
         self,
@@ -63,161 +75,144 @@ class Registry:
         credentials: Credentials,
         *,
         plain_http: bool = False,
-        patience: Patience | None = None,
+        retry: RetryPolicy | None = None,
     ) -> None:
         self.host = host
-        self.patience = patience or Patience()
+        self.retry = retry or RetryPolicy()
         self._transport = transport
-        self._answered = False
+        self._responded = False
         self._plain = plain_http or is_loopback(host)
         self._base = f"{'http' if self._plain else 'https'}://{host}"
         self._authorizer = Authorizer(host, credentials, self._fetch, plain_http=plain_http)
 
-    async def ask(
-        self,
-        method: str,
-        path: str,
-        *,
-        scopes: Scopes,
-        headers: Mapping[str, str] | None = None,
-        body: bytes = b"",
-        good: tuple[int, ...] = (200,),
-    ) -> Short:
-        """An exchange with short bodies, tried until it succeeds or patience ends.
+    async def request(
+        self, request: Request, *, scopes: Scopes, ok: tuple[int, ...] = (200,)
+    ) -> FullResponse:
+        """Make a request with short bodies, with retries.
 
-        Raises RegistryError, or one of its kinds, for a status that is not `good`.
+        Raises RegistryError, or one of its kinds, for a status that is not in `ok`.
         """
 
-        async def once() -> Short:
-            given = {**(headers or {}), "Content-Length": str(len(body))} if body else headers
-            async with self.exchange(
-                method, path, scopes=scopes, headers=given, content=body, good=good
-            ) as answer:
-                content = b"" if method == "HEAD" else await answer.body()
-                return Short(answer.status, answer.headers, content)
+        async def attempt() -> FullResponse:
+            async with self.exchange(request, scopes=scopes, ok=ok) as response:
+                body = b"" if request.method == "HEAD" else await response.read()
+                return FullResponse(response.status, response.headers, body)
 
+        return await self._retrying(attempt)
+
+    async def _retrying(self, attempt: Callable[[], Awaitable[T]]) -> T:
         failed = 0
         while True:
             try:
-                return await once()
-            except Interrupted as interrupted:
+                return await attempt()
+            except TransientFailure as failure:
                 failed += 1
-                await self.wait(failed, interrupted)
+                await self.wait(failed, failure)
 
-    async def wait(self, failed: int, interrupted: Interrupted) -> None:
-        """Wait before the next try. Raises the error if there is to be none: soon, if the registry
-        has never answered, for then its name is more likely to be wrong than its network."""
-        after = interrupted.after
-        tries = self.patience.tries if self._answered else min(2, self.patience.tries)
-        if failed >= tries or (after is not None and after > LONGEST_WAIT):
-            raise interrupted.error from interrupted
-        await asyncio.sleep(self.patience.pause(failed) if after is None else after)
+    async def wait(self, failed: int, failure: TransientFailure) -> None:
+        """Wait before the next attempt; raise the error if there is none left.
+
+        A registry that never responded gets two attempts: its name is more likely to be wrong than
+        the network.
+        """
+        after = failure.retry_after
+        attempts = self.retry.attempts if self._responded else min(2, self.retry.attempts)
+        if failed >= attempts or (after is not None and after > MAX_RETRY_AFTER_S):
+            raise failure.error from failure
+        await asyncio.sleep(self.retry.delay(failed) if after is None else after)
 
     @contextlib.asynccontextmanager
     async def exchange(
-        self,
-        method: str,
-        path: str,
-        *,
-        scopes: Scopes,
-        headers: Mapping[str, str] | None = None,
-        content: Content = b"",
-        good: tuple[int, ...] = (200,),
-    ) -> AsyncIterator[Answer]:
-        """One exchange. `path` is a path of the registry, or a URL that it gave.
+        self, request: Request, *, scopes: Scopes, ok: tuple[int, ...] = (200,)
+    ) -> AsyncIterator[Response]:
+        """Make one exchange.
 
-        Raises Interrupted for what another try may mend, else RegistryError.
+        Raises TransientFailure where a retry may succeed, else RegistryError.
         """
-        url = self.url(path)
-        for _ in range(REDIRECTS):
-            async with self._authorized(method, url, scopes, headers or {}, content) as answer:
-                if answer.status in (301, 302, 303, 307, 308) and answer.status not in good:
-                    if not isinstance(content, bytes):
-                        raise RegistryError(f"{self.host} redirects an upload in the middle.")
-                    url = self._redirected(url, answer)
+        request = replace(request, url=self.url(request.url))
+        for _ in range(MAX_REDIRECTS):
+            async with self._authorized(request, scopes) as response:
+                if response.status in (301, 302, 303, 307, 308) and response.status not in ok:
+                    if not isinstance(request.body, bytes):
+                        raise RegistryError(f"{self.host} redirects in the middle of an upload.")
+                    request = replace(request, url=self._redirected(request.url, response))
                     continue
-                if answer.status in good:
-                    yield answer
+                if response.status in ok:
+                    yield response
                     return
-                raise await failure(method, url, answer)
-        raise RegistryError(f"{self.host} sends us from one place to the next without end.")
+                raise await status_error(request.method, request.url, response)
+        raise RegistryError(f"Too many redirects from {self.host}.")
 
     def url(self, path: str) -> str:
-        """The URL of a path, or of a `Location`: one on the same host keeps our scheme, because
-        registries behind a proxy often do not know theirs."""
+        """Return the URL of a path, or of a `Location`.
+
+        One on the same host keeps our scheme, because registries behind a proxy often do not know
+        theirs.
+        """
         whole = urlsplit(urljoin(self._base + "/", path))
         if whole.netloc == self.host:
             whole = whole._replace(scheme="http" if self._plain else "https")
         elif whole.scheme != "https" and not self._plain:
-            raise unencrypted(self.host)
+            raise downgrade_error(self.host)
         return whole.geturl()
 
     @contextlib.asynccontextmanager
-    async def _authorized(
-        self,
-        method: str,
-        url: str,
-        scopes: Scopes,
-        headers: Mapping[str, str],
-        content: Content,
-    ) -> AsyncIterator[Answer]:
-        """One exchange with a login; a 401 is answered once, where the body can be sent again."""
-        ours = urlsplit(url).netloc == self.host
-        header = await self._authorizer.header(scopes) if ours else None
-        async with self._plainly(method, url, headers, content, header) as answer:
-            if answer.status != 401 or not ours:
-                yield answer
+    async def _authorized(self, request: Request, scopes: Scopes) -> AsyncIterator[Response]:
+        """Make an exchange with authentication.
+
+        A 401 is answered once, where the body can be sent again.
+        """
+        ours = urlsplit(request.url).netloc == self.host
+        used = await self._authorizer.header(scopes) if ours else None
+        async with self._send(request, used) as response:
+            if response.status != 401 or not ours:
+                yield response
                 return
-            challenge = challenges.choose(answer.headers.get("www-authenticate", ""))
-            if not await self._authorizer.refuse(challenge, header, scopes):
-                raise self._authorizer.refused()
+            challenge = response.headers.get("www-authenticate", "")
+            if not await self._authorizer.handle_unauthorized(challenge, used, scopes):
+                raise self._authorizer.login_refused()
         header = await self._authorizer.header(scopes)
-        if not isinstance(content, bytes):
-            # A stream is used up; whoever made it makes another.
-            raise Interrupted(self._authorizer.refused(), after=0.0, taken=False)
-        async with self._plainly(method, url, headers, content, header) as answer:
-            if answer.status == 401:
-                raise self._authorizer.refused()
-            yield answer
+        if not isinstance(request.body, bytes):
+            # The stream is consumed; the caller makes another.
+            error = self._authorizer.login_refused()
+            raise TransientFailure(error, retry_after=0.0, body_sent=False)
+        async with self._send(request, header) as response:
+            if response.status == 401:
+                raise self._authorizer.login_refused()
+            yield response
 
     @contextlib.asynccontextmanager
-    async def _plainly(
-        self,
-        method: str,
-        url: str,
-        headers: Mapping[str, str],
-        content: Content,
-        authorization: str | None,
-    ) -> AsyncIterator[Answer]:
-        given = {"Host": urlsplit(url).netloc, "User-Agent": "lapwing", **headers}
+    async def _send(self, request: Request, authorization: str | None) -> AsyncIterator[Response]:
+        host = urlsplit(request.url).netloc
+        headers = {"Host": host, "User-Agent": "lapwing", **request.headers}
         if authorization:
-            given["Authorization"] = authorization
-        if method in ("POST", "PUT", "PATCH") and "Content-Length" not in given:
-            given["Content-Length"] = str(len(content)) if isinstance(content, bytes) else "0"
+            headers["Authorization"] = authorization
+        if request.method in ("POST", "PUT", "PATCH") and isinstance(request.body, bytes):
+            headers["Content-Length"] = str(len(request.body))
         try:
-            async with self._transport.exchange(method, url, given, content) as exchange:
-                self._answered = True
-                yield Answer(exchange, self.host)
-        except Broken as error:
-            raise Interrupted(broken(urlsplit(url).netloc, error)) from error
+            async with self._transport.exchange(
+                request.method, request.url, headers, request.body
+            ) as exchange:
+                self._responded = True
+                yield Response(exchange, self.host)
+        except ConnectionFailed as error:
+            raise TransientFailure(connection_error(host, error)) from error
 
     async def _fetch(
-        self, method: str, url: str, headers: dict[str, str], body: bytes | None
+        self, method: str, url: str, headers: dict[str, str], body: bytes
     ) -> tuple[int, bytes]:
-        """Ask the token server, with the same patience."""
-        failed = 0
-        while True:
-            try:
-                async with self._plainly(method, url, headers, body or b"", None) as answer:
-                    if answer.status in AGAIN:
-                        raise await failure(method, url, answer)
-                    return answer.status, await answer.body()
-            except Interrupted as interrupted:
-                failed += 1
-                await self.wait(failed, interrupted)
+        """Make a request to the token server, with the same retries."""
 
-    def _redirected(self, url: str, answer: Answer) -> str:
-        target = urljoin(url, answer.headers.get("location", ""))
+        async def attempt() -> tuple[int, bytes]:
+            async with self._send(Request(method, url, headers, body), None) as response:
+                if response.status in RETRY_STATUSES:
+                    raise await status_error(method, url, response)
+                return response.status, await response.read()
+
+        return await self._retrying(attempt)
+
+    def _redirected(self, url: str, response: Response) -> str:
+        target = urljoin(url, response.headers.get("location", ""))
         if url.startswith("https:") and not target.startswith("https:"):
-            raise unencrypted(self.host)
+            raise downgrade_error(self.host)
         return target

@@ -1,18 +1,19 @@
-"""Answering a registry's challenge: the Authorization header of a request.
+"""Authentication: from a registry's challenge to the Authorization header of a request.
 
-A registry is first asked without a header. Its 401 says how to log in; from then on every request
-gets its header beforehand, because a streamed body cannot be sent twice. Tokens are kept by what
-they allow (their scopes), one is fetched at a time for each, and one that is about to end is
-replaced before it does. Where a token is refused in the middle all the same, `refuse` drops it and
-the request is made again with a new one, once.
+The first request has no header. Its 401 carries a challenge (WWW-Authenticate); from then on every
+request gets its header beforehand, because a streamed body cannot be sent twice. Tokens are cached
+by scopes, fetched once at a time for each, and renewed before they expire. If a token is refused
+all the same, `handle_unauthorized` drops it and the request is repeated once with a new one.
 
-Source: the distribution project's token authentication specification (`docs/spec/auth`).
+Sources: RFC 9110, 11.6.1 (challenges); the distribution project's token authentication
+specification (`docs/spec/auth`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -20,18 +21,62 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from lapwing.errors import RegistryError, RegistryLoginError
-from lapwing.registry.challenge import Challenge
 from lapwing.registry.credentials import Credentials, Login
 from lapwing.stack.image import is_loopback
 
 Scopes = tuple[str, ...]
-Fetch = Callable[[str, str, dict[str, str], bytes | None], Awaitable[tuple[int, bytes]]]
-"""Method, URL, headers, body -> status, body: how the token server is asked."""
+Fetch = Callable[[str, str, dict[str, str], bytes], Awaitable[tuple[int, bytes]]]
+"""Method, URL, headers, body -> status, body: a request to the token server."""
 
-SHORTEST = 60.0
-"""Seconds that a token lives where the server does not say."""
-MARGIN = 0.2
-"""The part of its life, at its end, in which a token is not used any more."""
+DEFAULT_EXPIRY_S = 60.0
+"""Source: token specification: the lifetime of a token that gives no `expires_in`."""
+EXPIRY_MARGIN = 0.2
+"""The last part of its lifetime in which a token is not used any more."""
+
+_WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_PARAMETER = re.compile(rf'\s*({_WORD})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))\s*(?:,|$)')
+_SCHEME = re.compile(rf"[\s,]*({_WORD})(?=\s|,|$)(?!\s*=)")
+_TOKEN68 = re.compile(r"\s+[A-Za-z0-9._~+/-]+=*\s*(?:,|$)")
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """One way to authenticate. `scheme` is in lower case; `realm` is a URL for Bearer."""
+
+    scheme: str
+    realm: str = ""
+    service: str = ""
+    scope: str = ""
+    error: str = ""
+
+
+def parse_challenges(header: str) -> list[Challenge]:
+    """Parse the challenges of a WWW-Authenticate header, up to the first invalid one."""
+    found = []
+    position = 0
+    while scheme := _SCHEME.match(header, position):
+        position = scheme.end()
+        parameters: dict[str, str] = {}
+        if not _PARAMETER.match(header, position) and (token := _TOKEN68.match(header, position)):
+            position = token.end()
+        while parameter := _PARAMETER.match(header, position):
+            name, quoted, bare = parameter.groups()
+            value = re.sub(r"\\(.)", r"\1", quoted) if quoted is not None else bare
+            parameters.setdefault(name.lower(), value)
+            position = parameter.end()
+        known = {k: parameters.get(k, "") for k in ("realm", "service", "scope", "error")}
+        found.append(Challenge(scheme[1].lower(), **known))
+    return found
+
+
+def choose_challenge(header: str) -> Challenge | None:
+    """Return the challenge to answer: Bearer before Basic; None if there is neither."""
+    found = parse_challenges(header)
+    for scheme in ("bearer", "basic"):
+        for challenge in found:
+            if challenge.scheme == scheme and (scheme == "basic" or challenge.realm):
+                return challenge
+    return None
 
 
 @dataclass(slots=True)
@@ -56,7 +101,7 @@ class Authorizer:
         self._locks: dict[Scopes, asyncio.Lock] = {}
 
     async def header(self, scopes: Scopes) -> str | None:
-        """The header for a request that needs `scopes`; None where none is asked for.
+        """Return the header for a request that needs `scopes`; None where none is required.
 
         Raises RegistryLoginError if the login is missing or refused, RegistryError if the token
         server fails.
@@ -65,18 +110,22 @@ class Authorizer:
         if challenge is None:
             return None
         if challenge.scheme == "basic":
-            login = await self._login()
+            login = await self._credentials.login(self._host)
             if login is None or not login.user:
-                raise self._missing()
+                raise self._login_missing()
             return login.basic
         async with self._locks.setdefault(scopes, asyncio.Lock()):
             token = self._tokens.get(scopes)
             if token is None or time.monotonic() >= token.until:
-                token = self._tokens[scopes] = await self._new(challenge, scopes)
+                token = self._tokens[scopes] = await self._new_token(challenge, scopes)
             return f"Bearer {token.text}"
 
-    async def refuse(self, challenge: Challenge | None, used: str | None, scopes: Scopes) -> bool:
-        """Take note of a 401 on a request sent with `used`; whether to try again."""
+    async def handle_unauthorized(self, header: str, used: str | None, scopes: Scopes) -> bool:
+        """Handle a 401 with this challenge header to a request sent with `used`.
+
+        Return whether to repeat the request.
+        """
+        challenge = choose_challenge(header)
         if challenge is None:
             return False
         first = self._challenge is None
@@ -88,54 +137,49 @@ class Authorizer:
             del self._tokens[scopes]
         return first or used is not None
 
-    def refused(self) -> RegistryLoginError:
-        """The error for a login that is not taken."""
+    def login_refused(self) -> RegistryLoginError:
+        """Return the error for a login that the registry refuses."""
         return RegistryLoginError(
-            f"{self._host} does not take the login.",
-            hint=f"Log in again (`docker login {self._host}`), or correct the token that the "
-            "environment gives.",
+            f"Authentication failed at {self._host} (401).",
+            hint=f"Run `docker login {self._host}` again, or correct the token in the environment.",
         )
 
-    def _missing(self) -> RegistryLoginError:
+    def _login_missing(self) -> RegistryLoginError:
+        variable = "".join(c if c.isalnum() else "_" for c in self._host.upper())
         return RegistryLoginError(
-            f"{self._host} wants a login, and there is none for it.",
-            hint=f"`docker login {self._host}` stores one, or set "
-            f"LAPWING_REGISTRY_{''.join(c if c.isalnum() else '_' for c in self._host.upper())}"
-            "_TOKEN.",
+            f"{self._host} requires a login, and none is configured.",
+            hint=f"Run `docker login {self._host}`, or set LAPWING_REGISTRY_{variable}_TOKEN.",
         )
 
-    async def _login(self) -> Login | None:
-        return await self._credentials.of(self._host)
-
-    async def _new(self, challenge: Challenge, scopes: Scopes) -> _Token:
+    async def _new_token(self, challenge: Challenge, scopes: Scopes) -> _Token:
         realm = urlsplit(challenge.realm)
-        login = await self._login()
+        login = await self._credentials.login(self._host)
         if realm.scheme != "https" and login and not self._may_be_plain(realm.hostname or ""):
             raise RegistryLoginError(
-                f"{self._host} wants the password sent to {realm.netloc or 'nowhere'} without "
-                "encryption; it was not sent.",
-                hint="Tell the people who run the registry; its token realm has to be https.",
+                f"{self._host} asks for the password over an unencrypted connection, at "
+                f"{realm.netloc or 'an invalid token realm'}; it was not sent.",
+                hint="Report it to the registry's administrator: the token realm must be https.",
             )
-        method, url, headers, body = _ask(challenge, scopes, login)
-        asked = time.monotonic()
+        method, url, headers, body = _token_request(challenge, scopes, login)
+        requested = time.monotonic()
         status, answer = await self._fetch(method, url, headers, body)
         if status in (400, 401, 403):
-            raise self.refused() if login else self._missing()
+            raise self.login_refused() if login else self._login_missing()
         if status != 200:
             raise RegistryError(
-                f"The token server {realm.netloc} of {self._host} answers {status}.",
+                f"The token server {realm.netloc} of {self._host} responded {status}.",
                 hint="Try again later.",
             )
-        return _read(answer, asked, self._host)
+        return _parse_token(answer, requested, self._host)
 
     def _may_be_plain(self, host: str) -> bool:
         return is_loopback(host) or (self._plain_http and host == self._host.partition(":")[0])
 
 
-def _ask(
+def _token_request(
     challenge: Challenge, scopes: Scopes, login: Login | None
-) -> tuple[str, str, dict[str, str], bytes | None]:
-    """The request for a token. Pure."""
+) -> tuple[str, str, dict[str, str], bytes]:
+    """Return the method, URL, headers and body of the request for a token."""
     wanted = scopes or tuple(challenge.scope.split())
     query = [("service", challenge.service)] if challenge.service else []
     if login and login.identity:
@@ -153,19 +197,18 @@ def _ask(
         query.append(("account", login.user))
     joint = "&" if "?" in challenge.realm else "?"
     headers = {"Authorization": login.basic} if login else {}
-    return "GET", f"{challenge.realm}{joint}{urlencode(query)}", headers, None
+    return "GET", f"{challenge.realm}{joint}{urlencode(query)}", headers, b""
 
 
-def _read(answer: bytes, asked: float, host: str) -> _Token:
+def _parse_token(answer: bytes, requested: float, host: str) -> _Token:
     try:
         found: dict[str, Any] = json.loads(answer)
         text = found.get("token") or found.get("access_token")
-        life = float(found.get("expires_in") or SHORTEST)
+        lifetime = float(found.get("expires_in") or DEFAULT_EXPIRY_S)
     except (ValueError, TypeError, AttributeError):
-        text, life = None, 0.0
+        text, lifetime = None, 0.0
     if not isinstance(text, str) or not text.isascii() or any(c.isspace() for c in text):
         raise RegistryError(
-            f"The token server of {host} answered something that is not a token.",
-            hint="Try again later.",
+            f"The token server of {host} sent an invalid token.", hint="Try again later."
         )
-    return _Token(text, asked + life * (1 - MARGIN))
+    return _Token(text, requested + lifetime * (1 - EXPIRY_MARGIN))

@@ -1,7 +1,7 @@
-"""The connections of a copy: made when needed, kept for the next request, through proxies.
+"""The connection pool: made when needed, kept for the next request, through proxies.
 
-There is one `Transport` for each command, for all registries and token servers. How many
-connections there are at once is bounded by who asks: a copy works at so many blobs at a time.
+There is one `Transport` for each command, for all registries and token servers. Its callers bound
+the number of connections: a copy transfers a limited number of blobs at a time.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ import contextlib
 import ssl
 import time
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from lapwing.errors import RegistryError
-from lapwing.registry.streams import Broken, Encrypted, Plain, Stream, connect
-from lapwing.registry.wire import Content, Exchange, target
+from lapwing.registry.connection import (
+    Body,
+    ConnectionFailed,
+    Exchange,
+    Stream,
+    TcpStream,
+    connect,
+    request_target,
+)
 
-KEPT = 20.0
-"""Seconds for which an idle connection is kept; servers rarely keep one for less than 30."""
+KEEP_ALIVE_S = 20.0
+"""How long an idle connection is kept; servers rarely keep one for less than 30 seconds."""
 PORTS = {"http": 80, "https": 443}
-
-
-@dataclass(frozen=True, slots=True)
-class _Idle:
-    stream: Stream
-    until: float
 
 
 class Transport:
@@ -34,98 +34,92 @@ class Transport:
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
-        self._idle: dict[tuple[str, str], list[_Idle]] = {}
+        self._idle: dict[tuple[str, str], list[tuple[Stream, float]]] = {}
         self._context: ssl.SSLContext | None = None
 
     async def close(self) -> None:
-        """Close what is idle."""
-        for kept in self._idle.values():
-            for idle in kept:
-                await idle.stream.close()
+        """Close idle connections."""
+        for idle in self._idle.values():
+            for stream, _ in idle:
+                await stream.close()
         self._idle.clear()
 
     @contextlib.asynccontextmanager
     async def exchange(
-        self, method: str, url: str, headers: Mapping[str, str], content: Content
+        self, method: str, url: str, headers: Mapping[str, str], body: Body
     ) -> AsyncIterator[Exchange]:
-        """One exchange. Raises Broken if the connection dies, RegistryError for a URL that is
-        none."""
+        """Make one exchange.
+
+        Raises ConnectionFailed if the connection breaks, RegistryError for an invalid URL.
+        """
         parts = urlsplit(url)
         if parts.scheme not in PORTS or not parts.hostname:
-            raise RegistryError(f"{url[:200]!r} is not a URL of a registry.")
+            raise RegistryError(f"Invalid registry URL: {url[:200]!r}.")
         proxy = proxy_for(self._environ, parts.scheme, parts.hostname)
         stream = await self._take(parts, proxy)
         exchange = Exchange(stream)
         try:
-            wanted = target(parts)
+            target = request_target(parts)
             if proxy and parts.scheme == "http":
-                wanted = f"http://{parts.netloc}{wanted}"
-                headers = {**headers, **_proxy_login(proxy)}
-            await exchange.request(method, wanted, headers, content)
+                target = f"http://{parts.netloc}{target}"
+                headers = {**headers, **_proxy_authorization(proxy)}
+            await exchange.request(method, target, headers, body)
             yield exchange
-            await exchange.finish()
+            await exchange.drain()
         finally:
-            await self._give_back(parts, stream, reusable=exchange.reusable)
+            if exchange.reusable:
+                idle = self._idle.setdefault((parts.scheme, parts.netloc), [])
+                idle.append((stream, time.monotonic() + KEEP_ALIVE_S))
+            else:
+                await stream.close()
 
     async def _take(self, parts: SplitResult, proxy: str | None) -> Stream:
-        kept = self._idle.get((parts.scheme, parts.netloc), [])
-        while kept:
-            idle = kept.pop()
-            if idle.until > time.monotonic() and not idle.stream.stale():
-                return idle.stream
-            await idle.stream.close()
-        return await self._connect(parts, proxy)
-
-    async def _give_back(self, parts: SplitResult, stream: Stream, *, reusable: bool) -> None:
-        if reusable:
-            kept = self._idle.setdefault((parts.scheme, parts.netloc), [])
-            kept.append(_Idle(stream, time.monotonic() + KEPT))
-        else:
+        """Return an idle connection that is still open, or a new one."""
+        idle = self._idle.get((parts.scheme, parts.netloc), [])
+        while idle:
+            stream, until = idle.pop()
+            if until > time.monotonic() and not stream.is_stale():
+                return stream
             await stream.close()
+        return await self._connect(parts, proxy)
 
     async def _connect(self, parts: SplitResult, proxy: str | None) -> Stream:
         host, port = parts.hostname or "", parts.port or PORTS[parts.scheme]
         if proxy is None:
-            plain = await connect(host, port)
-            return plain if parts.scheme == "http" else await self._encrypt(plain, host)
-        through = urlsplit(proxy)
-        if through.scheme not in PORTS or not through.hostname:
-            raise RegistryError(
-                f"The proxy for {parts.netloc} is not a URL with http or https.",
-                hint="Correct HTTPS_PROXY, HTTP_PROXY or ALL_PROXY.",
-            )
-        plain = await connect(through.hostname, through.port or PORTS[through.scheme])
-        if through.scheme == "https":
-            raise RegistryError(
-                f"The proxy {through.hostname} is to be reached with TLS, which is not supported.",
-                hint="Give it with http://; what goes through it to a registry is encrypted.",
-            )
+            stream = await connect(host, port)
+        else:
+            through = urlsplit(proxy)
+            if through.scheme != "http" or not through.hostname:
+                raise RegistryError(
+                    f"Unsupported proxy for {parts.netloc}: only http:// proxies can be used.",
+                    hint="Set HTTPS_PROXY, HTTP_PROXY or ALL_PROXY to an http:// URL; traffic to "
+                    "an https registry stays encrypted through it.",
+                )
+            stream = await connect(through.hostname, through.port or PORTS["http"])
+            if parts.scheme == "https":
+                await _tunnel(stream, f"{host}:{port}", proxy)
         if parts.scheme == "http":
-            return plain
-        await _tunnel(plain, f"{host}:{port}", proxy)
-        return await self._encrypt(plain, host)
-
-    async def _encrypt(self, plain: Plain, host: str) -> Encrypted:
+            return stream
         if self._context is None:
-            self._context = trust(self._environ)
-        return await plain.encrypt(self._context, host)
+            self._context = tls_context(self._environ)
+        return await stream.start_tls(self._context, host)
 
 
-async def _tunnel(plain: Plain, goal: str, proxy: str) -> None:
-    """Have a proxy connect us to `goal`. Raises Broken if it does not."""
-    exchange = Exchange(plain)
+async def _tunnel(stream: TcpStream, target: str, proxy: str) -> None:
+    """Open a tunnel through a proxy. Raises ConnectionFailed if the proxy refuses."""
+    exchange = Exchange(stream)
     try:
-        await exchange.request("CONNECT", goal, {"Host": goal, **_proxy_login(proxy)}, b"")
+        headers = {"Host": target, **_proxy_authorization(proxy)}
+        await exchange.request("CONNECT", target, headers, b"")
+        if exchange.status != 200:
+            raise ConnectionFailed(f"the proxy responded {exchange.status}", reached=False)
     except BaseException:
-        await plain.close()
+        await stream.close()
         raise
-    if exchange.status != 200:
-        await plain.close()
-        raise Broken(f"its proxy answers {exchange.status}", reached=False)
 
 
 def proxy_for(environ: Mapping[str, str], scheme: str, host: str) -> str | None:
-    """The proxy for a host by HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY. Pure."""
+    """Return the proxy for a host by HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY."""
     found = {
         name.lower().removesuffix("_proxy"): value
         for name, value in environ.items()
@@ -140,7 +134,7 @@ def proxy_for(environ: Mapping[str, str], scheme: str, host: str) -> str | None:
     return None if bypass(host, found) else proxy
 
 
-def _proxy_login(proxy: str) -> dict[str, str]:
+def _proxy_authorization(proxy: str) -> dict[str, str]:
     parts = urlsplit(proxy)
     if parts.username is None:
         return {}
@@ -148,15 +142,17 @@ def _proxy_login(proxy: str) -> dict[str, str]:
     return {"Proxy-Authorization": "Basic " + base64.b64encode(pair).decode()}
 
 
-def trust(environ: Mapping[str, str]) -> ssl.SSLContext:
-    """The certificates of the machine, or those that SSL_CERT_FILE or SSL_CERT_DIR names; where
-    the machine has none, those of the certifi package."""
+def tls_context(environ: Mapping[str, str]) -> ssl.SSLContext:
+    """Trust the system's certificates, or those of SSL_CERT_FILE or SSL_CERT_DIR.
+
+    Those of the certifi package where the system has none.
+    """
     file, folder = environ.get("SSL_CERT_FILE"), environ.get("SSL_CERT_DIR")
     try:
         context = ssl.create_default_context(cafile=file or None, capath=folder or None)
     except OSError as error:
         raise RegistryError(
-            f"The certificates in {file or folder} cannot be read ({error}).",
+            f"Cannot read the certificates in {file or folder}: {error}.",
             hint="Correct SSL_CERT_FILE or SSL_CERT_DIR, or unset it.",
         ) from error
     if not file and not folder and ssl.get_default_verify_paths().capath is None:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Protocol
 
 from lapwing.errors import LapwingError
-from lapwing.registry.registry import Patience
+from lapwing.registry.registry import RetryPolicy
 from lapwing.release.forge.api import Unclear
 from lapwing.release.plan import LeftOut, Outcome, Present, Result, Verdict
 
@@ -102,7 +102,9 @@ async def _one(step: Step, *, dry: bool) -> Result:
 
 
 async def surely(
-    act: Callable[[], Awaitable[None]], look: Callable[[], Awaitable[Verdict]], patience: Patience
+    act: Callable[[], Awaitable[None]],
+    look: Callable[[], Awaitable[Verdict]],
+    patience: RetryPolicy,
 ) -> None:
     """Act, and where it stays unclear whether that was done, look; act again only if it was not.
 
@@ -115,8 +117,8 @@ async def surely(
             return
         except Unclear as unclear:
             failed += 1
-            await asyncio.sleep(patience.pause(failed))
+            await asyncio.sleep(patience.delay(failed))
             if isinstance(await look(), Present):
                 return
-            if failed >= patience.tries:
+            if failed >= patience.attempts:
                 raise unclear.error from unclear

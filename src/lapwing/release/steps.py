@@ -18,8 +18,9 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from lapwing.errors import ReleaseError
-from lapwing.registry.copy import Progress, Wanted
-from lapwing.registry.registry import Patience
+from lapwing.registry.copy import CopyOptions
+from lapwing.registry.push import Progress
+from lapwing.registry.registry import RetryPolicy
 from lapwing.release import plan
 from lapwing.release.forge.model import File, Forge, Published
 from lapwing.release.git import Checkout
@@ -36,7 +37,7 @@ class Images(Protocol):
         source: Reference,
         destination: Reference,
         tags: Sequence[str],
-        wanted: Wanted,
+        wanted: CopyOptions,
         progress: Progress,
     ) -> object:
         """Copy an image, and tag it, in the order of the tags."""
@@ -59,7 +60,7 @@ class Work:
     forge: Forge | None = None
     published: Published | None = None
     files: dict[str, File] = field(default_factory=dict)
-    patience: Patience = field(default_factory=Patience)
+    patience: RetryPolicy = field(default_factory=RetryPolicy)
 
 
 @dataclass(slots=True)
@@ -256,7 +257,7 @@ class TagImage:
     async def act(self) -> str:
         """Tag it; no layer is moved."""
         bare = Reference(self.source.registry, self.source.repository)
-        await self.images.copy(self.source, bare, [self.version], Wanted(), self.progress)
+        await self.images.copy(self.source, bare, [self.version], CopyOptions(), self.progress)
         return ""
 
 
@@ -269,7 +270,7 @@ class Mirror:
     goal: Reference
     app: str
     version: str
-    wanted: Wanted
+    wanted: CopyOptions
     progress: Progress
     is_local: bool = False
 

@@ -2,9 +2,8 @@
 
     survey -> decide -> the steps that this project has -> run
 
-`Wanted` is what the project's file says; where it leads (a forge, registries, a chart) is chosen by
-`commands/release.py` and comes in as `Parts`. A dry run takes the same way and stops before each
-act.
+What a release works with (a forge, registries, a chart) is chosen by `commands/release.py`
+and comes in as `Parts`. A dry run takes the same way and stops before each act.
 """
 
 from __future__ import annotations
@@ -15,8 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from lapwing.errors import ReleaseError, UsageError
-from lapwing.registry.copy import Progress, Wanted
-from lapwing.registry.manifest import platform
+from lapwing.registry.copy import CopyOptions
+from lapwing.registry.manifest import parse_platform
+from lapwing.registry.push import Progress
 from lapwing.release import components
 from lapwing.release.chart import ChartMaker
 from lapwing.release.components import Component
@@ -265,6 +265,6 @@ def _mirrored_images(released: Released, parts: Parts, version: str) -> Iterator
             )
         name = mirrored_name(entry, source)
         goal = parse(f"{parts.registry.rstrip('/')}/{name}", lower=True, default_tag=None)
-        wanted = Wanted(tuple(platform(text) for text in entry.platforms))
+        wanted = CopyOptions(tuple(parse_platform(text) for text in entry.platforms))
         app = source.tag or ""
         yield Mirror(parts.images, source, goal, app, version, wanted, parts.progress)

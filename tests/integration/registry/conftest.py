@@ -1,4 +1,4 @@
-"""Two real registries for each worker, and a client with little patience."""
+"""Two real registries for each worker, and a client with short retry delays."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from typing import Any
 
 import pytest
 
-from lapwing.registry.client import Client
-from lapwing.registry.copy import Copied, Wanted
-from lapwing.registry.registry import Patience
+from lapwing.registry.client import RegistryClient
+from lapwing.registry.copy import CopyOptions, CopyResult
+from lapwing.registry.registry import RetryPolicy
 from lapwing.settings import Settings
 from lapwing.stack import image
 from tests.faulty import Login, Proxy, proxy
 from tests.needs import require
 from tests.registries import Server, docker_registry, oci_registry
 
-SOON = Patience(tries=4, first=0.01, longest=0.05)
+SOON = RetryPolicy(attempts=4, first_delay=0.01, max_delay=0.05)
 
 
 class Quiet:
-    """Progress that counts what it is told."""
+    """Progress that counts bytes."""
 
     def __init__(self) -> None:
         self.sizes: dict[str, int] = {}
@@ -49,15 +49,15 @@ class Copier:
     progress: Quiet
 
     async def __call__(
-        self, source: str, destination: str, *tags: str, patience: Patience = SOON, **wanted: Any
-    ) -> Copied:
+        self, source: str, destination: str, *tags: str, retry: RetryPolicy = SOON, **wanted: Any
+    ) -> CopyResult:
         self.progress = Quiet()
-        async with Client(self.settings, patience=patience) as client:
+        async with RegistryClient(self.settings, retry=retry) as client:
             return await client.copy(
                 image.parse(source),
                 image.parse(destination, default_tag=None),
                 tags,
-                Wanted(**wanted),
+                CopyOptions(**wanted),
                 self.progress,
             )
 
@@ -78,14 +78,14 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def oci(tmp_path: Path) -> Iterator[Server]:
-    """A registry with the referrers interface."""
+    """A registry with the referrers API."""
     with oci_registry(require("oci-registry"), tmp_path / "oci") as server:
         yield server
 
 
 @pytest.fixture
 def name() -> str:
-    """A repository of its own for each test."""
+    """A separate repository for each test."""
     return f"team/{uuid.uuid4().hex[:12]}"
 
 

@@ -1,4 +1,4 @@
-"""`lapwing image` as people and programs call it."""
+"""The `lapwing image` commands: text and JSON output, errors, memory."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 0) -
     return json.loads(capsys.readouterr().out)
 
 
-def test_copy_for_programs(
+def test_copy_json_output(
     source: Server, target: Server, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pushed = source.push_image(name, "1", [os.urandom(1000)])
@@ -59,7 +59,7 @@ def test_copy_for_programs(
     }
 
 
-def test_copy_for_people(
+def test_copy_text_output(
     source: Server, target: Server, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pushed = source.push_image(name, "1", [os.urandom(2_000_000)])
@@ -89,7 +89,7 @@ def test_list(
     assert sorted(capsys.readouterr().out.splitlines()) == ["1", "2", "3"]
 
 
-def test_list_page_by_page(
+def test_list_follows_pagination(
     source: Server, name: str, capsys: pytest.CaptureFixture[str], behind: Behind
 ) -> None:
     front = behind(source)
@@ -104,7 +104,7 @@ def test_list_page_by_page(
 
     front.faults[1].headers = {"Link": link}
     failed = told(capsys, "list", f"{front.host}/{name}", status=1)
-    assert "without end" in failed["error"]["message"]
+    assert "has no end" in failed["error"]["message"]
 
 
 def test_inspect(source: Server, name: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -120,7 +120,7 @@ def test_inspect(source: Server, name: str, capsys: pytest.CaptureFixture[str]) 
     assert "team=blue" in shown
 
 
-def test_inspect_one_platform(
+def test_inspect_selects_platform(
     source: Server, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     children = [source.push_image(name, a, [os.urandom(9)], a) for a in ("amd64", "arm64")]
@@ -137,13 +137,17 @@ def test_inspect_one_platform(
     [
         (["copy", "a b", "localhost:1/x"], 2, "'a b' is not an image reference"),
         (["copy", "localhost:1/x:1", "localhost:1/y", "-t", "a+b"], 2, "written `_` in a tag"),
-        (["copy", "localhost:1/x:1", "localhost:1/y", "--platform", "arm"], 2, "not a platform"),
-        (["copy", "localhost:1/x:1", "localhost:2/y"], 1, "localhost:1 cannot be reached"),
+        (
+            ["copy", "localhost:1/x:1", "localhost:1/y", "--platform", "arm"],
+            2,
+            "Invalid platform: 'arm'",
+        ),
+        (["copy", "localhost:1/x:1", "localhost:2/y"], 1, "Cannot connect to localhost:1"),
         (["list", "localhost:1/x:1"], 2, "names an image, not a repository"),
         (["inspect", "localhost:1/x@sha256:12"], 2, "64 digits"),
     ],
 )
-def test_mistakes_are_told_in_words(
+def test_usage_errors(
     arguments: list[str], status: int, words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["image", *arguments]) == status
@@ -152,7 +156,7 @@ def test_mistakes_are_told_in_words(
     assert "Traceback" not in err
 
 
-def test_what_a_registry_says_does_not_steer_the_terminal(
+def test_control_characters_are_removed_from_output(
     source: Server, name: str, capsys: pytest.CaptureFixture[str], behind: Behind
 ) -> None:
     source.push_image(name, "1", [b"x"])
@@ -193,7 +197,7 @@ def chart(folder: Path, name: str, version: str) -> Path:
     return path
 
 
-def test_push_a_chart(
+def test_push_chart(
     target: Server, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = chart(tmp_path, "fleet", "1.2.3+build.4")
@@ -216,12 +220,12 @@ def test_push_a_chart(
     assert again["digest"] == answer["digest"]
 
 
-def test_what_is_not_a_chart(
+def test_push_chart_refuses_invalid_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], target: Server
 ) -> None:
     (tmp_path / "x.tgz").write_bytes(b"not gzip")
     for arguments, words in (
-        ([str(tmp_path / "none.tgz"), target.host], "There is no file"),
+        ([str(tmp_path / "none.tgz"), target.host], "none.tgz does not exist"),
         ([str(tmp_path / "x.tgz"), target.host], "is not a packaged chart"),
         ([str(chart(tmp_path, "a", "1.0.0")), f"{target.host}/x:1"], "is not an image reference"),
     ):
@@ -231,7 +235,7 @@ def test_what_is_not_a_chart(
         assert "Traceback" not in err
 
 
-def test_a_layer_is_never_in_memory(
+def test_layers_are_not_held_in_memory(
     source: Server, target: Server, name: str, tmp_path: Path
 ) -> None:
     """The peak memory of the command stays far below the size of a layer."""

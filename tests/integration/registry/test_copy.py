@@ -1,4 +1,4 @@
-"""Copying between real registries: what arrives, and what is not sent twice."""
+"""Copies between real registries: what arrives, and what is not sent twice."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from lapwing.errors import ImageMissingError, IntegrityError, RegistryError, UsageError
-from lapwing.registry.manifest import platform
+from lapwing.registry.manifest import parse_platform
 from tests.faulty import Proxy
 from tests.integration.registry.conftest import Copier
 from tests.registries import EMPTY, LAYER, MANIFEST, Server
@@ -16,7 +16,7 @@ from tests.registries import EMPTY, LAYER, MANIFEST, Server
 Behind = Callable[..., Proxy]
 
 
-async def test_a_copy_is_whole_and_keeps_its_digest(
+async def test_copy_keeps_digest(
     source: Server, target: Server, name: str, layers: list[bytes], copy: Copier
 ) -> None:
     pushed = source.push_image(name, "1", layers)
@@ -30,7 +30,7 @@ async def test_a_copy_is_whole_and_keeps_its_digest(
     assert done.sent == sum(copy.progress.sizes.values())
 
 
-async def test_every_tag_is_written(
+async def test_copy_writes_every_tag(
     source: Server, target: Server, name: str, layers: list[bytes], copy: Copier
 ) -> None:
     pushed = source.push_image(name, "1", layers)
@@ -44,7 +44,7 @@ async def test_every_tag_is_written(
     assert target.manifest(name, "1") is None
 
 
-async def test_a_second_tag_asks_for_no_blob(
+async def test_second_tag_requests_no_blobs(
     source: Server, target: Server, name: str, layers: list[bytes], copy: Copier, behind: Behind
 ) -> None:
     source.push_image(name, "1", layers)
@@ -65,7 +65,7 @@ async def test_a_second_tag_asks_for_no_blob(
     assert {s.method for s in front.seen} == {"HEAD"}
 
 
-async def test_blobs_of_another_repository_there_are_mounted(
+async def test_blobs_are_mounted_within_registry(
     source: Server, name: str, layers: list[bytes], copy: Copier, behind: Behind
 ) -> None:
     pushed = source.push_image(name, "1", layers)
@@ -78,7 +78,7 @@ async def test_blobs_of_another_repository_there_are_mounted(
     assert front.received("/blobs/") == 0
 
 
-async def test_a_tag_in_the_same_repository_moves_nothing(
+async def test_tag_in_same_repository_transfers_nothing(
     source: Server, name: str, layers: list[bytes], copy: Copier
 ) -> None:
     pushed = source.push_image(name, "1", layers)
@@ -87,7 +87,7 @@ async def test_a_tag_in_the_same_repository_moves_nothing(
     assert not any(done.blobs.values())
 
 
-async def test_an_interrupted_copy_goes_on_where_it_was(
+async def test_interrupted_copy_resumes(
     source: Server, target: Server, name: str, layers: list[bytes], copy: Copier, behind: Behind
 ) -> None:
     source.push_image(name, "1", layers)
@@ -106,7 +106,7 @@ async def test_an_interrupted_copy_goes_on_where_it_was(
     assert front.received("/blobs/") == 0
 
 
-async def test_a_blob_in_two_layers_is_sent_once(
+async def test_duplicate_layer_is_sent_once(
     source: Server, target: Server, name: str, copy: Copier
 ) -> None:
     same = os.urandom(1000)
@@ -116,16 +116,16 @@ async def test_a_blob_in_two_layers_is_sent_once(
     assert done.blobs["copied"] == 3
 
 
-async def test_empty_layers_and_long_ones_in_parts(
+async def test_empty_and_chunked_layers(
     source: Server, target: Server, name: str, copy: Copier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lapwing.registry.push.PART", 100_000)
+    monkeypatch.setattr("lapwing.registry.push.CHUNK_BYTES", 100_000)
     source.push_image(name, "1", [b"", os.urandom(1_000_001)])
     done = await copy(f"{source.host}/{name}:1", f"{target.host}/{name}")
     assert target.whole(name, "1") == done.root.digest
 
 
-async def test_connections_are_used_again(
+async def test_connections_are_reused(
     source: Server, target: Server, name: str, copy: Copier, behind: Behind
 ) -> None:
     source.push_image(name, "1", [os.urandom(1000) for _ in range(20)])
@@ -136,7 +136,7 @@ async def test_connections_are_used_again(
         assert front.connections <= 3 + 1
 
 
-async def test_an_index_comes_with_all_platforms(
+async def test_copy_of_index_includes_all_platforms(
     source: Server, target: Server, name: str, layers: list[bytes], copy: Copier
 ) -> None:
     children = [
@@ -156,22 +156,20 @@ async def test_an_index_comes_with_all_platforms(
     assert target.whole(name, "too") == index["digest"]
 
 
-async def test_one_platform_is_its_image_and_two_are_an_index(
-    source: Server, target: Server, name: str, copy: Copier
-) -> None:
+async def test_platform_selection(source: Server, target: Server, name: str, copy: Copier) -> None:
     arches = ("amd64", "arm64", "s390x")
     children = {a: source.push_image(name, a, [os.urandom(9)], a) for a in arches}
     source.push_index(name, "multi", list(children.values()))
 
     one = await copy(
         f"{source.host}/{name}:multi", f"{target.host}/{name}:one",
-        platforms=(platform("linux/arm64"),),
+        platforms=(parse_platform("linux/arm64"),),
     )  # fmt: skip
     assert target.whole(name, "one") == children["arm64"]["digest"] == one.root.digest
 
     await copy(
         f"{source.host}/{name}:multi", f"{target.host}/{name}:two",
-        platforms=(platform("linux/arm64"), platform("linux/amd64")),
+        platforms=(parse_platform("linux/arm64"), parse_platform("linux/amd64")),
     )  # fmt: skip
     two = target.manifest(name, "two")
     assert two is not None
@@ -183,13 +181,13 @@ async def test_one_platform_is_its_image_and_two_are_an_index(
     with pytest.raises(RegistryError) as missing:
         await copy(
             f"{source.host}/{name}:multi", f"{target.host}/{name}:none",
-            platforms=(platform("windows/amd64"),),
+            platforms=(parse_platform("windows/amd64"),),
         )  # fmt: skip
     assert "linux/s390x" in (missing.value.hint or "")
     assert target.manifest(name, "none") is None
 
 
-async def test_what_has_no_name_for_its_copy(
+async def test_copy_by_digest_requires_tag_or_digest(
     source: Server, target: Server, name: str, layers: list[bytes], copy: Copier
 ) -> None:
     pushed = source.push_image(name, "1", layers)
@@ -205,19 +203,19 @@ async def test_what_has_no_name_for_its_copy(
     assert target.whole(name, pushed["digest"]) == pushed["digest"]
 
 
-async def test_what_is_not_there(source: Server, target: Server, name: str, copy: Copier) -> None:
+async def test_missing_image(source: Server, target: Server, name: str, copy: Copier) -> None:
     with pytest.raises(ImageMissingError) as missing:
         await copy(f"{source.host}/{name}:1", f"{target.host}/{name}")
     assert f"{source.host}/{name}:1" in missing.value.message
 
 
-async def test_nobody_listens(target: Server, name: str, copy: Copier) -> None:
+async def test_unreachable_registry(target: Server, name: str, copy: Copier) -> None:
     with pytest.raises(RegistryError) as refused:
         await copy(f"127.0.0.1:1/{name}:1", f"{target.host}/{name}")
-    assert "127.0.0.1:1 cannot be reached" in refused.value.message
+    assert "Cannot connect to 127.0.0.1:1" in refused.value.message
 
 
-async def test_layers_that_may_not_be_distributed_stay_where_they_are(
+async def test_foreign_layers_are_left_out(
     source: Server, target: Server, name: str, copy: Copier
 ) -> None:
     foreign = {
@@ -246,9 +244,9 @@ async def test_layers_that_may_not_be_distributed_stay_where_they_are(
 
 
 class TestReferrers:
-    """Signatures and SBOMs, by each of the ways in which registries keep them."""
+    """Signatures and SBOMs, by each of the ways in which registries store them."""
 
-    async def test_from_the_interface_to_the_tag_and_back(
+    async def test_copy_between_referrers_api_and_referrers_tag(
         self, oci: Server, target: Server, name: str, layers: list[bytes], copy: Copier
     ) -> None:
         image = oci.push_image(name, "1", layers)
@@ -270,7 +268,7 @@ class TestReferrers:
         assert oci.referrers(f"{name}-back", image["digest"]) == [sbom["digest"]]
         assert oci.referrers(f"{name}-back", sbom["digest"]) == [signature["digest"]]
 
-    async def test_they_stay_behind_when_nobody_asks(
+    async def test_referrers_are_not_copied_by_default(
         self, oci: Server, name: str, layers: list[bytes], copy: Copier
     ) -> None:
         image = oci.push_image(name, "1", layers)
@@ -278,7 +276,7 @@ class TestReferrers:
         await copy(f"{oci.host}/{name}:1", f"{oci.host}/{name}-too")
         assert oci.referrers(f"{name}-too", image["digest"]) == []
 
-    async def test_a_second_one_is_added_to_the_first(
+    async def test_second_referrer_is_added_to_referrers_tag(
         self, source: Server, target: Server, name: str, layers: list[bytes], copy: Copier
     ) -> None:
         image = source.push_image(name, "1", layers)
@@ -293,7 +291,7 @@ class TestReferrers:
         assert found is not None
         assert [m["digest"] for m in found["manifests"]] == [first["digest"], second["digest"]]
 
-    async def test_cosign_tags(
+    async def test_cosign_tags_are_copied(
         self, source: Server, target: Server, name: str, layers: list[bytes], copy: Copier
     ) -> None:
         image = source.push_image(name, "1", layers)
@@ -308,7 +306,7 @@ class TestReferrers:
         await copy(f"{source.host}/{name}:1", f"{target.host}/{name}", referrers=True)
         assert target.whole(name, tag) == pushed["digest"]
 
-    async def test_of_each_platform(
+    async def test_referrers_of_each_platform_are_copied(
         self, oci: Server, name: str, layers: list[bytes], copy: Copier
     ) -> None:
         children = [oci.push_image(name, a, layers, a) for a in ("amd64", "arm64")]

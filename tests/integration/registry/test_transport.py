@@ -1,4 +1,4 @@
-"""TLS and proxies. This machine is spoken to without TLS, so the tests say that it is another."""
+"""TLS and proxies. Loopback registries use plain HTTP, so the tests pretend they are remote."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from lapwing.errors import RegistryError
-from lapwing.registry.client import Client
-from lapwing.registry.copy import Wanted
+from lapwing.registry.client import RegistryClient
+from lapwing.registry.copy import CopyOptions
 from lapwing.registry.transport import proxy_for
 from lapwing.stack import image
 from tests.faulty import Proxy
@@ -31,13 +31,13 @@ Behind = Callable[..., Proxy]
 
 
 @pytest.fixture
-def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No host counts as this machine."""
+def remote_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Treat no host as loopback."""
     monkeypatch.setattr("lapwing.registry.registry.is_loopback", lambda _: False)
 
 
 def certificate(folder: Path) -> tuple[Path, Path]:
-    """A certificate for 127.0.0.1 that signs itself, and its key."""
+    """A self-signed certificate for 127.0.0.1, and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "tests")])
     now = datetime.datetime.now(datetime.UTC)
@@ -66,8 +66,8 @@ def certificate(folder: Path) -> tuple[Path, Path]:
     return files
 
 
-@pytest.mark.usefixtures("elsewhere")
-async def test_tls_both_ways(tmp_path: Path, name: str, copy: Copier) -> None:
+@pytest.mark.usefixtures("remote_hosts")
+async def test_copy_over_tls(tmp_path: Path, name: str, copy: Copier) -> None:
     crt, key = certificate(tmp_path)
     tls = f"  tls: {{certificate: {json.dumps(str(crt))}, key: {json.dumps(str(key))}}}\n"
     with docker_registry(require("registry"), tmp_path / "registry", tls) as server:
@@ -90,8 +90,8 @@ async def test_tls_both_ways(tmp_path: Path, name: str, copy: Copier) -> None:
         assert done.blobs == {"copied": 3, "mounted": 0, "present": 0}
 
 
-@pytest.mark.usefixtures("elsewhere")
-async def test_a_registry_without_tls_says_how_to_allow_it(
+@pytest.mark.usefixtures("remote_hosts")
+async def test_error_for_registry_without_tls_names_plain_http(
     source: Server, name: str, copy: Copier
 ) -> None:
     with pytest.raises(RegistryError) as refused:
@@ -99,7 +99,7 @@ async def test_a_registry_without_tls_says_how_to_allow_it(
     assert "--plain-http" in (refused.value.hint or "")
 
 
-async def test_plain_http_through_a_proxy(
+async def test_plain_http_through_proxy(
     source: Server, target: Server, name: str, copy: Copier, behind: Behind
 ) -> None:
     pushed = source.push_image(name, "1", [os.urandom(1000)])
@@ -110,12 +110,12 @@ async def test_plain_http_through_a_proxy(
         "NO_PROXY": "127.0.0.1",
     }
     settings = replace(copy.settings, environ=environ)
-    async with Client(settings, plain_http=True, patience=SOON) as client:
+    async with RegistryClient(settings, plain_http=True, retry=SOON) as client:
         await client.copy(
             image.parse(f"registry.test/{name}:1"),
             image.parse(f"{target.host}/{name}"),
             ["1"],
-            Wanted(),
+            CopyOptions(),
             Quiet(),
         )
     assert target.whole(name, "1") == pushed["digest"]
@@ -135,5 +135,7 @@ async def test_plain_http_through_a_proxy(
         ({}, "https", "r.example", None),
     ],
 )
-def test_which_proxy(environ: dict[str, str], scheme: str, host: str, proxy: str | None) -> None:
+def test_proxy_selection(
+    environ: dict[str, str], scheme: str, host: str, proxy: str | None
+) -> None:
     assert proxy_for(environ, scheme, host) == proxy

@@ -1,4 +1,4 @@
-"""Docker's config.json: where a login is found, and that it is never told."""
+"""Docker's config.json: where a login is found, and that no error shows it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ async def find(folder: Path, config: Any, host: str, **environ: str) -> Login | 
     text = config if isinstance(config, str) else json.dumps(config)
     (folder / "config.json").write_text(text)
     settings = Settings(home=folder, environ={"DOCKER_CONFIG": str(folder), **environ})
-    return await Credentials(settings).of(host)
+    return await Credentials(settings).login(host)
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ async def find(folder: Path, config: Any, host: str, **environ: str) -> Login | 
         ("docker.io", "registry-1.docker.io"),
     ],
 )
-async def test_the_keys_of_auths(tmp_path: Path, key: str, host: str) -> None:
+async def test_auths_key_formats(tmp_path: Path, key: str, host: str) -> None:
     found = await find(tmp_path, {"auths": {key: {"auth": AUTH}}}, host)
     assert found == Login("me", "pass:word")
 
@@ -46,24 +46,24 @@ async def test_the_keys_of_auths(tmp_path: Path, key: str, host: str) -> None:
         ({}, None),
     ],
 )
-async def test_the_kinds_of_entries(tmp_path: Path, entry: Any, login: Login | None) -> None:
+async def test_auths_entry_formats(tmp_path: Path, entry: Any, login: Login | None) -> None:
     assert await find(tmp_path, {"auths": {"r.example": entry}}, "r.example") == login
 
 
-async def test_another_port_is_another_registry(tmp_path: Path) -> None:
+async def test_login_of_another_port_is_not_used(tmp_path: Path) -> None:
     config = {"auths": {"r.example:1": {"auth": AUTH}}}
     assert await find(tmp_path, config, "r.example:2") is None
 
 
-async def test_the_environment_goes_before_the_file(tmp_path: Path) -> None:
+async def test_environment_overrides_config_file(tmp_path: Path) -> None:
     config = {"auths": {"r.example": {"auth": AUTH}}}
     found = await find(tmp_path, config, "r.example", LAPWING_REGISTRY_R_EXAMPLE_TOKEN="t")
     assert found == Login("lapwing", "t")
 
 
-async def test_no_file(tmp_path: Path) -> None:
+async def test_missing_config_file(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, environ={"DOCKER_CONFIG": str(tmp_path / "none")})
-    assert await Credentials(settings).of("r.example") is None
+    assert await Credentials(settings).login("r.example") is None
 
 
 @pytest.mark.parametrize(
@@ -71,18 +71,20 @@ async def test_no_file(tmp_path: Path) -> None:
     [
         ("{", "is not valid JSON"),
         ("[]", "is not valid JSON"),
-        ({"auths": {"r.example": {"auth": "c2VjcmV0"}}}, "is damaged"),
-        ({"auths": {"r.example": {"auth": "s3cret!"}}}, "is damaged"),
-        ({"credsStore": "../../bin/sh"}, "cannot be one"),
-        ({"credsStore": "not-there"}, "docker-credential-not-there, which cannot be started"),
+        ({"auths": {"r.example": {"auth": "c2VjcmV0"}}}, "is invalid"),
+        ({"auths": {"r.example": {"auth": "s3cret!"}}}, "is invalid"),
+        ({"credsStore": "../../bin/sh"}, "names an invalid credential helper"),
+        ({"credsStore": "not-there"}, "Cannot start docker-credential-not-there"),
     ],
 )
-async def test_damage_is_told_without_the_secret(tmp_path: Path, config: Any, words: str) -> None:
-    with pytest.raises(RegistryLoginError) as damaged:
+async def test_error_for_invalid_config_hides_secret(
+    tmp_path: Path, config: Any, words: str
+) -> None:
+    with pytest.raises(RegistryLoginError) as invalid:
         await find(tmp_path, config, "r.example", PATH="/nowhere")
-    assert words in damaged.value.message
-    assert "s3cret" not in str(damaged.value)
-    assert "secret" not in damaged.value.message.replace(str(tmp_path), "")
+    assert words in invalid.value.message
+    assert "s3cret" not in str(invalid.value)
+    assert "secret" not in invalid.value.message.replace(str(tmp_path), "")
 
 
 @pytest.mark.parametrize(
@@ -92,10 +94,10 @@ async def test_damage_is_told_without_the_secret(tmp_path: Path, config: Any, wo
         ('echo \'{"Username": "<token>", "Secret": "x"}\'', Login(identity="x")),
         ("echo credentials not found in native keychain; exit 1", None),
         ("echo top-s3cret; exit 3", "failed for r.example (exit status 3)"),
-        ("echo top-s3cret", "is not a login"),
+        ("echo top-s3cret", "printed an invalid login"),
     ],
 )
-async def test_helpers(tmp_path: Path, script: str, login: Login | str | None) -> None:
+async def test_credential_helper(tmp_path: Path, script: str, login: Login | str | None) -> None:
     helper = tmp_path / "docker-credential-x"
     helper.write_text(f"#!/bin/sh\ncat >/dev/null\n{script}\n")
     helper.chmod(0o755)
@@ -110,5 +112,5 @@ async def test_helpers(tmp_path: Path, script: str, login: Login | str | None) -
     assert "s3cret" not in str(failed.value)
 
 
-def test_a_login_does_not_print_itself() -> None:
+def test_repr_of_login_hides_password() -> None:
     assert "hidden" not in repr(Login("me", "hidden", "hidden"))

@@ -20,8 +20,8 @@ from urllib.parse import urlsplit
 import httpx
 
 from lapwing.errors import ForgeError, ForgeLoginError
-from lapwing.registry.registry import Patience
-from lapwing.registry.transport import proxy_for, trust
+from lapwing.registry.registry import RetryPolicy
+from lapwing.registry.transport import proxy_for, tls_context
 
 TIMEOUT = httpx.Timeout(30.0, read=120.0, write=120.0)
 LONGEST_WAIT = 120.0
@@ -47,18 +47,18 @@ class Api:
         token: str | None,
         headers: Mapping[str, str],
         environ: Mapping[str, str],
-        patience: Patience | None = None,
+        patience: RetryPolicy | None = None,
     ) -> None:
         self.base = base.rstrip("/")
         self.name = name
-        self.patience = patience or Patience()
+        self.patience = patience or RetryPolicy()
         self._token = token
         parts = urlsplit(self.base)
         self._client = httpx.AsyncClient(
             headers={"User-Agent": "lapwing", **headers},
             timeout=TIMEOUT,
             trust_env=False,
-            verify=trust(environ),
+            verify=tls_context(environ),
             proxy=proxy_for(environ, parts.scheme, parts.hostname or ""),
         )
 
@@ -75,9 +75,9 @@ class Api:
                 break
             except Unclear as unclear:
                 failed += 1
-                if failed >= self.patience.tries:
+                if failed >= self.patience.attempts:
                     raise unclear.error from unclear
-                await asyncio.sleep(self.patience.pause(failed))
+                await asyncio.sleep(self.patience.delay(failed))
         if answer.status_code == 404 and missing:
             return None
         return self._json(self._checked(answer))
@@ -100,9 +100,9 @@ class Api:
                 answer = await self._client.request(method, url, **given)
             except (httpx.ConnectError, httpx.ConnectTimeout) as error:
                 failed += 1
-                if failed >= min(3, self.patience.tries):
+                if failed >= min(3, self.patience.attempts):
                     raise self._unreachable(error) from error
-                await asyncio.sleep(self.patience.pause(failed))
+                await asyncio.sleep(self.patience.delay(failed))
                 continue
             except httpx.HTTPError as error:
                 raise Unclear(self._unreachable(error)) from error
@@ -112,9 +112,9 @@ class Api:
                     raise Unclear(self._refused(answer))
                 return answer
             failed += 1
-            if wait > LONGEST_WAIT or failed >= self.patience.tries:
+            if wait > LONGEST_WAIT or failed >= self.patience.attempts:
                 raise self._limited(wait)
-            await asyncio.sleep(max(wait, self.patience.pause(failed)))
+            await asyncio.sleep(max(wait, self.patience.delay(failed)))
 
     def _checked(self, answer: httpx.Response) -> httpx.Response:
         status = answer.status_code

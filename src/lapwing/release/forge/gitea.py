@@ -50,9 +50,9 @@ class Gitea(Releases):
                 return await super().create(tag, commit, notes)
             except ForgeError as error:
                 failed += 1
-                if error.detail != EMPTY or failed >= self._api.patience.tries:
+                if error.detail != EMPTY or failed >= self._api.patience.attempts:
                     raise
-            await asyncio.sleep(self._api.patience.pause(failed))
+            await asyncio.sleep(self._api.patience.delay(failed))
 
     async def upload(self, release: Published, file: File) -> Asset:
         """Add a file."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lapwing.registry import chart as pushed
+from lapwing.registry.chart import read_chart
 from lapwing.render.helm.package import package
 from tests.unit.render.helm import helm
 from tests.unit.render.helm.test_emission import by_name, expected, files, one
@@ -24,8 +24,8 @@ def test_the_bytes_do_not_follow_the_day_or_the_order(monkeypatch: pytest.Monkey
 def test_helm_and_push_chart_take_it(tmp_path: Path) -> None:
     file = tmp_path / "shop-1.2.3.tgz"
     file.write_bytes(package("shop", files(one(5))))
-    read = pushed.read(file)
-    assert (read.name, read.version, read.about["appVersion"]) == ("shop", "1.2.3", "v9")
+    read = read_chart(file)
+    assert (read.name, read.version, read.metadata["appVersion"]) == ("shop", "1.2.3", "v9")
     assert by_name(helm.template(file)) == expected(one(5))
     with tarfile.open(file) as archive:
         members = archive.getmembers()
