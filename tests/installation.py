@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lapwing.agent import processes
-from lapwing.load.wire import Target
+from lapwing.load.connection import Target
 from lapwing.observed import agent
 from lapwing.settings import Settings, read
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import psutil
 
-from lapwing.load.wire import Target
+from lapwing.load.connection import Target
 
 
 @dataclass(frozen=True)

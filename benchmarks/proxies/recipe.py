@@ -22,8 +22,8 @@ from pathlib import Path
 from tests.installation import free_port
 
 from benchmarks.proxies.contender import Contender, Switched
+from lapwing.load.connection import Target
 from lapwing.load.record import now
-from lapwing.load.wire import Target
 
 PATIENCE = 60.0
 """Seconds that a program may take to listen, or to end."""

@@ -1,9 +1,8 @@
-"""Runs a plan of traffic: in this event loop, or in a process of its own.
+"""Run a plan of traffic: in this event loop, or in a separate process.
 
-A process of its own has its own clock of events: a build or a deployment that the caller does
-meanwhile does not make requests late. The plan goes in by standard input, exchanges come out as
-lines of JSON in a file. The end of standard input is the sign to stop, so the client also ends when
-its caller is killed.
+A separate process has its own event loop: a build or a deployment in the caller does not delay
+requests. The plan is read from standard input, exchanges are written as lines of JSON to a file.
+The client stops at the end of standard input, so it also ends when its caller is killed.
 """
 
 from __future__ import annotations
@@ -24,22 +23,22 @@ from typing import IO
 import msgspec
 
 from lapwing.errors import LapwingError
+from lapwing.load.connection import Target
 from lapwing.load.record import Exchange, Kind, Ledger
 from lapwing.load.traffic import Traffic, Worker
-from lapwing.load.wire import Target, trust
 
-FLUSH = 0.05
-"""Seconds between two writes of the record."""
+FLUSH_INTERVAL_S = 0.05
+"""Time between two writes of the record."""
 
 
 class LoadError(LapwingError):
-    """The load client itself does not work. Nothing is known about the service then."""
+    """The load client itself failed. Nothing is known about the service."""
 
     code = "load"
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """Whom to ask what."""
+    """The traffic to a target."""
 
     target: Target
     traffic: tuple[Traffic, ...]
@@ -51,9 +50,11 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 async def drive(plan: Plan, add: Callable[[Exchange], None], stop: asyncio.Event) -> None:
-    """Run a plan in this event loop until `stop` is set and what is in flight has ended. The
-    workers of one kind begin one after another, evenly over their interval."""
-    context = trust(plan.target)
+    """Run a plan in this event loop until `stop` is set and requests in flight have ended.
+
+    The workers of one kind begin one after another, evenly over their interval.
+    """
+    context = plan.target.tls()
     async with asyncio.TaskGroup() as group:
         for traffic in plan.traffic:
             for number in range(traffic.workers):
@@ -62,7 +63,7 @@ async def drive(plan: Plan, add: Callable[[Exchange], None], stop: asyncio.Event
 
 
 class Client:
-    """A load client in a process of its own."""
+    """A load client in a separate process."""
 
     def __init__(self, plan: Plan, record: Path) -> None:
         self._plan = plan
@@ -75,7 +76,7 @@ class Client:
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,  # Ctrl-C is for the caller, who then stops us in order.
+                start_new_session=True,  # Ctrl-C reaches only the caller, which stops us.
             )
         stdin = self._process.stdin
         assert stdin is not None
@@ -85,22 +86,24 @@ class Client:
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """The process id."""
         return self._process.pid
 
     def ledger(self) -> Ledger:
-        """What has been written down so far. Raises LoadError if the client has died."""
+        """Return the exchanges recorded so far. Raises LoadError if the client has crashed."""
         if self._process.poll() not in (None, 0):
-            said = self._log.read_text(errors="replace")
-            raise LoadError("The load client ended by itself.", detail=said[-2000:])
+            log = self._log.read_text(errors="replace")
+            raise LoadError("The load client crashed.", detail=log[-2000:])
         lines = self._record.read_bytes().split(b"\n")[:-1]
         return Ledger(msgspec.json.decode(line, type=Exchange) for line in lines)
 
     def wait_for_answers(
         self, kinds: Collection[Kind] | None = None, timeout: float = 60.0
     ) -> None:
-        """Wait until something was answered of each kind (of the short ones by default), as a sign
-        that load is on. Raises LoadError if there is none in time."""
+        """Wait until a request of each kind has a response (of the short kinds by default).
+
+        Raises LoadError after `timeout` seconds.
+        """
         wanted = set(kinds) if kinds is not None else self._plan.kinds - {"slow", *STREAMS}
         until = time.monotonic() + timeout
         while True:
@@ -108,28 +111,28 @@ class Client:
             if not missing:
                 return
             if time.monotonic() > until:
-                raise LoadError(f"No answer to requests of kind {', '.join(sorted(missing))}.")
-            time.sleep(FLUSH)
+                raise LoadError(f"No response to requests of kind {', '.join(sorted(missing))}.")
+            time.sleep(FLUSH_INTERVAL_S)
 
     def stop(self) -> Ledger:
-        """Stop, after what is in flight has ended; returns everything. May be called again.
+        """Stop after the requests in flight and return all exchanges. May be called again.
 
-        Raises LoadError if the client has died or does not end.
+        Raises LoadError if the client has crashed or does not end.
         """
         stdin = self._process.stdin
         assert stdin is not None
         with contextlib.suppress(BrokenPipeError):
             stdin.close()
-        patience = max((t.seconds + t.quiet for t in self._plan.traffic), default=0.0)
+        longest = max((t.seconds + t.quiet for t in self._plan.traffic), default=0.0)
         try:
-            self._process.wait(patience + self._plan.target.timeout + 10.0)
+            self._process.wait(longest + self._plan.target.timeout + 10.0)
         except subprocess.TimeoutExpired:
             self.kill()
             raise LoadError("The load client did not end.") from None
         return self.ledger()
 
     def kill(self) -> None:
-        """End it at once."""
+        """Kill the process."""
         self._process.kill()
         self._process.wait()
 
@@ -139,7 +142,7 @@ STREAMS: frozenset[Kind] = frozenset({"events", "websocket"})
 
 @contextlib.contextmanager
 def running(plan: Plan, folder: Path | None = None) -> Iterator[Client]:
-    """A load client for as long as the block runs. `folder` keeps its record."""
+    """Run a load client for the block. `folder` keeps its record."""
     with contextlib.ExitStack() as stack:
         if folder is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lapwing-load-")))
@@ -153,7 +156,7 @@ def running(plan: Plan, folder: Path | None = None) -> Iterator[Client]:
 
 
 def main(record: Path, plan_from: IO[bytes]) -> int:
-    """Be the process of a `Client`; returns the exit status."""
+    """Run the process of a `Client` and return its exit status."""
     plan = msgspec.json.decode(plan_from.readline(), type=Plan)
     gc.freeze()
     with record.open("ab", buffering=0) as file:
@@ -179,7 +182,7 @@ async def _record(plan: Plan, file: IO[bytes], until: IO[bytes]) -> None:
 
     async def flush_often() -> None:
         while True:
-            await asyncio.sleep(FLUSH)
+            await asyncio.sleep(FLUSH_INTERVAL_S)
             flush()
 
     loop.add_reader(until.fileno(), read)

@@ -1,22 +1,21 @@
-"""What clients saw of a switch from one version to another. Pure.
+"""How clients saw a switch from one version to another.
 
     began                    first_new        last_old
       |--- delay ----------------|-- window ------|
-      the agent begins           the first request that the new version answers is sent
-                                                  the last one that the old version answers is sent
+      the agent begins           the first request that the new version responds to is sent
+                                                  the last one that the old version responds to
 
-`window` is the time in which both versions answered: from the send time of the first request that
-the new version answered to the send time of the last request that the old one answered; 0 where
-every request sent after the first new answer was answered by the new version. Send times, because
-that is when a client makes its choice: a slow request that the old version got before the switch
-and answers after it is no overlap.
+`window` is the time in which both versions responded: from the send time of the first request to
+which the new version responded to the send time of the last one to which the old version did; 0 if
+there is no overlap. Send times count, because a request is routed when it is sent: a slow request
+that the old version received before the switch and completes after it is no overlap.
 
-`delay` runs from a moment that the caller gives (the agent enters the state `switching`, or renames
-the route file) to the send time of the first request that the new version answered. It can be
-known no finer than the time between two requests, `spacing`, so that is given with it.
+`delay` runs from a given time (the agent enters the state `switching`, or renames the route file)
+to the send time of the first request to which the new version responded. Its resolution is the
+time between two requests, `spacing`, which is given with it.
 
-`longest` is the longest that a client waited for a short request which was in flight between
-`began` and a second after the first new answer.
+`longest` is the longest duration of a short request that was in flight between `began` and a second
+after the first response of the new version.
 """
 
 from __future__ import annotations
@@ -26,12 +25,12 @@ from dataclasses import dataclass
 from lapwing.load.record import SHORT, Ledger
 
 AFTERWARDS = 1.0
-"""Seconds after the first new answer that still belong to the switch, for `longest`."""
+"""Seconds after the first new response that still belong to the switch, for `longest`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Switch:
-    """How clients saw a switch. Times in seconds; None where no request tells."""
+    """The figures of a switch. Times in seconds; None if no request shows it."""
 
     window: float | None
     delay: float | None
@@ -44,8 +43,10 @@ class Switch:
 
 
 def switch(ledger: Ledger, old: str, new: str, began: float, until: float = float("inf")) -> Switch:
-    """The figures of the switch from `old` to `new` that began at a Unix time. `until` is a time
-    before the next switch between the same versions."""
+    """Return the figures of the switch from `old` to `new` that began at a Unix time.
+
+    `until` is a time before the next switch between the same versions.
+    """
     nearby = [e for e in ledger.exchanges if began - AFTERWARDS <= e.sent < until]
     first_new = min((e.sent for e in nearby if e.version == new and e.sent >= began), default=None)
     last_old = max((e.sent for e in nearby if e.version == old), default=None)
@@ -67,7 +68,7 @@ def switch(ledger: Ledger, old: str, new: str, began: float, until: float = floa
 
 
 def _spacing(times: list[float]) -> float | None:
-    """The mean time between two requests."""
+    """Return the mean time between two requests."""
     if len(times) < 2:
         return None
     return (max(times) - min(times)) / (len(times) - 1)

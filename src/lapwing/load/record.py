@@ -1,14 +1,14 @@
-"""What is written down of each request, and sums over it. Pure.
+"""The record of each request, and sums over it.
 
-A request FAILS when a client could tell: the connection was refused, reset or closed too early; no
-answer came in time; the status is 400 or more (a plan asks only for what is there); the body was
-cut short or is not what it has to be; a stream or websocket ended without its end being said.
-Nothing is sent again to make a failure look better. There is one exception, and it is counted
-apart: a server may close a kept connection just as a client sends on it. That is a race which the
-protocol allows (RFC 9112, section 9.3.1), and every client sends a GET again then. Such an exchange
-is `raced`; it is followed by another one, on a new connection, which has to succeed.
+A request FAILS when a client can notice it: the connection was refused, reset or closed too early;
+no response came in time; the status is 400 or more (a plan requests only what exists); the body was
+truncated or is wrong; a stream or WebSocket ended without its proper end. Nothing is retried, with
+one exception that is counted separately: a server may close a kept connection just as a client
+sends on it. HTTP allows that race (RFC 9112, section 9.3.1), and every client then sends a GET
+again. Such an exchange is `raced`; it is followed by another one on a new connection, which has to
+succeed.
 
-Times are Unix times in seconds, of a clock that is read once and then only goes forward.
+Times are Unix times in seconds, of a clock that is read once and then only increases.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ import msgspec
 
 Kind = Literal["new", "keep-alive", "slow", "body", "page", "events", "websocket"]
 SHORT: frozenset[Kind] = frozenset({"new", "keep-alive", "body", "page"})
-"""Kinds whose requests are answered at once, so that the time they take is a time waited."""
+"""Kinds whose responses are immediate, so that their duration is a waiting time."""
 
 _OFFSET = time.time() - time.perf_counter()
 
 
 def now() -> float:
-    """The Unix time in seconds. Steps of the system's clock after the start do not show."""
+    """Return the Unix time in seconds. Later adjustments of the system clock have no effect."""
     return time.perf_counter() + _OFFSET
 
 
-class Exchange(msgspec.Struct, frozen=True, gc=False):
-    """One request and what came of it.
+class Exchange(msgspec.Struct, gc=False):
+    """One request and its response.
 
-    `began` is when the client wanted it (a new connection is opened after that), `sent` when the
-    request was written, `answered` when the head of the answer was there, `ended` when all was.
-    `version` is what the answer says of the version that made it. `failure` says in words why it
-    failed. `ended_by` tells who ended a stream: "client" as planned, or "server" politely;
-    `messages` how many events, or echoes, came on it.
+    `began` is the time before a new connection is opened, `sent` when the request was written,
+    `answered` when the head of the response had arrived, `ended` when all of it had. `version` is
+    the version that the response names, `failure` the reason of a failure in words. `ended_by` is
+    who ended a stream: "client" as planned, or "server" properly; `messages` is the number of its
+    events or echoes.
     """
 
     kind: Kind
     began: float
-    sent: float
-    ended: float
+    sent: float = 0.0
+    ended: float = 0.0
     answered: float | None = None
     status: int | None = None
     version: str | None = None
@@ -56,35 +56,35 @@ class Exchange(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def took(self) -> float:
-        """Seconds that the client waited for the whole of it."""
+        """Seconds from the beginning to the end."""
         return self.ended - self.began
 
 
 class Total(msgspec.Struct, frozen=True):
-    """The sum over one kind of traffic. `versions` counts the requests that each one answered."""
+    """The sum over one kind of traffic. `versions` counts the responses of each version."""
 
     kind: str
     sent: int
     failed: int
     raced: int
     longest: float
-    """Seconds that one took at most."""
+    """The longest duration in seconds."""
     versions: dict[str, int]
 
 
 class Ledger:
-    """Every exchange, in the order in which they ended."""
+    """All exchanges, in the order in which they ended."""
 
     def __init__(self, exchanges: Iterable[Exchange] = ()) -> None:
         self.exchanges = list(exchanges)
 
     def add(self, exchange: Exchange) -> None:
-        """Write down one more."""
+        """Record an exchange."""
         self.exchanges.append(exchange)
 
     @property
     def sent(self) -> int:
-        """How many requests were sent."""
+        """The number of requests."""
         return len(self.exchanges)
 
     @property
@@ -94,20 +94,20 @@ class Ledger:
 
     @property
     def races(self) -> list[Exchange]:
-        """The requests that met a connection which the server was just closing."""
+        """The requests on a connection that the server was just closing."""
         return [e for e in self.exchanges if e.raced]
 
     def between(self, begin: float, end: float) -> Ledger:
-        """The requests sent in a time."""
+        """Return the requests sent in an interval."""
         return Ledger(e for e in self.exchanges if begin <= e.sent < end)
 
     def versions(self) -> dict[str, int]:
-        """How many requests each version answered, in the order of the first answers."""
+        """Return the number of responses of each version, ordered by the first response."""
         ordered = sorted(self.exchanges, key=lambda e: e.sent)
         return dict(Counter(e.version for e in ordered if e.version is not None))
 
     def totals(self) -> list[Total]:
-        """The sums by kind, in order of their names."""
+        """Return the sums by kind, ordered by name."""
         kinds = sorted({e.kind for e in self.exchanges})
         return [_total(k, [e for e in self.exchanges if e.kind == k]) for k in kinds]
 

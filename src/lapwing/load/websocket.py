@@ -1,87 +1,92 @@
-"""The client's side of a websocket: text, ping, pong and close. Source: RFC 6455.
-
-Messages are short (below 64 KiB) and come in one frame, which is what a load client sends; a
-server's fragments are put together.
-"""
+"""A WebSocket of the load client: the protocol of `websockets` on a `Connection`."""
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import os
-import struct
 
-from lapwing.load.wire import Connection, Failed, Response
+from websockets.client import ClientProtocol
+from websockets.exceptions import InvalidStatus
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Request, Response
+from websockets.protocol import State
+from websockets.uri import parse_uri
 
-TEXT, CLOSE, PING, PONG = 1, 8, 9, 10
-CONTINUATION = 0
+from lapwing.load.connection import ClosedEarly, Connection, RequestFailed
 
 
 class Closed(Exception):
-    """The server has closed the websocket politely, with a close frame."""
+    """The server has closed the WebSocket with a close frame."""
 
 
-async def connect(connection: Connection, path: str) -> Response:
-    """Ask for a websocket; returns the answer, which is 101 or a refusal. Raises Failed."""
-    headers = {
-        "Connection": "Upgrade",
-        "Upgrade": "websocket",
-        "Sec-WebSocket-Version": "13",
-        "Sec-WebSocket-Key": base64.b64encode(os.urandom(16)).decode(),
-    }
-    return await connection.request("GET", path, headers)
+class WebSocket:
+    """A WebSocket that sends and receives text messages."""
 
+    def __init__(self, connection: Connection, path: str) -> None:
+        self._connection = connection
+        self._protocol = ClientProtocol(parse_uri(f"ws://{connection.target.host}{path}"))
+        self._events: list[Request | Response | Frame] = []
 
-async def send(connection: Connection, text: str) -> None:
-    """Send a message. Raises Failed."""
-    await connection.send(_frame(TEXT, text.encode()))
+    async def connect(self) -> Response:
+        """Send the handshake and return the response. Raises RequestFailed."""
+        self._protocol.send_request(self._protocol.connect())
+        await self._flush()
+        response = await self._next()
+        assert isinstance(response, Response)
+        return response
 
+    def check(self) -> None:
+        """Raise RequestFailed if the handshake was not accepted."""
+        error = self._protocol.handshake_exc
+        if isinstance(error, InvalidStatus):
+            raise RequestFailed(f"status {error.response.status_code} instead of 101")
+        if error is not None:
+            raise RequestFailed(f"invalid WebSocket handshake: {error}")
 
-async def receive(connection: Connection) -> str:
-    """Wait for a message; pings are answered meanwhile. Raises Closed, or Failed if the connection
-    ends without a close frame."""
-    message = b""
-    while True:
-        final, opcode, data = await _read(connection)
-        if opcode == CLOSE:
-            with contextlib.suppress(Failed):  # The server need not wait for our answer.
-                await connection.send(_frame(CLOSE, data[:2]))
-            raise Closed
-        if opcode == PING:
-            await connection.send(_frame(PONG, data))
-        elif opcode in (TEXT, CONTINUATION):
-            message += data
-            if final:
-                return message.decode()
-        elif opcode != PONG:
-            raise Failed(f"the websocket is garbled: opcode {opcode}")
+    async def send(self, text: str) -> None:
+        """Send a message, unless the server is closing. Raises ClosedEarly."""
+        if self._protocol.state is State.OPEN:
+            self._protocol.send_text(text.encode())
+            await self._flush()
 
+    async def receive(self) -> str:
+        """Wait for a message. Raises Closed; RequestFailed if there was no close frame."""
+        message = b""
+        while True:
+            frame = await self._next()
+            assert isinstance(frame, Frame)
+            if frame.opcode is Opcode.CLOSE:
+                raise Closed
+            if frame.opcode in (Opcode.TEXT, Opcode.CONT):
+                message += frame.data
+                if frame.fin:
+                    return message.decode()
 
-async def close(connection: Connection) -> None:
-    """Say the end and wait until the server has said it too. Raises Failed if it does not."""
-    await connection.send(_frame(CLOSE, struct.pack("!H", 1000)))
-    while (await _read(connection))[1] != CLOSE:
-        pass
+    async def close(self) -> None:
+        """Send a close frame and wait for that of the server. Raises RequestFailed."""
+        self._protocol.send_close(1000)
+        await self._flush()
+        with contextlib.suppress(Closed):
+            while True:
+                await self.receive()
 
+    async def _next(self) -> Request | Response | Frame:
+        """Wait for the response or the next frame; pings and close frames are replied to."""
+        while not self._events:
+            if (error := self._protocol.parser_exc) and not isinstance(error, EOFError):
+                raise RequestFailed(f"invalid WebSocket frame: {error}")
+            data = await self._connection.receive()
+            if data:
+                self._protocol.receive_data(data)
+            else:
+                self._protocol.receive_eof()
+            with contextlib.suppress(ClosedEarly):  # Reading reports the failure.
+                await self._flush()
+            self._events += self._protocol.events_received()
+            if not self._events:
+                self.check()
+                if not data:
+                    raise RequestFailed("closed without a close frame")
+        return self._events.pop(0)
 
-async def _read(connection: Connection) -> tuple[bool, int, bytes]:
-    first, second = await connection.exactly(2)
-    length = second & 0x7F
-    if length == 126:
-        (length,) = struct.unpack("!H", await connection.exactly(2))
-    elif length == 127:
-        (length,) = struct.unpack("!Q", await connection.exactly(8))
-    if second & 0x80:
-        raise Failed("the websocket is garbled: a server's frame is masked")
-    return bool(first & 0x80), first & 0x0F, await connection.exactly(length)
-
-
-def _frame(opcode: int, data: bytes) -> bytes:
-    """A frame, masked as a client has to (section 5.3)."""
-    mask = os.urandom(4)
-    size = len(data)
-    head = bytes([0x80 | opcode])
-    head += bytes([0x80 | size]) if size < 126 else struct.pack("!BH", 0x80 | 126, size)
-    repeated = (mask * (size // 4 + 1))[:size]
-    masked = (int.from_bytes(data) ^ int.from_bytes(repeated)).to_bytes(size)
-    return head + mask + masked
+    async def _flush(self) -> None:
+        await self._connection.write(b"".join(self._protocol.data_to_send()))

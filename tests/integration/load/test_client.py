@@ -1,4 +1,4 @@
-"""The load client in a process of its own, against a service that does everything right."""
+"""The load client in a separate process, against a correct service."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TRAFFIC = (
 )
 
 
-def test_every_kind_is_answered_and_streams_are_left_open_until_the_end(tmp_path: Path) -> None:
+def test_all_kinds_succeed_and_streams_stay_open(tmp_path: Path) -> None:
     with run.service(tmp_path / "one", "one") as port:
         plan = Plan(Target(f"http://127.0.0.1:{port}"), TRAFFIC)
         with running(plan) as client:
@@ -44,7 +44,7 @@ def _slow(client: Client) -> int:
     return sum(e.kind == "slow" for e in client.ledger().exchanges)
 
 
-def test_a_service_that_ends_ends_streams_politely_and_is_missed_afterwards(
+def test_stopped_service_closes_streams_and_then_fails_requests(
     tmp_path: Path,
 ) -> None:
     with run.service(tmp_path / "one", "one") as port:
@@ -58,7 +58,7 @@ def test_a_service_that_ends_ends_streams_politely_and_is_missed_afterwards(
     assert (first_of["websocket"].ended_by, first_of["websocket"].failure) == ("server", None)
 
 
-def test_the_client_ends_when_its_caller_is_killed(tmp_path: Path) -> None:
+def test_client_ends_when_caller_is_killed(tmp_path: Path) -> None:
     record = tmp_path / "exchanges.jsonl"
     script = (
         "import sys, time; from pathlib import Path; from lapwing.load.client import *;"
@@ -87,17 +87,17 @@ def _zombie(pid: int) -> bool:
         return True
 
 
-def test_a_client_that_does_not_work_says_so(tmp_path: Path) -> None:
+def test_crashed_client_raises(tmp_path: Path) -> None:
     authority = str(tmp_path / "missing.pem")
     plan = Plan(Target("https://127.0.0.1:9", authority=authority), TRAFFIC)
     with (
-        pytest.raises(LoadError, match="ended by itself"),
+        pytest.raises(LoadError, match="crashed"),
         running(plan) as client,
     ):
         client.wait_for_answers()
 
 
-def test_no_answer_is_said(tmp_path: Path) -> None:
+def test_missing_response_raises(tmp_path: Path) -> None:
     plan = Plan(Target("http://127.0.0.1:9"), (Traffic(kind="new", path="/"),))
-    with pytest.raises(LoadError, match="No answer to requests of kind new"), running(plan) as c:
+    with pytest.raises(LoadError, match="No response to requests of kind new"), running(plan) as c:
         c.wait_for_answers(timeout=0.5)

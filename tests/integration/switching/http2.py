@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from lapwing.load.wire import Target
+from lapwing.load.connection import Target
 
 
 @dataclass

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lapwing.load.wire import Connection, Target, trust
+from lapwing.load.connection import Connection, Target
 from tests.installation import Installation, installation
 from tests.integration.switching.service import run
 
@@ -44,7 +44,7 @@ def watching(target: Target, clients: int = 3) -> Iterator[list[list[str]]]:
     stop = threading.Event()
 
     async def ask(versions: list[str]) -> None:
-        connection = await Connection.open(target, trust(target))
+        connection = await Connection.open(target, target.tls())
         while not stop.is_set():
             for name in SERVICES:
                 response = await connection.request("GET", f"/{name}/version")

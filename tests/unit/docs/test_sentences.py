@@ -15,7 +15,6 @@ NOT_REWRITTEN_YET = {
     "desired",
     "errors.py",
     "kubernetes",
-    "load",
     "observed",
     "plan",
     "registry",

@@ -18,7 +18,7 @@ from pathlib import Path
 from lapwing.agent import processes
 from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import LapwingError, UsageError
-from lapwing.load.wire import Target
+from lapwing.load.connection import Target
 from lapwing.observed import status
 from lapwing.settings import Settings
 from lapwing.stack.load import LOCAL
