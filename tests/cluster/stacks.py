@@ -41,7 +41,7 @@ class Stack:
                 wait.wait_until_ready(self.api, references, limits=WaitLimits(180.0, 2.0))
 
         everything = [objects.namespace(self.scope), *things]
-        apply.run(self.api, self.scope, everything, commit="c1", wait=until)
+        apply.apply_objects(self.api, self.scope, everything, commit="c1", wait=until)
 
     def pods(self, name: str = "api") -> list[dict[str, Any]]:
         label = f"app.kubernetes.io/name={name}"

@@ -25,7 +25,7 @@ def put(api: ApiClient, scope: Scope, *things: dict[str, Any], commit: str = "c1
         wait.wait_until_ready(api, references, limits=LIMITS)
 
     everything = [objects.namespace(scope), *things]
-    return apply.run(api, scope, everything, commit=commit, wait=ready)
+    return apply.apply_objects(api, scope, everything, commit=commit, wait=ready)
 
 
 def test_a_stack_comes_to_run_and_a_second_time_changes_nothing(
@@ -113,8 +113,12 @@ def test_a_field_changed_by_hand_is_set_back_and_a_controllers_is_not(
     )
     told: list[str] = []
     deployment["spec"]["minReadySeconds"] = 1
-    apply.put(api, apply.applyset.with_labels(deployment, scope.stack, scope.environment), None,
-              told.append)  # fmt: skip
+    apply.apply_object(
+        api,
+        apply.applyset.with_labels(deployment, scope.stack, scope.environment),
+        None,
+        told.append,
+    )
     spec = cluster.call("GET", path)["spec"]
     assert (spec["replicas"], spec["minReadySeconds"]) == (5, 1)
     assert told
@@ -137,7 +141,9 @@ def test_an_interrupted_run_is_completed_by_the_next(
     early = objects.job(scope, "early", "shop/api:v1", wave=-5)
     late = objects.config(scope, "late", A="1")
     with pytest.raises(Died):
-        apply.run(api, scope, [objects.namespace(scope), early, late], commit="c1", wait=die)
+        apply.apply_objects(
+            api, scope, [objects.namespace(scope), early, late], commit="c1", wait=die
+        )
     assert api.get(Reference.of(early)) is not None
     assert api.get(Reference.of(late)) is None
     done = put(api, scope, late)
@@ -150,7 +156,7 @@ def test_a_rehearsal_changes_nothing_and_tells_all(api: ApiClient, scope: Scope)
     gone, new = objects.config(scope, "gone", A="1"), objects.config(scope, "new", A="1")
     put(api, scope, keep, change, gone)
     change["data"]["A"] = "2"
-    told = apply.rehearse(api, scope, [objects.namespace(scope), keep, change, new])
+    told = apply.dry_run(api, scope, [objects.namespace(scope), keep, change, new])
     assert {r.name: what for r, what in told.items()} == {
         scope.namespace: "keep", "keep": "keep", "change": "change", "new": "create",
         "gone": "remove",

@@ -47,7 +47,7 @@ def test_the_server_takes_every_object(
     [space] = [t for t in things if t["kind"] == "Namespace"]
     name = space["metadata"]["name"]
     cluster.call("POST", "/api/v1/namespaces", space)
-    told = apply.rehearse(api, Scope(scope.stack, "staging", name), things)
+    told = apply.dry_run(api, Scope(scope.stack, "staging", name), things)
     assert {r.kind for r, what in told.items() if what == "create"} >= {
         "Rollout" if rollouts == "true" else "Deployment", "Service", "NetworkPolicy",
         "StatefulSet", "HorizontalPodAutoscaler", "PodDisruptionBudget", "ServiceAccount",

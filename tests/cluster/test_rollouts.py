@@ -34,7 +34,9 @@ def deploy(api: ApiClient, scope: Scope, image: str, **strategy: Any) -> dict[Re
 
     template = strategy.pop("analysis", None)
     things = [objects.namespace(scope), *objects.rollout(scope, "api", image, **strategy)]
-    apply.run(api, scope, [*things, *([template] if template else ())], commit=image, wait=ready)
+    apply.apply_objects(
+        api, scope, [*things, *([template] if template else ())], commit=image, wait=ready
+    )
     return states
 
 

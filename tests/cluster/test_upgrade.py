@@ -18,7 +18,7 @@ from lapwing.kubernetes.client import ApiClient
 from lapwing.kubernetes.objects import Reference
 from lapwing.kubernetes.upgrade.commands import Commands
 from lapwing.kubernetes.upgrade.driver import DowntimeError, UpgradeError
-from lapwing.kubernetes.upgrade.guard import Options, guard
+from lapwing.kubernetes.upgrade.guard import UpgradeOptions, run_upgrades
 from lapwing.kubernetes.upgrade.record import UpgradeLockedError
 from lapwing.kubernetes.upgrade.steps import UpgradeSteps
 from lapwing.kubernetes.wait import WaitLimits
@@ -30,7 +30,7 @@ from tests.cluster.shop import volumes
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 LIMITS = WaitLimits(deadline=180.0, patience=2.0)
-YES = Options(allow_downtime=True, lease=2.0)
+YES = UpgradeOptions(allow_downtime=True, lease=2.0)
 STACK = """
 stack: {name}
 services:
@@ -83,7 +83,7 @@ class Shop:
             wait.wait_until_ready(self.api, served, limits=LIMITS)
 
         self.volumes()
-        apply.run(self.api, self.scope, self.things(tag), commit=tag, wait=ready)
+        apply.apply_objects(self.api, self.scope, self.things(tag), commit=tag, wait=ready)
 
     def volumes(self) -> None:
         """Volumes for the claims of this stack: nobody provisions any in the tests."""
@@ -103,10 +103,10 @@ class Shop:
             if self.cluster.call("GET", f"{path}/{self.name}-{claim}") is None:
                 self.cluster.call("POST", path, volume)
 
-    def guard(self, tag: str, options: Options = YES) -> list[str]:
-        return guard(self.api, self.scope, self.things(tag), options, self.told.append)
+    def guard(self, tag: str, options: UpgradeOptions = YES) -> list[str]:
+        return run_upgrades(self.api, self.scope, self.things(tag), options, self.told.append)
 
-    def deploy(self, tag: str, options: Options = YES) -> list[str]:
+    def deploy(self, tag: str, options: UpgradeOptions = YES) -> list[str]:
         done = self.guard(tag, options)
         self.apply(tag)
         return done
@@ -176,7 +176,7 @@ def test_an_upgrade_goes_through(shop: Shop, rollouts: bool) -> None:
             found = shop.get("batch/v1", "CronJob", "nightly")
             suspended.append(bool(found["spec"].get("suspend")))
 
-    assert guard(shop.api, shop.scope, shop.things("v2-pending"), YES, look) == ["api"]
+    assert run_upgrades(shop.api, shop.scope, shop.things("v2-pending"), YES, look) == ["api"]
     assert seen == [set(), set(), set()], "the database had connections"
     assert suspended == [True, True, True]
     assert not shop.get("batch/v1", "CronJob", "nightly")["spec"].get("suspend")
@@ -195,11 +195,11 @@ def test_an_upgrade_goes_through(shop: Shop, rollouts: bool) -> None:
 
 def test_without_a_pending_migration_nothing_is_touched(shop: Shop) -> None:
     shop.deploy("v1")
-    assert shop.guard("v2", Options(lease=2.0)) == []
+    assert shop.guard("v2", UpgradeOptions(lease=2.0)) == []
     assert shop.running() == {"v1"}
     shop.nothing_is_left()
     with pytest.raises(UpgradeError, match="does not start"):
-        shop.guard("crash-v3", Options(lease=2.0))
+        shop.guard("crash-v3", UpgradeOptions(lease=2.0))
     assert shop.running() == {"v1"}
     shop.nothing_is_left()
 
@@ -208,7 +208,7 @@ def test_without_consent_or_a_backup_it_is_refused_and_nothing_is_touched(shop: 
     shop.deploy("v1")
     before = _specs(shop)
     with pytest.raises(DowntimeError, match="--allow-downtime is missing"):
-        shop.guard("v2-pending", Options(lease=2.0))
+        shop.guard("v2-pending", UpgradeOptions(lease=2.0))
     shop.write(backup=False)
     with pytest.raises(DowntimeError, match="a way to make a backup is missing"):
         shop.guard("v2-pending", YES)
@@ -247,7 +247,7 @@ def test_what_fails_before_the_migration_starts_the_old_version_again(shop: Shop
     rollout = shop.get("argoproj.io/v1alpha1", "Rollout", f"{shop.name}-api")
     failing = Commands("echo told; exit 3", "true")
     with pytest.raises(UpgradeError, match="`echo told; exit 3` ended with 3"):
-        shop.guard("v2-pending", Options(allow_downtime=True, commands=failing, lease=2.0))
+        shop.guard("v2-pending", UpgradeOptions(allow_downtime=True, commands=failing, lease=2.0))
     assert not any(line.startswith("restoring ") for line in shop.told)
     again = shop.get("argoproj.io/v1alpha1", "Rollout", f"{shop.name}-api")
     assert again["metadata"]["uid"] == rollout["metadata"]["uid"], "it was only scaled"
@@ -261,7 +261,7 @@ def test_backups_may_be_made_by_commands_of_the_persons_own(shop: Shop, tmp_path
     note = tmp_path / "restored"
     environ = {"PATH": "/usr/bin:/bin", "NOTE": str(note)}
     own = Commands("echo asking; echo backup-7", 'printf "%s" "$LAPWING_BACKUP" > "$NOTE"', environ)
-    options = Options(allow_downtime=True, commands=own, lease=2.0)
+    options = UpgradeOptions(allow_downtime=True, commands=own, lease=2.0)
     with pytest.raises(UpgradeError, match="was undone"):
         shop.guard("pending-badmigration", options)
     assert note.read_text() == "backup-7"
@@ -325,9 +325,11 @@ def test_two_at_once_exclude_each_other(shop: Shop) -> None:
             assert go_on.wait(120)
 
     def first() -> None:
-        options = Options(allow_downtime=True, lease=20.0, holder="the first")
+        options = UpgradeOptions(allow_downtime=True, lease=20.0, holder="the first")
         try:
-            done.append(guard(shop.api, shop.scope, shop.things("v2-pending"), options, tell))
+            done.append(
+                run_upgrades(shop.api, shop.scope, shop.things("v2-pending"), options, tell)
+            )
         except LapwingError as error:
             done.append(error)
 
@@ -337,7 +339,7 @@ def test_two_at_once_exclude_each_other(shop: Shop) -> None:
         assert began.wait(300)
         go_on.set()
         with pytest.raises(UpgradeLockedError, match="led by the first"):
-            shop.guard("v2-pending", Options(allow_downtime=True, lease=20.0, holder="me"))
+            shop.guard("v2-pending", UpgradeOptions(allow_downtime=True, lease=20.0, holder="me"))
     finally:
         go_on.set()
         thread.join()
@@ -354,9 +356,9 @@ def test_one_that_was_taken_for_dead_stops_before_its_next_act(shop: Shop) -> No
         if line.startswith("migrating"):
             second.append(shop.guard("v2-pending"))
 
-    options = Options(allow_downtime=True, lease=600.0)
+    options = UpgradeOptions(allow_downtime=True, lease=600.0)
     with pytest.raises(UpgradeLockedError):
-        guard(shop.api, shop.scope, shop.things("v2-pending"), options, tell)
+        run_upgrades(shop.api, shop.scope, shop.things("v2-pending"), options, tell)
     assert second == [["api"]]
     assert shop.served() == {"v2-pending"}
     shop.nothing_is_left()

@@ -59,7 +59,7 @@ def connect(context: Context, name: str | None, scope: Scope | None = None) -> A
 
     settings = context.settings
     if name is None and scope is not None:
-        name = local_state.context(settings.environment(scope.stack, scope.environment))
+        name = local_state.read_context(settings.environment(scope.stack, scope.environment))
     return ApiClient(kubeconfig.read(settings.kubeconfigs(), name), settings.environ)
 
 

@@ -22,7 +22,7 @@ from lapwing.errors import ClusterUnreachableError, ContextError, DeploymentFail
 from lapwing.kubernetes import local_cluster, local_state
 from lapwing.kubernetes.apply import Scope
 from lapwing.kubernetes.upgrade.commands import Commands
-from lapwing.kubernetes.upgrade.guard import Options
+from lapwing.kubernetes.upgrade.guard import UpgradeOptions
 from lapwing.targets import cluster as told
 from lapwing.targets import kubernetes as direct
 from lapwing.targets import manifests
@@ -70,7 +70,7 @@ class OnCluster:
                 self._tell_url(acts.api.access.local)
             return status
 
-    def _upgrade(self, wish: Wish) -> Options:
+    def _upgrade(self, wish: Wish) -> UpgradeOptions:
         """What is allowed of an upgrade with an outage. Raises UsageError for half a way back."""
         commands = None
         if wish.backup or wish.restore:
@@ -82,7 +82,7 @@ class OnCluster:
             commands = Commands(wish.backup, wish.restore, self.context.settings.environ)
         actor = actor_name(self.context.settings, self.context.directory)
         holder = f"{actor} on {socket.gethostname()}"
-        return Options(allow_downtime=wish.allow_downtime, commands=commands, holder=holder)
+        return UpgradeOptions(allow_downtime=wish.allow_downtime, commands=commands, holder=holder)
 
     def promote(self) -> int:
         with self._changing("promote") as acts:
@@ -142,10 +142,10 @@ class OnCluster:
         """The acts on the environment, for one who may change it and is the only one who does."""
         actor = actor_name(self.context.settings, self.context.directory)
         try:
-            with local_state.at_work(self.folder, str(self.where)), self._reach() as api:
+            with local_state.environment_lock(self.folder, str(self.where)), self._reach() as api:
                 if not is_rehearsal:
                     cluster.ask(api, verb, self.scope, yes=self.reach.yes)
-                    local_state.remember(self.folder, api.access.context)
+                    local_state.save_context(self.folder, api.access.context)
                 yield Direct(self.context.settings, api, self.scope, actor, self.talk)
         except KeyboardInterrupt:
             self.talk.say(
@@ -168,11 +168,11 @@ class OnCluster:
 
     def _create(self) -> ApiClient:
         environ = self.context.settings.environ
-        wanted = local_cluster.plan(
-            self.reach.cluster or local_state.context(self.folder),
+        wanted = local_cluster.choose(
+            self.reach.cluster or local_state.read_context(self.folder),
             self.where.stack,
             self.where.environment,
-            local_cluster.installed(environ),
+            local_cluster.installed_tools(environ),
         )
         try:
             api = cluster.connect(self.context, wanted.context)
@@ -181,7 +181,7 @@ class OnCluster:
         except (ContextError, ClusterUnreachableError):
             pass  # There is none yet, or it is stopped.
         with self.context.printer.working(f"making {wanted.context}"):
-            made = local_cluster.ensure(wanted, environ, self.talk.progress)
+            made = local_cluster.create(wanted, environ, self.talk.progress)
         self.talk.say(f"{'Made' if made else 'Found'} the cluster {wanted.context}.")
         api = cluster.connect(self.context, wanted.context)
         api.version()
@@ -191,19 +191,19 @@ class OnCluster:
         """Remove the local cluster with all that is in it."""
         api = cluster.connect(self.context, self.reach.cluster, self.scope)
         name = api.access.context
-        found = local_cluster.named(name)
+        found = local_cluster.from_context(name)
         if found is None or not api.access.local:
             raise ContextError(
                 f"Context {name!r} is no cluster of kind or minikube: it is not removed.",
                 hint="`lapwing down` without --cluster removes the stack from it.",
             )
-        with local_state.at_work(self.folder, str(self.where)):
+        with local_state.environment_lock(self.folder, str(self.where)):
             self._confirm(f"Remove the cluster {name} with all that is in it?")
             with self.context.printer.working(f"removing {name}"):
-                local_cluster.remove(found, self.context.settings.environ, self.talk.progress)
+                local_cluster.delete(found, self.context.settings.environ, self.talk.progress)
             actor = actor_name(self.context.settings, self.context.directory)
             commit = told.forget(self.context.settings, self.where, actor)
-            local_state.forget(self.folder)
+            local_state.forget_context(self.folder)
         if self.context.for_programs:
             answer = {"act": "down", "commit": commit, "removed": [name]}
             self.context.printer.json(answer)

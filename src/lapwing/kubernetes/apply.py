@@ -118,7 +118,7 @@ class ApplyOptions:
         return natural if natural < -1000 else self.waves.get(Reference.of(thing), natural)
 
 
-def run(
+def apply_objects(
     api: ApiClient,
     scope: Scope,
     things: Sequence[Object],
@@ -134,7 +134,7 @@ def run(
     Raises KindMissingError, UnmanagedObjectError, QuotaError, ClusterError, or what `wait` raises.
     """
     marked = [applyset.with_labels(t, scope.stack, scope.environment) for t in things]
-    live = examine(api, scope, marked)
+    live = check_objects(api, scope, marked)
     before = applyset.references(api.get(scope.applyset))
     done = ApplyResult()
     written = False
@@ -147,7 +147,7 @@ def run(
             written = True
         for thing in wave:
             known = live.get(Reference.of(thing))
-            if put(api, thing, _unless_failed(api, known), tell):
+            if apply_object(api, thing, _unless_failed(api, known), tell):
                 done.changed.append(Reference.of(thing))
         states = wait([*map(Reference.of, wave), *_accounts(wave, live)])
         done.held += [r for r, h in (states or {}).items() if h.state == "held"]
@@ -173,7 +173,9 @@ def _unless_failed(api: ApiClient, live: Object | None) -> Object | None:
     return None
 
 
-def examine(api: ApiClient, scope: Scope, things: Sequence[Object]) -> dict[Reference, Object]:
+def check_objects(
+    api: ApiClient, scope: Scope, things: Sequence[Object]
+) -> dict[Reference, Object]:
     """The objects that are there already. Before anything is touched, it is known that the cluster
     has every kind and that no object of somebody else is in the way.
 
@@ -197,7 +199,9 @@ def examine(api: ApiClient, scope: Scope, things: Sequence[Object]) -> dict[Refe
     return live
 
 
-def put(api: ApiClient, thing: Object, live: Object | None, tell: Tell = lambda _: None) -> bool:
+def apply_object(
+    api: ApiClient, thing: Object, live: Object | None, tell: Tell = lambda _: None
+) -> bool:
     """Apply one object; whether that changed anything."""
     try:
         after = api.apply(thing)
@@ -210,12 +214,12 @@ def put(api: ApiClient, thing: Object, live: Object | None, tell: Tell = lambda 
                 f"{Reference.of(thing)}: {what} was changed by {', '.join(others)}; it is set back"
             )
         after = api.apply(
-            without(thing, theirs), force=bool(others) or FIELD_MANAGER in conflict.owners
+            without_fields(thing, theirs), force=bool(others) or FIELD_MANAGER in conflict.owners
         )
     return live is None or not _same(after, live)
 
 
-def without(thing: Object, fields: Iterable[str]) -> dict[str, Any]:
+def without_fields(thing: Object, fields: Iterable[str]) -> dict[str, Any]:
     """The object without some fields, named as the server names them: `.spec.replicas`. A field in
     a list, `.spec.ports[...]`, is left: the list is one word."""
     made: dict[str, Any] = copy.deepcopy(dict(thing))
@@ -253,14 +257,14 @@ def prune(
     return gone
 
 
-def rehearse(api: ApiClient, scope: Scope, things: Sequence[Object]) -> dict[Reference, str]:
+def dry_run(api: ApiClient, scope: Scope, things: Sequence[Object]) -> dict[Reference, str]:
     """What applying would do, as the server itself works it out, with nothing changed: `create`,
     `change`, `keep` or `remove` for each object.
 
     Raises as `run` does.
     """
     marked = [applyset.with_labels(t, scope.stack, scope.environment) for t in things]
-    live = examine(api, scope, marked)
+    live = check_objects(api, scope, marked)
     told: dict[Reference, str] = {}
     namespace = Reference("v1", "Namespace", "", scope.namespace)
     for thing in marked:

@@ -39,21 +39,21 @@ class LocalCluster:
     name: str
 
     @property
-    def create(self) -> list[str]:
+    def create_command(self) -> list[str]:
         """The command that makes it; minikube's also starts one that is stopped."""
         if self.tool == "kind":
             return ["kind", "create", "cluster", "--name", self.name, "--wait", STARTS]
         return ["minikube", "start", "--profile", self.name]
 
     @property
-    def delete(self) -> list[str]:
+    def delete_command(self) -> list[str]:
         """The command that removes it with all that is in it."""
         if self.tool == "kind":
             return ["kind", "delete", "cluster", "--name", self.name]
         return ["minikube", "delete", "--profile", self.name]
 
 
-def named(context: str) -> LocalCluster | None:
+def from_context(context: str) -> LocalCluster | None:
     """The local cluster that a context is by its name; None for any other context."""
     if context.startswith("kind-") and context != "kind-":
         return LocalCluster("kind", context, context.removeprefix("kind-"))
@@ -62,11 +62,13 @@ def named(context: str) -> LocalCluster | None:
     return None
 
 
-def plan(context: str | None, stack: str, environment: str, there: Iterable[Tool]) -> LocalCluster:
+def choose(
+    context: str | None, stack: str, environment: str, there: Iterable[Tool]
+) -> LocalCluster:
     """Which cluster `--create` makes: by the context that is named, else by the tools that are
     `there`. Raises ContextError for a context of neither tool."""
     if context is not None:
-        found = named(context)
+        found = from_context(context)
         if found is None:
             raise ContextError(
                 f"Context {context!r} names no cluster that Lapwing can make.",
@@ -78,18 +80,18 @@ def plan(context: str | None, stack: str, environment: str, there: Iterable[Tool
     tool: Tool = "kind" if "kind" in tools or "minikube" not in tools else "minikube"
     if environment == "minikube":
         tool = "minikube"
-    made = named(f"{tool}-{stack}")
+    made = from_context(f"{tool}-{stack}")
     assert made is not None
     return made
 
 
-def installed(environ: Mapping[str, str]) -> tuple[Tool, ...]:
+def installed_tools(environ: Mapping[str, str]) -> tuple[Tool, ...]:
     """The tools that are on the PATH."""
     tools: tuple[Tool, ...] = ("kind", "minikube")
     return tuple(t for t in tools if shutil.which(t, path=environ.get("PATH")))
 
 
-def ensure(cluster: LocalCluster, environ: Mapping[str, str], tell: Tell) -> bool:
+def create(cluster: LocalCluster, environ: Mapping[str, str], tell: Tell) -> bool:
     """Make the cluster, unless there is one of that name; whether it was made (or started) now.
 
     Raises ToolMissingError or ClusterError.
@@ -98,13 +100,13 @@ def ensure(cluster: LocalCluster, environ: Mapping[str, str], tell: Tell) -> boo
         # It is there; the kubeconfig may have lost it.
         _run(["kind", "export", "kubeconfig", "--name", cluster.name], environ, tell)
         return False
-    _run(cluster.create, environ, tell)
+    _run(cluster.create_command, environ, tell)
     return True
 
 
-def remove(cluster: LocalCluster, environ: Mapping[str, str], tell: Tell) -> None:
+def delete(cluster: LocalCluster, environ: Mapping[str, str], tell: Tell) -> None:
     """Remove the cluster with all that is in it. Raises ToolMissingError or ClusterError."""
-    _run(cluster.delete, environ, tell)
+    _run(cluster.delete_command, environ, tell)
 
 
 def _names(environ: Mapping[str, str]) -> list[str]:

@@ -22,7 +22,7 @@ CONTEXT = "context"
 LOCK = "lock"
 
 
-def context(folder: Path) -> str | None:
+def read_context(folder: Path) -> str | None:
     """The context that an environment was last applied to; `folder` is the environment's."""
     try:
         return (folder / CONTEXT).read_text().strip() or None
@@ -30,18 +30,18 @@ def context(folder: Path) -> str | None:
         return None
 
 
-def remember(folder: Path, name: str) -> None:
+def save_context(folder: Path, name: str) -> None:
     """Remember a context."""
     write_atomic(folder / CONTEXT, f"{name}\n".encode())
 
 
-def forget(folder: Path) -> None:
+def forget_context(folder: Path) -> None:
     """Forget the context: its cluster is gone."""
     (folder / CONTEXT).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
-def at_work(folder: Path, what: str) -> Iterator[None]:
+def environment_lock(folder: Path, what: str) -> Iterator[None]:
     """Be the only one that changes the environment. Raises ConflictError if another one does."""
     try:
         descriptor = locks.acquire(folder / LOCK, wait=False)
@@ -56,6 +56,6 @@ def at_work(folder: Path, what: str) -> Iterator[None]:
         os.close(descriptor)
 
 
-def is_at_work(folder: Path) -> bool:
+def is_locked(folder: Path) -> bool:
     """Whether somebody is changing the environment."""
     return locks.is_held(folder / LOCK)

@@ -20,7 +20,7 @@ from lapwing.kubernetes.health import Health
 from lapwing.kubernetes.objects import Object, Reference
 from lapwing.kubernetes.secrets import Made
 from lapwing.kubernetes.upgrade import guard
-from lapwing.kubernetes.upgrade.guard import NOTHING, Options
+from lapwing.kubernetes.upgrade.guard import NO_DOWNTIME, UpgradeOptions
 from lapwing.kubernetes.wait import WaitLimits
 from lapwing.plan.model import Document
 from lapwing.plan.names import secret_part
@@ -68,7 +68,7 @@ class Bringer:
 
     def examine(self, document: Document, files: Mapping[str, bytes]) -> None:
         things = [thing for _, thing in self.things(document, files)]
-        apply.examine(
+        apply.check_objects(
             self.api,
             self.scope,
             [applyset.with_labels(t, self.scope.stack, self.scope.environment) for t in things],
@@ -86,7 +86,7 @@ class Bringer:
         document: Document,
         files: Mapping[str, bytes],
         made: Sequence[Made],
-        options: Options,
+        options: UpgradeOptions,
     ) -> list[str]:
         """Do or refuse what cannot be done while a service runs: offline migrations. Secrets that
         are not there yet are made first: the new version is started once, and may need them.
@@ -94,14 +94,14 @@ class Bringer:
         Raises DowntimeError (nothing was touched), UpgradeError or UpgradeLockedError.
         """
         things = [thing for _, thing in self.things(document, files)]
-        if guard.concerns(self.api, self.scope, things):
+        if guard.is_upgrade_needed(self.api, self.scope, things):
             for each in made:
                 self._make(each)
             for thing in self._set(document):
                 self.api.create(
                     applyset.with_labels(thing, self.scope.stack, self.scope.environment)
                 )
-        return guard.guard(self.api, self.scope, things, options, self.say)
+        return guard.run_upgrades(self.api, self.scope, things, options, self.say)
 
     def apply(
         self,
@@ -109,7 +109,7 @@ class Bringer:
         document: Document,
         files: Mapping[str, bytes],
         made: Sequence[Made],
-        upgrade: Options | None = NOTHING,
+        upgrade: UpgradeOptions | None = NO_DOWNTIME,
     ) -> ApplyResult:
         """Bring a commit to the cluster, and note what became of it. Interrupted, it notes nothing,
         and the next run goes on. `upgrade` is None where the guard has looked already."""
@@ -128,7 +128,7 @@ class Bringer:
         try:
             if upgrade is not None:
                 self.guard(document, files, made, upgrade)
-            applied = apply.run(
+            applied = apply.apply_objects(
                 self.api, self.scope, [thing for _, thing in found],
                 commit=commit, wait=ready, tell=self.say, course=course,
             )  # fmt: skip

@@ -51,7 +51,7 @@ def corrected(
     if newest.outcome not in (history.IN_PROGRESS, "failed") or is_held:
         return found
     problem = f"deployment {newest.commit[:12]} {_FATE[newest.outcome]}"
-    if newest.outcome == history.IN_PROGRESS and local_state.is_at_work(
+    if newest.outcome == history.IN_PROGRESS and local_state.is_locked(
         settings.environment(*where)
     ):
         return found

@@ -23,7 +23,7 @@ from lapwing.kubernetes.apply import ApplyResult, Scope
 from lapwing.kubernetes.client import ApiClient
 from lapwing.kubernetes.objects import Object, Reference
 from lapwing.kubernetes.secrets import Choice, Made
-from lapwing.kubernetes.upgrade.guard import NOTHING, Options
+from lapwing.kubernetes.upgrade.guard import NO_DOWNTIME, UpgradeOptions
 from lapwing.plan import diff
 from lapwing.plan.diff import Change
 from lapwing.plan.model import Deployment, Document
@@ -56,7 +56,7 @@ class Wish:
     services: tuple[str, ...] = ()
     images: Mapping[str, str] = field(default_factory=dict)
     hold: bool = False
-    upgrade: Options = NOTHING
+    upgrade: UpgradeOptions = NO_DOWNTIME
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class Ready:
 
     prepared: manifests.Prepared
     made: list[Made]
-    upgrade: Options = NOTHING
+    upgrade: UpgradeOptions = NO_DOWNTIME
 
 
 class Direct:
@@ -131,9 +131,9 @@ class Direct:
         return Ready(prepared, choice.made, wish.upgrade)
 
     def rehearse(self, ready: Ready) -> dict[Reference, str]:
-        """What the deployment would do to each object; see `apply.rehearse`."""
+        """What the deployment would do to each object; see `apply.dry_run`."""
         things = self.bring.things(ready.prepared.document, ready.prepared.files)
-        return apply.rehearse(self.api, self.scope, [thing for _, thing in things])
+        return apply.dry_run(self.api, self.scope, [thing for _, thing in things])
 
     def deploy(self, ready: Ready) -> Result:
         """Commit a deployment, unless the same is wanted already, and bring it to the cluster.
@@ -142,7 +142,7 @@ class Direct:
         is needed that nobody allowed, UpgradeError, DeploymentFailed or ClusterError.
         """
         prepared = ready.prepared
-        upgrade: Options | None = ready.upgrade
+        upgrade: UpgradeOptions | None = ready.upgrade
         if not ready.upgrade.allow_downtime:  # Refuse before anything is wanted.
             self.bring.guard(prepared.document, prepared.files, ready.made, ready.upgrade)
             upgrade = None

@@ -88,7 +88,7 @@ def test_waves_come_in_order_and_workloads_last_in_theirs() -> None:
 def test_a_field_of_a_controller_is_left_out_and_a_list_is_one_word() -> None:
     thing = {"spec": {"replicas": 2, "ports": [1], "a": {"b": 1}}}
     names = [".spec.replicas", '.spec.ports[name="x"].port', ".spec.missing.b"]
-    assert apply.without(thing, names) == {"spec": {"ports": [1], "a": {"b": 1}}}
+    assert apply.without_fields(thing, names) == {"spec": {"ports": [1], "a": {"b": 1}}}
     assert thing["spec"]["replicas"] == 2
 
 

@@ -103,21 +103,24 @@ def test_a_certificate_is_for_the_host_and_for_localhost() -> None:
 def test_which_cluster_is_made(
     context: str | None, environment: str, there: tuple[Tool, ...], made: str
 ) -> None:
-    assert local_cluster.plan(context, "shop", environment, there).context == made
+    assert local_cluster.choose(context, "shop", environment, there).context == made
 
 
 def test_no_other_cluster_is_made() -> None:
     for name in ("production", "gke_company_europe-west1", "kind-"):
         with pytest.raises(ContextError, match="names no cluster that Lapwing can make"):
-            local_cluster.plan(name, "shop", "kind", ("kind",))
+            local_cluster.choose(name, "shop", "kind", ("kind",))
 
 
 def test_tools_are_called_by_their_own_names() -> None:
-    kind, minikube = local_cluster.named("kind-shop"), local_cluster.named("minikube-shop")
+    kind, minikube = (
+        local_cluster.from_context("kind-shop"),
+        local_cluster.from_context("minikube-shop"),
+    )
     assert kind is not None
     assert minikube is not None
-    assert kind.delete == ["kind", "delete", "cluster", "--name", "shop"]
-    assert minikube.create == ["minikube", "start", "--profile", "minikube-shop"]
+    assert kind.delete_command == ["kind", "delete", "cluster", "--name", "shop"]
+    assert minikube.create_command == ["minikube", "start", "--profile", "minikube-shop"]
 
 
 def document(**secrets_: str) -> Document:
@@ -215,19 +218,19 @@ def test_a_job_does_not_run_again_for_what_is_brought_back() -> None:
 
 def test_one_at_a_time_and_the_context_is_remembered(tmp_path: Path) -> None:
     folder = tmp_path / "environments" / "shop" / "kind"
-    assert local_state.context(folder) is None
-    with local_state.at_work(folder, "shop/kind"):
-        assert local_state.is_at_work(folder)
+    assert local_state.read_context(folder) is None
+    with local_state.environment_lock(folder, "shop/kind"):
+        assert local_state.is_locked(folder)
         with (
             pytest.raises(ConflictError, match="changing shop/kind"),
-            local_state.at_work(folder, "shop/kind"),
+            local_state.environment_lock(folder, "shop/kind"),
         ):
             pass
-    assert not local_state.is_at_work(folder)
-    local_state.remember(folder, "kind-shop")
-    assert local_state.context(folder) == "kind-shop"
-    local_state.forget(folder)
-    assert local_state.context(folder) is None
+    assert not local_state.is_locked(folder)
+    local_state.save_context(folder, "kind-shop")
+    assert local_state.read_context(folder) == "kind-shop"
+    local_state.forget_context(folder)
+    assert local_state.read_context(folder) is None
 
 
 @pytest.mark.parametrize(

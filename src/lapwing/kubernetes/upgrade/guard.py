@@ -28,7 +28,7 @@ from lapwing.kubernetes.upgrade.steps import UpgradeSteps
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class UpgradeOptions:
     """What the person allows. `holder` names this command to others, `lease` is the time in seconds
     after which one that says nothing is taken for dead."""
 
@@ -38,15 +38,15 @@ class Options:
     lease: float = LEASE
 
 
-NOTHING = Options()
+NO_DOWNTIME = UpgradeOptions()
 """Nothing is allowed: an upgrade with an outage is refused."""
 
 
-def guard(
+def run_upgrades(
     api: ApiClient,
     scope: Scope,
     things: Iterable[Object],
-    options: Options,
+    options: UpgradeOptions,
     tell: Callable[[str], None] = lambda _: None,
 ) -> list[str]:
     """Do or refuse the upgrades that applying these objects would need; returns the services that
@@ -59,7 +59,7 @@ def guard(
     return [p.service for p in found if _one(api, scope, p, options, tell)]
 
 
-def concerns(api: ApiClient, scope: Scope, things: Iterable[Object]) -> bool:
+def is_upgrade_needed(api: ApiClient, scope: Scope, things: Iterable[Object]) -> bool:
     """Whether `guard` would start anything."""
     return any(_is_due(api, scope, p) for p in plans(things))
 
@@ -83,7 +83,7 @@ def _refuse_others(api: ApiClient, scope: Scope, services: set[str]) -> None:
 
 
 def _one(
-    api: ApiClient, scope: Scope, plan: Plan, options: Options, tell: Callable[[str], None]
+    api: ApiClient, scope: Scope, plan: Plan, options: UpgradeOptions, tell: Callable[[str], None]
 ) -> bool:
     if not _is_due(api, scope, plan):
         return False
@@ -97,7 +97,7 @@ def _one(
         raise
 
 
-def _lead(cluster: UpgradeSteps, plan: Plan, records: Records, options: Options) -> bool:
+def _lead(cluster: UpgradeSteps, plan: Plan, records: Records, options: UpgradeOptions) -> bool:
     if records.load() is None:
         cluster.remember()
     release = f"{plan.service} {status.release(plan.own)}"

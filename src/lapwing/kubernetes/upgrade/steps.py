@@ -237,7 +237,7 @@ class UpgradeSteps:
         spec = {k: v for k, v in marked["spec"].items() if k != "replicas"}
         if part_of(thing) in named:
             spec["replicas"] = count
-        apply.put(self._api, {**marked, "spec": spec}, None)
+        apply.apply_object(self._api, {**marked, "spec": spec}, None)
         self._do.scale(Reference.of(thing), count)
 
     def _suspend(self, reference: Reference, suspend: bool) -> None:
@@ -273,7 +273,7 @@ class UpgradeSteps:
         database, scripts = self._database()
         if database is not None and scripts is not None:
             for policy in objects.policies(self._plan, database, scripts):
-                apply.put(self._api, policy, None)
+                apply.apply_object(self._api, policy, None)
 
     def _go_on(self) -> None:
         """Scheduled jobs go on, and what was made for the time of the upgrade goes; the backup
