@@ -12,12 +12,12 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from lapwing.errors import SourceError, UsageError
+from lapwing.system.git import Git
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,21 +40,20 @@ def read_source(folder: Path, environ: Mapping[str, str]) -> Source:
         raise SourceError(
             f"There is no folder {folder}.", hint="Correct `build:` of the service in the stack."
         )
-    git = _Git(_environ(environ))
-    files = tuple(sorted(git.files(folder)))
+    files = tuple(sorted(_files(folder, environ)))
     if not files:
         raise SourceError(
             f"{folder} has no files that git would track.",
             hint="Add some, or look whether .gitignore leaves them out.",
         )
-    return Source(folder, files, digest(folder, files), git.revision(folder))
+    return Source(folder, files, digest(folder, files), _revision(folder, environ))
 
 
 def revision(folder: Path, environ: Mapping[str, str]) -> str:
     """Twelve digits of the commit of a folder, `-dirty` if it has changes; empty where the folder
     is in no git repository, or in one without a commit."""
     try:
-        return _Git(_environ(environ)).revision(folder)
+        return _revision(folder, environ)
     except SourceError:
         return ""
 
@@ -66,8 +65,19 @@ def file_at(path: Path, revision: str, environ: Mapping[str, str]) -> bytes:
     """
     if revision.startswith("-") or ":" in revision:
         raise UsageError(f"{revision!r} is not a revision.", hint="Give a commit, branch or tag.")
-    git = _Git(_environ(environ))
-    return git.show(path.parent, revision, path.name)
+    git = _git(path.parent, environ)
+    if git.ask("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}") is None:
+        git.text("rev-parse", "--git-dir")
+        raise SourceError(
+            f"There is no revision {revision!r}.",
+            hint="Give a commit, branch or tag; in CI, fetch the history (fetch-depth: 0).",
+        )
+    found = git.run("cat-file", "blob", f"{revision}:./{path.name}")
+    if found.status != 0:
+        raise SourceError(
+            f"{path.name} was not in {path.parent} at {revision}.", detail=found.messages
+        )
+    return found.data
 
 
 def copy(source: Source, target: Path) -> None:
@@ -129,81 +139,38 @@ def _link(path: Path, root: Path) -> str:
     return target
 
 
-@dataclass(frozen=True, slots=True)
-class _Git:
-    environ: dict[str, str]
+def _git(folder: Path, environ: Mapping[str, str]) -> Git:
+    return Git(folder, environ, SourceError)
 
-    def files(self, folder: Path) -> set[str]:
-        listed = self._run(folder, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
-        files: set[str] = set()
-        for name in filter(None, listed.split("\0")):
-            path = folder / name
-            if not os.path.lexists(path):
-                continue  # Removed from the work tree, and not yet from the index.
-            if path.is_symlink() or not path.is_dir():
-                files.add(name)
-            elif (path / ".git").exists():
-                files |= {f"{name.rstrip('/')}/{inner}" for inner in self.files(path)}
-            else:
-                raise SourceError(
-                    f"The submodule {path} is not checked out.",
-                    hint="Run `git submodule update --init --recursive`.",
-                )
-        return files
 
-    def revision(self, folder: Path) -> str:
-        """Twelve digits of the commit, and `-dirty` for changes in the folder."""
-        try:
-            head = self._run(folder, "rev-parse", "--verify", "--short=12", "HEAD").strip()
-        except SourceError as error:
+def _files(folder: Path, environ: Mapping[str, str]) -> set[str]:
+    git = _git(folder, environ)
+    listed = git.text("ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    files: set[str] = set()
+    for name in filter(None, listed.split("\0")):
+        path = folder / name
+        if not os.path.lexists(path):
+            continue  # Removed from the work tree, and not yet from the index.
+        if path.is_symlink() or not path.is_dir():
+            files.add(name)
+        elif (path / ".git").exists():
+            files |= {f"{name.rstrip('/')}/{inner}" for inner in _files(path, environ)}
+        else:
             raise SourceError(
-                f"The git repository of {folder} has no commit yet.",
-                hint="Run `git add -A && git commit -m 'First version'`.",
-                detail=error.detail,
-            ) from error
-        changed = self._run(folder, "status", "--porcelain", "--untracked-files=normal", "--", ".")
-        return head[:12] + ("-dirty" if changed.strip() else "")
-
-    def show(self, folder: Path, revision: str, name: str) -> bytes:
-        """The content of a file of the folder at a revision."""
-        try:
-            self._run(folder, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
-        except SourceError as error:
-            if error.hint is not None:
-                raise
-            raise SourceError(
-                f"There is no revision {revision!r}.",
-                hint="Give a commit, branch or tag; in CI, fetch the history (fetch-depth: 0).",
-            ) from error
-        try:
-            return os.fsencode(self._run(folder, "show", f"{revision}:./{name}"))
-        except SourceError as error:
-            raise SourceError(
-                f"{name} was not in {folder} at {revision}.", detail=error.detail
-            ) from error
-
-    def _run(self, folder: Path, *arguments: str) -> str:
-        command = ["git", "-C", str(folder), *arguments]
-        try:
-            done = subprocess.run(command, capture_output=True, check=False, env=self.environ)
-        except FileNotFoundError as error:
-            raise UsageError("git is not installed.", hint="Install git.") from error
-        if done.returncode == 0:
-            return os.fsdecode(done.stdout)
-        words = done.stderr.decode(errors="replace").strip()
-        if "not a git repository" in words:
-            raise SourceError(
-                f"{folder} is not in a git repository.",
-                hint="Lapwing deploys revisions. Run `git init && git add -A && git commit -m "
-                "'First version'` there.",
-                detail=words,
+                f"The submodule {path} is not checked out.",
+                hint="Run `git submodule update --init --recursive`.",
             )
-        raise SourceError(f"git {arguments[0]} failed in {folder}.", detail=words)
+    return files
 
 
-def _environ(user: Mapping[str, str]) -> dict[str, str]:
-    """The user's git, in English, taking no locks, and finding the repository by its folder: a git
-    hook that deploys has GIT_DIR and its like set."""
-    pinned = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_OBJECT_DIRECTORY"}
-    kept = {name: value for name, value in user.items() if name not in pinned}
-    return kept | {"GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
+def _revision(folder: Path, environ: Mapping[str, str]) -> str:
+    git = _git(folder, environ)
+    head = git.run("rev-parse", "--verify", "--short=12", "HEAD")
+    changed = git.text("status", "--porcelain", "--untracked-files=normal", "--", ".")
+    if head.status != 0:
+        raise SourceError(
+            f"The git repository of {folder} has no commit yet.",
+            hint="Run `git add -A && git commit -m 'First version'`.",
+            detail=head.messages,
+        )
+    return head.text[:12] + ("-dirty" if changed.strip() else "")

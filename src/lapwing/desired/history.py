@@ -52,7 +52,7 @@ def history(
     if repository.head() is None:
         return []
     path = path_of(stack, environment)
-    out = repository.git.run(
+    out = repository.git.text(
         "log", f"-{limit}", f"--notes={NOTES}", "--format=%H%x00%cI%x00%s%x00%B%x00%N%x01",
         "refs/heads/main", "--", path, environ={"TZ": "UTC"},
     )  # fmt: skip
@@ -95,7 +95,7 @@ def open_(
 
     Raises DesiredStateError.
     """
-    out = repository.git.run(
+    out = repository.git.text(
         "log", f"-{limit}", f"--notes={NOTES}", "--format=%H%x00%N%x01", commit, "--",
         path_of(stack, environment),
     )  # fmt: skip
@@ -108,6 +108,6 @@ def outcome(repository: DesiredRepository, commit: str) -> tuple[str, str | None
 
     Raises DesiredStateError.
     """
-    note = repository.git.run("log", "-1", f"--notes={NOTES}", "--format=%N", commit).strip()
+    note = repository.git.text("log", "-1", f"--notes={NOTES}", "--format=%N", commit).strip()
     found, _, reason = note.partition("\n")
     return (found, reason or None) if found else None

@@ -12,20 +12,17 @@ LAPWING_DESIRED_TOKEN, which git gets through its environment, so that no proces
 from __future__ import annotations
 
 import hashlib
-import os
 import random
 import re
-import subprocess
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from lapwing.desired.repository import BRANCH, DesiredRepository
-from lapwing.errors import ConflictError, DesiredStateError, UsageError
-from lapwing.system import git_login as login
+from lapwing.errors import ConflictError, DesiredStateError
+from lapwing.system.git import Git, without_login
 
-PATIENCE = 60.0
-"""Seconds that the remote may take to answer."""
+TIMEOUT_S = 60.0
 ATTEMPTS = 8
 PAUSE = 0.2
 """Seconds before the second attempt; they double, with some chance in them."""
@@ -44,18 +41,35 @@ class Remote:
         name = hashlib.sha256(url.encode()).hexdigest()[:16]
         self.url = url
         self.repository = DesiredRepository(folder / f"{name}.git")
-        self._environ = dict(environ)
+        given = {"GIT_SSH_COMMAND": "ssh -o BatchMode=yes", **environ}
+        token = given.pop(TOKEN, None)
+        self._git = Git(
+            self.repository.path, given, DesiredStateError, bare=True, timeout=TIMEOUT_S
+        )
+        if token:
+            self._git.use_token(url, token)
 
     @property
     def shown(self) -> str:
         """The URL without a login."""
-        return login.without_login(self.url)
+        return without_login(self.url)
 
     def fetch(self) -> None:
         """Make the copy what the remote is. Raises DesiredStateError or UsageError."""
         self.repository.ensure()
-        with self.repository.git.writing():
-            self._git("fetch", "--quiet", "--prune", self.url, f"+{BRANCH}:{BRANCH}")
+        with self.repository.writing():
+            done = self._git.run("fetch", "--quiet", "--prune", self.url, f"+{BRANCH}:{BRANCH}")
+            if "couldn't find remote ref" in done.messages:
+                # A remote without a branch has no deployment yet; commits of the copy that were
+                # never pushed are dropped.
+                self.repository.git.text("update-ref", "-d", BRANCH)
+            elif done.status != 0:
+                raise DesiredStateError(
+                    f"Fetching the desired state from {self.shown} failed.",
+                    hint="Check `repository:` in the stack file, and that "
+                    f"`git ls-remote {self.shown}` works.",
+                    detail=done.messages,
+                )
 
     def commit(self, make: Callable[[DesiredRepository], str | None]) -> str | None:
         """Fetch, let `make` commit (None: there is nothing to do), and push; again when somebody
@@ -78,63 +92,15 @@ class Remote:
         )
 
     def _push(self, commit: str) -> bool:
-        """Push a commit; False if the remote has gone on meanwhile."""
-        done = self._run("push", "--porcelain", self.url, f"{commit}:{BRANCH}")
-        if done.returncode == 0:
+        """Push a commit; False if the remote has newer commits."""
+        done = self._git.run("push", "--porcelain", self.url, f"{commit}:{BRANCH}")
+        if done.status == 0:
             return True
-        words = self._hide(done.stdout + done.stderr)
+        words = f"{self._git.redact(done.data)}\n{done.messages}"
         if _BEHIND.search(words):
             return False
-        hint = "Look at the words of the remote, and at your right to push there."
+        hint = "Check that this user may push there; the message of the remote is below."
         if re.search(r"protected|pre-receive|hook declined", words):
-            hint = "Its branch `main` is protected: let this user push to it, or use another one."
-        message = f"{self.shown} does not take the commit."
-        raise DesiredStateError(message, hint=hint, detail=words.strip())
-
-    def _git(self, *arguments: str) -> None:
-        done = self._run(*arguments)
-        words = self._hide(done.stderr)
-        if done.returncode == 0:
-            return
-        if "couldn't find remote ref" in words:
-            # A remote without a branch has no deployment yet: nor has the copy, whatever it holds
-            # that could not be pushed.
-            self.repository.git.run("update-ref", "-d", BRANCH)
-            return
-        raise DesiredStateError(
-            f"The desired state at {self.shown} cannot be fetched.",
-            hint="Check `repository:` in the stack file, and that `git ls-remote` answers for it.",
-            detail=words.strip(),
-        )
-
-    def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        variables = {k: v for k, v in self._environ.items() if not k.startswith("GIT_DIR")}
-        variables |= {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
-        if token := variables.pop(TOKEN, None):
-            variables |= login.variables(self.url, token, variables)
-        variables.setdefault("PATH", os.defpath)
-        variables.setdefault("GIT_SSH_COMMAND", "ssh -o BatchMode=yes")
-        command = ["git", "--git-dir", str(self.repository.path), *arguments]
-        try:
-            return subprocess.run(
-                command,
-                env=variables,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                check=False,
-                timeout=PATIENCE,
-            )
-        except FileNotFoundError as error:
-            raise UsageError("git is not installed.", hint="Install git.") from error
-        except subprocess.TimeoutExpired as error:
-            raise DesiredStateError(
-                f"{self.shown} did not answer within {PATIENCE:g} s.",
-                hint="Check the network, then run the command again.",
-            ) from error
-
-    def _hide(self, words: str) -> str:
-        token = self._environ.get(TOKEN)
-        words = login.without_login(words)
-        return words.replace(token, "***") if token else words
+            hint = "Its branch `main` is protected: allow this user to push to it."
+        message = f"The push to {self.shown} was rejected."
+        raise DesiredStateError(message, hint=hint, detail=words)

@@ -15,20 +15,22 @@ Everything is done with git's plumbing on a bare repository: a commit is one `gi
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
 
 from lapwing.desired import message
-from lapwing.desired.git import Git
 from lapwing.errors import ConflictError, DesiredStateError
 from lapwing.plan.model import Document, decode, encode
+from lapwing.system import locks
+from lapwing.system.git import Git
 
 BRANCH = "refs/heads/main"
 NOTES = "refs/notes/lapwing"
@@ -37,13 +39,17 @@ COMMIT = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 LOOSE_OBJECTS = 2000
 """About how many unpacked objects (300 deployments) make packing worth while."""
 
+_GIT_LOCKS = ("HEAD.lock", "packed-refs.lock", "config.lock", "index.lock", "shallow.lock")
+_GIT_REMAINS = ("fast_import_crash_*", "objects/pack/tmp_*")
+"""Files that git leaves when it is killed, or when the disk is full."""
+
 
 class DesiredRepository:
     """Reads and writes the desired state at `path`. Calls block for some milliseconds."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.git = Git(path)
+        self.git = _git(path)
 
     def ensure(self) -> None:
         """Create the repository if there is none; a half-made one never shows.
@@ -60,10 +66,10 @@ class DesiredRepository:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=self.path.parent, prefix=".desired."))
         try:
-            made = Git(temporary)
-            made.run("init", "--quiet", "--bare", "--initial-branch=main", str(temporary))
-            made.run("config", "core.fsync", "committed")
-            made.run("config", "gc.auto", "0")
+            made = _git(temporary)
+            made.text("init", "--quiet", "--bare", "--initial-branch=main", str(temporary))
+            made.text("config", "core.fsync", "committed")
+            made.text("config", "gc.auto", "0")
             shutil.rmtree(temporary / "hooks", ignore_errors=True)
             try:
                 temporary.rename(self.path)
@@ -72,6 +78,22 @@ class DesiredRepository:
                     raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Exclude the other writers of this machine, and remove what a killed git has left.
+
+        git's own lock files outlive a killed git. All our writers hold this lock, so a `*.lock`
+        that is found while holding it belongs to no running process.
+        """
+        with locks.hold(self.path / "lapwing.lock"):
+            left = [self.path / name for name in _GIT_LOCKS]
+            left += (self.path / "refs").rglob("*.lock")
+            for pattern in _GIT_REMAINS:
+                left += self.path.glob(pattern)
+            for file in left:
+                file.unlink(missing_ok=True)
+            yield
 
     def head(self) -> str | None:
         """The newest commit; None before the first. Reads files only, no git process.
@@ -128,7 +150,7 @@ class DesiredRepository:
         if newest is None:
             return None
         path = path_of(stack, environment)
-        commits = self.git.run("rev-list", BRANCH, "--", path).split()
+        commits = self.git.text("rev-list", BRANCH, "--", path).split()
         for commit in commits:
             [data] = self.blobs([f"{commit}:{path}"])
             try:
@@ -142,7 +164,7 @@ class DesiredRepository:
         at = commit or self.head()
         if at is None:
             return []
-        names = self.git.raw("ls-tree", "-r", "-z", "--name-only", at).decode().split("\0")
+        names = self.git.data("ls-tree", "-r", "-z", "--name-only", at).decode().split("\0")
         parts = [n.split("/") for n in names if n.endswith("/document.json")]
         return [(p[0], p[1]) for p in parts if len(p) == 3]
 
@@ -150,7 +172,7 @@ class DesiredRepository:
         """The commit that last changed the document of an environment."""
         if self.head() is None:
             return None
-        found = self.git.run("rev-list", "-1", BRANCH, "--", path_of(stack, environment))
+        found = self.git.text("rev-list", "-1", BRANCH, "--", path_of(stack, environment))
         return found or None
 
     def commit(
@@ -170,7 +192,7 @@ class DesiredRepository:
         """
         self.ensure()
         path = path_of(document.stack, document.environment)
-        with self.git.writing():
+        with self.writing():
             newest = self.newest(document.stack, document.environment)
             if newest != expected:
                 raise ConflictError(
@@ -188,7 +210,7 @@ class DesiredRepository:
     def manifests(self, stack: str, environment: str, commit: str) -> dict[str, bytes]:
         """The manifests of an environment at a commit, by their path below the stack's folder."""
         folder = manifests_of(stack, environment)
-        listed = self.git.raw("ls-tree", "-r", "-z", "--name-only", commit, f"{folder}/").decode()
+        listed = self.git.data("ls-tree", "-r", "-z", "--name-only", commit, f"{folder}/").decode()
         names = [n for n in listed.split("\0") if n]
         contents = self.blobs([f"{commit}:{n}" for n in names])
         found = zip(names, contents, strict=True)
@@ -196,34 +218,34 @@ class DesiredRepository:
 
     def tree(self, stack: str, environment: str, commit: str) -> str:
         """What names the content of an environment's manifests at a commit; empty without any."""
-        return self.git.run("ls-tree", commit, manifests_of(stack, environment))
+        return self.git.text("ls-tree", commit, manifests_of(stack, environment))
 
     def note(self, commit: str, outcome: str, reason: str | None = None) -> None:
         """Write down what became of a commit: succeeded, failed, rolled-back, aborted or
         superseded, and why. Raises DesiredStateError or NoSpaceError."""
         text = outcome if not reason else f"{outcome}\n{message.one_line(reason)}"
-        with self.git.writing():
-            self.git.run("notes", f"--ref={NOTES}", "add", "-f", "-m", text, commit)
+        with self.writing():
+            self.git.text("notes", f"--ref={NOTES}", "add", "-f", "-m", text, commit)
 
     def is_descendant(self, commit: str, of: str) -> bool:
         """Whether `commit` has `of` among its ancestors: false after a force-push. A commit that
         is gone has no descendants."""
         try:
-            return self.git.run("merge-base", of, commit) == of
+            return self.git.text("merge-base", of, commit) == of
         except DesiredStateError:
             return False
 
     def keep(self, commit: str, name: str) -> None:
         """Hold a commit under refs/lapwing/<name>, so that no rewrite of the branch loses it."""
-        with self.git.writing():
-            self.git.run("update-ref", f"refs/lapwing/{name}", commit)
+        with self.writing():
+            self.git.text("update-ref", f"refs/lapwing/{name}", commit)
 
     def verify(self) -> list[str]:
         """What is wrong with the repository, in git's words; empty if it is whole."""
         if not (self.path / "HEAD").is_file():
             return [f"{self.path} is not a git repository"] if self.path.exists() else []
         try:
-            self.git.run("fsck", "--connectivity-only", "--no-dangling", "--no-progress")
+            self.git.text("fsck", "--connectivity-only", "--no-dangling", "--no-progress")
             if self.head() is not None:
                 for stack, environment in self.environments():
                     self.read(stack, environment)
@@ -246,10 +268,10 @@ class DesiredRepository:
     def maintain(self) -> None:
         """Pack what has gathered, if it is much. For idle moments: takes up to some seconds then.
         Nothing is pruned."""
-        if int(self.git.run("count-objects").split()[0]) < LOOSE_OBJECTS:
+        if int(self.git.text("count-objects").split()[0]) < LOOSE_OBJECTS:
             return
-        with self.git.writing():
-            self.git.run("gc", "--quiet", "--prune=never")
+        with self.writing():
+            self.git.text("gc", "--quiet", "--prune=never")
 
     def _import(
         self, text: str, actor: str, contents: Mapping[str, bytes], gone: str | None
@@ -273,16 +295,16 @@ class DesiredRepository:
             b"get-mark :1\n",
             b"done\n",
         ]
-        out = self.git.run("fast-import", "--quiet", "--cat-blob-fd=1", given=b"".join(lines))
+        out = self.git.text("fast-import", "--quiet", "--cat-blob-fd=1", given=b"".join(lines))
         return out.split()[0]
 
     def _must_exist(self, commit: str) -> None:
-        self.git.run("cat-file", "-e", f"{commit}^{{tree}}")
+        self.git.text("cat-file", "-e", f"{commit}^{{tree}}")
 
     def blobs(self, names: list[str]) -> list[bytes | None]:
         """The contents of objects by name, None for each that is missing; one git process."""
         given = "".join(f"{n}\n" for n in names).encode()
-        out = self.git.raw("cat-file", "--batch", given=given)
+        out = self.git.data("cat-file", "--batch", given=given)
         found: list[bytes | None] = []
         position = 0
         for _ in names:
@@ -296,6 +318,11 @@ class DesiredRepository:
             found.append(out[position : position + size])
             position += size + 1
         return found
+
+
+def _git(path: Path) -> Git:
+    hint = "Run `lapwing doctor` to check the repository, `lapwing doctor --repair` to repair it."
+    return Git(path, None, DesiredStateError, bare=True, hint=hint)
 
 
 def _facts(path: Path) -> tuple[int, int, int] | None:

@@ -1,24 +1,21 @@
-"""The git of a checkout, as a release needs it: the user's own git, with the user's logins.
+"""The git repository that is released, read with the user's configuration and logins.
 
-Reading changes nothing. Two acts do: `tag` and `push`. A token reaches git as `login` says.
+Only `tag` and `push` change something.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lapwing.errors import ForgeLoginError, ReleaseError, UsageError
+from lapwing.errors import ForgeLoginError, ReleaseError
 from lapwing.release.commits import Commit
-from lapwing.system import git_login as login
+from lapwing.system.git import Git
 
-PATIENCE = 300.0
-"""Seconds that git may take to talk to a remote."""
-_PINNED = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_OBJECT_DIRECTORY"}
+TIMEOUT_S = 300.0
 _REFUSED = re.compile(r"\[remote rejected\]|pre-receive hook declined|GH0\d\d|protected", re.I)
 _LOGIN = re.compile(
     r"Authentication failed|could not read Username|Permission denied|HTTP Basic: Access denied"
@@ -39,33 +36,24 @@ class Checkout:
     """The repository of a folder. Every method raises ReleaseError with git's words."""
 
     def __init__(self, folder: Path, environ: Mapping[str, str]) -> None:
-        self._folder = folder
-        kept = {name: value for name, value in environ.items() if name not in _PINNED}
-        self._environ = kept | {
-            "LC_ALL": "C",
-            "GIT_TERMINAL_PROMPT": "0",
-            "GIT_OPTIONAL_LOCKS": "0",
-        }
-        self._token: str | None = None
+        self._git = Git(folder, environ, ReleaseError, timeout=TIMEOUT_S)
 
     def use_token(self, url: str, token: str) -> None:
-        """Log in with a token at a remote of this address; of no use for ssh."""
-        added = login.variables(url, token, self._environ)
-        self._environ |= added
-        self._token = token if added else None
+        """Log in with a token at the remote of this address. Does nothing for SSH."""
+        self._git.use_token(url, token)
 
     def top(self) -> Path:
         """The folder of the work tree."""
-        return Path(self._run("rev-parse", "--show-toplevel"))
+        return Path(self._git.text("rev-parse", "--show-toplevel"))
 
     def is_shallow(self) -> bool:
         """Whether history was cut off when it was fetched."""
-        return self._run("rev-parse", "--is-shallow-repository") == "true"
+        return self._git.text("rev-parse", "--is-shallow-repository") == "true"
 
     def head(self) -> str:
         """The commit that is checked out."""
         try:
-            return self._run("rev-parse", "--verify", "HEAD^{commit}")
+            return self._git.text("rev-parse", "--verify", "HEAD^{commit}")
         except ReleaseError as error:
             raise ReleaseError(
                 "The repository has no commit yet.", hint="Commit something first."
@@ -73,31 +61,33 @@ class Checkout:
 
     def branch(self) -> str | None:
         """The branch that is checked out, None for a detached head."""
-        return self._ask("symbolic-ref", "--quiet", "--short", "HEAD")
+        return self._git.ask("symbolic-ref", "--quiet", "--short", "HEAD")
 
     def changed_here(self) -> list[str]:
         """Files that git tracks and that differ from the commit."""
-        listed = self._run("status", "--porcelain", "-z", "--untracked-files=no", "--no-renames")
+        listed = self._git.text(
+            "status", "--porcelain", "-z", "--untracked-files=no", "--no-renames"
+        )
         return [entry[3:] for entry in listed.split("\0") if entry]
 
     def remote(self, branch: str | None) -> str | None:
         """The name of the remote to release to: the branch's own, else `origin`, else the only
         one."""
-        own = self._ask("config", f"branch.{branch}.remote") if branch else None
-        names = self._run("remote").splitlines()
+        own = self._git.ask("config", f"branch.{branch}.remote") if branch else None
+        names = self._git.text("remote").splitlines()
         if own in names:
             return own
         return "origin" if "origin" in names else (names[0] if len(names) == 1 else None)
 
     def url(self, remote: str) -> str:
         """The address that is pushed to, after the user's rewriting of URLs."""
-        return self._run("remote", "get-url", "--push", remote)
+        return self._git.text("remote", "get-url", "--push", remote)
 
     def refs(self, remote: str) -> Refs:
         """Ask the remote for its branches and tags."""
         branches: dict[str, str] = {}
         tags: dict[str, str] = {}
-        for line in self._far("ls-remote", "--heads", "--tags", remote).splitlines():
+        for line in self._contact("ls-remote", "--heads", "--tags", remote).splitlines():
             commit, _, name = line.partition("\t")
             if name.startswith("refs/heads/"):
                 branches[name.removeprefix("refs/heads/")] = commit
@@ -109,27 +99,29 @@ class Checkout:
     def tags(self) -> dict[str, str]:
         """The tags here, and the commits that they are on."""
         form = "--format=%(refname:strip=2)%00%(objectname)%00%(*objectname)"
-        lines = self._run("for-each-ref", form, "refs/tags").splitlines()
+        lines = self._git.text("for-each-ref", form, "refs/tags").splitlines()
         parts = (line.split("\0") for line in lines)
         return {name: peeled or commit for name, commit, peeled in parts}
 
     def has(self, commit: str) -> bool:
         """Whether a commit is here."""
-        return self._ask("cat-file", "-e", f"{commit}^{{commit}}") is not None
+        return self._git.ask("cat-file", "-e", f"{commit}^{{commit}}") is not None
 
     def is_ancestor(self, older: str, newer: str) -> bool:
         """Whether a commit (which has to be here) is another one, or in its history."""
-        return self._ask("merge-base", "--is-ancestor", older, newer) is not None
+        return self._git.ask("merge-base", "--is-ancestor", older, newer) is not None
 
     def resolve(self, ref: str) -> str | None:
         """The commit of a reference; None if there is none."""
-        return self._ask("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
+        return self._git.ask("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
 
     def commits(self, since: str | None, until: str) -> tuple[Commit, ...]:
         """The commits after one (all, with None) up to another, the newest first."""
         reach = [until] if since is None else [until, f"^{since}"]
-        listed = self._run("log", "-z", "--topo-order", "--format=%H%x1f%P%x1f%B", *reach, "--")
-        parts = (entry.split("\x1f", 2) for entry in listed.split("\0") if entry.strip())
+        form = "--format=%H%x1f%P%x1f%B"
+        listed = self._git.data("log", "-z", "--topo-order", form, *reach, "--")
+        entries = listed.decode(errors="replace").split("\0")
+        parts = (entry.split("\x1f", 2) for entry in entries if entry.strip())
         return tuple(
             Commit(sha.strip(), tuple(parents.split()), text) for sha, parents, text in parts
         )
@@ -137,49 +129,49 @@ class Checkout:
     def changed(self, since: str | None, until: str) -> tuple[str, ...]:
         """The files that differ between two commits; all files of the later one, with None."""
         range_ = [since or self._empty_tree(), until]
-        listed = self._run("diff", "--name-only", "--no-renames", "-z", *range_, "--")
+        listed = self._git.text("diff", "--name-only", "--no-renames", "-z", *range_, "--")
         return tuple(filter(None, listed.split("\0")))
 
     def committed_at(self, commit: str) -> int:
         """When a commit was made, in seconds since 1970."""
-        return int(self._run("show", "-s", "--format=%ct", commit))
+        return int(self._git.text("show", "-s", "--format=%ct", commit))
 
     def files(self, commit: str, folder: str) -> list[str]:
         """The files of a commit below a folder, relative to it."""
         place = f"{commit}:./{folder}"
-        listed = self._run("ls-tree", "-r", "-z", "--full-tree", "--name-only", place)
+        listed = self._git.text("ls-tree", "-r", "-z", "--full-tree", "--name-only", place)
         return [name for name in listed.split("\0") if name]
 
     def content(self, commit: str, path: str) -> bytes | None:
         """A file of a commit, by its path from the folder; None if there is none."""
-        done = self._raw(["cat-file", "blob", f"{commit}:./{path}"], PATIENCE)
-        return done.stdout if done.returncode == 0 else None
+        done = self._git.run("cat-file", "blob", f"{commit}:./{path}")
+        return done.data if done.status == 0 else None
 
     def tag(self, tag: str, commit: str, message: str) -> None:
         """Make an annotated tag. The same tag made twice is the same object: it bears the time of
         its commit."""
         environ = {"GIT_COMMITTER_DATE": f"{self.committed_at(commit)} +0000"}
-        if self._ask("var", "GIT_COMMITTER_IDENT") is None:
+        if self._git.ask("var", "GIT_COMMITTER_IDENT") is None:
             environ |= {
                 "GIT_COMMITTER_NAME": "Lapwing",
                 "GIT_COMMITTER_EMAIL": "lapwing@localhost",
             }
-        arguments = ["tag", "--annotate", "--cleanup=verbatim", "-m", message, tag, commit]
-        self._words(arguments, self._raw(arguments, PATIENCE, environ))
+        given = ["--annotate", "--cleanup=verbatim", "-m", message, tag, commit]
+        self._git.text("tag", *given, environ=environ)
 
     def push(self, remote: str, tag: str) -> None:
         """Push a tag, never with force."""
-        self._far("push", "--porcelain", remote, f"refs/tags/{tag}:refs/tags/{tag}")
+        self._contact("push", "--porcelain", remote, f"refs/tags/{tag}:refs/tags/{tag}")
 
     def _empty_tree(self) -> str:
-        return self._run("hash-object", "-t", "tree", os.devnull)
+        return self._git.text("hash-object", "-t", "tree", os.devnull)
 
-    def _far(self, *arguments: str) -> str:
-        """A command that talks to the remote."""
-        done = self._raw(list(arguments), PATIENCE)
-        if done.returncode == 0:
-            return os.fsdecode(done.stdout).removesuffix("\n")
-        said = self._said(done.stderr + b"\n" + done.stdout)
+    def _contact(self, *arguments: str) -> str:
+        """The output of a command that contacts the remote."""
+        done = self._git.run(*arguments)
+        if done.status == 0:
+            return done.text
+        said = f"{done.messages}\n{self._git.redact(done.data)}"
         remote = arguments[-1] if arguments[0] == "ls-remote" else arguments[-2]
         if _LOGIN.search(said):
             raise ForgeLoginError(
@@ -200,55 +192,3 @@ class Checkout:
             hint="Run it again when the network is back: what is done is not repeated.",
             detail=said,
         )
-
-    def _ask(self, *arguments: str) -> str | None:
-        """The answer of a command that may say no; None then."""
-        done = self._raw(list(arguments), PATIENCE)
-        return os.fsdecode(done.stdout).removesuffix("\n") if done.returncode == 0 else None
-
-    def _run(self, *arguments: str) -> str:
-        return self._words(list(arguments), self._raw(list(arguments), PATIENCE))
-
-    def _words(self, arguments: list[str], done: subprocess.CompletedProcess[bytes]) -> str:
-        if done.returncode == 0:
-            return done.stdout.decode(errors="replace").removesuffix("\n")
-        said = self._said(done.stderr)
-        if "not a git repository" in said:
-            raise ReleaseError(
-                f"{self._folder} is not in a git repository.",
-                hint="A release is made of commits: run `git init`, commit, and add a remote.",
-            )
-        if "dubious ownership" in said:
-            raise ReleaseError(
-                f"git does not trust {self._folder}: it belongs to another user.",
-                hint="Run `git config --global --add safe.directory` with that folder.",
-            )
-        raise ReleaseError(f"git {arguments[0]} failed in {self._folder}.", detail=said)
-
-    def _raw(
-        self, arguments: list[str], patience: float, more: Mapping[str, str] | None = None
-    ) -> subprocess.CompletedProcess[bytes]:
-        command = ["git", "-C", str(self._folder), *arguments]
-        try:
-            return subprocess.run(
-                command,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                check=False,
-                env={**self._environ, **(more or {})},
-                timeout=patience,
-            )
-        except FileNotFoundError as error:
-            raise UsageError("git is not installed.", hint="Install git.") from error
-        except subprocess.TimeoutExpired as error:
-            raise ReleaseError(
-                f"git {arguments[0]} did not end within {patience:.0f} s.",
-                hint="Run it again when the network is back: what is done is not repeated.",
-            ) from error
-
-    def _said(self, words: bytes) -> str:
-        """What git says, without logins."""
-        said = login.without_login(words.decode(errors="replace"))
-        said = said.replace(self._token, "***") if self._token else said
-        lines = ["".join(c if c.isprintable() else " " for c in line) for line in said.splitlines()]
-        return "\n".join(line for line in lines if line.strip())[:2000]

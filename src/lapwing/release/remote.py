@@ -16,7 +16,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from lapwing.errors import ReleaseError
-from lapwing.system.git_login import without_login
+from lapwing.system.git import without_login
 
 ForgeKind = Literal["gitea", "github"]
 

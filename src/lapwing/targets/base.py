@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import getpass
-import subprocess
 from pathlib import Path
 
+from lapwing.errors import UsageError
 from lapwing.settings import Settings
+from lapwing.system.git import Git
 
 
 def actor_name(settings: Settings, folder: Path) -> str:
@@ -14,12 +15,10 @@ def actor_name(settings: Settings, folder: Path) -> str:
     if settings.actor:
         return settings.actor
     try:
-        found = subprocess.run(
-            ["git", "-C", str(folder), "config", "user.name"],
-            capture_output=True,
-            text=True,
-            check=False,
-        ).stdout.strip()
+        found = Git(folder, settings.environ).ask("config", "user.name")
+    except UsageError:
+        found = None  # git is not installed.
+    try:
         return found or getpass.getuser()
     except (KeyError, OSError):
         return "unknown"

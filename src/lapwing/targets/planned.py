@@ -170,8 +170,3 @@ def with_act(
 def _empty(where: Where) -> Document:
     act = Deployment(kind="abort", actor="")
     return Document(stack=where.stack, environment=where.environment, deployment=act)
-
-
-def actor_from(environ_actor: str | None, git_name: str | None, login: str | None) -> str:
-    """Who acts: LAPWING_ACTOR, else git's user.name, else the login name."""
-    return environ_actor or git_name or login or "unknown"

@@ -107,7 +107,7 @@ def test_a_repository_with_many_loose_objects_is_packed(
     settings: Settings, repository: DesiredRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def loose() -> int:
-        return int(repository.git.run("count-objects").split()[0])
+        return int(repository.git.text("count-objects").split()[0])
 
     before = loose()
     repository.maintain()

@@ -94,7 +94,7 @@ def test_a_note_that_was_lost_is_written_by_the_next_agent(ship: Ship, watched: 
     kill_agent(ship)
     commit = ship.memory().commit
     assert commit is not None
-    ship.repository.git.run("notes", "--ref=refs/notes/lapwing", "remove", commit)
+    ship.repository.git.text("notes", "--ref=refs/notes/lapwing", "remove", commit)
     assert outcomes(ship, commit) == ["in-progress"]
     ship.where.run("agent", "start")
     until(lambda: outcomes(ship, commit) == ["succeeded"])

@@ -40,7 +40,7 @@ def no_objects(repository: DesiredRepository) -> None:
 
 
 def one_object(repository: DesiredRepository) -> None:
-    path = repository.git.run("rev-parse", "HEAD:shop/local/document.json")
+    path = repository.git.text("rev-parse", "HEAD:shop/local/document.json")
     (repository.path / "objects" / path[:2] / path[2:]).unlink()
 
 
@@ -142,9 +142,9 @@ def test_a_rewritten_history_is_told_from_a_longer_one(repository: DesiredReposi
     assert not repository.is_descendant(head, newer)
     assert not repository.is_descendant("1" * 40, head)
     repository.keep(newer, "rewritten/here")
-    repository.git.run("update-ref", "refs/heads/main", head)
-    repository.git.run("reflog", "expire", "--expire=now", "--all")
-    repository.git.run("gc", "--quiet", "--prune=now")
+    repository.git.text("update-ref", "refs/heads/main", head)
+    repository.git.text("reflog", "expire", "--expire=now", "--all")
+    repository.git.text("gc", "--quiet", "--prune=now")
     assert repository.read("shop", "local", newer) is not None, "what is kept outlives gc"
 
 
@@ -157,7 +157,7 @@ def test_packing_loses_nothing_and_is_read_as_before(
     assert repository.traces() == traces, "three deployments are not worth it"
     monkeypatch.setattr("lapwing.desired.repository.LOOSE_OBJECTS", 1)
     repository.maintain()
-    assert repository.git.run("count-objects") == "0 objects, 0 kilobytes"
+    assert repository.git.text("count-objects") == "0 objects, 0 kilobytes"
     assert not (repository.path / "refs" / "heads" / "main").exists()
     assert repository.head() == head
     assert history(repository, "shop", "local") == before
@@ -179,7 +179,7 @@ def test_nobody_can_forge_an_outcome_or_an_actor(repository: DesiredRepository) 
     assert entry.reason is not None
     assert "\x1b" not in entry.actor + entry.message + entry.reason
     assert "\n" not in entry.actor + entry.reason
-    author = repository.git.run("log", "-1", "--format=%an|%ae", commit)
+    author = repository.git.text("log", "-1", "--format=%an|%ae", commit)
     assert "\x1b" not in author
     assert author.endswith("|lapwing@localhost")
     assert repository.read("shop", "local") == wanted
@@ -210,4 +210,4 @@ def test_the_configuration_of_the_user_has_no_say(
     assert fresh.head() is not None
     assert not (tmp_path / "ran").exists()
     assert not (tmp_path / "elsewhere").exists()
-    assert repository.git.run("log", "-1", "--format=%cn") == "Lapwing"
+    assert repository.git.text("log", "-1", "--format=%cn") == "Lapwing"

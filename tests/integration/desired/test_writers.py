@@ -47,7 +47,7 @@ def test_every_commit_of_several_writers_is_one_deployment(repository: DesiredRe
     assert {e.commit for e in entries} == made
     assert len(entries) == 15
     assert {e.outcome for e in entries} == {"succeeded"}
-    parents = repository.git.run("log", "--format=%P", "refs/heads/main").split()
+    parents = repository.git.text("log", "--format=%P", "refs/heads/main").split()
     assert parents == [e.commit for e in entries[1:]], "one line, nothing beside it"
     assert repository.verify() == []
 
@@ -56,13 +56,13 @@ def test_of_two_that_know_the_same_commit_one_is_told(repository: DesiredReposit
     """The message says what to do, and the loser has changed nothing."""
     first = repository.commit(document(api=service("api-1")), expected=None)
     second = repository.commit(document(api=service("api-2")), expected=first)
-    objects = repository.git.run("count-objects")
+    objects = repository.git.text("count-objects")
     with pytest.raises(ConflictError) as caught:
         repository.commit(document(api=service("api-3")), expected=first)
     assert "Another deployment of shop/local came first" in caught.value.message
     assert "lapwing history" in (caught.value.hint or "")
     assert repository.head() == second
-    assert repository.git.run("count-objects") == objects
+    assert repository.git.text("count-objects") == objects
 
 
 def test_writers_of_two_environments_do_not_disturb_each_other(

@@ -22,17 +22,17 @@ pytestmark = pytest.mark.xdist_group("faults-desired")
 
 def git(ship: Ship, *arguments: str) -> str:
     """Do something to the desired state behind everybody's back."""
-    return ship.repository.git.run(*arguments)
+    return ship.repository.git.text(*arguments)
 
 
 def tree_of(ship: Ship, text: bytes) -> str:
     """A tree in which the document of this stack is `text`."""
-    blob = ship.repository.git.run("hash-object", "-w", "--stdin", given=text)
+    blob = ship.repository.git.text("hash-object", "-w", "--stdin", given=text)
     tree = f"100644 blob {blob}\tdocument.json\n"
     for name in ("local", ship.name):
-        made = ship.repository.git.run("mktree", given=tree.encode())
+        made = ship.repository.git.text("mktree", given=tree.encode())
         tree = f"040000 tree {made}\t{name}\n"
-    return ship.repository.git.run("mktree", given=tree.encode())
+    return ship.repository.git.text("mktree", given=tree.encode())
 
 
 def doctor(ship: Ship, *arguments: str, status: int) -> dict[str, Any]:
@@ -88,7 +88,7 @@ def test_a_force_push_to_an_older_commit_is_followed(ship: Ship, watched: Watche
 
 def test_a_force_push_to_nothing_is_told_and_mended(ship: Ship, watched: Watchers) -> None:
     before = ship.pids("active")
-    empty = ship.repository.git.run("mktree", given=b"")
+    empty = ship.repository.git.text("mktree", given=b"")
     git(ship, "update-ref", BRANCH, git(ship, "commit-tree", empty, "-m", "Nothing"))
     assert "says nothing of faults/local" in problem(ship)
     assert "faults/local" in doctor(ship, status=1)["seen"]

@@ -6,7 +6,7 @@ import pytest
 
 from lapwing.errors import ReleaseError
 from lapwing.release.remote import kind_of, parse, registry_of
-from lapwing.system.git_login import without_login
+from lapwing.system.git import without_login
 
 FORMS = [
     ("https://git.example/Acme/Web.git", "https://git.example", "Acme", "Web"),

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import shutil
-import subprocess
 import tempfile
 import time
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from lapwing.observed import status
 from lapwing.settings import Settings
 from lapwing.stack.load import LOCAL
 from lapwing.system.files import remove_tree
+from lapwing.system.git import Git
 from lapwing.targets import local_agent as agent
 from lapwing.targets import planned as change
 from lapwing.targets.planned import Where
@@ -64,8 +64,8 @@ class Stage:
 
     def commit(self, message: str) -> None:
         """Commit what is in the copy."""
-        git(self.source, "add", "--all")
-        git(self.source, "commit", "--quiet", "--message", message)
+        git(self, "add", "--all")
+        git(self, "commit", "--quiet", "--message", message)
 
     def clear(self) -> None:
         """Stop everything and remove the folder. Never raises for what is gone already."""
@@ -129,26 +129,16 @@ def build(settings: Settings, example: Path) -> Stage:
     try:
         shutil.copytree(example, stage.source, ignore=IGNORED)
         (stage.source / ".gitignore").write_text("node_modules/\ndist/\n__pycache__/\n")
-        git(stage.source, "init", "--quiet", "--initial-branch", "main")
+        git(stage, "init", "--quiet", "--initial-branch", "main")
     except BaseException:
         remove_tree(folder)
         raise
     return stage
 
 
-def git(folder: Path, *arguments: str) -> None:
-    """Run git with an identity of our own. Raises LapwingError with what git says."""
-    always = ("-c", "user.name=Demo", "-c", "user.email=demo@localhost", "-c", "commit.gpgsign=no")
-    try:
-        subprocess.run(
-            ["git", "-C", str(folder), *always, *arguments],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except OSError as error:
-        raise LapwingError(
-            f"git cannot be run: {error.strerror}.", hint="Install git and try again."
-        ) from error
-    except subprocess.CalledProcessError as error:
-        raise LapwingError(f"git {arguments[0]} failed.", detail=error.stderr) from error
+def git(stage: Stage, *arguments: str) -> None:
+    """Run git in the demo's source. Raises LapwingError with the message of git."""
+    identity: dict[str, str] = {}
+    for role in ("AUTHOR", "COMMITTER"):
+        identity |= {f"GIT_{role}_NAME": "Demo", f"GIT_{role}_EMAIL": "demo@localhost"}
+    Git(stage.source, {**stage.settings.environ, **identity}).text(*arguments)

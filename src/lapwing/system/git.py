@@ -1,0 +1,215 @@
+"""Running git: the same settings everywhere, tokens in the environment only, one mapping of errors.
+
+Two kinds of repository are used. A user's checkout, or a remote one, is read with the user's git
+configuration, because it holds logins, proxies and trusted folders. The desired-state repository
+of this machine is used without any configuration. For both, the settings that change what git
+prints or runs (signatures, colors, hooks, file monitors) are fixed: they are added to the
+environment as `GIT_CONFIG_KEY_n`, which takes precedence over every configuration file.
+
+A token reaches git through its environment, where a credential helper returns it for the address
+of its remote only: it is in no URL, no argument and no file. Source: gitcredentials(7); a helper
+that begins with `!` is a shell command, and an empty one clears the list.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from lapwing.errors import LapwingError, NoSpaceError, UsageError
+
+DISK_FULL = ("No space left", "Out of diskspace", "Disk quota exceeded")
+"""Messages of git about a full disk; the second is fast-import's."""
+MAX_MESSAGE_CHARS = 8000
+INSTALL_HINT = "Install git, for instance with `apt-get install git` or `brew install git`."
+
+_SETTINGS = {
+    "color.ui": "false",
+    "commit.gpgSign": "false",
+    "core.fsmonitor": "false",
+    "core.hooksPath": os.devnull,
+    "core.pager": "cat",
+    "i18n.logOutputEncoding": "UTF-8",
+    "log.showSignature": "false",
+    "push.followTags": "false",
+    "push.gpgSign": "false",
+    "push.recurseSubmodules": "no",
+    "submodule.recurse": "false",
+    "tag.forceSignAnnotated": "false",
+    "tag.gpgSign": "false",
+}
+_VARIABLES = {"LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}
+_REPOSITORY_VARIABLES = {
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_COMMON_DIR",
+    "GIT_CONFIG",
+    "GIT_CONFIG_PARAMETERS",
+    "GIT_DIR",
+    "GIT_GRAFT_FILE",
+    "GIT_INDEX_FILE",
+    "GIT_NAMESPACE",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_PREFIX",
+    "GIT_SHALLOW_FILE",
+    "GIT_WORK_TREE",
+}
+"""Set while a git hook or alias runs, and then about another repository."""
+_NO_CONFIGURATION = {
+    "PATH": os.defpath + ":/usr/local/bin:/opt/homebrew/bin",
+    "HOME": "/nonexistent",
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_CONFIG_GLOBAL": os.devnull,
+    "GIT_AUTHOR_NAME": "Lapwing",
+    "GIT_AUTHOR_EMAIL": "lapwing@localhost",
+    "GIT_COMMITTER_NAME": "Lapwing",
+    "GIT_COMMITTER_EMAIL": "lapwing@localhost",
+}
+_HELPER = '!f() { test "$1" = get && printf "username=x-access-token\\npassword=%s\\n" '
+_HELPER += '"$LAPWING_GIT_TOKEN"; }; f'
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """The result of a git command. Its messages (standard error) hold no login."""
+
+    status: int
+    data: bytes
+    messages: str
+
+    @property
+    def text(self) -> str:
+        """Standard output without the last newline; file names keep undecodable bytes."""
+        return os.fsdecode(self.data).removesuffix("\n")
+
+
+class Git:
+    """The git command in one repository.
+
+    `environ` is the user's environment; None for a repository of ours, which is used without
+    anybody's configuration. Failures are raised as `error`, with `hint` where there is no better
+    one.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        environ: Mapping[str, str] | None,
+        error: type[LapwingError] = LapwingError,
+        *,
+        bare: bool = False,
+        hint: str | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        self.folder = folder
+        self._location = ("--git-dir" if bare else "-C", str(folder))
+        self._own_session = environ is None  # Ctrl-C must not end git in the middle of a write.
+        given = _NO_CONFIGURATION if environ is None else environ
+        kept = {k: v for k, v in given.items() if k not in _REPOSITORY_VARIABLES}
+        kept.setdefault("PATH", os.defpath)
+        self._environ = _add_settings(kept | _VARIABLES, _SETTINGS.items())
+        self._token: str | None = None
+        self._error = error
+        self._hint = hint
+        self._timeout = timeout
+
+    def use_token(self, url: str, token: str) -> None:
+        """Log in with a token at the remote of this address. Does nothing for SSH and folders."""
+        parts = urlsplit(url)
+        if parts.scheme in ("http", "https"):
+            key = f"credential.{parts.scheme}://{parts.netloc.rpartition('@')[2]}.helper"
+            self._environ = _add_settings(self._environ, [(key, ""), (key, _HELPER)])
+            self._environ["LAPWING_GIT_TOKEN"] = self._token = token
+
+    def run(
+        self, *arguments: str, given: bytes = b"", environ: Mapping[str, str] | None = None
+    ) -> Output:
+        """Run a git command, whatever its exit status.
+
+        Raises:
+            UsageError: git is not installed.
+            LapwingError: It did not end in time (as the error of this repository).
+        """
+        try:
+            done = subprocess.run(
+                ["git", *self._location, *arguments],
+                input=given,
+                capture_output=True,
+                env={**self._environ, **(environ or {})},
+                start_new_session=self._own_session,
+                timeout=self._timeout,
+                check=False,
+            )
+        except FileNotFoundError as error:
+            raise UsageError("git is not installed.", hint=INSTALL_HINT) from error
+        except subprocess.TimeoutExpired as error:
+            raise self._error(
+                f"git {arguments[0]} did not end within {self._timeout:g} s.",
+                hint="Check the network, then run the command again.",
+            ) from error
+        return Output(done.returncode, done.stdout, self.redact(done.stderr))
+
+    def data(
+        self, *arguments: str, given: bytes = b"", environ: Mapping[str, str] | None = None
+    ) -> bytes:
+        """The standard output of a git command. Raises the error of this repository."""
+        return self._checked(arguments[0], self.run(*arguments, given=given, environ=environ)).data
+
+    def text(
+        self, *arguments: str, given: bytes = b"", environ: Mapping[str, str] | None = None
+    ) -> str:
+        """The standard output as text without the last newline. Raises as `data` does."""
+        return self._checked(arguments[0], self.run(*arguments, given=given, environ=environ)).text
+
+    def ask(self, *arguments: str) -> str | None:
+        """The standard output as text; None if git reports a failure."""
+        done = self.run(*arguments)
+        return done.text if done.status == 0 else None
+
+    def redact(self, data: bytes) -> str:
+        """Text that git printed, without logins and control characters."""
+        text = without_login(data.decode(errors="replace"))
+        text = text.replace(self._token, "***") if self._token else text
+        text = "".join(c if c.isprintable() or c == "\n" else " " for c in text)
+        lines = (line.rstrip() for line in text.splitlines())
+        return "\n".join(filter(None, lines))[-MAX_MESSAGE_CHARS:]
+
+    def _checked(self, command: str, done: Output) -> Output:
+        if done.status == 0:
+            return done
+        words, hint = done.messages, self._hint
+        last = words.splitlines()[-1].rstrip(".") if words else f"exit status {done.status}"
+        message = f"git {command} failed in {self.folder}: {last}."
+        if any(sign in words for sign in DISK_FULL):
+            raise NoSpaceError(
+                f"The disk that holds {self.folder} is full.",
+                hint="Free some space, then run the command again.",
+            )
+        if "not a git repository" in words:
+            message = f"{self.folder} is not in a git repository."
+            hint = hint or "Run `git init && git add -A && git commit -m 'First version'` there."
+        elif "dubious ownership" in words:
+            message = f"git does not trust {self.folder}: it belongs to another user."
+            hint = f"Run `git config --global --add safe.directory {self.folder}`."
+        raise self._error(message, hint=hint, detail=words or None)
+
+
+def without_login(text: str) -> str:
+    """A text without user names and passwords in its URLs."""
+    return re.sub(r"(?<=://)[^/@\s]*@", "", text)
+
+
+def _add_settings(
+    environ: Mapping[str, str], settings: Iterable[tuple[str, str]]
+) -> dict[str, str]:
+    """An environment that gives git these settings after those it gives already."""
+    count = int(environ.get("GIT_CONFIG_COUNT") or 0)
+    added = dict(environ)
+    for key, value in settings:
+        added[f"GIT_CONFIG_KEY_{count}"], added[f"GIT_CONFIG_VALUE_{count}"] = key, value
+        count += 1
+    return added | {"GIT_CONFIG_COUNT": str(count)}
