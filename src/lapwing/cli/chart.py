@@ -51,7 +51,7 @@ def command(
     from lapwing.cli import rendered
     from lapwing.render.helm import stack
     from lapwing.render.helm.chart import check_version
-    from lapwing.render.helm.package import package as packed
+    from lapwing.render.helm.chart import package as packed
 
     check_version(version)
     target, others = _targets(context, chosen["environment"], chosen["images"])
@@ -96,8 +96,8 @@ def _targets(
         chosen = clusters[0]
     else:
         raise UsageError(
-            "No environment of this stack is a cluster.",
-            hint="Add one with `target: kubernetes` below `environments:`.",
+            "No environment of this stack has `target: kubernetes`.",
+            hint="Add one below `environments`, or name one with --env.",
         )
     target = render.target(chosen, images)
     rest = [e for e in clusters if e.environment != chosen.environment]

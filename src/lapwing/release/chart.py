@@ -24,7 +24,7 @@ from lapwing.errors import ReleaseError
 from lapwing.release.forge.model import File
 from lapwing.release.git import Checkout
 from lapwing.release.paths import matches
-from lapwing.render.helm.package import package
+from lapwing.render.helm.chart import package
 from lapwing.stack.load import LoadedStack
 from lapwing.stack.project import Released
 

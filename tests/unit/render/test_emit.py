@@ -1,4 +1,4 @@
-"""Objects written as YAML are read back as they were."""
+"""Objects written as YAML are read back unchanged, and leaves keep their place."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import pytest
 import yaml
 
 from lapwing.render.kubernetes import emit
+from lapwing.render.kubernetes.emit import Value
+from lapwing.render.kubernetes.setting import Scope
 
 
 @pytest.mark.parametrize(
@@ -25,6 +27,16 @@ from lapwing.render.kubernetes import emit
         "",
     ],
 )
-def test_text_is_read_back(value: Any) -> None:
+def test_yaml_text_round_trips(value: Any) -> None:
     tree = {"a": value, "b": [value, {"c": value}]}
     assert yaml.safe_load(emit.document(tree)) == tree
+
+
+def test_leaf_keeps_its_place_between_pieces_of_text() -> None:
+    tree = {"a": Scope.PREFIX, "b": [{"c": Scope.NAMESPACE}, Scope.MANAGER]}
+    assert emit.pieces(tree) == [
+        "a: ", Value(Scope.PREFIX, 2), "\n",
+        "b:\n",
+        "- c: ", Value(Scope.NAMESPACE, 4), "\n",
+        "- ", Value(Scope.MANAGER, 2), "\n",
+    ]  # fmt: skip

@@ -41,7 +41,7 @@ def pods_of(tree: Json) -> Iterator[Json]:
 
 
 @pytest.mark.parametrize(("case", "environment"), cases())
-def test_the_manifests_are_the_expected_ones(case: str, environment: str, tmp_path: Path) -> None:
+def test_manifests_equal_golden_files(case: str, environment: str, tmp_path: Path) -> None:
     shutil.copy(CLUSTERS / case / "lapwing.yaml", tmp_path)
     out = tmp_path / "out"
     result = run(tmp_path, "-e", environment, "-o", str(out))
@@ -51,7 +51,7 @@ def test_the_manifests_are_the_expected_ones(case: str, environment: str, tmp_pa
 
 
 @pytest.mark.parametrize(("case", "environment"), cases())
-def test_what_is_read_back_is_what_was_built(case: str, environment: str) -> None:
+def test_files_parse_to_rendered_objects(case: str, environment: str) -> None:
     made = target(case, environment)
     read = [d for t in render.files(made).values() for d in yaml.safe_load_all(t)]
     key = json.dumps
@@ -59,7 +59,7 @@ def test_what_is_read_back_is_what_was_built(case: str, environment: str) -> Non
 
 
 @pytest.mark.parametrize(("case", "environment"), cases())
-def test_selectors_match_their_own_pods_and_no_others(case: str, environment: str) -> None:
+def test_selectors_match_only_their_own_pods(case: str, environment: str) -> None:
     trees = render.objects(target(case, environment))
     pods = [(t["metadata"]["name"], p["metadata"]["labels"]) for t in trees for p in pods_of(t)]
     for tree in trees:
@@ -74,7 +74,7 @@ def test_selectors_match_their_own_pods_and_no_others(case: str, environment: st
 
 
 @pytest.mark.parametrize(("case", "environment"), cases())
-def test_what_is_referred_to_is_there(case: str, environment: str) -> None:
+def test_referenced_objects_exist(case: str, environment: str) -> None:
     made = target(case, environment)
     trees = render.objects(made)
     names = {(t["kind"], t["metadata"]["name"]) for t in trees}
@@ -98,7 +98,7 @@ def test_what_is_referred_to_is_there(case: str, environment: str) -> None:
 
 
 @pytest.mark.parametrize(("case", "environment"), cases())
-def test_every_pod_is_restricted(case: str, environment: str) -> None:
+def test_every_pod_meets_restricted_pod_security(case: str, environment: str) -> None:
     """Pod Security Standards, "restricted", and what Lapwing promises beyond."""
     for tree in render.objects(target(case, environment)):
         for pod in pods_of(tree):
@@ -116,7 +116,7 @@ def test_every_pod_is_restricted(case: str, environment: str) -> None:
 
 
 @pytest.mark.parametrize(("case", "environment"), cases())
-def test_every_pod_has_a_policy_and_nothing_is_open(case: str, environment: str) -> None:
+def test_network_policies_deny_by_default_and_cover_every_pod(case: str, environment: str) -> None:
     trees = render.objects(target(case, environment))
     policies = {t["metadata"]["name"]: t["spec"] for t in trees if t["kind"] == "NetworkPolicy"}
     everyone = [p for p in policies.values() if not p.get("ingress") and not p.get("egress")]
@@ -129,7 +129,7 @@ def test_every_pod_has_a_policy_and_nothing_is_open(case: str, environment: str)
             assert rule.get("from") or name.endswith("-edge"), "only the edge is for everybody"
 
 
-def test_a_secret_is_named_and_never_quoted() -> None:
+def test_manifests_contain_no_secret_values() -> None:
     for case, environment in cases():
         for tree in render.objects(target(case, environment)):
             assert tree["kind"] != "Secret"
@@ -149,7 +149,7 @@ def expanded(text: str, known: dict[str, str]) -> str:
 @pytest.mark.parametrize(
     "written", ["US$", "$$", "a$$b", "$(HOME)", "$$(HOME)", "$$$(HOME)", "$HOME"]
 )
-def test_a_container_sees_what_the_stack_file_says(written: str, tmp_path: Path) -> None:
+def test_env_value_reaches_container_unchanged(written: str, tmp_path: Path) -> None:
     (tmp_path / "lapwing.yaml").write_text(
         SMALL.replace("route: /", f"route: /, env: {{A: {json.dumps(written)}}}")
     )
@@ -161,7 +161,27 @@ def test_a_container_sees_what_the_stack_file_says(written: str, tmp_path: Path)
     assert expanded(value, {"HOME": "/root"}) == written
 
 
-def test_a_long_timeout_is_one_that_envoy_reads(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "written",
+    ["echo $$; wait", "echo $(date)", "echo $PORT | cat", "a$$b c", "run $$ $PORT", "x $$$(PORT)"],
+)
+def test_command_reaches_container_unchanged(written: str, tmp_path: Path) -> None:
+    """The cluster expands `$$` and `$(NAME)` in commands; only `$PORT` alone is left to it."""
+    (tmp_path / "lapwing.yaml").write_text(
+        SMALL.replace("route: /", f"route: /, command: {json.dumps(written)}")
+    )
+    loaded = load(tmp_path / "lapwing.yaml", "kind")
+    [app] = [t for t in render.objects(render.target(loaded)) if t["kind"] == "Deployment"
+             and t["metadata"]["name"] == "tiny-app"]  # fmt: skip
+    command = app["spec"]["template"]["spec"]["containers"][0]["command"]
+    seen = [expanded(word, {"PORT": "8080"}) for word in command]
+    if seen[:2] == ["/bin/sh", "-c"]:
+        assert seen[2] == written
+    else:
+        assert " ".join(seen) == written.replace("$PORT", "8080")
+
+
+def test_long_timeout_is_rendered_without_exponent(tmp_path: Path) -> None:
     """Envoy takes no exponent: `1.0368e+06s` is no duration."""
     file = tmp_path / "lapwing.yaml"
     file.write_text(
@@ -174,7 +194,7 @@ def test_a_long_timeout_is_one_that_envoy_reads(tmp_path: Path) -> None:
     assert "e+0" not in edge
 
 
-def test_variables_that_differ_in_case_have_secrets_of_their_own() -> None:
+def test_variables_that_differ_in_case_get_separate_secrets() -> None:
     variables = ["API_KEY", "api_key", "Api_Key", "_API_KEY", "API__KEY", "_", "__"]
     assert len({secret_part(v) for v in variables}) == len(variables)
     assert all(re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", secret_part(v)) for v in variables)
@@ -188,16 +208,16 @@ SMALL = (CLUSTERS / "smallest/lapwing.yaml").read_text()
     [
         (SMALL.replace("image: registry.example/tiny/app:1.2.3", "build: ., command: x"),
          ("-e", "kind"), "no image", "--image app="),
-        (SMALL, ("-e", "kind", "--image", "ap=x:1"), "no service 'ap'", "Did you mean `app`?"),
-        (SMALL, ("-e", "kind", "--image", "app=UPPER//x"), "no reference", ""),
+        (SMALL, ("-e", "kind", "--image", "ap=x:1"), "Unknown service 'ap'", "mean `app`?"),
+        (SMALL, ("-e", "kind", "--image", "app=UPPER//x"), "Invalid image of 'app'", ""),
         (SMALL.replace("tiny", "t" * 40).replace("  app:", f"  {'a' * 40}:"), ("-e", "kind"),
-         "63 is the most", "shorter name"),
+         "the maximum is 63", "Shorten the name"),
         (SMALL.replace("image: registry.example/tiny/app:1.2.3", "build: ., command: x"),
-         ("-e", "local"), "is a machine", "target: kubernetes"),
+         ("-e", "local"), "has `target: machine`", "target: kubernetes"),
         (SMALL, ("-e", "kynd"), "no environment `kynd`", "kind"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_rendered_is_told(
+def test_invalid_render_request_is_reported(
     text: str, arguments: tuple[str, ...], message: str, hint: str, tmp_path: Path
 ) -> None:
     (tmp_path / "lapwing.yaml").write_text(text)
@@ -208,7 +228,7 @@ def test_what_cannot_be_rendered_is_told(
     assert not (tmp_path / "out").exists()
 
 
-def test_an_image_that_is_not_a_pair_is_refused(tmp_path: Path) -> None:
+def test_image_option_without_reference_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "lapwing.yaml").write_text(SMALL)
     result = run(tmp_path, "-e", "kind", "-o", str(tmp_path / "out"), "--image", "app")
     assert result.exit_code == 2
@@ -241,7 +261,7 @@ def as_argo_rollouts_reads(metrics: Any, arguments: list[dict[str, str]]) -> Any
     return json.loads(re.sub(r"\{\{(.*?)\}\}", lambda tag: known[tag[1].strip()], text))
 
 
-def test_braces_of_the_stack_file_are_no_arguments_of_argo_rollouts(tmp_path: Path) -> None:
+def test_braces_of_stack_file_reach_argo_rollouts_unchanged(tmp_path: Path) -> None:
     (tmp_path / "lapwing.yaml").write_text(BRACES)
     objects = render.objects(render.target(load(tmp_path / "lapwing.yaml", "one", folders=False)))
     specs = {

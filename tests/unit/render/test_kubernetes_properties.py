@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 import yaml
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from lapwing.errors import UsageError
-from lapwing.render.kubernetes import render
+from lapwing.render.kubernetes import edge_config, render
+from lapwing.render.kubernetes.setting import text
+from lapwing.render.terraform.files import files
+from lapwing.stack import fields
 from lapwing.stack.load import LoadedStack
 from lapwing.stack.model import Stack
 from lapwing.stack.rules import RULES
@@ -70,7 +74,7 @@ def stacks(draw: st.DrawFn) -> LoadedStack:
 
 @settings(max_examples=60)
 @given(stacks())
-def test_names_are_valid_and_unique_and_selectors_meet_their_pods(loaded: LoadedStack) -> None:
+def test_names_are_valid_and_unique_and_selectors_match_their_pods(loaded: LoadedStack) -> None:
     made = render.target(loaded)
     try:
         trees = render.objects(made)
@@ -96,7 +100,7 @@ def test_names_are_valid_and_unique_and_selectors_meet_their_pods(loaded: Loaded
 
 @settings(max_examples=60)
 @given(stacks())
-def test_files_read_back_are_the_objects(loaded: LoadedStack) -> None:
+def test_files_parse_to_rendered_objects(loaded: LoadedStack) -> None:
     made = render.target(loaded)
     try:
         objects = render.objects(made)
@@ -106,3 +110,71 @@ def test_files_read_back_are_the_objects(loaded: LoadedStack) -> None:
     assert all(tree in objects for tree in read)
     assert len(read) == len(objects)
     assert render.files(made) == render.files(made)
+
+
+ROUTES = st.from_regex(fields.PATH, fullmatch=True).filter(lambda r: "\n" not in r)
+
+
+def routed(route: str, cluster: dict[str, Any], name: str = "api") -> LoadedStack:
+    """A stack of one service with a route."""
+    stack = Stack.model_validate(
+        {
+            "stack": "shop",
+            "services": {name: {"kind": "web", "image": "registry.example/a:1", "route": route}},
+            "environments": {"live": {"target": "kubernetes", **cluster}},
+        }
+    )
+    environment = stack.environments["live"]
+    assume(not [b for rule in RULES for b in rule(stack, environment)])
+    return LoadedStack(stack, "live", environment, Path("lapwing.yaml"))
+
+
+@example("/PREFIX0")
+@example("/leaf0mark0q")
+@example("/{{")
+@example("/{{x}}/%v")
+@example("/$$(HOST)")
+@settings(max_examples=60)
+@given(ROUTES)
+def test_edge_routes_equal_routes_of_stack_file(route: str) -> None:
+    made = render.target(routed(route, {}))
+    config = yaml.safe_load(text(edge_config.configuration(made), made.scopes))
+    web = config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]
+    [host] = web["typed_config"]["route_config"]["virtual_hosts"]
+    prefixes = [set(r["match"].values()) for r in host["routes"] if "route" in r]
+    assert prefixes == [{route.rstrip("/") or "/"}]
+    [api, _] = config["static_resources"]["clusters"]
+    [group] = api["load_assignment"]["endpoints"]
+    address = group["lb_endpoints"][0]["endpoint"]["address"]["socket_address"]["address"]
+    assert address == "shop-api"
+
+
+@example("/${google_project.main.number}")
+@example("/%{if}x")
+@example("/$${x}")
+@settings(max_examples=60)
+@given(ROUTES)
+def test_terraform_routes_equal_routes_of_stack_file(route: str) -> None:
+    cloud = {"provider": "gcp", "region": "europe-west1", "project": "a-project-1"}
+    loaded = routed(route, {"cloud": cloud, "domain": "shop.example"})
+    edge = json.loads(files([loaded])["live"]["edge.tf.json"])
+    [matcher] = edge["resource"]["google_compute_url_map"]["edge"]["path_matcher"]
+    paths = [path for rule in matcher.get("path_rule", ()) for path in rule["paths"]]
+    bare = route.rstrip("/")
+    assert [evaluated(path) for path in paths] == ([bare, f"{bare}/*"] if bare else [])
+
+
+def evaluated(text: str) -> str:
+    """The value of a Terraform string without expressions.
+
+    Source: Terraform documentation, Strings and Templates, Escape Sequences.
+    """
+    assert not re.search(r"(?<![$])[$]{|(?<!%)%{", text), text
+    return text.replace("$${", "${").replace("%%{", "%{")
+
+
+def test_service_named_admin_keeps_its_own_cluster() -> None:
+    made = render.target(routed("/", {}, "admin"))
+    config = yaml.safe_load(text(edge_config.configuration(made), made.scopes))
+    names = [cluster["name"] for cluster in config["static_resources"]["clusters"]]
+    assert len(set(names)) == len(names) == 2

@@ -24,8 +24,8 @@ from lapwing.render.envoy import (
     TYPE,
     Json,
     duration,
-    matching,
-    patience,
+    request_timeout,
+    route_match,
 )
 
 ROUTES = "lapwing"
@@ -184,7 +184,7 @@ def _virtual_host(host: VirtualHost) -> Json:
 
 
 def _route(route: Route) -> Json:
-    match = matching(route.prefix)
+    match = route_match(route.prefix)
     if route.cluster is None:
         return {
             "match": match,
@@ -194,7 +194,7 @@ def _route(route: Route) -> Json:
             },
             "response_headers_to_add": [{"header": {"key": "retry-after", "value": "5"}}],
         }
-    timeout = patience(route.timeout)
+    timeout = request_timeout(route.timeout)
     return {
         "match": match,
         "route": {"cluster": route.cluster, "timeout": timeout, "idle_timeout": STREAM_IDLE},

@@ -1,24 +1,28 @@
-"""A chart from the objects of one environment: name of file to text. Pure.
+"""A chart from the objects of one environment: file name to text, and as one package.
 
-Objects keep the files that the renderer put them into: one template for each concern. What is only
-in a chart stands in files of its own: the Job that makes secrets (`secrets.py`), the test.
+Objects keep the files that the renderer put them into: one template for each concern. What exists
+only in a chart has files of its own: the Job that generates secrets (`secrets.py`), the test.
 
-The Namespace is left out: a release is installed into one that is there, or made by `helm install
---create-namespace`, and one that belonged to the release would take the volumes with it when the
-release is uninstalled. Argo CD's own objects are left out, because they would lead back to the
-chart.
+The Namespace is left out: a release is installed into an existing one, or into one that `helm
+install --create-namespace` creates; one that belonged to the release would delete the volumes when
+the release is uninstalled. Argo CD's own objects are left out, because they would apply the chart
+again.
 """
 
 from __future__ import annotations
 
+import gzip
+import io
 import re
+import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from lapwing.errors import UsageError
-from lapwing.render.helm import expression, scaffold, template
-from lapwing.render.helm.expression import Contents
+from lapwing.plan.names import MAX_NAME_LENGTH
+from lapwing.render.helm import scaffold, template
+from lapwing.render.helm.template import Contents
 from lapwing.render.helm.values import Values, settings
 from lapwing.render.kubernetes.setting import Joined, Scope, Tree, text
 
@@ -30,14 +34,15 @@ SEMVER = re.compile(
 )
 """Source: Semantic Versioning 2.0.0, items 2, 9 and 10."""
 LEFT_OUT = frozenset(("Namespace", "Application", "AppProject", "ApplicationSet"))
-LONGEST_NAME = 63
 _HASHED = {"StatefulSet": 11, "CronJob": 11}
-"""Characters that the cluster puts behind a name of this kind, in a label or a name."""
+"""Characters that the cluster appends to a name of this kind, in a label or a name."""
+DEFAULT_DATE = 86_400
+"""Seconds since 1970 of every file of a package without another date."""
 
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What Chart.yaml says."""
+    """The contents of Chart.yaml."""
 
     name: str
     version: str
@@ -47,32 +52,32 @@ class About:
 
 @dataclass(frozen=True, slots=True)
 class Templated:
-    """One object of the chart: the file below templates/ that it stands in, and its tree."""
+    """One object of the chart: its file below templates/, and its tree."""
 
     file: str
     tree: dict[str, Any]
 
 
 def check_version(version: str) -> str:
-    """A chart's version as it is. Raises UsageError if it is none."""
+    """Return a chart version unchanged, or raise UsageError if it is invalid."""
     if SEMVER.fullmatch(version) is None:
         raise UsageError(
-            f"{version!r} is not a version that a chart can have.",
-            hint="Versions are three numbers without a `v`, such as 1.4.0 or 1.4.0-rc.1 "
-            "(Semantic Versioning).",
+            f"Invalid chart version {version!r}.",
+            hint="A version is three numbers without a `v`, such as 1.4.0 or 1.4.0-rc.1 (Semantic "
+            "Versioning 2.0.0).",
         )
     return version
 
 
-def longest_prefix(objects: Sequence[Templated]) -> int:
-    """The characters that all names may begin with, so that the longest name is still one."""
+def max_prefix_length(objects: Sequence[Templated]) -> int:
+    """Return how long the prefix of all names may be for the longest name to stay valid."""
     ends = [0]
     for item in objects:
         name = item.tree.get("metadata", {}).get("name")
         if isinstance(name, Joined) and name.pieces[0] is Scope.PREFIX:
             end = text(Joined(name.pieces[1:]), {scope: "" for scope in Scope})
             ends.append(len(end) + _HASHED.get(item.tree.get("kind", ""), 0))
-    return LONGEST_NAME - max(ends)
+    return MAX_NAME_LENGTH - max(ends)
 
 
 def files(
@@ -83,19 +88,29 @@ def files(
     head: str,
     heads: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """Every file of the chart. `notes` are the arguments of `scaffold.notes`, `head` the comment
-    that values.yaml begins with, `heads` those of templates. Raises UsageError for a name too long
-    for its objects."""
+    """Render every file of the chart.
+
+    Args:
+        about: The contents of Chart.yaml.
+        objects: The objects; those of the kinds in `LEFT_OUT` are skipped.
+        notes: The arguments of `scaffold.notes`.
+        head: The comment at the top of values.yaml.
+        heads: The comments at the top of templates, by file name.
+
+    Raises:
+        UsageError: The name of the chart is too long for its objects, or its version is invalid.
+    """
     kept = [item for item in objects if item.tree.get("kind") not in LEFT_OUT]
-    most = longest_prefix(kept)
+    most = max_prefix_length(kept)
     if len(about.name) > most:
         raise UsageError(
-            f"{about.name!r} is too long for the chart's objects: {most} characters is the most.",
-            hint="Choose a shorter name for the stack, or for its longest service.",
+            f"Chart name {about.name!r} is too long for its objects: the maximum is {most} "
+            "characters.",
+            hint="Shorten the name of the stack, or of the service with the longest name.",
         )
     contents = Contents(about.name)
     for item in kept:
-        expression.digests(item.tree, contents)
+        contents.add(item.tree)
     templates = _templates(kept, contents, heads or {})
     values = Values(_settings(kept))
     return {
@@ -119,10 +134,31 @@ def _templates(
         written = template.document(item.tree, contents)
         path = f"templates/{item.file}"
         found[path] = f"{found[path]}---\n{written}" if path in found else written
-    told = {f"templates/{name}": f"# {head}\n" for name, head in heads.items()}
-    return {path: told.get(path, "") + found[path] for path in sorted(found)}
+    comments = {f"templates/{name}": f"# {head}\n" for name, head in heads.items()}
+    return {path: comments.get(path, "") + found[path] for path in sorted(found)}
 
 
 def _settings(objects: Sequence[Templated]) -> Iterator[Tree]:
     for item in objects:
         yield from settings(item.tree)
+
+
+def package(
+    name: str, files: Mapping[str, str] | Mapping[str, bytes], when: int = DEFAULT_DATE
+) -> bytes:
+    """Pack the files of a chart as a .tgz, below a folder of its name.
+
+    The same files always give the same bytes. `helm package` writes the current time, so the same
+    chart gets another digest each time, and a registry keeps it twice. Here every date is `when`,
+    in seconds since 1970 (never 0, which some programs read as "no date"), the owner is 0, and
+    files are sorted by name, with Chart.yaml first, as in Helm's own packages.
+    """
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for path in sorted(files, key=lambda file: (file != "Chart.yaml", file)):
+            content = files[path]
+            data = content.encode() if isinstance(content, str) else content
+            member = tarfile.TarInfo(f"{name}/{path}")
+            member.size, member.mtime, member.mode = len(data), when, 0o644
+            archive.addfile(member, io.BytesIO(data))
+    return gzip.compress(packed.getvalue(), compresslevel=9, mtime=when)

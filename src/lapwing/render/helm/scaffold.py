@@ -1,8 +1,8 @@
-"""What a chart has besides objects: Chart.yaml, named templates, notes, the test.
+"""What a chart has besides objects: Chart.yaml, named templates, notes.
 
-Names are scoped to the release as Helm's own starter does it: the release's name, with the chart's
-behind it unless it is there already. Unlike there, a name that would be too long is refused and not
-cut: two releases whose names are cut to the same would share their objects.
+Names are scoped to the release as in Helm's own starter: the name of the release, followed by that
+of the chart unless it contains it. Unlike there, a name that would be too long is refused and not
+truncated: two releases whose names are truncated to the same would share their objects.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from lapwing.render.helm.expression import Contents, inline
+from lapwing.render.helm.template import Contents, inline
 
 KUBERNETES = ">=1.29.0-0"
-"""The oldest version whose API has everything that is rendered; `-0` lets vendors' builds pass."""
-IGNORED = """# What `helm package` leaves out.
+"""The oldest version with all rendered APIs; `-0` admits vendors' builds."""
+IGNORED = """# Ignored by `helm package`.
 .DS_Store
 .git/
 .lapwing-rendered.json
@@ -25,7 +25,7 @@ IGNORED = """# What `helm package` leaves out.
 
 
 def about(name: str, version: str, app_version: str, description: str) -> str:
-    """Chart.yaml."""
+    """Write Chart.yaml."""
     return (
         "apiVersion: v2\n"
         f"name: {name}\n"
@@ -38,15 +38,15 @@ def about(name: str, version: str, app_version: str, description: str) -> str:
 
 
 def helpers(chart: str, longest: int, contents: Contents) -> str:
-    """_helpers.tpl. `longest` is the number of characters that a full name may have."""
-    return f"""{{{{/* The name of the chart, or what stands for it. */}}}}
+    """Write _helpers.tpl. `longest` is the maximum length of a full name."""
+    return f"""{{{{/* The name of the chart, or nameOverride. */}}}}
 {{{{- define "{chart}.name" -}}}}
 {{{{- default .Chart.Name .Values.nameOverride -}}}}
 {{{{- end }}}}
 
 {{{{/*
-What all names begin with. Names of Kubernetes end at 63 characters; one that would be
-longer is refused, not cut, since two releases could then mean the same objects.
+The prefix of all names. Kubernetes limits names to 63 characters; a longer one is refused, not
+truncated, since two releases could then share their objects.
 */}}}}
 {{{{- define "{chart}.fullname" -}}}}
 {{{{- $name := include "{chart}.name" . -}}}}
@@ -54,8 +54,8 @@ longer is refused, not cut, since two releases could then mean the same objects.
 {{{{- if contains $name .Release.Name }}}}{{{{ $full = .Release.Name }}}}{{{{ end -}}}}
 {{{{- if .Values.fullnameOverride }}}}{{{{ $full = .Values.fullnameOverride }}}}{{{{ end -}}}}
 {{{{- if gt (len $full) {longest} -}}}}
-{{{{- fail (printf "The name %q has %d characters, and {longest} is the most: choose a shorter \
-release name, or set fullnameOverride." $full (len $full)) -}}}}
+{{{{- fail (printf "The name %q is too long: %d characters, the maximum is {longest}. Choose a \
+shorter release name, or set fullnameOverride." $full (len $full)) -}}}}
 {{{{- end -}}}}
 {{{{- $full -}}}}
 {{{{- end }}}}
@@ -63,45 +63,50 @@ release name, or set fullnameOverride." $full (len $full)) -}}}}
 
 
 def _contents(contents: Contents) -> str:
-    """The texts whose digests are part of names, or tell a pod that they changed."""
+    """Write the texts whose digests are part of names."""
     found = ""
-    for text, name in contents.all():
+    for text, name in contents:
         found += f'\n{{{{- define "{name}" }}}}{inline(text, contents)}{{{{ end }}}}\n'
     return found
 
 
-def notes(chart: str, *, made: Sequence[str], given: Sequence[str], edge: int | None) -> str:
-    """NOTES.txt: what to look at, how to reach it, what stays after `helm uninstall`. `made` and
-    `given` are the ends of the names of Secrets that the chart makes, and that people make; `edge`
-    is the port of the Service that clients reach, if there is one."""
+def notes(chart: str, *, generated: Sequence[str], given: Sequence[str], edge: int | None) -> str:
+    """Write NOTES.txt: how to check and open the release, and what `helm uninstall` keeps.
+
+    Args:
+        chart: The name of the chart.
+        generated: The ends of the names of Secrets that the chart generates.
+        given: The ends of the names of Secrets that users create.
+        edge: The port of the Service for clients, if there is one.
+    """
     prefix = f'{{{{ include "{chart}.fullname" . }}}}'
     space = "{{ .Release.Namespace }}"
-    lines = [f"{{{{ .Chart.Name }}}} {{{{ .Chart.AppVersion }}}} is on its way as {prefix}."]
+    lines = [f"{{{{ .Chart.Name }}}} {{{{ .Chart.AppVersion }}}} is being installed as {prefix}."]
     if given:
-        lines += ["", "Its pods wait until these Secrets are there:"]
+        lines += ["", "Its pods start when these Secrets exist:"]
         for end in given:
             lines += [
                 f"  kubectl -n {space} create secret generic {prefix}{end} --from-file=value=FILE"
             ]
     lines += [
         "",
-        "See whether its pods are ready:",
+        "Check that its pods are ready:",
         f"  kubectl -n {space} get pods -l app.kubernetes.io/instance={prefix}",
     ]
     if edge is not None:
         scheme = "https" if edge == 443 else "http"
         lines += [
             "",
-            "Test it, and reach it:",
+            "Test it and open it:",
             f"  helm test {{{{ .Release.Name }}}} -n {space}",
             f"  kubectl -n {space} port-forward service/{prefix}-edge 8585:{edge}",
-            f"  and open {scheme}://localhost:8585",
+            f"  open {scheme}://localhost:8585",
         ]
-    if made:
+    if generated:
         lines += [
             "",
-            "These Secrets are made once, at the first installation, and never changed. They stay",
-            "after `helm uninstall`, as the volumes do that they open:",
-            *(f"  {prefix}{end}" for end in made),
+            "These Secrets are generated at the first installation and never changed.",
+            "`helm uninstall` keeps them, and the volumes that need them:",
+            *(f"  {prefix}{end}" for end in generated),
         ]
     return "\n".join(lines) + "\n"

@@ -1,17 +1,17 @@
-"""Passwords that a chart makes once, and that nothing changes afterwards.
+"""Passwords that a chart generates once, and that nothing changes afterwards.
 
 A template cannot do it: `randAlphaNum` gives another value at each rendering, and `lookup`, which
-would find the old one, is empty under `helm template`, which is what Argo CD runs. So a Job makes
-them: it sends a `create` for each Secret to the API server, which answers 409 where there is one
-already. Its Role allows `create` and nothing else, so it can neither read nor overwrite a Secret,
-and a Secret that somebody made before the installation is kept, too.
+would find the old one, is empty under `helm template`, which Argo CD runs. So a Job generates them:
+it sends a `create` for each Secret to the API server, which answers 409 if one exists already. Its
+Role allows `create` and nothing else, so it can neither read nor overwrite a Secret, and a Secret
+that exists before the installation is kept, too.
 
 It is no hook: nothing waits for it but the kubelet, which starts a container when the Secrets that
-it names are there. So a first installation cannot hang, and `helm install`, `helm upgrade` and Argo
-CD all do the same. The Job's name follows what it makes; a new secret is a new Job.
+it refers to exist. So a first installation cannot hang, and `helm install`, `helm upgrade` and Argo
+CD all behave alike. The name of the Job follows its content; a new secret is a new Job.
 
-Nothing secret is on a command line or in a log: values go from `/dev/urandom` through a pipe, and
-the token is read by curl from a file. Sources: Kubernetes' documents, "Using RBAC Authorization"
+No secret is in an argument of a process or in a log: values go from `/dev/urandom` through a pipe,
+and curl reads the token from a file. Sources: Kubernetes documentation, "Using RBAC Authorization"
 (`create` cannot be limited to names) and "Accessing the API from a Pod".
 """
 
@@ -21,18 +21,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lapwing.plan.names import INSTANCE, MANAGED_BY, NAME, PART_OF
+from lapwing.plan.names import MANAGED_BY, PART_OF
+from lapwing.render.kubernetes import pod
 from lapwing.render.kubernetes.setting import Digest, Joined, Scope, Setting, join, spelled
+from lapwing.render.kubernetes.target import selector
 
 FILE = "secret-maker.yaml"
 API_PORTS = (443, 6443, 8443)
-"""Where API servers listen: in clouds, in kind (kubeadm), in minikube. Policies see this port, not
-that of the Service before it."""
+"""Ports of API servers: in clouds, in kind (kubeadm), in minikube. Network policies match this
+port, not that of the Service in front of it."""
 PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
 IMAGE = "curlimages/curl:8.11.1"
 SIGNER = "alpine/openssl:3.5.0"
 USER = 100
-"""The numeric user that both run as; it is that of the first image."""
+"""The numeric user of both containers: that of the curl image."""
 SCRIPT = f"""set -eu
 umask 077
 account={PATH}
@@ -50,13 +52,13 @@ create() {{
       --retry 10 --retry-connrefused --max-time 30 --write-out '%{{http_code}}' \\
       "$API/api/v1/namespaces/$NAMESPACE/secrets")
   case "$status" in
-    201) echo "made $1" ;;
+    201) echo "created $1" ;;
     409) echo "kept $1" ;;
-    *) echo "the API server answered $status for $1" >&2; return 1 ;;
+    *) echo "creating $1 failed: the API server answered $status" >&2; return 1 ;;
   esac
 }}
 
-# lines FILE: a text as one line, with the escapes of JSON
+# lines FILE: its text as one line, with JSON escapes
 lines() {{ awk '{{ printf "%s\\\\n", $0 }}' "$1"; }}
 
 while read -r name wanted; do
@@ -75,8 +77,8 @@ while read -r name wanted; do
   printf '%s' "${{fields#,}}" | create "$name" Opaque
 done < /etc/secret-maker/list
 """
-"""4096 random bytes give about 990 letters and digits; `test` stops the Job, which tries again,
-should they ever be fewer than asked for."""
+"""4096 random bytes give about 990 letters and digits; if they are ever too few, `test` fails the
+Job, which is retried."""
 SIGN = """set -eu
 umask 077
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 3650 \\
@@ -87,7 +89,7 @@ openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """A Secret to make: its name, and the characters (to 256) of the value of each key. Without
+    """A Secret to generate: its name, and the length (up to 256) of the value of each key. Without
     keys it is a self-signed certificate, with the keys `tls.crt` and `tls.key`."""
 
     name: Joined
@@ -95,14 +97,16 @@ class Generated:
 
     @property
     def line(self) -> Joined:
-        """What the script reads: `NAME KEY=LENGTH ...` or `NAME certificate`."""
+        """The line that the script reads: `NAME KEY=LENGTH ...` or `NAME certificate`."""
         pairs = " ".join(f"{key}={length}" for key, length in self.keys.items())
         return join(self.name, f" {pairs or 'certificate'}\n")
 
 
 def objects(part_of: str, host: str, wanted: Sequence[Generated]) -> list[dict[str, Any]]:
-    """The Job that makes these Secrets, and what it needs; nothing where there are none. `host` is
-    the name that a certificate is for."""
+    """Build the Job that generates these Secrets, and what it needs; nothing if there are none.
+
+    `host` is the host name of the certificate.
+    """
     if not wanted:
         return []
     listed = join(*(g.line for g in wanted))
@@ -111,7 +115,7 @@ def objects(part_of: str, host: str, wanted: Sequence[Generated]) -> list[dict[s
     has_certificate = any(not g.keys for g in wanted)
     data = {"list": listed, "make": SCRIPT} | ({"sign": SIGN} if has_certificate else {})
     signs = host if has_certificate else None
-    # Pods of a Job may not be changed: what differs in anything is a Job of another name.
+    # Pods of a Job are immutable: any difference is a Job of another name.
     content = join(listed, SCRIPT, SIGN, spelled(_job(part_of, name, name, signs)["template"]))
     by_content = join(Scope.PREFIX, "-secret-maker-", Digest(content))
     return [
@@ -125,7 +129,7 @@ def objects(part_of: str, host: str, wanted: Sequence[Generated]) -> list[dict[s
             subjects=[{"kind": "ServiceAccount", "name": name, "namespace": Scope.NAMESPACE}],
         ),
         _object("v1", "ConfigMap", by_content, part_of, data=data),
-        _object("networking.k8s.io/v1", "NetworkPolicy", name, part_of, spec=_edges()),
+        _object("networking.k8s.io/v1", "NetworkPolicy", name, part_of, spec=_policy()),
         _object(
             "batch/v1", "Job", by_content, part_of, spec=_job(part_of, name, by_content, signs)
         ),
@@ -133,16 +137,7 @@ def objects(part_of: str, host: str, wanted: Sequence[Generated]) -> list[dict[s
 
 
 def _labels(part_of: str) -> dict[str, Any]:
-    return {
-        NAME: "secret-maker",
-        INSTANCE: Scope.PREFIX,
-        PART_OF: part_of,
-        MANAGED_BY: Scope.MANAGER,
-    }
-
-
-def _selected() -> dict[str, Any]:
-    return {NAME: "secret-maker", INSTANCE: Scope.PREFIX}
+    return {**selector("secret-maker"), PART_OF: part_of, MANAGED_BY: Scope.MANAGER}
 
 
 def _object(api: str, kind: str, name: Joined, part_of: str, **body: Any) -> dict[str, Any]:
@@ -150,12 +145,12 @@ def _object(api: str, kind: str, name: Joined, part_of: str, **body: Any) -> dic
     return {"apiVersion": api, "kind": kind, "metadata": metadata, **body}
 
 
-def _edges() -> dict[str, Any]:
-    """The API server, whose address no selector knows, and the names of the cluster."""
+def _policy() -> dict[str, Any]:
+    """Allow connections to the API server, whose address no selector matches, and to DNS."""
     ports = [{"port": port, "protocol": "TCP"} for port in API_PORTS]
     names = [{"port": 53, "protocol": protocol} for protocol in ("UDP", "TCP")]
     return {
-        "podSelector": {"matchLabels": _selected()},
+        "podSelector": {"matchLabels": selector("secret-maker")},
         "policyTypes": ["Ingress", "Egress"],
         "egress": [{"ports": ports}, {"ports": names}],
     }
@@ -165,7 +160,7 @@ def _job(part_of: str, account: Joined, config: Joined, host: str | None) -> dic
     shared = '"labels":{"app.kubernetes.io/part-of":"' + part_of + '"}'
     make = _container(
         "make",
-        Setting("secretMaker.image", IMAGE, "What makes the secrets: an image with curl."),
+        Setting("secretMaker.image", IMAGE, "The image of curl, for generated secrets."),
         [
             {"name": "API", "value": "https://kubernetes.default.svc"},
             {"name": "NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
@@ -174,17 +169,14 @@ def _job(part_of: str, account: Joined, config: Joined, host: str | None) -> dic
     )
     sign = _container(
         "sign",
-        Setting("secretMaker.signer", SIGNER, "What makes certificates: an image with openssl."),
+        Setting("secretMaker.signer", SIGNER, "The image of openssl, for certificates."),
         [{"name": "HOST", "value": host}],
     )
-    pod = {
+    spec = {
         "serviceAccountName": account,
         "automountServiceAccountToken": True,
         "restartPolicy": "OnFailure",
-        "securityContext": {
-            "runAsNonRoot": True, "runAsUser": USER, "runAsGroup": USER,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": pod.security(USER, group=USER),
         **({"initContainers": [sign]} if host else {}),
         "containers": [make],
         "volumes": [
@@ -194,12 +186,12 @@ def _job(part_of: str, account: Joined, config: Joined, host: str | None) -> dic
     }  # fmt: skip
     return {
         "backoffLimit": 20,
-        "template": {"metadata": {"labels": _labels(part_of)}, "spec": pod},
+        "template": {"metadata": {"labels": _labels(part_of)}, "spec": spec},
     }
 
 
 def _container(name: str, image: Setting, env: list[dict[str, Any]]) -> dict[str, Any]:
-    """A container that runs the script of its name."""
+    """Build a container that runs the script of its name."""
     return {
         "name": name,
         "image": image,
@@ -208,11 +200,7 @@ def _container(name: str, image: Setting, env: list[dict[str, Any]]) -> dict[str
         "resources": {
             "requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "64Mi"},
         },
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "securityContext": pod.CONTAINER,
         "volumeMounts": [
             {"name": "list", "mountPath": "/etc/secret-maker", "readOnly": True},
             {"name": "scratch", "mountPath": "/tmp"},  # noqa: S108 -- in the container

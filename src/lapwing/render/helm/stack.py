@@ -1,14 +1,13 @@
 """The chart of a stack: the objects of one environment, and other environments as presets.
 
-What is rendered is in the chart, object by object. What a chart has to do by itself comes to it:
-the Job that makes secrets, where no operator does, and the test. An environment whose objects are
-the same but for values becomes a preset, `values-<environment>.yaml`; of one that has other objects
-a chart of its own can be made.
+The chart contains what is rendered, object by object, and what a chart has to do itself: the Job
+that generates secrets, if no operator does, and the test. An environment with the same objects but
+other values becomes a preset, `values-<environment>.yaml`; one with other objects needs a chart of
+its own.
 """
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -18,27 +17,29 @@ from lapwing.render.helm.chart import LEFT_OUT, About, Templated
 from lapwing.render.helm.secrets import Generated
 from lapwing.render.helm.values import settings
 from lapwing.render.kubernetes import edge, emit, render
+from lapwing.render.kubernetes.edge_config import ends_tls
 from lapwing.render.kubernetes.secrets import required
 from lapwing.render.kubernetes.setting import Scope, text
 from lapwing.render.kubernetes.target import Target, name
 
-SECRETS_HEAD = "What makes the passwords that nobody gives, once, and changes them never."
-TESTS_HEAD = "`helm test`: asks every service for its health, through the edge."
+SECRETS_HEAD = "Generates passwords once, and never changes them."
+TESTS_HEAD = "`helm test`: requests the health path of every service, through the edge."
 
 
 def files(target: Target, about: About, others: Iterable[Target] = ()) -> dict[str, str]:
-    """Every file of the chart: name to text. `others` are the environments that may be presets.
+    """Render every file of the chart: name to text. `others` are environments for presets.
 
-    Raises UsageError as `render.manifests` does, and for names that are too long for a chart.
+    Raises:
+        UsageError: As `render.manifests`, or a name is too long for a chart.
     """
     objects = [Templated(m.file, m.tree) for m in render.manifests(target)]
-    made, given = _generated(target), _given(target)
-    objects += [Templated(secrets.FILE, tree) for tree in _maker(target, made)]
+    generated, given = _generated(target), _given(target)
+    objects += [Templated(secrets.FILE, tree) for tree in _generator(target, generated)]
     objects += [Templated(trial.FILE, tree) for tree in trial.objects(target)]
     notes = {
-        "made": [_end(g) for g in made],
+        "generated": [_end(g) for g in generated],
         "given": [f"-{w.part}" for w in given],
-        "edge": edge.front(target) if edge.is_needed(target) else None,
+        "edge": edge.service_port(target) if edge.is_needed(target) else None,
     }
     heads = {**render.HEADS, secrets.FILE: SECRETS_HEAD, trial.FILE: TESTS_HEAD}
     head = (
@@ -52,29 +53,30 @@ def files(target: Target, about: About, others: Iterable[Target] = ()) -> dict[s
 
 
 def about(name: str, version: str, app_version: str | None = None) -> About:
-    """What Chart.yaml says of the chart of a stack."""
+    """Describe the chart of a stack, for Chart.yaml."""
     return About(name, version, app_version or version, f"The stack {name}, by Lapwing")
 
 
 def presets(target: Target, others: Iterable[Target]) -> Iterator[tuple[str, str]]:
-    """The values files of the environments that have the same objects."""
+    """Yield the values files of the environments that have the same objects."""
     base = _defaults(target)
     for other in others:
         values = _defaults(other)
         if _shape(other) != _shape(target) or set(values) != set(base):
             continue
         differing = {p: v for p, v in values.items() if v != base[p] and not p.endswith(".image")}
-        head = f"Sizes of the environment `{other.loaded.environment}`: helm install -f this file."
-        lines = "".join(f"# {line}\n" for line in textwrap.wrap(head, 78))
-        yield f"values-{other.loaded.environment}.yaml", lines + emit.document(_tree(differing))
+        environment = other.loaded.environment
+        file = f"values-{environment}.yaml"
+        head = f"Values of the environment `{environment}`: helm install -f {file}"
+        yield file, f"# {head}\n" + emit.document(_tree(differing))
 
 
 def _generated(target: Target) -> list[Generated]:
-    """The Secrets that the chart has to make: with Argo CD an operator does it."""
+    """List the Secrets that the chart generates; with Argo CD an operator does."""
     if target.is_argo:
         return []
     found = [Generated(name(w.part), w.generated) for w in required(target) if w.generated]
-    if edge.is_needed(target) and edge.ends_tls(target):
+    if edge.is_needed(target) and ends_tls(target):
         found.append(Generated(name(EDGE_CERTIFICATE), {}))
     return found
 
@@ -83,9 +85,9 @@ def _given(target: Target) -> list[RequiredSecret]:
     return [] if target.is_argo else [w for w in required(target) if not w.generated]
 
 
-def _maker(target: Target, made: list[Generated]) -> list[dict[str, Any]]:
+def _generator(target: Target, generated: list[Generated]) -> list[dict[str, Any]]:
     host = target.environment.domain or "localhost"
-    return secrets.objects(target.loaded.stack.stack, host, made)
+    return secrets.objects(target.loaded.stack.stack, host, generated)
 
 
 def _end(secret: Generated) -> str:
@@ -93,13 +95,13 @@ def _end(secret: Generated) -> str:
 
 
 def _defaults(target: Target) -> dict[str, Any]:
-    """Every value of an environment: its path and default."""
+    """Return every value of an environment: its path and default."""
     trees = [m.tree for m in render.manifests(target) if m.tree["kind"] not in LEFT_OUT]
     return {s.path: s.default for s in settings(trees)}
 
 
 def _shape(target: Target) -> list[tuple[str, str]]:
-    """The objects of an environment by kind and name, without digests of what they hold."""
+    """List the objects of an environment by kind and name, without digests of their content."""
     found = []
     for manifest in render.manifests(target):
         called = text(manifest.tree["metadata"]["name"], {scope: "" for scope in Scope})

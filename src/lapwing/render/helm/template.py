@@ -1,120 +1,211 @@
-"""An object tree as the text of a template.
+"""Write object trees as Helm templates.
 
-The tree is written as YAML with a mark in the place of each leaf, by the same emitter as `lapwing
-render`; then each mark is replaced by its expression. What replaces it depends on where it stands:
+The renderer builds one tree; `lapwing render` replaces each typed leaf by its default, a chart
+writes each as an expression. The same emitter writes the YAML around them, with every leaf in its
+place, so no placeholder is replaced in rendered text. How a leaf is written depends on its place:
 
     a name, or text of names      as it is, since names need no quotes:  `{{ include ... }}-api`
     a number or a boolean         as it is
     text that a user sets         through `quote`
     a mapping, a list or null     through `toYaml`, on lines of its own
     a long text                   a literal block; one whose digest is used, by its named template
+
+All other text is escaped, so that Helm never reads it as an expression. With default values a
+template gives what the renderer wrote: the tests ask Helm.
+
+Helm reads every number of values.yaml as a float and would print a large one as `1e+06`, hence
+`int64`. Sources: Helm documentation, "Chart Template Guide" (functions, named templates) and "Chart
+Best Practices".
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator
 from typing import Any
 
-from lapwing.render.helm import expression
-from lapwing.render.helm.expression import Contents
 from lapwing.render.kubernetes import emit
-from lapwing.render.kubernetes.setting import Digest, Joined, Leaf, Scope, Setting, Tree, text
+from lapwing.render.kubernetes.emit import Value
+from lapwing.render.kubernetes.setting import (
+    DIGEST_LENGTH,
+    Digest,
+    Joined,
+    Scope,
+    Setting,
+    Tree,
+    text,
+)
 
-_NAMES: Mapping[Scope, str] = {scope: "x" for scope in Scope}
+_FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SAMPLES = {scope: "x" for scope in Scope}
+
+
+class Contents:
+    """The named templates of texts that have a digest: each text is written once, in
+    `_helpers.tpl`, and both its digest and the object that holds it include it."""
+
+    def __init__(self, chart: str) -> None:
+        """Start without any; `chart` is what their names begin with."""
+        self.chart = chart
+        self._named: dict[str, tuple[Joined, str]] = {}
+
+    def add(self, tree: Tree) -> None:
+        """Name every text in a tree that has a digest, after the plain text before the digest."""
+        if isinstance(tree, dict | list):
+            for value in tree.values() if isinstance(tree, dict) else tree:
+                self.add(value)
+        elif isinstance(tree, Joined):
+            before = ""
+            for piece in tree.pieces:
+                if isinstance(piece, Digest):
+                    self._add_digest(piece, before)
+                before = piece if isinstance(piece, str) else ""
+        elif isinstance(tree, Digest):
+            self._add_digest(tree, "")
+
+    def _add_digest(self, digest: Digest, before: str) -> None:
+        self.add(digest.text)
+        content = _content(digest)
+        if self.find(content) is None:
+            words = re.sub(r"[^a-z0-9]+", "-", before).strip("-")
+            base = name = f"{self.chart}.content.{words or 'text'}"
+            taken = {other for _, other in self._named.values()}
+            count = 1
+            while name in taken:
+                count += 1
+                name = f"{base}-{count}"
+            self._named[repr(content)] = (content, name)
+
+    def find(self, content: Joined) -> str | None:
+        """Return the template of a text, if it has one.
+
+        Defaults may be mappings, which have no hash, so texts are compared by their `repr`.
+        """
+        found = self._named.get(repr(content))
+        return found[1] if found else None
+
+    def __iter__(self) -> Iterator[tuple[Joined, str]]:
+        """Yield each text and the name of its template."""
+        return iter(self._named.values())
 
 
 def document(tree: dict[str, Any], contents: Contents) -> str:
-    """One object as a template. `contents` collects the texts that digests are made of."""
-    marks = _Marks(tree, contents)
-    return marks.replace(emit.document(marks.marked))
+    """Write one object as a template."""
+    found = [
+        _value(piece, contents) if isinstance(piece, Value) else literal(piece)
+        for piece in emit.pieces(tree)
+    ]
+    return "".join(found)
 
 
-class _Marks:
-    """The marks of one object: words that stand nowhere else in it."""
-
-    def __init__(self, tree: dict[str, Any], contents: Contents) -> None:
-        self.contents = contents
-        self.word = "leaf"
-        while self.word in repr(tree):
-            self.word += "x"
-        self.inline: list[str] = []
-        self.lines: list[str] = []
-        self.marked = self._mark(tree)
-
-    def replace(self, yaml: str) -> str:
-        """The text with an expression for each mark; other text is kept from being one."""
-        yaml = re.sub(rf"{{(?={self.word}0mark)", f"{self.word}0brace", expression.plain(yaml))
-        found = []
-        for line in yaml.split("\n"):
-            match = re.search(rf"(?<=\S) {self.word}0line(\d+)q|{self.word}0line(\d+)q", line)
-            if match is None:
-                found.append(line)
-                continue
-            head = line[: match.start()]
-            begin = len(line) - len(line.lstrip(" -"))
-            indent = begin + 2 if head.strip() else begin
-            pipe = self.lines[int(match[1] or match[2])]
-            gap = " " if head.strip() else ""
-            found.append(f"{head}{gap}{{{{- {pipe} | nindent {indent} }}}}")
-        yaml = "\n".join(found)
-        yaml = yaml.replace(f"{self.word}0brace", '{{ "{" }}')
-        return re.sub(rf"{self.word}0mark(\d+)q", lambda m: self.inline[int(m[1])], yaml)
-
-    def _mark(self, tree: Tree) -> Any:
-        if isinstance(tree, dict):
-            return {key: self._mark(value) for key, value in tree.items()}
-        if isinstance(tree, list):
-            return [self._mark(value) for value in tree]
-        if isinstance(tree, Joined) and len(tree.pieces) == 1 and isinstance(tree.pieces[0], str):
-            return self._mark(tree.pieces[0])
-        if isinstance(tree, Joined):
-            return self._joined(tree)
-        if isinstance(tree, Setting):
-            return self._setting(tree)
-        if isinstance(tree, Scope | Digest):
-            return self._token(f"{self._bare(tree)[:-3]} | quote }}}}")
-        return tree
-
-    def _setting(self, setting: Setting) -> str:
-        value = setting.default
-        if isinstance(value, str):
-            return self._token(f"{{{{ {expression.path(setting)} | quote }}}}")
-        if isinstance(value, bool | int):
-            return self._token(self._bare(setting))
-        return self._line(f"toYaml ({expression.path(setting)})")
-
-    def _joined(self, leaf: Joined) -> str:
-        whole = text(leaf, _NAMES)
-        is_block = "\n" in whole and emit.is_block(whole)
-        named = self.contents.find(leaf)
-        if named is not None:
-            call = f'include "{named}" .'
-            return self._line(call) + "\n" if is_block else self._token(f"{{{{ {call} | quote }}}}")
-        if not is_block and (expression.has_settings(leaf) or not _stays_text(leaf)):
-            return self._token(expression.printed(leaf, self.contents))
-        near, found = "", ""
-        for piece in leaf.pieces:
-            found += piece if isinstance(piece, str) else self._token(self._bare(piece, near))
-            near = near + piece if isinstance(piece, str) else ""
-        return found
-
-    def _bare(self, leaf: Leaf, near: str = "") -> str:
-        return expression.inline(leaf, self.contents, near)
-
-    def _token(self, replacement: str) -> str:
-        self.inline.append(replacement)
-        return f"{self.word}0mark{len(self.inline) - 1}q"
-
-    def _line(self, pipe: str) -> str:
-        self.lines.append(pipe)
-        return f"{self.word}0line{len(self.lines) - 1}q"
+def inline(content: Joined, contents: Contents) -> str:
+    """Write text as it is, not quoted."""
+    return "".join(_expressions(content, contents, literal))
 
 
-def _stays_text(leaf: Joined) -> bool:
-    """Whether YAML takes it for text without quotes, whatever the release is called: a digest alone
-    may look like a number."""
+def literal(plain: str) -> str:
+    """Escape text outside of expressions.
+
+    What would open an expression is written by one. So is a brace at the end, which might meet an
+    expression behind it.
+    """
+    if plain.endswith("{"):
+        return literal(plain[:-1]) + '{{ "{" }}'
+    return plain.replace("{{", '{{ "{{" }}')
+
+
+def _value(value: Value, contents: Contents) -> str:
+    """Write a leaf as the value of a key or list item."""
+    leaf = value.leaf
+    if isinstance(leaf, Joined):
+        return _joined(leaf, value.indent, contents)
+    if not isinstance(leaf, Setting):
+        return f"{{{{ {_expression(leaf, contents)} | quote }}}}"
+    if isinstance(leaf.default, str):
+        return f"{{{{ {_path(leaf)} | quote }}}}"
+    if isinstance(leaf.default, bool | int):
+        return f"{{{{ {_expression(leaf, contents)} }}}}"
+    return f"{{{{- toYaml ({_path(leaf)}) | nindent {value.indent} }}}}"
+
+
+def _joined(leaf: Joined, indent: int, contents: Contents) -> str:
+    if all(isinstance(piece, str) for piece in leaf.pieces):
+        return literal(emit.scalar("".join(str(piece) for piece in leaf.pieces)))
+    sample = text(leaf, _SAMPLES)
+    is_block = "\n" in sample and emit.is_block(sample)
+    named = contents.find(leaf)
+    if named is not None and is_block:
+        return f'| {{{{- include "{named}" . | nindent {indent} }}}}'
+    if named is not None:
+        return f'{{{{ include "{named}" . | quote }}}}'
+    if any(isinstance(piece, Setting) for piece in leaf.pieces):
+        return _printed(leaf, contents)
+    if is_block:
+        return "|\n" + emit.indented(inline(leaf, contents), indent).removesuffix("\n")
+    if _is_name(leaf) and emit.is_plain(sample):
+        return inline(leaf, contents)
+    found = _expressions(leaf, contents, lambda plain: literal(emit.quoted(plain)[1:-1]))
+    return f'"{"".join(found)}"'
+
+
+def _is_name(leaf: Joined) -> bool:
+    """Report whether YAML reads it as text without quotes, whatever the release is called.
+
+    A digest alone may look like a number.
+    """
     first, second = (*leaf.pieces, "")[:2]
-    if first is Scope.PREFIX:
-        return isinstance(second, str) and re.match(r"-[a-z]", second) is not None
-    return isinstance(first, str) and re.match(r"[A-Za-z]", first) is not None
+    return first is Scope.PREFIX and re.match(r"-[a-z]", str(second)) is not None
+
+
+def _expressions(leaf: Joined, contents: Contents, plain: Any) -> Iterator[str]:
+    """Yield each piece of a text: plain ones through `plain`, others as expressions."""
+    for piece in leaf.pieces:
+        is_text = isinstance(piece, str)
+        yield plain(piece) if is_text else f"{{{{ {_expression(piece, contents)} }}}}"
+
+
+def _printed(leaf: Joined, contents: Contents) -> str:
+    """Write text as one quoted scalar, whatever a user of the chart sets in it."""
+    form, values = "", ""
+    for piece in leaf.pieces:
+        if isinstance(piece, str):
+            form += piece.replace("%", "%%")
+        else:
+            form += "%v"
+            values += f" ({_expression(piece, contents)})"
+    return f"{{{{ printf {_constant(form)}{values} | quote }}}}"
+
+
+def _expression(leaf: Scope | Setting | Digest | Any, contents: Contents) -> str:
+    """Write an expression for the text of a leaf."""
+    if isinstance(leaf, Scope):
+        return {
+            Scope.PREFIX: f'include "{contents.chart}.fullname" .',
+            Scope.NAMESPACE: ".Release.Namespace",
+            Scope.MANAGER: ".Release.Service",
+        }[leaf]
+    if isinstance(leaf, Digest):
+        name = contents.find(_content(leaf))
+        return f'include "{name}" . | sha256sum | trunc {DIGEST_LENGTH}'
+    if isinstance(leaf.default, dict | list):
+        return f"{_path(leaf)} | toJson"
+    is_whole = isinstance(leaf.default, int) and not isinstance(leaf.default, bool)
+    return f"{_path(leaf)} | int64" if is_whole else _path(leaf)
+
+
+def _content(digest: Digest) -> Joined:
+    return digest.text if isinstance(digest.text, Joined) else Joined((digest.text,))
+
+
+def _path(setting: Setting) -> str:
+    """Write where a value is: `.Values.api.port`, or `index` if a key is no Go identifier."""
+    keys = setting.path.split(".")
+    if all(_FIELD.fullmatch(key) for key in keys):
+        return f".Values.{setting.path}"
+    return "index .Values " + " ".join(_constant(key) for key in keys)
+
+
+def _constant(plain: str) -> str:
+    """Write a text constant of the template language: JSON's escapes are also Go's."""
+    return json.dumps(plain, ensure_ascii=False)

@@ -1,7 +1,7 @@
-"""`helm test`: a pod that asks every service that has a route for its health, through the edge.
+"""`helm test`: a pod that requests the health path of every routed service, through the edge.
 
-It goes the way of a client, so it shows that names, routes, the edge, network policies and
-readiness fit together. The test may reach the edge, and nothing else; the edge lets it in.
+It takes the path of a client, so it checks names, routes, the edge, network policies and readiness
+together. The test may connect to the edge, and to nothing else; the edge accepts it.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ from typing import Any
 
 from lapwing.render.helm.secrets import IMAGE, USER
 from lapwing.render.kubernetes import edge, pod
+from lapwing.render.kubernetes.edge_config import ends_tls
 from lapwing.render.kubernetes.setting import Setting, join
-from lapwing.render.kubernetes.target import Target, meta, name, selector
+from lapwing.render.kubernetes.target import Target, name, new_object, selector
 
 FILE = "tests/reached.yaml"
 PART = "test"
 SCRIPT = (
+    "set -f\n"
     "for path in $PATHS; do\n"
     '  echo "GET $path"\n'
     "  curl --fail --silent --show-error --insecure --output /dev/null --retry 12 \\\n"
@@ -23,11 +25,11 @@ SCRIPT = (
     '    --header "Host: $HOST" "$EDGE$path"\n'
     "done\n"
 )
-"""The certificate may be a self-signed one, so it is not judged here."""
+"""The certificate may be self-signed, so it is not verified. Paths are not file patterns (-f)."""
 
 
 def objects(target: Target) -> list[dict[str, Any]]:
-    """The test, and what it may reach; nothing where no service has a route."""
+    """Build the test and its network policies; nothing if no service has a route."""
     if not edge.is_needed(target):
         return []
     hook = {
@@ -40,50 +42,37 @@ def objects(target: Target) -> list[dict[str, Any]]:
     out = {**test, "policyTypes": ["Egress"], "egress": [{"to": [front], "ports": web}]}
     into = {**front, "policyTypes": ["Ingress"], "ingress": [{"from": [test], "ports": web}]}
     return [
-        {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {**meta(target, name(PART), PART, "test", hook)},
-            "spec": _pod(target),
-        },
+        new_object(target, "v1", "Pod", PART, "test", annotations=hook, spec=_pod(target)),
         _policy(target, "test", out),
         _policy(target, "edge-test", into),
     ]
 
 
 def _policy(target: Target, part: str, spec: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "apiVersion": "networking.k8s.io/v1",
-        "kind": "NetworkPolicy",
-        "metadata": meta(target, name(part), PART, "network"),
-        "spec": spec,
-    }
+    return new_object(
+        target, "networking.k8s.io/v1", "NetworkPolicy", PART, "network",
+        called=name(part), spec=spec,
+    )  # fmt: skip
 
 
 def _pod(target: Target) -> dict[str, Any]:
     routed = [s for s in target.services.values() if s.route]
     paths = " ".join(dict.fromkeys(s.health.path or s.route or "/" for s in routed))
-    scheme = "https" if edge.ends_tls(target) else "http"
+    scheme = "https" if ends_tls(target) else "http"
+    address = join(f"{scheme}://", name("edge"), f":{edge.service_port(target)}")
     return {
         "restartPolicy": "Never",
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
-        "securityContext": {
-            "runAsNonRoot": True, "runAsUser": USER, "runAsGroup": USER,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        **pod.NO_TOKEN,
+        "securityContext": pod.security(USER, group=USER),
         "containers": [
             {
                 "name": "reached",
-                "image": Setting("test.image", IMAGE, "What `helm test` asks with: curl."),
+                "image": Setting("test.image", IMAGE, "The image of `helm test`, with curl."),
                 "command": ["/bin/sh", "-euc", SCRIPT],
                 "env": [
-                    {"name": "PATHS", "value": paths},
+                    {"name": "PATHS", "value": pod.literal(paths)},
                     {"name": "HOST", "value": target.environment.domain or "localhost"},
-                    {
-                        "name": "EDGE",
-                        "value": join(f"{scheme}://", name("edge"), f":{edge.front(target)}"),
-                    },
+                    {"name": "EDGE", "value": address},
                 ],
                 "resources": {
                     "requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "64Mi"},

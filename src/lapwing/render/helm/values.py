@@ -1,7 +1,7 @@
-"""values.yaml and values.schema.json, from the settings that stand in the objects.
+"""values.yaml and values.schema.json, from the settings in the objects.
 
-A setting may stand in many objects; it is one value, with one default. The order is that of the
-objects. The schema refuses unknown keys, so a value that is spelt wrong is an error, not silence.
+A setting may be in many objects; it is one value, with one default. The order is that of the
+objects. The schema refuses unknown keys, so a misspelt value is an error and not ignored.
 """
 
 from __future__ import annotations
@@ -15,19 +15,18 @@ from lapwing.render.kubernetes import emit
 from lapwing.render.kubernetes.setting import Digest, Joined, Setting, Tree
 
 OVERRIDES = (
-    Setting("nameOverride", "", "Stands for the chart's name in the names of objects."),
-    Setting("fullnameOverride", "", "What the names of all objects begin with."),
+    Setting("nameOverride", "", "Replaces the chart's name in the names of objects."),
+    Setting("fullnameOverride", "", "Replaces the prefix of the names of all objects."),
 )
 _SCHEMA = "http://json-schema.org/draft-07/schema#"
 
 
 def settings(tree: Tree) -> Iterator[Setting]:
-    """Every setting in a tree, in its order."""
+    """Yield every setting in a tree, in order."""
     if isinstance(tree, Setting):
         yield tree
     elif isinstance(tree, dict):
-        for value in tree.values():
-            yield from settings(value)
+        yield from settings(list(tree.values()))
     elif isinstance(tree, list | tuple):
         for value in tree:
             yield from settings(value)
@@ -38,9 +37,10 @@ def settings(tree: Tree) -> Iterator[Setting]:
 
 
 class Values:
-    """The values of a chart as a tree: a key leads to more keys or to a setting."""
+    """The values of a chart as a tree of keys, with settings as leaves."""
 
     def __init__(self, found: Iterable[Setting]) -> None:
+        """Build the tree. Raises ValueError if two settings contradict each other."""
         self.tree: dict[str, Any] = {}
         for setting in (*OVERRIDES, *found):
             self._add(setting)
@@ -51,7 +51,7 @@ class Values:
         for folder in folders:
             place = place.setdefault(folder, {})
             if isinstance(place, Setting):
-                raise ValueError(f"{setting.path} lies below a setting")
+                raise ValueError(f"{setting.path} is below another setting")
         known = place.setdefault(last, setting)
         if not isinstance(known, Setting) or known.default != setting.default:
             raise ValueError(f"{setting.path} has two defaults")
@@ -59,13 +59,13 @@ class Values:
             place[last] = setting
 
     def yaml(self, head: str) -> str:
-        """values.yaml: each value after its comment. `head` is the comment of the file."""
+        """Write values.yaml: each value after its comment. `head` is the comment of the file."""
         lines = _comment(head, "")
         _write(self.tree, "", lines)
         return "\n".join(lines) + "\n"
 
     def schema(self, title: str) -> str:
-        """values.schema.json."""
+        """Write values.schema.json."""
         known = _closed(self.tree)
         known["properties"]["global"] = {"type": "object"}
         body = {"$schema": _SCHEMA, "title": title, **known}

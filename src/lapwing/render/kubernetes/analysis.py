@@ -1,14 +1,14 @@
-"""Tests before the switch and watching after it, as AnalysisTemplates of Argo Rollouts. Pure.
+"""Smoke tests before the switch and traffic analysis after it, as Argo Rollouts AnalysisTemplates.
 
 Each smoke test is a Job: a request to the preview Service by curl, or a command in the image under
-test. Live traffic is judged by a Job, too, which asks every edge pod for Envoy's own counters at
-the beginning and at the end of the window. So nothing has to be installed for it, no Prometheus and
+test. Live traffic is analysed by a Job, too, which reads Envoy's own counters from every edge pod
+at the start and at the end of the window. So nothing has to be installed for it, no Prometheus and
 no agent, and the figures are those that clients met.
 
-A rollback of the controller moves traffic, but never writes to git. `lapwing rollback` does both.
+A rollback by the controller moves traffic, but never writes to git. `lapwing rollback` does both.
 
-Source: Argo Rollouts documents, Analysis and the Job provider; Envoy documents, `/stats/prometheus`
-and cluster statistics.
+Source: Argo Rollouts documentation, Analysis and the Job provider; Envoy documentation,
+`/stats/prometheus` and cluster statistics.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from collections.abc import Iterator
 
 from lapwing.render.kubernetes import pod
 from lapwing.render.kubernetes.setting import Joined, Setting, Tree, join
-from lapwing.render.kubernetes.target import Target, labels, meta, name
+from lapwing.render.kubernetes.target import Target, labels, name, new_object
 from lapwing.stack.model import Analysis, Service, Smoke
 
 CURL = "curlimages/curl:8.16.0"
 CURL_USER = 100
 """The numeric user of the curl image. Source: its Dockerfile, `curl_user`."""
 STATS_PORT = 9902
-"""The port of an edge pod that tells Envoy's counters, and nothing else."""
+"""The port of an edge pod that serves Envoy's counters, and nothing else."""
 
 REQUEST = """set -eu
-status=$(curl --silent --show-error --max-time "$PATIENCE" --output /tmp/answer \\
+status=$(curl --silent --show-error --max-time "$TIMEOUT" --output /tmp/answer \\
   --write-out '%{http_code}' "$URL")
 if [ "$status" != "$EXPECT" ]; then
   echo "GET $URL answered $status, not $EXPECT:"
@@ -88,28 +88,28 @@ awk -v least="$LEAST" -v most_errors="$MOST_ERRORS" -v most_p95="$MOST_P95" '
   }
 ' /tmp/before /tmp/after
 """
-"""Reads counters twice. `read_all` writes a line for each sample: edge, name with labels, value. An
-edge that cannot be asked fails the test. Envoy adds up latencies once a second (`edge.FLUSH`), so
-the second reading is that much later."""
+"""Reads the counters twice. `read_all` writes a line per sample: edge, name with labels, value. An
+edge pod that does not answer fails the analysis. Envoy aggregates latencies once a second
+(`edge_config.STATS_FLUSH_INTERVAL`), so the second reading is that much later."""
 
 BRACES = "{{"
 ARGUMENT = {"name": "braces", "value": BRACES}
-"""Argo Rollouts takes what is between `{{` and `}}` anywhere in a metric for the name of an
-argument, and fails where there is none. So text of the stack file that has braces gets them from an
-argument; what an argument says is not looked at again. Source: `utils/template` of Argo Rollouts.
+"""Argo Rollouts reads text between `{{` and `}}` anywhere in a metric as the name of an argument,
+and fails if there is no such argument. So braces in text of the stack file come from an argument;
+the value of an argument is not expanded again. Source: `utils/template` of Argo Rollouts.
 """
 
-PULL = 120
-"""Seconds beyond its own time that a test's pod may take to find a machine and pull its image."""
+PULL_TIMEOUT_S = 120
+"""How long the pod of a test may take to be scheduled and to pull its image."""
 
 
 def is_watched(service: Service) -> bool:
-    """Whether live traffic is judged after a switch."""
+    """Report whether live traffic is analysed after a switch."""
     return service.rollout.analysis is not None and service.route is not None
 
 
 def templates(target: Target, part: str, service: Service) -> Iterator[dict[str, Tree]]:
-    """The AnalysisTemplates of a service: before the switch, and after it."""
+    """Yield the AnalysisTemplates of a service: before the switch, and after it."""
     smoke = service.rollout.smoke
     if smoke:
         metrics = [_smoke(target, part, service, test, i) for i, test in enumerate(smoke, 1)]
@@ -122,16 +122,15 @@ def templates(target: Target, part: str, service: Service) -> Iterator[dict[str,
 def _template(target: Target, part: str, kind: str, metrics: list[Tree]) -> dict[str, Tree]:
     literal = _literal(metrics)
     arguments = {"args": [ARGUMENT]} if literal != metrics else {}
-    return {
-        "apiVersion": "argoproj.io/v1alpha1",
-        "kind": "AnalysisTemplate",
-        "metadata": meta(target, name(part, kind), part, kind),
-        "spec": {**arguments, "metrics": literal},
-    }
+    spec = {**arguments, "metrics": literal}
+    return new_object(
+        target, "argoproj.io/v1alpha1", "AnalysisTemplate", part, kind,
+        called=name(part, kind), spec=spec,
+    )  # fmt: skip
 
 
 def _literal(tree: Tree) -> Tree:
-    """The tree so that Argo Rollouts reads every text in it as it is."""
+    """Escape every text of a tree so that Argo Rollouts keeps it unchanged."""
     if isinstance(tree, dict):
         return {key: _literal(value) for key, value in tree.items()}
     if isinstance(tree, list):
@@ -152,20 +151,20 @@ def _smoke(target: Target, part: str, service: Service, test: Smoke, number: int
         command["spec"]["containers"][0]["env"].append(
             {"name": "LAPWING_PREVIEW_URL", "value": preview}
         )
-        # A smoke test must not be taken for a pod of the service by its Service.
+        # The Service of the service must not select the pod of a smoke test.
         command["metadata"]["labels"] = labels(target, f"{part}-smoke", "smoke")
-        return _job(f"smoke-{number}", command, round(test.timeout) + PULL)
+        return _job(f"smoke-{number}", command, round(test.timeout) + PULL_TIMEOUT_S)
     variables = {
-        "URL": join(preview, pod.plain(test.get or "/")),
+        "URL": join(preview, pod.literal(test.get or "/")),
         "EXPECT": str(test.expect),
-        "CONTAINS": pod.plain(test.contains or ""),
-        "PATIENCE": str(max(1, round(test.timeout))),
+        "CONTAINS": pod.literal(test.contains or ""),
+        "TIMEOUT": str(max(1, round(test.timeout))),
     }
     return _job(f"smoke-{number}", _curl(target, f"{part}-smoke", REQUEST, variables), 600)
 
 
 def _watch(target: Target, part: str, limits: Analysis) -> Tree:
-    """Whether the window was good. A window of no more requests than `min_requests` is."""
+    """Build the analysis of a window. One with fewer requests than `min_requests` passes."""
     error, p95 = limits.max_error_rate, limits.max_p95
     window = max(1, round(limits.window))
     variables = {
@@ -177,57 +176,37 @@ def _watch(target: Target, part: str, limits: Analysis) -> Tree:
         "MOST_ERRORS": "" if error is None else f"{error:g}",
         "MOST_P95": "" if p95 is None else str(round(p95 * 1000)),
     }
-    return _job("traffic", _curl(target, "watch", WATCH, variables), window + PULL)
+    return _job("traffic", _curl(target, "watch", WATCH, variables), window + PULL_TIMEOUT_S)
 
 
 def _curl(target: Target, part: str, script: str, variables: dict[str, Tree]) -> dict[str, Tree]:
-    """A pod that runs a script with curl in it."""
+    """Build a pod that runs a script with curl."""
     return {
         "metadata": {"labels": labels(target, part, "smoke")},
         "spec": {
             "restartPolicy": "Never",
-            "automountServiceAccountToken": False,
-            "enableServiceLinks": False,
-            "securityContext": {
-                "runAsNonRoot": True,
-                "runAsUser": CURL_USER,
-                "runAsGroup": CURL_USER,
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
+            **pod.NO_TOKEN,
+            "securityContext": pod.security(CURL_USER, group=CURL_USER),
             "containers": [
                 {
                     "name": "main",
-                    "image": Setting("curl.image", CURL, "Runs smoke tests and reads counters."),
+                    "image": Setting("curl.image", CURL, "The image of curl, for tests."),
                     "command": ["/bin/sh", "-c", script],
                     "env": [{"name": key, "value": value} for key, value in variables.items()],
                     "resources": {
-                        "requests": {
-                            "cpu": "50m",
-                            "memory": "64Mi",
-                            "ephemeral-storage": "50Mi",
-                        },
+                        "requests": {"cpu": "50m", "memory": "64Mi", "ephemeral-storage": "50Mi"},
                         "limits": {"memory": "64Mi", "ephemeral-storage": "100Mi"},
                     },
                     "securityContext": pod.CONTAINER,
-                    "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108
+                    "volumeMounts": [pod.TMP_MOUNT],
                 }
             ],
             "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": "50Mi"}}],
-            **pod.placed(target),
+            **pod.placement(target),
         },
     }
 
 
 def _job(called: str, template: dict[str, Tree], seconds: int) -> Tree:
-    return {
-        "name": called,
-        "provider": {
-            "job": {
-                "spec": {
-                    "backoffLimit": 0,
-                    "activeDeadlineSeconds": seconds,
-                    "template": template,
-                }
-            }
-        },
-    }
+    spec = {"backoffLimit": 0, "activeDeadlineSeconds": seconds, "template": template}
+    return {"name": called, "provider": {"job": {"spec": spec}}}

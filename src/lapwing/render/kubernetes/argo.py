@@ -1,15 +1,14 @@
-"""Argo CD's own objects: a project, and an app of apps. Pure.
+"""Argo CD's own objects: a project, and an app of apps.
 
     <stack>-root     applied once by hand; watches `<stack>/argocd`
     <stack>-<env>    one for each environment; watches `<stack>/<env>/manifests`
 
-Argo CD syncs by itself and repairs what drifts. So that this never fights a rollout, it leaves
-alone what controllers own: the hash that Argo Rollouts puts into the selectors of Services, and
-replicas where a HorizontalPodAutoscaler sets them. A rollback is a commit, so there is nothing to
-switch off for it. The project allows the stack its repository, its namespaces and the kinds that it
-uses.
+Argo CD syncs automatically and corrects drift. So that this never interferes with a rollout, it
+ignores what controllers own: the hash that Argo Rollouts puts into the selectors of Services, and
+replicas that a HorizontalPodAutoscaler sets. A rollback is a commit, so automatic sync stays on for
+it. The project allows the stack its repository, its namespaces and the kinds that it uses.
 
-Source: Argo CD documents, Application specification, Sync Options, Diffing Customization.
+Source: Argo CD documentation, Application specification, Sync Options, Diffing Customization.
 """
 
 from __future__ import annotations
@@ -24,22 +23,18 @@ SERVER = "https://kubernetes.default.svc"
 
 
 def project(target: Target, objects: Iterable[dict[str, Tree]]) -> dict[str, Tree]:
-    """What the applications of an environment may do. `objects` are those it will apply."""
+    """Build the project, which limits the applications of an environment to `objects`."""
     kinds = sorted({_group(o) for o in objects})
-    return {
-        "apiVersion": "argoproj.io/v1alpha1",
-        "kind": "AppProject",
-        "metadata": {"name": target.namespace, "namespace": NAMESPACE},
-        "spec": {
-            "description": f"{target.loaded.stack.stack} in {target.loaded.environment}",
-            "sourceRepos": [target.environment.repository or ""],
-            "destinations": [{"server": SERVER, "namespace": target.namespace}],
-            "clusterResourceWhitelist": [{"group": "", "kind": "Namespace"}],
-            "namespaceResourceWhitelist": [
-                {"group": group, "kind": kind} for group, kind in kinds if kind != "Namespace"
-            ],
-        },
+    spec = {
+        "description": f"{target.loaded.stack.stack} in {target.loaded.environment}",
+        "sourceRepos": [target.environment.repository or ""],
+        "destinations": [{"server": SERVER, "namespace": target.namespace}],
+        "clusterResourceWhitelist": [{"group": "", "kind": "Namespace"}],
+        "namespaceResourceWhitelist": [
+            {"group": group, "kind": kind} for group, kind in kinds if kind != "Namespace"
+        ],
     }
+    return _object("AppProject", target.namespace, spec)
 
 
 def _group(tree: dict[str, Tree]) -> tuple[str, str]:
@@ -48,7 +43,7 @@ def _group(tree: dict[str, Tree]) -> tuple[str, str]:
 
 
 def application(target: Target) -> dict[str, Tree]:
-    """The application of one environment."""
+    """Build the application of one environment."""
     stack, environment = target.loaded.stack.stack, target.loaded.environment
     spec = _spec(target, target.namespace, f"{stack}/{environment}/manifests", target.namespace)
     spec["ignoreDifferences"] = [
@@ -57,33 +52,25 @@ def application(target: Target) -> dict[str, Tree]:
             "kind": "Service",
             "jqPathExpressions": ['.spec.selector."rollouts-pod-template-hash"'],
         },
-        {
-            "group": "argoproj.io",
-            "kind": "Rollout",
-            "managedFieldsManagers": ["kube-controller-manager"],
-        },
-        {
-            "group": "apps",
-            "kind": "Deployment",
-            "managedFieldsManagers": ["kube-controller-manager"],
-        },
+        *(
+            {"group": group, "kind": kind, "managedFieldsManagers": ["kube-controller-manager"]}
+            for group, kind in (("argoproj.io", "Rollout"), ("apps", "Deployment"))
+        ),
     ]
-    return _application(target.namespace, spec)
+    return _object("Application", target.namespace, spec)
 
 
 def root(target: Target) -> dict[str, Tree]:
-    """The application that brings the others; the only one that people apply."""
+    """Build the application of applications; the only one that users apply."""
     stack = target.loaded.stack.stack
-    return _application(f"{stack}-root", _spec(target, "default", f"{stack}/argocd", NAMESPACE))
+    spec = _spec(target, "default", f"{stack}/argocd", NAMESPACE)
+    return _object("Application", f"{stack}-root", spec)
 
 
-def _application(called: str, spec: dict[str, Tree]) -> dict[str, Tree]:
-    return {
-        "apiVersion": "argoproj.io/v1alpha1",
-        "kind": "Application",
-        "metadata": {"name": called, "namespace": NAMESPACE},
-        "spec": spec,
-    }
+def _object(kind: str, called: str, spec: dict[str, Tree]) -> dict[str, Tree]:
+    metadata = {"name": called, "namespace": NAMESPACE}
+    api = "argoproj.io/v1alpha1"
+    return {"apiVersion": api, "kind": kind, "metadata": metadata, "spec": spec}
 
 
 def _spec(target: Target, project_: str, path: str, namespace: str) -> dict[str, Tree]:

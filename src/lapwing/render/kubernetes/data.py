@@ -1,8 +1,8 @@
-"""Databases in the cluster: one pod with a volume each, from the official image. Pure.
+"""Databases in the cluster: one pod with a volume each, from the official image.
 
-For trying a stack out, and for small production where losing a machine may cost a minute. They are
-StatefulSets of our own because the charts that people used for this lost their free images. A
-password comes from a Secret that is made up once, and no password is an argument of a process. A
+For local clusters, and for small production where losing a node may cost a minute. They are
+StatefulSets of our own because the charts that people used for this are no longer free. The
+password comes from a Secret that is generated once, and no password is an argument of a process. A
 probe runs in a shell, since nothing else expands a variable.
 
 Sources: the documentation of the official images mysql, redis, mongo, postgres.
@@ -14,35 +14,45 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lapwing.render.kubernetes import pod
-from lapwing.render.kubernetes.pod import DATABASE, USER
+from lapwing.render.kubernetes.pod import DATABASE, USER, size
 from lapwing.render.kubernetes.setting import Setting, Tree
-from lapwing.render.kubernetes.target import Manifest, Target, labels, meta, name, selector, size
+from lapwing.render.kubernetes.target import (
+    Manifest,
+    Target,
+    labels,
+    name,
+    new_object,
+    selector,
+    service,
+    service_account,
+)
 from lapwing.stack.model import Resource
 from lapwing.stack.resource_reference import PORTS
 
 FILE = "data.yaml"
 WAVE = 3
-STORAGE = 10 * 2**30
-"""Bytes of a volume where the stack file does not say."""
+DEFAULT_STORAGE_BYTES = 10 * 2**30
+"""The size of a volume if the stack file does not state it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """How the official image of a kind of database is run. `user` is its numeric user, `data` the
-    folder of its data, `scratch` the other folders that it writes to, `start` a shell script,
-    `environ` maps variables to a text or to a key of its Secret (`@key`), `ping` is a shell script
-    that succeeds when it serves, `reach` one that succeeds when it serves at `$HOST`, and needs no
-    password."""
+    """How the official image of a kind of database is run.
+
+    `user` is its numeric user, `data` the folder of its data, `scratch` the other folders that it
+    writes to, `start` a shell script. `environment` maps variables to a text or to a key of its
+    Secret (`@key`). `ping` is a shell script that succeeds when the database is ready, `reach` one
+    that succeeds when it is ready at `$HOST`, without a password.
+    """
 
     image: str
     user: int
     data: str
     scratch: tuple[str, ...]
-    environ: dict[str, str]
+    environment: dict[str, str]
     ping: str
     reach: str
     start: str | None = None
-    arguments: tuple[str, ...] = ()
     memory: str = "512Mi"
 
 
@@ -52,7 +62,7 @@ SERVERS: dict[str, Server] = {
         user=999,
         data="/var/lib/mysql",
         scratch=("/tmp", "/var/run/mysqld"),  # noqa: S108
-        environ={
+        environment={
             "MYSQL_DATABASE": DATABASE,
             "MYSQL_USER": USER,
             "MYSQL_PASSWORD": "@password",
@@ -67,7 +77,7 @@ SERVERS: dict[str, Server] = {
         user=999,
         data="/data",
         scratch=("/tmp",),  # noqa: S108
-        environ={"REDISCLI_AUTH": "@password"},
+        environment={"REDISCLI_AUTH": "@password"},
         ping='test "$(redis-cli ping)" = PONG',
         reach='redis-cli -h "$HOST" ping',
         start="umask 077\n"
@@ -81,7 +91,7 @@ SERVERS: dict[str, Server] = {
         user=999,
         data="/data/db",
         scratch=("/tmp", "/data/configdb", "/home/mongodb"),  # noqa: S108
-        environ={
+        environment={
             "MONGO_INITDB_ROOT_USERNAME": USER,
             "MONGO_INITDB_ROOT_PASSWORD": "@password",
             "MONGO_INITDB_DATABASE": DATABASE,
@@ -96,7 +106,7 @@ SERVERS: dict[str, Server] = {
         user=999,
         data="/var/lib/postgresql/data",
         scratch=("/tmp", "/var/run/postgresql"),  # noqa: S108
-        environ={
+        environment={
             "POSTGRES_USER": USER,
             "POSTGRES_PASSWORD": "@password",
             "POSTGRES_DB": DATABASE,
@@ -109,81 +119,52 @@ SERVERS: dict[str, Server] = {
 
 
 def image(resource: Resource) -> str:
-    """The image of a resource, at the version that the stack file wants."""
+    """Return the image of a resource, at the version of the stack file."""
     repository, tag = SERVERS[resource.kind].image.split(":")
     return f"{repository}:{resource.version or tag}"
 
 
 def manifests(target: Target) -> Iterator[Manifest]:
-    """The databases that run in the cluster."""
+    """Yield the databases that run in the cluster."""
     for part, resource in target.own_resources.items():
-        yield Manifest(FILE, WAVE - 1, _account(target, part, resource))
-        yield Manifest(FILE, WAVE - 1, _service(target, part, resource))
+        kind = resource.kind
+        account = service_account(target, part, kind)
+        port = {"name": kind, "port": PORTS[kind], "targetPort": "data"}
+        headless = service(target, part, kind, port, headless=True)
+        yield Manifest(FILE, WAVE - 1, account)
+        yield Manifest(FILE, WAVE - 1, headless)
         yield Manifest(FILE, WAVE, _stateful_set(target, part, resource))
-
-
-def _account(target: Target, part: str, resource: Resource) -> dict[str, Tree]:
-    return {
-        "apiVersion": "v1",
-        "kind": "ServiceAccount",
-        "metadata": meta(target, name(part), part, resource.kind),
-        "automountServiceAccountToken": False,
-    }
-
-
-def _service(target: Target, part: str, resource: Resource) -> dict[str, Tree]:
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": meta(target, name(part), part, resource.kind),
-        "spec": {
-            "type": "ClusterIP",
-            "clusterIP": "None",
-            "selector": selector(part),
-            "ports": [{"name": resource.kind, "port": PORTS[resource.kind], "targetPort": "data"}],
-        },
-    }
 
 
 def _stateful_set(target: Target, part: str, resource: Resource) -> dict[str, Tree]:
     server = SERVERS[resource.kind]
-    volumes = [{"name": _volume(p), "emptyDir": {"sizeLimit": "256Mi"}} for p in server.scratch]
-    user = {"runAsNonRoot": True, "runAsUser": server.user, "runAsGroup": server.user}
-    storage = Setting(
-        f"resources.{part}.storage", size(resource.storage or STORAGE), f"The volume of {part}."
-    )
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "StatefulSet",
-        "metadata": meta(target, name(part), part, resource.kind),
-        "spec": {
-            "serviceName": name(part),
-            "replicas": 1,
-            "selector": {"matchLabels": selector(part)},
-            "template": {
-                "metadata": {"labels": labels(target, part, resource.kind)},
-                "spec": {
-                    "serviceAccountName": name(part),
-                    "automountServiceAccountToken": False,
-                    "enableServiceLinks": False,
-                    "securityContext": user
-                    | {"fsGroup": server.user, "seccompProfile": {"type": "RuntimeDefault"}},
-                    "terminationGracePeriodSeconds": 60,
-                    "containers": [_container(part, resource)],
-                    "volumes": volumes,
-                },
-            },
-            "volumeClaimTemplates": [
-                {
-                    "metadata": {"name": "data"},
-                    "spec": {
-                        "accessModes": ["ReadWriteOnce"],
-                        "resources": {"requests": {"storage": storage}},
-                    },
-                }
-            ],
-        },
+    path, default = f"resources.{part}.storage", size(resource.storage or DEFAULT_STORAGE_BYTES)
+    storage = Setting(path, default, f"The size of the volume of {part}.")
+    claim = {
+        "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": storage}},
     }
+    template = {
+        "serviceAccountName": name(part),
+        **pod.NO_TOKEN,
+        "securityContext": pod.security(server.user, group=server.user, files=server.user),
+        "terminationGracePeriodSeconds": 60,
+        "containers": [_container(part, resource)],
+        "volumes": [
+            {"name": _volume(p), "emptyDir": {"sizeLimit": "256Mi"}} for p in server.scratch
+        ],
+    }
+    spec = {
+        "serviceName": name(part),
+        "replicas": 1,
+        "selector": {"matchLabels": selector(part)},
+        "template": {
+            "metadata": {"labels": labels(target, part, resource.kind)},
+            "spec": template,
+        },
+        "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": claim}],
+    }
+    return new_object(target, "apps/v1", "StatefulSet", part, resource.kind, spec=spec)
 
 
 def _container(part: str, resource: Resource) -> dict[str, Tree]:
@@ -191,16 +172,14 @@ def _container(part: str, resource: Resource) -> dict[str, Tree]:
     ping = {"exec": {"command": ["/bin/sh", "-c", server.ping]}, "timeoutSeconds": 5}
     scratch = [{"name": _volume(p), "mountPath": p} for p in server.scratch]
     start = {"command": ["/bin/sh", "-c", server.start]} if server.start else {}
-    arguments = {"args": list(server.arguments)} if server.arguments else {}
     default = {"cpu": "250m", "memory": server.memory}
     return {
         "name": resource.kind,
         "image": Setting(f"resources.{part}.image", image(resource), f"The image of {part}."),
         **start,
-        **arguments,
-        "env": [_variable(part, variable, text) for variable, text in server.environ.items()],
+        "env": [_variable(part, variable, text) for variable, text in server.environment.items()],
         "ports": [{"name": "data", "containerPort": PORTS[resource.kind]}],
-        "resources": pod.asked(resource.resources, f"resources.{part}", default),
+        "resources": pod.requests(resource.resources, f"resources.{part}", default),
         "securityContext": pod.CONTAINER,
         "startupProbe": ping | {"periodSeconds": 5, "failureThreshold": 60},
         "livenessProbe": {"tcpSocket": {"port": "data"}, "periodSeconds": 20},
@@ -210,8 +189,11 @@ def _container(part: str, resource: Resource) -> dict[str, Tree]:
 
 
 def waiting(target: Target, part: str) -> dict[str, Tree]:
-    """An init container that ends when a database in the cluster serves: on a first installation
-    its volume has to be made and filled, which takes longer than a Job's own tries."""
+    """Build an init container that waits until a database in the cluster is ready.
+
+    On a first installation its volume is created and filled, which takes longer than the retries
+    of a Job.
+    """
     resource = target.own_resources[part]
     server = SERVERS[resource.kind]
     script = f"until {server.reach}; do echo 'waiting for the database'; sleep 2; done"
@@ -225,7 +207,7 @@ def waiting(target: Target, part: str) -> dict[str, Tree]:
             "limits": {"memory": "256Mi", "ephemeral-storage": "1Gi"},
         },
         "securityContext": {**pod.CONTAINER, "runAsUser": server.user, "runAsGroup": server.user},
-        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108
+        "volumeMounts": [pod.TMP_MOUNT],
     }
 
 

@@ -1,11 +1,11 @@
-"""How requests come into the cluster: Gateway API or a classic Ingress, HTTPS only. Pure.
+"""Ingress to the cluster: Gateway API or a classic Ingress, HTTPS only.
 
 In a cloud without `gateway:` the load balancer of `lapwing infra` points at the edge, and nothing
 is needed here. Certificates come from cert-manager (`issuer`), from the cloud (an Ingress of GKE),
-or from the Secret `<stack>-edge-tls`, which is made once.
+or from the Secret `<stack>-edge-tls`, which is created once.
 
-Sources: Gateway API v1; Kubernetes documents, Ingress; GKE documents, ManagedCertificate and
-FrontendConfig; cert-manager documents, annotations.
+Sources: Gateway API v1; Kubernetes documentation, Ingress; GKE documentation, ManagedCertificate
+and FrontendConfig; cert-manager documentation, annotations.
 """
 
 from __future__ import annotations
@@ -15,28 +15,27 @@ from collections.abc import Iterator
 from lapwing.plan.names import EDGE_CERTIFICATE
 from lapwing.render.kubernetes import edge
 from lapwing.render.kubernetes.setting import Setting, Tree
-from lapwing.render.kubernetes.target import Manifest, Target, meta, name
+from lapwing.render.kubernetes.target import Manifest, Target, name, new_object
 
 FILE = "front.yaml"
 WAVE = 7
 
 
 def manifests(target: Target) -> Iterator[Manifest]:
-    """The way in, of an environment that says which."""
+    """Yield the ingress of an environment that states a `gateway`."""
     gateway = target.environment.gateway
     if gateway is None or not edge.is_needed(target):
         return
-    made = _gateway(target) if gateway.kind == "gateway" else _ingress(target)
-    for tree in made:
+    for tree in _gateway(target) if gateway.kind == "gateway" else _ingress(target):
         yield Manifest(FILE, WAVE, tree)
 
 
 def _domain(target: Target) -> Setting:
     stated = target.environment.domain or f"{target.loaded.stack.stack}.localhost"
-    return Setting("domain", stated, "The host name that the stack answers to.")
+    return Setting("domain", stated, "The host name of the stack.")
 
 
-def _issued(target: Target) -> dict[str, str]:
+def _issuer(target: Target) -> dict[str, Tree]:
     gateway = target.environment.gateway
     assert gateway is not None
     return {"cert-manager.io/cluster-issuer": gateway.issuer} if gateway.issuer else {}
@@ -46,96 +45,68 @@ def _gateway(target: Target) -> Iterator[dict[str, Tree]]:
     gateway = target.environment.gateway
     assert gateway is not None
     cloud = target.environment.cloud is not None
-    klass = gateway.class_name or ("gke-l7-global-external-managed" if cloud else "envoy")
+    class_name = gateway.class_name or ("gke-l7-global-external-managed" if cloud else "envoy")
     host = _domain(target)
-    own = {"namespaces": {"from": "Same"}}
-    yield {
-        "apiVersion": "gateway.networking.k8s.io/v1",
-        "kind": "Gateway",
-        "metadata": meta(target, name("front"), "front", "front", _issued(target)),
-        "spec": {
-            "gatewayClassName": klass,
-            "listeners": [
-                {
-                    "name": "https",
-                    "protocol": "HTTPS",
-                    "port": 443,
-                    "hostname": host,
-                    "allowedRoutes": own,
-                    "tls": {
-                        "mode": "Terminate",
-                        "certificateRefs": [{"name": name(EDGE_CERTIFICATE)}],
-                    },
-                },
-                {
-                    "name": "http",
-                    "protocol": "HTTP",
-                    "port": 80,
-                    "hostname": host,
-                    "allowedRoutes": own,
-                },
-            ],
-        },
-    }
-    backend = [{"name": name("edge"), "port": edge.front(target)}]
+    shared = {"hostname": host, "allowedRoutes": {"namespaces": {"from": "Same"}}}
+    tls = {"mode": "Terminate", "certificateRefs": [{"name": name(EDGE_CERTIFICATE)}]}
+    listeners = [
+        {"name": "https", "protocol": "HTTPS", "port": 443, **shared, "tls": tls},
+        {"name": "http", "protocol": "HTTP", "port": 80, **shared},
+    ]
+    yield _object(
+        target, "gateway.networking.k8s.io/v1", "Gateway", _issuer(target),
+        spec={"gatewayClassName": class_name, "listeners": listeners},
+    )  # fmt: skip
+    backend = [{"name": name("edge"), "port": edge.service_port(target)}]
     yield _route(target, "front", "https", [{"backendRefs": backend}])
     redirect = {"scheme": "https", "statusCode": 301}
-    away = [{"filters": [{"type": "RequestRedirect", "requestRedirect": redirect}]}]
-    yield _route(target, "front-http", "http", away)
+    filters = [{"type": "RequestRedirect", "requestRedirect": redirect}]
+    yield _route(target, "front-http", "http", [{"filters": filters}])
 
 
 def _route(target: Target, part: str, listener: str, rules: list[Tree]) -> dict[str, Tree]:
-    return {
-        "apiVersion": "gateway.networking.k8s.io/v1",
-        "kind": "HTTPRoute",
-        "metadata": meta(target, name(part), "front", "front"),
-        "spec": {
-            "parentRefs": [{"name": name("front"), "sectionName": listener}],
-            "hostnames": [_domain(target)],
-            "rules": rules,
-        },
+    spec = {
+        "parentRefs": [{"name": name("front"), "sectionName": listener}],
+        "hostnames": [_domain(target)],
+        "rules": rules,
     }
+    api = "gateway.networking.k8s.io/v1"
+    return new_object(target, api, "HTTPRoute", "front", "front", called=name(part), spec=spec)
+
+
+def _object(
+    target: Target,
+    api: str,
+    kind: str,
+    annotations: dict[str, Tree] | None = None,
+    *,
+    spec: dict[str, Tree],
+) -> dict[str, Tree]:
+    return new_object(target, api, kind, "front", "front", annotations=annotations, spec=spec)
 
 
 def _ingress(target: Target) -> Iterator[dict[str, Tree]]:
     gateway = target.environment.gateway
     assert gateway is not None
     google = target.environment.cloud is not None and gateway.class_name in (None, "gce")
-    annotations: dict[str, Tree] = dict(_issued(target))
+    annotations: dict[str, Tree] = dict(_issuer(target))
     spec: dict[str, Tree] = {}
     if google:
-        # The class of GKE's own controller is told by the annotation only.
+        # GKE's own controller reads its class from the annotation only.
         annotations["kubernetes.io/ingress.class"] = "gce"
         annotations["networking.gke.io/v1beta1.FrontendConfig"] = name("front")
-        yield {
-            "apiVersion": "networking.gke.io/v1beta1",
-            "kind": "FrontendConfig",
-            "metadata": meta(target, name("front"), "front", "front"),
-            "spec": {"redirectToHttps": {"enabled": True}},
-        }
+        redirect = {"redirectToHttps": {"enabled": True}}
+        yield _object(target, "networking.gke.io/v1beta1", "FrontendConfig", spec=redirect)
         if not gateway.issuer:
             annotations["networking.gke.io/managed-certificates"] = name("front")
-            yield {
-                "apiVersion": "networking.gke.io/v1",
-                "kind": "ManagedCertificate",
-                "metadata": meta(target, name("front"), "front", "front"),
-                "spec": {"domains": [_domain(target)]},
-            }
+            domains = {"domains": [_domain(target)]}
+            yield _object(target, "networking.gke.io/v1", "ManagedCertificate", spec=domains)
     else:
         spec["ingressClassName"] = gateway.class_name or "nginx"
         annotations["nginx.ingress.kubernetes.io/force-ssl-redirect"] = "true"
     if gateway.issuer or not google:
         spec["tls"] = [{"hosts": [_domain(target)], "secretName": name(EDGE_CERTIFICATE)}]
-    backend = {"service": {"name": name("edge"), "port": {"number": edge.front(target)}}}
-    spec["rules"] = [
-        {
-            "host": _domain(target),
-            "http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": backend}]},
-        }
-    ]
-    yield {
-        "apiVersion": "networking.k8s.io/v1",
-        "kind": "Ingress",
-        "metadata": meta(target, name("front"), "front", "front", annotations),
-        "spec": spec,
-    }
+    backend = {"service": {"name": name("edge"), "port": {"number": edge.service_port(target)}}}
+    paths = [{"path": "/", "pathType": "Prefix", "backend": backend}]
+    spec["rules"] = [{"host": _domain(target), "http": {"paths": paths}}]
+    yield _object(target, "networking.k8s.io/v1", "Ingress", annotations, spec=spec)

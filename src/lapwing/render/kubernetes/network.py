@@ -1,22 +1,23 @@
-"""Who may talk to whom: nobody, but for what the stack file implies. Pure.
+"""Network policies: no connection is allowed, but for what the stack file implies.
 
-Both ways are closed for every pod of the namespace. Open are: names (DNS); from in front to the
-edge; from the edge to services that have a route; from a service to the resources it needs, and
-from a job to the services that it runs after; from smoke tests to the preview, from who judges live
-traffic to the edge's counters; and to the internet where the stack file says so.
+Ingress and egress are denied for every pod of the namespace. Allowed are: DNS; from the ingress to
+the edge; from the edge to services that have a route; from a service to the resources it needs, and
+from a job to the services that it runs after; from smoke tests to the preview, from the traffic
+analysis to the edge's counters; and to the internet if the stack file says so.
 
-Source: Kubernetes documents, Network Policies; Google Cloud, firewall rules of load balancers.
+Source: Kubernetes documentation, Network Policies; Google Cloud, firewall rules of load balancers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from lapwing.plan.names import INSTANCE, NAME
+from lapwing.plan.names import INSTANCE
 from lapwing.render.kubernetes import edge, pod
 from lapwing.render.kubernetes.analysis import STATS_PORT, is_watched
-from lapwing.render.kubernetes.setting import Joined, Scope, Tree
-from lapwing.render.kubernetes.target import Manifest, Target, meta, name, selector
+from lapwing.render.kubernetes.edge_config import ends_tls
+from lapwing.render.kubernetes.setting import Scope, Tree
+from lapwing.render.kubernetes.target import Manifest, Target, new_object, selector
 from lapwing.render.kubernetes.workloads import is_rollout
 from lapwing.stack.model import Service
 from lapwing.stack.resource_reference import PORTS
@@ -24,19 +25,21 @@ from lapwing.stack.resource_reference import PORTS
 FILE = "network.yaml"
 WAVE = 1
 LOAD_BALANCERS = ("35.191.0.0/16", "130.211.0.0/22")
-"""Where Google's load balancers and their health checks come from. Source: Google Cloud, firewall
+"""The addresses of Google's load balancers and their health checks. Source: Google Cloud, firewall
 rules for Application Load Balancers."""
-INSIDE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16")
-"""What is not the internet: private networks, and the metadata server."""
-ATLAS = (27015, 27017)
-"""Ports of MongoDB Atlas, also behind a private endpoint."""
+PRIVATE_NETWORKS = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16")
+"""Addresses outside the internet: private networks, and the metadata server."""
+ATLAS_PORTS = (27015, 27017)
+"""Port range of MongoDB Atlas, also behind a private endpoint."""
+OURS = {"matchLabels": {INSTANCE: Scope.PREFIX}}
+DNS_PORTS = [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]
 
 
 def manifests(target: Target) -> Iterator[Manifest]:
-    """The policies of an environment."""
+    """Yield the policies of an environment."""
     for tree in (
         _closed(target),
-        _names(target),
+        _dns(target),
         *_of_edge(target),
         *_of_services(target),
         *_of_tests(target),
@@ -46,59 +49,39 @@ def manifests(target: Target) -> Iterator[Manifest]:
 
 
 def _closed(target: Target) -> dict[str, Tree]:
-    spec: dict[str, Tree] = {"podSelector": _ours(), "policyTypes": ["Ingress", "Egress"]}
-    return _policy(target, name("closed"), "closed", spec)
+    return _object(target, "closed", {"podSelector": OURS, "policyTypes": ["Ingress", "Egress"]})
 
 
-def _names(target: Target) -> dict[str, Tree]:
-    dns = {
-        "to": [
-            {
-                "namespaceSelector": {
-                    "matchLabels": {"kubernetes.io/metadata.name": "kube-system"}
-                },
-                "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}},
-            }
-        ],
-        "ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}],
-    }
-    # Node-local caches of names: GKE's, and the usual one.
-    cache = {
-        "to": [{"ipBlock": {"cidr": "169.254.20.10/32"}}],
-        "ports": dns["ports"],
-    }
-    spec = {"podSelector": _ours(), "policyTypes": ["Egress"], "egress": [dns, cache]}
-    return _policy(target, name("names"), "names", spec)
+def _dns(target: Target) -> dict[str, Tree]:
+    system = {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}
+    dns = {"namespaceSelector": system, "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}}}
+    # The address of node-local DNS caches: GKE's, and the usual one.
+    cache = {"ipBlock": {"cidr": "169.254.20.10/32"}}
+    egress = [{"to": [to], "ports": DNS_PORTS} for to in (dns, cache)]
+    spec = {"podSelector": OURS, "policyTypes": ["Egress"], "egress": egress}
+    return _object(target, "names", spec)
 
 
 def _of_edge(target: Target) -> Iterator[dict[str, Tree]]:
     if not edge.is_needed(target):
         return
     watched = any(is_rollout(target, s) and is_watched(s) for s in target.services.values())
-    ingress: list[Tree] = [{"ports": [_tcp("web")], **_from_in_front(target)}]
+    ingress: list[Tree] = [{"ports": [_tcp("web")], **_clients(target)}]
     if watched:
-        ingress.append({"from": [_pods("watch")], "ports": [_tcp(STATS_PORT)]})
-    egress = [
-        {"to": [_pods(part)], "ports": [_tcp(pod.port(service))]}
-        for part, service in target.services.items()
-        if service.route
-    ]
-    spec = {
-        "podSelector": {"matchLabels": selector("edge")},
-        "policyTypes": ["Ingress", "Egress"],
-        "ingress": ingress,
-        "egress": egress,
-    }
-    yield _policy(target, name("edge"), "edge", spec)
+        ingress.append(_from(["watch"], STATS_PORT))
+    egress = [_to(part, pod.port(s)) for part, s in target.services.items() if s.route]
+    yield _policy(target, "edge", ingress=ingress, egress=egress)
     if watched:
-        egress = [{"to": [_pods("edge")], "ports": [_tcp(STATS_PORT)]}]
-        yield _policy(target, name("watch"), "watch", _egress("watch", egress))
+        yield _policy(target, "watch", egress=[_to("edge", STATS_PORT)])
 
 
-def _from_in_front(target: Target) -> dict[str, Tree]:
-    """Who may reach the edge. A gateway's or an Ingress controller's pods are in a namespace that
-    only the cluster's owner knows, so any namespace may; from outside, only load balancers."""
-    if edge.ends_tls(target):
+def _clients(target: Target) -> dict[str, Tree]:
+    """Build the peers that may connect to the edge.
+
+    The pods of a gateway or an Ingress controller are in a namespace that only the owner of the
+    cluster knows, so any namespace is allowed; from outside, only load balancers.
+    """
+    if ends_tls(target):
         return {}
     found: list[Tree] = []
     if target.environment.cloud is not None:
@@ -111,105 +94,84 @@ def _from_in_front(target: Target) -> dict[str, Tree]:
 def _of_services(target: Target) -> Iterator[dict[str, Tree]]:
     late = [(n, s.after) for n, s in target.services.items() if s.after]
     for part, service in target.services.items():
-        ingress: list[Tree] = []
+        callers: list[str] = []
         if service.kind in ("web", "static"):
-            callers = [_pods("edge")] if service.route else []
-            if is_rollout(target, service) and service.rollout.smoke:
-                callers.append(_pods(f"{part}-smoke"))
-            callers += [_pods(job) for job, after in late if part in after]
-            if callers:
-                ingress = [{"from": callers, "ports": [_tcp(pod.port(service))]}]
-        egress = reached(target, service)
-        spec: dict[str, Tree] = {
-            "podSelector": {"matchLabels": selector(part)},
-            "policyTypes": ["Ingress", "Egress"],
-            "ingress": ingress,
-            "egress": egress,
-        }
-        yield _policy(target, name(part), part, spec)
+            callers += ["edge"] if service.route else []
+            callers += [f"{part}-smoke"] if _has_smoke_tests(target, service) else []
+            callers += [job for job, after in late if part in after]
+        egress = _egress(target, service)
+        ingress = [_from(callers, pod.port(service))] if callers else []
+        yield _policy(target, part, ingress=ingress, egress=egress)
         if service.migrate is not None:
-            job = f"{part}-migrate"
-            yield _policy(target, name(job), job, _egress(job, egress))
+            yield _policy(target, f"{part}-migrate", egress=egress)
+
+
+def _has_smoke_tests(target: Target, service: Service) -> bool:
+    return is_rollout(target, service) and bool(service.rollout.smoke)
 
 
 def _of_tests(target: Target) -> Iterator[dict[str, Tree]]:
-    """A test may reach the preview, and what its service reaches."""
+    """Let a smoke test connect to the preview, and to what its service connects to."""
     for part, service in target.services.items():
-        if is_rollout(target, service) and service.rollout.smoke:
-            job = f"{part}-smoke"
-            own = {"to": [_pods(part)], "ports": [_tcp(pod.port(service))]}
-            yield _policy(target, name(job), job, _egress(job, [own, *reached(target, service)]))
+        if _has_smoke_tests(target, service):
+            egress = [_to(part, pod.port(service)), *_egress(target, service)]
+            yield _policy(target, f"{part}-smoke", egress=egress)
 
 
-def reached(target: Target, service: Service) -> list[Tree]:
-    """Where a service may open connections to."""
+def _egress(target: Target, service: Service) -> list[Tree]:
+    """Build the connections that a service may open."""
     found: list[Tree] = []
     for need in service.needs:
+        kind = target.loaded.stack.resources[need].kind
         if need in target.own_resources:
-            kind = target.own_resources[need].kind
-            found.append({"to": [_pods(need)], "ports": [_tcp(PORTS[kind])]})
+            found.append(_to(need, PORTS[kind]))
+        elif kind == "mongodb":
+            first, last = ATLAS_PORTS
+            found.append({"ports": [{**_tcp(first), "endPort": last}]})
         else:
-            kind = target.managed_resources[need].kind
-            found.append({"ports": [_managed(kind)]})
+            found.append({"ports": [_tcp(PORTS[kind])]})
     for part in service.after:
         if target.services[part].kind in ("web", "static"):
-            port = pod.port(target.services[part])
-            found.append({"to": [_pods(part)], "ports": [_tcp(port)]})
+            found.append(_to(part, pod.port(target.services[part])))
     if service.internet:
-        block = {"cidr": "0.0.0.0/0", "except": list(INSIDE)}
+        block = {"cidr": "0.0.0.0/0", "except": list(PRIVATE_NETWORKS)}
         found.append({"to": [{"ipBlock": block}]})
     return found
 
 
-def _managed(kind: str) -> dict[str, Tree]:
-    if kind == "mongodb":
-        return {"protocol": "TCP", "port": ATLAS[0], "endPort": ATLAS[1]}
-    return _tcp(PORTS[kind])
-
-
 def _of_resources(target: Target) -> Iterator[dict[str, Tree]]:
     for part, resource in target.own_resources.items():
-        users = [n for n, s in target.services.items() if part in s.needs]
-        jobs = [f"{n}-migrate" for n in users if target.services[n].migrate]
-        jobs += [
-            f"{n}-smoke"
-            for n in users
-            if is_rollout(target, target.services[n]) and target.services[n].rollout.smoke
-        ]
-        callers = [_pods(n) for n in sorted([*users, *jobs])]
-        rule = [{"from": callers, "ports": [_tcp(PORTS[resource.kind])]}] if callers else []
-        spec: dict[str, Tree] = {
-            "podSelector": {"matchLabels": selector(part)},
-            "policyTypes": ["Ingress", "Egress"],
-            "ingress": rule,
-            "egress": [],
-        }
-        yield _policy(target, name(part), part, spec)
+        users = {n: s for n, s in target.services.items() if part in s.needs}
+        callers = [*users, *(f"{n}-migrate" for n, s in users.items() if s.migrate)]
+        callers += [f"{n}-smoke" for n, s in users.items() if _has_smoke_tests(target, s)]
+        ingress = [_from(sorted(callers), PORTS[resource.kind])] if callers else []
+        yield _policy(target, part, ingress=ingress, egress=[])
 
 
-def _policy(target: Target, called: Joined, part: str, spec: dict[str, Tree]) -> dict[str, Tree]:
-    return {
-        "apiVersion": "networking.k8s.io/v1",
-        "kind": "NetworkPolicy",
-        "metadata": meta(target, called, part, "network"),
-        "spec": spec,
-    }
+def _policy(
+    target: Target, part: str, *, egress: list[Tree], ingress: list[Tree] | None = None
+) -> dict[str, Tree]:
+    """Build the policy of the pods of `part`. Without `ingress`, that of the namespace holds."""
+    rules = {"egress": egress} if ingress is None else {"ingress": ingress, "egress": egress}
+    types = [direction.capitalize() for direction in rules]
+    spec = {"podSelector": {"matchLabels": selector(part)}, "policyTypes": types, **rules}
+    return _object(target, part, spec)
 
 
-def _egress(part: str, rules: list[Tree]) -> dict[str, Tree]:
-    return {
-        "podSelector": {"matchLabels": selector(part)},
-        "policyTypes": ["Egress"],
-        "egress": rules,
-    }
+def _object(target: Target, part: str, spec: dict[str, Tree]) -> dict[str, Tree]:
+    return new_object(target, "networking.k8s.io/v1", "NetworkPolicy", part, "network", spec=spec)
 
 
-def _ours() -> dict[str, Tree]:
-    return {"matchLabels": {INSTANCE: Scope.PREFIX}}
+def _from(parts: Iterable[str], port: int) -> dict[str, Tree]:
+    return {"from": [_pods(part) for part in parts], "ports": [_tcp(port)]}
+
+
+def _to(part: str, port: int) -> dict[str, Tree]:
+    return {"to": [_pods(part)], "ports": [_tcp(port)]}
 
 
 def _pods(part: str) -> dict[str, Tree]:
-    return {"podSelector": {"matchLabels": {NAME: part, INSTANCE: Scope.PREFIX}}}
+    return {"podSelector": {"matchLabels": selector(part)}}
 
 
 def _tcp(port: int | str) -> dict[str, Tree]:

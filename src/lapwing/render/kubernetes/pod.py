@@ -1,12 +1,12 @@
-"""The pod of a service: one container that may do nothing but serve. Pure.
+"""The pod of a service: one container with the fewest permissions that still let it serve.
 
-It runs as a user that is not root, with no capability, a root file system that it cannot write to
-and a `/tmp` of a stated size, without a token of the cluster: what Pod Security calls "restricted",
-and a little more. Variables stand in the pod template itself and not in a ConfigMap beside it. So
-they belong to the ReplicaSet: a rollback takes the settings back, and nothing that an old slot
-needs can be pruned under it.
+It runs as a user that is not root, without capabilities, with a read-only root file system and a
+`/tmp` of limited size, and without an API token: what Pod Security calls "restricted", and a little
+more. Environment variables are part of the pod template and not of a ConfigMap beside it. So they
+belong to the ReplicaSet: a rollback restores the settings, and nothing that an old slot needs can
+be pruned.
 
-Sources: Kubernetes documents, Pod Security Standards, "restricted"; Pod Lifecycle; environment
+Sources: Kubernetes documentation, Pod Security Standards, "restricted"; Pod Lifecycle; environment
 variables `$(NAME)`.
 """
 
@@ -15,34 +15,36 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping
-from typing import Any
 
-from lapwing.plan.names import INSTANCE, NAME, secret_part
-from lapwing.render.kubernetes.setting import Joined, Scope, Setting, Tree, join
-from lapwing.render.kubernetes.target import (
-    PORT,
-    SCRATCH,
-    Target,
-    cores,
-    labels,
-    name,
-    size,
-)
+from lapwing.plan.names import secret_part
+from lapwing.render.kubernetes.setting import Joined, Setting, Tree, join
+from lapwing.render.kubernetes.target import PORT, Target, labels, name, selector
 from lapwing.stack import resource_reference as reference
 from lapwing.stack.fields import ComputeResources
-from lapwing.stack.model import Health, Service
+from lapwing.stack.model import Service
 from lapwing.stack.resource_reference import variable_of
 
-DRAIN = 5
-"""Seconds that a pod goes on after it was told to end: nobody sends it requests any more then."""
+PRE_STOP_S = 5
+"""How long a terminating pod still serves, until no node sends it new connections."""
+DEFAULT_TMP_BYTES = 256 * 2**20
+"""The size of `/tmp` of a container whose service states none."""
 CONTAINER = {
     "allowPrivilegeEscalation": False,
     "readOnlyRootFilesystem": True,
     "capabilities": {"drop": ["ALL"]},
 }
+NO_TOKEN = {"automountServiceAccountToken": False, "enableServiceLinks": False}
+TMP_MOUNT = {"name": "tmp", "mountPath": "/tmp"}  # noqa: S108 - an emptyDir of the pod
+ROLLING_UPDATE = {
+    "type": "RollingUpdate",
+    "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1},
+}
 _SHELL = re.compile(r"[|&;<>()`\n*?~#]|\$\(|(^|\s)\w+=\S*\s")
-"""What only a shell understands. A variable by itself is expanded by the cluster."""
-_VARIABLE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})")
+"""Syntax that needs a shell. A lone variable is expanded by the cluster."""
+_VARIABLE = re.compile(r"(\$\$+)|\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})")
+_EXPANDED = re.compile(r"\$\$+|\$(?=\()")
+"""Text that the cluster would expand in a command: `$$` becomes `$`, `$(NAME)` a variable's value.
+"""
 USER = "app"
 DATABASE = "app"
 
@@ -56,110 +58,134 @@ def template(
     command: str | None = None,
     restart: str | None = None,
 ) -> dict[str, Tree]:
-    """The pod template of a service, or of a job in its image (`command`, `restart`)."""
+    """Build the pod template of a service, or of a job in its image (`command`, `restart`)."""
     serves = restart is None
+    owner = _owner(target, part)
     container = {
         "name": "main",
-        "image": target.image(_owner(target, part)),
-        **words(command if command is not None else service.command),
-        "env": environ(target, _owner(target, part), service),
-        **(ports(service) if serves else {}),
-        "resources": asked(
-            service.resources, f"services.{_owner(target, part)}", scratch=service.scratch
-        ),
+        "image": target.image(owner),
+        **command_of(command if command is not None else service.command),
+        "env": environment(target, owner, service),
+        **(_ports(service) if serves else {}),
+        "resources": requests(service.resources, f"services.{owner}", scratch=service.scratch),
         "securityContext": CONTAINER,
-        **(probes(service) if serves else {}),
-        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108
+        **(_probes(service) if serves else {}),
+        "volumeMounts": [TMP_MOUNT],
     }
     if serves and service.kind in ("web", "static"):
-        container["lifecycle"] = {"preStop": {"sleep": {"seconds": DRAIN}}}
+        container["lifecycle"] = {"preStop": {"sleep": {"seconds": PRE_STOP_S}}}
+    limit = size(service.scratch or DEFAULT_TMP_BYTES)
     spec: dict[str, Tree] = {
-        "serviceAccountName": name(_owner(target, part)),
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
-        "securityContext": _user(service),
+        "serviceAccountName": name(owner),
+        **NO_TOKEN,
+        "securityContext": security(service.user, files=service.user),
         "containers": [container],
-        "volumes": [_tmp(service.scratch or SCRATCH)],
+        "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": limit}}],
     }
     if restart is not None:
         spec["restartPolicy"] = restart
     else:
-        spec["terminationGracePeriodSeconds"] = DRAIN + round(service.rollout.stop_grace)
+        spec["terminationGracePeriodSeconds"] = PRE_STOP_S + round(service.rollout.stop_grace)
         spec["topologySpreadConstraints"] = spread(part)
-    spec |= placed(target)
+    spec |= placement(target)
     return {"metadata": {"labels": labels(target, part, component)}, "spec": spec}
 
 
 def _owner(target: Target, part: str) -> str:
-    """The service that a pod belongs to: `fleet-migrate` is a job of `fleet`."""
+    """Return the service that a pod belongs to: `fleet-migrate` is a job of `fleet`."""
     if part in target.services:
         return part
-    owners = [s for s in target.services if part == s or part.startswith(f"{s}-")]
-    return max(owners, key=len)
+    return max((s for s in target.services if part.startswith(f"{s}-")), key=len)
 
 
-def _user(service: Service) -> dict[str, Tree]:
-    found: dict[str, Tree] = {"runAsNonRoot": True}
-    if service.user is not None:
-        found |= {"runAsUser": service.user, "fsGroup": service.user}
-    return found | {"seccompProfile": {"type": "RuntimeDefault"}}
+def security(
+    user: int | None, *, group: int | None = None, files: int | None = None
+) -> dict[str, Tree]:
+    """Build the security context of a pod: not root, as these numeric users and groups."""
+    ids = {"runAsUser": user, "runAsGroup": group, "fsGroup": files}
+    return {
+        "runAsNonRoot": True,
+        **{key: value for key, value in ids.items() if value is not None},
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
 
 
-def _tmp(limit: int) -> dict[str, Tree]:
-    return {"name": "tmp", "emptyDir": {"sizeLimit": size(limit)}}
+def command_of(command: str | None) -> dict[str, Tree]:
+    """Build the command that replaces the image's own.
 
-
-def words(command: str | None) -> dict[str, Tree]:
-    """A command in place of the image's own: its words, with `$PORT` expanded by the cluster, or
-    through a shell where it takes one."""
+    It is the list of its words, with `$PORT` expanded by the cluster, or run by a shell if it has
+    shell syntax. What the cluster would expand in it otherwise is escaped.
+    """
     if not command:
         return {}
-    if _SHELL.search(command):
-        return {"command": ["/bin/sh", "-c", command]}
     try:
-        split = shlex.split(command)
+        words = [] if _SHELL.search(command) else shlex.split(command)
     except ValueError:
-        return {"command": ["/bin/sh", "-c", command]}
-    return {"command": [_VARIABLE.sub(lambda m: f"$({m[1] or m[2]})", w) for w in split]}
+        words = []
+    if words:
+        return {"command": [_VARIABLE.sub(_reference, word) for word in words]}
+    return {"command": ["/bin/sh", "-c", _EXPANDED.sub(lambda m: m[0] * 2, command)]}
+
+
+def _reference(match: re.Match[str]) -> str:
+    return match[1] * 2 if match[1] else f"$({match[2] or match[3]})"
 
 
 def port(service: Service) -> int:
-    """The port that a container listens on."""
+    """Return the port that a container listens on."""
     return service.port or PORT
 
 
-def ports(service: Service) -> dict[str, Tree]:
-    """The ports of a container that has one."""
+def _ports(service: Service) -> dict[str, Tree]:
     if service.kind not in ("web", "static"):
         return {}
     return {"ports": [{"name": "http", "containerPort": port(service)}]}
 
 
-def asked(
+def requests(
     needs: ComputeResources,
     path: str,
     default: Mapping[str, str] | None = None,
     scratch: int | None = None,
 ) -> Setting:
-    """What a container asks for. Memory is also its limit; CPU has none, because a limit throttles
-    a pod beside idle cores. `scratch` is the stated size of `/tmp` in bytes: a pod whose volumes
-    on the node's disk hold more than the limit is evicted, however large they may be."""
-    requests = dict(default or {"cpu": "100m", "memory": "128Mi"})
+    """Build what a container requests.
+
+    Memory is also its limit; CPU has none, because a limit throttles a pod beside idle cores.
+    `scratch` is the stated size of `/tmp` in bytes: a pod whose volumes on the node's disk hold
+    more than the ephemeral-storage limit is evicted, however large they may be.
+    """
+    requested = dict(default or {"cpu": "100m", "memory": "128Mi"})
     if needs.cpu is not None:
-        requests["cpu"] = cores(needs.cpu)
+        requested["cpu"] = cores(needs.cpu)
     if needs.memory is not None:
-        requests["memory"] = size(needs.memory)
-    disk = size(scratch + SCRATCH) if scratch else None
-    requests["ephemeral-storage"] = disk or "100Mi"
-    limits = {"memory": requests["memory"], "ephemeral-storage": disk or "1Gi"}
-    value = {"requests": requests, "limits": limits}
-    return Setting(f"{path}.resources", value, "CPU and memory, as Kubernetes writes them.")
+        requested["memory"] = size(needs.memory)
+    disk = size(scratch + DEFAULT_TMP_BYTES) if scratch else None
+    requested["ephemeral-storage"] = disk or "100Mi"
+    limits = {"memory": requested["memory"], "ephemeral-storage": disk or "1Gi"}
+    value = {"requests": requested, "limits": limits}
+    return Setting(f"{path}.resources", value, "CPU and memory, in Kubernetes units.")
 
 
-def environ(target: Target, part: str, service: Service) -> list[Tree]:
-    """The variables of a container: Lapwing's own, what the resources say, the service's, and its
-    secrets. What is used in another comes first, as the cluster demands. Plain ones of a job that
-    runs `after` services are values of a chart: what such a job does is for who installs it."""
+def cores(value: float) -> str:
+    """Format CPU in Kubernetes units."""
+    milli = round(value * 1000)
+    return str(milli // 1000) if milli % 1000 == 0 else f"{milli}m"
+
+
+def size(value: int) -> str:
+    """Format bytes in Kubernetes units, in the largest one that is exact."""
+    for unit, factor in (("Ti", 2**40), ("Gi", 2**30), ("Mi", 2**20), ("Ki", 2**10)):
+        if value and value % factor == 0:
+            return f"{value // factor}{unit}"
+    return str(value)
+
+
+def environment(target: Target, part: str, service: Service) -> list[Tree]:
+    """Build the variables of a container: Lapwing's, the resources', the service's, its secrets.
+
+    A variable that another one uses comes first, as the cluster requires. Plain variables of a job
+    that runs `after` services are values of the chart: whoever installs it decides what it does.
+    """
     found: dict[str, Tree] = {
         "LAPWING_STACK": {"value": target.loaded.stack.stack},
         "LAPWING_ENVIRONMENT": {"value": target.loaded.environment},
@@ -170,7 +196,7 @@ def environ(target: Target, part: str, service: Service) -> list[Tree]:
         found["PORT"] = {"value": str(port(service))}
         found["HOST"] = {"value": "0.0.0.0"}  # noqa: S104 - in a pod of its own
     for need in service.needs:
-        found |= resource(target, need)
+        found |= _resource(target, need)
     for other in service.after:
         if target.services[other].kind in ("web", "static"):
             at = f":{port(target.services[other])}"
@@ -178,55 +204,56 @@ def environ(target: Target, part: str, service: Service) -> list[Tree]:
     for secret in service.secrets:
         found[secret.name] = _from_secret(secret_part(secret.name), "value")
     for variable, text in service.env.items():
-        value = _value(target, text)
-        if service.after and isinstance(value["value"], str):
+        value: Tree = _value(target, text)
+        if service.after and isinstance(value, str):
             path = f"services.{part}.env.{variable}"
-            value = {"value": Setting(path, value["value"], f"A variable of {part}.")}
-        found[variable] = value
+            value = Setting(path, value, f"An environment variable of {part}.")
+        found[variable] = {"value": value}
     return [{"name": variable, **value} for variable, value in found.items()]
 
 
-def resource(target: Target, need: str) -> dict[str, Tree]:
-    """The variables that tell a container where a resource is."""
+def _resource(target: Target, need: str) -> dict[str, Tree]:
+    """Build the variables with the URL of a resource and its password."""
     variable = target.variable(need)
     if need in target.managed_resources:
         return {variable: _from_secret(secret_part(variable), "value")}
-    hidden = password_variable(need)
+    password = _password_variable(need)
     return {
-        hidden: _from_secret(need, "password"),
-        variable: {"value": url(target, need, f"$({hidden})")},
+        password: _from_secret(need, "password"),
+        variable: {"value": _url(target, need, f"$({password})")},
     }
 
 
-def password_variable(need: str) -> str:
-    """The variable from which others take the password of a resource."""
+def _password_variable(need: str) -> str:
     return f"LAPWING_{need.upper().replace('-', '_')}_PASSWORD"
 
 
-def url(target: Target, need: str, password: str) -> Joined:
-    """The URL of a resource in the cluster."""
+def _url(target: Target, need: str, password: str) -> Joined:
+    """Build the URL of a resource in the cluster."""
     kind = target.own_resources[need].kind
-    at = join(name(need), f":{reference.PORTS[kind]}")
-    if kind == "redis":
-        return join(f"redis://:{password}@", at, "/0")
-    if kind == "mongodb":
-        return join(f"mongodb://{USER}:{password}@", at, f"/{DATABASE}?authSource=admin")
-    return join(f"{kind}://{USER}:{password}@", at, f"/{DATABASE}")
+    user = "" if kind == "redis" else USER
+    path = {"redis": "0", "mongodb": f"{DATABASE}?authSource=admin"}.get(kind, DATABASE)
+    host = join(name(need), f":{reference.PORTS[kind]}")
+    return join(f"{kind}://{user}:{password}@", host, f"/{path}")
 
 
-def _value(target: Target, text: str) -> dict[str, Tree]:
-    pieces: list[Any] = []
-    for piece in reference.pieces(text):
-        pieces.append(plain(piece) if isinstance(piece, str) else _part(target, *piece))
-    if all(isinstance(p, str) for p in pieces):
-        return {"value": "".join(pieces)}
-    return {"value": join(*pieces)}
+def _value(target: Target, text: str) -> Joined | str:
+    """Build the value of a variable: text in which references to resources are resolved."""
+    value = join(
+        *(
+            literal(piece) if isinstance(piece, str) else _attribute(target, *piece)
+            for piece in reference.pieces(text)
+        )
+    )
+    if any(not isinstance(piece, str) for piece in value.pieces):
+        return value
+    return "".join(str(piece) for piece in value.pieces)
 
 
-def _part(target: Target, need: str, part: str) -> Joined | str:
+def _attribute(target: Target, need: str, attribute: str) -> Joined | str:
     kind = target.own_resources[need].kind
-    hidden = f"$({password_variable(need)})"
-    match part:
+    password = f"$({_password_variable(need)})"
+    match attribute:
         case "host":
             return name(need)
         case "port":
@@ -236,12 +263,12 @@ def _part(target: Target, need: str, part: str) -> Joined | str:
         case "database":
             return "0" if kind == "redis" else DATABASE
         case "password":
-            return hidden
-    return url(target, need, hidden)
+            return password
+    return _url(target, need, password)
 
 
-def plain(text: str) -> str:
-    """Text of the stack file, which the cluster must not expand: `$$` stands for a `$`."""
+def literal(text: str) -> str:
+    """Escape text of the stack file that the cluster must not expand: `$$` means `$`."""
     return text.replace("$", "$$")
 
 
@@ -249,29 +276,27 @@ def _from_secret(part: str, key: str) -> dict[str, Tree]:
     return {"valueFrom": {"secretKeyRef": {"name": name(part), "key": key}}}
 
 
-def probes(service: Service) -> dict[str, Tree]:
-    """When a container has started, lives and is ready. Without `live`, an open port is what keeps
-    it alive: a health path may ask the database, and a database that is away is no reason to kill
-    every replica."""
+def _probes(service: Service) -> dict[str, Tree]:
+    """Build the startup, liveness and readiness probes of a container.
+
+    Without `live`, the liveness probe checks the open port only: a health path may query the
+    database, and an unreachable database is no reason to restart every replica.
+    """
     if service.kind == "job" or (service.kind == "worker" and service.health.path is None):
         return {}
     health = service.health
-    alive = _probe(service, health.live)
+    path = "/" if service.kind == "static" and health.path is None else health.path
     period = max(1, round(health.interval))
     seconds = max(1, round(health.timeout))
     start = max(1, -(-round(health.start_timeout) // 2))
     return {
         "startupProbe": _probe(service, health.live or health.path)
         | {"periodSeconds": 2, "timeoutSeconds": seconds, "failureThreshold": start},
-        "livenessProbe": alive
+        "livenessProbe": _probe(service, health.live)
         | {"periodSeconds": max(10, period), "timeoutSeconds": seconds, "failureThreshold": 6},
-        "readinessProbe": _probe(service, _ready(service, health))
+        "readinessProbe": _probe(service, path)
         | {"periodSeconds": period, "timeoutSeconds": seconds, "failureThreshold": 2},
     }
-
-
-def _ready(service: Service, health: Health) -> str | None:
-    return "/" if service.kind == "static" and health.path is None else health.path
 
 
 def _probe(service: Service, path: str | None) -> dict[str, Tree]:
@@ -280,36 +305,22 @@ def _probe(service: Service, path: str | None) -> dict[str, Tree]:
 
 
 def spread(part: str) -> list[Tree]:
-    """Pods of one service go to different zones and machines, where there are any."""
+    """Spread the pods of one service over zones and nodes, if there are several."""
     return [
         {
             "maxSkew": 1,
             "topologyKey": key,
             "whenUnsatisfiable": "ScheduleAnyway",
-            "labelSelector": {
-                "matchLabels": {
-                    NAME: part,
-                    INSTANCE: Scope.PREFIX,
-                }
-            },
+            "labelSelector": {"matchLabels": selector(part)},
         }
         for key in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
     ]
 
 
-def placed(target: Target) -> dict[str, Tree]:
-    """Where pods run: on spot capacity, if the environment says so. Source: GKE documents, Spot
-    Pods."""
+def placement(target: Target) -> dict[str, Tree]:
+    """Place pods on spot capacity, if the environment asks for it. Source: GKE, Spot Pods."""
     if not target.environment.spot:
         return {}
-    return {
-        "nodeSelector": {"cloud.google.com/gke-spot": "true"},
-        "tolerations": [
-            {
-                "key": "cloud.google.com/gke-spot",
-                "operator": "Equal",
-                "value": "true",
-                "effect": "NoSchedule",
-            }
-        ],
-    }
+    key = "cloud.google.com/gke-spot"
+    toleration = {"key": key, "operator": "Equal", "value": "true", "effect": "NoSchedule"}
+    return {"nodeSelector": {key: "true"}, "tolerations": [toleration]}

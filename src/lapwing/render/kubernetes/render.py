@@ -1,6 +1,6 @@
-"""A stack in one environment as Kubernetes objects, and as files. Pure.
+"""Render a stack in one environment as Kubernetes objects, and as files.
 
-    Target -> manifests (trees with open leaves) -> objects (leaves at their default) -> files
+    Target -> manifests (trees with typed leaves) -> objects (leaves at their default) -> files
 
 The order of objects is the order in which they can be applied. One file is one concern.
 """
@@ -28,17 +28,17 @@ from lapwing.render.kubernetes.target import Manifest, Target
 from lapwing.stack import image
 from lapwing.stack.load import LoadedStack
 
-WAVE = "argocd.argoproj.io/sync-wave"
+SYNC_WAVE = "argocd.argoproj.io/sync-wave"
 HEADS = {
-    "namespace.yaml": "The namespace, in which Pod Security refuses what is not restricted.",
-    "secrets.yaml": "Where secrets come from. No value is in a manifest.",
-    "network.yaml": "Who may talk to whom: nobody else.",
-    "data.yaml": "Databases that run in the cluster.",
-    "jobs.yaml": "What runs once before the new release serves.",
-    "workloads.yaml": "Services: what runs, what finds it, how many there are.",
-    "edge.yaml": "Envoy, which load balancers point at; blue and green flip behind it.",
-    "front.yaml": "How requests come into the cluster.",
-    "after.yaml": "What runs once when the services serve.",
+    "namespace.yaml": "The namespace, with the Pod Security level `restricted`.",
+    "secrets.yaml": "The sources of secrets. No value is in a manifest.",
+    "network.yaml": "Network policies: what is not listed here is denied.",
+    "data.yaml": "Databases in the cluster.",
+    "jobs.yaml": "Jobs that run once before the new release gets traffic.",
+    "workloads.yaml": "Services: workloads, their Services, autoscalers and disruption budgets.",
+    "edge.yaml": "Envoy, between the load balancer and the blue and green slots.",
+    "front.yaml": "Ingress to the cluster.",
+    "after.yaml": "Jobs that run once after the services are healthy.",
 }
 
 
@@ -49,21 +49,24 @@ def target(
     *,
     hold: bool = False,
 ) -> Target:
-    """An environment with the images of its services: from `images`, else from the stack file.
+    """Combine an environment with the images of its services.
 
-    Raises UsageError for an unknown service, a reference that is none, a service without an image
-    a name that is too long, or an environment that is no cluster.
+    An image comes from `images`, else from the stack file.
+
+    Raises:
+        UsageError: An unknown service, an invalid image reference, a service without an image, a
+            namespace that is too long, or an environment that does not run on Kubernetes.
     """
     given = dict(images or {})
     services = loaded.stack.services
     for name in given:
         if name not in services:
-            hint = did_you_mean(name, services) or "Services are " + ", ".join(services) + "."
-            raise UsageError(f"There is no service {name!r} to give an image to.", hint=hint)
+            hint = did_you_mean(name, services) or f"Services: {', '.join(services)}."
+            raise UsageError(f"Unknown service {name!r} in --image.", hint=hint)
     if loaded.settings.target != "kubernetes":
         raise UsageError(
-            f"`{loaded.environment}` is a machine: there are no manifests to render.",
-            hint="Name an environment with `target: kubernetes` by --env.",
+            f"Environment {loaded.environment!r} has `target: machine`, which has no manifests.",
+            hint="Choose an environment with `target: kubernetes` by --env NAME.",
         )
     found = {}
     for name, service in services.items():
@@ -71,7 +74,7 @@ def target(
         if reference is None:
             raise UsageError(
                 f"Service {name!r} has no image.",
-                hint=f"Add `image:` to it in {loaded.path.name}, or say "
+                hint=f"Set `image` of the service in {loaded.path.name}, or add "
                 f"--image {name}=REGISTRY/REPOSITORY:TAG.",
             )
         found[name] = str(_reference(name, reference))
@@ -81,12 +84,11 @@ def target(
 
 
 def _reference(service: str, text_: str) -> str:
-    """The reference as it was written, once it is known to be one."""
     try:
         image.parse(text_)
     except ImageReferenceError as error:
         raise UsageError(
-            f"The image of {service!r} is no reference: {error.message}", hint=error.hint
+            f"Invalid image of {service!r}: {error.message}", hint=error.hint
         ) from error
     return text_
 
@@ -94,15 +96,18 @@ def _reference(service: str, text_: str) -> str:
 def _check_namespace(target: Target) -> None:
     if len(target.namespace) > MAX_NAME_LENGTH:
         raise UsageError(
-            f"The namespace would be {target.namespace!r}: {len(target.namespace)} characters, and "
-            f"{MAX_NAME_LENGTH} is the most.",
-            hint="Choose a shorter name for the stack or for the environment.",
+            f"Namespace {target.namespace!r} is too long: {len(target.namespace)} characters, the "
+            f"maximum is {MAX_NAME_LENGTH}.",
+            hint="Shorten the name of the stack or of the environment.",
         )
 
 
 def manifests(target: Target) -> list[Manifest]:
-    """Every object of the environment, in the order of waves. Raises UsageError for a name that is
-    too long, or two objects of the same name."""
+    """Render every object of the environment, in the order of waves.
+
+    Raises:
+        UsageError: A name is too long, or two objects have the same name.
+    """
     found = [
         Manifest("namespace.yaml", 0, _namespace(target)),
         *network.manifests(target),
@@ -139,7 +144,7 @@ def _namespace(target: Target) -> dict[str, Tree]:
 
 def _with_wave(manifest: Manifest) -> Manifest:
     metadata = manifest.tree["metadata"]
-    annotations = {WAVE: str(manifest.wave), **metadata.get("annotations", {})}
+    annotations = {SYNC_WAVE: str(manifest.wave), **metadata.get("annotations", {})}
     tree = {**manifest.tree, "metadata": {**metadata, "annotations": annotations}}
     return Manifest(manifest.file, manifest.wave, tree)
 
@@ -148,28 +153,29 @@ def _check_names(target: Target, found: Iterable[Manifest]) -> None:
     seen = set()
     for manifest in found:
         kind, name = manifest.tree["kind"], text(manifest.tree["metadata"]["name"], target.scopes)
-        # A Job's name stands in a label of its pods; a StatefulSet's pods get 11 characters more.
+        # A Job's name is a label of its pods; the pods of a StatefulSet get 11 more characters.
         most = MAX_NAME_LENGTH - (11 if kind == "StatefulSet" else 0)
         if len(name) > most:
             raise UsageError(
-                f"{kind} {name!r} has {len(name)} characters, and {most} is the most.",
-                hint="Choose a shorter name for the stack, or for the service or resource.",
+                f"The name of {kind} {name!r} is too long: {len(name)} characters, the maximum is "
+                f"{most}.",
+                hint="Shorten the name of the stack, or of the service or resource.",
             )
         if (kind, name) in seen:
             raise UsageError(
-                f"Two objects would be the {kind} {name!r}.",
-                hint="Choose another name for one of the services or resources.",
+                f"Two objects would have the name {kind} {name!r}.",
+                hint="Rename one of the services or resources.",
             )
         seen.add((kind, name))
 
 
 def objects(target: Target) -> list[dict[str, Any]]:
-    """Every object with its leaves at their default, in the order in which to apply them."""
+    """Render every object with its leaves at their default, in the order to apply them."""
     return [resolve(m.tree, target.scopes) for m in manifests(target)]
 
 
 def files(target: Target) -> dict[str, str]:
-    """The manifests as YAML files: name to text."""
+    """Render the manifests as YAML files: name to text."""
     grouped: dict[str, list[str]] = {}
     scopes = target.scopes
     for manifest in manifests(target):
@@ -179,20 +185,18 @@ def files(target: Target) -> dict[str, str]:
 
 
 def argo_files(target: Target) -> dict[str, str]:
-    """Argo CD's objects, as files of `<stack>/argocd`; none without a `repository`."""
+    """Render Argo CD's objects as files of `<stack>/argocd`; none without a `repository`."""
     if not target.is_argo or target.environment.repository is None:
         return {}
     project = argo.project(target, objects(target))
     documents = [emit.document(project), emit.document(argo.application(target))]
     head = f"# {target.loaded.stack.stack} in {target.loaded.environment}, for Argo CD.\n"
-    return {
-        f"{target.loaded.environment}.yaml": head + "---\n".join(documents),
-    }
+    return {f"{target.loaded.environment}.yaml": head + "---\n".join(documents)}
 
 
 def root_file(target: Target) -> str:
-    """The application of applications, which people apply once."""
-    head = "# Apply this once: kubectl apply -f root.yaml. It brings the others.\n"
+    """Render the application of applications, which users apply once."""
+    head = "# Apply this once: kubectl apply -f root.yaml. It creates the other applications.\n"
     return head + emit.document(argo.root(target))
 
 

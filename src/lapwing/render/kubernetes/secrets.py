@@ -1,14 +1,14 @@
-"""Secrets: which the objects refer to, and where their values come from. Pure.
+"""Secrets: which ones the objects refer to, and where their values come from.
 
 No value is ever in a manifest. Each secret of a service is a Secret of its own with the key
 `value`, so that a service sees what it lists and no more. A database in the cluster has one with
-its password and its root password. Where they come from:
+its password and its root password. Where the values come from:
 
     argo      an ExternalSecret per secret: from the cloud's secret manager under the name
-              `<stack>-<environment>-<NAME>`, or, for values that are made up, from a generator that
-              runs once (`CreatedOnce`), so that neither a sync nor an upgrade changes them
-    direct    `lapwing` creates them through the API, from `lapwing secret` or made up once
-    chart     a Job makes up what is not there (see render/helm)
+              `<stack>-<environment>-<NAME>`, or, for generated values, from a generator that runs
+              once (`CreatedOnce`), so that neither a sync nor an upgrade changes them
+    direct    `lapwing` creates them through the API, from `lapwing secret`, or generates them once
+    chart     a Job generates the missing ones (see render/helm)
 
 Source: External Secrets Operator, API reference (external-secrets.io/v1, generators Password).
 """
@@ -18,18 +18,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lapwing.plan.names import RequiredSecret, secret_part
-from lapwing.render.kubernetes.target import Manifest, Target, meta, name
+from lapwing.render.kubernetes.target import Manifest, Target, name, new_object
+from lapwing.stack.cloud import project_of
 
 FILE = "secrets.yaml"
 WAVE = 1
+API = "external-secrets.io/v1"
+GENERATORS = "generators.external-secrets.io/v1alpha1"
 STORE = "google-secret-manager"
 PASSWORD_LENGTH = 32
-"""Characters of a password that is made up: letters and digits, so that it needs no escape in a
-URL."""
+"""Characters of a generated password: letters and digits, which need no escape in a URL."""
 
 
 def required(target: Target) -> list[RequiredSecret]:
-    """Every Secret that the environment's pods refer to, each once, by name."""
+    """List every Secret that the environment's pods refer to, each once, by name."""
     found: dict[str, RequiredSecret] = {}
     for service in target.services.values():
         for secret in service.secrets:
@@ -48,7 +50,7 @@ def required(target: Target) -> list[RequiredSecret]:
 
 
 def external(target: Target) -> Iterator[Manifest]:
-    """The store and an ExternalSecret for each secret, where Argo CD applies."""
+    """Yield the store and an ExternalSecret for each secret, if Argo CD applies them."""
     secrets = required(target)
     if not target.is_argo or not secrets:
         return
@@ -63,67 +65,52 @@ def external(target: Target) -> Iterator[Manifest]:
 def _store(target: Target) -> dict[str, object]:
     cloud = target.environment.cloud
     assert cloud is not None
-    from lapwing.stack.cloud import project_of
-
     project = project_of(target.loaded.stack, target.loaded.environment)
-    return {
-        "apiVersion": "external-secrets.io/v1",
-        "kind": "SecretStore",
-        "metadata": meta(target, name(STORE), STORE, "secret"),
-        "spec": {"provider": {"gcpsm": {"projectID": project}}},
-    }
+    spec = {"provider": {"gcpsm": {"projectID": project}}}
+    return new_object(target, API, "SecretStore", STORE, "secret", spec=spec)
 
 
 def _generator(target: Target, length: int) -> dict[str, object]:
     part = f"password-{length}"
-    return {
-        "apiVersion": "generators.external-secrets.io/v1alpha1",
-        "kind": "Password",
-        "metadata": meta(target, name(part), part, "secret"),
-        "spec": {
-            "length": length,
-            "digits": length // 4,
-            "symbols": 0,
-            "noUpper": False,
-            "allowRepeat": True,
-        },
+    spec = {
+        "length": length,
+        "digits": length // 4,
+        "symbols": 0,
+        "noUpper": False,
+        "allowRepeat": True,
     }
+    return new_object(target, GENERATORS, "Password", part, "secret", spec=spec)
 
 
 def _external(target: Target, secret: RequiredSecret) -> dict[str, object]:
-    made_up = secret.generated
+    generated = secret.generated
     spec: dict[str, object] = {
-        "refreshPolicy": "CreatedOnce" if made_up else "Periodic",
-        "refreshInterval": "0s" if made_up else "5m",
+        "refreshPolicy": "CreatedOnce" if generated else "Periodic",
+        "refreshInterval": "0s" if generated else "5m",
         "target": {
             "name": name(secret.part),
-            # One that was made up must outlive the object that asked for it.
-            "creationPolicy": "Orphan" if made_up else "Owner",
+            # A generated Secret must outlive the ExternalSecret.
+            "creationPolicy": "Orphan" if generated else "Owner",
             "deletionPolicy": "Retain",
         },
     }
-    if made_up:
+    if generated:
         spec["dataFrom"] = [
             {
                 "sourceRef": {
                     "generatorRef": {
-                        "apiVersion": "generators.external-secrets.io/v1alpha1",
+                        "apiVersion": GENERATORS,
                         "kind": "Password",
                         "name": name(f"password-{length}"),
                     }
                 },
                 "rewrite": [{"regexp": {"source": "password", "target": key}}],
             }
-            for key, length in made_up.items()
+            for key, length in generated.items()
         ]
     else:
         spec["secretStoreRef"] = {"kind": "SecretStore", "name": name(STORE)}
         stack, environment = target.loaded.stack.stack, target.loaded.environment
         remote = {"key": f"{stack}-{environment}-{secret.variable}"}
         spec["data"] = [{"secretKey": "value", "remoteRef": remote}]
-    return {
-        "apiVersion": "external-secrets.io/v1",
-        "kind": "ExternalSecret",
-        "metadata": meta(target, name(secret.part), secret.part, "secret"),
-        "spec": spec,
-    }
+    return new_object(target, API, "ExternalSecret", secret.part, "secret", spec=spec)

@@ -1,12 +1,12 @@
-"""Leaves of an object tree that a Helm chart may leave open.
+"""Leaves of an object tree that a Helm chart turns into template expressions.
 
-The renderer builds each object once, as dicts and lists. Most leaves are plain; some are one of the
-classes here. `resolve` turns them into what they are by default: that is `lapwing render`. The
-chart writes each as a template expression instead. So both come from one tree and cannot differ.
+The renderer builds each object once, as dicts and lists. Most leaves are plain; some are instances
+of the classes here. `resolve` replaces them by their defaults: that is `lapwing render`. The chart
+writes each as a template expression. So both come from one tree and cannot differ.
 
     Setting   a value of the chart (`services.api.replicas.min`), with its default
-    Scope     what an installation decides: the prefix of names, the namespace, who manages
-    Joined    text put together from these
+    Scope     what an installation decides: the prefix of names, the namespace, the manager
+    Joined    text with such leaves in it
     Digest    the first characters of the SHA-256 of such a text, for names that follow content
 """
 
@@ -24,7 +24,7 @@ DIGEST_LENGTH = 8
 
 
 class Scope(enum.Enum):
-    """What an installation decides. In a chart: the full name, `.Release.Namespace`,
+    """What an installation decides: in a chart, the full name, `.Release.Namespace` and
     `.Release.Service`."""
 
     PREFIX = "prefix"
@@ -34,8 +34,8 @@ class Scope(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A value that users of the chart may set. `path` is where in values.yaml, with dots; `default`
-    a plain tree; `comment` one line for values.yaml."""
+    """A value that users of the chart may set. `path` is its place in values.yaml, with dots;
+    `default` a plain tree; `comment` one line for values.yaml."""
 
     path: str
     default: Any
@@ -44,7 +44,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """Text from pieces, one after the other."""
+    """Text from consecutive pieces."""
 
     pieces: tuple[str | Scope | Setting | Digest, ...]
 
@@ -62,15 +62,20 @@ Tree = Any
 
 
 def join(*pieces: Leaf | str) -> Joined:
-    """Pieces as one text; what is joined already is laid open."""
+    """Concatenate pieces to one text; adjacent plain text becomes one piece."""
     found: list[str | Scope | Setting | Digest] = []
     for piece in pieces:
-        found.extend(piece.pieces if isinstance(piece, Joined) else [piece])
+        for part in piece.pieces if isinstance(piece, Joined) else (piece,):
+            last = found[-1] if found else None
+            if isinstance(part, str) and isinstance(last, str):
+                found[-1] = last + part
+            elif part != "":
+                found.append(part)
     return Joined(tuple(found))
 
 
 def resolve(tree: Tree, scopes: Mapping[Scope, str]) -> Tree:
-    """The tree with every leaf at its default; `scopes` says what this installation decides."""
+    """Replace every leaf by its default; `scopes` has the values of this installation."""
     kind = type(tree)
     if kind is str:
         return tree
@@ -89,7 +94,7 @@ def resolve(tree: Tree, scopes: Mapping[Scope, str]) -> Tree:
 
 
 def text(leaf: Leaf | str, scopes: Mapping[Scope, str]) -> str:
-    """A leaf as text, at its default."""
+    """Write a leaf as text, with its default."""
     if isinstance(leaf, str):
         return leaf
     if isinstance(leaf, Scope):
@@ -103,16 +108,17 @@ def text(leaf: Leaf | str, scopes: Mapping[Scope, str]) -> str:
 
 
 def plain(value: Any) -> str:
-    """A plain value in the midst of text, as Helm's templates write it: mappings, lists and truth
-    values as JSON."""
+    """Write a plain value inside text as Helm's templates do: mappings, lists, booleans as JSON."""
     if isinstance(value, dict | list | bool):
         return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return str(value)
 
 
 def spelled(tree: Tree, at: str = "") -> Joined:
-    """A tree as text with a line for each leaf, for the digest in the name of something that may
-    not be changed: what differs in anything has another name."""
+    """Write a tree as text with a line for each leaf.
+
+    Its digest is part of the names of immutable objects, so that any difference is a new name.
+    """
     if isinstance(tree, dict | list):
         items = tree.items() if isinstance(tree, dict) else enumerate(tree)
         return join(*(spelled(value, f"{at}/{key}") for key, value in items))

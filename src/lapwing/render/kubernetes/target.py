@@ -1,7 +1,7 @@
-"""What is rendered: an environment of a stack, and the images of its services. Pure.
+"""What is rendered: an environment of a stack, and the images of its services.
 
-Names and labels of all objects are made here, so that a selector and the pods it means cannot
-differ, and a chart can put the name of its release before each.
+Names and labels of all objects are built here, so that a selector and its pods cannot differ, and
+a chart can put the name of its release in front of each.
 """
 
 from __future__ import annotations
@@ -20,16 +20,12 @@ from lapwing.stack.resource_reference import variable_of
 
 PORT = 8080
 """The port of a container whose service names none."""
-SCRATCH = 256 * 2**20
-"""Bytes of `/tmp` of a container whose service names none."""
-HPA_CPU = 0.7
-"""The CPU use at which replicas are added where `replicas.cpu` is not stated."""
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """One object. `file` is the concern it belongs to, `wave` its place in the order in which
-    objects are applied: a wave begins when what came before runs."""
+    """One object. `file` is the concern it belongs to, `wave` its position in the order in which
+    objects are applied: a wave begins when the objects of the previous one are ready."""
 
     file: str
     wave: int
@@ -44,7 +40,7 @@ class Target:
     images: Mapping[str, str]
     revision: str = ""
     hold: bool = False
-    """Whether this deployment waits for `lapwing promote`, whatever the services say."""
+    """Whether this deployment pauses until `lapwing promote`, whatever its services say."""
 
     @property
     def environment(self) -> Environment:
@@ -64,19 +60,19 @@ class Target:
 
     @property
     def managed_resources(self) -> dict[str, Resource]:
-        """The resources that somebody else runs; their URLs are secrets."""
+        """The resources that run elsewhere; their URLs are secrets."""
         resources = self.loaded.stack.resources.items()
         return {n: r for n, r in resources if is_managed(r, self.environment)}
 
     @property
     def is_argo(self) -> bool:
-        """Whether Argo CD applies it, and not Lapwing."""
+        """Whether Argo CD applies the manifests, not Lapwing."""
         stated = self.environment.delivery
         return stated == "argo" if stated else self.environment.cloud is not None
 
     @property
     def has_rollouts(self) -> bool:
-        """Whether Argo Rollouts releases it."""
+        """Whether Argo Rollouts switches releases."""
         stated = self.environment.rollouts
         return self.is_argo if stated is None else stated
 
@@ -87,7 +83,7 @@ class Target:
 
     @property
     def scopes(self) -> dict[Scope, str]:
-        """What `lapwing render` puts in the place of what an installation decides."""
+        """The values that `lapwing render` uses for what an installation decides."""
         return {
             Scope.PREFIX: self.loaded.stack.stack,
             Scope.NAMESPACE: self.namespace,
@@ -101,22 +97,22 @@ class Target:
         )
 
     def variable(self, resource: str) -> str:
-        """The variable that has the URL of a resource."""
+        """The variable that holds the URL of a resource."""
         return self.loaded.stack.resources[resource].variable or variable_of(resource)
 
 
 def name(*parts: str) -> Joined:
-    """The name of an object: what all names begin with, then `parts`, with dashes."""
-    return join(Scope.PREFIX, "".join(f"-{part}" for part in parts))
+    """Build the name of an object: the prefix of all names, then `parts`, with dashes."""
+    return join(Scope.PREFIX, *(f"-{part}" for part in parts))
 
 
 def selector(part: str) -> dict[str, Tree]:
-    """The labels by which the pods of one service, resource or job are found, and no others."""
+    """Build the labels that select the pods of one service, resource or job, and no others."""
     return {NAME: part, INSTANCE: Scope.PREFIX}
 
 
 def labels(target: Target, part: str, component: str) -> dict[str, Tree]:
-    """All labels of an object."""
+    """Build all labels of an object."""
     return {
         **selector(part),
         COMPONENT: component,
@@ -126,31 +122,55 @@ def labels(target: Target, part: str, component: str) -> dict[str, Tree]:
     }
 
 
-def meta(
+def new_object(
     target: Target,
-    called: Joined,
+    api: str,
+    kind: str,
     part: str,
     component: str,
+    *,
+    called: Joined | None = None,
     annotations: Mapping[str, Tree] | None = None,
+    **body: Tree,
 ) -> dict[str, Tree]:
-    """The metadata of an object of the namespace."""
-    found: dict[str, Tree] = {
-        "name": called,
+    """Build an object of the namespace. Its name is that of `part`, or `called`."""
+    metadata: dict[str, Tree] = {
+        "name": called or name(part),
         "namespace": Scope.NAMESPACE,
         "labels": labels(target, part, component),
     }
-    return found | ({"annotations": dict(annotations)} if annotations else {})
+    if annotations:
+        metadata["annotations"] = dict(annotations)
+    return {"apiVersion": api, "kind": kind, "metadata": metadata, **body}
 
 
-def cores(value: float) -> str:
-    """CPU as Kubernetes writes it."""
-    milli = round(value * 1000)
-    return str(milli // 1000) if milli % 1000 == 0 else f"{milli}m"
+def service_account(target: Target, part: str, component: str = "account") -> dict[str, Tree]:
+    """Build the identity of pods, without a token: they do not use the cluster's API."""
+    return new_object(
+        target, "v1", "ServiceAccount", part, component, automountServiceAccountToken=False
+    )
 
 
-def size(value: int) -> str:
-    """Bytes as Kubernetes writes them, in the largest unit that keeps them exact."""
-    for unit, factor in (("Ti", 2**40), ("Gi", 2**30), ("Mi", 2**20), ("Ki", 2**10)):
-        if value and value % factor == 0:
-            return f"{value // factor}{unit}"
-    return str(value)
+def service(
+    target: Target,
+    part: str,
+    component: str,
+    port: dict[str, Tree],
+    *,
+    headless: bool = False,
+    **metadata: Any,
+) -> dict[str, Tree]:
+    """Build a Service in front of the pods of `part`; `metadata` is for `new_object`."""
+    spec = {
+        "type": "ClusterIP",
+        **({"clusterIP": "None"} if headless else {}),
+        "selector": selector(part),
+        "ports": [port],
+    }
+    return new_object(target, "v1", "Service", part, component, spec=spec, **metadata)
+
+
+def disruption_budget(target: Target, part: str, component: str) -> dict[str, Tree]:
+    """Build the rule that lets a drain of nodes evict one pod of `part` at a time."""
+    spec = {"maxUnavailable": 1, "selector": {"matchLabels": selector(part)}}
+    return new_object(target, "policy/v1", "PodDisruptionBudget", part, component, spec=spec)

@@ -1,14 +1,14 @@
-"""Services as workloads: what runs, what finds it, how many there are. Pure.
+"""Services as workloads: pods, Services, autoscalers, disruption budgets.
 
 With Argo Rollouts a web or static service is a `Rollout` with two Services: the active one, whose
 selector the controller flips to the new ReplicaSet, and the preview one. Both keep their address;
-the nodes lead a new connection to the pods of the moment, and the edge (see `edge.py`) keeps none
-for longer than a second. Without Argo Rollouts, and for workers, which nobody sends requests to, it
-is a `Deployment` that never has less than it should.
+the nodes send a new connection to the current pods, and the edge (see `edge.py`) keeps none for
+longer than a second. Without Argo Rollouts, and for workers, which get no requests, it is a
+`Deployment` whose rolling update never has fewer ready replicas than requested.
 
-One Rollout is one service: Argo Rollouts knows no stack. So on a cluster services of one deployment
-switch one after the other, within seconds, and each goes back by itself; only a machine switches
-all in one update.
+One Rollout is one service: Argo Rollouts has no concept of a stack. So on a cluster the services of
+one deployment switch one after the other, within seconds, and each rolls back on its own; only a
+machine switches all in one update.
 """
 
 from __future__ import annotations
@@ -16,104 +16,82 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lapwing.render.kubernetes import analysis, pod
+from lapwing.render.kubernetes import target as objects
 from lapwing.render.kubernetes.setting import Joined, Setting, Tree
-from lapwing.render.kubernetes.target import HPA_CPU, Manifest, Target, meta, name, selector
+from lapwing.render.kubernetes.target import Manifest, Target, name, new_object, selector
 from lapwing.stack.model import Service
 
 FILE = "workloads.yaml"
 WAVE = 5
 HISTORY = 5
-"""Old ReplicaSets that stay, without pods, for a fast way back."""
-SWITCH = 30
-"""Seconds that the old slot stays at least, until every node has heard of the new one and the edge
-has let its connections go. Source: Argo Rollouts documents: scaleDownDelaySeconds is 30 or more."""
+"""Old ReplicaSets that stay, without pods, for a fast rollback."""
+MIN_SCALE_DOWN_DELAY_S = 30
+"""How long the old slot stays at least, until every node uses the new one and the edge has closed
+its connections. Source: Argo Rollouts documentation: scaleDownDelaySeconds is 30 or more."""
+SCALE_UP_CPU = 0.7
+"""The CPU use at which replicas are added where `replicas.cpu` is not stated."""
 
 
 def manifests(target: Target) -> Iterator[Manifest]:
-    """The objects of every service but jobs."""
+    """Yield the objects of every service but jobs."""
     for part, service in target.services.items():
         if service.kind == "job":
             continue
-        if service.migrate is None:  # Else it is with the migration, which needs it first.
-            yield Manifest(FILE, WAVE - 1, account(target, part))
+        early: list[dict[str, Tree]] = []
+        if service.migrate is None:  # Else the migration brings it, because it needs it first.
+            early.append(objects.service_account(target, part))
         if service.kind in ("web", "static"):
-            yield Manifest(FILE, WAVE - 1, _service(target, part, service, name(part)))
+            early.append(_service(target, part, service, name(part)))
             if target.has_rollouts:
-                preview = name(part, "preview")
-                yield Manifest(FILE, WAVE - 1, _service(target, part, service, preview))
-        yield from (Manifest(FILE, WAVE - 1, tree) for tree in _tests(target, part, service))
+                early.append(_service(target, part, service, name(part, "preview")))
+        if is_rollout(target, service):
+            early.extend(analysis.templates(target, part, service))
+        yield from (Manifest(FILE, WAVE - 1, tree) for tree in early)
         yield Manifest(FILE, WAVE, _workload(target, part, service))
         if _is_scaled(service):
             yield Manifest(FILE, WAVE + 1, _scaler(target, part, service))
         if service.replicas.min > 1:
-            yield Manifest(FILE, WAVE - 1, _budget(target, part, service))
-
-
-def account(target: Target, part: str) -> dict[str, Tree]:
-    """The identity of a service, without a token: it has nothing to ask of the cluster."""
-    return {
-        "apiVersion": "v1",
-        "kind": "ServiceAccount",
-        "metadata": meta(target, name(part), part, "account"),
-        "automountServiceAccountToken": False,
-    }
+            budget = objects.disruption_budget(target, part, service.kind)
+            yield Manifest(FILE, WAVE - 1, budget)
 
 
 def _service(target: Target, part: str, service: Service, called: Joined) -> dict[str, Tree]:
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": meta(target, called, part, service.kind),
-        "spec": {
-            "type": "ClusterIP",
-            "selector": selector(part),
-            "ports": [{"name": "http", "port": pod.port(service), "targetPort": "http"}],
-        },
-    }
+    port = {"name": "http", "port": pod.port(service), "targetPort": "http"}
+    return objects.service(target, part, service.kind, port, called=called)
 
 
 def is_rollout(target: Target, service: Service) -> bool:
-    """Whether Argo Rollouts releases a service."""
+    """Report whether Argo Rollouts switches a service."""
     return target.has_rollouts and service.kind in ("web", "static")
-
-
-def _tests(target: Target, part: str, service: Service) -> Iterator[dict[str, Tree]]:
-    if is_rollout(target, service):
-        yield from analysis.templates(target, part, service)
 
 
 def _workload(target: Target, part: str, service: Service) -> dict[str, Tree]:
     rollout = is_rollout(target, service)
     spec: dict[str, Tree] = {}
     if not _is_scaled(service):
-        spec["replicas"] = _least(part, service)
+        spec["replicas"] = _min_replicas(part, service)
     spec |= {
         "revisionHistoryLimit": HISTORY,
         "progressDeadlineSeconds": round(service.health.start_timeout) + 300,
         "selector": {"matchLabels": selector(part)},
         "template": pod.template(target, part, service, component=service.kind),
-        "strategy": _blue_green(target, part, service) if rollout else _rolling(),
+        "strategy": _blue_green(target, part, service) if rollout else pod.ROLLING_UPDATE,
     }
-    return {
-        "apiVersion": "argoproj.io/v1alpha1" if rollout else "apps/v1",
-        "kind": "Rollout" if rollout else "Deployment",
-        "metadata": meta(target, name(part), part, service.kind),
-        "spec": spec,
-    }
+    return new_object(target, *_kind(rollout), part, service.kind, spec=spec)
 
 
-def _rolling() -> dict[str, Tree]:
-    return {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
+def _kind(rollout: bool) -> tuple[str, str]:
+    return ("argoproj.io/v1alpha1", "Rollout") if rollout else ("apps/v1", "Deployment")
 
 
 def _blue_green(target: Target, part: str, service: Service) -> dict[str, Tree]:
-    """Source: Argo Rollouts documents, BlueGreen Deployment Strategy."""
+    """Build the strategy. Source: Argo Rollouts documentation, BlueGreen Deployment Strategy."""
     rollout = service.rollout
     spec: dict[str, Tree] = {
         "activeService": name(part),
         "previewService": name(part, "preview"),
         "autoPromotionEnabled": not (rollout.hold or target.hold),
-        "scaleDownDelaySeconds": max(SWITCH, round(rollout.keep_old)),
+        "scaleDownDelaySeconds": max(MIN_SCALE_DOWN_DELAY_S, round(rollout.keep_old)),
         "abortScaleDownDelaySeconds": 30,
     }
     if rollout.smoke:
@@ -128,48 +106,23 @@ def _is_scaled(service: Service) -> bool:
     return highest is not None and highest > service.replicas.min and service.kind != "job"
 
 
-def _least(part: str, service: Service) -> Setting:
-    return Setting(f"services.{part}.replicas.min", service.replicas.min, "The least replicas.")
+def _min_replicas(part: str, service: Service) -> Setting:
+    path = f"services.{part}.replicas.min"
+    return Setting(path, service.replicas.min, "Minimum number of replicas.")
 
 
 def _scaler(target: Target, part: str, service: Service) -> dict[str, Tree]:
-    rollout = is_rollout(target, service)
-    used = round((service.replicas.cpu or HPA_CPU) * 100)
+    api, kind = _kind(is_rollout(target, service))
     path = f"services.{part}.replicas"
-    return {
-        "apiVersion": "autoscaling/v2",
-        "kind": "HorizontalPodAutoscaler",
-        "metadata": meta(target, name(part), part, "scaler"),
-        "spec": {
-            "scaleTargetRef": {
-                "apiVersion": "argoproj.io/v1alpha1" if rollout else "apps/v1",
-                "kind": "Rollout" if rollout else "Deployment",
-                "name": name(part),
-            },
-            "minReplicas": _least(part, service),
-            "maxReplicas": Setting(f"{path}.max", service.replicas.max, "The most replicas."),
-            "metrics": [
-                {
-                    "type": "Resource",
-                    "resource": {
-                        "name": "cpu",
-                        "target": {
-                            "type": "Utilization",
-                            "averageUtilization": Setting(
-                                f"{path}.cpu", used, "Per cent of CPU at which more are added."
-                            ),
-                        },
-                    },
-                }
-            ],
-        },
+    used = round((service.replicas.cpu or SCALE_UP_CPU) * 100)
+    cpu = Setting(f"{path}.cpu", used, "CPU use in per cent at which replicas are added.")
+    metric = {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": cpu}}
+    spec = {
+        "scaleTargetRef": {"apiVersion": api, "kind": kind, "name": name(part)},
+        "minReplicas": _min_replicas(part, service),
+        "maxReplicas": Setting(f"{path}.max", service.replicas.max, "Maximum number of replicas."),
+        "metrics": [{"type": "Resource", "resource": metric}],
     }
-
-
-def _budget(target: Target, part: str, service: Service) -> dict[str, Tree]:
-    return {
-        "apiVersion": "policy/v1",
-        "kind": "PodDisruptionBudget",
-        "metadata": meta(target, name(part), part, service.kind),
-        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": selector(part)}},
-    }
+    return new_object(
+        target, "autoscaling/v2", "HorizontalPodAutoscaler", part, "scaler", spec=spec
+    )

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from lapwing.render.terraform.cloud import Project, databases
-from lapwing.render.terraform.foundation import Body, has_database
+from lapwing.render.terraform.foundation import Body, has_database, literal
 from lapwing.stack.cloud import atlas_region
 from lapwing.stack.model import Resource
 
@@ -116,7 +116,7 @@ def _cluster(project: Project, name: str, resource: Resource, here: str, protect
         "termination_protection_enabled": protected,
     }
     if resource.version:
-        body["mongo_db_major_version"] = _major(resource.version)
+        body["mongo_db_major_version"] = literal(_major(resource.version))
     body["replication_specs"] = [{"region_configs": configs}]
     body["lifecycle"] = {"ignore_changes": ["replication_specs"]}
     return body

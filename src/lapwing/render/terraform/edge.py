@@ -18,7 +18,7 @@ from typing import Any
 
 from lapwing.plan.names import endpoint_group
 from lapwing.render.terraform.cloud import Project, static_routes, zone_of, zones
-from lapwing.render.terraform.foundation import Body
+from lapwing.render.terraform.foundation import Body, literal
 from lapwing.render.terraform.network import EDGE_PORT
 from lapwing.stack.load import LoadedStack
 
@@ -215,7 +215,7 @@ def _routes(project: Project) -> Body:
 
 
 def _paths(route: str) -> list[str]:
-    bare = route.rstrip("/")
+    bare = literal(route.rstrip("/"))
     return [bare, f"{bare}/*"]
 
 

@@ -35,6 +35,11 @@ _SERVICES = {
 }
 
 
+def literal(text: str) -> str:
+    """Escape text of the stack file, which Terraform would read as a template otherwise."""
+    return text.replace("${", "$${").replace("%{", "%%{")
+
+
 def bucket(project: Project) -> str:
     """The name of the bucket of states: that of the shared project, so that it is known before."""
     return f"{project.shared}-terraform-state"

@@ -1,4 +1,4 @@
-"""What Helm makes of a chart is what the renderer makes of the tree, whatever stands in it."""
+"""Helm renders a chart to what the renderer writes, for any tree."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.unit.render.helm import helm
 
 ABOUT = About("shop", "1.2.3", "v9", 'A shop: "all" of it')
 SCOPES = {Scope.PREFIX: "shop", Scope.NAMESPACE: "prod", Scope.MANAGER: "Helm"}
-NOTES: dict[str, Any] = {"made": (), "given": (), "edge": None}
+NOTES: dict[str, Any] = {"generated": (), "given": (), "edge": None}
 
 
 def files(trees: list[Any]) -> dict[str, str]:
@@ -89,7 +89,7 @@ trees = st.recursive(
 @settings(max_examples=12, suppress_health_check=list(HealthCheck))
 @given(st.lists(trees, min_size=15, max_size=40))
 @example([None, join(Scope.PREFIX, " \n")])
-def test_helm_gives_what_the_renderer_gives(found: list[Any]) -> None:
+def test_helm_template_equals_rendered_tree(found: list[Any]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = helm.write(Path(folder), files(found))
         assert by_name(helm.template(path)) == expected(found)
@@ -100,7 +100,7 @@ def one(default: Any) -> list[Any]:
 
 
 @pytest.mark.parametrize("value", [7, 2**40, False, 'quo"te', "", "no", "1e3", {"x": [1]}, [True]])
-def test_a_value_that_is_set_is_what_the_object_has(value: Any, tmp_path: Path) -> None:
+def test_set_value_appears_in_object(value: Any, tmp_path: Path) -> None:
     other = {int: 1, bool: True, str: "old", dict: {"x": 0}, list: [0]}[type(value)]
     path = helm.write(tmp_path / "chart", files(one(other)))
     given_values = tmp_path / "given.yaml"
@@ -112,14 +112,14 @@ def test_a_value_that_is_set_is_what_the_object_has(value: Any, tmp_path: Path) 
 @pytest.mark.parametrize(
     "wrong", ["api.value=text", "api.vlaue=3", "api=3", "replicas=3", "api.value=-1"]
 )
-def test_the_schema_refuses_what_cannot_be(wrong: str, tmp_path: Path) -> None:
+def test_schema_rejects_invalid_values(wrong: str, tmp_path: Path) -> None:
     path = helm.write(tmp_path, files(one(1)))
     ran = helm.run("template", "shop", path, "--set", wrong)
     assert ran.returncode != 0
     assert "schema" in ran.stderr
 
 
-def test_lint_has_nothing_to_say_but_the_icon(tmp_path: Path) -> None:
+def test_lint_reports_only_missing_icon(tmp_path: Path) -> None:
     ran = helm.run("lint", "--strict", helm.write(tmp_path / "shop", files(one(1))))
     assert ran.returncode == 0, ran.stdout
     assert [line for line in ran.stdout.splitlines() if line.startswith("[")] == [
@@ -127,14 +127,14 @@ def test_lint_has_nothing_to_say_but_the_icon(tmp_path: Path) -> None:
     ]
 
 
-def test_names_follow_the_release(tmp_path: Path) -> None:
+def test_object_names_start_with_release_name(tmp_path: Path) -> None:
     path = helm.write(tmp_path, files(one(1)))
     assert "mine-shop-n0" in by_name(helm.template(path, release="mine"))
     assert "my-shop-n0" in by_name(helm.template(path, release="my-shop"))
     assert "it-n0" in by_name(helm.template(path, "--set", "fullnameOverride=it"))
 
 
-def test_a_release_name_that_makes_names_too_long_is_refused(tmp_path: Path) -> None:
+def test_release_name_that_makes_object_names_too_long_is_rejected(tmp_path: Path) -> None:
     tree = {"metadata": {"name": join(Scope.PREFIX, "-" + "n" * 30)}, "kind": "Service"}
     objects = [Templated("s.yaml", {"apiVersion": "v1", **tree})]
     path = helm.write(tmp_path, chart.files(ABOUT, objects, notes=NOTES, head=""))
@@ -142,21 +142,21 @@ def test_a_release_name_that_makes_names_too_long_is_refused(tmp_path: Path) -> 
     assert len(fits[0]["metadata"]["name"]) == 63
     ran = helm.run("template", "r" * 28, path)
     assert ran.returncode != 0
-    assert "choose a shorter release name" in ran.stderr
+    assert "Choose a shorter release name" in ran.stderr
 
 
-def test_a_stack_name_that_is_too_long_is_refused() -> None:
+def test_too_long_chart_name_is_rejected() -> None:
     tree = {"metadata": {"name": join(Scope.PREFIX, "-" + "n" * 50)}, "kind": "StatefulSet"}
     with pytest.raises(UsageError, match="too long"):
         chart.files(ABOUT, [Templated("s.yaml", tree)], notes=NOTES, head="")
 
 
 @pytest.mark.parametrize("wrong", ["v1.2.3", "1.2", "01.2.3", "1.2.3-", "1.2.3 ", "", "1.2.3-01"])
-def test_a_version_that_is_none_is_refused(wrong: str) -> None:
-    with pytest.raises(UsageError, match="not a version"):
+def test_invalid_chart_version_is_rejected(wrong: str) -> None:
+    with pytest.raises(UsageError, match="Invalid chart version"):
         chart.check_version(wrong)
 
 
-def test_two_defaults_for_one_value_are_a_mistake_of_ours() -> None:
+def test_two_defaults_for_one_value_raise() -> None:
     with pytest.raises(ValueError, match="two defaults"):
         files([{"a": Setting("x", 1), "b": Setting("x", 2)}])

@@ -1,4 +1,4 @@
-"""A packaged chart is always the same bytes, and other tools take it."""
+"""A packaged chart has always the same bytes, and Helm and `lapwing image push` accept it."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ from pathlib import Path
 import pytest
 
 from lapwing.registry.chart import read_chart
-from lapwing.render.helm.package import package
+from lapwing.render.helm.chart import package
 from tests.unit.render.helm import helm
 from tests.unit.render.helm.test_emission import by_name, expected, files, one
 
 
-def test_the_bytes_do_not_follow_the_day_or_the_order(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_package_bytes_ignore_time_and_file_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     made = files(one(1))
     today = package("shop", made)
     monkeypatch.setattr(time, "time", lambda: 2_000_000_000.0)
     assert package("shop", dict(reversed(made.items()))) == today
 
 
-def test_helm_and_push_chart_take_it(tmp_path: Path) -> None:
+def test_helm_and_registry_push_accept_package(tmp_path: Path) -> None:
     file = tmp_path / "shop-1.2.3.tgz"
     file.write_bytes(package("shop", files(one(5))))
     read = read_chart(file)

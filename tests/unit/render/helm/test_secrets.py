@@ -93,7 +93,7 @@ def run(api: Api, folder: Path) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-def test_each_is_made_once_and_kept(api: Api, tmp_path: Path) -> None:
+def test_each_secret_is_generated_once_and_kept(api: Api, tmp_path: Path) -> None:
     first = run(api, tmp_path)
     assert first.returncode == 0, first.stderr
     made = {name: secret["stringData"] for name, secret in api.kept.items()}
@@ -101,7 +101,7 @@ def test_each_is_made_once_and_kept(api: Api, tmp_path: Path) -> None:
         "shop-mysql": [24, 16],
         "shop-private-key": [256],
     }
-    assert first.stdout == "made shop-mysql\nmade shop-private-key\nmade shop-edge-tls\n"
+    assert first.stdout == "created shop-mysql\ncreated shop-private-key\ncreated shop-edge-tls\n"
     assert api.kept["shop-edge-tls"]["type"] == "kubernetes.io/tls"
     certificate = x509.load_pem_x509_certificate(made["shop-edge-tls"]["tls.crt"].encode())
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -109,28 +109,28 @@ def test_each_is_made_once_and_kept(api: Api, tmp_path: Path) -> None:
     key = load_pem_private_key(made["shop-edge-tls"]["tls.key"].encode(), None)
     assert key.public_key() == certificate.public_key()
     second = run(api, tmp_path)
-    assert second.stdout == first.stdout.replace("made", "kept")
+    assert second.stdout == first.stdout.replace("created", "kept")
     assert made == {name: secret["stringData"] for name, secret in api.kept.items()}
     assert set(api.heads) == {"/api/v1/namespaces/prod/secrets Bearer t0ken"}
     values = [value for secret in made.values() for value in secret.values()]
     assert not any(value in first.stdout + first.stderr for value in values)
 
 
-def test_a_refusal_fails_the_job_and_says_so(api: Api, tmp_path: Path) -> None:
+def test_refused_create_fails_job_with_status(api: Api, tmp_path: Path) -> None:
     api.refuse = True
     ran = run(api, tmp_path)
     assert ran.returncode != 0
-    assert "answered 403 for shop-mysql" in ran.stderr
+    assert "creating shop-mysql failed: the API server answered 403" in ran.stderr
 
 
-def test_the_role_can_create_and_nothing_else() -> None:
+def test_role_allows_only_create() -> None:
     roles = [o for o in secrets.objects("shop", "shop.test", WANTED) if o["kind"] == "Role"]
     assert [rule for role in roles for rule in role["rules"]] == [
         {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]}
     ]
 
 
-def test_helm_gives_the_same_job_twice_and_another_for_another_list(tmp_path: Path) -> None:
+def test_job_name_follows_list_of_secrets(tmp_path: Path) -> None:
     def rendered(wanted: tuple[Generated, ...], folder: str) -> list[dict[str, Any]]:
         trees = secrets.objects("shop", "shop.test", wanted)
         objects = [Templated(secrets.FILE, tree) for tree in trees]

@@ -1,4 +1,4 @@
-"""The charts of whole stacks: Helm gives what `lapwing render` writes, object by object."""
+"""The charts of whole stacks: Helm renders what `lapwing render` writes, object by object."""
 
 from __future__ import annotations
 
@@ -95,9 +95,7 @@ def rendered(made: Target) -> dict[tuple[str, str], dict[str, Any]]:
 
 
 @pytest.mark.parametrize(("text", "environment"), CASES)
-def test_helm_template_gives_what_lapwing_render_writes(
-    text: str, environment: str, tmp_path: Path
-) -> None:
+def test_helm_template_equals_lapwing_render(text: str, environment: str, tmp_path: Path) -> None:
     made = target(tmp_path, text, environment)
     name = made.loaded.stack.stack
     path = helm.write(tmp_path / "chart", stack.files(made, About(name, "1.0.0", "1", "A stack")))
@@ -110,7 +108,7 @@ def test_helm_template_gives_what_lapwing_render_writes(
     assert linted.returncode == 0, linted.stdout
 
 
-def test_fleets_sizes_are_presets_that_give_what_their_environment_gives(tmp_path: Path) -> None:
+def test_presets_of_fleet_render_their_environments(tmp_path: Path) -> None:
     text = FLEET.read_text()
     kind = target(tmp_path, text, "kind")
     sizes = [target(tmp_path, text, f"hosts-{n}") for n in (1000, 25000, 150000)]
@@ -142,12 +140,12 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     return helm.template(helm.write(folder / "chart", files), release="fleetdm-stack")
 
 
-def test_fleets_services_have_the_names_that_people_know(fleet: list[dict[str, Any]]) -> None:
+def test_fleet_services_keep_names_of_upstream_chart(fleet: list[dict[str, Any]]) -> None:
     services = {i["metadata"]["name"] for i in fleet if i["kind"] == "Service"}
     assert {"fleetdm-stack-mysql", "fleetdm-stack-redis-master"} <= services
 
 
-def test_fleet_is_probed_where_a_redis_that_is_away_does_no_harm(
+def test_fleet_liveness_probe_is_independent_of_redis(
     fleet: list[dict[str, Any]],
 ) -> None:
     (pod,) = [
@@ -166,7 +164,7 @@ def test_fleet_is_probed_where_a_redis_that_is_away_does_no_harm(
     )  # fmt: skip
 
 
-def test_the_feeds_of_vulnerabilities_have_room_on_the_nodes_disk(
+def test_vulnerabilities_service_requests_ephemeral_storage(
     fleet: list[dict[str, Any]],
 ) -> None:
     (pod,) = [
@@ -181,7 +179,7 @@ def test_the_feeds_of_vulnerabilities_have_room_on_the_nodes_disk(
     assert resources["requests"]["ephemeral-storage"] == "4352Mi"
 
 
-def test_no_selector_means_a_pod_of_a_job(fleet: list[dict[str, Any]]) -> None:
+def test_no_service_selects_pods_of_jobs(fleet: list[dict[str, Any]]) -> None:
     jobs = [i["spec"]["template"]["metadata"]["labels"] for i in fleet if i["kind"] == "Job"]
     assert len(jobs) == 3
     for item in fleet:
@@ -191,12 +189,12 @@ def test_no_selector_means_a_pod_of_a_job(fleet: list[dict[str, Any]]) -> None:
         assert not any(selector <= labels.items() for labels in jobs)
 
 
-def test_nothing_is_a_hook_but_the_test(fleet: list[dict[str, Any]]) -> None:
+def test_only_hook_is_the_test_pod(fleet: list[dict[str, Any]]) -> None:
     hooks = [i for i in fleet if "helm.sh/hook" in i["metadata"].get("annotations", {})]
     assert [key(h) for h in hooks] == [("Pod", "fleetdm-stack-test")]
 
 
-def test_every_secret_that_a_pod_names_is_made(fleet: list[dict[str, Any]]) -> None:
+def test_every_referenced_secret_is_generated(fleet: list[dict[str, Any]]) -> None:
     named = {(ref["name"], ref["key"]) for item in fleet for ref in _found(item, "secretKeyRef")}
     mounted = {secret["secretName"] for item in fleet for secret in _found(item, "secret")}
     (listed,) = [
@@ -221,7 +219,7 @@ def _found(tree: Any, wanted: str) -> list[Any]:
     return here + [f for item in tree.values() for f in _found(item, wanted)]
 
 
-def test_the_verb_writes_a_chart_and_packages_of_several_versions(
+def test_chart_command_writes_folder_and_packages(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "lapwing.yaml").write_text(SMALLEST)
@@ -242,13 +240,13 @@ def test_the_verb_writes_a_chart_and_packages_of_several_versions(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--version", "v1"], "not a version that a chart can have"),
+        (["--version", "v1"], "Invalid chart version 'v1'"),
         (["-e", "nowhere"], "no environment `nowhere`"),
-        (["--image", "wbe=x"], "no service 'wbe'"),
+        (["--image", "wbe=x"], "Unknown service 'wbe' in --image"),
         (["--image", "web"], "SERVICE=REF"),
     ],
 )
-def test_bad_input_is_told_and_nothing_is_written(
+def test_invalid_options_are_reported_and_nothing_is_written(
     arguments: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "lapwing.yaml").write_text(SMALLEST)
@@ -258,7 +256,7 @@ def test_bad_input_is_told_and_nothing_is_written(
     assert not (tmp_path / "c").exists()
 
 
-def test_a_stack_of_machines_has_no_chart(
+def test_stack_without_kubernetes_environment_has_no_chart(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "web").mkdir()
@@ -266,7 +264,7 @@ def test_a_stack_of_machines_has_no_chart(
         "stack: s\nservices: {web: {build: web, command: run, route: /}}\n"
     )
     assert run(["-C", str(tmp_path), "chart", "-o", str(tmp_path / "c")]) == 2
-    assert "No environment of this stack is a cluster" in capsys.readouterr().err
+    assert "No environment of this stack has `target: kubernetes`" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -277,7 +275,7 @@ def test_a_stack_of_machines_has_no_chart(
         "secretMaker.image=curlimages/curl:8.12.0",
     ],
 )
-def test_what_changes_in_a_job_changes_its_name(change: str, tmp_path: Path) -> None:
+def test_changed_job_gets_new_name(change: str, tmp_path: Path) -> None:
     """A Job's pods may not be changed: `helm upgrade` would fail on one of the same name."""
     made = target(tmp_path, FLEET.read_text(), "kind")
     about = About("fleetdm-stack", "1.0.0", "v4.93.0", "Fleet")

@@ -1,0 +1,200 @@
+"""The Envoy configuration of a cluster's edge, as a tree in which names are typed leaves.
+
+It is static, in a ConfigMap whose name ends in its digest: a change of routes is a rolling update
+of the edge, and a rollback restores the old routes. A connection to a service is used for at most
+`MAX_CONNECTION_DURATION`, so that a flip of the Service's selector reaches busy connections too
+(see `edge.py`).
+
+Sources: Envoy documentation, service discovery (strict DNS), HTTP connection manager, "Local reply
+modification".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from lapwing.render import envoy
+from lapwing.render.envoy import Json
+from lapwing.render.kubernetes import emit, pod
+from lapwing.render.kubernetes.analysis import STATS_PORT
+from lapwing.render.kubernetes.setting import Joined, join
+from lapwing.render.kubernetes.target import Target, name
+from lapwing.stack.model import Service
+
+PORT = 8080
+"""Plain HTTP, behind a load balancer that terminates TLS."""
+TLS_PORT = 8443
+HEALTH_CHECKERS = ("GoogleHC/", "kube-probe/")
+"""User agent prefixes whose `/ready` requests the edge answers; for others the path is the
+stack's."""
+MAX_CONNECTION_DURATION = "1s"
+"""How long a connection to a service is used. Source: Envoy documentation, HttpProtocolOptions,
+max_connection_duration; open streams are not closed."""
+RETRY_AFTER_S = 10
+"""When clients may retry a request to a service that has no pod."""
+STATS_FLUSH_INTERVAL = "1s"
+"""How often Envoy aggregates latencies; counters are that stale at most."""
+_ADMIN_CLUSTER = "envoy_admin"
+"""No service has this name: names of services have no underscore."""
+_ADMIN_SOCKET = {"path": "/tmp/admin.sock"}  # noqa: S108 - in the pod
+
+
+def ends_tls(target: Target) -> bool:
+    """Report whether the edge terminates TLS itself: if nothing in front of it does."""
+    return target.environment.gateway is None and target.environment.cloud is None
+
+
+def configuration(target: Target) -> Joined:
+    """Write Envoy's configuration as YAML; host names have the prefix of the installation."""
+    routed = {n: s for n, s in target.services.items() if s.route}
+    tree = {
+        "admin": {"address": {"pipe": {**_ADMIN_SOCKET, "mode": 0o600}}},
+        "stats_flush_interval": STATS_FLUSH_INTERVAL,
+        "static_resources": {
+            "listeners": [_web(target, routed), _counters()],
+            "clusters": [*(_cluster(n, s) for n, s in routed.items()), _admin()],
+        },
+    }
+    # Every leaf is a host name, which needs no quotes.
+    return join(*(p if isinstance(p, str) else p.leaf for p in emit.pieces(tree)))
+
+
+def _web(target: Target, routed: Mapping[str, Service]) -> Json:
+    longest = sorted(routed.items(), key=lambda item: (-len(item[1].route or ""), item[0]))
+    options = {
+        "stat_prefix": "edge",
+        "use_remote_address": True,
+        "xff_num_trusted_hops": _trusted_hops(target),
+        "upgrade_configs": [{"upgrade_type": "websocket"}],
+        "stream_idle_timeout": envoy.STREAM_IDLE,
+        "request_timeout": "0s",
+        "normalize_path": True,
+        "merge_slashes": True,
+        "path_with_escaped_slashes_action": "KEEP_UNCHANGED",
+        "common_http_protocol_options": {
+            # Longer than the load balancer's 600 s, so that the edge never closes a connection that
+            # the load balancer is about to use. Source: Google Cloud, "Timeouts and retries".
+            "idle_timeout": "620s",
+            "headers_with_underscores_action": "ALLOW",
+        },
+        "local_reply_config": {"mappers": [_unavailable_reply()]},
+        "http_filters": [envoy.router()],
+        "route_config": {
+            "name": "stack",
+            "virtual_hosts": [
+                {
+                    "name": "stack",
+                    "domains": ["*"],
+                    "retry_policy": envoy.RETRIES,
+                    "routes": [*_health_routes(), *(_route(n, s) for n, s in longest)],
+                }
+            ],
+        },
+    }
+    chain: Json = {"filters": [envoy.http_connection_manager(options)]}
+    if ends_tls(target):
+        certificate = {
+            "certificate_chain": {"filename": "/etc/tls/tls.crt"},
+            "private_key": {"filename": "/etc/tls/tls.key"},
+        }
+        chain["transport_socket"] = envoy.downstream_tls({"tls_certificates": [certificate]})
+    return _listener("web", TLS_PORT if ends_tls(target) else PORT, chain)
+
+
+def _listener(called: str, port: int, chain: Json) -> Json:
+    address = envoy.socket_address("0.0.0.0", port)  # noqa: S104 - in a pod of its own
+    return {"name": called, "address": address, "filter_chains": [chain]}
+
+
+def _unavailable_reply() -> Json:
+    """Answer 503 with a retry-after header if a service has no pod, as during an offline upgrade.
+
+    Only the edge's own replies are changed, not those of a service.
+    """
+    status = {"value": {"default_value": 503, "runtime_key": "edge_unavailable"}}
+    return {
+        "filter": {"status_code_filter": {"comparison": status}},
+        "headers_to_add": [
+            {
+                "header": {"key": "retry-after", "value": str(RETRY_AFTER_S)},
+                "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+            }
+        ],
+        "body": {"inline_string": "This service is not available at the moment.\n"},
+    }
+
+
+def _trusted_hops(target: Target) -> int:
+    """Count the entries of X-Forwarded-For that proxies in front of the edge add.
+
+    Google's load balancers add two, the client's address and their own. Source: Google Cloud,
+    Application Load Balancers, "X-Forwarded-For header".
+    """
+    if ends_tls(target):
+        return 0
+    return 2 if target.environment.cloud is not None else 1
+
+
+def _health_routes() -> Iterator[Json]:
+    for agent in HEALTH_CHECKERS:
+        header = {"name": "user-agent", "string_match": {"prefix": agent}}
+        yield {
+            "match": {"path": "/ready", "headers": [header]},
+            "direct_response": {"status": 200, "body": {"inline_string": "ready\n"}},
+        }
+
+
+def _route(part: str, service: Service) -> Json:
+    timeout = envoy.request_timeout(service.timeout)
+    return {
+        "match": envoy.route_match((service.route or "/").rstrip("/") or "/"),
+        "route": {"cluster": part, "timeout": timeout, "idle_timeout": envoy.STREAM_IDLE},
+    }
+
+
+def _cluster(part: str, service: Service) -> Json:
+    return {
+        "name": part,
+        "type": "STRICT_DNS",
+        "connect_timeout": "1s",
+        "dns_lookup_family": "ALL",
+        "load_assignment": _endpoint(part, envoy.socket_address(name(part), pod.port(service))),
+        "circuit_breakers": envoy.LIMITS,
+        "typed_extension_protocol_options": envoy.upstream_http(
+            idle_timeout=MAX_CONNECTION_DURATION, max_connection_duration=MAX_CONNECTION_DURATION
+        ),
+    }
+
+
+def _endpoint(cluster: str, address: Json) -> Json:
+    endpoints = [{"lb_endpoints": [{"endpoint": {"address": address}}]}]
+    return {"cluster_name": cluster, "endpoints": endpoints}
+
+
+def _counters() -> Json:
+    """Serve counters and readiness, read-only; no other path of the admin interface is exposed."""
+    get = {"name": ":method", "string_match": {"exact": "GET"}}
+    routes: list[Any] = [
+        {"match": {"path": path, "headers": [get]}, "route": {"cluster": _ADMIN_CLUSTER}}
+        for path in ("/ready", "/stats/prometheus")
+    ]
+    options = {
+        "stat_prefix": "counters",
+        "http_filters": [envoy.router()],
+        "route_config": {
+            "name": "counters",
+            "virtual_hosts": [{"name": "counters", "domains": ["*"], "routes": routes}],
+        },
+    }
+    chain = {"filters": [envoy.http_connection_manager(options)]}
+    return _listener("counters", STATS_PORT, chain)
+
+
+def _admin() -> Json:
+    return {
+        "name": _ADMIN_CLUSTER,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "load_assignment": _endpoint(_ADMIN_CLUSTER, {"pipe": dict(_ADMIN_SOCKET)}),
+    }
