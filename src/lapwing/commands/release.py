@@ -1,12 +1,11 @@
-"""Releasing: finds the project, its forge and its registry, and runs the release.
+"""Release: find the project, its forge and its registry, and run the steps.
 
-Where it goes follows from the remote: the forge's address, the owner and the repository. A stack
-file may name the forge (`release: {forge: ...}`) where the remote does not tell.
+The destination follows from the remote: the forge's address, the owner and the repository. A stack
+file may name the forge (`release: {forge: ...}`) where the remote does not show it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,15 +14,16 @@ from urllib.parse import urlsplit
 from lapwing.errors import ForgeError, ReleaseError
 from lapwing.registry.client import RegistryClient
 from lapwing.registry.push import Progress
-from lapwing.release import remote, workflow
-from lapwing.release.chart import chart_maker
-from lapwing.release.forge.connect import connect
+from lapwing.release import remote
+from lapwing.release.forges import open_forge
 from lapwing.release.git import Checkout
-from lapwing.release.plan import Result
-from lapwing.release.policy import Decision, Policy
-from lapwing.release.remote import ForgeKind, Place
-from lapwing.release.survey import Survey, survey
-from lapwing.release.workflow import Parts, Report
+from lapwing.release.notes import notes
+from lapwing.release.policy import Decision, Policy, decide
+from lapwing.release.preflight import Preflight, run_preflight
+from lapwing.release.remote import ForgeKind, RemoteRepository
+from lapwing.release.run import Report, StepResult, preview_steps, run_steps
+from lapwing.release.steps import ReleaseState
+from lapwing.release.workflow import ReleaseContext, read_rules, release_steps
 from lapwing.settings import Settings
 from lapwing.stack import project
 from lapwing.stack.image import is_loopback
@@ -31,117 +31,117 @@ from lapwing.stack.project import Released
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
-    """What was found before a release. Without `kind` there is no forge; with it, but without
-    `place`, the remote does not lead to one, and the survey has the obstacle."""
+class PreparedRelease:
+    """What was found before a release.
+
+    Without `kind` there is no forge. With it, but without `repository`, the remote is not on a
+    forge, and the preflight has the problem.
+    """
 
     released: Released
     checkout: Checkout
-    survey: Survey
+    preflight: Preflight
     kind: ForgeKind | None
-    place: Place | None
+    repository: RemoteRepository | None
+
+    def decide(self) -> Decision:
+        """Choose the next version. Raises ReleaseError if there can be none."""
+        history = self.preflight.history
+        return decide(history, read_rules(self.released, self.checkout, history.head))
 
 
-def prepare(settings: Settings, folder: Path, policy: Policy | None = None) -> Prepared:
-    """Read the project of a folder and look at its repository; `policy` replaces the file's.
+def prepare(settings: Settings, folder: Path, policy: Policy | None = None) -> PreparedRelease:
+    """Read the project of a folder and check its repository; `policy` overrides the file's.
 
-    Raises StackFileError, UsageError, or ReleaseError if the next version cannot be told.
+    Raises StackFileError, UsageError, or ReleaseError if the next version is unknown.
     """
-    released = _with_policy(project.read(project.find(folder)), policy)
+    released = project.read(project.find(folder))
+    if policy is not None:
+        release = released.delivery.release.model_copy(update={"policy": policy})
+        delivery = released.delivery.model_copy(update={"release": release})
+        released = replace(released, delivery=delivery)
     checkout = Checkout(released.folder, settings.environ)
     name = checkout.remote(checkout.branch())
-    obstacles: list[ReleaseError] = []
+    problem: ReleaseError | None = None
     kind: ForgeKind | None = None
-    place: Place | None = None
+    repository: RemoteRepository | None = None
     forge = released.delivery.release.forge
     if name is not None and (forge is None or forge.kind != "none"):
         url = checkout.url(name)
         try:
-            place = remote.parse(url, web=forge.url if forge else None)
-            kind = _kind(released, place)
-            _check_encrypted(place, stated=forge is not None and forge.url is not None)
+            repository = remote.parse_remote(url, web=forge.url if forge else None)
+            stated = forge.kind if forge is not None and forge.kind != "none" else None
+            kind = stated or remote.forge_kind(repository)
+            _check_encrypted(repository, stated=forge is not None and forge.url is not None)
             token = settings.forge_token(kind)
             if token is not None:
                 checkout.use_token(url, token)
         except ReleaseError as error:
-            obstacles.append(error)
-    found = survey(checkout, released.delivery.release.branches)
-    found = replace(found, obstacles=[*found.obstacles, *obstacles])
-    return Prepared(released, checkout, found, kind, place)
+            problem = error
+    preflight = run_preflight(checkout, released.delivery.release.branches)
+    if problem is not None:
+        preflight.problems.append(problem)
+    return PreparedRelease(released, checkout, preflight, kind, repository)
 
 
-async def perform(
+async def run(
     settings: Settings,
-    prepared: Prepared,
+    prepared: PreparedRelease,
+    decision: Decision,
     progress: Progress,
+    report: Report,
     *,
-    dry: bool,
-    tell: Callable[[Result], None],
-    decided: Callable[[Decision], None],
-) -> Report:
-    """Release what was prepared; with `dry`, only look. Raises as `workflow.release` does."""
-    released, kind, place = prepared.released, prepared.kind, prepared.place
-    commit = prepared.survey.history.head
-    chart = chart_maker(released, prepared.checkout, commit, settings.environ)
+    dry_run: bool,
+) -> list[StepResult]:
+    """Release a version, or complete its release; with `dry_run`, only check.
+
+    Raises the first problem that prevents the release, ReleaseStopped if a step fails.
+    """
+    released, preflight = prepared.released, prepared.preflight
+    kind, repository = prepared.kind, prepared.repository
+    if decision.next is None:
+        return []
+    if preflight.problems and not dry_run:
+        raise preflight.problems[0]
+    registry = released.delivery.registry
+    compare, last = None, preflight.history.last
+    if repository is not None and last is not None:
+        compare = f"{repository.page}/compare/{last.tag}...{decision.next.tag}"
+    head = preflight.history.head
+    rules = read_rules(released, prepared.checkout, head)
+    state = ReleaseState(
+        decision.next.tag,
+        head,
+        notes(decision, rules, compare),
+        prepared.checkout,
+        preflight.remote or "",
+    )
     async with AsyncExitStack() as stack:
-        images = await stack.enter_async_context(
-            RegistryClient(_with_own_registry(settings, place, kind))
+        forge, login = None, settings
+        if kind is not None and repository is not None:
+            forge = await stack.enter_async_context(open_forge(settings, repository, kind))
+            own_registry = remote.forge_registry(repository, kind)
+            registry = registry or own_registry
+            token = settings.forge_token(kind)
+            if token:  # The forge's token is valid for its own registry, too.
+                host = own_registry.partition("/")[0]
+                login = settings.with_registry_token(host, token)
+        images = await stack.enter_async_context(RegistryClient(login))
+        context = ReleaseContext(
+            prepared.checkout, images, progress, settings.environ, forge, registry
         )
-        forge = None
-        if kind is not None and place is not None:
-            api, forge = connect(settings, place, kind)
-            stack.push_async_callback(api.close)
-        parts = Parts(
-            prepared.checkout,
-            images,
-            progress,
-            forge,
-            place,
-            _registry(released, place, kind),
-            None if isinstance(chart, str) else chart,
-            chart if isinstance(chart, str) else "",
-        )
-        return await workflow.release(
-            released, prepared.survey, parts, dry=dry, tell=tell, decided=decided
-        )
+        steps = release_steps(released, state, context)
+        if preflight.problems:
+            return await preview_steps(steps, preflight.problems, report)
+        return await run_steps(steps, dry_run=dry_run, report=report)
 
 
-def _with_policy(released: Released, policy: Policy | None) -> Released:
-    if policy is None:
-        return released
-    delivery = released.delivery
-    release = delivery.release.model_copy(update={"policy": policy})
-    return replace(released, delivery=delivery.model_copy(update={"release": release}))
-
-
-def _kind(released: Released, place: Place) -> ForgeKind:
-    stated = released.delivery.release.forge
-    if stated is None or stated.kind == "none":
-        return remote.kind_of(place)
-    return stated.kind
-
-
-def _check_encrypted(place: Place, *, stated: bool) -> None:
-    """A token goes without TLS only to this machine, or where people wrote `http://`."""
-    parts = urlsplit(place.web)
+def _check_encrypted(repository: RemoteRepository, *, stated: bool) -> None:
+    """Allow http only for loopback, or where the file has the forge's `http://` address."""
+    parts = urlsplit(repository.web)
     if parts.scheme == "http" and not stated and not is_loopback(parts.netloc):
         raise ForgeError(
-            f"{place.web} is reached without encryption: anybody on the way could read the token.",
-            hint="Use an https remote, or, if that is meant, write "
-            f"`forge: {{kind: gitea, url: {place.web}}}`.",
+            f"The connection to {repository.web} is not encrypted: the token could be intercepted.",
+            hint="Use an https remote, or, if http is intended, write "
+            f"`forge: {{kind: gitea, url: {repository.web}}}`.",
         )
-
-
-def _registry(released: Released, place: Place | None, kind: ForgeKind | None) -> str | None:
-    if released.delivery.registry is not None:
-        return released.delivery.registry
-    return remote.registry_of(place, kind) if place is not None and kind is not None else None
-
-
-def _with_own_registry(settings: Settings, place: Place | None, kind: ForgeKind | None) -> Settings:
-    """The token of the forge is good for its own registry, too."""
-    if place is None or kind is None:
-        return settings
-    token = settings.forge_token(kind)
-    host = remote.registry_of(place, kind).partition("/")[0]
-    return settings.with_registry_token(host, token) if token else settings

@@ -1,8 +1,7 @@
-"""What a commit message says: which branches it merges, and what it says by the rules of
-Conventional Commits. Pure.
+"""Commit messages: the branches that a merge names, and Conventional Commits.
 
 A merge is a commit with two parents or more; a squash merge is a plain commit, whatever its message
-says. The subjects of merges are those that git, Gitea, GitHub and GitLab write by themselves:
+says. The subjects of merges are those that git, Gitea, GitHub and GitLab generate:
 
     Merge branch 'feature/x'                                     git; ` into main` and ` of URL` may
     Merge branches 'feature/a' and 'feature/b'                   follow
@@ -37,7 +36,7 @@ _RELEASE_AS = re.compile(r"^Release-As: *(.*?) *$", re.MULTILINE | re.IGNORECASE
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """A commit: its full name, its parents', and its message."""
+    """A commit: its hash, those of its parents, and its message."""
 
     sha: str
     parents: tuple[str, ...]
@@ -50,18 +49,18 @@ class Commit:
 
     @property
     def body(self) -> str:
-        """What follows the first line."""
+        """The text after the first line."""
         return self.message.strip().partition("\n")[2].strip()
 
     @property
     def is_merge(self) -> bool:
-        """Whether it joins lines of work."""
+        """Whether the commit is a merge."""
         return len(self.parents) > 1
 
 
 @dataclass(frozen=True, slots=True)
 class Conventional:
-    """A message by the rules of Conventional Commits. `breaking` tells what breaks."""
+    """A message that follows Conventional Commits. `breaking` describes a breaking change."""
 
     kind: str
     scope: str | None
@@ -70,13 +69,15 @@ class Conventional:
 
 
 def merged_branches(commit: Commit) -> tuple[str, ...]:
-    """The branches that a commit merges, none if it is no merge or does not name them. A branch
-    that is merged into itself (a `git pull`) is none."""
+    """Return the branches that a merge names.
+
+    A branch that is merged into itself (a `git pull`) does not count.
+    """
     if not commit.is_merge:
         return ()
     found = _GITEA.fullmatch(commit.subject)
     if found:
-        return _unless_itself((found[1],), found[2])
+        return _except((found[1],), found[2])
     found = _GITHUB.fullmatch(commit.subject)
     if found:
         return (found[1],)
@@ -86,12 +87,15 @@ def merged_branches(commit: Commit) -> tuple[str, ...]:
     names = _QUOTED.findall(found[2])
     if found[1]:
         names = [name.partition("/")[2] for name in names]  # Without the name of the remote.
-    return _unless_itself(tuple(names), found[3])
+    return _except(tuple(names), found[3])
 
 
 def title(commit: Commit) -> str:
-    """What a merge is about, as people wrote it: Gitea's title of the pull request, GitHub's from
-    the message's body, else the branches."""
+    """Return the title of a merge.
+
+    Gitea has the title of the pull request in the subject, GitHub in the body; else it is the
+    branches.
+    """
     found = re.fullmatch(r"Merge pull request '(.*)' \([#!](\d+)\) from .*", commit.subject)
     if found:
         return f"{found[1]} (#{found[2]})"
@@ -102,21 +106,21 @@ def title(commit: Commit) -> str:
 
 
 def conventional(commit: Commit) -> Conventional | None:
-    """What a message says by the rules; None if it does not follow them."""
+    """Parse a message as a Conventional Commit; None if it is not one."""
     found = _HEADER.fullmatch(commit.subject)
     if found is None:
         return None
     kind, scope, mark, description = found.groups()
-    told = _BREAKING.search(commit.body)
-    breaking = (told[1].strip() or description) if told else (description if mark else None)
+    footer = _BREAKING.search(commit.body)
+    breaking = (footer[1].strip() or description) if footer else (description if mark else None)
     return Conventional(kind.lower(), scope or None, description, breaking)
 
 
 def release_as(commit: Commit) -> str | None:
-    """The version that a footer `Release-As: 1.0.0` asks for."""
+    """Return the version in a footer such as `Release-As: 1.0.0`."""
     found = _RELEASE_AS.search(commit.body)
     return found[1] if found else None
 
 
-def _unless_itself(names: tuple[str, ...], target: str | None) -> tuple[str, ...]:
+def _except(names: tuple[str, ...], target: str | None) -> tuple[str, ...]:
     return tuple(name for name in names if name != target)

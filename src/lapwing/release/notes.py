@@ -1,8 +1,8 @@
-"""Release notes from the commits, as Markdown. Pure.
+"""Release notes from the commits, as Markdown.
 
-What people write in commit messages is text, never markup: everything that Markdown or HTML would
-read as more is escaped, an `@name` calls nobody, and characters that do not print are gone. `#12`
-stays, because forges make it a link to the pull request.
+Commit messages are text, never markup: everything that Markdown or HTML would interpret is escaped,
+an `@name` mentions nobody, and unprintable characters are removed. `#12` stays, because forges make
+it a link to the pull request.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from collections.abc import Iterator, Sequence
 from lapwing.release.commits import Commit, conventional, merged_branches, title
 from lapwing.release.policy import SILENT, Decision, Rules, is_feature
 
-LONGEST = 100_000
-"""Characters at most; GitHub takes 125,000 (its API answers 422 above that)."""
-LONGEST_LINE = 300
+MAX_CHARS = 100_000
+"""GitHub accepts 125,000 (its API responds 422 above that)."""
+MAX_LINE_CHARS = 300
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|~!&$])")
 _KINDS = {
     "feat": "Features",
@@ -27,8 +27,7 @@ _ORDER = ("Breaking changes", "Features", "Fixes", "Performance", "Reverted", "O
 
 
 def notes(decision: Decision, rules: Rules, compare: str | None = None) -> str:
-    """The notes of a release; `compare` is a URL that shows the change. Empty groups are left
-    out."""
+    """Write the notes of a release; `compare` is a URL that shows the changes."""
     by_convention = rules.policy == "conventional-commits"
     commits = decision.commits
     lines = _conventional(commits) if by_convention else _merges(commits, rules.features)
@@ -41,17 +40,17 @@ def notes(decision: Decision, rules: Rules, compare: str | None = None) -> str:
         if listed
     )
     foot = f"\nAll changes: {compare}\n" if compare else ""
-    return _shortened(text or "No changes were recorded.\n", LONGEST - len(foot)) + foot
+    return _truncate(text or "No changes were recorded.\n", MAX_CHARS - len(foot)) + foot
 
 
 def escape(text: str) -> str:
-    """Text as Markdown shows it, in one line."""
+    """Escape text for Markdown, in one line."""
     flat = "".join(c if c.isprintable() else " " for c in text)
     flat = " ".join(flat.split())
-    if len(flat) > LONGEST_LINE:
-        flat = flat[: LONGEST_LINE - 1] + "…"
+    if len(flat) > MAX_LINE_CHARS:
+        flat = flat[: MAX_LINE_CHARS - 1] + "…"
     flat = _SPECIAL.sub(r"\\\1", flat)
-    # An invisible word joiner keeps a name from being called and an address from being a link.
+    # An invisible word joiner keeps a name from being a mention and an address from being a link.
     flat = flat.replace("@", "@\u2060").replace("://", ":\u2060//")
     return re.sub(r"^([-+#=]|\d+[.)])", r"\\\1", flat)
 
@@ -60,17 +59,17 @@ def _conventional(commits: Sequence[Commit]) -> Iterator[tuple[str, str]]:
     for commit in commits:
         if commit.is_merge:
             continue
-        told = conventional(commit)
-        if told is None:
+        parsed = conventional(commit)
+        if parsed is None:
             yield "Other changes", _line(commit.subject, commit)
             continue
-        scope = f"{told.scope}: " if told.scope else ""
-        if told.breaking is not None:
-            yield "Breaking changes", _line(scope + told.breaking, commit)
-        if told.kind in _KINDS:
-            yield _KINDS[told.kind], _line(scope + told.description, commit)
-        elif told.kind not in SILENT or told.breaking is not None:
-            yield "Other changes", _line(scope + told.description, commit)
+        scope = f"{parsed.scope}: " if parsed.scope else ""
+        if parsed.breaking is not None:
+            yield "Breaking changes", _line(scope + parsed.breaking, commit)
+        if parsed.kind in _KINDS:
+            yield _KINDS[parsed.kind], _line(scope + parsed.description, commit)
+        elif parsed.kind not in SILENT or parsed.breaking is not None:
+            yield "Other changes", _line(scope + parsed.description, commit)
 
 
 def _merges(commits: Sequence[Commit], features: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -86,8 +85,8 @@ def _line(text: str, commit: Commit) -> str:
     return f"{escape(text) or '(no message)'} ({commit.sha[:7]})"
 
 
-def _shortened(text: str, longest: int) -> str:
+def _truncate(text: str, longest: int) -> str:
     if len(text) <= longest:
         return text
-    foot = "\n- and more: the whole list is in git.\n"
+    foot = "\n- and more: see git for the full list.\n"
     return text[: text.rindex("\n", 0, longest - len(foot))] + foot

@@ -1,10 +1,10 @@
-"""Where a git remote is: host, owner and repository, from the URL that git has. Pure.
+"""The repository of a git remote: host, owner and name, from the remote's URL.
 
     https://git.example:3000/tools/acme/web.git     the sub-path `tools` belongs to the forge
     ssh://git@git.example:2222/acme/web.git
     git@git.example:acme/web.git                    scp-like: no scheme, a colon behind the host
 
-A login in a URL is never kept: nothing that is made from a `Place` can show it. Source of the
+A login in a URL is dropped: nothing made from a `RemoteRepository` can show it. Source of the
 forms: git's documentation, "Git URLs".
 """
 
@@ -23,12 +23,12 @@ ForgeKind = Literal["gitea", "github"]
 _SCP = re.compile(r"(?:[^@/:\s]+@)?(\[[0-9a-fA-F:]+\]|[^/:\[\]\s]+):(?!//)(.+)")
 _PART = re.compile(r"[A-Za-z0-9_.-]+")
 _OTHER_NAMES = {"ssh.github.com": "github.com", "altssh.gitlab.com": "gitlab.com"}
-"""Hosts that exist to reach a forge's ssh at port 443."""
+"""Hosts for a forge's SSH at port 443."""
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A repository on a forge. `web` is the forge's address, without a slash at its end."""
+class RemoteRepository:
+    """A repository on a forge. `web` is the forge's address, without a trailing slash."""
 
     web: str
     owner: str
@@ -36,50 +36,50 @@ class Place:
 
     @property
     def host(self) -> str:
-        """The host, with a port that is not its scheme's."""
+        """The host, with a port that is not the scheme's default."""
         return urlsplit(self.web).netloc
 
     @property
     def page(self) -> str:
-        """The address of the repository for people."""
+        """The address of the repository's web page."""
         return f"{self.web}/{self.owner}/{self.name}"
 
     def __str__(self) -> str:
         return f"{self.host}/{self.owner}/{self.name}"
 
 
-def parse(url: str, *, web: str | None = None) -> Place:
-    """The repository that a remote's URL names; `web` is the forge's address where people gave it.
+def parse_remote(url: str, *, web: str | None = None) -> RemoteRepository:
+    """Parse a remote's URL; `web` is the forge's address if the file has one.
 
-    Raises ReleaseError if the URL leads to no forge.
+    Raises ReleaseError if the URL is not a repository on a forge.
     """
     shown = without_login(url)
     scheme, netloc, path = _split(url)
     if scheme is None:
         raise ReleaseError(
             f"The remote is a folder ({shown}), not a repository on a forge.",
-            hint="Releases need a remote on Gitea or GitHub; `forge: none` makes only the tag.",
+            hint="Releases need a remote on Gitea or GitHub; `forge: none` creates only the tag.",
         )
     parts = [part for part in path.removesuffix("/").removesuffix(".git").split("/") if part]
     if len(parts) < 2 or not all(_PART.fullmatch(p) and p.strip(".") for p in parts):
         raise ReleaseError(
-            f"The remote {shown} does not name an owner and a repository.",
-            hint="It should end like `/owner/name.git`.",
+            f"The remote {shown} has no owner and repository.",
+            hint="Its URL has to end like `/owner/name.git`.",
         )
     if web is None:
         above = "".join(f"/{part}" for part in parts[:-2])
         web = f"{scheme}://{netloc}{above}"
-    return Place(web.rstrip("/"), parts[-2], parts[-1])
+    return RemoteRepository(web.rstrip("/"), parts[-2], parts[-1])
 
 
-def kind_of(remote: Place) -> ForgeKind:
-    """Which forge serves a host: GitHub by its names, else Gitea (which Forgejo is, too)."""
+def forge_kind(remote: RemoteRepository) -> ForgeKind:
+    """Return the forge of a host: GitHub by its names, else Gitea (and Forgejo)."""
     host = urlsplit(remote.web).hostname or ""
     return "github" if host == "github.com" or host.endswith(".ghe.com") else "gitea"
 
 
-def registry_of(remote: Place, kind: ForgeKind) -> str:
-    """The forge's own registry of images, with the owner's folder, in lower case as OCI demands."""
+def forge_registry(remote: RemoteRepository, kind: ForgeKind) -> str:
+    """Return the forge's own image registry with the owner's folder, in lower case (OCI)."""
     host = remote.host
     if kind == "github":
         host = "ghcr.io" if host == "github.com" else f"containers.{host}"
@@ -87,8 +87,10 @@ def registry_of(remote: Place, kind: ForgeKind) -> str:
 
 
 def _split(url: str) -> tuple[str | None, str, str]:
-    """The web scheme, the host (with a port where it is the web's, too) and the path; no scheme
-    for a folder."""
+    """Return the web scheme, the host (with the port of an http URL) and the path.
+
+    A folder has no scheme.
+    """
     found = re.match(r"(?:git\+)?(https?|ssh|git)(?:\+(?:ssh|git))?://", url)
     if found:
         parts = urlsplit(url[found.start(1) :])

@@ -1,124 +1,173 @@
-"""The one loop of a release: look at each step, do what is missing, stop at what fails.
+"""The loop of a release: check each step, run what is missing, stop at the first failure.
 
-It does not know what the steps do. A release that broke off anywhere is completed by running it
-again, and one that is whole is left alone, because each step looks before it acts.
+It does not know what the steps do. Because each step checks before it acts, an interrupted release
+is completed by running it again, and a complete one is left alone.
 """
 
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar
 
 from lapwing.errors import LapwingError
 from lapwing.registry.registry import RetryPolicy
-from lapwing.release.forge.api import Unclear
-from lapwing.release.plan import LeftOut, Outcome, Present, Result, Verdict
+from lapwing.release.forge_api import OutcomeUnknown
 
 
-class Step(Protocol):
-    """Something that a release consists of."""
+@dataclass(frozen=True, slots=True)
+class Present:
+    """The step's result exists already."""
 
-    @property
-    def name(self) -> str:
-        """How it is called in a report."""
-        ...
+    note: str = ""
 
-    @property
-    def is_local(self) -> bool:
-        """Whether looking at it needs nothing but the commit."""
-        ...
 
-    async def look(self) -> Verdict:
-        """Whether it is there; changes nothing. Raises LapwingError if something else is."""
-        ...
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """The step has to run; `note` describes its result."""
 
-    async def act(self) -> str:
-        """Make it; returns a note for people."""
-        ...
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """The step is not part of this release."""
+
+    reason: str
+
+
+StepState = Present | Missing | Skipped
+
+
+class Outcome(StrEnum):
+    """The outcome of a step. `planned` is a dry run's `done`."""
+
+    DONE = "done"
+    PRESENT = "present"
+    PLANNED = "planned"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """A step and its outcome; `note` is for people."""
+
+    name: str
+    outcome: Outcome
+    note: str = ""
+
+
+Report = Callable[[StepResult], None]
+"""Called with each result as soon as it is known."""
+
+
+@dataclass(slots=True)
+class Step(ABC):
+    """One step of a release. `name` is its name in reports."""
+
+    name: str
+    is_local: ClassVar[bool] = False
+    """Whether its check needs nothing but the commit."""
+
+    @abstractmethod
+    async def check(self) -> StepState:
+        """Return whether the step's result exists; change nothing.
+
+        Raises LapwingError if something else exists in its place.
+        """
+
+    @abstractmethod
+    async def run(self) -> str:
+        """Run the step; return a note for people."""
 
 
 class ReleaseStopped(Exception):
     """A step failed: `results` has those before it and itself."""
 
-    def __init__(self, results: list[Result], error: LapwingError) -> None:
+    def __init__(self, results: list[StepResult], error: LapwingError) -> None:
         super().__init__(str(error))
         self.results = results
         self.error = error
 
 
-async def run(steps: Iterable[Step], *, dry: bool, tell: Callable[[Result], None]) -> list[Result]:
-    """Look at each step, and do what is missing; with `dry`, only look.
+async def run_steps(steps: Iterable[Step], *, dry_run: bool, report: Report) -> list[StepResult]:
+    """Check each step, and run what is missing; with `dry_run`, only check.
 
-    Raises ReleaseStopped at the first step that fails. A dry run goes on after it, because the
-    steps behind may fail for reasons of their own, and raises for the first one at its end.
+    Raises ReleaseStopped at the first step that fails. A dry run continues after it, because later
+    steps may fail for other reasons, and raises for the first one at its end.
     """
-    results: list[Result] = []
+    results: list[StepResult] = []
     stopped: LapwingError | None = None
     for step in steps:
         try:
-            result = await _one(step, dry=dry)
+            result = await _run_step(step, dry_run=dry_run)
         except LapwingError as error:
-            result = Result(step.name, Outcome.FAILED, error.message)
+            result = StepResult(step.name, Outcome.FAILED, error.message)
             stopped = stopped or error
         results.append(result)
-        tell(result)
-        if stopped is not None and not dry:
+        report(result)
+        if stopped is not None and not dry_run:
             break
     if stopped is not None:
         raise ReleaseStopped(results, stopped)
     return results
 
 
-async def glimpse(
-    steps: Iterable[Step], obstacles: Sequence[LapwingError], tell: Callable[[Result], None]
-) -> list[Result]:
-    """What a dry run can tell where a release could not be made: why, and the steps. Only those
-    that are made of the commit are looked at."""
-    results = [Result("check", Outcome.FAILED, error.message) for error in obstacles]
+async def preview_steps(
+    steps: Iterable[Step], problems: Sequence[LapwingError], report: Report
+) -> list[StepResult]:
+    """Show the problems that prevent a release, and its steps, for a dry run.
+
+    Only steps that depend on nothing but the commit are checked.
+    """
+    results = [StepResult("check", Outcome.FAILED, problem.message) for problem in problems]
     for result in results:
-        tell(result)
+        report(result)
     for step in steps:
         try:
-            result = (
-                await _one(step, dry=True) if step.is_local else Result(step.name, Outcome.PLANNED)
-            )
+            result = StepResult(step.name, Outcome.PLANNED)
+            if step.is_local:
+                result = await _run_step(step, dry_run=True)
         except LapwingError as error:
-            result = Result(step.name, Outcome.FAILED, error.message)
+            result = StepResult(step.name, Outcome.FAILED, error.message)
         results.append(result)
-        tell(result)
+        report(result)
     return results
 
 
-async def _one(step: Step, *, dry: bool) -> Result:
-    verdict = await step.look()
-    if isinstance(verdict, Present):
-        return Result(step.name, Outcome.PRESENT, verdict.note)
-    if isinstance(verdict, LeftOut):
-        return Result(step.name, Outcome.SKIPPED, verdict.reason)
-    if dry:
-        return Result(step.name, Outcome.PLANNED, verdict.note)
-    return Result(step.name, Outcome.DONE, await step.act() or verdict.note)
+async def _run_step(step: Step, *, dry_run: bool) -> StepResult:
+    state = await step.check()
+    if isinstance(state, Present):
+        return StepResult(step.name, Outcome.PRESENT, state.note)
+    if isinstance(state, Skipped):
+        return StepResult(step.name, Outcome.SKIPPED, state.reason)
+    if dry_run:
+        return StepResult(step.name, Outcome.PLANNED, state.note)
+    return StepResult(step.name, Outcome.DONE, await step.run() or state.note)
 
 
-async def surely(
-    act: Callable[[], Awaitable[None]],
-    look: Callable[[], Awaitable[Verdict]],
-    patience: RetryPolicy,
+async def run_once(
+    change: Callable[[], Awaitable[None]],
+    check: Callable[[], Awaitable[StepState]],
+    retry: RetryPolicy,
 ) -> None:
-    """Act, and where it stays unclear whether that was done, look; act again only if it was not.
+    """Make a change; where its outcome is unknown, check, and repeat it only if it was not made.
 
-    Raises the error of the last try.
+    Raises the error of the last attempt.
     """
     failed = 0
     while True:
         try:
-            await act()
+            await change()
             return
-        except Unclear as unclear:
+        except OutcomeUnknown as unknown:
             failed += 1
-            await asyncio.sleep(patience.delay(failed))
-            if isinstance(await look(), Present):
+            await asyncio.sleep(retry.delay(failed))
+            if isinstance(await check(), Present):
                 return
-            if failed >= patience.attempts:
-                raise unclear.error from unclear
+            if failed >= retry.attempts:
+                raise unknown.error from unknown

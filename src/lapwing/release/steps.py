@@ -1,292 +1,308 @@
-"""The steps of a release. Each asks the world first, and acts only where something is missing.
+"""The steps of a release. Each checks first, and runs only where something is missing.
 
-    chart, sbom        files, made from the commit; the same commit gives the same bytes
-    tag, push          the version in git, and at the remote
-    release            a draft on the forge, with the notes
-    upload FILE        the chart, its checksum, the SBOM, the stack's own files
-    image SERVICE      the version as another tag of what was built of this commit
-    mirror IMAGE       somebody else's image in the team's registry
-    publish            the draft becomes visible, last
+    chart, sbom, files    files, made from the commit; the same commit gives the same bytes
+    tag, push             the version in git, and at the remote
+    release               a draft on the forge, with the notes
+    upload FILE           the chart, its checksum, the SBOM, the stack's own files
+    image SERVICE         the version as another tag of the image built from this commit
+    mirror IMAGE          a third-party image in the team's registry
+    publish               the draft becomes visible, last
 
-`run.py` has the loop over them.
+What exists and differs is an error: nothing that was released is ever changed. `run.py` has the
+loop over the steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import ClassVar
 
 from lapwing.errors import ReleaseError
+from lapwing.registry.client import RegistryClient
 from lapwing.registry.copy import CopyOptions
 from lapwing.registry.push import Progress
 from lapwing.registry.registry import RetryPolicy
-from lapwing.release import plan
-from lapwing.release.forge.model import File, Forge, Published
+from lapwing.release.forges import Asset, Forge, ForgeRelease, ReleaseFile
 from lapwing.release.git import Checkout
-from lapwing.release.plan import LeftOut, Missing, Present, Verdict
-from lapwing.release.run import surely
-from lapwing.stack.image import LATEST, Reference
-
-
-class Images(Protocol):
-    """Registries, as the release uses them: `artifacts.registry.client.Client`."""
-
-    async def copy(
-        self,
-        source: Reference,
-        destination: Reference,
-        tags: Sequence[str],
-        wanted: CopyOptions,
-        progress: Progress,
-    ) -> object:
-        """Copy an image, and tag it, in the order of the tags."""
-        ...
-
-    async def digest(self, reference: Reference) -> str | None:
-        """What a tag names; None if there is no such tag."""
-        ...
+from lapwing.release.run import Missing, Present, Skipped, Step, StepState, run_once
+from lapwing.stack.image import LATEST, Reference, digest_of
 
 
 @dataclass(slots=True)
-class Work:
-    """What the steps of one release share."""
+class ReleaseState:
+    """What the steps of one release share. `files` and `published` are filled by its steps."""
 
     tag: str
     head: str
     notes: str
     checkout: Checkout
     remote: str
-    forge: Forge | None = None
-    published: Published | None = None
-    files: dict[str, File] = field(default_factory=dict)
-    patience: RetryPolicy = field(default_factory=RetryPolicy)
+    published: ForgeRelease | None = None
+    files: dict[str, ReleaseFile] = field(default_factory=dict)
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+
+    @property
+    def version(self) -> str:
+        """The version without the `v` of its tag."""
+        return self.tag.removeprefix("v")
 
 
 @dataclass(slots=True)
-class Make:
-    """Files made from the commit. They change nothing, so looking makes them."""
+class MakeFiles(Step):
+    """Makes files from the commit, or returns why there are none.
 
-    name: str
-    work: Work
-    make: Callable[[], list[File]]
-    left_out: str | None = None
-    is_local: bool = True
+    Its check makes them, because they change nothing.
+    """
 
-    async def look(self) -> Verdict:
+    is_local: ClassVar[bool] = True
+    state: ReleaseState
+    make: Callable[[], list[ReleaseFile] | str]
+
+    async def check(self) -> StepState:
         """Make the files."""
-        if self.left_out is not None:
-            return LeftOut(self.left_out)
-        made = self.make()
-        self.work.files |= {file.name: file for file in made}
-        return Missing(", ".join(file.name for file in made))
+        files = self.make()
+        if isinstance(files, str):
+            return Skipped(files)
+        self.state.files |= {file.name: file for file in files}
+        return Missing(", ".join(file.name for file in files))
 
-    async def act(self) -> str:
-        """They are made."""
+    async def run(self) -> str:
+        """Do nothing: the files are made."""
         return ""
 
 
 @dataclass(slots=True)
-class Tag:
-    """The tag, here."""
+class CreateTag(Step):
+    """Creates the tag in the local repository."""
 
-    work: Work
+    state: ReleaseState
     message: str
-    name: str = "tag"
-    is_local: bool = False
 
-    async def look(self) -> Verdict:
-        """Here, or at the remote."""
-        checkout, work = self.work.checkout, self.work
-        here = plan.tag(work.tag, work.head, checkout.tags().get(work.tag), "here")
-        if isinstance(here, Present):
-            return here
-        far = checkout.refs(work.remote).tags.get(work.tag)
-        return plan.tag(work.tag, work.head, far, f"at {work.remote}")
+    async def check(self) -> StepState:
+        """Look for the tag in the local repository, then at the remote."""
+        state = self.state
+        local = tag_state(state, state.checkout.tags().get(state.tag), "locally")
+        return local if isinstance(local, Present) else remote_tag_state(state)
 
-    async def act(self) -> str:
-        """Make it."""
-        self.work.checkout.tag(self.work.tag, self.work.head, self.message)
+    async def run(self) -> str:
+        """Create the tag."""
+        self.state.checkout.tag(self.state.tag, self.state.head, self.message)
         return ""
 
 
 @dataclass(slots=True)
-class Push:
-    """The tag, at the remote."""
+class PushTag(Step):
+    """Pushes the tag to the remote."""
 
-    work: Work
-    name: str = "push"
-    is_local: bool = False
+    state: ReleaseState
 
-    async def look(self) -> Verdict:
-        """Ask the remote."""
-        work = self.work
-        far = work.checkout.refs(work.remote).tags.get(work.tag)
-        return plan.tag(work.tag, work.head, far, f"at {work.remote}")
+    async def check(self) -> StepState:
+        """Look for the tag at the remote."""
+        return remote_tag_state(self.state)
 
-    async def act(self) -> str:
-        """Push it; a push whose answer was lost counts as done if the tag is there."""
-        work = self.work
+    async def run(self) -> str:
+        """Push the tag; a push whose response was lost counts as done if the tag is there."""
         try:
-            work.checkout.push(work.remote, work.tag)
+            self.state.checkout.push(self.state.remote, self.state.tag)
         except ReleaseError:
-            if not isinstance(await self.look(), Present):
+            if not isinstance(await self.check(), Present):
                 raise
         return ""
 
 
+def remote_tag_state(state: ReleaseState) -> StepState:
+    """Return the state of the tag at the remote."""
+    found = state.checkout.refs(state.remote).tags.get(state.tag)
+    return tag_state(state, found, f"at {state.remote}")
+
+
+def tag_state(state: ReleaseState, found: str | None, where: str) -> StepState:
+    """Return the state of a tag that is on the commit `found`."""
+    if found is None:
+        return Missing(f"{state.tag} on {state.head[:12]}")
+    if found != state.head:
+        raise ReleaseError(
+            f"{state.tag} is on {found[:12]} {where}, not on {state.head[:12]}.",
+            hint="A version is released once. If the tag is a mistake, delete it; else run "
+            "`git fetch --tags` and release again.",
+        )
+    return Present(f"{state.tag} {where}")
+
+
 @dataclass(slots=True)
-class Draft:
-    """The release on the forge, with its notes."""
+class ForgeStep(Step):
+    """A step on the forge."""
 
-    work: Work
+    state: ReleaseState
     forge: Forge
-    name: str = "release"
-    is_local: bool = False
 
-    async def look(self) -> Verdict:
-        """Find it."""
-        self.work.published = await self.forge.find(self.work.tag)
-        return plan.release(self.work.published, self.work.tag)
+    async def find(self) -> ForgeRelease | None:
+        """Find the release on the forge."""
+        self.state.published = await self.forge.find(self.state.tag)
+        return self.state.published
 
-    async def act(self) -> str:
-        """Make a draft."""
-        await surely(self._create, self.look, self.work.patience)
+    def release(self) -> ForgeRelease:
+        """Return the release that was found."""
+        if self.state.published is None:
+            raise ReleaseError(
+                f"The release {self.state.tag} on the forge was deleted.",
+                hint="Run `lapwing release` again.",
+            )
+        return self.state.published
+
+
+@dataclass(slots=True)
+class CreateDraft(ForgeStep):
+    """Creates the release on the forge, with its notes, as a draft."""
+
+    async def check(self) -> StepState:
+        """Look for the release, published or a draft."""
+        found = await self.find()
+        if found is None:
+            return Missing(f"{self.state.tag}, as a draft")
+        return Present("a draft" if found.draft else found.page)
+
+    async def run(self) -> str:
+        """Create the draft."""
+        await run_once(self._create, self.check, self.state.retry)
         return ""
 
     async def _create(self) -> None:
-        work = self.work
-        work.published = await self.forge.create(work.tag, work.head, work.notes)
+        state = self.state
+        state.published = await self.forge.create(state.tag, state.head, state.notes)
 
 
 @dataclass(slots=True)
-class Upload:
-    """A file of the release."""
+class UploadFile(ForgeStep):
+    """Uploads a file of the release."""
 
-    work: Work
-    forge: Forge
     file: str
-    is_local: bool = False
 
-    @property
-    def name(self) -> str:
-        """With the file."""
-        return f"upload {self.file}"
-
-    async def look(self) -> Verdict:
-        """Compare it with what the release has."""
-        found = self.work.published
+    async def check(self) -> StepState:
+        """Compare the file with the one of the release."""
+        found = self.state.published
         asset = found.assets.get(self.file) if found else None
-        return plan.asset(asset, self.work.files[self.file])
+        return asset_state(asset, self.state.files[self.file])
 
-    async def act(self) -> str:
-        """Send it, after what is left of an upload that broke off."""
-        await surely(self._send, self._look_again, self.work.patience)
+    async def run(self) -> str:
+        """Upload the file, after deleting what an interrupted upload left."""
+        await run_once(self._upload, self._check_again, self.state.retry)
         return ""
 
-    async def _look_again(self) -> Verdict:
-        self.work.published = await self.forge.find(self.work.tag)
-        return await self.look()
+    async def _check_again(self) -> StepState:
+        await self.find()
+        return await self.check()
 
-    async def _send(self) -> None:
-        release = self.work.published
-        if release is None:
-            raise ReleaseError("The release on the forge is gone.", hint="Run it again.")
-        broken = release.assets.get(self.file)
-        if broken is not None and not broken.whole:
-            await self.forge.remove(release, broken)
-        await self.forge.upload(release, self.work.files[self.file])
+    async def _upload(self) -> None:
+        release = self.release()
+        interrupted = release.assets.get(self.file)
+        if interrupted is not None and not interrupted.complete:
+            await self.forge.delete(release, interrupted)
+        await self.forge.upload(release, self.state.files[self.file])
+
+
+def asset_state(found: Asset | None, file: ReleaseFile) -> StepState:
+    """Compare a file by its digest where the forge reports it, else by its size."""
+    size = len(file.content)
+    if found is None or not found.complete:
+        return Missing(f"{size} bytes")
+    digest = found.digest if (found.digest or "").startswith("sha256:") else None
+    if found.size != size or (digest and digest != digest_of(file.content)):
+        raise ReleaseError(
+            f"The release already has another {file.name} ({found.size} bytes; this one has "
+            f"{size}).",
+            hint="Released files are not changed: release a new version. If that file is a "
+            "mistake, delete it on the forge and run this again.",
+        )
+    return Present(f"{size} bytes")
 
 
 @dataclass(slots=True)
-class Publish:
-    """The draft, shown to everybody."""
+class Publish(ForgeStep):
+    """Publishes the draft."""
 
-    work: Work
-    forge: Forge
-    name: str = "publish"
-    is_local: bool = False
+    async def check(self) -> StepState:
+        """Look whether the release is published."""
+        found = await self.find()
+        if found is None or found.draft:
+            return Missing("" if found is None else found.page)
+        return Present(found.page)
 
-    async def look(self) -> Verdict:
-        """Ask what the forge shows."""
-        self.work.published = await self.forge.find(self.work.tag)
-        return plan.publication(self.work.published)
-
-    async def act(self) -> str:
-        """Publish it."""
-        await surely(self._publish, self.look, self.work.patience)
-        return self.work.published.page if self.work.published else ""
+    async def run(self) -> str:
+        """Publish the draft."""
+        await run_once(self._publish, self.check, self.state.retry)
+        return self.state.published.page if self.state.published else ""
 
     async def _publish(self) -> None:
-        if self.work.published is None:
-            raise ReleaseError("The release on the forge is gone.", hint="Run it again.")
-        self.work.published = await self.forge.publish(self.work.published)
+        self.state.published = await self.forge.publish(self.release())
 
 
 @dataclass(slots=True)
-class TagImage:
-    """The version as a tag of a service's image."""
+class TagImage(Step):
+    """Adds the version as a tag to a service's image."""
 
-    images: Images
-    service: str
+    images: RegistryClient
     source: Reference
     version: str
     progress: Progress
-    is_local: bool = False
 
-    @property
-    def name(self) -> str:
-        """With the service."""
-        return f"image {self.service}"
-
-    @property
-    def goal(self) -> Reference:
-        """The image under its version."""
-        return self.source.tagged(self.version)
-
-    async def look(self) -> Verdict:
+    async def check(self) -> StepState:
         """Compare the version's tag with the commit's."""
-        built = await self.images.digest(self.source)
-        tagged = await self.images.digest(self.goal)
-        if built is None and tagged is None:
-            newest = self.source.tagged(LATEST)
+        source, target = self.source, self.source.tagged(self.version)
+        built = await self.images.digest(source)
+        tagged = await self.images.digest(target)
+        if tagged is not None:
+            if built is None or built == tagged:
+                return Present(str(target))
+            raise ReleaseError(
+                f"{target} already exists, and is another image than {source}.",
+                hint="A version is released once. If that tag is a mistake, delete it in the "
+                "registry.",
+            )
+        if built is None:
+            newest = source.tagged(LATEST)
             if await self.images.digest(newest) is None:
-                return LeftOut(f"there is no {newest}: nothing was pushed yet")
-        return plan.image(str(self.source), built, str(self.goal), tagged)
+                return Skipped(f"{newest} does not exist: nothing was pushed yet")
+            raise ReleaseError(
+                f"{source} does not exist: no image was built from this commit.",
+                hint="Run `lapwing ship` for this commit first.",
+            )
+        return Missing(str(target))
 
-    async def act(self) -> str:
-        """Tag it; no layer is moved."""
+    async def run(self) -> str:
+        """Tag the image; no layer is transferred."""
         bare = Reference(self.source.registry, self.source.repository)
         await self.images.copy(self.source, bare, [self.version], CopyOptions(), self.progress)
         return ""
 
 
 @dataclass(slots=True)
-class Mirror:
-    """Somebody else's image in the team's registry, under the tags of `plan.mirrored`."""
+class MirrorImage(Step):
+    """Copies a third-party image to the team's registry.
 
-    images: Images
+    It gets its own tag, `latest`, and the version of the release, which is written last and so
+    shows that the others are there.
+    """
+
+    images: RegistryClient
     source: Reference
-    goal: Reference
-    app: str
+    target: Reference
     version: str
-    wanted: CopyOptions
+    options: CopyOptions
     progress: Progress
-    is_local: bool = False
 
-    @property
-    def name(self) -> str:
-        """With the image as the stack file has it."""
-        return f"mirror {self.source.repository}"
+    async def check(self) -> StepState:
+        """Look for the tags in the team's registry."""
+        own_tag = self.source.tag or ""
+        name = f"{self.target.name}:{own_tag}"
+        for tag in (self.version, own_tag):
+            if await self.images.digest(self.target.tagged(tag)) is None:
+                return Missing(name)
+        return Present(name)
 
-    async def look(self) -> Verdict:
-        """Ask the team's registry only."""
-        of_release = await self.images.digest(self.goal.tagged(self.version))
-        of_app = await self.images.digest(self.goal.tagged(self.app))
-        return plan.mirrored(f"{self.goal.name}:{self.app}", of_release, of_app)
-
-    async def act(self) -> str:
-        """Copy it; the tag that tells that all of it was done comes last."""
-        tags = [self.app, "latest", self.version]
-        await self.images.copy(self.source, self.goal, tags, self.wanted, self.progress)
-        return f"{self.goal.name}:{{{','.join(tags)}}}"
+    async def run(self) -> str:
+        """Copy the image."""
+        tags = [self.source.tag or "", LATEST, self.version]
+        await self.images.copy(self.source, self.target, tags, self.options, self.progress)
+        return f"{self.target.name}:{{{','.join(tags)}}}"

@@ -1,7 +1,7 @@
-"""Versions as releases have them: `v` and three numbers. Pure.
+"""Versions of releases: `v` and three numbers.
 
-Only `vX.Y.Z` counts. Other tags (`nightly`, `v1.2`, `v2.0.0-rc.1`) are nobody's release of ours;
-`near_miss` finds those that a person may have meant as one, so that they can be told.
+Only `vX.Y.Z` counts. Other tags (`nightly`, `v1.2`, `v2.0.0-rc.1`) are ignored; `is_near_miss`
+finds those that may have been meant as a version, so that a hint can name them.
 Source: Semantic Versioning 2.0.0 (item 2: no leading zeros; items 7 and 8: what a bump resets).
 """
 
@@ -26,7 +26,7 @@ class Bump(StrEnum):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Version:
-    """Three numbers, ordered as versions are."""
+    """Three numbers, ordered by precedence."""
 
     major: int
     minor: int
@@ -34,11 +34,11 @@ class Version:
 
     @property
     def tag(self) -> str:
-        """The name of its git tag."""
+        """The git tag of the version."""
         return f"v{self}"
 
     def bumped(self, bump: Bump) -> Version:
-        """The next version."""
+        """Return the next version."""
         if bump is Bump.MAJOR:
             return Version(self.major + 1, 0, 0)
         if bump is Bump.MINOR:
@@ -46,7 +46,7 @@ class Version:
         return Version(self.major, self.minor, self.patch + 1)
 
     def bump_to(self, later: Version) -> Bump:
-        """The first number that differs from a later version's."""
+        """Return which number of a later version differs first."""
         if later.major != self.major:
             return Bump.MAJOR
         return Bump.MINOR if later.minor != self.minor else Bump.PATCH
@@ -56,20 +56,20 @@ class Version:
 
 
 NONE = Version(0, 0, 0)
-"""What counts as the last version where there is no tag."""
+"""The last version where there is no tag."""
 
 
 def parse(text: str) -> Version | None:
-    """The version in `1.2.3` or `v1.2.3`; None if it is not one."""
+    """Parse `1.2.3` or `v1.2.3`; None if it is not a version."""
     return of_tag(text if text.startswith("v") else f"v{text}")
 
 
 def of_tag(tag: str) -> Version | None:
-    """The version that a tag names, None if it names none."""
+    """Return the version of a tag; None if it is not a version."""
     found = _TAG.fullmatch(tag)
     return Version(*map(int, found.groups())) if found else None
 
 
-def near_miss(tag: str) -> bool:
-    """Whether a tag looks like a version, but is not `vX.Y.Z`."""
+def is_near_miss(tag: str) -> bool:
+    """Return whether a tag looks like a version, but is not `vX.Y.Z`."""
     return of_tag(tag) is None and _NEAR.fullmatch(tag) is not None

@@ -1,270 +1,243 @@
-"""A release from beginning to end: look, decide, then step by step.
+"""A release from the project's file to its steps.
 
-    survey -> decide -> the steps that this project has -> run
+    preflight -> decide -> the steps of this project -> run
 
-What a release works with (a forge, registries, a chart) is chosen by `commands/release.py`
-and comes in as `Parts`. A dry run takes the same way and stops before each act.
+A dry run takes the same way and stops before each change.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from lapwing.errors import ReleaseError, UsageError
+from lapwing.registry.client import RegistryClient
 from lapwing.registry.copy import CopyOptions
 from lapwing.registry.manifest import parse_platform
 from lapwing.registry.push import Progress
-from lapwing.release import components
-from lapwing.release.chart import ChartMaker
-from lapwing.release.components import Component
-from lapwing.release.forge.model import File, Forge
+from lapwing.release.chart import package_chart
+from lapwing.release.forges import Forge, ReleaseFile
 from lapwing.release.git import Checkout
-from lapwing.release.notes import notes
-from lapwing.release.plan import Result
-from lapwing.release.policy import Decision, Rules, decide
-from lapwing.release.remote import Place
-from lapwing.release.run import Step, glimpse, run
-from lapwing.release.sbom import sbom
+from lapwing.release.policy import Rules
+from lapwing.release.run import Step
+from lapwing.release.sbom import Component, image_component, read_components, sbom
 from lapwing.release.steps import (
-    Draft,
-    Images,
-    Make,
-    Mirror,
+    CreateDraft,
+    CreateTag,
+    MakeFiles,
+    MirrorImage,
     Publish,
-    Push,
-    Tag,
+    PushTag,
+    ReleaseState,
     TagImage,
-    Upload,
-    Work,
+    UploadFile,
 )
-from lapwing.release.survey import Survey
 from lapwing.stack.image import LATEST, Reference, built_image, digest_of, parse
 from lapwing.stack.project import Released
 from lapwing.stack.release_rules import mirrored_name
 
 _STATED = re.compile(r"version(?:__)?[\"']?\s*[:=]\s*[\"']?v?(\d[^\s\"',;]*)", re.I)
-_KEPT_NAME = re.compile(r"(?!\.)[A-Za-z0-9._-]+(?<!\.)")
-"""Names of files that GitHub leaves as they are. Source: its documentation of release assets."""
-LARGEST_FILE = 2 * 1024**3
-"""Bytes of a file at most; GitHub takes no larger ones."""
+_ASSET_NAME = re.compile(r"(?!\.)[A-Za-z0-9._-]+(?<!\.)")
+"""File names that GitHub leaves unchanged. Source: its documentation of release assets."""
+MAX_FILE_BYTES = 2 * 1024**3
+"""GitHub accepts no larger files."""
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
-    """What the steps work with. Without a `forge` there are only tags; `why_no_chart` says why
-    there is no `chart`. `registry` is the folder that images go to."""
+class ReleaseContext:
+    """What the steps work with.
+
+    Without a `forge` only tags are made; `registry` is the registry and folder for images.
+    """
 
     checkout: Checkout
-    images: Images
+    images: RegistryClient
     progress: Progress
+    environ: Mapping[str, str]
     forge: Forge | None = None
-    place: Place | None = None
     registry: str | None = None
-    chart: ChartMaker | None = None
-    why_no_chart: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What a release did, or would do."""
+def read_rules(released: Released, checkout: Checkout, commit: str) -> Rules:
+    """Return the rules in a project's file.
 
-    decision: Decision
-    results: Sequence[Result] = field(default_factory=tuple)
-
-
-def rules_of(released: Released, checkout: Checkout, commit: str) -> Rules:
-    """The rules that a project's file states. Raises ReleaseError if the version it refers to is
-    not there."""
+    Raises ReleaseError if the version file is missing or has no version.
+    """
     release = released.delivery.release
+    file = release.version_file
     stated = None
-    if release.policy == "stated" and release.version_file is None:
+    if release.policy == "stated" and file is None:
         raise UsageError(
-            "The policy `stated` needs a file that states the version.",
+            "The policy `stated` requires a `version_file`.",
             hint="Add `version_file:` to `release:` in the file.",
         )
-    if release.version_file is not None:
-        content = checkout.content(commit, release.version_file)
+    if file is not None:
+        content = checkout.content(commit, file)
         if content is None:
             raise ReleaseError(
-                f"There is no {release.version_file} in the commit.",
-                hint="Correct `version_file`, or commit it.",
+                f"{file} is not in the commit.", hint="Correct `version_file`, or commit the file."
             )
         stated = stated_version(content.decode(errors="replace"))
         if stated is None:
             raise ReleaseError(
-                f"{release.version_file} states no version.",
-                hint='It has to have something like `version = "1.2.3"`.',
+                f"No version found in {file}.",
+                hint='The file needs a line such as `version = "1.2.3"`.',
             )
     return Rules(release.policy, release.features, release.docs, stated)
 
 
 def stated_version(text: str) -> str | None:
-    """The first version in a file, as in `version = "1.2.3"`, or the whole file. Pure."""
+    """Return the first version in a file, as in `version = "1.2.3"`, or the whole file."""
     if "\n" not in text.strip() and re.fullmatch(r"\s*v?\d[\w.+-]*\s*", text):
         return text.strip().removeprefix("v")
     found = _STATED.search(text)
     return found[1] if found else None
 
 
-async def release(
-    released: Released,
-    surveyed: Survey,
-    parts: Parts,
-    *,
-    dry: bool,
-    tell: Callable[[Result], None],
-    decided: Callable[[Decision], None],
-) -> Report:
-    """Make a release, or complete one; with `dry`, only look.
+def release_steps(
+    released: Released, state: ReleaseState, context: ReleaseContext
+) -> Iterator[Step]:
+    """Yield the steps of a release, in order.
 
-    Raises ReleaseError if there can be none, ReleaseStopped if a step fails.
+    Each is made after the one before it was checked, because which files there are to upload is
+    known then.
     """
-    history = surveyed.history
-    rules = rules_of(released, parts.checkout, history.head)
-    decision = decide(history, rules)
-    decided(decision)
-    if decision.next is None:
-        return Report(decision)
-    if surveyed.obstacles and not dry:
-        raise surveyed.obstacles[0]
-    compare = None
-    if parts.place is not None and history.last is not None:
-        compare = f"{parts.place.page}/compare/{history.last.tag}...{decision.next.tag}"
-    work = Work(
-        decision.next.tag,
-        history.head,
-        notes(decision, rules, compare),
-        parts.checkout,
-        surveyed.remote or "",
-    )
-    every = steps(released, work, parts)
-    if surveyed.obstacles:
-        return Report(decision, await glimpse(every, surveyed.obstacles, tell))
-    return Report(decision, await run(every, dry=dry, tell=tell))
-
-
-def steps(released: Released, work: Work, parts: Parts) -> Iterator[Step]:
-    """The steps of a release of this project, in order. Each is made when the one before it was
-    looked at, because which files there are to upload is known then."""
-    version = work.tag.removeprefix("v")
-    yield _chart(work, parts, version)
-    yield Make("sbom", work, lambda: [_sbom(released, work, version)])
+    yield MakeFiles("chart", state, lambda: _chart(released, state, context))
+    yield MakeFiles("sbom", state, lambda: [_sbom(released, state)])
     if released.delivery.release.files:
-        yield Make("files", work, lambda: _own_files(released))
-    yield Tag(work, f"{released.name} {version}\n")
-    yield Push(work)
-    if parts.forge is not None:
-        yield Draft(work, parts.forge)
-        for name in work.files:
-            yield Upload(work, parts.forge, name)
-    yield from _tagged_images(released, work, parts, version)
-    yield from _mirrored_images(released, parts, version)
-    if parts.forge is not None:
-        yield Publish(work, parts.forge)
+        yield MakeFiles("files", state, lambda: _own_files(released))
+    yield CreateTag("tag", state, f"{released.name} {state.version}\n")
+    yield PushTag("push", state)
+    if context.forge is not None:
+        yield CreateDraft("release", state, context.forge)
+        for file in state.files:
+            yield UploadFile(f"upload {file}", state, context.forge, file)
+    yield from _tagged_images(released, state, context)
+    yield from _mirrored_images(released, state.version, context)
+    if context.forge is not None:
+        yield Publish("publish", state, context.forge)
 
 
-def _chart(work: Work, parts: Parts, version: str) -> Step:
-    chart = parts.chart
-    if chart is None:
-        return Make("chart", work, list, left_out=parts.why_no_chart)
-    return Make("chart", work, lambda: _with_checksum(chart.package(version)))
+def _chart(
+    released: Released, state: ReleaseState, context: ReleaseContext
+) -> list[ReleaseFile] | str:
+    chart = package_chart(released, state.checkout, state.head, state.version, context.environ)
+    return chart if isinstance(chart, str) else _with_checksum(chart)
 
 
-def _with_checksum(file: File) -> list[File]:
-    """A file, and the one that `sha256sum -c` checks it with."""
+def _with_checksum(file: ReleaseFile) -> list[ReleaseFile]:
+    """Return a file, and the one for `sha256sum -c`."""
     line = f"{digest_of(file.content).removeprefix('sha256:')}  {file.name}\n"
-    return [file, File(f"{file.name}.sha256", line.encode(), "text/plain")]
+    return [file, ReleaseFile(f"{file.name}.sha256", line.encode(), "text/plain")]
 
 
-def _sbom(released: Released, work: Work, version: str) -> File:
-    checkout, head = work.checkout, work.head
+def _sbom(released: Released, state: ReleaseState) -> ReleaseFile:
+    checkout, head = state.checkout, state.head
 
-    def below(folder: str) -> list[Component]:
+    def packages(folder: str) -> list[Component]:
         def read(name: str) -> str | None:
             content = checkout.content(head, str(PurePosixPath(folder, name)))
             return None if content is None else content.decode(errors="replace")
 
-        return components.components(read)
+        return read_components(read)
 
     services: dict[str, list[Component]] = {}
     images = {parse(entry.image) for entry in released.delivery.mirror}
     if released.stacks:
         for name, service in released.stacks[0].stack.services.items():
             if service.build is not None:
-                services[name] = below(service.build.path)
+                services[name] = packages(service.build.path)
             elif service.image is not None:
                 images.add(parse(service.image, lower=True))
     else:
-        services[released.name] = below(".")
-    found = [components.image(reference) for reference in sorted(images, key=str)]
+        services[released.name] = packages(".")
+    found = [image_component(reference) for reference in sorted(images, key=str)]
     commit = (head, checkout.committed_at(head))
-    content = sbom(released.name, version, commit, services, found)
-    return File(f"{released.name}-{version}.cdx.json", content, "application/vnd.cyclonedx+json")
+    content = sbom(released.name, state.version, commit, services, found)
+    name = f"{released.name}-{state.version}.cdx.json"
+    return ReleaseFile(name, content, "application/vnd.cyclonedx+json")
 
 
-def _own_files(released: Released) -> list[File]:
-    """The files that the project's file names, from the disk: they are built, not committed."""
-    made: list[File] = []
+def _own_files(released: Released) -> list[ReleaseFile]:
+    """Return the files that the project's file names, from the disk.
+
+    They are built, not committed.
+    """
+    files: list[ReleaseFile] = []
     for pattern in released.delivery.release.files:
         found = sorted(path for path in released.folder.glob(pattern) if path.is_file())
         if not found:
             raise ReleaseError(
-                f"There is no file {pattern!r} in {released.folder}.", hint="Build it first."
+                f"No file matches {pattern!r} in {released.folder}.",
+                hint="Build the files before `lapwing release`.",
             )
         for path in found:
-            if path.stat().st_size > LARGEST_FILE:
-                raise ReleaseError(f"{path} is larger than a forge takes (2 GiB).")
-            if not _KEPT_NAME.fullmatch(path.name):
+            if path.stat().st_size > MAX_FILE_BYTES:
+                raise ReleaseError(f"{path} is larger than 2 GiB, the limit of forges.")
+            if not _ASSET_NAME.fullmatch(path.name):
                 raise ReleaseError(
-                    f"{path.name!r} is a name that forges change.",
-                    hint="Use letters, digits, `.`, `_` and `-`.",
+                    f"Invalid name for a release file: {path.name!r}.",
+                    hint="Use letters, digits, `.`, `_` and `-`; forges replace the others.",
                 )
-            made += _with_checksum(File(path.name, path.read_bytes()))
-    return made
+            files += _with_checksum(ReleaseFile(path.name, path.read_bytes()))
+    return files
 
 
-def _tagged_images(released: Released, work: Work, parts: Parts, version: str) -> Iterator[Step]:
-    """What CI pushed for this commit, service by service. Without a `registry` in the file nothing
-    was pushed. An image that the file names is the team's own if it lies below that registry and is
-    no copy of somebody else's."""
+def _tagged_images(
+    released: Released, state: ReleaseState, context: ReleaseContext
+) -> Iterator[Step]:
+    """Yield a step for each image that CI pushed for this commit.
+
+    Without a `registry` in the file nothing was pushed. An image in the file is the team's own if
+    it is below that registry and not a mirrored one.
+    """
     registry = released.delivery.registry
     if registry is None or not released.stacks:
         return
-    copies = {
-        parse(f"{registry.rstrip('/')}/{mirrored_name(e, parse(e.image))}", lower=True).name
+    folder = f"{registry.rstrip('/')}/"
+    mirrored = {
+        parse(f"{folder}{mirrored_name(e, parse(e.image))}", lower=True).name
         for e in released.delivery.mirror
     }
     for name, service in released.stacks[0].stack.services.items():
         if service.image is None:
-            source = built_image(registry, name, work.head)
+            source = built_image(registry, name, state.head)
         else:
-            source = _named_image(service.image, work.head)
-            below = source.name.startswith(f"{registry.rstrip('/')}/".lower())
-            if not below or source.name in copies:
+            source = _named_image(service.image, state.head)
+            if not source.name.startswith(folder.lower()) or source.name in mirrored:
                 continue
-        yield TagImage(parts.images, name, source, version, parts.progress)
+        yield TagImage(f"image {name}", context.images, source, state.version, context.progress)
 
 
-def _named_image(written: str, commit: str) -> Reference:
-    """The image that a stack file names; without a version, what CI tagged with the commit."""
-    found = parse(written, lower=True, default_tag=None)
-    moves = found.digest is None and found.tag in (None, LATEST)
-    return found.tagged(commit) if moves else found
+def _named_image(image: str, commit: str) -> Reference:
+    """Return the image in a stack file.
+
+    Without a version, the one that CI tagged with the commit.
+    """
+    found = parse(image, lower=True, default_tag=None)
+    is_moving = found.digest is None and found.tag in (None, LATEST)
+    return found.tagged(commit) if is_moving else found
 
 
-def _mirrored_images(released: Released, parts: Parts, version: str) -> Iterator[Step]:
+def _mirrored_images(released: Released, version: str, context: ReleaseContext) -> Iterator[Step]:
     for entry in released.delivery.mirror:
         source = parse(entry.image)
-        if parts.registry is None:
+        if context.registry is None:
             raise ReleaseError(
-                f"There is no registry to copy {entry.image} to.",
+                f"No registry to mirror {entry.image} to.",
                 hint="Add `registry: HOST/FOLDER` to the file.",
             )
-        name = mirrored_name(entry, source)
-        goal = parse(f"{parts.registry.rstrip('/')}/{name}", lower=True, default_tag=None)
-        wanted = CopyOptions(tuple(parse_platform(text) for text in entry.platforms))
-        app = source.tag or ""
-        yield Mirror(parts.images, source, goal, app, version, wanted, parts.progress)
+        name = f"{context.registry.rstrip('/')}/{mirrored_name(entry, source)}"
+        target = parse(name, lower=True, default_tag=None)
+        options = CopyOptions(tuple(parse_platform(text) for text in entry.platforms))
+        yield MirrorImage(
+            f"mirror {source.repository}",
+            context.images,
+            source,
+            target,
+            version,
+            options,
+            context.progress,
+        )

@@ -1,5 +1,7 @@
-"""What can be wrong with a repository before a release. Nothing is changed then, and the error says
-what to do. The remote is a folder, and the project makes only tags."""
+"""Repositories that cannot be released: nothing is changed, and the error says what to do.
+
+The remote is a folder, and the project creates only tags.
+"""
 
 from __future__ import annotations
 
@@ -33,14 +35,14 @@ def refused(project: Project, *, dry: bool = True, **environ: str) -> dict[str, 
     error: dict[str, Any] = answer["error"]
     assert error["hint"]
     if dry:
-        told = project.call("release", "--dry-run", **environ)
-        assert told.returncode == 1
-        assert error["message"] in told.stdout + told.stderr
+        output = project.call("release", "--dry-run", **environ)
+        assert output.returncode == 1
+        assert error["message"] in output.stdout + output.stderr
         assert project.git("tag") == before
     return error
 
 
-def test_only_tags(project: Project) -> None:
+def test_release_without_forge_creates_tag(project: Project) -> None:
     """Without a forge a release is the tag; a second run finds it."""
     answer = project.release()
     assert outcomes(answer) == {"chart": "done", "sbom": "done", "tag": "done", "push": "done"}
@@ -48,28 +50,28 @@ def test_only_tags(project: Project) -> None:
     assert outcomes(project.release())["push"] == "present"
 
 
-def test_no_remote(project: Project) -> None:
+def test_missing_remote(project: Project) -> None:
     project.git("remote", "remove", "origin")
     assert "no remote" in refused(project)["message"]
 
 
-def test_a_dry_run_tells_the_version_all_the_same(project: Project) -> None:
+def test_dry_run_shows_version_despite_problems(project: Project) -> None:
     project.git("remote", "remove", "origin")
     answer = project.release("--dry-run", status=1)
     assert answer["tag"] == "v0.0.1"
-    told = outcomes(answer)
-    assert told == {
+    output = outcomes(answer)
+    assert output == {
         "check": "failed", "chart": "planned", "sbom": "planned", "tag": "planned",
         "push": "planned",
     }  # fmt: skip
 
 
-def test_a_remote_that_is_away(project: Project, tmp_path: Path) -> None:
+def test_unreachable_remote(project: Project, tmp_path: Path) -> None:
     (tmp_path / "origin.git").rename(tmp_path / "away.git")
     assert "cannot be reached" in refused(project)["message"]
 
 
-def test_a_shallow_clone(project: Project, tmp_path: Path) -> None:
+def test_shallow_clone(project: Project, tmp_path: Path) -> None:
     project.commit("More", code="1")
     project.push()
     address = f"file://{tmp_path}/origin.git"
@@ -88,25 +90,25 @@ def test_uncommitted_changes(project: Project) -> None:
     assert project.release()["tag"] == "v0.0.1"
 
 
-def test_another_branch(project: Project) -> None:
+def test_other_branch(project: Project) -> None:
     project.git("checkout", "-q", "-b", "feature/x")
     assert "main or master" in refused(project)["message"]
 
 
-def test_a_detached_head(project: Project) -> None:
+def test_detached_head(project: Project) -> None:
     """A commit of main at the remote can be released without a branch; another cannot."""
     project.git("checkout", "-q", "--detach")
     assert project.release()["tag"] == "v0.0.1"
     project.commit("Nowhere", code="1")
-    assert "No branch is checked out" in refused(project)["message"]
+    assert "The detached HEAD is not in main or master" in refused(project)["message"]
 
 
-def test_a_commit_that_was_not_pushed(project: Project) -> None:
+def test_unpushed_commit(project: Project) -> None:
     project.commit("More", code="1")
-    assert "not in `main` at `origin` yet" in refused(project)["message"]
+    assert "not in `main` at `origin`" in refused(project)["message"]
 
 
-def test_an_older_commit_than_the_remote_has(project: Project) -> None:
+def test_older_commit_of_remote(project: Project) -> None:
     """A job of CI that runs late releases its own commit."""
     head = project.git("rev-parse", "HEAD")
     project.commit("More", code="1")
@@ -119,17 +121,17 @@ def test_an_older_commit_than_the_remote_has(project: Project) -> None:
     assert project.release()["tag"] == "v0.0.1"  # Complete already.
 
 
-def test_a_commit_within_a_later_release(project: Project) -> None:
+def test_commit_in_later_release_is_skipped(project: Project) -> None:
     head = project.git("rev-parse", "HEAD")
     project.commit("More", code="1")
     project.push()
     assert project.release()["tag"] == "v0.0.1"
     project.git("reset", "-q", "--hard", head)
     answer = project.release()
-    assert (answer["skipped"], answer["reason"]) == (True, "This commit is part of v0.0.1 already.")
+    assert (answer["skipped"], answer["reason"]) == (True, "This commit is already part of v0.0.1.")
 
 
-def test_a_tag_on_another_commit(project: Project) -> None:
+def test_tag_on_another_commit(project: Project) -> None:
     project.git("checkout", "-q", "-b", "aside", "HEAD")
     project.commit("Aside", code="1")
     project.git("tag", "v0.0.1")
@@ -138,10 +140,10 @@ def test_a_tag_on_another_commit(project: Project) -> None:
     project.commit("More", code="2")
     project.push()
     error = refused(project, dry=False)
-    assert "v0.0.1 is there already, on another commit" in error["message"]
+    assert "v0.0.1 already exists on another commit" in error["message"]
 
 
-def test_a_tag_that_differs_from_the_remotes(project: Project) -> None:
+def test_tag_differs_from_remote(project: Project) -> None:
     project.release()
     project.commit("More", code="1")
     project.push()
@@ -149,14 +151,14 @@ def test_a_tag_that_differs_from_the_remotes(project: Project) -> None:
     assert "git tag -d v0.0.1" in refused(project, dry=False)["hint"]
 
 
-def test_a_tag_that_was_never_pushed(project: Project) -> None:
+def test_unpushed_tag(project: Project) -> None:
     project.git("tag", "v0.0.1")
     project.commit("More", code="1")
     project.push()
     assert "git push origin v0.0.1" in refused(project, dry=False)["hint"]
 
 
-def test_a_tag_that_was_not_fetched(project: Project, tmp_path: Path) -> None:
+def test_unfetched_tag(project: Project, tmp_path: Path) -> None:
     other = Project(tmp_path / "other", str(tmp_path / "origin.git"))
     other.git("pull", "-q", "origin", "main")
     other.commit("Elsewhere", code="1")
@@ -165,16 +167,16 @@ def test_a_tag_that_was_not_fetched(project: Project, tmp_path: Path) -> None:
     assert "git fetch --tags origin" in refused(project, dry=False)["hint"]
 
 
-def test_tags_that_are_no_versions(project: Project) -> None:
-    """They do not count, and those that look like one are told."""
+def test_invalid_version_tags_are_ignored(project: Project) -> None:
+    """They do not count, and those that look like one are output."""
     for tag in ("nightly", "v9", "9.9.9", "v9.0.0-rc.1"):
         project.git("tag", tag)
-    told = project.call("release", "--dry-run")
-    assert "v0.0.0 -> v0.0.1" in told.stdout
-    assert "Not versions, so not counted: 9.9.9, v9." in told.stderr
+    output = project.call("release", "--dry-run")
+    assert "v0.0.0 -> v0.0.1" in output.stdout
+    assert "Ignored tags that are not versions: 9.9.9, v9." in output.stderr
 
 
-def test_a_lightweight_tag_counts(project: Project) -> None:
+def test_lightweight_tag(project: Project) -> None:
     project.git("tag", "v1.0.0")
     project.git("push", "-q", "origin", "v1.0.0")
     project.commit("More", code="1")
@@ -182,18 +184,18 @@ def test_a_lightweight_tag_counts(project: Project) -> None:
     assert project.release()["tag"] == "v1.0.1"
 
 
-def test_a_folder_is_no_forge(project: Project) -> None:
+def test_folder_remote_without_forge(project: Project) -> None:
     project.commit("Want a forge", **{"lapwing-release.yaml": "project: shop\n"})
     project.push()
     assert "`forge: none`" in refused(project)["hint"]
 
 
-def test_a_forge_without_encryption(project: Project) -> None:
+def test_unencrypted_forge_is_refused(project: Project) -> None:
     project.commit("Want a forge", **{"lapwing-release.yaml": "project: shop\n"})
     project.push()
     project.git("remote", "set-url", "--push", "origin", "http://git.example/a/b.git")
     error = refused(project, LAPWING_FORGE_TOKEN="a-secret")
-    assert "without encryption" in error["message"]
+    assert "is not encrypted" in error["message"]
 
 
 @pytest.mark.parametrize(
@@ -206,14 +208,14 @@ def test_a_forge_without_encryption(project: Project) -> None:
         ("chart/values.schema.json", "{", "not JSON"),
     ],
 )
-def test_a_chart_that_helm_would_not_take(name: str, text: str, why: str, project: Project) -> None:
+def test_invalid_chart(name: str, text: str, why: str, project: Project) -> None:
     project.write(name, text)
     project.commit("Break the chart")
     project.push()
     assert why in refused(project)["message"]
 
 
-def test_a_file_that_was_not_built(project: Project) -> None:
+def test_missing_release_file(project: Project) -> None:
     file = "project: shop\nrelease: {chart: false, forge: none, files: ['dist/*.whl']}\n"
     project.commit("Upload a wheel", **{"lapwing-release.yaml": file})
     project.push()
@@ -222,11 +224,11 @@ def test_a_file_that_was_not_built(project: Project) -> None:
     assert outcomes(project.release())["files"] == "done"
 
 
-def test_the_stated_policy(project: Project) -> None:
+def test_stated_policy(project: Project) -> None:
     file = "project: shop\nrelease: {policy: stated, version_file: VERSION, forge: none}\n"
     project.commit("State it", **{"lapwing-release.yaml": file})
     project.push()
-    assert "no VERSION in the commit" in refused(project, dry=False)["message"]
+    assert "VERSION is not in the commit" in refused(project, dry=False)["message"]
     project.commit("State it", VERSION="0.4.0\n")
     project.push()
     assert project.release()["tag"] == "v0.4.0"
@@ -235,7 +237,7 @@ def test_the_stated_policy(project: Project) -> None:
     assert project.release()["skipped"]
 
 
-def test_no_commit_and_no_repository(tmp_path: Path) -> None:
+def test_empty_and_missing_repository(tmp_path: Path) -> None:
     empty = Project(tmp_path / "empty")
     empty.write("lapwing-release.yaml", "project: empty\n")
     assert "no commit yet" in empty.release(status=1)["error"]["message"]
@@ -247,13 +249,13 @@ def test_no_commit_and_no_repository(tmp_path: Path) -> None:
     assert "not in a git repository" in empty.release(status=1)["error"]["message"]
 
 
-def test_nothing_says_what_to_release(tmp_path: Path) -> None:
+def test_missing_release_file_and_stack(tmp_path: Path) -> None:
     done = Project(tmp_path / "none").call("release")
     assert done.returncode == 2
     assert "lapwing-release.yaml" in done.stderr
 
 
-def test_a_release_file_with_mistakes(project: Project) -> None:
+def test_invalid_release_configuration(project: Project) -> None:
     text = "project: shop\nrelease:\n  policy: stated\n  chrt: x\nmirror: [redis]\n"
     project.write("lapwing-release.yaml", text)
     done = project.call("release")
@@ -265,18 +267,18 @@ def test_a_release_file_with_mistakes(project: Project) -> None:
     assert "'redis' has no version" in done.stderr
 
 
-def test_a_chart_from_the_commit_is_the_same_twice(project: Project, tmp_path: Path) -> None:
+def test_chart_is_reproducible(project: Project, tmp_path: Path) -> None:
     """Byte by byte, and without what .helmignore names."""
-    from lapwing.release.chart import FolderChart
+    from lapwing.release.chart import package_folder
     from lapwing.release.git import Checkout
 
     project.commit("Ignore", **{"chart/.helmignore": "# no\nnotes/\n", "chart/notes/a": "x"})
     head = project.git("rev-parse", "HEAD")
-    charts = [
-        FolderChart(Checkout(project.folder, project.environ), head, "chart", {"PATH": path})
+    checkout = Checkout(project.folder, project.environ)
+    first, second = (
+        package_folder(checkout, head, "chart", "1.2.3", {"PATH": path})
         for path in ("/nowhere", project.environ["PATH"])
-    ]
-    first, second = (chart.package("1.2.3") for chart in charts)
+    )
     assert first.content == second.content
     target = tmp_path / first.name
     target.write_bytes(first.content)
@@ -288,7 +290,7 @@ def test_a_chart_from_the_commit_is_the_same_twice(project: Project, tmp_path: P
     )
 
 
-def test_lapwings_own_release(tmp_path: Path) -> None:
+def test_own_release_file(tmp_path: Path) -> None:
     """Its own release file leads to the version that it states."""
     import lapwing
 
@@ -303,16 +305,16 @@ def test_lapwings_own_release(tmp_path: Path) -> None:
     assert (outcomes(answer)["chart"], outcomes(answer)["sbom"]) == ("skipped", "planned")
 
 
-def test_helm_has_a_say(project: Project, tmp_path: Path) -> None:
+def test_helm_lints_and_accepts_chart(project: Project, tmp_path: Path) -> None:
     """Where there is a helm, it lints the chart; and it takes what was packed."""
     helm = require("helm")
     project.environ["PATH"] = f"{Path(helm).parent}:{project.environ['PATH']}"
-    from lapwing.release.chart import FolderChart
+    from lapwing.release.chart import package_folder
     from lapwing.release.git import Checkout
 
     head = project.git("rev-parse", "HEAD")
     checkout = Checkout(project.folder, project.environ)
-    made = FolderChart(checkout, head, "chart", project.environ).package("1.2.3")
+    made = package_folder(checkout, head, "chart", "1.2.3", project.environ)
     package = tmp_path / made.name
     package.write_bytes(made.content)
     shown = subprocess.run(
@@ -325,7 +327,7 @@ def test_helm_has_a_say(project: Project, tmp_path: Path) -> None:
     assert "helm lint" in refused(project)["message"]
 
 
-def test_a_policy_on_the_command_line(project: Project) -> None:
+def test_policy_option(project: Project) -> None:
     project.commit("feat: a new thing", code="1")
     project.push()
     answer = project.release("--dry-run", "--policy", "conventional-commits")
@@ -335,7 +337,7 @@ def test_a_policy_on_the_command_line(project: Project) -> None:
     assert "version_file" in done.stderr
 
 
-def test_the_chart_of_a_stack(project: Project) -> None:
+def test_chart_of_stack(project: Project) -> None:
     """A stack whose services name their images is released with the chart that Lapwing makes."""
     stack = (
         "stack: shop\nservices:\n  web: {image: 'registry.example/web:1.0', command: serve, "

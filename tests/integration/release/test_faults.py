@@ -1,4 +1,4 @@
-"""A release that meets a bad day: running it again completes it, and nothing is made twice."""
+"""Releases under faults: running again completes them, and nothing is created twice."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def whole(forge: Gitea, project: Project) -> None:
 @pytest.mark.parametrize(
     "step", [s if s in QUICK else pytest.param(s, marks=pytest.mark.slow) for s in STEPS]
 )
-def test_killed_after_a_step(step: str, forge: Gitea, tmp_path: Path) -> None:
-    """kill -9 as soon as a step is told, and run again."""
+def test_release_completes_after_kill(step: str, forge: Gitea, tmp_path: Path) -> None:
+    """kill -9 as soon as a step is reported, and run again."""
     name = "killed-" + step.replace(" ", "-").replace(".", "-")
     project = Project(
         tmp_path / "shop", forge.repository(name), LAPWING_FORGE_TOKEN=forge.token,
@@ -75,14 +75,14 @@ def test_killed_after_a_step(step: str, forge: Gitea, tmp_path: Path) -> None:
         start_new_session=True,
     )
     assert process.stdout is not None
-    told = []
+    reported = []
     for line in process.stdout:
-        told.append(line)
+        reported.append(line)
         if line.split(":")[0].split(maxsplit=1)[-1].strip() == step:
             os.killpg(process.pid, signal.SIGKILL)
             break
     else:
-        raise AssertionError(f"{step} was not told: {told}")
+        raise AssertionError(f"{step} was not reported: {reported}")
     process.stdout.close()
     process.wait()
     again = project.release()
@@ -93,7 +93,7 @@ def test_killed_after_a_step(step: str, forge: Gitea, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["answer-after", "lose-answer", "drop-request", "answer"])
-def test_the_forge_fails_at_the_creation(
+def test_failed_creation_makes_one_release(
     kind: str, bad: Proxy, forge: Gitea, project: Project
 ) -> None:
     """Whether it was made before the 500 or not: one release comes out of one run."""
@@ -106,14 +106,14 @@ def test_the_forge_fails_at_the_creation(
 
 
 @pytest.mark.parametrize("kind", ["answer-after", "lose-answer", "cut-request"])
-def test_an_upload_breaks(kind: str, bad: Proxy, forge: Gitea, project: Project) -> None:
+def test_interrupted_upload(kind: str, bad: Proxy, forge: Gitea, project: Project) -> None:
     fault = bad.fail(kind, "POST", ASSETS, status=502, bytes=100)
     project.release()
     assert fault.happened == 1
     whole(forge, project)
 
 
-def test_a_push_whose_answer_is_lost(bad: Proxy, forge: Gitea, project: Project) -> None:
+def test_lost_response_to_push(bad: Proxy, forge: Gitea, project: Project) -> None:
     fault = bad.fail("lose-answer", "POST", "git-receive-pack")
     answer = project.release()
     assert fault.happened == 1
@@ -121,12 +121,14 @@ def test_a_push_whose_answer_is_lost(bad: Proxy, forge: Gitea, project: Project)
     whole(forge, project)
 
 
-def test_the_network_goes_and_comes_back(bad: Proxy, forge: Gitea, project: Project) -> None:
+def test_release_completes_after_network_failure(
+    bad: Proxy, forge: Gitea, project: Project
+) -> None:
     """An error that says what to do, then a second run that completes it."""
     fault = bad.fail("drop-request", "POST", ASSETS, times=100)
     broken = project.release(status=1)
     assert broken["error"]["code"] == "forge"
-    assert "Run it again" in broken["error"]["hint"]
+    assert "Run the command again" in broken["error"]["hint"]
     assert outcomes(broken)["upload shop-0.0.1.tgz"] == "failed"
     fault.times = 0
     again = outcomes(project.release())
@@ -136,16 +138,14 @@ def test_the_network_goes_and_comes_back(bad: Proxy, forge: Gitea, project: Proj
     whole(forge, project)
 
 
-def test_a_publication_whose_answer_is_lost(bad: Proxy, forge: Gitea, project: Project) -> None:
+def test_lost_response_to_publish(bad: Proxy, forge: Gitea, project: Project) -> None:
     bad.fail("lose-answer", "PATCH", PATCH)
     project.release()
     assert bad.count("PATCH", PATCH) <= 1
     whole(forge, project)
 
 
-def test_a_first_push_that_gitea_has_not_looked_at(
-    bad: Proxy, forge: Gitea, project: Project
-) -> None:
+def test_gitea_has_not_processed_first_push(bad: Proxy, forge: Gitea, project: Project) -> None:
     """It calls the repository empty until it has, and refuses releases."""
     body = b'{"message": "repo is empty"}'
     fault = bad.fail("answer", "POST", POST, status=422, body=body, times=2)
@@ -154,7 +154,7 @@ def test_a_first_push_that_gitea_has_not_looked_at(
     whole(forge, project)
 
 
-def test_a_limit_is_waited_for(bad: Proxy, forge: Gitea, project: Project) -> None:
+def test_rate_limit_is_waited_for(bad: Proxy, forge: Gitea, project: Project) -> None:
     bad.fail("answer", "POST", POST, status=429, headers={"Retry-After": "1"})
     bad.fail("answer", "GET", "/releases/tags/", status=503)
     project.release()
@@ -162,7 +162,7 @@ def test_a_limit_is_waited_for(bad: Proxy, forge: Gitea, project: Project) -> No
     whole(forge, project)
 
 
-def test_a_limit_that_is_too_long(bad: Proxy, project: Project) -> None:
+def test_long_rate_limit_fails(bad: Proxy, project: Project) -> None:
     reset = str(int(time.time()) + 3600)
     limited = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": reset}
     bad.fail("answer", "GET", "/releases/tags/", status=403, headers=limited, times=100)
@@ -170,13 +170,13 @@ def test_a_limit_that_is_too_long(bad: Proxy, project: Project) -> None:
     assert "limits requests" in broken["error"]["message"]
 
 
-def test_something_else_answers(bad: Proxy, project: Project) -> None:
+def test_response_is_not_json(bad: Proxy, project: Project) -> None:
     bad.fail("answer", "GET", "/releases/tags/", status=200, body=b"<html>", times=9)
     broken = project.release(status=1)
-    assert "something else than JSON" in broken["error"]["message"]
+    assert "not JSON" in broken["error"]["message"]
 
 
-def test_the_token_expires_in_the_middle(bad: Proxy, forge: Gitea, project: Project) -> None:
+def test_token_expires_during_release(bad: Proxy, forge: Gitea, project: Project) -> None:
     """What is done stays done, the error names the variable, and no error has the token."""
     token = forge.new_token("short", "write:repository")
     project.environ["LAPWING_FORGE_TOKEN"] = token
@@ -195,14 +195,14 @@ def test_the_token_expires_in_the_middle(bad: Proxy, forge: Gitea, project: Proj
     whole(forge, project)
 
 
-def test_no_token(forge: Gitea, project: Project) -> None:
+def test_missing_token(forge: Gitea, project: Project) -> None:
     project.push()
     broken = project.release(status=1, LAPWING_FORGE_TOKEN="")
     assert broken["error"]["code"] == "forge-login"
     assert outcomes(broken)["push"] == "failed"
 
 
-def test_a_token_that_may_only_read(forge: Gitea, project: Project) -> None:
+def test_read_only_token(forge: Gitea, project: Project) -> None:
     project.push()
     token = forge.new_token("reader", "read:repository")
     broken = project.release(status=1, LAPWING_FORGE_TOKEN=token)
@@ -210,7 +210,7 @@ def test_a_token_that_may_only_read(forge: Gitea, project: Project) -> None:
     assert token not in str(broken)
 
 
-def test_a_protected_tag(forge: Gitea, project: Project) -> None:
+def test_protected_tag(forge: Gitea, project: Project) -> None:
     project.push()
     name = project.git("remote", "get-url", "origin").removesuffix(".git").rpartition("/")[2]
     other = {"username": "other", "email": "o@example.com", "password": "correct horse 2"}
@@ -222,7 +222,7 @@ def test_a_protected_tag(forge: Gitea, project: Project) -> None:
     assert "protected" in broken["error"]["detail"].lower()
 
 
-def test_another_file_of_that_name(forge: Gitea, project: Project) -> None:
+def test_different_file_is_refused(forge: Gitea, project: Project) -> None:
     """What was released is not changed."""
     project.push()
     project.release()
@@ -237,7 +237,7 @@ def test_another_file_of_that_name(forge: Gitea, project: Project) -> None:
     assert "another shop-0.0.1.cdx.json" in broken["error"]["message"]
 
 
-def test_the_token_is_in_no_process_list(bad: Proxy, forge: Gitea, project: Project) -> None:
+def test_token_is_not_in_process_list(bad: Proxy, forge: Gitea, project: Project) -> None:
     """Every process that runs while a slow push goes on is looked at."""
     bad.fail("slow-answer", "GET", "info/refs", seconds=0.5, times=9)
     process = subprocess.Popen(

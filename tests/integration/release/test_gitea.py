@@ -1,4 +1,4 @@
-"""Releases on a real Gitea: what a team does, and what goes wrong."""
+"""Releases on a real Gitea, as a team makes them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def published(forge: Gitea, project: Project, tag: str) -> dict[str, Any]:
     return {key: value for key, value in found.items() if not key.endswith("_at")}
 
 
-def test_a_history_release_by_release(forge: Gitea, project: Project) -> None:
+def test_releases_along_a_history(forge: Gitea, project: Project) -> None:
     """Merges of features, plain commits and documentation, each pushed and released."""
     project.push()
     first = project.release()
@@ -60,7 +60,7 @@ def test_a_history_release_by_release(forge: Gitea, project: Project) -> None:
     assert not any(r["draft"] for r in listed)
 
 
-def test_what_is_published(forge: Gitea, project: Project) -> None:
+def test_published_files_and_notes(forge: Gitea, project: Project) -> None:
     """The tag, the notes and the files are what they say."""
     project.push()
     project.release()
@@ -86,7 +86,7 @@ def test_what_is_published(forge: Gitea, project: Project) -> None:
     assert json.loads(files["shop-1.0.0.cdx.json"].content)["bomFormat"] == "CycloneDX"
 
 
-def test_again_repeats_nothing(forge: Gitea, project: Project) -> None:
+def test_second_run_changes_nothing(forge: Gitea, project: Project) -> None:
     """A second run finds everything, also in another clone."""
     project.push()
     project.release()
@@ -103,7 +103,7 @@ def test_again_repeats_nothing(forge: Gitea, project: Project) -> None:
     assert published(forge, project, "v0.0.1") == before
 
 
-def test_a_dry_run_changes_nothing(forge: Gitea, project: Project) -> None:
+def test_dry_run_changes_nothing(forge: Gitea, project: Project) -> None:
     """It tells each step that the run after it then does."""
     project.push()
     dry = project.release("--dry-run")

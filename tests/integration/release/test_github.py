@@ -34,7 +34,7 @@ def project(hub: GitHub, tmp_path: Path) -> Project:
     return made
 
 
-def test_a_release(hub: GitHub, project: Project) -> None:
+def test_release_on_github(hub: GitHub, project: Project) -> None:
     """A draft is made, gets its files, and is published last; a second run only reads."""
     answer = project.release()
     assert set(outcomes(answer).values()) == {"done"}
@@ -61,7 +61,7 @@ def test_immutable_releases(hub: GitHub, project: Project) -> None:
     project.release()
 
 
-def test_an_upload_that_leaves_a_starter(hub: GitHub, project: Project) -> None:
+def test_interrupted_upload_is_deleted_and_sent_again(hub: GitHub, project: Project) -> None:
     """What is left of a broken upload is deleted, and the file sent again."""
     hub.break_upload = True
     project.release()
@@ -70,7 +70,7 @@ def test_an_upload_that_leaves_a_starter(hub: GitHub, project: Project) -> None:
     assert [m for m, _ in hub.asked if m == "DELETE"] == ["DELETE"]
 
 
-def test_another_file_of_the_same_size(hub: GitHub, project: Project) -> None:
+def test_different_file_of_same_size_is_refused(hub: GitHub, project: Project) -> None:
     """GitHub tells digests, so a file of the same size is seen to be another."""
     project.release()
     hub.releases[0]["assets"][0]["digest"] = "sha256:" + "0" * 64
@@ -78,15 +78,15 @@ def test_another_file_of_the_same_size(hub: GitHub, project: Project) -> None:
     assert "another shop-0.0.1.tgz" in broken["error"]["message"]
 
 
-def test_the_token_goes_to_no_other_host(hub: GitHub, project: Project) -> None:
+def test_token_is_not_sent_to_other_host(hub: GitHub, project: Project) -> None:
     project.release()
     hub.releases[0]["assets"].clear()
     hub.releases[0]["upload_url"] = "https://evil.example/upload{?name}"
     broken = project.release(status=1)
-    assert "strange address" in broken["error"]["message"]
+    assert "upload address on another host" in broken["error"]["message"]
 
 
-def test_a_wrong_token(hub: GitHub, project: Project) -> None:
+def test_invalid_token(hub: GitHub, project: Project) -> None:
     broken = project.release(status=1, LAPWING_FORGE_TOKEN="ghp_wrong")
     assert broken["error"]["code"] == "forge-login"
     assert "ghp_wrong" not in str(broken)

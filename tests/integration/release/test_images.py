@@ -1,4 +1,4 @@
-"""Images of a release: its own tagged with the version, others' mirrored."""
+"""Images of a release: its own are tagged with the version, third-party ones mirrored."""
 
 from __future__ import annotations
 
@@ -71,11 +71,11 @@ def test_images_from_commit_to_version(registry: Server, project: Project) -> No
     project.commit("More", run="y")
     project.push()
     broken = project.release(status=1)
-    assert "nothing was built of this commit" in broken["error"]["message"]
+    assert "no image was built from this commit" in broken["error"]["message"]
     assert "lapwing ship" in broken["error"]["hint"]
 
 
-def test_a_dry_run_copies_nothing(registry: Server, project: Project) -> None:
+def test_dry_run_copies_nothing(registry: Server, project: Project) -> None:
     registry.push_image("upstream/fleet", "v4.93.0", [b"fleet" * 10])
     file = STACK.format(host=registry.host).replace("/team", "/dry")
     project.commit("Elsewhere", **{"lapwing.yaml": file})
@@ -85,7 +85,7 @@ def test_a_dry_run_copies_nothing(registry: Server, project: Project) -> None:
     assert registry.manifest("dry/fleet", "latest") is None
 
 
-def test_an_upstream_image_that_is_not_there(registry: Server, project: Project) -> None:
+def test_missing_upstream_image(registry: Server, project: Project) -> None:
     """The tag was pushed, and a second run completes the mirror."""
     file = STACK.format(host=registry.host).replace("upstream/fleet", "upstream/late")
     project.commit("Late", **{"lapwing.yaml": file})
@@ -98,7 +98,7 @@ def test_an_upstream_image_that_is_not_there(registry: Server, project: Project)
     assert (done["push"], done["mirror upstream/late"]) == ("present", "done")
 
 
-def test_the_forges_own_registry(registry: Server, forge: Gitea, tmp_path: Path) -> None:
+def test_forge_registry_is_the_default(registry: Server, forge: Gitea, tmp_path: Path) -> None:
     """Without a `registry`, images go to the forge's, into the owner's folder in lower case, with
     the forge's token."""
     registry.push_image("upstream/own", "v1", [b"own" * 100])
@@ -130,7 +130,7 @@ environments:
 """
 
 
-def test_images_that_the_file_names_get_the_version_too(registry: Server, project: Project) -> None:
+def test_named_images_get_version_tag(registry: Server, project: Project) -> None:
     """Those of the team's registry: without a version, the one of the commit; with one, that one.
     A copy of somebody else's is the mirror's to tag, and somebody else's own is nobody's."""
     upstream = registry.push_image("upstream/fleet", "v4.93.0", [b"fleet" * 1000])["digest"]

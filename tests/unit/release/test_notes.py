@@ -1,4 +1,4 @@
-"""Notes: what is written, and that nothing in them is more than text."""
+"""Release notes: their groups, and that commit messages stay plain text."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lapwing.release.commits import Commit
-from lapwing.release.notes import LONGEST, escape, notes
+from lapwing.release.notes import MAX_CHARS, escape, notes
 from lapwing.release.policy import Decision, Rules
 from lapwing.release.version import Bump, Version
 
@@ -21,7 +21,7 @@ def decided(*messages: str, merge: bool = False) -> Decision:
 
 
 def test_conventional_groups() -> None:
-    told = notes(
+    text = notes(
         decided(
             "feat(api): add a\n\nBREAKING CHANGE: b is gone",
             "fix: mend c (#12)",
@@ -31,7 +31,7 @@ def test_conventional_groups() -> None:
         Rules("conventional-commits"),
         "https://git.example/a/b/compare/v1...v2",
     )
-    assert told == (
+    assert text == (
         "## Breaking changes\n\n- api: b is gone (0000000)\n\n"
         "## Features\n\n- api: add a (0000000)\n\n"
         "## Fixes\n\n- mend c (#12) (0000000)\n\n"
@@ -40,18 +40,18 @@ def test_conventional_groups() -> None:
     )
 
 
-def test_merges_are_the_features() -> None:
-    told = notes(decided("Merge pull request 'Log in' (#3) from feature/x into main", merge=True),
+def test_merges_are_listed_as_features() -> None:
+    text = notes(decided("Merge pull request 'Log in' (#3) from feature/x into main", merge=True),
                  Rules())  # fmt: skip
-    assert told == "## Features\n\n- Log in (#3) (0000000)\n"
+    assert text == "## Features\n\n- Log in (#3) (0000000)\n"
 
 
-def test_own_names_of_features() -> None:
-    told = notes(decided("Merge branch 'topic/x'", merge=True), Rules(features=("topic/*",)))
-    assert told.startswith("## Features")
+def test_custom_feature_branches() -> None:
+    text = notes(decided("Merge branch 'topic/x'", merge=True), Rules(features=("topic/*",)))
+    assert text.startswith("## Features")
 
 
-def test_a_message_is_only_text() -> None:
+def test_message_is_escaped() -> None:
     assert escape("<script>*a* `b` [c](d) @me") == (
         "\\<script\\>\\*a\\* \\`b\\` \\[c\\](d) @\u2060me"
     )
@@ -61,7 +61,7 @@ def test_a_message_is_only_text() -> None:
 
 
 @given(st.text(max_size=400))
-def test_no_text_becomes_markup(text: str) -> None:
+def test_no_message_becomes_markup(text: str) -> None:
     shown = escape(text)
     assert "\n" not in shown
     assert shown.isprintable() or "\u2060" in shown
@@ -70,9 +70,9 @@ def test_no_text_becomes_markup(text: str) -> None:
     assert html.unescape(shown) == shown or "\\&" in shown
 
 
-def test_long_notes_end_at_a_line() -> None:
-    told = notes(decided(*["x" * 290] * 600), Rules(), "https://git.example")
-    assert len(told) <= LONGEST
-    assert told.endswith(
-        "- and more: the whole list is in git.\n\nAll changes: https://git.example\n"
+def test_long_notes_are_cut_at_a_line() -> None:
+    text = notes(decided(*["x" * 290] * 600), Rules(), "https://git.example")
+    assert len(text) <= MAX_CHARS
+    assert text.endswith(
+        "- and more: see git for the full list.\n\nAll changes: https://git.example\n"
     )

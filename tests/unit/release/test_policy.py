@@ -1,4 +1,4 @@
-"""Which version comes next."""
+"""The next version by each policy."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ MERGES = [
 
 
 @pytest.mark.parametrize(("message", "is_feature"), MERGES)
-def test_merges_of_features(message: str, is_feature: bool) -> None:
+def test_feature_merge_raises_major(message: str, is_feature: bool) -> None:
     merged = decide(history(commit(message, merge=True)), Rules())
     assert merged.bump == ("major" if is_feature else "patch")
     assert merged.next == (Version(2, 0, 0) if is_feature else Version(1, 2, 4))
@@ -90,11 +90,11 @@ def test_conventional_commits(message: str, bump: str | None, initial: str | Non
     assert early.skipped == (initial is None)
 
 
-def test_the_heaviest_commit_decides() -> None:
-    told = decide(
+def test_largest_bump_wins() -> None:
+    decision = decide(
         history(commit("fix: a"), commit("feat: b", sha="f" * 40), commit("chore: c")), CONVENTIONAL
     )
-    assert (told.bump, told.reason) == ("minor", "fffffff is a `feat`.")
+    assert (decision.bump, decision.reason) == ("minor", "fffffff is a `feat`.")
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_the_heaviest_commit_decides() -> None:
         ((), True),
     ],
 )
-def test_documents_alone_are_no_release(changed: tuple[str, ...], skipped: bool) -> None:
+def test_documentation_only_change_is_skipped(changed: tuple[str, ...], skipped: bool) -> None:
     merge = commit("Merge branch 'feature/x'", merge=True)
     assert decide(history(merge, changed=changed), Rules()).skipped == skipped
 
@@ -119,20 +119,20 @@ def test_first_release() -> None:
     assert feature.next == Version(1, 0, 0)
 
 
-def test_a_commit_that_has_its_version_is_completed() -> None:
-    told = decide(history(commit("a"), on_head=Version(2, 0, 0)), Rules())
-    assert (told.next, told.bump, told.resumed) == (Version(2, 0, 0), Bump.MAJOR, True)
+def test_released_commit_is_completed() -> None:
+    decision = decide(history(commit("a"), on_head=Version(2, 0, 0)), Rules())
+    assert (decision.next, decision.bump, decision.resumed) == (Version(2, 0, 0), Bump.MAJOR, True)
 
 
-def test_a_commit_within_a_later_version_is_not_released() -> None:
-    told = decide(history(commit("a"), within=Version(1, 3, 0)), Rules())
-    assert told.skipped
-    assert told.reason == "This commit is part of v1.3.0 already."
+def test_commit_in_later_version_is_skipped() -> None:
+    decision = decide(history(commit("a"), within=Version(1, 3, 0)), Rules())
+    assert decision.skipped
+    assert decision.reason == "This commit is already part of v1.3.0."
 
 
-def test_a_tag_on_another_commit_is_an_error() -> None:
+def test_tag_on_another_commit_is_refused() -> None:
     tags = {"v1.2.4": "e" * 40}
-    with pytest.raises(ReleaseError, match=r"v1\.2\.4 is there already, on another commit"):
+    with pytest.raises(ReleaseError, match=r"v1\.2\.4 already exists on another commit"):
         decide(history(commit("a"), tags=tags), Rules())
 
 
@@ -140,29 +140,29 @@ def test_a_tag_on_another_commit_is_an_error() -> None:
     ("text", "found"), [("2.0.0", Version(2, 0, 0)), ("v1.2.4", Version(1, 2, 4))]
 )
 def test_release_as(text: str, found: Version) -> None:
-    told = decide(history(commit(f"a\n\nRelease-As: {text}")), CONVENTIONAL)
-    assert told.next == found
+    decision = decide(history(commit(f"a\n\nRelease-As: {text}")), CONVENTIONAL)
+    assert decision.next == found
 
 
 @pytest.mark.parametrize("text", ["1.2.3", "1.2", "1.0.0", "01.2.9", "next"])
-def test_release_as_something_else(text: str) -> None:
+def test_release_as_refuses_invalid_or_lower_version(text: str) -> None:
     with pytest.raises(ReleaseError):
         decide(history(commit(f"a\n\nRelease-As: {text}")), Rules())
 
 
-def test_stated() -> None:
+def test_stated_version() -> None:
     rules = Rules("stated", stated="1.3.0")
     assert decide(history(commit("a")), rules).next == Version(1, 3, 0)
     same = decide(history(commit("a")), Rules("stated", stated="1.2.3"))
     assert same.skipped
     with pytest.raises(ReleaseError, match="not higher"):
         decide(history(commit("a")), Rules("stated", stated="1.2.2"))
-    with pytest.raises(ReleaseError, match="not a version"):
+    with pytest.raises(ReleaseError, match="Invalid version in the version file"):
         decide(history(commit("a")), Rules("stated", stated="1.3.0.dev1"))
 
 
 @given(st.builds(Version, *[st.integers(0, 999)] * 3), st.sampled_from(Bump))
-def test_a_bump_goes_up_and_is_told(before: Version, bump: Bump) -> None:
+def test_bump_increases_version(before: Version, bump: Bump) -> None:
     after = before.bumped(bump)
     assert after > before
     assert before.bump_to(after) is bump
@@ -170,5 +170,5 @@ def test_a_bump_goes_up_and_is_told(before: Version, bump: Bump) -> None:
 
 
 @pytest.mark.parametrize("tag", ["v1.2", "1.2.3", "v1.2.3-rc.1", "v01.2.3", "nightly", "v1.2.3\n"])
-def test_what_is_no_version(tag: str) -> None:
+def test_invalid_version_tags(tag: str) -> None:
     assert version.of_tag(tag) is None

@@ -1,11 +1,11 @@
-"""Where a remote leads."""
+"""URLs of git remotes, and the repositories on forges that they name."""
 
 from __future__ import annotations
 
 import pytest
 
 from lapwing.errors import ReleaseError
-from lapwing.release.remote import kind_of, parse, registry_of
+from lapwing.release.remote import forge_kind, forge_registry, parse_remote
 from lapwing.system.git import without_login
 
 FORMS = [
@@ -31,8 +31,8 @@ FORMS = [
 
 
 @pytest.mark.parametrize(("url", "web", "owner", "name"), FORMS)
-def test_forms(url: str, web: str, owner: str, name: str) -> None:
-    found = parse(url)
+def test_remote_urls(url: str, web: str, owner: str, name: str) -> None:
+    found = parse_remote(url)
     assert (found.web, found.owner, found.name) == (web, owner, name)
     assert "secret" not in repr(found) + str(found) + found.page
 
@@ -43,27 +43,30 @@ def test_forms(url: str, web: str, owner: str, name: str) -> None:
      "https://git.example", "git@git.example:b.git", "https://git.example/a/..",
      "https://git.example/a b/c", "https://git.example/a/%2e%2e", ""],
 )  # fmt: skip
-def test_what_leads_to_no_forge(url: str) -> None:
+def test_remote_without_forge_is_refused(url: str) -> None:
     with pytest.raises(ReleaseError):
-        parse(url)
+        parse_remote(url)
 
 
-def test_the_stated_address_counts() -> None:
-    found = parse("ssh://git@git.example:2222/a/b.git", web="https://example.org/git/")
+def test_forge_address_in_file_overrides_remote() -> None:
+    found = parse_remote("ssh://git@git.example:2222/a/b.git", web="https://example.org/git/")
     assert found.page == "https://example.org/git/a/b"
 
 
-def test_kinds_and_registries() -> None:
-    github, other = parse("git@github.com:Acme/Web.git"), parse("https://git.example:3000/Acme/W")
-    assert (kind_of(github), kind_of(other)) == ("github", "gitea")
-    assert registry_of(github, "github") == "ghcr.io/acme"
-    assert registry_of(other, "gitea") == "git.example:3000/acme"
+def test_forge_kind_and_registry() -> None:
+    github, other = (
+        parse_remote("git@github.com:Acme/Web.git"),
+        parse_remote("https://git.example:3000/Acme/W"),
+    )
+    assert (forge_kind(github), forge_kind(other)) == ("github", "gitea")
+    assert forge_registry(github, "github") == "ghcr.io/acme"
+    assert forge_registry(other, "gitea") == "git.example:3000/acme"
 
 
-def test_a_login_is_never_shown() -> None:
+def test_login_is_removed_from_url() -> None:
     assert without_login("fatal: 'https://a:b@c/d' and http://e@f/") == (
         "fatal: 'https://c/d' and http://f/"
     )
     with pytest.raises(ReleaseError) as caught:
-        parse("https://me:secret@git.example/x")
+        parse_remote("https://me:secret@git.example/x")
     assert "secret" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""The SBOM: what lock files say is in it, it is the same each time, and its schema allows it."""
+"""The SBOM: its components, the same bytes each time, and CycloneDX's schema."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ import referencing
 from referencing.jsonschema import DRAFT7
 
 from lapwing.errors import ReleaseError
-from lapwing.release.components import components, image
-from lapwing.release.sbom import sbom
+from lapwing.release.sbom import image_component, read_components, sbom
 from lapwing.stack.image import parse
 from tests.needs import require
 
@@ -57,7 +56,7 @@ NPM = {
 
 def below(**files: str) -> list[str]:
     named = {name.replace("__", "/").replace("_", "."): text for name, text in files.items()}
-    return [component.purl for component in components(named.get)]
+    return [component.purl for component in read_components(named.get)]
 
 
 def test_lock_files() -> None:
@@ -68,7 +67,7 @@ def test_lock_files() -> None:
         "pkg:pypi/pytest@8.0",
         "pkg:pypi/zope-interface@6.0",
     ]
-    found = components({"package-lock.json": json.dumps(NPM)}.get)
+    found = read_components({"package-lock.json": json.dumps(NPM)}.get)
     assert [(c.purl, c.sha512) for c in found] == [
         ("pkg:npm/%40scope/pkg@1.2.3", SHA512.hex()),
         ("pkg:npm/b@2.0.0-rc.1%2Bx", None),
@@ -81,37 +80,39 @@ def test_lock_files() -> None:
     [("uv.lock", "["), ("package-lock.json", "{"), ("package-lock.json", "[]"),
      ("package-lock.json", '{"packages": {"node_modules/a": 1}}')],
 )  # fmt: skip
-def test_a_broken_lock_file(name: str, text: str) -> None:
+def test_invalid_lock_file(name: str, text: str) -> None:
     with pytest.raises(ReleaseError, match=name):
-        components({name: text}.get)
+        read_components({name: text}.get)
 
 
-def test_images() -> None:
-    assert image(parse("redis:7")).purl == "pkg:docker/redis@7"
-    told = image(parse("ghcr.io/a/b@sha256:" + "0" * 64)).purl
-    assert told == f"pkg:docker/a/b@sha256%3A{'0' * 64}?repository_url=ghcr.io"
+def test_image_purls() -> None:
+    assert image_component(parse("redis:7")).purl == "pkg:docker/redis@7"
+    found = image_component(parse("ghcr.io/a/b@sha256:" + "0" * 64)).purl
+    assert found == f"pkg:docker/a/b@sha256%3A{'0' * 64}?repository_url=ghcr.io"
 
 
 def document() -> bytes:
-    python = components({"requirements.txt": REQUIREMENTS}.get)
-    node = components({"package-lock.json": json.dumps(NPM)}.get)
+    python = read_components({"requirements.txt": REQUIREMENTS}.get)
+    node = read_components({"package-lock.json": json.dumps(NPM)}.get)
     services = {"api": python, "worker": python, "web": node, "none": []}
-    return sbom("shop", "1.2.3", ("a" * 40, 1_700_000_000), services, [image(parse("redis:7"))])
+    return sbom(
+        "shop", "1.2.3", ("a" * 40, 1_700_000_000), services, [image_component(parse("redis:7"))]
+    )
 
 
-def test_the_same_each_time() -> None:
+def test_sbom_is_reproducible() -> None:
     assert document() == document()
-    told = json.loads(document())
-    assert told["metadata"]["timestamp"] == "2023-11-14T22:13:20Z"
-    references = [c["bom-ref"] for c in told["components"]]
+    found = json.loads(document())
+    assert found["metadata"]["timestamp"] == "2023-11-14T22:13:20Z"
+    references = [c["bom-ref"] for c in found["components"]]
     assert len(references) == len(set(references))
     known = {*references, "shop@1.2.3"}
-    for edge in told["dependencies"]:
+    for edge in found["dependencies"]:
         assert edge["ref"] in known
         assert set(edge.get("dependsOn", ())) <= known
 
 
-def test_the_published_schema_allows_it() -> None:
+def test_sbom_matches_published_schema() -> None:
     folder = Path(require("cyclonedx-schema"))
     schemas = {file.name: json.loads(file.read_text()) for file in folder.glob("*.json")}
     named = [(f"http://cyclonedx.org/schema/{name.replace('.SNAPSHOT', '')}", schema)

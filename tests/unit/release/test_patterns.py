@@ -1,4 +1,4 @@
-"""Patterns, held against git's own reading of them."""
+"""Patterns, compared with git's own interpretation."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lapwing.release.paths import matches
+from lapwing.release.patterns import matches
 
 PATTERNS = [
     "docs/**",
@@ -26,7 +26,7 @@ PATHS = ["docs/a", "docs/a/b.c", "x/docs/a", "README.md", "a/b/c.md", ".gitignor
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
-def test_as_git_reads_them(pattern: str, tmp_path: Path) -> None:
+def test_patterns_match_as_in_git(pattern: str, tmp_path: Path) -> None:
     """`git check-ignore` names a file for a folder above it, too, so each is asked as a file."""
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
     (tmp_path / ".git" / "info" / "exclude").write_text(pattern + "\n")

@@ -1,8 +1,8 @@
-"""Which files are documentation: patterns as in .gitignore. Pure.
+"""Patterns for paths, as in .gitignore: documentation, and files that a chart leaves out.
 
 `*` is anything in one part of a path, `**` any number of parts, `?` one character. A pattern
-without a slash in it holds in every folder (`*.md`), one with a slash from the top of the
-repository (`docs/**`); a slash at the end means all that is in that folder.
+without a slash matches in every folder (`*.md`), one with a slash from the top of the
+repository (`docs/**`); a slash at the end means everything in that folder.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import re
 from collections.abc import Iterable, Sequence
 
 
-def only_documents(changed: Iterable[str], patterns: Sequence[str]) -> bool:
-    """Whether every changed path matches a pattern; true for no change at all."""
+def all_match(changed: Iterable[str], patterns: Sequence[str]) -> bool:
+    """Return whether every changed path matches a pattern; true for no change at all."""
     return all(any(matches(path, pattern) for pattern in patterns) for path in changed)
 
 
 def matches(path: str, pattern: str) -> bool:
-    """Whether a path, relative to the top of the repository, matches a pattern."""
+    """Return whether a path, relative to the top of the repository, matches a pattern."""
     return _compiled(pattern).fullmatch(path) is not None
 
 

@@ -1,1 +1,0 @@
-"""The forge: where a release is shown and its files are kept (Gitea, Forgejo, GitHub)."""
