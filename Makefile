@@ -1,4 +1,4 @@
-# Everything a fresh machine needs is made here: Python 3.11+, git and make are enough.
+# Needs Python 3.11 or newer, git and make; everything else is installed in .venv.
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 VENV := .venv
@@ -15,58 +15,60 @@ $(STAMP): requirements.txt pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "Lapwing needs Python 3.11 or newer; set PYTHON=python3.12, for example."; rm -rf $(VENV); exit 1; }
-	@echo "Installing what requirements.txt names into $(VENV) ..."
+	@echo "Installing requirements.txt into $(VENV) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $(STAMP)
 
-setup: $(STAMP)  ## Make .venv with lapwing in it
+setup: $(STAMP)  ## Create .venv and install lapwing in it
 
-up: setup  ## Run examples/company-inc on https://localhost:8585
+up: setup  ## Start examples/company-inc at https://localhost:8585
 	@$(LAPWING) up examples/company-inc
 
-down: setup  ## Stop it again; its data stays
+down: setup  ## Stop the example; its data stays
 	@$(LAPWING) -C examples/company-inc down
 
-demo: setup  ## Deploy under load, break things, count failed requests
+demo: setup  ## Deploy under load, break things on purpose, count failed requests
 	@$(LAPWING) demo
 
 test: setup  ## Run the tests
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not cluster"
 
-test-slow: setup  ## Run the tests that take minutes, too
+test-slow: setup  ## Run also the tests that take minutes
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not cluster"
 
-test-terraform: setup  ## Check rendered clouds with Terraform and checkov (5 min, first time 10)
+test-terraform: setup  ## Validate the rendered Terraform with Terraform and checkov (5 min, first time 10)
 	@$(BIN)/python -m tests.terraform.mirror $(VENV)/terraform
 	@LAPWING_TEST_TERRAFORM=$(CURDIR)/$(VENV)/terraform LAPWING_TEST_REQUIRE=terraform,terraform-schemas \
 	  $(BIN)/python -m pytest -n 2 tests/terraform
 
-test-cluster: setup  ## Apply stacks to a real Kubernetes API (10 min, first time up to 40)
+test-cluster: setup  ## Run the tests against a Kubernetes control plane (10 min, first time up to 40)
 	@.ci/install-cluster $(VENV)/cluster
 	@LAPWING_TEST_CLUSTER=$(CURDIR)/$(VENV)/cluster LAPWING_TEST_REQUIRE=cluster \
 	  $(BIN)/python -m pytest -n 2 --dist loadgroup -m cluster tests/cluster
 
-lint: setup  ## Lint, type-check, check the direction of imports
+lint: setup  ## Run ruff, mypy and import-linter
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 
-check: lint test  ## All that a change has to pass
+check: lint test  ## Run lint and test: what every change has to pass
 
-format: setup  ## Put the code in its usual form
+format: setup  ## Format the code
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
-bench: setup  ## Measure beside the peers that are installed
+bench: setup  ## Run the benchmarks, beside the installed peers
 	@$(BIN)/python -m benchmarks all
 
-crash: setup  ## Kill the agent and Envoy at every step of deployments
+crash: setup  ## Run the crash tests: kill the agent and Envoy at every step of a deployment
 	@$(BIN)/python -m pytest tests/integration/crash -n 0 -m "slow or not slow"
 
-docs: setup  ## Write the generated pages again
-	@$(BIN)/python -m lapwing.stack.reference --write docs
+docs: setup  ## Generate the reference pages and build the documentation site in site/
+	@$(BIN)/python -m lapwing.stack.schema --write docs
+	@$(BIN)/python -m docs.generate.cli
+	@$(BIN)/zensical build --strict --clean
 
-lock: setup  ## Choose versions again and write requirements.txt
+lock: setup  ## Resolve the dependencies again and write requirements.txt
 	@$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --group dev \
 	  --extra build pyproject.toml -o requirements.txt

@@ -61,7 +61,7 @@ def of_refusal(message: str) -> Problem:
         hint = "Ask for a larger quota, or lower `resources` and `replicas` in the stack file."
         return Problem(text, hint, final=True)
     if "violates PodSecurity" in text:
-        hint = "The namespace admits restricted pods only; see docs/kubernetes.md."
+        hint = "The namespace admits restricted pods only; see docs/how-to/kubernetes.md."
         return Problem(text, hint, final=True)
     return Problem(text)
 
