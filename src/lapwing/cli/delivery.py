@@ -51,7 +51,7 @@ class ByArgo:
         if wish.backup or wish.restore:
             raise UsageError(
                 "Argo CD applies this environment: no command backs its database up on the way.",
-                hint="Stop the service and back up by hand first; docs/how-to/kubernetes.md says how.",
+                hint="Stop the service and back up by hand first; see docs/how-to/kubernetes.md.",
             )
         return deploy(
             self.context,

@@ -2,8 +2,7 @@
 
 Prices are data: `prices/*.toml`, one file for each kind of thing, read once. A price holds for the
 regions that it names, `*` for all. Where there is none for a region there is no price: nothing is
-carried over from a region nearby, and nothing is guessed. docs/how-to/add-a-price.md says how to add
-and renew prices.
+carried over from a region nearby, and nothing is guessed. See docs/how-to/add-a-price.md.
 
 All amounts are US dollars, as Decimal.
 """
