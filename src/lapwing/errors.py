@@ -91,7 +91,7 @@ class StackFileError(LapwingError):
 
 
 class UnmanagedFileError(LapwingError):
-    """A folder to write into holds files that were not written by us, or were changed since."""
+    """A folder to write to holds files that Lapwing did not write, or that were changed since."""
 
     code = "unmanaged-file"
     exit_status = 2
@@ -273,51 +273,56 @@ class ForgeLoginError(ForgeError):
 
 
 class ClusterError(LapwingError):
-    """A Kubernetes cluster refuses something, or what was applied there does not come to run."""
+    """A request to a Kubernetes cluster failed, or what was applied there does not become ready.
+
+    `reason` and `status` are those of the API server's answer, if it gave one.
+    """
 
     code = "cluster"
     http_status = 502
+    reason: str = ""
+    status: int = 0
 
 
 class ClusterUnreachableError(ClusterError):
-    """There is no cluster, or it does not answer."""
+    """No cluster is known, or its API server is unreachable."""
 
     code = "cluster-unreachable"
 
 
 class ClusterLoginError(ClusterError):
-    """A cluster does not take the credentials, or they cannot be had."""
+    """A cluster rejects the credentials, or none can be obtained."""
 
     code = "cluster-login"
 
 
 class ToolMissingError(ClusterError):
-    """The tool that makes local clusters (kind, minikube) is not installed."""
+    """The tool that creates local clusters (kind, minikube) is not installed."""
 
     code = "tool-missing"
 
 
 class ContextError(UsageError):
-    """The kubeconfig has no such context, or it must not be touched without being asked for."""
+    """The kubeconfig has no such context, or it must be named to be changed."""
 
     code = "context"
 
 
 class KindMissingError(ClusterError):
-    """The cluster does not know a kind of object: its custom resource definition is missing."""
+    """The cluster lacks a kind of object: its custom resource definition is not installed."""
 
     code = "kind-missing"
 
 
 class UnmanagedObjectError(ClusterError):
-    """An object of that name is there and was not made by this stack. It was left as it is."""
+    """An object of that name exists and is not managed by this stack. It was not changed."""
 
     code = "unmanaged-object"
     http_status = 409
 
 
 class QuotaError(ClusterError):
-    """A quota or a limit of the cluster forbids it."""
+    """A quota or a limit of the cluster is exceeded."""
 
     code = "quota"
 

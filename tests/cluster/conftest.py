@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lapwing.kubernetes import kubeconfig
-from lapwing.kubernetes.apply import Scope
+from lapwing.kubernetes.applyset import Scope
 from lapwing.kubernetes.client import ApiClient
 from tests.cluster.control_plane import Cluster
 from tests.cluster.stacks import Stack

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lapwing.kubernetes.apply import Scope
+from lapwing.kubernetes.applyset import Scope
 
 
 def namespace(scope: Scope) -> dict[str, Any]:

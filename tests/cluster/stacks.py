@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lapwing.kubernetes import apply, wait
-from lapwing.kubernetes.apply import Scope
+from lapwing.kubernetes.applyset import Scope
 from lapwing.kubernetes.client import ApiClient
 from lapwing.kubernetes.objects import Reference
 from lapwing.kubernetes.wait import WaitLimits

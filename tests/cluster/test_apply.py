@@ -9,7 +9,8 @@ import pytest
 
 from lapwing.errors import DeploymentFailed, KindMissingError, QuotaError, UnmanagedObjectError
 from lapwing.kubernetes import apply, wait
-from lapwing.kubernetes.apply import ApplyResult, Scope
+from lapwing.kubernetes.apply import ApplyResult
+from lapwing.kubernetes.applyset import Scope
 from lapwing.kubernetes.client import ApiClient
 from lapwing.kubernetes.objects import Reference
 from lapwing.kubernetes.wait import WaitLimits
@@ -115,7 +116,7 @@ def test_a_field_changed_by_hand_is_set_back_and_a_controllers_is_not(
     deployment["spec"]["minReadySeconds"] = 1
     apply.apply_object(
         api,
-        apply.applyset.with_labels(deployment, scope.stack, scope.environment),
+        scope.with_labels(deployment),
         None,
         told.append,
     )
@@ -184,7 +185,7 @@ def test_a_crash_loop_shows_the_last_lines(
         },
     }
     cluster.call("POST", "/apis/kwok.x-k8s.io/v1alpha1/clusterlogs", logs)
-    with pytest.raises(DeploymentFailed, match="crashes again and again") as told:
+    with pytest.raises(DeploymentFailed, match="crash loop") as told:
         put(api, scope, objects.workload(scope, "api", "shop/api:crash"))
     assert "exit status 3" in told.value.message
     assert "no such table" in str(told.value.detail)

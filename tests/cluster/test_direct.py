@@ -129,7 +129,7 @@ def test_a_crash_is_told_with_what_to_do_and_rolled_back(shop: Shop) -> None:
     )  # fmt: skip
     told = shop.json("deploy", status=1)["error"]
     assert told["code"] == "deployment-failed"
-    assert "crashes again and again" in told["message"]
+    assert "crash loop" in told["message"]
     assert "lapwing rollback -e kind" in told["hint"]
     found = shop.json("status", status=1)
     assert "failed" in found["problem"]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lapwing.kubernetes import apply, applyset
-from lapwing.kubernetes.apply import Scope
+from lapwing.kubernetes import apply
+from lapwing.kubernetes.applyset import Scope
 from lapwing.kubernetes.client import ApiClient
 from lapwing.render.kubernetes import render
 from lapwing.stack.load import load
@@ -53,7 +53,7 @@ def test_the_server_takes_every_object(
         "StatefulSet", "HorizontalPodAutoscaler", "PodDisruptionBudget", "ServiceAccount",
     }  # fmt: skip
     for thing in things:
-        assert applyset.is_managed(thing, scope.stack, "staging"), thing["metadata"]
+        assert scope.manages(thing), thing["metadata"]
 
 
 BRACES = "{{ user }} and {{{y}}} and {{"

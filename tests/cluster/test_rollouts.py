@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 from lapwing.errors import DeploymentFailed, UsageError
-from lapwing.kubernetes import actions, apply, wait
-from lapwing.kubernetes.apply import Scope
+from lapwing.kubernetes import apply, prune, rollouts, wait
+from lapwing.kubernetes.applyset import Scope
 from lapwing.kubernetes.client import ApiClient
 from lapwing.kubernetes.health import Health
 from lapwing.kubernetes.objects import Reference
+from lapwing.kubernetes.status import read_status
 from lapwing.kubernetes.wait import WaitLimits
 from lapwing.observed.status import ServiceStatus, Status
 from tests.cluster import objects
@@ -41,7 +42,7 @@ def deploy(api: ApiClient, scope: Scope, image: str, **strategy: Any) -> dict[Re
 
 
 def look(api: ApiClient, scope: Scope) -> tuple[Status, ServiceStatus]:
-    found = actions.look(api, scope, "https://shop.example")
+    found = read_status(api, scope, "https://shop.example")
     assert found is not None
     [service] = [s for s in found.services if s.name == "api"]
     return found, service
@@ -144,15 +145,15 @@ def test_a_release_is_switched_and_a_rollback_takes_the_warm_slot(
 
 def test_a_held_release_waits_for_promote(api: ApiClient, cluster: Cluster, scope: Scope) -> None:
     deploy(api, scope, "shop/api:v1", autoPromotionEnabled=False)
-    with pytest.raises(UsageError, match="no deployment in flight"):
-        actions.promote(api, scope)
+    with pytest.raises(UsageError, match="No deployment in progress"):
+        rollouts.promote(api, scope)
     states = deploy(api, scope, "shop/api:v2", autoPromotionEnabled=False)
     assert {h.state for r, h in states.items() if r.kind == "Rollout"} == {"held"}
     status, service = look(api, scope)
     assert status.rollout is not None
     assert (status.rollout.state, service.phase) == ("holding", "held")
     assert served(api, cluster, scope) == "shop/api:v1"
-    assert [r.name for r in actions.promote(api, scope)] == ["api"]
+    assert [r.name for r in rollouts.promote(api, scope)] == ["api"]
     until(api, scope, lambda st, s: st.rollout is None and s.phase == "running", "promoted")
     assert served(api, cluster, scope) == "shop/api:v2"
 
@@ -160,7 +161,7 @@ def test_a_held_release_waits_for_promote(api: ApiClient, cluster: Cluster, scop
 def test_an_aborted_release_never_serves(api: ApiClient, cluster: Cluster, scope: Scope) -> None:
     deploy(api, scope, "shop/api:v1", autoPromotionEnabled=False)
     deploy(api, scope, "shop/api:v2", autoPromotionEnabled=False)
-    assert [r.name for r in actions.abort(api, scope)] == ["api"]
+    assert [r.name for r in rollouts.abort(api, scope)] == ["api"]
 
     def over(status: Status, _service: ServiceStatus) -> bool:
         return status.rollout is not None and status.rollout.outcome == "failed"
@@ -199,6 +200,6 @@ def test_down_keeps_data(api: ApiClient, cluster: Cluster, scope: Scope) -> None
     path = f"/api/v1/namespaces/{scope.namespace}/secrets"
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "db-password"}}
     cluster.call("POST", path, secret)
-    assert {r.kind for r in actions.down(api, scope)} == {"Rollout", "Service"}
-    assert actions.look(api, scope, "") is None
+    assert {r.kind for r in prune.delete_all(api, scope)} == {"Rollout", "Service"}
+    assert read_status(api, scope, "") is None
     assert cluster.call("GET", f"{path}/db-password") is not None

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from lapwing.errors import LapwingError
-from lapwing.kubernetes import actions, apply, wait
-from lapwing.kubernetes.apply import Scope
+from lapwing.kubernetes import apply, wait
+from lapwing.kubernetes.applyset import Scope
 from lapwing.kubernetes.client import ApiClient
 from lapwing.kubernetes.objects import Reference
+from lapwing.kubernetes.status import read_status
 from lapwing.kubernetes.upgrade.commands import Commands
 from lapwing.kubernetes.upgrade.driver import DowntimeError, UpgradeError
 from lapwing.kubernetes.upgrade.guard import UpgradeOptions, run_upgrades
@@ -188,7 +189,7 @@ def test_an_upgrade_goes_through(shop: Shop, rollouts: bool) -> None:
     shop.apply("v2-pending")  # The rest of the deployment finds it done.
     after = {p["metadata"]["uid"] for p in shop.api.list("v1", "Pod", shop.scope.namespace)}
     assert after <= pods
-    status = actions.look(shop.api, shop.scope, "")
+    status = read_status(shop.api, shop.scope, "")
     assert status is not None
     assert {s.phase for s in status.services if s.name in ("api", "feeds")} == {"running"}
 

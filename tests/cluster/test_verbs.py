@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lapwing.kubernetes.apply import Scope
+from lapwing.kubernetes.applyset import Scope
 from lapwing.kubernetes.client import ApiClient
 from tests.cluster.control_plane import Cluster, wait_until
 from tests.cluster.test_rollouts import deploy

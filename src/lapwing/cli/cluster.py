@@ -16,7 +16,7 @@ from lapwing.cli.context import Context
 from lapwing.errors import ContextError
 
 if TYPE_CHECKING:
-    from lapwing.kubernetes.apply import Scope
+    from lapwing.kubernetes.applyset import Scope
     from lapwing.kubernetes.client import ApiClient
     from lapwing.kubernetes.objects import Reference
     from lapwing.observed.status import Status
@@ -44,7 +44,7 @@ def scope_of(context: Context, environment: str) -> tuple[Scope, str] | None:
     said = read_environment(path, environment)
     if said.get("target") != "kubernetes":
         return None
-    from lapwing.kubernetes.apply import Scope
+    from lapwing.kubernetes.applyset import Scope
 
     stack, domain = read_name(path), said.get("domain")
     url = f"https://{domain}" if domain else ""
@@ -66,11 +66,11 @@ def connect(context: Context, name: str | None, scope: Scope | None = None) -> A
 def status(context: Context, name: str | None, scope: Scope, url: str) -> Status | None:
     """What the cluster runs of an environment; None if nothing was ever wanted there. Where Lapwing
     applies it, a deployment that came to no end and that nobody is at work on is a problem."""
-    from lapwing.kubernetes import actions
+    from lapwing.kubernetes.status import read_status
     from lapwing.targets import cluster as told
 
     with connect(context, name, scope) as api:
-        found = actions.look(api, scope, url)
+        found = read_status(api, scope, url)
     return told.corrected(context.settings, scope, found, url)
 
 

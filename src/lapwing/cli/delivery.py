@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from lapwing.cli.place import Reach, Removal, Wish
     from lapwing.desired.history import Entry
     from lapwing.desired.repository import DesiredRepository
-    from lapwing.kubernetes.apply import Scope
+    from lapwing.kubernetes.applyset import Scope
     from lapwing.kubernetes.client import ApiClient
     from lapwing.kubernetes.objects import Reference
     from lapwing.plan.diff import Change
@@ -64,14 +64,14 @@ class ByArgo:
         )
 
     def promote(self) -> int:
-        from lapwing.kubernetes import actions
+        from lapwing.kubernetes import rollouts
 
-        return self._act("promote", actions.promote)
+        return self._act("promote", rollouts.promote)
 
     def abort(self) -> int:
-        from lapwing.kubernetes import actions
+        from lapwing.kubernetes import rollouts
 
-        return self._act("abort", actions.abort)
+        return self._act("abort", rollouts.abort)
 
     def rollback(self, services: tuple[str, ...], release: str | None) -> int:
         return rollback(self.context, self._remote(), self.environment, services, release)

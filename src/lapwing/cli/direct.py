@@ -19,8 +19,8 @@ from lapwing.cli import cluster, target
 from lapwing.cli.context import Context
 from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import ClusterUnreachableError, ContextError, DeploymentFailed, UsageError
-from lapwing.kubernetes import local_cluster, local_state
-from lapwing.kubernetes.apply import Scope
+from lapwing.kubernetes import local_cluster, local_state, rollouts
+from lapwing.kubernetes.applyset import Scope
 from lapwing.kubernetes.upgrade.commands import Commands
 from lapwing.kubernetes.upgrade.guard import UpgradeOptions
 from lapwing.targets import cluster as told
@@ -87,19 +87,15 @@ class OnCluster:
     def promote(self) -> int:
         with self._changing("promote") as acts:
             if not acts.known:
-                from lapwing.kubernetes import actions
-
                 return cluster.tell_act(
-                    self.context, "promote", actions.promote(acts.api, self.scope)
+                    self.context, "promote", rollouts.promote(acts.api, self.scope)
                 )
             return self._run(acts.promote)
 
     def abort(self) -> int:
         with self._changing("abort") as acts:
             if not acts.known:
-                from lapwing.kubernetes import actions
-
-                return cluster.tell_act(self.context, "abort", actions.abort(acts.api, self.scope))
+                return cluster.tell_act(self.context, "abort", rollouts.abort(acts.api, self.scope))
             return self._run(acts.abort)
 
     def rollback(self, services: tuple[str, ...], release: str | None) -> int:

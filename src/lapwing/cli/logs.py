@@ -19,9 +19,9 @@ from lapwing.errors import UsageError
 from lapwing.targets.planned import Where
 
 if TYPE_CHECKING:
-    from lapwing.kubernetes.apply import Scope
+    from lapwing.kubernetes.applyset import Scope
     from lapwing.kubernetes.client import ApiClient
-    from lapwing.kubernetes.logs import Line, Source
+    from lapwing.kubernetes.logs import LogLine, LogSource
 
 RECENT = 4
 """Logs shown of each service: the newest that have something in them."""
@@ -136,11 +136,11 @@ def _of_cluster(context: Context, api: ApiClient, scope: Scope, wanted: Wanted) 
     """The end of each log merged, and then what comes."""
     from lapwing.kubernetes import logs, pods
 
-    def find() -> list[Source]:
+    def find() -> list[LogSource]:
         hidden = (pods.EDGE, *pods.RESOURCES)
         return logs.sources(
             p
-            for p in pods.of_scope(api, scope)
+            for p in pods.list_pods(api, scope)
             if (p.belongs_to(wanted.service) if wanted.service else p.component not in hidden)
         )
 
@@ -152,10 +152,10 @@ def _of_cluster(context: Context, api: ApiClient, scope: Scope, wanted: Wanted) 
         )
     several = wanted.follow or len(found) > 1
     tell = context.printer.say
-    follower = logs.Follower(api, find, tell)
+    follower = logs.LogFollower(api, find, tell)
     for line in logs.recent(api, found, wanted.lines, previous=wanted.previous, tell=tell):
         context.printer.data(_told(line, several))
-        follower.told(line)
+        follower.mark_printed(line)
     if not wanted.follow:
         return
     context.printer.out.flush()
@@ -168,6 +168,6 @@ def _of_cluster(context: Context, api: ApiClient, scope: Scope, wanted: Wanted) 
         follower.close()
 
 
-def _told(line: Line, several: bool) -> str:
+def _told(line: LogLine, several: bool) -> str:
     instance = line.source.instance
     return f"{instance.service} {instance.label} | {line.text}" if several else line.text

@@ -14,10 +14,10 @@ from lapwing.cli.context import Context, complete_services, environment_option
 from lapwing.errors import UsageError
 
 if TYPE_CHECKING:
-    from lapwing.kubernetes.apply import Scope
+    from lapwing.kubernetes.applyset import Scope
     from lapwing.kubernetes.client import ApiClient
     from lapwing.kubernetes.pods import Pod
-    from lapwing.kubernetes.port_forward import Place
+    from lapwing.kubernetes.port_forward import ForwardTarget
     from lapwing.kubernetes.tunnel import TunnelDialer
 
 
@@ -111,7 +111,7 @@ def _find(api: ApiClient, scope: Scope, service: str | None) -> list[Pod]:
     from lapwing.kubernetes import pods, port_forward
 
     part = service or pods.EDGE
-    there = [i for i in pods.of_scope(api, scope) if i.service == part]
+    there = [i for i in pods.list_pods(api, scope) if i.service == part]
     ready = port_forward.candidates(there, part)
     if (
         ready
@@ -131,14 +131,14 @@ def _find(api: ApiClient, scope: Scope, service: str | None) -> list[Pod]:
     raise UsageError(f"{part} {what} in {scope.namespace}.", hint=hint)
 
 
-async def _place(dialer: TunnelDialer, scope: Scope, found: list[Pod]) -> Place:
+async def _place(dialer: TunnelDialer, scope: Scope, found: list[Pod]) -> ForwardTarget:
     from lapwing.kubernetes import port_forward
 
     pod = found[0]
     port = port_forward.port_of(pod)
     assert port is not None
     tls = await port_forward.speaks_tls(dialer, found, port)
-    return port_forward.Place(scope, pod.service, port, tls)
+    return port_forward.ForwardTarget(scope, pod.service, port, tls)
 
 
 def _browse(context: Context, url: str, browser: bool) -> None:

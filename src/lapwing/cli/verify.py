@@ -10,7 +10,7 @@ from lapwing.cli import cluster as on_cluster
 from lapwing.cli.context import Context, environment_option, output_option
 
 if TYPE_CHECKING:
-    from lapwing.kubernetes.apply import Scope
+    from lapwing.kubernetes.applyset import Scope
 
 
 @click.command("verify")
@@ -56,9 +56,9 @@ def _of_cluster(context: Context, environment: str, name: str | None, scope: Sco
     findings: list[verify.CheckResult] = []
     with on_cluster.connect(context, name, scope) as api:
         try:
-            findings += verify.verify(api, scope, verify.Asked(paths, domain))
+            findings += verify.verify(api, scope, verify.EdgeRequests(paths, domain))
         except (ClusterUnreachableError, ClusterLoginError) as error:
-            findings.append(verify.away(error))
+            findings.append(verify.unreachable_result(error))
     if context.for_programs:
         context.printer.json(
             [

@@ -1,8 +1,10 @@
-"""A Kubernetes cluster as a place to run an environment: its API, and what is decided from it.
+"""A Kubernetes cluster as the target of an environment: an API client, and what is built on it.
 
-    kubeconfig -> api -> apply (inventory) -> wait (health, trouble) -> status, actions, forward
+    kubeconfig, credentials -> client -> apply (applyset, waves, prune) -> wait (health, problems)
+                                      -> status, pods, rollouts, logs, port_forward, verify
+                                      -> upgrade (offline migrations)
 
-Objects are plain mappings, as the API sends them and the renderer makes them: custom resources are
-half of what we handle, so typed models would cover the other half only. `health`, `trouble`,
-`inventory` and `phase` are pure and decide; the rest talks to the API (docs/decisions/0018).
+Objects are plain mappings, as the API sends them and the renderer builds them. `health`,
+`problems`, `applyset` and `waves` decide without I/O; the rest talks to the API server.
+docs/decisions/0018 says why the client is our own.
 """

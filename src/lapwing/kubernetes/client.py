@@ -3,12 +3,14 @@
 An `ApiClient` talks to the cluster of one kubeconfig context. Objects are written by server-side
 apply: the API server merges our fields with those of other field managers and records who owns
 which, so a controller's fields (replicas under an autoscaler, the hash that Argo Rollouts adds to
-a selector) stay as they are. Source: Kubernetes documentation, "Server-Side Apply" and
-"Kubernetes API Concepts".
+a selector) stay as they are. docs/decisions/0018 compares it with the published clients.
+
+Source: Kubernetes documentation, "Server-Side Apply" and "Kubernetes API Concepts".
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -29,13 +31,16 @@ if TYPE_CHECKING:
     import httpx
 
 FIELD_MANAGER = "lapwing"
-"""Our name as the owner of fields."""
-TIMEOUT = 30.0
-"""Seconds that the API server may take for one answer."""
-PAGE = 500
-"""Objects asked for at a time."""
+REQUEST_TIMEOUT_S = 30.0
+PAGE_SIZE = 500
+"""Objects per page of a list."""
+PATCH_TYPES = {
+    "apply": "application/apply-patch+yaml",
+    "merge": "application/merge-patch+json",
+    "json": "application/json-patch+json",
+}
 
-INSTALL = {
+PROVIDERS = {
     "argoproj.io": "Argo Rollouts (and, for Application, Argo CD)",
     "external-secrets.io": "the External Secrets Operator",
     "gateway.networking.k8s.io": "the Gateway API's standard channel",
@@ -43,32 +48,36 @@ INSTALL = {
     "networking.gke.io": "Google Kubernetes Engine (it is part of the cluster there)",
     "cloud.google.com": "Google Kubernetes Engine (it is part of the cluster there)",
 }
-"""Who brings the kinds of an API group."""
+"""What installs the custom resource definitions of an API group."""
 
 
 class FieldConflictError(ClusterError):
-    """Fields that we apply belong to another manager. `owners` maps the manager to its fields."""
+    """Fields to apply are owned by other field managers: `owners` maps manager to fields."""
 
     code = "field-conflict"
 
     def __init__(self, message: str, owners: Mapping[str, tuple[str, ...]]) -> None:
+        """Keep the fields of each owner."""
         super().__init__(message)
         self.owners = owners
 
 
 class ApiClient:
-    """A client of one cluster. Close it, or use it as a context."""
+    """A client of one cluster. Close it, or use it in a `with` statement."""
 
     def __init__(self, access: ClusterAccess, environ: Mapping[str, str]) -> None:
+        """Connect on the first request; `environ` is for credential plugins."""
         self.access = access
-        self.login = Credentials(access, environ)
+        self.credentials = Credentials(access, environ)
         self._client: httpx.Client | None = None
         self._kinds: dict[str, dict[str, tuple[str, bool]]] = {}
 
     def __enter__(self) -> ApiClient:
+        """Return the client itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Close the connections."""
         self.close()
 
     def close(self) -> None:
@@ -78,130 +87,137 @@ class ApiClient:
             self._client = None
 
     def version(self) -> str:
-        """The version of the API server, such as v1.34.4. Raises ClusterUnreachableError."""
+        """Return the version of the API server, such as v1.34.4."""
         return str(self.call("GET", "/version")["gitVersion"])
 
     def get(self, reference: Reference) -> Object | None:
-        """An object, None if there is none. Raises KindMissingError or ClusterError."""
-        return self._found("GET", self.path(reference))
+        """Return an object, or None if it does not exist."""
+        return self._call_or_none("GET", self.path(reference))
 
-    def list(self, version: str, kind: str, namespace: str, labels: str = "") -> list[Object]:
-        """The objects of a kind in a namespace (all of them, if it is empty) with these labels.
+    def list(
+        self,
+        version: str,
+        kind: str,
+        namespace: str,
+        labels: str = "",
+        *,
+        missing_kind_ok: bool = False,
+    ) -> list[Object]:
+        """List the objects of a kind in a namespace (in all namespaces if it is empty).
 
-        Raises KindMissingError or ClusterError.
+        Raises KindMissingError unless `missing_kind_ok`, which makes the list empty then.
         """
-        path = self.path(Reference(version, kind, namespace, ""))
-        params = {"limit": str(PAGE), "labelSelector": labels}
+        try:
+            path = self.path(Reference(version, kind, namespace, ""))
+        except KindMissingError:
+            if missing_kind_ok:
+                return []
+            raise
+        params = {"limit": str(PAGE_SIZE), "labelSelector": labels}
         found: list[Object] = []
         while True:
-            answer = self.call("GET", path, params=params)
-            kinds = {"apiVersion": version, "kind": kind}
-            found += [{**kinds, **item} for item in answer.get("items") or ()]
-            more = answer["metadata"].get("continue")
-            if not more:
+            page = self.call("GET", path, params=params)
+            type_meta = {"apiVersion": version, "kind": kind}
+            found += [{**type_meta, **item} for item in page.get("items") or ()]
+            token = page["metadata"].get("continue")
+            if not token:
                 return found
-            params = {**params, "continue": more}
+            params = {**params, "continue": token}
 
     def apply(self, thing: Object, *, force: bool = False, dry_run: bool = False) -> Object:
-        """Make an object what we say, where we say something; returns it as it is then.
+        """Apply an object on the server's side; returns the merged object.
 
-        Raises FieldConflictError if others own fields of it, QuotaError, KindMissingError or
-        ClusterError.
+        Raises FieldConflictError if other managers own fields of it and `force` is not set.
         """
         params = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict"}
         if force:
             params["force"] = "true"
         if dry_run:
             params["dryRun"] = "All"
+        reference = Reference.of(thing)
         return self.call(
             "PATCH",
-            self.path(Reference.of(thing)),
+            self.path(reference),
             params=params,
             body=thing,
-            content_type="application/apply-patch+yaml",
-            what=f"{Reference.of(thing)}",
+            content_type=PATCH_TYPES["apply"],
+            what=f"{reference}",
         )
 
     def create(self, thing: Object) -> Object | None:
-        """Create an object; None if one of that name is there already. Raises ClusterError."""
+        """Create an object; returns None if one of that name exists."""
         reference = Reference.of(thing)
         path = self.path(Reference(reference.version, reference.kind, reference.namespace, ""))
+        params = {"fieldManager": FIELD_MANAGER}
         try:
-            params = {"fieldManager": FIELD_MANAGER}
             return self.call("POST", path, params=params, body=thing, what=f"{reference}")
         except ClusterError as error:
-            if getattr(error, "reason", None) == "AlreadyExists":
+            if error.reason == "AlreadyExists":
                 return None
             raise
 
     def patch(
         self, reference: Reference, change: object, *, subresource: str = "", kind: str = "merge"
     ) -> Object:
-        """Change fields of an object by a merge patch or a JSON patch (`kind`: merge or json)."""
-        path = self.path(reference) + (f"/{subresource}" if subresource else "")
-        content_type = {
-            "merge": "application/merge-patch+json",
-            "json": "application/json-patch+json",
-        }
+        """Change fields of an object by a patch of `kind` merge or json."""
         return self.call(
             "PATCH",
-            path,
+            self.path(reference) + (f"/{subresource}" if subresource else ""),
             params={"fieldManager": FIELD_MANAGER},
             body=change,
-            content_type=content_type[kind],
+            content_type=PATCH_TYPES[kind],
             what=f"{reference}",
         )
 
     def delete(self, reference: Reference, *, uid: str | None = None) -> bool:
-        """Delete an object and, in the background, what it owns; whether there was one. With `uid`
-        only that very one."""
+        """Delete an object and, in the background, its dependents; whether it existed.
+
+        With `uid`, a later object of the same name is not deleted.
+        """
         body: dict[str, Any] = {"propagationPolicy": "Background"}
         if uid is not None:
             body["preconditions"] = {"uid": uid}
-        return self._found("DELETE", self.path(reference), body=body) is not None
+        return self._call_or_none("DELETE", self.path(reference), body=body) is not None
 
     def log(
         self, namespace: str, pod: str, container: str, *, lines: int, previous: bool = False
     ) -> str:
-        """The end of what a container printed; empty if there is nothing to be had."""
+        """Return the last lines of a container's log; empty if there is none."""
         params = {"container": container, "tailLines": str(lines)}
         if previous:
             params["previous"] = "true"
-        answer = self._send("GET", f"/api/v1/namespaces/{namespace}/pods/{pod}/log", params=params)
-        return answer.text if answer.status_code == 200 else ""
+        path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
+        response = self._send("GET", path, params=params)
+        return response.text if response.status_code == 200 else ""
 
     def stream(self, path: str, params: Mapping[str, str], what: str) -> Iterator[bytes]:
-        """The body of an answer in pieces as they come, however long it takes; a connection that
-        breaks ends it. Close it to hang up. Raises ClusterError and its kin in words."""
+        """Yield a response body piece by piece, without a time limit.
+
+        A connection that breaks ends it. Raises ClusterError if the request is refused.
+        """
         import httpx
 
-        for attempt in (1, 2):
+        response = self._send(
+            "GET",
+            path,
+            stream=True,
+            params=params,
+            headers={"accept-encoding": "identity"},
+            timeout=httpx.Timeout(REQUEST_TIMEOUT_S, read=None),
+        )
+        with contextlib.closing(response):
+            if response.status_code != 200:
+                response.read()
+                raise api_error(response.status_code, _status(response), what)
             try:
-                with self._http().stream(
-                    "GET",
-                    path,
-                    params=params,
-                    headers={"accept-encoding": "identity"},
-                    timeout=httpx.Timeout(TIMEOUT, read=None),
-                    extensions=self._extensions(),
-                ) as answer:
-                    if answer.status_code == 200:
-                        yield from answer.iter_raw()
-                        return
-                    if answer.status_code != 401 or attempt == 2 or not self.login.forget():
-                        answer.read()
-                        raise api_error(answer.status_code, _status(answer), what)
+                yield from response.iter_raw()
             except (httpx.ReadError, httpx.RemoteProtocolError):
                 return
-            except httpx.TransportError as error:
-                raise self._away(error) from error
-            self.close()
 
     def path(self, reference: Reference) -> str:
-        """The path of an object, or of its collection where it has no name."""
+        """Return the path of an object, or of its collection if the reference has no name."""
         plural, namespaced = self.kind(reference.version, reference.kind)
-        root = "/apis" if "/" in reference.version else "/api"
-        parts = [root, reference.version]
+        parts = [_root(reference.version)]
         if namespaced and reference.namespace:
             parts += ["namespaces", reference.namespace]
         parts.append(plural)
@@ -210,13 +226,12 @@ class ApiClient:
         return "/".join(parts)
 
     def kind(self, version: str, kind: str) -> tuple[str, bool]:
-        """The plural of a kind and whether its objects are in namespaces, as the server tells.
+        """Return the plural of a kind and whether it is namespaced, from API discovery.
 
         Raises KindMissingError.
         """
         if version not in self._kinds:
-            root = "/apis" if "/" in version else "/api"
-            found = self._found("GET", f"{root}/{version}") or {}
+            found = self._call_or_none("GET", _root(version)) or {}
             self._kinds[version] = {
                 r["kind"]: (r["name"], r["namespaced"])
                 for r in found.get("resources") or ()
@@ -224,7 +239,7 @@ class ApiClient:
             }
         known = self._kinds[version].get(kind)
         if known is None:
-            del self._kinds[version]  # It may be installed while we wait.
+            del self._kinds[version]  # It may be installed later in this run.
             raise _kind_missing(version, kind)
         return known
 
@@ -238,49 +253,43 @@ class ApiClient:
         content_type: str = "application/json",
         what: str = "",
     ) -> dict[str, Any]:
-        """One request; returns the answer. Raises ClusterError and its kin in words."""
-        answer = self._send(method, path, params=params, body=body, content_type=content_type)
-        if answer.is_success:
-            return _content(answer)
-        raise api_error(answer.status_code, _status(answer), what or path)
-
-    def _found(self, method: str, path: str, *, body: object = None) -> dict[str, Any] | None:
-        answer = self._send(method, path, body=body)
-        if answer.status_code == 404:
-            return None
-        if answer.is_success:
-            return _content(answer)
-        raise api_error(answer.status_code, _status(answer), path)
-
-    def _send(
-        self,
-        method: str,
-        path: str,
-        *,
-        params: Mapping[str, str] | None = None,
-        body: object = None,
-        content_type: str = "application/json",
-    ) -> httpx.Response:
-        import httpx
-
+        """Send one request and return the JSON of its response. Raises ClusterError."""
         content = None if body is None else json.dumps(body).encode()
         headers = {"content-type": content_type} if content is not None else {}
+        response = self._send(method, path, params=params, content=content, headers=headers)
+        if not response.is_success:
+            raise api_error(response.status_code, _status(response), what or path)
+        found: dict[str, Any] = response.json()
+        return found
+
+    def _call_or_none(self, method: str, path: str, body: object = None) -> dict[str, Any] | None:
+        try:
+            return self.call(method, path, body=body)
+        except ClusterError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def _send(
+        self, method: str, path: str, *, stream: bool = False, **options: Any
+    ) -> httpx.Response:
+        """Send a request; after a 401, once more with renewed credentials."""
+        import httpx
+
+        server_name = self.access.server_name
+        extensions = {"sni_hostname": server_name} if server_name else {}
         for attempt in (1, 2):
+            client = self._http()
+            request = client.build_request(method, path, extensions=extensions, **options)
             try:
-                answer = self._http().request(
-                    method,
-                    path,
-                    params=params,
-                    content=content,
-                    headers=headers,
-                    extensions=self._extensions(),
-                )
+                response = client.send(request, stream=stream)
             except httpx.TransportError as error:
-                raise self._away(error) from error
-            if answer.status_code != 401 or attempt == 2 or not self.login.forget():
+                raise unreachable(self.access, error) from error
+            if response.status_code != 401 or attempt == 2 or not self.credentials.invalidate():
                 break
+            response.close()
             self.close()
-        return answer
+        return response
 
     def _http(self) -> httpx.Client:
         if self._client is None:
@@ -288,57 +297,61 @@ class ApiClient:
 
             self._client = httpx.Client(
                 base_url=self.access.server,
-                verify=self.login.context(),
-                headers={**self.login.headers(), "accept": "application/json"},
+                verify=self.credentials.ssl_context(),
+                headers={**self.credentials.headers(), "accept": "application/json"},
                 proxy=self.access.proxy,
-                timeout=TIMEOUT,
+                timeout=REQUEST_TIMEOUT_S,
                 limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
                 trust_env=False,
             )
         return self._client
 
-    def _extensions(self) -> dict[str, Any]:
-        name = self.access.server_name
-        return {"sni_hostname": name} if name else {}
 
-    def _away(self, error: Exception) -> ClusterUnreachableError:
-        hint = "Is it running, and is the network right? `--context NAME` names another."
-        if self.access.local:
-            hint = "Is it running? `lapwing up --create` makes one, or starts one of minikube."
-        return ClusterUnreachableError(
-            f"The cluster of context {self.access.context!r} does not answer at "
-            f"{self.access.server} ({type(error).__name__}).",
-            hint=hint,
-        )
+def unreachable(access: ClusterAccess, error: Exception) -> ClusterUnreachableError:
+    """Build the error for an API server that cannot be reached."""
+    hint = "Check that it is running and that the network reaches it, or name another context "
+    hint += "with `--context NAME`."
+    if access.local:
+        hint = "Start it with `lapwing up --create`, which also creates a cluster if there is none."
+    return ClusterUnreachableError(
+        f"The API server of context {access.context!r} is unreachable at {access.server} "
+        f"({type(error).__name__}).",
+        hint=hint,
+    )
 
 
 def api_error(code: int, status: Mapping[str, Any], what: str) -> ClusterError:
-    """The error for what the API server answered instead of doing it."""
+    """Build the error for a `Status` that the API server returned for a request."""
     message = str(status.get("message") or f"status {code}")
-    reason = str(status.get("reason") or "")
     causes = (status.get("details") or {}).get("causes") or ()
     made: ClusterError
     if code == 401:
-        made = ClusterLoginError("The cluster does not know who asks.", hint="Log in again.")
+        made = ClusterLoginError(
+            "The API server rejected the credentials: authentication failed (401).",
+            hint="Log in to the cluster again, or name another context with `--context NAME`.",
+        )
     elif code == 409 and any(c.get("reason") == "FieldManagerConflict" for c in causes):
         made = FieldConflictError(f"{what}: {message}", _owners(causes))
     elif code == 403 and ("exceeded quota" in message or "LimitRange" in message):
         made = quota_error(what, message)
     elif code == 403:
         made = ClusterLoginError(
-            f"The cluster does not allow it: {message}.",
-            hint="Ask for the right to do so, or use another login.",
+            f"Permission denied by the API server: {message}.",
+            hint="Ask the cluster's administrator for this permission, or use another login.",
         )
     elif code == 404 and "namespaces" in message:
-        made = ClusterError(f"{what}: {message}.", hint="Is the namespace being deleted?")
+        made = ClusterError(
+            f"{what}: {message}.",
+            hint="The namespace may be terminating: check with `kubectl get namespaces`.",
+        )
     else:
         made = ClusterError(f"{what}: {message}.")
-    made.reason = reason  # type: ignore[attr-defined]
+    made.reason, made.status = str(status.get("reason") or ""), code
     return made
 
 
 def quota_error(what: str, message: str) -> QuotaError:
-    """The error for a quota that is used up, in the words of the server."""
+    """Build the error for an exceeded quota, with the API server's own message."""
     found = re.search(r"(exceeded quota.*|.*LimitRange.*)", message)
     return QuotaError(
         f"{what}: {found.group(1) if found else message}.",
@@ -350,27 +363,25 @@ def _owners(causes: Any) -> dict[str, tuple[str, ...]]:
     owners: dict[str, list[str]] = {}
     for cause in causes:
         named = re.search(r'conflict with "([^"]+)"', str(cause.get("message")))
-        owners.setdefault(named.group(1) if named else "unknown", []).append(
-            str(cause.get("field", ""))
-        )
+        owner = named.group(1) if named else "unknown"
+        owners.setdefault(owner, []).append(str(cause.get("field", "")))
     return {owner: tuple(fields) for owner, fields in owners.items()}
+
+
+def _root(version: str) -> str:
+    return f"/apis/{version}" if "/" in version else f"/api/{version}"
 
 
 def _kind_missing(version: str, kind: str) -> KindMissingError:
     group = version.partition("/")[0] if "/" in version else ""
-    source = INSTALL.get(group) or INSTALL.get(group.split(".", 1)[-1])
-    hint = f"Install {source} in the cluster first." if source else None
-    return KindMissingError(f"The cluster does not know {kind} ({version}).", hint=hint)
+    provider = PROVIDERS.get(group) or PROVIDERS.get(group.split(".", 1)[-1])
+    hint = f"Install {provider} in the cluster first." if provider else None
+    return KindMissingError(f"The cluster has no kind {kind} ({version}).", hint=hint)
 
 
-def _content(answer: httpx.Response) -> dict[str, Any]:
-    found: dict[str, Any] = answer.json()
-    return found
-
-
-def _status(answer: httpx.Response) -> Mapping[str, Any]:
+def _status(response: httpx.Response) -> Mapping[str, Any]:
     try:
-        found = answer.json()
+        found = response.json()
     except ValueError:
-        return {"message": answer.text.strip()[:500]}
+        return {"message": response.text.strip()[:500]}
     return found if isinstance(found, dict) else {}

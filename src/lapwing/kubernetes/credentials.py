@@ -1,14 +1,15 @@
-"""Logging in to a cluster: TLS, and the header that says who asks.
+"""Authenticate to a cluster: the TLS context and the `Authorization` header.
 
-Credentials come from the kubeconfig, from a token file that is rotated, or from a program (cloud
-providers do so). They are kept in memory: a client key is in a file for as long as Python's ssl
-module needs to read it, and that file is for its owner only.
+Credentials come from the kubeconfig, from a token file that is rotated, or from a credential plugin
+(cloud providers use those). They stay in memory: a client key is in a file, readable by its owner
+only, while Python's ssl module loads it.
 
 Source: Kubernetes documentation, "Authenticating", section "client-go credential plugins".
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import ssl
 import subprocess
@@ -18,47 +19,46 @@ from pathlib import Path
 from typing import Any
 
 from lapwing.errors import ClusterLoginError
-from lapwing.kubernetes.kubeconfig import ClusterAccess, Exec
+from lapwing.kubernetes.kubeconfig import ClusterAccess, ExecPlugin
 
-EXEC_TIMEOUT = 60.0
-"""Seconds that a credential program may take; some open a browser."""
+PLUGIN_TIMEOUT_S = 60.0
+"""Seconds that a credential plugin may take; some open a browser."""
 
 
 class Credentials:
-    """Gives the TLS context and the headers for one context of a kubeconfig."""
+    """The TLS context and the headers for one context of a kubeconfig."""
 
     def __init__(self, access: ClusterAccess, environ: Mapping[str, str]) -> None:
+        """Take the context, and the environment that a credential plugin gets."""
         self._access = access
         self._environ = environ
-        self._given: Mapping[str, Any] | None = None
+        self._from_plugin: Mapping[str, Any] | None = None
 
     def __repr__(self) -> str:
+        """Return the context's name: never a credential."""
         return f"Credentials({self._access.context!r})"
 
-    def context(self) -> ssl.SSLContext:
-        """What TLS trusts and shows. Raises ClusterLoginError."""
+    def ssl_context(self) -> ssl.SSLContext:
+        """Build the TLS context with authority and client certificate."""
         access = self._access
-        made = ssl.create_default_context()
-        if access.authority is not None:
-            made = ssl.create_default_context(cadata=access.authority.decode())
+        cadata = None if access.authority is None else access.authority.decode()
+        made = ssl.create_default_context(cadata=cadata)
         if access.insecure:
             made.check_hostname = False
             made.verify_mode = ssl.CERT_NONE
         certificate, key = access.certificate, access.key
-        given = self._from_program()
+        given = self._plugin_status()
         if given.get("clientCertificateData"):
             certificate = str(given["clientCertificateData"]).encode()
             key = str(given["clientKeyData"]).encode()
         if certificate and key:
-            _show(made, certificate, key)
+            _load_client_certificate(made, certificate, key)
         return made
 
     def headers(self) -> dict[str, str]:
-        """The header that says who asks; empty where the certificate does."""
-        import base64
-
+        """Return the `Authorization` header; empty if a client certificate authenticates."""
         access = self._access
-        token = self._from_program().get("token") or access.token
+        token = self._plugin_status().get("token") or access.token
         if access.token_file is not None:
             token = access.token_file.read_text().strip()
         if token:
@@ -68,20 +68,20 @@ class Credentials:
             return {"authorization": "Basic " + base64.b64encode(pair).decode()}
         return {}
 
-    def forget(self) -> bool:
-        """Drop what can be had anew, after a refusal; whether there is anything to ask again."""
-        self._given = None
+    def invalidate(self) -> bool:
+        """Drop credentials that were rejected; returns whether new ones can be obtained."""
+        self._from_plugin = None
         return self._access.exec is not None or self._access.token_file is not None
 
-    def _from_program(self) -> Mapping[str, Any]:
+    def _plugin_status(self) -> Mapping[str, Any]:
         if self._access.exec is None:
             return {}
-        if self._given is None:
-            self._given = _run(self._access.exec, self._access, self._environ)
-        return self._given
+        if self._from_plugin is None:
+            self._from_plugin = _run_plugin(self._access.exec, self._access, self._environ)
+        return self._from_plugin
 
 
-def _show(context: ssl.SSLContext, certificate: bytes, key: bytes) -> None:
+def _load_client_certificate(context: ssl.SSLContext, certificate: bytes, key: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:  # 0700
         path = Path(folder) / "client.pem"
         path.touch(0o600)
@@ -90,41 +90,44 @@ def _show(context: ssl.SSLContext, certificate: bytes, key: bytes) -> None:
             context.load_cert_chain(path)
         except ssl.SSLError as error:
             raise ClusterLoginError(
-                "The client certificate of the kubeconfig cannot be used.",
+                "The client certificate of the kubeconfig is invalid.",
                 hint="Get the cluster's kubeconfig again.",
             ) from error
 
 
-def _run(program: Exec, access: ClusterAccess, environ: Mapping[str, str]) -> Mapping[str, Any]:
+def _run_plugin(
+    plugin: ExecPlugin, access: ClusterAccess, environ: Mapping[str, str]
+) -> Mapping[str, Any]:
     spec: dict[str, Any] = {"interactive": False}
-    if program.wants_cluster:
+    if plugin.wants_cluster:
         spec["cluster"] = {"server": access.server}
-    asked = {"apiVersion": program.version, "kind": "ExecCredential", "spec": spec}
-    env = {**environ, **program.env, "KUBERNETES_EXEC_INFO": json.dumps(asked)}
+    request = {"apiVersion": plugin.version, "kind": "ExecCredential", "spec": spec}
     try:
         done = subprocess.run(
-            [program.command, *program.args],
-            env=env,
+            [plugin.command, *plugin.args],
+            env={**environ, **plugin.env, "KUBERNETES_EXEC_INFO": json.dumps(request)},
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=EXEC_TIMEOUT,
+            timeout=PLUGIN_TIMEOUT_S,
             check=False,
         )
     except FileNotFoundError as error:
         raise ClusterLoginError(
-            f"Context {access.context!r} logs in with {program.command}, which is not installed.",
-            hint=program.hint,
+            f"The credential plugin {plugin.command} of context {access.context!r} is not "
+            "installed.",
+            hint=plugin.hint,
         ) from error
     except subprocess.TimeoutExpired as error:
         raise ClusterLoginError(
-            f"{program.command} gave no credentials within {EXEC_TIMEOUT:.0f} s."
+            f"The credential plugin {plugin.command} timed out after {PLUGIN_TIMEOUT_S:.0f} s."
         ) from error
     try:
         status: Mapping[str, Any] = json.loads(done.stdout)["status"]
     except (ValueError, KeyError, TypeError):
         raise ClusterLoginError(
-            f"{program.command} gave no credentials (exit status {done.returncode}).",
+            f"The credential plugin {plugin.command} printed no credentials "
+            f"(exit status {done.returncode}).",
             detail=done.stderr.decode(errors="replace")[-1000:] or None,
-            hint=program.hint,
+            hint=plugin.hint,
         ) from None
     return status

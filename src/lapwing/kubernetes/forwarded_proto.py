@@ -1,125 +1,92 @@
-"""Says in each request of an HTTP/1.1 connection that it came by HTTPS. Pure.
+"""Add `X-Forwarded-Proto: https` to each request of an HTTP/1.1 connection.
 
-An application that makes links, cookies or redirects looks at `X-Forwarded-Proto`. On a cluster the
-load balancer sets it; the edge behind one believes what it is told. Where we end TLS in place of
-that load balancer, we say it, and what a client says itself is taken out.
+An application that makes links, cookies or redirects reads this header. In a cluster the load
+balancer sets it, and the edge behind one trusts it. Where we terminate TLS in place of that load
+balancer, we set it, and drop what the client sent.
 
-Bodies are counted (Content-Length, or chunks) to find where the next request begins, and go through
-untouched. After `Upgrade` (websockets), or when it is no HTTP/1.1, everything does.
-
-Source: RFC 9112, sections 2, 6 and 7.
+h11 parses the stream to find where each request begins and ends. Request heads are rewritten,
+bodies pass unchanged. After `Upgrade` (WebSockets), and if it is not valid HTTP/1.1, everything
+passes unchanged: the server answers as it would without us.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from functools import partial
 
-LARGEST = 256 * 1024
-"""Bytes of a head; with a larger one, nothing is changed any more, and the server refuses it."""
-LINE = 64 * 1024
-"""Bytes of a line between chunks."""
-_FIRST = re.compile(rb"[!-~]+ \S+ HTTP/1\.[01]\r?\n")
-_BLANK = re.compile(rb"\r?\n\r?\n")
+import h11
+
+MAX_HEAD_BYTES = 256 * 1024
+_REQUEST_LINE = re.compile(rb"[!-~]+ \S+ HTTP/1\.[01]\r?\n")
 
 
 class RequestRewriter:
-    """One connection. `feed` takes what the client sends and returns what is to be sent on; what
-    is part of an unfinished head waits."""
+    """One connection: `feed` takes what the client sends and returns what to send to the server."""
 
     def __init__(self) -> None:
-        self._waiting = b""
-        self._left = 0
-        self._step: Callable[[], bytes | None] = self._head
+        """Begin with the head of a request."""
+        self._is_raw = False
+        self._buffer = b""
+        """What was received and not returned yet."""
+        self._begin()
 
     def feed(self, data: bytes) -> bytes:
-        """Take more bytes."""
-        self._waiting += data
-        done = []
-        while self._waiting:
-            piece = self._step()
-            if piece is None:
-                break
-            done.append(piece)
-        return b"".join(done)
+        """Take more bytes; those of an incomplete head are held back."""
+        out: list[bytes] = []
+        self._receive(data)
+        while not self._is_raw and (event := self._next_event()) is not h11.NEED_DATA:
+            if isinstance(event, h11.Request):
+                self._consumed()
+                out.append(_rewritten(event))
+            elif isinstance(event, h11.EndOfMessage):
+                out.append(self._consumed())
+                rest, self._is_raw = self._buffer, self._parser.their_state is not h11.DONE
+                if not self._is_raw:
+                    self._begin()
+                    self._receive(rest)
+        if self._is_raw or self._parser.their_state is h11.SEND_BODY:
+            out.append(self._buffer)
+            self._buffer = b""
+        return b"".join(out)
 
-    def _take(self, size: int) -> bytes:
-        piece, self._waiting = self._waiting[:size], self._waiting[size:]
-        return piece
+    def _begin(self) -> None:
+        # One parser for each request: h11 would wait for the response before the next request.
+        self._parser = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
+        self._buffer = b""
 
-    def _all(self) -> bytes:
-        self._step = self._all
-        return self._take(len(self._waiting))
+    def _receive(self, data: bytes) -> None:
+        is_between = not self._buffer and self._parser.their_state is h11.IDLE
+        if is_between and not self._is_raw:
+            data = data.lstrip(b"\r\n")  # Empty lines before a request. RFC 9112, section 2.2.
+        self._buffer += data
+        if data and not self._is_raw:
+            self._parser.receive_data(data)
 
-    def _head(self) -> bytes | None:
-        lead = len(self._waiting) - len(self._waiting.lstrip(b"\r\n"))
-        if lead:
-            return self._take(lead)
-        if b"\n" in self._waiting and not _FIRST.match(self._waiting):
-            return self._all()
-        end = _BLANK.search(self._waiting)
-        if end is None:
-            return self._all() if len(self._waiting) > LARGEST else None
-        head = self._take(end.end())
-        first, *fields = head[: end.start()].splitlines(keepends=True)
-        named = [(f.partition(b":")[0].strip().lower(), f.partition(b":")[2]) for f in fields]
-        self._step = self._body(first, named)
-        kept = [f for f, (n, _) in zip(fields, named, strict=True) if n != b"x-forwarded-proto"]
-        if kept and not kept[-1].endswith(b"\n"):
-            kept[-1] += b"\r\n"
-        line = first if first.endswith(b"\n") else first + b"\r\n"
-        return b"".join([line, b"X-Forwarded-Proto: https\r\n", *kept, b"\r\n"])
+    def _next_event(self) -> object:
+        is_head = self._parser.their_state is h11.IDLE and b"\n" in self._buffer
+        try:
+            if is_head and not _REQUEST_LINE.match(self._buffer):
+                raise h11.RemoteProtocolError("not HTTP/1")
+            return self._parser.next_event()
+        except h11.RemoteProtocolError:
+            self._is_raw = True
+            return h11.NEED_DATA
 
-    def _body(self, first: bytes, fields: list[tuple[bytes, bytes]]) -> Callable[[], bytes | None]:
-        """What follows this head."""
-        said: dict[bytes, bytes] = {}
-        for name, value in fields:
-            said[name] = said[name] + b"," + value if name in said else value
-        if b"upgrade" in said or first.startswith(b"CONNECT "):
-            return self._all
-        if b"chunked" in said.get(b"transfer-encoding", b"").lower():
-            return self._size
-        length = said.get(b"content-length", b"0").strip()
-        if not re.fullmatch(rb"\d{1,18}", length):
-            return self._all
-        self._left = int(length)
-        return partial(self._counted, self._head) if self._left else self._head
+    def _consumed(self) -> bytes:
+        """Take from the buffer what the parser has taken from it."""
+        rest = self._parser.trailing_data[0]
+        end = len(self._buffer) - len(rest)
+        taken, self._buffer = self._buffer[:end], rest
+        return taken
 
-    def _counted(self, then: Callable[[], bytes | None]) -> bytes:
-        """What is left of a body or a chunk; what follows it is taken by `then`."""
-        piece = self._take(self._left)
-        self._left -= len(piece)
-        if not self._left:
-            self._step = then
-        return piece
 
-    def _size(self) -> bytes | None:
-        line = self._line()
-        if line is None:
-            return self._all() if len(self._waiting) > LINE else None
-        found = re.match(rb"[0-9a-fA-F]{1,15}", line)
-        if found is None:
-            return line + self._all()
-        self._left = int(found[0], 16)
-        chunk = partial(self._counted, self._after_chunk)
-        self._step = chunk if self._left else self._trailer
-        return line
-
-    def _after_chunk(self) -> bytes | None:
-        line = self._line()
-        if line is not None:
-            self._step = self._size
-        return line
-
-    def _trailer(self) -> bytes | None:
-        line = self._line()
-        if line is None:
-            return self._all() if len(self._waiting) > LINE else None
-        if line in (b"\r\n", b"\n"):
-            self._step = self._head
-        return line
-
-    def _line(self) -> bytes | None:
-        end = self._waiting.find(b"\n")
-        return None if end < 0 else self._take(end + 1)
+def _rewritten(request: h11.Request) -> bytes:
+    lines = [
+        b"%b %b HTTP/%b" % (request.method, request.target, request.http_version),
+        b"X-Forwarded-Proto: https",
+        *(
+            b"%b: %b" % (name, value)
+            for name, value in request.headers.raw_items()
+            if name.lower() != b"x-forwarded-proto"
+        ),
+    ]
+    return b"\r\n".join([*lines, b"", b""])

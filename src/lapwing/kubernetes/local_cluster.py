@@ -1,13 +1,12 @@
-"""Local clusters: made and removed by the tool that people know them by, kind or minikube.
+"""Create and delete local clusters with kind or minikube.
 
-Which tool, and what the cluster is called, follows from the name of the context, because both tools
-derive one from the other: kind's cluster `shop` is the context `kind-shop`, minikube's profile is
-its context. Without a name it is `kind-<stack>` where kind is installed, else `minikube-<stack>`
-where minikube is; an environment that is called `minikube` asks for that one first. That is `plan`,
-and pure; the rest runs the tool.
+The name of the context decides the tool and the cluster's name, because both tools derive one from
+the other: kind's cluster `shop` has the context `kind-shop`, minikube's profile is its context.
+Without a name it is `kind-<stack>` where kind is installed, else `minikube-<stack>` where minikube
+is; an environment named `minikube` prefers that one.
 
-Sources: kind's documents, "Quick Start"; minikube's documents, "minikube start" and "minikube
-delete".
+Sources: kind's documentation, "Quick Start"; minikube's documentation, "minikube start" and
+"minikube delete".
 """
 
 from __future__ import annotations
@@ -22,12 +21,13 @@ from lapwing.errors import ClusterError, ContextError, ToolMissingError
 
 Tell = Callable[[str], None]
 Tool = Literal["kind", "minikube"]
-WHERE = {
-    "kind": "https://kind.sigs.k8s.io has it, for Docker or Podman.",
-    "minikube": "https://minikube.sigs.k8s.io has it.",
+INSTALL_HINTS = {
+    "kind": "Install it from https://kind.sigs.k8s.io; it needs Docker or Podman.",
+    "minikube": "Install it from https://minikube.sigs.k8s.io.",
 }
-STARTS = "300s"
+CREATE_TIMEOUT = "300s"
 """How long kind waits for the control plane of a new cluster."""
+OUTPUT_LINES = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,21 +40,21 @@ class LocalCluster:
 
     @property
     def create_command(self) -> list[str]:
-        """The command that makes it; minikube's also starts one that is stopped."""
+        """The command that creates it; minikube's also starts a stopped one."""
         if self.tool == "kind":
-            return ["kind", "create", "cluster", "--name", self.name, "--wait", STARTS]
+            return ["kind", "create", "cluster", "--name", self.name, "--wait", CREATE_TIMEOUT]
         return ["minikube", "start", "--profile", self.name]
 
     @property
     def delete_command(self) -> list[str]:
-        """The command that removes it with all that is in it."""
+        """The command that deletes it with everything in it."""
         if self.tool == "kind":
             return ["kind", "delete", "cluster", "--name", self.name]
         return ["minikube", "delete", "--profile", self.name]
 
 
 def from_context(context: str) -> LocalCluster | None:
-    """The local cluster that a context is by its name; None for any other context."""
+    """Return the local cluster that a context names; None for any other context."""
     if context.startswith("kind-") and context != "kind-":
         return LocalCluster("kind", context, context.removeprefix("kind-"))
     if context == "minikube" or context.startswith("minikube-"):
@@ -63,41 +63,39 @@ def from_context(context: str) -> LocalCluster | None:
 
 
 def choose(
-    context: str | None, stack: str, environment: str, there: Iterable[Tool]
+    context: str | None, stack: str, environment: str, installed: Iterable[Tool]
 ) -> LocalCluster:
-    """Which cluster `--create` makes: by the context that is named, else by the tools that are
-    `there`. Raises ContextError for a context of neither tool."""
-    if context is not None:
-        found = from_context(context)
-        if found is None:
-            raise ContextError(
-                f"Context {context!r} names no cluster that Lapwing can make.",
-                hint="A cluster of kind is called `kind-NAME`, one of minikube `minikube` or "
-                "`minikube-NAME`.",
-            )
-        return found
-    tools = set(there)
+    """Choose the cluster that `--create` creates: by the context, else by the installed tools.
+
+    Raises ContextError for a context of neither tool.
+    """
+    tools = set(installed)
     tool: Tool = "kind" if "kind" in tools or "minikube" not in tools else "minikube"
     if environment == "minikube":
         tool = "minikube"
-    made = from_context(f"{tool}-{stack}")
-    assert made is not None
-    return made
+    wanted = context if context is not None else f"{tool}-{stack}"
+    found = from_context(wanted)
+    if found is None:
+        raise ContextError(
+            f"Context {wanted!r} names no cluster that Lapwing can create.",
+            hint="Name it `kind-NAME` for kind, `minikube` or `minikube-NAME` for minikube.",
+        )
+    return found
 
 
 def installed_tools(environ: Mapping[str, str]) -> tuple[Tool, ...]:
-    """The tools that are on the PATH."""
+    """Return the tools on the PATH."""
     tools: tuple[Tool, ...] = ("kind", "minikube")
     return tuple(t for t in tools if shutil.which(t, path=environ.get("PATH")))
 
 
 def create(cluster: LocalCluster, environ: Mapping[str, str], tell: Tell) -> bool:
-    """Make the cluster, unless there is one of that name; whether it was made (or started) now.
+    """Create a cluster unless it exists; returns whether it was created or started.
 
     Raises ToolMissingError or ClusterError.
     """
-    if cluster.tool == "kind" and cluster.name in _names(environ):
-        # It is there; the kubeconfig may have lost it.
+    if cluster.tool == "kind" and cluster.name in _kind_clusters(environ):
+        # The kubeconfig may have lost its context.
         _run(["kind", "export", "kubeconfig", "--name", cluster.name], environ, tell)
         return False
     _run(cluster.create_command, environ, tell)
@@ -105,25 +103,24 @@ def create(cluster: LocalCluster, environ: Mapping[str, str], tell: Tell) -> boo
 
 
 def delete(cluster: LocalCluster, environ: Mapping[str, str], tell: Tell) -> None:
-    """Remove the cluster with all that is in it. Raises ToolMissingError or ClusterError."""
+    """Delete a cluster with everything in it. Raises ToolMissingError or ClusterError."""
     _run(cluster.delete_command, environ, tell)
 
 
-def _names(environ: Mapping[str, str]) -> list[str]:
-    """The clusters of kind. It says on stderr that there are none."""
+def _kind_clusters(environ: Mapping[str, str]) -> list[str]:
+    # If there are none, kind says so on stderr.
     return _run(["kind", "get", "clusters"], environ, lambda _: None).split()
 
 
 def _run(command: list[str], environ: Mapping[str, str], tell: Tell) -> str:
-    """Run a tool and tell what it says as it says it; returns its standard output."""
+    """Run a tool, report each line of its output, and return the output."""
     program = shutil.which(command[0], path=environ.get("PATH"))
     if program is None:
         raise ToolMissingError(
-            f"{command[0]} is not installed; it makes and removes local clusters.",
-            hint=f"{WHERE[command[0]]} Or name a cluster that is there with `--context NAME`.",
+            f"{command[0]} is not installed; it creates and deletes local clusters.",
+            hint=f"{INSTALL_HINTS[command[0]]} Or name an existing cluster with `--context NAME`.",
         )
-    said: list[str] = []
-    printed: list[str] = []
+    lines: list[str] = []
     with subprocess.Popen(
         [program, *command[1:]],
         env=dict(environ),
@@ -135,15 +132,15 @@ def _run(command: list[str], environ: Mapping[str, str], tell: Tell) -> str:
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:
-            printed.append(line)
-            text = line.strip()
-            if text:
-                said.append(text)
-                tell(f"{command[0]}: {text}")
+            lines.append(line)
+            if line.strip():
+                tell(f"{command[0]}: {line.strip()}")
+    output = "".join(lines)
     if process.returncode != 0:
+        said = [line.strip() for line in lines if line.strip()]
         raise ClusterError(
             f"`{' '.join(command)}` failed with status {process.returncode}.",
-            detail="\n".join(said[-12:]) or None,
-            hint="Is Docker (or Podman) running? Run it again when what it says is mended.",
+            detail="\n".join(said[-OUTPUT_LINES:]) or None,
+            hint="Check that Docker or Podman is running, fix what the output names, run it again.",
         )
-    return "".join(printed)
+    return output

@@ -1,4 +1,8 @@
-"""References: which object of a cluster is meant. Pure."""
+"""Objects of the Kubernetes API as plain mappings, and references to them.
+
+Half of the kinds that we handle are custom resources, so typed models would cover the other half
+only. The functions here read what every kind has: labels, annotations, owners and conditions.
+"""
 
 from __future__ import annotations
 
@@ -7,30 +11,28 @@ from dataclasses import dataclass
 from typing import Any
 
 Object = Mapping[str, Any]
-"""An object as the API knows it: apiVersion, kind, metadata, and what its kind has."""
+"""An object of the API: apiVersion, kind, metadata and the fields of its kind."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Reference:
-    """One object. `namespace` is empty for what belongs to the whole cluster."""
+    """One object. `namespace` is empty for cluster-scoped kinds."""
 
     version: str
     kind: str
     namespace: str
     name: str
 
-    @property
-    def group(self) -> str:
-        """The API group; empty for the core one."""
-        return self.version.rpartition("/")[0]
-
     def __str__(self) -> str:
+        """Return kind and name, for messages."""
         return f"{self.kind} {self.name}"
 
-    def key(self) -> str:
-        """One line that `parse` reads back. The version of the group is left out on purpose: an
-        object stays the same one when its API moves from v1beta1 to v1."""
-        return "/".join((self.group, self.kind, self.namespace, self.name))
+    def key(self) -> tuple[str, str, str, str]:
+        """Identify the object whatever the version of its API group.
+
+        An object stays the same one when its API moves from v1beta1 to v1.
+        """
+        return self.version.rpartition("/")[0], self.kind, self.namespace, self.name
 
     @classmethod
     def of(cls, thing: Object) -> Reference:
@@ -42,3 +44,41 @@ class Reference:
             str(metadata.get("namespace") or ""),
             str(metadata["name"]),
         )
+
+
+def label(thing: Object, name: str) -> str:
+    """Return a label of an object; empty if it has none of that name."""
+    return str((thing["metadata"].get("labels") or {}).get(name, ""))
+
+
+def annotation(thing: Object, name: str) -> str:
+    """Return an annotation of an object; empty if it has none of that name."""
+    return str((thing["metadata"].get("annotations") or {}).get(name, ""))
+
+
+def condition(thing: Object, kind: str) -> Mapping[str, Any]:
+    """Return a condition of an object's status; empty if it has none of that type."""
+    conditions = (thing.get("status") or {}).get("conditions") or ()
+    found: Mapping[str, Any] = next((c for c in conditions if c.get("type") == kind), {})
+    return found
+
+
+def is_owned_by(thing: Object, uids: set[str]) -> bool:
+    """Return whether one of these objects is a direct owner of an object."""
+    return any(o["uid"] in uids for o in thing["metadata"].get("ownerReferences") or ())
+
+
+def is_terminating(thing: Object) -> bool:
+    """Return whether an object is being deleted."""
+    return bool(thing["metadata"].get("deletionTimestamp"))
+
+
+def pod_spec(workload: Object) -> Mapping[str, Any]:
+    """Return the specification of a workload's pods."""
+    spec: Mapping[str, Any] = workload["spec"]["template"]["spec"]
+    return spec
+
+
+def image_of(workload: Object) -> str:
+    """Return the image of a workload's first container."""
+    return str(pod_spec(workload)["containers"][0]["image"])

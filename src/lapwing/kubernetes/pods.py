@@ -1,33 +1,43 @@
-"""The pods of an environment, by what they do and which slot they are of.
+"""The pods of an environment: their service, their component and their slot.
 
-A pod names its service in the label `app.kubernetes.io/name` and what it is in
-`app.kubernetes.io/component`: web, static, worker or job, `edge`, or the kind of a database. Its
-slot is that of the ReplicaSet that it belongs to.
+A pod names its service in the label `app.kubernetes.io/name` and its component in
+`app.kubernetes.io/component`: web, static, worker or job, `edge`, or the kind of a database.
+
+The slot of a pod is that of its ReplicaSet: odd revisions are blue, even ones green, so two that
+follow each other always differ, also after a rollback, which makes the older one the newest
+revision again. Which slot is active is read from the status of the Rollout, which follows the
+selector of the active Service.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
-from lapwing.errors import KindMissingError
-from lapwing.kubernetes import status
-from lapwing.kubernetes.objects import Object
+from lapwing.kubernetes.applyset import Scope
+from lapwing.kubernetes.client import ApiClient
+from lapwing.kubernetes.objects import (
+    Object,
+    annotation,
+    condition,
+    is_owned_by,
+    is_terminating,
+    label,
+)
 from lapwing.plan.names import COMPONENT, NAME
 
-if TYPE_CHECKING:
-    from lapwing.kubernetes.apply import Scope
-    from lapwing.kubernetes.client import ApiClient
-
+ROLLOUT = ("argoproj.io/v1alpha1", "Rollout")
 RESOURCES = ("mysql", "redis", "mongodb", "postgres")
 EDGE = "edge"
+POD_HASH = "rollouts-pod-template-hash"
+REVISIONS = ("rollout.argoproj.io/revision", "deployment.kubernetes.io/revision")
 
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """One pod. `slot` is empty for what has none (a database, a job); `active` says whether its
-    slot is the one with the traffic."""
+    """One pod. `slot` is empty for a pod without one (a database, a job); `active` says whether its
+    slot gets traffic."""
 
     service: str
     component: str
@@ -43,80 +53,92 @@ class Pod:
 
     @property
     def namespace(self) -> str:
+        """The namespace of the pod."""
         return str(self.pod["metadata"]["namespace"])
 
     @property
     def uid(self) -> str:
+        """The unique id of the pod."""
         return str(self.pod["metadata"]["uid"])
 
     @property
     def label(self) -> str:
-        """Which replica it is, as short as on a machine: `blue-7.x5k2p`, and whether it is idle."""
+        """The short name of the replica, as on a machine: `blue-7.x5k2p`, with ` idle`."""
         last = self.name.rpartition("-")[2]
         if not self.slot:
             return f"{self.component}.{last}" if self.component else last
         return f"{self.slot}-{self.revision}.{last}" + ("" if self.active else " idle")
 
     @property
-    def leaving(self) -> bool:
-        """Whether it has been told to end."""
-        return bool(self.pod["metadata"].get("deletionTimestamp"))
-
-    @property
     def ready(self) -> bool:
-        """Whether it may be sent requests."""
-        conditions = (self.pod.get("status") or {}).get("conditions") or ()
-        says = any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
-        return says and not self.leaving
+        """Whether it may get requests."""
+        is_ready = condition(self.pod, "Ready").get("status") == "True"
+        return is_ready and not is_terminating(self.pod)
 
     @property
     def statuses(self) -> dict[str, Mapping[str, Any]]:
-        """What the kubelet says of each container, those that run first and end included."""
-        said = self.pod.get("status") or {}
+        """The status of each container by its name, init containers included."""
+        status = self.pod.get("status") or {}
         lists = ("initContainerStatuses", "containerStatuses")
-        return {str(c["name"]): c for key in lists for c in said.get(key) or ()}
+        return {str(c["name"]): c for key in lists for c in status.get(key) or ()}
 
     def belongs_to(self, service: str) -> bool:
-        """Whether it is of a service: a replica of it, or its migration."""
-        migration = self.component == "job" and self.service == f"{service}-migrate"
-        return self.service == service or migration
+        """Return whether it is a replica of a service, or its migration."""
+        is_migration = self.component == "job" and self.service == f"{service}-migrate"
+        return self.service == service or is_migration
 
 
-def of_scope(api: ApiClient, scope: Scope) -> list[Pod]:
-    """The pods of an environment now. Raises ClusterError."""
-    pods = api.list("v1", "Pod", scope.namespace)
+def list_pods(api: ApiClient, scope: Scope) -> list[Pod]:
+    """List the pods of an environment."""
+    found = api.list("v1", "Pod", scope.namespace)
     sets = api.list("apps/v1", "ReplicaSet", scope.namespace)
     workloads = api.list("apps/v1", "Deployment", scope.namespace)
-    try:
-        workloads += api.list("argoproj.io/v1alpha1", "Rollout", scope.namespace)
-    except KindMissingError:
-        pass
-    return list(instances(pods, sets, workloads))
+    workloads += api.list(*ROLLOUT, scope.namespace, missing_kind_ok=True)
+    return list(describe_pods(found, sets, workloads))
 
 
-def instances(
+def describe_pods(
     pods: Sequence[Object], sets: Sequence[Object], workloads: Sequence[Object]
 ) -> Iterator[Pod]:
-    """The pods with what they are; those that name no service are somebody else's. Pure."""
-    serving = {
+    """Yield pods with their service and slot; pods without a service label are left out."""
+    active = {
         found["metadata"]["uid"]
         for workload in workloads
-        if (found := status.serving(workload, sets)) is not None
+        if (found := active_replica_set(workload, sets)) is not None
     }
     for pod in sorted(pods, key=lambda p: str(p["metadata"]["name"])):
-        labels = pod["metadata"].get("labels") or {}
-        service, component = labels.get(NAME), str(labels.get(COMPONENT, ""))
+        service, component = label(pod, NAME), label(pod, COMPONENT)
         if not service:
             continue
-        owner = next((s for s in sets if status.owned(pod, s)), None)
+        owner = next((s for s in sets if is_owned_by(pod, {s["metadata"]["uid"]})), None)
         if owner is None or component == EDGE:
-            yield Pod(str(service), component, pod)
+            yield Pod(service, component, pod)
             continue
         yield Pod(
-            service=str(service),
+            service=service,
             component=component,
             pod=pod,
-            slot=status.colour(owner),
-            revision=status.revision(owner),
-            active=owner["metadata"]["uid"] in serving,
+            slot=slot_of(owner),
+            revision=revision_of(owner),
+            active=owner["metadata"]["uid"] in active,
         )
+
+
+def active_replica_set(workload: Object, sets: Sequence[Object]) -> Object | None:
+    """Return the ReplicaSet that is a workload's active slot, if it has one."""
+    own = [s for s in sets if is_owned_by(s, {workload["metadata"].get("uid")})]
+    if workload["kind"] == "Rollout":
+        selector = ((workload.get("status") or {}).get("blueGreen") or {}).get("activeSelector")
+        return next((s for s in own if selector and label(s, POD_HASH) == selector), None)
+    return max(own, key=revision_of, default=None)
+
+
+def slot_of(replica_set: Object) -> Literal["blue", "green"]:
+    """Return the slot of a ReplicaSet."""
+    return "blue" if revision_of(replica_set) % 2 else "green"
+
+
+def revision_of(replica_set: Object) -> int:
+    """Return the revision of a ReplicaSet within its workload; 0 if it has none."""
+    found = next((r for name in REVISIONS if (r := annotation(replica_set, name))), "")
+    return int(found) if found.isdigit() else 0

@@ -1,13 +1,12 @@
-"""Secrets of an environment that Lapwing applies itself: what to make, to set, and to leave. Pure,
-but for the random numbers of what is made.
+"""Secrets of an environment that Lapwing applies itself: which to generate, to set, and to keep.
 
-    set     people gave a value by `lapwing secret set`: the Secret is made to hold it
-    made    nobody gives one: it is made up when it is missing, and never changed afterwards. It
-            carries a label that keeps it from being pruned, and outlives `down`
-    kept    people gave none here, but the cluster has one: set from another machine, or by kubectl
+    set        a value was set by `lapwing secret set`: the Secret is applied with it
+    generated  nobody sets one: it is generated if it is missing, and never changed afterwards. It
+               carries a label that exempts it from pruning, and it outlives `down`
+    kept       no value was set here, but the cluster has one: set elsewhere, or by kubectl
 
-A Secret of the right name that somebody else made is used as it is. What is wanted and is nowhere
-is told before anything is touched.
+A Secret of the right name that somebody else created is used unchanged. A missing value is reported
+before anything is changed.
 """
 
 from __future__ import annotations
@@ -21,22 +20,22 @@ from typing import Any
 
 from lapwing.errors import SecretError, UnmanagedObjectError
 from lapwing.kubernetes import applyset
-from lapwing.kubernetes.apply import Scope
-from lapwing.kubernetes.objects import Object, Reference
+from lapwing.kubernetes.applyset import Scope
+from lapwing.kubernetes.objects import Object, Reference, annotation
 from lapwing.plan.names import RequiredSecret, secret_part
 
 VERSION = "lapwing.dev/version"
-"""The annotation of a Secret that was set: the version of its value."""
+"""Annotation of a Secret that was set: the version of its value."""
 UNKNOWN = "cluster"
-"""The version of a value that the cluster has and this machine has not."""
+"""The version of a value that only the cluster has."""
 CERTIFICATE_DAYS = 3650
 _ALPHABET = string.ascii_letters + string.digits
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
-    """A Secret to make up: the number of characters of each key. `adds` to one of ours that lacks
-    keys; a `host` asks for a self-signed certificate for it."""
+class GeneratedSecret:
+    """A Secret to generate: the number of characters of each key. `adds` keys to an existing one; a
+    `host` asks for a self-signed certificate for it."""
 
     name: str
     keys: Mapping[str, int]
@@ -45,109 +44,110 @@ class Made:
 
 
 @dataclass(slots=True)
-class Choice:
-    """What is to become of each Secret. `versions` maps the variables that people give values for
-    to the version of the value; `missing` names those that have none."""
+class SecretPlan:
+    """What to do about each Secret. `versions` maps the variables that people set to the version of
+    their value; `missing` names those without a value."""
 
     versions: dict[str, str] = field(default_factory=dict)
-    made: list[Made] = field(default_factory=list)
+    generated: list[GeneratedSecret] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
 
 
 def reference(scope: Scope, part: str) -> Reference:
-    """The Secret whose name ends in `part`."""
+    """Return the reference of the Secret whose name ends in `part`."""
     return Reference("v1", "Secret", scope.namespace, f"{scope.stack}-{part}")
 
 
-def choose(
+def plan_secrets(
     scope: Scope,
-    wanted: Iterable[RequiredSecret],
+    required: Iterable[RequiredSecret],
     given: Mapping[str, str],
     live: Mapping[str, Object],
-) -> Choice:
-    """What to do about each Secret that pods refer to. `given` has the version of each value that
-    is set here, `live` the Secrets that the cluster has, by name.
+) -> SecretPlan:
+    """Decide what to do about each Secret that pods refer to.
+
+    `given` has the version of each value that is set here, `live` the Secrets of the cluster.
 
     Raises UnmanagedObjectError for a Secret of somebody else that lacks a key.
     """
-    made = Choice()
-    for secret in wanted:
+    plan = SecretPlan()
+    for secret in required:
         name = reference(scope, secret.part).name
         found = live.get(name)
         has = set((found or {}).get("data") or {})
         if secret.variable in given:
             assert secret.variable is not None
-            made.versions[secret.variable] = given[secret.variable]
+            plan.versions[secret.variable] = given[secret.variable]
         elif all(n is not None for n in secret.keys.values()):
             lacking = {k: n for k, n in secret.keys.items() if n is not None and k not in has}
             if not lacking:
                 continue
-            if found is not None and not applyset.is_managed(found, scope.stack, scope.environment):
+            if found is not None and not scope.manages(found):
                 raise UnmanagedObjectError(
-                    f"Secret {name} is there without the key {', '.join(sorted(lacking))}, and is "
-                    f"not of {scope.stack}/{scope.environment}.",
-                    hint="Nothing was changed. Add the key, or remove the Secret.",
+                    f"Secret {name} already exists without the key {', '.join(sorted(lacking))}, "
+                    f"and is not managed by {scope.stack}/{scope.environment}.",
+                    hint="Nothing was changed. Add the key, or delete the Secret.",
                 )
-            made.made.append(Made(name, lacking, adds=found is not None))
+            plan.generated.append(GeneratedSecret(name, lacking, adds=found is not None))
         elif secret.variable is not None and found is not None and set(secret.keys) <= has:
-            annotations = found["metadata"].get("annotations") or {}
-            made.versions[secret.variable] = str(annotations.get(VERSION, UNKNOWN))
+            plan.versions[secret.variable] = annotation(found, VERSION) or UNKNOWN
         else:
-            made.missing.append(str(secret.variable))
-    return made
+            plan.missing.append(str(secret.variable))
+    return plan
 
 
-def refuse_missing(choice: Choice, environment: str) -> None:
-    """Raises SecretError that names every secret without a value."""
-    if choice.missing:
-        names = ", ".join(choice.missing)
-        one = len(choice.missing) == 1
+def check_missing(plan: SecretPlan, environment: str) -> None:
+    """Raise SecretError if a secret has no value."""
+    if plan.missing:
+        names = ", ".join(plan.missing)
+        one = len(plan.missing) == 1
         raise SecretError(
             f"Secret{'' if one else 's'} {names} {'is' if one else 'are'} not set.",
             hint=f"Nothing was changed. Set {'it' if one else 'each'} with `lapwing secret set "
-            f"{choice.missing[0]} -e {environment}`.",
+            f"{plan.missing[0]} -e {environment}`.",
         )
 
 
 def set_object(scope: Scope, variable: str, value: str, version: str) -> dict[str, Any]:
-    """The Secret that holds a value that people gave."""
-    part = secret_part(variable)
-    thing = _object(scope, reference(scope, part).name, "Opaque", {"value": value})
+    """Build the Secret of a value that was set."""
+    name = reference(scope, secret_part(variable)).name
+    thing = _object(scope, name, "Opaque", {"value": value})
     thing["metadata"]["annotations"] = {VERSION: version}
     return thing
 
 
-def made_object(scope: Scope, made: Made) -> dict[str, Any]:
-    """The Secret with values that are made up now."""
-    if made.host is not None:
-        certificate, key = self_signed(made.host)
+def generate(scope: Scope, secret: GeneratedSecret) -> dict[str, Any]:
+    """Build a Secret with newly generated values."""
+    if secret.host is not None:
+        certificate, key = self_signed(secret.host)
         values, kind = {"tls.crt": certificate, "tls.key": key}, "kubernetes.io/tls"
     else:
-        values, kind = {k: made_up(n) for k, n in made.keys.items()}, "Opaque"
-    thing = _object(scope, made.name, kind, values)
+        values, kind = {k: generate_value(n) for k, n in secret.keys.items()}, "Opaque"
+    thing = _object(scope, secret.name, kind, values)
     thing["metadata"]["labels"][applyset.KEEP] = "true"
     return thing
 
 
-def made_up(characters: int) -> str:
-    """Letters and digits, which need no escape in a URL or a shell."""
+def generate_value(characters: int) -> str:
+    """Return random letters and digits, which need no escaping in a URL or a shell."""
     return "".join(random.choice(_ALPHABET) for _ in range(characters))
 
 
 def _object(scope: Scope, name: str, kind: str, values: Mapping[str, str]) -> dict[str, Any]:
-    labels = applyset.labels(scope.stack, scope.environment)
     return {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": {"name": name, "namespace": scope.namespace, "labels": labels},
+        "metadata": {"name": name, "namespace": scope.namespace, "labels": scope.labels},
         "type": kind,
         "stringData": dict(values),
     }
 
 
 def self_signed(host: str) -> tuple[str, str]:
-    """A certificate for a host and for localhost, and its key, as PEM. Nobody renews it; it is for
-    local use, as the one that a chart makes."""
+    """Return a certificate for a host and localhost, and its key, as PEM.
+
+    Nothing renews it: it is for local use, as the one that a chart generates.
+    """
     import ipaddress
 
     from cryptography import x509

@@ -1,21 +1,22 @@
-"""What a cluster runs of an environment, in the words of `lapwing status`. Pure.
+"""The status of an environment in a cluster, as `lapwing status` shows it.
 
-A service is a Rollout (blue-green, by Argo Rollouts) or a Deployment. The slots of a Rollout are
-its ReplicaSets: odd revisions are blue, even ones green, so two that follow each other always
-differ, also after a rollback, which makes the older one the newest revision again. Which of them
-gets traffic is read from the status of the Rollout: it follows the selector of the active Service.
+A service is a Rollout (blue-green, by Argo Rollouts) or a Deployment; its slots are its ReplicaSets
+(see `pods`).
 """
 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
 
 from lapwing.kubernetes import health
+from lapwing.kubernetes.applyset import Scope
+from lapwing.kubernetes.client import ApiClient
 from lapwing.kubernetes.health import Health
-from lapwing.kubernetes.objects import Object
+from lapwing.kubernetes.objects import Object, annotation, image_of, is_owned_by, label
+from lapwing.kubernetes.pods import ROLLOUT, active_replica_set, revision_of, slot_of
 from lapwing.observed.status import (
     Phase,
     ResourceStatus,
@@ -24,15 +25,15 @@ from lapwing.observed.status import (
     SlotStatus,
     Status,
 )
-from lapwing.plan.names import COMPONENT, NAME, VERSION
+from lapwing.plan.names import COMPONENT, NAME
 
-HASH = "rollouts-pod-template-hash"
-DEADLINE = "scale-down-deadline"
-REVISIONS = ("rollout.argoproj.io/revision", "deployment.kubernetes.io/revision")
+WORKLOADS = (ROLLOUT, ("apps/v1", "Deployment"), ("apps/v1", "StatefulSet"), ("batch/v1", "Job"))
+VERSION = "app.kubernetes.io/version"
+SCALE_DOWN_DEADLINE = "scale-down-deadline"
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class EnvironmentObjects:
     """The objects of one environment, as the API lists them."""
 
     workloads: Sequence[Object]
@@ -42,42 +43,71 @@ class Found:
     commit: str | None = None
 
 
-def status(stack: str, environment: str, url: str, found: Found, now: float) -> Status:
-    """The status of an environment at `now` (Unix time)."""
-    judged = [(w, health.judge(w)) for w in sorted(found.workloads, key=_name)]
-    services = [_service(w, h, found, now) for w, h in judged if w["kind"] not in ("StatefulSet",)]
-    resources = [_resource(w, h) for w, h in judged if w["kind"] == "StatefulSet"]
-    flight = _flight([(w, h) for w, h in judged if w["kind"] == "Rollout"], found.commit or "")
+def list_workloads(api: ApiClient, scope: Scope) -> list[Object]:
+    """List the Rollouts, Deployments, StatefulSets and Jobs of an environment."""
+    return [
+        workload
+        for version, kind in WORKLOADS
+        for workload in api.list(
+            version, kind, scope.namespace, scope.selector, missing_kind_ok=True
+        )
+    ]
+
+
+def read_status(api: ApiClient, scope: Scope, url: str) -> Status | None:
+    """Return the status of an environment; None if it has no objects in the cluster."""
+    record = api.get(scope.applyset)
+    if record is None:
+        return None
+    found = EnvironmentObjects(
+        workloads=list_workloads(api, scope),
+        replica_sets=api.list("apps/v1", "ReplicaSet", scope.namespace),
+        pods=api.list("v1", "Pod", scope.namespace),
+        commit=str((record.get("data") or {}).get("commit") or "") or None,
+    )
+    return status(scope.stack, scope.environment, url, found, time.time())
+
+
+def status(stack: str, environment: str, url: str, found: EnvironmentObjects, now: float) -> Status:
+    """Return the status of an environment at `now` (Unix time)."""
+    judged = [(w, health.judge(w)) for w in sorted(found.workloads, key=service_name)]
+    services = [_service(w, h, found, now) for w, h in judged if w["kind"] != "StatefulSet"]
+    rollouts = [(w, h) for w, h in judged if w["kind"] == "Rollout"]
     return Status(
         stack=stack,
         environment=environment,
         url=url,
         commit=found.commit,
         services=services,
-        resources=resources,
-        rollout=flight,
+        resources=[_resource(w, h) for w, h in judged if w["kind"] == "StatefulSet"],
+        rollout=_rollout(rollouts, found.commit or ""),
         running=any(s.active is not None and s.active.replicas for s in services),
         updated=now,
     )
 
 
-def _service(workload: Object, state: Health, found: Found, now: float) -> ServiceStatus:
-    name, kind = _name(workload), workload["kind"]
-    if kind == "Job":
+def _service(
+    workload: Object, state: Health, found: EnvironmentObjects, now: float
+) -> ServiceStatus:
+    name = service_name(workload)
+    if workload["kind"] == "Job":
         phases: dict[str, Phase] = {"ready": "done", "failed": "crashing"}
         return ServiceStatus(name=name, kind="job", phase=phases.get(state.state, "starting"))
-    sets = [s for s in found.replica_sets if owned(s, workload)]
-    active, idle = _slots(workload, sets, found.pods, now)
-    phase = _phase(workload, state, active)
-    kind = _label(workload, COMPONENT) or "web"
-    return ServiceStatus(name=name, kind=kind, phase=phase, active=active, idle=idle)
+    active, idle = _slots(workload, found, now)
+    return ServiceStatus(
+        name=name,
+        kind=label(workload, COMPONENT) or "web",
+        phase=_phase(workload, state, active),
+        active=active,
+        idle=idle,
+    )
 
 
 def _phase(workload: Object, state: Health, active: SlotStatus | None) -> Phase:
     if state.state == "held":
         return "held"
     if active is None:
-        return "starting" if health.replicas_wanted(workload["spec"]) else "stopped"
+        return "starting" if health.wanted_replicas(workload["spec"]) else "stopped"
     if active.ready >= active.replicas:
         return "running" if active.replicas else "stopped"
     if active.restarts and active.ready == 0:
@@ -86,54 +116,40 @@ def _phase(workload: Object, state: Health, active: SlotStatus | None) -> Phase:
 
 
 def _slots(
-    workload: Object, sets: Sequence[Object], pods: Sequence[Object], now: float
+    workload: Object, found: EnvironmentObjects, now: float
 ) -> tuple[SlotStatus | None, SlotStatus | None]:
-    """The active slot and the idle one: the newest other that has pods or is to have them."""
-    first = serving(workload, sets)
-    rest = [s for s in sets if s is not first and int(s["spec"].get("replicas") or 0) > 0]
-    rest.sort(key=revision, reverse=True)
-    active = _slot(first, pods, now) if first is not None else None
-    idle = _slot(rest[0], pods, now) if rest else None
-    return active, idle
+    """Return the active slot and the idle one: the newest other with wanted replicas."""
+    own = [s for s in found.replica_sets if is_owned_by(s, {workload["metadata"].get("uid")})]
+    active = active_replica_set(workload, own)
+    others = [s for s in own if s is not active and int(s["spec"].get("replicas") or 0) > 0]
+    idle = max(others, key=revision_of, default=None)
+    return (
+        _slot(active, found.pods, now) if active is not None else None,
+        _slot(idle, found.pods, now) if idle is not None else None,
+    )
 
 
 def _slot(replica_set: Object, pods: Sequence[Object], now: float) -> SlotStatus:
-    said = replica_set.get("status") or {}
-    deadline = (replica_set["metadata"].get("annotations") or {}).get(DEADLINE)
-    own = [p for p in pods if owned(p, replica_set)]
-    labels = replica_set["spec"]["template"]["metadata"].get("labels") or {}
+    deadline = annotation(replica_set, SCALE_DOWN_DEADLINE)
+    own = [p for p in pods if is_owned_by(p, {replica_set["metadata"].get("uid")})]
     return SlotStatus(
-        slot=colour(replica_set),
-        release=release(replica_set),
-        revision=str(labels.get(VERSION, "")),
+        slot=slot_of(replica_set),
+        release=release_of(replica_set),
+        revision=label(replica_set["spec"]["template"], VERSION),
         replicas=int(replica_set["spec"].get("replicas") or 0),
-        ready=int(said.get("readyReplicas") or 0),
+        ready=int((replica_set.get("status") or {}).get("readyReplicas") or 0),
         restarts=sum(
             int(c.get("restartCount") or 0)
             for p in own
             for c in (p.get("status") or {}).get("containerStatuses") or ()
         ),
-        warm_for=max(0.0, _moment(deadline) - now) if deadline else None,
+        warm_for=max(0.0, _timestamp(deadline) - now) if deadline else None,
     )
 
 
-def colour(replica_set: Object) -> Literal["blue", "green"]:
-    """The slot that a ReplicaSet is."""
-    return "blue" if revision(replica_set) % 2 else "green"
-
-
-def serving(workload: Object, sets: Sequence[Object]) -> Object | None:
-    """Which of its ReplicaSets is a workload's active slot."""
-    own = [s for s in sets if owned(s, workload)]
-    if workload["kind"] == "Rollout":
-        said = ((workload.get("status") or {}).get("blueGreen") or {}).get("activeSelector")
-        return next((s for s in own if said and _label(s, HASH) == said), None)
-    return max(own, key=revision, default=None)
-
-
-def release(workload: Object) -> str:
-    """What a workload runs, as short as it names one thing: the tag or the digest of its image."""
-    image = str(workload["spec"]["template"]["spec"]["containers"][0]["image"])
+def release_of(workload: Object) -> str:
+    """Return the release that a workload runs: the tag or the short digest of its image."""
+    image = image_of(workload)
     if "@" in image:
         return image.rpartition("@")[2][:19]
     tag = image.rpartition("/")[2].partition(":")[2]
@@ -141,69 +157,53 @@ def release(workload: Object) -> str:
 
 
 def _resource(workload: Object, state: Health) -> ResourceStatus:
-    image = str(workload["spec"]["template"]["spec"]["containers"][0]["image"])
-    kind = image.rpartition("/")[2].partition(":")[0].partition("@")[0]
-    kinds = {"mongo": "mongodb"}
-    running = state.ready > 0 if state.wanted else False
+    kind = image_of(workload).rpartition("/")[2].partition(":")[0].partition("@")[0]
     return ResourceStatus(
-        name=_name(workload), kind=kinds.get(kind, kind), provider="cluster", running=running
+        name=service_name(workload),
+        kind={"mongo": "mongodb"}.get(kind, kind),
+        provider="cluster",
+        running=state.ready > 0 and state.wanted > 0,
     )
 
 
-def _flight(rollouts: Sequence[tuple[Object, Health]], commit: str) -> RolloutStatus | None:
-    """The deployment that is on its way, or has failed and was not taken back."""
-    open_ = [(w, h) for w, h in rollouts if h.state != "ready"]
-    if not open_:
+def _rollout(rollouts: Sequence[tuple[Object, Health]], commit: str) -> RolloutStatus | None:
+    """Return the deployment that is in progress, or has failed and was not rolled back."""
+    unfinished = [(w, h) for w, h in rollouts if h.state != "ready"]
+    if not unfinished:
         return None
-    names = [_name(w) for w, _ in open_]
-    failed = [h.text for _, h in open_ if h.state == "failed"]
+    failed = [h.text for _, h in unfinished if h.state == "failed"]
     if failed:
-        said = {"state": "undoing", "outcome": "failed", "reason": failed[0]}
-    elif all(h.state == "held" for _, h in open_):
-        said = {"state": "holding"}
+        state = {"state": "undoing", "outcome": "failed", "reason": failed[0]}
+    elif all(h.state == "held" for _, h in unfinished):
+        state = {"state": "holding"}
     else:
-        said = {"state": step([w for w, h in open_ if h.state == "progressing"])}
-    return RolloutStatus(commit=commit, services=names, **said)
+        state = {"state": rollout_step([w for w, h in unfinished if h.state == "progressing"])}
+    services = [service_name(w) for w, _ in unfinished]
+    return RolloutStatus(commit=commit, services=services, **state)
 
 
-def step(rollouts: Sequence[Object]) -> str:
-    """Where the one that is least far has come to: starting, testing, switching or analysing."""
+def rollout_step(rollouts: Sequence[Object]) -> str:
+    """Return the earliest step of these Rollouts: starting, testing, switching or analysing."""
     order = ("starting", "testing", "switching", "analysing")
     return min((_step(r) for r in rollouts), key=order.index, default="starting")
 
 
 def _step(rollout: Object) -> str:
-    said = rollout.get("status") or {}
-    blue_green = said.get("blueGreen") or {}
-    new = said.get("currentPodHash")
+    found = rollout.get("status") or {}
+    blue_green = found.get("blueGreen") or {}
+    new = found.get("currentPodHash")
     if new and new == blue_green.get("activeSelector"):
         return "analysing"
-    before = (blue_green.get("prePromotionAnalysisRunStatus") or {}).get("status")
-    if before in ("Pending", "Running"):
+    smoke_tests = (blue_green.get("prePromotionAnalysisRunStatus") or {}).get("status")
+    if smoke_tests in ("Pending", "Running"):
         return "testing"
-    return "switching" if before == "Successful" else "starting"
+    return "switching" if smoke_tests == "Successful" else "starting"
 
 
-def owned(thing: Object, owner: Object) -> bool:
-    """Whether an object belongs to another, directly."""
-    uid = owner["metadata"].get("uid")
-    return any(o["uid"] == uid for o in thing["metadata"].get("ownerReferences") or ())
+def service_name(workload: Object) -> str:
+    """Return the service or resource that a workload runs."""
+    return label(workload, NAME) or str(workload["metadata"]["name"])
 
 
-def revision(thing: Object) -> int:
-    """The number of a ReplicaSet among those of its workload; 0 if it has none."""
-    annotations: Mapping[str, Any] = thing["metadata"].get("annotations") or {}
-    found = next((annotations[r] for r in REVISIONS if r in annotations), "0")
-    return int(found) if str(found).isdigit() else 0
-
-
-def _label(thing: Object, label: str) -> str:
-    return str((thing["metadata"].get("labels") or {}).get(label, ""))
-
-
-def _name(thing: Object) -> str:
-    return _label(thing, NAME) or str(thing["metadata"]["name"])
-
-
-def _moment(text: str) -> float:
+def _timestamp(text: str) -> float:
     return datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()

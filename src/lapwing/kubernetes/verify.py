@@ -1,8 +1,8 @@
-"""The checklist of `lapwing verify` for an environment on a cluster.
+"""The checks of `lapwing verify` for an environment in a cluster.
 
-What controllers say is read from the API; databases and the edge are asked themselves, through the
-API server's port-forward, in their own protocols. A check that cannot be made (a right is missing,
-a password cannot be read) is said to be so: `ok` is None, which is not passed.
+Controllers report through the API; databases and the edge are probed in their own protocols,
+through the API server's port-forward. A check that cannot be made (a permission is missing, a
+password cannot be read) has the result None, which does not pass.
 """
 
 from __future__ import annotations
@@ -12,30 +12,36 @@ import base64
 import datetime
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
-from lapwing.errors import ClusterError, ClusterUnreachableError, KindMissingError
-from lapwing.kubernetes import actions, health, pods, port_forward, problems, protocols, wait
-from lapwing.kubernetes.objects import Object, Reference
+from lapwing.errors import ClusterError, ClusterUnreachableError
+from lapwing.kubernetes import health, pods, port_forward, problems, protocols, wait
+from lapwing.kubernetes.applyset import Scope
+from lapwing.kubernetes.client import ApiClient
+from lapwing.kubernetes.objects import Object, Reference, condition, label, pod_spec
 from lapwing.kubernetes.pods import Pod
-from lapwing.kubernetes.tunnel import TunnelDialer, TunnelError
-from lapwing.plan.names import COMPONENT, NAME
+from lapwing.kubernetes.status import list_workloads, service_name
+from lapwing.kubernetes.tunnel import Stream, TlsTunnel, TunnelDialer, TunnelError
+from lapwing.plan.names import COMPONENT
 from lapwing.stack.resource_reference import PORTS
 
-if TYPE_CHECKING:
-    from lapwing.kubernetes.apply import Scope
-    from lapwing.kubernetes.client import ApiClient
-
-LAST_LINES = 8
-SOON = datetime.timedelta(days=14)
-"""How near the end of a certificate is a failed check: who renews them does so earlier."""
+LOG_LINES = 8
+MIN_VALIDITY = datetime.timedelta(days=14)
+"""A certificate that expires earlier fails its check: issuers renew them before."""
+CERTIFICATE_KINDS = (
+    ("cert-manager.io/v1", "Certificate"),
+    ("networking.gke.io/v1", "ManagedCertificate"),
+)
+API_SERVER = "API server responds"
+NOT_CHECKED = "not checked"
+Connection = TypeVar("Connection", bound=Stream)
 
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """One check: what was asked, whether it holds (None: it could not be asked), what was seen, and
-    the last lines of a log that tell more."""
+    """One check: its name, whether it passes (None: it could not be made), what was observed, and
+    the last lines of a log that explains it."""
 
     check: str
     ok: bool | None
@@ -44,87 +50,68 @@ class CheckResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What the stack file says to ask: paths by the name of the service, and the host of them."""
+class EdgeRequests:
+    """Requests to make through the edge: the path of each service, and their host."""
 
     paths: dict[str, str]
     host: str
 
 
-def verify(api: ApiClient, scope: Scope, asked: Asked) -> Iterator[CheckResult]:
+def verify(api: ApiClient, scope: Scope, requests: EdgeRequests) -> Iterator[CheckResult]:
     """Run the checks one after another.
 
     Raises ClusterUnreachableError or ClusterLoginError if the API server cannot be queried at all.
     """
-    yield CheckResult("the API server answers", True, api.version())
-    space = api.get(Reference("v1", "Namespace", "", scope.namespace))
-    phase = ((space or {}).get("status") or {}).get("phase", "is not there")
-    yield CheckResult(f"namespace {scope.namespace} is there", phase == "Active", str(phase))
-    if space is None:
+    yield CheckResult(API_SERVER, True, api.version())
+    namespace = api.get(Reference("v1", "Namespace", "", scope.namespace))
+    phase = str(((namespace or {}).get("status") or {}).get("phase", "missing"))
+    yield CheckResult(f"namespace {scope.namespace} exists", phase == "Active", phase)
+    if namespace is None:
         return
-    workloads = [w for k in actions.WORKLOADS for w in _listed(api, scope, *k)]
-    there = pods.of_scope(api, scope)
-    yield from _workloads(api, workloads, there)
-    yield from _secrets(api, scope, workloads)
-    yield from _certificates(api, scope)
-    yield from asyncio.run(_by_asking(api, workloads, there, asked))
+    workloads = list_workloads(api, scope)
+    found = pods.list_pods(api, scope)
+    yield from _check_workloads(api, workloads, found)
+    yield from _check_secrets(api, scope, workloads)
+    yield from _check_certificates(api, scope)
+    yield from asyncio.run(_probe_servers(api, workloads, found, requests))
 
 
-def _listed(api: ApiClient, scope: Scope, version: str, kind: str) -> list[Object]:
-    try:
-        return api.list(version, kind, scope.namespace, scope.selector)
-    except KindMissingError:
-        return []
+def unreachable_result(error: ClusterError) -> CheckResult:
+    """Return the one result for an API server that cannot be queried."""
+    ok = False if isinstance(error, ClusterUnreachableError) else None
+    return CheckResult(API_SERVER, ok, error.message)
 
 
-# What controllers and kubelets say
+# What controllers and kubelets report
 
 
-def _workloads(
-    api: ApiClient, workloads: Sequence[Object], there: Sequence[Pod]
+def _check_workloads(
+    api: ApiClient, workloads: Sequence[Object], found: Sequence[Pod]
 ) -> Iterator[CheckResult]:
     if not workloads:
-        yield CheckResult("anything of the stack is there", False, "nothing was applied")
+        yield CheckResult("the stack is deployed", False, "no workloads")
     for workload in workloads:
-        name, state = _name(workload), health.judge(workload)
-        own = [i.pod for i in there if i.service == name]
-        found = problems.of_pods(own)
-        well = state.state in ("ready", "held")
+        name, state = service_name(workload), health.judge(workload)
+        troubles = problems.of_pods(p.pod for p in found if p.service == name)
         if workload["kind"] == "Job":
-            troubles = [] if state.state == "ready" else found
-            yield CheckResult(
-                f"{name}: the job is done",
-                state.state == "ready",
-                _seen(state.text, troubles),
-                _lines(api, workload, troubles),
-            )
-            continue
-        crashing = [t for t in found if t.container]
-        yield CheckResult(
-            f"{name}: every pod is ready",
-            well and not crashing,
-            _seen(state.text or f"{state.ready} of {state.wanted} pods ready", found),
-            _lines(api, workload, found),
-        )
-
-
-def _seen(text: str, found: Sequence[problems.Problem]) -> str:
-    return "; ".join([text, *(t.text for t in found[:2])])
-
-
-def _lines(api: ApiClient, workload: Object, found: Sequence[problems.Problem]) -> str:
-    """The last lines of what is in trouble, where a log may tell more."""
-    first = next((t for t in found if t.container), None)
-    if first is None:
-        return ""
-    return wait.last_lines(api, workload["metadata"]["namespace"], first, LAST_LINES)
+            check, text, ok = "job completed", state.text, state.state == "ready"
+            troubles = [] if ok else troubles
+        else:
+            check, text = "every pod is ready", state.text
+            text = text or f"{state.ready} of {state.wanted} pods ready"
+            ok = state.state in ("ready", "held") and not any(p.container for p in troubles)
+        seen = "; ".join([text, *(p.text for p in troubles[:2])])
+        logged = next((p for p in troubles if p.container), None)
+        namespace = workload["metadata"]["namespace"]
+        detail = wait.last_lines(api, namespace, logged, LOG_LINES) if logged else ""
+        yield CheckResult(f"{name}: {check}", ok, seen, detail)
 
 
 def needed_secrets(workloads: Iterable[Object]) -> dict[str, set[str]]:
-    """The Secrets that pods refer to, and the keys that must be in them. Pure."""
+    """Return the Secrets that pods need, with the keys that they must have."""
     found: dict[str, set[str]] = {}
     for workload in workloads:
-        spec = workload["spec"]["template"]["spec"]
+        spec = pod_spec(workload)
         for container in (*(spec.get("initContainers") or ()), *spec["containers"]):
             for variable in container.get("env") or ():
                 reference = (variable.get("valueFrom") or {}).get("secretKeyRef")
@@ -136,130 +123,113 @@ def needed_secrets(workloads: Iterable[Object]) -> dict[str, set[str]]:
     return found
 
 
-def _secrets(api: ApiClient, scope: Scope, workloads: Sequence[Object]) -> Iterator[CheckResult]:
+def _check_secrets(
+    api: ApiClient, scope: Scope, workloads: Sequence[Object]
+) -> Iterator[CheckResult]:
     for name, keys in sorted(needed_secrets(workloads).items()):
-        check = f"secret {name} is there"
+        check = f"secret {name} exists"
         try:
-            there = api.get(Reference("v1", "Secret", scope.namespace, name))
+            found = api.get(Reference("v1", "Secret", scope.namespace, name))
         except ClusterError as error:
             yield CheckResult(check, None, error.message)
             continue
-        missing = sorted(keys - set((there or {}).get("data") or {}))
-        if there is None:
-            yield CheckResult(check, False, "it is missing")
+        missing = sorted(keys - set((found or {}).get("data") or {}))
+        if found is None:
+            yield CheckResult(check, False, "missing")
         elif missing:
-            yield CheckResult(check, False, f"it lacks {', '.join(missing)}")
+            yield CheckResult(check, False, f"without key {', '.join(missing)}")
         else:
             yield CheckResult(check, True, f"with {', '.join(sorted(keys)) or 'its files'}")
 
 
-def _certificates(api: ApiClient, scope: Scope) -> Iterator[CheckResult]:
-    """Certificates that others look after: cert-manager, or Google Cloud."""
-    for version, kind in (
-        ("cert-manager.io/v1", "Certificate"),
-        ("networking.gke.io/v1", "ManagedCertificate"),
-    ):
-        try:
-            found = api.list(version, kind, scope.namespace)
-        except KindMissingError:
-            continue
-        for thing in found:
-            said = thing.get("status") or {}
-            ready = [c for c in said.get("conditions") or () if c["type"] == "Ready"]
-            ok = said.get("certificateStatus") == "Active" or any(
-                c["status"] == "True" for c in ready
-            )
-            seen = said.get("certificateStatus") or next((c.get("message") for c in ready), "")
-            yield CheckResult(
-                f"{Reference.of(thing)} is issued", ok, str(seen or "not seen by its controller")
-            )
+def _check_certificates(api: ApiClient, scope: Scope) -> Iterator[CheckResult]:
+    """Check certificates that cert-manager or Google Cloud issue."""
+    for version, kind in CERTIFICATE_KINDS:
+        for thing in api.list(version, kind, scope.namespace, missing_kind_ok=True):
+            state = (thing.get("status") or {}).get("certificateStatus")
+            ready = condition(thing, "Ready")
+            ok = state == "Active" or ready.get("status") == "True"
+            seen = state or ready.get("message") or "not seen by its controller"
+            yield CheckResult(f"{Reference.of(thing)} is issued", ok, str(seen))
 
 
-# What servers say themselves
+# What servers answer themselves
 
 
-async def _by_asking(
-    api: ApiClient, workloads: Sequence[Object], there: Sequence[Pod], asked: Asked
+async def _probe_servers(
+    api: ApiClient, workloads: Sequence[Object], found: Sequence[Pod], requests: EdgeRequests
 ) -> list[CheckResult]:
     dialer = TunnelDialer(api)
-    made: list[CheckResult] = []
+    results: list[CheckResult] = []
     for workload in workloads:
-        kind = str((workload["metadata"].get("labels") or {}).get(COMPONENT, ""))
+        kind = label(workload, COMPONENT)
         if kind in pods.RESOURCES:
-            made += await _database(api, dialer, workload, kind, there)
-    if any(i.component == pods.EDGE for i in there):
-        made += await _edge(dialer, there, asked)
-    return made
+            results += await _probe_database(api, dialer, workload, kind, found)
+    if any(p.component == pods.EDGE for p in found):
+        results += await _probe_edge(dialer, found, requests)
+    return results
 
 
-async def _database(
-    api: ApiClient, dialer: TunnelDialer, workload: Object, kind: str, there: Sequence[Pod]
+async def _probe_database(
+    api: ApiClient, dialer: TunnelDialer, workload: Object, kind: str, found: Sequence[Pod]
 ) -> list[CheckResult]:
-    name = _name(workload)
-    found = port_forward.candidates(list(there), name)
-    if not found:
-        return [CheckResult(f"{name}: {kind} answers", False, "no pod of it is ready")]
-    pod, port = found[0], port_forward.port_of(found[0]) or PORTS[kind]
+    name = service_name(workload)
+    responds = f"{name}: {kind} responds"
+    ready = port_forward.candidates(list(found), name)
+    if not ready:
+        return [CheckResult(responds, False, "no ready pod")]
+    pod, port = ready[0], port_forward.port_of(ready[0]) or PORTS[kind]
+
+    async def connect() -> Stream:
+        return await dialer.open(pod.namespace, pod.name, port)
+
     if kind == "redis":
-        return await _cache(api, dialer, workload, pod, port)
+        return await _probe_redis(api, workload, connect)
 
-    async def talk() -> str:
-        stream = await dialer.open(pod.namespace, pod.name, port)
-        try:
-            if kind == "mysql":
-                return f"version {await protocols.mysql(stream)}"
-            if kind == "mongodb":
-                return (
-                    "it takes writes" if await protocols.mongodb(stream) else "it takes no writes"
-                )
-            await protocols.postgres(stream)
-            return "it answers"
-        finally:
-            await stream.close()
+    async def probe(stream: Stream) -> str:
+        if kind == "mysql":
+            return f"version {await protocols.mysql(stream)}"
+        if kind == "mongodb":
+            return "writable" if await protocols.mongodb(stream) else "read-only"
+        await protocols.postgres(stream)
+        return "speaks PostgreSQL's protocol"
 
-    finding = await _made(f"{name}: {kind} answers", talk)
-    return [finding] if finding.seen != "it takes no writes" else [_but_not(finding)]
+    result = await _probe(responds, connect, probe)
+    return [result if result.seen != "read-only" else replace(result, ok=False)]
 
 
-def _but_not(finding: CheckResult) -> CheckResult:
-    return CheckResult(finding.check, False, finding.seen)
-
-
-async def _cache(
-    api: ApiClient, dialer: TunnelDialer, workload: Object, pod: Pod, port: int
+async def _probe_redis(
+    api: ApiClient, workload: Object, connect: Callable[[], Awaitable[Stream]]
 ) -> list[CheckResult]:
-    name = _name(workload)
-    answers, used = f"{name}: redis answers", f"{name}: redis is used"
+    name = service_name(workload)
+    responds, is_used = f"{name}: redis responds", f"{name}: redis is used"
     try:
         password = await asyncio.to_thread(_password, api, workload)
     except ClusterError as error:
         return [
-            CheckResult(answers, None, error.message),
-            CheckResult(used, None, "it was not asked"),
+            CheckResult(responds, None, error.message),
+            CheckResult(is_used, None, NOT_CHECKED),
         ]
-    seen: list[protocols.Cache] = []
+    found: list[protocols.RedisInfo] = []
 
-    async def talk() -> str:
-        stream = await dialer.open(pod.namespace, pod.name, port)
-        try:
-            seen.append(await protocols.redis(stream, password))
-        finally:
-            await stream.close()
-        return f"version {seen[0].version}"
+    async def probe(stream: Stream) -> str:
+        found.append(await protocols.redis(stream, password))
+        return f"version {found[0].version}"
 
-    first = await _made(answers, talk)
-    if not seen:
-        return [first, CheckResult(used, None, "it was not asked")]
-    c = seen[0]
-    told = f"{c.clients} clients, {c.keys} keys, {c.hits} hits, {c.misses} misses"
-    return [first, CheckResult(used, c.used, told)]
+    result = await _probe(responds, connect, probe)
+    if not found:
+        return [result, CheckResult(is_used, None, NOT_CHECKED)]
+    info = found[0]
+    seen = f"{info.clients} clients, {info.keys} keys, {info.hits} hits, {info.misses} misses"
+    return [result, CheckResult(is_used, info.used, seen)]
 
 
 def _password(api: ApiClient, workload: Object) -> str | None:
-    """The password of a database, from the Secret that its own pod takes it from; None if it has
-    none. Raises ClusterError."""
-    containers = workload["spec"]["template"]["spec"]["containers"]
-    for variable in containers[0].get("env") or ():
+    """Return the password of a database from the Secret of its pod; None if it has none.
+
+    Raises ClusterError.
+    """
+    for variable in pod_spec(workload)["containers"][0].get("env") or ():
         reference = (variable.get("valueFrom") or {}).get("secretKeyRef")
         if reference and reference["key"] == "password":
             namespace = workload["metadata"]["namespace"]
@@ -271,76 +241,74 @@ def _password(api: ApiClient, workload: Object) -> str | None:
     return None
 
 
-async def _edge(dialer: TunnelDialer, there: Sequence[Pod], asked: Asked) -> list[CheckResult]:
-    found = port_forward.candidates(list(there), pods.EDGE)
-    port = port_forward.port_of(found[0]) if found else None
+async def _probe_edge(
+    dialer: TunnelDialer, found: Sequence[Pod], requests: EdgeRequests
+) -> list[CheckResult]:
+    responds = "edge responds"
+    ready = port_forward.candidates(list(found), pods.EDGE)
+    port = port_forward.port_of(ready[0]) if ready else None
     if port is None:
-        return [CheckResult("the edge answers", False, "no pod of it is ready")]
-    pod = found[0]
+        return [CheckResult(responds, False, "no ready pod")]
+    pod = ready[0]
     try:
-        tls = await port_forward.speaks_tls(dialer, found, port)
+        tls = await port_forward.speaks_tls(dialer, ready, port)
     except ClusterError as error:
-        return [_failed("the edge answers", error)]
-    made = []
-    if tls:
-        made.append(await _certificate(dialer, pod, port))
-    for name, path in sorted(asked.paths.items()):
+        return [_failed(responds, error)]
 
-        async def talk(path: str = path) -> str:
-            open_ = dialer.secured if tls else dialer.open
-            stream = await open_(pod.namespace, pod.name, port)
+    async def connect() -> Stream:
+        dial = dialer.open_tls if tls else dialer.open
+        return await dial(pod.namespace, pod.name, port)
+
+    results = [await _probe_certificate(dialer, pod, port)] if tls else []
+    for name, path in sorted(requests.paths.items()):
+
+        async def probe(stream: Stream, path: str = path) -> str:
+            return str(await protocols.http(stream, requests.host, path))
+
+        result = await _probe(f"{name}: GET {path} through the edge", connect, probe)
+        is_refused = result.ok and int(result.seen) >= 400
+        results.append(replace(result, ok=False) if is_refused else result)
+    return results
+
+
+async def _probe_certificate(dialer: TunnelDialer, pod: Pod, port: int) -> CheckResult:
+    from cryptography import x509
+
+    expiry: list[datetime.datetime] = []
+
+    async def connect() -> TlsTunnel:
+        return await dialer.open_tls(pod.namespace, pod.name, port)
+
+    async def probe(stream: TlsTunnel) -> str:
+        assert stream.certificate is not None
+        expiry.append(x509.load_der_x509_certificate(stream.certificate).not_valid_after_utc)
+        return f"until {expiry[0]:%Y-%m-%d}"
+
+    result = await _probe("the edge's certificate is valid", connect, probe)
+    expires_soon = expiry and expiry[0] < datetime.datetime.now(datetime.UTC) + MIN_VALIDITY
+    return replace(result, ok=False) if expires_soon else result
+
+
+async def _probe(
+    check: str,
+    connect: Callable[[], Awaitable[Connection]],
+    probe: Callable[[Connection], Awaitable[str]],
+) -> CheckResult:
+    """Make a check over a connection to a server."""
+    try:
+        async with asyncio.timeout(protocols.RESPONSE_TIMEOUT_S):
+            stream = await connect()
             try:
-                return str(await protocols.http(stream, asked.host, path))
+                return CheckResult(check, True, await probe(stream))
             finally:
                 await stream.close()
-
-        finding = await _made(f"{name}: GET {path} through the edge", talk)
-        refused = finding.ok and int(finding.seen) >= 400
-        made.append(_but_not(finding) if refused else finding)
-    return made
-
-
-async def _certificate(dialer: TunnelDialer, pod: Pod, port: int) -> CheckResult:
-    ends: list[datetime.datetime] = []
-
-    async def talk() -> str:
-        from cryptography import x509
-
-        stream = await dialer.secured(pod.namespace, pod.name, port)
-        await stream.close()
-        assert stream.certificate is not None
-        ends.append(x509.load_der_x509_certificate(stream.certificate).not_valid_after_utc)
-        return f"until {ends[0]:%Y-%m-%d}"
-
-    finding = await _made("the edge's certificate is valid", talk)
-    over = ends and ends[0] < datetime.datetime.now(datetime.UTC) + SOON
-    return _but_not(finding) if over else finding
-
-
-async def _made(check: str, talk: Callable[[], Awaitable[str]]) -> CheckResult:
-    """A check made by talking to a server."""
-    try:
-        async with asyncio.timeout(protocols.LATE):
-            return CheckResult(check, True, await talk())
     except TimeoutError:
-        return CheckResult(check, False, f"no answer within {protocols.LATE:.0f} s")
+        return CheckResult(check, False, f"no response in {protocols.RESPONSE_TIMEOUT_S:.0f} s")
     except (protocols.ProtocolError, ClusterError, ssl.SSLError) as error:
         return _failed(check, error)
 
 
 def _failed(check: str, error: Exception) -> CheckResult:
-    """A server that does not answer fails the check; a cluster that does not let us ask does not
-    tell."""
-    told = isinstance(error, TunnelError) or not isinstance(error, ClusterError)
-    return CheckResult(check, False if told else None, str(error))
-
-
-def _name(workload: Object) -> str:
-    labels: dict[str, Any] = workload["metadata"].get("labels") or {}
-    return str(labels.get(NAME) or workload["metadata"]["name"])
-
-
-def away(error: ClusterError) -> CheckResult:
-    """The one finding of a cluster that does not answer."""
-    ok = False if isinstance(error, ClusterUnreachableError) else None
-    return CheckResult("the API server answers", ok, error.message)
+    """Return a failed check if the server failed, none if the cluster refuses to let us ask."""
+    is_answer = isinstance(error, TunnelError) or not isinstance(error, ClusterError)
+    return CheckResult(check, False if is_answer else None, str(error))

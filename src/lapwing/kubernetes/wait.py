@@ -1,33 +1,44 @@
-"""Waiting until what was applied runs, with a line for each step, and giving up in words.
+"""Wait until objects are ready, with a progress line for each change, and report why they are not.
 
-Looks again every second; a watch would tell sooner and would have to be mended whenever it breaks.
-A trouble that waiting does not cure (an image that is not there, a crash loop) ends the wait when
-it has lasted for `patience` seconds, long before the deadline: many programs crash once or twice
-until the database that they need is up.
+The objects are polled every second: a watch would notice sooner, and would have to be restarted
+whenever it breaks. A problem that waiting does not solve (a missing image, a crash loop) ends the
+wait once it has lasted for `patience` seconds, long before the deadline: many programs crash once
+or twice until their database is ready.
+
+`ResourceWaiter` has the longer steps of an upgrade: it deletes, scales and waits for hours, and
+tolerates an API server that is unreachable for a while.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from lapwing.errors import DeploymentFailed
-from lapwing.kubernetes import health, problems
+from lapwing.errors import ClusterUnreachableError, DeploymentFailed
+from lapwing.kubernetes import health, problems, rollouts
 from lapwing.kubernetes.client import ApiClient
 from lapwing.kubernetes.health import Health
-from lapwing.kubernetes.objects import Object, Reference
+from lapwing.kubernetes.objects import Object, Reference, is_owned_by, is_terminating
 from lapwing.kubernetes.problems import Problem
 
-LOOK = 1.0
-"""Seconds between two looks."""
-LAST_LINES = 12
-"""Lines of a log that are shown of a container that crashes."""
+Tell = Callable[[str], None]
+POLL_INTERVAL_S = 1.0
+LOG_LINES = 12
+"""Lines of the log that are shown of a container that crashes."""
+MAX_OUTAGE_S = 120.0
+"""Seconds that the API server may be unreachable during a step of an upgrade."""
+TERMINATION_TIMEOUT_S = 300.0
+"""Seconds that an object and its pods may take to be deleted."""
+MAX_WAIT_S = 12 * 3600.0
+"""The longest wait: for a backup, a restore, a migration."""
+JOB_PATIENCE_S = 60.0
+"""Seconds that a Job's pod may have a problem: its image may have to be pulled first."""
 
 
 @dataclass(frozen=True, slots=True)
 class WaitLimits:
-    """How long to wait, and how long a trouble may last that waiting does not cure. Seconds."""
+    """Seconds to wait, and seconds that a problem may last that waiting does not solve."""
 
     deadline: float = 600.0
     patience: float = 20.0
@@ -38,119 +49,160 @@ def wait_until_ready(
     references: Sequence[Reference],
     *,
     limits: WaitLimits,
-    tell: Callable[[str], None] = lambda _: None,
+    tell: Tell = lambda _: None,
 ) -> dict[Reference, Health]:
-    """Wait until every object is ready, or held for a person; returns the health of each.
+    """Wait until every object is ready or held; returns the health of each.
 
-    Raises DeploymentFailed with what is wrong and the last lines of the log that tell it.
+    Raises DeploymentFailed with the problems, and the last lines of the log that explains them.
     """
-    began = time.monotonic()
-    past = frozenset(_version(e) for e in _warnings(api, references))
-    troubled: dict[str, float] = {}
-    told = ""
-    while True:
-        states = look(api, references)
-        failed = {r: h for r, h in states.items() if h.state == "failed"}
-        pending = {r: h for r, h in states.items() if h.state == "progressing"}
-        if failed:
-            held_against = {r: h for r, h in failed.items() if not h.may_pass}
-            if held_against:
-                raise give_up(api, held_against, troubles(api, held_against, past))
-            pending |= failed
+    check = _ReadinessCheck(api, references, limits)
+    _poll(check.look, tell)
+    return check.states
+
+
+def _poll(look: Callable[[], str | None], tell: Tell) -> None:
+    """Call `look` until it returns None; report what it waits for when that changes."""
+    reported = ""
+    while (text := look()) is not None:
+        if text != reported:
+            tell(text)
+            reported = text
+        time.sleep(POLL_INTERVAL_S)
+
+
+class _ReadinessCheck:
+    """What is known of objects that are waited for, between two looks."""
+
+    def __init__(
+        self,
+        api: ApiClient,
+        references: Sequence[Reference],
+        limits: WaitLimits,
+        *,
+        resume_held: bool = False,
+    ) -> None:
+        self._api, self._references, self._limits = api, references, limits
+        self._resume_held = resume_held
+        self._began = time.monotonic()
+        self._past = frozenset(_version(e) for e in _warnings(api, references))
+        self._since: dict[str, float] = {}
+        self.states: dict[Reference, Health] = {}
+
+    def look(self) -> str | None:
+        """Return what is not ready yet, None if all is. Raises DeploymentFailed."""
+        api = self._api
+        self.states = states = read_health(api, self._references)
+        final = {r: h for r, h in states.items() if h.state == "failed" and not h.may_pass}
+        if final:
+            raise not_ready_error(api, final, find_problems(api, final, self._past))
+        finished = ("ready",) if self._resume_held else ("ready", "held")
+        pending = {r: h for r, h in states.items() if h.state not in finished}
         if not pending:
-            return states
-        found = troubles(api, pending, past)
-        now = time.monotonic()
+            return None
+        for held in (r for r, h in pending.items() if h.state == "held"):
+            rollouts.resume(api, held)
+        found = find_problems(api, pending, self._past)
         line = progress(pending) + (f" ({found[0].text})" if found else "")
-        if line != told:
-            tell(line)
-            told = line
-        found += [problems.of_failure(h.text) for h in failed.values()]
-        troubled = {t.text: troubled.get(t.text, now) for t in found}
-        lasting = [t for t in found if t.final and now - troubled[t.text] >= limits.patience]
-        if lasting or now - began > limits.deadline:
-            found = lasting or found or troubles(api, pending)
-            raise give_up(api, pending, found, seconds=now - began)
-        time.sleep(LOOK)
+        failed = (h for h in pending.values() if h.state == "failed")
+        found += [problems.of_failure(h.text) for h in failed]
+        self._check_limits(pending, found)
+        return line
+
+    def _check_limits(self, pending: Mapping[Reference, Health], found: list[Problem]) -> None:
+        now = time.monotonic()
+        self._since = {p.text: self._since.get(p.text, now) for p in found}
+        patience = self._limits.patience
+        lasting = [p for p in found if p.final and now - self._since[p.text] >= patience]
+        if lasting or now - self._began > self._limits.deadline:
+            found = lasting or found or find_problems(self._api, pending)
+            raise not_ready_error(self._api, pending, found, seconds=now - self._began)
 
 
-def look(api: ApiClient, references: Sequence[Reference]) -> dict[Reference, Health]:
-    """The health of objects now."""
-    states = {}
-    for reference in references:
-        found = api.get(reference)
-        gone = Health("progressing", "is not there (yet)")
-        states[reference] = health.judge(found) if found is not None else gone
-    return states
+def read_health(api: ApiClient, references: Sequence[Reference]) -> dict[Reference, Health]:
+    """Return the health of objects now."""
+    missing = Health("progressing", "does not exist yet")
+    found = {reference: api.get(reference) for reference in references}
+    return {r: health.judge(thing) if thing is not None else missing for r, thing in found.items()}
 
 
-def progress(pending: dict[Reference, Health]) -> str:
-    """One line that says what is waited for. Pure."""
+def progress(pending: Mapping[Reference, Health]) -> str:
+    """Return one line that names what is not ready."""
     parts = [f"{r.name}: {h.text}" if h.text else r.name for r, h in sorted(pending.items())]
     more = f", and {len(parts) - 4} more" if len(parts) > 4 else ""
     return ", ".join(parts[:4]) + more
 
 
-def troubles(
+def find_problems(
     api: ApiClient, references: Iterable[Reference], past: frozenset[str] = frozenset()
 ) -> list[Problem]:
-    """What keeps the pods of these objects from running. `past` are versions of events that were
-    there before: they live for an hour, and may tell of what is over."""
-    found: list[Problem] = []
+    """Return what keeps the pods of these objects from running.
+
+    `past` are versions of events to ignore: events are kept for an hour and may be about what is
+    solved.
+    """
     wanted = list(references)
-    for namespace in sorted({r.namespace for r in wanted if r.namespace}):
+    found: list[Problem] = []
+    for namespace in _namespaces(wanted):
         found += problems.of_pods(_pods(api, namespace, wanted))
     events = [e for e in _warnings(api, wanted) if _version(e) not in past]
     return found + problems.of_events(events)
 
 
-def give_up(
-    api: ApiClient, states: dict[Reference, Health], found: Sequence[Problem], seconds: float = 0.0
+def not_ready_error(
+    api: ApiClient,
+    states: Mapping[Reference, Health],
+    found: Sequence[Problem],
+    seconds: float = 0.0,
 ) -> DeploymentFailed:
-    """The error that tells why objects do not come to run."""
-    names = ", ".join(f"{r.kind} {r.name}" for r in sorted(states))
-    why = list(dict.fromkeys(t.text for t in found)) or [h.text for h in states.values() if h.text]
+    """Build the error that says why objects are not ready."""
+    names = ", ".join(str(r) for r in sorted(states))
+    reasons = list(dict.fromkeys(p.text for p in found))
+    reasons = reasons or [h.text for h in states.values() if h.text] or ["unknown reason"]
     after = f" within {seconds:.0f} s" if seconds else ""
-    says = next((t for t in found if t.container), None)
+    logged = next((p for p in found if p.container), None)
     namespace = next(iter(states)).namespace
-    lines = last_lines(api, namespace, says) if says else ""
     return DeploymentFailed(
-        f"{names} did not come to run{after}: {'; '.join(why[:3]) or 'no reason is known'}.",
-        detail=lines or None,
-        hint=next((t.hint for t in found if t.hint), None),
+        f"{names} did not become ready{after}: {'; '.join(reasons[:3])}.",
+        detail=(last_lines(api, namespace, logged) if logged else "") or None,
+        hint=next((p.hint for p in found if p.hint), None),
     )
 
 
-def last_lines(api: ApiClient, namespace: str, found: Problem, count: int = LAST_LINES) -> str:
-    """The end of the log that tells what is wrong; empty if there is none to be had."""
+def last_lines(api: ApiClient, namespace: str, found: Problem, count: int = LOG_LINES) -> str:
+    """Return the end of the log that explains a problem; empty if there is none."""
     assert found.pod is not None
     assert found.container is not None
     for previous in (found.previous, not found.previous):
-        text = api.log(
-            namespace, found.pod, found.container, lines=count, previous=previous
-        ).strip()
-        if text:
-            return text
+        text = api.log(namespace, found.pod, found.container, lines=count, previous=previous)
+        if text.strip():
+            return text.strip()
     return ""
 
 
+def _namespaces(references: Iterable[Reference]) -> list[str]:
+    return sorted({r.namespace for r in references if r.namespace})
+
+
 def _pods(api: ApiClient, namespace: str, references: Iterable[Reference]) -> list[Object]:
-    """The pods that belong to these objects, directly or through a ReplicaSet."""
+    """List the pods that belong to these objects, directly or through a ReplicaSet."""
     names = {(r.kind, r.name) for r in references}
     sets = {
-        s["metadata"]["name"]
+        ("ReplicaSet", s["metadata"]["name"])
         for s in api.list("apps/v1", "ReplicaSet", namespace)
-        if owners(s) & names and int(s["spec"].get("replicas") or 0) > 0
+        if _owners(s) & names and int(s["spec"].get("replicas") or 0) > 0
     }
-    wanted = names | {("ReplicaSet", n) for n in sets}
-    return [p for p in api.list("v1", "Pod", namespace) if owners(p) & wanted]
+    return [p for p in api.list("v1", "Pod", namespace) if _owners(p) & (names | sets)]
+
+
+def _owners(thing: Object) -> set[tuple[str, str]]:
+    return {(o["kind"], o["name"]) for o in thing["metadata"].get("ownerReferences") or ()}
 
 
 def _warnings(api: ApiClient, references: Iterable[Reference]) -> list[Object]:
-    """Events about these objects, and about ReplicaSets named after them."""
+    """List the events about these objects, and about ReplicaSets that are named after them."""
     wanted = list(references)
     found: list[Object] = []
-    for namespace in sorted({r.namespace for r in wanted if r.namespace}):
+    for namespace in _namespaces(wanted):
         names = tuple(r.name for r in wanted if r.namespace == namespace)
         listed = api.list("v1", "Event", namespace)
         found += [e for e in listed if str(e["involvedObject"].get("name", "")).startswith(names)]
@@ -161,6 +213,99 @@ def _version(event: Object) -> str:
     return str(event["metadata"].get("resourceVersion"))
 
 
-def owners(thing: Object) -> set[tuple[str, str]]:
-    """Kind and name of what an object belongs to. Pure."""
-    return {(o["kind"], o["name"]) for o in thing["metadata"].get("ownerReferences") or ()}
+class ResourceWaiter:
+    """Changes objects and waits for the outcome.
+
+    `heartbeat` is called at every poll and raises if another command has taken over; `tell` gets a
+    line for whatever is waited for.
+    """
+
+    def __init__(
+        self, api: ApiClient, heartbeat: Callable[[], None], tell: Tell = lambda _: None
+    ) -> None:
+        """Wait with a client of the API."""
+        self.api, self.heartbeat, self.tell = api, heartbeat, tell
+
+    def until(self, look: Callable[[], str | None], timeout_s: float) -> None:
+        """Call `look` until it returns None. Raises DeploymentFailed on a timeout."""
+        began = time.monotonic()
+        outage: float | None = None
+
+        def guarded() -> str | None:
+            nonlocal outage
+            now = time.monotonic()
+            try:
+                self.heartbeat()
+                text, outage = look(), None
+            except ClusterUnreachableError:
+                outage = outage or now
+                if now - outage > MAX_OUTAGE_S:
+                    raise
+                text = "the API server is unreachable"
+            if text is not None and now - began > timeout_s:
+                raise DeploymentFailed(f"Timed out after {timeout_s:.0f} s: {text}.")
+            return text
+
+        _poll(guarded, self.tell)
+
+    def ready(self, references: Sequence[Reference], *, patience: float = 20.0) -> None:
+        """Wait until objects are ready; a held Rollout is resumed, for nobody is served meanwhile.
+
+        Raises DeploymentFailed once a problem has lasted for `patience` seconds.
+        """
+        limits = WaitLimits(MAX_WAIT_S, patience)
+        check = _ReadinessCheck(self.api, references, limits, resume_held=True)
+        self.until(check.look, MAX_WAIT_S)
+
+    def complete(self, job: Object) -> Object:
+        """Wait for a Job; returns it. Raises DeploymentFailed with the last lines of its log."""
+        self.ready([Reference.of(job)], patience=JOB_PATIENCE_S)
+        found = self.api.get(Reference.of(job))
+        if found is None:
+            raise DeploymentFailed(f"{Reference.of(job)} was deleted while it was running.")
+        return found
+
+    def delete(self, reference: Reference) -> None:
+        """Delete an object; returns when it, its ReplicaSets and its pods are gone."""
+        uids: set[str] = set()
+
+        def look() -> str | None:
+            found = self.api.get(reference)
+            if found is None:
+                return self._dependents(reference, uids)
+            uids.add(found["metadata"]["uid"])
+            if not is_terminating(found):
+                self.api.delete(reference, uid=found["metadata"]["uid"])
+            return f"{reference} is being deleted"
+
+        self.until(look, TERMINATION_TIMEOUT_S)
+
+    def _dependents(self, reference: Reference, uids: set[str]) -> str | None:
+        """Report dependents of a deleted object, which are found by its unique ids."""
+        if not uids:
+            return None
+        sets = self.api.list("apps/v1", "ReplicaSet", reference.namespace)
+        owned = [s for s in sets if is_owned_by(s, uids)]
+        uids |= {s["metadata"]["uid"] for s in owned}
+        pods = self.api.list("v1", "Pod", reference.namespace)
+        left = owned or any(is_owned_by(p, uids) for p in pods)
+        return f"pods of {reference} are terminating" if left else None
+
+    def scale(self, reference: Reference, count: int) -> None:
+        """Set the replicas of a workload, if it exists."""
+        live = self.api.get(reference)
+        if live is not None and health.wanted_replicas(live["spec"]) != count:
+            self.api.patch(reference, {"spec": {"replicas": count}})
+
+    def no_pods(self, namespace: str, selector: str) -> None:
+        """Wait until no pod with these labels is running."""
+
+        def look() -> str | None:
+            left = [
+                p["metadata"]["name"]
+                for p in self.api.list("v1", "Pod", namespace, selector)
+                if (p.get("status") or {}).get("phase") not in ("Succeeded", "Failed")
+            ]
+            return f"waiting for {', '.join(sorted(left)[:3])} to terminate" if left else None
+
+        self.until(look, TERMINATION_TIMEOUT_S)

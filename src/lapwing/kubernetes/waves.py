@@ -1,59 +1,84 @@
-"""Order: from the files of a deployment to objects and the waves in which they come to be. Pure.
+"""Waves: the order in which the objects of a deployment are applied.
 
-The files of the desired state are what is applied, for a new deployment and for one that is brought
-back alike. One file is one concern, and concerns come one after the other: databases run before
-jobs migrate them, jobs are done before services start, services run before the edge leads to them,
-and jobs that run after services come last.
+The files of the desired state are what is applied, for a new deployment and for a rollback alike.
+One file is one concern, and each concern is one wave: databases are ready before jobs migrate
+them, jobs complete before services start, services are ready before the edge routes to them, and
+jobs that run after services come last. Objects without a file (a rendered directory) name their
+wave in Argo CD's annotation, which has the same meaning here.
 
-A service is started again when the value of one of its secrets changes: a digest of their versions
-(keyed digests, which tell nothing of the value) stands in its pods. A Job is never run again for a
-deployment that is brought back: what it did is done.
+A service is restarted when the value of one of its secrets changes: its pods are annotated with a
+digest of the secrets' versions (keyed digests, which reveal nothing of a value). A Job is not run
+again by a rollback.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import groupby
 from typing import Any
 
-from lapwing.kubernetes.objects import Object, Reference
+from lapwing.kubernetes.objects import Object, Reference, annotation, label
 from lapwing.plan.model import Document
 from lapwing.plan.names import FILES, NAME
 
+SYNC_WAVE = "argocd.argoproj.io/sync-wave"
 SECRETS = "lapwing.dev/secrets"
-"""The annotation of pods that changes with the values of their secrets."""
-STARTED_AGAIN = ("Deployment", "Rollout", "StatefulSet")
-_WAVES = {name: number for number, name in enumerate(FILES)}
-AFTER = _WAVES["after.yaml"]
+"""Annotation of pods that changes with the values of their secrets."""
+RESTARTED_KINDS = ("Deployment", "Rollout", "StatefulSet")
+WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet", "Rollout", "Job", "CronJob", "Application")
+"""Kinds that come last in their wave: they refer to the rest of it, and Argo Rollouts calls a
+Rollout invalid whose Services or AnalysisTemplates do not exist."""
+CLUSTER_WIDE_SHARED = ("Namespace", "CustomResourceDefinition")
+FIRST_WAVE = -1_000_000
+"""The wave of namespaces and definitions: nothing else can be applied without them."""
+_FILE_WAVES = {name: number for number, name in enumerate(FILES)}
+AFTER = _FILE_WAVES["after.yaml"]
 """The wave of jobs that run after services, the last one."""
 
 
+def wave_of(thing: Object) -> int:
+    """Return the wave of an object by its annotation; 0 without one."""
+    if thing["kind"] in CLUSTER_WIDE_SHARED:
+        return FIRST_WAVE
+    found = annotation(thing, SYNC_WAVE)
+    return int(found) if re.fullmatch(r"-?\d+", found) else 0
+
+
+def group_by_wave(
+    things: Iterable[Object], key: Callable[[Object], int] = wave_of
+) -> Iterator[list[Object]]:
+    """Yield the objects of each wave, in the order in which waves are applied."""
+    for _, wave in groupby(sorted(things, key=key), key=key):
+        yield sorted(wave, key=lambda t: t["kind"] in WORKLOADS)
+
+
 def read_manifests(files: Mapping[str, bytes]) -> list[tuple[int, dict[str, Any]]]:
-    """The objects of YAML files, each with its wave, by what its file is called."""
+    """Read the objects of YAML files, each with the wave of its file."""
     import yaml
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     found = []
     for path, data in files.items():
-        wave = _WAVES.get(path.rpartition("/")[2], len(_WAVES))
+        wave = _FILE_WAVES.get(path.rpartition("/")[2], len(_FILE_WAVES))
         found += [(wave, thing) for thing in yaml.load_all(data, loader) if thing]
     return sorted(found, key=lambda pair: pair[0])
 
 
 def wave_numbers(found: Iterable[tuple[int, Object]]) -> dict[Reference, int]:
-    """Which wave each object belongs to."""
+    """Return the wave of each object."""
     return {Reference.of(thing): wave for wave, thing in found}
 
 
 def with_secret_versions(thing: Object, document: Document) -> Object:
-    """The object with what its pods depend on beside its own words: the versions of the secrets of
-    its service."""
-    service = document.services.get(str((thing["metadata"].get("labels") or {}).get(NAME)))
-    if service is None or not service.secrets or thing["kind"] not in STARTED_AGAIN:
+    """Return an object with the versions of its service's secrets in an annotation of its pods."""
+    service = document.services.get(label(thing, NAME))
+    if service is None or not service.secrets or thing["kind"] not in RESTARTED_KINDS:
         return thing
     template = thing["spec"]["template"]
-    spelled = "\n".join(f"{n}={v}" for n, v in sorted(service.secrets.items()))
-    digest = hashlib.sha256(spelled.encode()).hexdigest()[:16]
+    versions = "\n".join(f"{n}={v}" for n, v in sorted(service.secrets.items()))
+    digest = hashlib.sha256(versions.encode()).hexdigest()[:16]
     metadata = template["metadata"]
     annotations = {**(metadata.get("annotations") or {}), SECRETS: digest}
     pods = {**template, "metadata": {**metadata, "annotations": annotations}}
@@ -61,10 +86,10 @@ def with_secret_versions(thing: Object, document: Document) -> Object:
 
 
 def objects_to_apply(files: Mapping[str, bytes], document: Document) -> list[tuple[int, Object]]:
-    """What to apply for a deployment: the objects of its files, with their waves."""
-    is_brought_back = document.deployment.restores is not None
+    """Return the objects that a deployment applies, with their waves."""
+    is_rollback = document.deployment.restores is not None
     return [
         (wave, with_secret_versions(thing, document))
         for wave, thing in read_manifests(files)
-        if not (is_brought_back and thing["kind"] == "Job")
+        if not (is_rollback and thing["kind"] == "Job")
     ]

@@ -13,12 +13,13 @@ from lapwing.desired import history
 from lapwing.desired.repository import DesiredRepository
 from lapwing.desired.secrets import SecretStore
 from lapwing.errors import ClusterUnreachableError, LapwingError, SecretError
-from lapwing.kubernetes import apply, applyset, secrets, wait, waves
-from lapwing.kubernetes.apply import ApplyOptions, ApplyResult, Scope
+from lapwing.kubernetes import apply, secrets, wait, waves
+from lapwing.kubernetes.apply import ApplyOptions, ApplyResult
+from lapwing.kubernetes.applyset import Scope
 from lapwing.kubernetes.client import ApiClient
 from lapwing.kubernetes.health import Health
 from lapwing.kubernetes.objects import Object, Reference
-from lapwing.kubernetes.secrets import Made
+from lapwing.kubernetes.secrets import GeneratedSecret
 from lapwing.kubernetes.upgrade import guard
 from lapwing.kubernetes.upgrade.guard import NO_DOWNTIME, UpgradeOptions
 from lapwing.kubernetes.wait import WaitLimits
@@ -71,7 +72,7 @@ class Bringer:
         apply.check_objects(
             self.api,
             self.scope,
-            [applyset.with_labels(t, self.scope.stack, self.scope.environment) for t in things],
+            [self.scope.with_labels(t) for t in things],
         )
         there = {Reference.of(t) for t in things}
         for reference in sorted(self._kept(document) - there):
@@ -85,7 +86,7 @@ class Bringer:
         self,
         document: Document,
         files: Mapping[str, bytes],
-        made: Sequence[Made],
+        made: Sequence[GeneratedSecret],
         options: UpgradeOptions,
     ) -> list[str]:
         """Do or refuse what cannot be done while a service runs: offline migrations. Secrets that
@@ -98,9 +99,7 @@ class Bringer:
             for each in made:
                 self._make(each)
             for thing in self._set(document):
-                self.api.create(
-                    applyset.with_labels(thing, self.scope.stack, self.scope.environment)
-                )
+                self.api.create(self.scope.with_labels(thing))
         return guard.run_upgrades(self.api, self.scope, things, options, self.say)
 
     def apply(
@@ -108,7 +107,7 @@ class Bringer:
         commit: str,
         document: Document,
         files: Mapping[str, bytes],
-        made: Sequence[Made],
+        made: Sequence[GeneratedSecret],
         upgrade: UpgradeOptions | None = NO_DOWNTIME,
     ) -> ApplyResult:
         """Bring a commit to the cluster, and note what became of it. Interrupted, it notes nothing,
@@ -141,8 +140,8 @@ class Bringer:
             self.note(commit, "succeeded")
         return applied
 
-    def _make(self, made: Made) -> None:
-        thing = secrets.made_object(self.scope, made)
+    def _make(self, made: GeneratedSecret) -> None:
+        thing = secrets.generate(self.scope, made)
         if made.adds:
             self.api.patch(Reference.of(thing), {"stringData": thing["stringData"]})
         elif self.api.create(thing) is not None:

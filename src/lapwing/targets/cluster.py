@@ -11,7 +11,7 @@ from lapwing.desired import history
 from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import UsageError
 from lapwing.kubernetes import local_state
-from lapwing.kubernetes.apply import Scope
+from lapwing.kubernetes.applyset import Scope
 from lapwing.observed.status import Status
 from lapwing.settings import Settings
 from lapwing.targets import planned as change

@@ -18,11 +18,13 @@ from lapwing.desired import history
 from lapwing.desired.repository import DesiredRepository
 from lapwing.desired.secrets import SecretStore
 from lapwing.errors import UsageError
-from lapwing.kubernetes import actions, apply, applyset, secrets
-from lapwing.kubernetes.apply import ApplyResult, Scope
+from lapwing.kubernetes import apply, applyset, prune, rollouts, secrets
+from lapwing.kubernetes.apply import ApplyResult
+from lapwing.kubernetes.applyset import Scope
 from lapwing.kubernetes.client import ApiClient
 from lapwing.kubernetes.objects import Object, Reference
-from lapwing.kubernetes.secrets import Choice, Made
+from lapwing.kubernetes.secrets import GeneratedSecret, SecretPlan
+from lapwing.kubernetes.status import read_status
 from lapwing.kubernetes.upgrade.guard import NO_DOWNTIME, UpgradeOptions
 from lapwing.plan import diff
 from lapwing.plan.diff import Change
@@ -80,7 +82,7 @@ class Ready:
     """A deployment of which nothing that can be known beforehand is wrong."""
 
     prepared: manifests.Prepared
-    made: list[Made]
+    made: list[GeneratedSecret]
     upgrade: UpgradeOptions = NO_DOWNTIME
 
 
@@ -123,12 +125,12 @@ class Direct:
         _check_hold(target, wish.hold)
         self._tell_untested(target)
         choice = self._secrets(target, first.files)
-        secrets.refuse_missing(choice, self.where.environment)
+        secrets.check_missing(choice, self.where.environment)
         prepared = manifests.prepare(
             self.repository, loaded, wish.services, images, deployment, choice.versions
         )
         self.bring.examine(prepared.document, prepared.files)
-        return Ready(prepared, choice.made, wish.upgrade)
+        return Ready(prepared, choice.generated, wish.upgrade)
 
     def rehearse(self, ready: Ready) -> dict[Reference, str]:
         """What the deployment would do to each object; see `apply.dry_run`."""
@@ -178,9 +180,9 @@ class Direct:
 
     def promote(self) -> Result:
         """Let a held deployment go on, and see it to its end. Raises UsageError if none is held."""
-        status = actions.look(self.api, self.scope, "")
+        status = read_status(self.api, self.scope, "")
         head = self.repository.newest(self.where.stack, self.where.environment)
-        actions.promote(self.api, self.scope)
+        rollouts.promote(self.api, self.scope)
         act = change.promote(self.repository, status, self.where, self.actor)
         assert head is not None
         files = self.repository.manifests(self.where.stack, self.where.environment, head)
@@ -207,7 +209,7 @@ class Direct:
         document = self.repository.read(self.where.stack, self.where.environment, before.commit)
         assert document is not None
         try:
-            actions.abort(self.api, self.scope)
+            rollouts.abort(self.api, self.scope)
         except UsageError:
             pass  # No Rollout is in flight; the objects are set back all the same.
         act = change.with_act(
@@ -235,8 +237,8 @@ class Direct:
             newest = self._history(1)
             if newest and (newest[0].kind, newest[0].outcome) == ("down", history.IN_PROGRESS):
                 commit = newest[0].commit  # It was interrupted.
-        gone = actions.down(self.api, self.scope, self.talk.progress)
-        actions.wait_until_gone(self.api, self.scope, self.talk.progress)
+        gone = prune.delete_all(self.api, self.scope, self.talk.progress)
+        prune.wait_for_pod_termination(self.api, self.scope, self.talk.progress)
         if data:
             gone += self._remove_data()
         if commit is not None:
@@ -254,8 +256,8 @@ class Direct:
             if api.delete(Reference.of(thing), uid=thing["metadata"]["uid"]):
                 gone.append(Reference.of(thing))
         space = api.get(Reference("v1", "Namespace", "", scope.namespace))
-        is_ours = space and applyset.is_managed(space, scope.stack, scope.environment)
-        if space and is_ours and not actions.has_unmanaged_objects(api, scope):
+        is_ours = space and scope.manages(space)
+        if space and is_ours and not prune.has_unmanaged_objects(api, scope):
             api.delete(Reference.of(space))
             gone.append(Reference.of(space))
         return gone
@@ -305,7 +307,7 @@ class Direct:
                 "true`; without them a Deployment is updated pod by pod, as its health allows."
             )
 
-    def _secrets(self, target: Target, files: Mapping[str, bytes]) -> Choice:
+    def _secrets(self, target: Target, files: Mapping[str, bytes]) -> SecretPlan:
         """What is to become of each Secret, by what is set here and what the cluster has; `files`
         are the manifests that refer to them."""
         wanted = needed.required(target)
@@ -322,10 +324,10 @@ class Direct:
             found = self.api.get(reference)
             if found is not None:
                 live[reference.name] = found
-        choice = secrets.choose(self.scope, wanted, given, live)
+        choice = secrets.plan_secrets(self.scope, wanted, given, live)
         if is_signed and certificate not in live:
             host = target.environment.domain or "localhost"
-            choice.made.append(Made(certificate, {}, host=host))
+            choice.generated.append(GeneratedSecret(certificate, {}, host=host))
         return choice
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from lapwing.errors import ClusterUnreachableError, ContextError
-from lapwing.kubernetes import apply, applyset, health, kubeconfig, problems
+from lapwing.kubernetes import apply, applyset, health, kubeconfig, problems, waves
+from lapwing.kubernetes.applyset import Scope
 from lapwing.kubernetes.client import FieldConflictError, api_error
 from lapwing.kubernetes.objects import Reference
 
@@ -29,7 +30,7 @@ def rollout(**status: Any) -> dict[str, Any]:
         ({"phase": "Healthy"}, "ready", "2 of 2"),
         ({"phase": "Healthy", "observedGeneration": "2"}, "progressing", "not seen"),
         ({"phase": "Paused", "pauseConditions": [{"reason": "BlueGreenPause"}]}, "held", ""),
-        ({"phase": "Paused", "pauseConditions": []}, "progressing", "goes on"),
+        ({"phase": "Paused", "pauseConditions": []}, "progressing", "resuming"),
         ({"phase": "Degraded", "message": "RolloutAborted"}, "failed", "RolloutAborted"),
         (
             {
@@ -65,7 +66,7 @@ def test_only_what_left_the_file_is_pruned_and_never_data() -> None:
 
 def test_an_inventory_reads_back_and_passes_over_nonsense() -> None:
     references = {Reference("v1", "Namespace", "", "shop"), Reference("v1", "Secret", "shop", "a")}
-    made = applyset.config_map("shop", "shop", "staging", references, "c1")
+    made = applyset.config_map(Scope("shop", "staging", "shop"), references, "c1")
     assert applyset.references(made) == references
     made["data"]["objects"] += "\nnonsense\n"
     assert applyset.references(made) == references
@@ -74,14 +75,14 @@ def test_an_inventory_reads_back_and_passes_over_nonsense() -> None:
 
 def test_waves_come_in_order_and_workloads_last_in_theirs() -> None:
     def thing(kind: str, name: str, wave: str | None = None) -> dict[str, Any]:
-        annotations = {apply.WAVE: wave} if wave else {}
+        annotations = {waves.SYNC_WAVE: wave} if wave else {}
         return {"kind": kind, "metadata": {"name": name, "annotations": annotations}}
 
     things = [
         thing("Rollout", "api"), thing("AnalysisTemplate", "smoke"), thing("Job", "late", "5"),
         thing("Secret", "early", "-5"), thing("Namespace", "shop"),
     ]  # fmt: skip
-    found = [[t["metadata"]["name"] for t in wave] for wave in apply.group_by_wave(things)]
+    found = [[t["metadata"]["name"] for t in wave] for wave in waves.group_by_wave(things)]
     assert found == [["shop"], ["early"], ["smoke", "api"], ["late"]]
 
 
@@ -123,7 +124,7 @@ def test_only_kind_and_minikube_on_this_machine_are_safe(
 
 
 def test_a_kubeconfig_that_is_missing_or_lacks_the_context_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ClusterUnreachableError, match="no kubeconfig"):
+    with pytest.raises(ClusterUnreachableError, match="No kubeconfig"):
         kubeconfig.read([tmp_path / "config"])
     path = tmp_path / "config"
     path.write_text("contexts: [{name: a, context: {cluster: c, user: u}}]\n")
@@ -131,7 +132,7 @@ def test_a_kubeconfig_that_is_missing_or_lacks_the_context_is_told(tmp_path: Pat
         kubeconfig.read([path])
     with pytest.raises(ContextError, match="no context 'b'") as told:
         kubeconfig.read([path], "b")
-    assert "There are: a" in str(told.value.hint)
+    assert "Known contexts: a." in str(told.value.hint)
 
 
 def test_pods_that_cannot_run_are_told_once_each() -> None:

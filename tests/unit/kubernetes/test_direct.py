@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from lapwing.cli import place
 from lapwing.errors import ConflictError, ContextError, SecretError, UnmanagedObjectError
 from lapwing.kubernetes import applyset, local_cluster, local_state, secrets, waves
-from lapwing.kubernetes.apply import ApplyOptions, Scope, group_by_wave
+from lapwing.kubernetes.apply import ApplyOptions
+from lapwing.kubernetes.applyset import Scope
 from lapwing.kubernetes.local_cluster import Tool
 from lapwing.kubernetes.objects import Reference
+from lapwing.kubernetes.waves import group_by_wave
 from lapwing.plan.model import Deployment, Document, Service
 from lapwing.plan.names import RequiredSecret
 
@@ -26,39 +28,39 @@ DATABASE = RequiredSecret("mysql", {"password": 32, "root-password": 32})
 
 
 def secret(name: str, *keys: str, ours: bool = True, **annotations: str) -> dict[str, Any]:
-    labels = applyset.labels("shop", "kind") if ours else {}
+    labels = SCOPE.labels if ours else {}
     metadata = {"name": name, "namespace": "shop-kind", "labels": labels}
     made = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata}
     metadata["annotations"] = {f"lapwing.dev/{k}": v for k, v in annotations.items()}
     return {**made, "data": dict.fromkeys(keys, "eA==")}
 
 
-def choose(given: dict[str, str], *live: dict[str, Any]) -> secrets.Choice:
+def choose(given: dict[str, str], *live: dict[str, Any]) -> secrets.SecretPlan:
     there = {t["metadata"]["name"]: t for t in live}
-    return secrets.choose(SCOPE, [GIVEN, MADE, DATABASE], given, there)
+    return secrets.plan_secrets(SCOPE, [GIVEN, MADE, DATABASE], given, there)
 
 
 def test_in_an_empty_cluster_values_are_made_up_and_the_others_are_asked_for() -> None:
     choice = choose({})
-    assert [(m.name, m.keys) for m in choice.made] == [
+    assert [(m.name, m.keys) for m in choice.generated] == [
         ("shop-secret-key", {"value": 32}),
         ("shop-mysql", {"password": 32, "root-password": 32}),
     ]
     with pytest.raises(SecretError, match="TOKEN is not set") as told:
-        secrets.refuse_missing(choice, "kind")
+        secrets.check_missing(choice, "kind")
     assert "lapwing secret set TOKEN -e kind" in str(told.value.hint)
 
 
 def test_what_was_made_is_never_made_again() -> None:
     there = (secret("shop-secret-key", "value"), secret("shop-mysql", "password", "root-password"))
     choice = choose({"TOKEN": "v1"}, *there)
-    assert choice.made == []
+    assert choice.generated == []
     assert choice.versions == {"TOKEN": "v1"}
-    secrets.refuse_missing(choice, "kind")
+    secrets.check_missing(choice, "kind")
 
 
 def test_a_key_that_is_missing_is_added_to_ours_and_to_nobody_elses() -> None:
-    [added] = choose({"KEY": "v1"}, secret("shop-mysql", "password")).made
+    [added] = choose({"KEY": "v1"}, secret("shop-mysql", "password")).generated
     assert (added.keys, added.adds) == ({"root-password": 32}, True)
     with pytest.raises(UnmanagedObjectError, match="root-password"):
         choose({"KEY": "v1"}, secret("shop-mysql", "password", ours=False))
@@ -73,9 +75,9 @@ def test_a_value_that_only_the_cluster_has_is_kept() -> None:
 
 
 def test_what_is_made_up_says_that_it_stays() -> None:
-    thing = secrets.made_object(SCOPE, secrets.Made("shop-mysql", {"password": 32}))
+    thing = secrets.generate(SCOPE, secrets.GeneratedSecret("shop-mysql", {"password": 32}))
     assert applyset.is_kept(thing)
-    assert applyset.is_managed(thing, "shop", "kind")
+    assert SCOPE.manages(thing)
     assert len(thing["stringData"]["password"]) == 32
     assert not applyset.is_kept(secrets.set_object(SCOPE, "TOKEN", "x", "v1"))
 
@@ -108,7 +110,7 @@ def test_which_cluster_is_made(
 
 def test_no_other_cluster_is_made() -> None:
     for name in ("production", "gke_company_europe-west1", "kind-"):
-        with pytest.raises(ContextError, match="names no cluster that Lapwing can make"):
+        with pytest.raises(ContextError, match="names no cluster that Lapwing can create"):
             local_cluster.choose(name, "shop", "kind", ("kind",))
 
 

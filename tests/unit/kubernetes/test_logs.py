@@ -25,7 +25,7 @@ def test_lines_do_not_depend_on_how_a_stream_is_cut(stream: bytes, cuts: list[in
 
 def test_a_line_without_end_is_told_in_pieces_and_not_kept() -> None:
     endless = (b"x" * 1000 for _ in range(1000))
-    pieces = split(endless, longest=5000)
+    pieces = split(endless, max_bytes=5000)
     assert len(next(pieces)) == 5000
     assert sum(map(len, pieces)) == 1_000_000 - 5000
 
@@ -52,12 +52,12 @@ def test_a_node_in_another_zone_says_the_same_moment() -> None:
 
 @pytest.mark.parametrize("text", ["", "starting up", "2026-03-01 10:00:00Z", "2026-03-01T10:00:00"])
 def test_what_is_no_moment_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="not a moment"):
+    with pytest.raises(ValueError, match="not a timestamp"):
         moment(text)
 
 
 def test_replicas_are_told_apart_by_slot_and_the_idle_ones_are_named() -> None:
-    from lapwing.kubernetes.pods import instances
+    from lapwing.kubernetes.pods import describe_pods
 
     blue, green = replica_set("api-1", 3, "aaa"), replica_set("api-2", 4, "bbb")
     pods = [
@@ -67,7 +67,7 @@ def test_replicas_are_told_apart_by_slot_and_the_idle_ones_are_named() -> None:
         pod("shop-edge-5d-zz", name="edge", component="edge"),
     ]
     strangers = pod("somebody", name=None)
-    found = list(instances([*pods, strangers], [blue, green], [rollout("api", active="bbb")]))
+    found = list(describe_pods([*pods, strangers], [blue, green], [rollout("api", active="bbb")]))
     assert [(i.service, i.label) for i in found] == [
         ("api", "blue-3.x1 idle"),
         ("api", "green-4.y2"),
@@ -78,8 +78,8 @@ def test_replicas_are_told_apart_by_slot_and_the_idle_ones_are_named() -> None:
 
 
 def test_containers_that_ended_well_before_the_others_are_not_read() -> None:
-    from lapwing.kubernetes.pods import instances
+    from lapwing.kubernetes.pods import describe_pods
 
     made = pod("api-1", inits={"fetch": 0, "prepare": 3})
-    [instance] = instances([made], [], [])
+    [instance] = describe_pods([made], [], [])
     assert [s.container for s in logs.sources([instance])] == ["prepare", "app"]

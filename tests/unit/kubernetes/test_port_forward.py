@@ -1,4 +1,4 @@
-"""Connections that find no pod at first: which are sent on, which are not, and what is said."""
+"""Connections that reach no pod at first: which requests are resent, and what is reported."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from lapwing.agent.proxy import certificates
 from lapwing.errors import ClusterLoginError
 from lapwing.kubernetes import port_forward, tunnel
-from lapwing.kubernetes.apply import Scope
+from lapwing.kubernetes.applyset import Scope
 from lapwing.kubernetes.client import ApiClient
 from lapwing.kubernetes.kubeconfig import ClusterAccess
 from lapwing.kubernetes.tunnel import TunnelDialer, TunnelError
@@ -34,7 +34,7 @@ async def leading(
     objects = [pod(name, name="edge", component="edge") for name in pods]
     async with ApiServer(pods, objects).running() as server:
         api = ApiClient(ClusterAccess("test", server.url), {})
-        place = port_forward.Place(SCOPE, "edge", 8080, tls=False)
+        place = port_forward.ForwardTarget(SCOPE, "edge", 8080, tls=False)
         forwarder = port_forward.PortForwarder(
             TunnelDialer(api), port_forward.PodSelector(api, place), place, told.append
         )
@@ -51,7 +51,7 @@ async def leading(
         api.close()
 
 
-async def test_a_pod_that_refuses_gets_nothing_and_another_one_all(tmp_path: Path) -> None:
+async def test_refused_connection_is_retried_on_another_pod(tmp_path: Path) -> None:
     told: list[str] = []
     body = os.urandom(700_000)
     async with leading(tmp_path, told, a="refuse", b="answer") as (server, client):
@@ -62,7 +62,7 @@ async def test_a_pod_that_refuses_gets_nothing_and_another_one_all(tmp_path: Pat
     assert told == []
 
 
-async def test_a_request_that_does_no_harm_is_sent_again_and_another_is_not(
+async def test_only_safe_requests_are_resent_after_a_pod_was_reached(
     tmp_path: Path,
 ) -> None:
     told: list[str] = []
@@ -72,29 +72,29 @@ async def test_a_request_that_does_no_harm_is_sent_again_and_another_is_not(
             assert (await client.get("/", headers=hurry)).text == "b https "
         posts = [await client.post("/", content=b"x", headers=hurry) for _ in range(6)]
     assert {p.status_code for p in posts} == {200, 503}
-    assert {p.text for p in posts} == {"b https x", "a hung up before it answered.\n"}
-    assert told == ["a hung up before it answered."]
+    assert {p.text for p in posts} == {"b https x", "a closed the connection before it answered.\n"}
+    assert told == ["a closed the connection before it answered."]
 
 
-async def test_pods_that_all_refuse_are_given_up_in_words(
+async def test_unavailable_pods_are_reported_with_503(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(port_forward, "PATIENCE", 0.5)
+    monkeypatch.setattr(port_forward, "CONNECT_TIMEOUT_S", 0.5)
     told: list[str] = []
     async with leading(tmp_path, told, a="hang up", c="hang up") as (server, client):
         answer = await client.get("/")
         assert answer.status_code == 503
-        assert "hung up before it answered" in answer.text
-        assert len(server.dialled) == port_forward.TRIES
+        assert "closed the connection before it answered" in answer.text
+        assert len(server.dialled) == port_forward.MAX_ATTEMPTS
         server.objects.clear()
-        await asyncio.sleep(port_forward.FRESH)
+        await asyncio.sleep(port_forward.POD_LIST_TTL_S)
         assert "none is ready" in (await client.get("/")).text
 
 
-async def test_a_request_waits_for_a_pod_that_comes_in_time(
+async def test_request_waits_for_a_ready_pod(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(port_forward, "PATIENCE", 120.0)
+    monkeypatch.setattr(port_forward, "CONNECT_TIMEOUT_S", 120.0)
     told: list[str] = []
     async with leading(tmp_path, told, a="answer") as (server, client):
         [coming] = server.objects
@@ -108,7 +108,7 @@ async def test_a_request_waits_for_a_pod_that_comes_in_time(
     assert told == []
 
 
-async def test_a_token_that_was_renewed_is_read_again(tmp_path: Path) -> None:
+async def test_renewed_token_file_is_read_after_a_401(tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text("old")
     async with ApiServer({"a": "answer"}, [], {"Bearer old"}).running() as server:
@@ -121,7 +121,7 @@ async def test_a_token_that_was_renewed_is_read_again(tmp_path: Path) -> None:
         await (await dialer.open("shop", "a", 8080)).close()
 
 
-async def test_what_a_kubelet_says_is_told_without_its_numbers() -> None:
+async def test_kubelet_error_is_shown_without_identifiers() -> None:
     async with ApiServer({"a": "refuse"}, []).running() as server:
         dialer = TunnelDialer(ApiClient(ClusterAccess("test", server.url), {}))
         made = await dialer.open("shop", "a", 8080)

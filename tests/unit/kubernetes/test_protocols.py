@@ -1,5 +1,4 @@
-"""What servers say in their own protocols: real ones where they are installed, and bytes from the
-documents of their protocols where one is not."""
+"""Probes of real servers where they are installed, else of bytes from their documentation."""
 
 from __future__ import annotations
 
@@ -73,7 +72,7 @@ async def until_it_answers(port: int) -> None:
             await asyncio.sleep(0.05)
 
 
-async def test_a_real_redis_says_who_uses_it(tmp_path: Path) -> None:
+async def test_redis_probe_reports_usage_and_rejects_a_wrong_password(tmp_path: Path) -> None:
     port = free_port()
     server = subprocess.Popen(
         [require("redis"), "--port", str(port), "--requirepass", "s3cret", "--dir", str(tmp_path)],
@@ -96,7 +95,7 @@ async def test_a_real_redis_says_who_uses_it(tmp_path: Path) -> None:
             assert (used.keys, used.hits, used.misses) == (1, 1, 1)
         for wrong in ("wrong", None):
             async with stream(port) as made:
-                with pytest.raises(ProtocolError, match="does not take the password") as caught:
+                with pytest.raises(ProtocolError, match="password of its Secret") as caught:
                     await protocols.redis(made, wrong)
                 assert "wrong" not in str(caught.value)
     finally:
@@ -104,7 +103,7 @@ async def test_a_real_redis_says_who_uses_it(tmp_path: Path) -> None:
         server.wait()
 
 
-async def test_a_real_server_of_mongodbs_protocol_takes_writes(tmp_path: Path) -> None:
+async def test_mongodb_probe_reports_a_writable_server(tmp_path: Path) -> None:
     program, port = require("mongodb"), free_port()
     from lapwing.agent.resources import kinds
 
@@ -127,7 +126,7 @@ def packet(body: bytes) -> bytes:
     return len(body).to_bytes(3, "little") + b"\0" + body
 
 
-async def test_mysqls_greeting_names_its_version_and_its_refusal_is_told() -> None:
+async def test_mysql_probe_returns_the_version_or_the_error() -> None:
     async with saying(packet(GREETING)) as made:
         assert await protocols.mysql(made) == "8.4.8"
     async with saying(packet(REFUSAL)) as made:
@@ -135,7 +134,7 @@ async def test_mysqls_greeting_names_its_version_and_its_refusal_is_told() -> No
             await protocols.mysql(made)
 
 
-async def test_postgres_answers_a_question_that_needs_no_login() -> None:
+async def test_postgres_probe_needs_no_login() -> None:
     async with saying(b"", b"N") as made:
         await protocols.postgres(made)
 
@@ -153,7 +152,7 @@ async def test_postgres_answers_a_question_that_needs_no_login() -> None:
 @pytest.mark.parametrize(
     "answer", [b"220 mail.example ESMTP\r\n" * 20, b"\xff\xff\xff\x7f" * 20, b""]
 )
-async def test_another_protocol_is_told_and_never_waited_for(
+async def test_other_protocols_raise_without_waiting(
     question: Callable[[Any], Awaitable[Any]], answer: bytes
 ) -> None:
     async with saying(answer) as made, asyncio.timeout(60):
@@ -173,7 +172,7 @@ async def _ignore(_data: bytes) -> None:
     """The other side is not read any more."""
 
 
-async def test_http_is_asked_as_it_would_come_by_https() -> None:
+async def test_http_probe_sends_forwarded_proto() -> None:
     seen: list[bytes] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -190,7 +189,7 @@ async def test_http_is_asked_as_it_would_come_by_https() -> None:
     assert b"x-forwarded-proto: https\r\n" in seen[0].lower()
 
 
-def test_the_secrets_that_pods_need_are_found_with_their_keys() -> None:
+def test_needed_secrets_are_found_with_their_keys() -> None:
     def variable(name: str, key: str, **more: Any) -> dict[str, Any]:
         reference = {"name": name, "key": key, **more}
         return {"name": "X", "valueFrom": {"secretKeyRef": reference}}

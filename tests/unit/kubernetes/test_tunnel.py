@@ -1,4 +1,4 @@
-"""The framing of a port-forward, and which pods are chosen."""
+"""The framing of a port-forward, and which pods are selected."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lapwing.kubernetes.pods import instances
+from lapwing.kubernetes.pods import describe_pods
 from lapwing.kubernetes.port_forward import candidates, port_of
-from lapwing.kubernetes.tunnel import DATA, ERROR, NOT_REACHED, Channels
+from lapwing.kubernetes.tunnel import DATA, ERROR, NOT_REACHED, ChannelDecoder
 from tests.unit.kubernetes.cluster_objects import pod, replica_set, rollout
 
 PORT = (8080).to_bytes(2, "little")
@@ -16,28 +16,28 @@ PORT = (8080).to_bytes(2, "little")
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from([DATA, ERROR]), st.binary(max_size=20))))
-def test_each_channel_begins_with_its_port_and_goes_on_with_its_bytes(
+def test_channels_are_decoded_without_their_port(
     sent: list[tuple[int, bytes]],
 ) -> None:
-    channels, came = Channels(), {DATA: b"", ERROR: b""}
+    channels, came = ChannelDecoder(), {DATA: b"", ERROR: b""}
     for channel, body in [(DATA, PORT), (ERROR, PORT), *sent]:
-        said, piece = channels.take(bytes([channel]) + body)
+        said, piece = channels.decode(bytes([channel]) + body)
         assert said == channel
         came[channel] += piece
     for channel, bytes_ in came.items():
         assert bytes_ == b"".join(b for c, b in sent if c == channel)
 
 
-def test_a_port_that_comes_in_two_messages_is_left_out_all_the_same() -> None:
-    channels = Channels()
-    assert channels.take(b"\0\x90") == (DATA, b"")
-    assert channels.take(b"\0\x1fhello") == (DATA, b"hello")
+def test_port_split_over_two_messages_is_skipped() -> None:
+    channels = ChannelDecoder()
+    assert channels.decode(b"\0\x90") == (DATA, b"")
+    assert channels.decode(b"\0\x1fhello") == (DATA, b"hello")
 
 
 @pytest.mark.parametrize("message", [b"", b"\2x", b"\xffx", "text"])
-def test_what_the_protocol_does_not_know_is_refused(message: bytes | str) -> None:
-    with pytest.raises(ValueError, match="not a message"):
-        Channels().take(message)
+def test_invalid_message_is_rejected(message: bytes | str) -> None:
+    with pytest.raises(ValueError, match="not a message of v4"):
+        ChannelDecoder().decode(message)
 
 
 @pytest.mark.parametrize(
@@ -50,11 +50,11 @@ def test_what_the_protocol_does_not_know_is_refused(message: bytes | str) -> Non
         ("", False),
     ],
 )
-def test_only_what_was_surely_not_delivered_is_sent_again(text: str, safe: bool) -> None:
+def test_only_undelivered_errors_allow_a_resend(text: str, safe: bool) -> None:
     assert bool(NOT_REACHED.search(text)) is safe
 
 
-def test_only_ready_pods_of_the_active_slot_that_stay_are_chosen() -> None:
+def test_only_ready_pods_of_the_active_slot_are_candidates() -> None:
     blue, green = replica_set("api-1", 3, "aaa"), replica_set("api-2", 4, "bbb")
     pods = [
         pod("api-aaa-old", owner=blue),
@@ -63,7 +63,7 @@ def test_only_ready_pods_of_the_active_slot_that_stay_are_chosen() -> None:
         pod("api-bbb-leaving", owner=green, leaving=True),
         pod("web-1", name="web"),
     ]
-    found = list(instances(pods, [blue, green], [rollout("api", active="bbb")]))
+    found = list(describe_pods(pods, [blue, green], [rollout("api", active="bbb")]))
     [chosen] = candidates(found, "api")
     assert (chosen.name, port_of(chosen)) == ("api-bbb-good", 3000)
     assert port_of(next(i for i in found if i.name == "web-1")) is None

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from lapwing.errors import LapwingError
 from lapwing.kubernetes import status
-from lapwing.kubernetes.apply import Scope
+from lapwing.kubernetes.applyset import Scope
 from lapwing.kubernetes.client import ApiClient
 from lapwing.kubernetes.objects import Object, Reference
 from lapwing.kubernetes.upgrade import driver
@@ -100,7 +100,7 @@ def _one(
 def _lead(cluster: UpgradeSteps, plan: Plan, records: Records, options: UpgradeOptions) -> bool:
     if records.load() is None:
         cluster.remember()
-    release = f"{plan.service} {status.release(plan.own)}"
+    release = f"{plan.service} {status.release_of(plan.own)}"
     permission = Permission(
         downtime=options.allow_downtime,
         backup=options.commands is not None or plan.database is not None,

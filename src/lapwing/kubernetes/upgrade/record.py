@@ -19,8 +19,7 @@ from typing import Any
 import msgspec
 
 from lapwing.errors import ClusterError, ClusterUnreachableError, LapwingError
-from lapwing.kubernetes import applyset
-from lapwing.kubernetes.apply import Scope
+from lapwing.kubernetes.applyset import Scope
 from lapwing.kubernetes.client import ApiClient
 from lapwing.kubernetes.objects import Object, Reference
 from lapwing.kubernetes.upgrade.driver import Record
@@ -157,7 +156,7 @@ class Records:
         }
         metadata = {"name": self.reference.name, "namespace": self.reference.namespace}
         thing = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
-        return applyset.with_labels(thing, self._scope.stack, self._scope.environment)
+        return self._scope.with_labels(thing)
 
     def _taken(self, holder: str = "") -> UpgradeLockedError:
         by = f" by {holder}" if holder else ""

@@ -19,8 +19,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from lapwing.errors import DeploymentFailed, LapwingError
-from lapwing.kubernetes import apply, applyset, health, problems
-from lapwing.kubernetes.apply import Scope
+from lapwing.kubernetes import apply, health, problems
+from lapwing.kubernetes.applyset import Scope
 from lapwing.kubernetes.client import ApiClient
 from lapwing.kubernetes.objects import Object, Reference
 from lapwing.kubernetes.upgrade import objects
@@ -29,7 +29,7 @@ from lapwing.kubernetes.upgrade.dump import SCRIPTS, Scripts
 from lapwing.kubernetes.upgrade.plan import Plan, bare, image_of, part_of
 from lapwing.kubernetes.upgrade.probe import Probe
 from lapwing.kubernetes.upgrade.record import Records
-from lapwing.kubernetes.waiter import ResourceWaiter
+from lapwing.kubernetes.wait import ResourceWaiter
 from lapwing.plan.names import COMPONENT, NAME
 
 LINES = 100
@@ -69,7 +69,7 @@ class UpgradeSteps:
                     hint="`lapwing promote` or `lapwing abort` it first. Nothing was touched.",
                 )
             thing = bare(live)
-            thing["spec"]["replicas"] = health.replicas_wanted(live["spec"])
+            thing["spec"]["replicas"] = health.wanted_replicas(live["spec"])
             found.append(thing)
         jobs = self._api.list(*CRON, self._scope.namespace, self._scope.selector)
         found += [bare(j) for j in jobs if not j["spec"].get("suspend")]
@@ -81,7 +81,7 @@ class UpgradeSteps:
         """Start the new version once, without traffic, and see whether it is healthy or ends."""
         pod = objects.probe(self._plan)
         self._tell(f"starting {self._plan.image} without traffic, to see what it needs")
-        self._do.remove(Reference.of(pod))
+        self._do.delete(Reference.of(pod))
         self._api.create(pod)
         found: list[Probe] = []
 
@@ -94,7 +94,7 @@ class UpgradeSteps:
         except DeploymentFailed:
             return Probe(False, None, self._log(pod) or "It was not healthy in time.")
         finally:
-            self._do.remove(Reference.of(pod))
+            self._do.delete(Reference.of(pod))
         return found[0]
 
     def _log(self, pod: Object) -> str:
@@ -192,13 +192,13 @@ class UpgradeSteps:
         migrations = f"{NAME}={part_of(self._plan.migration)}"
         for job in self._api.list(*JOB, self._plan.namespace, migrations):
             if _upgrade(job) == self._id:
-                self._do.remove(Reference.of(job))
+                self._do.delete(Reference.of(job))
         for workload in self._plan.workloads:
             live = self._api.get(Reference.of(workload))
             if live is not None and self._is_before(live):
                 self._do.scale(Reference.of(live), 0)
             elif live is not None:
-                self._do.remove(Reference.of(live))
+                self._do.delete(Reference.of(live))
         self._no_pods()
 
     # How
@@ -231,8 +231,8 @@ class UpgradeSteps:
     def _replace(self, thing: Object, count: int) -> None:
         """The object anew, with this many replicas: what was of the old one is gone before. Where
         an autoscaler sets them they are not applied, so that they are never ours to take away."""
-        self._do.remove(Reference.of(thing))
-        marked = applyset.with_labels(thing, self._scope.stack, self._scope.environment)
+        self._do.delete(Reference.of(thing))
+        marked = self._scope.with_labels(thing)
         named = {part_of(w) for w in self._plan.workloads if "replicas" in w["spec"]}
         spec = {k: v for k, v in marked["spec"].items() if k != "replicas"}
         if part_of(thing) in named:
@@ -262,12 +262,12 @@ class UpgradeSteps:
         if live is not None and (
             _upgrade(live) != _upgrade(job) or (again and health.judge(live).state == "failed")
         ):
-            self._do.remove(Reference.of(job))
+            self._do.delete(Reference.of(job))
             live = None
         if live is None:
             self._let_in()
             self._api.create(job)
-        return self._do.done(job)
+        return self._do.complete(job)
 
     def _let_in(self) -> None:
         database, scripts = self._database()

@@ -1,0 +1,77 @@
+"""Delete objects of a stack from a cluster: those that are not wanted any more, or all."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+
+from lapwing.errors import KindMissingError
+from lapwing.kubernetes import applyset
+from lapwing.kubernetes.applyset import Scope
+from lapwing.kubernetes.client import ApiClient
+from lapwing.kubernetes.objects import Reference, is_terminating
+from lapwing.kubernetes.status import WORKLOADS
+
+Tell = Callable[[str], None]
+POD_TERMINATION_TIMEOUT_S = 120.0
+
+
+def prune(
+    api: ApiClient,
+    scope: Scope,
+    before: Iterable[Reference],
+    wanted: Iterable[Reference],
+    tell: Tell = lambda _: None,
+) -> list[Reference]:
+    """Delete what is not wanted any more, if its labels say that it is managed by the scope.
+
+    Returns what was deleted.
+    """
+    deleted = []
+    for reference in applyset.to_prune(before, wanted):
+        try:
+            found = api.get(reference)
+        except KindMissingError:
+            continue  # Its definition was deleted, and the object with it.
+        if found is None or not scope.manages(found) or applyset.is_kept(found):
+            continue
+        if api.delete(reference, uid=found["metadata"]["uid"]):
+            tell(f"deleted {reference}")
+            deleted.append(reference)
+    return deleted
+
+
+def delete_all(api: ApiClient, scope: Scope, tell: Tell = lambda _: None) -> list[Reference]:
+    """Delete every object of an environment but its data; returns what was deleted."""
+    deleted = prune(api, scope, applyset.references(api.get(scope.applyset)), (), tell)
+    api.delete(scope.applyset)
+    return deleted
+
+
+def wait_for_pod_termination(api: ApiClient, scope: Scope, tell: Tell = lambda _: None) -> None:
+    """Wait until no pod of an environment is left, so that a later deployment meets none.
+
+    After POD_TERMINATION_TIMEOUT_S it reports that some are left and returns.
+    """
+    until, reported = time.monotonic() + POD_TERMINATION_TIMEOUT_S, -1
+    while time.monotonic() < until:
+        left = len(api.list("v1", "Pod", scope.namespace, scope.selector))
+        if not left:
+            return
+        if left != reported:
+            tell(f"{left} pods are terminating")
+            reported = left
+        time.sleep(0.2)
+    tell("some pods have not terminated yet")
+
+
+def has_unmanaged_objects(api: ApiClient, scope: Scope) -> bool:
+    """Return whether the namespace of an environment holds objects that others created."""
+    core = ("Pod", "PersistentVolumeClaim", "Secret", "Service", "ConfigMap")
+    return any(
+        not scope.manages(thing)
+        and not is_terminating(thing)
+        and thing["metadata"]["name"] != "kube-root-ca.crt"
+        for version, kind in (*(("v1", k) for k in core), *WORKLOADS)
+        for thing in api.list(version, kind, scope.namespace, missing_kind_ok=True)
+    )
