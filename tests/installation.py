@@ -3,6 +3,7 @@ it. When it ends, everything is stopped, and a process that is left over is an e
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import copy
 import json
@@ -123,12 +124,12 @@ class Installation:
         self.run("agent", "stop")
         until = time.monotonic() + PATIENCE
         while (left := list(processes.owned(self.home))) and time.monotonic() < until:
-            if agent.lives(self.home / "agent"):  # A command that failed had just begun it.
+            if agent.is_running(self.home / "agent"):  # A command that failed had just begun it.
                 self.run("agent", "stop")
             time.sleep(0.1)
         for identity, _what in left:
-            processes.kill(identity)
-        assert not agent.lives(self.home / "agent")
+            asyncio.run(processes.kill(identity))
+        assert not agent.is_running(self.home / "agent")
         assert not left, f"left over: {left}\n{down.stdout}\n{down.stderr}"
 
 

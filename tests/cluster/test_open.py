@@ -281,5 +281,5 @@ def test_what_cannot_be_opened_is_said(stack: Stack) -> None:
         all_take(stack.cluster, stack.scope.namespace, {3000: real})
         taken = stack.call("open", "--service", "api")
         assert taken.returncode == 1
-        assert f"Port {stack.port} is taken" in taken.stderr
+        assert f"Port {stack.port} is already in use" in taken.stderr
         assert "--port" in taken.stderr

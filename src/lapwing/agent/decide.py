@@ -1,16 +1,16 @@
-"""Decide: what a new document means for what runs. Pure.
+"""Decides what a new document means for what is running. No I/O.
 
-Given the document that is wanted and the memory of the environment, each service gets one verdict:
+Given the desired document and the state of the environment, each service gets one verdict:
 
-    KEEP      the active generation already is what is wanted
+    KEEP      the active generation already matches
     ADJUST    same processes, other settings (route, replica count, rollout rules): no new slot
-    SWITCH    the warm generation in the idle slot is what is wanted: a change of route, no boot
+    SWITCH    the warm generation in the idle slot matches: a change of route, no boot
     START     a new generation in the idle slot
-    REMOVE    the service is not in the document any more
+    REMOVE    the service is no longer in the document
 
-and the environment gets one intent: do nothing, promote what is held, undo what is in flight, or
-lead a rollout. While one is in flight there are no verdicts: a newer document first ends that one,
-and is then decided on from what it left.
+and the environment gets one intent: do nothing, promote the paused rollout, abort the rollout in
+progress, or perform a rollout. While one is in progress there are no verdicts: a newer document
+first ends it, and the decision is then made from the state that it left.
 """
 
 from __future__ import annotations
@@ -46,38 +46,38 @@ class Intent(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The intent and, for ROLL_OUT, the verdict on each service and the way the rollout takes."""
+    """The intent and, for ROLL_OUT, the verdict on each service and the states of the rollout."""
 
     intent: Intent
     verdicts: dict[str, Verdict]
     route: Route = field(default_factory=Route)
 
-    def having(self, *verdicts: Verdict) -> list[str]:
-        """The services with one of these verdicts, in name order."""
+    def services_with(self, *verdicts: Verdict) -> list[str]:
+        """Return the services with one of these verdicts, in name order."""
         return sorted(n for n, v in self.verdicts.items() if v in verdicts)
 
 
 def decide(wanted: Document, state: EnvironmentState) -> Decision:
-    """What to do about a document that has become the head of the desired state."""
-    flight = state.rollout
-    if flight is not None and flight.state not in TERMINAL:
-        if same(wanted, flight.document):
+    """Return what to do about a document that has become the head of the desired state."""
+    rollout = state.rollout
+    if rollout is not None and rollout.state not in TERMINAL:
+        if same(wanted, rollout.document):
             promoted = wanted.deployment.kind == "promote"
             return Decision(Intent.PROMOTE if promoted else Intent.NOTHING, {})
-        if same(wanted, state.document or _nothing(wanted)):
+        if same(wanted, state.document or _empty(wanted)):
             return Decision(Intent.ABORT, {})
         return Decision(Intent.ROLL_OUT, {})
     verdicts = {name: verdict(name, spec, state) for name, spec in wanted.services.items()}
     current = state.document.services if state.document else {}
     verdicts |= dict.fromkeys(set(current) - set(wanted.services), Verdict.REMOVE)
     changed = any(v is not Verdict.KEEP for v in verdicts.values())
-    if not changed and same(wanted, state.document or _nothing(wanted)):
+    if not changed and same(wanted, state.document or _empty(wanted)):
         return Decision(Intent.NOTHING, verdicts)
     return Decision(Intent.ROLL_OUT, verdicts, route(wanted, verdicts, state))
 
 
 def verdict(name: str, spec: Service, state: EnvironmentState) -> Verdict:
-    """What a wanted service means, given what runs."""
+    """Return the verdict on a desired service, given what is running."""
     if spec.kind == "job":
         current = state.document.services.get(name) if state.document else None
         ran = {state.jobs.get(name), current.identity() if current else None}
@@ -91,11 +91,10 @@ def verdict(name: str, spec: Service, state: EnvironmentState) -> Verdict:
 
 
 def route(wanted: Document, verdicts: dict[str, Verdict], state: EnvironmentState) -> Route:
-    """Which optional states the rollout goes through.
+    """Return which optional states the rollout goes through.
 
-    A return to an earlier release (rollback, revert) is not held, and is not judged by counters:
-    what it goes back to was judged when it came. Jobs run for deployments only: a rollback never
-    runs an old migration.
+    A rollback or revert is neither paused nor analysed: its release was analysed when it was
+    deployed. Jobs run for deployments only: a rollback never runs an old migration.
     """
     forward = wanted.deployment.kind in ("deploy", "promote")
     started = [
@@ -116,8 +115,8 @@ def route(wanted: Document, verdicts: dict[str, Verdict], state: EnvironmentStat
     )
 
 
-def _nothing(like: Document) -> Document:
-    """What an environment is before its first deployment."""
+def _empty(like: Document) -> Document:
+    """Return the document of an environment before its first deployment."""
     return Document(
         stack=like.stack,
         environment=like.environment,
@@ -127,5 +126,5 @@ def _nothing(like: Document) -> Document:
 
 
 def same(one: Document, other: Document) -> bool:
-    """Whether two documents want the same to run; who deployed and why does not matter."""
+    """Return whether two documents deploy the same, whoever deployed them and why."""
     return msgspec.structs.replace(one, deployment=other.deployment) == other

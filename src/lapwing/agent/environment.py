@@ -1,9 +1,9 @@
-"""One environment on one machine: wants in, processes and routes out.
+"""One environment on one machine: follows its document, one rollout at a time.
 
-The loop is short: take the newest wanted document, decide (`decide.py`), and lead a rollout
-(`rollout.py`) whose work is done in `steps.py`. Work is raced against news: a newer document that
-arrives meanwhile promotes, aborts or supersedes what is in flight. State is saved before each act,
-so whatever kills the agent, `resume` goes on from the same state.
+`run` is the whole life: resume after a restart, then take the newest document, decide what it means
+(`decide.py`) and perform a rollout (`rollout.py`), whose work is done in `steps.py`. A document
+that arrives meanwhile promotes, aborts or supersedes the rollout in progress. The state is saved
+before each act, so after a crash `resume` continues from the same state.
 """
 
 from __future__ import annotations
@@ -12,84 +12,71 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from lapwing.agent import bluegreen, logs, report, rollout, state
+from lapwing.agent import rollout
+from lapwing.agent.context import Context
 from lapwing.agent.decide import Intent, decide
-from lapwing.agent.journal import Journal
+from lapwing.agent.launch import Launcher
+from lapwing.agent.maintenance import Maintenance
 from lapwing.agent.outcomes import Outcomes
-from lapwing.agent.publisher import Publisher
+from lapwing.agent.replicas import Replicas
+from lapwing.agent.resources.servers import Servers
 from lapwing.agent.rollout import Action, Event, State
 from lapwing.agent.state import EnvironmentState, RolloutRecord
 from lapwing.agent.steps import Steps
-from lapwing.build.release import ReleaseStore
-from lapwing.errors import DesiredStateError, LapwingError, NoSpaceError, ProxyError
-from lapwing.observed import status
+from lapwing.agent.store import Store
+from lapwing.errors import DesiredStateError, LapwingError, ProxyError
 from lapwing.plan.model import Deployment, Document
-from lapwing.settings import Settings
-
-if TYPE_CHECKING:
-    import httpx
-
-    from lapwing.desired.repository import DesiredRepository
-    from lapwing.desired.secrets import SecretStore
 
 log = logging.getLogger(__name__)
 
-UNDO_AGAIN = 0.5
-"""Seconds between two tries to undo a rollout that Envoy does not take back."""
-
-
-@dataclass(frozen=True, slots=True)
-class Runtime:
-    """What all environments of an agent share."""
-
-    settings: Settings
-    store: ReleaseStore
-    repository: DesiredRepository
-    secrets: SecretStore
-    publisher: Publisher
-    client: httpx.AsyncClient
-    ports: Callable[[], set[int]]
-    """Every port that some replica of some environment has."""
-    states: Callable[[], list[EnvironmentState]]
-    """What is remembered of every environment."""
+UNDO_RETRY_S = 0.5
+"""Time between two attempts to undo a rollout while Envoy does not confirm it."""
 
 
 class Environment:
     """Runs one environment. `desire` hands it a document; `run` is its task."""
 
-    def __init__(self, memory: EnvironmentState, runtime: Runtime) -> None:
+    def __init__(self, memory: EnvironmentState, context: Context) -> None:
         self.state = memory
-        self.runtime = runtime
-        self.folder = runtime.settings.environment(memory.stack, memory.environment)
-        self.journal = Journal(self.folder)
-        self.event = self.journal.event
-        self.steps = Steps(self)
-        self.problem: str | None = None
-        self.desired_problem: str | None = None
-        """What is wrong with the desired state itself; set by the agent."""
-        self.unsaved: str | None = None
-        """Why the state on disk is not the present one."""
+        settings = context.settings
+        folder = settings.environment(memory.stack, memory.environment)
+        self.store = Store(memory, folder, settings.port, context.writer)
         self.outcomes = Outcomes(
-            runtime.repository, memory.stack, memory.environment, self._tell_late
+            context.repository, memory.stack, memory.environment, self._report_outcome
         )
-        self._wanted: tuple[str, Document] | None = None
+        launcher = Launcher(memory, settings, context.releases, context.secrets, folder)
+        self._replicas = Replicas(
+            launch=launcher.replica,
+            log_of=launcher.log_of,
+            client=context.client,
+            changed=self.store.save_soon,
+            report=lambda text: self.store.event("replica", text),
+        )
+        self._servers = Servers(
+            memory.resources,
+            settings,
+            context.writer,
+            owner=lambda name: launcher.owner(name, "resource"),
+            changed=self.store.save_soon,
+            report=lambda text: self.store.event("resource", text),
+        )
+        processes = (launcher, self._replicas, self._servers)
+        self.maintenance = Maintenance(context, self.store, *processes)
+        self._steps = Steps(context, self.store, *processes, self.maintenance)
+        self._repository = context.repository
+        self._desired: tuple[str, Document] | None = None
         self._news = asyncio.Event()
         self._settling: asyncio.Task[None] | None = None
 
-    # What others call
-
     def desire(self, commit: str, document: Document) -> None:
-        """A commit whose document this environment should become."""
-        self._wanted = (commit, document)
+        """Set the commit and the document that this environment should follow."""
+        self._desired = (commit, document)
         self._news.set()
 
     @property
     def idle(self) -> bool:
-        """Whether nothing runs here and nothing is on its way."""
+        """Whether nothing is running here and no deployment is in progress."""
         empty = self.state.document is None or not self.state.document.services
         return (
             empty
@@ -100,87 +87,82 @@ class Environment:
         )
 
     async def run(self) -> None:
-        """Adopt what runs, finish what was in flight, then follow the desired state for ever."""
+        """Resume after a restart, then follow the desired state until cancelled."""
         await self.resume()
         while True:
             await self._news.wait()
             self._news.clear()
-            if self._wanted is None:
+            if self._desired is None:
                 continue
-            commit, document = self._wanted
+            commit, document = self._desired
             self._settle(document, commit)
             if commit == self.state.commit:
                 continue
-            choice = decide(document, self.state)
-            if choice.intent is Intent.NOTHING:
-                await self._take_over(commit, document)
+            decision = decide(document, self.state)
+            if decision.intent is Intent.NOTHING:
+                await self._accept(commit, document)
             else:
                 self.state.rollout = RolloutRecord(
                     commit=commit,
                     document=document,
-                    route=choice.route,
+                    route=decision.route,
                     state=State.RESOURCES,
                     began=time.time(),
-                    verdicts={n: str(v) for n, v in choice.verdicts.items()},
+                    verdicts={n: str(v) for n, v in decision.verdicts.items()},
                 )
-                await self._lead(rollout.begin())
-
-    async def _take_over(self, commit: str, document: Document) -> None:
-        """A commit that wants what already runs: an abort, a revert, a repeated deployment."""
-        self.state.commit = commit
-        if self.state.document is not None:
-            self.state.document = document
-        self.save()
-        for each in dict.fromkeys([*await self.outcomes.of_same(document, commit), commit]):
-            await self.outcomes.note(each, "succeeded", None)
-            self.event("outcome", "It already runs.", each, outcome="succeeded")
-
-    def _settle(self, document: Document, commit: str) -> None:
-        """Give an outcome, beside the work, to what was overtaken before anybody took it up."""
-        runs = commit == self.state.commit
-        self._settling = asyncio.create_task(self.outcomes.settle(document, commit, succeeded=runs))
-
-    def _tell_late(self, commit: str, outcome: str, reason: str) -> None:
-        self.event("outcome", reason, commit, outcome=outcome)
+                await self._roll_out(rollout.begin())
 
     async def resume(self) -> None:
-        """After a start of the agent: adopt, restart, route, and finish a rollout in flight."""
-        self.steps.adopt()
-        flight = self.state.rollout
-        await self.steps.restore()
-        self.save()
-        if flight is None:
-            with self._publishing():
-                await self.steps.tidy()
+        """Adopt and start what should be running, and continue a rollout in progress."""
+        await self.maintenance.adopt()
+        record = self.state.rollout
+        await self.maintenance.restore()
+        await self.store.save()
+        if record is None:
+            try:
+                await self.maintenance.tidy()
+            except LapwingError as error:
+                self.store.problem = str(error)  # `tick` publishes again.
         else:
-            self.event("agent", "Going on with the deployment that was in flight.", flight.commit)
-            switched = self.steps.switched(flight)
-            await self._lead(rollout.resume(flight.state, flight.outcome, switched=switched))
+            self.store.event("agent", "Resuming the deployment in progress.", record.commit)
+            switched = self._steps.switched(record)
+            await self._roll_out(rollout.resume(record.state, record.outcome, switched=switched))
 
-    @contextlib.contextmanager
-    def _publishing(self) -> Iterator[None]:
-        """What Envoy does not take is told in the status, and `tick` tries it again."""
+    async def tick(self) -> None:
+        """Retry failed writes, and maintain what is running. Raises ProxyError."""
+        self.store.retry()
+        await self.outcomes.retry()
+        before = self.store.problem
         try:
-            yield
-        except LapwingError as error:
-            self.problem = str(error)
+            await self.maintenance.tick()
+        except ProxyError as error:
+            self.store.problem = str(error)
+            raise
+        finally:
+            if self.store.problem != before:
+                self.store.update_status()
+
+    def unwatch_all(self) -> None:
+        """Stop watching, and leave every process running."""
+        self._replicas.unwatch_all()
+        self._servers.unwatch_all()
 
     # The rollout
 
-    async def _lead(self, step: rollout.Step) -> None:
-        flight = self.state.rollout
-        assert flight is not None
+    async def _roll_out(self, step: rollout.Step) -> None:
+        record = self.state.rollout
+        assert record is not None
         while True:
-            flight.state, flight.outcome = step.state, step.outcome
-            self.event("state", step.state, flight.commit, state=step.state)
-            event = await self._carry_out(step, flight)
+            record.state, record.outcome = step.state, step.outcome
+            self.store.event("state", step.state, record.commit, state=step.state)
+            event = await self._perform_step(step, record)
             if step.state in rollout.TERMINAL:
                 return
-            step = rollout.step(step.state, event, flight.route, step.outcome)
+            step = rollout.step(step.state, event, record.route, step.outcome)
 
-    async def _carry_out(self, step: rollout.Step, flight: RolloutRecord) -> Event:
-        """Do the work of a step; news may cut it short."""
-        work = asyncio.create_task(self._work(step))
+    async def _perform_step(self, step: rollout.Step, record: RolloutRecord) -> Event:
+        """Perform the actions of a step, unless a new document interrupts it."""
+        work = asyncio.create_task(self._perform_actions(step, record))
         try:
             while True:
                 news = asyncio.create_task(self._news.wait())
@@ -190,7 +172,7 @@ class Environment:
                     return work.result()
                 if step.state in rollout.UNINTERRUPTIBLE or step.state in rollout.TERMINAL:
                     return await work
-                event = self._interpret(flight)
+                event = await self._interruption(record)
                 if event is not None:
                     return event
         finally:
@@ -199,80 +181,82 @@ class Environment:
                 with contextlib.suppress(asyncio.CancelledError, LapwingError):
                     await work
 
-    def _interpret(self, flight: RolloutRecord) -> Event | None:
-        """What the newest document means for the rollout in flight."""
+    async def _interruption(self, record: RolloutRecord) -> Event | None:
+        """Return what the newest document means for the rollout in progress."""
         self._news.clear()
-        if self._wanted is None or self._wanted[0] in (flight.commit, flight.head):
+        if self._desired is None or self._desired[0] in (record.commit, record.head):
             return None
-        commit, document = self._wanted
+        commit, document = self._desired
         intent = decide(document, self.state).intent
         if intent is Intent.PROMOTE:
-            flight.promoted, flight.head = True, commit
-            self.save()
-            self.steps.promoted.set()
+            record.promoted, record.head = True, commit
+            await self.store.save()
+            self._steps.promoted.set()
             return None
         if intent is Intent.NOTHING:
-            flight.head = commit
+            record.head = commit
             return None
         self._news.set()
-        flight.reason = document.deployment.reason or (
+        aborted = intent is Intent.ABORT
+        record.reason = document.deployment.reason or (
             f"{document.deployment.actor} "
-            + ("aborted it" if intent is Intent.ABORT else f"deployed {commit[:12]}")
+            + ("aborted the deployment" if aborted else f"deployed {commit[:12]}")
         )
-        return Event.ABORTED if intent is Intent.ABORT else Event.SUPERSEDED
+        return Event.ABORTED if aborted else Event.SUPERSEDED
 
-    async def _work(self, step: rollout.Step) -> Event:
-        flight = self.state.rollout
-        assert flight is not None
+    async def _perform_actions(self, step: rollout.Step, record: RolloutRecord) -> Event:
+        ending = step.state is State.UNDOING or step.state in rollout.TERMINAL
         for action in step.actions:
             try:
-                self.save()
-                if action is Action.RESTORE_DESIRED_STATE:
-                    await self._restore_desired_state(flight)
-                elif action is Action.RECORD_OUTCOME:
-                    await self._record(flight)
-                else:
-                    await self._perform(action, flight)
+                await self.store.save()
+                await self._perform(action, record)
             except LapwingError as error:
-                if step.state is State.UNDOING or step.state in rollout.TERMINAL:
-                    log.error("%s during %s: %s", action, step.state, error)
+                if ending:
+                    log.error("%s in state %s failed: %s", action, step.state, error)
                     continue
-                flight.reason, flight.detail, flight.hint = error.message, error.detail, error.hint
+                record.reason, record.detail, record.hint = error.message, error.detail, error.hint
                 return Event.FAILED
             except OSError as error:
-                log.exception("%s during %s", action, step.state)
-                if step.state is State.UNDOING or step.state in rollout.TERMINAL:
+                log.exception("%s in state %s failed", action, step.state)
+                if ending:
                     continue
-                flight.reason = f"{error.strerror or error} ({error.filename or action})"
+                record.reason = f"{error.strerror or error} ({error.filename or action})"
                 return Event.FAILED
         return Event.DONE
 
-    async def _perform(self, action: Action, flight: RolloutRecord) -> None:
-        """Do an action. One of UNDOING is tried until Envoy has taken it: a replica must not go
-        while Envoy may still send it requests."""
+    async def _perform(self, action: Action, record: RolloutRecord) -> None:
+        if action is Action.RESTORE_DESIRED_STATE:
+            await self._restore_desired_state(record)
+        elif action is Action.RECORD_OUTCOME:
+            await self._record_outcome(record)
+        elif record.state is State.UNDOING:
+            await self._undo(action, record)
+        else:
+            await self._steps.perform(action, record)
+
+    async def _undo(self, action: Action, record: RolloutRecord) -> None:
+        """Perform an action until Envoy has confirmed it: a replica must not be stopped while Envoy
+        may still send it requests."""
         while True:
             try:
-                await self.steps.perform(action, flight)
+                await self._steps.perform(action, record)
             except ProxyError as error:
-                if flight.state is not State.UNDOING:
-                    raise
-                log.error("%s: %s", action, error)
-                self.problem = str(error)
-                self.changed()
-                await asyncio.sleep(UNDO_AGAIN)
+                log.error("%s failed: %s", action, error)
+                self.store.problem = str(error)
+                self.store.update_status()
+                await asyncio.sleep(UNDO_RETRY_S)
                 continue
-            if flight.state is State.UNDOING:
-                self.problem = None
+            self.store.problem = None
             return
 
-    async def _restore_desired_state(self, flight: RolloutRecord) -> None:
-        """Commit what runs, so that the head of the desired state is true again. A newer
-        deployment that is there already is left alone."""
+    async def _restore_desired_state(self, record: RolloutRecord) -> None:
+        """Commit the running document, so that the desired state matches it again. A deployment
+        that was committed meanwhile is kept."""
         running = self.state.document
         document = Document(
             stack=self.state.stack,
             environment=self.state.environment,
-            domains=flight.document.domains,
+            domains=record.document.domains,
             services=running.services if running else {},
             resources=running.resources if running else {},
             deployment=Deployment(
@@ -280,135 +264,63 @@ class Environment:
                 actor="lapwing",
                 revision=running.deployment.revision if running else "",
                 restores=self.state.commit,
-                reason=flight.reason,
+                reason=record.reason,
             ),
         )
-        expected = flight.head or flight.commit
+        expected = record.head or record.commit
         try:
-            await asyncio.to_thread(self.runtime.repository.commit, document, expected=expected)
+            await asyncio.to_thread(self._repository.commit, document, expected=expected)
         except DesiredStateError as error:
-            log.warning("No revert of %s: %s", flight.commit, error)
+            log.warning("%s was not reverted in the desired state: %s", record.commit, error)
 
-    async def _record(self, flight: RolloutRecord) -> None:
-        """End a rollout: write the outcome to the history, remember what runs now. The note comes
-        first: after a kill in between, it is written once more."""
-        outcome = str(flight.state)
-        head = flight.head or flight.commit
-        same = await self.outcomes.of_same(flight.document, head)
-        commits = list(dict.fromkeys([flight.commit, *same, head]))
+    # Outcomes
+
+    async def _record_outcome(self, record: RolloutRecord) -> None:
+        """Complete a rollout: write the outcome of its commits, then the new state. In this order,
+        because after a crash in between the outcome is written once more."""
+        outcome = str(record.state)
+        head = record.head or record.commit
+        pending = await self.outcomes.pending_commits(record.document, head)
+        commits = list(dict.fromkeys([record.commit, *pending, head]))
         for commit in commits:
-            await self.outcomes.note(commit, outcome, flight.reason)
-        kept = flight.state is State.SUPERSEDED and self.steps.switched(flight)
-        if flight.state is State.SUCCEEDED or kept:
-            self.state.document = flight.document
+            await self.outcomes.note(commit, outcome, record.reason)
+        kept = record.state is State.SUPERSEDED and self._steps.switched(record)
+        if record.state is State.SUCCEEDED or kept:
+            self.state.document = record.document
             self.state.commit = head
-            self.problem = None
+            self.store.problem = None
         self.state.rollout = None
-        self.save()
+        await self.store.save()
         for commit in commits:
-            self.event(
+            self.store.event(
                 "outcome",
-                flight.reason or outcome,
+                record.reason or outcome,
                 commit,
                 outcome=outcome,
-                detail=flight.detail,
-                hint=flight.hint,
+                detail=record.detail,
+                hint=record.hint,
             )
-        self._settle(flight.document, head)
-        await self.steps.tidy()
+        self._settle(record.document, head)
+        await self.maintenance.tidy()
 
-    # Housekeeping
+    async def _accept(self, commit: str, document: Document) -> None:
+        """Accept a commit whose document is already running: an abort, a revert, a repeated
+        deployment."""
+        self.state.commit = commit
+        if self.state.document is not None:
+            self.state.document = document
+        await self.store.save()
+        pending = await self.outcomes.pending_commits(document, commit)
+        for each in dict.fromkeys([*pending, commit]):
+            await self.outcomes.note(each, "succeeded", None)
+            self._report_outcome(each, "succeeded", "It is already running.")
 
-    async def tick(self) -> None:
-        """Every few seconds: write down what could not be, hear from Envoy who is healthy, let warm
-        slots go when their time is over, stop what has drained, keep logs bounded."""
-        if self.unsaved is not None:
-            self.remember()
-        self.journal.flush()
-        await self.outcomes.retry()
-        before = self.problem
-        try:
-            await self._look_after()
-        except ProxyError as error:
-            self.problem = str(error)
-            raise
-        finally:
-            if self.problem != before:
-                self.changed()
+    def _settle(self, document: Document, commit: str) -> None:
+        """Write, in the background, the outcome of commits that were superseded before they
+        started."""
+        running = commit == self.state.commit
+        settling = self.outcomes.settle(document, commit, succeeded=running)
+        self._settling = asyncio.create_task(settling)
 
-    async def _look_after(self) -> None:
-        now = time.monotonic()
-        if self.problem is not None and self.state.rollout is None:
-            await self.runtime.publisher.publish()
-        await self._hear_health()
-        if self.state.rollout is None:
-            self.problem = None
-        for generation in bluegreen.expired(self.state, now):
-            bluegreen.drain(generation, now)
-        draining = [g for g in self.state.generations if g.role == "draining"]
-        if draining:
-            names = [bluegreen.cluster_name(self.state, g) for g in draining]
-            counters = await self.runtime.publisher.proxy.counters(names)
-            done = bluegreen.finished(self.state, counters, now)
-            if done:
-                await self.steps.retire(done)
-        await self.steps.stop_unneeded_resources()
-        for generation in self.state.generations:
-            for replica in generation.replicas:
-                logs.rotate(self.steps.launcher.log_of(generation, replica))
-        for name in self.state.resources:
-            logs.rotate(self.steps.launcher.server_log(name))
-
-    async def _hear_health(self) -> None:
-        """Take over Envoy's word on which running replicas get requests, so that the status never
-        calls one ready that hangs."""
-        served = [g for g in self.state.generations if g.role in ("active", "warm")]
-        if not served:
-            return
-        health = await self.runtime.publisher.proxy.health()
-        if bluegreen.hear(self.state, served, health):
-            self.changed()
-
-    @property
-    def needs_tick(self) -> bool:
-        """Whether there is a deadline, a draining generation, a replica that is not ready or a
-        problem to look after."""
-        changing = any(
-            g.role in ("warm", "draining") or not all(r.ready for r in g.replicas)
-            for g in self.state.generations
-        )
-        return changing or self.problem is not None
-
-    # Telling
-
-    def save(self) -> None:
-        """Persist, and renew the status. Raises NoSpaceError or OSError; memory stays right, and
-        `tick` tries again."""
-        try:
-            state.save(self.folder, self.state)
-        except OSError as error:
-            flight = self.state.rollout
-            self.unsaved = f"The state cannot be saved: {error.strerror}."
-            log.error("%s", self.unsaved)
-            self.changed()
-            if flight is None or flight.state in (State.UNDOING, *rollout.TERMINAL):
-                return
-            raise NoSpaceError(self.unsaved, hint="Free some space and deploy again.") from error
-        self.unsaved = None
-        self.changed()
-
-    def remember(self) -> None:
-        """Persist what happened to a process by itself. A process in no record is taken for an
-        orphan by the next agent; a full disk is told in the status, and no reason to stop."""
-        with contextlib.suppress(NoSpaceError):
-            self.save()
-
-    def changed(self) -> None:
-        """Renew the status file."""
-        present = report.status(
-            self.state,
-            self.runtime.settings.port,
-            self.desired_problem or self.unsaved or self.problem,
-        )
-        with contextlib.suppress(OSError):
-            status.write(self.folder, present)
+    def _report_outcome(self, commit: str, outcome: str, reason: str) -> None:
+        self.store.event("outcome", reason, commit, outcome=outcome)

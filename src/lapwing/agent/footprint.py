@@ -1,14 +1,13 @@
-"""What processes use: CPU and memory of each session, from /proc.
+"""CPU and memory of the processes of each session, from /proc.
 
-A replica is the leader of a session (`processes.spawn`), and what it starts stays in it: workers, a
-shell and its program. So a replica's footprint is its session's, found by asking the kernel for the
-session of each process. Time of children that have ended is in their parent's account, so it is not
-lost.
+A replica is the leader of a session (`processes.spawn`), and the processes it starts (workers, a
+shell and its program) stay in it. So a replica's footprint is that of its session. CPU time of
+children that exited is included in their parent's.
 
-Memory is what the session would need alone: what each process has for itself, and what they share
-counted once (the most that one of them shares). The sum of resident sizes would count a forked
-worker's half twice. To find out, the kernel walks every page (20 ms for 700 MiB), so memory is
-asked for less often than CPU.
+Memory is what the session would need alone: the private memory of each process, and shared memory
+counted once (the largest share of one process). The sum of resident sizes would count pages shared
+by forked workers several times. For this the kernel walks every page (20 ms for 700 MiB), so memory
+is read less often than CPU.
 
 Sources: proc_pid_stat(5), proc_pid_smaps(5).
 """
@@ -23,20 +22,22 @@ from dataclasses import dataclass
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 _TIMES, _RESIDENT = slice(11, 15), 21
-"""Fields of `stat` behind the name: user and system time (also of ended children), pages."""
+"""Fields of `stat` after the name: user and system time (also of exited children), pages."""
 
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """What a session has used: CPU seconds since it began, and bytes of memory now."""
+    """The CPU seconds that a session has used since it started, and its bytes of memory now."""
 
     cpu: float
     memory: int
 
 
 def footprints(leaders: Iterable[int], *, memory: bool = True) -> dict[int, Footprint]:
-    """The footprint of each session that still has processes, by the process id of its leader;
-    without `memory`, that is 0. Empty where there is no /proc."""
+    """Return the footprint of each session that has processes, by the process id of its leader.
+
+    Without `memory`, that field is 0. Empty where there is no /proc. Blocks: call it in a thread.
+    """
     wanted = set(leaders)
     members: dict[int, list[int]] = {}
     for pid in _processes() if wanted else ():
@@ -69,8 +70,7 @@ def _footprint(pids: Iterable[int], memory: bool) -> Footprint:
 
 
 def _memory(pid: int) -> tuple[int, int] | None:
-    """Bytes that a process has for itself, and bytes that it shares with any other; None where the
-    kernel does not tell."""
+    """Return the private and the shared bytes of a process; None where they are unknown."""
     try:
         lines = _read(f"/proc/{pid}/smaps_rollup").splitlines()
     except OSError:
@@ -87,7 +87,7 @@ def _memory(pid: int) -> tuple[int, int] | None:
 
 
 def _read(path: str) -> bytes:
-    """A small file of /proc in one read, without the price of a Path and a buffer."""
+    """Read a small file of /proc in one call, without the cost of a Path and a buffer."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         return os.read(descriptor, 16384)

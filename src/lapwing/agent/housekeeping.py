@@ -1,9 +1,9 @@
-"""Housekeeping: disk use stays bounded, and what serves or can be rolled back to stays.
+"""Removes releases that are neither in use nor rollback targets, so that disk use stays bounded.
 
-The agent is the one who knows both what runs and what the history says, so it tells retention what
-to keep: the releases of every generation, of the document that is wanted, and of the last
-deployments of each environment that succeeded (the rollback targets). It does so in a thread, after
-a rollout and once a day, never while one is in flight.
+The agent knows both what is running and the history, so it decides which releases retention keeps:
+those of every generation, of the documents in use, and of the last successful deployments of each
+environment (the rollback targets). It runs in a thread, after a rollout and once a day, never
+during a rollout.
 """
 
 from __future__ import annotations
@@ -21,18 +21,19 @@ from lapwing.settings import Settings
 
 log = logging.getLogger(__name__)
 
-TARGETS = 10
-"""Deployments of each environment that succeeded and stay rollback targets."""
-LOOKED_AT = 200
-"""Commits of each environment among which they are looked for, as `lapwing rollback` does."""
+ROLLBACK_TARGETS = 10
+"""Successful deployments of each environment that stay rollback targets."""
+HISTORY_LENGTH = 200
+"""Commits of each environment that are searched for them, as `lapwing rollback` does."""
 
-Needed = frozenset[tuple[str, str, str]]
+Releases = frozenset[tuple[str, str, str]]
 """Stack, service and release."""
 Keep = dict[tuple[str, str], set[str]]
 
 
-def needed(states: Iterable[EnvironmentState]) -> Needed:
-    """What runs, or is about to. Pure, and called where the states cannot change meanwhile."""
+def releases_in_use(states: Iterable[EnvironmentState]) -> Releases:
+    """Return the releases that are running or being deployed. Call it in the event loop, where the
+    states cannot change meanwhile."""
     found = set()
     for state in states:
         documents = [state.document, state.rollout.document if state.rollout else None]
@@ -42,8 +43,8 @@ def needed(states: Iterable[EnvironmentState]) -> Needed:
     return frozenset(found)
 
 
-def to_keep(repository: DesiredRepository, running: Needed, store: ReleaseStore) -> Keep:
-    """For each stack and service, the releases that must stay.
+def to_keep(repository: DesiredRepository, running: Releases, store: ReleaseStore) -> Keep:
+    """Return the releases to keep, by stack and service. Reads the history.
 
     Raises DesiredStateError if the history cannot be read: nothing may be removed then.
     """
@@ -51,8 +52,8 @@ def to_keep(repository: DesiredRepository, running: Needed, store: ReleaseStore)
     stacks = {stack for stack, _ in environments}
     keep: Keep = {pair: set() for pair in store.services() if pair[0] in stacks}
     for stack, environment in environments:
-        entries = history(repository, stack, environment, LOOKED_AT)
-        good = [e for e in entries if e.outcome == "succeeded"][:TARGETS]
+        entries = history(repository, stack, environment, HISTORY_LENGTH)
+        good = [e for e in entries if e.outcome == "succeeded"][:ROLLBACK_TARGETS]
         coming = [e for e in entries if e.outcome == IN_PROGRESS]
         for entry in [*entries[:1], *coming, *good]:
             for service, at in entry.services.items():
@@ -62,17 +63,17 @@ def to_keep(repository: DesiredRepository, running: Needed, store: ReleaseStore)
     return keep
 
 
-def tidy(settings: Settings, repository: DesiredRepository, running: Needed) -> None:
-    """Remove releases and layers that nobody needs, and pack the repository when it is time.
+def clean_up(settings: Settings, repository: DesiredRepository, running: Releases) -> None:
+    """Remove unneeded releases and layers, and pack the repository when it is due.
 
-    Blocks: seconds where there is much to do. What goes wrong is logged; nothing depends on it.
+    Blocks for seconds, so call it in a thread. Errors are logged: nothing depends on it.
     """
     try:
         keep = to_keep(repository, running, ReleaseStore(settings.releases))
         done = collect(settings, keep)
         repository.maintain()
     except (LapwingError, OSError) as error:
-        log.warning("Housekeeping: %s", error)
+        log.warning("Housekeeping failed: %s", error)
         return
     if done.removed:
         mebibytes = done.bytes / 2**20

@@ -1,28 +1,38 @@
-"""What a replica is started with: arguments, environment, folder. Pure.
+"""How processes are started: arguments, environment, working directory.
 
-The environment is made from nothing: what the release needs, what the stack file says, secrets,
-the URLs of resources, and what Lapwing tells (PORT and who the replica is). The agent's own
-environment does not leak in. Servers that read a bind address from the environment are told the
-loopback one, because Envoy is the only listener the outside may reach.
+The environment is built from nothing: what the release needs, the stack file's `env`, secrets, the
+URLs of resources, and Lapwing's own variables (PORT and the identity of the replica). The agent's
+own environment is not inherited. Servers that read a bind address from the environment get the
+loopback address, because only Envoy listens for clients.
+
+`Launcher` gathers the inputs; `environ` and `command` are pure.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lapwing.build.release import Release
-from lapwing.plan.model import Service
+from lapwing.agent import caddy, logs
+from lapwing.agent.processes import MARK, Owner
+from lapwing.agent.resources import servers
+from lapwing.agent.state import EnvironmentState, Generation, Replica
+from lapwing.build.release import Release, ReleaseStore
+from lapwing.desired.secrets import SecretStore
+from lapwing.plan.model import Document, Service
+from lapwing.settings import Settings
+from lapwing.stack import resource_reference as reference
 
 BUILTINS = {
     ".", ":", "alias", "bg", "break", "cd", "command", "continue", "eval", "exec", "exit", "export",
     "fg", "getopts", "hash", "jobs", "local", "read", "readonly", "return", "set", "shift",
     "source", "times", "trap", "type", "ulimit", "umask", "unalias", "unset", "wait",
 }  # fmt: skip
-"""What the shell does itself and no program does. Source: POSIX.1-2024, Shell & Utilities, 2.15
+"""Commands that exist only inside the shell. Source: POSIX.1-2024, Shell & Utilities, 2.15
 (special built-ins) and 1.7 (intrinsic utilities)."""
 
 
@@ -35,41 +45,117 @@ class Launch:
     folder: Path
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a process belongs: stack, environment, service and the generation's label."""
+class Launcher:
+    """Builds the launches of one environment. `folder` is the agent's folder of it."""
 
-    stack: str
-    environment: str
-    service: str
-    label: str
-    index: int = 0
+    def __init__(
+        self,
+        state: EnvironmentState,
+        settings: Settings,
+        store: ReleaseStore,
+        secrets: SecretStore,
+        folder: Path,
+    ) -> None:
+        self._state = state
+        self._settings = settings
+        self._store = store
+        self._secrets = secrets
+        self._folder = folder
 
-    def __str__(self) -> str:
-        return f"{self.stack}/{self.environment}/{self.service}/{self.label}/{self.index}"
+    def owner(self, service: str, label: str, index: int = 0) -> Owner:
+        """Return the owner of a process of this environment."""
+        return Owner(self._state.stack, self._state.environment, service, label, index)
+
+    def log_folder(self, service: str) -> Path:
+        """Return the folder of a service's logs."""
+        owner = self.owner(service, "")
+        return logs.folder(self._settings.logs, owner.stack, owner.environment, service)
+
+    def log_of(self, generation: Generation, replica: Replica) -> Path:
+        """Return the log of a replica."""
+        return self.log_folder(generation.service) / f"{generation.label}.{replica.index}.log"
+
+    def server_log(self, resource: str) -> Path:
+        """Return the log of a resource's server."""
+        return servers.log_of(self._settings, self.owner(resource, "resource"))
+
+    async def replica(self, generation: Generation, replica: Replica) -> Launch:
+        """Build the launch of a replica. Raises as `launch` does."""
+        owner = self.owner(generation.service, generation.label, replica.index)
+        rollout = self._state.rollout
+        incoming = rollout.document if rollout is not None else None
+        return await self.launch(generation.spec, owner, incoming, replica.port)
+
+    async def launch(
+        self, spec: Service, owner: Owner, incoming: Document | None, port: int | None = None
+    ) -> Launch:
+        """Build the launch of a process of a service. `incoming` is the document of a rollout in
+        progress. Secrets are decrypted and files written in a thread.
+
+        Raises ReleaseMissingError, SecretError or ResourceError.
+        """
+        return await asyncio.to_thread(self._launch, spec, owner, incoming, port)
+
+    def _launch(
+        self, spec: Service, owner: Owner, incoming: Document | None, port: int | None
+    ) -> Launch:
+        release = self._store.get(owner.stack, owner.service, spec.release)
+        app = self._store.folder(owner.stack, owner.service, spec.release) / "app"
+        mark = {MARK: f"{self._settings.home}|{owner}"}
+        if spec.kind == "static":
+            assert port is not None
+            config = self._folder / "static" / f"{owner.label}.{owner.index}.json"
+            arguments = caddy.prepare(app, port, spa=spec.spa, settings=config)
+            return Launch(arguments, caddy.environ(self._folder) | mark, app)
+        documents = [d for d in (self._state.document, incoming) if d]
+        resources = {n: r for d in documents for n, r in d.resources.items()}
+        given = {
+            name: self._secrets.get(owner.stack, owner.environment, name, version)
+            for name, version in spec.secrets.items()
+        }
+        for need in spec.needs:
+            if need in resources:
+                given[resources[need].variable] = servers.url(
+                    self.owner(need, "resource"),
+                    resources[need],
+                    self._state.resources.get(need),
+                    self._settings,
+                )
+
+        def part(need: str, wanted: str) -> str:
+            resource = resources[need]
+            return reference.part_of(given[resource.variable], resource.kind, wanted)
+
+        expanded = {
+            variable: reference.expand(text, part)
+            for variable, text in spec.env.items()
+            if any(name in resources for name, _ in reference.references(text))
+        }
+        variables = environ(spec, release, owner, given | expanded, port)
+        return Launch(command(spec), variables | mark, app)
 
 
 def environ(
-    spec: Service, release: Release, place: Place, given: Mapping[str, str], port: int | None
+    spec: Service, release: Release, owner: Owner, given: Mapping[str, str], port: int | None
 ) -> dict[str, str]:
-    """The environment of a process. `given` holds secrets and resource URLs, by variable name."""
+    """Return the environment of a process. `given` holds secrets and resource URLs by variable."""
     variables = {
         "PATH": os.pathsep.join([*release.path, "/usr/local/bin", "/usr/bin", "/bin"]),
         "LANG": "C.UTF-8",
         "HOME": "/nonexistent",
-        "LAPWING_STACK": place.stack,
-        "LAPWING_ENVIRONMENT": place.environment,
-        "LAPWING_SERVICE": place.service,
+        "LAPWING_STACK": owner.stack,
+        "LAPWING_ENVIRONMENT": owner.environment,
+        "LAPWING_SERVICE": owner.service,
         "LAPWING_RELEASE": spec.release,
         "LAPWING_REVISION": spec.revision,
-        "LAPWING_REPLICA": f"{place.label}.{place.index}",
+        "LAPWING_REPLICA": f"{owner.label}.{owner.index}",
         **release.environment,
     }
     if port is not None:
         variables |= {
             "PORT": str(port),
             "HOST": "127.0.0.1",
-            # gunicorn binds 0.0.0.0:$PORT by itself; its settings' own variable comes first.
+            # gunicorn binds to 0.0.0.0:$PORT by default; its settings variable has precedence.
             # Source: docs.gunicorn.org, settings, GUNICORN_CMD_ARGS and bind.
             "GUNICORN_CMD_ARGS": f"--bind 127.0.0.1:{port}",
             "FLASK_RUN_HOST": "127.0.0.1",
@@ -81,18 +167,18 @@ def environ(
 
 
 def command(spec: Service) -> tuple[str, ...]:
-    """The arguments of a service's command. A shell expands `$PORT` and its like, then becomes
-    the program, so signals reach the program itself.
+    """Return the arguments of a service's command. A shell expands `$PORT` and similar, then
+    executes the program in its place, so signals reach the program itself.
 
-    In `cd x && A=1 y` it becomes the last program. Where there is more to do for the shell than
-    one program after the other (pipes, loops, traps), it stays, and what it runs is ended with it.
+    In `cd x && A=1 y` it becomes the last program. Where the shell has more to do than to run one
+    program after the other (pipes, loops, traps), it stays, and what it runs is stopped with it.
     """
     text = (spec.command or "").strip()
-    return ("/bin/sh", "-c", _becoming(text))
+    return ("/bin/sh", "-c", _with_exec(text))
 
 
-def _becoming(text: str) -> str:
-    """A command with `exec` before its last program; as it is, where that would change it."""
+def _with_exec(text: str) -> str:
+    """Return a command with `exec` before its last program; unchanged if that would alter it."""
     last, quoted = 0, r"\$\{[^}`'\"]*\}|'[^']*'|\"(?:\\.|[^\"\\`$]|\$(?!\())*\"|\\."
     for token in re.finditer(rf"{quoted}|[<>]&|&&|\$\(|\s#|[;&|(){{}}`\n'\"]", text):
         if token[0] in ("&&", ";"):
@@ -109,7 +195,7 @@ def _becoming(text: str) -> str:
 
 
 def _program(part: str) -> re.Match[str] | None:
-    """A match with the program of one plain command as group 1, after its assignments."""
+    """Match one simple command, with its program after the assignments as group 1."""
     assignment = r"[A-Za-z_]\w*=(?:'[^']*'|\"[^\"]*\"|[^\s'\"])*"
     found = re.match(rf"\s*(?:{assignment}\s+)*([^\s<>=!-][^\s<>=]*)(?=\s|$)", part)
     words = ("if", "for", "while", "until", "case", "trap", "function", "select")

@@ -1,9 +1,9 @@
-"""Log files of replicas: where they are, their last lines, and how they stay bounded.
+"""Log files of replicas: their place, their last lines, and how their size stays bounded.
 
-A replica writes to its file itself, so the agent's death breaks no pipe. A file that has grown
-past the limit is copied to `<name>.1` and emptied in place; replicas append, so they go on at the
-new end. A few lines written between the copy and the cut can be lost: the price of needing nobody
-in between.
+A replica writes to its file itself, so the death of the agent breaks no pipe. A file that exceeds
+the limit is copied to `<name>.1` and truncated; replicas append, so they continue at the new end.
+Lines written between the copy and the truncation can be lost: the price of having no process in
+between.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ import os
 import shutil
 from pathlib import Path
 
-LIMIT = 20 * 1024 * 1024
-"""Bytes after which a log is rotated."""
+MAX_LOG_BYTES = 20 * 1024 * 1024
+"""Size above which a log is rotated."""
 
 
 def folder(logs: Path, stack: str, environment: str, service: str) -> Path:
-    """Where the logs of one service are."""
+    """Return the folder of a service's logs."""
     return logs / "run" / stack / environment / service
 
 
 def tail(path: Path, lines: int = 20) -> str:
-    """The last lines of a log, at most 64 KiB; empty if there is none."""
+    """Return the last lines of a log, at most 64 KiB; empty if there is none."""
     try:
         with path.open("rb") as file:
             file.seek(0, os.SEEK_END)
@@ -33,27 +33,35 @@ def tail(path: Path, lines: int = 20) -> str:
     return "\n".join(text.splitlines()[-lines:])
 
 
-def rotate(path: Path, limit: int = LIMIT) -> bool:
-    """Rotate a log that has grown past `limit` bytes; whether it did."""
+def exceeds_limit(path: Path) -> bool:
+    """Return whether a log has to be rotated."""
     try:
-        if path.stat().st_size <= limit:
-            return False
-        shutil.copyfile(path, path.with_name(path.name + ".1"))
-        path.with_name(path.name + ".1").chmod(0o600)
-        os.truncate(path, 0)
+        return path.stat().st_size > MAX_LOG_BYTES
     except OSError:
         return False
-    return True
 
 
-def forget(directory: Path, keep: int = 20) -> None:
+def rotate(path: Path) -> None:
+    """Rotate a log if it exceeds the limit. Copies it, so call it in a thread."""
+    if not exceeds_limit(path):
+        return
+    rotated = path.with_name(path.name + ".1")
+    try:
+        shutil.copyfile(path, rotated)
+        rotated.chmod(0o600)
+        os.truncate(path, 0)
+    except OSError:
+        return  # The disk is full: the next tick tries again.
+
+
+def remove_old(directory: Path, keep: int = 20) -> None:
     """Remove all but the newest `keep` logs of a service."""
-    files = sorted(directory.glob("*.log*"), key=_changed, reverse=True)
+    files = sorted(directory.glob("*.log*"), key=_modified, reverse=True)
     for path in files[keep:]:
         path.unlink(missing_ok=True)
 
 
-def _changed(path: Path) -> float:
+def _modified(path: Path) -> float:
     try:
         return path.stat().st_mtime
     except OSError:

@@ -1,12 +1,11 @@
-"""The meter: what services use, sampled while they serve, for right-sizing.
+"""Measures what running services use, for right-sizing.
 
-Every few seconds it looks at the active generation of each service: CPU of the session of each
-replica (`footprint.py`), memory every other minute, and requests that Envoy has answered, in one
-question for all services. What lies between two looks at the same process is a sample; a process
-seen for the first time only begins one. Samples are counted in buckets by the hour
-(`observed/usage.py`).
+Every few seconds the meter reads the active generation of each service: CPU of the session of each
+replica (`footprint.py`), memory every other minute, and the requests that Envoy completed, in one
+query for all services. The difference between two readings of the same process is a sample.
+Samples are counted in buckets by the hour (`observed/usage.py`).
 
-It must cost next to nothing and break nothing: whatever goes wrong is a gap in the measurements.
+It must cost little and break nothing: any error is a gap in the measurements.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from lapwing.agent.bluegreen import cluster_name
 from lapwing.agent.footprint import Footprint, footprints
 from lapwing.agent.processes import Identity
 from lapwing.agent.state import EnvironmentState, Generation
@@ -30,14 +28,13 @@ from lapwing.settings import Settings
 
 log = logging.getLogger(__name__)
 
-EVERY = 20.0
-"""Seconds between two looks."""
+READING_INTERVAL_S = 20.0
 MEMORY_EVERY = 6
-"""Looks between two at memory."""
-WRITE_EVERY = 300.0
-"""Seconds between two writes of the file; the first is written at once."""
-LONGEST = 3 * EVERY
-"""Seconds between two looks beyond which they make no sample: the machine slept."""
+"""Memory is read every so many readings."""
+WRITE_INTERVAL_S = 300.0
+"""Time between two writes of the file; the first is written at once."""
+MAX_SAMPLE_S = 3 * READING_INTERVAL_S
+"""Readings further apart make no sample: the machine was suspended."""
 
 Key = tuple[str, str]
 
@@ -45,21 +42,21 @@ Key = tuple[str, str]
 class Counting(Protocol):
     """What the meter needs of the proxy."""
 
-    async def answered(self, names: Iterable[str]) -> Mapping[str, int]:
-        """How many requests each cluster has answered since the proxy began."""
+    async def completed(self, names: Iterable[str]) -> Mapping[str, int]:
+        """Return how many requests each cluster has completed since the proxy started."""
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """What was seen at `time` (monotonic seconds)."""
+class Reading:
+    """What was read at `time` (monotonic seconds)."""
 
     time: float
     processes: Mapping[Identity, Footprint]
-    answered: Mapping[str, int]
+    completed: Mapping[str, int]
 
 
 class Meter:
-    """Measures what the environments that `states` gives use."""
+    """Measures the environments that `states` returns."""
 
     def __init__(
         self, settings: Settings, proxy: Counting, states: Callable[[], list[EnvironmentState]]
@@ -67,61 +64,62 @@ class Meter:
         self._settings = settings
         self._proxy = proxy
         self._states = states
-        self._last: Look | None = None
-        self._looks = 0
-        """How many there were since there was nothing to see."""
+        self._last: Reading | None = None
+        self._readings = 0
+        """The number of readings since the last one without active services."""
         self._usage: dict[Key, Usage] = {}
         self._written: dict[Key, float] = {}
 
     async def run(self) -> None:
-        """Look for ever."""
+        """Measure until cancelled."""
         while True:
             try:
-                await self.look(memory=self._looks <= 1 or self._looks % MEMORY_EVERY == 0)
+                await self.measure(memory=self._readings <= 1 or self._readings % MEMORY_EVERY == 0)
             except (LapwingError, OSError) as error:
-                log.info("Nothing was measured: %s", error)
+                log.info("Usage was not measured: %s", error)
             except Exception:
-                log.exception("Measuring failed; it is tried again.")
-            await asyncio.sleep(EVERY)
+                log.exception("Usage was not measured; retrying.")
+            await asyncio.sleep(READING_INTERVAL_S)
 
-    async def look(self, *, memory: bool = True) -> None:
-        """Look once, count what was used since the last look, and write it down now and then.
+    async def measure(self, *, memory: bool = True) -> None:
+        """Read once, count the usage since the last reading, and write it when it is due.
+
         Raises ProxyError or OSError."""
         before, states = self._last, self._states()
         served = [(s, g) for s in states for g in s.generations if g.role == "active"]
         if not served:
-            self._last, self._looks = None, 0
+            self._last, self._readings = None, 0
             return
-        now = await self._see(served, memory)
-        self._last, self._looks = now, self._looks + 1
-        if before is None or not 0 < now.time - before.time <= LONGEST:
+        now = await self._read(served, memory)
+        self._last, self._readings = now, self._readings + 1
+        if before is None or not 0 < now.time - before.time <= MAX_SAMPLE_S:
             return
         for state, generation in served:
-            sample = _sample(generation, cluster_name(state, generation), before, now)
+            sample = _sample(generation, state.cluster_name(generation), before, now)
             if sample is not None:
                 key = (state.stack, state.environment)
                 usage.note(self._of(key), generation.service, sample)
         self._write(now.time)
 
-    async def _see(
+    async def _read(
         self, served: Iterable[tuple[EnvironmentState, Generation]], memory: bool
-    ) -> Look:
-        names = [cluster_name(s, g) for s, g in served if g.spec.route is not None]
+    ) -> Reading:
+        names = [s.cluster_name(g) for s, g in served if g.spec.route is not None]
         running = {
             Identity(r.pid, r.started) for _, g in served for r in g.replicas if r.pid is not None
         }
-        answered = await self._proxy.answered(names)
+        completed = await self._proxy.completed(names)
         found = await asyncio.to_thread(footprints, {i.pid for i in running}, memory=memory)
         seen = {i: found[i.pid] for i in running if i.pid in found}
-        return Look(time.monotonic(), seen, answered)
+        return Reading(time.monotonic(), seen, completed)
 
     def write(self) -> None:
-        """Write down what is not written yet. Raises OSError."""
+        """Write the measurements that are not written yet. Raises OSError."""
         self._write(None)
 
     def _write(self, now: float | None) -> None:
         for key, measured in self._usage.items():
-            due = now is None or now - self._written.get(key, -math.inf) >= WRITE_EVERY
+            due = now is None or now - self._written.get(key, -math.inf) >= WRITE_INTERVAL_S
             if due and measured.services:
                 usage.write(self._settings.environment(*key), measured)
                 self._written[key] = time.monotonic()
@@ -132,8 +130,9 @@ class Meter:
         return self._usage[key]
 
 
-def _sample(generation: Generation, cluster: str, before: Look, now: Look) -> Sample | None:
-    """What a generation used between two looks; None if no process of it was seen in both."""
+def _sample(generation: Generation, cluster: str, before: Reading, now: Reading) -> Sample | None:
+    """Return what a generation used between two readings; None if none of its processes is in
+    both."""
     seconds = now.time - before.time
     cpu, memory = [], 0
     for replica in generation.replicas:
@@ -148,9 +147,10 @@ def _sample(generation: Generation, cluster: str, before: Look, now: Look) -> Sa
     return Sample(time.time(), seconds, tuple(cpu), memory, _requests(cluster, before, now))
 
 
-def _requests(cluster: str, before: Look, now: Look) -> int | None:
-    """Requests between two looks. A count that went down is that of a new Envoy, from zero."""
-    present, then = now.answered.get(cluster), before.answered.get(cluster)
+def _requests(cluster: str, before: Reading, now: Reading) -> int | None:
+    """Return the requests between two readings. A lower count is that of a restarted Envoy, which
+    counts from zero."""
+    present, then = now.completed.get(cluster), before.completed.get(cluster)
     if present is None or then is None:
         return None
     return present - then if present >= then else present

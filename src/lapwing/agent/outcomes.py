@@ -1,8 +1,8 @@
-"""Outcomes: what became of each commit, as a git note. Every commit gets one.
+"""Writes the outcome of each commit of the desired state, as a git note.
 
-That includes a commit that nobody took up because a newer one was there first, one whose note a
-full disk refused, and one whose agent was killed a moment before it wrote the note: somebody may
-wait for each of them, and the history must not say `in-progress` for ever.
+Every commit gets one, also a commit that a newer one superseded before it was started, one whose
+note did not fit on a full disk, and one whose agent was killed before it wrote the note: a command
+may wait for any of them, and the history must not show `in-progress` for ever.
 """
 
 from __future__ import annotations
@@ -19,57 +19,57 @@ from lapwing.plan.model import Document
 
 log = logging.getLogger(__name__)
 
-OVERTAKEN = "A newer deployment came before it was begun."
+SUPERSEDED = "A newer deployment was made before this one started."
 
 
 class Outcomes:
-    """Writes the outcomes of one environment. `tell` is given commit, outcome and reason of those
-    that are found out late."""
+    """Writes the outcomes of one environment. `report` receives commit, outcome and reason of those
+    that `settle` finds."""
 
     def __init__(
         self,
         repository: DesiredRepository,
         stack: str,
         environment: str,
-        tell: Callable[[str, str, str], None],
+        report: Callable[[str, str, str], None],
     ) -> None:
         self._repository = repository
         self._where = (stack, environment)
-        self._tell = tell
+        self._report = report
         self._unwritten: dict[str, tuple[str, str | None]] = {}
 
     async def note(self, commit: str, outcome: str, reason: str | None) -> None:
-        """Write down an outcome; when the disk is full, at the next `retry`."""
+        """Write an outcome; if the disk is full, at the next `retry`."""
         self._unwritten[commit] = (outcome, reason)
         await self.retry()
 
     async def retry(self) -> None:
-        """Write what could not be written before."""
+        """Write the outcomes that could not be written before."""
         for commit, (outcome, reason) in list(self._unwritten.items()):
             try:
                 await asyncio.to_thread(self._repository.note, commit, outcome, reason)
             except NoSpaceError as error:
-                log.warning("The outcome of %s cannot be noted yet: %s", commit, error)
+                log.warning("The outcome of %s cannot be written yet: %s", commit, error)
                 return
             except LapwingError as error:
-                log.warning("The outcome of %s was not noted: %s", commit, error)
+                log.warning("The outcome of %s was not written: %s", commit, error)
             self._unwritten.pop(commit, None)
 
-    async def of_same(self, document: Document, head: str) -> list[str]:
-        """The commits up to `head` that want this document and have no outcome yet, oldest first:
-        a deployment and its promotions share one, and so do two that were told apart by nothing."""
-        return [c for c in reversed(await self._open(head)) if await self._wants(document, c)]
+    async def pending_commits(self, document: Document, head: str) -> list[str]:
+        """Return the commits up to `head` with this document and without an outcome, oldest first:
+        a deployment and its promotions share one, and so do repeated deployments."""
+        return [c for c in reversed(await self._open(head)) if await self._has(document, c)]
 
     async def settle(self, document: Document, head: str, *, succeeded: bool) -> None:
-        """Note the outcome of every commit before `head` that has none: it was overtaken, unless it
-        wants the same. With `succeeded`, this document is known to run."""
+        """Write the outcome of every commit before `head` that has none: superseded, unless it has
+        the same document. With `succeeded`, this document is running."""
         for commit in await self._open(head):
-            if not await self._wants(document, commit):
-                await self._late(commit, "superseded", OVERTAKEN)
+            if not await self._has(document, commit):
+                await self._late(commit, "superseded", SUPERSEDED)
             elif succeeded:
-                await self._late(commit, "succeeded", "It runs.")
+                await self._late(commit, "succeeded", "It is running.")
 
-    async def _wants(self, document: Document, commit: str) -> bool:
+    async def _has(self, document: Document, commit: str) -> bool:
         try:
             found = await asyncio.to_thread(self._repository.read, *self._where, commit)
         except DesiredStateError:
@@ -78,7 +78,7 @@ class Outcomes:
 
     async def _late(self, commit: str, outcome: str, reason: str) -> None:
         await self.note(commit, outcome, None if outcome == "succeeded" else reason)
-        self._tell(commit, outcome, reason)
+        self._report(commit, outcome, reason)
 
     async def _open(self, commit: str) -> list[str]:
         try:

@@ -1,12 +1,12 @@
-"""Processes: start one that outlives us, know it again, learn of its end, stop it.
+"""Start processes that outlive the agent, identify them again, wait for their exit, stop them.
 
-A replica runs in a session of its own, so neither Ctrl-C in a terminal nor the death of the agent
-reaches it, and everything it starts can be ended as one group. An agent that comes back knows it
-again by process id *and* start time: the id alone may belong to a stranger by then. The start time
-is the kernel's tick count, not a clock time, because clock times jump.
+A replica runs in its own session, so neither Ctrl-C in a terminal nor the death of the agent
+reaches it, and everything it starts can be killed as one process group. A restarted agent
+identifies it by process id *and* start time, because the id alone may have been reused. The start
+time is the kernel's tick count, not a clock time, because clocks are adjusted.
 
-The end of a process is told by a pidfd where the kernel has them (no polling, also for processes
-that are not our children), else by looking every quarter of a second.
+Waiting never blocks the event loop: a pidfd reports the exit of any process, also of one that is
+not a child of the agent. Without pidfds the process table is polled.
 """
 
 from __future__ import annotations
@@ -15,11 +15,9 @@ import asyncio
 import contextlib
 import os
 import random
-import select
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,25 +25,64 @@ from pathlib import Path
 from lapwing.errors import ReplicaError
 
 MARK = "LAPWING_OWNER"
-"""The variable that marks a process as ours: LAPWING_HOME, then what it is, after a bar."""
-
-
+"""The environment variable that marks a process as started by Lapwing: `<LAPWING_HOME>|<owner>`."""
 LOWEST_PORT = 18000
 """The lowest port that a replica is given."""
+POLL_INTERVAL_S = 0.05
+"""Time between two looks at the process table, where the kernel has no pidfds."""
+KILL_TIMEOUT_S = 5.0
+"""How long `kill` waits for the exit of a process that was sent SIGKILL."""
+FIRST_DELAY_S = 0.1
+LONGEST_DELAY_S = 30.0
+STEADY_S = 60.0
+"""A process that ran this long before it exited is restarted with the first delay again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A process: its id and when it started."""
+    """A process: its id and its start time."""
 
     pid: int
     started: float
 
 
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """What a process belongs to: stack, environment, service (or resource), and the generation's
+    label."""
+
+    stack: str
+    environment: str
+    service: str
+    label: str
+    index: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.stack}/{self.environment}/{self.service}/{self.label}/{self.index}"
+
+
+class RestartDelay:
+    """The growing delay between restarts of one process."""
+
+    def __init__(self, first: float = FIRST_DELAY_S, longest: float = LONGEST_DELAY_S) -> None:
+        self._first = self._next = first
+        self._longest = longest
+
+    def record_run(self, seconds: float) -> None:
+        """Start over with the first delay if the process ran long enough to count as steady."""
+        if seconds > STEADY_S:
+            self._next = self._first
+
+    async def wait(self) -> None:
+        """Sleep for the present delay, then double it."""
+        await asyncio.sleep(self._next)
+        self._next = min(self._next * 2, self._longest)
+
+
 def spawn(
     arguments: Sequence[str], *, environ: Mapping[str, str], folder: Path, log: Path
 ) -> Identity:
-    """Start a process in a session of its own, with its output appended to `log` (0600).
+    """Start a process in its own session, with its output appended to `log` (0600).
 
     Raises ReplicaError if the program cannot be run.
     """
@@ -69,24 +106,24 @@ def spawn(
         ) from error
     finally:
         os.close(descriptor)
-    process.returncode = 0  # We reap by ourselves: Popen must not, nor warn that it did not.
+    process.returncode = 0  # `reap` collects it: Popen must not, nor warn that it did not.
     return Identity(process.pid, started(process.pid) or 0.0)
 
 
 def started(pid: int) -> float | None:
-    """When a process started, in the kernel's ticks; None if there is no such process.
+    """Return the start time of a process in kernel ticks; None if it does not exist.
 
-    A zombie counts as gone. Source: proc_pid_stat(5), fields 3 (state) and 22 (starttime).
+    A zombie counts as exited. Source: proc_pid_stat(5), fields 3 (state) and 22 (starttime).
     """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
-        return None if Path("/proc/self/stat").exists() else _started_elsewhere(pid)
+        return None if Path("/proc/self/stat").exists() else _started_without_proc(pid)
     fields = stat[stat.rindex(")") + 2 :].split()
     return None if fields[0] in "ZX" else float(fields[19])
 
 
-def _started_elsewhere(pid: int) -> float | None:
+def _started_without_proc(pid: int) -> float | None:
     import psutil
 
     try:
@@ -97,34 +134,47 @@ def _started_elsewhere(pid: int) -> float | None:
 
 
 def alive(identity: Identity) -> bool:
-    """Whether this very process still runs."""
+    """Return whether this very process is running."""
     return started(identity.pid) == identity.started
 
 
 async def ended(identity: Identity) -> str:
-    """Wait for the end of a process; returns how it ended, in words."""
-    try:
-        descriptor = os.pidfd_open(identity.pid)
-    except (AttributeError, OSError):
-        while alive(identity):
-            await asyncio.sleep(0.25)
-        return reap(identity.pid)
-    try:
-        if alive(identity):
-            readable = asyncio.Event()
-            loop = asyncio.get_running_loop()
-            loop.add_reader(descriptor, readable.set)
-            try:
-                await readable.wait()
-            finally:
-                loop.remove_reader(descriptor)
-    finally:
-        os.close(descriptor)
+    """Wait for the exit of a process; returns how it ended, such as `exited with status 1`."""
+    with _pidfd(identity.pid) as descriptor:
+        if descriptor is None:
+            while alive(identity):
+                await asyncio.sleep(POLL_INTERVAL_S)
+        elif alive(identity):
+            await _readable(descriptor)
     return reap(identity.pid)
 
 
+@contextlib.contextmanager
+def _pidfd(pid: int) -> Iterator[int | None]:
+    """Open a pidfd; None where the kernel has none or the process is gone."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        yield None
+        return
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+async def _readable(descriptor: int) -> None:
+    loop = asyncio.get_running_loop()
+    readable = asyncio.Event()
+    loop.add_reader(descriptor, readable.set)
+    try:
+        await readable.wait()
+    finally:
+        loop.remove_reader(descriptor)
+
+
 def reap(pid: int) -> str:
-    """Collect a dead child; returns how it ended, or that nobody can tell."""
+    """Collect a child that exited; returns how it ended, `ended` where that is unknown."""
     try:
         found, status = os.waitpid(pid, os.WNOHANG)
     except ChildProcessError:
@@ -138,66 +188,71 @@ def reap(pid: int) -> str:
     return f"exited with status {code}"
 
 
+async def run(
+    arguments: Sequence[str], *, environ: Mapping[str, str], folder: Path, log: Path, timeout: float
+) -> str | None:
+    """Run a command; returns how it ended, None if it was killed after `timeout` seconds.
+
+    However this call ends, cancelled too, no process of the command is left.
+    """
+    identity = spawn(arguments, environ=environ, folder=folder, log=log)
+    try:
+        async with asyncio.timeout(timeout):
+            return await ended(identity)
+    except TimeoutError:
+        return None
+    finally:
+        await kill(identity)
+
+
 async def stop(identity: Identity, grace: float) -> None:
-    """Ask a process to end, wait `grace` seconds, then kill what is left of its group."""
+    """Send SIGTERM to a process, wait `grace` seconds for its exit, then kill its group."""
     if alive(identity):
-        _signal(identity, signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(identity.pid, signal.SIGTERM)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(ended(identity), grace)
-    kill(identity)
+    await kill(identity)
 
 
-def kill(identity: Identity) -> None:
-    """Kill a process and its group at once. Does nothing if the id is somebody else's by now."""
+async def kill(identity: Identity, timeout: float = KILL_TIMEOUT_S) -> None:
+    """Kill a process and its group, and wait until the process is gone.
+
+    Only then are the ports that it listened on free. Its first thread may be a zombie while others
+    still hold its sockets; a pidfd becomes readable after the last one (pidfd_open(2)). Does
+    nothing if the process id was reused.
+    """
     leader = started(identity.pid)
     if leader is not None and leader != identity.started:
         return
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(identity.pid, signal.SIGKILL)
-    reap_soon(identity.pid)
+    await wait_gone(identity.pid, timeout)
 
 
-def reap_soon(pid: int, patience: float = 5.0) -> None:
-    """Collect a process that was just killed, so that it does not stay as a zombie; wait until one
-    that is not our child is gone: what it listened on is free only then."""
-    until = time.monotonic() + patience
-    while time.monotonic() < until:
-        try:
-            if os.waitpid(pid, os.WNOHANG)[0]:
-                return
-        except ChildProcessError:
-            _wait_for_stranger(pid, until)
-            return
-        time.sleep(0.002)
+async def wait_gone(pid: int, timeout: float) -> None:
+    """Wait until a process that was killed is gone with all its threads, at most `timeout`
+    seconds, and collect it so that no zombie stays."""
+    with contextlib.suppress(TimeoutError), _pidfd(pid) as descriptor:
+        async with asyncio.timeout(timeout):
+            if descriptor is not None:
+                await _readable(descriptor)
+            while _remains(pid):
+                await asyncio.sleep(POLL_INTERVAL_S)
 
 
-def _wait_for_stranger(pid: int, until: float) -> None:
-    """Wait until the last thread of a process has ended. Its first thread may be a zombie while
-    others still hold its sockets; a pidfd is readable only after the last one. Source:
-    pidfd_open(2)."""
+def _remains(pid: int) -> bool:
+    """Return whether a process still exists, after collecting it if it is an exited child."""
     try:
-        descriptor = os.pidfd_open(pid)
-    except (AttributeError, OSError):
-        while started(pid) is not None and time.monotonic() < until:
-            time.sleep(0.002)
-        return
-    try:
-        waiting = select.poll()
-        waiting.register(descriptor, select.POLLIN)
-        waiting.poll(max(0.0, until - time.monotonic()) * 1000)
-    finally:
-        os.close(descriptor)
-
-
-def _signal(identity: Identity, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.kill(identity.pid, number)
+        return os.waitpid(pid, os.WNOHANG)[0] == 0
+    except ChildProcessError:
+        return started(pid) is not None
 
 
 def owned(home: Path) -> Iterator[tuple[Identity, str]]:
-    """Every process of ours that runs, with what it was started as, by the mark in its
-    environment. Finds what was started a moment before a kill and never written down. Linux only;
-    nothing elsewhere."""
+    """Yield every running process of a LAPWING_HOME with its owner, found by the mark in its
+    environment, so also one that was started just before a crash and never recorded. Reads all of
+    /proc, so call it in a thread. Linux only: nothing elsewhere."""
     mark = f"{MARK}={home}|".encode()
     for entry in Path("/proc").glob("[0-9]*"):
         try:
@@ -213,17 +268,19 @@ def owned(home: Path) -> Iterator[tuple[Identity, str]]:
 
 
 def free_port(taken: set[int]) -> int:
-    """A TCP port on 127.0.0.1 that nobody listens on and that is not in `taken`.
+    """Return a TCP port on 127.0.0.1 that is neither in use nor in `taken`.
 
-    It lies below the range from which the kernel takes the ports of outgoing connections, so none
-    of those can sit on it at the moment when a replica starts again. Source: ip(7),
-    ip_local_port_range. Raises ReplicaError if there is none.
+    It is below the kernel's range for outgoing connections, so none of those can occupy it when a
+    replica restarts. Source: ip(7), ip_local_port_range. Raises ReplicaError if there is none.
     """
-    ports = range(LOWEST_PORT, _ephemeral())
+    ports = range(LOWEST_PORT, _first_ephemeral_port())
     for port in random.sample(ports, min(len(ports), 200)):
         if port not in taken and _bindable(port):
             return port
-    raise ReplicaError("No free port was found on 127.0.0.1.", hint="Close some programs.")
+    raise ReplicaError(
+        f"No free port was found on 127.0.0.1 between {ports.start} and {ports.stop - 1}.",
+        hint="Stop programs that listen there: `ss -ltnp` lists them.",
+    )
 
 
 def _bindable(port: int) -> bool:
@@ -235,9 +292,8 @@ def _bindable(port: int) -> bool:
     return True
 
 
-def _ephemeral() -> int:
-    """The first port of outgoing connections; 32768 where the system does not say, or where almost
-    every port is one."""
+def _first_ephemeral_port() -> int:
+    """Return the first port of outgoing connections; 32768 where that is unknown or too low."""
     try:
         first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     except (OSError, ValueError):

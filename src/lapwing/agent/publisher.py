@@ -1,40 +1,40 @@
-"""Publisher: brings what the slots say to Envoy, always in the order that loses no request.
+"""Publishes the routes of all environments to Envoy, in the order that loses no request.
 
-First every cluster, then the wait until Envoy knows the ones that will be routed to, then the
-whole route table by one rename, then Envoy's own word that it has taken it. A generation is taken
-out of the clusters only after a route table without it was confirmed, because it leaves the
-state's generations only then.
+First every cluster, then the wait until Envoy knows those that will be routed to, then the whole
+route table by one rename, then Envoy's confirmation that it uses it. A generation is removed from
+the clusters only after a route table without it was confirmed, because it is removed from the state
+only then. Clusters and routes are derived from the states by the functions at the end.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
-from lapwing.agent import bluegreen
-from lapwing.agent.proxy.model import Cluster, Counters, RouteTable, VirtualHost
-from lapwing.agent.state import EnvironmentState
+from lapwing.agent.proxy.model import Cluster, Counters, Route, RouteTable, VirtualHost
+from lapwing.agent.state import EnvironmentState, Generation
 from lapwing.errors import ProxyAwayError
+from lapwing.plan.model import Document
 
-CONFIRMATION = 10.0
-"""Seconds that Envoy may take to confirm; it usually takes a few milliseconds."""
-AWAY = 20.0
-"""Seconds that Envoy may be away: one that was killed is back in less than one."""
-HEALTHY = 10.0
-"""Seconds that Envoy may take to find a replica healthy that the agent has found so; it asks one
-that was dead every second."""
-PAUSE = 0.1
-"""Seconds between two tries while it is away."""
+CONFIRMATION_TIMEOUT_S = 10.0
+"""How long Envoy may take to confirm; it usually takes a few milliseconds."""
+UNREACHABLE_TIMEOUT_S = 20.0
+"""How long Envoy may be unreachable: one that was killed is back in less than a second."""
+HEALTHY_TIMEOUT_S = 10.0
+"""How long Envoy may take to find a replica healthy that the agent found healthy; it checks an
+unhealthy one every second."""
+RETRY_INTERVAL_S = 0.1
 
 
 class Proxy(Protocol):
     """What the agent needs of the proxy."""
 
     async def publish_clusters(self, clusters: Sequence[Cluster]) -> None:
-        """Tell the proxy all clusters there are."""
+        """Replace the set of clusters."""
 
     async def wait_for_clusters(self, names: Iterable[str], timeout: float) -> None:
         """Wait until the proxy knows these clusters. Raises ProxyError."""
@@ -43,17 +43,17 @@ class Proxy(Protocol):
         """Replace all routes by one rename."""
 
     async def confirmed(self, version: str, timeout: float) -> None:
-        """Wait until the proxy routes by this version. Raises ProxyError."""
+        """Wait until the proxy uses this version of the routes. Raises ProxyError."""
 
     async def counters(self, names: Iterable[str]) -> Mapping[str, Counters]:
-        """What the proxy has counted for these clusters."""
+        """Return the proxy's counters for these clusters."""
 
     async def health(self) -> Mapping[str, Mapping[int, bool]]:
-        """Cluster to port to whether the proxy sends requests there."""
+        """Return, for each cluster and port, whether the proxy sends requests there."""
 
 
 class Publisher:
-    """Publishes the states that `states` gives, one at a time."""
+    """Publishes the environments that `states` returns, one publication at a time."""
 
     def __init__(self, proxy: Proxy, states: Callable[[], list[EnvironmentState]]) -> None:
         self.proxy = proxy
@@ -64,11 +64,13 @@ class Publisher:
         self._hosts: tuple[VirtualHost, ...] | None = None
 
     async def publish(self) -> None:
-        """Bring Envoy to the present state; returns when it has confirmed. Nothing is written
-        where nothing changed. An Envoy that dies meanwhile is waited for: it is told again when it
-        is back. Raises ProxyError, and then may be called again."""
+        """Publish the present states and return when Envoy has confirmed them.
+
+        Nothing is written if nothing changed. While Envoy restarts, this retries. Raises
+        ProxyError, and may then be called again.
+        """
         async with self._lock:
-            until = time.monotonic() + AWAY
+            until = time.monotonic() + UNREACHABLE_TIMEOUT_S
             while True:
                 try:
                     await self._publish()
@@ -76,47 +78,121 @@ class Publisher:
                 except ProxyAwayError:
                     if time.monotonic() > until:
                         raise
-                await asyncio.sleep(PAUSE)
+                await asyncio.sleep(RETRY_INTERVAL_S)
 
     async def counters(self, names: Iterable[str]) -> Mapping[str, Counters]:
-        """What the proxy has counted; nothing while it is away."""
+        """Return the proxy's counters; none while it is unreachable."""
         try:
             return await self.proxy.counters(names)
         except ProxyAwayError:
             return {}
 
     async def wait_until_healthy(self, replicas: Mapping[str, Iterable[int]]) -> set[str]:
-        """Wait until the proxy, too, finds the ports of these clusters healthy: of a replica that
-        died and is back it may still think that it is dead. Returns the clusters of which it
-        thinks so after all."""
-        until = time.monotonic() + HEALTHY
+        """Wait until the proxy finds the ports of these clusters healthy: a replica that restarted
+        may still count as unhealthy there. Returns the clusters that stay unhealthy."""
+        until = time.monotonic() + HEALTHY_TIMEOUT_S
         while True:
             try:
                 health = await self.proxy.health()
-                ill = {
+                unhealthy = {
                     name
                     for name, ports in replicas.items()
                     if not all(health.get(name, {}).get(port, True) for port in ports)
                 }
             except ProxyAwayError:
-                ill = set(replicas)
-            if not ill or time.monotonic() > until:
-                return ill
-            await asyncio.sleep(PAUSE)
+                unhealthy = set(replicas)
+            if not unhealthy or time.monotonic() > until:
+                return unhealthy
+            await asyncio.sleep(RETRY_INTERVAL_S)
 
     async def _publish(self) -> None:
         states = self._states()
-        clusters = tuple(c for s in states for c in bluegreen.clusters(s))
-        hosts = bluegreen.virtual_hosts(states)
-        if clusters != self._clusters:
+        new_clusters = tuple(c for s in states for c in clusters(s))
+        hosts = virtual_hosts(states)
+        if new_clusters != self._clusters:
             self._clusters = None
-            await self.proxy.publish_clusters(clusters)
-            self._clusters = clusters
+            await self.proxy.publish_clusters(new_clusters)
+            self._clusters = new_clusters
         if hosts != self._hosts:
             self._hosts = None
             routed = {r.cluster for h in hosts for r in h.routes if r.cluster is not None}
-            await self.proxy.wait_for_clusters(sorted(routed), CONFIRMATION)
+            await self.proxy.wait_for_clusters(sorted(routed), CONFIRMATION_TIMEOUT_S)
             version = f"{time.time_ns()}-{next(self._counter)}"
             await self.proxy.publish_routes(RouteTable(version, hosts))
-            await self.proxy.confirmed(version, CONFIRMATION)
+            await self.proxy.confirmed(version, CONFIRMATION_TIMEOUT_S)
             self._hosts = hosts
+
+
+def clusters(state: EnvironmentState) -> list[Cluster]:
+    """Return the clusters of an environment: every generation that listens on ports."""
+    return [
+        Cluster(
+            name=state.cluster_name(g),
+            ports=tuple(r.port for r in g.replicas),
+            health_path="/" if g.spec.kind == "static" else g.spec.health.path,
+            health_interval=g.spec.health.interval,
+            health_timeout=g.spec.health.timeout,
+        )
+        for g in state.generations
+        if g.spec.kind in ("web", "static") and g.replicas
+    ]
+
+
+def virtual_hosts(states: Iterable[EnvironmentState]) -> tuple[VirtualHost, ...]:
+    """Return the routes of all environments. A single one also serves plain `localhost`."""
+    known = [s for s in states if s.generations]
+    hosts: list[VirtualHost] = []
+    for state in known:
+        domains = list(_domains(state))
+        preview = [f"preview.{d}" for d in domains]
+        if len(known) == 1:
+            domains += ["localhost", "127.0.0.1", "[::1]"]
+        name = f"{state.stack}/{state.environment}"
+        hosts.append(VirtualHost(name, tuple(domains), _routes(state, preview=False)))
+        hosts.append(VirtualHost(f"{name}/preview", tuple(preview), _routes(state, preview=True)))
+    return tuple(hosts)
+
+
+def domain_conflict(
+    states: Iterable[EnvironmentState], own: EnvironmentState, document: Document
+) -> tuple[str, str] | None:
+    """Return a host name of a document that another environment uses, and that environment.
+
+    Envoy would reject the whole route table if two virtual hosts had the same domain.
+    """
+    for state in states:
+        if state is not own and state.generations:
+            for domain in _domains(state):
+                if domain in document.domains:
+                    return domain, f"{state.stack}/{state.environment}"
+    return None
+
+
+def _domains(state: EnvironmentState) -> tuple[str, ...]:
+    """Return the host names of an environment; during a rollout also the new ones, so that its
+    preview host can be tested and they are served from the switch on."""
+    documents = [state.document, state.rollout.document if state.rollout else None]
+    return tuple(dict.fromkeys(d for known in documents if known for d in known.domains))
+
+
+def _previewed(state: EnvironmentState, service: str) -> Generation | None:
+    """Return what the preview host serves instead of the active generation: during a rollout the
+    candidate, so tests see what clients will see; otherwise the rollback target."""
+    if state.rollout is None:
+        return state.of(service, "warm")
+    number = state.rollout.candidates.get(service)
+    found = state.numbered(number) if number is not None else None
+    return found if found is not None and found.role in ("candidate", "warm") else None
+
+
+def _routes(state: EnvironmentState, *, preview: bool) -> tuple[Route, ...]:
+    routes = []
+    for service in sorted({g.service for g in state.generations}):
+        chosen = state.of(service, "active")
+        if preview:
+            chosen = _previewed(state, service) or chosen
+        if chosen is None or chosen.spec.route is None:
+            continue
+        prefix = re.sub(r"(?<=.)/$", "", chosen.spec.route)
+        routes.append(Route(prefix, state.cluster_name(chosen), chosen.spec.timeout))
+    return tuple(sorted(routes, key=lambda r: (-len(r.prefix), r.prefix)))

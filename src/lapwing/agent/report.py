@@ -1,4 +1,4 @@
-"""What the agent's memory of an environment means to others: the status. Pure."""
+"""Derives the status of an environment, as the CLI and the console show it, from its state."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from lapwing.plan.model import Service
 
 
 def status(state: EnvironmentState, port: int, problem: str | None) -> Status:
-    """The status of an environment, from what the agent knows this moment."""
+    """Return the present status of an environment."""
     running = state.document.services if state.document else {}
-    coming = state.rollout.document.services if state.rollout else {}
+    incoming = state.rollout.document.services if state.rollout else {}
     document = state.document or (state.rollout.document if state.rollout else None)
     domain = document.domains[0] if document and document.domains else "localhost"
     return Status(
@@ -29,7 +29,7 @@ def status(state: EnvironmentState, port: int, problem: str | None) -> Status:
         url=f"https://{domain}:{port}",
         commit=state.commit,
         services=[
-            _service(name, (running | coming)[name], state) for name in sorted(running | coming)
+            _service(name, (running | incoming)[name], state) for name in sorted(running | incoming)
         ],
         resources=[
             ResourceStatus(
@@ -48,7 +48,7 @@ def status(state: EnvironmentState, port: int, problem: str | None) -> Status:
 
 
 def phase(spec: Service, active: Generation | None, state: EnvironmentState) -> Phase:
-    """One word for a service: what its clients meet, then what is on its way."""
+    """Return the phase of a service: what its clients see, then what is in progress."""
     if spec.kind == "job":
         return "done"
     if active is None:

@@ -1,24 +1,25 @@
-"""The life of one deployment, as a pure function from (state, event) to (state, actions).
+"""The life of one deployment, as a function from (state, event) to (state, actions).
 
-A rollout leads all changed services of one commit together. Its states lie on a line:
+A rollout deploys all changed services of one commit together. Its states, in order, each with the
+work that completes it:
 
-    RESOURCES  databases and caches answer
-    JOBS       migrations have run
-    STARTING   the candidates run in the idle slots and are healthy
-    TESTING    smoke tests pass on the preview host
-    HOLDING    a person has said yes
-    SWITCHING  one route table names all candidates, and Envoy has confirmed it
-    ANALYSING  Envoy's counters stayed within bounds for the window
+    RESOURCES  start databases and caches
+    JOBS       run migrations
+    STARTING   start the candidates in the idle slots until they are healthy
+    TESTING    run smoke tests on the preview host
+    HOLDING    wait for a promotion
+    SWITCHING  route to all candidates at once, confirmed by Envoy
+    ANALYSING  compare Envoy's counters with the limits for the analysis window
     SUCCEEDED
 
-A state whose work is not wanted (no jobs, no hold) is passed over. Anything that goes wrong, and
-any wish to stop, leads to UNDOING, which is one act whatever went before it: routes to the old
-slots, candidates drained and stopped, the desired state put back. UNDOING cannot be interrupted;
-it ends in the outcome that was decided on entering it.
+A state without work (no jobs, no pause) is skipped. Any failure, abort or newer deployment leads to
+UNDOING, which does the same in every case: routes back to the old slots, candidates drained and
+stopped, the desired state restored. UNDOING cannot be interrupted; it ends in the outcome that was
+decided when it was entered.
 
-Nothing here acts. The driver (`environment.py`) does the work that an action names, persists the
-state before it acts, and comes back with an event; so after a kill the same state gives the same
-actions again, and every action is one that can be done twice.
+Nothing here acts. The driver (`environment.py`) persists the state, performs the actions and
+returns with an event. After a crash the same state gives the same actions again, so every action is
+idempotent. A model check (`tests/unit/agent/test_rollout.py`) explores every path.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ import msgspec
 
 
 class State(StrEnum):
-    """Where a rollout is."""
+    """The state of a rollout."""
 
     RESOURCES = "resources"
     JOBS = "jobs"
@@ -51,14 +52,14 @@ class Event(StrEnum):
     """What can happen to a rollout."""
 
     DONE = "done"
-    """The work of the present state is done (HOLDING: promoted; UNDOING: undone)."""
+    """The work of the present state is complete (HOLDING: promoted; UNDOING: undone)."""
     FAILED = "failed"
     ABORTED = "aborted"
     SUPERSEDED = "superseded"
 
 
 class Action(StrEnum):
-    """What the driver has to do."""
+    """What the driver has to perform."""
 
     ENSURE_RESOURCES = "ensure-resources"
     RUN_JOBS = "run-jobs"
@@ -96,11 +97,11 @@ WORK = {
     State.ANALYSING: Action.ANALYSE,
 }
 UNINTERRUPTIBLE = frozenset({State.SWITCHING, State.UNDOING})
-"""States that last milliseconds and are finished before a wish to stop is looked at."""
+"""States that last milliseconds and are completed before an abort or a newer deployment."""
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
-    """Which of the optional states this rollout goes through."""
+    """The optional states that this rollout goes through."""
 
     jobs: bool = False
     test: bool = False
@@ -110,7 +111,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The state after an event, what to do in it, and, in UNDOING, how it will end."""
+    """The state after an event, its actions and, in UNDOING, the outcome it will end in."""
 
     state: State
     actions: tuple[Action, ...]
@@ -118,18 +119,18 @@ class Step:
 
 
 class ImpossibleEvent(Exception):
-    """An event that cannot happen in this state: a defect of the driver, never of a user."""
+    """An event that is impossible in this state: a bug in the driver."""
 
 
 def begin() -> Step:
-    """The first step of a rollout."""
+    """Return the first step of a rollout."""
     return enter(State.RESOURCES)
 
 
 def step(state: State, event: Event, route: Route, outcome: State | None = None) -> Step:
-    """What follows on an event. `outcome` is the one decided on entering UNDOING.
+    """Return the step after an event. `outcome` is the one decided when UNDOING was entered.
 
-    Raises ImpossibleEvent for an event in a terminal state, or one that UNDOING cannot take.
+    Raises ImpossibleEvent for any event in a terminal state, and for all but DONE in UNDOING.
     """
     if state in TERMINAL:
         raise ImpossibleEvent(f"{event} in {state}")
@@ -140,17 +141,17 @@ def step(state: State, event: Event, route: Route, outcome: State | None = None)
     if event is Event.DONE:
         return enter(_after(state, route))
     if state is State.ANALYSING and event is Event.SUPERSEDED:
-        # It has the traffic and nothing is known against it: the newer one starts from here.
+        # It has the traffic and no limit was exceeded: the newer deployment starts from here.
         return enter(State.SUPERSEDED)
     return enter(State.UNDOING, _outcome(state, event))
 
 
 def enter(state: State, outcome: State | None = None) -> Step:
-    """A state with the actions that belong to it; also what a restarted agent resumes with."""
+    """Return a state with its actions."""
     if state is State.UNDOING:
         actions = [Action.SWITCH_BACK, Action.RETIRE_CANDIDATES]
         if outcome in (State.FAILED, State.ROLLED_BACK):
-            # Aborting and superseding are commits already; failures have to become one.
+            # An abort or a newer deployment is a commit already; a failure needs a revert commit.
             actions.append(Action.RESTORE_DESIRED_STATE)
         return Step(state, tuple(actions), outcome)
     if state in TERMINAL:
@@ -159,12 +160,11 @@ def enter(state: State, outcome: State | None = None) -> Step:
 
 
 def resume(state: State, outcome: State | None, *, switched: bool) -> Step:
-    """What an agent that was started again goes on with. `switched` tells whether the candidates
-    already have the traffic.
+    """Return the step with which a restarted agent continues. `switched` says whether the
+    candidates already have the traffic.
 
-    Candidates may have died while nobody watched, so one that has no traffic yet has to prove
-    itself again, from STARTING on: a replica that still runs is kept, and a test costs little
-    beside a release that was never seen healthy.
+    Candidates without traffic may have died meanwhile, so they are verified again from STARTING on.
+    Replicas that are still running are kept.
     """
     unproven = (State.TESTING, State.HOLDING, State.SWITCHING)
     return enter(State.STARTING if state in unproven and not switched else state, outcome)

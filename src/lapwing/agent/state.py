@@ -1,18 +1,22 @@
-"""What the agent remembers of one environment, and how it survives a kill.
+"""The state that the agent keeps of one environment, and how it survives a crash.
 
 The state is one JSON file, replaced by write, sync and rename before each act that must not be
-forgotten. Truth about processes is never taken from here alone: a replica counts as running only
-if a process with its id *and* its start time exists (`processes.py`).
+forgotten. Processes are never looked up here alone: a replica counts as running only if a process
+with its id *and* its start time exists (`processes.py`).
 
-Deadlines are on the monotonic clock, which no clock adjustment moves; it begins anew at boot, and
-then nothing warm is left that a deadline could be about (`boot` tells).
+Deadlines are on the monotonic clock, which no clock adjustment moves. It restarts at boot, when no
+warm generation that a deadline could refer to is left (`boot` identifies the boot).
 """
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
+from typing import Literal, ParamSpec, TypeVar
 
 import msgspec
 
@@ -22,11 +26,13 @@ from lapwing.system.files import write_atomic
 
 Slot = Literal["blue", "green"]
 Role = Literal["candidate", "active", "warm", "draining"]
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
 
 
 class Replica(msgspec.Struct, kw_only=True):
-    """One process of a generation. `started` is the process's start time as the kernel tells it,
-    so a recycled process id is never taken for ours."""
+    """One process of a generation. `started` is its start time as reported by the kernel, so that a
+    reused process id is never mistaken for it."""
 
     index: int
     port: int
@@ -38,7 +44,7 @@ class Replica(msgspec.Struct, kw_only=True):
 
 
 class Generation(msgspec.Struct, kw_only=True):
-    """One set of replicas of one release. `deadline` (monotonic seconds) ends its warmth or its
+    """One set of replicas of one release. `deadline` (monotonic seconds) ends its time as warm or
     draining."""
 
     number: int
@@ -51,12 +57,12 @@ class Generation(msgspec.Struct, kw_only=True):
 
     @property
     def label(self) -> str:
-        """Slot and number, such as `blue-7`: unique within an environment."""
+        """Return slot and number, such as `blue-7`: unique within an environment."""
         return f"{self.slot}-{self.number}"
 
 
 class RolloutRecord(msgspec.Struct, kw_only=True):
-    """A rollout as persisted. `document` is what it leads to."""
+    """A rollout as persisted. `document` is what it deploys."""
 
     commit: str
     document: Document
@@ -67,19 +73,19 @@ class RolloutRecord(msgspec.Struct, kw_only=True):
     detail: str | None = None
     hint: str | None = None
     began: float = 0.0
-    """Unix time, for people."""
+    """Unix time, for display."""
     promoted: bool = False
     head: str | None = None
-    """The newest commit that wants the same (a promotion); None if it is `commit`."""
+    """The newest commit with the same document (a promotion); None if it is `commit`."""
     candidates: dict[str, int] = msgspec.field(default_factory=dict)
-    """Service to the generation that is to have its traffic."""
+    """Service to the generation that will receive its traffic."""
     previous: dict[str, int] = msgspec.field(default_factory=dict)
-    """Service to the generation that had its traffic before the switch."""
+    """Service to the generation that received its traffic before the switch."""
     verdicts: dict[str, str] = msgspec.field(default_factory=dict)
     """Service to its `decide.Verdict`."""
 
-    def having(self, verdict: str) -> list[str]:
-        """The services with a verdict, in name order."""
+    def services_with(self, verdict: str) -> list[str]:
+        """Return the services with a verdict, in name order."""
         return sorted(n for n, v in self.verdicts.items() if v == verdict)
 
 
@@ -92,40 +98,71 @@ class ResourceProcess(msgspec.Struct, kw_only=True):
 
 
 class EnvironmentState(msgspec.Struct, kw_only=True):
-    """All that the agent remembers of one environment of one stack."""
+    """The agent's state of one environment of one stack."""
 
     stack: str
     environment: str
     boot: str = ""
     commit: str | None = None
-    """The commit whose document runs."""
+    """The commit whose document is running."""
     document: Document | None = None
-    """The document that runs."""
+    """The document that is running."""
     next_number: int = 1
     generations: list[Generation] = msgspec.field(default_factory=list)
     rollout: RolloutRecord | None = None
     jobs: dict[str, str] = msgspec.field(default_factory=dict)
-    """Job name to the identity that last ran to its end."""
+    """Job name to the identity that last ran to completion."""
     resources: dict[str, ResourceProcess] = msgspec.field(default_factory=dict)
 
     def of(self, service: str, role: Role) -> Generation | None:
-        """The generation of a service in a role (draining ones may be several; the newest)."""
+        """Return the newest generation of a service in a role."""
         found = [g for g in self.generations if g.service == service and g.role == role]
         return found[-1] if found else None
 
+    def cluster_name(self, generation: Generation) -> str:
+        """Return Envoy's cluster name for a generation, which is never reused."""
+        return f"{self.stack}/{self.environment}/{generation.service}/{generation.label}"
+
     def numbered(self, number: int) -> Generation | None:
-        """The generation with a number, if it still exists."""
+        """Return the generation with a number, if it still exists."""
         return next((g for g in self.generations if g.number == number), None)
 
 
-def save(folder: Path, state: EnvironmentState) -> None:
-    """Persist the state of an environment in its folder. Raises OSError.
+class FileWriter:
+    """Runs blocking file writes off the event loop, one at a time, in the order of the calls.
 
-    A copy is put beside it, unsynced, for the day on which somebody damages the file: without it
-    nobody could say which of the running processes is what. One that cannot be written is removed,
-    because an old one would be believed.
+    The order holds when a caller is cancelled, too: a write that has begun completes before the
+    next one begins, so an older state never replaces a newer one.
     """
-    data = msgspec.json.encode(state)
+
+    def __init__(self) -> None:
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lapwing-writer")
+
+    def submit(self, call: Callable[[], Result]) -> asyncio.Future[Result]:
+        """Queue a call for the writer's thread."""
+        return asyncio.get_running_loop().run_in_executor(self._executor, call)
+
+    async def run(
+        self,
+        function: Callable[Parameters, Result],
+        *arguments: Parameters.args,
+        **options: Parameters.kwargs,
+    ) -> Result:
+        """Call a function in the writer's thread and return its result."""
+        return await self.submit(functools.partial(function, *arguments, **options))
+
+
+def save(folder: Path, state: EnvironmentState) -> None:
+    """Persist the state of an environment in its folder. Raises OSError."""
+    save_encoded(folder, msgspec.json.encode(state))
+
+
+def save_encoded(folder: Path, data: bytes) -> None:
+    """Persist an encoded state. Raises OSError.
+
+    An unsynced copy is kept for `salvage`: without it, a damaged file would leave running processes
+    that cannot be assigned. A copy that cannot be written is removed, because it would be outdated.
+    """
     write_atomic(folder / "state.json", data)
     copy = folder / "state.copy.json"
     try:
@@ -135,7 +172,7 @@ def save(folder: Path, state: EnvironmentState) -> None:
 
 
 def load(folder: Path, name: str = "state.json") -> EnvironmentState | None:
-    """The persisted state; None if there is none.
+    """Return the persisted state; None if there is none.
 
     Raises msgspec.MsgspecError if the file is damaged.
     """
@@ -147,7 +184,7 @@ def load(folder: Path, name: str = "state.json") -> EnvironmentState | None:
 
 
 def salvage(folder: Path) -> EnvironmentState | None:
-    """Put a damaged state aside; returns what its copy says, None if that is of no use either."""
+    """Rename a damaged state file; returns the state from its copy, None if that is unusable."""
     path = folder / "state.json"
     path.replace(path.with_name(f"state.damaged-{int(time.time())}.json"))
     try:
@@ -157,7 +194,7 @@ def salvage(folder: Path) -> EnvironmentState | None:
 
 
 def boot_id() -> str:
-    """What tells this boot of the machine from any other; empty where the system does not say."""
+    """Return the kernel's id of this boot; empty where there is none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:

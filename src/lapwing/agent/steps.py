@@ -1,8 +1,8 @@
 """The work of a rollout: what each action does to processes, Envoy and databases.
 
-Every method here can be done twice, because a restarted agent does the action of the state it was
-in again. What needs deciding is decided elsewhere (`decide`, `bluegreen`, `analysis`); this module
-acts, in the order that loses no request.
+Every method can be repeated, because a restarted agent repeats the action of the state it was in.
+Decisions are made elsewhere (`decide`, `generations`, `analysis`); this module acts, in the order
+that loses no request.
 """
 
 from __future__ import annotations
@@ -10,52 +10,49 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING
 
-from lapwing.agent import analysis, bluegreen, logs, processes, smoke
-from lapwing.agent.launcher import Launcher
+import msgspec
+
+from lapwing.agent import analysis, checks, generations, logs, processes, publisher
+from lapwing.agent.context import Context
+from lapwing.agent.launch import Launcher
+from lapwing.agent.maintenance import Maintenance
 from lapwing.agent.proxy.model import Counters
 from lapwing.agent.replicas import Replicas
 from lapwing.agent.resources.servers import Servers
 from lapwing.agent.rollout import Action
 from lapwing.agent.state import Generation, Replica, RolloutRecord
-from lapwing.errors import JobError, LapwingError, ReplicaError, SmokeError
-from lapwing.plan.model import Service, Smoke
+from lapwing.agent.store import Store
+from lapwing.errors import JobError, ReplicaError, SmokeError
+from lapwing.plan.model import Document, Service, Smoke
 
-if TYPE_CHECKING:
-    from lapwing.agent.environment import Environment
-
-JOB_TIMEOUT = 600.0
-"""Seconds that a job may take where the stack file does not say."""
-LOOK = 0.25
-"""Seconds between two readings of the counters during an analysis."""
-DOWN_PATIENCE = 10.0
-"""Seconds that connections may take to end by themselves on `lapwing down`."""
+JOB_TIMEOUT_S = 600.0
+"""How long a job may take where the stack file sets no timeout."""
+ANALYSIS_INTERVAL_S = 0.25
+"""Time between two readings of the counters during an analysis."""
 
 
 class Steps:
-    """Does the actions of rollouts of one environment."""
+    """Performs the actions of rollouts of one environment."""
 
-    def __init__(self, environment: Environment) -> None:
-        self.environment = environment
-        self.state = environment.state
-        self.runtime = environment.runtime
-        self.launcher = Launcher(self.state, self.runtime, environment.folder)
+    def __init__(
+        self,
+        context: Context,
+        store: Store,
+        launcher: Launcher,
+        replicas: Replicas,
+        servers: Servers,
+        maintenance: Maintenance,
+    ) -> None:
+        self.state = store.state
         self.promoted = asyncio.Event()
-        self.replicas = Replicas(
-            launch=self.launcher.replica,
-            log_of=self.launcher.log_of,
-            client=self.runtime.client,
-            changed=environment.remember,
-            tell=lambda text: environment.event("replica", text),
-        )
-        self.servers = Servers(
-            self.state.resources,
-            self.runtime.settings,
-            place=lambda name: self.launcher.place(name, "resource"),
-            changed=environment.remember,
-            tell=lambda text: environment.event("resource", text),
-        )
+        """Set when a paused rollout is promoted."""
+        self._context = context
+        self._store = store
+        self._launcher = launcher
+        self._replicas = replicas
+        self._servers = servers
+        self._maintenance = maintenance
         self._actions: Mapping[Action, Callable[[RolloutRecord], Awaitable[None]]] = {
             Action.ENSURE_RESOURCES: self._ensure_resources,
             Action.RUN_JOBS: self._run_jobs,
@@ -68,311 +65,211 @@ class Steps:
             Action.RETIRE_CANDIDATES: self._retire_candidates,
         }
 
-    async def perform(self, action: Action, flight: RolloutRecord) -> None:
-        """Do an action. Raises LapwingError when the rollout cannot go on."""
-        await self._actions[action](flight)
+    async def perform(self, action: Action, record: RolloutRecord) -> None:
+        """Perform an action. Raises LapwingError when the rollout cannot continue."""
+        await self._actions[action](record)
+
+    def switched(self, record: RolloutRecord) -> bool:
+        """Return whether the candidates of a rollout receive the traffic."""
+        found = self._candidates(record)
+        return bool(found) and all(g.role == "active" for g in found)
 
     # Before the switch
 
-    async def _ensure_resources(self, flight: RolloutRecord) -> None:
-        taken = bluegreen.taken_domain(self.runtime.states(), self.state, flight.document)
-        if taken is not None:
+    async def _ensure_resources(self, record: RolloutRecord) -> None:
+        conflict = publisher.domain_conflict(self._context.states(), self.state, record.document)
+        if conflict is not None:
+            domain, other = conflict
             raise ReplicaError(
-                f"{taken[0]} is the host name of {taken[1]} already.",
-                hint="Give this environment another `domain`, or stop the other with "
+                f"Host name {domain} is already used by {other}.",
+                hint="Set another `domain` for this environment, or stop the other one with "
                 "`lapwing down`.",
             )
-        for name, resource in flight.document.resources.items():
-            await self.servers.ensure(name, resource)
-        self.environment.save()
+        for name, resource in record.document.resources.items():
+            await self._servers.ensure(name, resource)
+        await self._store.save()
 
-    async def _run_jobs(self, flight: RolloutRecord) -> None:
-        for name in flight.having("start"):
-            spec = flight.document.services[name]
-            if spec.kind != "job":
-                continue
-            self._tell(flight, f"running job {name}")
-            log = self.launcher.logs(name) / f"job-{flight.commit[:12]}.log"
-            patience = spec.timeout or JOB_TIMEOUT
-            started = self.launcher.launch(spec, self.launcher.place(name, "job"), flight.document)
-            how = await smoke.command(started, {}, log, patience)
-            if how != "exited with status 0":
-                raise JobError(
-                    f"Job {name} {how or f'did not end within {patience:g} s'}.",
-                    detail=logs.tail(log),
-                )
-            self.state.jobs[name] = spec.identity()
-            self.environment.save()
+    async def _run_jobs(self, record: RolloutRecord) -> None:
+        for name in record.services_with("start"):
+            spec = record.document.services[name]
+            if spec.kind == "job":
+                self._note(record, f"running job {name}")
+                await self._run_job(name, spec, record)
+                self.state.jobs[name] = spec.identity()
+                await self._store.save()
 
-    async def _start_candidates(self, flight: RolloutRecord) -> None:
-        bluegreen.nominate(self.state, flight, self._port, time.monotonic())
-        self.environment.save()
-        growing = [self._grow(flight, name) for name in flight.having("adjust")]
+    async def _run_job(self, name: str, spec: Service, record: RolloutRecord) -> None:
+        log = self._launcher.log_folder(name) / f"job-{record.commit[:12]}.log"
+        timeout = spec.timeout or JOB_TIMEOUT_S
+        owner = self._launcher.owner(name, "job")
+        launch = await self._launcher.launch(spec, owner, record.document)
+        ended = await checks.run_command(launch, {}, log, timeout)
+        if ended != checks.SUCCESS:
+            ended = ended or f"did not exit within {timeout:g} s"
+            raise JobError(
+                f"Job {name} {ended}.",
+                detail=logs.tail(log),
+                hint=f"`lapwing logs {name}` shows the whole log.",
+            )
+
+    async def _start_candidates(self, record: RolloutRecord) -> None:
+        generations.create_candidates(self.state, record, self._free_port, time.monotonic())
+        await self._store.save()
+        scaling = [self._scale_up(record, name) for name in record.services_with("adjust")]
         starting = [
             g
-            for g in self._candidates(flight)
+            for g in self._candidates(record)
             if g.role == "candidate" or (g.role == "warm" and not all(r.ready for r in g.replicas))
         ]
         if starting:
-            self._tell(flight, "starting " + ", ".join(f"{g.service} {g.label}" for g in starting))
+            names = ", ".join(f"{g.service} {g.label}" for g in starting)
+            self._note(record, f"starting {names}")
         try:
             async with asyncio.TaskGroup() as group:
                 for generation in starting:
-                    group.create_task(self.replicas.start(generation))
-                for grow in growing:
-                    group.create_task(grow)
+                    group.create_task(self._replicas.start(generation))
+                for scale in scaling:
+                    group.create_task(scale)
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
-        self.environment.save()
-        await self.runtime.publisher.publish()
-        await self._agree(starting)
+        await self._store.save()
+        await self._context.publisher.publish()
+        await self._wait_for_envoy(starting)
 
-    async def _agree(self, generations: list[Generation]) -> None:
-        """Have Envoy's word, too, that these are healthy. While it thought otherwise of one, a tick
-        may have taken over that word."""
-        asked = [g for g in generations if g.spec.kind in ("web", "static")]
-        named = {bluegreen.cluster_name(self.state, g): g for g in asked}
-        ports = {name: [r.port for r in g.replicas] for name, g in named.items()}
-        for name in await self.runtime.publisher.wait_until_healthy(ports):
+    async def _wait_for_envoy(self, starting: list[Generation]) -> None:
+        """Wait until Envoy, too, finds these generations healthy."""
+        served = {
+            self.state.cluster_name(g): g for g in starting if g.spec.kind in ("web", "static")
+        }
+        ports = {name: [r.port for r in g.replicas] for name, g in served.items()}
+        for name in await self._context.publisher.wait_until_healthy(ports):
             raise ReplicaError(
-                f"{named[name].service} answers its health check, but not to Envoy.",
-                hint="Envoy asks it with `Host: localhost`; its answer has to be below 400.",
+                f"{served[name].service} passes the agent's health check, but not Envoy's.",
+                hint="Envoy sends `Host: localhost` and expects a status below 400.",
             )
-        for replica in (r for g in asked for r in g.replicas if r.pid is not None):
-            replica.ready = True
+        for replica in (r for g in served.values() for r in g.replicas if r.pid is not None):
+            replica.ready = True  # A tick may have read Envoy's status before it was healthy.
 
-    async def _grow(self, flight: RolloutRecord, name: str) -> None:
-        active, spec = self.state.of(name, "active"), flight.document.services[name]
+    async def _scale_up(self, record: RolloutRecord, name: str) -> None:
+        active, spec = self.state.of(name, "active"), record.document.services[name]
         if active is None or spec.replicas <= len(active.replicas):
             return
         indices = range(len(active.replicas), spec.replicas)
         taken = [r.port for r in active.replicas]
-        ports = bluegreen.different(taken, len(indices), lambda: self._port(spec))
+        ports = generations.distinct_ports(taken, len(indices), lambda: self._free_port(spec))
         more = [Replica(index=i, port=p) for i, p in zip(indices, ports, strict=True)]
-        await self.replicas.start(active, more)
+        await self._replicas.start(active, more)
         active.replicas.extend(more)
 
-    async def _test_candidates(self, flight: RolloutRecord) -> None:
-        for generation in self._candidates(flight):
+    async def _test_candidates(self, record: RolloutRecord) -> None:
+        for generation in self._candidates(record):
             if generation.role != "candidate":
                 continue
+            service = generation.service
             for number, test in enumerate(generation.spec.rollout.smoke, start=1):
-                what = test.run or f"GET {test.get}"
-                self._tell(flight, f"smoke test of {generation.service}: {what}")
+                self._note(record, f"smoke test of {service}: {test.run or f'GET {test.get}'}")
                 try:
-                    await self._test(flight, generation, test, number)
+                    await self._run_smoke_test(record, generation, test, number)
                 except SmokeError as error:
-                    raise SmokeError(
-                        f"{generation.service}: {error.message}", detail=error.detail
-                    ) from error
+                    message = f"{service}: {error.message}"
+                    raise SmokeError(message, detail=error.detail) from error
 
-    async def _test(
-        self, flight: RolloutRecord, generation: Generation, test: Smoke, number: int
+    async def _run_smoke_test(
+        self, record: RolloutRecord, generation: Generation, test: Smoke, number: int
     ) -> None:
-        preview = self.launcher.preview(flight.document)
+        preview = self._preview(record.document)
         if test.run is None:
-            await smoke.expect(test, preview)
+            await checks.run_smoke_request(test, preview)
             return
-        name = f"{generation.label}.smoke{number}.log"
-        place = self.launcher.place(generation.service, generation.label)
-        spec = _running(generation.spec, test.run)
+        owner = self._launcher.owner(generation.service, generation.label)
+        spec = msgspec.structs.replace(generation.spec, command=test.run)
+        launch = await self._launcher.launch(spec, owner, record.document)
         extra = {
             "LAPWING_PREVIEW_URL": preview.url,
             "SSL_CERT_FILE": str(preview.authority),
             "REQUESTS_CA_BUNDLE": str(preview.authority),
         }
-        log = self.launcher.logs(generation.service) / name
-        await smoke.run(test, self.launcher.launch(spec, place, flight.document), extra, log)
+        folder = self._launcher.log_folder(generation.service)
+        log = folder / f"{generation.label}.smoke{number}.log"
+        await checks.run_smoke_command(test, launch, extra, log)
 
-    async def _await_promotion(self, flight: RolloutRecord) -> None:
-        self._tell(
-            flight,
-            f"held; look at {self.launcher.preview(flight.document).url}, then `lapwing promote`",
+    def _preview(self, document: Document) -> checks.Preview:
+        """Return how to reach the candidates of a rollout of a document."""
+        settings = self._context.settings
+        everywhere = settings.bind in ("localhost", "0.0.0.0")  # noqa: S104
+        return checks.Preview(
+            address="127.0.0.1" if everywhere else settings.bind,
+            port=settings.port,
+            host=f"preview.{document.domains[0]}",
+            authority=settings.certificates / "ca.pem",
         )
-        if flight.promoted:
-            return
-        self.promoted.clear()
-        await self.promoted.wait()
 
-    # The switch and after
+    async def _await_promotion(self, record: RolloutRecord) -> None:
+        url = self._preview(record.document).url
+        self._note(record, f"paused before the switch; test {url}, then run `lapwing promote`")
+        if not record.promoted:
+            self.promoted.clear()
+            await self.promoted.wait()
 
-    async def _switch(self, flight: RolloutRecord) -> None:
-        for generation in self._candidates(flight):
-            dead = [r for r in generation.replicas if not r.ready]
-            if generation.role in ("candidate", "warm") and dead:
+    # The switch and the analysis
+
+    async def _switch(self, record: RolloutRecord) -> None:
+        for generation in self._candidates(record):
+            unready = [r for r in generation.replicas if not r.ready]
+            if generation.role in ("candidate", "warm") and unready:
+                reason = unready[0].last_exit
                 raise ReplicaError(
                     f"{generation.service} became unhealthy before the switch"
-                    + (f": it {dead[0].last_exit}." if dead[0].last_exit else "."),
-                    detail=logs.tail(self.launcher.log_of(generation, dead[0])),
+                    + (f": a replica {reason}." if reason else "."),
+                    detail=logs.tail(self._launcher.log_of(generation, unready[0])),
                 )
-        bluegreen.switch(self.state, flight, time.monotonic())
-        self.environment.save()
-        await self.runtime.publisher.publish()
-        self._tell(flight, "switched")
+        generations.switch(self.state, record, time.monotonic())
+        await self._store.save()
+        await self._context.publisher.publish()
+        self._note(record, "switched traffic to the new release")
 
-    async def _analyse(self, flight: RolloutRecord) -> None:
-        judged = {
-            bluegreen.cluster_name(self.state, g): g
-            for g in self._candidates(flight)
+    async def _analyse(self, record: RolloutRecord) -> None:
+        pending = {
+            self.state.cluster_name(g): g
+            for g in self._candidates(record)
             if g.spec.rollout.analysis is not None and g.spec.kind in ("web", "static")
         }
-        before = {name: Counters(name) for name in judged}
-        before |= await self.runtime.publisher.counters(judged)
+        before = {name: Counters(name) for name in pending}
+        before |= await self._context.publisher.counters(pending)
         began = time.monotonic()
-        waiting = dict(judged)
-        while waiting:
-            await asyncio.sleep(LOOK)
-            now = await self.runtime.publisher.counters(waiting)
-            for name, generation in list(waiting.items()):
+        while pending:
+            await asyncio.sleep(ANALYSIS_INTERVAL_S)
+            now = await self._context.publisher.counters(pending)
+            for name, generation in list(pending.items()):
                 limits = generation.spec.rollout.analysis
                 assert limits is not None
                 found = analysis.judge(limits, before[name], now.get(name, before[name]))
                 if found.failed is not None:
                     raise ReplicaError(f"{generation.service}: {found.failed}.")
                 if time.monotonic() - began >= limits.window:
-                    del waiting[name]
-                    self._tell(
-                        flight, f"{generation.service}: {_words(found, limits.min_requests)}"
-                    )
+                    del pending[name]
+                    summary = found.summary(limits.min_requests)
+                    self._note(record, f"{generation.service}: {summary}")
 
-    def switched(self, flight: RolloutRecord) -> bool:
-        """Whether the candidates of a rollout have the traffic."""
-        found = self._candidates(flight)
-        return bool(found) and all(g.role == "active" for g in found)
+    # Undoing
 
-    # Back, and tidying up
+    async def _switch_back(self, record: RolloutRecord) -> None:
+        generations.switch_back(self.state, record, time.monotonic())
+        await self._store.save()
+        await self._context.publisher.publish()
 
-    async def _switch_back(self, flight: RolloutRecord) -> None:
-        bluegreen.switch_back(self.state, flight, time.monotonic())
-        self.environment.save()
-        await self.runtime.publisher.publish()
+    async def _retire_candidates(self, record: RolloutRecord) -> None:
+        """Stop at once the candidates that had no traffic; the others drain."""
+        unused = [g for g in self._candidates(record) if g.role == "candidate"]
+        if unused:
+            await self._maintenance.retire(unused)
 
-    async def _retire_candidates(self, flight: RolloutRecord) -> None:
-        """Stop at once what never had traffic; what had some drains (see `Environment.tick`)."""
-        never = [g for g in self._candidates(flight) if g.role == "candidate"]
-        if never:
-            await self.retire(never)
+    def _free_port(self, spec: Service) -> int:
+        return 0 if spec.kind == "worker" else processes.free_port(self._context.ports())
 
-    async def tidy(self) -> None:
-        """After a rollout, and after a start, as a kill may have come in between: show on the
-        preview host what one could go back to, leave host names that are not wanted any more, stop
-        surplus replicas, and, for `down`, everything soon."""
-        document = self.state.document
-        down = document is not None and document.deployment.kind == "down"
-        lasting = [g for g in self.state.generations if down and g.role != "draining"]
-        if lasting:
-            for generation in lasting:
-                bluegreen.drain(generation, time.monotonic())
-                generation.deadline = time.monotonic() + DOWN_PATIENCE
-            self.environment.save()
-        await self.runtime.publisher.publish()
-        for generation in [g for g in self.state.generations if g.role == "active"]:
-            surplus = generation.replicas[generation.spec.replicas :]
-            if surplus:
-                del generation.replicas[generation.spec.replicas :]
-                await self.runtime.publisher.publish()
-                await asyncio.sleep(bluegreen.MIN_DRAIN)
-                await self.replicas.stop(generation, surplus)
-                self.environment.save()
+    def _candidates(self, record: RolloutRecord) -> list[Generation]:
+        numbers = [record.candidates[name] for name in sorted(record.candidates)]
+        return [g for n in numbers if (g := self.state.numbered(n)) is not None]
 
-    async def retire(self, generations: list[Generation]) -> None:
-        """Stop generations that have no traffic: out of Envoy first, then the processes. If Envoy
-        does not take it they stay, for another try. Raises ProxyError."""
-        before = list(self.state.generations)
-        for generation in generations:
-            self.state.generations.remove(generation)
-        try:
-            await self.runtime.publisher.publish()
-        except BaseException:
-            missing = [g for g in before if g not in self.state.generations]
-            self.state.generations.extend(missing)
-            raise
-        await asyncio.gather(*(self.replicas.stop(g) for g in generations))
-        for generation in generations:
-            logs.forget(self.launcher.logs(generation.service))
-        self.environment.save()
-
-    async def stop_unneeded_resources(self) -> None:
-        """Stop the servers of resources that no document and no generation needs any more."""
-        documents = [self.state.document]
-        if self.state.rollout is not None:
-            documents.append(self.state.rollout.document)
-        needed = {n for d in documents if d is not None for n in d.resources}
-        needed |= {n for g in self.state.generations for n in g.spec.needs}
-        if await self.servers.stop_all_but(needed):
-            self.environment.save()
-
-    def forget(self) -> None:
-        """Stop watching, and leave every process as it is."""
-        self.replicas.forget()
-        self.servers.forget()
-
-    # After a restart of the agent
-
-    def adopt(self) -> None:
-        """Take over what runs; end what runs and is in no record."""
-        if self.state.boot != (boot := _boot()):
-            self.state.boot = boot
-            for generation in bluegreen.lost_at_boot(self.state):
-                self.state.generations.remove(generation)
-        known = {r.pid for g in self.state.generations for r in g.replicas}
-        prefix = f"{self.state.stack}/{self.state.environment}/"
-        for identity, what in processes.owned(self.runtime.settings.home):
-            resource = what.split("/")[3:4] == ["resource"]
-            if what.startswith(prefix) and identity.pid not in known and not resource:
-                processes.kill(identity)
-
-    async def restore(self) -> None:
-        """Bring back, after a crash or a reboot, what should run: databases, replicas, routes."""
-        document = self.state.document
-        flight = self.state.rollout
-        if document is not None:
-            for name, resource in document.resources.items():
-                try:
-                    await self.servers.ensure(name, resource)
-                except LapwingError as error:
-                    self.environment.event("resource", str(error))
-                    self.servers.bring_back(name, resource)
-        for generation in self.state.generations:
-            in_flight = flight is not None and generation.number in flight.candidates.values()
-            if not (in_flight and generation.role in ("candidate", "warm")):
-                self.replicas.keep(generation)
-        try:
-            await self.runtime.publisher.publish()
-        except LapwingError as error:
-            self.environment.problem = str(error)
-
-    def _port(self, spec: Service) -> int:
-        if spec.kind == "worker":
-            return 0
-        return processes.free_port(self.runtime.ports())
-
-    def _candidate(self, flight: RolloutRecord, name: str) -> Generation | None:
-        number = flight.candidates.get(name)
-        return None if number is None else self.state.numbered(number)
-
-    def _candidates(self, flight: RolloutRecord) -> list[Generation]:
-        found = (self._candidate(flight, name) for name in sorted(flight.candidates))
-        return [g for g in found if g is not None]
-
-    def _tell(self, flight: RolloutRecord, text: str) -> None:
-        self.environment.event("note", text, flight.commit, state=flight.state)
-
-
-def _running(spec: Service, command: str) -> Service:
-    import msgspec
-
-    return msgspec.structs.replace(spec, command=command)
-
-
-def _boot() -> str:
-    from lapwing.agent.state import boot_id
-
-    return boot_id()
-
-
-def _words(found: analysis.Judgement, enough: int) -> str:
-    if found.requests < enough:
-        return f"{found.requests} requests in the window: too few to judge by"
-    p95 = "" if found.p95 is None else f", p95 {found.p95 * 1000:.0f} ms"
-    return f"{found.requests} requests, {found.error_rate:.1%} errors{p95}"
+    def _note(self, record: RolloutRecord, text: str) -> None:
+        self._store.event("note", text, record.commit, state=record.state)

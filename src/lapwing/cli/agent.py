@@ -65,7 +65,7 @@ def status(context: Context) -> int:
     from lapwing.observed import agent
 
     record = agent.read(context.settings.agent)
-    alive = agent.lives(context.settings.agent)
+    alive = agent.is_running(context.settings.agent)
     if context.for_programs:
         facts = msgspec.to_builtins(record) if record and alive else {}
         context.printer.json({"running": alive, **facts})

@@ -41,7 +41,7 @@ def present(context: Context, target: Where) -> Status | None:
 
 def agent_lives(context: Context) -> bool:
     """Whether the agent lives now."""
-    return agent.lives(context.settings.agent)
+    return agent.is_running(context.settings.agent)
 
 
 def never_deployed(target: Where) -> UsageError:

@@ -30,7 +30,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield _program("uv", _uv)
     yield _space(settings.home)
     yield _private(settings)
-    record, alive = agent.read(settings.agent), agent.lives(settings.agent)
+    record, alive = agent.read(settings.agent), agent.is_running(settings.agent)
     if alive and record is not None:
         yield Finding("agent", record.ready, f"process {record.pid}, port {record.port}")
     elif record is not None and record.problem:

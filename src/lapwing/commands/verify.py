@@ -30,7 +30,7 @@ def verify(settings: Settings, status: Status, document: Document) -> Iterator[F
 
     from lapwing.observed import agent
 
-    alive = agent.lives(settings.agent)
+    alive = agent.is_running(settings.agent)
     yield Finding("the agent runs", alive, "it runs" if alive else "nobody restarts what crashes")
     authority = settings.certificates / "ca.pem"
     try:

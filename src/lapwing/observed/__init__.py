@@ -1,1 +1,1 @@
-"""Observed state: status, events, drift."""
+"""Observed state: what the agent reports (status, events, usage) and how it is read."""

@@ -1,7 +1,7 @@
-"""Whether the agent lives, as others can tell: a kernel lock, and a record beside it.
+"""Whether the agent is running: a kernel lock, and a record beside it.
 
-The agent holds an exclusive lock on `agent/lock` for as long as it lives; the kernel drops it when
-it dies, however it dies. So "is there an agent" is never answered from a stale file.
+The agent holds an exclusive lock on `agent/lock` while it runs; the kernel releases it when the
+agent dies, however it dies. So a stale file never makes a dead agent look alive.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from lapwing.system.files import write_atomic
 
 
 class AgentRecord(msgspec.Struct, kw_only=True):
-    """What an agent says of itself. `ready` once Envoy serves and every environment is adopted;
-    `problem` is why it is not, or why it ended."""
+    """An agent's report about itself. `ready` is set once Envoy is running and every environment is
+    adopted; `problem` is why it is not, or why the agent exited."""
 
     pid: int
     version: str
@@ -28,25 +28,25 @@ class AgentRecord(msgspec.Struct, kw_only=True):
 
 
 def hold(folder: Path) -> int | None:
-    """Take the agent's lock; returns a descriptor to keep open, None if an agent has it."""
+    """Take the agent's lock; returns a descriptor to keep open, None if an agent is running."""
     try:
         return locks.acquire(folder / "lock", wait=False)
     except BlockingIOError:
         return None
 
 
-def lives(folder: Path) -> bool:
-    """Whether an agent is running."""
+def is_running(folder: Path) -> bool:
+    """Return whether an agent is running."""
     return locks.is_held(folder / "lock")
 
 
 def write(folder: Path, record: AgentRecord) -> None:
-    """Renew the agent's record."""
+    """Replace the agent's record."""
     write_atomic(folder / "agent.json", msgspec.json.encode(record), None, sync=False)
 
 
 def read(folder: Path) -> AgentRecord | None:
-    """What the last agent said of itself; None if nothing can be read."""
+    """Return the record of the last agent; None if there is none that can be read."""
     try:
         return msgspec.json.decode((folder / "agent.json").read_bytes(), type=AgentRecord)
     except (OSError, msgspec.MsgspecError):

@@ -1,9 +1,9 @@
-"""Status and events: how the agent tells what is, and how others read it.
+"""Status and events of an environment: written by the agent, read by the CLI and the console.
 
-The agent writes two files for each environment: `status.json`, replaced whole at every change, and
-`events.jsonl`, a line for each thing that happened, rotated so that it stays bounded. The CLI and
-the console read them, and nothing else; what an absent agent last wrote is never shown as the
-present (`read` says when it was written, the reader has to check who lives).
+The agent writes two files for each environment: `status.json`, replaced at every change, and
+`events.jsonl`, one line per event, rotated so that it stays bounded. Readers use nothing else. The
+last status of an agent that is not running is never shown as the present one: a reader has to check
+`observed.agent.is_running`.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import msgspec
 from lapwing.system.files import write_atomic
 
 Phase = Literal["running", "starting", "degraded", "crashing", "held", "stopped", "done"]
-EVENTS_LIMIT = 4 * 1024 * 1024
-"""Bytes after which the event log is rotated; one old file is kept."""
+MAX_EVENTS_BYTES = 4 * 1024 * 1024
+"""Size above which the event log is rotated; one old file is kept."""
 OLD_EVENTS = "events.1.jsonl"
 
 
 class SlotStatus(msgspec.Struct, kw_only=True):
-    """One slot of a service. `ready` counts replicas that run and are healthy."""
+    """One slot of a service. `ready` counts replicas that are running and healthy."""
 
     slot: str
     release: str
@@ -34,11 +34,11 @@ class SlotStatus(msgspec.Struct, kw_only=True):
     restarts: int = 0
     pids: list[int] = []
     warm_for: float | None = None
-    """Seconds that an idle slot still stays warm, at the time of writing."""
+    """Seconds for which an idle slot stays warm, at the time of writing."""
 
 
 class ServiceStatus(msgspec.Struct, kw_only=True):
-    """One service. `draining` counts older generations whose connections have not ended."""
+    """One service. `draining` counts older generations with open connections."""
 
     name: str
     kind: str
@@ -50,7 +50,7 @@ class ServiceStatus(msgspec.Struct, kw_only=True):
 
 
 class RolloutStatus(msgspec.Struct, kw_only=True):
-    """The rollout in flight, or the last one."""
+    """The rollout in progress."""
 
     commit: str
     state: str
@@ -61,7 +61,7 @@ class RolloutStatus(msgspec.Struct, kw_only=True):
 
 
 class ResourceStatus(msgspec.Struct, kw_only=True):
-    """A resource and what stands behind it. `running` is None where it is not ours to run."""
+    """A resource and its provider. `running` is None where Lapwing does not run it."""
 
     name: str
     kind: str
@@ -70,7 +70,7 @@ class ResourceStatus(msgspec.Struct, kw_only=True):
 
 
 class Status(msgspec.Struct, kw_only=True):
-    """What one environment of one stack is, at `updated` (Unix time)."""
+    """The status of one environment of one stack, at `updated` (Unix time)."""
 
     stack: str
     environment: str
@@ -81,14 +81,13 @@ class Status(msgspec.Struct, kw_only=True):
     rollout: RolloutStatus | None = None
     problem: str | None = None
     running: bool = False
-    """Whether any process of it runs: replicas, also draining ones, or databases."""
+    """Whether any process is running: replicas, also draining ones, or databases."""
     updated: float = 0.0
 
 
 class Event(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """One thing that happened. `kind`: `state` (a rollout moved on), `note` (progress in words),
-    `outcome` (a rollout ended), `replica` and `resource` (one crashed or was started again),
-    `agent`."""
+    """One event. `kind`: `state` (a rollout entered a state), `note` (progress in words), `outcome`
+    (a rollout ended), `replica` and `resource` (one crashed or was restarted), `agent`."""
 
     time: float
     kind: Literal["state", "note", "outcome", "replica", "resource", "agent"]
@@ -101,12 +100,12 @@ class Event(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 def write(folder: Path, status: Status) -> None:
-    """Replace the status file. Not synced: after a power cut a new agent writes a new one."""
+    """Replace the status file. Not synced: after a power failure a new agent writes a new one."""
     write_atomic(folder / "status.json", msgspec.json.encode(status), None, sync=False)
 
 
 def read(folder: Path) -> Status | None:
-    """The last status written; None if there is none that can be read."""
+    """Return the last status written; None if there is none that can be read."""
     try:
         return msgspec.json.decode((folder / "status.json").read_bytes(), type=Status)
     except (OSError, msgspec.MsgspecError):
@@ -114,9 +113,9 @@ def read(folder: Path) -> Status | None:
 
 
 def append(folder: Path, event: Event) -> None:
-    """Add an event to the log, in one write, so that readers see whole lines.
+    """Append an event to the log in one write, so that readers see whole lines.
 
-    Raises OSError, and then nothing is added: half a line would spoil the next one, too.
+    Raises OSError, and then appends nothing: a partial line would damage the next one, too.
     """
     path = folder / "events.jsonl"
     folder.mkdir(parents=True, exist_ok=True)
@@ -130,12 +129,12 @@ def append(folder: Path, event: Event) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
     finally:
         os.close(descriptor)
-    if before + written > EVENTS_LIMIT:
+    if before + written > MAX_EVENTS_BYTES:
         path.replace(folder / OLD_EVENTS)
 
 
 class Follower:
-    """Reads events as they come, from where the log ended when the follower was made."""
+    """Reads new events, from the end that the log had when the follower was created."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "events.jsonl"
@@ -150,23 +149,25 @@ class Follower:
             pass
 
     def read(self) -> list[Event]:
-        """The events since the last call, also those that a rotation of the log has moved away.
-        What is no event (a power cut can leave such a line) is passed over."""
+        """Return the events since the last call, also those in a file that was rotated meanwhile.
+
+        Invalid lines, which a power failure can leave, are skipped.
+        """
         data = b""
         try:
             with self._path.open("rb") as file:
                 inode = os.fstat(file.fileno()).st_ino
                 if inode != self._file:
-                    data = self._moved()
+                    data = self._read_rotated()
                     self._file, self._offset = inode, 0
                 data += self._next(file)
         except FileNotFoundError:
-            data = self._moved()
+            data = self._read_rotated()
         *lines, self._rest = (self._rest + data).split(b"\n")
         return [event for line in lines if (event := _event(line)) is not None]
 
-    def _moved(self) -> bytes:
-        """What is left to read of the file that was the log the last time."""
+    def _read_rotated(self) -> bytes:
+        """Return the rest of the file that was the log at the last call."""
         try:
             with self._old.open("rb") as file:
                 same = os.fstat(file.fileno()).st_ino == self._file

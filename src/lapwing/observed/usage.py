@@ -1,11 +1,10 @@
-"""What services used: measured by the agent, read by the review.
+"""Resource usage of services: measured by the agent, read by `lapwing review` and `status`.
 
 Each environment has one file, `usage.json`: for each service, the last seven days by the hour. An
-hour counts how often a value fell into each of some buckets, and each bucket is 5 % wider than the
-one before. So a percentile over many hours is the true one or up to 5 % above it, an hour takes a
-few hundred bytes, and nothing grows. The functions that count and sum up are pure.
+hour is a histogram whose buckets are each 5 % wider than the one before. So a percentile over many
+hours is exact or up to 5 % too high, an hour takes a few hundred bytes, and the file stays bounded.
 
-CPU in cores and memory in bytes are those of one replica; requests a second are the service's.
+CPU in cores and memory in bytes are those of one replica; requests per second are the service's.
 """
 
 from __future__ import annotations
@@ -22,24 +21,23 @@ from lapwing.system.files import write_atomic
 FILE = "usage.json"
 KEPT_HOURS = 7 * 24
 STEP = 1.05
-"""How much wider each bucket is than the one before."""
+"""The ratio of the widths of adjacent buckets."""
 LEAST_CPU = 0.001
 """Cores: the upper bound of the lowest bucket."""
 LEAST_RATE = 0.01
-"""Requests a second: the upper bound of the lowest bucket."""
+"""Requests per second: the upper bound of the lowest bucket."""
 
 Buckets = dict[int, int]
 
 
 class Hour(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """What was measured in one hour, which began at `began` (hours since 1970, UTC) and of which
-    `seconds` were measured."""
+    """The measurements of one hour, `began` (hours since 1970, UTC), in `seconds` of measuring."""
 
     began: int
     seconds: float = 0.0
     cpu: Buckets = {}
     memory: int = 0
-    """The most that one replica had."""
+    """The maximum of one replica."""
     rate: Buckets = {}
     requests: int = 0
 
@@ -51,7 +49,7 @@ class ServiceUsage(msgspec.Struct, kw_only=True):
 
 
 class Usage(msgspec.Struct, kw_only=True):
-    """What was measured in one environment, by service."""
+    """The measurements of one environment, by service."""
 
     services: dict[str, ServiceUsage] = {}
 
@@ -59,7 +57,7 @@ class Usage(msgspec.Struct, kw_only=True):
 @dataclass(frozen=True, slots=True)
 class Sample:
     """What a service used in the `seconds` before `time` (Unix time): the cores of each replica,
-    the most memory that one has, and how many requests were answered (None where none can come)."""
+    the maximum memory of a replica, and the completed requests (None without a route)."""
 
     time: float
     seconds: float
@@ -70,9 +68,9 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A service over all hours that are kept: the 95th percentile and the maximum of each replica's
-    CPU, the most memory of one replica, the same of requests a second, how many requests there
-    were, and for how many hours it was watched."""
+    """A service over all hours that are kept: the 95th percentile and the maximum of a replica's
+    CPU, the maximum memory of a replica, the 95th percentile and the maximum of requests per
+    second, the number of requests, and for how many hours it was measured."""
 
     cpu: float
     cpu_max: float
@@ -84,7 +82,7 @@ class Summary:
 
 
 def note(usage: Usage, service: str, sample: Sample) -> None:
-    """Count a sample, and let go of what is older than the hours that are kept."""
+    """Count a sample, and remove the hours that are too old."""
     known = usage.services.setdefault(service, ServiceUsage())
     began = int(sample.time // 3600)
     if not known.hours or known.hours[-1].began != began:
@@ -101,7 +99,7 @@ def note(usage: Usage, service: str, sample: Sample) -> None:
 
 
 def summary(service: ServiceUsage) -> Summary | None:
-    """A service's hours in one record; None until both CPU and memory were measured."""
+    """Summarize the hours of a service; None until both CPU and memory were measured."""
     cpu, rate = _sum(h.cpu for h in service.hours), _sum(h.rate for h in service.hours)
     memory = max((h.memory for h in service.hours), default=0)
     if not cpu or not memory:
@@ -118,7 +116,7 @@ def summary(service: ServiceUsage) -> Summary | None:
 
 
 def percentile(buckets: Buckets, quantile: float, least: float) -> float:
-    """The upper bound of the bucket that a quantile falls into. Raises ValueError without any."""
+    """Return the upper bound of a quantile's bucket. Raises ValueError if all are empty."""
     wanted = math.ceil(quantile * sum(buckets.values()))
     reached = 0
     for bucket in sorted(buckets):
@@ -129,7 +127,7 @@ def percentile(buckets: Buckets, quantile: float, least: float) -> float:
 
 
 def _count(buckets: Buckets, value: float, least: float) -> None:
-    """Count a value; bucket -1 is for nothing at all."""
+    """Count a value; bucket -1 is for zero."""
     bucket = -1 if value <= 0 else max(0, math.ceil(math.log(value / least, STEP) - 1e-9))
     buckets[bucket] = buckets.get(bucket, 0) + 1
 
@@ -150,13 +148,12 @@ def _forget(usage: Usage, now: int) -> None:
 
 
 def write(folder: Path, usage: Usage) -> None:
-    """Replace the file. Not synced: a power cut may take the last minutes of a week. Raises
-    OSError."""
+    """Replace the file. Not synced: a power failure may lose the last minutes. Raises OSError."""
     write_atomic(folder / FILE, msgspec.json.encode(usage), None, sync=False)
 
 
 def read(folder: Path) -> Usage:
-    """What was written last; nothing measured where there is no file that can be read."""
+    """Return what was written last; empty if there is no file that can be read."""
     try:
         return msgspec.json.decode((folder / FILE).read_bytes(), type=Usage)
     except (OSError, msgspec.MsgspecError):

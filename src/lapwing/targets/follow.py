@@ -77,7 +77,7 @@ def follow(
             if noted is not None:
                 return noted  # And no event told of it: its agent was killed in between.
             noted = _noted(settings, commit, times)
-            if not observed.lives(settings.agent):
+            if not observed.is_running(settings.agent):
                 restarts += 1
                 if restarts > 5:
                     raise AgentError(

@@ -21,7 +21,7 @@ LATE = 120.0
 
 def begin(settings: Settings) -> bool:
     """Start the agent if none lives, without waiting for it; whether one was started."""
-    if observed.lives(settings.agent):
+    if observed.is_running(settings.agent):
         return False
     from lapwing.agent import daemon as agent
 
@@ -40,7 +40,7 @@ def ensure(settings: Settings, tell: Callable[[str], None] = lambda _: None) -> 
     notices. Raises AgentError or PortTakenError.
     """
     record = observed.read(settings.agent)
-    if record is not None and observed.lives(settings.agent):
+    if record is not None and observed.is_running(settings.agent):
         if record.port != settings.port:
             raise AgentError(
                 f"The agent of {settings.home} serves port {record.port}, not {settings.port}.",
@@ -53,11 +53,11 @@ def ensure(settings: Settings, tell: Callable[[str], None] = lambda _: None) -> 
             end(settings)
     begin(settings)
     began = time.monotonic()
-    while time.monotonic() - began < (LATE if observed.lives(settings.agent) else START):
+    while time.monotonic() - began < (LATE if observed.is_running(settings.agent) else START):
         record = observed.read(settings.agent)
         if record is not None and record.ready:
             return record
-        if not observed.lives(settings.agent):
+        if not observed.is_running(settings.agent):
             record = observed.read(settings.agent)
             if record is not None and record.problem is not None:
                 kind = PortTakenError if record.code == PortTakenError.code else AgentError
@@ -74,14 +74,14 @@ def end(settings: Settings) -> bool:
     Raises AgentError if it does not end.
     """
     record = observed.read(settings.agent)
-    if record is None or not observed.lives(settings.agent):
+    if record is None or not observed.is_running(settings.agent):
         return False
     try:
         os.kill(record.pid, signal.SIGTERM)
     except ProcessLookupError:
         return False
     until = time.monotonic() + 15
-    while observed.lives(settings.agent):
+    while observed.is_running(settings.agent):
         if time.monotonic() > until:
             raise AgentError(
                 f"The agent (process {record.pid}) does not end.",

@@ -57,7 +57,7 @@ def ship(clock: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ship
             start_new_session=True,
         )
         try:
-            until(lambda: agent.lives(where.home / "agent"), "the agent")
+            until(lambda: agent.is_running(where.home / "agent"), "the agent")
             yield made
             where.run("down")
         finally:
@@ -65,7 +65,7 @@ def ship(clock: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ship
             process.wait(60)
 
 
-def test_the_clock_is_ours(ship: Ship, clock: Path) -> None:
+def test_faked_clock_is_in_effect(ship: Ship, clock: Path) -> None:
     """Else the tests below would show nothing."""
     clock.write_text(str(YEAR))
     ship.deploy()
@@ -78,7 +78,7 @@ def test_the_clock_is_ours(ship: Ship, clock: Path) -> None:
 @pytest.mark.parametrize(
     "jump", [pytest.param(YEAR, id="forth", marks=pytest.mark.slow), pytest.param(-YEAR, id="back")]
 )
-def test_a_jump_while_a_deployment_is_held_and_a_slot_is_warm(
+def test_clock_jump_during_a_paused_deployment(
     ship: Ship, watched: Watchers, clock: Path, jump: int
 ) -> None:
     clock.write_text("0")
@@ -106,7 +106,7 @@ def test_a_jump_while_a_deployment_is_held_and_a_slot_is_warm(
 
 
 @pytest.mark.slow
-def test_analysis_and_draining_have_their_time_whatever_the_clock_says(
+def test_analysis_and_draining_ignore_clock_jumps(
     ship: Ship, watched: Watchers, clock: Path
 ) -> None:
     """The clock jumps back and forth while a rollout is watched: the window is what it is."""

@@ -33,7 +33,7 @@ def texts(follower: Follower) -> list[str]:
     return [e.text for e in follower.read()]
 
 
-def test_what_came_before_is_not_told(tmp_path: Path) -> None:
+def test_follower_skips_earlier_events(tmp_path: Path) -> None:
     status.append(tmp_path, event(0))
     follower = Follower(tmp_path)
     status.append(tmp_path, event(1))
@@ -41,20 +41,20 @@ def test_what_came_before_is_not_told(tmp_path: Path) -> None:
     assert texts(follower) == []
 
 
-def test_a_follower_may_come_before_the_log(tmp_path: Path) -> None:
+def test_follower_created_before_the_log(tmp_path: Path) -> None:
     follower = Follower(tmp_path / "new")
     assert texts(follower) == []
     status.append(tmp_path / "new", event(1))
     assert texts(follower) == ["1"]
 
 
-def test_a_rotation_hides_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rotation_loses_no_event(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The event that makes the log too long is moved away with it, and it may be the last one for
     a long time: the outcome that somebody waits for."""
     status.append(tmp_path, event(0))
     follower = Follower(tmp_path)
     status.append(tmp_path, event(1))
-    monkeypatch.setattr(status, "EVENTS_LIMIT", 1)
+    monkeypatch.setattr(status, "MAX_EVENTS_BYTES", 1)
     status.append(tmp_path, event(2))
     assert not (tmp_path / "events.jsonl").exists()
     assert texts(follower) == ["1", "2"]
@@ -64,24 +64,22 @@ def test_a_rotation_hides_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert texts(follower) == ["3"]
 
 
-def test_a_rotation_between_two_looks_hides_nothing(
+def test_rotation_between_two_reads_loses_no_event(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     status.append(tmp_path, event(0))
     follower = Follower(tmp_path)
-    monkeypatch.setattr(status, "EVENTS_LIMIT", 1)
+    monkeypatch.setattr(status, "MAX_EVENTS_BYTES", 1)
     status.append(tmp_path, event(1))
     monkeypatch.undo()
     status.append(tmp_path, event(2))
     assert texts(follower) == ["1", "2"]
 
 
-def test_nothing_is_missed_while_the_log_is_rotated_all_the_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_constant_rotation_loses_no_event(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The writer is never more than a hundred events ahead, less than one file holds: a follower
     cannot know of two rotations between two looks."""
-    monkeypatch.setattr(status, "EVENTS_LIMIT", 10_000)
+    monkeypatch.setattr(status, "MAX_EVENTS_BYTES", 10_000)
     follower, found, number = Follower(tmp_path), list[str](), 1000
     room = threading.Semaphore(100)
 
@@ -105,7 +103,7 @@ def test_nothing_is_missed_while_the_log_is_rotated_all_the_time(
     assert found == [str(index) for index in range(number)]
 
 
-def test_what_a_power_cut_left_is_passed_over(tmp_path: Path) -> None:
+def test_invalid_lines_are_skipped(tmp_path: Path) -> None:
     follower = Follower(tmp_path)
     status.append(tmp_path, event(1))
     with (tmp_path / "events.jsonl").open("ab") as file:
@@ -114,7 +112,7 @@ def test_what_a_power_cut_left_is_passed_over(tmp_path: Path) -> None:
     assert texts(follower) == ["1", "3"]
 
 
-def test_a_full_disk_leaves_whole_lines(tmp_path: Path) -> None:
+def test_full_disk_leaves_whole_lines(tmp_path: Path) -> None:
     """A limit on the size of files stands in for the disk: the kernel writes as much as fits."""
     follower = Follower(tmp_path)
     status.append(tmp_path, event(1))

@@ -19,7 +19,7 @@ from lapwing.desired.repository import DesiredRepository
 from lapwing.plan.model import Deployment, Document, Service
 from lapwing.settings import Settings
 
-DEPLOYMENTS = housekeeping.TARGETS + NEWEST + 5
+DEPLOYMENTS = housekeeping.ROLLBACK_TARGETS + NEWEST + 5
 
 
 @pytest.fixture
@@ -64,46 +64,42 @@ def left(settings: Settings, stack: str = "shop") -> set[str]:
     return set(ReleaseStore(settings.releases).names(stack, "api"))
 
 
-def test_rollback_targets_stay_and_older_releases_go(
+def test_rollback_targets_are_kept_and_older_releases_removed(
     settings: Settings, repository: DesiredRepository
 ) -> None:
-    housekeeping.tidy(settings, repository, frozenset())
-    targets = {f"api-{n:03}" for n in range(DEPLOYMENTS)[-housekeeping.TARGETS :]}
+    housekeeping.clean_up(settings, repository, frozenset())
+    targets = {f"api-{n:03}" for n in range(DEPLOYMENTS)[-housekeeping.ROLLBACK_TARGETS :]}
     assert targets <= left(settings)
     assert "api-000" not in left(settings)
-    assert len(left(settings)) <= housekeeping.TARGETS + NEWEST
+    assert len(left(settings)) <= housekeeping.ROLLBACK_TARGETS + NEWEST
 
 
-def test_what_runs_stays_however_old_it_is(
-    settings: Settings, repository: DesiredRepository
-) -> None:
+def test_running_releases_are_kept(settings: Settings, repository: DesiredRepository) -> None:
     spec = document("api-000").services["api"]
     warm = Generation(number=1, service="api", slot="blue", role="warm", spec=spec)
     state = EnvironmentState(stack="shop", environment="local", generations=[warm])
-    housekeeping.tidy(settings, repository, housekeeping.needed([state]))
+    housekeeping.clean_up(settings, repository, housekeeping.releases_in_use([state]))
     assert "api-000" in left(settings)
     assert "api-001" not in left(settings)
 
 
-def test_a_stack_that_the_history_does_not_know_is_left_alone(
-    settings: Settings, repository: DesiredRepository
-) -> None:
+def test_stack_without_history_is_kept(settings: Settings, repository: DesiredRepository) -> None:
     for number in range(NEWEST + 3):
         release(settings, f"api-{number}", age=7200, stack="other")
-    housekeeping.tidy(settings, repository, frozenset())
+    housekeeping.clean_up(settings, repository, frozenset())
     assert len(left(settings, "other")) == NEWEST + 3
 
 
-def test_nothing_goes_while_the_history_cannot_be_read(
+def test_nothing_is_removed_if_the_history_is_unreadable(
     settings: Settings, repository: DesiredRepository
 ) -> None:
     before = left(settings)
     (settings.desired / "refs" / "heads" / "main").write_text("0" * 40 + "\n")
-    housekeeping.tidy(settings, repository, frozenset())
+    housekeeping.clean_up(settings, repository, frozenset())
     assert left(settings) == before
 
 
-def test_a_repository_with_many_loose_objects_is_packed(
+def test_repository_with_many_loose_objects_is_packed(
     settings: Settings, repository: DesiredRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def loose() -> int:

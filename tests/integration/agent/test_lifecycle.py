@@ -43,7 +43,7 @@ def page(ship: Ship) -> None:
     assert ship.get("/page/").text == "a page"
 
 
-def test_a_warm_slot_is_kept_alive(ship: Ship, watched: Watchers) -> None:
+def test_killed_replica_of_a_warm_slot_is_restarted(ship: Ship, watched: Watchers) -> None:
     """Its replicas are killed and come back, and a rollback is a change of route still."""
     ship.deploy()
     warm = ship.pids("idle")
@@ -61,9 +61,7 @@ def test_a_warm_slot_is_kept_alive(ship: Ship, watched: Watchers) -> None:
     ship.whole()
 
 
-def test_a_warm_slot_that_died_with_the_agent_is_back_before_it_gets_traffic(
-    ship: Ship, watched: Watchers
-) -> None:
+def test_warm_slot_is_restarted_before_it_gets_traffic(ship: Ship, watched: Watchers) -> None:
     version = ship.deploy()
     kill_agent(ship)
     for generation in ship.memory().generations:
@@ -77,7 +75,7 @@ def test_a_warm_slot_that_died_with_the_agent_is_back_before_it_gets_traffic(
     ship.whole()
 
 
-def test_a_static_replica_that_is_killed_comes_back(ship: Ship, watched: Watchers) -> None:
+def test_killed_static_replica_is_restarted(ship: Ship, watched: Watchers) -> None:
     victim, other = ship.pids("active", "web")
     ship.kill(victim)
     assert [ship.get("/page/").text for _ in range(20)] == ["a page"] * 20
@@ -101,15 +99,15 @@ def hung_envoy(ship: Ship) -> Iterator[None]:
         os.kill(record["pid"], signal.SIGCONT)
 
 
-def test_an_envoy_that_hangs_is_told_and_forgotten(ship: Ship) -> None:
+def test_unresponsive_envoy_is_reported_until_it_responds(ship: Ship) -> None:
     with hung_envoy(ship):
-        until(lambda: "Envoy does not answer" in (ship.status()["problem"] or ""))
+        until(lambda: "Envoy does not respond" in (ship.status()["problem"] or ""))
         assert ship.where.call("status").returncode == 1
     until(lambda: ship.status()["problem"] is None)
     ship.whole()
 
 
-def test_a_deployment_waits_for_an_envoy_that_hangs_for_a_while(ship: Ship) -> None:
+def test_deployment_waits_for_an_unresponsive_envoy(ship: Ship) -> None:
     version = ship.next(start=2)
     deploying = ship.begin("deploy")
     until(lambda: ship.status()["rollout"])
@@ -122,7 +120,7 @@ def test_a_deployment_waits_for_an_envoy_that_hangs_for_a_while(ship: Ship) -> N
     ship.whole()
 
 
-def test_a_stack_whose_folder_is_gone_goes_on(ship: Ship, watched: Watchers) -> None:
+def test_stack_keeps_running_without_its_folder(ship: Ship, watched: Watchers) -> None:
     """Nothing that runs looks into the folder that it came from; nor does an agent that starts."""
     away = ship.where.folder.with_name("away")
     shutil.move(ship.where.folder, away)
@@ -144,7 +142,7 @@ def test_a_stack_whose_folder_is_gone_goes_on(ship: Ship, watched: Watchers) -> 
 
 
 @pytest.mark.parametrize("verb", ["up", "rollback"])
-def test_what_is_wanted_the_moment_the_agent_ends_comes(ship: Ship, verb: str) -> None:
+def test_deployment_at_the_exit_of_the_agent_is_performed(ship: Ship, verb: str) -> None:
     """After `down` the agent ends by itself. A commit at that very moment must not be lost."""
     log = ship.where.home / "agent" / "agent.log"
     before = log.read_text().count("Nothing is left to run")
@@ -156,12 +154,12 @@ def test_what_is_wanted_the_moment_the_agent_ends_comes(ship: Ship, verb: str) -
     ship.where.run(verb)
     ship.whole()
     assert ship.get("/page/").text == "a page"
-    assert agent.lives(ship.where.home / "agent")
+    assert agent.is_running(ship.where.home / "agent")
 
 
-def test_an_agent_with_nothing_to_run_ends_and_leaves_nothing(ship: Ship) -> None:
+def test_idle_agent_exits_and_leaves_no_process(ship: Ship) -> None:
     ship.where.run("down")
-    until(lambda: not agent.lives(ship.where.home / "agent"), "the end of the agent")
+    until(lambda: not agent.is_running(ship.where.home / "agent"), "the end of the agent")
     assert list(processes.owned(ship.where.home)) == []
     ship.where.run("up")
     ship.whole()

@@ -38,7 +38,7 @@ def outcomes(ship: Ship, *commits: str) -> list[str]:
     return [found[c] for c in commits]
 
 
-def test_one_that_was_overtaken_before_anybody_took_it_up(ship: Ship, watched: Watchers) -> None:
+def test_superseded_commit_gets_an_outcome(ship: Ship, watched: Watchers) -> None:
     """Two commits while no agent lives: who waits for the first one must not wait for ever."""
     kill_agent(ship)
     waiter = follow.watch(ship.where.settings, NAME, "local")
@@ -48,13 +48,13 @@ def test_one_that_was_overtaken_before_anybody_took_it_up(ship: Ship, watched: W
     second = ship.repository.commit(wanted, expected=newest)
     heard = follow.follow(ship.where.settings, waiter, first)
     assert heard.outcome == "superseded"
-    assert "newer deployment came before" in heard.reason
+    assert "newer deployment was made before" in heard.reason
     until(lambda: ship.memory().commit == second and ship.memory().rollout is None)
     assert outcomes(ship, first, second) == ["superseded", "succeeded"]
     ship.whole()
 
 
-def test_everyone_who_wants_the_same_gets_the_same(ship: Ship, watched: Watchers) -> None:
+def test_equal_commits_get_the_same_outcome(ship: Ship, watched: Watchers) -> None:
     """A held deployment that three people promote at once has four commits and one outcome."""
     version = ship.next()
     ship.where.run("deploy", "--hold")
@@ -71,7 +71,7 @@ def test_everyone_who_wants_the_same_gets_the_same(ship: Ship, watched: Watchers
     ship.whole()
 
 
-def test_who_waits_hears_also_when_the_agent_was_killed_between_note_and_event(
+def test_outcome_is_reported_after_a_kill_between_note_and_event(
     ship: Ship, watched: Watchers
 ) -> None:
     """The note is there, the event is not, and the agent that comes next has nothing to add."""
@@ -89,7 +89,7 @@ def test_who_waits_hears_also_when_the_agent_was_killed_between_note_and_event(
     assert [(o.commit, o.outcome) for o in heard] == [(commit, "succeeded")]
 
 
-def test_a_note_that_was_lost_is_written_by_the_next_agent(ship: Ship, watched: Watchers) -> None:
+def test_missing_note_is_written_by_the_next_agent(ship: Ship, watched: Watchers) -> None:
     """A full disk refuses the note, and then the agent is killed: what runs has succeeded."""
     kill_agent(ship)
     commit = ship.memory().commit

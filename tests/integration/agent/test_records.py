@@ -32,7 +32,7 @@ def runs_and_nothing_besides(ship: Ship) -> None:
     until(lambda: sorted(i.pid for i, _ in processes.owned(ship.where.home)) == sorted(known))
 
 
-def test_an_envoy_without_a_record(ship: Ship) -> None:
+def test_envoy_without_a_record_is_adopted(ship: Ship) -> None:
     """An agent was killed between the start of Envoy and its record: the port is taken by a process
     of ours, which is no reason not to start."""
     [before] = envoys(ship)
@@ -45,7 +45,7 @@ def test_an_envoy_without_a_record(ship: Ship) -> None:
     runs_and_nothing_besides(ship)
 
 
-def test_an_envoy_without_its_files(ship: Ship) -> None:
+def test_envoy_without_its_files_is_replaced(ship: Ship) -> None:
     kill_agent(ship)
     shutil.rmtree(ship.where.home / "envoy")
     ship.where.run("agent", "start")
@@ -54,7 +54,7 @@ def test_an_envoy_without_its_files(ship: Ship) -> None:
     runs_and_nothing_besides(ship)
 
 
-def test_a_replica_without_a_record(ship: Ship) -> None:
+def test_replica_without_a_record_is_killed(ship: Ship) -> None:
     """An agent was killed between the start of a replica and its record."""
     service = ship.memory().generations[0]
     copy = service.replicas[0].pid

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import random
@@ -149,7 +150,7 @@ class Ship(Deployed):
         """End everything at once, and let the boot look like another one."""
         self.kill_agent()
         for identity, _ in list(processes.owned(self.where.home)):
-            processes.kill(identity)
+            asyncio.run(processes.kill(identity))
         memory = self.memory()
         memory.boot = f"another boot {random.random()}"
         state.save(self.environment, memory)

@@ -48,7 +48,7 @@ def unnoticed(client: Client) -> None:
     ("state", "delay"),
     [few(s, d, fast=d == 0 and s in ("jobs", "switching")) for s in STATES for d in DELAYS],
 )
-def test_the_agent_dies_and_the_deployment_completes(
+def test_deployment_completes_after_the_agent_is_killed(
     ship: Ship, tmp_path: Path, state: str, delay: float
 ) -> None:
     version = ship.next_version()
@@ -63,7 +63,7 @@ def test_the_agent_dies_and_the_deployment_completes(
 
 
 @pytest.mark.parametrize("state", [few(s, fast=s == "undoing") for s in UNDONE])
-def test_the_agent_dies_and_a_bad_deployment_is_undone(
+def test_bad_deployment_is_undone_after_the_agent_is_killed(
     ship: Ship, tmp_path: Path, state: str
 ) -> None:
     ship.write("bad")
@@ -80,7 +80,7 @@ def test_the_agent_dies_and_a_bad_deployment_is_undone(
 
 
 @pytest.mark.slow
-def test_the_agent_dies_while_a_deployment_is_held(ship: Ship, tmp_path: Path) -> None:
+def test_paused_deployment_survives_a_kill_of_the_agent(ship: Ship, tmp_path: Path) -> None:
     version = ship.next_version()
     with running(ship.plan, tmp_path) as client:
         client.wait_for_answers()
@@ -95,9 +95,7 @@ def test_the_agent_dies_while_a_deployment_is_held(ship: Ship, tmp_path: Path) -
     ship.version = version
 
 
-def test_a_candidate_that_dies_while_nobody_watches_gets_no_traffic(
-    ship: Ship, tmp_path: Path
-) -> None:
+def test_candidate_that_died_with_the_agent_gets_no_traffic(ship: Ship, tmp_path: Path) -> None:
     version = ship.next_version()
     with running(ship.plan, tmp_path) as client:
         client.wait_for_answers()
@@ -117,7 +115,7 @@ def test_a_candidate_that_dies_while_nobody_watches_gets_no_traffic(
 
 
 @pytest.mark.parametrize("state", [few(s, fast=s == "switching") for s in STATES[2:]])
-def test_envoy_dies_and_comes_back_with_its_routes(ship: Ship, state: str) -> None:
+def test_killed_envoy_is_restarted_with_its_routes(ship: Ship, state: str) -> None:
     version = ship.next_version()
     kill = ship.when(state, ship.kill_envoy)
     status, said = after(kill, ship.begin("deploy"))
@@ -129,7 +127,7 @@ def test_envoy_dies_and_comes_back_with_its_routes(ship: Ship, state: str) -> No
 
 
 @pytest.mark.parametrize("state", [few(s, fast=s == "analysing") for s in STATES])
-def test_the_power_fails(ship: Ship, state: str) -> None:
+def test_deployment_after_a_power_failure(ship: Ship, state: str) -> None:
     version = ship.next_version()
     cut = ship.when(state, ship.cut_power)
     status, said = after(cut, ship.begin("deploy"))
@@ -139,14 +137,14 @@ def test_the_power_fails(ship: Ship, state: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_machine_that_was_booted_runs_what_it_ran(ship: Ship) -> None:
+def test_reboot_restores_running_services(ship: Ship) -> None:
     ship.cut_power()
     ship.where.run("agent", "start")
     ship.check(ship.version)
 
 
 @pytest.mark.slow
-def test_kills_at_any_moment(ship: Ship, tmp_path: Path) -> None:
+def test_kills_at_random_moments(ship: Ship, tmp_path: Path) -> None:
     """Fifty deployments, good and bad, each with a kill of the agent at a random moment."""
     chance = random.Random(20261124)
     with running(ship.plan, tmp_path) as client:

@@ -54,9 +54,7 @@ def kill_at(ship: Ship, number: int, act: Callable[[Ship], None]) -> bool:
 
 
 @pytest.mark.parametrize("number", [2, 5])
-def test_a_deployment_whose_agent_is_killed_as_it_writes(
-    ship: Ship, tmp_path: Path, number: int
-) -> None:
+def test_deployment_with_agent_killed_at_a_write(ship: Ship, tmp_path: Path, number: int) -> None:
     with running(ship.plan, tmp_path) as client:
         client.wait_for_answers()
         assert kill_at(ship, number, good)
@@ -67,7 +65,9 @@ def test_a_deployment_whose_agent_is_killed_as_it_writes(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("act", [good, bad], ids=lambda a: a.__name__)
-def test_at_every_write(ship: Ship, tmp_path: Path, act: Callable[[Ship], None]) -> None:
+def test_deployment_with_agent_killed_at_every_write(
+    ship: Ship, tmp_path: Path, act: Callable[[Ship], None]
+) -> None:
     with running(ship.plan, tmp_path) as client:
         client.wait_for_answers()
         for number in itertools.count(1):
@@ -97,13 +97,13 @@ def down_and_up(ship: Ship, number: int) -> bool:
     return moments.acted
 
 
-def test_down_whose_agent_is_killed_at_its_end(ship: Ship) -> None:
+def test_down_with_agent_killed_at_its_end(ship: Ship) -> None:
     """What `down` has drained is stopped by the agent that comes next."""
     assert down_and_up(ship, 4)
 
 
 @pytest.mark.slow
-def test_down_at_every_write(ship: Ship) -> None:
+def test_down_with_agent_killed_at_every_write(ship: Ship) -> None:
     for number in itertools.count(1):
         if not down_and_up(ship, number):
             break
@@ -111,7 +111,7 @@ def test_down_at_every_write(ship: Ship) -> None:
 
 
 @pytest.mark.slow
-def test_rollback_at_every_write(ship: Ship, tmp_path: Path) -> None:
+def test_rollback_with_agent_killed_at_every_write(ship: Ship, tmp_path: Path) -> None:
     with running(ship.plan, tmp_path) as client:
         client.wait_for_answers()
         for number in itertools.count(1):
@@ -139,7 +139,7 @@ def active_replicas(ship: Ship) -> int:
 
 
 @pytest.mark.slow
-def test_fewer_replicas_at_every_write(ship: Ship) -> None:
+def test_scale_down_with_agent_killed_at_every_write(ship: Ship) -> None:
     """The surplus is stopped, whoever lives to see it."""
     try:
         for number in itertools.count(1):

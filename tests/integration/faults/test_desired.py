@@ -67,7 +67,7 @@ def mend(ship: Ship) -> None:
     ship.whole()
 
 
-def test_a_force_push_to_an_older_commit_is_followed(ship: Ship, watched: Watchers) -> None:
+def test_force_push_to_an_older_commit_is_followed(ship: Ship, watched: Watchers) -> None:
     older, old = ship.version, ship.pids("active")
     target = ship.repository.head()
     ship.deploy()
@@ -86,24 +86,24 @@ def test_a_force_push_to_an_older_commit_is_followed(ship: Ship, watched: Watche
     ship.whole()
 
 
-def test_a_force_push_to_nothing_is_told_and_mended(ship: Ship, watched: Watchers) -> None:
+def test_force_push_to_nothing_is_reported_and_repaired(ship: Ship, watched: Watchers) -> None:
     before = ship.pids("active")
     empty = ship.repository.git.text("mktree", given=b"")
     git(ship, "update-ref", BRANCH, git(ship, "commit-tree", empty, "-m", "Nothing"))
-    assert "says nothing of faults/local" in problem(ship)
+    assert "has no document for faults/local" in problem(ship)
     assert "faults/local" in doctor(ship, status=1)["seen"]
     assert ship.pids("active") == before
     mend(ship)
 
 
-def test_a_branch_that_is_deleted(ship: Ship, watched: Watchers) -> None:
+def test_deleted_branch_is_reported(ship: Ship, watched: Watchers) -> None:
     git(ship, "update-ref", "-d", BRANCH)
-    assert "has no branch `main` any more" in problem(ship)
+    assert "has no branch `main`" in problem(ship)
     assert "main" in doctor(ship, status=1)["seen"]
     mend(ship)
 
 
-def test_a_document_that_is_no_document(ship: Ship, watched: Watchers) -> None:
+def test_invalid_document_is_reported(ship: Ship, watched: Watchers) -> None:
     before = ship.pids("active")
     head = ship.repository.head()
     assert head is not None
@@ -123,7 +123,7 @@ def test_a_document_that_is_no_document(ship: Ship, watched: Watchers) -> None:
     ship.whole()
 
 
-def test_objects_that_are_deleted(ship: Ship, watched: Watchers) -> None:
+def test_missing_git_objects_are_repaired(ship: Ship, watched: Watchers) -> None:
     shutil.rmtree(ship.where.settings.desired / "objects")
     (ship.where.settings.desired / "objects").mkdir()
     assert doctor(ship, status=1)["seen"]
@@ -134,7 +134,7 @@ def test_objects_that_are_deleted(ship: Ship, watched: Watchers) -> None:
     mend(ship)
 
 
-def test_a_repository_that_is_no_repository(ship: Ship, watched: Watchers) -> None:
+def test_invalid_repository_is_reported(ship: Ship, watched: Watchers) -> None:
     desired = ship.where.settings.desired
     shutil.rmtree(desired)
     desired.write_text("no repository\n")
@@ -145,7 +145,7 @@ def test_a_repository_that_is_no_repository(ship: Ship, watched: Watchers) -> No
     mend(ship)
 
 
-def test_a_memory_that_is_damaged(ship: Ship, watched: Watchers) -> None:
+def test_damaged_state_is_restored_from_its_copy(ship: Ship, watched: Watchers) -> None:
     before = ship.pids("active")
     folder = ship.where.settings.environment(ship.name, "local")
     ship.where.run("agent", "stop")
@@ -159,7 +159,7 @@ def test_a_memory_that_is_damaged(ship: Ship, watched: Watchers) -> None:
     ship.whole()
 
 
-def test_a_memory_that_is_lost(ship: Ship, clients: Watchers) -> None:
+def test_missing_state_is_rebuilt(ship: Ship, clients: Watchers) -> None:
     """With both copies of the memory gone nobody can say which process is what: everything is
     started again from the desired state, and nothing is left over."""
     folder = ship.where.settings.environment(ship.name, "local")

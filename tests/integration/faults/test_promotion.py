@@ -83,7 +83,7 @@ def test_nothing_to_promote_or_abort(ship: Ship, watched: Watchers) -> None:
     ship.whole()
 
 
-def test_a_warm_rollback_boots_nothing(ship: Ship, watched: Watchers) -> None:
+def test_warm_rollback_starts_no_process(ship: Ship, watched: Watchers) -> None:
     before, old = ship.version, ship.pids("active")
     ship.deploy()
     new = ship.pids("active")
@@ -96,7 +96,7 @@ def test_a_warm_rollback_boots_nothing(ship: Ship, watched: Watchers) -> None:
     assert ship.service()["active"]["restarts"] == 0
 
 
-def test_a_rollback_of_one_service(ship: Ship, watched: Watchers) -> None:
+def test_rollback_of_one_service(ship: Ship, watched: Watchers) -> None:
     before = ship.version
     ship.deploy()
     workers = ship.pids("active", "beat")
@@ -107,7 +107,7 @@ def test_a_rollback_of_one_service(ship: Ship, watched: Watchers) -> None:
     assert ship.service("beat")["active"]["release"] != ship.service("api")["active"]["release"]
 
 
-def test_a_rollback_to_a_release(ship: Ship, watched: Watchers) -> None:
+def test_rollback_to_a_release(ship: Ship, watched: Watchers) -> None:
     target, release = ship.version, ship.service()["active"]["release"]
     ship.deploy()
     ship.deploy()
@@ -122,7 +122,7 @@ def test_a_rollback_to_a_release(ship: Ship, watched: Watchers) -> None:
     ship.whole()
 
 
-def test_a_cold_rollback(ship: Ship, watched: Watchers) -> None:
+def test_cold_rollback(ship: Ship, watched: Watchers) -> None:
     before = ship.version
     ship.stack(STACK.replace("keep_old: 10m", "keep_old: 0s"))
     ship.deploy()  # The rule of the new release counts once it is the old one.
@@ -136,7 +136,7 @@ def test_a_cold_rollback(ship: Ship, watched: Watchers) -> None:
     assert ship.version != before
 
 
-def test_down_while_a_deployment_is_in_flight(ship: Ship, clients: Watchers) -> None:
+def test_down_during_a_deployment(ship: Ship, clients: Watchers) -> None:
     version, reached = ship.next(start=1.5), ship.listen()
     deploying = ship.begin("deploy", "--output", "json")
     until(lambda: reached("starting"), "the start of the deployment")

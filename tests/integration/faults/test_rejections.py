@@ -37,16 +37,16 @@ def outcome(ship: Ship) -> tuple[str, str | None]:
     return second["outcome"], second["reason"]
 
 
-def test_a_smoke_test_of_a_page_fails(ship: Ship, watched: Watchers) -> None:
+def test_failing_smoke_request_rejects_the_release(ship: Ship, watched: Watchers) -> None:
     began = now()
     said = ship.rejected(smoke=404)
-    reason = "api: Smoke test GET /smoke answered 404, not 200."
+    reason = "api: Smoke test GET /smoke responded with status 404, expected 200."
     assert f"was rejected: {reason}" in said
     assert outcome(ship) == ("failed", reason)
     assert watched.answered(began) == {ship.version}
 
 
-def test_a_smoke_test_that_is_a_command_fails(ship: Ship, watched: Watchers) -> None:
+def test_failing_smoke_command_rejects_the_release(ship: Ship, watched: Watchers) -> None:
     began = now()
     said = ship.rejected(check=4)
     reason = "api: Smoke test `python app.py check` exited with status 4."
@@ -56,7 +56,7 @@ def test_a_smoke_test_that_is_a_command_fails(ship: Ship, watched: Watchers) -> 
     assert watched.answered(began) == {ship.version}
 
 
-def test_a_job_fails(ship: Ship, watched: Watchers) -> None:
+def test_failing_job_rejects_the_release(ship: Ship, watched: Watchers) -> None:
     began = now()
     ship.next(job=5)
     before = ship.pids("active")
@@ -71,14 +71,14 @@ def test_a_job_fails(ship: Ship, watched: Watchers) -> None:
     assert watched.answered(began) == {ship.version}
 
 
-def test_live_traffic_fails(ship: Ship, watched: Watchers) -> None:
+def test_errors_under_live_traffic_roll_back(ship: Ship, watched: Watchers) -> None:
     bad = f"v{ship.number + 1}"
     watched.forgive(lambda e: e.version == bad)
     began = now()
     said = ship.rejected(status=500)
     assert "was rolled back: api: " in said
     assert "requests failed" in said
-    assert "10.0% are allowed" in said
+    assert "limit 10.0%" in said
     assert "Traffic is back on what ran before." in said
     word, reason = outcome(ship)
     assert word == "rolled-back"
@@ -87,17 +87,17 @@ def test_live_traffic_fails(ship: Ship, watched: Watchers) -> None:
     assert bad in watched.answered(began)
 
 
-def test_live_traffic_is_slow(ship: Ship, watched: Watchers) -> None:
+def test_latency_under_live_traffic_rolls_back(ship: Ship, watched: Watchers) -> None:
     bad = f"v{ship.number + 1}"
     began = now()
     said = ship.rejected(delay=0.6)
     assert "was rolled back: api: the 95th percentile of " in said
-    assert "250 ms are allowed" in said
+    assert "limit 250 ms" in said
     assert outcome(ship)[0] == "rolled-back"
     assert bad in watched.answered(began)
 
 
-def test_after_all_that_a_good_one_gets_through(ship: Ship, watched: Watchers) -> None:
+def test_good_release_is_deployed_after_rejections(ship: Ship, watched: Watchers) -> None:
     began = now()
     ship.stack(STACK.replace("window: 60s", "window: 1s").replace("250ms", "20s"))
     version = ship.deploy()

@@ -30,7 +30,7 @@ STACK = (
 IMPATIENT = STACK.replace("start_timeout: 30s", "start_timeout: 5s")
 
 
-def test_a_release_that_never_listens(ship: Ship, watched: Watchers) -> None:
+def test_release_that_never_listens_is_rejected(ship: Ship, watched: Watchers) -> None:
     ship.stack(IMPATIENT)
     said = ship.rejected("api", deaf=True)
     ship.stack(STACK)
@@ -42,7 +42,7 @@ def test_a_release_that_never_listens(ship: Ship, watched: Watchers) -> None:
     assert "what ran before still serves" in said
 
 
-def test_a_release_that_listens_late(ship: Ship, watched: Watchers) -> None:
+def test_release_that_listens_late_is_deployed(ship: Ship, watched: Watchers) -> None:
     began = now()
     version = ship.deploy("api", start=2)
     assert ship.get().text == version
@@ -50,32 +50,32 @@ def test_a_release_that_listens_late(ship: Ship, watched: Watchers) -> None:
     assert version in until(lambda: watched.answered(began) - {"v0"})
 
 
-def test_a_release_that_exits_at_once(ship: Ship, watched: Watchers) -> None:
+def test_release_that_exits_is_rejected(ship: Ship, watched: Watchers) -> None:
     said = ship.rejected("api", exits=3)
-    assert "was rejected: api exited with status 3 while it started." in said
+    assert "was rejected: api exited with status 3 during start-up." in said
     assert "It ends before it listens." in said
     [newest, *_] = [e for e in ship.history() if e["outcome"] == "failed"]
-    assert newest["reason"] == "api exited with status 3 while it started."
+    assert newest["reason"] == "api exited with status 3 during start-up."
 
 
-def test_a_release_that_says_it_is_ill(ship: Ship, watched: Watchers) -> None:
+def test_release_with_failing_health_check_is_rejected(ship: Ship, watched: Watchers) -> None:
     began = now()
     ship.stack(IMPATIENT)
     said = ship.rejected("api", health=500)
     ship.stack(STACK)
-    assert "did not become healthy within 5 s: GET /healthz answered 500." in said
+    assert "did not become healthy within 5 s: GET /healthz responded with status 500." in said
     assert watched.answered(began) == {ship.version}
 
 
-def test_a_release_that_cannot_be_run(ship: Ship, watched: Watchers) -> None:
+def test_release_with_unknown_command_is_rejected(ship: Ship, watched: Watchers) -> None:
     ship.stack(STACK.replace("command: python app.py\n", "command: no-such-program\n"))
     said = ship.rejected("api")
     ship.stack(STACK)
-    assert "api exited with status 127 while it started." in said
+    assert "api exited with status 127 during start-up." in said
     assert "no-such-program" in said
 
 
-def test_what_ignores_sigterm_is_killed_after_its_grace(ship: Ship, watched: Watchers) -> None:
+def test_process_ignoring_sigterm_is_killed_after_grace(ship: Ship, watched: Watchers) -> None:
     ship.stack(STACK.replace("keep_old: 10m", "keep_old: 0s"))
     ship.deploy("api", stubborn=True)
     stubborn = ship.pids("active")
@@ -88,7 +88,7 @@ def test_what_ignores_sigterm_is_killed_after_its_grace(ship: Ship, watched: Wat
     ship.whole()
 
 
-def test_a_replica_that_is_killed_comes_back(ship: Ship, watched: Watchers) -> None:
+def test_killed_replica_is_restarted(ship: Ship, watched: Watchers) -> None:
     before = ship.service()
     victim, *others = before["active"]["pids"]
     killed = ship.kill(victim)
@@ -100,7 +100,7 @@ def test_a_replica_that_is_killed_comes_back(ship: Ship, watched: Watchers) -> N
     assert set(others) < set(after)
 
 
-def test_a_replica_that_hangs_gets_no_requests(ship: Ship, watched: Watchers) -> None:
+def test_unresponsive_replica_gets_no_requests(ship: Ship, watched: Watchers) -> None:
     [victim, _] = ship.pids("active")
     os.kill(victim, signal.SIGSTOP)
     try:
@@ -113,7 +113,7 @@ def test_a_replica_that_hangs_gets_no_requests(ship: Ship, watched: Watchers) ->
     ship.recovers()
 
 
-def test_a_worker_that_dies_again_and_again(ship: Ship, watched: Watchers) -> None:
+def test_crashing_worker_is_restarted_with_delays(ship: Ship, watched: Watchers) -> None:
     with ship.crashing():
         [victim] = ship.pids("active", "beat")
         ship.kill(victim)
@@ -127,7 +127,7 @@ def test_a_worker_that_dies_again_and_again(ship: Ship, watched: Watchers) -> No
     ship.recovers()
 
 
-def test_every_replica_dies_again_and_again(ship: Ship, clients: Watchers) -> None:
+def test_crashing_replicas_are_restarted_with_delays(ship: Ship, clients: Watchers) -> None:
     with ship.crashing():
         for victim in ship.pids("active"):
             ship.kill(victim)

@@ -36,23 +36,23 @@ def taken() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-def test_a_port_that_is_taken(tmp_path: Path, taken: int) -> None:
+def test_port_in_use_is_reported(tmp_path: Path, taken: int) -> None:
     with installation(tmp_path, LAPWING_PORT=str(taken)) as where:
         said = where.run("agent", "start", status=1).stderr
         holder = f"{psutil.Process().name()} (process {os.getpid()})"
-        assert f"Port {taken} is taken by {holder}." in said
+        assert f"Port {taken} is already in use by {holder}." in said
         assert "LAPWING_PORT" in said
         doctor = {f["check"]: f for f in where.json("doctor", status=1)}
         assert not doctor["port"]["ok"]
-        assert f"Port {taken} is taken by {holder}." in doctor["port"]["seen"]
+        assert f"Port {taken} is already in use by {holder}." in doctor["port"]["seen"]
         ship = Ship(where)
         ship.write("v0")
-        assert f"Port {taken} is taken by {holder}." in where.run("up", status=1).stderr
+        assert f"Port {taken} is already in use by {holder}." in where.run("up", status=1).stderr
         where.environ["LAPWING_PORT"] = str(free_port())
         where.run("agent", "start")
 
 
-def test_another_port_than_the_agent_has(ship: Ship, watched: Watchers) -> None:
+def test_port_other_than_the_agents_is_reported(ship: Ship, watched: Watchers) -> None:
     ship.next()
     environ = {**ship.where.environ, "LAPWING_PORT": str(free_port())}
     done = subprocess.run(
@@ -65,7 +65,7 @@ def test_another_port_than_the_agent_has(ship: Ship, watched: Watchers) -> None:
     ship.whole()
 
 
-def test_a_folder_that_is_no_git_repository(ship: Ship, watched: Watchers) -> None:
+def test_folder_outside_git_is_deployed(ship: Ship, watched: Watchers) -> None:
     git = ship.where.folder / ".git"
     aside = git.rename(git.with_name("aside"))
     (ship.where.folder / "api" / "faults.json").write_text(json.dumps({"version": "lost"}))
@@ -77,7 +77,7 @@ def test_a_folder_that_is_no_git_repository(ship: Ship, watched: Watchers) -> No
     ship.whole()
 
 
-def test_changes_that_are_not_committed(ship: Ship, watched: Watchers) -> None:
+def test_uncommitted_changes_are_deployed(ship: Ship, watched: Watchers) -> None:
     ship.deploy()
     assert not ship.service()["active"]["revision"].endswith("-dirty")
     (ship.where.folder / "api" / "faults.json").write_text(json.dumps({"version": "dirty"}))
@@ -97,7 +97,7 @@ def test_changes_that_are_not_committed(ship: Ship, watched: Watchers) -> None:
         (STACK.replace("replicas: 2", "replicas: many"), "replicas"),
     ],
 )
-def test_a_stack_file_that_is_broken(
+def test_invalid_stack_file_is_reported(
     ship: Ship, watched: Watchers, damage: str, words: str
 ) -> None:
     before = ship.repository.head()
@@ -144,7 +144,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
         subprocess.run(["umount", str(home)], check=True)
 
 
-def test_a_disk_that_is_full(disk: Disk, tmp_path: Path) -> None:
+def test_full_disk_rejects_the_deployment(disk: Disk, tmp_path: Path) -> None:
     (tmp_path / "clients").mkdir()
     with installation(tmp_path) as where:
         try:

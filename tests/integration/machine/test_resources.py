@@ -79,13 +79,13 @@ def redis(yard: Yard, *words: str) -> str:
         return file.readline().decode().strip() if first.startswith("$") else first
 
 
-def test_a_service_gets_the_parts_that_it_names(served: Yard) -> None:
+def test_service_gets_resource_url_parts(served: Yard) -> None:
     url = served.get("/env?CACHE_URL").text
     assert url.removeprefix("redis://").split("/")[0] == served.get("/env?AT").text
     assert served.get("/env?HERE").text == "${HOME} of faults"
 
 
-def test_a_service_is_told_where_they_are_and_data_survives_down(served: Yard) -> None:
+def test_service_gets_resource_urls_and_data_survives_down(served: Yard) -> None:
     assert write_and_read(served, "remember") == ("remember", "remember")
     served.where.run("down")
     assert pid_of(served, "db") == 0
@@ -95,7 +95,7 @@ def test_a_service_is_told_where_they_are_and_data_survives_down(served: Yard) -
 
 
 @pytest.mark.parametrize("name", ["db", "cache"])
-def test_a_server_that_is_killed_comes_back(served: Yard, name: str) -> None:
+def test_killed_server_is_restarted(served: Yard, name: str) -> None:
     write_and_read(served, "kept")
     victim = pid_of(served, name)
     assert victim
@@ -105,14 +105,14 @@ def test_a_server_that_is_killed_comes_back(served: Yard, name: str) -> None:
     assert write_and_read(served) == ("kept", "kept")
 
 
-def test_servers_outlive_the_agent(served: Yard) -> None:
+def test_servers_survive_the_agent(served: Yard) -> None:
     before = pid_of(served, "db"), pid_of(served, "cache")
     served.where.run("agent", "stop")
     served.where.run("agent", "start")
     assert (pid_of(served, "db"), pid_of(served, "cache")) == before
 
 
-def test_a_kind_of_which_there_is_no_server_here(tmp_path: Path) -> None:
+def test_resource_without_a_server_is_reported(tmp_path: Path) -> None:
     tools = tmp_path / "bin"
     tools.mkdir()
     (tools / "git").symlink_to("/usr/bin/git")

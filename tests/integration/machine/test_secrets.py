@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("secrets")]
 VALUE = "hunter2-and-a-half"
 
 
-def test_a_secret_is_in_no_file_but_sealed_and_on_no_command_line(yard: Yard) -> None:
+def test_secret_is_in_no_file_and_no_command_line(yard: Yard) -> None:
     set_ = subprocess.run(
         [LAPWING, "secret", "set", "TOKEN"],
         cwd=yard.where.folder,
@@ -55,7 +55,7 @@ def test_a_secret_is_in_no_file_but_sealed_and_on_no_command_line(yard: Yard) ->
     assert {stat.S_IMODE(p.stat().st_mode) for p in files} == {0o600}
 
 
-def test_a_value_on_the_command_line_is_refused(yard: Yard) -> None:
+def test_secret_on_the_command_line_is_rejected(yard: Yard) -> None:
     said = yard.where.run("secret", "set", "TOKEN", "value", status=2).stderr
     assert "does not belong on a command line" in said
 

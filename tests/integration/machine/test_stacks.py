@@ -14,13 +14,13 @@ from .conftest import NAME, Yard
 pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("stacks")]
 
 
-def test_a_port_that_is_none(tmp_path: Path) -> None:
+def test_invalid_port_is_reported(tmp_path: Path) -> None:
     where = Installation(tmp_path, LAPWING_PORT="eighty")
     said = where.run("status", status=2).stderr
     assert "LAPWING_PORT is 'eighty', which is not a port number" in said
 
 
-def test_a_folder_without_a_stack(yard: Yard, tmp_path: Path) -> None:
+def test_folder_without_a_stack_file_is_reported(yard: Yard, tmp_path: Path) -> None:
     for verb in ("status", "deploy", "up", "down", "history", "logs", "verify", "check"):
         done = yard.where.run("-C", str(tmp_path), verb, status=2)
         assert "There is no lapwing.yaml" in done.stderr

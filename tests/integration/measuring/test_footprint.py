@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import sys
 import time
@@ -50,10 +51,10 @@ def running(program: str, folder: Path) -> Iterator[Identity]:
             time.sleep(0.05)
         yield identity
     finally:
-        processes.kill(identity)
+        asyncio.run(processes.kill(identity))
 
 
-def test_cpu_of_children_that_run_and_that_have_ended(tmp_path: Path) -> None:
+def test_cpu_of_running_and_exited_children(tmp_path: Path) -> None:
     with running(BUSY, tmp_path) as identity:
         found = footprints([identity.pid])[identity.pid]
         assert 0.68 <= found.cpu < 2
@@ -63,13 +64,13 @@ def test_cpu_of_children_that_run_and_that_have_ended(tmp_path: Path) -> None:
         assert found.memory > MIB
 
 
-def test_memory_that_processes_share_counts_once(tmp_path: Path) -> None:
+def test_shared_memory_is_counted_once(tmp_path: Path) -> None:
     with running(LARGE, tmp_path) as identity:
         found = footprints([identity.pid])[identity.pid]
         assert 96 * MIB <= found.memory < 192 * MIB
 
 
-def test_a_session_that_nobody_asked_for_is_left_out(tmp_path: Path) -> None:
+def test_other_sessions_are_left_out(tmp_path: Path) -> None:
     with running(BUSY, tmp_path) as identity:
         assert set(footprints([identity.pid])) == {identity.pid}
         assert footprints([]) == {}

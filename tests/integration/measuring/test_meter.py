@@ -103,7 +103,7 @@ def total(buckets: Buckets, least: float) -> float:
     return sum(count * least * STEP**bucket for bucket, count in buckets.items() if bucket >= 0)
 
 
-async def test_figures_make_sense(quiet: Installation, tmp_path: Path) -> None:
+async def test_cpu_memory_and_requests_match_the_load(quiet: Installation, tmp_path: Path) -> None:
     """CPU, memory and requests between two looks agree with each other and with the load. It
     begins and ends between them, so that a machine that is slow to look tells the same."""
     memory = state.load(quiet.settings.environment("measured", "local"))
@@ -113,10 +113,10 @@ async def test_figures_make_sense(quiet: Installation, tmp_path: Path) -> None:
     watch = Meter(elsewhere, envoy, lambda: [memory])
     exchanges: list[Exchange] = []
     stop = asyncio.Event()
-    await watch.look()
+    await watch.measure()
     asyncio.get_running_loop().call_later(2, stop.set)
     await drive(plan(quiet), exchanges.append, stop)
-    await watch.look()
+    await watch.measure()
     await envoy.admin.close()
     assert {e.failure for e in exchanges} == {None}
     written = usage.read(elsewhere.environment("measured", "local"))
@@ -135,7 +135,7 @@ async def test_figures_make_sense(quiet: Installation, tmp_path: Path) -> None:
     assert (idle.rate, idle.requests) == (None, 0)
 
 
-async def test_what_was_measured_survives_the_agent(where: Installation, tmp_path: Path) -> None:
+async def test_usage_survives_a_restart_of_the_agent(where: Installation, tmp_path: Path) -> None:
     """A new meter goes on with the file of the last one."""
     memory = state.load(where.settings.environment("measured", "local"))
     assert memory is not None
@@ -144,16 +144,16 @@ async def test_what_was_measured_survives_the_agent(where: Installation, tmp_pat
     for _ in range(2):
         envoy = Envoy(where.settings)
         watch = Meter(elsewhere, envoy, lambda: [memory])
-        await watch.look()
+        await watch.measure()
         await asyncio.sleep(0.2)
-        await watch.look(memory=False)
+        await watch.measure(memory=False)
         await envoy.admin.close()
         written = usage.read(elsewhere.environment("measured", "local"))
         counts.append(sum(sum(h.cpu.values()) for h in written.services["api"].hours))
     assert counts == [2, 4]
 
 
-def test_the_agent_measures_and_the_review_speaks_of_it(where: Installation) -> None:
+def test_review_uses_measured_usage(where: Installation) -> None:
     folder = where.settings.environment("measured", "local")
     until(lambda: usage.read(folder).services)
     found = where.json("review")
@@ -178,7 +178,7 @@ def test_the_agent_measures_and_the_review_speaks_of_it(where: Installation) -> 
     assert large["saves"] > 0
 
 
-def test_a_file_that_is_damaged_or_in_the_way_stops_nothing(where: Installation) -> None:
+def test_damaged_usage_file_does_not_stop_the_meter(where: Installation) -> None:
     folder = where.settings.environment("measured", "local")
     (folder / usage.FILE).write_bytes(b"\0" * 10)
     found = where.json("review")

@@ -62,7 +62,7 @@ def test_envoy_validates(case: str, tmp_path: Path) -> None:
     assert validate(boot, tmp_path / "whole.json") == ""
 
 
-def test_envoy_refuses_what_is_wrong(tmp_path: Path) -> None:
+def test_envoy_rejects_invalid_configuration(tmp_path: Path) -> None:
     """The validation above can fail: a route to nowhere, a field that is none, a bad duration."""
     certificates.ensure(tmp_path, ())
     boot = files(given("nothing"), tmp_path)["bootstrap.json"]

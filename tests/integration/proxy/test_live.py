@@ -81,7 +81,7 @@ def client(proxy: Envoy) -> httpx.AsyncClient:
     return httpx.AsyncClient(verify=context, base_url=url, trust_env=False)
 
 
-async def test_counters_tell_what_clients_met(proxy: Envoy, backend: int) -> None:
+async def test_counters_match_client_requests(proxy: Envoy, backend: int) -> None:
     cluster = Cluster("shop/local/api/blue-1", (backend,), "/healthz")
     await route(proxy, cluster, "1")
     assert await proxy.health() == {cluster.name: {backend: True}}
@@ -94,17 +94,17 @@ async def test_counters_tell_what_clients_met(proxy: Envoy, backend: int) -> Non
     assert now.active_requests == 0
     assert now.latency[-1][1] - dict(before.latency).get(now.latency[-1][0], 0) == 40
     found = judge(Analysis(max_error_rate=0.05, min_requests=40), before, now)
-    assert found.failed == "4 of 40 requests failed (10.0%; 5.0% are allowed)"
+    assert found.failed == "4 of 40 requests failed (10.0%, limit 5.0%)"
     assert found.p95 is not None
     assert found.p95 >= 0.05
 
 
-async def test_nobody_is_counted(proxy: Envoy) -> None:
+async def test_unknown_clusters_have_no_counters(proxy: Envoy) -> None:
     assert await proxy.counters([]) == {}
     assert await proxy.counters(["nobody"]) == {}
 
 
-async def test_a_dead_replica_is_seen(proxy: Envoy) -> None:
+async def test_stopped_replica_becomes_unhealthy(proxy: Envoy) -> None:
     dead = free_port()
     cluster = Cluster("shop/local/api/blue-1", (dead,), "/healthz", 0.1, 0.1)
     await proxy.publish_clusters([cluster])
@@ -113,7 +113,7 @@ async def test_a_dead_replica_is_seen(proxy: Envoy) -> None:
         await asyncio.sleep(0.05)
 
 
-async def test_what_nobody_answers_to(proxy: Envoy) -> None:
+async def test_unknown_host_names_get_404(proxy: Envoy) -> None:
     await proxy.publish_routes(table(None, "1", "shop.localhost"))
     await proxy.confirmed("1", 10)
     async with client(proxy) as http:
@@ -122,7 +122,7 @@ async def test_what_nobody_answers_to(proxy: Envoy) -> None:
         assert (gone.status_code, gone.headers["retry-after"]) == (503, "5")
 
 
-async def test_a_rejected_table_changes_nothing(proxy: Envoy, backend: int) -> None:
+async def test_rejected_routes_change_nothing(proxy: Envoy, backend: int) -> None:
     await route(proxy, Cluster("shop/local/api/blue-1", (backend,)), "1")
     twice = (*table(None, "2").hosts, VirtualHost("other", ("localhost",), ()))
     await proxy.publish_routes(RouteTable("2", twice))
@@ -134,7 +134,7 @@ async def test_a_rejected_table_changes_nothing(proxy: Envoy, backend: int) -> N
 
 
 @pytest.mark.parametrize("case", sorted(p.name for p in CASES.iterdir()))
-async def test_every_golden_case_is_taken(proxy: Envoy, case: str) -> None:
+async def test_envoy_accepts_every_golden_case(proxy: Envoy, case: str) -> None:
     """As files, watched: all clusters known, the table confirmed, nothing rejected."""
     told = given(case)
     await proxy.publish_clusters(told.clusters)
@@ -145,14 +145,12 @@ async def test_every_golden_case_is_taken(proxy: Envoy, case: str) -> None:
     assert set(await proxy.health()) == {c.name for c in told.clusters}
 
 
-async def test_an_envoy_that_was_killed_comes_back_with_its_routes(
-    proxy: Envoy, backend: int
-) -> None:
+async def test_killed_envoy_is_restarted_with_its_routes(proxy: Envoy, backend: int) -> None:
     cluster = Cluster("shop/local/api/blue-1", (backend,), "/healthz")
     await route(proxy, cluster, "1")
     first = proxy.pid
     record = msgspec.json.decode((proxy.folder / "process.json").read_bytes())
-    processes.kill(processes.Identity(record["pid"], record["started"]))
+    await processes.kill(processes.Identity(record["pid"], record["started"]))
     while proxy.pid in (None, first) or not await proxy.admin.ready():
         await asyncio.sleep(0.05)
     await proxy.wait_for_clusters([cluster.name], 10)

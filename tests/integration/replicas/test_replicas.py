@@ -51,8 +51,8 @@ async def make(tmp_path: Path) -> AsyncIterator[Callable[..., Replicas]]:
 
     async with httpx.AsyncClient(trust_env=False) as client:
 
-        def maker(program: str, tell: Callable[[str], None] = lambda _text: None) -> Replicas:
-            def launch(generation: Generation, replica: Replica) -> Launch:
+        def maker(program: str, report: Callable[[str], None] = lambda _text: None) -> Replicas:
+            async def launch(generation: Generation, replica: Replica) -> Launch:
                 seen.append((generation, replica))
                 return Launch((sys.executable, "-c", program), {}, tmp_path)
 
@@ -61,7 +61,7 @@ async def make(tmp_path: Path) -> AsyncIterator[Callable[..., Replicas]]:
                 log_of=lambda _g, r: tmp_path / f"{r.index}.log",
                 client=client,
                 changed=lambda: None,
-                tell=tell,
+                report=report,
             )
             made.append(found)
             return found
@@ -79,39 +79,39 @@ def pid_of(generation: Generation) -> int:
     return pid
 
 
-def kill(generation: Generation) -> None:
+async def kill(generation: Generation) -> None:
     """Kill the first replica."""
-    processes.kill(Identity(pid_of(generation), generation.replicas[0].started))
+    await processes.kill(Identity(pid_of(generation), generation.replicas[0].started))
 
 
 SLEEPS = "import time; time.sleep(600)"
 
 
-async def test_a_worker_that_was_killed_is_ready_again(make: Callable[..., Replicas]) -> None:
+async def test_killed_worker_is_restarted(make: Callable[..., Replicas]) -> None:
     told: list[str] = []
     replicas, one = make(SLEEPS, told.append), worker()
     await replicas.start(one)
     first = pid_of(one)
     assert one.replicas[0].ready
-    kill(one)
+    await kill(one)
     await until(lambda: one.replicas[0].restarts == 1)
     await until(lambda: one.replicas[0].ready)
     assert pid_of(one) != first
     assert len(told) == 1
-    assert told[0].startswith("mailer blue-1.0 ")
+    assert told[0].startswith("Replica mailer blue-1.0 ")
 
 
-async def test_a_candidate_that_ends_is_not_started_again(make: Callable[..., Replicas]) -> None:
+async def test_exited_candidate_is_not_restarted(make: Callable[..., Replicas]) -> None:
     replicas, one = make("import sys; print('no DB_URL'); sys.exit(3)"), worker()
     one.spec = msgspec.structs.replace(WORKER, health=Health(settle=60.0))
-    with pytest.raises(ReplicaError, match="exited with status 3 while it started") as caught:
+    with pytest.raises(ReplicaError, match="exited with status 3 during start-up") as caught:
         await replicas.start(one)
     assert "no DB_URL" in str(caught.value.detail)
     assert one.replicas[0].restarts == 0
     assert one.replicas[0].pid is None
 
 
-async def test_starting_again_keeps_what_runs(make: Callable[..., Replicas]) -> None:
+async def test_start_keeps_running_replicas(make: Callable[..., Replicas]) -> None:
     replicas, two = make(SLEEPS), worker(2)
     await replicas.start(two)
     before = [r.pid for r in two.replicas]
@@ -119,13 +119,13 @@ async def test_starting_again_keeps_what_runs(make: Callable[..., Replicas]) -> 
     assert [r.pid for r in two.replicas] == before
 
 
-async def test_one_that_is_started_while_it_pauses_is_there_once(
+async def test_start_during_a_restart_delay_spawns_once(
     make: Callable[..., Replicas], tmp_path: Path
 ) -> None:
     """A watcher that was about to start a dead replica finds that `start` was faster."""
     count = f"open({str(tmp_path / 'count')!r}, 'a').write('x'); " + SLEEPS
     replicas, one = make(count), worker()
-    replicas.keep(one)
+    replicas.adopt(one)
     await asyncio.sleep(0)
     await replicas.start(one)
     pid = pid_of(one)
@@ -135,19 +135,19 @@ async def test_one_that_is_started_while_it_pauses_is_there_once(
     assert (tmp_path / "count").read_text() == "x"
 
 
-async def test_a_new_agent_adopts_and_restarts(make: Callable[..., Replicas]) -> None:
+async def test_restarted_agent_adopts_and_restarts_replicas(make: Callable[..., Replicas]) -> None:
     old, two = make(SLEEPS), worker(2)
     await old.start(two)
-    old.forget()
+    old.unwatch_all()
     living, dead = two.replicas[1].pid, pid_of(two)
-    kill(two)
+    await kill(two)
     new = make(SLEEPS)
-    new.keep(two)
+    new.adopt(two)
     await until(lambda: two.replicas[0].pid not in (None, dead) and two.replicas[0].ready)
     assert two.replicas[1].pid == living
 
 
-async def test_stopping_ends_the_processes(make: Callable[..., Replicas]) -> None:
+async def test_stop_ends_the_processes(make: Callable[..., Replicas]) -> None:
     replicas, two = make(SLEEPS), worker(2)
     await replicas.start(two)
     pids: list[Any] = [r.pid for r in two.replicas]

@@ -77,7 +77,7 @@ def site(root: Path, tmp_path: Path) -> Iterator[httpx.Client]:
     yield from serve(root, tmp_path, spa=False)
 
 
-def test_links_into_the_application(spa: httpx.Client) -> None:
+def test_deep_links_return_the_index_page(spa: httpx.Client) -> None:
     for path in ("/", "/customers/7", "/customers/?q=a.b"):
         answer = spa.get(path)
         assert (answer.status_code, answer.text[:13]) == (200, "<h1>home</h1>"), path
@@ -93,7 +93,7 @@ def test_pages(site: httpx.Client) -> None:
     assert site.get("/customers/7").status_code == 404
 
 
-def test_names_with_a_hash_are_kept_for_ever(spa: httpx.Client) -> None:
+def test_hashed_names_are_immutable(spa: httpx.Client) -> None:
     answer = spa.get("/assets/app-AbCd1234.js")
     assert (answer.text, answer.headers["cache-control"]) == (
         "hashed",
@@ -118,7 +118,7 @@ def test_names_with_a_hash_are_kept_for_ever(spa: httpx.Client) -> None:
         "/settings.json",
     ],
 )
-def test_what_is_not_for_clients(site: httpx.Client, path: str) -> None:
+def test_hidden_files_are_not_served(site: httpx.Client, path: str) -> None:
     """The path goes out as it is written: a client of ours would tidy it."""
     host, port = site.base_url.host, site.base_url.port
     assert port is not None
@@ -131,7 +131,7 @@ def test_what_is_not_for_clients(site: httpx.Client, path: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["security.txt", "assetlinks"])
-def test_well_known_files_are_for_everybody(spa: httpx.Client, name: str) -> None:
+def test_well_known_files_are_served(spa: httpx.Client, name: str) -> None:
     """Source: RFC 8615."""
     assert spa.get(f"/.well-known/{name}").text == FILES[f".well-known/{name}"]
 
@@ -149,7 +149,7 @@ def test_ranges_tags_and_compression(spa: httpx.Client) -> None:
     assert (part.status_code, part.text) == (206, "la")
 
 
-def test_nothing_is_kept_in_a_home_and_nothing_administers_it(root: Path, tmp_path: Path) -> None:
+def test_caddy_writes_no_home_and_has_no_admin_interface(root: Path, tmp_path: Path) -> None:
     made = json.loads(json.dumps(caddy.config(root, 1, spa=True)))
     assert made["admin"] == {"disabled": True, "config": {"persist": False}}
     assert all(

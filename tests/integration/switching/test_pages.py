@@ -33,7 +33,7 @@ def get(where: Installation, path: str) -> tuple[int, str, str]:
         return error.code, "", error.headers["Cache-Control"]
 
 
-def test_hashed_files_of_other_releases_are_served_and_nothing_else_of_them(
+def test_only_hashed_files_of_other_releases_are_served(
     tmp_path: Path,
 ) -> None:
     with installation(tmp_path) as where:

@@ -122,7 +122,7 @@ def ship(tmp_path: Path) -> Iterator[Ship]:
 
 @pytest.mark.parametrize("count", [20, pytest.param(200, marks=pytest.mark.slow)])
 @pytest.mark.timeout(1800)
-def test_no_request_fails_while_releases_come_and_go(
+def test_no_request_fails_during_deployments(
     ship: Ship, tmp_path: Path, count: int, record_property: Callable[[str, object], None]
 ) -> None:
     target = ship.where.target("switching")

@@ -75,7 +75,7 @@ def watching(target: Target, clients: int = 3) -> Iterator[list[list[str]]]:
     assert failed == []
 
 
-def test_all_services_switch_at_once_or_not_at_all(tmp_path: Path) -> None:
+def test_all_services_switch_together_or_not_at_all(tmp_path: Path) -> None:
     with installation(tmp_path) as where:
         write(where, 0)
         where.run("up")

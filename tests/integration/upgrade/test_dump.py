@@ -113,7 +113,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
         log.close()
 
 
-def test_a_restore_brings_back_what_was_backed_up_and_nothing_else(server: Server) -> None:
+def test_restore_replaces_the_database_with_the_backup(server: Server) -> None:
     before = server.content()
     assert "naïve" in before
     done = server.run(SCRIPTS["mysql"].back_up)
@@ -128,7 +128,7 @@ def test_a_restore_brings_back_what_was_backed_up_and_nothing_else(server: Serve
     assert server.ask("SELECT name FROM hosts WHERE id = 3") == "three\n", "the trigger is back"
 
 
-def test_no_password_is_an_argument_or_is_printed(server: Server) -> None:
+def test_password_is_neither_argument_nor_output(server: Server) -> None:
     for script in (SCRIPTS["mysql"].quiet, SCRIPTS["mysql"].back_up, SCRIPTS["mysql"].restore):
         done = server.run("set -x\n" + script)
         assert done.returncode == 0, done.stderr
@@ -140,7 +140,7 @@ def test_no_password_is_an_argument_or_is_printed(server: Server) -> None:
     assert hidden.stat().st_mode & 0o077 == 0
 
 
-def test_a_backup_that_is_there_is_kept_and_few_old_ones_stay(server: Server) -> None:
+def test_existing_backup_is_kept_and_old_ones_removed(server: Server) -> None:
     script = SCRIPTS["mysql"].back_up
     names = [f"2026010{n}-a.sql.gz" for n in range(5)]
     for number, name in enumerate(names):
@@ -154,7 +154,7 @@ def test_a_backup_that_is_there_is_kept_and_few_old_ones_stay(server: Server) ->
     assert (server.folder / "backups" / names[-1]).read_bytes() == before
 
 
-def test_a_backup_that_is_not_whole_is_none(server: Server) -> None:
+def test_incomplete_backup_is_removed(server: Server) -> None:
     done = server.run(SCRIPTS["mysql"].back_up.replace("mysqldump --", "false --"))
     assert done.returncode == 1
     assert "mysqldump failed" in done.stdout
@@ -171,7 +171,7 @@ def test_a_backup_that_is_not_whole_is_none(server: Server) -> None:
     assert server.content() == before, "a restore that cannot succeed must not begin"
 
 
-def test_a_connection_that_stays_is_told(server: Server) -> None:
+def test_open_connection_is_reported(server: Server) -> None:
     quiet = SCRIPTS["mysql"].quiet
     assert "No connection is left." in server.run(quiet).stdout
     environ = {**os.environ, "MYSQL_PWD": PASSWORD}

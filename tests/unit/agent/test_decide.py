@@ -22,17 +22,17 @@ def decided(wanted: Document, *generations: Any, running: Document | None = RUNS
     return decide(wanted, environment(*found, running=running))
 
 
-def test_the_first_deployment_starts_everything() -> None:
+def test_first_deployment_starts_every_service() -> None:
     found = decide(RUNS, environment())
     assert found == Decision(Intent.ROLL_OUT, {"api": Verdict.START}, Route())
 
 
-def test_the_same_again_is_nothing() -> None:
+def test_same_document_changes_nothing() -> None:
     again = msgspec.structs.replace(RUNS, deployment=Deployment(kind="rollback", actor="bob"))
     assert decided(again) == Decision(Intent.NOTHING, {"api": Verdict.KEEP})
 
 
-def test_an_empty_document_at_first_is_nothing() -> None:
+def test_empty_first_document_changes_nothing() -> None:
     assert decide(document(), environment()).intent is Intent.NOTHING
 
 
@@ -59,7 +59,7 @@ def test_verdicts(changes: dict[str, Any], verdict: Verdict) -> None:
     assert decided(wanted).verdicts == {"api": verdict}
 
 
-def test_a_warm_generation_is_switched_to() -> None:
+def test_warm_generation_is_reused() -> None:
     warm, active = generation(1, spec=API, role="warm"), generation(2, slot="green")
     found = decided(RUNS, warm, active, running=document(api=active.spec))
     assert found.verdicts == {"api": Verdict.SWITCH}
@@ -68,18 +68,18 @@ def test_a_warm_generation_is_switched_to() -> None:
     assert found.verdicts == {"api": Verdict.START}
 
 
-def test_a_service_that_is_not_wanted_any_more() -> None:
+def test_missing_service_is_removed() -> None:
     found = decided(document("down"))
     assert (found.intent, found.verdicts) == (Intent.ROLL_OUT, {"api": Verdict.REMOVE})
-    assert found.having(Verdict.REMOVE, Verdict.KEEP) == ["api"]
+    assert found.services_with(Verdict.REMOVE, Verdict.KEEP) == ["api"]
 
 
-def test_other_host_names_alone_are_a_rollout() -> None:
+def test_changed_host_names_start_a_rollout() -> None:
     wanted = msgspec.structs.replace(RUNS, domains=("shop.example",))
     assert decided(wanted) == Decision(Intent.ROLL_OUT, {"api": Verdict.KEEP}, Route())
 
 
-def test_a_job_runs_once_for_each_identity() -> None:
+def test_job_runs_once_per_identity() -> None:
     job = service("migrate-1", kind="job", route=None)
     wanted = document(api=API, migrate=job)
     state = environment(generation(1, spec=API), running=RUNS)
@@ -91,7 +91,7 @@ def test_a_job_runs_once_for_each_identity() -> None:
     assert decide(wanted, state).verdicts["migrate"] is Verdict.KEEP
 
 
-def test_a_rollback_runs_no_old_migration() -> None:
+def test_rollback_runs_no_jobs() -> None:
     job = service("migrate-0", kind="job", route=None)
     found = decided(document("rollback", api=service("api-0"), migrate=job))
     assert found.verdicts["migrate"] is Verdict.START
@@ -111,26 +111,26 @@ CAREFUL = Rollout(smoke=(Smoke(get="/"),), hold=True, analysis=Analysis())
         ("deploy", False, Route(test=True)),
     ],
 )
-def test_the_route(kind: Any, running: bool, route: Route) -> None:
+def test_optional_states(kind: Any, running: bool, route: Route) -> None:
     wanted = document(kind, api=service("api-2", rollout=CAREFUL))
     state = environment(generation(1, spec=API), running=RUNS) if running else environment()
     assert decide(wanted, state).route == route
 
 
-def test_only_what_is_started_is_tested() -> None:
+def test_only_started_services_are_tested() -> None:
     kept = service("api-1", rollout=CAREFUL)
     wanted = document(api=kept, web=service("web-1", route="/web"))
     found = decided(wanted, generation(1, spec=kept), running=document(api=kept))
     assert found.route == Route()
 
 
-def test_a_deployment_can_ask_to_be_held() -> None:
+def test_deployment_can_be_paused() -> None:
     assert decided(document(hold=True, api=service("api-2"))).route.hold
     assert not decided(document(hold=True, api=API)).route.hold
 
 
 @pytest.mark.parametrize("state", [s for s in State if s in ("holding", "testing", "analysing")])
-def test_news_while_one_is_in_flight(state: State) -> None:
+def test_new_document_during_a_rollout(state: State) -> None:
     memory = environment(generation(1, spec=API), running=RUNS)
     wanted = document(api=service("api-2"))
     rollout(wanted, memory).state = state
@@ -142,13 +142,13 @@ def test_news_while_one_is_in_flight(state: State) -> None:
     assert decide(newer, memory) == Decision(Intent.ROLL_OUT, {})
 
 
-def test_an_abort_of_the_first_deployment() -> None:
+def test_abort_of_the_first_deployment() -> None:
     memory = environment()
     rollout(RUNS, memory)
     assert decide(document("abort"), memory).intent is Intent.ABORT
 
 
-def test_after_an_end_there_are_verdicts_again() -> None:
+def test_verdicts_after_a_completed_rollout() -> None:
     memory = environment(generation(1, spec=API), running=RUNS)
     rollout(document(api=service("api-2")), memory).state = State.FAILED
     assert decide(RUNS, memory) == Decision(Intent.NOTHING, {"api": Verdict.KEEP})

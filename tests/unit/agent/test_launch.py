@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from lapwing.agent.launch import Place, command, environ
+from lapwing.agent.launch import command, environ
+from lapwing.agent.processes import Owner
 from lapwing.build.release import Release
 from tests.unit.agent.samples import service
 
-PLACE = Place("shop", "local", "api", "blue-7", 1)
+OWNER = Owner("shop", "local", "api", "blue-7", 1)
 RELEASE = Release(
     name="api-1",
     stack="shop",
@@ -25,9 +26,9 @@ RELEASE = Release(
 )
 
 
-def test_the_environment_is_made_from_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_of_the_agent_is_not_inherited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "leak")
-    found = environ(service("api-1"), RELEASE, PLACE, {}, 20001)
+    found = environ(service("api-1"), RELEASE, OWNER, {}, 20001)
     assert "AWS_SECRET_ACCESS_KEY" not in found
     assert found["PATH"].startswith(f"/layer/bin{os.pathsep}")
     assert found["PYTHONPATH"] == "/layer/lib"
@@ -43,26 +44,26 @@ def test_the_environment_is_made_from_nothing(monkeypatch: pytest.MonkeyPatch) -
     }
 
 
-def test_servers_are_told_the_loopback_address() -> None:
-    found = environ(service(), RELEASE, PLACE, {}, 20001)
+def test_servers_get_the_loopback_address() -> None:
+    found = environ(service(), RELEASE, OWNER, {}, 20001)
     bound = [v for v in found.values() if "20001" in v and ":" in v]
     assert bound == ["--bind 127.0.0.1:20001"]
 
 
-def test_a_worker_has_no_port() -> None:
-    found = environ(service(kind="worker", route=None), RELEASE, PLACE, {}, None)
+def test_worker_has_no_port() -> None:
+    found = environ(service(kind="worker", route=None), RELEASE, OWNER, {}, None)
     assert not {"PORT", "HOST", "GUNICORN_CMD_ARGS"} & set(found)
 
 
-def test_what_the_stack_file_says_comes_last_but_for_secrets() -> None:
+def test_secrets_override_env_of_the_stack_file() -> None:
     spec = service(env={"MODE": "x", "KEY": "plain", "LANG": "de_DE.UTF-8"})
-    found = environ(spec, RELEASE, PLACE, {"KEY": "sealed", "DB_URL": "mongodb://a"}, 20001)
+    found = environ(spec, RELEASE, OWNER, {"KEY": "sealed", "DB_URL": "mongodb://a"}, 20001)
     assert (found["MODE"], found["LANG"]) == ("x", "de_DE.UTF-8")
     assert (found["KEY"], found["DB_URL"]) == ("sealed", "mongodb://a")
 
 
-def test_a_place_tells_who_a_process_is() -> None:
-    assert str(PLACE) == "shop/local/api/blue-7/1"
+def test_owner_as_text() -> None:
+    assert str(OWNER) == "shop/local/api/blue-7/1"
 
 
 @pytest.mark.parametrize(
@@ -99,7 +100,7 @@ def test_a_place_tells_who_a_process_is() -> None:
         ("echo 'a;b && c|d'", "a;b && c|d\n"),
     ],
 )
-def test_a_command_is_what_a_shell_makes_of_it(text: str, told: str) -> None:
+def test_command_is_expanded_by_a_shell(text: str, told: str) -> None:
     variables = {"PATH": os.defpath, "PORT": "20001"}
     done = subprocess.run(
         command(service(command=text)), capture_output=True, text=True, env=variables, check=True

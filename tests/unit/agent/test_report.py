@@ -47,7 +47,7 @@ def test_phases_of_others() -> None:
 
 
 @pytest.mark.parametrize(("at", "phase"), [(State.HOLDING, "held"), (State.TESTING, "running")])
-def test_only_what_is_on_its_way_is_held(at: State, phase: str) -> None:
+def test_only_changed_services_are_paused(at: State, phase: str) -> None:
     web = service("web-1", route="/web")
     state = environment(
         generation(1, spec=service("api-1")),
@@ -59,14 +59,14 @@ def test_only_what_is_on_its_way_is_held(at: State, phase: str) -> None:
     assert phases(state) == {"api": phase, "web": "running"}
 
 
-def test_crashing_is_told_also_while_held() -> None:
+def test_crashing_service_is_reported_while_paused() -> None:
     state = with_replicas(False)
     flight = rollout(document(api=service("api-2")), state)
     flight.state, flight.candidates = State.HOLDING, {"api": 3}
     assert phases(state) == {"api": "crashing"}
 
 
-def test_the_keys_that_programs_count_on() -> None:
+def test_documented_json_keys() -> None:
     state = with_replicas(True, True)
     state.generations.append(generation(2, role="warm", slot="green", deadline=1e12))
     state.generations.append(generation(3, role="draining", slot="green"))
@@ -84,7 +84,7 @@ def test_the_keys_that_programs_count_on() -> None:
     assert found["running"] is True
 
 
-def test_the_rollout_in_flight() -> None:
+def test_rollout_in_progress() -> None:
     state = with_replicas(True, True)
     flight = rollout(document(api=API, web=service("web-1", route="/web")), state)
     flight.state, flight.outcome, flight.reason = State.UNDOING, State.FAILED, "it broke"
@@ -95,12 +95,12 @@ def test_the_rollout_in_flight() -> None:
     assert found.preview == "https://preview.shop.localhost:8585"
 
 
-def test_before_anything() -> None:
+def test_status_before_the_first_deployment() -> None:
     found = report.status(environment(), 8585, None)
     assert (found.url, found.services, found.running) == ("https://localhost:8585", [], False)
 
 
-def test_whether_a_resource_runs() -> None:
+def test_running_resources() -> None:
     given = Resource(kind="mongodb", provider="url", variable="DB_URL", secret="v1")
     own = Resource(kind="redis", provider="binary", program="/bin/r", variable="CACHE_URL")
     wanted = msgspec.structs.replace(document(api=API), resources={"db": given, "cache": own})

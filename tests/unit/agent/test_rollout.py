@@ -111,7 +111,7 @@ def reachable(route: Route) -> set[World]:
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=str)
-def test_traffic_only_for_what_was_proven(route: Route) -> None:
+def test_only_verified_candidates_get_traffic(route: Route) -> None:
     for world in reachable(route):
         if Action.SWITCH in world.now.actions and not world.traffic:
             assert world.resources
@@ -122,7 +122,7 @@ def test_traffic_only_for_what_was_proven(route: Route) -> None:
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=str)
-def test_an_end_leaves_candidates_switched_or_retired(route: Route) -> None:
+def test_end_states_leave_candidates_switched_or_retired(route: Route) -> None:
     for world in reachable(route):
         if world.now.state in TERMINAL:
             assert world.traffic or world.retired
@@ -137,7 +137,7 @@ def test_an_end_leaves_candidates_switched_or_retired(route: Route) -> None:
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=str)
-def test_whatever_happens_an_end_can_be_reached(route: Route) -> None:
+def test_every_state_can_reach_an_end(route: Route) -> None:
     for world in reachable(route):
         now, steps = world.now, 0
         while now.state not in TERMINAL:
@@ -146,7 +146,7 @@ def test_whatever_happens_an_end_can_be_reached(route: Route) -> None:
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=str)
-def test_undoing_ends_as_it_was_decided(route: Route) -> None:
+def test_undoing_ends_in_the_decided_outcome(route: Route) -> None:
     for state, event in itertools.product(LIVE, (Event.FAILED, Event.ABORTED, Event.SUPERSEDED)):
         if state is State.UNDOING:
             continue
@@ -160,7 +160,7 @@ def test_undoing_ends_as_it_was_decided(route: Route) -> None:
         assert end.actions == (Action.RECORD_OUTCOME,)
 
 
-def test_how_each_failure_is_called() -> None:
+def test_outcome_of_each_failure() -> None:
     route = Route(jobs=True, test=True, hold=True, analyse=True)
     for state in WORK:
         failed = State.ROLLED_BACK if state is State.ANALYSING else State.FAILED
@@ -168,13 +168,13 @@ def test_how_each_failure_is_called() -> None:
         assert step(state, Event.ABORTED, route).outcome is State.ABORTED
 
 
-def test_superseded_with_traffic_keeps_it() -> None:
+def test_superseded_rollout_keeps_its_traffic() -> None:
     found = step(State.ANALYSING, Event.SUPERSEDED, Route(analyse=True))
     assert (found.state, found.actions) == (State.SUPERSEDED, (Action.RECORD_OUTCOME,))
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=str)
-def test_the_line_passes_over_what_is_not_wanted(route: Route) -> None:
+def test_states_without_work_are_skipped(route: Route) -> None:
     now, passed = begin(), [State.RESOURCES]
     while now.state not in TERMINAL:
         now = step(now.state, Event.DONE, route)
@@ -188,7 +188,7 @@ def test_the_line_passes_over_what_is_not_wanted(route: Route) -> None:
     assert passed == [s for s in LINE if optional.get(s, True)]
 
 
-def test_the_same_state_gives_the_same_actions_again() -> None:
+def test_same_state_gives_same_actions() -> None:
     for route in ROUTES:
         for world in reachable(route):
             assert enter(world.now.state, world.now.outcome) == world.now
@@ -196,7 +196,7 @@ def test_the_same_state_gives_the_same_actions_again() -> None:
 
 @pytest.mark.parametrize("state", list(State))
 @pytest.mark.parametrize("switched", [False, True])
-def test_resuming(state: State, switched: bool) -> None:
+def test_resume(state: State, switched: bool) -> None:
     outcome = State.FAILED if state is State.UNDOING else None
     found = resume(state, outcome, switched=switched)
     unproven = state in (State.TESTING, State.HOLDING, State.SWITCHING) and not switched
@@ -205,22 +205,22 @@ def test_resuming(state: State, switched: bool) -> None:
 
 @pytest.mark.parametrize("event", list(Event))
 @pytest.mark.parametrize("state", sorted(TERMINAL))
-def test_nothing_follows_an_end(state: State, event: Event) -> None:
+def test_terminal_states_accept_no_event(state: State, event: Event) -> None:
     with pytest.raises(ImpossibleEvent):
         step(state, event, Route())
 
 
 @pytest.mark.parametrize("event", [Event.FAILED, Event.ABORTED, Event.SUPERSEDED])
-def test_an_undoing_takes_no_wish(event: Event) -> None:
+def test_undoing_cannot_be_interrupted(event: Event) -> None:
     with pytest.raises(ImpossibleEvent):
         step(State.UNDOING, event, Route(), State.FAILED)
 
 
-def test_an_undoing_without_a_decision_is_a_defect() -> None:
+def test_undoing_without_an_outcome_raises() -> None:
     with pytest.raises(ImpossibleEvent):
         step(State.UNDOING, Event.DONE, Route())
 
 
-def test_every_state_has_its_work() -> None:
+def test_every_state_has_actions() -> None:
     assert set(WORK) | TERMINAL | {State.UNDOING} == set(State)
     assert set(_DO) == set(Action)

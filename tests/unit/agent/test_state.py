@@ -12,7 +12,7 @@ from lapwing.agent.rollout import State
 from tests.unit.agent.samples import document, environment, generation, rollout, service
 
 
-def test_a_round_trip(tmp_path: Path) -> None:
+def test_saved_state_is_loaded(tmp_path: Path) -> None:
     memory = environment(
         generation(1, deadline=5.5), generation(2, role="warm"), running=document(api=service())
     )
@@ -25,18 +25,18 @@ def test_a_round_trip(tmp_path: Path) -> None:
     assert state.load(tmp_path / "deep/folder") == memory
 
 
-def test_nothing_saved(tmp_path: Path) -> None:
+def test_missing_state(tmp_path: Path) -> None:
     assert state.load(tmp_path) is None
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b'{"stack": 1}', b"\xff\xfe"])
-def test_damage_is_told(tmp_path: Path, data: bytes) -> None:
+def test_damaged_state_raises(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "state.json").write_bytes(data)
     with pytest.raises((msgspec.MsgspecError, UnicodeDecodeError)):
         state.load(tmp_path)
 
 
-def test_the_newest_in_a_role_is_found() -> None:
+def test_newest_generation_in_a_role() -> None:
     memory = environment(generation(1, role="draining"), generation(2, role="draining"))
     found = memory.of("api", "draining")
     assert found is not None

@@ -21,9 +21,7 @@ def sample(time: float = 0.0, **changes: object) -> Sample:
 
 
 @given(st.lists(st.floats(0, 64), min_size=1, max_size=200), st.sampled_from([0.5, 0.95, 1.0]))
-def test_a_percentile_is_the_true_one_or_up_to_5_percent_above(
-    cores: list[float], quantile: float
-) -> None:
+def test_percentile_is_exact_or_up_to_5_percent_above(cores: list[float], quantile: float) -> None:
     measured = Usage()
     for value in cores:
         usage.note(measured, "api", sample(cpu=(value,)))
@@ -33,7 +31,7 @@ def test_a_percentile_is_the_true_one_or_up_to_5_percent_above(
     assert true * (1 - 1e-6) <= found <= max(true * usage.STEP * (1 + 1e-6), usage.LEAST_CPU)
 
 
-def test_a_week_of_samples_sums_up_and_stays_small(tmp_path: Path) -> None:
+def test_summary_of_a_week_of_samples(tmp_path: Path) -> None:
     measured = Usage()
     for number in range(int(WEEK // 15)):
         moment = number * 15.0
@@ -60,7 +58,7 @@ def test_a_week_of_samples_sums_up_and_stays_small(tmp_path: Path) -> None:
     assert len(measured.services["api"].hours) == KEPT_HOURS
 
 
-def test_a_service_that_is_gone_is_forgotten_after_a_week() -> None:
+def test_removed_service_is_dropped_after_a_week() -> None:
     measured = Usage()
     usage.note(measured, "old", sample())
     usage.note(measured, "api", sample(WEEK - 1))
@@ -69,7 +67,7 @@ def test_a_service_that_is_gone_is_forgotten_after_a_week() -> None:
     assert set(measured.services) == {"api"}
 
 
-def test_a_clock_that_is_set_back_loses_hours_and_nothing_else() -> None:
+def test_clock_set_back_drops_only_future_hours() -> None:
     measured = Usage()
     usage.note(measured, "api", sample(2 * WEEK))
     usage.note(measured, "api", sample(WEEK))
@@ -78,7 +76,7 @@ def test_a_clock_that_is_set_back_loses_hours_and_nothing_else() -> None:
     assert found.hours * 3600 == 15
 
 
-def test_a_worker_has_no_requests_and_nothing_has_no_summary() -> None:
+def test_worker_has_no_requests() -> None:
     measured = Usage()
     usage.note(measured, "worker", sample(requests=None))
     found = usage.summary(measured.services["worker"])
@@ -87,7 +85,7 @@ def test_a_worker_has_no_requests_and_nothing_has_no_summary() -> None:
     assert usage.summary(usage.ServiceUsage()) is None
 
 
-def test_memory_that_was_not_looked_at_yet_is_not_none_at_all() -> None:
+def test_no_summary_before_memory_was_measured() -> None:
     measured = Usage()
     usage.note(measured, "api", sample(memory=0))
     assert usage.summary(measured.services["api"]) is None
@@ -97,14 +95,14 @@ def test_memory_that_was_not_looked_at_yet_is_not_none_at_all() -> None:
     assert found.memory == 100
 
 
-def test_a_damaged_file_counts_as_none(tmp_path: Path) -> None:
+def test_damaged_usage_file_is_ignored(tmp_path: Path) -> None:
     assert usage.read(tmp_path) == Usage()
     for damaged in (b"", b"{", b'{"services": []}', b'{"services": {"api": {"hours": [{}]}}}'):
         (tmp_path / usage.FILE).write_bytes(damaged)
         assert usage.read(tmp_path) == Usage()
 
 
-def test_no_service_shares_its_hours_with_another() -> None:
+def test_services_do_not_share_hours() -> None:
     measured = Usage()
     usage.note(measured, "a", sample())
     usage.note(measured, "b", sample())

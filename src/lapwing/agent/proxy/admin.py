@@ -1,6 +1,6 @@
-"""Envoy's admin interface: what it knows, what it routes by, what it has counted.
+"""A client of Envoy's admin interface: health, route version and counters, over a Unix socket.
 
-Talks over the Unix socket. The parsing functions are pure and take what Envoy answered.
+The parsing functions take Envoy's responses.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import httpx
 
 _RDS = f"http.ingress.rds.{ROUTES}"
-_ANSWERED = "upstream_rq_completed"
+_COMPLETED = "upstream_rq_completed"
 _COUNTED = (
     "upstream_rq_total|upstream_rq_completed|upstream_rq_5xx|upstream_rq_rx_reset"
     "|upstream_rq_active|upstream_cx_active"
@@ -29,15 +29,15 @@ _COUNTED = (
 
 
 class Admin:
-    """A client of the admin interface at `path`. Raises ProxyAwayError when Envoy does not answer,
-    ProxyError when it refuses."""
+    """A client of the admin interface at `path`. Raises ProxyAwayError when Envoy does not respond,
+    ProxyError when it rejects a request."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._client: httpx.AsyncClient | None = None
 
     async def get(self, target: str, method: str = "GET") -> bytes:
-        """Ask for a page of the interface."""
+        """Request a page of the interface."""
         import httpx
 
         if self._client is None:
@@ -46,14 +46,16 @@ class Admin:
                 transport=transport, base_url="http://envoy", timeout=5.0, trust_env=False
             )
         try:
-            answer = await self._client.request(method, target)
+            response = await self._client.request(method, target)
         except httpx.HTTPError as error:
             raise ProxyAwayError(
-                f"Envoy does not answer on its admin socket ({type(error).__name__})."
+                f"Envoy does not respond on its admin socket {self.path} ({type(error).__name__})."
             ) from error
-        if answer.status_code != 200:
-            raise ProxyError(f"Envoy's admin interface answered {answer.status_code} to {target}.")
-        return answer.content
+        if response.status_code != 200:
+            raise ProxyError(
+                f"Envoy's admin interface responded with {response.status_code} to {target}."
+            )
+        return response.content
 
     async def close(self) -> None:
         """Close the connection."""
@@ -62,48 +64,48 @@ class Admin:
             self._client = None
 
     async def ready(self) -> bool:
-        """Whether Envoy serves."""
+        """Return whether Envoy is ready."""
         try:
             return (await self.get("/ready")).strip() == b"LIVE"
         except ProxyError:
             return False
 
     async def health(self) -> dict[str, dict[int, bool]]:
-        """The clusters that Envoy can route to, and whether each replica's port gets traffic."""
+        """Return the clusters that Envoy can route to, with the health of each replica's port."""
         return parse_clusters(await self.get("/clusters?format=json"))
 
     async def route_version(self) -> tuple[str | None, int]:
-        """The version of the route table in use, and how many were rejected so far."""
-        answer = await self.get(
+        """Return the version of the route table in use, and how many were rejected so far."""
+        response = await self.get(
             f"/stats?format=json&filter=^{re.escape(_RDS)}[.](version_text|update_rejected)$"
         )
-        values = parse_stats(answer)
+        values = parse_stats(response)
         version = values.get(f"{_RDS}.version_text")
         return (str(version) if version else None), int(values.get(f"{_RDS}.update_rejected", 0))
 
     async def rejected_clusters(self) -> int:
-        """How many cluster updates Envoy has rejected so far."""
-        answer = await self.get("/stats?format=json&filter=^cluster_manager.cds.update_rejected$")
-        return int(parse_stats(answer).get("cluster_manager.cds.update_rejected", 0))
+        """Return how many cluster updates Envoy has rejected so far."""
+        response = await self.get("/stats?format=json&filter=^cluster_manager.cds.update_rejected$")
+        return int(parse_stats(response).get("cluster_manager.cds.update_rejected", 0))
 
-    async def answered(self, names: Iterable[str]) -> dict[str, int]:
-        """How many requests each of these clusters has answered; one it does not know is left
+    async def completed(self, names: Iterable[str]) -> dict[str, int]:
+        """Return how many requests each of these clusters has completed; unknown ones are left
         out."""
         wanted = list(names)
         if not wanted:
             return {}
-        plain = parse_stats(await self._stats(wanted, _ANSWERED))
-        return {n: int(plain[k]) for n in wanted if (k := f"cluster.{n}.{_ANSWERED}") in plain}
+        plain = parse_stats(await self._stats(wanted, _COMPLETED))
+        return {n: int(plain[k]) for n in wanted if (k := f"cluster.{n}.{_COMPLETED}") in plain}
 
     async def _stats(self, names: Iterable[str], kinds: str, more: str = "") -> bytes:
         import urllib.parse
 
-        anyone = "|".join(re.escape(n) for n in names)
-        pattern = urllib.parse.quote(f"^cluster[.]({anyone})[.]({kinds})$")
+        any_name = "|".join(re.escape(n) for n in names)
+        pattern = urllib.parse.quote(f"^cluster[.]({any_name})[.]({kinds})$")
         return await self.get(f"/stats?format=json{more}&filter={pattern}")
 
     async def counters(self, names: Iterable[str]) -> dict[str, Counters]:
-        """What was counted for each of these clusters; one it does not know is left out."""
+        """Return the counters of each of these clusters; unknown ones are left out."""
         wanted = list(names)
         if not wanted:
             return {}
@@ -113,10 +115,10 @@ class Admin:
         return {n: c for n in wanted if (c := _counters(n, plain, histograms)) is not None}
 
 
-def parse_clusters(answer: bytes) -> dict[str, dict[int, bool]]:
-    """Cluster name to port to health, from `/clusters?format=json`."""
+def parse_clusters(response: bytes) -> dict[str, dict[int, bool]]:
+    """Return the health of each port by cluster name, from `/clusters?format=json`."""
     found: dict[str, dict[int, bool]] = {}
-    for cluster in msgspec.json.decode(answer).get("cluster_statuses", []):
+    for cluster in msgspec.json.decode(response).get("cluster_statuses", []):
         ports: dict[int, bool] = {}
         for host in cluster.get("host_statuses", []):
             address = host["address"].get("socket_address")
@@ -128,17 +130,17 @@ def parse_clusters(answer: bytes) -> dict[str, dict[int, bool]]:
     return found
 
 
-def parse_stats(answer: bytes) -> dict[str, Any]:
-    """Name to value, from `/stats?format=json`."""
-    entries = msgspec.json.decode(answer).get("stats", [])
+def parse_stats(response: bytes) -> dict[str, Any]:
+    """Return the value of each statistic, from `/stats?format=json`."""
+    entries = msgspec.json.decode(response).get("stats", [])
     return {e["name"]: e["value"] for e in entries if "name" in e}
 
 
-def parse_histograms(answer: bytes) -> dict[str, tuple[tuple[float, int], ...]]:
-    """Histogram name to (upper bound in seconds, requests at or below it), ascending, from
+def parse_histograms(response: bytes) -> dict[str, tuple[tuple[float, int], ...]]:
+    """Return each histogram as (upper bound in seconds, requests at or below it), ascending, from
     `/stats?format=json&histogram_buckets=cumulative`; the last bound is infinity."""
     found: dict[str, tuple[tuple[float, int], ...]] = {}
-    for entry in msgspec.json.decode(answer).get("stats", []):
+    for entry in msgspec.json.decode(response).get("stats", []):
         for histogram in entry.get("histograms", []):
             buckets = histogram.get("buckets", [])
             bounds = [(_seconds(b["upper_bound"]), int(b["cumulative"])) for b in buckets]

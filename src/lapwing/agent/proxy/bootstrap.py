@@ -1,7 +1,7 @@
-"""The part of Envoy's configuration that does not change while it runs. Pure.
+"""Renders the part of Envoy's configuration that does not change while it runs.
 
-One listener, TLS only, for HTTP/1.1 and HTTP/2, with the limits that Envoy's edge best practices
-ask for. The admin interface is a Unix socket in a 0700 folder. Routes, clusters, endpoints and the
+One listener, TLS only, for HTTP/1.1 and HTTP/2, with the limits of Envoy's edge best practices.
+The admin interface is a Unix socket in a 0700 folder. Routes, clusters, endpoints and the
 certificate come from files (`xds.py`).
 """
 
@@ -22,8 +22,8 @@ BUCKETS_MS = (
 
 
 def bootstrap(folder: Path, admin: Path, addresses: list[str], port: int, access_log: Path) -> Json:
-    """Envoy's bootstrap. `folder` holds the xDS files, `admin` is the socket, `addresses` are the
-    IP addresses to listen on."""
+    """Render Envoy's bootstrap. `folder` holds the xDS files, `admin` is the socket, `addresses`
+    are the IP addresses to listen on."""
     return {
         "node": {"id": "lapwing", "cluster": "lapwing"},
         "admin": {"address": {"pipe": {"path": str(admin), "mode": 0o600}}},
@@ -42,7 +42,7 @@ def bootstrap(folder: Path, admin: Path, addresses: list[str], port: int, access
                 }
             },
         },
-        # Counters are gathered when the agent asks for them: no timer runs while nobody looks.
+        # Counters are flushed when the agent reads them, so no timer wakes an idle Envoy.
         "stats_flush_on_admin": True,
         "overload_manager": {
             "resource_monitors": [
@@ -60,7 +60,7 @@ def bootstrap(folder: Path, admin: Path, addresses: list[str], port: int, access
 
 
 def addresses_for(bind: str) -> list[str]:
-    """The addresses behind `localhost`: both families, where this machine has IPv6."""
+    """Return the addresses to bind to: for `localhost` both families, where IPv6 is available."""
     if bind != "localhost":
         return [bind]
     try:
@@ -149,7 +149,7 @@ def _http(folder: Path, access_log: Path) -> Json:
 
 
 def _access_log(path: Path) -> Json:
-    """A line of JSON for each request. Without query strings: they may hold secrets."""
+    """Log one JSON line per request, without query strings: they may contain secrets."""
     return {
         "name": "envoy.access_loggers.file",
         "typed_config": {

@@ -1,12 +1,11 @@
-"""The local certificate authority and the certificate that Envoy shows.
+"""The local certificate authority and Envoy's server certificate.
 
-The authority is made once for a LAPWING_HOME, so a person has to trust it once. Its key never
-leaves its 0700 folder. Its certificate carries name constraints (RFC 5280, 4.2.1.10): whoever
-trusts it trusts it for `localhost`, names below it and loopback addresses, for the domains that the
-stack files here name, and for no other name in the world. A new such domain makes a new authority,
-because a certificate with one name outside of the constraints is refused for all of its names. The
-certificate that Envoy shows lasts 397 days, the most that browsers take, and is made anew well
-before that.
+The authority is created once for a LAPWING_HOME, so a user has to trust it once. Its key never
+leaves its private folder (0700). Its certificate has name constraints (RFC 5280, 4.2.1.10): it is
+trusted for `localhost`, its subdomains and loopback addresses, for the domains in the stack files
+here, and for no other name. A new domain requires a new authority, because a certificate with one
+name outside of the constraints is rejected for all of its names. The server certificate is valid
+for 397 days, the most that browsers accept, and is renewed well before that.
 """
 
 from __future__ import annotations
@@ -34,27 +33,29 @@ LOOPBACK = ("127.0.0.1", "::1")
 
 @dataclass(frozen=True, slots=True)
 class Paths:
-    """The files of the authority and of Envoy's certificate, in `folder`."""
+    """The files of the authority and of the server certificate, in `folder`."""
 
     folder: Path
 
     @property
     def authority(self) -> Path:
+        """The certificate of the authority."""
         return self.folder / "ca.pem"
 
     @property
     def authority_key(self) -> Path:
+        """The key of the authority."""
         return self.folder / "ca.key"
 
     @property
     def server(self) -> Path:
-        """Key and certificate chain in one file, so that a renewal is one rename."""
+        """The key and the certificate chain in one file, so that a renewal is one rename."""
         return self.folder / "server.pem"
 
 
 def names_for(domains: Iterable[str]) -> tuple[str, ...]:
-    """Every DNS name that the certificate must cover for these domains, with their preview hosts
-    and, since a wildcard stands for one label only, each name itself."""
+    """Return the DNS names of the certificate for these domains: with their preview hosts and,
+    since a wildcard matches one label only, each domain itself."""
     names = {"localhost", "*.localhost"}
     for domain in domains:
         names |= {domain, f"*.{domain}"}
@@ -62,9 +63,9 @@ def names_for(domains: Iterable[str]) -> tuple[str, ...]:
 
 
 def ensure(folder: Path, domains: Iterable[str]) -> bool:
-    """Make or renew what is missing, damaged, near its end, or lacks a name.
+    """Create or renew what is missing, damaged, expiring, or lacks a name.
 
-    Returns whether Envoy's certificate was made anew. Raises OSError if it cannot be written.
+    Returns whether the server certificate is new. Raises OSError if it cannot be written.
     """
     paths = Paths(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -75,7 +76,7 @@ def ensure(folder: Path, domains: Iterable[str]) -> bool:
     permitted = _permitted(authority[0]) if authority else frozenset({LOCALHOST})
     outside = {n.removeprefix("*.") for n in wanted if not is_below(n, permitted)}
     if authority is None or not _usable(authority[0], now) or outside:
-        authority = _make_authority(paths, now, sorted(permitted | outside))
+        authority = _create_authority(paths, now, sorted(permitted | outside))
     current = _load(paths.server)
     if current is not None:
         names = _names(current)
@@ -85,12 +86,12 @@ def ensure(folder: Path, domains: Iterable[str]) -> bool:
         ):
             return False
         wanted = tuple(sorted({*wanted, *names})) if signed else wanted
-    _make_leaf(paths, authority, wanted, now)
+    _create_leaf(paths, authority, wanted, now)
     return True
 
 
 def is_below(name: str, domains: Iterable[str]) -> bool:
-    """Whether a host name is one of these domains or below one."""
+    """Return whether a host name is one of these domains or a subdomain of one."""
     return any(name == d or name.endswith(f".{d}") for d in domains)
 
 
@@ -101,7 +102,7 @@ def needs_renewal(
     wanted: Iterable[str],
     now: datetime.datetime,
 ) -> bool:
-    """Whether a certificate has to be made anew: near its end, not yet valid (the clock was set
+    """Return whether a certificate has to be renewed: expiring, not yet valid (the clock was set
     back), or without one of the wanted names."""
     near = ends - now < datetime.timedelta(days=RENEW_DAYS)
     return near or begins > now or not set(wanted) <= set(names)
@@ -122,7 +123,7 @@ def _load(path: Path) -> x509.Certificate | None:
 
 
 def _permitted(authority: x509.Certificate) -> frozenset[str]:
-    """The domains that an authority may sign for."""
+    """Return the domains that an authority may sign for."""
     from cryptography import x509
 
     try:
@@ -165,7 +166,7 @@ def _signed_by(certificate: x509.Certificate, authority: x509.Certificate) -> bo
     return True
 
 
-def _make_authority(
+def _create_authority(
     paths: Paths, now: datetime.datetime, domains: Iterable[str]
 ) -> tuple[x509.Certificate, EllipticCurvePrivateKey]:
     from cryptography import x509
@@ -210,7 +211,7 @@ def _make_authority(
     return certificate, key
 
 
-def _make_leaf(
+def _create_leaf(
     paths: Paths,
     authority: tuple[x509.Certificate, EllipticCurvePrivateKey],
     names: Iterable[str],

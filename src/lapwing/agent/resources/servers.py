@@ -1,118 +1,267 @@
-"""The servers of one environment's resources: started, watched, started again, stopped.
+"""The servers of one environment's resources: started, adopted, watched, restarted, stopped.
 
-As with replicas, a watcher waits for the end of each server and starts it again on its data and
-its port, with pauses that double, so that services find it where they left it. A server that is
-not running is in no record, so the status cannot call it so.
+Data is in `data/<stack>/<environment>/<resource>` and survives `lapwing down`. The port is chosen
+once and kept beside the data, so the URL given to a service stays valid.
+
+A watcher waits for the exit of each server and restarts it on its data and port, with growing
+delays. A server that is not running has no record, so the status cannot report it as running.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
-from lapwing.agent import processes
-from lapwing.agent.launch import Place
-from lapwing.agent.processes import Identity
-from lapwing.agent.resources import server
-from lapwing.agent.state import ResourceProcess
-from lapwing.errors import LapwingError
+import msgspec
+
+from lapwing.agent import logs, processes
+from lapwing.agent.processes import Identity, Owner, RestartDelay
+from lapwing.agent.resources import kinds
+from lapwing.agent.state import FileWriter, ResourceProcess
+from lapwing.desired.secrets import SecretStore
+from lapwing.errors import LapwingError, ResourceError, SecretError
 from lapwing.plan.model import Resource
 from lapwing.settings import Settings
+from lapwing.system.files import write_atomic
 
-FIRST_PAUSE = 0.1
-LONGEST_PAUSE = 30.0
-STEADY = 60.0
-"""Seconds after which a server counts as steady again."""
+START_TIMEOUT_S = 30.0
+STOP_GRACE_S = 20.0
+"""How long a server may take to exit: it has to write its data."""
+RECORD = "server.json"
+"""The process last started on the data, recorded beside it at once: two servers on the same data
+would corrupt it."""
 
 
 class Servers:
-    """Keeps `records`, the running servers by the name of their resource.
+    """Runs the servers of resources and maintains `records`, the running ones by resource name.
 
-    `place` tells where a resource belongs, `changed` is called whenever a record has changed,
-    `tell` takes a sentence for the event log.
+    `changed` is called after a record changed; `report` takes a sentence for the event log.
     """
 
     def __init__(
         self,
         records: dict[str, ResourceProcess],
         settings: Settings,
+        writer: FileWriter,
         *,
-        place: Callable[[str], Place],
+        owner: Callable[[str], Owner],
         changed: Callable[[], None],
-        tell: Callable[[str], None],
+        report: Callable[[str], None],
     ) -> None:
         self._records = records
         self._settings = settings
-        self._place = place
+        self._writer = writer
+        self._owner = owner
         self._changed = changed
-        self._tell = tell
+        self._report = report
         self._watchers: dict[str, asyncio.Task[None]] = {}
 
     async def ensure(self, name: str, resource: Resource) -> None:
-        """Make a resource available, and keep it so. Doing it twice changes nothing.
+        """Start a resource's server and keep it running. Idempotent.
 
-        Raises ResourceError if its server does not answer.
+        Raises ResourceError with the end of the server's log if it does not respond.
         """
         await self._unwatch(name)
         await self._start(name, resource)
         if name in self._records:
             self._watch(name, resource)
 
-    def bring_back(self, name: str, resource: Resource) -> None:
-        """Go on trying to start a server that could not be started and has to run."""
+    def retry(self, name: str, resource: Resource) -> None:
+        """Keep trying to start a server that could not be started and has to run."""
         if name not in self._watchers and resource.provider == "binary":
             self._watch(name, resource)
 
     async def stop_all_but(self, needed: Iterable[str]) -> bool:
-        """Stop the servers that are not needed; whether there were any."""
+        """Stop the servers that are not needed; returns whether there were any."""
         surplus = (set(self._records) | set(self._watchers)) - set(needed)
         for name in surplus:
             await self._unwatch(name)
             record = self._records.pop(name, None)
             if record is not None:
-                await server.stop(record)
+                await processes.stop(_identity(record), STOP_GRACE_S)
         return bool(surplus)
 
-    def forget(self) -> None:
-        """Stop watching, and leave every server as it is."""
+    def unwatch_all(self) -> None:
+        """Stop watching, and leave every server running."""
         for watcher in self._watchers.values():
             watcher.cancel()
         self._watchers.clear()
 
     def _watch(self, name: str, resource: Resource) -> None:
-        self._watchers[name] = asyncio.create_task(self._keep_alive(name, resource))
+        self._watchers[name] = asyncio.create_task(self._keep_running(name, resource))
 
     async def _unwatch(self, name: str) -> None:
-        """End a watcher, and wait until what it was just starting is gone."""
+        """End a watcher, and wait until a process that it was starting is gone."""
         watcher = self._watchers.pop(name, None)
         if watcher is not None:
             watcher.cancel()
             await asyncio.gather(watcher, return_exceptions=True)
 
+    async def _keep_running(self, name: str, resource: Resource) -> None:
+        delay = RestartDelay()
+        loop = asyncio.get_running_loop()
+        while True:
+            record, began = self._records.get(name), loop.time()
+            if record is not None:
+                how = await processes.ended(_identity(record))
+                self._records.pop(name, None)
+                self._changed()
+                self._report(f"The server of {name} {how}; restarting it.")
+                delay.record_run(loop.time() - began)
+            await delay.wait()
+            try:
+                await self._start(name, resource)
+            except (LapwingError, OSError) as error:
+                self._report(f"The server of {name} could not be started: {error}")
+
     async def _start(self, name: str, resource: Resource) -> None:
-        record = self._records.get(name)
-        found = await server.ensure(self._place(name), resource, record, self._settings)
+        found = await self._running(self._owner(name), resource, self._records.get(name))
         if found is None:
             self._records.pop(name, None)
         else:
             self._records[name] = found
         self._changed()
 
-    async def _keep_alive(self, name: str, resource: Resource) -> None:
-        pause = FIRST_PAUSE
-        loop = asyncio.get_running_loop()
-        while True:
-            record, began = self._records.get(name), loop.time()
-            if record is not None:
-                how = await processes.ended(Identity(record.pid, record.started))
-                self._records.pop(name, None)
-                self._changed()
-                self._tell(f"the server of {name} {how}; starting it again")
-                if loop.time() - began > STEADY:
-                    pause = FIRST_PAUSE
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, LONGEST_PAUSE)
+    async def _running(
+        self, owner: Owner, resource: Resource, record: ResourceProcess | None
+    ) -> ResourceProcess | None:
+        """Adopt or start the server of a resource; None where the agent runs none."""
+        if resource.provider == "url":
+            return None
+        folder = data_folder(self._settings, owner)
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)
+        if resource.provider == "embedded":
+            return None
+        assert resource.program is not None
+        program = kinds.of(resource.kind, resource.program)
+        log = log_of(self._settings, owner)
+        if record is None or not processes.alive(_identity(record)):
+            record = _recorded(folder)  # Started just before the agent was killed.
+        if record is not None:
+            await _wait_until_responding(program, record, log, owner)
+            return record
+        data = folder / "data"
+        data.mkdir(exist_ok=True)
+        port = await self._writer.run(_port, folder)
+        identity = processes.spawn(
+            program.arguments(resource.program, data, port),
+            environ={
+                "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+                "LANG": "C.UTF-8",
+                "HOME": str(folder),
+                processes.MARK: f"{self._settings.home}|{owner}",
+                **program.environ(folder),
+            },
+            folder=data,
+            log=log,
+        )
+        started = ResourceProcess(pid=identity.pid, started=identity.started, port=port)
+        try:
+            await self._writer.run(write_atomic, folder / RECORD, msgspec.json.encode(started))
+            await _wait_until_responding(program, started, log, owner)
+        except BaseException:
+            await processes.kill(identity)
+            raise
+        return started
+
+
+def data_folder(settings: Settings, owner: Owner) -> Path:
+    """Return the folder of a resource's data."""
+    return settings.data / owner.stack / owner.environment / owner.service
+
+
+def log_of(settings: Settings, owner: Owner) -> Path:
+    """Return the log of a resource's server."""
+    folder = logs.folder(settings.logs, owner.stack, owner.environment, owner.service)
+    return folder / "server.log"
+
+
+def url(
+    owner: Owner, resource: Resource, record: ResourceProcess | None, settings: Settings
+) -> str:
+    """Return the URL that a service gets for a resource. Reads and decrypts files.
+
+    Raises ResourceError if the server is not running, SecretError if a URL that was set by the user
+    cannot be read.
+    """
+    if resource.provider == "url":
+        if resource.secret is None:
+            raise SecretError(f"The URL of {owner.service} is not stored.")
+        store = SecretStore(settings.secrets)
+        name = f"resource.{owner.service}"
+        return store.get(owner.stack, owner.environment, name, resource.secret)
+    folder = data_folder(settings, owner)
+    if resource.provider == "embedded":
+        return f"embedded://{folder}"
+    if record is None or resource.program is None:
+        raise ResourceError(
+            f"The server of {owner.service} is not running.",
+            hint=f"`lapwing logs {owner.service}` shows its log.",
+        )
+    scheme = kinds.of(resource.kind, resource.program).scheme
+    database = f"/{owner.stack}" if resource.kind == "mongodb" else ""
+    return f"{scheme}://127.0.0.1:{record.port}{database}"
+
+
+def _identity(record: ResourceProcess) -> Identity:
+    return Identity(record.pid, record.started)
+
+
+def _recorded(folder: Path) -> ResourceProcess | None:
+    """Return the server that was last started on this data, if it is still running."""
+    try:
+        found = msgspec.json.decode((folder / RECORD).read_bytes(), type=ResourceProcess)
+    except (OSError, msgspec.MsgspecError):
+        return None
+    return found if processes.alive(_identity(found)) else None
+
+
+async def _wait_until_responding(
+    program: kinds.Program, record: ResourceProcess, log: Path, owner: Owner
+) -> None:
+    loop = asyncio.get_running_loop()
+    until = loop.time() + START_TIMEOUT_S
+    while not await _responds(program, record.port):
+        problem = None
+        if not processes.alive(_identity(record)):
+            problem = f"{processes.reap(record.pid)} during start-up"
+        elif loop.time() > until:
+            problem = f"did not respond within {START_TIMEOUT_S:g} s"
+        if problem is not None:
+            raise ResourceError(
+                f"The server of {owner.service} {problem}.",
+                detail=logs.tail(log),
+                hint=f"Its log is {log}.",
+            )
+        await asyncio.sleep(0.05)
+
+
+async def _responds(program: kinds.Program, port: int) -> bool:
+    try:
+        async with asyncio.timeout(2):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
             try:
-                await self._start(name, resource)
-            except (LapwingError, OSError) as error:
-                self._tell(f"the server of {name} could not be started: {error}")
+                writer.write(program.ping)
+                response = b""
+                while program.pong not in response:
+                    more = await reader.read(4096)
+                    if not more:
+                        return False
+                    response += more
+            finally:
+                writer.close()
+    except (OSError, TimeoutError):
+        return False
+    return True
+
+
+def _port(folder: Path) -> int:
+    file = folder / "port"
+    try:
+        port = int(file.read_text())
+    except (OSError, ValueError):
+        port = processes.free_port(set())
+        write_atomic(file, str(port).encode())
+    return port

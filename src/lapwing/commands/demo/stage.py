@@ -6,6 +6,7 @@ the demo was in.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import shutil
@@ -77,7 +78,7 @@ class Stage:
                 agent.ensure(self.settings)
                 agent.end(self.settings)
         for identity, _what in list(processes.owned(self.settings.home)):
-            processes.kill(identity)
+            asyncio.run(processes.kill(identity))
         remove_tree(self.folder)
 
     def _down(self) -> None:

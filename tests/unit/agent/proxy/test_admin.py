@@ -60,14 +60,14 @@ def test_histograms() -> None:
     }
 
 
-def test_nothing_was_timed() -> None:
+def test_histogram_without_values_is_empty() -> None:
     assert parse_histograms(b'{"stats":[{"histograms":[{"name":"a"}]}]}') == {"a": ()}
     assert parse_histograms(b'{"stats":[]}') == {}
 
 
-async def test_an_envoy_that_is_not_there(tmp_path: Any) -> None:
+async def test_unreachable_envoy_raises(tmp_path: Any) -> None:
     admin = Admin(tmp_path / "none.sock")
     assert not await admin.ready()
-    with pytest.raises(ProxyError, match="does not answer"):
+    with pytest.raises(ProxyError, match="does not respond"):
         await admin.get("/clusters")
     await admin.close()

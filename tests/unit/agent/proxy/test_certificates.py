@@ -71,7 +71,7 @@ def test_names() -> None:
     }
 
 
-def test_clients_take_every_name_and_no_other(tmp_path: Path) -> None:
+def test_clients_accept_every_name_and_no_other(tmp_path: Path) -> None:
     assert ensure(tmp_path, ("shop.localhost",))
     for host in ("localhost", "shop.localhost", "preview.shop.localhost", "127.0.0.1", "::1"):
         assert accepted(tmp_path, host), host
@@ -79,7 +79,7 @@ def test_clients_take_every_name_and_no_other(tmp_path: Path) -> None:
         assert not accepted(tmp_path, host), host
 
 
-def test_a_domain_of_ones_own(tmp_path: Path) -> None:
+def test_custom_domain_is_covered(tmp_path: Path) -> None:
     """The authority may sign for it, and still for localhost, and for nobody else."""
     ensure(tmp_path, ("shop.localhost",))
     before = Paths(tmp_path).authority.read_bytes()
@@ -94,7 +94,7 @@ def test_a_domain_of_ones_own(tmp_path: Path) -> None:
     assert permitted == {"localhost", "shop.example", "127.0.0.0/8", "::1/128"}
 
 
-def test_the_authority_is_made_once(tmp_path: Path) -> None:
+def test_authority_is_created_once(tmp_path: Path) -> None:
     ensure(tmp_path, DOMAINS)
     files = {p: p.read_bytes() for p in tmp_path.iterdir()}
     assert not ensure(tmp_path, DOMAINS)
@@ -114,7 +114,7 @@ def test_modes(tmp_path: Path) -> None:
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
-def test_how_long_they_last(tmp_path: Path) -> None:
+def test_validity_periods(tmp_path: Path) -> None:
     ensure(tmp_path, ())
     for path, days in (
         (Paths(tmp_path).server, LEAF_DAYS),
@@ -127,7 +127,7 @@ def test_how_long_they_last(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["ca.pem", "ca.key", "server.pem"])
 @pytest.mark.parametrize("damage", [None, b"", b"-----BEGIN CERTIFICATE-----\nAAAA\n"])
-def test_what_is_lost_or_damaged_is_made_again(
+def test_missing_or_damaged_files_are_created_again(
     tmp_path: Path, name: str, damage: bytes | None
 ) -> None:
     ensure(tmp_path, DOMAINS)
@@ -140,7 +140,7 @@ def test_what_is_lost_or_damaged_is_made_again(
     assert not ensure(tmp_path, DOMAINS)
 
 
-def test_a_key_of_another_authority(tmp_path: Path) -> None:
+def test_certificate_of_another_authority_is_replaced(tmp_path: Path) -> None:
     for name in ("one", "other"):
         ensure(tmp_path / name, ())
     Paths(tmp_path / "one").authority_key.write_bytes(
@@ -168,7 +168,7 @@ def test_renewal(begins: int, ends: int, wanted: str, renewed: bool) -> None:
     assert needs_renewal(end, start, ["a", "b"], [wanted], NOW) is renewed
 
 
-def test_one_near_its_end_is_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_expiring_certificate_is_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Made with a short life, it is replaced, by the same authority."""
     with monkeypatch.context() as short:
         short.setattr(certificates, "LEAF_DAYS", RENEW_DAYS)
@@ -179,7 +179,7 @@ def test_one_near_its_end_is_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert accepted(tmp_path, "shop.example")
 
 
-def test_below() -> None:
+def test_subdomains() -> None:
     assert is_below("a.b.example", ["b.example"])
     assert is_below("*.b.example", ["b.example"])
     assert is_below("b.example", ["b.example"])

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from lapwing.agent.journal import Journal
+from lapwing.agent.store import EventLog
 from lapwing.observed import status
 from lapwing.observed.status import Event, Follower
 
 
-def test_what_a_full_disk_refuses_is_told_later(
+def test_events_are_written_when_the_disk_has_space_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     append, room = status.append, [1]
@@ -24,14 +24,14 @@ def test_what_a_full_disk_refuses_is_told_later(
         append(folder, event)
 
     monkeypatch.setattr(status, "append", on_a_full_disk)
-    follower, journal = Follower(tmp_path), Journal(tmp_path)
+    follower, log = Follower(tmp_path), EventLog(tmp_path)
     for text in ("one", "two", "three"):
-        journal.event("note", text)
+        log.event("note", text)
     assert [e.text for e in follower.read()] == ["one"]
-    journal.flush()
+    log.flush()
     assert follower.read() == []
     room += [1, 1, 1]
-    journal.event("outcome", "four", "c1", outcome="succeeded")
+    log.event("outcome", "four", "c1", outcome="succeeded")
     found = follower.read()
     assert [e.text for e in found] == ["two", "three", "four"]
     assert (found[2].commit, found[2].outcome) == ("c1", "succeeded")

@@ -16,7 +16,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from lapwing.agent import bluegreen
+from lapwing.agent import generations, publisher
 from lapwing.agent.decide import Intent, decide
 from lapwing.agent.proxy.model import Counters
 from lapwing.agent.state import EnvironmentState, RolloutRecord
@@ -58,15 +58,15 @@ class Slots(RuleBasedStateMachine):
 
     def _twice(self, act: str, *arguments: object) -> None:
         """Do an act, then once more, which has to change nothing: so a kill between is harmless."""
-        getattr(bluegreen, act)(self.state, self.flight, *arguments)
+        getattr(generations, act)(self.state, self.flight, *arguments)
         once = copy.deepcopy(self.state)
-        getattr(bluegreen, act)(self.state, self.flight, *arguments)
+        getattr(generations, act)(self.state, self.flight, *arguments)
         assert self.state == once
 
     def _live(self) -> list[tuple[str, str | None]]:
         return [
             (r.prefix, r.cluster)
-            for h in bluegreen.virtual_hosts([self.state])
+            for h in publisher.virtual_hosts([self.state])
             if not h.name.endswith("/preview")
             for r in h.routes
         ]
@@ -81,7 +81,7 @@ class Slots(RuleBasedStateMachine):
     @rule()
     def start(self) -> None:
         before = self._live()
-        self._twice("nominate", lambda _spec: next(self._ports), self.now)
+        self._twice("create_candidates", lambda _spec: next(self._ports), self.now)
         assert self._live() == before
         for name, wanted in self.flight.document.services.items():
             number = self.flight.candidates.get(name)
@@ -96,14 +96,14 @@ class Slots(RuleBasedStateMachine):
         flight = self.state.rollout
         if flight is None:
             return False
-        wanted = {*flight.having("start"), *flight.having("switch")}
+        wanted = {*flight.services_with("start"), *flight.services_with("switch")}
         return wanted <= set(flight.candidates)
 
     @precondition(_nominated)
     @rule(succeeds=st.booleans())
     def switch_and_end(self, succeeds: bool) -> None:
         before = self._live()
-        self._twice("nominate", lambda _spec: next(self._ports), self.now)
+        self._twice("create_candidates", lambda _spec: next(self._ports), self.now)
         self._twice("switch", self.now)
         wanted = self.flight.document
         for name, spec in wanted.services.items():
@@ -141,15 +141,15 @@ class Slots(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from((1.0, 5.0, 700.0)))
     def wait(self, seconds: float) -> None:
         self.now += seconds
-        for old in bluegreen.expired(self.state, self.now):
-            bluegreen.drain(old, self.now)
-        for old in bluegreen.finished(self.state, {}, self.now):
+        for old in generations.expired(self.state, self.now):
+            generations.start_draining(old, self.now)
+        for old in generations.drained(self.state, {}, self.now):
             assert old.role == "draining"
             self.state.generations.remove(old)
 
     @rule()
     def reboot(self) -> None:
-        for lost in bluegreen.lost_at_boot(self.state):
+        for lost in generations.lost_at_boot(self.state):
             self.state.generations.remove(lost)
 
     @invariant()
@@ -166,8 +166,8 @@ class Slots(RuleBasedStateMachine):
 
     @invariant()
     def routes_name_known_clusters_only(self) -> None:
-        known = {c.name for c in bluegreen.clusters(self.state)}
-        for host in bluegreen.virtual_hosts([self.state]):
+        known = {c.name for c in publisher.clusters(self.state)}
+        for host in publisher.virtual_hosts([self.state]):
             assert {r.cluster for r in host.routes} <= known
 
     @invariant()
@@ -182,7 +182,7 @@ TestSlots = Slots.TestCase
 TestSlots.settings = settings(max_examples=150, stateful_step_count=25)
 
 
-def test_all_services_change_sides_in_one_table() -> None:
+def test_all_services_switch_in_one_route_table() -> None:
     old = {n: service(f"{n}-1", route=f"/{n}") for n in ("api", "web")}
     new = {n: service(f"{n}-2", route=f"/{n}") for n in ("api", "web")}
     state = environment(
@@ -190,8 +190,8 @@ def test_all_services_change_sides_in_one_table() -> None:
         running=document(**old),
     )
     flight = rollout(document(**new), state)
-    bluegreen.nominate(state, flight, _ports(), 0.0)
-    [live, preview] = bluegreen.virtual_hosts([state])
+    generations.create_candidates(state, flight, _ports(), 0.0)
+    [live, preview] = publisher.virtual_hosts([state])
     assert [r.cluster for r in live.routes] == [
         "shop/local/api/blue-1",
         "shop/local/web/blue-2",
@@ -200,8 +200,8 @@ def test_all_services_change_sides_in_one_table() -> None:
         "shop/local/api/green-3",
         "shop/local/web/green-4",
     ]
-    bluegreen.switch(state, flight, 0.0)
-    [after, _] = bluegreen.virtual_hosts([state])
+    generations.switch(state, flight, 0.0)
+    [after, _] = publisher.virtual_hosts([state])
     assert after.routes == preview.routes
 
 
@@ -210,7 +210,7 @@ def _ports() -> Callable[[Service], int]:
     return lambda _spec: next(found)
 
 
-def test_a_preview_shows_what_clients_would_meet() -> None:
+def test_preview_routes_to_the_candidates() -> None:
     """A service that does not change is previewed as it serves, not as it was before."""
     api, web = service("api-1", route="/api"), service("web-1", route="/web")
     state = environment(
@@ -219,28 +219,28 @@ def test_a_preview_shows_what_clients_would_meet() -> None:
         generation(3, of="web", spec=service("web-0", route="/web"), role="warm"),
         running=document(api=api, web=web),
     )
-    preview = bluegreen.virtual_hosts([state])[1]
+    preview = publisher.virtual_hosts([state])[1]
     assert [r.cluster for r in preview.routes] == ["shop/local/api/blue-1", "shop/local/web/blue-3"]
     flight = rollout(document(api=service("api-2", route="/api"), web=web), state)
-    bluegreen.nominate(state, flight, lambda _spec: 30000, 0.0)
-    preview = bluegreen.virtual_hosts([state])[1]
+    generations.create_candidates(state, flight, lambda _spec: 30000, 0.0)
+    preview = publisher.virtual_hosts([state])[1]
     assert [r.cluster for r in preview.routes] == [
         "shop/local/api/green-4",
         "shop/local/web/green-2",
     ]
 
 
-def test_a_removed_service_stays_warm_however_often_it_is_switched() -> None:
+def test_removed_service_stays_warm_after_repeated_switch() -> None:
     state = environment(generation(1), running=document(api=service("api-1")))
     flight = rollout(document(), state)
     for _ in range(2):
-        bluegreen.switch(state, flight, 10.0)
+        generations.switch(state, flight, 10.0)
         assert state.generations[0].role == "warm"
-    bluegreen.switch_back(state, flight, 20.0)
+    generations.switch_back(state, flight, 20.0)
     assert state.generations[0].role == "active"
 
 
-def test_a_warm_generation_takes_the_settings_that_are_wanted_now() -> None:
+def test_warm_generation_gets_the_new_settings() -> None:
     old, new = service("api-1", route="/"), service("api-2", route="/v2")
     state = environment(
         generation(1, spec=old, role="warm"),
@@ -249,14 +249,14 @@ def test_a_warm_generation_takes_the_settings_that_are_wanted_now() -> None:
     )
     flight = rollout(document(api=service("api-1", route="/v2", replicas=2)), state)
     assert flight.verdicts == {"api": "switch"}
-    bluegreen.nominate(state, flight, lambda _spec: 30000, 0.0)
+    generations.create_candidates(state, flight, lambda _spec: 30000, 0.0)
     assert [r.port for r in state.generations[0].replicas] == [20001, 30000]
-    bluegreen.switch(state, flight, 0.0)
-    [live, _] = bluegreen.virtual_hosts([state])
+    generations.switch(state, flight, 0.0)
+    [live, _] = publisher.virtual_hosts([state])
     assert [(r.prefix, r.cluster) for r in live.routes] == [("/v2", "shop/local/api/blue-1")]
 
 
-def test_a_warm_generation_that_is_gone_is_started_again() -> None:
+def test_missing_warm_generation_is_created_again() -> None:
     state = environment(
         generation(1, role="warm"),
         generation(2, slot="green"),
@@ -264,15 +264,15 @@ def test_a_warm_generation_that_is_gone_is_started_again() -> None:
     )
     flight = rollout(document("rollback", api=service("api-1")), state)
     del state.generations[0]
-    bluegreen.nominate(state, flight, lambda _spec: 30000, 0.0)
+    generations.create_candidates(state, flight, lambda _spec: 30000, 0.0)
     assert flight.candidates == {"api": 3}
-    bluegreen.switch(state, flight, 0.0)
+    generations.switch(state, flight, 0.0)
     active = state.of("api", "active")
     assert active is not None
     assert active.spec.release == "api-1"
 
 
-def test_a_reboot_keeps_what_a_rollout_may_need() -> None:
+def test_reboot_keeps_generations_of_a_rollout() -> None:
     state = environment(
         generation(1, role="warm"),
         generation(2, slot="green"),
@@ -282,19 +282,19 @@ def test_a_reboot_keeps_what_a_rollout_may_need() -> None:
     )
     flight = rollout(document("rollback", api=service("api-1")), state)
     flight.candidates = {"api": 1}
-    assert [g.number for g in bluegreen.lost_at_boot(state)] == [3, 4]
+    assert [g.number for g in generations.lost_at_boot(state)] == [3, 4]
     state.rollout = None
-    assert [g.number for g in bluegreen.lost_at_boot(state)] == [1, 3, 4]
+    assert [g.number for g in generations.lost_at_boot(state)] == [1, 3, 4]
 
 
-def test_a_draining_generation_stays_until_its_last_request() -> None:
+def test_draining_generation_stays_until_its_last_request() -> None:
     old = generation(1)
     state = environment(old)
-    bluegreen.drain(old, 100.0)
-    name = bluegreen.cluster_name(state, old)
+    generations.start_draining(old, 100.0)
+    name = state.cluster_name(old)
 
     def gone(active: int, now: float) -> bool:
-        return bool(bluegreen.finished(state, {name: Counters(name, active_requests=active)}, now))
+        return bool(generations.drained(state, {name: Counters(name, active_requests=active)}, now))
 
     assert not gone(0, 101.9)
     assert gone(0, 102.1)
@@ -302,34 +302,34 @@ def test_a_draining_generation_stays_until_its_last_request() -> None:
     assert gone(1, 3700.1)
 
 
-def test_no_time_to_drain_is_still_time_for_the_workers() -> None:
+def test_zero_drain_time_waits_for_envoy_workers() -> None:
     old = generation(1, spec=service(rollout=Rollout(drain=0.0)))
     state = environment(old)
-    bluegreen.drain(old, 100.0)
-    assert bluegreen.finished(state, {}, 101.0) == []
-    assert bluegreen.finished(state, {}, 102.1) == [old]
+    generations.start_draining(old, 100.0)
+    assert generations.drained(state, {}, 101.0) == []
+    assert generations.drained(state, {}, 102.1) == [old]
 
 
 @pytest.mark.parametrize(("known", "ready"), [({20001: False}, False), ({}, True)])
-def test_readiness_is_what_the_proxy_says(known: dict[int, bool], ready: bool) -> None:
+def test_readiness_follows_the_proxy(known: dict[int, bool], ready: bool) -> None:
     one = generation(1)
     state = environment(one)
-    changed = bluegreen.hear(state, [one], {bluegreen.cluster_name(state, one): known})
+    changed = generations.update_readiness(state, [one], {state.cluster_name(one): known})
     assert changed is not ready
     assert one.replicas[0].ready is ready
 
 
-def test_a_dead_replica_is_not_called_ready() -> None:
+def test_exited_replica_is_not_ready() -> None:
     one = generation(1)
     one.replicas[0].pid, one.replicas[0].ready = None, False
     state = environment(one)
-    assert not bluegreen.hear(state, [one], {bluegreen.cluster_name(state, one): {20001: True}})
+    assert not generations.update_readiness(state, [one], {state.cluster_name(one): {20001: True}})
     assert not one.replicas[0].ready
 
 
-def test_only_the_only_environment_answers_on_plain_localhost() -> None:
+def test_single_environment_serves_plain_localhost() -> None:
     one = environment(generation(1), running=document(api=service()))
-    assert bluegreen.virtual_hosts([one])[0].domains == (
+    assert publisher.virtual_hosts([one])[0].domains == (
         "shop.localhost",
         "localhost",
         "127.0.0.1",
@@ -337,7 +337,7 @@ def test_only_the_only_environment_answers_on_plain_localhost() -> None:
     )
     other = environment(generation(1), running=document(api=service()))
     other.stack = "mill"
-    hosts = bluegreen.virtual_hosts([one, other, environment()])
+    hosts = publisher.virtual_hosts([one, other, environment()])
     assert all("localhost" not in h.domains for h in hosts)
     assert [h.name for h in hosts] == [
         "shop/local",
@@ -347,7 +347,7 @@ def test_only_the_only_environment_answers_on_plain_localhost() -> None:
     ]
 
 
-def test_longer_prefixes_come_first_and_end_without_a_slash() -> None:
+def test_routes_are_sorted_by_prefix_length() -> None:
     specs = {"a": "/", "b": "/api/", "c": "/api/v2", "d": None}
     state = environment(
         *(
@@ -356,63 +356,63 @@ def test_longer_prefixes_come_first_and_end_without_a_slash() -> None:
         ),
         running=document(),
     )
-    [live, _] = bluegreen.virtual_hosts([state])
+    [live, _] = publisher.virtual_hosts([state])
     assert [r.prefix for r in live.routes] == ["/api/v2", "/api", "/"]
-    assert len(bluegreen.clusters(state)) == 3
+    assert len(publisher.clusters(state)) == 3
 
 
-def test_ports_of_one_generation_differ() -> None:
+def test_ports_are_distinct() -> None:
     given = iter((5, 5, 7, 5, 6))
-    assert bluegreen.different([7], 2, lambda: next(given)) == [5, 6]
-    assert bluegreen.different([], 2, lambda: 0) == [0, 0]
+    assert generations.distinct_ports([7], 2, lambda: next(given)) == [5, 6]
+    assert generations.distinct_ports([], 2, lambda: 0) == [0, 0]
 
 
-def test_new_host_names_answer_during_the_rollout_that_brings_them() -> None:
+def test_new_host_names_are_served_during_their_rollout() -> None:
     api = service("api-1")
     state = environment(generation(1, spec=api), running=document(api=api))
     moved = msgspec.structs.replace(document(api=api), domains=("shop.example", "shop.localhost"))
     rollout(moved, state)
-    [live, preview] = bluegreen.virtual_hosts([state])
+    [live, preview] = publisher.virtual_hosts([state])
     assert live.domains[:2] == ("shop.localhost", "shop.example")
     assert preview.domains == ("preview.shop.localhost", "preview.shop.example")
     state.document, state.rollout = moved, None
-    [live, _] = bluegreen.virtual_hosts([state])
+    [live, _] = publisher.virtual_hosts([state])
     assert live.domains[:2] == ("shop.example", "shop.localhost")
 
 
 @pytest.mark.parametrize(("active", "idle"), [("blue", "green"), ("green", "blue"), (None, "blue")])
-def test_a_candidate_goes_to_the_idle_slot(active: str | None, idle: str) -> None:
+def test_candidate_is_in_the_idle_slot(active: str | None, idle: str) -> None:
     state = environment(*([generation(1, slot=active)] if active else []))
-    assert bluegreen.idle_slot(state, "api") == idle
-    assert bluegreen.add_candidate(state, "api", service(), [1], 0.0).slot == idle
+    assert generations.idle_slot(state, "api") == idle
+    assert generations.add_candidate(state, "api", service(), [1], 0.0).slot == idle
 
 
-def test_no_candidate_no_switch() -> None:
+def test_switch_without_candidates_changes_nothing() -> None:
     """Whatever became of it: what is active stays, so a service is never without one."""
     state = environment(generation(1), running=document(api=service("api-1")))
     flight = rollout(document(api=service("api-2")), state)
     flight.candidates = {"api": 99}
-    bluegreen.switch(state, flight, 0.0)
+    generations.switch(state, flight, 0.0)
     assert state.generations[0].role == "active"
 
 
-def test_what_was_switched_back_is_forgotten() -> None:
+def test_switch_back_clears_previous_generations() -> None:
     state = environment(generation(1), running=document(api=service("api-1")))
     flight = rollout(document(api=service("api-2")), state)
-    bluegreen.nominate(state, flight, lambda _spec: 30000, 0.0)
-    bluegreen.switch(state, flight, 0.0)
+    generations.create_candidates(state, flight, lambda _spec: 30000, 0.0)
+    generations.switch(state, flight, 0.0)
     assert flight.previous == {"api": 1}
-    bluegreen.switch_back(state, flight, 0.0)
+    generations.switch_back(state, flight, 0.0)
     assert flight.previous == {}
     assert [g.role for g in state.generations] == ["active", "draining"]
 
 
-def test_a_host_name_belongs_to_one_environment() -> None:
+def test_host_name_of_another_environment_conflicts() -> None:
     own = environment(generation(1), running=document(api=service()))
     other = environment(generation(2), running=document(api=service()))
     other.stack = "blog"
     wanted = document(api=service("a-2"))
-    assert bluegreen.taken_domain([own], own, wanted) is None
-    assert bluegreen.taken_domain([own, other], own, wanted) == ("shop.localhost", "blog/local")
+    assert publisher.domain_conflict([own], own, wanted) is None
+    assert publisher.domain_conflict([own, other], own, wanted) == ("shop.localhost", "blog/local")
     other.generations.clear()
-    assert bluegreen.taken_domain([own, other], own, wanted) is None, "nothing of it runs"
+    assert publisher.domain_conflict([own, other], own, wanted) is None, "nothing of it runs"

@@ -1,0 +1,153 @@
+"""Health checks of starting replicas, and smoke tests of candidates.
+
+The agent checks a replica's health often while it starts, so that a fast start is noticed fast.
+Once it is active, Envoy checks it (it decides which replicas receive traffic), and the agent reads
+Envoy's status.
+
+HTTP smoke tests go through Envoy to the preview host, with TLS and the real routes, so they see
+what clients will see after the switch. Commands run in the release's own folder and environment,
+with LAPWING_PREVIEW_URL, and pass when they exit with status 0.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lapwing.agent import processes
+from lapwing.agent.launch import Launch
+from lapwing.agent.logs import tail
+from lapwing.errors import SmokeError
+from lapwing.plan.model import Health, Smoke
+
+if TYPE_CHECKING:
+    import httpx
+
+FIRST_INTERVAL_S = 0.02
+"""Time between the first two checks of a starting replica; grows to LAST_INTERVAL_S."""
+LAST_INTERVAL_S = 0.25
+SUCCESS = "exited with status 0"
+
+
+async def check_health(client: httpx.AsyncClient, port: int, health: Health) -> str | None:
+    """Check a replica once; returns None if it is healthy, otherwise the reason."""
+    if health.path is None:
+        return await _check_tcp(port, health.timeout)
+    import httpx
+
+    try:
+        response = await client.get(
+            f"http://127.0.0.1:{port}{health.path}",
+            timeout=health.timeout,
+            headers={"user-agent": "lapwing-health", "connection": "close"},
+        )
+    except httpx.TimeoutException:
+        return f"GET {health.path} did not respond within {health.timeout:g} s"
+    except httpx.ConnectError:
+        return "nothing listens on its port yet"
+    except httpx.HTTPError as error:
+        return f"GET {health.path} failed: {type(error).__name__}"
+    if response.status_code >= 400:
+        return f"GET {health.path} responded with status {response.status_code}"
+    return None
+
+
+async def wait_until_healthy(client: httpx.AsyncClient, port: int, health: Health) -> str | None:
+    """Check a replica until it is healthy; returns None, or the last reason after
+    `start_timeout`."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + health.start_timeout
+    interval = FIRST_INTERVAL_S
+    while True:
+        reason = await check_health(client, port, health)
+        if reason is None:
+            return None
+        if loop.time() + interval > until:
+            return reason
+        await asyncio.sleep(interval)
+        interval = min(interval * 1.2, LAST_INTERVAL_S)
+
+
+async def _check_tcp(port: int, timeout: float) -> str | None:
+    try:
+        async with asyncio.timeout(timeout):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except (OSError, TimeoutError):
+        return "nothing listens on its port yet"
+    writer.close()
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """How to reach candidates: Envoy's port on `address`, the preview host's name, and the
+    certificate of the authority that signs for it."""
+
+    address: str
+    port: int
+    host: str
+    authority: Path
+
+    @property
+    def url(self) -> str:
+        """Return the URL of the preview host."""
+        return f"https://{self.host}:{self.port}"
+
+
+async def run_smoke_request(test: Smoke, preview: Preview) -> None:
+    """Send the request of a smoke test. Raises SmokeError with the unexpected response."""
+    import httpx
+
+    request = f"Smoke test GET {test.get}"
+    context = await asyncio.to_thread(_trusting, preview.authority)
+    async with httpx.AsyncClient(verify=context, trust_env=False) as client:
+        try:
+            response = await client.get(
+                f"https://{preview.address}:{preview.port}{test.get}",
+                headers={"host": f"{preview.host}:{preview.port}", "user-agent": "lapwing-smoke"},
+                extensions={"sni_hostname": preview.host},
+                timeout=test.timeout,
+            )
+        except httpx.TimeoutException as error:
+            raise SmokeError(f"{request} did not respond within {test.timeout:g} s.") from error
+        except httpx.HTTPError as error:
+            raise SmokeError(f"{request} failed: {error}.") from error
+    responded = f"{request} responded with status {response.status_code}"
+    excerpt = "\n".join(response.text[:600].splitlines()[:8])
+    if response.status_code != test.expect:
+        raise SmokeError(f"{responded}, expected {test.expect}.", detail=excerpt)
+    if test.contains is not None and test.contains not in response.text:
+        raise SmokeError(
+            f"{responded}, but the body does not contain {test.contains!r}.", detail=excerpt
+        )
+
+
+def _trusting(authority: Path) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=str(authority))
+
+
+async def run_smoke_command(
+    test: Smoke, launch: Launch, extra: Mapping[str, str], log: Path
+) -> None:
+    """Run the command of a smoke test. Raises SmokeError with the end of its output."""
+    ended = await run_command(launch, extra, log, test.timeout)
+    if ended != SUCCESS:
+        ended = ended or f"did not exit within {test.timeout:g} s"
+        raise SmokeError(f"Smoke test `{test.run}` {ended}.", detail=tail(log))
+
+
+async def run_command(
+    launch: Launch, extra: Mapping[str, str], log: Path, timeout: float
+) -> str | None:
+    """Run a launch to completion; returns how it ended, None if it took longer than `timeout`."""
+    return await processes.run(
+        launch.arguments,
+        environ={**launch.environ, **extra},
+        folder=launch.folder,
+        log=log,
+        timeout=timeout,
+    )

@@ -1,0 +1,213 @@
+"""The generations of a service: which one is in which slot and role.
+
+    candidate -> active -> warm -> draining -> stopped
+                   ^         |
+                   +---------+   a rollback: a change of route, no boot
+
+Each service has two slots, and one generation with live traffic. `switch` makes every candidate of
+a rollout active and every generation they replace warm, in one call, so the route table derived
+from the state afterwards moves all services or none. A warm generation whose slot is needed for a
+new candidate does not stop at once: it drains until its last request, websocket or stream has
+ended, or until its deadline.
+
+The functions here change the state they are given and do no I/O.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Mapping
+
+from lapwing.agent.proxy.model import Counters
+from lapwing.agent.state import EnvironmentState, Generation, Replica, RolloutRecord, Slot
+from lapwing.plan.model import Service
+
+MIN_DRAIN = 2.0
+"""The least seconds that a generation drains: Envoy's workers apply a new route table shortly after
+its main thread has confirmed it."""
+
+
+def idle_slot(state: EnvironmentState, service: str) -> Slot:
+    """Return the slot for a new candidate of a service: never the active one."""
+    active = state.of(service, "active")
+    return "green" if active is not None and active.slot == "blue" else "blue"
+
+
+def add_candidate(
+    state: EnvironmentState, service: str, spec: Service, ports: Iterable[int], now: float
+) -> Generation:
+    """Create a generation in the idle slot; a warm one in that slot starts to drain."""
+    warm = state.of(service, "warm")
+    if warm is not None:
+        start_draining(warm, now)
+    generation = Generation(
+        number=state.next_number,
+        service=service,
+        slot=idle_slot(state, service),
+        role="candidate",
+        spec=spec,
+        replicas=[Replica(index=i, port=port) for i, port in enumerate(ports)],
+    )
+    state.next_number += 1
+    state.generations.append(generation)
+    return generation
+
+
+def create_candidates(
+    state: EnvironmentState, rollout: RolloutRecord, port: Callable[[Service], int], now: float
+) -> None:
+    """Create a candidate for every changed service that has none.
+
+    A service whose release is still warm reuses the warm generation; if that is gone (it expired,
+    the machine rebooted), a new one is created. Idempotent.
+    """
+    for service in rollout.services_with("switch"):
+        warm = state.of(service, "warm")
+        wanted = rollout.document.services[service]
+        if warm is not None and warm.spec.identity() == wanted.identity():
+            rollout.candidates.setdefault(service, warm.number)
+            more = range(len(warm.replicas), wanted.replicas)
+            ports = distinct_ports(
+                [r.port for r in warm.replicas], len(more), functools.partial(port, wanted)
+            )
+            warm.replicas += [Replica(index=i, port=p) for i, p in zip(more, ports, strict=True)]
+    for service in sorted({*rollout.services_with("start"), *rollout.services_with("switch")}):
+        spec = rollout.document.services[service]
+        number = rollout.candidates.get(service)
+        if spec.kind == "job" or (number is not None and state.numbered(number) is not None):
+            continue
+        ports = distinct_ports([], spec.replicas, functools.partial(port, spec))
+        rollout.candidates[service] = add_candidate(state, service, spec, ports, now).number
+
+
+def distinct_ports(taken: Iterable[int], count: int, port: Callable[[], int]) -> list[int]:
+    """Return `count` new ports that differ from each other and from those taken; 0 (no port) may
+    repeat."""
+    known, found = set(taken), list[int]()
+    while len(found) < count:
+        new = port()
+        if new == 0 or new not in known:
+            known.add(new)
+            found.append(new)
+    return found
+
+
+def switch(state: EnvironmentState, rollout: RolloutRecord, now: float) -> None:
+    """Make every candidate active, with the settings of the rollout's document, and the generation
+    that it replaces warm. Idempotent."""
+    for service in sorted({*rollout.candidates, *rollout.services_with("remove")}):
+        number = rollout.candidates.get(service)
+        active = state.of(service, "active")
+        if (active.number if active else None) == number:
+            continue
+        candidate = state.numbered(number) if number is not None else None
+        if number is not None and candidate is None:
+            continue
+        for warm in [g for g in state.generations if g.service == service and g.role == "warm"]:
+            if warm is not candidate:
+                start_draining(warm, now)
+        if active is not None:
+            rollout.previous[service] = active.number
+            active.role = "warm"
+            active.deadline = now + active.spec.rollout.keep_old
+        if candidate is not None:
+            candidate.role = "active"
+            candidate.deadline = None
+            candidate.spec = rollout.document.services.get(service, candidate.spec)
+    _apply_settings(state, rollout, rollout.document.services)
+
+
+def switch_back(state: EnvironmentState, rollout: RolloutRecord, now: float) -> None:
+    """Make the previous generations active again, if they were switched. Candidates that had
+    traffic drain; the others stay candidates, to be retired. Idempotent."""
+    for number in rollout.candidates.values():
+        candidate = state.numbered(number)
+        if candidate is not None and candidate.role == "active":
+            start_draining(candidate, now)
+    for number in rollout.previous.values():
+        old = state.numbered(number)
+        if old is not None:
+            old.role = "active"
+            old.deadline = None
+    rollout.previous.clear()
+    _apply_settings(state, rollout, state.document.services if state.document else {})
+
+
+def _apply_settings(
+    state: EnvironmentState, rollout: RolloutRecord, services: Mapping[str, Service]
+) -> None:
+    """Apply the settings of `services` to the services whose processes stay."""
+    for name in rollout.services_with("adjust"):
+        active = state.of(name, "active")
+        if active is not None and name in services:
+            active.spec = services[name]
+
+
+def start_draining(generation: Generation, now: float) -> None:
+    """Make a generation drain until its deadline."""
+    generation.role = "draining"
+    generation.deadline = now + max(generation.spec.rollout.drain, MIN_DRAIN)
+
+
+def expired(state: EnvironmentState, now: float) -> list[Generation]:
+    """Return the warm generations whose deadline has passed and that no rollout refers to."""
+    referenced = _referenced(state)
+    return [
+        g
+        for g in state.generations
+        if g.role == "warm"
+        and g.number not in referenced
+        and g.deadline is not None
+        and g.deadline < now
+    ]
+
+
+def lost_at_boot(state: EnvironmentState) -> list[Generation]:
+    """Return the generations that are dropped after a reboot: draining and warm ones, except those
+    that a rollout in progress may switch to."""
+    referenced = _referenced(state)
+    return [
+        g
+        for g in state.generations
+        if g.role == "draining" or (g.role == "warm" and g.number not in referenced)
+    ]
+
+
+def _referenced(state: EnvironmentState) -> set[int]:
+    """Return the numbers of the generations that a rollout in progress refers to."""
+    rollout = state.rollout
+    return {*rollout.candidates.values(), *rollout.previous.values()} if rollout else set()
+
+
+def drained(
+    state: EnvironmentState, counters: Mapping[str, Counters], now: float
+) -> list[Generation]:
+    """Return the draining generations that may stop: no request is active, or the deadline has
+    passed."""
+    done = []
+    for generation in state.generations:
+        if generation.role != "draining" or generation.deadline is None:
+            continue
+        began = generation.deadline - max(generation.spec.rollout.drain, MIN_DRAIN)
+        counted = counters.get(state.cluster_name(generation))
+        quiet = counted is None or counted.active_requests == 0
+        if now > generation.deadline or (quiet and now > began + MIN_DRAIN):
+            done.append(generation)
+    return done
+
+
+def update_readiness(
+    state: EnvironmentState,
+    generations: Iterable[Generation],
+    health: Mapping[str, Mapping[int, bool]],
+) -> bool:
+    """Set each running replica's readiness to the proxy's health status; returns whether one
+    changed. A replica that is unknown to the proxy keeps its readiness."""
+    changed = False
+    for generation in generations:
+        known = health.get(state.cluster_name(generation), {})
+        for replica in generation.replicas:
+            ready = known.get(replica.port, replica.ready)
+            if replica.pid is not None and replica.ready is not ready:
+                replica.ready, changed = ready, True
+    return changed

@@ -1,0 +1,177 @@
+"""What an environment does outside of rollouts: recover after a restart, drain, expire, clean up.
+
+Every method can be repeated: a crash may come between any two of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from lapwing.agent import generations, logs, processes, state
+from lapwing.agent.context import Context
+from lapwing.agent.launch import Launcher
+from lapwing.agent.replicas import Replicas
+from lapwing.agent.resources.servers import Servers
+from lapwing.agent.state import Generation
+from lapwing.agent.store import Store
+from lapwing.errors import LapwingError
+
+DOWN_DRAIN_S = 10.0
+"""How long connections may take to end on `lapwing down`."""
+
+
+class Maintenance:
+    """Maintains the processes and the routes of one environment between rollouts."""
+
+    def __init__(
+        self,
+        context: Context,
+        store: Store,
+        launcher: Launcher,
+        replicas: Replicas,
+        servers: Servers,
+    ) -> None:
+        self.state = store.state
+        self._context = context
+        self._store = store
+        self._launcher = launcher
+        self._replicas = replicas
+        self._servers = servers
+
+    # After a restart of the agent
+
+    async def adopt(self) -> None:
+        """Drop the generations that a reboot ended, and kill the processes in no record."""
+        boot = state.boot_id()
+        if self.state.boot != boot:
+            self.state.boot = boot
+            for generation in generations.lost_at_boot(self.state):
+                self.state.generations.remove(generation)
+        known = {r.pid for g in self.state.generations for r in g.replicas}
+        prefix = f"{self.state.stack}/{self.state.environment}/"
+        running = await asyncio.to_thread(lambda: [*processes.owned(self._context.settings.home)])
+        for identity, owner in running:
+            resource = owner.split("/")[3:4] == ["resource"]
+            if owner.startswith(prefix) and identity.pid not in known and not resource:
+                await processes.kill(identity)
+
+    async def restore(self) -> None:
+        """Start what should be running after a crash or a reboot: databases, replicas, routes."""
+        document = self.state.document
+        rollout = self.state.rollout
+        if document is not None:
+            for name, resource in document.resources.items():
+                try:
+                    await self._servers.ensure(name, resource)
+                except LapwingError as error:
+                    self._store.event("resource", str(error))
+                    self._servers.retry(name, resource)
+        for generation in self.state.generations:
+            candidate = rollout is not None and generation.number in rollout.candidates.values()
+            if not (candidate and generation.role in ("candidate", "warm")):
+                self._replicas.adopt(generation)
+        try:
+            await self._context.publisher.publish()
+        except LapwingError as error:
+            self._store.problem = str(error)
+
+    # After a rollout
+
+    async def tidy(self) -> None:
+        """Publish preview routes to the rollback targets, remove unused host names, stop surplus
+        replicas and, after `lapwing down`, drain everything."""
+        document = self.state.document
+        down = document is not None and document.deployment.kind == "down"
+        remaining = [g for g in self.state.generations if down and g.role != "draining"]
+        if remaining:
+            for generation in remaining:
+                generations.start_draining(generation, time.monotonic())
+                generation.deadline = time.monotonic() + DOWN_DRAIN_S
+            await self._store.save()
+        await self._context.publisher.publish()
+        for generation in [g for g in self.state.generations if g.role == "active"]:
+            surplus = generation.replicas[generation.spec.replicas :]
+            if surplus:
+                del generation.replicas[generation.spec.replicas :]
+                await self._context.publisher.publish()
+                await asyncio.sleep(generations.MIN_DRAIN)
+                await self._replicas.stop(generation, surplus)
+                await self._store.save()
+
+    async def retire(self, retired: list[Generation]) -> None:
+        """Stop generations without traffic: first removed from Envoy, then the processes stopped.
+
+        Raises ProxyError, and then keeps them for another try.
+        """
+        before = list(self.state.generations)
+        for generation in retired:
+            self.state.generations.remove(generation)
+        try:
+            await self._context.publisher.publish()
+        except BaseException:
+            missing = [g for g in before if g not in self.state.generations]
+            self.state.generations.extend(missing)
+            raise
+        await asyncio.gather(*(self._replicas.stop(g) for g in retired))
+        folders = {self._launcher.log_folder(g.service) for g in retired}
+        await asyncio.gather(*(asyncio.to_thread(logs.remove_old, f) for f in folders))
+        await self._store.save()
+
+    # Every few seconds
+
+    @property
+    def needs_tick(self) -> bool:
+        """Whether there is a deadline, a draining generation, a replica that is not ready or a
+        problem to handle."""
+        changing = any(
+            g.role in ("warm", "draining") or not all(r.ready for r in g.replicas)
+            for g in self.state.generations
+        )
+        return changing or self._store.problem is not None
+
+    async def tick(self) -> None:
+        """Retry publishing, read health from Envoy, drain what has expired, retire what has
+        drained, rotate logs. Raises ProxyError."""
+        now = time.monotonic()
+        if self._store.problem is not None and self.state.rollout is None:
+            await self._context.publisher.publish()
+        await self._update_readiness()
+        if self.state.rollout is None:
+            self._store.problem = None
+        for generation in generations.expired(self.state, now):
+            generations.start_draining(generation, now)
+        draining = [g for g in self.state.generations if g.role == "draining"]
+        if draining:
+            names = [self.state.cluster_name(g) for g in draining]
+            counters = await self._context.publisher.proxy.counters(names)
+            done = generations.drained(self.state, counters, now)
+            if done:
+                await self.retire(done)
+        await self._stop_unneeded_servers()
+        await self._rotate_logs()
+
+    async def _update_readiness(self) -> None:
+        """Take over Envoy's health status, so that a replica that hangs is not reported ready."""
+        served = [g for g in self.state.generations if g.role in ("active", "warm")]
+        if served:
+            health = await self._context.publisher.proxy.health()
+            if generations.update_readiness(self.state, served, health):
+                self._store.update_status()
+
+    async def _stop_unneeded_servers(self) -> None:
+        """Stop the servers of resources that no document and no generation needs any more."""
+        documents = [self.state.document]
+        if self.state.rollout is not None:
+            documents.append(self.state.rollout.document)
+        needed = {n for d in documents if d is not None for n in d.resources}
+        needed |= {n for g in self.state.generations for n in g.spec.needs}
+        if await self._servers.stop_all_but(needed):
+            await self._store.save()
+
+    async def _rotate_logs(self) -> None:
+        paths = [self._launcher.log_of(g, r) for g in self.state.generations for r in g.replicas]
+        paths += [self._launcher.server_log(name) for name in self.state.resources]
+        for path in paths:
+            if logs.exceeds_limit(path):
+                await asyncio.to_thread(logs.rotate, path)

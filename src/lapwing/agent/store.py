@@ -1,0 +1,130 @@
+"""What the agent writes about one environment: its state, its status and its event log.
+
+The state is for the agent itself and survives a crash (`state.py`). Status and events are for the
+CLI and the console (`observed/status.py`), which read nothing else. A full disk delays them, but
+loses none of the last events: whoever waits for a deployment reads them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+import time
+from collections import deque
+from pathlib import Path
+
+import msgspec
+
+from lapwing.agent import report, rollout, state
+from lapwing.agent.rollout import State
+from lapwing.agent.state import EnvironmentState, FileWriter
+from lapwing.errors import NoSpaceError
+from lapwing.observed import status
+from lapwing.observed.status import Event
+
+log = logging.getLogger(__name__)
+
+MAX_PENDING_EVENTS = 1000
+"""Events kept in memory while the disk is full; the oldest are dropped first."""
+
+
+class EventLog:
+    """Appends to the event log in `folder`, in order, as soon as there is disk space."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._pending: deque[Event] = deque(maxlen=MAX_PENDING_EVENTS)
+
+    def event(
+        self,
+        kind: str,
+        text: str,
+        commit: str | None = None,
+        *,
+        state: str | None = None,
+        outcome: str | None = None,
+        detail: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        """Append an event with the present time. Never raises for a full disk."""
+        fields = {"time": time.time(), "kind": kind, "text": text, "commit": commit, "state": state}
+        fields |= {"outcome": outcome, "detail": detail, "hint": hint}
+        self._pending.append(msgspec.convert(fields, Event))
+        self.flush()
+
+    def flush(self) -> None:
+        """Write the pending events, as far as there is disk space."""
+        with contextlib.suppress(OSError):
+            while self._pending:
+                status.append(self._folder, self._pending[0])
+                self._pending.popleft()
+
+
+class Store:
+    """Keeps the state of one environment, in memory as `state` and on disk in `folder`."""
+
+    def __init__(
+        self, memory: EnvironmentState, folder: Path, port: int, writer: FileWriter
+    ) -> None:
+        self.state = memory
+        self.folder = folder
+        self.events = EventLog(folder)
+        self.event = self.events.event
+        self.problem: str | None = None
+        """Why Envoy does not serve the present state."""
+        self.desired_problem: str | None = None
+        """Why the desired state cannot be followed; set by the agent."""
+        self.unsaved: str | None = None
+        """Why the state on disk is not the present one."""
+        self._port = port
+        self._writer = writer
+
+    async def save(self) -> None:
+        """Persist the state and update the status.
+
+        Raises NoSpaceError if it cannot be written while a rollout could still fail for that; the
+        state in memory stays valid and is written later.
+        """
+        await self._submit()
+        record = self.state.rollout
+        if self.unsaved is None or record is None:
+            return
+        if record.state is not State.UNDOING and record.state not in rollout.TERMINAL:
+            raise NoSpaceError(self.unsaved, hint="Free some disk space and deploy again.")
+
+    def save_soon(self) -> None:
+        """Persist the present state in the background and update the status.
+
+        For changes that happen to processes by themselves. A process that is in no record is
+        treated as an orphan by the next agent. A full disk is reported in the status.
+        """
+        self._submit()
+
+    def retry(self) -> None:
+        """Write the state and the events that could not be written."""
+        if self.unsaved is not None:
+            self.save_soon()
+        self.events.flush()
+
+    def update_status(self) -> None:
+        """Write the status file."""
+        problem = self.desired_problem or self.unsaved or self.problem
+        with contextlib.suppress(OSError):
+            status.write(self.folder, report.status(self.state, self._port, problem))
+
+    def _submit(self) -> asyncio.Future[None]:
+        """Encode the state now, and write it after those that were submitted before."""
+        data = msgspec.json.encode(self.state)
+        written = self._writer.submit(functools.partial(self._write, data))
+        written.add_done_callback(lambda _written: self.update_status())
+        return written
+
+    def _write(self, data: bytes) -> None:
+        try:
+            state.save_encoded(self.folder, data)
+            self.unsaved = None
+        except OSError as error:
+            self.unsaved = f"The state cannot be saved: {error.strerror}."
+            log.error("%s", self.unsaved)
