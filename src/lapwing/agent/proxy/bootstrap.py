@@ -10,8 +10,15 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
-from lapwing.agent.proxy.xds import ROUTES, from_file
-from lapwing.render.envoy import STREAM_IDLE, TYPE, Json
+from lapwing.agent.proxy.xds import ROUTES, extension, from_file
+from lapwing.render.envoy import (
+    STREAM_IDLE,
+    Json,
+    downstream_tls,
+    http_connection_manager,
+    router,
+    socket_address,
+)
 
 MIB = 1024 * 1024
 BUCKETS_MS = (
@@ -46,14 +53,12 @@ def bootstrap(folder: Path, admin: Path, addresses: list[str], port: int, access
         "stats_flush_on_admin": True,
         "overload_manager": {
             "resource_monitors": [
-                {
-                    "name": "envoy.resource_monitors.global_downstream_max_connections",
-                    "typed_config": {
-                        "@type": f"{TYPE}.extensions.resource_monitors.downstream_connections.v3"
-                        ".DownstreamConnectionsConfig",
-                        "max_active_downstream_connections": 50000,
-                    },
-                }
+                extension(
+                    "envoy.resource_monitors.global_downstream_max_connections",
+                    "extensions.resource_monitors.downstream_connections.v3"
+                    ".DownstreamConnectionsConfig",
+                    max_active_downstream_connections=50000,
+                )
             ]
         },
     }
@@ -72,37 +77,26 @@ def addresses_for(bind: str) -> list[str]:
 
 
 def _listener(folder: Path, addresses: list[str], port: int, access_log: Path) -> Json:
-    first, *more = [{"socket_address": {"address": a, "port_value": port}} for a in addresses]
+    first, *more = [socket_address(a, port) for a in addresses]
+    certificate = {"name": "server", "sds_config": from_file(folder / "sds.json")}
     return {
         "name": "ingress",
         "address": first,
         "additional_addresses": [{"address": a} for a in more],
         "per_connection_buffer_limit_bytes": 64 * 1024,
         "listener_filters": [
-            {
-                "name": "envoy.filters.listener.tls_inspector",
-                "typed_config": {
-                    "@type": f"{TYPE}.extensions.filters.listener.tls_inspector.v3.TlsInspector"
-                },
-            }
+            extension(
+                "envoy.filters.listener.tls_inspector",
+                "extensions.filters.listener.tls_inspector.v3.TlsInspector",
+            )
         ],
         "filter_chains": [
             {
-                "transport_socket": {
-                    "name": "envoy.transport_sockets.tls",
-                    "typed_config": {
-                        "@type": f"{TYPE}.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
-                        "common_tls_context": {
-                            "alpn_protocols": ["h2", "http/1.1"],
-                            "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
-                            "tls_certificate_sds_secret_configs": [
-                                {"name": "server", "sds_config": from_file(folder / "sds.json")}
-                            ],
-                        },
-                    },
-                },
+                "transport_socket": downstream_tls(
+                    {"tls_certificate_sds_secret_configs": [certificate]}
+                ),
                 "transport_socket_connect_timeout": "15s",
-                "filters": [_http(folder, access_log)],
+                "filters": [http_connection_manager(_http(folder, access_log))],
             }
         ],
     }
@@ -110,67 +104,51 @@ def _listener(folder: Path, addresses: list[str], port: int, access_log: Path) -
 
 def _http(folder: Path, access_log: Path) -> Json:
     return {
-        "name": "envoy.filters.network.http_connection_manager",
-        "typed_config": {
-            "@type": f"{TYPE}.extensions.filters.network.http_connection_manager.v3"
-            ".HttpConnectionManager",
-            "stat_prefix": "ingress",
-            "codec_type": "AUTO",
-            "rds": {"route_config_name": ROUTES, "config_source": from_file(folder / "rds.json")},
-            "use_remote_address": True,
-            "normalize_path": True,
-            "merge_slashes": True,
-            "strip_any_host_port": True,
-            "server_name": "lapwing",
-            "stream_idle_timeout": STREAM_IDLE,
-            "request_headers_timeout": "30s",
-            "common_http_protocol_options": {
-                "idle_timeout": STREAM_IDLE,
-                "headers_with_underscores_action": "REJECT_REQUEST",
-            },
-            "http2_protocol_options": {
-                "max_concurrent_streams": 100,
-                "initial_stream_window_size": 64 * 1024,
-                "initial_connection_window_size": MIB,
-            },
-            "upgrade_configs": [{"upgrade_type": "websocket"}],
-            "access_log": [_access_log(access_log)],
-            "http_filters": [
-                {
-                    "name": "envoy.filters.http.router",
-                    "typed_config": {
-                        "@type": f"{TYPE}.extensions.filters.http.router.v3.Router",
-                        "suppress_envoy_headers": True,
-                    },
-                }
-            ],
+        "stat_prefix": "ingress",
+        "codec_type": "AUTO",
+        "rds": {"route_config_name": ROUTES, "config_source": from_file(folder / "rds.json")},
+        "use_remote_address": True,
+        "normalize_path": True,
+        "merge_slashes": True,
+        "strip_any_host_port": True,
+        "server_name": "lapwing",
+        "stream_idle_timeout": STREAM_IDLE,
+        "request_headers_timeout": "30s",
+        "common_http_protocol_options": {
+            "idle_timeout": STREAM_IDLE,
+            "headers_with_underscores_action": "REJECT_REQUEST",
         },
+        "http2_protocol_options": {
+            "max_concurrent_streams": 100,
+            "initial_stream_window_size": 64 * 1024,
+            "initial_connection_window_size": MIB,
+        },
+        "upgrade_configs": [{"upgrade_type": "websocket"}],
+        "access_log": [_access_log(access_log)],
+        "http_filters": [router(suppress_envoy_headers=True)],
     }
 
 
 def _access_log(path: Path) -> Json:
     """Log one JSON line per request, without query strings: they may contain secrets."""
-    return {
-        "name": "envoy.access_loggers.file",
-        "typed_config": {
-            "@type": f"{TYPE}.extensions.access_loggers.file.v3.FileAccessLog",
-            "path": str(path),
-            "log_format": {
-                "json_format": {
-                    "time": "%START_TIME%",
-                    "host": "%REQ(:AUTHORITY)%",
-                    "method": "%REQ(:METHOD)%",
-                    "path": "%PATH(NQ)%",
-                    "protocol": "%PROTOCOL%",
-                    "status": "%RESPONSE_CODE%",
-                    "flags": "%RESPONSE_FLAGS%",
-                    "ms": "%DURATION%",
-                    "received": "%BYTES_RECEIVED%",
-                    "sent": "%BYTES_SENT%",
-                    "cluster": "%UPSTREAM_CLUSTER_RAW%",
-                    "replica": "%UPSTREAM_HOST%",
-                    "request": "%REQ(X-REQUEST-ID)%",
-                }
-            },
-        },
+    line = {
+        "time": "%START_TIME%",
+        "host": "%REQ(:AUTHORITY)%",
+        "method": "%REQ(:METHOD)%",
+        "path": "%PATH(NQ)%",
+        "protocol": "%PROTOCOL%",
+        "status": "%RESPONSE_CODE%",
+        "flags": "%RESPONSE_FLAGS%",
+        "ms": "%DURATION%",
+        "received": "%BYTES_RECEIVED%",
+        "sent": "%BYTES_SENT%",
+        "cluster": "%UPSTREAM_CLUSTER_RAW%",
+        "replica": "%UPSTREAM_HOST%",
+        "request": "%REQ(X-REQUEST-ID)%",
     }
+    return extension(
+        "envoy.access_loggers.file",
+        "extensions.access_loggers.file.v3.FileAccessLog",
+        path=str(path),
+        log_format={"json_format": line},
+    )

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 from lapwing.agent.proxy.model import Cluster, Route, RouteTable, VirtualHost
 from lapwing.render.envoy import (
@@ -26,6 +27,8 @@ from lapwing.render.envoy import (
     duration,
     request_timeout,
     route_match,
+    socket_address,
+    upstream_http,
 )
 
 ROUTES = "lapwing"
@@ -50,60 +53,55 @@ def endpoints_file(cluster: str) -> str:
 
 def endpoints(cluster: Cluster, version: str) -> Json:
     """Render the response of the endpoint discovery service for one cluster."""
-    return {
-        "version_info": version,
-        "resources": [
-            {
-                "@type": f"{TYPE}.config.endpoint.v3.ClusterLoadAssignment",
-                "cluster_name": cluster.name,
-                "endpoints": [
-                    {"lb_endpoints": [{"endpoint": {"address": _loopback(p)}}]}
-                    for p in cluster.ports
-                ],
-            }
-        ],
-    }
+    addresses = [socket_address("127.0.0.1", port) for port in cluster.ports]
+    return _response(
+        version,
+        "config.endpoint.v3.ClusterLoadAssignment",
+        cluster_name=cluster.name,
+        endpoints=[{"lb_endpoints": [{"endpoint": {"address": a}}]} for a in addresses],
+    )
 
 
 def routes(table: RouteTable) -> Json:
     """Render the response of the route discovery service: the whole route table."""
-    return {
-        "version_info": table.version,
-        "resources": [
-            {
-                "@type": f"{TYPE}.config.route.v3.RouteConfiguration",
-                "name": ROUTES,
-                "virtual_hosts": [_virtual_host(h) for h in table.hosts] + [_not_found()],
-            }
-        ],
-    }
+    return _response(
+        table.version,
+        "config.route.v3.RouteConfiguration",
+        name=ROUTES,
+        virtual_hosts=[*(_virtual_host(h) for h in table.hosts), _not_found()],
+    )
 
 
 def certificate(file: Path, version: str) -> Json:
     """Render the response of the secret discovery service. `file` has key and chain; it is
     referenced, not included, so the key is in one place only."""
-    return {
-        "version_info": version,
-        "resources": [
-            {
-                "@type": f"{TYPE}.extensions.transport_sockets.tls.v3.Secret",
-                "name": "server",
-                "tls_certificate": {
-                    "certificate_chain": {"filename": str(file)},
-                    "private_key": {"filename": str(file)},
-                },
-            }
-        ],
-    }
+    source = {"filename": str(file)}
+    return _response(
+        version,
+        "extensions.transport_sockets.tls.v3.Secret",
+        name="server",
+        tls_certificate={"certificate_chain": source, "private_key": source},
+    )
+
+
+def _response(version: str, kind: str, **resource: Any) -> Json:
+    """Render a discovery response with one resource."""
+    return {"version_info": version, "resources": [message(kind, **resource)]}
+
+
+def message(kind: str, **fields: Any) -> Json:
+    """Render a message with its type."""
+    return {"@type": f"{TYPE}.{kind}", **fields}
+
+
+def extension(name: str, kind: str, **fields: Any) -> Json:
+    """Render an extension (a filter, a monitor, a logger) with its configuration."""
+    return {"name": name, "typed_config": message(kind, **fields)}
 
 
 def from_file(path: Path) -> Json:
     """Render a subscription to a file."""
     return {"resource_api_version": "V3", "path_config_source": {"path": str(path)}}
-
-
-def _loopback(port: int) -> Json:
-    return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
 
 
 def _cluster(cluster: Cluster, folder: Path) -> Json:
@@ -128,13 +126,7 @@ def _cluster(cluster: Cluster, folder: Path) -> Json:
             "max_ejection_percent": 50,
         },
         "circuit_breakers": LIMITS,
-        "typed_extension_protocol_options": {
-            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                "@type": f"{TYPE}.extensions.upstreams.http.v3.HttpProtocolOptions",
-                "common_http_protocol_options": {"idle_timeout": UPSTREAM_IDLE},
-                "explicit_http_config": {"http_protocol_options": {}},
-            }
-        },
+        "typed_extension_protocol_options": upstream_http(idle_timeout=UPSTREAM_IDLE),
     }
 
 
@@ -151,31 +143,22 @@ def _health_check(cluster: Cluster) -> Json:
     }
     if cluster.health_path is None:
         return check | {"tcp_health_check": {}}
-    statuses = [{"start": 200, "end": 400}]
-    return check | {
-        "http_health_check": {
-            "host": "localhost",
-            "path": cluster.health_path,
-            "expected_statuses": statuses,
-        }
-    }
+    accepted = [{"start": 200, "end": 400}]
+    http = {"host": "localhost", "path": cluster.health_path, "expected_statuses": accepted}
+    return check | {"http_health_check": http}
 
 
 def _virtual_host(host: VirtualHost) -> Json:
+    other_hosts = extension(
+        "envoy.retry_host_predicates.previous_hosts",
+        "extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate",
+    )
     return {
         "name": host.name,
         "domains": list(host.domains),
         "retry_policy": {
             **RETRIES,
-            "retry_host_predicate": [
-                {
-                    "name": "envoy.retry_host_predicates.previous_hosts",
-                    "typed_config": {
-                        "@type": f"{TYPE}.extensions.retry.host.previous_hosts.v3"
-                        ".PreviousHostsPredicate"
-                    },
-                }
-            ],
+            "retry_host_predicate": [other_hosts],
             "host_selection_retry_max_attempts": 3,
             "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.5s"},
         },
@@ -184,37 +167,25 @@ def _virtual_host(host: VirtualHost) -> Json:
 
 
 def _route(route: Route) -> Json:
-    match = route_match(route.prefix)
+    match = {"match": route_match(route.prefix)}
     if route.cluster is None:
-        return {
-            "match": match,
-            "direct_response": {
-                "status": 503,
-                "body": {"inline_string": "This service is not running at the moment.\n"},
-            },
-            "response_headers_to_add": [{"header": {"key": "retry-after", "value": "5"}}],
-        }
-    timeout = request_timeout(route.timeout)
-    return {
-        "match": match,
-        "route": {"cluster": route.cluster, "timeout": timeout, "idle_timeout": STREAM_IDLE},
+        retry_after = {"header": {"key": "retry-after", "value": "5"}}
+        response = _direct_response(503, "This service is not running at the moment.\n")
+        return {**match, **response, "response_headers_to_add": [retry_after]}
+    action = {
+        "cluster": route.cluster,
+        "timeout": request_timeout(route.timeout),
+        "idle_timeout": STREAM_IDLE,
     }
+    return {**match, "route": action}
+
+
+def _direct_response(status: int, text: str) -> Json:
+    return {"direct_response": {"status": status, "body": {"inline_string": text}}}
 
 
 def _not_found() -> Json:
-    return {
-        "name": "not-found",
-        "domains": ["*"],
-        "routes": [
-            {
-                "match": {"prefix": "/"},
-                "direct_response": {
-                    "status": 404,
-                    "body": {
-                        "inline_string": "No stack has this host name. "
-                        "`lapwing status` shows the URL of each stack.\n"
-                    },
-                },
-            }
-        ],
-    }
+    """Render the virtual host for every other host name."""
+    text = "No stack has this host name. `lapwing status` shows the URL of each stack.\n"
+    route = {"match": {"prefix": "/"}, **_direct_response(404, text)}
+    return {"name": "not-found", "domains": ["*"], "routes": [route]}
