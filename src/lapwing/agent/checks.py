@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lapwing.agent import processes
-from lapwing.agent.launch import Launch
 from lapwing.agent.logs import tail
+from lapwing.agent.processes import Launch
 from lapwing.errors import SmokeError
 from lapwing.plan.model import Health, Smoke
 
@@ -115,7 +114,8 @@ async def run_smoke_request(test: Smoke, preview: Preview) -> None:
         except httpx.TimeoutException as error:
             raise SmokeError(f"{request} did not respond within {test.timeout:g} s.") from error
         except httpx.HTTPError as error:
-            raise SmokeError(f"{request} failed: {error}.") from error
+            reason = f"{type(error).__name__}: {error}".removesuffix(": ")
+            raise SmokeError(f"{request} got no response from Envoy ({reason}).") from error
     responded = f"{request} responded with status {response.status_code}"
     excerpt = "\n".join(response.text[:600].splitlines()[:8])
     if response.status_code != test.expect:
@@ -130,24 +130,9 @@ def _trusting(authority: Path) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=str(authority))
 
 
-async def run_smoke_command(
-    test: Smoke, launch: Launch, extra: Mapping[str, str], log: Path
-) -> None:
+async def run_smoke_command(test: Smoke, launch: Launch, log: Path) -> None:
     """Run the command of a smoke test. Raises SmokeError with the end of its output."""
-    ended = await run_command(launch, extra, log, test.timeout)
+    ended = await processes.run(launch, log, test.timeout)
     if ended != SUCCESS:
         ended = ended or f"did not exit within {test.timeout:g} s"
         raise SmokeError(f"Smoke test `{test.run}` {ended}.", detail=tail(log))
-
-
-async def run_command(
-    launch: Launch, extra: Mapping[str, str], log: Path, timeout: float
-) -> str | None:
-    """Run a launch to completion; returns how it ended, None if it took longer than `timeout`."""
-    return await processes.run(
-        launch.arguments,
-        environ={**launch.environ, **extra},
-        folder=launch.folder,
-        log=log,
-        timeout=timeout,
-    )

@@ -303,12 +303,8 @@ def spawn(settings: Settings, log_file: Path) -> processes.Identity:
         "LAPWING_PORT": str(settings.port),
         "LAPWING_BIND": settings.bind,
     }
-    return processes.spawn(
-        [sys.executable, "-m", "lapwing.agent.daemon"],
-        environ=environ,
-        folder=settings.home,
-        log=log_file,
-    )
+    arguments = (sys.executable, "-m", "lapwing.agent.daemon")
+    return processes.spawn(processes.Launch(arguments, environ, settings.home), log_file)
 
 
 if __name__ == "__main__":

@@ -14,11 +14,10 @@ import asyncio
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from lapwing.agent import caddy, logs
-from lapwing.agent.processes import MARK, Owner
+from lapwing.agent.processes import MARK, Launch, Owner
 from lapwing.agent.resources import servers
 from lapwing.agent.state import EnvironmentState, Generation, Replica
 from lapwing.build.release import Release, ReleaseStore
@@ -34,15 +33,6 @@ BUILTINS = {
 }  # fmt: skip
 """Commands that exist only inside the shell. Source: POSIX.1-2024, Shell & Utilities, 2.15
 (special built-ins) and 1.7 (intrinsic utilities)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Launch:
-    """How to start one process."""
-
-    arguments: tuple[str, ...]
-    environ: dict[str, str]
-    folder: Path
 
 
 class Launcher:

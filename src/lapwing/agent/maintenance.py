@@ -144,7 +144,7 @@ class Maintenance:
         draining = [g for g in self.state.generations if g.role == "draining"]
         if draining:
             names = [self.state.cluster_name(g) for g in draining]
-            counters = await self._context.publisher.proxy.counters(names)
+            counters = await self._context.publisher.envoy.admin.counters(names)
             done = generations.drained(self.state, counters, now)
             if done:
                 await self.retire(done)
@@ -155,7 +155,7 @@ class Maintenance:
         """Take over Envoy's health status, so that a replica that hangs is not reported ready."""
         served = [g for g in self.state.generations if g.role in ("active", "warm")]
         if served:
-            health = await self._context.publisher.proxy.health()
+            health = await self._context.publisher.envoy.admin.health()
             if generations.update_readiness(self.state, served, health):
                 self._store.update_status()
 

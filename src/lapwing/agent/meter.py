@@ -16,10 +16,10 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 from lapwing.agent.footprint import Footprint, footprints
 from lapwing.agent.processes import Identity
+from lapwing.agent.proxy.supervisor import Envoy
 from lapwing.agent.state import EnvironmentState, Generation
 from lapwing.errors import LapwingError
 from lapwing.observed import usage
@@ -39,13 +39,6 @@ MAX_SAMPLE_S = 3 * READING_INTERVAL_S
 Key = tuple[str, str]
 
 
-class Counting(Protocol):
-    """What the meter needs of the proxy."""
-
-    async def completed(self, names: Iterable[str]) -> Mapping[str, int]:
-        """Return how many requests each cluster has completed since the proxy started."""
-
-
 @dataclass(frozen=True, slots=True)
 class Reading:
     """What was read at `time` (monotonic seconds)."""
@@ -59,10 +52,10 @@ class Meter:
     """Measures the environments that `states` returns."""
 
     def __init__(
-        self, settings: Settings, proxy: Counting, states: Callable[[], list[EnvironmentState]]
+        self, settings: Settings, envoy: Envoy, states: Callable[[], list[EnvironmentState]]
     ) -> None:
         self._settings = settings
-        self._proxy = proxy
+        self._envoy = envoy
         self._states = states
         self._last: Reading | None = None
         self._readings = 0
@@ -108,7 +101,7 @@ class Meter:
         running = {
             Identity(r.pid, r.started) for _, g in served for r in g.replicas if r.pid is not None
         }
-        completed = await self._proxy.completed(names)
+        completed = await self._envoy.admin.completed(names)
         found = await asyncio.to_thread(footprints, {i.pid for i in running}, memory=memory)
         seen = {i: found[i.pid] for i in running if i.pid in found}
         return Reading(time.monotonic(), seen, completed)

@@ -18,7 +18,7 @@ import random
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,6 +61,15 @@ class Owner:
         return f"{self.stack}/{self.environment}/{self.service}/{self.label}/{self.index}"
 
 
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How to start a process."""
+
+    arguments: tuple[str, ...]
+    environ: Mapping[str, str]
+    folder: Path
+
+
 class RestartDelay:
     """The growing delay between restarts of one process."""
 
@@ -79,9 +88,7 @@ class RestartDelay:
         self._next = min(self._next * 2, self._longest)
 
 
-def spawn(
-    arguments: Sequence[str], *, environ: Mapping[str, str], folder: Path, log: Path
-) -> Identity:
+def spawn(launch: Launch, log: Path) -> Identity:
     """Start a process in its own session, with its output appended to `log` (0600).
 
     Raises ReplicaError if the program cannot be run.
@@ -90,9 +97,9 @@ def spawn(
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         process = subprocess.Popen(
-            list(arguments),
-            env=dict(environ),
-            cwd=folder,
+            launch.arguments,
+            env=launch.environ,
+            cwd=launch.folder,
             stdin=subprocess.DEVNULL,
             stdout=descriptor,
             stderr=descriptor,
@@ -101,7 +108,7 @@ def spawn(
         )
     except OSError as error:
         raise ReplicaError(
-            f"{arguments[0]} cannot be started: {error.strerror}.",
+            f"{launch.arguments[0]} cannot be started: {error.strerror}.",
             hint="Check `command` in the stack file.",
         ) from error
     finally:
@@ -188,14 +195,12 @@ def reap(pid: int) -> str:
     return f"exited with status {code}"
 
 
-async def run(
-    arguments: Sequence[str], *, environ: Mapping[str, str], folder: Path, log: Path, timeout: float
-) -> str | None:
-    """Run a command; returns how it ended, None if it was killed after `timeout` seconds.
+async def run(launch: Launch, log: Path, timeout: float) -> str | None:
+    """Run a process to completion; returns how it ended, None if `timeout` seconds were too short.
 
-    However this call ends, cancelled too, no process of the command is left.
+    However this call ends, also by cancellation, the process and its group are gone.
     """
-    identity = spawn(arguments, environ=environ, folder=folder, log=log)
+    identity = spawn(launch, log)
     try:
         async with asyncio.timeout(timeout):
             return await ended(identity)

@@ -12,10 +12,10 @@ import asyncio
 import itertools
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable, Mapping
 
 from lapwing.agent.proxy.model import Cluster, Counters, Route, RouteTable, VirtualHost
+from lapwing.agent.proxy.supervisor import Envoy
 from lapwing.agent.state import EnvironmentState, Generation
 from lapwing.errors import ProxyAwayError
 from lapwing.plan.model import Document
@@ -30,33 +30,11 @@ unhealthy one every second."""
 RETRY_INTERVAL_S = 0.1
 
 
-class Proxy(Protocol):
-    """What the agent needs of the proxy."""
-
-    async def publish_clusters(self, clusters: Sequence[Cluster]) -> None:
-        """Replace the set of clusters."""
-
-    async def wait_for_clusters(self, names: Iterable[str], timeout: float) -> None:
-        """Wait until the proxy knows these clusters. Raises ProxyError."""
-
-    async def publish_routes(self, table: RouteTable) -> None:
-        """Replace all routes by one rename."""
-
-    async def confirmed(self, version: str, timeout: float) -> None:
-        """Wait until the proxy uses this version of the routes. Raises ProxyError."""
-
-    async def counters(self, names: Iterable[str]) -> Mapping[str, Counters]:
-        """Return the proxy's counters for these clusters."""
-
-    async def health(self) -> Mapping[str, Mapping[int, bool]]:
-        """Return, for each cluster and port, whether the proxy sends requests there."""
-
-
 class Publisher:
     """Publishes the environments that `states` returns, one publication at a time."""
 
-    def __init__(self, proxy: Proxy, states: Callable[[], list[EnvironmentState]]) -> None:
-        self.proxy = proxy
+    def __init__(self, envoy: Envoy, states: Callable[[], list[EnvironmentState]]) -> None:
+        self.envoy = envoy
         self._states = states
         self._lock = asyncio.Lock()
         self._counter = itertools.count(1)
@@ -81,19 +59,19 @@ class Publisher:
                 await asyncio.sleep(RETRY_INTERVAL_S)
 
     async def counters(self, names: Iterable[str]) -> Mapping[str, Counters]:
-        """Return the proxy's counters; none while it is unreachable."""
+        """Return Envoy's counters; none while it is unreachable."""
         try:
-            return await self.proxy.counters(names)
+            return await self.envoy.admin.counters(names)
         except ProxyAwayError:
             return {}
 
     async def wait_until_healthy(self, replicas: Mapping[str, Iterable[int]]) -> set[str]:
-        """Wait until the proxy finds the ports of these clusters healthy: a replica that restarted
+        """Wait until Envoy finds the ports of these clusters healthy: a replica that restarted
         may still count as unhealthy there. Returns the clusters that stay unhealthy."""
         until = time.monotonic() + HEALTHY_TIMEOUT_S
         while True:
             try:
-                health = await self.proxy.health()
+                health = await self.envoy.admin.health()
                 unhealthy = {
                     name
                     for name, ports in replicas.items()
@@ -111,15 +89,15 @@ class Publisher:
         hosts = virtual_hosts(states)
         if new_clusters != self._clusters:
             self._clusters = None
-            await self.proxy.publish_clusters(new_clusters)
+            await self.envoy.publish_clusters(new_clusters)
             self._clusters = new_clusters
         if hosts != self._hosts:
             self._hosts = None
             routed = {r.cluster for h in hosts for r in h.routes if r.cluster is not None}
-            await self.proxy.wait_for_clusters(sorted(routed), CONFIRMATION_TIMEOUT_S)
+            await self.envoy.wait_for_clusters(sorted(routed), CONFIRMATION_TIMEOUT_S)
             version = f"{time.time_ns()}-{next(self._counter)}"
-            await self.proxy.publish_routes(RouteTable(version, hosts))
-            await self.proxy.confirmed(version, CONFIRMATION_TIMEOUT_S)
+            await self.envoy.publish_routes(RouteTable(version, hosts))
+            await self.envoy.confirmed(version, CONFIRMATION_TIMEOUT_S)
             self._hosts = hosts
 
 

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lapwing.agent import checks, logs, processes
-from lapwing.agent.launch import Launch
-from lapwing.agent.processes import Identity, RestartDelay
+from lapwing.agent.processes import Identity, Launch, RestartDelay
 from lapwing.agent.state import Generation, Replica
 from lapwing.errors import LapwingError, ReplicaError
 from lapwing.plan.model import Service
@@ -108,12 +107,7 @@ class Replicas:
         launch = await self._launch(generation, replica)
         if _running(replica):
             return  # `start` and the watcher both found it stopped; the other one was faster.
-        identity = processes.spawn(
-            launch.arguments,
-            environ=launch.environ,
-            folder=launch.folder,
-            log=self._log_of(generation, replica),
-        )
+        identity = processes.spawn(launch, self._log_of(generation, replica))
         replica.pid, replica.started, replica.ready = identity.pid, identity.started, False
 
     def _watch(self, generation: Generation, replica: Replica) -> None:

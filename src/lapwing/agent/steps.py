@@ -8,6 +8,7 @@ that loses no request.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
@@ -103,7 +104,7 @@ class Steps:
         timeout = spec.timeout or JOB_TIMEOUT_S
         owner = self._launcher.owner(name, "job")
         launch = await self._launcher.launch(spec, owner, record.document)
-        ended = await checks.run_command(launch, {}, log, timeout)
+        ended = await processes.run(launch, log, timeout)
         if ended != checks.SUCCESS:
             ended = ended or f"did not exit within {timeout:g} s"
             raise JobError(
@@ -184,14 +185,15 @@ class Steps:
         owner = self._launcher.owner(generation.service, generation.label)
         spec = msgspec.structs.replace(generation.spec, command=test.run)
         launch = await self._launcher.launch(spec, owner, record.document)
-        extra = {
+        environ = {
+            **launch.environ,
             "LAPWING_PREVIEW_URL": preview.url,
             "SSL_CERT_FILE": str(preview.authority),
             "REQUESTS_CA_BUNDLE": str(preview.authority),
         }
         folder = self._launcher.log_folder(generation.service)
         log = folder / f"{generation.label}.smoke{number}.log"
-        await checks.run_smoke_command(test, launch, extra, log)
+        await checks.run_smoke_command(test, dataclasses.replace(launch, environ=environ), log)
 
     def _preview(self, document: Document) -> checks.Preview:
         """Return how to reach the candidates of a rollout of a document."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lapwing.agent import processes
 from lapwing.agent.footprint import footprints
-from lapwing.agent.processes import Identity
+from lapwing.agent.processes import Identity, Launch
 
 MIB = 2**20
 BUSY = """
@@ -43,7 +43,7 @@ time.sleep(600)
 def running(program: str, folder: Path) -> Iterator[Identity]:
     """A program in a session of its own, once it has printed `done`."""
     log = folder / "log"
-    identity = processes.spawn([sys.executable, "-c", program], environ={}, folder=folder, log=log)
+    identity = processes.spawn(Launch((sys.executable, "-c", program), {}, folder), log)
     try:
         until = time.monotonic() + 60
         while "done" not in log.read_text():

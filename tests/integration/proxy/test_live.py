@@ -84,12 +84,12 @@ def client(proxy: Envoy) -> httpx.AsyncClient:
 async def test_counters_match_client_requests(proxy: Envoy, backend: int) -> None:
     cluster = Cluster("shop/local/api/blue-1", (backend,), "/healthz")
     await route(proxy, cluster, "1")
-    assert await proxy.health() == {cluster.name: {backend: True}}
-    before = (await proxy.counters([cluster.name]))[cluster.name]
+    assert await proxy.admin.health() == {cluster.name: {backend: True}}
+    before = (await proxy.admin.counters([cluster.name]))[cluster.name]
     async with client(proxy) as http:
         for path in ["/"] * 16 + ["/slow"] * 20 + ["/broken"] * 4:
             assert (await http.get(path)).status_code == (500 if path == "/broken" else 200)
-    now = (await proxy.counters([cluster.name, "nobody"]))[cluster.name]
+    now = (await proxy.admin.counters([cluster.name, "nobody"]))[cluster.name]
     assert (now.requests - before.requests, now.errors - before.errors) == (40, 4)
     assert now.active_requests == 0
     assert now.latency[-1][1] - dict(before.latency).get(now.latency[-1][0], 0) == 40
@@ -100,8 +100,8 @@ async def test_counters_match_client_requests(proxy: Envoy, backend: int) -> Non
 
 
 async def test_unknown_clusters_have_no_counters(proxy: Envoy) -> None:
-    assert await proxy.counters([]) == {}
-    assert await proxy.counters(["nobody"]) == {}
+    assert await proxy.admin.counters([]) == {}
+    assert await proxy.admin.counters(["nobody"]) == {}
 
 
 async def test_stopped_replica_becomes_unhealthy(proxy: Envoy) -> None:
@@ -109,7 +109,7 @@ async def test_stopped_replica_becomes_unhealthy(proxy: Envoy) -> None:
     cluster = Cluster("shop/local/api/blue-1", (dead,), "/healthz", 0.1, 0.1)
     await proxy.publish_clusters([cluster])
     await proxy.wait_for_clusters([cluster.name], 10)
-    while (await proxy.health())[cluster.name][dead]:
+    while (await proxy.admin.health())[cluster.name][dead]:
         await asyncio.sleep(0.05)
 
 
@@ -142,7 +142,7 @@ async def test_envoy_accepts_every_golden_case(proxy: Envoy, case: str) -> None:
     await proxy.publish_routes(RouteTable("1", told.hosts))
     await proxy.confirmed("1", 10)
     assert await proxy.admin.rejected_clusters() == 0
-    assert set(await proxy.health()) == {c.name for c in told.clusters}
+    assert set(await proxy.admin.health()) == {c.name for c in told.clusters}
 
 
 async def test_killed_envoy_is_restarted_with_its_routes(proxy: Envoy, backend: int) -> None:
@@ -157,6 +157,6 @@ async def test_killed_envoy_is_restarted_with_its_routes(proxy: Envoy, backend: 
     await proxy.confirmed("1", 10)
     async with client(proxy) as http:
         assert (await http.get("/")).status_code == 200
-    counted = (await proxy.counters([cluster.name]))[cluster.name]
+    counted = (await proxy.admin.counters([cluster.name]))[cluster.name]
     assert isinstance(counted, Counters)
     assert counted.requests < 20

@@ -13,8 +13,7 @@ import msgspec
 import pytest
 
 from lapwing.agent import processes
-from lapwing.agent.launch import Launch
-from lapwing.agent.processes import Identity
+from lapwing.agent.processes import Identity, Launch
 from lapwing.agent.replicas import Replicas
 from lapwing.agent.state import Generation, Replica
 from lapwing.errors import ReplicaError

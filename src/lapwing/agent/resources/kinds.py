@@ -23,52 +23,26 @@ class Program:
     scheme: str
     ping: bytes
     pong: bytes
-    environ: Callable[[Path], dict[str, str]] = lambda _data: {}
 
 
 def _mongod(program: str, data: Path, port: int) -> tuple[str, ...]:
-    return (
-        program,
-        "--dbpath",
-        str(data),
-        "--port",
-        str(port),
-        "--bind_ip",
-        "127.0.0.1",
-        "--nounixsocket",
-    )
+    network = ("--port", str(port), "--bind_ip", "127.0.0.1", "--nounixsocket")
+    return (program, "--dbpath", str(data), *network)
 
 
 def _ferretdb(program: str, data: Path, port: int) -> tuple[str, ...]:
     # Source: FerretDB 1.24, `ferretdb --help`.
-    return (
-        program,
-        "--handler=sqlite",
-        f"--sqlite-url=file:{data}/",
-        f"--listen-addr=127.0.0.1:{port}",
-        f"--state-dir={data}",
-        "--telemetry=disable",
-        "--debug-addr=-",
-        "--log-level=warn",
-    )
+    storage = ("--handler=sqlite", f"--sqlite-url=file:{data}/", f"--state-dir={data}")
+    quiet = ("--telemetry=disable", "--debug-addr=-", "--log-level=warn")
+    return (program, *storage, f"--listen-addr=127.0.0.1:{port}", *quiet)
 
 
 def _redis(program: str, data: Path, port: int) -> tuple[str, ...]:
-    return (
-        program,
-        "--port",
-        str(port),
-        "--bind",
-        "127.0.0.1",
-        "--dir",
-        str(data),
-        "--appendonly",
-        "yes",
-        # A process title would overwrite the environment, by which Lapwing identifies processes.
-        # Source: redis.conf, set-proc-title.
-        "--set-proc-title",
-        "no",
-    )
+    network = ("--port", str(port), "--bind", "127.0.0.1")
+    storage = ("--dir", str(data), "--appendonly", "yes")
+    # A process title would overwrite the environment, by which Lapwing identifies processes.
+    # Source: redis.conf, set-proc-title.
+    return (program, *network, *storage, "--set-proc-title", "no")
 
 
 def _mongodb_hello() -> bytes:

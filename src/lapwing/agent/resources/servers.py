@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from lapwing.agent import logs, processes
-from lapwing.agent.processes import Identity, Owner, RestartDelay
+from lapwing.agent.processes import Identity, Launch, Owner, RestartDelay
 from lapwing.agent.resources import kinds
 from lapwing.agent.state import FileWriter, ResourceProcess
 from lapwing.desired.secrets import SecretStore
@@ -145,18 +145,14 @@ class Servers:
         data = folder / "data"
         data.mkdir(exist_ok=True)
         port = await self._writer.run(_port, folder)
-        identity = processes.spawn(
-            program.arguments(resource.program, data, port),
-            environ={
-                "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-                "LANG": "C.UTF-8",
-                "HOME": str(folder),
-                processes.MARK: f"{self._settings.home}|{owner}",
-                **program.environ(folder),
-            },
-            folder=data,
-            log=log,
-        )
+        environ = {
+            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "LANG": "C.UTF-8",
+            "HOME": str(folder),
+            processes.MARK: f"{self._settings.home}|{owner}",
+        }
+        arguments = program.arguments(resource.program, data, port)
+        identity = processes.spawn(Launch(arguments, environ, data), log)
         started = ResourceProcess(pid=identity.pid, started=identity.started, port=port)
         try:
             await self._writer.run(write_atomic, folder / RECORD, msgspec.json.encode(started))
