@@ -67,6 +67,7 @@ crash: setup  ## Run the crash tests: kill the agent and Envoy at every step of 
 docs: setup  ## Generate the reference pages and build the documentation site in site/
 	@$(BIN)/python -m lapwing.stack.schema --write docs
 	@$(BIN)/python -m docs.generate.cli
+	@$(BIN)/python -m docs.generate.layers
 	@$(BIN)/zensical build --strict --clean
 
 lock: setup  ## Resolve the dependencies again and write requirements.txt

@@ -14,13 +14,13 @@ from lapwing.cli.context import Context, output_option
 
 if TYPE_CHECKING:
     from lapwing.cli.output import Printer
-    from lapwing.commands.demo.result import Played, Result
-    from lapwing.commands.demo.stage import Stage
+    from lapwing.commands.demo.result import Result, StepResult
+    from lapwing.commands.demo.sandbox import Sandbox
 
 LEGEND = (
-    "SEEN AFTER: from the moment the agent begins to switch to the first request that the new "
-    "release answers.\nOVERLAP: from that request to the last one sent that the old release "
-    "answers."
+    "SEEN AFTER: from the start of the switch in the agent to the first request that the new "
+    "release responds to.\nOVERLAP: from that request to the last one that the old release "
+    "responds to."
 )
 
 
@@ -29,29 +29,29 @@ LEGEND = (
     "--example",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
-    help="The folder of examples/company-inc, where Lapwing does not run from a checkout.",
+    help="The folder of examples/company-inc, if Lapwing does not run from a clone.",
 )
-@click.option("--keep", is_flag=True, help="Leave the example running, and say where.")
+@click.option("--keep", is_flag=True, help="Leave the example running and print its address.")
 @output_option
 @click.pass_obj
 def command(context: Context, example: Path | None, keep: bool) -> int:
-    """Play with the example under steady load: a good change, a broken one, one that goes bad after
-    the switch, a rollback. Count every request that fails.
+    """Deploy the example under load and count failed requests.
 
-    It plays on a copy, with a home and a port of its own; what you run is not touched.
+    Deploys a good change, a broken one, a slow one that is rolled back, and rolls back. Uses a copy
+    of the example with its own home and port; your environments are not changed.
 
-    Exit status: 0 if no request failed and every act came out as it had to, 1 if not,
+    Exit status: 0 if no request failed and every step had its expected outcome, 1 if not,
     130 interrupted.
     """
-    from lapwing.commands.demo import play, stage
+    from lapwing.commands.demo import run, sandbox
 
     printer = context.printer
-    found = stage.find_example(example)
+    found = sandbox.find_example(example)
     with _interruptible(), contextlib.ExitStack() as ending:
-        made = stage.build(context.settings, found)
+        made = sandbox.build(context.settings, found)
         ending.callback(_clear, made, printer)
         with printer.working("building the example"):
-            result = play.play(made, printer.progress, printer.say)
+            result = run.run(made, printer.progress, printer.say)
         if keep:
             ending.pop_all()
             _kept(made, printer)
@@ -64,7 +64,7 @@ def command(context: Context, example: Path | None, keep: bool) -> int:
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """A request to end is answered as Ctrl-C is: everything is cleared away."""
+    """Handle SIGTERM and SIGHUP as Ctrl-C: everything is stopped and removed."""
 
     def interrupt(_number: int, _frame: object) -> None:
         raise KeyboardInterrupt
@@ -77,8 +77,8 @@ def _interruptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _clear(made: Stage, printer: Printer) -> None:
-    """Clear the stage away; whoever is impatient meanwhile has to wait for a few seconds."""
+def _clear(made: Sandbox, printer: Printer) -> None:
+    """Remove the sandbox; signals are ignored for these few seconds."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = [signal.signal(n, signal.SIG_IGN) for n in numbers]
     try:
@@ -90,12 +90,12 @@ def _clear(made: Stage, printer: Printer) -> None:
             signal.signal(number, handler)
 
 
-def _kept(made: Stage, printer: Printer) -> None:
+def _kept(made: Sandbox, printer: Printer) -> None:
     home, port = made.settings.home, made.settings.port
     call = f"LAPWING_HOME={home} LAPWING_PORT={port} lapwing -C {made.source}"
-    printer.say(f"The example goes on running at {made.target.url}")
-    printer.say(f"  look at it:    {call} status")
-    printer.say(f"  stop it:       {call} down, and remove {made.folder}")
+    printer.say(f"The example continues to run at {made.target.url}")
+    printer.say(f"  show its status:  {call} status")
+    printer.say(f"  stop it:          {call} down, then remove {made.folder}")
 
 
 def _show(result: Result, printer: Printer) -> None:
@@ -111,28 +111,28 @@ def _show(result: Result, printer: Printer) -> None:
     names = _names(result)
     rows = [(names.get(v, "the page"), v, f"{count}") for v, count in versions.items()]
     rows += [(name, v, "0") for v, name in names.items() if v not in versions]
-    printer.table(("RELEASE", "VERSION", "ANSWERED"), rows)
+    printer.table(("RELEASE", "VERSION", "RESPONSES"), rows)
     printer.data("")
     printer.table(
-        ("ACT", "OUTCOME", "COMMIT TO SWITCH", "SEEN AFTER", "OVERLAP", "ROLLED BACK IN"),
-        [_row(result, act) for act in result.played],
+        ("STEP", "OUTCOME", "COMMIT TO SWITCH", "SEEN AFTER", "OVERLAP", "ROLLED BACK IN"),
+        [_row(result, step) for step in result.results],
     )
     printer.say(LEGEND, style="dim")
-    for act in result.played:
-        if act.outcome != act.expected:
-            printer.say(f"{act.name} was expected to be {act.expected}.", style="red")
+    for step in result.results:
+        if step.outcome != step.expected:
+            printer.say(f"{step.name}: expected {step.expected}, got {step.outcome}.", style="red")
     _verdict(result, printer)
 
 
-def _row(result: Result, act: Played) -> tuple[str, ...]:
-    seen = result.seen(act)
+def _row(result: Result, step: StepResult) -> tuple[str, ...]:
+    seen = result.seen(step)
     return (
-        act.name,
-        act.outcome,
-        _ms(act.to_switch),
+        step.name,
+        step.outcome,
+        _ms(step.to_switch),
         "-" if seen is None else _ms(seen.delay),
         "-" if seen is None else _ms(seen.window),
-        _ms(act.to_roll_back),
+        _ms(step.to_roll_back),
     )
 
 
@@ -144,7 +144,7 @@ def _verdict(result: Result, printer: Printer) -> None:
     if ledger.races:
         printer.data(
             f"{len(ledger.races)} kept connections were closed just as a client sent on them; "
-            "the requests were sent again and are counted apart."
+            "the requests were sent again and are counted separately."
         )
     sent, failed = ledger.sent, len(ledger.failures)
     text = f"{sent} requests, {failed} failed, in {result.seconds:.0f} s."
@@ -152,11 +152,11 @@ def _verdict(result: Result, printer: Printer) -> None:
 
 
 def _names(result: Result) -> dict[str, str]:
-    """What each release of the API is in the story."""
-    names = {result.played[0].old: "the first release"} if result.played else {}
-    for act in result.played:
-        if act.verb == "deploy":
-            names.setdefault(act.new, act.name)
+    """Return the step of each release of the API."""
+    names = {result.results[0].old: "the first release"} if result.results else {}
+    for step in result.results:
+        if step.verb == "deploy":
+            names.setdefault(step.new, step.name)
     return names
 
 

@@ -1,4 +1,4 @@
-"""`lapwing doctor`: what is wrong here, and mending it."""
+"""`lapwing doctor`: check this machine and the state folder."""
 
 from __future__ import annotations
 
@@ -8,24 +8,26 @@ from lapwing.cli.context import Context, output_option
 
 
 @click.command("doctor")
-@click.option("--repair", is_flag=True, help="Mend the desired state if it is damaged.")
+@click.option(
+    "--repair", is_flag=True, help="Repair the desired-state repository if it is damaged."
+)
 @output_option
 @click.pass_obj
 def command(context: Context, repair: bool) -> int:
-    """Find what is wrong with this machine or the state folder.
+    """Check this machine and the state folder.
 
-    Exit status 1 if something is wrong.
+    Exit status: 0 if every check passes, 1 if one fails.
     """
     from lapwing.commands import doctor
 
     if repair:
         done = doctor.repair(context.settings)
-        for line in done or ["The desired state needs no repair."]:
+        for line in done or ["The desired-state repository needs no repair."]:
             context.printer.say(line)
     findings = list(doctor.examine(context.settings))
     if context.for_programs:
         context.printer.json([{"check": f.check, "ok": f.ok, "seen": f.seen} for f in findings])
     else:
-        rows = [("ok" if f.ok else "WRONG", f.check, f.seen) for f in findings]
-        context.printer.table(("", "CHECK", "SEEN"), rows)
+        rows = [("ok" if f.ok else "FAILED", f.check, f.seen) for f in findings]
+        context.printer.table(("", "CHECK", "RESULT"), rows)
     return 0 if all(f.ok for f in findings) else 1

@@ -46,7 +46,7 @@ VERBS = {
     "infra": "Write the stack's cloud as Terraform JSON.",
     "diagram": "Draw the stack: architecture, rollout, pipeline, network, cost.",
     "design": "Write the architecture document of the stack.",
-    "doctor": "Find what is wrong with this machine or the state folder.",
+    "doctor": "Check this machine and the state folder.",
     "demo": "Deploy under load and count failed requests.",
     "agent": "Start, stop or install the agent.",
     "completion": "Print the completion script of a shell.",

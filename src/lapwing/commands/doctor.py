@@ -1,4 +1,4 @@
-"""Doctor: what is wrong with this machine or the state folder, and mending what can be mended."""
+"""Check this machine and the state folder, and repair the desired state."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from lapwing.observed import agent
 from lapwing.plan.model import Document
 from lapwing.settings import Settings
 
-LITTLE_SPACE = 1024**3
-"""Bytes of free space below which deployments are likely to fail."""
+MIN_FREE_BYTES = 1024**3
+"""Free space below which deployments are likely to fail."""
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
-    """Look at everything that Lapwing depends on."""
+    """Check everything that Lapwing depends on."""
     yield _git()
     yield _program("Envoy", _envoy)
     yield _program("Caddy", _caddy)
@@ -43,17 +43,18 @@ def examine(settings: Settings) -> Iterator[Finding]:
     problems = repository.verify()
     if not problems and (lost := _lost(repository, settings)):
         names = ", ".join(f"{d.stack}/{d.environment}" for d in lost)
-        branch = "nothing" if repository.head() else "there is no branch `main`; nothing"
-        problems = [f"{branch} is said of {names}, which runs"]
-    yield Finding("desired state", not problems, "; ".join(problems[:3]) or "whole")
+        branch = "" if repository.head() else "there is no branch `main`; "
+        problems = [f"{branch}{names} is running but not in the desired state"]
+    yield Finding("desired state", not problems, "; ".join(problems[:3]) or "intact")
 
 
 def repair(settings: Settings) -> list[str]:
-    """Mend the desired state. Where it only says nothing of what runs, that is committed; where it
-    is damaged, what runs is written down in a new repository, and the old one is moved aside.
-    Returns what was done.
+    """Repair the desired-state repository and return what was done.
 
-    Raises LapwingError if it cannot be mended.
+    Documents of running environments that are missing are committed again. A damaged repository is
+    moved aside, and the running environments are committed to a new one.
+
+    Raises LapwingError if it cannot be repaired.
     """
     repository = DesiredRepository(settings.desired)
     if not repository.verify():
@@ -61,24 +62,24 @@ def repair(settings: Settings) -> list[str]:
         for document in lost:
             newest = repository.newest(document.stack, document.environment)
             repository.commit(document, expected=newest)
-        return [f"what runs of {d.stack}/{d.environment} is written down again" for d in lost]
+        return [f"committed the running state of {d.stack}/{d.environment} again" for d in lost]
     running = _running(settings)
     aside = repository.recover(running)
-    done = [f"a new desired-state repository with {len(running)} environments"]
+    done = [f"created a new desired-state repository with {len(running)} environments"]
     if aside is not None:
-        done.append(f"the damaged one is kept as {aside}")
+        done.append(f"moved the damaged one to {aside}")
     return done
 
 
 def _lost(repository: DesiredRepository, settings: Settings) -> list[Document]:
-    """What runs and is not in the desired state."""
+    """Return what is running but missing in the desired state."""
     known = repository.environments()
     running = [d for d in _running(settings) if d.services]
     return [d for d in running if (d.stack, d.environment) not in known]
 
 
 def _running(settings: Settings) -> list[Document]:
-    """The documents that the agent last brought to run, from its own memory."""
+    """Return the documents of the running environments, from the agent's state files."""
     found = []
     for path in sorted((settings.home / "environments").glob("*/*/state.json")):
         try:
@@ -130,16 +131,18 @@ def _space(home: Path) -> Finding:
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
-    return Finding("disk", free > LITTLE_SPACE, f"{free / 1024**3:.1f} GiB free at {folder}")
+    return Finding("disk", free > MIN_FREE_BYTES, f"{free / 1024**3:.1f} GiB free at {folder}")
 
 
 def _private(settings: Settings) -> Finding:
-    """Files with secrets are for their owner only."""
+    """Check that only the owner can read files with secrets."""
     files = [settings.secrets / "key", settings.certificates / "ca.key"]
     files += [*settings.secrets.glob("*/*.json"), settings.certificates / "server.pem"]
     open_ = [p for p in files if p.exists() and stat.S_IMODE(p.stat().st_mode) & 0o077]
     if open_:
-        return Finding("private files", False, f"others may read {open_[0]}: chmod 600 it")
+        return Finding(
+            "private files", False, f"other users can read {open_[0]}: run `chmod 600 {open_[0]}`"
+        )
     return Finding("private files", True, "readable by their owner only")
 
 

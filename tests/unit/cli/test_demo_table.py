@@ -6,12 +6,12 @@ import io
 
 from lapwing.cli.demo import _show
 from lapwing.cli.output import Printer
-from lapwing.commands.demo.result import Played, Result
+from lapwing.commands.demo.result import Result, StepResult
 from lapwing.load.record import Exchange, Ledger
 
 
-def played(name: str, verb: str, outcome: str, new: str, moments: dict[str, float]) -> Played:
-    return Played(
+def results(name: str, verb: str, outcome: str, new: str, moments: dict[str, float]) -> StepResult:
+    return StepResult(
         name=name,
         verb=verb,
         outcome=outcome,
@@ -27,10 +27,10 @@ def played(name: str, verb: str, outcome: str, new: str, moments: dict[str, floa
 
 def shown(*failures: str | None) -> list[str]:
     acts = (
-        played(
+        results(
             "a good change", "deploy", "succeeded", "api-2", {"switching": 101, "analysing": 102}
         ),
-        played("a broken change", "deploy", "failed", "api-3", {"undoing": 101, "failed": 102}),
+        results("a broken change", "deploy", "failed", "api-3", {"undoing": 101, "failed": 102}),
     )
     versions = ["api-1", "api-2", "api-2", "index"]
     exchanges = [
@@ -39,12 +39,12 @@ def shown(*failures: str | None) -> list[str]:
     ]
     exchanges += [Exchange(kind="new", began=110, sent=110, ended=110, failure=f) for f in failures]
     out = io.StringIO()
-    result = Result(played=acts, ledger=Ledger(exchanges), seconds=30.0)
+    result = Result(results=acts, ledger=Ledger(exchanges), seconds=30.0)
     _show(result, Printer(out=out, err=io.StringIO()))
     return out.getvalue().splitlines()
 
 
-def test_it_tells_what_was_sent_who_answered_and_how_long_it_took() -> None:
+def test_tables_show_requests_responses_and_times() -> None:
     lines = shown()
     assert "new      4     0       500 ms" in lines
     assert "the first release  api-1    1" in lines
@@ -56,7 +56,7 @@ def test_it_tells_what_was_sent_who_answered_and_how_long_it_took() -> None:
     assert lines[-1] == "4 requests, 0 failed, in 30 s."
 
 
-def test_it_tells_what_failed() -> None:
+def test_failed_requests_are_listed() -> None:
     lines = shown("status 502")
     assert "  failed: new, status 502, by ?" in lines
     assert lines[-1] == "5 requests, 1 failed, in 30 s."

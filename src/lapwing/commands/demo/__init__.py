@@ -1,11 +1,10 @@
-"""The demo: the example under load, while it is deployed, broken and rolled back.
+"""The demo: the example is deployed, broken and rolled back under load.
 
-It plays on a stage of its own (a copy of the example in a git repository, a home, a port), so it
-never touches what the user runs. What it claims is counted by the load client, outside of
-everything that it judges.
+It runs in a sandbox (a copy of the example in a git repository, its own home and port) and never
+changes what the user runs. A separate load client counts the failed requests.
 
-    stage    makes the stage, and clears it away
-    story    what is changed in the example, act by act, and what has to come of it
-    play     plays the story under load
-    result   what was counted and timed
+    sandbox    creates the sandbox and removes it
+    scenario   what is changed in the example, step by step, and the expected outcome
+    run        runs the scenario under load
+    result     what was counted and measured
 """

@@ -1,4 +1,4 @@
-"""What a demo has counted and timed, in the shape that programs get. Pure."""
+"""What a demo counted and measured, and its JSON."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ import msgspec
 from lapwing.load.figures import Switch, switch
 from lapwing.load.record import Ledger, Total
 
-SHOWN = 20
-"""How many failed requests are described."""
+MAX_FAILURES = 20
+"""How many failed requests the JSON lists."""
 
 
-class Played(msgspec.Struct, frozen=True, kw_only=True):
-    """An act that was played. Times in seconds. `old` and `new` are the releases of the API that
-    had the traffic before and after; `moments` the Unix times at which the agent entered each
-    state; `committed` when the commit was made."""
+class StepResult(msgspec.Struct, frozen=True, kw_only=True):
+    """The outcome of a step. Times in seconds.
+
+    `old` and `new` are the active releases of the API before and after; `moments` the Unix times at
+    which the agent entered each state; `committed` when the commit was made.
+    """
 
     name: str
     verb: str
@@ -31,7 +33,7 @@ class Played(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def to_switch(self) -> float | None:
-        """From the commit until Envoy had confirmed the switch; None without a switch."""
+        """The time from the commit until Envoy confirmed the switch; None without a switch."""
         if "switching" not in self.moments:
             return None
         after = [t for s, t in self.moments.items() if s in ("analysing", "succeeded")]
@@ -39,8 +41,11 @@ class Played(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def to_roll_back(self) -> float | None:
-        """Of a rollback, from its commit to its switch; of a deployment that was taken back, from
-        the decision until all of it was undone; None for any other."""
+        """The time of a rollback; None if there was none.
+
+        From the commit to the switch for the command; from the decision until everything is undone
+        for an automatic rollback.
+        """
         if self.verb == "rollback":
             return self.to_switch
         if "switching" not in self.moments or self.outcome != "rolled-back":
@@ -49,38 +54,38 @@ class Played(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole demo: what was played, and everything that clients met."""
+    """The results of all steps and the record of all requests."""
 
-    played: tuple[Played, ...]
+    results: tuple[StepResult, ...]
     ledger: Ledger
     seconds: float
 
     @property
     def good(self) -> bool:
-        """Whether no request failed and every act came out as it had to."""
-        return not self.ledger.failures and all(p.outcome == p.expected for p in self.played)
+        """Whether no request failed and every step had its expected outcome."""
+        return not self.ledger.failures and all(p.outcome == p.expected for p in self.results)
 
-    def seen(self, act: Played) -> Switch | None:
-        """How clients saw the switch of an act; None if it switched nothing."""
-        if "switching" not in act.moments:
+    def seen(self, step: StepResult) -> Switch | None:
+        """Return how clients saw the switch of a step; None without a switch."""
+        if "switching" not in step.moments:
             return None
-        later = [p.moments["switching"] for p in self.played if "switching" in p.moments]
-        until = min((t for t in later if t > act.moments["switching"]), default=float("inf"))
-        until = min(until, act.moments.get("undoing", until))
-        return switch(self.ledger, act.old, act.new, act.moments["switching"], until)
+        later = [p.moments["switching"] for p in self.results if "switching" in p.moments]
+        until = min((t for t in later if t > step.moments["switching"]), default=float("inf"))
+        until = min(until, step.moments.get("undoing", until))
+        return switch(self.ledger, step.old, step.new, step.moments["switching"], until)
 
-    def seen_back(self, act: Played) -> Switch | None:
-        """How clients saw that an act was taken back; None if it was not, or had no traffic."""
-        if not {"switching", "undoing"} <= set(act.moments):
+    def seen_back(self, step: StepResult) -> Switch | None:
+        """Return how clients saw the automatic rollback of a step; None if there was none."""
+        if not {"switching", "undoing"} <= set(step.moments):
             return None
-        return switch(self.ledger, act.new, act.old, act.moments["undoing"])
+        return switch(self.ledger, step.new, step.old, step.moments["undoing"])
 
     def totals(self) -> list[Total]:
-        """The sums by kind of traffic."""
+        """Return the sums by kind of traffic."""
         return self.ledger.totals()
 
     def as_json(self) -> dict[str, Any]:
-        """The result for programs. Times in seconds."""
+        """Return the result as JSON data. Times in seconds."""
         return {
             "sent": self.ledger.sent,
             "failed": len(self.ledger.failures),
@@ -88,24 +93,24 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
             "seconds": round(self.seconds, 3),
             "versions": self.ledger.versions(),
             "traffic": msgspec.to_builtins(self.totals()),
-            "acts": [self._act(p) for p in self.played],
-            "failures": [msgspec.to_builtins(e) for e in self.ledger.failures[:SHOWN]],
+            "acts": [self._step(p) for p in self.results],
+            "failures": [msgspec.to_builtins(e) for e in self.ledger.failures[:MAX_FAILURES]],
         }
 
-    def _act(self, act: Played) -> dict[str, Any]:
+    def _step(self, step: StepResult) -> dict[str, Any]:
         return {
-            "name": act.name,
-            "verb": act.verb,
-            "outcome": act.outcome,
-            "expected": act.expected,
-            "reason": act.reason,
-            "commit": act.commit,
-            "old": act.old,
-            "new": act.new,
-            "commit_to_switch": act.to_switch,
-            "rolled_back_in": act.to_roll_back,
-            "switch": _switch(self.seen(act)),
-            "switch_back": _switch(self.seen_back(act)),
+            "name": step.name,
+            "verb": step.verb,
+            "outcome": step.outcome,
+            "expected": step.expected,
+            "reason": step.reason,
+            "commit": step.commit,
+            "old": step.old,
+            "new": step.new,
+            "commit_to_switch": step.to_switch,
+            "rolled_back_in": step.to_roll_back,
+            "switch": _switch(self.seen(step)),
+            "switch_back": _switch(self.seen_back(step)),
         }
 
 

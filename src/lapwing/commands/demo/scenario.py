@@ -1,9 +1,9 @@
-"""The story of the demo: what is changed in the example, act by act, and what has to come of it.
+"""The scenario of the demo: the changes of the example, step by step, and the expected outcomes.
 
-Each change is one that people make: a line is added, a name is changed on one side only, something
-slow is put into every request. The release that goes bad is correct and slow, not one that answers
-500: what a release answers, clients get, and no proxy can take it back. What Lapwing can promise is
-that a slow one loses its traffic within seconds, by itself, and without a failed request.
+Each change is a common one: a line is added, a field is renamed on one side only, every request
+becomes slow. The release that is rolled back is slow, but does not respond with 500: what a
+release responds reaches the client, and no proxy can undo that. What Lapwing promises is that a
+slow release loses its traffic within seconds, automatically and without a failed request.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from lapwing.commands.demo.stage import Stage
+from lapwing.commands.demo.sandbox import Sandbox
 from lapwing.errors import LapwingError
 from lapwing.load.client import Plan
 from lapwing.load.traffic import Traffic
@@ -20,11 +20,11 @@ from lapwing.load.traffic import Traffic
 TITLE = "<Text fw={700}>Company Inc.</Text>"
 HEALTHY = 'return jsonify(status="ok")'
 TOTAL = "total=page.total"
-SLOWNESS = 0.8
-"""Seconds that the slow release adds to each request; the example allows 0.5 for 95 % of them."""
+DELAY_S = 0.8
+"""The delay of each request of the slow release; the example allows 0.5 s for 95 % of them."""
 
 DRILL = '''\
-"""What the demo adds to the example: an answer that takes its time."""
+"""A slow response, which the demo adds to the example."""
 
 import time
 
@@ -35,7 +35,7 @@ drill = Blueprint("drill", __name__)
 
 @drill.get("/api/slow")
 def slow():
-    """Thirty lines over the seconds that were asked for."""
+    """Send thirty lines over the given seconds."""
     seconds = float(request.args.get("seconds", "3"))
 
     def lines():
@@ -56,21 +56,20 @@ import time
 
 @app.before_request
 def wait():
-    time.sleep({SLOWNESS})
+    time.sleep({DELAY_S})
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """A text that takes the place of another in a file of the example; or, without `old`, one that
-    is added at its end."""
+    """The replacement of a text in a file of the example; without `old`, an addition at its end."""
 
     file: str
     new: str
     old: str | None = None
 
     def make(self, folder: Path) -> None:
-        """Change the file. Raises LapwingError if the old text is not there once."""
+        """Change the file. Raises LapwingError unless the old text occurs exactly once."""
         path = folder / self.file
         text = path.read_text() if path.exists() else ""
         if self.old is None:
@@ -78,17 +77,19 @@ class Edit:
             return
         if text.count(self.old) != 1:
             raise LapwingError(
-                f"The demo does not know this example any more: {self.file} has "
+                f"This example does not fit the demo: {self.file} contains "
                 f"{text.count(self.old)} times {self.old!r}.",
-                hint="Use the example that comes with this version of Lapwing.",
+                hint="Use the example of this version of Lapwing.",
             )
         path.write_text(text.replace(self.old, self.new))
 
 
 @dataclass(frozen=True, slots=True)
-class Act:
-    """One act: `edits` are made and committed, then `verb` is done, and `outcome` has to come of
-    it. `services` are those that are built."""
+class Step:
+    """One step: `edits` are committed, `verb` is run, and `outcome` is expected.
+
+    `services` are those that are built; all by default.
+    """
 
     name: str
     verb: Literal["deploy", "rollback"]
@@ -96,14 +97,14 @@ class Act:
     edits: tuple[Edit, ...] = ()
     services: tuple[str, ...] = ()
     shown: str = ""
-    """What the change is, for people."""
+    """The change, in words."""
 
 
 ADDED = (Edit("api/drill.py", DRILL), Edit("api/app.py", REGISTERED))
-"""What is added to the example before the first deployment."""
+"""The additions to the example before the first deployment."""
 
-ACTS = (
-    Act(
+STEPS = (
+    Step(
         "a good change",
         "deploy",
         "succeeded",
@@ -113,23 +114,23 @@ ACTS = (
         ),
         shown="a new title on the page and a new field in the API, in one switch",
     ),
-    Act(
+    Step(
         "a broken change",
         "deploy",
         "failed",
         (Edit("api/api.py", "count=page.total", TOTAL),),
         ("api",),
-        shown="the API renames a field that the page needs; a smoke test finds out",
+        shown="the API renames a field that the page needs; a smoke test fails",
     ),
-    Act(
-        "a change that goes bad",
+    Step(
+        "a slow change",
         "deploy",
         "rolled-back",
         (Edit("api/api.py", TOTAL, "count=page.total"), Edit("api/app.py", SLOW)),
         ("api",),
-        shown=f"the API is right but {SLOWNESS:g} s slower; live traffic shows it",
+        shown=f"the API is correct but {DELAY_S:g} s slower; the analysis of live traffic fails",
     ),
-    Act(
+    Step(
         "another good change",
         "deploy",
         "succeeded",
@@ -138,24 +139,24 @@ ACTS = (
             Edit("api/api.py", "edition=3", "edition=2"),
         ),
         ("api",),
-        shown="the slow lines are taken out again",
+        shown="the delay is removed",
     ),
-    Act("a rollback", "rollback", "succeeded", shown="back to the first good change"),
+    Step("a rollback", "rollback", "succeeded", shown="back to the first good change"),
 )
 
 
-def prepare(stage: Stage) -> None:
-    """Write and commit the example as it is before the first act."""
+def prepare(sandbox: Sandbox) -> None:
+    """Write and commit the example as it is before the first step."""
     for edit in ADDED:
-        edit.make(stage.source)
-    stage.commit("The example")
+        edit.make(sandbox.source)
+    sandbox.commit("The example")
 
 
-def plan(stage: Stage) -> Plan:
-    """The load: about 150 requests a second, of every kind that the example can answer."""
+def plan(sandbox: Sandbox) -> Plan:
+    """Return the load: about 150 requests a second of every kind that the example supports."""
     customer = '{"name": "Demo {unique}", "email": "demo-{unique}@example.com"}'
     return Plan(
-        stage.target,
+        sandbox.target,
         (
             Traffic(kind="new", path="/api/version", workers=2, interval=0.05),
             Traffic(kind="keep-alive", path="/api/version", workers=4, interval=0.05),

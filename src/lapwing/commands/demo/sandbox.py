@@ -1,7 +1,7 @@
-"""The stage of a demo: a copy of the example in a repository of its own, a home and a port.
+"""The sandbox of a demo: a copy of the example in its own git repository, a home and a port.
 
-All of it is in one temporary folder. `clear` stops what runs and removes the folder, whatever state
-the demo was in.
+All of it is in one temporary folder. `clear` stops what runs and removes the folder, in whatever
+state the demo is.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ STACK = "company-inc"
 IGNORED = shutil.ignore_patterns(
     "node_modules", "dist", "__pycache__", ".venv", "data", ".pytest_cache", ".git"
 )
-ENDING = 20.0
-"""Seconds that everything may take to end by itself before it is killed."""
+STOP_TIMEOUT_S = 20.0
+"""Time for a graceful stop before processes are killed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
-    """Where a demo plays."""
+class Sandbox:
+    """The folder and the settings of a demo."""
 
     folder: Path
     settings: Settings
@@ -55,7 +55,7 @@ class Stage:
 
     @property
     def target(self) -> Target:
-        """The running example, as a load client has to know it."""
+        """The address of the running example, for the load client."""
         return Target(
             f"https://{STACK}.localhost:{self.settings.port}",
             address="127.0.0.1",
@@ -64,17 +64,17 @@ class Stage:
         )
 
     def commit(self, message: str) -> None:
-        """Commit what is in the copy."""
+        """Commit the present state of the copy."""
         git(self, "add", "--all")
         git(self, "commit", "--quiet", "--message", message)
 
     def clear(self) -> None:
-        """Stop everything and remove the folder. Never raises for what is gone already."""
+        """Stop everything and remove the folder. Ignores what no longer exists."""
         with contextlib.suppress(LapwingError, OSError):
             self._down()
         with contextlib.suppress(LapwingError, OSError):
             if self.settings.agent.exists():
-                # One that was started a moment ago does not hear of its end before it is ready.
+                # An agent that is just starting cannot be stopped before it is ready.
                 agent.ensure(self.settings)
                 agent.end(self.settings)
         for identity, _what in list(processes.owned(self.settings.home)):
@@ -82,7 +82,7 @@ class Stage:
         remove_tree(self.folder)
 
     def _down(self) -> None:
-        """Want nothing to run, and wait until nothing does."""
+        """Commit a document without services, and wait until nothing runs."""
         repository = DesiredRepository(self.settings.desired)
         if repository.newest(STACK, LOCAL) is None:
             return
@@ -90,7 +90,7 @@ class Stage:
         repository.commit(act.document, expected=act.expected)
         agent.ensure(self.settings)
         folder = self.settings.environment(STACK, LOCAL)
-        until = time.monotonic() + ENDING
+        until = time.monotonic() + STOP_TIMEOUT_S
         while time.monotonic() < until:
             found = status.read(folder)
             if found is None or (found.rollout is None and not found.running):
@@ -99,24 +99,26 @@ class Stage:
 
 
 def find_example(given: Path | None = None) -> Path:
-    """The folder of the example: the one that was given, or that of the checkout which this
-    Lapwing runs from. Raises UsageError if it is not there."""
+    """Return the given folder of the example, or the one of this checkout.
+
+    Raises UsageError if it does not exist.
+    """
     folder = given or Path(__file__).parents[4] / "examples" / STACK
     if not (folder / "lapwing.yaml").is_file():
         raise UsageError(
-            f"The example is not in {folder}.",
-            hint="It comes with Lapwing's source, not with its package: run the demo in a "
-            "checkout (`make demo`), or name the folder with --example.",
+            f"{folder} does not contain the example.",
+            hint="The example is part of the source repository, not of the package: run "
+            "`make demo` in a clone, or name the folder with `--example DIR`.",
         )
     return folder
 
 
-def build(settings: Settings, example: Path) -> Stage:
-    """Make the stage: nothing of the user's settings but the tools on the PATH is used."""
+def build(settings: Settings, example: Path) -> Sandbox:
+    """Create the sandbox. Of the user's settings only the programs on the PATH are used."""
     folder = Path(tempfile.mkdtemp(prefix="lapwing-demo-")).resolve()
     home = folder / "home"
     environ = {k: v for k, v in settings.environ.items() if not k.startswith("LAPWING_")}
-    stage = Stage(
+    sandbox = Sandbox(
         folder,
         dataclasses.replace(
             settings,
@@ -128,18 +130,18 @@ def build(settings: Settings, example: Path) -> Stage:
         ),
     )
     try:
-        shutil.copytree(example, stage.source, ignore=IGNORED)
-        (stage.source / ".gitignore").write_text("node_modules/\ndist/\n__pycache__/\n")
-        git(stage, "init", "--quiet", "--initial-branch", "main")
+        shutil.copytree(example, sandbox.source, ignore=IGNORED)
+        (sandbox.source / ".gitignore").write_text("node_modules/\ndist/\n__pycache__/\n")
+        git(sandbox, "init", "--quiet", "--initial-branch", "main")
     except BaseException:
         remove_tree(folder)
         raise
-    return stage
+    return sandbox
 
 
-def git(stage: Stage, *arguments: str) -> None:
+def git(sandbox: Sandbox, *arguments: str) -> None:
     """Run git in the demo's source. Raises LapwingError with the message of git."""
     identity: dict[str, str] = {}
     for role in ("AUTHOR", "COMMITTER"):
         identity |= {f"GIT_{role}_NAME": "Demo", f"GIT_{role}_EMAIL": "demo@localhost"}
-    Git(stage.source, {**stage.settings.environ, **identity}).text(*arguments)
+    Git(sandbox.source, {**sandbox.settings.environ, **identity}).text(*arguments)

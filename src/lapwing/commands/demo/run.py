@@ -1,0 +1,130 @@
+"""Run the scenario under load, with the commits that `deploy` and `rollback` make."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from lapwing.commands.demo import scenario
+from lapwing.commands.demo.result import Result, StepResult
+from lapwing.commands.demo.sandbox import STACK, Sandbox
+from lapwing.commands.demo.scenario import Step
+from lapwing.desired.repository import DesiredRepository
+from lapwing.errors import DeploymentFailed
+from lapwing.load.client import Client, running
+from lapwing.load.record import now
+from lapwing.observed import status
+from lapwing.observed.status import Event
+from lapwing.plan.model import Document
+from lapwing.stack.load import LOCAL, find, load
+from lapwing.targets import bundles as deploy
+from lapwing.targets import follow
+from lapwing.targets import local_agent as agent
+from lapwing.targets import planned as change
+from lapwing.targets.follow import Outcome
+
+PAUSE_S = 2.0
+"""Time with load only, before the first step and after each."""
+Show = Callable[[str], None]
+
+
+def run(sandbox: Sandbox, tell: Show, say: Show) -> Result:
+    """Run the scenario; call `tell` with progress, and `say` with the outcome of each step.
+
+    Raises DeploymentFailed if the example does not start, LoadError if the load client fails, and
+    the errors of a build.
+    """
+    began = time.monotonic()
+    scenario.prepare(sandbox)
+    first = _step(sandbox, Step("the first release", "deploy", "succeeded"), tell)
+    if first.outcome != "succeeded":
+        raise DeploymentFailed(f"The example does not start: {first.reason}")
+    results = []
+    with running(scenario.plan(sandbox)) as client:
+        tell("waiting for the first responses")
+        client.wait_for_answers()
+        _pause(client, tell)
+        for step in scenario.STEPS:
+            say(f"{step.name}: {step.shown}")
+            results.append(_step(sandbox, step, tell))
+            say(f"  {_outcome(results[-1])}")
+            _pause(client, tell)
+        tell("stopping the load")
+        ledger = client.stop()
+    return Result(results=tuple(results), ledger=ledger, seconds=time.monotonic() - began)
+
+
+def _pause(client: Client, tell: Show) -> None:
+    """Wait under load. Raises LoadError if the load client has failed."""
+    tell(f"{client.ledger().sent} requests so far")
+    time.sleep(PAUSE_S)
+    client.ledger()
+
+
+def _step(sandbox: Sandbox, step: Step, tell: Show) -> StepResult:
+    """Run one step to its outcome."""
+    for edit in step.edits:
+        edit.make(sandbox.source)
+    if step.edits:
+        sandbox.commit(step.name)
+    agent.begin(sandbox.settings)
+    old = _running(sandbox)
+    document, expected = _wanted(sandbox, step, tell)
+    agent.ensure(sandbox.settings, tell)
+    listener = follow.watch(sandbox.settings, STACK, LOCAL)
+    commit = DesiredRepository(sandbox.settings.desired).commit(document, expected=expected)
+    committed = now()
+    moments: dict[str, float] = {}
+
+    def on_event(event: Event) -> None:
+        if event.kind == "note":
+            tell(event.text)
+        if event.kind == "state" and event.state is not None:
+            moments.setdefault(event.state, event.time)
+
+    followed: Outcome = follow.follow(sandbox.settings, listener, commit, tell=on_event)
+    return StepResult(
+        name=step.name,
+        verb=step.verb,
+        outcome=followed.outcome,
+        expected=step.outcome,
+        reason=None if followed.outcome == "succeeded" else followed.reason,
+        commit=commit,
+        old=old,
+        new=document.services["api"].release,
+        committed=committed,
+        moments=moments,
+    )
+
+
+def _wanted(sandbox: Sandbox, step: Step, tell: Show) -> tuple[Document, str | None]:
+    """Return the document that a step commits, and the commit that it is based on."""
+    if step.verb == "rollback":
+        found = change.rollback(DesiredRepository(sandbox.settings.desired), sandbox.where, "demo")
+        return found.document, found.expected
+    prepared = deploy.prepare(
+        load(find(sandbox.source), LOCAL),
+        sandbox.settings,
+        services=step.services,
+        actor="demo",
+        tell=tell,
+    )
+    return prepared.document, prepared.expected
+
+
+def _running(sandbox: Sandbox) -> str:
+    """Return the active release of the API; empty before the first one."""
+    found = status.read(sandbox.settings.environment(STACK, LOCAL))
+    for service in found.services if found else ():
+        if service.name == "api" and service.active is not None:
+            return service.active.release
+    return ""
+
+
+def _outcome(step: StepResult) -> str:
+    """Return the outcome of a step in words."""
+    switched = f"switched {step.to_switch:.2f} s after the commit" if step.to_switch else ""
+    if step.outcome == "succeeded":
+        return switched or "done"
+    what = {"failed": "rejected", "rolled-back": f"{switched}, then rolled back"}
+    return f"{what.get(step.outcome, step.outcome)}: {step.reason}"
