@@ -68,6 +68,14 @@ def test_help_starts_light(arguments: list[str], light: set[str]) -> None:
     assert not light & loaded
 
 
+def test_httpx_does_not_import_its_own_command_line() -> None:
+    program = "import sys, lapwing.cli.main, httpx; httpx.Client().close(); print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert not {"pygments", "rich"} & set(done.stdout.split())
+
+
 @pytest.mark.parametrize("verb", ["status", "history", "rollback", "promote", "abort"])
 def test_what_speaks_of_a_machine_does_not_read_the_whole_stack(verb: str, tmp_path: Path) -> None:
     """These are wanted in a hurry: whether an environment is on a cluster is asked of the file, not
