@@ -29,9 +29,7 @@ def put(api: ApiClient, scope: Scope, *things: dict[str, Any], commit: str = "c1
     return apply.apply_objects(api, scope, everything, commit=commit, wait=ready)
 
 
-def test_a_stack_comes_to_run_and_a_second_time_changes_nothing(
-    api: ApiClient, scope: Scope
-) -> None:
+def test_apply_waits_until_ready_and_is_idempotent(api: ApiClient, scope: Scope) -> None:
     things = [
         objects.config(scope, A="1"),
         objects.workload(scope, "api", "shop/api:v1"),
@@ -45,7 +43,7 @@ def test_a_stack_comes_to_run_and_a_second_time_changes_nothing(
     assert put(api, scope, *things).changed == []
 
 
-def test_what_left_the_file_goes_and_data_and_strangers_stay(
+def test_prune_keeps_data_and_unmanaged_objects(
     api: ApiClient, cluster: Cluster, scope: Scope
 ) -> None:
     claim = {
@@ -72,9 +70,7 @@ def test_what_left_the_file_goes_and_data_and_strangers_stay(
     assert api.get(Reference.of(claim)) is not None
 
 
-def test_an_object_of_somebody_else_is_left_as_it_is(
-    api: ApiClient, cluster: Cluster, scope: Scope
-) -> None:
+def test_unmanaged_object_is_refused(api: ApiClient, cluster: Cluster, scope: Scope) -> None:
     cluster.call("POST", "/api/v1/namespaces", objects.namespace(scope))
     path = f"/api/v1/namespaces/{scope.namespace}/configmaps"
     cluster.call("POST", path, objects.config(scope, A="theirs"))
@@ -84,7 +80,7 @@ def test_an_object_of_somebody_else_is_left_as_it_is(
     assert cluster.call("GET", f"{path}/first") is None
 
 
-def test_an_unknown_kind_is_told_before_anything_is_touched(
+def test_missing_kind_is_reported_before_any_change(
     api: ApiClient, cluster: Cluster, scope: Scope
 ) -> None:
     secret = {
@@ -99,7 +95,7 @@ def test_an_unknown_kind_is_told_before_anything_is_touched(
     assert cluster.call("GET", f"/api/v1/namespaces/{scope.namespace}") is None
 
 
-def test_a_field_changed_by_hand_is_set_back_and_a_controllers_is_not(
+def test_manual_changes_are_reset_and_controller_fields_are_kept(
     api: ApiClient, cluster: Cluster, scope: Scope
 ) -> None:
     deployment = objects.workload(scope, "api", "shop/api:v1", replicas=2)
@@ -127,7 +123,7 @@ def test_a_field_changed_by_hand_is_set_back_and_a_controllers_is_not(
     assert "minReadySeconds" in told[0]
 
 
-def test_an_interrupted_run_is_completed_by_the_next(
+def test_interrupted_apply_is_completed_by_the_next(
     api: ApiClient, cluster: Cluster, scope: Scope
 ) -> None:
     """The first run dies after its first wave; the second file no longer has what it left."""
@@ -152,7 +148,7 @@ def test_an_interrupted_run_is_completed_by_the_next(
     assert api.get(Reference.of(late)) is not None
 
 
-def test_a_rehearsal_changes_nothing_and_tells_all(api: ApiClient, scope: Scope) -> None:
+def test_dry_run_changes_nothing_and_lists_every_action(api: ApiClient, scope: Scope) -> None:
     keep, change = objects.config(scope, "keep", A="1"), objects.config(scope, "change", A="1")
     gone, new = objects.config(scope, "gone", A="1"), objects.config(scope, "new", A="1")
     put(api, scope, keep, change, gone)
@@ -168,7 +164,7 @@ def test_a_rehearsal_changes_nothing_and_tells_all(api: ApiClient, scope: Scope)
     assert api.get(Reference.of(new)) is None
 
 
-def test_a_crash_loop_shows_the_last_lines(
+def test_crash_loop_is_reported_with_the_last_log_lines(
     api: ApiClient, cluster: Cluster, scope: Scope, tmp_path: Any
 ) -> None:
     log = tmp_path / "app.log"
@@ -191,20 +187,20 @@ def test_a_crash_loop_shows_the_last_lines(
     assert "no such table" in str(told.value.detail)
 
 
-def test_an_image_that_cannot_be_pulled_is_told(api: ApiClient, scope: Scope) -> None:
+def test_failed_image_pull_is_reported(api: ApiClient, scope: Scope) -> None:
     with pytest.raises(DeploymentFailed, match="shop/api:missing cannot be pulled") as told:
         put(api, scope, objects.workload(scope, "api", "shop/api:missing"))
     assert "kind load docker-image" in str(told.value.hint)
 
 
-def test_a_job_that_fails_stops_before_what_comes_after(api: ApiClient, scope: Scope) -> None:
+def test_failed_job_stops_later_waves(api: ApiClient, scope: Scope) -> None:
     after = objects.workload(scope, "api", "shop/api:v2")
     with pytest.raises(DeploymentFailed, match="Job migrate"):
         put(api, scope, objects.job(scope, "migrate", "shop/api:fail", wave=-1), after)
     assert api.get(Reference.of(after)) is None
 
 
-def test_a_quota_that_is_used_up_is_told(api: ApiClient, cluster: Cluster, scope: Scope) -> None:
+def test_exceeded_quota_is_reported(api: ApiClient, cluster: Cluster, scope: Scope) -> None:
     cluster.call("POST", "/api/v1/namespaces", objects.namespace(scope))
     hard = {"requests.cpu": "100m", "configmaps": "3"}
     quota = {

@@ -39,7 +39,7 @@ def image(shop: Shop) -> str:
     return str(shop.deployment("api")["spec"]["template"]["spec"]["containers"][0]["image"])
 
 
-def test_from_nothing_to_nothing(shop: Shop) -> None:
+def test_up_deploy_and_down(shop: Shop) -> None:
     status, out, err = shop.call("up")
     assert (status, out) == (1, "")
     assert "TOKEN is not set" in err
@@ -105,7 +105,7 @@ def test_from_nothing_to_nothing(shop: Shop) -> None:
     wait_until(lambda: shop.cluster.call("GET", path) is None, "the namespace is gone")
 
 
-def test_settings_alone_are_rolled_back_and_a_new_value_starts_pods_again(shop: Shop) -> None:
+def test_rollback_restores_settings_and_new_secret_restarts_pods(shop: Shop) -> None:
     shop.secret("first")
     shop.run("up")
     before = shop.deployment("api")["spec"]["template"]
@@ -119,7 +119,7 @@ def test_settings_alone_are_rolled_back_and_a_new_value_starts_pods_again(shop: 
     assert shop.deployment("api")["spec"]["template"] == before
 
 
-def test_a_crash_is_told_with_what_to_do_and_rolled_back(shop: Shop) -> None:
+def test_crashing_release_is_reported_and_rolled_back(shop: Shop) -> None:
     shop.secret("x")
     shop.run("up")
     shop.write(tag="crash")
@@ -142,7 +142,7 @@ def test_a_crash_is_told_with_what_to_do_and_rolled_back(shop: Shop) -> None:
     assert shop.json("status")["problem"] is None
 
 
-def test_a_killed_command_is_continued_and_two_at_once_are_not(shop: Shop) -> None:
+def test_killed_command_is_continued_and_concurrent_one_refused(shop: Shop) -> None:
     shop.secret("x")
     shop.write(tag="slow")
     first = shop.start("up")
@@ -175,7 +175,7 @@ def test_a_killed_command_is_continued_and_two_at_once_are_not(shop: Shop) -> No
     assert shop.secrets() == made
 
 
-def test_a_quota_that_is_used_up(shop: Shop) -> None:
+def test_exceeded_quota_fails_the_deployment(shop: Shop) -> None:
     shop.secret("x")
     space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": shop.namespace}}
     shop.cluster.call("POST", "/api/v1/namespaces", space)
@@ -197,7 +197,7 @@ def test_a_quota_that_is_used_up(shop: Shop) -> None:
     assert shop.json("up")["outcome"] == "succeeded"
 
 
-def test_what_is_missing_is_told_before_anything_is_touched(shop: Shop, tmp_path: Path) -> None:
+def test_missing_requirements_are_reported_before_any_change(shop: Shop, tmp_path: Path) -> None:
     shop.secret("x")
     shop.write(said=", gateway: gateway")
     told = shop.json("up", status=1)["error"]
@@ -231,7 +231,7 @@ def test_what_is_missing_is_told_before_anything_is_touched(shop: Shop, tmp_path
     assert shop.json("up")["services"]["work"]["release"] == "work:v7"
 
 
-def test_the_environment_stays_in_its_context(shop: Shop, tmp_path: Path) -> None:
+def test_environment_keeps_its_context(shop: Shop, tmp_path: Path) -> None:
     shop.secret("x")
     shop.run("up", "--context", "production", "--yes")
     told = shop.json("deploy", status=2)["error"]  # It is asked for, though another is current.
@@ -248,7 +248,7 @@ def seeds(shop: Shop) -> list[dict[str, Any]]:
     return [j for j in found if j["metadata"]["name"].startswith(f"{shop.name}-seed-")]
 
 
-def test_a_hold_waits_removes_nothing_and_is_promoted(shop: Shop) -> None:
+def test_held_deployment_prunes_nothing_until_promoted(shop: Shop) -> None:
     shop.secret("x")
     told = shop.json("deploy", "--hold", status=2)["error"]
     assert "rollouts: true" in told["hint"]
@@ -292,7 +292,7 @@ if sys.argv[1:3] == ["delete", "cluster"]:
 """
 
 
-def test_a_cluster_is_made_and_removed_by_its_tool(shop: Shop, tmp_path: Path) -> None:
+def test_local_cluster_is_created_and_deleted_by_its_tool(shop: Shop, tmp_path: Path) -> None:
     """A program of kind's name records how it is called, and makes the real control plane appear:
     no container can be started here."""
     calls, tools = tmp_path / "calls", tmp_path / "tools"

@@ -20,7 +20,7 @@ def images(tag: str) -> list[str]:
     return [part for s in services for part in ("--image", f"{s}=fleetdm/fleet:{tag}")]
 
 
-def test_fleet_comes_up_and_is_upgraded(cluster: Cluster, tmp_path: Path) -> None:
+def test_fleet_is_deployed_and_upgraded(cluster: Cluster, tmp_path: Path) -> None:
     volumes(cluster)
     fleet = Shop(cluster, tmp_path, "fleetdm-stack")
     fleet.folder = FLEETDM
@@ -35,10 +35,10 @@ def test_fleet_comes_up_and_is_upgraded(cluster: Cluster, tmp_path: Path) -> Non
 
     refused = fleet.json("deploy", *images("pending-2"), status=1)["error"]
     assert "--allow-downtime" in refused["message"]
-    assert "Nothing was touched" in refused["message"]
+    assert "Nothing was changed" in refused["message"]
     assert fleet.outcomes() == [("deploy", "succeeded")]
     said = fleet.run("deploy", *images("pending-2"), "--allow-downtime")
-    steps = ["stopping fleet, vulnerabilities", "backing the database up", "migrating with"]
+    steps = ["stopping fleet, vulnerabilities", "backing up the database", "migrating with"]
     assert sorted(steps, key=said.index) == steps
     assert fleet.deployment("fleet")["status"]["readyReplicas"] >= 1
     back = fleet.json("rollback", status=2)["error"]

@@ -87,7 +87,7 @@ def test_logs_of_all_replicas_are_merged_by_time(stack: Stack, tmp_path: Path) -
     assert "There is no log of nobody yet." in nobody.stderr
 
 
-def test_a_container_that_crashed_shows_what_it_said_before(stack: Stack, tmp_path: Path) -> None:
+def test_restarted_container_shows_its_previous_log(stack: Stack, tmp_path: Path) -> None:
     stack.put(objects.workload(stack.scope, "api", "shop/api:crash", replicas=1), ready=False)
     wait_until(lambda: bool(stack.pods() and stack.pods()[0].get("status", {}).get("podIP")), "pod")
     now, before = Printed(tmp_path / "now.log"), Printed(tmp_path / "before.log")
@@ -99,7 +99,7 @@ def test_a_container_that_crashed_shows_what_it_said_before(stack: Stack, tmp_pa
     assert stack.call("logs", "--previous").stdout == "KeyError: 'SESSION_KEY'\n"
 
 
-def test_following_tells_each_line_once_and_takes_in_new_pods(
+def test_follow_prints_each_line_once_and_includes_new_pods(
     stack: Stack, tmp_path: Path, followed: Any
 ) -> None:
     workload = objects.workload(stack.scope, "api", "shop/api:v1", replicas=1)
@@ -131,7 +131,7 @@ def test_following_tells_each_line_once_and_takes_in_new_pods(
     assert following.process.stderr.read() == "Interrupted.\n"
 
 
-def test_a_reader_that_goes_away_ends_it_quietly(stack: Stack, tmp_path: Path) -> None:
+def test_closed_pipe_ends_the_command_silently(stack: Stack, tmp_path: Path) -> None:
     stack.put(objects.workload(stack.scope, "api", "shop/api:v1", replicas=1))
     printed = Printed(tmp_path / "one.log")
     printed.say("first")
@@ -155,7 +155,7 @@ def test_a_reader_that_goes_away_ends_it_quietly(stack: Stack, tmp_path: Path) -
     process.stderr.close()
 
 
-def test_a_log_is_never_whole_in_memory(stack: Stack, tmp_path: Path) -> None:
+def test_large_log_is_streamed(stack: Stack, tmp_path: Path) -> None:
     stack.put(objects.workload(stack.scope, "api", "shop/api:v1", replicas=1))
     printed = Printed(tmp_path / "large.log")
     with printed.path.open("a") as file:

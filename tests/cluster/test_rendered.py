@@ -37,7 +37,7 @@ environments:
 
 
 @pytest.mark.parametrize("rollouts", ["true", "false"])
-def test_the_server_takes_every_object(
+def test_api_server_accepts_every_rendered_object(
     api: ApiClient, cluster: Cluster, scope: Scope, tmp_path: Path, rollouts: str
 ) -> None:
     path = tmp_path / "lapwing.yaml"
@@ -59,7 +59,7 @@ def test_the_server_takes_every_object(
 BRACES = "{{ user }} and {{{y}}} and {{"
 
 
-def test_argo_rollouts_reads_braces_of_the_stack_file_as_text(
+def test_argo_rollouts_reads_braces_as_text(
     api: ApiClient, cluster: Cluster, scope: Scope, tmp_path: Path
 ) -> None:
     """A template's metrics and arguments as an AnalysisRun: the controller makes the smoke test."""

@@ -111,7 +111,7 @@ def judge() -> Iterator[Judge]:
     thread.join()
 
 
-def test_a_release_is_switched_and_a_rollback_takes_the_warm_slot(
+def test_switch_and_rollback_to_the_warm_slot(
     api: ApiClient, cluster: Cluster, scope: Scope
 ) -> None:
     deploy(api, scope, "shop/api:v1")
@@ -143,7 +143,7 @@ def test_a_release_is_switched_and_a_rollback_takes_the_warm_slot(
     assert {p["metadata"]["uid"] for p in api.list("v1", "Pod", scope.namespace)} <= before
 
 
-def test_a_held_release_waits_for_promote(api: ApiClient, cluster: Cluster, scope: Scope) -> None:
+def test_held_release_waits_for_promote(api: ApiClient, cluster: Cluster, scope: Scope) -> None:
     deploy(api, scope, "shop/api:v1", autoPromotionEnabled=False)
     with pytest.raises(UsageError, match="No deployment in progress"):
         rollouts.promote(api, scope)
@@ -158,7 +158,7 @@ def test_a_held_release_waits_for_promote(api: ApiClient, cluster: Cluster, scop
     assert served(api, cluster, scope) == "shop/api:v2"
 
 
-def test_an_aborted_release_never_serves(api: ApiClient, cluster: Cluster, scope: Scope) -> None:
+def test_aborted_release_never_serves(api: ApiClient, cluster: Cluster, scope: Scope) -> None:
     deploy(api, scope, "shop/api:v1", autoPromotionEnabled=False)
     deploy(api, scope, "shop/api:v2", autoPromotionEnabled=False)
     assert [r.name for r in rollouts.abort(api, scope)] == ["api"]
@@ -175,7 +175,7 @@ def test_an_aborted_release_never_serves(api: ApiClient, cluster: Cluster, scope
 
 
 @pytest.mark.parametrize("when", ["pre", "post"])
-def test_a_failed_analysis_leaves_or_takes_back_the_traffic(
+def test_failed_analysis_keeps_or_returns_traffic(
     api: ApiClient, cluster: Cluster, scope: Scope, judge: Judge, when: str
 ) -> None:
     check = {f"{when}PromotionAnalysis": {"templates": [{"templateName": "smoke"}]}}

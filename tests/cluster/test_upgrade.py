@@ -17,7 +17,7 @@ from lapwing.kubernetes.applyset import Scope
 from lapwing.kubernetes.client import ApiClient
 from lapwing.kubernetes.objects import Reference
 from lapwing.kubernetes.status import read_status
-from lapwing.kubernetes.upgrade.commands import Commands
+from lapwing.kubernetes.upgrade.backup import BackupCommands
 from lapwing.kubernetes.upgrade.driver import DowntimeError, UpgradeError
 from lapwing.kubernetes.upgrade.guard import UpgradeOptions, run_upgrades
 from lapwing.kubernetes.upgrade.record import UpgradeLockedError
@@ -150,7 +150,7 @@ def shop(api: ApiClient, cluster: Cluster, scope: Scope, tmp_path: Path) -> Shop
 
 
 @pytest.mark.parametrize("rollouts", [True, False])
-def test_an_upgrade_goes_through(shop: Shop, rollouts: bool) -> None:
+def test_upgrade_succeeds(shop: Shop, rollouts: bool) -> None:
     """With a warm slot of the version before the last, which has to go, too."""
     shop.write(rollouts=rollouts)
     shop.deploy("v0")
@@ -194,7 +194,7 @@ def test_an_upgrade_goes_through(shop: Shop, rollouts: bool) -> None:
     assert {s.phase for s in status.services if s.name in ("api", "feeds")} == {"running"}
 
 
-def test_without_a_pending_migration_nothing_is_touched(shop: Shop) -> None:
+def test_no_pending_migration_changes_nothing(shop: Shop) -> None:
     shop.deploy("v1")
     assert shop.guard("v2", UpgradeOptions(lease=2.0)) == []
     assert shop.running() == {"v1"}
@@ -205,7 +205,7 @@ def test_without_a_pending_migration_nothing_is_touched(shop: Shop) -> None:
     shop.nothing_is_left()
 
 
-def test_without_consent_or_a_backup_it_is_refused_and_nothing_is_touched(shop: Shop) -> None:
+def test_upgrade_is_refused_without_consent_or_backup(shop: Shop) -> None:
     shop.deploy("v1")
     before = _specs(shop)
     with pytest.raises(DowntimeError, match="--allow-downtime is missing"):
@@ -226,13 +226,13 @@ def _specs(shop: Shop) -> list[Any]:
 
 @pytest.mark.parametrize("rollouts", [True, False])
 @pytest.mark.parametrize("tag", ["pending-badmigration", "crash-pending"])
-def test_what_fails_after_the_migration_began_is_restored(
+def test_failure_after_the_migration_began_restores_the_backup(
     shop: Shop, rollouts: bool, tag: str
 ) -> None:
     """The migration fails, or the new version does not come to run after it."""
     shop.write(rollouts=rollouts)
     shop.deploy("v1")
-    with pytest.raises(UpgradeError, match="was undone") as told:
+    with pytest.raises(UpgradeError, match="was rolled back") as told:
         shop.guard(tag)
     assert "exit status" in told.value.message + str(told.value.detail)
     assert any(line.startswith("restoring ") for line in shop.told)
@@ -243,11 +243,11 @@ def test_what_fails_after_the_migration_began_is_restored(
     assert shop.running() == {"v2-pending"}
 
 
-def test_what_fails_before_the_migration_starts_the_old_version_again(shop: Shop) -> None:
+def test_failure_before_the_migration_restarts_the_old_version(shop: Shop) -> None:
     shop.deploy("v1")
     rollout = shop.get("argoproj.io/v1alpha1", "Rollout", f"{shop.name}-api")
-    failing = Commands("echo told; exit 3", "true")
-    with pytest.raises(UpgradeError, match="`echo told; exit 3` ended with 3"):
+    failing = BackupCommands("echo told; exit 3", "true")
+    with pytest.raises(UpgradeError, match="`echo told; exit 3` failed with status 3"):
         shop.guard("v2-pending", UpgradeOptions(allow_downtime=True, commands=failing, lease=2.0))
     assert not any(line.startswith("restoring ") for line in shop.told)
     again = shop.get("argoproj.io/v1alpha1", "Rollout", f"{shop.name}-api")
@@ -256,21 +256,23 @@ def test_what_fails_before_the_migration_starts_the_old_version_again(shop: Shop
     shop.nothing_is_left()
 
 
-def test_backups_may_be_made_by_commands_of_the_persons_own(shop: Shop, tmp_path: Path) -> None:
+def test_backup_commands_of_the_user(shop: Shop, tmp_path: Path) -> None:
     shop.write(backup=False)
     shop.deploy("v1")
     note = tmp_path / "restored"
     environ = {"PATH": "/usr/bin:/bin", "NOTE": str(note)}
-    own = Commands("echo asking; echo backup-7", 'printf "%s" "$LAPWING_BACKUP" > "$NOTE"', environ)
+    own = BackupCommands(
+        "echo asking; echo backup-7", 'printf "%s" "$LAPWING_BACKUP" > "$NOTE"', environ
+    )
     options = UpgradeOptions(allow_downtime=True, commands=own, lease=2.0)
-    with pytest.raises(UpgradeError, match="was undone"):
+    with pytest.raises(UpgradeError, match="was rolled back"):
         shop.guard("pending-badmigration", options)
     assert note.read_text() == "backup-7"
     assert shop.served() == {"v1"}
 
 
 @pytest.mark.parametrize("tag", ["v2-pending", "pending-badmigration"])
-def test_a_command_killed_at_every_step_is_completed_by_the_next(
+def test_command_killed_at_every_step_is_completed_by_the_next(
     shop: Shop, monkeypatch: pytest.MonkeyPatch, tag: str
 ) -> None:
     """Each act is killed twice: before its effect, and after it but before that is saved."""
@@ -295,7 +297,7 @@ def test_a_command_killed_at_every_step_is_completed_by_the_next(
 
 
 def _outcome(shop: Shop, tag: str) -> list[str]:
-    """The services that were upgraded; none if it was undone."""
+    """The services that were upgraded; none if it was rolled back."""
     try:
         return shop.guard(tag)
     except UpgradeError:
@@ -315,7 +317,7 @@ def _dying(act: Callable[..., Any], fates: list[str]) -> Callable[..., Any]:
     return died
 
 
-def test_two_at_once_exclude_each_other(shop: Shop) -> None:
+def test_concurrent_upgrades_exclude_each_other(shop: Shop) -> None:
     shop.deploy("v1")
     began, go_on = threading.Event(), threading.Event()
     done: list[Any] = []
@@ -348,7 +350,7 @@ def test_two_at_once_exclude_each_other(shop: Shop) -> None:
     wait_until(lambda: shop.served() == {"v2-pending"}, "the first went through")
 
 
-def test_one_that_was_taken_for_dead_stops_before_its_next_act(shop: Shop) -> None:
+def test_command_considered_dead_stops_before_its_next_step(shop: Shop) -> None:
     """It slept through its lease; another command has gone on with the upgrade meanwhile."""
     shop.deploy("v1")
     second: list[Any] = []
@@ -365,7 +367,7 @@ def test_one_that_was_taken_for_dead_stops_before_its_next_act(shop: Shop) -> No
     shop.nothing_is_left()
 
 
-def test_as_people_call_it(cluster: Cluster, scope: Scope, tmp_path: Path) -> None:
+def test_upgrade_by_the_command_line(cluster: Cluster, scope: Scope, tmp_path: Path) -> None:
     """Refused, allowed, killed while it migrates, and gone on with by the same command."""
     volumes(cluster)
     people = People(cluster, tmp_path, scope.stack)
@@ -402,7 +404,7 @@ def test_as_people_call_it(cluster: Cluster, scope: Scope, tmp_path: Path) -> No
     process.communicate()
     assert "migrating" in said, said
     assert served() == set()
-    assert "is under way" in people.json("abort", status=1)["error"]["message"]
+    assert "is in progress" in people.json("abort", status=1)["error"]["message"]
     assert served() == set()
     write("v2-pending")
     people.run("deploy")

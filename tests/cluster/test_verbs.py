@@ -18,7 +18,7 @@ from tests.installation import LAPWING
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 
-def test_a_held_deployment_is_shown_and_promoted_and_strangers_are_asked(
+def test_held_deployment_is_promoted_after_confirmation(
     api: ApiClient, cluster: Cluster, scope: Scope, tmp_path: Path
 ) -> None:
     place = Scope(scope.stack, "staging", f"{scope.stack}-staging")

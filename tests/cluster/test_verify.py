@@ -101,7 +101,7 @@ def user(port: int) -> Iterator[None]:
         yield
 
 
-def test_a_stack_that_runs_passes_and_what_breaks_is_named(stack: Stack, tmp_path: Path) -> None:
+def test_verify_passes_and_names_what_breaks(stack: Stack, tmp_path: Path) -> None:
     certificate = self_signed(tmp_path)
     things = [
         part(stack, "api", 3000, "http"),
@@ -158,7 +158,7 @@ def self_signed(folder: Path) -> Path:
     return both
 
 
-def test_a_crash_loop_is_told_with_its_last_lines(stack: Stack, tmp_path: Path) -> None:
+def test_verify_shows_the_log_of_a_crash_loop(stack: Stack, tmp_path: Path) -> None:
     stack.put(objects.workload(stack.scope, "api", "shop/api:crash", replicas=1), ready=False)
     wait_until(lambda: bool(stack.pods() and stack.pods()[0].get("status", {}).get("podIP")), "pod")
     printed = Printed(tmp_path / "before.log")
@@ -175,7 +175,7 @@ def test_a_crash_loop_is_told_with_its_last_lines(stack: Stack, tmp_path: Path) 
     assert "    KeyError: 'SESSION_KEY'" in shown
 
 
-def test_what_may_not_be_asked_is_not_called_passed(stack: Stack, tmp_path: Path) -> None:
+def test_forbidden_check_does_not_pass(stack: Stack, tmp_path: Path) -> None:
     """Somebody who may look at pods and forward ports, but read no Secret."""
     with redis(tmp_path) as cache:
         stack.put(*database(stack, "cache", "redis", 6379))
@@ -191,7 +191,7 @@ def test_what_may_not_be_asked_is_not_called_passed(stack: Stack, tmp_path: Path
     assert found["cache: redis is used"] == (None, "not checked")
 
 
-def test_a_cluster_that_does_not_answer_fails_in_the_form_that_was_asked(stack: Stack) -> None:
+def test_unreachable_cluster_is_a_failed_check_in_json(stack: Stack) -> None:
     config = yaml.safe_load(stack.cluster.kubeconfig.read_text())
     config["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{free_port()}"
     path = stack.folder / "away"

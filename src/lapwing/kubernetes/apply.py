@@ -56,10 +56,13 @@ class ApplyResult:
 
 @dataclass(frozen=True, slots=True)
 class ApplyOptions:
-    """How to apply. `waves` overrides the wave of objects by their annotations; `settle` is called
-    once the namespaces exist and before everything else; `kept` is neither applied nor pruned. From
-    the wave `promoted` on, nothing is applied while a rollout is held: what runs after a service
-    would meet the old one."""
+    """How to apply.
+
+    `waves` overrides the wave of objects by their annotations; `settle` is called once the
+    namespaces exist and before everything else; `kept` is neither applied nor pruned. From the wave
+    `promoted` on, nothing is applied while a rollout is held: what runs after a service would meet
+    the old one.
+    """
 
     waves: Mapping[Reference, int] = field(default_factory=dict)
     settle: Callable[[], None] = lambda: None

@@ -36,8 +36,11 @@ REVISIONS = ("rollout.argoproj.io/revision", "deployment.kubernetes.io/revision"
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """One pod. `slot` is empty for a pod without one (a database, a job); `active` says whether its
-    slot gets traffic."""
+    """One pod.
+
+    `slot` is empty for a pod without one (a database, a job); `active` says whether its slot gets
+    traffic.
+    """
 
     service: str
     component: str

@@ -24,8 +24,11 @@ CRASH_LOOP_RESTARTS = 3
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One problem. `final` if waiting does not help. `container` names the container whose log says
-    more; `previous` whether it is the log of its previous run."""
+    """One problem.
+
+    `final` if waiting does not help. `container` names the container whose log says more;
+    `previous` whether it is the log of its previous run.
+    """
 
     text: str
     hint: str | None = None

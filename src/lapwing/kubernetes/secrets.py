@@ -34,8 +34,10 @@ _ALPHABET = string.ascii_letters + string.digits
 
 @dataclass(frozen=True, slots=True)
 class GeneratedSecret:
-    """A Secret to generate: the number of characters of each key. `adds` keys to an existing one; a
-    `host` asks for a self-signed certificate for it."""
+    """A Secret to generate: the number of characters of each key.
+
+    `adds` keys to an existing one; a `host` asks for a self-signed certificate for it.
+    """
 
     name: str
     keys: Mapping[str, int]
@@ -45,8 +47,11 @@ class GeneratedSecret:
 
 @dataclass(slots=True)
 class SecretPlan:
-    """What to do about each Secret. `versions` maps the variables that people set to the version of
-    their value; `missing` names those without a value."""
+    """What to do about each Secret.
+
+    `versions` maps the variables that people set to the version of their value; `missing` names
+    those without a value.
+    """
 
     versions: dict[str, str] = field(default_factory=dict)
     generated: list[GeneratedSecret] = field(default_factory=list)

@@ -40,8 +40,10 @@ Connection = TypeVar("Connection", bound=Stream)
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """One check: its name, whether it passes (None: it could not be made), what was observed, and
-    the last lines of a log that explains it."""
+    """One check and what was observed.
+
+    `ok` is None if it could not be made; `detail` is the end of a log that explains the result.
+    """
 
     check: str
     ok: bool | None

@@ -100,14 +100,14 @@ def job(request: pytest.FixtureRequest, tmp_path: Path) -> Job:
     return Job(request.param, tmp_path)
 
 
-def test_it_says_so_where_no_set_up_is_wanted(job: Job) -> None:
+def test_setup_without_an_address_reports_that_it_is_skipped(job: Job) -> None:
     ran = job.run("http://127.0.0.1:1", FLEET_SETUP_EMAIL="")
     assert ran.status == 0
     assert "No set-up is wanted" in ran.output
     assert ran.arguments == ""
 
 
-def test_it_waits_for_fleet_and_sets_it_up_once(job: Job) -> None:
+def test_setup_waits_for_fleet_and_runs_once(job: Job) -> None:
     fleet = Fleet(ready_after=1)
     with serving(fleet) as url:
         first = job.run(url)
@@ -143,7 +143,7 @@ def test_it_waits_for_fleet_and_sets_it_up_once(job: Job) -> None:
         "-n 1 !!!!!!!!",
     ],
 )  # fmt: skip
-def test_whatever_a_value_is_it_arrives_as_it_is(job: Job, text: str) -> None:
+def test_values_are_passed_unchanged(job: Job, text: str) -> None:
     fleet = Fleet()
     with serving(fleet) as url:
         ran = job.run(
@@ -159,7 +159,7 @@ def test_whatever_a_value_is_it_arrives_as_it_is(job: Job, text: str) -> None:
         assert fleet.changes == changes
 
 
-def test_a_run_that_was_cut_off_is_finished_by_the_next(job: Job) -> None:
+def test_interrupted_setup_is_completed_by_the_next(job: Job) -> None:
     fleet = Fleet(broken={"/api/v1/fleet/spec/enroll_secret": (500, {"message": "mysql is away"})})
     with serving(fleet) as url:
         first = job.run(url)
@@ -171,7 +171,7 @@ def test_a_run_that_was_cut_off_is_finished_by_the_next(job: Job) -> None:
         assert [s["secret"] for s in fleet.secrets] == [ENROLL]
 
 
-def test_what_people_changed_since_stays(job: Job) -> None:
+def test_later_changes_are_kept(job: Job) -> None:
     fleet = Fleet()
     with serving(fleet) as url:
         assert job.run(url).status == 0
@@ -186,7 +186,7 @@ def test_what_people_changed_since_stays(job: Job) -> None:
         assert [s["secret"] for s in fleet.secrets] == ["another-one"]
 
 
-def test_fleets_words_are_told_when_it_refuses(job: Job) -> None:
+def test_fleets_error_is_reported(job: Job) -> None:
     fleet = Fleet()
     with serving(fleet) as url:
         ran = job.run(url, FLEET_ADMIN_PASSWORD="short!1")
@@ -206,7 +206,7 @@ def test_fleets_words_are_told_when_it_refuses(job: Job) -> None:
         ((200, "not JSON"), "no token"),
     ],
 )
-def test_a_wrong_answer_is_a_failure_and_shows_no_secret(
+def test_invalid_response_fails_without_showing_a_secret(
     job: Job, answer: tuple[int, object], told: str
 ) -> None:
     fleet = Fleet(broken={"/api/v1/setup": answer})
@@ -217,7 +217,7 @@ def test_a_wrong_answer_is_a_failure_and_shows_no_secret(
     assert not ran.tells(PASSWORD, ENROLL)
 
 
-def test_a_fleet_that_goes_away_is_a_failure(job: Job) -> None:
+def test_unreachable_fleet_fails(job: Job) -> None:
     """curl's own words are the reason. The wrapper of curl answers once, for `/healthz`."""
     curl = job.bin / "curl"
     told = curl.read_text().replace("exec ", 'case "$*" in *healthz) exit 0 ;; esac\nexec ', 1)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lapwing.kubernetes.upgrade.dump import KEPT, SCRIPTS
+from lapwing.kubernetes.upgrade.backup import KEPT, SCRIPTS
 from tests.cluster.control_plane import wait_until
 from tests.installation import free_port
 from tests.needs import require

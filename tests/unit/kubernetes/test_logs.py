@@ -16,29 +16,27 @@ from tests.unit.kubernetes.cluster_objects import pod, replica_set, rollout
 
 @settings(deadline=None)
 @given(st.binary(max_size=200), st.lists(st.integers(0, 200)))
-def test_lines_do_not_depend_on_how_a_stream_is_cut(stream: bytes, cuts: list[int]) -> None:
+def test_lines_do_not_depend_on_chunk_boundaries(stream: bytes, cuts: list[int]) -> None:
     at = sorted({0, len(stream), *(c for c in cuts if c < len(stream))})
     chunks = [stream[a:b] for a, b in pairwise(at)]
     lines = stream.split(b"\n")
     assert list(split(chunks)) == (lines[:-1] if lines[-1] == b"" else lines)
 
 
-def test_a_line_without_end_is_told_in_pieces_and_not_kept() -> None:
+def test_endless_line_is_split_and_not_buffered() -> None:
     endless = (b"x" * 1000 for _ in range(1000))
     pieces = split(endless, max_bytes=5000)
     assert len(next(pieces)) == 5000
     assert sum(map(len, pieces)) == 1_000_000 - 5000
 
 
-def test_carriage_returns_and_other_separators_do_not_end_a_line() -> None:
+def test_only_line_feeds_end_a_line() -> None:
     assert list(split(["10%\r20%\u2028\x0b\n".encode()])) == ["10%\r20%\u2028\x0b".encode()]
 
 
 @settings(deadline=None)
 @given(st.integers(0, 4 * 10**9), st.integers(0, 10**9 - 1))
-def test_moments_are_exact_to_the_nanosecond_however_they_are_written(
-    seconds: int, nanoseconds: int
-) -> None:
+def test_timestamps_are_exact_to_the_nanosecond(seconds: int, nanoseconds: int) -> None:
     expected = seconds * 10**9 + nanoseconds
     base = f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
     fixed = f"{nanoseconds:09d}"
@@ -46,17 +44,17 @@ def test_moments_are_exact_to_the_nanosecond_however_they_are_written(
     assert moment(f"{base}.{fixed.rstrip('0') or '0'}+00:00") == expected
 
 
-def test_a_node_in_another_zone_says_the_same_moment() -> None:
+def test_timestamps_with_an_offset_are_converted() -> None:
     assert moment("2026-03-01T10:00:00.5+02:00") == moment("2026-03-01T08:00:00.500000000Z")
 
 
 @pytest.mark.parametrize("text", ["", "starting up", "2026-03-01 10:00:00Z", "2026-03-01T10:00:00"])
-def test_what_is_no_moment_is_refused(text: str) -> None:
+def test_invalid_timestamp_is_rejected(text: str) -> None:
     with pytest.raises(ValueError, match="not a timestamp"):
         moment(text)
 
 
-def test_replicas_are_told_apart_by_slot_and_the_idle_ones_are_named() -> None:
+def test_replica_labels_name_slot_and_idle_state() -> None:
     from lapwing.kubernetes.pods import describe_pods
 
     blue, green = replica_set("api-1", 3, "aaa"), replica_set("api-2", 4, "bbb")
@@ -77,7 +75,7 @@ def test_replicas_are_told_apart_by_slot_and_the_idle_ones_are_named() -> None:
     assert [i.belongs_to("api") for i in found] == [True, True, True, False]
 
 
-def test_containers_that_ended_well_before_the_others_are_not_read() -> None:
+def test_completed_init_containers_are_not_read() -> None:
     from lapwing.kubernetes.pods import describe_pods
 
     made = pod("api-1", inits={"fetch": 0, "prepare": 3})

@@ -1,1 +1,1 @@
-"""Upgrades that need the database for themselves: `migrate: {mode: offline}`."""
+"""Offline upgrades: migrations that need the database for themselves (`mode: offline`)."""

@@ -1,8 +1,8 @@
-"""Leads an offline upgrade: does what `states.py` names, and saves where it is before each act.
+"""Drives an upgrade: does what each state of `states` names, and saves the state before each act.
 
-What acts on the cluster is a `Cluster` here, one method for each action, so that the order of
-things can be tested against every moment of interruption. A method returns when its work is done,
-and raises LapwingError when it cannot be; each can be called again after an interruption.
+What acts on the cluster is a `Cluster` here, one method for each state, so that the order of things
+can be tested against every moment of interruption. A method returns when its work is done, and
+raises LapwingError if it fails; each can be repeated after an interruption.
 """
 
 from __future__ import annotations
@@ -12,23 +12,21 @@ from typing import Protocol
 import msgspec
 
 from lapwing.errors import LapwingError
-from lapwing.kubernetes.upgrade import probe as probes
-from lapwing.kubernetes.upgrade.probe import Probe, Verdict
 from lapwing.kubernetes.upgrade.states import (
     TERMINAL,
     WAY_BACK,
-    Action,
     Event,
     Permission,
+    Probe,
     State,
-    Step,
-    enter,
     step,
 )
 
+OUTPUT_LINES = 15
+
 
 class DowntimeError(LapwingError):
-    """The new version has a migration that needs the database for itself. Nothing was touched."""
+    """The new version has an offline migration, which was not allowed. Nothing was changed."""
 
     code = "downtime"
     http_status = 409
@@ -41,7 +39,7 @@ class UpgradeError(LapwingError):
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where an upgrade is: what is saved before each act. `backup` names the checked backup."""
+    """The state of an upgrade, saved before each act. `backup` names the checked backup."""
 
     release: str
     state: State
@@ -51,58 +49,69 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Records(Protocol):
-    """Where the record of the upgrade under way is kept; None when there is none."""
+    """Where the record of the upgrade in progress is stored."""
 
-    def load(self) -> Record | None: ...
+    def load(self) -> Record | None:
+        """Return the record; None if no upgrade is in progress."""
 
-    def save(self, record: Record | None) -> None: ...
+    def save(self, record: Record | None) -> None:
+        """Save the record; None ends the upgrade."""
 
 
 class Cluster(Protocol):
     """What can be done to the service and its database."""
 
-    def probe(self) -> Probe: ...
+    def probe(self) -> Probe:
+        """Start the new version once, without traffic."""
 
-    def stop_old(self) -> None: ...
+    def stop_old(self) -> None:
+        """Suspend scheduled jobs and scale everything that uses the database to zero."""
 
-    def await_no_connection(self) -> None: ...
+    def await_no_connection(self) -> None:
+        """Wait until no connection to the database is left."""
 
     def back_up(self) -> str:
-        """Makes a backup, checks it and returns its name."""
-        ...
+        """Make a backup, check it, and return its name."""
 
-    def migrate(self) -> None: ...
+    def migrate(self) -> None:
+        """Run the migration once."""
 
-    def start_new(self) -> None: ...
+    def start_new(self) -> None:
+        """Start the new version and wait until it is ready."""
 
-    def switch(self) -> None: ...
+    def switch(self) -> None:
+        """Route clients to the new version and resume scheduled jobs."""
 
-    def stop_new(self) -> None: ...
+    def stop_new(self) -> None:
+        """Stop everything of the new version, the migration included."""
 
-    def restore(self, backup: str) -> None: ...
+    def restore(self, backup: str) -> None:
+        """Restore a backup."""
 
-    def start_old(self) -> None: ...
+    def start_old(self) -> None:
+        """Start the old version as it was."""
 
 
 def upgrade(release: str, permission: Permission, cluster: Cluster, records: Records) -> State:
-    """Upgrade to a release, or go on with the upgrade that was interrupted. Returns CLEAR where no
-    migration is pending (then nothing was done) or SUCCEEDED.
+    """Upgrade to a release, or continue an interrupted upgrade.
 
-    Raises DowntimeError where consent or a way to make a backup is missing, UpgradeError where the
+    Returns CLEAR if no migration is pending (nothing was done then), or SUCCEEDED.
+
+    Raises DowntimeError if consent or a way to make a backup is missing, UpgradeError if the
     upgrade failed.
     """
     record = records.load() or Record(release=release, state=State.PROBING)
     if record.release != release and record.state not in WAY_BACK:
         raise UpgradeError(
-            f"An upgrade to {record.release} is under way ({record.state}).",
-            hint=f"Deploy {record.release} again: it goes on where it was interrupted.",
+            f"An upgrade to {record.release} is in progress ({record.state}).",
+            hint=f"Deploy {record.release} again: it continues where it was interrupted.",
         )
     while record.state not in TERMINAL:
         if record.state is not State.PROBING:
             records.save(record)
-        was = record.state
+        before = record.state
         record = _advance(record, permission, cluster)
-        if record.state is was and was in WAY_BACK:
+        if record.state is before and before in WAY_BACK:
             records.save(record)
             raise _stuck(record)
     records.save(None)
@@ -110,78 +119,76 @@ def upgrade(release: str, permission: Permission, cluster: Cluster, records: Rec
 
 
 def _advance(record: Record, permission: Permission, cluster: Cluster) -> Record:
-    """Do the work of the present state; the record after it."""
-    now = enter(record.state, record.outcome)
+    """Do the work of a state; returns the record after it."""
+    event, backup, reason = Event.DONE, record.backup, record.reason
     try:
-        event, backup, reason = _act(now, record, cluster)
+        if record.state is State.PROBING:
+            event, reason = _probe(cluster)
+        elif record.state is State.BACKING_UP:
+            backup = cluster.back_up()
+            if not backup:
+                raise LapwingError("No backup was made.")
+        else:
+            _act(record, cluster)
     except LapwingError as error:
-        said = "\n".join(t for t in (error.message, error.detail) if t)
-        reason = said if now.state in WAY_BACK else record.reason or said
-        event, backup = Event.FAILED, record.backup
+        text = "\n".join(t for t in (error.message, error.detail) if t)
+        reason = text if record.state in WAY_BACK else record.reason or text
+        event = Event.FAILED
     after = step(record.state, event, permission, record.outcome)
     return msgspec.structs.replace(
-        record, state=after.state, outcome=after.outcome, backup=backup, reason=reason
+        record, state=after.state, outcome=after.outcome, backup=backup or None, reason=reason
     )
 
 
-def _act(now: Step, record: Record, cluster: Cluster) -> tuple[Event, str | None, str | None]:
-    """The event, the backup that is known, and why, if it went wrong."""
-    if now.action is Action.PROBE:
-        return _probe(cluster.probe())
-    if now.action is Action.BACK_UP:
-        backup = cluster.back_up()
-        if not backup:
-            return Event.FAILED, None, "There is no backup that was checked."
-        return Event.DONE, backup, None
-    if now.action is Action.RESTORE:
+def _act(record: Record, cluster: Cluster) -> None:
+    if record.state is State.RESTORING:
         assert record.backup is not None
         cluster.restore(record.backup)
-    elif now.action is not None:
-        acts = {
-            Action.STOP_OLD: cluster.stop_old,
-            Action.AWAIT_NO_CONNECTION: cluster.await_no_connection,
-            Action.MIGRATE: cluster.migrate,
-            Action.START_NEW: cluster.start_new,
-            Action.SWITCH: cluster.switch,
-            Action.STOP_NEW: cluster.stop_new,
-            Action.START_OLD: cluster.start_old,
-        }
-        acts[now.action]()
-    return Event.DONE, record.backup, record.reason
+        return
+    acts = {
+        State.STOPPING: cluster.stop_old,
+        State.DISCONNECTING: cluster.await_no_connection,
+        State.MIGRATING: cluster.migrate,
+        State.STARTING: cluster.start_new,
+        State.SWITCHING: cluster.switch,
+        State.WITHDRAWING: cluster.stop_new,
+        State.RESTARTING: cluster.start_old,
+    }
+    acts[record.state]()
 
 
-def _probe(probe: Probe) -> tuple[Event, str | None, str | None]:
-    found = probes.verdict(probe)
-    if found is Verdict.PENDING:
-        return Event.PENDING, None, None
-    if found is Verdict.BROKEN:
-        return Event.FAILED, None, "The new version does not start:\n" + probes.last_lines(probe)
-    return Event.CURRENT, None, None
+def _probe(cluster: Cluster) -> tuple[Event, str | None]:
+    found = cluster.probe()
+    if found.event is not Event.FAILED:
+        return found.event, None
+    lines = found.output.rstrip().split("\n")[-OUTPUT_LINES:]
+    return found.event, "\n".join(["The new version does not start:", *lines])
 
 
 def _end(record: Record, permission: Permission) -> State:
     if record.state is State.REFUSED:
-        missing = "--allow-downtime" if not permission.downtime else "a way to make a backup"
+        missing = "a way to make a backup" if permission.downtime else "--allow-downtime"
+        hint = "Run `lapwing deploy --allow-downtime` at a time when a short outage is acceptable."
+        if permission.downtime:
+            hint = "Set `backup: true` on the stack's database, or pass --backup and --restore."
         raise DowntimeError(
-            f"{record.release} changes the database, and no server may run meanwhile: this is an "
-            f"upgrade with a short outage, and {missing} is missing. Nothing was touched.",
-            hint="Say `lapwing deploy --allow-downtime`, at a time when an outage does little harm."
-            if not permission.downtime
-            else "Give the stack's database `backup: true`, or say --backup and --restore.",
+            f"{record.release} migrates the database offline, which is an upgrade with a short "
+            f"outage, and {missing} is missing. Nothing was changed.",
+            hint=hint,
         )
     if record.state in (State.FAILED, State.ABORTED):
-        first, _, detail = (record.reason or "It was aborted.").partition("\n")
+        first, _, detail = (record.reason or "aborted").partition("\n")
         raise UpgradeError(
-            f"The upgrade to {record.release} was undone: {first}",
-            hint="The version before it serves, on its own schema.",
+            f"The upgrade to {record.release} was rolled back: {first}",
+            hint="The previous version is serving, on its own schema.",
             detail=detail or None,
         )
     return record.state
 
 
 def _stuck(record: Record) -> UpgradeError:
-    kept = f" The backup is {record.backup}." if record.backup else ""
+    backup = f" The backup is {record.backup}." if record.backup else ""
     return UpgradeError(
-        f"Going back from {record.release} stopped at `{record.state}`: {record.reason}{kept}",
-        hint="Clients get 503 until it goes on. Repair what it names, and deploy again.",
+        f"The rollback from {record.release} stopped at `{record.state}`: {record.reason}{backup}",
+        hint="Clients get 503 until it continues. Fix what it names, then run `lapwing deploy`.",
     )

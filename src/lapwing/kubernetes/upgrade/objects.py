@@ -1,13 +1,13 @@
-"""The objects that an upgrade adds to the cluster for its own time. Pure.
+"""The objects that an upgrade creates in the cluster while it runs.
 
-    probe       one pod of the new version, which gets no request; its policies are those of the
+    probe       one pod of the new version, which gets no requests; it has the policies of the
                 migration, which reaches what the service reaches
-    migration   the Job of the file, run once: a second try would meet a half changed schema
+    migration   the Job of the manifests, run once: a second run would meet a half changed schema
     quiet, backup, restore
-                Jobs in the image, with the user and the account of the database itself
+                Jobs in the database's image, with its user and its service account
     a claim for the backups, which stays, and two policies that let those Jobs reach the database
 
-Nothing here may do more than Pod Security "restricted" allows.
+Each of them passes Pod Security "restricted".
 """
 
 from __future__ import annotations
@@ -15,32 +15,35 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from lapwing.kubernetes.upgrade.dump import FOLDER, Scripts
-from lapwing.kubernetes.upgrade.plan import Object, Plan, instance_of, part_of
+from lapwing.kubernetes.objects import Object, label, pod_spec
+from lapwing.kubernetes.upgrade.backup import FOLDER, Scripts
+from lapwing.kubernetes.upgrade.plan import UpgradePlan, part_of
 from lapwing.plan.names import COMPONENT, ENVIRONMENT, INSTANCE, MANAGED_BY, NAME, PART_OF
 
 TASK = "lapwing.dev/task"
 """Label: which task of an upgrade a pod or a Job is."""
 UPGRADE = "lapwing.dev/upgrade"
 """Annotation: the upgrade that a Job belongs to."""
-MIGRATION = 4 * 3600
-"""Seconds that a migration may take at least: cutting one short helps nobody."""
-COPYING = 12 * 3600
-"""Seconds that a backup or a restore may take."""
-GRACE = 5
+MIN_MIGRATION_DEADLINE_S = 4 * 3600
+"""A migration may take this long at least: ending one early helps nobody."""
+COPY_DEADLINE_S = 12 * 3600
+"""For a backup or a restore."""
+TERMINATION_GRACE_S = 5
 _SCRATCH = "/tmp"  # noqa: S108 - an emptyDir of the pod
 
 
-def probe(plan: Plan) -> dict[str, Any]:
-    """The pod in which the new version is started to see whether a migration is pending. No Service
-    and no autoscaler means it: it has the labels of the migration."""
+def probe(plan: UpgradePlan) -> dict[str, Any]:
+    """Build the pod that starts the new version, to see whether a migration is pending.
+
+    No Service and no autoscaler selects it: it has the labels of the migration.
+    """
     template = copy.deepcopy(dict(plan.own["spec"]["template"]))
     spec = template["spec"]
-    spec |= {"restartPolicy": "Never", "terminationGracePeriodSeconds": GRACE}
+    spec |= {"restartPolicy": "Never", "terminationGracePeriodSeconds": TERMINATION_GRACE_S}
     spec.pop("topologySpreadConstraints", None)
     for container in spec["containers"]:
         container.pop("lifecycle", None)
-        container.pop("livenessProbe", None)  # Nobody starts it again, so nobody should end it.
+        container.pop("livenessProbe", None)  # It is not restarted, so it must not be killed.
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -53,21 +56,23 @@ def probe(plan: Plan) -> dict[str, Any]:
     }
 
 
-def migration(plan: Plan, upgrade: str) -> dict[str, Any]:
-    """The migration of the file, to be run once, for this upgrade."""
+def migration(plan: UpgradePlan, upgrade: str) -> dict[str, Any]:
+    """Build the migration Job that runs once, for this upgrade."""
     made = copy.deepcopy(dict(plan.migration))
     made["metadata"]["annotations"] = {**made["metadata"].get("annotations", {}), UPGRADE: upgrade}
-    deadline = max(MIGRATION, int(made["spec"].get("activeDeadlineSeconds") or 0))
+    deadline = max(MIN_MIGRATION_DEADLINE_S, int(made["spec"].get("activeDeadlineSeconds") or 0))
     once = {"backoffLimit": 0, "podReplacementPolicy": "Failed"}
     made["spec"] |= {**once, "activeDeadlineSeconds": deadline}
     return made
 
 
 def database_task(
-    plan: Plan, database: Object, task: str, scripts: Scripts, upgrade: str, backup: str = ""
+    plan: UpgradePlan, database: Object, task: str, scripts: Scripts, upgrade: str, backup: str = ""
 ) -> dict[str, Any]:
-    """A Job that runs a script against the database: `quiet`, `backup` or `restore`. `database` is
-    its StatefulSet as it runs."""
+    """Build a Job that runs a script against the database: `quiet`, `backup` or `restore`.
+
+    `database` is its StatefulSet as it runs.
+    """
     script = {"quiet": scripts.quiet, "backup": scripts.back_up, "restore": scripts.restore}[task]
     name = str(database["metadata"]["name"])
     labels = {**_labels(plan, _part(database)), TASK: task}
@@ -83,7 +88,7 @@ def database_task(
         },
         "spec": {
             "backoffLimit": 0 if task == "quiet" else 2,
-            "activeDeadlineSeconds": COPYING,
+            "activeDeadlineSeconds": COPY_DEADLINE_S,
             "template": {"metadata": {"labels": labels}, "spec": spec},
         },
     }
@@ -92,7 +97,7 @@ def database_task(
 def _pod(
     database: Object, script: str, scripts: Scripts, backup: str, *, stored: bool
 ) -> dict[str, Any]:
-    of_database = database["spec"]["template"]["spec"]
+    of_database = pod_spec(database)
     served = of_database["containers"][0]
     known = [e for e in served.get("env") or () if e["name"] in scripts.environ]
     told = {
@@ -126,12 +131,12 @@ def _pod(
 
 
 def claim_name(database: Object) -> str:
-    """The name of the claim that holds the backups of a database."""
+    """Return the name of the claim for the backups of a database."""
     return f"{database['metadata']['name']}-backups"
 
 
-def claim(plan: Plan, database: Object) -> dict[str, Any]:
-    """The volume of the backups: as large as that of the database, for a dump is smaller."""
+def claim(plan: UpgradePlan, database: Object) -> dict[str, Any]:
+    """Build the claim for the backups, as large as the database's: a dump is smaller."""
     [data] = database["spec"]["volumeClaimTemplates"]
     asked = {k: v for k, v in data["spec"].items() if k in ("resources", "storageClassName")}
     return {
@@ -146,8 +151,8 @@ def claim(plan: Plan, database: Object) -> dict[str, Any]:
     }
 
 
-def policies(plan: Plan, database: Object, scripts: Scripts) -> list[dict[str, Any]]:
-    """That the Jobs reach the database and nothing else, and that it lets them."""
+def policies(plan: UpgradePlan, database: Object, scripts: Scripts) -> list[dict[str, Any]]:
+    """Build policies that let the Jobs reach the database and nothing else."""
     port = [{"protocol": "TCP", "port": scripts.port}]
     of_jobs = {"matchLabels": _selector(plan, _part(database))}
     of_database = {"matchLabels": _selector(plan, part_of(database))}
@@ -181,11 +186,11 @@ def _part(database: Object) -> str:
     return f"{part_of(database)}-upgrade"
 
 
-def _selector(plan: Plan, part: str) -> dict[str, str]:
-    return {NAME: part, INSTANCE: instance_of(plan.migration)}
+def _selector(plan: UpgradePlan, part: str) -> dict[str, str]:
+    return {NAME: part, INSTANCE: label(plan.migration, INSTANCE)}
 
 
-def _labels(plan: Plan, part: str) -> dict[str, str]:
+def _labels(plan: UpgradePlan, part: str) -> dict[str, str]:
     known = plan.migration["metadata"]["labels"]
     kept = {k: known[k] for k in (PART_OF, MANAGED_BY, ENVIRONMENT) if k in known}
     return {**_selector(plan, part), COMPONENT: "upgrade", **kept}

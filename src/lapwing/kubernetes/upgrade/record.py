@@ -1,11 +1,12 @@
-"""The record of an upgrade, in a ConfigMap, and who may act on it. No lock to clear by hand.
+"""The record of an upgrade, in a ConfigMap, and which command may act on it.
 
-The record is saved before each act, with what ran before, so that any later command can go on or
-go back. Whoever leads the upgrade says every few seconds that he lives by changing the object. A
-command that finds a record watches it first: where it changes, somebody leads, and the command
-leaves; where it stays the same for `LEASE`, that one is gone, and the command takes over. No clock
-is compared. Every change names the version of the object that it was made from, so of two who take
-over at once only one can, and one that was thought dead finds out before its next act.
+The record is saved before each act, with the objects that ran before, so that any later command can
+continue or roll back. The command that leads the upgrade changes the ConfigMap every few seconds as
+its heartbeat. A command that finds a record watches it first: if it changes, another command leads,
+and this one stops; if it does not change for a lease, that one is dead, and this one takes over. No
+clocks are compared. Every change names the resource version that it was made from, so of two
+commands that take over at once only one can, and one that was considered dead notices before its
+next act. There is no lock to clear by hand.
 """
 
 from __future__ import annotations
@@ -18,88 +19,83 @@ from typing import Any
 
 import msgspec
 
-from lapwing.errors import ClusterError, ClusterUnreachableError, LapwingError
+from lapwing.errors import ClusterError, LapwingError
 from lapwing.kubernetes.applyset import Scope
 from lapwing.kubernetes.client import ApiClient
 from lapwing.kubernetes.objects import Object, Reference
 from lapwing.kubernetes.upgrade.driver import Record
 
-LEASE = 15.0
-"""Seconds without a sign of life after which another command may take over."""
+LEASE_S = 15.0
+"""Seconds without a heartbeat after which another command may take over."""
 NAME = "lapwing-upgrade"
 
 
 class UpgradeLockedError(LapwingError):
-    """Another command leads this upgrade at the moment."""
+    """Another command leads this upgrade."""
 
     code = "upgrade-led"
     http_status = 409
 
 
 def reference(scope: Scope, service: str) -> Reference:
-    """Where the record of an upgrade is."""
+    """Return the reference of the record of an upgrade."""
     return Reference("v1", "ConfigMap", scope.namespace, f"{NAME}-{service}")
 
 
-def records_of(api: ApiClient, scope: Scope) -> list[str]:
-    """The services whose upgrade is under way and has touched something."""
+def list_upgrades(api: ApiClient, scope: Scope) -> list[str]:
+    """List the services whose upgrade is in progress and has changed something."""
     found = api.list("v1", "ConfigMap", scope.namespace, scope.selector)
-    ours = [c for c in found if str(c["metadata"]["name"]).startswith(f"{NAME}-")]
-    return [c["metadata"]["name"].removeprefix(f"{NAME}-") for c in ours if c["data"].get("record")]
+    names = [str(c["metadata"]["name"]) for c in found if c["data"].get("record")]
+    return [n.removeprefix(f"{NAME}-") for n in names if n.startswith(f"{NAME}-")]
 
 
-class Records:
-    """The record of one service's upgrade. Take it before anything else, and give it back."""
+class UpgradeRecords:
+    """The record of one service's upgrade. Acquire it before anything else, and release it."""
 
     def __init__(
         self, api: ApiClient, scope: Scope, service: str, holder: str, lease: float
     ) -> None:
+        """Prepare the record of a service; `holder` names this command to others."""
         self.reference = reference(scope, service)
         self.before: list[dict[str, Any]] = []
         """The objects that ran before, to apply again on the way back; saved with the record."""
         self.upgrade = secrets.token_hex(4)
-        """What names of this upgrade's objects end in."""
+        """The suffix of the names of this upgrade's objects."""
         self._api, self._scope, self._holder, self._lease = api, scope, holder, lease
         self._record: Record | None = None
         self._live: Object | None = None
-        self._said = 0.0
+        self._written = 0.0
 
-    def take(self, wait: Callable[[float], None] = time.sleep) -> None:
-        """Become the one who leads. Raises UpgradeLockedError if somebody else does."""
+    def acquire(self, wait: Callable[[float], None] = time.sleep) -> None:
+        """Become the leader of the upgrade. Raises UpgradeLockedError if another command is."""
+        self._live = self._api.create(self._document())
+        if self._live is not None:
+            self._written = time.monotonic()
+            return
         found = self._api.get(self.reference)
         if found is None:
-            self._live = self._api.create(self._document())
-            if self._live is not None:
-                self._said = time.monotonic()
-                return
-            found = self._api.get(self.reference)
-        if found is None:
-            raise self._taken()
+            raise self._locked()
         if found["data"].get("holder"):
-            found = self._see_still(found, wait)
-        self._read(found)
+            self._watch(found, wait)
+        data = found["data"]
+        self._live = found
+        self.upgrade = str(data["upgrade"])
+        self.before = json.loads(data["before"])
+        record = data.get("record")
+        self._record = msgspec.json.decode(record, type=Record) if record else None
         self._write()
 
-    def _see_still(self, found: Object, wait: Callable[[float], None]) -> Object:
-        """The record, once it has not changed for the time of a lease."""
+    def _watch(self, found: Object, wait: Callable[[float], None]) -> None:
+        """Return once a record has not changed for the time of a lease."""
         until = time.monotonic() + self._lease
         while time.monotonic() < until:
             wait(min(1.0, self._lease / 4))
             now = self._api.get(self.reference)
             if now is None or _version(now) != _version(found):
-                raise self._taken(str(found["data"].get("holder", "")))
-        return found
-
-    def _read(self, found: Object) -> None:
-        data = found["data"]
-        self._live = found
-        self.upgrade = str(data["upgrade"])
-        self.before = json.loads(data["before"])
-        said = data.get("record")
-        self._record = msgspec.json.decode(said, type=Record) if said else None
+                raise self._locked(str(found["data"].get("holder", "")))
 
     def load(self) -> Record | None:
-        """The record as it was taken; None where no upgrade is under way."""
+        """Return the record as it was acquired; None if no upgrade is in progress."""
         return self._record
 
     def save(self, record: Record | None) -> None:
@@ -107,28 +103,31 @@ class Records:
         self._record = record
         self._write()
         if record is None:
-            assert self._live is not None
-            self._api.delete(self.reference, uid=str(self._live["metadata"]["uid"]))
+            self._delete()
             self._live = None
 
-    def live_on(self) -> None:
-        """Say that this command lives, if it is time to. Raises UpgradeLockedError."""
-        if time.monotonic() - self._said >= self._lease / 4:
+    def heartbeat(self) -> None:
+        """Show that this command is alive, if it is time to. Raises UpgradeLockedError."""
+        if time.monotonic() - self._written >= self._lease / 4:
             self._write()
 
-    def give_back(self) -> None:
-        """Let the next command lead at once. Says nothing if that fails: it has only to wait."""
+    def release(self) -> None:
+        """Let the next command lead at once; if that fails, it has only to wait."""
         if self._live is None:
             return
         try:
             if self._record is None:
-                self._api.delete(self.reference, uid=str(self._live["metadata"]["uid"]))
+                self._delete()
             else:
                 self._holder = ""
                 self._write()
         except LapwingError:
             pass
         self._live = None
+
+    def _delete(self) -> None:
+        assert self._live is not None
+        self._api.delete(self.reference, uid=str(self._live["metadata"]["uid"]))
 
     def _write(self) -> None:
         if self._live is None:
@@ -137,33 +136,30 @@ class Records:
         change["metadata"] = {"resourceVersion": _version(self._live)}
         try:
             self._live = self._api.patch(self.reference, change)
-        except ClusterUnreachableError:
-            raise
         except ClusterError as error:
-            if getattr(error, "reason", "") in ("Conflict", "NotFound"):
-                raise self._taken() from error
+            if error.reason in ("Conflict", "NotFound"):
+                raise self._locked() from error
             raise
-        self._said = time.monotonic()
+        self._written = time.monotonic()
 
     def _document(self) -> dict[str, Any]:
-        record = msgspec.json.encode(self._record).decode() if self._record else ""
         data = {
-            "record": record,
+            "record": msgspec.json.encode(self._record).decode() if self._record else "",
             "before": json.dumps(self.before),
             "upgrade": self.upgrade,
             "holder": self._holder,
-            "sign": secrets.token_hex(4),  # Of life: an equal document would change no version.
+            "sign": secrets.token_hex(4),  # The heartbeat: an equal document changes no version.
         }
         metadata = {"name": self.reference.name, "namespace": self.reference.namespace}
         thing = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
         return self._scope.with_labels(thing)
 
-    def _taken(self, holder: str = "") -> UpgradeLockedError:
+    def _locked(self, holder: str = "") -> UpgradeLockedError:
         by = f" by {holder}" if holder else ""
         return UpgradeLockedError(
             f"This upgrade is led{by} at the moment.",
-            hint="`lapwing status` tells how it does. If that command is gone, deploy again in "
-            f"{self._lease:.0f} s: it goes on where it was.",
+            hint="`lapwing status` shows its progress. If that command is gone, run "
+            f"`lapwing deploy` again after {self._lease:.0f} s to continue the upgrade.",
         )
 
 

@@ -1,31 +1,29 @@
-"""An upgrade whose migration may meet no connection, as a pure function of state and event.
+"""An upgrade with an offline migration, as a pure function of state and event.
 
 Some programs migrate offline: every server is stopped, the schema is changed, the new version is
-started. That is an outage, so nobody gets one without having said yes, and none begins without a
-way back:
+started. That is an outage, so it needs consent, and none begins without a way back:
 
     PROBING        the new version starts once, beside the old one, without traffic
     STOPPING       scheduled jobs are suspended, clients get 503 with Retry-After, the old version
                    is scaled to zero
-    DISCONNECTING  the database has no connection of the program any more
+    DISCONNECTING  no connection of the program to the database is left
     BACKING_UP     a backup is made and checked
     MIGRATING      one Job of the new version migrates
-    STARTING       the new version runs and is healthy
-    SWITCHING      clients reach it, scheduled jobs go on
+    STARTING       the new version is running and healthy
+    SWITCHING      clients reach it, scheduled jobs resume
     SUCCEEDED
 
-PROBING ends at once in CLEAR where no migration is pending (an ordinary blue-green deployment
-follows), and in REFUSED where one is and consent or the way to make a backup is missing: until then
-nothing was touched. What fails before MIGRATING leads to RESTARTING: the old version runs again on
-a schema that never changed. What fails from MIGRATING on leads through WITHDRAWING (the new version
-is scaled to zero) and RESTORING (the backup is put back) to RESTARTING: the old version never runs
-on a schema that is newer than it.
+PROBING ends in CLEAR if no migration is pending (an ordinary blue-green deployment follows), and
+in REFUSED if one is and consent or the way to make a backup is missing: nothing was changed yet. A
+failure before MIGRATING leads to RESTARTING: the old version runs again on a schema that never
+changed. A failure from MIGRATING on leads through WITHDRAWING (the new version is scaled to zero)
+and RESTORING (the backup is restored) to RESTARTING: the old version never runs on a newer schema.
 
-The three states of the way back can only be tried again: a failure in one stays in it, is told, and
-the next run goes on there. So there is no lock to clear by hand. MIGRATING cannot be aborted: a
+The three states of the way back can only be retried: a failure stays in its state, is reported, and
+the next run continues there, so there is no lock to clear by hand. MIGRATING cannot be aborted: a
 schema that is half changed serves nobody.
 
-The driver (`drive.py`) saves the state before it acts; each action can be done twice.
+The driver saves the state before it acts; each action can be repeated.
 """
 
 from __future__ import annotations
@@ -35,7 +33,7 @@ from enum import StrEnum
 
 
 class State(StrEnum):
-    """Where an upgrade is."""
+    """The state of an upgrade, which names what to do in it."""
 
     PROBING = "probing"
     STOPPING = "stopping"
@@ -55,33 +53,16 @@ class State(StrEnum):
 
 
 class Event(StrEnum):
-    """What can happen to an upgrade."""
+    """What can happen to an upgrade. CURRENT and PENDING are results of the probe."""
 
     DONE = "done"
     CURRENT = "current"
-    """PROBING: no migration is pending."""
     PENDING = "pending"
-    """PROBING: a migration is pending."""
     FAILED = "failed"
     ABORTED = "aborted"
 
 
-class Action(StrEnum):
-    """What the driver has to do."""
-
-    PROBE = "probe"
-    STOP_OLD = "stop-old"
-    AWAIT_NO_CONNECTION = "await-no-connection"
-    BACK_UP = "back-up"
-    MIGRATE = "migrate"
-    START_NEW = "start-new"
-    SWITCH = "switch"
-    STOP_NEW = "stop-new"
-    RESTORE = "restore"
-    START_OLD = "start-old"
-
-
-LINE = (
+FORWARD = (
     State.STOPPING,
     State.DISCONNECTING,
     State.BACKING_UP,
@@ -91,27 +72,18 @@ LINE = (
     State.SUCCEEDED,
 )
 WAY_BACK = (State.WITHDRAWING, State.RESTORING, State.RESTARTING)
-CHANGED = frozenset({State.MIGRATING, State.STARTING, State.SWITCHING})
+SCHEMA_CHANGED = frozenset({State.MIGRATING, State.STARTING, State.SWITCHING})
 """States in which the schema may be newer than the old version."""
 TERMINAL = frozenset({State.CLEAR, State.REFUSED, State.SUCCEEDED, State.FAILED, State.ABORTED})
 UNINTERRUPTIBLE = frozenset({State.MIGRATING, *WAY_BACK})
-WORK = {
-    State.PROBING: Action.PROBE,
-    State.STOPPING: Action.STOP_OLD,
-    State.DISCONNECTING: Action.AWAIT_NO_CONNECTION,
-    State.BACKING_UP: Action.BACK_UP,
-    State.MIGRATING: Action.MIGRATE,
-    State.STARTING: Action.START_NEW,
-    State.SWITCHING: Action.SWITCH,
-    State.WITHDRAWING: Action.STOP_NEW,
-    State.RESTORING: Action.RESTORE,
-    State.RESTARTING: Action.START_OLD,
-}
+
+MISSING_MIGRATIONS = "missing migrations"
+EMPTY_DATABASE = "database is not initialized"
 
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """What the person who upgrades has given: consent to an outage, a way to make a backup."""
+    """Consent to an outage, and whether a backup can be made."""
 
     downtime: bool
     backup: bool
@@ -119,10 +91,9 @@ class Permission:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The state after an event, what to do in it, and, on the way back, how it will end."""
+    """The state after an event and, on the way back, how the upgrade will end."""
 
     state: State
-    action: Action | None
     outcome: State | None = None
 
 
@@ -130,13 +101,8 @@ class ImpossibleEvent(Exception):
     """An event that cannot happen in this state: a defect of the driver, never of a user."""
 
 
-def enter(state: State, outcome: State | None = None) -> Step:
-    """A state with its action; also what a run that was interrupted goes on with."""
-    return Step(state, WORK.get(state), outcome)
-
-
 def step(state: State, event: Event, permission: Permission, outcome: State | None = None) -> Step:
-    """What follows on an event. `outcome` is the one decided on entering the way back.
+    """Return what follows an event. `outcome` was decided when the way back began.
 
     Raises ImpossibleEvent for an event that the state cannot take.
     """
@@ -147,28 +113,57 @@ def step(state: State, event: Event, permission: Permission, outcome: State | No
     if state in TERMINAL or event in (Event.CURRENT, Event.PENDING):
         raise ImpossibleEvent(f"{event} in {state}")
     if event is Event.DONE:
-        return enter(LINE[LINE.index(state) + 1])
+        return Step(FORWARD[FORWARD.index(state) + 1])
     if event is Event.ABORTED and state in UNINTERRUPTIBLE:
         raise ImpossibleEvent(f"{event} in {state}")
     ends = State.ABORTED if event is Event.ABORTED else State.FAILED
-    return enter(State.WITHDRAWING if state in CHANGED else State.RESTARTING, ends)
+    return Step(State.WITHDRAWING if state in SCHEMA_CHANGED else State.RESTARTING, ends)
 
 
 def _probed(event: Event, permission: Permission) -> Step:
     if event is Event.PENDING:
-        allowed = permission.downtime and permission.backup
-        return enter(State.STOPPING if allowed else State.REFUSED)
+        is_allowed = permission.downtime and permission.backup
+        return Step(State.STOPPING if is_allowed else State.REFUSED)
     if event is Event.DONE:
         raise ImpossibleEvent(f"{event} in {State.PROBING}")
     ends = {Event.CURRENT: State.CLEAR, Event.FAILED: State.FAILED, Event.ABORTED: State.ABORTED}
-    return enter(ends[event])
+    return Step(ends[event])
 
 
 def _on_the_way_back(state: State, event: Event, outcome: State | None) -> Step:
     if outcome is None or event not in (Event.DONE, Event.FAILED):
         raise ImpossibleEvent(f"{event} in {state}")
     if event is Event.FAILED:
-        return enter(state, outcome)
+        return Step(state, outcome)
     if state is State.RESTARTING:
-        return enter(outcome)
-    return enter(WAY_BACK[WAY_BACK.index(state) + 1], outcome)
+        return Step(outcome)
+    return Step(WAY_BACK[WAY_BACK.index(state) + 1], outcome)
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """How one start of the new version ended.
+
+    It was healthy, or exited with a status (None: neither in time), with this end of its output.
+    """
+
+    healthy: bool
+    exit_status: int | None
+    output: str
+
+    @property
+    def event(self) -> Event:
+        """Whether a migration is pending, by what the program itself reports.
+
+        Fleet's server compares its migrations with those in the database before it writes anything;
+        if some are missing it prints so and exits with 1. An empty database has nothing to lose.
+        Source: Fleet, cmd/fleet/serve.go (fleet-v4.90), the answers of the migration status.
+        """
+        if self.healthy:
+            return Event.CURRENT
+        output = self.output.lower()
+        if self.exit_status in (None, 0):
+            return Event.FAILED
+        if MISSING_MIGRATIONS in output:
+            return Event.PENDING
+        return Event.CURRENT if EMPTY_DATABASE in output else Event.FAILED

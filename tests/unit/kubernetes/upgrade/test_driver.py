@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 
 from lapwing.errors import LapwingError
 from lapwing.kubernetes.upgrade.driver import DowntimeError, Record, UpgradeError, upgrade
-from lapwing.kubernetes.upgrade.probe import Probe, Verdict, verdict
-from lapwing.kubernetes.upgrade.states import Permission, State
+from lapwing.kubernetes.upgrade.states import Event, Permission, Probe, State
 
 YES = Permission(downtime=True, backup=True)
 MISSING = """
@@ -27,7 +26,7 @@ MISSING = """
 
 
 class Killed(BaseException):
-    """The process that upgrades was killed."""
+    """The upgrading process was killed."""
 
 
 class World:
@@ -146,7 +145,7 @@ def fates() -> st.SearchStrategy[list[str]]:
 
 @settings(max_examples=600)
 @given(fates())
-def test_whatever_happens_it_ends_with_one_version_on_its_own_schema(told: list[str]) -> None:
+def test_any_interruption_ends_with_one_version_on_its_own_schema(told: list[str]) -> None:
     world = World(iter(told))
     for _ in range(len(told) + 2):
         with contextlib.suppress(Killed, UpgradeError):
@@ -160,9 +159,9 @@ def test_whatever_happens_it_ends_with_one_version_on_its_own_schema(told: list[
 
 
 @pytest.mark.parametrize("permission", [Permission(False, True), Permission(True, False)])
-def test_without_consent_or_backup_nothing_is_touched(permission: Permission) -> None:
+def test_without_consent_or_backup_nothing_is_changed(permission: Permission) -> None:
     world = World(iter(()))
-    with pytest.raises(DowntimeError, match="Nothing was touched") as refused:
+    with pytest.raises(DowntimeError, match="Nothing was changed") as refused:
         upgrade("v2", permission, world, world)
     assert world.acts == []
     assert world.saved is None
@@ -170,13 +169,13 @@ def test_without_consent_or_backup_nothing_is_touched(permission: Permission) ->
     assert wanted in str(refused.value.hint)
 
 
-def test_without_a_pending_migration_an_ordinary_deployment_follows() -> None:
+def test_no_pending_migration_is_clear() -> None:
     world = World(iter(()), pending=False)
     assert upgrade("v2", Permission(False, False), world, world) is State.CLEAR
     assert world.acts == []
 
 
-def test_a_version_that_does_not_start_is_told_with_its_last_lines() -> None:
+def test_version_that_does_not_start_is_reported_with_its_output() -> None:
     world = World(iter(["fail"]))
     with pytest.raises(UpgradeError) as failed:
         upgrade("v2", YES, world, world)
@@ -184,29 +183,29 @@ def test_a_version_that_does_not_start_is_told_with_its_last_lines() -> None:
     assert world.acts == []
 
 
-def test_a_failed_migration_puts_the_backup_back() -> None:
+def test_failed_migration_restores_the_backup() -> None:
     world = World(iter(["ok", "ok", "ok", "ok", "fail"]))
-    with pytest.raises(UpgradeError, match="undone: migrate failed"):
+    with pytest.raises(UpgradeError, match="rolled back: migrate failed"):
         upgrade("v2", YES, world, world)
     assert world.acts[-3:] == ["stop_new", "restore", "start_old"]
     assert (world.serving, world.schema) == ("old", "old")
 
 
-def test_a_way_back_that_fails_is_told_and_gone_on_with() -> None:
+def test_failed_rollback_is_reported_and_continued() -> None:
     world = World(iter(["ok", "ok", "ok", "ok", "fail", "ok", "fail"]))
     with pytest.raises(UpgradeError, match=r"stopped at `restoring`.*backup is backup-0"):
         upgrade("v2", YES, world, world)
     assert world.saved is not None
-    with pytest.raises(UpgradeError, match="undone"):
+    with pytest.raises(UpgradeError, match="rolled back"):
         upgrade("v3", YES, world, world)
     assert world.serving == "old"
 
 
-def test_another_release_waits_for_the_one_under_way() -> None:
+def test_another_release_is_refused_while_an_upgrade_is_in_progress() -> None:
     world = World(iter(["ok", "kill"]))
     with pytest.raises(Killed):
         upgrade("v2", YES, world, world)
-    with pytest.raises(UpgradeError, match="v2 is under way") as refused:
+    with pytest.raises(UpgradeError, match="v2 is in progress") as refused:
         upgrade("v3", YES, world, world)
     assert "Deploy v2 again" in str(refused.value.hint)
     assert upgrade("v2", YES, world, world) is State.SUCCEEDED
@@ -215,13 +214,13 @@ def test_another_release_waits_for_the_one_under_way() -> None:
 @pytest.mark.parametrize(
     ("probe", "expected"),
     [
-        (Probe(True, None, MISSING), Verdict.CURRENT),
-        (Probe(False, 1, MISSING), Verdict.PENDING),
-        (Probe(False, 1, "#   Your Fleet database is not initialized. Fleet"), Verdict.EMPTY),
-        (Probe(False, 1, "dial tcp: connection refused"), Verdict.BROKEN),
-        (Probe(False, None, MISSING), Verdict.BROKEN),
-        (Probe(False, 0, ""), Verdict.BROKEN),
+        (Probe(True, None, MISSING), Event.CURRENT),
+        (Probe(False, 1, MISSING), Event.PENDING),
+        (Probe(False, 1, "#   Your Fleet database is not initialized. Fleet"), Event.CURRENT),
+        (Probe(False, 1, "dial tcp: connection refused"), Event.FAILED),
+        (Probe(False, None, MISSING), Event.FAILED),
+        (Probe(False, 0, ""), Event.FAILED),
     ],
 )
-def test_the_programs_own_words_decide(probe: Probe, expected: Verdict) -> None:
-    assert verdict(probe) is expected
+def test_output_of_the_program_decides_what_the_probe_found(probe: Probe, expected: Event) -> None:
+    assert probe.event is expected
