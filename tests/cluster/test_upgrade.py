@@ -172,7 +172,7 @@ def test_upgrade_succeeds(shop: Shop, rollouts: bool) -> None:
 
     def look(line: str) -> None:
         shop.told.append(line)
-        if line.startswith(("looking", "backing", "migrating")):
+        if line.startswith(("checking", "backing", "migrating")):
             seen.append(shop.running())
             found = shop.get("batch/v1", "CronJob", "nightly")
             suspended.append(bool(found["spec"].get("suspend")))

@@ -208,7 +208,7 @@ class ApiClient:
         with contextlib.closing(response):
             if response.status_code != 200:
                 response.read()
-                raise api_error(response.status_code, _status(response), what)
+                raise api_error(response.status_code, parse_status(response.text), what)
             try:
                 yield from response.iter_raw()
             except (httpx.ReadError, httpx.RemoteProtocolError):
@@ -258,7 +258,7 @@ class ApiClient:
         headers = {"content-type": content_type} if content is not None else {}
         response = self._send(method, path, params=params, content=content, headers=headers)
         if not response.is_success:
-            raise api_error(response.status_code, _status(response), what or path)
+            raise api_error(response.status_code, parse_status(response.text), what or path)
         found: dict[str, Any] = response.json()
         return found
 
@@ -379,9 +379,10 @@ def _kind_missing(version: str, kind: str) -> KindMissingError:
     return KindMissingError(f"The cluster has no kind {kind} ({version}).", hint=hint)
 
 
-def _status(response: httpx.Response) -> Mapping[str, Any]:
+def parse_status(text: str) -> Mapping[str, Any]:
+    """Parse the `Status` of a failed request; a proxy's error page becomes its message."""
     try:
-        found = response.json()
+        found = json.loads(text)
     except ValueError:
-        return {"message": response.text.strip()[:500]}
+        return {"message": text.strip()[:500]}
     return found if isinstance(found, dict) else {}

@@ -14,7 +14,6 @@ container runtimes serve; KEP-4006.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import re
 import ssl
@@ -27,7 +26,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.typing import Subprotocol
 
 from lapwing.errors import ClusterError
-from lapwing.kubernetes.client import REQUEST_TIMEOUT_S, api_error, unreachable
+from lapwing.kubernetes.client import REQUEST_TIMEOUT_S, api_error, parse_status, unreachable
 
 if TYPE_CHECKING:
     from lapwing.kubernetes.client import ApiClient
@@ -300,13 +299,7 @@ class TunnelDialer:
 
 def _refused(code: int, body: bytes | bytearray | None, pod: str) -> ClusterError:
     """Build the error for a connection that the API server refuses."""
-    text = (body or b"").decode(errors="replace").strip()
-    try:
-        status = json.loads(text)
-    except ValueError:
-        status = None
-    if not isinstance(status, dict):
-        status = {"message": text[:300]} if text else {}
+    status = parse_status((body or b"").decode(errors="replace"))
     if code in (401, 403):
         return api_error(code, status, pod)
     message = status.get("message") or f"status {code}"
