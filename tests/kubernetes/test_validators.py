@@ -58,7 +58,7 @@ def written(case: str, environment: str, folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(("case", "environment"), cases())
-def test_kubeconform_finds_nothing(case: str, environment: str, tmp_path: Path) -> None:
+def test_kubeconform_accepts_manifests(case: str, environment: str, tmp_path: Path) -> None:
     conform, schemas = require("kubeconform"), require("kubernetes-schemas")
     where = f"{schemas}/{{{{.Group}}}}/{{{{.ResourceKind}}}}_{{{{.ResourceAPIVersion}}}}.json"
     said = subprocess.run(
@@ -72,7 +72,7 @@ def test_kubeconform_finds_nothing(case: str, environment: str, tmp_path: Path) 
     assert answer["summary"]["valid"] > 5
 
 
-def test_kubeconform_would_find_a_wrong_key(tmp_path: Path) -> None:
+def test_kubeconform_rejects_unknown_key(tmp_path: Path) -> None:
     conform, schemas = require("kubeconform"), require("kubernetes-schemas")
     where = f"{schemas}/{{{{.Group}}}}/{{{{.ResourceKind}}}}_{{{{.ResourceAPIVersion}}}}.json"
     for name in written("company-inc", "production", tmp_path):
@@ -100,7 +100,7 @@ def as_deployment(tree: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("case", "environment"), cases())
-def test_kube_score_finds_nothing_critical(case: str, environment: str, tmp_path: Path) -> None:
+def test_kube_score_reports_nothing_critical(case: str, environment: str, tmp_path: Path) -> None:
     score = require("kube-score")
     everything = tmp_path / "everything.json"
     trees = [as_deployment(t) for t in render.objects(target(case, environment))]
@@ -118,7 +118,7 @@ def test_kube_score_finds_nothing_critical(case: str, environment: str, tmp_path
     assert critical == []
 
 
-def test_checkov_finds_nothing(tmp_path: Path) -> None:
+def test_checkov_reports_nothing(tmp_path: Path) -> None:
     """All golden clusters at once: most of its time is its start."""
     checkov = require("checkov")
     for case, environment in cases():

@@ -82,7 +82,7 @@ def terraform(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Terraf
 
 
 @pytest.mark.parametrize("terraform", CLOUDS, indirect=True, ids=map("-".join, CLOUDS))
-def test_it_is_valid_plans_and_has_no_finding(terraform: Terraform) -> None:
+def test_rendered_terraform_is_valid_and_passes_checkov(terraform: Terraform) -> None:
     told = json.loads(terraform("validate", "-json"))
     assert told["diagnostics"] == []
     terraform("plan", "-input=false", "-refresh=false", "-out=plan.bin")
@@ -104,7 +104,7 @@ def test_it_is_valid_plans_and_has_no_finding(terraform: Terraform) -> None:
         ('"auto_create_network": false', '"auto_create_network": "perhaps"', "bool"),
     ],
 )
-def test_the_check_notices_mistakes(
+def test_validation_detects_mistakes(
     terraform: Terraform, right: str, wrong: str, told: str
 ) -> None:
     path = terraform.root / "project.tf.json"

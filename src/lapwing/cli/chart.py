@@ -20,15 +20,17 @@ if TYPE_CHECKING:
     "--environment",
     "--env",
     metavar="NAME",
-    help="The environment whose objects and values it has. Default: the first that is a cluster. "
-    "Others with the same objects become values files.",
+    help="The environment. Default: the first one with `target: kubernetes`. Others with the same "
+    "objects become values files.",
 )
-@folder_options("The folder of the chart; with --package, where NAME-VERSION.tgz goes.")
-@click.option("--version", default="0.1.0", metavar="X.Y.Z", help="The version. Default: 0.1.0.")
+@folder_options("The folder to write; with --package, the folder of NAME-VERSION.tgz.")
 @click.option(
-    "--app-version", metavar="V", help="The version of what is installed. Default: --version."
+    "--version", default="0.1.0", metavar="X.Y.Z", help="The version of the chart. Default: 0.1.0."
 )
-@click.option("--package", is_flag=True, help="Write one .tgz, always with the same bytes.")
+@click.option(
+    "--app-version", metavar="V", help="The version of the application. Default: that of the chart."
+)
+@click.option("--package", is_flag=True, help="Write one reproducible .tgz file.")
 @image_option
 @output_option
 @click.pass_obj
@@ -43,10 +45,10 @@ def command(
     force: bool,
     **chosen: Any,
 ) -> None:
-    """Write an environment as a Helm chart of the stack's name.
+    """Write a Helm chart of an environment.
 
-    `helm template` with the chart's default values gives what `lapwing render` writes. Helm is not
-    needed to make it. Passwords are made once, in the cluster.
+    The chart has the name of the stack. With its default values `helm template` gives the output of
+    `lapwing render`. Passwords are generated once, in the cluster. Helm need not be installed.
     """
     from lapwing.cli import rendered
     from lapwing.render.helm import stack
@@ -63,7 +65,7 @@ def command(
     else:
         data = {path: text.encode() for path, text in files.items()}
         place = folder
-    # A folder of packages keeps those of other versions.
+    # Packages of other versions stay in the folder.
     change = rendered.write(folder, data, force=force, keep=package)
     if context.for_programs:
         context.printer.json(
@@ -82,7 +84,7 @@ def command(
 def _targets(
     context: Context, environment: str | None, images: dict[str, str]
 ) -> tuple[Target, list[Target]]:
-    """The environment of the chart, and those that may be presets of it. Raises UsageError."""
+    """Choose the environment of the chart, and candidates for presets."""
     from lapwing.errors import UsageError
     from lapwing.render.kubernetes import render
     from lapwing.stack.load import LOCAL, environments, find, load

@@ -1,4 +1,4 @@
-"""`lapwing render`: an environment as Kubernetes manifests."""
+"""`lapwing render`: write an environment as Kubernetes manifests."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ from lapwing.cli.rendered import folder_options
     "--env",
     required=True,
     metavar="NAME",
-    help="The environment, one with `target: kubernetes`.",
+    help="An environment with `target: kubernetes`.",
 )
-@folder_options("Where to write: a file for each concern, and Argo CD's own below argocd/.")
+@folder_options(
+    "The folder to write: a file for each concern, and Argo CD's objects below argocd/."
+)
 @image_option
 @output_option
 @click.pass_obj
 def command(
     context: Context, environment: str, folder: Path, images: dict[str, str], force: bool
 ) -> None:
-    """Write the manifests of an environment, ready to apply in the order of the files' objects.
+    """Write the Kubernetes manifests of an environment.
 
     The same stack and the same images always give the same bytes.
     """
@@ -52,6 +54,6 @@ def command(
     context.printer.say(f"  {change}")
     if target.is_argo and not argo:
         context.printer.say(
-            "  Nothing for Argo CD: it needs the URL of the desired-state repository. "
-            "Add `repository:` to the environment."
+            "  No Argo CD application: set `repository` of the environment to the URL of the "
+            "desired-state repository."
         )

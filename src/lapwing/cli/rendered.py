@@ -1,9 +1,8 @@
-"""Writing a rendered folder without harm to what others put there.
+"""Write a rendered folder without overwriting files of others.
 
-A folder that was written has a list, `.lapwing-rendered.json`, of each file and the digest of its
-content. Only a file on the list whose content still has its digest is replaced or removed; any
-other file that stands in the way stops everything before the first byte is written. Files of
-strangers that do not stand in the way stay.
+A written folder has a list, `.lapwing-rendered.json`, of each file and the digest of its content.
+Only a listed file whose content still has its digest is replaced or removed. Any other file at the
+path of one to write stops everything before the first byte is written. Other files stay.
 """
 
 from __future__ import annotations
@@ -26,32 +25,33 @@ LIST = ".lapwing-rendered.json"
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What became of the files of a folder; each is a path relative to it."""
+    """The changes to the files of a folder; each is a path relative to it."""
 
     written: tuple[str, ...]
     removed: tuple[str, ...]
     unchanged: tuple[str, ...]
 
     def __str__(self) -> str:
+        """Summarise the changes in one line."""
         return (
             f"{len(self.written)} files written, {len(self.removed)} removed, "
             f"{len(self.unchanged)} unchanged"
         )
 
     def as_data(self) -> dict[str, tuple[str, ...]]:
-        """For programs."""
+        """Return the changes for JSON."""
         return {"written": self.written, "removed": self.removed, "unchanged": self.unchanged}
 
 
-def folder_options(words: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """`-o DIR` (as `folder`), of which `words` say what it is for, and `--force`."""
+def folder_options(text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add `-o DIR` (as `folder`, with `text` as help) and `--force`."""
     where = click.option(
         "-o",
         "folder",
         required=True,
         type=click.Path(path_type=Path, file_okay=False),
         metavar="DIR",
-        help=words,
+        help=text,
     )
     force = click.option(
         "--force", is_flag=True, help="Overwrite files that Lapwing did not write."
@@ -62,8 +62,12 @@ def folder_options(words: str) -> Callable[[Callable[..., Any]], Callable[..., A
 def write(
     folder: Path, files: Mapping[str, bytes], *, force: bool = False, keep: bool = False
 ) -> Change:
-    """Make a folder hold these files; with `keep`, what was written before stays. Raises
-    UnmanagedFileError, unless `force` is set, and LapwingError where the disk refuses."""
+    """Make a folder contain these files; with `keep`, files of earlier runs stay.
+
+    Raises:
+        UnmanagedFileError: Files of others are in the way, and `force` is not set.
+        LapwingError: A file cannot be written.
+    """
     try:
         return _write(folder, files, force=force, keep=keep)
     except OSError as error:
@@ -72,8 +76,7 @@ def write(
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write one file that was asked for by name, with the folders above it, whole or not at all.
-    Raises LapwingError."""
+    """Write one file atomically, with its parent folders. Raises LapwingError."""
     try:
         write_atomic(path, data, None)
     except OSError as error:
@@ -84,14 +87,14 @@ def _write(folder: Path, files: Mapping[str, bytes], *, force: bool, keep: bool)
     ours = _read_list(folder)
     kept = {name: digest for name, digest in ours.items() if keep and name not in files}
     leaving = [name for name in ours if name not in files and name not in kept]
-    strangers = [
-        n for n in (*files, *leaving) if _is_strange(folder / n, ours.get(n), files.get(n))
+    unmanaged = [
+        n for n in (*files, *leaving) if _is_unmanaged(folder / n, ours.get(n), files.get(n))
     ]
-    if strangers and not force:
-        some = ", ".join(strangers[:5]) + (", ..." if len(strangers) > 5 else "")
+    if unmanaged and not force:
+        some = ", ".join(unmanaged[:5]) + (", ..." if len(unmanaged) > 5 else "")
         raise UnmanagedFileError(
             f"{folder} has files that Lapwing did not write, or that were changed since: {some}.",
-            hint="Move them away, choose another folder with -o, or overwrite them with --force.",
+            hint="Move them, choose another folder with -o DIR, or overwrite them with --force.",
         )
     folder.mkdir(parents=True, exist_ok=True)
     written = [name for name, data in files.items() if _content(folder / name) != data]
@@ -106,8 +109,8 @@ def _write(folder: Path, files: Mapping[str, bytes], *, force: bool, keep: bool)
     return Change(tuple(written), tuple(leaving), unchanged)
 
 
-def _is_strange(path: Path, ours: str | None, wanted: bytes | None) -> bool:
-    """Whether a file that would be replaced or removed is not as we wrote it."""
+def _is_unmanaged(path: Path, ours: str | None, wanted: bytes | None) -> bool:
+    """Report whether a file to replace or remove differs from what Lapwing wrote."""
     found = _content(path)
     if found is None or found == wanted:
         return path.is_dir()
@@ -115,11 +118,11 @@ def _is_strange(path: Path, ours: str | None, wanted: bytes | None) -> bool:
 
 
 def _read_list(folder: Path) -> dict[str, str]:
-    """What we wrote. A list that cannot be read counts as none: then everything is a stranger's."""
+    """Read the list of written files; without a readable list, all files count as unmanaged."""
     with contextlib.suppress(OSError, ValueError):
         read = json.loads((folder / LIST).read_bytes())
         if isinstance(read, dict):
-            return {n: str(d) for n, d in read.items() if not _leads_out(n)}
+            return {n: str(d) for n, d in read.items() if not _is_outside(n)}
     return {}
 
 
@@ -127,7 +130,7 @@ def _write_list(folder: Path, digests: Mapping[str, str]) -> None:
     write_atomic(folder / LIST, json.dumps(digests, indent=2).encode() + b"\n", None)
 
 
-def _leads_out(name: str) -> bool:
+def _is_outside(name: str) -> bool:
     return Path(name).is_absolute() or ".." in Path(name).parts
 
 

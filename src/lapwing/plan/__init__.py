@@ -1,1 +1,1 @@
-"""Plan: what an environment should be, and what would change. Pure."""
+"""The document of one environment: what it should run, and what would change."""

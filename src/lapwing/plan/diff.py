@@ -1,4 +1,4 @@
-"""Diff: what a new document changes, in words for people. Pure."""
+"""Compare two documents of an environment and describe the changes."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ class Change:
     text: str
 
     def __str__(self) -> str:
-        """A line for people."""
+        """Format the change as one line."""
         return f"{self.act:6} {self.name}: {self.text}"
 
     @property
     def as_data(self) -> dict[str, str]:
-        """The same for programs."""
+        """Return the change for JSON."""
         return {"name": self.name, "act": self.act, "text": self.text}
 
 
 def diff(document: Document, before: Document | None) -> list[Change]:
-    """What changes from `before` to `document`, services first."""
+    """List the changes from `before` to `document`, services first."""
     old = before.services if before else {}
     changes = []
     for name in sorted({*old, *document.services}):
@@ -37,7 +37,7 @@ def diff(document: Document, before: Document | None) -> list[Change]:
         elif other is None:
             changes.append(Change(name, "remove", "no longer in the stack"))
         elif one is not None and one != other:
-            changes.append(Change(name, "change", _words(one, other)))
+            changes.append(Change(name, "change", _description(one, other)))
     old_resources = before.resources if before else {}
     for name in sorted({*old_resources, *document.resources}):
         if old_resources.get(name) != document.resources.get(name):
@@ -53,7 +53,7 @@ def diff(document: Document, before: Document | None) -> list[Change]:
     return changes
 
 
-def _words(one: Service, other: Service) -> str:
+def _description(one: Service, other: Service) -> str:
     if one.release != other.release:
         return f"{one.release} -> {other.release}" + (
             "" if _settings(one, other) == [] else f", {', '.join(_settings(one, other))}"

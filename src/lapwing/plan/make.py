@@ -1,6 +1,6 @@
-"""Make: from a stack and its releases to the document of an environment. Pure.
+"""Build the document of an environment from a stack and its releases.
 
-Every default of the stack file is filled in here; nothing after this looks at the stack file again.
+Every default of the stack file is filled in here; later stages do not read the stack file.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from lapwing.stack.resource_reference import variable_of
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """The release of a service and the revision of the source it stands for."""
+    """The release of a service and the revision of the source that it was built from."""
 
     release: str
     revision: str
@@ -32,10 +32,10 @@ def make(
     deployment: model.Deployment,
     current: Document | None,
 ) -> Document:
-    """The document for a stack in an environment.
+    """Build the document for a stack in an environment.
 
-    A service without an entry in `releases` stays as it is in `current`; one that is not there
-    either is left out (it has never been deployed, and is not asked for now).
+    A service without an entry in `releases` keeps its entry in `current`; one without either is
+    left out: it has never been deployed and is not part of this deployment.
     """
     services = {}
     for name, service in loaded.stack.services.items():
@@ -54,7 +54,7 @@ def make(
 
 
 def domains(loaded: LoadedStack) -> tuple[str, ...]:
-    """The host names of an environment, the one to tell people first."""
+    """List the host names of an environment, the one to show first."""
     name = loaded.stack.stack
     own = f"{name}.localhost"
     if loaded.environment != LOCAL:
@@ -64,7 +64,7 @@ def domains(loaded: LoadedStack) -> tuple[str, ...]:
 
 
 def resource(name: str, wanted: written.Resource) -> model.Resource:
-    """A resource of the stack file, not bound yet."""
+    """Build a resource of the stack file that is not bound yet."""
     return model.Resource(
         kind=wanted.kind,
         version=wanted.version,

@@ -1,10 +1,10 @@
-"""The document that says what one environment of one stack should be.
+"""The document: what one environment of one stack should run.
 
-A stack file is what people write: short, with defaults and overlays. This document is what that
-means for one environment, with every default filled in and every service named by its release.
-One commit in the desired-state repository changes one such document; the agent reads it, and
-nothing else, to know what to run. It is written by programs and read by programs (and people who
-read a diff), so it is strict: an unknown key is an error.
+A stack file is what users write: short, with defaults and overlays. This document is the result for
+one environment, with every default filled in and every service identified by its release. One
+commit in the desired-state repository changes one such document; the agent reads nothing else to
+know what to run. Programs write and read it (and people read its diffs), so it is strict: an
+unknown key is an error.
 
 msgspec rather than pydantic here: the agent and `lapwing status` read these documents and must be
 small and start fast (docs/decisions/0002-msgspec-for-documents.md).
@@ -25,13 +25,15 @@ DeploymentKind = Literal["deploy", "promote", "rollback", "abort", "revert", "do
 
 
 class Struct(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What every part of the document is: immutable, by keyword, closed to unknown keys."""
+    """The base of every part of the document: immutable, keyword-only, without unknown keys."""
 
 
 class Health(Struct, frozen=True, kw_only=True):
-    """When a replica counts as healthy: `GET path` answers 2xx or 3xx, or, without a path, the
-    port accepts a connection. A worker without a health check is healthy when it has run for
-    `settle` seconds."""
+    """When a replica counts as healthy.
+
+    `GET path` answers 2xx or 3xx, or, without a path, the port accepts a connection. A worker
+    without a health check is healthy when it has run for `settle` seconds.
+    """
 
     path: str | None = None
     interval: float = 5.0
@@ -51,8 +53,10 @@ class Smoke(Struct, frozen=True, kw_only=True):
 
 
 class Analysis(Struct, frozen=True, kw_only=True):
-    """What Envoy's counters have to stay within, for `window` seconds after the switch. Fewer than
-    `min_requests` requests are too few to judge by."""
+    """The limits for Envoy's counters, for `window` seconds after the switch.
+
+    A window with fewer than `min_requests` requests passes.
+    """
 
     window: float = 10.0
     max_error_rate: float | None = 0.05
@@ -61,7 +65,7 @@ class Analysis(Struct, frozen=True, kw_only=True):
 
 
 class Rollout(Struct, frozen=True, kw_only=True):
-    """How a new release of a service comes to traffic, and how the old one leaves."""
+    """How a new release of a service gets traffic, and how the old one is retired."""
 
     smoke: tuple[Smoke, ...] = ()
     analysis: Analysis | None = None
@@ -69,20 +73,22 @@ class Rollout(Struct, frozen=True, kw_only=True):
     keep_old: float = 600.0
     """How long the old slot stays warm for an instant rollback."""
     drain: float = 3600.0
-    """How long an old replica may stay for connections that do not end by themselves."""
+    """How long an old replica may stay for connections that clients keep open."""
     stop_grace: float = 10.0
     """How long a replica may take between SIGTERM and SIGKILL."""
 
 
 class Service(Struct, frozen=True, kw_only=True):
-    """One service as it should run. `secrets` maps a name to the version of its value; the value
-    itself is only in the encrypted store."""
+    """One service as it should run.
+
+    `secrets` maps a name to the version of its value; the value is only in the encrypted store.
+    """
 
     kind: ServiceKind
     release: str
     revision: str
     image: str | None = None
-    """On a cluster, the reference of the image that is the release."""
+    """On Kubernetes, the reference of the image of the release."""
     command: str | None = None
     route: str | None = None
     health: Health = Health()
@@ -99,8 +105,11 @@ class Service(Struct, frozen=True, kw_only=True):
     rollout: Rollout = Rollout()
 
     def identity(self) -> str:
-        """What a running process depends on. Equal identity: the process need not be started
-        again. Routes, replica counts and rollout settings are not part of it."""
+        """Return a digest of what a running process depends on.
+
+        If it is unchanged, the process is not restarted. Routes, replica counts and rollout
+        settings are not part of it.
+        """
         facts = (
             self.kind,
             self.release,
@@ -116,28 +125,30 @@ class Service(Struct, frozen=True, kw_only=True):
 
 
 class Resource(Struct, frozen=True, kw_only=True):
-    """A resource and what it is bound to. `provider`: `url` (given by the user; the value is the
-    secret `resource.<name>` of version `secret`), `binary` (a server program at `program`),
-    `embedded` (no server: the service gets a file URL under the data folder), `cluster` (a pod with
-    a volume beside the services)."""
+    """A resource and what it is bound to.
+
+    `provider` is `url` (given by the user; the value is the secret `resource.<name>` of version
+    `secret`), `binary` (a server program at `program`), `embedded` (no server: the service gets a
+    file URL under the data folder) or `cluster` (a pod with a volume beside the services).
+    """
 
     kind: ResourceKind
     version: str | None = None
     provider: Literal["url", "binary", "embedded", "cluster"]
     program: str | None = None
     variable: str
-    """The environment variable that tells a service the URL, such as DB_URL."""
+    """The environment variable with the URL for services, such as DB_URL."""
     secret: str | None = None
     storage: int | None = None
 
     def binding(self) -> str:
-        """What a process that needs this resource depends on: it changes when the URL may."""
+        """Return a digest that changes whenever the URL may have changed."""
         facts = (self.kind, self.provider, self.variable, self.secret)
         return hashlib.sha256(msgspec.json.encode(facts)).hexdigest()[:8]
 
 
 class Deployment(Struct, frozen=True, kw_only=True):
-    """Which act this commit is. `restores` is the commit whose document this one brings back."""
+    """The kind of this deployment. `restores` is the commit whose document it restores."""
 
     kind: DeploymentKind = "deploy"
     actor: str
@@ -148,7 +159,7 @@ class Deployment(Struct, frozen=True, kw_only=True):
 
 
 class Document(Struct, frozen=True, kw_only=True):
-    """What one environment of one stack should be: the unit of a commit."""
+    """What one environment of one stack should run: the unit of a commit."""
 
     format: Literal[1] = 1
     stack: str
@@ -161,7 +172,7 @@ class Document(Struct, frozen=True, kw_only=True):
 
 
 def encode(document: Document) -> bytes:
-    """The document as indented JSON with sorted keys and a final newline, for readable diffs."""
+    """Write a document as indented JSON with sorted keys, for readable diffs."""
     return msgspec.json.format(msgspec.json.encode(document, order="sorted"), indent=2) + b"\n"
 
 

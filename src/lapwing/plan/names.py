@@ -45,8 +45,11 @@ FILES = (
 
 @dataclass(frozen=True, slots=True)
 class RequiredSecret:
-    """A Secret that pods refer to. `part` ends its name. `keys` maps each key to the number of
-    characters to generate, or to None for a value that users set under the name `variable`."""
+    """A Secret that pods refer to.
+
+    `part` ends its name. `keys` maps each key to the number of characters to generate, or to None
+    for a value that users set under the name `variable`.
+    """
 
     part: str
     keys: dict[str, int | None]

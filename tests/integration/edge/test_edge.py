@@ -84,19 +84,19 @@ def _certificate(folder: Path) -> None:
     subprocess.run(asked, check=True, capture_output=True)
 
 
-def test_the_longest_route_wins_and_a_path_is_not_half_a_name(company: Edge) -> None:
+def test_longest_route_wins_and_matches_whole_segments(company: Edge) -> None:
     assert company.get("/api/customers") == (200, b"api")
     assert company.get("/api") == (200, b"api")
     assert company.get("/apiary") == (200, b"web")
     assert company.get("/") == (200, b"web")
 
 
-def test_only_who_checks_health_is_answered_by_the_edge_itself(company: Edge) -> None:
+def test_edge_answers_ready_only_to_health_checkers(company: Edge) -> None:
     assert company.get("/ready") == (200, b"web")
     assert company.get("/ready", "GoogleHC/1.0") == (200, b"ready\n")
 
 
-def test_where_no_pod_is_clients_are_told_when_to_ask_again(
+def test_service_without_pods_answers_503_with_retry_after(
     tmp_path: Path, services: dict[str, int]
 ) -> None:
     """In an upgrade with an outage a Service has no pod, and nodes refuse connections to it."""
@@ -121,7 +121,7 @@ def test_where_no_pod_is_clients_are_told_when_to_ask_again(
         (["/fail"] * 40, {"MOST_ERRORS": "0.01"}, 0, "too few"),
     ],
 )
-def test_live_traffic_is_judged_by_the_counters_of_the_edge(
+def test_analysis_reads_counters_of_edge(
     paths: list[str],
     limits: dict[str, str],
     status: int,
@@ -166,7 +166,7 @@ class Slot(http.server.BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-def test_a_flip_takes_a_busy_client_along_and_fails_no_request(tmp_path: Path) -> None:
+def test_flip_moves_busy_client_without_failed_request(tmp_path: Path) -> None:
     """A Service is what kube-proxy makes of it: a new connection goes to the slot of the moment,
     and one that is there stays. Without a limit to its life, a busy one would never change over."""
     slots = {}
@@ -203,7 +203,7 @@ def test_a_flip_takes_a_busy_client_along_and_fails_no_request(tmp_path: Path) -
         slot.server_close()
 
 
-def test_an_edge_that_cannot_be_asked_is_no_good_sign(company: Edge, tmp_path: Path) -> None:
+def test_analysis_fails_if_an_edge_pod_does_not_answer(company: Edge, tmp_path: Path) -> None:
     environ = {**_environ(company, tmp_path, {}), "PORT": "1"}
     (tmp_path / "window-is-over").touch()
     said = subprocess.run(

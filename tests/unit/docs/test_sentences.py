@@ -16,10 +16,8 @@ NOT_REWRITTEN_YET = {
     "errors.py",
     "kubernetes",
     "observed",
-    "plan",
     "registry",
     "release",
-    "render",
     "review",
     "stack",
 }

@@ -20,13 +20,13 @@ def holding(**resources: Resource) -> Document:
     return msgspec.structs.replace(document(api=API), resources=resources)
 
 
-def test_nothing_changes() -> None:
+def test_equal_documents_have_no_changes() -> None:
     again = document("rollback", api=API)
     assert diff(again, document(api=API)) == []
     assert diff(document(), None) == []
 
 
-def test_the_first() -> None:
+def test_first_document_adds_everything() -> None:
     assert diff(holding(cache=REDIS), None) == [
         Change("api", "add", "new web, release api-1"),
         Change("cache", "add", "redis by binary"),
@@ -43,12 +43,12 @@ def test_the_first() -> None:
         ({"revision": "r2"}, "revision"),
     ],
 )
-def test_a_service_changes(changes: dict[str, Any], text: str) -> None:
+def test_changed_service_is_described(changes: dict[str, Any], text: str) -> None:
     wanted = document(api=msgspec.structs.replace(API, **changes))
     assert diff(wanted, document(api=API)) == [Change("api", "change", text)]
 
 
-def test_services_come_first_and_in_order() -> None:
+def test_changes_list_services_first_in_order() -> None:
     before = document(b=service("b-1"), c=service("c-1"))
     after = document(c=service("c-2"), a=service("a-1", kind="worker", route=None))
     assert diff(after, before) == [
@@ -58,7 +58,7 @@ def test_services_come_first_and_in_order() -> None:
     ]
 
 
-def test_resources() -> None:
+def test_resource_changes_are_described() -> None:
     url = msgspec.structs.replace(REDIS, provider="url")
     assert diff(holding(cache=url), holding(cache=REDIS)) == [
         Change("cache", "change", "redis by url")
@@ -66,6 +66,6 @@ def test_resources() -> None:
     assert diff(holding(), holding(cache=REDIS)) == [Change("cache", "remove", "redis by binary")]
 
 
-def test_host_names() -> None:
+def test_changed_host_names_are_reported() -> None:
     moved = msgspec.structs.replace(document(api=API), domains=("shop.example",))
     assert diff(moved, document(api=API)) == [Change("local", "change", "host names")]

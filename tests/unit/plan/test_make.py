@@ -69,7 +69,7 @@ def made(
     )
 
 
-def test_what_is_written_arrives(folder: Path) -> None:
+def test_document_contains_settings_of_stack_file(folder: Path) -> None:
     document = made(load(folder / "lapwing.yaml"))
     assert (document.stack, document.environment, document.deployment) == ("shop", "local", ACT)
     api = document.services["api"]
@@ -87,7 +87,7 @@ def test_what_is_written_arrives(folder: Path) -> None:
     assert api.rollout.keep_old == 600.0
 
 
-def test_kinds_and_what_they_have_not(folder: Path) -> None:
+def test_kinds_have_only_their_settings(folder: Path) -> None:
     services = made(load(folder / "lapwing.yaml")).services
     assert {n: s.kind for n, s in services.items()} == {
         "api": "web",
@@ -107,11 +107,13 @@ def test_kinds_and_what_they_have_not(folder: Path) -> None:
         ("production", ("shop.example", "production.shop.localhost")),
     ],
 )
-def test_host_names(folder: Path, environment: str, domains: tuple[str, ...]) -> None:
+def test_host_names_of_environment(
+    folder: Path, environment: str, domains: tuple[str, ...]
+) -> None:
     assert made(load(folder / "lapwing.yaml", environment)).domains == domains
 
 
-def test_a_service_that_is_not_asked_for_stays(folder: Path) -> None:
+def test_service_without_release_keeps_its_entry(folder: Path) -> None:
     loaded = load(folder / "lapwing.yaml")
     first = made(loaded, {"api": RELEASES["api"]})
     assert set(first.services) == {"api"}
@@ -120,7 +122,7 @@ def test_a_service_that_is_not_asked_for_stays(folder: Path) -> None:
     assert set(second.services) == {"api", "web"}
 
 
-def test_a_service_that_left_the_stack_leaves_the_document(folder: Path) -> None:
+def test_removed_service_leaves_document(folder: Path) -> None:
     before = made(load(folder / "lapwing.yaml"))
     text = STACK.replace("  mailer: {kind: worker, build: ./api, command: python mail.py}\n", "")
     (folder / "lapwing.yaml").write_text(text)
@@ -128,14 +130,14 @@ def test_a_service_that_left_the_stack_leaves_the_document(folder: Path) -> None
     assert set(after.services) == {"api", "web"}
 
 
-def test_a_resource_before_it_is_bound(folder: Path) -> None:
+def test_resource_starts_unbound(folder: Path) -> None:
     [(name, wanted)] = load(folder / "lapwing.yaml").stack.resources.items()
     found = make.resource(name, wanted)
     assert (found.kind, found.version, found.variable) == ("mongodb", "8", "DB_URL")
     assert (found.provider, found.storage) == ("embedded", 10 * 2**30)
 
 
-def test_another_binding_is_another_process(folder: Path) -> None:
+def test_changed_binding_changes_service_identity(folder: Path) -> None:
     loaded = load(folder / "lapwing.yaml")
     before = made(loaded)
     bound = msgspec.structs.replace(before.resources["db"], provider="url", secret="v1")

@@ -61,11 +61,11 @@ MINIMAL = {
 }
 
 
-def test_a_round_trip() -> None:
+def test_document_round_trips() -> None:
     assert decode(encode(DOCUMENT)) == DOCUMENT
 
 
-def test_text_for_readable_diffs() -> None:
+def test_document_is_indented_json() -> None:
     data = encode(DOCUMENT)
     assert data.endswith(b"}\n")
     assert list(json.loads(data)) == sorted(json.loads(data))
@@ -73,12 +73,12 @@ def test_text_for_readable_diffs() -> None:
     assert encode(decode(data)) == data
 
 
-def test_the_order_of_services_does_not_matter() -> None:
+def test_order_of_services_is_irrelevant() -> None:
     turned = msgspec.structs.replace(DOCUMENT, services=dict(reversed(DOCUMENT.services.items())))
     assert encode(turned) == encode(DOCUMENT)
 
 
-def test_what_is_left_out_has_its_default() -> None:
+def test_missing_keys_get_defaults() -> None:
     found = decode(json.dumps(MINIMAL).encode())
     assert found.services["api"].rollout.keep_old == 600.0
     assert found.format == 1
@@ -96,13 +96,13 @@ def test_what_is_left_out_has_its_default() -> None:
         ({"domains": "shop.localhost"}, "domains"),
     ],
 )
-def test_what_is_not_understood_is_refused(changes: dict[str, Any], path: str) -> None:
+def test_unknown_keys_and_values_are_rejected(changes: dict[str, Any], path: str) -> None:
     with pytest.raises(msgspec.ValidationError, match=path):
         decode(json.dumps(MINIMAL | changes).encode())
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"\xff", b"null"])
-def test_what_is_no_document(data: bytes) -> None:
+def test_invalid_json_is_rejected(data: bytes) -> None:
     with pytest.raises((msgspec.MsgspecError, UnicodeDecodeError)):
         decode(data)
 
@@ -128,19 +128,19 @@ OTHER: dict[str, Any] = {
 OF_THE_PROCESS = {"kind", "release", "image", "command", "health", "env", "secrets", "needs", "spa"}
 
 
-def test_every_field_is_looked_at() -> None:
+def test_identity_covers_every_field() -> None:
     assert set(OTHER) == set(Service.__struct_fields__)
 
 
 @pytest.mark.parametrize("field", sorted(OTHER))
-def test_what_makes_a_process_another(field: str) -> None:
+def test_identity_changes_with_process_settings(field: str) -> None:
     changed = msgspec.structs.replace(FULL, **{field: OTHER[field]})
     assert changed != FULL
     assert (changed.identity() != FULL.identity()) is (field in OF_THE_PROCESS)
 
 
 @pytest.mark.parametrize("field", ["interval", "timeout", "start_timeout", "settle"])
-def test_how_often_health_is_asked_is_not_of_the_process(field: str) -> None:
+def test_identity_ignores_health_timing(field: str) -> None:
     health = msgspec.structs.replace(FULL.health, **{field: 9.0})
     assert msgspec.structs.replace(FULL, health=health).identity() == FULL.identity()
 
@@ -150,7 +150,7 @@ tables = st.dictionaries(words, words, max_size=3)
 
 
 @given(tables, tables, tables, tables)
-def test_no_two_environments_are_mixed_up(
+def test_identities_of_environments_differ(
     env: dict[str, str], secrets: dict[str, str], env2: dict[str, str], secrets2: dict[str, str]
 ) -> None:
     """Equal identity means equal variables, whatever the names and values; order is nothing."""
@@ -171,6 +171,6 @@ def test_no_two_environments_are_mixed_up(
         ("storage", 2, False),
     ],
 )
-def test_what_a_binding_depends_on(field: str, value: object, differs: bool) -> None:
+def test_binding_depends_on_url(field: str, value: object, differs: bool) -> None:
     changed = msgspec.structs.replace(REDIS, **{field: value})
     assert (changed.binding() != REDIS.binding()) is differs

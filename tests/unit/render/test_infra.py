@@ -43,12 +43,12 @@ def infra(path: Path, *arguments: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("case", cases())
-def test_the_cloud_of_a_stack_is_the_expected_one(case: str, tmp_path: Path) -> None:
+def test_terraform_files_equal_golden_files(case: str, tmp_path: Path) -> None:
     compare(STACKS / case / "expected", infra(stack(case, tmp_path)))
 
 
 @pytest.mark.parametrize("case", cases())
-def test_no_secret_and_no_right_too_many(case: str, tmp_path: Path) -> None:
+def test_no_secret_values_and_only_expected_roles(case: str, tmp_path: Path) -> None:
     path = stack(case, tmp_path)
     clouds = [n for n, e in load(path).stack.environments.items() if e.cloud]
     roots = files([load(path, name) for name in clouds])
@@ -68,7 +68,7 @@ def test_no_secret_and_no_right_too_many(case: str, tmp_path: Path) -> None:
     assert all("project" not in kind for kind in roles[True, writer])
 
 
-def test_only_what_the_stack_needs_is_there(tmp_path: Path) -> None:
+def test_only_needed_files_are_rendered(tmp_path: Path) -> None:
     small = infra(stack("smallest", tmp_path / "a"))
     kinds = {kind for text in small.values() for kind in json.loads(text).get("resource", {})}
     absent = ("mongodbatlas", "url_map", "dns", "certificate", "budget", "secret_manager")
@@ -83,7 +83,7 @@ def test_only_what_the_stack_needs_is_there(tmp_path: Path) -> None:
     assert backends["static-production"]["enable_cdn"] is True
 
 
-def test_environments_of_one_project_have_an_endpoint_group_each(tmp_path: Path) -> None:
+def test_environments_of_one_project_have_separate_endpoint_groups(tmp_path: Path) -> None:
     """By the name that the Service of each edge asks the cluster for, and each domain is led to
     its own environment's."""
     path = stack("one-project", tmp_path)
@@ -107,14 +107,14 @@ def test_environments_of_one_project_have_an_endpoint_group_each(tmp_path: Path)
 
 
 @pytest.mark.parametrize("length", [1, 20, 40])
-def test_an_endpoint_group_has_a_name_that_the_cloud_takes(length: int) -> None:
+def test_endpoint_group_names_are_valid_and_unique(length: int) -> None:
     """At most 63 characters, and two that are cut alike still differ."""
     names = {endpoint_group("s" * length, "e" * (length - 1) + last) for last in "ab"}
     assert len(names) == 2
     assert all(re.fullmatch(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?", name) for name in names)
 
 
-def test_one_environment_leaves_the_roots_of_others_alone(tmp_path: Path) -> None:
+def test_environment_option_leaves_other_roots_unchanged(tmp_path: Path) -> None:
     path = stack("staging-and-production", tmp_path)
     whole = infra(path)
     assert {n.split("/")[0] for n in whole} == {"shared", "staging", "production"}
@@ -124,7 +124,7 @@ def test_one_environment_leaves_the_roots_of_others_alone(tmp_path: Path) -> Non
     assert "110" in infra(path, "-e", "qa")["staging/budget.tf.json"]
 
 
-def test_what_left_the_rendering_is_removed_if_it_is_ours(tmp_path: Path) -> None:
+def test_files_no_longer_rendered_are_removed(tmp_path: Path) -> None:
     path = stack("staging-and-production", tmp_path)
     infra(path)
     mine = tmp_path / "out/production/mine.tf"
@@ -137,7 +137,7 @@ def test_what_left_the_rendering_is_removed_if_it_is_ours(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("name", ["network.tf.json", "cluster.tf.json"])
-def test_a_strangers_file_stops_it_before_anything_is_written(name: str, tmp_path: Path) -> None:
+def test_unmanaged_file_stops_writing(name: str, tmp_path: Path) -> None:
     path = stack("smallest", tmp_path)
     folder = tmp_path / "out/production"
     folder.mkdir(parents=True)
@@ -150,7 +150,7 @@ def test_a_strangers_file_stops_it_before_anything_is_written(name: str, tmp_pat
     assert (folder / name).read_text() != "mine"
 
 
-def test_a_file_that_was_changed_by_hand_is_a_strangers(tmp_path: Path) -> None:
+def test_manually_changed_file_counts_as_unmanaged(tmp_path: Path) -> None:
     path = stack("staging-and-production", tmp_path)
     infra(path)
     changed = tmp_path / "out/production/budget.tf.json"
@@ -162,7 +162,7 @@ def test_a_file_that_was_changed_by_hand_is_a_strangers(tmp_path: Path) -> None:
     assert changed.read_text() == "{}"
 
 
-def test_the_list_of_files_cannot_lead_out_of_the_folder(tmp_path: Path) -> None:
+def test_list_of_files_cannot_point_outside_folder(tmp_path: Path) -> None:
     path = stack("smallest", tmp_path)
     infra(path)
     treasure = tmp_path / "treasure"
@@ -181,7 +181,7 @@ def test_the_list_of_files_cannot_lead_out_of_the_folder(tmp_path: Path) -> None
         (SHORT, ("-e", "local"), "4:1", "`local` has no `cloud`"),
         (SHORT.replace("us-central1", "us-centrl1"), (), "7:36", "'us-centrl1' is not a region"),
         (SHORT.replace("stack: tiny", "stack: a-name-of-thirty-and-more-letter"), (), "7:5",
-         "has 43 characters"),
+         "is too long: 43 characters"),
         (SHORT.replace("us-central1}", "us-central1, project: " + "p" * 31 + "}"), (), "7:58",
          "has 31 characters"),
         (SHORT.replace("target: kubernetes", "target: kubernetes\n    domain: 'https://x.y/z'"), (),
@@ -194,7 +194,7 @@ def test_the_list_of_files_cannot_lead_out_of_the_folder(tmp_path: Path) -> None
                   "europe-west1, project: blog-live-1}\n  staging"), (), "13:36", "same project"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_is_told_with_its_place(
+def test_invalid_cloud_is_reported_with_line_and_column(
     text: str, arguments: tuple[str, ...], place: str, message: str, tmp_path: Path
 ) -> None:
     path = written(text, tmp_path)
@@ -205,9 +205,9 @@ def test_what_cannot_be_is_told_with_its_place(
     assert not (tmp_path / "out").exists()
 
 
-def test_the_second_apply_is_told_where_there_is_one(tmp_path: Path) -> None:
+def test_second_apply_is_announced_if_needed(tmp_path: Path) -> None:
     told = run(stack("company-inc", tmp_path), "-o", str(tmp_path / "out")).stderr
-    assert "apply once more with `edge_zones`" in " ".join(told.split())
+    assert "Apply again after the first deployment, with `edge_zones` set" in " ".join(told.split())
     variables = json.loads((tmp_path / "out/production/variables.tf.json").read_text())["variable"]
     assert "--filter name=company-inc-production-edge" in variables["edge_zones"]["description"]
     (tmp_path / "tiny").mkdir()
@@ -215,7 +215,7 @@ def test_the_second_apply_is_told_where_there_is_one(tmp_path: Path) -> None:
     assert "edge_zones" not in told
 
 
-def test_tagged_images_are_collected_only_when_deployments_are_tagged(tmp_path: Path) -> None:
+def test_tagged_images_are_deleted_only_if_variable_is_set(tmp_path: Path) -> None:
     assert run(written(SHORT, tmp_path), "-o", str(tmp_path / "out")).exit_code == 0
     shared = tmp_path / "out/shared"
     body = json.loads((shared / "registry.tf.json").read_text())
@@ -229,7 +229,7 @@ def test_tagged_images_are_collected_only_when_deployments_are_tagged(tmp_path: 
     assert variables["collect_tagged"]["default"] is False
 
 
-def test_a_region_newer_than_this_version(tmp_path: Path) -> None:
+def test_region_newer_than_this_version_is_accepted(tmp_path: Path) -> None:
     path = written(SHORT.replace("us-central1", "europe-west99"), tmp_path)
     assert run(path, "-o", str(tmp_path / "out")).exit_code != 0
     path = written(SHORT.replace("us-central1", "europe-west99, new_region: true"), tmp_path)
@@ -246,5 +246,5 @@ def test_a_region_newer_than_this_version(tmp_path: Path) -> None:
         ("us-east4", "US_EAST_4"),
     ],
 )
-def test_regions_have_other_names_at_atlas(google: str, atlas: str) -> None:
+def test_atlas_region_names(google: str, atlas: str) -> None:
     assert atlas_region(google) == atlas

@@ -1,7 +1,7 @@
 """A chart from the objects of one environment: file name to text, and as one package.
 
 Objects keep the files that the renderer put them into: one template for each concern. What exists
-only in a chart has files of its own: the Job that generates secrets (`secrets.py`), the test.
+only in a chart has separate files: the Job that generates secrets (`secrets.py`), the test.
 
 The Namespace is left out: a release is installed into an existing one, or into one that `helm
 install --create-namespace` creates; one that belonged to the release would delete the volumes when

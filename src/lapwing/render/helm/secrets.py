@@ -89,8 +89,10 @@ openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """A Secret to generate: its name, and the length (up to 256) of the value of each key. Without
-    keys it is a self-signed certificate, with the keys `tls.crt` and `tls.key`."""
+    """A Secret to generate: its name, and the length (up to 256) of the value of each key.
+
+    Without keys it is a self-signed certificate, with the keys `tls.crt` and `tls.key`.
+    """
 
     name: Joined
     keys: Mapping[str, int]

@@ -2,8 +2,8 @@
 
 The chart contains what is rendered, object by object, and what a chart has to do itself: the Job
 that generates secrets, if no operator does, and the test. An environment with the same objects but
-other values becomes a preset, `values-<environment>.yaml`; one with other objects needs a chart of
-its own.
+other values becomes a preset, `values-<environment>.yaml`; one with other objects needs its own
+chart.
 """
 
 from __future__ import annotations

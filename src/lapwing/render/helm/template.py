@@ -7,7 +7,7 @@ place, so no placeholder is replaced in rendered text. How a leaf is written dep
     a name, or text of names      as it is, since names need no quotes:  `{{ include ... }}-api`
     a number or a boolean         as it is
     text that a user sets         through `quote`
-    a mapping, a list or null     through `toYaml`, on lines of its own
+    a mapping, a list or null     through `toYaml`, on separate lines
     a long text                   a literal block; one whose digest is used, by its named template
 
 All other text is escaped, so that Helm never reads it as an expression. With default values a
@@ -42,8 +42,11 @@ _SAMPLES = {scope: "x" for scope in Scope}
 
 
 class Contents:
-    """The named templates of texts that have a digest: each text is written once, in
-    `_helpers.tpl`, and both its digest and the object that holds it include it."""
+    """The named templates of texts that have a digest.
+
+    Each text is written once, in `_helpers.tpl`; its digest and the object that holds it include
+    it.
+    """
 
     def __init__(self, chart: str) -> None:
         """Start without any; `chart` is what their names begin with."""
@@ -126,6 +129,9 @@ def _value(value: Value, contents: Contents) -> str:
         return f"{{{{ {_path(leaf)} | quote }}}}"
     if isinstance(leaf.default, bool | int):
         return f"{{{{ {_expression(leaf, contents)} }}}}"
+    if "\\n" in json.dumps(leaf.default):
+        # `toYaml` and Helm itself cut line breaks at the end of a text or of a document.
+        return f"{{{{ {_path(leaf)} | toJson }}}}"
     return f"{{{{- toYaml ({_path(leaf)}) | nindent {value.indent} }}}}"
 
 

@@ -103,7 +103,7 @@ def _web(target: Target, routed: Mapping[str, Service]) -> Json:
 
 
 def _listener(called: str, port: int, chain: Json) -> Json:
-    address = envoy.socket_address("0.0.0.0", port)  # noqa: S104 - in a pod of its own
+    address = envoy.socket_address("0.0.0.0", port)  # noqa: S104 - in its pod
     return {"name": called, "address": address, "filter_chains": [chain]}
 
 

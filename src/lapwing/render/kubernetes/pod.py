@@ -184,7 +184,7 @@ def environment(target: Target, part: str, service: Service) -> list[Tree]:
     """Build the variables of a container: Lapwing's, the resources', the service's, its secrets.
 
     A variable that another one uses comes first, as the cluster requires. Plain variables of a job
-    that runs `after` services are values of the chart: whoever installs it decides what it does.
+    that runs `after` services are values of the chart: its user decides what such a job does.
     """
     found: dict[str, Tree] = {
         "LAPWING_STACK": {"value": target.loaded.stack.stack},
@@ -194,7 +194,7 @@ def environment(target: Target, part: str, service: Service) -> list[Tree]:
         found["LAPWING_REVISION"] = {"value": target.revision}
     if service.kind in ("web", "static"):
         found["PORT"] = {"value": str(port(service))}
-        found["HOST"] = {"value": "0.0.0.0"}  # noqa: S104 - in a pod of its own
+        found["HOST"] = {"value": "0.0.0.0"}  # noqa: S104 - in its pod
     for need in service.needs:
         found |= _resource(target, need)
     for other in service.after:

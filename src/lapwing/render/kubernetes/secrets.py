@@ -1,6 +1,6 @@
 """Secrets: which ones the objects refer to, and where their values come from.
 
-No value is ever in a manifest. Each secret of a service is a Secret of its own with the key
+No value is ever in a manifest. Each secret of a service is a separate Secret with the key
 `value`, so that a service sees what it lists and no more. A database in the cluster has one with
 its password and its root password. Where the values come from:
 

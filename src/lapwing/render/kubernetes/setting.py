@@ -24,8 +24,7 @@ DIGEST_LENGTH = 8
 
 
 class Scope(enum.Enum):
-    """What an installation decides: in a chart, the full name, `.Release.Namespace` and
-    `.Release.Service`."""
+    """What an installation decides: the prefix of names, the namespace, the manager."""
 
     PREFIX = "prefix"
     NAMESPACE = "namespace"
@@ -34,8 +33,11 @@ class Scope(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A value that users of the chart may set. `path` is its place in values.yaml, with dots;
-    `default` a plain tree; `comment` one line for values.yaml."""
+    """A value that users of the chart may set.
+
+    `path` is its place in values.yaml, with dots; `default` a plain tree; `comment` one line for
+    values.yaml.
+    """
 
     path: str
     default: Any

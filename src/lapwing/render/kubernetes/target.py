@@ -24,8 +24,11 @@ PORT = 8080
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """One object. `file` is the concern it belongs to, `wave` its position in the order in which
-    objects are applied: a wave begins when the objects of the previous one are ready."""
+    """One object, with the file of its concern.
+
+    `wave` is its position in the order in which objects are applied: a wave begins when the objects
+    of the previous one are ready.
+    """
 
     file: str
     wave: int

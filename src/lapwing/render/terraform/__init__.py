@@ -1,1 +1,1 @@
-"""A stack's cloud as Terraform (and OpenTofu) JSON."""
+"""The cloud infrastructure of a stack as Terraform (and OpenTofu) JSON."""

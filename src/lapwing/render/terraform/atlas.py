@@ -1,4 +1,4 @@
-"""MongoDB Atlas: a project, a cluster with backups, and a private endpoint to each. Pure.
+"""MongoDB Atlas: for each database a project, a cluster with backups, and a private endpoint.
 
 The endpoint is port-mapped: one address and one forwarding rule, whatever the number of nodes
 (https://www.mongodb.com/docs/atlas/security-private-endpoint/). Database users are not here: their
@@ -10,19 +10,18 @@ from __future__ import annotations
 from typing import Any
 
 from lapwing.render.terraform.cloud import Project, databases
-from lapwing.render.terraform.foundation import Body, has_database, literal
+from lapwing.render.terraform.foundation import PROJECT, Body, has_database, literal
 from lapwing.stack.cloud import atlas_region
 from lapwing.stack.model import Resource
 
-_PROJECT = "${google_project.main.project_id}"
 _TIER, _MAX_TIER = "M10", "M30"
 _GIB = 2**30
-_LEAST_DISK = 10
-"""GiB: the smallest disk of the smallest dedicated tier."""
+_MIN_DISK_GIB = 10
+"""The smallest disk of the smallest dedicated tier."""
 
 
 def atlas(project: Project) -> Body | None:
-    """The database of every environment of a project. None where no service needs one."""
+    """Render the databases of every environment of a project; None if no service needs one."""
     if not has_database(project):
         return None
     resources: dict[str, dict[str, Any]] = {}
@@ -34,8 +33,8 @@ def atlas(project: Project) -> Body | None:
             for kind, body in _database(project, whole, resource, protected).items():
                 resources.setdefault(kind, {})[whole] = body
             outputs[f"{whole}_connection"] = {
-                "description": "How services reach it, without user and password. The private "
-                "endpoint is the only way in.",
+                "description": "Connection strings without user and password. Only the private "
+                "endpoint is reachable.",
                 "value": f"${{mongodbatlas_advanced_cluster.{whole}.connection_strings}}",
             }
     return {"resource": resources, "output": outputs}
@@ -77,7 +76,7 @@ def _database(project: Project, name: str, resource: Resource, protected: bool) 
 
 def _cluster(project: Project, name: str, resource: Resource, here: str, protected: bool) -> Body:
     tier = resource.tier or _TIER
-    disk = max(_LEAST_DISK, -(-(resource.storage or 0) // _GIB))
+    disk = max(_MIN_DISK_GIB, -(-(resource.storage or 0) // _GIB))
     size = {"instance_size": tier, "node_count": 3, "disk_size_gb": disk}
     scaling: Body = {"disk_gb_enabled": True, "compute_enabled": False}
     if tier != "M0":
@@ -106,8 +105,8 @@ def _cluster(project: Project, name: str, resource: Resource, here: str, protect
             }
         )
     body: Body = {
-        "//": "Three nodes in three zones. It grows and shrinks by itself between its tiers; "
-        "Terraform leaves the tier alone. A second region, where there is one, can take over.",
+        "//": "Three nodes in three zones. Auto-scaling changes the tier within its limits, so "
+        "Terraform ignores changes of it. A second region, if any, is for failover.",
         "project_id": here,
         "name": name,
         "cluster_type": "REPLICASET",
@@ -133,14 +132,14 @@ def _endpoint(project: Project, name: str, here: str) -> Body:
             "port_mapping_enabled": True,
         },
         "google_compute_address": {
-            "project": _PROJECT,
+            "project": PROJECT,
             "region": project.region,
             "name": f"mongodb-{name}",
             "address_type": "INTERNAL",
             "subnetwork": "${google_compute_subnetwork.nodes.id}",
         },
         "google_compute_forwarding_rule": {
-            "project": _PROJECT,
+            "project": PROJECT,
             "region": project.region,
             "name": f"mongodb-{name}",
             "network": "${google_compute_network.main.id}",
@@ -154,13 +153,13 @@ def _endpoint(project: Project, name: str, here: str) -> Body:
             "private_link_id": f"${{{service}.private_link_id}}",
             "endpoint_service_id": f"${{google_compute_forwarding_rule.{name}.name}}",
             "private_endpoint_ip_address": f"${{{address}.address}}",
-            "gcp_project_id": _PROJECT,
+            "gcp_project_id": PROJECT,
         },
     }
 
 
 def _major(version: str) -> str:
-    """Atlas wants `8.0` where people write `8`."""
+    """Complete a version for Atlas: `8` becomes `8.0`."""
     parts = version.split(".")
     return ".".join((*parts, "0")[:2])
 

@@ -1,9 +1,9 @@
-"""The cloud of a stack, as its environments describe it: which projects, and what is in each. Pure.
+"""The cloud infrastructure of a stack: its projects, and the contents of each.
 
-Every project becomes one Terraform root, a folder with a state of its own: `shared` (registry, DNS,
-CI, the bucket of all states), and one for each project that environments run in, named after the
-first of them. So a mistake in staging cannot reach production, and no root reads another's state:
-names follow from the stack file. Environments that name one project share its network and cluster.
+Every project becomes one Terraform root, a folder with its own state: `shared` (registry, DNS, CI,
+the bucket of all states), and one for each project that environments run in, named after the first
+of them. So a mistake in staging cannot affect production, and no root reads another's state: names
+follow from the stack file. Environments with the same project share its network and cluster.
 
 Google Cloud: https://cloud.google.com/docs/enterprise/best-practices-for-enterprise-organizations
 """
@@ -37,7 +37,7 @@ class Project:
 
     @property
     def domains(self) -> tuple[tuple[str, str], ...]:
-        """Environment and host name of each environment that answers requests under one."""
+        """Environment and host name of each environment that serves requests under one."""
         return tuple(
             (e.environment, e.settings.domain)
             for e in self.environments
@@ -46,7 +46,7 @@ class Project:
 
     @property
     def budget(self) -> float | None:
-        """US dollars a month for the whole project, or None where no environment has one."""
+        """US dollars a month for the whole project, or None if no environment has a budget."""
         stated = [e.settings.budget for e in self.environments if e.settings.budget]
         return sum(stated) if stated else None
 
@@ -60,8 +60,10 @@ class Zone:
 
 
 def clouds(stacks: Iterable[LoadedStack]) -> tuple[Project, ...]:
-    """The shared project and then the projects of these environments (all of one stack, each with
-    a cloud), in the order of the file. Empty for no environments."""
+    """List the shared project and then the projects of these environments, in the file's order.
+
+    All environments are of one stack and have a cloud. Without environments the result is empty.
+    """
     groups: dict[str, list[LoadedStack]] = {}
     for loaded in stacks:
         groups.setdefault(project_of(loaded.stack, loaded.environment), []).append(loaded)
@@ -78,18 +80,18 @@ def clouds(stacks: Iterable[LoadedStack]) -> tuple[Project, ...]:
 
 
 def cloud_of(loaded: LoadedStack) -> Cloud:
-    """The cloud of an environment that has one."""
+    """Return the cloud of an environment that has one."""
     assert loaded.settings.cloud is not None
     return loaded.settings.cloud
 
 
 def has_routes(loaded: LoadedStack) -> bool:
-    """Whether anything of it answers requests, so that it needs a load balancer."""
+    """Report whether an environment has a route, and so needs a load balancer."""
     return any(s.route for s in loaded.stack.services.values())
 
 
 def static_routes(loaded: LoadedStack) -> tuple[str, ...]:
-    """The routes of static services, served through the CDN unless the environment says no."""
+    """List the routes of static services behind the CDN; none if the environment disables it."""
     if not loaded.settings.cdn:
         return ()
     services = loaded.stack.services.values()
@@ -97,13 +99,15 @@ def static_routes(loaded: LoadedStack) -> tuple[str, ...]:
 
 
 def databases(loaded: LoadedStack) -> dict[str, Resource]:
-    """The resources that Atlas runs: MongoDB. Others run in the cluster, or are yours."""
+    """Select the resources that Atlas runs: MongoDB. Others run in the cluster or elsewhere."""
     return {n: r for n, r in loaded.stack.resources.items() if r.kind == "mongodb"}
 
 
 def secrets(loaded: LoadedStack) -> tuple[str, ...]:
-    """The names of secrets that services of an environment get: their own, and the URLs of
-    managed databases (a URL has a password in it)."""
+    """List the names of the secrets of an environment: those of services, and database URLs.
+
+    The URL of a managed database contains a password.
+    """
     names = {secret for s in loaded.stack.services.values() for secret in s.secret_names}
     for name, resource in loaded.stack.resources.items():
         if not is_managed(resource, loaded.settings):
@@ -113,7 +117,7 @@ def secrets(loaded: LoadedStack) -> tuple[str, ...]:
 
 
 def zones(domains: Sequence[str]) -> tuple[Zone, ...]:
-    """One zone for each domain that is not below another of them."""
+    """List a zone for each domain that is not a subdomain of another of them."""
     tops = [d for d in domains if not any(d != o and d.endswith("." + o) for o in domains)]
     return tuple(
         Zone(f"zone-{d.replace('.', '-')}"[:63].rstrip("-"), d) for d in dict.fromkeys(tops)
@@ -121,5 +125,5 @@ def zones(domains: Sequence[str]) -> tuple[Zone, ...]:
 
 
 def zone_of(domain: str, all_zones: Sequence[Zone]) -> Zone:
-    """The zone that a domain belongs to."""
+    """Return the zone that a domain belongs to."""
     return next(z for z in all_zones if domain == z.domain or domain.endswith("." + z.domain))

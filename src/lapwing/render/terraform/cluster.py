@@ -1,27 +1,25 @@
-"""The cluster of a project, who its nodes are, and the secrets that it may read. Pure."""
+"""The cluster of a project, the identity of its nodes, and the secrets in Secret Manager."""
 
 from __future__ import annotations
 
 from lapwing.render.terraform.cloud import Project, secrets
-from lapwing.render.terraform.foundation import Body
+from lapwing.render.terraform.foundation import PROJECT, Body
 from lapwing.render.terraform.network import CONTROL_PLANE, NODE_TAG
 from lapwing.render.terraform.shared import REGISTRY
 
-_PROJECT = "${google_project.main.project_id}"
-
 
 def cluster(project: Project) -> Body:
-    """GKE Autopilot: private nodes, nobody at the control plane who is not on the list."""
+    """Render GKE Autopilot: private nodes, and an allow list for the control plane."""
     return {
         "resource": {
             "google_container_cluster": {
                 "main": {
                     "//": [
-                        "Autopilot: pods are paid for, not machines. Workload Identity, Shielded "
+                        "Autopilot: billed per pod, not per node. Workload Identity, Shielded "
                         "Nodes and Dataplane V2, with NetworkPolicies, are always on.",
                         *_exceptions(),
                     ],
-                    "project": _PROJECT,
+                    "project": PROJECT,
                     "name": project.stack,
                     "location": project.region,
                     "enable_autopilot": True,
@@ -91,25 +89,25 @@ def cluster(project: Project) -> Body:
 
 
 def _exceptions() -> list[str]:
-    autopilot = "Autopilot sees to it by itself."
+    autopilot = "Autopilot manages this."
     checks = ("CKV_GCP_12", "CKV_GCP_13", "CKV_GCP_61", "CKV_GCP_68", "CKV_GCP_69")
     return [
         *(f"checkov:skip={check}:{autopilot}" for check in checks),
-        "checkov:skip=CKV_GCP_65:Groups for RBAC need a Google Workspace domain, which a stack "
-        "file does not know.",
+        "checkov:skip=CKV_GCP_65:Groups for RBAC need a Google Workspace domain, which is "
+        "not in the stack file.",
         "checkov:skip=CKV_GCP_66:Binary Authorization needs attestors; Argo CD deploys by digest "
         "from one registry that only CI writes to.",
     ]
 
 
 def identities(project: Project) -> Body:
-    """Who nodes are: they write logs and metrics, and read images. Nothing else."""
+    """Render the identity of nodes: it writes logs and metrics, and reads images. Nothing else."""
     nodes = "${google_service_account.nodes.member}"
     return {
         "resource": {
             "google_service_account": {
                 "nodes": {
-                    "project": _PROJECT,
+                    "project": PROJECT,
                     "account_id": "nodes",
                     "display_name": "Nodes of the cluster",
                 }
@@ -117,14 +115,14 @@ def identities(project: Project) -> Body:
             "google_project_iam_member": {
                 "nodes": {
                     "//": "Logs and metrics.",
-                    "project": _PROJECT,
+                    "project": PROJECT,
                     "role": "roles/container.defaultNodeServiceAccount",
                     "member": nodes,
                 }
             },
             "google_artifact_registry_repository_iam_member": {
                 "nodes": {
-                    "//": "Nodes read images of the shared project and write none.",
+                    "//": "Nodes read images of the shared project and cannot write any.",
                     "project": project.shared,
                     "location": project.region,
                     "repository": REGISTRY,
@@ -137,9 +135,11 @@ def identities(project: Project) -> Body:
 
 
 def secret_manager(project: Project) -> Body | None:
-    """A secret for each name that a service asks for, without a value: `gcloud secrets versions
-    add` puts values in, so that none is in git or in Terraform's state. External Secrets in the
-    cluster reads them, each by name."""
+    """Render a secret for each name in the stack file, without a value.
+
+    `gcloud secrets versions add` sets values, so that none is in git or in Terraform's state.
+    External Secrets in the cluster reads them, each by name.
+    """
     names = [
         (f"{loaded.stack.stack}-{loaded.environment}-{secret}", loaded.environment)
         for loaded in project.environments
@@ -156,15 +156,15 @@ def secret_manager(project: Project) -> Body | None:
         "resource": {
             "google_project_iam_audit_config": {
                 "secrets": {
-                    "//": "Who read which secret, and when.",
-                    "project": _PROJECT,
+                    "//": "Logs who reads which secret, and when.",
+                    "project": PROJECT,
                     "service": "secretmanager.googleapis.com",
                     "audit_log_config": [{"log_type": "DATA_READ"}, {"log_type": "DATA_WRITE"}],
                 }
             },
             "google_secret_manager_secret": {
                 name: {
-                    "project": _PROJECT,
+                    "project": PROJECT,
                     "secret_id": name,
                     "labels": {"environment": environment},
                     "replication": {"user_managed": {"replicas": [{"location": project.region}]}},
@@ -174,7 +174,7 @@ def secret_manager(project: Project) -> Body | None:
             },
             "google_secret_manager_secret_iam_member": {
                 name: {
-                    "project": _PROJECT,
+                    "project": PROJECT,
                     "secret_id": f"${{google_secret_manager_secret.{name}.secret_id}}",
                     "role": "roles/secretmanager.secretAccessor",
                     "member": reader,

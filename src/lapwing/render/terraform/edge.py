@@ -1,15 +1,15 @@
-"""How requests come in: address, certificates, CDN, load balancer, names. Pure.
+"""Ingress from the internet: address, certificates, CDN, load balancer, DNS records.
 
     client -> load balancer (HTTPS, CDN for static routes) -> edge (Envoy in the cluster) -> slots
 
 The load balancer points at the edge and never at a Service whose selector flips: behind an endpoint
-group such a flip costs 5 to 10 s of 502. The edge switches blue and green inside the cluster, for
-one service after the other. So there are two backend services over one endpoint group: one for the
+group such a flip causes 5 to 10 s of 502. The edge switches blue and green inside the cluster, one
+service after the other. So there are two backend services over one endpoint group: one for the
 routes of static services, with the CDN, and one for everything else. Environments that share a
 project share the load balancer and its address; each has its own edge, group and backend services.
 
-The endpoint group is made by GKE when the edge is deployed (annotation `cloud.google.com/neg`), so
-it is attached in a second apply, by `edge_zones`.
+GKE creates the endpoint group when the edge is deployed (annotation `cloud.google.com/neg`), so it
+is attached in a second apply, by `edge_zones`.
 """
 
 from __future__ import annotations
@@ -18,15 +18,13 @@ from typing import Any
 
 from lapwing.plan.names import endpoint_group
 from lapwing.render.terraform.cloud import Project, static_routes, zone_of, zones
-from lapwing.render.terraform.foundation import Body, literal
+from lapwing.render.terraform.foundation import PROJECT, Body, literal, named
 from lapwing.render.terraform.network import EDGE_PORT
 from lapwing.stack.load import LoadedStack
 
-_PROJECT = "${google_project.main.project_id}"
-
 
 def load_balancer(project: Project) -> Body | None:
-    """The global load balancer: HTTPS, and a redirect to it. None without a domain."""
+    """Render the global load balancer: HTTPS, and a redirect to it. None without a domain."""
     if not project.domains:
         return None
     return {
@@ -34,7 +32,7 @@ def load_balancer(project: Project) -> Body | None:
             "google_compute_network_endpoint_group": {
                 environment: {
                     "for_each": f'${{lookup(var.edge_zones, "{environment}", [])}}',
-                    "project": _PROJECT,
+                    "project": PROJECT,
                     "name": endpoint_group(project.stack, environment),
                     "zone": "${each.value}",
                 }
@@ -44,27 +42,25 @@ def load_balancer(project: Project) -> Body | None:
         "resource": {
             **_frontend(),
             "google_compute_health_check": {
-                "edge": {
-                    "project": _PROJECT,
-                    "name": "edge",
-                    "check_interval_sec": 5,
-                    "timeout_sec": 2,
-                    "http_health_check": {"port": EDGE_PORT, "request_path": "/ready"},
-                    "log_config": {"enable": True},
-                }
+                "edge": named(
+                    "edge",
+                    check_interval_sec=5,
+                    timeout_sec=2,
+                    http_health_check={"port": EDGE_PORT, "request_path": "/ready"},
+                    log_config={"enable": True},
+                )
             },
             "google_compute_backend_service": _backends(project),
             "google_compute_url_map": {
                 "edge": _routes(project),
-                "redirect": {
-                    "project": _PROJECT,
-                    "name": "redirect",
-                    "default_url_redirect": {
+                "redirect": named(
+                    "redirect",
+                    default_url_redirect={
                         "https_redirect": True,
                         "redirect_response_code": "MOVED_PERMANENTLY_DEFAULT",
                         "strip_query": False,
                     },
-                },
+                ),
             },
         },
         "output": {
@@ -77,33 +73,25 @@ def load_balancer(project: Project) -> Body | None:
 
 
 def _frontend() -> Body:
+    certificates = "//certificatemanager.googleapis.com/"
     return {
-        "google_compute_global_address": {"edge": {"project": _PROJECT, "name": "edge"}},
+        "google_compute_global_address": {"edge": named("edge")},
         "google_compute_ssl_policy": {
-            "edge": {
-                "project": _PROJECT,
-                "name": "edge",
-                "profile": "MODERN",
-                "min_tls_version": "TLS_1_2",
-            }
+            "edge": named("edge", profile="MODERN", min_tls_version="TLS_1_2")
         },
         "google_compute_target_https_proxy": {
-            "edge": {
-                "project": _PROJECT,
-                "name": "edge",
-                "url_map": "${google_compute_url_map.edge.id}",
-                "certificate_map": "//certificatemanager.googleapis.com/"
-                "${google_certificate_manager_certificate_map.edge.id}",
-                "ssl_policy": "${google_compute_ssl_policy.edge.id}",
-                "quic_override": "ENABLE",
-            }
+            "edge": named(
+                "edge",
+                url_map="${google_compute_url_map.edge.id}",
+                certificate_map=f"{certificates}${{google_certificate_manager_certificate_map.edge.id}}",
+                ssl_policy="${google_compute_ssl_policy.edge.id}",
+                quic_override="ENABLE",
+            )
         },
         "google_compute_target_http_proxy": {
             "redirect": {
-                "//": "Port 80 answers with a redirect and never with content.",
-                "project": _PROJECT,
-                "name": "redirect",
-                "url_map": "${google_compute_url_map.redirect.id}",
+                "//": "Port 80 only redirects to HTTPS.",
+                **named("redirect", url_map="${google_compute_url_map.redirect.id}"),
             }
         },
         "google_compute_global_forwarding_rule": {
@@ -114,20 +102,18 @@ def _frontend() -> Body:
 
 
 def _forward(name: str, port: int, proxy: str) -> Body:
-    return {
-        "project": _PROJECT,
-        "name": name,
-        "load_balancing_scheme": "EXTERNAL_MANAGED",
-        "ip_address": "${google_compute_global_address.edge.id}",
-        "ip_protocol": "TCP",
-        "port_range": str(port),
-        "target": f"${{{proxy}.id}}",
-    }
+    return named(
+        name,
+        load_balancing_scheme="EXTERNAL_MANAGED",
+        ip_address="${google_compute_global_address.edge.id}",
+        ip_protocol="TCP",
+        port_range=str(port),
+        target=f"${{{proxy}.id}}",
+    )
 
 
 def _backends(project: Project) -> Body:
-    """Each environment has an edge of its own, and where it has static routes, a second backend
-    service over it."""
+    """Render the backend services of each environment: one for its edge, one for its CDN."""
     found: Body = {}
     for loaded in project.environments:
         environment = loaded.environment
@@ -140,10 +126,8 @@ def _backends(project: Project) -> Body:
 
 
 def _backend(role: str, environment: str, cdn: Body) -> Body:
-    name = f"{role}-{environment}"
     return {
-        "project": _PROJECT,
-        "name": name,
+        **named(f"{role}-{environment}"),
         "load_balancing_scheme": "EXTERNAL_MANAGED",
         "protocol": "HTTP",
         "timeout_sec": 3600,
@@ -166,8 +150,10 @@ def _backend(role: str, environment: str, cdn: Body) -> Body:
 
 
 def _cdn() -> Body:
-    """What the edge says may be cached is cached: hashed files for long, index.html never. So a
-    switch of slots is seen at once through the CDN, too."""
+    """Configure the CDN to cache what the edge allows: hashed files for long, index.html never.
+
+    So a switch of slots is visible through the CDN at once.
+    """
     return {
         "enable_cdn": True,
         "compression_mode": "AUTOMATIC",
@@ -184,8 +170,7 @@ def _cdn() -> Body:
 
 
 def _routes(project: Project) -> Body:
-    """Static routes go through the CDN; every other path goes straight to the edge. The longest
-    path wins, as in the edge itself."""
+    """Route static paths through the CDN and every other path to the edge; the longest wins."""
     domains = dict(project.domains)
     matchers: list[Body] = []
     for loaded in project.environments:
@@ -202,9 +187,8 @@ def _routes(project: Project) -> Body:
         }
         matchers.append({**matcher, "path_rule": rules} if rules else matcher)
     return {
-        "project": _PROJECT,
-        "name": "edge",
-        "//": "A host that is nobody's gets what the edge of the first environment says of it.",
+        **named("edge"),
+        "//": "Requests with an unknown host go to the edge of the first environment.",
         "default_service": _backend_of(f"edge-{project.domains[0][0]}"),
         "host_rule": [
             {"hosts": [domain], "path_matcher": environment}
@@ -229,7 +213,7 @@ def _backend_of(name: str) -> str:
 
 
 def protection(project: Project) -> Body | None:
-    """Cloud Armor, off until `cloud_armor` is true."""
+    """Render Cloud Armor, which is off until `cloud_armor` is true."""
     if not project.domains:
         return None
     everyone: Body = {"match": {"versioned_expr": "SRC_IPS_V1", "config": {"src_ip_ranges": ["*"]}}}
@@ -237,13 +221,13 @@ def protection(project: Project) -> Body | None:
         {
             "action": "deny(403)",
             "priority": 900,
-            "description": "Log4Shell and its like (CVE-2021-44228).",
+            "description": "Log4Shell and related attacks (CVE-2021-44228).",
             "match": {"expr": {"expression": "evaluatePreconfiguredExpr('cve-canary')"}},
         },
         {
             "action": "throttle",
             "priority": 1000,
-            "description": "At most 600 requests a minute from one address.",
+            "description": "At most 600 requests a minute per address.",
             **everyone,
             "rate_limit_options": {
                 "conform_action": "allow",
@@ -252,16 +236,19 @@ def protection(project: Project) -> Body | None:
                 "rate_limit_threshold": {"count": 600, "interval_sec": 60},
             },
         },
-        {"action": "allow", "priority": 2147483647, "description": "The rest.", **everyone},
+        {
+            "action": "allow",
+            "priority": 2147483647,
+            "description": "Allow other requests.",
+            **everyone,
+        },
     ]
     return {
         "resource": {
             "google_compute_security_policy": {
                 "edge": {
                     "count": "${var.cloud_armor ? 1 : 0}",
-                    "project": _PROJECT,
-                    "name": "edge",
-                    "rule": rules,
+                    **named("edge", rule=rules),
                 }
             }
         }
@@ -269,46 +256,40 @@ def protection(project: Project) -> Body | None:
 
 
 def certificates(project: Project) -> Body | None:
-    """A managed certificate for each domain, proven through DNS, so that it is there before the
-    first request and before the domain points here."""
+    """Render a managed certificate for each domain, authorised through DNS.
+
+    So it is issued before the domain points at the load balancer.
+    """
     if not project.domains:
         return None
-    names = {environment: domain for environment, domain in project.domains}
+    names = dict(project.domains)
+    needs = ["google_project_service.certificatemanager"]
     return {
         "resource": {
             "google_certificate_manager_dns_authorization": {
-                name: {"project": _PROJECT, "name": name, "domain": domain}
-                for name, domain in names.items()
+                name: named(name, domain=domain) for name, domain in names.items()
             },
             "google_certificate_manager_certificate": {
-                name: {
-                    "project": _PROJECT,
-                    "name": name,
-                    "managed": {
+                name: named(
+                    name,
+                    managed={
                         "domains": [domain],
                         "dns_authorizations": [
                             f"${{google_certificate_manager_dns_authorization.{name}.id}}"
                         ],
                     },
-                    "depends_on": ["google_project_service.certificatemanager"],
-                }
+                    depends_on=needs,
+                )
                 for name, domain in names.items()
             },
-            "google_certificate_manager_certificate_map": {
-                "edge": {
-                    "project": _PROJECT,
-                    "name": "edge",
-                    "depends_on": ["google_project_service.certificatemanager"],
-                }
-            },
+            "google_certificate_manager_certificate_map": {"edge": named("edge", depends_on=needs)},
             "google_certificate_manager_certificate_map_entry": {
-                name: {
-                    "project": _PROJECT,
-                    "name": name,
-                    "map": "${google_certificate_manager_certificate_map.edge.name}",
-                    "hostname": domain,
-                    "certificates": [f"${{google_certificate_manager_certificate.{name}.id}}"],
-                }
+                name: named(
+                    name,
+                    map="${google_certificate_manager_certificate_map.edge.name}",
+                    hostname=domain,
+                    certificates=[f"${{google_certificate_manager_certificate.{name}.id}}"],
+                )
                 for name, domain in names.items()
             },
         }
@@ -316,14 +297,16 @@ def certificates(project: Project) -> Body | None:
 
 
 def names(project: Project, every_domain: tuple[str, ...]) -> Body | None:
-    """The records of the project's domains, in zones of the shared project."""
+    """Render the DNS records of the project's domains, in zones of the shared project."""
     if not project.domains:
         return None
     found = zones(every_domain)
     records: Body = {}
     for environment, domain in project.domains:
         zone = zone_of(domain, found).name
-        proof = f"google_certificate_manager_dns_authorization.{environment}.dns_resource_record[0]"
+        record = (
+            f"google_certificate_manager_dns_authorization.{environment}.dns_resource_record[0]"
+        )
         records[environment] = {
             "project": project.shared,
             "managed_zone": zone,
@@ -333,12 +316,12 @@ def names(project: Project, every_domain: tuple[str, ...]) -> Body | None:
             "rrdatas": ["${google_compute_global_address.edge.address}"],
         }
         records[f"{environment}_proof"] = {
-            "//": "Proves to the certificate authority that the domain is ours.",
+            "//": "Proves ownership of the domain to the certificate authority.",
             "project": project.shared,
             "managed_zone": zone,
-            "name": f"${{{proof}.name}}",
-            "type": f"${{{proof}.type}}",
+            "name": f"${{{record}.name}}",
+            "type": f"${{{record}.type}}",
             "ttl": 300,
-            "rrdatas": [f"${{{proof}.data}}"],
+            "rrdatas": [f"${{{record}.data}}"],
         }
     return {"resource": {"google_dns_record_set": records}}

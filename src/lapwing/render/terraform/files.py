@@ -1,6 +1,6 @@
-"""The files of a stack's cloud: one for each concern, always the same bytes. Pure.
+"""The Terraform files of a stack: one for each concern, always the same bytes.
 
-A file that has nothing to say is not there: without a database there is no `database.tf.json`.
+A file without content is left out: without a database there is no `database.tf.json`.
 """
 
 from __future__ import annotations
@@ -44,9 +44,11 @@ _ENVIRONMENT: Mapping[str, Concern] = {
 def files(
     stacks: Iterable[LoadedStack], environment: str | None = None
 ) -> dict[str, dict[str, str]]:
-    """Root (a folder) to name of file to text. `stacks` are all environments of one stack that have
-    a cloud, because the shared root serves all of them; with `environment`, of the other roots only
-    that of its project is made."""
+    """Render all files: root (a folder) to file name to text.
+
+    `stacks` are all environments of one stack with a cloud, because the shared root serves all of
+    them; with `environment`, only the other root of its project is rendered.
+    """
     found: dict[str, dict[str, str]] = {}
     projects = clouds(stacks)
     domains = tuple(domain for p in projects[:1] for _, domain in p.domains)
@@ -65,5 +67,5 @@ def files(
 
 
 def text(body: Body) -> str:
-    """JSON as people read it: indented, in the order in which it was said."""
+    """Write indented JSON, in the order of the tree."""
     return json.dumps(body, indent=2, ensure_ascii=False) + "\n"

@@ -1,8 +1,9 @@
-"""What every root begins with: versions, where its state is, variables, the project itself. Pure.
+"""What every root begins with: versions, the place of its state, variables, the project itself.
 
-The functions of this room each return the content of one file, as Terraform's JSON syntax has it
+The functions of this package each return the content of one file, in Terraform's JSON syntax
 (https://developer.hashicorp.com/terraform/language/syntax/json). `//` is a comment there, inside
-the body of a block; never put one inside the value of an attribute.
+the body of a block; it must not be in the value of an attribute. Text from the stack file that is
+not restricted to a pattern goes through `literal`.
 """
 
 from __future__ import annotations
@@ -13,26 +14,32 @@ from lapwing.plan.names import endpoint_group
 from lapwing.render.terraform.cloud import SHARED, Project, databases
 
 Body = dict[str, Any]
+PROJECT = "${google_project.main.project_id}"
 
 GOOGLE = "~> 6.50"
-"""The version of the google provider that the rendering was checked against."""
+"""The version of the google provider that the tests validate against."""
 ATLAS = "~> 2.9"
-"""The first version of the mongodbatlas provider whose documents have the port-mapped endpoint."""
+"""The first version of the mongodbatlas provider with the port-mapped endpoint."""
 
 _SERVICES = {
     "artifactregistry": "the registry",
     "certificatemanager": "certificates of the load balancer",
     "compute": "the network and the load balancer",
     "container": "the cluster",
-    "containerscanning": "scanning of images",
+    "containerscanning": "image scanning",
     "billingbudgets": "budget alerts",
-    "dns": "names",
+    "dns": "DNS zones",
     "iam": "service accounts",
     "iamcredentials": "tokens of service accounts",
     "secretmanager": "secrets",
     "storage": "the bucket of Terraform's states",
-    "sts": "identities from outside, without keys",
+    "sts": "workload identity federation, without keys",
 }
+
+
+def named(name: str, **body: Any) -> Body:
+    """Build the body of a resource of the project, with a name."""
+    return {"project": PROJECT, "name": name, **body}
 
 
 def literal(text: str) -> str:
@@ -41,12 +48,12 @@ def literal(text: str) -> str:
 
 
 def bucket(project: Project) -> str:
-    """The name of the bucket of states: that of the shared project, so that it is known before."""
+    """Return the name of the bucket of states, which follows from the shared project."""
     return f"{project.shared}-terraform-state"
 
 
 def versions(project: Project) -> Body:
-    """The versions of Terraform and of the providers."""
+    """Render the versions of Terraform and of the providers."""
     providers = {"google": {"source": "hashicorp/google", "version": GOOGLE}}
     body: Body = {
         "//": f"The project {project.identity} of the stack {project.stack}. Works with Terraform "
@@ -57,7 +64,7 @@ def versions(project: Project) -> Body:
     if project.budget is not None and project.folder != SHARED:
         body["provider"]["google"].append(
             {
-                "//": "The billing service wants to know a project that its use is counted for.",
+                "//": "The billing API needs a project whose quota it uses.",
                 "alias": "billing",
                 "billing_project": project.identity,
                 "user_project_override": True,
@@ -68,7 +75,7 @@ def versions(project: Project) -> Body:
         providers["mongodbatlas"] = {"source": "mongodb/mongodbatlas", "version": ATLAS}
         body["provider"]["mongodbatlas"] = {
             "//": "Reads its credentials from MONGODB_ATLAS_CLIENT_ID and "
-            "MONGODB_ATLAS_CLIENT_SECRET; they are in no file."
+            "MONGODB_ATLAS_CLIENT_SECRET; they are not in any file."
         }
     return body
 
@@ -82,19 +89,19 @@ def _google(project: Project) -> Body:
 
 
 def backend(project: Project) -> Body:
-    """Where the state is: in a bucket of the shared project, versioned and locked."""
+    """Render the backend of the state: a bucket of the shared project, versioned and locked."""
     first = (
-        "For the very first apply the bucket is not there yet: move this file away, run `terraform "
-        "init` and `apply`, put it back, and run `terraform init -migrate-state`."
+        "Before the first apply the bucket does not exist: move this file away, run `terraform "
+        "init` and `apply`, move it back, and run `terraform init -migrate-state`."
         if project.folder == SHARED
-        else f"The bucket is made by the root `{SHARED}`, which is applied first."
+        else f"The root `{SHARED}`, which is applied first, creates the bucket."
     )
     place = {"bucket": bucket(project), "prefix": project.folder}
     return {"//": first, "terraform": {"backend": {"gcs": place}}}
 
 
 def variables(project: Project) -> Body:
-    """What the stack file cannot know: who pays, and who may reach the control plane."""
+    """Render the variables: what is not in the stack file, such as the billing account."""
     found: Body = {
         "billing_account": {
             "type": "string",
@@ -103,7 +110,7 @@ def variables(project: Project) -> Body:
         "folder_id": {
             "type": "string",
             "default": None,
-            "description": "The folder of the organisation that holds the project; null for none.",
+            "description": "The folder of the organisation that contains the project, or null.",
         },
     }
     if project.folder == SHARED:
@@ -112,22 +119,22 @@ def variables(project: Project) -> Body:
     found["authorized_networks"] = {
         "type": "map(string)",
         "default": {},
-        "description": "Networks that may reach the cluster's control plane: name to CIDR block. "
-        "Empty: nobody from outside Google Cloud.",
+        "description": "Networks with access to the cluster's control plane: name to CIDR block. "
+        "Empty: no access from outside Google Cloud.",
     }
     if project.domains:
         found["edge_zones"] = {
             "type": "map(set(string))",
             "default": {},
-            "description": "The zones in which the cluster has made the endpoint group of each "
-            "environment's edge. Empty until it was deployed once; then, for each, the environment "
-            f"and what this prints: {_zones_of(project)}",
+            "description": "The zones in which the cluster created the endpoint group of each "
+            "environment's edge. Empty before the first deployment; afterwards, for each "
+            f"environment, the output of: {_zones_of(project)}",
         }
         found["cloud_armor"] = {
             "type": "bool",
             "default": False,
-            "description": "Whether Cloud Armor stands before the load balancer. It has a price "
-            "for each policy, rule and request, so it is off until somebody attacks.",
+            "description": "Whether Cloud Armor protects the load balancer. Each policy, rule and "
+            "request is billed, so it is off until there is an attack.",
         }
     if has_database(project):
         found["atlas_organization_id"] = {
@@ -151,9 +158,9 @@ def _variables_of_ci() -> Body:
         "collect_tagged": {
             "type": "bool",
             "default": False,
-            "description": "Whether images with tags are collected, too, when they are older than "
-            "30 days, not among the newest ten, and have no tag `deployed-...`. Only once every "
-            "deployment sets such a tag: what runs would be deleted else.",
+            "description": "Whether tagged images are deleted, too, if they are older than 30 "
+            "days, not among the newest ten, and have no tag `deployed-...`. Set it only if every "
+            "deployment sets such a tag: otherwise images in use would be deleted.",
         },
         "ci_issuer": {
             "type": "string",
@@ -163,13 +170,13 @@ def _variables_of_ci() -> Body:
         "ci_subject": {
             "type": "string",
             "description": "The subject (`sub`) of the tokens of the branch that may push images, "
-            "such as repo:company/app:ref:refs/heads/main.",
+            "for example repo:company/app:ref:refs/heads/main.",
         },
     }
 
 
 def project(project: Project) -> Body:
-    """The project and the services that it uses."""
+    """Render the project and the Google services that it uses."""
     services = ["compute", "container", "iam", "iamcredentials"]
     if project.folder == SHARED:
         services = ["artifactregistry", "containerscanning", "iam", "iamcredentials", "storage"]
@@ -184,8 +191,8 @@ def project(project: Project) -> Body:
         "resource": {
             "google_project": {
                 "main": {
-                    "//": "checkov:skip=CKV2_GCP_5:Who changes what is always logged. Logging who "
-                    "reads what, in every service, is paid by the GiB; secrets have it on.",
+                    "//": "checkov:skip=CKV2_GCP_5:Changes are always logged. Logs of reads, in "
+                    "every service, are billed by the GiB; they are on for secrets.",
                     "name": project.identity,
                     "project_id": project.identity,
                     "billing_account": "${var.billing_account}",
@@ -198,7 +205,7 @@ def project(project: Project) -> Body:
             "google_project_service": {
                 name: {
                     "//": f"For {_SERVICES[name]}.",
-                    "project": "${google_project.main.project_id}",
+                    "project": PROJECT,
                     "service": f"{name}.googleapis.com",
                     "disable_on_destroy": False,
                 }
@@ -209,8 +216,10 @@ def project(project: Project) -> Body:
 
 
 def budget(project: Project) -> Body | None:
-    """Alerts at half, at nine tenths and at the whole of the budget, and when the month is
-    forecast to end above it. They are sent to the administrators of the billing account."""
+    """Render alerts at 50, 90 and 100 per cent of the budget, and for a forecast above it.
+
+    They are sent to the administrators of the billing account.
+    """
     if project.budget is None or project.folder == SHARED:
         return None
     dollars, cents = divmod(round(project.budget * 100), 100)
@@ -220,7 +229,7 @@ def budget(project: Project) -> Body | None:
     rules: list[Body] = [{"threshold_percent": part} for part in (0.5, 0.9, 1.0)]
     rules.append({"threshold_percent": 1.0, "spend_basis": "FORECASTED_SPEND"})
     return {
-        "//": "A budget alerts; it does not stop anything. What MongoDB Atlas bills is not in it.",
+        "//": "A budget sends alerts; it stops nothing. MongoDB Atlas bills are not included.",
         "resource": {
             "google_billing_budget": {
                 "main": {
@@ -241,5 +250,5 @@ def budget(project: Project) -> Body | None:
 
 
 def has_database(project: Project) -> bool:
-    """Whether a managed database is in this root."""
+    """Report whether this root has a managed database."""
     return project.folder != SHARED and any(databases(e) for e in project.environments)

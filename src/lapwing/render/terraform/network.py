@@ -1,29 +1,29 @@
-"""The network of a project: private subnet, a firewall that denies, one way out. Pure.
+"""The network of a project: a private subnet, a firewall that denies by default, one NAT.
 
 Addresses are the same in every project (networks are not joined): nodes 10.10.0.0/20, pods
 10.20.0.0/14 and services 10.30.0.0/20, the control plane 172.16.0.0/28. Autopilot gives each node a
-/26 of pod addresses, so this is room for about 4,000 nodes.
+/26 of pod addresses, so this suffices for about 4,000 nodes.
 """
 
 from __future__ import annotations
 
 from lapwing.render.terraform.cloud import Project
-from lapwing.render.terraform.foundation import Body
+from lapwing.render.terraform.foundation import PROJECT, Body
 
 NODES, PODS, SERVICES = "10.10.0.0/20", "10.20.0.0/14", "10.30.0.0/20"
 CONTROL_PLANE = "172.16.0.0/28"
 EDGE_PORT = 8080
-"""The port of the edge (Envoy) in the cluster that the load balancer talks to."""
+"""The port of the edge (Envoy) in the cluster that the load balancer connects to."""
 _LOAD_BALANCER = ["35.191.0.0/16", "130.211.0.0/22"]
-"""Where load balancers and health checks of Google come from
+"""The addresses of Google's load balancers and health checks
 (https://cloud.google.com/load-balancing/docs/firewall-rules)."""
 NODE_TAG = "lapwing-nodes"
 
 
 def network(project: Project) -> Body:
-    """The network, its private subnet, and the NAT that everything in it shares."""
+    """Render the network, its private subnet, and the NAT."""
     main = "${google_compute_network.main.id}"
-    here = {"project": "${google_project.main.project_id}", "region": project.region}
+    here = {"project": PROJECT, "region": project.region}
     return {
         "resource": {
             "google_compute_network": {
@@ -56,7 +56,7 @@ def network(project: Project) -> Body:
             "google_compute_router": {"main": {**here, "name": "main", "network": main}},
             "google_compute_address": {
                 "nat": {
-                    "//": "The one address that others see: the one to put on their lists.",
+                    "//": "The source address of all egress, for allow lists of others.",
                     **here,
                     "name": "nat",
                     "address_type": "EXTERNAL",
@@ -64,7 +64,7 @@ def network(project: Project) -> Body:
             },
             "google_compute_router_nat": {
                 "main": {
-                    "//": "One NAT for every node and every environment of the project.",
+                    "//": "One NAT for all nodes and environments of the project.",
                     **here,
                     "name": "main",
                     "router": "${google_compute_router.main.name}",
@@ -78,7 +78,7 @@ def network(project: Project) -> Body:
         },
         "output": {
             "egress_address": {
-                "description": "The address that requests from the cluster come from.",
+                "description": "The source address of requests from the cluster.",
                 "value": "${google_compute_address.nat.address}",
             }
         },
@@ -86,11 +86,14 @@ def network(project: Project) -> Body:
 
 
 def firewall(project: Project) -> Body:
-    """Nothing in and nothing out, and then what has to be. GKE adds its own rules between the
-    control plane and the nodes; inside the cluster NetworkPolicies say more."""
+    """Render a firewall that denies ingress and egress, but for what is needed.
+
+    GKE adds its own rules between the control plane and the nodes; NetworkPolicies narrow the
+    connections inside the cluster.
+    """
     allowed: Body = {
         "allow-out-inside": {
-            "//": "Nodes, pods, services and private endpoints among each other.",
+            "//": "Between nodes, pods, services and private endpoints.",
             **_rule("EGRESS", 1000),
             "destination_ranges": [NODES, PODS, SERVICES, CONTROL_PLANE],
             "allow": [{"protocol": "all"}],
@@ -103,7 +106,7 @@ def firewall(project: Project) -> Body:
             "allow": [{"protocol": "tcp", "ports": ["443"]}],
         },
         "allow-in-inside": {
-            "//": "Pods and nodes among each other; NetworkPolicies narrow this.",
+            "//": "Between pods and nodes; NetworkPolicies narrow this.",
             **_rule("INGRESS", 1000),
             "source_ranges": [NODES, PODS],
             "allow": [{"protocol": "tcp"}, {"protocol": "udp"}, {"protocol": "icmp"}],
@@ -111,7 +114,7 @@ def firewall(project: Project) -> Body:
     }
     if project.domains:
         allowed["allow-in-load-balancer"] = {
-            "//": "The load balancer and its health checks reach the edge, and only its port.",
+            "//": "From the load balancer and its health checks to the port of the edge.",
             **_rule("INGRESS", 1000),
             "source_ranges": _LOAD_BALANCER,
             "allow": [{"protocol": "tcp", "ports": [str(EDGE_PORT)]}],
@@ -144,7 +147,7 @@ def firewall(project: Project) -> Body:
 
 def _rule(direction: str, priority: int) -> Body:
     return {
-        "project": "${google_project.main.project_id}",
+        "project": PROJECT,
         "network": "${google_compute_network.main.name}",
         "direction": direction,
         "priority": priority,

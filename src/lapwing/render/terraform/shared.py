@@ -1,34 +1,33 @@
-"""What environments share: the bucket of states, the registry, CI's identity, DNS zones. Pure."""
+"""What environments share: the bucket of states, the registry, the identity of CI, DNS zones."""
 
 from __future__ import annotations
 
 from lapwing.render.terraform.cloud import Project, zones
-from lapwing.render.terraform.foundation import Body, bucket
+from lapwing.render.terraform.foundation import PROJECT, Body, bucket
 
 REGISTRY = "images"
 """The name of the one registry."""
 DEPLOYED = "deployed-"
-"""How a tag begins that keeps its image, such as `deployed-production`."""
+"""The prefix of tags that keep their image, such as `deployed-production`."""
 _DAY = 86400
 _KEPT = 10
 
 
 def state(project: Project) -> Body:
-    """The bucket that holds the state of every root."""
+    """Render the bucket that holds the state of every root."""
     return {
         "resource": {
             "google_storage_bucket": {
                 "state": {
                     "//": [
-                        "States hold names and identities, and no secret: values of secrets are "
-                        "not Terraform's business here.",
-                        "checkov:skip=CKV_GCP_62:Cloud Audit Logs tell who changes it; a second "
+                        "States contain names and identities, but no secrets: Terraform does not "
+                        "set their values.",
+                        "checkov:skip=CKV_GCP_62:Cloud Audit Logs record changes; a second "
                         "bucket of access logs would have to log itself.",
-                        "checkov:skip=CKV_GCP_63:It writes no access logs, so it cannot log to "
-                        "itself.",
+                        "checkov:skip=CKV_GCP_63:It has no access logs, so none that go to itself.",
                     ],
                     "name": bucket(project),
-                    "project": "${google_project.main.project_id}",
+                    "project": PROJECT,
                     "location": project.region.upper(),
                     "storage_class": "STANDARD",
                     "uniform_bucket_level_access": True,
@@ -50,20 +49,20 @@ def state(project: Project) -> Body:
 
 
 def registry(project: Project) -> Body:
-    """One registry for all environments: an image is promoted, not built again."""
+    """Render one registry for all environments: an image is promoted, not rebuilt."""
     return {
         "resource": {
             "google_artifact_registry_repository": {
                 "images": {
                     "//": [
-                        "The newest ten of each image stay, and so does whatever carries a tag "
-                        "that begins with `deployed-`: what runs, and what can be rolled back to. "
-                        "A registry cannot know that by itself, so it collects tagged images only "
-                        "once `collect_tagged` says that deployments set those tags.",
-                        "checkov:skip=CKV_GCP_84:Google's own keys encrypt it; a key of one's own "
-                        "is worth its price and its danger only where a rule asks for it.",
+                        "Kept are the newest ten versions of each image, and those with a tag "
+                        "that begins with `deployed-`: what runs, and rollback targets. Other "
+                        "tagged images are deleted only if `collect_tagged` is true, because "
+                        "that needs deployments to set those tags.",
+                        "checkov:skip=CKV_GCP_84:Google's keys encrypt it; a customer-managed key "
+                        "has costs and risks that only a regulation justifies.",
                     ],
-                    "project": "${google_project.main.project_id}",
+                    "project": PROJECT,
                     "location": project.region,
                     "repository_id": REGISTRY,
                     "description": f"Images of {project.stack}.",
@@ -109,7 +108,7 @@ def registry(project: Project) -> Body:
         },
         "output": {
             "registry": {
-                "description": "What the name of every image begins with.",
+                "description": "The prefix of every image name.",
                 "value": f"{project.region}-docker.pkg.dev/{project.identity}/{REGISTRY}",
             }
         },
@@ -117,8 +116,10 @@ def registry(project: Project) -> Body:
 
 
 def ci(project: Project) -> Body:
-    """Who CI is: a service account without a key, that may write to the registry and nothing
-    else. People are not in the list: they do not push."""
+    """Render the identity of CI: a service account without a key that may only push images.
+
+    Users have no permission to push.
+    """
     member = (
         "principal://iam.googleapis.com/${google_iam_workload_identity_pool.ci.name}"
         "/subject/${var.ci_subject}"
@@ -127,7 +128,7 @@ def ci(project: Project) -> Body:
         "resource": {
             "google_iam_workload_identity_pool": {
                 "ci": {
-                    "project": "${google_project.main.project_id}",
+                    "project": PROJECT,
                     "workload_identity_pool_id": "ci",
                     "display_name": "CI of the forge",
                     "depends_on": ["google_project_service.iam", "google_project_service.sts"],
@@ -135,9 +136,9 @@ def ci(project: Project) -> Body:
             },
             "google_iam_workload_identity_pool_provider": {
                 "ci": {
-                    "//": "A token counts only if it is for one branch of one repository, so that "
-                    "a pull request cannot push an image.",
-                    "project": "${google_project.main.project_id}",
+                    "//": "Only tokens of one branch of one repository are accepted, so that a "
+                    "pull request cannot push an image.",
+                    "project": PROJECT,
                     "workload_identity_pool_id": "${google_iam_workload_identity_pool.ci"
                     ".workload_identity_pool_id}",
                     "workload_identity_pool_provider_id": "forge",
@@ -148,7 +149,7 @@ def ci(project: Project) -> Body:
             },
             "google_service_account": {
                 "ci": {
-                    "project": "${google_project.main.project_id}",
+                    "project": PROJECT,
                     "account_id": "ci",
                     "display_name": "Builds and pushes images",
                 }
@@ -162,7 +163,7 @@ def ci(project: Project) -> Body:
             },
             "google_artifact_registry_repository_iam_member": {
                 "ci": {
-                    "project": "${google_project.main.project_id}",
+                    "project": PROJECT,
                     "location": project.region,
                     "repository": "${google_artifact_registry_repository.images.name}",
                     "role": "roles/artifactregistry.writer",
@@ -172,11 +173,11 @@ def ci(project: Project) -> Body:
         },
         "output": {
             "ci_provider": {
-                "description": "The provider that the pipeline exchanges its token with.",
+                "description": "The provider that exchanges the token of the pipeline.",
                 "value": "${google_iam_workload_identity_pool_provider.ci.name}",
             },
             "ci_service_account": {
-                "description": "The service account that the pipeline becomes.",
+                "description": "The service account of the pipeline.",
                 "value": "${google_service_account.ci.email}",
             },
         },
@@ -184,7 +185,7 @@ def ci(project: Project) -> Body:
 
 
 def dns(project: Project) -> Body | None:
-    """A zone for each domain. The zone above it has to delegate to the name servers."""
+    """Render a zone for each domain; its parent zone has to delegate to the name servers."""
     found = zones([domain for _, domain in project.domains])
     if not found:
         return None
@@ -192,10 +193,10 @@ def dns(project: Project) -> Body | None:
         "resource": {
             "google_dns_managed_zone": {
                 zone.name: {
-                    "project": "${google_project.main.project_id}",
+                    "project": PROJECT,
                     "name": zone.name,
                     "dns_name": f"{zone.domain}.",
-                    "description": f"Names of {project.stack}.",
+                    "description": f"DNS zone of {project.stack}.",
                     "dnssec_config": {
                         "state": "on",
                         "default_key_specs": [
@@ -210,7 +211,7 @@ def dns(project: Project) -> Body | None:
         },
         "output": {
             "name_servers": {
-                "description": "Delegate each domain to these in the zone above it.",
+                "description": "Delegate each domain to these name servers in its parent zone.",
                 "value": {
                     zone.domain: f"${{google_dns_managed_zone.{zone.name}.name_servers}}"
                     for zone in found

@@ -85,6 +85,7 @@ trees = st.recursive(
 
 
 @example([*[0] * 14, "1 \n"])
+@example([*[0] * 14, Setting("api.v", ["\n"], "")])
 @example([*[0] * 14, {"a": ["1\u3000\n"]}])
 @settings(max_examples=12, suppress_health_check=list(HealthCheck))
 @given(st.lists(trees, min_size=15, max_size=40))
