@@ -1,0 +1,1 @@
+"""What a rendered environment consists of: pods, disks, load balancers, endpoints, databases."""

@@ -1,0 +1,120 @@
+"""Read the inventory of Kubernetes objects, as they are rendered or as a cluster returns them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from decimal import Decimal
+from typing import Any
+
+from lapwing.inventory.model import Disk, Endpoint, Inventory, LoadBalancer, Pods, Requests
+from lapwing.plan.names import COMPONENT
+
+Object = Mapping[str, Any]
+WORKLOADS = ("Deployment", "Rollout", "StatefulSet", "Job")
+SPOT = "cloud.google.com/gke-spot"
+_FACTORS = {
+    "m": Decimal("0.001"),
+    **{unit: Decimal(1000) ** power for power, unit in enumerate("kMGTPE", 1)},
+    **{f"{unit}i": Decimal(1024) ** power for power, unit in enumerate("KMGTPE", 1)},
+}
+
+
+def from_kubernetes(objects: Iterable[Object]) -> Inventory:
+    """Read the facts of the objects of one environment."""
+    listed = list(objects)
+    scalers = {
+        (target["kind"], target["name"]): (spec["minReplicas"], spec["maxReplicas"])
+        for spec in (o["spec"] for o in listed if o["kind"] == "HorizontalPodAutoscaler")
+        for target in (spec["scaleTargetRef"],)
+    }
+    workloads = [o for o in listed if o["kind"] in WORKLOADS]
+    return Inventory(
+        pods=tuple(_pods(o, scalers.get((o["kind"], _name(o)))) for o in workloads),
+        disks=tuple(disk for o in listed for disk in _disks(o)),
+        load_balancers=tuple(_load_balancers(listed)),
+        endpoints=tuple(e for o in listed if o["kind"] == "Service" for e in _endpoints(o)),
+        secrets=tuple(_name(o) for o in listed if o["kind"] == "ExternalSecret"),
+    )
+
+
+def quantity(text: str | float) -> Decimal:
+    """Parse a Kubernetes quantity such as `250m` or `512Mi`."""
+    written = str(text)
+    number = written.rstrip("kKMGTPEim")
+    unit = written[len(number) :]
+    return Decimal(number) * (_FACTORS[unit] if unit else 1)
+
+
+def _pods(workload: Object, scaled: tuple[int, int] | None) -> Pods:
+    spec = workload["spec"]
+    pod = spec["template"]["spec"]
+    least, most = scaled or (spec.get("replicas", 1),) * 2
+    blue_green = (spec.get("strategy") or {}).get("blueGreen") or {}
+    return Pods(
+        name=_name(workload),
+        kind=workload["kind"],
+        component=workload["metadata"].get("labels", {}).get(COMPONENT, ""),
+        min=least,
+        max=most,
+        requests=_requests(pod),
+        spot=SPOT in (pod.get("nodeSelector") or {}),
+        second_slot_s=blue_green.get("scaleDownDelaySeconds", 0),
+    )
+
+
+def _requests(pod: Object) -> Requests:
+    """Add up the containers of a pod; an init container counts if it requests more than they do."""
+
+    def total(resource: str) -> Decimal | None:
+        running = [_requested(c, resource) for c in pod["containers"]]
+        first = [_requested(c, resource) for c in pod.get("initContainers", ())]
+        known = [sum((n for n in running if n is not None), Decimal(0))]
+        known += [n for n in first if n is not None]
+        return max(known) if any(n is not None for n in (*running, *first)) else None
+
+    cpu, memory, disk = (total(r) for r in ("cpu", "memory", "ephemeral-storage"))
+    return Requests(
+        cpu, None if memory is None else int(memory), None if disk is None else int(disk)
+    )
+
+
+def _requested(container: Object, resource: str) -> Decimal | None:
+    found = ((container.get("resources") or {}).get("requests") or {}).get(resource)
+    return None if found is None else quantity(found)
+
+
+def _disks(thing: Object) -> Iterator[Disk]:
+    if thing["kind"] == "PersistentVolumeClaim":
+        yield Disk(_name(thing), _size(thing))
+    elif thing["kind"] == "StatefulSet":
+        for claim in thing["spec"].get("volumeClaimTemplates", ()):
+            count = thing["spec"].get("replicas", 1)
+            yield Disk(f"{_name(claim)}-{_name(thing)}", _size(claim), count)
+
+
+def _size(claim: Object) -> int:
+    return int(quantity(claim["spec"]["resources"]["requests"]["storage"]))
+
+
+def _load_balancers(objects: Iterable[Object]) -> Iterator[LoadBalancer]:
+    """Yield what makes a cluster create a load balancer: a Gateway, an Ingress, a Service."""
+    for thing in objects:
+        spec = thing.get("spec") or {}
+        if thing["kind"] == "Gateway":
+            listeners = spec["listeners"]
+            hosts = dict.fromkeys(i["hostname"] for i in listeners if "hostname" in i)
+            yield LoadBalancer(_name(thing), len(listeners), tuple(hosts))
+        elif thing["kind"] == "Ingress":
+            hosts = dict.fromkeys(r["host"] for r in spec.get("rules", ()) if "host" in r)
+            yield LoadBalancer(_name(thing), 2 if spec.get("tls") else 1, tuple(hosts))
+        elif thing["kind"] == "Service" and spec.get("type") == "LoadBalancer":
+            yield LoadBalancer(_name(thing), len(spec["ports"]))
+
+
+def _endpoints(service: Object) -> Iterator[Endpoint]:
+    for port in service["spec"].get("ports", ()):
+        yield Endpoint(_name(service), port["port"], "cluster")
+
+
+def _name(thing: Object) -> str:
+    return str(thing["metadata"]["name"])

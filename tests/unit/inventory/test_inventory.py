@@ -1,0 +1,117 @@
+"""The inventory contains what is rendered, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lapwing.inventory.kubernetes import from_kubernetes, quantity
+from lapwing.inventory.model import Disk, Inventory, LoadBalancer, Nat, Requests
+from lapwing.inventory.terraform import from_terraform
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+
+
+def objects(case: str, environment: str) -> list[dict[str, Any]]:
+    folder = GOLDEN / "kubernetes" / case / "expected" / environment
+    return [o for f in sorted(folder.glob("*.yaml")) for o in yaml.safe_load_all(f.read_text())]
+
+
+def terraform(case: str, root: str) -> list[dict[str, Any]]:
+    folder = GOLDEN / "infra" / case / "expected" / root
+    return [json.loads(file.read_text()) for file in sorted(folder.glob("*.tf.json"))]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("250m", "0.25"), ("2", "2"), (1.5, "1.5"), ("512Mi", 2**29), ("1Gi", 2**30), ("5k", "5000")],
+)
+def test_quantities_are_parsed(text: Any, value: Any) -> None:
+    assert quantity(text) == Decimal(value)
+
+
+def test_pods_have_replicas_requests_and_second_slot() -> None:
+    found = {p.name: p for p in from_kubernetes(objects("company-inc", "production")).pods}
+    api = found["company-inc-api"]
+    assert (api.kind, api.component, api.min, api.max) == ("Rollout", "web", 2, 3)
+    assert api.requests.cpu == Decimal("0.25")
+    assert api.requests.memory == 512 * 2**20
+    assert api.second_slot_s == 600
+    edge = found["company-inc-edge"]
+    assert (edge.kind, edge.min, edge.max, edge.second_slot_s) == ("Deployment", 2, 2, 0)
+
+
+def test_every_workload_is_in_the_inventory() -> None:
+    for folder in sorted((GOLDEN / "kubernetes").glob("*/expected/*")):
+        trees = objects(folder.parents[1].name, folder.name)
+        kinds = ("Deployment", "Rollout", "StatefulSet", "Job")
+        workloads = [t["metadata"]["name"] for t in trees if t["kind"] in kinds]
+        found = from_kubernetes(trees)
+        assert [p.name for p in found.pods] == workloads
+        assert all(p.requests.cpu and p.requests.memory for p in found.pods)
+        ports = [p for t in trees if t["kind"] == "Service" for p in t["spec"]["ports"]]
+        assert len(found.endpoints) == len(ports)
+
+
+def test_init_container_counts_if_it_requests_more() -> None:
+    def container(cpu: str) -> dict[str, Any]:
+        return {"resources": {"requests": {"cpu": cpu}}}
+
+    pod = {"containers": [container("1"), container("500m")], "initContainers": [container("2")]}
+    job = {
+        "kind": "Job",
+        "metadata": {"name": "j"},
+        "spec": {"template": {"spec": pod}},
+    }
+    [pods] = from_kubernetes([job]).pods
+    assert pods.requests == Requests(cpu=Decimal(2))
+
+
+def test_volume_claims_are_disks() -> None:
+    found = from_kubernetes(objects("fleet", "kind"))
+    assert found.disks
+    assert all(isinstance(disk, Disk) and disk.size >= 2**30 for disk in found.disks)
+
+
+def test_ingress_and_gateway_are_load_balancers() -> None:
+    balancers = {
+        environment.name: from_kubernetes(
+            objects("ingress-and-gateway", environment.name)
+        ).load_balancers
+        for environment in (GOLDEN / "kubernetes/ingress-and-gateway/expected").iterdir()
+    }
+    assert all(len(found) == 1 and found[0].hosts for found in balancers.values())
+
+
+def test_terraform_root_of_an_environment() -> None:
+    found = from_terraform(terraform("company-inc", "production"))
+    [cluster] = found.clusters
+    assert (cluster.name, cluster.autopilot) == ("company-inc", True)
+    assert found.nats == (Nat("main", cluster.region, 1),)
+    assert found.load_balancers == (LoadBalancer("edge", 2, ("app.company.example",), True),)
+    [database] = found.databases
+    assert (database.name, database.tier, database.max_tier) == ("production-db", "M10", "M30")
+    assert database.regions[0][1] == 3
+    assert database.backup
+    assert [endpoint.name for endpoint in found.endpoints] == ["mongodb-production-db"]
+    assert len(found.secrets) == 2
+
+
+def test_terraform_root_of_shared_resources() -> None:
+    found = from_terraform(terraform("company-inc", "shared"))
+    assert (found.registries, found.zones) == (("images",), ("app.company.example",))
+    assert not found.clusters
+
+
+def test_inventories_are_added() -> None:
+    one = from_terraform(terraform("company-inc", "shared"))
+    other = from_kubernetes(objects("company-inc", "production"))
+    both = one + other
+    assert both.pods == other.pods
+    assert both.registries == one.registries
+    assert Inventory() + both == both
