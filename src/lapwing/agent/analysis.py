@@ -35,7 +35,8 @@ class Judgement:
 def judge(limits: Analysis, before: Counters, now: Counters) -> Judgement:
     """Judge the requests between two readings of the same cluster.
 
-    Counters that decreased belong to a restarted Envoy, which counts from zero."""
+    Counters that decreased belong to a restarted Envoy, which counts from zero.
+    """
     if now.requests < before.requests or now.errors < before.errors:
         before = Counters(before.cluster)
     requests = now.requests - before.requests
@@ -58,8 +59,10 @@ def judge(limits: Analysis, before: Counters, now: Counters) -> Judgement:
 
 
 def percentile(before: Counters, now: Counters, quantile: float) -> float | None:
-    """Return a latency quantile in seconds from two cumulative histograms, interpolated within its
-    bucket; None if nothing was counted between them."""
+    """Return a latency quantile in seconds from two cumulative histograms.
+
+    It is interpolated within its bucket; None if nothing was counted between them.
+    """
     earlier = dict(before.latency)
     counts = [(bound, count - earlier.get(bound, 0)) for bound, count in now.latency]
     total = counts[-1][1] if counts else 0

@@ -56,8 +56,7 @@ async def check_health(client: httpx.AsyncClient, port: int, health: Health) -> 
 
 
 async def wait_until_healthy(client: httpx.AsyncClient, port: int, health: Health) -> str | None:
-    """Check a replica until it is healthy; returns None, or the last reason after
-    `start_timeout`."""
+    """Check a replica until it is healthy; returns None, or the reason after `start_timeout`."""
     loop = asyncio.get_running_loop()
     until = loop.time() + health.start_timeout
     interval = FIRST_INTERVAL_S
@@ -83,8 +82,11 @@ async def _check_tcp(port: int, timeout: float) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """How to reach candidates: Envoy's port on `address`, the preview host's name, and the
-    certificate of the authority that signs for it."""
+    """How to reach candidates.
+
+    Envoy's port on `address`, the preview host's name, and the certificate of the authority that
+    signs for it.
+    """
 
     address: str
     port: int

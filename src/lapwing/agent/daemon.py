@@ -77,8 +77,10 @@ class Agent:
         self._record = AgentRecord(pid=os.getpid(), version=__version__, port=settings.port)
 
     async def run(self) -> None:
-        """Start Envoy, adopt what is running, and follow the desired state; returns when nothing is
-        left to run or `end` was called."""
+        """Start Envoy, adopt what is running, and follow the desired state.
+
+        Returns when nothing is left to run or `end` was called.
+        """
         import httpx
 
         self._write_record()
@@ -125,8 +127,11 @@ class Agent:
     # Environments
 
     def _load_states(self) -> list[EnvironmentState]:
-        """Load the state of every environment. A damaged file is renamed; its copy is used, or else
-        the desired state brings back what was running."""
+        """Load the state of every environment.
+
+        A damaged file is renamed; its copy is used, or else the desired state brings back what was
+        running.
+        """
         found = []
         for path in sorted((self.settings.home / "environments").glob("*/*/state.json")):
             folder = path.parent
@@ -223,8 +228,11 @@ class Agent:
             log.exception("Maintenance failed; retrying.")
 
     async def _clean_up(self) -> None:
-        """Remove unneeded releases, pack the repository and renew the certificate: after each
-        deployment and once a day, but not during a rollout, which it would slow down."""
+        """Remove unneeded releases, pack the repository and renew the certificate.
+
+        This runs after each deployment and once a day, but not during a rollout, which it would
+        slow down.
+        """
         states = self._states()
         if any(s.rollout is not None for s in states):
             return

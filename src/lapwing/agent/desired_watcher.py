@@ -159,8 +159,10 @@ class DesiredStateWatcher:
     def _changes(
         self, head: str | None, running: Mapping[Key, Document | None]
     ) -> tuple[list[tuple[Key, str, Document]], dict[Key, LapwingError]]:
-        """Return the new documents at a head, and the environments without a valid one: an invalid
-        document of one stack does not keep the others from being followed. Runs git."""
+        """Return the new documents at a head, and the environments without a valid one. Runs git.
+
+        An invalid document of one stack does not keep the others from being followed.
+        """
         found, broken = [], dict[Key, LapwingError]()
         known = self._repository.environments(head)
         for key in known:

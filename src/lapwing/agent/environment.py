@@ -235,8 +235,10 @@ class Environment:
             await self._steps.perform(action, record)
 
     async def _undo(self, action: Action, record: RolloutRecord) -> None:
-        """Perform an action until Envoy has confirmed it: a replica must not be stopped while Envoy
-        may still send it requests."""
+        """Perform an action until Envoy has confirmed it.
+
+        A replica must not be stopped while Envoy may still send it requests.
+        """
         while True:
             try:
                 await self._steps.perform(action, record)
@@ -250,8 +252,10 @@ class Environment:
             return
 
     async def _restore_desired_state(self, record: RolloutRecord) -> None:
-        """Commit the running document, so that the desired state matches it again. A deployment
-        that was committed meanwhile is kept."""
+        """Commit the running document, so that the desired state matches it again.
+
+        A deployment that was committed meanwhile is kept.
+        """
         running = self.state.document
         document = Document(
             stack=self.state.stack,
@@ -276,8 +280,10 @@ class Environment:
     # Outcomes
 
     async def _record_outcome(self, record: RolloutRecord) -> None:
-        """Complete a rollout: write the outcome of its commits, then the new state. In this order,
-        because after a crash in between the outcome is written once more."""
+        """Complete a rollout: write the outcome of its commits, then the new state.
+
+        In this order, because after a crash in between the outcome is written once more.
+        """
         outcome = str(record.state)
         head = record.head or record.commit
         pending = await self.outcomes.pending_commits(record.document, head)
@@ -304,8 +310,10 @@ class Environment:
         await self.maintenance.tidy()
 
     async def _accept(self, commit: str, document: Document) -> None:
-        """Accept a commit whose document is already running: an abort, a revert, a repeated
-        deployment."""
+        """Accept a commit whose document is already running.
+
+        It is an abort, a revert or a repeated deployment.
+        """
         self.state.commit = commit
         if self.state.document is not None:
             self.state.document = document
@@ -316,8 +324,7 @@ class Environment:
             self._report_outcome(each, "succeeded", "It is already running.")
 
     def _settle(self, document: Document, commit: str) -> None:
-        """Write, in the background, the outcome of commits that were superseded before they
-        started."""
+        """Write the outcome of superseded commits in the background."""
         running = commit == self.state.commit
         settling = self.outcomes.settle(document, commit, succeeded=running)
         self._settling = asyncio.create_task(settling)

@@ -81,8 +81,10 @@ def create_candidates(
 
 
 def distinct_ports(taken: Iterable[int], count: int, port: Callable[[], int]) -> list[int]:
-    """Return `count` new ports that differ from each other and from those taken; 0 (no port) may
-    repeat."""
+    """Return `count` new ports that differ from each other and from those taken.
+
+    0 (no port) may repeat.
+    """
     known, found = set(taken), list[int]()
     while len(found) < count:
         new = port()
@@ -93,8 +95,10 @@ def distinct_ports(taken: Iterable[int], count: int, port: Callable[[], int]) ->
 
 
 def switch(state: EnvironmentState, rollout: RolloutRecord, now: float) -> None:
-    """Make every candidate active, with the settings of the rollout's document, and the generation
-    that it replaces warm. Idempotent."""
+    """Make every candidate active, and the generation that it replaces warm. Idempotent.
+
+    Candidates get the settings of the rollout's document.
+    """
     for service in sorted({*rollout.candidates, *rollout.services_with("remove")}):
         number = rollout.candidates.get(service)
         active = state.of(service, "active")
@@ -118,8 +122,10 @@ def switch(state: EnvironmentState, rollout: RolloutRecord, now: float) -> None:
 
 
 def switch_back(state: EnvironmentState, rollout: RolloutRecord, now: float) -> None:
-    """Make the previous generations active again, if they were switched. Candidates that had
-    traffic drain; the others stay candidates, to be retired. Idempotent."""
+    """Make the previous generations active again, if they were switched.
+
+    Candidates that had traffic drain; the others stay candidates, to be retired. Idempotent.
+    """
     for number in rollout.candidates.values():
         candidate = state.numbered(number)
         if candidate is not None and candidate.role == "active":
@@ -163,8 +169,10 @@ def expired(state: EnvironmentState, now: float) -> list[Generation]:
 
 
 def lost_at_boot(state: EnvironmentState) -> list[Generation]:
-    """Return the generations that are dropped after a reboot: draining and warm ones, except those
-    that a rollout in progress may switch to."""
+    """Return the generations that are dropped after a reboot.
+
+    These are draining and warm ones, except those that a rollout in progress may switch to.
+    """
     referenced = _referenced(state)
     return [
         g
@@ -182,8 +190,10 @@ def _referenced(state: EnvironmentState) -> set[int]:
 def drained(
     state: EnvironmentState, counters: Mapping[str, Counters], now: float
 ) -> list[Generation]:
-    """Return the draining generations that may stop: no request is active, or the deadline has
-    passed."""
+    """Return the draining generations that may stop.
+
+    No request is active, or the deadline has passed.
+    """
     done = []
     for generation in state.generations:
         if generation.role != "draining" or generation.deadline is None:
@@ -201,8 +211,10 @@ def update_readiness(
     generations: Iterable[Generation],
     health: Mapping[str, Mapping[int, bool]],
 ) -> bool:
-    """Set each running replica's readiness to the proxy's health status; returns whether one
-    changed. A replica that is unknown to the proxy keeps its readiness."""
+    """Set each running replica's readiness to the proxy's; returns whether one changed.
+
+    A replica that is unknown to the proxy keeps its readiness.
+    """
     changed = False
     for generation in generations:
         known = health.get(state.cluster_name(generation), {})

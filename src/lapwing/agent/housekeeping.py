@@ -32,8 +32,10 @@ Keep = dict[tuple[str, str], set[str]]
 
 
 def releases_in_use(states: Iterable[EnvironmentState]) -> Releases:
-    """Return the releases that are running or being deployed. Call it in the event loop, where the
-    states cannot change meanwhile."""
+    """Return the releases that are running or being deployed.
+
+    Call it in the event loop, where the states cannot change meanwhile.
+    """
     found = set()
     for state in states:
         documents = [state.document, state.rollout.document if state.rollout else None]

@@ -79,8 +79,10 @@ class Launcher:
     async def launch(
         self, spec: Service, owner: Owner, incoming: Document | None, port: int | None = None
     ) -> Launch:
-        """Build the launch of a process of a service. `incoming` is the document of a rollout in
-        progress. Secrets are decrypted and files written in a thread.
+        """Build the launch of a process of a service.
+
+        `incoming` is the document of a rollout in progress. Secrets are decrypted and files written
+        in a thread.
 
         Raises ReleaseMissingError, SecretError or ResourceError.
         """
@@ -157,8 +159,10 @@ def environ(
 
 
 def command(spec: Service) -> tuple[str, ...]:
-    """Return the arguments of a service's command. A shell expands `$PORT` and similar, then
-    executes the program in its place, so signals reach the program itself.
+    """Return the arguments of a service's command.
+
+    A shell expands `$PORT` and similar, then executes the program in its place, so signals reach
+    the program itself.
 
     In `cd x && A=1 y` it becomes the last program. Where the shell has more to do than to run one
     program after the other (pipes, loops, traps), it stays, and what it runs is stopped with it.

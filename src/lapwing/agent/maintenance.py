@@ -79,8 +79,11 @@ class Maintenance:
     # After a rollout
 
     async def tidy(self) -> None:
-        """Publish preview routes to the rollback targets, remove unused host names, stop surplus
-        replicas and, after `lapwing down`, drain everything."""
+        """Complete a rollout or a restart; after `lapwing down`, drain everything.
+
+        Publishes preview routes to the rollback targets, removes unused host names and stops
+        surplus replicas.
+        """
         document = self.state.document
         down = document is not None and document.deployment.kind == "down"
         remaining = [g for g in self.state.generations if down and g.role != "draining"]
@@ -122,8 +125,10 @@ class Maintenance:
 
     @property
     def needs_tick(self) -> bool:
-        """Whether there is a deadline, a draining generation, a replica that is not ready or a
-        problem to handle."""
+        """Whether anything has to be checked at every tick.
+
+        That is a deadline, a draining generation, a replica that is not ready or a problem.
+        """
         changing = any(
             g.role in ("warm", "draining") or not all(r.ready for r in g.replicas)
             for g in self.state.generations
@@ -131,8 +136,11 @@ class Maintenance:
         return changing or self._store.problem is not None
 
     async def tick(self) -> None:
-        """Retry publishing, read health from Envoy, drain what has expired, retire what has
-        drained, rotate logs. Raises ProxyError."""
+        """Maintain what is running. Raises ProxyError.
+
+        Retries publishing, reads health from Envoy, drains what has expired, retires what has
+        drained, rotates logs.
+        """
         now = time.monotonic()
         if self._store.problem is not None and self.state.rollout is None:
             await self._context.publisher.publish()

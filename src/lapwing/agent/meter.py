@@ -77,7 +77,8 @@ class Meter:
     async def measure(self, *, memory: bool = True) -> None:
         """Read once, count the usage since the last reading, and write it when it is due.
 
-        Raises ProxyError or OSError."""
+        Raises ProxyError or OSError.
+        """
         before, states = self._last, self._states()
         served = [(s, g) for s in states for g in s.generations if g.role == "active"]
         if not served:
@@ -124,8 +125,7 @@ class Meter:
 
 
 def _sample(generation: Generation, cluster: str, before: Reading, now: Reading) -> Sample | None:
-    """Return what a generation used between two readings; None if none of its processes is in
-    both."""
+    """Return what a generation used between two readings; None without a process in both."""
     seconds = now.time - before.time
     cpu, memory = [], 0
     for replica in generation.replicas:
@@ -141,8 +141,10 @@ def _sample(generation: Generation, cluster: str, before: Reading, now: Reading)
 
 
 def _requests(cluster: str, before: Reading, now: Reading) -> int | None:
-    """Return the requests between two readings. A lower count is that of a restarted Envoy, which
-    counts from zero."""
+    """Return the requests between two readings.
+
+    A lower count is that of a restarted Envoy, which counts from zero.
+    """
     present, then = now.completed.get(cluster), before.completed.get(cluster)
     if present is None or then is None:
         return None

@@ -23,8 +23,10 @@ SUPERSEDED = "A newer deployment was made before this one started."
 
 
 class Outcomes:
-    """Writes the outcomes of one environment. `report` receives commit, outcome and reason of those
-    that `settle` finds."""
+    """Writes the outcomes of one environment.
+
+    `report` receives commit, outcome and reason of those that `settle` finds.
+    """
 
     def __init__(
         self,
@@ -56,13 +58,18 @@ class Outcomes:
             self._unwritten.pop(commit, None)
 
     async def pending_commits(self, document: Document, head: str) -> list[str]:
-        """Return the commits up to `head` with this document and without an outcome, oldest first:
-        a deployment and its promotions share one, and so do repeated deployments."""
+        """Return the commits up to `head` with this document and without an outcome, oldest first.
+
+        A deployment and its promotions share an outcome, and so do repeated deployments.
+        """
         return [c for c in reversed(await self._open(head)) if await self._has(document, c)]
 
     async def settle(self, document: Document, head: str, *, succeeded: bool) -> None:
-        """Write the outcome of every commit before `head` that has none: superseded, unless it has
-        the same document. With `succeeded`, this document is running."""
+        """Write the outcome of every commit before `head` that has none.
+
+        It is superseded, unless it has the same document. With `succeeded`, this document is
+        running.
+        """
         for commit in await self._open(head):
             if not await self._has(document, commit):
                 await self._late(commit, "superseded", SUPERSEDED)

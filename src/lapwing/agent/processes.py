@@ -48,8 +48,10 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """What a process belongs to: stack, environment, service (or resource), and the generation's
-    label."""
+    """What a process belongs to.
+
+    That is a stack, an environment, a service (or a resource), and the generation's label.
+    """
 
     stack: str
     environment: str
@@ -58,6 +60,7 @@ class Owner:
     index: int = 0
 
     def __str__(self) -> str:
+        """Return the owner as it is written in the mark."""
         return f"{self.stack}/{self.environment}/{self.service}/{self.label}/{self.index}"
 
 
@@ -236,8 +239,10 @@ async def kill(identity: Identity, timeout: float = KILL_TIMEOUT_S) -> None:
 
 
 async def wait_gone(pid: int, timeout: float) -> None:
-    """Wait until a process that was killed is gone with all its threads, at most `timeout`
-    seconds, and collect it so that no zombie stays."""
+    """Wait until a process that was killed is gone with all its threads, and collect it.
+
+    Waits at most `timeout` seconds. Without collecting it, a child would stay as a zombie.
+    """
     with contextlib.suppress(TimeoutError), _pidfd(pid) as descriptor:
         async with asyncio.timeout(timeout):
             if descriptor is not None:
@@ -255,9 +260,11 @@ def _remains(pid: int) -> bool:
 
 
 def owned(home: Path) -> Iterator[tuple[Identity, str]]:
-    """Yield every running process of a LAPWING_HOME with its owner, found by the mark in its
-    environment, so also one that was started just before a crash and never recorded. Reads all of
-    /proc, so call it in a thread. Linux only: nothing elsewhere."""
+    """Yield every running process of a LAPWING_HOME with its owner.
+
+    It is found by the mark in its environment, so also if it was started just before a crash and
+    never recorded. Reads all of /proc, so call it in a thread. Linux only: nothing elsewhere.
+    """
     mark = f"{MARK}={home}|".encode()
     for entry in Path("/proc").glob("[0-9]*"):
         try:

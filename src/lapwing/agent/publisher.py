@@ -66,8 +66,10 @@ class Publisher:
             return {}
 
     async def wait_until_healthy(self, replicas: Mapping[str, Iterable[int]]) -> set[str]:
-        """Wait until Envoy finds the ports of these clusters healthy: a replica that restarted
-        may still count as unhealthy there. Returns the clusters that stay unhealthy."""
+        """Wait until Envoy finds these clusters healthy; returns those that stay unhealthy.
+
+        A replica that restarted may still count as unhealthy there.
+        """
         until = time.monotonic() + HEALTHY_TIMEOUT_S
         while True:
             try:
@@ -147,15 +149,21 @@ def domain_conflict(
 
 
 def _domains(state: EnvironmentState) -> tuple[str, ...]:
-    """Return the host names of an environment; during a rollout also the new ones, so that its
-    preview host can be tested and they are served from the switch on."""
+    """Return the host names of an environment.
+
+    During a rollout also the new ones, so that its preview host can be tested and they are served
+    from the switch on.
+    """
     documents = [state.document, state.rollout.document if state.rollout else None]
     return tuple(dict.fromkeys(d for known in documents if known for d in known.domains))
 
 
 def _previewed(state: EnvironmentState, service: str) -> Generation | None:
-    """Return what the preview host serves instead of the active generation: during a rollout the
-    candidate, so tests see what clients will see; otherwise the rollback target."""
+    """Return what the preview host serves instead of the active generation.
+
+    During a rollout the candidate, so tests see what clients will see; otherwise the rollback
+    target.
+    """
     if state.rollout is None:
         return state.of(service, "warm")
     number = state.rollout.candidates.get(service)

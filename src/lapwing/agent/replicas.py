@@ -72,8 +72,10 @@ class Replicas:
         self._changed()
 
     def adopt(self, generation: Generation) -> None:
-        """Watch a generation after a restart of the agent: running replicas are adopted, the others
-        restarted."""
+        """Watch a generation after a restart of the agent.
+
+        Running replicas are adopted, the others restarted.
+        """
         for replica in generation.replicas:
             if not _running(replica):
                 replica.pid, replica.ready = None, False

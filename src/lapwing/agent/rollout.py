@@ -160,8 +160,9 @@ def enter(state: State, outcome: State | None = None) -> Step:
 
 
 def resume(state: State, outcome: State | None, *, switched: bool) -> Step:
-    """Return the step with which a restarted agent continues. `switched` says whether the
-    candidates already have the traffic.
+    """Return the step with which a restarted agent continues.
+
+    `switched` says whether the candidates already have the traffic.
 
     Candidates without traffic may have died meanwhile, so they are verified again from STARTING on.
     Replicas that are still running are kept.

@@ -31,8 +31,11 @@ Result = TypeVar("Result")
 
 
 class Replica(msgspec.Struct, kw_only=True):
-    """One process of a generation. `started` is its start time as reported by the kernel, so that a
-    reused process id is never mistaken for it."""
+    """One process of a generation.
+
+    `started` is its start time as reported by the kernel, so that a reused process id is never
+    mistaken for it.
+    """
 
     index: int
     port: int
@@ -44,8 +47,10 @@ class Replica(msgspec.Struct, kw_only=True):
 
 
 class Generation(msgspec.Struct, kw_only=True):
-    """One set of replicas of one release. `deadline` (monotonic seconds) ends its time as warm or
-    draining."""
+    """One set of replicas of one release.
+
+    `deadline` (monotonic seconds) ends its time as warm or draining.
+    """
 
     number: int
     service: str

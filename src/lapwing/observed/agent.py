@@ -15,8 +15,11 @@ from lapwing.system.files import write_atomic
 
 
 class AgentRecord(msgspec.Struct, kw_only=True):
-    """An agent's report about itself. `ready` is set once Envoy is running and every environment is
-    adopted; `problem` is why it is not, or why the agent exited."""
+    """An agent's report about itself.
+
+    `ready` is set once Envoy is running and every environment is adopted; `problem` is why it is
+    not, or why the agent exited.
+    """
 
     pid: int
     version: str

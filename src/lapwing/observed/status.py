@@ -86,8 +86,11 @@ class Status(msgspec.Struct, kw_only=True):
 
 
 class Event(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """One event. `kind`: `state` (a rollout entered a state), `note` (progress in words), `outcome`
-    (a rollout ended), `replica` and `resource` (one crashed or was restarted), `agent`."""
+    """One event.
+
+    `kind`: `state` (a rollout entered a state), `note` (progress in words), `outcome` (a rollout
+    ended), `replica` and `resource` (one crashed or was restarted), `agent`.
+    """
 
     time: float
     kind: Literal["state", "note", "outcome", "replica", "resource", "agent"]

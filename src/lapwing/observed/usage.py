@@ -56,8 +56,11 @@ class Usage(msgspec.Struct, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What a service used in the `seconds` before `time` (Unix time): the cores of each replica,
-    the maximum memory of a replica, and the completed requests (None without a route)."""
+    """What a service used in the `seconds` before `time` (Unix time).
+
+    The cores of each replica, the maximum memory of a replica, and the completed requests (None
+    without a route).
+    """
 
     time: float
     seconds: float
@@ -68,9 +71,12 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A service over all hours that are kept: the 95th percentile and the maximum of a replica's
-    CPU, the maximum memory of a replica, the 95th percentile and the maximum of requests per
-    second, the number of requests, and for how many hours it was measured."""
+    """The usage of a service over all hours that are kept.
+
+    The 95th percentile and the maximum of a replica's CPU, the maximum memory of a replica, the
+    95th percentile and the maximum of requests per second, the number of requests, and for how many
+    hours it was measured.
+    """
 
     cpu: float
     cpu_max: float

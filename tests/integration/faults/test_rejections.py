@@ -91,7 +91,7 @@ def test_latency_under_live_traffic_rolls_back(ship: Ship, watched: Watchers) ->
     bad = f"v{ship.number + 1}"
     began = now()
     said = ship.rejected(delay=0.6)
-    assert "was rolled back: api: the 95th percentile of " in said
+    assert "was rolled back: api: p95 latency of " in said
     assert "limit 250 ms" in said
     assert outcome(ship)[0] == "rolled-back"
     assert bad in watched.answered(began)

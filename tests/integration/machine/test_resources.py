@@ -123,5 +123,5 @@ def test_resource_without_a_server_is_reported(tmp_path: Path) -> None:
         path.write_text(path.read_text().replace("route: /\n", "route: /\n    needs: [db]\n"))
         yard.write("homeless")
         said = where.run("up", status=1).stderr
-        assert "There is no server for db (mysql) on this machine" in said
+        assert "No mysql server for resource db was found on this machine" in said
         assert "LAPWING_RESOURCE_DB_URL" in said

@@ -23,7 +23,7 @@ def test_invalid_port_is_reported(tmp_path: Path) -> None:
 def test_folder_without_a_stack_file_is_reported(yard: Yard, tmp_path: Path) -> None:
     for verb in ("status", "deploy", "up", "down", "history", "logs", "verify", "check"):
         done = yard.where.run("-C", str(tmp_path), verb, status=2)
-        assert "There is no lapwing.yaml" in done.stderr
+        assert "No lapwing.yaml found in" in done.stderr
 
 
 def test_two_stacks_in_one_home(yard: Yard) -> None:

@@ -29,8 +29,10 @@ _COUNTED = (
 
 
 class Admin:
-    """A client of the admin interface at `path`. Raises ProxyAwayError when Envoy does not respond,
-    ProxyError when it rejects a request."""
+    """A client of the admin interface at `path`.
+
+    Raises ProxyAwayError when Envoy does not respond, ProxyError when it rejects a request.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -89,8 +91,7 @@ class Admin:
         return int(parse_stats(response).get("cluster_manager.cds.update_rejected", 0))
 
     async def completed(self, names: Iterable[str]) -> dict[str, int]:
-        """Return how many requests each of these clusters has completed; unknown ones are left
-        out."""
+        """Return how many requests each cluster has completed; unknown ones are left out."""
         wanted = list(names)
         if not wanted:
             return {}
@@ -137,8 +138,10 @@ def parse_stats(response: bytes) -> dict[str, Any]:
 
 
 def parse_histograms(response: bytes) -> dict[str, tuple[tuple[float, int], ...]]:
-    """Return each histogram as (upper bound in seconds, requests at or below it), ascending, from
-    `/stats?format=json&histogram_buckets=cumulative`; the last bound is infinity."""
+    """Return each histogram as (upper bound in seconds, requests at or below it), ascending.
+
+    The input is `/stats?format=json&histogram_buckets=cumulative`; the last bound is infinity.
+    """
     found: dict[str, tuple[tuple[float, int], ...]] = {}
     for entry in msgspec.json.decode(response).get("stats", []):
         for histogram in entry.get("histograms", []):

@@ -29,8 +29,11 @@ BUCKETS_MS = (
 
 
 def bootstrap(folder: Path, admin: Path, addresses: list[str], port: int, access_log: Path) -> Json:
-    """Render Envoy's bootstrap. `folder` holds the xDS files, `admin` is the socket, `addresses`
-    are the IP addresses to listen on."""
+    """Render Envoy's bootstrap.
+
+    `folder` holds the xDS files, `admin` is the socket, `addresses` are the IP addresses to listen
+    on.
+    """
     return {
         "node": {"id": "lapwing", "cluster": "lapwing"},
         "admin": {"address": {"pipe": {"path": str(admin), "mode": 0o600}}},

@@ -54,8 +54,10 @@ class Paths:
 
 
 def names_for(domains: Iterable[str]) -> tuple[str, ...]:
-    """Return the DNS names of the certificate for these domains: with their preview hosts and,
-    since a wildcard matches one label only, each domain itself."""
+    """Return the DNS names of the certificate for these domains.
+
+    Preview hosts are included and, since a wildcard matches one label only, each domain itself.
+    """
     names = {"localhost", "*.localhost"}
     for domain in domains:
         names |= {domain, f"*.{domain}"}
@@ -102,8 +104,10 @@ def needs_renewal(
     wanted: Iterable[str],
     now: datetime.datetime,
 ) -> bool:
-    """Return whether a certificate has to be renewed: expiring, not yet valid (the clock was set
-    back), or without one of the wanted names."""
+    """Return whether a certificate has to be renewed.
+
+    It is expiring, not yet valid (the clock was set back), or without one of the wanted names.
+    """
     near = ends - now < datetime.timedelta(days=RENEW_DAYS)
     return near or begins > now or not set(wanted) <= set(names)
 

@@ -11,8 +11,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """A generation's replicas. `ports` are on 127.0.0.1. Without `health_path`, the health check is
-    a TCP connection. `health_interval` and `health_timeout` are seconds."""
+    """A generation's replicas.
+
+    `ports` are on 127.0.0.1. Without `health_path`, the health check is a TCP connection.
+    `health_interval` and `health_timeout` are seconds.
+    """
 
     name: str
     ports: tuple[int, ...]
@@ -23,9 +26,11 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A route from a path prefix (whole segments: `/api` matches `/api` and `/api/x`, not
-    `/apiary`) to a cluster; without `cluster`, the response is 503 with Retry-After. `timeout` is
-    in seconds; None is no timeout."""
+    """A route from a path prefix to a cluster.
+
+    A prefix matches whole segments: `/api` matches `/api` and `/api/x`, not `/apiary`. Without
+    `cluster`, the response is 503 with Retry-After. `timeout` is in seconds; None is no timeout.
+    """
 
     prefix: str
     cluster: str | None

@@ -17,8 +17,11 @@ SOCKET_LIMIT = 100
 
 
 def socket_path(folder: Path) -> Path:
-    """Return the path of the admin socket: in Envoy's folder or, if that path is too long, in a
-    private folder (0700) of the system's temporary folder."""
+    """Return the path of the admin socket.
+
+    It is in Envoy's folder or, if that path is too long, in a private folder (0700) of the system's
+    temporary folder.
+    """
     path = folder / "admin.sock"
     if len(os.fsencode(path)) <= SOCKET_LIMIT:
         return path

@@ -43,8 +43,11 @@ class _Record(msgspec.Struct, kw_only=True):
 
 
 class Envoy:
-    """The Envoy of one LAPWING_HOME. `died` is called, in the event loop, whenever it exits without
-    having been stopped; it is then already being restarted."""
+    """The Envoy of one LAPWING_HOME.
+
+    `died` is called, in the event loop, whenever it exits without having been stopped; it is then
+    already being restarted.
+    """
 
     def __init__(self, settings: Settings, died: Callable[[str], None] | None = None) -> None:
         self.settings = settings
@@ -86,8 +89,10 @@ class Envoy:
         self._watcher = asyncio.create_task(self._keep_running())
 
     async def _adopt(self) -> bool:
-        """Adopt the Envoy of this home that is ready on the wanted port, and kill any other: an
-        agent may have been killed before it recorded the one that it started."""
+        """Adopt the Envoy of this home that is ready on the wanted port, and kill any other.
+
+        An agent may have been killed before it recorded the one that it started.
+        """
         record = self._record()
         found = [Identity(record.pid, record.started)] if record is not None else []
         running = await asyncio.to_thread(lambda: [*processes.owned(self.settings.home)])

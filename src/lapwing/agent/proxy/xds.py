@@ -73,8 +73,10 @@ def routes(table: RouteTable) -> Json:
 
 
 def certificate(file: Path, version: str) -> Json:
-    """Render the response of the secret discovery service. `file` has key and chain; it is
-    referenced, not included, so the key is in one place only."""
+    """Render the response of the secret discovery service.
+
+    `file` has key and chain; it is referenced, not included, so the key is in one place only.
+    """
     source = {"filename": str(file)}
     return _response(
         version,

@@ -15,8 +15,11 @@ from lapwing.plan.model import ResourceKind
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A server program. `arguments(program, data, port)` starts it; `scheme` begins its URL; it is
-    running if its response to `ping` contains `pong`."""
+    """A server program.
+
+    `arguments(program, data, port)` starts it; `scheme` begins its URL; it is running if its
+    response to `ping` contains `pong`.
+    """
 
     names: tuple[str, ...]
     arguments: Callable[[str, Path, int], tuple[str, ...]]
