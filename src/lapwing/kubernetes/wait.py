@@ -84,13 +84,16 @@ class _ReadinessCheck:
         self._api, self._references, self._limits = api, references, limits
         self._resume_held = resume_held
         self._began = time.monotonic()
-        self._past = frozenset(_version(e) for e in _warnings(api, references))
+        self._past: frozenset[str] | None = None
+        """Versions of the events at the first look, which are about an earlier state."""
         self._since: dict[str, float] = {}
         self.states: dict[Reference, Health] = {}
 
     def look(self) -> str | None:
         """Return what is not ready yet, None if all is. Raises DeploymentFailed."""
         api = self._api
+        if self._past is None:
+            self._past = frozenset(_version(e) for e in _warnings(api, self._references))
         self.states = states = read_health(api, self._references)
         final = {r: h for r, h in states.items() if h.state == "failed" and not h.may_pass}
         if final:

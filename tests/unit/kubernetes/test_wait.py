@@ -1,0 +1,77 @@
+"""Waiting for objects: outages of the API server, problems that last, and what is reported."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+
+from lapwing.errors import ClusterUnreachableError, DeploymentFailed
+from lapwing.kubernetes import wait
+from lapwing.kubernetes.client import ApiClient
+from lapwing.kubernetes.objects import Reference
+from lapwing.kubernetes.wait import ResourceWaiter, WaitLimits
+
+JOB = Reference("batch/v1", "Job", "shop", "migrate")
+
+
+class Api:
+    """A cluster with one Job, which goes through `conditions`; its first calls fail."""
+
+    def __init__(self, *conditions: str, outages: int = 0) -> None:
+        self.conditions, self.outages = list(conditions), outages
+
+    def get(self, _reference: Reference) -> dict[str, Any]:
+        self._fail()
+        kind = self.conditions.pop(0) if len(self.conditions) > 1 else self.conditions[0]
+        status = {"conditions": [{"type": kind, "status": "True", "message": "exit status 1"}]}
+        return {"kind": "Job", "metadata": {"name": "migrate"}, "status": status}
+
+    def list(self, *_: str) -> list[dict[str, Any]]:
+        self._fail()
+        return []
+
+    def _fail(self) -> None:
+        if self.outages:
+            self.outages -= 1
+            raise ClusterUnreachableError("unreachable")
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wait, "POLL_INTERVAL_S", 0.0)
+
+
+def waiter(api: Api, told: list[str]) -> ResourceWaiter:
+    return ResourceWaiter(cast(ApiClient, api), lambda: None, told.append)
+
+
+def test_a_step_survives_an_outage_that_is_reported_once() -> None:
+    told: list[str] = []
+    waiter(Api("Suspended", "Complete", outages=3), told).ready([JOB])
+    assert told == ["the API server is unreachable", "migrate: waiting for its pod"]
+
+
+def test_a_long_outage_fails_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wait, "MAX_OUTAGE_S", -1.0)
+    with pytest.raises(ClusterUnreachableError):
+        waiter(Api("Complete", outages=1), []).ready([JOB])
+
+
+def test_a_step_that_never_ends_times_out() -> None:
+    with pytest.raises(DeploymentFailed, match=r"Timed out after 0 s: pods are terminating"):
+        waiter(Api("Complete"), []).until(lambda: "pods are terminating", 0)
+
+
+def test_a_deployment_does_not_wait_for_an_unreachable_cluster() -> None:
+    api = cast(ApiClient, Api("Complete", outages=1))
+    with pytest.raises(ClusterUnreachableError):
+        wait.wait_until_ready(api, [JOB], limits=WaitLimits())
+
+
+def test_failure_and_deadline_name_the_objects_and_the_reason() -> None:
+    failed, pending = cast(ApiClient, Api("Failed")), cast(ApiClient, Api("Suspended"))
+    with pytest.raises(DeploymentFailed, match="Job migrate did not become ready: exit status 1"):
+        wait.wait_until_ready(failed, [JOB], limits=WaitLimits())
+    with pytest.raises(DeploymentFailed, match="within 0 s: waiting for its pod"):
+        wait.wait_until_ready(pending, [JOB], limits=WaitLimits(deadline=-1.0))
