@@ -1,14 +1,14 @@
-"""The workflow of a forge's CI: what `lapwing ci init` writes. Pure.
+"""The workflow for a forge's CI, which `lapwing ci init` writes.
 
-It calls Lapwing's own verbs and little else, so that what CI does can be run by hand. What it keeps
-to: actions are pinned to commits; a token has the least rights and comes only through the
-environment; no text of a stranger (a branch name, a title) is put into a script; no job that runs
-for pull requests runs on the team's own machine; nothing runs for a change of documentation.
+It calls Lapwing's own verbs and little else, so that what CI does can be run by hand. Its rules:
+actions are pinned to commits; a token has the least permissions and is passed only through the
+environment; no untrusted text (a branch name, a title) is put into a script; no job for pull
+requests runs on the team's own machine; nothing runs for a change of documentation.
 
-The first line carries a digest of the rest, so that a file that nobody changed can be renewed.
+The first line has a digest of the rest, so that an unedited file can be updated.
 
 Sources: GitHub's workflow syntax and its guide to security hardening; "Compared to GitHub Actions"
-in Gitea's documentation, for what its runners do not honour.
+in Gitea's documentation, for what its runners ignore.
 """
 
 from __future__ import annotations
@@ -33,9 +33,11 @@ DOCUMENTATION = ("docs/**", "**.md", ".gitignore")
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """What a workflow depends on. `environment` is the one on a machine that a push to a main
-    branch goes to; None if there is none. `version` is of Lapwing. `folder` is that of the stack
-    file in the repository."""
+    """What a workflow depends on.
+
+    `environment` is the one on a machine that the main branch is shipped to, if any; `version` is
+    Lapwing's; `folder` is the stack file's in the repository.
+    """
 
     forge: Forge
     version: str
@@ -45,7 +47,7 @@ class Pipeline:
 
 
 def workflow(pipeline: Pipeline) -> str:
-    """The whole file, with its mark."""
+    """Write the whole file, with its first line."""
     jobs = [_check(pipeline)]
     if pipeline.environment is not None:
         jobs.append(_ship(pipeline, pipeline.environment))
@@ -55,7 +57,7 @@ def workflow(pipeline: Pipeline) -> str:
 
 
 def unchanged(text: str) -> bool:
-    """Whether a file is as Lapwing wrote it, in this version or an earlier one."""
+    """Return whether a file is unedited, from this version of Lapwing or an earlier one."""
     first, _, body = text.partition("\n")
     return first == MARK + _digest(body)
 
@@ -67,10 +69,10 @@ def _digest(body: str) -> str:
 def _head(pipeline: Pipeline) -> str:
     ignored = "".join(f"      - {json.dumps(path)}\n" for path in pipeline.documentation)
     return f"""\
-# It is yours to change: `lapwing ci init` will then not replace it without --force.
+# You can edit this file: `lapwing ci init` then replaces it only with --force.
 #
-# Where only documentation changed, nothing runs, and a required check would wait for ever: require
-# the check of this workflow only if pull requests always change code, too.
+# Nothing runs for a pull request that changes only documentation, so a required status check would
+# stay pending: make the check job required only if pull requests always change code, too.
 {_FORGE_NOTES[pipeline.forge]}
 name: lapwing
 
@@ -94,10 +96,10 @@ jobs:
 
 
 _FORGE_NOTES: dict[Forge, str] = {
-    "github": "# Allow actions by GitHub only, in the settings of the repository.",
+    "github": "# In the repository's settings, allow only actions created by GitHub.",
     "gitea": "# Gitea before 1.26 ignores `permissions` and `concurrency`: limit the token in the "
-    "settings of\n# the repository there. It fetches actions from github.com unless "
-    "DEFAULT_ACTIONS_URL says otherwise.",
+    "repository's\n# settings. It downloads actions from github.com unless DEFAULT_ACTIONS_URL is "
+    "set.",
 }
 
 
@@ -111,7 +113,7 @@ def _check(pipeline: Pipeline) -> str:
         with:
           persist-credentials: false
 {_install(pipeline)}\
-      - name: Lint the stack file
+      - name: Check the stack file
         run: lapwing check
 {_in_folder(pipeline)}\
       - name: Build every service and run its tests
@@ -122,8 +124,8 @@ def _check(pipeline: Pipeline) -> str:
 def _ship(pipeline: Pipeline, environment: str) -> str:
     label = "lapwing" if pipeline.forge == "gitea" else "[self-hosted, lapwing]"
     return f"""\
-  # On a runner of your own with the label `lapwing`, as the user whose agent runs {environment}:
-  # it shares LAPWING_HOME with the agent. Pull requests never come here. Needs trivy or grype.
+  # Runs on a self-hosted runner with the label `lapwing`, as the user of the agent of {environment}
+  # (both use one LAPWING_HOME), and never for pull requests. Requires trivy or grype.
   ship:
     needs: check
     if: {_ON_MAIN}

@@ -1,7 +1,7 @@
-"""What people write of releases: the sections that a stack file and the release file share.
+"""The sections about releases, which the stack file and the release file share.
 
 A project that is not a stack (a library, a tool) is released by the same rules; its file
-`lapwing-release.yaml` has these sections and a name, see `project.py`.
+`lapwing-release.yaml` has these sections and a name (see `project.py`).
 """
 
 from __future__ import annotations
@@ -18,62 +18,63 @@ ForgeName = Literal["gitea", "github", "none"]
 
 
 class Forge(StrictModel):
-    """The forge that shows releases and keeps their files."""
+    """The forge that publishes releases and stores their files."""
 
-    kind: ForgeName = Field(
-        description="`gitea` (Forgejo, too), `github`, or `none` to make tags only."
-    )
+    kind: ForgeName = Field(description="`gitea` (or Forgejo), `github`, or `none` for tags only.")
     url: NonEmpty | None = Field(
         None,
-        description="The forge's address, where it does not follow from the remote.",
+        description="The forge's URL. Default: derived from the git remote.",
         examples=["https://git.example/gitea"],
     )
 
 
 class Release(StrictModel):
-    """How versions are chosen and released; see `lapwing release`."""
+    """How versions are chosen and released with `lapwing release`."""
 
     policy: Literal["feature-merge", "conventional-commits", "stated"] = Field(
         "feature-merge",
         description="`feature-merge`: a merge of a branch in `features` raises the major version, "
         "anything else the patch. `conventional-commits`: breaking changes raise the major version "
         "(before 1.0.0 the minor), `feat` the minor (before 1.0.0 the patch), `fix` and others the "
-        "patch. `stated`: the version in `version_file`, when it is higher than the last.",
+        "patch. `stated`: the version in `version_file`, if it is higher than the last.",
     )
     branches: list[NonEmpty] = Field(
-        ["main", "master"], description="The branches that are released from.", min_length=1
+        ["main", "master"], description="The branches that releases are made from.", min_length=1
     )
     features: list[NonEmpty] = Field(
-        ["feature/*"], description="Branches whose merge is a major version.", min_length=1
+        ["feature/*"], description="Branches whose merge raises the major version.", min_length=1
     )
     docs: list[NonEmpty] = Field(
         DOCUMENTS,
-        description="Files whose change alone is no release, by patterns as in .gitignore.",
+        description="Documentation files, as patterns like in .gitignore. A change of only these "
+        "is not released.",
     )
     version_file: NonEmpty | None = Field(
         None,
-        description='The file whose first version, as in `version = "1.2.3"`, is released under '
-        "the policy `stated`.",
+        description="The file with the version for the policy `stated`: its first line such as "
+        '`version = "1.2.3"`.',
         examples=["pyproject.toml"],
     )
     forge: Annotated[Forge | None, short_form("kind", ForgeName | Forge)] = Field(
-        None, description="Left out, it follows from the remote: GitHub by its name, else Gitea."
+        None, description="Default: GitHub if the git remote is there, else Gitea."
     )
     chart: NonEmpty | Literal[False] | None = Field(
         None,
-        description="The folder of a Helm chart that you keep. Left out, it is the chart that "
-        "Lapwing makes of the stack, if an environment is a cluster; `false` for none.",
+        description="The folder of your own Helm chart; `false` for none. Default: the chart that "
+        "Lapwing generates for the stack, if an environment has `target: kubernetes`.",
     )
     files: list[NonEmpty] = Field(
         default_factory=list,
-        description="More files to upload, relative to this one; `*` in the last part.",
+        description="More files to upload, relative to this file; `*` is allowed in the last part.",
         examples=["dist/*.whl"],
     )
 
 
 class Mirrored(StrictModel):
-    """An image of somebody else's that is copied to the team's registry at each release, tagged
-    with its own version, the release's version and `latest`."""
+    """A third-party image that is copied to the team's registry at each release.
+
+    Its tags are its own version, the release's version and `latest`.
+    """
 
     image: NonEmpty = Field(
         description="The image with its version.", examples=["fleetdm/fleet:v4.93.0"]
@@ -83,7 +84,7 @@ class Mirrored(StrictModel):
     )
     platforms: list[NonEmpty] = Field(
         default_factory=list,
-        description="Only these of an image for several. Default: all.",
+        description="Only these platforms of a multi-platform image. Default: all.",
         examples=["linux/amd64"],
     )
 
@@ -91,34 +92,34 @@ class Mirrored(StrictModel):
 Registry = Annotated[
     NonEmpty | None,
     Field(
-        description="The team's registry and its folder for images. Left out, mirrored images go "
-        "to the forge's own registry, into the owner's folder.",
+        description="The team's registry and its folder for images. Default for mirrored images: "
+        "the forge's own registry and the owner's folder.",
         examples=["registry.example/team"],
     ),
 ]
 Releases = Annotated[Release, Field(description="How versions are chosen and released.")]
 Mirror = Annotated[
     list[Annotated[Mirrored, short_form("image", NonEmpty | Mirrored)]],
-    Field(description="Images of others to copy to the team's registry."),
+    Field(description="Third-party images to copy to the team's registry."),
 ]
 
 
 class Delivery(Protocol):
-    """What a stack and a project have both."""
+    """What a stack and a project share."""
 
     @property
     def registry(self) -> str | None:
-        """The team's registry and folder."""
+        """Return the team's registry and folder."""
         ...
 
     @property
     def release(self) -> Release:
-        """How versions are chosen and released."""
+        """Return how versions are chosen and released."""
         ...
 
     @property
     def mirror(self) -> list[Mirrored]:
-        """Images of others to copy."""
+        """Return the third-party images to copy."""
         ...
 
 

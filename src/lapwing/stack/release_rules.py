@@ -1,4 +1,4 @@
-"""Rules of the sections about releases, for stack files and release files. Pure."""
+"""Rules for the sections about releases, in stack files and release files."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from lapwing.stack.image import LATEST, Reference, parse
 from lapwing.stack.source import KeyPath, Violation
 
 
-def forge_is_an_address(delivery: Delivery, _: object = None) -> Iterator[Violation]:
-    """A forge's `url` is an address without a login, and only where there is a forge."""
+def check_forge_url(delivery: Delivery, _: object = None) -> Iterator[Violation]:
+    """Check that `forge.url` is a URL without a login, and set only for a forge."""
     forge = delivery.release.forge
     if forge is None or forge.url is None:
         return
     at: KeyPath = ("release", "forge", "url")
     if forge.kind == "none":
-        yield Violation("There is no forge to have an address.", at, "Remove it.", key=True)
+        yield Violation("`kind: none` uses no `url`.", at, "Remove `url`.", key=True)
         return
     try:
         parts = urlsplit(forge.url)
@@ -29,31 +29,31 @@ def forge_is_an_address(delivery: Delivery, _: object = None) -> Iterator[Violat
         is_address = False
     if not is_address or parts.query or parts.fragment:
         hint = "Write it like `https://git.example`."
-        yield Violation(f"{forge.url!r} is not the address of a forge.", at, hint)
+        yield Violation(f"Invalid URL of a forge: {forge.url!r}.", at, hint)
     elif "@" in parts.netloc:
-        hint = "Remove it from the file and from git; the token goes into LAPWING_FORGE_TOKEN."
-        message = "There is a login in the forge's address."
+        hint = "Remove it from the file and from git history, and set LAPWING_FORGE_TOKEN instead."
+        message = "The forge's URL contains a login."
         yield Violation(message, ("release",), hint, key=True)  # Its own line is not quoted.
 
 
-def version_is_stated(delivery: Delivery, _: object = None) -> Iterator[Violation]:
-    """`version_file` is there when, and only when, the policy is `stated`."""
+def check_version_file(delivery: Delivery, _: object = None) -> Iterator[Violation]:
+    """Check that `version_file` is set if, and only if, the policy is `stated`."""
     release = delivery.release
     if release.policy == "stated" and release.version_file is None:
-        message = "The policy `stated` needs a file that states it."
+        message = "The policy `stated` requires a `version_file`."
         hint = "Add `version_file:`, such as `pyproject.toml`."
         yield Violation(message, ("release", "policy"), hint)
     elif release.policy != "stated" and release.version_file is not None:
         yield Violation(
-            f"The policy `{release.policy}` reads no version from a file.",
+            f"`version_file` has no effect with the policy `{release.policy}`.",
             ("release", "version_file"),
-            "Write `policy: stated`, or remove it.",
+            "Write `policy: stated`, or remove `version_file`.",
             key=True,
         )
 
 
-def released_files_are_inside(delivery: Delivery, _: object = None) -> Iterator[Violation]:
-    """Files and folders of a release are written relative to the file, and do not lead out."""
+def check_release_paths(delivery: Delivery, _: object = None) -> Iterator[Violation]:
+    """Check that paths of a release are relative and inside the project."""
     release = delivery.release
     written: list[tuple[str, KeyPath]] = [
         (name, ("release", "files", index)) for index, name in enumerate(release.files)
@@ -65,22 +65,22 @@ def released_files_are_inside(delivery: Delivery, _: object = None) -> Iterator[
     for name, at in written:
         path = Pure(name)
         if path.is_absolute() or ".." in path.parts:
-            hint = "Write it relative to the folder of this file."
-            yield Violation(f"{name!r} leads out of the project.", at, hint)
+            hint = "Write a path relative to the folder of this file."
+            yield Violation(f"{name!r} is outside the project.", at, hint)
         elif "*" in str(path.parent):
-            yield Violation(f"{name!r} has a `*` before its last part.", at, "Name the folders.")
+            yield Violation(f"{name!r} has a `*` before its last part.", at, "Name each folder.")
 
 
-def branches_are_possible(delivery: Delivery, _: object = None) -> Iterator[Violation]:
-    """A branch has a name that git takes."""
+def check_branches(delivery: Delivery, _: object = None) -> Iterator[Violation]:
+    """Check that git allows the names of the branches."""
     for index, name in enumerate(delivery.release.branches):
         if not re.fullmatch(r"(?![./-])(?!.*(\.\.|//|@\{))[^\s~^:?*\[\\\x00-\x1f]+(?<![./])", name):
-            hint = "Branches that are released from are named one by one, without patterns."
-            yield Violation(f"{name!r} is not a branch.", ("release", "branches", index), hint)
+            hint = "Name each branch; patterns are not supported."
+            yield Violation(f"Invalid branch name: {name!r}.", ("release", "branches", index), hint)
 
 
-def registry_is_a_folder(delivery: Delivery, _: object = None) -> Iterator[Violation]:
-    """`registry` is a host and, mostly, a folder, in lower case, without a tag."""
+def check_registry(delivery: Delivery, _: object = None) -> Iterator[Violation]:
+    """Check that `registry` is a host and a folder, in lower case, without a tag."""
     if delivery.registry is None:
         return
     try:
@@ -91,11 +91,11 @@ def registry_is_a_folder(delivery: Delivery, _: object = None) -> Iterator[Viola
         return
     if wrong or found.digest:
         hint = "Write it like `registry.example/team`."
-        yield Violation(f"{delivery.registry!r} is not a place for images.", ("registry",), hint)
+        yield Violation(f"Invalid registry: {delivery.registry!r}.", ("registry",), hint)
 
 
-def mirrored_images_have_versions(delivery: Delivery, _: object = None) -> Iterator[Violation]:
-    """A mirrored image is named with its version, and no two have one name in the registry."""
+def check_mirrored_images(delivery: Delivery, _: object = None) -> Iterator[Violation]:
+    """Check that mirrored images have a version, and different names in the registry."""
     names: dict[str, int] = {}
     for index, entry in enumerate(delivery.mirror):
         at: KeyPath = ("mirror", index, "image")
@@ -107,19 +107,19 @@ def mirrored_images_have_versions(delivery: Delivery, _: object = None) -> Itera
             yield Violation(error.message, at, error.hint)
             continue
         if found.tag in (None, LATEST):
-            hint = "Name it, such as `fleetdm/fleet:v4.93.0`; `latest` is another every day."
+            hint = "Add it, such as `fleetdm/fleet:v4.93.0`; `latest` changes over time."
             yield Violation(f"{entry.image!r} has no version to tag the copy with.", at, hint)
         if ":" in name or "@" in name:
-            hint = "Its tags are made at each release."
-            yield Violation(f"{name!r} is a name with a tag.", ("mirror", index, "name"), hint)
+            hint = "Remove the tag or digest: tags are added at each release."
+            yield Violation(f"{name!r} has a tag or a digest.", ("mirror", index, "name"), hint)
         if name in names:
-            message = f"Two mirrored images would be `{name}` in the registry."
-            yield Violation(message, at, "Give one of them a `name:`.")
+            message = f"Two mirrored images have the name `{name}` in the registry."
+            yield Violation(message, at, "Set `name:` for one of them.")
         names[name] = index
 
 
 def mirrored_name(entry: Mirrored, image: Reference) -> str:
-    """The name of a mirrored image in the team's registry."""
+    """Return the name of a mirrored image in the team's registry."""
     return entry.name or image.repository.rpartition("/")[2]
 
 
@@ -129,10 +129,10 @@ def _names_host(registry: str) -> bool:
 
 
 RULES = (
-    registry_is_a_folder,
-    forge_is_an_address,
-    branches_are_possible,
-    version_is_stated,
-    released_files_are_inside,
-    mirrored_images_have_versions,
+    check_registry,
+    check_forge_url,
+    check_branches,
+    check_version_file,
+    check_release_paths,
+    check_mirrored_images,
 )
