@@ -19,74 +19,73 @@ if TYPE_CHECKING:
 
 @click.group("ci")
 def command() -> None:
-    """Run Lapwing in a forge's CI."""
+    """Set up CI workflows for a forge."""
 
 
 @command.command("init")
 @click.option(
-    "--forge", type=click.Choice(["gitea", "github"]), required=True, help="Where CI runs."
+    "--forge", type=click.Choice(["gitea", "github"]), required=True, help="The forge that runs CI."
 )
-@click.option("-e", "--environment", metavar="NAME", help="What a push to main goes to.")
-@click.option("--force", is_flag=True, help="Replace a workflow that people changed.")
+@click.option(
+    "-e", "--environment", metavar="NAME", help="The environment to ship to from the main branch."
+)
+@click.option("--force", is_flag=True, help="Replace a workflow that was edited.")
 @click.pass_obj
 def init(context: Context, forge: Forge, environment: str | None, force: bool) -> None:
-    """Write the workflow: lint and test everything, ship and release what comes to main.
+    """Write the workflow: check every change, ship and release the main branch.
 
-    A file that is there and was changed by people stays; the difference is shown. Without
-    --environment, a push to main goes to the first environment of the stack file on a machine.
+    An edited file is not replaced; the difference is shown. Default for --environment: the first
+    environment of the stack file with `target: machine`.
     """
     from lapwing import __version__
     from lapwing.design.pipeline import FILES, Pipeline, unchanged, workflow
     from lapwing.stack.load import find, load
 
     loaded = load(find(context.directory), "local", folders=False)
-    top = _top(loaded.folder.resolve())
-    goal = _environment(loaded, environment)
+    top = _repository_root(loaded.folder.resolve())
+    target = _environment(loaded, environment)
     folder = loaded.folder.resolve().relative_to(top).as_posix()
-    wanted = workflow(Pipeline(forge, __version__, goal, folder))
+    wanted = workflow(Pipeline(forge, __version__, target, folder))
     path = top / FILES[forge]
-    there = path.read_text(encoding="utf-8") if path.is_file() else None
-    if there == wanted:
+    found = path.read_text(encoding="utf-8") if path.is_file() else None
+    if found == wanted:
         context.printer.say(f"{path} is up to date.")
         return
-    if there is not None and not force and not unchanged(there):
+    if found is not None and not force and not unchanged(found):
         lines = difflib.unified_diff(
-            there.splitlines(), wanted.splitlines(), "there", "new", lineterm=""
+            found.splitlines(), wanted.splitlines(), "existing", "new", lineterm=""
         )
         raise UnmanagedFileError(
-            f"{path} was changed since Lapwing wrote it, or is not by Lapwing.",
-            hint="Take what you want of this difference by hand; `--force` replaces the file.",
+            f"{path} was edited, or was not written by Lapwing.",
+            hint="Apply the difference by hand, or replace the file with `--force`.",
             detail="\n".join(lines),
         )
-    _write(path, wanted)
-    context.printer.say(f"Wrote {path}.")
-    if goal is None:
-        context.printer.say("No environment on a machine: the workflow checks and releases only.")
-
-
-def _top(folder: Path) -> Path:
-    """The top of the git repository that a folder is in. Raises UsageError if it is in none."""
-    for place in (folder, *folder.parents):
-        if (place / ".git").exists():
-            return place
-    raise UsageError(
-        f"{folder} is in no git repository.", hint="`git init` makes one; forges run CI for it."
-    )
-
-
-def _environment(loaded: LoadedStack, asked: str | None) -> str | None:
-    """The environment to ship to: what is asked for, or the first one on a machine."""
-    machines = [n for n, e in loaded.stack.environments.items() if e.target == "machine"]
-    if asked is not None and asked not in machines:
-        raise UsageError(
-            f"There is no environment {asked!r} on a machine.",
-            hint=f"There is: {', '.join(machines) or 'none'}.",
-        )
-    return asked or next((name for name in machines if name != "local"), None)
-
-
-def _write(path: Path, text: str) -> None:
     try:
-        write_atomic(path, text.encode(), None)
+        write_atomic(path, wanted.encode(), None)
     except OSError as error:
-        raise LapwingError(f"{path} cannot be written: {error.strerror}.") from error
+        raise LapwingError(f"Cannot write {path}: {error.strerror}.") from error
+    context.printer.say(f"Wrote {path}.")
+    if target is None:
+        context.printer.say(
+            "The stack has no environment with `target: machine`: the workflow only checks and "
+            "releases."
+        )
+
+
+def _repository_root(folder: Path) -> Path:
+    """Return the root of the git repository of a folder. Raises UsageError if there is none."""
+    for parent in (folder, *folder.parents):
+        if (parent / ".git").exists():
+            return parent
+    raise UsageError(f"{folder} is not in a git repository.", hint="Run `git init` first.")
+
+
+def _environment(loaded: LoadedStack, name: str | None) -> str | None:
+    """Return the environment to ship to: the given one, or the first one on a machine."""
+    machines = [n for n, e in loaded.stack.environments.items() if e.target == "machine"]
+    if name is not None and name not in machines:
+        raise UsageError(
+            f"No environment {name!r} with `target: machine`.",
+            hint=f"Environments on a machine: {', '.join(machines) or 'none'}.",
+        )
+    return name or next((machine for machine in machines if machine != "local"), None)

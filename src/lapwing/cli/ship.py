@@ -15,7 +15,7 @@ from lapwing.cli.context import (
 )
 
 if TYPE_CHECKING:
-    from lapwing.commands.ship import Shipped
+    from lapwing.commands.ship import ShipResult
 
 
 @click.command("ship")
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 @click.option(
     "--desired",
     metavar="URL",
-    help="The git repository of the desired state. Default: this machine's own.",
+    help="The desired-state repository to commit to. Default: this machine's own.",
 )
 @click.option(
     "--registry",
-    metavar="PLACE",
-    help="Where to keep releases: PLACE/<stack>/<service>, tagged with the commit and `latest`. "
+    metavar="HOST/FOLDER",
+    help="Push releases to HOST/FOLDER/<stack>/<service>, tagged with the commit and `latest`. "
     "Default: `registry` of the stack file.",
 )
 @image_option
@@ -38,65 +38,65 @@ if TYPE_CHECKING:
     type=click.Choice(["on", "off"]),
     default="on",
     show_default=True,
-    help="Whether to look for known vulnerabilities; `on` fails where there is no scanner.",
+    help="Whether to scan for known vulnerabilities; `on` requires trivy or grype.",
 )
 @click.option(
     "--fail-on",
     type=click.Choice(["low", "medium", "high", "critical"]),
-    help="The severity from which a finding stops it. Default: `scan` of the stack file, else "
+    help="The severity from which a finding fails. Default: `scan` of the stack file, else "
     "critical.",
 )
-@click.option("--check", is_flag=True, help="Stop before the commit: for pull requests.")
+@click.option("--check", is_flag=True, help="Stop before the commit, for pull requests.")
 @output_option
 @click.pass_obj
 def command(
     context: Context, /, services: tuple[str, ...], environment: str, **options: Any
 ) -> None:
-    """Build, test and scan SERVICES (all by default), then commit to the desired state.
+    """Build, test and scan SERVICES (default: all), then commit to the desired state.
 
-    It touches nothing that runs: the agent deploys what was committed. Run it again after any
-    failure; what is wanted already is not committed again. A commit that comes second is made again
-    on top of the first, and nothing is ever pushed by force.
+    Nothing that runs is changed: the agent deploys the commit. Run it again after any failure; an
+    unchanged desired state is not committed again. After a conflict the commit is made again on top
+    of the other, and nothing is ever pushed by force.
     """
     from lapwing.cli.transfer import Lines, Silent
-    from lapwing.commands.ship import Wanted, ship
+    from lapwing.commands.ship import ShipOptions, ship
     from lapwing.stack.load import find, load
     from lapwing.targets.base import actor_name
 
     loaded = load(find(context.directory), environment)
-    wanted = Wanted(
+    wanted = ShipOptions(
         services=services,
         remote=options["desired"],
         registry=options["registry"],
         images=options["images"],
-        scanned=options["scan"] == "on",
+        scan=options["scan"] == "on",
         fail_on=options["fail_on"],
-        committed=not options["check"],
+        commit=not options["check"],
         actor=actor_name(context.settings, loaded.folder),
     )
     with context.printer.working("building"):
         progress = Silent() if context.for_programs else Lines(context.printer)
-        shipped = ship(loaded, context.settings, wanted, context.printer.progress, progress)
+        result = ship(loaded, context.settings, wanted, context.printer.progress, progress)
     if context.for_programs:
-        context.printer.json(_answer(shipped))
+        context.printer.json(_to_json(result))
         return
-    for name, outcome, text in shipped.steps:
+    for name, outcome, text in result.steps:
         context.printer.say(f"  {name:6} {outcome}: {text}")
-    for change in shipped.changes:
+    for change in result.changes:
         context.printer.say(f"  {change}")
-    if shipped.commit:
-        context.printer.data(shipped.commit)
+    if result.commit:
+        context.printer.data(result.commit)
 
 
-def _answer(shipped: Shipped) -> dict[str, Any]:
-    until = {finding: str(entry.until) for finding, entry in shipped.accepted}
+def _to_json(result: ShipResult) -> dict[str, Any]:
+    until = {finding: str(entry.until) for finding, entry in result.accepted}
     return {
-        "commit": shipped.commit,
+        "commit": result.commit,
         "services": {
             name: {"release": r.release.name, "revision": r.revision, "reused": r.reused}
-            for name, r in shipped.built.items()
+            for name, r in result.built.items()
         },
-        "steps": [{"name": n, "outcome": o, "text": t} for n, o, t in shipped.steps],
+        "steps": [{"name": n, "outcome": o, "text": t} for n, o, t in result.steps],
         "findings": [
             {
                 "id": f.id,
@@ -106,7 +106,7 @@ def _answer(shipped: Shipped) -> dict[str, Any]:
                 "fixed": f.fixed,
                 "accepted_until": until.get(f),
             }
-            for f in shipped.findings
+            for f in result.findings
         ],
-        "changes": [c.as_data for c in shipped.changes],
+        "changes": [c.as_data for c in result.changes],
     }

@@ -1,4 +1,4 @@
-"""Progress of blobs on their way: bars on a terminal, a plain line for each one elsewhere."""
+"""Progress of blobs: bars on a terminal, a line for each large one elsewhere."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from typing import TYPE_CHECKING
 from lapwing.cli.output import Printer
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
 
-    from lapwing.registry.push import BlobOutcome
-    from lapwing.registry.push import Progress as Listener
+    from lapwing.registry.push import BlobOutcome, Progress
 
-WORTH_A_LINE = 1024 * 1024
-"""Bytes: where there is no terminal, a smaller blob has no line of its own."""
+MIN_LINE_BYTES = 1024 * 1024
+"""Without a terminal, a smaller blob has no line of its own."""
 
 
 class Silent:
     """Shows nothing."""
 
     def begin(self, name: str, size: int) -> None:
-        """Nothing."""
+        """Ignore the blob."""
 
     def advance(self, name: str, more: int) -> None:
-        """Nothing."""
+        """Ignore the bytes."""
 
     def end(self, name: str, outcome: BlobOutcome) -> None:
-        """Nothing."""
+        """Ignore the outcome."""
 
 
 class Lines(Silent):
-    """One line for each large blob that is through."""
+    """Prints one line for each large blob that is done."""
 
     def __init__(self, printer: Printer) -> None:
         self._printer = printer
@@ -43,48 +43,48 @@ class Lines(Silent):
         self._sizes[name] = size
 
     def end(self, name: str, outcome: BlobOutcome) -> None:
-        """Tell what became of it."""
-        total = self._sizes.get(name, 0)
-        if total >= WORTH_A_LINE:
-            word = "sent" if outcome == "copied" else f"{outcome},"
-            self._printer.say(f"{word} {short(name)} ({size(total)})")
+        """Print the outcome."""
+        size = self._sizes.get(name, 0)
+        if size >= MIN_LINE_BYTES:
+            verb = "sent" if outcome == "copied" else f"{outcome},"
+            self._printer.say(f"{verb} {short_digest(name)} ({format_size(size)})")
 
 
 class Bars:
     """A bar for each blob that is being sent, and one for all."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: RichProgress) -> None:
         self._progress = progress
         self._all = progress.add_task("all", total=0)
         self._tasks: dict[str, TaskID] = {}
         self._sizes: dict[str, int] = {}
-        self._counted: dict[str, int] = {}
+        self._sent: dict[str, int] = {}
 
     def begin(self, name: str, size: int) -> None:
-        """The whole grows; a bar comes when bytes do."""
+        """Add to the total; a bar is added with the first bytes."""
         self._sizes[name] = size
-        self._counted[name] = 0
-        total = sum(self._sizes.values())
-        self._progress.update(self._all, total=total)
+        self._sent[name] = 0
+        self._progress.update(self._all, total=sum(self._sizes.values()))
 
     def advance(self, name: str, more: int) -> None:
-        """Move the bars."""
+        """Advance the bars."""
         if name not in self._tasks:
-            self._tasks[name] = self._progress.add_task(short(name), total=self._sizes[name])
-        self._counted[name] += more
+            size = self._sizes[name]
+            self._tasks[name] = self._progress.add_task(short_digest(name), total=size)
+        self._sent[name] += more
         self._progress.advance(self._tasks[name], more)
         self._progress.advance(self._all, more)
 
     def end(self, name: str, outcome: BlobOutcome) -> None:
-        """Take its bar away."""
-        self._progress.advance(self._all, self._sizes[name] - self._counted[name])
+        """Remove the blob's bar."""
+        self._progress.advance(self._all, self._sizes[name] - self._sent[name])
         if name in self._tasks:
             self._progress.remove_task(self._tasks.pop(name))
 
 
 @contextmanager
-def transfer(printer: Printer, *, quiet: bool = False) -> Iterator[Listener]:
-    """Who is told of blobs while the block runs; nobody if `quiet`."""
+def transfer(printer: Printer, *, quiet: bool = False) -> Iterator[Progress]:
+    """Show the progress of blobs while the block runs; nothing if `quiet`."""
     if quiet:
         yield Silent()
     elif not printer.err.isatty():
@@ -94,13 +94,13 @@ def transfer(printer: Printer, *, quiet: bool = False) -> Iterator[Listener]:
             yield Bars(progress)
 
 
-def short(digest: str) -> str:
-    """A digest as people tell it apart."""
+def short_digest(digest: str) -> str:
+    """Return the first 12 digits of a digest."""
     return digest.partition(":")[2][:12]
 
 
-def size(count: float) -> str:
-    """Bytes for people: 1.4 GB."""
+def format_size(count: float) -> str:
+    """Format a number of bytes, such as 1.4 GB."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000 or unit == "GB":
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"

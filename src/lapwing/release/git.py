@@ -26,14 +26,14 @@ _LOGIN = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Refs:
-    """What a remote has: commits of its branches and of its tags."""
+    """The branches and tags of a remote, with their commits."""
 
     branches: Mapping[str, str]
     tags: Mapping[str, str]
 
 
 class Checkout:
-    """The repository of a folder. Every method raises ReleaseError with git's words."""
+    """The repository of a folder. Every method raises ReleaseError with git's message."""
 
     def __init__(self, folder: Path, environ: Mapping[str, str]) -> None:
         self._git = Git(folder, environ, ReleaseError, timeout=TIMEOUT_S)
@@ -42,37 +42,33 @@ class Checkout:
         """Log in with a token at the remote of this address. Does nothing for SSH."""
         self._git.use_token(url, token)
 
-    def top(self) -> Path:
-        """The folder of the work tree."""
-        return Path(self._git.text("rev-parse", "--show-toplevel"))
-
     def is_shallow(self) -> bool:
-        """Whether history was cut off when it was fetched."""
+        """Return whether the clone is shallow."""
         return self._git.text("rev-parse", "--is-shallow-repository") == "true"
 
     def head(self) -> str:
-        """The commit that is checked out."""
+        """Return the commit that is checked out."""
         try:
             return self._git.text("rev-parse", "--verify", "HEAD^{commit}")
         except ReleaseError as error:
             raise ReleaseError(
-                "The repository has no commit yet.", hint="Commit something first."
+                "The repository has no commit yet.",
+                hint="Run `git add -A && git commit -m 'First version'`, and push it.",
             ) from error
 
     def branch(self) -> str | None:
-        """The branch that is checked out, None for a detached head."""
+        """Return the branch that is checked out; None for a detached HEAD."""
         return self._git.ask("symbolic-ref", "--quiet", "--short", "HEAD")
 
-    def changed_here(self) -> list[str]:
-        """Files that git tracks and that differ from the commit."""
+    def uncommitted(self) -> list[str]:
+        """Return the tracked files that differ from the commit."""
         listed = self._git.text(
             "status", "--porcelain", "-z", "--untracked-files=no", "--no-renames"
         )
         return [entry[3:] for entry in listed.split("\0") if entry]
 
     def remote(self, branch: str | None) -> str | None:
-        """The name of the remote to release to: the branch's own, else `origin`, else the only
-        one."""
+        """Return the remote to release to: the branch's own, else `origin`, else the only one."""
         own = self._git.ask("config", f"branch.{branch}.remote") if branch else None
         names = self._git.text("remote").splitlines()
         if own in names:
@@ -80,11 +76,11 @@ class Checkout:
         return "origin" if "origin" in names else (names[0] if len(names) == 1 else None)
 
     def url(self, remote: str) -> str:
-        """The address that is pushed to, after the user's rewriting of URLs."""
+        """Return the URL that is pushed to, after the user's rewriting of URLs."""
         return self._git.text("remote", "get-url", "--push", remote)
 
     def refs(self, remote: str) -> Refs:
-        """Ask the remote for its branches and tags."""
+        """List the branches and tags of a remote."""
         branches: dict[str, str] = {}
         tags: dict[str, str] = {}
         for line in self._contact("ls-remote", "--heads", "--tags", remote).splitlines():
@@ -97,26 +93,26 @@ class Checkout:
         return Refs(branches, tags)
 
     def tags(self) -> dict[str, str]:
-        """The tags here, and the commits that they are on."""
+        """Return the local tags and their commits."""
         form = "--format=%(refname:strip=2)%00%(objectname)%00%(*objectname)"
         lines = self._git.text("for-each-ref", form, "refs/tags").splitlines()
         parts = (line.split("\0") for line in lines)
         return {name: peeled or commit for name, commit, peeled in parts}
 
     def has(self, commit: str) -> bool:
-        """Whether a commit is here."""
+        """Return whether a commit is in this clone."""
         return self._git.ask("cat-file", "-e", f"{commit}^{{commit}}") is not None
 
     def is_ancestor(self, older: str, newer: str) -> bool:
-        """Whether a commit (which has to be here) is another one, or in its history."""
+        """Return whether a commit, which is in this clone, is another one or in its history."""
         return self._git.ask("merge-base", "--is-ancestor", older, newer) is not None
 
     def resolve(self, ref: str) -> str | None:
-        """The commit of a reference; None if there is none."""
+        """Return the commit of a reference; None if there is none."""
         return self._git.ask("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
 
     def commits(self, since: str | None, until: str) -> tuple[Commit, ...]:
-        """The commits after one (all, with None) up to another, the newest first."""
+        """Return the commits after one (all, with None) up to another, newest first."""
         reach = [until] if since is None else [until, f"^{since}"]
         form = "--format=%H%x1f%P%x1f%B"
         listed = self._git.data("log", "-z", "--topo-order", form, *reach, "--")
@@ -127,29 +123,28 @@ class Checkout:
         )
 
     def changed(self, since: str | None, until: str) -> tuple[str, ...]:
-        """The files that differ between two commits; all files of the later one, with None."""
-        range_ = [since or self._empty_tree(), until]
-        listed = self._git.text("diff", "--name-only", "--no-renames", "-z", *range_, "--")
+        """Return the files that differ between two commits; all of the later one, with None."""
+        base = since or self._git.text("hash-object", "-t", "tree", os.devnull)
+        listed = self._git.text("diff", "--name-only", "--no-renames", "-z", base, until, "--")
         return tuple(filter(None, listed.split("\0")))
 
     def committed_at(self, commit: str) -> int:
-        """When a commit was made, in seconds since 1970."""
+        """Return the time of a commit in seconds since 1970."""
         return int(self._git.text("show", "-s", "--format=%ct", commit))
 
     def files(self, commit: str, folder: str) -> list[str]:
-        """The files of a commit below a folder, relative to it."""
-        place = f"{commit}:./{folder}"
-        listed = self._git.text("ls-tree", "-r", "-z", "--full-tree", "--name-only", place)
+        """Return the files of a commit below a folder, relative to it."""
+        tree = f"{commit}:./{folder}"
+        listed = self._git.text("ls-tree", "-r", "-z", "--full-tree", "--name-only", tree)
         return [name for name in listed.split("\0") if name]
 
     def content(self, commit: str, path: str) -> bytes | None:
-        """A file of a commit, by its path from the folder; None if there is none."""
+        """Return a file of a commit, by its path from the folder; None if there is none."""
         done = self._git.run("cat-file", "blob", f"{commit}:./{path}")
         return done.data if done.status == 0 else None
 
     def tag(self, tag: str, commit: str, message: str) -> None:
-        """Make an annotated tag. The same tag made twice is the same object: it bears the time of
-        its commit."""
+        """Create an annotated tag with the time of its commit, so that it is reproducible."""
         environ = {"GIT_COMMITTER_DATE": f"{self.committed_at(commit)} +0000"}
         if self._git.ask("var", "GIT_COMMITTER_IDENT") is None:
             environ |= {
@@ -163,32 +158,29 @@ class Checkout:
         """Push a tag, never with force."""
         self._contact("push", "--porcelain", remote, f"refs/tags/{tag}:refs/tags/{tag}")
 
-    def _empty_tree(self) -> str:
-        return self._git.text("hash-object", "-t", "tree", os.devnull)
-
     def _contact(self, *arguments: str) -> str:
-        """The output of a command that contacts the remote."""
+        """Return the output of a command that contacts the remote."""
         done = self._git.run(*arguments)
         if done.status == 0:
             return done.text
-        said = f"{done.messages}\n{self._git.redact(done.data)}"
+        messages = f"{done.messages}\n{self._git.redact(done.data)}"
         remote = arguments[-1] if arguments[0] == "ls-remote" else arguments[-2]
-        if _LOGIN.search(said):
+        if _LOGIN.search(messages):
             raise ForgeLoginError(
-                f"The remote `{remote}` wants another login.",
-                hint="Put a token into LAPWING_FORGE_TOKEN; one that expired has to be renewed.",
-                detail=said,
+                f"Authentication failed at the remote `{remote}`.",
+                hint="Set LAPWING_FORGE_TOKEN to a valid token.",
+                detail=messages,
             )
-        if arguments[0] == "push" and _REFUSED.search(said):
+        if arguments[0] == "push" and _REFUSED.search(messages):
             raise ReleaseError(
                 f"The remote `{remote}` refuses the tag.",
-                hint="If it is protected there, let the owner of the token make tags `v*`.",
-                detail=said,
+                hint="If tags are protected there, allow the owner of the token to create `v*`.",
+                detail=messages,
             )
+        what = "read" if arguments[0] == "ls-remote" else "push to"
         raise ReleaseError(
-            f"The remote `{remote}` cannot be reached."
-            if arguments[0] == "ls-remote"
-            else f"The remote `{remote}` did not take the tag.",
-            hint="Run it again when the network is back: what is done is not repeated.",
-            detail=said,
+            f"Cannot {what} the remote `{remote}`.",
+            hint="Check the network and `git remote -v`, then run the command again: completed "
+            "steps are not repeated.",
+            detail=messages,
         )

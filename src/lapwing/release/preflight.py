@@ -57,7 +57,7 @@ def run_preflight(checkout: Checkout, branches: Sequence[str]) -> Preflight:
 
 
 def _uncommitted(checkout: Checkout) -> Sequence[ReleaseError]:
-    changed = checkout.changed_here()
+    changed = checkout.uncommitted()
     if not changed:
         return ()
     names = ", ".join(changed[:_MAX_NAMES]) + (", ..." if len(changed) > _MAX_NAMES else "")

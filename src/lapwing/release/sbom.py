@@ -4,7 +4,7 @@ It has one component for each service, with the packages of its lock file below 
 of the stack. Read are the lock files that a build uses: uv.lock, requirements.txt (what it pins
 with `==`, and the files it includes) and package-lock.json (version 2 and 3). The same commit gives
 the same bytes: the time is the commit's, the serial number is derived from name, version and
-commit. Why no library writes it: decision 0028.
+commit. Why no library writes it: decision 0031.
 
 Sources: the CycloneDX 1.6 JSON schema; the package URL specification, types `pypi` (lower case, `-`
 for `_`), `npm` (the scope percent-encoded), `docker`.

@@ -29,7 +29,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(variable, raising=False)
 
 
-def told(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 0) -> Any:
+def json_output(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 0) -> Any:
     """The JSON answer of a command."""
     assert run(["image", *arguments, "--output", "json"]) == status
     return json.loads(capsys.readouterr().out)
@@ -39,7 +39,7 @@ def test_copy_json_output(
     source: Server, target: Server, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pushed = source.push_image(name, "1", [os.urandom(1000)])
-    answer = told(
+    answer = json_output(
         capsys, "copy", f"{source.host}/{name}:1", f"{target.host}/{name}:2", "--tag", "latest"
     )
     assert target.whole(name, "latest") == pushed["digest"]
@@ -65,15 +65,15 @@ def test_copy_text_output(
     pushed = source.push_image(name, "1", [os.urandom(2_000_000)])
     upper = name.upper()
     assert run(["image", "copy", f"{source.host}/{name}:1", f"{target.host}/{upper}:V1"]) == 0
-    told = capsys.readouterr()
-    assert told.out == f"{target.host}/{name}:V1@{pushed['digest']}\n"
-    assert f"{target.host}/{upper}:V1 is taken as {target.host}/{name}:V1" in told.err
-    assert "(2.0 MB)\n" in told.err
-    assert "2 blobs sent (2.0 MB); " in told.err
+    output = capsys.readouterr()
+    assert output.out == f"{target.host}/{name}:V1@{pushed['digest']}\n"
+    assert f"{target.host}/{upper}:V1 is used as {target.host}/{name}:V1" in output.err
+    assert "(2.0 MB)\n" in output.err
+    assert "2 blobs sent (2.0 MB); " in output.err
     assert target.whole(name, "V1") == pushed["digest"]
 
     assert run(["image", "copy", f"{source.host}/{name}:1", f"{target.host}/{name}:V1"]) == 0
-    assert "It was there already" in capsys.readouterr().err
+    assert "The image is already there" in capsys.readouterr().err
 
 
 def test_list(
@@ -81,7 +81,7 @@ def test_list(
 ) -> None:
     for tag in ("1", "2", "3"):
         source.push_image(name, tag, [b"x"])
-    answer = told(capsys, "list", f"{source.host}/{name}")
+    answer = json_output(capsys, "list", f"{source.host}/{name}")
     # This registry lists them in no particular order.
     assert sorted(answer.pop("tags")) == ["1", "2", "3"]
     assert answer == {"repository": f"{source.host}/{name}"}
@@ -100,16 +100,16 @@ def test_list_follows_pagination(
             "answer", "GET", query, status=200, body=json.dumps({"tags": tags}).encode(),
             headers={"Link": link} if query == "n=1000" else {}, times=9,
         )  # fmt: skip
-    assert told(capsys, "list", f"{front.host}/{name}")["tags"] == ["a", "b", "c"]
+    assert json_output(capsys, "list", f"{front.host}/{name}")["tags"] == ["a", "b", "c"]
 
     front.faults[1].headers = {"Link": link}
-    failed = told(capsys, "list", f"{front.host}/{name}", status=1)
+    failed = json_output(capsys, "list", f"{front.host}/{name}", status=1)
     assert "has no end" in failed["error"]["message"]
 
 
 def test_inspect(source: Server, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     pushed = source.push_image(name, "1", [b"layer"])
-    answer = told(capsys, "inspect", f"{source.host}/{name}:1")
+    answer = json_output(capsys, "inspect", f"{source.host}/{name}:1")
     assert answer["digest"] == pushed["digest"]
     assert answer["config"]["platform"] == "linux/amd64"
     assert answer["config"]["labels"] == {"team": "blue"}
@@ -125,9 +125,11 @@ def test_inspect_selects_platform(
 ) -> None:
     children = [source.push_image(name, a, [os.urandom(9)], a) for a in ("amd64", "arm64")]
     source.push_index(name, "multi", children)
-    answer = told(capsys, "inspect", f"{source.host}/{name}:multi")
+    answer = json_output(capsys, "inspect", f"{source.host}/{name}:multi")
     assert [p["platform"] for p in answer["platforms"]] == ["linux/amd64", "linux/arm64"]
-    answer = told(capsys, "inspect", f"{source.host}/{name}:multi", "--platform", "linux/arm64")
+    answer = json_output(
+        capsys, "inspect", f"{source.host}/{name}:multi", "--platform", "linux/arm64"
+    )
     assert answer["digest"] == children[1]["digest"]
     assert answer["config"]["platform"] == "linux/arm64"
 
@@ -176,11 +178,11 @@ def test_control_characters_are_removed_from_output(
     assert run(["image", "inspect", f"{front.host}/{name}:2"]) == 1
     front.fail("answer", "GET", "/tags/", status=200, body=json.dumps(bad).encode())
     assert run(["image", "list", f"{front.host}/{name}"]) == 0
-    told = capsys.readouterr()
-    assert told.out.endswith("\nok\n")
-    assert "[31mred" in told.err
-    assert "\x1b" not in told.out + told.err
-    assert "\x07" not in told.out
+    output = capsys.readouterr()
+    assert output.out.endswith("\nok\n")
+    assert "[31mred" in output.err
+    assert "\x1b" not in output.out + output.err
+    assert "\x07" not in output.out
 
 
 def chart(folder: Path, name: str, version: str) -> Path:
@@ -202,7 +204,7 @@ def test_push_chart(
 ) -> None:
     file = chart(tmp_path, "fleet", "1.2.3+build.4")
     (tmp_path / f"{file.name}.prov").write_text("signed")
-    answer = told(capsys, "push-chart", str(file), f"oci://{target.host}/{name}")
+    answer = json_output(capsys, "push-chart", str(file), f"oci://{target.host}/{name}")
     assert answer["reference"] == f"{target.host}/{name}/fleet:1.2.3_build.4"
     assert target.whole(f"{name}/fleet", "1.2.3_build.4") == answer["digest"]
     found = target.manifest(f"{name}/fleet", "1.2.3_build.4")
@@ -216,7 +218,7 @@ def test_push_chart(
     config = target.blob(f"{name}/fleet", found["config"]["digest"])
     assert json.loads(config or b"")["version"] == "1.2.3+build.4"
 
-    again = told(capsys, "push-chart", str(file), f"{target.host}/{name}/")
+    again = json_output(capsys, "push-chart", str(file), f"{target.host}/{name}/")
     assert again["digest"] == answer["digest"]
 
 

@@ -68,7 +68,7 @@ def test_dry_run_shows_version_despite_problems(project: Project) -> None:
 
 def test_unreachable_remote(project: Project, tmp_path: Path) -> None:
     (tmp_path / "origin.git").rename(tmp_path / "away.git")
-    assert "cannot be reached" in refused(project)["message"]
+    assert "Cannot read the remote `origin`" in refused(project)["message"]
 
 
 def test_shallow_clone(project: Project, tmp_path: Path) -> None:

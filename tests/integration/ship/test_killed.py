@@ -156,7 +156,7 @@ def line(tmp_path: Path) -> Iterator[Line]:
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_it_is_killed_in_a_step_and_run_again(line: Line, step: str) -> None:
+def test_ship_completes_after_kill(line: Line, step: str) -> None:
     """Nothing is half done, what was done is not done again, and one commit comes of it."""
     line.open(*(name for name in STEPS if name != step))
     if step == "push":
@@ -187,7 +187,7 @@ def test_it_is_killed_in_a_step_and_run_again(line: Line, step: str) -> None:
     assert line.blobs() == after
 
 
-def test_a_push_that_goes_on_without_the_command_is_no_second_commit(line: Line) -> None:
+def test_push_after_kill_makes_no_second_commit(line: Line) -> None:
     """Only the command itself is killed; git, which it called, ends what it had begun. The next run
     finds the commit there."""
     line.open("build", "test", "scan", "push")

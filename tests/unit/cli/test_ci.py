@@ -47,7 +47,7 @@ def written(case: str, top: Path) -> Path:
 
 
 @pytest.mark.parametrize("case", NAMES)
-def test_the_workflow_is_the_expected_one(case: str, tmp_path: Path) -> None:
+def test_workflow_matches_golden_file(case: str, tmp_path: Path) -> None:
     text = written(case, tmp_path).read_text().replace(f'"{__version__}"', '"VERSION"')
     text = re.sub(f"^{re.escape(MARK)}\\w+", MARK + "DIGEST", text)
     expected = CASES / case / "workflow.yaml"
@@ -57,12 +57,12 @@ def test_the_workflow_is_the_expected_one(case: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("case", NAMES)
-def test_actionlint_has_nothing_to_say(case: str, tmp_path: Path) -> None:
+def test_workflow_passes_actionlint(case: str, tmp_path: Path) -> None:
     program = require("actionlint")
     lint(program, written(case, tmp_path))
 
 
-def test_our_own_workflow_passes_actionlint_and_runs_what_ci_runs() -> None:
+def test_own_workflow_passes_actionlint_and_runs_checks() -> None:
     path = ROOT / ".github/workflows/ci.yaml"
     lint(require("actionlint"), path)
     assert ".ci/run" in path.read_text()
@@ -77,7 +77,7 @@ def lint(program: str, workflow: Path) -> None:
 
 
 @pytest.mark.parametrize("case", NAMES)
-def test_the_rules_of_safe_workflows_hold(case: str, tmp_path: Path) -> None:
+def test_workflow_is_hardened(case: str, tmp_path: Path) -> None:
     """Pinned actions, few rights, no expression in a script, no own machine for pull requests."""
     text = written(case, tmp_path).read_text()
     document = yaml.safe_load(text)
@@ -93,7 +93,7 @@ def test_the_rules_of_safe_workflows_hold(case: str, tmp_path: Path) -> None:
                 assert step["with"]["persist-credentials"] is False
 
 
-def test_what_people_changed_stays_and_the_difference_is_shown(tmp_path: Path) -> None:
+def test_edited_workflow_is_kept_and_diff_shown(tmp_path: Path) -> None:
     path = written("github-none", tmp_path)
     ours = path.read_text()
     path.write_text(ours.replace("timeout-minutes: 30", "timeout-minutes: 45"))
@@ -105,7 +105,7 @@ def test_what_people_changed_stays_and_the_difference_is_shown(tmp_path: Path) -
     assert path.read_text() == ours
 
 
-def test_what_nobody_changed_is_renewed(tmp_path: Path) -> None:
+def test_unedited_workflow_is_updated(tmp_path: Path) -> None:
     """After a change of the stack file, or of Lapwing."""
     path = written("github-none", tmp_path)
     shutil.copy(CASES / "github-two/lapwing.yaml", tmp_path)
@@ -113,8 +113,8 @@ def test_what_nobody_changed_is_renewed(tmp_path: Path) -> None:
     assert "--environment staging" in path.read_text()
 
 
-def test_an_environment_that_cannot_be_shipped_to_is_refused(tmp_path: Path) -> None:
+def test_environment_on_cluster_is_refused(tmp_path: Path) -> None:
     written("github-two", tmp_path)
     with pytest.raises(UsageError) as caught:
         init(tmp_path, "--forge", "github", "-e", "production")
-    assert caught.value.hint == "There is: staging."
+    assert caught.value.hint == "Environments on a machine: staging."
