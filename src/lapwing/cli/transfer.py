@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lapwing.registry.push import BlobOutcome, Progress
 
 MIN_LINE_BYTES = 1024 * 1024
-"""Without a terminal, a smaller blob has no line of its own."""
+"""Without a terminal, no line is printed for a smaller blob."""
 
 
 class Silent:

@@ -1,6 +1,6 @@
 """The client of registries, for commands: references in, repositories and copies out.
 
-A `RegistryClient` lives as long as one command. It holds the connections and the logins, and one
+There is one `RegistryClient` for each command. It holds the connections and the logins, and one
 `Registry` for each host, so that a token is shared by all requests.
 """
 

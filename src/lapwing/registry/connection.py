@@ -15,7 +15,6 @@ import select
 import socket
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from typing import Protocol
 from urllib.parse import SplitResult
 
 import h11
@@ -43,26 +42,6 @@ class ConnectionFailed(Exception):
     def __init__(self, why: str, *, reached: bool = True) -> None:
         super().__init__(why)
         self.reached = reached
-
-
-class Stream(Protocol):
-    """Bytes in both directions. Every method raises ConnectionFailed."""
-
-    async def receive(self) -> Bytes:
-        """Return the next bytes; empty at the end."""
-        ...
-
-    async def send(self, data: Bytes) -> None:
-        """Send all bytes."""
-        ...
-
-    def is_stale(self) -> bool:
-        """Return whether the other side closed an idle connection."""
-        ...
-
-    async def close(self) -> None:
-        """Close the stream."""
-        ...
 
 
 @contextlib.asynccontextmanager
@@ -181,6 +160,10 @@ class TlsStream:
         with contextlib.suppress(OSError, TimeoutError):
             async with asyncio.timeout(1.0):
                 await self._writer.wait_closed()
+
+
+Stream = TcpStream | TlsStream
+"""Bytes in both directions. Every method raises ConnectionFailed."""
 
 
 def request_target(parts: SplitResult) -> str:

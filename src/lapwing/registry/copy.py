@@ -3,8 +3,8 @@
     root manifest -> the manifests below it -> their blobs -> the manifests, children first
     -> referrers -> the tags
 
-Tags are written last, so whoever pulls one gets a complete image or the one before, and a copy that
-is interrupted anywhere has only added blobs that no tag names: a second run finds them there. The
+Tags are written last, so a tag always names a complete image, the new one or the one before. An
+interrupted copy has only added blobs that no tag names: a second run finds them there. The
 root's bytes are pushed as received, so it keeps its digest.
 
 What is there already costs one request for each manifest, not one for each blob: a registry accepts

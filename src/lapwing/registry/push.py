@@ -4,8 +4,8 @@ First the registry is asked whether it has the blob; then whether it mounts it f
 repositories; only then bytes are sent. A small blob is sent as one request (monolithic). A larger
 one is sent in chunks, because only those can be resumed, and proxies in front of registries limit
 the size of a body. When a connection breaks, the registry reports how much it has and the rest is
-sent from there. If it does not, a new upload begins: docker-registry 2.8 drops an upload when a
-chunk breaks on its way in, and keeps it when a chunk never came.
+sent from there. If it does not, a new upload begins: docker-registry 2.8 drops an upload when the
+connection breaks inside a chunk, and keeps it when it breaks before one.
 
 An artifact is pushed as a copy is: its blobs, then its manifest, then its tags.
 

@@ -1,9 +1,9 @@
 """Forges, where a release is shown and its files are stored: GitHub, Gitea, Forgejo.
 
-A release is created as a draft, gets its files, and is published last: so nobody sees an incomplete
-one, and a forge whose releases cannot be changed once published (GitHub's immutable releases)
-accepts the files, too. Gitea's API is modelled on GitHub's; a subclass says how drafts are listed,
-how files are uploaded and deleted, and how a file is described.
+A release is created as a draft, gets its files, and is published last: so an incomplete one is
+never visible, and a forge whose releases cannot be changed once published (GitHub's immutable
+releases) accepts the files, too. Gitea's API is modelled on GitHub's; a subclass defines how drafts
+are listed, how files are uploaded and deleted, and how a file is described.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Release notes from the commits, as Markdown.
 
 Commit messages are text, never markup: everything that Markdown or HTML would interpret is escaped,
-an `@name` mentions nobody, and unprintable characters are removed. `#12` stays, because forges make
+an `@name` is no mention, and unprintable characters are removed. `#12` stays, because forges make
 it a link to the pull request.
 """
 

@@ -64,7 +64,7 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The next release. With `skipped` there is none, and `next` is None."""
+    """The next release. With `skipped` nothing is released, and `next` is null."""
 
     previous: Version
     bump: Bump | None

@@ -161,5 +161,5 @@ def _check_branch(
     message = f"This commit is not in `{branch}` at `{remote}`."
     if branch is None:
         message = f"The detached HEAD is not in {wanted} at `{remote}`."
-    hint = f"Push it first: `git push {remote} {branch or branches[0]}`."
+    hint = f"Push it first: `git push {remote} {branch or f'HEAD:{branches[0]}'}`."
     return (ReleaseError(message, hint=hint),)

@@ -80,7 +80,7 @@ class Mirrored(StrictModel):
         description="The image with its version.", examples=["fleetdm/fleet:v4.93.0"]
     )
     name: NonEmpty | None = Field(
-        None, description="Its name in the team's registry. Default: the last part of its own."
+        None, description="Its name in the team's registry. Default: the last part of the image's."
     )
     platforms: list[NonEmpty] = Field(
         default_factory=list,

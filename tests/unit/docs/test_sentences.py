@@ -16,8 +16,6 @@ NOT_REWRITTEN_YET = {
     "errors.py",
     "kubernetes",
     "observed",
-    "registry",
-    "release",
     "review",
     "stack",
 }
