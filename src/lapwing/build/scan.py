@@ -16,7 +16,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from lapwing.errors import ScanError
+from lapwing.system import process
 
 Severity = Literal["unknown", "low", "medium", "high", "critical"]
 ORDER: tuple[Severity, ...] = ("unknown", "low", "medium", "high", "critical")
@@ -144,22 +144,14 @@ def _report(program: str, arguments: tuple[str, ...], environ: Mapping[str, str]
     name = Path(program).name
     try:
         with tempfile.TemporaryDirectory(prefix="lapwing-scan-") as empty:
-            done = subprocess.run(
-                [program, *arguments],
-                capture_output=True,
-                cwd=empty,
-                env=dict(environ),
-                stdin=subprocess.DEVNULL,
-                check=False,
-                timeout=LONGEST,
-            )
-    except (OSError, subprocess.TimeoutExpired) as error:
+            done = process.run([program, *arguments], environ, timeout=LONGEST, folder=Path(empty))
+    except OSError as error:
         raise ScanError(f"{name} cannot be run, or does not end.", detail=str(error)) from error
-    said = re.sub(r"\x1b\[[0-9;]*m", "", done.stderr.decode(errors="replace"))
+    said = re.sub(r"\x1b\[[0-9;]*m", "", done.stderr)
     words = said.strip()[-2000:] or None
-    if done.returncode != 0:
+    if done.status != 0:
         raise ScanError(
-            f"{name} failed (exit status {done.returncode}), so nobody knows what is shipped.",
+            f"{name} failed (exit status {done.status}), so nobody knows what is shipped.",
             hint="Is its database there? It has to be fetched or given once.",
             detail=words,
         )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-import subprocess
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -12,6 +12,7 @@ from lapwing.build import layers
 from lapwing.build.build import Workshop
 from lapwing.errors import BuildError
 from lapwing.settings import Settings
+from lapwing.system import process
 
 OWN = "24.19.0"
 """The Node that is installed where there is none."""
@@ -72,12 +73,10 @@ def _on_path(path: str) -> Node | None:
         return None
     question = "console.log(process.version + ' ' + process.execPath)"
     try:
-        done = subprocess.run(
-            [asked, "-e", question], capture_output=True, text=True, check=False, timeout=20
-        )
-        version, program = done.stdout.strip().split(" ", 1)
+        done = process.run([asked, "-e", question], os.environ, timeout=20)
+        version, program = done.stdout.decode().strip().split(" ", 1)
         major = int(version.removeprefix("v").split(".")[0])
-    except (OSError, ValueError, subprocess.TimeoutExpired):
+    except (OSError, ValueError):
         return None
     npm = _npm(Path(program), path)
     return Node(version, Path(program), npm) if npm and major >= OLDEST else None

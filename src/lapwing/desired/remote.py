@@ -12,7 +12,6 @@ LAPWING_DESIRED_TOKEN, which git gets through its environment, so that no proces
 from __future__ import annotations
 
 import hashlib
-import random
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -21,11 +20,10 @@ from pathlib import Path
 from lapwing.desired.repository import BRANCH, DesiredRepository
 from lapwing.errors import ConflictError, DesiredStateError
 from lapwing.system.git import Git, without_login
+from lapwing.system.retry import RetryPolicy
 
 TIMEOUT_S = 60.0
-ATTEMPTS = 8
-PAUSE = 0.2
-"""Seconds before the second attempt; they double, with some chance in them."""
+RETRY = RetryPolicy(attempts=8, first_delay=0.3, max_delay=7.5)
 TOKEN = "LAPWING_DESIRED_TOKEN"  # noqa: S105 - the name of a variable
 _BEHIND = re.compile(
     r"\((fetch first|non-fast-forward|stale info|failed to update ref|incorrect old value provided"
@@ -77,17 +75,15 @@ class Remote:
 
         Raises ConflictError after several tries, or what `make` and `fetch` raise.
         """
-        pause = PAUSE
-        for attempt in range(1, ATTEMPTS + 1):
+        for attempt in range(1, RETRY.attempts + 1):
             self.fetch()
             commit = make(self.repository)
             if commit is None or self._push(commit):
                 return commit
-            if attempt < ATTEMPTS:
-                time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - not for secrets
-                pause = min(pause * 2, 5.0)
+            if attempt < RETRY.attempts:
+                time.sleep(RETRY.delay(attempt))
         raise ConflictError(
-            f"Others pushed to {self.shown} each of {ATTEMPTS} times before this deployment.",
+            f"Others pushed to {self.shown} each of {RETRY.attempts} times before this deployment.",
             hint="Run the command again in a moment.",
         )
 

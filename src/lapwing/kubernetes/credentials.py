@@ -12,7 +12,6 @@ from __future__ import annotations
 import base64
 import json
 import ssl
-import subprocess
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 
 from lapwing.errors import ClusterLoginError
 from lapwing.kubernetes.kubeconfig import ClusterAccess, ExecPlugin
+from lapwing.system import process
 
 PLUGIN_TIMEOUT_S = 60.0
 """Seconds that a credential plugin may take; some open a browser."""
@@ -103,21 +103,15 @@ def _run_plugin(
         spec["cluster"] = {"server": access.server}
     request = {"apiVersion": plugin.version, "kind": "ExecCredential", "spec": spec}
     try:
-        done = subprocess.run(
-            [plugin.command, *plugin.args],
-            env={**environ, **plugin.env, "KUBERNETES_EXEC_INFO": json.dumps(request)},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=PLUGIN_TIMEOUT_S,
-            check=False,
-        )
+        env = {**environ, **plugin.env, "KUBERNETES_EXEC_INFO": json.dumps(request)}
+        done = process.run([plugin.command, *plugin.args], env, timeout=PLUGIN_TIMEOUT_S)
     except FileNotFoundError as error:
         raise ClusterLoginError(
             f"The credential plugin {plugin.command} of context {access.context!r} is not "
             "installed.",
             hint=plugin.hint,
         ) from error
-    except subprocess.TimeoutExpired as error:
+    except TimeoutError as error:
         raise ClusterLoginError(
             f"The credential plugin {plugin.command} timed out after {PLUGIN_TIMEOUT_S:.0f} s."
         ) from error
@@ -126,8 +120,8 @@ def _run_plugin(
     except (ValueError, KeyError, TypeError):
         raise ClusterLoginError(
             f"The credential plugin {plugin.command} printed no credentials "
-            f"(exit status {done.returncode}).",
-            detail=done.stderr.decode(errors="replace")[-1000:] or None,
+            f"(exit status {done.status}).",
+            detail=done.stderr[-1000:] or None,
             hint=plugin.hint,
         ) from None
     return status

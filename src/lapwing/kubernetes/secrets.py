@@ -11,7 +11,6 @@ before anything is changed.
 
 from __future__ import annotations
 
-import datetime
 import secrets as random
 import string
 from collections.abc import Iterable, Mapping
@@ -23,6 +22,7 @@ from lapwing.kubernetes import applyset
 from lapwing.kubernetes.applyset import Scope
 from lapwing.kubernetes.objects import Object, Reference, annotation
 from lapwing.plan.names import RequiredSecret, secret_part
+from lapwing.system.x509 import create_server
 
 VERSION = "lapwing.dev/version"
 """Annotation of a Secret that was set: the version of its value."""
@@ -151,36 +151,9 @@ def _object(scope: Scope, name: str, kind: str, values: Mapping[str, str]) -> di
 def self_signed(host: str) -> tuple[str, str]:
     """Return a certificate for a host and localhost, and its key, as PEM.
 
+
     Nothing renews it: it is for local use, as the one that a chart generates.
     """
-    import ipaddress
-
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host[:64])])
-    names: list[x509.GeneralName] = [x509.DNSName(n) for n in dict.fromkeys((host, "localhost"))]
-    names.append(x509.IPAddress(ipaddress.ip_address("127.0.0.1")))
-    now = datetime.datetime.now(datetime.UTC)
-    usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=CERTIFICATE_DAYS))
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(usage, critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    private = key.private_bytes(
-        pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return certificate.public_bytes(pem).decode(), private.decode()
+    domains = dict.fromkeys((host, "localhost"))
+    made = create_server(host, CERTIFICATE_DAYS, domains, ["127.0.0.1"])
+    return made.certificate_pem.decode(), made.key_pem.decode()

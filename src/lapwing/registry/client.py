@@ -12,11 +12,12 @@ from lapwing.errors import UsageError
 from lapwing.registry.copy import CopyOptions, CopyResult, copy_image
 from lapwing.registry.credentials import Credentials
 from lapwing.registry.push import Progress
-from lapwing.registry.registry import Registry, RetryPolicy
+from lapwing.registry.registry import Registry
 from lapwing.registry.repository import Repository
 from lapwing.registry.transport import Transport
 from lapwing.settings import Settings
 from lapwing.stack.image import Reference
+from lapwing.system.retry import RetryPolicy
 
 
 class RegistryClient:

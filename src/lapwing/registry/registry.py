@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -33,26 +32,10 @@ from lapwing.registry.response import (
 from lapwing.registry.tokens import Authorizer, Scopes
 from lapwing.registry.transport import Transport
 from lapwing.stack.image import is_loopback
+from lapwing.system.retry import RetryPolicy
 
 MAX_REDIRECTS = 5
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class RetryPolicy:
-    """How often to try, and the seconds before the second attempt.
-
-    Each delay is twice the one before, up to `max_delay`.
-    """
-
-    attempts: int = 6
-    first_delay: float = 0.25
-    max_delay: float = 10.0
-
-    def delay(self, failed: int) -> float:
-        """Return the seconds to wait after `failed` attempts, with jitter."""
-        whole: float = min(self.first_delay * 2 ** (failed - 1), self.max_delay)
-        return whole * random.uniform(0.5, 1.0)  # noqa: S311 - not a secret
 
 
 @dataclass(frozen=True, slots=True)

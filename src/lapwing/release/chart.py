@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
@@ -26,7 +25,9 @@ from lapwing.release.git import Checkout
 from lapwing.release.patterns import matches
 from lapwing.render.helm.chart import package
 from lapwing.stack.project import Released
+from lapwing.system import process
 
+HELM_TIMEOUT_S = 120.0
 MEDIA_TYPE = "application/gzip"
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 _VERSION = re.compile(r"^version:[^\n]*$", re.M)
@@ -138,15 +139,16 @@ def _lint(name: str, files: Mapping[str, bytes], environ: Mapping[str, str]) -> 
             target = Path(folder, name, path)
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)
-        done = subprocess.run(
-            [helm, "lint", str(Path(folder, name))],
-            capture_output=True,
-            text=True,
-            check=False,
-            env=dict(environ),
-        )
-    if done.returncode != 0:
-        detail = (done.stdout + done.stderr).strip()
+        lint = [helm, "lint", str(Path(folder, name))]
+        try:
+            done = process.run(lint, environ, timeout=HELM_TIMEOUT_S)
+        except OSError as error:
+            raise ReleaseError(
+                f"`helm lint` cannot be run, or did not end within {HELM_TIMEOUT_S:g} s.",
+                hint="Run `helm lint` on the chart to see why.",
+            ) from error
+    if done.status != 0:
+        detail = (done.stdout.decode(errors="replace") + done.stderr).strip()
         raise ReleaseError(
             f"`helm lint` reports errors in chart {name}.",
             hint="Correct the chart, and check it with `helm lint`.",

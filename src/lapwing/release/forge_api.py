@@ -20,8 +20,8 @@ from urllib.parse import urlsplit
 import httpx
 
 from lapwing.errors import ForgeError, ForgeLoginError
-from lapwing.registry.registry import RetryPolicy
 from lapwing.registry.transport import proxy_for, tls_context
+from lapwing.system.retry import RetryPolicy
 
 TIMEOUT = httpx.Timeout(30.0, read=120.0, write=120.0)
 MAX_WAIT_S = 120.0

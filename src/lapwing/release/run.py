@@ -14,8 +14,8 @@ from enum import StrEnum
 from typing import ClassVar
 
 from lapwing.errors import LapwingError
-from lapwing.registry.registry import RetryPolicy
 from lapwing.release.forge_api import OutcomeUnknown
+from lapwing.system.retry import RetryPolicy
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,11 +22,11 @@ from lapwing.errors import ReleaseError
 from lapwing.registry.client import RegistryClient
 from lapwing.registry.copy import CopyOptions
 from lapwing.registry.push import Progress
-from lapwing.registry.registry import RetryPolicy
 from lapwing.release.forges import Asset, Forge, ForgeRelease, ReleaseFile
 from lapwing.release.git import Checkout
 from lapwing.release.run import Missing, Present, Skipped, Step, StepState, run_once
 from lapwing.stack.image import LATEST, Reference, digest_of
+from lapwing.system.retry import RetryPolicy
 
 
 @dataclass(slots=True)

@@ -13,9 +13,9 @@ import pytest
 
 from lapwing.registry.client import RegistryClient
 from lapwing.registry.copy import CopyOptions, CopyResult
-from lapwing.registry.registry import RetryPolicy
 from lapwing.settings import Settings
 from lapwing.stack import image
+from lapwing.system.retry import RetryPolicy
 from tests.faulty import Login, Proxy, proxy
 from tests.needs import require
 from tests.registries import Server, docker_registry, oci_registry

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from lapwing.errors import IntegrityError, RegistryError, RegistryLoginError
-from lapwing.registry.registry import RetryPolicy
+from lapwing.system.retry import RetryPolicy
 from tests.faulty import Login, Proxy
 from tests.integration.registry.conftest import Copier
 from tests.registries import CONFIG, INDEX, LAYER, MANIFEST, Server, digest_of

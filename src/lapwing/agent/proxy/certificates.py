@@ -11,7 +11,6 @@ for 397 days, the most that browsers accept, and is renewed well before that.
 from __future__ import annotations
 
 import datetime
-import ipaddress
 import platform
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,10 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lapwing.system.files import write_atomic
+from lapwing.system.x509 import KeyPair, create_authority, create_server
 
 if TYPE_CHECKING:
     from cryptography import x509
-    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 LEAF_DAYS = 397
 RENEW_DAYS = 30
@@ -75,20 +74,20 @@ def ensure(folder: Path, domains: Iterable[str]) -> bool:
     wanted = names_for(domains)
     now = datetime.datetime.now(datetime.UTC)
     authority = _load_authority(paths)
-    permitted = _permitted(authority[0]) if authority else frozenset({LOCALHOST})
+    permitted = _permitted(authority.certificate) if authority else frozenset({LOCALHOST})
     outside = {n.removeprefix("*.") for n in wanted if not is_below(n, permitted)}
-    if authority is None or not _usable(authority[0], now) or outside:
-        authority = _create_authority(paths, now, sorted(permitted | outside))
+    if authority is None or not _usable(authority.certificate, now) or outside:
+        authority = _create_authority(paths, sorted(permitted | outside))
     current = _load(paths.server)
     if current is not None:
         names = _names(current)
-        signed = current.issuer == authority[0].subject and _signed_by(current, authority[0])
+        signed = _signed_by(current, authority.certificate)
         if signed and not needs_renewal(
             current.not_valid_after_utc, current.not_valid_before_utc, names, wanted, now
         ):
             return False
         wanted = tuple(sorted({*wanted, *names})) if signed else wanted
-    _create_leaf(paths, authority, wanted, now)
+    _create_leaf(paths, authority, wanted)
     return True
 
 
@@ -138,7 +137,7 @@ def _permitted(authority: x509.Certificate) -> frozenset[str]:
     return frozenset(s.value for s in subtrees if isinstance(s, x509.DNSName))
 
 
-def _load_authority(paths: Paths) -> tuple[x509.Certificate, EllipticCurvePrivateKey] | None:
+def _load_authority(paths: Paths) -> KeyPair | None:
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -149,7 +148,7 @@ def _load_authority(paths: Paths) -> tuple[x509.Certificate, EllipticCurvePrivat
         return None
     if certificate is None or not isinstance(key, ec.EllipticCurvePrivateKey):
         return None
-    return (certificate, key) if certificate.public_key() == key.public_key() else None
+    return KeyPair(certificate, key) if certificate.public_key() == key.public_key() else None
 
 
 def _names(certificate: x509.Certificate) -> list[str]:
@@ -170,97 +169,15 @@ def _signed_by(certificate: x509.Certificate, authority: x509.Certificate) -> bo
     return True
 
 
-def _create_authority(
-    paths: Paths, now: datetime.datetime, domains: Iterable[str]
-) -> tuple[x509.Certificate, EllipticCurvePrivateKey]:
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.x509.oid import NameOID
-
-    key = ec.generate_private_key(ec.SECP256R1())
+def _create_authority(paths: Paths, domains: Iterable[str]) -> KeyPair:
     host = platform.node().split(".")[0] or "this machine"
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"Lapwing local CA ({host})"[:64])])
-    usage = x509.KeyUsage(
-        digital_signature=False, content_commitment=False, key_encipherment=False,
-        data_encipherment=False, key_agreement=False, key_cert_sign=True, crl_sign=True,
-        encipher_only=False, decipher_only=False,
-    )  # fmt: skip
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=AUTHORITY_DAYS))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(usage, critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .add_extension(
-            x509.NameConstraints(
-                permitted_subtrees=[
-                    *(x509.DNSName(d) for d in domains),
-                    x509.IPAddress(ipaddress.ip_network("127.0.0.0/8")),
-                    x509.IPAddress(ipaddress.ip_network("::1/128")),
-                ],
-                excluded_subtrees=None,
-            ),
-            critical=True,
-        )
-        .sign(key, hashes.SHA256())
-    )
-    write_atomic(paths.authority_key, _private(key))
-    write_atomic(paths.authority, _public(certificate), mode=0o644)
-    return certificate, key
+    authority = create_authority(f"Lapwing local CA ({host})", domains, AUTHORITY_DAYS)
+    write_atomic(paths.authority_key, authority.key_pem)
+    write_atomic(paths.authority, authority.certificate_pem, mode=0o644)
+    return authority
 
 
-def _create_leaf(
-    paths: Paths,
-    authority: tuple[x509.Certificate, EllipticCurvePrivateKey],
-    names: Iterable[str],
-    now: datetime.datetime,
-) -> None:
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-
-    issuer, issuer_key = authority
-    key = ec.generate_private_key(ec.SECP256R1())
-    alternatives: list[x509.GeneralName] = [x509.DNSName(n) for n in names]
-    alternatives += [x509.IPAddress(ipaddress.ip_address(a)) for a in LOOPBACK]
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")]))
-        .issuer_name(issuer.subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=LEAF_DAYS - 1))
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()),
-            critical=False,
-        )
-        .sign(issuer_key, hashes.SHA256())
-    )
-    write_atomic(paths.server, _private(key) + _public(certificate) + _public(issuer))
-
-
-def _private(key: EllipticCurvePrivateKey) -> bytes:
-    from cryptography.hazmat.primitives import serialization
-
-    return key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-
-
-def _public(certificate: x509.Certificate) -> bytes:
-    from cryptography.hazmat.primitives import serialization
-
-    return certificate.public_bytes(serialization.Encoding.PEM)
+def _create_leaf(paths: Paths, authority: KeyPair, names: Iterable[str]) -> None:
+    server = create_server(LOCALHOST, LEAF_DAYS - 1, names, LOOPBACK, authority)
+    chain = server.certificate_pem + authority.certificate_pem
+    write_atomic(paths.server, server.key_pem + chain)

@@ -1,0 +1,120 @@
+"""Certificates and their keys: the only certificate builder.
+
+Keys are ECDSA P-256 and signatures SHA-256, which every client takes. A certificate is valid from
+a day ago, so that a clock that is behind accepts it.
+"""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+    from cryptography.x509 import Certificate, ExtensionType, GeneralName
+
+Extension = tuple["ExtensionType", bool]
+"""An extension of a certificate, and whether it is critical."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPair:
+    """A certificate with its private key."""
+
+    certificate: Certificate
+    key: EllipticCurvePrivateKey
+
+    @property
+    def certificate_pem(self) -> bytes:
+        """The certificate as PEM."""
+        from cryptography.hazmat.primitives.serialization import Encoding
+
+        return self.certificate.public_bytes(Encoding.PEM)
+
+    @property
+    def key_pem(self) -> bytes:
+        """The private key as PEM (PKCS #8, not encrypted)."""
+        from cryptography.hazmat.primitives import serialization
+
+        return self.key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+
+
+def create_authority(name: str, domains: Iterable[str], days: int) -> KeyPair:
+    """Create a certificate authority that may sign for these domains and loopback addresses only.
+
+    The restriction is a name constraint (RFC 5280, 4.2.1.10).
+    """
+    from cryptography import x509
+
+    usage = x509.KeyUsage(
+        digital_signature=False, content_commitment=False, key_encipherment=False,
+        data_encipherment=False, key_agreement=False, key_cert_sign=True, crl_sign=True,
+        encipher_only=False, decipher_only=False,
+    )  # fmt: skip
+    permitted: list[GeneralName] = [x509.DNSName(d) for d in domains]
+    for network in ("127.0.0.0/8", "::1/128"):
+        permitted.append(x509.IPAddress(ipaddress.ip_network(network)))
+    extensions: list[Extension] = [
+        (x509.BasicConstraints(ca=True, path_length=0), True),
+        (usage, True),
+        (x509.NameConstraints(permitted_subtrees=permitted, excluded_subtrees=None), True),
+    ]
+    return _create(name, days, extensions, None)
+
+
+def create_server(
+    name: str,
+    days: int,
+    domains: Iterable[str],
+    addresses: Iterable[str],
+    authority: KeyPair | None = None,
+) -> KeyPair:
+    """Create a server's certificate for domains and addresses, self-signed without an authority."""
+    from cryptography import x509
+    from cryptography.x509.oid import ExtendedKeyUsageOID
+
+    names: list[GeneralName] = [x509.DNSName(d) for d in domains]
+    names += [x509.IPAddress(ipaddress.ip_address(a)) for a in addresses]
+    extensions: list[Extension] = [
+        (x509.BasicConstraints(ca=False, path_length=None), True),
+        (x509.SubjectAlternativeName(names), False),
+        (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False),
+    ]
+    return _create(name, days, extensions, authority)
+
+
+def _create(
+    name: str, days: int, extensions: Sequence[Extension], authority: KeyPair | None
+) -> KeyPair:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    signer = authority.key if authority else key
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name[:64])])
+    now = datetime.datetime.now(datetime.UTC)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(authority.certificate.subject if authority else subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=days))
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    )
+    if authority:
+        identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())
+        builder = builder.add_extension(identifier, critical=False)
+    for extension, critical in extensions:
+        builder = builder.add_extension(extension, critical=critical)
+    return KeyPair(builder.sign(signer, hashes.SHA256()), key)
