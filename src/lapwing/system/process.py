@@ -1,6 +1,6 @@
 """Running a command to its end: bounded in time and output, and nothing of it is left behind.
 
-The command gets a process group and a session of its own, without a terminal. Whatever it started
+The command runs in a new session and process group, without a terminal. Whatever it started
 is ended with it: when it is done, when its time is over, and when we are interrupted.
 
 Commands that may ask the user something on the terminal (a backup command, `kind`), and the

@@ -1,6 +1,6 @@
 """How often something is tried again, and after which delays.
 
-The loops themselves stay where they are, because each does something of its own between two
+The loops themselves stay where they are, because each does something different between two
 attempts: it obeys `Retry-After`, looks whether the request was carried out, or fetches again. The
 decision record "Locks and retries" says why this is not the `tenacity` package.
 """
