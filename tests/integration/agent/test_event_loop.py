@@ -74,12 +74,15 @@ def test_agent_does_not_block_its_event_loop(ship: Ship, findings: Path) -> None
     stubborn = ship.pids("active")
     ship.kill(stubborn[0])
     until(lambda: ship.service()["active"]["restarts"], "the restart")
-    [log, *_] = sorted(ship.where.settings.logs.glob("run/**/*.0.log"))
+    active = ship.memory().of("api", "active")
+    assert active is not None
+    folder = logs.folder(ship.where.settings.logs, ship.name, "local", "api")
+    log = folder / f"{active.label}.0.log"
     with log.open("ab") as file:
         file.truncate(logs.MAX_LOG_BYTES + 1)
+    until(lambda: log.with_name(f"{log.name}.1").exists(), "the rotation")
     ship.deploy()
     until(lambda: not any(map(processes.started, stubborn)), "the end of the old release")
-    until(lambda: log.with_name(f"{log.name}.1").exists(), "the rotation")
     ship.where.run("down")
     until(lambda: not agent.is_running(ship.where.home / "agent"), "the exit of the agent")
     *found, end = read(findings)

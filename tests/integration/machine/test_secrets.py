@@ -43,8 +43,8 @@ def test_secret_is_in_no_file_and_no_command_line(yard: Yard) -> None:
     assert all(VALUE not in text for text in said)
     assert files_with(yard.where.home) == []
     git = yard.repository.git
-    objects = git.run("cat-file", "--batch-all-objects", "--batch-check=%(objectname)")
-    contents = git.raw("cat-file", "--batch", given=objects.encode() + b"\n")
+    objects = git.data("cat-file", "--batch-all-objects", "--batch-check=%(objectname)")
+    contents = git.data("cat-file", "--batch", given=objects)
     assert VALUE.encode() not in contents
     lines = [p.read_bytes() for p in Path("/proc").glob("[0-9]*/cmdline") if readable(p)]
     assert all(VALUE.encode() not in line for line in lines)
