@@ -1,4 +1,4 @@
-"""`lapwing check`: is the stack file right?"""
+"""`lapwing check`: validate the stack file."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from lapwing.cli.context import Context, environment_option, output_option
 @output_option
 @click.pass_obj
 def command(context: Context, environment: str) -> None:
-    """Check the stack file: every problem, with its line, and what to do.
+    """Validate the stack file; list every problem with its line and a hint.
 
-    All environments are checked. Exit status: 0 if the file is right, 2 if it is not.
+    All environments are checked. Exit status: 0 if the file is valid, 2 if not.
     """
     from lapwing.stack.environment_rules import ignored_settings
     from lapwing.stack.load import environments, find, load
@@ -22,7 +22,7 @@ def command(context: Context, environment: str) -> None:
     path = find(context.directory)
     loaded = load(path, environment)
     services = loaded.stack.services
-    told = [
+    notes = [
         note
         for each in environments(path)
         for note in ignored_settings(each.stack, each.environment, each.settings)
@@ -36,12 +36,12 @@ def command(context: Context, environment: str) -> None:
                 "resources": {n: r.kind for n, r in loaded.stack.resources.items()},
                 "environments": sorted({"local", *loaded.stack.environments}),
                 "problems": [],
-                "notes": told,
+                "notes": notes,
             }
         )
         return
     rows = [(n, s.kind, s.route or "-", ", ".join(s.needs) or "-") for n, s in services.items()]
     context.printer.table(("SERVICE", "KIND", "ROUTE", "NEEDS"), rows)
-    for note in told:
+    for note in notes:
         context.printer.say(note)
-    context.printer.say(f"{path} is right.", style="green")
+    context.printer.say(f"{path} is valid.", style="green")

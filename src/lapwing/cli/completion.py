@@ -1,4 +1,4 @@
-"""`lapwing completion`: the script that lets a shell complete verbs, options and services."""
+"""`lapwing completion`: print a shell completion script."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SHELLS = ("bash", "zsh", "fish")
 @click.argument("shell", type=click.Choice(SHELLS))
 @click.pass_obj
 def command(context: Context, shell: str) -> None:
-    """Print the completion script of SHELL.
+    """Print the completion script for a shell.
 
     \b
     bash:  eval "$(lapwing completion bash)"   in ~/.bashrc

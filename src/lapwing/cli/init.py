@@ -1,4 +1,4 @@
-"""`lapwing init`: a first stack file from what is in the folder, with every guess marked."""
+"""`lapwing init`: write a stack file for a folder, with a comment at each guess."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 @click.command("init")
 @click.argument("directory", type=click.Path(path_type=Path), required=False, metavar="[DIR]")
-@click.option("--force", is_flag=True, help="Replace a lapwing.yaml that is there.")
+@click.option("--force", is_flag=True, help="Replace an existing lapwing.yaml.")
 @click.pass_obj
 def command(context: Context, directory: Path | None, force: bool) -> None:
-    """Write a first lapwing.yaml from what is in the folder.
+    """Create a lapwing.yaml from the files in a folder.
 
-    Looks for Python and Node sources, Procfile, Dockerfile and a Compose file, there and in its
-    subfolders. What is only a guess stands as a comment in the file.
+    Detects Python and Node.js sources, Procfiles, Dockerfiles and a Compose file, in the folder and
+    its subfolders. Guesses are marked with comments in the file.
     """
     from lapwing.stack.draft import draft
     from lapwing.stack.load import FILE, load
@@ -32,27 +32,26 @@ def command(context: Context, directory: Path | None, force: bool) -> None:
     folder = (context.directory / directory) if directory else context.directory
     path = folder.absolute() / FILE
     if os.path.lexists(path) and not force:
-        raise UsageError(f"{path} is there already.", hint="`--force` replaces it.")
+        raise UsageError(f"{path} already exists.", hint="Replace it: lapwing init --force.")
     findings = _find(folder)
     _write(path, draft(findings))
     load(path)
-    _tell(context, path, findings)
+    _print_summary(context, path, findings)
 
 
 def _find(folder: Path) -> Findings:
-    from lapwing.stack.detect import detect
-    from lapwing.stack.look import look
+    from lapwing.stack.detect import detect, read_files
 
     try:
-        files = look(folder)
+        files = read_files(folder)
     except OSError as error:
-        raise UsageError(f"{folder} cannot be read: {error.strerror}.") from error
+        raise UsageError(f"Cannot read {folder}: {error.strerror}.") from error
     findings = detect(folder.resolve().name, files)
     if not findings.services:
         raise UsageError(
-            f"Nothing was found in {folder.absolute()} that Lapwing knows how to run.",
-            hint="It looks for pyproject.toml, requirements.txt and package.json, there and in "
-            "subfolders. A lapwing.yaml can also be written by hand.",
+            f"No service detected in {folder.absolute()}.",
+            hint="Detection needs a pyproject.toml, requirements.txt or package.json, there or in "
+            "a subfolder. Else write lapwing.yaml by hand: docs/reference/stack-file.md.",
             detail="\n".join(findings.notes) or None,
         )
     return findings
@@ -65,17 +64,17 @@ def _write(path: Path, text: str) -> None:
         raise LapwingError(f"{path} cannot be written: {error.strerror}.") from error
 
 
-def _tell(context: Context, path: Path, findings: Findings) -> None:
+def _print_summary(context: Context, path: Path, findings: Findings) -> None:
     printer = context.printer
     printer.say(f"Wrote {path}.")
     for service in findings.services:
-        what = service.command or f"the files of {service.static}"
+        what = service.command or f"files in {service.static}"
         printer.say(f"  {service.name} ({service.kind}, {service.folder}): {what}")
     for resource in findings.resources:
         printer.say(f"  {resource.name} ({resource.kind})")
     notes = [f"{s.name}: {n}" for s in findings.services for n in s.notes] + findings.notes
     if notes:
-        printer.say("Look at these:", style="bold")
+        printer.say("Review:", style="bold")
         for note in notes:
             printer.say(f"  - {note}")
-    printer.say("`lapwing up` runs it.")
+    printer.say("Run `lapwing up` to start it.")

@@ -1,1 +1,1 @@
-"""Stack: what people write, and every error it can have."""
+"""Stack files: models, loading, validation rules, JSON Schema, `lapwing init`."""

@@ -1,7 +1,7 @@
-"""What a Compose file tells about a stack: databases, and which folder needs which. Pure.
+"""Read a Compose file for `lapwing init`: databases, and which folder uses which.
 
-The file format: https://github.com/compose-spec/compose-spec/blob/main/spec.md. Variables are not
-taken over, since they often hold passwords; only the name of one that holds a database's address.
+The file format: https://github.com/compose-spec/compose-spec/blob/main/spec.md. Values of variables
+are not copied, since they often are passwords; only the name of one that holds a database URL.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _IMAGES = {"mongo": "mongodb", "mysql": "mysql", "mariadb": "mysql", "redis": "r
 
 @dataclass(frozen=True, slots=True)
 class FoundResource:
-    """A database or cache. `variable` is the variable that programs read its address from."""
+    """A database or cache. `variable` is the variable that programs read its URL from."""
 
     name: str
     kind: str
@@ -29,7 +29,7 @@ class FoundResource:
 
 @dataclass(slots=True)
 class Composed:
-    """`names` and `needs` are by the folder that a Compose service is built from."""
+    """Services of a Compose file; `names` and `needs` are by build folder."""
 
     resources: list[FoundResource] = field(default_factory=list)
     names: dict[str, str] = field(default_factory=dict)
@@ -37,14 +37,14 @@ class Composed:
 
 
 def read(files: Mapping[str, str], notes: list[str]) -> Composed:
-    """What the Compose file at the top tells; nothing if there is none. Adds to the notes."""
+    """Read the Compose file of the top folder, if there is one. Appends to the notes."""
     composed = Composed()
     file = next((n for n in _NAMES if n in files), None)
     if file is None:
         return composed
     services = _services(files[file])
     if services is None:
-        notes.append(f"{file}: could not be read as a Compose file.")
+        notes.append(f"{file}: not a valid Compose file; ignored.")
         return composed
     for name, service in services.items():
         resource = _resource(name, service, services)
@@ -56,7 +56,7 @@ def read(files: Mapping[str, str], notes: list[str]) -> Composed:
             listed = depends if isinstance(depends, list | dict) else []
             composed.needs[folder] = [_name(str(d)) for d in listed]
         elif "image" in service:
-            notes.append(f"{file}: `{name}` is the image {service['image']}, which is left out.")
+            notes.append(f"{file}: `{name}` uses the image {service['image']}; ignored.")
     return composed
 
 
@@ -89,7 +89,7 @@ def _resource(
 
 
 def _address(service: dict[str, Any], host: str) -> str | None:
-    """The variable of a service that holds a URL with this host."""
+    """Return the variable of a service whose value is a URL with this host."""
     given = service.get("environment")
     pairs: list[tuple[Any, Any]] = []
     if isinstance(given, dict):

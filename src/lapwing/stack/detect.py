@@ -1,16 +1,16 @@
-"""What a folder seems to hold: services and resources for a first stack file. Pure.
+"""Detect services and resources in a folder, for the stack file of `lapwing init`.
 
-Works on texts by path (from `lapwing.stack.look`). Whatever is a guess, and whatever could not be
-found out, becomes a note, which the draft carries as a comment and the command tells on screen:
-better a question than a wrong certainty.
+`read_files` reads a few small files: those that name dependencies and commands, and the top-level
+Python files. `detect` works on their text. Whatever is a guess, or could not be detected, becomes a
+note, which the file carries as a comment and the command prints.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from lapwing.stack import compose, ecosystems
@@ -18,10 +18,22 @@ from lapwing.stack.ecosystems import Program
 
 Files = Mapping[str, str]
 
+MAX_FILE_BYTES = 256 * 1024
+MAX_FILES = 400
+_FILE_NAMES = {
+    "pyproject.toml", "requirements.txt", "package.json", "Procfile", "Dockerfile", "manage.py",
+    "compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml",
+    "vite.config.js", "vite.config.ts", "vite.config.mjs", "next.config.js", "next.config.mjs",
+    "next.config.ts",
+}  # fmt: skip
+_GROUPS = ("services", "apps")
+"""Folders whose subfolders are searched as well."""
+_SKIPPED = {"node_modules", "venv", "tests", "test", "docs", "dist", "build", "__pycache__"}
+
 
 @dataclass(slots=True)
-class Found:
-    """A service that was found in `folder` (`.` for the top)."""
+class FoundService:
+    """A service found in `folder` (`.` for the top folder)."""
 
     name: str
     folder: str
@@ -36,16 +48,16 @@ class Found:
 
 @dataclass(slots=True)
 class Findings:
-    """Everything that was found. `notes` are about what is in no service."""
+    """The result of detection. `notes` concern no single service."""
 
     stack: str
-    services: list[Found] = field(default_factory=list)
+    services: list[FoundService] = field(default_factory=list)
     resources: list[compose.FoundResource] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
 def detect(name: str, files: Files) -> Findings:
-    """What a stack file for these files would hold; `name` is the name of the folder."""
+    """Detect what the stack file for these files contains; `name` is the folder's name."""
     findings = Findings(stack=name_from(name, "stack"))
     composed = compose.read(files, findings.notes)
     findings.resources = composed.resources
@@ -68,14 +80,14 @@ def detect(name: str, files: Files) -> Findings:
 
 
 def name_from(text: str, otherwise: str) -> str:
-    """A valid name made of any text."""
+    """Return a valid name made from any text."""
     name = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-").lstrip("0123456789-")[:40]
     return name.rstrip("-") or otherwise
 
 
 def _service(
     findings: Findings, folder: str, program: Program, composed: compose.Composed
-) -> Found:
+) -> FoundService:
     name = composed.names.get(folder) or PurePosixPath(folder).name or "app"
     if program.suffix:
         name = f"{name}-{program.suffix}" if folder != "." else program.suffix
@@ -86,8 +98,8 @@ def _service(
     notes = list(program.notes)
     for kind in program.uses:
         if kind not in kinds.values():
-            notes.append(f"It has a client for {kind}: add it to `resources` and to `needs`.")
-    return Found(
+            notes.append(f"It depends on a {kind} client: add {kind} to `resources` and `needs`.")
+    return FoundService(
         name=name,
         folder=folder if folder == "." else f"./{folder}",
         kind=program.kind,
@@ -106,8 +118,8 @@ def _unused(name: str, used: list[str]) -> str:
     return free
 
 
-def _route(services: list[Found]) -> None:
-    """The site gets `/`; the services behind it `/api`, or their names where they are several."""
+def _route(services: list[FoundService]) -> None:
+    """Give the static site `/`, and services `/api`, or their names if there are several."""
     sites = [s for s in services if s.kind == "static"]
     servers = [s for s in services if s.kind == "web"]
     taken: set[str] = set()
@@ -119,7 +131,61 @@ def _route(services: list[Found]) -> None:
         service.route = route
         if len(sites) + len(servers) > 1:
             service.notes.append(
-                f"route: a guess; requests that begin with it go to `{service.name}`."
+                f"route: a guess; requests with this prefix go to `{service.name}`."
             )
         if service.health and not service.health.startswith(route):
-            service.notes.append("health: asked of the service itself, so it need not be in route.")
+            service.notes.append(
+                "health: requested directly from the service, outside of route."
+            )
+
+
+def read_files(folder: Path) -> dict[str, str]:
+    """Read the files that detection needs, by relative path. Raises OSError for the folder itself.
+
+    Follows no symbolic link out of the folder.
+    """
+    texts: dict[str, str] = {}
+    for path in _candidates(folder):
+        if len(texts) >= MAX_FILES:
+            break
+        text = _text(path)
+        if text is not None:
+            texts[path.relative_to(folder).as_posix()] = text
+    return texts
+
+
+def _candidates(folder: Path) -> Iterator[Path]:
+    for top in (folder, *_subfolders(folder)):
+        yield from _files(top)
+        if top.parent == folder and top.name in _GROUPS:
+            for inner in _subfolders(top):
+                yield from _files(inner)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    try:
+        names = sorted(folder.iterdir())
+    except PermissionError:
+        return
+    for path in names:
+        if path.name in _FILE_NAMES or path.suffix == ".py":
+            yield path
+        elif path.is_dir() and (path / "__init__.py").is_file():
+            yield path / "__init__.py"
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return sorted(
+        p
+        for p in folder.iterdir()
+        if p.is_dir() and not p.is_symlink() and p.name not in _SKIPPED and p.name[0] != "."
+    )
+
+
+def _text(path: Path) -> str | None:
+    try:
+        if path.is_symlink() or not path.is_file() or path.stat().st_size > MAX_FILE_BYTES:
+            return None
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None

@@ -1,7 +1,7 @@
-"""What one folder runs, judged by its own files: Python, Node, Procfile. Pure.
+"""Detect the programs of one folder from its files: Python, Node.js, Procfile, Dockerfile.
 
-A program is only proposed with a command that can start it; a folder whose command cannot be found
-out gives a note instead, so that the draft is always a file that loads.
+A program is only proposed with a command that can start it; a folder without one gives a note
+instead, so that the stack file always loads.
 """
 
 from __future__ import annotations
@@ -28,8 +28,11 @@ _DATABASES = {
 
 @dataclass(slots=True)
 class Program:
-    """One thing to run. `suffix` tells it from the main program of the folder; `uses` are the
-    kinds of databases that it has a client for."""
+    """A program to run as a service.
+
+    `suffix` distinguishes it from the folder's main program; `uses` are the kinds of databases that
+    it has a client for.
+    """
 
     kind: Literal["web", "static", "worker", "job"]
     command: str | None = None
@@ -41,7 +44,7 @@ class Program:
 
 
 def programs(here: Files, packages: Files, notes: list[str], folder: str) -> list[Program]:
-    """The programs of a folder, from its files by name and the `__init__.py` of its packages."""
+    """Detect the programs of a folder from its files and the `__init__.py` of its packages."""
     procfile = _procfile(here.get("Procfile", ""))
     found: list[Program] = []
     if "pyproject.toml" in here or "requirements.txt" in here:
@@ -53,15 +56,15 @@ def programs(here: Files, packages: Files, notes: list[str], folder: str) -> lis
     source = "pyproject.toml" in here or "requirements.txt" in here or "package.json" in here
     if not source:
         what = "Procfile" if "Procfile" in here else "Dockerfile"
-        notes.append(f"{folder}: there is a {what}, but no Python or Node source to build from.")
+        notes.append(f"{folder}: has a {what}, but no Python or Node.js source to build.")
         return []
     if procfile:
         found = _with_procfile(found, procfile)
     if not found and (command := _docker_command(here.get("Dockerfile", ""))):
-        guess = "command: from the Dockerfile; let it listen on $PORT."
+        guess = "command: from the Dockerfile; change it to listen on $PORT."
         found = [Program("web", command, notes=[guess])]
     if not found and not _is_collection(here):
-        notes.append(f"{folder}: no command was found that starts it.")
+        notes.append(f"{folder}: no start command found.")
     uses = _databases(here)
     for program in found:
         program.uses = uses if program.kind != "static" else []
@@ -69,7 +72,7 @@ def programs(here: Files, packages: Files, notes: list[str], folder: str) -> lis
 
 
 def dependencies(text: str) -> set[str]:
-    """The names of packages in requirements.txt or pyproject.toml, roughly."""
+    """Extract package names from requirements.txt or pyproject.toml, approximately."""
     lines = (line.partition("#")[0] for line in text.splitlines())
     found = re.findall(r"""(?:^|["'\[,])\s*([A-Za-z0-9][A-Za-z0-9._-]*)""", "\n".join(lines), re.M)
     return {re.sub(r"[-_.]+", "-", name).lower() for name in found}
@@ -88,13 +91,13 @@ def _python(here: Files, packages: Files, has_command: bool) -> list[Program]:
             program.health = _health(place[1])
             return [program]
     if "main.py" in here and not has_command:
-        note = "command: a guess; if it answers HTTP, add `route: /` and listen on $PORT."
+        note = "command: a guess; if it serves HTTP, add `route: /` and listen on $PORT."
         return [Program("worker", "python main.py", notes=[note])]
     return []
 
 
 def _application(modules: Files, maker: str) -> tuple[str, str] | None:
-    """`module:variable` (or `module:factory()`) of an application, and the text of its module."""
+    """Find `module:variable` (or `module:factory()`) of an application, and its module's text."""
     made = rf"^(\w+)\s*(?::[^=\n]+)?=\s*(?:{maker}|(?:\w+\.)?create_app)\("
     for module, text in modules.items():
         if match := re.search(made, text, re.M):
@@ -114,7 +117,7 @@ def _served(framework: str, application: str, known: set[str]) -> Program:
         return Program("web", f"flask --app {quoted} run --port $PORT", notes=[note])
     notes = []
     if not known & {"uvicorn", "fastapi-cli"}:
-        notes = ["command: uvicorn has to be among the dependencies."]
+        notes = ["command: add uvicorn to the dependencies."]
     factory = "--factory " if "(" in application else ""
     named = application.removesuffix("()")
     return Program("web", f"uvicorn {factory}{named} --port $PORT", notes=notes)
@@ -150,13 +153,13 @@ def _node(here: Files, has_command: bool) -> list[Program]:
         return [Program("static", static=match[1] if match else site)]
     if isinstance(start, str) and start.strip() and not has_command:
         command = start if start.startswith("node ") else "npm start"
-        notes = [] if serves else ["command: it has to listen on $PORT of 127.0.0.1."]
+        notes = [] if serves else ["command: it must listen on 127.0.0.1:$PORT."]
         return [Program("web", command, notes=notes)]
     return []
 
 
 def _with_procfile(found: list[Program], procfile: dict[str, str]) -> list[Program]:
-    """The commands of a Procfile go before what was guessed; `release` runs once."""
+    """Prefer the commands of a Procfile to guesses; `release` becomes a job."""
     result = [p for p in found if p.kind == "static" or (p.kind == "web" and "web" not in procfile)]
     for name, command in procfile.items():
         if name == "web":
@@ -175,7 +178,7 @@ def _procfile(text: str) -> dict[str, str]:
 
 
 def _docker_command(text: str) -> str | None:
-    """The last CMD of a Dockerfile, of either form."""
+    """Return the last CMD of a Dockerfile, in exec or shell form."""
     found = re.findall(r"^\s*CMD\s+(.+)$", text, re.M | re.I)
     if not found:
         return None
@@ -199,7 +202,7 @@ def _databases(here: Files) -> list[str]:
 
 
 def _is_collection(here: Files) -> bool:
-    """A package.json or pyproject.toml that only holds tools or workspaces."""
+    """Return whether the manifest only configures tools or workspaces."""
     text = here.get("package.json", "")
     return "workspaces" in _mapping(_json(text)) or "[project]" not in here.get(
         "pyproject.toml", "[project]"

@@ -1,15 +1,12 @@
-"""References and digests of images: the names by which registries are asked.
+"""Parse image references and digests.
 
-A reference is written `[registry/]repository[:tag][@digest]`. What is left out is filled in as
-Docker does: no registry is Docker Hub, a Hub repository without a namespace is in `library/`, no
-tag and no digest is `latest`. After parsing nothing is implied any more: a `Reference` says the
-whole name, so the rest of Lapwing compares and prints one form.
+A reference is `[registry/]repository[:tag][@digest]`. Defaults are those of Docker: the registry is
+Docker Hub, a Hub repository without a namespace is in `library/`, and without tag and digest the
+tag is `latest`. A parsed `Reference` is always complete, so it can be compared and printed.
 
 Sources: the OCI distribution specification 1.1 ("Pulling manifests": the patterns of names and
 tags), the OCI image specification (digests), and Docker's reference grammar (which first part of a
 name is a host, and the short names of Docker Hub).
-
-Pure: nothing here reads anything.
 """
 
 from __future__ import annotations
@@ -22,7 +19,7 @@ from dataclasses import dataclass, replace
 from lapwing.errors import ImageReferenceError
 
 HUB = "docker.io"
-"""Docker Hub as people write it."""
+"""The usual name of Docker Hub."""
 HUB_API = "registry-1.docker.io"
 """The host that serves Docker Hub's registry. Source: Docker's documentation of the Hub API."""
 HUB_LOGIN = "https://index.docker.io/v1/"
@@ -30,8 +27,8 @@ HUB_LOGIN = "https://index.docker.io/v1/"
 HUB_ALIASES = {"index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"}
 
 LATEST = "latest"
-LONGEST_NAME = 255
-"""Characters of registry and repository together, as Docker allows; many file systems, too."""
+MAX_NAME_LENGTH = 255
+"""Characters of registry and repository together, as in Docker."""
 
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REPOSITORY = re.compile(rf"{_PART}(?:/{_PART})*")
@@ -46,7 +43,7 @@ _HEX = {"sha256": 64, "sha512": 128}
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A whole reference. At least one of `tag` and `digest` is set; the digest decides."""
+    """A complete reference. `tag`, `digest` or both are set; the digest takes precedence."""
 
     registry: str
     repository: str
@@ -60,20 +57,20 @@ class Reference:
 
     @property
     def wanted(self) -> str:
-        """What a registry is asked for: the digest, if there is one, else the tag."""
+        """The digest, if there is one, else the tag."""
         return self.digest or self.tag or LATEST
 
     @property
     def api(self) -> str:
-        """The host and port that serve this registry."""
+        """The host and port of the registry's API."""
         return HUB_API if self.registry == HUB else self.registry
 
     def tagged(self, tag: str) -> Reference:
-        """The same repository under a tag. Raises ImageReferenceError if it cannot be one."""
+        """Return the reference with another tag. Raises ImageReferenceError if it is invalid."""
         return replace(self, tag=check_tag(tag), digest=None)
 
     def at(self, digest: str) -> Reference:
-        """The same repository at a digest."""
+        """Return the reference with another digest."""
         return replace(self, tag=None, digest=digest)
 
     def __str__(self) -> str:
@@ -82,10 +79,10 @@ class Reference:
 
 
 def parse(text: str, *, lower: bool = False, default_tag: str | None = LATEST) -> Reference:
-    """Parse a reference; `lower` writes an upper-case repository in lower case.
+    """Parse a reference. Raises ImageReferenceError.
 
-    `default_tag` is the tag where there is neither tag nor digest; with None the reference stays
-    without. Raises ImageReferenceError with what is wrong.
+    `lower` converts the repository to lower case. `default_tag` is the tag if there is neither tag
+    nor digest; None leaves it out.
     """
     rest = text.removeprefix("oci://").removeprefix("docker://")
     if not rest or rest != rest.strip() or "://" in rest:
@@ -98,8 +95,8 @@ def parse(text: str, *, lower: bool = False, default_tag: str | None = LATEST) -
     repository = _repository(repository, text, lower=lower)
     if registry == HUB and "/" not in repository:
         repository = f"library/{repository}"
-    if len(registry) + 1 + len(repository) > LONGEST_NAME:
-        raise _wrong(text, f"its name is longer than {LONGEST_NAME} characters")
+    if len(registry) + 1 + len(repository) > MAX_NAME_LENGTH:
+        raise _wrong(text, f"its name is longer than {MAX_NAME_LENGTH} characters")
     if tag is not None:
         check_tag(tag, of=text)
     if tag is None and not digest:
@@ -108,51 +105,51 @@ def parse(text: str, *, lower: bool = False, default_tag: str | None = LATEST) -
 
 
 def built_image(registry: str, service: str, commit: str) -> Reference:
-    """Where CI puts what it built of a service at a commit: `<registry>/<service>:<commit>`.
+    """Return the image that CI builds of a service: `<registry>/<service>:<commit>`.
 
-    Raises ImageReferenceError if the registry is not a host with an optional folder.
+    Raises ImageReferenceError if the registry is not a host with an optional path.
     """
     return parse(f"{registry.rstrip('/')}/{service}:{commit}")
 
 
 def is_tag(text: str) -> bool:
-    """Whether a text can be a tag."""
+    """Return whether a text is a valid tag."""
     return _TAG.fullmatch(text) is not None
 
 
 def check_tag(tag: str, *, of: str | None = None) -> str:
-    """The tag, if it can be one. Raises ImageReferenceError if not."""
+    """Return the tag if it is valid. Raises ImageReferenceError otherwise."""
     if is_tag(tag):
         return tag
     why = (
-        f"the tag is {len(tag)} characters long, and 128 are allowed"
+        f"the tag has {len(tag)} characters; the limit is 128"
         if len(tag) > 128
-        else f"the tag {tag!r} is not made of letters, digits, `_`, `.` and `-`, or begins with "
-        "`.` or `-`"
+        else f"the tag {tag!r} must consist of letters, digits, `_`, `.` and `-`, and not start "
+        "with `.` or `-`"
     )
-    hint = "A `+` in a version is written `_` in a tag, as Helm does." if "+" in tag else None
+    hint = "Write the `+` of a version as `_`, as Helm does." if "+" in tag else None
     raise _wrong(of or tag, why, hint)
 
 
 def check_digest(digest: str, *, of: str | None = None) -> str:
-    """The digest, if it is one that can be verified. Raises ImageReferenceError if not."""
+    """Return the digest if it can be verified. Raises ImageReferenceError otherwise."""
     algorithm, _, encoded = digest.partition(":")
     digits = _HEX.get(algorithm)
     if digits is None:
-        raise _wrong(of or digest, f"its digest is not one of {' or '.join(_HEX)}")
+        raise _wrong(of or digest, f"its digest must be {' or '.join(_HEX)}")
     if not re.fullmatch(rf"[0-9a-f]{{{digits}}}", encoded):
-        raise _wrong(of or digest, f"a {algorithm} digest is {digits} digits from 0-9 and a-f")
+        raise _wrong(of or digest, f"a {algorithm} digest has {digits} hexadecimal digits")
     return digest
 
 
 def digest_of(data: bytes, like: str = "sha256") -> str:
-    """The digest of some bytes, by the algorithm of the digest (or the algorithm) `like`."""
+    """Compute the digest of bytes, with the algorithm of the digest or algorithm `like`."""
     algorithm = like.partition(":")[0]
     return f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}"
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host (with or without a port) is this machine: plain HTTP is safe to it."""
+    """Return whether a host (with or without port) is this machine, so that HTTP is safe."""
     bare = host.rpartition(":")[0] if re.search(r":\d+$", host) else host
     bare = bare.strip("[]")
     if bare == "localhost" or bare.endswith(".localhost"):
@@ -191,14 +188,14 @@ def _repository(repository: str, text: str, *, lower: bool) -> str:
     if _REPOSITORY.fullmatch(name.lower()):
         raise _wrong(
             text,
-            "the OCI specification allows no upper-case letter in a repository",
+            "a repository must be lower-case",
             f"Write it as {repository.lower()}.",
         )
     if not name:
-        raise _wrong(text, "the name of the repository is missing")
+        raise _wrong(text, "the repository is missing")
     raise _wrong(
         text,
-        f"the repository {repository!r} is not made of parts of a-z and 0-9, joined by one `.`, "
+        f"the repository {repository!r} must consist of parts of a-z and 0-9, joined by one `.`, "
         "one or two `_`, or `-`, with `/` between the parts",
     )
 
@@ -207,5 +204,5 @@ def _wrong(text: str, why: str, hint: str | None = None) -> ImageReferenceError:
     shown = text if len(text) <= 200 else text[:200] + "..."
     return ImageReferenceError(
         f"{shown!r} is not an image reference: {why}.",
-        hint=hint or "An example: registry.example/team/app:1.2.",
+        hint=hint or "Write it like registry.example/team/app:1.2.",
     )

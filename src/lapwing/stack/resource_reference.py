@@ -1,9 +1,9 @@
-"""References from a variable to a part of a resource: `${db.host}` in an `env` value.
+"""References to a part of a resource in an `env` value, such as `${db.host}`.
 
-A service that wants host, port and password apart, and not as one URL, says so in `env`. What looks
-like a reference but names no part (`${HOME}`, `${a.b.c}`) is plain text: only a name, a dot and a
-word in braces are one. On a machine the parts come from the resource's URL; on a cluster they are
-the Service's name, a key of its Secret, and so on, so a password is in no file.
+A service that reads host, port and password separately, instead of one URL, uses them. Only a name,
+a dot and a word in braces is a reference; `${HOME}` and `${a.b.c}` are plain text. On a machine the
+parts come from the resource's URL; on Kubernetes they are the Service's name, a key of its Secret,
+and so on, so no manifest contains a password.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from urllib.parse import unquote, urlsplit
 
 PARTS = ("host", "port", "user", "password", "database", "url")
 PORTS = {"mongodb": 27017, "mysql": 3306, "redis": 6379, "postgres": 5432}
-"""The usual port of each kind of resource, where a URL names none."""
+"""The default port of each kind of resource."""
 _REFERENCE = re.compile(r"\$\{([a-z][a-z0-9-]*)\.([A-Za-z_]+)\}")
 
 
 def references(text: str) -> Iterator[tuple[str, str]]:
-    """The resource and the part of each reference in a text, in order."""
+    """Yield the resource and the part of each reference in a text, in order."""
     for found in _REFERENCE.finditer(text):
         yield found[1], found[2]
 
 
 def pieces(text: str) -> Iterator[str | tuple[str, str]]:
-    """A text as plain pieces and (resource, part) pairs, in order; no piece is empty."""
+    """Split a text into plain pieces and (resource, part) pairs; no piece is empty."""
     end = 0
     for found in _REFERENCE.finditer(text):
         if found.start() > end:
@@ -37,12 +37,12 @@ def pieces(text: str) -> Iterator[str | tuple[str, str]]:
 
 
 def expand(text: str, part: Callable[[str, str], str]) -> str:
-    """The text with each reference replaced by what `part(resource, part)` says."""
+    """Replace each reference in a text by the result of `part(resource, part)`."""
     return _REFERENCE.sub(lambda found: part(found[1], found[2]), text)
 
 
 def part_of(url: str, kind: str, part: str) -> str:
-    """A part of a resource's URL; empty where the URL does not say it."""
+    """Return a part of a resource's URL, or empty text if the URL lacks it."""
     if part == "url":
         return url
     split = urlsplit(url)

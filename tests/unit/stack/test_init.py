@@ -49,7 +49,7 @@ def test_init_keeps_existing_file_without_force(tmp_path: Path) -> None:
     shutil.copytree(CASES / "flask/folder", tmp_path, dirs_exist_ok=True)
     path = tmp_path / "lapwing.yaml"
     path.write_text("mine")
-    with pytest.raises(UsageError, match="is there already"):
+    with pytest.raises(UsageError, match="already exists"):
         init(tmp_path)
     assert path.read_text() == "mine"
     init(tmp_path, "--force")
@@ -64,7 +64,7 @@ def test_init_keeps_dangling_link(tmp_path: Path) -> None:
 
 
 def test_init_writes_nothing_without_services(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="Nothing was found"):
+    with pytest.raises(UsageError, match="No service detected"):
         init(tmp_path)
     with pytest.raises(LapwingError):
         init(tmp_path, "not-there")
