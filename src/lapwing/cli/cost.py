@@ -1,7 +1,7 @@
-"""`lapwing cost`: what a stack costs a month, before it is paid.
+"""`lapwing cost`: estimate the monthly cost of a stack.
 
-Everything is computed from the stack file and the price files that come with Lapwing; nothing is
-asked of a cloud. Without `-e`, all environments but `local` are estimated together.
+Everything is computed from the stack file and Lapwing's price files; no cloud API is called.
+Without `-e`, all environments except `local` are estimated together.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lapwing.cli.rendered import write_file
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lapwing.cost.lines import Estimate
+    from lapwing.cost.ledger import Estimate
     from lapwing.stack.load import LoadedStack
 
 _SUMMARY = ("", "LOW", "HIGH")
@@ -26,8 +26,8 @@ _SUMMARY = ("", "LOW", "HIGH")
 
 @click.command("cost")
 @environments_option
-@click.option("--compare", is_flag=True, help="One machine, staging on spot, full production.")
-@click.option("--diff", "revision", metavar="REV", help="What changed since a git revision.")
+@click.option("--compare", is_flag=True, help="Compare one machine, staging on spot, production.")
+@click.option("--diff", "revision", metavar="REV", help="Show the changes since a git revision.")
 @click.option(
     "--picture",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -40,7 +40,7 @@ _SUMMARY = ("", "LOW", "HIGH")
     default="text",
     show_default=True,
     callback=remember_output,
-    help="Text or Markdown for people, JSON for programs.",
+    help="Output format.",
 )
 @click.pass_obj
 def command(
@@ -51,29 +51,30 @@ def command(
     picture: Path | None,
     output: str,
 ) -> None:
-    """Estimate what the stack costs a month.
+    """Estimate the monthly cost of the stack.
 
-    List prices with their source and date; what has no price is unknown and does not count.
+    Uses list prices, with source and date; items without a price are listed as unknown and not
+    counted.
     """
-    from lapwing.cost import picture as pictures
     from lapwing.cost.book import book
+    from lapwing.cost.chart import bar_chart
     from lapwing.cost.estimate import estimate
     from lapwing.errors import UsageError
     from lapwing.stack.load import environments, find
 
     if compare and revision:
-        raise UsageError("--compare and --diff answer two questions.", hint="Ask one at a time.")
+        raise UsageError("--compare and --diff exclude each other.", hint="Use one of them.")
     if picture is not None and picture.suffix != ".svg":
         raise UsageError(
-            f"The picture is SVG, and {picture} does not end with .svg.",
-            hint="`lapwing diagram cost -o FILE.png` draws the parts of the bill as a pie.",
+            f"{picture} does not end with .svg; the bar chart is SVG.",
+            hint="`lapwing diagram cost -o FILE.png` draws a pie chart as PNG.",
         )
     path = find(context.directory)
     stacks = environments(path, environment)
     now = estimate(stacks, book())
     if picture is not None:
-        write_file(picture, pictures.picture(now).encode())
-        context.printer.say(f"The picture is {picture}.")
+        write_file(picture, bar_chart(now).encode())
+        context.printer.say(f"Wrote {picture}.")
     if compare:
         _compare(context, stacks, output)
     elif revision is not None:
@@ -84,8 +85,8 @@ def command(
 
 def _report(context: Context, stacks: Sequence[LoadedStack], now: Estimate, output: str) -> None:
     from lapwing.cost import report
+    from lapwing.cost.alternatives import levers
     from lapwing.cost.book import book
-    from lapwing.cost.change import levers
 
     found = levers(stacks, book())
     budget = _budget(stacks)
@@ -98,7 +99,7 @@ def _report(context: Context, stacks: Sequence[LoadedStack], now: Estimate, outp
         return
     if not now.lines:
         printer.data(f"{now.environment}: nothing is billed.")
-        printer.say("It runs on a machine of your own. `lapwing cost --help` tells more.")
+        printer.say("It runs on this machine only. Choose another environment with -e NAME.")
         return
     printer.table(report.HEADER, report.rows(now.lines))
     for key in ("environment", "project"):
@@ -109,18 +110,18 @@ def _report(context: Context, stacks: Sequence[LoadedStack], now: Estimate, outp
     if found:
         printer.data("")
         saved = [row[:2] for row in report.lever_rows(found)]
-        printer.table(("WHAT WOULD SAVE MONEY", "A MONTH"), saved)
+        printer.table(("SAVINGS OPTION", "PER MONTH"), saved)
     printer.data("")
     printer.data(f"{now.environment}: {report.sentence(now)}")
-    _tell(context, now, budget)
+    _print_notes(context, now, budget)
 
 
-def _tell(context: Context, now: Estimate, budget: float | None) -> None:
-    """What is behind the figures, on stderr."""
+def _print_notes(context: Context, now: Estimate, budget: float | None) -> None:
+    """Print sources, assumptions and unknown items on stderr."""
     from lapwing.cost.report import source_lines
 
-    for told in source_lines(now.lines):
-        context.printer.say(told, style="dim")
+    for source in source_lines(now.lines):
+        context.printer.say(source, style="dim")
     for note in now.notes:
         context.printer.say(note, style="dim")
     for line in now.unknown:
@@ -129,14 +130,14 @@ def _tell(context: Context, now: Estimate, budget: float | None) -> None:
         if "Autopilot" in line.note and line.item.endswith(": vCPU"):
             context.printer.say(f"{line.part}: {line.note}", style="dim")
     if now.unstated:
-        context.printer.say(f"Not stated, so not counted: {', '.join(now.unstated)}.", style="dim")
+        context.printer.say(f"Not set, so not counted: {', '.join(now.unstated)}.", style="dim")
     if budget is not None and float(now.high) > budget:
         how = "is" if float(now.low) > budget else "may be"
-        context.printer.say(f"This {how} over the budget of {budget:,.2f}.", style="yellow")
+        context.printer.say(f"The estimate {how} over the budget of {budget:,.2f}.", style="yellow")
 
 
 def _budget(stacks: Sequence[LoadedStack]) -> float | None:
-    """The budgets of the environments together; None if one has none."""
+    """Sum the budgets of the environments; None if one has none."""
     given = [s.settings.budget for s in stacks]
     known = [b for b in given if b is not None]
     return sum(known) if known and len(known) == len(given) else None
@@ -144,14 +145,14 @@ def _budget(stacks: Sequence[LoadedStack]) -> float | None:
 
 def _compare(context: Context, stacks: Sequence[LoadedStack], output: str) -> None:
     from lapwing.cost import report
+    from lapwing.cost.alternatives import compare
     from lapwing.cost.book import book
-    from lapwing.cost.compare import compare
     from lapwing.errors import UsageError
 
     found = compare(stacks, book())
     if not found:
         raise UsageError(
-            "No environment of this stack is in a cloud.",
+            "No environment of this stack has a `cloud`.",
             hint="Add one with `target: kubernetes` and `cloud: {provider: gcp, region: ...}`.",
         )
     if output == "json":
@@ -161,10 +162,10 @@ def _compare(context: Context, stacks: Sequence[LoadedStack], output: str) -> No
         (e.environment, report.money(e.low), report.money(e.high), _unknowns(e)) for e in found
     ]
     if output == "markdown":
-        header = ("Where", "Low", "High", "Unknown")
+        header = ("Infrastructure", "Low", "High", "Unknown")
         context.printer.data(report.table(header, cells, right=(1, 2)).rstrip("\n"))
         return
-    context.printer.table(("WHERE", "LOW", "HIGH", "UNKNOWN"), cells)
+    context.printer.table(("INFRASTRUCTURE", "LOW", "HIGH", "UNKNOWN"), cells)
     context.printer.say(f"One machine: {', '.join(found[0].notes)}.", style="dim")
     for each in found:
         if each.unknown:
@@ -186,10 +187,10 @@ def _diff(
     output: str,
 ) -> None:
     from lapwing.cost import report
-    from lapwing.cost.difference import difference
+    from lapwing.cost.ledger import changed_lines
 
     before = _before(context, path, revision, environment)
-    changes = difference(before, after)
+    changes = changed_lines(before, after)
     more = report.signed(after.low - before.low, after.high - before.high)
     if output == "json":
         data: dict[str, Any] = {
@@ -207,20 +208,19 @@ def _diff(
             context.printer.table(header, report.change_rows(changes))
             context.printer.data("")
         context.printer.data(
-            f"{more} US dollars a month: {report.span(before.low, before.high)} at {revision}, "
+            f"{more} US dollars per month: {report.span(before.low, before.high)} at {revision}, "
             f"{report.span(after.low, after.high)} now."
         )
-        if told := report.unknowns(before, after):
-            context.printer.say(told, style="dim")
+        if note := report.unknowns(before, after):
+            context.printer.say(note, style="dim")
 
 
 def _before(context: Context, path: Path, revision: str, environment: str | None) -> Estimate:
-    """The estimate of the stack file at a revision. An environment that was not there then cost
-    nothing."""
+    """Estimate the stack file at a revision; an environment that it lacks costs nothing."""
     from lapwing.build.source import file_at
     from lapwing.cost.book import book
     from lapwing.cost.estimate import estimate
-    from lapwing.cost.lines import Estimate
+    from lapwing.cost.ledger import Estimate
     from lapwing.errors import SourceError, StackFileError
     from lapwing.stack.load import environments, names
 
@@ -233,9 +233,9 @@ def _before(context: Context, path: Path, revision: str, environment: str | None
                 return Estimate(environment, ())
             return estimate(environments(old, environment, folders=False), book())
         except StackFileError as error:
-            told = "\n".join(f"{p.where.line or 1}: {p.message}" for p in error.problems)
+            problems = "\n".join(f"{p.where.line or 1}: {p.message}" for p in error.problems)
             raise SourceError(
-                f"The stack file at {revision} is not right, so it cannot be compared.",
-                detail=told,
-                hint="Compare with a revision whose file `lapwing check` accepts.",
+                f"The stack file at {revision} is invalid.",
+                detail=problems,
+                hint="Compare with a revision that has a valid stack file.",
             ) from error

@@ -1,1 +1,1 @@
-"""What a stack costs a month, from the stack file and dated price files. Pure."""
+"""Cost: the monthly bill of a stack, estimated from list prices."""

@@ -1,10 +1,10 @@
-"""What Autopilot makes of the requests of a pod. Pure.
+"""How GKE Autopilot adjusts the resource requests of a pod.
 
-A pod of the general-purpose class is billed by what it requests, after Autopilot has made the
-request fit: at least so much CPU and memory, and between a least and a most of memory for each vCPU
-(the smaller side is raised). Where nothing is requested there is a default; where one of the two is
-missing, it is chosen so that the ratio holds, here the nearest to the default. More than the most
-is refused. The limits are in `facts.toml`, with their source.
+A pod of the general-purpose class is billed by its requests, after Autopilot has raised them to
+minimums of CPU and memory and to a range of memory per vCPU (the smaller side is raised). Without
+requests there is a default; if one of the two is missing, it is chosen so that the ratio holds,
+here the nearest to the default. Requests above the maximum are refused. The limits are in
+`facts.toml`, with their source.
 
 CPU in vCPU, memory in GiB.
 """
@@ -14,21 +14,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
-from lapwing.cost.facts import autopilot as fact
+from lapwing.cost.book import autopilot_limit as limit
 
 GIB = Decimal(2**30)
-MIN_CPU, MIN_MEMORY = fact("least_cpu"), fact("least_memory_mib") / 1024
-DEFAULT_CPU, DEFAULT_MEMORY = fact("default_cpu"), fact("default_memory")
-MAX_CPU, MAX_MEMORY = fact("most_cpu"), fact("most_memory")
+MIN_CPU, MIN_MEMORY = limit("least_cpu"), limit("least_memory_mib") / 1024
+DEFAULT_CPU, DEFAULT_MEMORY = limit("default_cpu"), limit("default_memory")
+MAX_CPU, MAX_MEMORY = limit("most_cpu"), limit("most_memory")
 LEAST_MEMORY_PER_CPU, MOST_MEMORY_PER_CPU = (
-    fact("least_memory_per_cpu"),
-    fact("most_memory_per_cpu"),
+    limit("least_memory_per_cpu"),
+    limit("most_memory_per_cpu"),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """What one pod is billed for, and what was changed to get there."""
+    """The billed requests of one pod; `note` explains adjustments."""
 
     cpu: Decimal
     memory: Decimal
@@ -37,32 +37,32 @@ class Pod:
 
 
 def fit(cpu: float | None, memory: int | None) -> Pod:
-    """The pod for a request of `cpu` cores and `memory` bytes; None is no request."""
+    """Adjust a request of `cpu` cores and `memory` bytes; None is no request."""
     asked_cpu = _up(Decimal(str(cpu)) * 1000) / 1000 if cpu is not None else None
     asked_memory = _up(Decimal(memory) / GIB * 1024) / 1024 if memory is not None else None
     chosen_cpu, chosen_memory = _complete(asked_cpu, asked_memory)
     fitted_cpu = max(chosen_cpu, MIN_CPU)
     fitted_memory = max(chosen_memory, MIN_MEMORY, fitted_cpu * LEAST_MEMORY_PER_CPU)
     fitted_cpu = max(fitted_cpu, _up(fitted_memory / MOST_MEMORY_PER_CPU * 1000) / 1000)
-    told = []
+    notes = []
     if cpu is None and memory is None:
-        told.append("neither CPU nor memory is requested, so Autopilot's default holds")
+        notes.append("no CPU and memory requests; Autopilot applies its default")
     elif cpu is None or memory is None:
         absent = "CPU" if cpu is None else "memory"
-        told.append(f"no {absent} is requested, so Autopilot chooses it")
+        notes.append(f"no {absent} request; Autopilot sets it")
     if (fitted_cpu, fitted_memory) != (chosen_cpu, chosen_memory):
-        told.append(
+        notes.append(
             f"Autopilot rounds {show(chosen_cpu, chosen_memory)} up to "
             f"{show(fitted_cpu, fitted_memory)}"
         )
     refused = fitted_cpu > MAX_CPU or fitted_memory > MAX_MEMORY
     if refused:
-        told.append(f"Autopilot refuses a pod of more than {show(MAX_CPU, MAX_MEMORY)}")
-    return Pod(fitted_cpu, fitted_memory, "; ".join(told), refused)
+        notes.append(f"Autopilot refuses a pod of more than {show(MAX_CPU, MAX_MEMORY)}")
+    return Pod(fitted_cpu, fitted_memory, "; ".join(notes), refused)
 
 
 def _complete(cpu: Decimal | None, memory: Decimal | None) -> tuple[Decimal, Decimal]:
-    """Both requests; one that is missing is the nearest to its default that the other allows."""
+    """Fill in a missing request: the value nearest to the default that the ratio allows."""
     if cpu is None and memory is not None:
         least, most = memory / MOST_MEMORY_PER_CPU, memory / LEAST_MEMORY_PER_CPU
         cpu = _between(_up(least * 1000), DEFAULT_CPU * 1000, _down(most * 1000)) / 1000
@@ -77,7 +77,7 @@ def _between(least: Decimal, wanted: Decimal, most: Decimal) -> Decimal:
 
 
 def show(cpu: Decimal, memory: Decimal) -> str:
-    """A request as people write it: `250m, 512Mi`."""
+    """Format a request: `250m, 512Mi`."""
     whole = memory == memory.to_integral_value()
     return f"{_up(cpu * 1000)}m, " + (f"{memory:.0f}Gi" if whole else f"{_up(memory * 1024)}Mi")
 

@@ -1,8 +1,9 @@
-"""The price book: dated list prices with their source.
+"""The price book: list prices with source and date, and billing facts of clouds.
 
-Prices are data: `prices/*.toml`, one file for each kind of thing, read once. A price holds for the
-regions that it names, `*` for all. Where there is none for a region there is no price: nothing is
-carried over from a region nearby, and nothing is guessed. See docs/how-to/add-a-price.md.
+Prices are data: `prices/*.toml`, one file per category. A price applies to the regions that it
+lists, `*` for all. A region without a price has none: no price of another region is used, and
+nothing is guessed. See docs/how-to/add-a-price.md. `facts.toml` has the rules that a bill follows
+from, such as Autopilot's limits.
 
 All amounts are US dollars, as Decimal.
 """
@@ -18,7 +19,7 @@ from typing import Any, Literal
 
 CURRENCY = "USD"
 HOURS = Decimal(730)
-"""Hours of a month, as cloud price lists count them."""
+"""Hours of a month in cloud price lists."""
 
 Kind = Literal["official", "derived", "third party", "unofficial"]
 
@@ -27,9 +28,9 @@ Kind = Literal["official", "derived", "third party", "unofficial"]
 class Price:
     """The price of one unit of an item in some regions.
 
-    `kind` tells how far to trust it: the vendor's own page; derived from recorded answers of the
-    vendor's catalogue; a third party's list; unofficial reports. `date` is when it was read. Of a
-    price that is not `counted` the estimate tells, but does not add it.
+    `kind` is its reliability: the vendor's own page; derived from recorded responses of the
+    vendor's catalog API; a third party's list; unofficial reports. `date` is when it was read. A
+    price that is not `counted` is reported, but not added.
     """
 
     item: str
@@ -46,7 +47,7 @@ class Price:
 
 @dataclass(frozen=True, slots=True)
 class Discount:
-    """What a commitment of some years takes off, as a fraction."""
+    """The discount of a commitment, as a fraction."""
 
     years: int
     share: Decimal
@@ -62,20 +63,20 @@ class Book:
     discounts: tuple[Discount, ...] = ()
 
     def find(self, item: str, region: str) -> Price | None:
-        """The price of an item in a region; None where there is none."""
+        """Return the price of an item in a region, if there is one."""
         for price in self.prices:
             if price.item == item and (region in price.regions or "*" in price.regions):
                 return price
         return None
 
     def regions(self, item: str) -> list[str]:
-        """Where an item has a price."""
+        """List the regions in which an item has a price."""
         return sorted({r for p in self.prices if p.item == item for r in p.regions})
 
 
 @functools.cache
 def book() -> Book:
-    """The prices that come with Lapwing."""
+    """Load the prices that are part of Lapwing."""
     prices: list[Price] = []
     discounts: list[Discount] = []
     for file in sorted(resources.files("lapwing.cost").joinpath("prices").iterdir(), key=str):
@@ -99,3 +100,20 @@ def _price(entry: dict[str, Any]) -> Price:
         counted=entry.get("counted", True),
         note=entry.get("note", ""),
     )
+
+
+@functools.cache
+def _facts() -> dict[str, Any]:
+    text = resources.files("lapwing.cost").joinpath("facts.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)
+
+
+def autopilot_limit(name: str) -> Decimal:
+    """Return a limit of Autopilot: vCPU, GiB (MiB if the name says so), or GiB per vCPU."""
+    return Decimal(_facts()["autopilot"][name])
+
+
+def included_storage(tier: str) -> int | None:
+    """Return the storage in GB that a tier of MongoDB Atlas includes, if known."""
+    found: int | None = _facts()["atlas"]["included"].get(tier)
+    return found

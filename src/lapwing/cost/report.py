@@ -1,21 +1,21 @@
-"""Estimates as data for programs, rows for a table, and Markdown. Pure."""
+"""Format estimates as JSON data, table rows and Markdown."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
-from lapwing.cost.change import Lever
-from lapwing.cost.difference import Change
-from lapwing.cost.lines import Estimate, Line
-from lapwing.cost.sites import SHARED
+from lapwing.cost.alternatives import Lever
+from lapwing.cost.environments import SHARED
+from lapwing.cost.ledger import Change, Estimate, Line
 
 HEADER = ("ITEM", "QUANTITY", "UNIT", "UNIT PRICE", "LOW", "HIGH", "SOURCE")
 
 
 def as_data(estimate: Estimate, levers: Sequence[Lever] = ()) -> dict[str, Any]:
-    """The estimate for programs; money in dollars, None for unknown."""
+    """Convert an estimate to JSON data; amounts in dollars, None for unknown."""
     return {
         "environment": estimate.environment,
         "currency": estimate.currency,
@@ -27,21 +27,15 @@ def as_data(estimate: Estimate, levers: Sequence[Lever] = ()) -> dict[str, Any]:
         "environments": _groups(estimate, "environment"),
         "projects": _groups(estimate, "project"),
         "levers": [
-            {
-                "name": lever.name,
-                "low": _number(lever.low),
-                "high": _number(lever.high),
-                "note": lever.note,
-                "used": lever.used,
-            }
-            for lever in levers
+            {**dataclasses.asdict(x), "low": _number(x.low), "high": _number(x.high)}
+            for x in levers
         ],
         "notes": list(estimate.notes),
     }
 
 
 def changes_as_data(changes: Sequence[Change]) -> list[dict[str, Any]]:
-    """Changed lines for programs."""
+    """Convert changed lines to JSON data."""
     return [
         {
             "environment": change.environment,
@@ -56,8 +50,10 @@ def changes_as_data(changes: Sequence[Change]) -> list[dict[str, Any]]:
 
 
 def rows(lines: Sequence[Line]) -> list[tuple[str, ...]]:
-    """Lines as the cells of a table; items carry the environment where there are several, and the
-    last cell is the number of the price's source."""
+    """Format lines as table rows; the last cell is the number of the price's source.
+
+    Items are prefixed with the environment if there are several.
+    """
     numbers = {source: number for number, source in enumerate(_sources(lines), 1)}
     several = len({line.environment for line in lines if line.environment != SHARED}) > 1
     return [
@@ -75,7 +71,7 @@ def rows(lines: Sequence[Line]) -> list[tuple[str, ...]]:
 
 
 def source_lines(lines: Sequence[Line]) -> list[str]:
-    """The sources of the prices in words, in the order of their numbers."""
+    """List the numbered sources of the prices."""
     return [f"[{number}] {source}" for number, source in enumerate(_sources(lines), 1)]
 
 
@@ -88,20 +84,20 @@ def _source(line: Line) -> str:
 
 
 def sentence(estimate: Estimate) -> str:
-    """The total in words, with what it does not know."""
-    text = f"{span(estimate.low, estimate.high)} US dollars a month"
+    """Describe the total, and what is not in it."""
+    text = f"{span(estimate.low, estimate.high)} US dollars per month"
     count = len(estimate.unknown)
     if count and count == len(estimate.lines):
-        return "unknown, because nothing in it has a price that Lapwing knows."
+        return "unknown: Lapwing has no price for any line."
     if count:
-        text += f", without {count} line{'s' if count > 1 else ''} whose price is unknown"
+        text += f", without {count} line{'s' if count > 1 else ''} of unknown price"
     if estimate.unstated:
-        text += f"{' and' if count else ', without'} {len(estimate.unstated)} quantities not stated"
+        text += f"{' and' if count else ', without'} {len(estimate.unstated)} unset usage settings"
     return text + "."
 
 
 def group_rows(estimate: Estimate, key: str) -> list[tuple[str, str, str]]:
-    """Name, low and high of each `environment` or `project`; unknown where nothing has a price."""
+    """Format name, low and high of each `environment` or `project`."""
     known = {getattr(line, key) for line in estimate.lines if line.known}
     return [
         (name, money(low), money(high)) if name in known else (name, "unknown", "unknown")
@@ -110,7 +106,7 @@ def group_rows(estimate: Estimate, key: str) -> list[tuple[str, str, str]]:
 
 
 def lever_rows(levers: Sequence[Lever]) -> list[tuple[str, str, str]]:
-    """Levers as the cells of a table."""
+    """Format savings options as table rows."""
     return [
         (
             lever.name + (" (in use)" if lever.used else ""),
@@ -122,7 +118,7 @@ def lever_rows(levers: Sequence[Lever]) -> list[tuple[str, str, str]]:
 
 
 def change_rows(changes: Sequence[Change]) -> list[tuple[str, str, str, str]]:
-    """Changed lines as the cells of a table."""
+    """Format changed lines as table rows."""
     return [
         (
             f"{change.environment}: {change.item}",
@@ -135,9 +131,10 @@ def change_rows(changes: Sequence[Change]) -> list[tuple[str, str, str, str]]:
 
 
 def markdown(estimate: Estimate, levers: Sequence[Lever] = ()) -> str:
-    """The estimate as a page."""
-    told = sentence(estimate)
-    text = f"## Cost of {estimate.environment}\n\n**{told[:1].upper()}{told[1:]}**\n\n"
+    """Format an estimate as Markdown."""
+    summary = sentence(estimate)
+    summary = summary[:1].upper() + summary[1:]
+    text = f"## Cost of {estimate.environment}\n\n**{summary}**\n\n"
     header = ("Item", "Quantity", "Unit", "Unit price", "Low", "High", "Source")
     text += table(header, rows(estimate.lines), right=(1, 3, 4, 5))
     for key, title in (("environment", "Environment"), ("project", "Project")):
@@ -145,25 +142,25 @@ def markdown(estimate: Estimate, levers: Sequence[Lever] = ()) -> str:
         if len(cells) > 1:
             text += "\n" + table((title, "Low", "High"), cells, right=(1, 2))
     if levers:
-        text += "\n### What would save money\n\n"
-        text += table(("Lever", "Saves a month", "About"), lever_rows(levers), right=(1,))
+        text += "\n### Savings options\n\n"
+        text += table(("Option", "Saving per month", "Note"), lever_rows(levers), right=(1,))
     about = [f"{line.item}: {line.note}." for line in estimate.lines if line.note]
-    unstated = [f"Not stated, so not counted: {', '.join(estimate.unstated)}."]
+    unstated = [f"Not set, so not counted: {', '.join(estimate.unstated)}."]
     notes = [*estimate.notes, *(unstated if estimate.unstated else ()), *dict.fromkeys(about)]
     text += "\n### Notes\n\n" + "".join(f"- {_escape(n)}\n" for n in notes)
     if sources := _sources(estimate.lines):
-        text += "\n### Sources of prices\n\n"
+        text += "\n### Price sources\n\n"
         text += "".join(f"{n}. {_escape(s)}\n" for n, s in enumerate(sources, 1))
     return text
 
 
 def markdown_changes(changes: Sequence[Change], before: Estimate, after: Estimate) -> str:
-    """What changed, for a pull request."""
+    """Format the changes for a pull request, as Markdown."""
     more = signed(after.low - before.low, after.high - before.high)
-    text = f"## Cost: {more} US dollars a month\n\n"
+    text = f"## Cost: {more} US dollars per month\n\n"
     text += f"{span(before.low, before.high)} before, {span(after.low, after.high)} after.\n"
-    if told := unknowns(before, after):
-        text += f"\n{told}\n"
+    if note := unknowns(before, after):
+        text += f"\n{note}\n"
     if changes:
         header = ("Item", "Before", "After", "Change")
         text += "\n" + table(header, change_rows(changes), right=(1, 2, 3))
@@ -171,38 +168,38 @@ def markdown_changes(changes: Sequence[Change], before: Estimate, after: Estimat
 
 
 def unknowns(before: Estimate, after: Estimate) -> str:
-    """How many lines have no price, so that a difference of totals leaves them out."""
+    """State how many lines have no price, so that the difference leaves them out."""
     counts = (len(before.unknown), len(after.unknown))
     if not any(counts):
         return ""
-    return f"Lines without a price do not count: {counts[0]} before, {counts[1]} after."
+    return f"Lines without a price are not counted: {counts[0]} before, {counts[1]} after."
 
 
 def table(header: Sequence[str], cells: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
-    """A table in Markdown; columns in `right` are numbers."""
+    """Format a Markdown table; columns in `right` are right-aligned."""
     rule = ["---:" if n in right else "---" for n in range(len(header))]
     lines = [header, rule, *([_escape(c) for c in row] for row in cells)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def money(amount: Decimal | None) -> str:
-    """An amount, or that it is unknown."""
+    """Format an amount, or `unknown`."""
     return "unknown" if amount is None else f"{amount:,.2f}"
 
 
 def span(low: Decimal, high: Decimal) -> str:
-    """A range of amounts, or the one amount."""
+    """Format a range of amounts, or a single amount."""
     return money(low) if low == high else f"{money(low)} to {money(high)}"
 
 
 def signed(low: Decimal, high: Decimal) -> str:
-    """A difference of amounts with its sign."""
+    """Format a difference with its sign."""
     ends = sorted({low, high})
     return " to ".join("0.00" if end == 0 else f"{end:+,.2f}" for end in ends)
 
 
 def quantity(value: Decimal) -> str:
-    """A quantity with at most two decimals; small ones keep their first digits."""
+    """Format a quantity with two decimals, or four below 1."""
     rounded = value.quantize(Decimal("0.01")) if value >= 1 else value.quantize(Decimal("0.0001"))
     text = f"{rounded:,f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
@@ -228,22 +225,12 @@ def _groups(estimate: Estimate, key: str) -> list[dict[str, Any]]:
 
 
 def _line(line: Line) -> dict[str, Any]:
-    return {
-        "item": line.item,
-        "quantity": _number(line.quantity),
-        "quantity_high": _number(line.quantity_high),
-        "unit": line.unit,
-        "unit_price": _number(line.unit_price),
-        "low": _number(line.low),
-        "high": _number(line.high),
-        "source": line.source,
-        "date": line.date,
-        "kind": line.kind,
-        "note": line.note,
-        "environment": line.environment,
-        "project": line.project,
-        "part": line.part,
-    }
+    data = dataclasses.asdict(line)
+    keys = (
+        "item", "quantity", "quantity_high", "unit", "unit_price", "low", "high", "source", "date",
+        "kind", "note", "environment", "project", "part",
+    )  # fmt: skip
+    return {k: _number(data[k]) if isinstance(data[k], Decimal) else data[k] for k in keys}
 
 
 def _number(value: Decimal | None) -> float | None:

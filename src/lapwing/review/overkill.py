@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 
-from lapwing.cost.lines import Estimate
-from lapwing.cost.sites import SHARED, project_of
+from lapwing.cost.environments import SHARED, project_of
+from lapwing.cost.ledger import Estimate
 from lapwing.review.finding import Finding, Severity, Subject
 
 MESH_SERVICES = 10

@@ -10,11 +10,11 @@ import re
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 
+from lapwing.cost.alternatives import is_production
 from lapwing.cost.autopilot import fit
-from lapwing.cost.change import is_production
-from lapwing.cost.lines import Estimate
+from lapwing.cost.environments import project_of
+from lapwing.cost.ledger import Estimate
 from lapwing.cost.report import span
-from lapwing.cost.sites import project_of
 from lapwing.review.finding import Finding, Severity, Subject
 from lapwing.stack.cloud import PROJECT_ID
 from lapwing.stack.load import LOCAL, LoadedStack

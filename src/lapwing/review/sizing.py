@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
-from lapwing.cost.lines import Estimate
+from lapwing.cost.ledger import Estimate
 from lapwing.review.finding import Finding, Severity, Subject
 from lapwing.stack.load import LoadedStack
 

@@ -134,9 +134,7 @@ def _route(services: list[FoundService]) -> None:
                 f"route: a guess; requests with this prefix go to `{service.name}`."
             )
         if service.health and not service.health.startswith(route):
-            service.notes.append(
-                "health: requested directly from the service, outside of route."
-            )
+            service.notes.append("health: requested directly from the service, outside of route.")
 
 
 def read_files(folder: Path) -> dict[str, str]:

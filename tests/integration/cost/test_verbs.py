@@ -78,23 +78,23 @@ def test_cost_for_people_ends_with_the_total(lapwing: Lapwing) -> None:
     status, out, err = lapwing("cost")
     assert status == 0
     assert out.splitlines()[0].split()[:2] == ["ITEM", "QUANTITY"]
-    assert out.splitlines()[-1].startswith("production: 194.39 to 242.47 US dollars a month")
+    assert out.splitlines()[-1].startswith("production: 194.39 to 242.47 US dollars per month")
     assert "db: Atlas backups: unknown" in err
     assert "budget" not in err
 
 
 def test_a_budget_that_may_be_broken_is_told(stack: Path, lapwing: Lapwing) -> None:
     edit(stack, "budget: 245", "budget: 200.50")
-    assert "This may be over the budget of 200.50." in lapwing("cost")[2]
+    assert "The estimate may be over the budget of 200.50." in lapwing("cost")[2]
     edit(stack, "budget: 200.50", "budget: 100")
-    assert "This is over the budget of 100.00." in lapwing("cost")[2]
+    assert "The estimate is over the budget of 100.00." in lapwing("cost")[2]
 
 
 def test_the_difference_to_a_revision(stack: Path, lapwing: Lapwing) -> None:
     status, out, _ = lapwing("cost", "--diff", "HEAD")
     assert (status, out.splitlines()[-1]) == (
         0,
-        "0.00 US dollars a month: 194.39 to 242.47 at HEAD, 194.39 to 242.47 now.",
+        "0.00 US dollars per month: 194.39 to 242.47 at HEAD, 194.39 to 242.47 now.",
     )
     edit(stack, "min: 2, max: 3, cpu: 70%", "min: 3, max: 3, cpu: 70%")
     _, out, _ = lapwing("cost", "--diff", "HEAD", "--output", "json")
@@ -103,7 +103,7 @@ def test_the_difference_to_a_revision(stack: Path, lapwing: Lapwing) -> None:
     assert changed["api: vCPU"] == pytest.approx(97.46 - 64.97)
     assert sum(changed.values()) == pytest.approx(data["after"]["low"] - data["before"]["low"])
     _, out, _ = lapwing("cost", "--diff", "HEAD", "--output", "markdown")
-    assert out.startswith("## Cost: 0.00 to +39.68 US dollars a month")
+    assert out.startswith("## Cost: 0.00 to +39.68 US dollars per month")
     assert "| production: api: vCPU | 64.97 to 97.46 | 97.46 |" in out
 
 
@@ -135,7 +135,7 @@ def test_a_revision_whose_file_is_not_right(stack: Path, lapwing: Lapwing) -> No
     (stack / "lapwing.yaml").write_text(good)
     status, out, err = lapwing("cost", "--diff", "HEAD")
     assert (status, out) == (1, "")
-    assert "The stack file at HEAD is not right" in err
+    assert "The stack file at HEAD is invalid" in err
     assert "2: Unknown key `servises`." in err
 
 
@@ -149,7 +149,7 @@ def test_a_folder_that_is_no_repository(stack: Path, lapwing: Lapwing) -> None:
 def test_three_places(lapwing: Lapwing) -> None:
     _, out, _ = lapwing("cost", "--compare")
     rows = [line.split("  ")[0] for line in out.splitlines()]
-    assert rows == ["WHERE", "one machine", "staging on spot", "full production"]
+    assert rows == ["INFRASTRUCTURE", "one machine", "staging on spot", "full production"]
     data = json.loads(lapwing("cost", "--compare", "--output", "json")[1])
     assert [d["environment"] for d in data] == rows[1:]
 
@@ -158,7 +158,7 @@ def test_three_places_on_a_page(lapwing: Lapwing) -> None:
     status, out, err = lapwing("cost", "--compare", "--output", "markdown")
     assert (status, err) == (0, "")
     lines = out.splitlines()
-    assert lines[:2] == ["| Where | Low | High | Unknown |", "| --- | ---: | ---: | --- |"]
+    assert lines[:2] == ["| Infrastructure | Low | High | Unknown |", "| --- | ---: | ---: | --- |"]
     assert [line.split("|")[1].strip() for line in lines[2:]] == [
         "one machine", "staging on spot", "full production",
     ]  # fmt: skip
@@ -184,11 +184,11 @@ def test_levers_are_told_with_what_they_save(stack: Path, lapwing: Lapwing) -> N
         "    cloud: {provider: gcp, region: us-east1}\n",
     )
     _, out, _ = lapwing("cost")
-    levers = out[out.index("WHAT WOULD SAVE MONEY") :].split("\n\n")[0].splitlines()[1:]
+    levers = out[out.index("SAVINGS OPTION") :].split("\n\n")[0].splitlines()[1:]
     saved = {line.rpartition("  ")[0].strip(): line.rpartition("  ")[2] for line in levers}
     assert set(saved) == {
         "spot pods for staging", "commitment for 1 year", "commitment for 3 years",
-        "CDN for static files (in use)", "one cluster in place of 2",
+        "CDN for static files (in use)", "one cluster instead of 2",
         "scan images in the pipeline",
     }  # fmt: skip
     data = json.loads(lapwing("cost", "--output", "json")[1])
@@ -196,7 +196,7 @@ def test_levers_are_told_with_what_they_save(stack: Path, lapwing: Lapwing) -> N
     edit(stack, "region: us-east1}\n", "region: us-east1}\n    spot: true\n")
     after = json.loads(lapwing("cost", "--output", "json")[1])
     assert data["low"] - after["low"] == pytest.approx(spot["low"])
-    assert "### What would save money" in lapwing("cost", "--output", "markdown")[1]
+    assert "### Savings options" in lapwing("cost", "--output", "markdown")[1]
 
 
 @pytest.mark.parametrize("target", ["kubernetes", "machine"])
@@ -208,11 +208,11 @@ def test_what_has_no_price_is_unknown_and_not_free(
     (stack / "lapwing.yaml").write_text(text)
     status, out, err = lapwing("cost")
     assert status == 0
-    assert out.splitlines()[-1].startswith("qa: unknown, because nothing in it has a price")
+    assert out.splitlines()[-1].startswith("qa: unknown: Lapwing has no price for any line.")
     assert ("kind or minikube" in err) == (target == "kubernetes")
     data = json.loads(lapwing("cost", "--output", "json")[1])
     assert [line["low"] for line in data["lines"]] == [None]
-    assert "**Unknown, because" in lapwing("cost", "--output", "markdown")[1]
+    assert "**Unknown: Lapwing" in lapwing("cost", "--output", "markdown")[1]
     assert lapwing("cost", "--picture", str(stack / "cost.svg"))[0] == 0
     assert lapwing("cost", "--compare")[0] == 2
     assert lapwing("cost", "--diff", "HEAD")[0] == 0

@@ -12,8 +12,8 @@ from decimal import Decimal
 import pytest
 
 from lapwing.cost import report
+from lapwing.cost.alternatives import levers
 from lapwing.cost.book import book
-from lapwing.cost.change import levers
 from lapwing.cost.estimate import estimate
 from tests.unit.cost.stacks import CASES, cases, compare, stacks
 
@@ -35,12 +35,12 @@ def test_the_worked_check_of_the_price_list_to_the_cent() -> None:
         "api: memory": Decimal("14.37"),
         "Cluster fee": Decimal("73.00"),
         "Credit for one cluster": Decimal("-73.00"),
-        "Load balancer: rules": Decimal("18.25"),
+        "Load balancer: forwarding rules": Decimal("18.25"),
         "NAT gateway": Decimal("2.04"),
         "NAT address": Decimal("3.65"),
         "Secret versions": Decimal("0.24"),
-        "Secret accesses": Decimal("0.00"),
-        "Images stored": Decimal("0.45"),
+        "Secret access operations": Decimal("0.00"),
+        "Image storage": Decimal("0.45"),
     }
     assert (now.low, now.high) == (Decimal("103.97"), Decimal("103.97"))
 

@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 
 from lapwing.cost import autopilot
 from lapwing.cost.book import HOURS, Book, Price, book
-from lapwing.cost.difference import difference
 from lapwing.cost.estimate import estimate
-from lapwing.cost.lines import Estimate
+from lapwing.cost.ledger import Estimate, changed_lines
 from lapwing.stack.load import LoadedStack
 from lapwing.stack.model import Stack
 
@@ -116,11 +115,11 @@ def test_what_is_requested_alone_is_not_raised_to_fit_a_default(cpu: int, memory
     alone = autopilot.fit(cpu / 1000, None)
     assert alone.cpu == max(Decimal(cpu) / 1000, Decimal("0.05"))
     assert 1 <= alone.memory / alone.cpu <= Decimal("6.5")
-    assert "no memory is requested" in alone.note
+    assert "no memory request" in alone.note
     alone = autopilot.fit(None, memory * MIB)
     assert alone.memory == max(Decimal(memory) / 1024, Decimal(52) / 1024)
     assert alone.cpu >= Decimal("0.05")
-    assert "no CPU is requested" in alone.note
+    assert "no CPU request" in alone.note
 
 
 def test_without_any_request_the_defaults_hold() -> None:
@@ -146,8 +145,8 @@ def test_the_sixth_forwarding_rule_is_the_first_that_costs_more() -> None:
         )
         stacks = [LoadedStack(one.stack, f"e{n}", same, one.path) for n in range(count)]
         lines = {x.item: x.low for x in estimate(stacks, book()).lines}
-        assert lines["Load balancer: rules"] == Decimal("18.25")
-        assert lines.get("Load balancer: more rules") == more
+        assert lines["Load balancer: forwarding rules"] == Decimal("18.25")
+        assert lines.get("Load balancer: additional rules") == more
         assert sum(1 for x in estimate(stacks, book()).lines if x.item == "Cluster fee") == 1
 
 
@@ -187,13 +186,13 @@ def test_pods_are_paid_for_every_hour_of_the_month() -> None:
 
 
 def test_the_difference_of_equal_estimates_is_nothing() -> None:
-    assert difference(cost(500, 1024, 2, 4), cost(500, 1024, 2, 4)) == []
+    assert changed_lines(cost(500, 1024, 2, 4), cost(500, 1024, 2, 4)) == []
 
 
 @pytest.mark.parametrize("most", [5, 9])
 def test_the_difference_is_the_difference_of_the_totals(most: int) -> None:
     before, after = cost(500, 1024, 2, 4), cost(750, 1024, 2, most)
-    changes = difference(before, after)
+    changes = changed_lines(before, after)
     assert {c.item for c in changes} >= {"api: vCPU", "api: memory"}
     assert sum(c.low for c in changes) == after.low - before.low
     assert sum(c.high for c in changes) == after.high - before.high

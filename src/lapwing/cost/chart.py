@@ -1,9 +1,7 @@
-"""An estimate as a picture: one bar for each part, in SVG. Pure.
+"""Draw an estimate as a bar chart in SVG, one bar per part.
 
-Written by hand: a bar chart needs rectangles and text, and no library. Each bar is full to its low
-amount and lighter from there to its high amount; the amounts stand beside it, so nothing is told by
-colour alone. A credit is taken from the part that it pays. Colours are fixed on a white ground, so
-the picture looks the same in a page, in a terminal's viewer and on paper.
+Each bar is dark up to its low amount and light up to its high amount. The amounts are printed
+beside it, so that color is not the only information. A credit reduces the part that it covers.
 """
 
 from __future__ import annotations
@@ -11,25 +9,25 @@ from __future__ import annotations
 from decimal import Decimal
 from xml.sax.saxutils import escape
 
-from lapwing.cost.lines import Estimate
+from lapwing.cost.ledger import Estimate
 from lapwing.cost.report import sentence, span
 
 WIDTH, LEFT, BARS, ROW, TOP = 900, 170, 500, 34, 92
-"""Pixels: of the whole, before the bars, of the longest bar, of a row, above the first row."""
+"""Pixels: total width, left of the bars, longest bar, row height, above the first row."""
 LINE = 104
-"""Characters of the total that fit on one line."""
-MORE = 12
-"""Rows at the most; the smallest parts are put together."""
+"""Characters per line of the total."""
+MAX_BARS = 12
+"""Maximum number of bars; the smallest parts are combined."""
 
 
-def picture(estimate: Estimate) -> str:
-    """The bar chart of an estimate."""
+def bar_chart(estimate: Estimate) -> str:
+    """Draw the bar chart of an estimate."""
     parts = _parts(estimate)
     most = max((high for _, _, high in parts), default=Decimal(0)) or Decimal(1)
     bars = "".join(_bar(n, *part, most) for n, part in enumerate(parts))
     height = TOP + ROW * max(len(parts), 1) + 40
-    told = sentence(estimate)
-    lines = _wrap(told[:1].upper() + told[1:])
+    text = sentence(estimate)
+    lines = _wrap(text[:1].upper() + text[1:])
     title = "".join(
         f'<text x="24" y="{56 + 18 * n}" font-size="13" fill="#475569">{escape(line)}</text>\n'
         for n, line in enumerate(lines)
@@ -37,24 +35,24 @@ def picture(estimate: Estimate) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" '
         f'viewBox="0 0 {WIDTH} {height}" font-family="system-ui, sans-serif" role="img">\n'
-        f"<title>{escape(f'Cost of {estimate.environment}: {told}')}</title>\n"
+        f"<title>{escape(f'Cost of {estimate.environment}: {text}')}</title>\n"
         f'<rect width="{WIDTH}" height="{height}" fill="#ffffff"/>\n'
         f'<text x="24" y="34" font-size="19" font-weight="600" fill="#0f172a">'
         f"Cost of {escape(estimate.environment)}</text>\n{title}{bars}"
         f'<text x="{LEFT}" y="{height - 16}" font-size="12" fill="#64748b">'
-        "dark: at the least; light: at the most</text>\n</svg>\n"
+        "dark: low; light: high</text>\n</svg>\n"
     )
 
 
 def _parts(estimate: Estimate) -> list[tuple[str, Decimal, Decimal]]:
-    """Name, low and high of each part that costs something, the largest first."""
+    """Return name, low and high of each part with a cost, the largest first."""
     groups = [(n, low, high) for n, (low, high) in estimate.by("part").items() if high > 0]
     groups.sort(key=lambda part: (-part[2], part[0]))
-    if len(groups) <= MORE:
+    if len(groups) <= MAX_BARS:
         return groups
-    rest = groups[MORE - 1 :]
+    rest = groups[MAX_BARS - 1 :]
     low, high = sum((p[1] for p in rest), Decimal(0)), sum((p[2] for p in rest), Decimal(0))
-    return [*groups[: MORE - 1], (f"{len(rest)} more", low, high)]
+    return [*groups[: MAX_BARS - 1], (f"{len(rest)} more", low, high)]
 
 
 def _bar(number: int, name: str, low: Decimal, high: Decimal, most: Decimal) -> str:
@@ -72,7 +70,7 @@ def _bar(number: int, name: str, low: Decimal, high: Decimal, most: Decimal) -> 
 
 
 def _wrap(text: str) -> list[str]:
-    """The text in lines that fit."""
+    """Wrap text into lines."""
     lines = [""]
     for word in text.split():
         if lines[-1] and len(lines[-1]) + 1 + len(word) > LINE:

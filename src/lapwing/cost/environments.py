@@ -1,8 +1,6 @@
-"""What runs in an environment, as far as it is billed. Pure.
+"""What is billed in an environment: pods, managed databases, projects and regions.
 
-A site is one environment on a cluster: its pods (services, resources that run in the cluster, and
-what runs beside them), its managed databases, its region and its projects. Environments of one
-project share a cluster, and so its fee, its load balancer and its NAT.
+Environments with the same project share a cluster, and so its fee, its load balancer and its NAT.
 """
 
 from __future__ import annotations
@@ -12,20 +10,21 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from lapwing.cost import autopilot
-from lapwing.cost.lines import Place
+from lapwing.cost.ledger import BillingScope
 from lapwing.stack.environment import Usage
 from lapwing.stack.load import LOCAL, LoadedStack
 from lapwing.stack.model import Resource, Service
 
 SHARED = "shared"
-"""The name that stands for the environment in lines which all environments share."""
-DEFAULT_TIER = "M10"
+"""The environment name of lines that all environments share."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pods:
-    """Equal pods: `low` to `high` of them. `warm` is for how many hours of a rollout the old slot
-    runs beside the new one; 0 for what is not released."""
+    """Equal pods: `low` to `high` of them.
+
+    `warm` is for how many hours of a rollout both slots run; 0 for pods that are not released.
+    """
 
     name: str
     low: int
@@ -36,71 +35,71 @@ class Pods:
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
-    """One environment on a cluster."""
+class CloudEnvironment:
+    """One environment in a cloud."""
 
     loaded: LoadedStack
-    place: Place
-    shared: Place
+    scope: BillingScope
+    shared: BillingScope
     pods: tuple[Pods, ...]
 
     @property
     def name(self) -> str:
-        """The environment."""
+        """The name of the environment."""
         return self.loaded.environment
 
     @property
     def usage(self) -> Usage:
-        """What a month is assumed to bring."""
+        """The assumed monthly usage."""
         return self.loaded.settings.usage
 
     @property
     def routed(self) -> list[Service]:
-        """The services that clients reach."""
+        """The services with a route."""
         return [s for s in self.loaded.stack.services.values() if s.route is not None]
 
     @property
     def managed(self) -> dict[str, Resource]:
-        """The databases that the cloud runs: MongoDB, by Atlas."""
+        """The managed databases: MongoDB, by Atlas."""
         return {n: r for n, r in self.loaded.stack.resources.items() if r.kind == "mongodb"}
 
     @property
     def secrets(self) -> set[str]:
-        """Names of secrets: those of services, and the URL of each managed database."""
+        """The secrets of services, and the URL of each managed database."""
         named = {s for service in self.loaded.stack.services.values() for s in service.secret_names}
         return named | {f"url of {name}" for name in self.managed}
 
 
-def sites(stacks: Iterable[LoadedStack]) -> list[Site]:
-    """The sites among environments of a stack; machines are none."""
-    return [_site(loaded) for loaded in stacks if loaded.settings.cloud is not None]
+def cloud_environments(stacks: Iterable[LoadedStack]) -> list[CloudEnvironment]:
+    """Return the environments in a cloud."""
+    return [_cloud_environment(loaded) for loaded in stacks if loaded.settings.cloud is not None]
 
 
 def machines(stacks: Iterable[LoadedStack]) -> list[LoadedStack]:
-    """The environments on a machine of its own; `local` is the developer's."""
+    """Return the environments on a machine other than `local`."""
     return [s for s in stacks if s.settings.target == "machine" and s.environment != LOCAL]
 
 
-def homeless(stacks: Iterable[LoadedStack]) -> list[LoadedStack]:
-    """The environments on a cluster that is in no cloud."""
+def clusters_without_cloud(stacks: Iterable[LoadedStack]) -> list[LoadedStack]:
+    """Return the environments on a cluster without `cloud`."""
     return [s for s in stacks if s.settings.target == "kubernetes" and s.settings.cloud is None]
 
 
 def project_of(loaded: LoadedStack) -> str:
-    """The project id of an environment."""
+    """Return the project id of an environment, from its settings."""
     cloud = loaded.settings.cloud
     given = cloud.project if cloud else None
     return given or f"{loaded.stack.stack}-{loaded.environment}"
 
 
-def _site(loaded: LoadedStack) -> Site:
+def _cloud_environment(loaded: LoadedStack) -> CloudEnvironment:
     cloud = loaded.settings.cloud
     assert cloud is not None
     shared = cloud.shared_project or f"{loaded.stack.stack}-{SHARED}"
-    return Site(
+    return CloudEnvironment(
         loaded,
-        Place(loaded.environment, project_of(loaded), cloud.region),
-        Place(SHARED, shared, cloud.region),
+        BillingScope(loaded.environment, project_of(loaded), cloud.region),
+        BillingScope(SHARED, shared, cloud.region),
         tuple(_pods(loaded)),
     )
 

@@ -9,8 +9,8 @@ from xml.etree import ElementTree
 import pytest
 
 from lapwing.cost.book import book
+from lapwing.cost.chart import BARS, LEFT, MAX_BARS, WIDTH, bar_chart
 from lapwing.cost.estimate import estimate
-from lapwing.cost.picture import BARS, LEFT, MORE, WIDTH, picture
 from tests.unit.cost.stacks import ROOT, cases, compare, stacks
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -19,10 +19,10 @@ SVG = "{http://www.w3.org/2000/svg}"
 @pytest.mark.parametrize("case", cases())
 def test_every_part_that_costs_has_a_bar_inside_the_frame(case: str) -> None:
     found = estimate(stacks(case), book())
-    root = ElementTree.fromstring(picture(found))
+    root = ElementTree.fromstring(bar_chart(found))
     bars = root.findall(f"{SVG}rect")[1:]
     parts = [high for _, high in found.by("part").values() if high > 0]
-    assert len(bars) == 2 * min(len(parts), MORE)
+    assert len(bars) == 2 * min(len(parts), MAX_BARS)
     for bar in bars:
         assert float(bar.get("x", "")) == LEFT
         assert 0 < float(bar.get("width", "")) <= BARS
@@ -37,13 +37,13 @@ def test_every_part_that_costs_has_a_bar_inside_the_frame(case: str) -> None:
 def test_the_picture_of_the_readme_is_that_of_the_example() -> None:
     """LAPWING_GOLDEN_WRITE=1 draws it again."""
     found = estimate(stacks("company-inc"), book())
-    compare(ROOT / "docs/pictures/cost.svg", picture(found))
+    compare(ROOT / "docs/pictures/cost.svg", bar_chart(found))
 
 
 def test_names_are_text_and_not_markup() -> None:
     found = estimate(stacks("worked-check"), book())
     named = replace(found, environment="<b>&", lines=(replace(found.lines[0], part="<script>"),))
-    root = ElementTree.fromstring(picture(named))
+    root = ElementTree.fromstring(bar_chart(named))
     assert {t.text for t in root.iter(f"{SVG}text")} >= {"Cost of <b>&", "<script>"}
 
 
@@ -55,7 +55,7 @@ def test_many_parts_are_put_together_and_none_is_lost() -> None:
     texts = [
         t.text
         for t in ElementTree.fromstring(
-            picture(replace(estimate(stacks("worked-check"), book()), lines=many))
+            bar_chart(replace(estimate(stacks("worked-check"), book()), lines=many))
         ).iter(f"{SVG}text")
     ]
     assert "19 more" in texts

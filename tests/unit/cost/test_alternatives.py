@@ -6,9 +6,8 @@ from decimal import Decimal
 
 import pytest
 
+from lapwing.cost.alternatives import Lever, compare, is_production, levers, one_machine
 from lapwing.cost.book import book
-from lapwing.cost.change import Lever, is_production, levers
-from lapwing.cost.compare import compare, one_machine
 from lapwing.cost.estimate import estimate
 from tests.unit.cost.stacks import cases, stacks
 
@@ -41,7 +40,7 @@ def test_spot_without_a_price_saves_an_unknown_amount() -> None:
 
 
 def test_one_cluster_saves_the_fee_the_rules_and_the_nat_of_the_other() -> None:
-    lever = found("staging-and-production")["one cluster in place of 2"]
+    lever = found("staging-and-production")["one cluster instead of 2"]
     fixed = Decimal("73.00") + Decimal("18.25") + Decimal("3.65")
     assert lever.low is not None
     assert fixed <= lever.low <= fixed + Decimal("2.04")

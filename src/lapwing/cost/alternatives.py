@@ -1,0 +1,290 @@
+"""Cost alternatives: savings options, and the same stack on other infrastructure.
+
+An option has no formula of its own: the stack is changed and estimated again, and the difference is
+the saving, so an option always agrees with the estimate. If a price is unknown on either side, the
+saving is unknown.
+
+`compare` estimates one machine, staging on spot pods and full production. The machine is the
+smallest E2 machine type that fits every service twice (both slots of a rollout) and one GiB for the
+system, the agent and the proxy. A resource without a memory request counts as one GiB there.
+Staging is the environment with `spot`; without one, it is production with one replica of each
+service, on spot pods, in its own project.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from lapwing.cost.autopilot import GIB
+from lapwing.cost.book import HOURS, Book
+from lapwing.cost.environments import project_of
+from lapwing.cost.estimate import estimate
+from lapwing.cost.ledger import BillingScope, Estimate, Ledger, Line, cents, total
+from lapwing.stack.environment import Usage
+from lapwing.stack.load import LoadedStack
+from lapwing.stack.model import Service
+
+SYSTEM_MEMORY = Decimal(1)
+RESOURCE_MEMORY = Decimal(1)
+DISK = Decimal(20)
+"""GiB for the system, releases and logs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lever:
+    """A way to reduce the bill, with its monthly saving; None if a price is unknown.
+
+    `used` is whether the stack already uses it.
+    """
+
+    name: str
+    low: Decimal | None
+    high: Decimal | None
+    note: str
+    used: bool = False
+
+
+def levers(stacks: Sequence[LoadedStack], book: Book) -> list[Lever]:
+    """List the options to reduce the bill, used or not."""
+    now = estimate(stacks, book)
+    if not any(s.settings.cloud for s in stacks):
+        return []
+    return [
+        *_spot(stacks, book, now),
+        *_commitments(stacks, book, now),
+        *_cdn(stacks, book, now),
+        *_fewer_projects(stacks, book, now),
+        *_scans(now),
+    ]
+
+
+def is_production(name: str) -> bool:
+    """Return whether an environment is production, by its name."""
+    return name in ("live", "main") or name.startswith("prod")
+
+
+def with_settings(loaded: LoadedStack, **changes: Any) -> LoadedStack:
+    """Return the stack with changed settings of its environment."""
+    return dataclasses.replace(loaded, settings=loaded.settings.model_copy(update=changes))
+
+
+def with_replicas(loaded: LoadedStack, least: int, most: int) -> LoadedStack:
+    """Return the stack with the same number of replicas for every service."""
+
+    def resized(service: Service) -> Service:
+        replicas = service.replicas.model_copy(update={"min": least, "max": most})
+        return service.model_copy(update={"replicas": replicas})
+
+    services = {name: resized(service) for name, service in loaded.stack.services.items()}
+    return dataclasses.replace(loaded, stack=loaded.stack.model_copy(update={"services": services}))
+
+
+def _spot(stacks: Sequence[LoadedStack], book: Book, now: Estimate) -> Iterator[Lever]:
+    eligible = [
+        s for s in stacks if s.settings.cloud is not None and not is_production(s.environment)
+    ]
+    if not eligible:
+        return
+    names = ", ".join(s.environment for s in eligible)
+    used = all(s.settings.spot for s in eligible)
+    changed = [with_settings(s, spot=not used) if s in eligible else s for s in stacks]
+    other = estimate(changed, book)
+    yield _difference(
+        f"spot pods for {names}",
+        (other, now) if used else (now, other),
+        lambda line: line.environment in {s.environment for s in eligible},
+        "may be preempted at any time; not for production",
+        used=used,
+    )
+
+
+def _commitments(stacks: Sequence[LoadedStack], book: Book, now: Estimate) -> Iterator[Lever]:
+    spot = {s.environment for s in stacks if s.settings.spot}
+    steady = [
+        line
+        for line in now.lines
+        if line.item.endswith((": vCPU", ": memory"))
+        and line.part != "rollouts"
+        and line.environment not in spot
+    ]
+    if not steady:
+        return
+    always = total(line.low for line in steady)
+    for discount in book.discounts:
+        saves = cents(always * discount.share) if all(x.known for x in steady) else None
+        years = f"{discount.years} year{'s' if discount.years > 1 else ''}"
+        yield Lever(
+            f"commitment for {years}",
+            saves,
+            saves,
+            f"{discount.share:.0%} off the low amount; wait until the load is known",
+        )
+
+
+def _cdn(stacks: Sequence[LoadedStack], book: Book, now: Estimate) -> Iterator[Lever]:
+    eligible = [
+        s
+        for s in stacks
+        if s.settings.cloud is not None
+        and s.settings.usage.static is not None
+        and any(x.kind == "static" for x in s.stack.services.values())
+    ]
+    if not eligible:
+        return
+    used = all(s.settings.cdn for s in eligible)
+    changed = [with_settings(s, cdn=not used) if s in eligible else s for s in stacks]
+    other = estimate(changed, book)
+    yield _difference(
+        "CDN for static files",
+        (other, now) if used else (now, other),
+        lambda line: line.part == "traffic",
+        "CDN egress is cheaper, and services get fewer requests",
+        used=used,
+    )
+
+
+def _fewer_projects(stacks: Sequence[LoadedStack], book: Book, now: Estimate) -> Iterator[Lever]:
+    clouds = [s for s in stacks if s.settings.cloud is not None]
+    projects = list(dict.fromkeys(project_of(s) for s in clouds))
+    if len(projects) < 2:
+        return
+    kept = next((project_of(s) for s in clouds if is_production(s.environment)), projects[0])
+    region = next(s.settings.cloud.region for s in clouds if s.settings.cloud)
+    together = {"project": kept, "region": region}
+    changed = [
+        with_settings(s, cloud=cloud.model_copy(update=together)) if cloud is not None else s
+        for s in stacks
+        for cloud in [s.settings.cloud]
+    ]
+    yield _difference(
+        f"one cluster instead of {len(projects)}",
+        (now, estimate(changed, book)),
+        lambda line: line.part in ("cluster", "network"),
+        "staging as a namespace of the production cluster: cheaper, less isolated",
+    )
+
+
+def _scans(now: Estimate) -> Iterator[Lever]:
+    scans = [line for line in now.lines if line.item == "Image scans"]
+    if scans:
+        yield Lever(
+            "scan images in the pipeline",
+            total(line.low for line in scans),
+            total(line.high for line in scans),
+            "an open-source scanner in CI finds the same vulnerabilities; the registry bills each "
+            "scanned image",
+        )
+
+
+def _difference(
+    name: str,
+    estimates: tuple[Estimate, Estimate],
+    concerns: Callable[[Line], bool],
+    note: str,
+    *,
+    used: bool = False,
+) -> Lever:
+    """Compare the second estimate with the first.
+
+    The saving is unknown if a line without a price differs between them.
+    """
+    expensive, cheap = estimates
+    unknown = [
+        {(x.environment, x.item, x.quantity, x.quantity_high) for x in e.unknown if concerns(x)}
+        for e in estimates
+    ]
+    if unknown[0] != unknown[1]:
+        reasons = [
+            x.note for e in estimates for x in e.unknown if concerns(x) and "no price" in x.note
+        ]
+        reason = f"; no price{reasons[0].rpartition('no price')[2]}" if reasons else ""
+        return Lever(name, None, None, note + reason, used)
+    saves = sorted((expensive.low - cheap.low, expensive.high - cheap.high))
+    return Lever(name, saves[0], saves[1], note, used)
+
+
+@dataclass(frozen=True, slots=True)
+class MachineType:
+    """A machine type: its vCPU and billed vCPU, and its memory in GiB."""
+
+    name: str
+    cpu: int
+    billed: Decimal
+    memory: Decimal
+
+
+E2 = (
+    MachineType("e2-small", 2, Decimal("0.5"), Decimal(2)),
+    MachineType("e2-medium", 2, Decimal(1), Decimal(4)),
+    *(MachineType(f"e2-standard-{n}", n, Decimal(n), Decimal(4 * n)) for n in (2, 4, 8, 16, 32)),
+)
+"""The E2 family, the smallest first (Google Cloud, "E2 machine types")."""
+
+
+def compare(stacks: Sequence[LoadedStack], book: Book) -> list[Estimate]:
+    """Return the three estimates, if the stack has an environment in a cloud."""
+    clouds = [s for s in stacks if s.settings.cloud is not None]
+    if not clouds:
+        return []
+    production = next((s for s in clouds if is_production(s.environment)), clouds[0])
+    return [
+        one_machine(production, book),
+        estimate([_staging(clouds, production)], book, "staging on spot"),
+        estimate([production], book, "full production"),
+    ]
+
+
+def one_machine(loaded: LoadedStack, book: Book) -> Estimate:
+    """Estimate the whole stack on one machine in the region of an environment."""
+    cloud = loaded.settings.cloud
+    assert cloud is not None
+    machine, note = _smallest_machine(loaded)
+    scope = BillingScope("one machine", f"{loaded.stack.stack}-machine", cloud.region)
+    ledger = Ledger(book, scope)
+    for what, size in (("cpu", machine.billed), ("memory", machine.memory)):
+        item = f"{machine.name}: {what}"
+        ledger.add("machine", item, f"machine.{what}", size * HOURS, note)
+    stored = [r.storage for r in loaded.stack.resources.values() if r.storage is not None]
+    disk = DISK + Decimal(sum(stored)) / GIB
+    ledger.add("machine", "Disk", "disk.balanced", disk)
+    ledger.add("machine", "IP address", "machine.address", HOURS)
+    usage = loaded.settings.usage
+    if usage.sent is not None or usage.static is not None:
+        sent = Decimal((usage.sent or 0) + (usage.static or 0)) / GIB
+        ledger.add("traffic", "Internet egress", "internet.sent", sent)
+    return Estimate("one machine", tuple(ledger.lines), notes=(note,))
+
+
+def _smallest_machine(loaded: LoadedStack) -> tuple[MachineType, str]:
+    services = [s for s in loaded.stack.services.values() if s.kind != "job"]
+    cpu = sum((Decimal(str(s.resources.cpu or 0)) * s.replicas.min for s in services), Decimal(0))
+    memory = SYSTEM_MEMORY
+    for service in services:
+        memory += 2 * Decimal(service.resources.memory or 0) / GIB * service.replicas.min
+    for resource in loaded.stack.resources.values():
+        requests = resource.resources
+        cpu += Decimal(str(requests.cpu or 0))
+        memory += Decimal(requests.memory) / GIB if requests.memory else RESOURCE_MEMORY
+    fitting = (m for m in E2 if m.cpu >= cpu and m.memory >= memory)
+    machine = next(fitting, None)
+    needed = f"{cpu.normalize():f} vCPU and {memory.quantize(Decimal('0.1'))} GiB with both slots"
+    if machine is None:
+        return E2[-1], f"the stack requests {needed}, more than the largest E2 machine type"
+    return machine, f"the smallest E2 machine type for {needed}; a single point of failure"
+
+
+def _staging(clouds: Sequence[LoadedStack], production: LoadedStack) -> LoadedStack:
+    declared = next(
+        (s for s in clouds if s.settings.spot and not is_production(s.environment)), None
+    )
+    if declared is not None:
+        return declared
+    assert production.settings.cloud is not None
+    cloud = production.settings.cloud.model_copy(update={"project": "staging"})
+    return with_settings(
+        with_replicas(production, 1, 1), spot=True, cloud=cloud, usage=Usage(), budget=None
+    )
