@@ -59,11 +59,11 @@ def command(context: Context, environment: str | None, out: Path | None) -> None
 def _later(loaded: LoadedStack) -> list[tuple[str, str]]:
     """Components that the stack does without, and when to bring each in (`lapwing review`)."""
     from lapwing.review.finding import Subject
-    from lapwing.review.overkill import ROWS
+    from lapwing.review.overkill import COMPONENTS
     from lapwing.stack import source
 
     if loaded.settings.cloud is None:
         return []
     subject = Subject([loaded], source.read(loaded.path))
-    absent = (row for row in ROWS if next(iter(row.find(subject)), None) is None)
+    absent = (row for row in COMPONENTS if next(iter(row.find(subject)), None) is None)
     return [(f"{row.name[:1].upper()}{row.name[1:]}", row.when) for row in absent]

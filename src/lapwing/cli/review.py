@@ -1,4 +1,4 @@
-"""`lapwing review`: what is too much, at risk or too large, with evidence and what to do."""
+"""`lapwing review`: report over-engineering, risks and over-provisioning."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lapwing.review.finding import Finding
-    from lapwing.review.review import Measurements
+    from lapwing.review.sizing import Measurements
     from lapwing.stack.load import LoadedStack
 
 _STYLES = {"critical": "red", "warning": "yellow", "info": "blue"}
@@ -26,31 +26,31 @@ _STYLES = {"critical": "red", "warning": "yellow", "info": "blue"}
     "--measured",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="What services used (JSON), for right-sizing. Default: what the agent measured here.",
+    help="Measured usage (JSON) for right-sizing. Default: measurements of this machine's agent.",
 )
 @click.option(
     "--fail-on",
     type=click.Choice(["info", "warning", "critical"]),
-    help="Exit status 1 if there is a finding of this severity or above.",
+    help="Exit with status 1 if there is a finding of this severity or above.",
 )
 @output_option
 @click.pass_obj
 def command(
     context: Context, environment: str | None, measured: Path | None, fail_on: str | None
 ) -> int:
-    """Review the stack: what is too much today, what is at risk, what is too large."""
+    """Report over-engineering, risks and over-provisioning, with evidence and advice."""
     from lapwing.cost.book import book
     from lapwing.review.finding import Severity
-    from lapwing.review.review import as_data, review
+    from lapwing.review.review import review
     from lapwing.stack import source
     from lapwing.stack.load import environments, find
 
     path = find(context.directory)
     stacks = environments(path, environment)
-    known = _given(measured) if measured is not None else _seen_here(context, stacks)
+    known = _measurements_of(measured) if measured is not None else _measured_here(context, stacks)
     findings = review(stacks, source.read(path), book(), known)
     if context.for_programs:
-        context.printer.json(as_data(findings))
+        context.printer.json([finding.as_data() for finding in findings])
     else:
         for finding in findings:
             _print(context, finding)
@@ -70,35 +70,34 @@ def _print(context: Context, finding: Finding) -> None:
     printer.data(f"  {finding.advice}")
     if finding.saves is not None:
         verb = "saves" if finding.saves >= 0 else "costs"
-        printer.data(f"  It {verb} {money(abs(finding.saves))} US dollars a month.")
+        printer.data(f"  This {verb} {money(abs(finding.saves))} US dollars per month.")
 
 
-def _given(path: Path) -> Measurements:
+def _measurements_of(path: Path) -> Measurements:
     from lapwing.errors import UsageError
-    from lapwing.review.review import measurements
+    from lapwing.review.sizing import measurements
 
     try:
         return measurements(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        raise UsageError(f"There is no file {path}.") from None
+        raise UsageError(f"The file {path} does not exist.") from None
     except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}.") from None
+        raise UsageError(f"Cannot read {path}: {error.strerror}.") from None
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path} is not JSON.", hint=str(error)) from None
+        raise UsageError(f"{path} is not valid JSON.", hint=str(error)) from None
 
 
-def _seen_here(context: Context, stacks: Sequence[LoadedStack]) -> Measurements:
-    """What the agent of this machine has measured: in the environment itself, where it runs here,
-    else in `local`."""
+def _measured_here(context: Context, stacks: Sequence[LoadedStack]) -> Measurements:
+    """Read what this machine's agent measured: in the environment, else in `local`."""
     from lapwing.observed import usage
     from lapwing.review.sizing import Measured
     from lapwing.stack.load import LOCAL
 
-    def measured(stack: str, environment: str, place: str | None) -> dict[str, Measured]:
+    def measured(stack: str, environment: str, source: str | None) -> dict[str, Measured]:
         read = usage.read(context.settings.environment(stack, environment))
         found = {name: usage.summary(service) for name, service in read.services.items()}
         return {
-            name: Measured(s.cpu, s.memory, s.hours, s.rate, place)
+            name: Measured(s.cpu, s.memory, s.hours, s.rate, source)
             for name, s in found.items()
             if s is not None
         }

@@ -116,7 +116,10 @@ def _add_atlas(ledger: Ledger, name: str, resource: Resource) -> None:
     note = "" if resource.tier else f"`tier` is not set; {DEFAULT_TIER} is assumed"
     ledger.add(name, f"{name}: Atlas {tier}", f"atlas.{tier}", HOURS, note)
     if most is not None and most != tier:
-        prices, note = (f"atlas.{tier}", f"atlas.{most}"), f"high assumes {most} for the whole month"
+        prices, note = (
+            (f"atlas.{tier}", f"atlas.{most}"),
+            f"high assumes {most} for the whole month",
+        )
         ledger.add_growth(name, f"{name}: auto-scaling to {most}", prices, note)
     no_price = "no price is recorded"
     free = included_storage(tier)

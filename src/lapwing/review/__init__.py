@@ -1,1 +1,1 @@
-"""What is too much, at risk or too large in a stack, from its file. Pure."""
+"""Review: findings about a stack, with evidence and advice."""

@@ -1,4 +1,4 @@
-"""Findings, and where in the file what they speak of is written. Pure."""
+"""Findings of a review, and their positions in the stack file."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import IntEnum
+from typing import Any
 
 from lapwing.stack.load import LoadedStack
 from lapwing.stack.source import KeyPath, Source
 
 
 class Severity(IntEnum):
-    """How much a finding matters. INFO asks for nothing today; WARNING costs money or nerves;
-    CRITICAL loses data, secrets or money."""
+    """The severity of a finding.
+
+    INFO needs no action now; WARNING costs money or effort; CRITICAL can lose data, secrets or
+    money.
+    """
 
     INFO = 1
     WARNING = 2
@@ -25,8 +29,11 @@ class Severity(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One finding. `evidence` is what was seen and where (`file:line`), `advice` what to do and
-    when, `saves` dollars a month if that is known, negative if the advice costs."""
+    """One finding.
+
+    `evidence` is what was found and where (`file:line`), `advice` what to do, `saves` the saving in
+    dollars per month if known, negative if the advice costs.
+    """
 
     rule: str
     severity: Severity
@@ -35,30 +42,33 @@ class Finding:
     advice: str
     saves: Decimal | None = None
 
+    def as_data(self) -> dict[str, Any]:
+        """Convert to JSON data."""
+        return {
+            "rule": self.rule,
+            "severity": str(self.severity),
+            "environment": self.environment,
+            "evidence": self.evidence,
+            "advice": self.advice,
+            "saves": float(self.saves) if self.saves is not None else None,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """The stack in the environments under review, the file they come from, and the one of them
-    that customers use."""
+    """The stack in the environments under review, and their file."""
 
     stacks: Sequence[LoadedStack]
     source: Source
 
-    def at(self, environment: str, path: KeyPath) -> str:
-        """`lapwing.yaml:12` for a path: in the overlay of the environment if it is written there,
-        else in the base; of the nearest part above it if it is not written at all."""
+    def position(self, environment: str, path: KeyPath) -> str:
+        """Return `lapwing.yaml:12` for a path of a service, a resource or an environment setting.
+
+        The environment's overlay is preferred to the base. A path that is not in the file has the
+        position of its nearest parent.
+        """
         overlay = ("environments", environment, *path)
-        for candidate in (overlay, path):
-            if candidate in self.source.positions:
-                return self._place(candidate)
-        if path[0] in ("services", "resources"):
-            return self._place(path)
-        return self._place(overlay)
-
-    def setting(self, environment: str, *path: str) -> str:
-        """The place of a setting of an environment."""
-        return self._place(("environments", environment, *path))
-
-    def _place(self, path: KeyPath) -> str:
-        where = self.source.where(path, key=True)
+        fallback = path if path[0] in ("services", "resources") else overlay
+        found = next((p for p in (overlay, path) if p in self.source.positions), fallback)
+        where = self.source.where(found, key=True)
         return f"{where.file.name}:{where.line}"

@@ -1,13 +1,14 @@
-"""What can go wrong, as far as the file shows it. Pure.
+"""Risks that the stack file shows.
 
-The rules look at the environments that customers use: those whose name says production, else all
-under review. Each rule is a generator; adding one is writing a function and naming it in `RISKS`.
+The rules cover production environments, by name; without one, all environments under review. Each
+rule is a generator; to add a rule, write a function and add it to `RULES`.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from decimal import Decimal
 
 from lapwing.cost.alternatives import is_production
@@ -18,232 +19,174 @@ from lapwing.cost.report import span
 from lapwing.review.finding import Finding, Severity, Subject
 from lapwing.stack.cloud import PROJECT_ID
 from lapwing.stack.load import LOCAL, LoadedStack
+from lapwing.stack.model import Service
 from lapwing.stack.resource_reference import expand
+from lapwing.stack.source import KeyPath
 
 SECRET_NAME = re.compile(r"(SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|PRIVATE|API_?KEY|ACCESS_?KEY)")
 SECRET_VALUE = re.compile(r"://[^/\s:@]+:[^/\s@]+@|-----BEGIN [A-Z ]*PRIVATE KEY")
-"""A URL with a password, or a key."""
-KEEPS_DATA = ("mongodb", "mysql", "postgres")
+"""A URL with a password, or a private key."""
+DATABASES = ("mongodb", "mysql", "postgres")
 
-Risk = Callable[[Subject, LoadedStack, Estimate], Iterator[Finding]]
+
+@dataclass(frozen=True, slots=True)
+class Risk:
+    """A risk: its rule, the path in the file, the evidence, and the advice."""
+
+    rule: str
+    path: KeyPath
+    evidence: str
+    advice: str
+    severity: Severity = Severity.WARNING
+
+
+Rule = Callable[[LoadedStack, Estimate], Iterator[Risk]]
 
 
 def risks(subject: Subject, costs: dict[str, Estimate]) -> Iterator[Finding]:
-    """The findings of every rule; `costs` is the estimate of each environment alone."""
+    """Apply every rule; `costs` is the estimate of each environment alone.
+
+    In the developer's `local` a risk is only informational, except for secrets.
+    """
     production = [s for s in subject.stacks if is_production(s.environment)]
     for loaded in production or subject.stacks:
-        for rule in RISKS:
-            yield from rule(subject, loaded, costs[loaded.environment])
+        name = loaded.environment
+        for risk in (r for rule in RULES for r in rule(loaded, costs[name])):
+            is_local = name == LOCAL and risk.rule != "secret-in-env"
+            severity = Severity.INFO if is_local else risk.severity
+            evidence = f"{subject.position(name, risk.path)}: {risk.evidence}"
+            yield Finding(f"risk/{risk.rule}", severity, name, evidence, risk.advice)
 
 
-def single_replica(subject: Subject, loaded: LoadedStack, _: Estimate) -> Iterator[Finding]:
-    """A service that one crash takes away."""
-    for name, service in loaded.stack.services.items():
-        if service.kind != "web" or service.replicas.min > 1:
-            continue
-        where = subject.at(loaded.environment, ("services", name, "replicas"))
-        yield _finding(
-            "risk/single-replica",
-            loaded,
-            f"{where}: `{name}` runs one replica",
-            "Set `replicas: 2`, so that a crash, or a node that goes, takes no request with it.",
-        )
+def _web_services(loaded: LoadedStack) -> Iterator[tuple[str, Service]]:
+    return ((n, s) for n, s in loaded.stack.services.items() if s.kind == "web")
 
 
-def no_health_check(subject: Subject, loaded: LoadedStack, _: Estimate) -> Iterator[Finding]:
-    """A service whose open port is all that is asked."""
-    for name, service in loaded.stack.services.items():
-        if service.kind == "web" and service.health.path is None:
-            where = subject.at(loaded.environment, ("services", name, "health"))
-            yield _finding(
-                "risk/no-health-check",
-                loaded,
-                f"{where}: `{name}` has no health path",
-                "Add `health: /healthz`, a path that answers 2xx only when the service can work.",
+def web_service_settings(loaded: LoadedStack, _: Estimate) -> Iterator[Risk]:
+    """Report missing replicas, health checks, smoke tests and analysis."""
+    for name, service in _web_services(loaded):
+        path: KeyPath = ("services", name)
+        if service.replicas.min == 1:
+            advice = "Set `replicas: 2`, so that a crash or a node failure fails no request."
+            yield Risk("single-replica", (*path, "replicas"), f"`{name}` has one replica", advice)
+        if service.health.path is None:
+            advice = (
+                "Add `health: /healthz`, a path that answers 2xx only when the service can work."
             )
-
-
-def no_smoke_test(subject: Subject, loaded: LoadedStack, _: Estimate) -> Iterator[Finding]:
-    """A service whose new release nothing tries before it gets traffic."""
-    for name, service in loaded.stack.services.items():
-        if service.kind == "web" and not service.rollout.smoke:
-            where = subject.at(loaded.environment, ("services", name, "rollout"))
-            yield _finding(
-                "risk/no-smoke-test",
-                loaded,
-                f"{where}: `{name}` has no smoke test",
-                "Add `rollout: {smoke: [{get: /path, expect: 200}]}` with what users do most.",
+            yield Risk("no-health-check", (*path, "health"), f"`{name}` has no health path", advice)
+        if not service.rollout.smoke:
+            advice = (
+                "Add `rollout: {smoke: [{get: /path, expect: 200}]}` with the most common request."
             )
+            yield Risk("no-smoke-test", (*path, "rollout"), f"`{name}` has no smoke test", advice)
+        if service.rollout.analysis is None:
+            advice = "Remove `analysis: false`, so that a bad release rolls back automatically."
+            evidence = f"`{name}` has no analysis after the switch"
+            yield Risk("no-analysis", (*path, "rollout", "analysis"), evidence, advice)
 
 
-def no_analysis(subject: Subject, loaded: LoadedStack, _: Estimate) -> Iterator[Finding]:
-    """A service that nobody watches after the switch."""
-    for name, service in loaded.stack.services.items():
-        if service.kind == "web" and service.rollout.analysis is None:
-            where = subject.at(loaded.environment, ("services", name, "rollout", "analysis"))
-            yield _finding(
-                "risk/no-analysis",
-                loaded,
-                f"{where}: `{name}` is not watched after the switch",
-                "Remove `analysis: false`; a bad release is then taken back by itself.",
-            )
-
-
-def no_backup(subject: Subject, loaded: LoadedStack, _: Estimate) -> Iterator[Finding]:
-    """A database that is one mistake away from being lost."""
+def no_backup(loaded: LoadedStack, _: Estimate) -> Iterator[Risk]:
+    """Report databases without a backup."""
     for name, resource in loaded.stack.resources.items():
-        if resource.kind in KEEPS_DATA and not resource.backup:
-            where = subject.at(loaded.environment, ("resources", name, "backup"))
-            yield _finding(
-                "risk/no-backup",
-                loaded,
-                f"{where}: `{name}` ({resource.kind}) has no backup",
-                "Back it up, try to restore it, and then set `backup: true`.",
-                Severity.CRITICAL,
-            )
+        if resource.kind in DATABASES and not resource.backup:
+            path = ("resources", name, "backup")
+            evidence = f"`{name}` ({resource.kind}) has no backup"
+            advice = "Configure backups, test a restore, then set `backup: true`."
+            yield Risk("no-backup", path, evidence, advice, Severity.CRITICAL)
 
 
-def budget(subject: Subject, loaded: LoadedStack, cost: Estimate) -> Iterator[Finding]:
-    """A bill that nobody has set a limit for, or that is over it."""
+def budget(loaded: LoadedStack, cost: Estimate) -> Iterator[Risk]:
+    """Report a missing budget, or an estimate above it."""
     if loaded.settings.cloud is None:
         return
-    where = subject.setting(loaded.environment, "budget")
     limit = loaded.settings.budget
+    estimate = f"the estimate is {span(cost.low, cost.high)} US dollars per month"
     if limit is None:
-        yield _finding(
-            "risk/no-budget",
-            loaded,
-            f"{where}: no budget; the estimate is {span(cost.low, cost.high)} US dollars a month",
-            "Set `budget:`; `lapwing cost` then compares the estimate with it.",
-        )
+        advice = "Set `budget:`; `lapwing cost` then compares the estimate with it."
+        yield Risk("no-budget", ("budget",), f"no budget is set; {estimate}", advice)
     elif cost.high > Decimal(str(limit)):
-        over = cost.low > Decimal(str(limit))
-        yield _finding(
-            "risk/over-budget",
-            loaded,
-            f"{where}: the estimate is {span(cost.low, cost.high)}, the budget {limit:,.2f} US "
-            "dollars a month",
-            "See the levers of `lapwing cost`, or raise the budget.",
-            Severity.CRITICAL if over else Severity.WARNING,
-        )
+        severity = Severity.CRITICAL if cost.low > Decimal(str(limit)) else Severity.WARNING
+        evidence = f"{estimate}, the budget {limit:,.2f}"
+        advice = "See the savings options of `lapwing cost`, or raise the budget."
+        yield Risk("over-budget", ("budget",), evidence, advice, severity)
 
 
-def secrets_in_env(subject: Subject, loaded: LoadedStack, _: Estimate) -> Iterator[Finding]:
-    """A secret that everyone who reads the repository can read. Its value is not told."""
+def secrets_in_env(loaded: LoadedStack, _: Estimate) -> Iterator[Risk]:
+    """Report secrets in plain text. Their values are not printed."""
     for name, service in loaded.stack.services.items():
-        places: dict[tuple[str, ...], str] = {("env", k): v for k, v in service.env.items()}
+        variables: dict[tuple[str, ...], str] = {("env", k): v for k, v in service.env.items()}
         if service.build is not None:
-            places |= {("build", "env", k): v for k, v in service.build.env.items()}
-        for path, written in places.items():
+            variables |= {("build", "env", k): v for k, v in service.build.env.items()}
+        for path, written in variables.items():
             variable = path[-1]
-            value = expand(written, lambda _resource, _part: "")  # A reference tells no secret.
+            value = expand(written, lambda _resource, _part: "")  # A reference reveals no secret.
             if value and (SECRET_NAME.search(variable.upper()) or SECRET_VALUE.search(value)):
-                where = subject.at(loaded.environment, ("services", name, *path))
-                yield _finding(
-                    "risk/secret-in-env",
-                    loaded,
-                    f"{where}: `{variable}` of `{name}` looks like a secret in clear",
-                    f"Move it to `secrets`, set it with `lapwing secret set {variable}`, and "
-                    "change its value: it is in the history of git.",
-                    Severity.CRITICAL,
+                evidence = f"`{variable}` of `{name}` looks like a secret in plain text"
+                advice = (
+                    f"Move it to `secrets`, run `lapwing secret set {variable}` with a new value, "
+                    "and revoke the old one: it is in the git history."
                 )
+                where = ("services", name, *path)
+                yield Risk("secret-in-env", where, evidence, advice, Severity.CRITICAL)
 
 
-def no_requests(subject: Subject, loaded: LoadedStack, _: Estimate) -> Iterator[Finding]:
-    """A pod whose size is Autopilot's default, or that Autopilot refuses."""
+def pod_requests(loaded: LoadedStack, _: Estimate) -> Iterator[Risk]:
+    """Report pods without resource requests, or with requests that Autopilot refuses."""
     if loaded.settings.cloud is None:
         return
     for name, service in loaded.stack.services.items():
         if service.kind == "job":
             continue
-        asked = service.resources
-        pod = fit(asked.cpu, asked.memory)
-        where = subject.at(loaded.environment, ("services", name, "resources"))
+        requests = service.resources
+        pod = fit(requests.cpu, requests.memory)
+        path, evidence = ("services", name, "resources"), f"`{name}`: {pod.note}"
         if pod.refused:
-            yield _finding(
-                "risk/refused-size",
-                loaded,
-                f"{where}: `{name}`: {pod.note}",
-                "Use more and smaller replicas.",
-                Severity.CRITICAL,
+            advice = "Use more and smaller replicas."
+            yield Risk("refused-size", path, evidence, advice, Severity.CRITICAL)
+        elif requests.cpu is None or requests.memory is None:
+            advice = (
+                "Set `resources`, such as `{cpu: 250m, memory: 512Mi}`; Autopilot bills requests, "
+                "not usage."
             )
-        elif asked.cpu is None or asked.memory is None:
-            yield _finding(
-                "risk/no-requests",
-                loaded,
-                f"{where}: `{name}`: {pod.note}",
-                "State `resources: {cpu: 250m, memory: 512Mi}` or what it needs; you pay for what "
-                "is requested, not for what is used.",
-            )
+            yield Risk("no-requests", path, evidence, advice)
 
 
-def spot_in_production(subject: Subject, loaded: LoadedStack, _: Estimate) -> Iterator[Finding]:
-    """Capacity that may be taken away within 25 seconds, for customers."""
+def spot_in_production(loaded: LoadedStack, _: Estimate) -> Iterator[Risk]:
+    """Report spot nodes in production: they may be preempted with 25 seconds notice."""
     if loaded.settings.spot and is_production(loaded.environment):
-        where = subject.setting(loaded.environment, "spot")
-        yield _finding(
-            "risk/spot-in-production",
-            loaded,
-            f"{where}: `{loaded.environment}` runs on spot capacity",
-            "Keep spot for staging; a commitment saves without the risk.",
-        )
+        evidence = f"`{loaded.environment}` runs on spot nodes"
+        advice = "Use spot for staging only; a commitment saves without the risk."
+        yield Risk("spot-in-production", ("spot",), evidence, advice)
 
 
-def images_move(subject: Subject, loaded: LoadedStack, _: Estimate) -> Iterator[Finding]:
-    """An image whose tag means something else tomorrow."""
+def mutable_image_tags(loaded: LoadedStack, _: Estimate) -> Iterator[Risk]:
+    """Report images without a version tag or digest."""
     for name, service in loaded.stack.services.items():
         image = service.image
         if image is None or "@sha256:" in image:
             continue
-        tag = image.rpartition("/")[2].partition(":")[2]
-        if tag in ("", "latest"):
-            where = subject.at(loaded.environment, ("services", name, "image"))
-            yield _finding(
-                "risk/moving-image",
-                loaded,
-                f"{where}: `{name}` runs `{image}`, which is another image each time",
-                "Name a version, or better a digest.",
-            )
+        if image.rpartition("/")[2].partition(":")[2] in ("", "latest"):
+            evidence = f"`{name}` uses `{image}`, whose content can change at any time"
+            advice = "Pin a version tag, or better a digest."
+            yield Risk("moving-image", ("services", name, "image"), evidence, advice)
 
 
-def project_id_too_long(subject: Subject, loaded: LoadedStack, _: Estimate) -> Iterator[Finding]:
-    """A project id that follows from names and that the cloud refuses."""
-    if loaded.settings.cloud is None:
-        return
+def project_id(loaded: LoadedStack, _: Estimate) -> Iterator[Risk]:
+    """Report a default project id that the cloud refuses."""
     project = project_of(loaded)
-    if not re.fullmatch(PROJECT_ID, project):
-        where = subject.setting(loaded.environment, "cloud")
-        yield _finding(
-            "risk/project-id",
-            loaded,
-            f"{where}: the project id would be `{project}` ({len(project)} characters)",
-            "Set `cloud.project` to 6 to 30 lower-case letters, digits and hyphens.",
-        )
+    if loaded.settings.cloud is not None and not re.fullmatch(PROJECT_ID, project):
+        evidence = f"the default project id `{project}` is invalid ({len(project)} characters)"
+        advice = "Set `cloud.project` to 6 to 30 lower-case letters, digits and hyphens."
+        yield Risk("project-id", ("cloud",), evidence, advice)
 
 
-def _finding(
-    rule: str,
-    loaded: LoadedStack,
-    evidence: str,
-    advice: str,
-    severity: Severity = Severity.WARNING,
-) -> Finding:
-    """A finding; in the developer's own `local` nothing is more than information."""
-    if loaded.environment == LOCAL and rule != "risk/secret-in-env":
-        severity = Severity.INFO
-    return Finding(rule, severity, loaded.environment, evidence, advice)
-
-
-RISKS: tuple[Risk, ...] = (
-    single_replica,
-    no_health_check,
-    no_smoke_test,
-    no_analysis,
+RULES: tuple[Rule, ...] = (
+    web_service_settings,
     no_backup,
     budget,
     secrets_in_env,
-    no_requests,
+    pod_requests,
     spot_in_production,
-    images_move,
-    project_id_too_long,
+    mutable_image_tags,
+    project_id,
 )

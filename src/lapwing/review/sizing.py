@@ -1,13 +1,12 @@
-"""Right-sizing: what was measured against what is asked for. Pure.
+"""Right-sizing: compare measured usage with resource requests.
 
-Measurements come as one record for each service: the 95th percentile of its CPU in cores, the peak
-of its memory in bytes, both of one replica, requests a second, and for how many hours it was
-watched. Advice is to ask for the percentile and a third more, never less than Autopilot bills
-anyhow, and never on less than a day of watching. Without measurements the finding says so.
+A measurement has, for one replica of a service, the 95th percentile of CPU in cores, the peak of
+memory in bytes, requests per second, and the hours of measurement. The advised request is the usage
+plus a third, at least Autopilot's minimum, and only after a day of measurement.
 
-What was measured in another environment (`local` has other traffic than production) is evidence and
-no proof: a service will hardly need less memory elsewhere, so that it asks for too little is still
-a warning; that it asks for too much is for information, with the traffic that it was seen with.
+A measurement in another environment (`local` has other traffic than production) is weaker evidence.
+A service rarely needs less memory elsewhere, so requests that are too small are still a warning;
+requests that are too large are informational, with the measured traffic.
 """
 
 from __future__ import annotations
@@ -17,41 +16,49 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any
 
 from lapwing.cost.ledger import Estimate
+from lapwing.errors import UsageError
 from lapwing.review.finding import Finding, Severity, Subject
 from lapwing.stack.load import LoadedStack
 
 HEADROOM = 4 / 3
 TOO_LARGE = 0.5
-"""Below this share of what is asked for, a service is too large."""
+"""Requests are too large if usage is below this share of them."""
 TOO_SMALL = 0.9
-"""Above this share, it is about to be throttled or killed."""
-FEWEST_HOURS = 24.0
+"""Requests are too small if usage is above this share of them."""
+MIN_HOURS = 24.0
 MIB = 2**20
-SMALLEST_CPU, SMALLEST_MEMORY = 0.05, 52 * MIB
+MIN_CPU, MIN_MEMORY = 0.05, 52 * MIB
 
 Estimator = Callable[[LoadedStack], Estimate]
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What one replica of a service used, in the environment `place`; None is the one under
-    review."""
+    """What one replica of a service used.
+
+    `environment` is where it was measured; None is the environment under review.
+    """
 
     cpu: float
     memory: int
     hours: float
     requests: float | None = None
-    place: str | None = None
+    environment: str | None = None
+
+
+Measurements = Mapping[str, Mapping[str, Measured]]
+"""By environment and service."""
 
 
 def sizing(
     subject: Subject,
-    measured: Mapping[str, Mapping[str, Measured]],
+    measured: Measurements,
     estimator: Estimator,
 ) -> Iterator[Finding]:
-    """Findings for each service; `measured` is by environment and service."""
+    """Compare each service with its measurements."""
     for loaded in subject.stacks:
         records = measured.get(loaded.environment, {})
         names = [n for n, s in loaded.stack.services.items() if s.kind != "job"]
@@ -64,79 +71,81 @@ def sizing(
                 "sizing/not-measured",
                 Severity.INFO,
                 loaded.environment,
-                f"{', '.join(f'`{n}`' for n in absent)}: not measured",
-                "Let it serve: the agent measures what runs on this machine. Measurements of a "
-                "cluster are given with --measured.",
+                f"{', '.join(f'`{n}`' for n in absent)}: no measurements",
+                "The agent measures what runs on this machine. For a cluster, pass measurements "
+                "with --measured FILE.",
             )
 
 
 def _service(
     subject: Subject, loaded: LoadedStack, name: str, seen: Measured, estimator: Estimator
 ) -> Iterator[Finding]:
-    asked = loaded.stack.services[name].resources
-    where = subject.at(loaded.environment, ("services", name, "resources"))
-    if seen.hours < FEWEST_HOURS:
+    requests = loaded.stack.services[name].resources
+    where = subject.position(loaded.environment, ("services", name, "resources"))
+    if seen.hours < MIN_HOURS:
         yield Finding(
             "sizing/too-early",
             Severity.INFO,
             loaded.environment,
             f"{where}: `{name}` {_used(seen)}, measured for {_hours(seen.hours)}",
-            f"Wait for {FEWEST_HOURS:g} hours with real traffic before you change its size.",
+            f"Measure {MIN_HOURS:g} hours of real traffic before changing the requests.",
         )
         return
     cpu, memory = _fit(seen)
-    if asked.cpu is None or asked.memory is None:
+    if requests.cpu is None or requests.memory is None:
         yield Finding(
             "sizing/state-it",
-            Severity.INFO if seen.place else Severity.WARNING,
+            Severity.INFO if seen.environment else Severity.WARNING,
             loaded.environment,
-            f"{where}: `{name}` {_used(seen)}, and asks for nothing",
-            f"State `resources: {{cpu: {_cpu(cpu)}, memory: {_memory(memory)}}}`.",
+            f"{where}: `{name}` {_used(seen)}, and has no requests",
+            f"Set `resources: {{cpu: {_cpu(cpu)}, memory: {_memory(memory)}}}`.",
             _saves(loaded, name, cpu, memory, estimator),
         )
         return
-    used_cpu, used_memory = seen.cpu / asked.cpu, seen.memory / asked.memory
-    evidence = f"{where}: `{name}` {_used(seen)} of {_cpu(asked.cpu)} and {_memory(asked.memory)}"
+    used_cpu, used_memory = seen.cpu / requests.cpu, seen.memory / requests.memory
+    evidence = (
+        f"{where}: `{name}` {_used(seen)} of {_cpu(requests.cpu)} and {_memory(requests.memory)}"
+    )
     if max(used_cpu, used_memory) > TOO_SMALL:
-        cpu, memory = max(cpu, asked.cpu), max(memory, asked.memory)
+        cpu, memory = max(cpu, requests.cpu), max(memory, requests.memory)
         killed = used_memory > TOO_SMALL
         yield Finding(
             "sizing/too-small",
-            Severity.CRITICAL if killed and not seen.place else Severity.WARNING,
+            Severity.CRITICAL if killed and not seen.environment else Severity.WARNING,
             loaded.environment,
             evidence,
-            f"Ask for {_cpu(cpu)} and {_memory(memory)}: it is about to be "
-            f"{'killed' if killed else 'throttled'}.",
+            f"Request {_cpu(cpu)} and {_memory(memory)}: it is close to being "
+            f"{'killed (out of memory)' if killed else 'throttled'}.",
             _saves(loaded, name, cpu, memory, estimator),
         )
     elif min(used_cpu, used_memory) < TOO_LARGE:
-        cpu, memory = min(cpu, asked.cpu), min(memory, asked.memory)
-        if (cpu, memory) == (asked.cpu, asked.memory):
+        cpu, memory = min(cpu, requests.cpu), min(memory, requests.memory)
+        if (cpu, memory) == (requests.cpu, requests.memory):
             return
-        ask = f"sk for {_cpu(cpu)} and {_memory(memory)}."
+        request = f"equest {_cpu(cpu)} and {_memory(memory)}."
         yield Finding(
             "sizing/too-large",
-            Severity.INFO if seen.place else Severity.WARNING,
+            Severity.INFO if seen.environment else Severity.WARNING,
             loaded.environment,
             evidence,
-            f"If `{loaded.environment}` has no more traffic than `{seen.place}`, a{ask}"
-            if seen.place
-            else f"A{ask}",
+            f"If `{loaded.environment}` has no more traffic than `{seen.environment}`, r{request}"
+            if seen.environment
+            else f"R{request}",
             _saves(loaded, name, cpu, memory, estimator),
         )
 
 
 def _fit(seen: Measured) -> tuple[float, int]:
-    """Cores and bytes to ask for: rounded up to 10m and 16 MiB."""
+    """Return the CPU and memory to request, rounded up to 10m and 16 MiB."""
     cpu = math.ceil(seen.cpu * HEADROOM * 100) / 100
     memory = math.ceil(seen.memory * HEADROOM / (16 * MIB)) * 16 * MIB
-    return max(cpu, SMALLEST_CPU), max(memory, SMALLEST_MEMORY)
+    return max(cpu, MIN_CPU), max(memory, MIN_MEMORY)
 
 
 def _saves(
     loaded: LoadedStack, name: str, cpu: float, memory: int, estimator: Estimator
 ) -> Decimal | None:
-    """The estimate now less the estimate with another size; None where a price is unknown."""
+    """Compare the estimate with that of another size; None if a price is unknown."""
     service = loaded.stack.services[name]
     resized = service.model_copy(
         update={"resources": service.resources.model_copy(update={"cpu": cpu, "memory": memory})}
@@ -151,13 +160,13 @@ def _saves(
 
 
 def _used(seen: Measured) -> str:
-    rate = f" at {seen.requests:.3g} requests a second" if seen.requests is not None else ""
-    place = f" in `{seen.place}`" if seen.place else ""
-    return f"used {_cpu(seen.cpu)} and {_memory(seen.memory)}{rate}{place}"
+    rate = f" at {seen.requests:.3g} requests per second" if seen.requests is not None else ""
+    where = f" in `{seen.environment}`" if seen.environment else ""
+    return f"used {_cpu(seen.cpu)} and {_memory(seen.memory)}{rate}{where}"
 
 
 def _hours(hours: float) -> str:
-    """Hours as people say them: minutes, where there is less than one."""
+    """Format hours, in minutes below one hour."""
     return f"{hours * 60:.0f} minutes" if hours < 1 else f"{hours:.3g} hours"
 
 
@@ -167,3 +176,44 @@ def _cpu(cores: float) -> str:
 
 def _memory(size: int) -> str:
     return f"{math.ceil(size / MIB)}Mi"
+
+
+def measurements(data: object) -> Measurements:
+    """Parse measurements from JSON data. Raises UsageError with the path of an invalid value.
+
+    The form is `{environment: {service: {"cpu": cores, "memory": bytes, "hours": hours,
+    "requests": per second}}}`.
+    """
+    if not isinstance(data, dict):
+        raise _invalid("the file", "a mapping of environments")
+    result: dict[str, dict[str, Measured]] = {}
+    for environment, services in data.items():
+        if not isinstance(services, dict):
+            raise _invalid(str(environment), "a mapping of services")
+        result[environment] = {
+            name: _measured(f"{environment}.{name}", record) for name, record in services.items()
+        }
+    return result
+
+
+def _measured(path: str, record: object) -> Measured:
+    if not isinstance(record, dict):
+        raise _invalid(path, "a mapping with `cpu`, `memory` and `hours`")
+    cpu, memory, hours = (_number(path, record, key) for key in ("cpu", "memory", "hours"))
+    rate = _number(path, record, "requests") if "requests" in record else None
+    return Measured(cpu, int(memory), hours, rate)
+
+
+def _number(path: str, record: dict[str, Any], key: str) -> float:
+    value = record.get(key)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 <= float(value) < 1e15:  # type: ignore[arg-type]
+        raise _invalid(f"{path}.{key}", "a number that is not negative")
+    return float(value)  # type: ignore[arg-type]
+
+
+def _invalid(path: str, expected: str) -> UsageError:
+    return UsageError(
+        f"Invalid measurements: {path} must be {expected}.",
+        hint='Example: {"production": {"api": {"cpu": 0.12, "memory": 200000000, "hours": 72}}}',
+    )

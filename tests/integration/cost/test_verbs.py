@@ -303,7 +303,7 @@ def test_review_with_measurements(tmp_path: Path, lapwing: Lapwing) -> None:
     path.write_text(json.dumps({"production": {"api": record}}))
     _, out, _ = lapwing("review", "--measured", str(path))
     assert "sizing/too-large (production)" in out
-    assert "Ask for 140m and 384Mi." in out
+    assert "Request 140m and 384Mi." in out
     path.write_text("{")
     assert lapwing("review", "--measured", str(path))[0] == 2
     assert lapwing("review", "--measured", str(tmp_path / "none.json"))[0] == 2

@@ -7,7 +7,8 @@ from pathlib import Path
 from lapwing.cost.book import book
 from lapwing.render.terraform.files import files
 from lapwing.review.finding import Severity
-from lapwing.review.review import measurements, review
+from lapwing.review.review import review
+from lapwing.review.sizing import measurements
 from lapwing.stack import source
 from lapwing.stack.load import environments
 

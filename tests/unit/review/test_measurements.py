@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lapwing.errors import UsageError
-from lapwing.review.review import measurements
+from lapwing.review.sizing import measurements
 
 
 @pytest.mark.parametrize(
@@ -25,4 +25,4 @@ from lapwing.review.review import measurements
 def test_wrong_measurements(data: object, place: str) -> None:
     with pytest.raises(UsageError) as caught:
         measurements(data)
-    assert f"{place} has to be" in caught.value.message
+    assert f"{place} must be" in caught.value.message

@@ -52,14 +52,14 @@ def test_what_was_seen_elsewhere_weighs_less(
     assert (own.rule, other.rule) == (rule, rule)
     assert (str(own.severity), str(other.severity)) == (here, elsewhere)
     assert "`local`" not in own.evidence
-    assert "at 12 requests a second in `local` of 500m and 1024Mi" in other.evidence
+    assert "at 12 requests per second in `local` of 500m and 1024Mi" in other.evidence
     assert own.saves == other.saves
 
 
 def test_advice_from_elsewhere_names_its_condition(tmp_path: Path) -> None:
     found = sizes(tmp_path, Measured(0.1, 200 * MIB, 48, 0.25, "local"))
     assert found.advice == (
-        "If `production` has no more traffic than `local`, ask for 140m and 272Mi."
+        "If `production` has no more traffic than `local`, request 140m and 272Mi."
     )
     assert found.saves is not None
     assert found.saves > 0
@@ -75,6 +75,6 @@ def test_a_service_that_asks_for_nothing(tmp_path: Path) -> None:
 def test_minutes_are_told_as_minutes(tmp_path: Path) -> None:
     found = sizes(tmp_path, Measured(0.1, 200 * MIB, 0.25, 3.0, "local"))
     assert found.rule == "sizing/too-early"
-    assert "used 100m and 200Mi at 3 requests a second in `local`, measured for 15 minutes" in (
+    assert "used 100m and 200Mi at 3 requests per second in `local`, measured for 15 minutes" in (
         found.evidence
     )
