@@ -1,4 +1,4 @@
-"""`lapwing design`: the architecture document of the stack."""
+"""`lapwing design`: write the architecture document of the stack."""
 
 from __future__ import annotations
 
@@ -22,24 +22,25 @@ if TYPE_CHECKING:
     "--environment",
     "--env",
     metavar="NAME",
-    help="The environment. Default: `production`, else the last one that is in a cloud or on a "
-    "cluster, else local.",
+    help="The environment. Default: `production`, else the last one in a cloud or on a cluster, "
+    "else `local`.",
 )
 @click.option(
     "-o",
     "out",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="FILE.md or FILE.pdf. Default: Markdown to the terminal.",
+    help="FILE.md or FILE.pdf. Default: print Markdown.",
 )
 @click.pass_obj
 def command(context: Context, environment: str | None, out: Path | None) -> None:
-    """Write the architecture document of the stack: one or two pages, from the stack file alone."""
-    from lapwing.design.document import document
-    from lapwing.design.markdown import markdown
+    """Write the architecture document of the stack: one or two pages, Markdown or PDF."""
+    from lapwing.design.document import document, markdown
 
     if out is not None and out.suffix not in (".md", ".pdf"):
-        raise UsageError(f"{out} ends neither with .md nor with .pdf.", hint="Choose one of them.")
+        raise UsageError(
+            f"{out} does not end with .md or .pdf.", hint="Use -o FILE.md or -o FILE.pdf."
+        )
     loaded = environment_of(context, environment)
     costs, unknown = amounts(loaded)
     made = document(loaded, costs, unknown=unknown, later=_later(loaded))
@@ -57,7 +58,7 @@ def command(context: Context, environment: str | None, out: Path | None) -> None
 
 
 def _later(loaded: LoadedStack) -> list[tuple[str, str]]:
-    """Components that the stack does without, and when to bring each in (`lapwing review`)."""
+    """List components that the stack does not have, and when to add each (`lapwing review`)."""
     from lapwing.review.finding import Subject
     from lapwing.review.overkill import COMPONENTS
     from lapwing.stack import source

@@ -1,4 +1,4 @@
-"""`lapwing diagram`: pictures of the stack, as Mermaid, SVG or PNG."""
+"""`lapwing diagram`: draw the stack as Mermaid, SVG or PNG."""
 
 from __future__ import annotations
 
@@ -27,25 +27,24 @@ ENDINGS = {".mmd": "mermaid", ".mermaid": "mermaid", ".svg": "svg", ".png": "png
     "--environment",
     "--env",
     metavar="NAME",
-    help="The environment. Default: `production`, else the last one that is in a cloud or on a "
-    "cluster, else local.",
+    help="The environment. Default: `production`, else the last one in a cloud or on a cluster, "
+    "else `local`.",
 )
-@click.option("--format", "form", type=click.Choice(FORMATS), help="Default: by the ending of -o.")
+@click.option("--format", "form", type=click.Choice(FORMATS), help="Default: by the suffix of -o.")
 @click.option(
     "-o",
     "out",
     type=click.Path(path_type=Path),
     metavar="PATH",
-    help="The file; without NAME, a folder that gets all of them.",
+    help="The output file; without NAME, a folder for all diagrams.",
 )
 @click.pass_obj
 def command(
     context: Context, name: str | None, environment: str | None, form: str | None, out: Path | None
 ) -> None:
-    """Draw the stack: its architecture, a blue-green rollout, the pipeline, the layers of network
-    security, or its monthly cost as a pie.
+    """Draw a diagram: the architecture, a rollout, the pipeline, network security or monthly cost.
 
-    Without -o, Mermaid text or SVG goes to the terminal.
+    Without -o, Mermaid text or SVG is printed.
     """
     chosen = _format(form, out, folder=name is None)
     loaded = environment_of(context, environment)
@@ -57,22 +56,22 @@ def command(
         write_file(out, data)
         context.printer.say(f"Wrote {out}.")
     elif chosen == "png":
-        raise UsageError("A PNG is no text for a terminal.", hint="Add -o FILE.png.")
+        raise UsageError("A PNG cannot be printed to the terminal.", hint="Add -o FILE.png.")
     else:
         context.printer.data(data.decode().rstrip("\n"))
 
 
 def environment_of(context: Context, environment: str | None) -> LoadedStack:
-    """The stack in the environment that is asked for, or in the one that documents are about."""
+    """Load the stack in the given environment, or in the default one of documents."""
     from lapwing.stack.load import LOCAL, find, load
 
     path = find(context.directory)
     loaded = load(path, environment or LOCAL)
     if environment is not None:
         return loaded
-    there = loaded.stack.environments
-    clouds = [name for name, e in there.items() if e.cloud is not None]
-    clusters = [name for name, e in there.items() if e.target == "kubernetes"]
+    known = loaded.stack.environments
+    clouds = [name for name, e in known.items() if e.cloud is not None]
+    clusters = [name for name, e in known.items() if e.target == "kubernetes"]
     found = clouds or clusters
     if not found:
         return loaded
@@ -80,8 +79,10 @@ def environment_of(context: Context, environment: str | None) -> LoadedStack:
 
 
 def amounts(loaded: LoadedStack) -> tuple[list[tuple[str, float]], int]:
-    """What each part of the environment costs a month, the middle of low and high, in US dollars,
-    and how many lines have no known price and are not in it."""
+    """Estimate the monthly cost of each part, midway between low and high, in US dollars.
+
+    Also returns the number of lines without a price.
+    """
     from lapwing.cost.book import book
     from lapwing.cost.estimate import estimate
 
@@ -97,17 +98,18 @@ def amounts(loaded: LoadedStack) -> tuple[list[tuple[str, float]], int]:
 
 
 def _format(form: str | None, out: Path | None, *, folder: bool) -> str:
-    """What to write: as asked for, else by the ending of the file. Raises UsageError where they do
-    not fit together."""
+    """Choose the format: --format, else by the suffix. Raises UsageError if they conflict."""
     if out is None or folder:
         return form or "mermaid"
     known = ENDINGS.get(out.suffix)
     if known is None and form is None:
         raise UsageError(
-            f"{out} ends neither with .mmd nor with .svg or .png.", hint="Or say which: --format."
+            f"{out} does not end with .mmd, .svg or .png.", hint="Add --format FORMAT."
         )
     if known is not None and form not in (None, known):
-        raise UsageError(f"{out} would not be {form}.", hint="Leave --format out, or change -o.")
+        raise UsageError(
+            f"--format {form} does not match {out}.", hint="Remove --format, or change -o."
+        )
     return form or str(known)
 
 
@@ -118,8 +120,8 @@ def _picture(name: str, loaded: LoadedStack) -> Picture:
     found = picture(name, loaded, costs, unknown)
     if name == "cost" and not getattr(found, "slices", ()):
         raise UsageError(
-            f"`{loaded.environment}` costs nothing that `lapwing cost` knows a price for.",
-            hint="Choose an environment with a cloud: -e NAME.",
+            f"`lapwing cost` has no price for `{loaded.environment}`.",
+            hint="Choose an environment with a `cloud`: -e NAME.",
         )
     return found
 
@@ -127,13 +129,14 @@ def _picture(name: str, loaded: LoadedStack) -> Picture:
 def _all(context: Context, loaded: LoadedStack, form: str, out: Path | None) -> None:
     if out is None:
         raise UsageError(
-            f"Which picture? One of {', '.join(NAMES)}.", hint="Or all of them, into -o FOLDER."
+            f"NAME is missing. Diagrams: {', '.join(NAMES)}.",
+            hint="Add NAME, or -o FOLDER to write all diagrams.",
         )
     for name in NAMES:
         try:
             data = _drawn(_picture(name, loaded), form)
         except UsageError as error:
-            context.printer.say(f"{name}: left out. {error.message}")
+            context.printer.say(f"{name}: skipped. {error.message}")
             continue
         path = out / f"{name}.{'mmd' if form == 'mermaid' else form}"
         write_file(path, data)
@@ -142,7 +145,7 @@ def _all(context: Context, loaded: LoadedStack, form: str, out: Path | None) -> 
 
 def _drawn(picture: Picture, form: str) -> bytes:
     if form == "mermaid":
-        from lapwing.design.diagrams.text import mermaid
+        from lapwing.design.diagrams.mermaid import mermaid
 
         return mermaid(picture).encode()
     from lapwing.design.diagrams.layout import draw

@@ -1,1 +1,1 @@
-"""The architecture document of a stack, as Markdown and as PDF."""
+"""Design documents: architecture document, diagrams, CI workflow."""

@@ -1,7 +1,7 @@
-"""What the architecture document says, from the stack alone, so that it cannot drift from it. Pure.
+"""The architecture document, generated from the stack.
 
-A document is a list of parts; Markdown and PDF are two ways to write the same parts. It says what
-is there, why, what it costs and what was left out on purpose, on one or two pages.
+A document is a list of parts, which Markdown and PDF format. On one or two pages it describes the
+services, data, delivery, security and cost, and the components that were left out.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lapwing.design.diagrams import pictures
+from lapwing.design.diagrams.mermaid import mermaid
 from lapwing.design.diagrams.model import Amount, Picture
 from lapwing.render.terraform.cloud import has_routes, secrets
-from lapwing.stack.cloud import project_of, shared_project_of
+from lapwing.stack.cloud import DEFAULT_TIER, project_of, shared_project_of
 from lapwing.stack.load import LoadedStack
 from lapwing.stack.model import Resource, Service
 from lapwing.stack.quantities import show_duration, show_fraction
@@ -22,21 +23,21 @@ _GIB = 2**30
 
 @dataclass(frozen=True, slots=True)
 class Heading:
-    """The title of a section."""
+    """A section title."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Paragraph:
-    """Running text."""
+    """A paragraph of text."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows under a header, all of one length."""
+    """A table; all rows have the length of the header."""
 
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -54,7 +55,7 @@ Part = Heading | Paragraph | Table | Figure
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """The title and the parts in their order."""
+    """A title and the parts in order."""
 
     title: str
     parts: tuple[Part, ...]
@@ -67,9 +68,11 @@ def document(
     unknown: int = 0,
     later: Sequence[tuple[str, str]] = (),
 ) -> Document:
-    """The document of a stack in one environment. `amounts` is what each part costs a month, and
-    `unknown` how many lines of the estimate have no price and are not in it; `later` names
-    components that were left out, and when to bring each in."""
+    """Generate the document of a stack in one environment.
+
+    `amounts` is the monthly cost of each part, `unknown` the number of lines without a price;
+    `later` lists components that were left out, and when to add each.
+    """
     parts: list[Part] = [
         Paragraph(_summary(loaded)),
         Figure(pictures.architecture(loaded)),
@@ -88,8 +91,8 @@ def document(
     parts += _cost(loaded, amounts, unknown)
     if later:
         parts += [
-            Heading("Left out on purpose"),
-            Table(("Component", "Bring it in when"), tuple(later)),
+            Heading("Not included"),
+            Table(("Component", "Add it for"), tuple(later)),
         ]
     return Document(f"{loaded.stack.stack}: architecture of {loaded.environment}", tuple(parts))
 
@@ -97,24 +100,25 @@ def document(
 def _summary(loaded: LoadedStack) -> str:
     services = loaded.stack.services
     count = f"{len(services)} service{'s' if len(services) != 1 else ''}"
-    told = f"The stack {loaded.stack.stack} has {count}"
+    text = f"The stack {loaded.stack.stack} has {count}"
     if loaded.stack.resources:
-        told += f" and uses {_and([r.kind for r in loaded.stack.resources.values()])}"
+        text += f" and uses {_and([r.kind for r in loaded.stack.resources.values()])}"
     settings = loaded.settings
     if settings.target == "machine":
-        return told + (
-            f". In {loaded.environment} it runs on one machine: each service as processes behind "
-            "Envoy, with its data beside it. The same file runs on Kubernetes when it has to."
+        return text + (
+            f". In {loaded.environment} it runs on one machine: services are processes behind "
+            "Envoy, and databases run on the same machine. The same stack file can be deployed to "
+            "Kubernetes."
         )
-    told += f". In {loaded.environment} it runs on Kubernetes"
+    text += f". In {loaded.environment} it runs on Kubernetes"
     if settings.cloud is None:
-        return told + ", in whatever cluster the current context names."
-    domain = f" It answers at https://{settings.domain}." if settings.domain else ""
-    return told + (
+        return text + ", in the cluster of the current kubeconfig context."
+    domain = f" Its URL is https://{settings.domain}." if settings.domain else ""
+    return text + (
         f": GKE Autopilot in {settings.cloud.region}, project "
-        f"{project_of(loaded.stack, loaded.environment)}; registry, DNS and the identity of CI are "
-        f"in {shared_project_of(loaded.stack)}.{domain} Pods are paid for, not machines, and one "
-        "NAT serves the whole project."
+        f"{project_of(loaded.stack, loaded.environment)}; the registry, DNS and the CI identity "
+        f"are in {shared_project_of(loaded.stack)}.{domain} The cluster is billed per pod, not per "
+        "node, and has one NAT gateway."
     )
 
 
@@ -152,25 +156,36 @@ def _data(loaded: LoadedStack) -> tuple[tuple[str, ...], ...]:
 
 def _where(loaded: LoadedStack, resource: Resource) -> str:
     if loaded.settings.cloud is not None and resource.kind == "mongodb":
-        tier = resource.tier or "M10"
-        more = f", a copy in {resource.replica_region}" if resource.replica_region else ""
+        tier = resource.tier or DEFAULT_TIER
+        more = f", a replica in {resource.replica_region}" if resource.replica_region else ""
         return f"MongoDB Atlas {tier}, 3 zones{more}"
     return "in the cluster" if loaded.settings.target == "kubernetes" else "on the machine"
 
 
 def _delivery(loaded: LoadedStack) -> str:
-    is_cluster = loaded.settings.target == "kubernetes"
-    deployer = "Argo CD" if is_cluster else "the agent"
-    together = (
-        "Services of one commit switch one after the other, within seconds."
-        if is_cluster
-        else "All services of one commit switch in one update of the routes."
+    settings = loaded.settings
+    sentences = ["Each commit to the desired state is one deployment;"]
+    if settings.target == "machine":
+        sentences.append("the agent deploys it. CI has no access to the machine.")
+    elif settings.uses_argo_cd:
+        sentences.append("Argo CD deploys it. CI has no access to the cluster.")
+    else:
+        sentences.append("`lapwing deploy` creates the commit and applies it to the cluster.")
+    if settings.target == "kubernetes" and not settings.uses_argo_rollouts:
+        sentences.append(
+            "Services are Deployments: a rolling update replaces one pod after the other, and old "
+            "pods keep serving until new ones are ready."
+        )
+        return " ".join(sentences)
+    sentences.append(
+        "A new release starts in the idle slot, must pass its health checks and smoke tests, and "
+        "then gets all traffic."
     )
-    told = [
-        f"One commit in the desired state is one deployment; {deployer} is the only one that acts "
-        "on it, and CI never touches what runs. A new release starts in the idle slot, has to be "
-        f"healthy and to pass its smoke tests, and then gets all traffic at once. {together}"
-    ]
+    sentences.append(
+        "The services of a commit switch one after the other."
+        if settings.target == "kubernetes"
+        else "All services of a commit switch in one update of the routes."
+    )
     for name, service in loaded.stack.services.items():
         analysis = service.rollout.analysis
         if service.kind != "web" or analysis is None:
@@ -179,18 +194,19 @@ def _delivery(loaded: LoadedStack) -> str:
         if analysis.max_error_rate is not None:
             limits.append(f"more than {show_fraction(analysis.max_error_rate)} errors")
         if analysis.max_p95 is not None:
-            limits.append(f"a p95 above {show_duration(analysis.max_p95)}")
+            limits.append(f"a p95 latency above {show_duration(analysis.max_p95)}")
         if limits:
-            told.append(
-                f"{name}: {' or '.join(limits)} within {show_duration(analysis.window)} takes it "
-                f"back; the old slot stays warm for {show_duration(service.rollout.keep_old)}."
+            sentences.append(
+                f"{name} rolls back automatically on {' or '.join(limits)} within "
+                f"{show_duration(analysis.window)} of the switch; the old slot keeps running for "
+                f"{show_duration(service.rollout.keep_old)}."
             )
-    return " ".join(told)
+    return " ".join(sentences)
 
 
 def _security(loaded: LoadedStack) -> str:
     count = len(secrets(loaded))
-    kept = f"{count} secret{'s' if count != 1 else ''}" if count else "Secrets, when there are any,"
+    kept = f"{count} secret{'s' if count != 1 else ''}" if count else "Secrets"
     verb = "is" if count == 1 else "are"
     if loaded.settings.cloud is None:
         where = (
@@ -199,44 +215,41 @@ def _security(loaded: LoadedStack) -> str:
             else "encrypted at rest"
         )
         return (
-            f"HTTPS is the only way in, and Envoy the only listener. {kept} {verb} kept {where}, "
-            "never in git in clear, in a log or on a command line."
+            f"Clients connect by HTTPS only, and Envoy is the only listener. {kept} {verb} stored "
+            f"{where}, and never in plain text in git, logs or command lines."
         )
-    way_in = (
-        "HTTPS is the only way in: the load balancer speaks TLS 1.2 or newer and reaches one port "
-        "of the edge."
+    ingress = (
+        "Ingress is HTTPS only: the load balancer requires TLS 1.2 or newer and connects to one "
+        "port of the edge."
         if has_routes(loaded)
-        else "There is no way in: no service has a route, so there is no load balancer."
+        else "There is no ingress: no service has a route, so there is no load balancer."
     )
-    told = (
-        f"{way_in} The firewall denies by default, both ways; nodes have no public address, and "
-        "the control plane answers listed networks only. Nodes may read images and nothing else; "
-        "CI may push images from one branch, by a token that is exchanged, without a key. "
-        f"{kept} {verb} in Secret Manager, in one region, readable by name only."
+    text = (
+        f"{ingress} The firewall denies ingress and egress by default; nodes have no public "
+        "address, and the control plane accepts authorized networks only. Nodes can only pull "
+        "images; CI can push images from one branch, with a short-lived token instead of a key. "
+        f"{kept} {verb} in Secret Manager, in one region, with access per secret."
     )
     if any(r.kind == "mongodb" for r in loaded.stack.resources.values()):
-        told += " The database has no public way in: it is reached by a private endpoint."
-    return told
+        text += " The database has no public endpoint; it is reached by a private endpoint."
+    return text
 
 
 def _cost(loaded: LoadedStack, amounts: Sequence[Amount], unknown: int) -> list[Part]:
     budget = loaded.settings.budget
-    limit = (
-        f" The budget is ${budget:,.2f}; alerts come at half, nine tenths and all of it."
-        if budget
-        else ""
-    )
+    limit = f" The budget is ${budget:,.2f}, with alerts at 50 %, 90 % and 100 %." if budget else ""
     if not amounts:
-        return [Paragraph("Nothing here has a price that `lapwing cost` knows." + limit)]
+        return [Paragraph("`lapwing cost` has no price for this environment." + limit)]
     pie = pictures.picture("cost", loaded, amounts, unknown)
     if unknown:
-        lines = f"{unknown} lines have" if unknown > 1 else "1 line has"
-        limit = f" {lines} no known price and no part in that.{limit}"
-    told = (
-        f"About ${sum(a for _, a in amounts):,.2f} a month at list prices, halfway between the "
-        f"least and the most replicas; `lapwing cost` shows every line with its source.{limit}"
+        lines = f"{unknown} lines of" if unknown > 1 else "1 line of"
+        limit = f" Not included: {lines} unknown price.{limit}"
+    text = (
+        f"About ${sum(a for _, a in amounts):,.2f} per month at list prices, midway between the "
+        f"minimum and maximum number of replicas; `lapwing cost` lists every item with its "
+        f"source.{limit}"
     )
-    return [Paragraph(told), Figure(pie)]
+    return [Paragraph(text), Figure(pie)]
 
 
 def _size(size: int) -> str:
@@ -248,3 +261,21 @@ def _size(size: int) -> str:
 def _and(words: Sequence[str]) -> str:
     unique = list(dict.fromkeys(words))
     return " and ".join([", ".join(unique[:-1]), unique[-1]]) if len(unique) > 1 else unique[0]
+
+
+def markdown(document: Document) -> str:
+    """Format the document as Markdown, with its pictures as Mermaid."""
+    parts = [f"# {document.title}", *(_markdown_part(part) for part in document.parts)]
+    parts.append("*Generated by `lapwing design` from the stack file.*")
+    return "\n\n".join(parts) + "\n"
+
+
+def _markdown_part(part: Part) -> str:
+    if isinstance(part, Heading):
+        return f"## {part.text}"
+    if isinstance(part, Paragraph):
+        return part.text
+    if isinstance(part, Figure):
+        return f"```mermaid\n{mermaid(part.picture)}```"
+    rows = [part.header, tuple("---" for _ in part.header), *part.rows]
+    return "\n".join("| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in rows)

@@ -129,3 +129,15 @@ class Environment(StrictModel):
     resources: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="Resource settings that differ here."
     )
+
+    @property
+    def uses_argo_cd(self) -> bool:
+        """Whether Argo CD applies the manifests to the cluster."""
+        in_cluster = self.target == "kubernetes"
+        return in_cluster and (self.delivery or ("argo" if self.cloud else "direct")) == "argo"
+
+    @property
+    def uses_argo_rollouts(self) -> bool:
+        """Whether services in the cluster are released by Argo Rollouts."""
+        in_cluster = self.target == "kubernetes"
+        return in_cluster and (self.uses_argo_cd if self.rollouts is None else self.rollouts)

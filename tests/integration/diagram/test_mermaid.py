@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import sync_playwright
 
+from lapwing.design.diagrams.mermaid import mermaid
 from lapwing.design.diagrams.model import Band, Box, Flow, Pie
-from lapwing.design.diagrams.text import mermaid
 from tests.needs import require
 from tests.unit.render.stacks import GOLDEN
 

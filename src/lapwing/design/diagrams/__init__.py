@@ -1,1 +1,1 @@
-"""Pictures of a stack: as Mermaid text, and drawn as SVG and PNG."""
+"""Diagrams of a stack: Mermaid text, SVG and PNG."""

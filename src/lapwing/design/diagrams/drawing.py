@@ -1,8 +1,7 @@
-"""Shapes on a page, the same for SVG, PNG and PDF. Pure.
+"""Shapes of a drawing, the same for SVG, PNG and PDF.
 
-Units are points; x goes right, y down. The width of text is estimated from above: by the classes
-of letters of a sans-serif face, a little wider than Helvetica, so text fits in what was measured
-for it whichever font a viewer has.
+Units are points; x goes right, y down. The width of text is estimated by classes of letters,
+slightly wider than Helvetica, so that text fits in any sans-serif font of a viewer.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ INK, QUIET, PAPER = "#1f2933", "#52606d", "#ffffff"
 
 @dataclass(frozen=True, slots=True)
 class Rect:
-    """A box with round corners."""
+    """A rectangle with rounded corners."""
 
     x: float
     y: float
@@ -51,7 +50,7 @@ class Arrow:
 
     @property
     def head(self) -> tuple[tuple[float, float], ...]:
-        """The three corners of its tip."""
+        """The three corners of the arrowhead."""
         if self.x1 == self.x2:
             up = -6 if self.y2 > self.y1 else 6
             return (self.x2, self.y2), (self.x2 - 3.5, self.y2 + up), (self.x2 + 3.5, self.y2 + up)
@@ -76,7 +75,7 @@ Shape = Rect | Text | Arrow | Wedge
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """Shapes in the order in which they are drawn."""
+    """Shapes in drawing order."""
 
     width: float
     height: float
@@ -85,7 +84,7 @@ class Drawing:
 
 
 def width_of(text: str, size: float, *, bold: bool = False) -> float:
-    """How wide a text is at most, in points."""
+    """Estimate the maximum width of a text in points."""
     ems = sum(_em(letter) for letter in text)
     return ems * size * (1.06 if bold else 1.0)
 
@@ -101,7 +100,7 @@ def _em(letter: str) -> float:
 
 
 def wrap(text: str, width: float, size: float, *, bold: bool = False) -> Iterator[str]:
-    """The text in lines that fit; a word that is too long is cut."""
+    """Wrap text into lines; split words that are too long."""
     line = ""
     for given in text.split():
         word = given

@@ -1,7 +1,7 @@
-"""From a picture to shapes: bands below each other, boxes in rows, arrows between. Pure.
+"""Lay out a picture as shapes: bands from top to bottom, boxes in rows, arrows between.
 
-Every band gets the height that its boxes need and every row starts below the one before it, so
-nothing can overlap whatever the stack is called and however many services it has.
+Every band has the height of its boxes and every row starts below the previous one, so that nothing
+overlaps with any names and any number of services.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _SLICES = (
 
 
 def draw(picture: Picture) -> Drawing:
-    """The shapes of a picture."""
+    """Lay out a picture."""
     return _pie(picture) if isinstance(picture, Pie) else _flow(picture)
 
 
@@ -61,7 +61,7 @@ def _flow(flow: Flow) -> Drawing:
 
 
 def _fit(title: str) -> float:
-    """The size of type at which a title fits on one line."""
+    """Return the font size at which a title fits on one line."""
     size = _TITLE
     while width_of(title, size, bold=True) > WIDTH - 2 * _MARGIN:
         size -= 0.5
@@ -69,7 +69,7 @@ def _fit(title: str) -> float:
 
 
 def _band(shapes: list[Shape], band: Band, top: float) -> float:
-    """Draw a band; its height."""
+    """Draw a band and return its height."""
     fill, stroke = _TINTS[band.tint]
     most = _IN_CHAIN if band.chained else _IN_ROW
     rows = [band.boxes[i : i + most] for i in range(0, len(band.boxes), most)]
@@ -98,7 +98,7 @@ Line = tuple[str, float, bool]
 
 
 def _texts(box: Box, width: float) -> list[Line]:
-    """Lines, each with its size and whether it is bold."""
+    """Wrap the text of a box: lines with size and whether they are bold."""
     name = [(line, _NAME, True) for line in wrap(box.title, width, _NAME, bold=True)]
     return name + [(t, _LINE, False) for line in box.lines for t in wrap(line, width, _LINE)]
 
@@ -135,7 +135,7 @@ def _pie(pie: Pie) -> Drawing:
             row += _NAME * _LEADING
             shapes.append(Text(left + 18, row, line, _NAME))
         row += 19
-    shapes.append(Text(x + radius + 48, row, "together", _NAME, bold=True))
+    shapes.append(Text(x + radius + 48, row, "total", _NAME, bold=True))
     shapes.append(Text(WIDTH - 70, row, f"${total:,.2f}", _NAME, bold=True, anchor="end"))
     bottom = max(y + radius, row) + _MARGIN
     return Drawing(WIDTH, bottom, tuple(shapes), pie.title)

@@ -1,8 +1,7 @@
-"""What a picture is: bands of boxes from top to bottom, or a pie. Pure.
+"""The model of a picture: bands of boxes from top to bottom, or a pie chart.
 
-A flow is a column of bands; each band has a title and boxes, and an arrow may lead from a band to
-the next one. That is less than Mermaid can say, and enough for the five pictures that a stack has;
-in return the same picture can be drawn here without a browser, and nothing can overlap.
+A flow is a column of bands; each band has a title and boxes, and an arrow may connect a band to the
+next one. This is a subset of Mermaid that can also be drawn without a browser.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ Amount = tuple[str, float]
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A thing in a band: its name and, below it, what else to know."""
+    """A box in a band: a title, and lines of text below it."""
 
     title: str
     lines: tuple[str, ...] = ()
@@ -24,8 +23,11 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """A row of boxes. `chained`: each leads to the next. `to_next`: the label of the arrow to the
-    band below; None for no arrow."""
+    """A row of boxes.
+
+    `chained` draws arrows between the boxes; `to_next` is the label of the arrow to the band below,
+    None for no arrow.
+    """
 
     title: str
     boxes: tuple[Box, ...]
@@ -36,7 +38,7 @@ class Band:
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """A picture of bands."""
+    """A flow diagram: bands from top to bottom."""
 
     name: str
     title: str
@@ -45,7 +47,7 @@ class Flow:
 
 @dataclass(frozen=True, slots=True)
 class Pie:
-    """A picture of shares. Slices are in the order of size; all amounts are above 0."""
+    """A pie chart. Slices are in order of size; all amounts are positive."""
 
     name: str
     title: str
@@ -53,7 +55,7 @@ class Pie:
 
     @property
     def total(self) -> float:
-        """The whole pie, US dollars a month."""
+        """The total in US dollars per month."""
         return sum(amount for _, amount in self.slices)
 
 
@@ -61,7 +63,7 @@ Picture = Flow | Pie
 
 
 def pie(name: str, title: str, amounts: Iterable[Amount], most: int = 8) -> Pie:
-    """A pie of amounts; what is too small for a slice of its own becomes `other`."""
+    """Create a pie chart; combine the smallest amounts as `other`."""
     found = sorted(((label, a) for label, a in amounts if a > 0), key=lambda s: (-s[1], s[0]))
     if len(found) > most:
         rest = sum(amount for _, amount in found[most - 1 :])

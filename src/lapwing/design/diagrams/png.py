@@ -1,6 +1,6 @@
-"""A drawing as PNG, by Pillow: no browser, and no font of the machine. Pure.
+"""Draw a PNG with Pillow, without a browser or system fonts.
 
-The font is the one that Pillow carries. It has no bold, so bold text is drawn with a thin outline.
+The font is Pillow's. It has no bold face, so bold text is drawn with a thin outline.
 """
 
 from __future__ import annotations
@@ -12,21 +12,23 @@ from PIL import Image, ImageDraw, ImageFont
 from lapwing.design.diagrams.drawing import INK, PAPER, Arrow, Drawing, Rect, Shape, Text
 
 SCALE = 2
-"""Pixels for each point: 1,120 across, sharp at the width of an A4 page."""
-_FINER = 2
-"""It is drawn this much larger and then reduced, which smooths edges."""
+"""Pixels per point: 1,120 pixels wide, sharp on an A4 page."""
+_OVERSAMPLING = 2
+"""Draw at this multiple of the size and scale down, for smooth edges."""
 _ANCHORS = {"start": "ls", "middle": "ms", "end": "rs"}
 
 
 def png(drawing: Drawing) -> bytes:
-    """The file."""
-    factor = SCALE * _FINER
+    """Draw a PNG file."""
+    factor = SCALE * _OVERSAMPLING
     size = (round(drawing.width * factor), round(drawing.height * factor))
     image = Image.new("RGB", size, PAPER)
     pen = ImageDraw.Draw(image)
     for shape in drawing.shapes:
         _draw(pen, shape, factor)
-    small = image.resize((size[0] // _FINER, size[1] // _FINER), Image.Resampling.LANCZOS)
+    small = image.resize(
+        (size[0] // _OVERSAMPLING, size[1] // _OVERSAMPLING), Image.Resampling.LANCZOS
+    )
     out = io.BytesIO()
     small.quantize(128).save(out, "PNG", optimize=True)
     return out.getvalue()

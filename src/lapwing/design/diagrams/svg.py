@@ -1,4 +1,4 @@
-"""A drawing as SVG. Pure."""
+"""Draw an SVG."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _FONTS = "Helvetica, Arial, 'Liberation Sans', sans-serif"
 
 
 def svg(drawing: Drawing) -> str:
-    """The file, with a title for those who cannot see it."""
+    """Draw an SVG file, with a title for screen readers."""
     width, height = _n(drawing.width), _n(drawing.height)
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
@@ -66,5 +66,5 @@ def _at(shape: Wedge, angle: float) -> tuple[float, float]:
 
 
 def _n(value: float) -> str:
-    """A number as short as it can be, to a hundredth of a point."""
+    """Format a number with at most two decimals."""
     return f"{value:.2f}".rstrip("0").rstrip(".")

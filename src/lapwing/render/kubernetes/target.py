@@ -70,14 +70,12 @@ class Target:
     @property
     def is_argo(self) -> bool:
         """Whether Argo CD applies the manifests, not Lapwing."""
-        stated = self.environment.delivery
-        return stated == "argo" if stated else self.environment.cloud is not None
+        return self.environment.uses_argo_cd
 
     @property
     def has_rollouts(self) -> bool:
         """Whether Argo Rollouts switches releases."""
-        stated = self.environment.rollouts
-        return self.is_argo if stated is None else stated
+        return self.environment.uses_argo_rollouts
 
     @property
     def namespace(self) -> str:

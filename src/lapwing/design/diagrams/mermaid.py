@@ -1,6 +1,6 @@
-"""Pictures as Mermaid text. Pure.
+"""Write pictures as Mermaid text.
 
-Labels are in quotes, and what means something to Mermaid inside quotes is written as an entity
+Labels are in quotes; characters with a meaning inside quotes are written as entities
 (https://mermaid.js.org/syntax/flowchart.html).
 """
 
@@ -12,7 +12,7 @@ _ENTITIES = {"#": "#35;", '"': "#quot;", "<": "#lt;", ">": "#gt;", "`": "#96;"}
 
 
 def mermaid(picture: Picture) -> str:
-    """The text of a picture, with a final newline."""
+    """Write a picture as Mermaid text."""
     lines = _pie(picture) if isinstance(picture, Pie) else _flow(picture)
     return "\n".join(lines) + "\n"
 

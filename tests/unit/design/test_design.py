@@ -1,8 +1,8 @@
-"""`lapwing diagram` and `lapwing design`: golden cases over the stacks of `infra`, and what holds
-for the picture of any stack: nothing overlaps, nothing leaves its box.
+"""`lapwing diagram` and `lapwing design`: golden cases over the stacks of `infra`, and properties
+of the layout of any picture.
 
-LAPWING_GOLDEN_WRITE=1 writes the expectations again. A real Mermaid reads the same texts in
-tests/integration/diagram.
+LAPWING_GOLDEN_WRITE=1 rewrites the expectations. tests/integration/diagram renders the same texts
+with Mermaid.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def told(path: Path, *arguments: str) -> str:
 
 
 @pytest.mark.parametrize("case", cases())
-def test_the_pictures_of_a_stack_are_the_expected_ones(case: str, tmp_path: Path) -> None:
+def test_diagrams_match_golden_files(case: str, tmp_path: Path) -> None:
     path = stack(case, tmp_path)
     for form in ("mermaid", "svg"):
         told(path, "diagram", "--format", form, "-o", str(tmp_path / "out"))
@@ -54,15 +54,13 @@ def test_the_pictures_of_a_stack_are_the_expected_ones(case: str, tmp_path: Path
 
 
 @pytest.mark.parametrize("case", cases())
-def test_the_document_of_a_stack_is_the_expected_one(case: str, tmp_path: Path) -> None:
+def test_document_matches_golden_file(case: str, tmp_path: Path) -> None:
     path = stack(case, tmp_path)
     compare(GOLDEN / "design" / case, {"design.md": told(path, "design")})
 
 
 @pytest.mark.parametrize("case", cases())
-def test_the_document_has_one_or_two_pages_and_always_the_same_bytes(
-    case: str, tmp_path: Path
-) -> None:
+def test_pdf_has_at_most_two_pages_and_is_reproducible(case: str, tmp_path: Path) -> None:
     path = stack(case, tmp_path)
     files = [tmp_path / "a.pdf", tmp_path / "b.pdf"]
     for file in files:
@@ -73,7 +71,7 @@ def test_the_document_has_one_or_two_pages_and_always_the_same_bytes(
     assert 1 <= len(re.findall(rb"/Type /Page\b", first)) <= 2
 
 
-def test_a_machine_has_pictures_and_a_document_too(tmp_path: Path) -> None:
+def test_machine_has_diagrams_and_document(tmp_path: Path) -> None:
     path = written(ON_A_MACHINE, tmp_path)
     assert "one machine" in told(path, "design")
     assert "Agent" in told(path, "diagram", "architecture")
@@ -84,14 +82,14 @@ def test_a_machine_has_pictures_and_a_document_too(tmp_path: Path) -> None:
     assert sorted(p.stem for p in (tmp_path / "all").iterdir()) == sorted(names)
 
 
-def test_a_cluster_without_a_cloud_is_drawn_before_local(tmp_path: Path) -> None:
+def test_cluster_is_preferred_to_local(tmp_path: Path) -> None:
     text = ON_A_MACHINE + "environments: {dev: {}, kind: {target: kubernetes}, qa: {}}\n"
     path = written(text, tmp_path)
     assert "architecture of kind" in told(path, "design")
     assert "architecture of dev" in told(path, "design", "-e", "dev")
 
 
-def test_a_png_is_a_picture_of_the_drawing(tmp_path: Path) -> None:
+def test_png_matches_svg(tmp_path: Path) -> None:
     path = stack("company-inc", tmp_path)
     told(path, "diagram", "cost", "-o", str(tmp_path / "cost.png"))
     told(path, "diagram", "cost", "-o", str(tmp_path / "cost.svg"))
@@ -107,21 +105,26 @@ def test_a_png_is_a_picture_of_the_drawing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("diagram",), "Which picture"),
-        (("diagram", "network", "--format", "png"), "no text for a terminal"),
-        (("diagram", "network", "-o", "x.jpg"), "ends neither with"),
-        (("diagram", "network", "--format", "svg", "-o", "x.png"), "would not be svg"),
-        (("design", "-o", "x.doc"), "ends neither with"),
+        (("diagram",), "NAME is missing"),
+        (("diagram", "network", "--format", "png"), "cannot be printed to the terminal"),
+        (("diagram", "network", "-o", "x.jpg"), "does not end with"),
+        (
+            ("diagram", "network", "--format", "svg", "-o", "x.png"),
+            "--format svg does not match x.png",
+        ),
+        (("design", "-o", "x.doc"), "does not end with"),
     ],
 )
-def test_what_cannot_be_asked(arguments: tuple[str, ...], message: str, tmp_path: Path) -> None:
+def test_invalid_options_are_refused(
+    arguments: tuple[str, ...], message: str, tmp_path: Path
+) -> None:
     result = run(stack("smallest", tmp_path), *arguments)
     assert isinstance(result.exception, UsageError)
     assert message in str(result.exception)
 
 
 @pytest.mark.parametrize("verb", [("diagram", "network"), ("design",), ("cost", "--picture")])
-def test_a_file_that_cannot_be_written_is_told(verb: tuple[str, ...], tmp_path: Path) -> None:
+def test_unwritable_file_is_reported(verb: tuple[str, ...], tmp_path: Path) -> None:
     path = stack("company-inc", tmp_path)
     (tmp_path / "file").touch()
     target = tmp_path / ("file/x.pdf" if verb == ("design",) else "file/x.svg")
@@ -143,7 +146,7 @@ bands = st.builds(
 
 
 @given(st.builds(Flow, st.just("x"), texts, st.lists(bands, min_size=1, max_size=5).map(tuple)))
-def test_nothing_overlaps_and_nothing_leaves_its_box(flow: Flow) -> None:
+def test_boxes_do_not_overlap_and_contain_their_text(flow: Flow) -> None:
     drawing = draw(flow)
     rects = [s for s in drawing.shapes if isinstance(s, Rect)]
     for number, one in enumerate(rects):
@@ -178,14 +181,14 @@ def _inside(a: Rect, b: Rect) -> bool:
 
 
 @given(texts, st.floats(30, 300))
-def test_wrapping_loses_nothing_and_fits(text: str, width: float) -> None:
+def test_wrapped_text_fits_and_is_complete(text: str, width: float) -> None:
     lines = list(wrap(text, width, 9))
     assert "".join(lines).replace(" ", "") == "".join(text.split())
     assert all(len(line) == 1 or width_of(line, 9) <= width for line in lines)
 
 
 @given(st.lists(st.tuples(words, st.floats(-10, 1e6)), max_size=30))
-def test_a_pie_is_its_slices(amounts: list[tuple[str, float]]) -> None:
+def test_pie_total_is_sum_of_slices(amounts: list[tuple[str, float]]) -> None:
     found = pie("cost", "Cost", amounts)
     assert len(found.slices) <= 8
     assert found.total == pytest.approx(sum(a for _, a in amounts if a > 0))
@@ -193,20 +196,55 @@ def test_a_pie_is_its_slices(amounts: list[tuple[str, float]]) -> None:
         ET.fromstring(svg(draw(found)))
 
 
-def test_a_pie_of_one_slice_is_round() -> None:
+def test_pie_of_one_slice_is_a_circle() -> None:
     assert "<circle" in svg(draw(Pie("cost", "Cost", (("api", 3.0),))))
 
 
-def test_very_many_services_make_a_longer_document_and_no_failure() -> None:
+def test_many_services_make_a_longer_pdf() -> None:
     rows = tuple((f"service-{n}", "web", "/x" * 20, "2 to 3", "1", "2Gi", "db") for n in range(200))
     many = Table(("Service", "Kind", "Route", "Replicas", "CPU", "Memory", "Needs"), rows)
     made = pdf(Document("Ωμέγα", (Heading("Services"), many, Paragraph("a `b` 漢字"))))
     assert len(re.findall(rb"/Type /Page\b", made)) > 2
 
 
-def test_the_document_follows_the_stack(tmp_path: Path) -> None:
+def test_document_changes_with_the_stack(tmp_path: Path) -> None:
     path = stack("company-inc", tmp_path)
     before = document(load(path, "production"))
     path.write_text(path.read_text().replace("keep_old: 10m", "keep_old: 20m"))
     after = document(load(path, "production"))
     assert [p for p in after.parts if p not in before.parts] != []
+
+
+CLUSTER = """\
+stack: tiny
+services: {api: {image: "registry.example/api:1", route: /, health: /healthz}}
+environments: {kind: {target: kubernetes, domain: tiny.example%s}}
+"""
+
+
+def test_direct_delivery_is_drawn_without_argo_cd(tmp_path: Path) -> None:
+    path = written(CLUSTER % ", delivery: direct", tmp_path)
+    for name in ("architecture", "pipeline"):
+        text = told(path, "diagram", name)
+        assert "lapwing deploy" in text
+        assert "Argo CD" not in text
+    document_text = told(path, "design")
+    assert "`lapwing deploy` creates the commit" in document_text
+    assert "Argo CD" not in document_text
+
+
+def test_cluster_rollout_switches_services_one_after_the_other(tmp_path: Path) -> None:
+    text = told(written(CLUSTER % ", rollouts: true", tmp_path), "diagram", "bluegreen")
+    assert "one service after the other" in text
+    assert "all services in one update" not in text
+    on_machine = told(written(ON_A_MACHINE, tmp_path), "diagram", "bluegreen")
+    assert "all services in one update" in on_machine
+
+
+def test_cluster_without_argo_rollouts_is_drawn_as_rolling_update(tmp_path: Path) -> None:
+    path = written(CLUSTER % "", tmp_path)
+    text = told(path, "diagram", "bluegreen")
+    assert "rolling update" in text
+    assert "Smoke tests" not in text
+    assert "Rolling update" in told(path, "diagram", "pipeline")
+    assert "rolling update" in told(path, "design")
