@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.made-from-requirements
 LAPWING := $(CURDIR)/$(BIN)/lapwing
 
-.PHONY: help setup up down demo test test-slow test-terraform test-cluster lint check format bench crash lock docs
+.PHONY: help setup up down demo test test-slow test-terraform test-cluster test-versions lint check format bench crash lock docs
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t14
@@ -47,6 +47,9 @@ test-cluster: setup  ## Run the tests against a Kubernetes control plane (10 min
 	@LAPWING_TEST_CLUSTER=$(CURDIR)/$(VENV)/cluster LAPWING_TEST_REQUIRE=cluster \
 	  $(BIN)/python -m pytest -n 2 --dist loadgroup -m cluster tests/cluster
 
+test-versions: setup  ## Run the unit tests with the lowest and highest allowed dependencies (10 min)
+	@.ci/test-versions
+
 lint: setup  ## Run ruff, mypy and import-linter
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -65,7 +68,7 @@ crash: setup  ## Run the crash tests: kill the agent and Envoy at every step of 
 	@$(BIN)/python -m pytest tests/integration/crash -n 0 -m "slow or not slow"
 
 docs: setup  ## Generate the reference pages and build the documentation site in site/
-	@$(BIN)/python -m lapwing.stack.schema --write docs
+	@$(BIN)/python -m lapwing.stack.reference --write docs
 	@$(BIN)/python -m docs.generate.cli
 	@$(BIN)/python -m docs.generate.layers
 	@$(BIN)/zensical build --strict --clean

@@ -93,8 +93,7 @@ def check_projects(stack: Stack, _: Environment) -> Iterator[Violation]:
 
 
 def check_delivery(_: Stack, environment: Environment) -> Iterator[Violation]:
-    """`delivery: argo` has a `cloud`, whose secret manager holds the secrets; only Argo CD has a
-    `repository`."""
+    """`delivery: argo` needs a `cloud`, for its secret manager; only Argo CD reads `repository`."""
     if environment.target != "kubernetes":
         return
     if environment.delivery == "argo" and environment.cloud is None:

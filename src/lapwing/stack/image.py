@@ -74,6 +74,7 @@ class Reference:
         return replace(self, tag=None, digest=digest)
 
     def __str__(self) -> str:
+        """Return the reference as text."""
         tag = f":{self.tag}" if self.tag else ""
         return self.name + tag + (f"@{self.digest}" if self.digest else "")
 

@@ -9,7 +9,7 @@ before the first deployment there.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -93,6 +93,37 @@ def load(path: Path, environment: str = LOCAL, *, folders: bool = True) -> Loade
 
     Without `folders`, source folders on disk are not checked.
     """
+    read, stacks = _load_all(path, environment)
+    loaded = stacks[environment]
+    if folders:
+        _refuse_problems(_folders(read, loaded))
+    return loaded
+
+
+def environments(path: Path, only: str | None = None, *, folders: bool = True) -> list[LoadedStack]:
+    """Load one environment, or all except `local`. Raises StackFileError.
+
+    Without other environments, load `local`.
+    """
+    if only is not None:
+        return [load(path, only, folders=folders)]
+    read, stacks = _load_all(path)
+    loaded = [s for name, s in stacks.items() if name != LOCAL] or [stacks[LOCAL]]
+    if folders:
+        _refuse_problems(problem for each in loaded for problem in _folders(read, each))
+    return loaded
+
+
+def names(path: Path) -> list[str]:
+    """List the environments of a stack file, `local` first. Raises StackFileError."""
+    return list(_load_all(path)[1])
+
+
+def _load_all(path: Path, wanted: str = LOCAL) -> tuple[Source, dict[str, LoadedStack]]:
+    """Load the stack in every environment, `local` first, without looking at source folders.
+
+    An unknown environment `wanted` is reported before problems of overlays.
+    """
     from lapwing.stack.environment import Environment
     from lapwing.stack.model import Stack
 
@@ -105,8 +136,8 @@ def load(path: Path, environment: str = LOCAL, *, folders: bool = True) -> Loade
     if base is None:
         raise StackFileError(_sorted(problems))
     names = list(dict.fromkeys([LOCAL, *base.environments]))
-    if environment not in names:
-        raise _unknown(read, environment, names)
+    if wanted not in names:
+        raise _unknown(read, wanted, names)
     loaded: dict[str, LoadedStack] = {}
     for name in names:
         settings = base.environments.get(name) or Environment()
@@ -117,27 +148,14 @@ def load(path: Path, environment: str = LOCAL, *, folders: bool = True) -> Loade
             found += _violations(merged, stack, name, settings)
             loaded[name] = LoadedStack(stack, name, settings, path)
         problems += _in_environment(found, name, problems) if merged is not read else found
-    if folders and not problems:
-        problems += _folders(read, loaded[environment])
-    if problems:
-        raise StackFileError(_sorted(problems))
-    return loaded[environment]
+    _refuse_problems(problems)
+    return read, loaded
 
 
-def names(path: Path) -> list[str]:
-    """List the environments of a stack file, `local` first. Raises StackFileError."""
-    return list(dict.fromkeys([LOCAL, *load(path, folders=False).stack.environments]))
-
-
-def environments(path: Path, only: str | None = None, *, folders: bool = True) -> list[LoadedStack]:
-    """Load one environment, or all except `local`. Raises StackFileError.
-
-    Without other environments, load `local`.
-    """
-    if only is not None:
-        return [load(path, only, folders=folders)]
-    wanted = names(path)[1:] or [LOCAL]
-    return [load(path, name, folders=folders) for name in wanted]
+def _refuse_problems(problems: Iterable[Problem]) -> None:
+    found = list(problems)
+    if found:
+        raise StackFileError(_sorted(found))
 
 
 def validate(read: Source, problems: list[Problem], model: type[_Model]) -> _Model | None:
@@ -226,12 +244,10 @@ def check_machine(loaded: LoadedStack) -> None:
     from lapwing.stack.service_rules import check_machine_sources
 
     read = source.read(loaded.path)
-    problems = [
-        Problem(f"In `{loaded.environment}`: {b.message}", read.where(b.path), b.hint)
-        for b in check_machine_sources(loaded.stack, loaded.settings)
-    ]
-    if problems:
-        raise StackFileError(problems)
+    _refuse_problems(
+        Problem(f"In `{loaded.environment}`: {v.message}", read.where(v.path), v.hint)
+        for v in check_machine_sources(loaded.stack, loaded.settings)
+    )
 
 
 def _violations(read: Source, stack: Stack, name: str, settings: Environment) -> Iterator[Problem]:

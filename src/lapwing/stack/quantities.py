@@ -33,50 +33,45 @@ def duration(value: object) -> float:
 
 def size(value: object) -> int:
     """Parse bytes from `512Mi`, `10Gi`, `1G` or a number of bytes."""
-    text = str(value).strip()
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(|k|M|G|T|Ki|Mi|Gi|Ti)", text)
-    if isinstance(value, bool) or not match:
-        raise ValueError(f"{value!r} is not a size; write it as `512Mi` or `10Gi`")
-    found = int(float(match[1]) * _BYTES[match[2]])
-    if found <= 0:
-        raise ValueError("a size must be greater than 0")
-    return found
+    pattern = r"(\d+(?:\.\d+)?)(|k|M|G|T|Ki|Mi|Gi|Ti)"
+    match = _match(value, pattern, "a size; write it as `512Mi` or `10Gi`")
+    return int(_positive(int(float(match[1]) * _BYTES[match[2]]), "a size"))
 
 
 def cpu(value: object) -> float:
     """Parse cores from `250m`, `0.5` or `2`."""
-    text = str(value).strip()
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(m?)", text)
-    if isinstance(value, bool) or not match:
-        raise ValueError(f"{value!r} is not a CPU quantity; write it as `250m` or `0.5`")
-    found = float(match[1]) / (1000 if match[2] else 1)
-    if found <= 0:
-        raise ValueError("CPU must be greater than 0")
-    return found
+    pattern = r"(\d+(?:\.\d+)?)(m?)"
+    match = _match(value, pattern, "a CPU quantity; write it as `250m` or `0.5`")
+    return _positive(float(match[1]) / (1000 if match[2] else 1), "CPU")
 
 
 def money(value: object) -> float:
     """Parse dollars from `250` or `249.50`."""
-    text = str(value).strip()
-    match = re.fullmatch(r"(\d{1,8})(\.\d{1,2})?", text)
-    if isinstance(value, bool) or not match:
-        raise ValueError(f"{value!r} is not an amount of US dollars; write it as `250` or `249.50`")
-    found = float(text)
-    if found <= 0:
-        raise ValueError("an amount must be greater than 0")
-    return found
+    expected = "an amount of US dollars; write it as `250` or `249.50`"
+    match = _match(value, r"(\d{1,8})(\.\d{1,2})?", expected)
+    return _positive(float(match[0]), "an amount")
 
 
 def fraction(value: object) -> float:
     """Parse a fraction from `1%`, `0.5%` or a number from 0 to 1."""
-    text = str(value).strip()
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(%?)", text)
-    if isinstance(value, bool) or not match:
-        raise ValueError(f"{value!r} is not a percentage; write it as `1%`")
+    match = _match(value, r"(\d+(?:\.\d+)?)(%?)", "a percentage; write it as `1%`")
     found = float(match[1]) / (100 if match[2] else 1)
     if found > 1:
         raise ValueError(f"{value!r} is more than 100%; write it as `1%`")
     return found
+
+
+def _match(value: object, pattern: str, expected: str) -> re.Match[str]:
+    match = re.fullmatch(pattern, str(value).strip())
+    if isinstance(value, bool) or match is None:
+        raise ValueError(f"{value!r} is not {expected}")
+    return match
+
+
+def _positive(value: float, name: str) -> float:
+    if value <= 0:
+        raise ValueError(f"{name} must be greater than 0")
+    return value
 
 
 def date(value: object) -> datetime.date:

@@ -163,79 +163,35 @@ def _refuse(path: Path, message: str, hint: str | None = None) -> StackFileError
 
 
 _INDENT = "Start all keys of a mapping in the same column, indented with spaces."
-_SYNTAX_ERRORS: tuple[tuple[str, str, str | None], ...] = (
-    (
-        "another document",
-        "A second YAML document starts here.",
-        "Remove `---`: a stack file is one document.",
-    ),
-    (
-        "quoted scalar",
-        "This quote is not closed.",
-        "Add the closing quote.",
-    ),
-    (
-        "unknown escape character",
+_SYNTAX_ERRORS: dict[str, tuple[str, str | None]] = {
+    "another document": ("A second YAML document starts here.", "Remove `---` and what follows."),
+    "quoted scalar": ("This quote is not closed.", "Add the closing quote."),
+    "unknown escape character": (
         "Unknown escape sequence.",
         "Write `\\\\` for a backslash, or use single quotes.",
     ),
-    (
-        "cannot start any token",
+    "cannot start any token": (
         "Unexpected character.",
         "Indent with spaces, not tabs; put text that starts with @, %, ` or a tab in quotes.",
     ),
-    (
-        "mapping values are not allowed",
+    "mapping values are not allowed": (
         "Unexpected `:`.",
         "Put text that contains `: ` in quotes, or fix the indentation of the line.",
     ),
-    (
-        "undefined alias",
-        "The alias is not defined before this line.",
-        "Put text that starts with `*` in quotes.",
-    ),
-    (
-        "nesting depth",
-        _TOO_DEEP,
-        None,
-    ),
-    (
-        "flow sequence",
-        "A list in `[...]` is incomplete.",
-        "Separate its items with `,` and close it with `]`.",
-    ),
-    (
-        "flow mapping",
-        "A mapping in `{...}` is incomplete.",
-        "Separate its keys with `,` and close it with `}`.",
-    ),
-    (
-        "flow node",
-        "A value is missing.",
-        "Check that every `[` and `{` before this position is closed.",
-    ),
-    (
-        "could not find expected ':'",
-        "`:` is missing after the key.",
-        "Write `key: value`.",
-    ),
-    (
-        "expected key",
-        "Expected a key.",
-        _INDENT,
-    ),
-    (
-        "block mapping",
-        "This line does not fit the mapping it is in.",
-        _INDENT,
-    ),
-    (
-        "block collection",
+    "undefined alias": ("Undefined alias.", "Put text that starts with `*` in quotes."),
+    "nesting depth": (_TOO_DEEP, None),
+    "flow sequence": ("A list in `[...]` is incomplete.", "Separate items with `,`; add `]`."),
+    "flow mapping": ("A mapping in `{...}` is incomplete.", "Separate keys with `,`; add `}`."),
+    "flow node": ("A value is missing.", "Check that every `[` and `{` before it is closed."),
+    "could not find expected ':'": ("`:` is missing after the key.", "Write `key: value`."),
+    "expected key": ("Expected a key.", _INDENT),
+    "block mapping": ("This line does not fit the mapping it is in.", _INDENT),
+    "block collection": (
         "This line does not fit the list it is in.",
         "Start all items of a list with `- ` in the same column.",
     ),
-)
-"""Part of libyaml's message, our message, and the hint. The first part that matches counts."""
+}
+"""Message and hint by a part of libyaml's message. The first part that matches counts."""
 
 
 def _syntax_problem(path: Path, error: yaml.YAMLError) -> Problem:
@@ -244,7 +200,7 @@ def _syntax_problem(path: Path, error: yaml.YAMLError) -> Problem:
         return Problem(f"Invalid YAML: {getattr(error, 'reason', error)}.", Where(path))
     original = " ".join(part for part in (error.problem, error.context) if part)
     message, hint = next(
-        ((message, hint) for part, message, hint in _SYNTAX_ERRORS if part in original),
+        (explained for part, explained in _SYNTAX_ERRORS.items() if part in original),
         (f"Invalid YAML: {original}.", None),
     )
     not_closed = "end of stream" in original and error.context_mark is not None

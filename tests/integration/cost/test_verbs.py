@@ -61,7 +61,7 @@ def edit(stack: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new))
 
 
-def test_cost_for_programs_has_the_shape_that_is_promised(lapwing: Lapwing) -> None:
+def test_cost_json_has_documented_shape(lapwing: Lapwing) -> None:
     status, out, _ = lapwing("cost", "--output", "json")
     data: dict[str, Any] = json.loads(out)
     assert status == 0
@@ -74,7 +74,7 @@ def test_cost_for_programs_has_the_shape_that_is_promised(lapwing: Lapwing) -> N
     assert data["budget"] == 245
 
 
-def test_cost_for_people_ends_with_the_total(lapwing: Lapwing) -> None:
+def test_cost_text_ends_with_total(lapwing: Lapwing) -> None:
     status, out, err = lapwing("cost")
     assert status == 0
     assert out.splitlines()[0].split()[:2] == ["ITEM", "QUANTITY"]
@@ -83,14 +83,14 @@ def test_cost_for_people_ends_with_the_total(lapwing: Lapwing) -> None:
     assert "budget" not in err
 
 
-def test_a_budget_that_may_be_broken_is_told(stack: Path, lapwing: Lapwing) -> None:
+def test_cost_warns_about_exceeded_budget(stack: Path, lapwing: Lapwing) -> None:
     edit(stack, "budget: 245", "budget: 200.50")
     assert "The estimate may be over the budget of 200.50." in lapwing("cost")[2]
     edit(stack, "budget: 200.50", "budget: 100")
     assert "The estimate is over the budget of 100.00." in lapwing("cost")[2]
 
 
-def test_the_difference_to_a_revision(stack: Path, lapwing: Lapwing) -> None:
+def test_diff_lists_changes_since_revision(stack: Path, lapwing: Lapwing) -> None:
     status, out, _ = lapwing("cost", "--diff", "HEAD")
     assert (status, out.splitlines()[-1]) == (
         0,
@@ -107,7 +107,7 @@ def test_the_difference_to_a_revision(stack: Path, lapwing: Lapwing) -> None:
     assert "| production: api: vCPU | 64.97 to 97.46 | 97.46 |" in out
 
 
-def test_an_environment_that_is_new_cost_nothing_before(stack: Path, lapwing: Lapwing) -> None:
+def test_diff_of_new_environment_starts_at_zero(stack: Path, lapwing: Lapwing) -> None:
     edit(
         stack,
         "environments:\n",
@@ -120,7 +120,7 @@ def test_an_environment_that_is_new_cost_nothing_before(stack: Path, lapwing: La
 
 
 @pytest.mark.parametrize("revision", ["nope", "-x", "HEAD:x", "", "HEAD^5"])
-def test_a_revision_that_is_none(lapwing: Lapwing, revision: str) -> None:
+def test_diff_refuses_invalid_revision(lapwing: Lapwing, revision: str) -> None:
     status, out, err = lapwing("cost", "--diff", revision)
     assert status in (1, 2)
     assert out == ""
@@ -128,7 +128,7 @@ def test_a_revision_that_is_none(lapwing: Lapwing, revision: str) -> None:
     assert "Traceback" not in err
 
 
-def test_a_revision_whose_file_is_not_right(stack: Path, lapwing: Lapwing) -> None:
+def test_diff_refuses_invalid_file_at_revision(stack: Path, lapwing: Lapwing) -> None:
     good = (stack / "lapwing.yaml").read_text()
     (stack / "lapwing.yaml").write_text("stack: shop\nservises: {}\n")
     git(stack, "commit", "--quiet", "-am", "Broken")
@@ -139,14 +139,14 @@ def test_a_revision_whose_file_is_not_right(stack: Path, lapwing: Lapwing) -> No
     assert "2: Unknown key `servises`." in err
 
 
-def test_a_folder_that_is_no_repository(stack: Path, lapwing: Lapwing) -> None:
+def test_diff_needs_git_repository(stack: Path, lapwing: Lapwing) -> None:
     shutil.rmtree(stack / ".git")
     status, _, err = lapwing("cost", "--diff", "HEAD")
     assert status == 1
     assert "not in a git repository" in err
 
 
-def test_three_places(lapwing: Lapwing) -> None:
+def test_compare_lists_three_infrastructures(lapwing: Lapwing) -> None:
     _, out, _ = lapwing("cost", "--compare")
     rows = [line.split("  ")[0] for line in out.splitlines()]
     assert rows == ["INFRASTRUCTURE", "one machine", "staging on spot", "full production"]
@@ -154,7 +154,7 @@ def test_three_places(lapwing: Lapwing) -> None:
     assert [d["environment"] for d in data] == rows[1:]
 
 
-def test_three_places_on_a_page(lapwing: Lapwing) -> None:
+def test_compare_as_markdown(lapwing: Lapwing) -> None:
     status, out, err = lapwing("cost", "--compare", "--output", "markdown")
     assert (status, err) == (0, "")
     lines = out.splitlines()
@@ -164,7 +164,7 @@ def test_three_places_on_a_page(lapwing: Lapwing) -> None:
     ]  # fmt: skip
 
 
-def test_every_line_with_a_price_names_its_source(lapwing: Lapwing) -> None:
+def test_each_priced_line_has_a_source(lapwing: Lapwing) -> None:
     _, out, err = lapwing("cost")
     table = out.split("\n\n")[0].splitlines()
     assert table[0].split()[-1] == "SOURCE"
@@ -176,7 +176,7 @@ def test_every_line_with_a_price_names_its_source(lapwing: Lapwing) -> None:
     assert told["[1]"].endswith("(derived, 2026-11-24)")
 
 
-def test_levers_are_told_with_what_they_save(stack: Path, lapwing: Lapwing) -> None:
+def test_cost_lists_savings_options(stack: Path, lapwing: Lapwing) -> None:
     edit(
         stack,
         "environments:\n",
@@ -200,9 +200,7 @@ def test_levers_are_told_with_what_they_save(stack: Path, lapwing: Lapwing) -> N
 
 
 @pytest.mark.parametrize("target", ["kubernetes", "machine"])
-def test_what_has_no_price_is_unknown_and_not_free(
-    target: str, stack: Path, lapwing: Lapwing
-) -> None:
+def test_item_without_price_is_unknown(target: str, stack: Path, lapwing: Lapwing) -> None:
     text = (stack / "lapwing.yaml").read_text()
     text = text[: text.index("environments:")] + f"environments: {{qa: {{target: {target}}}}}\n"
     (stack / "lapwing.yaml").write_text(text)
@@ -218,9 +216,7 @@ def test_what_has_no_price_is_unknown_and_not_free(
     assert lapwing("cost", "--diff", "HEAD")[0] == 0
 
 
-def test_an_environment_without_any_price_is_not_told_as_free(
-    stack: Path, lapwing: Lapwing
-) -> None:
+def test_environment_without_price_is_unknown(stack: Path, lapwing: Lapwing) -> None:
     edit(stack, "environments:\n", "environments:\n  kind: {target: kubernetes}\n")
     _, out, _ = lapwing("cost")
     groups = out[out.index("ENVIRONMENT") :].split("\n\n")[0].splitlines()
@@ -230,11 +226,11 @@ def test_an_environment_without_any_price_is_not_told_as_free(
     assert "| kind | unknown | unknown |" in lapwing("cost", "--output", "markdown")[1]
 
 
-def test_two_questions_at_once(lapwing: Lapwing) -> None:
+def test_compare_and_diff_exclude_each_other(lapwing: Lapwing) -> None:
     assert lapwing("cost", "--compare", "--diff", "HEAD")[0] == 2
 
 
-def test_no_environment_in_a_cloud(stack: Path, lapwing: Lapwing) -> None:
+def test_compare_needs_cloud(stack: Path, lapwing: Lapwing) -> None:
     text = (stack / "lapwing.yaml").read_text()
     (stack / "lapwing.yaml").write_text(text[: text.index("environments:")])
     status, out, _ = lapwing("cost")
@@ -242,7 +238,7 @@ def test_no_environment_in_a_cloud(stack: Path, lapwing: Lapwing) -> None:
     assert lapwing("cost", "--compare")[0] == 2
 
 
-def test_a_region_that_has_no_price(stack: Path, lapwing: Lapwing) -> None:
+def test_region_without_price_is_unknown(stack: Path, lapwing: Lapwing) -> None:
     edit(stack, "us-central1", "europe-west9")
     status, out, err = lapwing("cost")
     assert status == 0
@@ -250,7 +246,7 @@ def test_a_region_that_has_no_price(stack: Path, lapwing: Lapwing) -> None:
     assert "no price for europe-west9; there is one for asia-east1, us-central1, us-east1" in err
 
 
-def test_a_region_that_there_is_not(stack: Path, lapwing: Lapwing) -> None:
+def test_unknown_region_is_refused(stack: Path, lapwing: Lapwing) -> None:
     edit(stack, "us-central1", "us-centrl1")
     for verb in (("check",), ("cost",), ("review",)):
         status, out, err = lapwing(*verb)
@@ -259,7 +255,7 @@ def test_a_region_that_there_is_not(stack: Path, lapwing: Lapwing) -> None:
         assert "Did you mean `us-central1`?" in err
 
 
-def test_the_picture(tmp_path: Path, lapwing: Lapwing) -> None:
+def test_bar_chart_is_written(tmp_path: Path, lapwing: Lapwing) -> None:
     path = tmp_path / "cost.svg"
     assert lapwing("cost", "--picture", str(path))[0] == 0
     assert ElementTree.parse(path).getroot().tag.endswith("svg")
@@ -272,13 +268,13 @@ def test_the_picture(tmp_path: Path, lapwing: Lapwing) -> None:
     assert not (tmp_path / "cost.png").exists()
 
 
-def test_an_environment_that_is_not_there(lapwing: Lapwing) -> None:
+def test_unknown_environment_is_refused(lapwing: Lapwing) -> None:
     status, _, err = lapwing("cost", "-e", "producton")
     assert status == 2
     assert "Did you mean `production`?" in err
 
 
-def test_review_for_programs_has_the_shape_that_is_promised(lapwing: Lapwing) -> None:
+def test_review_json_has_documented_shape(lapwing: Lapwing) -> None:
     status, out, _ = lapwing("review", "--output", "json")
     findings = json.loads(out)
     assert status == 0
@@ -286,7 +282,7 @@ def test_review_for_programs_has_the_shape_that_is_promised(lapwing: Lapwing) ->
     assert {f["severity"] for f in findings} == {"info"}
 
 
-def test_the_exit_status_of_a_review_is_for_ci(stack: Path, lapwing: Lapwing) -> None:
+def test_fail_on_sets_exit_status(stack: Path, lapwing: Lapwing) -> None:
     assert lapwing("review", "--fail-on", "warning")[0] == 0
     assert lapwing("review", "--fail-on", "info")[0] == 1
     edit(stack, "tier: M10, backup: true", "tier: M10")
@@ -297,7 +293,7 @@ def test_the_exit_status_of_a_review_is_for_ci(stack: Path, lapwing: Lapwing) ->
     assert err.startswith("1 critical, 0 warning,")
 
 
-def test_review_with_measurements(tmp_path: Path, lapwing: Lapwing) -> None:
+def test_review_reads_measurements_file(tmp_path: Path, lapwing: Lapwing) -> None:
     path = tmp_path / "measured.json"
     record = {"cpu": 0.1, "memory": 300_000_000, "hours": 48}
     path.write_text(json.dumps({"production": {"api": record}}))

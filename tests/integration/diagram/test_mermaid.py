@@ -57,7 +57,7 @@ def labels(page: Any, text: str) -> str:
 @pytest.mark.parametrize(
     "case", sorted(p.name for p in (GOLDEN / "diagram").iterdir() if p.is_dir())
 )
-def test_it_draws_every_picture_of_a_stack(page: Any, case: str) -> None:
+def test_mermaid_draws_golden_diagrams(page: Any, case: str) -> None:
     for path in sorted((GOLDEN / "diagram" / case).glob("*.mmd")):
         text = path.read_text()
         written = re.findall(r'\["(.*?)"\]|\|"(.*?)"\||^  "(.*?)" :', text, re.MULTILINE)
@@ -67,7 +67,7 @@ def test_it_draws_every_picture_of_a_stack(page: Any, case: str) -> None:
         assert [line for line in lines if "".join(line.split()) not in shown] == [], path.name
 
 
-def test_letters_that_mean_something_are_shown_as_they_are(page: Any) -> None:
+def test_mermaid_special_characters_are_escaped(page: Any) -> None:
     odd = 'a "b" <c> #35; `d` & [e] {f} |g| --> end %% h; x_y *z*'
     flow = Flow(
         "x", 'odd: "title"', (Band(odd, (Box(odd, (odd,)),), to_next=odd), Band("b", (Box("c"),)))
@@ -78,7 +78,7 @@ def test_letters_that_mean_something_are_shown_as_they_are(page: Any) -> None:
     assert "a:<b>#1" in labels(page, mermaid(pie))
 
 
-def test_it_refuses_what_is_wrong(page: Any) -> None:
+def test_mermaid_refuses_invalid_text(page: Any) -> None:
     text = (GOLDEN / "diagram/company-inc/architecture.mmd").read_text()
     with pytest.raises(Exception, match=r"(?i)parse|lexical|syntax"):
         labels(page, text.replace('["', '["" '))

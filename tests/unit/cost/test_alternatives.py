@@ -17,7 +17,7 @@ def found(case: str) -> dict[str, Lever]:
     return {lever.name: lever for lever in levers(stacks(case), book())}
 
 
-def test_spot_saves_what_the_other_price_would_cost() -> None:
+def test_spot_saving_is_price_difference() -> None:
     lever = found("staging-and-production")["spot pods for staging"]
     pods = [
         x
@@ -33,26 +33,26 @@ def test_spot_saves_what_the_other_price_would_cost() -> None:
     assert abs(lever.low - expected) <= Decimal("0.03")
 
 
-def test_spot_without_a_price_saves_an_unknown_amount() -> None:
+def test_spot_saving_is_unknown_without_price() -> None:
     lever = found("one-project")["spot pods for dev, qa, staging, demo, training, canary"]
     assert (lever.low, lever.high, lever.used) == (None, None, False)
     assert lever.note.endswith("no price for asia-east1; there is one for us-east1")
 
 
-def test_one_cluster_saves_the_fee_the_rules_and_the_nat_of_the_other() -> None:
+def test_one_cluster_saves_fee_rules_and_nat() -> None:
     lever = found("staging-and-production")["one cluster instead of 2"]
     fixed = Decimal("73.00") + Decimal("18.25") + Decimal("3.65")
     assert lever.low is not None
     assert fixed <= lever.low <= fixed + Decimal("2.04")
 
 
-def test_a_commitment_takes_its_share_of_what_always_runs() -> None:
+def test_commitment_saving_is_share_of_low_amount() -> None:
     lever = found("worked-check")["commitment for 1 year"]
     assert lever.low == Decimal("22.22")
     assert found("region-without-prices")["commitment for 3 years"].low is None
 
 
-def test_the_cdn_saves_an_unknown_amount_where_its_counterpart_has_no_price() -> None:
+def test_cdn_saving_is_unknown_without_price() -> None:
     assert found("staging-and-production")["CDN for static files"].low is None
     used = found("company-inc")["CDN for static files"]
     assert used.used
@@ -62,12 +62,12 @@ def test_the_cdn_saves_an_unknown_amount_where_its_counterpart_has_no_price() ->
     assert (used.low, used.high) == (Decimal("-0.22"), Decimal("0.58"))
 
 
-def test_a_machine_has_no_levers() -> None:
+def test_machine_has_no_savings_options() -> None:
     assert found("shortest") == {}
 
 
 @pytest.mark.parametrize("case", cases())
-def test_three_places(case: str) -> None:
+def test_compare_lists_three_infrastructures(case: str) -> None:
     loaded = stacks(case)
     places = compare(loaded, book())
     if not any(s.settings.cloud for s in loaded):
@@ -79,14 +79,14 @@ def test_three_places(case: str) -> None:
         assert all(line.known or line.note for line in place.lines)
 
 
-def test_the_machine_is_large_enough_for_both_slots() -> None:
+def test_machine_type_fits_both_slots() -> None:
     machine = one_machine(stacks("company-inc")[0], book())
     (cpu, memory) = (x for x in machine.lines if x.item.startswith("e2-"))
     assert cpu.item == "e2-standard-4: cpu"
     assert (cpu.low, memory.low) == (Decimal("63.69"), Decimal("34.15"))
 
 
-def test_staging_on_spot_is_the_environment_that_is_declared_so() -> None:
+def test_staging_on_spot_uses_spot_environment() -> None:
     _, staging, _ = compare(stacks("staging-and-production"), book())
     only = [s for s in stacks("staging-and-production") if s.environment == "staging"]
     assert staging.lines == estimate(only, book()).lines
@@ -96,5 +96,5 @@ def test_staging_on_spot_is_the_environment_that_is_declared_so() -> None:
     ("name", "expected"),
     [("production", True), ("prod-eu", True), ("live", True), ("staging", False), ("local", False)],
 )
-def test_names_of_production(name: str, expected: bool) -> None:
+def test_is_production_by_name(name: str, expected: bool) -> None:
     assert is_production(name) is expected

@@ -17,7 +17,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 @pytest.mark.parametrize("case", cases())
-def test_every_part_that_costs_has_a_bar_inside_the_frame(case: str) -> None:
+def test_each_part_has_a_bar_inside_the_frame(case: str) -> None:
     found = estimate(stacks(case), book())
     root = ElementTree.fromstring(bar_chart(found))
     bars = root.findall(f"{SVG}rect")[1:]
@@ -34,20 +34,20 @@ def test_every_part_that_costs_has_a_bar_inside_the_frame(case: str) -> None:
         assert len(text.text or "") * 6 < WIDTH
 
 
-def test_the_picture_of_the_readme_is_that_of_the_example() -> None:
+def test_readme_chart_matches_example() -> None:
     """LAPWING_GOLDEN_WRITE=1 draws it again."""
     found = estimate(stacks("company-inc"), book())
     compare(ROOT / "docs/pictures/cost.svg", bar_chart(found))
 
 
-def test_names_are_text_and_not_markup() -> None:
+def test_names_are_escaped() -> None:
     found = estimate(stacks("worked-check"), book())
     named = replace(found, environment="<b>&", lines=(replace(found.lines[0], part="<script>"),))
     root = ElementTree.fromstring(bar_chart(named))
     assert {t.text for t in root.iter(f"{SVG}text")} >= {"Cost of <b>&", "<script>"}
 
 
-def test_many_parts_are_put_together_and_none_is_lost() -> None:
+def test_small_parts_are_combined() -> None:
     line = estimate(stacks("worked-check"), book()).lines[0]
     many = tuple(
         replace(line, part=f"part-{n}", low=Decimal(n + 1), high=Decimal(n + 1)) for n in range(30)

@@ -19,7 +19,7 @@ from tests.unit.cost.stacks import CASES, cases, compare, stacks
 
 
 @pytest.mark.parametrize("case", cases())
-def test_the_estimate_of_a_stack(case: str) -> None:
+def test_estimate_matches_golden_files(case: str) -> None:
     loaded = stacks(case)
     now, found = estimate(loaded, book()), levers(loaded, book())
     data = json.dumps(report.as_data(now, found), indent=2, ensure_ascii=False)
@@ -27,7 +27,7 @@ def test_the_estimate_of_a_stack(case: str) -> None:
     compare(CASES / case / "expected.md", report.markdown(now, found))
 
 
-def test_the_worked_check_of_the_price_list_to_the_cent() -> None:
+def test_estimate_matches_manual_calculation() -> None:
     now = estimate(stacks("worked-check"), book())
     amounts = {line.item: line.low for line in now.lines if line.known}
     assert amounts == {
@@ -45,7 +45,7 @@ def test_the_worked_check_of_the_price_list_to_the_cent() -> None:
     assert (now.low, now.high) == (Decimal("103.97"), Decimal("103.97"))
 
 
-def test_the_example_costs_what_an_early_stage_may() -> None:
+def test_example_cost_is_in_expected_range() -> None:
     now = estimate(stacks("company-inc"), book())
     assert Decimal(175) <= now.low <= now.high <= Decimal(245)
     assert not now.unstated

@@ -63,7 +63,7 @@ replicas = st.integers(1, 33)
 
 @settings(max_examples=60)
 @given(cpus, memories, replicas, replicas)
-def test_the_total_is_the_sum_of_its_lines(cpu: int, memory: int, least: int, more: int) -> None:
+def test_total_is_sum_of_lines(cpu: int, memory: int, least: int, more: int) -> None:
     found = cost(cpu, memory, least, least + more)
     known = [line for line in found.lines if line.known]
     assert found.low == sum(line.low for line in known if line.low is not None)
@@ -78,7 +78,7 @@ def test_the_total_is_the_sum_of_its_lines(cpu: int, memory: int, least: int, mo
 
 @settings(max_examples=60)
 @given(cpus, memories, replicas, replicas, st.integers(0, 4000), st.integers(0, 8000), replicas)
-def test_more_never_costs_less(
+def test_larger_requests_never_cost_less(
     cpu: int, memory: int, least: int, more: int, cpu_more: int, memory_more: int, extra: int
 ) -> None:
     small = without_gateway(cost(cpu, memory, least, least + more))
@@ -94,7 +94,7 @@ def test_more_never_costs_less(
 
 @settings(max_examples=200)
 @given(cpus, memories)
-def test_a_fitted_pod_is_one_that_autopilot_takes(cpu: int, memory: int) -> None:
+def test_fitted_pod_is_within_autopilot_limits(cpu: int, memory: int) -> None:
     pod = autopilot.fit(cpu / 1000, memory * MIB)
     assert pod.cpu >= Decimal(cpu) / 1000
     assert pod.memory >= Decimal(memory) / 1024
@@ -110,7 +110,7 @@ def test_a_fitted_pod_is_one_that_autopilot_takes(cpu: int, memory: int) -> None
 
 @settings(max_examples=200)
 @given(cpus, memories)
-def test_what_is_requested_alone_is_not_raised_to_fit_a_default(cpu: int, memory: int) -> None:
+def test_single_request_is_kept(cpu: int, memory: int) -> None:
     """Autopilot chooses a request that is missing so that the one that is there can stay."""
     alone = autopilot.fit(cpu / 1000, None)
     assert alone.cpu == max(Decimal(cpu) / 1000, Decimal("0.05"))
@@ -122,20 +122,20 @@ def test_what_is_requested_alone_is_not_raised_to_fit_a_default(cpu: int, memory
     assert "no CPU request" in alone.note
 
 
-def test_without_any_request_the_defaults_hold() -> None:
+def test_defaults_apply_without_requests() -> None:
     pod = autopilot.fit(None, None)
     assert (pod.cpu, pod.memory) == (Decimal("0.5"), Decimal(2))
 
 
 @given(st.integers(33, 100))
 @settings(max_examples=10)
-def test_a_nat_gateway_costs_the_same_for_any_number_of_nodes_above_32(nodes: int) -> None:
+def test_nat_gateway_price_is_constant_above_32_nodes(nodes: int) -> None:
     found = cost(2000, 4096, nodes, nodes)
     gateway = next(line for line in found.lines if line.item == "NAT gateway")
     assert gateway.low == gateway.high == Decimal("32.12")
 
 
-def test_the_sixth_forwarding_rule_is_the_first_that_costs_more() -> None:
+def test_forwarding_rules_are_billed_from_the_sixth() -> None:
     one = loaded()
     for count, more in ((1, None), (5, None), (6, Decimal("7.30")), (7, Decimal("14.60"))):
         cloud = one.settings.cloud
@@ -150,7 +150,7 @@ def test_the_sixth_forwarding_rule_is_the_first_that_costs_more() -> None:
         assert sum(1 for x in estimate(stacks, book()).lines if x.item == "Cluster fee") == 1
 
 
-def test_the_credit_pays_one_cluster_only() -> None:
+def test_credit_covers_one_cluster() -> None:
     one = loaded()
     stacks = [LoadedStack(one.stack, name, one.settings, one.path) for name in ("qa", "production")]
     lines = [(x.item, x.low) for x in estimate(stacks, book()).lines if x.part == "cluster"]
@@ -161,7 +161,7 @@ def test_the_credit_pays_one_cluster_only() -> None:
     ]
 
 
-def test_free_tiers_are_free() -> None:
+def test_free_tier_is_not_billed() -> None:
     def secrets(count: int) -> Decimal | None:
         lines = estimate([loaded(secrets=[f"S{n}" for n in range(count)])], book()).lines
         return next((x.low for x in lines if x.item == "Secret versions"), None)
@@ -171,7 +171,7 @@ def test_free_tiers_are_free() -> None:
     ]  # fmt: skip
 
 
-def test_a_price_of_one_region_is_not_used_in_another() -> None:
+def test_price_applies_only_in_its_region() -> None:
     only = Price("autopilot.cpu", Decimal(1), "vCPU-hour", ("asia-east1",), "official", "x", "2026")
     found = estimate([loaded()], Book((only,)))
     line = next(x for x in found.lines if x.item == "api: vCPU")
@@ -180,17 +180,17 @@ def test_a_price_of_one_region_is_not_used_in_another() -> None:
     assert found.low == found.high == 0
 
 
-def test_pods_are_paid_for_every_hour_of_the_month() -> None:
+def test_pods_are_billed_every_hour() -> None:
     line = next(x for x in cost(500, 1024, 2, 4).lines if x.item == "api: vCPU")
     assert (line.quantity, line.quantity_high) == (HOURS, 2 * HOURS)
 
 
-def test_the_difference_of_equal_estimates_is_nothing() -> None:
+def test_equal_estimates_have_no_changed_lines() -> None:
     assert changed_lines(cost(500, 1024, 2, 4), cost(500, 1024, 2, 4)) == []
 
 
 @pytest.mark.parametrize("most", [5, 9])
-def test_the_difference_is_the_difference_of_the_totals(most: int) -> None:
+def test_changed_lines_sum_to_difference_of_totals(most: int) -> None:
     before, after = cost(500, 1024, 2, 4), cost(750, 1024, 2, most)
     changes = changed_lines(before, after)
     assert {c.item for c in changes} >= {"api: vCPU", "api: memory"}

@@ -15,13 +15,13 @@ from lapwing.stack.load import environments
 FLEET = Path(__file__).parents[3] / "stacks" / "fleetdm" / "lapwing.yaml"
 
 
-def test_there_is_nothing_to_warn_of_in_production() -> None:
+def test_production_has_no_warnings() -> None:
     stacks = environments(FLEET, "production")
     found = review(stacks, source.read(FLEET), book(), measurements({}))
     assert [f for f in found if f.severity > Severity.INFO] == []
 
 
-def test_a_password_beside_a_reference_is_still_seen(tmp_path: Path) -> None:
+def test_password_beside_reference_is_reported(tmp_path: Path) -> None:
     text = FLEET.read_text().replace('"${mysql.password}"', '"${mysql.user}hunter2hunter2"')
     (tmp_path / "lapwing.yaml").write_text(text)
     stacks = environments(tmp_path / "lapwing.yaml", "production")
@@ -31,7 +31,7 @@ def test_a_password_beside_a_reference_is_still_seen(tmp_path: Path) -> None:
     assert not any("hunter2" in evidence for evidence in told)
 
 
-def test_its_cloud_has_what_the_file_says_and_no_atlas() -> None:
+def test_cloud_matches_file_without_atlas() -> None:
     roots = files(environments(FLEET, "production"))
     assert set(roots) == {"shared", "production"}
     assert "database.tf.json" not in roots["production"]

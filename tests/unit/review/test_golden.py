@@ -32,13 +32,13 @@ def findings(case: str) -> list[Finding]:
 
 
 @pytest.mark.parametrize("case", cases(CASES))
-def test_the_findings_of_a_stack(case: str) -> None:
+def test_findings_match_golden_files(case: str) -> None:
     told = json.dumps([f.as_data() for f in findings(case)], indent=2, ensure_ascii=False)
     compare(CASES / case / "expected.json", told + "\n")
 
 
 @pytest.mark.parametrize("case", cases(CASES))
-def test_evidence_names_the_line_that_it_is_about(case: str) -> None:
+def test_evidence_names_line_of_file(case: str) -> None:
     lines = file_of(case, CASES).read_text().splitlines()
     for finding in findings(case):
         found = re.match(r"lapwing\.yaml:(\d+): ", finding.evidence)
@@ -48,7 +48,7 @@ def test_evidence_names_the_line_that_it_is_about(case: str) -> None:
         assert lines[int(found[1]) - 1].strip(), finding
 
 
-def test_every_rule_is_seen_at_work() -> None:
+def test_each_rule_is_covered_by_a_case() -> None:
     """A rule that no case breaks could not fail."""
     seen = {f.rule for case in cases(CASES) for f in findings(case) if f.severity > Severity.INFO}
     assert {row.rule for row in COMPONENTS} <= seen
@@ -63,13 +63,13 @@ def test_every_rule_is_seen_at_work() -> None:
     }  # fmt: skip
 
 
-def test_each_row_of_overkill_is_told_of_every_stack() -> None:
+def test_each_component_has_a_finding_per_stack() -> None:
     for case in cases(CASES):
         told = {f.rule for f in findings(case) if f.rule.startswith("overkill/")}
         assert told == {row.rule for row in COMPONENTS}, case
 
 
-def test_no_finding_tells_a_secret() -> None:
+def test_findings_contain_no_secret() -> None:
     told = json.dumps([[f.as_data() for f in findings(case)] for case in cases(CASES)])
     for value in ("12345", "hunter2", "swordfish", '"abc"'):
         assert value not in told

@@ -22,7 +22,7 @@ from lapwing.review.sizing import measurements
         ({"p": {"a": {"cpu": 1, "memory": 1, "hours": 1, "requests": "x"}}}, "p.a.requests"),
     ],
 )
-def test_wrong_measurements(data: object, place: str) -> None:
+def test_invalid_measurements_are_refused(data: object, place: str) -> None:
     with pytest.raises(UsageError) as caught:
         measurements(data)
     assert f"{place} must be" in caught.value.message

@@ -44,7 +44,7 @@ def sizes(tmp_path: Path, seen: Measured, text: str = STACK) -> Finding:
         (0.49, 600, "sizing/too-small", "warning", "warning"),
     ],
 )
-def test_what_was_seen_elsewhere_weighs_less(
+def test_measurements_of_other_environment_lower_severity(
     cpu: float, memory: int, rule: str, here: str, elsewhere: str, tmp_path: Path
 ) -> None:
     own = sizes(tmp_path, Measured(cpu, memory * MIB, 48, 12.0))
@@ -56,7 +56,7 @@ def test_what_was_seen_elsewhere_weighs_less(
     assert own.saves == other.saves
 
 
-def test_advice_from_elsewhere_names_its_condition(tmp_path: Path) -> None:
+def test_advice_for_other_environment_states_condition(tmp_path: Path) -> None:
     found = sizes(tmp_path, Measured(0.1, 200 * MIB, 48, 0.25, "local"))
     assert found.advice == (
         "If `production` has no more traffic than `local`, request 140m and 272Mi."
@@ -65,14 +65,14 @@ def test_advice_from_elsewhere_names_its_condition(tmp_path: Path) -> None:
     assert found.saves > 0
 
 
-def test_a_service_that_asks_for_nothing(tmp_path: Path) -> None:
+def test_service_without_requests(tmp_path: Path) -> None:
     text = STACK.replace("    resources: {cpu: 500m, memory: 1Gi}\n", "")
     found = sizes(tmp_path, Measured(0.1, 200 * MIB, 48, None, "local"), text)
     assert (found.rule, str(found.severity)) == ("sizing/state-it", "info")
     assert "cpu: 140m, memory: 272Mi" in found.advice
 
 
-def test_minutes_are_told_as_minutes(tmp_path: Path) -> None:
+def test_short_measurement_is_shown_in_minutes(tmp_path: Path) -> None:
     found = sizes(tmp_path, Measured(0.1, 200 * MIB, 0.25, 3.0, "local"))
     assert found.rule == "sizing/too-early"
     assert "used 100m and 200Mi at 3 requests per second in `local`, measured for 15 minutes" in (

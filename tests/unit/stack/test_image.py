@@ -68,7 +68,7 @@ def test_what_is_filled_in(text: str, whole: str) -> None:
         ("r.example/a@md5:" + "0" * 32, "must be sha256 or sha512"),
     ],
 )
-def test_what_is_refused(text: str, why: str) -> None:
+def test_invalid_references_are_refused(text: str, why: str) -> None:
     with pytest.raises(ImageReferenceError) as refused:
         parse(text)
     assert why in refused.value.message

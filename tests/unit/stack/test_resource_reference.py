@@ -20,15 +20,15 @@ URL = "mysql://app:p%40ss@db.example:3307/shop"
         ("url", URL),
     ],
 )
-def test_parts_of_a_url(part: str, value: str) -> None:
+def test_part_of_url(part: str, value: str) -> None:
     assert reference.part_of(URL, "mysql", part) == value
 
 
-def test_a_url_without_a_port_has_the_usual_one() -> None:
+def test_url_without_port_has_default_port() -> None:
     assert reference.part_of("redis://cache", "redis", "port") == "6379"
 
 
-def test_only_a_name_and_a_part_are_a_reference() -> None:
+def test_reference_needs_name_and_part() -> None:
     text = "${db.host}:${db.port} ${HOME} ${a.b.c} $db.host ${Db.host}"
     assert list(reference.references(text)) == [("db", "host"), ("db", "port")]
     assert reference.expand(text, lambda name, part: f"<{name} {part}>") == (
@@ -36,6 +36,6 @@ def test_only_a_name_and_a_part_are_a_reference() -> None:
     )
 
 
-def test_pieces_are_the_text() -> None:
+def test_pieces_split_text_and_references() -> None:
     text = "a${db.host}${db.port}b"
     assert list(reference.pieces(text)) == ["a", ("db", "host"), ("db", "port"), "b"]
