@@ -24,6 +24,7 @@ class Severity(IntEnum):
     CRITICAL = 3
 
     def __str__(self) -> str:
+        """Return the name in lower case, as in JSON."""
         return self.name.lower()
 
 
