@@ -40,7 +40,6 @@ class LapwingError(Exception):
 
     code: ClassVar[str] = "error"
     exit_status: ClassVar[int] = 1
-    http_status: ClassVar[int] = 500
 
     def __init__(
         self,
@@ -65,7 +64,6 @@ class UsageError(LapwingError):
 
     code = "usage"
     exit_status = 2
-    http_status = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +80,6 @@ class StackFileError(LapwingError):
 
     code = "stack-file"
     exit_status = 2
-    http_status = 422
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         first = problems[0]
@@ -95,7 +92,6 @@ class UnmanagedFileError(LapwingError):
 
     code = "unmanaged-file"
     exit_status = 2
-    http_status = 409
 
 
 class SourceError(LapwingError):
@@ -155,7 +151,6 @@ class ConflictError(DesiredStateError):
     """Another deployment committed first."""
 
     code = "conflict"
-    http_status = 409
 
 
 class SecretError(LapwingError):
@@ -223,14 +218,12 @@ class ImageReferenceError(LapwingError):
 
     code = "image-reference"
     exit_status = 2
-    http_status = 422
 
 
 class RegistryError(LapwingError):
     """A registry cannot be reached, refuses, or answers what the specification does not allow."""
 
     code = "registry"
-    http_status = 502
 
 
 class RegistryLoginError(RegistryError):
@@ -243,7 +236,6 @@ class ImageMissingError(RegistryError):
     """A registry does not have what is asked for."""
 
     code = "image-missing"
-    http_status = 404
 
 
 class IntegrityError(RegistryError):
@@ -256,14 +248,12 @@ class ReleaseError(LapwingError):
     """A version cannot be released as things are: the history, the tag or a file is in the way."""
 
     code = "release"
-    http_status = 409
 
 
 class ForgeError(ReleaseError):
     """The forge (Gitea, GitHub) cannot be reached, refuses, or answers something unexpected."""
 
     code = "forge"
-    http_status = 502
 
 
 class ForgeLoginError(ForgeError):
@@ -279,7 +269,6 @@ class ClusterError(LapwingError):
     """
 
     code = "cluster"
-    http_status = 502
     reason: str = ""
     status: int = 0
 
@@ -318,7 +307,6 @@ class UnmanagedObjectError(ClusterError):
     """An object of that name exists and is not managed by this stack. It was not changed."""
 
     code = "unmanaged-object"
-    http_status = 409
 
 
 class QuotaError(ClusterError):
