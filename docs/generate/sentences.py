@@ -85,7 +85,9 @@ class Sentence:
         found = [
             f"{phrase!r} (write: {better or 'something else'})"
             for phrase, better in BANNED.items()
-            if re.search(rf"(?<!there )\b{re.escape(phrase)}\b", text, re.IGNORECASE)
+            if re.search(
+                rf"(?<!there )\b{re.escape(phrase)}\b", text.replace("None", ""), re.IGNORECASE
+            )
         ]
         if self.kind in ("help", "docstring") and (match := IMPERATIVES.match(text)):
             found.append(f"{match[0]!r} as the first word")

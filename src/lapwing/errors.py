@@ -245,7 +245,7 @@ class IntegrityError(RegistryError):
 
 
 class ReleaseError(LapwingError):
-    """A version cannot be released as things are: the history, the tag or a file is in the way."""
+    """A version cannot be released: the history, the tag or a file prevents it."""
 
     code = "release"
 

@@ -31,7 +31,9 @@ def verify(settings: Settings, status: Status, document: Document) -> Iterator[F
     from lapwing.observed import agent
 
     alive = agent.is_running(settings.agent)
-    yield Finding("the agent runs", alive, "it runs" if alive else "nobody restarts what crashes")
+    yield Finding(
+        "the agent runs", alive, "it runs" if alive else "crashed replicas are not restarted"
+    )
     authority = settings.certificates / "ca.pem"
     try:
         context = ssl.create_default_context(cafile=str(authority))
