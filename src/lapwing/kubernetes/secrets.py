@@ -151,7 +151,6 @@ def _object(scope: Scope, name: str, kind: str, values: Mapping[str, str]) -> di
 def self_signed(host: str) -> tuple[str, str]:
     """Return a certificate for a host and localhost, and its key, as PEM.
 
-
     Nothing renews it: it is for local use, as the one that a chart generates.
     """
     domains = dict.fromkeys((host, "localhost"))
