@@ -29,7 +29,6 @@ class DowntimeError(LapwingError):
     """The new version has an offline migration, which was not allowed. Nothing was changed."""
 
     code = "downtime"
-    http_status = 409
 
 
 class UpgradeError(LapwingError):

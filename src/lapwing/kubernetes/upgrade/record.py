@@ -34,7 +34,6 @@ class UpgradeLockedError(LapwingError):
     """Another command leads this upgrade."""
 
     code = "upgrade-led"
-    http_status = 409
 
 
 def reference(scope: Scope, service: str) -> Reference:
