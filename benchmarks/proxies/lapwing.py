@@ -22,7 +22,8 @@ from benchmarks.proxies.contender import Contender, Switched
 from benchmarks.proxies.recipe import BenchmarkError
 from lapwing.agent import processes
 from lapwing.load.record import now
-from lapwing.targets import follow
+from lapwing.targets import local_agent
+from lapwing.targets.base import EnvironmentRef
 
 STACK = """
 stack: switching
@@ -80,7 +81,7 @@ class Ship:
         new = f"v{self.count}" if verb == "deploy" else self.before
         if verb == "deploy":
             self.where.write({"api/VERSION": new + "\n"})
-        listener = follow.watch(self.where.settings, "switching", "local")
+        listener = local_agent.watch(self.where.settings, EnvironmentRef("switching", "local"))
         called = now()
         answer = self.where.json(verb)
         took = now() - called

@@ -1,19 +1,19 @@
-"""`lapwing abort`: stop a deployment in flight."""
+"""`lapwing abort`: stop a deployment in progress."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from lapwing.cli import place
-from lapwing.cli.context import Context, environment_option, output_option
-from lapwing.cli.place import Reach
+from lapwing.cli.context import change_target
+
+if TYPE_CHECKING:
+    from lapwing.targets.base import DeployResult, Target
 
 
 @click.command("abort")
-@environment_option
-@place.reach_options
-@output_option
-@click.pass_obj
-def command(context: Context, environment: str, cluster: str | None, yes: bool) -> int:
-    """Stop the deployment in flight; what served before goes on serving."""
-    return place.of(context, environment, Reach(cluster, yes)).abort()
+@change_target
+def command(target: Target) -> DeployResult:
+    """Stop the deployment in progress; the active release keeps serving."""
+    return target.abort()

@@ -1,4 +1,4 @@
-"""`lapwing agent`: start it, stop it, let the system start it after a reboot."""
+"""`lapwing agent`: start or stop the agent, or let the system start it after a reboot."""
 
 from __future__ import annotations
 
@@ -38,28 +38,28 @@ def command() -> None:
 @command.command("start")
 @click.pass_obj
 def start(context: Context) -> None:
-    """Start the agent, if none lives; it takes over what runs."""
-    from lapwing.targets import local_agent as agent
+    """Start the agent if it is not running; it adopts running processes."""
+    from lapwing.targets import local_agent
 
-    record = agent.ensure(context.settings, context.printer.progress)
-    context.printer.say(f"The agent runs (process {record.pid}).")
+    record = local_agent.ensure(context.settings, context.printer.progress)
+    context.printer.say(f"The agent is running (process {record.pid}).")
 
 
 @command.command("stop")
 @click.pass_obj
 def stop(context: Context) -> None:
-    """Stop the agent; what serves goes on serving, but nobody restarts what crashes."""
-    from lapwing.targets import local_agent as agent
+    """Stop the agent; replicas keep serving, but are not restarted after a crash."""
+    from lapwing.targets import local_agent
 
-    stopped = agent.end(context.settings)
-    context.printer.say("The agent has ended." if stopped else "No agent was running.")
+    stopped = local_agent.end(context.settings)
+    context.printer.say("The agent is stopped." if stopped else "The agent was not running.")
 
 
 @command.command("status")
 @output_option
 @click.pass_obj
 def status(context: Context) -> int:
-    """Tell whether the agent lives."""
+    """Show whether the agent is running."""
     import msgspec
 
     from lapwing.observed import agent

@@ -1,8 +1,9 @@
-"""What every verb is given: the settings, the folder it works on, and the printer."""
+"""What every verb gets: the settings, the stack file of the folder, its target, and the printer."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,6 +14,10 @@ from lapwing.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from lapwing.stack.load import LoadedStack, StackFile
+    from lapwing.targets.base import ClusterOptions, EnvironmentRef, Target
+    from lapwing.targets.cluster import ClusterEnvironment
 
 Output = Literal["text", "json", "markdown"]
 
@@ -25,18 +30,53 @@ class Context:
     directory: Path
     printer: Printer
     output: Output = "text"
+    _file: StackFile | None = field(default=None, init=False)
 
     @property
     def for_programs(self) -> bool:
-        """Whether the answer is JSON."""
+        """Whether the output is JSON."""
         return self.output == "json"
+
+    @property
+    def stack_file(self) -> StackFile:
+        """The stack file of the folder, which is read once. Raises UsageError if there is none."""
+        from lapwing.stack.load import StackFile, find
+
+        if self._file is None:
+            self._file = StackFile(find(self.directory))
+        return self._file
+
+    def load(self, environment: str, *, folders: bool = True) -> LoadedStack:
+        """Load the stack in an environment. Raises StackFileError."""
+        return self.stack_file.load(environment, folders=folders)
+
+    def ref(self, environment: str) -> EnvironmentRef:
+        """Return the environment of the stack. Raises StackFileError."""
+        from lapwing.targets.base import EnvironmentRef
+
+        return EnvironmentRef(self.stack_file.stack, environment)
+
+    def target(self, environment: str, options: ClusterOptions | None = None) -> Target:
+        """Return the target of an environment. Raises StackFileError or UsageError."""
+        from lapwing.targets.base import ClusterOptions
+        from lapwing.targets.select import select
+
+        options = options or ClusterOptions()
+        return select(self.stack_file, environment, self.settings, self.printer, options)
+
+    def cluster(self, environment: str, name: str | None) -> ClusterEnvironment | None:
+        """Return where an environment is on a cluster; None for one on a machine."""
+        from lapwing.targets.base import ClusterOptions
+        from lapwing.targets.select import cluster_of
+
+        options = ClusterOptions(name)
+        return cluster_of(self.stack_file, environment, self.settings, self.printer, options)
 
 
 def complete_services(
     ctx: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[str]:
-    """The services of the stack that begin so, for a shell's completion; none where the stack file
-    is broken."""
+    """Complete the name of a service for a shell; no names if the stack file is invalid."""
     from lapwing.errors import LapwingError
     from lapwing.stack import source
     from lapwing.stack.load import find
@@ -50,7 +90,7 @@ def complete_services(
 
 
 def accept_directory(command: click.Command) -> None:
-    """Let a verb take `-C DIR` behind its name as well as before it; its subcommands too."""
+    """Accept `-C DIR` after the name of a verb and of its subcommands as well."""
     if any("-C" in p.opts for p in command.params):
         return
     command.params.append(
@@ -60,7 +100,7 @@ def accept_directory(command: click.Command) -> None:
             metavar="DIR",
             expose_value=False,
             callback=_enter,
-            help="Work on the stack of this folder.",
+            help="Use the stack of this folder.",
         )
     )
     for inner in command.commands.values() if isinstance(command, click.Group) else ():
@@ -74,7 +114,7 @@ def _enter(ctx: click.Context, _parameter: click.Parameter, value: Path | None) 
 
 
 def remember_output(ctx: click.Context, _parameter: click.Parameter, value: Output) -> Output:
-    """Keep the form of the answer in the context, so that errors take it as well."""
+    """Store the output format in the context, so that errors have it as well."""
     context = ctx.find_object(Context)
     if context is not None:
         context.output = value
@@ -82,14 +122,14 @@ def remember_output(ctx: click.Context, _parameter: click.Parameter, value: Outp
 
 
 def image_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`--image SERVICE=REF`, any number of times, as `images`: references by service."""
+    """Add `--image SERVICE=REF`, repeatable, as `images`: references by service."""
     return click.option(
         "--image",
         "images",
         multiple=True,
         metavar="SERVICE=REF",
         callback=_images,
-        help="On a cluster: the image of a service, in place of the one in the stack file.",
+        help="On a cluster: the image of a service, instead of the one in the stack file.",
     )(function)
 
 
@@ -106,7 +146,7 @@ def _images(
 
 
 def output_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`--output text|json`, kept in the context, so errors take the same form as the answer."""
+    """Add `--output text|json`, which is stored in the context."""
     return click.option(
         "--output",
         type=click.Choice(["text", "json"]),
@@ -119,7 +159,7 @@ def output_option(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def environment_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`--environment NAME` (also `--env`, `-e`): which environment of the stack."""
+    """Add `--environment NAME` (also `--env`, `-e`)."""
     return click.option(
         "-e",
         "--environment",
@@ -132,12 +172,64 @@ def environment_option(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def environments_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same for verbs that speak of all environments together unless one is named (None is
-    all)."""
+    """Add the same for verbs that report on all environments unless one is named."""
     return click.option(
         "-e",
         "--environment",
         "--env",
         metavar="NAME",
-        help="Only this environment; otherwise all but local.",
+        help="Only this environment; by default all except local.",
     )(function)
+
+
+def context_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--context NAME`, as `cluster`."""
+    return click.option(
+        "--context", "cluster", metavar="NAME", help="On a cluster: the kubeconfig context."
+    )(function)
+
+
+def read_target(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add -e, --context and --output, and pass the `Target` that they choose."""
+
+    @environment_option
+    @context_option
+    @output_option
+    @click.pass_obj
+    @functools.wraps(function)
+    def call(context: Context, /, environment: str, cluster: str | None, **options: Any) -> Any:
+        from lapwing.targets.base import ClusterOptions
+
+        return function(context, context.target(environment, ClusterOptions(cluster)), **options)
+
+    return call
+
+
+def change_target(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add -e, --context, --yes and --output, and pass the `Target` that they choose.
+
+    The function returns a DeployResult, which is printed.
+    """
+
+    @environment_option
+    @context_option
+    @click.option("--yes", is_flag=True, help="On a cluster: do not ask before a change.")
+    @output_option
+    @click.pass_obj
+    @functools.wraps(function)
+    def call(
+        context: Context,
+        /,
+        environment: str,
+        cluster: str | None,
+        yes: bool,
+        create: bool = False,
+        **options: Any,
+    ) -> int:
+        from lapwing.cli import present
+        from lapwing.targets.base import ClusterOptions
+
+        target = context.target(environment, ClusterOptions(cluster, yes, create))
+        return present.deploy_result(context, function(target, **options))
+
+    return call

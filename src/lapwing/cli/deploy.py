@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from lapwing.cli import place
-from lapwing.cli.context import (
-    Context,
-    complete_services,
-    environment_option,
-    image_option,
-    output_option,
-)
-from lapwing.cli.place import Reach, Wish
+from lapwing.cli.context import change_target, complete_services, image_option
+
+if TYPE_CHECKING:
+    from lapwing.targets.base import DeployResult, Target
 
 
 @click.command("deploy")
 @click.argument("services", nargs=-1, shell_complete=complete_services)
-@environment_option
-@click.option("--hold", is_flag=True, help="Stop before the switch; `lapwing promote` goes on.")
+@click.option("--hold", is_flag=True, help="Pause before the switch, until `lapwing promote`.")
 @image_option
 @click.option(
     "--allow-downtime",
@@ -30,38 +24,21 @@ from lapwing.cli.place import Reach, Wish
 @click.option(
     "--backup",
     metavar="COMMAND",
-    help="For such an upgrade: make the backup by this command, which prints its name last.",
+    help="For such an upgrade: the command that makes a backup and prints its name last.",
 )
 @click.option(
     "--restore",
     metavar="COMMAND",
-    help="With --backup: put the backup that $LAPWING_BACKUP names back.",
+    help="With --backup: the command that restores the backup named in $LAPWING_BACKUP.",
 )
-@click.option("--dry-run", is_flag=True, help="Build, and tell what would change; change nothing.")
-@place.reach_options
-@output_option
-@click.pass_obj
-def command(
-    context: Context,
-    /,
-    services: tuple[str, ...],
-    environment: str,
-    cluster: str | None,
-    yes: bool,
-    images: dict[str, str],
-    **wish: Any,
-) -> int:
-    """Build SERVICES (all by default) and release what changed.
+@click.option("--dry-run", is_flag=True, help="Build and show what would change; change nothing.")
+@change_target
+def command(target: Target, services: tuple[str, ...], **options: Any) -> DeployResult:
+    """Build SERVICES (all by default) and deploy what changed.
 
-    Exit status: 0 deployed (or held), 1 rejected or rolled back, 2 an invalid stack file,
-    130 interrupted: a deployment that was committed goes on.
+    Exit status: 0 deployed (or paused), 1 rejected or rolled back, 2 an invalid stack file,
+    130 interrupted: a deployment that is committed continues in the background.
     """
-    return run(context, environment, Wish(services, images, **wish), Reach(cluster, yes))
+    from lapwing.targets.base import DeployRequest
 
-
-def run(context: Context, environment: str, wish: Wish, reach: Reach) -> int:
-    """Deploy; returns the exit status. Shared with `up`."""
-    from lapwing.stack.load import find, load
-
-    loaded = load(find(context.directory), environment)
-    return place.of(context, environment, reach).deploy(loaded, wish)
+    return target.deploy(DeployRequest(services, **options))

@@ -2,34 +2,31 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from lapwing.cli import place
-from lapwing.cli.context import Context, environment_option, output_option
-from lapwing.cli.place import Reach, Removal
+from lapwing.cli.context import change_target
+
+if TYPE_CHECKING:
+    from lapwing.targets.base import DeployResult, Target
 
 
 @click.command("down")
-@environment_option
 @click.option(
     "--volumes",
     is_flag=True,
-    help="On a cluster: remove the data, too, and the secrets that were made up.",
+    help="On a cluster: remove the data and the generated secrets as well.",
 )
 @click.option(
-    "--cluster", "whole", is_flag=True, help="Remove the local cluster (kind, minikube) as well."
+    "--cluster",
+    "whole_cluster",
+    is_flag=True,
+    help="Remove the local cluster (kind, minikube) as well.",
 )
-@place.reach_options
-@output_option
-@click.pass_obj
-def command(
-    context: Context,
-    environment: str,
-    volumes: bool,
-    whole: bool,
-    cluster: str | None,
-    yes: bool,
-) -> int:
-    """Stop the stack; its data stays, and `lapwing up` brings it back."""
-    removal = Removal(volumes=volumes, cluster=whole)
-    return place.of(context, environment, Reach(cluster, yes)).down(removal)
+@change_target
+def command(target: Target, volumes: bool, whole_cluster: bool) -> DeployResult:
+    """Stop the stack; its data stays, and `lapwing up` starts it again."""
+    from lapwing.targets.base import DownRequest
+
+    return target.down(DownRequest(volumes, whole_cluster))

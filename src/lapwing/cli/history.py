@@ -1,32 +1,22 @@
-"""`lapwing history`: the deployments, newest first, and what became of each."""
+"""`lapwing history`: the deployments, newest first, and the outcome of each."""
 
 from __future__ import annotations
 
-import click
-import msgspec
+from typing import TYPE_CHECKING
 
-from lapwing.cli import place, target
-from lapwing.cli.context import Context, environment_option, output_option
+import click
+
+from lapwing.cli.context import Context, read_target
+
+if TYPE_CHECKING:
+    from lapwing.targets.base import Target
 
 
 @click.command("history")
-@environment_option
-@click.option("-n", "--limit", default=20, show_default=True, help="How many deployments to list.")
-@output_option
-@click.pass_obj
-def command(context: Context, environment: str, limit: int) -> None:
+@click.option("-n", "--limit", default=20, show_default=True, help="Number of deployments to list.")
+@read_target
+def command(context: Context, target: Target, limit: int) -> None:
     """List the deployments, newest first."""
-    entries = place.of(context, environment).history(limit)
-    if context.for_programs:
-        context.printer.json(msgspec.to_builtins(entries))
-        return
-    if not entries:
-        raise target.never_deployed(target.where(context, environment))
-    rows = [
-        (e.commit[:12], e.time.replace("T", " ").rstrip("Z"), e.actor, e.outcome, e.message)
-        for e in entries
-    ]
-    context.printer.table(("COMMIT", "TIME (UTC)", "ACTOR", "OUTCOME", "MESSAGE"), rows)
-    for entry in entries[:1]:
-        if entry.reason and entry.outcome not in ("succeeded", "in-progress"):
-            context.printer.say(f"The newest {entry.outcome}: {entry.reason}")
+    from lapwing.cli import present
+
+    present.history(context, target.ref, target.history(limit))

@@ -1,6 +1,6 @@
-"""`lapwing logs`: what replicas print, with `-f` as it comes.
+"""`lapwing logs`: the output of replicas, with `-f` as it is written.
 
-On a machine it is read from their files, on a cluster through the Kubernetes API.
+On a machine it is read from files, on a cluster through the Kubernetes API.
 """
 
 from __future__ import annotations
@@ -12,25 +12,28 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lapwing.cli import cluster as on_cluster
-from lapwing.cli import target
-from lapwing.cli.context import Context, complete_services, environment_option
+from lapwing.cli.context import (
+    Context,
+    complete_services,
+    context_option,
+    environment_option,
+)
 from lapwing.errors import UsageError
-from lapwing.targets.planned import Where
 
 if TYPE_CHECKING:
     from lapwing.kubernetes.applyset import Scope
     from lapwing.kubernetes.client import ApiClient
     from lapwing.kubernetes.logs import LogLine, LogSource
+    from lapwing.targets.base import EnvironmentRef
 
 RECENT = 4
-"""Logs shown of each service: the newest that have something in them."""
+"""Logs that are shown of each service: the newest that are not empty."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What was asked for: the end of the logs, what comes, the newest build log instead, or what
-    containers said before they crashed."""
+    """What to show: the end of the logs, new lines, the newest build log, or the output of
+    containers before they crashed."""
 
     service: str | None
     lines: int
@@ -48,39 +51,42 @@ class Wanted:
     type=click.IntRange(min=0),
     default=50,
     show_default=True,
-    help="Lines of each replica.",
+    help="Number of lines of each replica.",
 )
-@click.option("-f", "--follow", is_flag=True, help="Go on as lines come; Ctrl-C ends it.")
+@click.option("-f", "--follow", is_flag=True, help="Follow new lines until Ctrl-C.")
 @click.option("--build", is_flag=True, help="Show the newest build log instead.")
 @click.option(
-    "--previous", is_flag=True, help="On a cluster: what containers said before they crashed."
+    "--previous", is_flag=True, help="On a cluster: the output of containers before they crashed."
 )
-@on_cluster.context_option
+@context_option
 @click.pass_obj
 def command(
     context: Context, /, service: str | None, environment: str, cluster: str | None, **options: Any
 ) -> None:
-    """Show what replicas print: all services, or one. On a cluster a database or the edge is
-    shown when it is named."""
+    """Show the output of replicas: of all services, or of one.
+
+    On a cluster, a database or the edge is shown when it is named.
+    """
     wanted = Wanted(service, **options)
-    place = on_cluster.scope_of(context, environment)
+    place = context.cluster(environment, cluster)
     if place is not None:
         if wanted.build:
-            raise UsageError(f"{environment} runs images that were built elsewhere.")
-        with on_cluster.connect(context, cluster, place[0]) as api:
-            _of_cluster(context, api, place[0], wanted)
+            raise UsageError(f"{environment} is on a cluster: its images are built elsewhere.")
+        with place.connect() as api:
+            _of_cluster(context, api, place.scope, wanted)
         return
     if wanted.previous:
-        raise UsageError(f"{environment} is not on a cluster: its logs go on after a crash.")
-    _of_machine(context, target.where(context, environment), wanted)
+        raise UsageError(f"--previous is for clusters; {environment} is on a machine.")
+    _of_machine(context, context.ref(environment), wanted)
 
 
-def _of_machine(context: Context, where: Where, wanted: Wanted) -> None:
+def _of_machine(context: Context, ref: EnvironmentRef, wanted: Wanted) -> None:
     service = wanted.service
-    files = _build_logs(context, where, service) if wanted.build else _logs(context, where, service)
+    files = _build_logs(context, ref, service) if wanted.build else _logs(context, ref, service)
     if not files:
         raise UsageError(
-            f"There is no log of {service or where} yet.", hint="`lapwing status` tells what runs."
+            f"There is no log of {service or ref} yet.",
+            hint="Run `lapwing status` to see what is running.",
         )
     offsets: dict[Path, int] = {}
     for path in files:
@@ -88,12 +94,12 @@ def _of_machine(context: Context, where: Where, wanted: Wanted) -> None:
     while wanted.follow:
         context.printer.out.flush()
         time.sleep(0.2)
-        for path in _logs(context, where, service):
+        for path in _logs(context, ref, service):
             _show_new(context, path, offsets)
 
 
-def _logs(context: Context, where: Where, service: str | None) -> list[Path]:
-    folder = context.settings.logs / "run" / where.stack / where.environment
+def _logs(context: Context, ref: EnvironmentRef, service: str | None) -> list[Path]:
+    folder = context.settings.logs / "run" / ref.stack / ref.environment
     newest: dict[Path, list[Path]] = {}
     for path in sorted(folder.glob(f"{service or '*'}/*.log"), key=lambda p: p.stat().st_mtime):
         if path.stat().st_size:
@@ -101,8 +107,8 @@ def _logs(context: Context, where: Where, service: str | None) -> list[Path]:
     return [p for paths in newest.values() for p in paths[-RECENT:]]
 
 
-def _build_logs(context: Context, where: Where, service: str | None) -> list[Path]:
-    folder = context.settings.logs / "build" / where.stack
+def _build_logs(context: Context, ref: EnvironmentRef, service: str | None) -> list[Path]:
+    folder = context.settings.logs / "build" / ref.stack
     found = sorted(folder.glob(f"{service or '*'}/*.log"), key=lambda p: p.stat().st_mtime)
     return found[-1:]
 
@@ -133,7 +139,7 @@ def _show_new(context: Context, path: Path, offsets: dict[Path, int]) -> None:
 
 
 def _of_cluster(context: Context, api: ApiClient, scope: Scope, wanted: Wanted) -> None:
-    """The end of each log merged, and then what comes."""
+    """Show the end of each log, merged, and then new lines."""
     from lapwing.kubernetes import logs, pods
 
     def find() -> list[LogSource]:
@@ -148,13 +154,13 @@ def _of_cluster(context: Context, api: ApiClient, scope: Scope, wanted: Wanted) 
     if not found and not wanted.follow:
         raise UsageError(
             f"There is no log of {wanted.service or scope.namespace} yet.",
-            hint=f"`lapwing status -e {scope.environment}` tells what runs.",
+            hint=f"Run `lapwing status -e {scope.environment}` to see what is running.",
         )
     several = wanted.follow or len(found) > 1
     tell = context.printer.say
     follower = logs.LogFollower(api, find, tell)
     for line in logs.recent(api, found, wanted.lines, previous=wanted.previous, tell=tell):
-        context.printer.data(_told(line, several))
+        context.printer.data(_format(line, several))
         follower.mark_printed(line)
     if not wanted.follow:
         return
@@ -162,12 +168,12 @@ def _of_cluster(context: Context, api: ApiClient, scope: Scope, wanted: Wanted) 
     follower.begin(found, skip=wanted.lines == 0)
     try:
         for batch in follower.batches():
-            context.printer.data("\n".join(_told(line, several) for line in batch))
+            context.printer.data("\n".join(_format(line, several) for line in batch))
             context.printer.out.flush()
     finally:
         follower.close()
 
 
-def _told(line: LogLine, several: bool) -> str:
+def _format(line: LogLine, several: bool) -> str:
     instance = line.source.instance
     return f"{instance.service} {instance.label} | {line.text}" if several else line.text

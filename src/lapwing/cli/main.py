@@ -1,7 +1,7 @@
-"""The `lapwing` command: finds the verb, runs it, and turns every failure into words.
+"""The `lapwing` command: find the verb, run it, and print every error.
 
 Verbs are imported when they are called, not before: `lapwing --help` reads this table and nothing
-else. A verb raises LapwingError; here, and only here, it becomes a message and an exit status.
+else. A verb raises LapwingError; only here it becomes a message and an exit status.
 """
 
 from __future__ import annotations
@@ -25,29 +25,29 @@ from lapwing.errors import LapwingError, NoSpaceError
 sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
 
 VERBS = {
-    "init": "Write a first lapwing.yaml from what is in the folder.",
+    "init": "Create a lapwing.yaml from the content of the folder.",
     "check": "Check the stack file.",
     "up": "Start what is needed, deploy every service, print the URL.",
     "deploy": "Build and release services without dropping a request.",
     "ship": "Build, test, scan, and commit to the desired state.",
-    "ci": "Write the workflow that runs Lapwing in a forge's CI.",
-    "promote": "Give a held deployment the traffic.",
-    "abort": "Stop a deployment in flight; what served before goes on serving.",
-    "rollback": "Go back to an earlier release.",
-    "status": "Tell what runs and what is on its way.",
+    "ci": "Write the workflow that runs Lapwing in GitHub or Gitea Actions.",
+    "promote": "Switch traffic to a paused deployment.",
+    "abort": "Stop a deployment in progress; the active release keeps serving.",
+    "rollback": "Restore an earlier release.",
+    "status": "Show running services and deployments in progress.",
     "history": "List the deployments.",
-    "logs": "Show what replicas print.",
-    "open": "Lead a port of this machine to a stack on a cluster.",
+    "logs": "Show the output of replicas.",
+    "open": "Forward a local port to a stack in a cluster.",
     "down": "Stop the stack; its data stays.",
     "verify": "Check a running stack from the outside.",
     "release": "Choose the next version, tag it, and publish it on the forge.",
     "image": "Copy, list and inspect images in registries.",
-    "cost": "Estimate what the stack costs a month.",
-    "review": "Tell what is too much, at risk or too large.",
+    "cost": "Estimate the monthly cost of the stack.",
+    "review": "Report over-engineering, risks and over-provisioning.",
     "secret": "Set, list and remove secrets.",
     "render": "Write an environment as Kubernetes manifests.",
     "chart": "Write an environment as a Helm chart.",
-    "infra": "Write the stack's cloud as Terraform JSON.",
+    "infra": "Write the stack's cloud infrastructure as Terraform JSON.",
     "diagram": "Draw the stack: architecture, rollout, pipeline, network, cost.",
     "design": "Write the architecture document of the stack.",
     "doctor": "Check this machine and the state folder.",
@@ -94,7 +94,7 @@ class _Verbs(click.Group):
     type=click.Path(path_type=Path),
     default=Path(),
     metavar="DIR",
-    help="Work on the stack of this folder instead of the current one.",
+    help="Use the stack of this folder instead of the current one.",
 )
 @click.version_option(package_name="lapwing", message="lapwing %(version)s")
 @click.pass_context
@@ -111,7 +111,7 @@ def main() -> NoReturn:
     from lapwing import settings
 
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # A character that the terminal's encoding lacks is shown by its number, as on stderr.
+        # A character that the terminal's encoding lacks is escaped, as on stderr.
         sys.stdout.reconfigure(errors="backslashreplace")
     asked = settings.completion()
     if asked is not None:
@@ -142,23 +142,25 @@ def run(arguments: list[str]) -> int:
         _drop_unwritten()
         return 1
     except OSError as error:
-        status = _tell(context, _from_system(error))
+        status = _print_error(context, _from_system(error))
         _drop_unwritten()
         return status
     except LapwingError as error:
-        return _tell(context, error)
+        return _print_error(context, error)
 
 
 def _drop_unwritten() -> None:
-    """Let what stdout cannot take go nowhere, so Python does not complain of it at its end. Source:
-    Python's documentation of the signal module, "Note on SIGPIPE"."""
+    """Discard what stdout cannot take, so that Python reports no error at its end.
+
+    Source: Python's documentation of the signal module, "Note on SIGPIPE".
+    """
     try:
         sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _tell(context: click.Context | None, error: LapwingError) -> int:
+def _print_error(context: click.Context | None, error: LapwingError) -> int:
     obj = context.obj if context else None
     printer = obj.printer if isinstance(obj, Context) else Printer()
     if isinstance(obj, Context) and obj.for_programs:
@@ -174,4 +176,4 @@ def _from_system(error: OSError) -> LapwingError:
         return NoSpaceError(
             f"The disk is full ({what}).", hint="Free some space and run the command again."
         )
-    return LapwingError(what, hint="`lapwing doctor` checks the state folder.")
+    return LapwingError(what, hint="Run `lapwing doctor` to check the state folder.")

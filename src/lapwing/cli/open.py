@@ -1,4 +1,4 @@
-"""`lapwing open`: a stack on a cluster at https://localhost:8585 of this machine, until Ctrl-C."""
+"""`lapwing open`: forward https://localhost:8585 to a stack in a cluster, until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lapwing.cli import cluster as on_cluster
-from lapwing.cli import target
-from lapwing.cli.context import Context, complete_services, environment_option
+from lapwing.cli.context import (
+    Context,
+    complete_services,
+    context_option,
+    environment_option,
+)
 from lapwing.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,16 +29,16 @@ if TYPE_CHECKING:
 @click.option(
     "--port",
     type=click.IntRange(1, 65535),
-    help="The port here; LAPWING_PORT, or 8585, if it is not said.",
+    help="The local port; by default LAPWING_PORT, or 8585.",
 )
 @click.option(
     "--service",
     metavar="NAME",
     shell_complete=complete_services,
-    help="Lead to the pods of one service, past the edge.",
+    help="Forward to the pods of one service, without the edge.",
 )
-@click.option("--browser", is_flag=True, help="Open a browser, where there is a terminal.")
-@on_cluster.context_option
+@click.option("--browser", is_flag=True, help="Open a browser if there is a terminal.")
+@context_option
 @click.pass_obj
 def command(
     context: Context,
@@ -45,31 +48,23 @@ def command(
     browser: bool,
     cluster: str | None,
 ) -> None:
-    """Lead https://localhost:8585 to a stack on a cluster, until Ctrl-C.
+    """Forward a local port to a stack in a cluster, until Ctrl-C.
 
-    Goes through the Kubernetes API, so it needs no address of the cluster's own. On a machine the
-    stack has its address already, and it is printed.
+    The connection goes through the Kubernetes API, so the cluster needs no public address. A stack
+    on a machine already has a URL, which is printed.
     """
-    place = on_cluster.scope_of(context, environment)
+    place = context.cluster(environment, cluster)
     if place is None:
-        _of_machine(context, environment, browser)
+        url = context.target(environment).status().status.url
+        context.printer.data(url)
+        _browse(context, url, browser)
         return
-    with on_cluster.connect(context, cluster, place[0]) as api:
-        asyncio.run(
-            _lead(context, api, place[0], (service, port or context.settings.port), browser)
-        )
+    with place.connect() as api:
+        wanted = (service, port or context.settings.port)
+        asyncio.run(_forward(context, api, place.scope, wanted, browser))
 
 
-def _of_machine(context: Context, environment: str, browser: bool) -> None:
-    where = target.where(context, environment)
-    found = target.present(context, where)
-    if found is None:
-        raise target.never_deployed(where)
-    context.printer.data(found.url)
-    _browse(context, found.url, browser)
-
-
-async def _lead(
+async def _forward(
     context: Context, api: ApiClient, scope: Scope, wanted: tuple[str | None, int], browser: bool
 ) -> None:
     from lapwing.agent.proxy import bootstrap, certificates
@@ -94,9 +89,9 @@ async def _lead(
     printer.out.flush()
     inside = " with TLS" if place.tls else ""
     printer.say(
-        f"Leads to {place.part} of {scope.stack}/{scope.environment} (port {place.port}{inside}, "
-        f"{len(found)} pod{'s' if len(found) != 1 else ''}) on {api.access.context}. Ctrl-C ends "
-        f"it. To let a browser trust it, add {paths.authority} to its authorities."
+        f"Forwarding to {place.part} of {scope.stack}/{scope.environment} (port {place.port}"
+        f"{inside}, {len(found)} pod{'s' if len(found) != 1 else ''}) on {api.access.context} "
+        f"until Ctrl-C. For a browser to trust it, add {paths.authority} to its authorities."
     )
     _browse(context, url, browser)
     try:
@@ -107,7 +102,7 @@ async def _lead(
 
 
 def _find(api: ApiClient, scope: Scope, service: str | None) -> list[Pod]:
-    """The pods to lead to. Raises UsageError if there are none."""
+    """Return the pods to forward to. Raises UsageError if there are none."""
     from lapwing.kubernetes import pods, port_forward
 
     part = service or pods.EDGE
@@ -119,15 +114,15 @@ def _find(api: ApiClient, scope: Scope, service: str | None) -> list[Pod]:
         and ready[0].component not in pods.RESOURCES
     ):
         return ready
-    hint = f"`lapwing status -e {scope.environment}` tells what runs."
+    hint = f"Run `lapwing status -e {scope.environment}` to see what is running."
     if there and not ready:
         raise UsageError(f"No pod of {part} is ready.", hint=hint)
     if service is None:
         raise UsageError(
-            f"Nothing of {scope.stack} answers requests on the cluster.",
-            hint=f"{hint} A service with a `route` has an edge; `--service NAME` goes past it.",
+            f"{scope.stack} has no edge in the cluster: no service has a `route`.",
+            hint=f"{hint} Add `--service NAME` to forward to a service.",
         )
-    what = "has no pod" if not there else "answers no requests by HTTP"
+    what = "has no pod" if not there else "has no HTTP port"
     raise UsageError(f"{part} {what} in {scope.namespace}.", hint=hint)
 
 
@@ -145,7 +140,7 @@ def _browse(context: Context, url: str, browser: bool) -> None:
     if not browser:
         return
     if not sys.stdout.isatty():
-        context.printer.say("There is no terminal here, so no browser is opened.")
+        context.printer.say("No browser is opened because there is no terminal.")
         return
     import webbrowser
 

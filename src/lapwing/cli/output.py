@@ -1,9 +1,9 @@
-"""The one printer of the terminal.
+"""The printer of the terminal.
 
-stdout is data, stderr is talk: a pipe gets the answer and nothing else. Colour is never the only
-carrier of meaning, and is off when NO_COLOR is set or the stream is not a terminal. Progress is a
-line that renews itself on a terminal and one plain line for each step elsewhere. Rich is imported
-only where something is drawn, because the start of every command counts.
+stdout is data, stderr is messages: a pipe gets the data and nothing else. Colour never carries
+meaning alone, and is off when NO_COLOR is set or the stream is not a terminal. Progress is one line
+that is updated on a terminal, and one plain line for each step elsewhere. Rich is imported only
+where it is used, because the start of every command counts.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", 
 
 
 class Printer:
-    """Writes data to `out` and talk to `err`."""
+    """Writes data to `out` and messages to `err`."""
 
     def __init__(
         self, *, color: bool = True, out: TextIO | None = None, err: TextIO | None = None
@@ -37,15 +37,15 @@ class Printer:
         self._status: Status | None = None
 
     def data(self, text: str) -> None:
-        """Print a line of the answer."""
+        """Print a line of data."""
         print(text, file=self.out)
 
     def json(self, value: Any) -> None:
-        """Print the answer for programs."""
+        """Print data as JSON."""
         print(json.dumps(value, indent=2, ensure_ascii=False), file=self.out)
 
     def say(self, text: str, *, style: str | None = None) -> None:
-        """Tell the person something that is not the answer."""
+        """Print a message to stderr."""
         painted = self._paint(text, style, self._color_err)
         if self._status is not None:
             from rich.text import Text
@@ -55,7 +55,7 @@ class Printer:
         print(painted, file=self.err, flush=True)
 
     def paint(self, text: str, style: str) -> str:
-        """Text for stdout in a style, or as it is where colour is off."""
+        """Return text for stdout in a style, or unchanged where colour is off."""
         return self._paint(text, style, self._color_out)
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -68,7 +68,7 @@ class Printer:
 
     @contextmanager
     def working(self, text: str) -> Iterator[None]:
-        """Show that something goes on: a spinner on a terminal, nothing elsewhere.
+        """Show a spinner on a terminal, nothing elsewhere.
 
         Use `progress` inside to change the line.
         """
@@ -86,7 +86,7 @@ class Printer:
 
     @contextmanager
     def bars(self) -> Iterator[Progress]:
-        """Bars of bytes on a terminal, gone at the end of the block."""
+        """Yield progress bars of bytes, which are removed at the end of the block."""
         from rich.console import Console
         from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
 
@@ -96,7 +96,7 @@ class Printer:
             yield shown
 
     def progress(self, text: str) -> None:
-        """Tell the present step: renews the line of `working`, or prints a plain line."""
+        """Show the current step: update the line of `working`, or print a plain line."""
         if self._status is not None:
             from rich.markup import escape
 
@@ -104,8 +104,14 @@ class Printer:
         elif not self.err.isatty():
             self.say(text)
 
+    def confirm(self, question: str) -> bool:
+        """Ask a yes-or-no question; false where no terminal can answer it."""
+        import click
+
+        return sys.stdin.isatty() and click.confirm(question, err=True)
+
     def error(self, error: LapwingError) -> None:
-        """Tell what is wrong, where, and what to do."""
+        """Print what is wrong, where, and what to do."""
         if isinstance(error, StackFileError):
             for problem in error.problems:
                 self._problem(problem)
@@ -117,7 +123,7 @@ class Printer:
             for line in error.detail.splitlines():
                 self.say(f"    {line}".rstrip())
         if isinstance(error, BuildError) and error.log:
-            self.say(f"  whole log: {error.log}")
+            self.say(f"  full log: {error.log}")
         if error.hint:
             self.say(f"  {error.hint}")
 
@@ -138,7 +144,7 @@ class Printer:
 
 
 def describe(error: LapwingError) -> dict[str, Any]:
-    """An error for programs: the same shape for every verb with `--output json`."""
+    """Return an error as JSON data: the same shape for every verb."""
     problems = error.problems if isinstance(error, StackFileError) else ()
     return {
         "error": {

@@ -1,19 +1,19 @@
-"""`lapwing promote`: give a held deployment the traffic."""
+"""`lapwing promote`: switch traffic to a paused deployment."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from lapwing.cli import place
-from lapwing.cli.context import Context, environment_option, output_option
-from lapwing.cli.place import Reach
+from lapwing.cli.context import change_target
+
+if TYPE_CHECKING:
+    from lapwing.targets.base import DeployResult, Target
 
 
 @click.command("promote")
-@environment_option
-@place.reach_options
-@output_option
-@click.pass_obj
-def command(context: Context, environment: str, cluster: str | None, yes: bool) -> int:
-    """Give a held deployment the traffic."""
-    return place.of(context, environment, Reach(cluster, yes)).promote()
+@change_target
+def command(target: Target) -> DeployResult:
+    """Switch traffic to a paused deployment."""
+    return target.promote()

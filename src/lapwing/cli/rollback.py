@@ -1,31 +1,26 @@
-"""`lapwing rollback`: go back to an earlier release."""
+"""`lapwing rollback`: restore an earlier release."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from lapwing.cli import place
-from lapwing.cli.context import Context, complete_services, environment_option, output_option
-from lapwing.cli.place import Reach
+from lapwing.cli.context import change_target, complete_services
+
+if TYPE_CHECKING:
+    from lapwing.targets.base import DeployResult, Target
 
 
 @click.command("rollback")
 @click.argument("services", nargs=-1, shell_complete=complete_services)
-@environment_option
-@click.option("--to", "release", metavar="RELEASE", help="The release to go back to.")
-@place.reach_options
-@output_option
-@click.pass_obj
-def command(
-    context: Context,
-    services: tuple[str, ...],
-    environment: str,
-    release: str | None,
-    cluster: str | None,
-    yes: bool,
-) -> int:
-    """Go back to the deployment before, for SERVICES or for all.
+@click.option("--to", "release", metavar="RELEASE", help="The release to restore.")
+@change_target
+def command(target: Target, services: tuple[str, ...], release: str | None) -> DeployResult:
+    """Restore the previous deployment, of SERVICES or of all.
 
-    While the old slot is warm this is a change of route: nothing is booted, pulled or built.
+    While the old slot is warm, only the route changes: nothing is started, pulled or built.
     """
-    return place.of(context, environment, Reach(cluster, yes)).rollback(services, release)
+    from lapwing.targets.base import RollbackRequest
+
+    return target.rollback(RollbackRequest(services, release))

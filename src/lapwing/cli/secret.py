@@ -26,18 +26,18 @@ def command() -> None:
 @environment_option
 @click.pass_obj
 def set_(context: Context, name: str, value: str | None, environment: str) -> None:
-    """Set NAME to what standard input, or the prompt, gives."""
-    from lapwing.cli import target
+    """Set NAME to the value from standard input or a prompt."""
     from lapwing.desired.secrets import SecretStore
 
     if value is not None:
         raise UsageError(
-            "A secret's value does not belong on a command line: history and `ps` would keep it.",
-            hint=f"Pipe it in: `lapwing secret set {name} < file`, or leave it out to be asked.",
+            "A secret cannot be given on the command line: the shell's history and `ps` would "
+            "show it.",
+            hint=f"Run `lapwing secret set {name} < FILE`, or without a file to be asked.",
         )
     if not name.replace("_", "a").isalnum() or name[0].isdigit():
-        raise UsageError(f"{name!r} is not the name of a variable.")
-    where = target.where(context, environment)
+        raise UsageError(f"{name!r} is not a valid variable name.")
+    ref = context.ref(environment)
     if sys.stdin.isatty():
         given = click.prompt(name, hide_input=True, confirmation_prompt=True, err=True)
     else:
@@ -45,10 +45,10 @@ def set_(context: Context, name: str, value: str | None, environment: str) -> No
     if not given:
         raise UsageError("The value is empty.", hint="Nothing was changed.")
     store = SecretStore(context.settings.secrets)
-    before = store.current(where.stack, where.environment).get(name)
-    version = store.set(where.stack, where.environment, name, given)
-    same = " It is the value it had." if version == before else " `lapwing deploy` brings it in."
-    context.printer.say(f"{name} of {where} is set (version {version}).{same}")
+    before = store.current(ref.stack, ref.environment).get(name)
+    version = store.set(ref.stack, ref.environment, name, given)
+    same = " The value is unchanged." if version == before else " Run `lapwing deploy` to use it."
+    context.printer.say(f"{name} of {ref} is set (version {version}).{same}")
 
 
 @command.command("list")
@@ -57,16 +57,15 @@ def set_(context: Context, name: str, value: str | None, environment: str) -> No
 @click.pass_obj
 def list_(context: Context, environment: str) -> None:
     """List names, versions and dates; never values."""
-    from lapwing.cli import target
     from lapwing.desired.secrets import SecretStore
 
-    where = target.where(context, environment)
-    found = SecretStore(context.settings.secrets).listing(where.stack, where.environment)
+    ref = context.ref(environment)
+    found = SecretStore(context.settings.secrets).listing(ref.stack, ref.environment)
     if context.for_programs:
         context.printer.json([{"name": n, "version": v, "set": since} for n, v, since in found])
         return
     if not found:
-        context.printer.say(f"No secret is set for {where}.")
+        context.printer.say(f"No secret is set for {ref}.")
         return
     rows = [(n, v, time.strftime("%Y-%m-%d %H:%M", time.gmtime(s))) for n, v, s in found]
     context.printer.table(("NAME", "VERSION", "SET (UTC)"), rows)
@@ -77,11 +76,10 @@ def list_(context: Context, environment: str) -> None:
 @environment_option
 @click.pass_obj
 def remove(context: Context, name: str, environment: str) -> None:
-    """Remove NAME with all its versions. What runs keeps it until it is started again."""
-    from lapwing.cli import target
+    """Remove NAME with all its versions; running replicas keep it until they are restarted."""
     from lapwing.desired.secrets import SecretStore
 
-    where = target.where(context, environment)
-    if not SecretStore(context.settings.secrets).remove(where.stack, where.environment, name):
-        raise UsageError(f"{where} has no secret {name}.", hint="`lapwing secret list` tells.")
-    context.printer.say(f"{name} of {where} is removed.")
+    ref = context.ref(environment)
+    if not SecretStore(context.settings.secrets).remove(ref.stack, ref.environment, name):
+        raise UsageError(f"{ref} has no secret {name}.", hint="Run `lapwing secret list`.")
+    context.printer.say(f"{name} of {ref} is removed.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
 from lapwing.cli.context import (
     Context,
@@ -60,10 +61,9 @@ def command(
     """
     from lapwing.cli.transfer import Lines, Silent
     from lapwing.commands.ship import ShipOptions, ship
-    from lapwing.stack.load import find, load
     from lapwing.targets.base import actor_name
 
-    loaded = load(find(context.directory), environment)
+    loaded = context.load(environment)
     wanted = ShipOptions(
         services=services,
         remote=options["desired"],
@@ -108,5 +108,5 @@ def _to_json(result: ShipResult) -> dict[str, Any]:
             }
             for f in result.findings
         ],
-        "changes": [c.as_data for c in result.changes],
+        "changes": msgspec.to_builtins(result.changes),
     }

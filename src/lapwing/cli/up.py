@@ -3,35 +3,37 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from lapwing.cli import place
-from lapwing.cli.context import Context, environment_option, image_option, output_option
-from lapwing.cli.place import Reach, Wish
+from lapwing.cli.context import Context, change_target, image_option
+
+if TYPE_CHECKING:
+    from lapwing.targets.base import DeployResult, Target
+
+
+def _enter(ctx: click.Context, _parameter: click.Parameter, value: Path | None) -> None:
+    context = ctx.find_object(Context)
+    if value is not None and context is not None:
+        context.directory = value
 
 
 @click.command("up")
-@click.argument("directory", required=False, type=click.Path(path_type=Path))
-@environment_option
+@click.argument(
+    "directory",
+    required=False,
+    type=click.Path(path_type=Path),
+    expose_value=False,
+    callback=_enter,
+)
 @image_option
-@click.option("--create", is_flag=True, help="Make the local cluster (kind, minikube) if need be.")
-@place.reach_options
-@output_option
-@click.pass_obj
-def command(
-    context: Context,
-    directory: Path | None,
-    environment: str,
-    images: dict[str, str],
-    create: bool,
-    cluster: str | None,
-    yes: bool,
-) -> int:
-    """Start what is needed, deploy every service of the stack in DIR, print the URL."""
-    from lapwing.cli import deploy
+@click.option(
+    "--create", is_flag=True, help="Create the local cluster (kind, minikube) if it is missing."
+)
+@change_target
+def command(target: Target, images: dict[str, str]) -> DeployResult:
+    """Start what is needed, deploy every service of the stack in DIRECTORY, print the URL."""
+    from lapwing.targets.base import DeployRequest
 
-    if directory is not None:
-        context.directory = directory
-    wish = Wish(images=images, url=True)
-    return deploy.run(context, environment, wish, Reach(cluster, yes, create))
+    return target.deploy(DeployRequest(images=images, verb="up"))

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import msgspec
 
-from lapwing.commands.verify import Finding
 from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import LapwingError
+from lapwing.kubernetes.verify import CheckResult
 from lapwing.observed import agent
 from lapwing.plan.model import Document
 from lapwing.settings import Settings
@@ -22,7 +22,7 @@ MIN_FREE_BYTES = 1024**3
 """Free space below which deployments are likely to fail."""
 
 
-def examine(settings: Settings) -> Iterator[Finding]:
+def examine(settings: Settings) -> Iterator[CheckResult]:
     """Check everything that Lapwing depends on."""
     yield _git()
     yield _program("Envoy", _envoy)
@@ -32,11 +32,11 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield _private(settings)
     record, alive = agent.read(settings.agent), agent.is_running(settings.agent)
     if alive and record is not None:
-        yield Finding("agent", record.ready, f"process {record.pid}, port {record.port}")
+        yield CheckResult("agent", record.ready, f"process {record.pid}, port {record.port}")
     elif record is not None and record.problem:
-        yield Finding("agent", False, f"not running: {record.problem}")
+        yield CheckResult("agent", False, f"not running: {record.problem}")
     else:
-        yield Finding("agent", True, "not running; a deployment starts it")
+        yield CheckResult("agent", True, "not running; a deployment starts it")
     if not alive:
         yield _port(settings)
     repository = DesiredRepository(settings.desired)
@@ -45,7 +45,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
         names = ", ".join(f"{d.stack}/{d.environment}" for d in lost)
         branch = "" if repository.head() else "there is no branch `main`; "
         problems = [f"{branch}{names} is running but not in the desired state"]
-    yield Finding("desired state", not problems, "; ".join(problems[:3]) or "intact")
+    yield CheckResult("desired state", not problems, "; ".join(problems[:3]) or "intact")
 
 
 def repair(settings: Settings) -> list[str]:
@@ -91,21 +91,21 @@ def _running(settings: Settings) -> list[Document]:
     return found
 
 
-def _git() -> Finding:
+def _git() -> CheckResult:
     path = shutil.which("git")
     if path is None:
-        return Finding("git", False, "not installed")
+        return CheckResult("git", False, "not installed")
     done = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)
-    return Finding("git", done.returncode == 0, done.stdout.strip())
+    return CheckResult("git", done.returncode == 0, done.stdout.strip())
 
 
-def _program(name: str, find: object) -> Finding:
+def _program(name: str, find: object) -> CheckResult:
     assert callable(find)
     try:
         path = Path(find())
     except (LapwingError, ImportError, OSError) as error:
-        return Finding(name, False, str(error))
-    return Finding(name, os.access(path, os.X_OK), str(path))
+        return CheckResult(name, False, str(error))
+    return CheckResult(name, os.access(path, os.X_OK), str(path))
 
 
 def _envoy() -> Path:
@@ -126,27 +126,27 @@ def _uv() -> str:
     return uv()
 
 
-def _space(home: Path) -> Finding:
+def _space(home: Path) -> CheckResult:
     folder = home
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
-    return Finding("disk", free > MIN_FREE_BYTES, f"{free / 1024**3:.1f} GiB free at {folder}")
+    return CheckResult("disk", free > MIN_FREE_BYTES, f"{free / 1024**3:.1f} GiB free at {folder}")
 
 
-def _private(settings: Settings) -> Finding:
+def _private(settings: Settings) -> CheckResult:
     """Check that only the owner can read files with secrets."""
     files = [settings.secrets / "key", settings.certificates / "ca.key"]
     files += [*settings.secrets.glob("*/*.json"), settings.certificates / "server.pem"]
     open_ = [p for p in files if p.exists() and stat.S_IMODE(p.stat().st_mode) & 0o077]
     if open_:
-        return Finding(
+        return CheckResult(
             "private files", False, f"other users can read {open_[0]}: run `chmod 600 {open_[0]}`"
         )
-    return Finding("private files", True, "readable by their owner only")
+    return CheckResult("private files", True, "readable by their owner only")
 
 
-def _port(settings: Settings) -> Finding:
+def _port(settings: Settings) -> CheckResult:
     from lapwing.agent.proxy.bootstrap import addresses_for
     from lapwing.agent.proxy.sockets import check_port
     from lapwing.errors import ProxyError
@@ -155,5 +155,5 @@ def _port(settings: Settings) -> Finding:
         for address in addresses_for(settings.bind):
             check_port(address, settings.port)
     except ProxyError as error:
-        return Finding("port", False, error.message)
-    return Finding("port", True, f"{settings.port} is free")
+        return CheckResult("port", False, error.message)
+    return CheckResult("port", True, f"{settings.port} is free")

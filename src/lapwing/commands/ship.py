@@ -28,14 +28,15 @@ from lapwing.build.trial import run_tests
 from lapwing.desired.remote import Remote
 from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import ConflictError, ScanError, SecretError, UsageError
-from lapwing.plan import diff, make
+from lapwing.plan import make
 from lapwing.plan.diff import Change
 from lapwing.plan.make import Built
 from lapwing.plan.model import Deployment, Document, Resource
 from lapwing.settings import Settings
 from lapwing.stack.load import LoadedStack
 from lapwing.stack.scanning import Accepted
-from lapwing.targets import bundles as deploy
+from lapwing.targets import bundles, guards
+from lapwing.targets.planned import PlannedChange
 
 if TYPE_CHECKING:
     from lapwing.registry.push import Progress
@@ -99,10 +100,10 @@ def ship(
             f"--image needs an environment on a cluster; {loaded.environment!r} is a machine.",
             hint="Omit --image: a machine runs releases built from source.",
         )
-    deploy.check_target(loaded)
-    names = deploy.wanted_services(loaded, options.services)
-    run.result.built = deploy.build_services(loaded, settings, names, report)
-    deploy.dirty_only_locally(loaded, run.result.built)
+    bundles.check_target(loaded)
+    names = bundles.wanted_services(loaded, options.services)
+    run.result.built = bundles.build_services(loaded, settings, names, report)
+    bundles.check_committed(loaded, run.result.built)
     run.add_step("build", "done", f"{len(names)} services")
     run.test()
     run.scan()
@@ -135,7 +136,7 @@ class _Shipment:
             if build.test is None:
                 continue
             self.report(f"testing {name}")
-            request = deploy.request_of(self.loaded, name)
+            request = bundles.request_of(self.loaded, name)
             run_tests(request, result.release, build.test, self.settings)
             tested.append(name)
         if tested:
@@ -155,7 +156,7 @@ class _Shipment:
                 self.report(f"{name} is ignored; use `scan: {{accept: [...]}}` in the stack file")
         for name in result.built:
             self.report(f"scanning {name} with {scanner.name}")
-            result.findings += scanner.scan(deploy.request_of(loaded, name).folder)
+            result.findings += scanner.scan(bundles.request_of(loaded, name).folder)
         today = datetime.datetime.now(datetime.UTC).date()
         fail_on = self.options.fail_on or rules.fail_on
         found = verdict.judge(result.findings, fail_on, rules.accept, today)
@@ -210,13 +211,13 @@ class _Shipment:
             return
 
         def attempt(repository: DesiredRepository) -> str | None:
-            expected, document, changes = self._document(repository)
-            if not changes:
+            plan = self._plan(repository)
+            if not plan.changes:
                 return None
             if self.result.changes:
                 self.report("another commit came first; trying again on top of it")
-            self.result.changes = changes
-            return repository.commit(document, expected=expected)
+            self.result.changes = plan.changes
+            return guards.commit(repository, guards.check(plan, "deploy", self.loaded))
 
         url = self.options.remote
         if url is not None:
@@ -233,22 +234,22 @@ class _Shipment:
         from lapwing.targets import manifests
 
         loaded, options = self.loaded, self.options
-        url = manifests.address_of(loaded, options.remote)
-        deploy.wanted_services(loaded, options.services)
+        url = manifests.desired_url(loaded, options.remote)
+        bundles.wanted_services(loaded, options.services)
         revision = revision_of(loaded.folder, self.settings.environ)
         deployment = Deployment(actor=options.actor, revision=revision)
         for name in ("build", "test", "scan"):
             self.add_step(name, "skipped", "images for a cluster are built elsewhere")
 
         def attempt(repository: DesiredRepository) -> str | None:
-            prepared = manifests.prepare(
-                repository, loaded, options.services, options.images, deployment
-            )
-            manifests.refuse_offline(loaded, prepared)
+            plan = manifests.plan(repository, loaded, options.services, options.images, deployment)
+            checked = guards.check(plan, "deploy", loaded)
             if not options.commit:
                 return None
-            self.result.changes = prepared.changes
-            return manifests.commit(repository, prepared)
+            self.result.changes = plan.changes
+            if manifests.is_unchanged(repository, plan):
+                return None
+            return guards.commit(repository, checked)
 
         self.report(f"committing the manifests of {loaded.environment}")
         commit = self._remote(url).commit(attempt)
@@ -267,14 +268,13 @@ class _Shipment:
         else:
             self.add_step("commit", "unchanged", "the desired state is unchanged")
 
-    def _document(self, repository: DesiredRepository) -> tuple[str | None, Document, list[Change]]:
-        """Return the commit to build on, the document, and its changes."""
+    def _plan(self, repository: DesiredRepository) -> PlannedChange:
+        """Plan the commit on top of what the repository has."""
         loaded, options, built = self.loaded, self.options, self.result.built
         if options.remote is None:
-            prepared = deploy.prepare(
+            return bundles.plan(
                 loaded, self.settings, services=options.services, actor=options.actor, built=built
             )
-            return prepared.expected, prepared.document, prepared.changes
         key = (loaded.stack.stack, loaded.environment)
         expected, current = repository.newest(*key), repository.understood(*key)
         document = make.make(
@@ -282,11 +282,10 @@ class _Shipment:
             releases={n: Built(r.release.name, r.revision) for n, r in built.items()},
             resources=_bound_resources(loaded, current),
             secrets=_secret_versions(loaded, current, list(built)),
-            deployment=Deployment(actor=options.actor, revision=deploy.revision_of(built)),
+            deployment=Deployment(actor=options.actor, revision=bundles.revision_of(built)),
             current=current,
         )
-        kept = deploy.keep_revisions(document, current)
-        return expected, kept, diff.diff(kept, current)
+        return PlannedChange(bundles.keep_revisions(document, current), expected, current)
 
 
 def _retry_conflicts(attempt: Callable[[], str | None]) -> str | None:

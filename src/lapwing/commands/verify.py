@@ -1,44 +1,71 @@
-"""Verify: ask a running stack from the outside whether it does what its status says.
+"""Verify: check a running stack from the outside, whether it does what its status reports.
 
-Everything goes through Envoy's port with TLS, as a client's request would; what the agent says is
-compared with that, not believed.
+On a machine every request goes through Envoy's port with TLS, as a client's would. On a cluster the
+pods are asked through the Kubernetes API.
 """
 
 from __future__ import annotations
 
 import ssl
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
+from lapwing.errors import ClusterLoginError, ClusterUnreachableError
+from lapwing.kubernetes.verify import CheckResult
 from lapwing.observed.status import Status
 from lapwing.plan.model import Document
 from lapwing.settings import Settings
+from lapwing.targets.base import Target, never_deployed
+from lapwing.targets.machine import MachineTarget
+
+if TYPE_CHECKING:
+    from lapwing.targets.argocd import ArgoCDTarget
+    from lapwing.targets.kubernetes import KubernetesTarget
+
+REQUEST_TIMEOUT_S = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One check: what was asked, whether it holds, and what was seen."""
+def verify(target: Target) -> list[CheckResult]:
+    """Check a running stack. Raises UsageError if it was never deployed."""
+    if not isinstance(target, MachineTarget):
+        return _verify_cluster(target)  # type: ignore[arg-type]
+    status = target.read_status()
+    document = target.repository.read(target.ref.stack, target.ref.environment)
+    if status is None or document is None:
+        raise never_deployed(target.ref)
+    return list(verify_machine(target.settings, status, document))
 
-    check: str
-    ok: bool
-    seen: str
+
+def _verify_cluster(target: ArgoCDTarget | KubernetesTarget) -> list[CheckResult]:
+    from lapwing.kubernetes import verify as checks
+
+    loaded = target.file.load(target.ref.environment, folders=False)
+    services = loaded.stack.services.items()
+    paths = {n: s.health.path or s.route for n, s in services if s.route}
+    domain = urlsplit(f"https://{loaded.settings.domain or 'localhost'}").netloc
+    results: list[CheckResult] = []
+    with target.cluster.connect() as api:
+        try:
+            results += checks.verify(api, target.cluster.scope, checks.EdgeRequests(paths, domain))
+        except (ClusterUnreachableError, ClusterLoginError) as error:
+            results.append(checks.unreachable_result(error))
+    return results
 
 
-def verify(settings: Settings, status: Status, document: Document) -> Iterator[Finding]:
-    """Run the checks one after another; each takes at most five seconds."""
+def verify_machine(settings: Settings, status: Status, document: Document) -> Iterator[CheckResult]:
+    """Yield the checks of a machine one after another."""
     import httpx
 
     from lapwing.observed import agent
 
     alive = agent.is_running(settings.agent)
-    yield Finding(
-        "the agent runs", alive, "it runs" if alive else "crashed replicas are not restarted"
-    )
+    yield CheckResult("the agent is running", alive, "running" if alive else "not running")
     authority = settings.certificates / "ca.pem"
     try:
         context = ssl.create_default_context(cafile=str(authority))
     except OSError:
-        yield Finding("the certificate authority is there", False, f"{authority} is missing")
+        yield CheckResult("the certificate authority exists", False, f"{authority} is missing")
         return
     for service in status.services:
         if service.kind == "job":
@@ -46,17 +73,17 @@ def verify(settings: Settings, status: Status, document: Document) -> Iterator[F
         active = service.active
         ready = f"{active.ready} of {active.replicas} replicas ready" if active else "not running"
         ok = active is not None and active.ready == active.replicas
-        yield Finding(f"{service.name}: every replica is ready", ok, ready)
+        yield CheckResult(f"{service.name}: every replica is ready", ok, ready)
         wanted = document.services.get(service.name)
         if wanted is not None and active is not None:
             same = active.release == wanted.release
-            seen = f"{active.release} runs"
+            seen = f"{active.release} is running"
             if not same:
-                seen += f", {wanted.release} is wanted"
-            yield Finding(f"{service.name}: what runs is what is wanted", same, seen)
+                seen += f", {wanted.release} is desired"
+            yield CheckResult(f"{service.name}: the desired release is running", same, seen)
     host = document.domains[0] if document.domains else "localhost"
     address = "127.0.0.1" if settings.bind in ("localhost", "0.0.0.0") else settings.bind  # noqa: S104
-    with httpx.Client(verify=context, trust_env=False, timeout=5.0) as client:
+    with httpx.Client(verify=context, trust_env=False, timeout=REQUEST_TIMEOUT_S) as client:
         for name, wanted in sorted(document.services.items()):
             if wanted.route is None:
                 continue
@@ -64,7 +91,7 @@ def verify(settings: Settings, status: Status, document: Document) -> Iterator[F
             yield _ask(client, f"{name}: GET {path}", address, settings.port, host, path)
 
 
-def _ask(client: object, check: str, address: str, port: int, host: str, path: str) -> Finding:
+def _ask(client: object, check: str, address: str, port: int, host: str, path: str) -> CheckResult:
     import httpx
 
     assert isinstance(client, httpx.Client)
@@ -75,6 +102,6 @@ def _ask(client: object, check: str, address: str, port: int, host: str, path: s
             extensions={"sni_hostname": host},
         )
     except httpx.HTTPError as error:
-        return Finding(check, False, f"{type(error).__name__}: {error}")
+        return CheckResult(check, False, f"{type(error).__name__}: {error}")
     took = answer.elapsed.total_seconds() * 1000
-    return Finding(check, answer.status_code < 400, f"{answer.status_code} in {took:.0f} ms")
+    return CheckResult(check, answer.status_code < 400, f"{answer.status_code} in {took:.0f} ms")

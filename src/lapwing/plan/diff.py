@@ -1,70 +1,86 @@
-"""Compare two documents of an environment and describe the changes."""
+"""The difference between two documents of an environment: what a deployment changes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from lapwing.plan.model import Document, Service, Struct
+import msgspec
+
+from lapwing.plan.model import Document, Resource, Service, Struct
+
+Action = Literal["create", "update", "delete"]
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One service or resource that changes, and how."""
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that a deployment changes.
 
+    `kind` is `service`, `resource`, `environment`, or the kind of a Kubernetes object. `from` and
+    `to` are releases of a service, or kind and provider of a resource; `fields` are other settings
+    that change.
+    """
+
+    kind: str
     name: str
-    act: Literal["add", "change", "remove"]
-    text: str
+    action: Action
+    before: str | None = msgspec.field(default=None, name="from")
+    after: str | None = msgspec.field(default=None, name="to")
+    fields: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """Format the change as one line."""
-        return f"{self.act:6} {self.name}: {self.text}"
-
-    @property
-    def as_data(self) -> dict[str, str]:
-        """Return the change for JSON."""
-        return {"name": self.name, "act": self.act, "text": self.text}
+        """Return one line of text."""
+        if self.action == "update" and self.before != self.after:
+            details = [f"{self.before} -> {self.after}", *self.fields]
+        elif self.action == "update":
+            details = list(self.fields)
+        else:
+            details = [value for value in (self.after or self.before,) if value]
+        text = f"{self.action:6} {self.kind} {self.name}"
+        return f"{text}: {', '.join(details)}" if details else text
 
 
 def diff(document: Document, before: Document | None) -> list[Change]:
-    """List the changes from `before` to `document`, services first."""
-    old = before.services if before else {}
-    changes = []
-    for name in sorted({*old, *document.services}):
-        one, other = old.get(name), document.services.get(name)
-        if one is None and other is not None:
-            changes.append(Change(name, "add", f"new {other.kind}, release {other.release}"))
-        elif other is None:
-            changes.append(Change(name, "remove", "no longer in the stack"))
-        elif one is not None and one != other:
-            changes.append(Change(name, "change", _description(one, other)))
+    """Compare a document with the one before it; services come first."""
+    old_services = before.services if before else {}
     old_resources = before.resources if before else {}
-    for name in sorted({*old_resources, *document.resources}):
-        if old_resources.get(name) != document.resources.get(name):
-            act: Literal["add", "change", "remove"] = "change"
-            if name not in old_resources:
-                act = "add"
-            elif name not in document.resources:
-                act = "remove"
-            found = document.resources.get(name) or old_resources[name]
-            changes.append(Change(name, act, f"{found.kind} by {found.provider}"))
+    changes = _compare("service", old_services, document.services)
+    changes += _compare("resource", old_resources, document.resources)
     if before is not None and before.domains != document.domains and not changes:
-        changes.append(Change(document.environment, "change", "host names"))
+        name = document.environment
+        return [Change(kind="environment", name=name, action="update", fields=("domains",))]
     return changes
 
 
-def _description(one: Service, other: Service) -> str:
-    if one.release != other.release:
-        return f"{one.release} -> {other.release}" + (
-            "" if _settings(one, other) == [] else f", {', '.join(_settings(one, other))}"
+def _compare(kind: str, old: dict[str, Any], new: dict[str, Any]) -> list[Change]:
+    changes = []
+    for name in sorted({*old, *new}):
+        one, other = old.get(name), new.get(name)
+        if one == other:
+            continue
+        action: Action = "create" if one is None else "delete" if other is None else "update"
+        fields = _changed_fields(one, other) if one is not None and other is not None else ()
+        changes.append(
+            Change(
+                kind=kind,
+                name=name,
+                action=action,
+                before=_version(one),
+                after=_version(other),
+                fields=fields,
+            )
         )
-    return ", ".join(_settings(one, other)) or "revision"
+    return changes
 
 
-def _settings(one: Struct, other: Struct) -> list[str]:
-    skipped = {"release", "revision"}
-    return [
-        f
-        for f in one.__struct_fields__
-        if f not in skipped and getattr(one, f) != getattr(other, f)
-    ]
+def _version(part: Service | Resource | None) -> str | None:
+    if part is None:
+        return None
+    return part.release if isinstance(part, Service) else f"{part.kind} ({part.provider})"
+
+
+def _changed_fields(one: Struct, other: Struct) -> tuple[str, ...]:
+    """List the settings that differ; the revision only where nothing else does."""
+    shown = {"release", "revision", "kind", "provider"}
+    changed = [f for f in one.__struct_fields__ if getattr(one, f) != getattr(other, f)]
+    return tuple(f for f in changed if f not in shown) or (
+        ("revision",) if changed == ["revision"] else ()
+    )

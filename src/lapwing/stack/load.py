@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -39,11 +39,40 @@ class LoadedStack:
     environment: str
     settings: Environment
     path: Path
+    source: Source | None = field(default=None, repr=False, compare=False)
 
     @property
     def folder(self) -> Path:
         """The folder of the file; paths in the file are relative to it."""
         return self.path.parent
+
+
+class StackFile:
+    """A stack file that is read from disk once, for a command that asks several things of it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._source: Source | None = None
+
+    @property
+    def source(self) -> Source:
+        """The data of the file with positions. Raises StackFileError."""
+        if self._source is None:
+            self._source = source.read(self.path)
+        return self._source
+
+    @property
+    def stack(self) -> str:
+        """The name of the stack, without validation. Raises StackFileError."""
+        return _read_name(self.source)
+
+    def environment(self, name: str) -> Mapping[str, Any]:
+        """Return an environment's settings without validation; empty if there are none."""
+        return _read_environment(self.source, name)
+
+    def load(self, environment: str = LOCAL, *, folders: bool = True) -> LoadedStack:
+        """Validate the file for an environment; see the function `load`."""
+        return _load(self.source, environment, folders=folders)
 
 
 def find(
@@ -63,26 +92,17 @@ def find(
     raise UsageError(f"No {' or '.join(names)} found in {begin} or its parent folders.", hint=hint)
 
 
-def read_name(path: Path) -> str:
-    """Read only the stack's name, without validation: fast, for verbs that query what runs.
-
-    Raises StackFileError if the file cannot be read or has no name.
-    """
-    read = source.read(path)
+def _read_name(read: Source) -> str:
     name = read.data.get("stack") if isinstance(read.data, dict) else None
     if not isinstance(name, str) or not name.replace("-", "a").isalnum():
         message = "The file has no `stack: NAME`."
         hint = "Run `lapwing check` to list all problems."
-        raise StackFileError([Problem(message, Where(path, 1, 1), hint)])
+        raise StackFileError([Problem(message, Where(read.path, 1, 1), hint)])
     return name
 
 
-def read_environment(path: Path, environment: str) -> Mapping[str, Any]:
-    """Read an environment's settings without validation: fast, for verbs that need its target.
-
-    Returns an empty mapping if there are none. Raises StackFileError if the file cannot be read.
-    """
-    found: Any = source.read(path).data
+def _read_environment(read: Source, environment: str) -> Mapping[str, Any]:
+    found: Any = read.data
     for key in ("environments", environment):
         found = found.get(key) if isinstance(found, dict) else None
     return found if isinstance(found, dict) else {}
@@ -93,8 +113,11 @@ def load(path: Path, environment: str = LOCAL, *, folders: bool = True) -> Loade
 
     Without `folders`, source folders on disk are not checked.
     """
-    read, stacks = _load_all(path, environment)
-    loaded = stacks[environment]
+    return _load(source.read(path), environment, folders=folders)
+
+
+def _load(read: Source, environment: str, *, folders: bool) -> LoadedStack:
+    loaded = _load_all(read, environment)[environment]
     if folders:
         _refuse_problems(_folders(read, loaded))
     return loaded
@@ -107,7 +130,8 @@ def environments(path: Path, only: str | None = None, *, folders: bool = True) -
     """
     if only is not None:
         return [load(path, only, folders=folders)]
-    read, stacks = _load_all(path)
+    read = source.read(path)
+    stacks = _load_all(read)
     loaded = [s for name, s in stacks.items() if name != LOCAL] or [stacks[LOCAL]]
     if folders:
         _refuse_problems(problem for each in loaded for problem in _folders(read, each))
@@ -116,10 +140,10 @@ def environments(path: Path, only: str | None = None, *, folders: bool = True) -
 
 def names(path: Path) -> list[str]:
     """List the environments of a stack file, `local` first. Raises StackFileError."""
-    return list(_load_all(path)[1])
+    return list(_load_all(source.read(path)))
 
 
-def _load_all(path: Path, wanted: str = LOCAL) -> tuple[Source, dict[str, LoadedStack]]:
+def _load_all(read: Source, wanted: str = LOCAL) -> dict[str, LoadedStack]:
     """Load the stack in every environment, `local` first, without looking at source folders.
 
     An unknown environment `wanted` is reported before problems of overlays.
@@ -127,7 +151,6 @@ def _load_all(path: Path, wanted: str = LOCAL) -> tuple[Source, dict[str, Loaded
     from lapwing.stack.environment import Environment
     from lapwing.stack.model import Stack
 
-    read = source.read(path)
     if not isinstance(read.data, dict):
         hint = "It starts with `stack: NAME`."
         raise StackFileError([Problem("The file must be a mapping.", read.where(()), hint)])
@@ -146,10 +169,10 @@ def _load_all(path: Path, wanted: str = LOCAL) -> tuple[Source, dict[str, Loaded
         stack = validate(merged, found, Stack) if merged is not read else base
         if stack is not None:
             found += _violations(merged, stack, name, settings)
-            loaded[name] = LoadedStack(stack, name, settings, path)
+            loaded[name] = LoadedStack(stack, name, settings, read.path, read)
         problems += _in_environment(found, name, problems) if merged is not read else found
     _refuse_problems(problems)
-    return read, loaded
+    return loaded
 
 
 def _refuse_problems(problems: Iterable[Problem]) -> None:
@@ -243,7 +266,7 @@ def check_machine(loaded: LoadedStack) -> None:
     """
     from lapwing.stack.service_rules import check_machine_sources
 
-    read = source.read(loaded.path)
+    read = loaded.source or source.read(loaded.path)
     _refuse_problems(
         Problem(f"In `{loaded.environment}`: {v.message}", read.where(v.path), v.hint)
         for v in check_machine_sources(loaded.stack, loaded.settings)

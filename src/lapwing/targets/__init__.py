@@ -1,4 +1,1 @@
-"""Acts: what a person can do to an environment. Each is one commit to the desired state.
-
-The command line and the console share these; neither has another way in.
-"""
+"""Targets: where one environment of one stack runs, and every verb that changes or reads it."""

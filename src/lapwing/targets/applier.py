@@ -1,13 +1,12 @@
-"""Bringing a commit of the desired state to a cluster, and noting what became of it.
+"""Apply commits of the desired state to a cluster, and record their outcome.
 
-What is applied are the objects of the commit's manifests, and the Secrets of its document: a
-document names versions of values, which only the store of secrets on this machine, or the cluster
-itself, can turn into values.
+Applied are the objects of the commit's manifests and the Secrets of its document: a document has
+versions of values; only the secret store of this machine, or the cluster, has the values.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
 from lapwing.desired import history
 from lapwing.desired.repository import DesiredRepository
@@ -25,132 +24,129 @@ from lapwing.kubernetes.upgrade.guard import NO_DOWNTIME, UpgradeOptions
 from lapwing.kubernetes.wait import WaitLimits
 from lapwing.plan.model import Document
 from lapwing.plan.names import secret_part
-from lapwing.targets.planned import Where
+from lapwing.targets.base import Reporter
+from lapwing.targets.planned import PlannedChange
 
-Tell = Callable[[str], None]
 
-
-class Bringer:
-    """Brings commits to one environment. `say` gets what stays on the screen, `progress` the step
-    of the moment."""
+class Applier:
+    """Applies commits to one environment."""
 
     def __init__(
-        self, api: ApiClient, scope: Scope, repository: DesiredRepository, store: SecretStore
-    ) -> None:
+        self, api: ApiClient, scope: Scope, repository: DesiredRepository, store: SecretStore,
+        reporter: Reporter,
+    ) -> None:  # fmt: skip
         self.api = api
         self.scope = scope
         self.repository = repository
         self.store = store
-        self.where = Where(scope.stack, scope.environment)
-        self.say: Tell = lambda _: None
-        self.progress: Tell = lambda _: None
+        self.reporter = reporter
 
-    def things(self, document: Document, files: Mapping[str, bytes]) -> list[tuple[int, Object]]:
-        """All that is applied: objects of the manifests, and Secrets that have a value here."""
-        return [*waves.objects_to_apply(files, document), *((0, s) for s in self._set(document))]
+    def things(self, plan: PlannedChange) -> list[tuple[int, Object]]:
+        """List the objects of the manifests and the Secrets with a value here, with their waves."""
+        secret_objects = [(0, secret) for secret in self._stored_secrets(plan.document)]
+        return [*waves.objects_to_apply(plan.files or {}, plan.document), *secret_objects]
 
-    def _set(self, document: Document) -> list[Object]:
-        found: dict[str, Object] = {}
-        for service in document.services.values():
-            for variable, version in service.secrets.items():
-                try:
-                    value = self.store.get(
-                        self.where.stack, self.where.environment, variable, version
-                    )
-                except SecretError:
-                    continue  # The cluster has it.
-                found[variable] = secrets.set_object(self.scope, variable, value, version)
-        return list(found.values())
+    def objects(self, plan: PlannedChange) -> list[Object]:
+        """List the objects to apply."""
+        return [thing for _, thing in self.things(plan)]
 
-    def _kept(self, document: Document) -> frozenset[Reference]:
-        """The Secrets that pods refer to and that are not applied: made up, or set elsewhere."""
-        names = {n for s in document.services.values() for n in s.secrets}
-        return frozenset(secrets.reference(self.scope, secret_part(n)) for n in names)
-
-    def examine(self, document: Document, files: Mapping[str, bytes]) -> None:
-        things = [thing for _, thing in self.things(document, files)]
-        apply.check_objects(
-            self.api,
-            self.scope,
-            [self.scope.with_labels(t) for t in things],
-        )
-        there = {Reference.of(t) for t in things}
-        for reference in sorted(self._kept(document) - there):
+    def examine(self, plan: PlannedChange) -> None:
+        """Check that every kind is known, no object is unmanaged, and no secret is missing."""
+        things = self.objects(plan)
+        apply.check_objects(self.api, self.scope, [self.scope.with_labels(t) for t in things])
+        applied = {Reference.of(t) for t in things}
+        for reference in sorted(self._referenced_secrets(plan.document) - applied):
             if self.api.get(reference) is None:
                 raise SecretError(
-                    f"{reference} has no value: neither here nor in the cluster.",
-                    hint="Nothing was changed. Set it with `lapwing secret set`, then deploy.",
+                    f"{reference} has no value, neither on this machine nor in the cluster.",
+                    hint="Nothing was changed. Run `lapwing secret set`, then deploy again.",
                 )
 
-    def guard(
-        self,
-        document: Document,
-        files: Mapping[str, bytes],
-        made: Sequence[GeneratedSecret],
-        options: UpgradeOptions,
-    ) -> list[str]:
-        """Do or refuse what cannot be done while a service runs: offline migrations. Secrets that
-        are not there yet are made first: the new version is started once, and may need them.
+    def upgrade(
+        self, plan: PlannedChange, generated: Sequence[GeneratedSecret], options: UpgradeOptions
+    ) -> None:
+        """Carry out or refuse offline migrations. Missing Secrets are created first, because the
+        new version is started once to see whether it needs a migration.
 
-        Raises DowntimeError (nothing was touched), UpgradeError or UpgradeLockedError.
+        Raises DowntimeError (nothing was changed), UpgradeError or UpgradeLockedError.
         """
-        things = [thing for _, thing in self.things(document, files)]
+        things = self.objects(plan)
         if guard.is_upgrade_needed(self.api, self.scope, things):
-            for each in made:
-                self._make(each)
-            for thing in self._set(document):
-                self.api.create(self.scope.with_labels(thing))
-        return guard.run_upgrades(self.api, self.scope, things, options, self.say)
+            self._generate(generated)
+            for secret in self._stored_secrets(plan.document):
+                self.api.create(self.scope.with_labels(secret))
+        guard.run_upgrades(self.api, self.scope, things, options, self.reporter.say)
 
     def apply(
         self,
         commit: str,
-        document: Document,
-        files: Mapping[str, bytes],
-        made: Sequence[GeneratedSecret],
-        upgrade: UpgradeOptions | None = NO_DOWNTIME,
+        plan: PlannedChange,
+        generated: Sequence[GeneratedSecret] = (),
+        options: UpgradeOptions | None = NO_DOWNTIME,
     ) -> ApplyResult:
-        """Bring a commit to the cluster, and note what became of it. Interrupted, it notes nothing,
-        and the next run goes on. `upgrade` is None where the guard has looked already."""
-        found = self.things(document, files)
+        """Apply a commit and record its outcome.
 
-        def settle() -> None:
-            for each in made:
-                self._make(each)
-
-        def ready(references: Sequence[Reference]) -> dict[Reference, Health]:
-            return wait.wait_until_ready(
-                self.api, references, limits=WaitLimits(), tell=self.progress
-            )
-
-        course = ApplyOptions(waves.wave_numbers(found), settle, self._kept(document), waves.AFTER)
+        Interrupted, it records nothing, and the next run continues. `options` are None where
+        `upgrade` has run already. Raises DeploymentFailed and other errors of the cluster.
+        """
+        found = self.things(plan)
+        course = ApplyOptions(
+            waves.wave_numbers(found),
+            lambda: self._generate(generated),
+            self._referenced_secrets(plan.document),
+            waves.AFTER,
+        )
         try:
-            if upgrade is not None:
-                self.guard(document, files, made, upgrade)
+            if options is not None:
+                self.upgrade(plan, generated, options)
             applied = apply.apply_objects(
                 self.api, self.scope, [thing for _, thing in found],
-                commit=commit, wait=ready, tell=self.say, course=course,
+                commit=commit, wait=self._wait, tell=self.reporter.say, course=course,
             )  # fmt: skip
         except ClusterUnreachableError:
             raise
         except LapwingError as error:
-            self.note(commit, "failed", error.message)
+            self.record(commit, "failed", error.message)
             raise
         if not applied.held:
-            self.note(commit, "succeeded")
+            self.record(commit, "succeeded")
         return applied
 
-    def _make(self, made: GeneratedSecret) -> None:
-        thing = secrets.generate(self.scope, made)
-        if made.adds:
-            self.api.patch(Reference.of(thing), {"stringData": thing["stringData"]})
-        elif self.api.create(thing) is not None:
-            self.progress(f"made up {Reference.of(thing)}")
-
-    def note(self, commit: str, outcome: str, reason: str | None = None) -> None:
-        """Note what became of a commit, and of those before it that nothing became of."""
+    def record(self, commit: str, outcome: str, reason: str | None = None) -> None:
+        """Record the outcome of a commit; earlier ones without an outcome are superseded."""
         self.repository.note(commit, outcome, reason)
-        for other in history.open_(
-            self.repository, self.where.stack, self.where.environment, commit
-        ):
+        stack, environment = self.scope.stack, self.scope.environment
+        for other in history.open_(self.repository, stack, environment, commit):
             self.repository.note(other, "superseded")
+
+    def _wait(self, references: Sequence[Reference]) -> dict[Reference, Health]:
+        limits = WaitLimits()
+        return wait.wait_until_ready(
+            self.api, references, limits=limits, tell=self.reporter.progress
+        )
+
+    def _stored_secrets(self, document: Document) -> list[Object]:
+        """Return the Secrets whose value is stored on this machine; the cluster has the others."""
+        where = (self.scope.stack, self.scope.environment)
+        found: dict[str, Object] = {}
+        for service in document.services.values():
+            for variable, version in service.secrets.items():
+                try:
+                    value = self.store.get(*where, variable, version)
+                except SecretError:
+                    continue
+                found[variable] = secrets.set_object(self.scope, variable, value, version)
+        return list(found.values())
+
+    def _referenced_secrets(self, document: Document) -> frozenset[Reference]:
+        """Return the Secrets that pods refer to, also those that are not applied."""
+        names = {n for s in document.services.values() for n in s.secrets}
+        return frozenset(secrets.reference(self.scope, secret_part(n)) for n in names)
+
+    def _generate(self, generated: Sequence[GeneratedSecret]) -> None:
+        for each in generated:
+            thing = secrets.generate(self.scope, each)
+            if each.adds:
+                self.api.patch(Reference.of(thing), {"stringData": thing["stringData"]})
+            elif self.api.create(thing) is not None:
+                self.reporter.progress(f"generated {Reference.of(thing)}")

@@ -1,15 +1,13 @@
-"""Deploying: from a folder to a commit.
+"""Plan a deployment to a machine: from source to a document.
 
-    load -> build -> bind resources and secrets -> make the document -> commit
+    build -> bind resources and secrets -> make the document
 
-Nothing is changed before the commit but caches (releases, layers), so it can be interrupted at any
-moment; after it, the agent goes on alone.
+Only caches (releases, layers) change, so it can be interrupted at any moment.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -19,90 +17,69 @@ from lapwing.build.build import BuildRequest, BuildResult, build
 from lapwing.desired.repository import DesiredRepository
 from lapwing.desired.secrets import SecretStore
 from lapwing.errors import SecretError, UsageError
-from lapwing.plan import diff, make
-from lapwing.plan.diff import Change
+from lapwing.plan import make
 from lapwing.plan.make import Built
 from lapwing.plan.model import Deployment, Document, Resource
 from lapwing.settings import Settings
 from lapwing.stack.load import LOCAL, LoadedStack, check_machine
+from lapwing.targets.planned import PlannedChange
 
 if TYPE_CHECKING:
     from lapwing.desired.secrets import SecretStore
 
-Tell = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A deployment that is ready to commit. `expected` is the commit it is based on; without
-    `changes` there is nothing to do."""
-
-    document: Document
-    expected: str | None
-    changes: list[Change]
-    built: dict[str, BuildResult]
+Progress = Callable[[str], None]
 
 
 def check_target(loaded: LoadedStack) -> None:
-    """Raises UsageError if this environment is not a machine, StackFileError if the stack has what
-    a machine cannot run."""
+    """Check that an environment is a machine that can run the stack.
+
+    Raises UsageError or StackFileError.
+    """
     if loaded.settings.target != "machine":
+        name = loaded.environment
         raise UsageError(
-            f"Environment {loaded.environment!r} runs on a cluster, and this is for machines.",
-            hint=f"`lapwing deploy -e {loaded.environment} --image SERVICE=REF` commits its "
-            "manifests.",
+            f"Environment {name!r} is on a cluster, not on a machine.",
+            hint=f"Run `lapwing deploy -e {name} --image SERVICE=REF`.",
         )
     check_machine(loaded)
 
 
-def prepare(
+def plan(
     loaded: LoadedStack,
     settings: Settings,
     *,
     services: tuple[str, ...] = (),
     hold: bool = False,
     actor: str,
-    tell: Tell = lambda _: None,
+    progress: Progress = lambda _: None,
     built: dict[str, BuildResult] | None = None,
-) -> Prepared:
-    """Build what is asked for (all services by default) and make the document to commit. What was
-    `built` already is taken as it is.
+) -> PlannedChange:
+    """Build services (all by default) and plan the commit; `built` has builds that are reused.
 
     Raises UsageError, BuildError, SourceError, ResourceError, SecretError or NoSpaceError.
     """
     check_target(loaded)
     wanted = wanted_services(loaded, services)
     if built is None:
-        built = build_services(loaded, settings, wanted, tell)
-    repository = DesiredRepository(settings.desired)
-    where = (loaded.stack.stack, loaded.environment)
+        built = build_services(loaded, settings, wanted, progress)
+    check_committed(loaded, built)
+    repository, store = DesiredRepository(settings.desired), SecretStore(settings.secrets)
     repository.ensure()
-    expected = repository.newest(*where)
-    current = repository.understood(*where)
-    store = SecretStore(settings.secrets)
-    dirty_only_locally(loaded, built)
+    where = (loaded.stack.stack, loaded.environment)
+    expected, current = repository.newest(*where), repository.understood(*where)
     document = make.make(
         loaded,
         releases={n: Built(r.release.name, r.revision) for n, r in built.items()},
-        resources=_bind(loaded, settings, store, current, tell),
-        secrets=_secrets(loaded, store, wanted, tell),
+        resources=_bind(loaded, settings, store, current, progress),
+        secrets=_secrets(loaded, store, wanted, progress),
         deployment=Deployment(kind="deploy", actor=actor, revision=revision_of(built), hold=hold),
         current=current,
     )
-    kept = keep_revisions(document, current)
-    return Prepared(kept, expected, diff.diff(kept, current), built)
-
-
-def commit(prepared: Prepared, settings: Settings) -> str:
-    """Commit a prepared deployment; returns the commit.
-
-    Raises ConflictError if another deployment came first: prepare again then.
-    """
-    return DesiredRepository(settings.desired).commit(prepared.document, expected=prepared.expected)
+    return PlannedChange(keep_revisions(document, current), expected, current)
 
 
 def wanted_services(loaded: LoadedStack, services: tuple[str, ...]) -> list[str]:
-    """The services asked for, all by default. Raises UsageError for one that is not there."""
+    """Return the services to deploy, all by default. Raises UsageError for an unknown one."""
     known = loaded.stack.services
     for name in services:
         if name not in known:
@@ -116,7 +93,7 @@ def wanted_services(loaded: LoadedStack, services: tuple[str, ...]) -> list[str]
 
 
 def request_of(loaded: LoadedStack, name: str) -> BuildRequest:
-    """What to build for a service."""
+    """Return what to build for a service."""
     service = loaded.stack.services[name]
     assert service.build is not None
     return BuildRequest(
@@ -132,16 +109,16 @@ def request_of(loaded: LoadedStack, name: str) -> BuildRequest:
 
 
 def build_services(
-    loaded: LoadedStack, settings: Settings, wanted: list[str], tell: Tell
+    loaded: LoadedStack, settings: Settings, wanted: list[str], progress: Progress
 ) -> dict[str, BuildResult]:
-    """Build some services. Raises BuildError, SourceError or NoSpaceError."""
+    """Build services one after the other. Raises BuildError, SourceError or NoSpaceError."""
     built = {}
     for request in [request_of(loaded, name) for name in wanted]:
-        # One at a time, in this thread: Ctrl-C ends the build under way.
-        tell(f"building {request.service}")
+        # One at a time, in this thread, so that Ctrl-C ends the current build.
+        progress(f"building {request.service}")
         result = build(request, settings)
         how = "unchanged" if result.reused else f"built in {result.seconds:.1f} s"
-        tell(f"{request.service}: {result.release.name} ({how})")
+        progress(f"{request.service}: {result.release.name} ({how})")
         built[request.service] = result
     return built
 
@@ -151,7 +128,7 @@ def _bind(
     settings: Settings,
     store: SecretStore,
     current: Document | None,
-    tell: Tell,
+    progress: Progress,
 ) -> dict[str, Resource]:
     where = (loaded.stack.stack, loaded.environment)
     bound = {}
@@ -170,23 +147,25 @@ def _bind(
             keep_url=keep,
         )
         if before is None:
-            tell(f"{name}: {_provider(bound[name])}")
+            progress(f"{name}: {_provider(bound[name])}")
     return bound
 
 
 def _provider(resource: Resource) -> str:
     if resource.provider == "url":
-        return f"{resource.kind} at the URL you gave"
+        return f"{resource.kind} at the given URL"
     if resource.provider == "binary":
         return f"{resource.kind} by {resource.program}"
-    return f"no {resource.kind} server here; the application keeps its data in a folder"
+    return f"no {resource.kind} server found; the application stores its data in a folder"
 
 
 def _secrets(
-    loaded: LoadedStack, store: SecretStore, wanted: list[str], tell: Tell
+    loaded: LoadedStack, store: SecretStore, wanted: list[str], progress: Progress
 ) -> Mapping[str, str]:
-    """The versions of all secrets. One that was never set is made up, in `local` and where the
-    stack file says `generate`."""
+    """Return the versions of all secrets.
+
+    One that is not set is generated in `local` and where the stack file has `generate`.
+    """
     where = (loaded.stack.stack, loaded.environment)
     versions = store.current(*where)
     for service in wanted:
@@ -201,32 +180,34 @@ def _secrets(
                     hint=f"Set it with `lapwing secret set {name}{option}`.",
                 )
             versions[name] = store.generate(*where, name, secret.generate)
-            tell(f"made up a value for the secret {name}")
+            progress(f"generated the secret {name}")
     return versions
 
 
-def dirty_only_locally(loaded: LoadedStack, built: Mapping[str, BuildResult]) -> None:
-    """Raises UsageError if what was built is in no commit, but for `local`."""
+def check_committed(loaded: LoadedStack, built: Mapping[str, BuildResult]) -> None:
+    """Check that the source is committed, except for `local`. Raises UsageError."""
     if loaded.environment == LOCAL:
         return
     for name, result in built.items():
         if result.revision.endswith("-dirty"):
             raise UsageError(
-                f"{name} has changes that are not committed; {loaded.environment!r} takes "
-                "revisions only.",
-                hint="Commit them, or deploy to `local`.",
+                f"{name} has uncommitted changes; only commits are deployed to "
+                f"{loaded.environment!r}.",
+                hint="Run `git commit`, or deploy to `local`.",
             )
 
 
 def revision_of(built: Mapping[str, BuildResult]) -> str:
-    """The revision of a deployment: of several, one with uncommitted changes if there is one."""
+    """Return the revision of a deployment, one with uncommitted changes first."""
     revisions = sorted({r.revision for r in built.values()}, key=lambda r: not r.endswith("-dirty"))
     return revisions[0] if revisions else ""
 
 
 def keep_revisions(document: Document, current: Document | None) -> Document:
-    """A service whose release stays keeps the revision it was deployed with, so that a commit
-    elsewhere in the repository does not look like a change of it."""
+    """Keep the revision of each service whose release stays.
+
+    So a commit elsewhere in the repository is no change of the service.
+    """
     if current is None:
         return document
     services = dict(document.services)

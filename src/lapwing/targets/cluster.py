@@ -1,60 +1,131 @@
-"""What is told of an environment that Lapwing applies to a cluster: what the cluster runs, and what
-is noted on this machine of its deployments. The notes know what the cluster does not: that all of
-it was stopped on purpose, or that a deployment came to no end.
+"""An environment on a cluster, for both targets there: connection, status, paused rollouts.
+
+A deployment that ended badly, or whose command was killed, is recorded on this machine only; the
+status of the cluster is completed with it.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
 
 import msgspec
 
 from lapwing.desired import history
 from lapwing.desired.repository import DesiredRepository
-from lapwing.errors import UsageError
-from lapwing.kubernetes import local_state
+from lapwing.kubernetes import kubeconfig, local_state, rollouts
 from lapwing.kubernetes.applyset import Scope
+from lapwing.kubernetes.client import ApiClient
+from lapwing.kubernetes.status import read_status
 from lapwing.observed.status import Status
 from lapwing.settings import Settings
-from lapwing.targets import planned as change
-from lapwing.targets.planned import Where
-
-_FATE = {history.IN_PROGRESS: "was interrupted", "failed": "failed"}
-
-
-def forget(settings: Settings, where: Where, actor: str) -> str | None:
-    """Want nothing any more of an environment whose cluster is gone; returns the commit."""
-    repository = DesiredRepository(settings.desired)
-    try:
-        act = change.down(repository, where, actor)
-    except UsageError:
-        return None
-    commit = repository.commit(act.document, expected=act.expected, files={})
-    repository.note(commit, "succeeded")
-    return commit
+from lapwing.targets import guards
+from lapwing.targets.base import (
+    ClusterOptions,
+    DeployResult,
+    EnvironmentRef,
+    Reporter,
+    Rollout,
+    StatusReport,
+    Verb,
+    never_deployed,
+)
 
 
-def corrected(
-    settings: Settings,
-    scope: Scope,
-    found: Status | None,
-    url: str,
-) -> Status | None:
-    """The status of a cluster with what is noted of its deployments on this machine: that all of it
-    was stopped, or that the last one came to no end."""
-    where = (scope.stack, scope.environment)
-    entries = history.history(DesiredRepository(settings.desired), *where, 1, followed=True)
-    if not entries:
-        return found
-    newest = entries[0]
-    if found is None:
-        return Status(stack=scope.stack, environment=scope.environment, url=url)
-    is_held = found.rollout is not None and found.rollout.state == "holding"
-    if newest.outcome not in (history.IN_PROGRESS, "failed") or is_held:
-        return found
-    problem = f"deployment {newest.commit[:12]} {_FATE[newest.outcome]}"
-    if newest.outcome == history.IN_PROGRESS and local_state.is_locked(
-        settings.environment(*where)
-    ):
-        return found
-    verb = newest.kind if newest.kind in ("down", "rollback") else "up"
-    hint = f"`lapwing {verb} -e {scope.environment}` goes on"
-    return msgspec.structs.replace(found, problem=f"{problem}; {hint}.")
+@dataclass(frozen=True, slots=True)
+class ClusterEnvironment:
+    """Where an environment is on a cluster, and how to reach it."""
+
+    ref: EnvironmentRef
+    domain: str
+    settings: Settings
+    options: ClusterOptions
+    reporter: Reporter
+
+    @property
+    def scope(self) -> Scope:
+        """Its namespace and labels."""
+        stack, environment = self.ref.stack, self.ref.environment
+        return Scope(stack, environment, f"{stack}-{environment}")
+
+    @property
+    def folder(self) -> Path:
+        """Where this machine keeps the context and the lock of the environment."""
+        return self.settings.environment(self.ref.stack, self.ref.environment)
+
+    def connect(self, context: str | None = None) -> ApiClient:
+        """Return a client of the named context; else of the one that the environment was applied
+        to last; else of the current one. Raises ClusterError."""
+        name = context or self.options.context or local_state.read_context(self.folder)
+        access = kubeconfig.read(self.settings.kubeconfigs(), name)
+        return ApiClient(access, self.settings.environ)
+
+    def at(self, context: str) -> ClusterEnvironment:
+        """Return the same environment in another context."""
+        return replace(self, options=replace(self.options, context=context))
+
+    def url(self, api: ApiClient) -> str:
+        """Return the URL; empty where there is none that a browser could reach."""
+        return f"https://{self.domain}" if self.domain and not api.access.local else ""
+
+    @property
+    def open_hint(self) -> str:
+        """The command that makes an environment without a URL reachable."""
+        return f"lapwing open -e {self.ref.environment}"
+
+    def status(self) -> StatusReport:
+        """Read what the cluster runs. Raises UsageError if nothing was ever deployed."""
+        with self.connect() as api:
+            url = self.url(api)
+            found = self._with_history(read_status(api, self.scope, url), url)
+        if found is None:
+            raise never_deployed(self.ref)
+        return StatusReport(found, open_hint=None if url else self.open_hint)
+
+    def change_rollouts(
+        self,
+        api: ApiClient,
+        verb: Literal["promote", "abort"],
+        target: Literal["argocd", "kubernetes"],
+    ) -> DeployResult:
+        """Promote or abort the rollouts in progress, without a commit. Raises UsageError if there
+        are none."""
+        change = rollouts.promote if verb == "promote" else rollouts.abort
+        names = [reference.name for reference in change(api, self.scope)]
+        return DeployResult(
+            stack=self.ref.stack,
+            environment=self.ref.environment,
+            target=target,
+            kind=verb,
+            outcome="in-progress",
+            rollout=Rollout(services=names),
+            url=self.url(api) or None,
+        )
+
+    def confirm(self, api: ApiClient, verb: Verb) -> None:
+        """Ask before a cluster is changed that is not local. Raises ContextError without a yes."""
+        guards.confirm_context(api, verb, self.scope, self.options, self.reporter)
+
+    def _with_history(self, found: Status | None, url: str) -> Status | None:
+        """Complete a status with what is recorded of the newest deployment."""
+        stack, environment = self.ref.stack, self.ref.environment
+        repository = DesiredRepository(self.settings.desired)
+        entries = history.history(repository, stack, environment, 1, followed=True)
+        if not entries:
+            return found
+        newest = entries[0]
+        if found is None:  # `lapwing down` removed everything.
+            return Status(stack=stack, environment=environment, url=url)
+        is_held = found.rollout is not None and found.rollout.state == "holding"
+        if newest.outcome not in (history.IN_PROGRESS, "failed") or is_held:
+            return found
+        if newest.outcome == history.IN_PROGRESS and local_state.is_locked(self.folder):
+            return found
+        what = "failed" if newest.outcome == "failed" else "was interrupted"
+        verb = newest.kind if newest.kind in ("down", "rollback") else "up"
+        problem = (
+            f"deployment {newest.commit[:12]} {what}; run `lapwing {verb} -e {environment}` to "
+            "continue."
+        )
+        return msgspec.structs.replace(found, problem=problem)

@@ -1,4 +1,9 @@
-"""Seeing to it that the agent runs, and ending it."""
+"""The agent of this machine as commands use it: start it, stop it, follow a deployment to its end.
+
+Following reads the event log, and once a second the history: an agent that is killed between the
+two has written one of them only. If the agent dies meanwhile, another is started and continues;
+if the command ends, the deployment continues too.
+"""
 
 from __future__ import annotations
 
@@ -6,38 +11,47 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from lapwing import __version__
-from lapwing.errors import AgentError, PortTakenError
+from lapwing.desired import history
+from lapwing.desired.repository import DesiredRepository
+from lapwing.errors import AgentError, DesiredStateError, PortTakenError
 from lapwing.observed import agent as observed
 from lapwing.observed.agent import AgentRecord
+from lapwing.observed.status import Event, Follower
 from lapwing.settings import Settings
+from lapwing.targets.base import EnvironmentRef
 
-START = 30.0
-"""Seconds in which an agent has to come to life; it usually takes less than one."""
-LATE = 120.0
-"""Seconds after which one that lives has to be ready, on a machine that is very busy."""
+START_TIMEOUT_S = 30.0
+"""Within this time an agent process has to run; it usually takes less than one second."""
+READY_TIMEOUT_S = 120.0
+"""Within this time a running agent has to be ready, on a machine that is very busy."""
+STOP_TIMEOUT_S = 15.0
+POLL_S = 0.015
+MAX_RESTARTS = 5
+"""How often the agent is started again while a deployment is followed."""
 
 
 def begin(settings: Settings) -> bool:
-    """Start the agent if none lives, without waiting for it; whether one was started."""
+    """Start the agent without waiting for it; returns whether it was not running."""
     if observed.is_running(settings.agent):
         return False
-    from lapwing.agent import daemon as agent
+    from lapwing.agent import daemon
 
     settings.home.mkdir(parents=True, exist_ok=True)
     settings.home.chmod(0o700)
     settings.agent.mkdir(parents=True, exist_ok=True)
     (settings.agent / "agent.json").unlink(missing_ok=True)
-    agent.spawn(settings, settings.agent / "agent.log")
+    daemon.spawn(settings, settings.agent / "agent.log")
     return True
 
 
-def ensure(settings: Settings, tell: Callable[[str], None] = lambda _: None) -> AgentRecord:
-    """Have an agent of this version that is ready; returns its record.
+def ensure(settings: Settings, progress: Callable[[str], None] = lambda _: None) -> AgentRecord:
+    """Start the agent if it is not running, and wait until it is ready.
 
-    An agent of another version is asked to end and a new one takes over what runs, which no client
-    notices. Raises AgentError or PortTakenError.
+    An agent of another version is stopped, and a new one adopts the running processes, which no
+    client notices. Raises AgentError or PortTakenError.
     """
     record = observed.read(settings.agent)
     if record is not None and observed.is_running(settings.agent):
@@ -49,27 +63,29 @@ def ensure(settings: Settings, tell: Callable[[str], None] = lambda _: None) -> 
         if record.ready and record.version == __version__:
             return record
         if record.version != __version__:
-            tell(f"the agent is of version {record.version}; {__version__} takes over")
+            progress(f"replacing the agent of version {record.version} with {__version__}")
             end(settings)
     begin(settings)
     began = time.monotonic()
-    while time.monotonic() - began < (LATE if observed.is_running(settings.agent) else START):
+    while time.monotonic() - began < (
+        READY_TIMEOUT_S if observed.is_running(settings.agent) else START_TIMEOUT_S
+    ):
         record = observed.read(settings.agent)
         if record is not None and record.ready:
             return record
         if not observed.is_running(settings.agent):
             record = observed.read(settings.agent)
             if record is not None and record.problem is not None:
-                kind = PortTakenError if record.code == PortTakenError.code else AgentError
-                raise kind(record.problem, hint=record.hint)
+                error = PortTakenError if record.code == PortTakenError.code else AgentError
+                raise error(record.problem, hint=record.hint)
             if record is not None:
-                begin(settings)  # It ended by itself just now, with nothing to do.
+                begin(settings)  # It ended a moment ago because nothing was deployed.
         time.sleep(0.01)
-    raise AgentError("The agent did not start.", hint=f"Its log is {settings.agent / 'agent.log'}.")
+    raise AgentError("The agent did not start.", hint=f"See its log {_log(settings)}.")
 
 
 def end(settings: Settings) -> bool:
-    """Ask the agent to end and wait until it has; what serves goes on serving. Whether it lived.
+    """Stop the agent and wait for its end; replicas keep serving. Returns whether it was running.
 
     Raises AgentError if it does not end.
     """
@@ -80,12 +96,83 @@ def end(settings: Settings) -> bool:
         os.kill(record.pid, signal.SIGTERM)
     except ProcessLookupError:
         return False
-    until = time.monotonic() + 15
+    until = time.monotonic() + STOP_TIMEOUT_S
     while observed.is_running(settings.agent):
         if time.monotonic() > until:
             raise AgentError(
-                f"The agent (process {record.pid}) does not end.",
-                hint=f"Its log is {settings.agent / 'agent.log'}.",
+                f"The agent (process {record.pid}) did not stop within {STOP_TIMEOUT_S:.0f} s.",
+                hint=f"See its log {_log(settings)}.",
             )
         time.sleep(0.01)
     return True
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """The end of a deployment: an outcome, or `held` for one that is paused.
+
+    `times` are seconds from the commit to each state.
+    """
+
+    commit: str
+    outcome: str
+    reason: str
+    detail: str | None = None
+    hint: str | None = None
+    times: dict[str, float] = field(default_factory=dict)
+
+
+def watch(settings: Settings, ref: EnvironmentRef) -> Follower:
+    """Start reading events; call it before the commit is made, so that no event is missed."""
+    return Follower(settings.environment(ref.stack, ref.environment))
+
+
+def follow(
+    settings: Settings,
+    follower: Follower,
+    commit: str,
+    on_event: Callable[[Event], None] = lambda _: None,
+) -> Followed:
+    """Wait until a deployment ends or is paused. Raises AgentError if the agent keeps ending."""
+    began, checked = time.time(), time.monotonic()
+    times: dict[str, float] = {}
+    restarts = 0
+    recorded: Followed | None = None
+    while True:
+        for event in follower.read():
+            if event.commit != commit:
+                continue
+            on_event(event)
+            if event.state is not None and event.kind == "state":
+                times.setdefault(event.state, event.time - began)
+            outcome = event.outcome if event.kind == "outcome" else None
+            if event.kind == "note" and event.state == "holding":
+                outcome = "held"
+            if outcome is not None:
+                return Followed(commit, outcome, event.text, event.detail, event.hint, times)
+        if time.monotonic() - checked > 1:
+            checked = time.monotonic()
+            if recorded is not None:
+                return recorded  # The agent was killed before it wrote the event.
+            recorded = _recorded(settings, commit, times)
+            if not observed.is_running(settings.agent):
+                restarts += 1
+                if restarts > MAX_RESTARTS:
+                    raise AgentError(
+                        "The agent ended several times.", hint=f"See its log {_log(settings)}."
+                    )
+                ensure(settings)
+        time.sleep(POLL_S)
+
+
+def _recorded(settings: Settings, commit: str, times: dict[str, float]) -> Followed | None:
+    """Return the outcome that the history has of a commit."""
+    try:
+        found = history.outcome(DesiredRepository(settings.desired), commit)
+    except DesiredStateError:
+        return None
+    return found and Followed(commit, found[0], found[1] or found[0], times=times)
+
+
+def _log(settings: Settings) -> str:
+    return str(settings.agent / "agent.log")

@@ -1,10 +1,12 @@
-"""Acts on what is deployed: promote, abort, roll back, stop. Pure but for reading the history.
+"""What promote, abort, rollback and down commit: documents made from the history.
 
-Each returns the document to commit and the commit that it is based on.
+Nothing is changed here. A `PlannedChange` is committed by `commit` once `guards.check` has
+approved it; the type checker keeps every target to that.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -13,142 +15,123 @@ from lapwing.desired.history import Entry, history
 from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import UsageError
 from lapwing.observed.status import Status
+from lapwing.plan.diff import Change, diff
 from lapwing.plan.model import Deployment, DeploymentKind, Document
+from lapwing.targets.base import EnvironmentRef
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """A document to commit, and the commit it follows."""
+class PlannedChange:
+    """A document to commit on top of `expected`; `before` is the document there.
+
+    `files` are manifests by their path below the stack's folder; None where there are none.
+    """
 
     document: Document
-    expected: str
+    expected: str | None
+    before: Document | None = None
+    files: Mapping[str, bytes] | None = None
+
+    @property
+    def changes(self) -> list[Change]:
+        """What the commit changes."""
+        return diff(self.document, self.before)
 
 
 def promote(
-    repository: DesiredRepository, status: Status | None, where: Where, actor: str
-) -> Change:
-    """Let a held deployment go on. Raises UsageError if none is in flight."""
-    head, document = _head(repository, where)
+    repository: DesiredRepository, status: Status | None, ref: EnvironmentRef, actor: str
+) -> PlannedChange:
+    """Plan the continuation of a paused deployment. Raises UsageError if there is no deployment in
+    progress."""
+    head, present = _head(repository, ref)
     if status is None or status.rollout is None:
-        raise UsageError(
-            "There is no deployment in flight to promote.",
-            hint="`lapwing deploy --hold` makes one that waits.",
-        )
-    return Change(with_act(document, "promote", actor), head)
+        raise nothing_in_progress("promote")
+    return PlannedChange(
+        as_deployment(present, "promote", actor), head, present, _files(repository, present, head)
+    )
 
 
-def abort(repository: DesiredRepository, status: Status | None, where: Where, actor: str) -> Change:
-    """Stop the deployment in flight: want again what ran before. Raises UsageError if there is
-    none."""
-    head, _ = _head(repository, where)
+def abort(
+    repository: DesiredRepository, status: Status | None, ref: EnvironmentRef, actor: str
+) -> PlannedChange:
+    """Plan the return to what ran before the deployment in progress. Raises UsageError if there is
+    no deployment in progress."""
+    head, present = _head(repository, ref)
     if status is None or status.rollout is None:
-        raise UsageError(
-            "There is no deployment in flight to abort.",
-            hint="`lapwing rollback` goes back from one that has succeeded.",
-        )
+        raise nothing_in_progress("abort")
     running = status.commit
-    before = repository.read(where.stack, where.environment, running) if running else None
-    document = before or _empty(where)
-    reason = f"{actor} aborted it"
-    return Change(with_act(document, "abort", actor, restores=running, reason=reason), head)
+    before = repository.read(ref.stack, ref.environment, running) if running else None
+    document = before or Document(
+        stack=ref.stack, environment=ref.environment, deployment=present.deployment
+    )
+    return PlannedChange(aborted(document, actor, running), head, present)
+
+
+def aborted(document: Document, actor: str, restores: str | None) -> Document:
+    """Return a document as the outcome of an abort."""
+    return as_deployment(document, "abort", actor, restores=restores, reason=f"aborted by {actor}")
 
 
 def rollback(
     repository: DesiredRepository,
-    where: Where,
+    ref: EnvironmentRef,
     actor: str,
     *,
     services: tuple[str, ...] = (),
     release: str | None = None,
     any_outcome: bool = False,
-) -> Change:
-    """Go back: to the last other deployment that succeeded, for all services or for some; or, for
-    one service, to a named release. With `any_outcome`, to the last other one, where nobody notes
-    what becomes of a commit. Raises UsageError if there is nothing to go back to."""
-    head, present = _head(repository, where)
-    entries = history(repository, where.stack, where.environment, limit=200)
-    unknown = [s for s in services if s not in present.services]
-    if unknown:
+) -> PlannedChange:
+    """Plan the return to the last different deployment that succeeded.
+
+    With `services`, only those are restored; `release` names the release to restore. With
+    `any_outcome`, deployments without a recorded outcome count as well. Raises UsageError if there
+    is no such deployment.
+    """
+    head, present = _head(repository, ref)
+    unknown = next((s for s in services if s not in present.services), None)
+    if unknown is not None:
         raise UsageError(
-            f"There is no service {unknown[0]!r} in {where}.",
+            f"There is no service {unknown!r} in {ref}.",
             hint="Its services are " + ", ".join(sorted(present.services)) + ".",
         )
-    for entry in entries:
-        succeeded = any_outcome or entry.outcome == "succeeded"
-        if not succeeded or entry.commit == head:
+    for entry in history(repository, ref.stack, ref.environment, limit=200):
+        if entry.commit == head or not (any_outcome or entry.outcome == "succeeded"):
             continue
-        target = repository.read(where.stack, where.environment, entry.commit)
-        if target is None or not target.services:
+        earlier = repository.read(ref.stack, ref.environment, entry.commit)
+        if earlier is None or not earlier.services:
             continue
-        document = _take(present, target, services)
-        if release is not None and not _has(document, release):
+        document = _restore(present, earlier, services)
+        if release is not None and all(s.release != release for s in document.services.values()):
             continue
-        if document.services != present.services or _files_differ(repository, where, entry, head):
-            return Change(with_act(document, "rollback", actor, restores=entry.commit), head)
+        if document.services != present.services or _files_differ(repository, ref, entry, head):
+            document = as_deployment(document, "rollback", actor, restores=entry.commit)
+            return PlannedChange(
+                document, head, present, _files(repository, document, entry.commit)
+            )
     if release is not None:
         raise UsageError(
-            f"No deployment that succeeded had release {release}.",
-            hint="`lapwing history` lists them.",
+            f"No successful deployment of {ref} had release {release}.",
+            hint=f"Run `lapwing history -e {ref.environment}` to list the deployments.",
         )
     raise UsageError(
-        f"There is no earlier deployment of {where} to go back to.",
-        hint="`lapwing history` lists what there is.",
+        f"There is no earlier deployment of {ref} to roll back to.",
+        hint=f"Run `lapwing history -e {ref.environment}` to list the deployments.",
     )
 
 
-def down(repository: DesiredRepository, where: Where, actor: str) -> Change:
-    """Want nothing to run. Data of resources stays. Raises UsageError if nothing is deployed."""
-    head, document = _head(repository, where)
-    if not document.services:
-        raise UsageError(f"Nothing runs in {where}.", hint="`lapwing up` starts it.")
-    empty = msgspec.structs.replace(document, services={}, resources={})
-    return Change(with_act(empty, "down", actor), head)
-
-
-@dataclass(frozen=True, slots=True)
-class Where:
-    """An environment of a stack."""
-
-    stack: str
-    environment: str
-
-    def __str__(self) -> str:
-        return f"{self.stack}/{self.environment}"
-
-
-def _head(repository: DesiredRepository, where: Where) -> tuple[str, Document]:
-    head = repository.newest(where.stack, where.environment)
-    document = repository.understood(where.stack, where.environment)
-    if head is None or document is None:
-        raise UsageError(f"{where} has never been deployed.", hint="`lapwing up` deploys it.")
-    return head, document
-
-
-def _files_differ(repository: DesiredRepository, where: Where, entry: Entry, head: str) -> bool:
-    """Whether the manifests were others: settings that the document does not tell."""
-    trees = [repository.tree(where.stack, where.environment, c) for c in (entry.commit, head)]
-    return trees[0] != trees[1]
-
-
-def _take(present: Document, target: Document, services: tuple[str, ...]) -> Document:
-    """The present document with some services (or all) as the target has them."""
-    if not services:
-        return msgspec.structs.replace(
-            present, services=target.services, resources=target.resources
+def down(repository: DesiredRepository, ref: EnvironmentRef, actor: str) -> PlannedChange:
+    """Plan that nothing runs; data of resources stays. Raises UsageError if nothing is deployed."""
+    head, present = _head(repository, ref)
+    if not present.services:
+        raise UsageError(
+            f"{ref} is not running.", hint=f"Run `lapwing up -e {ref.environment}` to start it."
         )
-    merged = dict(present.services)
-    for name in services:
-        if name in target.services:
-            merged[name] = target.services[name]
-    resources = target.resources | present.resources
-    return msgspec.structs.replace(present, services=merged, resources=resources)
+    empty = msgspec.structs.replace(present, services={}, resources={})
+    files: dict[str, bytes] | None = {} if present.target == "kubernetes" else None
+    return PlannedChange(as_deployment(empty, "down", actor), head, present, files)
 
 
-def _has(document: Document, release: str) -> bool:
-    return any(s.release == release for s in document.services.values())
-
-
-def with_act(
+def as_deployment(
     document: Document,
     kind: DeploymentKind,
     actor: str,
@@ -156,17 +139,60 @@ def with_act(
     restores: str | None = None,
     reason: str | None = None,
 ) -> Document:
-    """The document as an act of somebody."""
-    act = Deployment(
+    """Return a document as a deployment of `kind`."""
+    deployment = Deployment(
         kind=kind,
         actor=actor,
         revision=document.deployment.revision,
         restores=restores,
         reason=reason,
     )
-    return msgspec.structs.replace(document, deployment=act)
+    return msgspec.structs.replace(document, deployment=deployment)
 
 
-def _empty(where: Where) -> Document:
-    act = Deployment(kind="abort", actor="")
-    return Document(stack=where.stack, environment=where.environment, deployment=act)
+def nothing_in_progress(verb: str) -> UsageError:
+    """Return the error for `promote` or `abort` without a deployment in progress."""
+    hint = "Run `lapwing deploy --hold` to create a paused deployment."
+    if verb == "abort":
+        hint = "Run `lapwing rollback` to undo a deployment that has succeeded."
+    return UsageError(f"There is no deployment in progress to {verb}.", hint=hint)
+
+
+def _head(repository: DesiredRepository, ref: EnvironmentRef) -> tuple[str, Document]:
+    head = repository.newest(ref.stack, ref.environment)
+    document = repository.understood(ref.stack, ref.environment)
+    if head is None or document is None:
+        raise UsageError(
+            f"{ref} has never been deployed.", hint=f"Run `lapwing up -e {ref.environment}`."
+        )
+    return head, document
+
+
+def _files(
+    repository: DesiredRepository, document: Document, commit: str
+) -> dict[str, bytes] | None:
+    if document.target == "machine":
+        return None
+    return repository.manifests(document.stack, document.environment, commit)
+
+
+def _files_differ(
+    repository: DesiredRepository, ref: EnvironmentRef, entry: Entry, head: str
+) -> bool:
+    """Return whether the manifests differ: some settings are in no document."""
+    trees = [repository.tree(ref.stack, ref.environment, c) for c in (entry.commit, head)]
+    return trees[0] != trees[1]
+
+
+def _restore(present: Document, earlier: Document, services: tuple[str, ...]) -> Document:
+    """Return the present document with some services (or all) of an earlier one."""
+    if not services:
+        return msgspec.structs.replace(
+            present, services=earlier.services, resources=earlier.resources
+        )
+    restored = {n: earlier.services[n] for n in services if n in earlier.services}
+    return msgspec.structs.replace(
+        present,
+        services=present.services | restored,
+        resources=earlier.resources | present.resources,
+    )

@@ -9,16 +9,15 @@ import pytest
 
 from lapwing.observed import status
 from lapwing.plan.model import Document
-from lapwing.targets import follow
-from lapwing.targets import planned as change
-from lapwing.targets.follow import Outcome
-from lapwing.targets.planned import Where
+from lapwing.targets import local_agent, planned
+from lapwing.targets.base import EnvironmentRef
+from lapwing.targets.local_agent import Followed
 from tests.deployed import until
 from tests.integration.agent.conftest import kill_agent
 from tests.integration.faults.ship import NAME, Ship, Watchers
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("runtime-outcomes")]
-WHERE = Where(NAME, "local")
+REF = EnvironmentRef(NAME, "local")
 
 
 def with_env(ship: Ship, value: str) -> tuple[Document, str]:
@@ -41,12 +40,12 @@ def outcomes(ship: Ship, *commits: str) -> list[str]:
 def test_superseded_commit_gets_an_outcome(ship: Ship, watched: Watchers) -> None:
     """Two commits while no agent lives: who waits for the first one must not wait for ever."""
     kill_agent(ship)
-    waiter = follow.watch(ship.where.settings, NAME, "local")
+    waiter = local_agent.watch(ship.where.settings, REF)
     wanted, newest = with_env(ship, "one")
     first = ship.repository.commit(wanted, expected=newest)
     wanted, newest = with_env(ship, "two")
     second = ship.repository.commit(wanted, expected=newest)
-    heard = follow.follow(ship.where.settings, waiter, first)
+    heard = local_agent.follow(ship.where.settings, waiter, first)
     assert heard.outcome == "superseded"
     assert "newer deployment was made before" in heard.reason
     until(lambda: ship.memory().commit == second and ship.memory().rollout is None)
@@ -63,7 +62,7 @@ def test_equal_commits_get_the_same_outcome(ship: Ship, watched: Watchers) -> No
     commits = [held]
     for actor in ("ada", "bob", "cyd"):
         present = status.read(ship.where.settings.environment(NAME, "local"))
-        wanted = change.promote(ship.repository, present, WHERE, actor)
+        wanted = planned.promote(ship.repository, present, REF, actor)
         commits.append(ship.repository.commit(wanted.document, expected=wanted.expected))
     until(lambda: ship.status()["rollout"] is None)
     ship.version = version
@@ -75,14 +74,14 @@ def test_outcome_is_reported_after_a_kill_between_note_and_event(
     ship: Ship, watched: Watchers
 ) -> None:
     """The note is there, the event is not, and the agent that comes next has nothing to add."""
-    heard: list[Outcome] = []
-    waiter = follow.watch(ship.where.settings, NAME, "local")
+    heard: list[Followed] = []
+    waiter = local_agent.watch(ship.where.settings, REF)
     wanted, newest = with_env(ship, "three")
     commit = ship.repository.commit(wanted, expected=newest)
     until(lambda: outcomes(ship, commit) == ["succeeded"])
     waiter.read()  # The event is lost to this one, as if it had never been written.
     thread = threading.Thread(
-        target=lambda: heard.append(follow.follow(ship.where.settings, waiter, commit))
+        target=lambda: heard.append(local_agent.follow(ship.where.settings, waiter, commit))
     )
     thread.start()
     thread.join(30)

@@ -212,6 +212,9 @@ def test_an_offline_migration_is_not_committed_by_accident(bare: Path, tmp_path:
     told = where.json("history", "-e", "production")
     assert [e["commit"] for e in told] == [first]
     assert where.json(*newer, "--allow-downtime")["outcome"] == "committed"
+    refused = where.json("rollback", "-e", "production", status=2)["error"]["message"]
+    assert "must not run with a newer schema" in refused
+    assert len(where.json("history", "-e", "production")) == 2
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ def test_interrupted_after_the_commit(ship: Ship, watched: Watchers, state: str)
     else:
         assert command.returncode == 130
         assert "Detached. Deployment " in said
-        assert "goes on without you" in said
+        assert "continues in the background" in said
     until(lambda: ship.status()["rollout"] is None, "the end of the deployment")
     ship.version = version
     ship.whole()

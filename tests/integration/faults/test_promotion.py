@@ -29,7 +29,7 @@ def hold(ship: Ship) -> str:
     """A new version that waits; returns its name."""
     version = ship.next()
     done = ship.where.run("deploy", "--hold")
-    assert "is held; no client sees it yet." in done.stderr
+    assert "is paused; no client sees it yet" in done.stderr
     assert done.stdout == f"Preview: https://preview.faults.localhost:{ship.where.port}\n"
     assert ship.status()["rollout"]["state"] == "holding"
     assert ship.service()["phase"] == "held"
@@ -60,7 +60,7 @@ def test_hold_and_abort(ship: Ship, watched: Watchers) -> None:
     ship.whole()
     assert ship.pids("active") == before
     aborted = ship.history()[1]
-    assert (aborted["outcome"], aborted["reason"]) == ("aborted", "tester aborted it")
+    assert (aborted["outcome"], aborted["reason"]) == ("aborted", "aborted by tester")
     assert watched.answered(began) == {ship.version}
 
 
@@ -79,7 +79,7 @@ def test_hold_and_a_newer_deployment(ship: Ship, watched: Watchers) -> None:
 def test_nothing_to_promote_or_abort(ship: Ship, watched: Watchers) -> None:
     for verb in ("promote", "abort"):
         said = ship.where.run(verb, status=2).stderr
-        assert f"There is no deployment in flight to {verb}." in said
+        assert f"There is no deployment in progress to {verb}." in said
     ship.whole()
 
 
@@ -116,7 +116,7 @@ def test_rollback_to_a_release(ship: Ship, watched: Watchers) -> None:
     ship.whole()
     assert ship.service()["active"]["release"] == release
     said = ship.where.run("rollback", "--to", "no-such-release", status=2).stderr
-    assert "No deployment that succeeded had release no-such-release." in said
+    assert "No successful deployment of faults/local had release no-such-release." in said
     said = ship.where.run("rollback", "nobody", status=2).stderr
     assert "There is no service 'nobody' in faults/local." in said
     ship.whole()
@@ -147,7 +147,7 @@ def test_down_during_a_deployment(ship: Ship, clients: Watchers) -> None:
     until(lambda: ship.memory().generations == [])
     status = ship.status()
     assert (status["running"], status["rollout"], status["services"]) == (False, None, [])
-    assert ship.where.run("down", status=2).stderr.count("Nothing runs in faults/local.") == 1
+    assert ship.where.run("down", status=2).stderr.count("faults/local is not running.") == 1
     ship.where.run("up")
     ship.version = version
     ship.whole()

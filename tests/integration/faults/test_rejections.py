@@ -64,7 +64,7 @@ def test_failing_job_rejects_the_release(ship: Ship, watched: Watchers) -> None:
     reason = "Job migrate exited with status 5."
     assert (answer["outcome"], answer["reason"]) == ("failed", reason)
     assert "job says 5" in answer["detail"]
-    assert "starting" not in answer["times"]
+    assert "starting" not in answer["rollout"]["times"]
     ship.whole()
     assert ship.pids("active") == before
     assert outcome(ship) == ("failed", reason)

@@ -106,7 +106,7 @@ def test_every_problem_with_its_line(tmp_path: Path) -> None:
 def test_where_the_whole_log_is() -> None:
     made, _, err = printer()
     made.error(BuildError("npm failed.", log=Path("/logs/a.log"), detail="x", hint="y"))
-    assert err.getvalue() == "error: npm failed.\n    x\n  whole log: /logs/a.log\n  y\n"
+    assert err.getvalue() == "error: npm failed.\n    x\n  full log: /logs/a.log\n  y\n"
 
 
 def test_the_shape_of_an_error_for_programs() -> None:

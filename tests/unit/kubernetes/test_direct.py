@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lapwing.cli import place
 from lapwing.errors import ConflictError, ContextError, SecretError, UnmanagedObjectError
 from lapwing.kubernetes import applyset, local_cluster, local_state, secrets, waves
 from lapwing.kubernetes.apply import ApplyOptions
@@ -20,6 +19,7 @@ from lapwing.kubernetes.objects import Reference
 from lapwing.kubernetes.waves import group_by_wave
 from lapwing.plan.model import Deployment, Document, Service
 from lapwing.plan.names import RequiredSecret
+from lapwing.targets.select import is_direct
 
 SCOPE = Scope("shop", "kind", "shop-kind")
 GIVEN = RequiredSecret("secret-token", {"value": None}, "TOKEN")
@@ -245,4 +245,4 @@ def test_one_at_a_time_and_the_context_is_remembered(tmp_path: Path) -> None:
     ],
 )
 def test_who_applies_an_environment(said: dict[str, Any], direct: bool) -> None:
-    assert place.is_direct(said) is direct
+    assert is_direct(said) is direct

@@ -1,4 +1,4 @@
-"""What would change, in words."""
+"""The changes between two documents of an environment."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from lapwing.plan.diff import Change, diff
+from lapwing.plan.diff import Action, Change, diff
 from lapwing.plan.model import Document, Resource, Rollout
 from tests.unit.agent.samples import document, service
 
@@ -15,9 +15,13 @@ API = service("api-1")
 REDIS = Resource(kind="redis", provider="binary", variable="R_URL")
 
 
-def holding(**resources: Resource) -> Document:
+def with_resources(**resources: Resource) -> Document:
     """A document of API with these resources."""
     return msgspec.structs.replace(document(api=API), resources=resources)
+
+
+def change(kind: str, name: str, action: Action, **values: Any) -> Change:
+    return Change(kind=kind, name=name, action=action, **values)
 
 
 def test_equal_documents_have_no_changes() -> None:
@@ -26,11 +30,15 @@ def test_equal_documents_have_no_changes() -> None:
     assert diff(document(), None) == []
 
 
-def test_first_document_adds_everything() -> None:
-    assert diff(holding(cache=REDIS), None) == [
-        Change("api", "add", "new web, release api-1"),
-        Change("cache", "add", "redis by binary"),
+def test_first_deployment_creates_everything() -> None:
+    changes = diff(with_resources(cache=REDIS), None)
+    assert changes == [
+        change("service", "api", "create", after="api-1"),
+        change("resource", "cache", "create", after="redis (binary)"),
     ]
+    assert [str(c) for c in changes] == [
+        "create service api: api-1", "create resource cache: redis (binary)",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -43,29 +51,41 @@ def test_first_document_adds_everything() -> None:
         ({"revision": "r2"}, "revision"),
     ],
 )
-def test_changed_service_is_described(changes: dict[str, Any], text: str) -> None:
+def test_changed_service_shows_releases_and_settings(changes: dict[str, Any], text: str) -> None:
     wanted = document(api=msgspec.structs.replace(API, **changes))
-    assert diff(wanted, document(api=API)) == [Change("api", "change", text)]
+    assert [str(c) for c in diff(wanted, document(api=API))] == [f"update service api: {text}"]
 
 
-def test_changes_list_services_first_in_order() -> None:
+def test_changes_are_sorted_by_service() -> None:
     before = document(b=service("b-1"), c=service("c-1"))
     after = document(c=service("c-2"), a=service("a-1", kind="worker", route=None))
     assert diff(after, before) == [
-        Change("a", "add", "new worker, release a-1"),
-        Change("b", "remove", "no longer in the stack"),
-        Change("c", "change", "c-1 -> c-2"),
+        change("service", "a", "create", after="a-1"),
+        change("service", "b", "delete", before="b-1"),
+        change("service", "c", "update", before="c-1", after="c-2"),
     ]
 
 
-def test_resource_changes_are_described() -> None:
+def test_changed_resource_shows_kind_and_provider() -> None:
     url = msgspec.structs.replace(REDIS, provider="url")
-    assert diff(holding(cache=url), holding(cache=REDIS)) == [
-        Change("cache", "change", "redis by url")
+    assert diff(with_resources(cache=url), with_resources(cache=REDIS)) == [
+        change("resource", "cache", "update", before="redis (binary)", after="redis (url)")
     ]
-    assert diff(holding(), holding(cache=REDIS)) == [Change("cache", "remove", "redis by binary")]
+    assert diff(with_resources(), with_resources(cache=REDIS)) == [
+        change("resource", "cache", "delete", before="redis (binary)")
+    ]
 
 
-def test_changed_host_names_are_reported() -> None:
+def test_changed_domains_are_a_change_of_the_environment() -> None:
     moved = msgspec.structs.replace(document(api=API), domains=("shop.example",))
-    assert diff(moved, document(api=API)) == [Change("local", "change", "host names")]
+    assert diff(moved, document(api=API)) == [
+        change("environment", "local", "update", fields=("domains",))
+    ]
+
+
+def test_json_has_the_documented_keys() -> None:
+    [found] = msgspec.to_builtins(diff(document(api=service("api-2")), document(api=API)))
+    assert found == {
+        "kind": "service", "name": "api", "action": "update", "from": "api-1", "to": "api-2",
+        "fields": (),
+    }  # fmt: skip

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lapwing.errors import StackFileError, UsageError
-from lapwing.stack.load import FILE, find, load, read_name
+from lapwing.stack.load import FILE, StackFile, find, load
 from lapwing.stack.source import scalar
 
 GOOD = "stack: shop\nservices:\n  api: {build: ., command: run, route: /}\n"
@@ -23,7 +23,7 @@ def refused(path: Path) -> StackFileError:
     with pytest.raises(StackFileError) as caught:
         load(path)
     with pytest.raises(StackFileError):
-        read_name(path)
+        _ = StackFile(path).stack
     return caught.value
 
 
@@ -108,11 +108,11 @@ def test_no_stack_file_found(tmp_path: Path) -> None:
         find(tmp_path)
 
 
-def test_read_name_does_not_import_pydantic(path: Path) -> None:
+def test_name_of_stack_file_does_not_import_pydantic(path: Path) -> None:
     path.write_text(GOOD)
     program = (
-        "import sys; from pathlib import Path; from lapwing.stack.load import read_name; "
-        f"print(read_name(Path({str(path)!r})), 'pydantic' in sys.modules)"
+        "import sys; from pathlib import Path; from lapwing.stack.load import StackFile; "
+        f"print(StackFile(Path({str(path)!r})).stack, 'pydantic' in sys.modules)"
     )
     run = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False

@@ -15,13 +15,9 @@ from lapwing.load.client import Client, running
 from lapwing.load.record import now
 from lapwing.observed import status
 from lapwing.observed.status import Event
-from lapwing.plan.model import Document
 from lapwing.stack.load import LOCAL, find, load
-from lapwing.targets import bundles as deploy
-from lapwing.targets import follow
-from lapwing.targets import local_agent as agent
-from lapwing.targets import planned as change
-from lapwing.targets.follow import Outcome
+from lapwing.targets import bundles, guards, local_agent, planned
+from lapwing.targets.planned import PlannedChange
 
 PAUSE_S = 2.0
 """Time with load only, before the first step and after each."""
@@ -67,12 +63,13 @@ def _step(sandbox: Sandbox, step: Step, tell: Show) -> StepResult:
         edit.make(sandbox.source)
     if step.edits:
         sandbox.commit(step.name)
-    agent.begin(sandbox.settings)
+    local_agent.begin(sandbox.settings)
     old = _running(sandbox)
-    document, expected = _wanted(sandbox, step, tell)
-    agent.ensure(sandbox.settings, tell)
-    listener = follow.watch(sandbox.settings, STACK, LOCAL)
-    commit = DesiredRepository(sandbox.settings.desired).commit(document, expected=expected)
+    plan = _plan(sandbox, step, tell)
+    local_agent.ensure(sandbox.settings, tell)
+    listener = local_agent.watch(sandbox.settings, sandbox.where)
+    repository = DesiredRepository(sandbox.settings.desired)
+    commit = guards.commit(repository, guards.check(plan, "deploy", None))
     committed = now()
     moments: dict[str, float] = {}
 
@@ -82,7 +79,7 @@ def _step(sandbox: Sandbox, step: Step, tell: Show) -> StepResult:
         if event.kind == "state" and event.state is not None:
             moments.setdefault(event.state, event.time)
 
-    followed: Outcome = follow.follow(sandbox.settings, listener, commit, tell=on_event)
+    followed = local_agent.follow(sandbox.settings, listener, commit, on_event)
     return StepResult(
         name=step.name,
         verb=step.verb,
@@ -91,25 +88,23 @@ def _step(sandbox: Sandbox, step: Step, tell: Show) -> StepResult:
         reason=None if followed.outcome == "succeeded" else followed.reason,
         commit=commit,
         old=old,
-        new=document.services["api"].release,
+        new=plan.document.services["api"].release,
         committed=committed,
         moments=moments,
     )
 
 
-def _wanted(sandbox: Sandbox, step: Step, tell: Show) -> tuple[Document, str | None]:
-    """Return the document that a step commits, and the commit that it is based on."""
+def _plan(sandbox: Sandbox, step: Step, tell: Show) -> PlannedChange:
+    """Plan what a step commits."""
     if step.verb == "rollback":
-        found = change.rollback(DesiredRepository(sandbox.settings.desired), sandbox.where, "demo")
-        return found.document, found.expected
-    prepared = deploy.prepare(
+        return planned.rollback(DesiredRepository(sandbox.settings.desired), sandbox.where, "demo")
+    return bundles.plan(
         load(find(sandbox.source), LOCAL),
         sandbox.settings,
         services=step.services,
         actor="demo",
-        tell=tell,
+        progress=tell,
     )
-    return prepared.document, prepared.expected
 
 
 def _running(sandbox: Sandbox) -> str:

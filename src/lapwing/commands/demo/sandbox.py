@@ -24,9 +24,8 @@ from lapwing.settings import Settings
 from lapwing.stack.load import LOCAL
 from lapwing.system.files import remove_tree
 from lapwing.system.git import Git
-from lapwing.targets import local_agent as agent
-from lapwing.targets import planned as change
-from lapwing.targets.planned import Where
+from lapwing.targets import guards, local_agent, planned
+from lapwing.targets.base import EnvironmentRef
 
 STACK = "company-inc"
 IGNORED = shutil.ignore_patterns(
@@ -49,9 +48,9 @@ class Sandbox:
         return self.folder / STACK
 
     @property
-    def where(self) -> Where:
+    def where(self) -> EnvironmentRef:
         """The environment that is deployed to."""
-        return Where(STACK, LOCAL)
+        return EnvironmentRef(STACK, LOCAL)
 
     @property
     def target(self) -> Target:
@@ -75,8 +74,8 @@ class Sandbox:
         with contextlib.suppress(LapwingError, OSError):
             if self.settings.agent.exists():
                 # An agent that is just starting cannot be stopped before it is ready.
-                agent.ensure(self.settings)
-                agent.end(self.settings)
+                local_agent.ensure(self.settings)
+                local_agent.end(self.settings)
         for identity, _what in list(processes.owned(self.settings.home)):
             asyncio.run(processes.kill(identity))
         remove_tree(self.folder)
@@ -86,9 +85,9 @@ class Sandbox:
         repository = DesiredRepository(self.settings.desired)
         if repository.newest(STACK, LOCAL) is None:
             return
-        act = change.down(repository, self.where, "demo")
-        repository.commit(act.document, expected=act.expected)
-        agent.ensure(self.settings)
+        plan = planned.down(repository, self.where, "demo")
+        guards.commit(repository, guards.check(plan, "down", None))
+        local_agent.ensure(self.settings)
         folder = self.settings.environment(STACK, LOCAL)
         until = time.monotonic() + STOP_TIMEOUT_S
         while time.monotonic() < until:

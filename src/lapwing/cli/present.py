@@ -1,0 +1,290 @@
+"""Turn the results of targets into text or JSON; every command that asks a target prints here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from lapwing.cli.context import Context
+from lapwing.errors import DeploymentFailed
+from lapwing.targets.base import DONE, never_deployed
+
+if TYPE_CHECKING:
+    from lapwing.desired.history import Entry
+    from lapwing.kubernetes.verify import CheckResult
+    from lapwing.observed.status import ServiceStatus, Status
+    from lapwing.observed.usage import Summary
+    from lapwing.targets.base import DeployResult, EnvironmentRef, StatusReport
+
+DONE_TEXTS = {"rollback": "Rolled back", "promote": "Promoted", "abort": "Aborted"}
+FAILURES = {
+    "failed": ("was rejected", "No client was sent to it; the previous release keeps serving."),
+    "rolled-back": ("was rolled back", "Traffic is on the previous release again."),
+    "aborted": ("was aborted", "The previous release keeps serving."),
+    "superseded": ("was superseded", "Run `lapwing history` to see the newer deployment."),
+}
+
+
+def deploy_result(context: Context, result: DeployResult) -> int:
+    """Print the result of a verb that changes an environment; return the exit status."""
+    if context.for_programs:
+        context.printer.json(msgspec.to_builtins(result))
+    elif result.outcome in FAILURES:
+        context.printer.error(_failure(result))
+    else:
+        _show_result(context, result)
+    if result.outcome in ("detached", "interrupted"):
+        return 130
+    return 0 if result.outcome in DONE else 1
+
+
+def _failure(result: DeployResult) -> DeploymentFailed:
+    commit = (result.commit or "")[:12]
+    if result.target == "kubernetes":
+        return DeploymentFailed(
+            f"Deployment {commit} failed: {result.reason}", detail=result.detail, hint=result.hint
+        )
+    what, hint = FAILURES[result.outcome]
+    return DeploymentFailed(
+        f"Deployment {commit} {what}: {result.reason}",
+        detail=result.detail,
+        hint=" ".join(h for h in (hint, result.hint) if h),
+    )
+
+
+def _show_result(context: Context, result: DeployResult) -> None:
+    printer = context.printer
+    name, commit = result.environment, (result.commit or "")[:12]
+    services = ", ".join(result.rollout.services) if result.rollout else ""
+    match result.outcome:
+        case "dry-run":
+            for change in result.changes:
+                printer.data(str(change))
+            if not result.changes:
+                printer.data("Nothing would change.")
+        case "committed":
+            for change in result.changes:
+                printer.say(f"  {change}")
+            printer.data(str(result.commit))
+            printer.say(f"Committed for {name}; Argo CD applies it.")
+        case "held":
+            printer.say(f"Deployment {commit} is paused; no client sees it yet ({services}).")
+            if result.rollout and result.rollout.preview:
+                printer.data(f"Preview: {result.rollout.preview}")
+            printer.say(
+                f"Run `lapwing promote -e {name}` to switch traffic, `lapwing abort -e {name}` to "
+                "stop it."
+            )
+        case "detached":
+            printer.say(
+                f"\nDetached. Deployment {commit} continues in the background: run `lapwing status "
+                f"-e {name}` to see its state, `lapwing abort -e {name}` to stop it."
+            )
+        case "interrupted":
+            printer.say(f"\nInterrupted. What was applied stays. {result.hint}")
+        case "in-progress":
+            printer.say(f"{result.kind}: {services}. Argo Rollouts continues.")
+        case "unchanged":
+            reason = result.reason or "what is in the folder is already running"
+            printer.say(f"Nothing to deploy: {reason}.")
+            _show_url(context, result)
+        case _:
+            printer.say(_success(result), style="green")
+            _show_url(context, result)
+
+
+def _success(result: DeployResult) -> str:
+    if result.kind == "down":
+        return _stopped(result)
+    times = result.rollout.times if result.rollout else {}
+    switched = f"; switched after {times['switching']:.2f} s" if "switching" in times else ""
+    what = DONE_TEXTS.get(result.kind, "Deployed")
+    return f"{what} {(result.commit or '')[:12]} in {result.seconds:.2f} s{switched}."
+
+
+def _stopped(result: DeployResult) -> str:
+    removed = result.rollout.removed if result.rollout else []
+    kinds = {name.partition(" ")[0] for name in removed}
+    if "Cluster" in kinds:
+        return f"Removed {removed[0]}."
+    if kinds & {"PersistentVolumeClaim", "Namespace"}:
+        return "Everything is removed, including the data."
+    if result.target == "machine":
+        return "Everything is stopped; data stays."
+    return (
+        "Everything is stopped; volumes and generated secrets stay (`lapwing down --volumes` "
+        "removes them)."
+    )
+
+
+def _show_url(context: Context, result: DeployResult) -> None:
+    if result.kind not in ("deploy", "up"):
+        return
+    port = context.settings.port
+    if result.url:
+        context.printer.data(result.url)
+    elif result.target == "kubernetes":
+        context.printer.say(
+            f"Run `lapwing open -e {result.environment}` to reach it at https://localhost:{port}."
+        )
+    if result.kind == "up" and result.target == "machine" and result.environment == "local":
+        authority = context.settings.certificates / "ca.pem"
+        context.printer.say(
+            f"Also at https://localhost:{port} while it is the only stack. For a browser to trust "
+            f"it, add {authority} to its authorities; for curl, use --cacert."
+        )
+
+
+def history(context: Context, ref: EnvironmentRef, entries: Sequence[Entry]) -> None:
+    """Print deployments, newest first. Raises UsageError if there are none (in text)."""
+    if context.for_programs:
+        context.printer.json(msgspec.to_builtins(entries))
+        return
+    if not entries:
+        raise never_deployed(ref)
+    rows = [
+        (e.commit[:12], e.time.replace("T", " ").rstrip("Z"), e.actor, e.outcome, e.message)
+        for e in entries
+    ]
+    context.printer.table(("COMMIT", "TIME (UTC)", "ACTOR", "OUTCOME", "MESSAGE"), rows)
+    newest = entries[0]
+    if newest.reason and newest.outcome not in ("succeeded", "in-progress"):
+        context.printer.say(f"Reason of {newest.commit[:12]}: {newest.reason}")
+
+
+def status(context: Context, report: StatusReport) -> int:
+    """Print what runs; return 0 if every service runs as desired, else 1."""
+    found = report.status
+    if context.for_programs:
+        answer: dict[str, Any] = msgspec.to_builtins(found)
+        if report.agent_running is not None:
+            answer["agent"] = {"running": report.agent_running}
+            answer["used"] = {name: _used_data(used) for name, used in report.used.items()}
+        context.printer.json(answer)
+    else:
+        _show_status(context, report)
+        _show_used(context, {s.name: report.used[s.name] for s in found.services
+                             if s.name in report.used})  # fmt: skip
+    return 0 if _is_healthy(found) else 1
+
+
+def _is_healthy(found: Status) -> bool:
+    serving = all(s.phase in ("running", "done", "held") for s in found.services)
+    resources = all(r.running is not False for r in found.resources)
+    return found.problem is None and serving and resources
+
+
+def _show_status(context: Context, report: StatusReport) -> None:
+    printer, found = context.printer, report.status
+    is_running = any(s.active for s in found.services)
+    where = found.url or (f"run `{report.open_hint}` to reach it" if report.open_hint else "")
+    printer.data(f"{found.stack}/{found.environment}  {where if is_running else 'not running'}")
+    if report.agent_running is False and is_running:
+        printer.say(
+            "The agent is not running: a replica that crashes is not restarted. Run `lapwing agent "
+            "start`; running replicas are not touched.",
+            style="yellow",
+        )
+    if found.services:
+        printer.data("")
+        rows = [_service_row(s) for s in found.services]
+        printer.table(("SERVICE", "PHASE", "ACTIVE", "READY", "RELEASE", "IDLE"), rows)
+    if found.resources:
+        printer.data("")
+        states = {True: "running", False: "stopped", None: "-"}
+        printer.table(
+            ("RESOURCE", "KIND", "PROVIDER", "STATE"),
+            [(r.name, r.kind, r.provider, states[r.running]) for r in found.resources],
+        )
+    rollout = found.rollout
+    if rollout is not None:
+        printer.data("")
+        services = ", ".join(rollout.services)
+        printer.data(f"Deployment {rollout.commit[:12]}: {rollout.state}, {services}")
+        if rollout.state == "holding":
+            preview = f"Preview: {rollout.preview}. " if rollout.preview else ""
+            name = found.environment
+            printer.data(
+                f"  {preview}Run `lapwing promote -e {name}` or `lapwing abort -e {name}`."
+            )
+    if found.problem is not None:
+        printer.data("")
+        printer.data(f"Problem: {found.problem}")
+
+
+def _service_row(service: ServiceStatus) -> tuple[str, ...]:
+    active, idle = service.active, service.idle
+    waiting = "-"
+    if idle is not None:
+        waiting = f"{idle.slot} {idle.release}"
+        if idle.warm_for is not None:
+            waiting += f" (warm for {_duration(idle.warm_for)})"
+    if service.draining:
+        waiting += f", {service.draining} draining"
+    restarts = f" ({active.restarts} restarts)" if active and active.restarts else ""
+    return (
+        service.name,
+        service.phase + restarts,
+        active.slot if active else "-",
+        f"{active.ready}/{active.replicas}" if active else "-",
+        active.release if active else "-",
+        waiting,
+    )
+
+
+def _used_data(used: Summary) -> dict[str, float | None]:
+    return {
+        "cpu": used.cpu,
+        "memory": used.memory,
+        "requests": used.rate,
+        "requests_max": used.rate_max,
+        "hours": used.hours,
+    }
+
+
+def _show_used(context: Context, used: Mapping[str, Summary]) -> None:
+    if not used:
+        return
+    rows = [
+        (
+            name,
+            f"{s.cpu * 1000:.0f}m",
+            f"{s.memory / 2**20:.0f}Mi",
+            "-" if s.rate is None else f"{s.rate:.3g}",
+            _duration(s.hours * 3600),
+        )
+        for name, s in used.items()
+    ]
+    context.printer.data("")
+    header = ("USED PER REPLICA", "CPU P95", "MEMORY", "REQUESTS/S", "MEASURED FOR")
+    context.printer.table(header, rows)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.0f} h"
+
+
+def checks(context: Context, results: Sequence[CheckResult]) -> int:
+    """Print the checks of a running stack; return 1 if one failed or could not be made."""
+    if context.for_programs:
+        answer = [
+            {"check": r.check, "ok": r.ok, "seen": r.seen}
+            | ({"detail": r.detail} if r.detail else {})
+            for r in results
+        ]
+        context.printer.json(answer)
+    else:
+        words = {True: "ok", False: "FAILED", None: "UNKNOWN"}
+        rows = [(words[r.ok], r.check, r.seen) for r in results]
+        context.printer.table(("", "CHECK", "RESULT"), rows)
+        for result in results:
+            if result.detail:
+                lines = "\n".join(f"    {line}" for line in result.detail.splitlines())
+                context.printer.data(f"\n{result.check}, last lines:\n{lines}")
+    return 0 if all(r.ok for r in results) else 1

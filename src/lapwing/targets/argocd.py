@@ -1,0 +1,165 @@
+"""The target `argocd`: deploy and rollback commit manifests and push; Argo CD applies them.
+
+`promote` and `abort` act on the Rollouts in the cluster, as Argo Rollouts' kubectl plugin does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from lapwing.build.source import revision
+from lapwing.desired.history import Entry, history
+from lapwing.desired.remote import Remote
+from lapwing.desired.repository import DesiredRepository
+from lapwing.errors import UsageError
+from lapwing.plan.model import Deployment
+from lapwing.stack.load import LoadedStack, StackFile
+from lapwing.targets import guards, manifests, planned
+from lapwing.targets.base import (
+    DeployRequest,
+    DeployResult,
+    DownRequest,
+    EnvironmentRef,
+    Outcome,
+    RollbackRequest,
+    StatusReport,
+    Verb,
+    actor_name,
+    services_of,
+)
+from lapwing.targets.bundles import wanted_services
+from lapwing.targets.cluster import ClusterEnvironment
+from lapwing.targets.planned import PlannedChange
+
+
+class ArgoCDTarget:
+    """An environment on a cluster that Argo CD applies."""
+
+    name: Literal["argocd"] = "argocd"
+
+    def __init__(self, file: StackFile, cluster: ClusterEnvironment) -> None:
+        self.file = file
+        self.cluster = cluster
+        self.ref: EnvironmentRef = cluster.ref
+        self.settings = cluster.settings
+
+    def deploy(self, request: DeployRequest) -> DeployResult:
+        """Commit the manifests with the new images, and push."""
+        self._refuse_options(request)
+        loaded = self.file.load(self.ref.environment)
+        manifests.desired_url(loaded)
+        wanted_services(loaded, request.services)
+        deployment = Deployment(
+            kind="deploy",
+            actor=self._actor,
+            revision=revision(loaded.folder, self.settings.environ),
+            hold=request.hold,
+        )
+
+        def plan(repository: DesiredRepository) -> PlannedChange:
+            return manifests.plan(repository, loaded, request.services, request.images, deployment)
+
+        return self._commit(request.verb, loaded, plan, request)
+
+    def rollback(self, request: RollbackRequest) -> DeployResult:
+        """Commit the manifests of an earlier deployment, and push."""
+        manifests.refuse_services(request.services)
+
+        def plan(repository: DesiredRepository) -> PlannedChange:
+            return planned.rollback(
+                repository, self.ref, self._actor, release=request.release, any_outcome=True
+            )
+
+        self._remote()
+        loaded = self.file.load(self.ref.environment, folders=False)
+        return self._commit("rollback", loaded, plan, DeployRequest())
+
+    def promote(self) -> DeployResult:
+        """Switch traffic of every paused rollout in the cluster."""
+        return self._change_rollouts("promote")
+
+    def abort(self) -> DeployResult:
+        """Abort every rollout in progress in the cluster."""
+        return self._change_rollouts("abort")
+
+    def down(self, request: DownRequest) -> DeployResult:
+        """Refuse: Argo CD would create again what is removed."""
+        raise UsageError(
+            f"{self.ref} is applied by Argo CD, which would create again what is removed.",
+            hint="Delete its Application in Argo CD.",
+        )
+
+    def status(self) -> StatusReport:
+        """Read what the cluster runs."""
+        return self.cluster.status()
+
+    def history(self, limit: int) -> list[Entry]:
+        """List the deployments of the desired-state repository."""
+        remote = self._remote()
+        remote.fetch()
+        return history(remote.repository, self.ref.stack, self.ref.environment, limit)
+
+    @property
+    def _actor(self) -> str:
+        return actor_name(self.settings, self.file.path.parent)
+
+    def _remote(self) -> Remote:
+        url = self.file.environment(self.ref.environment).get("repository")
+        if not url:
+            raise manifests.no_repository(self.ref.environment)
+        return Remote(str(url), self.settings.remotes, self.settings.environ)
+
+    def _commit(
+        self,
+        verb: Verb,
+        loaded: LoadedStack,
+        make: Callable[[DesiredRepository], PlannedChange],
+        request: DeployRequest,
+    ) -> DeployResult:
+        """Plan, check, commit and push; again when another commit came first."""
+        plans: list[PlannedChange] = []
+
+        def attempt(repository: DesiredRepository) -> str | None:
+            plan = make(repository)
+            plans.append(plan)
+            can_hold = loaded.settings.rollouts is not False
+            rules = guards.Rules(can_hold, allows_migration=request.allow_downtime)
+            checked = guards.check(plan, verb, loaded, rules)
+            if request.dry_run or manifests.is_unchanged(repository, plan):
+                return None
+            return guards.commit(repository, checked)
+
+        with self.cluster.reporter.working("committing"):
+            commit = self._remote().commit(attempt)
+        plan = plans[-1]
+        outcome: Outcome = "committed" if commit else "unchanged"
+        return DeployResult(
+            stack=self.ref.stack,
+            environment=self.ref.environment,
+            target=self.name,
+            kind=verb,
+            outcome="dry-run" if request.dry_run else outcome,
+            commit=commit,
+            changes=plan.changes,
+            services=services_of(plan.document),
+            url=f"https://{self.cluster.domain}" if self.cluster.domain else None,
+        )
+
+    def _change_rollouts(self, verb: Literal["promote", "abort"]) -> DeployResult:
+        with self.cluster.connect() as api:
+            self.cluster.confirm(api, verb)
+            return self.cluster.change_rollouts(api, verb, self.name)
+
+    def _refuse_options(self, request: DeployRequest) -> None:
+        name = self.ref.environment
+        if self.cluster.options.create:
+            raise UsageError(
+                f"The cluster of {name} is applied by Argo CD and is not created by `lapwing up`.",
+                hint="Run `lapwing infra` to write its Terraform configuration.",
+            )
+        if request.backup or request.restore:
+            raise UsageError(
+                f"--backup and --restore have no effect on {name}, which Argo CD applies.",
+                hint="Stop the service and back up its database; see docs/how-to/kubernetes.md.",
+            )

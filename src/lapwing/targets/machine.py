@@ -1,0 +1,271 @@
+"""The target `machine`: every verb is a commit, which the agent of this machine carries out.
+
+From the commit on the deployment belongs to the agent, so Ctrl-C only stops waiting for it.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Literal, cast
+
+import msgspec
+
+from lapwing.desired.history import Entry, history
+from lapwing.desired.repository import DesiredRepository
+from lapwing.errors import ConflictError, UsageError
+from lapwing.observed import agent as agent_record
+from lapwing.observed import status, usage
+from lapwing.observed.status import Event, Phase, ServiceStatus, SlotStatus, Status
+from lapwing.settings import Settings
+from lapwing.stack.load import StackFile
+from lapwing.targets import guards, local_agent, planned
+from lapwing.targets.base import (
+    DeployRequest,
+    DeployResult,
+    DownRequest,
+    EnvironmentRef,
+    Outcome,
+    Reporter,
+    RollbackRequest,
+    Rollout,
+    Silent,
+    StatusReport,
+    Verb,
+    actor_name,
+    never_deployed,
+    services_of,
+)
+from lapwing.targets.planned import PlannedChange
+
+ATTEMPTS = 5
+"""How often a deployment is planned again when another one is committed first."""
+STOP_TIMEOUT_S = 30.0
+STEPS = {
+    "resources": "starting resources",
+    "jobs": "running jobs",
+    "starting": "starting replicas",
+    "testing": "running smoke tests",
+    "switching": "switching traffic",
+    "analysing": "analysing live traffic",
+    "undoing": "rolling back",
+}
+
+
+class MachineTarget:
+    """An environment on this machine."""
+
+    name: Literal["machine"] = "machine"
+
+    def __init__(
+        self,
+        file: StackFile,
+        environment: str,
+        settings: Settings,
+        reporter: Reporter | None = None,
+    ) -> None:
+        self.file = file
+        self.ref = EnvironmentRef(file.stack, environment)
+        self.settings = settings
+        self.reporter = reporter or Silent()
+        self.repository = DesiredRepository(settings.desired)
+
+    def deploy(self, request: DeployRequest) -> DeployResult:
+        """Build, commit, and wait for the agent."""
+        from lapwing.targets import bundles
+
+        if request.images:
+            raise UsageError(
+                "--image is for clusters; a machine runs what is built from source.",
+                hint="Run the command without `--image`.",
+            )
+        loaded = self.file.load(self.ref.environment)
+        if not request.dry_run:
+            local_agent.begin(self.settings)  # It starts during the build.
+        for attempt in range(1, ATTEMPTS + 1):
+            with self.reporter.working("building"):
+                plan = bundles.plan(
+                    loaded,
+                    self.settings,
+                    services=request.services,
+                    hold=request.hold,
+                    actor=self._actor,
+                    progress=self.reporter.progress,
+                )
+            checked = guards.check(plan, request.verb, loaded)
+            if request.dry_run:
+                return self._result(request.verb, "dry-run", plan)
+            local_agent.ensure(self.settings, self.reporter.progress)
+            if not plan.changes:
+                return self._unchanged(request.verb, plan)
+            try:
+                return self._carry_out(request.verb, checked)
+            except ConflictError:
+                if attempt == ATTEMPTS:
+                    raise
+        raise AssertionError("the last attempt returns or raises")
+
+    def promote(self) -> DeployResult:
+        """Commit that the paused deployment continues, and wait."""
+        plan = planned.promote(self.repository, self.read_status(), self.ref, self._actor)
+        return self._apply("promote", plan)
+
+    def abort(self) -> DeployResult:
+        """Commit what ran before the deployment in progress, and wait."""
+        plan = planned.abort(self.repository, self.read_status(), self.ref, self._actor)
+        return self._apply("abort", plan)
+
+    def rollback(self, request: RollbackRequest) -> DeployResult:
+        """Commit an earlier deployment, and wait."""
+        plan = planned.rollback(
+            self.repository,
+            self.ref,
+            self._actor,
+            services=request.services,
+            release=request.release,
+        )
+        return self._apply("rollback", plan)
+
+    def down(self, request: DownRequest) -> DeployResult:
+        """Commit that nothing runs, and wait until all processes have ended."""
+        if request.cluster or request.volumes:
+            option = "--cluster" if request.cluster else "--volumes"
+            raise UsageError(
+                f"{option} is for clusters; {self.ref} is on a machine.",
+                hint=f"Run `lapwing down -e {self.ref.environment}`.",
+            )
+        result = self._apply("down", planned.down(self.repository, self.ref, self._actor))
+        until = time.monotonic() + STOP_TIMEOUT_S
+        with self.reporter.working("waiting for open connections to end"):
+            while (found := self.read_status()) and found.running and time.monotonic() < until:
+                time.sleep(0.05)
+        return result
+
+    def status(self) -> StatusReport:
+        """Read the agent's status, corrected by the processes that exist."""
+        found = self.read_status()
+        if found is None:
+            raise never_deployed(self.ref)
+        read = usage.read(self._folder)
+        used = {name: usage.summary(service) for name, service in read.services.items()}
+        return StatusReport(
+            correct(found),
+            agent_record.is_running(self.settings.agent),
+            {name: summary for name, summary in used.items() if summary is not None},
+        )
+
+    def history(self, limit: int) -> list[Entry]:
+        """List the deployments of this machine's repository."""
+        return history(self.repository, self.ref.stack, self.ref.environment, limit)
+
+    def read_status(self) -> Status | None:
+        """Read what the agent wrote last; None if nothing was deployed."""
+        return status.read(self._folder)
+
+    @property
+    def _actor(self) -> str:
+        return actor_name(self.settings, self.file.path.parent)
+
+    @property
+    def _folder(self) -> Path:
+        return self.settings.environment(self.ref.stack, self.ref.environment)
+
+    def _apply(self, verb: Verb, plan: PlannedChange) -> DeployResult:
+        local_agent.ensure(self.settings, self.reporter.progress)
+        return self._carry_out(verb, guards.check(plan, verb, None))
+
+    def _carry_out(self, verb: Verb, checked: guards.CheckedChange) -> DeployResult:
+        """Commit a change and wait for its end."""
+        plan = checked.plan
+        follower = local_agent.watch(self.settings, self.ref)
+        commit = guards.commit(self.repository, checked)
+        for change in plan.changes:
+            self.reporter.say(f"  {change}")
+        began = time.monotonic()
+        try:
+            with self.reporter.working(f"deploying {commit[:12]}"):
+                end = local_agent.follow(self.settings, follower, commit, self._report)
+        except KeyboardInterrupt:
+            return self._result(verb, "detached", plan, commit=commit)
+        outcome = cast(Outcome, end.outcome)
+        found = self.read_status()
+        return self._result(
+            verb,
+            outcome,
+            plan,
+            commit=commit,
+            reason=None if outcome == "succeeded" else end.reason,
+            detail=end.detail,
+            hint=end.hint,
+            seconds=round(time.monotonic() - began, 3),
+            rollout=Rollout(
+                services=sorted(c.name for c in plan.changes if c.kind == "service"),
+                times={state: round(t, 3) for state, t in end.times.items()},
+                preview=found.rollout.preview if found and found.rollout else None,
+            ),
+        )
+
+    def _report(self, event: Event) -> None:
+        if event.kind == "note":
+            self.reporter.progress(event.text)
+        elif event.kind == "state" and event.state in STEPS:
+            self.reporter.progress(STEPS[event.state])
+
+    def _unchanged(self, verb: Verb, plan: PlannedChange) -> DeployResult:
+        found = self.read_status()
+        rollout = found.rollout if found else None
+        reason = None
+        if rollout is not None:
+            reason = f"deployment {rollout.commit[:12]} of the same content is {rollout.state}"
+        commit = found.commit if found else None
+        return self._result(verb, "unchanged", plan, commit=commit, reason=reason)
+
+    def _result(
+        self, verb: Verb, outcome: Outcome, plan: PlannedChange, **values: object
+    ) -> DeployResult:
+        found = self.read_status()
+        result = DeployResult(
+            stack=self.ref.stack,
+            environment=self.ref.environment,
+            target=self.name,
+            kind=verb,
+            outcome=outcome,
+            changes=plan.changes,
+            services=services_of(plan.document),
+            url=found.url if found else None,
+        )
+        return msgspec.structs.replace(result, **values)
+
+
+def correct(found: Status) -> Status:
+    """Correct a status by the processes that exist.
+
+    An agent that has died, or that cannot write on a full disk, must not make a replica look ready.
+    """
+    services = []
+    for service in found.services:
+        active = _recount(service.active)
+        phase = _phase(service, active)
+        services.append(
+            msgspec.structs.replace(
+                service, active=active, idle=_recount(service.idle), phase=phase
+            )
+        )
+    return msgspec.structs.replace(found, services=services)
+
+
+def _recount(slot: SlotStatus | None) -> SlotStatus | None:
+    if slot is None:
+        return None
+    from lapwing.agent.processes import started
+
+    running = sum(started(pid) is not None for pid in slot.pids)
+    return msgspec.structs.replace(slot, ready=min(slot.ready, running))
+
+
+def _phase(service: ServiceStatus, active: SlotStatus | None) -> Phase:
+    if service.kind == "job" or active is None or active == service.active:
+        return service.phase
+    if active.ready == 0:
+        return "stopped"
+    return "degraded" if active.ready < active.replicas else service.phase

@@ -1,0 +1,69 @@
+"""Choose the target of an environment by what the stack file says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from lapwing.errors import UsageError
+from lapwing.settings import Settings
+from lapwing.stack.load import LOCAL, StackFile
+from lapwing.targets.base import ClusterOptions, EnvironmentRef, Reporter, Target
+
+if TYPE_CHECKING:
+    from lapwing.targets.cluster import ClusterEnvironment
+
+DEFAULT_OPTIONS = ClusterOptions()
+
+
+def select(
+    file: StackFile,
+    environment: str,
+    settings: Settings,
+    reporter: Reporter,
+    options: ClusterOptions = DEFAULT_OPTIONS,
+) -> Target:
+    """Return the target of an environment; only its few settings are read, nothing is validated.
+
+    Raises StackFileError if the file cannot be read, UsageError for options of clusters on a
+    machine.
+    """
+    given = file.environment(environment)
+    cluster = cluster_of(file, environment, settings, reporter, options)
+    if cluster is None:
+        from lapwing.targets.machine import MachineTarget
+
+        if options.create or options.context is not None:
+            option = "--create" if options.create else "--context"
+            raise UsageError(f"{option} is for clusters; {environment} is on a machine.")
+        return MachineTarget(file, environment, settings, reporter)
+    if is_direct(given) or environment == LOCAL:
+        from lapwing.targets.kubernetes import KubernetesTarget
+
+        return KubernetesTarget(file, cluster)
+    from lapwing.targets.argocd import ArgoCDTarget
+
+    return ArgoCDTarget(file, cluster)
+
+
+def cluster_of(
+    file: StackFile,
+    environment: str,
+    settings: Settings,
+    reporter: Reporter,
+    options: ClusterOptions = DEFAULT_OPTIONS,
+) -> ClusterEnvironment | None:
+    """Return where an environment is on a cluster; None for one on a machine."""
+    given = file.environment(environment)
+    if given.get("target") != "kubernetes":
+        return None
+    from lapwing.targets.cluster import ClusterEnvironment
+
+    ref = EnvironmentRef(file.stack, environment)
+    return ClusterEnvironment(ref, str(given.get("domain") or ""), settings, options, reporter)
+
+
+def is_direct(given: Mapping[str, Any]) -> bool:
+    """Return whether Lapwing itself applies an environment on a cluster."""
+    delivery = given.get("delivery")
+    return delivery == "direct" if delivery else given.get("cloud") is None

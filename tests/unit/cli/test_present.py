@@ -1,0 +1,142 @@
+"""What verbs print for the result of a target, as text and as JSON."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import msgspec
+import pytest
+
+from lapwing.cli import present
+from lapwing.cli.context import Context, Output
+from lapwing.cli.output import Printer
+from lapwing.desired.history import ServiceAt
+from lapwing.observed.status import ServiceStatus, SlotStatus, Status
+from lapwing.plan.diff import Change
+from lapwing.settings import Settings
+from lapwing.targets.base import DeployResult, Outcome, Rollout, StatusReport
+
+ROOT = Path(__file__).parents[3]
+SCHEMA = json.loads((ROOT / "docs/schema/deploy.schema.json").read_text())
+COMMIT = "0123456789abcdef" * 2 + "01234567"
+CHANGE = Change(kind="service", name="api", action="update", before="api-1", after="api-2")
+MACHINE = DeployResult(
+    stack="shop",
+    environment="local",
+    target="machine",
+    kind="deploy",
+    outcome="succeeded",
+    commit=COMMIT,
+    changes=[CHANGE],
+    rollout=Rollout(services=["api"], times={"switching": 1.5}),
+    services={"api": ServiceAt(release="api-2", revision="r2")},
+    seconds=2.25,
+    url="https://shop.localhost:8585",
+)
+OBJECT = Change(kind="Deployment", name="shop-api", action="create")
+
+
+def show(result: DeployResult, output: Output = "text") -> tuple[int, str, str]:
+    """Print a result; returns the exit status, stdout and stderr."""
+    out, err = io.StringIO(), io.StringIO()
+    context = Context(Settings(Path("/home")), Path(), Printer(out=out, err=err), output)
+    status = present.deploy_result(context, result)
+    return status, out.getvalue(), err.getvalue()
+
+
+def with_(result: DeployResult, **values: Any) -> DeployResult:
+    return msgspec.structs.replace(result, **values)
+
+
+DRY_RUNS = {
+    "machine": with_(MACHINE, outcome="dry-run", commit=None, rollout=None, seconds=0.0),
+    "kubernetes": with_(
+        MACHINE, target="kubernetes", outcome="dry-run", commit=None, rollout=None,
+        changes=[CHANGE, OBJECT], url=None, seconds=0.1,
+    ),
+    "argocd": with_(
+        MACHINE, target="argocd", outcome="dry-run", commit=None, rollout=None, seconds=0.0,
+        url="https://shop.example",
+    ),
+}  # fmt: skip
+
+
+def test_schema_file_is_generated_from_the_result() -> None:
+    """Run `python -m docs.generate.deploy_schema` to write it again."""
+    from docs.generate.deploy_schema import deploy_schema
+
+    assert json.loads(json.dumps(deploy_schema())) == SCHEMA
+
+
+@pytest.mark.parametrize("target", DRY_RUNS)
+def test_dry_run_json_has_one_shape_for_every_target(target: str) -> None:
+    status, out, _ = show(DRY_RUNS[target], "json")
+    answer = json.loads(out)
+    jsonschema.validate(answer, SCHEMA)
+    golden = ROOT / "tests/golden/deploy" / f"dry-run-{target}.json"
+    assert (status, out) == (0, golden.read_text())
+    assert set(answer) == set(json.loads(show(MACHINE, "json")[1]))
+    assert answer["changes"][0] == {
+        "kind": "service", "name": "api", "action": "update", "from": "api-1", "to": "api-2",
+        "fields": [],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status"),
+    [
+        ("succeeded", 0), ("held", 0), ("unchanged", 0), ("dry-run", 0), ("committed", 0),
+        ("in-progress", 0), ("failed", 1), ("rolled-back", 1), ("aborted", 1), ("superseded", 1),
+        ("detached", 130), ("interrupted", 130),
+    ],
+)  # fmt: skip
+def test_outcome_decides_the_exit_status(outcome: Outcome, status: int) -> None:
+    result = with_(MACHINE, outcome=outcome, reason="r", hint="Do this.")
+    assert show(result)[0] == status
+    found, out, _ = show(result, "json")
+    assert found == status
+    jsonschema.validate(json.loads(out), SCHEMA)
+
+
+def test_deploy_prints_the_url_at_the_end() -> None:
+    _, out, err = show(MACHINE)
+    assert out == "https://shop.localhost:8585\n"
+    assert err == "Deployed 0123456789ab in 2.25 s; switched after 1.50 s.\n"
+
+
+def test_local_cluster_has_no_url_but_a_command() -> None:
+    result = with_(MACHINE, target="kubernetes", environment="kind", url=None)
+    _, out, err = show(result)
+    assert out == ""
+    assert "Run `lapwing open -e kind` to reach it at https://localhost:8585." in err
+
+
+def test_failed_deployment_is_an_error_with_reason_and_hint() -> None:
+    result = with_(MACHINE, outcome="failed", reason="no answer", detail="line", hint="Fix it.")
+    _, out, err = show(result)
+    assert out == ""
+    assert err == (
+        "error: Deployment 0123456789ab was rejected: no answer\n    line\n"
+        "  No client was sent to it; the previous release keeps serving. Fix it.\n"
+    )
+
+
+def test_status_of_a_cluster_without_url_names_the_command() -> None:
+    slot = SlotStatus(slot="blue", release="1", revision="", replicas=1, ready=1)
+    service = ServiceStatus(name="api", kind="web", phase="running", active=slot)
+    found = Status(stack="shop", environment="kind", url="", services=[service])
+    out = io.StringIO()
+    context = Context(Settings(Path("/home")), Path(), Printer(out=out, err=io.StringIO()))
+    report = StatusReport(found, open_hint="lapwing open -e kind")
+    assert present.status(context, report) == 0
+    assert out.getvalue().startswith("shop/kind  run `lapwing open -e kind` to reach it\n")
+    assert "None" not in out.getvalue()
+    report = replace(report, status=msgspec.structs.replace(found, url="https://shop.example"))
+    out.truncate(0)
+    present.status(context, report)
+    assert "https://shop.example" in out.getvalue()
