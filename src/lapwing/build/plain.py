@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lapwing.build.build import BuildRequest, Workshop
+from lapwing.build.context import BuildContext, BuildRequest
 from lapwing.build.release import Release
 from lapwing.build.source import Source, copy
 from lapwing.errors import BuildError
@@ -14,19 +14,19 @@ from lapwing.system.files import remove_tree
 PAGE = "index.html"
 
 
-class PlainBuilder:
+class PlainEcosystem:
     """Copies the files of the `static` folder."""
 
     def facts(self, request: BuildRequest, source: Source, settings: Settings) -> list[str]:
         """Nothing but the source decides."""
         return ["plain"]
 
-    def fill(self, workshop: Workshop, bundle: Path) -> Release:
+    def fill(self, context: BuildContext, bundle: Path) -> Release:
         """Copy the files."""
         work = bundle / "work"
-        copy(workshop.source, work)
-        take_static(work, workshop.request.static or ".", bundle / "app")
-        return workshop.record()
+        copy(context.source, work)
+        take_static(work, context.request.static or ".", bundle / "app")
+        return context.record()
 
 
 def take_static(work: Path, static: str, app: Path) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from lapwing.build import layers
-from lapwing.build.build import BuildRequest, Workshop
+from lapwing.build.context import BuildContext, BuildRequest
 from lapwing.build.dependencies import Dependencies, read_dependencies, satisfies
 from lapwing.build.release import Release
 from lapwing.build.source import Source, copy
@@ -26,7 +26,7 @@ from lapwing.system.files import remove_tree
 QUIET = {"UV_NO_PROGRESS": "1", "NO_COLOR": "1", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
-class PythonBuilder:
+class PythonEcosystem:
     """Builds from uv.lock, requirements.txt or pyproject.toml, in this order."""
 
     def facts(self, request: BuildRequest, source: Source, settings: Settings) -> list[str]:
@@ -34,14 +34,14 @@ class PythonBuilder:
         needs = read_dependencies(source.folder, set(source.files))
         return ["python", interpreter(request.python or needs.python)]
 
-    def fill(self, workshop: Workshop, bundle: Path) -> Release:
+    def fill(self, context: BuildContext, bundle: Path) -> Release:
         """Copy the program, make the layer if needed, compile."""
         app, scratch = bundle / "app", bundle / "scratch"
-        copy(workshop.source, app)
-        needs = read_dependencies(app, set(workshop.source.files))
+        copy(context.source, app)
+        needs = read_dependencies(app, set(context.source.files))
         if needs.local or needs.package:
-            copy(workshop.source, scratch)  # Building a package leaves its traces where it lies.
-        build = _Build(workshop, needs, scratch if scratch.exists() else app)
+            copy(context.source, scratch)  # Building a package leaves its traces where it lies.
+        build = _Build(context, needs, scratch if scratch.exists() else app)
         layer = build.layer()
         environment = {
             "VIRTUAL_ENV": str(layer),
@@ -50,11 +50,11 @@ class PythonBuilder:
         }
         if needs.package:
             build.install_project(layer, bundle / "lib")
-            environment["PYTHONPATH"] = str(workshop.target / "lib")
+            environment["PYTHONPATH"] = str(context.target / "lib")
         remove_tree(scratch)
         _compile(app)
         return msgspec.structs.replace(
-            workshop.record(),
+            context.record(),
             path=(str(layer / "bin"),),
             environment=environment,
             layers=(layer.name,),
@@ -64,11 +64,11 @@ class PythonBuilder:
 class _Build:
     """The commands of one build, in a folder that holds a copy of the source."""
 
-    def __init__(self, workshop: Workshop, needs: Dependencies, folder: Path) -> None:
-        self._workshop = workshop
+    def __init__(self, context: BuildContext, needs: Dependencies, folder: Path) -> None:
+        self._context = context
         self._needs = needs
         self._folder = folder
-        self._python = interpreter(workshop.request.python or needs.python)
+        self._python = interpreter(context.request.python or needs.python)
 
     def layer(self) -> Path:
         """The layer of the dependencies, which is made unless it is there."""
@@ -76,8 +76,8 @@ class _Build:
         for name in self._needs.files:
             total.update(name.encode() + b"\0" + (self._folder / name).read_bytes() + b"\0")
         if self._needs.local:
-            total.update(self._workshop.source.digest.encode())
-        layer = self._workshop.settings.layers / f"python-{total.hexdigest()[:16]}"
+            total.update(self._context.source.digest.encode())
+        layer = self._context.settings.layers / f"python-{total.hexdigest()[:16]}"
         layers.make(layer, self._install)
         return layer
 
@@ -113,7 +113,7 @@ class _Build:
             self._uv(*install, *self._needs.direct, doing=doing)
 
     def _uv(self, *arguments: str, doing: str, env: dict[str, str] | None = None) -> None:
-        self._workshop.run(
+        self._context.run(
             uv(), *arguments, folder=self._folder, doing=doing, env=QUIET | (env or {})
         )
 

@@ -16,8 +16,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lapwing.errors import SourceError, UsageError
-from lapwing.system.git import Git
+from lapwing.errors import SourceError
+from lapwing.system.git import Git, read_revision
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,38 +46,7 @@ def read_source(folder: Path, environ: Mapping[str, str]) -> Source:
             f"{folder} has no files that git would track.",
             hint="Add some, or look whether .gitignore leaves them out.",
         )
-    return Source(folder, files, digest(folder, files), _revision(folder, environ))
-
-
-def revision(folder: Path, environ: Mapping[str, str]) -> str:
-    """Twelve digits of the commit of a folder, `-dirty` if it has changes; empty where the folder
-    is in no git repository, or in one without a commit."""
-    try:
-        return _revision(folder, environ)
-    except SourceError:
-        return ""
-
-
-def file_at(path: Path, revision: str, environ: Mapping[str, str]) -> bytes:
-    """A file as it was at a revision (a commit, a branch, a tag).
-
-    Raises SourceError if there is no such revision, or the file was not in it.
-    """
-    if revision.startswith("-") or ":" in revision:
-        raise UsageError(f"{revision!r} is not a revision.", hint="Give a commit, branch or tag.")
-    git = _git(path.parent, environ)
-    if git.ask("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}") is None:
-        git.text("rev-parse", "--git-dir")
-        raise SourceError(
-            f"There is no revision {revision!r}.",
-            hint="Give a commit, branch or tag; in CI, fetch the history (fetch-depth: 0).",
-        )
-    found = git.run("cat-file", "blob", f"{revision}:./{path.name}")
-    if found.status != 0:
-        raise SourceError(
-            f"{path.name} was not in {path.parent} at {revision}.", detail=found.messages
-        )
-    return found.data
+    return Source(folder, files, digest(folder, files), read_revision(folder, environ))
 
 
 def copy(source: Source, target: Path) -> None:
@@ -139,12 +108,8 @@ def _link(path: Path, root: Path) -> str:
     return target
 
 
-def _git(folder: Path, environ: Mapping[str, str]) -> Git:
-    return Git(folder, environ, SourceError)
-
-
 def _files(folder: Path, environ: Mapping[str, str]) -> set[str]:
-    git = _git(folder, environ)
+    git = Git(folder, environ, SourceError)
     listed = git.text("ls-files", "-z", "--cached", "--others", "--exclude-standard")
     files: set[str] = set()
     for name in filter(None, listed.split("\0")):
@@ -161,16 +126,3 @@ def _files(folder: Path, environ: Mapping[str, str]) -> set[str]:
                 hint="Run `git submodule update --init --recursive`.",
             )
     return files
-
-
-def _revision(folder: Path, environ: Mapping[str, str]) -> str:
-    git = _git(folder, environ)
-    head = git.run("rev-parse", "--verify", "--short=12", "HEAD")
-    changed = git.text("status", "--porcelain", "--untracked-files=normal", "--", ".")
-    if head.status != 0:
-        raise SourceError(
-            f"The git repository of {folder} has no commit yet.",
-            hint="Run `git add -A && git commit -m 'First version'`.",
-            detail=head.messages,
-        )
-    return head.text[:12] + ("-dirty" if changed.strip() else "")

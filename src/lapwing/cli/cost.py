@@ -217,14 +217,14 @@ def _diff(
 
 def _before(context: Context, path: Path, revision: str, environment: str | None) -> Estimate:
     """Estimate the stack file at a revision; an environment that it lacks costs nothing."""
-    from lapwing.build.source import file_at
     from lapwing.cost.book import book
     from lapwing.cost.estimate import estimate
     from lapwing.cost.ledger import Estimate
     from lapwing.errors import SourceError, StackFileError
     from lapwing.stack.load import environments, names
+    from lapwing.system.git import read_file_at
 
-    content = file_at(path, revision, context.settings.environ)
+    content = read_file_at(path, revision, context.settings.environ)
     with tempfile.TemporaryDirectory(prefix="lapwing-cost-") as folder:
         old = Path(folder) / path.name
         old.write_bytes(content)

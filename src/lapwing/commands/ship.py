@@ -19,12 +19,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from lapwing.build import scan, verdict
-from lapwing.build.build import BuildResult
+from lapwing.build import scan
+from lapwing.build.builder import BuildResult
 from lapwing.build.release import ReleaseStore
 from lapwing.build.scan import Finding, Severity
-from lapwing.build.source import revision as revision_of
-from lapwing.build.trial import run_tests
+from lapwing.build.testing import run_tests
 from lapwing.desired.remote import Remote
 from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import ConflictError, ScanError, SecretError, UsageError
@@ -35,6 +34,7 @@ from lapwing.plan.model import Deployment, Document, Resource
 from lapwing.settings import Settings
 from lapwing.stack.load import LoadedStack
 from lapwing.stack.scanning import Accepted
+from lapwing.system.git import find_revision
 from lapwing.targets import bundles, guards
 from lapwing.targets.planned import PlannedChange
 
@@ -159,7 +159,7 @@ class _Shipment:
             result.findings += scanner.scan(bundles.request_of(loaded, name).folder)
         today = datetime.datetime.now(datetime.UTC).date()
         fail_on = self.options.fail_on or rules.fail_on
-        found = verdict.judge(result.findings, fail_on, rules.accept, today)
+        found = scan.judge(result.findings, fail_on, rules.accept, today)
         result.accepted = found.accepted
         for entry in found.unused if not self.options.services else ():
             self.report(
@@ -171,13 +171,13 @@ class _Shipment:
                 "or above. Nothing was shipped.",
                 hint="Upgrade the packages and their lock file. To accept one until a date, add it "
                 "to `scan: {accept: [...]}` in the stack file.",
-                detail="\n".join(verdict.line(*each) for each in found.stopping),
+                detail="\n".join(scan.line(*each) for each in found.stopping),
             )
         text = f"{scanner.name}: {len(result.findings)} findings, none {fail_on} or above"
         if found.accepted:
             text += f" except {len(found.accepted)} accepted"
         for finding, entry in found.accepted:
-            line = verdict.line(finding)
+            line = scan.line(finding)
             self.report(f"accepted until {entry.until}: {line} ({entry.reason})")
         self.add_step("scan", "done", text)
 
@@ -236,7 +236,7 @@ class _Shipment:
         loaded, options = self.loaded, self.options
         url = manifests.desired_url(loaded, options.remote)
         bundles.wanted_services(loaded, options.services)
-        revision = revision_of(loaded.folder, self.settings.environ)
+        revision = find_revision(loaded.folder, self.settings.environ)
         deployment = Deployment(actor=options.actor, revision=revision)
         for name in ("build", "test", "scan"):
             self.add_step(name, "skipped", "images for a cluster are built elsewhere")

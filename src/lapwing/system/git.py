@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from lapwing.errors import LapwingError, NoSpaceError, UsageError
+from lapwing.errors import LapwingError, NoSpaceError, SourceError, UsageError
 
 DISK_FULL = ("No space left", "Out of diskspace", "Disk quota exceeded")
 """Messages of git about a full disk; the second is fast-import's."""
@@ -196,6 +196,56 @@ class Git:
             message = f"git does not trust {self.folder}: it belongs to another user."
             hint = f"Run `git config --global --add safe.directory {self.folder}`."
         raise self._error(message, hint=hint, detail=words or None)
+
+
+def read_revision(folder: Path, environ: Mapping[str, str]) -> str:
+    """Read the commit of a folder: twelve digits, then `-dirty` if the folder has changes.
+
+    Raises:
+        SourceError: The folder is in no git repository, or in one without a commit.
+    """
+    git = Git(folder, environ, SourceError)
+    head = git.run("rev-parse", "--verify", "--short=12", "HEAD")
+    changed = git.text("status", "--porcelain", "--untracked-files=normal", "--", ".")
+    if head.status != 0:
+        raise SourceError(
+            f"The git repository of {folder} has no commit yet.",
+            hint="Run `git add -A && git commit -m 'First version'`.",
+            detail=head.messages,
+        )
+    return head.text[:12] + ("-dirty" if changed.strip() else "")
+
+
+def find_revision(folder: Path, environ: Mapping[str, str]) -> str:
+    """Read the commit of a folder as `read_revision` does; an empty string if it has none."""
+    try:
+        return read_revision(folder, environ)
+    except SourceError:
+        return ""
+
+
+def read_file_at(path: Path, revision: str, environ: Mapping[str, str]) -> bytes:
+    """Read a file as it was at a revision (a commit, branch or tag).
+
+    Raises:
+        UsageError: The text cannot be a revision.
+        SourceError: The revision does not exist, or did not have the file.
+    """
+    if revision.startswith("-") or ":" in revision:
+        raise UsageError(f"{revision!r} is not a revision.", hint="Give a commit, branch or tag.")
+    git = Git(path.parent, environ, SourceError)
+    if git.ask("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}") is None:
+        git.text("rev-parse", "--git-dir")
+        raise SourceError(
+            f"There is no revision {revision!r}.",
+            hint="Give a commit, branch or tag; in CI, fetch the history (fetch-depth: 0).",
+        )
+    found = git.run("cat-file", "blob", f"{revision}:./{path.name}")
+    if found.status != 0:
+        raise SourceError(
+            f"{path.name} was not in {path.parent} at {revision}.", detail=found.messages
+        )
+    return found.data
 
 
 def without_login(text: str) -> str:

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-from lapwing.build.source import revision
 from lapwing.desired.history import Entry, history
 from lapwing.desired.remote import Remote
 from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import UsageError
 from lapwing.plan.model import Deployment
 from lapwing.stack.load import LoadedStack, StackFile
+from lapwing.system.git import find_revision
 from lapwing.targets import guards, manifests, planned
 from lapwing.targets.base import (
     DeployRequest,
@@ -53,7 +53,7 @@ class ArgoCDTarget:
         deployment = Deployment(
             kind="deploy",
             actor=self._actor,
-            revision=revision(loaded.folder, self.settings.environ),
+            revision=find_revision(loaded.folder, self.settings.environ),
             hold=request.hold,
         )
 

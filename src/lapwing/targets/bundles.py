@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from lapwing.agent.resources.bind import bind
-from lapwing.build.build import BuildRequest, BuildResult, build
+from lapwing.build.builder import BuildResult, build
+from lapwing.build.context import BuildRequest
 from lapwing.desired.repository import DesiredRepository
 from lapwing.desired.secrets import SecretStore
 from lapwing.errors import SecretError, UsageError

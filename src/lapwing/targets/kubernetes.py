@@ -18,7 +18,6 @@ from typing import Literal
 
 import msgspec
 
-from lapwing.build.source import revision
 from lapwing.desired.history import IN_PROGRESS, Entry, history
 from lapwing.desired.repository import DesiredRepository
 from lapwing.desired.secrets import SecretStore
@@ -39,6 +38,7 @@ from lapwing.render.kubernetes import render
 from lapwing.render.kubernetes import secrets as rendered_secrets
 from lapwing.render.kubernetes.target import Target as Rendered
 from lapwing.stack.load import LoadedStack, StackFile
+from lapwing.system.git import find_revision
 from lapwing.targets import guards, manifests, planned
 from lapwing.targets.applier import Applier
 from lapwing.targets.base import (
@@ -258,7 +258,7 @@ class KubernetesTarget:
         images = self._images(loaded, request)
         deployment = Deployment(
             actor=self._actor,
-            revision=revision(loaded.folder, self.settings.environ),
+            revision=find_revision(loaded.folder, self.settings.environ),
             hold=request.hold,
         )
         first = manifests.plan(self.repository, loaded, request.services, images, deployment)

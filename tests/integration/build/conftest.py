@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from lapwing import settings as lapwing_settings
-from lapwing.build.build import BuildRequest, BuildResult, build
+from lapwing.build.builder import BuildResult, build
+from lapwing.build.context import BuildRequest
 from lapwing.settings import Settings
 
 GIT = {

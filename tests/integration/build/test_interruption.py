@@ -16,9 +16,9 @@ import pytest
 
 from lapwing import settings as lapwing_settings
 from lapwing.build import layers
-from lapwing.build.build import BuildRequest, BuildResult, build
-from lapwing.build.log import BuildLog
-from lapwing.build.run import run
+from lapwing.build.builder import BuildResult, build
+from lapwing.build.command import BuildLog, run
+from lapwing.build.context import BuildRequest
 from lapwing.errors import BuildError, NoSpaceError
 from tests.needs import require
 
@@ -31,7 +31,8 @@ BUILD = """
 import sys
 from pathlib import Path
 from lapwing import settings
-from lapwing.build.build import BuildRequest, build
+from lapwing.build.builder import build
+from lapwing.build.context import BuildRequest
 request = BuildRequest("s", "api", Path(sys.argv[1]), static="dist", env={"MARK": sys.argv[2]})
 build(request, settings.read())
 """

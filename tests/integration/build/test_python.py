@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lapwing.build.build import BuildResult
+from lapwing.build.builder import BuildResult
 from lapwing.errors import BuildError
 
 from .conftest import Yard

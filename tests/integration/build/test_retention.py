@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lapwing.build import layers
-from lapwing.build.build import BuildResult
+from lapwing.build.builder import BuildResult
 from lapwing.build.release import ReleaseStore
 from lapwing.build.retention import YOUNGEST, collect
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lapwing.build.excerpt import MOST, excerpt
+from lapwing.build.command import MOST, excerpt
 
 LOGS = Path(__file__).parent / "logs"
 CAUSES = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 
-from lapwing.build import log
-from lapwing.build.run import environment
+from lapwing.build import command as log
+from lapwing.build.command import environment
 
 
 def test_credentials_by_name_and_in_urls() -> None:

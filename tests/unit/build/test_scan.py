@@ -7,8 +7,7 @@ import datetime
 
 import pytest
 
-from lapwing.build.scan import Finding, find_scanner, read_grype, read_trivy
-from lapwing.build.verdict import judge, line
+from lapwing.build.scan import Finding, find_scanner, judge, line, read_grype, read_trivy
 from lapwing.errors import ScanError
 from lapwing.stack.scanning import Accepted
 

@@ -13,10 +13,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from lapwing.build.build import BuildRequest
-from lapwing.build.log import open_log
+from lapwing.build.command import environment, open_log, run
+from lapwing.build.context import BuildRequest
 from lapwing.build.release import Release
-from lapwing.build.run import environment, run
 from lapwing.build.source import copy, read_source
 from lapwing.errors import BuildError, TestsFailed
 from lapwing.settings import Settings

@@ -3,7 +3,7 @@
 A release is keyed by everything that decides what it is: the content of the source, the settings of
 the build, the versions of the tools, the format of the bundle. What has the same key is not built
 again, and the service keeps its release. How a language is built is in `python.py` and `node.py`;
-each is a `Builder`.
+each is an `Ecosystem`.
 """
 
 from __future__ import annotations
@@ -13,40 +13,25 @@ import errno
 import hashlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 
 from lapwing.build import layers
+from lapwing.build.command import environment, open_log
+from lapwing.build.context import BuildContext, BuildRequest, Ecosystem
 from lapwing.build.detect import detect
-from lapwing.build.log import BuildLog, open_log
+from lapwing.build.node import NodeEcosystem
+from lapwing.build.plain import PlainEcosystem
+from lapwing.build.python import PythonEcosystem
 from lapwing.build.release import RECORD, Release, ReleaseStore
-from lapwing.build.run import environment, run
 from lapwing.build.source import Source, read_source
 from lapwing.errors import BuildError, NoSpaceError, SourceError
 from lapwing.settings import Settings
 
 FORMAT = 2
 """Part of every key: raise it when the same source would make another bundle."""
-
-
-@dataclass(frozen=True, slots=True)
-class BuildRequest:
-    """What to build: a service's source in `folder`, with its settings from the stack file.
-
-    `static` is the folder of made files for a static service. `timeout` is in seconds.
-    """
-
-    stack: str
-    service: str
-    folder: Path
-    static: str | None = None
-    python: str | None = None
-    script: str = "build"
-    env: dict[str, str] = field(default_factory=dict)
-    timeout: float = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,44 +44,6 @@ class BuildResult:
     revision: str
     seconds: float
     log: Path | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Workshop:
-    """What a builder works with. `target` is where the bundle will be once it is whole."""
-
-    request: BuildRequest
-    source: Source
-    settings: Settings
-    target: Path
-    log: BuildLog
-    until: float
-
-    def run(self, *arguments: str, folder: Path, doing: str, env: dict[str, str]) -> None:
-        """Run a command of the build; raises BuildError or NoSpaceError."""
-        given = environment(self.settings.environ, {**self.request.env, **env})
-        run(arguments, folder=folder, environ=given, log=self.log, until=self.until, doing=doing)
-
-    def record(self) -> Release:
-        """The beginning of the release's record, which a builder completes."""
-        return Release(
-            name=self.target.name,
-            stack=self.request.stack,
-            service=self.request.service,
-            kind="process" if self.request.static is None else "static",
-            revision=self.source.revision,
-            built=time.time(),
-        )
-
-
-class Builder(Protocol):
-    """Builds one kind of source."""
-
-    def facts(self, request: BuildRequest, source: Source, settings: Settings) -> list[str]:
-        """What, beside source and request, decides what the release is: tool versions."""
-
-    def fill(self, workshop: Workshop, bundle: Path) -> Release:
-        """Make the bundle (its `app` folder at least); returns its record."""
 
 
 def build(
@@ -124,16 +71,12 @@ def build(
     return BuildResult(release, reused, source.revision, time.monotonic() - began, log)
 
 
-def choose(request: BuildRequest, source: Source) -> Builder:
+def choose(request: BuildRequest, source: Source) -> Ecosystem:
     """The builder for a source. Raises BuildError if nothing recognises it."""
-    from lapwing.build.node import NodeBuilder
-    from lapwing.build.plain import PlainBuilder
-    from lapwing.build.python import PythonBuilder
-
-    builders: dict[str, type[Builder]] = {
-        "python": PythonBuilder,
-        "node": NodeBuilder,
-        "plain": PlainBuilder,
+    builders: dict[str, type[Ecosystem]] = {
+        "python": PythonEcosystem,
+        "node": NodeEcosystem,
+        "plain": PlainEcosystem,
     }
     return builders[detect(set(source.files), static=request.static is not None)]()
 
@@ -141,7 +84,7 @@ def choose(request: BuildRequest, source: Source) -> Builder:
 def _make(
     request: BuildRequest,
     source: Source,
-    builder: Builder,
+    builder: Ecosystem,
     settings: Settings,
     target: Path,
     on_line: Callable[[str], None] | None,
@@ -156,9 +99,9 @@ def _make(
         with contextlib.closing(open_log(folder, target.name, on_line, given)) as written:
             log = written.path
             until = time.monotonic() + request.timeout
-            workshop = Workshop(request, source, settings, target, written, until)
+            context = BuildContext(request, source, settings, target, written, until)
             try:
-                _write_record(bundle, builder.fill(workshop, bundle))
+                _write_record(bundle, builder.fill(context, bundle))
             except BuildError as error:
                 error.log = log
                 raise
@@ -199,7 +142,7 @@ def _usable(layer: Path) -> bool:
     return layers.renew(layer)
 
 
-def _key(request: BuildRequest, source: Source, builder: Builder, settings: Settings) -> str:
+def _key(request: BuildRequest, source: Source, builder: Ecosystem, settings: Settings) -> str:
     facts = [
         str(FORMAT),
         request.stack,

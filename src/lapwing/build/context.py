@@ -1,0 +1,72 @@
+"""The contract between the build and what knows a language: the request, the context, `Ecosystem`.
+
+`builder.py` chooses an ecosystem (`python.py`, `node.py`, `plain.py`) and keys, locks and records
+the release. An ecosystem fills one bundle with the context that it is given.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from lapwing.build.command import BuildLog, environment, run
+from lapwing.build.release import Release
+from lapwing.build.source import Source
+from lapwing.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class BuildRequest:
+    """What to build: a service's source in `folder`, with its settings from the stack file.
+
+    `static` is the folder of made files for a static service. `timeout` is in seconds.
+    """
+
+    stack: str
+    service: str
+    folder: Path
+    static: str | None = None
+    python: str | None = None
+    script: str = "build"
+    env: dict[str, str] = field(default_factory=dict)
+    timeout: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class BuildContext:
+    """What a builder works with. `target` is where the bundle will be once it is whole."""
+
+    request: BuildRequest
+    source: Source
+    settings: Settings
+    target: Path
+    log: BuildLog
+    until: float
+
+    def run(self, *arguments: str, folder: Path, doing: str, env: dict[str, str]) -> None:
+        """Run a command of the build; raises BuildError or NoSpaceError."""
+        given = environment(self.settings.environ, {**self.request.env, **env})
+        run(arguments, folder=folder, environ=given, log=self.log, until=self.until, doing=doing)
+
+    def record(self) -> Release:
+        """The beginning of the release's record, which a builder completes."""
+        return Release(
+            name=self.target.name,
+            stack=self.request.stack,
+            service=self.request.service,
+            kind="process" if self.request.static is None else "static",
+            revision=self.source.revision,
+            built=time.time(),
+        )
+
+
+class Ecosystem(Protocol):
+    """Builds one kind of source."""
+
+    def facts(self, request: BuildRequest, source: Source, settings: Settings) -> list[str]:
+        """What, beside source and request, decides what the release is: tool versions."""
+
+    def fill(self, context: BuildContext, bundle: Path) -> Release:
+        """Make the bundle (its `app` folder at least); returns its record."""
