@@ -28,6 +28,7 @@ from pathlib import Path
 from lapwing.errors import UsageError
 
 DEFAULT_PORT = 8585
+UNDERSCORE_ACTIONS = ("reject", "drop", "allow")
 COMPLETION = "_LAPWING_COMPLETE"
 """The variable in which a shell's completion script asks what could come next."""
 
@@ -39,9 +40,23 @@ class Settings:
     home: Path
     port: int = DEFAULT_PORT
     bind: str = "localhost"
+    trusted_proxies: tuple[str, ...] = ()
+    """Networks of proxies in front of Envoy, whose X-Forwarded headers are kept."""
+    underscore_headers: str = "reject"
+    """What happens to request headers with an underscore in their name."""
     actor: str | None = None
     color: bool = True
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def listener_environ(self) -> dict[str, str]:
+        """Return the variables from which an agent reads its home and how Envoy listens."""
+        return {
+            "LAPWING_HOME": str(self.home),
+            "LAPWING_PORT": str(self.port),
+            "LAPWING_BIND": self.bind,
+            "LAPWING_TRUSTED_PROXIES": ",".join(self.trusted_proxies),
+            "LAPWING_UNDERSCORE_HEADERS": self.underscore_headers,
+        }
 
     @property
     def desired(self) -> Path:
@@ -135,8 +150,7 @@ class Settings:
 def read(environ: Mapping[str, str] | None = None) -> Settings:
     """Read the settings from the environment.
 
-    Raises UsageError if LAPWING_PORT is not a port number, or LAPWING_HOME is in the home of a
-    user who does not exist.
+    Raises UsageError if a variable has an invalid value.
     """
     env = os.environ if environ is None else environ
     home = env.get("LAPWING_HOME")
@@ -150,10 +164,33 @@ def read(environ: Mapping[str, str] | None = None) -> Settings:
         home=_absolute(home) if home else _default_home(),
         port=int(port),
         bind=env.get("LAPWING_BIND") or "localhost",
+        trusted_proxies=_networks(env.get("LAPWING_TRUSTED_PROXIES", "")),
+        underscore_headers=_underscore_headers(env.get("LAPWING_UNDERSCORE_HEADERS") or "reject"),
         actor=env.get("LAPWING_ACTOR") or None,
         color=not env.get("NO_COLOR") and env.get("TERM") != "dumb",
         environ=dict(env),
     )
+
+
+def _networks(text: str) -> tuple[str, ...]:
+    import ipaddress
+
+    try:
+        return tuple(str(ipaddress.ip_network(n)) for n in re.split(r"[\s,]+", text) if n)
+    except ValueError as error:
+        raise UsageError(
+            f"LAPWING_TRUSTED_PROXIES is {text!r}: {error}.",
+            hint="List addresses or networks, such as `10.0.0.0/8,192.0.2.7`.",
+        ) from error
+
+
+def _underscore_headers(action: str) -> str:
+    if action not in UNDERSCORE_ACTIONS:
+        raise UsageError(
+            f"LAPWING_UNDERSCORE_HEADERS is {action!r}.",
+            hint=f"Set it to one of {', '.join(UNDERSCORE_ACTIONS)}.",
+        )
+    return action
 
 
 def completion(environ: Mapping[str, str] | None = None) -> str | None:

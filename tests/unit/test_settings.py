@@ -89,3 +89,21 @@ def test_the_url_of_a_resource() -> None:
 def test_the_kubeconfigs(said: dict[str, str], files: list[str]) -> None:
     """Source: client-go's loading rules: empty parts of the list are left out."""
     assert read({"HOME": "/home/ada", **said}).kubeconfigs() == [Path(f) for f in files]
+
+
+def test_trusted_proxies_are_networks() -> None:
+    found = read({"HOME": "/home/ada", "LAPWING_TRUSTED_PROXIES": "10.0.0.0/8, 192.0.2.7"})
+    assert found.trusted_proxies == ("10.0.0.0/8", "192.0.2.7/32")
+    assert read({"HOME": "/home/ada", **found.listener_environ()}).trusted_proxies == (
+        "10.0.0.0/8",
+        "192.0.2.7/32",
+    )
+    with pytest.raises(UsageError, match="has host bits set"):
+        read({"LAPWING_TRUSTED_PROXIES": "10.0.0.1/8"})
+
+
+def test_underscore_headers_have_three_actions() -> None:
+    assert read({"LAPWING_UNDERSCORE_HEADERS": ""}).underscore_headers == "reject"
+    assert read({"LAPWING_UNDERSCORE_HEADERS": "drop"}).underscore_headers == "drop"
+    with pytest.raises(UsageError, match="'keep'"):
+        read({"LAPWING_UNDERSCORE_HEADERS": "keep"})

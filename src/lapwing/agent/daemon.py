@@ -306,11 +306,7 @@ def spawn(settings: Settings, log_file: Path) -> processes.Identity:
         for name in ("PATH", "HOME", "LANG", "TMPDIR", "XDG_DATA_HOME")
         if name in settings.environ
     }
-    environ |= {
-        "LAPWING_HOME": str(settings.home),
-        "LAPWING_PORT": str(settings.port),
-        "LAPWING_BIND": settings.bind,
-    }
+    environ |= settings.listener_environ()
     arguments = (sys.executable, "-m", "lapwing.agent.daemon")
     return processes.spawn(processes.Launch(arguments, environ, settings.home), log_file)
 

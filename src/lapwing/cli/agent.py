@@ -16,9 +16,7 @@ After=network.target
 
 [Service]
 Type=simple
-Environment=LAPWING_HOME={home}
-Environment=LAPWING_PORT={port}
-Environment=LAPWING_BIND={bind}
+{environment}
 ExecStart={python} -m lapwing.agent.daemon
 Restart=on-failure
 RestartSec=1
@@ -86,9 +84,9 @@ def install(context: Context, only_print: bool) -> None:
     settings = context.settings
     system = os.geteuid() == 0
     text = UNIT.format(
-        home=settings.home,
-        port=settings.port,
-        bind=settings.bind,
+        environment="\n".join(
+            f"Environment={n}={v}" for n, v in settings.listener_environ().items() if v
+        ),
         python=sys.executable,
         target="multi-user.target" if system else "default.target",
     )

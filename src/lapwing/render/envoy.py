@@ -28,6 +28,20 @@ LIMITS: Json = {
 }
 """Circuit breakers. The defaults (1,024) would answer 503 under a load that replicas can serve."""
 
+FORWARDING_HEADERS = (
+    "forwarded",
+    "x-real-ip",
+    *(
+        f"x-forwarded-{name}"
+        for name in ("for", "host", "port", "prefix", "proto", "protocol", "scheme", "ssl")
+    ),
+)
+"""Headers by which applications learn of the client and of the URL that it requested."""
+UNDERSCORE_HINT = (
+    "Names of request headers may not contain an underscore: servers take `x_forwarded_for` for "
+    "`x-forwarded-for`.\n"
+)
+
 
 def route_match(prefix: str) -> Json:
     """Match a path and everything below it; `/api` does not match `/apiary`."""
@@ -93,4 +107,32 @@ def upstream_http(**options: Any) -> Json:
             "common_http_protocol_options": options,
             "explicit_http_config": {"http_protocol_options": {}},
         }
+    }
+
+
+def client_headers(*, kept: tuple[str, ...] = ()) -> Json:
+    """Build the extension that handles forwarding headers of the client before Envoy sets its own.
+
+    Those that are not `kept` are removed; X-Forwarded-Host is then the Host of the request.
+
+    Source: Envoy documentation, HTTP header manipulation, x-forwarded-for (appended to what the
+    client sent, even with `use_remote_address`).
+    """
+    header = {"key": "x-forwarded-host", "value": "%REQ(:AUTHORITY)%"}
+    host = {"append": {"header": header, "append_action": "ADD_IF_ABSENT"}}
+    removed = [{"remove": name} for name in FORWARDING_HEADERS if name not in kept]
+    kind = "extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation"
+    return {
+        "name": "envoy.http.early_header_mutation.header_mutation",
+        "typed_config": {"@type": f"{TYPE}.{kind}", "mutations": [*removed, host]},
+    }
+
+
+def bad_request_reply() -> Json:
+    """Build a mapper of local replies that adds Envoy's reason to a 400."""
+    status = {"value": {"default_value": 400, "runtime_key": "bad_request"}, "op": "EQ"}
+    text = "Bad request (%RESPONSE_CODE_DETAILS%).\n" + UNDERSCORE_HINT
+    return {
+        "filter": {"status_code_filter": {"comparison": status}},
+        "body_format_override": {"text_format_source": {"inline_string": text}},
     }

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
+from email.message import Message
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from tests.integration.edge.edges import (
 )
 from tests.unit.render.clusters import cases, target
 
+RECEIVED: list[tuple[str, Message]] = []
+
 
 class Service(http.server.BaseHTTPRequestHandler):
     """Answers with its name, and fails where it is asked to."""
@@ -35,6 +38,7 @@ class Service(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         name: str = self.server.name  # type: ignore[attr-defined]
+        RECEIVED.append((self.path, self.headers))
         self.send_response(500 if "fail" in self.path else 503 if "away" in self.path else 200)
         self.send_header("content-length", str(len(name)))
         self.end_headers()
@@ -89,6 +93,26 @@ def test_longest_route_wins_and_matches_whole_segments(company: Edge) -> None:
     assert company.get("/api") == (200, b"api")
     assert company.get("/apiary") == (200, b"web")
     assert company.get("/") == (200, b"web")
+
+
+def test_service_receives_host_path_and_headers_of_load_balancer(company: Edge) -> None:
+    """The load balancer of the cloud sets X-Forwarded-For and -Proto, and nothing else."""
+    client = http.client.HTTPConnection("127.0.0.1", company.port)
+    headers = {
+        "Host": "shop.example:8443",
+        "X-Forwarded-For": "203.0.113.9, 192.0.2.1",
+        "X-Forwarded-Proto": "https",
+        "X-Forwarded-Host": "evil.example",
+        "X-Forwarded-Port": "1",
+    }
+    client.request("GET", "/api/a//b", headers=headers)
+    assert client.getresponse().read() == b"api"
+    path, received = RECEIVED[-1]
+    assert path == "/api/a//b"
+    assert received["host"] == received["x-forwarded-host"] == "shop.example:8443"
+    assert received["x-forwarded-proto"] == "https"
+    assert received["x-forwarded-for"].startswith("203.0.113.9,")
+    assert received["x-forwarded-port"] is None
 
 
 def test_edge_answers_ready_only_to_health_checkers(company: Edge) -> None:

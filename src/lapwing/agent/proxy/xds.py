@@ -68,6 +68,7 @@ def routes(table: RouteTable) -> Json:
         table.version,
         "config.route.v3.RouteConfiguration",
         name=ROUTES,
+        ignore_port_in_host_matching=True,
         virtual_hosts=[*(_virtual_host(h) for h in table.hosts), _not_found()],
     )
 

@@ -70,7 +70,14 @@ def _web(target: Target, routed: Mapping[str, Service]) -> Json:
         "stream_idle_timeout": envoy.STREAM_IDLE,
         "request_timeout": "0s",
         "normalize_path": True,
-        "merge_slashes": True,
+        "merge_slashes": False,
+        "http_protocol_options": {"accept_http_10": True},
+        # A load balancer sets these two; everything else under such names is from the client.
+        "early_header_mutation_extensions": [
+            envoy.client_headers(
+                kept=() if ends_tls(target) else ("x-forwarded-for", "x-forwarded-proto")
+            )
+        ],
         "path_with_escaped_slashes_action": "KEEP_UNCHANGED",
         "common_http_protocol_options": {
             # Longer than the load balancer's 600 s, so that the edge never closes a connection that

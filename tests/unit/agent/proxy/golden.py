@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
 from lapwing.agent.proxy import xds
-from lapwing.agent.proxy.bootstrap import bootstrap
+from lapwing.agent.proxy.bootstrap import Ingress, bootstrap
 from lapwing.agent.proxy.model import Cluster, RouteTable, VirtualHost
 from lapwing.render.envoy import Json
 
@@ -26,6 +26,8 @@ class Given:
     hosts: tuple[VirtualHost, ...]
     addresses: list[str]
     port: int
+    trusted_proxies: list[str] = field(default_factory=list)
+    underscore_headers: str = "reject"
 
 
 def given(case: str) -> Given:
@@ -37,7 +39,15 @@ def files(told: Given, folder: Path) -> dict[str, Json]:
     """Every file of Envoy, by its name without the folder of endpoints."""
     found = {
         "bootstrap.json": bootstrap(
-            folder, folder / "admin.sock", told.addresses, told.port, folder / "access.log"
+            folder,
+            folder / "admin.sock",
+            Ingress(
+                told.addresses,
+                told.port,
+                folder / "access.log",
+                tuple(told.trusted_proxies),
+                told.underscore_headers,
+            ),
         ),
         "cds.json": xds.clusters(told.clusters, folder, VERSION),
         "rds.json": xds.routes(RouteTable(VERSION, told.hosts)),

@@ -1,0 +1,131 @@
+"""What a service behind the real Envoy receives of the headers that a client sends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from lapwing.agent.proxy.model import Cluster, Route, RouteTable, VirtualHost
+from lapwing.agent.proxy.supervisor import Envoy
+from lapwing.settings import Settings
+from tests.installation import free_port
+
+CLIENT = (
+    "X-Forwarded-For: 203.0.113.9",
+    "X-Forwarded-Host: evil.example",
+    "X-Forwarded-Port: 1",
+    "X-Forwarded-Proto: http",
+    "X-Forwarded-Ssl: off",
+    "X-Real-IP: 203.0.113.9",
+    "Forwarded: for=203.0.113.9;proto=http",
+)
+
+
+async def _reply(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Respond with the received path and headers as JSON."""
+    try:
+        request = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+    except asyncio.IncompleteReadError:
+        request = ["GET / HTTP/1.1"]
+    headers = dict(line.lower().split(": ", 1) for line in request[1:] if line)
+    body = json.dumps({"path": request[0].split()[1], **headers})
+    head = f"HTTP/1.1 200 OK\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+    writer.write((head + body).encode())
+    await writer.drain()
+    writer.close()
+
+
+@asynccontextmanager
+async def _envoy(home: Path, **options: object) -> AsyncIterator[Envoy]:
+    """Run Envoy with one route to a server that shows what it receives."""
+    settings = Settings(home=home, port=free_port(), bind="127.0.0.1", **options)  # type: ignore[arg-type]
+    proxy = Envoy(settings)
+    await proxy.start()
+    try:
+        async with await asyncio.start_server(_reply, "127.0.0.1", 0) as server:
+            cluster = Cluster("a/local/api/blue-1", (server.sockets[0].getsockname()[1],), "/")
+            await proxy.publish_clusters([cluster])
+            await proxy.wait_for_clusters([cluster.name], 10)
+            host = VirtualHost("a", ("a.localhost", "[::1]"), (Route("/", cluster.name),))
+            await proxy.publish_routes(RouteTable("1", (host,)))
+            await proxy.confirmed("1", 10)
+            yield proxy
+    finally:
+        await proxy.stop()
+
+
+async def _request(proxy: Envoy, *lines: str) -> tuple[int, str]:
+    """Send a request as it is written; return the status and the body."""
+    context = ssl.create_default_context(cafile=str(proxy.settings.certificates / "ca.pem"))
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", proxy.settings.port, ssl=context, server_hostname="127.0.0.1"
+    )
+    writer.write("\r\n".join([*lines, "Connection: close", "", ""]).encode())
+    head, _, body = (await reader.read()).decode().partition("\r\n\r\n")
+    writer.close()
+    return int(head.split()[1]), body
+
+
+async def test_client_cannot_set_forwarding_headers(tmp_path: Path) -> None:
+    async with _envoy(tmp_path) as proxy:
+        port = proxy.settings.port
+        status, body = await _request(proxy, "GET / HTTP/1.1", f"Host: a.localhost:{port}", *CLIENT)
+        assert status == 200
+        got = json.loads(body)
+    assert got["host"] == got["x-forwarded-host"] == f"a.localhost:{port}"
+    assert (got["x-forwarded-port"], got["x-forwarded-proto"]) == (str(port), "https")
+    assert "203.0.113.9" not in body
+    assert "," not in got["x-forwarded-for"]
+    assert "x-forwarded-ssl" not in got
+
+
+async def test_trusted_proxy_sets_forwarding_headers(tmp_path: Path) -> None:
+    async with _envoy(tmp_path, trusted_proxies=("127.0.0.0/8",)) as proxy:
+        _, body = await _request(proxy, "GET / HTTP/1.1", "Host: a.localhost", *CLIENT)
+        got = json.loads(body)
+        _, body = await _request(proxy, "GET / HTTP/1.1", "Host: a.localhost")
+        absent = json.loads(body)
+    assert got["x-forwarded-for"].startswith("203.0.113.9,")
+    assert (got["x-forwarded-host"], got["x-forwarded-proto"]) == ("evil.example", "http")
+    assert got["x-forwarded-port"] == "1"
+    assert (absent["x-forwarded-host"], absent["x-forwarded-proto"]) == ("a.localhost", "https")
+
+
+@pytest.mark.parametrize("host", ["a.localhost", "a.localhost:1", "[::1]", "[::1]:8585"])
+async def test_domains_match_with_any_port(host: str, tmp_path: Path) -> None:
+    async with _envoy(tmp_path) as proxy:
+        status, body = await _request(proxy, "GET / HTTP/1.1", f"Host: {host}")
+        assert (status, json.loads(body)["host"]) == (200, host)
+
+
+async def test_http_1_0_needs_a_host(tmp_path: Path) -> None:
+    async with _envoy(tmp_path) as proxy:
+        status, body = await _request(proxy, "GET /a HTTP/1.0", "Host: a.localhost")
+        assert (status, json.loads(body)["path"]) == (200, "/a")
+        assert (await _request(proxy, "GET /a HTTP/1.0"))[0] == 400
+
+
+async def test_slashes_in_paths_are_kept(tmp_path: Path) -> None:
+    async with _envoy(tmp_path) as proxy:
+        target = "/fetch/https://a.example//b"
+        _, body = await _request(proxy, f"GET {target} HTTP/1.1", "Host: a.localhost")
+        assert json.loads(body)["path"] == target
+
+
+@pytest.mark.parametrize("action", ["reject", "drop", "allow"])
+async def test_header_names_with_underscores(action: str, tmp_path: Path) -> None:
+    async with _envoy(tmp_path, underscore_headers=action) as proxy:
+        status, body = await _request(
+            proxy, "GET / HTTP/1.1", "Host: a.localhost", "user_id: 7", "X_Forwarded_For: 1.2.3.4"
+        )
+    if action == "reject":
+        assert status == 400
+        assert "may not contain an underscore" in body
+        return
+    assert (status, json.loads(body).get("user_id")) == (200, "7" if action == "allow" else None)
