@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from lapwing.errors import did_you_mean
 from lapwing.stack import fields
-from lapwing.stack.model import Stack
+from lapwing.stack.source import EXTENSION
 
 _PATTERNS = {
     fields.NAME: "must consist of lower-case letters, digits and hyphens, start with a letter, and "
@@ -44,16 +44,22 @@ _OTHER_TOOLS = {
 """Keys of other tools with the same meaning."""
 
 
-def explain(error: dict[str, Any]) -> tuple[str, str | None, bool]:
-    """Return message, hint, and whether the key (not the value) is wrong, for a pydantic error."""
+def explain(error: dict[str, Any], model: type[BaseModel]) -> tuple[str, str | None, bool]:
+    """Explain a pydantic error: the message, a hint, and whether the key (not the value) is wrong.
+
+    `model` is the model of the whole file.
+    """
     kind, path = error["type"], error["loc"]
     name = _name(path)
     context = error.get("ctx", {})
     if kind == "extra_forbidden":
-        return f"Unknown key {name}.", _instead(str(path[-1]), fields_at(path[:-1])), True
+        hint = _instead(str(path[-1]), fields_at(model, path[:-1]))
+        if len(path) == 1 and hint and hint.startswith("Known keys"):
+            hint = f"{hint} Keys that start with `{EXTENSION}` are ignored."
+        return f"Unknown key {name}.", hint, True
     if kind == "missing":
         parent = f" in {_lower(_name(path[:-1]))}" if len(path) > 1 else ""
-        return f"{name} is missing{parent}.", _about(path), True
+        return f"{name} is missing{parent}.", _about(model, path), True
     if kind == "string_pattern_mismatch":
         rule = _PATTERNS.get(context.get("pattern", ""), "has an invalid form")
         given = "" if _is_key(path) else f"; it is {error['input']!r}"
@@ -85,9 +91,9 @@ def _instead(key: str, known: list[str]) -> str | None:
     return did_you_mean(key, known) or _known(known)
 
 
-def fields_at(path: tuple[str | int, ...]) -> list[str]:
-    """List the keys that the model allows in the mapping at a path."""
-    here: Any = Stack
+def fields_at(model: type[BaseModel], path: tuple[str | int, ...]) -> list[str]:
+    """List the keys that a model allows in the mapping at a path."""
+    here: Any = model
     for step in path:
         here = _inside(here, step)
         if here is None:
@@ -130,9 +136,9 @@ def _literal(name: str, given: object, expected: str) -> tuple[str, str | None, 
     )
 
 
-def _about(path: tuple[str | int, ...]) -> str | None:
+def _about(model: type[BaseModel], path: tuple[str | int, ...]) -> str | None:
     """Describe the field at a path, from its model."""
-    here: Any = Stack
+    here: Any = model
     for step in path[:-1]:
         here = _inside(here, step)
     field = here.model_fields.get(path[-1]) if _is_model(here) else None

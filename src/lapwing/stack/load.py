@@ -192,7 +192,7 @@ def validate(read: Source, problems: list[Problem], model: type[_Model]) -> _Mod
     except ValidationError as failed:
         for error in failed.errors(include_url=False):
             details: dict[str, Any] = {**error, "loc": read.written(error["loc"])}
-            message, hint, key = explain(details)
+            message, hint, key = explain(details, model)
             path = tuple(p for p in error["loc"] if p != "[key]")
             if error["type"] == "missing":
                 path, key = path[:-1], True

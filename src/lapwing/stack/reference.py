@@ -79,7 +79,10 @@ resources:
 | path | starts with `/` |
 
 The file is YAML 1.2: `no`, `on` and `1:30` are text. A version such as `8.10` needs no quotes.
-Duplicate keys are refused.
+Duplicate keys are refused. Keys that start with `x-` are ignored at the top level: a place for
+anchors. `<<: *name` merges a mapping into another one, `<<: [*first, *second]` several; the keys of
+the mapping itself have precedence, then those of the first in the list. `lapwing-release.yaml` is
+read by the same rules.
 """
 
 _OVERLAYS = """

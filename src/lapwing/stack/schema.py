@@ -12,6 +12,7 @@ from typing import Any
 
 from lapwing.stack import fields, quantities
 from lapwing.stack.model import Stack
+from lapwing.stack.source import EXTENSION
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 IDENTITY = "urn:lapwing:stack-file:1"
@@ -22,6 +23,9 @@ _REFERENCE = "#/$defs/"
 def json_schema() -> dict[str, Any]:
     """Generate the schema of the whole file."""
     schema = _tidy(Stack.model_json_schema())
+    schema["patternProperties"] = {
+        f"^{EXTENSION}": {"description": "Ignored: a place for anchors, as in Compose files."}
+    }
     definitions = schema["$defs"]
     overlays = definitions["Environment"]["properties"]
     for section, part in (("services", "Service"), ("resources", "Resource")):

@@ -2,7 +2,8 @@
 
 The file becomes plain data plus a map from each path in that data to the line and column of its key
 and of its value, so any later error can point at what was written. Plain scalars are read by the
-rules of YAML 1.2: `no`, `on` and `1:30` are text.
+rules of YAML 1.2: `no`, `on` and `1:30` are text. `<<` merges a mapping or a list of mappings by
+the rules of YAML 1.1. Keys that start with `x-` are dropped at the top level: a place for anchors.
 
 Refused, with the position: anything that is not a regular file of UTF-8 text, more than 1 MiB, a
 second document, tags, duplicate keys, deep nesting (libyaml's composer would overflow the C stack
@@ -27,6 +28,8 @@ MAX_NODES = 50_000
 """Maximum number of values in a stack file; aliases count each time they are used."""
 MAX_DEPTH = 40
 """Maximum nesting depth of the data. A stack file needs 8."""
+EXTENSION = "x-"
+"""The prefix of top-level keys that are ignored, as in Compose files."""
 _TOO_DEEP = f"The file is nested more than {MAX_DEPTH} levels deep from here."
 
 KeyPath = tuple[str | int, ...]
@@ -101,9 +104,12 @@ def read(path: Path) -> Source:
     if node is None:
         raise _refuse(path, "The file is empty.", "Run `lapwing init --force` to create a new one.")
     builder = _Builder(source)
-    source.data = builder.build(node, (), None)
+    data = builder.build(node, (), None)
     if builder.problems:
         raise StackFileError(builder.problems)
+    if isinstance(data, dict):
+        data = {key: value for key, value in data.items() if not key.startswith(EXTENSION)}
+    source.data = data
     return source
 
 
@@ -214,6 +220,7 @@ class _Builder:
         self.source = source
         self.problems: list[Problem] = []
         self._nodes = 0
+        self._depth = 0
 
     def build(self, node: Any, path: KeyPath, key: Any) -> Any:
         self._nodes += 1
@@ -221,7 +228,7 @@ class _Builder:
             raise StackFileError(
                 [Problem("The aliases of the file expand into too much data.", self._where(node))]
             )
-        if len(path) > MAX_DEPTH:
+        if self._depth > MAX_DEPTH:
             raise StackFileError([Problem("An alias refers to itself.", self._where(node))])
         value_at = _at(node)
         self.source.positions[path] = Position(
@@ -229,39 +236,68 @@ class _Builder:
             _at(key) if key is not None else value_at,
             isinstance(node, yaml.ScalarNode),
         )
-        if isinstance(node, yaml.MappingNode):
-            return self._mapping(node, path)
-        if isinstance(node, yaml.SequenceNode):
+        if isinstance(node, yaml.ScalarNode):
+            if "\0" in node.value:
+                message = "Text cannot contain a NUL character."
+                self.problems.append(Problem(message, self._where(node)))
+            return scalar(node.value, plain=not node.style)
+        self._depth += 1
+        try:
+            if isinstance(node, yaml.MappingNode):
+                return self._mapping(node, path)
             return [self.build(n, (*path, i), None) for i, n in enumerate(node.value)]
-        return scalar(node.value, plain=not node.style)
+        finally:
+            self._depth -= 1
 
     def _mapping(self, node: Any, path: KeyPath) -> dict[str, Any]:
-        result: dict[str, Any] = {}
+        result: dict[str, Any] = self._merged(node, path)
         written: dict[str, int] = {}
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
                 self.problems.append(Problem("A key must be text.", self._where(key_node)))
                 continue
             key = key_node.value
-            if key == "<<" and not key_node.style:
-                merged = self.build(value_node, (*path, key), key_node)
-                result = {**(merged if isinstance(merged, dict) else {}), **result}
-                continue
+            is_merge = _is_merge(key_node)
             if key in written:
-                self.problems.append(
-                    Problem(
-                        f"Duplicate key `{key}`; the first one is in line {written[key]}.",
-                        self._where(key_node),
-                        "Keep one of them.",
-                    )
-                )
+                message = f"Duplicate key `{key}`; the first one is in line {written[key]}."
+                hint = f"Write {_MERGE_LIST}." if is_merge else "Keep one of them."
+                self.problems.append(Problem(message, self._where(key_node), hint))
                 continue
             written[key] = key_node.start_mark.line + 1
-            result[key] = self.build(value_node, (*path, key), key_node)
+            if not is_merge:
+                result[key] = self.build(value_node, (*path, key), key_node)
+        return result
+
+    def _merged(self, node: Any, path: KeyPath) -> dict[str, Any]:
+        """Return what `<<` merges into a mapping: in a list, an earlier mapping has precedence.
+
+        The values get the positions that they have in their anchor.
+        """
+        result: dict[str, Any] = {}
+        own = self.source.positions[path]
+        for key_node, value_node in node.value:
+            if not _is_merge(key_node):
+                continue
+            is_list = isinstance(value_node, yaml.SequenceNode)
+            for part in reversed(value_node.value if is_list else [value_node]):
+                if isinstance(part, yaml.MappingNode):
+                    result |= self.build(part, path, key_node)
+                else:
+                    message = "`<<` merges only mappings."
+                    hint = f"Write `<<: *name`, or {_MERGE_LIST}."
+                    self.problems.append(Problem(message, self._where(key_node), hint))
+        self.source.positions[path] = own
         return result
 
     def _where(self, node: Any) -> Where:
         return Where(self.source.path, *_at(node))
+
+
+_MERGE_LIST = "`<<: [*first, *second]` for several, the first of which has precedence"
+
+
+def _is_merge(key: Any) -> bool:
+    return isinstance(key, yaml.ScalarNode) and key.value == "<<" and not key.style
 
 
 def _at(node: Any) -> tuple[int, int]:
@@ -271,7 +307,7 @@ def _at(node: Any) -> tuple[int, int]:
 def scalar(text: str, *, plain: bool) -> Any:
     """Return the value of a scalar by YAML 1.2's core schema.
 
-    A number that would not print as it was written (`8.10`, `007`) stays text.
+    A number that would not print as it was written (`8.10`, `007`, `-0`) stays text.
     """
     if not plain:
         return text
@@ -281,7 +317,7 @@ def scalar(text: str, *, plain: bool) -> Any:
         return True
     if text in ("false", "False", "FALSE"):
         return False
-    if re.fullmatch(r"-?(0|[1-9]\d{0,17})", text):
+    if re.fullmatch(r"0|-?[1-9]\d{0,17}", text):
         return int(text)
     if re.fullmatch(r"-?\d{1,15}\.\d{1,15}", text) and repr(float(text)) == text:
         return float(text)

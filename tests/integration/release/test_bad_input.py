@@ -265,6 +265,18 @@ def test_invalid_release_configuration(project: Project) -> None:
     done = project.call("release")
     assert "lapwing-release.yaml:3:11" in done.stderr
     assert "'redis' has no version" in done.stderr
+    project.write("lapwing-release.yaml", "projct: shop\n")
+    assert "Did you mean `project`?" in project.call("release").stderr
+
+
+def test_release_file_may_have_extension_keys_and_merge_lists(project: Project) -> None:
+    text = (
+        "x-a: &a {policy: conventional-commits}\nx-b: &b {policy: stated, branches: [none]}\n"
+        "project: shop\nrelease: {<<: [*a, *b]}\n"
+    )
+    project.write("lapwing-release.yaml", text)
+    done = project.call("release", "--dry-run", "--output", "json")
+    assert "Branch `main` is not a release branch (none)." in done.stdout
 
 
 def test_chart_is_reproducible(project: Project, tmp_path: Path) -> None:

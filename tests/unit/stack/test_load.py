@@ -62,6 +62,11 @@ def test_binary_file_is_refused(path: Path) -> None:
     assert "binary" in refused(path).message
 
 
+def test_nul_character_in_text_is_refused(path: Path) -> None:
+    path.write_text(GOOD + 'x-a: "a\\0b"\n')
+    assert "NUL" in refused(path).message
+
+
 def test_other_encoding_is_refused_with_position(path: Path) -> None:
     path.write_bytes(b"stack: shop\n# caf\xe9\n")
     error = refused(path)
@@ -125,7 +130,7 @@ def test_name_of_stack_file_does_not_import_pydantic(path: Path) -> None:
     [("8", 8), ("-3", -3), ("0.5", 0.5), ("true", True), ("null", None), ("~", None), ("", None),
      ("8.10", "8.10"), ("3.0", 3.0), ("007", "007"), ("1_000", "1_000"), ("1e3", "1e3"),
      ("0x10", "0x10"), ("yes", "yes"), ("off", "off"), ("1:30", "1:30"), (".5", ".5"),
-     ("2026-01-01", "2026-01-01"), (".inf", ".inf"), ("9" * 30, "9" * 30)],
+     ("2026-01-01", "2026-01-01"), (".inf", ".inf"), ("-0", "-0"), ("9" * 30, "9" * 30)],
 )  # fmt: skip
 def test_plain_scalars_follow_yaml_1_2(text: str, value: object) -> None:
     found = scalar(text, plain=True)

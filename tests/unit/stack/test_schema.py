@@ -48,6 +48,15 @@ def test_schema_accepts_short_and_long_forms(
     validator.validate({"stack": "shop", "services": {"api": service}})
 
 
+def test_schema_accepts_extension_keys_at_the_top_level_only(
+    validator: jsonschema.Draft202012Validator,
+) -> None:
+    service = {"build": ".", "command": "run"}
+    validator.validate({"stack": "shop", "services": {"a": service}, "x-env": {"A": 1}})
+    nested = {"a": {**service, "x-env": {}}}
+    assert not validator.is_valid({"stack": "shop", "services": nested})
+
+
 @pytest.mark.parametrize(
     "service",
     [
