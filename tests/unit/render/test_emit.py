@@ -11,6 +11,15 @@ from lapwing.render.kubernetes import emit
 from lapwing.render.kubernetes.emit import Value
 from lapwing.render.kubernetes.setting import Scope
 
+NOT_PLAIN = [
+    "=", "<<", "~", "null", "Null", "y", "n", "Yes", "NO", "On", "off", "TRUE", ".nan", ".NaN",
+    ".inf", "-.INF", "+.inf", "7", "+7", "-7", "07", "0o7", "0x1F", "0b11", "1_000", "190:20:30",
+    "190:20:30.15", ".5", "1.", "1.5e+3", "1e3", "2001-12-14", "2001-12-14t21:59:43.10-05:00",
+    "2001-12-14 21:59:43.1 Z", "!a", "!!str", "&a", "*a", "?", "? a", "-", "- a", "-a", "@a", "`a",
+    "%a", "|", ">", "[", "]", "{", "}", ",", "#", "a #b", ":", "a:", " a", "a ", "---", "...",
+]  # fmt: skip
+"""Text of every implicit type of YAML 1.1, and text that begins or ends like other syntax."""
+
 
 @pytest.mark.parametrize(
     "value",
@@ -25,10 +34,11 @@ from lapwing.render.kubernetes.setting import Scope
         "x\n\n",
         "\t",
         "",
+        *NOT_PLAIN,
     ],
 )
 def test_yaml_text_round_trips(value: Any) -> None:
-    tree = {"a": value, "b": [value, {"c": value}]}
+    tree = {"a": value, "b": [value, [value], {"c": value}], value: value}
     assert yaml.safe_load(emit.document(tree)) == tree
 
 

@@ -42,8 +42,20 @@ def template(
     return list(objects(ran.stdout))
 
 
+class Loader(yaml.SafeLoader):
+    """Reads a lone `=` or `<<` of a list as text, as the API server does.
+
+    Helm's own `toYaml` writes both without quotes. YAML 1.1 has types for them (`value`, `merge`),
+    for which PyYAML has no text; the renderer quotes both (test_emit.py reads it with SafeLoader).
+    """
+
+
+for kind in ("value", "merge"):
+    Loader.add_constructor(f"tag:yaml.org,2002:{kind}", yaml.SafeLoader.construct_yaml_str)
+
+
 def objects(text: str) -> Iterator[dict[str, Any]]:
     """The objects of some YAML documents."""
-    for document in yaml.safe_load_all(text):
+    for document in yaml.load_all(text, Loader):
         if document is not None:
             yield document
