@@ -60,51 +60,61 @@ class Settings:
 
     @property
     def desired(self) -> Path:
+        """The bare desired-state repository."""
         return self.home / "desired.git"
 
     @property
     def remotes(self) -> Path:
-        """Copies of desired-state repositories that live elsewhere."""
+        """Local copies of remote desired-state repositories."""
         return self.home / "remotes"
 
     @property
     def releases(self) -> Path:
+        """The immutable releases of services."""
         return self.home / "releases"
 
     @property
     def layers(self) -> Path:
+        """Installed dependencies, shared by releases with the same lock file."""
         return self.home / "layers"
 
     @property
     def toolchains(self) -> Path:
+        """Node.js versions that Lapwing installed."""
         return self.home / "toolchains"
 
     @property
     def logs(self) -> Path:
+        """Logs of replicas, builds and the agent."""
         return self.home / "logs"
 
     @property
     def data(self) -> Path:
+        """Volumes, and the data of databases that Lapwing runs."""
         return self.home / "data"
 
     @property
     def secrets(self) -> Path:
+        """Encrypted secrets and their key."""
         return self.home / "secrets"
 
     @property
     def certificates(self) -> Path:
+        """The local certificate authority and what it issued."""
         return self.home / "certificates"
 
     @property
     def envoy(self) -> Path:
+        """Envoy's configuration and log."""
         return self.home / "envoy"
 
     @property
     def agent(self) -> Path:
+        """The agent's process id, lock and log."""
         return self.home / "agent"
 
     def environment(self, stack: str, environment: str) -> Path:
-        """The folder of what the agent knows of one environment of one stack."""
+        """Return the agent's folder of one environment of one stack."""
         return self.home / "environments" / stack / environment
 
     def resource_url(self, resource: str) -> str | None:
@@ -119,15 +129,20 @@ class Settings:
         return (Path(folder) if folder else Path(home).expanduser() / ".docker") / "config.json"
 
     def kubeconfigs(self) -> list[Path]:
-        """The files that say which clusters there are: KUBECONFIG names them, the first that names
-        a thing wins; else `~/.kube/config`."""
+        """Return the kubeconfig files: those of KUBECONFIG, else `~/.kube/config`.
+
+        The first file that defines a name wins.
+        """
         named = [Path(p) for p in self.environ.get("KUBECONFIG", "").split(os.pathsep) if p]
         home = self.environ.get("HOME", "~")
         return named or [Path(home).expanduser() / ".kube" / "config"]
 
     def registry_login(self, host: str) -> tuple[str, str] | None:
-        """User and token for a registry, as CI gives them: LAPWING_REGISTRY_<HOST>_TOKEN and
-        ..._USER, the host in capitals, everything but letters and digits written `_`."""
+        """Return user and token for a registry from the environment, as CI sets them.
+
+        The variables are LAPWING_REGISTRY_<HOST>_TOKEN and ..._USER, with the host in capitals and
+        `_` for everything but letters and digits.
+        """
         name = re.sub(r"[^A-Z0-9]", "_", host.upper())
         token = self.environ.get(f"LAPWING_REGISTRY_{name}_TOKEN")
         user = self.environ.get(f"LAPWING_REGISTRY_{name}_USER", "lapwing")
@@ -141,8 +156,11 @@ class Settings:
         return replace(self, environ={**self.environ, f"LAPWING_REGISTRY_{name}_TOKEN": token})
 
     def forge_token(self, kind: str) -> str | None:
-        """The token for a forge (`gitea` or `github`): LAPWING_FORGE_TOKEN, else the one that the
-        forge's own runners give, GITEA_TOKEN or GITHUB_TOKEN. One forge's is never another's."""
+        """Return the token for a forge (`gitea` or `github`).
+
+        LAPWING_FORGE_TOKEN, else the variable that the forge's runners set, GITEA_TOKEN or
+        GITHUB_TOKEN. The token of one forge is never sent to the other.
+        """
         own = {"gitea": "GITEA_TOKEN", "github": "GITHUB_TOKEN"}[kind]
         return self.environ.get("LAPWING_FORGE_TOKEN") or self.environ.get(own) or None
 

@@ -2,7 +2,7 @@
 
 It listens on no port. It follows the branch of the desired-state repository, hands each changed
 document to its `Environment`, and keeps Envoy running. Everything that serves requests (Envoy,
-replicas, databases) is a process of its own that continues when the agent dies; a restarted agent
+replicas, databases) is a separate process that keeps running when the agent dies; a restarted agent
 adopts it. The agent exits when nothing is left to run.
 
 Nothing here blocks the event loop for long: git, synced writes, directory scans and copies run in

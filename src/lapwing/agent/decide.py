@@ -126,5 +126,5 @@ def _empty(like: Document) -> Document:
 
 
 def same(one: Document, other: Document) -> bool:
-    """Return whether two documents deploy the same, whoever deployed them and why."""
+    """Return whether two documents deploy the same, apart from actor, time and reason."""
     return msgspec.structs.replace(one, deployment=other.deployment) == other

@@ -2,7 +2,7 @@
 
 The state is for the agent itself and survives a crash (`state.py`). Status and events are for the
 CLI and the console (`observed/status.py`), which read nothing else. A full disk delays them, but
-loses none of the last events: whoever waits for a deployment reads them.
+loses none of the last events, because `lapwing deploy` waits for those.
 """
 
 from __future__ import annotations

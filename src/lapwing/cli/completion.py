@@ -20,7 +20,7 @@ def command(context: Context, shell: str) -> None:
     bash:  eval "$(lapwing completion bash)"   in ~/.bashrc
     zsh:   eval "$(lapwing completion zsh)"    in ~/.zshrc, after compinit
     fish:  lapwing completion fish > ~/.config/fish/completions/lapwing.fish
-    """
+    """  # noqa: D301
     from click.shell_completion import get_completion_class
 
     from lapwing.cli.main import cli

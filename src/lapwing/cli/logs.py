@@ -32,8 +32,7 @@ RECENT = 4
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What to show: the end of the logs, new lines, the newest build log, or the output of
-    containers before they crashed."""
+    """The options of `lapwing logs`."""
 
     service: str | None
     lines: int

@@ -1,6 +1,6 @@
 """Cost alternatives: savings options, and the same stack on other infrastructure.
 
-An option has no formula of its own: the stack is changed and estimated again, and the difference is
+An option has no separate formula: the stack is changed and estimated again, and the difference is
 the saving, so an option always agrees with the estimate. If a price is unknown on either side, the
 saving is unknown.
 

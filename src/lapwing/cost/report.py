@@ -176,7 +176,7 @@ def unknowns(before: Estimate, after: Estimate) -> str:
 
 
 def table(header: Sequence[str], cells: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
-    """Format a Markdown table; columns in `right` are right-aligned."""
+    """Format a Markdown table; `right` has the indexes of right-aligned columns."""
     rule = ["---:" if n in right else "---" for n in range(len(header))]
     lines = [header, rule, *([_escape(c) for c in row] for row in cells)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)

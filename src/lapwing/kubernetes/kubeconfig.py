@@ -2,7 +2,7 @@
 
 Reads the files that kubectl reads: those of KUBECONFIG, else `~/.kube/config`; the first file that
 defines a name wins. A context of a local cluster (kind, minikube) may be changed without asking;
-any other may be somebody's production.
+any other may be a production cluster.
 
 Source: Kubernetes documentation, "Organizing Cluster Access Using kubeconfig Files" and the
 reference of `kubeconfig (v1)`.

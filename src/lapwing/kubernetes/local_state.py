@@ -2,7 +2,7 @@
 
 The context is saved because other tools change the current one of the kubeconfig: a second
 `lapwing deploy` must not go to another cluster than the first. The lock is a kernel lock, which is
-released when its process ends, so nobody has to clear it by hand.
+released when its process ends, so there is no stale lock to clear.
 """
 
 from __future__ import annotations

@@ -140,7 +140,7 @@ class PortForwarder:
     async def dial(self, avoided: set[str]) -> Stream:
         """Connect to a pod, and add its uid to those that are avoided next time.
 
-        Raises ClusterError if none has accepted the connection in time.
+        Raises ClusterError if no pod accepts the connection in time.
         """
         began = time.monotonic()
         last: Exception | None = None
@@ -256,9 +256,9 @@ class _Connection:
         return self._attempts < MAX_ATTEMPTS and is_safe
 
     async def _resend(self) -> None:
-        """Dial another pod, and send it what the first has not got."""
+        """Dial another pod, and send it what the first did not receive."""
         failed = self._pod
-        await failed.close()  # Whoever is sending to it stops.
+        await failed.close()  # Ends a send that is in progress.
         async with self._lock:
             self._pod = await self._forwarder.dial(self._avoided)
             if self._sent:

@@ -15,7 +15,7 @@ from lapwing.kubernetes.pods import ROLLOUT
 
 
 def promote(api: ApiClient, scope: Scope) -> list[Reference]:
-    """Resume every paused Rollout; returns them. Raises UsageError if none is paused."""
+    """Resume every paused Rollout and return them. Raises UsageError if there is no paused one."""
     held = _in_state(api, scope, "held")
     if not held:
         raise UsageError(
@@ -37,15 +37,15 @@ def resume(api: ApiClient, rollout: Reference) -> None:
 
 
 def abort(api: ApiClient, scope: Scope) -> list[Reference]:
-    """Abort every Rollout in progress: its active slot keeps serving. Returns them.
+    """Abort every Rollout in progress and return them; the active slots keep serving.
 
-    Raises UsageError if none is in progress.
+    Raises UsageError if there is no Rollout in progress.
     """
     in_progress = _in_state(api, scope, "held", "progressing")
     if not in_progress:
         raise UsageError(
             "No deployment in progress to abort.",
-            hint="`lapwing rollback` returns to the release before one that has succeeded.",
+            hint="`lapwing rollback` restores the previous release after a successful deployment.",
         )
     for rollout in in_progress:
         api.patch(Reference.of(rollout), {"status": {"abort": True}}, subresource="status")

@@ -1,12 +1,12 @@
 """Secrets of an environment that Lapwing applies itself: which to generate, to set, and to keep.
 
     set        a value was set by `lapwing secret set`: the Secret is applied with it
-    generated  nobody sets one: it is generated if it is missing, and never changed afterwards. It
-               carries a label that exempts it from pruning, and it outlives `down`
+    generated  it is generated if it is missing, and never changed afterwards. It carries a label
+               that exempts it from pruning, and `down` does not remove it
     kept       no value was set here, but the cluster has one: set elsewhere, or by kubectl
 
-A Secret of the right name that somebody else created is used unchanged. A missing value is reported
-before anything is changed.
+A Secret of the same name that is not managed by Lapwing is used unchanged. A missing value is
+reported before anything is changed.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def plan_secrets(
 
     `given` has the version of each value that is set here, `live` the Secrets of the cluster.
 
-    Raises UnmanagedObjectError for a Secret of somebody else that lacks a key.
+    Raises UnmanagedObjectError for an unmanaged Secret that lacks a key.
     """
     plan = SecretPlan()
     for secret in required:

@@ -2,7 +2,7 @@
 
     TunnelDialer --open--> Tunnel (bytes in a WebSocket) --open_tls--> TlsTunnel (TLS inside it)
 
-Each connection is a WebSocket of its own that speaks `v4.channel.k8s.io`: the first byte of a
+Each connection is a separate WebSocket that speaks `v4.channel.k8s.io`: the first byte of a
 message is its channel, 0 for data both ways, 1 for one error message; the server begins each
 channel with the port number, two bytes, little endian. The protocol cannot close one direction
 only. docs/decisions/0019 compares the three protocols.

@@ -252,7 +252,7 @@ class ResourceWaiter:
         _poll(guarded, self.tell)
 
     def ready(self, references: Sequence[Reference], *, patience: float = 20.0) -> None:
-        """Wait until objects are ready; a held Rollout is resumed, for nobody is served meanwhile.
+        """Wait until objects are ready; resume paused Rollouts, since clients get 503 meanwhile.
 
         Raises DeploymentFailed once a problem has lasted for `patience` seconds.
         """

@@ -250,7 +250,7 @@ def _merge(merged: Source, old: Any, new: Any, path: KeyPath, written: KeyPath) 
 
 
 def _move(merged: Source, path: KeyPath, written: KeyPath) -> None:
-    """Give a value the positions of the value that replaces it."""
+    """Replace the positions of a value by those of the value that replaces it."""
     for known in [p for p in merged.positions if p[: len(path)] == path]:
         del merged.positions[known]
     length = len(written)

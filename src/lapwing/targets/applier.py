@@ -65,8 +65,10 @@ class Applier:
     def upgrade(
         self, plan: PlannedChange, generated: Sequence[GeneratedSecret], options: UpgradeOptions
     ) -> None:
-        """Carry out or refuse offline migrations. Missing Secrets are created first, because the
-        new version is started once to see whether it needs a migration.
+        """Run or refuse offline migrations.
+
+        Missing Secrets are created first, because the new version is started once to find out
+        whether it needs a migration.
 
         Raises DowntimeError (nothing was changed), UpgradeError or UpgradeLockedError.
         """

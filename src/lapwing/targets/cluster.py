@@ -55,8 +55,11 @@ class ClusterEnvironment:
         return self.settings.environment(self.ref.stack, self.ref.environment)
 
     def connect(self, context: str | None = None) -> ApiClient:
-        """Return a client of the named context; else of the one that the environment was applied
-        to last; else of the current one. Raises ClusterError."""
+        """Return a client of the cluster.
+
+        The context is the given one, else the one that the environment was last applied to, else
+        the current one. Raises ClusterError.
+        """
         name = context or self.options.context or local_state.read_context(self.folder)
         access = kubeconfig.read(self.settings.kubeconfigs(), name)
         return ApiClient(access, self.settings.environ)
@@ -89,8 +92,10 @@ class ClusterEnvironment:
         verb: Literal["promote", "abort"],
         target: Literal["argocd", "kubernetes"],
     ) -> DeployResult:
-        """Promote or abort the rollouts in progress, without a commit. Raises UsageError if there
-        are none."""
+        """Promote or abort the rollouts in progress, without a commit.
+
+        Raises UsageError if there are none.
+        """
         change = rollouts.promote if verb == "promote" else rollouts.abort
         names = [reference.name for reference in change(api, self.scope)]
         return DeployResult(

@@ -100,8 +100,10 @@ def _check_offline_migration(
 def _offline_changes(
     loaded: LoadedStack, before: Document | None, after: Document
 ) -> list[tuple[str, str, str, str]]:
-    """List the services with an offline migration whose image changes: the name, the old and the
-    new release, the new image."""
+    """List the services with an offline migration whose image changes.
+
+    Each is its name, the old and the new release, and the new image.
+    """
     found = []
     for name, service in loaded.stack.services.items():
         if service.migrate is None or service.migrate.mode != "offline":

@@ -126,8 +126,10 @@ class KubernetesTarget:
         return self._run_or_change_rollouts("promote", run)
 
     def abort(self) -> DeployResult:
-        """Restore the last deployment that succeeded, in place of one that is paused, has failed
-        or was interrupted."""
+        """Restore the last successful deployment.
+
+        It replaces one that is paused, has failed or was interrupted.
+        """
 
         def run(applier: Applier, done: Progress) -> None:
             entries = self._entries(200)
@@ -150,8 +152,10 @@ class KubernetesTarget:
         return self._run_or_change_rollouts("abort", run)
 
     def rollback(self, request: RollbackRequest) -> DeployResult:
-        """Restore an earlier deployment with its settings and secrets; one that was interrupted
-        continues."""
+        """Restore an earlier deployment with its settings and secrets.
+
+        A rollback that was interrupted continues.
+        """
         manifests.refuse_services(request.services)
         loaded = self.file.load(self.ref.environment, folders=False)
 
@@ -200,8 +204,10 @@ class KubernetesTarget:
     def _run_or_change_rollouts(
         self, verb: Literal["promote", "abort"], run: Callable[[Applier, Progress], None]
     ) -> DeployResult:
-        """Run a verb; on an environment that was applied from elsewhere, only its Rollouts are
-        changed."""
+        """Run a verb.
+
+        If the environment was not applied from this machine, only its Rollouts are changed.
+        """
         if self.repository.newest(self.ref.stack, self.ref.environment) is not None:
             return self._run(verb, run)
         with self._changing(verb) as api:
@@ -345,8 +351,10 @@ class KubernetesTarget:
             applier.record(done.commit, "succeeded")
 
     def _remove_data(self, api: ApiClient) -> list[Reference]:
-        """Remove volumes of databases, generated secrets, and the namespace if nothing unmanaged
-        is in it."""
+        """Remove the volumes of databases, the generated secrets, and the namespace.
+
+        The namespace stays if it has unmanaged objects.
+        """
         scope = self.scope
         instance = f"{INSTANCE}={scope.stack}"
         volumes = api.list("v1", "PersistentVolumeClaim", scope.namespace, instance)
@@ -425,8 +433,10 @@ class KubernetesTarget:
         return history(self.repository, stack, environment, limit, followed=True)
 
     def _upgrade_options(self, request: DeployRequest) -> UpgradeOptions:
-        """Return what is allowed of an upgrade with downtime. Raises UsageError for a backup
-        without a restore."""
+        """Return the options of an upgrade with downtime.
+
+        Raises UsageError for a backup without a restore.
+        """
         commands = None
         if request.backup or request.restore:
             if not (request.backup and request.restore):
@@ -441,8 +451,10 @@ class KubernetesTarget:
         )
 
     def _images(self, loaded: LoadedStack, request: DeployRequest) -> dict[str, str]:
-        """Return the requested images, and for services without one those of the last deployment
-        that ran (`down` does not forget them)."""
+        """Return the image of each service: the requested one, else that of the last deployment.
+
+        `lapwing down` keeps the history, so its images are found again.
+        """
         images = dict(request.images)
         missing = [n for n, s in loaded.stack.services.items() if not s.image and n not in images]
         if not missing:

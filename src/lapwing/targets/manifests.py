@@ -133,8 +133,10 @@ def _service(target: Target, name: str, versions: Mapping[str, str]) -> Service:
 
 
 def release_of(image: str) -> str:
-    """Return the release name of an image: the last part of its name, with its tag or the start of
-    its digest."""
+    """Return the release name of an image.
+
+    It is the last part of the image's name, with its tag or the start of its digest.
+    """
     name, _, digest = image.partition("@")
     last = name.rpartition("/")[2]
     if digest:

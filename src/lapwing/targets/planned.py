@@ -41,8 +41,10 @@ class PlannedChange:
 def promote(
     repository: DesiredRepository, status: Status | None, ref: EnvironmentRef, actor: str
 ) -> PlannedChange:
-    """Plan the continuation of a paused deployment. Raises UsageError if there is no deployment in
-    progress."""
+    """Plan the continuation of a paused deployment.
+
+    Raises UsageError if there is no deployment in progress.
+    """
     head, present = _head(repository, ref)
     if status is None or status.rollout is None:
         raise nothing_in_progress("promote")
@@ -54,8 +56,10 @@ def promote(
 def abort(
     repository: DesiredRepository, status: Status | None, ref: EnvironmentRef, actor: str
 ) -> PlannedChange:
-    """Plan the return to what ran before the deployment in progress. Raises UsageError if there is
-    no deployment in progress."""
+    """Plan the return to what ran before the deployment in progress.
+
+    Raises UsageError if there is no deployment in progress.
+    """
     head, present = _head(repository, ref)
     if status is None or status.rollout is None:
         raise nothing_in_progress("abort")

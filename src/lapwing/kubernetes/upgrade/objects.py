@@ -25,7 +25,7 @@ TASK = "lapwing.dev/task"
 UPGRADE = "lapwing.dev/upgrade"
 """Annotation: the upgrade that a Job belongs to."""
 MIN_MIGRATION_DEADLINE_S = 4 * 3600
-"""A migration may take this long at least: ending one early helps nobody."""
+"""The minimum deadline of a migration: one that is stopped early has to be restored."""
 COPY_DEADLINE_S = 12 * 3600
 """For a backup or a restore."""
 TERMINATION_GRACE_S = 5

@@ -24,8 +24,8 @@ class UpgradePlan:
     """One service with an offline migration.
 
     `workloads` are all that use its database, in the order in which they are started: the service
-    itself first. `database` is the StatefulSet that Lapwing can back up, None if somebody else runs
-    it or no backups are configured.
+    itself first. `database` is the StatefulSet that Lapwing can back up, None if the database is
+    managed elsewhere or no backups are configured.
     """
 
     service: str

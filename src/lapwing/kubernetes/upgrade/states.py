@@ -1,7 +1,7 @@
 """An upgrade with an offline migration, as a pure function of state and event.
 
 Some programs migrate offline: every server is stopped, the schema is changed, the new version is
-started. That is an outage, so it needs consent, and none begins without a way back:
+started. That is an outage, so it needs consent and a way to restore the database:
 
     PROBING        the new version starts once, beside the old one, without traffic
     STOPPING       scheduled jobs are suspended, clients get 503 with Retry-After, the old version
@@ -19,9 +19,9 @@ failure before MIGRATING leads to RESTARTING: the old version runs again on a sc
 changed. A failure from MIGRATING on leads through WITHDRAWING (the new version is scaled to zero)
 and RESTORING (the backup is restored) to RESTARTING: the old version never runs on a newer schema.
 
-The three states of the way back can only be retried: a failure stays in its state, is reported, and
-the next run continues there, so there is no lock to clear by hand. MIGRATING cannot be aborted: a
-schema that is half changed serves nobody.
+WITHDRAWING, RESTORING and RESTARTING can only be retried: a failure keeps the state and is
+reported, and the next run continues there, so there is no lock to clear by hand. MIGRATING cannot
+be aborted: neither version can run on a half-migrated schema.
 
 The driver saves the state before it acts; each action can be repeated.
 """
