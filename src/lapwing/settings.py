@@ -14,6 +14,7 @@ under LAPWING_HOME, so the state folder has one table of contents:
     secrets/                encrypted values and their key, 0600
     certificates/           the local certificate authority
     envoy/                  Envoy's files
+    reserve/                files that are removed when the disk is full, so that state can be saved
     agent/                  the agent's lock, log and process id
 """
 

@@ -41,6 +41,7 @@ from lapwing.observed import agent as observed
 from lapwing.observed.agent import AgentRecord
 from lapwing.plan.model import Document
 from lapwing.settings import Settings, read
+from lapwing.system import files
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +74,7 @@ class Agent:
         self._tasks: dict[Key, asyncio.Task[None]] = {}
         self._cleaned_for: dict[Key, str | None] = {}
         self._cleaned = time.monotonic()
+        self._disk_problem: str | None = None
         self._ending = asyncio.Event()
         self._record = AgentRecord(pid=os.getpid(), version=__version__, port=settings.port)
 
@@ -84,6 +86,7 @@ class Agent:
         import httpx
 
         self._write_record()
+        await self._check_disk()
         await asyncio.to_thread(self.repository.ensure)
         await self.envoy.start()
         async with httpx.AsyncClient(trust_env=False) as client:
@@ -150,6 +153,7 @@ class Agent:
         assert self._context is not None
         key = (memory.stack, memory.environment)
         environment = Environment(memory, self._context)
+        environment.store.disk_problem = self._disk_problem
         self.environments[key] = environment
         self._tasks[key] = asyncio.create_task(self._run(environment))
         return environment
@@ -197,6 +201,23 @@ class Agent:
 
     # Housekeeping
 
+    async def _check_disk(self) -> None:
+        """Complete the reserve, and report when the disk is too full for it."""
+        problem = None
+        with contextlib.suppress(OSError):
+            if not await asyncio.to_thread(files.fill_reserve, self.settings.home):
+                problem = (
+                    f"The disk of {self.settings.home} is full: deployments fail. Free some space;"
+                    " `lapwing rollback` and `lapwing down` still work."
+                )
+        if problem == self._disk_problem:
+            return
+        self._disk_problem = problem
+        self._warn(problem or "The disk has free space again.")
+        for environment in self.environments.values():
+            environment.store.disk_problem = problem
+            environment.store.update_status()
+
     async def _tick(self) -> None:
         idle_since: float | None = None
         for tick in itertools.count(1):
@@ -206,6 +227,7 @@ class Agent:
                 if environment.maintenance.needs_tick or every:
                     await self._tick_environment(environment)
             if every:
+                await self._check_disk()
                 with contextlib.suppress(LapwingError, OSError):
                     await self.envoy.rotate_logs()
                     await asyncio.to_thread(logs.rotate, self.settings.agent / "agent.log")

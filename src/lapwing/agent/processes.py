@@ -22,6 +22,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from lapwing.agent import logs
 from lapwing.errors import ReplicaError
 
 MARK = "LAPWING_OWNER"
@@ -32,10 +33,14 @@ POLL_INTERVAL_S = 0.05
 """Time between two looks at the process table, where the kernel has no pidfds."""
 KILL_TIMEOUT_S = 5.0
 """How long `kill` waits for the exit of a process that was sent SIGKILL."""
+LOG_TIMEOUT_S = 0.3
+"""How long the exit of a process is reported late because its last output is being written."""
 FIRST_DELAY_S = 0.1
 LONGEST_DELAY_S = 30.0
 STEADY_S = 60.0
 """A process that ran this long before it exited is restarted with the first delay again."""
+_log_writers: dict[int, subprocess.Popen[bytes]] = {}
+"""The writer of the log of each process that this process started, by process id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +97,16 @@ class RestartDelay:
 
 
 def spawn(launch: Launch, log: Path) -> Identity:
-    """Start a process in its own session, with its output appended to `log` (0600).
+    """Start a process in its own session, with its output appended to `log` (0600), bounded.
 
     Raises ReplicaError if the program cannot be run.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    with contextlib.suppress(OSError):
+        log.parent.mkdir(parents=True, exist_ok=True)
+    for pid, ended_writer in list(_log_writers.items()):
+        if ended_writer.poll() is not None:  # This also collects it.
+            del _log_writers[pid]
+    descriptor, writer = logs.open_writer(log)
     try:
         process = subprocess.Popen(
             launch.arguments,
@@ -110,6 +119,8 @@ def spawn(launch: Launch, log: Path) -> Identity:
             close_fds=True,
         )
     except OSError as error:
+        if writer is not None:
+            _log_writers[writer.pid] = writer
         raise ReplicaError(
             f"{launch.arguments[0]} cannot be started: {error.strerror}.",
             hint="Check `command` in the stack file.",
@@ -117,6 +128,8 @@ def spawn(launch: Launch, log: Path) -> Identity:
     finally:
         os.close(descriptor)
     process.returncode = 0  # `reap` collects it: Popen must not, nor warn that it did not.
+    if writer is not None:
+        _log_writers[process.pid] = writer
     return Identity(process.pid, started(process.pid) or 0.0)
 
 
@@ -156,7 +169,20 @@ async def ended(identity: Identity) -> str:
                 await asyncio.sleep(POLL_INTERVAL_S)
         elif alive(identity):
             await _readable(descriptor)
+    await output_written(identity)
     return reap(identity.pid)
+
+
+async def output_written(identity: Identity) -> None:
+    """Wait until the last output of a process that exited is in its log.
+
+    Children that hold its output open are waited for only LOG_TIMEOUT_S seconds.
+    """
+    writer = _log_writers.get(identity.pid)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LOG_TIMEOUT_S):
+            while writer is not None and writer.poll() is None:
+                await asyncio.sleep(0.002)
 
 
 @contextlib.contextmanager

@@ -101,6 +101,7 @@ class Steps:
 
     async def _run_job(self, name: str, spec: Service, record: RolloutRecord) -> None:
         log = self._launcher.log_folder(name) / f"job-{record.commit[:12]}.log"
+        await asyncio.to_thread(logs.remove_old, log.parent)
         timeout = spec.timeout or JOB_TIMEOUT_S
         owner = self._launcher.owner(name, "job")
         launch = await self._launcher.launch(spec, owner, record.document)

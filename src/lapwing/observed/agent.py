@@ -44,8 +44,12 @@ def is_running(folder: Path) -> bool:
 
 
 def write(folder: Path, record: AgentRecord) -> None:
-    """Replace the agent's record."""
-    write_atomic(folder / "agent.json", msgspec.json.encode(record), None, sync=False)
+    """Replace the agent's record, on a full disk with the reserve: commands wait for it."""
+    path, data = folder / "agent.json", msgspec.json.encode(record)
+    try:
+        write_atomic(path, data, None, sync=False)
+    except OSError:
+        write_atomic(path, data, None)
 
 
 def read(folder: Path) -> AgentRecord | None:

@@ -3,26 +3,46 @@
 A file is written under a temporary name in its own folder, synced, renamed over the old one, and
 the folder is synced. A reader therefore sees the old or the new content, never a mixture, and so
 does the next boot after a power cut.
+
+A state folder can hold a reserve: files of zeros, which are removed one by one when the disk is
+full, so that a rollback and `lapwing down` can still be committed and recorded. Files are small and
+several, because the program that fills the disk takes the rest of what is freed.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Error numbers of a full disk."""
+RESERVE = "reserve"
+RESERVE_FILES = 8
+RESERVE_FILE_BYTES = 2**20
 
 
 def write_atomic(path: Path, data: bytes, mode: int | None = 0o600, *, sync: bool = True) -> None:
     """Replace a file; its folder is created if it is missing.
 
     Without a `mode` the umask decides. Without `sync` the file may be lost or empty after a power
-    cut, which suits what can be computed again.
+    cut, which suits what can be computed again. With it, the reserve is used on a full disk.
 
     Raises:
         OSError: It cannot be written, for instance because the disk is full. The old file is kept.
     """
+    while True:
+        try:
+            return _replace(path, data, mode, sync)
+        except OSError as error:
+            if error.errno not in FULL or not sync or not use_reserve(path):
+                raise
+
+
+def _replace(path: Path, data: bytes, mode: int | None, sync: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -41,6 +61,31 @@ def write_atomic(path: Path, data: bytes, mode: int | None = 0o600, *, sync: boo
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def fill_reserve(home: Path) -> bool:
+    """Complete the reserve of a state folder if there is plenty of space; return if it is complete.
+
+    Raises OSError if the folder cannot be read.
+    """
+    folder = home / RESERVE
+    missing = [f for i in range(RESERVE_FILES) if not (f := folder / str(i)).exists()]
+    if missing and shutil.disk_usage(home).free > 4 * RESERVE_FILES * RESERVE_FILE_BYTES:
+        folder.mkdir(exist_ok=True)
+        for file in missing:
+            _replace(file, bytes(RESERVE_FILE_BYTES), 0o600, sync=True)
+        return True
+    return not missing
+
+
+def use_reserve(path: Path) -> bool:
+    """Remove a file of the reserve in the state folder of `path`; return whether there was one."""
+    for parent in path.parents:
+        for file in (parent / RESERVE).glob("[0-9]"):
+            with contextlib.suppress(OSError):
+                file.unlink()
+                return True
+    return False
 
 
 def sync_folder(folder: Path) -> None:

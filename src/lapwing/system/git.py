@@ -22,6 +22,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from lapwing.errors import LapwingError, NoSpaceError, SourceError, UsageError
+from lapwing.system.files import use_reserve
 
 DISK_FULL = ("No space left", "Out of diskspace", "Disk quota exceeded")
 """Messages of git about a full disk; the second is fast-import's."""
@@ -86,6 +87,11 @@ class Output:
         """Standard output without the last newline; file names keep undecodable bytes."""
         return os.fsdecode(self.data).removesuffix("\n")
 
+    @property
+    def disk_is_full(self) -> bool:
+        """Whether git failed because the disk is full."""
+        return any(sign in self.messages for sign in DISK_FULL)
+
 
 class Git:
     """The git command in one repository.
@@ -128,7 +134,7 @@ class Git:
     def run(
         self, *arguments: str, given: bytes = b"", environ: Mapping[str, str] | None = None
     ) -> Output:
-        """Run a git command, whatever its exit status.
+        """Run a git command, whatever its exit status. On a full disk the reserve is used.
 
         Raises:
             UsageError: git is not installed.
@@ -151,7 +157,10 @@ class Git:
                 f"git {arguments[0]} did not end within {self._timeout:g} s.",
                 hint="Check the network, then run the command again.",
             ) from error
-        return Output(done.returncode, done.stdout, self.redact(done.stderr))
+        output = Output(done.returncode, done.stdout, self.redact(done.stderr))
+        if done.returncode and output.disk_is_full and use_reserve(self.folder):
+            return self.run(*arguments, given=given, environ=environ)
+        return output
 
     def data(
         self, *arguments: str, given: bytes = b"", environ: Mapping[str, str] | None = None
@@ -184,7 +193,7 @@ class Git:
         words, hint = done.messages, self._hint
         last = words.splitlines()[-1].rstrip(".") if words else f"exit status {done.status}"
         message = f"git {command} failed in {self.folder}: {last}."
-        if any(sign in words for sign in DISK_FULL):
+        if done.disk_is_full:
             raise NoSpaceError(
                 f"The disk that holds {self.folder} is full.",
                 hint="Free some space, then run the command again.",

@@ -82,7 +82,7 @@ def test_uncommitted_changes_are_deployed(ship: Ship, watched: Watchers) -> None
     assert not ship.service()["active"]["revision"].endswith("-dirty")
     (ship.where.folder / "api" / "faults.json").write_text(json.dumps({"version": "dirty"}))
     said = ship.where.run("deploy", "-e", "staging", status=2).stderr
-    assert "api has changes that are not committed; 'staging' takes revisions only." in said
+    assert "api has uncommitted changes; only commits are deployed to 'staging'." in said
     ship.where.run("deploy")
     ship.version = "dirty"
     ship.whole()
@@ -174,12 +174,17 @@ def _fill_and_free(ship: Ship, disk: Disk, folder: Path) -> None:
         version = ship.next()
         where.run("deploy", "--hold")
         disk.fill()
-        for verb in ("promote", "abort", "rollback"):
-            said = where.run(verb, status=1).stderr
-            assert "is full" in said or "No space left" in said, said
-            assert ship.get().text == ship.version
+        for verb in ("abort", "rollback", "rollback"):
+            where.run(verb)
+        assert ship.get().text == ship.version
+        until(lambda: "is full: deployments fail" in (ship.status()["problem"] or ""), "its report")
+        where.run("agent", "stop")
+        where.run("agent", "start")
+        assert "is full: deployments fail" in ship.status()["problem"]
+        assert ship.get().text == ship.version
         disk.free()
-        where.run("promote")
+        until(lambda: ship.status()["problem"] is None, "the end of the problem")
+        where.run("deploy")
         ship.version = version
         ship.whole()
         disk.fill()
@@ -198,3 +203,6 @@ def _fill_and_free(ship: Ship, disk: Disk, folder: Path) -> None:
         until(lambda: victim not in ship.pids("active"), "a status of now")
         ship.recovers()
     clients.end()
+    disk.fill()
+    where.run("down")
+    assert [s["phase"] for s in ship.status()["services"]] == []

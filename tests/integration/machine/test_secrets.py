@@ -57,7 +57,7 @@ def test_secret_is_in_no_file_and_no_command_line(yard: Yard) -> None:
 
 def test_secret_on_the_command_line_is_rejected(yard: Yard) -> None:
     said = yard.where.run("secret", "set", "TOKEN", "value", status=2).stderr
-    assert "does not belong on a command line" in said
+    assert "cannot be given on the command line" in said
 
 
 def files_with(folder: Path) -> list[str]:

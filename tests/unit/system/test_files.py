@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import stat
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from lapwing.system import files
 from lapwing.system.files import remove_tree, write_atomic
 
 
@@ -87,3 +89,34 @@ def test_remove_tree_removes_write_protected_files(tmp_path: Path) -> None:
     remove_tree(folder)
     assert not folder.exists()
     remove_tree(folder)
+
+
+def test_reserve_is_used_for_synced_files_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "environments" / "shop" / "state.json"
+    monkeypatch.setattr(files, "RESERVE_FILE_BYTES", 100)
+    assert files.fill_reserve(tmp_path)
+    reserve = tmp_path / files.RESERVE
+    assert [f.stat().st_size for f in reserve.iterdir()] == [100] * files.RESERVE_FILES
+
+    def write_on_full_disk(*_: object) -> None:
+        if len(list(reserve.iterdir())) > files.RESERVE_FILES - 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files, "_replace", write_on_full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomic(target, b"", sync=False)
+    write_atomic(target, b"")
+    assert len(list(reserve.iterdir())) == files.RESERVE_FILES - 3
+
+
+def test_full_disk_without_a_reserve_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write_on_full_disk(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files, "_replace", write_on_full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomic(tmp_path / "a", b"")

@@ -185,6 +185,7 @@ class Envoy:
         until = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < until:
             if not processes.alive(identity):
+                await processes.output_written(identity)
                 processes.reap(identity.pid)
                 output = logs.tail(self._output)
                 self._identity = None

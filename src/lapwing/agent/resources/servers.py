@@ -222,6 +222,7 @@ async def _wait_until_responding(
     while not await _responds(program, record.port):
         problem = None
         if not processes.alive(_identity(record)):
+            await processes.output_written(_identity(record))
             problem = f"{processes.reap(record.pid)} during start-up"
         elif loop.time() > until:
             problem = f"did not respond within {START_TIMEOUT_S:g} s"
