@@ -1,8 +1,9 @@
 """Pushing a release as an OCI artifact, so that what was built and scanned is kept beside images.
 
-The bundle is one archive of the release's `app` and `lib`, made the same way each time: names in
-order, no owner, no time. So the same release has the same digest, a registry that has it is sent
-nothing, and a tag is a name for bytes. Dependencies are not in it: its lock file names them.
+The bundle is one archive of the release's `app`, made the same way each time: names in order, no
+owner, no time. So the same release has the same digest, a registry that has it is sent nothing, and
+a tag is a name for bytes. Dependencies that came from a layer are not in it: the lock file names
+them.
 
 Source: the OCI image specification 1.1, "Guidelines for Artifact Usage".
 """
@@ -42,14 +43,14 @@ class FileBlob:
                 yield data
 
 
-def pack(folder: Path, archive: Path) -> None:
+def pack(release: Release, folder: Path, archive: Path) -> None:
     """Write a release's files to an archive, the same bytes for the same files. Raises OSError."""
+    app = folder / "app"
+    left_out = app / "node_modules" if release.layers else None
     with tarfile.open(archive, "w", format=tarfile.PAX_FORMAT) as made:
-        for part in ("app", "lib"):
-            for path in sorted([folder / part, *(folder / part).rglob("*")]):
-                if path.is_symlink() or path.exists():
-                    name = str(path.relative_to(folder))
-                    made.add(path, name, recursive=False, filter=_bare)
+        for path in sorted([app, *app.rglob("*")]):
+            if left_out is None or not path.is_relative_to(left_out):
+                made.add(path, str(path.relative_to(folder)), recursive=False, filter=_bare)
 
 
 async def push(

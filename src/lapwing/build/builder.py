@@ -25,12 +25,12 @@ from lapwing.build.detect import detect
 from lapwing.build.node import NodeEcosystem
 from lapwing.build.plain import PlainEcosystem
 from lapwing.build.python import PythonEcosystem
-from lapwing.build.release import RECORD, Release, ReleaseStore
+from lapwing.build.release import RECORD, VENV, Release, ReleaseStore, has_python
 from lapwing.build.source import Source, read_source
 from lapwing.errors import BuildError, NoSpaceError, SourceError
 from lapwing.settings import Settings
 
-FORMAT = 2
+FORMAT = 3
 """Part of every key: raise it when the same source would make another bundle."""
 
 
@@ -63,7 +63,7 @@ def build(
         name = f"{request.service}-{_key(request, source, builder, settings)}"
         store = ReleaseStore(settings.releases)
         target = store.folder(request.stack, request.service, name)
-        reused = layers.renew(target) and _whole(store, target, settings)
+        reused = layers.renew(target) and _whole(store, target)
         if not reused:
             log = _make(request, source, builder, settings, target, on_line)
             reused = log is None
@@ -111,35 +111,23 @@ def _make(
 
 
 def _write_record(bundle: Path, release: Release) -> None:
-    """Finish a bundle: nobody writes to it any more, and its record is there."""
-    size = sum(path.lstat().st_size for path in bundle.rglob("*"))
-    for part in ("app", "lib"):
-        if (bundle / part).is_dir():
-            layers.protect(bundle / part)
+    """Write the record of a bundle. Its size is what it alone takes: no files of its layer."""
+    found = (path.lstat() for path in bundle.rglob("*"))
+    size = sum(about.st_size for about in found if about.st_nlink == 1)
     record = msgspec.json.encode(msgspec.structs.replace(release, size=size))
     (bundle / RECORD).write_bytes(msgspec.json.format(record, indent=2) + b"\n")
 
 
-def _whole(store: ReleaseStore, target: Path, settings: Settings) -> bool:
-    """Whether a release can be used as it is; one that lost its record or a layer is removed, to
-    be built again. Its layers count as in use from now."""
+def _whole(store: ReleaseStore, target: Path) -> bool:
+    """Whether a release can be used as it is. One that lost its record or its Python is removed, to
+    be built again."""
     stack, service = target.parent.parent.name, target.parent.name
     release = store.find(stack, service, target.name)
-    if release is not None and all(_usable(settings.layers / name) for name in release.layers):
+    if release is not None and has_python(target / VENV):
         return True
     with layers.lock(target):
         layers.discard(target)
     return False
-
-
-def _usable(layer: Path) -> bool:
-    """Whether a layer is there, with the Python that it was made from."""
-    python = layer / "bin" / "python"
-    if python.is_symlink() and not python.exists():
-        with layers.lock(layer):
-            layers.discard(layer)
-        return False
-    return layers.renew(layer)
 
 
 def _key(request: BuildRequest, source: Source, builder: Ecosystem, settings: Settings) -> str:

@@ -6,6 +6,10 @@ name, by the holder of a kernel lock, synced, and renamed when it is whole. So a
 begin with a dot is complete; an interrupted build leaves only a `.tmp-` folder, an interrupted
 removal a `.trash-` one; and nobody has to clear a lock by hand.
 
+Everything in a made folder is read-only. A release holds a copy of its layer (`clone`): a build or
+a replica that writes to its dependencies changes no other release, also as root, for whom modes
+mean nothing.
+
 Whoever finds a folder there and means to use it renews its time (`renew`), under the same lock.
 Retention looks at that time, so it does not remove what a deployment has just chosen.
 """
@@ -14,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Callable
@@ -23,6 +28,8 @@ from pathlib import Path
 from lapwing.system import locks
 from lapwing.system.files import remove_tree, sync_folder
 
+FORMAT = 2
+"""Part of the names of layers: raise it when the same lock file would make another layer."""
 TEMPORARY = ".tmp-"
 TRASH = ".trash-"
 LOCKS = ".locks"
@@ -46,6 +53,7 @@ def make(target: Path, fill: Callable[[Path], None]) -> bool:
         try:
             fill(folder)
             folder.chmod(0o755)
+            protect(folder)
             os.sync()  # Contents before the name: after a power cut, a name still means whole.
             folder.rename(target)
             sync_folder(target.parent)
@@ -94,10 +102,52 @@ def made_for(folder: Path) -> Path:
 
 
 def protect(folder: Path) -> None:
-    """Take the right to write from all that is in a folder."""
+    """Make a folder and everything in it read-only."""
     for path in (folder, *folder.rglob("*")):
-        if not path.is_symlink():
-            path.chmod(stat.S_IMODE(path.stat().st_mode) & ~0o222)
+        mode = path.lstat().st_mode
+        if mode & 0o222 and not stat.S_ISLNK(mode):
+            path.chmod(stat.S_IMODE(mode) & ~0o222)
+
+
+def clone(source: Path, target: Path, *, writable: bool) -> None:
+    """Copy a tree of a layer to `target`, so that writes to the copy never reach the layer.
+
+    The folders of the copy are writable. Its files share their blocks with the layer's where the
+    file system can do that (Btrfs, XFS). Unless they are to be `writable`, they are hard links
+    where the kernel refuses writes to read-only files: everywhere but as root. Raises OSError.
+    """
+    target.mkdir()
+    with os.scandir(source) as entries:
+        for entry in entries:
+            copied = target / entry.name
+            if entry.is_symlink():
+                copied.symlink_to(Path(entry.path).readlink())
+            elif entry.is_dir():
+                clone(Path(entry.path), copied, writable=writable)
+            elif writable or os.geteuid() == 0 or not _linked(entry.path, copied):
+                _copy_file(Path(entry.path), copied)
+
+
+def _linked(source: str, target: Path) -> bool:
+    """Whether a hard link could be made: not beyond a file system or its most links of a file."""
+    with contextlib.suppress(OSError):
+        target.hardlink_to(source)
+        return True
+    return False
+
+
+def _copy_file(source: Path, target: Path) -> None:
+    """Copy a file with its times, so that compiled Python fits its source; the owner may write."""
+    with source.open("rb") as original, target.open("xb") as copied:
+        about = os.fstat(original.fileno())
+        try:
+            while os.copy_file_range(original.fileno(), copied.fileno(), 2**30):
+                pass
+        except (AttributeError, OSError):  # Not on macOS, and not on every file system.
+            shutil.copyfileobj(original, copied)
+        copied.flush()
+        os.fchmod(copied.fileno(), stat.S_IMODE(about.st_mode) | 0o200)
+        os.utime(copied.fileno(), ns=(about.st_atime_ns, about.st_mtime_ns))
 
 
 def lock(target: Path, *, wait: bool = True) -> AbstractContextManager[None]:

