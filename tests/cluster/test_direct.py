@@ -49,7 +49,7 @@ def test_up_deploy_and_down(shop: Shop) -> None:
 
     shop.secret("s3cret")
     said = shop.run("up")
-    assert "`lapwing open -e kind` leads https://localhost:" in said
+    assert "Run `lapwing open -e kind` to reach it at https://localhost:" in said
     assert "s3cret" not in said
     found = shop.json("status")
     assert {s["name"]: s["phase"] for s in found["services"]} == {
@@ -69,7 +69,7 @@ def test_up_deploy_and_down(shop: Shop) -> None:
     shop.write(tag="v2", color="blue", more="")
     done = shop.json("deploy")
     assert done["outcome"] == "succeeded"
-    assert f"Deployment {shop.name}-work" in done["removed"]
+    assert f"Deployment {shop.name}-work" in done["rollout"]["removed"]
     assert shop.deployment("work") is None
     assert (image(shop), color(shop)) == ("shop/api:v2", "blue")
     assert shop.secrets() == first
@@ -127,10 +127,10 @@ def test_crashing_release_is_reported_and_rolled_back(shop: Shop) -> None:
     (shop.folder / "lapwing.yaml").write_text(
         text.replace("kind: job, image: \"shop/api:crash\"", "kind: job, image: \"shop/api:v1\"")
     )  # fmt: skip
-    told = shop.json("deploy", status=1)["error"]
-    assert told["code"] == "deployment-failed"
-    assert "crash loop" in told["message"]
-    assert "lapwing rollback -e kind" in told["hint"]
+    result = shop.json("deploy", status=1)
+    assert (result["kind"], result["outcome"]) == ("deploy", "failed")
+    assert "crash loop" in result["reason"]
+    assert "lapwing rollback -e kind" in result["hint"]
     found = shop.json("status", status=1)
     assert "failed" in found["problem"]
     [api] = [s for s in found["services"] if s["name"] == "api"]
@@ -163,7 +163,7 @@ def test_killed_command_is_continued_and_concurrent_one_refused(shop: Shop) -> N
     third.send_signal(signal.SIGINT)
     _, said = third.communicate()
     if third.returncode == 130:
-        assert "`lapwing up -e kind` goes on" in said
+        assert "Run `lapwing up -e kind` to continue." in said
     else:  # It was faster. A signal that comes when it has all but ended ends Python at once.
         assert third.returncode in (0, -signal.SIGINT)
         assert "Deployed" in said
@@ -189,9 +189,10 @@ def test_exceeded_quota_fails_the_deployment(shop: Shop) -> None:
     shop.cluster.call("POST", path, quota)
     wait_until(lambda: bool(shop.get("resourcequotas/small").get("status", {}).get("used")),
                "the quota is counted")  # fmt: skip
-    told = shop.json("up", status=1)["error"]
-    assert "exceeded quota: small" in told["message"]
-    assert "larger quota" in told["hint"]
+    result = shop.json("up", status=1)
+    assert result["outcome"] == "failed"
+    assert "exceeded quota: small" in result["reason"]
+    assert "larger quota" in result["hint"]
     assert shop.outcomes() == [("deploy", "failed")]
     shop.cluster.call("DELETE", f"{path}/small")
     assert shop.json("up")["outcome"] == "succeeded"

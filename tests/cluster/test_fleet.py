@@ -42,7 +42,7 @@ def test_fleet_is_deployed_and_upgraded(cluster: Cluster, tmp_path: Path) -> Non
     assert sorted(steps, key=said.index) == steps
     assert fleet.deployment("fleet")["status"]["readyReplicas"] >= 1
     back = fleet.json("rollback", status=2)["error"]
-    assert "must not meet a newer schema" in back["message"]
+    assert "must not run with a newer schema" in back["message"]
 
     assert fleet.secrets() == made
     assert fleet.get("persistentvolumeclaims/fleetdm-stack-mysql-backups") is not None

@@ -217,7 +217,7 @@ class _Shipment:
             if self.result.changes:
                 self.report("another commit came first; trying again on top of it")
             self.result.changes = plan.changes
-            return guards.commit(repository, guards.check(plan, "deploy", self.loaded))
+            return guards.commit(repository, guards.check(repository, plan, "deploy"))
 
         url = self.options.remote
         if url is not None:
@@ -243,7 +243,7 @@ class _Shipment:
 
         def attempt(repository: DesiredRepository) -> str | None:
             plan = manifests.plan(repository, loaded, options.services, options.images, deployment)
-            checked = guards.check(plan, "deploy", loaded)
+            checked = guards.check(repository, plan, "deploy")
             if not options.commit:
                 return None
             self.result.changes = plan.changes

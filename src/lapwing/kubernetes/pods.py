@@ -100,6 +100,12 @@ def list_pods(api: ApiClient, scope: Scope) -> list[Pod]:
     return list(describe_pods(found, sets, workloads))
 
 
+def running_images(api: ApiClient, scope: Scope, service: str) -> set[str]:
+    """Return the images of the ready replicas of a service."""
+    replicas = (p for p in list_pods(api, scope) if p.service == service and p.slot and p.ready)
+    return {str(c["image"]) for p in replicas for c in p.pod["spec"]["containers"]}
+
+
 def describe_pods(
     pods: Sequence[Object], sets: Sequence[Object], workloads: Sequence[Object]
 ) -> Iterator[Pod]:

@@ -11,6 +11,7 @@ from lapwing.kubernetes.applyset import Scope
 from lapwing.kubernetes.client import ApiClient
 from lapwing.kubernetes.objects import Reference, is_terminating
 from lapwing.kubernetes.status import WORKLOADS
+from lapwing.plan.names import INSTANCE
 
 Tell = Callable[[str], None]
 POD_TERMINATION_TIMEOUT_S = 120.0
@@ -75,3 +76,23 @@ def has_unmanaged_objects(api: ApiClient, scope: Scope) -> bool:
         for version, kind in (*(("v1", k) for k in core), *WORKLOADS)
         for thing in api.list(version, kind, scope.namespace, missing_kind_ok=True)
     )
+
+
+def delete_data(api: ApiClient, scope: Scope) -> list[Reference]:
+    """Delete volumes of databases, generated Secrets, and the namespace if it is empty otherwise.
+
+    Returns what was deleted.
+    """
+    volumes = api.list("v1", "PersistentVolumeClaim", scope.namespace, f"{INSTANCE}={scope.stack}")
+    kept = f"{scope.selector},{applyset.KEEP}=true"
+    generated = api.list("v1", "Secret", scope.namespace, kept)
+    deleted = [
+        Reference.of(thing)
+        for thing in (*volumes, *generated)
+        if api.delete(Reference.of(thing), uid=thing["metadata"]["uid"])
+    ]
+    namespace = api.get(Reference("v1", "Namespace", "", scope.namespace))
+    if namespace and scope.manages(namespace) and not has_unmanaged_objects(api, scope):
+        api.delete(Reference.of(namespace))
+        deleted.append(Reference.of(namespace))
+    return deleted

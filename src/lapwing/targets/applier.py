@@ -22,10 +22,13 @@ from lapwing.kubernetes.secrets import GeneratedSecret
 from lapwing.kubernetes.upgrade import guard
 from lapwing.kubernetes.upgrade.guard import NO_DOWNTIME, UpgradeOptions
 from lapwing.kubernetes.wait import WaitLimits
+from lapwing.plan.diff import Action, Change
 from lapwing.plan.model import Document
 from lapwing.plan.names import secret_part
 from lapwing.targets.base import Reporter
 from lapwing.targets.planned import PlannedChange
+
+ACTIONS: dict[str, Action] = {"create": "create", "change": "update", "remove": "delete"}
 
 
 class Applier:
@@ -50,9 +53,23 @@ class Applier:
         """List the objects to apply."""
         return [thing for _, thing in self.things(plan)]
 
+    def dry_run(self, plan: PlannedChange) -> list[Change]:
+        """Return what applying would change, as the API server computes it."""
+        found = apply.dry_run(self.api, self.scope, self.objects(plan))
+        return [
+            Change(kind=reference.kind, name=reference.name, action=ACTIONS[what])
+            for reference, what in sorted(found.items())
+            if what in ACTIONS
+        ]
+
     def examine(self, plan: PlannedChange) -> None:
-        """Check that every kind is known, no object is unmanaged, and no secret is missing."""
+        """Check a plan against the cluster before anything is changed.
+
+        Every kind is known, no object is unmanaged, no secret is missing, and no upgrade in
+        progress is left behind.
+        """
         things = self.objects(plan)
+        guard.check_in_progress(self.api, self.scope, things)
         apply.check_objects(self.api, self.scope, [self.scope.with_labels(t) for t in things])
         applied = {Reference.of(t) for t in things}
         for reference in sorted(self._referenced_secrets(plan.document) - applied):

@@ -13,7 +13,7 @@ from lapwing.desired.remote import Remote
 from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import UsageError
 from lapwing.plan.model import Deployment
-from lapwing.stack.load import LoadedStack, StackFile
+from lapwing.stack.load import StackFile
 from lapwing.system.git import find_revision
 from lapwing.targets import guards, manifests, planned
 from lapwing.targets.base import (
@@ -60,7 +60,8 @@ class ArgoCDTarget:
         def plan(repository: DesiredRepository) -> PlannedChange:
             return manifests.plan(repository, loaded, request.services, request.images, deployment)
 
-        return self._commit(request.verb, loaded, plan, request)
+        can_hold = loaded.settings.rollouts is not False
+        return self._commit(request.verb, plan, request, can_hold=can_hold)
 
     def rollback(self, request: RollbackRequest) -> DeployResult:
         """Commit the manifests of an earlier deployment, and push."""
@@ -71,9 +72,7 @@ class ArgoCDTarget:
                 repository, self.ref, self._actor, release=request.release, any_outcome=True
             )
 
-        self._remote()
-        loaded = self.file.load(self.ref.environment, folders=False)
-        return self._commit("rollback", loaded, plan, DeployRequest())
+        return self._commit("rollback", plan, DeployRequest())
 
     def promote(self) -> DeployResult:
         """Switch traffic of every paused rollout in the cluster."""
@@ -113,9 +112,10 @@ class ArgoCDTarget:
     def _commit(
         self,
         verb: Verb,
-        loaded: LoadedStack,
         make: Callable[[DesiredRepository], PlannedChange],
         request: DeployRequest,
+        *,
+        can_hold: bool = True,
     ) -> DeployResult:
         """Plan, check, commit and push; again when another commit came first."""
         plans: list[PlannedChange] = []
@@ -123,9 +123,8 @@ class ArgoCDTarget:
         def attempt(repository: DesiredRepository) -> str | None:
             plan = make(repository)
             plans.append(plan)
-            can_hold = loaded.settings.rollouts is not False
-            rules = guards.Rules(can_hold, allows_migration=request.allow_downtime)
-            checked = guards.check(plan, verb, loaded, rules)
+            rules = guards.Rules(can_hold, request.allow_downtime)
+            checked = guards.check(repository, plan, verb, rules)
             if request.dry_run or manifests.is_unchanged(repository, plan):
                 return None
             return guards.commit(repository, checked)

@@ -14,7 +14,8 @@ import msgspec
 
 from lapwing.desired import history
 from lapwing.desired.repository import DesiredRepository
-from lapwing.kubernetes import kubeconfig, local_state, rollouts
+from lapwing.errors import ClusterUnreachableError, ContextError
+from lapwing.kubernetes import kubeconfig, local_cluster, local_state, rollouts
 from lapwing.kubernetes.applyset import Scope
 from lapwing.kubernetes.client import ApiClient
 from lapwing.kubernetes.status import read_status
@@ -64,9 +65,46 @@ class ClusterEnvironment:
         access = kubeconfig.read(self.settings.kubeconfigs(), name)
         return ApiClient(access, self.settings.environ)
 
-    def at(self, context: str) -> ClusterEnvironment:
-        """Return the same environment in another context."""
-        return replace(self, options=replace(self.options, context=context))
+    def create(self) -> ClusterEnvironment:
+        """Create the local cluster unless it responds; return the environment in its context."""
+        environ = self.settings.environ
+        wanted = local_cluster.choose(
+            self.options.context or local_state.read_context(self.folder),
+            self.ref.stack,
+            self.ref.environment,
+            local_cluster.installed_tools(environ),
+        )
+        try:
+            with self.connect(wanted.context) as api:
+                api.version()
+        except (ContextError, ClusterUnreachableError):
+            with self.reporter.working(f"creating {wanted.context}"):
+                created = local_cluster.create(wanted, environ, self.reporter.progress)
+            self.reporter.say(f"{'Created' if created else 'Found'} the cluster {wanted.context}.")
+        return replace(self, options=replace(self.options, context=wanted.context))
+
+    def delete(self) -> str:
+        """Delete the local cluster after a question; return its context.
+
+        Raises ContextError for any other cluster.
+        """
+        with self.connect() as api:
+            access = api.access
+        found = local_cluster.from_context(access.context)
+        if found is None or not access.local:
+            raise ContextError(
+                f"Context {access.context!r} is not a kind or minikube cluster and is not removed.",
+                hint="Run `lapwing down` without --cluster to remove the stack from it.",
+            )
+        guards.confirm_removal(
+            f"Remove the cluster {access.context} with everything in it?",
+            self.options,
+            self.reporter,
+        )
+        with self.reporter.working(f"removing {access.context}"):
+            local_cluster.delete(found, self.settings.environ, self.reporter.progress)
+        local_state.forget_context(self.folder)
+        return access.context
 
     def url(self, api: ApiClient) -> str:
         """Return the URL; empty where there is none that a browser could reach."""
@@ -96,6 +134,8 @@ class ClusterEnvironment:
 
         Raises UsageError if there are none.
         """
+        if verb == "abort":
+            guards.check_rollouts(api, self.scope)
         change = rollouts.promote if verb == "promote" else rollouts.abort
         names = [reference.name for reference in change(api, self.scope)]
         return DeployResult(

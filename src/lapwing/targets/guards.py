@@ -2,23 +2,36 @@
 
     check            the planned change: pauses, offline migrations      -> CheckedChange
     commit           only takes a CheckedChange; refuses a conflict
+    check_rollouts   an abort in the cluster without a commit: offline migrations
     confirm_context  a cluster that is not local is changed after a question only
     exclusive        one command at a time changes an environment on a cluster
     Applier.examine  no object of the change is unmanaged, and the cluster has every kind
 
 A target plans a change, has it checked, and commits the result. Because `commit` accepts nothing
 else than what `check` returned, no target can leave a guard out.
+
+An older image must not run on a newer schema. Which services have an offline migration, and which
+image each had last, is read from the commits, so the rule needs no stack file. A change of such an
+image is:
+
+    already running     approved for every verb: the image runs on the present schema
+    deploy, up          approved with `--allow-downtime`, or if the target itself tests the new
+                        version of a running service without traffic before anything changes
+    rollback, abort     refused
+    promote, down       never: no other image is started
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lapwing.desired.history import history
 from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import ContextError, UsageError
-from lapwing.plan.model import Document
-from lapwing.targets.base import ClusterOptions, Reporter, Verb
+from lapwing.plan.names import OFFLINE_MIGRATION
+from lapwing.targets.base import ClusterOptions, EnvironmentRef, Reporter, Verb
 from lapwing.targets.planned import PlannedChange
 
 if TYPE_CHECKING:
@@ -27,20 +40,24 @@ if TYPE_CHECKING:
 
     from lapwing.kubernetes.applyset import Scope
     from lapwing.kubernetes.client import ApiClient
-    from lapwing.stack.load import LoadedStack
+
+SEARCHED_DEPLOYMENTS = 200
+"""How many deployments are searched for the images that a service had."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
     """What the guards have to know of an environment and of what a user allows.
 
-    `can_hold` is whether a deployment can be paused before the switch. `allows_migration` is
-    whether new images may bring an offline migration: a user allowed downtime, or the target
-    checks the new version itself before it changes anything.
+    `can_hold` is whether a deployment can be paused before the switch. `tests_migration` is
+    whether the target starts a new version without traffic first and refuses a pending migration.
+    `running` returns the images of the ready replicas of a service.
     """
 
     can_hold: bool = True
-    allows_migration: bool = False
+    allow_downtime: bool = False
+    tests_migration: bool = False
+    running: Callable[[str], Collection[str]] = lambda _: ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +67,26 @@ class CheckedChange:
     plan: PlannedChange
 
 
-def check(
-    plan: PlannedChange, verb: Verb, loaded: LoadedStack | None, rules: Rules = Rules()
-) -> CheckedChange:
-    """Approve a planned change; `loaded` is omitted where no image can change.
+@dataclass(frozen=True, slots=True)
+class _ImageChange:
+    """The change of the image of a service with an offline migration.
 
-    Raises UsageError: nothing was changed.
+    `old` and `new` are releases; `is_older` is whether `new` was first deployed before `old`, and
+    `runs` whether the service is part of the present deployment.
     """
+
+    service: str
+    old: str
+    new: str
+    image: str
+    is_older: bool
+    runs: bool
+
+
+def check(
+    repository: DesiredRepository, plan: PlannedChange, verb: Verb, rules: Rules = Rules()
+) -> CheckedChange:
+    """Approve a planned change. Raises UsageError: nothing was changed."""
     environment = plan.document.environment
     if plan.document.deployment.hold and not rules.can_hold:
         raise UsageError(
@@ -65,8 +95,9 @@ def check(
             hint="Install Argo Rollouts in the cluster and add `rollouts: true` to the "
             "environment. Nothing was changed.",
         )
-    if loaded is not None:
-        _check_offline_migration(loaded, plan, verb, rules)
+    for change in _offline_changes(repository, plan):
+        if change.image not in rules.running(change.service):
+            _check_migration(change, verb, environment, rules)
     return CheckedChange(plan)
 
 
@@ -76,43 +107,90 @@ def commit(repository: DesiredRepository, checked: CheckedChange) -> str:
     return repository.commit(plan.document, expected=plan.expected, files=plan.files)
 
 
-def _check_offline_migration(
-    loaded: LoadedStack, plan: PlannedChange, verb: Verb, rules: Rules
-) -> None:
-    for name, old, new, image in _offline_changes(loaded, plan.before, plan.document):
-        if verb == "rollback":
-            raise UsageError(
-                f"{name} {old} may have migrated its database, and {new} must not run with a "
-                "newer schema.",
-                hint="Restore the backup from before the upgrade, then run `lapwing deploy -e "
-                f"{loaded.environment} --image {name}={image} --allow-downtime`. Nothing was "
-                "changed.",
-            )
-        if verb in ("deploy", "up") and not rules.allows_migration:
-            raise UsageError(
-                f"{name} {old} -> {new} may migrate its database, and its migrations are offline: "
-                "no replica may be connected during the migration.",
-                hint="Back up the database, scale the service to zero, then run `lapwing deploy -e "
-                f"{loaded.environment} --allow-downtime`. Nothing was committed.",
-            )
+def check_rollouts(api: ApiClient, scope: Scope) -> None:
+    """Check that an abort of the Rollouts in a cluster starts no older image on a newer schema.
 
-
-def _offline_changes(
-    loaded: LoadedStack, before: Document | None, after: Document
-) -> list[tuple[str, str, str, str]]:
-    """List the services with an offline migration whose image changes.
-
-    Each is its name, the old and the new release, and the new image.
+    It needs no commit: the annotation of the migration's Job names the service. Raises UsageError.
     """
-    found = []
-    for name, service in loaded.stack.services.items():
-        if service.migrate is None or service.migrate.mode != "offline":
+    from lapwing.kubernetes import pods
+    from lapwing.kubernetes.objects import annotation, image_of, label
+    from lapwing.kubernetes.status import release_of
+    from lapwing.plan.names import NAME
+
+    jobs = api.list("batch/v1", "Job", scope.namespace, scope.selector)
+    offline = {annotation(job, OFFLINE_MIGRATION) for job in jobs}
+    sets = api.list("apps/v1", "ReplicaSet", scope.namespace)
+    for rollout in api.list(*pods.ROLLOUT, scope.namespace, scope.selector, missing_kind_ok=True):
+        service, stable = label(rollout, NAME), pods.active_replica_set(rollout, sets)
+        if service not in offline or stable is None or image_of(stable) == image_of(rollout):
             continue
-        old = before.services.get(name) if before else None
-        new = after.services.get(name)
-        if old is not None and new is not None and old.image != new.image:
-            found.append((name, old.release, new.release, str(new.image)))
-    return found
+        if image_of(stable) not in pods.running_images(api, scope, service):
+            raise _newer_schema(
+                service,
+                release_of(rollout),
+                release_of(stable),
+                scope.environment,
+                image_of(stable),
+            )
+
+
+def _check_migration(change: _ImageChange, verb: Verb, environment: str, rules: Rules) -> None:
+    is_deployment = verb in ("deploy", "up")
+    if is_deployment and rules.allow_downtime:
+        return
+    if change.is_older or not is_deployment:
+        raise _newer_schema(change.service, change.old, change.new, environment, change.image)
+    if rules.tests_migration and change.runs:
+        return
+    raise UsageError(
+        f"{change.service} {change.old} -> {change.new} may migrate its database, and its "
+        "migrations are offline: no replica may be connected during the migration.",
+        hint="Back up the database, scale the service to zero, then run `lapwing deploy -e "
+        f"{environment} --allow-downtime`. Nothing was committed.",
+    )
+
+
+def _newer_schema(service: str, old: str, new: str, environment: str, image: str) -> UsageError:
+    return UsageError(
+        f"{service} {old} may have migrated its database, and {new} must not run with a newer "
+        "schema.",
+        hint="Restore the backup from before the upgrade, then run `lapwing deploy -e "
+        f"{environment} --image {service}={image} --allow-downtime`. Nothing was changed.",
+    )
+
+
+def _offline_changes(repository: DesiredRepository, plan: PlannedChange) -> Iterator[_ImageChange]:
+    """Yield the image changes of services with an offline migration.
+
+    Each is compared with its last deployment, also after `down`: its database stays.
+    """
+    if not plan.files or plan.expected is None:
+        return
+    where = (plan.document.stack, plan.document.environment)
+    entries = [e for e in history(repository, *where, SEARCHED_DEPLOYMENTS) if e.services]
+    recorded = repository.manifests(*where, entries[0].commit) if entries else {}
+    for name in sorted(_offline_services(plan.files) | _offline_services(recorded)):
+        new = plan.document.services.get(name)
+        deployed = [e for e in entries if name in e.services]
+        before = repository.read(*where, deployed[0].commit) if deployed else None
+        if new is None or before is None or before.services[name].image == new.image:
+            continue
+        old = before.services[name].release
+        releases = [e.services[name].release for e in reversed(deployed)]
+        is_older = new.release in releases and releases.index(new.release) < releases.index(old)
+        runs = plan.before is not None and name in plan.before.services
+        yield _ImageChange(name, old, new.release, str(new.image), is_older, runs)
+
+
+def _offline_services(files: Mapping[str, bytes]) -> set[str]:
+    """Return the services with an offline migration, by the Jobs of their manifests."""
+    marked = {n: data for n, data in files.items() if OFFLINE_MIGRATION.encode() in data}
+    if not marked:
+        return set()
+    from lapwing.kubernetes.objects import annotation
+    from lapwing.kubernetes.waves import read_manifests
+
+    return {annotation(thing, OFFLINE_MIGRATION) for _, thing in read_manifests(marked)} - {""}
 
 
 def confirm_context(
@@ -136,7 +214,7 @@ def confirm_removal(question: str, options: ClusterOptions, reporter: Reporter) 
         raise UsageError("Nothing was removed.", hint="Add `--yes` to remove it.")
 
 
-def exclusive(folder: Path, ref: object) -> AbstractContextManager[None]:
+def exclusive(folder: Path, ref: EnvironmentRef) -> AbstractContextManager[None]:
     """Hold the lock of an environment on a cluster. Raises ConflictError if it is held."""
     from lapwing.kubernetes import local_state
 

@@ -92,7 +92,7 @@ class MachineTarget:
                     actor=self._actor,
                     progress=self.reporter.progress,
                 )
-            checked = guards.check(plan, request.verb, loaded)
+            checked = guards.check(self.repository, plan, request.verb)
             if request.dry_run:
                 return self._result(request.verb, "dry-run", plan)
             local_agent.ensure(self.settings, self.reporter.progress)
@@ -172,7 +172,7 @@ class MachineTarget:
 
     def _apply(self, verb: Verb, plan: PlannedChange) -> DeployResult:
         local_agent.ensure(self.settings, self.reporter.progress)
-        return self._carry_out(verb, guards.check(plan, verb, None))
+        return self._carry_out(verb, guards.check(self.repository, plan, verb))
 
     def _carry_out(self, verb: Verb, checked: guards.CheckedChange) -> DeployResult:
         """Commit a change and wait for its end."""

@@ -71,6 +71,23 @@ def abort(
     return PlannedChange(aborted(document, actor, running), head, present)
 
 
+def restore(
+    repository: DesiredRepository, ref: EnvironmentRef, actor: str, commit: str
+) -> PlannedChange:
+    """Plan the return to an earlier deployment as the outcome of an abort."""
+    head, present = _head(repository, ref)
+    document = repository.read(ref.stack, ref.environment, commit)
+    assert document is not None
+    files = _files(repository, document, commit)
+    return PlannedChange(aborted(document, actor, commit), head, present, files)
+
+
+def present(repository: DesiredRepository, ref: EnvironmentRef) -> PlannedChange:
+    """Return the present deployment as a plan that changes nothing."""
+    head, document = _head(repository, ref)
+    return PlannedChange(document, head, document, _files(repository, document, head))
+
+
 def aborted(document: Document, actor: str, restores: str | None) -> Document:
     """Return a document as the outcome of an abort."""
     return as_deployment(document, "abort", actor, restores=restores, reason=f"aborted by {actor}")

@@ -69,7 +69,7 @@ def _step(sandbox: Sandbox, step: Step, tell: Show) -> StepResult:
     local_agent.ensure(sandbox.settings, tell)
     listener = local_agent.watch(sandbox.settings, sandbox.where)
     repository = DesiredRepository(sandbox.settings.desired)
-    commit = guards.commit(repository, guards.check(plan, "deploy", None))
+    commit = guards.commit(repository, guards.check(repository, plan, "deploy"))
     committed = now()
     moments: dict[str, float] = {}
 

@@ -86,7 +86,7 @@ class Sandbox:
         if repository.newest(STACK, LOCAL) is None:
             return
         plan = planned.down(repository, self.where, "demo")
-        guards.commit(repository, guards.check(plan, "down", None))
+        guards.commit(repository, guards.check(repository, plan, "down"))
         local_agent.ensure(self.settings)
         folder = self.settings.environment(STACK, LOCAL)
         until = time.monotonic() + STOP_TIMEOUT_S

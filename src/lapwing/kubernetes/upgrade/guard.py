@@ -56,19 +56,27 @@ def run_upgrades(
 
     Raises DowntimeError (nothing was changed), UpgradeError, UpgradeLockedError or ClusterError.
     """
-    found = plans(things)
-    services = {p.service for p in found}
+    every = list(things)
+    check_in_progress(api, scope, every)
+    return [
+        plan.service
+        for plan in plans(every)
+        if _is_due(api, scope, plan) and _run(api, scope, plan, options, tell)
+    ]
+
+
+def check_in_progress(api: ApiClient, scope: Scope, things: Iterable[Object]) -> None:
+    """Check that applying these objects continues every upgrade in progress.
+
+    Else it would start an old version on an unknown schema. Raises UpgradeError.
+    """
+    continued = {plan.service for plan in plans(things)}
     for service in list_upgrades(api, scope):
-        if service not in services:  # Applying would start an old version on an unknown schema.
+        if service not in continued:
             raise UpgradeError(
                 f"An upgrade of {service} is in progress. Nothing was changed.",
                 hint="`lapwing deploy` continues it, or rolls it back.",
             )
-    return [
-        plan.service
-        for plan in found
-        if _is_due(api, scope, plan) and _run(api, scope, plan, options, tell)
-    ]
 
 
 def is_upgrade_needed(api: ApiClient, scope: Scope, things: Iterable[Object]) -> bool:
