@@ -129,7 +129,7 @@ def test_verify_passes_and_names_what_breaks(stack: Stack, tmp_path: Path) -> No
             assert status == 0, found
             shown = stack.call("verify")
             assert shown.returncode == 0
-            assert shown.stdout.splitlines()[0].split() == ["CHECK", "SEEN"]
+            assert shown.stdout.splitlines()[0].split() == ["CHECK", "RESULT"]
             assert "FAILED" not in shown.stdout
         # The cache has gone, and a Secret was emptied.
         path = f"/api/v1/namespaces/{stack.scope.namespace}/secrets/db"

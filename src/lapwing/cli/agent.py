@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from lapwing.cli.context import Context, output_option
+from lapwing.cli.context import Context
+from lapwing.cli.options import output_option
 
 UNIT = """\
 [Unit]

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lapwing.cli.context import Context, image_option, output_option
+from lapwing.cli.context import Context
+from lapwing.cli.options import image_option, output_option
 from lapwing.cli.rendered import folder_options
 
 if TYPE_CHECKING:

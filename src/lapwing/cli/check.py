@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from lapwing.cli.context import Context, environment_option, output_option
+from lapwing.cli.context import Context
+from lapwing.cli.options import environment_option, output_option
 
 
 @click.command("check")

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lapwing.cli.context import Context, environments_option, remember_output
+from lapwing.cli.context import Context
+from lapwing.cli.options import environments_option, remember_output
 from lapwing.cli.rendered import write_file
 
 if TYPE_CHECKING:

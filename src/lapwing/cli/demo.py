@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lapwing.cli.context import Context, output_option
+from lapwing.cli.context import Context
+from lapwing.cli.options import output_option
 
 if TYPE_CHECKING:
     from lapwing.cli.output import Printer

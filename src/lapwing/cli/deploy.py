@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lapwing.cli.context import change_target, complete_services, image_option
+from lapwing.cli.options import change_target, complete_services, image_option
 
 if TYPE_CHECKING:
     from lapwing.targets.base import DeployResult, Target

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from lapwing.cli.context import Context, output_option
+from lapwing.cli.context import Context
+from lapwing.cli.options import output_option
 
 
 @click.command("doctor")

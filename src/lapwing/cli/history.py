@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lapwing.cli.context import Context, read_target
+from lapwing.cli.context import Context
+from lapwing.cli.options import read_target
 
 if TYPE_CHECKING:
     from lapwing.targets.base import Target

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lapwing.cli.context import Context, output_option
+from lapwing.cli.context import Context
+from lapwing.cli.options import output_option
 from lapwing.cli.transfer import format_size, transfer
 from lapwing.errors import UsageError
 from lapwing.stack import image

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lapwing.cli.context import Context, output_option
+from lapwing.cli.context import Context
+from lapwing.cli.options import output_option
 from lapwing.cli.rendered import folder_options
 
 if TYPE_CHECKING:

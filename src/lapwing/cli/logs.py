@@ -12,12 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lapwing.cli.context import (
-    Context,
-    complete_services,
-    context_option,
-    environment_option,
-)
+from lapwing.cli.context import Context
+from lapwing.cli.options import complete_services, context_option, environment_option
 from lapwing.errors import UsageError
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lapwing.cli.context import change_target
+from lapwing.cli.options import change_target
 
 if TYPE_CHECKING:
     from lapwing.targets.base import DeployResult, Target

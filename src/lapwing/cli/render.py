@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from lapwing.cli.context import Context, image_option, output_option
+from lapwing.cli.context import Context
+from lapwing.cli.options import image_option, output_option
 from lapwing.cli.rendered import folder_options
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lapwing.cli.context import Context, environments_option, output_option
+from lapwing.cli.context import Context
+from lapwing.cli.options import environments_option, output_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

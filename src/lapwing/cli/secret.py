@@ -11,7 +11,8 @@ import time
 
 import click
 
-from lapwing.cli.context import Context, environment_option, output_option
+from lapwing.cli.context import Context
+from lapwing.cli.options import environment_option, output_option
 from lapwing.errors import UsageError
 
 

@@ -7,13 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from lapwing.cli.context import (
-    Context,
-    complete_services,
-    environment_option,
-    image_option,
-    output_option,
-)
+from lapwing.cli.context import Context
+from lapwing.cli.options import complete_services, environment_option, image_option, output_option
 
 if TYPE_CHECKING:
     from lapwing.commands.ship import ShipResult

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lapwing.cli.context import Context, change_target, image_option
+from lapwing.cli.context import Context
+from lapwing.cli.options import change_target, image_option
 
 if TYPE_CHECKING:
     from lapwing.targets.base import DeployResult, Target

@@ -1,0 +1,156 @@
+"""The options that several verbs share, each declared once.
+
+`read_target` and `change_target` are the frame of a verb that asks or changes a target: they add
+its options and pass the `Target` that these choose.
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lapwing.cli.context import Context, Output
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def remember_output(ctx: click.Context, _parameter: click.Parameter, value: Output) -> Output:
+    """Store the output format in the context, so that errors have it as well."""
+    context = ctx.find_object(Context)
+    if context is not None:
+        context.output = value
+    return value
+
+
+def image_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--image SERVICE=REF`, repeatable, as `images`: references by service."""
+    return click.option(
+        "--image",
+        "images",
+        multiple=True,
+        metavar="SERVICE=REF",
+        callback=_images,
+        help="On a cluster: the image of a service, instead of the one in the stack file.",
+    )(function)
+
+
+def _images(
+    _ctx: click.Context, _parameter: click.Parameter, value: tuple[str, ...]
+) -> dict[str, str]:
+    found = {}
+    for text in value:
+        service, separator, reference = text.partition("=")
+        if not separator or not service or not reference:
+            raise click.UsageError(f"--image takes SERVICE=REF, not {text!r}.")
+        found[service] = reference
+    return found
+
+
+def output_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--output text|json`, which is stored in the context."""
+    return click.option(
+        "--output",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        show_default=True,
+        expose_value=False,
+        callback=remember_output,
+        help="Text for people or JSON for programs.",
+    )(function)
+
+
+def environment_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--environment NAME` (also `--env`, `-e`)."""
+    return click.option(
+        "-e",
+        "--environment",
+        "--env",
+        default="local",
+        show_default=True,
+        metavar="NAME",
+        help="The environment of the stack.",
+    )(function)
+
+
+def environments_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the same for verbs that report on all environments unless one is named."""
+    return click.option(
+        "-e",
+        "--environment",
+        "--env",
+        metavar="NAME",
+        help="Only this environment; by default all except local.",
+    )(function)
+
+
+def context_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--context NAME`, as `cluster`."""
+    return click.option(
+        "--context", "cluster", metavar="NAME", help="On a cluster: the kubeconfig context."
+    )(function)
+
+
+def read_target(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add -e, --context and --output, and pass the `Target` that they choose."""
+
+    @environment_option
+    @context_option
+    @output_option
+    @click.pass_obj
+    @functools.wraps(function)
+    def call(context: Context, /, environment: str, cluster: str | None, **options: Any) -> Any:
+        from lapwing.targets.base import ClusterOptions
+
+        return function(context, context.target(environment, ClusterOptions(cluster)), **options)
+
+    return call
+
+
+def change_target(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add -e, --context, --yes and --output, and pass the `Target` that they choose.
+
+    The function returns a DeployResult, which is printed.
+    """
+
+    @environment_option
+    @context_option
+    @click.option("--yes", is_flag=True, help="On a cluster: do not ask before a change.")
+    @output_option
+    @click.pass_obj
+    @functools.wraps(function)
+    def call(
+        context: Context,
+        /,
+        environment: str,
+        cluster: str | None,
+        yes: bool,
+        create: bool = False,
+        **options: Any,
+    ) -> int:
+        from lapwing.cli import present
+        from lapwing.targets.base import ClusterOptions
+
+        target = context.target(environment, ClusterOptions(cluster, yes, create))
+        return present.deploy_result(context, function(target, **options))
+
+    return call
+
+
+def complete_services(
+    ctx: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[str]:
+    """Complete the name of a service for a shell; no names if the stack file is invalid."""
+    from lapwing.errors import LapwingError
+    from lapwing.stack import source
+    from lapwing.stack.load import find
+
+    try:
+        data = source.read(find(ctx.find_root().params.get("directory") or Path())).data
+        names = list(data["services"])
+    except (LapwingError, KeyError, TypeError):
+        return []
+    return [str(n) for n in names if str(n).startswith(incomplete)]
