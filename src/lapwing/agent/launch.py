@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from lapwing.agent import caddy, logs
@@ -25,6 +25,7 @@ from lapwing.desired.secrets import SecretStore
 from lapwing.plan.model import Document, Service
 from lapwing.settings import Settings
 from lapwing.stack import resource_reference as reference
+from lapwing.system.files import remove_tree
 
 BUILTINS = {
     ".", ":", "alias", "bg", "break", "cd", "command", "continue", "eval", "exec", "exit", "export",
@@ -33,6 +34,9 @@ BUILTINS = {
 }  # fmt: skip
 """Commands that exist only inside the shell. Source: POSIX.1-2024, Shell & Utilities, 2.15
 (special built-ins) and 1.7 (intrinsic utilities)."""
+
+JOB_LABEL = "job"
+"""The label of the processes of jobs, which belong to no generation."""
 
 
 class Launcher:
@@ -123,18 +127,39 @@ class Launcher:
             for variable, text in spec.env.items()
             if any(name in resources for name, _ in reference.references(text))
         }
-        variables = environ(spec, release, owner, given | expanded, port)
+        live = {(g.service, g.label) for g in self._state.generations}
+        home = prepare_home(self._folder / "homes", owner, live)
+        variables = environ(spec, release, owner, home, given | expanded, port)
         return Launch(command(spec), variables | mark, app)
 
 
+def prepare_home(homes: Path, owner: Owner, live: Collection[tuple[str, str]]) -> Path:
+    """Create the home folder of a process, which its restarts keep.
+
+    Those of generations that are not `live` (service and label) are removed. Raises OSError.
+    """
+    for old in homes.glob("*/*"):
+        label = old.name.rpartition(".")[0]
+        if label not in (JOB_LABEL, owner.label) and (old.parent.name, label) not in live:
+            remove_tree(old)
+    home = homes / owner.service / f"{owner.label}.{owner.index}"
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return home
+
+
 def environ(
-    spec: Service, release: Release, owner: Owner, given: Mapping[str, str], port: int | None
+    spec: Service,
+    release: Release,
+    owner: Owner,
+    home: Path,
+    given: Mapping[str, str],
+    port: int | None,
 ) -> dict[str, str]:
     """Return the environment of a process. `given` holds secrets and resource URLs by variable."""
     variables = {
         "PATH": os.pathsep.join([*release.path, "/usr/local/bin", "/usr/bin", "/bin"]),
         "LANG": "C.UTF-8",
-        "HOME": "/nonexistent",
+        "HOME": str(home),
         "LAPWING_STACK": owner.stack,
         "LAPWING_ENVIRONMENT": owner.environment,
         "LAPWING_SERVICE": owner.service,

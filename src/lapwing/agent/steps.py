@@ -16,7 +16,7 @@ import msgspec
 
 from lapwing.agent import analysis, checks, generations, logs, processes, publisher
 from lapwing.agent.context import Context
-from lapwing.agent.launch import Launcher
+from lapwing.agent.launch import JOB_LABEL, Launcher
 from lapwing.agent.maintenance import Maintenance
 from lapwing.agent.proxy.model import Counters
 from lapwing.agent.replicas import Replicas
@@ -103,7 +103,7 @@ class Steps:
         log = self._launcher.log_folder(name) / f"job-{record.commit[:12]}.log"
         await asyncio.to_thread(logs.remove_old, log.parent)
         timeout = spec.timeout or JOB_TIMEOUT_S
-        owner = self._launcher.owner(name, "job")
+        owner = self._launcher.owner(name, JOB_LABEL)
         launch = await self._launcher.launch(spec, owner, record.document)
         ended = await processes.run(launch, log, timeout)
         if ended != checks.SUCCESS:

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from lapwing.agent.launch import command, environ
+from lapwing.agent.launch import command, environ, prepare_home
 from lapwing.agent.processes import Owner
 from lapwing.build.release import Release
 from tests.unit.agent.samples import service
 
 OWNER = Owner("shop", "local", "api", "blue-7", 1)
+HOME = Path("/home/of/replica")
 RELEASE = Release(
     name="api-1",
     stack="shop",
@@ -28,7 +29,7 @@ RELEASE = Release(
 
 def test_environment_of_the_agent_is_not_inherited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "leak")
-    found = environ(service("api-1"), RELEASE, OWNER, {}, 20001)
+    found = environ(service("api-1"), RELEASE, OWNER, HOME, {}, 20001)
     assert "AWS_SECRET_ACCESS_KEY" not in found
     assert found["PATH"].startswith(f"/layer/bin{os.pathsep}")
     assert found["PYTHONPATH"] == "/layer/lib"
@@ -44,20 +45,35 @@ def test_environment_of_the_agent_is_not_inherited(monkeypatch: pytest.MonkeyPat
     }
 
 
+def test_process_has_a_home_of_its_own(tmp_path: Path) -> None:
+    assert environ(service(), RELEASE, OWNER, HOME, {}, 20001)["HOME"] == str(HOME)
+    job = prepare_home(tmp_path, Owner("shop", "local", "migrate", "job"), set())
+    ended = prepare_home(tmp_path, Owner("shop", "local", "api", "green-6"), {("api", "green-6")})
+    other = prepare_home(tmp_path, Owner("shop", "local", "api", "blue-7", 0), {("api", "blue-7")})
+    (other / ".cache").mkdir()
+    own = prepare_home(tmp_path, OWNER, {("api", "blue-7")})
+    assert own.parent == other.parent == tmp_path / "api"
+    assert (other / ".cache").is_dir()
+    assert job.is_dir()
+    assert not ended.exists()
+    assert own.stat().st_mode & 0o777 == 0o700
+    assert prepare_home(tmp_path, OWNER, set()) == own
+
+
 def test_servers_get_the_loopback_address() -> None:
-    found = environ(service(), RELEASE, OWNER, {}, 20001)
+    found = environ(service(), RELEASE, OWNER, HOME, {}, 20001)
     bound = [v for v in found.values() if "20001" in v and ":" in v]
     assert bound == ["--bind 127.0.0.1:20001"]
 
 
 def test_worker_has_no_port() -> None:
-    found = environ(service(kind="worker", route=None), RELEASE, OWNER, {}, None)
+    found = environ(service(kind="worker", route=None), RELEASE, OWNER, HOME, {}, None)
     assert not {"PORT", "HOST", "GUNICORN_CMD_ARGS"} & set(found)
 
 
 def test_secrets_override_env_of_the_stack_file() -> None:
     spec = service(env={"MODE": "x", "KEY": "plain", "LANG": "de_DE.UTF-8"})
-    found = environ(spec, RELEASE, OWNER, {"KEY": "sealed", "DB_URL": "mongodb://a"}, 20001)
+    found = environ(spec, RELEASE, OWNER, HOME, {"KEY": "sealed", "DB_URL": "mongodb://a"}, 20001)
     assert (found["MODE"], found["LANG"]) == ("x", "de_DE.UTF-8")
     assert (found["KEY"], found["DB_URL"]) == ("sealed", "mongodb://a")
 
