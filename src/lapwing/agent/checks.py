@@ -1,8 +1,9 @@
 """Health checks of starting replicas, and smoke tests of candidates.
 
 The agent checks a replica's health often while it starts, so that a fast start is noticed fast.
-Once it is active, Envoy checks it (it decides which replicas receive traffic), and the agent reads
-Envoy's status.
+Without a health path, it has to answer HTTP requests on several connections at once: servers such
+as gunicorn open their port before they import the application. Once it is active, Envoy checks it
+(it decides which replicas receive traffic), and the agent reads Envoy's status.
 
 HTTP smoke tests go through Envoy to the preview host, with TLS and the real routes, so they see
 what clients will see after the switch. Commands run in the release's own folder and environment,
@@ -21,7 +22,7 @@ from lapwing.agent import processes
 from lapwing.agent.logs import tail
 from lapwing.agent.processes import Launch
 from lapwing.errors import SmokeError
-from lapwing.plan.model import Health, Smoke
+from lapwing.plan.model import Service, Smoke
 
 if TYPE_CHECKING:
     import httpx
@@ -29,55 +30,62 @@ if TYPE_CHECKING:
 FIRST_INTERVAL_S = 0.02
 """Time between the first two checks of a starting replica; grows to LAST_INTERVAL_S."""
 LAST_INTERVAL_S = 0.25
-SUCCESS = "exited with status 0"
+CONNECTIONS = 4
+"""Connections on which a replica without a health path has to answer, so that several of a server's
+worker processes are tried."""
 
 
-async def check_health(client: httpx.AsyncClient, port: int, health: Health) -> str | None:
-    """Check a replica once; returns None if it is healthy, otherwise the reason."""
-    if health.path is None:
-        return await _check_tcp(port, health.timeout)
+async def check_health(client: httpx.AsyncClient, port: int, spec: Service) -> str | None:
+    """Check a replica once; returns None if it is healthy, otherwise the reason.
+
+    With a health path, a status below 400 is healthy; without one, any status below 500 to requests
+    for the service's route.
+    """
+    path, timeout = spec.health.path, spec.health.timeout
+    if path is not None:
+        return await _request(client, port, path, timeout, limit=400)
+    requests = [
+        _request(client, port, spec.route or "/", timeout, limit=500) for _ in range(CONNECTIONS)
+    ]
+    return next((reason for reason in await asyncio.gather(*requests) if reason), None)
+
+
+async def _request(
+    client: httpx.AsyncClient, port: int, path: str, timeout: float, limit: int
+) -> str | None:
+    """Send a request on a new connection; returns why the response is not accepted."""
     import httpx
 
     try:
-        response = await client.get(
-            f"http://127.0.0.1:{port}{health.path}",
-            timeout=health.timeout,
+        async with client.stream(
+            "GET",
+            f"http://127.0.0.1:{port}{path}",
+            timeout=timeout,
             headers={"user-agent": "lapwing-health", "connection": "close"},
-        )
+        ) as response:
+            status = response.status_code
     except httpx.TimeoutException:
-        return f"GET {health.path} did not respond within {health.timeout:g} s"
+        return f"GET {path} did not respond within {timeout:g} s"
     except httpx.ConnectError:
         return "nothing listens on its port yet"
     except httpx.HTTPError as error:
-        return f"GET {health.path} failed: {type(error).__name__}"
-    if response.status_code >= 400:
-        return f"GET {health.path} responded with status {response.status_code}"
-    return None
+        return f"GET {path} failed: {type(error).__name__}"
+    return f"GET {path} responded with status {status}" if status >= limit else None
 
 
-async def wait_until_healthy(client: httpx.AsyncClient, port: int, health: Health) -> str | None:
+async def wait_until_healthy(client: httpx.AsyncClient, port: int, spec: Service) -> str | None:
     """Check a replica until it is healthy; returns None, or the reason after `start_timeout`."""
     loop = asyncio.get_running_loop()
-    until = loop.time() + health.start_timeout
+    until = loop.time() + spec.health.start_timeout
     interval = FIRST_INTERVAL_S
     while True:
-        reason = await check_health(client, port, health)
+        reason = await check_health(client, port, spec)
         if reason is None:
             return None
         if loop.time() + interval > until:
             return reason
         await asyncio.sleep(interval)
         interval = min(interval * 1.2, LAST_INTERVAL_S)
-
-
-async def _check_tcp(port: int, timeout: float) -> str | None:
-    try:
-        async with asyncio.timeout(timeout):
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
-    except (OSError, TimeoutError):
-        return "nothing listens on its port yet"
-    writer.close()
-    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +143,6 @@ def _trusting(authority: Path) -> ssl.SSLContext:
 async def run_smoke_command(test: Smoke, launch: Launch, log: Path) -> None:
     """Run the command of a smoke test. Raises SmokeError with the end of its output."""
     ended = await processes.run(launch, log, test.timeout)
-    if ended != SUCCESS:
+    if ended != processes.SUCCESS:
         ended = ended or f"did not exit within {test.timeout:g} s"
         raise SmokeError(f"Smoke test `{test.run}` {ended}.", detail=tail(log))

@@ -4,7 +4,7 @@ Given the desired document and the state of the environment, each service gets o
 
     KEEP      the active generation already matches
     ADJUST    same processes, other settings (route, replica count, rollout rules): no new slot
-    SWITCH    the warm generation in the idle slot matches: a change of route, no boot
+    SWITCH    the warm generation in the idle slot matches and is ready: a change of route, no boot
     START     a new generation in the idle slot
     REMOVE    the service is no longer in the document
 
@@ -20,6 +20,7 @@ from enum import StrEnum
 
 import msgspec
 
+from lapwing.agent.generations import is_usable
 from lapwing.agent.rollout import TERMINAL, Route
 from lapwing.agent.state import EnvironmentState
 from lapwing.plan.model import Document, Service
@@ -85,7 +86,7 @@ def verdict(name: str, spec: Service, state: EnvironmentState) -> Verdict:
     active, warm = state.of(name, "active"), state.of(name, "warm")
     if active is not None and active.spec.identity() == spec.identity():
         return Verdict.KEEP if active.spec == spec else Verdict.ADJUST
-    if warm is not None and warm.spec.identity() == spec.identity():
+    if warm is not None and warm.spec.identity() == spec.identity() and is_usable(warm):
         return Verdict.SWITCH
     return Verdict.START
 

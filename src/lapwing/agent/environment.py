@@ -13,7 +13,9 @@ import contextlib
 import logging
 import time
 
-from lapwing.agent import rollout
+import msgspec
+
+from lapwing.agent import generations, rollout
 from lapwing.agent.context import Context
 from lapwing.agent.decide import Intent, decide
 from lapwing.agent.launch import Launcher
@@ -135,6 +137,7 @@ class Environment:
         before = self.store.problem
         try:
             await self.maintenance.tick()
+            await self._roll_back_crash_loop()
         except ProxyError as error:
             self.store.problem = str(error)
             raise
@@ -292,6 +295,9 @@ class Environment:
             await self.outcomes.note(commit, outcome, record.reason)
         kept = record.state is State.SUPERSEDED and self._steps.switched(record)
         if record.state is State.SUCCEEDED or kept:
+            await self._condemn_crashing(record)
+            forward = record.document.deployment.kind in ("deploy", "promote")
+            self.state.previous = self.state.commit if record.previous and forward else None
             self.state.document = record.document
             self.state.commit = head
             self.store.problem = None
@@ -308,6 +314,39 @@ class Environment:
             )
         self._settle(record.document, head)
         await self.maintenance.tidy()
+
+    async def _condemn_crashing(self, record: RolloutRecord) -> None:
+        """Note that a release was crashing when it was replaced: no rollback may choose it."""
+        act = record.document.deployment
+        for number in record.previous.values():
+            old = self.state.numbered(number)
+            if old is not None and self.state.commit and generations.is_crashing(old):
+                reason = act.reason or f"{old.service} was crashing when it was replaced."
+                outcome = "rolled-back" if act.kind == "rollback" else "failed"
+                await self.outcomes.note(self.state.commit, outcome, reason)
+
+    async def _roll_back_crash_loop(self) -> None:
+        """Commit a rollback of a deployment whose replicas crash while the old slot is warm."""
+        found = generations.crash_loops(self.state)
+        commit, target = self.state.commit, self.state.previous
+        if self.state.rollout is not None or not found or target is None or commit is None:
+            return
+        where = (self.state.stack, self.state.environment)
+        document = await asyncio.to_thread(self._repository.read, *where, target)
+        if document is None:
+            return
+        reason = f"{found[0].service} crashed repeatedly after the deployment."
+        act = Deployment(
+            kind="rollback",
+            actor="lapwing",
+            revision=document.deployment.revision,
+            restores=target,
+            reason=reason,
+        )
+        restored = msgspec.structs.replace(document, deployment=act)
+        await asyncio.to_thread(self._repository.commit, restored, expected=commit)
+        self.state.previous = None
+        self.store.event("agent", f"{reason} Rolling back.", commit)
 
     async def _accept(self, commit: str, document: Document) -> None:
         """Accept a commit whose document is already running.

@@ -18,6 +18,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Mapping
 
+from lapwing.agent.processes import SUCCESS
 from lapwing.agent.proxy.model import Counters
 from lapwing.agent.state import EnvironmentState, Generation, Replica, RolloutRecord, Slot
 from lapwing.plan.model import Service
@@ -25,6 +26,8 @@ from lapwing.plan.model import Service
 MIN_DRAIN = 2.0
 """The least seconds that a generation drains: Envoy's workers apply a new route table shortly after
 its main thread has confirmed it."""
+CRASH_LOOP = 3
+"""Exits of a replica without a steady run in between that count as a crash loop."""
 
 
 def idle_slot(state: EnvironmentState, service: str) -> Slot:
@@ -65,7 +68,10 @@ def create_candidates(
         warm = state.of(service, "warm")
         wanted = rollout.document.services[service]
         if warm is not None and warm.spec.identity() == wanted.identity():
-            rollout.candidates.setdefault(service, warm.number)
+            if service not in rollout.candidates:
+                rollout.candidates[service] = warm.number
+                for replica in warm.replicas:
+                    replica.restarts = replica.crashes = 0
             more = range(len(warm.replicas), wanted.replicas)
             ports = distinct_ports(
                 [r.port for r in warm.replicas], len(more), functools.partial(port, wanted)
@@ -204,6 +210,53 @@ def drained(
         if now > generation.deadline or (quiet and now > began + MIN_DRAIN):
             done.append(generation)
     return done
+
+
+def instability(generation: Generation) -> str | None:
+    """Return why a generation that was healthy is not any more, None if it is still healthy.
+
+    A restart counts even if the replica is ready again. A worker may exit with status 0.
+    """
+    for replica in generation.replicas:
+        if has_finished(generation, replica):
+            continue
+        if replica.restarts:
+            return f"a replica {replica.last_exit or 'was restarted'}"
+        if not replica.ready:
+            return "a replica is not ready"
+    return None
+
+
+def has_finished(generation: Generation, replica: Replica) -> bool:
+    """Return whether the last exit of a replica was that of a worker that ended its work."""
+    return generation.spec.kind == "worker" and replica.last_exit == SUCCESS
+
+
+def is_usable(generation: Generation) -> bool:
+    """Return whether a warm generation can receive traffic at once: every replica is ready."""
+    return all(r.pid is not None and r.ready for r in generation.replicas)
+
+
+def is_crashing(generation: Generation) -> bool:
+    """Return whether a replica is in a crash loop or is not ready after it exited."""
+    return any(r.crashes >= CRASH_LOOP or (r.crashes and not r.ready) for r in generation.replicas)
+
+
+def crash_loops(state: EnvironmentState) -> list[Generation]:
+    """Return the active generations with a replica in a crash loop that can be rolled back.
+
+    That is while the generation before them is warm and usable, unless the analysis is turned off
+    (a worker has none).
+    """
+    return [
+        g
+        for g in state.generations
+        if g.role == "active"
+        and (g.spec.kind == "worker" or g.spec.rollout.analysis is not None)
+        and any(r.crashes >= CRASH_LOOP for r in g.replicas)
+        and (warm := state.of(g.service, "warm")) is not None
+        and is_usable(warm)
+    ]
 
 
 def update_readiness(

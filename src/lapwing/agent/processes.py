@@ -29,6 +29,8 @@ MARK = "LAPWING_OWNER"
 """The environment variable that marks a process as started by Lapwing: `<LAPWING_HOME>|<owner>`."""
 LOWEST_PORT = 18000
 """The lowest port that a replica is given."""
+SUCCESS = "exited with status 0"
+"""How a process ended that was successful."""
 POLL_INTERVAL_S = 0.05
 """Time between two looks at the process table, where the kernel has no pidfds."""
 KILL_TIMEOUT_S = 5.0

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lapwing.agent import checks, logs, processes
+from lapwing.agent import checks, generations, logs, processes
 from lapwing.agent.processes import Identity, Launch, RestartDelay
 from lapwing.agent.state import Generation, Replica
 from lapwing.errors import LapwingError, ReplicaError
@@ -63,6 +63,10 @@ class Replicas:
             async with asyncio.TaskGroup() as group:
                 for replica in wanted:
                     group.create_task(self._wait_until_healthy(generation, replica))
+            for replica in wanted:
+                if replica.pid is None:  # It exited while others were still starting.
+                    problem = f"{replica.last_exit or 'ended'} during start-up"
+                    raise self._start_error(generation, replica, problem)
         except BaseExceptionGroup as errors:
             raise _first(errors) from None
         finally:
@@ -78,6 +82,9 @@ class Replicas:
         """
         for replica in generation.replicas:
             if not _running(replica):
+                if replica.pid is not None:
+                    replica.restarts += 1
+                    replica.last_exit = "exited while the agent was not running"
                 replica.pid, replica.ready = None, False
             self._watch(generation, replica)
 
@@ -124,7 +131,11 @@ class Replicas:
             began = loop.time()
             identity = _identity(replica)
             if identity is not None:
-                how = await processes.ended(identity)
+                steady = loop.call_later(processes.STEADY_S, setattr, replica, "crashes", 0)
+                try:
+                    how = await processes.ended(identity)
+                finally:
+                    steady.cancel()
                 replica.ready, replica.last_exit = False, how
                 await processes.kill(identity)
                 replica.pid = None
@@ -134,6 +145,7 @@ class Replicas:
                 name = f"{generation.service} {generation.label}.{replica.index}"
                 self._report(f"Replica {name} {how}; restarting it.")
                 replica.restarts += 1
+                replica.crashes += not generations.has_finished(generation, replica)
                 delay.record_run(loop.time() - began)
             await delay.wait()
             try:
@@ -151,8 +163,7 @@ class Replicas:
                 await asyncio.sleep(generation.spec.health.settle)
                 reason = None if processes.alive(identity) else "it exited"
             else:
-                health = generation.spec.health
-                reason = await checks.check_health(self._client, replica.port, health)
+                reason = await checks.check_health(self._client, replica.port, generation.spec)
             if reason is None:
                 replica.ready = True
                 self._changed()
@@ -175,7 +186,10 @@ class Replicas:
                 return
         finally:
             healthy.cancel()
-        raise ReplicaError(
+        raise self._start_error(generation, replica, problem)
+
+    def _start_error(self, generation: Generation, replica: Replica, problem: str) -> ReplicaError:
+        return ReplicaError(
             f"{generation.service} {problem}.",
             detail=logs.tail(self._log_of(generation, replica)),
             hint=f"`lapwing logs {generation.service}` shows the whole log.",
@@ -186,7 +200,7 @@ async def _healthy(client: httpx.AsyncClient, replica: Replica, spec: Service) -
     if _unchecked(spec):
         await asyncio.sleep(spec.health.settle)
         return None
-    return await checks.wait_until_healthy(client, replica.port, spec.health)
+    return await checks.wait_until_healthy(client, replica.port, spec)
 
 
 def _unchecked(spec: Service) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from lapwing.agent import generations
 from lapwing.agent.rollout import State
 from lapwing.agent.state import EnvironmentState, Generation
 from lapwing.observed.status import (
@@ -79,7 +80,11 @@ def _service(name: str, spec: Service, state: EnvironmentState) -> ServiceStatus
 def _slot(generation: Generation | None) -> SlotStatus | None:
     if generation is None:
         return None
-    warm = generation.role == "warm" and generation.deadline is not None
+    warm = (
+        generation.role == "warm"
+        and generation.deadline is not None
+        and generations.is_usable(generation)
+    )
     return SlotStatus(
         slot=generation.slot,
         release=generation.spec.release,

@@ -98,6 +98,9 @@ WORK = {
 }
 UNINTERRUPTIBLE = frozenset({State.SWITCHING, State.UNDOING})
 """States that last milliseconds and are completed before an abort or a newer deployment."""
+WATCHED = frozenset({State.TESTING, State.HOLDING, State.ANALYSING})
+"""States in which a candidate that exits or stops being ready fails the rollout, even if its
+replica is restarted. In STARTING the start itself fails; SWITCHING checks before it acts."""
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):

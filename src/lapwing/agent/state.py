@@ -43,6 +43,8 @@ class Replica(msgspec.Struct, kw_only=True):
     started: float = 0.0
     ready: bool = False
     restarts: int = 0
+    crashes: int = 0
+    """Exits since it last ran steadily."""
     last_exit: str | None = None
 
 
@@ -112,6 +114,8 @@ class EnvironmentState(msgspec.Struct, kw_only=True):
     """The commit whose document is running."""
     document: Document | None = None
     """The document that is running."""
+    previous: str | None = None
+    """The commit that ran before: the target of an automatic rollback while its slot is warm."""
     next_number: int = 1
     generations: list[Generation] = msgspec.field(default_factory=list)
     rollout: RolloutRecord | None = None

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 
-from lapwing.agent import analysis, checks, generations, logs, processes, publisher
+from lapwing.agent import analysis, checks, generations, logs, processes, publisher, rollout
 from lapwing.agent.context import Context
 from lapwing.agent.launch import JOB_LABEL, Launcher
 from lapwing.agent.maintenance import Maintenance
@@ -29,8 +29,12 @@ from lapwing.plan.model import Document, Service, Smoke
 
 JOB_TIMEOUT_S = 600.0
 """How long a job may take where the stack file sets no timeout."""
+WATCH_INTERVAL_S = 0.1
+"""Time between two looks at the candidates that have to stay healthy."""
 ANALYSIS_INTERVAL_S = 0.25
 """Time between two readings of the counters during an analysis."""
+SYNTHETIC_CHECKS = 3
+"""Health checks of each replica when a window had too few requests to analyse."""
 
 
 class Steps:
@@ -67,8 +71,35 @@ class Steps:
         }
 
     async def perform(self, action: Action, record: RolloutRecord) -> None:
-        """Perform an action. Raises LapwingError when the rollout cannot continue."""
-        await self._actions[action](record)
+        """Perform an action. Raises LapwingError when the rollout cannot continue.
+
+        That includes a candidate that crashes meanwhile, in the states in which it has to run.
+        """
+        work = asyncio.ensure_future(self._actions[action](record))
+        try:
+            while not work.done():
+                watched = record.state in rollout.WATCHED
+                await asyncio.wait({work}, timeout=WATCH_INTERVAL_S if watched else None)
+                if watched:
+                    self._check_candidates(record)
+            await work
+        finally:
+            if not work.done():
+                work.cancel()
+                await asyncio.gather(work, return_exceptions=True)
+
+    def _check_candidates(self, record: RolloutRecord) -> None:
+        """Raise ReplicaError if a replica of a candidate exited or is not ready."""
+        for generation in self._candidates(record):
+            reason = generations.instability(generation)
+            if reason is not None:
+                switched = generation.role == "active"
+                unready = [r for r in generation.replicas if r.restarts or not r.ready]
+                raise ReplicaError(
+                    f"{generation.service} became unhealthy {'after' if switched else 'before'} "
+                    f"the switch: {reason}.",
+                    detail=logs.tail(self._launcher.log_of(generation, unready[0])),
+                )
 
     def switched(self, record: RolloutRecord) -> bool:
         """Return whether the candidates of a rollout receive the traffic."""
@@ -106,7 +137,7 @@ class Steps:
         owner = self._launcher.owner(name, JOB_LABEL)
         launch = await self._launcher.launch(spec, owner, record.document)
         ended = await processes.run(launch, log, timeout)
-        if ended != checks.SUCCESS:
+        if ended != processes.SUCCESS:
             ended = ended or f"did not exit within {timeout:g} s"
             raise JobError(
                 f"Job {name} {ended}.",
@@ -217,15 +248,8 @@ class Steps:
     # The switch and the analysis
 
     async def _switch(self, record: RolloutRecord) -> None:
-        for generation in self._candidates(record):
-            unready = [r for r in generation.replicas if not r.ready]
-            if generation.role in ("candidate", "warm") and unready:
-                reason = unready[0].last_exit
-                raise ReplicaError(
-                    f"{generation.service} became unhealthy before the switch"
-                    + (f": a replica {reason}." if reason else "."),
-                    detail=logs.tail(self._launcher.log_of(generation, unready[0])),
-                )
+        if not self.switched(record):
+            self._check_candidates(record)
         generations.switch(self.state, record, time.monotonic())
         await self._store.save()
         await self._context.publisher.publish()
@@ -251,8 +275,30 @@ class Steps:
                     raise ReplicaError(f"{generation.service}: {found.failed}.")
                 if time.monotonic() - began >= limits.window:
                     del pending[name]
-                    summary = found.summary(limits.min_requests)
-                    self._note(record, f"{generation.service}: {summary}")
+                    summary = f"{generation.service}: {found.summary(limits.min_requests)}"
+                    if found.requests < limits.min_requests:
+                        count = await self._check_synthetically(generation)
+                        summary += f"; {count} synthetic requests succeeded"
+                        known = [record.reason] if record.reason else []
+                        record.reason = "; ".join([*known, summary])
+                    self._note(record, summary)
+
+    async def _check_synthetically(self, generation: Generation) -> int:
+        """Check each replica with requests of the agent's own; returns how many were sent.
+
+        Raises ReplicaError if one fails.
+        """
+        client, spec = self._context.client, generation.spec
+        for replica in generation.replicas:
+            for _ in range(SYNTHETIC_CHECKS):
+                reason = await checks.check_health(client, replica.port, spec)
+                if reason is not None:
+                    raise ReplicaError(
+                        f"{generation.service} had too few requests to analyse, and a synthetic "
+                        f"request failed: {reason}."
+                    )
+        each = 1 if spec.health.path is not None else checks.CONNECTIONS
+        return len(generation.replicas) * SYNTHETIC_CHECKS * each
 
     # Undoing
 

@@ -101,7 +101,8 @@ def _success(result: DeployResult) -> str:
     times = result.rollout.times if result.rollout else {}
     switched = f"; switched after {times['switching']:.2f} s" if "switching" in times else ""
     what = DONE_TEXTS.get(result.kind, "Deployed")
-    return f"{what} {(result.commit or '')[:12]} in {result.seconds:.2f} s{switched}."
+    remark = f" {result.reason.rstrip('.')}." if result.reason else ""
+    return f"{what} {(result.commit or '')[:12]} in {result.seconds:.2f} s{switched}.{remark}"
 
 
 def _stopped(result: DeployResult) -> str:

@@ -55,7 +55,7 @@ class Smoke(Struct, frozen=True, kw_only=True):
 class Analysis(Struct, frozen=True, kw_only=True):
     """The limits for Envoy's counters, for `window` seconds after the switch.
 
-    A window with fewer than `min_requests` requests passes.
+    In a window with fewer than `min_requests` requests, the agent sends health checks instead.
     """
 
     window: float = 10.0

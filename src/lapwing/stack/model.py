@@ -59,8 +59,8 @@ class Health(StrictModel):
 
     path: UrlPath | None = Field(
         None,
-        description="The path that answers 2xx or 3xx when healthy. Default: an open port is "
-        "healthy.",
+        description="The path that answers 2xx or 3xx when healthy. Default: any "
+        "response below 500 is healthy (on Kubernetes: an open port).",
         examples=["/healthz"],
     )
     live: UrlPath | None = Field(
@@ -114,7 +114,10 @@ class Analysis(StrictModel):
     )
     max_p95: Duration | None = Field(None, description="Maximum 95th percentile of the latency.")
     min_requests: int = Field(
-        20, ge=1, description="With fewer requests than this, the limits are ignored."
+        20,
+        ge=1,
+        description="With fewer requests than this, the limits are "
+        "ignored, and on a machine the agent sends requests of its own.",
     )
 
 

@@ -194,7 +194,7 @@ class MachineTarget:
             outcome,
             plan,
             commit=commit,
-            reason=None if outcome == "succeeded" else end.reason,
+            reason=None if outcome == end.reason else end.reason,
             detail=end.detail,
             hint=end.hint,
             seconds=round(time.monotonic() - began, 3),

@@ -97,6 +97,67 @@ def test_latency_under_live_traffic_rolls_back(ship: Ship, watched: Watchers) ->
     assert bad in watched.answered(began)
 
 
+def test_release_without_health_path_that_answers_nothing_is_rejected(
+    ship: Ship, watched: Watchers
+) -> None:
+    began = now()
+    ship.stack(STACK.replace("path: /healthz, start_timeout: 30s", "start_timeout: 3s"))
+    said = ship.rejected(mute=True)
+    ship.stack(STACK)
+    assert "was rejected: api did not become healthy within 3 s: GET / failed" in said
+    assert watched.answered(began) == {ship.version}
+
+
+def test_release_that_crashes_while_paused_is_rejected(ship: Ship, watched: Watchers) -> None:
+    began = now()
+    ship.stack(STACK.replace("rollout:", "rollout:\n      hold: true"))
+    ship.next(dies=4)
+    ship.where.run("deploy")
+    until(lambda: ship.history()[0]["kind"] == "revert", "the end of the paused deployment")
+    ship.stack(STACK)
+    ship.recovers()
+    reason = "api became unhealthy before the switch: a replica exited with status 7."
+    assert outcome(ship) == ("failed", reason)
+    assert watched.answered(began) == {ship.version}
+
+
+def test_release_that_crashes_in_the_analysis_window_is_rolled_back(
+    ship: Ship, watched: Watchers
+) -> None:
+    watched.forgive(lambda e: e.version in (f"v{ship.number}", None))  # The crash itself.
+    said = ship.rejected(dies=3)
+    reason = "api became unhealthy after the switch: a replica exited with status 7."
+    assert f"was rolled back: {reason}" in said
+    assert outcome(ship) == ("rolled-back", reason)
+
+
+def test_crash_loop_after_the_analysis_is_rolled_back(ship: Ship, watched: Watchers) -> None:
+    """The old slot is still warm: a commit of the agent restores the previous deployment."""
+    before, good = ship.version, ship.pids("active")
+    watched.forgive(lambda e: e.version in (f"v{ship.number}", None))
+    ship.stack(STACK.replace("window: 60s", "window: 500ms").replace("250ms", "20s"))
+    ship.deploy(dies=2.5)
+    bad = ship.history()[0]["commit"]
+    until(lambda: ship.get().text == before, "the rollback")
+    ship.version = before
+    ship.stack(STACK)
+    ship.recovers()
+    assert ship.pids("active") == good
+    rolled = {e["commit"]: e for e in ship.history()}
+    assert rolled[bad]["outcome"] == "rolled-back"
+    assert rolled[bad]["reason"] == "api crashed repeatedly after the deployment."
+
+
+def test_deployment_without_traffic_is_judged_by_synthetic_requests(ship: Ship) -> None:
+    few = STACK.replace("window: 60s", "window: 500ms")
+    ship.stack(few.replace("min_requests: 20", "min_requests: 1000000"))
+    version = ship.next()
+    answer = ship.where.json("deploy")
+    ship.version = version
+    ship.stack(STACK)
+    assert "too few to analyse; 6 synthetic requests succeeded" in answer["reason"]
+
+
 def test_good_release_is_deployed_after_rejections(ship: Ship, watched: Watchers) -> None:
     began = now()
     ship.stack(STACK.replace("window: 60s", "window: 1s").replace("250ms", "20s"))

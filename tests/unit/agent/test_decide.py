@@ -63,6 +63,10 @@ def test_warm_generation_is_reused() -> None:
     warm, active = generation(1, spec=API, role="warm"), generation(2, slot="green")
     found = decided(RUNS, warm, active, running=document(api=active.spec))
     assert found.verdicts == {"api": Verdict.SWITCH}
+    warm.replicas[0].ready = False
+    found = decided(RUNS, warm, active, running=document(api=active.spec))
+    assert found.verdicts == {"api": Verdict.START}, "what is dead is not warm"
+    warm.replicas[0].ready = True
     warm.role = "draining"
     found = decided(RUNS, warm, active, running=document(api=active.spec))
     assert found.verdicts == {"api": Verdict.START}

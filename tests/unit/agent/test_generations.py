@@ -18,9 +18,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from lapwing.agent import generations, publisher
 from lapwing.agent.decide import Intent, decide
+from lapwing.agent.generations import CRASH_LOOP, crash_loops, instability
 from lapwing.agent.proxy.model import Counters
 from lapwing.agent.state import EnvironmentState, RolloutRecord
-from lapwing.plan.model import Document, Rollout, Service
+from lapwing.plan.model import Analysis, Document, Rollout, Service
 from tests.unit.agent.samples import document, environment, generation, rollout, service
 
 NAMES = ("api", "web", "mailer")
@@ -416,3 +417,33 @@ def test_host_name_of_another_environment_conflicts() -> None:
     assert publisher.domain_conflict([own, other], own, wanted) == ("shop.localhost", "blog/local")
     other.generations.clear()
     assert publisher.domain_conflict([own, other], own, wanted) is None, "nothing of it runs"
+
+
+def test_generation_is_unstable_after_a_restart_or_while_not_ready() -> None:
+    one = generation(1)
+    assert instability(one) is None
+    one.replicas[0].restarts, one.replicas[0].last_exit = 1, "exited with status 7"
+    assert instability(one) == "a replica exited with status 7"
+    other = generation(2)
+    other.replicas[0].ready = False
+    assert instability(other) == "a replica is not ready"
+
+
+def test_worker_that_ends_its_work_is_stable() -> None:
+    one = generation(1, spec=service(kind="worker"))
+    one.replicas[0].restarts, one.replicas[0].last_exit = 1, "exited with status 0"
+    assert instability(one) is None
+
+
+def test_crash_loop_is_rolled_back_only_while_the_old_slot_is_usable() -> None:
+    active = generation(2, slot="green", spec=service(rollout=Rollout(analysis=Analysis())))
+    warm = generation(1, "warm")
+    state = environment(active, warm)
+    assert crash_loops(state) == []
+    active.replicas[0].crashes = CRASH_LOOP
+    assert crash_loops(state) == [active]
+    warm.replicas[0].ready = False
+    assert crash_loops(state) == []
+    warm.replicas[0].ready = True
+    active.spec = service(rollout=Rollout(analysis=None))
+    assert crash_loops(state) == []

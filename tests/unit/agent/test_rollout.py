@@ -17,6 +17,7 @@ from lapwing.agent.rollout import (
     LINE,
     TERMINAL,
     UNINTERRUPTIBLE,
+    WATCHED,
     WORK,
     Action,
     Event,
@@ -40,12 +41,13 @@ LIVE = [s for s in State if s not in TERMINAL]
 @dataclass(frozen=True)
 class World:
     """What a rollout has done so far. `started` is false again after a kill: candidates may have
-    died while nobody watched."""
+    died while nobody watched. `crashed`: a candidate exited after it was healthy."""
 
     now: Step
     resources: bool = False
     jobs: bool = False
     started: bool = False
+    crashed: bool = False
     tested: bool = False
     promoted: bool = False
     traffic: bool = False
@@ -76,10 +78,11 @@ _DO = {
 }
 
 
-def possible(state: State) -> Iterator[Event]:
+def possible(state: State, *, crashed: bool = False) -> Iterator[Event]:
     """The events that the driver can bring in a state: a switch and an undoing are not interrupted
-    by a wish, and an undoing always ends."""
-    yield Event.DONE
+    by a document, and an undoing always ends. The driver fails a watched state after a crash."""
+    if not (crashed and state in {*WATCHED, State.STARTING}):
+        yield Event.DONE
     if state is not State.UNDOING:
         yield Event.FAILED
     if state not in UNINTERRUPTIBLE:
@@ -99,13 +102,25 @@ def reachable(route: Route) -> set[World]:
         done = world.after_work()
         for switched in {world.traffic, done.traffic}:
             lost = world.started and switched
-            found = replace(world, traffic=switched, started=lost, tested=world.tested and lost)
+            found = replace(
+                world,
+                traffic=switched,
+                started=lost,
+                tested=world.tested and lost,
+                crashed=world.crashed and switched,
+            )
             todo.append(replace(found, now=resume(state, outcome, switched=switched)))
         if state in TERMINAL:
             continue
-        for event in possible(state):
+        if world.started and not world.crashed:
+            todo.append(replace(world, crashed=True))
+        if done.traffic and not world.crashed:
+            todo.append(replace(done, crashed=True))
+        unswitchable = world.crashed and state is State.SWITCHING and not world.traffic
+        for event in [Event.FAILED] if unswitchable else possible(state, crashed=world.crashed):
             # A failure can come before, or after, the switch of this very step has taken effect.
-            for base in (done,) if event is Event.DONE else (world, done):
+            after = () if unswitchable else (done,)
+            for base in after if event is Event.DONE else (world, *after):
                 todo.append(replace(base, now=step(state, event, route, outcome)))
     return seen
 
@@ -134,6 +149,17 @@ def test_end_states_leave_candidates_switched_or_retired(route: Route) -> None:
             if world.now.state is State.ABORTED:
                 assert not world.traffic
                 assert not world.restored
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=str)
+def test_crashed_candidates_neither_get_traffic_nor_succeed(route: Route) -> None:
+    """A crash between two looks is found by the next one: before the switch, or in the analysis."""
+    for world in reachable(route):
+        if world.crashed and world.now.state is State.ANALYSING:
+            assert world.traffic
+            assert Event.DONE not in possible(State.ANALYSING, crashed=True)
+        if world.crashed and world.now.state is State.SUCCEEDED:
+            assert not route.analyse
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=str)

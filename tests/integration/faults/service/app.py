@@ -3,6 +3,8 @@
     version    what it calls itself, in X-Release
     start      seconds until it listens
     exits      the status that it exits with instead of listening
+    dies       seconds until it exits with status 7, after it listens
+    mute       it accepts connections and answers none, as a server whose workers cannot start
     deaf       it never listens
     stubborn   it ignores SIGTERM
     health     the status of GET /healthz (200)
@@ -22,6 +24,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -33,6 +36,9 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
+        if FAULTS.get("mute"):
+            self.close_connection = True
+            return
         if self.path == "/healthz":
             self.answer(FAULTS.get("health", 200), b"healthy?\n")
         elif self.path == "/smoke":
@@ -73,6 +79,8 @@ def serve() -> None:
             os._exit(0)
 
     signal.signal(signal.SIGTERM, stop)
+    if "dies" in FAULTS:
+        threading.Timer(FAULTS["dies"], os._exit, [7]).start()
     server.serve_forever()
 
 
