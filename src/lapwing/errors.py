@@ -159,6 +159,19 @@ class SecretError(LapwingError):
     code = "secret"
 
 
+class RequirementsError(LapwingError):
+    """Several resources or secrets that a deployment needs are missing. Nothing was built."""
+
+    code = "requirements"
+
+    def __init__(self, problems: Sequence[LapwingError]) -> None:
+        lines = [f"{p.message} {p.hint or ''}".rstrip() for p in problems]
+        super().__init__(
+            f"{len(problems)} requirements are missing; nothing was built.",
+            detail="\n".join(lines),
+        )
+
+
 class ResourceError(LapwingError):
     """A database or cache that the stack needs cannot be found or does not start."""
 

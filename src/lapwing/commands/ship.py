@@ -102,6 +102,8 @@ def ship(
         )
     bundles.check_target(loaded)
     names = bundles.wanted_services(loaded, options.services)
+    if options.commit:
+        run.check_requirements(names)
     run.result.built = bundles.build_services(loaded, settings, names, report)
     bundles.check_committed(loaded, run.result.built)
     run.add_step("build", "done", f"{len(names)} services")
@@ -126,6 +128,23 @@ class _Shipment:
 
     def add_step(self, name: str, outcome: Outcome, text: str) -> None:
         self.result.steps.append((name, outcome, text))
+
+    def check_requirements(self, names: list[str]) -> None:
+        """Find missing resources and secrets before anything is built."""
+        loaded, remote = self.loaded, self.options.remote
+
+        def check(repository: DesiredRepository) -> None:
+            current = repository.understood(loaded.stack.stack, loaded.environment)
+            if remote is None:
+                bundles.find_requirements(loaded, self.settings, current, names)
+            else:
+                _bound_resources(loaded, current)
+                _secret_versions(loaded, current, names)
+
+        if remote is None:
+            check(DesiredRepository(self.settings.desired))
+        else:
+            self._remote(remote).commit(check)
 
     def test(self) -> None:
         """Run the tests of the services that have one."""

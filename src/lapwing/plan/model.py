@@ -18,6 +18,7 @@ import hashlib
 from typing import Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 ServiceKind = Literal["web", "static", "worker", "job"]
 ResourceKind = Literal["mongodb", "mysql", "redis", "postgres"]
@@ -169,6 +170,8 @@ class Document(Struct, frozen=True, kw_only=True):
     deployment: Deployment
     services: dict[str, Service] = {}
     resources: dict[str, Resource] = {}
+    folder: str | UnsetType = UNSET
+    """The folder of the stack file, if the document was committed from one on this machine."""
 
 
 def encode(document: Document) -> bytes:

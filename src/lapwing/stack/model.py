@@ -156,7 +156,8 @@ class Secret(StrictModel):
         None,
         ge=16,
         le=256,
-        description="Generate the value once, with this number of characters.",
+        description="Generate the value once, with this number of characters. Without it, a value "
+        "must be set with `lapwing secret set`.",
     )
 
 

@@ -1,6 +1,6 @@
 """Plan a deployment to a machine: from source to a document.
 
-    build -> bind resources and secrets -> make the document
+    bind resources and secrets -> build -> make the document
 
 Only caches (releases, layers) change, so it can be interrupted at any moment.
 """
@@ -8,7 +8,7 @@ Only caches (releases, layers) change, so it can be interrupted at any moment.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import msgspec
 
@@ -17,16 +17,19 @@ from lapwing.build.builder import BuildResult, build
 from lapwing.build.context import BuildRequest
 from lapwing.desired.repository import DesiredRepository
 from lapwing.desired.secrets import SecretStore
-from lapwing.errors import SecretError, UsageError
+from lapwing.errors import (
+    LapwingError,
+    RequirementsError,
+    ResourceError,
+    SecretError,
+    UsageError,
+)
 from lapwing.plan import make
 from lapwing.plan.make import Built
 from lapwing.plan.model import Deployment, Document, Resource
 from lapwing.settings import Settings
 from lapwing.stack.load import LOCAL, LoadedStack, check_machine
 from lapwing.targets.planned import PlannedChange
-
-if TYPE_CHECKING:
-    from lapwing.desired.secrets import SecretStore
 
 Progress = Callable[[str], None]
 
@@ -57,22 +60,25 @@ def plan(
 ) -> PlannedChange:
     """Build services (all by default) and plan the commit; `built` has builds that are reused.
 
-    Raises UsageError, BuildError, SourceError, ResourceError, SecretError or NoSpaceError.
+    Raises UsageError, BuildError, SourceError, NoSpaceError, and as `find_requirements`.
     """
     check_target(loaded)
     wanted = wanted_services(loaded, services)
+    repository = DesiredRepository(settings.desired)
+    repository.ensure()
+    where = (loaded.stack.stack, loaded.environment)
+    requirements = find_requirements(
+        loaded, settings, repository.understood(*where), wanted, progress
+    )
     if built is None:
         built = build_services(loaded, settings, wanted, progress)
     check_committed(loaded, built)
-    repository, store = DesiredRepository(settings.desired), SecretStore(settings.secrets)
-    repository.ensure()
-    where = (loaded.stack.stack, loaded.environment)
     expected, current = repository.newest(*where), repository.understood(*where)
     document = make.make(
         loaded,
         releases={n: Built(r.release.name, r.revision) for n, r in built.items()},
-        resources=_bind(loaded, settings, store, current, progress),
-        secrets=_secrets(loaded, store, wanted, progress),
+        resources=requirements.resources,
+        secrets=requirements.secrets,
         deployment=Deployment(kind="deploy", actor=actor, revision=revision_of(built), hold=hold),
         current=current,
     )
@@ -124,31 +130,83 @@ def build_services(
     return built
 
 
+@dataclass(frozen=True, slots=True)
+class Requirements:
+    """What a deployment needs in addition to releases: bound resources, versions of secrets."""
+
+    resources: Mapping[str, Resource]
+    secrets: Mapping[str, str]
+
+
+def find_requirements(
+    loaded: LoadedStack,
+    settings: Settings,
+    current: Document | None,
+    wanted: list[str],
+    progress: Progress = lambda _: None,
+) -> Requirements:
+    """Bind resources and find secrets; generate values only where the stack file asks for it.
+
+    Raises ResourceError, SecretError, or RequirementsError if several are missing. Then no value
+    was generated.
+    """
+    store = SecretStore(settings.secrets)
+    where = (loaded.stack.stack, loaded.environment)
+    problems: list[LapwingError] = []
+    bound = _bind(loaded, settings, store, current, problems)
+    versions = store.current(*where)
+    unset = {
+        secret.name: (secret.generate, service)
+        for service in wanted
+        for secret in loaded.stack.services[service].secrets
+        if secret.name not in versions
+    }
+    option = "" if loaded.environment == LOCAL else f" -e {loaded.environment}"
+    for name, (length, service) in unset.items():
+        if length is None:
+            hint = (
+                f"Set it with `lapwing secret set {name}{option}`, or write `{{name: {name}, "
+                "generate: 32}` in the stack file for a generated value."
+            )
+            problems.append(SecretError(f"Secret {name} of {service} is not set.", hint=hint))
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        raise RequirementsError(problems)
+    for name, (length, _) in unset.items():
+        versions[name] = store.generate(*where, name, length)
+        progress(f"generated the secret {name}")
+    for name, resource in bound.items():
+        if current is None or name not in current.resources:
+            progress(f"{name}: {_provider(resource)}")
+    return Requirements(bound, versions)
+
+
 def _bind(
     loaded: LoadedStack,
     settings: Settings,
     store: SecretStore,
     current: Document | None,
-    progress: Progress,
+    problems: list[LapwingError],
 ) -> dict[str, Resource]:
     where = (loaded.stack.stack, loaded.environment)
     bound = {}
     for name, wanted in loaded.stack.resources.items():
-        before = current.resources.get(name) if current else None
 
         def keep(url: str, name: str = name) -> str:
             return store.set(*where, f"resource.{name}", url)
 
-        bound[name] = bind(
-            name,
-            make.resource(name, wanted),
-            embedded=wanted.embedded,
-            url=settings.resource_url(name),
-            current=before,
-            keep_url=keep,
-        )
-        if before is None:
-            progress(f"{name}: {_provider(bound[name])}")
+        try:
+            bound[name] = bind(
+                name,
+                make.resource(name, wanted),
+                embedded=wanted.embedded,
+                url=settings.resource_url(name),
+                current=current.resources.get(name) if current else None,
+                keep_url=keep,
+            )
+        except ResourceError as error:
+            problems.append(error)
     return bound
 
 
@@ -158,31 +216,6 @@ def _provider(resource: Resource) -> str:
     if resource.provider == "binary":
         return f"{resource.kind} by {resource.program}"
     return f"no {resource.kind} server found; the application stores its data in a folder"
-
-
-def _secrets(
-    loaded: LoadedStack, store: SecretStore, wanted: list[str], progress: Progress
-) -> Mapping[str, str]:
-    """Return the versions of all secrets.
-
-    One that is not set is generated in `local` and where the stack file has `generate`.
-    """
-    where = (loaded.stack.stack, loaded.environment)
-    versions = store.current(*where)
-    for service in wanted:
-        for secret in loaded.stack.services[service].secrets:
-            name = secret.name
-            if name in versions:
-                continue
-            if loaded.environment != LOCAL and secret.generate is None:
-                option = f" -e {loaded.environment}"
-                raise SecretError(
-                    f"Secret {name} of {service} is not set.",
-                    hint=f"Set it with `lapwing secret set {name}{option}`.",
-                )
-            versions[name] = store.generate(*where, name, secret.generate)
-            progress(f"generated the secret {name}")
-    return versions
 
 
 def check_committed(loaded: LoadedStack, built: Mapping[str, BuildResult]) -> None:

@@ -1,5 +1,6 @@
 """Guards: what has to hold before a verb changes an environment, for every verb of every target.
 
+    check_folder     the environment was not deployed by a stack of the same name elsewhere
     check            the planned change: pauses, offline migrations      -> CheckedChange
     commit           only takes a CheckedChange; refuses a conflict
     check_rollouts   an abort in the cluster without a commit: offline migrations
@@ -23,23 +24,28 @@ image is:
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from lapwing.desired.history import history
 from lapwing.desired.repository import DesiredRepository
-from lapwing.errors import ContextError, UsageError
+from lapwing.errors import ContextError, LapwingError, UsageError
 from lapwing.plan.names import OFFLINE_MIGRATION
+from lapwing.stack.load import FILE, StackFile
 from lapwing.targets.base import ClusterOptions, EnvironmentRef, Reporter, Verb
 from lapwing.targets.planned import PlannedChange
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
-    from pathlib import Path
 
     from lapwing.kubernetes.applyset import Scope
     from lapwing.kubernetes.client import ApiClient
+    from lapwing.plan.model import Document
 
 SEARCHED_DEPLOYMENTS = 200
 """How many deployments are searched for the images that a service had."""
@@ -101,10 +107,44 @@ def check(
     return CheckedChange(plan)
 
 
-def commit(repository: DesiredRepository, checked: CheckedChange) -> str:
-    """Commit an approved change. Raises ConflictError if another commit came first."""
+def commit(
+    repository: DesiredRepository, checked: CheckedChange, folder: Path | None = None
+) -> str:
+    """Commit an approved change, with the folder of its stack file if that is on this machine.
+
+    Raises ConflictError if another commit came first.
+    """
     plan = checked.plan
-    return repository.commit(plan.document, expected=plan.expected, files=plan.files)
+    document = plan.document
+    if folder is not None:
+        document = msgspec.structs.replace(document, folder=str(folder.resolve()))
+    return repository.commit(document, expected=plan.expected, files=plan.files)
+
+
+def check_folder(folder: Path, before: Document | None) -> None:
+    """Refuse to change an environment that a stack of the same name in another folder deployed.
+
+    A folder that was moved or removed, or whose stack has another name now, has no claim.
+    """
+    if before is None or not before.services or not before.folder:
+        return
+    other = Path(before.folder)
+    if other == folder.resolve() or _stack_name(other) != before.stack:
+        return
+    where = f"{before.stack}/{before.environment}"
+    down = f"lapwing -C {shlex.quote(str(other))} down -e {before.environment}"
+    raise UsageError(
+        f"{where} was deployed from {other}; {folder} contains another stack with the same name.",
+        hint="Change `stack: NAME` in one of the two stack files. To deploy from this folder "
+        f"instead, run `{down}` first, or remove the other stack file. Nothing was changed.",
+    )
+
+
+def _stack_name(folder: Path) -> str | None:
+    try:
+        return StackFile(folder / FILE).stack
+    except LapwingError:
+        return None
 
 
 def check_rollouts(api: ApiClient, scope: Scope) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -199,7 +200,11 @@ class KubernetesTarget:
 
     @property
     def _actor(self) -> str:
-        return actor_name(self.settings, self.file.path.parent)
+        return actor_name(self.settings, self._folder)
+
+    @property
+    def _folder(self) -> Path:
+        return self.file.path.parent
 
     def _run_or_change_rollouts(
         self, verb: Literal["promote", "abort"], run: Callable[[Applier, Progress], None]
@@ -218,6 +223,8 @@ class KubernetesTarget:
     ) -> DeployResult:
         """Run a verb as the only command that changes the environment; return its result."""
         done = Progress()
+        before = self.repository.understood(self.ref.stack, self.ref.environment)
+        guards.check_folder(self._folder, before)
         try:
             with self._changing(verb, dry_run=dry_run) as api:
                 store = SecretStore(self.settings.secrets)
@@ -258,7 +265,7 @@ class KubernetesTarget:
         """Commit a plan, or continue the present commit if nothing changes."""
         done.plan = checked.plan
         if not manifests.is_unchanged(self.repository, checked.plan):
-            done.commit = guards.commit(self.repository, checked)
+            done.commit = guards.commit(self.repository, checked, self._folder)
             return
         done.commit, done.is_new = checked.plan.expected, False
         done.plan = planned.present(self.repository, self.ref)
@@ -275,7 +282,7 @@ class KubernetesTarget:
         for change in checked.plan.changes:
             self.reporter.say(f"  {change}")
         with self.reporter.working("applying"):
-            done.commit = guards.commit(self.repository, checked)
+            done.commit = guards.commit(self.repository, checked, self._folder)
             done.applied = applier.apply(done.commit, checked.plan)
 
     def _remove(self, applier: Applier, request: DownRequest, done: Progress) -> None:

@@ -80,6 +80,7 @@ class MachineTarget:
                 hint="Run the command without `--image`.",
             )
         loaded = self.file.load(self.ref.environment)
+        self._check_folder()
         if not request.dry_run:
             local_agent.begin(self.settings)  # It starts during the build.
         for attempt in range(1, ATTEMPTS + 1):
@@ -170,7 +171,12 @@ class MachineTarget:
     def _folder(self) -> Path:
         return self.settings.environment(self.ref.stack, self.ref.environment)
 
+    def _check_folder(self) -> None:
+        before = self.repository.understood(self.ref.stack, self.ref.environment)
+        guards.check_folder(self.file.path.parent, before)
+
     def _apply(self, verb: Verb, plan: PlannedChange) -> DeployResult:
+        self._check_folder()
         local_agent.ensure(self.settings, self.reporter.progress)
         return self._carry_out(verb, guards.check(self.repository, plan, verb))
 
@@ -178,7 +184,7 @@ class MachineTarget:
         """Commit a change and wait for its end."""
         plan = checked.plan
         follower = local_agent.watch(self.settings, self.ref)
-        commit = guards.commit(self.repository, checked)
+        commit = guards.commit(self.repository, checked, self.file.path.parent)
         for change in plan.changes:
             self.reporter.say(f"  {change}")
         began = time.monotonic()

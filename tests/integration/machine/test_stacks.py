@@ -26,6 +26,27 @@ def test_folder_without_a_stack_file_is_reported(yard: Yard, tmp_path: Path) -> 
         assert "No lapwing.yaml found in" in done.stderr
 
 
+def test_same_stack_name_in_another_folder_is_refused(yard: Yard) -> None:
+    yard.good("the first")
+    other = Yard(yard.where.beside("copy"), NAME)
+    other.stack()
+    other.write("the second")
+    for arguments in (["up"], ["deploy"], ["rollback"], ["down"], ["deploy", "--dry-run"]):
+        refused = other.where.run(*arguments, status=2)
+        assert str(yard.where.folder) in refused.stderr
+        assert str(other.where.folder) in refused.stderr
+        assert "building" not in refused.stderr
+    assert yard.get().text == "the first"
+    moved = (yard.where.folder / "lapwing.yaml").rename(yard.where.folder / "moved.yaml")
+    other.where.run("deploy")
+    assert yard.get().text == "the second"
+    moved.rename(yard.where.folder / "lapwing.yaml")
+    assert str(other.where.folder) in yard.where.run("deploy", status=2).stderr
+    other.where.run("down")
+    yard.where.run("up")
+    assert yard.get().text == "the first"
+
+
 def test_two_stacks_in_one_home(yard: Yard) -> None:
     yard.good("one of two")
     assert yard.get(host="localhost").text == "one of two"

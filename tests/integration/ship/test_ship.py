@@ -195,7 +195,7 @@ def test_uncommitted_changes_are_not_shipped(place: Installation, remote: Path) 
     (place.folder / "web" / "index.html").write_text("<h1>draft</h1>")
     options = ("ship", "-e", "one", "--scan", "off", "--desired", str(remote))
     done = place.run(*options, status=2)
-    assert "has changes that are not committed" in done.stderr
+    assert "has uncommitted changes" in done.stderr
 
 
 def test_unbound_resource_is_refused(place: Installation, remote: Path) -> None:
