@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from lapwing.agent import processes
 from lapwing.agent.analysis import judge
+from lapwing.agent.proxy import bootstrap
 from lapwing.agent.proxy.model import Cluster, Counters, Route, RouteTable, VirtualHost
 from lapwing.agent.proxy.supervisor import Envoy
 from lapwing.errors import ProxyError
@@ -160,3 +162,30 @@ async def test_killed_envoy_is_restarted_with_its_routes(proxy: Envoy, backend: 
     counted = (await proxy.admin.counters([cluster.name]))[cluster.name]
     assert isinstance(counted, Counters)
     assert counted.requests < 20
+
+
+async def test_envoy_serves_with_more_clients_than_file_descriptors(
+    tmp_path: Path, backend: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a descriptor Envoy cannot connect to a replica."""
+    limit = (bootstrap.RESERVED_FILES + 200,) * 2
+    monkeypatch.setattr(resource, "getrlimit", lambda _: limit)
+    proxy = Envoy(Settings(home=tmp_path, port=free_port(), bind="127.0.0.1"))
+    await proxy.start()
+    writers = []
+    try:
+        assert proxy.pid is not None
+        pid = proxy.pid
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, limit)
+        await route(proxy, Cluster("shop/local/api/blue-1", (backend,), "/healthz"), "1")
+        async with client(proxy) as http:
+            assert (await http.get("/")).status_code == 200
+            for _ in range(limit[0] + 100):
+                _, writer = await asyncio.open_connection("127.0.0.1", proxy.settings.port)
+                writers.append(writer)
+            assert (await http.get("/")).status_code == 200
+        assert proxy.pid == pid
+    finally:
+        for writer in writers:
+            writer.close()
+        await proxy.stop()

@@ -8,6 +8,7 @@ certificate come from files (`xds.py`).
 from __future__ import annotations
 
 import ipaddress
+import resource
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ from lapwing.render.envoy import (
 
 MIB = 1024 * 1024
 MAX_CONNECTIONS = 50_000
+RESERVED_FILES = 512
+"""File descriptors for Envoy's files, listeners, admin interface and health checks."""
 BUCKETS_MS = (
     0.5, 1, 2, 3, 5, 7.5, 10, 15, 20, 30, 40, 50, 75, 100, 150, 200, 250, 300, 400, 500, 750, 1000,
     1500, 2000, 3000, 5000, 10000, 30000, 60000,
@@ -84,6 +87,17 @@ def bootstrap(folder: Path, admin: Path, ingress: Ingress) -> Json:
             ]
         },
     }
+
+
+def connection_limit() -> int:
+    """Return how many clients may connect at once: each needs a second descriptor upstream.
+
+    Envoy raises its soft limit of descriptors to the hard limit itself.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard == resource.RLIM_INFINITY:
+        return MAX_CONNECTIONS
+    return max(1, min(MAX_CONNECTIONS, (hard - RESERVED_FILES) // 2))
 
 
 def addresses_for(bind: str) -> list[str]:

@@ -168,6 +168,7 @@ class Envoy:
             self.access_log,
             self.settings.trusted_proxies,
             self.settings.underscore_headers,
+            bootstrap.connection_limit(),
         )
         config = bootstrap.bootstrap(self.folder, self.admin.path, ingress)
         await self._write("bootstrap.json", config)
