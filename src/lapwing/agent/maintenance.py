@@ -81,8 +81,7 @@ class Maintenance:
     async def tidy(self) -> None:
         """Complete a rollout or a restart; after `lapwing down`, drain everything.
 
-        Publishes preview routes to the rollback targets, removes unused host names and stops
-        surplus replicas.
+        Removes preview routes and unused host names, and stops surplus replicas.
         """
         document = self.state.document
         down = document is not None and document.deployment.kind == "down"

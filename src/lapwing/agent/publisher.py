@@ -28,6 +28,7 @@ HEALTHY_TIMEOUT_S = 10.0
 """How long Envoy may take to find a replica healthy that the agent found healthy; it checks an
 unhealthy one every second."""
 RETRY_INTERVAL_S = 0.1
+LOOPBACK = ("127.0.0.0/8", "::1/128")
 
 
 class Publisher:
@@ -88,7 +89,9 @@ class Publisher:
     async def _publish(self) -> None:
         states = self._states()
         new_clusters = tuple(c for s in states for c in clusters(s))
-        hosts = virtual_hosts(states)
+        bind = self.envoy.settings.bind
+        own = (f"{bind}/32",) if "." in bind else (f"{bind}/128",) if ":" in bind else ()
+        hosts = virtual_hosts(states, (*LOOPBACK, *own))
         if new_clusters != self._clusters:
             self._clusters = None
             await self.envoy.publish_clusters(new_clusters)
@@ -118,8 +121,14 @@ def clusters(state: EnvironmentState) -> list[Cluster]:
     ]
 
 
-def virtual_hosts(states: Iterable[EnvironmentState]) -> tuple[VirtualHost, ...]:
-    """Return the routes of all environments. A single one also serves plain `localhost`."""
+def virtual_hosts(
+    states: Iterable[EnvironmentState], local: tuple[str, ...] = LOOPBACK
+) -> tuple[VirtualHost, ...]:
+    """Return the routes of all environments. A single one also serves plain `localhost`.
+
+    The preview host has routes only between the start of candidates and their switch, and only
+    for clients on this machine (`local` networks).
+    """
     known = [s for s in states if s.generations]
     hosts: list[VirtualHost] = []
     for state in known:
@@ -129,7 +138,8 @@ def virtual_hosts(states: Iterable[EnvironmentState]) -> tuple[VirtualHost, ...]
             domains += ["localhost", "127.0.0.1", "[::1]"]
         name = f"{state.stack}/{state.environment}"
         hosts.append(VirtualHost(name, tuple(domains), _routes(state, preview=False)))
-        hosts.append(VirtualHost(f"{name}/preview", tuple(preview), _routes(state, preview=True)))
+        routes = _routes(state, preview=True) if _candidates(state) else ()
+        hosts.append(VirtualHost(f"{name}/preview", tuple(preview), routes, local))
     return tuple(hosts)
 
 
@@ -158,17 +168,11 @@ def _domains(state: EnvironmentState) -> tuple[str, ...]:
     return tuple(dict.fromkeys(d for known in documents if known for d in known.domains))
 
 
-def _previewed(state: EnvironmentState, service: str) -> Generation | None:
-    """Return what the preview host serves instead of the active generation.
-
-    During a rollout the candidate, so tests see what clients will see; otherwise the rollback
-    target.
-    """
-    if state.rollout is None:
-        return state.of(service, "warm")
-    number = state.rollout.candidates.get(service)
-    found = state.numbered(number) if number is not None else None
-    return found if found is not None and found.role in ("candidate", "warm") else None
+def _candidates(state: EnvironmentState) -> dict[str, Generation]:
+    """Return the generations, by service, that the rollout in progress has not switched to yet."""
+    numbers = state.rollout.candidates.values() if state.rollout else ()
+    found = [state.numbered(number) for number in numbers]
+    return {g.service: g for g in found if g is not None and g.role in ("candidate", "warm")}
 
 
 def _routes(state: EnvironmentState, *, preview: bool) -> tuple[Route, ...]:
@@ -176,7 +180,7 @@ def _routes(state: EnvironmentState, *, preview: bool) -> tuple[Route, ...]:
     for service in sorted({g.service for g in state.generations}):
         chosen = state.of(service, "active")
         if preview:
-            chosen = _previewed(state, service) or chosen
+            chosen = _candidates(state).get(service, chosen)
         if chosen is None or chosen.spec.route is None:
             continue
         prefix = re.sub(r"(?<=.)/$", "", chosen.spec.route)

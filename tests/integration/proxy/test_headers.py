@@ -52,8 +52,11 @@ async def _envoy(home: Path, **options: object) -> AsyncIterator[Envoy]:
             cluster = Cluster("a/local/api/blue-1", (server.sockets[0].getsockname()[1],), "/")
             await proxy.publish_clusters([cluster])
             await proxy.wait_for_clusters([cluster.name], 10)
-            host = VirtualHost("a", ("a.localhost", "[::1]"), (Route("/", cluster.name),))
-            await proxy.publish_routes(RouteTable("1", (host,)))
+            routes = (Route("/", cluster.name),)
+            host = VirtualHost("a", ("a.localhost", "[::1]"), routes)
+            local = VirtualHost("b", ("local.localhost",), routes, ("127.0.0.0/8",))
+            other = VirtualHost("c", ("other.localhost",), routes, ("192.0.2.0/24",))
+            await proxy.publish_routes(RouteTable("1", (host, local, other)))
             await proxy.confirmed("1", 10)
             yield proxy
     finally:
@@ -129,3 +132,15 @@ async def test_header_names_with_underscores(action: str, tmp_path: Path) -> Non
         assert "may not contain an underscore" in body
         return
     assert (status, json.loads(body).get("user_id")) == (200, "7" if action == "allow" else None)
+
+
+async def test_virtual_host_accepts_its_clients_only(tmp_path: Path) -> None:
+    async with _envoy(tmp_path) as proxy:
+        get = "GET / HTTP/1.1"
+        assert (await _request(proxy, get, "Host: local.localhost"))[0] == 200
+        assert (await _request(proxy, get, "Host: other.localhost"))[0] == 403
+        forged = "X-Forwarded-For: 192.0.2.7"
+        assert (await _request(proxy, get, "Host: other.localhost", forged))[0] == 403
+    async with _envoy(tmp_path, trusted_proxies=("127.0.0.0/8",)) as proxy:
+        assert (await _request(proxy, get, "Host: other.localhost", forged))[0] == 200
+        assert (await _request(proxy, get, "Host: local.localhost", forged))[0] == 403

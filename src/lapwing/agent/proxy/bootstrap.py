@@ -7,13 +7,12 @@ certificate come from files (`xds.py`).
 
 from __future__ import annotations
 
-import ipaddress
 import resource
 import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-from lapwing.agent.proxy.xds import ROUTES, extension, from_file
+from lapwing.agent.proxy.xds import RBAC, ROUTES, address_range, extension, from_file
 from lapwing.render.envoy import (
     FORWARDING_HEADERS,
     STREAM_IDLE,
@@ -116,7 +115,7 @@ def _listener(folder: Path, ingress: Ingress) -> Json:
     first, *more = [socket_address(a, ingress.port) for a in ingress.addresses]
     chains = [_chain(folder, ingress, is_trusted=False)]
     if ingress.trusted_proxies:
-        ranges = [_range(network) for network in ingress.trusted_proxies]
+        ranges = [address_range(network) for network in ingress.trusted_proxies]
         match = {"filter_chain_match": {"direct_source_prefix_ranges": ranges}}
         chains.insert(0, {"name": "trusted-proxies", **match, **_chain(folder, ingress, True)})
     return {
@@ -132,11 +131,6 @@ def _listener(folder: Path, ingress: Ingress) -> Json:
         ],
         "filter_chains": chains,
     }
-
-
-def _range(network: str) -> Json:
-    parsed = ipaddress.ip_network(network)
-    return {"address_prefix": str(parsed.network_address), "prefix_len": parsed.prefixlen}
 
 
 def _chain(folder: Path, ingress: Ingress, is_trusted: bool) -> Json:
@@ -178,7 +172,11 @@ def _http(folder: Path, ingress: Ingress, is_trusted: bool) -> Json:
         "local_reply_config": {"mappers": [bad_request_reply()]},
         "upgrade_configs": [{"upgrade_type": "websocket"}],
         "access_log": [_access_log(ingress.access_log)],
-        "http_filters": [router(suppress_envoy_headers=True)],
+        "http_filters": [
+            # Without rules of its own: a virtual host may have some.
+            extension(RBAC, "extensions.filters.http.rbac.v3.RBAC"),
+            router(suppress_envoy_headers=True),
+        ],
     }
 
 

@@ -39,11 +39,15 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class VirtualHost:
-    """Routes for host names (without ports)."""
+    """Routes for host names (without ports).
+
+    `clients` are the networks whose requests are accepted; empty: all.
+    """
 
     name: str
     domains: tuple[str, ...]
     routes: tuple[Route, ...]
+    clients: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

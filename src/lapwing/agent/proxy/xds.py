@@ -14,6 +14,7 @@ Source for every field: Envoy's v3 API reference, release 1.40.
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from lapwing.render.envoy import (
 
 ROUTES = "lapwing"
 """The name of the route configuration."""
+RBAC = "envoy.filters.http.rbac"
 UPSTREAM_IDLE = "1s"
 """How long an unused connection to a replica is kept: shorter than the keep-alive of any common
 server (gunicorn 2 s, Node and uvicorn 5 s), so no request is sent on one that is being closed."""
@@ -102,6 +104,12 @@ def extension(name: str, kind: str, **fields: Any) -> Json:
     return {"name": name, "typed_config": message(kind, **fields)}
 
 
+def address_range(network: str) -> Json:
+    """Render a network, such as `10.0.0.0/8`."""
+    parsed = ipaddress.ip_network(network)
+    return {"address_prefix": str(parsed.network_address), "prefix_len": parsed.prefixlen}
+
+
 def from_file(path: Path) -> Json:
     """Render a subscription to a file."""
     return {"resource_api_version": "V3", "path_config_source": {"path": str(path)}}
@@ -159,6 +167,7 @@ def _virtual_host(host: VirtualHost) -> Json:
     return {
         "name": host.name,
         "domains": list(host.domains),
+        **_allowed_clients(host.clients),
         "retry_policy": {
             **RETRIES,
             "retry_host_predicate": [other_hosts],
@@ -167,6 +176,17 @@ def _virtual_host(host: VirtualHost) -> Json:
         },
         "routes": [_route(r) for r in host.routes],
     }
+
+
+def _allowed_clients(networks: tuple[str, ...]) -> Json:
+    """Answer 403 to requests from other networks."""
+    if not networks:
+        return {}
+    principals = [{"remote_ip": address_range(network)} for network in networks]
+    policy = {"permissions": [{"any": True}], "principals": principals}
+    rules = {"action": "ALLOW", "policies": {"clients": policy}}
+    kind = "extensions.filters.http.rbac.v3.RBACPerRoute"
+    return {"typed_per_filter_config": {RBAC: message(kind, rbac={"rules": rules})}}
 
 
 def _route(route: Route) -> Json:
