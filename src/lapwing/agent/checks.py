@@ -22,7 +22,7 @@ from lapwing.agent import processes
 from lapwing.agent.logs import tail
 from lapwing.agent.processes import Launch
 from lapwing.errors import SmokeError
-from lapwing.plan.model import Service, Smoke
+from lapwing.plan.model import Health, Service, Smoke
 
 if TYPE_CHECKING:
     import httpx
@@ -41,17 +41,16 @@ async def check_health(client: httpx.AsyncClient, port: int, spec: Service) -> s
     With a health path, a status below 400 is healthy; without one, any status below 500 to requests
     for the service's route.
     """
-    path, timeout = spec.health.path, spec.health.timeout
+    path = spec.health.path
     if path is not None:
-        return await _request(client, port, path, timeout, limit=400)
-    requests = [
-        _request(client, port, spec.route or "/", timeout, limit=500) for _ in range(CONNECTIONS)
-    ]
+        return await _request(client, port, path, spec.health, limit=400)
+    route = spec.route or "/"
+    requests = [_request(client, port, route, spec.health, limit=500) for _ in range(CONNECTIONS)]
     return next((reason for reason in await asyncio.gather(*requests) if reason), None)
 
 
 async def _request(
-    client: httpx.AsyncClient, port: int, path: str, timeout: float, limit: int
+    client: httpx.AsyncClient, port: int, path: str, health: Health, limit: int
 ) -> str | None:
     """Send a request on a new connection; returns why the response is not accepted."""
     import httpx
@@ -60,12 +59,16 @@ async def _request(
         async with client.stream(
             "GET",
             f"http://127.0.0.1:{port}{path}",
-            timeout=timeout,
-            headers={"user-agent": "lapwing-health", "connection": "close"},
+            timeout=health.timeout,
+            headers={
+                "host": health.host,
+                "user-agent": "lapwing-health",
+                "connection": "close",
+            },
         ) as response:
             status = response.status_code
     except httpx.TimeoutException:
-        return f"GET {path} did not respond within {timeout:g} s"
+        return f"GET {path} did not respond within {health.timeout:g} s"
     except httpx.ConnectError:
         return "nothing listens on its port yet"
     except httpx.HTTPError as error:

@@ -113,6 +113,7 @@ def clusters(state: EnvironmentState) -> list[Cluster]:
             name=state.cluster_name(g),
             ports=tuple(r.port for r in g.replicas),
             health_path="/" if g.spec.kind == "static" else g.spec.health.path,
+            health_host=g.spec.health.host,
             health_interval=g.spec.health.interval,
             health_timeout=g.spec.health.timeout,
         )

@@ -178,7 +178,8 @@ class Steps:
         for name in await self._context.publisher.wait_until_healthy(ports):
             raise ReplicaError(
                 f"{served[name].service} passes the agent's health check, but not Envoy's.",
-                hint="Envoy sends `Host: localhost` and expects a status below 400.",
+                hint=f"Envoy sends `Host: {served[name].spec.health.host}` and expects a status "
+                "below 400.",
             )
         for replica in (r for g in served.values() for r in g.replicas if r.pid is not None):
             replica.ready = True  # A tick may have read Envoy's status before it was healthy.

@@ -38,9 +38,10 @@ def make(
     left out: it has never been deployed and is not part of this deployment.
     """
     services = {}
+    host = domains(loaded)[0]
     for name, service in loaded.stack.services.items():
         if name in releases:
-            services[name] = _service(service, releases[name], resources, secrets)
+            services[name] = _service(service, releases[name], resources, secrets, host)
         elif current is not None and name in current.services:
             services[name] = current.services[name]
     return Document(
@@ -79,6 +80,7 @@ def _service(
     built: Built,
     resources: Mapping[str, model.Resource],
     secrets: Mapping[str, str],
+    host: str,
 ) -> model.Service:
     return model.Service(
         kind=service.kind,
@@ -88,6 +90,7 @@ def _service(
         route=service.route,
         health=model.Health(
             path=service.health.path,
+            host=service.health.host or host,
             interval=service.health.interval,
             timeout=service.health.timeout,
             start_timeout=service.health.start_timeout,

@@ -33,10 +33,12 @@ class Health(Struct, frozen=True, kw_only=True):
     """When a replica counts as healthy.
 
     `GET path` answers 2xx or 3xx, or, without a path, the port accepts a connection. A worker
-    without a health check is healthy when it has run for `settle` seconds.
+    without a health check is healthy when it has run for `settle` seconds. `host` is the Host
+    header of the requests.
     """
 
     path: str | None = None
+    host: str = "localhost"
     interval: float = 5.0
     timeout: float = 2.0
     start_timeout: float = 60.0

@@ -15,6 +15,7 @@ from lapwing.stack import quantities
 NAME = r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$"
 VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
 PATH = r"^/[^?#\s]*$"
+HOST = r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?$"
 REQUEST = r"^/[^#\s]*$"
 
 DURATION = {"type": ["string", "number"], "pattern": r"^(\d+(\.\d+)?(ms|s|m|h|d))+$"}
@@ -59,6 +60,7 @@ Name = Annotated[
 NonEmpty = Annotated[str, Field(min_length=1)]
 Variable = Annotated[str, Field(pattern=VARIABLE)]
 UrlPath = Annotated[str, Field(pattern=PATH)]
+HttpHost = Annotated[str, Field(pattern=HOST)]
 RequestPath = Annotated[str, Field(pattern=REQUEST)]
 
 Duration = Annotated[float, BeforeValidator(quantities.duration), Field(json_schema_extra=DURATION)]

@@ -19,6 +19,7 @@ from lapwing.stack.environment import Environment
 from lapwing.stack.fields import (
     ComputeResources,
     Duration,
+    HttpHost,
     Name,
     NonEmpty,
     Percentage,
@@ -68,6 +69,11 @@ class Health(StrictModel):
         description="The path for startup and liveness probes on Kubernetes, instead of `path`. It "
         "should not depend on a database, so that a database outage restarts no pod.",
         examples=["/version"],
+    )
+    host: HttpHost | None = Field(
+        None,
+        description="The Host header of health checks. Default: the domain of the environment.",
+        examples=["app.example.com"],
     )
     interval: Duration = Field(5.0, ge=0.1, description="Time between two health checks.")
     timeout: Duration = Field(2.0, ge=0.1, description="Timeout of one health check.")

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
+from lapwing.agent import checks
 from lapwing.agent.proxy.model import Cluster, Route, RouteTable, VirtualHost
 from lapwing.agent.proxy.supervisor import Envoy
+from lapwing.plan.model import Health, Service
 from lapwing.settings import Settings
 from tests.installation import free_port
 
@@ -144,3 +148,37 @@ async def test_virtual_host_accepts_its_clients_only(tmp_path: Path) -> None:
     async with _envoy(tmp_path, trusted_proxies=("127.0.0.0/8",)) as proxy:
         assert (await _request(proxy, get, "Host: other.localhost", forged))[0] == 200
         assert (await _request(proxy, get, "Host: local.localhost", forged))[0] == 403
+
+
+async def _reply_to_shop(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Refuse every Host but one, as Django with ALLOWED_HOSTS does."""
+    with contextlib.suppress(asyncio.IncompleteReadError):
+        head = await reader.readuntil(b"\r\n\r\n")
+        status = "200 OK" if b"\r\nhost: shop.example\r\n" in head.lower() else "400 Bad Request"
+        writer.write(
+            f"HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".encode()
+        )
+        await writer.drain()
+    writer.close()
+
+
+async def test_agent_and_envoy_send_the_same_host_in_health_checks(tmp_path: Path) -> None:
+    healths = (Health(path="/", host="shop.example"), Health(path="/"))
+    shop, other = (Service(kind="web", release="a", revision="a", health=h) for h in healths)
+    async with (
+        await asyncio.start_server(_reply_to_shop, "127.0.0.1", 0) as server,
+        _envoy(tmp_path) as proxy,
+        httpx.AsyncClient(trust_env=False) as client,
+    ):
+        port = server.sockets[0].getsockname()[1]
+        assert await checks.check_health(client, port, shop) is None
+        refused = await checks.check_health(client, port, other)
+        assert refused == "GET / responded with status 400"
+        names = {"a/local/shop": "shop.example", "a/local/other": "localhost"}
+        await proxy.publish_clusters(
+            [Cluster(n, (port,), "/", 0.1, 0.1, host) for n, host in names.items()]
+        )
+        await proxy.wait_for_clusters(list(names), 10)
+        while (await proxy.admin.health())["a/local/other"][port]:
+            await asyncio.sleep(0.05)
+        assert (await proxy.admin.health())["a/local/shop"][port]

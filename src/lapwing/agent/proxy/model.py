@@ -22,6 +22,7 @@ class Cluster:
     health_path: str | None = None
     health_interval: float = 5.0
     health_timeout: float = 2.0
+    health_host: str = "localhost"
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,7 +155,7 @@ def _health_check(cluster: Cluster) -> Json:
     if cluster.health_path is None:
         return check | {"tcp_health_check": {}}
     accepted = [{"start": 200, "end": 400}]
-    http = {"host": "localhost", "path": cluster.health_path, "expected_statuses": accepted}
+    http = {"host": cluster.health_host, "path": cluster.health_path, "expected_statuses": accepted}
     return check | {"http_health_check": http}
 
 

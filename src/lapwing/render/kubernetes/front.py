@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 from lapwing.plan.names import EDGE_CERTIFICATE
 from lapwing.render.kubernetes import edge
-from lapwing.render.kubernetes.setting import Setting, Tree
+from lapwing.render.kubernetes.setting import Tree
 from lapwing.render.kubernetes.target import Manifest, Target, name, new_object
 
 FILE = "front.yaml"
@@ -30,11 +30,6 @@ def manifests(target: Target) -> Iterator[Manifest]:
         yield Manifest(FILE, WAVE, tree)
 
 
-def _domain(target: Target) -> Setting:
-    stated = target.environment.domain or f"{target.loaded.stack.stack}.localhost"
-    return Setting("domain", stated, "The host name of the stack.")
-
-
 def _issuer(target: Target) -> dict[str, Tree]:
     gateway = target.environment.gateway
     assert gateway is not None
@@ -46,7 +41,7 @@ def _gateway(target: Target) -> Iterator[dict[str, Tree]]:
     assert gateway is not None
     cloud = target.environment.cloud is not None
     class_name = gateway.class_name or ("gke-l7-global-external-managed" if cloud else "envoy")
-    host = _domain(target)
+    host = target.domain
     shared = {"hostname": host, "allowedRoutes": {"namespaces": {"from": "Same"}}}
     tls = {"mode": "Terminate", "certificateRefs": [{"name": name(EDGE_CERTIFICATE)}]}
     listeners = [
@@ -67,7 +62,7 @@ def _gateway(target: Target) -> Iterator[dict[str, Tree]]:
 def _route(target: Target, part: str, listener: str, rules: list[Tree]) -> dict[str, Tree]:
     spec = {
         "parentRefs": [{"name": name("front"), "sectionName": listener}],
-        "hostnames": [_domain(target)],
+        "hostnames": [target.domain],
         "rules": rules,
     }
     api = "gateway.networking.k8s.io/v1"
@@ -99,14 +94,14 @@ def _ingress(target: Target) -> Iterator[dict[str, Tree]]:
         yield _object(target, "networking.gke.io/v1beta1", "FrontendConfig", spec=redirect)
         if not gateway.issuer:
             annotations["networking.gke.io/managed-certificates"] = name("front")
-            domains = {"domains": [_domain(target)]}
+            domains = {"domains": [target.domain]}
             yield _object(target, "networking.gke.io/v1", "ManagedCertificate", spec=domains)
     else:
         spec["ingressClassName"] = gateway.class_name or "nginx"
         annotations["nginx.ingress.kubernetes.io/force-ssl-redirect"] = "true"
     if gateway.issuer or not google:
-        spec["tls"] = [{"hosts": [_domain(target)], "secretName": name(EDGE_CERTIFICATE)}]
+        spec["tls"] = [{"hosts": [target.domain], "secretName": name(EDGE_CERTIFICATE)}]
     backend = {"service": {"name": name("edge"), "port": {"number": edge.service_port(target)}}}
     paths = [{"path": "/", "pathType": "Prefix", "backend": backend}]
-    spec["rules"] = [{"host": _domain(target), "http": {"paths": paths}}]
+    spec["rules"] = [{"host": target.domain, "http": {"paths": paths}}]
     yield _object(target, "networking.k8s.io/v1", "Ingress", annotations, spec=spec)

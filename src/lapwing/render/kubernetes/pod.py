@@ -69,7 +69,7 @@ def template(
         **(_ports(service) if serves else {}),
         "resources": requests(service.resources, f"services.{owner}", scratch=service.scratch),
         "securityContext": CONTAINER,
-        **(_probes(service) if serves else {}),
+        **(_probes(target, service) if serves else {}),
         "volumeMounts": [TMP_MOUNT],
     }
     if serves and service.kind in ("web", "static"):
@@ -276,7 +276,7 @@ def _from_secret(part: str, key: str) -> dict[str, Tree]:
     return {"valueFrom": {"secretKeyRef": {"name": name(part), "key": key}}}
 
 
-def _probes(service: Service) -> dict[str, Tree]:
+def _probes(target: Target, service: Service) -> dict[str, Tree]:
     """Build the startup, liveness and readiness probes of a container.
 
     Without `live`, the liveness probe checks the open port only: a health path may query the
@@ -289,19 +289,23 @@ def _probes(service: Service) -> dict[str, Tree]:
     period = max(1, round(health.interval))
     seconds = max(1, round(health.timeout))
     start = max(1, -(-round(health.start_timeout) // 2))
+    host = health.host or target.domain
     return {
-        "startupProbe": _probe(service, health.live or health.path)
+        "startupProbe": _probe(service, health.live or health.path, host)
         | {"periodSeconds": 2, "timeoutSeconds": seconds, "failureThreshold": start},
-        "livenessProbe": _probe(service, health.live)
+        "livenessProbe": _probe(service, health.live, host)
         | {"periodSeconds": max(10, period), "timeoutSeconds": seconds, "failureThreshold": 6},
-        "readinessProbe": _probe(service, path)
+        "readinessProbe": _probe(service, path, host)
         | {"periodSeconds": period, "timeoutSeconds": seconds, "failureThreshold": 2},
     }
 
 
-def _probe(service: Service, path: str | None) -> dict[str, Tree]:
+def _probe(service: Service, path: str | None, host: Tree) -> dict[str, Tree]:
     at = "http" if service.kind in ("web", "static") else port(service)
-    return {"httpGet": {"path": path, "port": at}} if path else {"tcpSocket": {"port": at}}
+    if path is None:
+        return {"tcpSocket": {"port": at}}
+    headers: list[Tree] = [{"name": "Host", "value": host}]
+    return {"httpGet": {"path": path, "port": at, "httpHeaders": headers}}
 
 
 def spread(part: str) -> list[Tree]:

@@ -91,6 +91,12 @@ class Target:
             Scope.MANAGER: "lapwing",
         }
 
+    @property
+    def domain(self) -> Setting | str:
+        """The host name of the stack; `localhost`, as in `lapwing open`, by default."""
+        stated = self.environment.domain
+        return Setting("domain", stated, "The host name of the stack.") if stated else "localhost"
+
     def image(self, service: str) -> Setting:
         """The image of a service, as a value of the chart."""
         return Setting(
