@@ -11,11 +11,14 @@ from __future__ import annotations
 import functools
 import re
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.json_output import validate_all
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell's background job ignores Ctrl-C, and so would what it starts; tests press it.
@@ -36,6 +39,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         for name, line in getattr(report, "user_properties", ()):
             if name == FIGURES and report.when == "call":
                 terminalreporter.write_line(f"{report.nodeid.split('::')[-1]}: {line}")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def documented_json() -> Iterator[None]:
+    """Every JSON document that a command prints in a test is one that docs/reference describes."""
+    with pytest.MonkeyPatch.context() as patch:
+        validate_all(patch)
+        yield
 
 
 @functools.cache

@@ -17,6 +17,7 @@ from lapwing.agent import state
 from lapwing.agent.state import EnvironmentState
 from lapwing.desired.repository import DesiredRepository
 from tests.installation import Installation
+from tests.json_output import validate
 
 PATIENCE = 60.0
 
@@ -59,6 +60,7 @@ class Deployed:
         done = self.where.call("status", "--output", "json")
         assert done.returncode in (0, 1), done.stderr
         found: dict[str, Any] = json.loads(done.stdout)
+        validate("status", found)
         return found
 
     def service(self, name: str | None = None) -> dict[str, Any]:

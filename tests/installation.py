@@ -20,6 +20,7 @@ from lapwing.agent import processes
 from lapwing.load.connection import Target
 from lapwing.observed import agent
 from lapwing.settings import Settings, read
+from tests.json_output import command_of, validate
 
 LAPWING = Path(sys.executable).with_name("lapwing")
 PATIENCE = 120.0
@@ -114,7 +115,9 @@ class Installation:
 
     def json(self, *arguments: str, status: int = 0) -> Any:
         """What a command answers to programs."""
-        return json.loads(self.run(*arguments, "--output", "json", status=status).stdout)
+        document = json.loads(self.run(*arguments, "--output", "json", status=status).stdout)
+        validate(command_of(arguments), document)
+        return document
 
     def end(self) -> None:
         """Stop everything. What had to be killed is an error."""

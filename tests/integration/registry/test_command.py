@@ -138,7 +138,11 @@ def test_inspect_selects_platform(
     ("arguments", "status", "words"),
     [
         (["copy", "a b", "localhost:1/x"], 2, "'a b' is not an image reference"),
-        (["copy", "localhost:1/x:1", "localhost:1/y", "-t", "a+b"], 2, "written `_` in a tag"),
+        (
+            ["copy", "localhost:1/x:1", "localhost:1/y", "-t", "a+b"],
+            2,
+            "Write the `+` of a version as `_`, as Helm does.",
+        ),
         (
             ["copy", "localhost:1/x:1", "localhost:1/y", "--platform", "arm"],
             2,
@@ -146,7 +150,7 @@ def test_inspect_selects_platform(
         ),
         (["copy", "localhost:1/x:1", "localhost:2/y"], 1, "Cannot connect to localhost:1"),
         (["list", "localhost:1/x:1"], 2, "names an image, not a repository"),
-        (["inspect", "localhost:1/x@sha256:12"], 2, "64 digits"),
+        (["inspect", "localhost:1/x@sha256:12"], 2, "a sha256 digest has 64 hexadecimal digits"),
     ],
 )
 def test_usage_errors(

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import msgspec
 import pytest
 
@@ -20,9 +19,9 @@ from lapwing.observed.status import ServiceStatus, SlotStatus, Status
 from lapwing.plan.diff import Change
 from lapwing.settings import Settings
 from lapwing.targets.base import DeployResult, Outcome, Rollout, StatusReport
+from tests.json_output import validate
 
 ROOT = Path(__file__).parents[3]
-SCHEMA = json.loads((ROOT / "docs/schema/deploy.schema.json").read_text())
 COMMIT = "0123456789abcdef" * 2 + "01234567"
 CHANGE = Change(kind="service", name="api", action="update", before="api-1", after="api-2")
 MACHINE = DeployResult(
@@ -66,18 +65,11 @@ DRY_RUNS = {
 }  # fmt: skip
 
 
-def test_schema_file_is_generated_from_the_result() -> None:
-    """Run `python -m docs.generate.deploy_schema` to write it again."""
-    from docs.generate.deploy_schema import deploy_schema
-
-    assert json.loads(json.dumps(deploy_schema())) == SCHEMA
-
-
 @pytest.mark.parametrize("target", DRY_RUNS)
 def test_dry_run_json_has_one_shape_for_every_target(target: str) -> None:
     status, out, _ = show(DRY_RUNS[target], "json")
     answer = json.loads(out)
-    jsonschema.validate(answer, SCHEMA)
+    validate("deploy", answer)
     golden = ROOT / "tests/golden/deploy" / f"dry-run-{target}.json"
     assert (status, out) == (0, golden.read_text())
     assert set(answer) == set(json.loads(show(MACHINE, "json")[1]))
@@ -100,7 +92,7 @@ def test_outcome_decides_the_exit_status(outcome: Outcome, status: int) -> None:
     assert show(result)[0] == status
     found, out, _ = show(result, "json")
     assert found == status
-    jsonschema.validate(json.loads(out), SCHEMA)
+    validate("deploy", json.loads(out))
 
 
 def test_deploy_prints_the_url_at_the_end() -> None:
