@@ -71,6 +71,8 @@ docs: setup  ## Generate the reference pages and build the documentation site in
 	@$(BIN)/python -m lapwing.stack.reference --write docs
 	@$(BIN)/python -m docs.generate.cli
 	@$(BIN)/python -m docs.generate.layers
+	@$(BIN)/python -m docs.generate.json_output
+	@$(BIN)/python -m docs.generate.pictures
 	@$(BIN)/zensical build --strict --clean
 
 lock: setup  ## Resolve the dependencies again and write requirements.txt

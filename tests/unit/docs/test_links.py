@@ -42,6 +42,15 @@ def test_links_lead_to_existing_files_and_headings(page: Path) -> None:
     assert not broken
 
 
+def test_paths_in_contributing_exist() -> None:
+    """A path is one in the table of "Where things are", or one with a slash in the text."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    paths = [p for p in re.findall(r"`([\w./-]+)`", text) if "/" in p or p.endswith(".md")]
+    assert len(paths) > 25
+    folders = (ROOT, ROOT / "src/lapwing")
+    assert [p for p in paths if not any((folder / p).exists() for folder in folders)] == []
+
+
 def test_every_page_is_in_the_navigation_of_the_site() -> None:
     site = (ROOT / "zensical.toml").read_text()
     pages = {str(p.relative_to(ROOT / "docs")) for p in PAGES if p.is_relative_to(ROOT / "docs")}
