@@ -1,13 +1,16 @@
 """What a Python source needs: which packages, by which file, and which Python. Reads, decides, and
 changes nothing.
 
-The files are uv.lock, requirements.txt or pyproject.toml, the most exact first. What they name by a
-path is part of the source: then the installed packages change with every edit, and a path that
-leads out of the source is refused, because a release is made of its own folder only.
+The files are uv.lock, requirements.txt or pyproject.toml, the most exact first. A lock file of
+another tool is refused by name, and so are dependencies that only that tool can read: nothing that
+a source lists is left out silently. What the files name by a path is part of the source: then the
+installed packages change with every edit, and a path that leads out of the source is refused,
+because a release is made of its own folder only.
 """
 
 from __future__ import annotations
 
+import codecs
 import re
 import tomllib
 from collections.abc import Collection, Iterator
@@ -15,12 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from lapwing.build.detect import PYTHON
+from lapwing.build.detect import FOREIGN_LOCKS, PYTHON
 from lapwing.errors import BuildError
 
 INCLUDE = re.compile(r"^\s*(?:-r|-c|--requirement|--constraint)(?:\s+|=)?(\S+)")
 EDITABLE = re.compile(r"^\s*(?:-e|--editable)(?:\s+|=)?(\S+)")
 LOCAL = re.compile(r"^\s*((?:\.{1,2}(?:/|$|\[)|/|file:)\S*)|@\s*(file:\S+)")
+CONTINUED = re.compile(r"^(?!\s*#)(.*)\\\n\s*", re.MULTILINE)
 CLAUSE = re.compile(r"\s*(===|==|~=|!=|<=|>=|<|>)\s*v?(\d+(?:\.\d+)*)(\.\*)?\s*$")
 EXACT = re.compile(r"\d+(?:\.\d+){0,2}$")
 
@@ -32,8 +36,9 @@ class Dependencies:
 
     lock: str
     files: tuple[str, ...]
-    direct: tuple[str, ...]
-    """The packages of a pyproject.toml without a lock."""
+    rewritten: dict[str, str]
+    """Requirements files whose continued lines have to be joined, because uv does not do that in
+    `-r` and `-c`, with the text that is installed from."""
     hashed: bool
     local: bool
     package: bool
@@ -42,10 +47,12 @@ class Dependencies:
 
 def read_dependencies(folder: Path, files: Collection[str]) -> Dependencies:
     """Read what a source needs. Raises BuildError if that cannot be read or built."""
-    lock = next(name for name in PYTHON if name in files)
+    lock = next((name for name in PYTHON if name in files), "")
+    if lock in ("", "pyproject.toml"):
+        _refuse_foreign_locks(files)
     project = _toml(folder / "pyproject.toml") if "pyproject.toml" in files else {}
     about = project.get("project", {})
-    used, local, hashed = [lock], False, False
+    used, local, hashed, rewritten = [lock], False, False, {}
     if lock == "uv.lock":
         used.append("pyproject.toml")
         if "pyproject.toml" not in files:
@@ -53,18 +60,65 @@ def read_dependencies(folder: Path, files: Collection[str]) -> Dependencies:
         local = _check(lock, _locked_paths(_toml(folder / lock)))
     elif lock == "requirements.txt":
         used = list(_included(folder, lock, files))
-        lines = [line for name in used for line in _lines(folder / name)]
+        texts = {name: _lines(folder / name) for name in used}
+        rewritten = {
+            name: "\n".join(joined) + "\n"
+            for name, joined in texts.items()
+            if len(joined) < len(read_text(folder / name).splitlines())
+        }
+        lines = [line for joined in texts.values() for line in joined]
         local = _check(lock, _required_paths(lines))
         hashed = any("--hash=" in line for line in lines)
+    else:
+        local = _check(lock, _project_paths(project)) or "dependencies" in about.get("dynamic", [])
     return Dependencies(
         lock=lock,
         files=tuple(used),
-        direct=tuple(str(d) for d in about.get("dependencies", [])),
+        rewritten=rewritten,
         hashed=hashed,
         local=local,
-        package="build-system" in project,
+        package=_is_package(project, files),
         python=_first_line(folder, files) or about.get("requires-python"),
     )
+
+
+def _refuse_foreign_locks(files: Collection[str]) -> None:
+    """Raise BuildError for a lock file that would not be used."""
+    for name, command in FOREIGN_LOCKS.items():
+        if name in files:
+            raise BuildError(
+                f"{name} is not supported, and there is no uv.lock or requirements.txt.",
+                hint=f"Run `{command}` and commit the file, or move to uv and commit uv.lock.",
+            )
+
+
+def _is_package(project: dict[str, Any], files: Collection[str]) -> bool:
+    """Whether a pyproject.toml makes its source a package that is installed."""
+    tools = project.get("tool", {})
+    switched_off = (
+        tools.get("uv", {}).get("package") is False
+        or tools.get("poetry", {}).get("package-mode") is False
+    )
+    described = "project" in project or "poetry" in tools or {"setup.py", "setup.cfg"} & set(files)
+    return "build-system" in project and bool(described) and not switched_off
+
+
+def _project_paths(project: dict[str, Any]) -> list[str]:
+    """Return the paths that a pyproject.toml without a lock installs packages from.
+
+    Raises BuildError if it lists dependencies that only Poetry can read.
+    """
+    tools = project.get("tool", {})
+    poetry = tools.get("poetry", {}).get("dependencies", {})
+    if set(poetry) - {"python"} and "dependencies" not in project.get("project", {}):
+        raise BuildError(
+            "pyproject.toml lists its packages in [tool.poetry.dependencies] only, without a "
+            "lock file that can be installed.",
+            hint="List them in [project] dependencies, or run `poetry lock` and "
+            f"`{FOREIGN_LOCKS['poetry.lock']}`, and commit the file.",
+        )
+    sources = tools.get("uv", {}).get("sources", {}).values()
+    return [str(source["path"]) for source in sources if "path" in source]
 
 
 def satisfies(version: tuple[int, ...], wanted: str) -> bool:
@@ -104,7 +158,8 @@ def _first_line(folder: Path, files: Collection[str]) -> str | None:
     """The version in .python-version, which pyenv and uv write."""
     if ".python-version" not in files:
         return None
-    return next((line.strip() for line in _lines(folder / ".python-version") if line.strip()), None)
+    lines = (line.partition("#")[0].strip() for line in _lines(folder / ".python-version"))
+    return next(filter(None, lines), None)
 
 
 def _included(folder: Path, name: str, files: Collection[str]) -> Iterator[str]:
@@ -164,8 +219,17 @@ def _normal(path: PurePosixPath) -> str:
     return posixpath.normpath(str(path))
 
 
+def read_text(path: Path) -> str:
+    """Read a file in UTF-8 or, with its mark at the beginning, UTF-16: PowerShell writes that."""
+    data = path.read_bytes()
+    marked = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return data.decode("utf-16" if marked else "utf-8-sig", errors="replace")
+
+
 def _lines(path: Path) -> list[str]:
-    return path.read_bytes().decode(errors="replace").splitlines()
+    """Read the lines of a file; a line that ends in a backslash continues in the next."""
+    text = "\n".join(read_text(path).splitlines())
+    return CONTINUED.sub(r"\1 ", text).splitlines()
 
 
 def _toml(path: Path) -> dict[str, Any]:

@@ -11,6 +11,13 @@ Kind = Literal["python", "node", "plain"]
 
 PYTHON = ("uv.lock", "requirements.txt", "pyproject.toml")
 """What says which packages a Python source needs, the most exact first."""
+FOREIGN_LOCKS = {
+    "poetry.lock": "poetry export -o requirements.txt",
+    "pdm.lock": "pdm export --prod -o requirements.txt",
+    "Pipfile.lock": "pipenv requirements --hash > requirements.txt",
+    "Pipfile": "pipenv lock && pipenv requirements --hash > requirements.txt",
+}
+"""Files of other tools that uv cannot install from, and the command that writes one that it can."""
 NODE = "package.json"
 NODE_LOCK = "package-lock.json"
 
@@ -23,7 +30,7 @@ def detect(files: Collection[str], *, static: bool) -> Kind:
 
     Raises BuildError if nothing recognises it, or a lock file is missing.
     """
-    python = any(name in files for name in PYTHON)
+    python = any(name in files for name in (*PYTHON, *FOREIGN_LOCKS))
     if python and not static:
         return "python"
     if NODE in files:

@@ -46,8 +46,10 @@ class PythonEcosystem:
         app, scratch = bundle / "app", bundle / "scratch"
         copy(context.source, app)
         needs = read_dependencies(app, set(context.source.files))
-        if needs.local or needs.package:
-            copy(context.source, scratch)  # Building a package leaves its traces where it lies.
+        if needs.local or needs.package or needs.rewritten:
+            copy(context.source, scratch)  # Building a package writes to its folder.
+            for name, text in needs.rewritten.items():
+                (scratch / name).write_text(text)
         build = _Build(context, needs, scratch if scratch.exists() else app)
         layer = build.layer()
         layers.clone(layer, bundle / VENV, writable=False)
@@ -119,8 +121,8 @@ class _Build:
         if self._needs.lock == "requirements.txt":
             checked = ("--require-hashes",) if self._needs.hashed else ()
             self._uv(*install, *checked, "-r", "requirements.txt", doing=doing)
-        elif self._needs.direct:
-            self._uv(*install, *self._needs.direct, doing=doing)
+        else:
+            self._uv(*install, "-r", "pyproject.toml", doing=doing)
 
     def _uv(self, *arguments: str, doing: str, env: dict[str, str] | None = None) -> None:
         self._context.run(

@@ -148,6 +148,38 @@ def test_pyproject_without_a_lock(make_yard: MakeYard) -> None:
     assert run(yard, yard.build(), "python", "app.py") == "1.17.0"
 
 
+def test_dynamic_dependencies_are_installed(make_yard: MakeYard) -> None:
+    project = """
+[project]
+name = "shop"
+version = "1"
+dynamic = ["dependencies"]
+[tool.setuptools]
+py-modules = ["app"]
+[tool.setuptools.dynamic]
+dependencies = {file = ["needs.txt"]}
+[build-system]
+requires = ["setuptools>=68"]
+build-backend = "setuptools.build_meta"
+"""
+    yard = make_yard(
+        {"pyproject.toml": project, "needs.txt": "six==1.17.0\n", "app.py": SIX["app.py"]}
+    )
+    assert run(yard, yard.build(), "python", "app.py") == "1.17.0"
+    yard.tree.write({"needs.txt": "six==1.16.0\n"})
+    assert run(yard, yard.build(), "python", "app.py") == "1.16.0"
+
+
+def test_requirements_included_by_a_continued_line(make_yard: MakeYard) -> None:
+    requirements = {"requirements.txt": "-r \\\n  base.txt\n", "base.txt": "six==1.17.0\n"}
+    yard = make_yard({**requirements, "app.py": SIX["app.py"]})
+    assert run(yard, yard.build(), "python", "app.py") == "1.17.0"
+    yard.tree.write({"base.txt": "six==1.16.0\n"})
+    assert run(yard, yard.build(), "python", "app.py") == "1.16.0"
+    (yard.tree.folder / "base.txt").write_text("six==1.17.0\r\n", encoding="utf-16")
+    assert run(yard, yard.build(), "python", "app.py") == "1.17.0"
+
+
 def test_a_package_with_a_uv_lock(make_yard: MakeYard) -> None:
     main = "import six\ndef main():\n    print('shop', six.__version__)\n"
     yard = make_yard({"pyproject.toml": PACKAGE, "src/shop/__init__.py": main})

@@ -49,7 +49,7 @@ def test_satisfies(wanted: str, answer: bool) -> None:
 def test_the_most_exact_file_is_used(tmp_path: Path) -> None:
     project = '[project]\nname = "a"\ndependencies = ["six"]\nrequires-python = ">=3.11"\n'
     found = read(tmp_path, pyproject_toml=project)
-    assert (found.lock, found.direct, found.python) == ("pyproject.toml", ("six",), ">=3.11")
+    assert (found.lock, found.python, found.local) == ("pyproject.toml", ">=3.11", False)
     found = read(tmp_path, pyproject_toml=project, requirements_txt="six\n")
     assert found.lock == "requirements.txt"
     found = read(tmp_path, pyproject_toml=project, requirements_txt="six\n", uv_lock="version = 1")
@@ -115,3 +115,75 @@ def test_the_python_version_file_comes_first(tmp_path: Path) -> None:
     (tmp_path / ".python-version").write_text("\n3.12\n")
     (tmp_path / "requirements.txt").touch()
     assert read_dependencies(tmp_path, {"requirements.txt", ".python-version"}).python == "3.12"
+
+
+@pytest.mark.parametrize("option", ["-r", "-c", "--requirement", "--constraint"])
+def test_includes_in_continued_lines_count(tmp_path: Path, option: str) -> None:
+    found = read(
+        tmp_path, requirements_txt=f"# note \\\n{option}\\\n  base.txt\n", base_txt="six\n"
+    )
+    assert found.files == ("requirements.txt", "base.txt")
+    assert found.rewritten == {"requirements.txt": f"# note \\\n{option} base.txt\n"}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_includes_count_in_every_encoding(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "requirements.txt").write_text("-r base.txt\r\nsix\r\n", encoding)
+    (tmp_path / "base.txt").write_text("flask\n", encoding)
+    found = read_dependencies(tmp_path, {"requirements.txt", "base.txt"})
+    assert found.files == ("requirements.txt", "base.txt")
+    assert found.rewritten == {}
+
+
+def test_python_version_may_have_comments(tmp_path: Path) -> None:
+    (tmp_path / ".python-version").write_text("# pinned\n\n3.12  # as in production\n3.11\n")
+    (tmp_path / "requirements.txt").touch()
+    assert read_dependencies(tmp_path, {".python-version", "requirements.txt"}).python == "3.12"
+
+
+@pytest.mark.parametrize("name", ["poetry.lock", "pdm.lock", "Pipfile.lock", "Pipfile"])
+def test_lock_files_of_other_tools_are_refused_by_name(tmp_path: Path, name: str) -> None:
+    project = '[project]\nname = "a"\ndependencies = ["six"]\n'
+    (tmp_path / "pyproject.toml").write_text(project)
+    for files in ({name}, {name, "pyproject.toml"}):
+        with pytest.raises(BuildError, match=f"{name} is not supported") as caught:
+            read_dependencies(tmp_path, files)
+        assert "requirements.txt" in str(caught.value.hint)
+    (tmp_path / "requirements.txt").write_text("six\n")
+    files = {name, "pyproject.toml", "requirements.txt"}
+    assert read_dependencies(tmp_path, files).lock == "requirements.txt"
+
+
+def test_poetry_dependencies_without_a_lock_are_refused(tmp_path: Path) -> None:
+    poetry = '[tool.poetry.dependencies]\npython = "^3.11"\nflask = "^3.0"\n'
+    with pytest.raises(BuildError, match=r"\[tool\.poetry\.dependencies\]"):
+        read(tmp_path, pyproject_toml=poetry)
+    read(tmp_path, pyproject_toml=poetry, requirements_txt="flask\n")
+    read(tmp_path, pyproject_toml='[project]\nname = "a"\ndependencies = ["flask"]\n' + poetry)
+
+
+def test_sources_by_path_count_and_stay_inside(tmp_path: Path) -> None:
+    source = '[project]\nname = "a"\n[tool.uv.sources]\nown = {path = "%s"}\n'
+    assert read(tmp_path, pyproject_toml=source % "libs/own").local
+    with pytest.raises(BuildError, match="outside of the service's folder"):
+        read(tmp_path, pyproject_toml=source % "../own")
+
+
+def test_dynamic_dependencies_depend_on_the_whole_source(tmp_path: Path) -> None:
+    dynamic = '[project]\nname = "a"\ndynamic = ["version", "dependencies"]\n'
+    assert read(tmp_path, pyproject_toml=dynamic).local
+
+
+@pytest.mark.parametrize(
+    ("project", "package"),
+    [
+        ('[project]\nname = "a"\n', False),
+        ('[project]\nname = "a"\n[build-system]\n', True),
+        ("[build-system]\n[tool.ruff]\n", False),
+        ('[project]\nname = "a"\n[build-system]\n[tool.uv]\npackage = false\n', False),
+        ("[build-system]\n[tool.poetry]\npackage-mode = false\n", False),
+        ("[build-system]\n[tool.poetry]\n", True),
+    ],
+)
+def test_what_is_a_package(tmp_path: Path, project: str, package: bool) -> None:
+    assert read(tmp_path, pyproject_toml=project, requirements_txt="").package is package
