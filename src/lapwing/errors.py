@@ -1,9 +1,8 @@
 """The one error tree.
 
-Every failure that a person can meet is a `LapwingError`. It carries what a surface needs to show
-it: a stable `code` for programs, a sentence for people, a `hint` that says what to do next, where
-in a file it was found, and the exit status. There is one printer for each surface (the terminal is
-`lapwing.cli.output`), so no other place formats an error, and a traceback is always a bug of ours.
+Every failure that a user can cause or meet is a `LapwingError`. It carries what is shown of it: a
+stable `code` for programs, a sentence, a `hint` with the next step, the location in a file, and the
+exit status. Only `lapwing.cli.output` formats errors. A traceback is a bug of Lapwing.
 """
 
 from __future__ import annotations
@@ -15,14 +14,15 @@ from typing import ClassVar
 
 
 @dataclass(frozen=True, slots=True)
-class Where:
-    """A place in a file that people write. Lines and columns count from 1."""
+class Location:
+    """A location in a file. Lines and columns count from 1."""
 
     file: Path
     line: int | None = None
     column: int | None = None
 
     def __str__(self) -> str:
+        """Return `file:line:column`, as far as it is known."""
         parts = [str(self.file)]
         if self.line is not None:
             parts.append(str(self.line))
@@ -32,10 +32,10 @@ class Where:
 
 
 class LapwingError(Exception):
-    """Something that a person has to know, with what to do about it.
+    """A failure that is shown to the user.
 
-    `message` says what is wrong in one sentence; `hint` what to do next; `where` names the place;
-    `detail` is quoted material (the end of a build log), shown below and never reworded.
+    `message` says in one sentence what failed, `hint` what to do next, `where` is the location in a
+    file, and `detail` is quoted below the message (the end of a build log).
     """
 
     code: ClassVar[str] = "error"
@@ -46,9 +46,10 @@ class LapwingError(Exception):
         message: str,
         *,
         hint: str | None = None,
-        where: Where | None = None,
+        where: Location | None = None,
         detail: str | None = None,
     ) -> None:
+        """Create an error with its message and, if known, what helps to correct it."""
         super().__init__(message)
         self.message = message
         self.hint = hint
@@ -56,11 +57,12 @@ class LapwingError(Exception):
         self.detail = detail
 
     def __str__(self) -> str:
+        """Return the message after its location."""
         return f"{self.where}: {self.message}" if self.where else self.message
 
 
 class UsageError(LapwingError):
-    """The command was called in a way that cannot be carried out."""
+    """The command was called with invalid or conflicting arguments."""
 
     code = "usage"
     exit_status = 2
@@ -68,40 +70,41 @@ class UsageError(LapwingError):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong in a stack file."""
+    """One error in a stack file."""
 
     message: str
-    where: Where
+    where: Location
     hint: str | None = None
 
 
 class StackFileError(LapwingError):
-    """The stack file cannot be used. Holds every problem found, in the order of the file."""
+    """The stack file is invalid. `problems` has all of its errors, in the order of the file."""
 
     code = "stack-file"
     exit_status = 2
 
     def __init__(self, problems: Sequence[Problem]) -> None:
+        """Create an error for one or more problems; the first one is its message."""
         first = problems[0]
         super().__init__(first.message, hint=first.hint, where=first.where)
         self.problems = tuple(problems)
 
 
 class UnmanagedFileError(LapwingError):
-    """A folder to write to holds files that Lapwing did not write, or that were changed since."""
+    """The output folder has files that Lapwing did not write, or that were changed since."""
 
     code = "unmanaged-file"
     exit_status = 2
 
 
 class SourceError(LapwingError):
-    """The source of a service is not what a build needs (no git repository, no lock file)."""
+    """The source of a service cannot be built: no git repository, no commit, or no files."""
 
     code = "source"
 
 
 class BuildError(LapwingError):
-    """A build failed, hung, or made nothing. `log` is the whole output on disk."""
+    """A build failed, timed out or produced nothing. `log` is the file with the whole output."""
 
     code = "build"
 
@@ -113,18 +116,19 @@ class BuildError(LapwingError):
         detail: str | None = None,
         hint: str | None = None,
     ) -> None:
+        """Create an error; `detail` is the part of the output that shows the cause."""
         super().__init__(message, hint=hint, detail=detail)
         self.log = log
 
 
 class TestsFailed(BuildError):
-    """The tests of a service failed: nothing was shipped."""
+    """The tests of a service failed. Nothing was shipped."""
 
     code = "test"
 
 
 class ScanError(LapwingError):
-    """A scan found what may not be shipped, could not be made, or there is no scanner."""
+    """A vulnerability scan failed, found too severe vulnerabilities, or no scanner is installed."""
 
     code = "scan"
 
@@ -136,7 +140,7 @@ class NoSpaceError(LapwingError):
 
 
 class ReleaseMissingError(LapwingError):
-    """A release that is asked for is not in the store any more."""
+    """A release is no longer in the release store."""
 
     code = "release-missing"
 
@@ -173,7 +177,7 @@ class RequirementsError(LapwingError):
 
 
 class ResourceError(LapwingError):
-    """A database or cache that the stack needs cannot be found or does not start."""
+    """A database or cache of the stack is not available or does not start."""
 
     code = "resource"
 
@@ -197,88 +201,88 @@ class JobError(LapwingError):
 
 
 class ProxyError(LapwingError):
-    """Envoy does not start, or does not take a configuration."""
+    """Envoy does not start, or rejects a configuration."""
 
     code = "proxy"
 
 
-class ProxyAwayError(ProxyError):
-    """Envoy does not answer at the moment. It is started again by itself: ask again."""
+class ProxyUnreachableError(ProxyError):
+    """Envoy does not respond. The agent restarts it; try again."""
 
-    code = "proxy-away"
+    code = "proxy-unreachable"
 
 
 class PortTakenError(ProxyError):
-    """The port that Envoy should listen on is used by another program."""
+    """The port for Envoy is used by another program."""
 
     code = "port-taken"
 
 
 class AgentError(LapwingError):
-    """The agent cannot be started, or does not answer."""
+    """The agent cannot be started, or does not respond."""
 
     code = "agent"
 
 
 class DeploymentFailed(LapwingError):
-    """A deployment was rejected or rolled back. The version before it still serves."""
+    """A deployment was rejected or rolled back. The previous release keeps serving."""
 
     code = "deployment-failed"
 
 
 class ImageReferenceError(LapwingError):
-    """What should name an image, a tag or a digest cannot be one."""
+    """An image reference, a tag or a digest is invalid."""
 
     code = "image-reference"
     exit_status = 2
 
 
 class RegistryError(LapwingError):
-    """A registry cannot be reached, refuses, or answers what the specification does not allow."""
+    """A registry is unreachable, rejects a request, or violates the OCI specification."""
 
     code = "registry"
 
 
 class RegistryLoginError(RegistryError):
-    """A registry wants a login that is missing or that it does not take."""
+    """A registry requires a login, or rejects the one that it got."""
 
     code = "registry-login"
 
 
 class ImageMissingError(RegistryError):
-    """A registry does not have what is asked for."""
+    """A registry does not have an image, a tag or a blob."""
 
     code = "image-missing"
 
 
 class IntegrityError(RegistryError):
-    """What a registry sends is not what its digest or its size says. Nothing was tagged."""
+    """Data from a registry does not match its digest or its size. Nothing was tagged."""
 
     code = "image-integrity"
 
 
 class ReleaseError(LapwingError):
-    """A version cannot be released: the history, the tag or a file prevents it."""
+    """A version cannot be released because of the history, a tag or a file."""
 
     code = "release"
 
 
 class ForgeError(ReleaseError):
-    """The forge (Gitea, GitHub) cannot be reached, refuses, or answers something unexpected."""
+    """The forge (Gitea, GitHub) is unreachable, or its response is an error or unexpected."""
 
     code = "forge"
 
 
 class ForgeLoginError(ForgeError):
-    """The forge wants a token that is missing, expired, or may not do what is needed."""
+    """The token for the forge is missing, expired, or lacks a permission."""
 
     code = "forge-login"
 
 
 class ClusterError(LapwingError):
-    """A request to a Kubernetes cluster failed, or what was applied there does not become ready.
+    """A request to a Kubernetes cluster failed, or an applied object does not become ready.
 
-    `reason` and `status` are those of the API server's answer, if it gave one.
+    `reason` and `status` are from the response of the API server, if there was one.
     """
 
     code = "cluster"
@@ -287,7 +291,7 @@ class ClusterError(LapwingError):
 
 
 class ClusterUnreachableError(ClusterError):
-    """No cluster is known, or its API server is unreachable."""
+    """No cluster is configured, or its API server is unreachable."""
 
     code = "cluster-unreachable"
 
@@ -305,7 +309,7 @@ class ToolMissingError(ClusterError):
 
 
 class ContextError(UsageError):
-    """The kubeconfig has no such context, or it must be named to be changed."""
+    """The kubeconfig does not have the context, or a change needs `--context`."""
 
     code = "context"
 
@@ -317,7 +321,7 @@ class KindMissingError(ClusterError):
 
 
 class UnmanagedObjectError(ClusterError):
-    """An object of that name exists and is not managed by this stack. It was not changed."""
+    """An object of the same name exists and is not managed by this stack. It was not changed."""
 
     code = "unmanaged-object"
 

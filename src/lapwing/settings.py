@@ -222,7 +222,7 @@ def _absolute(home: str) -> Path:
         return Path(home).expanduser().absolute()
     except RuntimeError as error:
         raise UsageError(
-            f"LAPWING_HOME is {home!r}: there is no such user.", hint="Set it to a full path."
+            f"LAPWING_HOME is {home!r}: the user does not exist.", hint="Set it to a full path."
         ) from error
 
 

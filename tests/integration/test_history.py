@@ -32,7 +32,7 @@ def test_deployments_newest_first(repository: DesiredRepository) -> None:
     act = Deployment(kind="rollback", actor="Ada <a\nLapwing-Actor: eve>", restores=first)
     wanted = msgspec.structs.replace(document(api=service("api-0", revision="r0")), deployment=act)
     second = repository.commit(wanted, expected=first)
-    repository.note(first, "failed", "it broke\nand how \x01 \x00")
+    repository.record_outcome(first, "failed", "it broke\nand how \x01 \x00")
     new, old = history(repository, "shop", "local")
     assert (new.commit, old.commit) == (second, first)
     assert (new.kind, new.actor, new.restores) == ("rollback", "Ada <a Lapwing-Actor: eve>", first)

@@ -54,7 +54,7 @@ def test_a_home_is_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 
 
 def test_a_home_of_nobody() -> None:
-    with pytest.raises(UsageError, match="no such user"):
+    with pytest.raises(UsageError, match="the user does not exist"):
         read({"LAPWING_HOME": "~nobody-at-all-here/state"})
 
 

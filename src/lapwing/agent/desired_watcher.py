@@ -116,7 +116,7 @@ class DesiredStateWatcher:
         try:
             while True:
                 watch.arm()
-                present = self._repository.traces()
+                present = self._repository.fingerprint()
                 if present != seen:
                     seen = present if await self._read() else None
                 await watch.changed(READ_INTERVAL_S)
@@ -202,7 +202,7 @@ class DesiredStateWatcher:
             return None
         self._rewritten = head
         with contextlib.suppress(DesiredStateError):
-            self._repository.keep(before, f"rewritten/{before[:12]}")
+            self._repository.pin(before, f"rewritten/{before[:12]}")
         return (
             "The history of the desired state was rewritten; the previous history is kept as "
             f"refs/lapwing/rewritten/{before[:12]}."

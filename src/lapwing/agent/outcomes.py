@@ -49,7 +49,7 @@ class Outcomes:
         """Write the outcomes that could not be written before."""
         for commit, (outcome, reason) in list(self._unwritten.items()):
             try:
-                await asyncio.to_thread(self._repository.note, commit, outcome, reason)
+                await asyncio.to_thread(self._repository.record_outcome, commit, outcome, reason)
             except NoSpaceError as error:
                 log.warning("The outcome of %s cannot be written yet: %s", commit, error)
                 return
@@ -89,7 +89,9 @@ class Outcomes:
 
     async def _open(self, commit: str) -> list[str]:
         try:
-            found = await asyncio.to_thread(history.open_, self._repository, *self._where, commit)
+            found = await asyncio.to_thread(
+                history.without_outcome, self._repository, *self._where, commit
+            )
         except DesiredStateError as error:
             log.warning("Open outcomes cannot be read: %s", error)
             return []

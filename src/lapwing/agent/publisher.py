@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from lapwing.agent.proxy.model import Cluster, Counters, Route, RouteTable, VirtualHost
 from lapwing.agent.proxy.supervisor import Envoy
 from lapwing.agent.state import EnvironmentState, Generation
-from lapwing.errors import ProxyAwayError
+from lapwing.errors import ProxyUnreachableError
 from lapwing.plan.model import Document
 
 CONFIRMATION_TIMEOUT_S = 10.0
@@ -54,7 +54,7 @@ class Publisher:
                 try:
                     await self._publish()
                     return
-                except ProxyAwayError:
+                except ProxyUnreachableError:
                     if time.monotonic() > until:
                         raise
                 await asyncio.sleep(RETRY_INTERVAL_S)
@@ -63,7 +63,7 @@ class Publisher:
         """Return Envoy's counters; none while it is unreachable."""
         try:
             return await self.envoy.admin.counters(names)
-        except ProxyAwayError:
+        except ProxyUnreachableError:
             return {}
 
     async def wait_until_healthy(self, replicas: Mapping[str, Iterable[int]]) -> set[str]:
@@ -80,7 +80,7 @@ class Publisher:
                     for name, ports in replicas.items()
                     if not all(health.get(name, {}).get(port, True) for port in ports)
                 }
-            except ProxyAwayError:
+            except ProxyUnreachableError:
                 unhealthy = set(replicas)
             if not unhealthy or time.monotonic() > until:
                 return unhealthy

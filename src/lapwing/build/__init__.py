@@ -1,1 +1,1 @@
-"""Artifacts: source in, immutable releases out."""
+"""Builds: from the source of a service to an immutable release."""

@@ -134,7 +134,7 @@ class _Shipment:
         loaded, remote = self.loaded, self.options.remote
 
         def check(repository: DesiredRepository) -> None:
-            current = repository.understood(loaded.stack.stack, loaded.environment)
+            current = repository.latest_valid(loaded.stack.stack, loaded.environment)
             if remote is None:
                 bundles.find_requirements(loaded, self.settings, current, names)
             else:
@@ -295,7 +295,7 @@ class _Shipment:
                 loaded, self.settings, services=options.services, actor=options.actor, built=built
             )
         key = (loaded.stack.stack, loaded.environment)
-        expected, current = repository.newest(*key), repository.understood(*key)
+        expected, current = repository.newest(*key), repository.latest_valid(*key)
         document = make.make(
             loaded,
             releases={n: Built(r.release.name, r.revision) for n, r in built.items()},

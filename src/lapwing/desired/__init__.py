@@ -1,1 +1,1 @@
-"""Desired state: the git repository that says what runs where."""
+"""The desired-state repository: the release of each service in each environment."""

@@ -1,28 +1,31 @@
-"""History: the deployments of an environment, newest first, with what became of each."""
+"""History: the deployments of an environment, newest first, with their outcomes."""
 
 from __future__ import annotations
 
 import msgspec
 
 from lapwing.desired.message import parse_trailers
-from lapwing.desired.repository import NOTES, DesiredRepository, decode_at, path_of
+from lapwing.desired.repository import NOTES, DesiredRepository, decode_at, document_path
 from lapwing.errors import DesiredStateError
 
 IN_PROGRESS = "in-progress"
 COMMITTED = "committed"
-"""All that a commit says of a cluster's deployment: what became of it is told by the cluster."""
+"""The outcome of a deployment that Argo CD applies: only the cluster knows its real outcome."""
 
 
 class ServiceAt(msgspec.Struct, frozen=True, kw_only=True):
-    """One service as a commit wants it."""
+    """The desired release of a service in a commit."""
 
     release: str
     revision: str
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """One deployment. `time` is ISO 8601 in UTC; `outcome` is `in-progress` until one is noted, or
-    `committed` for a cluster's."""
+    """One deployment.
+
+    `time` is ISO 8601 in UTC. `outcome` is `in-progress` until one is recorded, or `committed`
+    where Argo CD applies the commit.
+    """
 
     commit: str
     time: str
@@ -42,16 +45,16 @@ def history(
     environment: str,
     limit: int = 50,
     *,
-    followed: bool = False,
+    with_outcomes: bool = False,
 ) -> list[Entry]:
-    """The last `limit` deployments of an environment. Two git processes, however many there are.
-    `followed` says that what becomes of a cluster's deployments is noted here.
+    """Return the last `limit` deployments of an environment, with two git processes.
 
-    Raises DesiredStateError.
+    `with_outcomes`: the outcomes of deployments to a cluster are recorded here, because Lapwing
+    applies them itself. Raises DesiredStateError.
     """
     if repository.head() is None:
         return []
-    path = path_of(stack, environment)
+    path = document_path(stack, environment)
     out = repository.git.text(
         "log", f"-{limit}", f"--notes={NOTES}", "--format=%H%x00%cI%x00%s%x00%B%x00%N%x01",
         "refs/heads/main", "--", path, environ={"TZ": "UTC"},
@@ -64,10 +67,10 @@ def history(
         outcome, _, reason = note.strip().partition("\n")
         try:
             document = decode_at(data, commit, path) if data is not None else None
-        except DesiredStateError as error:  # Put there by hand; nothing can come of it.
+        except DesiredStateError as error:  # Written by hand: it cannot be deployed.
             document, outcome, reason = None, outcome or "failed", reason or error.message
         services = document.services if document else {}
-        is_elsewhere = not followed and document is not None and document.target != "machine"
+        is_elsewhere = not with_outcomes and document is not None and document.target != "machine"
         entries.append(
             Entry(
                 commit=commit,
@@ -88,23 +91,23 @@ def history(
     return entries
 
 
-def open_(
+def without_outcome(
     repository: DesiredRepository, stack: str, environment: str, commit: str, limit: int = 50
 ) -> list[str]:
-    """Of a commit of an environment and the ones before it, those without an outcome, newest first.
+    """Return the commits without an outcome, newest first, from `commit` backwards.
 
     Raises DesiredStateError.
     """
     out = repository.git.text(
         "log", f"-{limit}", f"--notes={NOTES}", "--format=%H%x00%N%x01", commit, "--",
-        path_of(stack, environment),
+        document_path(stack, environment),
     )  # fmt: skip
     records = [r.strip().split("\0") for r in out.split("\1") if r.strip()]
     return [r[0] for r in records if not r[1].strip()]
 
 
 def outcome(repository: DesiredRepository, commit: str) -> tuple[str, str | None] | None:
-    """The outcome and the reason that are noted of a commit; None if nothing is.
+    """Return the recorded outcome of a commit and its reason; None if there is none.
 
     Raises DesiredStateError.
     """

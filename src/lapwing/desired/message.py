@@ -1,8 +1,8 @@
-"""Commit messages: a subject and body for people, trailers for programs. Pure.
+"""Commit messages of the desired state: a subject and body for people, trailers for programs.
 
-The trailers follow git's own form (git-interpret-trailers), so `git log --format='%(trailers)'` and
-other tools can read them. Everything that comes from outside is put on one line first: an actor's
-name cannot begin a trailer of its own.
+The trailers have the format of git-interpret-trailers, so other tools can read them, for instance
+`git log --format='%(trailers)'`. Line breaks are removed from all values: the name of an actor
+cannot add a trailer.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ PREFIX = "Lapwing-"
 
 
 def compose(document: Document, before: Document | None) -> str:
-    """The message of the commit that changes `before` into `document`."""
+    """Return the message of the commit that changes `before` into `document`."""
     changed = changes(document, before)
     lines = [subject(document, changed), ""]
     for name, (old, new) in sorted(changed.items()):
@@ -30,7 +30,7 @@ def compose(document: Document, before: Document | None) -> str:
 def changes(
     document: Document, before: Document | None
 ) -> dict[str, tuple[Service | None, Service | None]]:
-    """The services that differ, with what they were and will be."""
+    """Return the services that differ, each with its old and new state."""
     old = before.services if before else {}
     names = sorted({*old, *document.services})
     pairs = {n: (old.get(n), document.services.get(n)) for n in names}
@@ -40,20 +40,22 @@ def changes(
 def subject(
     document: Document, changed: Mapping[str, tuple[Service | None, Service | None]]
 ) -> str:
-    """One line that says what the commit does."""
-    act = document.deployment
+    """Return the first line: what the commit changes, and where."""
+    deployment = document.deployment
     where = f"{document.stack}/{document.environment}"
-    if act.kind == "revert":
-        return one_line(f"revert {where}: {act.reason or 'the deployment failed'}", 100)
-    if act.kind in ("promote", "abort", "down"):
-        return f"{act.kind} {where}"
+    if deployment.kind == "revert":
+        return one_line(f"revert {where}: {deployment.reason or 'the deployment failed'}", 100)
+    if deployment.kind in ("promote", "abort", "down"):
+        return f"{deployment.kind} {where}"
     what = ", ".join(f"{n} {_release(new)}" for n, (_, new) in sorted(changed.items()) if new)
-    return one_line(f"{act.kind} {what or 'settings'} to {where}", 120)
+    return one_line(f"{deployment.kind} {what or 'settings'} to {where}", 120)
 
 
 def parse_trailers(message: str) -> dict[str, list[str]]:
-    """Our trailers of a message, without the prefix: {"Actor": ["ada"], "Service": [...]}. They
-    are in the last paragraph only: what stands above may be anybody's words."""
+    """Return Lapwing's trailers, without the prefix: {"Actor": ["ada"], "Service": [...]}.
+
+    Only the last paragraph is read: the text above may contain anything.
+    """
     found: dict[str, list[str]] = {}
     for line in message.strip().rpartition("\n\n")[2].splitlines():
         match = re.fullmatch(rf"{PREFIX}([A-Za-z-]+): (.*)", line)
@@ -63,7 +65,7 @@ def parse_trailers(message: str) -> dict[str, list[str]]:
 
 
 def one_line(text: str, limit: int = 400) -> str:
-    """Text with every line break and control character turned into a space, cut to a limit."""
+    """Return a text on one line, without control characters, of at most `limit` characters."""
     flat = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return flat if len(flat) <= limit else flat[: limit - 1] + "…"
 
@@ -71,14 +73,14 @@ def one_line(text: str, limit: int = 400) -> str:
 def _trailers(
     document: Document, changed: Mapping[str, tuple[Service | None, Service | None]]
 ) -> list[str]:
-    act = document.deployment
+    deployment = document.deployment
     pairs = [
         ("Stack", document.stack),
         ("Environment", document.environment),
-        ("Kind", act.kind),
-        ("Actor", act.actor),
-        ("Revision", act.revision),
-        ("Restores", act.restores or ""),
+        ("Kind", deployment.kind),
+        ("Actor", deployment.actor),
+        ("Revision", deployment.revision),
+        ("Restores", deployment.restores or ""),
     ]
     pairs += [
         ("Service", f"{name}={new.release} {new.revision}" if new else f"{name}=removed")

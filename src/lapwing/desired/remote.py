@@ -1,12 +1,12 @@
-"""A desired-state repository that lives elsewhere: on a forge, where Argo CD reads it.
+"""A remote desired-state repository: on a forge, where Argo CD or an agent reads it.
 
-    fetch -> commit on top -> push; somebody was faster -> again
+    fetch -> commit on top -> push; again if the push was not a fast-forward
 
-The repository on this machine is a copy of the remote, nothing more: each fetch makes its branch
-what the remote's is, so a commit that could not be pushed is simply gone and is made anew on top of
-what came first. A push never forces. People's own git configuration and credentials are used for
-the remote, and for it only; a token in a URL is kept out of every message. CI gives its token as
-LAPWING_DESIRED_TOKEN, which git gets through its environment, so that no process list shows it.
+The repository on this machine is a copy of the remote. Each fetch resets its branch to that of the
+remote, so a commit that could not be pushed is dropped, and made again on top of the new head. A
+push never forces. The user's git configuration and credentials are used for the remote only, and a
+token in a URL is in no message. In CI the token is LAPWING_DESIRED_TOKEN, which git gets through
+its environment, so that no process list shows it.
 """
 
 from __future__ import annotations
@@ -29,13 +29,14 @@ _BEHIND = re.compile(
     r"\((fetch first|non-fast-forward|stale info|failed to update ref|incorrect old value provided"
     r"|reference already exists)\)|cannot lock ref"
 )
-"""What git says where somebody else was faster, before the push or while it arrives."""
+"""Messages of git for a push that is not a fast-forward, before or while it is received."""
 
 
 class Remote:
-    """The desired state at `url`, through a copy below `folder`. `environ` is the user's."""
+    """The desired-state repository at a URL."""
 
     def __init__(self, url: str, folder: Path, environ: Mapping[str, str]) -> None:
+        """Use the repository at `url` through a copy below `folder`, as the user of `environ`."""
         name = hashlib.sha256(url.encode()).hexdigest()[:16]
         self.url = url
         self.repository = DesiredRepository(folder / f"{name}.git")
@@ -48,12 +49,12 @@ class Remote:
             self._git.use_token(url, token)
 
     @property
-    def shown(self) -> str:
-        """The URL without a login."""
+    def redacted_url(self) -> str:
+        """The URL without user and password."""
         return without_login(self.url)
 
     def fetch(self) -> None:
-        """Make the copy what the remote is. Raises DesiredStateError or UsageError."""
+        """Update the copy to the state of the remote. Raises DesiredStateError or UsageError."""
         self.repository.ensure()
         with self.repository.writing():
             done = self._git.run("fetch", "--quiet", "--prune", self.url, f"+{BRANCH}:{BRANCH}")
@@ -63,17 +64,17 @@ class Remote:
                 self.repository.git.text("update-ref", "-d", BRANCH)
             elif done.status != 0:
                 raise DesiredStateError(
-                    f"Fetching the desired state from {self.shown} failed.",
+                    f"Fetching the desired state from {self.redacted_url} failed.",
                     hint="Check `repository:` in the stack file, and that "
-                    f"`git ls-remote {self.shown}` works.",
+                    f"`git ls-remote {self.redacted_url}` works.",
                     detail=done.messages,
                 )
 
     def commit(self, make: Callable[[DesiredRepository], str | None]) -> str | None:
-        """Fetch, let `make` commit (None: there is nothing to do), and push; again when somebody
-        was faster. Returns the commit.
+        """Fetch, call `make`, push its commit, and return it; again after a conflict.
 
-        Raises ConflictError after several tries, or what `make` and `fetch` raise.
+        `make` returns None if there is nothing to commit. Raises ConflictError after several
+        attempts, or what `make` and `fetch` raise.
         """
         for attempt in range(1, RETRY.attempts + 1):
             self.fetch()
@@ -83,12 +84,12 @@ class Remote:
             if attempt < RETRY.attempts:
                 time.sleep(RETRY.delay(attempt))
         raise ConflictError(
-            f"Others pushed to {self.shown} each of {RETRY.attempts} times before this deployment.",
+            f"{self.redacted_url} had newer commits at each of {RETRY.attempts} pushes.",
             hint="Run the command again in a moment.",
         )
 
     def _push(self, commit: str) -> bool:
-        """Push a commit; False if the remote has newer commits."""
+        """Push a commit; return False if the remote has newer commits."""
         done = self._git.run("push", "--porcelain", self.url, f"{commit}:{BRANCH}")
         if done.status == 0:
             return True
@@ -98,5 +99,5 @@ class Remote:
         hint = "Check that this user may push there; the message of the remote is below."
         if re.search(r"protected|pre-receive|hook declined", words):
             hint = "Its branch `main` is protected: allow this user to push to it."
-        message = f"The push to {self.shown} was rejected."
+        message = f"The push to {self.redacted_url} was rejected."
         raise DesiredStateError(message, hint=hint, detail=words)

@@ -1,16 +1,16 @@
 """The desired state: a bare git repository with one document per environment.
 
     <stack>/<environment>/document.json
-    <stack>/<environment>/manifests/*.yaml      where a cluster runs it
-    <stack>/argocd/<environment>.yaml           for Argo CD; <stack>/root.yaml brings them
+    <stack>/<environment>/manifests/*.yaml      on a cluster
+    <stack>/argocd/<environment>.yaml           for Argo CD; <stack>/root.yaml includes them
 
-Git is the only database. One commit is one deployment; it changes one document. Writers are
-optimistic: `commit` names the commit its author last saw of that environment, and a `ConflictError`
-says that somebody was faster. Nothing is ever rewritten, and outcomes are git notes, so history
-and what became of it travel together.
+Git is the only database. One commit is one deployment and changes one document. Writers are
+optimistic: they pass the commit that they last saw of the environment, and get a `ConflictError` if
+there is a newer one. History is never rewritten. Outcomes are git notes, which are fetched and
+pushed with it.
 
-Everything is done with git's plumbing on a bare repository: a commit is one `git fast-import`
-(blob, trees, commit and the move of the branch, or nothing), about 10 ms.
+A commit is one `git fast-import` (blobs, trees, commit and the update of the branch, or nothing),
+about 10 ms.
 """
 
 from __future__ import annotations
@@ -35,32 +35,33 @@ from lapwing.system.git import Git
 BRANCH = "refs/heads/main"
 NOTES = "refs/notes/lapwing"
 COMMIT = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
-"""The name of a commit, by SHA-1 or SHA-256."""
+"""A commit ID: SHA-1 or SHA-256."""
 LOOSE_OBJECTS = 2000
-"""About how many unpacked objects (300 deployments) make packing worth while."""
+"""Loose objects from which the repository is packed: about 300 deployments."""
 
 _GIT_LOCKS = ("HEAD.lock", "packed-refs.lock", "config.lock", "index.lock", "shallow.lock")
-_GIT_REMAINS = ("fast_import_crash_*", "objects/pack/tmp_*")
-"""Files that git leaves when it is killed, or when the disk is full."""
+_GIT_LEFTOVERS = ("fast_import_crash_*", "objects/pack/tmp_*")
+"""Files that git leaves behind when it is killed, or when the disk is full."""
 
 
 class DesiredRepository:
-    """Reads and writes the desired state at `path`. Calls block for some milliseconds."""
+    """The desired-state repository of this machine. Calls block for some milliseconds."""
 
     def __init__(self, path: Path) -> None:
+        """Use the repository at `path`, which `ensure` creates."""
         self.path = path
         self.git = _git(path)
 
     def ensure(self) -> None:
-        """Create the repository if there is none; a half-made one never shows.
+        """Create the repository atomically, unless it exists.
 
-        Raises DesiredStateError if something else is in its place.
+        Raises DesiredStateError if the path is something else.
         """
         if (self.path / "HEAD").is_file() and (self.path / "objects").is_dir():
             return
         if self.path.exists() and any(self.path.iterdir()):
             raise DesiredStateError(
-                f"{self.path} is there but is not a git repository.",
+                f"{self.path} exists but is not a git repository.",
                 hint="Move it away, or run `lapwing doctor --repair`, which does so.",
             )
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -74,31 +75,31 @@ class DesiredRepository:
             try:
                 temporary.rename(self.path)
             except OSError:
-                if not (self.path / "HEAD").is_file():  # Another process was faster otherwise.
+                if not (self.path / "HEAD").is_file():  # Another process has created it.
                     raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
-        """Exclude the other writers of this machine, and remove what a killed git has left.
+        """Exclude the other writers of this machine, and remove what a killed git left behind.
 
-        git's own lock files outlive a killed git. All our writers hold this lock, so a `*.lock`
-        that is found while holding it belongs to no running process.
+        Lock files of git survive its death. Every writer holds this lock, so a `*.lock` that is
+        found while holding it belongs to no running process.
         """
         with locks.hold(self.path / "lapwing.lock"):
             left = [self.path / name for name in _GIT_LOCKS]
             left += (self.path / "refs").rglob("*.lock")
-            for pattern in _GIT_REMAINS:
+            for pattern in _GIT_LEFTOVERS:
                 left += self.path.glob(pattern)
             for file in left:
                 file.unlink(missing_ok=True)
             yield
 
     def head(self) -> str | None:
-        """The newest commit; None before the first. Reads files only, no git process.
+        """Return the newest commit, or None before the first, without a git process.
 
-        Raises DesiredStateError if the branch names no commit: a power cut can leave such a file.
+        Raises DesiredStateError if the branch is damaged, as after a power cut.
         """
         try:
             found = (self.path / BRANCH).read_text(errors="replace").strip()
@@ -108,8 +109,8 @@ class DesiredRepository:
             return None
         if not COMMIT.fullmatch(found):
             raise DesiredStateError(
-                f"{self.path / BRANCH} is damaged: it names no commit.",
-                hint="`lapwing doctor --repair` writes down again what runs.",
+                f"{self.path / BRANCH} is damaged: it contains no commit ID.",
+                hint="Run `lapwing doctor --repair`: it restores the documents of what is running.",
             )
         return found
 
@@ -121,35 +122,37 @@ class DesiredRepository:
         lines = (line.split(" ", 1) for line in packed.splitlines())
         return next((line[0] for line in lines if line[1:] == [BRANCH]), "")
 
-    def traces(self) -> tuple[tuple[int, int, int] | None, ...]:
-        """What changes whenever the branch moves: the facts of the files that hold it. Cheap enough
-        to be asked many times a second."""
-        return tuple(_facts(self.path / name) for name in (BRANCH, "packed-refs"))
+    def fingerprint(self) -> tuple[tuple[int, int, int] | None, ...]:
+        """Return a value that changes with the branch: the inodes and times of its files.
+
+        It is cheap enough for many calls per second.
+        """
+        return tuple(_stat_key(self.path / name) for name in (BRANCH, "packed-refs"))
 
     def read(self, stack: str, environment: str, commit: str | None = None) -> Document | None:
-        """The document of an environment at a commit (the head by default), None if it has none.
+        """Return the document of an environment at a commit (the head by default), if any.
 
-        Raises DesiredStateError if it cannot be read or understood.
+        Raises DesiredStateError if it cannot be read or is invalid.
         """
         at = commit or self.head()
         if at is None:
             return None
-        [data] = self.blobs([f"{at}:{path_of(stack, environment)}"])
+        [data] = self.blobs([f"{at}:{document_path(stack, environment)}"])
         if data is None:
-            self._must_exist(at)
+            self._check_commit(at)
             return None
-        return decode_at(data, at, path_of(stack, environment))
+        return decode_at(data, at, document_path(stack, environment))
 
-    def understood(self, stack: str, environment: str) -> Document | None:
-        """The document of an environment at the head; if somebody has put there what is none, the
-        newest one that can be understood. None if there is none at all.
+    def latest_valid(self, stack: str, environment: str) -> Document | None:
+        """Return the newest valid document of an environment, if any.
 
-        Raises DesiredStateError if the repository cannot be read.
+        An invalid one at the head, which a user may have pushed, is skipped. Raises
+        DesiredStateError if the repository cannot be read.
         """
         newest = self.newest(stack, environment)
         if newest is None:
             return None
-        path = path_of(stack, environment)
+        path = document_path(stack, environment)
         commits = self.git.text("rev-list", BRANCH, "--", path).split()
         for commit in commits:
             [data] = self.blobs([f"{commit}:{path}"])
@@ -160,7 +163,7 @@ class DesiredRepository:
         return None
 
     def environments(self, commit: str | None = None) -> list[tuple[str, str]]:
-        """Every (stack, environment) that has a document at a commit (the head by default)."""
+        """Return each (stack, environment) with a document at a commit (the head by default)."""
         at = commit or self.head()
         if at is None:
             return []
@@ -169,10 +172,10 @@ class DesiredRepository:
         return [(p[0], p[1]) for p in parts if len(p) == 3]
 
     def newest(self, stack: str, environment: str) -> str | None:
-        """The commit that last changed the document of an environment."""
+        """Return the commit that last changed the document of an environment."""
         if self.head() is None:
             return None
-        found = self.git.text("rev-list", "-1", BRANCH, "--", path_of(stack, environment))
+        found = self.git.text("rev-list", "-1", BRANCH, "--", document_path(stack, environment))
         return found or None
 
     def commit(
@@ -182,16 +185,15 @@ class DesiredRepository:
         expected: str | None,
         files: Mapping[str, bytes] | None = None,
     ) -> str:
-        """Make `document` the wanted state of its environment; returns the new commit. `files` are
-        the manifests that go with it, by their path below the stack's folder; those of the
-        environment that are not among them leave in the same commit.
+        """Make `document` the desired state of its environment; return the new commit.
 
-        `expected` is the commit that last changed this environment as the caller knows it, None
-        for a first one. Raises ConflictError if there is a newer one, DesiredStateError, or
-        NoSpaceError.
+        `files` are its manifests, by their path below the stack's folder. They replace all
+        manifests of the environment in the same commit. `expected` is the commit that last changed
+        this environment, as far as the caller knows; None for the first. Raises ConflictError if
+        there is a newer one, DesiredStateError, or NoSpaceError.
         """
         self.ensure()
-        path = path_of(document.stack, document.environment)
+        path = document_path(document.stack, document.environment)
         with self.writing():
             newest = self.newest(document.stack, document.environment)
             if newest != expected:
@@ -199,49 +201,57 @@ class DesiredRepository:
                     f"Another deployment of {document.stack}/{document.environment} came first.",
                     hint="Look at `lapwing history`, then run the command again.",
                 )
-            before = self.understood(document.stack, document.environment)
+            before = self.latest_valid(document.stack, document.environment)
             text = message.compose(document, before)
             contents = {path: encode(document)}
             for name, data in (files or {}).items():
                 contents[f"{document.stack}/{name}"] = data
-            gone = manifests_of(document.stack, document.environment) if files is not None else None
+            gone = (
+                manifests_folder(document.stack, document.environment)
+                if files is not None
+                else None
+            )
             return self._import(text, document.deployment.actor, contents, gone)
 
     def manifests(self, stack: str, environment: str, commit: str) -> dict[str, bytes]:
-        """The manifests of an environment at a commit, by their path below the stack's folder."""
-        folder = manifests_of(stack, environment)
+        """Return the manifests of an environment at a commit, by path below the stack's folder."""
+        folder = manifests_folder(stack, environment)
         listed = self.git.data("ls-tree", "-r", "-z", "--name-only", commit, f"{folder}/").decode()
         names = [n for n in listed.split("\0") if n]
         contents = self.blobs([f"{commit}:{n}" for n in names])
         found = zip(names, contents, strict=True)
         return {n.removeprefix(f"{stack}/"): data for n, data in found if data is not None}
 
-    def tree(self, stack: str, environment: str, commit: str) -> str:
-        """What names the content of an environment's manifests at a commit; empty without any."""
-        return self.git.text("ls-tree", commit, manifests_of(stack, environment))
+    def manifests_tree(self, stack: str, environment: str, commit: str) -> str:
+        """Return the tree entry of an environment's manifests at a commit; empty without any."""
+        return self.git.text("ls-tree", commit, manifests_folder(stack, environment))
 
-    def note(self, commit: str, outcome: str, reason: str | None = None) -> None:
-        """Write down what became of a commit: succeeded, failed, rolled-back, aborted or
-        superseded, and why. Raises DesiredStateError or NoSpaceError."""
+    def record_outcome(self, commit: str, outcome: str, reason: str | None = None) -> None:
+        """Record the outcome of a commit: succeeded, failed, rolled-back, aborted or superseded.
+
+        Raises DesiredStateError or NoSpaceError.
+        """
         text = outcome if not reason else f"{outcome}\n{message.one_line(reason)}"
         with self.writing():
             self.git.text("notes", f"--ref={NOTES}", "add", "-f", "-m", text, commit)
 
     def is_descendant(self, commit: str, of: str) -> bool:
-        """Whether `commit` has `of` among its ancestors: false after a force-push. A commit that
-        is gone has no descendants."""
+        """Whether `commit` has `of` among its ancestors: false after a force-push.
+
+        A commit that is missing has no descendants.
+        """
         try:
             return self.git.text("merge-base", of, commit) == of
         except DesiredStateError:
             return False
 
-    def keep(self, commit: str, name: str) -> None:
-        """Hold a commit under refs/lapwing/<name>, so that no rewrite of the branch loses it."""
+    def pin(self, commit: str, name: str) -> None:
+        """Keep a commit as refs/lapwing/<name>, also after a force-push of the branch."""
         with self.writing():
             self.git.text("update-ref", f"refs/lapwing/{name}", commit)
 
     def verify(self) -> list[str]:
-        """What is wrong with the repository, in git's words; empty if it is whole."""
+        """Return the errors that `git fsck` finds; empty if the repository is valid."""
         if not (self.path / "HEAD").is_file():
             return [f"{self.path} is not a git repository"] if self.path.exists() else []
         try:
@@ -254,8 +264,10 @@ class DesiredRepository:
         return []
 
     def recover(self, documents: list[Document]) -> Path | None:
-        """Begin a new repository with the given documents. What was there is moved aside, never
-        deleted; returns where to (None if nothing was there)."""
+        """Create a new repository with the given documents.
+
+        The old one is renamed, never deleted; returns its new path, or None without an old one.
+        """
         aside: Path | None = None
         if self.path.exists():
             stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
@@ -266,8 +278,7 @@ class DesiredRepository:
         return aside
 
     def maintain(self) -> None:
-        """Pack what has gathered, if it is much. For idle moments: takes up to some seconds then.
-        Nothing is pruned."""
+        """Pack loose objects if there are many, which takes up to some seconds. Prunes nothing."""
         if int(self.git.text("count-objects").split()[0]) < LOOSE_OBJECTS:
             return
         with self.writing():
@@ -298,11 +309,11 @@ class DesiredRepository:
         out = self.git.text("fast-import", "--quiet", "--cat-blob-fd=1", given=b"".join(lines))
         return out.split()[0]
 
-    def _must_exist(self, commit: str) -> None:
+    def _check_commit(self, commit: str) -> None:
         self.git.text("cat-file", "-e", f"{commit}^{{tree}}")
 
     def blobs(self, names: list[str]) -> list[bytes | None]:
-        """The contents of objects by name, None for each that is missing; one git process."""
+        """Return the contents of objects, None for each missing one, with one git process."""
         given = "".join(f"{n}\n" for n in names).encode()
         out = self.git.data("cat-file", "--batch", given=given)
         found: list[bytes | None] = []
@@ -325,7 +336,7 @@ def _git(path: Path) -> Git:
     return Git(path, None, DesiredStateError, bare=True, hint=hint)
 
 
-def _facts(path: Path) -> tuple[int, int, int] | None:
+def _stat_key(path: Path) -> tuple[int, int, int] | None:
     try:
         found = path.stat()
     except OSError:
@@ -333,20 +344,22 @@ def _facts(path: Path) -> tuple[int, int, int] | None:
     return found.st_ino, found.st_mtime_ns, found.st_size
 
 
-def manifests_of(stack: str, environment: str) -> str:
-    """The folder of an environment's manifests."""
+def manifests_folder(stack: str, environment: str) -> str:
+    """Return the path of the folder of an environment's manifests."""
     return f"{stack}/{environment}/manifests"
 
 
-def path_of(stack: str, environment: str) -> str:
+def document_path(stack: str, environment: str) -> str:
+    """Return the path of the document of an environment."""
     return f"{stack}/{environment}/document.json"
 
 
 def decode_at(data: bytes, commit: str, path: str) -> Document:
+    """Decode the document of a commit. Raises DesiredStateError if it is invalid."""
     try:
         return decode(data)
     except msgspec.MsgspecError as error:
         raise DesiredStateError(
-            f"{path} in commit {commit[:12]} cannot be understood: {error}.",
+            f"{path} in commit {commit[:12]} is invalid: {error}.",
             hint="Revert that commit, or deploy again from the stack file.",
         ) from error

@@ -1,11 +1,11 @@
 """Secrets: encrypted at rest, versioned, never in git.
 
-The desired state names a secret and the version of its value; only this store, on this machine,
-can turn that into the value. Values are sealed with Fernet (AES-128-CBC with HMAC-SHA256, from the
-`cryptography` package) under a key that lies beside them in a folder that only the user may read:
-that keeps them out of backups of single files, greps and screens, not from somebody who is that
-user. A version is a keyed digest of name and value, so the same value has the same version, and a
-version tells nothing about the value.
+The desired state has the name of a secret and the version of its value; only this store, on this
+machine, has the value. Values are encrypted with Fernet (AES-128-CBC with HMAC-SHA256, from the
+`cryptography` package) under a key beside them, in a folder that only its user may read. This keeps
+values out of backups of single files, searches and screens, but does not protect them from another
+process of the same user. A version is a keyed digest of name and value: the same value has the same
+version, and a version does not reveal the value.
 """
 
 from __future__ import annotations
@@ -27,23 +27,25 @@ from lapwing.system import locks
 from lapwing.system.files import write_atomic
 
 KEPT_VERSIONS = 20
-"""Old values kept for each name, so that a rollback finds the one it was deployed with."""
+"""Values kept of each secret: a rollback needs the one that a release was deployed with."""
 
 _ALPHABET = string.ascii_letters + string.digits
-"""What a made-up value of a stated length consists of: it needs no escape in a URL or a shell."""
+"""The characters of a generated value of a given length: none needs an escape in URLs or shells."""
 
 
 class SecretStore:
-    """The secrets under `folder`, by stack and environment."""
+    """The secrets of all environments of this machine."""
 
     def __init__(self, folder: Path) -> None:
+        """Use the secrets below `folder`, which is created when one is set."""
         self._folder = folder
 
     def __repr__(self) -> str:
+        """Return the folder only, never a value."""
         return f"SecretStore({str(self._folder)!r})"
 
     def set(self, stack: str, environment: str, name: str, value: str) -> str:
-        """Store a value and make it the current one; returns its version.
+        """Store a value and make it the current one; return its version.
 
         Raises SecretError if the store's key is missing or damaged.
         """
@@ -52,7 +54,7 @@ class SecretStore:
         with self._changing(stack, environment) as entries:
             entry = entries.setdefault(name, {"current": "", "values": {}})
             entry["values"].pop(version, None)
-            entry["values"][version] = {"sealed": _seal(key, value), "since": int(time.time())}
+            entry["values"][version] = {"sealed": _encrypt(key, value), "since": int(time.time())}
             entry["current"] = version
             for old in list(entry["values"])[:-KEPT_VERSIONS]:
                 del entry["values"][old]
@@ -61,8 +63,10 @@ class SecretStore:
     def generate(
         self, stack: str, environment: str, name: str, characters: int | None = None
     ) -> str:
-        """Store a random value as the current one, letters and digits of the number that is asked
-        for, or 32 printable bytes; returns the version."""
+        """Store a random value as the current one; return its version.
+
+        It has `characters` letters and digits, by default 32 random bytes in URL-safe base64.
+        """
         if characters is None:
             value = random.token_urlsafe(32)
         else:
@@ -70,7 +74,7 @@ class SecretStore:
         return self.set(stack, environment, name, value)
 
     def get(self, stack: str, environment: str, name: str, version: str) -> str:
-        """The value of a version. Raises SecretError if it is not there or cannot be opened."""
+        """Return the value of a version. Raises SecretError if it is missing or unreadable."""
         entry = self._read(stack, environment).get(name, {"values": {}})
         sealed = entry["values"].get(version)
         if sealed is None:
@@ -78,21 +82,21 @@ class SecretStore:
                 f"Version {version} of secret {name} is not on this machine.",
                 hint=f"Set it with `lapwing secret set {name}` and deploy again.",
             )
-        return _open(self._key(create=False), sealed["sealed"], name)
+        return _decrypt(self._key(create=False), sealed["sealed"], name)
 
     def current(self, stack: str, environment: str) -> dict[str, str]:
-        """Every secret's name with the version of its current value."""
+        """Return the current version of each secret."""
         return {n: e["current"] for n, e in self._read(stack, environment).items()}
 
     def listing(self, stack: str, environment: str) -> list[tuple[str, str, int]]:
-        """Name, current version and the Unix time it was set, by name. No values."""
+        """Return name, current version and the Unix time when it was set, sorted by name."""
         found = self._read(stack, environment)
         return [
             (n, e["current"], e["values"][e["current"]]["since"]) for n, e in sorted(found.items())
         ]
 
     def remove(self, stack: str, environment: str, name: str) -> bool:
-        """Remove a secret with all its versions; whether there was one."""
+        """Remove a secret with all its versions; return whether it existed."""
         with self._changing(stack, environment) as entries:
             return entries.pop(name, None) is not None
 
@@ -109,7 +113,10 @@ class SecretStore:
         except (ValueError, KeyError, TypeError, AttributeError):
             whole = False
         if not whole:
-            raise SecretError(f"{path} is damaged.", hint="Move it away and set the secrets again.")
+            raise SecretError(
+                f"{path} is damaged.",
+                hint="Rename it, then set each secret with `lapwing secret set`.",
+            )
         return found
 
     @contextlib.contextmanager
@@ -139,8 +146,8 @@ class SecretStore:
         if sealed or not create:
             raise SecretError(
                 f"The key of the secrets, {path}, is {'damaged' if key else 'missing'}.",
-                hint="Put it back from a backup; without it the stored values cannot be read. "
-                "To start over, remove the secrets folder and set each secret again.",
+                hint="Restore it from a backup: the stored values cannot be read without it. "
+                f"To start over, remove {self._folder} and set each secret again.",
             )
         from cryptography.fernet import Fernet
 
@@ -151,26 +158,26 @@ class SecretStore:
 
 
 def _is_key(data: bytes) -> bool:
-    """Whether this is a key as Fernet makes them: 32 bytes in URL-safe base64."""
+    """Whether this is a Fernet key: 32 bytes in URL-safe base64."""
     try:
         return len(data) == 44 and len(base64.b64decode(data, altchars=b"-_", validate=True)) == 32
     except ValueError:
         return False
 
 
-def _seal(key: bytes, value: str) -> str:
+def _encrypt(key: bytes, value: str) -> str:
     from cryptography.fernet import Fernet
 
     return Fernet(key).encrypt(value.encode()).decode()
 
 
-def _open(key: bytes, sealed: str, name: str) -> str:
+def _decrypt(key: bytes, sealed: str, name: str) -> str:
     from cryptography.fernet import Fernet, InvalidToken
 
     try:
         return Fernet(key).decrypt(sealed).decode()
     except (InvalidToken, ValueError) as error:
         raise SecretError(
-            f"Secret {name} cannot be opened with the key on this machine.",
+            f"Secret {name} cannot be decrypted with the key on this machine.",
             hint=f"Set it again with `lapwing secret set {name}`.",
         ) from error

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from lapwing.errors import ClusterUnreachableError, ContextError, Where
+from lapwing.errors import ClusterUnreachableError, ContextError, Location
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -113,7 +113,7 @@ def read(paths: Iterable[Path], context: str | None = None) -> ClusterAccess:
     except (KeyError, TypeError, ValueError, OSError) as error:
         raise ContextError(
             f"Context {wanted!r} is invalid: {type(error).__name__}: {error}.",
-            where=Where(cluster_file),
+            where=Location(cluster_file),
             hint="`kubectl config view` shows how kubectl reads it.",
         ) from error
 
@@ -125,7 +125,7 @@ def _load(path: Path) -> Mapping[str, Any]:
         data = yaml.safe_load(path.read_text())
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise ContextError(
-            f"The kubeconfig cannot be read: {type(error).__name__}.", where=Where(path)
+            f"The kubeconfig cannot be read: {type(error).__name__}.", where=Location(path)
         ) from error
     return data if isinstance(data, dict) else {}
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from lapwing.errors import Problem, StackFileError, UsageError, Where, did_you_mean
+from lapwing.errors import Location, Problem, StackFileError, UsageError, did_you_mean
 from lapwing.stack import source
 from lapwing.stack.source import KeyPath, Source
 
@@ -97,7 +97,7 @@ def _read_name(read: Source) -> str:
     if not isinstance(name, str) or not name.replace("-", "a").isalnum():
         message = "The file has no `stack: NAME`."
         hint = "Run `lapwing check` to list all problems."
-        raise StackFileError([Problem(message, Where(read.path, 1, 1), hint)])
+        raise StackFileError([Problem(message, Location(read.path, 1, 1), hint)])
     return name
 
 

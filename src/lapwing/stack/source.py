@@ -21,7 +21,7 @@ from typing import Any
 
 import yaml
 
-from lapwing.errors import Problem, StackFileError, Where
+from lapwing.errors import Location, Problem, StackFileError
 
 MAX_FILE_BYTES = 1024 * 1024
 MAX_NODES = 50_000
@@ -70,15 +70,15 @@ class Source:
     data: Any = None
     positions: dict[KeyPath, Position] = field(default_factory=dict)
 
-    def where(self, path: KeyPath, *, key: bool = False) -> Where:
+    def where(self, path: KeyPath, *, key: bool = False) -> Location:
         """Return the position of a path, or of its nearest parent that is in the file."""
         for length in range(len(path), -1, -1):
             position = self.positions.get(path[:length])
             if position is not None:
                 at_value = position.leaf or length == len(path)
                 line, column = position.value if at_value and not key else position.key
-                return Where(self.path, line, column)
-        return Where(self.path, 1, 1)
+                return Location(self.path, line, column)
+        return Location(self.path, 1, 1)
 
     def written(self, path: KeyPath) -> KeyPath:
         """Return the path that a value has in the file: that of the short form, if one is used."""
@@ -122,7 +122,7 @@ def _check_events(path: Path, text: str) -> None:
             depth += 1
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
-        where = Where(path, event.start_mark.line + 1, event.start_mark.column + 1)
+        where = Location(path, event.start_mark.line + 1, event.start_mark.column + 1)
         if depth > MAX_DEPTH:
             raise StackFileError([Problem(_TOO_DEEP, where)])
         tag = getattr(event, "tag", None)
@@ -156,7 +156,7 @@ def _text(path: Path) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        where = Where(path, line, error.start - data.rfind(b"\n", 0, error.start))
+        where = Location(path, line, error.start - data.rfind(b"\n", 0, error.start))
         message = "The file is not UTF-8 text from here."
         raise StackFileError([Problem(message, where, "Save it as UTF-8.")]) from None
 
@@ -165,7 +165,7 @@ _CHECK_PATH = "Check that this is the stack file; -C DIR selects another folder.
 
 
 def _refuse(path: Path, message: str, hint: str | None = None) -> StackFileError:
-    return StackFileError([Problem(message, Where(path), hint)])
+    return StackFileError([Problem(message, Location(path), hint)])
 
 
 _INDENT = "Start all keys of a mapping in the same column, indented with spaces."
@@ -203,7 +203,7 @@ _SYNTAX_ERRORS: dict[str, tuple[str, str | None]] = {
 def _syntax_problem(path: Path, error: yaml.YAMLError) -> Problem:
     """Explain a syntax error: libyaml's messages use the terms of its grammar."""
     if not isinstance(error, yaml.MarkedYAMLError):
-        return Problem(f"Invalid YAML: {getattr(error, 'reason', error)}.", Where(path))
+        return Problem(f"Invalid YAML: {getattr(error, 'reason', error)}.", Location(path))
     original = " ".join(part for part in (error.problem, error.context) if part)
     message, hint = next(
         (explained for part, explained in _SYNTAX_ERRORS.items() if part in original),
@@ -211,7 +211,7 @@ def _syntax_problem(path: Path, error: yaml.YAMLError) -> Problem:
     )
     not_closed = "end of stream" in original and error.context_mark is not None
     mark = error.context_mark if not_closed else error.problem_mark or error.context_mark
-    where = Where(path, mark.line + 1, mark.column + 1) if mark is not None else Where(path)
+    where = Location(path, mark.line + 1, mark.column + 1) if mark is not None else Location(path)
     return Problem(message, where, hint)
 
 
@@ -289,8 +289,8 @@ class _Builder:
         self.source.positions[path] = own
         return result
 
-    def _where(self, node: Any) -> Where:
-        return Where(self.source.path, *_at(node))
+    def _where(self, node: Any) -> Location:
+        return Location(self.source.path, *_at(node))
 
 
 _MERGE_LIST = "`<<: [*first, *second]` for several, the first of which has precedence"

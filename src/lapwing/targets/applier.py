@@ -133,10 +133,10 @@ class Applier:
 
     def record(self, commit: str, outcome: str, reason: str | None = None) -> None:
         """Record the outcome of a commit; earlier ones without an outcome are superseded."""
-        self.repository.note(commit, outcome, reason)
+        self.repository.record_outcome(commit, outcome, reason)
         stack, environment = self.scope.stack, self.scope.environment
-        for other in history.open_(self.repository, stack, environment, commit):
-            self.repository.note(other, "superseded")
+        for other in history.without_outcome(self.repository, stack, environment, commit):
+            self.repository.record_outcome(other, "superseded")
 
     def _wait(self, references: Sequence[Reference]) -> dict[Reference, Health]:
         limits = WaitLimits()

@@ -68,12 +68,12 @@ def plan(
     repository.ensure()
     where = (loaded.stack.stack, loaded.environment)
     requirements = find_requirements(
-        loaded, settings, repository.understood(*where), wanted, progress
+        loaded, settings, repository.latest_valid(*where), wanted, progress
     )
     if built is None:
         built = build_services(loaded, settings, wanted, progress)
     check_committed(loaded, built)
-    expected, current = repository.newest(*where), repository.understood(*where)
+    expected, current = repository.newest(*where), repository.latest_valid(*where)
     document = make.make(
         loaded,
         releases={n: Built(r.release.name, r.revision) for n, r in built.items()},

@@ -156,7 +156,7 @@ class ClusterEnvironment:
         """Complete a status with what is recorded of the newest deployment."""
         stack, environment = self.ref.stack, self.ref.environment
         repository = DesiredRepository(self.settings.desired)
-        entries = history.history(repository, stack, environment, 1, followed=True)
+        entries = history.history(repository, stack, environment, 1, with_outcomes=True)
         if not entries:
             return found
         newest = entries[0]

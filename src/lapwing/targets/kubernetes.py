@@ -121,7 +121,7 @@ class KubernetesTarget:
             rollouts.promote(applier.api, self.scope)
             self._apply(applier, checked, done)
             assert plan.expected is not None
-            self.repository.note(plan.expected, "succeeded")
+            self.repository.record_outcome(plan.expected, "succeeded")
 
         return self._run_or_change_rollouts("promote", run)
 
@@ -147,7 +147,9 @@ class KubernetesTarget:
                 rollouts.abort(applier.api, self.scope)
             except UsageError:
                 pass  # No Rollout is in progress; the objects are restored all the same.
-            self.repository.note(entries[0].commit, "aborted", plan.document.deployment.reason)
+            self.repository.record_outcome(
+                entries[0].commit, "aborted", plan.document.deployment.reason
+            )
             self._apply(applier, checked, done)
 
         return self._run_or_change_rollouts("abort", run)
@@ -223,7 +225,7 @@ class KubernetesTarget:
     ) -> DeployResult:
         """Run a verb as the only command that changes the environment; return its result."""
         done = Progress()
-        before = self.repository.understood(self.ref.stack, self.ref.environment)
+        before = self.repository.latest_valid(self.ref.stack, self.ref.environment)
         guards.check_folder(self._folder, before)
         try:
             with self._changing(verb, dry_run=dry_run) as api:
@@ -317,7 +319,7 @@ class KubernetesTarget:
             name = self.cluster.delete()
             try:
                 self._commit_removal(done)
-                self.repository.note(str(done.commit), "succeeded")
+                self.repository.record_outcome(str(done.commit), "succeeded")
             except UsageError:
                 pass  # Nothing was deployed.
         result = self._result("down", "succeeded", done)
@@ -333,7 +335,7 @@ class KubernetesTarget:
 
     def _entries(self, limit: int) -> list[Entry]:
         stack, environment = self.ref.stack, self.ref.environment
-        return history(self.repository, stack, environment, limit, followed=True)
+        return history(self.repository, stack, environment, limit, with_outcomes=True)
 
     def _upgrade_options(self, request: DeployRequest) -> UpgradeOptions:
         """Return the options of an upgrade with downtime.

@@ -172,7 +172,7 @@ class MachineTarget:
         return self.settings.environment(self.ref.stack, self.ref.environment)
 
     def _check_folder(self) -> None:
-        before = self.repository.understood(self.ref.stack, self.ref.environment)
+        before = self.repository.latest_valid(self.ref.stack, self.ref.environment)
         guards.check_folder(self.file.path.parent, before)
 
     def _apply(self, verb: Verb, plan: PlannedChange) -> DeployResult:

@@ -35,7 +35,7 @@ def plan(
     """
     repository.ensure()
     where = (loaded.stack.stack, loaded.environment)
-    expected, before = repository.newest(*where), repository.understood(*where)
+    expected, before = repository.newest(*where), repository.latest_valid(*where)
     present = {n: s.image for n, s in before.services.items() if s.image} if before else {}
     chosen = dict(images)
     for name, service in loaded.stack.services.items():

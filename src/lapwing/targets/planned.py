@@ -181,7 +181,7 @@ def nothing_in_progress(verb: str) -> UsageError:
 
 def _head(repository: DesiredRepository, ref: EnvironmentRef) -> tuple[str, Document]:
     head = repository.newest(ref.stack, ref.environment)
-    document = repository.understood(ref.stack, ref.environment)
+    document = repository.latest_valid(ref.stack, ref.environment)
     if head is None or document is None:
         raise UsageError(
             f"{ref} has never been deployed.", hint=f"Run `lapwing up -e {ref.environment}`."
@@ -201,7 +201,7 @@ def _files_differ(
     repository: DesiredRepository, ref: EnvironmentRef, entry: Entry, head: str
 ) -> bool:
     """Return whether the manifests differ: some settings are in no document."""
-    trees = [repository.tree(ref.stack, ref.environment, c) for c in (entry.commit, head)]
+    trees = [repository.manifests_tree(ref.stack, ref.environment, c) for c in (entry.commit, head)]
     return trees[0] != trees[1]
 
 

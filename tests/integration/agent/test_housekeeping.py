@@ -35,9 +35,9 @@ def repository(settings: Settings) -> DesiredRepository:
     for number in range(DEPLOYMENTS):
         release(settings, f"api-{number:03}", age=7200 - number)
         commit = made.commit(document(f"api-{number:03}"), expected=commit)
-        made.note(commit, "succeeded")
+        made.record_outcome(commit, "succeeded")
     release(settings, "api-bad", age=1000)
-    made.note(made.commit(document("api-bad"), expected=commit), "failed")
+    made.record_outcome(made.commit(document("api-bad"), expected=commit), "failed")
     return made
 
 

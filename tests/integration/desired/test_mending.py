@@ -23,7 +23,7 @@ def pattern(tmp_path_factory: pytest.TempPathFactory) -> Path:
     newest = None
     for number in (1, 2, 3):
         newest = made.commit(document(api=service(f"api-{number}")), expected=newest)
-        made.note(newest, "succeeded")
+        made.record_outcome(newest, "succeeded")
     return made.path
 
 
@@ -141,7 +141,7 @@ def test_a_rewritten_history_is_told_from_a_longer_one(repository: DesiredReposi
     assert repository.is_descendant(newer, head)
     assert not repository.is_descendant(head, newer)
     assert not repository.is_descendant("1" * 40, head)
-    repository.keep(newer, "rewritten/here")
+    repository.pin(newer, "rewritten/here")
     repository.git.text("update-ref", "refs/heads/main", head)
     repository.git.text("reflog", "expire", "--expire=now", "--all")
     repository.git.text("gc", "--quiet", "--prune=now")
@@ -152,9 +152,9 @@ def test_packing_loses_nothing_and_is_read_as_before(
     repository: DesiredRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = history(repository, "shop", "local")
-    head, traces = repository.head(), repository.traces()
+    head, traces = repository.head(), repository.fingerprint()
     repository.maintain()
-    assert repository.traces() == traces, "three deployments are not worth it"
+    assert repository.fingerprint() == traces, "three deployments are not worth it"
     monkeypatch.setattr("lapwing.desired.repository.LOOSE_OBJECTS", 1)
     repository.maintain()
     assert repository.git.text("count-objects") == "0 objects, 0 kilobytes"
@@ -171,7 +171,7 @@ def test_nobody_can_forge_an_outcome_or_an_actor(repository: DesiredRepository) 
     act = Deployment(actor=evil, reason=evil, revision=evil)
     wanted = msgspec.structs.replace(document(api=service("api-4", revision=evil)), deployment=act)
     commit = repository.commit(wanted, expected=repository.head())
-    repository.note(commit, "failed", "succeeded\nsucceeded\x1b[0m\nfatal: x")
+    repository.record_outcome(commit, "failed", "succeeded\nsucceeded\x1b[0m\nfatal: x")
     [entry] = history(repository, "shop", "local", limit=1)
     assert entry.kind == "deploy"
     assert entry.actor.startswith("x Lapwing-Actor: root")
@@ -204,7 +204,7 @@ def test_the_configuration_of_the_user_has_no_say(
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "elsewhere"))
     monkeypatch.setenv("GIT_OBJECT_DIRECTORY", str(tmp_path / "elsewhere"))
     commit = repository.commit(document(api=service("api-4")), expected=repository.head())
-    repository.note(commit, "succeeded")
+    repository.record_outcome(commit, "succeeded")
     fresh = DesiredRepository(tmp_path / "fresh.git")
     fresh.commit(document(api=service("api-1")), expected=None)
     assert fresh.head() is not None

@@ -191,8 +191,8 @@ def test_where_there_is_no_cluster_nothing_is_wanted(bare: Path, tmp_path: Path)
     (where.folder / "lapwing.yaml").write_text(text)
     for verb in ("up", "deploy"):
         said = where.run(verb, "-e", "kind", status=1).stderr
-        assert "There is no cluster: no kubeconfig was found." in said
-        assert "`lapwing up --create` makes one" in said
+        assert "No kubeconfig found, so no cluster is known." in said
+        assert "create a local cluster with `lapwing up --create`" in said
     assert where.json("history", "-e", "kind") == []
     assert not (where.home / "agent").exists()
 
@@ -222,7 +222,7 @@ def test_an_offline_migration_is_not_committed_by_accident(bare: Path, tmp_path:
     [
         (["deploy", "-e", "production", "--image", "apii=x"], "Did you mean"),
         (["deploy", "-e", "production", "--image", "api"], "SERVICE=REF"),
-        (["deploy", "-e", "production", "--image", "api=UPPER/x"], "upper-case"),
+        (["deploy", "-e", "production", "--image", "api=UPPER/x"], "lower-case"),
         (["rollback", "-e", "production"], "lapwing up"),
         (["rollback", "api", "-e", "production"], "whole environment"),
     ],

@@ -89,7 +89,7 @@ def test_a_lock_of_a_git_that_was_killed_is_cleared(repository: DesiredRepositor
         lock.parent.mkdir(parents=True, exist_ok=True)
         lock.touch()
     repository.commit(document(api=service("api-2")), expected=first)
-    repository.note(first, "succeeded")
+    repository.record_outcome(first, "succeeded")
     assert [e.outcome for e in history(repository, "shop", "local")] == ["in-progress", "succeeded"]
     assert list(repository.path.rglob("*.lock")) == [repository.path / "lapwing.lock"]
 
@@ -121,7 +121,7 @@ def test_a_writer_that_is_killed_loses_nothing_that_it_told_of(
     assert set(told) <= set(entries)
     newest = repository.newest("shop", "local")
     made = repository.commit(document(api=service("api-next")), expected=newest)
-    repository.note(made, "succeeded")
+    repository.record_outcome(made, "succeeded")
     assert repository.verify() == []
 
 

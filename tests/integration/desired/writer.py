@@ -31,7 +31,7 @@ def main(path: str, name: str, times: int) -> None:
         except ConflictError:
             conflicts += 1
             continue
-        repository.note(commit, "succeeded")
+        repository.record_outcome(commit, "succeeded")
         print(commit, flush=True)
         number += 1
     print(f"conflicts {conflicts}", flush=True)

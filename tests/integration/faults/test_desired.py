@@ -109,8 +109,8 @@ def test_invalid_document_is_reported(ship: Ship, watched: Watchers) -> None:
     assert head is not None
     tree = tree_of(ship, b'{"format": 1, "services": "none"}')
     git(ship, "update-ref", BRANCH, git(ship, "commit-tree", tree, "-p", head, "-m", "By hand"))
-    assert "cannot be understood" in problem(ship)
-    assert "cannot be understood" in doctor(ship, status=1)["seen"]
+    assert "is invalid" in problem(ship)
+    assert "is invalid" in doctor(ship, status=1)["seen"]
     assert ship.pids("active") == before
     # Its hint says that a deployment puts it right; the history shows it and goes on.
     ship.deploy()

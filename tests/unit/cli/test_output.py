@@ -11,7 +11,7 @@ import pytest
 
 from lapwing import errors
 from lapwing.cli.output import Printer, describe
-from lapwing.errors import BuildError, LapwingError, Problem, StackFileError, UsageError, Where
+from lapwing.errors import BuildError, LapwingError, Location, Problem, StackFileError, UsageError
 
 
 class Stream(io.StringIO):
@@ -89,8 +89,8 @@ def test_every_problem_with_its_line(tmp_path: Path) -> None:
     file = tmp_path / "lapwing.yaml"
     file.write_text("stack: shop\nservises: {}\n")
     problems = [
-        Problem("`servises` is unknown.", Where(file, 2, 1), "Did you mean `services`?"),
-        Problem("There is no service.", Where(tmp_path / "gone.yaml", 9, 9)),
+        Problem("`servises` is unknown.", Location(file, 2, 1), "Did you mean `services`?"),
+        Problem("There is no service.", Location(tmp_path / "gone.yaml", 9, 9)),
     ]
     made, out, err = printer()
     made.error(StackFileError(problems))
@@ -110,7 +110,7 @@ def test_where_the_whole_log_is() -> None:
 
 
 def test_the_shape_of_an_error_for_programs() -> None:
-    problem = Problem("bad", Where(Path("a.yaml"), 1, 2), "hint")
+    problem = Problem("bad", Location(Path("a.yaml"), 1, 2), "hint")
     found = describe(StackFileError([problem]))
     assert json.loads(json.dumps(found)) == {
         "error": {
@@ -146,12 +146,12 @@ def test_the_error_tree() -> None:
 @pytest.mark.parametrize(
     ("where", "text"),
     [
-        (Where(Path("a")), "a"),
-        (Where(Path("a"), 3), "a:3"),
-        (Where(Path("a"), 3, 4), "a:3:4"),
-        (Where(Path("a"), None, 4), "a"),
+        (Location(Path("a")), "a"),
+        (Location(Path("a"), 3), "a:3"),
+        (Location(Path("a"), 3, 4), "a:3:4"),
+        (Location(Path("a"), None, 4), "a"),
     ],
 )
-def test_places(where: Where, text: str) -> None:
+def test_places(where: Location, text: str) -> None:
     assert str(where) == text
     assert str(LapwingError("m", where=where)) == f"{text}: m"

@@ -60,14 +60,14 @@ def deployment(
     repository: DesiredRepository, image: str, *, hold: bool = False, offline: bool = True
 ) -> PlannedChange:
     head = repository.newest("shop", "production")
-    before = repository.understood("shop", "production")
+    before = repository.latest_valid("shop", "production")
     return PlannedChange(document(image, hold=hold), head, before, manifests(offline=offline))
 
 
 def commit(repository: DesiredRepository, image: str, *, offline: bool = True) -> str:
     plan = deployment(repository, image, offline=offline)
     made = repository.commit(plan.document, expected=plan.expected, files=plan.files)
-    repository.note(made, "succeeded")
+    repository.record_outcome(made, "succeeded")
     return made
 
 
@@ -153,7 +153,7 @@ def test_machine_has_no_migration_to_refuse(tmp_path: Path, verb: Verb) -> None:
             services={"api": service},
         )  # fmt: skip
         head = repository.newest("shop", "production")
-        repository.note(repository.commit(made, expected=head), "succeeded")
+        repository.record_outcome(repository.commit(made, expected=head), "succeeded")
     plan = deployment(repository, "x") if verb in ("deploy", "up") else change(repository, verb)
     plan = PlannedChange(plan.document, plan.expected, plan.before)
     assert guards.check(repository, plan, verb).plan is plan

@@ -15,7 +15,7 @@ import msgspec
 
 from lapwing.agent.proxy.model import Counters
 from lapwing.agent.proxy.xds import ROUTES
-from lapwing.errors import ProxyAwayError, ProxyError
+from lapwing.errors import ProxyError, ProxyUnreachableError
 
 if TYPE_CHECKING:
     import httpx
@@ -31,7 +31,7 @@ _COUNTED = (
 class Admin:
     """A client of the admin interface at `path`.
 
-    Raises ProxyAwayError when Envoy does not respond, ProxyError when it rejects a request.
+    Raises ProxyUnreachableError when Envoy does not respond, ProxyError when it rejects a request.
     """
 
     def __init__(self, path: Path) -> None:
@@ -50,7 +50,7 @@ class Admin:
         try:
             response = await self._client.request(method, target)
         except httpx.HTTPError as error:
-            raise ProxyAwayError(
+            raise ProxyUnreachableError(
                 f"Envoy does not respond on its admin socket {self.path} ({type(error).__name__})."
             ) from error
         if response.status_code != 200:
