@@ -51,6 +51,7 @@ class Environment:
         self._replicas = Replicas(
             launch=launcher.replica,
             log_of=launcher.log_of,
+            mark_of=launcher.mark_of,
             client=context.client,
             changed=self.store.save_soon,
             report=lambda text: self.store.event("replica", text),

@@ -187,6 +187,13 @@ def lost_at_boot(state: EnvironmentState) -> list[Generation]:
     ]
 
 
+def forget_processes(state: EnvironmentState) -> None:
+    """Forget every process id after a reboot: another process may have it now."""
+    for replica in (r for g in state.generations for r in g.replicas):
+        replica.pid, replica.ready = None, False
+    state.resources.clear()
+
+
 def _referenced(state: EnvironmentState) -> set[int]:
     """Return the numbers of the generations that a rollout in progress refers to."""
     rollout = state.rollout

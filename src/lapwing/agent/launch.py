@@ -60,6 +60,14 @@ class Launcher:
         """Return the owner of a process of this environment."""
         return Owner(self._state.stack, self._state.environment, service, label, index)
 
+    def mark(self, owner: Owner) -> str:
+        """Return the value of the mark of a process and of all that it starts."""
+        return f"{self._settings.home}|{owner}"
+
+    def mark_of(self, generation: Generation, replica: Replica) -> str:
+        """Return the mark of a replica."""
+        return self.mark(self.owner(generation.service, generation.label, replica.index))
+
     def log_folder(self, service: str) -> Path:
         """Return the folder of a service's logs."""
         owner = self.owner(service, "")
@@ -97,7 +105,7 @@ class Launcher:
     ) -> Launch:
         release = self._store.get(owner.stack, owner.service, spec.release)
         app = self._store.folder(owner.stack, owner.service, spec.release) / "app"
-        mark = {MARK: f"{self._settings.home}|{owner}"}
+        mark = {MARK: self.mark(owner)}
         if spec.kind == "static":
             assert port is not None
             config = self._folder / "static" / f"{owner.label}.{owner.index}.json"
@@ -190,7 +198,7 @@ def command(spec: Service) -> tuple[str, ...]:
     the program itself.
 
     In `cd x && A=1 y` it becomes the last program. Where the shell has more to do than to run one
-    program after the other (pipes, loops, traps), it stays, and what it runs is stopped with it.
+    program after the other (pipes, loops, traps), it stays, and what it runs gets the signals too.
     """
     text = (spec.command or "").strip()
     return ("/bin/sh", "-c", _with_exec(text))

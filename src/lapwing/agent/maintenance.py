@@ -11,6 +11,7 @@ import time
 from lapwing.agent import generations, logs, processes, state
 from lapwing.agent.context import Context
 from lapwing.agent.launch import Launcher
+from lapwing.agent.processes import Identity
 from lapwing.agent.replicas import Replicas
 from lapwing.agent.resources.servers import Servers
 from lapwing.agent.state import Generation
@@ -42,18 +43,27 @@ class Maintenance:
     # After a restart of the agent
 
     async def adopt(self) -> None:
-        """Drop the generations that a reboot ended, and kill the processes in no record."""
+        """Drop the generations that a reboot ended, and kill the processes of no running replica.
+
+        A process belongs to a replica by its mark, so the helpers of a running one are kept.
+        """
         boot = state.boot_id()
         if self.state.boot != boot:
             self.state.boot = boot
             for generation in generations.lost_at_boot(self.state):
                 self.state.generations.remove(generation)
-        known = {r.pid for g in self.state.generations for r in g.replicas}
+            generations.forget_processes(self.state)
+        known = {
+            str(self._launcher.owner(g.service, g.label, r.index))
+            for g in self.state.generations
+            for r in g.replicas
+            if r.pid is not None and processes.alive(Identity(r.pid, r.started))
+        }
         prefix = f"{self.state.stack}/{self.state.environment}/"
         running = await asyncio.to_thread(lambda: [*processes.owned(self._context.settings.home)])
         for identity, owner in running:
             resource = owner.split("/")[3:4] == ["resource"]
-            if owner.startswith(prefix) and identity.pid not in known and not resource:
+            if owner.startswith(prefix) and owner not in known and not resource:
                 await processes.kill(identity)
 
     async def restore(self) -> None:

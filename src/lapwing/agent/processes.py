@@ -1,7 +1,8 @@
 """Start processes that outlive the agent, identify them again, wait for their exit, stop them.
 
 A replica runs in its own session, so neither Ctrl-C in a terminal nor the death of the agent
-reaches it, and everything it starts can be killed as one process group. A restarted agent
+reaches it. Everything it starts is found again by this session and by a mark in the environment,
+which children inherit, and is stopped with it. A restarted agent
 identifies it by process id *and* start time, because the id alone may have been reused. The start
 time is the kernel's tick count, not a clock time, because clocks are adjusted.
 
@@ -33,6 +34,8 @@ SUCCESS = "exited with status 0"
 """How a process ended that was successful."""
 POLL_INTERVAL_S = 0.05
 """Time between two looks at the process table, where the kernel has no pidfds."""
+SHELLS = frozenset({"sh", "dash", "bash", "ash", "busybox", "ksh", "zsh"})
+"""Programs that do not pass SIGTERM on to what they run."""
 KILL_TIMEOUT_S = 5.0
 """How long `kill` waits for the exit of a process that was sent SIGKILL."""
 LOG_TIMEOUT_S = 0.3
@@ -238,32 +241,119 @@ async def run(launch: Launch, log: Path, timeout: float) -> str | None:
     except TimeoutError:
         return None
     finally:
-        await kill(identity)
+        await kill(identity, launch.environ.get(MARK), watched=True)
 
 
-async def stop(identity: Identity, grace: float) -> None:
-    """Send SIGTERM to a process, wait `grace` seconds for its exit, then kill its group."""
-    if alive(identity):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(identity.pid, signal.SIGTERM)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(ended(identity), grace)
-    await kill(identity)
+async def stop(
+    identity: Identity, grace: float, mark: str | None = None, *, watched: bool = False
+) -> None:
+    """Stop a process gracefully, with all that it started, then kill what is left.
+
+    Every process gets SIGTERM when its parent among them has exited or is a shell; the first one
+    at once. So a shell that stays does not keep the signal from its children, and a server that
+    ends its own children (a job queue with its pool) is not disturbed. All together have `grace`
+    seconds. `mark` and `watched` are explained at `kill`.
+    """
+    watched = (watched and identity.pid > 0) or alive(identity)
+    loop = asyncio.get_running_loop()
+    until, signalled = loop.time() + grace, set[Identity]()
+    while (members := await _members(identity, mark, watched)) and loop.time() < until:
+        for member in members.values():
+            parent = members.get(member.parent)
+            due = parent is None or parent.name in SHELLS
+            if due and member.identity not in signalled:
+                signalled.add(member.identity)
+                _send(member.identity, signal.SIGTERM)
+        await asyncio.sleep(POLL_INTERVAL_S)
+    if not alive(identity):
+        await output_written(identity)
+    await kill(identity, mark, watched=watched)
 
 
-async def kill(identity: Identity, timeout: float = KILL_TIMEOUT_S) -> None:
-    """Kill a process and its group, and wait until the process is gone.
+async def kill(
+    identity: Identity,
+    mark: str | None = None,
+    *,
+    watched: bool = False,
+    timeout: float = KILL_TIMEOUT_S,
+) -> None:
+    """Kill a process and all that it started, and wait until they are gone.
+
+    These are the processes of its session, and those anywhere that have its `mark` (children that
+    began a session of their own). The session counts while the process itself exists, or if its
+    exit was `watched`: its id in an old record may be that of a stranger's session.
 
     Only then are the ports that it listened on free. Its first thread may be a zombie while others
-    still hold its sockets; a pidfd becomes readable after the last one (pidfd_open(2)). Does
-    nothing if the process id was reused.
+    still hold its sockets; a pidfd becomes readable after the last one (pidfd_open(2)).
     """
     leader = started(identity.pid)
-    if leader is not None and leader != identity.started:
-        return
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(identity.pid, signal.SIGKILL)
-    await wait_gone(identity.pid, timeout)
+    ours = identity.pid > 0 and (leader == identity.started or (leader is None and watched))
+    if ours:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(identity.pid, signal.SIGKILL)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(timeout):
+            while members := await _members(identity, mark, ours):
+                for member in members.values():
+                    _send(member.identity, signal.SIGKILL)
+                await asyncio.sleep(POLL_INTERVAL_S / 10)
+    if ours:
+        await wait_gone(identity.pid, timeout)
+
+
+def _send(identity: Identity, number: signal.Signals) -> None:
+    if alive(identity):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(identity.pid, number)
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    """A process, its parent's id, its session and its name."""
+
+    identity: Identity
+    parent: int
+    session: int
+    name: str
+
+
+async def _members(identity: Identity, mark: str | None, ours: bool) -> dict[int, _Member]:
+    """Find, in a thread, what a process started, itself included: see `kill`."""
+    return await asyncio.to_thread(_find_members, identity, mark, ours)
+
+
+def _find_members(identity: Identity, mark: str | None, ours: bool) -> dict[int, _Member]:
+    if not Path("/proc/self/stat").exists():
+        only = _Member(identity, 0, identity.pid, "")
+        return {identity.pid: only} if ours and alive(identity) else {}
+    found = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        member = _member(int(entry.name))
+        if member is None or member.identity.started < identity.started:
+            continue
+        if (ours and member.session == identity.pid) or (mark and _marked(entry, mark)):
+            found[member.identity.pid] = member
+    return found
+
+
+def _member(pid: int) -> _Member | None:
+    """Read a process; None if it has exited. Source: proc_pid_stat(5)."""
+    try:
+        before, _, after = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")
+    except OSError:
+        return None
+    fields = after.split()
+    if not fields or fields[0] in "ZX":
+        return None
+    since = Identity(pid, float(fields[19]))
+    return _Member(since, int(fields[1]), int(fields[3]), before.partition("(")[2])
+
+
+def _marked(process: Path, mark: str) -> bool:
+    try:
+        return f"{MARK}={mark}".encode() in (process / "environ").read_bytes().split(b"\0")
+    except OSError:
+        return False
 
 
 async def wait_gone(pid: int, timeout: float) -> None:

@@ -21,13 +21,15 @@ from lapwing.plan.model import Service
 
 if TYPE_CHECKING:
     import httpx
+NOTHING = Identity(0, 0.0)
+"""The identity of no process: only those with the mark are stopped."""
 
 
 class Replicas:
     """Starts, watches and stops the replicas of one environment.
 
-    `launch` returns how to start a replica, `changed` is called after a replica changed, `report`
-    takes a sentence for the event log.
+    `launch` returns how to start a replica, `mark_of` the mark of its processes, `changed` is
+    called after a replica changed, `report` takes a sentence for the event log.
     """
 
     def __init__(
@@ -35,12 +37,14 @@ class Replicas:
         *,
         launch: Callable[[Generation, Replica], Awaitable[Launch]],
         log_of: Callable[[Generation, Replica], Path],
+        mark_of: Callable[[Generation, Replica], str],
         client: httpx.AsyncClient,
         changed: Callable[[], None],
         report: Callable[[str], None],
     ) -> None:
         self._launch = launch
         self._log_of = log_of
+        self._mark_of = mark_of
         self._client = client
         self._changed = changed
         self._report = report
@@ -97,7 +101,12 @@ class Replicas:
                 watcher.cancel()
         grace = generation.spec.rollout.stop_grace
         await asyncio.gather(
-            *(processes.stop(i, grace) for r in chosen if (i := _identity(r)) is not None)
+            *(
+                processes.stop(
+                    _identity(r) or NOTHING, grace, self._mark_of(generation, r), watched=True
+                )
+                for r in chosen
+            )
         )
         for replica in chosen:
             replica.pid, replica.ready = None, False
@@ -137,7 +146,8 @@ class Replicas:
                 finally:
                     steady.cancel()
                 replica.ready, replica.last_exit = False, how
-                await processes.kill(identity)
+                mark = self._mark_of(generation, replica)
+                await processes.kill(identity, mark, watched=True)
                 replica.pid = None
                 self._changed()
                 if generation.number in self._starting:

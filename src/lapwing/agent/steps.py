@@ -215,7 +215,7 @@ class Steps:
         if test.run is None:
             await checks.run_smoke_request(test, preview)
             return
-        owner = self._launcher.owner(generation.service, generation.label)
+        owner = self._launcher.owner(generation.service, f"{generation.label}.smoke")
         spec = msgspec.structs.replace(generation.spec, command=test.run)
         launch = await self._launcher.launch(spec, owner, record.document)
         environ = {

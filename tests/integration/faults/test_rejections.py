@@ -79,7 +79,7 @@ def test_errors_under_live_traffic_roll_back(ship: Ship, watched: Watchers) -> N
     assert "was rolled back: api: " in said
     assert "requests failed" in said
     assert "limit 10.0%" in said
-    assert "Traffic is back on what ran before." in said
+    assert "Traffic is on the previous release again." in said
     word, reason = outcome(ship)
     assert word == "rolled-back"
     assert reason is not None

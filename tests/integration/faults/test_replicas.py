@@ -10,6 +10,7 @@ import pytest
 
 from lapwing.agent import processes
 from lapwing.load.record import now
+from lapwing.observed import agent as observed
 from tests.deployed import until
 from tests.integration.faults import ship as usual
 from tests.integration.faults.ship import Ship, Watchers
@@ -39,7 +40,7 @@ def test_release_that_never_listens_is_rejected(ship: Ship, watched: Watchers) -
         in said
     )
     assert f"This is v{ship.number} as web." in said
-    assert "what ran before still serves" in said
+    assert "the previous release keeps serving" in said
 
 
 def test_release_that_listens_late_is_deployed(ship: Ship, watched: Watchers) -> None:
@@ -86,6 +87,24 @@ def test_process_ignoring_sigterm_is_killed_after_grace(ship: Ship, watched: Wat
         "the end of what ignores SIGTERM",
     )
     ship.whole()
+
+
+def test_helper_in_another_session_survives_the_agent_and_not_its_replica(
+    ship: Ship, watched: Watchers
+) -> None:
+    ship.stack(STACK.replace("keep_old: 10m", "keep_old: 0s"))
+    ship.deploy("api", helper=True)
+    helpers = [int(n) for n in (ship.marks / "helpers").read_text().split()]
+    assert len(helpers) == 2
+    agent = observed.read(ship.where.home / "agent")
+    assert agent is not None
+    ship.kill(agent.pid)
+    ship.where.run("agent", "start")
+    ship.recovers()
+    assert all(processes.started(h) for h in helpers)
+    ship.deploy("api")
+    ship.stack(STACK)
+    until(lambda: not any(processes.started(h) for h in helpers), "the end of the helpers")
 
 
 def test_killed_replica_is_restarted(ship: Ship, watched: Watchers) -> None:

@@ -1,15 +1,19 @@
-"""The exit of a process: when it is reported, no thread of it is left."""
+"""The end of a process: no thread and no child of it is left, and each was asked to end first."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
+
+import pytest
 
 from lapwing.agent import processes
-from lapwing.agent.processes import Identity
+from lapwing.agent.processes import MARK, Identity, Launch
 
 OTHER_PROCESS = """
 import ctypes, os, socket, sys, threading, time
@@ -37,6 +41,104 @@ def test_kill_waits_for_the_last_thread() -> None:
     began = time.monotonic()
     asyncio.run(processes.wait_gone(pid, timeout=0.3))
     assert time.monotonic() - began >= 0.3, "its second thread has not"
-    asyncio.run(processes.kill(Identity(pid, 0.0)))
+    asyncio.run(processes.kill(Identity(pid, 0.0), watched=True))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", port))
+
+
+MARK_VALUE = "/home|shop/local/api/blue-1/0"
+WORKER = """
+import os, signal, sys, time
+def end(*_):
+    open(f"{sys.argv[1]}.signalled", "w").close()
+    time.sleep(float(sys.argv[2]))
+    open(f"{sys.argv[1]}.finished", "w").close()
+    sys.exit(0)
+signal.signal(signal.SIGTERM, end)
+open(f"{sys.argv[1]}.started", "w").write(str(os.getpid()))
+time.sleep(600)
+"""
+POOL = """
+import signal, subprocess, sys, time
+own = "-d" in sys.argv
+child = subprocess.Popen([sys.executable, "worker.py", "child", "0"], start_new_session=own)
+def end(*_):
+    time.sleep(1)
+    open("parent.finished", "w").close()
+    sys.exit(0)
+signal.signal(signal.SIGTERM, end)
+open("parent.started", "w").close()
+time.sleep(600)
+"""
+"""A server with a child, which it would end itself."""
+
+
+async def started(folder: Path, command: str, *names: str) -> Identity:
+    """Start a shell command in a folder with the two programs, and wait for these workers."""
+    (folder / "worker.py").write_text(WORKER)
+    (folder / "pool.py").write_text(POOL)
+    environ = {MARK: MARK_VALUE, "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
+    launch = Launch(("/bin/sh", "-c", command), environ, folder)
+    identity = processes.spawn(launch, folder / "log")
+    while not all((folder / f"{n}.started").exists() for n in names):
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.05)
+    return identity
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "python worker.py one 1\ntrue",
+        "python worker.py one 1 | cat",
+        "sh -c 'python worker.py one 1; true'; true",
+        "trap '' TERM; python worker.py one 1 & wait; true",
+        "(setsid python worker.py one 1 &) ; sleep 600",
+    ],
+)
+async def test_program_below_a_shell_has_time_to_finish(tmp_path: Path, command: str) -> None:
+    identity = await started(tmp_path, command, "one")
+    await processes.stop(identity, 10, MARK_VALUE)
+    assert (tmp_path / "one.finished").exists()
+    assert not processes.started(int((tmp_path / "one.started").read_text()))
+    assert not processes.started(identity.pid)
+
+
+@pytest.mark.parametrize("option", ["", "-d"])
+async def test_child_of_a_server_is_signalled_after_the_server(tmp_path: Path, option: str) -> None:
+    """A job queue ends its pool itself; a child that it forgets still gets SIGTERM, then SIGKILL,
+    also when it is in a session of its own."""
+    identity = await started(tmp_path, f"exec python pool.py {option}", "parent", "child")
+    stopping = asyncio.create_task(processes.stop(identity, 10, MARK_VALUE))
+    await asyncio.sleep(0.5)
+    assert not (tmp_path / "child.signalled").exists()
+    await stopping
+    assert (tmp_path / "parent.finished").exists()
+    assert (tmp_path / "child.finished").exists()
+    assert not processes.started(int((tmp_path / "child.started").read_text()))
+
+
+async def test_what_exceeds_the_grace_is_killed(tmp_path: Path) -> None:
+    identity = await started(
+        tmp_path, "python worker.py one 60 & setsid python worker.py two 60", "one", "two"
+    )
+    began = time.monotonic()
+    await processes.stop(identity, 0.5, MARK_VALUE)
+    assert time.monotonic() - began < 5
+    for name in ("one", "two"):
+        assert not processes.started(int((tmp_path / f"{name}.started").read_text()))
+        assert not (tmp_path / f"{name}.finished").exists()
+
+
+async def test_outdated_record_kills_no_other_program(tmp_path: Path) -> None:
+    """A process id of a record may be that of another session whose first process has exited."""
+    identity = await started(tmp_path, "python worker.py one 0 & exit", "one")
+    await processes.ended(identity)
+    other = int((tmp_path / "one.started").read_text())
+    assert os.getsid(other) == identity.pid
+    await processes.stop(Identity(identity.pid, 1.0), 0.1, "/home|another")
+    await processes.kill(Identity(identity.pid, 1.0))
+    assert processes.started(other)
+    assert not (tmp_path / "one.signalled").exists()
+    await processes.kill(identity, MARK_VALUE)
+    assert not processes.started(other)

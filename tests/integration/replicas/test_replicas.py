@@ -53,11 +53,13 @@ async def make(tmp_path: Path) -> AsyncIterator[Callable[..., Replicas]]:
         def maker(program: str, report: Callable[[str], None] = lambda _text: None) -> Replicas:
             async def launch(generation: Generation, replica: Replica) -> Launch:
                 seen.append((generation, replica))
-                return Launch((sys.executable, "-c", program), {}, tmp_path)
+                mark = {processes.MARK: f"{tmp_path}|{generation.label}/{replica.index}"}
+                return Launch((sys.executable, "-c", program), mark, tmp_path)
 
             found = Replicas(
                 launch=launch,
                 log_of=lambda _g, r: tmp_path / f"{r.index}.log",
+                mark_of=lambda g, r: f"{tmp_path}|{g.label}/{r.index}",
                 client=client,
                 changed=lambda: None,
                 report=report,

@@ -200,7 +200,7 @@ class Envoy:
             if self.admin.path.exists() and await self.admin.ready():
                 return
             await asyncio.sleep(0.01)
-        await processes.kill(identity)
+        await processes.kill(identity, watched=True)
         self._identity = None
         raise ProxyError(
             f"Envoy was not ready within {START_TIMEOUT_S:g} s.", detail=logs.tail(self._output)

@@ -79,7 +79,8 @@ class Servers:
             await self._unwatch(name)
             record = self._records.pop(name, None)
             if record is not None:
-                await processes.stop(_identity(record), STOP_GRACE_S)
+                mark = f"{self._settings.home}|{self._owner(name)}"
+                await processes.stop(_identity(record), STOP_GRACE_S, mark)
         return bool(surplus)
 
     def unwatch_all(self) -> None:
@@ -158,7 +159,7 @@ class Servers:
             await self._writer.run(write_atomic, folder / RECORD, msgspec.json.encode(started))
             await _wait_until_responding(program, started, log, owner)
         except BaseException:
-            await processes.kill(identity)
+            await processes.kill(identity, watched=True)
             raise
         return started
 

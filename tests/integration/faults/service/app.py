@@ -3,6 +3,7 @@
     version    what it calls itself, in X-Release
     start      seconds until it listens
     exits      the status that it exits with instead of listening
+    helper     it starts a process in a session of its own, and adds its id to the file `helpers`
     dies       seconds until it exits with status 7, after it listens
     mute       it accepts connections and answers none, as a server whose workers cannot start
     deaf       it never listens
@@ -23,6 +24,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -79,6 +81,10 @@ def serve() -> None:
             os._exit(0)
 
     signal.signal(signal.SIGTERM, stop)
+    if FAULTS.get("helper"):
+        child = subprocess.Popen(["sleep", "600"], start_new_session=True)
+        with (Path(os.environ["MARKS"]) / "helpers").open("a") as helpers:
+            helpers.write(f"{child.pid}\n")
     if "dies" in FAULTS:
         threading.Timer(FAULTS["dies"], os._exit, [7]).start()
     server.serve_forever()
