@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -100,6 +101,19 @@ class Launcher:
         """
         return await asyncio.to_thread(self._launch, spec, owner, incoming, port)
 
+    def record_active(self) -> None:
+        """Record which static releases are active: their hashed files outlive a switch."""
+        recent = self._folder / "recent"
+        known = [p.name for p in recent.iterdir()] if recent.is_dir() else []
+        active: dict[str, Path | None] = dict.fromkeys(known)
+        for generation in self._state.generations:
+            spec = generation.spec
+            if spec.kind == "static" and generation.role == "active":
+                release = self._store.folder(self._state.stack, generation.service, spec.release)
+                active[generation.service] = release / "app"
+        for service, files in active.items():
+            caddy.record_active(recent / service, files, time.time())
+
     def _launch(
         self, spec: Service, owner: Owner, incoming: Document | None, port: int | None
     ) -> Launch:
@@ -109,7 +123,14 @@ class Launcher:
         if spec.kind == "static":
             assert port is not None
             config = self._folder / "static" / f"{owner.label}.{owner.index}.json"
-            arguments = caddy.prepare(app, port, spa=spec.spa, settings=config)
+            arguments = caddy.prepare(
+                app,
+                port,
+                spa=spec.spa,
+                settings=config,
+                route=spec.route or "/",
+                recent=self._folder / "recent" / owner.service,
+            )
             return Launch(arguments, caddy.environ(self._folder) | mark, app)
         documents = [d for d in (self._state.document, incoming) if d]
         resources = {n: r for d in documents for n, r in d.resources.items()}

@@ -167,6 +167,7 @@ class Maintenance:
                 await self.retire(done)
         await self._stop_unneeded_servers()
         await self._rotate_logs()
+        self._launcher.record_active()
 
     async def _update_readiness(self) -> None:
         """Take over Envoy's health status, so that a replica that hangs is not reported ready."""

@@ -251,8 +251,10 @@ class Steps:
     async def _switch(self, record: RolloutRecord) -> None:
         if not self.switched(record):
             self._check_candidates(record)
+        self._launcher.record_active()
         generations.switch(self.state, record, time.monotonic())
         await self._store.save()
+        self._launcher.record_active()
         await self._context.publisher.publish()
         self._note(record, "switched traffic to the new release")
 

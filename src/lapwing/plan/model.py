@@ -110,8 +110,8 @@ class Service(Struct, frozen=True, kw_only=True):
     def identity(self) -> str:
         """Return a digest of what a running process depends on.
 
-        If it is unchanged, the process is not restarted. Routes, replica counts and rollout
-        settings are not part of it.
+        If it is unchanged, the process is not restarted. Replica counts, rollout settings and the
+        routes of `web` services are not part of it.
         """
         facts = (
             self.kind,
@@ -124,7 +124,8 @@ class Service(Struct, frozen=True, kw_only=True):
             self.spa,
             self.health.path,
         )
-        return hashlib.sha256(msgspec.json.encode(facts)).hexdigest()[:16]
+        prefix = (self.route,) if self.kind == "static" and self.route not in (None, "/") else ()
+        return hashlib.sha256(msgspec.json.encode((*facts, *prefix))).hexdigest()[:16]
 
 
 class Resource(Struct, frozen=True, kw_only=True):

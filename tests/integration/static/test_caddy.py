@@ -18,6 +18,8 @@ from lapwing.agent import caddy
 FILES = {
     "index.html": "<h1>home</h1>" + " " * 2000,
     "about/index.html": "about",
+    "contact.html": "contact",
+    "404.html": "no such page",
     "app.js": "plain",
     "assets/app-AbCd1234.js": "hashed",
     ".env": "SECRET=1",
@@ -27,13 +29,15 @@ FILES = {
 }
 
 
-def serve(root: Path, folder: Path, *, spa: bool) -> Iterator[httpx.Client]:
+def serve(root: Path, folder: Path, *, spa: bool, route: str = "/") -> Iterator[httpx.Client]:
     """Run a Caddy on the files of `root`, with a client for it."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     settings = folder / "settings.json"
-    arguments = caddy.prepare(root, port, spa=spa, settings=settings)
+    arguments = caddy.prepare(
+        root, port, spa=spa, settings=settings, route=route, recent=folder / "recent"
+    )
     assert stat.S_IMODE(settings.stat().st_mode) == 0o600
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
@@ -56,12 +60,14 @@ def serve(root: Path, folder: Path, *, spa: bool) -> Iterator[httpx.Client]:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """The files of a release in a store, beside an older release."""
-    for release, files in {"web-1": {"assets/old-AbCd1234.js": "old"}, "web-2": FILES}.items():
+    """The files of a release in a store, beside one that was active and one that never was."""
+    others = {n: {f"assets/{n}-AbCd1234.js": n} for n in ("old", "never")}
+    for release, files in {**others, "web-2": FILES}.items():
         for name, text in files.items():
             path = tmp_path / "store" / release / "app" / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
+    caddy.record_active(tmp_path / "recent", tmp_path / "store/old/app", time.time())
     return tmp_path / "store/web-2/app"
 
 
@@ -78,7 +84,7 @@ def site(root: Path, tmp_path: Path) -> Iterator[httpx.Client]:
 
 
 def test_deep_links_return_the_index_page(spa: httpx.Client) -> None:
-    for path in ("/", "/customers/7", "/customers/?q=a.b"):
+    for path in ("/", "/customers/7", "/customers/?q=a.b", "/users/jane.doe", "/v1.2/notes"):
         answer = spa.get(path)
         assert (answer.status_code, answer.text[:13]) == (200, "<h1>home</h1>"), path
         assert answer.headers["cache-control"] == "no-cache"
@@ -90,7 +96,17 @@ def test_deep_links_return_the_index_page(spa: httpx.Client) -> None:
 def test_pages(site: httpx.Client) -> None:
     assert site.get("/").status_code == 200
     assert site.get("/about/").text == "about"
-    assert site.get("/customers/7").status_code == 404
+    missing = site.get("/customers/7")
+    assert (missing.status_code, missing.text) == (404, "no such page")
+    assert missing.headers["cache-control"] == "no-cache"
+
+
+def test_folders_and_clean_urls_are_pages(site: httpx.Client, spa: httpx.Client) -> None:
+    for client in (site, spa):
+        assert client.get("/contact").text == "contact"
+        assert client.get("/about/").text == "about"
+        redirect = client.get("/about")
+        assert (redirect.status_code, redirect.headers["location"]) == (308, "/about/")
 
 
 def test_hashed_names_are_immutable(spa: httpx.Client) -> None:
@@ -101,6 +117,39 @@ def test_hashed_names_are_immutable(spa: httpx.Client) -> None:
     )
     assert spa.get("/assets/old-AbCd1234.js").text == "old"
     assert spa.get("/app.js").headers["cache-control"] == "no-cache"
+    assert spa.get("/assets/old-AbCd1234.js").headers["cache-control"] == caddy.IMMUTABLE
+    assert spa.get("/assets/app-Missing1.js").headers["cache-control"] == "no-cache"
+
+
+def test_releases_that_never_were_active_are_not_public(spa: httpx.Client, tmp_path: Path) -> None:
+    assert spa.get("/assets/never-AbCd1234.js").status_code == 404
+    recent, now = tmp_path / "recent", time.time()
+    caddy.record_active(recent, tmp_path / "store/never/app", now)
+    assert spa.get("/assets/never-AbCd1234.js").text == "never"
+    caddy.record_active(recent, tmp_path / "store/web-2/app", now + caddy.KEEP_ASSETS_S + 1)
+    for name in ("never", "old"):
+        assert spa.get(f"/assets/{name}-AbCd1234.js").status_code == 404
+
+
+@pytest.mark.parametrize("spa_mode", [True, False])
+def test_route_is_removed_from_the_path(root: Path, tmp_path: Path, spa_mode: bool) -> None:
+    for client in serve(root, tmp_path, spa=spa_mode, route="/admin"):
+        assert client.get("/admin/assets/app-AbCd1234.js").text == "hashed"
+        assert client.get("/admin/assets/old-AbCd1234.js").text == "old"
+        assert client.get("/admin/").text.startswith("<h1>home</h1>")
+        redirect = client.get("/admin?a=b")
+        assert (redirect.status_code, redirect.headers["location"]) == (308, "/admin/?a=b")
+        assert client.get("/admin/about").headers["location"] == "/admin/about/"
+        assert client.get("/admin/contact").text == "contact"
+        assert client.get("/admin/x").status_code == (200 if spa_mode else 404)
+        assert client.get("/admin/.env").status_code == 404
+
+
+def test_folder_named_as_the_route_is_served_as_it_is(root: Path, tmp_path: Path) -> None:
+    (root / "admin").mkdir()
+    (root / "admin/index.html").write_text("inside")
+    for client in serve(root, tmp_path, spa=False, route="/admin"):
+        assert client.get("/admin/").text == "inside"
 
 
 @pytest.mark.parametrize(
@@ -150,7 +199,7 @@ def test_ranges_tags_and_compression(spa: httpx.Client) -> None:
 
 
 def test_caddy_writes_no_home_and_has_no_admin_interface(root: Path, tmp_path: Path) -> None:
-    made = json.loads(json.dumps(caddy.config(root, 1, spa=True)))
+    made = json.loads(json.dumps(caddy.config(root, 1, spa=True, route="/", recent=tmp_path)))
     assert made["admin"] == {"disabled": True, "config": {"persist": False}}
     assert all(
         v.startswith(str(tmp_path)) for k, v in caddy.environ(tmp_path).items() if k != "PATH"

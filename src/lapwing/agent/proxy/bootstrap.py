@@ -173,7 +173,7 @@ def _http(folder: Path, ingress: Ingress, is_trusted: bool) -> Json:
         "upgrade_configs": [{"upgrade_type": "websocket"}],
         "access_log": [_access_log(ingress.access_log)],
         "http_filters": [
-            # Without rules of its own: a virtual host may have some.
+            # The rules are those of a virtual host.
             extension(RBAC, "extensions.filters.http.rbac.v3.RBAC"),
             router(suppress_envoy_headers=True),
         ],
