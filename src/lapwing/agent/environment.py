@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import time
 
@@ -43,7 +44,10 @@ class Environment:
         self.state = memory
         settings = context.settings
         folder = settings.environment(memory.stack, memory.environment)
-        self.store = Store(memory, folder, settings.port, context.writer)
+        self._mask = functools.partial(
+            context.secrets.mask, stack=memory.stack, environment=memory.environment
+        )
+        self.store = Store(memory, folder, settings.port, context.writer, self._mask)
         self.outcomes = Outcomes(
             context.repository, memory.stack, memory.environment, self._report_outcome
         )
@@ -218,7 +222,8 @@ class Environment:
                 if ending:
                     log.error("%s in state %s failed: %s", action, step.state, error)
                     continue
-                record.reason, record.detail, record.hint = error.message, error.detail, error.hint
+                record.reason, record.hint = self._mask(error.message), error.hint
+                record.detail = error.detail and self._mask(error.detail)
                 return Event.FAILED
             except OSError as error:
                 log.exception("%s in state %s failed", action, step.state)

@@ -13,6 +13,7 @@ import functools
 import logging
 import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -23,6 +24,7 @@ from lapwing.agent.state import EnvironmentState, FileWriter
 from lapwing.errors import NoSpaceError
 from lapwing.observed import status
 from lapwing.observed.status import Event
+from lapwing.system.sanitize import escape_controls
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +35,9 @@ MAX_PENDING_EVENTS = 1000
 class EventLog:
     """Appends to the event log in `folder`, in order, as soon as there is disk space."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, mask: Callable[[str], str] = escape_controls) -> None:
         self._folder = folder
+        self._mask = mask
         self._pending: deque[Event] = deque(maxlen=MAX_PENDING_EVENTS)
 
     def event(
@@ -49,8 +52,9 @@ class EventLog:
         hint: str | None = None,
     ) -> None:
         """Append an event with the present time. Never raises for a full disk."""
-        fields = {"time": time.time(), "kind": kind, "text": text, "commit": commit, "state": state}
-        fields |= {"outcome": outcome, "detail": detail, "hint": hint}
+        fields = {"time": time.time(), "kind": kind, "text": self._mask(text), "commit": commit}
+        fields |= {"state": state, "outcome": outcome}
+        fields |= {"detail": detail and self._mask(detail), "hint": hint and self._mask(hint)}
         self._pending.append(msgspec.convert(fields, Event))
         self.flush()
 
@@ -66,11 +70,16 @@ class Store:
     """Keeps the state of one environment, in memory as `state` and on disk in `folder`."""
 
     def __init__(
-        self, memory: EnvironmentState, folder: Path, port: int, writer: FileWriter
+        self,
+        memory: EnvironmentState,
+        folder: Path,
+        port: int,
+        writer: FileWriter,
+        mask: Callable[[str], str] = escape_controls,
     ) -> None:
         self.state = memory
         self.folder = folder
-        self.events = EventLog(folder)
+        self.events = EventLog(folder, mask)
         self.event = self.events.event
         self.problem: str | None = None
         """Why Envoy does not serve the present state."""

@@ -15,6 +15,7 @@ import click
 from lapwing.cli.context import Context
 from lapwing.cli.options import complete_services, context_option, environment_option
 from lapwing.errors import UsageError
+from lapwing.system.sanitize import escape_controls
 
 if TYPE_CHECKING:
     from lapwing.kubernetes.applyset import Scope
@@ -35,6 +36,11 @@ class Wanted:
     follow: bool
     build: bool
     previous: bool
+    mask: bool
+
+    def clean(self, context: Context, text: str) -> str:
+        """Return text of an application as it may be shown."""
+        return context.printer.mask(text) if self.mask else escape_controls(text)
 
 
 @click.command("logs")
@@ -53,6 +59,7 @@ class Wanted:
 @click.option(
     "--previous", is_flag=True, help="On a cluster: the output of containers before they crashed."
 )
+@click.option("--mask", is_flag=True, help="Show `***` instead of the values of secrets.")
 @context_option
 @click.pass_obj
 def command(
@@ -85,12 +92,12 @@ def _of_machine(context: Context, ref: EnvironmentRef, wanted: Wanted) -> None:
         )
     offsets: dict[Path, int] = {}
     for path in files:
-        offsets[path] = _show_end(context, path, wanted.lines, several=len(files) > 1)
+        offsets[path] = _show_end(context, path, wanted, several=len(files) > 1)
     while wanted.follow:
         context.printer.out.flush()
         time.sleep(0.2)
         for path in _logs(context, ref, service):
-            _show_new(context, path, offsets)
+            _show_new(context, path, offsets, wanted)
 
 
 def _logs(context: Context, ref: EnvironmentRef, service: str | None) -> list[Path]:
@@ -108,18 +115,18 @@ def _build_logs(context: Context, ref: EnvironmentRef, service: str | None) -> l
     return found[-1:]
 
 
-def _show_end(context: Context, path: Path, lines: int, *, several: bool) -> int:
+def _show_end(context: Context, path: Path, wanted: Wanted, *, several: bool) -> int:
     from lapwing.agent.logs import tail
 
     if several:
         context.printer.say(f"==> {path.parent.name} {path.stem}", style="bold")
-    text = tail(path, lines)
+    text = wanted.clean(context, tail(path, wanted.lines))
     if text:
         context.printer.data(text)
     return path.stat().st_size
 
 
-def _show_new(context: Context, path: Path, offsets: dict[Path, int]) -> None:
+def _show_new(context: Context, path: Path, offsets: dict[Path, int], wanted: Wanted) -> None:
     size = path.stat().st_size
     begin = offsets.get(path, 0)
     if size < begin:
@@ -128,7 +135,7 @@ def _show_new(context: Context, path: Path, offsets: dict[Path, int]) -> None:
         with path.open("rb") as file:
             file.seek(begin)
             text = file.read(size - begin).decode(errors="replace")
-        for line in text.splitlines():
+        for line in wanted.clean(context, text).splitlines():
             context.printer.data(f"{path.parent.name} {path.stem} | {line}")
     offsets[path] = size
 
@@ -155,7 +162,7 @@ def _of_cluster(context: Context, api: ApiClient, scope: Scope, wanted: Wanted) 
     tell = context.printer.say
     follower = logs.LogFollower(api, find, tell)
     for line in logs.recent(api, found, wanted.lines, previous=wanted.previous, tell=tell):
-        context.printer.data(_format(line, several))
+        context.printer.data(wanted.clean(context, _format(line, several)))
         follower.mark_printed(line)
     if not wanted.follow:
         return
@@ -163,7 +170,8 @@ def _of_cluster(context: Context, api: ApiClient, scope: Scope, wanted: Wanted) 
     follower.begin(found, skip=wanted.lines == 0)
     try:
         for batch in follower.batches():
-            context.printer.data("\n".join(_format(line, several) for line in batch))
+            text = "\n".join(_format(line, several) for line in batch)
+            context.printer.data(wanted.clean(context, text))
             context.printer.out.flush()
     finally:
         follower.close()

@@ -10,15 +10,19 @@ import errno
 import importlib
 import io
 import os
+import re
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from lapwing.cli.context import Context, accept_directory
 from lapwing.cli.output import Printer, describe
 from lapwing.errors import LapwingError, NoSpaceError
+
+if TYPE_CHECKING:
+    from lapwing.settings import Settings
 
 # httpx imports its own command line, and with it rich and pygments, if those are installed. None in
 # this place makes that import fail, which httpx expects: 60 ms of processor time for each verb.
@@ -103,7 +107,18 @@ def cli(ctx: click.Context, directory: Path) -> None:
     from lapwing import settings
 
     read = settings.read()
-    ctx.obj = Context(read, directory, Printer(color=read.color))
+    printer = Printer(color=read.color)
+    printer.mask = lambda text: _mask(read, text)
+    ctx.obj = Context(read, directory, printer)
+
+
+def _mask(read: Settings, text: str) -> str:
+    """Replace the secrets that are known here: stored ones, and logins of the environment."""
+    from lapwing.desired.secrets import SecretStore
+    from lapwing.system.sanitize import mask
+
+    given = (v for n, v in read.environ.items() if re.search("TOKEN|PASSWORD", n))
+    return mask(SecretStore(read.secrets).mask(text), given)
 
 
 def main() -> NoReturn:
@@ -164,7 +179,7 @@ def _print_error(context: click.Context | None, error: LapwingError) -> int:
     obj = context.obj if context else None
     printer = obj.printer if isinstance(obj, Context) else Printer()
     if isinstance(obj, Context) and obj.for_programs:
-        printer.json(describe(error))
+        printer.json(describe(error, printer.mask))
     else:
         printer.error(error)
     return error.exit_status

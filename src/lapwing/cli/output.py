@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from lapwing.errors import BuildError, LapwingError, Problem, StackFileError
+from lapwing.system.sanitize import escape_controls
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -35,6 +36,8 @@ class Printer:
         self._color_out = color and self.out.isatty()
         self._color_err = color and self.err.isatty()
         self._status: Status | None = None
+        self.mask: Callable[[str], str] = escape_controls
+        """Applied to errors, which may quote an application."""
 
     def data(self, text: str) -> None:
         """Print a line of data."""
@@ -118,14 +121,14 @@ class Printer:
             count = len(error.problems)
             self.say(f"{count} problem{'s' if count > 1 else ''} in the stack file.")
             return
-        self.say(f"{self._paint('error', 'red', self._color_err)}: {error}")
+        self.say(f"{self._paint('error', 'red', self._color_err)}: {self.mask(str(error))}")
         if error.detail:
-            for line in error.detail.splitlines():
+            for line in self.mask(error.detail).splitlines():
                 self.say(f"    {line}".rstrip())
         if isinstance(error, BuildError) and error.log:
             self.say(f"  full log: {error.log}")
         if error.hint:
-            self.say(f"  {error.hint}")
+            self.say(f"  {self.mask(error.hint)}")
 
     def _problem(self, problem: Problem) -> None:
         where = problem.where
@@ -143,16 +146,16 @@ class Printer:
         return f"\x1b[{_STYLES[style]}m{text}\x1b[0m" if color and style else text
 
 
-def describe(error: LapwingError) -> dict[str, Any]:
+def describe(error: LapwingError, mask: Callable[[str], str] = escape_controls) -> dict[str, Any]:
     """Return an error as JSON data: the same shape for every verb."""
     problems = error.problems if isinstance(error, StackFileError) else ()
     return {
         "error": {
             "code": error.code,
-            "message": error.message,
-            "hint": error.hint,
+            "message": mask(error.message),
+            "hint": error.hint and mask(error.hint),
             "where": str(error.where) if error.where else None,
-            "detail": error.detail,
+            "detail": error.detail and mask(error.detail),
             "problems": [
                 {"message": p.message, "where": str(p.where), "hint": p.hint} for p in problems
             ],

@@ -67,7 +67,7 @@ def command(context: Context, dry_run: bool, policy: Policy | None) -> int:
     except ReleaseStopped as stopped:
         results, error = stopped.results, stopped.error
     if quiet:
-        printer.json(_to_json(decision, results) | (describe(error) if error else {}))
+        printer.json(_to_json(decision, results) | (describe(error, printer.mask) if error else {}))
     elif error is not None and not dry_run:
         raise error
     failed = any(result.outcome == "failed" for result in results)

@@ -25,6 +25,7 @@ from typing import Any
 from lapwing.errors import SecretError
 from lapwing.system import locks
 from lapwing.system.files import write_atomic
+from lapwing.system.sanitize import escape_controls, mask
 
 KEPT_VERSIONS = 20
 """Values kept of each secret: a rollback needs the one that a release was deployed with."""
@@ -87,6 +88,20 @@ class SecretStore:
     def current(self, stack: str, environment: str) -> dict[str, str]:
         """Return the current version of each secret."""
         return {n: e["current"] for n, e in self._read(stack, environment).items()}
+
+    def mask(self, text: str, stack: str = "*", environment: str = "*") -> str:
+        """Replace every stored value in a text by `***`, and escape control characters.
+
+        Without a stack, the values of all stacks are replaced. Never raises: values that cannot be
+        decrypted are in no process either.
+        """
+        values = []
+        for path in self._folder.glob(f"{stack}/{environment}.json"):
+            with contextlib.suppress(SecretError):
+                key = self._key(create=False)
+                for name, entry in self._read(path.parent.name, path.stem).items():
+                    values += [_decrypt(key, v["sealed"], name) for v in entry["values"].values()]
+        return mask(escape_controls(text), values)
 
     def listing(self, stack: str, environment: str) -> list[tuple[str, str, int]]:
         """Return name, current version and the Unix time when it was set, sorted by name."""

@@ -4,6 +4,7 @@
     deaf      it never listens                 stubborn  it ignores SIGTERM
     health    the status of /health            status    the status of every other path
     delay     seconds that every other path takes
+    prints    a variable that it prints at its start
     dies      the process ends when /die is asked for
 
 `GET /env?NAME` answers a variable, every other path the text of VERSION; the release is in
@@ -55,6 +56,8 @@ class Handler(BaseHTTPRequestHandler):
 
 def main() -> None:
     print(f"version {VERSION} begins", flush=True)
+    if "prints" in KNOBS:
+        print("\x1b[2J", os.environ.get(KNOBS["prints"]), flush=True)
     if "exit" in KNOBS:
         print("ValueError: the moon is not made of cheese", flush=True)
         sys.exit(KNOBS["exit"])

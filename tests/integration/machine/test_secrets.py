@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from lapwing.desired.secrets import SecretStore
 from tests.installation import LAPWING
 
-from .conftest import Yard
+from .conftest import NAME, Yard
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("secrets")]
 VALUE = "hunter2-and-a-half"
@@ -53,6 +54,23 @@ def test_secret_is_in_no_file_and_no_command_line(yard: Yard) -> None:
     files = [p for p in [*names, yard.where.home / "certificates" / "server.pem"] if p.is_file()]
     assert len(files) >= 4
     assert {stat.S_IMODE(p.stat().st_mode) for p in files} == {0o600}
+
+
+def test_secret_that_the_application_prints_is_masked(yard: Yard) -> None:
+    SecretStore(yard.where.home / "secrets").set(NAME, "local", "TOKEN", VALUE)
+    yard.stack()
+    path = yard.where.folder / "lapwing.yaml"
+    path.write_text(path.read_text().replace("route: /\n", "route: /\n    secrets: [TOKEN]\n"))
+    yard.write("prints it", prints="TOKEN", exit=1)
+    said = [yard.where.run("deploy", status=1)]
+    said += [yard.where.call(*v) for v in (("status",), ("history",), ("logs", "--mask"))]
+    texts = [text for done in said for text in (done.stdout, done.stderr)]
+    folder = yard.where.home / "environments"
+    texts += [p.read_text(errors="replace") for p in folder.rglob("*") if p.is_file()]
+    assert "***" in said[0].stderr
+    assert r"\x1b[2J" in said[0].stderr
+    assert all(VALUE not in text and "\x1b[2J" not in text for text in texts)
+    assert VALUE in yard.where.run("logs").stdout, "it is shown unless --mask is given"
 
 
 def test_secret_on_the_command_line_is_rejected(yard: Yard) -> None:

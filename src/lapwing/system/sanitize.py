@@ -1,0 +1,42 @@
+"""Text of applications, before it leaves: without secret values and without terminal escapes.
+
+An application may print a secret or a sequence that changes the user's terminal. Its text reaches
+errors, events, the status and `lapwing logs` only through these functions.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from urllib.parse import quote, urlsplit
+
+MASK = "***"
+MIN_MASKED_CHARACTERS = 4
+"""Shorter values are not masked: they are part of ordinary words."""
+_COLORS = re.compile(r"\x1b\[[0-9;:]*m")
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def escape_controls(text: str) -> str:
+    r"""Remove colors, and write other control characters visibly (`\x1b`); keep tabs and lines."""
+    text = _COLORS.sub("", text.replace("\r\n", "\n"))
+    return _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def mask(text: str, values: Iterable[str]) -> str:
+    """Replace secret values by `***`, also their lines, passwords of URLs and encoded forms."""
+    for form in sorted({f for value in values for f in _forms(value)}, key=len, reverse=True):
+        text = text.replace(form, MASK)
+    return text
+
+
+def _forms(value: str) -> Iterable[str]:
+    try:
+        password = urlsplit(value).password or ""
+    except ValueError:
+        password = ""
+    parts = [value, password, *(line.strip() for line in value.splitlines())]
+    for part in parts:
+        for form in (part, quote(part, safe=""), ascii(part)[1:-1]):
+            if len(form) >= MIN_MASKED_CHARACTERS:
+                yield form
