@@ -201,6 +201,8 @@ def environ(
         variables |= {
             "PORT": str(port),
             "HOST": "127.0.0.1",
+            # Source: Next.js documentation, output: standalone.
+            "HOSTNAME": "127.0.0.1",
             # gunicorn binds to 0.0.0.0:$PORT by default; its settings variable has precedence.
             # Source: docs.gunicorn.org, settings, GUNICORN_CMD_ARGS and bind.
             "GUNICORN_CMD_ARGS": f"--bind 127.0.0.1:{port}",

@@ -155,3 +155,29 @@ async def test_stop_ends_the_processes(make: Callable[..., Replicas]) -> None:
     await replicas.stop(two)
     assert [processes.started(pid) for pid in pids] == [None, None]
     assert [r.pid for r in two.replicas] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("address", "is_public"),
+    [("127.0.0.1", False), ("::1", False), ("0.0.0.0", True), ("::", True)],
+)
+async def test_replica_that_listens_beyond_loopback_is_reported(
+    make: Callable[..., Replicas], address: str, is_public: bool
+) -> None:
+    port = processes.free_port(set())
+    family = "AF_INET6" if ":" in address else "AF_INET"
+    program = (
+        f"import socket, time\ns = socket.create_server(({address!r}, {port}), "
+        f"family=socket.{family})\ntime.sleep(60)"
+    )
+    reports: list[str] = []
+    one = worker()
+    one.replicas[0].port = port
+    one.spec = msgspec.structs.replace(WORKER, health=Health(settle=0.5))
+    replicas = make(program, reports.append)
+    await replicas.start(one)
+    one.spec = msgspec.structs.replace(one.spec, kind="web")
+    replicas._warn_of_public_ports(one)
+    assert (processes.public_listener(port) == address) is is_public
+    assert len(reports) == is_public
+    assert all(f"listens on {address}, port {port}" in r for r in reports)

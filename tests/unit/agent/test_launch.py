@@ -34,6 +34,7 @@ def test_environment_of_the_agent_is_not_inherited(monkeypatch: pytest.MonkeyPat
     assert found["PATH"].startswith(f"/layer/bin{os.pathsep}")
     assert found["PYTHONPATH"] == "/layer/lib"
     assert (found["PORT"], found["HOST"]) == ("20001", "127.0.0.1")
+    assert found["HOSTNAME"] == "127.0.0.1"
     told = {k: v for k, v in found.items() if k.startswith("LAPWING_")}
     assert told == {
         "LAPWING_STACK": "shop",
