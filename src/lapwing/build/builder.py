@@ -139,6 +139,7 @@ def _key(request: BuildRequest, source: Source, builder: Ecosystem, settings: Se
         str(request.static),
         str(request.python),
         request.script,
+        str(request.run),
         repr(sorted(request.env.items())),
         *builder.facts(request, source, settings),
     ]

@@ -6,6 +6,7 @@ the release. An ecosystem fills one bundle with the context that it is given.
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,7 @@ class BuildRequest:
     static: str | None = None
     python: str | None = None
     script: str = "build"
+    run: str | None = None
     env: dict[str, str] = field(default_factory=dict)
     timeout: float = 600.0
 
@@ -49,6 +51,20 @@ class BuildContext:
         """Run a command of the build; raises BuildError or NoSpaceError."""
         given = environment(self.settings.environ, {**self.request.env, **env})
         run(arguments, folder=folder, environ=given, log=self.log, until=self.until, doing=doing)
+
+    def complete(self, folder: Path, programs: str = "", env: dict[str, str] | None = None) -> None:
+        """Run the command of `build: {run: ...}` in `folder`, with `programs` first on the PATH.
+
+        Does nothing without such a command. Raises as `run` does.
+        """
+        if self.request.run is not None:
+            path = os.pathsep.join(filter(None, (programs, self.settings.environ.get("PATH"))))
+            self.run(
+                "/bin/sh", "-c", self.request.run,
+                folder=folder,
+                doing="The command `build: {run: ...}`",
+                env={"PATH": path or os.defpath, **(env or {})},
+            )  # fmt: skip
 
     def record(self) -> Release:
         """The beginning of the release's record, which a builder completes."""

@@ -64,6 +64,7 @@ class NodeEcosystem:
         build = _Build(context, node(context), work, _read(work / "package.json"))
         layer = build.modules(context.request.script)
         build.script(context.request.script)
+        context.complete(work, build.programs(work), {"NODE_ENV": "production"})
         if static is not None:
             take_static(work, static, bundle / "app")
             return context.record()
@@ -110,7 +111,8 @@ class _Build:
             (made / MODULES).mkdir(exist_ok=True)
 
         layers.make(layer, install)
-        layers.clone(layer / MODULES, self.work / MODULES, writable=script in self._scripts)
+        writable = script in self._scripts or self.context.request.run is not None
+        layers.clone(layer / MODULES, self.work / MODULES, writable=writable)
         return layer
 
     def script(self, name: str) -> None:
@@ -133,10 +135,14 @@ class _Build:
         self, *arguments: str, folder: Path, doing: str, env: dict[str, str] | None = None
     ) -> None:
         path = self.context.settings.environ.get("PATH", "/usr/bin:/bin")
-        given = {"PATH": f"{folder / MODULES / '.bin'}:{self.node.program.parent}:{path}"}
+        given = {"PATH": f"{self.programs(folder)}:{path}"}
         self.context.run(
             *self.node.npm, *arguments, folder=folder, doing=doing, env=QUIET | given | (env or {})
         )
+
+    def programs(self, folder: Path) -> str:
+        """The folders of the programs of a build in `folder`, for the PATH."""
+        return f"{folder / MODULES / '.bin'}:{self.node.program.parent}"
 
     def _has(self, name: str) -> bool:
         return (self.work / name).is_file()

@@ -25,6 +25,7 @@ class PlainEcosystem:
         """Copy the files."""
         work = bundle / "work"
         copy(context.source, work)
+        context.complete(work)
         take_static(work, context.request.static or ".", bundle / "app")
         return context.record()
 

@@ -52,10 +52,11 @@ class PythonEcosystem:
                 (scratch / name).write_text(text)
         build = _Build(context, needs, scratch if scratch.exists() else app)
         layer = build.layer()
-        layers.clone(layer, bundle / VENV, writable=False)
+        layers.clone(layer, bundle / VENV, writable=context.request.run is not None)
         if needs.package:
             build.install_project(bundle / VENV)
         remove_tree(scratch)
+        context.complete(app, str(bundle / VENV / "bin"), {"VIRTUAL_ENV": str(bundle / VENV)})
         _compile(app)
         venv = context.target / VENV
         return msgspec.structs.replace(

@@ -42,6 +42,13 @@ class Build(StrictModel):
         None, description='The Python version to use, such as `"3.12"`.', examples=["3.12"]
     )
     script: NonEmpty = Field("build", description="The npm script that builds a Node.js source.")
+    run: NonEmpty | None = Field(
+        None,
+        description="The shell command that completes the build, after the dependencies are "
+        "installed and after `script`. It runs in a copy of the source, and the files that it "
+        "writes are part of the release. A Dockerfile has its own commands.",
+        examples=["python manage.py collectstatic --noinput"],
+    )
     env: dict[Variable, Text] = Field(
         default_factory=dict,
         description="Environment variables for the build only. Not for secrets.",

@@ -110,6 +110,7 @@ def request_of(loaded: LoadedStack, name: str) -> BuildRequest:
         static=service.static,
         python=service.build.python,
         script=service.build.script,
+        run=service.build.run,
         env=dict(service.build.env),
         timeout=service.build.timeout,
     )

@@ -219,6 +219,18 @@ def test_a_lock_that_does_not_fit(make_yard: MakeYard) -> None:
         yard.build(static="dist")
 
 
+def test_command_of_the_build_makes_a_site(make_yard: MakeYard) -> None:
+    yard = make_yard(files({}))
+    result = yard.build(static="dist", run="node build.js")
+    assert (yard.app(result) / "index.html").read_text().startswith("<p>hello")
+
+
+def test_command_of_the_build_makes_plain_files(make_yard: MakeYard) -> None:
+    yard = make_yard({"page.md": "hi"})
+    result = yard.build(static="out", run="mkdir out && cp page.md out/index.html")
+    assert (yard.app(result) / "index.html").read_text() == "hi"
+
+
 def test_plain_files(make_yard: MakeYard) -> None:
     yard = make_yard({"public/index.html": "hi", "notes.md": ""})
     result = yard.build(static="public")

@@ -148,6 +148,21 @@ def test_pyproject_without_a_lock(make_yard: MakeYard) -> None:
     assert run(yard, yard.build(), "python", "app.py") == "1.17.0"
 
 
+def test_command_of_the_build_writes_to_the_release(make_yard: MakeYard) -> None:
+    collect = "import os, six\nopen('static.txt', 'w').write(six.__version__ + os.environ['A'])\n"
+    yard = make_yard({**SIX, "collect.py": collect})
+    plain = yard.build()
+    result = yard.build(run="python collect.py && echo collected", env={"A": " one"})
+    assert result.release.name != plain.release.name
+    assert (yard.app(result) / "static.txt").read_text() == "1.17.0 one"
+    assert "collected" in yard.heard
+    assert not (yard.tree.folder / "static.txt").exists()
+    with pytest.raises(BuildError, match=r"The command `build: \{run: \.\.\.\}` failed") as caught:
+        yard.build(run="python nosuch.py")
+    assert "nosuch.py" in str(caught.value.detail)
+    assert yard.left() == []
+
+
 def test_dynamic_dependencies_are_installed(make_yard: MakeYard) -> None:
     project = """
 [project]
