@@ -191,7 +191,7 @@ def test_a_broken_deployment_does_not_disturb_an_open_page(
     finally:
         _edit(deployed, "api/api.py", "count=page.total", "total=page.total")
     assert answer["outcome"] == "failed"
-    assert "without 'total'" in answer["reason"]
+    assert "does not contain 'total'" in answer["reason"]
     create(page, name)
     page.reload()
     expect(page.get_by_role("button", name=name, exact=True)).to_be_visible()

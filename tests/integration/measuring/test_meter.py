@@ -159,7 +159,7 @@ def test_review_uses_measured_usage(where: Installation) -> None:
     found = where.json("review")
     (api,) = (f for f in found if f["rule"] == "sizing/too-early" and "`api`" in f["evidence"])
     assert "in `local`, measured for" in api["evidence"]
-    assert "requests a second" in api["evidence"]
+    assert "requests per second" in api["evidence"]
     assert api["environment"] == "production"
     status = where.json("status")
     assert set(status["used"]) == {"api", "idle"}

@@ -365,8 +365,8 @@ class TestMaliciousManifests:
     @pytest.mark.parametrize(
         ("change", "told"),
         [
-            ({"digest": "sha256:../../etc"}, "64 digits"),
-            ({"digest": "md5:" + "a" * 32}, "not one of sha256 or sha512"),
+            ({"digest": "sha256:../../etc"}, "64 hexadecimal digits"),
+            ({"digest": "md5:" + "a" * 32}, "must be sha256 or sha512"),
             ({"size": -1}, "a size of -1"),
             ({"size": "9"}, "Cannot parse the manifest"),
         ],
