@@ -28,7 +28,6 @@ from lapwing.targets.base import (
     actor_name,
     services_of,
 )
-from lapwing.targets.bundles import wanted_services
 from lapwing.targets.cluster import ClusterEnvironment
 from lapwing.targets.planned import PlannedChange
 
@@ -46,6 +45,8 @@ class ArgoCDTarget:
 
     def deploy(self, request: DeployRequest) -> DeployResult:
         """Commit the manifests with the new images, and push."""
+        from lapwing.targets.bundles import wanted_services
+
         self._refuse_options(request)
         loaded = self.file.load(self.ref.environment)
         manifests.desired_url(loaded)

@@ -15,7 +15,7 @@ import msgspec
 from lapwing.desired import history
 from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import ClusterUnreachableError, ContextError
-from lapwing.kubernetes import kubeconfig, local_cluster, local_state, rollouts
+from lapwing.kubernetes import kubeconfig, local_state
 from lapwing.kubernetes.applyset import Scope
 from lapwing.kubernetes.client import ApiClient
 from lapwing.kubernetes.status import read_status
@@ -67,6 +67,8 @@ class ClusterEnvironment:
 
     def create(self) -> ClusterEnvironment:
         """Create the local cluster unless it responds; return the environment in its context."""
+        from lapwing.kubernetes import local_cluster
+
         environ = self.settings.environ
         wanted = local_cluster.choose(
             self.options.context or local_state.read_context(self.folder),
@@ -88,6 +90,8 @@ class ClusterEnvironment:
 
         Raises ContextError for any other cluster.
         """
+        from lapwing.kubernetes import local_cluster
+
         with self.connect() as api:
             access = api.access
         found = local_cluster.from_context(access.context)
@@ -134,6 +138,8 @@ class ClusterEnvironment:
 
         Raises UsageError if there are none.
         """
+        from lapwing.kubernetes import rollouts
+
         if verb == "abort":
             guards.check_rollouts(api, self.scope)
         change = rollouts.promote if verb == "promote" else rollouts.abort

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -24,18 +24,14 @@ from lapwing.desired.history import IN_PROGRESS, Entry, history
 from lapwing.desired.repository import DesiredRepository
 from lapwing.desired.secrets import SecretStore
 from lapwing.errors import DeploymentFailed, UsageError
-from lapwing.kubernetes import local_state, pods, prune, rollouts
-from lapwing.kubernetes.apply import ApplyResult
+from lapwing.kubernetes import local_state, pods
 from lapwing.kubernetes.applyset import Scope
 from lapwing.kubernetes.client import ApiClient
 from lapwing.kubernetes.status import read_status
-from lapwing.kubernetes.upgrade.commands import Commands
-from lapwing.kubernetes.upgrade.guard import UpgradeOptions
 from lapwing.plan.model import Deployment
 from lapwing.stack.load import StackFile
 from lapwing.system.git import find_revision
-from lapwing.targets import guards, kubernetes_plan, manifests, planned
-from lapwing.targets.applier import Applier
+from lapwing.targets import guards, manifests, planned
 from lapwing.targets.base import (
     DeployRequest,
     DeployResult,
@@ -52,6 +48,11 @@ from lapwing.targets.base import (
 from lapwing.targets.cluster import ClusterEnvironment
 from lapwing.targets.guards import CheckedChange, Rules
 from lapwing.targets.planned import PlannedChange
+
+if TYPE_CHECKING:
+    from lapwing.kubernetes.apply import ApplyResult
+    from lapwing.kubernetes.upgrade.guard import UpgradeOptions
+    from lapwing.targets.applier import Applier
 
 SEARCHED_DEPLOYMENTS = 50
 """How many deployments are searched for one that succeeded."""
@@ -84,6 +85,8 @@ class KubernetesTarget:
 
     def deploy(self, request: DeployRequest) -> DeployResult:
         """Commit, apply wave by wave, and wait until everything is ready."""
+        from lapwing.targets import kubernetes_plan
+
         loaded = self.file.load(self.ref.environment)
         options = self._upgrade_options(request)
 
@@ -113,6 +116,7 @@ class KubernetesTarget:
 
     def promote(self) -> DeployResult:
         """Switch traffic to a paused deployment, and wait for its end."""
+        from lapwing.kubernetes import rollouts
 
         def run(applier: Applier, done: Progress) -> None:
             status = read_status(applier.api, self.scope, "")
@@ -130,6 +134,7 @@ class KubernetesTarget:
 
         It replaces one that is paused, has failed or was interrupted.
         """
+        from lapwing.kubernetes import rollouts
 
         def run(applier: Applier, done: Progress) -> None:
             entries = self._entries(200)
@@ -224,6 +229,8 @@ class KubernetesTarget:
         self, verb: Verb, run: Callable[[Applier, Progress], None], *, dry_run: bool = False
     ) -> DeployResult:
         """Run a verb as the only command that changes the environment; return its result."""
+        from lapwing.targets.applier import Applier
+
         done = Progress()
         before = self.repository.latest_valid(self.ref.stack, self.ref.environment)
         guards.check_folder(self._folder, before)
@@ -288,6 +295,9 @@ class KubernetesTarget:
             done.applied = applier.apply(done.commit, checked.plan)
 
     def _remove(self, applier: Applier, request: DownRequest, done: Progress) -> None:
+        from lapwing.kubernetes import prune
+        from lapwing.kubernetes.apply import ApplyResult
+
         api, scope = applier.api, self.scope
         is_applied = api.get(scope.applyset) is not None
         try:
@@ -342,6 +352,9 @@ class KubernetesTarget:
 
         Raises UsageError for a backup without a restore.
         """
+        from lapwing.kubernetes.upgrade.commands import Commands
+        from lapwing.kubernetes.upgrade.guard import UpgradeOptions
+
         commands = None
         if request.backup or request.restore:
             if not (request.backup and request.restore):

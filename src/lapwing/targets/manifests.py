@@ -8,16 +8,16 @@ Argo CD applies the commit, or `lapwing` itself on a cluster without Argo CD.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import UsageError
-from lapwing.plan.make import domains
 from lapwing.plan.model import Deployment, Document, Resource, Service
-from lapwing.render.kubernetes import render
-from lapwing.render.kubernetes.target import Target
-from lapwing.stack.load import LoadedStack
-from lapwing.stack.resource_reference import variable_of
 from lapwing.targets.planned import PlannedChange
+
+if TYPE_CHECKING:
+    from lapwing.render.kubernetes.target import Target
+    from lapwing.stack.load import LoadedStack
 
 
 def plan(
@@ -33,6 +33,8 @@ def plan(
     A service that is not in `services`, or that has no image, keeps its present one. `versions`
     are those of secret values, by variable, where Lapwing applies them. Raises UsageError.
     """
+    from lapwing.render.kubernetes import render
+
     repository.ensure()
     where = (loaded.stack.stack, loaded.environment)
     expected, before = repository.newest(*where), repository.latest_valid(*where)
@@ -88,6 +90,8 @@ def refuse_services(services: tuple[str, ...]) -> None:
 
 
 def _files(target: Target) -> dict[str, bytes]:
+    from lapwing.render.kubernetes import render
+
     environment = target.loaded.environment
     texts = {f"{environment}/manifests/{n}": t for n, t in render.files(target).items()}
     texts |= {f"argocd/{n}": t for n, t in render.argo_files(target).items()}
@@ -97,6 +101,9 @@ def _files(target: Target) -> dict[str, bytes]:
 
 
 def _document(target: Target, deployment: Deployment, versions: Mapping[str, str]) -> Document:
+    from lapwing.plan.make import domains
+    from lapwing.stack.resource_reference import variable_of
+
     loaded = target.loaded
     return Document(
         stack=loaded.stack.stack,
