@@ -120,7 +120,7 @@ def test_open_an_edge_with_tls(stack: Stack, tmp_path: Path, opened: Callable[..
                 assert list(came) == wanted
         status, said = page.end()
         assert status == 130
-        assert said.startswith("Leads to edge of ")
+        assert said.startswith("Forwarding to edge of ")
         assert "(port 8443 with TLS, 2 pods)" in said
         assert said.endswith("\nInterrupted.\n")
         assert said.count("\n") == 2
@@ -269,7 +269,8 @@ def test_open_reports_what_cannot_be_opened(stack: Stack) -> None:
     stack.put(part(stack, "api", 3000, "http"), part(stack, "worker", 1, "none"))
     nothing = stack.call("open")
     assert nothing.returncode == 2
-    assert f"Nothing of {stack.scope.stack} answers requests" in nothing.stderr
+    assert f"{stack.scope.stack} has no edge in the cluster" in nothing.stderr
+    assert "Add `--service NAME` to forward to a service." in nothing.stderr
     nobody = stack.call("open", "--service", "nobody")
     assert nobody.returncode == 2
     assert "nobody has no pod in" in nobody.stderr

@@ -166,7 +166,7 @@ def test_review_uses_measured_usage(where: Installation) -> None:
     assert 64 * MIB <= status["used"]["api"]["memory"] < 160 * MIB
     assert 0 < status["used"]["api"]["requests"] <= 1.05 / EACH + 1
     shown = where.run("status").stdout.split("\n\n")[-1].splitlines()
-    assert shown[0].split("  ")[0] == "USED BY A REPLICA"
+    assert shown[0].split("  ")[0] == "USED PER REPLICA"
     assert [line.split()[0] for line in shown[1:]] == ["api", "idle"]
     measured = usage.read(folder)
     api_usage = measured.services["api"]
@@ -174,7 +174,7 @@ def test_review_uses_measured_usage(where: Installation) -> None:
     usage.write(folder, measured)
     (large,) = (f for f in where.json("review") if f["rule"] == "sizing/too-large")
     assert "of 2000m and 2048Mi" in large["evidence"]
-    assert large["advice"].startswith("If `production` has no more traffic than `local`, ask for ")
+    assert large["advice"].startswith("If `production` has no more traffic than `local`, request ")
     assert large["saves"] > 0
 
 
