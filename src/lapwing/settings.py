@@ -24,7 +24,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from lapwing.errors import UsageError
 
@@ -113,6 +113,12 @@ class Settings:
     def agent(self) -> Path:
         """The agent's process id, lock and log."""
         return self.home / "agent"
+
+    def volume(self, stack: str, environment: str, name: str, path: str) -> Path:
+        """Return the place of a volume: a folder, or a file in it if `path` is one of SQLite."""
+        folder = self.data / stack / environment / f"volume.{name}"
+        file = PurePosixPath(path)
+        return folder / file.name if file.suffix in (".db", ".sqlite", ".sqlite3") else folder
 
     def environment(self, stack: str, environment: str) -> Path:
         """Return the agent's folder of one environment of one stack."""

@@ -15,13 +15,13 @@ import os
 import re
 import time
 from collections.abc import Collection, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from lapwing.agent import caddy, logs
+from lapwing.agent import caddy, logs, volumes
 from lapwing.agent.processes import MARK, Launch, Owner
 from lapwing.agent.resources import servers
 from lapwing.agent.state import EnvironmentState, Generation, Replica
-from lapwing.build.release import Release, ReleaseStore
+from lapwing.build.release import INITIAL, Release, ReleaseStore
 from lapwing.desired.secrets import SecretStore
 from lapwing.plan.model import Document, Service
 from lapwing.settings import Settings
@@ -158,8 +158,20 @@ class Launcher:
         }
         live = {(g.service, g.label) for g in self._state.generations}
         home = prepare_home(self._folder / "homes", owner, live)
-        variables = environ(spec, release, owner, home, given | expanded, port)
+        places = self._volumes(spec, owner, app.parent)
+        variables = environ(spec, release, owner, home, places | given | expanded, port)
         return Launch(command(spec), variables | mark, app)
+
+    def _volumes(self, spec: Service, owner: Owner, release: Path) -> dict[str, str]:
+        """Create the volumes of a service that are missing; return their variables."""
+        variables = {}
+        for name, path in spec.volumes.items():
+            place = self._settings.volume(owner.stack, owner.environment, name, path)
+            volumes.ensure(place, release / INITIAL / path)
+            if PurePosixPath(path).is_absolute():
+                volumes.link(Path(path), place, name)
+            variables[volumes.variable(name)] = str(place)
+        return variables
 
 
 def prepare_home(homes: Path, owner: Owner, live: Collection[tuple[str, str]]) -> Path:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from lapwing.agent import generations, logs, processes, state
+from lapwing.agent import generations, logs, processes, state, volumes
 from lapwing.agent.context import Context
 from lapwing.agent.launch import Launcher
 from lapwing.agent.processes import Identity
@@ -18,6 +18,8 @@ from lapwing.agent.state import Generation
 from lapwing.agent.store import Store
 from lapwing.errors import LapwingError
 
+SCAN_INTERVAL_S = 60.0
+"""Time between two searches for files that replicas wrote into their release."""
 DOWN_DRAIN_S = 10.0
 """How long connections may take to end on `lapwing down`."""
 
@@ -39,6 +41,8 @@ class Maintenance:
         self._launcher = launcher
         self._replicas = replicas
         self._servers = servers
+        self._written: set[tuple[int, str]] = set()
+        self._scanned = time.monotonic()
 
     # After a restart of the agent
 
@@ -111,6 +115,27 @@ class Maintenance:
                 await self._replicas.stop(generation, surplus)
                 await self._store.save()
 
+    async def report_written(self, generation: Generation, commit: str | None = None) -> None:
+        """Report files that a generation has written into its release.
+
+        At a deployment (`commit`) all, in between new ones.
+        """
+        if generation.spec.kind == "static":
+            return
+        release = self._context.releases.folder(
+            self.state.stack, generation.service, generation.spec.release
+        )
+        found = await asyncio.to_thread(volumes.written, release)
+        names = [f for f in found if commit or (generation.number, f) not in self._written]
+        if names:
+            self._written |= {(generation.number, name) for name in names}
+            self._store.event(
+                "note",
+                f"{generation.service} wrote {', '.join(names)} into its release; the next release "
+                f"does not have it. Add `volumes: {{data: {names[0]}}}` to {generation.service}.",
+                commit,
+            )
+
     async def retire(self, retired: list[Generation]) -> None:
         """Stop generations without traffic: first removed from Envoy, then the processes stopped.
 
@@ -168,6 +193,10 @@ class Maintenance:
         await self._stop_unneeded_servers()
         await self._rotate_logs()
         self._launcher.record_active()
+        if now - self._scanned >= SCAN_INTERVAL_S:
+            self._scanned = now
+            for generation in [g for g in self.state.generations if g.role == "active"]:
+                await self.report_written(generation)
 
     async def _update_readiness(self) -> None:
         """Take over Envoy's health status, so that a replica that hangs is not reported ready."""

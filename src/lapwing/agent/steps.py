@@ -146,6 +146,10 @@ class Steps:
             )
 
     async def _start_candidates(self, record: RolloutRecord) -> None:
+        for name in record.services_with("start"):
+            active = self.state.of(name, "active")
+            if active is not None:
+                await self._maintenance.report_written(active, record.commit)
         generations.create_candidates(self.state, record, self._free_port, time.monotonic())
         await self._store.save()
         scaling = [self._scale_up(record, name) for name in record.services_with("adjust")]

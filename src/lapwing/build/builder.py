@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from lapwing.build.detect import detect
 from lapwing.build.node import NodeEcosystem
 from lapwing.build.plain import PlainEcosystem
 from lapwing.build.python import PythonEcosystem
-from lapwing.build.release import RECORD, VENV, Release, ReleaseStore, has_python
+from lapwing.build.release import INITIAL, RECORD, VENV, Release, ReleaseStore, has_python
 from lapwing.build.source import Source, read_source
 from lapwing.errors import BuildError, NoSpaceError, SourceError
 from lapwing.settings import Settings
@@ -101,13 +102,33 @@ def _make(
             until = time.monotonic() + request.timeout
             context = BuildContext(request, source, settings, target, written, until)
             try:
-                _write_record(bundle, builder.fill(context, bundle))
+                release = builder.fill(context, bundle)
+                _link_volumes(request, bundle, target)
+                _write_record(bundle, release)
             except BuildError as error:
                 error.log = log
                 raise
 
     layers.make(target, fill)
     return log
+
+
+def _link_volumes(request: BuildRequest, bundle: Path, target: Path) -> None:
+    """Replace the paths of volumes by links, and keep what the source has there as first content.
+
+    The links are relative, so that the state folder can be moved.
+    """
+    app = bundle / "app"
+    for path, place in request.volumes.items():
+        link = app / path
+        if not link.parent.resolve().is_relative_to(app.resolve()):
+            raise BuildError(f"Volume {path} is below a link that leads out of the source folder.")
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if link.is_symlink() or link.exists():
+            first = bundle / INITIAL / path
+            first.parent.mkdir(parents=True, exist_ok=True)
+            link.rename(first)
+        link.symlink_to(os.path.relpath(place, (target / "app" / path).parent))
 
 
 def _write_record(bundle: Path, release: Release) -> None:
@@ -141,6 +162,7 @@ def _key(request: BuildRequest, source: Source, builder: Ecosystem, settings: Se
         request.script,
         str(request.run),
         repr(sorted(request.env.items())),
+        *(f"{path}={place.relative_to(settings.home)}" for path, place in request.volumes.items()),
         *builder.facts(request, source, settings),
     ]
     return hashlib.sha256("\0".join(facts).encode()).hexdigest()[:12]

@@ -34,6 +34,8 @@ class BuildRequest:
     run: str | None = None
     env: dict[str, str] = field(default_factory=dict)
     timeout: float = 600.0
+    volumes: dict[str, Path] = field(default_factory=dict)
+    """Path in the source folder to the place that it is a link to in the release."""
 
 
 @dataclass(frozen=True, slots=True)

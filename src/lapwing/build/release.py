@@ -6,6 +6,7 @@ build settings did not change keeps its release and is not built again. On disk 
     releases/<stack>/<service>/<release>/
         release.json        this record
         app/                the program (process) or the files to serve (static)
+        volumes/            what the source has at the paths of volumes, which are links in app/
         venv/               its virtual environment (Python)
 
 made under another name and renamed when it is whole: a folder with a release.json is complete.
@@ -22,6 +23,8 @@ import msgspec
 
 from lapwing.errors import ReleaseMissingError
 
+INITIAL = "volumes"
+"""The folder of a release with the first content of its volumes."""
 RECORD = "release.json"
 VENV = "venv"
 """The folder of a Python release's virtual environment."""

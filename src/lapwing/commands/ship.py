@@ -155,7 +155,7 @@ class _Shipment:
             if build.test is None:
                 continue
             self.report(f"testing {name}")
-            request = bundles.request_of(self.loaded, name)
+            request = bundles.request_of(self.loaded, name, self.settings)
             run_tests(request, result.release, build.test, self.settings)
             tested.append(name)
         if tested:
@@ -175,7 +175,7 @@ class _Shipment:
                 self.report(f"{name} is ignored; use `scan: {{accept: [...]}}` in the stack file")
         for name in result.built:
             self.report(f"scanning {name} with {scanner.name}")
-            result.findings += scanner.scan(bundles.request_of(loaded, name).folder)
+            result.findings += scanner.scan(bundles.request_of(loaded, name, self.settings).folder)
         today = datetime.datetime.now(datetime.UTC).date()
         fail_on = self.options.fail_on or rules.fail_on
         found = scan.judge(result.findings, fail_on, rules.accept, today)

@@ -102,6 +102,7 @@ def _service(
         env=dict(service.env),
         secrets={n: secrets[n] for n in service.secret_names},
         needs={n: resources[n].binding() for n in service.needs},
+        volumes=dict(service.volumes),
         spa=service.spa,
         timeout=service.timeout,
         rollout=_rollout(service),

@@ -102,6 +102,8 @@ class Service(Struct, frozen=True, kw_only=True):
     secrets: dict[str, str] = {}
     needs: dict[str, str] = {}
     """Resource name to the version of its binding (`Resource.binding`)."""
+    volumes: dict[str, str] = {}
+    """Volume name to its path, absolute or relative to the source folder."""
     spa: bool = True
     timeout: float | None = None
     """The longest a request may take, in seconds; None for no limit (streams)."""
@@ -123,6 +125,7 @@ class Service(Struct, frozen=True, kw_only=True):
             sorted(self.needs.items()),
             self.spa,
             self.health.path,
+            *sorted(self.volumes.items()),
         )
         prefix = (self.route,) if self.kind == "static" and self.route not in (None, "/") else ()
         return hashlib.sha256(msgspec.json.encode((*facts, *prefix))).hexdigest()[:16]

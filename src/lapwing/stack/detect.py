@@ -43,6 +43,7 @@ class FoundService:
     route: str | None = None
     health: str | None = None
     needs: list[str] = field(default_factory=list)
+    volumes: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
@@ -74,9 +75,35 @@ def detect(name: str, files: Files) -> Findings:
             if str(PurePosixPath(p).parent.parent) == folder
         }
         for program in ecosystems.programs(here, inner, findings.notes, folder):
-            findings.services.append(_service(findings, folder, program, composed))
+            service = _service(findings, folder, program, composed)
+            if service.kind != "static":
+                service.volumes = volumes(folder, files)
+            if service.volumes:
+                service.notes.append("volumes: kept across releases; everything else is not.")
+            findings.services.append(service)
     _route(findings.services)
     return findings
+
+
+def volumes(folder: str, files: Files) -> dict[str, str]:
+    """Find the SQLite file and the upload folders that the Python source of a folder names."""
+    depth = 1 if folder == "." else 2
+    text = "\n".join(
+        text
+        for path, text in files.items()
+        if path.endswith(".py") and PurePosixPath(path).is_relative_to(folder)
+        and len(PurePosixPath(path).parts) <= depth + 1
+    )  # fmt: skip
+    found = {}
+    match = re.search(r"""["'/]([\w-]+\.(?:sqlite3?|db))["']""", text)
+    if match and "sqlite" in text:
+        instance = "instance/" if re.search(r"flask_sqlalchemy|instance_path", text) else ""
+        found["data"] = f"./{instance}{match[1]}"
+    for name, path in re.findall(
+        r"""(UPLOAD\w*|MEDIA_ROOT)["'\]]*\s*=[^\n"']*["'](?:\./)?(\w[\w/-]*?)/?["']""", text
+    ):
+        found[name_from(PurePosixPath(path).name, name.lower())] = f"./{path}"
+    return found
 
 
 def name_from(text: str, otherwise: str) -> str:

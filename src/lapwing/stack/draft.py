@@ -52,6 +52,9 @@ def _service(service: FoundService) -> list[str]:
         "health": service.health,
     }
     lines += [f"    {key}: {value}" for key, value in settings.items() if value]
+    if service.volumes:
+        pairs = ", ".join(f"{name}: {path}" for name, path in service.volumes.items())
+        lines.append(f"    volumes: {{{pairs}}}")
     if service.needs:
         lines.append(f"    needs: [{', '.join(service.needs)}]")
     return lines

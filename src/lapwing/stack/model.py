@@ -236,6 +236,14 @@ class Service(StrictModel):
         description="Environment variables. Not for secrets. `${db.host}` inserts a part of a "
         "resource in `needs`: `host`, `port`, `user`, `password`, `database` or `url`.",
     )
+    volumes: dict[Name, NonEmpty] = Field(
+        default_factory=dict,
+        description="Folders that are kept across releases (machine), by name; services with the "
+        "same name share one. A path is relative to the source folder, or absolute where the "
+        "agent may create a link. One that ends in `.db`, `.sqlite` or `.sqlite3` is a file. Each "
+        "sets `LAPWING_VOLUME_<NAME>` to the place on the disk.",
+        examples=[{"uploads": "./uploads", "data": "db.sqlite3"}],
+    )
     secrets: list[Annotated[Secret, short_form("name", Variable | Secret)]] = Field(
         default_factory=list,
         description="Secrets it gets as environment variables; see `lapwing secret`.",

@@ -24,6 +24,7 @@ RULES: tuple[Rule, ...] = (
     service_rules.check_sources,
     service_rules.check_machine_sources,
     service_rules.check_cluster_only_keys,
+    service_rules.check_volumes,
     service_rules.check_replica_range,
     service_rules.check_smoke_tests,
     service_rules.check_limits,

@@ -187,6 +187,32 @@ def check_cluster_only_keys(stack: Stack, environment: Environment) -> Iterator[
             yield Violation(message, ("resources", name, "managed"), hint, key=True)
 
 
+def check_volumes(stack: Stack, environment: Environment) -> Iterator[Violation]:
+    """Volumes are folders below the source folder or absolute ones, and only used on a machine."""
+    for name, service in stack.services.items():
+        seen: list[PurePosixPath] = []
+        for volume, text in service.volumes.items():
+            at: KeyPath = ("services", name, "volumes", volume)
+            path = PurePosixPath(text)
+            if environment.target != "machine":
+                message = f"Volume `{volume}`: `volumes` is only for `target: machine`."
+                hint = (
+                    "Two releases cannot share a disk of the cluster while traffic switches. Use a "
+                    "database or object storage, and write `volumes: null` in this environment."
+                )
+                yield Violation(message, at, hint)
+            elif service.kind == "static":
+                yield Violation("A static service has no process, so it has no volumes.", at)
+            elif ".." in path.parts or len(path.parts) < (2 if path.is_absolute() else 1):
+                message = f"Volume `{volume}`: {text!r} is not a folder below the source folder."
+                yield Violation(message, at, "Write for instance `./uploads`.")
+            elif any(path.is_relative_to(p) or p.is_relative_to(path) for p in seen):
+                message = f"Volume `{volume}`: {text!r} overlaps with another volume."
+                yield Violation(message, at, "Use one volume for both.")
+            else:
+                seen.append(path)
+
+
 def check_replica_range(stack: Stack, _: Environment) -> Iterator[Violation]:
     """`replicas.min` is not greater than `replicas.max`."""
     for name, service in stack.services.items():

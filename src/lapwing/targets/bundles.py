@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 import msgspec
 
@@ -99,7 +100,7 @@ def wanted_services(loaded: LoadedStack, services: tuple[str, ...]) -> list[str]
     return list(services) or list(known)
 
 
-def request_of(loaded: LoadedStack, name: str) -> BuildRequest:
+def request_of(loaded: LoadedStack, name: str, settings: Settings) -> BuildRequest:
     """Return what to build for a service."""
     service = loaded.stack.services[name]
     assert service.build is not None
@@ -113,6 +114,13 @@ def request_of(loaded: LoadedStack, name: str) -> BuildRequest:
         run=service.build.run,
         env=dict(service.build.env),
         timeout=service.build.timeout,
+        volumes={
+            str(PurePosixPath(path)): settings.volume(
+                loaded.stack.stack, loaded.environment, volume, path
+            )
+            for volume, path in service.volumes.items()
+            if not PurePosixPath(path).is_absolute()
+        },
     )
 
 
@@ -121,7 +129,7 @@ def build_services(
 ) -> dict[str, BuildResult]:
     """Build services one after the other. Raises BuildError, SourceError or NoSpaceError."""
     built = {}
-    for request in [request_of(loaded, name) for name in wanted]:
+    for request in [request_of(loaded, name, settings) for name in wanted]:
         # One at a time, in this thread, so that Ctrl-C ends the current build.
         progress(f"building {request.service}")
         result = build(request, settings)

@@ -121,11 +121,23 @@ OTHER: dict[str, Any] = {
     "env": {"A": "2", "B": "ü"},
     "secrets": {"KEY": "v2"},
     "needs": {"db": "b2"},
+    "volumes": {"data": "db.sqlite3"},
     "spa": True,
     "timeout": None,
     "rollout": Rollout(),
 }
-OF_THE_PROCESS = {"kind", "release", "image", "command", "health", "env", "secrets", "needs", "spa"}
+OF_THE_PROCESS = {
+    "kind",
+    "release",
+    "image",
+    "command",
+    "health",
+    "env",
+    "secrets",
+    "needs",
+    "spa",
+    "volumes",
+}
 
 
 def test_identity_covers_every_field() -> None:

@@ -1,0 +1,84 @@
+"""Volumes: files of an application that are kept across its releases.
+
+A volume is a folder below `data/` of LAPWING_HOME, shared by the services of an environment that
+name it. A release has a link to it at each relative path (`build/builder.py` creates it); an
+absolute path becomes a link of the machine, where the agent is permitted to create one.
+
+What an application writes into its release instead is lost with the next one. `written` finds it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from lapwing.build.release import RECORD
+from lapwing.errors import ReplicaError
+from lapwing.system.files import remove_tree
+
+MAX_REPORTED = 5
+"""Files of one release that are reported."""
+_GENERATED = ("__pycache__", "node_modules")
+
+
+def variable(name: str) -> str:
+    """Return the environment variable with the place of a volume."""
+    return f"LAPWING_VOLUME_{name.upper().replace('-', '_')}"
+
+
+def ensure(place: Path, initial: Path) -> None:
+    """Create a volume, with the content that the source has at its path. Raises OSError.
+
+    It is complete when its folder exists: the content is copied under another name first.
+    """
+    folder = place if place.name.startswith("volume.") else place.parent
+    if folder.is_dir():
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = folder.with_name(f".{folder.name}.new")
+    remove_tree(temporary)
+    if initial.is_dir():
+        shutil.copytree(initial, temporary, symlinks=True)
+    else:
+        temporary.mkdir()
+        if initial.is_file() and folder != place:
+            shutil.copyfile(initial, temporary / place.name)
+    temporary.chmod(0o700)
+    temporary.rename(folder)
+
+
+def link(path: Path, place: Path, name: str) -> None:
+    """Create the link of a volume at an absolute path. Raises ReplicaError."""
+    problem = "something else exists there"
+    try:
+        if path.is_symlink() and path.readlink() == place:
+            return
+        if not path.is_symlink() and not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.symlink_to(place)
+            return
+    except OSError as error:
+        problem = error.strerror or str(error)
+    raise ReplicaError(
+        f"Volume {name} cannot be linked at {path}: {problem}.",
+        hint="Use a path relative to the source folder, such as `./uploads`, and read the folder "
+        f"from {variable(name)} in the application.",
+    )
+
+
+def written(release: Path) -> list[str]:
+    """Return files that a process has written into its release. Walks it: call it in a thread."""
+    found: list[str] = []
+    try:
+        built = (release / RECORD).stat().st_mtime
+    except OSError:
+        return found
+    app = release / "app"
+    for folder, folders, names in os.walk(app):
+        folders[:] = [name for name in folders if name not in _GENERATED]
+        for name in names:
+            path = Path(folder, name)
+            if not path.is_symlink() and path.stat().st_mtime > built:
+                found.append(str(path.relative_to(app)))
+    return sorted(found)[:MAX_REPORTED]
