@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import resource
 import ssl
 from collections.abc import AsyncIterator
@@ -25,6 +26,17 @@ from tests.unit.agent.proxy.golden import CASES, given
 
 SLOW = 0.06
 """Seconds that the backend takes to answer /slow."""
+CUT = {
+    "/length": b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\nhi",
+    "/chunked": b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n9\r\nhi",
+    "/nothing": b"",
+}
+"""Responses that the backend does not complete."""
+WHOLE = {
+    "/until-close": b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nhi",
+    "/endless": b"HTTP/1.1 200 OK\r\ncontent-length: 9000000\r\n\r\n" + b"x" * 8_999_999,
+    "/socket": b"HTTP/1.1 101 Switching\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nhi",
+}
 
 
 @pytest.fixture
@@ -47,6 +59,13 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
         return
     if path == "/slow":
         await asyncio.sleep(SLOW)
+    if path in CUT or path in WHOLE:
+        with contextlib.suppress(ConnectionError):
+            writer.write((CUT | WHOLE)[path])
+            await writer.drain()
+        await asyncio.sleep(0.02)
+        writer.close()
+        return
     status = "500 No" if path == "/broken" else "200 OK"
     body = f"HTTP/1.1 {status}\r\ncontent-length: 2\r\nconnection: close\r\n\r\nhi"
     writer.write(body.encode())
@@ -99,6 +118,44 @@ async def test_counters_match_client_requests(proxy: Envoy, backend: int) -> Non
     assert found.failed == "4 of 40 requests failed (10.0%, limit 5.0%)"
     assert found.p95 is not None
     assert found.p95 >= 0.05
+
+
+async def test_truncated_responses_are_errors(proxy: Envoy, backend: int) -> None:
+    """A client gets a status of 200 and less than the whole body."""
+    cluster = Cluster("shop/local/api/blue-1", (backend,))
+    await route(proxy, cluster, "1")
+    before = (await proxy.admin.counters([cluster.name]))[cluster.name]
+    failed = 0
+    async with client(proxy) as http:
+        for path in ["/"] * 10 + ["/length"] * 5 + ["/chunked"] * 4 + ["/nothing"] * 2:
+            try:
+                failed += (await http.get(path)).status_code >= 500
+            except httpx.RemoteProtocolError:
+                failed += 1
+    assert failed == 11
+    now = (await proxy.admin.counters([cluster.name]))[cluster.name]
+    assert (now.requests - before.requests, now.errors - before.errors) == (21, 11)
+
+
+async def test_complete_responses_are_no_errors(proxy: Envoy, backend: int) -> None:
+    """One that ends with its connection, one that the client does not read, and a websocket that
+    the server closes."""
+    cluster = Cluster("shop/local/api/blue-1", (backend,))
+    await route(proxy, cluster, "1")
+    context = ssl.create_default_context(cafile=str(proxy.settings.certificates / "ca.pem"))
+    async with client(proxy) as http:
+        assert (await http.get("/until-close")).text == "hi"
+        async with http.stream("GET", "/endless") as response:
+            assert response.status_code == 200
+    reader, writer = await asyncio.open_connection("127.0.0.1", proxy.settings.port, ssl=context)
+    upgrade = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n"
+    key = "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    writer.write(f"GET /socket HTTP/1.1\r\nhost: localhost\r\n{upgrade}{key}\r\n".encode())
+    assert (await reader.read()).startswith(b"HTTP/1.1 101")
+    writer.close()
+    await asyncio.sleep(0.2)
+    now = (await proxy.admin.counters([cluster.name]))[cluster.name]
+    assert (now.requests, now.errors) == (3, 0)
 
 
 async def test_unknown_clusters_have_no_counters(proxy: Envoy) -> None:

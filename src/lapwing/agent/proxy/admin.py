@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,8 @@ _RDS = f"http.ingress.rds.{ROUTES}"
 _COMPLETED = "upstream_rq_completed"
 _COUNTED = (
     "upstream_rq_total|upstream_rq_completed|upstream_rq_5xx|upstream_rq_rx_reset"
-    "|upstream_rq_active|upstream_cx_active"
+    "|upstream_cx_destroy_remote_with_active_rq|upstream_cx_protocol_error|upstream_rq_timeout"
+    "|upstream_rq_101|upstream_rq_502|upstream_rq_503|upstream_rq_504|upstream_rq_active|upstream_cx_active"
 )
 
 
@@ -156,6 +157,21 @@ def _seconds(milliseconds: float | str) -> float:
     return value / 1000 if math.isfinite(value) else math.inf
 
 
+def _truncated(value: Callable[[str], int]) -> int:
+    """Return how many responses were cut off after their headers: Envoy counts them as successes.
+
+    Where the response had not begun, Envoy sends 502, 503 or 504 itself, so these are subtracted;
+    an application's own ones of that kind may hide as many truncated responses. So are upgraded
+    connections (websockets), which end with an active request. A response that lacks a part of its
+    announced length, or its last chunk, is a protocol error.
+    """
+    resets = value("upstream_cx_destroy_remote_with_active_rq") + value("upstream_rq_rx_reset")
+    others = value("upstream_rq_101") + value("upstream_rq_502") + value("upstream_rq_503")
+    protocol_errors = value("upstream_cx_protocol_error") - value("upstream_rq_502")
+    timeouts = value("upstream_rq_timeout") - value("upstream_rq_504")
+    return max(resets - others, protocol_errors, 0) + max(timeouts, 0)
+
+
 def _counters(
     name: str,
     plain: dict[str, Any],
@@ -171,7 +187,7 @@ def _counters(
     return Counters(
         cluster=name,
         requests=value("upstream_rq_completed"),
-        errors=value("upstream_rq_5xx"),
+        errors=value("upstream_rq_5xx") + _truncated(value),
         active_requests=value("upstream_rq_active"),
         active_connections=value("upstream_cx_active"),
         latency=histograms.get(prefix + "upstream_rq_time", ()),

@@ -63,8 +63,9 @@ class RouteTable:
 class Counters:
     """Envoy's counters of one cluster since its creation.
 
-    `errors` counts 5xx responses and requests without a response. `latency` is the cumulative
-    histogram of upstream request time: (upper bound in seconds, requests at or below it).
+    `errors` counts 5xx responses, requests without a response and responses that were cut off.
+    `latency` is the cumulative histogram of upstream request time: (upper bound in seconds,
+    requests at or below it).
     """
 
     cluster: str
