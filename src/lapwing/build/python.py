@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import compileall
 import hashlib
+import os
 import py_compile
+import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -21,6 +24,7 @@ from lapwing.build.context import BuildContext, BuildRequest
 from lapwing.build.dependencies import Dependencies, read_dependencies, satisfies
 from lapwing.build.release import VENV, Release, has_python
 from lapwing.build.source import Source, copy
+from lapwing.errors import BuildError
 from lapwing.settings import Settings
 from lapwing.system.files import remove_tree
 
@@ -31,6 +35,16 @@ UV_OPTIONS = {
     # By default, the files of a layer would be hard links to those of uv's cache.
     "UV_LINK_MODE": "copy",
 }
+PIP_INDEXES = {"index-url": "UV_DEFAULT_INDEX", "extra-index-url": "UV_INDEX"}
+"""pip's settings of the package index, and the variable in which uv has the same."""
+UV_INDEXES = {
+    "UV_DEFAULT_INDEX",
+    "UV_INDEX",
+    "UV_INDEX_URL",
+    "UV_EXTRA_INDEX_URL",
+    "UV_CONFIG_FILE",
+}
+SYSTEM_PIP_CONFIGS = (Path("/etc/xdg/pip/pip.conf"), Path("/etc/pip.conf"))
 
 
 class PythonEcosystem:
@@ -103,6 +117,8 @@ class _Build:
         )  # fmt: skip
 
     def _install(self, venv: Path) -> None:
+        if self._needs.lock != "uv.lock":  # That one names the index of each package.
+            check_pip_settings(self._context.settings.environ)
         self._uv(
             "venv", "--relocatable", "--allow-existing", "--no-project",
             "--python", self._python, str(venv),
@@ -129,6 +145,33 @@ class _Build:
         self._context.run(
             uv(), *arguments, folder=self._folder, doing=doing, env=UV_OPTIONS | (env or {})
         )
+
+
+def check_pip_settings(environ: Mapping[str, str]) -> None:
+    """Raise BuildError if pip has an index and uv has none.
+
+    uv does not read pip's settings, and would install packages with the names of a company's own
+    from the public index.
+    """
+    user = Path(environ.get("HOME", "/nonexistent"))
+    config = Path(environ.get("XDG_CONFIG_HOME") or user / ".config")
+    if UV_INDEXES & environ.keys() or any(
+        folder.joinpath("uv", "uv.toml").is_file() for folder in (config, Path("/etc"))
+    ):
+        return
+    files = [*SYSTEM_PIP_CONFIGS, user / ".pip" / "pip.conf", config / "pip" / "pip.conf"]
+    if given := environ.get("PIP_CONFIG_FILE"):
+        files = [] if given == os.devnull else [*files, Path(given)]
+    for setting, variable in PIP_INDEXES.items():
+        line = re.compile(rf"^{setting}\s*[=:]".replace("-", "[-_]"), re.MULTILINE)
+        places = [str(f) for f in files if f.is_file() and line.search(f.read_text("utf-8"))]
+        name = f"PIP_{setting}".upper().replace("-", "_")
+        places += [name] * bool(environ.get(name))
+        if places:
+            raise BuildError(
+                f"pip's setting {setting} (in {places[-1]}) is not used: uv installs the packages.",
+                hint=f"Set {variable} to the same URL, in the environment of this command.",
+            )
 
 
 def uv() -> str:
