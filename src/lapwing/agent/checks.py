@@ -6,7 +6,8 @@ as gunicorn open their port before they import the application. Once it is activ
 (it decides which replicas receive traffic), and the agent reads Envoy's status.
 
 HTTP smoke tests go through Envoy to the preview host, with TLS and the real routes, so they see
-what clients will see after the switch. Commands run in the release's own folder and environment,
+what clients will see after the switch. A static service without smoke tests is tested by loading
+its page and what that references. Commands run in the release's own folder and environment,
 with LAPWING_PREVIEW_URL, and pass when they exit with status 0.
 """
 
@@ -15,8 +16,10 @@ from __future__ import annotations
 import asyncio
 import ssl
 from dataclasses import dataclass
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urldefrag, urljoin
 
 from lapwing.agent import processes
 from lapwing.agent.logs import tail
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
 FIRST_INTERVAL_S = 0.02
 """Time between the first two checks of a starting replica; grows to LAST_INTERVAL_S."""
 LAST_INTERVAL_S = 0.25
+MAX_REFERENCES = 20
+"""How many of a page's scripts and styles are requested."""
 CONNECTIONS = 4
 """Connections on which a replica without a health path has to answer, so that several of a server's
 worker processes are tried."""
@@ -112,23 +117,74 @@ class Preview:
 
 async def run_smoke_request(test: Smoke, preview: Preview) -> None:
     """Send the request of a smoke test. Raises SmokeError with the unexpected response."""
+    async with await _client(preview) as client:
+        await _get(client, test, preview)
+
+
+async def run_page_test(route: str, preview: Preview) -> None:
+    """Load the page of a static service, and the scripts and styles that it references.
+
+    Raises SmokeError if one does not respond with 200, or is HTML although it is no page: a build
+    for another path gets the fallback page of the service there.
+    """
+    page = route if route.endswith("/") else f"{route}/"
+    async with await _client(preview) as client:
+        response = await _get(client, Smoke(get=page), preview)
+        found = _References()
+        found.feed(response.text)
+        for path in sorted(found.paths(f"{preview.url}{page}", preview.url))[:MAX_REFERENCES]:
+            reference = await _get(client, Smoke(get=path), preview)
+            if reference.headers.get("content-type", "").startswith("text/html"):
+                raise SmokeError(f"{page} references {path}, which is HTML, not a script or style.")
+
+
+class _References(HTMLParser):
+    """Collects the scripts and style sheets of a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._found: list[str] = []
+        self._base = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attrs}
+        if tag == "base":
+            self._base = given.get("href", "")
+        elif tag == "script" and given.get("src"):
+            self._found.append(given["src"])
+        elif tag == "link" and given.get("rel", "").lower() in ("stylesheet", "modulepreload"):
+            self._found.append(given.get("href", ""))
+
+    def paths(self, page: str, origin: str) -> set[str]:
+        """Return the paths on this origin."""
+        base = urljoin(page, self._base)
+        urls = (urldefrag(urljoin(base, reference)).url for reference in self._found)
+        return {u.removeprefix(origin) for u in urls if u.startswith(f"{origin}/")}
+
+
+async def _client(preview: Preview) -> httpx.AsyncClient:
+    import httpx
+
+    context = await asyncio.to_thread(_trusting, preview.authority)
+    return httpx.AsyncClient(verify=context, trust_env=False)
+
+
+async def _get(client: httpx.AsyncClient, test: Smoke, preview: Preview) -> httpx.Response:
     import httpx
 
     request = f"Smoke test GET {test.get}"
-    context = await asyncio.to_thread(_trusting, preview.authority)
-    async with httpx.AsyncClient(verify=context, trust_env=False) as client:
-        try:
-            response = await client.get(
-                f"https://{preview.address}:{preview.port}{test.get}",
-                headers={"host": f"{preview.host}:{preview.port}", "user-agent": "lapwing-smoke"},
-                extensions={"sni_hostname": preview.host},
-                timeout=test.timeout,
-            )
-        except httpx.TimeoutException as error:
-            raise SmokeError(f"{request} did not respond within {test.timeout:g} s.") from error
-        except httpx.HTTPError as error:
-            reason = f"{type(error).__name__}: {error}".removesuffix(": ")
-            raise SmokeError(f"{request} got no response from Envoy ({reason}).") from error
+    try:
+        response = await client.get(
+            f"https://{preview.address}:{preview.port}{test.get}",
+            headers={"host": f"{preview.host}:{preview.port}", "user-agent": "lapwing-smoke"},
+            extensions={"sni_hostname": preview.host},
+            timeout=test.timeout,
+        )
+    except httpx.TimeoutException as error:
+        raise SmokeError(f"{request} did not respond within {test.timeout:g} s.") from error
+    except httpx.HTTPError as error:
+        reason = f"{type(error).__name__}: {error}".removesuffix(": ")
+        raise SmokeError(f"{request} got no response from Envoy ({reason}).") from error
     responded = f"{request} responded with status {response.status_code}"
     excerpt = "\n".join(response.text[:600].splitlines()[:8])
     if response.status_code != test.expect:
@@ -137,6 +193,7 @@ async def run_smoke_request(test: Smoke, preview: Preview) -> None:
         raise SmokeError(
             f"{responded}, but the body does not contain {test.contains!r}.", detail=excerpt
         )
+    return response
 
 
 def _trusting(authority: Path) -> ssl.SSLContext:

@@ -110,7 +110,7 @@ def route(wanted: Document, verdicts: dict[str, Verdict], state: EnvironmentStat
     held = wanted.deployment.hold or any(s.rollout.hold for s in started)
     return Route(
         jobs=forward and jobs,
-        test=any(s.rollout.smoke for s in started),
+        test=any(s.rollout.smoke or s.is_page for s in started),
         hold=forward and wanted.deployment.kind != "promote" and held and replaces,
         analyse=forward and replaces and any(s.rollout.analysis for s in started),
     )

@@ -35,6 +35,9 @@ ANALYSIS_INTERVAL_S = 0.25
 """Time between two readings of the counters during an analysis."""
 SYNTHETIC_CHECKS = 3
 """Health checks of each replica when a window had too few requests to analyse."""
+PAGE_HINT = (
+    "Build the site for the path in `route`, or replace this test by `rollout: {smoke: [...]}`."
+)
 
 
 class Steps:
@@ -203,7 +206,14 @@ class Steps:
         for generation in self._candidates(record):
             if generation.role != "candidate":
                 continue
-            service = generation.service
+            service, spec = generation.service, generation.spec
+            if spec.is_page and spec.route is not None and not spec.rollout.smoke:
+                self._note(record, f"smoke test of {service}: GET {spec.route} and its references")
+                try:
+                    await checks.run_page_test(spec.route, self._preview(record.document))
+                except SmokeError as error:
+                    message = f"{service}: {error.message}"
+                    raise SmokeError(message, detail=error.detail, hint=PAGE_HINT) from error
             for number, test in enumerate(generation.spec.rollout.smoke, start=1):
                 self._note(record, f"smoke test of {service}: {test.run or f'GET {test.get}'}")
                 try:

@@ -109,6 +109,11 @@ class Service(Struct, frozen=True, kw_only=True):
     """The longest a request may take, in seconds; None for no limit (streams)."""
     rollout: Rollout = Rollout()
 
+    @property
+    def is_page(self) -> bool:
+        """Report whether it serves a page, which is its smoke test if it has no other."""
+        return self.kind == "static" and self.route is not None
+
     def identity(self) -> str:
         """Return a digest of what a running process depends on.
 

@@ -33,6 +33,22 @@ def get(where: Installation, path: str) -> tuple[int, str, str]:
         return error.code, "", error.headers["Cache-Control"]
 
 
+def test_page_whose_scripts_are_missing_is_rejected(tmp_path: Path) -> None:
+    """A page built for `/` on the route /admin: its scripts are those of another service."""
+    page = "<script src=/assets/app.js></script><link rel=stylesheet href=style.css>"
+    web = "  web: {build: ./web, static: ., route: /, rollout: {analysis: false}}"
+    admin = "  admin: {build: ./admin, static: ., route: /admin, rollout: {analysis: false}}"
+    with installation(tmp_path) as where:
+        files = {"web/index.html": "home", "admin/assets/app.js": "x", "admin/style.css": "x"}
+        where.write({**files, "admin/index.html": page})
+        (where.folder / "lapwing.yaml").write_text(f"stack: pages\nservices:\n{web}\n{admin}\n")
+        done = where.run("up", status=1)
+        assert "GET /assets/app.js responded with status 404" in done.stderr
+        where.write({"admin/index.html": page.replace("/assets", "/admin/assets")})
+        where.run("up")
+        assert get(where, "/admin/assets/app.js")[:2] == (200, "x")
+
+
 def test_only_hashed_files_of_other_releases_are_served(
     tmp_path: Path,
 ) -> None:
