@@ -283,7 +283,7 @@ async def kill(
 
     These are the processes of its session, and those anywhere that have its `mark` (children that
     began a session of their own). The session counts while the process itself exists, or if its
-    exit was `watched`: its id in an old record may be that of a stranger's session.
+    exit was `watched`: its ID in an old record may now be that of an unrelated session.
 
     Only then are the ports that it listened on free. Its first thread may be a zombie while others
     still hold its sockets; a pidfd becomes readable after the last one (pidfd_open(2)).

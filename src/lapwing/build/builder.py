@@ -1,8 +1,8 @@
 """Build: the source of a service in, an immutable release out.
 
 A release is keyed by everything that decides what it is: the content of the source, the settings of
-the build, the versions of the tools, the format of the bundle. What has the same key is not built
-again, and the service keeps its release. How a language is built is in `python.py` and `node.py`;
+the build, the versions of the tools, the format of the bundle. The same key is not built again, and
+ the service keeps its release. How a language is built is in `python.py` and `node.py`;
 each is an `Ecosystem`.
 """
 
@@ -58,7 +58,7 @@ def build(
     """
     began = time.monotonic()
     log: Path | None = None
-    with _told(request, settings):
+    with _name_service(request, settings):
         source = read_source(request.folder, settings.environ)
         builder = choose(request, source)
         name = f"{request.service}-{_key(request, source, builder, settings)}"
@@ -90,7 +90,7 @@ def _make(
     target: Path,
     on_line: Callable[[str], None] | None,
 ) -> Path | None:
-    """Make a release; returns the log of it, or None if somebody else made it meanwhile."""
+    """Make a release; return its log, or None if another process built it meanwhile."""
     log: Path | None = None
 
     def fill(bundle: Path) -> None:
@@ -169,9 +169,8 @@ def _key(request: BuildRequest, source: Source, builder: Ecosystem, settings: Se
 
 
 @contextlib.contextmanager
-def _told(request: BuildRequest, settings: Settings) -> Iterator[None]:
-    """Every failure says which service it is of, and what the system refused becomes an error for
-    people."""
+def _name_service(request: BuildRequest, settings: Settings) -> Iterator[None]:
+    """Put the service before the message of each failure, and map OSError to LapwingError."""
     try:
         yield
     except (BuildError, SourceError, NoSpaceError) as error:
@@ -184,8 +183,8 @@ def _told(request: BuildRequest, settings: Settings) -> Iterator[None]:
                 f"{request.service}: the disk is full. The build was undone.",
                 hint=f"Free some space on the disk of {settings.home} and try again.",
             ) from error
-        what = f" {error.filename}" if error.filename else ""
+        what = f" to {error.filename}" if error.filename else ""
         raise BuildError(
-            f"{request.service}: the system refused to use{what}: {error.strerror}.",
+            f"{request.service}: access{what} failed: {error.strerror}.",
             hint=f"Lapwing has to write to {settings.home} and to read {request.folder}.",
         ) from error

@@ -108,11 +108,11 @@ def run(
         status = run_lines(arguments, environ, log.write, deadline=until, folder=folder)
     except TimeoutError as error:
         raise BuildError(
-            f"{doing} did not end in the time a build may take, and was stopped.",
+            f"{doing} timed out and was stopped.",
             log=log.path,
             detail="\n".join(list(log.lines)[-10:]) or None,
-            hint="If it needs longer, raise `build: {timeout: ...}` of the service. A command that "
-            "asks a question or watches files never ends.",
+            hint="Increase `build: {timeout: ...}` of the service. A command that waits for input "
+            "or watches files never ends.",
         ) from error
     except OSError as error:
         raise BuildError(
@@ -135,7 +135,7 @@ def _failure(status: int, log: BuildLog, doing: str) -> BuildError | NoSpaceErro
             how = f"ended by {signal.Signals(-status).name}"
     hint = None
     if -status == signal.SIGKILL or status == 128 + signal.SIGKILL:
-        hint = "The system may have run out of memory."
+        hint = "The machine may be out of memory."
     return BuildError(
         f"{doing} failed ({how}).", log=log.path, detail=excerpt(lines) or None, hint=hint
     )
@@ -172,7 +172,7 @@ class BuildLog:
         data = line.encode(errors="replace") + b"\n"
         if self._left > 0:
             self._left -= len(data)
-            self._file.write(data if self._left > 0 else b"(the rest of the log is left out)\n")
+            self._file.write(data if self._left > 0 else b"(truncated: the log is too large)\n")
         if self._on_line is not None:
             self._on_line(line)
 

@@ -5,7 +5,8 @@ The files are uv.lock, requirements.txt or pyproject.toml, the most exact first.
 another tool is refused by name, and so are dependencies that only that tool can read: nothing that
 a source lists is left out silently. What the files name by a path is part of the source: then the
 installed packages change with every edit, and a path that leads out of the source is refused,
-because a release is made of its own folder only.
+because
+a release is built from one folder.
 """
 
 from __future__ import annotations
@@ -172,7 +173,7 @@ def _included(folder: Path, name: str, files: Collection[str]) -> Iterator[str]:
         if current not in files:
             raise BuildError(
                 f"requirements.txt includes {current}, which is not in the source.",
-                hint="A release is made of the files in its folder that git tracks: add it there.",
+                hint="Add it to the folder of the service, and do not ignore it in git.",
             )
         seen.add(current)
         yield current
@@ -186,7 +187,7 @@ def _required_paths(lines: list[str]) -> list[str]:
     for line in lines:
         if (found := EDITABLE.match(line)) and "://" not in found[1]:
             raise BuildError(
-                f"requirements.txt installs {found[1]} as editable, from where it lies.",
+                f"requirements.txt installs {found[1]} as editable.",
                 hint=f"A release never changes: write `{found[1]}` without -e. (A folder is "
                 f"written with a dot: ./{found[1].removeprefix('./')})",
             )
@@ -207,8 +208,8 @@ def _check(lock: str, paths: list[str]) -> bool:
         if path.startswith("/") or _normal(PurePosixPath(path)).startswith(".."):
             raise BuildError(
                 f"{lock} installs {path}, which is outside of the service's folder.",
-                hint="A release is made of its own folder: move the package into it, publish it, "
-                "or let `build:` name the folder that holds both.",
+                hint="Move the package into the folder, publish it, or set `build:` to the folder "
+                "that has both.",
             )
     return bool(paths)
 

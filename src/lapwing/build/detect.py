@@ -1,4 +1,4 @@
-"""What kind of source it is, by the names of its files. Pure."""
+"""Detect the ecosystem of a source from the names of its files."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ NODE_LOCK = "package-lock.json"
 def detect(files: Collection[str], *, static: bool) -> Kind:
     """How to build a source with these files; `static` for a service of made files.
 
-    A program that has both Python and Node files is a Python one with tools for its assets. Files
-    to serve are made by Node or by nobody.
+    A process with both Python and Node files is a Python one with tools for its assets. A static
+    service is built by Node, or copied.
 
     Raises BuildError if nothing recognises it, or a lock file is missing.
     """
@@ -39,7 +39,7 @@ def detect(files: Collection[str], *, static: bool) -> Kind:
     if static:
         return "plain"
     raise BuildError(
-        "Nothing in the folder says how to build it.",
+        "The language of the source is not recognized.",
         hint=f"Lapwing looks for {', '.join(PYTHON)} and {NODE}, at the top of the folder that "
         "`build:` names. Is the file there, and not ignored by git?",
     )
@@ -56,7 +56,7 @@ def _check_node(files: Collection[str]) -> None:
         return
     other = next((n for n in ("yarn.lock", "pnpm-lock.yaml", "bun.lock") if n in files), None)
     raise BuildError(
-        f"There is {other}, but only npm's {NODE_LOCK} is understood."
+        f"{other} is not supported, only {NODE_LOCK} of npm."
         if other
         else f"There is a {NODE}, but no {NODE_LOCK}.",
         hint=f"Run `npm install` and commit {NODE_LOCK}, so that every build installs the same. "

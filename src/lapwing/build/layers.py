@@ -4,13 +4,13 @@ A layer is a set of installed dependencies named by its lock file, shared by eve
 same lock, so a change of code copies files and installs nothing. A folder is made under another
 name, by the holder of a kernel lock, synced, and renamed when it is whole. So a name that does not
 begin with a dot is complete; an interrupted build leaves only a `.tmp-` folder, an interrupted
-removal a `.trash-` one; and nobody has to clear a lock by hand.
+removal a `.trash-` one; and no lock has to be removed by hand.
 
 Everything in a made folder is read-only. A release holds a copy of its layer (`clone`): a build or
 a replica that writes to its dependencies changes no other release, also as root, for whom modes
 mean nothing.
 
-Whoever finds a folder there and means to use it renews its time (`renew`), under the same lock.
+A process that uses an existing folder renews its time (`renew`), under the same lock.
 Retention looks at that time, so it does not remove what a deployment has just chosen.
 """
 
@@ -48,7 +48,7 @@ def make(target: Path, fill: Callable[[Path], None]) -> bool:
         if target.is_dir():
             return False
         for old in target.parent.glob(f"{TEMPORARY}{target.name}-*"):
-            remove_tree(old)  # We hold the lock, so whoever made it is gone.
+            remove_tree(old)  # We hold the lock, so its builder has ended.
         folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f"{TEMPORARY}{target.name}-"))
         try:
             fill(folder)
@@ -63,7 +63,7 @@ def make(target: Path, fill: Callable[[Path], None]) -> bool:
 
 
 def renew(target: Path) -> bool:
-    """Say that a folder is in use; False if it is not there."""
+    """Mark a folder as in use; return False if it does not exist."""
     if not target.is_dir():
         return False
     with lock(target):
@@ -153,6 +153,6 @@ def _copy_file(source: Path, target: Path) -> None:
 def lock(target: Path, *, wait: bool = True) -> AbstractContextManager[None]:
     """Hold the kernel's lock of a folder, which ends with its holder.
 
-    Raises BlockingIOError if somebody else holds it and we do not `wait`.
+    Raises BlockingIOError if another process holds it and `wait` is false.
     """
     return locks.hold(target.parent / LOCKS / target.name, wait=wait)

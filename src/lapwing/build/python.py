@@ -113,7 +113,7 @@ class _Build:
         self._uv(
             "pip", "install", "--no-deps", "--compile-bytecode",
             "--python", str(venv / "bin" / "python"), ".",
-            doing="Installing the project",
+            doing="The installation of the project",
         )  # fmt: skip
 
     def _install(self, venv: Path) -> None:
@@ -122,10 +122,10 @@ class _Build:
         self._uv(
             "venv", "--relocatable", "--allow-existing", "--no-project",
             "--python", self._python, str(venv),
-            doing="Making the virtual environment",
+            doing="Creating the virtual environment",
         )  # fmt: skip
         python = ("--python", str(venv / "bin" / "python"))
-        doing = f"Installing what {self._needs.lock} names"
+        doing = f"The installation of {self._needs.lock}"
         if self._needs.lock == "uv.lock":
             self._uv(
                 "sync", "--frozen", "--no-install-project", "--no-dev", "--no-editable",
@@ -182,9 +182,10 @@ def uv() -> str:
 
 
 def interpreter(wanted: str | None) -> str:
-    """The Python to use: the path of the one that runs Lapwing if that is right, else the version
-    that is wanted, for uv to find. A path under the base prefix, not that of our own virtual
-    environment: a release must not depend on that."""
+    """Return the path of the Python that runs Lapwing if it matches, else the version for uv.
+
+    The path is below the base prefix: a release must not depend on Lapwing's virtual environment.
+    """
     if wanted is not None and not satisfies(sys.version_info[:3], wanted):
         return wanted
     own = Path(sys.base_prefix) / "bin" / f"python{sys.version_info[0]}.{sys.version_info[1]}"

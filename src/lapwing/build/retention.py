@@ -1,4 +1,4 @@
-"""Retention: disk use is bounded, and nothing that serves or is a rollback target goes.
+"""Retention: bound the disk use, and keep every active release and rollback target.
 
 Of each service the releases that are named to be kept stay, those used in the last minutes (a
 deployment may have just chosen one and not yet committed), and the newest few; fewer of large ones,
@@ -7,8 +7,8 @@ a release that stays names it. What to remove is decided by pure functions over 
 removal takes the lock of each folder, looks once more at its time, and renames it before deleting,
 so it can be interrupted, and can run while something is built.
 
-A service that `collect` is told nothing about is left alone: who does not know a service cannot
-know its rollback targets.
+A service that is not in the arguments of `collect` is skipped, because its rollback targets are
+unknown.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def collect(
     youngest: float = YOUNGEST,
 ) -> Collected:
     """Remove what is not needed any more. `keep` has, for each stack and service, the releases
-    that are active, warm or a rollback target in any environment; an empty collection if none is.
+    that are active, warm or a rollback target in any environment; an empty collection without any.
 
     Raises OSError if a folder cannot be removed; what was removed until then stays removed.
     """
@@ -117,7 +117,7 @@ def _collect_shared(
 
 
 def _remaining(store: ReleaseStore) -> list[Release] | None:
-    """Every release in the store; None if one cannot be read, since nobody knows what it needs."""
+    """Every release in the store; None if one cannot be read, since its layers are then unknown."""
     found = [
         store.find(stack, service, name)
         for stack, service in store.services()
@@ -152,7 +152,7 @@ class _Removal:
         self._before = before
 
     def remove(self, folder: Path) -> None:
-        """Remove a folder, unless somebody is making it or has chosen it just now."""
+        """Remove a folder, unless another process is creating it or has just selected it."""
         try:
             with layers.lock(folder, wait=False):
                 if folder.stat().st_mtime > self._before:

@@ -2,7 +2,7 @@
 
 A scanner is asked for all that it knows, as JSON, and the verdict is ours: so the rule is the same
 whichever scanner there is, and a scanner that fails is never taken for one that found nothing.
-Without a scanner the answer is an error, unless somebody said that none is wanted.
+Without a scanner the result is an error, unless the scan is switched off.
 
 Sources: Trivy's documentation of `trivy filesystem` and its JSON report, Grype's of `-o json`. Both
 exit with 0 whatever they find when they are not told to do otherwise. Both read a file of findings
@@ -11,7 +11,7 @@ accepted is for the stack file to say. They are not told to be quiet: then they 
 they fail either.
 
 An acceptance (`scan: {accept: [...]}`) takes a finding out until its last day. After that day the
-finding counts again, and the error says who thought what.
+finding counts again, and the error includes the reason.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ def find_scanner(environ: Mapping[str, str]) -> Scanner:
         if program:
             return kind(program, environ)
     raise ScanError(
-        "There is no scanner on the PATH, so nobody knows what is shipped.",
-        hint="Install trivy or grype; `--scan off` ships without a scan, on purpose.",
+        "No vulnerability scanner (trivy, grype) is on the PATH.",
+        hint="Install trivy or grype, or ship without a scan: `lapwing ship --scan off`.",
     )
 
 
@@ -103,7 +103,7 @@ class Grype:
 
 
 def read_trivy(report: Mapping[str, Any]) -> list[Finding]:
-    """The findings of Trivy's report. Pure. Raises ScanError if it is none."""
+    """Read the findings of a report of Trivy. Raises ScanError if it is invalid."""
     try:
         return [
             Finding(
@@ -122,7 +122,7 @@ def read_trivy(report: Mapping[str, Any]) -> list[Finding]:
 
 
 def read_grype(report: Mapping[str, Any]) -> list[Finding]:
-    """The findings of Grype's report. Pure. Raises ScanError if it is none."""
+    """Read the findings of a report of Grype. Raises ScanError if it is invalid."""
     try:
         return [
             Finding(
@@ -151,13 +151,13 @@ def _report(program: str, arguments: tuple[str, ...], environ: Mapping[str, str]
         with tempfile.TemporaryDirectory(prefix="lapwing-scan-") as empty:
             done = process.run([program, *arguments], environ, timeout=LONGEST, folder=Path(empty))
     except OSError as error:
-        raise ScanError(f"{name} cannot be run, or does not end.", detail=str(error)) from error
+        raise ScanError(f"{name} cannot be run, or timed out.", detail=str(error)) from error
     said = re.sub(r"\x1b\[[0-9;]*m", "", done.stderr)
     words = said.strip()[-2000:] or None
     if done.status != 0:
         raise ScanError(
-            f"{name} failed (exit status {done.status}), so nobody knows what is shipped.",
-            hint="Is its database there? It has to be fetched or given once.",
+            f"{name} failed (exit status {done.status}). Nothing was shipped.",
+            hint=f"Check that {name} can download its vulnerability database.",
             detail=words,
         )
     try:
@@ -170,9 +170,7 @@ def _report(program: str, arguments: tuple[str, ...], environ: Mapping[str, str]
 
 
 def _not_understood(name: str) -> ScanError:
-    return ScanError(
-        f"{name} answers something that is not its report.", hint="Install a newer version of it."
-    )
+    return ScanError(f"The report of {name} has an unknown format.", hint=f"Upgrade {name}.")
 
 
 @dataclass(slots=True)

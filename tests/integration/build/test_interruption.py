@@ -84,7 +84,7 @@ def started(hanging: Yard, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def test_a_build_that_hangs(hanging: Yard, tmp_path: Path) -> None:
-    with pytest.raises(BuildError, match="did not end in the time") as caught:
+    with pytest.raises(BuildError, match="timed out") as caught:
         hanging.build(static="dist", timeout=8.0, env={"MARK": str(tmp_path / "mark")})
     assert (tmp_path / "mark").exists(), "it was not the script that hung"
     assert "timeout" in str(caught.value.hint)
@@ -114,7 +114,7 @@ def test_kill(hanging: Yard, started: subprocess.Popen[bytes], tmp_path: Path) -
 def test_a_command_that_ignores_sigterm_and_its_children(tmp_path: Path) -> None:
     script = "trap '' TERM; sleep 1000 & echo $! > pid; echo asleep; wait"
     log = BuildLog(tmp_path / "log")
-    with pytest.raises(BuildError, match="did not end") as caught:
+    with pytest.raises(BuildError, match="timed out") as caught:
         run(
             ["/bin/sh", "-c", script],
             folder=tmp_path,
@@ -244,6 +244,6 @@ def test_a_home_that_cannot_be_written(tree: Tree, tmp_path: Path) -> None:
     tree.commit()
     (tmp_path / "home").write_text("a file, where a folder should be")
     settings = lapwing_settings.read({**os.environ, "LAPWING_HOME": str(tmp_path / "home")})
-    with pytest.raises(BuildError, match="web: the system refused") as caught:
+    with pytest.raises(BuildError, match=r"web: access to .* failed") as caught:
         build(BuildRequest("s", "web", tree.folder, static="."), settings)
     assert str(tmp_path / "home") in str(caught.value.hint)

@@ -236,7 +236,7 @@ def test_a_package_in_a_folder_of_the_source(make_yard: MakeYard) -> None:
 
 def test_a_python_that_is_not_there(make_yard: MakeYard) -> None:
     yard = make_yard(SIX)
-    with pytest.raises(BuildError, match="Making the virtual environment failed"):
+    with pytest.raises(BuildError, match="Creating the virtual environment failed"):
         yard.build(python="3.99")
     assert yard.left() == []
 
@@ -252,7 +252,7 @@ def test_a_failing_build_says_why_and_leaves_nothing(make_yard: MakeYard) -> Non
     yard = make_yard({"requirements.txt": "six==1.17.0\nsix==1.16.0\n", "app.py": ""})
     with pytest.raises(BuildError) as caught:
         yard.build()
-    assert caught.value.message.startswith("api: Installing what requirements.txt names failed")
+    assert caught.value.message.startswith("api: The installation of requirements.txt failed")
     assert "six==1.16.0" in str(caught.value.detail)
     assert caught.value.log is not None
     assert "six==1.16.0" in caught.value.log.read_text()

@@ -90,7 +90,7 @@ def test_interrupted_before_the_commit(ship: Ship, watched: Watchers) -> None:
     hanging = f'build: {{path: ./site, timeout: 2s, env: {{MARK: "{mark}"}}}}'
     ship.stack(usual.STACK + SITE.replace("build: ./site", hanging))
     said = ship.where.run("deploy", status=1).stderr
-    assert "did not end in the time a build may take, and was stopped." in said
+    assert "timed out and was stopped." in said
     assert ship.repository.head() == before
     ship.stack(usual.STACK)
     ship.whole()

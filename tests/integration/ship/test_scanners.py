@@ -80,14 +80,14 @@ def test_scanner_reads_lock_files(scanner: tuple[str, Database], tmp_path: Path)
 
 
 def test_missing_database_is_an_error(scanner: tuple[str, Database], tmp_path: Path) -> None:
-    """And no clean bill: nobody knows then."""
+    """It is not a scan without findings."""
     name, database = scanner
     variables = database(tmp_path / "database", [])
     for path in (tmp_path / "database").rglob("*"):
         if path.is_file():
             path.unlink()
     (tmp_path / "source").mkdir()
-    with pytest.raises(ScanError, match="nobody knows what is shipped") as caught:
+    with pytest.raises(ScanError, match="Nothing was shipped") as caught:
         start(name, tmp_path, variables).scan(tmp_path / "source")
     assert caught.value.detail
 

@@ -159,7 +159,7 @@ def test_missing_scanner_stops_ship(place: Installation, remote: Path) -> None:
     (git_only / "git").symlink_to(subprocess.check_output(["which", "git"], text=True).strip())
     place.environ["PATH"] = str(git_only)
     done = place.run("ship", "-e", "one", "--desired", str(remote), status=1)
-    assert "There is no scanner on the PATH" in done.stderr
+    assert "No vulnerability scanner (trivy, grype) is on the PATH." in done.stderr
     assert git(remote, "for-each-ref") == ""
 
 

@@ -53,7 +53,7 @@ def test_a_log_ends(tmp_path: Path) -> None:
     built.write("the cause")
     built.close()
     assert built.path.stat().st_size < log.LIMIT + 100
-    assert built.path.read_text().endswith("left out)\n")
+    assert built.path.read_text().endswith("is too large)\n")
     assert built.lines[-1] == "the cause"
 
 
