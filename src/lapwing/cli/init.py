@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from lapwing.cli.context import Context
-from lapwing.errors import LapwingError, UsageError
+from lapwing.errors import LapwingError, StackFileError, UsageError
 from lapwing.system.files import write_atomic
 
 if TYPE_CHECKING:
@@ -27,15 +28,16 @@ def command(context: Context, directory: Path | None, force: bool) -> None:
     its subfolders. Guesses are marked with comments in the file.
     """
     from lapwing.stack.draft import draft
-    from lapwing.stack.load import FILE, load
+    from lapwing.stack.load import FILE
 
     folder = (context.directory / directory) if directory else context.directory
     path = folder.absolute() / FILE
     if os.path.lexists(path) and not force:
         raise UsageError(f"{path} already exists.", hint="Replace it: lapwing init --force.")
     findings = _find(folder)
-    _write(path, draft(findings))
-    load(path)
+    text = draft(findings)
+    _check(folder, text)
+    _write(path, text)
     _print_summary(context, path, findings)
 
 
@@ -55,6 +57,24 @@ def _find(folder: Path) -> Findings:
             detail="\n".join(findings.notes) or None,
         )
     return findings
+
+
+def _check(folder: Path, text: str) -> None:
+    """Check the text before it is written as the stack file. Raises LapwingError."""
+    from lapwing.stack.load import load
+
+    with tempfile.NamedTemporaryFile("w", dir=folder, prefix=".lapwing-init-") as draft:
+        draft.write(text)
+        draft.flush()
+        try:
+            load(Path(draft.name))
+        except StackFileError as error:
+            lines = [f"{p.message} {p.hint or ''}".rstrip() for p in error.problems]
+            raise LapwingError(
+                "The stack file for this folder would be invalid; nothing was written.",
+                detail="\n".join(lines),
+                hint="Write lapwing.yaml by hand: docs/reference/stack-file.md.",
+            ) from error
 
 
 def _write(path: Path, text: str) -> None:

@@ -14,7 +14,13 @@ from typing import Any
 
 _NAMES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
 _IMAGES = {"mongo": "mongodb", "mysql": "mysql", "mariadb": "mysql", "redis": "redis",
-           "valkey": "redis", "postgres": "postgres", "postgresql": "postgres"}  # fmt: skip
+           "valkey": "redis", "postgres": "postgres", "postgresql": "postgres",
+           "postgis": "postgres", "timescaledb": "postgres", "timescaledb-ha": "postgres",
+           "pgvector": "postgres", "redis-stack": "redis", "redis-stack-server": "redis",
+           "percona": "mysql", "percona-server": "mysql", "mysql-server": "mysql",
+           "mongodb": "mongodb", "mongodb-community-server": "mongodb",
+           "percona-server-mongodb": "mongodb"}  # fmt: skip
+"""Database kind by the last part of an image's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +89,7 @@ def _resource(
     kind = _IMAGES.get(repository)
     if kind is None or _name(name) == "":
         return None
-    version = re.match(r"\d+(\.\d+)*", tag)
+    version = re.search(r"(?<=pg)\d+", tag) or re.match(r"\d+(\.\d+)*", tag)
     variable = next((v for s in services.values() if (v := _address(s, name))), None)
     return FoundResource(_name(name), kind, version[0] if version else None, variable)
 

@@ -24,10 +24,14 @@ _FILE_NAMES = {
     "pyproject.toml", "requirements.txt", "package.json", "Procfile", "Dockerfile", "manage.py",
     "compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml",
     "vite.config.js", "vite.config.ts", "vite.config.mjs", "next.config.js", "next.config.mjs",
-    "next.config.ts",
+    "next.config.ts", "angular.json", "svelte.config.js", "svelte.config.ts", "index.html",
+    "Pipfile", "setup.py",
 }  # fmt: skip
+_MODULES = ("__init__", "main", "app", "api", "server", "asgi", "wsgi")
+"""Modules of a package that are searched for an application."""
 _GROUPS = ("services", "apps")
 """Folders whose subfolders are searched as well."""
+_REQUIREMENTS = re.compile(r"requirements[\w.-]*\.txt")
 _SKIPPED = {"node_modules", "venv", "tests", "test", "docs", "dist", "build", "__pycache__"}
 
 
@@ -42,6 +46,9 @@ class FoundService:
     static: str | None = None
     route: str | None = None
     health: str | None = None
+    spa: bool = True
+    answers_root: bool = False
+    """Whether its source has a handler for `GET /`, for a smoke test."""
     needs: list[str] = field(default_factory=list)
     volumes: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -62,18 +69,19 @@ def detect(name: str, files: Files) -> Findings:
     findings = Findings(stack=name_from(name, "stack"))
     composed = compose.read(files, findings.notes)
     findings.resources = composed.resources
+    used: set[str] = set()
     for folder in sorted({str(PurePosixPath(path).parent) for path in files}):
         here = {
             PurePosixPath(p).name: t
             for p, t in files.items()
             if str(PurePosixPath(p).parent) == folder
         }
-        packages = {p: t for p, t in files.items() if PurePosixPath(p).name == "__init__.py"}
-        inner = {
-            PurePosixPath(p).parent.name: t
-            for p, t in packages.items()
-            if str(PurePosixPath(p).parent.parent) == folder
-        }
+        if "requirements.txt" in here:
+            path = str(PurePosixPath(folder, "requirements.txt"))
+            here["requirements.txt"] = _requirements(path, files, set())
+        if set(here) & {"index.html"} and any(_is_in(folder, f) for f in used):
+            here.pop("index.html")
+        inner = _inner_modules(folder, files)
         for program in ecosystems.programs(here, inner, findings.notes, folder):
             service = _service(findings, folder, program, composed)
             if service.kind != "static":
@@ -81,6 +89,7 @@ def detect(name: str, files: Files) -> Findings:
             if service.volumes:
                 service.notes.append("volumes: kept across releases; everything else is not.")
             findings.services.append(service)
+            used.add(folder)
     _route(findings.services)
     return findings
 
@@ -103,6 +112,37 @@ def volumes(folder: str, files: Files) -> dict[str, str]:
         r"""(UPLOAD\w*|MEDIA_ROOT)["'\]]*\s*=[^\n"']*["'](?:\./)?(\w[\w/-]*?)/?["']""", text
     ):
         found[name_from(PurePosixPath(path).name, name.lower())] = f"./{path}"
+    return found
+
+
+def _is_in(folder: str, other: str) -> bool:
+    """Return whether a folder is another one or below it."""
+    return PurePosixPath(folder).is_relative_to(other) or other == "."
+
+
+def _requirements(path: str, files: Files, seen: set[str]) -> str:
+    """Return a requirements file with the files that it includes by `-r`."""
+    if path in seen or path not in files:
+        return ""
+    seen.add(path)
+    lines = []
+    for line in files[path].splitlines():
+        include = re.match(r"\s*(?:-r|--requirement)[\s=]*(\S+)", line)
+        other = include and str(PurePosixPath(path).parent / include[1])
+        lines.append(_requirements(other, files, seen) if other else line)
+    return "\n".join(lines)
+
+
+def _inner_modules(folder: str, files: Files) -> dict[str, str]:
+    """Return the modules of packages in a folder or its `src`, by import path below the folder."""
+    found = {}
+    for path, text in files.items():
+        inner = PurePosixPath(path)
+        if inner.suffix != ".py" or inner.stem not in _MODULES or not _is_in(path, folder):
+            continue
+        parts = inner.relative_to(folder).with_suffix("").parts
+        if len(parts) == 2 + (parts[0] == "src"):
+            found["/".join(parts).removesuffix("/__init__")] = text
     return found
 
 
@@ -132,6 +172,8 @@ def _service(
         kind=program.kind,
         command=program.command,
         static=program.static,
+        spa=program.spa,
+        answers_root=program.answers_root,
         health=program.health,
         needs=[n for n in needs if n in kinds] if program.kind != "static" else [],
         notes=notes,
@@ -193,10 +235,21 @@ def _files(folder: Path) -> Iterator[Path]:
     except PermissionError:
         return
     for path in names:
-        if path.name in _FILE_NAMES or path.suffix == ".py":
+        if path.name in _FILE_NAMES or path.suffix == ".py" or _REQUIREMENTS.match(path.name):
             yield path
-        elif path.is_dir() and (path / "__init__.py").is_file():
-            yield path / "__init__.py"
+        elif path.name == "requirements" and path.is_dir():
+            yield from sorted(path.glob("*.txt"))
+        elif path.name == "src" and path.is_dir() and not path.is_symlink():
+            for package in _subfolders(path):
+                yield from _package(package)
+        elif path.is_dir() and not path.is_symlink():
+            yield from _package(path)
+
+
+def _package(folder: Path) -> Iterator[Path]:
+    for module in _MODULES:
+        if (folder / f"{module}.py").is_file():
+            yield folder / f"{module}.py"
 
 
 def _subfolders(folder: Path) -> list[Path]:

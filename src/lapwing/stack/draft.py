@@ -47,6 +47,7 @@ def _service(service: FoundService) -> list[str]:
         "kind": "job" if service.kind == "job" else None,
         "build": text(service.folder),
         "static": service.static and text(service.static),
+        "spa": None if service.spa else "false",
         "command": service.command and text(service.command),
         "route": service.route,
         "health": service.health,
@@ -55,6 +56,8 @@ def _service(service: FoundService) -> list[str]:
     if service.volumes:
         pairs = ", ".join(f"{name}: {path}" for name, path in service.volumes.items())
         lines.append(f"    volumes: {{{pairs}}}")
+    if service.answers_root and service.route == "/" and not service.health:
+        lines.append("    rollout: {smoke: [{get: /}]}")
     if service.needs:
         lines.append(f"    needs: [{', '.join(service.needs)}]")
     return lines

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 Files = Mapping[str, str]
 
+_PYTHON = ("pyproject.toml", "requirements.txt", "Pipfile", "setup.py")
 _SITES = {"vite": "dist", "react-scripts": "build", "@vue/cli-service": "dist", "astro": "dist",
           "gatsby": "public", "parcel": "dist"}  # fmt: skip
 _FRAMEWORKS = {"flask": "Flask", "fastapi": "FastAPI", "starlette": "Starlette"}
@@ -38,6 +39,8 @@ class Program:
     command: str | None = None
     static: str | None = None
     health: str | None = None
+    spa: bool = True
+    answers_root: bool = False
     suffix: str = ""
     uses: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -47,13 +50,15 @@ def programs(here: Files, packages: Files, notes: list[str], folder: str) -> lis
     """Detect the programs of a folder from its files and the `__init__.py` of its packages."""
     procfile = _procfile(here.get("Procfile", ""))
     found: list[Program] = []
-    if "pyproject.toml" in here or "requirements.txt" in here:
+    if set(_PYTHON) & set(here):
         found = _python(here, packages, "web" in procfile)
     elif "package.json" in here:
         found = _node(here, "web" in procfile)
     elif "Procfile" not in here and "Dockerfile" not in here:
+        if "index.html" in here:
+            return [Program("static", static=".", spa=False)]
         return []
-    source = "pyproject.toml" in here or "requirements.txt" in here or "package.json" in here
+    source = bool(set((*_PYTHON, "package.json")) & set(here))
     if not source:
         what = "Procfile" if "Procfile" in here else "Dockerfile"
         notes.append(f"{folder}: has a {what}, but no Python or Node.js source to build.")
@@ -79,8 +84,7 @@ def dependencies(text: str) -> set[str]:
 
 
 def _python(here: Files, packages: Files, has_command: bool) -> list[Program]:
-    texts = here.get("pyproject.toml", "") + "\n" + here.get("requirements.txt", "")
-    known = dependencies(texts)
+    known = _python_dependencies(here)
     modules = {n.removesuffix(".py"): t for n, t in here.items() if n.endswith(".py")}
     modules |= packages
     if "django" in known and "manage.py" in here:
@@ -89,6 +93,11 @@ def _python(here: Files, packages: Files, has_command: bool) -> list[Program]:
         if framework in known and (place := _application(modules, maker)):
             program = _served(framework, place[0], known)
             program.health = _health(place[1])
+            program.answers_root = bool(re.search(r"""\.(?:get|route)\(\s*["']/["']""", place[1]))
+            if place[2]:
+                program.command = f"PYTHONPATH=src {program.command}"
+            if not {"pyproject.toml", "requirements.txt"} & set(here):
+                program.notes.append(_NO_REQUIREMENTS)
             return [program]
     if "main.py" in here and not has_command:
         note = "command: a guess; if it serves HTTP, add `route: /` and listen on $PORT."
@@ -96,15 +105,36 @@ def _python(here: Files, packages: Files, has_command: bool) -> list[Program]:
     return []
 
 
-def _application(modules: Files, maker: str) -> tuple[str, str] | None:
-    """Find `module:variable` (or `module:factory()`) of an application, and its module's text."""
+_NO_REQUIREMENTS = (
+    "build: Lapwing installs from pyproject.toml, uv.lock or requirements.txt; write one of them, "
+    "for example with `pipenv requirements > requirements.txt`."
+)
+
+
+def _python_dependencies(here: Files) -> set[str]:
+    """Return the packages that a Python folder names; keys of a Pipfile are package names."""
+    pipfile = re.findall(r"^\s*[\"']?([A-Za-z0-9._-]+)[\"']?\s*=", here.get("Pipfile", ""), re.M)
+    texts = (here.get(name, "") for name in ("pyproject.toml", "requirements.txt", "setup.py"))
+    return dependencies("\n".join([*texts, *pipfile]))
+
+
+def _application(modules: Files, maker: str) -> tuple[str, str, bool] | None:
+    """Find `module:variable` (or `module:factory()`) of an application.
+
+    Also returns its module's text, and whether the module is below `src`.
+    """
+
+    def found(module: str, variable: str, text: str) -> tuple[str, str, bool]:
+        path = module.removeprefix("src/").replace("/", ".")
+        return f"{path}:{variable}", text, module.startswith("src/")
+
     made = rf"^(\w+)\s*(?::[^=\n]+)?=\s*(?:{maker}|(?:\w+\.)?create_app)\("
     for module, text in modules.items():
         if match := re.search(made, text, re.M):
-            return f"{module}:{match[1]}", text
+            return found(module, match[1], text)
     for module, text in modules.items():
         if re.search(r"^def create_app\(", text, re.M):
-            return f"{module}:create_app()", text
+            return found(module, "create_app()", text)
     return None
 
 
@@ -146,6 +176,10 @@ def _node(here: Files, has_command: bool) -> list[Program]:
         if re.search(r"""output:\s*["']export["']""", config):
             return [Program("static", static="out")]
         return [Program("web", "npx next start --port $PORT")]
+    if "@sveltejs/kit" in known:
+        return _sveltekit(known)
+    if "angular.json" in here and builds:
+        return [Program("static", static=_angular(here["angular.json"]))]
     site = next((folder for tool, folder in _SITES.items() if tool in known), None)
     if site and builds and not (serves and start):
         config = "".join(t for n, t in here.items() if n.startswith("vite.config"))
@@ -156,6 +190,29 @@ def _node(here: Files, has_command: bool) -> list[Program]:
         notes = [] if serves else ["command: it must listen on 127.0.0.1:$PORT."]
         return [Program("web", command, notes=notes)]
     return []
+
+
+def _sveltekit(known: set[str]) -> list[Program]:
+    """Return what the adapter of a SvelteKit application makes; others need a platform."""
+    if "@sveltejs/adapter-static" in known:
+        return [Program("static", static="build")]
+    if "@sveltejs/adapter-node" in known:
+        return [Program("web", "node build")]
+    return []
+
+
+def _angular(text: str) -> str:
+    """Return the output folder of the first project. Source: angular.dev, workspace config."""
+    projects = _mapping(_mapping(_json(text)).get("projects"))
+    name = next(iter(projects), "app")
+    build = _mapping(_mapping(_mapping(projects.get(name)).get("architect")).get("build"))
+    output = _mapping(build.get("options")).get("outputPath", f"dist/{name}")
+    if isinstance(output, dict):
+        return "/".join(
+            str(output.get(k, d)) for k, d in (("base", "dist"), ("browser", "browser"))
+        )
+    folder = "" if str(build.get("builder", "")).endswith(":browser") else "/browser"
+    return f"{output}{folder}"
 
 
 def _with_procfile(found: list[Program], procfile: dict[str, str]) -> list[Program]:
@@ -196,7 +253,7 @@ def _health(text: str) -> str | None:
 
 
 def _databases(here: Files) -> list[str]:
-    known = dependencies(here.get("pyproject.toml", "") + "\n" + here.get("requirements.txt", ""))
+    known = _python_dependencies(here)
     known |= set(_mapping(_mapping(_json(here.get("package.json", ""))).get("dependencies")))
     return sorted({kind for package, kind in _DATABASES.items() if package in known})
 

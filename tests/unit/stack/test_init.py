@@ -71,6 +71,18 @@ def test_init_writes_nothing_without_services(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_init_writes_nothing_that_check_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(CASES / "flask/folder", tmp_path, dirs_exist_ok=True)
+    before = sorted(tmp_path.iterdir())
+    monkeypatch.setattr("lapwing.stack.draft.draft", lambda _: "stack: shop\nservices: {}\n")
+    with pytest.raises(LapwingError, match="would be invalid") as refused:
+        init(tmp_path)
+    assert "`services` is empty" in str(refused.value.detail)
+    assert sorted(tmp_path.iterdir()) == before
+
+
 def test_invalid_files_become_notes() -> None:
     found = detect("x", {"package.json": "{", "api/package.json": "[1]", "compose.yaml": "a: ["})
     assert found.services == []
