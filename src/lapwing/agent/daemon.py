@@ -223,6 +223,8 @@ class Agent:
         for tick in itertools.count(1):
             await asyncio.sleep(TICK_INTERVAL_S)
             every = tick % QUIET_TICKS == 0
+            if observed.read(self.settings.agent) != self._record:
+                self._write_record()
             for environment in list(self.environments.values()):
                 if environment.maintenance.needs_tick or every:
                     await self._tick_environment(environment)

@@ -1,17 +1,23 @@
 """Whether the agent is running: a kernel lock, and a record beside it.
 
 The agent holds an exclusive lock on `agent/lock` while it runs; the kernel releases it when the
-agent dies, however it dies. So a stale file never makes a dead agent look alive.
+agent dies, however it dies. So a stale file never makes a dead agent look alive, and the agent
+writes the record again if it is missing or wrong.
 """
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import msgspec
 
 from lapwing.system import locks
 from lapwing.system.files import write_atomic
+
+HOLD_TIMEOUT_S = 0.5
+"""How long an agent that starts tries to take the lock."""
 
 
 class AgentRecord(msgspec.Struct, kw_only=True):
@@ -31,11 +37,34 @@ class AgentRecord(msgspec.Struct, kw_only=True):
 
 
 def hold(folder: Path) -> int | None:
-    """Take the agent's lock; returns a descriptor to keep open, None if an agent is running."""
-    try:
-        return locks.acquire(folder / "lock", wait=False)
-    except BlockingIOError:
+    """Take the agent's lock; returns a descriptor to keep open, None if an agent is running.
+
+    The file then has the holder's process id. Commands take the lock for a moment to see whether an
+    agent is running, so this tries for HOLD_TIMEOUT_S seconds.
+    """
+    until = time.monotonic() + HOLD_TIMEOUT_S
+    while True:
+        try:
+            descriptor = locks.acquire(folder / "lock", wait=False)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                return None
+            time.sleep(0.01)
+            continue
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        return descriptor
+
+
+def holder(folder: Path) -> int | None:
+    """Return the process id of the running agent; None if none is running or it is unknown."""
+    if not is_running(folder):
         return None
+    try:
+        return int((folder / "lock").read_text())
+    except (OSError, ValueError):
+        record = read(folder)  # An agent of an older version writes no process id there.
+        return record.pid if record is not None else None
 
 
 def is_running(folder: Path) -> bool:

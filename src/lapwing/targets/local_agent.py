@@ -21,6 +21,7 @@ from lapwing.observed import agent as observed
 from lapwing.observed.agent import AgentRecord
 from lapwing.observed.status import Event, Follower
 from lapwing.settings import Settings
+from lapwing.system import locks
 from lapwing.targets.base import EnvironmentRef
 
 START_TIMEOUT_S = 30.0
@@ -42,7 +43,11 @@ def begin(settings: Settings) -> bool:
     settings.home.mkdir(parents=True, exist_ok=True)
     settings.home.chmod(0o700)
     settings.agent.mkdir(parents=True, exist_ok=True)
-    (settings.agent / "agent.json").unlink(missing_ok=True)
+    try:
+        with locks.hold(settings.agent / "lock", wait=False):  # Not the record of a running agent.
+            (settings.agent / "agent.json").unlink(missing_ok=True)
+    except BlockingIOError:
+        return False
     daemon.spawn(settings, settings.agent / "agent.log")
     return True
 
@@ -54,7 +59,7 @@ def ensure(settings: Settings, progress: Callable[[str], None] = lambda _: None)
     client notices. Raises AgentError or PortTakenError.
     """
     record = observed.read(settings.agent)
-    if record is not None and observed.is_running(settings.agent):
+    if record is not None and record.pid == observed.holder(settings.agent):
         if record.port != settings.port:
             raise AgentError(
                 f"The agent of {settings.home} serves port {record.port}, not {settings.port}.",
@@ -71,7 +76,7 @@ def ensure(settings: Settings, progress: Callable[[str], None] = lambda _: None)
         READY_TIMEOUT_S if observed.is_running(settings.agent) else START_TIMEOUT_S
     ):
         record = observed.read(settings.agent)
-        if record is not None and record.ready:
+        if record is not None and record.ready and record.pid == observed.holder(settings.agent):
             return record
         if not observed.is_running(settings.agent):
             record = observed.read(settings.agent)
@@ -89,18 +94,18 @@ def end(settings: Settings) -> bool:
 
     Raises AgentError if it does not end.
     """
-    record = observed.read(settings.agent)
-    if record is None or not observed.is_running(settings.agent):
+    pid = observed.holder(settings.agent)
+    if pid is None:
         return False
     try:
-        os.kill(record.pid, signal.SIGTERM)
+        os.kill(pid, signal.SIGTERM)
     except ProcessLookupError:
         return False
     until = time.monotonic() + STOP_TIMEOUT_S
     while observed.is_running(settings.agent):
         if time.monotonic() > until:
             raise AgentError(
-                f"The agent (process {record.pid}) did not stop within {STOP_TIMEOUT_S:.0f} s.",
+                f"The agent (process {pid}) did not stop within {STOP_TIMEOUT_S:.0f} s.",
                 hint=f"See its log {_log(settings)}.",
             )
         time.sleep(0.01)

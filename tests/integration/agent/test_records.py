@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from lapwing.agent import processes
+from lapwing.observed import agent as observed
 from tests.deployed import until
 from tests.integration.agent.conftest import kill_agent
 from tests.integration.faults.ship import Ship
@@ -71,3 +72,29 @@ def test_replica_without_a_record_is_killed(ship: Ship) -> None:
     assert orphan.wait(timeout=30) == -9
     ship.whole()
     runs_and_nothing_besides(ship)
+
+
+@pytest.mark.parametrize("content", [None, b"", b'{"pid": 1, "version": "0", "port": 1}'])
+def test_missing_or_wrong_record_of_the_agent_heals(ship: Ship, content: bytes | None) -> None:
+    path = ship.where.home / "agent" / "agent.json"
+    before = observed.holder(ship.where.home / "agent")
+    if content is None:
+        path.unlink()
+    else:
+        path.write_bytes(content)
+    ship.where.run("agent", "start")
+    record = observed.read(ship.where.home / "agent")
+    assert record is not None
+    assert record.pid == before == observed.holder(ship.where.home / "agent")
+
+
+def test_first_commands_at_once_find_one_agent(ship: Ship) -> None:
+    kill_agent(ship)
+    commands = [ship.begin("agent", "start") for _ in range(8)]
+    assert [c.wait(timeout=60) for c in commands] == [0] * 8
+    record = observed.read(ship.where.home / "agent")
+    assert record is not None
+    assert record.pid == observed.holder(ship.where.home / "agent")
+    for command in commands:
+        command.communicate()
+    ship.whole()
