@@ -13,7 +13,7 @@ from lapwing.targets.base import DONE, never_deployed
 
 if TYPE_CHECKING:
     from lapwing.desired.history import Entry
-    from lapwing.kubernetes.verify import CheckResult
+    from lapwing.observed.checks import CheckResult
     from lapwing.observed.status import ServiceStatus, Status
     from lapwing.observed.usage import Summary
     from lapwing.targets.base import DeployResult, EnvironmentRef, StatusReport
@@ -274,12 +274,7 @@ def _duration(seconds: float) -> str:
 def checks(context: Context, results: Sequence[CheckResult]) -> int:
     """Print the checks of a running stack; return 1 if one failed or could not be made."""
     if context.for_programs:
-        answer = [
-            {"check": r.check, "ok": r.ok, "seen": r.seen}
-            | ({"detail": r.detail} if r.detail else {})
-            for r in results
-        ]
-        context.printer.json(answer)
+        context.printer.json(msgspec.to_builtins(results))
     else:
         words = {True: "ok", False: "FAILED", None: "UNKNOWN"}
         rows = [(words[r.ok], r.check, r.seen) for r in results]

@@ -13,8 +13,8 @@ import msgspec
 
 from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import LapwingError
-from lapwing.kubernetes.verify import CheckResult
 from lapwing.observed import agent
+from lapwing.observed.checks import CheckResult
 from lapwing.plan.model import Document
 from lapwing.settings import Settings
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from lapwing.errors import ClusterLoginError, ClusterUnreachableError
-from lapwing.kubernetes.verify import CheckResult
+from lapwing.observed.checks import CheckResult
 from lapwing.observed.status import Status
 from lapwing.plan.model import Document
 from lapwing.settings import Settings

@@ -12,8 +12,10 @@ import base64
 import datetime
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeVar
+
+import msgspec
 
 from lapwing.errors import ClusterError, ClusterUnreachableError
 from lapwing.kubernetes import health, pods, port_forward, problems, protocols, wait
@@ -23,6 +25,7 @@ from lapwing.kubernetes.objects import Object, Reference, condition, label, pod_
 from lapwing.kubernetes.pods import Pod
 from lapwing.kubernetes.status import list_workloads, service_name
 from lapwing.kubernetes.tunnel import Stream, TlsTunnel, TunnelDialer, TunnelError
+from lapwing.observed.checks import CheckResult
 from lapwing.plan.names import COMPONENT
 from lapwing.stack.resource_reference import PORTS
 
@@ -36,19 +39,6 @@ CERTIFICATE_KINDS = (
 API_SERVER = "API server responds"
 NOT_CHECKED = "not checked"
 Connection = TypeVar("Connection", bound=Stream)
-
-
-@dataclass(frozen=True, slots=True)
-class CheckResult:
-    """One check and what was observed.
-
-    `ok` is None if it could not be made; `detail` is the end of a log that explains the result.
-    """
-
-    check: str
-    ok: bool | None
-    seen: str
-    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +187,7 @@ async def _probe_database(
         return "speaks PostgreSQL's protocol"
 
     result = await _probe(responds, connect, probe)
-    return [result if result.seen != "read-only" else replace(result, ok=False)]
+    return [result if result.seen != "read-only" else msgspec.structs.replace(result, ok=False)]
 
 
 async def _probe_redis(
@@ -269,7 +259,7 @@ async def _probe_edge(
 
         result = await _probe(f"{name}: GET {path} through the edge", connect, probe)
         is_refused = result.ok and int(result.seen) >= 400
-        results.append(replace(result, ok=False) if is_refused else result)
+        results.append(msgspec.structs.replace(result, ok=False) if is_refused else result)
     return results
 
 
@@ -288,7 +278,7 @@ async def _probe_certificate(dialer: TunnelDialer, pod: Pod, port: int) -> Check
 
     result = await _probe("the edge's certificate is valid", connect, probe)
     expires_soon = expiry and expiry[0] < datetime.datetime.now(datetime.UTC) + MIN_VALIDITY
-    return replace(result, ok=False) if expires_soon else result
+    return msgspec.structs.replace(result, ok=False) if expires_soon else result
 
 
 async def _probe(
