@@ -341,7 +341,7 @@ def test_concurrent_upgrades_exclude_each_other(shop: Shop) -> None:
     try:
         assert began.wait(300)
         go_on.set()
-        with pytest.raises(UpgradeLockedError, match="led by the first"):
+        with pytest.raises(UpgradeLockedError, match=r"running this upgrade \(the first\)"):
             shop.guard("v2-pending", UpgradeOptions(allow_downtime=True, lease=20.0, holder="me"))
     finally:
         go_on.set()

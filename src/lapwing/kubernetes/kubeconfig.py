@@ -81,7 +81,7 @@ def read(paths: Iterable[Path], context: str | None = None) -> ClusterAccess:
     files = [(path, _load(path)) for path in paths if path.is_file()]
     if not files:
         raise ClusterUnreachableError(
-            "No kubeconfig found, so no cluster is known.",
+            "No kubeconfig file found.",
             hint="Set KUBECONFIG to one, or create a local cluster with `lapwing up --create`.",
         )
     wanted = context or next((c for _, d in files if (c := d.get("current-context"))), None)

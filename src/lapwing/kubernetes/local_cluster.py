@@ -141,6 +141,6 @@ def _run(command: list[str], environ: Mapping[str, str], tell: Tell) -> str:
         raise ClusterError(
             f"`{' '.join(command)}` failed with status {process.returncode}.",
             detail="\n".join(said[-OUTPUT_LINES:]) or None,
-            hint="Check that Docker or Podman is running, fix what the output names, run it again.",
+            hint="Check that Docker or Podman is running, then run the command again.",
         )
     return output

@@ -84,9 +84,9 @@ class ArgoCDTarget:
         return self._change_rollouts("abort")
 
     def down(self, request: DownRequest) -> DeployResult:
-        """Refuse: Argo CD would create again what is removed."""
+        """Refuse: Argo CD would recreate what is removed."""
         raise UsageError(
-            f"{self.ref} is applied by Argo CD, which would create again what is removed.",
+            f"{self.ref} is applied by Argo CD, which would recreate the removed objects.",
             hint="Delete its Application in Argo CD.",
         )
 

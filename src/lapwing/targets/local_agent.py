@@ -164,7 +164,7 @@ def follow(
                 restarts += 1
                 if restarts > MAX_RESTARTS:
                     raise AgentError(
-                        "The agent ended several times.", hint=f"See its log {_log(settings)}."
+                        "The agent exited several times.", hint=f"See its log {_log(settings)}."
                     )
                 ensure(settings)
         time.sleep(POLL_S)

@@ -191,7 +191,7 @@ def test_where_there_is_no_cluster_nothing_is_wanted(bare: Path, tmp_path: Path)
     (where.folder / "lapwing.yaml").write_text(text)
     for verb in ("up", "deploy"):
         said = where.run(verb, "-e", "kind", status=1).stderr
-        assert "No kubeconfig found, so no cluster is known." in said
+        assert "No kubeconfig file found." in said
         assert "create a local cluster with `lapwing up --create`" in said
     assert where.json("history", "-e", "kind") == []
     assert not (where.home / "agent").exists()

@@ -189,5 +189,5 @@ def _stuck(record: Record) -> UpgradeError:
     backup = f" The backup is {record.backup}." if record.backup else ""
     return UpgradeError(
         f"The rollback from {record.release} stopped at `{record.state}`: {record.reason}{backup}",
-        hint="Clients get 503 until it continues. Fix what it names, then run `lapwing deploy`.",
+        hint="Clients get 503 until it continues. Fix the problem, then run `lapwing deploy`.",
     )

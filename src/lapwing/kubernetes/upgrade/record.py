@@ -154,10 +154,10 @@ class UpgradeRecords:
         return self._scope.with_labels(thing)
 
     def _locked(self, holder: str = "") -> UpgradeLockedError:
-        by = f" by {holder}" if holder else ""
+        where = f" ({holder})" if holder else ""
         return UpgradeLockedError(
-            f"This upgrade is led{by} at the moment.",
-            hint="`lapwing status` shows its progress. If that command is gone, run "
+            f"Another `lapwing` command is running this upgrade{where}.",
+            hint="`lapwing status` shows its progress. If that command has ended, run "
             f"`lapwing deploy` again after {self._lease:.0f} s to continue the upgrade.",
         )
 

@@ -75,7 +75,7 @@ class UpgradeSteps:
                 continue
             if health.judge(live).state == "held":
                 raise DeploymentFailed(
-                    f"A deployment of {part_of(workload)} is held. Nothing was changed.",
+                    f"The deployment of {part_of(workload)} is paused. Nothing was changed.",
                     hint="Run `lapwing promote` or `lapwing abort` first.",
                 )
             thing = bare(live)
