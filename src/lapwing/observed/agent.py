@@ -57,7 +57,7 @@ def hold(folder: Path) -> int | None:
 
 
 def holder(folder: Path) -> int | None:
-    """Return the process id of the running agent; None if none is running or it is unknown."""
+    """Return the process id of the running agent; None if it is not running or unknown."""
     if not is_running(folder):
         return None
     try:

@@ -130,7 +130,7 @@ class Analysis(StrictModel):
         20,
         ge=1,
         description="With fewer requests than this, the limits are "
-        "ignored, and on a machine the agent sends requests its own.",
+        "ignored, and on a machine the agent sends requests itself.",
     )
 
 
