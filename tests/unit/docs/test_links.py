@@ -43,7 +43,7 @@ def test_links_lead_to_existing_files_and_headings(page: Path) -> None:
 
 
 def test_paths_in_contributing_exist() -> None:
-    """A path is one in the table of "Where things are", or one with a slash in the text."""
+    """A path is one in the table of "Where to find the code", or one with a slash in the text."""
     text = (ROOT / "CONTRIBUTING.md").read_text()
     paths = [p for p in re.findall(r"`([\w./-]+)`", text) if "/" in p or p.endswith(".md")]
     assert len(paths) > 25
