@@ -58,6 +58,6 @@ def test_any_actor_can_commit(repository: DesiredRepository, actor: str) -> None
 def test_whoever_is_late_is_told(repository: DesiredRepository) -> None:
     first = repository.commit(document(api=service("api-1")), expected=None)
     for expected in (None, "0" * 40):
-        with pytest.raises(ConflictError, match="came first"):
+        with pytest.raises(ConflictError, match="was committed first"):
             repository.commit(document(api=service("api-2")), expected=expected)
     assert [e.commit for e in history(repository, "shop", "local")] == [first]

@@ -1,1 +1,1 @@
-"""Runtime: the agent and what it drives on one machine."""
+"""The runtime of a machine: the agent, and the processes and proxy that it controls."""

@@ -239,7 +239,7 @@ class Agent:
             elif idle_since is None:
                 idle_since = time.monotonic()
             elif time.monotonic() - idle_since >= IDLE_EXIT_S:
-                log.info("Nothing is left to run; the agent exits.")
+                log.info("No environment is running; the agent exits.")
                 self.end()
                 return
 

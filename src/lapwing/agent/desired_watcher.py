@@ -179,7 +179,7 @@ class DesiredStateWatcher:
         for key, document in running.items():
             if key not in known and document is not None and document.services:
                 broken[key] = DesiredStateError(
-                    f"The desired state has no document for {'/'.join(key)} any more.",
+                    f"The desired state no longer has a document for {'/'.join(key)}.",
                     hint=REPAIR_HINT,
                 )
         return found, broken

@@ -122,7 +122,9 @@ def _link_volumes(request: BuildRequest, bundle: Path, target: Path) -> None:
     for path, place in request.volumes.items():
         link = app / path
         if not link.parent.resolve().is_relative_to(app.resolve()):
-            raise BuildError(f"Volume {path} is below a link that leads out of the source folder.")
+            raise BuildError(
+                f"The path of volume {path} follows a symbolic link out of the source folder."
+            )
         link.parent.mkdir(parents=True, exist_ok=True)
         if link.is_symlink() or link.exists():
             first = bundle / INITIAL / path

@@ -60,5 +60,5 @@ def _check_node(files: Collection[str]) -> None:
         if other
         else f"There is a {NODE}, but no {NODE_LOCK}.",
         hint=f"Run `npm install` and commit {NODE_LOCK}, so that every build installs the same. "
-        f"(If it is there, git ignores it.)",
+        f"(If the file exists, remove it from .gitignore.)",
     )

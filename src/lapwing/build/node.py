@@ -121,7 +121,7 @@ class _Build:
             if name != "build":
                 raise BuildError(
                     f"package.json has no script {name!r}.",
-                    hint=f"It has: {', '.join(self._scripts) or 'none'}.",
+                    hint=f"Its scripts: {', '.join(self._scripts) or 'none'}.",
                 )
             return
         doing = f"The script {name!r} of package.json"

@@ -44,7 +44,7 @@ def read_source(folder: Path, environ: Mapping[str, str]) -> Source:
     if not files:
         raise SourceError(
             f"{folder} has no files that git would track.",
-            hint="Add some, or look whether .gitignore leaves them out.",
+            hint="Add files, or check that .gitignore does not exclude them.",
         )
     return Source(folder, files, digest(folder, files), read_revision(folder, environ))
 
@@ -101,9 +101,9 @@ def _link(path: Path, root: Path) -> str:
         root
     ):
         raise SourceError(
-            f"{path} is a link that leads out of its folder, to {target}.",
-            hint="A release has to be whole: copy the file, make the link relative, or ignore it "
-            "in git.",
+            f"{path} is a symbolic link to {target}, outside of the source folder.",
+            hint="A release must be self-contained: copy the file, make the link relative, or "
+            "ignore it in git.",
         )
     return target
 

@@ -119,14 +119,14 @@ def _to_json(
 
 def _summary(result: CopyResult, seconds: float) -> str:
     if not any(result.blobs.values()) and not result.manifests:
-        return f"The image is already there; {seconds:.2f} s."
+        return f"The destination already has the image; {seconds:.2f} s."
     parts = [f"{result.blobs['copied']} blobs sent ({format_size(result.sent)})"]
     if result.blobs["mounted"]:
         parts.append(f"{result.blobs['mounted']} mounted")
     if result.blobs["present"]:
-        parts.append(f"{result.blobs['present']} already there")
+        parts.append(f"{result.blobs['present']} already exist")
     if result.left_out:
-        parts.append(f"{result.left_out} non-distributable layers left out")
+        parts.append(f"{result.left_out} non-distributable layers skipped")
     if result.referrers:
         parts.append(f"{result.referrers} referrers")
     return f"{', '.join(parts)}; {seconds:.2f} s."

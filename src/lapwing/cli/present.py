@@ -83,7 +83,7 @@ def _show_result(context: Context, result: DeployResult) -> None:
                 f"-e {name}` to see its state, `lapwing abort -e {name}` to stop it."
             )
         case "interrupted":
-            printer.say(f"\nInterrupted. What was applied stays. {result.hint}")
+            printer.say(f"\nInterrupted. Applied objects stay. {result.hint}")
         case "in-progress":
             printer.say(f"{result.kind}: {services}. Argo Rollouts continues.")
         case "unchanged":

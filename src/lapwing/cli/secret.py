@@ -34,7 +34,7 @@ def set_(context: Context, name: str, value: str | None, environment: str) -> No
         raise UsageError(
             "A secret cannot be given on the command line: the shell's history and `ps` would "
             "show it.",
-            hint=f"Run `lapwing secret set {name} < FILE`, or without a file to be asked.",
+            hint=f"Run `lapwing secret set {name} < FILE`, or without `< FILE` to get a prompt.",
         )
     if not name.replace("_", "a").isalnum() or name[0].isdigit():
         raise UsageError(f"{name!r} is not a valid variable name.")

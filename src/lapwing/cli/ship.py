@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 @click.option(
     "--fail-on",
     type=click.Choice(["low", "medium", "high", "critical"]),
-    help="The severity from which a finding fails. Default: `scan` of the stack file, else "
+    help="The lowest severity that fails the scan. Default: `scan` of the stack file, else "
     "critical.",
 )
 @click.option("--check", is_flag=True, help="Stop before the commit, for pull requests.")

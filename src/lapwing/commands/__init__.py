@@ -1,1 +1,1 @@
-"""Verbs that are no deployment: ship, release, doctor, verify, demo."""
+"""Commands that do not deploy: ship, release, doctor, verify, demo."""

@@ -334,9 +334,9 @@ def _bound_resources(loaded: LoadedStack, current: Document | None) -> dict[str,
     for name in loaded.stack.resources:
         if name not in bound:
             raise UsageError(
-                f"Resource {name} is not bound in {loaded.environment!r} yet.",
-                hint=f"Run `lapwing deploy -e {loaded.environment}` once on the machine: it binds "
-                "the databases that are installed there.",
+                f"Resource {name} has no server in {loaded.environment!r} yet.",
+                hint=f"Run `lapwing deploy -e {loaded.environment}` once on the machine: it "
+                "selects the database servers that are installed there.",
             )
     return {name: bound[name] for name in loaded.stack.resources}
 

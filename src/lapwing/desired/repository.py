@@ -198,7 +198,8 @@ class DesiredRepository:
             newest = self.newest(document.stack, document.environment)
             if newest != expected:
                 raise ConflictError(
-                    f"Another deployment of {document.stack}/{document.environment} came first.",
+                    f"Another deployment of {document.stack}/{document.environment} was "
+                    "committed first.",
                     hint="Look at `lapwing history`, then run the command again.",
                 )
             before = self.latest_valid(document.stack, document.environment)

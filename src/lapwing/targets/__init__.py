@@ -1,1 +1,1 @@
-"""Targets: where one environment of one stack runs, and every verb that changes or reads it."""
+"""Targets: machine, Kubernetes and Argo CD, with the operations on one environment of a stack."""

@@ -403,7 +403,7 @@ class KubernetesTarget:
 
     def _failure_hint(self, hint: str | None) -> str:
         name = self.ref.environment
-        more = f"What was applied stays. Correct it and run `lapwing up -e {name}` again"
+        more = f"Applied objects stay. Correct the problem and run `lapwing up -e {name}` again"
         if any(
             e.outcome == "succeeded" and e.services for e in self._entries(SEARCHED_DEPLOYMENTS)
         ):

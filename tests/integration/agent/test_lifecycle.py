@@ -145,10 +145,10 @@ def test_stack_keeps_running_without_its_folder(ship: Ship, watched: Watchers) -
 def test_deployment_at_the_exit_of_the_agent_is_performed(ship: Ship, verb: str) -> None:
     """After `down` the agent ends by itself. A commit at that very moment must not be lost."""
     log = ship.where.home / "agent" / "agent.log"
-    before = log.read_text().count("Nothing is left to run")
+    before = log.read_text().count("No environment is running")
     ship.where.run("down")
     end = time.monotonic() + PATIENCE
-    while log.read_text().count("Nothing is left to run") == before:
+    while log.read_text().count("No environment is running") == before:
         assert time.monotonic() < end
         time.sleep(0.001)
     ship.where.run(verb)

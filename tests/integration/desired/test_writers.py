@@ -59,7 +59,7 @@ def test_of_two_that_know_the_same_commit_one_is_told(repository: DesiredReposit
     objects = repository.git.text("count-objects")
     with pytest.raises(ConflictError) as caught:
         repository.commit(document(api=service("api-3")), expected=first)
-    assert "Another deployment of shop/local came first" in caught.value.message
+    assert "Another deployment of shop/local was committed first" in caught.value.message
     assert "lapwing history" in (caught.value.hint or "")
     assert repository.head() == second
     assert repository.git.text("count-objects") == objects

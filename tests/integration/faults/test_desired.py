@@ -90,7 +90,7 @@ def test_force_push_to_nothing_is_reported_and_repaired(ship: Ship, watched: Wat
     before = ship.pids("active")
     empty = ship.repository.git.text("mktree", given=b"")
     git(ship, "update-ref", BRANCH, git(ship, "commit-tree", empty, "-m", "Nothing"))
-    assert "has no document for faults/local" in problem(ship)
+    assert "no longer has a document for faults/local" in problem(ship)
     assert "faults/local" in doctor(ship, status=1)["seen"]
     assert ship.pids("active") == before
     mend(ship)

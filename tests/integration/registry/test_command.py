@@ -73,7 +73,7 @@ def test_copy_text_output(
     assert target.whole(name, "V1") == pushed["digest"]
 
     assert run(["image", "copy", f"{source.host}/{name}:1", f"{target.host}/{name}:V1"]) == 0
-    assert "The image is already there" in capsys.readouterr().err
+    assert "The destination already has the image" in capsys.readouterr().err
 
 
 def test_list(

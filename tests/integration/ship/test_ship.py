@@ -202,4 +202,4 @@ def test_unbound_resource_is_refused(place: Installation, remote: Path) -> None:
     place.write({"lapwing.yaml": STACK % "" + "resources:\n  db: {kind: mongodb}\n"})
     options = ("ship", "-e", "one", "--scan", "off", "--desired", str(remote))
     done = place.run(*options, status=2)
-    assert "Resource db is not bound in 'one' yet" in done.stderr
+    assert "Resource db has no server in 'one' yet" in done.stderr

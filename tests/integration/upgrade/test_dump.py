@@ -122,7 +122,7 @@ def test_restore_replaces_the_database_with_the_backup(server: Server) -> None:
     assert "added" in server.ask("SHOW TABLES")
     for _ in range(2):  # An interrupted restore is done again.
         done = server.run(SCRIPTS["mysql"].restore)
-        assert (done.returncode, done.stdout) == (0, "2 tables are back.\n"), done.stderr
+        assert (done.returncode, done.stdout) == (0, "Restored 2 tables.\n"), done.stderr
         assert server.content() == before
     server.ask("INSERT INTO hosts VALUES (3, ' three ', NULL)")
     assert server.ask("SELECT name FROM hosts WHERE id = 3") == "three\n", "the trigger is back"
@@ -167,7 +167,7 @@ def test_incomplete_backup_is_removed(server: Server) -> None:
     file.write_bytes(gzip.compress(gzip.decompress(file.read_bytes())[:-60]))
     before = server.content()
     done = server.run(SCRIPTS["mysql"].restore)
-    assert (done.returncode, done.stdout) == (1, f"{NAME} is not whole.\n")
+    assert (done.returncode, done.stdout) == (1, f"{NAME} is incomplete.\n")
     assert server.content() == before, "a restore that cannot succeed must not begin"
 
 

@@ -70,24 +70,24 @@ if [ ! -e "$BACKUP" ]; then
       --add-drop-database --databases "$MYSQL_DATABASE" || touch "$SCRATCH/failed"
   } | gzip > "$BACKUP.part"
   [ ! -e "$SCRATCH/failed" ] || { echo "mysqldump failed."; exit 1; }
-  whole "$BACKUP.part" || { echo "The backup is not whole."; exit 1; }
+  whole "$BACKUP.part" || { echo "The backup is incomplete."; exit 1; }
   there=$(tables) have=$(dumped "$BACKUP.part")
   [ "$there" = "$have" ] || { echo "The backup has $have of $there tables."; exit 1; }
   sync
   mv "$BACKUP.part" "$BACKUP"
   sync
 fi
-whole "$BACKUP" || { echo "The backup is not whole."; exit 1; }
+whole "$BACKUP" || { echo "The backup is incomplete."; exit 1; }
 echo "$BACKUP has $(dumped "$BACKUP") tables."
 """
 
 _MYSQL_RESTORE = r"""
 cd "$BACKUPS"
-whole "$BACKUP" || { echo "$BACKUP is not whole."; exit 1; }
+whole "$BACKUP" || { echo "$BACKUP is incomplete."; exit 1; }
 gzip -dc "$BACKUP" | ask
 have=$(tables) want=$(dumped "$BACKUP")
-[ "$have" = "$want" ] || { echo "$have of $want tables are back."; exit 1; }
-echo "$have tables are back."
+[ "$have" = "$want" ] || { echo "Restored $have of $want tables."; exit 1; }
+echo "Restored $have tables."
 """
 
 

@@ -152,7 +152,7 @@ class UpgradeSteps:
             return self._commands.back_up(self._records.heartbeat)
         database, scripts = self._database()
         if database is None or scripts is None:
-            raise LapwingError("No way to back up the database is configured.")
+            raise LapwingError("No backup of the database is configured.")
         name = f"{datetime.now(UTC):%Y%m%d}-{self._id}{scripts.ending}"
         self._tell(f"backing up the database to {objects.claim_name(database)}")
         self._api.create(objects.claim(self._plan, database))
