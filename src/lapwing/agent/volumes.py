@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from pathlib import Path
 
 from lapwing.build.release import RECORD
@@ -79,6 +80,10 @@ def written(release: Path) -> list[str]:
         folders[:] = [name for name in folders if name not in _GENERATED]
         for name in names:
             path = Path(folder, name)
-            if not path.is_symlink() and path.stat().st_mtime > built:
+            try:
+                status = path.lstat()
+            except OSError:  # Deleted meanwhile.
+                continue
+            if not stat.S_ISLNK(status.st_mode) and status.st_mtime > built:
                 found.append(str(path.relative_to(app)))
     return sorted(found)[:MAX_REPORTED]
