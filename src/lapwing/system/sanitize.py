@@ -6,9 +6,11 @@ errors, events, the status and `lapwing logs` only through these functions.
 
 from __future__ import annotations
 
+import base64
+import json
 import re
 from collections.abc import Iterable
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, quote_plus, urlsplit
 
 MASK = "***"
 MIN_MASKED_CHARACTERS = 4
@@ -37,6 +39,15 @@ def _forms(value: str) -> Iterable[str]:
         password = ""
     parts = [value, password, *(line.strip() for line in value.splitlines())]
     for part in parts:
-        for form in (part, quote(part, safe=""), ascii(part)[1:-1]):
+        forms = (
+            part,
+            quote(part, safe=""),
+            quote(part),
+            quote_plus(part),
+            ascii(part)[1:-1],
+            json.dumps(part)[1:-1],
+            base64.b64encode(part.encode(errors="replace")).decode(),
+        )
+        for form in forms:
             if len(form) >= MIN_MASKED_CHARACTERS:
                 yield form

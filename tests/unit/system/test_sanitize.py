@@ -43,6 +43,15 @@ def test_secret_values_are_masked_in_each_form(value: str, text: str) -> None:
     assert not any(part in masked for part in ("hunter2", "%40ss", "s3cr3t", "abcd1234", "tiger"))
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["p%40s/%22w%C3%A9%20rd", "p%40s%2F%22w%C3%A9+rd", r"p@s/\"w\u00e9 rd", "cEBzLyJ3w6kgcmQ="],
+    ids=["quote", "quote_plus", "json", "base64"],
+)
+def test_encoded_secret_value_is_masked(text: str) -> None:
+    assert mask(f"key={text};", ['p@s/"wé rd']) == "key=***;"
+
+
 def test_longer_value_is_masked_before_a_value_that_it_contains() -> None:
     assert mask("tiger-and-lion", ["tiger", "tiger-and-lion", "x"]) == "***"
 
