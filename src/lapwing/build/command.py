@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from lapwing.errors import BuildError, NoSpaceError
+from lapwing.system.files import FULL
 from lapwing.system.process import run_lines
 
 PASSED_ON = re.compile(
@@ -103,8 +104,8 @@ def run(
 
     Raises BuildError with the part of the output that matters, NoSpaceError when that is the cause.
     """
-    log.begin(arguments)
     try:
+        log.begin(arguments)
         status = run_lines(arguments, environ, log.write, deadline=until, folder=folder)
     except TimeoutError as error:
         raise BuildError(
@@ -115,6 +116,8 @@ def run(
             "or watches files never ends.",
         ) from error
     except OSError as error:
+        if error.errno in FULL:
+            raise _disk_full(doing) from error
         raise BuildError(
             f"{doing} failed: {arguments[0]} cannot be started ({error.strerror}).", log=log.path
         ) from error
@@ -125,10 +128,7 @@ def run(
 def _failure(status: int, log: BuildLog, doing: str) -> BuildError | NoSpaceError:
     lines = list(log.lines)
     if any("No space left on device" in line or "ENOSPC" in line for line in lines):
-        return NoSpaceError(
-            f"{doing} failed: the disk is full. The build was undone.",
-            hint="Free some space and try again.",
-        )
+        return _disk_full(doing)
     how = f"exit status {status}"
     if status < 0:
         with contextlib.suppress(ValueError):
@@ -138,6 +138,13 @@ def _failure(status: int, log: BuildLog, doing: str) -> BuildError | NoSpaceErro
         hint = "The machine may be out of memory."
     return BuildError(
         f"{doing} failed ({how}).", log=log.path, detail=excerpt(lines) or None, hint=hint
+    )
+
+
+def _disk_full(doing: str) -> NoSpaceError:
+    return NoSpaceError(
+        f"{doing} failed: the disk is full. The build was undone.",
+        hint="Free some space and try again.",
     )
 
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import stat
+import time
 from pathlib import Path
+
+import pytest
 
 from lapwing.build import command as log
 from lapwing.build.command import environment
+from lapwing.errors import NoSpaceError
 
 
 def test_credentials_by_name_and_in_urls() -> None:
@@ -77,3 +83,29 @@ def test_the_environment_of_a_build_is_a_chosen_one() -> None:
         "CI": "true",
         "VITE_A": "1",
     }
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize("failing", [1, 2], ids=["command", "output"])
+def test_log_on_a_full_disk_is_no_failure_to_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, failing: int
+) -> None:
+    written: list[str] = []
+
+    def write(line: str) -> None:
+        written.append(line)
+        if len(written) == failing:
+            raise OSError(number, os.strerror(number))
+
+    built = log.open_log(tmp_path, "a-1", None, {})
+    monkeypatch.setattr(built, "write", write)
+    with pytest.raises(NoSpaceError, match=r"^Building failed: the disk is full"):
+        log.run(
+            ["/bin/sh", "-c", "echo line"],
+            folder=tmp_path,
+            environ={},
+            log=built,
+            until=time.monotonic() + 30,
+            doing="Building",
+        )
+    built.close()
