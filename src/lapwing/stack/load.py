@@ -70,6 +70,17 @@ class StackFile:
         """Return an environment's settings without validation; empty if there are none."""
         return _read_environment(self.source, name)
 
+    def has_environment(self, name: str) -> bool:
+        """Return whether there is an environment, without validation; `local` always is."""
+        found = self.source.data.get("environments") if isinstance(self.source.data, dict) else None
+        return name == LOCAL or (isinstance(found, dict) and name in found)
+
+    def unknown(self, name: str) -> StackFileError:
+        """Return the error for an environment that the file does not have."""
+        found = self.source.data.get("environments") if isinstance(self.source.data, dict) else None
+        names = [str(n) for n in found if n != LOCAL] if isinstance(found, dict) else []
+        return _unknown(self.source, name, [LOCAL, *names])
+
     def load(self, environment: str = LOCAL, *, folders: bool = True) -> LoadedStack:
         """Validate the file for an environment; see the function `load`."""
         return _load(self.source, environment, folders=folders)

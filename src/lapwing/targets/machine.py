@@ -12,11 +12,12 @@ from typing import Literal, cast
 import msgspec
 
 from lapwing.desired.history import Entry, history
+from lapwing.desired.history import outcome as outcome_of
 from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import ConflictError, UsageError
 from lapwing.observed import agent as agent_record
 from lapwing.observed import status, usage
-from lapwing.observed.status import Event, Phase, ServiceStatus, SlotStatus, Status
+from lapwing.observed.status import Event, Follower, Phase, ServiceStatus, SlotStatus, Status
 from lapwing.settings import Settings
 from lapwing.stack.load import StackFile
 from lapwing.targets import guards, local_agent, planned
@@ -50,6 +51,7 @@ STEPS = {
     "analysing": "analysing live traffic",
     "undoing": "rolling back",
 }
+DOWN_STEPS = {"switching": "stopping traffic and replicas", "undoing": "rolling back"}
 
 
 class MachineTarget:
@@ -187,23 +189,37 @@ class MachineTarget:
         commit = guards.commit(self.repository, checked, self.file.path.parent)
         for change in plan.changes:
             self.reporter.say(f"  {change}")
+        return self._follow(verb, plan, follower, commit)
+
+    def _follow(
+        self, verb: Verb, plan: PlannedChange, follower: Follower, commit: str
+    ) -> DeployResult:
+        """Wait for the end of a deployment."""
         began = time.monotonic()
         try:
-            with self.reporter.working(f"deploying {commit[:12]}"):
-                end = local_agent.follow(self.settings, follower, commit, self._report)
+            what = "stopping" if verb == "down" else "deploying"
+            with self.reporter.working(f"{what} {commit[:12]}"):
+                end = local_agent.follow(
+                    self.settings, follower, commit, lambda event: self._report(event, verb)
+                )
         except KeyboardInterrupt:
             return self._result(verb, "detached", plan, commit=commit)
+        return self._ended(verb, plan, end, time.monotonic() - began)
+
+    def _ended(
+        self, verb: Verb, plan: PlannedChange, end: local_agent.Followed, seconds: float
+    ) -> DeployResult:
         outcome = cast(Outcome, end.outcome)
         found = self.read_status()
         return self._result(
             verb,
             outcome,
             plan,
-            commit=commit,
+            commit=end.commit,
             reason=None if outcome == end.reason else end.reason,
             detail=end.detail,
             hint=end.hint,
-            seconds=round(time.monotonic() - began, 3),
+            seconds=round(seconds, 3),
             rollout=Rollout(
                 services=sorted(c.name for c in plan.changes if c.kind == "service"),
                 times={state: round(t, 3) for state, t in end.times.items()},
@@ -211,20 +227,29 @@ class MachineTarget:
             ),
         )
 
-    def _report(self, event: Event) -> None:
+    def _report(self, event: Event, verb: Verb) -> None:
+        steps = DOWN_STEPS if verb == "down" else STEPS
         if event.kind == "note":
             self.reporter.progress(event.text)
-        elif event.kind == "state" and event.state in STEPS:
-            self.reporter.progress(STEPS[event.state])
+        elif event.kind == "state" and event.state in steps:
+            self.reporter.progress(steps[event.state])
 
     def _unchanged(self, verb: Verb, plan: PlannedChange) -> DeployResult:
+        """Return that there is nothing to do, or the end of a deployment of the same content."""
+        follower = local_agent.watch(self.settings, self.ref)
         found = self.read_status()
         rollout = found.rollout if found else None
-        reason = None
-        if rollout is not None:
-            reason = f"deployment {rollout.commit[:12]} of the same content is {rollout.state}"
-        commit = found.commit if found else None
-        return self._result(verb, "unchanged", plan, commit=commit, reason=reason)
+        running = found.commit if found else None
+        commit = rollout.commit if rollout else plan.expected
+        if rollout is not None and rollout.state == "holding":
+            reason = f"deployment {rollout.commit[:12]} of the same content is paused"
+            return self._result(verb, "unchanged", plan, commit=commit, reason=reason)
+        if commit is None or (
+            rollout is None and (commit == running or outcome_of(self.repository, commit))
+        ):
+            return self._result(verb, "unchanged", plan, commit=running)
+        self.reporter.say(f"Deployment {commit[:12]} of the same content is in progress.")
+        return self._follow(verb, plan, follower, commit)
 
     def _result(
         self, verb: Verb, outcome: Outcome, plan: PlannedChange, **values: object

@@ -25,14 +25,15 @@ def select(
 ) -> Target:
     """Return the target of an environment; only its few settings are read, nothing is validated.
 
-    Raises StackFileError if the file cannot be read, UsageError for options of clusters on a
-    machine.
+    Raises StackFileError if the file cannot be read or has no such environment, UsageError for
+    options of clusters on a machine.
     """
     given = file.environment(environment)
     cluster = cluster_of(file, environment, settings, reporter, options)
     if cluster is None:
         from lapwing.targets.machine import MachineTarget
 
+        _require(file, environment, settings)
         if options.create or options.context is not None:
             option = "--create" if options.create else "--context"
             raise UsageError(f"{option} is for clusters; {environment} is on a machine.")
@@ -44,6 +45,19 @@ def select(
     from lapwing.targets.argocd import ArgoCDTarget
 
     return ArgoCDTarget(file, cluster)
+
+
+def _require(file: StackFile, environment: str, settings: Settings) -> None:
+    """Raise StackFileError if there is no such environment, and never was one on this machine.
+
+    What runs can still be read and stopped after its environment is removed from the file.
+    """
+    if file.has_environment(environment):
+        return
+    from lapwing.desired.repository import DesiredRepository
+
+    if DesiredRepository(settings.desired).newest(file.stack, environment) is None:
+        raise file.unknown(environment)
 
 
 def cluster_of(

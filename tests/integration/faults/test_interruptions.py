@@ -41,7 +41,9 @@ def test_two_deployments_at_once(ship: Ship, watched: Watchers) -> None:
     ends = [(c.communicate(timeout=PATIENCE * 2), c.returncode) for c in commands]
     answers = [json.loads(out) for (out, _), _ in ends]
     assert [status for _, status in ends] == [0, 0], ends
-    assert sorted(a["outcome"] for a in answers) == ["succeeded", "unchanged"]
+    assert len({a["commit"] for a in answers}) == 1, answers  # One follows that of the other.
+    outcomes = sorted(a["outcome"] for a in answers)
+    assert outcomes in (["succeeded", "succeeded"], ["succeeded", "unchanged"])
     ship.version = version
     ship.whole()
 

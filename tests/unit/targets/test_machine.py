@@ -1,0 +1,77 @@
+"""The target `machine`: what it returns and reports without an agent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lapwing.observed import status
+from lapwing.observed.status import Event, RolloutStatus, Status
+from lapwing.plan.model import Deployment, Document
+from lapwing.settings import Settings
+from lapwing.stack.load import StackFile
+from lapwing.targets import local_agent
+from lapwing.targets.base import Silent, Verb
+from lapwing.targets.local_agent import Followed
+from lapwing.targets.machine import MachineTarget
+from lapwing.targets.planned import PlannedChange
+
+COMMIT = "c" * 40
+DOCUMENT = Document(stack="shop", environment="local", deployment=Deployment(actor="a"))
+SAME = PlannedChange(DOCUMENT, COMMIT, DOCUMENT)
+
+
+class Progress(Silent):
+    """Collects the steps that are shown."""
+
+    def __init__(self) -> None:
+        self.steps: list[str] = []
+
+    def progress(self, text: str) -> None:
+        self.steps.append(text)
+
+
+def target(folder: Path, reporter: Progress | None = None) -> MachineTarget:
+    (folder / "lapwing.yaml").write_text("stack: shop\n")
+    settings = Settings(folder / "home")
+    return MachineTarget(StackFile(folder / "lapwing.yaml"), "local", settings, reporter)
+
+
+@pytest.mark.parametrize("state", ["starting", "undoing"])
+def test_same_content_in_progress_is_followed(
+    state: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = target(tmp_path)
+    folder = machine.settings.environment("shop", "local")
+    folder.mkdir(parents=True)
+    rollout = RolloutStatus(commit=COMMIT, state=state)
+    status.write(folder, Status(stack="shop", environment="local", url="", rollout=rollout))
+    end = Followed(COMMIT, "rolled-back", "api: crashed.")
+    monkeypatch.setattr(local_agent, "follow", lambda *_: end)
+    result = machine._unchanged("up", SAME)
+    assert (result.outcome, result.commit, result.reason) == (end.outcome, COMMIT, end.reason)
+
+
+def test_same_content_that_is_running_is_unchanged(tmp_path: Path) -> None:
+    machine = target(tmp_path)
+    folder = machine.settings.environment("shop", "local")
+    folder.mkdir(parents=True)
+    status.write(folder, Status(stack="shop", environment="local", url="", commit=COMMIT))
+    result = machine._unchanged("up", SAME)
+    assert (result.outcome, result.commit, result.reason) == ("unchanged", COMMIT, None)
+
+
+@pytest.mark.parametrize(
+    ("verb", "steps"),
+    [
+        ("up", ["starting replicas", "switching traffic"]),
+        ("down", ["stopping traffic and replicas"]),
+    ],
+)
+def test_steps_are_those_of_the_verb(verb: Verb, steps: list[str], tmp_path: Path) -> None:
+    progress = Progress()
+    machine = target(tmp_path, progress)
+    for state in ("starting", "switching"):
+        machine._report(Event(time=0, kind="state", text="", state=state), verb)
+    assert progress.steps == steps
