@@ -123,6 +123,8 @@ class Environment:
         """Adopt and start what should be running, and continue a rollout in progress."""
         await self.maintenance.adopt()
         record = self.state.rollout
+        if record is not None:
+            self._steps.expect_recovery(record)
         await self.maintenance.restore()
         await self.store.save()
         if record is None:

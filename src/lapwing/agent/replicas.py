@@ -97,7 +97,7 @@ class Replicas:
         Running replicas are adopted, the others restarted.
         """
         for replica in generation.replicas:
-            if not _running(replica):
+            if not is_running(replica):
                 if replica.pid is not None:
                     replica.restarts += 1
                     replica.last_exit = "exited while the agent was not running"
@@ -132,10 +132,10 @@ class Replicas:
 
     async def _spawn(self, generation: Generation, replica: Replica) -> None:
         """Start the process of a replica that is not running."""
-        if _running(replica):
+        if is_running(replica):
             return
         launch = await self._launch(generation, replica)
-        if _running(replica):
+        if is_running(replica):
             return  # `start` and the watcher both found it stopped; the other one was faster.
         identity = processes.spawn(launch, self._log_of(generation, replica))
         replica.pid, replica.started, replica.ready = identity.pid, identity.started, False
@@ -234,7 +234,8 @@ def _identity(replica: Replica) -> Identity | None:
     return None if replica.pid is None else Identity(replica.pid, replica.started)
 
 
-def _running(replica: Replica) -> bool:
+def is_running(replica: Replica) -> bool:
+    """Return whether the recorded process of a replica exists."""
     identity = _identity(replica)
     return identity is not None and processes.alive(identity)
 

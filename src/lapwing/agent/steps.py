@@ -19,7 +19,7 @@ from lapwing.agent.context import Context
 from lapwing.agent.launch import JOB_LABEL, Launcher
 from lapwing.agent.maintenance import Maintenance
 from lapwing.agent.proxy.model import Counters
-from lapwing.agent.replicas import Replicas
+from lapwing.agent.replicas import Replicas, is_running
 from lapwing.agent.resources.servers import Servers
 from lapwing.agent.rollout import Action
 from lapwing.agent.state import Generation, Replica, RolloutRecord
@@ -61,6 +61,7 @@ class Steps:
         self._replicas = replicas
         self._servers = servers
         self._maintenance = maintenance
+        self._recovering: list[Generation] = []
         self._actions: Mapping[Action, Callable[[RolloutRecord], Awaitable[None]]] = {
             Action.ENSURE_RESOURCES: self._ensure_resources,
             Action.RUN_JOBS: self._run_jobs,
@@ -94,6 +95,8 @@ class Steps:
     def _check_candidates(self, record: RolloutRecord) -> None:
         """Raise ReplicaError if a replica of a candidate exited or is not ready."""
         for generation in self._candidates(record):
+            if generation in self._recovering:
+                continue
             reason = generations.instability(generation)
             if reason is not None:
                 switched = generation.role == "active"
@@ -272,7 +275,37 @@ class Steps:
         await self._context.publisher.publish()
         self._note(record, "switched traffic to the new release")
 
+    def expect_recovery(self, record: RolloutRecord) -> None:
+        """Note the candidates with traffic that ended while no agent was running.
+
+        That is no crash of theirs (a power failure, a reboot), so the analysis begins when they are
+        ready again. A crash that was recorded before still counts.
+        """
+        for generation in self._candidates(record):
+            lost = [r for r in generation.replicas if not is_running(r)]
+            crashed = any(r.restarts for r in generation.replicas)
+            if generation.role == "active" and lost and not crashed and record.route.analyse:
+                for replica in lost:
+                    replica.pid, replica.ready = None, False
+                self._recovering.append(generation)
+
+    async def _await_recovery(self) -> None:
+        """Wait until the recovering candidates are ready, at most for their start timeout."""
+        began = time.monotonic()
+        try:
+            for generation in self._recovering:
+                until = began + generation.spec.health.start_timeout
+                while not generations.is_usable(generation) and time.monotonic() < until:
+                    await asyncio.sleep(WATCH_INTERVAL_S)
+            ready = [g for g in self._recovering if generations.is_usable(g)]
+            await self._wait_for_envoy(ready)
+            for replica in (r for g in ready for r in g.replicas):
+                replica.restarts = replica.crashes = 0
+        finally:
+            self._recovering.clear()
+
     async def _analyse(self, record: RolloutRecord) -> None:
+        await self._await_recovery()
         pending = {
             self.state.cluster_name(g): g
             for g in self._candidates(record)
