@@ -37,8 +37,10 @@ FORMAT = 3
 
 @dataclass(frozen=True, slots=True)
 class BuildResult:
-    """A release, whether it was there already, and the revision of the source just now (the
-    release remembers the one it was first built from)."""
+    """The outcome of a build; `reused` if the release already existed.
+
+    `revision` is that of the source now; the release records the one it was first built from.
+    """
 
     release: Release
     reused: bool
@@ -142,8 +144,10 @@ def _write_record(bundle: Path, release: Release) -> None:
 
 
 def _whole(store: ReleaseStore, target: Path) -> bool:
-    """Whether a release can be used as it is. One that lost its record or its Python is removed, to
-    be built again."""
+    """Return whether a release is complete.
+
+    A release that lost its record or its Python is removed, so that it is built again.
+    """
     stack, service = target.parent.parent.name, target.parent.name
     release = store.find(stack, service, target.name)
     if release is not None and has_python(target / VENV):

@@ -194,8 +194,10 @@ def open_log(
     on_line: Callable[[str], None] | None,
     environ: Mapping[str, str],
 ) -> BuildLog:
-    """A new log in a service's folder of logs, where the oldest give way to it. `environ` is the
-    environment of the build, whose credentials are masked."""
+    """Create a log in a service's folder of logs, and remove the oldest ones.
+
+    The credentials in `environ`, the environment of the build, are masked.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for old in sorted(folder.glob("*.log"))[: -KEPT_LOGS + 1]:
         old.unlink(missing_ok=True)
@@ -204,8 +206,10 @@ def open_log(
 
 
 def credentials(environ: Mapping[str, str]) -> set[str]:
-    """The values in an environment that must not be shown: those of variables whose name says so,
-    and the passwords in URLs. Pure."""
+    """Return the values that must not be shown.
+
+    These are the values of variables with the name of a secret, and the passwords in URLs.
+    """
     found: set[str] = set()
     for name, value in environ.items():
         if SECRET_NAME.search(name):

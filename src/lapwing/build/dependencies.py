@@ -1,5 +1,6 @@
-"""What a Python source needs: which packages, by which file, and which Python. Reads, decides, and
-changes nothing.
+"""The dependencies of a Python source: packages, the file that lists them, the Python version.
+
+Files are read, never changed.
 
 The files are uv.lock, requirements.txt or pyproject.toml, the most exact first. A lock file of
 another tool is refused by name, and so are dependencies that only that tool can read: nothing that
@@ -32,8 +33,11 @@ EXACT = re.compile(r"\d+(?:\.\d+){0,2}$")
 
 @dataclass(frozen=True, slots=True)
 class Dependencies:
-    """`lock` names the packages, in `files`. `local` says that some of them are in the source;
-    `package` that the source is one itself. `python` is the version that it asks for."""
+    """The dependencies of a Python source.
+
+    `lock` is the list of packages, from `files`. `local` is set if some of them are in the source,
+    `package` if the source is a package itself. `python` is the version that it requires.
+    """
 
     lock: str
     files: tuple[str, ...]
@@ -123,8 +127,10 @@ def _project_paths(project: dict[str, Any]) -> list[str]:
 
 
 def satisfies(version: tuple[int, ...], wanted: str) -> bool:
-    """Whether a Python version is what is asked for: `3.12`, or clauses as in `>=3.11,<4`. False
-    for what is not understood. Pure. Source: PEP 440, version specifiers."""
+    """Return whether a Python version matches `3.12`, or clauses as in `>=3.11,<4`.
+
+    False for a clause that is not understood. Source: PEP 440, version specifiers.
+    """
     if EXACT.match(wanted):
         exact = _numbers(wanted)
         return version[: len(exact)] == exact

@@ -214,8 +214,10 @@ def node(context: BuildContext) -> Node:
 
 @lru_cache
 def _on_path(path: str) -> Node | None:
-    """The Node on a PATH, if it is new enough and has npm. It is asked where it really is, because
-    version managers put a script of their own in its place."""
+    """Return the Node on a PATH, if it is new enough and has npm.
+
+    Node is asked for its real path, because version managers put a script on the PATH.
+    """
     asked = shutil.which("node", path=path)
     if asked is None:
         return None

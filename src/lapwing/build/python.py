@@ -193,8 +193,10 @@ def interpreter(wanted: str | None) -> str:
 
 
 def _compile(app: Path) -> None:
-    """Compile the program; a file that does not compile is the program's own affair. A release
-    never changes, so a compiled file need not be compared with its source."""
+    """Compile the program; files with syntax errors are left out.
+
+    A release never changes, so a compiled file is not compared with its source.
+    """
     compileall.compile_dir(
         app,
         quiet=2,

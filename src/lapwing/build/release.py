@@ -31,8 +31,11 @@ VENV = "venv"
 
 
 class Release(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of one release. `path` and `environment` are put before the process's PATH
-    and environment when it runs; the paths in both are absolute."""
+    """The record of one release.
+
+    A process of it has `path` before its PATH and `environment` in its environment; the paths in
+    both are absolute.
+    """
 
     name: str
     stack: str

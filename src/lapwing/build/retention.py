@@ -57,9 +57,11 @@ def to_remove(
     newest: int = NEWEST,
     youngest: float = YOUNGEST,
 ) -> list[str]:
-    """Which of the releases of one service (or of the layers, or toolchains) can go: not those to
-    keep, not the `newest` ones, not those used in the last `youngest` seconds. Pure. A time in the
-    future counts as young."""
+    """Return which releases of one service (or layers, or toolchains) can be removed.
+
+    Kept are those in `keep`, the `newest` ones, and those used in the last `youngest` seconds or
+    in the future.
+    """
     ordered = sorted(releases, key=lambda r: (-r.used, r.name))
     return [r.name for r in ordered[newest:] if r.name not in keep and now - r.used >= youngest]
 
@@ -77,8 +79,10 @@ def collect(
     newest: int = NEWEST,
     youngest: float = YOUNGEST,
 ) -> Collected:
-    """Remove what is not needed any more. `keep` has, for each stack and service, the releases
-    that are active, warm or a rollback target in any environment; an empty collection without any.
+    """Remove releases, layers and toolchains that are no longer needed.
+
+    `keep` has, for each stack and service, the releases that are active, warm or a rollback target
+    in any environment; an empty collection without any.
 
     Raises OSError if a folder cannot be removed; what was removed until then stays removed.
     """
@@ -104,8 +108,10 @@ def collect(
 def _collect_shared(
     settings: Settings, store: ReleaseStore, work: _Removal, *, now: float, youngest: float
 ) -> None:
-    """Remove layers and toolchains that no release names. The toolchain that was used last stays:
-    the next static build needs it, and names it nowhere."""
+    """Remove layers and toolchains that no release names.
+
+    The toolchain that was used last is kept: the next static build needs it and does not record it.
+    """
     releases = _remaining(store)
     for folder, kept in ((settings.layers, 0), (settings.toolchains, 1)):
         if releases is not None and folder.is_dir():

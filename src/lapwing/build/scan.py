@@ -40,8 +40,10 @@ LONGEST = 900.0
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A known vulnerability of something that is shipped. `fixed` is a version without it,
-    `aliases` are other names of the vulnerability."""
+    """A known vulnerability in a release.
+
+    `fixed` is a version without it, `aliases` are other names of the vulnerability.
+    """
 
     id: str
     package: str
@@ -175,8 +177,11 @@ def _not_understood(name: str) -> ScanError:
 
 @dataclass(slots=True)
 class Verdict:
-    """`stopping` are the findings that may not be shipped, the most severe first; one whose
-    acceptance is over comes with that. `unused` are acceptances of what was not found."""
+    """The result of a scan.
+
+    `stopping` are the findings that stop `ship`, the most severe first, each with its expired
+    acceptance if it has one. `unused` are acceptances of findings that were not found.
+    """
 
     stopping: list[tuple[Finding, Accepted | None]] = field(default_factory=list)
     accepted: list[tuple[Finding, Accepted]] = field(default_factory=list)

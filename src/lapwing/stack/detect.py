@@ -7,6 +7,7 @@ note, which the file carries as a comment and the command prints.
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -128,7 +129,7 @@ def _requirements(path: str, files: Files, seen: set[str]) -> str:
     lines = []
     for line in files[path].splitlines():
         include = re.match(r"\s*(?:-r|--requirement)[\s=]*(\S+)", line)
-        other = include and str(PurePosixPath(path).parent / include[1])
+        other = include and posixpath.normpath(PurePosixPath(path).parent / include[1])
         lines.append(_requirements(other, files, seen) if other else line)
     return "\n".join(lines)
 
