@@ -40,20 +40,31 @@ def hold(folder: Path) -> int | None:
     """Take the agent's lock; returns a descriptor to keep open, None if an agent is running.
 
     The file then has the holder's process id. Commands take the lock for a moment to see whether an
-    agent is running, so this tries for HOLD_TIMEOUT_S seconds.
+    agent is running, so this tries for HOLD_TIMEOUT_S seconds, but not while the last holder is
+    alive: an agent that waited for it would continue after `lapwing agent stop`.
     """
     until = time.monotonic() + HOLD_TIMEOUT_S
     while True:
         try:
             descriptor = locks.acquire(folder / "lock", wait=False)
         except BlockingIOError:
-            if time.monotonic() > until:
+            if time.monotonic() > until or _is_last_holder_alive(folder):
                 return None
             time.sleep(0.01)
             continue
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         return descriptor
+
+
+def _is_last_holder_alive(folder: Path) -> bool:
+    try:
+        os.kill(int((folder / "lock").read_text()), 0)
+    except PermissionError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def holder(folder: Path) -> int | None:

@@ -56,7 +56,7 @@ def until(holds: Callable[[], bool]) -> None:
 
 def nothing_is_left(temporary: Path) -> None:
     """No folder and no process of the demo is left, and the user's home was not touched."""
-    assert [p.name for p in temporary.iterdir()] == ["said"]
+    assert [p.name for p in temporary.iterdir()] == ["said"], sorted(map(str, temporary.rglob("*")))
     assert [c for p in psutil.process_iter() if str(temporary) in (c := _facts(p))] == []
 
 
