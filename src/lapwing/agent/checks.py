@@ -14,6 +14,7 @@ with LAPWING_PREVIEW_URL, and pass when they exit with status 0.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 from dataclasses import dataclass
 from html.parser import HTMLParser
@@ -76,7 +77,7 @@ async def _request(
         return f"GET {path} did not respond within {health.timeout:g} s"
     except httpx.ConnectError:
         return "nothing listens on its port yet"
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         return f"GET {path} failed: {type(error).__name__}"
     return f"GET {path} responded with status {status}" if status >= limit else None
 
@@ -131,7 +132,8 @@ async def run_page_test(route: str, preview: Preview) -> None:
     async with await _client(preview) as client:
         response = await _get(client, Smoke(get=page), preview)
         found = _References()
-        found.feed(response.text)
+        with contextlib.suppress(AssertionError):  # For a damaged `<![`: what is before it counts.
+            found.feed(response.text)
         for path in sorted(found.paths(f"{preview.url}{page}", preview.url))[:MAX_REFERENCES]:
             reference = await _get(client, Smoke(get=path), preview)
             if reference.headers.get("content-type", "").startswith("text/html"):
@@ -156,10 +158,18 @@ class _References(HTMLParser):
             self._found.append(given.get("href", ""))
 
     def paths(self, page: str, origin: str) -> set[str]:
-        """Return the paths on this origin."""
-        base = urljoin(page, self._base)
-        urls = (urldefrag(urljoin(base, reference)).url for reference in self._found)
+        """Return the paths on this origin; references that are no URL are left out."""
+        base = _joined(page, self._base) or page
+        urls = [_joined(base, reference) for reference in self._found]
         return {u.removeprefix(origin) for u in urls if u.startswith(f"{origin}/")}
+
+
+def _joined(base: str, reference: str) -> str:
+    """Return the URL of a reference without its fragment; empty if it is no URL."""
+    try:
+        return urldefrag(urljoin(base, reference)).url
+    except ValueError:
+        return ""
 
 
 async def _client(preview: Preview) -> httpx.AsyncClient:
@@ -185,6 +195,8 @@ async def _get(client: httpx.AsyncClient, test: Smoke, preview: Preview) -> http
     except httpx.HTTPError as error:
         reason = f"{type(error).__name__}: {error}".removesuffix(": ")
         raise SmokeError(f"{request} got no response from Envoy ({reason}).") from error
+    except httpx.InvalidURL as error:
+        raise SmokeError(f"Smoke test GET {test.get!r} is not possible: {error}.") from error
     responded = f"{request} responded with status {response.status_code}"
     excerpt = "\n".join(response.text[:600].splitlines()[:8])
     if response.status_code != test.expect:

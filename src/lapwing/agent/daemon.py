@@ -320,6 +320,15 @@ async def _main(settings: Settings) -> int:
         log.error("%s %s\n%s", error, error.hint or "", error.detail or "")
         agent.fail(error)
         return 1
+    except Exception as error:
+        log.exception("The agent failed.")
+        agent.fail(
+            LapwingError(
+                f"The agent failed: {type(error).__name__}: {error}",
+                hint=f"{settings.agent / 'agent.log'} has the details.",
+            )
+        )
+        return 1
     return 0
 
 

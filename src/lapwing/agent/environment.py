@@ -233,6 +233,14 @@ class Environment:
                     continue
                 record.reason = f"{error.strerror or error} ({error.filename or action})"
                 return Event.FAILED
+            except Exception as error:
+                if ending:
+                    raise  # The agent tries again: no replica may stop before traffic has left it.
+                log.exception("%s in state %s failed", action, step.state)
+                reason = f"Unexpected error in {action}: {type(error).__name__}: {error}"
+                record.reason, record.detail = self._mask(reason), None
+                record.hint = "The agent's log has the details."
+                return Event.FAILED
         return Event.DONE
 
     async def _perform(self, action: Action, record: RolloutRecord) -> None:

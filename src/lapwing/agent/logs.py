@@ -47,6 +47,8 @@ def open_writer(path: Path) -> tuple[int, subprocess.Popen[bytes] | None]:
 
     The file is created with mode 0600. Raises OSError.
     """
+    with contextlib.suppress(OSError):  # Readers expect it before the writer has started.
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
     if not sys.platform.startswith("linux"):
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), None
     source, descriptor = os.pipe()

@@ -146,7 +146,7 @@ def started(pid: int) -> float | None:
     A zombie counts as exited. Source: proc_pid_stat(5), fields 3 (state) and 22 (starttime).
     """
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except OSError:
         return None if Path("/proc/self/stat").exists() else _started_without_proc(pid)
     fields = stat[stat.rindex(")") + 2 :].split()

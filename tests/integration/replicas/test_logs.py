@@ -44,6 +44,16 @@ def test_last_line_is_in_the_log_when_the_exit_is_reported(tmp_path: Path) -> No
     assert len(logs.tail(tmp_path / "run" / "a.log", 99).splitlines()) == 20
 
 
+def test_log_exists_when_the_process_has_started(tmp_path: Path) -> None:
+    descriptor, writer = logs.open_writer(tmp_path / "a.log")
+    try:
+        assert (tmp_path / "a.log").stat().st_mode & 0o777 == 0o600
+    finally:
+        os.close(descriptor)
+        if writer is not None:
+            writer.wait(timeout=60)
+
+
 def test_log_never_exceeds_its_limit(tmp_path: Path, small: int) -> None:
     log, old = tmp_path / "a.log", tmp_path / "a.log.1"
     assert run(log, 12_345) == "exited with status 7"

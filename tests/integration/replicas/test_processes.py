@@ -142,3 +142,21 @@ async def test_outdated_record_kills_no_other_program(tmp_path: Path) -> None:
     assert not (tmp_path / "one.signalled").exists()
     await processes.kill(identity, MARK_VALUE)
     assert not processes.started(other)
+
+
+def test_name_that_is_not_utf8(tmp_path: Path) -> None:
+    program = (
+        "import ctypes, time; "
+        "ctypes.CDLL(None).prctl(15, b'worker-\\xc3\\xa9\\xff'); print('named', flush=True); "
+        "time.sleep(600)"
+    )
+    log = tmp_path / "a.log"
+    identity = processes.spawn(Launch((sys.executable, "-c", program), {}, tmp_path), log)
+    try:
+        while "named" not in log.read_text():
+            time.sleep(0.01)
+        assert b"\xff" in Path(f"/proc/{identity.pid}/stat").read_bytes()
+        assert processes.alive(identity)
+    finally:
+        asyncio.run(processes.kill(identity, watched=True))
+    assert not processes.alive(identity)
