@@ -51,7 +51,13 @@ def command(
     """
     place = context.cluster(environment, cluster)
     if place is None:
-        url = context.target(environment).status().status.url
+        found = context.target(environment).status().status
+        if not any(s.active for s in found.services):
+            raise UsageError(
+                f"{found.stack}/{environment} is not running.",
+                hint=f"Run `lapwing up -e {environment}` to start it.",
+            )
+        url = found.url
         context.printer.data(url)
         _browse(context, url, browser)
         return

@@ -132,10 +132,20 @@ def _show_url(context: Context, result: DeployResult) -> None:
         )
     if result.kind == "up" and result.target == "machine" and result.environment == "local":
         authority = context.settings.certificates / "ca.pem"
+        also = f"Also at https://localhost:{port} while it is the only stack. "
         context.printer.say(
-            f"Also at https://localhost:{port} while it is the only stack. For a browser to trust "
-            f"it, add {authority} to its authorities; for curl, use --cacert."
+            f"{also if _is_alone(context, result) else ''}For a browser to trust it, add "
+            f"{authority} to its authorities; for curl, use --cacert."
         )
+
+
+def _is_alone(context: Context, result: DeployResult) -> bool:
+    """Return whether no other environment of this machine has services."""
+    from lapwing.observed import status
+
+    own = context.settings.environment(result.stack, result.environment)
+    others = (status.read(f) for f in own.parents[1].glob("*/*") if f != own)
+    return not any(s.active or s.idle for other in others if other for s in other.services)
 
 
 def history(context: Context, ref: EnvironmentRef, entries: Sequence[Entry]) -> None:

@@ -14,7 +14,12 @@ if TYPE_CHECKING:
 
 @click.command("rollback")
 @click.argument("services", nargs=-1, shell_complete=complete_services)
-@click.option("--to", "release", metavar="RELEASE", help="The release to restore.")
+@click.option(
+    "--to",
+    "release",
+    metavar="RELEASE",
+    help="The release to restore, or a commit of `lapwing history`.",
+)
 @change_target
 def command(target: Target, services: tuple[str, ...], release: str | None) -> DeployResult:
     """Restore the previous deployment, of SERVICES or of all.

@@ -6,6 +6,7 @@ approved it; the type checker keeps every target to that.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -104,9 +105,9 @@ def rollback(
 ) -> PlannedChange:
     """Plan the return to the last different deployment that succeeded.
 
-    With `services`, only those are restored; `release` names the release to restore. With
-    `any_outcome`, deployments without a recorded outcome count as well. Raises UsageError if there
-    is no such deployment.
+    With `services`, only those are restored; `release` names the release to restore, or a commit by
+    its first 7 or more digits. With `any_outcome`, deployments without a recorded outcome count as
+    well. Raises UsageError if there is no such deployment.
     """
     head, present = _head(repository, ref)
     unknown = next((s for s in services if s not in present.services), None)
@@ -115,7 +116,17 @@ def rollback(
             f"There is no service {unknown!r} in {ref}.",
             hint="Its services are " + ", ".join(sorted(present.services)) + ".",
         )
-    for entry in history(repository, ref.stack, ref.environment, limit=200):
+    entries = history(repository, ref.stack, ref.environment, limit=200)
+    commit = None
+    hint = f"Run `lapwing history -e {ref.environment}` to list the deployments."
+    if release is not None and (named := _with_commit(entries, release)) is not None:
+        commit = f"Deployment {named.commit[:12]} of {ref}"
+        if not (any_outcome or named.outcome == "succeeded"):
+            raise UsageError(f"{commit} did not succeed: it is {named.outcome}.", hint=hint)
+        if named.commit == head:
+            raise UsageError(f"{commit} is the present one.", hint=hint)
+        entries, release = [named], None
+    for entry in entries:
         if entry.commit == head or not (any_outcome or entry.outcome == "succeeded"):
             continue
         earlier = repository.read(ref.stack, ref.environment, entry.commit)
@@ -132,12 +143,20 @@ def rollback(
     if release is not None:
         raise UsageError(
             f"No successful deployment of {ref} had release {release}.",
-            hint=f"Run `lapwing history -e {ref.environment}` to list the deployments.",
+            hint=hint,
         )
+    if commit is not None:
+        raise UsageError(f"{commit} has the same content as the present one.", hint=hint)
     raise UsageError(
         f"There is no earlier deployment of {ref} to roll back to.",
-        hint=f"Run `lapwing history -e {ref.environment}` to list the deployments.",
+        hint=hint,
     )
+
+
+def _with_commit(entries: list[Entry], prefix: str) -> Entry | None:
+    if not re.fullmatch("[0-9a-f]{7,40}", prefix):
+        return None
+    return next((e for e in entries if e.commit.startswith(prefix)), None)
 
 
 def down(repository: DesiredRepository, ref: EnvironmentRef, actor: str) -> PlannedChange:

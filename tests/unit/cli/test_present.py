@@ -15,7 +15,7 @@ from lapwing.cli import present
 from lapwing.cli.context import Context, Output
 from lapwing.cli.output import Printer
 from lapwing.desired.history import ServiceAt
-from lapwing.observed.status import ServiceStatus, SlotStatus, Status
+from lapwing.observed.status import ServiceStatus, SlotStatus, Status, write
 from lapwing.plan.diff import Change
 from lapwing.settings import Settings
 from lapwing.targets.base import DeployResult, Outcome, Rollout, StatusReport
@@ -50,6 +50,22 @@ def show(result: DeployResult, output: Output = "text") -> tuple[int, str, str]:
 
 def with_(result: DeployResult, **values: Any) -> DeployResult:
     return msgspec.structs.replace(result, **values)
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_address_without_the_stack_is_for_a_single_stack(other: bool, tmp_path: Path) -> None:
+    settings = Settings(tmp_path)
+    if other:
+        folder = settings.environment("blog", "local")
+        folder.mkdir(parents=True)
+        slot = SlotStatus(slot="blue", release="web-1", revision="r", ready=1, replicas=1)
+        service = ServiceStatus(name="web", kind="web", phase="running", active=slot)
+        write(folder, Status(stack="blog", environment="local", url="", services=[service]))
+    out, err = io.StringIO(), io.StringIO()
+    context = Context(settings, Path(), Printer(out=out, err=err), "text")
+    assert present.deploy_result(context, with_(MACHINE, kind="up")) == 0
+    assert ("while it is the only stack" in err.getvalue()) is not other
+    assert "For a browser to trust it" in err.getvalue()
 
 
 DRY_RUNS = {

@@ -75,3 +75,10 @@ def test_steps_are_those_of_the_verb(verb: Verb, steps: list[str], tmp_path: Pat
     for state in ("starting", "switching"):
         machine._report(Event(time=0, kind="state", text="", state=state), verb)
     assert progress.steps == steps
+
+
+def test_too_few_requests_are_reported_by_the_result_only(tmp_path: Path) -> None:
+    progress = Progress()
+    text = "api: 0 requests in the analysis window, too few to analyse"
+    target(tmp_path, progress)._report(Event(time=0, kind="note", text=text), "deploy")
+    assert progress.steps == []
