@@ -311,7 +311,7 @@ def _send(identity: Identity, number: signal.Signals) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Member:
-    """A process, its parent's id, its session and its name."""
+    """A process, its parent's id, its session and the name of its program."""
 
     identity: Identity
     parent: int
@@ -348,7 +348,20 @@ def _member(pid: int) -> _Member | None:
     if not fields or fields[0] in "ZX":
         return None
     since = Identity(pid, float(fields[19]))
-    return _Member(since, int(fields[1]), int(fields[3]), before.partition("(")[2])
+    name = _program(pid) or before.partition("(")[2]
+    return _Member(since, int(fields[1]), int(fields[3]), name)
+
+
+def _program(pid: int) -> str | None:
+    """Return the file name of the program of a process; None if it may not be read.
+
+    The name in `stat` is that of the script where a shell runs one by its `#!` line.
+    """
+    try:
+        name = Path(f"/proc/{pid}/exe").readlink().name
+    except OSError:
+        return None
+    return name.removesuffix(" (deleted)")
 
 
 def _marked(process: Path, mark: str) -> bool:

@@ -71,12 +71,20 @@ open("parent.started", "w").close()
 time.sleep(600)
 """
 """A server with a child, which it would end itself."""
+SCRIPT = """\
+#!/bin/sh
+trap : TERM
+python worker.py one 1
+"""
+"""A script, whose name the kernel reports instead of the shell's."""
 
 
 async def started(folder: Path, command: str, *names: str) -> Identity:
     """Start a shell command in a folder with the two programs, and wait for these workers."""
     (folder / "worker.py").write_text(WORKER)
     (folder / "pool.py").write_text(POOL)
+    (folder / "run.sh").write_text(SCRIPT)
+    (folder / "run.sh").chmod(0o755)
     environ = {MARK: MARK_VALUE, "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
     launch = Launch(("/bin/sh", "-c", command), environ, folder)
     identity = processes.spawn(launch, folder / "log")
@@ -94,6 +102,7 @@ async def started(folder: Path, command: str, *names: str) -> Identity:
         "sh -c 'python worker.py one 1; true'; true",
         "trap '' TERM; python worker.py one 1 & wait; true",
         "(setsid python worker.py one 1 &) ; sleep 600",
+        "exec ./run.sh",
     ],
 )
 async def test_program_below_a_shell_has_time_to_finish(tmp_path: Path, command: str) -> None:
