@@ -146,7 +146,7 @@ def rollback(
             hint=hint,
         )
     if commit is not None:
-        raise UsageError(f"{commit} has the same content as the present one.", hint=hint)
+        raise UsageError(f"{commit} has no services, or those of the present one.", hint=hint)
     raise UsageError(
         f"There is no earlier deployment of {ref} to roll back to.",
         hint=hint,

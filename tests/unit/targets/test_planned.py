@@ -48,7 +48,7 @@ def test_commit_that_cannot_be_restored_is_refused(tmp_path: Path) -> None:
     for wanted, told in (
         (failed, "did not succeed: it is rolled-back"),
         (again, "is the present one"),
-        (same, "has the same content as the present one"),
+        (same, "has no services, or those of the present one"),
         ("0" * 7, "No successful deployment of shop/local had release 0000000"),
     ):
         with pytest.raises(UsageError, match=told):
