@@ -129,10 +129,12 @@ class Maintenance:
         names = [f for f in found if commit or (generation.number, f) not in self._written]
         if names:
             self._written |= {(generation.number, name) for name in names}
+            service, used = generation.service, generation.spec.volumes
+            advice = volumes.advice(service, used, release / "app", names[0])
             self._store.event(
                 "note",
-                f"{generation.service} wrote {', '.join(names)} into its release; the next release "
-                f"does not have it. Add `volumes: {{data: {names[0]}}}` to {generation.service}.",
+                f"{service} wrote {', '.join(names)} into its release; the next release "
+                f"does not have it. {advice}",
                 commit,
             )
 

@@ -152,7 +152,7 @@ class Steps:
             )
 
     async def _start_candidates(self, record: RolloutRecord) -> None:
-        for name in record.services_with("start"):
+        for name in [*record.services_with("start"), *record.services_with("switch")]:
             active = self.state.of(name, "active")
             if active is not None:
                 await self._maintenance.report_written(active, record.commit)

@@ -10,9 +10,11 @@ What an application writes into its release instead is lost with the next one. `
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
-from pathlib import Path
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
 
 from lapwing.build.release import RECORD
 from lapwing.errors import ReplicaError
@@ -20,6 +22,7 @@ from lapwing.system.files import remove_tree
 
 MAX_REPORTED = 5
 """Files of one release that are reported."""
+_UPLOADS = ("uploads", "upload", "media", "user_uploads", "attachments")
 _GENERATED = ("__pycache__", "node_modules")
 
 
@@ -87,3 +90,25 @@ def written(release: Path) -> list[str]:
             if not stat.S_ISLNK(status.st_mode) and status.st_mtime > built:
                 found.append(str(path.relative_to(app)))
     return sorted(found)[:MAX_REPORTED]
+
+
+def advice(service: str, used: Mapping[str, str], app: Path, file: str) -> str:
+    """Return how to keep a file that a service wrote; `used` are its volumes.
+
+    A database is a volume of its own, and so is a folder without source code. Another file has to
+    be written elsewhere: as a volume it would be a folder, and code in a volume stays as it is.
+    """
+    path = PurePosixPath(re.sub(r"-(wal|shm|journal)$", "", file))
+    usual = [p for p in path.parents if p.name in _UPLOADS]
+    folder = usual[-1] if usual else path.parent
+    move = ""
+    if path.suffix in (".db", ".sqlite", ".sqlite3"):
+        name = "data"
+    elif folder.name and not any((app / folder).glob("*.py")):
+        path, name = folder, re.sub(r"[^a-z0-9]+", "-", folder.name.lower()).strip("-0123456789")
+    else:
+        path, name, move = PurePosixPath("data"), "data", "Write it to a folder such as `data`: "
+    name = (name or "data")[:37].rstrip("-")
+    free = next(n for n in (name, *(f"{name}-{i}" for i in range(2, 99))) if n not in used)
+    add = "add" if move else "Add"
+    return f"{move}{add} `{free}: ./{path}` to `volumes` of {service}."

@@ -106,7 +106,7 @@ def test_file_written_into_the_release_is_reported(tmp_path: Path) -> None:
         said = where.run("deploy").stderr
         words = "app wrote stray.txt into its release; the next release does not have it."
         assert words in said
-        assert "Add `volumes: {data: stray.txt}` to app." in said
+        assert "to a folder such as `data`: add `data-2: ./data` to `volumes` of app." in said
 
 
 def test_absolute_path_that_is_taken_is_refused(tmp_path: Path) -> None:
