@@ -32,6 +32,11 @@ _MODULES = ("__init__", "main", "app", "api", "server", "asgi", "wsgi")
 """Modules of a package that are searched for an application."""
 _GROUPS = ("services", "apps")
 """Folders whose subfolders are searched as well."""
+_UPLOADS = re.compile(
+    r"(?:path\.join\([^\"'\n]*|\b(?:Path|open|makedirs|mkdir)\(\s*[rf]?|[\w)]\s*/\s*[rf]?)"
+    r"[\"'](?:\./)?((?:[\w-]+/)*?(?:uploads?|media|user_uploads|attachments))(?:/[^\"'\n]*)?[\"']"
+)
+"""A usual name of an upload folder in a path: `Path("uploads")`, `open("uploads/...")`."""
 _REQUIREMENTS = re.compile(r"requirements[\w.-]*\.txt")
 _SKIPPED = {"node_modules", "venv", "tests", "test", "docs", "dist", "build", "__pycache__"}
 
@@ -113,6 +118,9 @@ def volumes(folder: str, files: Files) -> dict[str, str]:
         r"""(UPLOAD\w*|MEDIA_ROOT)["'\]]*\s*=[^\n"']*["'](?:\./)?(\w[\w/-]*?)/?["']""", text
     ):
         found[name_from(PurePosixPath(path).name, name.lower())] = f"./{path}"
+    for path in _UPLOADS.findall(text):
+        if f"./{path}" not in found.values():
+            found.setdefault(name_from(PurePosixPath(path).name, "uploads"), f"./{path}")
     return found
 
 

@@ -42,7 +42,8 @@ def text(value: str) -> str:
 
 def _service(service: FoundService) -> list[str]:
     lines = [f"  {service.name}:"]
-    lines += [f"    # {note}" for note in service.notes]
+    at_volumes = [f"    # {note}" for note in service.notes if note.startswith("volumes:")]
+    lines += [f"    # {n}" for n in service.notes if not n.startswith("volumes:")]
     settings = {
         "kind": "job" if service.kind == "job" else None,
         "build": text(service.folder),
@@ -55,7 +56,7 @@ def _service(service: FoundService) -> list[str]:
     lines += [f"    {key}: {value}" for key, value in settings.items() if value]
     if service.volumes:
         pairs = ", ".join(f"{name}: {path}" for name, path in service.volumes.items())
-        lines.append(f"    volumes: {{{pairs}}}")
+        lines += [*at_volumes, f"    volumes: {{{pairs}}}"]
     if service.answers_root and service.route == "/" and not service.health:
         lines.append("    rollout: {smoke: [{get: /}]}")
     if service.needs:
