@@ -17,6 +17,7 @@ import contextlib
 import ipaddress
 import os
 import random
+import select
 import signal
 import socket
 import subprocess
@@ -190,6 +191,32 @@ async def output_written(identity: Identity) -> None:
         async with asyncio.timeout(LOG_TIMEOUT_S):
             while writer is not None and writer.poll() is None:
                 await asyncio.sleep(0.002)
+
+
+def output_lost(pid: int) -> bool:
+    """Return whether nothing reads the output of a process any more, so that it cannot write.
+
+    Its descriptors 1 and 2 are looked at, because it may have redirected one of them. A pipe
+    without readers reports POLLERR (poll(2)). False where this is unknown.
+    """
+    found = [_unread(f"/proc/{pid}/fd/{number}") for number in (1, 2)]
+    return True in found and False not in found
+
+
+def _unread(path: str) -> bool | None:
+    """Return whether a pipe has no reader; None if it is no pipe or unknown."""
+    try:
+        if not str(Path(path).readlink()).startswith("pipe:"):
+            return None
+        descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError:
+        return None
+    try:
+        poll = select.poll()
+        poll.register(descriptor, 0)
+        return bool(poll.poll(0))
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -21,6 +21,8 @@ from lapwing.plan.model import Service
 
 if TYPE_CHECKING:
     import httpx
+OUTPUT_CHECK_S = 2.0
+"""Time between two looks at whether the writer of a replica's log is running."""
 NOTHING = Identity(0, 0.0)
 """The identity of no process: only those with the mark are stopped."""
 
@@ -154,7 +156,7 @@ class Replicas:
             if identity is not None:
                 steady = loop.call_later(processes.STEADY_S, setattr, replica, "crashes", 0)
                 try:
-                    how = await processes.ended(identity)
+                    how = await self._ended(generation, replica, identity)
                 finally:
                     steady.cancel()
                 replica.ready, replica.last_exit = False, how
@@ -176,6 +178,22 @@ class Replicas:
                 replica.last_exit = str(error)
                 continue
             await self._wait_until_ready(generation, replica)
+
+    async def _ended(self, generation: Generation, replica: Replica, identity: Identity) -> str:
+        """Wait for the exit of a replica; stop one that cannot write its log any more."""
+        ended = asyncio.create_task(processes.ended(identity))
+        try:
+            while not (await asyncio.wait({ended}, timeout=OUTPUT_CHECK_S))[0]:
+                if processes.output_lost(identity.pid):
+                    grace, mark = (
+                        generation.spec.rollout.stop_grace,
+                        self._mark_of(generation, replica),
+                    )
+                    await processes.stop(identity, grace, mark, watched=True)
+                    return "was stopped because the writer of its log had ended"
+            return ended.result()
+        finally:
+            ended.cancel()
 
     async def _wait_until_ready(self, generation: Generation, replica: Replica) -> None:
         """Wait until the restarted process is healthy, or has exited."""

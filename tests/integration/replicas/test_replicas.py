@@ -102,6 +102,24 @@ async def test_killed_worker_is_restarted(make: Callable[..., Replicas]) -> None
     assert told[0].startswith("Replica mailer blue-1.0 ")
 
 
+async def test_replica_without_a_log_writer_is_restarted(
+    make: Callable[..., Replicas], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lapwing.agent.replicas.OUTPUT_CHECK_S", 0.05)
+    told: list[str] = []
+    replicas, one = make(SLEEPS, told.append), worker()
+    await replicas.start(one)
+    first = pid_of(one)
+    assert not processes.output_lost(first)
+    replicas.unwatch_all()
+    replicas.adopt(one)
+    writer = processes._log_writers[first].pid
+    await processes.kill(Identity(writer, processes.started(writer) or 0.0))
+    await until(lambda: one.replicas[0].restarts == 1 and one.replicas[0].ready)
+    assert pid_of(one) != first
+    assert "the writer of its log had ended; restarting it." in told[0]
+
+
 async def test_exited_candidate_is_not_restarted(make: Callable[..., Replicas]) -> None:
     replicas, one = make("import sys; print('no DB_URL'); sys.exit(3)"), worker()
     one.spec = msgspec.structs.replace(WORKER, health=Health(settle=60.0))
