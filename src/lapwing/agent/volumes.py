@@ -95,7 +95,7 @@ def written(release: Path) -> list[str]:
 def advice(service: str, used: Mapping[str, str], app: Path, file: str) -> str:
     """Return how to keep a file that a service wrote; `used` are its volumes.
 
-    A database is a volume of its own, and so is a folder without source code. Another file has to
+    A database is a separate volume, and so is a folder without source code. Another file has to
     be written elsewhere: as a volume it would be a folder, and code in a volume stays as it is.
     """
     path = PurePosixPath(re.sub(r"-(wal|shm|journal)$", "", file))
