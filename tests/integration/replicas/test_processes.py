@@ -46,7 +46,8 @@ def test_kill_waits_for_the_last_thread() -> None:
         probe.bind(("127.0.0.1", port))
 
 
-MARK_VALUE = "/home|shop/local/api/blue-1/0"
+MARK_VALUE = f"/home-{os.getpid()}|shop/local/api/blue-1/0"
+"""Another one in each test process: `stop` ends every process that has it."""
 WORKER = """
 import os, signal, sys, time
 def end(*_):
