@@ -9,7 +9,6 @@ each is an `Ecosystem`.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 import time
@@ -30,6 +29,7 @@ from lapwing.build.release import INITIAL, RECORD, VENV, Release, ReleaseStore, 
 from lapwing.build.source import Source, read_source
 from lapwing.errors import BuildError, NoSpaceError, SourceError
 from lapwing.settings import Settings
+from lapwing.system.files import FULL
 
 FORMAT = 3
 """Part of every key: raise it when the same source would make another bundle."""
@@ -184,7 +184,7 @@ def _name_service(request: BuildRequest, settings: Settings) -> Iterator[None]:
         error.args = (error.message,)
         raise
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in FULL:
             raise NoSpaceError(
                 f"{request.service}: the disk is full. The build was undone.",
                 hint=f"Free some space on the disk of {settings.home} and try again.",

@@ -352,7 +352,7 @@ class KubernetesTarget:
 
         Raises UsageError for a backup without a restore.
         """
-        from lapwing.kubernetes.upgrade.commands import Commands
+        from lapwing.kubernetes.upgrade.backup import BackupCommands
         from lapwing.kubernetes.upgrade.guard import UpgradeOptions
 
         commands = None
@@ -362,7 +362,7 @@ class KubernetesTarget:
                     "--backup and --restore must be given together.",
                     hint="Name the command that restores the backup as well.",
                 )
-            commands = Commands(request.backup, request.restore, self.settings.environ)
+            commands = BackupCommands(request.backup, request.restore, self.settings.environ)
         holder = f"{self._actor} on {socket.gethostname()}"
         return UpgradeOptions(
             allow_downtime=request.allow_downtime, commands=commands, holder=holder
