@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -154,9 +155,18 @@ class Ship(Deployed):
                 time.sleep(0.1)
 
     def kill(self, pid: int) -> float:
-        """kill -9 a process; returns the moment after."""
-        os.kill(pid, signal.SIGKILL)
-        return now()
+        """Send SIGKILL and wait until all threads are gone; return the time after that.
+
+        A process whose first thread is a zombie may still accept connections for the others.
+        """
+        descriptor = os.pidfd_open(pid)
+        try:
+            os.kill(pid, signal.SIGKILL)
+            ended, _, _ = select.select([descriptor], [], [], PATIENCE)
+            assert ended, f"process {pid} is still there {PATIENCE} s after SIGKILL"
+            return now()
+        finally:
+            os.close(descriptor)
 
     @contextlib.contextmanager
     def crashing(self) -> Iterator[None]:
