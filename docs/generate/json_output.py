@@ -199,14 +199,24 @@ class Saving(Struct):
     used: bool
 
 
+class UnpricedLine(Struct):
+    """An item that is billed, but not counted, and why."""
+
+    environment: str
+    item: str
+    reason: str
+
+
 class CostOutput(Struct):
-    """An estimate. `unknown` has items without a price, `unstated` usage that is not set."""
+    """An estimate. `unknown` has the items of `unpriced`, `unstated` usage that is not set."""
 
     environment: str
     currency: str
     low: float | None
+    expected: float | None
     high: float | None
     lines: list[CostLine]
+    unpriced: list[UnpricedLine]
     unknown: list[str]
     unstated: list[str]
     environments: list[CostSum]
@@ -470,7 +480,8 @@ OUTPUTS = {
         (CostOutput, CostDiff),
         CostOutput,
         "One estimate; a list of them with `--compare`; both estimates with `--diff`. Amounts "
-        "are US dollars per month.",
+        "are US dollars per month. `expected` is halfway between `low` and `high`. If `unpriced` "
+        "is not empty, the bill is higher than these totals.",
     ),
     "review": Output(("review",), items=Finding),
     "render": Output(("render",), (RenderOutput,)),

@@ -252,6 +252,7 @@ def _notes(found: Sequence[CloudEnvironment]) -> Iterable[str]:
         return
     yield "List prices without tax, for a month of 730 hours. An estimate, not a quote."
     yield "Low is with the minimum number of replicas, high with the maximum."
+    yield "Expected is halfway between low and high; the average load is not measured."
     jobs = sorted({n for x in found for n, s in x.loaded.stack.services.items() if s.kind == "job"})
     if jobs:
         yield f"Jobs are short and not counted: {', '.join(jobs)}."

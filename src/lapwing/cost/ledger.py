@@ -2,8 +2,9 @@
 
 A line is a quantity times its list price, rounded to the cent; a total is the sum of its lines and
 nothing else. `low` is the monthly cost with the minimum number of replicas, `high` with the
-maximum. A line without a price has neither: it is not in the total, and the total states how many
-such lines there are.
+maximum. `expected` is halfway between them: an assumption, because no load is measured here. A line
+without a price has neither: it is not in the total, and the total states how many such lines there
+are.
 """
 
 from __future__ import annotations
@@ -82,6 +83,13 @@ class Estimate:
     def high(self) -> Decimal:
         """The sum of the high amounts."""
         return total(line.high for line in self.lines)
+
+    @property
+    def expected(self) -> Decimal | None:
+        """The amount halfway between low and high, or None if nothing has a price."""
+        if self.lines and len(self.unknown) == len(self.lines):
+            return None
+        return cents((self.low + self.high) / 2)
 
     @property
     def unknown(self) -> tuple[Line, ...]:

@@ -20,8 +20,13 @@ def as_data(estimate: Estimate, levers: Sequence[Lever] = ()) -> dict[str, Any]:
         "environment": estimate.environment,
         "currency": estimate.currency,
         "low": _number(estimate.low),
+        "expected": _number(estimate.expected),
         "high": _number(estimate.high),
         "lines": [_line(line) for line in estimate.lines],
+        "unpriced": [
+            {"environment": line.environment, "item": line.item, "reason": line.note}
+            for line in estimate.unknown
+        ],
         "unknown": [line.item for line in estimate.unknown],
         "unstated": list(estimate.unstated),
         "environments": _groups(estimate, "environment"),
@@ -89,6 +94,8 @@ def sentence(estimate: Estimate) -> str:
     count = len(estimate.unknown)
     if count and count == len(estimate.lines):
         return "unknown: Lapwing has no price for any line."
+    if estimate.low != estimate.high:
+        text += f", {money(estimate.expected)} expected"
     if count:
         text += f", without {count} line{'s' if count > 1 else ''} of unknown price"
     if estimate.unstated:

@@ -65,7 +65,12 @@ def test_cost_json_has_documented_shape(lapwing: Lapwing) -> None:
     status, out, _ = lapwing("cost", "--output", "json")
     data: dict[str, Any] = json.loads(out)
     assert status == 0
-    assert data.keys() >= {"environment", "currency", "low", "high", "lines"}
+    totals = {"low", "expected", "high"}
+    assert data.keys() >= {"environment", "currency", "unpriced", "lines"} | totals
+    assert data["expected"] == pytest.approx((data["low"] + data["high"]) / 2, abs=0.01)
+    assert {u["item"] for u in data["unpriced"]} == {
+        line["item"] for line in data["lines"] if line["unit_price"] is None
+    }
     promised = {"item", "quantity", "unit", "unit_price", "low", "high", "source", "date"}
     assert all(line.keys() >= promised for line in data["lines"])
     assert (data["environment"], data["currency"]) == ("production", "USD")

@@ -45,6 +45,11 @@ def test_estimate_matches_manual_calculation() -> None:
     assert (now.low, now.high) == (Decimal("103.97"), Decimal("103.97"))
 
 
+def test_expected_amount_is_halfway_or_absent() -> None:
+    assert estimate(stacks("company-inc"), book()).expected == Decimal("218.43")
+    assert estimate(stacks("own-machine"), book()).expected is None
+
+
 def test_example_cost_is_in_expected_range() -> None:
     now = estimate(stacks("company-inc"), book())
     assert Decimal(175) <= now.low <= now.high <= Decimal(245)
