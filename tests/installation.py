@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lapwing.agent import processes
+from lapwing.agent import process_tree, termination
 from lapwing.load.connection import Target
 from lapwing.observed import agent
 from lapwing.settings import Settings, read
@@ -126,12 +126,12 @@ class Installation:
         down = self.call("down")
         self.run("agent", "stop")
         until = time.monotonic() + PATIENCE
-        while (left := list(processes.owned(self.home))) and time.monotonic() < until:
+        while (left := list(process_tree.owned(self.home))) and time.monotonic() < until:
             if agent.is_running(self.home / "agent"):  # A command that failed had just begun it.
                 self.run("agent", "stop")
             time.sleep(0.1)
         for identity, _what in left:
-            asyncio.run(processes.kill(identity))
+            asyncio.run(termination.kill(identity))
         assert not agent.is_running(self.home / "agent")
         assert not left, f"left over: {left}\n{down.stdout}\n{down.stderr}"
 

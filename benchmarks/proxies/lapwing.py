@@ -20,7 +20,7 @@ from tests.integration.switching.service import run
 from benchmarks.proxies import nginx
 from benchmarks.proxies.contender import Contender, Switched
 from benchmarks.proxies.recipe import BenchmarkError
-from lapwing.agent import processes
+from lapwing.agent import process_tree
 from lapwing.load.record import now
 from lapwing.targets import local_agent
 from lapwing.targets.base import EnvironmentRef
@@ -95,7 +95,7 @@ class Ship:
 
     def envoy(self) -> int:
         """The process id of Envoy."""
-        for identity, _what in processes.owned(self.where.home):
+        for identity, _what in process_tree.owned(self.where.home):
             with contextlib.suppress(psutil.Error):
                 if psutil.Process(identity.pid).name().startswith("envoy"):
                     return identity.pid

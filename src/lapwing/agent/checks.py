@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urldefrag, urljoin
 
-from lapwing.agent import processes
+from lapwing.agent import processes, termination
 from lapwing.agent.logs import tail
 from lapwing.agent.processes import Launch
 from lapwing.errors import SmokeError
@@ -214,7 +214,7 @@ def _trusting(authority: Path) -> ssl.SSLContext:
 
 async def run_smoke_command(test: Smoke, launch: Launch, log: Path) -> None:
     """Run the command of a smoke test. Raises SmokeError with the end of its output."""
-    ended = await processes.run(launch, log, test.timeout)
+    ended = await termination.run(launch, log, test.timeout)
     if ended != processes.SUCCESS:
         ended = ended or f"did not exit within {test.timeout:g} s"
         raise SmokeError(f"Smoke test `{test.run}` {ended}.", detail=tail(log))

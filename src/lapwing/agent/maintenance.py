@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from lapwing.agent import generations, logs, processes, state, volumes
+from lapwing.agent import generations, logs, process_tree, processes, state, termination, volumes
 from lapwing.agent.context import Context
 from lapwing.agent.launch import Launcher
 from lapwing.agent.processes import Identity
@@ -64,11 +64,13 @@ class Maintenance:
             if r.pid is not None and processes.alive(Identity(r.pid, r.started))
         }
         prefix = f"{self.state.stack}/{self.state.environment}/"
-        running = await asyncio.to_thread(lambda: [*processes.owned(self._context.settings.home)])
+        running = await asyncio.to_thread(
+            lambda: [*process_tree.owned(self._context.settings.home)]
+        )
         for identity, owner in running:
             resource = owner.split("/")[3:4] == ["resource"]
             if owner.startswith(prefix) and owner not in known and not resource:
-                await processes.kill(identity)
+                await termination.kill(identity)
 
     async def restore(self) -> None:
         """Start what should be running after a crash or a reboot: databases, replicas, routes."""

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lapwing.agent import checks, generations, logs, processes
+from lapwing.agent import checks, generations, logs, ports, processes, termination
 from lapwing.agent.processes import Identity, Launch, RestartDelay
 from lapwing.agent.state import Generation, Replica
 from lapwing.errors import LapwingError, ReplicaError
@@ -86,7 +86,7 @@ class Replicas:
         if generation.spec.kind != "web" or not generation.replicas:
             return
         port = generation.replicas[0].port
-        address = processes.public_listener(port)
+        address = ports.public_listener(port)
         if address is not None:
             self._report(
                 f"{generation.service} listens on {address}, port {port}, so other machines can "
@@ -116,7 +116,7 @@ class Replicas:
         grace = generation.spec.rollout.stop_grace
         await asyncio.gather(
             *(
-                processes.stop(
+                termination.stop(
                     _identity(r) or NOTHING, grace, self._mark_of(generation, r), watched=True
                 )
                 for r in chosen
@@ -161,7 +161,7 @@ class Replicas:
                     steady.cancel()
                 replica.ready, replica.last_exit = False, how
                 mark = self._mark_of(generation, replica)
-                await processes.kill(identity, mark, watched=True)
+                await termination.kill(identity, mark, watched=True)
                 replica.pid = None
                 self._changed()
                 if generation.number in self._starting:
@@ -189,7 +189,7 @@ class Replicas:
                         generation.spec.rollout.stop_grace,
                         self._mark_of(generation, replica),
                     )
-                    await processes.stop(identity, grace, mark, watched=True)
+                    await termination.stop(identity, grace, mark, watched=True)
                     return "was stopped because the writer of its log had ended"
             return ended.result()
         finally:

@@ -14,7 +14,17 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 
-from lapwing.agent import analysis, checks, generations, logs, processes, publisher, rollout
+from lapwing.agent import (
+    analysis,
+    checks,
+    generations,
+    logs,
+    ports,
+    processes,
+    publisher,
+    rollout,
+    termination,
+)
 from lapwing.agent.context import Context
 from lapwing.agent.launch import JOB_LABEL, Launcher
 from lapwing.agent.maintenance import Maintenance
@@ -142,7 +152,7 @@ class Steps:
         timeout = spec.timeout or JOB_TIMEOUT_S
         owner = self._launcher.owner(name, JOB_LABEL)
         launch = await self._launcher.launch(spec, owner, record.document)
-        ended = await processes.run(launch, log, timeout)
+        ended = await termination.run(launch, log, timeout)
         if ended != processes.SUCCESS:
             ended = ended or f"did not exit within {timeout:g} s"
             raise JobError(
@@ -364,7 +374,7 @@ class Steps:
             await self._maintenance.retire(unused)
 
     def _free_port(self, spec: Service) -> int:
-        return 0 if spec.kind == "worker" else processes.free_port(self._context.ports())
+        return 0 if spec.kind == "worker" else ports.free_port(self._context.ports())
 
     def _candidates(self, record: RolloutRecord) -> list[Generation]:
         numbers = [record.candidates[name] for name in sorted(record.candidates)]

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lapwing.agent import processes
+from lapwing.agent import process_tree, processes
 from lapwing.observed import agent
 from tests.deployed import PATIENCE, until
 from tests.integration.agent.conftest import kill_agent
@@ -160,6 +160,6 @@ def test_deployment_at_the_exit_of_the_agent_is_performed(ship: Ship, verb: str)
 def test_idle_agent_exits_and_leaves_no_process(ship: Ship) -> None:
     ship.where.run("down")
     until(lambda: not agent.is_running(ship.where.home / "agent"), "the end of the agent")
-    assert list(processes.owned(ship.where.home)) == []
+    assert list(process_tree.owned(ship.where.home)) == []
     ship.where.run("up")
     ship.whole()

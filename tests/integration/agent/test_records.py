@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lapwing.agent import processes
+from lapwing.agent import process_tree, processes
 from lapwing.observed import agent as observed
 from tests.deployed import until
 from tests.integration.agent.conftest import kill_agent
@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("runtime-records
 
 def envoys(ship: Ship) -> list[int]:
     """The processes that are Envoy."""
-    return [i.pid for i, what in processes.owned(ship.where.home) if what == "envoy"]
+    return [i.pid for i, what in process_tree.owned(ship.where.home) if what == "envoy"]
 
 
 def runs_and_nothing_besides(ship: Ship) -> None:
@@ -30,7 +30,7 @@ def runs_and_nothing_besides(ship: Ship) -> None:
     known = [r.pid for g in memory.generations for r in g.replicas]
     record = json.loads((ship.where.home / "envoy" / "process.json").read_bytes())
     known.append(record["pid"])
-    until(lambda: sorted(i.pid for i, _ in processes.owned(ship.where.home)) == sorted(known))
+    until(lambda: sorted(i.pid for i, _ in process_tree.owned(ship.where.home)) == sorted(known))
 
 
 def test_envoy_without_a_record_is_adopted(ship: Ship) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from lapwing.agent import processes, state
+from lapwing.agent import process_tree, processes, state, termination
 from lapwing.load.client import Plan, Traffic
 from tests.deployed import PATIENCE, Deployed
 from tests.installation import LAPWING, Installation, installation
@@ -149,8 +149,8 @@ class Ship(Deployed):
     def cut_power(self) -> None:
         """End everything at once, and let the boot look like another one."""
         self.kill_agent()
-        for identity, _ in list(processes.owned(self.where.home)):
-            asyncio.run(processes.kill(identity))
+        for identity, _ in list(process_tree.owned(self.where.home)):
+            asyncio.run(termination.kill(identity))
         memory = self.memory()
         memory.boot = f"another boot {random.random()}"
         state.save(self.environment, memory)
@@ -208,7 +208,7 @@ class Ship(Deployed):
                 for g in self.memory().generations
                 for r in g.replicas
             } | {"envoy"}
-            running = {what for _, what in processes.owned(self.where.home)}
+            running = {what for _, what in process_tree.owned(self.where.home)}
             if running == known:
                 return
             assert time.monotonic() < until, (running, known)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from lapwing.agent import processes
+from lapwing.agent import process_tree
 from lapwing.load.client import running
 from tests.deployed import until
 from tests.integration.crash.conftest import Ship
@@ -91,7 +91,7 @@ def down_and_up(ship: Ship, number: int) -> bool:
     finally:
         moments.end()
     ship.where.run("agent", "start")
-    until(lambda: not any(w != "envoy" for _, w in processes.owned(ship.where.home)))
+    until(lambda: not any(w != "envoy" for _, w in process_tree.owned(ship.where.home)))
     ship.where.run("up")
     ship.check(ship.version)
     return moments.acted

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from lapwing.agent import processes
+from lapwing.agent import processes, termination
 from lapwing.agent.footprint import footprints
 from lapwing.agent.processes import Identity, Launch
 
@@ -51,7 +51,7 @@ def running(program: str, folder: Path) -> Iterator[Identity]:
             time.sleep(0.05)
         yield identity
     finally:
-        asyncio.run(processes.kill(identity))
+        asyncio.run(termination.kill(identity))
 
 
 def test_cpu_of_running_and_exited_children(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import httpx
 import msgspec
 import pytest
 
-from lapwing.agent import processes
+from lapwing.agent import processes, termination
 from lapwing.agent.analysis import judge
 from lapwing.agent.proxy import bootstrap
 from lapwing.agent.proxy.model import Cluster, Counters, Route, RouteTable, VirtualHost
@@ -209,7 +209,7 @@ async def test_killed_envoy_is_restarted_with_its_routes(proxy: Envoy, backend: 
     await route(proxy, cluster, "1")
     first = proxy.pid
     record = msgspec.json.decode((proxy.folder / "process.json").read_bytes())
-    await processes.kill(processes.Identity(record["pid"], record["started"]))
+    await termination.kill(processes.Identity(record["pid"], record["started"]))
     while proxy.pid in (None, first) or not await proxy.admin.ready():
         await asyncio.sleep(0.05)
     await proxy.wait_for_clusters([cluster.name], 10)

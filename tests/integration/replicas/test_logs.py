@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lapwing.agent import logs, processes
+from lapwing.agent import logs, processes, termination
 from lapwing.agent.processes import Launch
 from tests.deployed import until
 from tests.needs import require
@@ -27,7 +27,7 @@ sys.exit(7)
 
 def run(log: Path, lines: int) -> str | None:
     launch = Launch((sys.executable, "-c", CHATTY, str(lines)), {}, Path("/"))
-    return asyncio.run(processes.run(launch, log, timeout=60))
+    return asyncio.run(termination.run(launch, log, timeout=60))
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_log_that_is_emptied_or_removed_does_not_end_the_process(tmp_path: Path)
         log.parent.rmdir()
         assert processes.alive(identity)
     finally:
-        asyncio.run(processes.kill(identity))
+        asyncio.run(termination.kill(identity))
 
 
 def test_writer_ends_with_the_last_process(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lapwing.agent import processes
+from lapwing.agent import processes, termination
 from lapwing.agent.processes import MARK, Identity, Launch
 
 OTHER_PROCESS = """
@@ -39,9 +39,9 @@ def test_kill_waits_for_the_last_thread() -> None:
     pid, port = map(int, made.stdout.split())
     assert processes.started(pid) is None, "its first thread has exited"
     began = time.monotonic()
-    asyncio.run(processes.wait_gone(pid, timeout=0.3))
+    asyncio.run(termination.wait_gone(pid, timeout=0.3))
     assert time.monotonic() - began >= 0.3, "its second thread has not"
-    asyncio.run(processes.kill(Identity(pid, 0.0), watched=True))
+    asyncio.run(termination.kill(Identity(pid, 0.0), watched=True))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", port))
 
@@ -108,7 +108,7 @@ async def started(folder: Path, command: str, *names: str) -> Identity:
 )
 async def test_program_below_a_shell_has_time_to_finish(tmp_path: Path, command: str) -> None:
     identity = await started(tmp_path, command, "one")
-    await processes.stop(identity, 10, MARK_VALUE)
+    await termination.stop(identity, 10, MARK_VALUE)
     assert (tmp_path / "one.finished").exists()
     assert not processes.started(int((tmp_path / "one.started").read_text()))
     assert not processes.started(identity.pid)
@@ -119,7 +119,7 @@ async def test_child_of_a_server_is_signalled_after_the_server(tmp_path: Path, o
     """A job queue ends its pool itself; a child that it forgets still gets SIGTERM, then SIGKILL,
     also when it is in a session of its own."""
     identity = await started(tmp_path, f"exec python pool.py {option}", "parent", "child")
-    stopping = asyncio.create_task(processes.stop(identity, 10, MARK_VALUE))
+    stopping = asyncio.create_task(termination.stop(identity, 10, MARK_VALUE))
     await asyncio.sleep(0.5)
     assert not (tmp_path / "child.signalled").exists()
     await stopping
@@ -133,7 +133,7 @@ async def test_what_exceeds_the_grace_is_killed(tmp_path: Path) -> None:
         tmp_path, "python worker.py one 60 & setsid python worker.py two 60", "one", "two"
     )
     began = time.monotonic()
-    await processes.stop(identity, 0.5, MARK_VALUE)
+    await termination.stop(identity, 0.5, MARK_VALUE)
     assert time.monotonic() - began < 5
     for name in ("one", "two"):
         assert not processes.started(int((tmp_path / f"{name}.started").read_text()))
@@ -146,11 +146,11 @@ async def test_outdated_record_kills_no_other_program(tmp_path: Path) -> None:
     await processes.ended(identity)
     other = int((tmp_path / "one.started").read_text())
     assert os.getsid(other) == identity.pid
-    await processes.stop(Identity(identity.pid, 1.0), 0.1, "/home|another")
-    await processes.kill(Identity(identity.pid, 1.0))
+    await termination.stop(Identity(identity.pid, 1.0), 0.1, "/home|another")
+    await termination.kill(Identity(identity.pid, 1.0))
     assert processes.started(other)
     assert not (tmp_path / "one.signalled").exists()
-    await processes.kill(identity, MARK_VALUE)
+    await termination.kill(identity, MARK_VALUE)
     assert not processes.started(other)
 
 
@@ -168,5 +168,5 @@ def test_name_that_is_not_utf8(tmp_path: Path) -> None:
         assert b"\xff" in Path(f"/proc/{identity.pid}/stat").read_bytes()
         assert processes.alive(identity)
     finally:
-        asyncio.run(processes.kill(identity, watched=True))
+        asyncio.run(termination.kill(identity, watched=True))
     assert not processes.alive(identity)

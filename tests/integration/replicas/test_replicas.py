@@ -12,7 +12,7 @@ import httpx
 import msgspec
 import pytest
 
-from lapwing.agent import processes
+from lapwing.agent import ports, processes, termination
 from lapwing.agent.processes import Identity, Launch
 from lapwing.agent.replicas import Replicas
 from lapwing.agent.state import Generation, Replica
@@ -82,7 +82,7 @@ def pid_of(generation: Generation) -> int:
 
 async def kill(generation: Generation) -> None:
     """Kill the first replica."""
-    await processes.kill(Identity(pid_of(generation), generation.replicas[0].started))
+    await termination.kill(Identity(pid_of(generation), generation.replicas[0].started))
 
 
 SLEEPS = "import time; time.sleep(600)"
@@ -114,7 +114,7 @@ async def test_replica_without_a_log_writer_is_restarted(
     replicas.unwatch_all()
     replicas.adopt(one)
     writer = processes._log_writers[first].pid
-    await processes.kill(Identity(writer, processes.started(writer) or 0.0))
+    await termination.kill(Identity(writer, processes.started(writer) or 0.0))
     await until(lambda: one.replicas[0].restarts == 1 and one.replicas[0].ready)
     assert pid_of(one) != first
     assert "the writer of its log had ended; restarting it." in told[0]
@@ -182,7 +182,7 @@ async def test_stop_ends_the_processes(make: Callable[..., Replicas]) -> None:
 async def test_replica_that_listens_beyond_loopback_is_reported(
     make: Callable[..., Replicas], address: str, is_public: bool
 ) -> None:
-    port = processes.free_port(set())
+    port = ports.free_port(set())
     family = "AF_INET6" if ":" in address else "AF_INET"
     program = (
         f"import socket, time\ns = socket.create_server(({address!r}, {port}), "
@@ -196,6 +196,6 @@ async def test_replica_that_listens_beyond_loopback_is_reported(
     await replicas.start(one)
     one.spec = msgspec.structs.replace(one.spec, kind="web")
     replicas._warn_of_public_ports(one)
-    assert (processes.public_listener(port) == address) is is_public
+    assert (ports.public_listener(port) == address) is is_public
     assert len(reports) == is_public
     assert all(f"listens on {address}, port {port}" in r for r in reports)

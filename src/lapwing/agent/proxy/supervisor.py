@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
-from lapwing.agent import logs, processes
+from lapwing.agent import logs, process_tree, processes, termination
 from lapwing.agent.processes import Identity, Launch, RestartDelay
 from lapwing.agent.proxy import bootstrap, certificates, sockets, xds
 from lapwing.agent.proxy.admin import Admin
@@ -95,7 +95,7 @@ class Envoy:
         """
         record = self._record()
         found = [Identity(record.pid, record.started)] if record is not None else []
-        running = await asyncio.to_thread(lambda: [*processes.owned(self.settings.home)])
+        running = await asyncio.to_thread(lambda: [*process_tree.owned(self.settings.home)])
         found += [identity for identity, owner in running if owner == OWNER]
         for identity in dict.fromkeys(found):
             usable = self._identity is None and processes.alive(identity)
@@ -103,7 +103,7 @@ class Envoy:
                 self._identity = identity
                 await self._write_record(identity)
             else:
-                await processes.kill(identity)
+                await termination.kill(identity)
         return self._identity is not None
 
     def _port(self) -> int | None:
@@ -123,7 +123,7 @@ class Envoy:
         with contextlib.suppress(ProxyError):
             await self.admin.get("/drain_listeners?graceful", method="POST")
         await self.admin.close()
-        await processes.stop(self._identity, grace=5.0)
+        await termination.stop(self._identity, grace=5.0)
         self._identity = None
         (self.folder / "process.json").unlink(missing_ok=True)
 
@@ -200,7 +200,7 @@ class Envoy:
             if self.admin.path.exists() and await self.admin.ready():
                 return
             await asyncio.sleep(0.01)
-        await processes.kill(identity, watched=True)
+        await termination.kill(identity, watched=True)
         self._identity = None
         raise ProxyError(
             f"Envoy was not ready within {START_TIMEOUT_S:g} s.", detail=logs.tail(self._output)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from lapwing.agent import logs, processes
+from lapwing.agent import logs, ports, processes, termination
 from lapwing.agent.processes import Identity, Launch, Owner, RestartDelay
 from lapwing.agent.resources import kinds
 from lapwing.agent.state import FileWriter, ResourceProcess
@@ -80,7 +80,7 @@ class Servers:
             record = self._records.pop(name, None)
             if record is not None:
                 mark = f"{self._settings.home}|{self._owner(name)}"
-                await processes.stop(_identity(record), STOP_GRACE_S, mark)
+                await termination.stop(_identity(record), STOP_GRACE_S, mark)
         return bool(surplus)
 
     def unwatch_all(self) -> None:
@@ -159,7 +159,7 @@ class Servers:
             await self._writer.run(write_atomic, folder / RECORD, msgspec.json.encode(started))
             await _wait_until_responding(program, started, log, owner)
         except BaseException:
-            await processes.kill(identity, watched=True)
+            await termination.kill(identity, watched=True)
             raise
         return started
 
@@ -260,6 +260,6 @@ def _port(folder: Path) -> int:
     try:
         port = int(file.read_text())
     except (OSError, ValueError):
-        port = processes.free_port(set())
+        port = ports.free_port(set())
         write_atomic(file, str(port).encode())
     return port

@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from lapwing.agent import processes
+from lapwing.agent import ports, process_tree, termination
 from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import LapwingError, UsageError
 from lapwing.load.connection import Target
@@ -76,8 +76,8 @@ class Sandbox:
                 # An agent that is just starting cannot be stopped before it is ready.
                 local_agent.ensure(self.settings)
                 local_agent.end(self.settings)
-        for identity, _what in list(processes.owned(self.settings.home)):
-            asyncio.run(processes.kill(identity))
+        for identity, _what in list(process_tree.owned(self.settings.home)):
+            asyncio.run(termination.kill(identity))
         remove_tree(self.folder)
 
     def _down(self) -> None:
@@ -122,7 +122,7 @@ def build(settings: Settings, example: Path) -> Sandbox:
         dataclasses.replace(
             settings,
             home=home,
-            port=processes.free_port(set()),
+            port=ports.free_port(set()),
             bind="localhost",
             actor="demo",
             environ=environ,
