@@ -230,10 +230,9 @@ class Agent:
                     await self._tick_environment(environment)
             if every:
                 await self._check_disk()
-                with contextlib.suppress(LapwingError, OSError):
-                    await self.envoy.rotate_logs()
-                    await asyncio.to_thread(logs.rotate, self.settings.agent / "agent.log")
-                    await self._clean_up()
+                for work in (self.envoy.repair_certificate, self._rotate_logs, self._clean_up):
+                    with contextlib.suppress(LapwingError, OSError):
+                        await work()
             if not all(e.idle for e in self.environments.values()):
                 idle_since = None
             elif idle_since is None:
@@ -251,18 +250,20 @@ class Agent:
         except Exception:
             log.exception("Maintenance failed; retrying.")
 
+    async def _rotate_logs(self) -> None:
+        await asyncio.to_thread(logs.rotate, self.settings.agent / "agent.log")
+        await self.envoy.rotate_logs()
+
     async def _clean_up(self) -> None:
         """Remove unneeded releases, pack the repository and renew the certificate.
 
-        This runs after each deployment and once a day, but not during a rollout, which it would
-        slow down.
+        This runs after each deployment and once a day. Rollouts, which it would slow down, delay
+        it until it is due; paused ones do not.
         """
         states = self._states()
-        if any(s.rollout is not None for s in states):
-            return
         deployed = {(s.stack, s.environment): s.commit for s in states}
-        due = time.monotonic() >= self._cleaned + HOUSEKEEPING_INTERVAL_S
-        if deployed == self._cleaned_for and not due:
+        busy = deployed == self._cleaned_for or any(s.is_deploying for s in states)
+        if busy and time.monotonic() < self._cleaned + HOUSEKEEPING_INTERVAL_S:
             return
         self._cleaned_for, self._cleaned = deployed, time.monotonic()
         await self.envoy.renew_certificate()

@@ -2,8 +2,7 @@
 
 The agent knows both what is running and the history, so it decides which releases retention keeps:
 those of every generation, of the documents in use, and of the last successful deployments of each
-environment (the rollback targets). It runs in a thread, after a rollout and once a day, never
-during a rollout.
+environment (the rollback targets). It runs in a thread, after a rollout and once a day.
 """
 
 from __future__ import annotations

@@ -180,10 +180,10 @@ class Maintenance:
         drained, rotates logs.
         """
         now = time.monotonic()
-        if self._store.problem is not None and self.state.rollout is None:
+        if self._store.problem is not None and not self.state.is_deploying:
             await self._context.publisher.publish()
         await self._update_readiness()
-        if self.state.rollout is None:
+        if not self.state.is_deploying:
             self._store.problem = None
         for generation in generations.expired(self.state, now):
             generations.start_draining(generation, now)

@@ -123,6 +123,11 @@ class EnvironmentState(msgspec.Struct, kw_only=True):
     """Job name to the identity that last ran to completion."""
     resources: dict[str, ResourceProcess] = msgspec.field(default_factory=dict)
 
+    @property
+    def is_deploying(self) -> bool:
+        """Whether a rollout is in progress that is not paused before the switch."""
+        return self.rollout is not None and self.rollout.state is not State.HOLDING
+
     def of(self, service: str, role: Role) -> Generation | None:
         """Return the newest generation of a service in a role."""
         found = [g for g in self.generations if g.service == service and g.role == role]

@@ -10,8 +10,11 @@ import msgspec
 import pytest
 
 from lapwing import settings as lapwing_settings
-from lapwing.agent import housekeeping
-from lapwing.agent.state import EnvironmentState, Generation
+from lapwing.agent import daemon, housekeeping
+from lapwing.agent.daemon import Agent
+from lapwing.agent.proxy import certificates
+from lapwing.agent.rollout import Route, State
+from lapwing.agent.state import EnvironmentState, Generation, RolloutRecord
 from lapwing.build.release import RECORD, Release, ReleaseStore
 from lapwing.build.retention import NEWEST
 from lapwing.desired import repository as desired
@@ -81,6 +84,34 @@ def test_running_releases_are_kept(settings: Settings, repository: DesiredReposi
     housekeeping.clean_up(settings, repository, housekeeping.releases_in_use([state]))
     assert "api-000" in left(settings)
     assert "api-001" not in left(settings)
+
+
+@pytest.mark.parametrize(
+    ("state", "interval", "cleaned"),
+    [
+        (State.HOLDING, 86400.0, True),
+        (State.STARTING, 86400.0, False),
+        (State.STARTING, 0.0, True),
+    ],
+)
+async def test_paused_deployment_does_not_stop_housekeeping(
+    settings: Settings,
+    repository: DesiredRepository,
+    monkeypatch: pytest.MonkeyPatch,
+    state: State,
+    interval: float,
+    cleaned: bool,
+) -> None:
+    """Nor does any deployment for more than a day. Releases and certificate are those of all
+    stacks."""
+    monkeypatch.setattr(daemon, "HOUSEKEEPING_INTERVAL_S", interval)
+    record = RolloutRecord(commit="c", document=document("api-000"), route=Route(), state=state)
+    memory = EnvironmentState(stack="mill", environment="local", rollout=record)
+    agent = Agent(settings)
+    monkeypatch.setattr(agent, "_states", lambda: [memory])
+    await agent._clean_up()
+    assert ("api-001" not in left(settings)) is cleaned
+    assert certificates.is_intact(settings.certificates) is cleaned
 
 
 def test_stack_without_history_is_kept(settings: Settings, repository: DesiredRepository) -> None:

@@ -73,13 +73,14 @@ def ensure(folder: Path, domains: Iterable[str]) -> bool:
     folder.chmod(0o700)
     wanted = names_for(domains)
     now = datetime.datetime.now(datetime.UTC)
-    authority = _load_authority(paths)
+    authority = _load_pair(paths.authority, paths.authority_key)
     permitted = _permitted(authority.certificate) if authority else frozenset({LOCALHOST})
     outside = {n.removeprefix("*.") for n in wanted if not is_below(n, permitted)}
     if authority is None or not _usable(authority.certificate, now) or outside:
         authority = _create_authority(paths, sorted(permitted | outside))
-    current = _load(paths.server)
-    if current is not None:
+    server = _load_pair(paths.server, paths.server)
+    if server is not None:
+        current = server.certificate
         names = _names(current)
         signed = _signed_by(current, authority.certificate)
         if signed and not needs_renewal(
@@ -89,6 +90,12 @@ def ensure(folder: Path, domains: Iterable[str]) -> bool:
         wanted = tuple(sorted({*wanted, *names})) if signed else wanted
     _create_leaf(paths, authority, wanted)
     return True
+
+
+def is_intact(folder: Path) -> bool:
+    """Return whether Envoy can load the server certificate: its key belongs to it."""
+    server = Paths(folder).server
+    return _load_pair(server, server) is not None
 
 
 def is_below(name: str, domains: Iterable[str]) -> bool:
@@ -116,15 +123,6 @@ def _usable(certificate: x509.Certificate, now: datetime.datetime) -> bool:
     return certificate.not_valid_before_utc <= now and left > datetime.timedelta(days=LEAF_DAYS)
 
 
-def _load(path: Path) -> x509.Certificate | None:
-    from cryptography import x509
-
-    try:
-        return x509.load_pem_x509_certificate(path.read_bytes())
-    except (OSError, ValueError):
-        return None
-
-
 def _permitted(authority: x509.Certificate) -> frozenset[str]:
     """Return the domains that an authority may sign for."""
     from cryptography import x509
@@ -137,18 +135,20 @@ def _permitted(authority: x509.Certificate) -> frozenset[str]:
     return frozenset(s.value for s in subtrees if isinstance(s, x509.DNSName))
 
 
-def _load_authority(paths: Paths) -> KeyPair | None:
+def _load_pair(certificate: Path, key: Path) -> KeyPair | None:
+    """Load a certificate and its key; None if one is missing, damaged or not of the other."""
+    from cryptography import x509
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    certificate = _load(paths.authority)
     try:
-        key = serialization.load_pem_private_key(paths.authority_key.read_bytes(), None)
+        first, *_ = x509.load_pem_x509_certificates(certificate.read_bytes())
+        private = serialization.load_pem_private_key(key.read_bytes(), None)
     except (OSError, ValueError, TypeError):
         return None
-    if certificate is None or not isinstance(key, ec.EllipticCurvePrivateKey):
+    if not isinstance(private, ec.EllipticCurvePrivateKey):
         return None
-    return KeyPair(certificate, key) if certificate.public_key() == key.public_key() else None
+    return KeyPair(first, private) if first.public_key() == private.public_key() else None
 
 
 def _names(certificate: x509.Certificate) -> list[str]:

@@ -296,6 +296,11 @@ class Envoy:
         """Renew the certificate if it expires soon. Raises OSError or ProxyError."""
         await self._write_certificate(self._domains)
 
+    async def repair_certificate(self) -> None:
+        """Create a damaged certificate again. Raises OSError or ProxyError."""
+        if not await asyncio.to_thread(certificates.is_intact, self.settings.certificates):
+            await self._write_certificate(self._domains)
+
     # Files
 
     async def _write_certificate(self, domains: Iterable[str]) -> None:

@@ -140,6 +140,33 @@ def test_missing_or_damaged_files_are_created_again(
     assert not ensure(tmp_path, DOMAINS)
 
 
+@pytest.mark.parametrize("part", ["key", "certificate", "chain"])
+def test_partly_damaged_server_certificate_is_created_again(tmp_path: Path, part: str) -> None:
+    ensure(tmp_path, DOMAINS)
+    path = Paths(tmp_path).server
+    blocks = path.read_bytes().split(b"-----BEGIN ")
+    number = {"key": 1, "certificate": 2, "chain": 3}[part]
+    blocks[number] = blocks[number][:40] + b"\n" + blocks[number][60:]
+    path.write_bytes(b"-----BEGIN ".join(blocks))
+    authority = Paths(tmp_path).authority.read_bytes()
+    assert not certificates.is_intact(tmp_path)
+    assert ensure(tmp_path, DOMAINS)
+    assert certificates.is_intact(tmp_path)
+    assert accepted(tmp_path, "shop.example")
+    assert Paths(tmp_path).authority.read_bytes() == authority
+
+
+def test_key_of_another_certificate_is_replaced(tmp_path: Path) -> None:
+    ensure(tmp_path, DOMAINS)
+    ensure(tmp_path / "other", DOMAINS)
+    path, mark = Paths(tmp_path).server, b"-----BEGIN CERTIFICATE"
+    key = Paths(tmp_path / "other").server.read_bytes().partition(mark)[0]
+    path.write_bytes(key + b"".join(path.read_bytes().partition(mark)[1:]))
+    assert not certificates.is_intact(tmp_path)
+    assert ensure(tmp_path, DOMAINS)
+    assert accepted(tmp_path, "shop.example")
+
+
 def test_certificate_of_another_authority_is_replaced(tmp_path: Path) -> None:
     for name in ("one", "other"):
         ensure(tmp_path / name, ())
