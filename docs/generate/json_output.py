@@ -54,8 +54,8 @@ class Error(Struct):
     error: ErrorFacts
 
 
-class AgentState(Struct):
-    """Whether the agent is running."""
+class ProcessState(Struct):
+    """Whether the agent is running, or whether Envoy accepts connections."""
 
     running: bool
 
@@ -71,9 +71,10 @@ class Used(Struct):
 
 
 class StatusOutput(Status, kw_only=True):
-    """The status of an environment. `agent` and `used` are there for machines only."""
+    """The status of an environment. `agent`, `envoy` and `used` are there for machines only."""
 
-    agent: AgentState | UnsetType = UNSET
+    agent: ProcessState | UnsetType = UNSET
+    envoy: ProcessState | UnsetType = UNSET
     used: dict[str, Used] | UnsetType = UNSET
 
 
@@ -296,7 +297,7 @@ class SecretVersion(Struct):
     set: float
 
 
-class AgentOutput(AgentState, kw_only=True):
+class AgentOutput(ProcessState, kw_only=True):
     """The agent. The other keys are there if it is running."""
 
     pid: int | UnsetType = UNSET

@@ -14,7 +14,7 @@ from lapwing.targets.base import DONE, never_deployed
 if TYPE_CHECKING:
     from lapwing.desired.history import Entry
     from lapwing.observed.checks import CheckResult
-    from lapwing.observed.status import ServiceStatus, Status
+    from lapwing.observed.status import ServiceStatus
     from lapwing.observed.usage import Summary
     from lapwing.targets.base import DeployResult, EnvironmentRef, StatusReport
 
@@ -172,16 +172,20 @@ def status(context: Context, report: StatusReport) -> int:
         answer: dict[str, Any] = msgspec.to_builtins(found)
         if report.agent_running is not None:
             answer["agent"] = {"running": report.agent_running}
+            answer["envoy"] = {"running": report.envoy_running}
             answer["used"] = {name: _used_data(used) for name, used in report.used.items()}
         context.printer.json(answer)
     else:
         _show_status(context, report)
         _show_used(context, {s.name: report.used[s.name] for s in found.services
                              if s.name in report.used})  # fmt: skip
-    return 0 if _is_healthy(found) else 1
+    return 0 if _is_healthy(report) else 1
 
 
-def _is_healthy(found: Status) -> bool:
+def _is_healthy(report: StatusReport) -> bool:
+    found = report.status
+    if report.envoy_running is False and any(s.active for s in found.services):
+        return False
     serving = all(s.phase in ("running", "done", "held") for s in found.services)
     resources = all(r.running is not False for r in found.resources)
     return found.problem is None and serving and resources
@@ -198,6 +202,9 @@ def _show_status(context: Context, report: StatusReport) -> None:
             "start`; running replicas are not touched.",
             style="yellow",
         )
+    if report.envoy_running is False and is_running:
+        log = context.settings.logs / "envoy.log"
+        printer.data(f"Envoy is not running: no request reaches a service. Its log is {log}.")
     if found.services:
         printer.data("")
         rows = [_service_row(s) for s in found.services]

@@ -176,10 +176,12 @@ class DeployResult(msgspec.Struct, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class StatusReport:
-    """What runs. `agent_running` is not set on a cluster."""
+    """What runs. `agent_running` and `envoy_running` are not set on a cluster."""
 
     status: Status
     agent_running: bool | None = None
+    envoy_running: bool | None = None
+    """Whether Envoy accepts connections, with a valid certificate."""
     used: Mapping[str, Summary] = field(default_factory=dict)
     open_hint: str | None = None
     """The command that makes an environment reachable which has no URL."""

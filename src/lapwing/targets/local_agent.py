@@ -1,4 +1,4 @@
-"""The agent of this machine as commands use it: start it, stop it, follow a deployment to its end.
+"""The agent and Envoy as commands see them: start, stop, probe, follow a deployment to its end.
 
 Following reads the event log, and once a second the history: an agent that is killed between the
 two has written one of them only. If the agent dies meanwhile, another is started and continues;
@@ -29,6 +29,7 @@ START_TIMEOUT_S = 30.0
 READY_TIMEOUT_S = 120.0
 """Within this time a running agent has to be ready, on a machine that is very busy."""
 STOP_TIMEOUT_S = 15.0
+ENVOY_TIMEOUT_S = 2.0
 POLL_S = 0.015
 MAX_RESTARTS = 5
 """How often the agent is started again while a deployment is followed."""
@@ -110,6 +111,23 @@ def end(settings: Settings) -> bool:
             )
         time.sleep(0.01)
     return True
+
+
+def envoy_accepts(settings: Settings) -> bool:
+    """Return whether Envoy accepts a connection, with a certificate of this machine's authority."""
+    import socket
+    import ssl
+
+    host = "localhost" if settings.bind in ("0.0.0.0", "::") else settings.bind  # noqa: S104
+    try:
+        context = ssl.create_default_context(cafile=str(settings.certificates / "ca.pem"))
+        with (
+            socket.create_connection((host, settings.port), ENVOY_TIMEOUT_S) as connection,
+            context.wrap_socket(connection, server_hostname="localhost"),
+        ):
+            return True
+    except OSError:  # Also of TLS.
+        return False
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,6 +154,7 @@ class MachineTarget:
         return StatusReport(
             correct(found),
             agent_record.is_running(self.settings.agent),
+            local_agent.envoy_accepts(self.settings),
             {name: summary for name, summary in used.items() if summary is not None},
         )
 

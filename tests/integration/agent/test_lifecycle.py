@@ -14,6 +14,7 @@ from collections.abc import Iterator
 import pytest
 
 from lapwing.agent import process_tree, processes
+from lapwing.agent.proxy import certificates
 from lapwing.observed import agent
 from tests.deployed import PATIENCE, until
 from tests.integration.agent.conftest import kill_agent
@@ -102,8 +103,35 @@ def hung_envoy(ship: Ship) -> Iterator[None]:
 def test_unresponsive_envoy_is_reported_until_it_responds(ship: Ship) -> None:
     with hung_envoy(ship):
         until(lambda: "Envoy does not respond" in (ship.status()["problem"] or ""))
-        assert ship.where.call("status").returncode == 1
+        assert not ship.status()["envoy"]["running"]
+        shown = ship.where.run("status", status=1).stdout
+        assert "Envoy is not running: no request reaches a service." in shown
     until(lambda: ship.status()["problem"] is None)
+    assert ship.status()["envoy"]["running"]
+    ship.whole()
+
+
+def test_reported_problem_ends_during_a_paused_deployment(ship: Ship) -> None:
+    ship.next()
+    ship.where.run("deploy", "--hold")
+    with hung_envoy(ship):
+        until(lambda: "Envoy does not respond" in (ship.status()["problem"] or ""))
+    until(lambda: ship.status()["problem"] is None)
+    assert ship.status()["rollout"]["state"] == "holding"
+    ship.where.run("abort")
+    ship.whole()
+
+
+def test_damaged_certificate_is_created_again(ship: Ship, watched: Watchers) -> None:
+    """Also during a paused deployment; the authority, which clients trust, stays."""
+    ship.next()
+    ship.where.run("deploy", "--hold")
+    folder = ship.where.settings.certificates
+    authority = (folder / "ca.pem").read_bytes()
+    (folder / "server.pem").write_bytes((folder / "server.pem").read_bytes()[:300])
+    until(lambda: certificates.is_intact(folder))
+    assert (folder / "ca.pem").read_bytes() == authority
+    ship.where.run("abort")
     ship.whole()
 
 

@@ -148,3 +148,23 @@ def test_status_of_a_cluster_without_url_names_the_command() -> None:
     out.truncate(0)
     present.status(context, report)
     assert "https://shop.example" in out.getvalue()
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_status_reports_that_envoy_is_not_running(running: bool) -> None:
+    slot = SlotStatus(slot="blue", release="1", revision="", replicas=1, ready=1)
+    service = ServiceStatus(name="api", kind="web", phase="running", active=slot)
+    found = Status(stack="shop", environment="local", url="https://a:1", services=[service])
+    report = StatusReport(found, agent_running=True, envoy_running=running)
+    out = io.StringIO()
+    printer = Printer(out=out, err=io.StringIO())
+    context = Context(Settings(Path("/home")), Path(), printer)
+    assert present.status(context, report) == (0 if running else 1)
+    assert ("Envoy is not running" in out.getvalue()) is not running
+    out.truncate(0)
+    out.seek(0)
+    context = Context(Settings(Path("/home")), Path(), printer, "json")
+    assert present.status(context, report) == (0 if running else 1)
+    answer = json.loads(out.getvalue())
+    validate("status", answer)
+    assert answer["envoy"] == {"running": running}
