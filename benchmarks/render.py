@@ -28,7 +28,7 @@ from typing import Any
 
 from lapwing.render.helm import chart
 from lapwing.render.kubernetes import render
-from lapwing.render.kubernetes.target import Target
+from lapwing.render.kubernetes.objects import ClusterEnvironment
 from lapwing.stack.load import LoadedStack
 from lapwing.stack.model import Stack
 
@@ -52,7 +52,7 @@ def main() -> None:
     print(f"| services | objects | {' | '.join(COLUMNS)} | helm / rendering | helm / command |")
     print("|" + "---|" * (len(COLUMNS) + 4))
     for count in given.services:
-        made = target(count)
+        made = cluster_environment(count)
         with tempfile.TemporaryDirectory() as folder:
             acts = contenders(count, made, Path(folder))
             found = measure(acts, given.rounds)
@@ -63,7 +63,7 @@ def main() -> None:
         print(f"| {' | '.join([str(count), str(objects), *cells, *ratios])} |", flush=True)
 
 
-def contenders(count: int, made: Target, folder: Path) -> dict[str, Act]:
+def contenders(count: int, made: ClusterEnvironment, folder: Path) -> dict[str, Act]:
     """What is measured, by name, with the files that it reads."""
     acts: dict[str, Act] = {"rendering": lambda: render.files(made)}
     stack = folder / "stack"
@@ -111,7 +111,7 @@ def measure(acts: dict[str, Act], rounds: int) -> dict[str, float]:
     return {name: statistics.median(seconds) for name, seconds in found.items()}
 
 
-def write_chart(made: Target, folder: Path) -> None:
+def write_chart(made: ClusterEnvironment, folder: Path) -> None:
     """The chart of the same objects."""
     about = chart.About("many", "1.0.0", "1.0.0", "Many services.")
     # Helm refuses a file of more than 5 MiB, so each holds 100 objects at the most.
@@ -143,10 +143,10 @@ def written(count: int) -> dict[str, Any]:
     }
 
 
-def target(count: int) -> Target:
+def cluster_environment(count: int) -> ClusterEnvironment:
     """The same stack in memory."""
     stack = Stack.model_validate(written(count))
-    return render.target(LoadedStack(stack, "live", stack.environments["live"], Path("none")))
+    return render.prepare(LoadedStack(stack, "live", stack.environments["live"], Path("none")))
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from tests.cluster.simulated import all_take, takes
 from tests.cluster.stacks import Stack
 from tests.installation import free_port
 from tests.integration.edge.edges import Edge, running
-from tests.unit.render.clusters import target
+from tests.unit.render.clusters import cluster_environment
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -94,7 +94,7 @@ def edge_of(case: str, environment: str, folder: Path, services: dict[str, int])
     files = ["-keyout", folder / "tls.key", "-out", folder / "tls.crt"]
     asked = ["openssl", "req", "-x509", "-nodes", *key, "-subj", "/CN=fleet", *files]
     subprocess.run(asked, check=True, capture_output=True)
-    with running(target(case, environment), folder, services) as found:
+    with running(cluster_environment(case, environment), folder, services) as found:
         yield found
 
 

@@ -43,7 +43,7 @@ def test_api_server_accepts_every_rendered_object(
     path = tmp_path / "lapwing.yaml"
     path.write_text(STACK.format(name=scope.stack, rollouts=rollouts))
     images = {n: f"registry.example/{n}:v1" for n in ("api", "work")}
-    things = render.objects(render.target(load(path, "staging"), images))
+    things = render.objects(render.prepare(load(path, "staging"), images))
     [space] = [t for t in things if t["kind"] == "Namespace"]
     name = space["metadata"]["name"]
     cluster.call("POST", "/api/v1/namespaces", space)
@@ -67,7 +67,7 @@ def test_argo_rollouts_reads_braces_as_text(
     text = STACK.format(name=scope.stack, rollouts="true")
     path = tmp_path / "lapwing.yaml"
     path.write_text(text.replace("    user: 1000\n", f"    user: 1000\n    rollout: {smoke}\n", 1))
-    things = render.objects(render.target(load(path, "staging")))
+    things = render.objects(render.prepare(load(path, "staging")))
     named = {(t["kind"], t["metadata"]["name"].rpartition("-")[2]): t for t in things}
     template = named["AnalysisTemplate", "smoke"]
     cluster.call("POST", "/api/v1/namespaces", objects.namespace(scope))

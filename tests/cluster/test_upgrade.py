@@ -74,7 +74,7 @@ class Shop:
     def things(self, tag: str) -> list[dict[str, Any]]:
         loaded = load(self.folder / "lapwing.yaml", "staging")
         images = {n: f"shop/api:{tag}" for n in ("api", "feeds")}
-        return render.objects(render.target(loaded, images))
+        return render.objects(render.prepare(loaded, images))
 
     def apply(self, tag: str) -> None:
         def ready(references: Any) -> None:

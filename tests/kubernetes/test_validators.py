@@ -14,7 +14,7 @@ import pytest
 
 from lapwing.render.kubernetes import render
 from tests.needs import require
-from tests.unit.render.clusters import cases, target
+from tests.unit.render.clusters import cases, cluster_environment
 
 UNPUBLISHED = "ManagedCertificate,FrontendConfig"
 """Kinds of GKE, whose schemas are in no module that can be fetched."""
@@ -48,9 +48,9 @@ CHECKOV_EXCEPTIONS = {
 
 def written(case: str, environment: str, folder: Path) -> list[str]:
     """The files of a golden case, written; those of Argo CD too."""
-    made = target(case, environment)
+    made = cluster_environment(case, environment)
     texts = {**render.files(made), **render.argo_files(made)}
-    if made.is_argo and made.environment.repository:
+    if made.is_argo and made.settings.repository:
         texts["root.yaml"] = render.root_file(made)
     for name, text in texts.items():
         (folder / name).write_text(text)
@@ -103,7 +103,7 @@ def as_deployment(tree: dict[str, Any]) -> dict[str, Any]:
 def test_kube_score_reports_nothing_critical(case: str, environment: str, tmp_path: Path) -> None:
     score = require("kube-score")
     everything = tmp_path / "everything.json"
-    trees = [as_deployment(t) for t in render.objects(target(case, environment))]
+    trees = [as_deployment(t) for t in render.objects(cluster_environment(case, environment))]
     everything.write_text("\n---\n".join(json.dumps(t) for t in trees))
     said = subprocess.run(
         [score, "score", "--output-format", "json", str(everything)],
@@ -124,7 +124,7 @@ def test_checkov_reports_nothing(tmp_path: Path) -> None:
     for case, environment in cases():
         folder = tmp_path / f"{case}-{environment}"
         folder.mkdir()
-        for number, tree in enumerate(render.objects(target(case, environment))):
+        for number, tree in enumerate(render.objects(cluster_environment(case, environment))):
             text = json.dumps(as_deployment(tree), indent=1)
             (folder / f"{number}.json").write_text(text)
     said = subprocess.run(

@@ -12,7 +12,7 @@ from lapwing.cli.options import image_option, output_option
 from lapwing.cli.rendered import folder_options
 
 if TYPE_CHECKING:
-    from lapwing.render.kubernetes.target import Target
+    from lapwing.render.kubernetes.objects import ClusterEnvironment
 
 
 @click.command("chart")
@@ -57,9 +57,9 @@ def command(
     from lapwing.render.helm.chart import package as packed
 
     check_version(version)
-    target, others = _targets(context, chosen["environment"], chosen["images"])
-    name = target.loaded.stack.stack
-    files = stack.files(target, stack.about(name, version, app_version), others)
+    cluster, others = _cluster_environments(context, chosen["environment"], chosen["images"])
+    name = cluster.loaded.stack.stack
+    files = stack.files(cluster, stack.about(name, version, app_version), others)
     if package:
         data = {f"{name}-{version}.tgz": packed(name, files)}
         place = folder / f"{name}-{version}.tgz"
@@ -72,19 +72,19 @@ def command(
         context.printer.json(
             {
                 "chart": str(place), "name": name, "version": version,
-                "environment": target.loaded.environment, **change.as_data(),
+                "environment": cluster.loaded.environment, **change.as_data(),
             }
         )  # fmt: skip
         return
     context.printer.data(str(place))
     context.printer.say(
-        f"  helm install {name} {place} --namespace {target.namespace} --create-namespace"
+        f"  helm install {name} {place} --namespace {cluster.namespace} --create-namespace"
     )
 
 
-def _targets(
+def _cluster_environments(
     context: Context, environment: str | None, images: dict[str, str]
-) -> tuple[Target, list[Target]]:
+) -> tuple[ClusterEnvironment, list[ClusterEnvironment]]:
     """Choose the environment of the chart, and candidates for presets."""
     from lapwing.errors import UsageError
     from lapwing.render.kubernetes import render
@@ -102,6 +102,6 @@ def _targets(
             "No environment of this stack has `target: kubernetes`.",
             hint="Add one below `environments`, or name one with --env.",
         )
-    target = render.target(chosen, images)
+    cluster = render.prepare(chosen, images)
     rest = [e for e in clusters if e.environment != chosen.environment]
-    return target, [render.target(e, images) for e in rest]
+    return cluster, [render.prepare(e, images) for e in rest]

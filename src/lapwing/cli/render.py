@@ -38,22 +38,22 @@ def command(
     from lapwing.stack.load import find, load
 
     loaded = load(find(context.directory), environment, folders=False)
-    target = render.target(loaded, images)
-    files = {name: text.encode() for name, text in render.files(target).items()}
-    argo = {f"argocd/{name}": text.encode() for name, text in render.argo_files(target).items()}
+    cluster = render.prepare(loaded, images)
+    files = {name: text.encode() for name, text in render.files(cluster).items()}
+    argo = {f"argocd/{name}": text.encode() for name, text in render.argo_files(cluster).items()}
     change = rendered.write(folder, {**files, **argo}, force=force)
     if context.for_programs:
         context.printer.json(
             {
                 "folder": str(folder),
-                "namespace": target.namespace,
+                "namespace": cluster.namespace,
                 **change.as_data(),
             }
         )
         return
     context.printer.data(str(folder))
     context.printer.say(f"  {change}")
-    if target.is_argo and not argo:
+    if cluster.is_argo and not argo:
         context.printer.say(
             "  No Argo CD application: set `repository` of the environment to the URL of the "
             "desired-state repository."

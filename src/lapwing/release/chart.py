@@ -57,7 +57,7 @@ def package_chart(
     from lapwing.render.helm import stack
     from lapwing.render.kubernetes import render
 
-    first, *others = [render.target(cluster) for cluster in clusters]
+    first, *others = [render.prepare(cluster) for cluster in clusters]
     name = clusters[0].stack.stack
     texts = stack.files(first, stack.about(name, version), others)
     files = {path: text.encode() for path, text in texts.items()}

@@ -18,7 +18,7 @@ from lapwing.plan.model import Deployment
 from lapwing.plan.names import EDGE_CERTIFICATE
 from lapwing.render.kubernetes import render
 from lapwing.render.kubernetes import secrets as rendered_secrets
-from lapwing.render.kubernetes.target import Target as Rendered
+from lapwing.render.kubernetes.objects import ClusterEnvironment
 from lapwing.stack.load import LoadedStack
 from lapwing.targets import guards, manifests
 from lapwing.targets.applier import Applier
@@ -40,7 +40,7 @@ def plan(
     repository, services = applier.repository, request.services
     first = manifests.plan(repository, loaded, services, images, deployment)
     images |= {n: s.image for n, s in first.document.services.items() if s.image}
-    rendered = render.target(loaded, images, deployment.revision, hold=request.hold)
+    rendered = render.prepare(loaded, images, deployment.revision, hold=request.hold)
     rules = Rules(
         can_hold=rendered.has_rollouts,
         allow_downtime=request.allow_downtime,
@@ -74,7 +74,7 @@ def _images(applier: Applier, loaded: LoadedStack, request: DeployRequest) -> di
     return images
 
 
-def _report_ignored_settings(applier: Applier, rendered: Rendered) -> None:
+def _report_ignored_settings(applier: Applier, rendered: ClusterEnvironment) -> None:
     """Report settings that have no effect without Argo Rollouts."""
     if rendered.has_rollouts:
         return
@@ -86,13 +86,15 @@ def _report_ignored_settings(applier: Applier, rendered: Rendered) -> None:
         )
 
 
-def _choose_secrets(applier: Applier, rendered: Rendered, files: Mapping[str, bytes]) -> SecretPlan:
+def _choose_secrets(
+    applier: Applier, rendered: ClusterEnvironment, files: Mapping[str, bytes]
+) -> SecretPlan:
     """Choose which Secrets to set, to generate, and to leave; `files` refer to them."""
     scope = applier.scope
     required = rendered_secrets.required(rendered)
     given = applier.store.current(scope.stack, scope.environment)
     certificate = secrets.reference(scope, EDGE_CERTIFICATE).name
-    gateway = rendered.environment.gateway
+    gateway = rendered.settings.gateway
     is_self_signed = any(certificate.encode() in data for data in files.values())
     if gateway is not None and gateway.issuer:
         is_self_signed = False  # cert-manager issues it.
@@ -105,6 +107,6 @@ def _choose_secrets(applier: Applier, rendered: Rendered, files: Mapping[str, by
             live[reference.name] = found
     choice = secrets.plan_secrets(scope, required, given, live)
     if is_self_signed and certificate not in live:
-        host = rendered.environment.domain or "localhost"
+        host = rendered.settings.domain or "localhost"
         choice.generated.append(GeneratedSecret(certificate, {}, host=host))
     return choice

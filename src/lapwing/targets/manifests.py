@@ -16,7 +16,7 @@ from lapwing.plan.model import Deployment, Document, Resource, Service
 from lapwing.targets.planned import PlannedChange
 
 if TYPE_CHECKING:
-    from lapwing.render.kubernetes.target import Target
+    from lapwing.render.kubernetes.objects import ClusterEnvironment
     from lapwing.stack.load import LoadedStack
 
 
@@ -45,9 +45,9 @@ def plan(
         image = images.get(name) or (service.image if is_deployed else None) or present.get(name)
         if image is not None:
             chosen[name] = image
-    target = render.target(loaded, chosen, deployment.revision, hold=deployment.hold)
-    document = _document(target, deployment, versions or {})
-    return PlannedChange(document, expected, before, _files(target))
+    cluster = render.prepare(loaded, chosen, deployment.revision, hold=deployment.hold)
+    document = _document(cluster, deployment, versions or {})
+    return PlannedChange(document, expected, before, _files(cluster))
 
 
 def is_unchanged(repository: DesiredRepository, plan: PlannedChange) -> bool:
@@ -89,33 +89,35 @@ def refuse_services(services: tuple[str, ...]) -> None:
         )
 
 
-def _files(target: Target) -> dict[str, bytes]:
+def _files(cluster: ClusterEnvironment) -> dict[str, bytes]:
     from lapwing.render.kubernetes import render
 
-    environment = target.loaded.environment
-    texts = {f"{environment}/manifests/{n}": t for n, t in render.files(target).items()}
-    texts |= {f"argocd/{n}": t for n, t in render.argo_files(target).items()}
-    if target.environment.repository is not None and target.is_argo:
-        texts["root.yaml"] = render.root_file(target)
+    environment = cluster.loaded.environment
+    texts = {f"{environment}/manifests/{n}": t for n, t in render.files(cluster).items()}
+    texts |= {f"argocd/{n}": t for n, t in render.argo_files(cluster).items()}
+    if cluster.settings.repository is not None and cluster.is_argo:
+        texts["root.yaml"] = render.root_file(cluster)
     return {name: text.encode() for name, text in texts.items()}
 
 
-def _document(target: Target, deployment: Deployment, versions: Mapping[str, str]) -> Document:
+def _document(
+    cluster: ClusterEnvironment, deployment: Deployment, versions: Mapping[str, str]
+) -> Document:
     from lapwing.plan.make import domains
     from lapwing.stack.resource_reference import variable_of
 
-    loaded = target.loaded
+    loaded = cluster.loaded
     return Document(
         stack=loaded.stack.stack,
         environment=loaded.environment,
         target="kubernetes",
         domains=domains(loaded),
         deployment=deployment,
-        services={n: _service(target, n, versions) for n in target.services},
+        services={n: _service(cluster, n, versions) for n in cluster.services},
         resources={
             n: Resource(
                 kind=r.kind,
-                provider="cluster" if n in target.own_resources else "url",
+                provider="cluster" if n in cluster.own_resources else "url",
                 variable=r.variable or variable_of(n),
             )
             for n, r in loaded.stack.resources.items()
@@ -123,13 +125,13 @@ def _document(target: Target, deployment: Deployment, versions: Mapping[str, str
     )
 
 
-def _service(target: Target, name: str, versions: Mapping[str, str]) -> Service:
-    service, image = target.services[name], target.images[name]
-    urls = [target.variable(r) for r in service.needs if r in target.managed_resources]
+def _service(cluster: ClusterEnvironment, name: str, versions: Mapping[str, str]) -> Service:
+    service, image = cluster.services[name], cluster.images[name]
+    urls = [cluster.variable(r) for r in service.needs if r in cluster.managed_resources]
     return Service(
         kind=service.kind,
         release=release_of(image),
-        revision=target.revision,
+        revision=cluster.revision,
         image=image,
         route=service.route,
         command=service.command,

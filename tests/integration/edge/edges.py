@@ -23,8 +23,8 @@ from typing import Any
 import yaml
 
 from lapwing.render.kubernetes import edge
+from lapwing.render.kubernetes.objects import ClusterEnvironment
 from lapwing.render.kubernetes.setting import text
-from lapwing.render.kubernetes.target import Target
 from tests.installation import free_port
 
 ENVOY = Path(sysconfig.get_path("scripts")) / "envoy"
@@ -53,9 +53,11 @@ class Edge:
             return error.code, error.headers, error.read()
 
 
-def configuration(target: Target, folder: Path, services: Mapping[str, int]) -> tuple[Path, Edge]:
+def configuration(
+    cluster: ClusterEnvironment, folder: Path, services: Mapping[str, int]
+) -> tuple[Path, Edge]:
     """The rendered configuration as a file for this machine. `services` are ports by service."""
-    tree: dict[str, Any] = yaml.safe_load(text(edge.configuration(target), target.scopes))
+    tree: dict[str, Any] = yaml.safe_load(text(edge.configuration(cluster), cluster.scopes))
     ports = Edge(free_port(), free_port())
     static = tree["static_resources"]
     for listener, port in zip(static["listeners"], (ports.port, ports.stats), strict=True):
@@ -77,9 +79,11 @@ def configuration(target: Target, folder: Path, services: Mapping[str, int]) -> 
 
 
 @contextlib.contextmanager
-def running(target: Target, folder: Path, services: Mapping[str, int]) -> Iterator[Edge]:
+def running(
+    cluster: ClusterEnvironment, folder: Path, services: Mapping[str, int]
+) -> Iterator[Edge]:
     """Start the edge and wait until it answers."""
-    file, ports = configuration(target, folder, services)
+    file, ports = configuration(cluster, folder, services)
     log = folder / "envoy.log"
     with log.open("wb") as out:
         process = subprocess.Popen(

@@ -26,7 +26,7 @@ from tests.integration.edge.edges import (
     configuration,
     running,
 )
-from tests.unit.render.clusters import cases, target
+from tests.unit.render.clusters import cases, cluster_environment
 
 RECEIVED: list[tuple[str, Message]] = []
 
@@ -65,13 +65,13 @@ def services() -> Iterator[dict[str, int]]:
 
 @pytest.fixture
 def company(tmp_path: Path, services: dict[str, int]) -> Iterator[Edge]:
-    with running(target("company-inc", "production"), tmp_path, services) as found:
+    with running(cluster_environment("company-inc", "production"), tmp_path, services) as found:
         yield found
 
 
 @pytest.mark.parametrize(("case", "environment"), cases())
 def test_envoy_accepts_the_configuration(case: str, environment: str, tmp_path: Path) -> None:
-    made = target(case, environment)
+    made = cluster_environment(case, environment)
     file, _ = configuration(made, tmp_path, {})
     if edge.ends_tls(made):
         _certificate(tmp_path)
@@ -125,7 +125,9 @@ def test_service_without_pods_answers_503_with_retry_after(
 ) -> None:
     """In an upgrade with an outage a Service has no pod, and nodes refuse connections to it."""
     only = {"web": services["web"]}
-    with running(target("company-inc", "production"), tmp_path, only) as edge_without_api:
+    with running(
+        cluster_environment("company-inc", "production"), tmp_path, only
+    ) as edge_without_api:
         status, headers, body = edge_without_api.ask("/api/customers")
         assert (status, headers["retry-after"]) == (503, "10")
         assert b"not available" in body
@@ -202,7 +204,9 @@ def test_flip_moves_busy_client_without_failed_request(tmp_path: Path) -> None:
         slots[name] = slot
     with (
         address_of_a_service(slots[b"blue"].server_address[1]) as service,
-        running(target("company-inc", "production"), tmp_path, {"api": service.port}) as found,
+        running(
+            cluster_environment("company-inc", "production"), tmp_path, {"api": service.port}
+        ) as found,
     ):
         slow: list[tuple[int, bytes]] = []
         waiting = threading.Thread(target=lambda: slow.append(found.get("/api/slow")))
@@ -264,7 +268,7 @@ def _environ(company: Edge, folder: Path, limits: dict[str, str]) -> dict[str, s
 
 
 def _told_to_the_watcher() -> dict[str, str]:
-    files = render.files(target("company-inc", "production"))
+    files = render.files(cluster_environment("company-inc", "production"))
     for tree in yaml.safe_load_all(files["workloads.yaml"]):
         if tree["metadata"]["name"] == "company-inc-api-analysis":
             pod = tree["spec"]["metrics"][0]["provider"]["job"]["spec"]["template"]["spec"]

@@ -50,7 +50,7 @@ class Job:
     """The container of the Job, as the cluster would start it."""
 
     def __init__(self, shell: str, folder: Path) -> None:
-        files = render.files(render.target(load(FLEET, "kind", folders=False)))
+        files = render.files(render.prepare(load(FLEET, "kind", folders=False)))
         (job,) = [t for t in yaml.safe_load_all(files["after.yaml"]) if t["kind"] == "Job"]
         (container,) = job["spec"]["template"]["spec"]["containers"]
         self.env = {e["name"]: e.get("value", "") for e in container["env"]}

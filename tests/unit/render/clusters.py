@@ -5,7 +5,7 @@ from __future__ import annotations
 import yaml
 
 from lapwing.render.kubernetes import render
-from lapwing.render.kubernetes.target import Target
+from lapwing.render.kubernetes.objects import ClusterEnvironment
 from lapwing.stack.load import load
 from tests.unit.render.stacks import GOLDEN
 
@@ -26,7 +26,7 @@ def is_cluster(environment: dict[str, str]) -> bool:
     return environment["target"] == "kubernetes"
 
 
-def target(case: str, environment: str) -> Target:
+def cluster_environment(case: str, environment: str) -> ClusterEnvironment:
     """A stack of the golden cases in one environment."""
     loaded = load(CLUSTERS / case / "lapwing.yaml", environment, folders=False)
-    return render.target(loaded)
+    return render.prepare(loaded)

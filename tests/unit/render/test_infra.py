@@ -91,7 +91,7 @@ def test_environments_of_one_project_have_separate_endpoint_groups(tmp_path: Pat
     groups = body["data"]["google_compute_network_endpoint_group"]
     for name, group in groups.items():
         loaded = load(path, name, folders=False)
-        target = render.target(loaded, {"site": "registry.example/blog/site:1"})
+        target = render.prepare(loaded, {"site": "registry.example/blog/site:1"})
         objects = yaml.safe_load_all(render.files(target)["edge.yaml"])
         marks = [o["metadata"].get("annotations", {}) for o in objects]
         (asked,) = [json.loads(m[NEG]) for m in marks if NEG in m]

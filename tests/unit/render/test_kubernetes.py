@@ -20,7 +20,7 @@ from lapwing.cli.main import cli
 from lapwing.plan.names import secret_part
 from lapwing.render.kubernetes import render
 from lapwing.stack.load import load
-from tests.unit.render.clusters import CLUSTERS, cases, target
+from tests.unit.render.clusters import CLUSTERS, cases, cluster_environment
 from tests.unit.render.stacks import compare
 
 Json = dict[str, Any]
@@ -52,7 +52,7 @@ def test_manifests_equal_golden_files(case: str, environment: str, tmp_path: Pat
 
 @pytest.mark.parametrize(("case", "environment"), cases())
 def test_files_parse_to_rendered_objects(case: str, environment: str) -> None:
-    made = target(case, environment)
+    made = cluster_environment(case, environment)
     read = [d for t in render.files(made).values() for d in yaml.safe_load_all(t)]
     key = json.dumps
     assert sorted(map(key, read)) == sorted(map(key, render.objects(made)))
@@ -60,7 +60,7 @@ def test_files_parse_to_rendered_objects(case: str, environment: str) -> None:
 
 @pytest.mark.parametrize(("case", "environment"), cases())
 def test_selectors_match_only_their_own_pods(case: str, environment: str) -> None:
-    trees = render.objects(target(case, environment))
+    trees = render.objects(cluster_environment(case, environment))
     pods = [(t["metadata"]["name"], p["metadata"]["labels"]) for t in trees for p in pods_of(t)]
     for tree in trees:
         if tree["kind"] in (*WORKLOADS, "PodDisruptionBudget"):
@@ -75,7 +75,7 @@ def test_selectors_match_only_their_own_pods(case: str, environment: str) -> Non
 
 @pytest.mark.parametrize(("case", "environment"), cases())
 def test_referenced_objects_exist(case: str, environment: str) -> None:
-    made = target(case, environment)
+    made = cluster_environment(case, environment)
     trees = render.objects(made)
     names = {(t["kind"], t["metadata"]["name"]) for t in trees}
     for tree in trees:
@@ -100,7 +100,7 @@ def test_referenced_objects_exist(case: str, environment: str) -> None:
 @pytest.mark.parametrize(("case", "environment"), cases())
 def test_every_pod_meets_restricted_pod_security(case: str, environment: str) -> None:
     """Pod Security Standards, "restricted", and what Lapwing promises beyond."""
-    for tree in render.objects(target(case, environment)):
+    for tree in render.objects(cluster_environment(case, environment)):
         for pod in pods_of(tree):
             spec = pod["spec"]
             assert spec["automountServiceAccountToken"] is False
@@ -117,7 +117,7 @@ def test_every_pod_meets_restricted_pod_security(case: str, environment: str) ->
 
 @pytest.mark.parametrize(("case", "environment"), cases())
 def test_network_policies_deny_by_default_and_cover_every_pod(case: str, environment: str) -> None:
-    trees = render.objects(target(case, environment))
+    trees = render.objects(cluster_environment(case, environment))
     policies = {t["metadata"]["name"]: t["spec"] for t in trees if t["kind"] == "NetworkPolicy"}
     everyone = [p for p in policies.values() if not p.get("ingress") and not p.get("egress")]
     assert any(set(p["policyTypes"]) == {"Ingress", "Egress"} for p in everyone)
@@ -131,7 +131,7 @@ def test_network_policies_deny_by_default_and_cover_every_pod(case: str, environ
 
 def test_manifests_contain_no_secret_values() -> None:
     for case, environment in cases():
-        for tree in render.objects(target(case, environment)):
+        for tree in render.objects(cluster_environment(case, environment)):
             assert tree["kind"] != "Secret"
             text = json.dumps(tree)
             assert not re.search(r"://[^$/\" ]*:[^$/@\" ]+@", text), tree["metadata"]["name"]
@@ -154,7 +154,7 @@ def test_env_value_reaches_container_unchanged(written: str, tmp_path: Path) -> 
         SMALL.replace("route: /", f"route: /, env: {{A: {json.dumps(written)}}}")
     )
     loaded = load(tmp_path / "lapwing.yaml", "kind")
-    [app] = [t for t in render.objects(render.target(loaded)) if t["kind"] == "Deployment"
+    [app] = [t for t in render.objects(render.prepare(loaded)) if t["kind"] == "Deployment"
              and t["metadata"]["name"] == "tiny-app"]  # fmt: skip
     env = app["spec"]["template"]["spec"]["containers"][0]["env"]
     [value] = [e["value"] for e in env if e["name"] == "A"]
@@ -171,7 +171,7 @@ def test_command_reaches_container_unchanged(written: str, tmp_path: Path) -> No
         SMALL.replace("route: /", f"route: /, command: {json.dumps(written)}")
     )
     loaded = load(tmp_path / "lapwing.yaml", "kind")
-    [app] = [t for t in render.objects(render.target(loaded)) if t["kind"] == "Deployment"
+    [app] = [t for t in render.objects(render.prepare(loaded)) if t["kind"] == "Deployment"
              and t["metadata"]["name"] == "tiny-app"]  # fmt: skip
     command = app["spec"]["template"]["spec"]["containers"][0]["command"]
     seen = [expanded(word, {"PORT": "8080"}) for word in command]
@@ -189,7 +189,7 @@ def test_long_timeout_is_rendered_without_exponent(tmp_path: Path) -> None:
         "services: {api: {image: 'registry.example/api:1', route: /, timeout: 12d}}\n"
         "environments: {kind: {target: kubernetes}}\n"
     )
-    edge = render.files(render.target(load(file, "kind", folders=False)))["edge.yaml"]
+    edge = render.files(render.prepare(load(file, "kind", folders=False)))["edge.yaml"]
     assert 'timeout: "1036800s"' in edge or "timeout: 1036800s" in edge
     assert "e+0" not in edge
 
@@ -263,7 +263,7 @@ def as_argo_rollouts_reads(metrics: Any, arguments: list[dict[str, str]]) -> Any
 
 def test_braces_of_stack_file_reach_argo_rollouts_unchanged(tmp_path: Path) -> None:
     (tmp_path / "lapwing.yaml").write_text(BRACES)
-    objects = render.objects(render.target(load(tmp_path / "lapwing.yaml", "one", folders=False)))
+    objects = render.objects(render.prepare(load(tmp_path / "lapwing.yaml", "one", folders=False)))
     specs = {
         t["metadata"]["name"].rpartition("-")[2]: t["spec"]
         for t in objects

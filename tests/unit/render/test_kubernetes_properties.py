@@ -75,7 +75,7 @@ def stacks(draw: st.DrawFn) -> LoadedStack:
 @settings(max_examples=60)
 @given(stacks())
 def test_names_are_valid_and_unique_and_selectors_match_their_pods(loaded: LoadedStack) -> None:
-    made = render.target(loaded)
+    made = render.prepare(loaded)
     try:
         trees = render.objects(made)
     except UsageError:  # A name that is too long, or twice there, is refused.
@@ -101,7 +101,7 @@ def test_names_are_valid_and_unique_and_selectors_match_their_pods(loaded: Loade
 @settings(max_examples=60)
 @given(stacks())
 def test_files_parse_to_rendered_objects(loaded: LoadedStack) -> None:
-    made = render.target(loaded)
+    made = render.prepare(loaded)
     try:
         objects = render.objects(made)
     except UsageError:
@@ -142,7 +142,7 @@ def is_valid(loaded: LoadedStack) -> bool:
 def test_edge_routes_equal_routes_of_stack_file(route: str) -> None:
     loaded = routed(route, {})
     assume(is_valid(loaded))
-    made = render.target(loaded)
+    made = render.prepare(loaded)
     config = yaml.safe_load(text(edge_config.configuration(made), made.scopes))
     web = config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]
     [host] = web["typed_config"]["route_config"]["virtual_hosts"]
@@ -180,7 +180,7 @@ def evaluated(text: str) -> str:
 
 
 def test_service_named_admin_keeps_its_own_cluster() -> None:
-    made = render.target(routed("/", {}, "admin"))
+    made = render.prepare(routed("/", {}, "admin"))
     config = yaml.safe_load(text(edge_config.configuration(made), made.scopes))
     names = [cluster["name"] for cluster in config["static_resources"]["clusters"]]
     assert len(set(names)) == len(names) == 2

@@ -18,37 +18,39 @@ from lapwing.render.helm.secrets import Generated
 from lapwing.render.helm.values import settings
 from lapwing.render.kubernetes import edge, emit, render
 from lapwing.render.kubernetes.edge_config import ends_tls
+from lapwing.render.kubernetes.objects import ClusterEnvironment, name
 from lapwing.render.kubernetes.secrets import required
 from lapwing.render.kubernetes.setting import Scope, text
-from lapwing.render.kubernetes.target import Target, name
 
 SECRETS_HEAD = "Generates passwords once, and never changes them."
 TESTS_HEAD = "`helm test`: requests the health path of every service, through the edge."
 
 
-def files(target: Target, about: About, others: Iterable[Target] = ()) -> dict[str, str]:
+def files(
+    cluster: ClusterEnvironment, about: About, others: Iterable[ClusterEnvironment] = ()
+) -> dict[str, str]:
     """Render every file of the chart: name to text. `others` are environments for presets.
 
     Raises:
         UsageError: As `render.manifests`, or a name is too long for a chart.
     """
-    objects = [Templated(m.file, m.tree) for m in render.manifests(target)]
-    generated, given = _generated(target), _given(target)
-    objects += [Templated(secrets.FILE, tree) for tree in _generator(target, generated)]
-    objects += [Templated(trial.FILE, tree) for tree in trial.objects(target)]
+    objects = [Templated(m.file, m.tree) for m in render.manifests(cluster)]
+    generated, given = _generated(cluster), _given(cluster)
+    objects += [Templated(secrets.FILE, tree) for tree in _generator(cluster, generated)]
+    objects += [Templated(trial.FILE, tree) for tree in trial.objects(cluster)]
     notes = {
         "generated": [_end(g) for g in generated],
         "given": [f"-{w.part}" for w in given],
-        "edge": edge.service_port(target) if edge.is_needed(target) else None,
+        "edge": edge.service_port(cluster) if edge.is_needed(cluster) else None,
     }
     heads = {**render.HEADS, secrets.FILE: SECRETS_HEAD, trial.FILE: TESTS_HEAD}
     head = (
-        f"Values of {about.name}, as in the environment `{target.loaded.environment}` of its stack "
-        "file. Names of objects begin with the release's name."
+        f"Values of {about.name}, as in the environment `{cluster.loaded.environment}` of its "
+        "stack file. Names of objects begin with the release's name."
     )
     return {
         **chart.files(about, objects, notes=notes, head=head, heads=heads),
-        **dict(presets(target, others)),
+        **dict(presets(cluster, others)),
     }
 
 
@@ -57,12 +59,14 @@ def about(name: str, version: str, app_version: str | None = None) -> About:
     return About(name, version, app_version or version, f"The stack {name}, by Lapwing")
 
 
-def presets(target: Target, others: Iterable[Target]) -> Iterator[tuple[str, str]]:
+def presets(
+    cluster: ClusterEnvironment, others: Iterable[ClusterEnvironment]
+) -> Iterator[tuple[str, str]]:
     """Yield the values files of the environments that have the same objects."""
-    base = _defaults(target)
+    base = _defaults(cluster)
     for other in others:
         values = _defaults(other)
-        if _shape(other) != _shape(target) or set(values) != set(base):
+        if _shape(other) != _shape(cluster) or set(values) != set(base):
             continue
         differing = {p: v for p, v in values.items() if v != base[p] and not p.endswith(".image")}
         environment = other.loaded.environment
@@ -71,39 +75,39 @@ def presets(target: Target, others: Iterable[Target]) -> Iterator[tuple[str, str
         yield file, f"# {head}\n" + emit.document(_tree(differing))
 
 
-def _generated(target: Target) -> list[Generated]:
+def _generated(cluster: ClusterEnvironment) -> list[Generated]:
     """List the Secrets that the chart generates; with Argo CD an operator does."""
-    if target.is_argo:
+    if cluster.is_argo:
         return []
-    found = [Generated(name(w.part), w.generated) for w in required(target) if w.generated]
-    if edge.is_needed(target) and ends_tls(target):
+    found = [Generated(name(w.part), w.generated) for w in required(cluster) if w.generated]
+    if edge.is_needed(cluster) and ends_tls(cluster):
         found.append(Generated(name(EDGE_CERTIFICATE), {}))
     return found
 
 
-def _given(target: Target) -> list[RequiredSecret]:
-    return [] if target.is_argo else [w for w in required(target) if not w.generated]
+def _given(cluster: ClusterEnvironment) -> list[RequiredSecret]:
+    return [] if cluster.is_argo else [w for w in required(cluster) if not w.generated]
 
 
-def _generator(target: Target, generated: list[Generated]) -> list[dict[str, Any]]:
-    host = target.environment.domain or "localhost"
-    return secrets.objects(target.loaded.stack.stack, host, generated)
+def _generator(cluster: ClusterEnvironment, generated: list[Generated]) -> list[dict[str, Any]]:
+    host = cluster.settings.domain or "localhost"
+    return secrets.objects(cluster.loaded.stack.stack, host, generated)
 
 
 def _end(secret: Generated) -> str:
     return text(secret.name, {scope: "" for scope in Scope})
 
 
-def _defaults(target: Target) -> dict[str, Any]:
+def _defaults(cluster: ClusterEnvironment) -> dict[str, Any]:
     """Return every value of an environment: its path and default."""
-    trees = [m.tree for m in render.manifests(target) if m.tree["kind"] not in LEFT_OUT]
+    trees = [m.tree for m in render.manifests(cluster) if m.tree["kind"] not in LEFT_OUT]
     return {s.path: s.default for s in settings(trees)}
 
 
-def _shape(target: Target) -> list[tuple[str, str]]:
+def _shape(cluster: ClusterEnvironment) -> list[tuple[str, str]]:
     """List the objects of an environment by kind and name, without digests of their content."""
     found = []
-    for manifest in render.manifests(target):
+    for manifest in render.manifests(cluster):
         called = text(manifest.tree["metadata"]["name"], {scope: "" for scope in Scope})
         found.append((manifest.tree["kind"], "" if manifest.tree["kind"] == "Job" else called))
     return sorted(found)

@@ -11,8 +11,8 @@ from typing import Any
 from lapwing.render.helm.secrets import IMAGE, USER
 from lapwing.render.kubernetes import edge, pod
 from lapwing.render.kubernetes.edge_config import ends_tls
+from lapwing.render.kubernetes.objects import ClusterEnvironment, name, new_object, selector
 from lapwing.render.kubernetes.setting import Setting, join
-from lapwing.render.kubernetes.target import Target, name, new_object, selector
 
 FILE = "tests/reached.yaml"
 PART = "test"
@@ -28,9 +28,9 @@ SCRIPT = (
 """The certificate may be self-signed, so it is not verified. Paths are not file patterns (-f)."""
 
 
-def objects(target: Target) -> list[dict[str, Any]]:
+def objects(cluster: ClusterEnvironment) -> list[dict[str, Any]]:
     """Build the test and its network policies; nothing if no service has a route."""
-    if not edge.is_needed(target):
+    if not edge.is_needed(cluster):
         return []
     hook = {
         "helm.sh/hook": "test",
@@ -42,24 +42,24 @@ def objects(target: Target) -> list[dict[str, Any]]:
     out = {**test, "policyTypes": ["Egress"], "egress": [{"to": [front], "ports": web}]}
     into = {**front, "policyTypes": ["Ingress"], "ingress": [{"from": [test], "ports": web}]}
     return [
-        new_object(target, "v1", "Pod", PART, "test", annotations=hook, spec=_pod(target)),
-        _policy(target, "test", out),
-        _policy(target, "edge-test", into),
+        new_object(cluster, "v1", "Pod", PART, "test", annotations=hook, spec=_pod(cluster)),
+        _policy(cluster, "test", out),
+        _policy(cluster, "edge-test", into),
     ]
 
 
-def _policy(target: Target, part: str, spec: dict[str, Any]) -> dict[str, Any]:
+def _policy(cluster: ClusterEnvironment, part: str, spec: dict[str, Any]) -> dict[str, Any]:
     return new_object(
-        target, "networking.k8s.io/v1", "NetworkPolicy", PART, "network",
+        cluster, "networking.k8s.io/v1", "NetworkPolicy", PART, "network",
         called=name(part), spec=spec,
     )  # fmt: skip
 
 
-def _pod(target: Target) -> dict[str, Any]:
-    routed = [s for s in target.services.values() if s.route]
+def _pod(cluster: ClusterEnvironment) -> dict[str, Any]:
+    routed = [s for s in cluster.services.values() if s.route]
     paths = " ".join(dict.fromkeys(s.health.path or s.route or "/" for s in routed))
-    scheme = "https" if ends_tls(target) else "http"
-    address = join(f"{scheme}://", name("edge"), f":{edge.service_port(target)}")
+    scheme = "https" if ends_tls(cluster) else "http"
+    address = join(f"{scheme}://", name("edge"), f":{edge.service_port(cluster)}")
     return {
         "restartPolicy": "Never",
         **pod.NO_TOKEN,
@@ -71,7 +71,7 @@ def _pod(target: Target) -> dict[str, Any]:
                 "command": ["/bin/sh", "-euc", SCRIPT],
                 "env": [
                     {"name": "PATHS", "value": pod.literal(paths)},
-                    {"name": "HOST", "value": target.environment.domain or "localhost"},
+                    {"name": "HOST", "value": cluster.settings.domain or "localhost"},
                     {"name": "EDGE", "value": address},
                 ],
                 "resources": {

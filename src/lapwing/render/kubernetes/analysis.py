@@ -16,8 +16,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lapwing.render.kubernetes import pod
+from lapwing.render.kubernetes.objects import ClusterEnvironment, labels, name, new_object
 from lapwing.render.kubernetes.setting import Joined, Setting, Tree, join
-from lapwing.render.kubernetes.target import Target, labels, name, new_object
 from lapwing.stack.model import Analysis, Service, Smoke
 
 CURL = "curlimages/curl:8.16.0"
@@ -108,23 +108,29 @@ def is_watched(service: Service) -> bool:
     return service.rollout.analysis is not None and service.route is not None
 
 
-def templates(target: Target, part: str, service: Service) -> Iterator[dict[str, Tree]]:
+def templates(
+    cluster: ClusterEnvironment, part: str, service: Service
+) -> Iterator[dict[str, Tree]]:
     """Yield the AnalysisTemplates of a service: before the switch, and after it."""
     smoke = service.rollout.smoke
     if smoke:
-        metrics = [_smoke(target, part, service, test, i) for i, test in enumerate(smoke, 1)]
-        yield _template(target, part, "smoke", metrics)
+        metrics = [_smoke(cluster, part, service, test, i) for i, test in enumerate(smoke, 1)]
+        yield _template(cluster, part, "smoke", metrics)
     if is_watched(service):
         assert service.rollout.analysis is not None
-        yield _template(target, part, "analysis", [_watch(target, part, service.rollout.analysis)])
+        yield _template(
+            cluster, part, "analysis", [_watch(cluster, part, service.rollout.analysis)]
+        )
 
 
-def _template(target: Target, part: str, kind: str, metrics: list[Tree]) -> dict[str, Tree]:
+def _template(
+    cluster: ClusterEnvironment, part: str, kind: str, metrics: list[Tree]
+) -> dict[str, Tree]:
     literal = _literal(metrics)
     arguments = {"args": [ARGUMENT]} if literal != metrics else {}
     spec = {**arguments, "metrics": literal}
     return new_object(
-        target, "argoproj.io/v1alpha1", "AnalysisTemplate", part, kind,
+        cluster, "argoproj.io/v1alpha1", "AnalysisTemplate", part, kind,
         called=name(part, kind), spec=spec,
     )  # fmt: skip
 
@@ -142,17 +148,19 @@ def _literal(tree: Tree) -> Tree:
     return tree
 
 
-def _smoke(target: Target, part: str, service: Service, test: Smoke, number: int) -> Tree:
+def _smoke(
+    cluster: ClusterEnvironment, part: str, service: Service, test: Smoke, number: int
+) -> Tree:
     preview = join("http://", name(part, "preview"), f":{pod.port(service)}")
     if test.run is not None:
         command = pod.template(
-            target, part, service, component="smoke", command=test.run, restart="Never"
+            cluster, part, service, component="smoke", command=test.run, restart="Never"
         )
         command["spec"]["containers"][0]["env"].append(
             {"name": "LAPWING_PREVIEW_URL", "value": preview}
         )
         # The Service of the service must not select the pod of a smoke test.
-        command["metadata"]["labels"] = labels(target, f"{part}-smoke", "smoke")
+        command["metadata"]["labels"] = labels(cluster, f"{part}-smoke", "smoke")
         return _job(f"smoke-{number}", command, round(test.timeout) + PULL_TIMEOUT_S)
     variables = {
         "URL": join(preview, pod.literal(test.get or "/")),
@@ -160,10 +168,10 @@ def _smoke(target: Target, part: str, service: Service, test: Smoke, number: int
         "CONTAINS": pod.literal(test.contains or ""),
         "TIMEOUT": str(max(1, round(test.timeout))),
     }
-    return _job(f"smoke-{number}", _curl(target, f"{part}-smoke", REQUEST, variables), 600)
+    return _job(f"smoke-{number}", _curl(cluster, f"{part}-smoke", REQUEST, variables), 600)
 
 
-def _watch(target: Target, part: str, limits: Analysis) -> Tree:
+def _watch(cluster: ClusterEnvironment, part: str, limits: Analysis) -> Tree:
     """Build the analysis of a window. One with fewer requests than `min_requests` passes."""
     error, p95 = limits.max_error_rate, limits.max_p95
     window = max(1, round(limits.window))
@@ -176,13 +184,15 @@ def _watch(target: Target, part: str, limits: Analysis) -> Tree:
         "MOST_ERRORS": "" if error is None else f"{error:g}",
         "MOST_P95": "" if p95 is None else str(round(p95 * 1000)),
     }
-    return _job("traffic", _curl(target, "watch", WATCH, variables), window + PULL_TIMEOUT_S)
+    return _job("traffic", _curl(cluster, "watch", WATCH, variables), window + PULL_TIMEOUT_S)
 
 
-def _curl(target: Target, part: str, script: str, variables: dict[str, Tree]) -> dict[str, Tree]:
+def _curl(
+    cluster: ClusterEnvironment, part: str, script: str, variables: dict[str, Tree]
+) -> dict[str, Tree]:
     """Build a pod that runs a script with curl."""
     return {
-        "metadata": {"labels": labels(target, part, "smoke")},
+        "metadata": {"labels": labels(cluster, part, "smoke")},
         "spec": {
             "restartPolicy": "Never",
             **pod.NO_TOKEN,
@@ -202,7 +212,7 @@ def _curl(target: Target, part: str, script: str, variables: dict[str, Tree]) ->
                 }
             ],
             "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": "50Mi"}}],
-            **pod.placement(target),
+            **pod.placement(cluster),
         },
     }
 

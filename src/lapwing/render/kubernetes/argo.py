@@ -15,26 +15,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from lapwing.render.kubernetes.objects import ClusterEnvironment
 from lapwing.render.kubernetes.setting import Tree
-from lapwing.render.kubernetes.target import Target
 
 NAMESPACE = "argocd"
 SERVER = "https://kubernetes.default.svc"
 
 
-def project(target: Target, objects: Iterable[dict[str, Tree]]) -> dict[str, Tree]:
+def project(cluster: ClusterEnvironment, objects: Iterable[dict[str, Tree]]) -> dict[str, Tree]:
     """Build the project, which limits the applications of an environment to `objects`."""
     kinds = sorted({_group(o) for o in objects})
     spec = {
-        "description": f"{target.loaded.stack.stack} in {target.loaded.environment}",
-        "sourceRepos": [target.environment.repository or ""],
-        "destinations": [{"server": SERVER, "namespace": target.namespace}],
+        "description": f"{cluster.loaded.stack.stack} in {cluster.loaded.environment}",
+        "sourceRepos": [cluster.settings.repository or ""],
+        "destinations": [{"server": SERVER, "namespace": cluster.namespace}],
         "clusterResourceWhitelist": [{"group": "", "kind": "Namespace"}],
         "namespaceResourceWhitelist": [
             {"group": group, "kind": kind} for group, kind in kinds if kind != "Namespace"
         ],
     }
-    return _object("AppProject", target.namespace, spec)
+    return _object("AppProject", cluster.namespace, spec)
 
 
 def _group(tree: dict[str, Tree]) -> tuple[str, str]:
@@ -42,10 +42,10 @@ def _group(tree: dict[str, Tree]) -> tuple[str, str]:
     return (group if version else "", tree["kind"])
 
 
-def application(target: Target) -> dict[str, Tree]:
+def application(cluster: ClusterEnvironment) -> dict[str, Tree]:
     """Build the application of one environment."""
-    stack, environment = target.loaded.stack.stack, target.loaded.environment
-    spec = _spec(target, target.namespace, f"{stack}/{environment}/manifests", target.namespace)
+    stack, environment = cluster.loaded.stack.stack, cluster.loaded.environment
+    spec = _spec(cluster, cluster.namespace, f"{stack}/{environment}/manifests", cluster.namespace)
     spec["ignoreDifferences"] = [
         {
             "group": "",
@@ -57,13 +57,13 @@ def application(target: Target) -> dict[str, Tree]:
             for group, kind in (("argoproj.io", "Rollout"), ("apps", "Deployment"))
         ),
     ]
-    return _object("Application", target.namespace, spec)
+    return _object("Application", cluster.namespace, spec)
 
 
-def root(target: Target) -> dict[str, Tree]:
+def root(cluster: ClusterEnvironment) -> dict[str, Tree]:
     """Build the application of applications; the only one that users apply."""
-    stack = target.loaded.stack.stack
-    spec = _spec(target, "default", f"{stack}/argocd", NAMESPACE)
+    stack = cluster.loaded.stack.stack
+    spec = _spec(cluster, "default", f"{stack}/argocd", NAMESPACE)
     return _object("Application", f"{stack}-root", spec)
 
 
@@ -73,11 +73,11 @@ def _object(kind: str, called: str, spec: dict[str, Tree]) -> dict[str, Tree]:
     return {"apiVersion": api, "kind": kind, "metadata": metadata, "spec": spec}
 
 
-def _spec(target: Target, project_: str, path: str, namespace: str) -> dict[str, Tree]:
+def _spec(cluster: ClusterEnvironment, project_: str, path: str, namespace: str) -> dict[str, Tree]:
     return {
         "project": project_,
         "source": {
-            "repoURL": target.environment.repository,
+            "repoURL": cluster.settings.repository,
             "targetRevision": "main",
             "path": path,
         },

@@ -14,11 +14,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lapwing.render.kubernetes import pod
-from lapwing.render.kubernetes.pod import DATABASE, USER, size
-from lapwing.render.kubernetes.setting import Setting, Tree
-from lapwing.render.kubernetes.target import (
+from lapwing.render.kubernetes.objects import (
+    ClusterEnvironment,
     Manifest,
-    Target,
     labels,
     name,
     new_object,
@@ -26,6 +24,8 @@ from lapwing.render.kubernetes.target import (
     service,
     service_account,
 )
+from lapwing.render.kubernetes.pod import DATABASE, USER, size
+from lapwing.render.kubernetes.setting import Setting, Tree
 from lapwing.stack.model import Resource
 from lapwing.stack.resource_reference import PORTS
 
@@ -124,19 +124,19 @@ def image(resource: Resource) -> str:
     return f"{repository}:{resource.version or tag}"
 
 
-def manifests(target: Target) -> Iterator[Manifest]:
+def manifests(cluster: ClusterEnvironment) -> Iterator[Manifest]:
     """Yield the databases that run in the cluster."""
-    for part, resource in target.own_resources.items():
+    for part, resource in cluster.own_resources.items():
         kind = resource.kind
-        account = service_account(target, part, kind)
+        account = service_account(cluster, part, kind)
         port = {"name": kind, "port": PORTS[kind], "targetPort": "data"}
-        headless = service(target, part, kind, port, headless=True)
+        headless = service(cluster, part, kind, port, headless=True)
         yield Manifest(FILE, WAVE - 1, account)
         yield Manifest(FILE, WAVE - 1, headless)
-        yield Manifest(FILE, WAVE, _stateful_set(target, part, resource))
+        yield Manifest(FILE, WAVE, _stateful_set(cluster, part, resource))
 
 
-def _stateful_set(target: Target, part: str, resource: Resource) -> dict[str, Tree]:
+def _stateful_set(cluster: ClusterEnvironment, part: str, resource: Resource) -> dict[str, Tree]:
     server = SERVERS[resource.kind]
     path, default = f"resources.{part}.storage", size(resource.storage or DEFAULT_STORAGE_BYTES)
     storage = Setting(path, default, f"The size of the volume of {part}.")
@@ -159,12 +159,12 @@ def _stateful_set(target: Target, part: str, resource: Resource) -> dict[str, Tr
         "replicas": 1,
         "selector": {"matchLabels": selector(part)},
         "template": {
-            "metadata": {"labels": labels(target, part, resource.kind)},
+            "metadata": {"labels": labels(cluster, part, resource.kind)},
             "spec": template,
         },
         "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": claim}],
     }
-    return new_object(target, "apps/v1", "StatefulSet", part, resource.kind, spec=spec)
+    return new_object(cluster, "apps/v1", "StatefulSet", part, resource.kind, spec=spec)
 
 
 def _container(part: str, resource: Resource) -> dict[str, Tree]:
@@ -188,13 +188,13 @@ def _container(part: str, resource: Resource) -> dict[str, Tree]:
     }
 
 
-def waiting(target: Target, part: str) -> dict[str, Tree]:
+def waiting(cluster: ClusterEnvironment, part: str) -> dict[str, Tree]:
     """Build an init container that waits until a database in the cluster is ready.
 
     On a first installation its volume is created and filled, which takes longer than the retries
     of a Job.
     """
-    resource = target.own_resources[part]
+    resource = cluster.own_resources[part]
     server = SERVERS[resource.kind]
     script = f"until {server.reach}; do echo 'waiting for the database'; sleep 2; done"
     return {

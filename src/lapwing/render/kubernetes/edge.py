@@ -27,10 +27,9 @@ from lapwing.plan.names import EDGE_CERTIFICATE, endpoint_group
 from lapwing.render.kubernetes import pod
 from lapwing.render.kubernetes.analysis import STATS_PORT
 from lapwing.render.kubernetes.edge_config import PORT, TLS_PORT, configuration, ends_tls
-from lapwing.render.kubernetes.setting import Digest, Joined, Setting, Tree, join
-from lapwing.render.kubernetes.target import (
+from lapwing.render.kubernetes.objects import (
+    ClusterEnvironment,
     Manifest,
-    Target,
     disruption_budget,
     labels,
     name,
@@ -39,6 +38,7 @@ from lapwing.render.kubernetes.target import (
     service,
     service_account,
 )
+from lapwing.render.kubernetes.setting import Digest, Joined, Setting, Tree, join
 from lapwing.stack.fields import ComputeResources
 
 FILE = "edge.yaml"
@@ -50,62 +50,62 @@ PRE_STOP_S = 20
 """How long a terminating edge pod still serves, until load balancers have removed it."""
 
 
-def is_needed(target: Target) -> bool:
+def is_needed(cluster: ClusterEnvironment) -> bool:
     """Report whether any service of the stack has a route."""
-    return any(s.route for s in target.services.values())
+    return any(s.route for s in cluster.services.values())
 
 
-def service_port(target: Target) -> int:
+def service_port(cluster: ClusterEnvironment) -> int:
     """Return the port of the edge's Service."""
-    return 443 if ends_tls(target) else PORT
+    return 443 if ends_tls(cluster) else PORT
 
 
-def replicas(target: Target) -> int:
+def replicas(cluster: ClusterEnvironment) -> int:
     """Return the number of Envoy pods: one for a local cluster, two for production."""
-    return 1 if ends_tls(target) else 2
+    return 1 if ends_tls(cluster) else 2
 
 
-def manifests(target: Target) -> Iterator[Manifest]:
+def manifests(cluster: ClusterEnvironment) -> Iterator[Manifest]:
     """Yield the edge of an environment that has a route."""
-    if not is_needed(target):
+    if not is_needed(cluster):
         return
-    config = configuration(target)
+    config = configuration(cluster)
     config_name = join(name("edge"), "-", Digest(config))
     # Headless: counters are read from each pod by its own address.
     port = {"name": "stats", "port": STATS_PORT, "targetPort": "stats"}
-    stats = service(target, "edge", "edge", port, headless=True, called=name("edge-stats"))
+    stats = service(cluster, "edge", "edge", port, headless=True, called=name("edge-stats"))
     for tree in (
-        _config(target, config_name, config),
-        service_account(target, "edge", "edge"),
-        _service(target),
+        _config(cluster, config_name, config),
+        service_account(cluster, "edge", "edge"),
+        _service(cluster),
         stats,
-        disruption_budget(target, "edge", "edge"),
+        disruption_budget(cluster, "edge", "edge"),
     ):
         yield Manifest(FILE, WAVE - 1, tree)
-    yield Manifest(FILE, WAVE, _deployment(target, config_name))
+    yield Manifest(FILE, WAVE, _deployment(cluster, config_name))
 
 
-def _config(target: Target, called: Joined, config: Joined) -> dict[str, Tree]:
-    last = {"argocd.argoproj.io/sync-options": "PruneLast=true"} if target.is_argo else None
+def _config(cluster: ClusterEnvironment, called: Joined, config: Joined) -> dict[str, Tree]:
+    last = {"argocd.argoproj.io/sync-options": "PruneLast=true"} if cluster.is_argo else None
     return new_object(
-        target, "v1", "ConfigMap", "edge", "edge", called=called, annotations=last,
+        cluster, "v1", "ConfigMap", "edge", "edge", called=called, annotations=last,
         immutable=True, data={"envoy.yaml": config},
     )  # fmt: skip
 
 
-def _service(target: Target) -> dict[str, Tree]:
+def _service(cluster: ClusterEnvironment) -> dict[str, Tree]:
     """Build the only Service that a load balancer may point at: its selector never changes."""
     annotations = None
-    if target.environment.cloud is not None and target.environment.gateway is None:
-        loaded = target.loaded
+    if cluster.settings.cloud is not None and cluster.settings.gateway is None:
+        loaded = cluster.loaded
         group = endpoint_group(loaded.stack.stack, loaded.environment)
         exposed = {"exposed_ports": {str(PORT): {"name": group}}}
         annotations = {"cloud.google.com/neg": json.dumps(exposed)}
-    port = {"name": "web", "port": service_port(target), "targetPort": "web"}
-    return service(target, "edge", "edge", port, annotations=annotations)
+    port = {"name": "web", "port": service_port(cluster), "targetPort": "web"}
+    return service(cluster, "edge", "edge", port, annotations=annotations)
 
 
-def _deployment(target: Target, config: Joined) -> dict[str, Tree]:
+def _deployment(cluster: ClusterEnvironment, config: Joined) -> dict[str, Tree]:
     volumes: list[Tree] = [
         {"name": "config", "configMap": {"name": config}},
         {"name": "tmp", "emptyDir": {"sizeLimit": "16Mi"}},
@@ -114,26 +114,26 @@ def _deployment(target: Target, config: Joined) -> dict[str, Tree]:
         {"name": "config", "mountPath": "/etc/envoy", "readOnly": True},
         pod.TMP_MOUNT,
     ]
-    if ends_tls(target):
+    if ends_tls(cluster):
         volumes.append({"name": "tls", "secret": {"secretName": name(EDGE_CERTIFICATE)}})
         mounts.append({"name": "tls", "mountPath": "/etc/tls", "readOnly": True})
     template: dict[str, Tree] = {
-        "metadata": {"labels": labels(target, "edge", "edge")},
+        "metadata": {"labels": labels(cluster, "edge", "edge")},
         "spec": {
             "serviceAccountName": name("edge"),
             **pod.NO_TOKEN,
             "securityContext": pod.security(USER, group=USER, files=USER),
             "terminationGracePeriodSeconds": PRE_STOP_S + 40,
-            "containers": [_container(target, mounts)],
+            "containers": [_container(cluster, mounts)],
             "volumes": volumes,
             "topologySpreadConstraints": pod.spread("edge"),
-            **pod.placement(target),
+            **pod.placement(cluster),
         },
     }
     return new_object(
-        target, "apps/v1", "Deployment", "edge", "edge",
+        cluster, "apps/v1", "Deployment", "edge", "edge",
         spec={
-            "replicas": Setting("edge.replicas", replicas(target), "Number of Envoy pods."),
+            "replicas": Setting("edge.replicas", replicas(cluster), "Number of Envoy pods."),
             "revisionHistoryLimit": 3,
             "selector": {"matchLabels": selector("edge")},
             "strategy": pod.ROLLING_UPDATE,
@@ -142,7 +142,7 @@ def _deployment(target: Target, config: Joined) -> dict[str, Tree]:
     )  # fmt: skip
 
 
-def _container(target: Target, mounts: list[Tree]) -> dict[str, Tree]:
+def _container(cluster: ClusterEnvironment, mounts: list[Tree]) -> dict[str, Tree]:
     ready = {"httpGet": {"path": "/ready", "port": "stats"}}
     needs = ComputeResources.model_validate({"cpu": "100m", "memory": "128Mi"})
     return {
@@ -150,7 +150,7 @@ def _container(target: Target, mounts: list[Tree]) -> dict[str, Tree]:
         "image": Setting("edge.image", ENVOY, "The image of Envoy, in front of every service."),
         "args": ["--config-path", "/etc/envoy/envoy.yaml", "--log-level", "warning"],
         "ports": [
-            {"name": "web", "containerPort": TLS_PORT if ends_tls(target) else PORT},
+            {"name": "web", "containerPort": TLS_PORT if ends_tls(cluster) else PORT},
             {"name": "stats", "containerPort": STATS_PORT},
         ],
         "resources": pod.requests(needs, "edge"),

@@ -18,8 +18,8 @@ from lapwing.render import envoy
 from lapwing.render.envoy import Json
 from lapwing.render.kubernetes import emit, pod
 from lapwing.render.kubernetes.analysis import STATS_PORT
+from lapwing.render.kubernetes.objects import ClusterEnvironment, name
 from lapwing.render.kubernetes.setting import Joined, join
-from lapwing.render.kubernetes.target import Target, name
 from lapwing.stack.model import Service
 
 PORT = 8080
@@ -40,19 +40,19 @@ _ADMIN_CLUSTER = "envoy_admin"
 _ADMIN_SOCKET = {"path": "/tmp/admin.sock"}  # noqa: S108 - in the pod
 
 
-def ends_tls(target: Target) -> bool:
+def ends_tls(environment: ClusterEnvironment) -> bool:
     """Report whether the edge terminates TLS itself: if nothing in front of it does."""
-    return target.environment.gateway is None and target.environment.cloud is None
+    return environment.settings.gateway is None and environment.settings.cloud is None
 
 
-def configuration(target: Target) -> Joined:
+def configuration(environment: ClusterEnvironment) -> Joined:
     """Write Envoy's configuration as YAML; host names have the prefix of the installation."""
-    routed = {n: s for n, s in target.services.items() if s.route}
+    routed = {n: s for n, s in environment.services.items() if s.route}
     tree = {
         "admin": {"address": {"pipe": {**_ADMIN_SOCKET, "mode": 0o600}}},
         "stats_flush_interval": STATS_FLUSH_INTERVAL,
         "static_resources": {
-            "listeners": [_web(target, routed), _counters()],
+            "listeners": [_web(environment, routed), _counters()],
             "clusters": [*(_cluster(n, s) for n, s in routed.items()), _admin()],
         },
     }
@@ -60,12 +60,12 @@ def configuration(target: Target) -> Joined:
     return join(*(p if isinstance(p, str) else p.leaf for p in emit.pieces(tree)))
 
 
-def _web(target: Target, routed: Mapping[str, Service]) -> Json:
+def _web(environment: ClusterEnvironment, routed: Mapping[str, Service]) -> Json:
     longest = sorted(routed.items(), key=lambda item: (-len(item[1].route or ""), item[0]))
     options = {
         "stat_prefix": "edge",
         "use_remote_address": True,
-        "xff_num_trusted_hops": _trusted_hops(target),
+        "xff_num_trusted_hops": _trusted_hops(environment),
         "upgrade_configs": [{"upgrade_type": "websocket"}],
         "stream_idle_timeout": envoy.STREAM_IDLE,
         "request_timeout": "0s",
@@ -75,7 +75,7 @@ def _web(target: Target, routed: Mapping[str, Service]) -> Json:
         # A load balancer sets these two; everything else under such names is from the client.
         "early_header_mutation_extensions": [
             envoy.client_headers(
-                kept=() if ends_tls(target) else ("x-forwarded-for", "x-forwarded-proto")
+                kept=() if ends_tls(environment) else ("x-forwarded-for", "x-forwarded-proto")
             )
         ],
         "path_with_escaped_slashes_action": "KEEP_UNCHANGED",
@@ -100,13 +100,13 @@ def _web(target: Target, routed: Mapping[str, Service]) -> Json:
         },
     }
     chain: Json = {"filters": [envoy.http_connection_manager(options)]}
-    if ends_tls(target):
+    if ends_tls(environment):
         certificate = {
             "certificate_chain": {"filename": "/etc/tls/tls.crt"},
             "private_key": {"filename": "/etc/tls/tls.key"},
         }
         chain["transport_socket"] = envoy.downstream_tls({"tls_certificates": [certificate]})
-    return _listener("web", TLS_PORT if ends_tls(target) else PORT, chain)
+    return _listener("web", TLS_PORT if ends_tls(environment) else PORT, chain)
 
 
 def _listener(called: str, port: int, chain: Json) -> Json:
@@ -132,15 +132,15 @@ def _unavailable_reply() -> Json:
     }
 
 
-def _trusted_hops(target: Target) -> int:
+def _trusted_hops(environment: ClusterEnvironment) -> int:
     """Count the entries of X-Forwarded-For that proxies in front of the edge add.
 
     Google's load balancers add two, the client's address and their own. Source: Google Cloud,
     Application Load Balancers, "X-Forwarded-For header".
     """
-    if ends_tls(target):
+    if ends_tls(environment):
         return 0
-    return 2 if target.environment.cloud is not None else 1
+    return 2 if environment.settings.cloud is not None else 1
 
 
 def _health_routes() -> Iterator[Json]:

@@ -18,14 +18,14 @@ from collections.abc import Iterator
 
 from lapwing.plan.names import BACKS_UP, OFFLINE_MIGRATION, STOPS
 from lapwing.render.kubernetes import data, pod
-from lapwing.render.kubernetes.setting import Digest, Tree, join, spelled
-from lapwing.render.kubernetes.target import (
+from lapwing.render.kubernetes.objects import (
+    ClusterEnvironment,
     Manifest,
-    Target,
     name,
     new_object,
     service_account,
 )
+from lapwing.render.kubernetes.setting import Digest, Tree, join, spelled
 from lapwing.stack.model import Service
 
 BACKED_UP_KINDS = ("mysql",)
@@ -42,50 +42,52 @@ RETRIES = 3
 """Retries of a failed job: its database may not be ready yet."""
 
 
-def manifests(target: Target) -> Iterator[Manifest]:
+def manifests(cluster: ClusterEnvironment) -> Iterator[Manifest]:
     """Yield the job services and the migrations."""
-    for part, service in target.services.items():
+    for part, service in cluster.services.items():
         if service.kind == "job":
             file, wave = (AFTER_FILE, AFTER_WAVE) if service.after else (FILE, WAVE)
-            yield Manifest(file, wave - 1, service_account(target, part))
+            yield Manifest(file, wave - 1, service_account(cluster, part))
             hook = {
                 "argocd.argoproj.io/hook": "Sync",
                 "argocd.argoproj.io/hook-delete-policy": "BeforeHookCreation",
             }
-            annotations = hook if target.is_argo else {}
-            yield Manifest(file, wave, _job(target, part, service, service.command, annotations))
+            annotations = hook if cluster.is_argo else {}
+            yield Manifest(file, wave, _job(cluster, part, service, service.command, annotations))
         elif service.migrate is not None:
             run = service.migrate.run
-            yield Manifest(FILE, WAVE - 1, service_account(target, part))
-            yield Manifest(FILE, WAVE, _migration(target, part, service, run))
+            yield Manifest(FILE, WAVE - 1, service_account(cluster, part))
+            yield Manifest(FILE, WAVE, _migration(cluster, part, service, run))
 
 
-def database_of(target: Target, service: Service) -> str:
+def database_of(cluster: ClusterEnvironment, service: Service) -> str:
     """Return the resource that a service migrates: the first one it needs that is no cache."""
-    resources = target.loaded.stack.resources
+    resources = cluster.loaded.stack.resources
     return next((n for n in service.needs if resources[n].kind != "redis"), service.needs[0])
 
 
-def _migration(target: Target, part: str, service: Service, run: str) -> dict[str, Tree]:
+def _migration(
+    cluster: ClusterEnvironment, part: str, service: Service, run: str
+) -> dict[str, Tree]:
     assert service.migrate is not None
     offline = service.migrate.mode == "offline"
-    annotations = _offline_annotations(target, part) if offline else {}
-    waits_for = database_of(target, service)
-    return _job(target, f"{part}-migrate", service, run, annotations, waits_for=waits_for)
+    annotations = _offline_annotations(cluster, part) if offline else {}
+    waits_for = database_of(cluster, service)
+    return _job(cluster, f"{part}-migrate", service, run, annotations, waits_for=waits_for)
 
 
-def _offline_annotations(target: Target, part: str) -> dict[str, str]:
-    database = database_of(target, target.services[part])
-    users = [n for n, s in target.services.items() if database in s.needs and s.kind != "job"]
+def _offline_annotations(cluster: ClusterEnvironment, part: str) -> dict[str, str]:
+    database = database_of(cluster, cluster.services[part])
+    users = [n for n, s in cluster.services.items() if database in s.needs and s.kind != "job"]
     found = {OFFLINE_MIGRATION: part, STOPS: " ".join(users)}
-    own = target.own_resources.get(database)
+    own = cluster.own_resources.get(database)
     if own is not None and own.backup and own.kind in BACKED_UP_KINDS:
         found[BACKS_UP] = database
     return found
 
 
 def _job(
-    target: Target,
+    cluster: ClusterEnvironment,
     part: str,
     service: Service,
     command: str | None,
@@ -94,10 +96,10 @@ def _job(
 ) -> dict[str, Tree]:
     """Build a Job. It starts when the database in the cluster that it waits for is ready."""
     template = pod.template(
-        target, part, service, component="job", command=command, restart="Never"
+        cluster, part, service, component="job", command=command, restart="Never"
     )
-    if waits_for in target.own_resources:
-        template["spec"]["initContainers"] = [data.waiting(target, waits_for)]
+    if waits_for in cluster.own_resources:
+        template["spec"]["initContainers"] = [data.waiting(cluster, waits_for)]
     called = join(name(part), "-", Digest(spelled(template["spec"])))
     spec = {
         "backoffLimit": RETRIES,
@@ -105,5 +107,5 @@ def _job(
         "template": template,
     }
     return new_object(
-        target, "batch/v1", "Job", part, "job", called=called, annotations=annotations, spec=spec
+        cluster, "batch/v1", "Job", part, "job", called=called, annotations=annotations, spec=spec
     )

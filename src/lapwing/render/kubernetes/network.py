@@ -16,8 +16,8 @@ from lapwing.plan.names import INSTANCE
 from lapwing.render.kubernetes import edge, pod
 from lapwing.render.kubernetes.analysis import STATS_PORT, is_watched
 from lapwing.render.kubernetes.edge_config import ends_tls
+from lapwing.render.kubernetes.objects import ClusterEnvironment, Manifest, new_object, selector
 from lapwing.render.kubernetes.setting import Scope, Tree
-from lapwing.render.kubernetes.target import Manifest, Target, new_object, selector
 from lapwing.render.kubernetes.workloads import is_rollout
 from lapwing.stack.model import Service
 from lapwing.stack.resource_reference import PORTS
@@ -35,95 +35,95 @@ OURS = {"matchLabels": {INSTANCE: Scope.PREFIX}}
 DNS_PORTS = [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]
 
 
-def manifests(target: Target) -> Iterator[Manifest]:
+def manifests(cluster: ClusterEnvironment) -> Iterator[Manifest]:
     """Yield the policies of an environment."""
     for tree in (
-        _closed(target),
-        _dns(target),
-        *_of_edge(target),
-        *_of_services(target),
-        *_of_tests(target),
-        *_of_resources(target),
+        _closed(cluster),
+        _dns(cluster),
+        *_of_edge(cluster),
+        *_of_services(cluster),
+        *_of_tests(cluster),
+        *_of_resources(cluster),
     ):
         yield Manifest(FILE, WAVE, tree)
 
 
-def _closed(target: Target) -> dict[str, Tree]:
-    return _object(target, "closed", {"podSelector": OURS, "policyTypes": ["Ingress", "Egress"]})
+def _closed(cluster: ClusterEnvironment) -> dict[str, Tree]:
+    return _object(cluster, "closed", {"podSelector": OURS, "policyTypes": ["Ingress", "Egress"]})
 
 
-def _dns(target: Target) -> dict[str, Tree]:
+def _dns(cluster: ClusterEnvironment) -> dict[str, Tree]:
     system = {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}
     dns = {"namespaceSelector": system, "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}}}
     # The address of node-local DNS caches: GKE's, and the usual one.
     cache = {"ipBlock": {"cidr": "169.254.20.10/32"}}
     egress = [{"to": [to], "ports": DNS_PORTS} for to in (dns, cache)]
     spec = {"podSelector": OURS, "policyTypes": ["Egress"], "egress": egress}
-    return _object(target, "names", spec)
+    return _object(cluster, "names", spec)
 
 
-def _of_edge(target: Target) -> Iterator[dict[str, Tree]]:
-    if not edge.is_needed(target):
+def _of_edge(cluster: ClusterEnvironment) -> Iterator[dict[str, Tree]]:
+    if not edge.is_needed(cluster):
         return
-    watched = any(is_rollout(target, s) and is_watched(s) for s in target.services.values())
-    ingress: list[Tree] = [{"ports": [_tcp("web")], **_clients(target)}]
+    watched = any(is_rollout(cluster, s) and is_watched(s) for s in cluster.services.values())
+    ingress: list[Tree] = [{"ports": [_tcp("web")], **_clients(cluster)}]
     if watched:
         ingress.append(_from(["watch"], STATS_PORT))
-    egress = [_to(part, pod.port(s)) for part, s in target.services.items() if s.route]
-    yield _policy(target, "edge", ingress=ingress, egress=egress)
+    egress = [_to(part, pod.port(s)) for part, s in cluster.services.items() if s.route]
+    yield _policy(cluster, "edge", ingress=ingress, egress=egress)
     if watched:
-        yield _policy(target, "watch", egress=[_to("edge", STATS_PORT)])
+        yield _policy(cluster, "watch", egress=[_to("edge", STATS_PORT)])
 
 
-def _clients(target: Target) -> dict[str, Tree]:
+def _clients(cluster: ClusterEnvironment) -> dict[str, Tree]:
     """Build the peers that may connect to the edge.
 
     The pods of a gateway or an Ingress controller are in a namespace that only the owner of the
     cluster knows, so any namespace is allowed; from outside, only load balancers.
     """
-    if ends_tls(target):
+    if ends_tls(cluster):
         return {}
     found: list[Tree] = []
-    if target.environment.cloud is not None:
+    if cluster.settings.cloud is not None:
         found = [{"ipBlock": {"cidr": block}} for block in LOAD_BALANCERS]
-    if target.environment.gateway is not None:
+    if cluster.settings.gateway is not None:
         found.append({"namespaceSelector": {}})
     return {"from": found}
 
 
-def _of_services(target: Target) -> Iterator[dict[str, Tree]]:
-    late = [(n, s.after) for n, s in target.services.items() if s.after]
-    for part, service in target.services.items():
+def _of_services(cluster: ClusterEnvironment) -> Iterator[dict[str, Tree]]:
+    late = [(n, s.after) for n, s in cluster.services.items() if s.after]
+    for part, service in cluster.services.items():
         callers: list[str] = []
         if service.kind in ("web", "static"):
             callers += ["edge"] if service.route else []
-            callers += [f"{part}-smoke"] if _has_smoke_tests(target, service) else []
+            callers += [f"{part}-smoke"] if _has_smoke_tests(cluster, service) else []
             callers += [job for job, after in late if part in after]
-        egress = _egress(target, service)
+        egress = _egress(cluster, service)
         ingress = [_from(callers, pod.port(service))] if callers else []
-        yield _policy(target, part, ingress=ingress, egress=egress)
+        yield _policy(cluster, part, ingress=ingress, egress=egress)
         if service.migrate is not None:
-            yield _policy(target, f"{part}-migrate", egress=egress)
+            yield _policy(cluster, f"{part}-migrate", egress=egress)
 
 
-def _has_smoke_tests(target: Target, service: Service) -> bool:
-    return is_rollout(target, service) and bool(service.rollout.smoke)
+def _has_smoke_tests(cluster: ClusterEnvironment, service: Service) -> bool:
+    return is_rollout(cluster, service) and bool(service.rollout.smoke)
 
 
-def _of_tests(target: Target) -> Iterator[dict[str, Tree]]:
+def _of_tests(cluster: ClusterEnvironment) -> Iterator[dict[str, Tree]]:
     """Let a smoke test connect to the preview, and to what its service connects to."""
-    for part, service in target.services.items():
-        if _has_smoke_tests(target, service):
-            egress = [_to(part, pod.port(service)), *_egress(target, service)]
-            yield _policy(target, f"{part}-smoke", egress=egress)
+    for part, service in cluster.services.items():
+        if _has_smoke_tests(cluster, service):
+            egress = [_to(part, pod.port(service)), *_egress(cluster, service)]
+            yield _policy(cluster, f"{part}-smoke", egress=egress)
 
 
-def _egress(target: Target, service: Service) -> list[Tree]:
+def _egress(cluster: ClusterEnvironment, service: Service) -> list[Tree]:
     """Build the connections that a service may open."""
     found: list[Tree] = []
     for need in service.needs:
-        kind = target.loaded.stack.resources[need].kind
-        if need in target.own_resources:
+        kind = cluster.loaded.stack.resources[need].kind
+        if need in cluster.own_resources:
             found.append(_to(need, PORTS[kind]))
         elif kind == "mongodb":
             first, last = ATLAS_PORTS
@@ -131,35 +131,35 @@ def _egress(target: Target, service: Service) -> list[Tree]:
         else:
             found.append({"ports": [_tcp(PORTS[kind])]})
     for part in service.after:
-        if target.services[part].kind in ("web", "static"):
-            found.append(_to(part, pod.port(target.services[part])))
+        if cluster.services[part].kind in ("web", "static"):
+            found.append(_to(part, pod.port(cluster.services[part])))
     if service.internet:
         block = {"cidr": "0.0.0.0/0", "except": list(PRIVATE_NETWORKS)}
         found.append({"to": [{"ipBlock": block}]})
     return found
 
 
-def _of_resources(target: Target) -> Iterator[dict[str, Tree]]:
-    for part, resource in target.own_resources.items():
-        users = {n: s for n, s in target.services.items() if part in s.needs}
+def _of_resources(cluster: ClusterEnvironment) -> Iterator[dict[str, Tree]]:
+    for part, resource in cluster.own_resources.items():
+        users = {n: s for n, s in cluster.services.items() if part in s.needs}
         callers = [*users, *(f"{n}-migrate" for n, s in users.items() if s.migrate)]
-        callers += [f"{n}-smoke" for n, s in users.items() if _has_smoke_tests(target, s)]
+        callers += [f"{n}-smoke" for n, s in users.items() if _has_smoke_tests(cluster, s)]
         ingress = [_from(sorted(callers), PORTS[resource.kind])] if callers else []
-        yield _policy(target, part, ingress=ingress, egress=[])
+        yield _policy(cluster, part, ingress=ingress, egress=[])
 
 
 def _policy(
-    target: Target, part: str, *, egress: list[Tree], ingress: list[Tree] | None = None
+    cluster: ClusterEnvironment, part: str, *, egress: list[Tree], ingress: list[Tree] | None = None
 ) -> dict[str, Tree]:
     """Build the policy of the pods of `part`. Without `ingress`, that of the namespace holds."""
     rules = {"egress": egress} if ingress is None else {"ingress": ingress, "egress": egress}
     types = [direction.capitalize() for direction in rules]
     spec = {"podSelector": {"matchLabels": selector(part)}, "policyTypes": types, **rules}
-    return _object(target, part, spec)
+    return _object(cluster, part, spec)
 
 
-def _object(target: Target, part: str, spec: dict[str, Tree]) -> dict[str, Tree]:
-    return new_object(target, "networking.k8s.io/v1", "NetworkPolicy", part, "network", spec=spec)
+def _object(cluster: ClusterEnvironment, part: str, spec: dict[str, Tree]) -> dict[str, Tree]:
+    return new_object(cluster, "networking.k8s.io/v1", "NetworkPolicy", part, "network", spec=spec)
 
 
 def _from(parts: Iterable[str], port: int) -> dict[str, Tree]:

@@ -17,8 +17,8 @@ import shlex
 from collections.abc import Mapping
 
 from lapwing.plan.names import secret_part
+from lapwing.render.kubernetes.objects import PORT, ClusterEnvironment, labels, name, selector
 from lapwing.render.kubernetes.setting import Joined, Setting, Tree, join
-from lapwing.render.kubernetes.target import PORT, Target, labels, name, selector
 from lapwing.stack import resource_reference as reference
 from lapwing.stack.fields import ComputeResources
 from lapwing.stack.model import Service
@@ -50,7 +50,7 @@ DATABASE = "app"
 
 
 def template(
-    target: Target,
+    cluster: ClusterEnvironment,
     part: str,
     service: Service,
     *,
@@ -60,16 +60,16 @@ def template(
 ) -> dict[str, Tree]:
     """Build the pod template of a service, or of a job in its image (`command`, `restart`)."""
     serves = restart is None
-    owner = _owner(target, part)
+    owner = _owner(cluster, part)
     container = {
         "name": "main",
-        "image": target.image(owner),
+        "image": cluster.image(owner),
         **command_of(command if command is not None else service.command),
-        "env": environment(target, owner, service),
+        "env": environment(cluster, owner, service),
         **(_ports(service) if serves else {}),
         "resources": requests(service.resources, f"services.{owner}", scratch=service.scratch),
         "securityContext": CONTAINER,
-        **(_probes(target, service) if serves else {}),
+        **(_probes(cluster, service) if serves else {}),
         "volumeMounts": [TMP_MOUNT],
     }
     if serves and service.kind in ("web", "static"):
@@ -87,15 +87,15 @@ def template(
     else:
         spec["terminationGracePeriodSeconds"] = PRE_STOP_S + round(service.rollout.stop_grace)
         spec["topologySpreadConstraints"] = spread(part)
-    spec |= placement(target)
-    return {"metadata": {"labels": labels(target, part, component)}, "spec": spec}
+    spec |= placement(cluster)
+    return {"metadata": {"labels": labels(cluster, part, component)}, "spec": spec}
 
 
-def _owner(target: Target, part: str) -> str:
+def _owner(cluster: ClusterEnvironment, part: str) -> str:
     """Return the service that a pod belongs to: `fleet-migrate` is a job of `fleet`."""
-    if part in target.services:
+    if part in cluster.services:
         return part
-    return max((s for s in target.services if part.startswith(f"{s}-")), key=len)
+    return max((s for s in cluster.services if part.startswith(f"{s}-")), key=len)
 
 
 def security(
@@ -180,31 +180,31 @@ def size(value: int) -> str:
     return str(value)
 
 
-def environment(target: Target, part: str, service: Service) -> list[Tree]:
+def environment(cluster: ClusterEnvironment, part: str, service: Service) -> list[Tree]:
     """Build the variables of a container: Lapwing's, the resources', the service's, its secrets.
 
     A variable that another one uses comes first, as the cluster requires. Plain variables of a job
     that runs `after` services are values of the chart: its user decides what such a job does.
     """
     found: dict[str, Tree] = {
-        "LAPWING_STACK": {"value": target.loaded.stack.stack},
-        "LAPWING_ENVIRONMENT": {"value": target.loaded.environment},
+        "LAPWING_STACK": {"value": cluster.loaded.stack.stack},
+        "LAPWING_ENVIRONMENT": {"value": cluster.loaded.environment},
     }
-    if target.revision:
-        found["LAPWING_REVISION"] = {"value": target.revision}
+    if cluster.revision:
+        found["LAPWING_REVISION"] = {"value": cluster.revision}
     if service.kind in ("web", "static"):
         found["PORT"] = {"value": str(port(service))}
         found["HOST"] = {"value": "0.0.0.0"}  # noqa: S104 - in its pod
     for need in service.needs:
-        found |= _resource(target, need)
+        found |= _resource(cluster, need)
     for other in service.after:
-        if target.services[other].kind in ("web", "static"):
-            at = f":{port(target.services[other])}"
+        if cluster.services[other].kind in ("web", "static"):
+            at = f":{port(cluster.services[other])}"
             found[variable_of(other)] = {"value": join("http://", name(other), at)}
     for secret in service.secrets:
         found[secret.name] = _from_secret(secret_part(secret.name), "value")
     for variable, text in service.env.items():
-        value: Tree = _value(target, text)
+        value: Tree = _value(cluster, text)
         if service.after and isinstance(value, str):
             path = f"services.{part}.env.{variable}"
             value = Setting(path, value, f"An environment variable of {part}.")
@@ -212,15 +212,15 @@ def environment(target: Target, part: str, service: Service) -> list[Tree]:
     return [{"name": variable, **value} for variable, value in found.items()]
 
 
-def _resource(target: Target, need: str) -> dict[str, Tree]:
+def _resource(cluster: ClusterEnvironment, need: str) -> dict[str, Tree]:
     """Build the variables with the URL of a resource and its password."""
-    variable = target.variable(need)
-    if need in target.managed_resources:
+    variable = cluster.variable(need)
+    if need in cluster.managed_resources:
         return {variable: _from_secret(secret_part(variable), "value")}
     password = _password_variable(need)
     return {
         password: _from_secret(need, "password"),
-        variable: {"value": _url(target, need, f"$({password})")},
+        variable: {"value": _url(cluster, need, f"$({password})")},
     }
 
 
@@ -228,20 +228,20 @@ def _password_variable(need: str) -> str:
     return f"LAPWING_{need.upper().replace('-', '_')}_PASSWORD"
 
 
-def _url(target: Target, need: str, password: str) -> Joined:
+def _url(cluster: ClusterEnvironment, need: str, password: str) -> Joined:
     """Build the URL of a resource in the cluster."""
-    kind = target.own_resources[need].kind
+    kind = cluster.own_resources[need].kind
     user = "" if kind == "redis" else USER
     path = {"redis": "0", "mongodb": f"{DATABASE}?authSource=admin"}.get(kind, DATABASE)
     host = join(name(need), f":{reference.PORTS[kind]}")
     return join(f"{kind}://{user}:{password}@", host, f"/{path}")
 
 
-def _value(target: Target, text: str) -> Joined | str:
+def _value(cluster: ClusterEnvironment, text: str) -> Joined | str:
     """Build the value of a variable: text in which references to resources are resolved."""
     value = join(
         *(
-            literal(piece) if isinstance(piece, str) else _attribute(target, *piece)
+            literal(piece) if isinstance(piece, str) else _attribute(cluster, *piece)
             for piece in reference.pieces(text)
         )
     )
@@ -250,8 +250,8 @@ def _value(target: Target, text: str) -> Joined | str:
     return "".join(str(piece) for piece in value.pieces)
 
 
-def _attribute(target: Target, need: str, attribute: str) -> Joined | str:
-    kind = target.own_resources[need].kind
+def _attribute(cluster: ClusterEnvironment, need: str, attribute: str) -> Joined | str:
+    kind = cluster.own_resources[need].kind
     password = f"$({_password_variable(need)})"
     match attribute:
         case "host":
@@ -264,7 +264,7 @@ def _attribute(target: Target, need: str, attribute: str) -> Joined | str:
             return "0" if kind == "redis" else DATABASE
         case "password":
             return password
-    return _url(target, need, password)
+    return _url(cluster, need, password)
 
 
 def literal(text: str) -> str:
@@ -276,7 +276,7 @@ def _from_secret(part: str, key: str) -> dict[str, Tree]:
     return {"valueFrom": {"secretKeyRef": {"name": name(part), "key": key}}}
 
 
-def _probes(target: Target, service: Service) -> dict[str, Tree]:
+def _probes(cluster: ClusterEnvironment, service: Service) -> dict[str, Tree]:
     """Build the startup, liveness and readiness probes of a container.
 
     Without `live`, the liveness probe checks the open port only: a health path may query the
@@ -289,7 +289,7 @@ def _probes(target: Target, service: Service) -> dict[str, Tree]:
     period = max(1, round(health.interval))
     seconds = max(1, round(health.timeout))
     start = max(1, -(-round(health.start_timeout) // 2))
-    host = health.host or target.domain
+    host = health.host or cluster.domain
     return {
         "startupProbe": _probe(service, health.live or health.path, host)
         | {"periodSeconds": 2, "timeoutSeconds": seconds, "failureThreshold": start},
@@ -321,9 +321,9 @@ def spread(part: str) -> list[Tree]:
     ]
 
 
-def placement(target: Target) -> dict[str, Tree]:
+def placement(cluster: ClusterEnvironment) -> dict[str, Tree]:
     """Place pods on spot capacity, if the environment asks for it. Source: GKE, Spot Pods."""
-    if not target.environment.spot:
+    if not cluster.settings.spot:
         return {}
     key = "cloud.google.com/gke-spot"
     toleration = {"key": key, "operator": "Equal", "value": "true", "effect": "NoSchedule"}

@@ -1,6 +1,6 @@
 """Render a stack in one environment as Kubernetes objects, and as files.
 
-    Target -> manifests (trees with typed leaves) -> objects (leaves at their default) -> files
+    ClusterEnvironment -> manifests (trees with typed leaves) -> objects (leaves resolved) -> files
 
 The order of objects is the order in which they can be applied. One file is one concern.
 """
@@ -23,8 +23,8 @@ from lapwing.render.kubernetes import (
     secrets,
     workloads,
 )
+from lapwing.render.kubernetes.objects import ClusterEnvironment, Manifest
 from lapwing.render.kubernetes.setting import Scope, Tree, resolve, text
-from lapwing.render.kubernetes.target import Manifest, Target
 from lapwing.stack import image
 from lapwing.stack.load import LoadedStack
 
@@ -42,13 +42,13 @@ HEADS = {
 }
 
 
-def target(
+def prepare(
     loaded: LoadedStack,
     images: Mapping[str, str] | None = None,
     revision: str = "",
     *,
     hold: bool = False,
-) -> Target:
+) -> ClusterEnvironment:
     """Combine an environment with the images of its services.
 
     An image comes from `images`, else from the stack file.
@@ -78,7 +78,7 @@ def target(
                 f"--image {name}=REGISTRY/REPOSITORY:TAG.",
             )
         found[name] = str(_reference(name, reference))
-    made = Target(loaded, found, revision, hold)
+    made = ClusterEnvironment(loaded, found, revision, hold)
     _check_namespace(made)
     return made
 
@@ -93,37 +93,38 @@ def _reference(service: str, text_: str) -> str:
     return text_
 
 
-def _check_namespace(target: Target) -> None:
-    if len(target.namespace) > MAX_NAME_LENGTH:
+def _check_namespace(cluster: ClusterEnvironment) -> None:
+    length = len(cluster.namespace)
+    if length > MAX_NAME_LENGTH:
         raise UsageError(
-            f"Namespace {target.namespace!r} is too long: {len(target.namespace)} characters, the "
-            f"maximum is {MAX_NAME_LENGTH}.",
+            f"Namespace {cluster.namespace!r} is too long: {length} characters, the maximum is "
+            f"{MAX_NAME_LENGTH}.",
             hint="Shorten the name of the stack or of the environment.",
         )
 
 
-def manifests(target: Target) -> list[Manifest]:
+def manifests(cluster: ClusterEnvironment) -> list[Manifest]:
     """Render every object of the environment, in the order of waves.
 
     Raises:
         UsageError: A name is too long, or two objects have the same name.
     """
     found = [
-        Manifest("namespace.yaml", 0, _namespace(target)),
-        *network.manifests(target),
-        *secrets.external(target),
-        *data.manifests(target),
-        *jobs.manifests(target),
-        *workloads.manifests(target),
-        *edge.manifests(target),
-        *front.manifests(target),
+        Manifest("namespace.yaml", 0, _namespace(cluster)),
+        *network.manifests(cluster),
+        *secrets.external(cluster),
+        *data.manifests(cluster),
+        *jobs.manifests(cluster),
+        *workloads.manifests(cluster),
+        *edge.manifests(cluster),
+        *front.manifests(cluster),
     ]
     found.sort(key=lambda m: m.wave)
-    _check_names(target, found)
-    return [_with_wave(m) for m in found] if target.is_argo else found
+    _check_names(cluster, found)
+    return [_with_wave(m) for m in found] if cluster.is_argo else found
 
 
-def _namespace(target: Target) -> dict[str, Tree]:
+def _namespace(cluster: ClusterEnvironment) -> dict[str, Tree]:
     level = "restricted"
     return {
         "apiVersion": "v1",
@@ -131,9 +132,9 @@ def _namespace(target: Target) -> dict[str, Tree]:
         "metadata": {
             "name": Scope.NAMESPACE,
             "labels": {
-                PART_OF: target.loaded.stack.stack,
+                PART_OF: cluster.loaded.stack.stack,
                 MANAGED_BY: Scope.MANAGER,
-                ENVIRONMENT: target.loaded.environment,
+                ENVIRONMENT: cluster.loaded.environment,
                 "pod-security.kubernetes.io/enforce": level,
                 "pod-security.kubernetes.io/audit": level,
                 "pod-security.kubernetes.io/warn": level,
@@ -149,10 +150,10 @@ def _with_wave(manifest: Manifest) -> Manifest:
     return Manifest(manifest.file, manifest.wave, tree)
 
 
-def _check_names(target: Target, found: Iterable[Manifest]) -> None:
+def _check_names(cluster: ClusterEnvironment, found: Iterable[Manifest]) -> None:
     seen = set()
     for manifest in found:
-        kind, name = manifest.tree["kind"], text(manifest.tree["metadata"]["name"], target.scopes)
+        kind, name = manifest.tree["kind"], text(manifest.tree["metadata"]["name"], cluster.scopes)
         # A Job's name is a label of its pods; the pods of a StatefulSet get 11 more characters.
         most = MAX_NAME_LENGTH - (11 if kind == "StatefulSet" else 0)
         if len(name) > most:
@@ -169,35 +170,35 @@ def _check_names(target: Target, found: Iterable[Manifest]) -> None:
         seen.add((kind, name))
 
 
-def objects(target: Target) -> list[dict[str, Any]]:
+def objects(cluster: ClusterEnvironment) -> list[dict[str, Any]]:
     """Render every object with its leaves at their default, in the order to apply them."""
-    return [resolve(m.tree, target.scopes) for m in manifests(target)]
+    return [resolve(m.tree, cluster.scopes) for m in manifests(cluster)]
 
 
-def files(target: Target) -> dict[str, str]:
+def files(cluster: ClusterEnvironment) -> dict[str, str]:
     """Render the manifests as YAML files: name to text."""
     grouped: dict[str, list[str]] = {}
-    scopes = target.scopes
-    for manifest in manifests(target):
+    scopes = cluster.scopes
+    for manifest in manifests(cluster):
         tree = resolve(manifest.tree, scopes)
         grouped.setdefault(manifest.file, []).append(emit.document(tree))
     return {name: _file(name, grouped[name]) for name in FILES if name in grouped}
 
 
-def argo_files(target: Target) -> dict[str, str]:
+def argo_files(cluster: ClusterEnvironment) -> dict[str, str]:
     """Render Argo CD's objects as files of `<stack>/argocd`; none without a `repository`."""
-    if not target.is_argo or target.environment.repository is None:
+    if not cluster.is_argo or cluster.settings.repository is None:
         return {}
-    project = argo.project(target, objects(target))
-    documents = [emit.document(project), emit.document(argo.application(target))]
-    head = f"# {target.loaded.stack.stack} in {target.loaded.environment}, for Argo CD.\n"
-    return {f"{target.loaded.environment}.yaml": head + "---\n".join(documents)}
+    project = argo.project(cluster, objects(cluster))
+    documents = [emit.document(project), emit.document(argo.application(cluster))]
+    head = f"# {cluster.loaded.stack.stack} in {cluster.loaded.environment}, for Argo CD.\n"
+    return {f"{cluster.loaded.environment}.yaml": head + "---\n".join(documents)}
 
 
-def root_file(target: Target) -> str:
+def root_file(cluster: ClusterEnvironment) -> str:
     """Render the application of applications, which users apply once."""
     head = "# Apply this once: kubectl apply -f root.yaml. It creates the other applications.\n"
-    return head + emit.document(argo.root(target))
+    return head + emit.document(argo.root(cluster))
 
 
 def _file(name: str, documents: list[str]) -> str:

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lapwing.plan.names import RequiredSecret, secret_part
-from lapwing.render.kubernetes.target import Manifest, Target, name, new_object
+from lapwing.render.kubernetes.objects import ClusterEnvironment, Manifest, name, new_object
 from lapwing.stack.cloud import project_of
 
 FILE = "secrets.yaml"
@@ -30,47 +30,47 @@ PASSWORD_LENGTH = 32
 """Characters of a generated password: letters and digits, which need no escape in a URL."""
 
 
-def required(target: Target) -> list[RequiredSecret]:
+def required(cluster: ClusterEnvironment) -> list[RequiredSecret]:
     """List every Secret that the environment's pods refer to, each once, by name."""
     found: dict[str, RequiredSecret] = {}
-    for service in target.services.values():
+    for service in cluster.services.values():
         for secret in service.secrets:
             part = secret_part(secret.name)
             found[part] = RequiredSecret(part, {"value": secret.generate}, secret.name)
-    for resource in target.managed_resources:
-        variable = target.variable(resource)
+    for resource in cluster.managed_resources:
+        variable = cluster.variable(resource)
         part = secret_part(variable)
         found[part] = RequiredSecret(part, {"value": None}, variable)
-    for resource in target.own_resources:
+    for resource in cluster.own_resources:
         keys: dict[str, int | None] = {"password": PASSWORD_LENGTH}
-        if target.own_resources[resource].kind == "mysql":
+        if cluster.own_resources[resource].kind == "mysql":
             keys["root-password"] = PASSWORD_LENGTH
         found[resource] = RequiredSecret(resource, keys)
     return [found[part] for part in sorted(found)]
 
 
-def external(target: Target) -> Iterator[Manifest]:
+def external(cluster: ClusterEnvironment) -> Iterator[Manifest]:
     """Yield the store and an ExternalSecret for each secret, if Argo CD applies them."""
-    secrets = required(target)
-    if not target.is_argo or not secrets:
+    secrets = required(cluster)
+    if not cluster.is_argo or not secrets:
         return
     if any(None in s.keys.values() for s in secrets):
-        yield Manifest(FILE, WAVE, _store(target))
+        yield Manifest(FILE, WAVE, _store(cluster))
     for length in sorted({n for s in secrets for n in s.keys.values() if n is not None}):
-        yield Manifest(FILE, WAVE, _generator(target, length))
+        yield Manifest(FILE, WAVE, _generator(cluster, length))
     for secret in secrets:
-        yield Manifest(FILE, WAVE + 1, _external(target, secret))
+        yield Manifest(FILE, WAVE + 1, _external(cluster, secret))
 
 
-def _store(target: Target) -> dict[str, object]:
-    cloud = target.environment.cloud
+def _store(cluster: ClusterEnvironment) -> dict[str, object]:
+    cloud = cluster.settings.cloud
     assert cloud is not None
-    project = project_of(target.loaded.stack, target.loaded.environment)
+    project = project_of(cluster.loaded.stack, cluster.loaded.environment)
     spec = {"provider": {"gcpsm": {"projectID": project}}}
-    return new_object(target, API, "SecretStore", STORE, "secret", spec=spec)
+    return new_object(cluster, API, "SecretStore", STORE, "secret", spec=spec)
 
 
-def _generator(target: Target, length: int) -> dict[str, object]:
+def _generator(cluster: ClusterEnvironment, length: int) -> dict[str, object]:
     part = f"password-{length}"
     spec = {
         "length": length,
@@ -79,10 +79,10 @@ def _generator(target: Target, length: int) -> dict[str, object]:
         "noUpper": False,
         "allowRepeat": True,
     }
-    return new_object(target, GENERATORS, "Password", part, "secret", spec=spec)
+    return new_object(cluster, GENERATORS, "Password", part, "secret", spec=spec)
 
 
-def _external(target: Target, secret: RequiredSecret) -> dict[str, object]:
+def _external(cluster: ClusterEnvironment, secret: RequiredSecret) -> dict[str, object]:
     generated = secret.generated
     spec: dict[str, object] = {
         "refreshPolicy": "CreatedOnce" if generated else "Periodic",
@@ -110,7 +110,7 @@ def _external(target: Target, secret: RequiredSecret) -> dict[str, object]:
         ]
     else:
         spec["secretStoreRef"] = {"kind": "SecretStore", "name": name(STORE)}
-        stack, environment = target.loaded.stack.stack, target.loaded.environment
+        stack, environment = cluster.loaded.stack.stack, cluster.loaded.environment
         remote = {"key": f"{stack}-{environment}-{secret.variable}"}
         spec["data"] = [{"secretKey": "value", "remoteRef": remote}]
-    return new_object(target, API, "ExternalSecret", secret.part, "secret", spec=spec)
+    return new_object(cluster, API, "ExternalSecret", secret.part, "secret", spec=spec)

@@ -15,10 +15,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lapwing.render.kubernetes import analysis, pod
-from lapwing.render.kubernetes import target as objects
+from lapwing.render.kubernetes import analysis, objects, pod
+from lapwing.render.kubernetes.objects import (
+    ClusterEnvironment,
+    Manifest,
+    name,
+    new_object,
+    selector,
+)
 from lapwing.render.kubernetes.setting import Joined, Setting, Tree
-from lapwing.render.kubernetes.target import Manifest, Target, name, new_object, selector
 from lapwing.stack.model import Service
 
 FILE = "workloads.yaml"
@@ -32,41 +37,43 @@ SCALE_UP_CPU = 0.7
 """The CPU use at which replicas are added where `replicas.cpu` is not stated."""
 
 
-def manifests(target: Target) -> Iterator[Manifest]:
+def manifests(cluster: ClusterEnvironment) -> Iterator[Manifest]:
     """Yield the objects of every service but jobs."""
-    for part, service in target.services.items():
+    for part, service in cluster.services.items():
         if service.kind == "job":
             continue
         early: list[dict[str, Tree]] = []
         if service.migrate is None:  # Else the migration brings it, because it needs it first.
-            early.append(objects.service_account(target, part))
+            early.append(objects.service_account(cluster, part))
         if service.kind in ("web", "static"):
-            early.append(_service(target, part, service, name(part)))
-            if target.has_rollouts:
-                early.append(_service(target, part, service, name(part, "preview")))
-        if is_rollout(target, service):
-            early.extend(analysis.templates(target, part, service))
+            early.append(_service(cluster, part, service, name(part)))
+            if cluster.has_rollouts:
+                early.append(_service(cluster, part, service, name(part, "preview")))
+        if is_rollout(cluster, service):
+            early.extend(analysis.templates(cluster, part, service))
         yield from (Manifest(FILE, WAVE - 1, tree) for tree in early)
-        yield Manifest(FILE, WAVE, _workload(target, part, service))
+        yield Manifest(FILE, WAVE, _workload(cluster, part, service))
         if _is_scaled(service):
-            yield Manifest(FILE, WAVE + 1, _scaler(target, part, service))
+            yield Manifest(FILE, WAVE + 1, _scaler(cluster, part, service))
         if service.replicas.min > 1:
-            budget = objects.disruption_budget(target, part, service.kind)
+            budget = objects.disruption_budget(cluster, part, service.kind)
             yield Manifest(FILE, WAVE - 1, budget)
 
 
-def _service(target: Target, part: str, service: Service, called: Joined) -> dict[str, Tree]:
+def _service(
+    cluster: ClusterEnvironment, part: str, service: Service, called: Joined
+) -> dict[str, Tree]:
     port = {"name": "http", "port": pod.port(service), "targetPort": "http"}
-    return objects.service(target, part, service.kind, port, called=called)
+    return objects.service(cluster, part, service.kind, port, called=called)
 
 
-def is_rollout(target: Target, service: Service) -> bool:
+def is_rollout(cluster: ClusterEnvironment, service: Service) -> bool:
     """Report whether Argo Rollouts switches a service."""
-    return target.has_rollouts and service.kind in ("web", "static")
+    return cluster.has_rollouts and service.kind in ("web", "static")
 
 
-def _workload(target: Target, part: str, service: Service) -> dict[str, Tree]:
-    rollout = is_rollout(target, service)
+def _workload(cluster: ClusterEnvironment, part: str, service: Service) -> dict[str, Tree]:
+    rollout = is_rollout(cluster, service)
     spec: dict[str, Tree] = {}
     if not _is_scaled(service):
         spec["replicas"] = _min_replicas(part, service)
@@ -74,23 +81,23 @@ def _workload(target: Target, part: str, service: Service) -> dict[str, Tree]:
         "revisionHistoryLimit": HISTORY,
         "progressDeadlineSeconds": round(service.health.start_timeout) + 300,
         "selector": {"matchLabels": selector(part)},
-        "template": pod.template(target, part, service, component=service.kind),
-        "strategy": _blue_green(target, part, service) if rollout else pod.ROLLING_UPDATE,
+        "template": pod.template(cluster, part, service, component=service.kind),
+        "strategy": _blue_green(cluster, part, service) if rollout else pod.ROLLING_UPDATE,
     }
-    return new_object(target, *_kind(rollout), part, service.kind, spec=spec)
+    return new_object(cluster, *_kind(rollout), part, service.kind, spec=spec)
 
 
 def _kind(rollout: bool) -> tuple[str, str]:
     return ("argoproj.io/v1alpha1", "Rollout") if rollout else ("apps/v1", "Deployment")
 
 
-def _blue_green(target: Target, part: str, service: Service) -> dict[str, Tree]:
+def _blue_green(cluster: ClusterEnvironment, part: str, service: Service) -> dict[str, Tree]:
     """Build the strategy. Source: Argo Rollouts documentation, BlueGreen Deployment Strategy."""
     rollout = service.rollout
     spec: dict[str, Tree] = {
         "activeService": name(part),
         "previewService": name(part, "preview"),
-        "autoPromotionEnabled": not (rollout.hold or target.hold),
+        "autoPromotionEnabled": not (rollout.hold or cluster.hold),
         "scaleDownDelaySeconds": max(MIN_SCALE_DOWN_DELAY_S, round(rollout.keep_old)),
         "abortScaleDownDelaySeconds": 30,
     }
@@ -111,8 +118,8 @@ def _min_replicas(part: str, service: Service) -> Setting:
     return Setting(path, service.replicas.min, "Minimum number of replicas.")
 
 
-def _scaler(target: Target, part: str, service: Service) -> dict[str, Tree]:
-    api, kind = _kind(is_rollout(target, service))
+def _scaler(cluster: ClusterEnvironment, part: str, service: Service) -> dict[str, Tree]:
+    api, kind = _kind(is_rollout(cluster, service))
     path = f"services.{part}.replicas"
     used = round((service.replicas.cpu or SCALE_UP_CPU) * 100)
     cpu = Setting(f"{path}.cpu", used, "CPU use in per cent at which replicas are added.")
@@ -124,5 +131,5 @@ def _scaler(target: Target, part: str, service: Service) -> dict[str, Tree]:
         "metrics": [{"type": "Resource", "resource": metric}],
     }
     return new_object(
-        target, "autoscaling/v2", "HorizontalPodAutoscaler", part, "scaler", spec=spec
+        cluster, "autoscaling/v2", "HorizontalPodAutoscaler", part, "scaler", spec=spec
     )

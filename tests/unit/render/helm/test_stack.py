@@ -14,8 +14,8 @@ from lapwing.cli.main import run
 from lapwing.render.helm import stack
 from lapwing.render.helm.chart import LEFT_OUT, About
 from lapwing.render.kubernetes import render
+from lapwing.render.kubernetes.objects import ClusterEnvironment
 from lapwing.render.kubernetes.setting import Scope, resolve
-from lapwing.render.kubernetes.target import Target
 from lapwing.stack.load import load
 from tests.unit.render.helm import helm
 
@@ -69,9 +69,9 @@ CASES = [
 ]
 
 
-def target(folder: Path, text: str, environment: str) -> Target:
+def cluster_environment(folder: Path, text: str, environment: str) -> ClusterEnvironment:
     (folder / "lapwing.yaml").write_text(text)
-    return render.target(load(folder / "lapwing.yaml", environment))
+    return render.prepare(load(folder / "lapwing.yaml", environment))
 
 
 def key(item: dict[str, Any]) -> tuple[str, str]:
@@ -88,7 +88,7 @@ def own(found: list[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
     }
 
 
-def rendered(made: Target) -> dict[tuple[str, str], dict[str, Any]]:
+def rendered(made: ClusterEnvironment) -> dict[tuple[str, str], dict[str, Any]]:
     scopes = {**made.scopes, Scope.MANAGER: "Helm"}
     trees = [m.tree for m in render.manifests(made) if m.tree["kind"] not in LEFT_OUT]
     return {key(o): o for o in (resolve(tree, scopes) for tree in trees)}
@@ -96,7 +96,7 @@ def rendered(made: Target) -> dict[tuple[str, str], dict[str, Any]]:
 
 @pytest.mark.parametrize(("text", "environment"), CASES)
 def test_helm_template_equals_lapwing_render(text: str, environment: str, tmp_path: Path) -> None:
-    made = target(tmp_path, text, environment)
+    made = cluster_environment(tmp_path, text, environment)
     name = made.loaded.stack.stack
     path = helm.write(tmp_path / "chart", stack.files(made, About(name, "1.0.0", "1", "A stack")))
     found = own(helm.template(path, release=name, namespace=made.namespace))
@@ -110,10 +110,10 @@ def test_helm_template_equals_lapwing_render(text: str, environment: str, tmp_pa
 
 def test_presets_of_fleet_render_their_environments(tmp_path: Path) -> None:
     text = FLEET.read_text()
-    kind = target(tmp_path, text, "kind")
-    sizes = [target(tmp_path, text, f"hosts-{n}") for n in (1000, 25000, 150000)]
+    kind = cluster_environment(tmp_path, text, "kind")
+    sizes = [cluster_environment(tmp_path, text, f"hosts-{n}") for n in (1000, 25000, 150000)]
     about = About("fleetdm-stack", "1.0.0", "v4.93.0", "Fleet")
-    cloud = target(tmp_path, text, "production")
+    cloud = cluster_environment(tmp_path, text, "production")
     files = stack.files(kind, about, [*sizes, cloud])
     assert sorted(f for f in files if f.startswith("values-")) == [
         "values-hosts-1000.yaml", "values-hosts-150000.yaml", "values-hosts-25000.yaml",
@@ -135,7 +135,7 @@ def test_presets_of_fleet_render_their_environments(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     folder = tmp_path_factory.mktemp("fleet")
-    made = target(folder, FLEET.read_text(), "kind")
+    made = cluster_environment(folder, FLEET.read_text(), "kind")
     files = stack.files(made, About("fleetdm-stack", "1.0.0", "v4.93.0", "Fleet"))
     return helm.template(helm.write(folder / "chart", files), release="fleetdm-stack")
 
@@ -277,7 +277,7 @@ def test_stack_without_kubernetes_environment_has_no_chart(
 )
 def test_changed_job_gets_new_name(change: str, tmp_path: Path) -> None:
     """A Job's pods may not be changed: `helm upgrade` would fail on one of the same name."""
-    made = target(tmp_path, FLEET.read_text(), "kind")
+    made = cluster_environment(tmp_path, FLEET.read_text(), "kind")
     about = About("fleetdm-stack", "1.0.0", "v4.93.0", "Fleet")
     path = helm.write(tmp_path / "chart", stack.files(made, about))
 

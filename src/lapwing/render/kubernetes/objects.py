@@ -36,7 +36,7 @@ class Manifest:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class ClusterEnvironment:
     """An environment as it is rendered. `images` has one reference for each service."""
 
     loaded: LoadedStack
@@ -46,7 +46,7 @@ class Target:
     """Whether this deployment pauses until `lapwing promote`, whatever its services say."""
 
     @property
-    def environment(self) -> Environment:
+    def settings(self) -> Environment:
         """The settings of the environment."""
         return self.loaded.settings
 
@@ -59,23 +59,23 @@ class Target:
     def own_resources(self) -> dict[str, Resource]:
         """The resources that run in the cluster."""
         resources = self.loaded.stack.resources.items()
-        return {n: r for n, r in resources if not is_managed(r, self.environment)}
+        return {n: r for n, r in resources if not is_managed(r, self.settings)}
 
     @property
     def managed_resources(self) -> dict[str, Resource]:
         """The resources that run elsewhere; their URLs are secrets."""
         resources = self.loaded.stack.resources.items()
-        return {n: r for n, r in resources if is_managed(r, self.environment)}
+        return {n: r for n, r in resources if is_managed(r, self.settings)}
 
     @property
     def is_argo(self) -> bool:
         """Whether Argo CD applies the manifests, not Lapwing."""
-        return self.environment.uses_argo_cd
+        return self.settings.uses_argo_cd
 
     @property
     def has_rollouts(self) -> bool:
         """Whether Argo Rollouts switches releases."""
-        return self.environment.uses_argo_rollouts
+        return self.settings.uses_argo_rollouts
 
     @property
     def namespace(self) -> str:
@@ -94,7 +94,7 @@ class Target:
     @property
     def domain(self) -> Setting | str:
         """The host name of the stack; `localhost`, as in `lapwing open`, by default."""
-        stated = self.environment.domain
+        stated = self.settings.domain
         return Setting("domain", stated, "The host name of the stack.") if stated else "localhost"
 
     def image(self, service: str) -> Setting:
@@ -118,19 +118,19 @@ def selector(part: str) -> dict[str, Tree]:
     return {NAME: part, INSTANCE: Scope.PREFIX}
 
 
-def labels(target: Target, part: str, component: str) -> dict[str, Tree]:
+def labels(cluster: ClusterEnvironment, part: str, component: str) -> dict[str, Tree]:
     """Build all labels of an object."""
     return {
         **selector(part),
         COMPONENT: component,
-        PART_OF: target.loaded.stack.stack,
+        PART_OF: cluster.loaded.stack.stack,
         MANAGED_BY: Scope.MANAGER,
-        ENVIRONMENT: target.loaded.environment,
+        ENVIRONMENT: cluster.loaded.environment,
     }
 
 
 def new_object(
-    target: Target,
+    cluster: ClusterEnvironment,
     api: str,
     kind: str,
     part: str,
@@ -144,22 +144,24 @@ def new_object(
     metadata: dict[str, Tree] = {
         "name": called or name(part),
         "namespace": Scope.NAMESPACE,
-        "labels": labels(target, part, component),
+        "labels": labels(cluster, part, component),
     }
     if annotations:
         metadata["annotations"] = dict(annotations)
     return {"apiVersion": api, "kind": kind, "metadata": metadata, **body}
 
 
-def service_account(target: Target, part: str, component: str = "account") -> dict[str, Tree]:
+def service_account(
+    cluster: ClusterEnvironment, part: str, component: str = "account"
+) -> dict[str, Tree]:
     """Build the identity of pods, without a token: they do not use the cluster's API."""
     return new_object(
-        target, "v1", "ServiceAccount", part, component, automountServiceAccountToken=False
+        cluster, "v1", "ServiceAccount", part, component, automountServiceAccountToken=False
     )
 
 
 def service(
-    target: Target,
+    cluster: ClusterEnvironment,
     part: str,
     component: str,
     port: dict[str, Tree],
@@ -174,10 +176,10 @@ def service(
         "selector": selector(part),
         "ports": [port],
     }
-    return new_object(target, "v1", "Service", part, component, spec=spec, **metadata)
+    return new_object(cluster, "v1", "Service", part, component, spec=spec, **metadata)
 
 
-def disruption_budget(target: Target, part: str, component: str) -> dict[str, Tree]:
+def disruption_budget(cluster: ClusterEnvironment, part: str, component: str) -> dict[str, Tree]:
     """Build the rule that lets a drain of nodes evict one pod of `part` at a time."""
     spec = {"maxUnavailable": 1, "selector": {"matchLabels": selector(part)}}
-    return new_object(target, "policy/v1", "PodDisruptionBudget", part, component, spec=spec)
+    return new_object(cluster, "policy/v1", "PodDisruptionBudget", part, component, spec=spec)
