@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from lapwing.errors import UsageError
 from lapwing.plan.names import EDGE_CERTIFICATE, RequiredSecret
 from lapwing.render.helm import chart, secrets, trial
 from lapwing.render.helm.chart import LEFT_OUT, About, Templated
@@ -20,7 +21,7 @@ from lapwing.render.kubernetes import edge, emit, render
 from lapwing.render.kubernetes.edge_config import ends_tls
 from lapwing.render.kubernetes.objects import ClusterEnvironment, name
 from lapwing.render.kubernetes.secrets import required
-from lapwing.render.kubernetes.setting import Scope, text
+from lapwing.render.kubernetes.setting import Joined, Scope, text
 
 SECRETS_HEAD = "Generates passwords once, and never changes them."
 TESTS_HEAD = "`helm test`: requests the health path of every service, through the edge."
@@ -32,14 +33,16 @@ def files(
     """Render every file of the chart: name to text. `others` are environments for presets.
 
     Raises:
-        UsageError: As `render.manifests`, or a name is too long for a chart.
+        UsageError: As `render.manifests`, a name is too long for a chart, or a service or resource
+            has the name of an object that only the chart has.
     """
-    objects = [Templated(m.file, m.tree) for m in render.manifests(cluster)]
     generated, given = _generated(cluster), _given(cluster)
-    objects += [Templated(secrets.FILE, tree) for tree in _generator(cluster, generated)]
-    objects += [Templated(trial.FILE, tree) for tree in trial.objects(cluster)]
+    added = [Templated(secrets.FILE, tree) for tree in _generator(cluster, generated)]
+    added += [Templated(trial.FILE, tree) for tree in trial.objects(cluster)]
+    _check_names(cluster, added)
+    objects = [*(Templated(m.file, m.tree) for m in render.manifests(cluster)), *added]
     notes = {
-        "generated": [_end(g) for g in generated],
+        "generated": [_suffix(g.name) for g in generated],
         "given": [f"-{w.part}" for w in given],
         "edge": edge.service_port(cluster) if edge.is_needed(cluster) else None,
     }
@@ -52,6 +55,17 @@ def files(
         **chart.files(about, objects, notes=notes, head=head, heads=heads),
         **dict(presets(cluster, others)),
     }
+
+
+def _check_names(cluster: ClusterEnvironment, added: Iterable[Templated]) -> None:
+    """Refuse a service or resource whose objects or labels those of the chart would replace."""
+    reserved = {_suffix(item.tree["metadata"]["name"]).lstrip("-") for item in added}
+    for part in (*cluster.services, *cluster.loaded.stack.resources):
+        if part in reserved:
+            raise UsageError(
+                f"The chart has an object of its own with the name {part!r}.",
+                hint=f"Rename the service or resource {part!r} in the stack file.",
+            )
 
 
 def about(name: str, version: str, app_version: str | None = None) -> About:
@@ -94,8 +108,9 @@ def _generator(cluster: ClusterEnvironment, generated: list[Generated]) -> list[
     return secrets.objects(cluster.loaded.stack.stack, host, generated)
 
 
-def _end(secret: Generated) -> str:
-    return text(secret.name, {scope: "" for scope in Scope})
+def _suffix(called: Joined) -> str:
+    """Return the name of an object without the prefix of the release."""
+    return text(called, {scope: "" for scope in Scope})
 
 
 def _defaults(cluster: ClusterEnvironment) -> dict[str, Any]:
@@ -108,7 +123,7 @@ def _shape(cluster: ClusterEnvironment) -> list[tuple[str, str]]:
     """List the objects of an environment by kind and name, without digests of their content."""
     found = []
     for manifest in render.manifests(cluster):
-        called = text(manifest.tree["metadata"]["name"], {scope: "" for scope in Scope})
+        called = _suffix(manifest.tree["metadata"]["name"])
         found.append((manifest.tree["kind"], "" if manifest.tree["kind"] == "Job" else called))
     return sorted(found)
 

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from lapwing.cli.main import run
+from lapwing.errors import UsageError
 from lapwing.render.helm import stack
 from lapwing.render.helm.chart import LEFT_OUT, About
 from lapwing.render.kubernetes import render
@@ -265,6 +266,14 @@ def test_stack_without_kubernetes_environment_has_no_chart(
     )
     assert run(["-C", str(tmp_path), "chart", "-o", str(tmp_path / "c")]) == 2
     assert "No environment of this stack has `target: kubernetes`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("part", ["test", "edge-test", "secret-maker"])
+def test_service_with_name_of_a_chart_object_is_refused(part: str, tmp_path: Path) -> None:
+    """The Service of `test` would send requests to the pod of `helm test`."""
+    made = cluster_environment(tmp_path, SMALLEST.replace("web:", f"{part}:"), "local")
+    with pytest.raises(UsageError, match=f"The chart has an object of its own .*'{part}'"):
+        stack.files(made, About("tiny", "1.0.0", "1", "A stack"))
 
 
 @pytest.mark.parametrize(
