@@ -153,7 +153,7 @@ def _port(settings: Settings) -> CheckResult:
 
     try:
         for address in addresses_for(settings.bind):
-            check_port(address, settings.port)
+            check_port(address, settings.port, settings.home)
     except ProxyError as error:
         return CheckResult("port", False, error.message)
     return CheckResult("port", True, f"{settings.port} is free")

@@ -65,6 +65,21 @@ def test_port_other_than_the_agents_is_reported(ship: Ship, watched: Watchers) -
     ship.whole()
 
 
+@pytest.mark.parametrize("is_running", [True, False])
+def test_port_of_another_home_is_reported(
+    ship: Ship, watched: Watchers, tmp_path: Path, is_running: bool
+) -> None:
+    """Whether the agent there is running, or Envoy only."""
+    with installation(tmp_path, LAPWING_PORT=str(ship.where.port)) as other:
+        if not is_running:
+            ship.where.run("agent", "stop")
+        said = other.run("agent", "start", status=1).stderr
+        assert f"Port {ship.where.port} is already in use by envoy" in said
+        assert f"of LAPWING_HOME {ship.where.home}; this one is {other.home}." in said
+        ship.where.run("agent", "start")
+    ship.whole()
+
+
 def test_folder_outside_git_is_deployed(ship: Ship, watched: Watchers) -> None:
     git = ship.where.folder / ".git"
     aside = git.rename(git.with_name("aside"))

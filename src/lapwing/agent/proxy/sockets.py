@@ -7,9 +7,13 @@ import hashlib
 import ipaddress
 import os
 import socket
+import sys
 import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+from lapwing.agent.processes import MARK
 from lapwing.errors import PortTakenError, ProxyError
 
 SOCKET_LIMIT = 100
@@ -46,8 +50,12 @@ def is_address(host: str) -> bool:
     return True
 
 
-def check_port(address: str, port: int) -> None:
-    """Raise PortTakenError or ProxyError if a port cannot be listened on."""
+def check_port(address: str, port: int, home: Path | None = None) -> None:
+    """Raise PortTakenError or ProxyError if a port cannot be listened on.
+
+    The Envoy of `home` may listen on it. Scans the connections of all processes if the port is
+    in use, so call it in a thread.
+    """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -59,25 +67,81 @@ def check_port(address: str, port: int) -> None:
                 hint="Set LAPWING_PORT to a port above 1023.",
             ) from error
         except OSError as error:
-            raise port_taken(port) from error
+            holder = _listener(port)
+            if holder is None or holder.home is None or holder.home != str(home):
+                raise port_taken(port, home, holder) from error
 
 
-def port_taken(port: int) -> PortTakenError:
+def claim_port(addresses: Iterable[str], port: int, home: Path) -> contextlib.ExitStack:
+    """Claim a port until the result is closed, or this process ends. Raises PortTakenError.
+
+    Envoy's workers share their port (SO_REUSEPORT), so the kernel would let the Envoys of two homes
+    share it, too. An abstract Unix socket has one owner and, like a port, belongs to a network
+    namespace; elsewhere than on Linux nothing is claimed. Call it in a thread, as `check_port`.
+    """
+    claims = contextlib.ExitStack()
+    for address in addresses if sys.platform.startswith("linux") else ():
+        name = f"lapwing-{address}:{port}"
+        try:
+            claims.enter_context(socket.socket(socket.AF_UNIX)).bind(f"\0{name}")
+        except OSError as error:
+            claims.close()
+            raise port_taken(port, home, _claimant(name)) from error
+    return claims
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A process that uses a port, and its LAPWING_HOME if it belongs to one."""
+
+    pid: int
+    name: str
+    home: str | None
+
+
+def port_taken(port: int, home: Path | None = None, holder: Holder | None = None) -> PortTakenError:
     """Return the error for a port in use, with the program that uses it if that can be found.
 
-    Scans the connections of all processes, so call it in a thread.
+    Scans the connections of all processes without a `holder`, so call it in a thread.
     """
+    holder = holder or _listener(port)
+    by = f" by {holder.name} (process {holder.pid})" if holder else ""
+    if holder is not None and holder.home is not None:
+        by += f" of LAPWING_HOME {holder.home}" + (f"; this one is {home}" if home else "")
+    return PortTakenError(
+        f"Port {port} is already in use{by}.",
+        hint="Stop that program, or set another port with LAPWING_PORT (`lapwing open`: `--port`).",
+    )
+
+
+def _listener(port: int) -> Holder | None:
+    """Return the process that listens on a TCP port; None if that is unknown."""
     import psutil
 
-    holder = ""
     with contextlib.suppress(psutil.Error, OSError):
         for connection in psutil.net_connections("tcp"):
             listening = connection.status == psutil.CONN_LISTEN
             if listening and connection.laddr and connection.laddr.port == port and connection.pid:
-                name = psutil.Process(connection.pid).name()
-                holder = f" by {name} (process {connection.pid})"
-                break
-    return PortTakenError(
-        f"Port {port} is already in use{holder}.",
-        hint="Stop that program, or set another port with LAPWING_PORT (`lapwing open`: `--port`).",
-    )
+                return _holder(connection.pid, lambda e: e.get(MARK, "").partition("|")[0])
+    return None
+
+
+def _claimant(name: str) -> Holder | None:
+    """Return the agent that has claimed a port; None if that is unknown."""
+    import psutil
+
+    with contextlib.suppress(psutil.Error, OSError):
+        for connection in psutil.net_connections("unix"):
+            if str(connection.laddr) == f"@{name}" and connection.pid:
+                return _holder(connection.pid, lambda e: e.get("LAPWING_HOME", ""))
+    return None
+
+
+def _holder(pid: int, home_of: Callable[[Mapping[str, str]], str]) -> Holder:
+    import psutil
+
+    process = psutil.Process(pid)
+    home = None
+    with contextlib.suppress(psutil.Error, OSError):  # Another user's process.
+        home = home_of(process.environ()) or None
+    return Holder(pid, process.name(), home)

@@ -63,6 +63,7 @@ class Envoy:
         self._known: dict[str, Cluster] = {}
         self._rejected = 0
         self._rejected_routes = 0
+        self._claim: contextlib.ExitStack | None = None
 
     # The process
 
@@ -79,7 +80,9 @@ class Envoy:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o700)
         await self._write_certificate(self._domains)
-        if not await self._adopt():
+        if await self._adopt():
+            await asyncio.to_thread(self._claim_port)
+        else:
             if not (self.folder / "cds.json").exists():
                 await self._write("cds.json", xds.clusters((), self.folder, "0"))
             if not (self.folder / "rds.json").exists():
@@ -118,6 +121,7 @@ class Envoy:
     async def stop(self) -> None:
         """Stop Envoy: no new connections, then, after the requests in progress, the process."""
         self._unwatch()
+        self._release_port()
         if self._identity is None:
             return
         with contextlib.suppress(ProxyError):
@@ -130,7 +134,18 @@ class Envoy:
     async def leave(self) -> None:
         """Disconnect from Envoy without stopping it: the agent exits, traffic continues."""
         self._unwatch()
+        self._release_port()
         await self.admin.close()
+
+    def _claim_port(self) -> None:
+        if self._claim is None:
+            addresses = bootstrap.addresses_for(self.settings.bind)
+            self._claim = sockets.claim_port(addresses, self.settings.port, self.settings.home)
+
+    def _release_port(self) -> None:
+        if self._claim is not None:
+            self._claim.close()
+            self._claim = None
 
     def _unwatch(self) -> None:
         if self._watcher is not None:
@@ -159,7 +174,10 @@ class Envoy:
 
         addresses = bootstrap.addresses_for(self.settings.bind)
         for address in addresses:
-            await asyncio.to_thread(sockets.check_port, address, self.settings.port)
+            await asyncio.to_thread(
+                sockets.check_port, address, self.settings.port, self.settings.home
+            )
+        await asyncio.to_thread(self._claim_port)
         self.admin.path.unlink(missing_ok=True)
         self.access_log.parent.mkdir(parents=True, exist_ok=True)
         ingress = bootstrap.Ingress(
@@ -191,7 +209,9 @@ class Envoy:
                 output = logs.tail(self._output)
                 self._identity = None
                 if "Address already in use" in output:
-                    raise await asyncio.to_thread(sockets.port_taken, self.settings.port)
+                    raise await asyncio.to_thread(
+                        sockets.port_taken, self.settings.port, self.settings.home
+                    )
                 raise ProxyError(
                     "Envoy exited during start-up.",
                     detail=output,
