@@ -68,6 +68,12 @@ class UsageError(LapwingError):
     exit_status = 2
 
 
+class UnknownNameError(UsageError):
+    """A name given to the command does not exist: of a service, an environment or a secret."""
+
+    code = "unknown-name"
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One error in a stack file."""
@@ -336,5 +342,18 @@ def did_you_mean(word: str, known: Iterable[str]) -> str | None:
     """Return a hint with the closest known word, if one is similar."""
     import difflib
 
-    near = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
-    return f"Did you mean `{near[0]}`?" if near else None
+    names = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.6)
+    return f"Did you mean `{names[near[0]]}`?" if near else None
+
+
+def check_name(kind: str, name: str, known: Iterable[str], where: object) -> None:
+    """Check that a service, environment or secret exists. Raises UnknownNameError.
+
+    Every verb that takes such a name calls this, so that the answer to a wrong one is the same.
+    """
+    names = list(known)
+    if name not in names:
+        listed = f"Known {kind}s: {', '.join(names) or 'none'}."
+        hint = " ".join(filter(None, (did_you_mean(name, names), listed)))
+        raise UnknownNameError(f"There is no {kind} `{name}` in {where}.", hint=hint)

@@ -268,7 +268,7 @@ def test_held_deployment_prunes_nothing_until_promoted(shop: Shop) -> None:
     [seed] = seeds(shop)
     assert seed["status"]["succeeded"] == 1
     [api] = [s for s in shop.json("status")["services"] if s["name"] == "api"]
-    assert api["active"]["release"] == "v2"
+    assert api["active"]["release"] == "api:v2"
     assert shop.outcomes()[:2] == [("promote", "succeeded"), ("deploy", "succeeded")]
     shop.write(tag="v3", more="", said=said)
     assert shop.json("deploy", "--hold")["outcome"] == "held"
@@ -276,7 +276,7 @@ def test_held_deployment_prunes_nothing_until_promoted(shop: Shop) -> None:
     assert shop.outcomes()[:2] == [("abort", "succeeded"), ("deploy", "aborted")]
     found = shop.json("status")
     [api] = [s for s in found["services"] if s["name"] == "api"]
-    assert (api["phase"], api["active"]["release"]) == ("running", "v2")
+    assert (api["phase"], api["active"]["release"]) == ("running", "api:v2")
     assert shop.json("abort", status=2)["error"]["code"] == "usage"
 
 

@@ -118,7 +118,7 @@ def test_switch_and_rollback_to_the_warm_slot(
     _, first = look(api, scope)
     assert first.phase == "running"
     assert first.active is not None
-    assert (first.active.slot, first.active.release, first.active.ready) == ("blue", "v1", 2)
+    assert (first.active.slot, first.active.release, first.active.ready) == ("blue", "api:v1", 2)
     deploy(api, scope, "shop/api:v2")
 
     def warm(_status: Status, service: ServiceStatus) -> bool:
@@ -129,8 +129,8 @@ def test_switch_and_rollback_to_the_warm_slot(
     assert status.rollout is None
     assert second.active is not None
     assert second.idle is not None
-    assert (second.active.slot, second.active.release) == ("green", "v2")
-    assert (second.idle.slot, second.idle.release) == ("blue", "v1")
+    assert (second.active.slot, second.active.release) == ("green", "api:v2")
+    assert (second.idle.slot, second.idle.release) == ("blue", "api:v1")
     assert second.idle.warm_for is not None
     assert 0 < second.idle.warm_for <= 600
     assert served(api, cluster, scope) == "shop/api:v2"
@@ -138,7 +138,7 @@ def test_switch_and_rollback_to_the_warm_slot(
     deploy(api, scope, "shop/api:v1", autoPromotionEnabled=False)  # Warm: it does not pause.
     _, third = look(api, scope)
     assert third.active is not None
-    assert third.active.release == "v1"
+    assert third.active.release == "api:v1"
     assert served(api, cluster, scope) == "shop/api:v1"
     assert {p["metadata"]["uid"] for p in api.list("v1", "Pod", scope.namespace)} <= before
 
@@ -191,7 +191,7 @@ def test_failed_analysis_keeps_or_returns_traffic(
     assert status.rollout.outcome == "failed"
     assert said in str(status.rollout.reason)
     assert service.active is not None
-    assert (service.phase, service.active.release) == ("running", "v2")
+    assert (service.phase, service.active.release) == ("running", "api:v2")
     assert served(api, cluster, scope) == "shop/api:v2"
 
 

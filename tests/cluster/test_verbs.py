@@ -51,14 +51,14 @@ def test_held_deployment_is_promoted_after_confirmation(
     assert status == 0
     assert shown["url"] == ""  # The control plane is local: its domain is not reachable.
     assert shown["services"][0]["phase"] == "held"
-    assert shown["services"][0]["active"]["release"] == "v1"
-    assert shown["services"][0]["idle"]["release"] == "v2"
+    assert shown["services"][0]["active"]["release"] == "api:v1"
+    assert shown["services"][0]["idle"]["release"] == "api:v2"
     status, refused = call("promote", "--context", "production")
     assert (status, refused["error"]["code"]) == (2, "context")
     status, promoted = call("promote")
     assert (status, promoted["kind"], promoted["outcome"]) == (0, "promote", "in-progress")
     assert promoted["rollout"]["services"] == ["api"]
     wait_until(
-        lambda: call("status")[1]["services"][0]["active"]["release"] == "v2", "v2 is active"
+        lambda: call("status")[1]["services"][0]["active"]["release"] == "api:v2", "v2 is active"
     )
     assert call("abort")[0] == 2

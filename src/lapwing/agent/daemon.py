@@ -226,6 +226,7 @@ class Agent:
             if observed.read(self.settings.agent) != self._record:
                 self._write_record()
             for environment in list(self.environments.values()):
+                await environment.maintenance.note_log_times()
                 if environment.maintenance.needs_tick or every:
                     await self._tick_environment(environment)
             if every:

@@ -78,6 +78,10 @@ class Launcher:
         """Return the log of a replica."""
         return self.log_folder(generation.service) / f"{generation.label}.{replica.index}.log"
 
+    def job_log(self, job: str, commit: str) -> Path:
+        """Return the log of a job in the rollout of a commit."""
+        return self.log_folder(job) / f"{JOB_LABEL}-{commit[:12]}.log"
+
     def server_log(self, resource: str) -> Path:
         """Return the log of a resource's server."""
         return servers.log_of(self._settings, self.owner(resource, "resource"))

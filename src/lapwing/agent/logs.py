@@ -114,10 +114,11 @@ def rotate(path: Path) -> None:
 
 
 def remove_old(directory: Path, keep: int = 20) -> None:
-    """Remove all but the newest `keep` logs of a service."""
-    files = sorted(directory.glob("*.log*"), key=_modified, reverse=True)
-    for path in files[keep:]:
-        path.unlink(missing_ok=True)
+    """Remove all but the newest `keep` logs of a service, each with its older part and times."""
+    files = sorted(directory.glob("*.log"), key=_modified, reverse=True)
+    for log in files[keep:]:
+        for path in (*directory.glob(f"{log.name}.*"), log):
+            path.unlink(missing_ok=True)
 
 
 def _modified(path: Path) -> float:

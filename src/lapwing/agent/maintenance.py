@@ -17,6 +17,7 @@ from lapwing.agent.resources.servers import Servers
 from lapwing.agent.state import Generation
 from lapwing.agent.store import Store
 from lapwing.errors import LapwingError
+from lapwing.observed.logs import TimeKeeper
 
 SCAN_INTERVAL_S = 60.0
 """Time between two searches for files that replicas wrote into their release."""
@@ -43,6 +44,7 @@ class Maintenance:
         self._servers = servers
         self._written: set[tuple[int, str]] = set()
         self._scanned = time.monotonic()
+        self._log_times = TimeKeeper()
 
     # After a restart of the agent
 
@@ -219,6 +221,23 @@ class Maintenance:
         needed |= {n for g in self.state.generations for n in g.spec.needs}
         if await self._servers.stop_all_but(needed):
             await self._store.save()
+
+    async def note_log_times(self) -> None:
+        """Note when the logs of replicas, databases and jobs were written, for `lapwing logs`."""
+        found = [
+            (self._launcher.log_of(g, r), g.spec.release)
+            for g in self.state.generations
+            for r in g.replicas
+        ]
+        found += [(self._launcher.server_log(n), "-") for n in self.state.resources]
+        if rollout := self.state.rollout:
+            found += [
+                (self._launcher.job_log(name, rollout.commit), service.release)
+                for name, service in rollout.document.services.items()
+                if service.kind == "job"
+            ]
+        if found:
+            await asyncio.to_thread(self._log_times.note, found)
 
     async def _rotate_logs(self) -> None:
         paths = [self._launcher.log_of(g, r) for g in self.state.generations for r in g.replicas]

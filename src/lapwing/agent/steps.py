@@ -147,12 +147,13 @@ class Steps:
                 await self._store.save()
 
     async def _run_job(self, name: str, spec: Service, record: RolloutRecord) -> None:
-        log = self._launcher.log_folder(name) / f"job-{record.commit[:12]}.log"
+        log = self._launcher.job_log(name, record.commit)
         await asyncio.to_thread(logs.remove_old, log.parent)
         timeout = spec.timeout or JOB_TIMEOUT_S
         owner = self._launcher.owner(name, JOB_LABEL)
         launch = await self._launcher.launch(spec, owner, record.document)
         ended = await termination.run(launch, log, timeout)
+        await self._maintenance.note_log_times()
         if ended != processes.SUCCESS:
             ended = ended or f"did not exit within {timeout:g} s"
             raise JobError(

@@ -48,9 +48,11 @@ class Context:
         return self.stack_file.load(environment, folders=folders)
 
     def ref(self, environment: str) -> EnvironmentRef:
-        """Return the environment of the stack. Raises StackFileError."""
+        """Return the environment of the stack. Raises StackFileError or UnknownNameError."""
         from lapwing.targets.base import EnvironmentRef
+        from lapwing.targets.select import check_environment
 
+        check_environment(self.stack_file, environment, self.settings)
         return EnvironmentRef(self.stack_file.stack, environment)
 
     def target(self, environment: str, options: ClusterOptions | None = None) -> Target:

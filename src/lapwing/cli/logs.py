@@ -14,17 +14,19 @@ import click
 
 from lapwing.cli.context import Context
 from lapwing.cli.options import complete_services, context_option, environment_option
-from lapwing.errors import UsageError
+from lapwing.errors import UsageError, check_name
 from lapwing.system.sanitize import escape_controls
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lapwing.kubernetes.applyset import Scope
     from lapwing.kubernetes.client import ApiClient
     from lapwing.kubernetes.logs import LogLine, LogSource
+    from lapwing.observed.logs import Line
     from lapwing.targets.base import EnvironmentRef
 
-RECENT = 4
-"""Logs that are shown of each service: the newest that are not empty."""
+POLL_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +67,10 @@ class Wanted:
 def command(
     context: Context, /, service: str | None, environment: str, cluster: str | None, **options: Any
 ) -> None:
-    """Show the output of replicas: of all services, or of one.
+    """Show the output of replicas, merged by time: of all services, or of one.
 
-    On a cluster, a database or the edge is shown when it is named.
+    Each line begins with its time (UTC), service, replica and release. On a machine the agent notes
+    once a second what was written. On a cluster, a database or the edge is shown when it is named.
     """
     wanted = Wanted(service, **options)
     place = context.cluster(environment, cluster)
@@ -83,61 +86,51 @@ def command(
 
 
 def _of_machine(context: Context, ref: EnvironmentRef, wanted: Wanted) -> None:
-    service = wanted.service
-    files = _build_logs(context, ref, service) if wanted.build else _logs(context, ref, service)
-    if not files:
-        raise UsageError(
-            f"There is no log of {service or ref} yet.",
-            hint="Run `lapwing status` to see what is running.",
-        )
-    offsets: dict[Path, int] = {}
-    for path in files:
-        offsets[path] = _show_end(context, path, wanted, several=len(files) > 1)
-    while wanted.follow:
-        context.printer.out.flush()
-        time.sleep(0.2)
-        for path in _logs(context, ref, service):
-            _show_new(context, path, offsets, wanted)
+    """Show the end of each log, merged by time, and then new lines, also of later deployments."""
+    from lapwing.observed import logs
+
+    kind = f"build/{ref.stack}" if wanted.build else f"run/{ref.stack}/{ref.environment}"
+    folder = context.settings.logs / kind
+    _check_service(context, wanted.service, {p.name for p in folder.glob("*/")}, ref)
+    if wanted.build:
+        built = list(folder.glob(f"{wanted.service or '*'}/*.log"))
+        newest = max(built, key=lambda p: p.stat().st_mtime, default=None)
+        if newest is None:
+            raise _no_log(wanted.service or ref, ref.environment)
+        lines = logs.LogReader(newest).tail(wanted.lines)
+        return context.printer.data(wanted.clean(context, "\n".join(n.text for n in lines)))
+
+    def find() -> list[Path]:
+        folders = sorted(folder.glob(wanted.service or "*"))
+        return [log for each in folders for log in logs.newest(each)]
+
+    readers = {log: logs.LogReader(log) for log in find()}
+    if not readers and not wanted.follow:
+        raise _no_log(wanted.service or ref, ref.environment)
+    lines = [n for r in readers.values() for n in r.tail(wanted.lines, follow=wanted.follow)]
+    while True:
+        _print(context, wanted, sorted(lines, key=lambda line: line.moment))
+        if not wanted.follow:
+            return None
+        time.sleep(POLL_S)
+        for log in find():
+            readers.setdefault(log, logs.LogReader(log))
+        lines = [n for r in readers.values() for n in r.new()]
 
 
-def _logs(context: Context, ref: EnvironmentRef, service: str | None) -> list[Path]:
-    folder = context.settings.logs / "run" / ref.stack / ref.environment
-    newest: dict[Path, list[Path]] = {}
-    for path in sorted(folder.glob(f"{service or '*'}/*.log"), key=lambda p: p.stat().st_mtime):
-        if path.stat().st_size:
-            newest.setdefault(path.parent, []).append(path)
-    return [p for paths in newest.values() for p in paths[-RECENT:]]
+def _check_service(context: Context, service: str | None, seen: set[str], where: object) -> None:
+    """Check that a service or resource is in the stack file or was `seen` in the environment."""
+    if service is not None:
+        file = context.stack_file
+        known = dict.fromkeys([*file.names("services"), *file.names("resources"), *sorted(seen)])
+        check_name("service", service, known, where)
 
 
-def _build_logs(context: Context, ref: EnvironmentRef, service: str | None) -> list[Path]:
-    folder = context.settings.logs / "build" / ref.stack
-    found = sorted(folder.glob(f"{service or '*'}/*.log"), key=lambda p: p.stat().st_mtime)
-    return found[-1:]
-
-
-def _show_end(context: Context, path: Path, wanted: Wanted, *, several: bool) -> int:
-    from lapwing.agent.logs import tail
-
-    if several:
-        context.printer.say(f"==> {path.parent.name} {path.stem}", style="bold")
-    text = wanted.clean(context, tail(path, wanted.lines))
-    if text:
-        context.printer.data(text)
-    return path.stat().st_size
-
-
-def _show_new(context: Context, path: Path, offsets: dict[Path, int], wanted: Wanted) -> None:
-    size = path.stat().st_size
-    begin = offsets.get(path, 0)
-    if size < begin:
-        begin = 0  # It was rotated.
-    if size > begin:
-        with path.open("rb") as file:
-            file.seek(begin)
-            text = file.read(size - begin).decode(errors="replace")
-        for line in wanted.clean(context, text).splitlines():
-            context.printer.data(f"{path.parent.name} {path.stem} | {line}")
-    offsets[path] = size
+def _no_log(what: object, environment: str) -> UsageError:
+    return UsageError(
+        f"There is no log of {what} yet.",
+        hint=f"Run `lapwing status -e {environment}` to see what is running.",
+    )
 
 
 def _of_cluster(context: Context, api: ApiClient, scope: Scope, wanted: Wanted) -> None:
@@ -153,16 +146,14 @@ def _of_cluster(context: Context, api: ApiClient, scope: Scope, wanted: Wanted) 
         )
 
     found = find()
+    if not found:
+        _check_service(context, wanted.service, {pods.EDGE}, scope.namespace)
     if not found and not wanted.follow:
-        raise UsageError(
-            f"There is no log of {wanted.service or scope.namespace} yet.",
-            hint=f"Run `lapwing status -e {scope.environment}` to see what is running.",
-        )
-    several = wanted.follow or len(found) > 1
+        raise _no_log(wanted.service or scope.namespace, scope.environment)
     tell = context.printer.say
     follower = logs.LogFollower(api, find, tell)
     for line in logs.recent(api, found, wanted.lines, previous=wanted.previous, tell=tell):
-        context.printer.data(wanted.clean(context, _format(line, several)))
+        _print(context, wanted, [line])
         follower.mark_printed(line)
     if not wanted.follow:
         return
@@ -170,13 +161,19 @@ def _of_cluster(context: Context, api: ApiClient, scope: Scope, wanted: Wanted) 
     follower.begin(found, skip=wanted.lines == 0)
     try:
         for batch in follower.batches():
-            text = "\n".join(_format(line, several) for line in batch)
-            context.printer.data(wanted.clean(context, text))
-            context.printer.out.flush()
+            _print(context, wanted, batch)
     finally:
         follower.close()
 
 
-def _format(line: LogLine, several: bool) -> str:
-    instance = line.source.instance
-    return f"{instance.service} {instance.label} | {line.text}" if several else line.text
+def _print(context: Context, wanted: Wanted, lines: Sequence[Line | LogLine]) -> None:
+    """Print lines with the time, the service, the replica and the release of each."""
+    if lines:
+        text = "\n".join(f"{_stamp(n.moment)} {n.source} | {n.text}" for n in lines)
+        context.printer.data(wanted.clean(context, text))
+        if wanted.follow:
+            context.printer.out.flush()
+
+
+def _stamp(moment: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment // 10**9))

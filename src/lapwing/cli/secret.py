@@ -13,7 +13,7 @@ import click
 
 from lapwing.cli.context import Context
 from lapwing.cli.options import environment_option, output_option
-from lapwing.errors import UsageError
+from lapwing.errors import UsageError, check_name, did_you_mean
 
 
 @click.group("secret")
@@ -58,6 +58,9 @@ def set_(context: Context, name: str, value: str | None, environment: str) -> No
     version = store.set(ref.stack, ref.environment, name, given)
     same = " The value is unchanged." if version == before else " Run `lapwing deploy` to use it."
     context.printer.say(f"{name} of {ref} is set (version {version}).{same}")
+    known = context.stack_file.secrets
+    if name not in known and (similar := did_you_mean(name, known)):
+        context.printer.say(f"No service has a secret {name}. {similar}", style="yellow")
 
 
 @command.command("list")
@@ -89,6 +92,7 @@ def remove(context: Context, name: str, environment: str) -> None:
     from lapwing.desired.secrets import SecretStore
 
     ref = context.ref(environment)
-    if not SecretStore(context.settings.secrets).remove(ref.stack, ref.environment, name):
-        raise UsageError(f"{ref} has no secret {name}.", hint="Run `lapwing secret list`.")
+    store = SecretStore(context.settings.secrets)
+    check_name("secret", name, store.current(ref.stack, ref.environment), ref)
+    store.remove(ref.stack, ref.environment, name)
     context.printer.say(f"{name} of {ref} is removed.")

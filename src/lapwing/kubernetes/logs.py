@@ -26,6 +26,7 @@ from datetime import UTC, datetime
 from lapwing.errors import ClusterError, ClusterUnreachableError
 from lapwing.kubernetes.client import ApiClient
 from lapwing.kubernetes.pods import Pod
+from lapwing.plan.names import release_of
 
 MAX_LINE_BYTES = 1 << 16
 """A longer line is split."""
@@ -45,6 +46,13 @@ class LogSource:
     instance: Pod = field(compare=False, hash=False)
     uid: str
     container: str
+
+    def __str__(self) -> str:
+        """Return the service, the replica and the release, as they are printed."""
+        spec = self.instance.pod["spec"]
+        every = [*spec.get("initContainers", ()), *spec["containers"]]
+        image = next(str(c["image"]) for c in every if c["name"] == self.container)
+        return f"{self.instance.service} {self.instance.label} {release_of(image)}"
 
     @property
     def restarts(self) -> int:

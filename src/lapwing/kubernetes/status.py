@@ -25,7 +25,7 @@ from lapwing.observed.status import (
     SlotStatus,
     Status,
 )
-from lapwing.plan.names import COMPONENT, NAME
+from lapwing.plan.names import COMPONENT, NAME, release_of
 
 WORKLOADS = (ROLLOUT, ("apps/v1", "Deployment"), ("apps/v1", "StatefulSet"), ("batch/v1", "Job"))
 VERSION = "app.kubernetes.io/version"
@@ -134,7 +134,7 @@ def _slot(replica_set: Object, pods: Sequence[Object], now: float) -> SlotStatus
     own = [p for p in pods if is_owned_by(p, {replica_set["metadata"].get("uid")})]
     return SlotStatus(
         slot=slot_of(replica_set),
-        release=release_of(replica_set),
+        release=release_of(image_of(replica_set)),
         revision=label(replica_set["spec"]["template"], VERSION),
         replicas=int(replica_set["spec"].get("replicas") or 0),
         ready=int((replica_set.get("status") or {}).get("readyReplicas") or 0),
@@ -145,15 +145,6 @@ def _slot(replica_set: Object, pods: Sequence[Object], now: float) -> SlotStatus
         ),
         warm_for=max(0.0, _timestamp(deadline) - now) if deadline else None,
     )
-
-
-def release_of(workload: Object) -> str:
-    """Return the release that a workload runs: the tag or the short digest of its image."""
-    image = image_of(workload)
-    if "@" in image:
-        return image.rpartition("@")[2][:19]
-    tag = image.rpartition("/")[2].partition(":")[2]
-    return tag or "latest"
 
 
 def _resource(workload: Object, state: Health) -> ResourceStatus:

@@ -11,10 +11,11 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal
 
 import msgspec
 
+from lapwing.observed.follow import LineFollower
 from lapwing.system.files import write_atomic
 
 Phase = Literal["running", "starting", "degraded", "crashing", "held", "stopped", "done"]
@@ -140,49 +141,19 @@ class Follower:
     """Reads new events, from the end that the log had when the follower was created."""
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / "events.jsonl"
-        self._old = folder / OLD_EVENTS
-        self._file: int | None = None
-        self._offset = 0
-        self._rest = b""
+        path = folder / "events.jsonl"
+        self._lines = LineFollower(path, folder / OLD_EVENTS)
         try:
-            found = self._path.stat()
-            self._file, self._offset = found.st_ino, found.st_size
+            self._lines.begin(path.stat())
         except OSError:
             pass
 
     def read(self) -> list[Event]:
-        """Return the events since the last call, also those in a file that was rotated meanwhile.
+        """Return the events since the last call.
 
         Invalid lines, which a power failure can leave, are skipped.
         """
-        data = b""
-        try:
-            with self._path.open("rb") as file:
-                inode = os.fstat(file.fileno()).st_ino
-                if inode != self._file:
-                    data = self._read_rotated()
-                    self._file, self._offset = inode, 0
-                data += self._next(file)
-        except FileNotFoundError:
-            data = self._read_rotated()
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        return [event for line in lines if (event := _event(line)) is not None]
-
-    def _read_rotated(self) -> bytes:
-        """Return the rest of the file that was the log at the last call."""
-        try:
-            with self._old.open("rb") as file:
-                same = os.fstat(file.fileno()).st_ino == self._file
-                return self._next(file) if same else b""
-        except FileNotFoundError:
-            return b""
-
-    def _next(self, file: BinaryIO) -> bytes:
-        file.seek(self._offset)
-        data = file.read()
-        self._offset += len(data)
-        return data
+        return [event for line in self._lines.read() if (event := _event(line)) is not None]
 
 
 def _event(line: bytes) -> Event | None:

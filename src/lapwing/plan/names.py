@@ -87,3 +87,15 @@ def endpoint_group(stack: str, environment: str) -> str:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def release_of(image: str) -> str:
+    """Return the release name of an image.
+
+    It is the last part of the image's name, with its tag or the start of its digest.
+    """
+    name, _, digest = image.partition("@")
+    last = name.rpartition("/")[2]
+    if digest:
+        return f"{last.partition(':')[0]}@{digest.partition(':')[2][:12]}"
+    return last if ":" in last else f"{last}:latest"

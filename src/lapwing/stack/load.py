@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from lapwing.errors import Location, Problem, StackFileError, UsageError, did_you_mean
+from lapwing.errors import Location, Problem, StackFileError, UsageError, check_name, did_you_mean
 from lapwing.stack import source
 from lapwing.stack.source import KeyPath, Source
 
@@ -70,16 +70,24 @@ class StackFile:
         """Return an environment's settings without validation; empty if there are none."""
         return _read_environment(self.source, name)
 
-    def has_environment(self, name: str) -> bool:
-        """Return whether there is an environment, without validation; `local` always is."""
-        found = self.source.data.get("environments") if isinstance(self.source.data, dict) else None
-        return name == LOCAL or (isinstance(found, dict) and name in found)
+    def names(self, section: str) -> list[str]:
+        """List the names in `services`, `resources` or `environments`, without validation."""
+        found = self.source.data.get(section) if isinstance(self.source.data, dict) else None
+        return [str(name) for name in found] if isinstance(found, dict) else []
 
-    def unknown(self, name: str) -> StackFileError:
-        """Return the error for an environment that the file does not have."""
-        found = self.source.data.get("environments") if isinstance(self.source.data, dict) else None
-        names = [str(n) for n in found if n != LOCAL] if isinstance(found, dict) else []
-        return _unknown(self.source, name, [LOCAL, *names])
+    @property
+    def environments(self) -> list[str]:
+        """The names of the environments, without validation; `local` always is one."""
+        return list(dict.fromkeys([LOCAL, *self.names("environments")]))
+
+    @property
+    def secrets(self) -> list[str]:
+        """The names of the secrets that services have, without validation."""
+        found = self.source.data.get("services") if isinstance(self.source.data, dict) else None
+        services = found.values() if isinstance(found, dict) else ()
+        entries = [e for s in services if isinstance(s, dict) for e in s.get("secrets") or ()]
+        names = [e.get("name") if isinstance(e, dict) else e for e in entries]
+        return sorted({str(name) for name in names if name})
 
     def load(self, environment: str = LOCAL, *, folders: bool = True) -> LoadedStack:
         """Validate the file for an environment; see the function `load`."""
@@ -170,8 +178,7 @@ def _load_all(read: Source, wanted: str = LOCAL) -> dict[str, LoadedStack]:
     if base is None:
         raise StackFileError(_sorted(problems))
     names = list(dict.fromkeys([LOCAL, *base.environments]))
-    if wanted not in names:
-        raise _unknown(read, wanted, names)
+    check_name("environment", wanted, names, read.path)
     loaded: dict[str, LoadedStack] = {}
     for name in names:
         settings = base.environments.get(name) or Environment()
@@ -326,12 +333,6 @@ def _repository_root(folder: Path) -> Path:
         if (candidate / ".git").exists():
             return candidate
     return resolved
-
-
-def _unknown(read: Source, environment: str, names: list[str]) -> StackFileError:
-    hint = did_you_mean(environment, names) or f"Environments of this stack: {', '.join(names)}."
-    where = read.where(("environments",), key=True)
-    return StackFileError([Problem(f"There is no environment `{environment}`.", where, hint)])
 
 
 def _sorted(problems: list[Problem]) -> list[Problem]:

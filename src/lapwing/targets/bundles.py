@@ -24,6 +24,7 @@ from lapwing.errors import (
     ResourceError,
     SecretError,
     UsageError,
+    check_name,
 )
 from lapwing.plan import make
 from lapwing.plan.make import Built
@@ -87,16 +88,10 @@ def plan(
 
 
 def wanted_services(loaded: LoadedStack, services: tuple[str, ...]) -> list[str]:
-    """Return the services to deploy, all by default. Raises UsageError for an unknown one."""
+    """Return the services to deploy, all by default. Raises UnknownNameError."""
     known = loaded.stack.services
     for name in services:
-        if name not in known:
-            from lapwing.errors import did_you_mean
-
-            raise UsageError(
-                f"There is no service {name!r} in this stack.",
-                hint=did_you_mean(name, known) or f"Its services are {', '.join(known)}.",
-            )
+        check_name("service", name, known, loaded.path)
     return list(services) or list(known)
 
 

@@ -35,7 +35,7 @@ import msgspec
 from lapwing.desired.history import history
 from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import ContextError, LapwingError, UsageError
-from lapwing.plan.names import OFFLINE_MIGRATION
+from lapwing.plan.names import OFFLINE_MIGRATION, release_of
 from lapwing.stack.load import FILE, StackFile
 from lapwing.targets.base import ClusterOptions, EnvironmentRef, Reporter, Verb
 from lapwing.targets.planned import PlannedChange
@@ -154,7 +154,6 @@ def check_rollouts(api: ApiClient, scope: Scope) -> None:
     """
     from lapwing.kubernetes import pods
     from lapwing.kubernetes.objects import annotation, image_of, label
-    from lapwing.kubernetes.status import release_of
     from lapwing.plan.names import NAME
 
     jobs = api.list("batch/v1", "Job", scope.namespace, scope.selector)
@@ -167,8 +166,8 @@ def check_rollouts(api: ApiClient, scope: Scope) -> None:
         if image_of(stable) not in pods.running_images(api, scope, service):
             raise _newer_schema(
                 service,
-                release_of(rollout),
-                release_of(stable),
+                release_of(image_of(rollout)),
+                release_of(image_of(stable)),
                 scope.environment,
                 image_of(stable),
             )

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from lapwing.desired.repository import DesiredRepository
-from lapwing.errors import UsageError
+from lapwing.errors import UsageError, check_name
 from lapwing.plan.model import Deployment, Document, Resource, Service
+from lapwing.plan.names import release_of
 from lapwing.targets.planned import PlannedChange
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ def plan(
     """
     from lapwing.render.kubernetes import render
 
+    for name in services:
+        check_name("service", name, loaded.stack.services, loaded.path)
     repository.ensure()
     where = (loaded.stack.stack, loaded.environment)
     expected, before = repository.newest(*where), repository.latest_valid(*where)
@@ -139,15 +142,3 @@ def _service(cluster: ClusterEnvironment, name: str, versions: Mapping[str, str]
         secrets={n: versions[n] for n in (*service.secret_names, *urls) if n in versions},
         replicas=service.replicas.min,
     )
-
-
-def release_of(image: str) -> str:
-    """Return the release name of an image.
-
-    It is the last part of the image's name, with its tag or the start of its digest.
-    """
-    name, _, digest = image.partition("@")
-    last = name.rpartition("/")[2]
-    if digest:
-        return f"{last.partition(':')[0]}@{digest.partition(':')[2][:12]}"
-    return last if ":" in last else f"{last}:latest"

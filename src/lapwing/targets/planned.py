@@ -14,7 +14,7 @@ import msgspec
 
 from lapwing.desired.history import Entry, history
 from lapwing.desired.repository import DesiredRepository
-from lapwing.errors import UsageError
+from lapwing.errors import UsageError, check_name, did_you_mean
 from lapwing.observed.status import Status
 from lapwing.plan.diff import Change, diff
 from lapwing.plan.model import Deployment, DeploymentKind, Document
@@ -110,12 +110,8 @@ def rollback(
     well. Raises UsageError if there is no such deployment.
     """
     head, present = _head(repository, ref)
-    unknown = next((s for s in services if s not in present.services), None)
-    if unknown is not None:
-        raise UsageError(
-            f"There is no service {unknown!r} in {ref}.",
-            hint="Its services are " + ", ".join(sorted(present.services)) + ".",
-        )
+    for name in services:
+        check_name("service", name, present.services, ref)
     entries = history(repository, ref.stack, ref.environment, limit=200)
     commit = None
     hint = f"Run `lapwing history -e {ref.environment}` to list the deployments."
@@ -143,7 +139,8 @@ def rollback(
     if release is not None:
         raise UsageError(
             f"No successful deployment of {ref} had release {release}.",
-            hint=hint,
+            hint=did_you_mean(release, {s.release for e in entries for s in e.services.values()})
+            or hint,
         )
     if commit is not None:
         raise UsageError(f"{commit} has no services, or those of the present one.", hint=hint)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from lapwing.errors import UsageError
+from lapwing.errors import UsageError, check_name
 from lapwing.settings import Settings
 from lapwing.stack.load import LOCAL, StackFile
 from lapwing.targets.base import ClusterOptions, EnvironmentRef, Reporter, Target
@@ -25,15 +25,15 @@ def select(
 ) -> Target:
     """Return the target of an environment; only its few settings are read, nothing is validated.
 
-    Raises StackFileError if the file cannot be read or has no such environment, UsageError for
-    options of clusters on a machine.
+    Raises StackFileError if the file cannot be read, UnknownNameError if it has no such
+    environment, UsageError for options of clusters on a machine.
     """
     given = file.environment(environment)
     cluster = cluster_of(file, environment, settings, reporter, options)
     if cluster is None:
         from lapwing.targets.machine import MachineTarget
 
-        _require(file, environment, settings)
+        check_environment(file, environment, settings)
         if options.create or options.context is not None:
             option = "--create" if options.create else "--context"
             raise UsageError(f"{option} is for clusters; {environment} is on a machine.")
@@ -47,17 +47,19 @@ def select(
     return ArgoCDTarget(file, cluster)
 
 
-def _require(file: StackFile, environment: str, settings: Settings) -> None:
-    """Raise StackFileError if there is no such environment, and never was one on this machine.
+def check_environment(file: StackFile, environment: str, settings: Settings) -> None:
+    """Check that there is such an environment, or was one on this machine.
 
     What runs can still be read and stopped after its environment is removed from the file.
+
+    Raises UnknownNameError.
     """
-    if file.has_environment(environment):
+    if environment in file.environments:
         return
     from lapwing.desired.repository import DesiredRepository
 
     if DesiredRepository(settings.desired).newest(file.stack, environment) is None:
-        raise file.unknown(environment)
+        check_name("environment", environment, file.environments, file.path)
 
 
 def cluster_of(

@@ -118,7 +118,7 @@ def test_rollback_to_a_release(ship: Ship, watched: Watchers) -> None:
     said = ship.where.run("rollback", "--to", "no-such-release", status=2).stderr
     assert "No successful deployment of faults/local had release no-such-release." in said
     said = ship.where.run("rollback", "nobody", status=2).stderr
-    assert "There is no service 'nobody' in faults/local." in said
+    assert "There is no service `nobody` in faults/local." in said
     ship.whole()
 
 

@@ -7,8 +7,8 @@
     prints    a variable that it prints at its start
     dies      the process ends when /die is asked for
 
-`GET /env?NAME` answers a variable, every other path the text of VERSION; the release is in
-X-Release.
+`GET /env?NAME` answers a variable, `GET /print?TEXT` prints a line, every other path the text of
+VERSION; the release is in X-Release.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ class Handler(BaseHTTPRequestHandler):
             return
         if self.path == "/die":
             os._exit(7)
+        if self.path.startswith("/print?"):
+            print(self.path.partition("?")[2], flush=True)
         time.sleep(KNOBS.get("delay", 0))
         if self.path.startswith("/env?"):
             self.answer(200, os.environ.get(self.path.partition("?")[2], ""))

@@ -99,18 +99,6 @@ def test_what_speaks_of_a_machine_does_not_read_the_whole_stack(verb: str, tmp_p
     assert "pydantic" not in done.stderr.split()
 
 
-@pytest.mark.parametrize(
-    "arguments", [["status"], ["history"], ["rollback"], ["down"], ["up", "--create"]]
-)
-def test_environment_that_the_file_does_not_have(arguments: list[str], tmp_path: Path) -> None:
-    stack = "stack: shop\nservices: {api: {build: ., command: run}}\nenvironments: {test: {}}\n"
-    (tmp_path / "lapwing.yaml").write_text(stack)
-    done = call(*arguments, "-e", "prod", folder=tmp_path)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "There is no environment `prod`." in done.stderr
-    assert "Environments of this stack: local, test." in done.stderr
-
-
 def test_value_of_a_secret_on_the_command_line_is_not_repeated(tmp_path: Path) -> None:
     (tmp_path / "lapwing.yaml").write_text("stack: shop\n")
     done = call("secret", "set", "TOKEN=hunter2", folder=tmp_path)

@@ -208,7 +208,7 @@ SMALL = (CLUSTERS / "smallest/lapwing.yaml").read_text()
     [
         (SMALL.replace("image: registry.example/tiny/app:1.2.3", "build: ., command: x"),
          ("-e", "kind"), "no image", "--image app="),
-        (SMALL, ("-e", "kind", "--image", "ap=x:1"), "Unknown service 'ap'", "mean `app`?"),
+        (SMALL, ("-e", "kind", "--image", "ap=x:1"), "no service `ap`", "mean `app`?"),
         (SMALL, ("-e", "kind", "--image", "app=UPPER//x"), "Invalid image of 'app'", ""),
         (SMALL.replace("tiny", "t" * 40).replace("  app:", f"  {'a' * 40}:"), ("-e", "kind"),
          "the maximum is 63", "Shorten the name"),

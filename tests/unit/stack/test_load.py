@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lapwing.errors import StackFileError, UsageError
+from lapwing.errors import StackFileError, UnknownNameError, UsageError
 from lapwing.stack.load import FILE, StackFile, find, load
 from lapwing.stack.source import scalar
 
@@ -88,9 +88,9 @@ def test_windows_line_endings_are_accepted(path: Path) -> None:
 
 def test_unknown_environment_suggests_a_name(path: Path) -> None:
     path.write_text(GOOD + "environments:\n  staging: {}\n")
-    with pytest.raises(StackFileError, match="no environment `stagign`") as caught:
+    with pytest.raises(UnknownNameError, match="no environment `stagign`") as caught:
         load(path, "stagign")
-    assert caught.value.hint == "Did you mean `staging`?"
+    assert caught.value.hint == "Did you mean `staging`? Known environments: local, staging."
 
 
 def test_every_environment_is_checked(path: Path) -> None:

@@ -273,7 +273,9 @@ def rollout_in_progress(*, old_is_running: bool, offline: bool = True) -> Any:
 
 def test_abort_in_the_cluster_starts_no_older_image_on_a_newer_schema() -> None:
     scope = Scope("shop", "production", "shop-production")
-    with pytest.raises(UsageError, match="api 2 may have migrated its database, and 1 must not"):
+    with pytest.raises(
+        UsageError, match="api api:2 may have migrated its database, and api:1 must"
+    ):
         guards.check_rollouts(rollout_in_progress(old_is_running=False), scope)
 
 

@@ -18,13 +18,13 @@ from lapwing.errors import LapwingError
 from lapwing.kubernetes.applyset import Scope
 from lapwing.kubernetes.client import ApiClient
 from lapwing.kubernetes.objects import Object, Reference, image_of
-from lapwing.kubernetes.status import release_of
 from lapwing.kubernetes.upgrade.backup import BackupCommands
 from lapwing.kubernetes.upgrade.driver import UpgradeError, upgrade
 from lapwing.kubernetes.upgrade.plan import UpgradePlan, plans
 from lapwing.kubernetes.upgrade.record import LEASE_S, UpgradeRecords, list_upgrades, reference
 from lapwing.kubernetes.upgrade.states import Permission, State
 from lapwing.kubernetes.upgrade.steps import UpgradeSteps
+from lapwing.plan.names import release_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ def _run(
         steps = UpgradeSteps(api, scope, plan, records, options.commands, tell)
         if records.load() is None:
             steps.remember()
-        release = f"{plan.service} {release_of(plan.own)}"
+        release = f"{plan.service} {release_of(image_of(plan.own))}"
         return upgrade(release, permission, steps, records) is State.SUCCEEDED
     except (LapwingError, KeyboardInterrupt):
         records.release()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from lapwing.errors import ImageReferenceError, UsageError, did_you_mean
+from lapwing.errors import ImageReferenceError, UsageError, check_name
 from lapwing.plan.names import ENVIRONMENT, FILES, MANAGED_BY, MAX_NAME_LENGTH, PART_OF
 from lapwing.render.kubernetes import (
     argo,
@@ -60,9 +60,7 @@ def prepare(
     given = dict(images or {})
     services = loaded.stack.services
     for name in given:
-        if name not in services:
-            hint = did_you_mean(name, services) or f"Services: {', '.join(services)}."
-            raise UsageError(f"Unknown service {name!r} in --image.", hint=hint)
+        check_name("service", name, services, f"{loaded.path.name} (--image)")
     if loaded.settings.target != "kubernetes":
         raise UsageError(
             f"Environment {loaded.environment!r} has `target: machine`, which has no manifests.",

@@ -243,7 +243,7 @@ def test_chart_command_writes_folder_and_packages(
     [
         (["--version", "v1"], "Invalid chart version 'v1'"),
         (["-e", "nowhere"], "no environment `nowhere`"),
-        (["--image", "wbe=x"], "Unknown service 'wbe' in --image"),
+        (["--image", "wbe=x"], "There is no service `wbe` in lapwing.yaml (--image)."),
         (["--image", "web"], "SERVICE=REF"),
     ],
 )

@@ -1,0 +1,88 @@
+"""`lapwing logs` of a stack that runs: which replica of which release wrote a line, and when."""
+
+from __future__ import annotations
+
+import queue
+import re
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.deployed import PATIENCE, until
+from tests.installation import LAPWING
+
+from .conftest import Yard
+
+pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("logs")]
+LINE = re.compile(
+    r"(?P<time>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ) (?P<service>\w+) "
+    r"(?P<replica>(blue|green)-\d+\.\d+) (?P<release>\S+) \| (?P<text>.*)"
+)
+
+
+@contextmanager
+def followed(yard: Yard) -> Iterator[queue.Queue[str]]:
+    """The lines of `lapwing logs -f`."""
+    process = subprocess.Popen(
+        [LAPWING, "logs", "-f", "-n", "0"],
+        cwd=yard.where.folder,
+        env=yard.where.environ,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    lines: queue.Queue[str] = queue.Queue()
+    assert process.stdout is not None
+    stdout = process.stdout
+    threading.Thread(target=lambda: [lines.put(line) for line in stdout], daemon=True).start()
+    try:
+        yield lines
+    finally:
+        process.kill()
+        process.wait()
+
+
+def line_with(lines: queue.Queue[str], text: str) -> re.Match[str]:
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        line = lines.get(timeout=PATIENCE).rstrip("\n")
+        if text in line:
+            found = LINE.fullmatch(line)
+            assert found, line
+            return found
+    raise AssertionError(f"no line with {text}")
+
+
+def test_lines_have_time_replica_and_release_in_order(yard: Yard) -> None:
+    before = time.time()
+    yard.get("/print?first-line")
+    folder = yard.where.home / "logs" / "run" / yard.name / "local" / "app"
+    [log] = [p for p in folder.glob("*.log") if "first-line" in p.read_text()]
+    note = f" {log.stat().st_size} "
+    until(lambda: note in log.with_name(f"{log.name}.times").read_text(), "the note of the agent")
+    time.sleep(1.1)  # Times are printed in seconds.
+    yard.get("/print?second-line")
+    release = yard.service()["active"]["release"]
+    done = yard.where.run("logs", "app")
+    assert done.stderr == ""
+    found = [LINE.fullmatch(line) for line in done.stdout.splitlines()]
+    assert all(found), done.stdout
+    lines = [m for m in found if m and m["text"] in ("first-line", "second-line")]
+    assert [m["text"] for m in lines] == ["first-line", "second-line"]
+    assert {m["release"] for m in lines} == {release}
+    moments = [time.mktime(time.strptime(m["time"], "%Y-%m-%dT%H:%M:%SZ")) for m in lines]
+    now = [time.mktime(time.gmtime(at)) for at in (before, time.time())]
+    assert now[0] - 1 <= moments[0] < moments[1] <= now[1] + 1
+
+
+def test_follow_continues_with_the_next_deployment(yard: Yard) -> None:
+    with followed(yard) as lines:
+        until(lambda: yard.get("/print?before") and not lines.empty(), "a line", pause=0.5)
+        old = line_with(lines, "before")["release"]
+        yard.good("next")
+        yard.get("/print?after")
+        found = line_with(lines, "after")
+    assert found["release"] == yard.service()["active"]["release"] != old
