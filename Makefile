@@ -5,8 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.made-from-requirements
 LAPWING := $(CURDIR)/$(BIN)/lapwing
+SEED ?= 1
+SECONDS ?= 120
 
-.PHONY: help setup up down demo test test-slow test-terraform test-cluster test-versions lint check format bench crash lock docs
+.PHONY: help setup up down demo test test-slow test-terraform test-cluster test-versions lint check format bench crash chaos lock docs
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t14
@@ -66,6 +68,9 @@ bench: setup  ## Run the benchmarks, beside the installed peers
 
 crash: setup  ## Run the crash tests: kill the agent and Envoy at every step of a deployment
 	@$(BIN)/python -m pytest tests/integration/crash -n 0 -m "slow or not slow"
+
+chaos: setup  ## Deploy under load and random faults: SEED=1 SECONDS=120
+	@$(BIN)/python -m tests.chaos --seed $(SEED) --seconds $(SECONDS)
 
 docs: setup  ## Generate the reference pages and build the documentation site in site/
 	@$(BIN)/python -m lapwing.stack.reference --write docs

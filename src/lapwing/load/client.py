@@ -89,11 +89,15 @@ class Client:
         """The process id."""
         return self._process.pid
 
-    def ledger(self) -> Ledger:
-        """Return the exchanges recorded so far. Raises LoadError if the client has crashed."""
+    def check(self) -> None:
+        """Raise LoadError if the client has crashed."""
         if self._process.poll() not in (None, 0):
             log = self._log.read_text(errors="replace")
             raise LoadError("The load client crashed.", detail=log[-2000:])
+
+    def ledger(self) -> Ledger:
+        """Return the exchanges recorded so far. Raises LoadError if the client has crashed."""
+        self.check()
         lines = self._record.read_bytes().split(b"\n")[:-1]
         return Ledger(msgspec.json.decode(line, type=Exchange) for line in lines)
 

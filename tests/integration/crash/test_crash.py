@@ -17,7 +17,7 @@ from _pytest.mark import ParameterSet
 
 from lapwing.load.client import Client, running
 from tests.deployed import PATIENCE
-from tests.integration.crash.conftest import Ship
+from tests.integration.crash.ship import Ship
 
 STATES = ("resources", "jobs", "starting", "testing", "switching", "analysing", "succeeded")
 UNDONE = ("testing", "undoing", "failed")

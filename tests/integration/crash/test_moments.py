@@ -17,8 +17,8 @@ import pytest
 from lapwing.agent import process_tree
 from lapwing.load.client import running
 from tests.deployed import until
-from tests.integration.crash.conftest import Ship
 from tests.integration.crash.moments import Moments
+from tests.integration.crash.ship import Ship
 
 pytestmark = [pytest.mark.timeout(1800), pytest.mark.xdist_group("crash-moments")]
 FEW = 6

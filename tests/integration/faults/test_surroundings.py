@@ -16,6 +16,7 @@ import pytest
 
 from lapwing.agent import processes
 from tests.deployed import until
+from tests.disk import Disk, mounted
 from tests.installation import Installation, free_port, installation
 from tests.integration.faults import ship as usual
 from tests.integration.faults.ship import Ship, Watchers
@@ -126,37 +127,11 @@ def test_invalid_stack_file_is_reported(
     ship.whole()
 
 
-class Disk:
-    """A small disk that can be filled to the last byte."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._filler = folder / "filler"
-
-    def fill(self) -> None:
-        with self._filler.open("ab", buffering=0) as file:
-            try:
-                while True:
-                    file.write(bytes(4096))
-            except OSError:
-                pass
-        assert os.statvfs(self.folder).f_bavail == 0
-
-    def free(self) -> None:
-        self._filler.unlink(missing_ok=True)
-
-
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Disk]:
     require("tmpfs")
-    home = tmp_path / "home"
-    home.mkdir()
-    made = ["mount", "-t", "tmpfs", "-o", "size=96m", "lapwing-test", home]
-    subprocess.run(made, check=True)
-    try:
-        yield Disk(home)
-    finally:
-        subprocess.run(["umount", str(home)], check=True)
+    with mounted(tmp_path / "home") as made:
+        yield made
 
 
 def test_full_disk_rejects_the_deployment(disk: Disk, tmp_path: Path) -> None:
@@ -176,6 +151,7 @@ def _fill_and_free(ship: Ship, disk: Disk, folder: Path) -> None:
     with clients.watching():
         ship.next()
         disk.fill()
+        assert os.statvfs(disk.folder).f_bavail == 0
         for _ in range(2):
             said = where.run("deploy", status=1).stderr
             assert "disk is full" in said or "No space left" in said, said

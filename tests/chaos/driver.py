@@ -1,0 +1,111 @@
+"""Runs the rounds of a seed, and checks after each that everything is consistent."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from lapwing.load.record import now
+from tests.chaos.faults import Striker
+from tests.chaos.plan import STACKS, Action, Fault, Round, rounds
+from tests.chaos.record import Clients, Period, Record
+from tests.chaos.stack import Stack
+from tests.disk import Disk
+from tests.installation import Installation
+
+CERTAIN = frozenset({Fault.NONE, Fault.AGENT_KILLED, Fault.AGENT_STOPPED, Fault.AGENT_FROZEN})
+"""Faults that change the outcome of no command."""
+STATUS = {Action.REJECTED: 1}
+"""The exit status of each action's last command; 0 if it is not here."""
+
+
+class Broken(Exception):
+    """Something that has to hold after each round does not hold."""
+
+
+class Driver:
+    """The stacks and the clients of one run."""
+
+    def __init__(
+        self, where: Installation, folder: Path, disk: Disk | None, say: Callable[[str], None]
+    ) -> None:
+        self.record = Record()
+        self._say = say
+        self._disk = disk
+        places = [where, *(where.beside(name) for name in STACKS[1:])]
+        self._stacks = [Stack(p, name) for p, name in zip(places, STACKS, strict=True)]
+        for stack in self._stacks:
+            stack.deploy()  # So that there is a release to roll back to.
+        self._clients = [Clients(s.target, folder / s.name) for s in self._stacks]
+
+    def run(self, seed: int, seconds: float) -> None:
+        """Run rounds for some seconds. Raises Broken with what does not hold."""
+        until = time.monotonic() + seconds
+        for round_ in rounds(seed):
+            if time.monotonic() > until:
+                return
+            self._say(str(round_))
+            try:
+                self._run(round_)
+            except Exception as error:
+                said = "\n".join(line for s in self._stacks for line in s.output)
+                raise Broken(f"round {round_.number}: {error!r}\n{said}") from error
+
+    def end(self) -> None:
+        """Stop the clients, and all stacks but the first, which its installation stops."""
+        for clients in self._clients:
+            clients.stop()
+        self._count()
+        for stack in self._stacks[1:]:
+            stack.where.run("down")
+
+    def _run(self, round_: Round) -> None:
+        period = Period(round_.number, round_.fault, now())
+        self.record.begin(period)
+        before = [stack.desired_version() for stack in self._stacks]
+        for stack in self._stacks:
+            stack.begin_round()
+        striker = Striker(round_, self._stacks, self._disk)
+        with ThreadPoolExecutor() as pool:
+            striker.start()
+            results = list(pool.map(Stack.act, self._stacks, round_.actions))
+            striker.end()
+            period.struck = striker.struck
+            self._stacks[0].where.run("agent", "start")
+            hurt = [self._is_hurt(round_, number) for number in range(len(STACKS))]
+            list(pool.map(_check, self._stacks, round_.actions, results, before, hurt))
+        self._count()
+
+    @staticmethod
+    def _is_hurt(round_: Round, number: int) -> bool:
+        """Whether the fault may change the outcome of what is asked of a stack."""
+        if round_.fault in (Fault.CLI_KILLED, Fault.CLI_INTERRUPTED):
+            return number == round_.stack
+        return round_.fault not in CERTAIN
+
+    def _count(self) -> None:
+        for clients in self._clients:
+            for exchange in clients.new():
+                self.record.add(exchange)
+                if exchange.version == "bad":
+                    raise Broken(f"A rejected release was live: {exchange}")
+
+
+def _check(stack: Stack, action: Action, results: list[int], before: str, hurt: bool) -> None:
+    """Check a stack after a round: exactly what was asked for was done; if `hurt`, or nothing."""
+    stack.settle_rollout()
+    version = stack.desired_version()
+    kept = action in (Action.REJECTED, Action.ABORT)
+    expected = before if kept else stack.newest
+    if action is Action.ROLLBACK:
+        expected = version
+    if not hurt:
+        assert results == [0] * (len(results) - 1) + [STATUS.get(action, 0)], (action, results)
+        assert version == expected, (version, expected)
+        assert action is not Action.ROLLBACK or version != before, version
+    elif action is not Action.SUPERSEDE:
+        assert version in (before, expected), (version, before, expected)
+    assert version != "bad"
+    stack.check(version)

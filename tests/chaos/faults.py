@@ -1,0 +1,143 @@
+"""How each fault is caused, and for how long requests may fail because of it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+
+from lapwing.load.record import now
+from lapwing.observed import agent as observed
+from lapwing.observed.status import Follower
+from tests.chaos.plan import Fault, Round
+from tests.chaos.stack import Stack
+from tests.disk import Disk
+
+BOUNDS_S = {
+    Fault.REPLICA_KILLED: 0.5,
+    Fault.ENVOY_KILLED: 10.0,
+    Fault.ENVOY_AND_AGENT_KILLED: 20.0,
+    Fault.POWER_CUT: 60.0,
+}
+"""Seconds after a fault in which requests may fail; for faults that are not here, none may."""
+FREEZE_S = 2.0
+"""How long a frozen agent does nothing."""
+
+
+class Striker(threading.Thread):
+    """Causes the fault of one round at its moment; at the end of the round if that never comes."""
+
+    def __init__(self, round_: Round, stacks: list[Stack], disk: Disk | None) -> None:
+        super().__init__()
+        self.struck = 0.0
+        """When the fault came; 0 if it has not."""
+        self._round = round_
+        self._stacks = stacks
+        self._stack = stacks[round_.stack]
+        self._disk = disk
+        self._over = threading.Event()
+        self._follower = Follower(self._stack.environment)
+
+    def run(self) -> None:
+        """Wait for the moment and cause the fault."""
+        self._wait()
+        self.struck = now()
+        FAULTS[self._round.fault](self)
+
+    def end(self) -> None:
+        """End the round: what has not happened yet happens now, what can be undone is undone."""
+        self._over.set()
+        self.join()
+        if self._disk is not None:
+            self._disk.free()
+
+    def _wait(self) -> None:
+        moment = self._round.moment
+        if isinstance(moment, float):
+            self._over.wait(moment)
+            return
+        while not self._over.is_set():
+            if any(e.state == moment for e in self._follower.read()):
+                return
+            time.sleep(0.001)
+
+    def none(self) -> None:
+        """Cause no fault."""
+
+    def kill_cli(self) -> None:
+        """kill -9 the command."""
+        self._stack.signal_command(signal.SIGKILL)
+
+    def interrupt_cli(self) -> None:
+        """Press Ctrl-C."""
+        self._stack.signal_command(signal.SIGINT)
+
+    def kill_agent(self) -> None:
+        """kill -9 the agent."""
+        self._stack.kill_agent()
+
+    def stop_agent(self) -> None:
+        """End the agent as a system that shuts down does."""
+        self._signal_agent(signal.SIGTERM)
+
+    def freeze_agent(self) -> None:
+        """Let the agent do nothing for some time."""
+        pid = self._signal_agent(signal.SIGSTOP)
+        time.sleep(FREEZE_S)
+        if pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+    def _signal_agent(self, number: signal.Signals) -> int | None:
+        pid = observed.holder(self._stack.where.home / "agent")
+        if pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        return pid
+
+    def fill_disk(self) -> None:
+        """Fill the disk until the end of the round, or for some seconds."""
+        if self._disk is not None:
+            self._disk.fill()
+            self._over.wait(10.0)
+
+    def kill_replica(self) -> None:
+        """kill -9 one replica, with or without traffic."""
+        memory = self._stack.memory()
+        pids = [r.pid for g in memory.generations for r in g.replicas if r.pid is not None]
+        if pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pids[int(self._round.choice * len(pids))], signal.SIGKILL)
+
+    def kill_envoy(self) -> None:
+        """kill -9 Envoy."""
+        self._stack.kill_envoy()
+
+    def kill_both(self) -> None:
+        """kill -9 the agent, then Envoy."""
+        self._stack.kill_agent()
+        self._stack.kill_envoy()
+
+    def cut_power(self) -> None:
+        """End everything at once, commands too, and start the agent as a boot does."""
+        for stack in self._stacks:
+            stack.signal_command(signal.SIGKILL)
+        self._stack.cut_power()
+        self._stack.where.run("agent", "start")
+
+
+FAULTS = {
+    Fault.NONE: Striker.none,
+    Fault.CLI_KILLED: Striker.kill_cli,
+    Fault.CLI_INTERRUPTED: Striker.interrupt_cli,
+    Fault.AGENT_KILLED: Striker.kill_agent,
+    Fault.AGENT_STOPPED: Striker.stop_agent,
+    Fault.AGENT_FROZEN: Striker.freeze_agent,
+    Fault.DISK_FULL: Striker.fill_disk,
+    Fault.REPLICA_KILLED: Striker.kill_replica,
+    Fault.ENVOY_KILLED: Striker.kill_envoy,
+    Fault.ENVOY_AND_AGENT_KILLED: Striker.kill_both,
+    Fault.POWER_CUT: Striker.cut_power,
+}
