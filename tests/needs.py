@@ -73,6 +73,7 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "busybox": _program("busybox"),
     "curl": _program("curl"),
     "node": _program("node"),
+    "bun": _program("bun"),
     "chromium": _program("chromium", "chromium-browser", "google-chrome"),
     "mongodb": _program("mongod", "ferretdb"),
     "redis": _program("valkey-server", "redis-server"),

@@ -7,7 +7,7 @@ under LAPWING_HOME, so the state folder has one table of contents:
     desired.git/            the desired state: git, the only database
     releases/               immutable bundles, one folder per release
     layers/                 dependencies shared between releases, by lock file
-    toolchains/             Node, where the machine has none
+    toolchains/             Node and its package managers
     logs/                   build logs and what replicas print
     environments/           what the agent knows of each environment: state, status, events
     data/                   data of resources; survives `down`
@@ -81,7 +81,7 @@ class Settings:
 
     @property
     def toolchains(self) -> Path:
-        """Node.js versions that Lapwing installed."""
+        """Node.js and package managers that Lapwing installed."""
         return self.home / "toolchains"
 
     @property

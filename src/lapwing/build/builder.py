@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 from lapwing.build import layers
-from lapwing.build.command import environment, open_log
+from lapwing.build.command import open_log
 from lapwing.build.context import BuildContext, BuildRequest, Ecosystem
 from lapwing.build.detect import detect
 from lapwing.build.node import NodeEcosystem
@@ -97,7 +97,7 @@ def _make(
 
     def fill(bundle: Path) -> None:
         nonlocal log
-        given = environment(settings.environ, request.env)
+        given = {**settings.environ, **request.env}
         folder = settings.logs / "build" / request.stack / request.service
         with contextlib.closing(open_log(folder, target.name, on_line, given)) as written:
             log = written.path

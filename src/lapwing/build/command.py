@@ -32,7 +32,8 @@ from lapwing.system.process import run_lines
 PASSED_ON = re.compile(
     r"PATH|HOME|USER|LOGNAME|LANG|LC_\w+|TMPDIR|XDG_(CACHE|CONFIG|DATA)_HOME"
     r"|SSL_CERT_(FILE|DIR)|NODE_EXTRA_CA_CERTS|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE"
-    r"|(PIP|UV|NPM|npm_config)_\w+|(HTTPS?|NO|ALL)_PROXY|(https?|no|all)_proxy",
+    r"|(PIP|UV|NPM|npm_config|PNPM|pnpm_config|YARN|BUN)_\w+"
+    r"|(HTTPS?|NO|ALL)_PROXY|(https?|no|all)_proxy",
     re.ASCII,
 )
 """The variables of the user's environment that a build gets."""

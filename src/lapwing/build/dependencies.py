@@ -2,12 +2,11 @@
 
 Files are read, never changed.
 
-The files are uv.lock, requirements.txt or pyproject.toml, the most exact first. A lock file of
-another tool is refused by name, and so are dependencies that only that tool can read: nothing that
-a source lists is left out silently. What the files name by a path is part of the source: then the
-installed packages change with every edit, and a path that leads out of the source is refused,
-because
-a release is built from one folder.
+The files are uv.lock, requirements.txt, pyproject.toml or setup.py, the most exact first. A lock
+file of another tool is refused by name, and so are dependencies that only that tool can read:
+nothing that a source lists is left out silently. What the files name by a path is part of the
+source: then the installed packages change with every edit, and a path that leads out of the source
+is refused, because a release is built from one folder.
 """
 
 from __future__ import annotations
@@ -47,15 +46,19 @@ class Dependencies:
     hashed: bool
     local: bool
     package: bool
+    workspace: bool
+    """Whether it is the root of a uv workspace: then every member is installed."""
     python: str | None
 
 
 def read_dependencies(folder: Path, files: Collection[str]) -> Dependencies:
     """Read what a source needs. Raises BuildError if that cannot be read or built."""
     lock = next((name for name in PYTHON if name in files), "")
-    if lock in ("", "pyproject.toml"):
+    if lock in ("", "pyproject.toml", "setup.py"):
         _refuse_foreign_locks(files)
     project = _toml(folder / "pyproject.toml") if "pyproject.toml" in files else {}
+    if lock == "pyproject.toml" and "setup.py" in files and "project" not in project:
+        lock = "setup.py"
     about = project.get("project", {})
     used, local, hashed, rewritten = [lock], False, False, {}
     if lock == "uv.lock":
@@ -75,14 +78,16 @@ def read_dependencies(folder: Path, files: Collection[str]) -> Dependencies:
         local = _check(lock, _required_paths(lines))
         hashed = any("--hash=" in line for line in lines)
     else:
-        local = _check(lock, _project_paths(project)) or "dependencies" in about.get("dynamic", [])
+        dynamic = lock == "setup.py" or "dependencies" in about.get("dynamic", [])
+        local = _check(lock, _project_paths(project)) or dynamic
     return Dependencies(
         lock=lock,
         files=tuple(used),
         rewritten=rewritten,
         hashed=hashed,
         local=local,
-        package=_is_package(project, files),
+        package=lock == "setup.py" or _is_package(project, files),
+        workspace=lock == "uv.lock" and "workspace" in project.get("tool", {}).get("uv", {}),
         python=_first_line(folder, files) or about.get("requires-python"),
     )
 
@@ -122,8 +127,15 @@ def _project_paths(project: dict[str, Any]) -> list[str]:
             hint="List them in [project] dependencies, or run `poetry lock` and "
             f"`{FOREIGN_LOCKS['poetry.lock']}`, and commit the file.",
         )
-    sources = tools.get("uv", {}).get("sources", {}).values()
-    return [str(source["path"]) for source in sources if "path" in source]
+    sources = tools.get("uv", {}).get("sources", {})
+    for name, source in sources.items():
+        if "workspace" in source:
+            raise BuildError(
+                f"pyproject.toml takes {name} from a uv workspace, and the folder has no uv.lock.",
+                hint="Set `build:` to the root of the workspace: all its members are installed "
+                "from its uv.lock.",
+            )
+    return [str(source["path"]) for source in sources.values() if "path" in source]
 
 
 def satisfies(version: tuple[int, ...], wanted: str) -> bool:
@@ -194,8 +206,8 @@ def _required_paths(lines: list[str]) -> list[str]:
         if (found := EDITABLE.match(line)) and "://" not in found[1]:
             raise BuildError(
                 f"requirements.txt installs {found[1]} as editable.",
-                hint=f"A release never changes: write `{found[1]}` without -e. (A folder is "
-                f"written with a dot: ./{found[1].removeprefix('./')})",
+                hint="A release never changes: write "
+                f"`{found[1] if found[1][0] in './' else f'./{found[1]}'}` without -e.",
             )
         if found := LOCAL.search(line.split(" #")[0]):
             paths.append((found[1] or found[2]).removeprefix("file:").split("[")[0])

@@ -9,7 +9,7 @@ from lapwing.errors import BuildError
 
 Kind = Literal["python", "node", "plain"]
 
-PYTHON = ("uv.lock", "requirements.txt", "pyproject.toml")
+PYTHON = ("uv.lock", "requirements.txt", "pyproject.toml", "setup.py")
 """What says which packages a Python source needs, the most exact first."""
 FOREIGN_LOCKS = {
     "poetry.lock": "poetry export -o requirements.txt",
@@ -19,7 +19,14 @@ FOREIGN_LOCKS = {
 }
 """Files of other tools that uv cannot install from, and the command that writes one that it can."""
 NODE = "package.json"
-NODE_LOCK = "package-lock.json"
+NODE_LOCKS = {
+    "package-lock.json": "npm",
+    "pnpm-lock.yaml": "pnpm",
+    "yarn.lock": "yarn",
+    "bun.lock": "bun",
+    "bun.lockb": "bun",
+}
+"""Lock files of Node sources, and the package manager that writes each."""
 
 
 def detect(files: Collection[str], *, static: bool) -> Kind:
@@ -50,15 +57,11 @@ def _check_node(files: Collection[str]) -> None:
         raise BuildError(
             "git does not ignore node_modules.",
             hint="Add `node_modules/` to .gitignore, and if it was committed run "
-            "`git rm -r -q --cached node_modules`. Lapwing installs from package-lock.json.",
+            "`git rm -r -q --cached node_modules`. Lapwing installs from the lock file.",
         )
-    if NODE_LOCK in files:
-        return
-    other = next((n for n in ("yarn.lock", "pnpm-lock.yaml", "bun.lock") if n in files), None)
-    raise BuildError(
-        f"{other} is not supported, only {NODE_LOCK} of npm."
-        if other
-        else f"There is a {NODE}, but no {NODE_LOCK}.",
-        hint=f"Run `npm install` and commit {NODE_LOCK}, so that every build installs the same. "
-        f"(If the file exists, remove it from .gitignore.)",
-    )
+    if not NODE_LOCKS.keys() & set(files):
+        raise BuildError(
+            f"There is a {NODE}, but no package-lock.json or lock file of another package manager.",
+            hint="Run `npm install` and commit package-lock.json, so that every build installs the "
+            "same. (If the file exists, remove it from .gitignore.)",
+        )

@@ -48,7 +48,7 @@ SYSTEM_PIP_CONFIGS = (Path("/etc/xdg/pip/pip.conf"), Path("/etc/pip.conf"))
 
 
 class PythonEcosystem:
-    """Builds from uv.lock, requirements.txt or pyproject.toml, in this order."""
+    """Builds from uv.lock, requirements.txt, pyproject.toml or setup.py, in this order."""
 
     def facts(self, request: BuildRequest, source: Source, settings: Settings) -> list[str]:
         """The Python that runs it decides too."""
@@ -127,9 +127,10 @@ class _Build:
         python = ("--python", str(venv / "bin" / "python"))
         doing = f"The installation of {self._needs.lock}"
         if self._needs.lock == "uv.lock":
+            members = ("--all-packages",) if self._needs.workspace else ()
             self._uv(
                 "sync", "--frozen", "--no-install-project", "--no-dev", "--no-editable",
-                "--compile-bytecode", *python,
+                "--compile-bytecode", *members, *python,
                 doing=doing,
                 env={"UV_PROJECT_ENVIRONMENT": str(venv)},
             )  # fmt: skip
@@ -139,7 +140,7 @@ class _Build:
             checked = ("--require-hashes",) if self._needs.hashed else ()
             self._uv(*install, *checked, "-r", "requirements.txt", doing=doing)
         else:
-            self._uv(*install, "-r", "pyproject.toml", doing=doing)
+            self._uv(*install, "-r", self._needs.lock, doing=doing)
 
     def _uv(self, *arguments: str, doing: str, env: dict[str, str] | None = None) -> None:
         self._context.run(

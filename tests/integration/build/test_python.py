@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from lapwing.build.builder import BuildResult
+from lapwing.build.python import uv
 from lapwing.errors import BuildError
 
 from .conftest import Yard
@@ -232,6 +233,59 @@ def test_a_package_in_a_folder_of_the_source(make_yard: MakeYard) -> None:
     yard.tree.write({"libs/own/own.py": "answer = 2\n"})
     assert run(yard, yard.build(), *show) == "2"
     assert yard.tree.git("status", "--porcelain") == "M libs/own/own.py"
+
+
+def test_members_of_a_uv_workspace_are_installed(make_yard: MakeYard) -> None:
+    member = """
+[project]
+name = "{name}"
+version = "1"
+requires-python = ">=3.11"
+dependencies = {dependencies}
+[tool.uv.sources]
+core = {{workspace = true}}
+[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+"""
+    root = (
+        '[project]\nname = "root"\nversion = "1"\nrequires-python = ">=3.11"\n'
+        'dependencies = ["six==1.17.0"]\n[tool.uv.workspace]\nmembers = ["packages/*"]\n'
+    )
+    api = member.format(name="api", dependencies='["core", "idna==3.10"]')
+    yard = make_yard(
+        {
+            "pyproject.toml": root,
+            "packages/api/pyproject.toml": api + '[project.scripts]\napi = "api:main"\n',
+            "packages/api/src/api/__init__.py": "import core, idna, six\n"
+            "def main():\n    print(core.NAME, idna.__name__, six.__name__)\n",
+            "packages/core/pyproject.toml": member.format(name="core", dependencies="[]"),
+            "packages/core/src/core/__init__.py": "NAME = 'one'\n",
+        }
+    )
+    subprocess.run([uv(), "lock", "--quiet"], cwd=yard.tree.folder, check=True)
+    yard.tree.commit()
+    first = yard.build()
+    assert run(yard, first, "api") == "one idna six"
+    yard.tree.write({"packages/core/src/core/__init__.py": "NAME = 'two'\n"})
+    assert run(yard, yard.build(), "api") == "two idna six"
+    assert run(yard, first, "api") == "one idna six"
+    with pytest.raises(BuildError, match="takes core from a uv workspace") as caught:
+        yard.build(folder=yard.tree.folder / "packages" / "api")
+    assert "root of the workspace" in str(caught.value.hint)
+
+
+def test_setup_py_without_a_list_of_packages(make_yard: MakeYard) -> None:
+    setup = (
+        "from setuptools import setup\n"
+        "setup(name='shop', version='1', py_modules=['shop'], install_requires=['six==1.17.0'],\n"
+        "      entry_points={'console_scripts': ['shop=shop:main']})\n"
+    )
+    shop = "import six\ndef main():\n    print(six.__version__)\n"
+    yard = make_yard({"setup.py": setup, "shop.py": shop})
+    assert run(yard, yard.build(), "shop") == "1.17.0"
+    yard.tree.write({"pyproject.toml": "[tool.black]\nline-length = 90\n"})
+    assert run(yard, yard.build(), "shop") == "1.17.0"
 
 
 def test_a_python_that_is_not_there(make_yard: MakeYard) -> None:
