@@ -164,7 +164,9 @@ def _pieces(data: bytes) -> Iterator[bytes]:
 
 
 @contextmanager
-def docker_registry(program: str, folder: Path, http: str = "") -> Iterator[Server]:
+def docker_registry(
+    program: str, folder: Path, http: str = "", *, read_only: bool = False
+) -> Iterator[Server]:
     """Debian's docker-registry with its files in `folder`; `http` adds lines to that section."""
     port = free_port()
     folder.mkdir(parents=True, exist_ok=True)
@@ -176,6 +178,7 @@ def docker_registry(program: str, folder: Path, http: str = "") -> Iterator[Serv
         f"  filesystem: {{rootdirectory: {json.dumps(str(folder / 'data'))}}}\n"
         "  cache: {blobdescriptor: inmemory}\n"
         "  delete: {enabled: true}\n"
+        f"  maintenance: {{readonly: {{enabled: {json.dumps(read_only)}}}}}\n"
         "validation: {manifests: {urls: {allow: ['^https://example']}}}\n"
         f"http:\n  addr: '127.0.0.1:{port}'\n  secret: tests\n" + http
     )

@@ -41,6 +41,7 @@ environment `local`, or the one given with `-e`. Results go to stdout, messages 
 | `LAPWING_REGISTRY_<HOST>_TOKEN`, `..._USER` | login of a registry; the host in capitals, every other character than a letter or digit as `_` |
 | `LAPWING_DESIRED_TOKEN` | token for a desired-state repository over HTTPS |
 | `LAPWING_FORGE_TOKEN` | token of the forge for `lapwing release` (or `GITEA_TOKEN`, `GITHUB_TOKEN`) |
+| `LAPWING_REGISTRY_TOKEN` | token of the registry that `lapwing release` pushes images to; default: the forge's token |
 | `NO_COLOR` | no colours |
 
 """  # noqa: E501

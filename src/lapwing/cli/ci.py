@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import json
+import re
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +16,18 @@ from lapwing.errors import LapwingError, UnmanagedFileError, UsageError
 from lapwing.system.files import write_atomic
 
 if TYPE_CHECKING:
-    from lapwing.design.pipeline import Forge
-    from lapwing.stack.load import LoadedStack
+    from collections.abc import Mapping
+
+    from lapwing.design.pipeline import Forge, Pipeline
+    from lapwing.stack.project import Released
+
+DISTRIBUTION = "lapwing-deploy"
+"""The name on package indexes. `lapwing` is another project's there."""
+_PINNED = re.compile(
+    rf"{DISTRIBUTION}==[0-9A-Za-z.+!]+"
+    r"|https://\S+\.whl#sha256=[0-9a-f]{64}"
+    r"|git\+(?:https|ssh)://\S+@(?:[0-9a-f]{40}|[0-9a-f]{64})"
+)
 
 
 @click.group("ci")
@@ -29,23 +42,35 @@ def command() -> None:
 @click.option(
     "-e", "--environment", metavar="NAME", help="The environment to ship to from the main branch."
 )
+@click.option(
+    "--install-from",
+    metavar="SOURCE",
+    help=f"Where the workflow installs Lapwing from: {DISTRIBUTION}==VERSION, the URL of a wheel "
+    "with #sha256=DIGEST, git+URL@COMMIT, or a requirements file with hashes in the repository. "
+    "Default: where this Lapwing was installed from.",
+)
 @click.option("--force", is_flag=True, help="Replace a workflow that was edited.")
 @click.pass_obj
-def init(context: Context, forge: Forge, environment: str | None, force: bool) -> None:
-    """Write the workflow: check every change, ship and release the main branch.
+def init(
+    context: Context,
+    forge: Forge,
+    environment: str | None,
+    install_from: str | None,
+    force: bool,
+) -> None:
+    """Write the workflow: check every change, ship and release the release branches.
 
     An edited file is not replaced; the difference is shown. Default for --environment: the first
     environment of the stack file with `target: machine`.
     """
-    from lapwing import __version__
-    from lapwing.design.pipeline import FILES, Pipeline, unchanged, workflow
-    from lapwing.stack.load import find, load
+    from lapwing.design.pipeline import FILES, unchanged, workflow
+    from lapwing.stack import project
 
-    loaded = load(find(context.directory), "local", folders=False)
-    top = _repository_root(loaded.folder.resolve())
-    target = _environment(loaded, environment)
-    folder = loaded.folder.resolve().relative_to(top).as_posix()
-    wanted = workflow(Pipeline(forge, __version__, target, folder))
+    released = project.read(project.find(context.directory))
+    top = _repository_root(released.folder.resolve())
+    source = install_from or _installed_from()
+    pipeline = _pipeline(released, forge, environment, _pip_arguments(source, top), top)
+    wanted = workflow(pipeline)
     path = top / FILES[forge]
     found = path.read_text(encoding="utf-8") if path.is_file() else None
     if found == wanted:
@@ -64,8 +89,13 @@ def init(context: Context, forge: Forge, environment: str | None, force: bool) -
         write_atomic(path, wanted.encode(), None)
     except OSError as error:
         raise LapwingError(f"Cannot write {path}: {error.strerror}.") from error
-    context.printer.say(f"Wrote {path}.")
-    if target is None:
+    context.printer.say(f"Wrote {path}. It installs Lapwing from {source}.")
+    if pipeline.registry_token:
+        context.printer.say(
+            "It pushes images, which the token of Gitea's jobs cannot: create the secret "
+            "LAPWING_REGISTRY_TOKEN with a token that can write packages."
+        )
+    if pipeline.stack and pipeline.shipped is None:
         context.printer.say(
             "The stack has no environment with `target: machine`: the workflow only checks and "
             "releases."
@@ -80,12 +110,82 @@ def _repository_root(folder: Path) -> Path:
     raise UsageError(f"{folder} is not in a git repository.", hint="Run `git init` first.")
 
 
-def _environment(loaded: LoadedStack, name: str | None) -> str | None:
+def _pipeline(
+    released: Released, forge: Forge, environment: str | None, install: str, top: Path
+) -> Pipeline:
+    """Return what the workflow of a project depends on."""
+    from lapwing.design.pipeline import Pipeline, ignored_paths
+
+    targets = {
+        name: settings.target
+        for loaded in released.stacks[:1]
+        for name, settings in loaded.stack.environments.items()
+    }
+    shipped = _shipped(targets, environment)
+    is_built = all(
+        service.build is not None
+        for loaded in released.stacks[:1]
+        for service in loaded.stack.services.values()
+    )
+    release = released.delivery.release
+    return Pipeline(
+        forge,
+        install,
+        bool(released.stacks),
+        shipped or ("local" if released.stacks and is_built else None),
+        shipped,
+        tuple(release.branches),
+        ignored_paths(release.docs),
+        registry_token=forge == "gitea" and bool(released.delivery.mirror),
+        folder=released.folder.resolve().relative_to(top).as_posix(),
+    )
+
+
+def _shipped(targets: Mapping[str, str], name: str | None) -> str | None:
     """Return the environment to ship to: the given one, or the first one on a machine."""
-    machines = [n for n, e in loaded.stack.environments.items() if e.target == "machine"]
-    if name is not None and name not in machines:
-        raise UsageError(
-            f"No environment {name!r} with `target: machine`.",
-            hint=f"Environments on a machine: {', '.join(machines) or 'none'}.",
-        )
-    return name or next((machine for machine in machines if machine != "local"), None)
+    machines = [each for each, target in targets.items() if target == "machine"]
+    if name is None:
+        return next((machine for machine in machines if machine != "local"), None)
+    if name in machines:
+        return name
+    if name in targets:
+        message = f"Environment {name!r} has `target: {targets[name]}`; CI ships to machines only."
+    else:
+        message = f"The file has no environment {name!r}."
+    raise UsageError(message, hint=f"Environments on a machine: {', '.join(machines) or 'none'}.")
+
+
+def _installed_from() -> str:
+    """Return the source of this installation, else its version on an index.
+
+    Source: PEP 610 (direct_url.json).
+    """
+    from importlib.metadata import PackageNotFoundError, distribution
+
+    from lapwing import __version__
+
+    try:
+        text = distribution(DISTRIBUTION).read_text("direct_url.json")
+    except PackageNotFoundError:
+        text = None
+    stated = json.loads(text) if text else {}
+    url, commit = stated.get("url", ""), stated.get("vcs_info", {}).get("commit_id")
+    digest = stated.get("archive_info", {}).get("hashes", {}).get("sha256")
+    for source in (f"git+{url}@{commit}", f"{url}#sha256={digest}"):
+        if _PINNED.fullmatch(source):
+            return source
+    return f"{DISTRIBUTION}=={__version__}"
+
+
+def _pip_arguments(source: str, top: Path) -> str:
+    """Return pip's arguments for a source, quoted for a shell. Raises UsageError."""
+    if _PINNED.fullmatch(source):
+        return shlex.quote(source)
+    file = top / source
+    if file.is_file() and file.resolve().is_relative_to(top):
+        return f'--require-hashes -r "$GITHUB_WORKSPACE"/{shlex.quote(source)}'
+    raise UsageError(
+        f"--install-from {source!r} is neither a pinned source nor a file in {top}.",
+        hint=f"Use {DISTRIBUTION}==VERSION, https://HOST/FILE.whl#sha256=DIGEST, "
+        "git+https://HOST/REPOSITORY@COMMIT with the whole commit, or a requirements file.",
+    )

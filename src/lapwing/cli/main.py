@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from lapwing import __version__
 from lapwing.cli.context import Context, accept_directory
 from lapwing.cli.output import Printer, describe
 from lapwing.errors import LapwingError, NoSpaceError
@@ -100,7 +101,7 @@ class _Verbs(click.Group):
     metavar="DIR",
     help="Use the stack of this folder instead of the current one.",
 )
-@click.version_option(package_name="lapwing", message="lapwing %(version)s")
+@click.version_option(__version__, message="lapwing %(version)s")
 @click.pass_context
 def cli(ctx: click.Context, directory: Path) -> None:
     """From a git commit to zero-downtime production, from one stack file."""

@@ -117,15 +117,14 @@ async def run(
         preflight.remote or "",
     )
     async with AsyncExitStack() as stack:
-        forge, login = None, settings
+        forge = None
         if kind is not None and repository is not None:
             forge = await stack.enter_async_context(open_forge(settings, repository, kind))
             own_registry = remote.forge_registry(repository, kind)
             registry = registry or own_registry
-            token = settings.forge_token(kind)
-            if token:  # The forge's token is valid for its own registry, too.
-                host = own_registry.partition("/")[0]
-                login = settings.with_registry_token(host, token)
+            login = _with_tokens(settings, registry, own_registry, settings.forge_token(kind))
+        else:
+            login = _with_tokens(settings, registry)
         images = await stack.enter_async_context(RegistryClient(login))
         context = ReleaseContext(
             prepared.checkout, images, progress, settings.environ, forge, registry
@@ -134,6 +133,21 @@ async def run(
         if preflight.problems:
             return await preview_steps(steps, preflight.problems, report)
         return await run_steps(steps, dry_run=dry_run, report=report)
+
+
+def _with_tokens(
+    settings: Settings, registry: str | None, own: str | None = None, token: str | None = None
+) -> Settings:
+    """Add the tokens for the release's registry and for the forge's own registry.
+
+    Jobs of Gitea's runners have a token that cannot push images, so LAPWING_REGISTRY_TOKEN has
+    precedence.
+    """
+    given = settings.environ.get("LAPWING_REGISTRY_TOKEN")
+    for where, value in ((registry, given), (own, token)):
+        if where and value:
+            settings = settings.with_registry_token(where.partition("/")[0], value)
+    return settings
 
 
 def _check_encrypted(repository: RemoteRepository, *, stated: bool) -> None:

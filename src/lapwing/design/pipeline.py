@@ -15,42 +15,51 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 Forge = Literal["gitea", "github"]
 
-CHECKOUT = "actions/checkout@11bd71901bbe5b1630ceea73d27597364c9af683 # v4.2.2"
-SETUP_PYTHON = "actions/setup-python@a26af69be951a213d495a4c3e4e4022e16d87065 # v5.6.0"
+CHECKOUT = "actions/checkout@d23441a48e516b6c34aea4fa41551a30e30af803 # v6.1.0"
+SETUP_PYTHON = "actions/setup-python@ece7cb06caefa5fff74198d8649806c4678c61a1 # v6.3.0"
 PYTHON = "3.12"
 MARK = "# Made by lapwing ci init. Digest of the rest: "
 FILES: dict[Forge, str] = {
     "github": ".github/workflows/lapwing.yaml",
     "gitea": ".gitea/workflows/lapwing.yaml",
 }
-DOCUMENTATION = ("docs/**", "**.md", ".gitignore")
 
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
     """What a workflow depends on.
 
-    `environment` is the one on a machine that the main branch is shipped to, if any; `version` is
-    Lapwing's; `folder` is the stack file's in the repository.
+    `stack`: the project has a stack file; `built` is the environment that its services are built
+    for, and `shipped` the one on a machine that the release branches are shipped to, if any.
+    `install` are pip's arguments, quoted for a shell; `documentation` is patterns for
+    `paths-ignore`; `registry_token`: the project has images to push. `folder` is the file's in the
+    repository.
     """
 
     forge: Forge
-    version: str
-    environment: str | None
+    install: str
+    stack: bool
+    built: str | None
+    shipped: str | None
+    branches: tuple[str, ...]
+    documentation: tuple[str, ...]
+    registry_token: bool = False
     folder: str = "."
-    documentation: tuple[str, ...] = DOCUMENTATION
 
 
 def workflow(pipeline: Pipeline) -> str:
     """Write the whole file, with its first line."""
-    jobs = [_check(pipeline)]
-    if pipeline.environment is not None:
-        jobs.append(_ship(pipeline, pipeline.environment))
+    jobs = []
+    if pipeline.stack:
+        jobs.append(_check(pipeline))
+    if pipeline.shipped is not None:
+        jobs.append(_ship(pipeline, pipeline.shipped))
     jobs.append(_release(pipeline))
     body = _head(pipeline) + "\n".join(jobs)
     return f"{MARK}{_digest(body)}\n{body}"
@@ -62,12 +71,37 @@ def unchanged(text: str) -> bool:
     return first == MARK + _digest(body)
 
 
+def ignored_paths(patterns: Sequence[str]) -> tuple[str, ...]:
+    """Translate documentation patterns, as in .gitignore, to those of `paths-ignore`.
+
+    Patterns with an exception (`!`) or a character class are left out: the workflow then runs, and
+    `lapwing release` finds nothing to release. Source: GitHub's "Filter pattern cheat sheet".
+    """
+    found: list[str] = []
+    if any(pattern.startswith("!") for pattern in patterns):
+        return ()
+    for pattern in patterns:
+        path, anchored = pattern.strip("/"), "/" in pattern.rstrip("/")
+        if set(path) & set("?[]\\+"):
+            continue
+        where = path if anchored else f"**/{path}"
+        if not pattern.endswith("/"):
+            found.append(where)
+        if not set(path.rpartition("/")[2]) & set("*."):
+            found.append(f"{where}/**")
+    return tuple(found)
+
+
 def _digest(body: str) -> str:
     return hashlib.sha256(body.encode()).hexdigest()[:16]
 
 
 def _head(pipeline: Pipeline) -> str:
-    ignored = "".join(f"      - {json.dumps(path)}\n" for path in pipeline.documentation)
+    ignored = ""
+    if pipeline.documentation:
+        patterns = "".join(f"      - {json.dumps(path)}\n" for path in pipeline.documentation)
+        ignored = f"    paths-ignore:\n{patterns}"
+    pull_requests = f"  pull_request:\n{ignored}" if pipeline.stack else ""
     return f"""\
 # You can edit this file: `lapwing ci init` then replaces it only with --force.
 #
@@ -78,12 +112,8 @@ name: lapwing
 
 on:
   push:
-    branches: ["**"]
-    paths-ignore:
-{ignored}\
-  pull_request:
-    paths-ignore:
-{ignored}
+    branches: {json.dumps(pipeline.branches)}
+{ignored}{pull_requests}
 permissions:
   contents: read
 
@@ -104,6 +134,12 @@ _FORGE_NOTES: dict[Forge, str] = {
 
 
 def _check(pipeline: Pipeline) -> str:
+    build = ""
+    if pipeline.built is not None:
+        build = f"""\
+      - name: Build every service and run its tests
+        run: lapwing ship --check --scan off --environment {pipeline.built}
+{_in_folder(pipeline)}"""
     return f"""\
   check:
     runs-on: ubuntu-latest
@@ -116,9 +152,7 @@ def _check(pipeline: Pipeline) -> str:
       - name: Check the stack file
         run: lapwing check
 {_in_folder(pipeline)}\
-      - name: Build every service and run its tests
-        run: lapwing ship --check --scan off
-{_in_folder(pipeline)}"""
+{build}"""
 
 
 def _ship(pipeline: Pipeline, environment: str) -> str:
@@ -128,7 +162,7 @@ def _ship(pipeline: Pipeline, environment: str) -> str:
   # (both use one LAPWING_HOME), and never for pull requests. Requires trivy or grype.
   ship:
     needs: check
-    if: {_ON_MAIN}
+    if: github.event_name == 'push'
     runs-on: {label}
     timeout-minutes: 60
     steps:
@@ -138,21 +172,25 @@ def _ship(pipeline: Pipeline, environment: str) -> str:
       - name: Build, test, scan, and commit to the desired state
         run: |
           python3 -m venv "$RUNNER_TEMP/lapwing"
-          "$RUNNER_TEMP/lapwing/bin/pip" install --quiet "lapwing==$LAPWING_VERSION"
+          "$RUNNER_TEMP/lapwing/bin/pip" install --quiet {pipeline.install}
           "$RUNNER_TEMP/lapwing/bin/lapwing" ship --environment {environment}
         env:
-          LAPWING_VERSION: {json.dumps(pipeline.version)}
           LAPWING_ACTOR: ${{{{ github.actor }}}}
 {_in_folder(pipeline)}"""
 
 
 def _release(pipeline: Pipeline) -> str:
-    needs = "ship" if pipeline.environment is not None else "check"
+    last = "ship" if pipeline.shipped is not None else "check"
+    needs = f"    needs: {last}\n    if: github.event_name == 'push'\n" if pipeline.stack else ""
+    registry = (
+        "          LAPWING_REGISTRY_TOKEN: ${{ secrets.LAPWING_REGISTRY_TOKEN }}\n"
+        if pipeline.registry_token
+        else ""
+    )
     token = "secrets.GITEA_TOKEN" if pipeline.forge == "gitea" else "github.token"
     return f"""\
   release:
-    needs: {needs}
-    if: {_ON_MAIN}
+{needs}\
     runs-on: ubuntu-latest
     timeout-minutes: 30
     permissions:
@@ -168,13 +206,8 @@ def _release(pipeline: Pipeline) -> str:
         run: lapwing release
         env:
           LAPWING_FORGE_TOKEN: ${{{{ {token} }}}}
+{registry}\
 {_in_folder(pipeline)}"""
-
-
-_ON_MAIN = (
-    "github.event_name == 'push' && "
-    "(github.ref == 'refs/heads/main' || github.ref == 'refs/heads/master')"
-)
 
 
 def _install(pipeline: Pipeline) -> str:
@@ -182,9 +215,7 @@ def _install(pipeline: Pipeline) -> str:
       - uses: {SETUP_PYTHON}
         with:
           python-version: "{PYTHON}"
-      - run: python -m pip install --quiet "lapwing==$LAPWING_VERSION"
-        env:
-          LAPWING_VERSION: {json.dumps(pipeline.version)}
+      - run: python -m pip install --quiet {pipeline.install}
 """
 
 

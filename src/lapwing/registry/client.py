@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from lapwing.errors import UsageError
 from lapwing.registry.copy import CopyOptions, CopyResult, copy_image
 from lapwing.registry.credentials import Credentials
-from lapwing.registry.push import Progress
+from lapwing.registry.push import BlobPusher, Progress
 from lapwing.registry.registry import Registry
 from lapwing.registry.repository import Repository
 from lapwing.registry.transport import Transport
@@ -62,6 +62,10 @@ class RegistryClient:
         repository = self.repository(reference)
         stated = await repository.digest(reference.wanted)
         return stated if stated != "" else (await repository.manifest(reference.wanted)).digest
+
+    async def check_push(self, destination: Reference) -> None:
+        """Check that a repository can be written. Raises RegistryError if not."""
+        await BlobPusher(self.repository(destination, write=True)).check_access()
 
     async def copy(
         self,

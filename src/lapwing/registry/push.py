@@ -29,6 +29,7 @@ from lapwing.registry.pull import BlobSource, BlobVerifier, verified
 from lapwing.registry.registry import Request
 from lapwing.registry.repository import Repository
 from lapwing.registry.response import FullResponse, TransientFailure
+from lapwing.stack.image import digest_of
 
 MONOLITHIC_BYTES = 4 * 1024 * 1024
 """Bytes of a blob that is sent as one request, which cannot be resumed."""
@@ -113,6 +114,12 @@ class BlobPusher:
             raise
         return "copied"
 
+    async def check_access(self) -> None:
+        """Begin an upload and cancel it. Raises RegistryError without write access."""
+        upload = await self._begin(Descriptor(digest=digest_of(b""), size=0))
+        if upload is not None:
+            await self._cancel(upload)
+
     async def has(self, blob: Descriptor) -> bool:
         """Return whether the repository has a blob, with the right size if it reports one."""
         path = self._target.path(f"blobs/{blob.digest}")
@@ -178,8 +185,8 @@ class BlobPusher:
             "Content-Range": f"{upload.offset}-{upload.offset + length - 1}",
         }
         request = Request("PATCH", upload.location, headers, body)
-        async with self._target.exchange(request, 202, *upload.retryable, 416) as response:
-            if response.status != 202:
+        async with self._target.exchange(request, 202, 204, *upload.retryable, 416) as response:
+            if response.status not in (202, 204):
                 raise self._upload_error(upload, response.status, length)
             upload.location = self._location(response.headers.get("location", upload.location))
             upload.offset += length

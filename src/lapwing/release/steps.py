@@ -1,6 +1,7 @@
 """The steps of a release. Each checks first, and runs only where something is missing.
 
     chart, sbom, files    files, made from the commit; the same commit gives the same bytes
+    registry              write access to where images go, and read access to what is mirrored
     tag, push             the version in git, and at the remote
     release               a draft on the forge, with the notes
     upload FILE           the chart, its checksum, the SBOM, the stack's own files
@@ -247,9 +248,14 @@ class TagImage(Step):
     version: str
     progress: Progress
 
+    @property
+    def target(self) -> Reference:
+        """The image with the version as its tag."""
+        return self.source.tagged(self.version)
+
     async def check(self) -> StepState:
         """Compare the version's tag with the commit's."""
-        source, target = self.source, self.source.tagged(self.version)
+        source, target = self.source, self.target
         built = await self.images.digest(source)
         tagged = await self.images.digest(target)
         if tagged is not None:
@@ -306,3 +312,32 @@ class MirrorImage(Step):
         tags = [self.source.tag or "", LATEST, self.version]
         await self.images.copy(self.source, self.target, tags, self.options, self.progress)
         return f"{self.target.name}:{{{','.join(tags)}}}"
+
+
+@dataclass(slots=True)
+class CheckRegistry(Step):
+    """Checks, before the tag exists, that the image steps of a release can succeed."""
+
+    images: RegistryClient
+    steps: list[TagImage | MirrorImage]
+    _missing: list[TagImage | MirrorImage] = field(default_factory=list)
+
+    async def check(self) -> StepState:
+        """Look for the images; a complete release needs no access."""
+        self._missing = [s for s in self.steps if isinstance(await s.check(), Missing)]
+        if not self._missing:
+            return Present()
+        hosts = sorted({step.target.registry for step in self._missing})
+        return Missing(f"write access to {', '.join(hosts)}")
+
+    async def run(self) -> str:
+        """Look for each source; begin an upload to each destination and cancel it."""
+        for step in self._missing:
+            if await self.images.digest(step.source) is None:
+                raise ReleaseError(
+                    f"{step.source} does not exist, or cannot be read without a login.",
+                    hint="Correct its name in `mirror:`, or set "
+                    "LAPWING_REGISTRY_<HOST>_TOKEN for its registry.",
+                )
+            await self.images.check_push(step.target)
+        return ""

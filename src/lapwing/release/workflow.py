@@ -24,6 +24,7 @@ from lapwing.release.policy import Rules
 from lapwing.release.run import Step
 from lapwing.release.sbom import Component, image_component, read_components, sbom
 from lapwing.release.steps import (
+    CheckRegistry,
     CreateDraft,
     CreateTag,
     MakeFiles,
@@ -104,6 +105,10 @@ def release_steps(
     Each is made after the one before it was checked, because which files there are to upload is
     known then.
     """
+    images: list[TagImage | MirrorImage] = [*_tagged_images(released, state, context)]
+    images += _mirrored_images(released, state.version, context)
+    if images:
+        yield CheckRegistry("registry", context.images, images)
     yield MakeFiles("chart", state, lambda: _chart(released, state, context))
     yield MakeFiles("sbom", state, lambda: [_sbom(released, state)])
     if released.delivery.release.files:
@@ -114,8 +119,7 @@ def release_steps(
         yield CreateDraft("release", state, context.forge)
         for file in state.files:
             yield UploadFile(f"upload {file}", state, context.forge, file)
-    yield from _tagged_images(released, state, context)
-    yield from _mirrored_images(released, state.version, context)
+    yield from images
     if context.forge is not None:
         yield Publish("publish", state, context.forge)
 
@@ -187,7 +191,7 @@ def _own_files(released: Released) -> list[ReleaseFile]:
 
 def _tagged_images(
     released: Released, state: ReleaseState, context: ReleaseContext
-) -> Iterator[Step]:
+) -> Iterator[TagImage]:
     """Yield a step for each image that CI pushed for this commit.
 
     Without a `registry` in the file nothing was pushed. An image in the file is the team's own if
@@ -221,7 +225,9 @@ def _named_image(image: str, commit: str) -> Reference:
     return found.tagged(commit) if is_moving else found
 
 
-def _mirrored_images(released: Released, version: str, context: ReleaseContext) -> Iterator[Step]:
+def _mirrored_images(
+    released: Released, version: str, context: ReleaseContext
+) -> Iterator[MirrorImage]:
     for entry in released.delivery.mirror:
         source = parse(entry.image)
         if context.registry is None:

@@ -86,16 +86,34 @@ def test_dry_run_copies_nothing(registry: Server, project: Project) -> None:
 
 
 def test_missing_upstream_image(registry: Server, project: Project) -> None:
-    """The tag was pushed, and a second run completes the mirror."""
+    """Nothing is tagged; a second run releases everything."""
     file = STACK.format(host=registry.host).replace("upstream/fleet", "upstream/late")
     project.commit("Late", **{"lapwing.yaml": file})
     project.push()
     broken = project.release(status=1)
-    assert outcomes(broken)["mirror upstream/late"] == "failed"
-    assert broken["error"]["code"] == "image-missing"
+    assert list(outcomes(broken)) == ["registry"]
+    assert f"{registry.host}/upstream/late:v4.93.0 does not exist" in broken["error"]["message"]
+    assert project.git("ls-remote", "--tags", "origin") == ""
+    assert project.git("tag") == ""
     registry.push_image("upstream/late", "v4.93.0", [b"late"])
     done = outcomes(project.release())
-    assert (done["push"], done["mirror upstream/late"]) == ("present", "done")
+    assert (done["push"], done["mirror upstream/late"]) == ("done", "done")
+
+
+def test_nothing_is_tagged_without_write_access(
+    registry: Server, project: Project, tmp_path: Path
+) -> None:
+    registry.push_image("upstream/fleet", "v4.93.0", [b"fleet" * 10])
+    with docker_registry(require("registry"), tmp_path / "full", read_only=True) as full:
+        file = STACK.format(host=registry.host).replace(
+            f"registry: {registry.host}/team", f"registry: {full.host}/team"
+        )
+        project.commit("Read-only", **{"lapwing.yaml": file})
+        project.push()
+        broken = project.release(status=1)
+    assert list(outcomes(broken)) == ["registry"]
+    assert full.host in broken["error"]["message"]
+    assert project.git("ls-remote", "--tags", "origin") == ""
 
 
 def test_forge_registry_is_the_default(registry: Server, forge: Gitea, tmp_path: Path) -> None:

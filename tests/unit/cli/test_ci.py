@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -19,7 +20,7 @@ from lapwing import __version__
 from lapwing.cli.ci import command
 from lapwing.cli.context import Context
 from lapwing.cli.output import Printer
-from lapwing.design.pipeline import FILES, MARK
+from lapwing.design.pipeline import FILES, MARK, ignored_paths
 from lapwing.errors import UnmanagedFileError, UsageError
 from lapwing.settings import Settings
 from tests.needs import require
@@ -40,7 +41,8 @@ def written(case: str, top: Path) -> Path:
     folder = top / "deploy" if case.endswith("-below") else top
     folder.mkdir(exist_ok=True)
     (top / ".git").mkdir()
-    shutil.copy(CASES / case / "lapwing.yaml", folder)
+    for file in CASES.joinpath(case).glob("lapwing*.yaml"):
+        shutil.copy(file, folder)
     forge = "gitea" if case.startswith("gitea") else "github"
     init(folder, "--forge", forge)
     return top / FILES[forge]  # type: ignore[index]
@@ -48,7 +50,7 @@ def written(case: str, top: Path) -> Path:
 
 @pytest.mark.parametrize("case", NAMES)
 def test_workflow_matches_golden_file(case: str, tmp_path: Path) -> None:
-    text = written(case, tmp_path).read_text().replace(f'"{__version__}"', '"VERSION"')
+    text = written(case, tmp_path).read_text().replace(f"=={__version__}", "==VERSION")
     text = re.sub(f"^{re.escape(MARK)}\\w+", MARK + "DIGEST", text)
     expected = CASES / case / "workflow.yaml"
     if os.environ.get("LAPWING_GOLDEN_WRITE"):
@@ -84,7 +86,7 @@ def test_workflow_is_hardened(case: str, tmp_path: Path) -> None:
     assert document["permissions"] == {"contents": "read"}
     for name, job in document["jobs"].items():
         hosted = job["runs-on"] == "ubuntu-latest"
-        assert hosted or job["if"].startswith("github.event_name == 'push' && "), name
+        assert hosted or job["if"] == "github.event_name == 'push'", name
         for step in job["steps"]:
             assert "${{" not in step.get("run", "")
             if "uses" in step:
@@ -111,6 +113,60 @@ def test_unedited_workflow_is_updated(tmp_path: Path) -> None:
     shutil.copy(CASES / "github-two/lapwing.yaml", tmp_path)
     init(tmp_path, "--forge", "github")
     assert "--environment staging" in path.read_text()
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "lapwing-deploy==1.2.3",
+        "https://example.com/lapwing_deploy-1.2.3-py3-none-any.whl#sha256=" + "a" * 64,
+        "git+https://example.com/lapwing.git@" + "b" * 40,
+    ],
+)
+def test_workflow_installs_pinned_source(source: str, tmp_path: Path) -> None:
+    path = written("github-two", tmp_path)
+    init(tmp_path, "--forge", "github", "--install-from", source)
+    assert path.read_text().count(f"install --quiet {shlex.quote(source)}\n") == 3
+
+
+def test_workflow_installs_from_requirements_with_hashes(tmp_path: Path) -> None:
+    path = written("github-none", tmp_path)
+    (tmp_path / "ci.txt").touch()
+    init(tmp_path, "--forge", "github", "--install-from", "ci.txt")
+    assert '--require-hashes -r "$GITHUB_WORKSPACE"/ci.txt\n' in path.read_text()
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["lapwing", "lapwing==0.1.0", "lapwing-deploy", "https://a/b.whl", "git+https://a/b@main"],
+)
+def test_source_that_can_change_is_refused(source: str, tmp_path: Path) -> None:
+    written("github-none", tmp_path)
+    with pytest.raises(UsageError, match="neither a pinned source"):
+        init(tmp_path, "--forge", "github", "--install-from", source)
+
+
+@pytest.mark.parametrize(
+    ("patterns", "ignored"),
+    [
+        (["*.md"], ("**/*.md",)),
+        (["docs/"], ("**/docs/**",)),
+        (["/docs"], ("docs", "docs/**")),
+        (["a/b/*.txt"], ("a/b/*.txt",)),
+        (["*.md", "!README.md"], ()),
+        (["*.m[dk]", "LICENSE.txt"], ("**/LICENSE.txt",)),
+    ],
+)
+def test_documentation_patterns_become_ignored_paths(
+    patterns: list[str], ignored: tuple[str, ...]
+) -> None:
+    assert ignored_paths(patterns) == ignored
+
+
+def test_unknown_environment_is_refused(tmp_path: Path) -> None:
+    written("github-two", tmp_path)
+    with pytest.raises(UsageError, match="no environment 'prod'"):
+        init(tmp_path, "--forge", "github", "-e", "prod")
 
 
 def test_environment_on_cluster_is_refused(tmp_path: Path) -> None:
