@@ -63,7 +63,7 @@ def _check_names(cluster: ClusterEnvironment, added: Iterable[Templated]) -> Non
     for part in (*cluster.services, *cluster.loaded.stack.resources):
         if part in reserved:
             raise UsageError(
-                f"The chart has an object of its own with the name {part!r}.",
+                f"The name {part!r} is reserved for an object that only the chart has.",
                 hint=f"Rename the service or resource {part!r} in the stack file.",
             )
 

@@ -272,7 +272,7 @@ def test_stack_without_kubernetes_environment_has_no_chart(
 def test_service_with_name_of_a_chart_object_is_refused(part: str, tmp_path: Path) -> None:
     """The Service of `test` would send requests to the pod of `helm test`."""
     made = cluster_environment(tmp_path, SMALLEST.replace("web:", f"{part}:"), "local")
-    with pytest.raises(UsageError, match=f"The chart has an object of its own .*'{part}'"):
+    with pytest.raises(UsageError, match=f"The name '{part}' is reserved"):
         stack.files(made, About("tiny", "1.0.0", "1", "A stack"))
 
 
