@@ -1,4 +1,4 @@
-"""Ingress from the internet: address, certificates, CDN, load balancer, DNS records.
+"""Ingress from the internet: address, certificates, CDN, load balancer, DNS zones and records.
 
     client -> load balancer (HTTPS, CDN for static routes) -> edge (Envoy in the cluster) -> slots
 
@@ -14,12 +14,9 @@ is attached in a second apply, by `edge_zones`.
 
 from __future__ import annotations
 
-from typing import Any
-
 from lapwing.plan.names import endpoint_group
 from lapwing.render.terraform.cloud import Project, static_routes, zone_of, zones
-from lapwing.render.terraform.foundation import PROJECT, Body, literal, named
-from lapwing.render.terraform.network import EDGE_PORT
+from lapwing.render.terraform.template import Body, literal, merge, render
 from lapwing.stack.load import LoadedStack
 
 
@@ -27,175 +24,51 @@ def load_balancer(project: Project) -> Body | None:
     """Render the global load balancer: HTTPS, and a redirect to it. None without a domain."""
     if not project.domains:
         return None
-    return {
-        "data": {
-            "google_compute_network_endpoint_group": {
-                environment: {
-                    "for_each": f'${{lookup(var.edge_zones, "{environment}", [])}}',
-                    "project": PROJECT,
-                    "name": endpoint_group(project.stack, environment),
-                    "zone": "${each.value}",
-                }
-                for environment, _ in project.domains
-            }
-        },
-        "resource": {
-            **_frontend(),
-            "google_compute_health_check": {
-                "edge": named(
-                    "edge",
-                    check_interval_sec=5,
-                    timeout_sec=2,
-                    http_health_check={"port": EDGE_PORT, "request_path": "/ready"},
-                    log_config={"enable": True},
-                )
-            },
-            "google_compute_backend_service": _backends(project),
-            "google_compute_url_map": {
-                "edge": _routes(project),
-                "redirect": named(
-                    "redirect",
-                    default_url_redirect={
-                        "https_redirect": True,
-                        "redirect_response_code": "MOVED_PERMANENTLY_DEFAULT",
-                        "strip_query": False,
-                    },
-                ),
-            },
-        },
-        "output": {
-            "address": {
-                "description": "The address of every domain.",
-                "value": "${google_compute_global_address.edge.address}",
-            }
-        },
-    }
-
-
-def _frontend() -> Body:
-    certificates = "//certificatemanager.googleapis.com/"
-    return {
-        "google_compute_global_address": {"edge": named("edge")},
-        "google_compute_ssl_policy": {
-            "edge": named("edge", profile="MODERN", min_tls_version="TLS_1_2")
-        },
-        "google_compute_target_https_proxy": {
-            "edge": named(
-                "edge",
-                url_map="${google_compute_url_map.edge.id}",
-                certificate_map=f"{certificates}${{google_certificate_manager_certificate_map.edge.id}}",
-                ssl_policy="${google_compute_ssl_policy.edge.id}",
-                quic_override="ENABLE",
+    names = [environment for environment, _ in project.domains]
+    served = [loaded for loaded in project.environments if loaded.environment in names]
+    return render(
+        "edge",
+        project,
+        groups={
+            n: render(
+                "endpoint_group", project, environment=n, group=endpoint_group(project.stack, n)
             )
+            for n in names
         },
-        "google_compute_target_http_proxy": {
-            "redirect": {
-                "//": "Port 80 only redirects to HTTPS.",
-                **named("redirect", url_map="${google_compute_url_map.redirect.id}"),
-            }
-        },
-        "google_compute_global_forwarding_rule": {
-            "https": _forward("https", 443, "google_compute_target_https_proxy.edge"),
-            "redirect": _forward("redirect", 80, "google_compute_target_http_proxy.redirect"),
-        },
-    }
-
-
-def _forward(name: str, port: int, proxy: str) -> Body:
-    return named(
-        name,
-        load_balancing_scheme="EXTERNAL_MANAGED",
-        ip_address="${google_compute_global_address.edge.id}",
-        ip_protocol="TCP",
-        port_range=str(port),
-        target=f"${{{proxy}.id}}",
+        backends=_backends(project, served),
+        default=_backend_of(f"edge-{names[0]}"),
+        hosts=[{"hosts": [domain], "path_matcher": name} for name, domain in project.domains],
+        matchers=[_matcher(loaded) for loaded in served],
     )
 
 
-def _backends(project: Project) -> Body:
+def _backends(project: Project, served: list[LoadedStack]) -> Body:
     """Render the backend services of each environment: one for its edge, one for its CDN."""
     found: Body = {}
-    for loaded in project.environments:
-        environment = loaded.environment
-        if environment not in dict(project.domains):
-            continue
-        found[f"edge-{environment}"] = _backend("edge", environment, {"enable_cdn": False})
-        if static_routes(loaded):
-            found[f"static-{environment}"] = _backend("static", environment, _cdn())
+    for loaded in served:
+        for role in ("edge", "static") if static_routes(loaded) else ("edge",):
+            name = f"{role}-{loaded.environment}"
+            found[name] = render(
+                "backend_service",
+                project,
+                name=name,
+                environment=loaded.environment,
+                cdn=role == "static",
+            )
+            if role == "edge":
+                del found[name]["compression_mode"], found[name]["cdn_policy"]
     return found
 
 
-def _backend(role: str, environment: str, cdn: Body) -> Body:
-    return {
-        **named(f"{role}-{environment}"),
-        "load_balancing_scheme": "EXTERNAL_MANAGED",
-        "protocol": "HTTP",
-        "timeout_sec": 3600,
-        "connection_draining_timeout_sec": 300,
-        "health_checks": ["${google_compute_health_check.edge.id}"],
-        "security_policy": "${one(google_compute_security_policy.edge[*].self_link)}",
-        **cdn,
-        "dynamic": {
-            "backend": {
-                "for_each": f"${{data.google_compute_network_endpoint_group.{environment}}}",
-                "content": {
-                    "group": "${backend.value.id}",
-                    "balancing_mode": "RATE",
-                    "max_rate_per_endpoint": 1000,
-                },
-            }
-        },
-        "log_config": {"enable": True, "sample_rate": 1.0},
-    }
-
-
-def _cdn() -> Body:
-    """Configure the CDN to cache what the edge allows: hashed files for long, index.html never.
-
-    So a switch of slots is visible through the CDN at once.
-    """
-    return {
-        "enable_cdn": True,
-        "compression_mode": "AUTOMATIC",
-        "cdn_policy": {
-            "cache_mode": "USE_ORIGIN_HEADERS",
-            "negative_caching": False,
-            "cache_key_policy": {
-                "include_host": True,
-                "include_protocol": True,
-                "include_query_string": True,
-            },
-        },
-    }
-
-
-def _routes(project: Project) -> Body:
+def _matcher(loaded: LoadedStack) -> Body:
     """Route static paths through the CDN and every other path to the edge; the longest wins."""
-    domains = dict(project.domains)
-    matchers: list[Body] = []
-    for loaded in project.environments:
-        if loaded.environment not in domains:
-            continue
-        rules = [
-            {"paths": _paths(route), "service": _service(loaded, route)}
-            for route in sorted(s.route for s in loaded.stack.services.values() if s.route)
-            if route != "/"
-        ]
-        matcher: Body = {
-            "name": loaded.environment,
-            "default_service": _service(loaded, "/"),
-        }
-        matchers.append({**matcher, "path_rule": rules} if rules else matcher)
-    return {
-        **named("edge"),
-        "//": "Requests with an unknown host go to the edge of the first environment.",
-        "default_service": _backend_of(f"edge-{project.domains[0][0]}"),
-        "host_rule": [
-            {"hosts": [domain], "path_matcher": environment}
-            for environment, domain in project.domains
-        ],
-        "path_matcher": matchers,
-    }
+    rules = [
+        {"paths": _paths(route), "service": _service(loaded, route)}
+        for route in sorted(s.route for s in loaded.stack.services.values() if s.route)
+        if route != "/"
+    ]
+    matcher: Body = {"name": loaded.environment, "default_service": _service(loaded, "/")}
+    return {**matcher, "path_rule": rules} if rules else matcher
 
 
 def _paths(route: str) -> list[str]:
@@ -214,114 +87,31 @@ def _backend_of(name: str) -> str:
 
 def protection(project: Project) -> Body | None:
     """Render Cloud Armor, which is off until `cloud_armor` is true."""
-    if not project.domains:
-        return None
-    everyone: Body = {"match": {"versioned_expr": "SRC_IPS_V1", "config": {"src_ip_ranges": ["*"]}}}
-    rules: list[dict[str, Any]] = [
-        {
-            "action": "deny(403)",
-            "priority": 900,
-            "description": "Log4Shell and related attacks (CVE-2021-44228).",
-            "match": {"expr": {"expression": "evaluatePreconfiguredExpr('cve-canary')"}},
-        },
-        {
-            "action": "throttle",
-            "priority": 1000,
-            "description": "At most 600 requests a minute per address.",
-            **everyone,
-            "rate_limit_options": {
-                "conform_action": "allow",
-                "exceed_action": "deny(429)",
-                "enforce_on_key": "IP",
-                "rate_limit_threshold": {"count": 600, "interval_sec": 60},
-            },
-        },
-        {
-            "action": "allow",
-            "priority": 2147483647,
-            "description": "Allow other requests.",
-            **everyone,
-        },
-    ]
-    return {
-        "resource": {
-            "google_compute_security_policy": {
-                "edge": {
-                    "count": "${var.cloud_armor ? 1 : 0}",
-                    **named("edge", rule=rules),
-                }
-            }
-        }
-    }
+    return render("protection", project) if project.domains else None
 
 
-def certificates(project: Project) -> Body | None:
+def certificates(project: Project) -> Body:
     """Render a managed certificate for each domain, authorised through DNS.
 
     So it is issued before the domain points at the load balancer.
     """
-    if not project.domains:
-        return None
-    names = dict(project.domains)
-    needs = ["google_project_service.certificatemanager"]
-    return {
-        "resource": {
-            "google_certificate_manager_dns_authorization": {
-                name: named(name, domain=domain) for name, domain in names.items()
-            },
-            "google_certificate_manager_certificate": {
-                name: named(
-                    name,
-                    managed={
-                        "domains": [domain],
-                        "dns_authorizations": [
-                            f"${{google_certificate_manager_dns_authorization.{name}.id}}"
-                        ],
-                    },
-                    depends_on=needs,
-                )
-                for name, domain in names.items()
-            },
-            "google_certificate_manager_certificate_map": {"edge": named("edge", depends_on=needs)},
-            "google_certificate_manager_certificate_map_entry": {
-                name: named(
-                    name,
-                    map="${google_certificate_manager_certificate_map.edge.name}",
-                    hostname=domain,
-                    certificates=[f"${{google_certificate_manager_certificate.{name}.id}}"],
-                )
-                for name, domain in names.items()
-            },
-        }
-    }
+    return merge(
+        *(render("certificates", project, environment=e, domain=d) for e, d in project.domains)
+    )
 
 
-def names(project: Project, every_domain: tuple[str, ...]) -> Body | None:
+def names(project: Project, every_domain: tuple[str, ...]) -> Body:
     """Render the DNS records of the project's domains, in zones of the shared project."""
-    if not project.domains:
-        return None
     found = zones(every_domain)
-    records: Body = {}
-    for environment, domain in project.domains:
-        zone = zone_of(domain, found).name
-        record = (
-            f"google_certificate_manager_dns_authorization.{environment}.dns_resource_record[0]"
+    return merge(
+        *(
+            render("names", project, environment=e, domain=d, zone=zone_of(d, found).name)
+            for e, d in project.domains
         )
-        records[environment] = {
-            "project": project.shared,
-            "managed_zone": zone,
-            "name": f"{domain}.",
-            "type": "A",
-            "ttl": 300,
-            "rrdatas": ["${google_compute_global_address.edge.address}"],
-        }
-        records[f"{environment}_proof"] = {
-            "//": "Proves ownership of the domain to the certificate authority.",
-            "project": project.shared,
-            "managed_zone": zone,
-            "name": f"${{{record}.name}}",
-            "type": f"${{{record}.type}}",
-            "ttl": 300,
-            "rrdatas": [f"${{{record}.data}}"],
-        }
-    return {"resource": {"google_dns_record_set": records}}
+    )
+
+
+def dns(project: Project) -> Body:
+    """Render a zone for each domain; its parent zone has to delegate to the name servers."""
+    found = zones([domain for _, domain in project.domains])
+    return merge(*(render("dns", project, zone=z.name, domain=z.domain) for z in found))

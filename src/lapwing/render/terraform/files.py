@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
-from lapwing.render.terraform import atlas, cluster, edge, foundation, network, shared
+from lapwing.render.terraform import atlas, cluster, edge, foundation
 from lapwing.render.terraform.cloud import SHARED, Project, clouds
-from lapwing.render.terraform.foundation import Body
+from lapwing.render.terraform.template import Body, render
 from lapwing.stack.load import LoadedStack
 
 Concern = Callable[[Project], Body | None]
@@ -22,17 +23,17 @@ _EVERYWHERE: Mapping[str, Concern] = {
     "project": foundation.project,
 }
 _SHARED: Mapping[str, Concern] = {
-    "state": shared.state,
-    "registry": shared.registry,
-    "ci": shared.ci,
-    "dns": shared.dns,
+    "state": lambda project: render("state", project, location=project.region.upper()),
+    "registry": partial(render, "registry"),
+    "ci": partial(render, "ci"),
+    "dns": edge.dns,
 }
 _ENVIRONMENT: Mapping[str, Concern] = {
     "budget": foundation.budget,
-    "network": network.network,
-    "firewall": network.firewall,
-    "identities": cluster.identities,
-    "cluster": cluster.cluster,
+    "network": partial(render, "network"),
+    "firewall": cluster.firewall,
+    "identities": partial(render, "identities"),
+    "cluster": partial(render, "cluster"),
     "secrets": cluster.secret_manager,
     "database": atlas.atlas,
     "edge": edge.load_balancer,

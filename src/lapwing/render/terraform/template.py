@@ -1,0 +1,73 @@
+"""Terraform configuration from templates: `templates/*.yaml`, one for each concern.
+
+A template is Terraform's JSON syntax (https://developer.hashicorp.com/terraform/language/syntax/json)
+written as YAML, which is easier to read. `//` is a comment there, inside the body of a block; it
+must not be in the value of an attribute. `<name>` is replaced by a value, in keys too; where a text
+is nothing else, the value may be of any type, and a key whose value is None is left out. Values are
+not searched again. Text of the stack file that is not restricted to a pattern goes through
+`literal`.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from importlib import resources
+from typing import Any
+
+import yaml
+
+from lapwing.render.terraform.cloud import Project
+
+Body = dict[str, Any]
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_NAME = re.compile(r"<([a-z]+)>")
+
+
+def render(template: str, project: Project, **values: Any) -> Body:
+    """Render a template with the names of a project and further values."""
+    values |= {
+        "folder": project.folder,
+        "identity": project.identity,
+        "region": project.region,
+        "stack": project.stack,
+        "shared": project.shared,
+    }
+    rendered: Body = _fill(_read(template), values)
+    return rendered
+
+
+def merge(*bodies: Body) -> Body:
+    """Merge trees; where two have the same key, mappings are merged and the later value wins."""
+    merged: Body = {}
+    for body in bodies:
+        for key, value in body.items():
+            known = merged.get(key)
+            both = isinstance(known, dict) and isinstance(value, dict)
+            merged[key] = merge(known, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+def literal(text: str) -> str:
+    """Escape text of the stack file, which Terraform would read as a template otherwise."""
+    return text.replace("${", "$${").replace("%{", "%%{")
+
+
+@functools.cache
+def _read(template: str) -> Any:
+    file = resources.files("lapwing.render.terraform").joinpath("templates", f"{template}.yaml")
+
+    return yaml.load(file.read_text(encoding="utf-8"), _LOADER)  # noqa: S506
+
+
+def _fill(tree: Any, values: dict[str, Any]) -> Any:
+    if isinstance(tree, dict):
+        filled = {_fill(key, values): _fill(value, values) for key, value in tree.items()}
+        return {k: v for k, v in filled.items() if v is not None or tree.get(k, "") is None}
+    if isinstance(tree, list):
+        return [_fill(item, values) for item in tree]
+    if not isinstance(tree, str):
+        return tree
+    if whole := _NAME.fullmatch(tree):
+        return values[whole[1]]
+    return _NAME.sub(lambda match: str(values[match[1]]), tree)
