@@ -37,6 +37,7 @@ environment `local`, or the one given with `-e`. Results go to stdout, messages 
 | `LAPWING_BIND` | address on which it listens (`localhost`) |
 | `LAPWING_TRUSTED_PROXIES` | addresses and networks of proxies in front of Envoy. Their X-Forwarded headers are kept; those of other clients are replaced. Read when Envoy starts |
 | `LAPWING_UNDERSCORE_HEADERS` | request headers with an underscore in their name: `reject` (default; 400), `drop` or `allow`. Read when Envoy starts |
+| `LAPWING_BODY_TIMEOUT` | seconds within which a request has to arrive, to every service of the machine; later, the response is 408. 0: no limit. Default: 600. Read when Envoy starts |
 | `LAPWING_RESOURCE_<NAME>_URL` | URL of the server to use for a resource |
 | `LAPWING_REGISTRY_<HOST>_TOKEN`, `..._USER` | login of a registry; the host in capitals, every other character than a letter or digit as `_` |
 | `LAPWING_DESIRED_TOKEN` | token for a desired-state repository over HTTPS |

@@ -45,6 +45,8 @@ class Settings:
     """Networks of proxies in front of Envoy, whose X-Forwarded headers are kept."""
     underscore_headers: str = "reject"
     """What happens to request headers with an underscore in their name."""
+    body_timeout: int = 600
+    """The seconds within which a request has to arrive; 0 for no limit."""
     actor: str | None = None
     color: bool = True
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -57,6 +59,7 @@ class Settings:
             "LAPWING_BIND": self.bind,
             "LAPWING_TRUSTED_PROXIES": ",".join(self.trusted_proxies),
             "LAPWING_UNDERSCORE_HEADERS": self.underscore_headers,
+            "LAPWING_BODY_TIMEOUT": str(self.body_timeout),
         }
 
     @property
@@ -191,6 +194,7 @@ def read(environ: Mapping[str, str] | None = None) -> Settings:
         bind=env.get("LAPWING_BIND") or "localhost",
         trusted_proxies=_networks(env.get("LAPWING_TRUSTED_PROXIES", "")),
         underscore_headers=_underscore_headers(env.get("LAPWING_UNDERSCORE_HEADERS") or "reject"),
+        body_timeout=_seconds(env.get("LAPWING_BODY_TIMEOUT") or "600"),
         actor=env.get("LAPWING_ACTOR") or None,
         color=not env.get("NO_COLOR") and env.get("TERM") != "dumb",
         environ=dict(env),
@@ -216,6 +220,15 @@ def _underscore_headers(action: str) -> str:
             hint=f"Set it to one of {', '.join(UNDERSCORE_ACTIONS)}.",
         )
     return action
+
+
+def _seconds(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,6}", text):
+        raise UsageError(
+            f"LAPWING_BODY_TIMEOUT is {text!r}, which is not a number of seconds.",
+            hint="Set it to a number such as 600, or to 0 for no limit.",
+        )
+    return int(text)
 
 
 def completion(environ: Mapping[str, str] | None = None) -> str | None:

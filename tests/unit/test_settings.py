@@ -102,6 +102,12 @@ def test_trusted_proxies_are_networks() -> None:
         read({"LAPWING_TRUSTED_PROXIES": "10.0.0.1/8"})
 
 
+def test_body_timeout_is_a_number_of_seconds() -> None:
+    assert (read({}).body_timeout, read({"LAPWING_BODY_TIMEOUT": "0"}).body_timeout) == (600, 0)
+    with pytest.raises(UsageError, match="'10m'"):
+        read({"LAPWING_BODY_TIMEOUT": "10m"})
+
+
 def test_underscore_headers_have_three_actions() -> None:
     assert read({"LAPWING_UNDERSCORE_HEADERS": ""}).underscore_headers == "reject"
     assert read({"LAPWING_UNDERSCORE_HEADERS": "drop"}).underscore_headers == "drop"

@@ -185,5 +185,6 @@ def _routes(state: EnvironmentState, *, preview: bool) -> tuple[Route, ...]:
         if chosen is None or chosen.spec.route is None:
             continue
         prefix = re.sub(r"(?<=.)/$", "", chosen.spec.route)
-        routes.append(Route(prefix, state.cluster_name(chosen), chosen.spec.timeout))
+        cluster, spec = state.cluster_name(chosen), chosen.spec
+        routes.append(Route(prefix, cluster, spec.timeout, spec.max_body))
     return tuple(sorted(routes, key=lambda r: (-len(r.prefix), r.prefix)))

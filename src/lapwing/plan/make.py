@@ -105,6 +105,7 @@ def _service(
         volumes=dict(service.volumes),
         spa=service.spa,
         timeout=service.timeout,
+        max_body=service.max_body,
         rollout=_rollout(service),
     )
 

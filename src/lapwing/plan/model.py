@@ -107,6 +107,8 @@ class Service(Struct, frozen=True, kw_only=True):
     spa: bool = True
     timeout: float | None = None
     """The longest a request may take, in seconds; None for no limit (streams)."""
+    max_body: int | None = None
+    """The largest request body that Envoy buffers, in bytes; None for streamed bodies."""
     rollout: Rollout = Rollout()
 
     @property

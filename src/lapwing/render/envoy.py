@@ -28,6 +28,10 @@ LIMITS: Json = {
 }
 """Circuit breakers. The defaults (1,024) would answer 503 under a load that replicas can serve."""
 
+BUFFER = "envoy.filters.http.buffer"
+BODY_TIMEOUT_S = 600
+"""How long a request may take to arrive: a slow client is cut off with 408."""
+
 FORWARDING_HEADERS = (
     "forwarded",
     "x-real-ip",
@@ -59,6 +63,50 @@ def duration(seconds: float) -> str:
 def request_timeout(timeout: float | None) -> str:
     """Format the maximum duration of a request; None means no limit."""
     return "0s" if timeout is None else duration(timeout)
+
+
+def http_filters(*first: Json, **options: Any) -> Json:
+    """Build the filters of a connection manager: `first`, the buffer and the router.
+
+    A body is buffered on routes with `buffered` only, and never for an upgrade: a websocket has no
+    end to wait for. `options` are those of the router.
+
+    Source: Envoy documentation, HTTP upgrades (the buffer filter is to be left out for them).
+    """
+    last = router(**options)
+    kind = f"{TYPE}.extensions.filters.http.buffer.v3.Buffer"
+    buffer = {
+        "name": BUFFER,
+        "disabled": True,
+        "typed_config": {"@type": kind, "max_request_bytes": 1},
+    }
+    upgrade = {"upgrade_type": "websocket", "filters": [*first, last]}
+    return {"upgrade_configs": [upgrade], "http_filters": [*first, buffer, last]}
+
+
+def buffered(max_body: int | None) -> Json:
+    """Build the part of a route that forwards a request only once its body has arrived.
+
+    A body over `max_body` bytes is answered with 413. None: bodies are streamed.
+    """
+    if max_body is None:
+        return {}
+    kind = f"{TYPE}.extensions.filters.http.buffer.v3.BufferPerRoute"
+    settings = {"@type": kind, "buffer": {"max_request_bytes": max_body}}
+    return {"typed_per_filter_config": {BUFFER: settings}}
+
+
+def heap_limit(max_bytes: int) -> Json:
+    """Build the overload manager's parts that answer 503 to new requests at a size of the heap.
+
+    Bodies are buffered in memory, and Envoy can end only HTTP/2 streams that use too much of it.
+    """
+    kind = f"{TYPE}.extensions.resource_monitors.fixed_heap.v3.FixedHeapConfig"
+    name = "envoy.resource_monitors.fixed_heap"
+    monitor = {"name": name, "typed_config": {"@type": kind, "max_heap_size_bytes": max_bytes}}
+    trigger = {"name": name, "threshold": {"value": 0.95}}
+    action = {"name": "envoy.overload_actions.stop_accepting_requests", "triggers": [trigger]}
+    return {"resource_monitors": [monitor], "actions": [action]}
 
 
 def socket_address(address: Any, port: int) -> Json:

@@ -25,6 +25,8 @@ _DATABASES = {
     "pymysql": "mysql", "mysqlclient": "mysql", "mysql2": "mysql",
     "redis": "redis", "ioredis": "redis",
 }  # fmt: skip
+THREADS = 8
+"""Threads of a gunicorn worker: without any, one slow request occupies the whole worker."""
 
 
 @dataclass(slots=True)
@@ -142,7 +144,7 @@ def _served(framework: str, application: str, known: set[str]) -> Program:
     quoted = f"'{application}'" if "(" in application else application
     if framework == "flask":
         if "gunicorn" in known:
-            return Program("web", f"gunicorn {quoted}")
+            return Program("web", f"gunicorn --threads {THREADS} {quoted}")
         note = "command: Flask's own server is for development; add gunicorn to the dependencies."
         return Program("web", f"flask --app {quoted} run --port $PORT", notes=[note])
     notes = []
@@ -158,7 +160,7 @@ def _django(manage: str, known: set[str]) -> list[Program]:
     package = match[1].split(".")[0] if match else ""
     migrate = Program("job", "python manage.py migrate --noinput", suffix="migrate")
     if package and "gunicorn" in known:
-        return [Program("web", f"gunicorn {package}.wsgi"), migrate]
+        return [Program("web", f"gunicorn --threads {THREADS} {package}.wsgi"), migrate]
     note = "command: Django's own server is for development; add gunicorn to the dependencies."
     served = Program("web", "python manage.py runserver --noreload 127.0.0.1:$PORT", notes=[note])
     return [served, migrate]

@@ -90,6 +90,25 @@ class Health(StrictModel):
     settle: Duration = Field(1.0, description="A worker counts as healthy after running this long.")
 
 
+class Buffering(StrictModel):
+    """How Envoy passes requests to a service."""
+
+    requests: bool = Field(
+        True,
+        description="Wait until the body of a request has arrived before a replica gets the "
+        "request, so that slow clients do not occupy it. `false` streams bodies: for large uploads "
+        "and for replies that begin before the request ends. Websockets are never buffered.",
+    )
+    max_request_body: Size = Field(
+        32 * 2**20,
+        gt=0,
+        lt=2**32,
+        description="The largest body that is buffered, in memory; the reply to a larger one "
+        "is 413. Default: 32Mi.",
+        examples=["64Mi"],
+    )
+
+
 class Replicas(StrictModel):
     """The number of replicas of a service."""
 
@@ -217,6 +236,16 @@ class Service(StrictModel):
     health: Annotated[Health, short_form("path", UrlPath | Health)] = Field(
         default_factory=Health, description="Health checks."
     )
+    buffering: Annotated[
+        Buffering,
+        BeforeValidator(
+            lambda value: {"requests": value} if isinstance(value, bool) else value,
+            json_schema_input_type=bool | Buffering,
+        ),
+    ] = Field(
+        default_factory=Buffering,
+        description="Buffering of request bodies; `false` streams them.",
+    )
     replicas: Annotated[Replicas, short_form("min", int | Replicas)] = Field(
         default_factory=Replicas, description="The number of replicas."
     )
@@ -278,6 +307,12 @@ class Service(StrictModel):
     rollout: Rollout = Field(
         default_factory=Rollout, description="How new releases are tested and switched to."
     )
+
+    @property
+    def max_body(self) -> int | None:
+        """The largest request body that is buffered, in bytes; None if bodies are streamed."""
+        is_buffered = self.route is not None and self.buffering.requests
+        return self.buffering.max_request_body if is_buffered else None
 
     @property
     def secret_names(self) -> tuple[str, ...]:

@@ -32,9 +32,9 @@ _FORMS = {
 }
 _TYPES = {"string": "text", "integer": "number", "number": "number", "boolean": "true or false"}
 _PARTS = (
-    "Service", "Build", "Health", "Replicas", "ComputeResources", "Rollout", "Smoke", "Analysis",
-    "Secret", "Migrate", "Resource", "Environment", "Cloud", "Gateway", "Usage", "Release", "Forge",
-    "Mirrored", "Scan", "Accepted",
+    "Service", "Build", "Health", "Buffering", "Replicas", "ComputeResources", "Rollout", "Smoke",
+    "Analysis", "Secret", "Migrate", "Resource", "Environment", "Cloud", "Gateway", "Usage",
+    "Release", "Forge", "Mirrored", "Scan", "Accepted",
 )  # fmt: skip
 
 _HEAD = """\
@@ -51,7 +51,7 @@ stack: company-inc
 services:
   api:
     build: ./api
-    command: gunicorn app:app
+    command: gunicorn --threads 8 app:app
     route: /api
     health: /api/healthz
     replicas: 2

@@ -21,6 +21,7 @@ RULES: tuple[Rule, ...] = (
     service_rules.check_job_order,
     service_rules.check_routes,
     service_rules.check_kinds,
+    service_rules.check_buffering,
     service_rules.check_sources,
     service_rules.check_machine_sources,
     service_rules.check_cluster_only_keys,

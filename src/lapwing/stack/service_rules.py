@@ -108,6 +108,20 @@ def check_kinds(stack: Stack, _: Environment) -> Iterator[Violation]:
             yield Violation(message, (*at, "replicas"))
 
 
+def check_buffering(stack: Stack, _: Environment) -> Iterator[Violation]:
+    """Only requests that are buffered have a size limit, and only routed services have requests."""
+    for name, service in stack.services.items():
+        at: KeyPath = ("services", name, "buffering")
+        buffering = service.buffering
+        if service.route is None and "buffering" in service.model_fields_set:
+            message = f"`{name}` has no route, so it gets no requests to buffer."
+            yield Violation(message, at, "Remove `buffering`.", key=True)
+        elif not buffering.requests and "max_request_body" in buffering.model_fields_set:
+            message = "`max_request_body` limits buffered requests, but `requests` is `false`."
+            hint = "Limit streamed requests in the application, or remove `requests: false`."
+            yield Violation(message, (*at, "max_request_body"), hint, key=True)
+
+
 def _check_static(service: Service, at: KeyPath) -> Iterator[Violation]:
     if service.static is None:
         hint = "Add `static:` with the folder of built files, such as `dist`."

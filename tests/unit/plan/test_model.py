@@ -124,6 +124,7 @@ OTHER: dict[str, Any] = {
     "volumes": {"data": "db.sqlite3"},
     "spa": True,
     "timeout": None,
+    "max_body": 1024,
     "rollout": Rollout(),
 }
 OF_THE_PROCESS = {

@@ -53,7 +53,7 @@ def test_init_keeps_existing_file_without_force(tmp_path: Path) -> None:
         init(tmp_path)
     assert path.read_text() == "mine"
     init(tmp_path, "--force")
-    assert load(path).stack.services["app"].command == "gunicorn app:app"
+    assert load(path).stack.services["app"].command == "gunicorn --threads 8 app:app"
 
 
 def test_init_keeps_dangling_link(tmp_path: Path) -> None:

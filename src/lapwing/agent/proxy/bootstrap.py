@@ -7,6 +7,7 @@ certificate come from files (`xds.py`).
 
 from __future__ import annotations
 
+import os
 import resource
 import socket
 from dataclasses import dataclass
@@ -14,18 +15,22 @@ from pathlib import Path
 
 from lapwing.agent.proxy.xds import RBAC, ROUTES, address_range, extension, from_file
 from lapwing.render.envoy import (
+    BODY_TIMEOUT_S,
     FORWARDING_HEADERS,
     STREAM_IDLE,
     Json,
     bad_request_reply,
     client_headers,
     downstream_tls,
+    duration,
+    heap_limit,
     http_connection_manager,
-    router,
+    http_filters,
     socket_address,
 )
 
 MIB = 1024 * 1024
+GIB = 1024 * MIB
 MAX_CONNECTIONS = 50_000
 RESERVED_FILES = 512
 """File descriptors for Envoy's files, listeners, admin interface and health checks."""
@@ -42,7 +47,8 @@ class Ingress:
     """The listener: the IP addresses and the port that it binds to, and what it accepts.
 
     Requests from `trusted_proxies` (networks) keep their X-Forwarded headers.
-    `underscore_headers` is `reject`, `drop` or `allow`.
+    `underscore_headers` is `reject`, `drop` or `allow`. A request has to arrive within
+    `body_timeout` seconds; 0 is no limit. Envoy's heap stays below `max_heap` bytes.
     """
 
     addresses: list[str]
@@ -51,10 +57,18 @@ class Ingress:
     trusted_proxies: tuple[str, ...] = ()
     underscore_headers: str = "reject"
     max_connections: int = MAX_CONNECTIONS
+    body_timeout: float = BODY_TIMEOUT_S
+    max_heap: int = 2 * GIB
 
 
 def bootstrap(folder: Path, admin: Path, ingress: Ingress) -> Json:
     """Render Envoy's bootstrap. `folder` holds the xDS files, `admin` is the socket."""
+    limits = heap_limit(ingress.max_heap)
+    connections = extension(
+        "envoy.resource_monitors.global_downstream_max_connections",
+        "extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
+        max_active_downstream_connections=ingress.max_connections,
+    )
     return {
         "node": {"id": "lapwing", "cluster": "lapwing"},
         "admin": {"address": {"pipe": {"path": str(admin), "mode": 0o600}}},
@@ -76,14 +90,8 @@ def bootstrap(folder: Path, admin: Path, ingress: Ingress) -> Json:
         # Counters are flushed when the agent reads them, so no timer wakes an idle Envoy.
         "stats_flush_on_admin": True,
         "overload_manager": {
-            "resource_monitors": [
-                extension(
-                    "envoy.resource_monitors.global_downstream_max_connections",
-                    "extensions.resource_monitors.downstream_connections.v3"
-                    ".DownstreamConnectionsConfig",
-                    max_active_downstream_connections=ingress.max_connections,
-                )
-            ]
+            **limits,
+            "resource_monitors": [connections, *limits["resource_monitors"]],
         },
     }
 
@@ -97,6 +105,11 @@ def connection_limit() -> int:
     if hard == resource.RLIM_INFINITY:
         return MAX_CONNECTIONS
     return max(1, min(MAX_CONNECTIONS, (hard - RESERVED_FILES) // 2))
+
+
+def heap_size() -> int:
+    """Return how large Envoy's heap may grow: to half of the memory of the machine."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
 def addresses_for(bind: str) -> list[str]:
@@ -159,6 +172,7 @@ def _http(folder: Path, ingress: Ingress, is_trusted: bool) -> Json:
         "server_name": "lapwing",
         "stream_idle_timeout": STREAM_IDLE,
         "request_headers_timeout": "30s",
+        "request_timeout": duration(ingress.body_timeout),
         "http_protocol_options": {"accept_http_10": True},
         "common_http_protocol_options": {
             "idle_timeout": STREAM_IDLE,
@@ -170,13 +184,11 @@ def _http(folder: Path, ingress: Ingress, is_trusted: bool) -> Json:
             "initial_connection_window_size": MIB,
         },
         "local_reply_config": {"mappers": [bad_request_reply()]},
-        "upgrade_configs": [{"upgrade_type": "websocket"}],
         "access_log": [_access_log(ingress.access_log)],
-        "http_filters": [
-            # The rules are those of a virtual host.
-            extension(RBAC, "extensions.filters.http.rbac.v3.RBAC"),
-            router(suppress_envoy_headers=True),
-        ],
+        # The rules of RBAC are those of a virtual host.
+        **http_filters(
+            extension(RBAC, "extensions.filters.http.rbac.v3.RBAC"), suppress_envoy_headers=True
+        ),
     }
 
 

@@ -31,11 +31,13 @@ class Route:
 
     A prefix matches whole segments: `/api` matches `/api` and `/api/x`, not `/apiary`. Without
     `cluster`, the response is 503 with Retry-After. `timeout` is in seconds; None is no timeout.
+    Request bodies up to `max_body` bytes are buffered; None streams them.
     """
 
     prefix: str
     cluster: str | None
     timeout: float | None = None
+    max_body: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

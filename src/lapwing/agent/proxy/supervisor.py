@@ -187,6 +187,8 @@ class Envoy:
             self.settings.trusted_proxies,
             self.settings.underscore_headers,
             bootstrap.connection_limit(),
+            self.settings.body_timeout,
+            bootstrap.heap_size(),
         )
         config = bootstrap.bootstrap(self.folder, self.admin.path, ingress)
         await self._write("bootstrap.json", config)

@@ -25,6 +25,7 @@ from lapwing.render.envoy import (
     STREAM_IDLE,
     TYPE,
     Json,
+    buffered,
     duration,
     request_timeout,
     route_match,
@@ -200,7 +201,7 @@ def _route(route: Route) -> Json:
         "timeout": request_timeout(route.timeout),
         "idle_timeout": STREAM_IDLE,
     }
-    return {**match, "route": action}
+    return {**match, "route": action, **buffered(route.max_body)}
 
 
 def _direct_response(status: int, text: str) -> Json:

@@ -26,7 +26,7 @@ from collections.abc import Iterator
 from lapwing.plan.names import EDGE_CERTIFICATE, endpoint_group
 from lapwing.render.kubernetes import pod
 from lapwing.render.kubernetes.analysis import STATS_PORT
-from lapwing.render.kubernetes.edge_config import PORT, TLS_PORT, configuration, ends_tls
+from lapwing.render.kubernetes.edge_config import PORT, TLS_PORT, configuration, ends_tls, memory
 from lapwing.render.kubernetes.objects import (
     ClusterEnvironment,
     Manifest,
@@ -144,7 +144,7 @@ def _deployment(cluster: ClusterEnvironment, config: Joined) -> dict[str, Tree]:
 
 def _container(cluster: ClusterEnvironment, mounts: list[Tree]) -> dict[str, Tree]:
     ready = {"httpGet": {"path": "/ready", "port": "stats"}}
-    needs = ComputeResources.model_validate({"cpu": "100m", "memory": "128Mi"})
+    needs = ComputeResources.model_validate({"cpu": "100m", "memory": memory(cluster)})
     return {
         "name": "envoy",
         "image": Setting("edge.image", ENVOY, "The image of Envoy, in front of every service."),

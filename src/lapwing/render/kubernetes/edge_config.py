@@ -11,6 +11,7 @@ modification".
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -45,12 +46,19 @@ def ends_tls(environment: ClusterEnvironment) -> bool:
     return environment.settings.gateway is None and environment.settings.cloud is None
 
 
+def memory(environment: ClusterEnvironment) -> int:
+    """Return the memory of an edge pod in bytes: Envoy's own, and four of the largest bodies."""
+    bodies = [s.max_body or 0 for s in environment.services.values()]
+    return (128 + 4 * math.ceil(max(bodies, default=0) / 2**20)) * 2**20
+
+
 def configuration(environment: ClusterEnvironment) -> Joined:
     """Write Envoy's configuration as YAML; host names have the prefix of the installation."""
     routed = {n: s for n, s in environment.services.items() if s.route}
     tree = {
         "admin": {"address": {"pipe": {**_ADMIN_SOCKET, "mode": 0o600}}},
         "stats_flush_interval": STATS_FLUSH_INTERVAL,
+        "overload_manager": envoy.heap_limit(memory(environment) * 7 // 8),
         "static_resources": {
             "listeners": [_web(environment, routed), _counters()],
             "clusters": [*(_cluster(n, s) for n, s in routed.items()), _admin()],
@@ -66,9 +74,8 @@ def _web(environment: ClusterEnvironment, routed: Mapping[str, Service]) -> Json
         "stat_prefix": "edge",
         "use_remote_address": True,
         "xff_num_trusted_hops": _trusted_hops(environment),
-        "upgrade_configs": [{"upgrade_type": "websocket"}],
         "stream_idle_timeout": envoy.STREAM_IDLE,
-        "request_timeout": "0s",
+        "request_timeout": _body_timeout(routed),
         "normalize_path": True,
         "merge_slashes": False,
         "http_protocol_options": {"accept_http_10": True},
@@ -86,7 +93,7 @@ def _web(environment: ClusterEnvironment, routed: Mapping[str, Service]) -> Json
             "headers_with_underscores_action": "ALLOW",
         },
         "local_reply_config": {"mappers": [_unavailable_reply()]},
-        "http_filters": [envoy.router()],
+        **envoy.http_filters(),
         "route_config": {
             "name": "stack",
             "virtual_hosts": [
@@ -157,7 +164,14 @@ def _route(part: str, service: Service) -> Json:
     return {
         "match": envoy.route_match((service.route or "/").rstrip("/") or "/"),
         "route": {"cluster": part, "timeout": timeout, "idle_timeout": envoy.STREAM_IDLE},
+        **envoy.buffered(service.max_body),
     }
+
+
+def _body_timeout(routed: Mapping[str, Service]) -> str:
+    """Return how long a request may take to arrive: any time if a service streams bodies."""
+    streams = any(s.max_body is None for s in routed.values())
+    return envoy.request_timeout(None if streams else envoy.BODY_TIMEOUT_S)
 
 
 def _cluster(part: str, service: Service) -> Json:
