@@ -52,7 +52,9 @@ def test_envoy_validates(case: str, tmp_path: Path) -> None:
             del cluster["eds_cluster_config"]
             cluster["load_assignment"] = without_type(assignment)
     static["secrets"] = [without_type(s) for s in made["sds.json"]["resources"]]
-    for chain in static["listeners"][0]["filter_chains"]:
+    *chains, redirect = static["listeners"][0]["filter_chains"]
+    assert redirect["name"] == "plain-http"
+    for chain in chains:
         tls = chain["transport_socket"]["typed_config"]["common_tls_context"]
         del tls["tls_certificate_sds_secret_configs"][0]["sds_config"]
         http = chain["filters"][0]["typed_config"]

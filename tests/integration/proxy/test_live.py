@@ -221,6 +221,26 @@ async def test_killed_envoy_is_restarted_with_its_routes(proxy: Envoy, backend: 
     assert counted.requests < 20
 
 
+@pytest.mark.parametrize("trusted", [(), ("127.0.0.0/8",)])
+async def test_plain_http_is_redirected_to_https(tmp_path: Path, trusted: tuple[str, ...]) -> None:
+    """Also beside the chain of trusted proxies, which matches the same addresses."""
+    port = free_port()
+    settings = Settings(home=tmp_path, port=port, bind="127.0.0.1", trusted_proxies=trusted)
+    proxy = Envoy(settings)
+    await proxy.start()
+    try:
+        async with httpx.AsyncClient(trust_env=False) as http:
+            for host in (f"localhost:{port}", "shop.localhost"):
+                url = f"http://127.0.0.1:{port}/a//b?c=%20d"
+                answer = await http.post(url, headers={"host": host}, content="x" * 99)
+                assert answer.status_code == 307
+                assert answer.headers["location"] == f"https://{host}/a//b?c=%20d"
+        async with client(proxy) as http:
+            assert (await http.get("/")).status_code == 404, "TLS is served as before"
+    finally:
+        await proxy.stop()
+
+
 async def test_envoy_serves_with_more_clients_than_file_descriptors(
     tmp_path: Path, backend: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

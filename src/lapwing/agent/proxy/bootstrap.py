@@ -1,6 +1,7 @@
 """Renders the part of Envoy's configuration that does not change while it runs.
 
 One listener, TLS only, for HTTP/1.1 and HTTP/2, with the limits of Envoy's edge best practices.
+Plain HTTP is redirected to https.
 The admin interface is a Unix socket in a 0700 folder. Routes, clusters, endpoints and the
 certificate come from files (`xds.py`).
 """
@@ -131,6 +132,7 @@ def _listener(folder: Path, ingress: Ingress) -> Json:
         ranges = [address_range(network) for network in ingress.trusted_proxies]
         match = {"filter_chain_match": {"direct_source_prefix_ranges": ranges}}
         chains.insert(0, {"name": "trusted-proxies", **match, **_chain(folder, ingress, True)})
+    chains.append(_redirect())
     return {
         "name": "ingress",
         "address": first,
@@ -152,6 +154,34 @@ def _chain(folder: Path, ingress: Ingress, is_trusted: bool) -> Json:
         "transport_socket": downstream_tls({"tls_certificate_sds_secret_configs": [certificate]}),
         "transport_socket_connect_timeout": "15s",
         "filters": [http_connection_manager(_http(folder, ingress, is_trusted))],
+    }
+
+
+def _redirect() -> Json:
+    """Render the answer to plain HTTP on the TLS port: the same address with https.
+
+    `raw_buffer` is a connection in which the TLS inspector found no TLS. The redirect is temporary,
+    because a browser would keep a permanent one for whatever uses the port later.
+    """
+    redirect = {"https_redirect": True, "response_code": "TEMPORARY_REDIRECT"}
+    host = {
+        "name": "redirect",
+        "domains": ["*"],
+        "routes": [{"match": {"prefix": "/"}, "redirect": redirect}],
+    }
+    options = {
+        "stat_prefix": "plain-http",
+        "route_config": {"name": "plain-http", "virtual_hosts": [host]},
+        "server_name": "lapwing",
+        "stream_idle_timeout": "15s",
+        "request_headers_timeout": "15s",
+        "http_protocol_options": {"accept_http_10": True},
+        "http_filters": [router(suppress_envoy_headers=True)],
+    }
+    return {
+        "name": "plain-http",
+        "filter_chain_match": {"transport_protocol": "raw_buffer"},
+        "filters": [http_connection_manager(options)],
     }
 
 
