@@ -56,6 +56,7 @@ def validate_all(patch: pytest.MonkeyPatch) -> None:
         context = click.get_current_context(silent=True)
         if context is not None:
             command = context.command_path.partition(" ")[2]
+            command += " --all" * bool(context.params.get("every"))
             validate(command, json.loads(json.dumps(value)))
         printed(printer, value)
 

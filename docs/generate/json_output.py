@@ -24,6 +24,7 @@ from lapwing.load.record import Exchange, Total
 from lapwing.observed.status import Status
 from lapwing.plan.diff import Change
 from lapwing.targets.base import DeployResult
+from lapwing.targets.overview import EnvironmentOverview
 
 DOCS = Path(__file__).parents[1]
 PAGE = DOCS / "reference/json.md"
@@ -76,6 +77,12 @@ class StatusOutput(Status, kw_only=True):
     agent: ProcessState | UnsetType = UNSET
     envoy: ProcessState | UnsetType = UNSET
     used: dict[str, Used] | UnsetType = UNSET
+
+
+class StatusAllOutput(Struct):
+    """Every environment that was deployed from this machine. `state` is null on a cluster."""
+
+    environments: list[EnvironmentOverview]
 
 
 class CheckedService(Struct):
@@ -464,6 +471,7 @@ OUTPUTS = {
         "null and `changes` lists what would change.",
     ),
     "status": Output(("status",), (StatusOutput,)),
+    "status-all": Output(("status --all",), (StatusAllOutput,)),
     "history": Output(
         ("history",),
         items=Entry,

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lapwing.observed.status import ServiceStatus
     from lapwing.observed.usage import Summary
     from lapwing.targets.base import DeployResult, EnvironmentRef, StatusReport
+    from lapwing.targets.overview import EnvironmentOverview
 
 DONE_TEXTS = {"rollback": "Rolled back", "promote": "Promoted", "abort": "Aborted"}
 FAILURES = {
@@ -179,30 +180,40 @@ def status(context: Context, report: StatusReport) -> int:
         _show_status(context, report)
         _show_used(context, {s.name: report.used[s.name] for s in found.services
                              if s.name in report.used})  # fmt: skip
-    return 0 if _is_healthy(report) else 1
+    return 0 if report.healthy else 1
 
 
-def _is_healthy(report: StatusReport) -> bool:
-    found = report.status
-    if report.envoy_running is False and any(s.active for s in found.services):
-        return False
-    serving = all(s.phase in ("running", "done", "held") for s in found.services)
-    resources = all(r.running is not False for r in found.resources)
-    return found.problem is None and serving and resources
+def overview(context: Context, found: Sequence[EnvironmentOverview]) -> None:
+    """Print every environment of this machine."""
+    if context.for_programs:
+        context.printer.json({"environments": msgspec.to_builtins(found)})
+    elif not found:
+        context.printer.say("Nothing was deployed from this machine. Run `lapwing up` in a folder.")
+    else:
+        rows = [
+            (
+                e.stack,
+                e.environment,
+                e.state or ("on a cluster" if e.target == "kubernetes" else "unknown"),
+                e.url or "-",
+                e.folder or "-",
+            )
+            for e in found
+        ]
+        context.printer.table(("STACK", "ENVIRONMENT", "STATE", "ADDRESS", "FOLDER"), rows)
 
 
 def _show_status(context: Context, report: StatusReport) -> None:
     printer, found = context.printer, report.status
-    is_running = any(s.active for s in found.services)
     where = found.url or (f"run `{report.open_hint}` to reach it" if report.open_hint else "")
-    printer.data(f"{found.stack}/{found.environment}  {where if is_running else 'not running'}")
-    if report.agent_running is False and is_running:
+    printer.data(f"{found.stack}/{found.environment}  {where if report.running else 'not running'}")
+    if report.agent_running is False and report.running:
         printer.say(
             "The agent is not running: a replica that crashes is not restarted. Run `lapwing agent "
             "start`; running replicas are not touched.",
             style="yellow",
         )
-    if report.envoy_running is False and is_running:
+    if report.envoy_running is False and report.running:
         log = context.settings.logs / "envoy.log"
         printer.data(f"Envoy is not running: no request reaches a service. Its log is {log}.")
     if found.services:

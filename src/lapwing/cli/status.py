@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from lapwing.cli.context import Context
-from lapwing.cli.options import read_target
-
-if TYPE_CHECKING:
-    from lapwing.targets.base import Target
+from lapwing.cli.options import context_option, environment_option, output_option
 
 
 @click.command("status")
-@read_target
-def command(context: Context, target: Target) -> int:
+@click.option("--all", "every", is_flag=True, help="List every stack of this machine instead.")
+@environment_option
+@context_option
+@output_option
+@click.pass_obj
+def command(context: Context, /, environment: str, cluster: str | None, *, every: bool) -> int:
     """Show running services and deployments in progress.
 
-    Exit status: 0 if every service runs as desired, 1 if one does not.
+    Exit status: 0 if every service runs as desired, 1 if one does not. `--all` lists the address
+    and the state of every stack that was deployed from this machine, from any folder.
     """
     from lapwing.cli import present
+    from lapwing.targets.base import ClusterOptions
 
-    return present.status(context, target.status())
+    if every:
+        from lapwing.targets import overview
+
+        present.overview(context, overview.environments(context.settings))
+        return 0
+    return present.status(context, context.target(environment, ClusterOptions(cluster)).status())

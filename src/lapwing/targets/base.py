@@ -48,6 +48,8 @@ agent continues after Ctrl-C. `interrupted`: nothing continues until a command i
 DONE: frozenset[Outcome] = frozenset(
     {"succeeded", "held", "unchanged", "dry-run", "committed", "in-progress"}
 )
+State = Literal["running", "degraded", "deploying", "paused", "stopped"]
+"""The state of an environment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +187,30 @@ class StatusReport:
     used: Mapping[str, Summary] = field(default_factory=dict)
     open_hint: str | None = None
     """The command that makes an environment reachable which has no URL."""
+
+    @property
+    def running(self) -> bool:
+        """Whether any service has an active release."""
+        return any(s.active for s in self.status.services)
+
+    @property
+    def healthy(self) -> bool:
+        """Whether every service and resource runs as desired."""
+        found = self.status
+        if self.envoy_running is False and self.running:
+            return False
+        serving = all(s.phase in ("running", "done", "held") for s in found.services)
+        resources = all(r.running is not False for r in found.resources)
+        return found.problem is None and serving and resources
+
+    @property
+    def state(self) -> State:
+        """The state of the whole environment in one word."""
+        if self.status.rollout is not None:
+            return "paused" if self.status.rollout.state == "holding" else "deploying"
+        if not self.running:
+            return "stopped"
+        return "running" if self.healthy else "degraded"
 
 
 class Target(Protocol):

@@ -58,7 +58,18 @@ def test_two_stacks_in_one_home(yard: Yard) -> None:
     assert yard.get().text == "one of two"
     answer = yard.get(host="localhost")
     assert answer.status_code == 404
-    assert "lapwing status" in answer.text
+    assert "lapwing status --all" in answer.text
+    listed = yard.where.json("status", "--all")["environments"]
+    assert [(e["stack"], e["state"], e["folder"]) for e in listed] == [
+        (NAME, "running", str(yard.where.folder)),
+        ("other", "running", str(other.where.folder)),
+    ]
+    assert {e["url"] for e in listed} == {yard.status()["url"], other.status()["url"]}
     other.where.run("down")
+    nowhere = yard.where.run("-C", "/", "status", "--all").stdout.splitlines()
+    assert [line.split()[:3] for line in nowhere[1:]] == [
+        [NAME, "local", "running"],
+        ["other", "local", "stopped"],
+    ]
     until(lambda: yard.get(host="localhost").status_code == 200)
     assert yard.get(host=f"{NAME}.localhost").text == "one of two"

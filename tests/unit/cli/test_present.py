@@ -15,10 +15,11 @@ from lapwing.cli import present
 from lapwing.cli.context import Context, Output
 from lapwing.cli.output import Printer
 from lapwing.desired.history import ServiceAt
-from lapwing.observed.status import ServiceStatus, SlotStatus, Status, write
+from lapwing.observed.status import RolloutStatus, ServiceStatus, SlotStatus, Status, write
 from lapwing.plan.diff import Change
 from lapwing.settings import Settings
 from lapwing.targets.base import DeployResult, Outcome, Rollout, StatusReport
+from lapwing.targets.overview import EnvironmentOverview
 from tests.json_output import validate
 
 ROOT = Path(__file__).parents[3]
@@ -168,3 +169,39 @@ def test_status_reports_that_envoy_is_not_running(running: bool) -> None:
     answer = json.loads(out.getvalue())
     validate("status", answer)
     assert answer["envoy"] == {"running": running}
+
+
+def test_all_environments_are_listed() -> None:
+    out, err = io.StringIO(), io.StringIO()
+    context = Context(Settings(Path("/home")), Path(), Printer(out=out, err=err))
+    present.overview(context, [])
+    assert out.getvalue() == ""
+    assert "Nothing was deployed" in err.getvalue()
+    machine = EnvironmentOverview(
+        stack="shop", environment="local", target="machine", state="paused", url="https://a:1",
+        folder="/shop",
+    )  # fmt: skip
+    cluster = EnvironmentOverview(stack="shop", environment="kind", target="kubernetes")
+    present.overview(context, [machine, cluster])
+    assert out.getvalue().splitlines() == [
+        "STACK  ENVIRONMENT  STATE         ADDRESS      FOLDER",
+        "shop   local        paused        https://a:1  /shop",
+        "shop   kind         on a cluster  -            -",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "state"),
+    [
+        ({}, "running"),
+        ({"services": []}, "stopped"),
+        ({"problem": "Envoy does not answer."}, "degraded"),
+        ({"rollout": RolloutStatus(commit="c", state="holding")}, "paused"),
+        ({"rollout": RolloutStatus(commit="c", state="testing")}, "deploying"),
+    ],
+)
+def test_state_of_an_environment(changes: dict[str, Any], state: str) -> None:
+    slot = SlotStatus(slot="blue", release="1", revision="", replicas=1, ready=1)
+    service = ServiceStatus(name="api", kind="web", phase="running", active=slot)
+    found = Status(stack="shop", environment="local", url="", services=[service])
+    assert StatusReport(msgspec.structs.replace(found, **changes)).state == state

@@ -51,6 +51,8 @@ def test_every_command_with_json_output_has_a_schema() -> None:
             for option in command.params:
                 if option.name == "output" and "json" in getattr(option.type, "choices", ()):
                     found.add(name)
+                if option.name == "every":
+                    found.add(f"{name} --all")
     assert found == set(NAMES)
 
 

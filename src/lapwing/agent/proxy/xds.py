@@ -210,6 +210,6 @@ def _direct_response(status: int, text: str) -> Json:
 
 def _not_found() -> Json:
     """Render the virtual host for every other host name."""
-    text = "No stack has this host name. `lapwing status` shows the URL of each stack.\n"
+    text = "No stack has this host name. `lapwing status --all` shows the URL of each stack.\n"
     route = {"match": {"prefix": "/"}, **_direct_response(404, text)}
     return {"name": "not-found", "domains": ["*"], "routes": [route]}
