@@ -27,6 +27,7 @@ from lapwing.render.envoy import (
     heap_limit,
     http_connection_manager,
     http_filters,
+    router,
     socket_address,
 )
 
