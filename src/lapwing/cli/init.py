@@ -42,7 +42,8 @@ def command(context: Context, directory: Path | None, force: bool) -> None:
 
 
 def _find(folder: Path) -> Findings:
-    from lapwing.stack.detect import detect, read_files
+    from lapwing.stack.detect import detect
+    from lapwing.stack.detect_files import read_files
 
     try:
         files = read_files(folder)
@@ -88,7 +89,7 @@ def _print_summary(context: Context, path: Path, findings: Findings) -> None:
     printer = context.printer
     printer.say(f"Wrote {path}.")
     for service in findings.services:
-        what = service.command or f"files in {service.static}"
+        what = service.command or service.dockerfile or f"files in {service.static}"
         printer.say(f"  {service.name} ({service.kind}, {service.folder}): {what}")
     for resource in findings.resources:
         printer.say(f"  {resource.name} ({resource.kind})")
@@ -97,4 +98,8 @@ def _print_summary(context: Context, path: Path, findings: Findings) -> None:
         printer.say("Review:", style="bold")
         for note in notes:
             printer.say(f"  - {note}")
-    printer.say("Run `lapwing up` to start it.")
+    containers = any(service.dockerfile for service in findings.services)
+    if containers:
+        printer.say("Containers run on Kubernetes: docs/how-to/kubernetes.md.")
+    else:
+        printer.say("Run `lapwing up` to start it.")

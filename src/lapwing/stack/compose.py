@@ -1,29 +1,43 @@
-"""Read a Compose file for `lapwing init`: databases, and which folder uses which.
+"""Read a Compose file for `lapwing init`: databases, and the services of each build folder.
 
-The file format: https://github.com/compose-spec/compose-spec/blob/main/spec.md. Values of variables
-are not copied, since they often are passwords; only the name of one that holds a database URL.
+The file format: https://github.com/compose-spec/compose-spec/blob/main/spec.md. Passwords are not
+copied: a variable with the name or the value of a secret becomes an entry of `secrets`, and one
+that holds a part of a database's address a reference, as in `${db.host}`. What cannot be taken over
+becomes a note.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import shlex
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
+from lapwing.stack.resource_reference import PORTS, variable_of
+from lapwing.stack.variable_rules import is_reserved
+
 _NAMES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
 _IMAGES = {"mongo": "mongodb", "mysql": "mysql", "mariadb": "mysql", "redis": "redis",
-           "valkey": "redis", "postgres": "postgres", "postgresql": "postgres",
-           "postgis": "postgres", "timescaledb": "postgres", "timescaledb-ha": "postgres",
-           "pgvector": "postgres", "redis-stack": "redis", "redis-stack-server": "redis",
-           "percona": "mysql", "percona-server": "mysql", "mysql-server": "mysql",
-           "mongodb": "mongodb", "mongodb-community-server": "mongodb",
+           "valkey": "redis", "keydb": "redis", "dragonfly": "redis", "postgres": "postgres",
+           "postgresql": "postgres", "postgis": "postgres", "timescaledb": "postgres",
+           "timescaledb-ha": "postgres", "pgvector": "postgres", "redis-stack": "redis",
+           "redis-stack-server": "redis", "percona": "mysql", "percona-server": "mysql",
+           "mysql-server": "mysql", "mongodb": "mongodb", "mongodb-community-server": "mongodb",
            "percona-server-mongodb": "mongodb"}  # fmt: skip
 """Database kind by the last part of an image's name."""
+_COMPATIBLE = {"mariadb": "MariaDB", "valkey": "Valkey", "keydb": "KeyDB", "dragonfly": "Dragonfly"}
+"""Images of other products than their kind: their versions say nothing about it."""
+_PARTS = {"USER": "user", "USERNAME": "user", "PASSWORD": "password", "DB": "database",
+          "DATABASE": "database", "ROOT_PASSWORD": "password"}  # fmt: skip
+"""Part of a resource by the last words of the variables of the database images."""
+_DATABASE_VARIABLE = re.compile(r"DB|DATABASE|SQL|POSTGRES|PG|MONGO|REDIS|MARIADB")
+_SECRET = re.compile(r"SECRET|TOKEN|PASSW|PASSPHRASE|CREDENTIAL|AUTH(?!OR)|KEY$|DSN$", re.I)
+_PASSWORD_IN_URL = re.compile(r"://[^/\s:@]*:[^/\s@]+@")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class FoundResource:
     """A database or cache. `variable` is the variable that programs read its URL from."""
 
@@ -34,12 +48,25 @@ class FoundResource:
 
 
 @dataclass(slots=True)
+class ComposeService:
+    """A service that is built from a folder, as far as a stack file has the same."""
+
+    name: str
+    command: str | None = None
+    published: bool = False
+    needs: list[str] = field(default_factory=list)
+    env: dict[str, str] = field(default_factory=dict)
+    secrets: list[str] = field(default_factory=list)
+    volumes: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
 class Composed:
-    """Services of a Compose file; `names` and `needs` are by build folder."""
+    """The content of a Compose file; `services` are by build folder."""
 
     resources: list[FoundResource] = field(default_factory=list)
-    names: dict[str, str] = field(default_factory=dict)
-    needs: dict[str, list[str]] = field(default_factory=dict)
+    services: dict[str, list[ComposeService]] = field(default_factory=dict)
 
 
 def read(files: Mapping[str, str], notes: list[str]) -> Composed:
@@ -52,17 +79,19 @@ def read(files: Mapping[str, str], notes: list[str]) -> Composed:
     if services is None:
         notes.append(f"{file}: not a valid Compose file; ignored.")
         return composed
+    databases: dict[str, FoundResource] = {}
     for name, service in services.items():
-        resource = _resource(name, service, services)
+        resource = _resource(name, service, services, notes)
         if resource is not None:
-            composed.resources.append(resource)
-        elif (folder := _folder(service)) is not None:
-            composed.names[folder] = name
-            depends = service.get("depends_on")
-            listed = depends if isinstance(depends, list | dict) else []
-            composed.needs[folder] = [_name(str(d)) for d in listed]
-        elif "image" in service:
+            databases[name] = resource
+        elif _folder(service) is None and "image" in service:
             notes.append(f"{file}: `{name}` uses the image {service['image']}; ignored.")
+    composed.resources = list(databases.values())
+    for name, service in services.items():
+        if name not in databases and (folder := _folder(service)) is not None:
+            workdir = _workdir(files.get(str(PurePosixPath(folder, "Dockerfile")), ""))
+            found = _service(name, service, services, databases, workdir)
+            composed.services.setdefault(folder, []).append(found)
     return composed
 
 
@@ -82,7 +111,7 @@ def _services(text: str) -> dict[str, dict[str, Any]] | None:
 
 
 def _resource(
-    name: str, service: dict[str, Any], services: dict[str, dict[str, Any]]
+    name: str, service: dict[str, Any], services: dict[str, dict[str, Any]], notes: list[str]
 ) -> FoundResource | None:
     image = str(service.get("image", ""))
     repository, _, tag = image.rpartition("/")[2].partition("@")[0].partition(":")
@@ -90,12 +119,105 @@ def _resource(
     if kind is None or _name(name) == "":
         return None
     version = re.search(r"(?<=pg)\d+", tag) or re.match(r"\d+(\.\d+)*", tag)
-    variable = next((v for s in services.values() if (v := _address(s, name))), None)
-    return FoundResource(_name(name), kind, version[0] if version else None, variable)
+    if repository in _COMPATIBLE:
+        notes.append(f"resources: `{name}` was {_COMPATIBLE[repository]}, here it is {kind}.")
+        version = None
+    used = (v for s in services.values() for v, text in _environment(s) if _has_host(text, name))
+    return FoundResource(_name(name), kind, version[0] if version else None, next(used, None))
 
 
-def _address(service: dict[str, Any], host: str) -> str | None:
-    """Return the variable of a service whose value is a URL with this host."""
+def _service(
+    name: str,
+    service: dict[str, Any],
+    services: Mapping[str, dict[str, Any]],
+    databases: Mapping[str, FoundResource],
+    workdir: PurePosixPath,
+) -> ComposeService:
+    found = ComposeService(name, _command(service), bool(service.get("ports")))
+    depends = service.get("depends_on")
+    depends = list(depends) if isinstance(depends, list | dict) else []
+    values = [value for _, value in _environment(service)]
+    used = {n: d for n, d in databases.items() if n in depends or any(_is_at(v, n) for v in values)}
+    found.needs = [database.name for database in used.values()]
+    for variable, value in _environment(service):
+        if not is_reserved(variable):
+            reference = _reference(variable, value, used, services)
+            if reference:
+                found.env[variable] = reference
+            elif reference is None:
+                _take_variable(found, variable, value, services)
+    if service.get("env_file"):
+        found.notes.append(
+            "env: the variables of `env_file` are not copied; add them to `env`, and those with "
+            "passwords and keys to `secrets`."
+        )
+    listed = service.get("volumes")
+    for volume in listed if isinstance(listed, list) else []:
+        _take_volume(found, volume, workdir)
+    return found
+
+
+def _reference(
+    variable: str,
+    value: str,
+    used: Mapping[str, FoundResource],
+    services: Mapping[str, dict[str, Any]],
+) -> str | None:
+    """Return a value with references to the database that it is a part of the address of.
+
+    Empty text if Lapwing sets the variable anyway; None if it has nothing of a database.
+    """
+    for name, database in used.items():
+        parts = {text: _PARTS[end] for v, text in _environment(services[name])
+                 if (end := v.partition("_")[2]) in _PARTS and text}  # fmt: skip
+        if _has_host(value, name):
+            is_own = variable == (database.variable or variable_of(database.name))
+            return "" if is_own else f"${{{database.name}.url}}"
+        if host := re.fullmatch(rf"{re.escape(name)}(:\d+)?", value):
+            return f"${{{database.name}.host}}" + f":${{{database.name}.port}}" * bool(host[1])
+        if "PORT" in variable and value == str(PORTS[database.kind]):
+            return f"${{{database.name}.port}}"
+        if value in parts and _DATABASE_VARIABLE.search(variable):
+            return f"${{{database.name}.{parts[value]}}}"
+    return None
+
+
+def _take_variable(
+    found: ComposeService, variable: str, value: str, services: Mapping[str, dict[str, Any]]
+) -> None:
+    """Copy a variable, unless it is a secret or only has a meaning for Compose."""
+    default = re.fullmatch(r"\$\{\w+:?-([^}]*)\}", value)
+    text = default[1] if default else value
+    if _SECRET.search(variable) or _PASSWORD_IN_URL.search(text):
+        found.secrets.append(variable)
+    elif any(_is_at(text, other) for other in services):
+        found.notes.append(f"env: {variable} names another service; its address here is its route.")
+    elif "$" in text.replace("$$", "") or not text:
+        found.notes.append(f"env: {variable} has no value here; add it to `env` or `secrets`.")
+    else:
+        found.env[variable] = text.replace("$$", "$")
+
+
+def _take_volume(found: ComposeService, volume: object, workdir: PurePosixPath) -> None:
+    """Take over a volume below the working folder; one of the source itself is for development."""
+    if isinstance(volume, dict):
+        source, target = str(volume.get("source", "")), str(volume.get("target", ""))
+    else:
+        source, _, rest = str(volume).partition(":")
+        target = rest.partition(":")[0]
+    path = PurePosixPath(target)
+    if not source or source.startswith("/") or path == workdir or "node_modules" in path.parts:
+        return
+    is_folder = not source.startswith(".") or not PurePosixPath(source).suffix
+    if path.is_relative_to(workdir) and is_folder and workdir.name:
+        name = path.name if source.startswith(".") else source
+        found.volumes[_name(name) or "data"] = f"./{path.relative_to(workdir)}"
+    else:
+        found.notes.append(f"volumes: {target} is outside of the source folder; not taken over.")
+
+
+def _environment(service: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The variables of a service; one without a value is empty text."""
     given = service.get("environment")
     pairs: list[tuple[Any, Any]] = []
     if isinstance(given, dict):
@@ -103,16 +225,38 @@ def _address(service: dict[str, Any], host: str) -> str | None:
     elif isinstance(given, list):
         pairs = [(n, v) for n, _, v in (str(line).partition("=") for line in given)]
     for variable, value in pairs:
-        is_name = re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", str(variable))
-        if is_name and re.search(rf"://([^/@]*@)?{re.escape(host)}([:/?]|$)", str(value)):
-            return str(variable)
-    return None
+        if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", str(variable)):
+            written = str(value).lower() if isinstance(value, bool) else str(value)
+            yield str(variable), "" if value is None else written
+
+
+def _has_host(value: str, host: str) -> bool:
+    """Whether a value is a URL with this host."""
+    return re.search(rf"://([^/@]*@)?{re.escape(host)}([:/?]|$)", value) is not None
+
+
+def _is_at(value: str, host: str) -> bool:
+    """Whether a value is this host, with or without a port, or a URL with it."""
+    return _has_host(value, host) or re.fullmatch(rf"{re.escape(host)}(:\d+)?", value) is not None
+
+
+def _command(service: Mapping[str, Any]) -> str | None:
+    command = service.get("command")
+    if isinstance(command, list):
+        return shlex.join(map(str, command)) or None
+    return " ".join(command.split()) if isinstance(command, str) and command.strip() else None
 
 
 def _folder(service: dict[str, Any]) -> str | None:
     build = service.get("build")
-    path = build.get("context") if isinstance(build, dict) else build
+    path = build.get("context", ".") if isinstance(build, dict) else build
     return str(PurePosixPath(path)) if isinstance(path, str) and ".." not in path else None
+
+
+def _workdir(dockerfile: str) -> PurePosixPath:
+    """The working folder of an image; without a Dockerfile, the one that most have."""
+    found = re.findall(r"^\s*WORKDIR\s+(\S+)", dockerfile, re.M | re.I)
+    return PurePosixPath(found[-1] if found else "/app")
 
 
 def _name(text: str) -> str:

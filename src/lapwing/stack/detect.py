@@ -1,44 +1,30 @@
 """Detect services and resources in a folder, for the stack file of `lapwing init`.
 
-`read_files` reads a few small files: those that name dependencies and commands, and the top-level
-Python files. `detect` works on their text. Whatever is a guess, or could not be detected, becomes a
-note, which the file carries as a comment and the command prints.
+`detect` works on the text of the files that `detect_files.py` reads. Whatever is a guess, or could
+not be detected, becomes a note, which the file carries as a comment and the command prints.
 """
 
 from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Literal
 
 from lapwing.stack import compose, ecosystems
+from lapwing.stack.compose import ComposeService
+from lapwing.stack.detect_files import MODULES, SCRIPTS
 from lapwing.stack.ecosystems import Program
 
 Files = Mapping[str, str]
 
-MAX_FILE_BYTES = 256 * 1024
-MAX_FILES = 400
-_FILE_NAMES = {
-    "pyproject.toml", "requirements.txt", "package.json", "Procfile", "Dockerfile", "manage.py",
-    "compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml",
-    "vite.config.js", "vite.config.ts", "vite.config.mjs", "next.config.js", "next.config.mjs",
-    "next.config.ts", "angular.json", "svelte.config.js", "svelte.config.ts", "index.html",
-    "Pipfile", "setup.py",
-}  # fmt: skip
-_MODULES = ("__init__", "main", "app", "api", "server", "asgi", "wsgi")
-"""Modules of a package that are searched for an application."""
-_GROUPS = ("services", "apps")
-"""Folders whose subfolders are searched as well."""
 _UPLOADS = re.compile(
     r"(?:path\.join\([^\"'\n]*|\b(?:Path|open|makedirs|mkdir)\(\s*[rf]?|[\w)]\s*/\s*[rf]?)"
     r"[\"'](?:\./)?((?:[\w-]+/)*?(?:uploads?|media|user_uploads|attachments))(?:/[^\"'\n]*)?[\"']"
 )
 """A usual name of an upload folder in a path: `Path("uploads")`, `open("uploads/...")`."""
-_REQUIREMENTS = re.compile(r"requirements[\w.-]*\.txt")
-_SKIPPED = {"node_modules", "venv", "tests", "test", "docs", "dist", "build", "__pycache__"}
 
 
 @dataclass(slots=True)
@@ -50,12 +36,16 @@ class FoundService:
     kind: Literal["web", "static", "worker", "job"]
     command: str | None = None
     static: str | None = None
+    dockerfile: str | None = None
+    run: str | None = None
     route: str | None = None
     health: str | None = None
     spa: bool = True
     answers_root: bool = False
     """Whether its source has a handler for `GET /`, for a smoke test."""
     needs: list[str] = field(default_factory=list)
+    env: dict[str, str] = field(default_factory=dict)
+    secrets: list[str] = field(default_factory=list)
     volumes: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -85,19 +75,68 @@ def detect(name: str, files: Files) -> Findings:
         if "requirements.txt" in here:
             path = str(PurePosixPath(folder, "requirements.txt"))
             here["requirements.txt"] = _requirements(path, files, set())
+        if "package.json" in here:
+            here |= {n: t for n, t in _below(folder, files).items() if SCRIPTS.fullmatch(n)}
         if set(here) & {"index.html"} and any(_is_in(folder, f) for f in used):
             here.pop("index.html")
         inner = _inner_modules(folder, files)
-        for program in ecosystems.programs(here, inner, findings.notes, folder):
-            service = _service(findings, folder, program, composed)
-            if service.kind != "static":
-                service.volumes = volumes(folder, files)
-            if service.volumes:
-                service.notes.append("volumes: kept across releases; everything else is not.")
+        found = ecosystems.programs(here, inner, findings.notes, folder)
+        for program, given in _pair(found, composed.services.get(folder, [])):
+            service = _service(findings, folder, program, given)
+            _take_volumes(service, volumes(folder, files), given)
             findings.services.append(service)
             used.add(folder)
     _route(findings.services)
     return findings
+
+
+def _pair(
+    programs: list[Program], composed: list[ComposeService]
+) -> list[tuple[Program, ComposeService | None]]:
+    """Pair the programs of a folder with its services in the Compose file.
+
+    The main program is the published service, or the first. A program that only the source tells
+    of, such as a migration, has the variables of the main one. Further services with a command are
+    programs, too.
+    """
+    if not composed:
+        return [(program, None) for program in programs]
+    main = next((c for c in composed if c.published), composed[0])
+    first = next((p for p in programs if not p.suffix), None)
+    if first is not None and first.kind == "worker":
+        first.command = main.command or first.command
+        if main.published:
+            first.kind, first.notes = "web", [_FROM_COMPOSE]
+    pairs: list[tuple[Program, ComposeService | None]] = [(p, main) for p in programs]
+    known = {program.command for program in programs}
+    migrates = any("migrate" in str(command) for command in known)
+    for other in composed:
+        command = other.command
+        if other is main or command is None or command in known or (first and first.dockerfile):
+            continue
+        if "migrate" not in command:
+            kind: Literal["web", "worker"] = "web" if other.published else "worker"
+            pairs.append((Program(kind, command, notes=[_FROM_COMPOSE] * other.published), other))
+        elif not migrates:
+            pairs.append((Program("job", command), other))
+    return pairs
+
+
+_FROM_COMPOSE = "command: Compose publishes a port of it; it must listen on 127.0.0.1:$PORT."
+
+
+def _take_volumes(
+    service: FoundService, found: dict[str, str], composed: ComposeService | None
+) -> None:
+    if service.kind == "static" or service.dockerfile:
+        return
+    service.volumes = dict(found)
+    for name, path in (composed.volumes if composed else {}).items():
+        others = [PurePosixPath(p) for p in service.volumes.values()]
+        if not any(_is_in(path, str(o)) or _is_in(str(o), path) for o in others):
+            service.volumes[name_from(name, "data")] = path
+    if service.volumes:
+        service.notes.append("volumes: kept across releases; everything else is not.")
 
 
 def volumes(folder: str, files: Files) -> dict[str, str]:
@@ -142,12 +181,18 @@ def _requirements(path: str, files: Files, seen: set[str]) -> str:
     return "\n".join(lines)
 
 
+def _below(folder: str, files: Files) -> dict[str, str]:
+    """Return the files below a folder, by path relative to it."""
+    prefix = "" if folder == "." else f"{folder}/"
+    return {p.removeprefix(prefix): t for p, t in files.items() if p.startswith(prefix)}
+
+
 def _inner_modules(folder: str, files: Files) -> dict[str, str]:
     """Return the modules of packages in a folder or its `src`, by import path below the folder."""
     found = {}
     for path, text in files.items():
         inner = PurePosixPath(path)
-        if inner.suffix != ".py" or inner.stem not in _MODULES or not _is_in(path, folder):
+        if inner.suffix != ".py" or inner.stem not in MODULES or not _is_in(path, folder):
             continue
         parts = inner.relative_to(folder).with_suffix("").parts
         if len(parts) == 2 + (parts[0] == "src"):
@@ -162,31 +207,39 @@ def name_from(text: str, otherwise: str) -> str:
 
 
 def _service(
-    findings: Findings, folder: str, program: Program, composed: compose.Composed
+    findings: Findings, folder: str, program: Program, composed: ComposeService | None
 ) -> FoundService:
-    name = composed.names.get(folder) or PurePosixPath(folder).name or "app"
+    name = (composed.name if composed else "") or PurePosixPath(folder).name or "app"
     if program.suffix:
         name = f"{name}-{program.suffix}" if folder != "." else program.suffix
     used = [s.name for s in findings.services] + [r.name for r in findings.resources]
-    name = _unused(name_from(name, "app"), used)
     kinds = {r.name: r.kind for r in findings.resources}
-    needs = composed.needs.get(folder, [n for n, k in kinds.items() if k in program.uses])
+    needs = composed.needs if composed else [n for n, k in kinds.items() if k in program.uses]
     notes = list(program.notes)
     for kind in program.uses:
         if kind not in kinds.values():
             notes.append(f"It depends on a {kind} client: add {kind} to `resources` and `needs`.")
-    return FoundService(
-        name=name,
+    service = FoundService(
+        name=_unused(name_from(name, "app"), used),
         folder=folder if folder == "." else f"./{folder}",
         kind=program.kind,
         command=program.command,
         static=program.static,
+        dockerfile=str(PurePosixPath(folder, "Dockerfile")) if program.dockerfile else None,
+        run=program.run,
         spa=program.spa,
         answers_root=program.answers_root,
         health=program.health,
-        needs=[n for n in needs if n in kinds] if program.kind != "static" else [],
         notes=notes,
     )
+    if program.kind != "static":
+        service.needs = [n for n in needs if n in kinds]
+        if composed:
+            service.env, service.secrets = composed.env, composed.secrets
+            notes.extend([] if program.suffix else composed.notes)
+    elif composed and (composed.env or composed.secrets or composed.notes):
+        notes.append("env: variables of the Compose file are not copied; see `build: {env: ...}`.")
+    return service
 
 
 def _unused(name: str, used: list[str]) -> str:
@@ -213,66 +266,3 @@ def _route(services: list[FoundService]) -> None:
             )
         if service.health and not service.health.startswith(route):
             service.notes.append("health: requested directly from the service, outside of route.")
-
-
-def read_files(folder: Path) -> dict[str, str]:
-    """Read the files that detection needs, by relative path. Raises OSError for the folder itself.
-
-    Follows no symbolic link out of the folder.
-    """
-    texts: dict[str, str] = {}
-    for path in _candidates(folder):
-        if len(texts) >= MAX_FILES:
-            break
-        text = _text(path)
-        if text is not None:
-            texts[path.relative_to(folder).as_posix()] = text
-    return texts
-
-
-def _candidates(folder: Path) -> Iterator[Path]:
-    for top in (folder, *_subfolders(folder)):
-        yield from _files(top)
-        if top.parent == folder and top.name in _GROUPS:
-            for inner in _subfolders(top):
-                yield from _files(inner)
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    try:
-        names = sorted(folder.iterdir())
-    except PermissionError:
-        return
-    for path in names:
-        if path.name in _FILE_NAMES or path.suffix == ".py" or _REQUIREMENTS.match(path.name):
-            yield path
-        elif path.name == "requirements" and path.is_dir():
-            yield from sorted(path.glob("*.txt"))
-        elif path.name == "src" and path.is_dir() and not path.is_symlink():
-            for package in _subfolders(path):
-                yield from _package(package)
-        elif path.is_dir() and not path.is_symlink():
-            yield from _package(path)
-
-
-def _package(folder: Path) -> Iterator[Path]:
-    for module in _MODULES:
-        if (folder / f"{module}.py").is_file():
-            yield folder / f"{module}.py"
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    return sorted(
-        p
-        for p in folder.iterdir()
-        if p.is_dir() and not p.is_symlink() and p.name not in _SKIPPED and p.name[0] != "."
-    )
-
-
-def _text(path: Path) -> str | None:
-    try:
-        if path.is_symlink() or not path.is_file() or path.stat().st_size > MAX_FILE_BYTES:
-            return None
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return None

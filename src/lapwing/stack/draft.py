@@ -28,6 +28,9 @@ def draft(findings: Findings) -> str:
     if findings.resources:
         lines.append("resources:")
         lines += [_resource(resource) for resource in findings.resources]
+        lines.append("")
+    if any(service.dockerfile for service in findings.services):
+        lines += ["environments:", "  production: {target: kubernetes}"]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -42,11 +45,12 @@ def text(value: str) -> str:
 
 def _service(service: FoundService) -> list[str]:
     lines = [f"  {service.name}:"]
-    at_volumes = [f"    # {note}" for note in service.notes if note.startswith("volumes:")]
-    lines += [f"    # {n}" for n in service.notes if not n.startswith("volumes:")]
+    at_volumes = [n for n in service.notes if service.volumes and n.startswith("volumes:")]
+    lines += [f"    # {note}" for note in service.notes if note not in at_volumes]
     settings = {
         "kind": "job" if service.kind == "job" else None,
-        "build": text(service.folder),
+        "build": None if service.dockerfile else _build(service),
+        "dockerfile": service.dockerfile and text(service.dockerfile),
         "static": service.static and text(service.static),
         "spa": None if service.spa else "false",
         "command": service.command and text(service.command),
@@ -55,13 +59,23 @@ def _service(service: FoundService) -> list[str]:
     }
     lines += [f"    {key}: {value}" for key, value in settings.items() if value]
     if service.volumes:
-        pairs = ", ".join(f"{name}: {path}" for name, path in service.volumes.items())
-        lines += [*at_volumes, f"    volumes: {{{pairs}}}"]
+        pairs = ", ".join(f"{name}: {text(path)}" for name, path in service.volumes.items())
+        lines += [*(f"    # {note}" for note in at_volumes), f"    volumes: {{{pairs}}}"]
     if service.answers_root and service.route == "/" and not service.health:
         lines.append("    rollout: {smoke: [{get: /}]}")
     if service.needs:
         lines.append(f"    needs: [{', '.join(service.needs)}]")
+    if service.env:
+        lines += ["    env:", *(f"      {n}: {text(v)}" for n, v in service.env.items())]
+    if service.secrets:
+        lines.append(f"    secrets: [{', '.join(service.secrets)}]")
     return lines
+
+
+def _build(service: FoundService) -> str:
+    if service.run is None:
+        return text(service.folder)
+    return f"{{path: {text(service.folder)}, run: {json.dumps(service.run)}}}"
 
 
 def _resource(resource: FoundResource) -> str:

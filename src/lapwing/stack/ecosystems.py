@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from lapwing.stack.detect_files import SCRIPTS
+
 Files = Mapping[str, str]
 
 _PYTHON = ("pyproject.toml", "requirements.txt", "Pipfile", "setup.py")
@@ -40,6 +42,10 @@ class Program:
     kind: Literal["web", "static", "worker", "job"]
     command: str | None = None
     static: str | None = None
+    dockerfile: bool = False
+    """Whether only its Dockerfile can build it."""
+    run: str | None = None
+    """The command that completes the build."""
     health: str | None = None
     spa: bool = True
     answers_root: bool = False
@@ -61,9 +67,10 @@ def programs(here: Files, packages: Files, notes: list[str], folder: str) -> lis
             return [Program("static", static=".", spa=False)]
         return []
     source = bool(set((*_PYTHON, "package.json")) & set(here))
+    if not source and "Dockerfile" in here:
+        return [Program("web", dockerfile=True, notes=_dockerfile_notes(here["Dockerfile"]))]
     if not source:
-        what = "Procfile" if "Procfile" in here else "Dockerfile"
-        notes.append(f"{folder}: has a {what}, but no Python or Node.js source to build.")
+        notes.append(f"{folder}: has a Procfile, but no Python or Node.js source to build.")
         return []
     if procfile:
         found = _with_procfile(found, procfile)
@@ -71,7 +78,9 @@ def programs(here: Files, packages: Files, notes: list[str], folder: str) -> lis
         guess = "command: from the Dockerfile; change it to listen on $PORT."
         found = [Program("web", command, notes=[guess])]
     if not found and not _is_collection(here):
-        notes.append(f"{folder}: no start command found.")
+        adapter = "install @sveltejs/adapter-node or @sveltejs/adapter-static."
+        svelte = "@sveltejs/kit" in here.get("package.json", "")
+        notes.append(f"{folder}: {adapter if svelte else 'no start command found.'}")
     uses = _databases(here)
     for program in found:
         program.uses = uses if program.kind != "static" else []
@@ -98,7 +107,7 @@ def _python(here: Files, packages: Files, has_command: bool) -> list[Program]:
             program.answers_root = bool(re.search(r"""\.(?:get|route)\(\s*["']/["']""", place[1]))
             if place[2]:
                 program.command = f"PYTHONPATH=src {program.command}"
-            if not {"pyproject.toml", "requirements.txt"} & set(here):
+            if not {"pyproject.toml", "requirements.txt", "setup.py"} & set(here):
                 program.notes.append(_NO_REQUIREMENTS)
             return [program]
     if "main.py" in here and not has_command:
@@ -108,7 +117,7 @@ def _python(here: Files, packages: Files, has_command: bool) -> list[Program]:
 
 
 _NO_REQUIREMENTS = (
-    "build: Lapwing installs from pyproject.toml, uv.lock or requirements.txt; write one of them, "
+    "build: Lapwing installs from uv.lock, requirements.txt or pyproject.toml; write one of them, "
     "for example with `pipenv requirements > requirements.txt`."
 )
 
@@ -177,11 +186,15 @@ def _node(here: Files, has_command: bool) -> list[Program]:
         config = "".join(t for n, t in here.items() if n.startswith("next.config"))
         if re.search(r"""output:\s*["']export["']""", config):
             return [Program("static", static="out")]
-        return [Program("web", "npx next start --port $PORT")]
+        return [_next(here, config)]
     if "@sveltejs/kit" in known:
         return _sveltekit(known)
     if "angular.json" in here and builds:
-        return [Program("static", static=_angular(here["angular.json"]))]
+        output = _angular(here["angular.json"])
+        if "@angular/ssr" in known and output.endswith("/browser"):
+            server = output.removesuffix("browser") + "server/server.mjs"
+            return [Program("web", f"node {server}", answers_root=True)]
+        return [Program("static", static=output)]
     site = next((folder for tool, folder in _SITES.items() if tool in known), None)
     if site and builds and not (serves and start):
         config = "".join(t for n, t in here.items() if n.startswith("vite.config"))
@@ -190,8 +203,35 @@ def _node(here: Files, has_command: bool) -> list[Program]:
     if isinstance(start, str) and start.strip() and not has_command:
         command = start if start.startswith("node ") else "npm start"
         notes = [] if serves else ["command: it must listen on 127.0.0.1:$PORT."]
-        return [Program("web", command, notes=notes)]
+        text = "\n".join(t for n, t in here.items() if SCRIPTS.fullmatch(n))
+        answers = re.search(r"""\.get\(\s*["'`]/["'`]""", text)
+        health = _health(text)
+        return [Program("web", command, health=health, answers_root=bool(answers), notes=notes)]
     return []
+
+
+def _next(here: Files, config: str) -> Program:
+    """Return the server of a Next.js application.
+
+    Its standalone output lacks the static files. Source: nextjs.org, next.config.js, output.
+    """
+    answers = any(re.fullmatch(r"(src/)?(app/page|pages/index)\.\w+", name) for name in here)
+    if not re.search(r"""output:\s*["']standalone["']""", config):
+        command = "npx next start --hostname $HOST --port $PORT"
+        return Program("web", command, answers_root=answers)
+    run = "cp -r .next/static .next/standalone/.next/"
+    run += " && if [ -d public ]; then cp -r public .next/standalone/; fi"
+    return Program("web", "node .next/standalone/server.js", run=run, answers_root=answers)
+
+
+def _dockerfile_notes(text: str) -> list[str]:
+    notes = [
+        "dockerfile: no Python or Node.js source found, so it runs as a container: on Kubernetes "
+        "(`production` below), not on a machine. CI builds the image from the Dockerfile."
+    ]
+    if not re.search(r"^\s*USER\s+[1-9]\d*", text, re.M | re.I):
+        notes.append("dockerfile: it needs a numeric `USER` other than 0, or `user:` here.")
+    return notes
 
 
 def _sveltekit(known: set[str]) -> list[Program]:

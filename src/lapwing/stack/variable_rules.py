@@ -15,7 +15,8 @@ from lapwing.stack.source import KeyPath, Violation
 RESERVED = {"PORT", "HOST", "PATH", "GUNICORN_CMD_ARGS"}
 
 
-def _is_reserved(variable: str) -> bool:
+def is_reserved(variable: str) -> bool:
+    """Whether Lapwing itself sets a variable."""
     return variable in RESERVED or variable.startswith("LAPWING_")
 
 
@@ -35,7 +36,7 @@ def check_variables(stack: Stack, _: Environment) -> Iterator[Violation]:
         yield from _check_env(service, urls, at)
         for index, secret in enumerate(service.secret_names):
             path = (*at, "secrets", index)
-            if _is_reserved(secret):
+            if is_reserved(secret):
                 yield Violation(f"`{secret}` is set by Lapwing.", path, "Use another name.")
             if secret in urls:
                 message = f"`{secret}` is the URL of `{urls[secret]}`; it is not a secret to set."
@@ -49,7 +50,7 @@ def _check_env(service: Service, urls: dict[str, str], at: KeyPath) -> Iterator[
         if variable in service.secret_names:
             message = f"`{variable}` is both in `env` and in `secrets`."
             yield Violation(message, path, "Keep it in `secrets`.", key=True)
-        if _is_reserved(variable):
+        if is_reserved(variable):
             message = f"`{variable}` is set by Lapwing."
             yield Violation(message, path, "Use another name.", key=True)
         if variable in urls:
@@ -63,7 +64,7 @@ def check_resource_names(stack: Stack, _: Environment) -> Iterator[Violation]:
         if name in stack.services:
             message = f"`{name}` is the name of both a service and a resource."
             yield Violation(message, ("resources", name), "Rename one of them.", key=True)
-        if _is_reserved(resource.variable or ""):
+        if is_reserved(resource.variable or ""):
             message = f"`{resource.variable}` is set by Lapwing."
             yield Violation(message, ("resources", name, "variable"), "Use another name.")
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from lapwing.cli.check import command as check
 from lapwing.cli.context import Context
 from lapwing.cli.init import command
 from lapwing.cli.output import Printer
@@ -42,7 +43,9 @@ def test_init_writes_expected_file_that_loads(case: str, tmp_path: Path) -> None
     if os.environ.get("LAPWING_GOLDEN_WRITE"):
         expected.write_text(written)
     assert written == expected.read_text()
-    load(folder / "lapwing.yaml")
+    context = Context(Settings(home=tmp_path / "home"), folder, Printer(color=False))
+    checked = CliRunner().invoke(check, [], obj=context, catch_exceptions=False)
+    assert checked.exit_code == 0
 
 
 def test_init_keeps_existing_file_without_force(tmp_path: Path) -> None:
@@ -91,15 +94,23 @@ def test_invalid_files_become_notes() -> None:
 
 @pytest.mark.parametrize(
     "compose",
-    ["services: 3", "services: {a: {build: ., depends_on: 5}}", "services: {1: {image: [redis]}}",
-     "services: {redis: {image: redis}, b: {environment: 3}}"],
-)  # fmt: skip
+    [
+        "services: 3",
+        "services: {a: {build: ., depends_on: 5}}",
+        "services: {a: {build: ., volumes: 3, ports: x, command: [1, {}]}}",
+        "services: {a: {build: {}, environment: {A: [1], 2: b}, volumes: [{}, 3, 'a:/']}}",
+        "services: {1: {image: [redis]}}",
+        "services: {redis: {image: redis}, b: {environment: 3}}",
+    ],
+)
 def test_unusual_compose_files_are_tolerated(compose: str) -> None:
     read({"compose.yaml": compose}, [])
 
 
-def test_compose_passwords_are_not_copied() -> None:
-    files = {"compose.yaml": (CASES / "django-and-compose/folder/compose.yaml").read_text()}
+@pytest.mark.parametrize("case", ["django-and-compose", "compose-shared-folder"])
+def test_compose_passwords_are_not_copied(case: str) -> None:
+    files = {"compose.yaml": (CASES / case / "folder/compose.yaml").read_text()}
+    assert "not-a-real-one" in files["compose.yaml"]
     assert "not-a-real-one" not in repr(read(files, []))
 
 
