@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from lapwing.errors import LapwingError
+from lapwing.render.text import fill, read
 
 VARIABLE = "LAPWING_BACKUP"
 FOLDER = "/backups"
@@ -29,66 +30,6 @@ KEPT = 2
 """Backups that are kept when another one is made, so there are three at most."""
 PATIENCE = 120
 """Seconds that connections may take to end once every server is stopped."""
-
-_MYSQL = r"""set -eu
-umask 077
-hidden=$(printf '%s' "$MYSQL_ROOT_PASSWORD" | sed 's/[\\"]/\\&/g')
-printf '[client]\nhost="%s"\nuser=root\npassword="%s"\n' "$HOST" "$hidden" > "$SCRATCH/client.cnf"
-ask() { mysql --defaults-extra-file="$SCRATCH/client.cnf" --batch --skip-column-names "$@"; }
-tables() {
-  ask -e "SELECT COUNT(*) FROM information_schema.tables
-    WHERE table_schema = '$MYSQL_DATABASE' AND table_type = 'BASE TABLE'"
-}
-dumped() { gzip -dc "$1" | grep -c '^CREATE TABLE' || true; }
-whole() { gzip -t "$1" && gzip -dc "$1" | tail -n 1 | grep -q '^-- Dump completed'; }
-"""
-
-_MYSQL_QUIET = r"""
-others="FROM performance_schema.processlist
-  WHERE db = '$MYSQL_DATABASE' AND id <> CONNECTION_ID()"
-until=$(($(date +%s) + PATIENCE))
-while left=$(ask -e "SELECT COUNT(*) $others") && [ "$left" != 0 ]; do
-  if [ "$(date +%s)" -ge "$until" ]; then
-    echo "The database has $left connections that do not end:"
-    ask -e "SELECT user, host, command, time $others"
-    exit 1
-  fi
-  sleep 1
-done
-[ "$left" = 0 ]
-echo "No connection is left."
-"""
-
-_MYSQL_BACK_UP = r"""
-cd "$BACKUPS"
-rm -f ./*.part
-if [ ! -e "$BACKUP" ]; then
-  ls -t ./*.sql.gz 2>/dev/null | tail -n +$((KEPT + 1)) | while read -r old; do rm -f "$old"; done
-  rm -f "$SCRATCH/failed"
-  { mysqldump --defaults-extra-file="$SCRATCH/client.cnf" --single-transaction --routines \
-      --events --triggers --hex-blob --set-gtid-purged=OFF --no-tablespaces \
-      --add-drop-database --databases "$MYSQL_DATABASE" || touch "$SCRATCH/failed"
-  } | gzip > "$BACKUP.part"
-  [ ! -e "$SCRATCH/failed" ] || { echo "mysqldump failed."; exit 1; }
-  whole "$BACKUP.part" || { echo "The backup is incomplete."; exit 1; }
-  there=$(tables) have=$(dumped "$BACKUP.part")
-  [ "$there" = "$have" ] || { echo "The backup has $have of $there tables."; exit 1; }
-  sync
-  mv "$BACKUP.part" "$BACKUP"
-  sync
-fi
-whole "$BACKUP" || { echo "The backup is incomplete."; exit 1; }
-echo "$BACKUP has $(dumped "$BACKUP") tables."
-"""
-
-_MYSQL_RESTORE = r"""
-cd "$BACKUPS"
-whole "$BACKUP" || { echo "$BACKUP is incomplete."; exit 1; }
-gzip -dc "$BACKUP" | ask
-have=$(tables) want=$(dumped "$BACKUP")
-[ "$have" = "$want" ] || { echo "Restored $have of $want tables."; exit 1; }
-echo "Restored $have tables."
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,15 +48,16 @@ class Scripts:
     environ: tuple[str, ...]
 
 
-def _with_numbers(script: str) -> str:
-    return script.replace("PATIENCE", str(PATIENCE)).replace("KEPT", str(KEPT))
+def _mysql(*files: str) -> str:
+    texts = [read("kubernetes.upgrade", f"scripts/{name}.sh") for name in ("mysql", *files)]
+    return fill("".join(texts), patience=PATIENCE, kept=KEPT)
 
 
 SCRIPTS: Mapping[str, Scripts] = {
     "mysql": Scripts(
-        quiet=_with_numbers(_MYSQL + _MYSQL_QUIET),
-        back_up=_with_numbers(_MYSQL + _MYSQL_BACK_UP),
-        restore=_MYSQL + _MYSQL_RESTORE,
+        quiet=_mysql("mysql-quiet"),
+        back_up=_mysql("mysql-back-up"),
+        restore=_mysql("mysql-restore"),
         ending=".sql.gz",
         port=3306,
         environ=("MYSQL_ROOT_PASSWORD", "MYSQL_DATABASE"),

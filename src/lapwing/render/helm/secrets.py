@@ -25,66 +25,20 @@ from lapwing.plan.names import MANAGED_BY, PART_OF
 from lapwing.render.kubernetes import pod
 from lapwing.render.kubernetes.objects import selector
 from lapwing.render.kubernetes.setting import Digest, Joined, Scope, Setting, join, spelled
+from lapwing.render.text import read
 
 FILE = "secret-maker.yaml"
 API_PORTS = (443, 6443, 8443)
 """Ports of API servers: in clouds, in kind (kubeadm), in minikube. Network policies match this
 port, not that of the Service in front of it."""
-PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
 IMAGE = "curlimages/curl:8.11.1"
 SIGNER = "alpine/openssl:3.5.0"
 USER = 100
 """The numeric user of both containers: that of the curl image."""
-SCRIPT = f"""set -eu
-umask 077
-account={PATH}
-printf 'Authorization: Bearer %s' "$(cat "$account/token")" > /tmp/header
-
-# create NAME TYPE, with the fields of the Secret, as JSON, on stdin
-create() {{
-  status=$({{
-    printf '{{"apiVersion":"v1","kind":"Secret","metadata":{{"name":"%s",%s}},' "$1" "$LABELS"
-    printf '"type":"%s","stringData":{{' "$2"
-    cat
-    printf '}}}}'
-  }} | curl --silent --show-error --cacert "$account/ca.crt" --header @/tmp/header \\
-      --header 'Content-Type: application/json' --data-binary @- --output /dev/null \\
-      --retry 10 --retry-connrefused --max-time 30 --write-out '%{{http_code}}' \\
-      "$API/api/v1/namespaces/$NAMESPACE/secrets")
-  case "$status" in
-    201) echo "created $1" ;;
-    409) echo "kept $1" ;;
-    *) echo "creating $1 failed: the API server answered $status" >&2; return 1 ;;
-  esac
-}}
-
-# lines FILE: its text as one line, with JSON escapes
-lines() {{ awk '{{ printf "%s\\\\n", $0 }}' "$1"; }}
-
-while read -r name wanted; do
-  if test "$wanted" = certificate; then
-    printf '"tls.crt":"%s","tls.key":"%s"' "$(lines /tmp/tls.crt)" "$(lines /tmp/tls.key)" |
-      create "$name" kubernetes.io/tls
-    continue
-  fi
-  fields=""
-  for pair in $wanted; do
-    length=${{pair#*=}}
-    value=$(head -c 4096 /dev/urandom | LC_ALL=C tr -dc 'A-Za-z0-9' | head -c "$length")
-    test "${{#value}}" -eq "$length"
-    fields="$fields,\\"${{pair%%=*}}\\":\\"$value\\""
-  done
-  printf '%s' "${{fields#,}}" | create "$name" Opaque
-done < /etc/secret-maker/list
-"""
+SCRIPT = read("render.helm", "scripts/make.sh")
 """4096 random bytes give about 990 letters and digits; if they are ever too few, `test` fails the
 Job, which is retried."""
-SIGN = """set -eu
-umask 077
-openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 3650 \\
-  -subj "/CN=$HOST" -addext "subjectAltName=DNS:$HOST,DNS:localhost,IP:127.0.0.1" \\
-  -keyout /tmp/tls.key -out /tmp/tls.crt
-"""
+SIGN = read("render.helm", "scripts/sign.sh")
 
 
 @dataclass(frozen=True, slots=True)

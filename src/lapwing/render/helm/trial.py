@@ -13,18 +13,11 @@ from lapwing.render.kubernetes import edge, pod
 from lapwing.render.kubernetes.edge_config import ends_tls
 from lapwing.render.kubernetes.objects import ClusterEnvironment, name, new_object, selector
 from lapwing.render.kubernetes.setting import Setting, join
+from lapwing.render.text import read
 
 FILE = "tests/reached.yaml"
 PART = "test"
-SCRIPT = (
-    "set -f\n"
-    "for path in $PATHS; do\n"
-    '  echo "GET $path"\n'
-    "  curl --fail --silent --show-error --insecure --output /dev/null --retry 12 \\\n"
-    "    --retry-all-errors --retry-max-time 120 --max-time 20 \\\n"
-    '    --header "Host: $HOST" "$EDGE$path"\n'
-    "done\n"
-)
+SCRIPT = read("render.helm", "scripts/reached.sh")
 """The certificate may be self-signed, so it is not verified. Paths are not file patterns (-f)."""
 
 

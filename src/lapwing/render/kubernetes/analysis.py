@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from lapwing.render.kubernetes import pod
 from lapwing.render.kubernetes.objects import ClusterEnvironment, labels, name, new_object
 from lapwing.render.kubernetes.setting import Joined, Setting, Tree, join
+from lapwing.render.text import read
 from lapwing.stack.model import Analysis, Service, Smoke
 
 CURL = "curlimages/curl:8.16.0"
@@ -26,70 +27,10 @@ CURL_USER = 100
 STATS_PORT = 9902
 """The port of an edge pod that serves Envoy's counters, and nothing else."""
 
-REQUEST = """set -eu
-status=$(curl --silent --show-error --max-time "$TIMEOUT" --output /tmp/answer \\
-  --write-out '%{http_code}' "$URL")
-if [ "$status" != "$EXPECT" ]; then
-  echo "GET $URL answered $status, not $EXPECT:"
-  head -c 2000 /tmp/answer
-  exit 1
-fi
-if [ -n "$CONTAINS" ] && ! grep -qF -- "$CONTAINS" /tmp/answer; then
-  echo "The answer of GET $URL does not contain: $CONTAINS"
-  head -c 2000 /tmp/answer
-  exit 1
-fi
-"""
-
-WATCH = r"""set -eu
-read_all() {
-  nslookup -type=a "$EDGE" | awk '/^Name:/ {on = 1} on && /^Address/ {print $NF}' > /tmp/edges
-  test -s /tmp/edges || { echo "No edge pod answers to $EDGE."; exit 1; }
-  : > "$1"
-  while read -r edge; do
-    curl --silent --show-error --fail --max-time 10 --get --output /tmp/read \
-      --data-urlencode "filter=^cluster\.$CLUSTER\.upstream_rq_(time|xx|[0-9])" \
-      "http://$edge:$PORT/stats/prometheus"
-    sed "s/^/$edge /" /tmp/read >> "$1"
-  done < /tmp/edges
-}
-read_all /tmp/before
-sleep "$WINDOW"
-sleep 2
-read_all /tmp/after
-awk -v least="$LEAST" -v most_errors="$MOST_ERRORS" -v most_p95="$MOST_P95" '
-  function label(text, key,    at) {
-    at = index(text, key "=\"")
-    if (!at) return ""
-    text = substr(text, at + length(key) + 2)
-    return substr(text, 1, index(text, "\"") - 1)
-  }
-  { value = $NF; if (FNR == NR) { before[$1 " " $2] = value; next } }
-  {
-    grown = value - before[$1 " " $2]
-    if (grown <= 0) next
-    if ($2 ~ /^envoy_cluster_upstream_rq_xx\{/) {
-      all += grown
-      if (label($2, "envoy_response_code_class") == "5") failed += grown
-    }
-    if ($2 ~ /^envoy_cluster_upstream_rq_time_bucket\{/) bucket[label($2, "le")] += grown
-  }
-  END {
-    if (all < least) { printf "%d requests in the window: too few to judge by\n", all; exit 0 }
-    p95 = -1
-    total = bucket["+Inf"]
-    if (total > 0)
-      for (le in bucket)
-        if (le != "+Inf" && bucket[le] >= 0.95 * total && (p95 < 0 || le + 0 < p95)) p95 = le + 0
-    if (total > 0 && p95 < 0) p95 = 1e9
-    printf "%d requests, %.1f %% errors, p95 at most %d ms\n", all, 100 * failed / all, p95
-    if (most_errors != "" && failed / all > most_errors + 0) { print "Too many errors."; exit 1 }
-    if (most_p95 != "" && p95 > most_p95 + 0) { print "Too slow."; exit 1 }
-  }
-' /tmp/before /tmp/after
-"""
+REQUEST = read("render.kubernetes", "scripts/request.sh")
+WATCH = read("render.kubernetes", "scripts/watch.sh")
 """Reads the counters twice. `read_all` writes a line per sample: edge, name with labels, value. An
-edge pod that does not answer fails the analysis. Envoy aggregates latencies once a second
+edge pod that does not respond fails the analysis. Envoy aggregates latencies once a second
 (`edge_config.STATS_FLUSH_INTERVAL`), so the second reading is that much later."""
 
 BRACES = "{{"

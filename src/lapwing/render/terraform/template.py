@@ -11,17 +11,15 @@ not searched again. Text of the stack file that is not restricted to a pattern g
 from __future__ import annotations
 
 import functools
-import re
-from importlib import resources
 from typing import Any
 
 import yaml
 
 from lapwing.render.terraform.cloud import Project
+from lapwing.render.text import NAME, fill, read
 
 Body = dict[str, Any]
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_NAME = re.compile(r"<([a-z]+)>")
 
 
 def render(template: str, project: Project, **values: Any) -> Body:
@@ -55,9 +53,8 @@ def literal(text: str) -> str:
 
 @functools.cache
 def _read(template: str) -> Any:
-    file = resources.files("lapwing.render.terraform").joinpath("templates", f"{template}.yaml")
-
-    return yaml.load(file.read_text(encoding="utf-8"), _LOADER)  # noqa: S506
+    text = read("render.terraform", f"templates/{template}.yaml")
+    return yaml.load(text, _LOADER)  # noqa: S506
 
 
 def _fill(tree: Any, values: dict[str, Any]) -> Any:
@@ -68,6 +65,6 @@ def _fill(tree: Any, values: dict[str, Any]) -> Any:
         return [_fill(item, values) for item in tree]
     if not isinstance(tree, str):
         return tree
-    if whole := _NAME.fullmatch(tree):
+    if whole := NAME.fullmatch(tree):
         return values[whole[1]]
-    return _NAME.sub(lambda match: str(values[match[1]]), tree)
+    return fill(tree, **values)

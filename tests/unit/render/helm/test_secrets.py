@@ -86,7 +86,7 @@ def run(api: Api, folder: Path) -> subprocess.CompletedProcess[str]:
     (folder / "list").write_text(data["list"])
     script = data["sign"] + data["make"]
     script = script.replace("/tmp/", f"{folder}/").replace("/etc/secret-maker", str(folder))
-    script = script.replace(secrets.PATH, str(folder))
+    script = script.replace("/var/run/secrets/kubernetes.io/serviceaccount", str(folder))
     return subprocess.run(
         ["/bin/sh", "-c", script], env=env, capture_output=True, text=True, check=False,
         timeout=120,
@@ -120,7 +120,7 @@ def test_refused_create_fails_job_with_status(api: Api, tmp_path: Path) -> None:
     api.refuse = True
     ran = run(api, tmp_path)
     assert ran.returncode != 0
-    assert "creating shop-mysql failed: the API server answered 403" in ran.stderr
+    assert "creating shop-mysql failed: the API server responded 403" in ran.stderr
 
 
 def test_role_allows_only_create() -> None:
