@@ -11,17 +11,11 @@ import json
 from collections.abc import Sequence
 
 from lapwing.render.helm.template import Contents, inline
+from lapwing.render.text import fill, read
 
 KUBERNETES = ">=1.29.0-0"
 """The oldest version with all rendered APIs; `-0` admits vendors' builds."""
-IGNORED = """# Ignored by `helm package`.
-.DS_Store
-.git/
-.lapwing-rendered.json
-*.tgz
-*.orig
-*.swp
-"""
+IGNORED = read("render.helm", "templates/helmignore")
 
 
 def about(name: str, version: str, app_version: str, description: str) -> str:
@@ -39,27 +33,8 @@ def about(name: str, version: str, app_version: str, description: str) -> str:
 
 def helpers(chart: str, longest: int, contents: Contents) -> str:
     """Write _helpers.tpl. `longest` is the maximum length of a full name."""
-    return f"""{{{{/* The name of the chart, or nameOverride. */}}}}
-{{{{- define "{chart}.name" -}}}}
-{{{{- default .Chart.Name .Values.nameOverride -}}}}
-{{{{- end }}}}
-
-{{{{/*
-The prefix of all names. Kubernetes limits names to 63 characters; a longer one is refused, not
-truncated, since two releases could then share their objects.
-*/}}}}
-{{{{- define "{chart}.fullname" -}}}}
-{{{{- $name := include "{chart}.name" . -}}}}
-{{{{- $full := printf "%s-%s" .Release.Name $name -}}}}
-{{{{- if contains $name .Release.Name }}}}{{{{ $full = .Release.Name }}}}{{{{ end -}}}}
-{{{{- if .Values.fullnameOverride }}}}{{{{ $full = .Values.fullnameOverride }}}}{{{{ end -}}}}
-{{{{- if gt (len $full) {longest} -}}}}
-{{{{- fail (printf "The name %q is too long: %d characters, the maximum is {longest}. Choose a \
-shorter release name, or set fullnameOverride." $full (len $full)) -}}}}
-{{{{- end -}}}}
-{{{{- $full -}}}}
-{{{{- end }}}}
-{_contents(contents)}"""
+    text = fill(read("render.helm", "templates/_helpers.tpl"), chart=chart, longest=longest)
+    return text + _contents(contents)
 
 
 def _contents(contents: Contents) -> str:
