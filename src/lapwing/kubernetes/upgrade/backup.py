@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from lapwing.errors import LapwingError
-from lapwing.render.text import fill, read
+from lapwing.system.package_data import fill, read
 
 VARIABLE = "LAPWING_BACKUP"
 FOLDER = "/backups"

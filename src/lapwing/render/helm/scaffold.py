@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 
 from lapwing.render.helm.template import Contents, inline
-from lapwing.render.text import fill, read
+from lapwing.system.package_data import fill, read
 
 KUBERNETES = ">=1.29.0-0"
 """The oldest version with all rendered APIs; `-0` admits vendors' builds."""

@@ -25,7 +25,7 @@ from lapwing.plan.names import MANAGED_BY, PART_OF
 from lapwing.render.kubernetes import pod
 from lapwing.render.kubernetes.objects import selector
 from lapwing.render.kubernetes.setting import Digest, Joined, Scope, Setting, join, spelled
-from lapwing.render.text import read
+from lapwing.system.package_data import read
 
 FILE = "secret-maker.yaml"
 API_PORTS = (443, 6443, 8443)

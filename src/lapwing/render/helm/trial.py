@@ -13,7 +13,7 @@ from lapwing.render.kubernetes import edge, pod
 from lapwing.render.kubernetes.edge_config import ends_tls
 from lapwing.render.kubernetes.objects import ClusterEnvironment, name, new_object, selector
 from lapwing.render.kubernetes.setting import Setting, join
-from lapwing.render.text import read
+from lapwing.system.package_data import read
 
 FILE = "tests/reached.yaml"
 PART = "test"

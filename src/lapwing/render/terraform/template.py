@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from lapwing.render.terraform.cloud import Project
-from lapwing.render.text import NAME, fill, read
+from lapwing.system.package_data import NAME, fill, read
 
 Body = dict[str, Any]
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
