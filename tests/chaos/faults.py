@@ -116,9 +116,10 @@ class Striker(threading.Thread):
         self._stack.kill_envoy()
 
     def kill_both(self) -> None:
-        """kill -9 the agent, then Envoy."""
+        """kill -9 the agent and Envoy; start the agent, as its systemd unit does."""
         self._stack.kill_agent()
         self._stack.kill_envoy()
+        self._stack.where.run("agent", "start")
 
     def cut_power(self) -> None:
         """End everything at once, commands too, and start the agent as a boot does."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import secrets
+
 import msgspec
 
 from lapwing.desired.message import parse_trailers
-from lapwing.desired.repository import NOTES, DesiredRepository, decode_at, document_path
+from lapwing.desired.repository import NOTES, DesiredRepository, document_path
 from lapwing.errors import DesiredStateError
+from lapwing.system.sanitize import escape_controls
 
 IN_PROGRESS = "in-progress"
 COMMITTED = "committed"
@@ -55,20 +58,18 @@ def history(
     if repository.head() is None:
         return []
     path = document_path(stack, environment)
-    out = repository.git.text(
-        "log", f"-{limit}", f"--notes={NOTES}", "--format=%H%x00%cI%x00%s%x00%B%x00%N%x01",
-        "refs/heads/main", "--", path, environ={"TZ": "UTC"},
-    )  # fmt: skip
-    records = [r.lstrip("\n").split("\0") for r in out.split("\1") if r.strip()]
-    blobs = repository.blobs([f"{r[0]}:{path}" for r in records])
+    fields = ("%H", "%cI", "%s", "%B", "%N")
+    records = _log(repository, fields, f"-{limit}", "refs/heads/main", "--", path)
+    documents = repository.documents(stack, environment, [r[0] for r in records])
     entries = []
-    for (commit, time, subject, body, note), data in zip(records, blobs, strict=True):
+    for (commit, time, subject, body, note), found in zip(records, documents, strict=True):
         trailers = parse_trailers(body)
         outcome, _, reason = note.strip().partition("\n")
-        try:
-            document = decode_at(data, commit, path) if data is not None else None
-        except DesiredStateError as error:  # Written by hand: it cannot be deployed.
-            document, outcome, reason = None, outcome or "failed", reason or error.message
+        document = None
+        if isinstance(found, DesiredStateError):  # Written by hand: it cannot be deployed.
+            outcome, reason = outcome or "failed", reason or found.message
+        else:
+            document = found
         services = document.services if document else {}
         is_elsewhere = not with_outcomes and document is not None and document.target != "machine"
         entries.append(
@@ -98,12 +99,27 @@ def without_outcome(
 
     Raises DesiredStateError.
     """
-    out = repository.git.text(
-        "log", f"-{limit}", f"--notes={NOTES}", "--format=%H%x00%N%x01", commit, "--",
-        document_path(stack, environment),
-    )  # fmt: skip
-    records = [r.strip().split("\0") for r in out.split("\1") if r.strip()]
+    path = document_path(stack, environment)
+    records = _log(repository, ("%H", "%N"), f"-{limit}", commit, "--", path)
     return [r[0] for r in records if not r[1].strip()]
+
+
+def _log(
+    repository: DesiredRepository, fields: tuple[str, ...], *arguments: str
+) -> list[list[str]]:
+    """Return these fields of commits, without control characters, which a pushed one may contain.
+
+    For the same reason they are separated by a random text.
+    """
+    separator = secrets.token_hex(16)
+    template = "".join(f"{field}{separator}" for field in fields)
+    out = repository.git.data(
+        "log", f"--notes={NOTES}", f"--format={template}", *arguments, environ={"TZ": "UTC"}
+    )
+    text = escape_controls(out.decode(errors="replace"))
+    values = [value.strip("\n") for value in text.split(separator)]
+    size = len(fields)
+    return [values[start : start + size] for start in range(0, len(values) - 1, size)]
 
 
 def outcome(repository: DesiredRepository, commit: str) -> tuple[str, str | None] | None:

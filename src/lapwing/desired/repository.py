@@ -36,6 +36,11 @@ BRANCH = "refs/heads/main"
 NOTES = "refs/notes/lapwing"
 COMMIT = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 """A commit ID: SHA-1 or SHA-256."""
+NAME = re.compile("[a-z][a-z0-9-]{0,39}")
+"""The name of a stack or of an environment."""
+MAX_BLOB_BYTES = 8 * 2**20
+"""Larger files, which somebody may have pushed, are not read."""
+UNREADABLE = f"is no file, or larger than {MAX_BLOB_BYTES // 2**20} MiB"
 LOOSE_OBJECTS = 2000
 """Loose objects from which the repository is packed: about 300 deployments."""
 
@@ -137,11 +142,23 @@ class DesiredRepository:
         at = commit or self.head()
         if at is None:
             return None
-        [data] = self.blobs([f"{at}:{document_path(stack, environment)}"])
-        if data is None:
+        [found] = self.documents(stack, environment, [at])
+        if isinstance(found, DesiredStateError):
+            raise found
+        if found is None:
             self._check_commit(at)
-            return None
-        return decode_at(data, at, document_path(stack, environment))
+        return found
+
+    def documents(
+        self, stack: str, environment: str, commits: list[str]
+    ) -> list[Document | DesiredStateError | None]:
+        """Return the document of an environment at each commit: the error of an invalid one."""
+        path = document_path(stack, environment)
+        contents = self.blobs([f"{commit}:{path}" for commit in commits])
+        return [
+            _decode_at(data, commit, stack, environment) if data is not None else None
+            for commit, data in zip(commits, contents, strict=True)
+        ]
 
     def latest_valid(self, stack: str, environment: str) -> Document | None:
         """Return the newest valid document of an environment, if any.
@@ -153,13 +170,10 @@ class DesiredRepository:
         if newest is None:
             return None
         path = document_path(stack, environment)
-        commits = self.git.text("rev-list", BRANCH, "--", path).split()
-        for commit in commits:
-            [data] = self.blobs([f"{commit}:{path}"])
-            try:
-                return None if data is None else decode_at(data, commit, path)
-            except DesiredStateError:
-                continue
+        for commit in self.git.text("rev-list", BRANCH, "--", path).split():
+            [found] = self.documents(stack, environment, [commit])
+            if not isinstance(found, DesiredStateError):
+                return found
         return None
 
     def environments(self, commit: str | None = None) -> list[tuple[str, str]]:
@@ -167,9 +181,10 @@ class DesiredRepository:
         at = commit or self.head()
         if at is None:
             return []
-        names = self.git.data("ls-tree", "-r", "-z", "--name-only", at).decode().split("\0")
+        names = self.git.text("ls-tree", "-r", "-z", "--name-only", at).split("\0")
         parts = [n.split("/") for n in names if n.endswith("/document.json")]
-        return [(p[0], p[1]) for p in parts if len(p) == 3]
+        found = [(p[0], p[1]) for p in parts if len(p) == 3]
+        return [key for key in found if all(map(NAME.fullmatch, key))]
 
     def newest(self, stack: str, environment: str) -> str | None:
         """Return the commit that last changed the document of an environment."""
@@ -217,11 +232,15 @@ class DesiredRepository:
     def manifests(self, stack: str, environment: str, commit: str) -> dict[str, bytes]:
         """Return the manifests of an environment at a commit, by path below the stack's folder."""
         folder = manifests_folder(stack, environment)
-        listed = self.git.data("ls-tree", "-r", "-z", "--name-only", commit, f"{folder}/").decode()
-        names = [n for n in listed.split("\0") if n]
-        contents = self.blobs([f"{commit}:{n}" for n in names])
-        found = zip(names, contents, strict=True)
-        return {n.removeprefix(f"{stack}/"): data for n, data in found if data is not None}
+        listed = self.git.text("ls-tree", "-r", "-z", commit, f"{folder}/").split("\0")
+        entries = [line.split("\t", 1) for line in listed if line]
+        contents = self.blobs([facts.split()[2] for facts, _ in entries])
+        found = {}
+        for (_, name), data in zip(entries, contents, strict=True):
+            if data is None:
+                raise DesiredStateError(f"{name} in commit {commit[:12]} {UNREADABLE}.")
+            found[name.removeprefix(f"{stack}/")] = data
+        return found
 
     def manifests_tree(self, stack: str, environment: str, commit: str) -> str:
         """Return the tree entry of an environment's manifests at a commit; empty without any."""
@@ -301,7 +320,11 @@ class DesiredRepository:
             f"from {head}\n".encode() if head else b"",
             f"D {gone}\n".encode() if gone and head else b"",
             *(
-                f"M 100644 inline {path}\ndata {len(data)}\n".encode() + data + b"\n"
+                b"M 100644 inline "
+                + _quoted(path)
+                + f"\ndata {len(data)}\n".encode()
+                + data
+                + b"\n"
                 for path, data in contents.items()
             ),
             b"get-mark :1\n",
@@ -314,22 +337,29 @@ class DesiredRepository:
         self.git.text("cat-file", "-e", f"{commit}^{{tree}}")
 
     def blobs(self, names: list[str]) -> list[bytes | None]:
-        """Return the contents of objects, None for each missing one, with one git process."""
-        given = "".join(f"{n}\n" for n in names).encode()
-        out = self.git.data("cat-file", "--batch", given=given)
+        """Return the contents of files; None for each that is missing, no file or too large."""
+        facts = "--batch-check=%(objecttype) %(objectsize) %(objectname)"
+        checked = self._cat(facts, names).decode(errors="replace").splitlines()
+        wanted: list[tuple[str, int] | None] = []
+        for fields in map(str.split, checked):
+            small = fields[0] == "blob" and int(fields[1]) <= MAX_BLOB_BYTES
+            wanted.append((fields[2], int(fields[1])) if small else None)
+        out = self._cat("--batch", [entry[0] for entry in wanted if entry])
         found: list[bytes | None] = []
         position = 0
-        for _ in names:
-            end = out.index(b"\n", position)
-            header = out[position:end].rsplit(b" ", 2)
-            position = end + 1
-            if header[-1] == b"missing" or not header[-1].isdigit():
+        for entry in wanted:
+            if entry is None:
                 found.append(None)
                 continue
-            size = int(header[-1])
-            found.append(out[position : position + size])
-            position += size + 1
+            start = out.index(b"\n", position) + 1
+            position = start + entry[1]
+            found.append(out[start:position])
+            position += 1
         return found
+
+    def _cat(self, mode: str, names: list[str]) -> bytes:
+        given = "".join(f"{name}\n" for name in names).encode()
+        return self.git.data("cat-file", mode, given=given) if names else b""
 
 
 def _git(path: Path) -> Git:
@@ -345,6 +375,12 @@ def _stat_key(path: Path) -> tuple[int, int, int] | None:
     return found.st_ino, found.st_mtime_ns, found.st_size
 
 
+def _quoted(path: str) -> bytes:
+    """Quote a path for git fast-import. Those of manifests may be anything that was pushed."""
+    escaped = path.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return os.fsencode(f'"{escaped}"')
+
+
 def manifests_folder(stack: str, environment: str) -> str:
     """Return the path of the folder of an environment's manifests."""
     return f"{stack}/{environment}/manifests"
@@ -355,12 +391,19 @@ def document_path(stack: str, environment: str) -> str:
     return f"{stack}/{environment}/document.json"
 
 
-def decode_at(data: bytes, commit: str, path: str) -> Document:
-    """Decode the document of a commit. Raises DesiredStateError if it is invalid."""
+def _decode_at(
+    data: bytes, commit: str, stack: str, environment: str
+) -> Document | DesiredStateError:
+    """Decode the document of a commit, or return what is wrong with it."""
+    path = document_path(stack, environment)
     try:
-        return decode(data)
+        document = decode(data)
+        if (document.stack, document.environment) == (stack, environment):
+            return document
+        problem = f"is for {document.stack}/{document.environment}"
     except msgspec.MsgspecError as error:
-        raise DesiredStateError(
-            f"{path} in commit {commit[:12]} is invalid: {error}.",
-            hint="Revert that commit, or deploy again from the stack file.",
-        ) from error
+        problem = f"is invalid: {error}"
+    return DesiredStateError(
+        f"{path} in commit {commit[:12]} {problem}.",
+        hint="Revert that commit, or deploy again from the stack file.",
+    )

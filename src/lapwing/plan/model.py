@@ -15,13 +15,16 @@ Durations are seconds, sizes are bytes, rates are fractions from 0 to 1, cpu is 
 from __future__ import annotations
 
 import hashlib
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 ServiceKind = Literal["web", "static", "worker", "job"]
 ResourceKind = Literal["mongodb", "mysql", "redis", "postgres"]
+Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?\Z")]
+"""A name as in the stack file. It becomes the name of a folder, so a pushed one is checked, too."""
+ReleaseName = Annotated[str, msgspec.Meta(pattern=r"^[^./\x00-\x1f][^/\x00-\x1f]*\Z")]
 DeploymentKind = Literal["deploy", "promote", "rollback", "abort", "revert", "down"]
 
 
@@ -88,7 +91,7 @@ class Service(Struct, frozen=True, kw_only=True):
     """
 
     kind: ServiceKind
-    release: str
+    release: ReleaseName
     revision: str
     image: str | None = None
     """On Kubernetes, the reference of the image of the release."""
@@ -102,7 +105,7 @@ class Service(Struct, frozen=True, kw_only=True):
     secrets: dict[str, str] = {}
     needs: dict[str, str] = {}
     """Resource name to the version of its binding (`Resource.binding`)."""
-    volumes: dict[str, str] = {}
+    volumes: dict[Name, str] = {}
     """Volume name to its path, absolute or relative to the source folder."""
     spa: bool = True
     timeout: float | None = None
@@ -176,13 +179,13 @@ class Document(Struct, frozen=True, kw_only=True):
     """What one environment of one stack should run: the unit of a commit."""
 
     format: Literal[1] = 1
-    stack: str
-    environment: str
+    stack: Name
+    environment: Name
     target: Literal["machine", "kubernetes"] = "machine"
     domains: tuple[str, ...] = ()
     deployment: Deployment
-    services: dict[str, Service] = {}
-    resources: dict[str, Resource] = {}
+    services: dict[Name, Service] = {}
+    resources: dict[Name, Resource] = {}
     folder: str | UnsetType = UNSET
     """The folder of the stack file, if the document was committed from one on this machine."""
 
@@ -194,4 +197,7 @@ def encode(document: Document) -> bytes:
 
 def decode(data: bytes) -> Document:
     """Read a document. Raises msgspec.ValidationError or msgspec.DecodeError with the path."""
-    return msgspec.json.decode(data, type=Document)
+    try:
+        return msgspec.json.decode(data, type=Document)
+    except RecursionError as error:
+        raise msgspec.DecodeError("it is nested too deeply") from error
