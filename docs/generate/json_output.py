@@ -355,6 +355,43 @@ class ImagePlatform(Struct):
     size: int
 
 
+class BuiltImage(Struct):
+    """A built image. `pushed` has the tags that were written; `blobs` counts what a push did."""
+
+    service: str
+    repository: str
+    digest: str
+    revision: str
+    tags: list[str]
+    base: str
+    base_digest: str | None
+    platforms: list[ImagePlatform]
+    pushed: list[str]
+    blobs: BlobCounts
+    bytes_sent: int
+    seconds: float
+
+
+class BuildOutput(Struct):
+    """The built images of a stack."""
+
+    images: list[BuiltImage]
+
+
+class PinnedImage(Struct):
+    """A base image and the digest that its tag names."""
+
+    image: str
+    digest: str
+
+
+class PinOutput(Struct):
+    """The lock file and its content."""
+
+    file: str
+    images: list[PinnedImage]
+
+
 class ImageLayer(Struct):
     """A layer."""
 
@@ -498,6 +535,8 @@ OUTPUTS = {
     "infra": Output(("infra",), (InfraOutput,)),
     "secret-list": Output(("secret list",), items=SecretVersion),
     "agent-status": Output(("agent status",), (AgentOutput,)),
+    "image-build": Output(("image build",), (BuildOutput,)),
+    "image-pin": Output(("image pin",), (PinOutput,)),
     "image-copy": Output(("image copy",), (CopyOutput,)),
     "image-list": Output(("image list",), (TagsOutput,)),
     "image-inspect": Output(("image inspect",), (InspectOutput,)),

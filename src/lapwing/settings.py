@@ -7,6 +7,7 @@ under LAPWING_HOME, so the state folder has one table of contents:
     desired.git/            the desired state: git, the only database
     releases/               immutable bundles, one folder per release
     layers/                 dependencies shared between releases, by lock file
+    images/                 layers of images, made here or downloaded
     toolchains/             Node and its package managers
     logs/                   build logs and what replicas print
     environments/           what the agent knows of each environment: state, status, events
@@ -81,6 +82,11 @@ class Settings:
     def layers(self) -> Path:
         """Installed dependencies, shared by releases with the same lock file."""
         return self.home / "layers"
+
+    @property
+    def images(self) -> Path:
+        """Layers of images: those that were made here, and those of base images."""
+        return self.home / "images"
 
     @property
     def toolchains(self) -> Path:

@@ -33,11 +33,11 @@ class FileBlob:
     """A blob in a file."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
 
     async def read(self, verifier: BlobVerifier, offset: int) -> AsyncGenerator[Bytes, None]:
         """Stream the bytes from `offset` to the end."""
-        with self._path.open("rb") as file:
+        with self.path.open("rb") as file:
             file.seek(offset)
             while data := file.read(READ_BYTES):
                 yield data

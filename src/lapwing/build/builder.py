@@ -60,7 +60,7 @@ def build(
     """
     began = time.monotonic()
     log: Path | None = None
-    with _name_service(request, settings):
+    with name_service(request, settings):
         source = read_source(request.folder, settings.environ)
         builder = choose(request, source)
         name = f"{request.service}-{_key(request, source, builder, settings)}"
@@ -175,7 +175,7 @@ def _key(request: BuildRequest, source: Source, builder: Ecosystem, settings: Se
 
 
 @contextlib.contextmanager
-def _name_service(request: BuildRequest, settings: Settings) -> Iterator[None]:
+def name_service(request: BuildRequest, settings: Settings) -> Iterator[None]:
     """Put the service before the message of each failure, and map OSError to LapwingError."""
     try:
         yield

@@ -48,7 +48,7 @@ class NodeEcosystem:
 
     def facts(self, request: BuildRequest, source: Source, settings: Settings) -> list[str]:
         """The version of Node decides too."""
-        found = node_runtime.choose(settings, _required(source.folder, source))
+        found = node_runtime.choose(settings, required_versions(source.folder, source))
         return ["node", found.version if found else f"v{node_runtime.OWN}"]
 
     def fill(self, context: BuildContext, bundle: Path) -> Release:
@@ -56,7 +56,7 @@ class NodeEcosystem:
         static = context.request.static
         work = bundle / ("app" if static is None else "work")
         copy(context.source, work)
-        node = node_runtime.choose(context.settings, _required(work, context.source))
+        node = node_runtime.choose(context.settings, required_versions(work, context.source))
         package = read_json(work / "package.json")
         manager = managers.choose(package, work, context.source.files)
         build = _Build(context, node or node_runtime.install(context), work, package, manager)
@@ -74,7 +74,8 @@ class NodeEcosystem:
         )
 
 
-def _required(folder: Path, source: Source) -> dict[str, str]:
+def required_versions(folder: Path, source: Source) -> dict[str, str]:
+    """Return the versions of Node that a source requires, by the place that states them."""
     names = [name for name in node_runtime.VERSION_FILES if name in source.files]
     texts = {name: (folder / name).read_text("utf-8", errors="replace") for name in names}
     return node_runtime.required(read_json(folder / "package.json"), texts)

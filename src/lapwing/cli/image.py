@@ -1,6 +1,6 @@
-"""`lapwing image`: copy, list and inspect images in registries, and push a chart there.
+"""`lapwing image`: build images, copy, list and inspect them in registries, and push a chart there.
 
-No container daemon is needed, and nothing is stored on this machine. Logins are those of `docker
+No container daemon is needed. Logins are those of `docker
 login`, or LAPWING_REGISTRY_<HOST>_TOKEN.
 """
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lapwing.cli.context import Context
-from lapwing.cli.options import output_option
+from lapwing.cli.options import complete_services, environment_option, output_option
 from lapwing.cli.transfer import format_size, transfer
 from lapwing.errors import UsageError
 from lapwing.stack import image
@@ -22,6 +22,7 @@ from lapwing.stack import image
 if TYPE_CHECKING:
     from lapwing.registry.copy import CopyResult
     from lapwing.stack.image import Reference
+    from lapwing.targets.images import ImageResult
 
 _plain_http = click.option(
     "--plain-http",
@@ -39,7 +40,121 @@ _platforms = click.option(
 
 @click.group("image")
 def command() -> None:
-    """Copy, list and inspect images in registries."""
+    """Build images, and copy, list and inspect them in registries."""
+
+
+@command.command("build")
+@click.argument("services", nargs=-1, shell_complete=complete_services)
+@environment_option
+@click.option("--push", is_flag=True, help="Push the images to the registry.")
+@click.option("--load", is_flag=True, help="Load the images into Docker or Podman.")
+@click.option(
+    "-o",
+    "--archive",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the images to an archive that `docker load`, podman, skopeo and kind read.",
+)
+@click.option(
+    "--registry",
+    metavar="HOST/FOLDER",
+    help="Name the images HOST/FOLDER/<service>. Default: `registry` of the stack file.",
+)
+@click.option(
+    "-t",
+    "--tag",
+    "tags",
+    multiple=True,
+    metavar="TAG",
+    help="A tag instead of the commit and `latest`. Repeatable.",
+)
+@click.option(
+    "--platform",
+    "platforms",
+    multiple=True,
+    metavar="OS/ARCH",
+    help="A platform of the images. Repeatable; several make an index. Default: linux/amd64, with "
+    "--load that of this machine.",
+)
+@_plain_http
+@output_option
+@click.pass_obj
+def build(context: Context, /, services: tuple[str, ...], environment: str, **options: Any) -> None:
+    """Build images of SERVICES (default: all with a source) without a container engine.
+
+    The same commit makes the same digest on every machine. Images are pushed as
+    HOST/FOLDER/<service>, tagged with the commit and `latest`; what the registry has is not sent
+    again. A source with uncommitted changes is pushed only with --tag.
+    """
+    from lapwing.registry.manifest import parse_platform
+    from lapwing.targets.images import ImageOptions, build_images
+
+    platforms = tuple(parse_platform(text) for text in options.pop("platforms"))
+    wanted = ImageOptions(services, platforms, **options)
+    loaded = context.load(environment)
+    with context.printer.working("building"), transfer(context.printer, quiet=True) as progress:
+        say = context.printer.progress
+        results = build_images(loaded, context.settings, wanted, say, progress)
+    if context.for_programs:
+        context.printer.json({"images": [_image_to_json(result) for result in results]})
+        return
+    for result in results:
+        image, pushed = result.image, result.pushed
+        done = f"{image.service}: built in {result.seconds:.2f} s"
+        if wanted.push:
+            there = "already in the registry" if not pushed.manifests else "pushed"
+            done += f", {there} ({format_size(pushed.sent)} sent)"
+        context.printer.say(done)
+        context.printer.data(f"{result.repository}:{result.tags[0]}@{image.root.digest}")
+
+
+def _image_to_json(result: ImageResult) -> dict[str, Any]:
+    image, base = result.image, result.image.base
+    return {
+        "service": image.service,
+        "repository": result.repository,
+        "digest": image.root.digest,
+        "revision": image.revision,
+        "tags": list(result.tags),
+        "base": base.name,
+        "base_digest": base.reference.wanted if base.reference else None,
+        "platforms": [
+            {
+                "platform": str(each.platform),
+                "digest": each.manifest.digest,
+                "size": sum(blob.size for blob in each.manifest.blobs),
+            }
+            for each in image.images
+        ],
+        "pushed": result.pushed.tags,
+        "blobs": result.pushed.blobs,
+        "bytes_sent": result.pushed.sent,
+        "seconds": round(result.seconds, 3),
+    }
+
+
+@command.command("pin")
+@environment_option
+@_plain_http
+@output_option
+@click.pass_obj
+def pin(context: Context, environment: str, plain_http: bool) -> None:
+    """Write the digests of the base images to lapwing.lock, or renew them.
+
+    Commit the file: with it, every build uses the same base images.
+    """
+    from lapwing.build.image.base import LOCK
+    from lapwing.targets.images import pin_bases
+
+    loaded = context.load(environment)
+    digests = pin_bases(loaded, context.settings, plain_http=plain_http)
+    if context.for_programs:
+        images = [{"image": name, "digest": digest} for name, digest in digests.items()]
+        context.printer.json({"file": str(loaded.folder / LOCK), "images": images})
+        return
+    for name, digest in digests.items():
+        context.printer.data(f"{name}@{digest}")
+    context.printer.say(f"Written to {loaded.folder / LOCK}; commit it.")
 
 
 @command.command("copy")

@@ -48,8 +48,11 @@ async def inspect_image(
     }
 
 
-async def _config(source: Repository, root: Manifest) -> dict[str, Any] | None:
-    """Return what the config says about running the image; None without a config."""
+async def read_config(source: Repository, root: Manifest) -> dict[str, Any] | None:
+    """Read the configuration of an image; None if its manifest names none that is JSON.
+
+    Raises RegistryError if it cannot be read.
+    """
     config = root.config
     if config is None or not config.media_type.endswith("json"):
         return None
@@ -65,7 +68,13 @@ async def _config(source: Repository, root: Manifest) -> dict[str, Any] | None:
         found = json.loads(raw)
     except (ValueError, RecursionError) as error:
         raise RegistryError(f"The config of {source} is not valid JSON.") from error
-    if not isinstance(found, dict):
+    return found if isinstance(found, dict) else None
+
+
+async def _config(source: Repository, root: Manifest) -> dict[str, Any] | None:
+    """Return what the config says about running the image; None without a config."""
+    found = await read_config(source, root)
+    if found is None:
         return None
     inner = found.get("config")
     inner = inner if isinstance(inner, dict) else {}

@@ -102,12 +102,12 @@ class MemoryBlob:
     """A blob in memory: a config, or a chart."""
 
     def __init__(self, content: bytes) -> None:
-        self._content = content
+        self.content = content
 
     async def read(self, verifier: BlobVerifier, offset: int) -> AsyncGenerator[Bytes, None]:
         """Stream the bytes from `offset` to the end."""
-        if offset < len(self._content):
-            yield self._content[offset:]
+        if offset < len(self.content):
+            yield self.content[offset:]
 
 
 class RemoteBlob:

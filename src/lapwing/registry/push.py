@@ -132,7 +132,13 @@ class BlobPusher:
         path = self._target.path("blobs/uploads/")
         if self._mount_from:
             path += f"?mount={blob.digest}&from={self._mount_from}"
-        response = await self._request("POST", path, 201, 202)
+        response = await self._request("POST", path, 201, 202, 405)
+        if response.status == 405:
+            raise RegistryError(
+                f"{self._target} is read-only: {self._target.registry.host} does not accept "
+                "uploads (405).",
+                hint="Push to another registry, or end its maintenance mode.",
+            )
         if response.status == 201:
             return None
         least = response.headers.get("oci-chunk-min-length", "")

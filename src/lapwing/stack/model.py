@@ -38,6 +38,12 @@ class Build(StrictModel):
     """How a service is built from source."""
 
     path: NonEmpty = Field(description="The source folder, relative to the stack file.")
+    base: NonEmpty | None = Field(
+        None,
+        description="The base image of its image. Default: `python:<version>-slim` for Python, "
+        "`node:22-slim` for Node.js. See `lapwing image pin`.",
+        examples=["registry.example/team/python:3.12-slim"],
+    )
     python: Text | None = Field(
         None, description='The Python version to use, such as `"3.12"`.', examples=["3.12"]
     )

@@ -225,6 +225,29 @@ def read_revision(folder: Path, environ: Mapping[str, str]) -> str:
     return head.text[:12] + ("-dirty" if changed.strip() else "")
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A commit and its time, in Unix time; `shallow` if the history before it is missing."""
+
+    commit: str
+    time: int
+    shallow: bool
+
+
+def read_change(folder: Path, environ: Mapping[str, str]) -> Change:
+    """Read the last commit that changed a folder; in a shallow clone, the commit of the clone.
+
+    Raises:
+        SourceError: The folder is in no git repository, or in one without a commit.
+    """
+    git = Git(folder, environ, SourceError)
+    shallow = git.text("rev-parse", "--is-shallow-repository") == "true"
+    format_ = ("log", "-1", "--format=%H %ct")
+    found = "" if shallow else git.text(*format_, "--", ".")
+    commit, time = (found or git.text(*format_)).split()
+    return Change(commit, int(time), shallow)
+
+
 def find_revision(folder: Path, environ: Mapping[str, str]) -> str:
     """Read the commit of a folder as `read_revision` does; an empty string if it has none."""
     try:

@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from lapwing.agent import caddy
+from lapwing.render.caddy import IMMUTABLE, config
 
 FILES = {
     "index.html": "<h1>home</h1>" + " " * 2000,
@@ -117,7 +118,7 @@ def test_hashed_names_are_immutable(spa: httpx.Client) -> None:
     )
     assert spa.get("/assets/old-AbCd1234.js").text == "old"
     assert spa.get("/app.js").headers["cache-control"] == "no-cache"
-    assert spa.get("/assets/old-AbCd1234.js").headers["cache-control"] == caddy.IMMUTABLE
+    assert spa.get("/assets/old-AbCd1234.js").headers["cache-control"] == IMMUTABLE
     assert spa.get("/assets/app-Missing1.js").headers["cache-control"] == "no-cache"
 
 
@@ -199,7 +200,7 @@ def test_ranges_tags_and_compression(spa: httpx.Client) -> None:
 
 
 def test_caddy_writes_no_home_and_has_no_admin_interface(root: Path, tmp_path: Path) -> None:
-    made = json.loads(json.dumps(caddy.config(root, 1, spa=True, route="/", recent=tmp_path)))
+    made = json.loads(json.dumps(config(root, ":1", spa=True, prefix="", recent=tmp_path)))
     assert made["admin"] == {"disabled": True, "config": {"persist": False}}
     assert all(
         v.startswith(str(tmp_path)) for k, v in caddy.environ(tmp_path).items() if k != "PATH"

@@ -1,0 +1,263 @@
+"""The image builder: a service's source in, an image out, without a container engine.
+
+    source -> base image -> layers for each platform -> config and manifest -> index
+
+Each platform's image has the layers of the base, which stay in its registry until they are copied
+or mounted, one layer for the dependencies, named by the lock file, and one for the program. Times
+are those of the last commit that changed the source folder, so the same commit has the same digest
+in every folder, for every user and in every time zone, and a commit elsewhere changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from lapwing.build.artifact import FileBlob
+from lapwing.build.builder import name_service
+from lapwing.build.command import environment, open_log
+from lapwing.build.context import BuildContext, BuildRequest
+from lapwing.build.dependencies import read_dependencies
+from lapwing.build.detect import detect
+from lapwing.build.image import config as configs
+from lapwing.build.image import layer as image_layers
+from lapwing.build.image import static
+from lapwing.build.image.base import (
+    Base,
+    BaseImage,
+    default_node,
+    default_python,
+    empty_base,
+    read_base,
+)
+from lapwing.build.image.contents import Contents
+from lapwing.build.image.node import NodeContents
+from lapwing.build.image.python import PythonContents
+from lapwing.build.node import required_versions
+from lapwing.build.source import Source, read_source
+from lapwing.registry.client import RegistryClient
+from lapwing.registry.manifest import Descriptor, Manifest, Platform, build_index, build_manifest
+from lapwing.registry.pull import BlobSource, MemoryBlob
+from lapwing.settings import Settings
+from lapwing.system.git import Change, read_change
+
+AMD64 = Platform("linux", "amd64")
+ANNOTATION = "org.opencontainers.image"
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRequest:
+    """What to build: the build of the service, and how its program is run.
+
+    `base` is the base image, None for the default; `lock` has the digests of tags.
+    """
+
+    build: BuildRequest
+    command: str | None = None
+    base: str | None = None
+    port: int | None = None
+    user: int | None = None
+    route: str = "/"
+    spa: bool = True
+    platforms: tuple[Platform, ...] = (AMD64,)
+    lock: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformImage:
+    """The image for one platform. `blobs` has what was made here; the rest is the base's."""
+
+    platform: Platform
+    manifest: Manifest
+    blobs: Mapping[str, BlobSource]
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image: one platform's, or an index of several."""
+
+    service: str
+    revision: str
+    base: Base
+    root: Manifest
+    images: tuple[PlatformImage, ...]
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether it has uncommitted changes."""
+        return self.revision.endswith("-dirty")
+
+
+def build_image(
+    request: ImageRequest,
+    settings: Settings,
+    report: Callable[[str], None],
+    *,
+    plain_http: bool = False,
+) -> Image:
+    """Build the image of a service; nothing is sent.
+
+    Raises BuildError, SourceError, NoSpaceError, or RegistryError for the base image.
+    """
+    build = request.build
+    with name_service(build, settings):
+        source = read_source(build.folder, settings.environ)
+        change = read_change(build.folder, settings.environ)
+        _warn(build.service, source, report)
+        if change.shallow:
+            report(
+                f"{build.service}: the clone has no history, so each commit makes another image "
+                "(in CI, fetch the history: `fetch-depth: 0`)"
+            )
+        masked = environment(settings.environ, build.env)
+        log = open_log(
+            settings.logs / "build" / build.stack / build.service,
+            f"image-{source.digest[:12]}",
+            None,
+            masked,
+        )
+        with contextlib.closing(log):
+            until = time.monotonic() + build.timeout
+            context = BuildContext(build, source, settings, settings.images, log, until)
+            run = _Build(request, context, source, change, report)
+            image = run.image(plain_http=plain_http)
+        image_layers.remove_old(settings)
+    return image
+
+
+def base_name(request: ImageRequest, source: Source) -> str | None:
+    """Return the base image of a service as it is written; None if it needs none.
+
+    Raises BuildError if the source is not recognized, or no default has the Python that it needs.
+    """
+    build, files = request.build, set(source.files)
+    if request.base is not None or build.static is not None:
+        return request.base
+    if detect(files, static=False) == "node":
+        return default_node(list(required_versions(source.folder, source).values()))
+    return default_python(build.python or read_dependencies(source.folder, files).python)
+
+
+@dataclass(frozen=True, slots=True)
+class _Build:
+    """One build of an image."""
+
+    request: ImageRequest
+    context: BuildContext
+    source: Source
+    change: Change
+    report: Callable[[str], None]
+
+    def image(self, *, plain_http: bool) -> Image:
+        contents = self._contents()
+        platforms, name = self.request.platforms, base_name(self.request, self.source)
+        base = empty_base(platforms)
+        if name is not None:
+            base = asyncio.run(self._read_base(name, plain_http))
+        musl = "alpine" in base.name
+        images = tuple(
+            self._platform_image(contents, base, platform, musl=musl) for platform in platforms
+        )
+        root = images[0].manifest if len(images) == 1 else build_index(map(_child, images))
+        return Image(self.request.build.service, self.source.revision, base, root, images)
+
+    @property
+    def _created(self) -> int:
+        """The time of the files: browsers tell changed ones by it, also without a commit."""
+        dirty = self.source.revision.endswith("-dirty")
+        return int(time.time()) if dirty else self.change.time
+
+    def _contents(self) -> Contents:
+        build, files = self.request.build, set(self.source.files)
+        if build.static is not None:
+            return static.StaticContents(
+                self.context, self._created, self.request.route, self.request.spa
+            )
+        if detect(files, static=False) == "python":
+            return PythonContents(self.context, self._created, self.report)
+        return NodeContents(self.context, self._created, self.report)
+
+    async def _read_base(self, name: str, plain_http: bool) -> Base:
+        async with RegistryClient(self.context.settings, plain_http=plain_http) as client:
+            return await read_base(client, name, self.request.lock, self.request.platforms)
+
+    def _platform_image(
+        self, contents: Contents, base: Base, platform: Platform, *, musl: bool
+    ) -> PlatformImage:
+        start = base.images[platform]
+        layers = contents.layers(platform, start, musl)
+        annotations = self._annotations(base)
+        config = configs.image_config(
+            start.config,
+            platform,
+            [layer.diff_id for layer in layers],
+            self._run(contents.environment(start), annotations),
+        )
+        descriptor = Descriptor.of(config, configs.CONFIG)
+        below = _base_layers(start)
+        manifest = build_manifest(
+            descriptor, [*below, *(layer.descriptor for layer in layers)], annotations
+        )
+        blobs: dict[str, BlobSource] = {descriptor.digest: MemoryBlob(config)}
+        blobs |= {layer.descriptor.digest: FileBlob(layer.path) for layer in layers}
+        return PlatformImage(platform, manifest, blobs)
+
+    def _run(self, variables: Mapping[str, str], labels: Mapping[str, str]) -> configs.Run:
+        request = self.request
+        command: Sequence[str] = static.COMMAND
+        if request.build.static is None:
+            command = configs.exec_form(request.command or "")
+        return configs.Run(
+            command,
+            "/" + (static.FILES if request.build.static is not None else "app"),
+            self.change.time,
+            user=request.user or configs.USER,
+            port=request.port,
+            environment=variables,
+            labels=labels,
+        )
+
+    def _annotations(self, base: Base) -> dict[str, str]:
+        revision = self.source.revision if self.source.revision.endswith("-dirty") else None
+        found = {
+            "title": self.request.build.service,
+            "created": configs.timestamp(self.change.time),
+            "revision": revision or self.change.commit,
+        }
+        if base.reference is not None:
+            found |= {"base.name": base.name, "base.digest": base.reference.wanted}
+        return {f"{ANNOTATION}.{key}": value for key, value in sorted(found.items())}
+
+
+def _warn(service: str, source: Source, report: Callable[[str], None]) -> None:
+    """Report files with secrets that git tracks, because they get into the image."""
+    for name in source.files:
+        if name.rpartition("/")[2] in (".env", ".env.local", ".env.production", "id_rsa"):
+            report(f"{service}: {name} is in git, so the image contains it")
+
+
+def _base_layers(base: BaseImage) -> list[Descriptor]:
+    """Return the layers of a base with OCI's media types, because one manifest has one format."""
+    layers = () if base.manifest is None else base.manifest.layers
+    docker = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+    return [
+        msgspec.structs.replace(layer, media_type=image_layers.MEDIA_TYPE)
+        if layer.media_type == docker
+        else layer
+        for layer in layers
+    ]
+
+
+def _child(image: PlatformImage) -> Descriptor:
+    manifest = image.manifest
+    return Descriptor(
+        media_type=manifest.media_type,
+        digest=manifest.digest,
+        size=len(manifest.raw),
+        platform=image.platform,
+    )

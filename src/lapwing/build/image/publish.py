@@ -1,0 +1,225 @@
+"""Where an image goes: a registry, an archive, or the container engine of this machine.
+
+In a registry the layers come first, then the manifests, then the tags: a tag always names a whole
+image. A layer of the base is mounted where both are in one registry, and copied elsewhere. What is
+there is not sent again, and an image that is there costs one request.
+
+The archive is an OCI layout that `docker load` reads as well (manifest.json), so podman, skopeo,
+containerd, kind and Docker all accept it.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lapwing.build import layers
+from lapwing.build.artifact import FileBlob
+from lapwing.build.image.builder import Image, PlatformImage
+from lapwing.build.image.layer import FIXED_TIME
+from lapwing.errors import BuildError, UsageError
+from lapwing.registry.client import RegistryClient
+from lapwing.registry.manifest import Descriptor
+from lapwing.registry.pull import BlobSource, BlobVerifier, MemoryBlob, RemoteBlob, verified
+from lapwing.registry.push import BlobOutcome, BlobPusher, Progress
+from lapwing.settings import Settings
+from lapwing.stack.image import Reference
+from lapwing.system import process
+
+LOAD_TIMEOUT_S = 600.0
+
+
+@dataclass(slots=True)
+class Pushed:
+    """What a push did: the tags that name the image, blobs by outcome, bytes sent."""
+
+    tags: list[str] = field(default_factory=list)
+    blobs: dict[BlobOutcome, int] = field(
+        default_factory=lambda: {"copied": 0, "mounted": 0, "present": 0}
+    )
+    sent: int = 0
+    manifests: int = 0
+
+
+async def push_image(
+    client: RegistryClient,
+    image: Image,
+    target: Reference,
+    tags: Sequence[str],
+    progress: Progress,
+) -> Pushed:
+    """Push an image and tag it. Raises RegistryError; then no tag names an incomplete image."""
+    base = image.base.reference
+    same = base is not None and base.api == target.api and base.repository != target.repository
+    mount_from = base.repository if base is not None and same else None
+    repository = client.repository(target, write=True, mount_from=mount_from)
+    pusher, done = BlobPusher(repository, mount_from=mount_from), Pushed()
+    for each in image.images:
+        manifest = each.manifest
+        if await repository.digest(manifest.digest) == manifest.digest:
+            continue  # A registry accepts a manifest only when it has its blobs.
+        for blob in manifest.blobs:
+
+            def on_sent(more: int, digest: str = blob.digest) -> None:
+                done.sent += more
+                progress.advance(digest, more)
+
+            progress.begin(blob.digest, blob.size)
+            source = _source(client, image, each, blob)
+            outcome = await pusher.push(blob, source, on_sent, where=image.service)
+            done.blobs[outcome] += 1
+            progress.end(blob.digest, outcome)
+        await repository.put_manifest(manifest, manifest.digest)
+        done.manifests += 1
+    root = image.root
+    if root.is_index and await repository.digest(root.digest) != root.digest:
+        await repository.put_manifest(root, root.digest)
+        done.manifests += 1
+    for tag in tags:
+        if await repository.digest(tag) != root.digest:
+            await repository.put_manifest(root, tag)
+        done.tags.append(tag)
+    return done
+
+
+async def write_archive(
+    client: RegistryClient,
+    images: Iterable[tuple[Image, Sequence[str]]],
+    path: Path,
+    settings: Settings,
+) -> None:
+    """Write images, each with its names (`registry.example/api:1`), to one archive.
+
+    Raises RegistryError if a layer of a base cannot be read, OSError if the file cannot be written.
+    """
+    images = list(images)
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
+        written: set[str] = set()
+        _add(archive, "oci-layout", b'{"imageLayoutVersion": "1.0.0"}')
+        for image, _ in images:
+            for each in image.images:
+                for blob in each.manifest.blobs:
+                    if blob.digest not in written:
+                        written.add(blob.digest)
+                        source = _source(client, image, each, blob)
+                        await _add_blob(archive, blob, source, settings)
+                _add(archive, _blob_path(each.manifest.digest), each.manifest.raw)
+            if image.root.is_index:
+                _add(archive, _blob_path(image.root.digest), image.root.raw)
+        _add(archive, "index.json", _to_bytes(_index(images)))
+        loadable = [_docker_entry(i.images[0], n) for i, n in images if len(i.images) == 1]
+        _add(archive, "manifest.json", _to_bytes(loadable))
+
+
+def load(archive: Path, engine: str, settings: Settings) -> None:
+    """Load an archive into a container engine. Raises BuildError."""
+    done = process.run(
+        [engine, "load", "--input", str(archive)], settings.environ, timeout=LOAD_TIMEOUT_S
+    )
+    if done.status != 0:
+        raise BuildError(
+            f"`{engine} load` failed (exit status {done.status}).",
+            detail=done.stderr.strip()[-2000:] or None,
+            hint="Check that the engine is running and that you may use it: "
+            f"`{Path(engine).name} info`. An image can be pushed or written to a file without one.",
+        )
+
+
+def check_loadable(image: Image) -> None:
+    """Check that an engine can load an image: those take one platform. Raises UsageError."""
+    if len(image.images) > 1:
+        raise UsageError(
+            "An engine loads an image for one platform only.", hint="Give one --platform."
+        )
+
+
+def _source(
+    client: RegistryClient, image: Image, each: PlatformImage, blob: Descriptor
+) -> BlobSource:
+    """Return where a blob comes from: it was made here, or is the base's."""
+    if blob.digest in each.blobs:
+        return each.blobs[blob.digest]
+    assert image.base.reference is not None
+    return RemoteBlob(client.repository(image.base.reference))
+
+
+async def _add_blob(
+    archive: tarfile.TarFile, blob: Descriptor, source: BlobSource, settings: Settings
+) -> None:
+    """Add a blob; one of a base is kept on this machine."""
+    name = _blob_path(blob.digest)
+    if isinstance(source, MemoryBlob):
+        _add(archive, name, source.content)
+        return
+    path = source.path if isinstance(source, FileBlob) else await _download(blob, source, settings)
+    member = _member(name, path.stat().st_size)
+    with path.open("rb") as file:
+        archive.addfile(member, file)
+
+
+async def _download(blob: Descriptor, source: BlobSource, settings: Settings) -> Path:
+    """Return the file of a base's layer, which is downloaded unless it is there."""
+    folder = settings.images / f"base-{blob.digest.partition(':')[2][:24]}"
+    if not layers.renew(folder):
+        with tempfile.NamedTemporaryFile(prefix="lapwing-blob-") as file:
+            verifier = BlobVerifier(blob.digest, blob.size, "the base image")
+            async for data in verified(source.read(verifier, 0), verifier):
+                file.write(data)
+            file.flush()
+
+            def fill(made: Path) -> None:
+                shutil.copyfile(file.name, made / "blob")
+
+            layers.make(folder, fill)
+    return folder / "blob"
+
+
+def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
+    archive.addfile(_member(name, len(content)), io.BytesIO(content))
+
+
+def _member(name: str, size: int) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.size, member.mode, member.mtime = size, 0o644, FIXED_TIME
+    return member
+
+
+def _blob_path(digest: str) -> str:
+    return "blobs/" + digest.replace(":", "/")
+
+
+def _to_bytes(document: object) -> bytes:
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def _index(images: Iterable[tuple[Image, Sequence[str]]]) -> Mapping[str, object]:
+    entries = [
+        {
+            "mediaType": image.root.media_type,
+            "digest": image.root.digest,
+            "size": len(image.root.raw),
+            "annotations": {
+                "io.containerd.image.name": name,
+                "org.opencontainers.image.ref.name": name,
+            },
+        }
+        for image, names in images
+        for name in names
+    ]
+    return {"schemaVersion": 2, "manifests": entries}
+
+
+def _docker_entry(image: PlatformImage, names: Sequence[str]) -> Mapping[str, object]:
+    """Source: Docker's image specification 1.2, "Combined Image JSON + Filesystem Changeset"."""
+    assert image.manifest.config is not None
+    return {
+        "Config": _blob_path(image.manifest.config.digest),
+        "RepoTags": list(names),
+        "Layers": [_blob_path(layer.digest) for layer in image.manifest.layers],
+    }

@@ -1,0 +1,234 @@
+"""Build the images of a stack's services, and push, load or save them.
+
+    stack file -> requests -> images -> registry | engine | archive
+
+Everything that can be wrong without a build is checked first. An image is pushed under its
+registry's name with the tags that were asked for, by default the commit and `latest`; a source with
+uncommitted changes gets neither.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from lapwing.build.image import publish
+from lapwing.build.image.base import find_digest, read_lock, write_lock
+from lapwing.build.image.builder import AMD64, Image, ImageRequest, base_name, build_image
+from lapwing.build.image.config import PORT
+from lapwing.build.image.publish import Pushed
+from lapwing.build.source import read_source
+from lapwing.errors import BuildError, SourceError, UsageError
+from lapwing.registry.client import RegistryClient
+from lapwing.registry.manifest import Platform
+from lapwing.registry.push import Progress
+from lapwing.settings import Settings
+from lapwing.stack.image import LATEST, check_tag, parse
+from lapwing.stack.load import LoadedStack
+from lapwing.system.git import Git, read_revision
+from lapwing.targets.bundles import request_of, wanted_services
+
+ENGINES = ("docker", "podman")
+
+
+@dataclass(frozen=True, slots=True)
+class ImageOptions:
+    """Which images to build, and where they go."""
+
+    services: tuple[str, ...] = ()
+    platforms: tuple[Platform, ...] = ()
+    registry: str | None = None
+    tags: tuple[str, ...] = ()
+    push: bool = False
+    load: bool = False
+    archive: Path | None = None
+    plain_http: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ImageResult:
+    """A built image: its repository and names, and what a push did."""
+
+    image: Image
+    repository: str
+    tags: tuple[str, ...]
+    seconds: float
+    pushed: Pushed = field(default_factory=Pushed)
+
+
+def build_images(
+    loaded: LoadedStack,
+    settings: Settings,
+    options: ImageOptions,
+    report: Callable[[str], None],
+    progress: Progress,
+) -> list[ImageResult]:
+    """Build images of services (all that have a source by default).
+
+    Raises UsageError, and BuildError, SourceError or RegistryError of a build or a push.
+    """
+    names = buildable_services(loaded, options.services)
+    engine = find_engine(settings) if options.load else ""
+    planned = {name: _names(loaded, settings, name, options) for name in names}
+    results = []
+    for name, (repository, tags) in planned.items():
+        started = time.monotonic()
+        report(f"building {name}")
+        request = image_request(loaded, settings, name, _platforms(options))
+        image = build_image(request, settings, report, plain_http=options.plain_http)
+        if options.load:
+            publish.check_loadable(image)
+        result = ImageResult(image, repository, tags, time.monotonic() - started)
+        if options.push:
+            report(f"pushing {name} to {repository}")
+            pushed = asyncio.run(_push(result, settings, options, progress))
+            result = ImageResult(image, repository, tags, time.monotonic() - started, pushed)
+        results.append(result)
+    if options.archive is not None:
+        asyncio.run(_save(results, options.archive, settings, options))
+    if options.load:
+        with tempfile.TemporaryDirectory(prefix="lapwing-load-") as folder:
+            archive = Path(folder) / "images.tar"
+            asyncio.run(_save(results, archive, settings, options))
+            publish.load(archive, engine, settings)
+    return results
+
+
+def pin_bases(
+    loaded: LoadedStack, settings: Settings, *, plain_http: bool = False
+) -> dict[str, str]:
+    """Write what the tags of the base images name now to the lock file; return the digests.
+
+    Raises RegistryError, BuildError or SourceError; then the file is unchanged.
+    """
+    names = set()
+    for service in buildable_services(loaded, ()):
+        request = image_request(loaded, settings, service, ())
+        name = base_name(request, read_source(request.build.folder, settings.environ))
+        if name is not None and "@" not in name:
+            names.add(str(parse(name)))
+
+    async def run() -> dict[str, str]:
+        async with RegistryClient(settings, plain_http=plain_http) as client:
+            found = {name: await find_digest(client, name, {}) for name in sorted(names)}
+            return {name: reference.wanted for name, reference in found.items()}
+
+    digests = asyncio.run(run())
+    read_lock(loaded.folder)  # An invalid file is not replaced.
+    write_lock(loaded.folder, digests)
+    return digests
+
+
+def image_request(
+    loaded: LoadedStack, settings: Settings, name: str, platforms: tuple[Platform, ...]
+) -> ImageRequest:
+    """Return what to build for a service."""
+    service = loaded.stack.services[name]
+    build = service.build
+    listens = service.kind in ("web", "static")
+    return ImageRequest(
+        # On a machine the paths of volumes are links in the release; an image has folders there.
+        build=replace(request_of(loaded, name, settings), volumes={}),
+        command=service.command,
+        base=build.base if build else None,
+        port=(service.port or PORT) if listens else None,
+        user=service.user,
+        route=service.route or "/",
+        spa=service.spa,
+        platforms=platforms,
+        lock=read_lock(loaded.folder),
+    )
+
+
+def buildable_services(loaded: LoadedStack, wanted: tuple[str, ...]) -> list[str]:
+    """Return the services to build, by default all with a source. Raises UsageError."""
+    services = loaded.stack.services
+    names = wanted_services(loaded, wanted)
+    for name in wanted:
+        if services[name].build is None:
+            raise UsageError(
+                f"{name} has no source in this stack, so no image is built for it.",
+                hint="Set `build:` of the service to its source folder.",
+            )
+    found = [name for name in names if services[name].build is not None]
+    if not found:
+        raise UsageError(
+            "No service of this stack has a source.", hint="Set `build:` of a service."
+        )
+    return found
+
+
+def find_engine(settings: Settings) -> str:
+    """Return the container engine on the PATH. Raises BuildError if there is none."""
+    for name in ENGINES:
+        found = shutil.which(name, path=settings.environ.get("PATH"))
+        if found is not None:
+            return found
+    raise BuildError(
+        f"No container engine ({', '.join(ENGINES)}) is on the PATH.",
+        hint="Install one, for instance with `apt-get install docker.io`, or use --push or "
+        "`-o FILE`, which need none.",
+    )
+
+
+def _names(
+    loaded: LoadedStack, settings: Settings, name: str, options: ImageOptions
+) -> tuple[str, tuple[str, ...]]:
+    """Return the repository and the tags of a service's image. Raises UsageError."""
+    stack = loaded.stack
+    registry = options.registry or stack.registry
+    if options.push and registry is None:
+        raise UsageError(
+            "No registry to push to.",
+            hint="Set `registry: HOST/FOLDER` in the stack file, or give --registry.",
+        )
+    repository = f"{(registry or stack.stack).rstrip('/')}/{name}"
+    if registry is not None:
+        repository = parse(repository, lower=True, default_tag=None).name
+    folder = request_of(loaded, name, settings).folder
+    revision = read_revision(folder, settings.environ)
+    dirty = revision.endswith("-dirty")
+    if dirty and options.push and not options.tags:
+        raise UsageError(
+            f"{name} has uncommitted changes; its image gets no tag of a commit.",
+            hint="Run `git commit`, or choose a tag for it: `--tag NAME`.",
+        )
+    commit = Git(folder, settings.environ, SourceError).text("rev-parse", "HEAD")
+    tags = options.tags or (revision if dirty else commit, LATEST)
+    return repository, tuple(check_tag(tag) for tag in dict.fromkeys(tags))
+
+
+def _platforms(options: ImageOptions) -> tuple[Platform, ...]:
+    """Return the platforms: those asked for, that of the engine for --load, else linux/amd64."""
+    if options.platforms:
+        return tuple(dict.fromkeys(options.platforms))
+    here = {"aarch64": "arm64", "arm64": "arm64"}.get(platform.machine(), "amd64")
+    return (Platform("linux", here),) if options.load and not options.push else (AMD64,)
+
+
+async def _push(
+    result: ImageResult, settings: Settings, options: ImageOptions, progress: Progress
+) -> Pushed:
+    target = parse(result.repository, default_tag=None)
+    async with RegistryClient(settings, plain_http=options.plain_http) as client:
+        return await publish.push_image(client, result.image, target, result.tags, progress)
+
+
+async def _save(
+    results: list[ImageResult], archive: Path, settings: Settings, options: ImageOptions
+) -> None:
+    named = [(r.image, [f"{r.repository}:{tag}" for tag in r.tags]) for r in results]
+    try:
+        async with RegistryClient(settings, plain_http=options.plain_http) as client:
+            await publish.write_archive(client, named, archive, settings)
+    except OSError as error:
+        raise BuildError(
+            f"{archive} cannot be written: {error.strerror}.",
+            hint="Choose a file in a folder that exists: `-o FILE`.",
+        ) from error

@@ -1,0 +1,100 @@
+"""How an image is run, and which base a service is built on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lapwing.build.image import base
+from lapwing.build.image.config import Run, exec_form, image_config
+from lapwing.errors import BuildError
+from lapwing.registry.manifest import Platform
+
+DIGEST = "sha256:" + "0" * 64
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("gunicorn app:app", ["gunicorn", "app:app"]),
+        ("python -m 'my app'", ["python", "-m", "my app"]),
+        ("serve --port $PORT", ["/bin/sh", "-c", "exec serve --port $PORT"]),
+        ("A=1 serve", ["/bin/sh", "-c", "A=1 exec serve"]),
+        ("cd web && node a.js", ["/bin/sh", "-c", "cd web && exec node a.js"]),
+        ("it's", ["/bin/sh", "-c", "it's"]),
+    ],
+)
+def test_command_is_the_first_process_of_its_container(command: str, words: list[str]) -> None:
+    assert exec_form(command) == words
+
+
+def test_config_replaces_how_the_base_is_run_and_keeps_its_environment() -> None:
+    inherited = {
+        "config": {
+            "Env": ["PATH=/bin", "A=1"],
+            "Entrypoint": ["entry"],
+            "Cmd": ["other"],
+            "User": "root",
+        },
+        "rootfs": {"diff_ids": [DIGEST]},
+        "history": [{"created_by": "base"}],
+    }
+    run = Run(["serve"], "/app", 0, port=8080, environment={"PATH": "/opt/venv/bin:/bin"})
+    made = json.loads(image_config(inherited, Platform("linux", "arm64"), ["sha256:a"], run))
+    assert made["rootfs"]["diff_ids"] == [DIGEST, "sha256:a"]
+    assert len(made["history"]) == 2
+    assert made["created"] == "1970-01-01T00:00:00Z"
+    config = made["config"]
+    assert config["User"] == "65532:65532"
+    assert config["Cmd"] == ["serve"]
+    assert "Entrypoint" not in config
+    assert config["Env"][:2] == ["PATH=/opt/venv/bin:/bin", "A=1"]
+    assert "PORT=8080" in config["Env"]
+    assert config["ExposedPorts"] == {"8080/tcp": {}}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "image"),
+    [
+        (None, "python:3.12-slim"),
+        (">=3.11", "python:3.12-slim"),
+        (">=3.13", "python:3.13-slim"),
+        ("<3.12,>=3.10", "python:3.11-slim"),
+        ("3.10", "python:3.10-slim"),
+        ("3.12.4", "python:3.12.4-slim"),
+    ],
+)
+def test_default_base_has_a_python_that_the_source_accepts(wanted: str | None, image: str) -> None:
+    assert base.default_python(wanted) == f"docker.io/library/{image}"
+
+
+def test_no_default_base_for_an_old_python_is_an_error() -> None:
+    with pytest.raises(BuildError, match=r"no default base image for Python <3\.8"):
+        base.default_python("<3.8")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "tag"), [([], "22"), ([">=18"], "22"), (["^24.1"], "24"), (["20", ">=18"], "20")]
+)
+def test_default_base_has_a_node_that_the_source_accepts(wanted: list[str], tag: str) -> None:
+    assert base.default_node(wanted) == f"docker.io/library/node:{tag}-slim"
+
+
+def test_lock_file_keeps_dates_of_unchanged_digests(tmp_path: Path) -> None:
+    assert base.read_lock(tmp_path) == {}
+    base.write_lock(tmp_path, {"r.example/a:1": DIGEST})
+    lock = tmp_path / base.LOCK
+    lock.write_text(lock.read_text().replace("date = 2", "date = 1"))
+    other = "sha256:" + "1" * 64
+    base.write_lock(tmp_path, {"r.example/a:1": DIGEST, "r.example/b:1": other})
+    assert base.read_lock(tmp_path) == {"r.example/a:1": DIGEST, "r.example/b:1": other}
+    assert "date = 1" in lock.read_text()
+
+
+@pytest.mark.parametrize("text", ["[", "[images]\na = 1", '[images."a"]\ndigest = "sha256:1"'])
+def test_invalid_lock_file_is_an_error(tmp_path: Path, text: str) -> None:
+    (tmp_path / base.LOCK).write_text(text)
+    with pytest.raises(BuildError, match="is not a valid lock file"):
+        base.read_lock(tmp_path)
