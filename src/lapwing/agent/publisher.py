@@ -19,6 +19,7 @@ from lapwing.agent.proxy.supervisor import Envoy
 from lapwing.agent.state import EnvironmentState, Generation
 from lapwing.errors import ProxyUnreachableError
 from lapwing.plan.model import Document
+from lapwing.settings import DEFAULT_PORT
 
 CONFIRMATION_TIMEOUT_S = 10.0
 """How long Envoy may take to confirm; it usually takes a few milliseconds."""
@@ -91,7 +92,7 @@ class Publisher:
         new_clusters = tuple(c for s in states for c in clusters(s))
         bind = self.envoy.settings.bind
         own = (f"{bind}/32",) if "." in bind else (f"{bind}/128",) if ":" in bind else ()
-        hosts = virtual_hosts(states, (*LOOPBACK, *own))
+        hosts = virtual_hosts(states, (*LOOPBACK, *own), self.envoy.settings.port)
         if new_clusters != self._clusters:
             self._clusters = None
             await self.envoy.publish_clusters(new_clusters)
@@ -123,25 +124,38 @@ def clusters(state: EnvironmentState) -> list[Cluster]:
 
 
 def virtual_hosts(
-    states: Iterable[EnvironmentState], local: tuple[str, ...] = LOOPBACK
+    states: Iterable[EnvironmentState],
+    local: tuple[str, ...] = LOOPBACK,
+    port: int = DEFAULT_PORT,
 ) -> tuple[VirtualHost, ...]:
     """Return the routes of all environments. A single one also serves plain `localhost`.
 
     The preview host has routes only between the start of candidates and their switch, and only
-    for clients on this machine (`local` networks).
+    for clients on this machine (`local` networks). The candidates receive the environment's own
+    domain as Host: many applications refuse any other.
     """
     known = [s for s in states if s.generations]
     hosts: list[VirtualHost] = []
     for state in known:
         domains = list(_domains(state))
-        preview = [f"preview.{d}" for d in domains]
         if len(known) == 1:
             domains += ["localhost", "127.0.0.1", "[::1]"]
         name = f"{state.stack}/{state.environment}"
         hosts.append(VirtualHost(name, tuple(domains), _routes(state, preview=False)))
-        routes = _routes(state, preview=True) if _candidates(state) else ()
-        hosts.append(VirtualHost(f"{name}/preview", tuple(preview), routes, local))
+        hosts.append(_preview_host(state, f"{name}/preview", local, port))
     return tuple(hosts)
+
+
+def _preview_host(
+    state: EnvironmentState, name: str, local: tuple[str, ...], port: int
+) -> VirtualHost:
+    known = _domains(state)
+    if not (state.rollout and _candidates(state)):
+        return VirtualHost(name, tuple(f"preview.{d}" for d in known), (), local)
+    shown = state.rollout.document.domains[:1]
+    domains = tuple(f"preview.{d}" for d in dict.fromkeys((*shown, *known)))
+    authority = shown[0] + ("" if port == 443 else f":{port}") if shown else None
+    return VirtualHost(name, domains, _routes(state, preview=True), local, authority)
 
 
 def domain_conflict(

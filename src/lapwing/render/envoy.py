@@ -41,7 +41,8 @@ FORWARDING_HEADERS = (
     ),
 )
 """Headers by which applications learn of the client and of the URL that it requested."""
-UNDERSCORE_HINT = (
+BAD_REQUEST = (
+    "Bad request (%RESPONSE_CODE_DETAILS%).\n"
     "Names of request headers may not contain an underscore: servers take `x_forwarded_for` for "
     "`x-forwarded-for`.\n"
 )
@@ -176,10 +177,10 @@ def client_headers(*, kept: tuple[str, ...] = ()) -> Json:
     }
 
 
-def bad_request_reply() -> Json:
-    """Build a mapper of local replies that adds Envoy's reason to a 400."""
-    status = {"value": {"default_value": 400, "runtime_key": "bad_request"}, "op": "EQ"}
-    text = "Bad request (%RESPONSE_CODE_DETAILS%).\n" + UNDERSCORE_HINT
+def reply(status_code: int, text: str) -> Json:
+    """Build a mapper that sets the text of Envoy's own replies with a status."""
+    value = {"default_value": status_code, "runtime_key": f"reply_{status_code}"}
+    status = {"value": value, "op": "EQ"}
     return {
         "filter": {"status_code_filter": {"comparison": status}},
         "body_format_override": {"text_format_source": {"inline_string": text}},

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from lapwing.render.kubernetes import edge, render
-from lapwing.render.kubernetes.analysis import WATCH
+from lapwing.render.kubernetes.analysis import REQUEST, WATCH
 from tests.integration.edge.edges import (
     ENVOY,
     Edge,
@@ -240,6 +240,22 @@ def test_analysis_fails_if_an_edge_pod_does_not_answer(company: Edge, tmp_path: 
     assert said.returncode != 0
 
 
+def test_smoke_request_sends_the_domain_of_the_environment(
+    services: dict[str, int], tmp_path: Path
+) -> None:
+    """The preview Service has another name, which many applications do not accept as Host."""
+    told = _told_to("company-inc-api-smoke")
+    assert told["HOST"] == "app.company.example"
+    told["URL"] = f"http://127.0.0.1:{services['api']}/smoke"
+    said = subprocess.run(
+        ["sh", "-c", _here(REQUEST, tmp_path)],
+        env={**told, "EXPECT": "200", "CONTAINS": "", "PATH": os.environ["PATH"]},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert said.returncode == 0, said
+    assert [h["host"] for path, h in RECEIVED if path == "/smoke"] == ["app.company.example"]
+
+
 def _here(script: str, folder: Path) -> str:
     """The script with files of the test in the place of `/tmp`."""
     return script.replace("/tmp/", f"{folder}/")
@@ -258,7 +274,7 @@ def _environ(company: Edge, folder: Path, limits: dict[str, str]) -> dict[str, s
     )
     for program in programs.iterdir():
         program.chmod(0o755)
-    told = _told_to_the_watcher()
+    told = _told_to("company-inc-api-analysis")
     assert limits.keys() <= told.keys()
     told["WINDOW"] = "10"
     return {
@@ -267,10 +283,10 @@ def _environ(company: Edge, folder: Path, limits: dict[str, str]) -> dict[str, s
     }  # fmt: skip
 
 
-def _told_to_the_watcher() -> dict[str, str]:
+def _told_to(template: str) -> dict[str, str]:
     files = render.files(cluster_environment("company-inc", "production"))
     for tree in yaml.safe_load_all(files["workloads.yaml"]):
-        if tree["metadata"]["name"] == "company-inc-api-analysis":
+        if tree["metadata"]["name"] == template:
             pod = tree["spec"]["metrics"][0]["provider"]["job"]["spec"]["template"]["spec"]
             return {v["name"]: v["value"] for v in pod["containers"][0]["env"]}
-    raise AssertionError("the service is not watched")
+    raise AssertionError(f"there is no {template}")

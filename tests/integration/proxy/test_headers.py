@@ -59,8 +59,12 @@ async def _envoy(home: Path, **options: object) -> AsyncIterator[Envoy]:
             routes = (Route("/", cluster.name),)
             host = VirtualHost("a", ("a.localhost", "[::1]"), routes)
             local = VirtualHost("b", ("local.localhost",), routes, ("127.0.0.0/8",))
+            preview = VirtualHost(
+                "d", ("preview.a.localhost",), routes, authority=f"a.localhost:{settings.port}"
+            )
+            idle = VirtualHost("e", ("preview.b.localhost",), (), ("127.0.0.0/8",))
             other = VirtualHost("c", ("other.localhost",), routes, ("192.0.2.0/24",))
-            await proxy.publish_routes(RouteTable("1", (host, local, other)))
+            await proxy.publish_routes(RouteTable("1", (host, local, other, preview, idle)))
             await proxy.confirmed("1", 10)
             yield proxy
     finally:
@@ -123,6 +127,25 @@ async def test_slashes_in_paths_are_kept(tmp_path: Path) -> None:
         target = "/fetch/https://a.example//b"
         _, body = await _request(proxy, f"GET {target} HTTP/1.1", "Host: a.localhost")
         assert json.loads(body)["path"] == target
+
+
+async def test_preview_has_the_host_of_the_environment(tmp_path: Path) -> None:
+    """Applications accept their own domain only, and compare it with the Origin of a form."""
+    async with _envoy(tmp_path) as proxy:
+        own, shown = (f"{h}:{proxy.settings.port}" for h in ("a.localhost", "preview.a.localhost"))
+        head = ("POST / HTTP/1.1", f"Host: {shown}", "Content-Length: 0")
+        _, body = await _request(proxy, *head, f"Origin: https://{shown}")
+        got = json.loads(body)
+        _, body = await _request(proxy, *head, "Origin: https://evil.example")
+        foreign = json.loads(body)
+    assert got["host"] == got["x-forwarded-host"] == foreign["host"] == own
+    assert (got["origin"], foreign["origin"]) == (f"https://{own}", "https://evil.example")
+
+
+async def test_preview_without_a_deployment_is_not_found(tmp_path: Path) -> None:
+    async with _envoy(tmp_path) as proxy:
+        status, body = await _request(proxy, "GET / HTTP/1.1", "Host: preview.b.localhost")
+    assert (status, "No deployment is waiting" in body) == (404, True)
 
 
 @pytest.mark.parametrize("action", ["reject", "drop", "allow"])

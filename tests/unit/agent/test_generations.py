@@ -201,6 +201,7 @@ def test_all_services_switch_in_one_route_table() -> None:
         "shop/local/api/green-3",
         "shop/local/web/green-4",
     ]
+    assert preview.authority == f"{flight.document.domains[0]}:8585"
     generations.switch(state, flight, 0.0)
     [after, no_preview] = publisher.virtual_hosts([state])
     assert after.routes == preview.routes

@@ -16,17 +16,18 @@ from pathlib import Path
 
 from lapwing.agent.proxy.xds import RBAC, ROUTES, address_range, extension, from_file
 from lapwing.render.envoy import (
+    BAD_REQUEST,
     BODY_TIMEOUT_S,
     FORWARDING_HEADERS,
     STREAM_IDLE,
     Json,
-    bad_request_reply,
     client_headers,
     downstream_tls,
     duration,
     heap_limit,
     http_connection_manager,
     http_filters,
+    reply,
     router,
     socket_address,
 )
@@ -41,6 +42,10 @@ BUCKETS_MS = (
     1500, 2000, 3000, 5000, 10000, 30000, 60000,
 )  # fmt: skip
 """Upper bounds of the latency histogram, fine enough for a 95th percentile."""
+FORBIDDEN = (
+    "A preview is only served to clients on its machine. From elsewhere, forward the port with "
+    "`ssh -L`.\n"
+)
 UNDERSCORE_ACTIONS = {"reject": "REJECT_REQUEST", "drop": "DROP_HEADER", "allow": "ALLOW"}
 
 
@@ -214,7 +219,7 @@ def _http(folder: Path, ingress: Ingress, is_trusted: bool) -> Json:
             "initial_stream_window_size": 64 * 1024,
             "initial_connection_window_size": MIB,
         },
-        "local_reply_config": {"mappers": [bad_request_reply()]},
+        "local_reply_config": {"mappers": [reply(400, BAD_REQUEST), reply(403, FORBIDDEN)]},
         "access_log": [_access_log(ingress.access_log)],
         # The rules of RBAC are those of a virtual host.
         **http_filters(

@@ -44,13 +44,16 @@ class Route:
 class VirtualHost:
     """Routes for host names (without ports).
 
-    `clients` are the networks whose requests are accepted; empty: all.
+    `clients` are the networks whose requests are accepted; empty: all. Replicas receive `authority`
+    (a host name with a port), if it is set, in place of the first domain: as Host, X-Forwarded-Host
+    and Origin.
     """
 
     name: str
     domains: tuple[str, ...]
     routes: tuple[Route, ...]
     clients: tuple[str, ...] = ()
+    authority: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

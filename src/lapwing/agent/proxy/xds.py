@@ -72,7 +72,7 @@ def routes(table: RouteTable) -> Json:
         "config.route.v3.RouteConfiguration",
         name=ROUTES,
         ignore_port_in_host_matching=True,
-        virtual_hosts=[*(_virtual_host(h) for h in table.hosts), _not_found()],
+        virtual_hosts=[*(_virtual_host(h) for h in table.hosts), _unknown_host()],
     )
 
 
@@ -175,8 +175,34 @@ def _virtual_host(host: VirtualHost) -> Json:
             "host_selection_retry_max_attempts": 3,
             "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.5s"},
         },
-        "routes": [_route(r) for r in host.routes],
+        "routes": [rendered for r in host.routes for rendered in _routes(r, host)]
+        or [_not_found("No deployment is waiting for its switch.\n")],
     }
+
+
+def _routes(route: Route, host: VirtualHost) -> list[Json]:
+    """Render a route, and first its variant for the Origin of a host with another authority.
+
+    Applications compare the Origin of a form with Host. Another site's Origin is left unchanged.
+    """
+    rendered = _route(route)
+    if host.authority is None or "route" not in rendered:
+        return [rendered]
+    rendered["route"]["host_rewrite_literal"] = host.authority
+    rendered["request_headers_to_add"] = [_set_header("x-forwarded-host", host.authority)]
+    _, colon, port = host.authority.partition(":")
+    origin = {"exact": f"https://{host.domains[0]}{colon}{port}"}
+    match = {**rendered["match"], "headers": [{"name": "origin", "string_match": origin}]}
+    headers = [
+        *rendered["request_headers_to_add"],
+        _set_header("origin", f"https://{host.authority}"),
+    ]
+    return [{**rendered, "match": match, "request_headers_to_add": headers}, rendered]
+
+
+def _set_header(name: str, value: str) -> Json:
+    header = {"key": name, "value": value}
+    return {"header": header, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
 
 
 def _allowed_clients(networks: tuple[str, ...]) -> Json:
@@ -208,8 +234,11 @@ def _direct_response(status: int, text: str) -> Json:
     return {"direct_response": {"status": status, "body": {"inline_string": text}}}
 
 
-def _not_found() -> Json:
+def _not_found(text: str) -> Json:
+    return {"match": {"prefix": "/"}, **_direct_response(404, text)}
+
+
+def _unknown_host() -> Json:
     """Render the virtual host for every other host name."""
     text = "No stack has this host name. `lapwing status --all` shows the URL of each stack.\n"
-    route = {"match": {"prefix": "/"}, **_direct_response(404, text)}
-    return {"name": "not-found", "domains": ["*"], "routes": [route]}
+    return {"name": "not-found", "domains": ["*"], "routes": [_not_found(text)]}

@@ -104,6 +104,7 @@ def _smoke(
         command["metadata"]["labels"] = labels(cluster, f"{part}-smoke", "smoke")
         return _job(f"smoke-{number}", command, round(test.timeout) + PULL_TIMEOUT_S)
     variables = {
+        "HOST": service.health.host or cluster.domain,
         "URL": join(preview, pod.literal(test.get or "/")),
         "EXPECT": str(test.expect),
         "CONTAINS": pod.literal(test.contains or ""),

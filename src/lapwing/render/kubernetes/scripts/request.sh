@@ -1,6 +1,6 @@
 set -eu
 status=$(curl --silent --show-error --max-time "$TIMEOUT" --output /tmp/answer \
-  --write-out '%{http_code}' "$URL")
+  --header "Host: $HOST" --write-out '%{http_code}' "$URL")
 if [ "$status" != "$EXPECT" ]; then
   echo "GET $URL responded $status instead of $EXPECT:"
   head -c 2000 /tmp/answer
