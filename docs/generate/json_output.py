@@ -560,6 +560,8 @@ def schema(name: str) -> dict[str, Any]:
             part["required"] = [k for k in part["properties"] if k not in optional.get(title, ())]
             for value in part["properties"].values():
                 value.pop("default", None)
+                # Versions of msgspec differ in the position of null.
+                value.get("anyOf", []).sort(key=lambda kind: kind == {"type": "null"})
     commands = ", ".join(output.commands)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -21,7 +21,8 @@ ENDINGS = {".mmd": "mermaid", ".mermaid": "mermaid", ".svg": "svg", ".png": "png
 
 
 @click.command("diagram")
-@click.argument("name", type=click.Choice(NAMES), required=False)
+# Versions of click differ in the brackets, so they are written here.
+@click.argument("name", type=click.Choice(NAMES), required=False, metavar=f"[{'|'.join(NAMES)}]")
 @click.option(
     "-e",
     "--environment",
