@@ -35,9 +35,10 @@ GIT = {
 
 
 class Installation:
-    """`folder` is the stack's; `environ` what commands are called with."""
+    """`folder` is the stack's; `environ` what commands are called with, `command` how."""
 
     def __init__(self, root: Path, **environ: str) -> None:
+        self.command: tuple[str | Path, ...] = (LAPWING,)
         self.home = root / "home"
         self.folder = root / "stack"
         self.folder.mkdir(parents=True)
@@ -97,7 +98,7 @@ class Installation:
     def call(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a command of lapwing in the stack's folder, however it ends."""
         return subprocess.run(
-            [LAPWING, *arguments],
+            [*self.command, *arguments],
             cwd=self.folder,
             env=self.environ,
             capture_output=True,

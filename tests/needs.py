@@ -32,6 +32,15 @@ def _tmpfs() -> str | None:
     return "tmpfs"
 
 
+def _setpriv() -> str | None:
+    """Whether a command can be run as another user, or without the capabilities of root."""
+    found = shutil.which("setpriv")
+    if found is None or os.geteuid() != 0:
+        return None
+    other = [found, "--reuid=65534", "--bounding-set=-all", "--inh-caps=-all", "true"]
+    return None if subprocess.run(other, capture_output=True, check=False).returncode else found
+
+
 def _terraform_schemas() -> str | None:
     """The folder that `make test-terraform` makes: the published schemas of the real providers,
     served to Terraform, and checkov. It is not made by other test commands: it takes minutes."""
@@ -82,6 +91,7 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "terraform": _program("terraform", "tofu"),
     "terraform-schemas": _terraform_schemas,
     "tmpfs": _tmpfs,
+    "setpriv": _setpriv,
     "kubeconform": _validator("kubeconform"),
     "kube-score": _validator("kube-score"),
     "checkov": _validator("checkov/bin/checkov"),

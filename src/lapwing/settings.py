@@ -31,6 +31,7 @@ from lapwing.errors import UsageError
 
 DEFAULT_PORT = 8585
 UNDERSCORE_ACTIONS = ("reject", "drop", "allow")
+OWN_HOME = "Run the command as its owner, or set LAPWING_HOME to a folder of your own."
 COMPLETION = "_LAPWING_COMPLETE"
 """The variable in which a shell's completion script asks what could come next."""
 
@@ -194,8 +195,10 @@ def read(environ: Mapping[str, str] | None = None) -> Settings:
             f"LAPWING_PORT is {port!r}, which is not a port number.",
             hint="Set it to a number from 1 to 65535, or unset it for 8585.",
         )
+    folder = _absolute(home) if home else _default_home()
+    _check_access(folder)
     return Settings(
-        home=_absolute(home) if home else _default_home(),
+        home=folder,
         port=int(port),
         bind=env.get("LAPWING_BIND") or "localhost",
         trusted_proxies=_networks(env.get("LAPWING_TRUSTED_PROXIES", "")),
@@ -249,6 +252,22 @@ def _absolute(home: str) -> Path:
         raise UsageError(
             f"LAPWING_HOME is {home!r}: the user does not exist.", hint="Set it to a full path."
         ) from error
+
+
+def _check_access(home: Path) -> None:
+    """Raise UsageError for the home of another user, which this one may not use."""
+    try:
+        owner = home.stat().st_uid
+    except PermissionError:
+        raise UsageError(
+            f"LAPWING_HOME {home} may not be read by this user.", hint=OWN_HOME
+        ) from None
+    except OSError:
+        return
+    if owner != os.geteuid() and not os.access(home, os.R_OK | os.W_OK | os.X_OK):
+        raise UsageError(
+            f"LAPWING_HOME {home} belongs to another user (uid {owner}).", hint=OWN_HOME
+        )
 
 
 def _default_home() -> Path:

@@ -6,6 +6,7 @@ else. A verb raises LapwingError; only here it becomes a message and an exit sta
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import io
@@ -119,7 +120,9 @@ def _mask(read: Settings, text: str) -> str:
     from lapwing.system.sanitize import mask
 
     given = (v for n, v in read.environ.items() if re.search("TOKEN|PASSWORD", n))
-    return mask(SecretStore(read.secrets).mask(text), given)
+    with contextlib.suppress(OSError):
+        text = SecretStore(read.secrets).mask(text)
+    return mask(text, given)
 
 
 def main() -> NoReturn:
@@ -192,4 +195,6 @@ def _from_system(error: OSError) -> LapwingError:
         return NoSpaceError(
             f"The disk is full ({what}).", hint="Free some space and run the command again."
         )
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return LapwingError(f"{what}.", hint="Check the owner of that file: `ls -l`.")
     return LapwingError(what, hint="Run `lapwing doctor` to check the state folder.")
