@@ -62,10 +62,7 @@ class Checkout:
 
     def uncommitted(self) -> list[str]:
         """Return the tracked files that differ from the commit."""
-        listed = self._git.text(
-            "status", "--porcelain", "-z", "--untracked-files=no", "--no-renames"
-        )
-        return [entry[3:] for entry in listed.split("\0") if entry]
+        return self._git.changes("--untracked-files=no")
 
     def remote(self, branch: str | None) -> str | None:
         """Return the remote to release to: the branch's own, else `origin`, else the only one."""

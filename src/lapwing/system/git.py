@@ -40,6 +40,8 @@ _SETTINGS = {
     "push.followTags": "false",
     "push.gpgSign": "false",
     "push.recurseSubmodules": "no",
+    # A folder of a commit may look like a bare repository, with a configuration from that commit.
+    "safe.bareRepository": "explicit",
     "submodule.recurse": "false",
     "tag.forceSignAnnotated": "false",
     "tag.gpgSign": "false",
@@ -179,6 +181,30 @@ class Git:
         done = self.run(*arguments)
         return done.text if done.status == 0 else None
 
+    def changes(self, *arguments: str) -> list[str]:
+        """The changed files that `git status` lists. Raises the error of this repository.
+
+        Filters of the repository's own configuration would be run, so those of the user replace
+        them. A submodule has another configuration, and is asked itself.
+        """
+        filters: dict[str, str] = {}
+        listed = self.run("config", "--show-scope", "-z", "--get-regexp", r"^filter\.").text
+        scopes, entries = listed.split("\0")[::2], listed.split("\0")[1::2]
+        for scope, entry in zip(scopes, entries, strict=False):
+            key, _, value = entry.partition("\n")
+            is_own = scope in ("local", "worktree")
+            filters[key] = filters.get(key, "") if is_own else value
+        environ = _add_settings(self._environ, filters.items())
+        shown = ("status", "--porcelain", "-z", "--no-renames", "--ignore-submodules=dirty")
+        listed = self.text(*shown, *arguments, environ=environ)
+        files = [entry[3:] for entry in listed.split("\0") if entry]
+        for entry in self.text("ls-files", "-z", "--stage").split("\0"):
+            name = entry.partition("\t")[2]
+            if entry.startswith("160000 ") and (self.folder / name / ".git").exists():
+                inner = Git(self.folder / name, self._environ, self._error, timeout=self._timeout)
+                files += [f"{name}/{file}" for file in inner.changes(*arguments)]
+        return files
+
     def redact(self, data: bytes) -> str:
         """Text that git printed, without logins and control characters."""
         text = without_login(data.decode(errors="replace"))
@@ -215,14 +241,14 @@ def read_revision(folder: Path, environ: Mapping[str, str]) -> str:
     """
     git = Git(folder, environ, SourceError)
     head = git.run("rev-parse", "--verify", "--short=12", "HEAD")
-    changed = git.text("status", "--porcelain", "--untracked-files=normal", "--", ".")
+    changed = git.changes("--untracked-files=normal", "--", ".")
     if head.status != 0:
         raise SourceError(
             f"The git repository of {folder} has no commit yet.",
             hint="Run `git add -A && git commit -m 'First version'`.",
             detail=head.messages,
         )
-    return head.text[:12] + ("-dirty" if changed.strip() else "")
+    return head.text[:12] + ("-dirty" if changed else "")
 
 
 @dataclass(frozen=True, slots=True)
