@@ -39,7 +39,7 @@ COMMIT = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 NAME = re.compile("[a-z][a-z0-9-]{0,39}")
 """The name of a stack or of an environment."""
 MAX_BLOB_BYTES = 8 * 2**20
-"""Larger files, which somebody may have pushed, are not read."""
+"""Larger files, which a user may have pushed, are not read."""
 UNREADABLE = f"is no file, or larger than {MAX_BLOB_BYTES // 2**20} MiB"
 LOOSE_OBJECTS = 2000
 """Loose objects from which the repository is packed: about 300 deployments."""
