@@ -41,6 +41,22 @@ def _setpriv() -> str | None:
     return None if subprocess.run(other, capture_output=True, check=False).returncode else found
 
 
+def _memory_cgroup() -> str | None:
+    """The folder in which groups of processes with limited memory can be made: by root, where the
+    control groups, of version 1 or 2, are writable."""
+    for root in (Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")):
+        probe = root / f"lapwing-test-{os.getpid()}"
+        try:
+            probe.mkdir()
+        except OSError:
+            continue
+        limited = any((probe / n).exists() for n in ("memory.limit_in_bytes", "memory.max"))
+        probe.rmdir()
+        if limited:
+            return str(root)
+    return None
+
+
 def _terraform_schemas() -> str | None:
     """The folder that `make test-terraform` makes: the published schemas of the real providers,
     served to Terraform, and checkov. It is not made by other test commands: it takes minutes."""
@@ -92,6 +108,7 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "terraform-schemas": _terraform_schemas,
     "tmpfs": _tmpfs,
     "setpriv": _setpriv,
+    "memory-cgroup": _memory_cgroup,
     "kubeconform": _validator("kubeconform"),
     "kube-score": _validator("kube-score"),
     "checkov": _validator("checkov/bin/checkov"),

@@ -21,8 +21,9 @@ Type=simple
 ExecStart={python} -m lapwing.agent.daemon
 Restart=on-failure
 RestartSec=1
-# Replicas, databases and Envoy outlive the agent on purpose.
+# Replicas, databases and Envoy outlive the agent on purpose, also if one of them is out of memory.
 KillMode=process
+OOMPolicy=continue
 
 [Install]
 WantedBy={target}
@@ -86,9 +87,9 @@ def install(context: Context, only_print: bool) -> None:
     system = os.geteuid() == 0
     text = UNIT.format(
         environment="\n".join(
-            f"Environment={n}={v}" for n, v in settings.listener_environ().items() if v
+            f"Environment={_quote(f'{n}={v}')}" for n, v in settings.listener_environ().items() if v
         ),
-        python=sys.executable,
+        python=_quote(sys.executable).replace("$", "$$"),
         target="multi-user.target" if system else "default.target",
     )
     if only_print:
@@ -102,3 +103,9 @@ def install(context: Context, only_print: bool) -> None:
     context.printer.data(f"systemctl {user}daemon-reload && systemctl {user}enable lapwing")
     if not system:
         context.printer.data("loginctl enable-linger")
+
+
+def _quote(value: str) -> str:
+    """Quote a value of a unit, in which `%` begins a specifier. Source: systemd.syntax(7)."""
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    return f'"{escaped}"'

@@ -2,6 +2,7 @@
 
     version    what it calls itself, in X-Release
     start      seconds until it listens
+    eats       bytes of memory that it fills before it listens
     exits      the status that it exits with instead of listening
     helper     it starts a process in a session of its own, and adds its id to the file `helpers`
     dies       seconds until it exits with status 7, after it listens
@@ -15,7 +16,8 @@
     status     the status of everything else (200)
     delay      seconds until it answers anything else
 
-A running one dies as soon as it begins when there is a file `crash` in the folder that MARKS names.
+POST /eat fills 512 MiB of memory. A running one dies as soon as it begins when there is a file
+`crash` in the folder that MARKS names.
 `app.py worker` listens to nobody.
 """
 
@@ -51,6 +53,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path == "/eat":
+            fill(2**29)
         self.answer(200, body)
 
     def answer(self, status: int, body: bytes) -> None:
@@ -70,6 +74,11 @@ class Server(ThreadingHTTPServer):
 
     def handle_error(self, *_: object) -> None:
         pass
+
+
+def fill(size: int) -> bytearray:
+    """Memory that is really used."""
+    return bytearray(b"x") * size
 
 
 def serve() -> None:
@@ -106,6 +115,7 @@ def main(what: str) -> int:
     if FAULTS.get("deaf"):
         signal.pause()
     time.sleep(FAULTS.get("start", 0))
+    fill(FAULTS.get("eats", 0))
     serve()
     return 0
 

@@ -1,0 +1,64 @@
+"""The kernel kills what needs too much memory: a replica, or the candidate of a deployment."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from lapwing.load.record import now
+from lapwing.observed import agent as observed
+from tests.deployed import until
+from tests.integration.faults.ship import Ship, Watchers
+from tests.needs import require
+
+pytestmark = pytest.mark.xdist_group("faults-memory")
+
+
+@contextlib.contextmanager
+def limited(pid: int, size: int) -> Iterator[None]:
+    """A process, and what it starts meanwhile, may use so many bytes together."""
+    root = Path(require("memory-cgroup"))
+    group = root / f"lapwing-test-{pid}"
+    group.mkdir()
+    limits = (group / "memory.limit_in_bytes", group / "memory.max")
+    next(limit for limit in limits if limit.exists()).write_text(str(size))
+    (group / "cgroup.procs").write_text(str(pid))
+    try:
+        yield
+    finally:
+        for left in (group / "cgroup.procs").read_text().split():
+            with contextlib.suppress(ProcessLookupError):
+                (root / "cgroup.procs").write_text(left)
+        until(lambda: not (group / "cgroup.procs").read_text(), "the end of the group")
+        group.rmdir()
+
+
+def test_replica_out_of_memory_is_restarted(ship: Ship, watched: Watchers) -> None:
+    before = ship.service()["active"]
+    active = ship.memory().of("api", "active")
+    assert active is not None
+    victim = active.replicas[0]
+    assert victim.pid is not None
+    with limited(victim.pid, 64 * 2**20):
+        with pytest.raises(httpx.HTTPError):
+            httpx.post(f"http://127.0.0.1:{victim.port}/eat", content=b"x", timeout=60)
+        killed = now()
+        watched.forgive(lambda e: e.sent <= killed)  # What it was working on went with it.
+        until(lambda: ship.service()["active"]["restarts"] > before["restarts"], "its restart")
+    ship.recovers()
+    assert set(before["pids"]) - {victim.pid} < set(ship.pids("active"))
+    events = ship.environment / "events.jsonl"
+    assert f".{victim.index} was killed by SIGKILL; restarting it." in events.read_text()
+
+
+def test_candidate_out_of_memory_is_rejected(ship: Ship, watched: Watchers) -> None:
+    pid = observed.holder(ship.where.home / "agent")
+    assert pid is not None
+    with limited(pid, 256 * 2**20):
+        said = ship.rejected(eats=2**29)
+    assert "api was killed by SIGKILL during start-up." in said
+    assert observed.holder(ship.where.home / "agent") == pid
