@@ -13,7 +13,7 @@ from lapwing.design.diagrams import pictures
 from lapwing.design.diagrams.mermaid import mermaid
 from lapwing.design.diagrams.model import Amount, Picture
 from lapwing.render.terraform.cloud import has_routes, secrets
-from lapwing.stack.cloud import DEFAULT_TIER, project_of, shared_project_of
+from lapwing.stack.cloud import DEFAULT_TIER, is_managed, project_of, shared_project_of
 from lapwing.stack.load import LoadedStack
 from lapwing.stack.model import Resource, Service
 from lapwing.stack.quantities import show_duration, show_fraction
@@ -149,16 +149,28 @@ def _data(loaded: LoadedStack) -> tuple[tuple[str, ...], ...]:
     for name, resource in loaded.stack.resources.items():
         kind = f"{resource.kind} {resource.version}" if resource.version else resource.kind
         storage = _size(resource.storage) if resource.storage else "-"
-        backup = "daily" if resource.backup else "none"
-        rows.append((name, kind, _where(loaded, resource), storage, backup))
+        rows.append((name, kind, _where(loaded, resource), storage, _backup(loaded, resource)))
     return tuple(rows)
 
 
+def _backup(loaded: LoadedStack, resource: Resource) -> str:
+    """Atlas backs up by the schedule that is rendered; any other backup is made by the team."""
+    if not resource.backup:
+        return "none"
+    return "daily, by Atlas" if _is_atlas(loaded, resource) else "by the team, outside of Lapwing"
+
+
+def _is_atlas(loaded: LoadedStack, resource: Resource) -> bool:
+    return loaded.settings.cloud is not None and resource.kind == "mongodb"
+
+
 def _where(loaded: LoadedStack, resource: Resource) -> str:
-    if loaded.settings.cloud is not None and resource.kind == "mongodb":
+    if _is_atlas(loaded, resource):
         tier = resource.tier or DEFAULT_TIER
         more = f", a replica in {resource.replica_region}" if resource.replica_region else ""
         return f"MongoDB Atlas {tier}, 3 zones{more}"
+    if is_managed(resource, loaded.settings):
+        return "outside of the cluster"
     return "in the cluster" if loaded.settings.target == "kubernetes" else "on the machine"
 
 

@@ -2,19 +2,21 @@
 
 Each component gives a finding. If the stack has it without a visible reason, it is a warning with
 its cost. If the stack does not have it, the finding is informational: when to add it. Reasons
-outside of the stack file (an SLA, an auditor) are named, for people to judge.
+outside of the stack file (an SLA, an auditor) are named, for people to judge. What only exists in a
+cloud or a cluster is no finding for environments elsewhere.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 
 from lapwing.cost.environments import SHARED, project_of
 from lapwing.cost.ledger import Estimate
 from lapwing.review.finding import Finding, Severity, Subject
+from lapwing.stack.load import LoadedStack
 
 MESH_SERVICES = 10
 """Number of services from which a mesh is justified."""
@@ -33,7 +35,11 @@ class Occurrence:
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """A component: why it is too much, when to add it, and how to find it in a stack."""
+    """A component: why it is too much, when to add it, and how to find it in a stack.
+
+    `applies` tells the environments that can have it; `elsewhere` is the reason outside of a cloud,
+    if it is another one.
+    """
 
     rule: str
     name: str
@@ -41,35 +47,42 @@ class Component:
     when: str
     find: Callable[[Subject], Iterator[Occurrence]]
     justified: Callable[[Subject], bool] = lambda _: False
+    applies: Callable[[LoadedStack], bool] = lambda _: True
+    elsewhere: str = ""
+
+    def reason(self, stacks: Iterable[LoadedStack]) -> str:
+        """Return why it is too much in these environments."""
+        in_cloud = any(loaded.settings.cloud for loaded in stacks)
+        return self.why if in_cloud or not self.elsewhere else self.elsewhere
 
 
 def overkill(subject: Subject, cost: Estimate) -> Iterator[Finding]:
     """Yield a finding for each component."""
     for row in COMPONENTS:
         seen = list(row.find(subject))
+        stacks = [loaded for loaded in subject.stacks if row.applies(loaded)]
+        if not seen and not stacks:
+            continue
         if not seen:
-            evidence = _absent(row, subject)
-            wait = f"Not needed yet. {row.why} Add it for {row.when}."
+            names = ", ".join(loaded.environment for loaded in stacks)
+            evidence = f"No {row.name} in {names}."
+            wait = f"Not needed yet. {row.reason(stacks)} Add it for {row.when}."
             now = f"Consider adding it: {row.when}."
             advice = now if row.justified(subject) else wait
             yield Finding(row.rule, Severity.INFO, "all", evidence, advice)
             continue
         justified = row.justified(subject)
         for each in seen:
+            why = row.reason(x for x in subject.stacks if x.environment == each.environment)
             advice = (
                 f"Justified: {row.when}."
                 if justified
-                else f"Remove it. {row.why} Add it for {row.when}."
+                else f"Remove it. {why} Add it for {row.when}."
             )
             severity = Severity.INFO if justified else Severity.WARNING
             yield Finding(
                 row.rule, severity, each.environment, each.evidence, advice, _saves(each, cost)
             )
-
-
-def _absent(row: Component, subject: Subject) -> str:
-    names = ", ".join(s.environment for s in subject.stacks)
-    return f"No {row.name} in {names}."
 
 
 def _saves(seen: Occurrence, cost: Estimate) -> Decimal | None:
@@ -133,6 +146,14 @@ def _projects(subject: Subject) -> Iterator[Occurrence]:
         )
 
 
+def _in_cloud(loaded: LoadedStack) -> bool:
+    return loaded.settings.cloud is not None
+
+
+def _in_cluster(loaded: LoadedStack) -> bool:
+    return loaded.settings.target == "kubernetes"
+
+
 def _many_services(subject: Subject) -> bool:
     return any(len(s.stack.services) >= MESH_SERVICES for s in subject.stacks)
 
@@ -144,6 +165,7 @@ COMPONENTS = (
         "A second region doubles the clusters, the network and the on-call work.",
         "an SLA of 99.99 %, or users on several continents",
         _regions,
+        applies=_in_cloud,
     ),
     Component(
         "overkill/service-mesh",
@@ -152,6 +174,8 @@ COMPONENTS = (
         f"{MESH_SERVICES} or more services that need mutual TLS",
         _programs("istio|istiod|linkerd|consul|kuma"),
         _many_services,
+        _in_cluster,
+        elsewhere="A mesh adds a proxy to each replica and needs its own upgrades.",
     ),
     Component(
         "overkill/database-copy",
@@ -159,6 +183,7 @@ COMPONENTS = (
         "Several zones of one region and backups cover the common failures.",
         "a compliance requirement of a recovery point below one hour",
         _database_copies,
+        applies=_in_cloud,
     ),
     Component(
         "overkill/observability",
@@ -166,6 +191,7 @@ COMPONENTS = (
         "The cluster includes the cloud's managed logs and metrics.",
         "more than two full-time reliability engineers",
         _programs("prometheus|grafana|loki|tempo|jaeger|elasticsearch|kibana|thanos|zipkin"),
+        elsewhere="`lapwing status` and `lapwing logs` show the state and output of every replica.",
     ),
     Component(
         "overkill/projects",
@@ -174,6 +200,7 @@ COMPONENTS = (
         "a load balancer and a NAT.",
         "SOC 2 or HIPAA, which require more isolation",
         _projects,
+        applies=_in_cloud,
     ),
     Component(
         "overkill/api-gateway",
@@ -181,12 +208,14 @@ COMPONENTS = (
         "The load balancer already routes by host and path.",
         "rate limits per customer, API keys or API billing",
         _programs("kong|tyk|krakend|apigee|apisix|gravitee"),
+        elsewhere="Envoy already routes by host and path.",
     ),
     Component(
         "overkill/vault",
         "secret server",
-        "The cloud's secret manager (on a machine, `lapwing secret`) stores static secrets.",
+        "The cloud's secret manager stores static secrets.",
         "dynamic secrets, or secrets in several clouds",
         _programs("vault|openbao|infisical"),
+        elsewhere="`lapwing secret` stores static secrets.",
     ),
 )

@@ -64,10 +64,11 @@ def _web_services(loaded: LoadedStack) -> Iterator[tuple[str, Service]]:
 
 def web_service_settings(loaded: LoadedStack, _: Estimate) -> Iterator[Risk]:
     """Report missing replicas, health checks, smoke tests and analysis."""
+    failure = "a crash" if loaded.settings.target == "machine" else "a crash or a node failure"
     for name, service in _web_services(loaded):
         path: KeyPath = ("services", name)
         if service.replicas.min == 1:
-            advice = "Set `replicas: 2`, so that a crash or a node failure fails no request."
+            advice = f"Set `replicas: 2`, so that {failure} fails no request."
             yield Risk("single-replica", (*path, "replicas"), f"`{name}` has one replica", advice)
         if service.health.path is None:
             advice = (

@@ -53,6 +53,21 @@ def test_diagrams_match_golden_files(case: str, tmp_path: Path) -> None:
     compare(GOLDEN / "diagram" / case, {p.name: p.read_text() for p in names})
 
 
+def test_document_states_only_backups_that_are_rendered(tmp_path: Path) -> None:
+    path = tmp_path / "lapwing.yaml"
+    path.write_text(
+        "stack: shop\nservices: {app: {image: 'a:1', route: /, needs: [db, sql, own]}}\n"
+        "resources:\n  db: {kind: mongodb, backup: true}\n  sql: {kind: mysql, backup: true}\n"
+        "  own: {kind: postgres}\nenvironments:\n  production:\n    target: kubernetes\n"
+        "    cloud: {provider: gcp, region: us-central1}\n    resources: {own: {managed: true}}\n"
+    )
+    text = told(path, "design")
+    rows = {line.split(" | ")[0].strip("| "): line for line in text.splitlines() if "| " in line}
+    assert rows["db"].endswith("| daily, by Atlas |")
+    assert rows["sql"].endswith("| in the cluster | - | by the team, outside of Lapwing |")
+    assert rows["own"].endswith("| outside of the cluster | - | none |")
+
+
 @pytest.mark.parametrize("case", cases())
 def test_document_matches_golden_file(case: str, tmp_path: Path) -> None:
     path = stack(case, tmp_path)

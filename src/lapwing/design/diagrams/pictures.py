@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from lapwing.design.diagrams.model import Amount, Band, Box, Flow, Picture, pie
-from lapwing.stack.cloud import DEFAULT_TIER, shared_project_of
+from lapwing.stack.cloud import DEFAULT_TIER, is_managed, shared_project_of
 from lapwing.stack.load import LoadedStack
 from lapwing.stack.model import Resource, Service
 from lapwing.stack.quantities import show_duration
@@ -90,6 +90,8 @@ def _service_lines(loaded: LoadedStack, service: Service) -> tuple[str, ...]:
 def _data_lines(loaded: LoadedStack, resource: Resource) -> tuple[str, ...]:
     kind = _KINDS[resource.kind] + (f" {resource.version}" if resource.version else "")
     if loaded.settings.cloud is None or resource.kind != "mongodb":
+        if is_managed(resource, loaded.settings):
+            return (kind, "outside of the cluster")
         return (kind, "in the cluster" if _is_cluster(loaded) else "on the machine")
     tier = resource.tier or DEFAULT_TIER
     scale = f"{tier} to {resource.max_tier}" if resource.max_tier else f"{tier}, auto-scaling"
