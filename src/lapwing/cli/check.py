@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from lapwing.cli.context import Context
 from lapwing.cli.options import environment_option, output_option
+from lapwing.errors import LapwingError, StackFileError
+
+if TYPE_CHECKING:
+    from lapwing.stack.load import LoadedStack
 
 
 @click.command("check")
@@ -15,7 +21,8 @@ from lapwing.cli.options import environment_option, output_option
 def command(context: Context, environment: str) -> None:
     """Validate the stack file; list every problem with its line and a hint.
 
-    All environments are checked. Exit status: 0 if the file is valid, 2 if not.
+    All environments are checked. Unset secrets and missing database servers of the environment
+    are listed as well if it runs on this machine. Exit status: 0 if the file is valid, 2 if not.
     """
     from lapwing.stack.environment_rules import ignored_settings
     from lapwing.stack.load import environments, find, load
@@ -28,6 +35,7 @@ def command(context: Context, environment: str) -> None:
         for each in environments(path)
         for note in ignored_settings(each.stack, each.environment, each.settings)
     ]
+    notes += _missing(context, loaded)
     if context.for_programs:
         context.printer.json(
             {
@@ -46,3 +54,20 @@ def command(context: Context, environment: str) -> None:
     for note in notes:
         context.printer.say(note)
     context.printer.say(f"{path} is valid.", style="green")
+
+
+def _missing(context: Context, loaded: LoadedStack) -> list[str]:
+    """What a deployment on this machine would lack."""
+    from lapwing.stack.load import check_machine
+    from lapwing.targets.bundles import missing_requirements
+
+    if loaded.settings.target != "machine":
+        return []
+    try:
+        check_machine(loaded)
+        problems = missing_requirements(loaded, context.settings)
+    except StackFileError:  # The implied `local` of a stack of containers.
+        return []
+    except LapwingError as error:
+        problems = [error]
+    return [f"{loaded.environment}: {p.message} {p.hint or ''}".rstrip() for p in problems]

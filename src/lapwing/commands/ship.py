@@ -229,16 +229,20 @@ class _Shipment:
             self.add_step("commit", "skipped", "`--check`")
             return
 
+        url = self.options.remote
+        folder = None if url else self.loaded.folder
+
         def attempt(repository: DesiredRepository) -> str | None:
             plan = self._plan(repository)
+            if folder is not None:
+                guards.check_folder(folder, plan.before)
             if not plan.changes:
                 return None
             if self.result.changes:
                 self.report("another commit came first; trying again on top of it")
             self.result.changes = plan.changes
-            return guards.commit(repository, guards.check(repository, plan, "deploy"))
+            return guards.commit(repository, guards.check(repository, plan, "deploy"), folder)
 
-        url = self.options.remote
         if url is not None:
             commit = self._remote(url).commit(attempt)
         else:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePosixPath
 
 import msgspec
@@ -157,8 +158,41 @@ def find_requirements(
     store = SecretStore(settings.secrets)
     where = (loaded.stack.stack, loaded.environment)
     problems: list[LapwingError] = []
-    bound = _bind(loaded, settings, store, current, problems)
+    bound = _bind(loaded, settings, current, problems, partial(store.set, *where))
     versions = store.current(*where)
+    unset = _find_unset(loaded, wanted, versions, problems)
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        raise RequirementsError(problems)
+    for name, (length, _) in unset.items():
+        versions[name] = store.generate(*where, name, length)
+        progress(f"generated the secret {name}")
+    for name, resource in bound.items():
+        if current is None or name not in current.resources:
+            progress(f"{name}: {_provider(resource)}")
+    return Requirements(bound, versions)
+
+
+def missing_requirements(loaded: LoadedStack, settings: Settings) -> list[LapwingError]:
+    """Return what the next deployment of every service would lack. Changes nothing."""
+    problems: list[LapwingError] = []
+    repository = DesiredRepository(settings.desired)
+    where = (loaded.stack.stack, loaded.environment)
+    current = repository.latest_valid(*where) if settings.desired.is_dir() else None
+    _bind(loaded, settings, current, problems, lambda _name, _url: "")
+    versions = SecretStore(settings.secrets).current(*where)
+    _find_unset(loaded, list(loaded.stack.services), versions, problems)
+    return problems
+
+
+def _find_unset(
+    loaded: LoadedStack,
+    wanted: list[str],
+    versions: Mapping[str, str],
+    problems: list[LapwingError],
+) -> dict[str, tuple[int | None, str]]:
+    """Return the secrets without a value: the length to generate, and a service that has it."""
     unset = {
         secret.name: (secret.generate, service)
         for service in wanted
@@ -173,33 +207,19 @@ def find_requirements(
                 "generate: 32}` in the stack file for a generated value."
             )
             problems.append(SecretError(f"Secret {name} of {service} is not set.", hint=hint))
-    if len(problems) == 1:
-        raise problems[0]
-    if problems:
-        raise RequirementsError(problems)
-    for name, (length, _) in unset.items():
-        versions[name] = store.generate(*where, name, length)
-        progress(f"generated the secret {name}")
-    for name, resource in bound.items():
-        if current is None or name not in current.resources:
-            progress(f"{name}: {_provider(resource)}")
-    return Requirements(bound, versions)
+    return unset
 
 
 def _bind(
     loaded: LoadedStack,
     settings: Settings,
-    store: SecretStore,
     current: Document | None,
     problems: list[LapwingError],
+    keep: Callable[[str, str], str],
 ) -> dict[str, Resource]:
-    where = (loaded.stack.stack, loaded.environment)
+    """Bind the resources; `keep` stores a URL under a name."""
     bound = {}
     for name, wanted in loaded.stack.resources.items():
-
-        def keep(url: str, name: str = name) -> str:
-            return store.set(*where, f"resource.{name}", url)
-
         try:
             bound[name] = bind(
                 name,
@@ -207,7 +227,7 @@ def _bind(
                 embedded=wanted.embedded,
                 url=settings.resource_url(name),
                 current=current.resources.get(name) if current else None,
-                keep_url=keep,
+                keep_url=partial(keep, f"resource.{name}"),
             )
         except ResourceError as error:
             problems.append(error)

@@ -75,6 +75,17 @@ def test_ship_commits_once_and_starts_nothing(place: Installation) -> None:
     assert not (place.home / "agent").exists()
 
 
+def test_ship_of_another_stack_of_the_same_name_is_refused(place: Installation) -> None:
+    place.run("ship", "--scan", "off")
+    other = place.beside("other")
+    other.write({"lapwing.yaml": STACK % "", "web/index.html": "<h1>another</h1>"})
+    for verb in (("ship", "--scan", "off"), ("deploy",)):
+        refused = other.run(*verb, status=2).stderr
+        assert f"deployed from {place.folder}" in refused
+        assert str(other.folder) in refused
+    assert len(place.json("history")) == 1
+
+
 def test_check_stops_before_commit(place: Installation) -> None:
     done = place.json("ship", "--scan", "off", "--check")
     assert done["services"]["web"]["release"].startswith("web-")
