@@ -119,14 +119,14 @@ def _report(context: Context, stacks: Sequence[LoadedStack], now: Estimate, outp
 
 def _print_notes(context: Context, now: Estimate, budget: float | None) -> None:
     """Print sources, assumptions and unknown items on stderr."""
-    from lapwing.cost.report import source_lines
+    from lapwing.cost.report import source_lines, unknown_notes
 
     for source in source_lines(now.lines):
         context.printer.say(source, style="dim")
     for note in now.notes:
         context.printer.say(note, style="dim")
-    for line in now.unknown:
-        context.printer.say(f"{line.item}: unknown; {line.note}", style="dim")
+    for note in unknown_notes(now):
+        context.printer.say(note, style="dim")
     for line in now.lines:
         if "Autopilot" in line.note and line.item.endswith(": vCPU"):
             context.printer.say(f"{line.part}: {line.note}", style="dim")

@@ -60,7 +60,7 @@ def estimate(stacks: Sequence[LoadedStack], book: Book, name: str | None = None)
     for loaded in machines(stacks):
         _add_without_cloud(ledger, loaded, "machine", "the price of the machine is unknown")
     for loaded in clusters_without_cloud(stacks):
-        reason = "`cloud` is not set; kind or minikube on your own machine has no extra cost"
+        reason = "`cloud` is not set; a local kind or minikube cluster costs nothing"
         _add_without_cloud(ledger, loaded, "cluster", reason)
     label = name or (stacks[0].environment if len(stacks) == 1 else "all")
     return Estimate(label, tuple(ledger.lines), tuple(_unstated(found)), tuple(_notes(found)))
@@ -227,7 +227,7 @@ def _add_shared(ledger: Ledger, found: Sequence[CloudEnvironment]) -> None:
 
 def _add_without_cloud(ledger: Ledger, loaded: LoadedStack, what: str, reason: str) -> None:
     name = loaded.environment
-    scoped = ledger.scoped(BillingScope(name, f"{loaded.stack.stack}-{name}", ""))
+    scoped = ledger.scoped(BillingScope(name, "", ""))
     scoped.add_unpriced(what, f"The {what}", "month", reason, Decimal(1))
 
 

@@ -97,13 +97,17 @@ class Estimate:
         return tuple(line for line in self.lines if not line.known)
 
     def by(self, key: str) -> dict[str, Range]:
-        """Sum low and high for each `environment`, `project` or `part`, in the order of lines."""
+        """Sum low and high for each `environment`, `project` or `part`, in the order of lines.
+
+        What runs outside of a cloud has no project.
+        """
         groups: dict[str, list[Line]] = {}
         for line in self.lines:
             groups.setdefault(getattr(line, key), []).append(line)
         return {
             name: (total(x.low for x in lines), total(x.high for x in lines))
             for name, lines in groups.items()
+            if name
         }
 
 
@@ -178,7 +182,7 @@ class Ledger:
     def _add_unknown(self, part: str, item: str, price: str, quantity: Range, note: str) -> None:
         found = self.price(price)
         if found is not None and not found.counted:
-            reason = f"a single report of {found.price}, too uncertain to count"
+            reason = f"the only price found, {found.price}, is from one report and is not counted"
         elif regions := self.book.regions(price):
             reason = f"no price for {self.scope.region}; there is one for {', '.join(regions)}"
         else:

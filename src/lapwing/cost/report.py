@@ -112,6 +112,18 @@ def group_rows(estimate: Estimate, key: str) -> list[tuple[str, str, str]]:
     ]
 
 
+def unknown_notes(estimate: Estimate) -> list[str]:
+    """Return a note for each item of unknown price, with its environments if there are several."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for line in estimate.unknown:
+        found.setdefault((line.item, line.note), []).append(line.environment)
+    several = len({line.environment for line in estimate.unknown}) > 1
+    return [
+        (f"{item} ({', '.join(dict.fromkeys(names))})" if several else item) + f": unknown; {note}"
+        for (item, note), names in found.items()
+    ]
+
+
 def lever_rows(levers: Sequence[Lever]) -> list[tuple[str, str, str]]:
     """Format savings options as table rows."""
     return [

@@ -105,10 +105,10 @@ def _summary(loaded: LoadedStack) -> str:
         text += f" and uses {_and([r.kind for r in loaded.stack.resources.values()])}"
     settings = loaded.settings
     if settings.target == "machine":
+        databases = ", and databases run on the same machine" if loaded.stack.resources else ""
         return text + (
             f". In {loaded.environment} it runs on one machine: services are processes behind "
-            "Envoy, and databases run on the same machine. The same stack file can be deployed to "
-            "Kubernetes."
+            f"Envoy{databases}. The same stack file can be deployed to Kubernetes."
         )
     text += f". In {loaded.environment} it runs on Kubernetes"
     if settings.cloud is None:

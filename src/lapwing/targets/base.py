@@ -26,6 +26,7 @@ from lapwing.observed.usage import Summary
 from lapwing.plan.diff import Change
 from lapwing.plan.model import Document
 from lapwing.settings import Settings
+from lapwing.stack.load import LOCAL
 from lapwing.system.git import Git
 
 Verb = Literal["deploy", "up", "promote", "abort", "rollback", "down"]
@@ -257,9 +258,9 @@ def services_of(document: Document) -> dict[str, ServiceAt]:
 
 def never_deployed(ref: EnvironmentRef) -> UsageError:
     """Return the error for an environment without any deployment."""
+    option = "" if ref.environment == LOCAL else f" -e {ref.environment}"
     return UsageError(
-        f"{ref} has never been deployed from this machine.",
-        hint=f"Run `lapwing up -e {ref.environment}`.",
+        f"{ref} has never been deployed from this machine.", hint=f"Run `lapwing up{option}`."
     )
 
 

@@ -18,7 +18,7 @@ from lapwing.errors import UsageError, check_name, did_you_mean
 from lapwing.observed.status import Status
 from lapwing.plan.diff import Change, diff
 from lapwing.plan.model import Deployment, DeploymentKind, Document
-from lapwing.targets.base import EnvironmentRef
+from lapwing.targets.base import EnvironmentRef, never_deployed
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,9 +199,7 @@ def _head(repository: DesiredRepository, ref: EnvironmentRef) -> tuple[str, Docu
     head = repository.newest(ref.stack, ref.environment)
     document = repository.latest_valid(ref.stack, ref.environment)
     if head is None or document is None:
-        raise UsageError(
-            f"{ref} has never been deployed.", hint=f"Run `lapwing up -e {ref.environment}`."
-        )
+        raise never_deployed(ref)
     return head, document
 
 

@@ -69,3 +69,21 @@ def test_every_price_has_a_source_and_a_date() -> None:
         assert price.regions, price
     items = [(p.item, r) for p in book().prices for r in p.regions]
     assert len(items) == len(set(items)), "an item has two prices in one region"
+
+
+def test_unknown_price_is_one_note_with_its_environments() -> None:
+    several = report.unknown_notes(estimate(stacks("fleetdm"), book()))
+    assert [n.partition(":")[0] for n in several] == [
+        "Ephemeral storage of pods (production)",
+        "The cluster (kind, hosts-1000, hosts-25000, hosts-150000)",
+    ]
+    one = report.unknown_notes(estimate(stacks("own-machine"), book()))
+    assert [n.partition(":")[0] for n in one] == ["The machine"]
+
+
+def test_environment_outside_of_a_cloud_has_no_project() -> None:
+    data = report.as_data(estimate(stacks("fleetdm"), book()))
+    assert [p["name"] for p in data["projects"]] == [
+        "fleetdm-stack-production",
+        "fleetdm-stack-shared",
+    ]
