@@ -7,10 +7,14 @@ import contextlib
 import shutil
 import sys
 import tempfile
+import traceback
 from pathlib import Path
+
+import psutil
 
 from tests.chaos.driver import Broken, Driver
 from tests.chaos.record import Record
+from tests.deployed import until
 from tests.disk import mounted
 from tests.installation import installation
 from tests.needs import PARTS
@@ -25,9 +29,8 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-def run(seed: int, seconds: float, root: Path) -> tuple[Record, str | None]:
-    """Run the rounds of a seed; returns the requests, and what did not hold after a round."""
-    record, broken = Record(), None
+def run(seed: int, seconds: float, root: Path, record: Record) -> None:
+    """Run the rounds of a seed. Raises Broken, or an error about what is left at the end."""
     with contextlib.ExitStack() as stack:
         disk = None
         if PARTS["tmpfs"]():
@@ -35,17 +38,28 @@ def run(seed: int, seconds: float, root: Path) -> tuple[Record, str | None]:
         else:
             say("No small disk can be mounted (not root): nothing happens in rounds that fill it.")
         where = stack.enter_context(installation(root))
-        driver = Driver(where, root / "clients", disk, say)
-        record = driver.record
+        driver = Driver(where, root / "clients", disk, record, say)
         try:
             driver.run(seed, seconds)
         except Broken as error:
-            broken = str(error)
+            say(str(error))
+            shutil.copytree(where.home, root / "broken", symlinks=True)
+            raise
         finally:
-            if broken is not None:
-                shutil.copytree(where.home, root / "broken", symlinks=True)
             driver.end()
-    return record, broken
+    until(lambda: not left_over(root), f"the end of {left_over(root)}")
+
+
+def left_over(root: Path) -> list[str]:
+    """The processes, whoever started them, that name a folder of this run."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            command = process.cmdline()
+            facts = (*command, process.cwd(), *process.environ().values())
+            if any(str(root) in fact for fact in facts):
+                found.append(f"{process.pid} {' '.join(command)}")
+    return found
 
 
 def main() -> int:
@@ -56,14 +70,18 @@ def main() -> int:
     options = parser.parse_args()
     say(f"seed {options.seed}, {options.seconds:g} s")
     root = Path(tempfile.mkdtemp(prefix="lapwing-chaos-"))
-    record, broken = run(options.seed, options.seconds, root)
+    record, problem = Record(), None
+    try:
+        run(options.seed, options.seconds, root, record)
+    except Exception:
+        problem = traceback.format_exc()
     say("\n" + record.table())
     for period, exchange in record.unexcused[:SHOWN]:
         say(f"round {period.number} ({period.fault}): {exchange}")
-    if broken is None and not record.unexcused:
+    if problem is None and not record.unexcused:
         shutil.rmtree(root)
         return 0
-    say(broken or f"{len(record.unexcused)} requests failed that may not fail.")
+    say(problem or f"{len(record.unexcused)} requests failed that may not fail.")
     say(f"Its folder is {root}.")
     return 1
 

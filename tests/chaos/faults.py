@@ -18,19 +18,22 @@ from tests.disk import Disk
 BOUNDS_S = {
     Fault.REPLICA_KILLED: 0.5,
     Fault.ENVOY_KILLED: 10.0,
-    Fault.ENVOY_AND_AGENT_KILLED: 20.0,
+    Fault.ENVOY_AND_AGENT_KILLED: 30.0,
     Fault.POWER_CUT: 60.0,
 }
-"""Seconds after a fault in which requests may fail; for faults that are not here, none may."""
+"""Seconds after a fault in which requests may fail; for faults that are not here, none may. On two
+processors with ten other processes running, requests failed for 1.2, 3.0 and 4.7 s after the last
+three: a bound has to hold on slower machines, and to fail where traffic does not come back."""
 FREEZE_S = 2.0
 """How long a frozen agent does nothing."""
+FULL_S = 10.0
+"""How long the disk is full at most."""
 
 
-class Striker(threading.Thread):
+class Striker:
     """Causes the fault of one round at its moment; at the end of the round if that never comes."""
 
     def __init__(self, round_: Round, stacks: list[Stack], disk: Disk | None) -> None:
-        super().__init__()
         self.struck = 0.0
         """When the fault came; 0 if it has not."""
         self._round = round_
@@ -47,11 +50,8 @@ class Striker(threading.Thread):
         FAULTS[self._round.fault](self)
 
     def end(self) -> None:
-        """End the round: what has not happened yet happens now, what can be undone is undone."""
+        """End the round: the fault comes now if it has not, and a full disk is freed."""
         self._over.set()
-        self.join()
-        if self._disk is not None:
-            self._disk.free()
 
     def _wait(self) -> None:
         moment = self._round.moment
@@ -98,10 +98,13 @@ class Striker(threading.Thread):
         return pid
 
     def fill_disk(self) -> None:
-        """Fill the disk until the end of the round, or for some seconds."""
+        """Fill the disk until the actions have ended, or for some seconds."""
         if self._disk is not None:
-            self._disk.fill()
-            self._over.wait(10.0)
+            try:
+                self._disk.fill()
+                self._over.wait(FULL_S)
+            finally:
+                self._disk.free()
 
     def kill_replica(self) -> None:
         """kill -9 one replica, with or without traffic."""

@@ -18,6 +18,7 @@ class Action(StrEnum):
 
     DEPLOY = "deploy"
     REJECTED = "deploy a bad release"
+    EXITING = "deploy a release that exits"
     ROLLBACK = "rollback"
     PROMOTE = "hold and promote"
     ABORT = "hold and abort"
@@ -43,6 +44,7 @@ class Fault(StrEnum):
 ACTIONS = {
     Action.DEPLOY: 4,
     Action.REJECTED: 2,
+    Action.EXITING: 1,
     Action.ROLLBACK: 3,
     Action.PROMOTE: 2,
     Action.ABORT: 1,
@@ -68,6 +70,7 @@ _END = ("switching", "analysing", "succeeded")
 STATES = {
     Action.DEPLOY: _BEGINNING + _END,
     Action.REJECTED: (*_BEGINNING, "undoing", "failed"),
+    Action.EXITING: ("resources", "jobs", "starting", "undoing", "failed"),
     Action.ROLLBACK: ("resources", "starting", *_END),
     Action.PROMOTE: (*_BEGINNING, "holding", *_END),
     Action.ABORT: (*_BEGINNING, "holding", "undoing", "aborted"),

@@ -73,6 +73,12 @@ class Stack(Ship):
         self.write("bad")
         return [self._run("deploy")]
 
+    def deploy_exiting(self) -> list[int]:
+        """Deploy a release whose replicas exit at once."""
+        self.write("bad")
+        self.where.write({"api/app.py": "raise SystemExit(3)\n"})
+        return [self._run("deploy")]
+
     def roll_back(self) -> list[int]:
         """Return to the release before."""
         return [self._run("rollback")]
@@ -127,6 +133,7 @@ class Stack(Ship):
 ACTIONS: Mapping[Action, Callable[[Stack], list[int]]] = {
     Action.DEPLOY: Stack.deploy,
     Action.REJECTED: Stack.deploy_bad,
+    Action.EXITING: Stack.deploy_exiting,
     Action.ROLLBACK: Stack.roll_back,
     Action.PROMOTE: Stack.hold_and_promote,
     Action.ABORT: Stack.hold_and_abort,
