@@ -33,4 +33,4 @@ class Context:
 
     def ports(self) -> set[int]:
         """Return the ports of all replicas of all environments."""
-        return {r.port for s in self.states() for g in s.generations for r in g.replicas}
+        return {r.port for s in self.states() for g in s.with_processes for r in g.replicas}

@@ -72,6 +72,7 @@ class Agent:
         )
         self._context: Context | None = None
         self._tasks: dict[Key, asyncio.Task[None]] = {}
+        self._ticks: dict[Key, asyncio.Task[None]] = {}
         self._cleaned_for: dict[Key, str | None] = {}
         self._cleaned = time.monotonic()
         self._disk_problem: str | None = None
@@ -110,7 +111,7 @@ class Agent:
             self._write_record()
             log.info("The agent is ready on port %s.", self.settings.port)
             await self._ending.wait()
-            for task in [*background, *self._tasks.values()]:
+            for task in [*background, *self._tasks.values(), *self._ticks.values()]:
                 task.cancel()
             for environment in self.environments.values():
                 environment.unwatch_all()
@@ -225,10 +226,13 @@ class Agent:
             every = tick % QUIET_TICKS == 0
             if observed.read(self.settings.agent) != self._record:
                 self._write_record()
-            for environment in list(self.environments.values()):
+            for key, environment in list(self.environments.items()):
                 await environment.maintenance.note_log_times()
-                if environment.maintenance.needs_tick or every:
-                    await self._tick_environment(environment)
+                before = self._ticks.get(key)  # One that is slow delays no other environment.
+                if (before is None or before.done()) and (
+                    environment.maintenance.needs_tick or every
+                ):
+                    self._ticks[key] = asyncio.create_task(self._tick_environment(environment))
             if every:
                 await self._check_disk()
                 for work in (self.envoy.repair_certificate, self._rotate_logs, self._clean_up):

@@ -88,7 +88,7 @@ class Environment:
         return (
             empty
             and self.state.rollout is None
-            and not self.state.generations
+            and not self.state.with_processes
             and not self.state.resources
             and not self._news.is_set()
         )
@@ -155,6 +155,7 @@ class Environment:
     def unwatch_all(self) -> None:
         """Stop watching, and leave every process running."""
         self._replicas.unwatch_all()
+        self.maintenance.stopping.unwatch_all()
         self._servers.unwatch_all()
 
     # The rollout

@@ -152,7 +152,7 @@ class Launcher:
             for variable, text in spec.env.items()
             if any(name in resources for name, _ in reference.references(text))
         }
-        live = {(g.service, g.label) for g in self._state.generations}
+        live = {(g.service, g.label) for g in self._state.with_processes}
         home = prepare_home(self._folder / "homes", owner, live)
         places = self._volumes(spec, owner, app.parent)
         variables = environ(spec, release, owner, home, places | given | expanded, port)

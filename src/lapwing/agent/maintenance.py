@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import time
 
+import msgspec
+
 from lapwing.agent import generations, logs, process_tree, processes, state, termination, volumes
 from lapwing.agent.context import Context
 from lapwing.agent.launch import Launcher
@@ -15,6 +17,7 @@ from lapwing.agent.processes import Identity
 from lapwing.agent.replicas import Replicas
 from lapwing.agent.resources.servers import Servers
 from lapwing.agent.state import Generation
+from lapwing.agent.stopping import Stopping
 from lapwing.agent.store import Store
 from lapwing.errors import LapwingError
 from lapwing.observed.logs import TimeKeeper
@@ -42,6 +45,7 @@ class Maintenance:
         self._launcher = launcher
         self._replicas = replicas
         self._servers = servers
+        self.stopping = Stopping(store, launcher, replicas)
         self._written: set[tuple[int, str]] = set()
         self._scanned = time.monotonic()
         self._log_times = TimeKeeper()
@@ -58,12 +62,18 @@ class Maintenance:
             self.state.boot = boot
             for generation in generations.lost_at_boot(self.state):
                 self.state.generations.remove(generation)
+            self.state.stopping.clear()
             generations.forget_processes(self.state)
         known = {
             str(self._launcher.owner(g.service, g.label, r.index))
             for g in self.state.generations
             for r in g.replicas
             if r.pid is not None and processes.alive(Identity(r.pid, r.started))
+        }
+        known |= {
+            str(self._launcher.owner(g.service, g.label, r.index))
+            for g in self.state.stopping
+            for r in g.replicas
         }
         prefix = f"{self.state.stack}/{self.state.environment}/"
         running = await asyncio.to_thread(
@@ -89,6 +99,7 @@ class Maintenance:
             candidate = rollout is not None and generation.number in rollout.candidates.values()
             if not (candidate and generation.role in ("candidate", "warm")):
                 self._replicas.adopt(generation)
+        self.stopping.adopt()
         try:
             await self._context.publisher.publish()
         except LapwingError as error:
@@ -115,9 +126,8 @@ class Maintenance:
             if surplus:
                 del generation.replicas[generation.spec.replicas :]
                 await self._context.publisher.publish()
-                await asyncio.sleep(generations.MIN_DRAIN)
-                await self._replicas.stop(generation, surplus)
-                await self._store.save()
+                stopped = msgspec.structs.replace(generation, replicas=surplus)
+                await self.stopping.begin([stopped], generations.MIN_DRAIN)
 
     async def report_written(self, generation: Generation, commit: str | None = None) -> None:
         """Report files that a generation has written into its release.
@@ -143,7 +153,7 @@ class Maintenance:
             )
 
     async def retire(self, retired: list[Generation]) -> None:
-        """Stop generations without traffic: first removed from Envoy, then the processes stopped.
+        """Remove generations without traffic from Envoy, then begin to stop their processes.
 
         Raises ProxyError, and then keeps them for another try.
         """
@@ -156,10 +166,7 @@ class Maintenance:
             missing = [g for g in before if g not in self.state.generations]
             self.state.generations.extend(missing)
             raise
-        await asyncio.gather(*(self._replicas.stop(g) for g in retired))
-        folders = {self._launcher.log_folder(g.service) for g in retired}
-        await asyncio.gather(*(asyncio.to_thread(logs.remove_old, f) for f in folders))
-        await self._store.save()
+        await self.stopping.begin(retired)
 
     # Every few seconds
 
@@ -196,7 +203,8 @@ class Maintenance:
             done = generations.drained(self.state, counters, now)
             if done:
                 await self.retire(done)
-        await self._stop_unneeded_servers()
+        self.stopping.proceed()
+        self._stop_unneeded_servers()
         await self._rotate_logs()
         self._launcher.record_active()
         if now - self._scanned >= SCAN_INTERVAL_S:
@@ -212,15 +220,14 @@ class Maintenance:
             if generations.update_readiness(self.state, served, health):
                 self._store.update_status()
 
-    async def _stop_unneeded_servers(self) -> None:
+    def _stop_unneeded_servers(self) -> None:
         """Stop the servers of resources that no document and no generation needs any more."""
         documents = [self.state.document]
         if self.state.rollout is not None:
             documents.append(self.state.rollout.document)
         needed = {n for d in documents if d is not None for n in d.resources}
-        needed |= {n for g in self.state.generations for n in g.spec.needs}
-        if await self._servers.stop_all_but(needed):
-            await self._store.save()
+        needed |= {n for g in self.state.with_processes for n in g.spec.needs}
+        self._servers.stop_all_but(needed)
 
     async def note_log_times(self) -> None:
         """Note when the logs of replicas, databases and jobs were written, for `lapwing logs`."""
@@ -240,7 +247,7 @@ class Maintenance:
             await asyncio.to_thread(self._log_times.note, found)
 
     async def _rotate_logs(self) -> None:
-        paths = [self._launcher.log_of(g, r) for g in self.state.generations for r in g.replicas]
+        paths = [self._launcher.log_of(g, r) for g in self.state.with_processes for r in g.replicas]
         paths += [self._launcher.server_log(name) for name in self.state.resources]
         for path in paths:
             if logs.exceeds_limit(path):

@@ -106,23 +106,21 @@ class Replicas:
                 replica.pid, replica.ready = None, False
             self._watch(generation, replica)
 
-    async def stop(self, generation: Generation, replicas: list[Replica] | None = None) -> None:
-        """Stop a generation, or some of its replicas, and every process that they started."""
-        chosen = list(generation.replicas if replicas is None else replicas)
-        for replica in chosen:
+    async def stop(self, generation: Generation, grace: float) -> None:
+        """Stop a generation and every process that it started, within `grace` seconds."""
+        for replica in generation.replicas:
             watcher = self._watchers.pop((generation.number, replica.index), None)
             if watcher is not None:
                 watcher.cancel()
-        grace = generation.spec.rollout.stop_grace
         await asyncio.gather(
             *(
                 termination.stop(
                     _identity(r) or NOTHING, grace, self._mark_of(generation, r), watched=True
                 )
-                for r in chosen
+                for r in generation.replicas
             )
         )
-        for replica in chosen:
+        for replica in generation.replicas:
             replica.pid, replica.ready = None, False
         self._changed()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from lapwing.agent import generations
+from lapwing.agent.resources import servers
 from lapwing.agent.rollout import State
 from lapwing.agent.state import EnvironmentState, Generation
 from lapwing.observed.status import (
@@ -43,9 +44,21 @@ def status(state: EnvironmentState, port: int, problem: str | None) -> Status:
         ],
         rollout=_rollout(state, port),
         problem=problem,
-        running=bool(state.generations or state.resources),
+        running=bool(state.with_processes or state.resources),
+        stopping=_stopping(state),
         updated=time.time(),
     )
+
+
+def _stopping(state: EnvironmentState) -> dict[str, float]:
+    """Return the seconds until each service and resource that is being stopped is killed."""
+    now, found = time.monotonic(), dict[str, float]()
+    for generation in state.stopping:
+        left = max(0.0, (generation.deadline or now) - now)
+        found[generation.service] = max(left, found.get(generation.service, 0.0))
+    unneeded = () if state.rollout or state.with_processes else state.resources
+    kept = state.document.resources if state.document else {}
+    return found | {name: servers.STOP_GRACE_S for name in unneeded if name not in kept}
 
 
 def phase(spec: Service, active: Generation | None, state: EnvironmentState) -> Phase:

@@ -118,6 +118,8 @@ class EnvironmentState(msgspec.Struct, kw_only=True):
     """The commit that ran before: the target of an automatic rollback while its slot is warm."""
     next_number: int = 1
     generations: list[Generation] = msgspec.field(default_factory=list)
+    stopping: list[Generation] = msgspec.field(default_factory=list)
+    """What Envoy does not know any more and whose processes are being stopped."""
     rollout: RolloutRecord | None = None
     jobs: dict[str, str] = msgspec.field(default_factory=dict)
     """Job name to the identity that last ran to completion."""
@@ -127,6 +129,11 @@ class EnvironmentState(msgspec.Struct, kw_only=True):
     def is_deploying(self) -> bool:
         """Whether a rollout is in progress that is not paused before the switch."""
         return self.rollout is not None and self.rollout.state is not State.HOLDING
+
+    @property
+    def with_processes(self) -> list[Generation]:
+        """Return the generations that may have processes."""
+        return [*self.generations, *self.stopping]
 
     def of(self, service: str, role: Role) -> Generation | None:
         """Return the newest generation of a service in a role."""

@@ -373,6 +373,7 @@ class Steps:
         unused = [g for g in self._candidates(record) if g.role == "candidate"]
         if unused:
             await self._maintenance.retire(unused)
+            await self._maintenance.stopping.ended(unused)
 
     def _free_port(self, spec: Service) -> int:
         return 0 if spec.kind == "worker" else ports.free_port(self._context.ports())

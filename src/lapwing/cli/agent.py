@@ -9,6 +9,7 @@ import click
 
 from lapwing.cli.context import Context
 from lapwing.cli.options import output_option
+from lapwing.observed import agent
 
 UNIT = """\
 [Unit]
@@ -48,9 +49,14 @@ def start(context: Context) -> None:
 @command.command("stop")
 @click.pass_obj
 def stop(context: Context) -> None:
-    """Stop the agent; replicas keep serving, but are not restarted after a crash."""
+    """Stop the agent; replicas keep serving, but are not restarted after a crash.
+
+    What is being stopped has ended before.
+    """
     from lapwing.targets import local_agent
 
+    if agent.is_running(context.settings.agent):
+        local_agent.finish_stops(context.settings, context.printer.progress)
     stopped = local_agent.end(context.settings)
     context.printer.say("The agent is stopped." if stopped else "The agent was not running.")
 
@@ -61,8 +67,6 @@ def stop(context: Context) -> None:
 def status(context: Context) -> int:
     """Show whether the agent is running."""
     import msgspec
-
-    from lapwing.observed import agent
 
     record = agent.read(context.settings.agent)
     alive = agent.is_running(context.settings.agent)

@@ -79,9 +79,10 @@ def _show_result(context: Context, result: DeployResult) -> None:
                 "stop it."
             )
         case "detached":
+            abort = "" if result.kind == "down" else f", `lapwing abort -e {name}` to stop it"
             printer.say(
                 f"\nDetached. Deployment {commit} continues in the background: run `lapwing status "
-                f"-e {name}` to see its state, `lapwing abort -e {name}` to stop it."
+                f"-e {name}` to see its state{abort}."
             )
         case "interrupted":
             printer.say(f"\nInterrupted. Applied objects stay. {result.hint}")
@@ -206,7 +207,8 @@ def overview(context: Context, found: Sequence[EnvironmentOverview]) -> None:
 def _show_status(context: Context, report: StatusReport) -> None:
     printer, found = context.printer, report.status
     where = found.url or (f"run `{report.open_hint}` to reach it" if report.open_hint else "")
-    printer.data(f"{found.stack}/{found.environment}  {where if report.running else 'not running'}")
+    state = where if report.running else "stopping" if found.stopping else "not running"
+    printer.data(f"{found.stack}/{found.environment}  {state}")
     if report.agent_running is False and report.running:
         printer.say(
             "The agent is not running: a replica that crashes is not restarted. Run `lapwing agent "
@@ -227,6 +229,10 @@ def _show_status(context: Context, report: StatusReport) -> None:
             ("RESOURCE", "KIND", "PROVIDER", "STATE"),
             [(r.name, r.kind, r.provider, states[r.running]) for r in found.resources],
         )
+    if found.stopping:
+        printer.data("")
+        names = (f"{name} (up to {_duration(left)})" for name, left in found.stopping.items())
+        printer.data(f"Stopping: {', '.join(names)}")
     rollout = found.rollout
     if rollout is not None:
         printer.data("")

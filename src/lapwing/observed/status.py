@@ -82,7 +82,10 @@ class Status(msgspec.Struct, kw_only=True):
     rollout: RolloutStatus | None = None
     problem: str | None = None
     running: bool = False
-    """Whether any process is running: replicas, also draining ones, or databases."""
+    """Whether any process is running: replicas, also draining and stopping ones, or databases."""
+    stopping: dict[str, float] = {}
+    """The services and resources of which processes are being stopped, and the seconds, at the time
+    of writing, until these are killed."""
     updated: float = 0.0
 
 

@@ -12,12 +12,14 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from lapwing import __version__
 from lapwing.desired import history
 from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import AgentError, DesiredStateError, PortTakenError
 from lapwing.observed import agent as observed
+from lapwing.observed import status
 from lapwing.observed.agent import AgentRecord
 from lapwing.observed.status import Event, Follower
 from lapwing.settings import Settings
@@ -30,6 +32,8 @@ READY_TIMEOUT_S = 120.0
 """Within this time a running agent has to be ready, on a machine that is very busy."""
 STOP_TIMEOUT_S = 15.0
 ENVOY_TIMEOUT_S = 2.0
+END_TIMEOUT_S = 30.0
+"""Within this time connections have to end, and processes after their `stop_grace`."""
 POLL_S = 0.015
 MAX_RESTARTS = 5
 """How often the agent is started again while a deployment is followed."""
@@ -128,6 +132,50 @@ def envoy_accepts(settings: Settings) -> bool:
             return True
     except OSError:  # Also of TLS.
         return False
+
+
+def finish_stops(settings: Settings, progress: Callable[[str], None]) -> None:
+    """Wait until what is being stopped, of any stack, has ended; report what has not."""
+    for file in sorted((settings.home / "environments").glob("*/*/status.json")):
+        found = status.read(file.parent)
+        if found is not None and (found.stopping or not found.services):
+            try:
+                wait_until_stopped(settings, file.parent, progress)
+            except AgentError as error:
+                progress(error.message)
+
+
+def wait_until_stopped(
+    settings: Settings, folder: Path, progress: Callable[[str], None], *, supervise: bool = False
+) -> None:
+    """Wait until what is being stopped in an environment has ended; without services, everything.
+
+    To `supervise` is to start the agent again if it ends meanwhile. Raises AgentError if it takes
+    longer than `stop_grace` allows.
+    """
+    shown, checked, until = "", time.monotonic(), time.time() + END_TIMEOUT_S
+    while (found := status.read(folder)) and (
+        found.stopping or (found.running and not found.services)
+    ):
+        longest = max(found.stopping.values(), default=0.0)
+        until = max(until, found.updated + longest + END_TIMEOUT_S)
+        names = ", ".join(sorted(found.stopping))
+        if names and names != shown:
+            shown = names
+            progress(f"stopping {names}, up to {longest:.0f} s")
+        if time.time() > until:
+            where = f"{found.stack}/{found.environment}"
+            raise AgentError(
+                f"{names or 'A process'} of {where} did not stop in time.",
+                hint=f"See the agent's log {_log(settings)}.",
+            )
+        if time.monotonic() - checked > 1:
+            checked = time.monotonic()
+            if not observed.is_running(settings.agent):
+                if not supervise:
+                    return
+                ensure(settings)
+        time.sleep(0.05)
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,6 @@ from lapwing.targets.planned import PlannedChange
 
 ATTEMPTS = 5
 """How often a deployment is planned again when another one is committed first."""
-STOP_TIMEOUT_S = 30.0
 STEPS = {
     "resources": "starting resources",
     "jobs": "running jobs",
@@ -138,10 +137,15 @@ class MachineTarget:
                 hint=f"Run `lapwing down -e {self.ref.environment}`.",
             )
         result = self._apply("down", planned.down(self.repository, self.ref, self._actor))
-        until = time.monotonic() + STOP_TIMEOUT_S
-        with self.reporter.working("waiting for open connections to end"):
-            while (found := self.read_status()) and found.running and time.monotonic() < until:
-                time.sleep(0.05)
+        if result.outcome != "succeeded":
+            return result
+        try:
+            with self.reporter.working("waiting for open connections to end"):
+                local_agent.wait_until_stopped(
+                    self.settings, self._folder, self.reporter.progress, supervise=True
+                )
+        except KeyboardInterrupt:
+            return msgspec.structs.replace(result, outcome="detached")
         return result
 
     def status(self) -> StatusReport:

@@ -70,7 +70,7 @@ async def make(tmp_path: Path) -> AsyncIterator[Callable[..., Replicas]]:
         yield maker
         for replicas in made:
             for generation, _ in seen:
-                await replicas.stop(generation)
+                await replicas.stop(generation, 1.0)
 
 
 def pid_of(generation: Generation) -> int:
@@ -170,7 +170,7 @@ async def test_stop_ends_the_processes(make: Callable[..., Replicas]) -> None:
     replicas, two = make(SLEEPS), worker(2)
     await replicas.start(two)
     pids: list[Any] = [r.pid for r in two.replicas]
-    await replicas.stop(two)
+    await replicas.stop(two, 5.0)
     assert [processes.started(pid) for pid in pids] == [None, None]
     assert [r.pid for r in two.replicas] == [None, None]
 

@@ -56,12 +56,15 @@ class Servers:
         self._changed = changed
         self._report = report
         self._watchers: dict[str, asyncio.Task[None]] = {}
+        self._stops: dict[str, asyncio.Task[None]] = {}
 
     async def ensure(self, name: str, resource: Resource) -> None:
         """Start a resource's server and keep it running. Idempotent.
 
         Raises ResourceError with the end of the server's log if it does not respond.
         """
+        if name in self._stops:
+            await asyncio.wait({self._stops[name]})
         await self._unwatch(name)
         await self._start(name, resource)
         if name in self._records:
@@ -72,22 +75,30 @@ class Servers:
         if name not in self._watchers and resource.provider == "binary":
             self._watch(name, resource)
 
-    async def stop_all_but(self, needed: Iterable[str]) -> bool:
-        """Stop the servers that are not needed; returns whether there were any."""
-        surplus = (set(self._records) | set(self._watchers)) - set(needed)
-        for name in surplus:
+    def stop_all_but(self, needed: Iterable[str]) -> None:
+        """Begin to stop the servers that are not needed; each has a record until it has exited."""
+        known = set(self._records) | set(self._watchers)
+        for name in known - set(needed) - set(self._stops):
+            self._stops[name] = asyncio.create_task(self._stop(name))
+
+    async def _stop(self, name: str) -> None:
+        try:
             await self._unwatch(name)
-            record = self._records.pop(name, None)
+            record = self._records.get(name)
             if record is not None:
                 mark = f"{self._settings.home}|{self._owner(name)}"
                 await termination.stop(_identity(record), STOP_GRACE_S, mark)
-        return bool(surplus)
+                self._records.pop(name, None)
+                self._changed()
+        finally:
+            self._stops.pop(name, None)
 
     def unwatch_all(self) -> None:
         """Stop watching, and leave every server running."""
-        for watcher in self._watchers.values():
-            watcher.cancel()
+        for task in [*self._watchers.values(), *self._stops.values()]:
+            task.cancel()
         self._watchers.clear()
+        self._stops.clear()
 
     def _watch(self, name: str, resource: Resource) -> None:
         self._watchers[name] = asyncio.create_task(self._keep_running(name, resource))
