@@ -17,6 +17,7 @@ under LAPWING_HOME, so the state folder has one table of contents:
     envoy/                  Envoy's files
     reserve/                files that are removed when the disk is full, so that state can be saved
     agent/                  the agent's lock, log and process id
+    .lapwing-home           an empty file: this folder is a LAPWING_HOME
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ from lapwing.observed import agent as observed
 from lapwing.observed.agent import AgentRecord
 from lapwing.plan.model import Document
 from lapwing.settings import Settings, read
-from lapwing.system import files
+from lapwing.system import files, home
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ IDLE_EXIT_S = 3.0
 class Agent:
     """Runs every environment of a LAPWING_HOME."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, lock: int) -> None:
         self.settings = settings
         self.repository = DesiredRepository(settings.desired)
         self.environments: dict[Key, Environment] = {}
@@ -77,6 +77,7 @@ class Agent:
         self._cleaned = time.monotonic()
         self._disk_problem: str | None = None
         self._ending = asyncio.Event()
+        self._lock: int | None = lock
         self._record = AgentRecord(pid=os.getpid(), version=__version__, port=settings.port)
 
     async def run(self) -> None:
@@ -87,6 +88,7 @@ class Agent:
         import httpx
 
         self._write_record()
+        await asyncio.to_thread(housekeeping.remove_leftovers, self.settings.home)
         await self._check_disk()
         await asyncio.to_thread(self.repository.ensure)
         await self.envoy.start()
@@ -117,7 +119,7 @@ class Agent:
                 environment.unwatch_all()
         with contextlib.suppress(OSError):
             self.meter.write()
-        if any(not e.idle for e in self.environments.values()):
+        if self._lock is None or any(not e.idle for e in self.environments.values()):
             await self.envoy.leave()
         else:
             await self.envoy.stop()
@@ -224,6 +226,8 @@ class Agent:
         for tick in itertools.count(1):
             await asyncio.sleep(TICK_INTERVAL_S)
             every = tick % QUIET_TICKS == 0
+            if not self._keep_lock():
+                return
             if observed.read(self.settings.agent) != self._record:
                 self._write_record()
             for key, environment in list(self.environments.items()):
@@ -246,6 +250,16 @@ class Agent:
                 log.info("No environment is running; the agent exits.")
                 self.end()
                 return
+
+    def _keep_lock(self) -> bool:
+        """Take the lock again if its file was removed; end if another agent was faster."""
+        if self._lock is not None:
+            with contextlib.suppress(OSError):
+                self._lock = observed.keep(self.settings.agent, self._lock)
+        if self._lock is None:
+            log.error("%s was removed, and another agent runs.", self.settings.agent / "lock")
+            self.end()
+        return self._lock is not None
 
     async def _tick_environment(self, environment: Environment) -> None:
         try:
@@ -291,9 +305,9 @@ class Agent:
 def main() -> int:
     """Run the agent in the foreground; returns the exit status: 0, or 1 if it could not run."""
     settings = read()
-    for folder in (settings.home, settings.agent, settings.logs):
-        folder.mkdir(parents=True, exist_ok=True)
-    settings.home.chmod(0o700)
+    home.prepare(settings.home)
+    for folder in (settings.agent, settings.logs):
+        folder.mkdir(exist_ok=True)
     lock = observed.hold(settings.agent)
     if lock is None:
         print(f"An agent is already running for {settings.home}.", file=sys.stderr)
@@ -303,7 +317,7 @@ def main() -> int:
     )
     logging.getLogger("httpx").setLevel(logging.WARNING)
     _preload()
-    return asyncio.run(_main(settings))
+    return asyncio.run(_main(settings, lock))
 
 
 def _preload() -> None:
@@ -315,8 +329,8 @@ def _preload() -> None:
         import asyncinotify  # noqa: F401
 
 
-async def _main(settings: Settings) -> int:
-    agent = Agent(settings)
+async def _main(settings: Settings, lock: int) -> int:
+    agent = Agent(settings, lock)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, agent.end)

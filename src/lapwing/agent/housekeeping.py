@@ -7,8 +7,11 @@ environment (the rollback targets). It runs in a thread, after a rollout and onc
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import time
 from collections.abc import Iterable
+from pathlib import Path
 
 from lapwing.agent.state import EnvironmentState
 from lapwing.build.release import ReleaseStore
@@ -17,6 +20,7 @@ from lapwing.desired.history import IN_PROGRESS, history
 from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import LapwingError
 from lapwing.settings import Settings
+from lapwing.system import files
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +28,14 @@ ROLLBACK_TARGETS = 10
 """Successful deployments of each environment that stay rollback targets."""
 HISTORY_LENGTH = 200
 """Commits of each environment that are searched for them, as `lapwing rollback` does."""
+
+LEFTOVER_AGE_S = 3600.0
+"""Age from which a temporary file is that of a killed process, as is every one before the boot."""
+FOLDERS = (
+    *(".", "agent", "envoy", "certificates", "secrets", "secrets/*", "desired.git"),
+    *("environments/*/*", "environments/*/*/static", "data/*/*/*"),
+)
+"""Where temporary files are written, in LAPWING_HOME; the rest belongs to applications."""
 
 Releases = frozenset[tuple[str, str, str]]
 """Stack, service and release."""
@@ -62,6 +74,17 @@ def to_keep(repository: DesiredRepository, running: Releases, store: ReleaseStor
     for stack, service, release in running:
         keep.setdefault((stack, service), set()).add(release)
     return keep
+
+
+def remove_leftovers(home: Path) -> None:
+    """Remove the temporary files that killed processes, of ours and of git, have left."""
+    since_boot = time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+    before = time.time() - min(LEFTOVER_AGE_S, since_boot)
+    found = [f for g in FOLDERS for f in home.glob(f"{g}/.*") if files.TEMPORARY.fullmatch(f.name)]
+    for file in [*found, *(home / "desired.git" / "objects").glob("??/tmp_obj_*")]:
+        with contextlib.suppress(OSError):
+            if file.stat().st_mtime < before:
+                file.unlink()
 
 
 def clean_up(settings: Settings, repository: DesiredRepository, running: Releases) -> None:

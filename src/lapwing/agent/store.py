@@ -117,6 +117,8 @@ class Store:
         """Write the state and the events that could not be written."""
         if self.unsaved is not None:
             self.save_soon()
+        elif status.read(self.folder) is None:  # It is damaged or missing.
+            self.update_status()
         self.events.flush()
 
     def update_status(self) -> None:

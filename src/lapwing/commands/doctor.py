@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import stat
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
+from lapwing.desired.recovery import restore_references
 from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import LapwingError
 from lapwing.observed import agent
 from lapwing.observed.checks import CheckResult
 from lapwing.plan.model import Document
 from lapwing.settings import Settings
+from lapwing.system import home
 
 MIN_FREE_BYTES = 1024**3
 """Free space below which deployments are likely to fail."""
@@ -28,6 +32,7 @@ def examine(settings: Settings) -> Iterator[CheckResult]:
     yield _program("Envoy", _envoy)
     yield _program("Caddy", _caddy)
     yield _program("uv", _uv)
+    yield _home(settings.home)
     yield _space(settings.home)
     yield _private(settings)
     record, alive = agent.read(settings.agent), agent.is_running(settings.agent)
@@ -51,19 +56,24 @@ def examine(settings: Settings) -> Iterator[CheckResult]:
 def repair(settings: Settings) -> list[str]:
     """Repair the desired-state repository and return what was done.
 
-    Documents of running environments that are missing are committed again. A damaged repository is
-    moved aside, and the running environments are committed to a new one.
+    References are restored from the commits. Documents of running environments that are missing are
+    committed again. Only a repository that is damaged further is moved aside, and the running
+    environments are committed to a new one.
 
     Raises LapwingError if it cannot be repaired.
     """
     repository = DesiredRepository(settings.desired)
+    done = []
+    with contextlib.suppress(LapwingError, OSError):
+        done = [f"restored {name} from its commits" for name in restore_references(repository)]
     if not repository.verify():
-        lost = _lost(repository, settings)
+        lost = _lost(repository, settings, by_commit=bool(done))
         for document in lost:
             newest = repository.newest(document.stack, document.environment)
             repository.commit(document, expected=newest)
-        return [f"committed the running state of {d.stack}/{d.environment} again" for d in lost]
-    running = _running(settings)
+        again = [f"committed the running state of {d.stack}/{d.environment} again" for d in lost]
+        return done + again
+    running = [document for _, document in _running(settings)]
     aside = repository.recover(running)
     done = [f"created a new desired-state repository with {len(running)} environments"]
     if aside is not None:
@@ -71,21 +81,37 @@ def repair(settings: Settings) -> list[str]:
     return done
 
 
-def _lost(repository: DesiredRepository, settings: Settings) -> list[Document]:
-    """Return what is running but missing in the desired state."""
-    known = repository.environments()
-    running = [d for d in _running(settings) if d.services]
-    return [d for d in running if (d.stack, d.environment) not in known]
+def _lost(
+    repository: DesiredRepository, settings: Settings, *, by_commit: bool = False
+) -> list[Document]:
+    """Return what is running but missing in the desired state.
+
+    That is its environment or, `by_commit`, the commit that it was deployed by.
+    """
+    known, head = repository.environments(), repository.head() or ""
+    return [
+        d
+        for commit, d in _running(settings)
+        if d.services
+        and (
+            (d.stack, d.environment) not in known
+            or (by_commit and not repository.is_descendant(head, commit))
+        )
+    ]
 
 
-def _running(settings: Settings) -> list[Document]:
-    """Return the documents of the running environments, from the agent's state files."""
+def _running(settings: Settings) -> list[tuple[str, Document]]:
+    """Return the documents of the running environments, from the agent's state files.
+
+    Each with the commit that it was deployed by.
+    """
     found = []
     for path in sorted((settings.home / "environments").glob("*/*/state.json")):
         try:
             memory = msgspec.json.decode(path.read_bytes())
             if memory.get("document"):
-                found.append(msgspec.convert(memory["document"], Document))
+                document = msgspec.convert(memory["document"], Document)
+                found.append((str(memory.get("commit")), document))
         except (OSError, msgspec.MsgspecError):
             continue
     return found
@@ -126,10 +152,28 @@ def _uv() -> str:
     return uv()
 
 
-def _space(home: Path) -> CheckResult:
-    folder = home
+def _home(folder: Path) -> CheckResult:
+    """Check that the state folder is one, and that files can be created in it."""
+    problem = home.find_problem(folder)
+    if problem is None:
+        place = _existing(folder)
+        try:
+            with tempfile.TemporaryFile(dir=place):
+                pass
+        except OSError as error:
+            problem = f"no file can be created in {place}: {error.strerror}"
+    return CheckResult("state folder", problem is None, problem or str(folder))
+
+
+def _existing(folder: Path) -> Path:
+    """Return a folder, or the nearest one above it that exists."""
     while not folder.exists():
         folder = folder.parent
+    return folder
+
+
+def _space(settings_home: Path) -> CheckResult:
+    folder = _existing(settings_home)
     free = shutil.disk_usage(folder).free
     return CheckResult("disk", free > MIN_FREE_BYTES, f"{free / 1024**3:.1f} GiB free at {folder}")
 

@@ -52,9 +52,27 @@ def hold(folder: Path) -> int | None:
                 return None
             time.sleep(0.01)
             continue
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        return _sign(descriptor)
+
+
+def keep(folder: Path, descriptor: int) -> int | None:
+    """Return the descriptor of the agent's lock, taken again if its file was removed.
+
+    None if another agent has the new file's lock: there must be one agent only.
+    """
+    if locks.is_open_file(folder / "lock", descriptor):
         return descriptor
+    try:
+        return _sign(locks.acquire(folder / "lock", wait=False))
+    except BlockingIOError:
+        return None
+
+
+def _sign(descriptor: int) -> int:
+    """Write the process ID into the lock file."""
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+    return descriptor
 
 
 def _is_last_holder_alive(folder: Path) -> bool:

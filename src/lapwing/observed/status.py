@@ -19,6 +19,7 @@ from lapwing.observed.follow import LineFollower
 from lapwing.system.files import write_atomic
 
 Phase = Literal["running", "starting", "degraded", "crashing", "held", "stopped", "done"]
+FILE = "status.json"
 MAX_EVENTS_BYTES = 4 * 1024 * 1024
 """Size above which the event log is rotated; one old file is kept."""
 OLD_EVENTS = "events.1.jsonl"
@@ -108,13 +109,13 @@ class Event(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 def write(folder: Path, status: Status) -> None:
     """Replace the status file. Not synced: after a power failure a new agent writes a new one."""
-    write_atomic(folder / "status.json", msgspec.json.encode(status), None, sync=False)
+    write_atomic(folder / FILE, msgspec.json.encode(status), None, sync=False)
 
 
 def read(folder: Path) -> Status | None:
     """Return the last status written; None if there is none that can be read."""
     try:
-        return msgspec.json.decode((folder / "status.json").read_bytes(), type=Status)
+        return msgspec.json.decode((folder / FILE).read_bytes(), type=Status)
     except (OSError, msgspec.MsgspecError):
         return None
 

@@ -14,12 +14,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """Error numbers of a full disk."""
+TEMPORARY = re.compile(r"\..+\.[0-9]+-[0-9a-f]{8}")
+"""The names of temporary files; one stays where its writer was killed."""
 RESERVE = "reserve"
 RESERVE_FILES = 8
 RESERVE_FILE_BYTES = 2**20

@@ -29,7 +29,7 @@ def acquire(path: Path, *, wait: bool = True) -> int:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            if _is_open_file(path, descriptor):
+            if is_open_file(path, descriptor):
                 return descriptor
         except BaseException:
             os.close(descriptor)
@@ -58,7 +58,8 @@ def is_held(path: Path) -> bool:
         return True
 
 
-def _is_open_file(path: Path, descriptor: int) -> bool:
+def is_open_file(path: Path, descriptor: int) -> bool:
+    """Whether a path is still the file of a descriptor: it may have been removed or replaced."""
     try:
         return os.path.samestat(path.stat(), os.fstat(descriptor))
     except FileNotFoundError:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lapwing import __version__
 from lapwing.desired import history
@@ -23,8 +24,11 @@ from lapwing.observed import status
 from lapwing.observed.agent import AgentRecord
 from lapwing.observed.status import Event, Follower
 from lapwing.settings import Settings
-from lapwing.system import locks
+from lapwing.system import home, locks
 from lapwing.targets.base import EnvironmentRef
+
+if TYPE_CHECKING:
+    from lapwing.agent.processes import Identity
 
 START_TIMEOUT_S = 30.0
 """Within this time an agent process has to run; it usually takes less than one second."""
@@ -36,25 +40,26 @@ END_TIMEOUT_S = 30.0
 """Within this time connections have to end, and processes after their `stop_grace`."""
 POLL_S = 0.015
 MAX_RESTARTS = 5
-"""How often the agent is started again while a deployment is followed."""
+"""How often the agent is started again by one command."""
 
 
-def begin(settings: Settings) -> bool:
-    """Start the agent without waiting for it; returns whether it was not running."""
+def begin(settings: Settings) -> Identity | None:
+    """Start the agent without waiting for it; returns its process, None if one is running.
+
+    Raises UsageError if the state folder cannot be one.
+    """
     if observed.is_running(settings.agent):
-        return False
+        return None
     from lapwing.agent import daemon
 
-    settings.home.mkdir(parents=True, exist_ok=True)
-    settings.home.chmod(0o700)
-    settings.agent.mkdir(parents=True, exist_ok=True)
+    home.prepare(settings.home)
+    settings.agent.mkdir(exist_ok=True)
     try:
         with locks.hold(settings.agent / "lock", wait=False):  # Not the record of a running agent.
             (settings.agent / "agent.json").unlink(missing_ok=True)
     except BlockingIOError:
-        return False
-    daemon.spawn(settings, settings.agent / "agent.log")
-    return True
+        return None
+    return daemon.spawn(settings, settings.agent / "agent.log")
 
 
 def ensure(settings: Settings, progress: Callable[[str], None] = lambda _: None) -> AgentRecord:
@@ -63,6 +68,8 @@ def ensure(settings: Settings, progress: Callable[[str], None] = lambda _: None)
     An agent of another version is stopped, and a new one adopts the running processes, which no
     client notices. Raises AgentError or PortTakenError.
     """
+    from lapwing.agent.processes import alive as is_alive
+
     record = observed.read(settings.agent)
     if record is not None and record.pid == observed.holder(settings.agent):
         if record.port != settings.port:
@@ -75,7 +82,7 @@ def ensure(settings: Settings, progress: Callable[[str], None] = lambda _: None)
         if record.version != __version__:
             progress(f"replacing the agent of version {record.version} with {__version__}")
             end(settings)
-    begin(settings)
+    agent, attempts = begin(settings), 1
     began = time.monotonic()
     while time.monotonic() - began < (
         READY_TIMEOUT_S if observed.is_running(settings.agent) else START_TIMEOUT_S
@@ -88,8 +95,11 @@ def ensure(settings: Settings, progress: Callable[[str], None] = lambda _: None)
             if record is not None and record.problem is not None:
                 error = PortTakenError if record.code == PortTakenError.code else AgentError
                 raise error(record.problem, hint=record.hint)
-            if record is not None:
-                begin(settings)  # It ended a moment ago because nothing was deployed.
+            if agent is None or not is_alive(agent):  # It was killed, or had nothing to run.
+                if attempts > MAX_RESTARTS:
+                    break
+                agent = begin(settings)
+                attempts += agent is not None
         time.sleep(0.01)
     raise AgentError("The agent did not start.", hint=f"See its log {_log(settings)}.")
 

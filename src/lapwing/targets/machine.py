@@ -14,7 +14,7 @@ import msgspec
 from lapwing.desired.history import Entry, history
 from lapwing.desired.history import outcome as outcome_of
 from lapwing.desired.repository import DesiredRepository
-from lapwing.errors import ConflictError, UsageError
+from lapwing.errors import AgentError, ConflictError, UsageError
 from lapwing.observed import agent as agent_record
 from lapwing.observed import status, usage
 from lapwing.observed.status import Event, Follower, Phase, ServiceStatus, SlotStatus, Status
@@ -152,7 +152,14 @@ class MachineTarget:
         """Read the agent's status, corrected by the processes that exist."""
         found = self.read_status()
         if found is None:
-            raise never_deployed(self.ref)
+            if self.repository.newest(self.ref.stack, self.ref.environment) is None:
+                raise never_deployed(self.ref)
+            raise AgentError(
+                f"The status of {self.ref} is missing or damaged: "
+                f"{self._folder / status.FILE} cannot be read.",
+                hint="Run `lapwing agent start` and try again: the agent writes it every few "
+                "seconds.",
+            )
         read = usage.read(self._folder)
         used = {name: usage.summary(service) for name, service in read.services.items()}
         return StatusReport(

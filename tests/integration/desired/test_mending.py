@@ -9,10 +9,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from lapwing.agent import state
+from lapwing.agent.state import EnvironmentState
+from lapwing.commands import doctor
 from lapwing.desired.history import history
+from lapwing.desired.recovery import restore_references
 from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import DesiredStateError
 from lapwing.plan.model import Deployment
+from lapwing.settings import Settings
 from tests.unit.agent.samples import document, service
 
 
@@ -119,6 +124,82 @@ def test_damage_is_an_error_in_words_for_whoever_reads_or_writes(
             hints.append(error.hint)
     assert hints, "the write at least is refused"
     assert all(hints)
+
+
+def no_branch(repository: DesiredRepository) -> None:
+    (repository.path / "refs" / "heads" / "main").unlink()
+
+
+def empty_notes(repository: DesiredRepository) -> None:
+    (repository.path / "refs" / "notes" / "lapwing").write_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    ("damage", "restored"),
+    [
+        (empty_branch, ["refs/heads/main"]),
+        (branch_of_garbage, ["refs/heads/main"]),
+        (branch_to_nowhere, ["refs/heads/main"]),
+        (no_branch, ["refs/heads/main"]),
+        (empty_notes, ["refs/notes/lapwing"]),
+        (no_head, []),
+    ],
+)
+def test_references_are_restored_from_the_commits(
+    repository: DesiredRepository,
+    damage: Callable[[DesiredRepository], None],
+    restored: list[str],
+) -> None:
+    """The whole history and its outcomes are there again, not only what runs."""
+    before, head = history(repository, "shop", "local"), repository.head()
+    damage(repository)
+    assert restore_references(repository) == restored
+    assert repository.head() == head
+    assert repository.verify() == []
+    assert history(repository, "shop", "local") == before
+    assert restore_references(repository) == []
+
+
+def test_branch_is_restored_to_the_newest_whole_commit(repository: DesiredRepository) -> None:
+    """The power failed while the last commit was written."""
+    entries = history(repository, "shop", "local")
+    one_object(repository)
+    empty_branch(repository)
+    assert restore_references(repository) == ["refs/heads/main"]
+    assert repository.head() == entries[1].commit
+
+
+def test_packed_reference_is_not_taken_for_the_newest(repository: DesiredRepository) -> None:
+    repository.git.text("pack-refs", "--all")
+    newest = repository.commit(document(api=service("api-4")), expected=repository.head())
+    empty_branch(repository)
+    assert restore_references(repository) == ["refs/heads/main"]
+    assert repository.head() == newest
+
+
+def test_doctor_commits_again_what_the_restored_branch_lacks(repository: DesiredRepository) -> None:
+    """The newest commit is incomplete, and it is the one that runs."""
+    home = repository.path.parent
+    running = repository.read("shop", "local")
+    memory = EnvironmentState(
+        stack="shop", environment="local", commit=repository.head(), document=running
+    )
+    state.save(Settings(home=home).environment("shop", "local"), memory)
+    one_object(repository)
+    empty_branch(repository)
+    assert doctor.repair(Settings(home=home)) == [
+        "restored refs/heads/main from its commits",
+        "committed the running state of shop/local again",
+    ]
+    assert repository.read("shop", "local") == running
+    assert len(history(repository, "shop", "local")) == 3
+
+
+def test_doctor_keeps_a_repository_that_it_can_repair(repository: DesiredRepository) -> None:
+    empty_branch(repository)
+    done = doctor.repair(Settings(home=repository.path.parent))
+    assert done == ["restored refs/heads/main from its commits"]
+    assert [p.name for p in repository.path.parent.iterdir()] == ["desired.git"]
 
 
 def test_something_else_in_its_place(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ async def test_unexpected_error_of_the_agent_is_in_its_record(
     monkeypatch.setattr(daemon.Agent, "run", AsyncMock(side_effect=UnicodeError("odd name")))
     settings = read({"LAPWING_HOME": str(tmp_path)})
     settings.agent.mkdir(parents=True)
-    assert await daemon._main(settings) == 1
+    assert await daemon._main(settings, lock=-1) == 1
     record = observed.read(settings.agent)
     assert record is not None
     assert record.problem == "The agent failed: UnicodeError: odd name"
