@@ -30,6 +30,7 @@ from lapwing.agent.context import Context
 from lapwing.agent.desired_watcher import DesiredStateWatcher, Key
 from lapwing.agent.environment import Environment
 from lapwing.agent.meter import Meter
+from lapwing.agent.proxy import certificates
 from lapwing.agent.proxy.supervisor import Envoy
 from lapwing.agent.publisher import Publisher
 from lapwing.agent.state import EnvironmentState
@@ -75,7 +76,7 @@ class Agent:
         self._ticks: dict[Key, asyncio.Task[None]] = {}
         self._cleaned_for: dict[Key, str | None] = {}
         self._cleaned = time.monotonic()
-        self._disk_problem: str | None = None
+        self._machine_problem: str | None = None
         self._ending = asyncio.Event()
         self._lock: int | None = lock
         self._record = AgentRecord(pid=os.getpid(), version=__version__, port=settings.port)
@@ -89,7 +90,7 @@ class Agent:
 
         self._write_record()
         await asyncio.to_thread(housekeeping.remove_leftovers, self.settings.home)
-        await self._check_disk()
+        await self._check_machine()
         await asyncio.to_thread(self.repository.ensure)
         await self.envoy.start()
         async with httpx.AsyncClient(trust_env=False) as client:
@@ -156,7 +157,7 @@ class Agent:
         assert self._context is not None
         key = (memory.stack, memory.environment)
         environment = Environment(memory, self._context)
-        environment.store.disk_problem = self._disk_problem
+        environment.store.machine_problem = self._machine_problem
         self.environments[key] = environment
         self._tasks[key] = asyncio.create_task(self._run(environment))
         return environment
@@ -204,21 +205,22 @@ class Agent:
 
     # Housekeeping
 
-    async def _check_disk(self) -> None:
-        """Complete the reserve, and report when the disk is too full for it."""
-        problem = None
+    async def _check_machine(self) -> None:
+        """Complete the reserve; report that the disk is too full for it, or a wrong clock."""
+        certificates_folder = self.settings.certificates
+        problem = await asyncio.to_thread(certificates.find_problem, certificates_folder)
         with contextlib.suppress(OSError):
             if not await asyncio.to_thread(files.fill_reserve, self.settings.home):
                 problem = (
                     f"The disk of {self.settings.home} is full: deployments fail. Free some space;"
                     " `lapwing rollback` and `lapwing down` still work."
                 )
-        if problem == self._disk_problem:
+        if problem == self._machine_problem:
             return
-        self._disk_problem = problem
-        self._warn(problem or "The disk has free space again.")
+        before, self._machine_problem = self._machine_problem, problem
+        self._warn(problem or f"Solved: {before}")
         for environment in self.environments.values():
-            environment.store.disk_problem = problem
+            environment.store.machine_problem = problem
             environment.store.update_status()
 
     async def _tick(self) -> None:
@@ -238,7 +240,7 @@ class Agent:
                 ):
                     self._ticks[key] = asyncio.create_task(self._tick_environment(environment))
             if every:
-                await self._check_disk()
+                await self._check_machine()
                 for work in (self.envoy.repair_certificate, self._rotate_logs, self._clean_up):
                     with contextlib.suppress(LapwingError, OSError):
                         await work()

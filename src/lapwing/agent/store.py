@@ -85,8 +85,8 @@ class Store:
         """Why Envoy does not serve the present state."""
         self.desired_problem: str | None = None
         """Why the desired state cannot be followed; set by the agent."""
-        self.disk_problem: str | None = None
-        """That the disk is full; set by the agent."""
+        self.machine_problem: str | None = None
+        """That the disk is full or the clock is wrong; set by the agent."""
         self.unsaved: str | None = None
         """Why the state on disk is not the present one."""
         self._port = port
@@ -123,7 +123,7 @@ class Store:
 
     def update_status(self) -> None:
         """Write the status file."""
-        problem = self.desired_problem or self.unsaved or self.disk_problem or self.problem
+        problem = self.desired_problem or self.unsaved or self.machine_problem or self.problem
         with contextlib.suppress(OSError):
             status.write(self.folder, report.status(self.state, self._port, problem))
 

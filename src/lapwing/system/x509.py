@@ -46,10 +46,12 @@ class KeyPair:
         )
 
 
-def create_authority(name: str, domains: Iterable[str], days: int) -> KeyPair:
+def create_authority(
+    name: str, domains: Iterable[str], days: int, key: EllipticCurvePrivateKey | None = None
+) -> KeyPair:
     """Create a certificate authority that may sign for these domains and loopback addresses only.
 
-    The restriction is a name constraint (RFC 5280, 4.2.1.10).
+    The restriction is a name constraint (RFC 5280, 4.2.1.10). Without a `key`, a new one is made.
     """
     from cryptography import x509
 
@@ -66,7 +68,7 @@ def create_authority(name: str, domains: Iterable[str], days: int) -> KeyPair:
         (usage, True),
         (x509.NameConstraints(permitted_subtrees=permitted, excluded_subtrees=None), True),
     ]
-    return _create(name, days, extensions, None)
+    return _create(name, days, extensions, None, key)
 
 
 def create_server(
@@ -91,14 +93,18 @@ def create_server(
 
 
 def _create(
-    name: str, days: int, extensions: Sequence[Extension], authority: KeyPair | None
+    name: str,
+    days: int,
+    extensions: Sequence[Extension],
+    authority: KeyPair | None,
+    key: EllipticCurvePrivateKey | None = None,
 ) -> KeyPair:
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.x509.oid import NameOID
 
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = key or ec.generate_private_key(ec.SECP256R1())
     signer = authority.key if authority else key
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name[:64])])
     now = datetime.datetime.now(datetime.UTC)

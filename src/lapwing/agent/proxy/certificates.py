@@ -1,11 +1,13 @@
 """The local certificate authority and Envoy's server certificate.
 
-The authority is created once for a LAPWING_HOME, so a user has to trust it once. Its key never
-leaves its private folder (0700). Its certificate has name constraints (RFC 5280, 4.2.1.10): it is
-trusted for `localhost`, its subdomains and loopback addresses, for the domains in the stack files
-here, and for no other name. A new domain requires a new authority, because a certificate with one
-name outside of the constraints is rejected for all of its names. The server certificate is valid
-for 397 days, the most that browsers accept, and is renewed well before that.
+The authority is created once for a LAPWING_HOME, so a user has to trust it once. A clock that is
+wrong never replaces it (`find_problem` reports it). Its key never leaves its private folder (0700)
+and is kept when its certificate is created again. Its certificate has name constraints (RFC 5280,
+4.2.1.10): it is trusted for `localhost`, its subdomains and loopback addresses, for the domains in
+the stack files here, and for no other name. A new domain requires a new certificate of the
+authority, because a server certificate with one name outside of the constraints is rejected for all
+of its names. The server certificate is valid for 397 days, the most that browsers accept, and is
+renewed well before that.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from lapwing.system.x509 import KeyPair, create_authority, create_server
 
 if TYPE_CHECKING:
     from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric import ec
 
 LEAF_DAYS = 397
 RENEW_DAYS = 30
@@ -76,20 +79,38 @@ def ensure(folder: Path, domains: Iterable[str]) -> bool:
     authority = _load_pair(paths.authority, paths.authority_key)
     permitted = _permitted(authority.certificate) if authority else frozenset({LOCALHOST})
     outside = {n.removeprefix("*.") for n in wanted if not is_below(n, permitted)}
-    if authority is None or not _usable(authority.certificate, now) or outside:
+    if authority is None or outside:
         authority = _create_authority(paths, sorted(permitted | outside))
     server = _load_pair(paths.server, paths.server)
     if server is not None:
         current = server.certificate
         names = _names(current)
         signed = _signed_by(current, authority.certificate)
-        if signed and not needs_renewal(
-            current.not_valid_after_utc, current.not_valid_before_utc, names, wanted, now
-        ):
+        ends, begins = current.not_valid_after_utc, current.not_valid_before_utc
+        due = needs_renewal(ends, begins, names, wanted, now)
+        useless = set(wanted) <= set(names) and not _is_valid(authority.certificate, now)
+        if signed and (not due or useless):
             return False
         wanted = tuple(sorted({*wanted, *names})) if signed else wanted
-    _create_leaf(paths, authority, wanted)
+    _create_leaf(paths, authority, wanted, now)
     return True
+
+
+def find_problem(folder: Path) -> str | None:
+    """Return why clients refuse the authority at the time of this machine; None if they do not."""
+    paths = Paths(folder)
+    authority = _load_pair(paths.authority, paths.authority_key)
+    now = datetime.datetime.now(datetime.UTC)
+    if authority is None or _is_valid(authority.certificate, now):
+        return None
+    begins = authority.certificate.not_valid_before_utc
+    ends = authority.certificate.not_valid_after_utc
+    return (
+        f"The certificate authority {paths.authority} is valid from {begins:%Y-%m-%d} to "
+        f"{ends:%Y-%m-%d}, and the clock of this machine is at {now:%Y-%m-%d %H:%M} UTC. Set the "
+        f"clock. If it is right, remove {paths.authority_key} and {paths.authority}, and run "
+        "`lapwing agent stop` and `lapwing agent start`: clients have to trust the new authority."
+    )
 
 
 def is_intact(folder: Path) -> bool:
@@ -118,9 +139,8 @@ def needs_renewal(
     return near or begins > now or not set(wanted) <= set(names)
 
 
-def _usable(certificate: x509.Certificate, now: datetime.datetime) -> bool:
-    left = certificate.not_valid_after_utc - now
-    return certificate.not_valid_before_utc <= now and left > datetime.timedelta(days=LEAF_DAYS)
+def _is_valid(certificate: x509.Certificate, now: datetime.datetime) -> bool:
+    return certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc
 
 
 def _permitted(authority: x509.Certificate) -> frozenset[str]:
@@ -138,17 +158,26 @@ def _permitted(authority: x509.Certificate) -> frozenset[str]:
 def _load_pair(certificate: Path, key: Path) -> KeyPair | None:
     """Load a certificate and its key; None if one is missing, damaged or not of the other."""
     from cryptography import x509
+
+    try:
+        first, *_ = x509.load_pem_x509_certificates(certificate.read_bytes())
+    except (OSError, ValueError):
+        return None
+    private = _load_key(key)
+    if private is None or first.public_key() != private.public_key():
+        return None
+    return KeyPair(first, private)
+
+
+def _load_key(path: Path) -> ec.EllipticCurvePrivateKey | None:
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
     try:
-        first, *_ = x509.load_pem_x509_certificates(certificate.read_bytes())
-        private = serialization.load_pem_private_key(key.read_bytes(), None)
+        found = serialization.load_pem_private_key(path.read_bytes(), None)
     except (OSError, ValueError, TypeError):
         return None
-    if not isinstance(private, ec.EllipticCurvePrivateKey):
-        return None
-    return KeyPair(first, private) if first.public_key() == private.public_key() else None
+    return found if isinstance(found, ec.EllipticCurvePrivateKey) else None
 
 
 def _names(certificate: x509.Certificate) -> list[str]:
@@ -171,13 +200,18 @@ def _signed_by(certificate: x509.Certificate, authority: x509.Certificate) -> bo
 
 def _create_authority(paths: Paths, domains: Iterable[str]) -> KeyPair:
     host = platform.node().split(".")[0] or "this machine"
-    authority = create_authority(f"Lapwing local CA ({host})", domains, AUTHORITY_DAYS)
+    key = _load_key(paths.authority_key)
+    authority = create_authority(f"Lapwing local CA ({host})", domains, AUTHORITY_DAYS, key)
     write_atomic(paths.authority_key, authority.key_pem)
     write_atomic(paths.authority, authority.certificate_pem, mode=0o644)
     return authority
 
 
-def _create_leaf(paths: Paths, authority: KeyPair, names: Iterable[str]) -> None:
-    server = create_server(LOCALHOST, LEAF_DAYS - 1, names, LOOPBACK, authority)
+def _create_leaf(
+    paths: Paths, authority: KeyPair, names: Iterable[str], now: datetime.datetime
+) -> None:
+    left = (authority.certificate.not_valid_after_utc - now).days
+    days = max(1, min(LEAF_DAYS - 1, left))
+    server = create_server(LOCALHOST, days, names, LOOPBACK, authority)
     chain = server.certificate_pem + authority.certificate_pem
     write_atomic(paths.server, server.key_pem + chain)

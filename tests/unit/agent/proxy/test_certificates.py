@@ -7,6 +7,8 @@ import socket
 import ssl
 import stat
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -135,7 +137,7 @@ def test_missing_or_damaged_files_are_created_again(
         (tmp_path / name).unlink()
     else:
         (tmp_path / name).write_bytes(damage)
-    assert ensure(tmp_path, DOMAINS)
+    assert ensure(tmp_path, DOMAINS) is (name != "ca.pem")
     assert accepted(tmp_path, "shop.example")
     assert not ensure(tmp_path, DOMAINS)
 
@@ -203,6 +205,60 @@ def test_expiring_certificate_is_renewed(tmp_path: Path, monkeypatch: pytest.Mon
     authority = Paths(tmp_path).authority.read_bytes()
     assert ensure(tmp_path, ())
     assert Paths(tmp_path).authority.read_bytes() == authority
+    assert accepted(tmp_path, "shop.example")
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Set the clock to another day, counted from today."""
+
+    def set_clock(days: int) -> None:
+        class Clock(datetime.datetime):
+            @classmethod
+            def now(cls, tz: datetime.tzinfo | None = None) -> Clock:
+                return cls.fromtimestamp(time.time() + days * 86400, tz)
+
+        monkeypatch.setattr(datetime, "datetime", Clock)
+
+    return set_clock
+
+
+@pytest.mark.parametrize("days", [-10, AUTHORITY_DAYS + 10])
+def test_wrong_clock_replaces_no_authority(
+    tmp_path: Path, clock: Callable[[int], None], days: int
+) -> None:
+    ensure(tmp_path, DOMAINS)
+    before = {p: p.read_bytes() for p in tmp_path.iterdir()}
+    assert certificates.find_problem(tmp_path) is None
+    clock(days)
+    assert not ensure(tmp_path, DOMAINS)
+    assert {p: p.read_bytes() for p in tmp_path.iterdir()} == before
+    problem = certificates.find_problem(tmp_path)
+    assert problem is not None
+    assert f"the clock of this machine is at {datetime.datetime.now(datetime.UTC):%Y-%m}" in problem
+
+
+def test_server_certificate_ends_with_its_authority(
+    tmp_path: Path, clock: Callable[[int], None]
+) -> None:
+    ensure(tmp_path, DOMAINS)
+    authority = certificate(Paths(tmp_path).authority)
+    clock(AUTHORITY_DAYS - 100)
+    assert ensure(tmp_path, DOMAINS)
+    assert certificate(Paths(tmp_path).authority) == authority
+    server = certificate(Paths(tmp_path).server)
+    assert server.not_valid_after_utc <= authority.not_valid_after_utc
+
+
+@pytest.mark.parametrize("damage", [b"", b"-----BEGIN CERTIFICATE-----\nAAAA\n"])
+def test_key_of_the_authority_is_kept(tmp_path: Path, damage: bytes) -> None:
+    """A client that trusts its certificate accepts what is signed after that was damaged."""
+    ensure(tmp_path, DOMAINS)
+    trusted = Paths(tmp_path).authority.read_bytes()
+    Paths(tmp_path).authority.write_bytes(damage)
+    Paths(tmp_path).server.unlink()
+    assert ensure(tmp_path, DOMAINS)
+    Paths(tmp_path).authority.write_bytes(trusted)
     assert accepted(tmp_path, "shop.example")
 
 
