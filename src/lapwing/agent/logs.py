@@ -53,7 +53,17 @@ def open_writer(path: Path) -> tuple[int, subprocess.Popen[bytes] | None]:
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), None
     source, descriptor = os.pipe()
     try:
-        writer = subprocess.Popen(
+        writer = start_writer(path, source)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor, writer
+
+
+def start_writer(path: Path, source: int) -> subprocess.Popen[bytes]:
+    """Start the writer of a log, which reads from `source`; this is closed. Raises OSError."""
+    try:
+        return subprocess.Popen(
             ("/bin/sh", "-c", _WRITER, "lapwing-log", path, str(MAX_LOG_BYTES)),
             env={"PATH": os.defpath, "LC_ALL": "C"},
             cwd="/",
@@ -63,12 +73,8 @@ def open_writer(path: Path) -> tuple[int, subprocess.Popen[bytes] | None]:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-    except BaseException:
-        os.close(descriptor)
-        raise
     finally:
         os.close(source)
-    return descriptor, writer
 
 
 def folder(logs: Path, stack: str, environment: str, service: str) -> Path:

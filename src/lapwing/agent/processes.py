@@ -33,6 +33,8 @@ POLL_INTERVAL_S = 0.05
 """Time between two looks at the process table, where the kernel has no pidfds."""
 LOG_TIMEOUT_S = 0.3
 """How long the exit of a process is reported late because its last output is being written."""
+OUTPUT_CHECK_S = 2.0
+"""Time between two looks at whether the writer of a log is running."""
 FIRST_DELAY_S = 0.1
 LONGEST_DELAY_S = 30.0
 STEADY_S = 60.0
@@ -183,18 +185,36 @@ async def output_written(identity: Identity) -> None:
                 await asyncio.sleep(0.002)
 
 
-def output_lost(pid: int) -> bool:
-    """Return whether nothing reads the output of a process any more, so that it cannot write.
+async def watch(identity: Identity, log: Path) -> str:
+    """Wait for the exit of a process, and keep its log written; return how it ended."""
+    exited = asyncio.create_task(ended(identity))
+    try:
+        while not (await asyncio.wait({exited}, timeout=OUTPUT_CHECK_S))[0]:
+            with contextlib.suppress(OSError):
+                _keep_log(identity.pid, log)
+        return exited.result()
+    finally:
+        exited.cancel()
 
-    Its descriptors 1 and 2 are looked at, because it may have redirected one of them. A pipe
-    without readers reports POLLERR (poll(2)). False where this is unknown.
+
+def _keep_log(pid: int, log: Path) -> None:
+    """Start another writer of a log if the one of a running process has ended.
+
+    It reads the same pipe, which /proc opens again (proc_pid_fd(5)). Descriptors 1 and 2 are looked
+    at, because the process may have redirected one of them. Raises OSError.
     """
-    found = [_unread(f"/proc/{pid}/fd/{number}") for number in (1, 2)]
-    return True in found and False not in found
+    paths = [f"/proc/{pid}/fd/{number}" for number in (1, 2)]
+    unread = [_unread(path) for path in paths]
+    if True in unread and False not in unread:
+        source = os.open(paths[unread.index(True)], os.O_RDONLY | os.O_CLOEXEC)
+        _log_writers[pid] = logs.start_writer(log, source)
 
 
 def _unread(path: str) -> bool | None:
-    """Return whether a pipe has no reader; None if it is no pipe or unknown."""
+    """Return whether a pipe has no reader, which it reports as POLLERR (poll(2)).
+
+    None if it is no pipe or unknown.
+    """
     try:
         if not str(Path(path).readlink()).startswith("pipe:"):
             return None

@@ -21,8 +21,6 @@ from lapwing.plan.model import Service
 
 if TYPE_CHECKING:
     import httpx
-OUTPUT_CHECK_S = 2.0
-"""Time between two looks at whether the writer of a replica's log is running."""
 NOTHING = Identity(0, 0.0)
 """The identity of no process: only those with the mark are stopped."""
 
@@ -154,20 +152,22 @@ class Replicas:
             if identity is not None:
                 steady = loop.call_later(processes.STEADY_S, setattr, replica, "crashes", 0)
                 try:
-                    how = await self._ended(generation, replica, identity)
+                    how = await processes.watch(identity, self._log_of(generation, replica))
                 finally:
                     steady.cancel()
+                starting = generation.number in self._starting
                 replica.ready, replica.last_exit = False, how
+                if not starting:  # Before any wait, so that an observer finds the reason, too.
+                    replica.restarts += 1
+                    replica.crashes += not generations.has_finished(generation, replica)
                 mark = self._mark_of(generation, replica)
                 await termination.kill(identity, mark, watched=True)
                 replica.pid = None
                 self._changed()
-                if generation.number in self._starting:
+                if starting:
                     return
                 name = f"{generation.service} {generation.label}.{replica.index}"
                 self._report(f"Replica {name} {how}; restarting it.")
-                replica.restarts += 1
-                replica.crashes += not generations.has_finished(generation, replica)
                 delay.record_run(loop.time() - began)
             await delay.wait()
             try:
@@ -176,22 +176,6 @@ class Replicas:
                 replica.last_exit = str(error)
                 continue
             await self._wait_until_ready(generation, replica)
-
-    async def _ended(self, generation: Generation, replica: Replica, identity: Identity) -> str:
-        """Wait for the exit of a replica; stop one that cannot write its log any more."""
-        ended = asyncio.create_task(processes.ended(identity))
-        try:
-            while not (await asyncio.wait({ended}, timeout=OUTPUT_CHECK_S))[0]:
-                if processes.output_lost(identity.pid):
-                    grace, mark = (
-                        generation.spec.rollout.stop_grace,
-                        self._mark_of(generation, replica),
-                    )
-                    await termination.stop(identity, grace, mark, watched=True)
-                    return "was stopped because the writer of its log had ended"
-            return ended.result()
-        finally:
-            ended.cancel()
 
     async def _wait_until_ready(self, generation: Generation, replica: Replica) -> None:
         """Wait until the restarted process is healthy, or has exited."""

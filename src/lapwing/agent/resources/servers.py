@@ -18,7 +18,7 @@ import msgspec
 from lapwing.agent import logs, ports, processes, termination
 from lapwing.agent.processes import Identity, Launch, Owner, RestartDelay
 from lapwing.agent.resources import kinds
-from lapwing.agent.state import FileWriter, ResourceProcess
+from lapwing.agent.state import FileWriter, ResourceProcess, boot_id
 from lapwing.desired.secrets import SecretStore
 from lapwing.errors import LapwingError, ResourceError, SecretError
 from lapwing.plan.model import Resource
@@ -116,7 +116,9 @@ class Servers:
         while True:
             record, began = self._records.get(name), loop.time()
             if record is not None:
-                how = await processes.ended(_identity(record))
+                how = await processes.watch(
+                    _identity(record), log_of(self._settings, self._owner(name))
+                )
                 self._records.pop(name, None)
                 self._changed()
                 self._report(f"The server of {name} {how}; restarting it.")
@@ -165,7 +167,9 @@ class Servers:
         }
         arguments = program.arguments(resource.program, data, port)
         identity = processes.spawn(Launch(arguments, environ, data), log)
-        started = ResourceProcess(pid=identity.pid, started=identity.started, port=port)
+        started = ResourceProcess(
+            pid=identity.pid, started=identity.started, port=port, boot=boot_id()
+        )
         try:
             await self._writer.run(write_atomic, folder / RECORD, msgspec.json.encode(started))
             await _wait_until_responding(program, started, log, owner)
@@ -223,7 +227,7 @@ def _recorded(folder: Path) -> ResourceProcess | None:
         found = msgspec.json.decode((folder / RECORD).read_bytes(), type=ResourceProcess)
     except (OSError, msgspec.MsgspecError):
         return None
-    return found if processes.alive(_identity(found)) else None
+    return found if found.boot == boot_id() and processes.alive(_identity(found)) else None
 
 
 async def _wait_until_responding(
