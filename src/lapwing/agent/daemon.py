@@ -241,7 +241,7 @@ class Agent:
                     self._ticks[key] = asyncio.create_task(self._tick_environment(environment))
             if every:
                 await self._check_machine()
-                for work in (self.envoy.repair_certificate, self._rotate_logs, self._clean_up):
+                for work in (self.envoy.repair, self._rotate_logs, self._clean_up):
                     with contextlib.suppress(LapwingError, OSError):
                         await work()
             if not all(e.idle for e in self.environments.values()):

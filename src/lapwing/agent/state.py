@@ -102,6 +102,8 @@ class ResourceProcess(msgspec.Struct, kw_only=True):
     pid: int
     started: float
     port: int
+    boot: str = ""
+    """The boot in which it was started: later, its process id may be that of another process."""
 
 
 class EnvironmentState(msgspec.Struct, kw_only=True):

@@ -7,6 +7,7 @@ writes the record again if it is missing or wrong.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -86,14 +87,17 @@ def _is_last_holder_alive(folder: Path) -> bool:
 
 
 def holder(folder: Path) -> int | None:
-    """Return the process id of the running agent; None if it is not running or unknown."""
-    if not is_running(folder):
-        return None
-    try:
-        return int((folder / "lock").read_text())
-    except (OSError, ValueError):
-        record = read(folder)  # An agent of an older version writes no process id there.
-        return record.pid if record is not None else None
+    """Return the process id of the running agent; None if it is not running.
+
+    A holder without one has taken the lock this moment: to see whether an agent is running, or to
+    become the agent. The id in the agent's record may then be that of another process.
+    """
+    until = time.monotonic() + HOLD_TIMEOUT_S
+    while is_running(folder) and time.monotonic() < until:
+        with contextlib.suppress(OSError, ValueError):
+            return int((folder / "lock").read_text())
+        time.sleep(0.005)
+    return None
 
 
 def is_running(folder: Path) -> bool:

@@ -56,6 +56,7 @@ def begin(settings: Settings) -> Identity | None:
     settings.agent.mkdir(exist_ok=True)
     try:
         with locks.hold(settings.agent / "lock", wait=False):  # Not the record of a running agent.
+            (settings.agent / "lock").write_text("")  # The id of a process that has ended.
             (settings.agent / "agent.json").unlink(missing_ok=True)
     except BlockingIOError:
         return None

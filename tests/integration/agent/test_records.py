@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from lapwing.agent import process_tree, processes
+from lapwing.agent import process_tree, processes, state
 from lapwing.observed import agent as observed
+from lapwing.system import locks
 from tests.deployed import until
 from tests.integration.agent.conftest import kill_agent
 from tests.integration.faults.ship import Ship
@@ -98,3 +99,68 @@ def test_first_commands_at_once_find_one_agent(ship: Ship) -> None:
     for command in commands:
         command.communicate()
     ship.whole()
+
+
+def test_record_of_an_earlier_boot_is_not_trusted(ship: Ship) -> None:
+    """Its process id may be that of another process, which gets no signal."""
+    kill_agent(ship)
+    [envoy] = envoys(ship)
+    other = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    try:
+        since = processes.started(other.pid)
+        record = {"pid": other.pid, "started": since, "port": ship.where.port, "boot": "another"}
+        for boot in ("another", ""):
+            path = ship.where.home / "envoy" / "process.json"
+            path.write_text(json.dumps({**record, "boot": boot}))
+            ship.where.run("agent", "start")
+            ship.whole()
+            assert other.poll() is None
+            assert envoys(ship) == [envoy]
+            kill_agent(ship)
+        ship.where.run("agent", "start")
+    finally:
+        other.kill()
+        other.wait()
+    assert json.loads(path.read_bytes())["boot"] == state.boot_id()
+
+
+def test_id_of_an_agent_that_has_ended_gets_no_signal(ship: Ship) -> None:
+    """A command holds the lock for a moment, and the lock's file has the id of the last agent."""
+    kill_agent(ship)
+    other = subprocess.Popen(["sleep", "600"])
+    folder = ship.where.home / "agent"
+    (folder / "agent.json").write_text(json.dumps({"pid": other.pid, "version": "", "port": 1}))
+    try:
+        with locks.hold(folder / "lock"):
+            (folder / "lock").write_text("")
+            assert observed.holder(folder) is None
+        assert not observed.is_running(folder)
+        assert other.poll() is None
+    finally:
+        other.kill()
+        other.wait()
+    ship.where.run("agent", "start")
+
+
+def test_envoy_whose_folder_was_removed_is_replaced(ship: Ship) -> None:
+    """It watches files in the removed folder, and would get no routes any more."""
+    [before] = envoys(ship)
+    shutil.rmtree(ship.where.home / "envoy")
+    until(lambda: envoys(ship) not in ([], [before]), "another Envoy")
+    ship.recovers()
+    ship.deploy()
+    ship.whole()
+    runs_and_nothing_besides(ship)
+
+
+def test_deployment_ends_although_the_folder_of_envoy_is_removed(ship: Ship) -> None:
+    ship.next(start=2)
+    deploying = ship.begin("deploy")
+    until(lambda: ship.status()["rollout"], "the deployment")
+    removed = (ship.where.home / "envoy").rename(ship.where.home / "removed")
+    _, said = deploying.communicate(timeout=120)
+    shutil.rmtree(removed)
+    assert deploying.returncode in (0, 1), said
+    ship.version = f"v{ship.number}" if deploying.returncode == 0 else ship.version
+    ship.recovers()
+    runs_and_nothing_besides(ship)

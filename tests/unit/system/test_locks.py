@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import subprocess
 import sys
 from pathlib import Path
@@ -59,3 +60,12 @@ def test_lock_of_removed_file_is_taken_on_the_new_file(tmp_path: Path) -> None:
     assert waiter.stdout.readline() == b"held\n"
     assert locks.is_held(path)
     waiter.communicate(b"\n")
+
+
+def test_two_that_look_do_not_find_each_other(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    path.touch()
+    with path.open() as other:
+        fcntl.flock(other, fcntl.LOCK_SH)
+        assert not locks.is_held(path)
+    assert not locks.is_held(path)

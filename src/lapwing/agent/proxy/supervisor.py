@@ -22,7 +22,7 @@ from lapwing.agent.processes import Identity, Launch, RestartDelay
 from lapwing.agent.proxy import bootstrap, certificates, sockets, xds
 from lapwing.agent.proxy.admin import Admin
 from lapwing.agent.proxy.model import Cluster, RouteTable
-from lapwing.agent.state import FileWriter
+from lapwing.agent.state import FileWriter, boot_id
 from lapwing.errors import ProxyError
 from lapwing.render.envoy import Json
 from lapwing.settings import Settings
@@ -40,6 +40,7 @@ class _Record(msgspec.Struct, kw_only=True):
     pid: int
     started: float
     port: int
+    boot: str = ""
 
 
 class Envoy:
@@ -61,6 +62,7 @@ class Envoy:
         self._watcher: asyncio.Task[None] | None = None
         self._domains: tuple[str, ...] = ()
         self._known: dict[str, Cluster] = {}
+        self._contents: dict[str, Json] = {}
         self._rejected = 0
         self._rejected_routes = 0
         self._claim: contextlib.ExitStack | None = None
@@ -97,7 +99,8 @@ class Envoy:
         An agent may have been killed before it recorded the one that it started.
         """
         record = self._record()
-        found = [Identity(record.pid, record.started)] if record is not None else []
+        known = record is not None and record.boot == boot_id()
+        found = [Identity(record.pid, record.started)] if record is not None and known else []
         running = await asyncio.to_thread(lambda: [*process_tree.owned(self.settings.home)])
         found += [identity for identity, owner in running if owner == OWNER]
         for identity in dict.fromkeys(found):
@@ -158,7 +161,7 @@ class Envoy:
             identity = self._identity
             began = time.monotonic()
             if identity is not None:
-                how = await processes.ended(identity)
+                how = await processes.watch(identity, self._output)
                 self._identity = None
                 self._died(f"Envoy {how}; restarting it.")
                 await self.admin.close()
@@ -190,6 +193,9 @@ class Envoy:
             self.settings.body_timeout,
             bootstrap.heap_size(),
         )
+        for name, content in list(self._contents.items()):
+            if not (self.folder / name).exists():
+                await self._write(name, content)
         config = bootstrap.bootstrap(self.folder, self.admin.path, ingress)
         await self._write("bootstrap.json", config)
         await asyncio.to_thread(logs.rotate, self._output)
@@ -229,7 +235,9 @@ class Envoy:
         )
 
     async def _write_record(self, identity: Identity) -> None:
-        record = _Record(pid=identity.pid, started=identity.started, port=self.settings.port)
+        record = _Record(
+            pid=identity.pid, started=identity.started, port=self.settings.port, boot=boot_id()
+        )
         path = self.folder / "process.json"
         await self._writer.run(write_atomic, path, msgspec.json.encode(record))
 
@@ -253,6 +261,7 @@ class Envoy:
         await self._write("cds.json", xds.clusters(tuple(clusters), self.folder, version))
         for name in set(self._known) - {c.name for c in clusters}:
             (self.folder / xds.endpoints_file(name)).unlink(missing_ok=True)
+            self._contents.pop(xds.endpoints_file(name), None)
         self._known = {c.name: c for c in clusters}
 
     async def wait_for_clusters(self, names: Iterable[str], timeout: float) -> None:
@@ -318,8 +327,15 @@ class Envoy:
         """Renew the certificate if it expires soon. Raises OSError or ProxyError."""
         await self._write_certificate(self._domains)
 
-    async def repair_certificate(self) -> None:
-        """Create a damaged certificate again. Raises OSError or ProxyError."""
+    async def repair(self) -> None:
+        """Create a damaged certificate again, and replace an Envoy whose folder was removed.
+
+        It watches files in the removed folder, so it would get no configuration any more. Raises
+        OSError or ProxyError.
+        """
+        if self._identity is not None and not (self.folder / "bootstrap.json").exists():
+            log.warning("%s was removed; restarting Envoy.", self.folder)
+            await termination.kill(self._identity)
         if not await asyncio.to_thread(certificates.is_intact, self.settings.certificates):
             await self._write_certificate(self._domains)
 
@@ -336,6 +352,7 @@ class Envoy:
         try:
             data = msgspec.json.encode(content)
             await self._writer.run(write_atomic, self.folder / name, data)
+            self._contents[name] = content
         except OSError as error:
             raise ProxyError(
                 f"Envoy's configuration {self.folder / name} cannot be written: {error.strerror}.",
