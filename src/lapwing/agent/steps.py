@@ -94,13 +94,23 @@ class Steps:
             while not work.done():
                 watched = record.state in rollout.WATCHED
                 await asyncio.wait({work}, timeout=WATCH_INTERVAL_S if watched else None)
-                if watched:
+                if watched and not self._is_exit_unreported(record):
                     self._check_candidates(record)
             await work
+            if record.state in rollout.WATCHED:
+                self._check_candidates(record)
         finally:
             if not work.done():
                 work.cancel()
                 await asyncio.gather(work, return_exceptions=True)
+
+    def _is_exit_unreported(self, record: RolloutRecord) -> bool:
+        """Return whether a replica of a candidate has exited a moment ago.
+
+        Envoy may notice first that it is not ready; its watcher will report the reason.
+        """
+        replicas = [r for g in self._candidates(record) for r in g.replicas]
+        return any(r.pid is not None and not is_running(r) for r in replicas)
 
     def _check_candidates(self, record: RolloutRecord) -> None:
         """Raise ReplicaError if a replica of a candidate exited or is not ready."""
