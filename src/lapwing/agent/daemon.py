@@ -49,6 +49,8 @@ log = logging.getLogger(__name__)
 TICK_INTERVAL_S = 1.0
 QUIET_TICKS = 5
 """Ticks between two looks at an environment without deadlines or problems."""
+LOST_TICKS = 10
+"""Ticks after which an agent ends because another one has its lock."""
 HOUSEKEEPING_INTERVAL_S = 86400.0
 IDLE_EXIT_S = 3.0
 """How long nothing is running before the agent exits."""
@@ -78,7 +80,7 @@ class Agent:
         self._cleaned = time.monotonic()
         self._machine_problem: str | None = None
         self._ending = asyncio.Event()
-        self._lock: int | None = lock
+        self._lock, self._lost_ticks = lock, 0
         self._record = AgentRecord(pid=os.getpid(), version=__version__, port=settings.port)
 
     async def run(self) -> None:
@@ -120,7 +122,7 @@ class Agent:
                 environment.unwatch_all()
         with contextlib.suppress(OSError):
             self.meter.write()
-        if self._lock is None or any(not e.idle for e in self.environments.values()):
+        if self._lost_ticks or any(not e.idle for e in self.environments.values()):
             await self.envoy.leave()
         else:
             await self.envoy.stop()
@@ -254,14 +256,21 @@ class Agent:
                 return
 
     def _keep_lock(self) -> bool:
-        """Take the lock again if its file was removed; end if another agent was faster."""
-        if self._lock is not None:
-            with contextlib.suppress(OSError):
-                self._lock = observed.keep(self.settings.agent, self._lock)
-        if self._lock is None:
+        """Take the lock again if its file was removed; return whether this is still the agent.
+
+        Another agent that was faster usually fails, because the port is claimed. Else this one
+        ends.
+        """
+        with contextlib.suppress(OSError):
+            found = observed.keep(self.settings.agent, self._lock)
+            if found is not None:
+                self._lock, self._lost_ticks = found, 0
+                return True
+        self._lost_ticks += 1
+        if self._lost_ticks >= LOST_TICKS:
             log.error("%s was removed, and another agent runs.", self.settings.agent / "lock")
             self.end()
-        return self._lock is not None
+        return self._lost_ticks < LOST_TICKS
 
     async def _tick_environment(self, environment: Environment) -> None:
         try:

@@ -233,7 +233,7 @@ class Maintenance:
         """Note when the logs of replicas, databases and jobs were written, for `lapwing logs`."""
         found = [
             (self._launcher.log_of(g, r), g.spec.release)
-            for g in self.state.generations
+            for g in self.state.with_processes
             for r in g.replicas
         ]
         found += [(self._launcher.server_log(n), "-") for n in self.state.resources]

@@ -16,6 +16,7 @@ import pytest
 
 from lapwing.agent import housekeeping
 from lapwing.observed import agent, status
+from lapwing.system import locks
 from tests.deployed import until
 from tests.installation import LAPWING, Installation, installation
 from tests.integration.faults.ship import Ship
@@ -72,14 +73,14 @@ def test_removed_lock_does_not_allow_a_second_agent(where: Installation) -> None
 def test_agent_ends_if_another_one_has_taken_its_lock(where: Installation) -> None:
     ship = Ship(where)
     ship.up()
-    first = agents(where)[0]
-    first.suspend()
-    (where.home / "agent" / "lock").unlink()
+    [agent_process] = agents(where)
+    lock = where.home / "agent" / "lock"
+    agent_process.suspend()
+    lock.unlink()
+    with locks.hold(lock):
+        agent_process.resume()
+        agent_process.wait(60)
     where.run("agent", "start")
-    first.resume()
-    assert first.wait(60) in (0, None)
-    [second] = agents(where)
-    assert agent.holder(where.home / "agent") == second.pid
     ship.recovers()
 
 

@@ -108,7 +108,7 @@ def find_problem(folder: Path) -> str | None:
     return (
         f"The certificate authority {paths.authority} is valid from {begins:%Y-%m-%d} to "
         f"{ends:%Y-%m-%d}, and the clock of this machine is at {now:%Y-%m-%d %H:%M} UTC. Set the "
-        f"clock. If it is right, remove {paths.authority_key} and {paths.authority}, and run "
+        f"clock. If it is correct, remove {paths.authority_key} and {paths.authority}, and run "
         "`lapwing agent stop` and `lapwing agent start`: clients have to trust the new authority."
     )
 
