@@ -1,16 +1,31 @@
 """The server programs for each kind of resource: how each is started and checked.
 
 What is the same for all of them (ports, folders, adoption, waiting) is in `servers.py`. Every
-server listens on 127.0.0.1 only.
+server listens on 127.0.0.1 only, where every user of the machine can connect: so it requires a
+password, if it can read one from a file or its environment (process lists show arguments).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lapwing.plan.model import ResourceKind
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """How a server receives the password of its only user.
+
+    `configuration` is the text of a file that is its first argument, `environ` are variables, and
+    `greeting` is what a client sends first. `{password}` and `{database}` in them are replaced.
+    """
+
+    user: str = ""
+    configuration: str | None = None
+    environ: Mapping[str, str] = field(default_factory=dict)
+    greeting: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +33,7 @@ class Program:
     """A server program.
 
     `arguments(program, data, port)` starts it; `scheme` begins its URL; it is running if its
-    response to `ping` contains `pong`.
+    response to `ping` contains `pong`. `login` is how it receives a password; None if it has none.
     """
 
     names: tuple[str, ...]
@@ -26,6 +41,7 @@ class Program:
     scheme: str
     ping: bytes
     pong: bytes
+    login: Login | None = None
 
 
 def _mongod(program: str, data: Path, port: int) -> tuple[str, ...]:
@@ -61,12 +77,27 @@ def _mongodb_hello() -> bytes:
 
 
 MONGO = _mongodb_hello()
+REDIS_LOGIN = Login(configuration="requirepass {password}\n", greeting="AUTH {password}\r\n")
+# Source: FerretDB 1.24, `ferretdb --help`. The user is added to new data only.
+FERRETDB_LOGIN = Login(
+    user="lapwing",
+    environ={
+        "FERRETDB_TEST_ENABLE_NEW_AUTH": "true",
+        "FERRETDB_SETUP_USERNAME": "lapwing",
+        "FERRETDB_SETUP_PASSWORD": "{password}",
+        "FERRETDB_SETUP_DATABASE": "{database}",
+    },
+)
 PROGRAMS: dict[ResourceKind, tuple[Program, ...]] = {
     "mongodb": (
         Program(("mongod",), _mongod, "mongodb", MONGO, b"maxWireVersion"),
-        Program(("ferretdb",), _ferretdb, "mongodb", MONGO, b"maxWireVersion"),
+        Program(("ferretdb",), _ferretdb, "mongodb", MONGO, b"maxWireVersion", FERRETDB_LOGIN),
     ),
-    "redis": (Program(("valkey-server", "redis-server"), _redis, "redis", b"PING\r\n", b"+PONG"),),
+    "redis": (
+        Program(
+            ("valkey-server", "redis-server"), _redis, "redis", b"PING\r\n", b"+PONG", REDIS_LOGIN
+        ),
+    ),
 }
 """The supported programs, in order of preference. MySQL and PostgreSQL need a URL."""
 

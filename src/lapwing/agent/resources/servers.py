@@ -3,6 +3,9 @@
 Data is in `data/<stack>/<environment>/<resource>` and survives `lapwing down`. The port is chosen
 once and kept beside the data, so the URL given to a service stays valid.
 
+A server with new data requires a generated password, which is in the secret store and in the URL.
+Data of an earlier version stays without one: its services run with a URL that has none.
+
 A watcher waits for the exit of each server and restarts it on its data and port, with growing
 delays. A server that is not running has no record, so the status cannot report it as running.
 """
@@ -28,6 +31,9 @@ from lapwing.system.files import write_atomic
 START_TIMEOUT_S = 30.0
 STOP_GRACE_S = 20.0
 """How long a server may take to exit: it has to write its data."""
+LOGIN = "login"
+"""The file with the version of the password that a server requires, beside its data."""
+CONFIGURATION = "server.conf"
 RECORD = "server.json"
 """The process last started on the data, recorded beside it at once: two servers on the same data
 would corrupt it."""
@@ -151,12 +157,13 @@ class Servers:
         assert resource.program is not None
         program = kinds.of(resource.kind, resource.program)
         log = log_of(self._settings, owner)
+        data = folder / "data"
+        password = await self._writer.run(_password, self._settings, owner, program, data.exists())
         if record is None or not processes.alive(_identity(record)):
             record = _recorded(folder)  # Started just before the agent was killed.
         if record is not None:
-            await _wait_until_responding(program, record, log, owner)
+            await _wait_until_responding(program, record, log, owner, password)
             return record
-        data = folder / "data"
         data.mkdir(exist_ok=True)
         port = await self._writer.run(_port, folder)
         environ = {
@@ -166,13 +173,20 @@ class Servers:
             processes.MARK: f"{self._settings.home}|{owner}",
         }
         arguments = program.arguments(resource.program, data, port)
+        if password is not None and program.login is not None:
+            facts = {"password": password, "database": owner.stack}
+            environ |= {k: v.format(**facts) for k, v in program.login.environ.items()}
+            if program.login.configuration is not None:
+                file, text = folder / CONFIGURATION, program.login.configuration.format(**facts)
+                await self._writer.run(write_atomic, file, text.encode())
+                arguments = (arguments[0], str(file), *arguments[1:])
         identity = processes.spawn(Launch(arguments, environ, data), log)
         started = ResourceProcess(
             pid=identity.pid, started=identity.started, port=port, boot=boot_id()
         )
         try:
             await self._writer.run(write_atomic, folder / RECORD, msgspec.json.encode(started))
-            await _wait_until_responding(program, started, log, owner)
+            await _wait_until_responding(program, started, log, owner, password)
         except BaseException:
             await termination.kill(identity, watched=True)
             raise
@@ -212,9 +226,11 @@ def url(
             f"The server of {owner.service} is not running.",
             hint=f"`lapwing logs {owner.service}` shows its log.",
         )
-    scheme = kinds.of(resource.kind, resource.program).scheme
+    program = kinds.of(resource.kind, resource.program)
     database = f"/{owner.stack}" if resource.kind == "mongodb" else ""
-    return f"{scheme}://127.0.0.1:{record.port}{database}"
+    password = _password(settings, owner, program, has_data=True)
+    login = f"{program.login.user}:{password}@" if program.login and password else ""
+    return f"{program.scheme}://{login}127.0.0.1:{record.port}{database}"
 
 
 def _identity(record: ResourceProcess) -> Identity:
@@ -231,11 +247,15 @@ def _recorded(folder: Path) -> ResourceProcess | None:
 
 
 async def _wait_until_responding(
-    program: kinds.Program, record: ResourceProcess, log: Path, owner: Owner
+    program: kinds.Program,
+    record: ResourceProcess,
+    log: Path,
+    owner: Owner,
+    password: str | None,
 ) -> None:
     loop = asyncio.get_running_loop()
     until = loop.time() + START_TIMEOUT_S
-    while not await _responds(program, record.port):
+    while not await _responds(program, record.port, password):
         problem = None
         if not processes.alive(_identity(record)):
             await processes.output_written(_identity(record))
@@ -251,12 +271,13 @@ async def _wait_until_responding(
         await asyncio.sleep(0.05)
 
 
-async def _responds(program: kinds.Program, port: int) -> bool:
+async def _responds(program: kinds.Program, port: int, password: str | None) -> bool:
+    greeting = program.login.greeting if program.login and password else ""
     try:
         async with asyncio.timeout(2):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             try:
-                writer.write(program.ping)
+                writer.write(greeting.format(password=password).encode() + program.ping)
                 response = b""
                 while program.pong not in response:
                     more = await reader.read(4096)
@@ -268,6 +289,20 @@ async def _responds(program: kinds.Program, port: int) -> bool:
     except (OSError, TimeoutError):
         return False
     return True
+
+
+def _password(
+    settings: Settings, owner: Owner, program: kinds.Program, has_data: bool
+) -> str | None:
+    """Return the password of a server; generate it before the first start on its data."""
+    store = SecretStore(settings.secrets)
+    where, name = (owner.stack, owner.environment), f"resource.{owner.service}.password"
+    file = data_folder(settings, owner) / LOGIN
+    if not file.exists():
+        if has_data or program.login is None:
+            return None
+        write_atomic(file, store.generate(*where, name, 32).encode())
+    return store.get(*where, name, file.read_text())
 
 
 def _port(folder: Path) -> int:
