@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lapwing.cli.context import Context
-from lapwing.cli.options import image_option, output_option
+from lapwing.cli.options import environment_named, image_option, output_option
 from lapwing.cli.rendered import folder_options
 
 if TYPE_CHECKING:
@@ -16,13 +16,9 @@ if TYPE_CHECKING:
 
 
 @click.command("chart")
-@click.option(
-    "-e",
-    "--environment",
-    "--env",
-    metavar="NAME",
-    help="The environment. Default: the first one with `target: kubernetes`. Others with the same "
-    "objects become values files.",
+@environment_named(
+    "The environment. Default: the first one with `target: kubernetes`. Others with the same "
+    "objects become values files."
 )
 @folder_options("The folder to write; with --package, the folder of NAME-VERSION.tgz.")
 @click.option(

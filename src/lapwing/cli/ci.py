@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import click
 
 from lapwing.cli.context import Context
-from lapwing.errors import LapwingError, UnmanagedFileError, UsageError
+from lapwing.cli.options import environment_named
+from lapwing.errors import LapwingError, UnmanagedFileError, UsageError, check_name
 from lapwing.system.files import write_atomic
 
 if TYPE_CHECKING:
@@ -39,9 +40,7 @@ def command() -> None:
 @click.option(
     "--forge", type=click.Choice(["gitea", "github"]), required=True, help="The forge that runs CI."
 )
-@click.option(
-    "-e", "--environment", metavar="NAME", help="The environment to ship to from the main branch."
-)
+@environment_named("The environment to ship to from the main branch.")
 @click.option(
     "--install-from",
     metavar="SOURCE",
@@ -148,11 +147,11 @@ def _shipped(targets: Mapping[str, str], name: str | None) -> str | None:
         return next((machine for machine in machines if machine != "local"), None)
     if name in machines:
         return name
-    if name in targets:
-        message = f"Environment {name!r} has `target: {targets[name]}`; CI ships to machines only."
-    else:
-        message = f"The file has no environment {name!r}."
-    raise UsageError(message, hint=f"Environments on a machine: {', '.join(machines) or 'none'}.")
+    check_name("environment", name, targets, "the stack file")
+    raise UsageError(
+        f"Environment {name!r} has `target: {targets[name]}`; CI ships to machines only.",
+        hint=f"Environments on a machine: {', '.join(machines) or 'none'}.",
+    )
 
 
 def _installed_from() -> str:

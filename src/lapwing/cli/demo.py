@@ -39,7 +39,8 @@ def command(context: Context, example: Path | None, keep: bool) -> int:
     """Deploy the example under load and count failed requests.
 
     Deploys a good change, a broken one, a slow one that is rolled back, and rolls back. Uses a copy
-    of the example with its own home and port; your environments are not changed.
+    of the example as it is committed, with its own home and port; your environments and your
+    changes of the example are not touched.
 
     Exit status: 0 if no request failed and every step had its expected outcome, 1 if not,
     130 interrupted.
@@ -47,9 +48,8 @@ def command(context: Context, example: Path | None, keep: bool) -> int:
     from lapwing.commands.demo import run, sandbox
 
     printer = context.printer
-    found = sandbox.find_example(example)
     with _interruptible(), contextlib.ExitStack() as ending:
-        made = sandbox.build(context.settings, found)
+        made = sandbox.build(context.settings, example)
         ending.callback(_clear, made, printer)
         with printer.working("building the example"):
             result = run.run(made, printer.progress, printer.say)

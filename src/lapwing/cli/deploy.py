@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lapwing.cli.options import change_target, complete_services, image_option
+from lapwing.cli import complete
+from lapwing.cli.options import change_target, image_option
 
 if TYPE_CHECKING:
     from lapwing.targets.base import DeployResult, Target
 
 
 @click.command("deploy")
-@click.argument("services", nargs=-1, shell_complete=complete_services)
+@click.argument("services", nargs=-1, shell_complete=complete.services)
 @click.option("--hold", is_flag=True, help="Pause before the switch, until `lapwing promote`.")
 @image_option
 @click.option(

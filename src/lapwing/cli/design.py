@@ -9,6 +9,7 @@ import click
 
 from lapwing.cli.context import Context
 from lapwing.cli.diagram import amounts, environment_of
+from lapwing.cli.options import document_environment_option
 from lapwing.cli.rendered import write_file
 from lapwing.errors import UsageError
 
@@ -17,14 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command("design")
-@click.option(
-    "-e",
-    "--environment",
-    "--env",
-    metavar="NAME",
-    help="The environment. Default: `production`, else the last one in a cloud or on a cluster, "
-    "else `local`.",
-)
+@document_environment_option
 @click.option(
     "-o",
     "out",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lapwing.cli.context import Context
+from lapwing.cli.options import document_environment_option
 from lapwing.cli.rendered import write_file
 from lapwing.errors import UsageError
 
@@ -23,14 +24,7 @@ ENDINGS = {".mmd": "mermaid", ".mermaid": "mermaid", ".svg": "svg", ".png": "png
 @click.command("diagram")
 # Versions of click differ in the brackets, so they are written here.
 @click.argument("name", type=click.Choice(NAMES), required=False, metavar=f"[{'|'.join(NAMES)}]")
-@click.option(
-    "-e",
-    "--environment",
-    "--env",
-    metavar="NAME",
-    help="The environment. Default: `production`, else the last one in a cloud or on a cluster, "
-    "else `local`.",
-)
+@document_environment_option
 @click.option("--format", "form", type=click.Choice(FORMATS), help="Default: by the suffix of -o.")
 @click.option(
     "-o",

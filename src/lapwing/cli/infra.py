@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lapwing.cli.context import Context
-from lapwing.cli.options import output_option
+from lapwing.cli.options import environment_named, output_option
 from lapwing.cli.rendered import folder_options
 
 if TYPE_CHECKING:
@@ -19,12 +19,8 @@ MAX_PROJECT_LENGTH = 30
 
 
 @click.command("infra")
-@click.option(
-    "-e",
-    "--environment",
-    "--env",
-    metavar="NAME",
-    help="Write only the project of this environment, and the shared one. Default: all projects.",
+@environment_named(
+    "Write only the project of this environment, and the shared one. Default: all projects."
 )
 @folder_options("The folder to write, with a folder for each project in it.")
 @output_option

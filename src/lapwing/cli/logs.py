@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lapwing.cli import complete
 from lapwing.cli.context import Context
-from lapwing.cli.options import complete_services, context_option, environment_option
+from lapwing.cli.options import context_option, environment_option
 from lapwing.errors import UsageError, check_name
 from lapwing.system.sanitize import escape_controls
 
@@ -46,7 +47,7 @@ class Wanted:
 
 
 @click.command("logs")
-@click.argument("service", required=False, shell_complete=complete_services)
+@click.argument("service", required=False, shell_complete=complete.parts)
 @environment_option
 @click.option(
     "-n",
@@ -101,8 +102,9 @@ def _of_machine(context: Context, ref: EnvironmentRef, wanted: Wanted) -> None:
         return context.printer.data(wanted.clean(context, "\n".join(n.text for n in lines)))
 
     def find() -> list[Path]:
+        labels = _generations(context.settings.environment(ref.stack, ref.environment))
         folders = sorted(folder.glob(wanted.service or "*"))
-        return [log for each in folders for log in logs.newest(each)]
+        return [log for each in folders for log in logs.shown(each, labels)]
 
     readers = {log: logs.LogReader(log) for log in find()}
     if not readers and not wanted.follow:
@@ -116,6 +118,19 @@ def _of_machine(context: Context, ref: EnvironmentRef, wanted: Wanted) -> None:
         for log in find():
             readers.setdefault(log, logs.LogReader(log))
         lines = [n for r in readers.values() for n in r.new()]
+
+
+def _generations(folder: Path) -> set[str]:
+    """Return the labels of the generations that the agent has."""
+    import msgspec
+
+    from lapwing.agent import state
+
+    try:
+        found = state.load(folder)
+    except msgspec.MsgspecError:
+        found = None  # Damaged: the agent repairs it.
+    return {g.label for g in found.generations} if found else set()
 
 
 def _check_service(context: Context, service: str | None, seen: set[str], where: object) -> None:

@@ -152,6 +152,9 @@ def run(arguments: list[str]) -> int:
     except click.exceptions.Exit as leave:
         return leave.exit_code
     except click.ClickException as error:
+        if isinstance(error, click.MissingParameter) and isinstance(error.param, click.Option):
+            option = error.param  # Click names the option without its value.
+            error.param_hint = f"'{' / '.join(option.opts)} {option.metavar or ''}'"
         error.show()
         return 2
     except (KeyboardInterrupt, click.Abort):

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lapwing.cli import complete
 from lapwing.cli.context import Context
-from lapwing.cli.options import complete_services, context_option, environment_option
+from lapwing.cli.options import context_option, environment_option
 from lapwing.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 @click.option(
     "--service",
     metavar="NAME",
-    shell_complete=complete_services,
+    shell_complete=complete.services,
     help="Forward to the pods of one service, without the edge.",
 )
 @click.option("--browser", is_flag=True, help="Open a browser if there is a terminal.")

@@ -7,11 +7,11 @@ its options and pass the `Target` that these choose.
 from __future__ import annotations
 
 import functools
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from lapwing.cli import complete
 from lapwing.cli.context import Context, Output
 
 if TYPE_CHECKING:
@@ -63,28 +63,24 @@ def output_option(function: Callable[..., Any]) -> Callable[..., Any]:
     )(function)
 
 
-def environment_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `--environment NAME` (also `--env`, `-e`)."""
+def environment_named(
+    text: str, **options: Any
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return the option `--environment NAME` (also `--env`, `-e`) with `text` as its help."""
+    names = ("-e", "--environment", "--env")
     return click.option(
-        "-e",
-        "--environment",
-        "--env",
-        default="local",
-        show_default=True,
-        metavar="NAME",
-        help="The environment of the stack.",
-    )(function)
+        *names, metavar="NAME", help=text, shell_complete=complete.environments, **options
+    )
 
 
-def environments_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the same for verbs that report on all environments unless one is named."""
-    return click.option(
-        "-e",
-        "--environment",
-        "--env",
-        metavar="NAME",
-        help="Only this environment; by default all except local.",
-    )(function)
+environment_option = environment_named(
+    "The environment of the stack.", default="local", show_default=True
+)
+environments_option = environment_named("Only this environment; by default all except local.")
+document_environment_option = environment_named(
+    "The environment. Default: `production`, else the last one in a cloud or on a cluster, else "
+    "`local`."
+)
 
 
 def context_option(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -140,19 +136,3 @@ def change_target(function: Callable[..., Any]) -> Callable[..., Any]:
         return present.deploy_result(context, function(target, **options))
 
     return call
-
-
-def complete_services(
-    ctx: click.Context, _parameter: click.Parameter, incomplete: str
-) -> list[str]:
-    """Complete the name of a service for a shell; no names if the stack file is invalid."""
-    from lapwing.errors import LapwingError
-    from lapwing.stack import source
-    from lapwing.stack.load import find
-
-    try:
-        data = source.read(find(ctx.find_root().params.get("directory") or Path())).data
-        names = list(data["services"])
-    except (LapwingError, KeyError, TypeError):
-        return []
-    return [str(n) for n in names if str(n).startswith(incomplete)]

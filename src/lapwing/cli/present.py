@@ -9,13 +9,14 @@ import msgspec
 
 from lapwing.cli.context import Context
 from lapwing.errors import DeploymentFailed
-from lapwing.targets.base import DONE, never_deployed
+from lapwing.targets.base import DONE, Rollout, never_deployed
 
 if TYPE_CHECKING:
     from lapwing.desired.history import Entry
     from lapwing.observed.checks import CheckResult
     from lapwing.observed.status import ServiceStatus
     from lapwing.observed.usage import Summary
+    from lapwing.plan.diff import Change
     from lapwing.targets.base import DeployResult, EnvironmentRef, StatusReport
     from lapwing.targets.overview import EnvironmentOverview
 
@@ -100,11 +101,33 @@ def _show_result(context: Context, result: DeployResult) -> None:
 def _success(result: DeployResult) -> str:
     if result.kind == "down":
         return _stopped(result)
-    times = result.rollout.times if result.rollout else {}
-    switched = f"; switched after {times['switching']:.2f} s" if "switching" in times else ""
-    what = DONE_TEXTS.get(result.kind, "Deployed")
-    remark = f" {result.reason.rstrip('.')}." if result.reason else ""
-    return f"{what} {(result.commit or '')[:12]} in {result.seconds:.2f} s{switched}.{remark}"
+    rollout, commit = result.rollout or Rollout(), (result.commit or "")[:12]
+    took = f"in {result.seconds:.2f} s"
+    if "switching" in rollout.times:
+        took += f"; switched after {rollout.times['switching']:.2f} s"
+    remark = f"{result.reason.rstrip('.')}." if result.reason else ""
+    if result.kind not in DONE_TEXTS:
+        return f"Deployed {commit} {took}. {remark}".rstrip()
+    is_undone = result.kind == "abort" or (result.kind == "rollback" and result.target == "machine")
+    keeps = is_undone and "switching" not in rollout.times
+    moves = [_move(c, result.kind, keeps) for c in result.changes if c.name in rollout.services]
+    sentences = [f"{DONE_TEXTS[result.kind]} {took}.", "" if keeps else remark, *moves]
+    return " ".join(s for s in [*sentences, f"Commit: {commit}."] if s)
+
+
+def _move(change: Change, kind: str, keeps: bool) -> str:
+    """Say which release of a service runs after promote, abort or rollback, and which does not.
+
+    `keeps` is whether it ran before as well, because the deployment that is undone never switched.
+    """
+    name, before, after = change.name, change.before, change.after
+    if after is None:
+        return f"{name} is stopped."
+    if before == after:
+        return f"{name} has its {'new' if kind == 'promote' else 'earlier'} settings."
+    if keeps:
+        return f"{name} keeps running {after}; {before} is stopped."
+    return f"{name} now runs {after}" + (f" instead of {before}." if before else ".")
 
 
 def _stopped(result: DeployResult) -> str:

@@ -7,19 +7,12 @@ from pathlib import Path
 import click
 
 from lapwing.cli.context import Context
-from lapwing.cli.options import image_option, output_option
+from lapwing.cli.options import environment_named, image_option, output_option
 from lapwing.cli.rendered import folder_options
 
 
 @click.command("render")
-@click.option(
-    "-e",
-    "--environment",
-    "--env",
-    required=True,
-    metavar="NAME",
-    help="An environment with `target: kubernetes`.",
-)
+@environment_named("An environment with `target: kubernetes`.", required=True)
 @folder_options(
     "The folder to write: a file for each concern, and Argo CD's objects below argocd/."
 )

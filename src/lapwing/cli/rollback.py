@@ -6,18 +6,20 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lapwing.cli.options import change_target, complete_services
+from lapwing.cli import complete
+from lapwing.cli.options import change_target
 
 if TYPE_CHECKING:
     from lapwing.targets.base import DeployResult, Target
 
 
 @click.command("rollback")
-@click.argument("services", nargs=-1, shell_complete=complete_services)
+@click.argument("services", nargs=-1, shell_complete=complete.services)
 @click.option(
     "--to",
     "release",
     metavar="RELEASE",
+    shell_complete=complete.releases,
     help="The release to restore, or a commit of `lapwing history`.",
 )
 @change_target

@@ -11,6 +11,7 @@ import time
 
 import click
 
+from lapwing.cli import complete
 from lapwing.cli.context import Context
 from lapwing.cli.options import environment_option, output_option
 from lapwing.errors import UsageError, check_name, did_you_mean
@@ -22,7 +23,7 @@ def command() -> None:
 
 
 @command.command("set")
-@click.argument("name")
+@click.argument("name", shell_complete=complete.secrets)
 @click.argument("value", required=False)
 @environment_option
 @click.pass_obj
@@ -86,7 +87,7 @@ def list_(context: Context, environment: str) -> None:
 
 
 @command.command("remove")
-@click.argument("name")
+@click.argument("name", shell_complete=complete.stored_secrets)
 @environment_option
 @click.pass_obj
 def remove(context: Context, name: str, environment: str) -> None:

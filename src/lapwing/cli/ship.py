@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
+from lapwing.cli import complete
 from lapwing.cli.context import Context
-from lapwing.cli.options import complete_services, environment_option, image_option, output_option
+from lapwing.cli.options import environment_option, image_option, output_option
 
 if TYPE_CHECKING:
     from lapwing.commands.ship import ShipResult
 
 
 @click.command("ship")
-@click.argument("services", nargs=-1, shell_complete=complete_services)
+@click.argument("services", nargs=-1, shell_complete=complete.services)
 @environment_option
 @click.option(
     "--desired",

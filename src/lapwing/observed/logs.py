@@ -13,7 +13,7 @@ from __future__ import annotations
 import bisect
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
@@ -26,7 +26,7 @@ from lapwing.system.files import write_atomic
 MAX_TIMES_BYTES = 512 * 1024
 """Above this size every second note is removed."""
 GENERATIONS = 2
-"""Generations of a service whose logs are shown: one for each slot."""
+"""Generations of a service whose logs are shown at least: one for each slot."""
 _BLOCK = 64 * 1024
 
 
@@ -188,13 +188,19 @@ def _backwards(parts: list[tuple[BinaryIO, os.stat_result]]) -> Iterator[_Piece]
         yield _Piece(rest, *place, whole)
 
 
-def newest(folder: Path) -> list[Path]:
-    """Return the logs of a service that are not empty, of its newest generations."""
+def shown(folder: Path, generations: Collection[str] = ()) -> list[Path]:
+    """Return the logs of a service that are not empty, newest first.
+
+    These are the logs of the `generations` that exist, by their labels, and the newest others up to
+    one for each slot: a rejected release, the last run of a job.
+    """
     found: dict[str, list[Path]] = {}
     for log in sorted(folder.glob("*.log"), key=_modified, reverse=True):
         if _modified(log):
             found.setdefault(log.name.partition(".")[0], []).append(log)
-    return [log for group in list(found.values())[:GENERATIONS] for log in group]
+    others = [label for label in found if label not in generations]
+    kept = {*generations, *others[: max(1, GENERATIONS - len(found.keys() - others))]}
+    return [log for label, group in found.items() if label in kept for log in group]
 
 
 def _modified(log: Path) -> float:

@@ -233,7 +233,7 @@ class MachineTarget:
             hint=end.hint,
             seconds=round(seconds, 3),
             rollout=Rollout(
-                services=sorted(c.name for c in plan.changes if c.kind == "service"),
+                services=_long_running(plan),
                 times={state: round(t, 3) for state, t in end.times.items()},
                 preview=found.rollout.preview if found and found.rollout else None,
             ),
@@ -278,6 +278,13 @@ class MachineTarget:
             url=found.url if found else None,
         )
         return msgspec.structs.replace(result, **values)
+
+
+def _long_running(plan: PlannedChange) -> list[str]:
+    """Return the services that a plan changes, without jobs."""
+    documents = [d for d in (plan.before, plan.document) if d is not None]
+    jobs = {n for d in documents for n, s in d.services.items() if s.kind == "job"}
+    return sorted(c.name for c in plan.changes if c.kind == "service" and c.name not in jobs)
 
 
 def correct(found: Status) -> Status:

@@ -42,16 +42,18 @@ class PlannedChange:
 def promote(
     repository: DesiredRepository, status: Status | None, ref: EnvironmentRef, actor: str
 ) -> PlannedChange:
-    """Plan the continuation of a paused deployment.
+    """Plan the continuation of a paused deployment; `before` is what runs until then.
 
     Raises UsageError if there is no deployment in progress.
     """
     head, present = _head(repository, ref)
     if status is None or status.rollout is None:
         raise nothing_in_progress("promote")
-    return PlannedChange(
-        as_deployment(present, "promote", actor), head, present, _files(repository, present, head)
+    document = as_deployment(present, "promote", actor)
+    running = (
+        repository.read(ref.stack, ref.environment, status.commit) if status.commit else present
     )
+    return PlannedChange(document, head, running, _files(repository, present, head))
 
 
 def abort(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 
 from lapwing.agent import processes
 from lapwing.load.record import now
 from tests.deployed import until
+from tests.installation import LAPWING
 from tests.integration.faults import ship as usual
 from tests.integration.faults.ship import Ship, Watchers
 
@@ -115,6 +118,12 @@ def test_rollback_to_a_release(ship: Ship, watched: Watchers) -> None:
     ship.version = target
     ship.whole()
     assert ship.service()["active"]["release"] == release
+    words = {"COMP_WORDS": "lapwing rollback --to ", "COMP_CWORD": "3"}
+    environ = {**ship.where.environ, **words, "_LAPWING_COMPLETE": "bash_complete"}
+    completed = subprocess.run(
+        [LAPWING], cwd=ship.where.folder, env=environ, capture_output=True, text=True, check=True
+    )
+    assert f"plain,{release}" in completed.stdout.splitlines()
     said = ship.where.run("rollback", "--to", "no-such-release", status=2).stderr
     assert "No successful deployment of faults/local had release no-such-release." in said
     said = ship.where.run("rollback", "nobody", status=2).stderr

@@ -60,9 +60,11 @@ def test_lines_have_time_replica_and_release_in_order(yard: Yard) -> None:
     before = time.time()
     yard.get("/print?first-line")
     folder = yard.where.home / "logs" / "run" / yard.name / "local" / "app"
-    [log] = [p for p in folder.glob("*.log") if "first-line" in p.read_text()]
-    note = f" {log.stat().st_size} "
-    until(lambda: note in log.with_name(f"{log.name}.times").read_text(), "the note of the agent")
+    [log] = until(
+        lambda: [p for p in folder.glob("*.log") if "first-line" in p.read_text()], "the line"
+    )
+    note, times = f" {log.stat().st_size} ", log.with_name(f"{log.name}.times")
+    until(lambda: times.exists() and note in times.read_text(), "the note of the agent")
     time.sleep(1.1)  # Times are printed in seconds.
     yard.get("/print?second-line")
     release = yard.service()["active"]["release"]
@@ -86,3 +88,33 @@ def test_follow_continues_with_the_next_deployment(yard: Yard) -> None:
         yard.get("/print?after")
         found = line_with(lines, "after")
     assert found["release"] == yard.service()["active"]["release"] != old
+
+
+def test_active_release_is_shown_beside_newer_ones_that_were_stopped(yard: Yard) -> None:
+    yard.good("active")
+    release = yard.service()["active"]["release"]
+    for version in ("stopped-1", "stopped-2"):
+        yard.write(version)
+        yard.where.run("deploy", "--hold")
+        said = yard.where.run("abort").stderr
+        assert f"app keeps running {release}; app-" in said
+        assert "is stopped" in said
+    shown = {line.split()[3] for line in yard.where.run("logs").stdout.splitlines()}
+    assert release in shown
+    assert len(shown) > 1
+
+
+def test_promotion_and_rollback_name_the_releases(yard: Yard) -> None:
+    yard.good("one")
+    one = yard.service()["active"]["release"]
+    yard.write("two")
+    yard.where.run("deploy", "--hold")
+    said = yard.where.run("promote")
+    two = yard.service()["active"]["release"]
+    assert f"app now runs {two} instead of {one}." in said.stderr
+    assert f"app now runs {one} instead of {two}." in yard.where.run("rollback").stderr
+    yard.write("three")
+    yard.where.run("deploy", "--hold")
+    said = yard.where.run("rollback")
+    assert f"app keeps running {one}; app-" in said.stderr
+    assert "Commit: " in said.stderr

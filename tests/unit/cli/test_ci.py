@@ -165,7 +165,7 @@ def test_documentation_patterns_become_ignored_paths(
 
 def test_unknown_environment_is_refused(tmp_path: Path) -> None:
     written("github-two", tmp_path)
-    with pytest.raises(UsageError, match="no environment 'prod'"):
+    with pytest.raises(UsageError, match="no environment `prod`"):
         init(tmp_path, "--forge", "github", "-e", "prod")
 
 

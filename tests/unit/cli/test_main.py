@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from lapwing.cli.main import VERBS
+from lapwing.desired.secrets import SecretStore
 
 LAPWING = Path(sys.executable).with_name("lapwing")
 
@@ -218,3 +219,50 @@ def test_the_version(tmp_path: Path) -> None:
     from lapwing import __version__
 
     assert call("--version", folder=tmp_path).stdout == f"lapwing {__version__}\n"
+
+
+def complete(folder: Path, *words: str, **environ: str) -> list[str]:
+    """What a shell offers for the last word."""
+    line, at = " ".join(["lapwing", *words]), str(len(words))
+    variables = {"COMP_WORDS": line, "COMP_CWORD": at, "_LAPWING_COMPLETE": "bash_complete"}
+    done = call(folder=folder, **variables, **environ)
+    assert (done.returncode, done.stderr) == (0, "")
+    return [line.partition(",")[2] for line in done.stdout.split()]
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (["deploy", ""], ["api", "web"]),
+        (["deploy", "api", ""], ["web"]),
+        (["rollback", "w"], ["web"]),
+        (["logs", ""], ["api", "web", "db"]),
+        (["status", "-e", ""], ["local", "staging", "kind"]),
+        (["render", "--environment", "k"], ["kind"]),
+        (["cost", "-e", "s"], ["staging"]),
+        (["secret", "set", ""], ["KEY", "TOKEN"]),
+        (["secret", "remove", ""], []),
+        (["rollback", "--to", ""], []),
+    ],
+)
+def test_shell_completes_names(words: list[str], offered: list[str], tmp_path: Path) -> None:
+    (tmp_path / "lapwing.yaml").write_text(
+        "stack: shop\n"
+        "services:\n  api: {secrets: [TOKEN, {name: KEY, generate: 9}]}\n  web: {}\n"
+        "resources: {db: {kind: redis}}\nenvironments: {staging: {}, kind: {}}\n"
+    )
+    assert complete(tmp_path, *words) == offered
+    (tmp_path / "lapwing.yaml").write_text("- invalid\n")
+    assert [n for n in complete(tmp_path, *words) if n != "local"] == []
+    (tmp_path / "lapwing.yaml").unlink()
+    assert complete(tmp_path, *words) == []
+
+
+def test_shell_completes_stored_secrets(tmp_path: Path) -> None:
+    (tmp_path / "lapwing.yaml").write_text("stack: shop\n")
+    SecretStore(tmp_path / "home" / "secrets").set("shop", "local", "TOKEN", "value")
+    assert complete(tmp_path, "secret", "remove", "") == ["TOKEN"]
+
+
+def test_missing_option_is_named_with_its_value(tmp_path: Path) -> None:
+    assert "Missing option '-o DIR'." in call("render", "-e", "kind", folder=tmp_path).stderr

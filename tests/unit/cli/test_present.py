@@ -205,3 +205,31 @@ def test_state_of_an_environment(changes: dict[str, Any], state: str) -> None:
     service = ServiceStatus(name="api", kind="web", phase="running", active=slot)
     found = Status(stack="shop", environment="local", url="", services=[service])
     assert StatusReport(msgspec.structs.replace(found, **changes)).state == state
+
+
+@pytest.mark.parametrize(
+    ("kind", "times", "change", "told"),
+    [
+        ("promote", {}, CHANGE, "api now runs api-2 instead of api-1."),
+        ("rollback", {"switching": 0.1}, CHANGE, "api now runs api-2 instead of api-1."),
+        ("rollback", {}, CHANGE, "api keeps running api-2; api-1 is stopped."),
+        ("abort", {}, CHANGE, "api keeps running api-2; api-1 is stopped."),
+        ("abort", {}, Change(kind="service", name="api", action="delete", before="api-1"),
+         "api is stopped."),
+        ("rollback", {}, Change(kind="service", name="api", action="update", before="a", after="a"),
+         "api has its earlier settings."),
+        ("promote", {}, Change(kind="service", name="api", action="create", after="api-1"),
+         "api now runs api-1."),
+    ],
+)  # fmt: skip
+def test_success_names_the_releases(
+    kind: Any, times: dict[str, float], change: Change, told: str
+) -> None:
+    job = Change(kind="service", name="migrate", action="update", before="m-1", after="m-2")
+    rollout = Rollout(services=["api"], times=times)
+    result = msgspec.structs.replace(MACHINE, kind=kind, changes=[change, job], rollout=rollout)
+    err = io.StringIO()
+    context = Context(Settings(Path("/home")), Path(), Printer(out=io.StringIO(), err=err))
+    assert present.deploy_result(context, result) == 0
+    assert err.getvalue().endswith(f" s. {told} Commit: 0123456789ab.\n")
+    assert "migrate" not in err.getvalue()

@@ -119,9 +119,15 @@ def test_notes_are_bounded(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert found[-1] == logs.Line(1999 * 10**9, "999", "api blue-3.0 r1")
 
 
-def test_logs_of_the_two_newest_generations_are_shown(log: Path) -> None:
+def test_logs_of_present_and_newest_generations_are_shown(log: Path) -> None:
     for at, name in enumerate(("blue-1.0", "green-2.0", "blue-3.0", "blue-3.1", "green-4.0")):
         append(log.with_name(f"{name}.log"), "x\n", at=10 + at)
     append(log.with_name("blue-5.0.log"), "", at=30)
-    shown = [path.stem for path in logs.newest(log.parent)]
-    assert shown == ["green-4.0", "blue-3.1", "blue-3.0"]
+
+    def shown(*generations: str) -> list[str]:
+        return [path.stem for path in logs.shown(log.parent, generations)]
+
+    assert shown() == ["green-4.0", "blue-3.1", "blue-3.0"]
+    assert shown("blue-1") == ["green-4.0", "blue-1.0"]
+    assert shown("blue-1", "green-2") == ["green-4.0", "green-2.0", "blue-1.0"]
+    assert shown("green-4", "blue-1", "blue-5") == ["green-4.0", "blue-3.1", "blue-3.0", "blue-1.0"]

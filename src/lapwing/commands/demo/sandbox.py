@@ -9,9 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import io
 import shutil
+import tarfile
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,8 +115,25 @@ def find_example(given: Path | None = None) -> Path:
     return folder
 
 
-def build(settings: Settings, example: Path) -> Sandbox:
-    """Create the sandbox. Of the user's settings only the programs on the PATH are used."""
+def copy_example(
+    example: Path, folder: Path, environ: Mapping[str, str], *, committed: bool
+) -> None:
+    """Copy the example; as it is `committed`, if it is, whatever was changed in it since."""
+    if committed:
+        with contextlib.suppress(LapwingError):
+            data = Git(example, environ).data("archive", "--format=tar", "HEAD")
+            with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+                archive.extractall(folder, filter="data")
+    if not (folder / "lapwing.yaml").is_file():
+        shutil.copytree(example, folder, ignore=IGNORED, dirs_exist_ok=True)
+
+
+def build(settings: Settings, given: Path | None = None) -> Sandbox:
+    """Create the sandbox from a given folder, or from the committed example of this checkout.
+
+    Of the user's settings only the programs on the PATH are used.
+    """
+    example = find_example(given)
     folder = Path(tempfile.mkdtemp(prefix="lapwing-demo-")).resolve()
     home = folder / "home"
     environ = {k: v for k, v in settings.environ.items() if not k.startswith("LAPWING_")}
@@ -129,7 +149,7 @@ def build(settings: Settings, example: Path) -> Sandbox:
         ),
     )
     try:
-        shutil.copytree(example, sandbox.source, ignore=IGNORED)
+        copy_example(example, sandbox.source, environ, committed=given is None)
         (sandbox.source / ".gitignore").write_text("node_modules/\ndist/\n__pycache__/\n")
         git(sandbox, "init", "--quiet", "--initial-branch", "main")
     except BaseException:
