@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lapwing.cli import complete
 from lapwing.cli.context import Context
-from lapwing.cli.options import complete_services, environment_option, output_option
+from lapwing.cli.options import environment_option, output_option
 from lapwing.cli.transfer import format_size, transfer
 from lapwing.errors import UsageError
 from lapwing.stack import image
@@ -44,7 +45,7 @@ def command() -> None:
 
 
 @command.command("build")
-@click.argument("services", nargs=-1, shell_complete=complete_services)
+@click.argument("services", nargs=-1, shell_complete=complete.services)
 @environment_option
 @click.option("--push", is_flag=True, help="Push the images to the registry.")
 @click.option("--load", is_flag=True, help="Load the images into Docker or Podman.")
