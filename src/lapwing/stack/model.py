@@ -172,7 +172,8 @@ class Rollout(StrictModel):
         BeforeValidator(_unless_false, json_schema_input_type=Analysis | Literal[False]),
     ] = Field(
         default_factory=Analysis,
-        description="Analysis after the switch; `false` turns it off.",
+        description="Analysis after the switch; `false` turns it off, and with it every automatic "
+        "rollback after the switch.",
     )
     hold: bool = Field(False, description="Pause before the switch until `lapwing promote`.")
     keep_old: Duration = Field(
