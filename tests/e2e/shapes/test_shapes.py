@@ -26,6 +26,8 @@ pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("shapes")]
         ("fastapi-package", {"/": "notes"}),
         ("src-layout", {"/healthz": "ok"}),
         ("setup-py", {"/": "shop"}),
+        ("procfile", {"/orders": "no orders"}),
+        ("django-sqlite", {"/users": "1 users"}),
         ("plain-html", {"/about/": "About the bakery"}),
         ("express-page", {"/": "shop"}),
         ("next", {"/": "<h1>Shop</h1>"}),
