@@ -16,7 +16,7 @@ from tests.chaos.stack import Stack
 from tests.disk import Disk
 
 BOUNDS_S = {
-    Fault.REPLICA_KILLED: 0.5,
+    Fault.REPLICA_KILLED: 2.0,
     Fault.ENVOY_KILLED: 10.0,
     Fault.ENVOY_AND_AGENT_KILLED: 30.0,
     Fault.POWER_CUT: 60.0,

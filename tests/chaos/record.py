@@ -77,7 +77,6 @@ class Total:
     rounds: int = 0
     sent: int = 0
     failed: int = 0
-    unexcused: int = 0
     outage: float = 0.0
 
 
@@ -105,7 +104,6 @@ class Record:
             total = self.totals[period.fault]
             total.failed += 1
             if excused is None:
-                total.unexcused += 1
                 self.unexcused.append((period, exchange))
             else:
                 total.outage = max(total.outage, exchange.began - period.struck)
