@@ -29,7 +29,7 @@ from lapwing.build.release import INITIAL, RECORD, VENV, Release, ReleaseStore, 
 from lapwing.build.source import Source, read_source
 from lapwing.errors import BuildError, NoSpaceError, SourceError
 from lapwing.settings import Settings
-from lapwing.system.files import FULL
+from lapwing.system.files import FULL, real_path
 
 FORMAT = 3
 """Part of every key: raise it when the same source would make another bundle."""
@@ -123,7 +123,7 @@ def _link_volumes(request: BuildRequest, bundle: Path, target: Path) -> None:
     app = bundle / "app"
     for path, place in request.volumes.items():
         link = app / path
-        if not link.parent.resolve().is_relative_to(app.resolve()):
+        if not real_path(link.parent).is_relative_to(real_path(app)):
             raise BuildError(
                 f"The path of volume {path} follows a symbolic link out of the source folder."
             )

@@ -9,7 +9,7 @@ from lapwing.build.release import Release
 from lapwing.build.source import Source, copy
 from lapwing.errors import BuildError
 from lapwing.settings import Settings
-from lapwing.system.files import remove_tree
+from lapwing.system.files import real_path, remove_tree
 
 PAGE = "index.html"
 
@@ -42,16 +42,16 @@ def take_static(work: Path, static: str, app: Path) -> None:
             hint=f"There is: {_names(work, folders=True)}. Set `static:` to the folder that the "
             "build makes.",
         )
-    if not made.resolve().is_relative_to(work.resolve()):
+    if not real_path(made).is_relative_to(real_path(work)):
         raise BuildError(f"The folder {static!r} is outside of the service's folder.")
     if not (made / PAGE).is_file():
         raise BuildError(
             f"The folder {static!r} has no {PAGE}.",
             hint=f"There is: {_names(made)}. Set `static:` to the folder with the page.",
         )
-    root = made.resolve()
+    root = real_path(made)
     for path in made.rglob("*"):
-        if path.is_symlink() and not path.resolve().is_relative_to(root):
+        if path.is_symlink() and not real_path(path).is_relative_to(root):
             raise BuildError(
                 f"{path.relative_to(work)} is a symbolic link out of the folder {static!r}.",
                 hint="Copy the file in the build instead of linking it.",

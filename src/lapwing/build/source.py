@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lapwing.errors import SourceError
+from lapwing.system.files import real_path
 from lapwing.system.git import Git, read_revision
 
 
@@ -74,7 +75,7 @@ def digest(folder: Path, files: Iterable[str]) -> str:
     Raises SourceError for a link that leads out of the folder, and for what is not a file.
     """
     total = hashlib.sha256()
-    root = folder.resolve()
+    root = real_path(folder)
     for name in files:
         path = folder / name
         if path.is_symlink():
@@ -97,9 +98,7 @@ def digest(folder: Path, files: Iterable[str]) -> str:
 
 def _link(path: Path, root: Path) -> str:
     target = str(path.readlink())
-    if Path(target).is_absolute() or not (path.parent.resolve() / target).resolve().is_relative_to(
-        root
-    ):
+    if Path(target).is_absolute() or not real_path(path.parent / target).is_relative_to(root):
         raise SourceError(
             f"{path} is a symbolic link to {target}, outside of the source folder.",
             hint="A release must be self-contained: copy the file, make the link relative, or "

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from lapwing.errors import Location, Problem, StackFileError, UsageError, check_name, did_you_mean
 from lapwing.stack import source
 from lapwing.stack.source import KeyPath, Source
+from lapwing.system.files import real_path
 
 if TYPE_CHECKING:
     from lapwing.stack.environment import Environment
@@ -322,13 +323,13 @@ def _folders(read: Source, loaded: LoadedStack) -> Iterator[Problem]:
             existing = sorted(p.name for p in loaded.folder.iterdir() if p.is_dir())
             hint = did_you_mean(Path(service.build.path).name, existing)
             yield Problem(f"The folder {service.build.path!r} does not exist.", where, hint)
-        elif not folder.resolve().is_relative_to(_repository_root(loaded.folder)):
+        elif not real_path(folder).is_relative_to(_repository_root(loaded.folder)):
             yield Problem(f"The folder {service.build.path!r} is outside of the repository.", where)
 
 
 def _repository_root(folder: Path) -> Path:
     """Return the root of the git repository, or the folder itself."""
-    resolved = folder.resolve()
+    resolved = real_path(folder)
     for candidate in (resolved, *resolved.parents):
         if (candidate / ".git").exists():
             return candidate

@@ -91,6 +91,11 @@ def use_reserve(path: Path) -> bool:
     return False
 
 
+def real_path(path: Path) -> Path:
+    """Return a path without symbolic links; one that leads to itself stays, and is no error."""
+    return Path(os.path.realpath(path))
+
+
 def sync_folder(folder: Path) -> None:
     """Write the names in a folder to the disk, so that a rename survives a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)

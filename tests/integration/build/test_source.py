@@ -88,6 +88,15 @@ def test_a_link_that_leads_out(tree: Tree, target: str) -> None:
     assert target in caught.value.message
 
 
+def test_links_in_a_circle_stay_links(tree: Tree, tmp_path: Path) -> None:
+    """They lead nowhere, as a link to a missing file does."""
+    for name, target in (("self", "self"), ("one", "other"), ("other", "one"), ("here", ".")):
+        (tree.folder / name).symlink_to(target)
+    copy(read_with_commit(tree), tmp_path / "copy")
+    assert str((tmp_path / "copy" / "one").readlink()) == "other"
+    assert str((tmp_path / "copy" / "self").readlink()) == "self"
+
+
 def test_a_change_during_the_copy(tree: Tree, tmp_path: Path) -> None:
     tree.write({"a": "1", "b": "1"})
     source = read_with_commit(tree)
