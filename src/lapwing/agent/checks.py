@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 FIRST_INTERVAL_S = 0.02
 """Time between the first two checks of a starting replica; grows to LAST_INTERVAL_S."""
 LAST_INTERVAL_S = 0.25
+REPORT_AFTER_S = 2.0
+"""Time after which a deployment shows why a starting replica is not healthy yet."""
 MAX_REFERENCES = 20
 """How many of a page's scripts and styles are requested."""
 CONNECTIONS = 4
@@ -82,10 +85,16 @@ async def _request(
     return f"GET {path} responded with status {status}" if status >= limit else None
 
 
-async def wait_until_healthy(client: httpx.AsyncClient, port: int, spec: Service) -> str | None:
-    """Check a replica until it is healthy; returns None, or the reason after `start_timeout`."""
+async def wait_until_healthy(
+    client: httpx.AsyncClient, port: int, spec: Service, waiting: Callable[[str], None]
+) -> str | None:
+    """Check a replica until it is healthy; returns None, or the reason after `start_timeout`.
+
+    `waiting` is called with each reason after REPORT_AFTER_S seconds.
+    """
     loop = asyncio.get_running_loop()
-    until = loop.time() + spec.health.start_timeout
+    began = loop.time()
+    until = began + spec.health.start_timeout
     interval = FIRST_INTERVAL_S
     while True:
         reason = await check_health(client, port, spec)
@@ -93,6 +102,8 @@ async def wait_until_healthy(client: httpx.AsyncClient, port: int, spec: Service
             return None
         if loop.time() + interval > until:
             return reason
+        if loop.time() - began > REPORT_AFTER_S:
+            waiting(reason)
         await asyncio.sleep(interval)
         interval = min(interval * 1.2, LAST_INTERVAL_S)
 

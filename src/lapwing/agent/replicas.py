@@ -51,13 +51,28 @@ class Replicas:
         self._watchers: dict[tuple[int, int], asyncio.Task[None]] = {}
         self._starting: set[int] = set()
 
-    async def start(self, generation: Generation, replicas: list[Replica] | None = None) -> None:
+    async def start(
+        self,
+        generation: Generation,
+        replicas: list[Replica] | None = None,
+        note: Callable[[str], None] = lambda _: None,
+    ) -> None:
         """Start a generation (or some of its replicas) and wait until it is healthy.
 
-        Replicas that are running are kept. Raises ReplicaError when one exits or does not become
-        healthy in time; the others are then left running.
+        Replicas that are running are kept. `note` takes what is being waited for.
+
+        Raises ReplicaError when one exits or does not become healthy in time; the others are then
+        left running.
         """
         self._starting.add(generation.number)
+        noted = set[str]()
+
+        def waiting(reason: str) -> None:
+            if reason not in noted:
+                noted.add(reason)
+                timeout = generation.spec.health.start_timeout
+                note(f"{generation.service}: {reason}; waiting up to {timeout:g} s")
+
         wanted = generation.replicas if replicas is None else replicas
         try:
             for replica in wanted:
@@ -66,7 +81,7 @@ class Replicas:
             self._changed()
             async with asyncio.TaskGroup() as group:
                 for replica in wanted:
-                    group.create_task(self._wait_until_healthy(generation, replica))
+                    group.create_task(self._wait_until_healthy(generation, replica, waiting))
             for replica in wanted:
                 if replica.pid is None:  # It exited while others were still starting.
                     problem = f"{replica.last_exit or 'ended'} during start-up"
@@ -192,10 +207,12 @@ class Replicas:
                 return
             await asyncio.sleep(checks.LAST_INTERVAL_S)
 
-    async def _wait_until_healthy(self, generation: Generation, replica: Replica) -> None:
+    async def _wait_until_healthy(
+        self, generation: Generation, replica: Replica, waiting: Callable[[str], None]
+    ) -> None:
         """Wait for the first healthy response. Raises ReplicaError if it does not come in time."""
         watcher = self._watchers[(generation.number, replica.index)]
-        healthy = asyncio.create_task(_healthy(self._client, replica, generation.spec))
+        healthy = asyncio.create_task(_healthy(self._client, replica, generation.spec, waiting))
         try:
             await asyncio.wait({watcher, healthy}, return_when=asyncio.FIRST_COMPLETED)
             if not healthy.done():
@@ -218,11 +235,13 @@ class Replicas:
         )
 
 
-async def _healthy(client: httpx.AsyncClient, replica: Replica, spec: Service) -> str | None:
+async def _healthy(
+    client: httpx.AsyncClient, replica: Replica, spec: Service, waiting: Callable[[str], None]
+) -> str | None:
     if _unchecked(spec):
         await asyncio.sleep(spec.health.settle)
         return None
-    return await checks.wait_until_healthy(client, replica.port, spec)
+    return await checks.wait_until_healthy(client, replica.port, spec, waiting)
 
 
 def _unchecked(spec: Service) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
@@ -191,7 +192,8 @@ class Steps:
         try:
             async with asyncio.TaskGroup() as group:
                 for generation in starting:
-                    group.create_task(self._replicas.start(generation))
+                    note = functools.partial(self._note, record)
+                    group.create_task(self._replicas.start(generation, note=note))
                 for scale in scaling:
                     group.create_task(scale)
         except BaseExceptionGroup as errors:
@@ -223,7 +225,7 @@ class Steps:
         taken = [r.port for r in active.replicas]
         ports = generations.distinct_ports(taken, len(indices), lambda: self._free_port(spec))
         more = [Replica(index=i, port=p) for i, p in zip(indices, ports, strict=True)]
-        await self._replicas.start(active, more)
+        await self._replicas.start(active, more, functools.partial(self._note, record))
         active.replicas.extend(more)
 
     async def _test_candidates(self, record: RolloutRecord) -> None:

@@ -56,6 +56,19 @@ def test_failing_smoke_command_rejects_the_release(ship: Ship, watched: Watchers
     assert watched.answered(began) == {ship.version}
 
 
+def test_failing_health_check_is_shown_while_it_is_waited_for(
+    ship: Ship, watched: Watchers
+) -> None:
+    try:
+        ship.stack(STACK.replace("start_timeout: 30s", "start_timeout: 5s"))
+        said = ship.rejected(health=500)
+    finally:
+        ship.stack(STACK)
+    answer = "GET /healthz responded with status 500"
+    assert said.count(f"api: {answer}; waiting up to 5 s\n") == 1
+    assert f"was rejected: api did not become healthy within 5 s: {answer}." in said
+
+
 def test_failing_job_rejects_the_release(ship: Ship, watched: Watchers) -> None:
     began = now()
     ship.next(job=5)
