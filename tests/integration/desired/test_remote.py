@@ -11,7 +11,7 @@ import pytest
 
 from lapwing.desired.history import history
 from lapwing.desired.remote import Remote
-from lapwing.desired.repository import DesiredRepository
+from lapwing.desired.repository import MAX_BLOB_BYTES, DesiredRepository
 from lapwing.errors import DesiredStateError
 from lapwing.plan.model import Deployment, Document
 from tests.installation import GIT, Installation
@@ -100,6 +100,21 @@ def test_manifests_that_left_leave(bare: Path, tmp_path: Path) -> None:
         "dev/manifests/a.yaml": b"a",
         "dev/manifests/b.yaml": b"b",
     }
+
+
+def test_strange_names_and_sizes_of_pushed_manifests(bare: Path, tmp_path: Path) -> None:
+    """A rollback commits the manifests of an earlier commit again, whatever somebody named them."""
+    remote = Remote(str(bare), tmp_path / "home", os.environ | GIT)
+    strange = 'dev/manifests/a\nD shop\n"b\\ \udcff.yaml'
+    files = {strange: b"a", "dev/manifests/b.yaml": b"b"}
+    one = remote.commit(lambda r: r.commit(document("dev"), expected=None, files=files))
+    assert one is not None
+    assert remote.repository.manifests("shop", "dev", one) == files
+    large = {"dev/manifests/large.yaml": b" " * (MAX_BLOB_BYTES + 1)}
+    two = remote.commit(lambda r: r.commit(document("dev"), expected=one, files=large))
+    assert two is not None
+    with pytest.raises(DesiredStateError, match=r"large.yaml in commit .* larger"):
+        remote.repository.manifests("shop", "dev", two)
 
 
 def test_a_protected_branch_is_told_in_the_words_of_the_remote(bare: Path, tmp_path: Path) -> None:
