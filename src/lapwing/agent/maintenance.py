@@ -141,16 +141,31 @@ class Maintenance:
         )
         found = await asyncio.to_thread(volumes.written, release)
         names = [f for f in found if commit or (generation.number, f) not in self._written]
+        service, used = generation.service, generation.spec.volumes
         if names:
             self._written |= {(generation.number, name) for name in names}
-            service, used = generation.service, generation.spec.volumes
-            advice = volumes.advice(service, used, release / "app", names[0])
+            advice = volumes.advice(service, used, release / "app", names)
             self._store.event(
                 "note",
                 f"{service} wrote {', '.join(names)} into its release; the next release "
                 f"does not have it. {advice}",
                 commit,
             )
+        for line in await asyncio.to_thread(self._refused, generation):
+            if commit or (generation.number, line) not in self._written:
+                self._written.add((generation.number, line))
+                self._store.event(
+                    "note",
+                    f"{service} was not permitted to write a file ({line}). Its release is "
+                    "read-only: add what it writes there to its `volumes`, such as "
+                    "`uploads: ./uploads` or `data: ./db.sqlite3`.",
+                    commit,
+                )
+
+    def _refused(self, generation: Generation) -> set[str]:
+        """Return what replicas have reported of files that they were not permitted to write."""
+        texts = (logs.tail(self._launcher.log_of(generation, r), 200) for r in generation.replicas)
+        return {line for line in map(volumes.refused, texts) if line is not None}
 
     async def retire(self, retired: list[Generation]) -> None:
         """Remove generations without traffic from Envoy, then begin to stop their processes.

@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 from lapwing.build.release import RECORD
@@ -23,6 +23,10 @@ from lapwing.system.files import remove_tree
 MAX_REPORTED = 5
 """Files of one release that are reported."""
 _UPLOADS = ("uploads", "upload", "media", "user_uploads", "attachments")
+_REFUSED = re.compile(
+    r"PermissionError|EACCES|EROFS|readonly database|unable to open database file"
+)
+"""How Python, Node.js and SQLite report it."""
 _GENERATED = ("__pycache__", "node_modules")
 
 
@@ -58,6 +62,8 @@ def link(path: Path, place: Path, name: str) -> None:
     try:
         if path.is_symlink() and path.readlink() == place:
             return
+        if path.is_symlink() and not path.exists() and _is_volume(path.readlink()):
+            path.unlink()  # It leads to a volume that was removed, for instance with its home.
         if not path.is_symlink() and not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.symlink_to(place)
@@ -68,6 +74,20 @@ def link(path: Path, place: Path, name: str) -> None:
         f"Volume {name} cannot be linked at {path}: {problem}.",
         hint="Use a path relative to the source folder, such as `./uploads`, and read the folder "
         f"from {variable(name)} in the application.",
+    )
+
+
+def _is_volume(place: Path) -> bool:
+    return any(folder.name.startswith("volume.") for folder in (place, place.parent))
+
+
+def refused(log: str) -> str | None:
+    """Return the last line of a log in which a process reports that it was not permitted to write.
+
+    Files of a release are read-only for it, so it may have tried to write into its release.
+    """
+    return next(
+        (line.strip() for line in reversed(log.splitlines()) if _REFUSED.search(line)), None
     )
 
 
@@ -92,8 +112,21 @@ def written(release: Path) -> list[str]:
     return sorted(found)[:MAX_REPORTED]
 
 
-def advice(service: str, used: Mapping[str, str], app: Path, file: str) -> str:
-    """Return how to keep a file that a service wrote; `used` are its volumes.
+def advice(service: str, used: Mapping[str, str], app: Path, files: Iterable[str]) -> str:
+    """Return how to keep files that a service wrote; `used` are its volumes."""
+    taken, sentences = set(used), dict[PurePosixPath, str]()
+    for file in files:
+        path, name, move = _volume_for(app, file)
+        if path not in sentences:
+            free = next(n for n in (name, *(f"{name}-{i}" for i in range(2, 99))) if n not in taken)
+            taken.add(free)
+            add = "add" if move else "Add"
+            sentences[path] = f"{move}{add} `{free}: ./{path}` to `volumes` of {service}."
+    return " ".join(sentences.values())
+
+
+def _volume_for(app: Path, file: str) -> tuple[PurePosixPath, str, str]:
+    """Return path and name of a volume for a file, and what to change in the application first.
 
     A database is a separate volume, and so is a folder without source code. Another file has to
     be written elsewhere: as a volume it would be a folder, and code in a volume stays as it is.
@@ -108,7 +141,4 @@ def advice(service: str, used: Mapping[str, str], app: Path, file: str) -> str:
         path, name = folder, re.sub(r"[^a-z0-9]+", "-", folder.name.lower()).strip("-0123456789")
     else:
         path, name, move = PurePosixPath("data"), "data", "Write it to a folder such as `data`: "
-    name = (name or "data")[:37].rstrip("-")
-    free = next(n for n in (name, *(f"{name}-{i}" for i in range(2, 99))) if n not in used)
-    add = "add" if move else "Add"
-    return f"{move}{add} `{free}: ./{path}` to `volumes` of {service}."
+    return path, (name or "data")[:37].rstrip("-"), move

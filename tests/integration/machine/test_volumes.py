@@ -45,6 +45,8 @@ class Handler(BaseHTTPRequestHandler):
                 file.write("x")
         if self.path == "/stray":
             (HERE / "stray.txt").write_text("lost")
+        if self.path == "/refused":
+            print("PermissionError: [Errno 13] Permission denied: 'cache'", flush=True)
         [count] = database().execute("SELECT count(*) FROM notes").fetchone()
         uploads = Path("static/uploads/names")
         names = len(uploads.read_text()) if uploads.exists() else 0
@@ -107,6 +109,18 @@ def test_file_written_into_the_release_is_reported(tmp_path: Path) -> None:
         words = "app wrote stray.txt into its release; the next release does not have it."
         assert words in said
         assert "to a folder such as `data`: add `data-2: ./data` to `volumes` of app." in said
+
+
+def test_refused_write_is_reported_at_the_next_deployment(tmp_path: Path) -> None:
+    """A release is read-only for its replicas, so that most applications fail to write into it."""
+    with installation(tmp_path / "root") as where:
+        write(where, "v1", tmp_path / "shared")
+        where.run("up")
+        Deployed(where, "notes").get("/refused")
+        write(where, "v2", tmp_path / "shared")
+        said = where.run("deploy").stderr
+        assert "app was not permitted to write a file (PermissionError: [Errno 13]" in said
+        assert "add what it writes there to its `volumes`" in said
 
 
 def test_absolute_path_that_is_taken_is_refused(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from lapwing.agent import volumes
 from lapwing.build.release import RECORD
+from lapwing.errors import ReplicaError
 
 
 def test_file_deleted_during_the_walk_is_left_out(
@@ -41,4 +42,41 @@ def test_advice_names_a_volume_that_keeps_the_file(
 ) -> None:
     (tmp_path / "shop").mkdir()
     (tmp_path / "shop/code.py").touch()
-    assert volumes.advice("app", used, tmp_path, file).startswith(expected)
+    assert volumes.advice("app", used, tmp_path, [file]).startswith(expected)
+
+
+def test_advice_names_one_volume_for_each_place(tmp_path: Path) -> None:
+    files = ["a.db", "a.db-wal", "b.db", "uploads/x.png", "uploads/y.png"]
+    assert volumes.advice("app", {"data": "./data"}, tmp_path, files) == (
+        "Add `data-2: ./a.db` to `volumes` of app. Add `data-3: ./b.db` to `volumes` of app. "
+        "Add `uploads: ./uploads` to `volumes` of app."
+    )
+
+
+@pytest.mark.parametrize(
+    ("log", "line"),
+    [
+        ("GET /\nPermissionError: [Errno 13] Permission denied: 'uploads'\n", "PermissionError: "),
+        ("Error: EACCES: permission denied, mkdir 'uploads'\n    at fs.js", "Error: EACCES"),
+        ("sqlite3.OperationalError: unable to open database file", "sqlite3.Operational"),
+        ("SqliteError: attempt to write a readonly database", "SqliteError"),
+        ("GET /permission 403", None),
+    ],
+)
+def test_log_shows_that_a_write_was_refused(log: str, line: str | None) -> None:
+    found = volumes.refused(log)
+    assert found is None if line is None else found and found.startswith(line)
+
+
+def test_dangling_link_to_a_removed_volume_is_replaced(tmp_path: Path) -> None:
+    """As `rm -r` of an old LAPWING_HOME leaves it. A link to anything else is not touched."""
+    link, place = tmp_path / "srv", tmp_path / "home/data/a/local/volume.shared"
+    place.mkdir(parents=True)
+    link.symlink_to(tmp_path / "old/data/a/local/volume.shared")
+    volumes.link(link, place, "shared")
+    assert link.readlink() == place
+    other = tmp_path / "other"
+    other.symlink_to(tmp_path / "nothing")
+    with pytest.raises(ReplicaError, match="something else exists there"):
+        volumes.link(other, place, "shared")
+    assert other.readlink() == tmp_path / "nothing"
