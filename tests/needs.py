@@ -85,6 +85,11 @@ def _cluster() -> str | None:
     )
 
 
+def _docker() -> str | None:
+    """Docker's engine, which tests start themselves: that takes root, and the command beside it."""
+    return shutil.which("dockerd") if os.geteuid() == 0 and shutil.which("docker") else None
+
+
 def _mysql() -> str | None:
     """MySQL itself with its tools; MariaDB has programs of the same names."""
     found = shutil.which("mysqld")
@@ -97,6 +102,7 @@ def _mysql() -> str | None:
 PARTS: dict[str, Callable[[], str | None]] = {
     "busybox": _program("busybox"),
     "curl": _program("curl"),
+    "docker": _docker,
     "node": _program("node"),
     "bun": _program("bun"),
     "chromium": _program("chromium", "chromium-browser", "google-chrome"),

@@ -1,7 +1,7 @@
 """`lapwing image`: build images, copy, list and inspect them in registries, and push a chart there.
 
-No container daemon is needed. Logins are those of `docker
-login`, or LAPWING_REGISTRY_<HOST>_TOKEN.
+Only services with a Dockerfile need a container engine. Logins are those of `docker login`, or
+LAPWING_REGISTRY_<HOST>_TOKEN.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import click
 from lapwing.cli import complete
 from lapwing.cli.context import Context
 from lapwing.cli.options import environment_option, output_option
-from lapwing.cli.transfer import format_size, transfer
+from lapwing.cli.transfer import Lines, Silent, format_size, transfer
 from lapwing.errors import UsageError
 from lapwing.stack import image
 
@@ -93,7 +93,8 @@ def build(context: Context, /, services: tuple[str, ...], environment: str, **op
     platforms = tuple(parse_platform(text) for text in options.pop("platforms"))
     wanted = ImageOptions(services, platforms, **options)
     loaded = context.load(environment)
-    with context.printer.working("building"), transfer(context.printer, quiet=True) as progress:
+    progress = Silent() if context.for_programs else Lines(context.printer)
+    with context.printer.working("building"):
         say = context.printer.progress
         results = build_images(loaded, context.settings, wanted, say, progress)
     if context.for_programs:
@@ -132,6 +133,26 @@ def _image_to_json(result: ImageResult) -> dict[str, Any]:
         "bytes_sent": result.pushed.sent,
         "seconds": round(result.seconds, 3),
     }
+
+
+@command.command("dockerfile")
+@click.argument("service", shell_complete=complete.services)
+@environment_option
+@click.option("--ignore", is_flag=True, help="Print the .dockerignore file that belongs to it.")
+@click.pass_obj
+def dockerfile(context: Context, service: str, environment: str, ignore: bool) -> None:
+    """Print a Dockerfile for SERVICE, for what `lapwing image build` cannot build itself.
+
+    It makes the same folders, user, variables and command. Change it as you need, and set
+    `dockerfile:` of the service.
+    """
+    from lapwing.build.image.dockerfile import IGNORE
+    from lapwing.targets.images import write_dockerfile
+
+    text = write_dockerfile(context.load(environment), context.settings, service)
+    context.printer.data((IGNORE if ignore else text).rstrip("\n"))
+    if "@sha256:" not in text:
+        context.printer.say("The base image has no digest: run `lapwing image pin` first.")
 
 
 @command.command("pin")

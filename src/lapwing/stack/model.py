@@ -228,7 +228,12 @@ class Service(StrictModel):
     build: Annotated[Build | None, short_form("path", NonEmpty | Build)] = Field(
         None, description="The source folder, or build settings."
     )
-    dockerfile: NonEmpty | None = Field(None, description="The Dockerfile to build (Kubernetes).")
+    dockerfile: NonEmpty | None = Field(
+        None,
+        description="The Dockerfile of its image (Kubernetes), relative to the folder of `build`, "
+        "without `build` to the stack file. Docker or Podman builds it in its folder; the "
+        "variables of `build: {env: ...}` are build arguments.",
+    )
     image: NonEmpty | None = Field(None, description="A prebuilt image (Kubernetes).")
     command: NonEmpty | None = Field(None, description="The start command. It listens on `$PORT`.")
     static: NonEmpty | None = Field(

@@ -11,17 +11,19 @@ from __future__ import annotations
 
 import asyncio
 import platform
-import shutil
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from lapwing.build.context import BuildRequest
 from lapwing.build.image import publish
 from lapwing.build.image.base import find_digest, read_lock, write_lock
 from lapwing.build.image.builder import AMD64, Image, ImageRequest, base_name, build_image
 from lapwing.build.image.config import PORT
+from lapwing.build.image.dockerfile import render_dockerfile
+from lapwing.build.image.engine import DockerfileRequest, build_with_engine, find_engine
 from lapwing.build.image.publish import Pushed
 from lapwing.build.source import read_source
 from lapwing.errors import BuildError, SourceError, UsageError
@@ -33,8 +35,6 @@ from lapwing.stack.image import LATEST, check_tag, parse
 from lapwing.stack.load import LoadedStack
 from lapwing.system.git import Git, read_revision
 from lapwing.targets.bundles import request_of, wanted_services
-
-ENGINES = ("docker", "podman")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +80,7 @@ def build_images(
     for name, (repository, tags) in planned.items():
         started = time.monotonic()
         report(f"building {name}")
-        request = image_request(loaded, settings, name, _platforms(options))
-        image = build_image(request, settings, report, plain_http=options.plain_http)
+        image = _build(loaded, settings, name, options, report)
         if options.load:
             publish.check_loadable(image)
         result = ImageResult(image, repository, tags, time.monotonic() - started)
@@ -100,6 +99,57 @@ def build_images(
     return results
 
 
+def _build(
+    loaded: LoadedStack,
+    settings: Settings,
+    name: str,
+    options: ImageOptions,
+    report: Callable[[str], None],
+) -> Image:
+    platforms = _platforms(options)
+    if loaded.stack.services[name].dockerfile is None:
+        request = image_request(loaded, settings, name, platforms)
+        return build_image(request, settings, report, plain_http=options.plain_http)
+    if len(platforms) > 1:
+        raise UsageError(
+            f"{name} has a Dockerfile, which is built for one platform.",
+            hint="Give one --platform, or name services without a Dockerfile.",
+        )
+    return build_with_engine(_dockerfile_request(loaded, name, platforms[0]), settings, report)
+
+
+def _dockerfile_request(loaded: LoadedStack, name: str, platform: Platform) -> DockerfileRequest:
+    service = loaded.stack.services[name]
+    file, build = PurePosixPath(service.dockerfile or ""), service.build
+    request = BuildRequest(loaded.stack.stack, name, _folder(loaded, name))
+    if build is not None:
+        request = replace(request, env=dict(build.env), timeout=build.timeout)
+    secrets = service.secret_names
+    return DockerfileRequest(request, file.name if build is None else str(file), platform, secrets)
+
+
+def _folder(loaded: LoadedStack, name: str) -> Path:
+    """Return the source folder of a service: that of its Dockerfile, if it has no other."""
+    service = loaded.stack.services[name]
+    path = service.build.path if service.build else PurePosixPath(service.dockerfile or "").parent
+    return (loaded.folder / path).resolve()
+
+
+def write_dockerfile(loaded: LoadedStack, settings: Settings, name: str) -> str:
+    """Return a Dockerfile for a service that has none, on the base that lapwing.lock pins.
+
+    Raises UsageError or BuildError.
+    """
+    buildable_services(loaded, (name,))
+    if loaded.stack.services[name].build is None:
+        raise UsageError(f"{name} has its own Dockerfile.", hint="Change that one.")
+    request = image_request(loaded, settings, name, ())
+    source = read_source(request.build.folder, settings.environ)
+    base = base_name(request, source) or ""
+    digest = request.lock.get(str(parse(base))) if base and "@" not in base else None
+    return render_dockerfile(request, source, f"{base}@{digest}" if digest else base)
+
+
 def pin_bases(
     loaded: LoadedStack, settings: Settings, *, plain_http: bool = False
 ) -> dict[str, str]:
@@ -109,6 +159,8 @@ def pin_bases(
     """
     names = set()
     for service in buildable_services(loaded, ()):
+        if loaded.stack.services[service].dockerfile is not None:
+            continue
         request = image_request(loaded, settings, service, ())
         name = base_name(request, read_source(request.build.folder, settings.environ))
         if name is not None and "@" not in name:
@@ -150,31 +202,18 @@ def buildable_services(loaded: LoadedStack, wanted: tuple[str, ...]) -> list[str
     """Return the services to build, by default all with a source. Raises UsageError."""
     services = loaded.stack.services
     names = wanted_services(loaded, wanted)
+    found = [name for name in names if services[name].build or services[name].dockerfile]
     for name in wanted:
-        if services[name].build is None:
+        if name not in found:
             raise UsageError(
                 f"{name} has no source in this stack, so no image is built for it.",
                 hint="Set `build:` of the service to its source folder.",
             )
-    found = [name for name in names if services[name].build is not None]
     if not found:
         raise UsageError(
             "No service of this stack has a source.", hint="Set `build:` of a service."
         )
     return found
-
-
-def find_engine(settings: Settings) -> str:
-    """Return the container engine on the PATH. Raises BuildError if there is none."""
-    for name in ENGINES:
-        found = shutil.which(name, path=settings.environ.get("PATH"))
-        if found is not None:
-            return found
-    raise BuildError(
-        f"No container engine ({', '.join(ENGINES)}) is on the PATH.",
-        hint="Install one, for instance with `apt-get install docker.io`, or use --push or "
-        "`-o FILE`, which need none.",
-    )
 
 
 def _names(
@@ -191,7 +230,7 @@ def _names(
     repository = f"{(registry or stack.stack).rstrip('/')}/{name}"
     if registry is not None:
         repository = parse(repository, lower=True, default_tag=None).name
-    folder = request_of(loaded, name, settings).folder
+    folder = _folder(loaded, name)
     revision = read_revision(folder, settings.environ)
     dirty = revision.endswith("-dirty")
     if dirty and options.push and not options.tags:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from lapwing.build.context import BuildRequest
 from lapwing.build.image import base
+from lapwing.build.image.builder import ImageRequest
 from lapwing.build.image.config import Run, exec_form, image_config
+from lapwing.build.image.dockerfile import render_dockerfile
+from lapwing.build.source import Source
 from lapwing.errors import BuildError
 from lapwing.registry.manifest import Platform
 
@@ -98,3 +103,40 @@ def test_invalid_lock_file_is_an_error(tmp_path: Path, text: str) -> None:
     (tmp_path / base.LOCK).write_text(text)
     with pytest.raises(BuildError, match="is not a valid lock file"):
         base.read_lock(tmp_path)
+
+
+def dockerfile_of(folder: Path, files: dict[str, str], command: str, **build: Any) -> str:
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    request = ImageRequest(BuildRequest("shop", "api", folder, **build), command=command, port=8080)
+    source = Source(folder, tuple(files), "", "")
+    return render_dockerfile(request, source, f"registry.example/base:1@{DIGEST}")
+
+
+def test_dockerfile_installs_the_lock_file_before_the_source(tmp_path: Path) -> None:
+    files = {"requirements.txt": "six==1.17.0 --hash=sha256:0\n", "app.py": ""}
+    text = dockerfile_of(tmp_path, files, "serve --port $PORT", run="python make.py")
+    _, build, runtime = text.split("\nFROM ")
+    lines = build.splitlines()
+    order = ["COPY requirements.txt ./", "RUN uv pip install --require-hashes -r requirements.txt"]
+    order += ["COPY . .", "RUN python make.py"]
+    assert [lines.index(line) for line in order] == sorted(lines.index(line) for line in order)
+    assert text.count(f"FROM registry.example/base:1@{DIGEST}") == 2
+    assert "\nRUN " not in runtime, "no build tool is installed there"
+    assert "USER 65532:65532" in runtime
+    assert 'CMD ["/bin/sh", "-c", "exec serve --port $PORT"]' in runtime
+
+
+def test_dockerfile_of_node_keeps_production_packages(tmp_path: Path) -> None:
+    files = {"package.json": '{"scripts": {"build": "vite build"}}', "package-lock.json": "{}"}
+    text = dockerfile_of(tmp_path, files, "node server.js")
+    lines = text.splitlines()
+    order = ["COPY package.json package-lock.json ./", "RUN npm ci --include=dev", "COPY . ."]
+    order += ["RUN npm run build", "RUN npm prune --omit=dev", "COPY --from=build /app /app"]
+    assert [lines.index(line) for line in order] == sorted(lines.index(line) for line in order)
+    assert 'CMD ["node", "server.js"]' in lines
+
+
+def test_static_service_needs_no_dockerfile(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match="a static service is built without a Dockerfile"):
+        dockerfile_of(tmp_path, {"index.html": ""}, "", static=".")

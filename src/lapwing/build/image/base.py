@@ -25,6 +25,7 @@ from lapwing.registry.client import RegistryClient
 from lapwing.registry.inspect import read_config
 from lapwing.registry.manifest import Manifest, Platform, select_platforms
 from lapwing.stack.image import Reference, check_digest, parse
+from lapwing.system import package_data
 from lapwing.system.files import write_atomic
 
 LOCK = "lapwing.lock"
@@ -59,7 +60,7 @@ class Base:
 
 @cache
 def _defaults() -> dict[str, Any]:
-    return tomllib.loads(Path(__file__).with_name("bases.toml").read_text())
+    return tomllib.loads(package_data.read("build.image", "bases.toml"))
 
 
 def default_base(language: str, accepts: Callable[[str], bool], required: str) -> str:

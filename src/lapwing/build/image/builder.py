@@ -191,17 +191,17 @@ class _Build:
     ) -> PlatformImage:
         start = base.images[platform]
         layers = contents.layers(platform, start, musl)
-        annotations = self._annotations(base)
+        labels = image_labels(self.request.build.service, self.source, self.change, base)
         config = configs.image_config(
             start.config,
             platform,
             [layer.diff_id for layer in layers],
-            self._run(contents.environment(start), annotations),
+            self._run(contents.environment(start), labels),
         )
         descriptor = Descriptor.of(config, configs.CONFIG)
         below = _base_layers(start)
         manifest = build_manifest(
-            descriptor, [*below, *(layer.descriptor for layer in layers)], annotations
+            descriptor, [*below, *(layer.descriptor for layer in layers)], labels
         )
         blobs: dict[str, BlobSource] = {descriptor.digest: MemoryBlob(config)}
         blobs |= {layer.descriptor.digest: FileBlob(layer.path) for layer in layers}
@@ -222,16 +222,20 @@ class _Build:
             labels=labels,
         )
 
-    def _annotations(self, base: Base) -> dict[str, str]:
-        revision = self.source.revision if self.source.revision.endswith("-dirty") else None
-        found = {
-            "title": self.request.build.service,
-            "created": configs.timestamp(self.change.time),
-            "revision": revision or self.change.commit,
-        }
-        if base.reference is not None:
-            found |= {"base.name": base.name, "base.digest": base.reference.wanted}
-        return {f"{ANNOTATION}.{key}": value for key, value in sorted(found.items())}
+
+def image_labels(
+    service: str, source: Source, change: Change, base: Base | None = None
+) -> dict[str, str]:
+    """Return the annotations and labels of an image, which say what it was built from."""
+    dirty = source.revision.endswith("-dirty")
+    found = {
+        "title": service,
+        "created": configs.timestamp(change.time),
+        "revision": source.revision if dirty else change.commit,
+    }
+    if base is not None and base.reference is not None:
+        found |= {"base.name": base.name, "base.digest": base.reference.wanted}
+    return {f"{ANNOTATION}.{key}": value for key, value in sorted(found.items())}
 
 
 def _warn(service: str, source: Source, report: Callable[[str], None]) -> None:

@@ -52,7 +52,7 @@ def image_config(
     """Build a configuration: the same bytes for the same arguments."""
     inherited = base.get("config") or {}
     created = timestamp(run.created)
-    own = {"HOME": "/tmp", **_listening(run.port), **run.environment}  # noqa: S108 - in a container
+    own = {"HOME": "/tmp", **listening(run.port), **run.environment}  # noqa: S108 - in a container
     before = dict(text.partition("=")[::2] for text in inherited.get("Env") or [])
     config: dict[str, Any] = {
         "User": f"{run.user}:{run.user}",
@@ -79,7 +79,7 @@ def image_config(
     return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def _listening(port: int | None) -> dict[str, str]:
+def listening(port: int | None) -> dict[str, str]:
     """Return the variables from which servers read their address."""
     if port is None:
         return {}

@@ -24,8 +24,8 @@ from lapwing.registry.manifest import Platform
 APP = "app"
 """The folder of the program in an image."""
 DOCKERFILE_HINT = (
-    "Build the image with a Dockerfile and your container engine, and deploy it with `--image "
-    "{service}=REF`."
+    "Build it with a Dockerfile: run `lapwing image dockerfile {service}`, save what it prints in "
+    "the source folder, add what is missing, and set `dockerfile: Dockerfile` of the service."
 )
 
 

@@ -5,7 +5,7 @@ the user, the umask nor the file system decides the digest. The gzip header has 
 system. What is compressed depends on zlib: a Python with zlib-ng writes other bytes.
 
 A layer is made once for the facts that decide it and kept in LAPWING_HOME/images, beside the
-base layers that were downloaded. The newest `KEPT` of them stay.
+base layers that were downloaded. Those used last stay, up to `KEPT_BYTES`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import contextlib
 import hashlib
 import io
 import os
+import shutil
 import stat
 import struct
 import tarfile
@@ -21,7 +22,7 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 import msgspec
 
@@ -35,8 +36,8 @@ FORMAT = 1
 MEDIA_TYPE = "application/vnd.oci.image.layer.v1.tar+gzip"
 FIXED_TIME = 315532800
 """1980-01-01, the first time that a ZIP archive can hold: the time of files without a commit."""
-KEPT = 60
-"""Layers kept on this machine."""
+KEPT_BYTES = 4 * 2**30
+"""Bytes of layers kept on this machine."""
 _GZIP_HEADER = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
 _LEVEL = 6
 _ARCHIVE = "layer.tar.gz"
@@ -55,7 +56,9 @@ class Layer:
     path: Path
 
 
-class _Record(msgspec.Struct):
+class Record(msgspec.Struct):
+    """What describes a layer: its digest and size, and the digest of the archive in it."""
+
     digest: str
     size: int
     diff_id: str
@@ -83,25 +86,45 @@ def cached(
     `files` gets an empty folder for what it makes, and returns the files with their time. Raises
     what it raises, and OSError; nothing is left then.
     """
+
+    def fill(target: Path) -> Record:
+        scratch = target.with_name("files")
+        scratch.mkdir()
+        try:
+            found, time = files(scratch)
+            with target.open("wb") as file:
+                return write(found, time, file)
+        finally:
+            remove_tree(scratch)
+
+    return kept(settings, kind, facts, fill)
+
+
+def kept(
+    settings: Settings, kind: str, facts: Iterable[str], fill: Callable[[Path], Record]
+) -> Layer:
+    """Return the layer of some facts; `fill` writes its file unless it is there."""
     total = hashlib.sha256("\0".join((str(FORMAT), *facts)).encode()).hexdigest()
     folder = settings.images / f"{kind}-{total[:24]}"
 
-    def fill(made: Path) -> None:
-        scratch = made / "files"
-        scratch.mkdir()
-        found, time = files(scratch)
-        with (made / _ARCHIVE).open("wb") as file:
-            record = write(found, time, file)
+    def make(made: Path) -> None:
+        record = fill(made / _ARCHIVE)
         (made / _RECORD).write_bytes(msgspec.json.encode(record))
-        remove_tree(scratch)
 
-    layers.make(folder, fill)
-    record = msgspec.json.decode((folder / _RECORD).read_bytes(), type=_Record)
+    layers.make(folder, make)
+    record = msgspec.json.decode((folder / _RECORD).read_bytes(), type=Record)
     descriptor = Descriptor(media_type=MEDIA_TYPE, digest=record.digest, size=record.size)
     return Layer(descriptor, record.diff_id, folder / _ARCHIVE)
 
 
-def write(files: Files, time: int, target: BinaryIO) -> _Record:
+def compress(archive: IO[bytes], target: BinaryIO) -> Record:
+    """Write a layer from an archive that is not compressed."""
+    packed = _Gzip(target)
+    shutil.copyfileobj(archive, packed)
+    return packed.finish()
+
+
+def write(files: Files, time: int, target: BinaryIO) -> Record:
     """Write a layer; folders above the files are added."""
     parents = {str(p) for name in files for p in Path(name).parents if str(p) != "."}
     packed = _Gzip(target)
@@ -112,12 +135,15 @@ def write(files: Files, time: int, target: BinaryIO) -> _Record:
 
 
 def remove_old(settings: Settings) -> None:
-    """Remove the layers that were not used for the longest time, except the newest `KEPT`."""
+    """Remove the layers that were not used for the longest time, beyond `KEPT_BYTES`."""
     layers.sweep(settings.images)
     found = [p for p in settings.images.glob("[!.]*") if p.is_dir()]
-    for folder in sorted(found, key=lambda p: -p.stat().st_mtime)[KEPT:]:
-        with contextlib.suppress(BlockingIOError), layers.lock(folder, wait=False):
-            layers.discard(folder)
+    total = 0
+    for folder in sorted(found, key=lambda p: -p.stat().st_mtime):
+        total += sum(file.stat().st_size for file in folder.iterdir())
+        if total > KEPT_BYTES:
+            with contextlib.suppress(BlockingIOError), layers.lock(folder, wait=False):
+                layers.discard(folder)
 
 
 def _add(archive: tarfile.TarFile, name: str, path: Path | None, time: int) -> None:
@@ -156,10 +182,10 @@ class _Gzip(io.RawIOBase):
         self._emit(self._deflate.compress(data))
         return len(data)
 
-    def finish(self) -> _Record:
+    def finish(self) -> Record:
         """Write the end, and return what describes the layer."""
         self._emit(self._deflate.flush() + struct.pack("<II", self._check, self._length % 2**32))
-        return _Record(
+        return Record(
             f"sha256:{self._packed.hexdigest()}", self._size, f"sha256:{self._plain.hexdigest()}"
         )
 

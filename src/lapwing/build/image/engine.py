@@ -1,0 +1,206 @@
+"""Images of services with a Dockerfile: built by Docker or Podman, then treated like any other.
+
+The engine gets the files that git tracks, never `.git` or what is ignored, and its image is read
+back as an archive (`save`). From there it is pushed, written or tagged by the same code as an image
+that Lapwing put together. A layer is compressed once, so a layer that the registry has is not sent
+again. Whether the same commit has the same digest is a matter of the Dockerfile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shutil
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lapwing.build.artifact import FileBlob
+from lapwing.build.builder import name_service
+from lapwing.build.command import SECRET_NAME, BuildLog, environment, open_log, run
+from lapwing.build.context import BuildRequest
+from lapwing.build.image import config as configs
+from lapwing.build.image import layer as image_layers
+from lapwing.build.image.base import empty_base
+from lapwing.build.image.builder import Image, PlatformImage, image_labels
+from lapwing.build.image.layer import Layer
+from lapwing.build.source import Source, copy, read_source
+from lapwing.errors import BuildError
+from lapwing.registry.manifest import Descriptor, Platform, build_manifest
+from lapwing.registry.pull import BlobSource, MemoryBlob
+from lapwing.settings import Settings
+from lapwing.system.git import read_change
+
+ENGINES = ("docker", "podman")
+_STEP = re.compile(r"^(?:Step|STEP) (\d+/\d+) ?: (.*)|^#\d+ (?:\[[^\]]*?(\d+/\d+)\]) (.*)")
+"""The lines with which Docker, Podman and BuildKit begin a step."""
+_COPIED = re.compile(
+    r"^\s*(?:COPY|ADD)\s+(?:--\S+\s+)*(.+?)\s+\S+\s*$", re.IGNORECASE | re.MULTILINE
+)
+_PRIVATE = re.compile(r"(^|/)(\.git|\.env(\.local|\.production)?|id_rsa)/?$")
+
+
+@dataclass(frozen=True, slots=True)
+class DockerfileRequest:
+    """What to build: a context folder with a Dockerfile in it. `secrets` are names of variables."""
+
+    build: BuildRequest
+    dockerfile: str
+    platform: Platform
+    secrets: Sequence[str] = ()
+
+
+def find_engine(settings: Settings) -> str:
+    """Return the container engine on the PATH. Raises BuildError if there is none."""
+    for name in ENGINES:
+        found = shutil.which(name, path=settings.environ.get("PATH"))
+        if found is not None:
+            return found
+    raise BuildError(
+        f"No container engine ({', '.join(ENGINES)}) is on the PATH.",
+        hint="Install one, for instance with `apt-get install docker.io`. Services without a "
+        "Dockerfile need none for --push and `-o FILE`.",
+    )
+
+
+def build_with_engine(
+    request: DockerfileRequest, settings: Settings, report: Callable[[str], None]
+) -> Image:
+    """Build a Dockerfile. Raises BuildError, SourceError or NoSpaceError."""
+    build = request.build
+    with (
+        name_service(build, settings),
+        tempfile.TemporaryDirectory(prefix="lapwing-build-") as work,
+    ):
+        engine = find_engine(settings)
+        source = read_source(build.folder, settings.environ)
+        _check(request, source, report)
+        change = read_change(build.folder, settings.environ)
+        labels = image_labels(build.service, source, change)
+        folder, archive = Path(work) / "context", Path(work) / "image.tar"
+        copy(source, folder)
+        given = environment(settings.environ, build.env) | _engine_variables(settings.environ)
+        logs = settings.logs / "build" / build.stack / build.service
+        with contextlib.closing(open_log(logs, f"image-{source.digest[:12]}", None, given)) as log:
+            until = time.monotonic() + build.timeout
+            tag = f"lapwing-build/{build.stack}-{build.service}:{source.digest[:12]}"
+            command = [engine, "build", "--file", str(folder / request.dockerfile), "--tag", tag]
+            command += ["--platform", str(request.platform)]
+            for name in build.env:
+                command += ["--build-arg", name]  # The value is read from the environment.
+            for key, value in labels.items():
+                command += ["--label", f"{key}={value}"]
+            with _name_step(log):
+                run(
+                    [*command, str(folder)],
+                    folder=folder,
+                    environ=given,
+                    log=log,
+                    until=until,
+                    doing=f"The build of {request.dockerfile}",
+                )
+            run(
+                [engine, "save", "--output", str(archive), tag],
+                folder=folder,
+                environ=given,
+                log=log,
+                until=until,
+                doing="Reading the image",
+            )
+        image = _read(archive, request.platform, labels, settings)
+        root = image.manifest
+    return Image(build.service, source.revision, empty_base([request.platform]), root, (image,))
+
+
+def _engine_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that tell the engine where it is and who the user is."""
+    names = re.compile(r"DOCKER_\w+|CONTAINER_HOST|BUILDKIT_\w+|XDG_RUNTIME_DIR")
+    return {name: value for name, value in environ.items() if names.fullmatch(name)}
+
+
+def _check(request: DockerfileRequest, source: Source, report: Callable[[str], None]) -> None:
+    """Refuse secrets in build arguments, and report what a Dockerfile should not copy."""
+    service = request.build.service
+    if request.dockerfile not in source.files:
+        raise BuildError(
+            f"There is no {request.dockerfile} in {source.folder} that git tracks.",
+            hint="Correct `dockerfile:`, which is relative to the folder of `build:`, or commit "
+            "the file.",
+        )
+    for name in request.build.env:
+        if SECRET_NAME.search(name) or name in request.secrets:
+            raise BuildError(
+                f"The build argument {name} is a secret. Build arguments stay readable in the "
+                "history of the image.",
+                hint="Remove it from `build: {env: ...}`. A program gets it at run time, with "
+                "`secrets:` of the service.",
+            )
+    text = (source.folder / request.dockerfile).read_text("utf-8", errors="replace")
+    for match in _COPIED.finditer(text):
+        for name in match[1].split():
+            if _PRIVATE.search(name):
+                report(f"{service}: {request.dockerfile} copies {name} into the image")
+    for name in source.files:
+        if _PRIVATE.search(name):
+            report(f"{service}: {name} is in git, so `COPY .` copies it into the image")
+
+
+@contextlib.contextmanager
+def _name_step(log: BuildLog) -> Iterator[None]:
+    """Put the step of the Dockerfile that failed into the message of an error."""
+    try:
+        yield
+    except BuildError as error:
+        steps = [found for line in log.lines if (found := _STEP.match(line))]
+        if steps:
+            number, text = steps[-1][1] or steps[-1][3], steps[-1][2] or steps[-1][4]
+            error.message = f"{error.message.rstrip('.')} at step {number}: {text.strip()}"
+            error.args = (error.message,)
+        raise
+
+
+def _read(
+    archive: Path, platform: Platform, labels: Mapping[str, str], settings: Settings
+) -> PlatformImage:
+    """Read the image in an archive of `docker save`, and compress its layers."""
+    with tarfile.open(archive) as opened:
+        entry = json.loads(_content(opened, "manifest.json"))[0]
+        config = _content(opened, entry["Config"])
+        document: dict[str, Any] = json.loads(config)
+        diff_ids = document["rootfs"]["diff_ids"]
+        layers = [
+            _compress(opened, name, diff_id, settings)
+            for name, diff_id in zip(entry["Layers"], diff_ids, strict=True)
+        ]
+    found = Platform(str(document.get("os")), str(document.get("architecture")))
+    if (found.os, found.architecture) != (platform.os, platform.architecture):
+        raise BuildError(
+            f"The engine built an image for {found}, not for {platform}.",
+            hint="Its base image is for another platform: correct `FROM` of the Dockerfile.",
+        )
+    descriptor = Descriptor.of(config, configs.CONFIG)
+    manifest = build_manifest(descriptor, [layer.descriptor for layer in layers], labels)
+    blobs: dict[str, BlobSource] = {descriptor.digest: MemoryBlob(config)}
+    blobs |= {layer.descriptor.digest: FileBlob(layer.path) for layer in layers}
+    return PlatformImage(platform, manifest, blobs)
+
+
+def _compress(archive: tarfile.TarFile, name: str, diff_id: str, settings: Settings) -> Layer:
+    def write(made: Path) -> image_layers.Record:
+        member = archive.extractfile(name)
+        assert member is not None
+        with made.open("wb") as file:
+            return image_layers.compress(member, file)
+
+    return image_layers.kept(settings, "engine", [diff_id], write)
+
+
+def _content(archive: tarfile.TarFile, name: str) -> bytes:
+    member = archive.extractfile(name)
+    assert member is not None
+    return member.read()

@@ -1,0 +1,115 @@
+"""Docker's engine for a test, and base images made of the programs of this machine.
+
+The engine is the tests' own: its files are in a temporary folder, it has no network of its own
+(containers use the machine's), and it ends with the tests. No image of a publisher can be pulled in
+a test, so a base has this machine's Python and Node under the names of the official images.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+START_S = 60.0
+SKIPPED = {"__pycache__", "site-packages", "test", "tests", "idlelib", "tkinter", "ensurepip"}
+
+
+@dataclass
+class Docker:
+    """A running engine; `environ` tells the docker command where it is."""
+
+    environ: dict[str, str]
+
+    def responds(self) -> bool:
+        """Whether the engine answers."""
+        environ = {**os.environ, **self.environ}
+        asked = subprocess.run(["docker", "info"], env=environ, capture_output=True, check=False)
+        return asked.returncode == 0
+
+    def __call__(self, *arguments: str, status: int = 0) -> str:
+        """Run a docker command; returns what it prints."""
+        done = subprocess.run(
+            ["docker", *arguments],
+            env={**os.environ, **self.environ},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        assert done.returncode == status, f"docker {' '.join(arguments)}: {done.stderr}"
+        return done.stdout.strip()
+
+
+@contextlib.contextmanager
+def engine(program: str) -> Iterator[Docker]:
+    """Run an engine; the test is skipped, or fails if docker is required, where it cannot start."""
+    folder = Path(tempfile.mkdtemp(prefix="ld-"))  # Its sockets need a short path.
+    socket = f"unix://{folder}/docker.sock"
+    arguments = [
+        *(program, "--data-root", str(folder / "data"), "--exec-root", str(folder / "exec")),
+        *("--pidfile", str(folder / "pid"), "--host", socket, "--bridge=none", "--iptables=false"),
+    ]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(arguments, stdout=log, stderr=log)
+    try:
+        until = time.monotonic() + START_S
+        started = Docker({"DOCKER_HOST": socket})
+        while not started.responds():
+            if process.poll() is not None or time.monotonic() > until:
+                message = "Docker's engine does not start on this machine"
+                if "docker" in os.environ.get("LAPWING_TEST_REQUIRE", "").split(","):
+                    pytest.fail(f"{message}: {(folder / 'log').read_text()[-2000:]}")
+                pytest.skip(message)
+            time.sleep(0.2)
+        yield started
+    finally:
+        process.terminate()
+        process.wait(60)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def python_files() -> dict[str, Path]:
+    """Return the files of this machine's Python by their path in an image."""
+    version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    library = Path(sys.base_prefix, "lib", version)
+    files = {f"usr/local/bin/{version}": Path(sys.base_prefix, "bin", version)}
+    for found in library.rglob("*"):
+        inner = found.relative_to(library)
+        if found.is_file() and not SKIPPED.intersection(inner.parts):
+            files[f"usr/local/lib/{version}/{inner}"] = found
+    return files
+
+
+def write_base(path: Path, files: dict[str, Path], programs: Iterable[str]) -> None:
+    """Write an archive with files, programs of this machine, and the libraries they need."""
+    for program in programs:
+        place = shutil.which(program)
+        assert place is not None, program
+        files[f"usr/local/bin/{program}"] = Path(place).resolve()
+    compiled = [p for p in files.values() if p.suffix == ".so" or os.access(p, os.X_OK)]
+    ldd = ["ldd", *map(str, compiled)]
+    listed = subprocess.run(ldd, capture_output=True, text=True, check=False)
+    for word in listed.stdout.split():
+        if word.startswith("/") and not word.endswith(":"):
+            files[word.lstrip("/")] = Path(word).resolve()
+    with tarfile.open(path, "w") as archive:
+        folder = tarfile.TarInfo("tmp")
+        folder.type, folder.mode = tarfile.DIRTYPE, 0o1777
+        archive.addfile(folder)
+        shell = tarfile.TarInfo("bin/sh")
+        shell.type, shell.linkname = tarfile.SYMTYPE, "/usr/local/bin/sh"
+        archive.addfile(shell)
+        for name, place in files.items():
+            if name != "bin/sh":
+                archive.add(place, name, recursive=False)

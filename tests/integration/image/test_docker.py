@@ -1,0 +1,213 @@
+"""Built images run by Docker's engine as a cluster runs them: read-only, not root, no capabilities.
+
+Also images of Dockerfiles, which the engine builds. Skipped where the engine cannot be started.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import platform
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.installation import Installation, free_port
+from tests.needs import require
+from tests.registries import Server
+
+from .conftest import VERSION, Stack
+from .docker import Docker, engine, python_files, write_base
+
+pytestmark = pytest.mark.xdist_group("image")
+
+PYTHON_APP = """\
+import http.server, os, signal, sys
+from markupsafe import escape
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        facts = [str(os.getuid()), os.environ["HOME"], escape("<"), str(os.getpid())]
+        self.wfile.write(" ".join(facts).encode())
+
+def stop(*_):
+    print("stopped", flush=True)
+    sys.exit(0)
+
+signal.signal(signal.SIGTERM, stop)
+for folder in ("/app", "/opt/venv", "/"):
+    try:
+        open(folder + "/written", "w")
+    except OSError:
+        continue
+    sys.exit(f"{folder} is writable")
+open("/tmp/written", "w")
+http.server.HTTPServer(("0.0.0.0", int(os.environ["PORT"])), Handler).serve_forever()
+"""
+NODE_APP = """\
+const server = require("http").createServer((q, r) => r.end(`${process.getuid()} ${process.pid}`));
+server.listen(process.env.PORT);
+process.on("SIGTERM", () => { console.log("stopped"); server.close(() => process.exit(0)); });
+"""
+SITE = {
+    "web/dist/index.html": "<p>home</p>",
+    "web/dist/about/index.html": "about",
+    "web/dist/assets/app-AbCd1234.js": "hashed",
+}
+
+
+@pytest.fixture(scope="module")
+def docker() -> Iterator[Docker]:
+    with engine(require("docker")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def bases(docker: Docker, server: Server, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Push bases of this machine's programs; returns the folder of the registry that has them."""
+    folder = tmp_path_factory.mktemp("base")
+    shell = ("sh", "dirname", "realpath")
+    write_base(folder / "python", python_files(), shell)
+    write_base(folder / "node", {}, (*shell, Path(require("node")).name))
+    version = f"PYTHON_VERSION={platform.python_version()}"
+    for name, variable in {f"python:{VERSION}-slim": version, "node:22-slim": "A=1"}.items():
+        image, archive = f"{server.host}/machine/{name}", folder / name.partition(":")[0]
+        change = f"ENV PATH=/usr/local/bin {variable}"
+        docker("import", "--change", change, str(archive), image)
+        docker("push", "--quiet", image)
+    return f"{server.host}/machine"
+
+
+@pytest.fixture
+def stack(tmp_path: Path, server: Server, docker: Docker) -> Stack:
+    return Stack(Installation(tmp_path, **docker.environ), server)
+
+
+def started(docker: Docker, image: str, port: int) -> tuple[str, httpx.Client]:
+    """Run an image as Kubernetes would; returns the container and a client of it."""
+    container = docker(
+        *("run", "--detach", "--read-only", "--tmpfs", "/tmp", "--network", "host"),
+        *("--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
+        *("--env", f"PORT={port}", image),
+    )
+    client = httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=10)
+    until = time.monotonic() + 60
+    while True:
+        try:
+            client.get("/")
+            return container, client
+        except httpx.TransportError:
+            running = docker("inspect", "--format", "{{.State.Running}}", container)
+            assert running == "true", docker("logs", container)
+            assert time.monotonic() < until
+            time.sleep(0.1)
+
+
+def stop(docker: Docker, container: str) -> tuple[int, str]:
+    """Stop a container; returns its exit status and what it printed."""
+    docker("stop", "--time", "20", container)
+    status = int(docker("inspect", "--format", "{{.State.ExitCode}}", container))
+    printed = docker("logs", container)
+    docker("rm", container)
+    return status, printed
+
+
+def service_file(service: str, registry: str) -> str:
+    return f"stack: shop\nregistry: {registry}/team\nservices:\n  {service}\n"
+
+
+def test_python_image_answers_and_gets_sigterm(stack: Stack, docker: Docker, bases: str) -> None:
+    build = f"{{path: ./api, base: '{bases}/python:{VERSION}-slim'}}"
+    service = f"api: {{build: {build}, command: python serve.py, route: /}}"
+    stack.write(
+        {
+            "api/requirements.txt": "markupsafe==3.0.2\n",
+            "api/serve.py": PYTHON_APP,
+            "lapwing.yaml": service_file(service, stack.server.host),
+        }
+    )
+    digest = stack.build("--push")["api"]["digest"]
+    image = f"{stack.server.host}/team/api@{digest}"
+    container, client = started(docker, image, free_port())
+    with contextlib.closing(client):
+        assert client.get("/").text == "65532 /tmp &lt; 1"
+    assert stop(docker, container) == (0, "stopped")
+
+
+def test_node_image_answers_and_gets_sigterm(stack: Stack, docker: Docker, bases: str) -> None:
+    require("npm")
+    lock = {"name": "n", "version": "1.0.0", "lockfileVersion": 3, "packages": {"": {}}}
+    service = f"web: {{build: {{path: ., base: '{bases}/node:22-slim'}}, route: /, command: "
+    stack.write(
+        {
+            "package.json": '{"name": "n", "version": "1.0.0"}',
+            "package-lock.json": json.dumps(lock),
+            "server.js": NODE_APP,
+            "lapwing.yaml": service_file(service + "node server.js}", stack.server.host),
+        }
+    )
+    stack.build("--load", "--tag", "node")
+    container, client = started(docker, f"{stack.server.host}/team/web:node", free_port())
+    with contextlib.closing(client):
+        assert client.get("/").text == "65532 1"
+    assert stop(docker, container) == (0, "stopped")
+
+
+def test_static_image_serves_as_on_a_machine(stack: Stack, docker: Docker) -> None:
+    service = "web: {build: ./web, static: dist, route: /}"
+    stack.write({**SITE, "lapwing.yaml": service_file(service, stack.server.host)})
+    stack.build("--load", "--tag", "site")
+    container, client = started(docker, f"{stack.server.host}/team/web:site", free_port())
+    with contextlib.closing(client):
+        assert client.get("/deep/link").text == "<p>home</p>"
+        assert client.get("/about/").text == "about"
+        assert client.get("/missing.js").status_code == 404
+        hashed = client.get("/assets/app-AbCd1234.js")
+        assert "immutable" in hashed.headers["cache-control"]
+        assert client.get("/").headers["cache-control"] == "no-cache"
+    assert stop(docker, container)[0] == 0
+
+
+def dockerfile_stack(stack: Stack, text: str, build: str = "{path: ./api}") -> None:
+    service = f"api: {{build: {build}, dockerfile: Dockerfile, command: python a.py, route: /}}"
+    stack.write(
+        {
+            "api/Dockerfile": text,
+            "api/serve.py": PYTHON_APP.replace("from markupsafe import escape", "escape = str"),
+            "lapwing.yaml": service_file(service, stack.server.host),
+        }
+    )
+
+
+def test_dockerfile_is_built_by_the_engine_and_pushed(
+    stack: Stack, docker: Docker, bases: str
+) -> None:
+    text = f"FROM {bases}/python:{VERSION}-slim\nARG COLOR\nENV COLOR=$COLOR HOME=/tmp\n"
+    text += f'COPY . /app\nUSER 1000:1000\nCMD ["python{VERSION}", "/app/serve.py"]\n'
+    dockerfile_stack(stack, text, "{path: ./api, env: {COLOR: blue}}")
+    built = stack.build("--push")["api"]
+    assert stack.server.whole("team/api", "latest") == built["digest"]
+    config = stack.config("api", built["digest"])
+    assert "COLOR=blue" in config["config"]["Env"]
+    assert config["config"]["Labels"]["org.opencontainers.image.title"] == "api"
+    again = stack.build("--push")["api"]
+    assert again["bytes_sent"] == 0
+    container, client = started(docker, f"{stack.server.host}/team/api:latest", free_port())
+    with contextlib.closing(client):
+        assert client.get("/").text == "1000 /tmp < 1"
+    assert stop(docker, container) == (0, "stopped")
+
+
+def test_failed_step_of_a_dockerfile_is_shown_with_its_output(stack: Stack, bases: str) -> None:
+    text = f"FROM {bases}/python:{VERSION}-slim\nRUN echo first\nRUN echo the reason >&2; exit 3\n"
+    dockerfile_stack(stack, text)
+    message = stack.fail()
+    assert "The build of Dockerfile failed" in message
+    assert "at step 3/" in message
+    assert ": RUN echo the reason" in message
+    assert "the reason" in message.partition("\n")[2]
