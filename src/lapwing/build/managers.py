@@ -11,8 +11,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,6 @@ from lapwing.errors import BuildError
 INSTALL_SCRIPTS = ("preinstall", "install", "postinstall")
 VARIABLE = re.compile(r"(?<!\\)\$\{(\w+)(\?|:?-[^}]*)?\}")
 """A variable in a file of settings; npm and Yarn allow it to be unset in these other forms."""
-YARN_CLI = "@yarnpkg/cli-dist"
-YARN = {
-    "YARN_NODE_LINKER": "node-modules",
-    "YARN_NM_MODE": "classic",
-    "YARN_ENABLE_GLOBAL_CACHE": "true",
-    "YARN_ENABLE_TELEMETRY": "false",
-}
 YARN_1 = "# yarn lockfile v1"
 PINNED = re.compile(r"(npm|yarn|pnpm|bun)@(\d[\w.-]*)")
 LOCAL = re.compile(r"\b(?:file|link|portal):|\bpatch:(?!.*builtin<)|workspace:(?!\.\")")
@@ -39,16 +32,16 @@ LOCAL = re.compile(r"\b(?:file|link|portal):|\bpatch:(?!.*builtin<)|workspace:(?
 class Manager:
     """A package manager: its program, its lock file, and the arguments that install exactly it.
 
-    `settings` are the files that it reads beside package.json and the lock file. `version` is the
-    one that package.json names. `source` is the package of the npm registry with the program.
+    `settings` are the files that it reads beside package.json and the lock file. `source` is the
+    package of the npm registry with the program, and `version` the one that package.json names.
     """
 
     name: str
-    lock: str
-    arguments: Sequence[str]
+    arguments: str
     settings: tuple[str, ...] = (".npmrc",)
     env: Mapping[str, str] = field(default_factory=dict)
     source: str = ""
+    lock: str = ""
     version: str | None = None
 
     def find(self, path: str) -> str:
@@ -63,48 +56,62 @@ class Manager:
         return found
 
 
+NPM = Manager("npm", "ci --include=dev")
+YARN_CLASSIC = Manager(
+    "yarn",
+    "install --frozen-lockfile --non-interactive --production=false",
+    (".npmrc", ".yarnrc"),
+    source="yarn",
+)
+MANAGERS = {
+    "npm": NPM,
+    "pnpm": Manager(
+        "pnpm",
+        "install --frozen-lockfile --prod=false --package-import-method=copy",
+        (".npmrc", "pnpm-workspace.yaml"),
+        source="pnpm",
+    ),
+    "bun": Manager(
+        "bun",
+        "install --frozen-lockfile --backend=copyfile",
+        (".npmrc", "bunfig.toml"),
+        source="bun",
+    ),
+    "yarn": Manager(
+        "yarn",
+        "install --immutable",
+        (".yarnrc.yml",),
+        {
+            "YARN_NODE_LINKER": "node-modules",
+            "YARN_NM_MODE": "classic",
+            "YARN_ENABLE_GLOBAL_CACHE": "true",
+            "YARN_ENABLE_TELEMETRY": "false",
+        },
+        source="@yarnpkg/cli-dist",
+    ),
+}
+
+
 def choose(package: Mapping[str, Any], folder: Path, files: Collection[str]) -> Manager:
     """Return the manager of the source in `folder`. Raises BuildError if that is not clear."""
-    lock = _lock_file(package, files)
     pinned = PINNED.match(str(package.get("packageManager", "")))
-    name = NODE_LOCKS[lock]
-    version = pinned[2] if (pinned := _pinned(package)) and pinned[1] == name else None
-    match name:
-        case "pnpm":
-            arguments = "install --frozen-lockfile --prod=false --package-import-method=copy"
-            settings = (".npmrc", "pnpm-workspace.yaml")
-            return Manager(name, lock, arguments.split(), settings, source="pnpm", version=version)
-        case "bun":
-            arguments = "install --frozen-lockfile --backend=copyfile"
-            settings = (".npmrc", "bunfig.toml")
-            return Manager(name, lock, arguments.split(), settings, source="bun", version=version)
-        case "yarn" if YARN_1 in (folder / lock).read_text("utf-8", errors="replace"):
-            arguments = "install --frozen-lockfile --non-interactive --production=false"
-            settings = (".npmrc", ".yarnrc")
-            return Manager(name, lock, arguments.split(), settings, source="yarn", version=version)
-        case "yarn":
-            return Manager(
-                name, lock, ["install", "--immutable"], (".yarnrc.yml",), YARN, YARN_CLI, version
-            )
-        case _:
-            return Manager("npm", lock, ["ci", "--include=dev"])
+    name, version = pinned.groups() if pinned else (None, None)
+    lock = _lock_file(files, name)
+    found = MANAGERS[NODE_LOCKS[lock]]
+    if found.name == "yarn" and YARN_1 in (folder / lock).read_text("utf-8", errors="replace"):
+        found = YARN_CLASSIC
+    return replace(found, lock=lock, version=version if name == found.name else None)
 
 
-def _pinned(package: Mapping[str, Any]) -> re.Match[str] | None:
-    return PINNED.match(str(package.get("packageManager", "")))
+def _lock_file(files: Collection[str], wanted: str | None) -> str:
+    """Return the lock file of a source that has at least one; `wanted` is its manager, if named.
 
-
-def _lock_file(package: Mapping[str, Any], files: Collection[str]) -> str:
-    """Return the lock file of a source that has at least one.
-
-    Of several, it is the one of the manager that package.json names. Raises BuildError without it.
+    Raises BuildError if several managers have one.
     """
     found = [name for name in NODE_LOCKS if name in files]
-    if len(found) == 1:
-        return found[0]
-    for name in found:
-        if (pinned := _pinned(package)) and NODE_LOCKS[name] == pinned[1]:
-            return name
+    of_wanted = [name for name in found if NODE_LOCKS[name] == wanted]
+    if of_wanted or len({NODE_LOCKS[name] for name in found}) == 1:
+        return (of_wanted or found)[0]
     raise BuildError(
         f"There are several lock files: {', '.join(found)}.",
         hint="Remove those that are not used, or name the package manager in `packageManager` of "

@@ -134,7 +134,9 @@ class _Build:
             return
         doing = f"The script {name!r} of package.json"
         env = {"NODE_ENV": "production"}
-        self._run(*self.node.npm, "run", name, folder=self.work, doing=doing, env=env)
+        # devEngines may refuse to be run by npm, although another manager made the folder.
+        force = ["--force"] * (self.manager.name != "npm" and "devEngines" in self.package)
+        self._run(*self.node.npm, "run", *force, name, folder=self.work, doing=doing, env=env)
 
     def _install(self, folder: Path) -> None:
         environ = {**self.context.settings.environ, **self.context.request.env}
@@ -143,7 +145,7 @@ class _Build:
         if self.manager.name != "npm":
             program = (self.manager.find(":".join([*self.programs(folder), self._path])),)
         doing = f"The installation of {self.manager.lock}"
-        arguments = (*program, *self.manager.arguments)
+        arguments = (*program, *self.manager.arguments.split())
         self._run(*arguments, folder=folder, doing=doing, env={**self.manager.env, **env})
 
     def _run(self, *arguments: str, folder: Path, doing: str, env: Mapping[str, str]) -> None:

@@ -101,7 +101,12 @@ def test_lock_is_installed_by_the_pinned_manager(
     require("node")
     name, version = pinned.split("@")
     script = f"printf %s $({name} --version) > made"
-    yard = make_yard(source(lock, text, packageManager=pinned, scripts={"build": script}))
+    package = {
+        "packageManager": pinned,
+        "devEngines": {"packageManager": {"name": name, "onFail": "error"}},
+        "scripts": {"build": script},
+    }
+    yard = make_yard(source(lock, text, **package))
     first = yard.build()
     assert run(yard, first, "node", "app.js").startswith(f"1000 {version}")
     assert run(yard, first, name, "--version").startswith(version)

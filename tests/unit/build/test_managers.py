@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from lapwing.build import managers
 from lapwing.build.managers import Manager
 from lapwing.errors import BuildError
 
-NPM = Manager("npm", "package-lock.json", ())
+NPM = replace(managers.NPM, lock="package-lock.json")
 
 
 def choose(folder: Path, files: dict[str, str], **package: Any) -> Manager:
@@ -48,6 +49,7 @@ def test_package_manager_field_names_the_version(tmp_path: Path) -> None:
     assert "packageManager" in str(caught.value.hint)
     with pytest.raises(BuildError, match="several lock files"):
         choose(tmp_path, files, packageManager="yarn@4.9.1")
+    assert choose(tmp_path, {"bun.lock": "", "bun.lockb": ""}).lock == "bun.lock"
 
 
 def test_missing_program_is_named_with_the_way_to_get_it(tmp_path: Path) -> None:
@@ -97,7 +99,7 @@ def test_modules_of_other_managers_are_shared_if_the_lock_decides_them(
     for name, text in {"yarn.lock": lock, **files}.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    manager = Manager("yarn", "yarn.lock", ())
+    manager = replace(managers.YARN_CLASSIC, lock="yarn.lock")
     assert managers.separable(manager, {}, tmp_path, files) is answer
 
 
