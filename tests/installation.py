@@ -34,6 +34,16 @@ GIT = {
 }
 
 
+def envoys(home: Path) -> list[int]:
+    """The processes of Envoy, without their supervisor."""
+    found = []
+    for identity, owner in process_tree.owned(home):
+        with contextlib.suppress(OSError):
+            if owner == "envoy" and Path(f"/proc/{identity.pid}/exe").readlink().name == "envoy":
+                found.append(identity.pid)
+    return sorted(found)
+
+
 class Installation:
     """`folder` is the stack's; `environ` what commands are called with, `command` how."""
 

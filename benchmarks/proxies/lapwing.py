@@ -9,6 +9,7 @@ Each deployment is of a new version, so that none finds its slot warm by chance.
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -94,11 +95,11 @@ class Ship:
         return Switched(self.before, new, called, began, took, verb)
 
     def envoy(self) -> int:
-        """The process id of Envoy."""
+        """The process id of the supervisor of Envoy."""
         for identity, _what in process_tree.owned(self.where.home):
             with contextlib.suppress(psutil.Error):
                 if psutil.Process(identity.pid).name().startswith("envoy"):
-                    return identity.pid
+                    return os.getsid(identity.pid)
         raise BenchmarkError("Envoy does not run.")
 
 

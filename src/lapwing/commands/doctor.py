@@ -200,4 +200,4 @@ def _port(settings: Settings) -> CheckResult:
             check_port(address, settings.port, settings.home)
     except ProxyError as error:
         return CheckResult("port", False, error.message)
-    return CheckResult("port", True, f"{settings.port} is free")
+    return CheckResult("port", True, f"{settings.port} can be used")

@@ -4,7 +4,6 @@ want of work and is needed that very moment, a stack whose folder is gone."""
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import signal
@@ -17,6 +16,7 @@ from lapwing.agent import process_tree, processes
 from lapwing.agent.proxy import certificates
 from lapwing.observed import agent
 from tests.deployed import PATIENCE, until
+from tests.installation import envoys
 from tests.integration.agent.conftest import kill_agent
 from tests.integration.faults import ship as usual
 from tests.integration.faults.ship import Ship, Watchers
@@ -92,12 +92,14 @@ def test_killed_static_replica_is_restarted(ship: Ship, watched: Watchers) -> No
 @contextlib.contextmanager
 def hung_envoy(ship: Ship) -> Iterator[None]:
     """Envoy does nothing meanwhile."""
-    record = json.loads((ship.where.home / "envoy" / "process.json").read_bytes())
-    os.kill(record["pid"], signal.SIGSTOP)
+    pids = envoys(ship.where.home)
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
     try:
         yield
     finally:
-        os.kill(record["pid"], signal.SIGCONT)
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
 
 
 def test_unresponsive_envoy_is_reported_until_it_responds(ship: Ship) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -10,48 +11,44 @@ from pathlib import Path
 
 import pytest
 
-from lapwing.agent import process_tree, processes, state
+from lapwing.agent import process_tree, processes
+from lapwing.agent.proxy import instances
 from lapwing.observed import agent as observed
 from lapwing.system import locks
 from tests.deployed import until
+from tests.installation import envoys
 from tests.integration.agent.conftest import kill_agent
 from tests.integration.faults.ship import Ship
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("runtime-records")]
 
 
-def envoys(ship: Ship) -> list[int]:
-    """The processes that are Envoy."""
-    return [i.pid for i, what in process_tree.owned(ship.where.home) if what == "envoy"]
-
-
 def runs_and_nothing_besides(ship: Ship) -> None:
     """Every process is in a record, and every record has its process."""
     memory = ship.memory()
     known = [r.pid for g in memory.generations for r in g.replicas]
-    record = json.loads((ship.where.home / "envoy" / "process.json").read_bytes())
-    known.append(record["pid"])
+    supervisor = os.getsid(envoys(ship.where.home)[0])
+    known += [supervisor, *envoys(ship.where.home)]
     until(lambda: sorted(i.pid for i, _ in process_tree.owned(ship.where.home)) == sorted(known))
 
 
-def test_envoy_without_a_record_is_adopted(ship: Ship) -> None:
-    """An agent was killed between the start of Envoy and its record: the port is taken by a process
-    of ours, which is no reason not to start."""
-    [before] = envoys(ship)
+def test_running_envoy_is_adopted(ship: Ship) -> None:
+    before = envoys(ship.where.home)
+    assert len(before) == instances.PROCESSES
     kill_agent(ship)
-    (ship.where.home / "envoy" / "process.json").unlink()
     ship.where.run("agent", "start")
     ship.whole()
-    assert len(envoys(ship)) == 1
-    assert envoys(ship) == [before], "one that serves is taken over"
+    assert envoys(ship.where.home) == before
     runs_and_nothing_besides(ship)
 
 
 def test_envoy_without_its_files_is_replaced(ship: Ship) -> None:
+    before = set(envoys(ship.where.home))
     kill_agent(ship)
     shutil.rmtree(ship.where.home / "envoy")
     ship.where.run("agent", "start")
     until(lambda: ship.status()["problem"] is None)
+    until(lambda: not before & set(envoys(ship.where.home)))
     ship.whole()
     runs_and_nothing_besides(ship)
 
@@ -101,29 +98,6 @@ def test_first_commands_at_once_find_one_agent(ship: Ship) -> None:
     ship.whole()
 
 
-def test_record_of_an_earlier_boot_is_not_trusted(ship: Ship) -> None:
-    """Its process id may be that of another process, which gets no signal."""
-    kill_agent(ship)
-    [envoy] = envoys(ship)
-    other = subprocess.Popen(["sleep", "600"], start_new_session=True)
-    try:
-        since = processes.started(other.pid)
-        record = {"pid": other.pid, "started": since, "port": ship.where.port, "boot": "another"}
-        for boot in ("another", ""):
-            path = ship.where.home / "envoy" / "process.json"
-            path.write_text(json.dumps({**record, "boot": boot}))
-            ship.where.run("agent", "start")
-            ship.whole()
-            assert other.poll() is None
-            assert envoys(ship) == [envoy]
-            kill_agent(ship)
-        ship.where.run("agent", "start")
-    finally:
-        other.kill()
-        other.wait()
-    assert json.loads(path.read_bytes())["boot"] == state.boot_id()
-
-
 def test_id_of_an_agent_that_has_ended_gets_no_signal(ship: Ship) -> None:
     """A command holds the lock for a moment, and the lock's file has the id of the last agent."""
     kill_agent(ship)
@@ -144,9 +118,9 @@ def test_id_of_an_agent_that_has_ended_gets_no_signal(ship: Ship) -> None:
 
 def test_envoy_whose_folder_was_removed_is_replaced(ship: Ship) -> None:
     """It watches files in the removed folder, and would get no routes any more."""
-    [before] = envoys(ship)
-    shutil.rmtree(ship.where.home / "envoy")
-    until(lambda: envoys(ship) not in ([], [before]), "another Envoy")
+    before = set(envoys(ship.where.home))
+    shutil.rmtree((ship.where.home / "envoy").rename(ship.where.home / "removed"))
+    until(lambda: not before & set(envoys(ship.where.home)), "another Envoy")
     ship.recovers()
     ship.deploy()
     ship.whole()

@@ -17,7 +17,7 @@ from lapwing.agent import process_tree, processes, state, termination
 from lapwing.load.client import Plan, Traffic
 from lapwing.observed import agent as observed
 from tests.deployed import PATIENCE, Deployed
-from tests.installation import LAPWING, Installation
+from tests.installation import LAPWING, Installation, envoys
 from tests.integration.switching.service import run
 
 STACK = """
@@ -142,9 +142,9 @@ class Ship(Deployed):
             _kill(pid)
 
     def kill_envoy(self) -> None:
-        """kill -9 Envoy."""
-        record = json.loads((self.where.home / "envoy" / "process.json").read_bytes())
-        _kill(record["pid"])
+        """kill -9 all processes of Envoy."""
+        for pid in envoys(self.where.home):
+            _kill(pid)
 
     def cut_power(self) -> None:
         """End everything at once, and let the boot look like another one."""

@@ -12,12 +12,13 @@ import pytest
 
 from lapwing.agent import state
 from lapwing.agent.meter import Meter
+from lapwing.agent.proxy import instances
 from lapwing.agent.proxy.supervisor import Envoy
 from lapwing.load.client import Plan, Traffic, drive, running
 from lapwing.load.record import Exchange
 from lapwing.observed import usage
 from lapwing.observed.usage import STEP, Buckets
-from lapwing.settings import read
+from lapwing.settings import Settings, read
 from tests.installation import PATIENCE, Installation, installation
 
 MIB = 2**20
@@ -103,13 +104,22 @@ def total(buckets: Buckets, least: float) -> float:
     return sum(count * least * STEP**bucket for bucket, count in buckets.items() if bucket >= 0)
 
 
+async def running_envoy(settings: Settings) -> Envoy:
+    """Return the Envoy that is running, to read its counters; the agent keeps it running."""
+    envoy = Envoy(settings)
+    found = await instances.find(envoy.folder, envoy._config())
+    assert found is not None
+    envoy.admin = found.admin
+    return envoy
+
+
 async def test_cpu_memory_and_requests_match_the_load(quiet: Installation, tmp_path: Path) -> None:
     """CPU, memory and requests between two looks agree with each other and with the load. It
     begins and ends between them, so that a machine that is slow to look tells the same."""
     memory = state.load(quiet.settings.environment("measured", "local"))
     assert memory is not None
     elsewhere = read({"LAPWING_HOME": str(tmp_path)})
-    envoy = Envoy(quiet.settings)
+    envoy = await running_envoy(quiet.settings)
     watch = Meter(elsewhere, envoy, lambda: [memory])
     exchanges: list[Exchange] = []
     stop = asyncio.Event()
@@ -142,7 +152,7 @@ async def test_usage_survives_a_restart_of_the_agent(where: Installation, tmp_pa
     elsewhere = read({"LAPWING_HOME": str(tmp_path)})
     counts = []
     for _ in range(2):
-        envoy = Envoy(where.settings)
+        envoy = await running_envoy(where.settings)
         watch = Meter(elsewhere, envoy, lambda: [memory])
         await watch.measure()
         await asyncio.sleep(0.2)

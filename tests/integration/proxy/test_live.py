@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import resource
+import signal
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
-import msgspec
 import pytest
 
-from lapwing.agent import processes, termination
 from lapwing.agent.analysis import judge
-from lapwing.agent.proxy import bootstrap
+from lapwing.agent.proxy import bootstrap, instances
 from lapwing.agent.proxy.model import Cluster, Counters, Route, RouteTable, VirtualHost
 from lapwing.agent.proxy.supervisor import Envoy
 from lapwing.errors import ProxyError
 from lapwing.plan.model import Analysis
 from lapwing.settings import Settings
-from tests.installation import free_port
+from tests.installation import envoys, free_port
 from tests.unit.agent.proxy.golden import CASES, given
 
 SLOW = 0.06
@@ -207,10 +207,10 @@ async def test_envoy_accepts_every_golden_case(proxy: Envoy, case: str) -> None:
 async def test_killed_envoy_is_restarted_with_its_routes(proxy: Envoy, backend: int) -> None:
     cluster = Cluster("shop/local/api/blue-1", (backend,), "/healthz")
     await route(proxy, cluster, "1")
-    first = proxy.pid
-    record = msgspec.json.decode((proxy.folder / "process.json").read_bytes())
-    await termination.kill(processes.Identity(record["pid"], record["started"]))
-    while proxy.pid in (None, first) or not await proxy.admin.ready():
+    before = envoys(proxy.settings.home)
+    for pid in before:
+        os.kill(pid, signal.SIGKILL)
+    while set(before) & set(envoys(proxy.settings.home)) or not await proxy.admin.ready():
         await asyncio.sleep(0.05)
     await proxy.wait_for_clusters([cluster.name], 10)
     await proxy.confirmed("1", 10)
@@ -251,17 +251,17 @@ async def test_envoy_serves_with_more_clients_than_file_descriptors(
     await proxy.start()
     writers = []
     try:
-        assert proxy.pid is not None
-        pid = proxy.pid
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, limit)
+        pids = envoys(tmp_path)
+        for pid in pids:
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, limit)
         await route(proxy, Cluster("shop/local/api/blue-1", (backend,), "/healthz"), "1")
         async with client(proxy) as http:
             assert (await http.get("/")).status_code == 200
-            for _ in range(limit[0] + 100):
+            for _ in range(instances.PROCESSES * limit[0]):
                 _, writer = await asyncio.open_connection("127.0.0.1", proxy.settings.port)
                 writers.append(writer)
             assert (await http.get("/")).status_code == 200
-        assert proxy.pid == pid
+        assert envoys(tmp_path) == pids
     finally:
         for writer in writers:
             writer.close()

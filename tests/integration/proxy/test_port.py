@@ -44,7 +44,7 @@ async def test_running_envoy_of_another_home_is_named(make: Make, tmp_path: Path
         caught.value
     )
     await first.start()
-    assert first.pid is not None
+    assert first.identity is not None
 
 
 async def test_one_of_two_homes_that_start_at_once_gets_the_port(make: Make) -> None:
@@ -57,8 +57,8 @@ async def test_port_stays_claimed_while_envoy_is_restarted(make: Make) -> None:
     first, second = make("first"), make("second")
     await first.start()
     first._unwatch()
-    assert first._identity is not None
-    await termination.kill(first._identity)
+    assert first.identity is not None
+    await termination.kill(first.identity)
     with pytest.raises(PortTakenError, match=f"process {os.getpid()}"):
         await second.start()
     await first.stop()

@@ -1,12 +1,14 @@
-"""A client of Envoy's admin interface: health, route version and counters, over a Unix socket.
+"""A client of Envoy's admin interface: health, route version and counters, over Unix sockets.
 
 The parsing functions take Envoy's responses.
 """
 
 from __future__ import annotations
 
+import asyncio
 import math
 import re
+import urllib.parse
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,29 +32,37 @@ _COUNTED = (
 
 
 class Admin:
-    """A client of the admin interface at `path`.
+    """A client of the admin interfaces of Envoy's processes, at `paths`.
 
-    Raises ProxyUnreachableError when Envoy does not respond, ProxyError when it rejects a request.
+    The processes have the same configuration and share the connections, so the answers are merged:
+    counters are added, and what one of them does not know or does not find healthy is not.
+
+    Raises ProxyUnreachableError when one does not respond, ProxyError when it rejects a request.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._client: httpx.AsyncClient | None = None
+    def __init__(self, paths: Iterable[Path]) -> None:
+        self.paths = tuple(paths)
+        self._clients: dict[Path, httpx.AsyncClient] = {}
 
-    async def get(self, target: str, method: str = "GET") -> bytes:
-        """Request a page of the interface."""
+    async def get(self, target: str, method: str = "GET") -> list[bytes]:
+        """Request a page of the interface of each process."""
+        if not self.paths:
+            raise ProxyUnreachableError("Envoy is not running.")
+        return list(await asyncio.gather(*(self._get(p, target, method) for p in self.paths)))
+
+    async def _get(self, path: Path, target: str, method: str) -> bytes:
         import httpx
 
-        if self._client is None:
-            transport = httpx.AsyncHTTPTransport(uds=str(self.path))
-            self._client = httpx.AsyncClient(
+        if path not in self._clients:
+            transport = httpx.AsyncHTTPTransport(uds=str(path))
+            self._clients[path] = httpx.AsyncClient(
                 transport=transport, base_url="http://envoy", timeout=5.0, trust_env=False
             )
         try:
-            response = await self._client.request(method, target)
+            response = await self._clients[path].request(method, target)
         except httpx.HTTPError as error:
             raise ProxyUnreachableError(
-                f"Envoy does not respond on its admin socket {self.path} ({type(error).__name__})."
+                f"Envoy does not respond on its admin socket {path} ({type(error).__name__})."
             ) from error
         if response.status_code != 200:
             raise ProxyError(
@@ -61,60 +71,101 @@ class Admin:
         return response.content
 
     async def close(self) -> None:
-        """Close the connection."""
-        if self._client is not None:
-            await self._client.aclose()
-            self._client = None
+        """Close the connections."""
+        while self._clients:
+            await self._clients.popitem()[1].aclose()
 
     async def ready(self) -> bool:
-        """Return whether Envoy is ready."""
+        """Return whether every process is ready."""
         try:
-            return (await self.get("/ready")).strip() == b"LIVE"
+            return {page.strip() for page in await self.get("/ready")} == {b"LIVE"}
         except ProxyError:
             return False
 
     async def health(self) -> dict[str, dict[int, bool]]:
         """Return the clusters that Envoy can route to, with the health of each replica's port."""
-        return parse_clusters(await self.get("/clusters?format=json"))
+        first, *others = map(parse_clusters, await self.get("/clusters?format=json"))
+        for other in others:
+            known = {name: ports for name, ports in first.items() if name in other}
+            first = {
+                name: {port: ok and other[name].get(port, True) for port, ok in ports.items()}
+                for name, ports in known.items()
+            }
+        return first
 
     async def route_version(self) -> tuple[str | None, int]:
-        """Return the version of the route table in use, and how many were rejected so far."""
-        response = await self.get(
-            f"/stats?format=json&filter=^{re.escape(_RDS)}[.](version_text|update_rejected)$"
-        )
-        values = parse_stats(response)
-        version = values.get(f"{_RDS}.version_text")
-        return (str(version) if version else None), int(values.get(f"{_RDS}.update_rejected", 0))
+        """Return the version of the route table in use, and how many were rejected so far.
+
+        The version is None while the processes use different ones.
+        """
+        found = await self._stats(f"^{re.escape(_RDS)}[.](version_text|update_rejected)$")
+        versions = {str(s.get(f"{_RDS}.version_text") or "") for s in found}
+        rejected = sum(int(s.get(f"{_RDS}.update_rejected", 0)) for s in found)
+        return (versions.pop() or None if len(versions) == 1 else None), rejected
 
     async def rejected_clusters(self) -> int:
         """Return how many cluster updates Envoy has rejected so far."""
-        response = await self.get("/stats?format=json&filter=^cluster_manager.cds.update_rejected$")
-        return int(parse_stats(response).get("cluster_manager.cds.update_rejected", 0))
+        name = "cluster_manager.cds.update_rejected"
+        return sum(int(s.get(name, 0)) for s in await self._stats(f"^{re.escape(name)}$"))
+
+    async def connections(self) -> int:
+        """Return how many connections clients have open."""
+        name = "http.ingress.downstream_cx_active"
+        return sum(int(s.get(name, 0)) for s in await self._stats(f"^{re.escape(name)}$"))
 
     async def completed(self, names: Iterable[str]) -> dict[str, int]:
         """Return how many requests each cluster has completed; unknown ones are left out."""
         wanted = list(names)
         if not wanted:
             return {}
-        plain = parse_stats(await self._stats(wanted, _COMPLETED))
-        return {n: int(plain[k]) for n in wanted if (k := f"cluster.{n}.{_COMPLETED}") in plain}
-
-    async def _stats(self, names: Iterable[str], kinds: str, more: str = "") -> bytes:
-        import urllib.parse
-
-        any_name = "|".join(re.escape(n) for n in names)
-        pattern = urllib.parse.quote(f"^cluster[.]({any_name})[.]({kinds})$")
-        return await self.get(f"/stats?format=json{more}&filter={pattern}")
+        found = await self._stats(_pattern(wanted, _COMPLETED))
+        sums = {n: [s[k] for s in found if (k := f"cluster.{n}.{_COMPLETED}") in s] for n in wanted}
+        return {name: sum(map(int, counts)) for name, counts in sums.items() if counts}
 
     async def counters(self, names: Iterable[str]) -> dict[str, Counters]:
         """Return the counters of each of these clusters; unknown ones are left out."""
         wanted = list(names)
         if not wanted:
             return {}
-        plain = parse_stats(await self._stats(wanted, _COUNTED))
-        timed = await self._stats(wanted, "upstream_rq_time", "&histogram_buckets=cumulative")
-        histograms = parse_histograms(timed)
-        return {n: c for n in wanted if (c := _counters(n, plain, histograms)) is not None}
+        plain = await self._stats(_pattern(wanted, _COUNTED))
+        timed = await self.get(
+            "/stats?format=json&histogram_buckets=cumulative&filter="
+            + urllib.parse.quote(_pattern(wanted, "upstream_rq_time"))
+        )
+        processes = list(zip(plain, map(parse_histograms, timed), strict=True))
+        return {
+            name: merge_counters(name, counted)
+            for name in wanted
+            if (counted := [c for p, h in processes if (c := _counters(name, p, h)) is not None])
+        }
+
+    async def _stats(self, pattern: str) -> list[dict[str, Any]]:
+        """Return the statistics of each process whose name matches a pattern."""
+        target = f"/stats?format=json&filter={urllib.parse.quote(pattern)}"
+        return [parse_stats(page) for page in await self.get(target)]
+
+
+def _pattern(clusters: Iterable[str], kinds: str) -> str:
+    """Return a pattern for the names of these statistics of these clusters."""
+    any_name = "|".join(re.escape(name) for name in clusters)
+    return f"^cluster[.]({any_name})[.]({kinds})$"
+
+
+def merge_counters(name: str, parts: Iterable[Counters]) -> Counters:
+    """Add the counters of one cluster in several processes."""
+    total, latency = Counters(name), dict[float, int]()
+    for part in parts:
+        for bound, count in part.latency:
+            latency[bound] = latency.get(bound, 0) + count
+        total = Counters(
+            name,
+            total.requests + part.requests,
+            total.errors + part.errors,
+            total.active_requests + part.active_requests,
+            total.active_connections + part.active_connections,
+            tuple(sorted(latency.items())),
+        )
+    return total
 
 
 def parse_clusters(response: bytes) -> dict[str, dict[int, bool]]:

@@ -115,7 +115,7 @@ def connection_limit() -> int:
 
 
 def heap_size() -> int:
-    """Return how large Envoy's heap may grow: to half of the memory of the machine."""
+    """Return how large Envoy's heaps may grow together: to half of the memory of the machine."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 

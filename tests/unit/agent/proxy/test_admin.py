@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 
-from lapwing.agent.proxy.admin import Admin, parse_clusters, parse_histograms, parse_stats
+from lapwing.agent.proxy.admin import (
+    Admin,
+    merge_counters,
+    parse_clusters,
+    parse_histograms,
+    parse_stats,
+)
+from lapwing.agent.proxy.model import Counters
 from lapwing.errors import ProxyError
 
 
@@ -66,8 +73,16 @@ def test_histogram_without_values_is_empty() -> None:
 
 
 async def test_unreachable_envoy_raises(tmp_path: Any) -> None:
-    admin = Admin(tmp_path / "none.sock")
+    admin = Admin([tmp_path / "none.sock"])
     assert not await admin.ready()
     with pytest.raises(ProxyError, match="does not respond"):
         await admin.get("/clusters")
     await admin.close()
+
+
+def test_counters_of_two_processes_are_added() -> None:
+    one = Counters("c", 5, 1, 2, 3, ((0.1, 4), (math.inf, 5)))
+    idle = Counters("c")
+    two = Counters("c", 7, 0, 1, 1, ((0.1, 7), (math.inf, 7)))
+    added = Counters("c", 12, 1, 3, 4, ((0.1, 11), (math.inf, 12)))
+    assert merge_counters("c", [one, idle, two]) == added

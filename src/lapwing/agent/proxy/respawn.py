@@ -1,0 +1,49 @@
+"""Supervises Envoy's processes: starts each one again as soon as it exits.
+
+    respawn.py CONFIG... -- PROGRAM [OPTION...]
+
+runs one process of the program for each configuration. It outlives the agent. SIGTERM ends it, and
+the agent then ends its children. It is started as a file and without `site`, so it imports nothing
+but the standard library, and little of that: 9 MB of memory.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+
+STEADY_S = 1.0
+"""A process that ran for less than this is restarted after a pause of this length."""
+
+
+def main(arguments: list[str]) -> int:
+    """Run until a process refuses to start; returns the exit status."""
+    end = arguments.index("--")
+    configs, command = arguments[:end], arguments[end + 1 :]
+    running = {_start(command, config): (config, time.monotonic()) for config in configs}
+    restarts = 0
+    while True:
+        pid, status = os.wait()
+        config, began = running.pop(pid)
+        code = os.waitstatus_to_exitcode(status)
+        ran = time.monotonic() - began
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
+        print(f"Envoy (process {pid}) {how} after {ran:.1f} s.", file=sys.stderr, flush=True)
+        if code > 0 and restarts == 0:  # An invalid configuration, or a port in use.
+            for other in running:
+                os.kill(other, signal.SIGTERM)
+            return code
+        if ran < STEADY_S:
+            time.sleep(STEADY_S)
+        running[_start(command, config)] = (config, time.monotonic())
+        restarts += 1
+
+
+def _start(command: list[str], config: str) -> int:
+    return os.posix_spawn(command[0], [*command, "--config-path", config], os.environ)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
