@@ -80,8 +80,12 @@ def detect(name: str, files: Files) -> Findings:
         if set(here) & {"index.html"} and any(_is_in(folder, f) for f in used):
             here.pop("index.html")
         inner = _inner_modules(folder, files)
-        found = ecosystems.programs(here, inner, findings.notes, folder)
-        for program, given in _pair(found, composed.services.get(folder, [])):
+        notes: list[str] = []
+        programs = ecosystems.programs(here, inner, notes, folder)
+        can_build = bool(programs) or ecosystems.has_source(here)
+        pairs = _pair(programs, composed.services.get(folder, []) if can_build else [])
+        findings.notes += notes if programs or not pairs else []
+        for program, given in pairs:
             service = _service(findings, folder, program, given)
             _take_volumes(service, volumes(folder, files), given)
             findings.services.append(service)
@@ -103,10 +107,12 @@ def _pair(
         return [(program, None) for program in programs]
     main = next((c for c in composed if c.published), composed[0])
     first = next((p for p in programs if not p.suffix), None)
-    if first is not None and first.kind == "worker":
+    if first is None and main.command:
+        first = Program("worker", guess=True)
+        programs = [first, *programs]
+    if first is not None and first.guess and (main.command or main.published):
         first.command = main.command or first.command
-        if main.published:
-            first.kind, first.notes = "web", [_FROM_COMPOSE]
+        first.kind, first.notes = ("web", [_FROM_COMPOSE]) if main.published else ("worker", [])
     pairs: list[tuple[Program, ComposeService | None]] = [(p, main) for p in programs]
     known = {program.command for program in programs}
     migrates = any("migrate" in str(command) for command in known)

@@ -44,6 +44,8 @@ class Program:
     static: str | None = None
     dockerfile: bool = False
     """Whether only its Dockerfile can build it."""
+    guess: bool = False
+    """Whether the command is a guess, which a Compose file may replace."""
     run: str | None = None
     """The command that completes the build."""
     health: str | None = None
@@ -66,7 +68,7 @@ def programs(here: Files, packages: Files, notes: list[str], folder: str) -> lis
         if "index.html" in here:
             return [Program("static", static=".", spa=False)]
         return []
-    source = bool(set((*_PYTHON, "package.json")) & set(here))
+    source = has_source(here)
     if not source and "Dockerfile" in here:
         return [Program("web", dockerfile=True, notes=_dockerfile_notes(here["Dockerfile"]))]
     if not source:
@@ -75,8 +77,8 @@ def programs(here: Files, packages: Files, notes: list[str], folder: str) -> lis
     if procfile:
         found = _with_procfile(found, procfile)
     if not found and (command := _docker_command(here.get("Dockerfile", ""))):
-        guess = "command: from the Dockerfile; change it to listen on $PORT."
-        found = [Program("web", command, notes=[guess])]
+        note = "command: from the Dockerfile; change it to listen on $PORT."
+        found = [Program("web", command, guess=True, notes=[note])]
     if not found and not _is_collection(here):
         adapter = "install @sveltejs/adapter-node or @sveltejs/adapter-static."
         svelte = "@sveltejs/kit" in here.get("package.json", "")
@@ -85,6 +87,11 @@ def programs(here: Files, packages: Files, notes: list[str], folder: str) -> lis
     for program in found:
         program.uses = uses if program.kind != "static" else []
     return found
+
+
+def has_source(here: Files) -> bool:
+    """Whether Lapwing can build a folder without a Dockerfile."""
+    return bool({*_PYTHON, "package.json"} & set(here))
 
 
 def dependencies(text: str) -> set[str]:
@@ -112,7 +119,7 @@ def _python(here: Files, packages: Files, has_command: bool) -> list[Program]:
             return [program]
     if "main.py" in here and not has_command:
         note = "command: a guess; if it serves HTTP, add `route: /` and listen on $PORT."
-        return [Program("worker", "python main.py", notes=[note])]
+        return [Program("worker", "python main.py", guess=True, notes=[note])]
     return []
 
 
