@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from lapwing.build.image import layer
+from tests.faulty import proxy
 from tests.installation import LAPWING
 from tests.needs import require
 from tests.registries import Server
@@ -339,3 +340,20 @@ def test_layers_that_were_used_last_stay(shop: Stack, monkeypatch: pytest.Monkey
 
 def layer_bytes(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.iterdir())
+
+
+def test_read_only_registry_is_named(shop: Stack) -> None:
+    with proxy(shop.server.host) as front:
+        front.fail("answer", "POST", "/blobs/uploads/", status=405, times=9)
+        name = f"{front.host}/readonly"
+        message = shop.fail("api", "--push", "--registry", name)
+    assert f"{name}/api is read-only: {front.host} does not accept uploads (405)." in message
+
+
+def test_base_that_differs_from_its_digest_is_refused(shop: Stack) -> None:
+    with proxy(shop.server.host) as front:
+        front.fail("answer", "GET", "/blobs/sha256", status=200, body=b"{}")
+        build = f'{{path: ./api, base: "{front.host}/library/python:{VERSION}-slim"}}'
+        shop.write({"lapwing.yaml": stack_file(shop.server, build=build)})
+        message = shop.fail("api")
+    assert "Blob sha256:" in message
