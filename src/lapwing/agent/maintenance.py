@@ -22,7 +22,7 @@ from lapwing.agent.store import Store
 from lapwing.errors import LapwingError
 from lapwing.observed.logs import TimeKeeper
 
-SCAN_INTERVAL_S = 60.0
+SCAN_INTERVAL_S = 30.0
 """Time between two searches for files that replicas wrote into their release."""
 DOWN_DRAIN_S = 10.0
 """How long connections may take to end on `lapwing down`."""
@@ -46,7 +46,6 @@ class Maintenance:
         self._replicas = replicas
         self._servers = servers
         self.stopping = Stopping(store, launcher, replicas)
-        self._written: set[tuple[int, str]] = set()
         self._scanned = time.monotonic()
         self._log_times = TimeKeeper()
 
@@ -130,42 +129,32 @@ class Maintenance:
                 await self.stopping.begin([stopped], generations.MIN_DRAIN)
 
     async def report_written(self, generation: Generation, commit: str | None = None) -> None:
-        """Report files that a generation has written into its release.
+        """Report files that a generation wrote into its release, or was not permitted to write.
 
         At a deployment (`commit`) all, in between new ones.
         """
-        if generation.spec.kind == "static":
-            return
-        release = self._context.releases.folder(
-            self.state.stack, generation.service, generation.spec.release
-        )
-        found = await asyncio.to_thread(volumes.written, release)
-        names = [f for f in found if commit or (generation.number, f) not in self._written]
-        service, used = generation.service, generation.spec.volumes
-        if names:
-            self._written |= {(generation.number, name) for name in names}
-            advice = volumes.advice(service, used, release / "app", names)
-            self._store.event(
-                "note",
-                f"{service} wrote {', '.join(names)} into its release; the next release "
-                f"does not have it. {advice}",
-                commit,
-            )
-        for line in await asyncio.to_thread(self._refused, generation):
-            if commit or (generation.number, line) not in self._written:
-                self._written.add((generation.number, line))
-                self._store.event(
-                    "note",
-                    f"{service} was not permitted to write a file ({line}). Its release is "
-                    "read-only: add what it writes there to its `volumes`, such as "
-                    "`uploads: ./uploads` or `data: ./db.sqlite3`.",
-                    commit,
-                )
+        if generation.spec.kind != "static":
+            found = await asyncio.to_thread(self._find_written, generation)
+            self._store.advise(generation.number, found, commit)
 
-    def _refused(self, generation: Generation) -> set[str]:
-        """Return what replicas have reported of files that they were not permitted to write."""
-        texts = (logs.tail(self._launcher.log_of(generation, r), 200) for r in generation.replicas)
-        return {line for line in map(volumes.refused, texts) if line is not None}
+    def _find_written(self, generation: Generation) -> list[str]:
+        service, used = generation.service, generation.spec.volumes
+        release = self._context.releases.folder(self.state.stack, service, generation.spec.release)
+        texts = []
+        if names := volumes.written(release):
+            texts.append(
+                f"{service} wrote {', '.join(names)} into its release; the next release does not "
+                f"have it. {volumes.advice(service, used, release / 'app', names)}"
+            )
+        tails = [logs.tail(self._launcher.log_of(generation, r), 200) for r in generation.replicas]
+        texts += [
+            f"{service} was not permitted to write a file ({line}). Its release is read-only: add "
+            "what it writes there to its `volumes`, such as `uploads: ./uploads` or "
+            "`data: ./db.sqlite3`."
+            for line in dict.fromkeys(map(volumes.refused, tails))
+            if line is not None
+        ]
+        return texts
 
     async def retire(self, retired: list[Generation]) -> None:
         """Remove generations without traffic from Envoy, then begin to stop their processes.

@@ -13,7 +13,7 @@ import functools
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import msgspec
@@ -89,6 +89,8 @@ class Store:
         """That the disk is full or the clock is wrong; set by the agent."""
         self.unsaved: str | None = None
         """Why the state on disk is not the present one."""
+        self._mask = mask
+        self._advice: dict[int, list[str]] = {}
         self._port = port
         self._writer = writer
 
@@ -125,7 +127,20 @@ class Store:
         """Write the status file."""
         problem = self.desired_problem or self.unsaved or self.machine_problem or self.problem
         with contextlib.suppress(OSError):
-            status.write(self.folder, report.status(self.state, self._port, problem))
+            found = report.status(self.state, self._port, problem)
+            active = [g.number for g in self.state.generations if g.role == "active"]
+            found.advice = [text for number in active for text in self._advice.get(number, ())]
+            status.write(self.folder, found)
+
+    def advise(self, number: int, texts: Iterable[str], commit: str | None) -> None:
+        """Show advice on a generation in the status, and as events: at a deployment all of it."""
+        found, known = [self._mask(text) for text in texts], self._advice.get(number, [])
+        for text in found:
+            if commit or text not in known:
+                self.event("note", text, commit)
+        if found != known:
+            self._advice[number] = found
+            self.update_status()
 
     def _submit(self) -> asyncio.Future[None]:
         """Encode the state now, and write it after those that were submitted before."""

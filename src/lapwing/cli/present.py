@@ -270,6 +270,9 @@ def _show_status(context: Context, report: StatusReport) -> None:
     if found.problem is not None:
         printer.data("")
         printer.data(f"Problem: {found.problem}")
+    for text in found.advice:
+        printer.data("")
+        printer.data(f"Advice: {text}")
 
 
 def _service_row(service: ServiceStatus) -> tuple[str, ...]:

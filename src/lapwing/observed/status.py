@@ -82,6 +82,8 @@ class Status(msgspec.Struct, kw_only=True):
     resources: list[ResourceStatus] = []
     rollout: RolloutStatus | None = None
     problem: str | None = None
+    advice: list[str] = []
+    """What to change in the stack file: files that the next release would not have."""
     running: bool = False
     """Whether any process is running: replicas, also draining and stopping ones, or databases."""
     stopping: dict[str, float] = {}

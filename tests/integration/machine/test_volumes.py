@@ -123,6 +123,15 @@ def test_refused_write_is_reported_at_the_next_deployment(tmp_path: Path) -> Non
         assert "add what it writes there to its `volumes`" in said
 
 
+def test_status_shows_a_refused_write(tmp_path: Path) -> None:
+    with installation(tmp_path / "root") as where:
+        write(where, "v1", tmp_path / "shared")
+        where.run("up")
+        Deployed(where, "notes").get("/refused")
+        until(lambda: where.json("status")["advice"], "advice", 1)
+        assert "Advice: app was not permitted to write a file" in where.run("status").stdout
+
+
 def test_absolute_path_that_is_taken_is_refused(tmp_path: Path) -> None:
     taken = tmp_path / "shared"
     taken.mkdir()
