@@ -339,11 +339,12 @@ class QuotaError(ClusterError):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:
-    """Return a hint with the closest known word, if one is similar."""
+    """Return a hint with the closest known word, if one is similar or begins so."""
     import difflib
 
     names = {name.lower(): name for name in known}
     near = difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.6)
+    near += [name for name in names if len(word) > 2 and name.startswith(word.lower())]
     return f"Did you mean `{names[near[0]]}`?" if near else None
 
 

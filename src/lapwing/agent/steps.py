@@ -296,7 +296,8 @@ class Steps:
         await self._store.save()
         self._launcher.record_active()
         await self._context.publisher.publish()
-        self._note(record, "switched traffic to the new release")
+        if record.document.services:  # `lapwing down` has none.
+            self._note(record, "switched traffic to the new release")
 
     def expect_recovery(self, record: RolloutRecord) -> None:
         """Note the candidates with traffic that ended while no agent was running.

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from lapwing.cli.main import VERBS, run
+from lapwing.errors import did_you_mean
 
 STACK = """\
 stack: shop
@@ -114,3 +115,11 @@ def test_unknown_name_in_json(folder: Path, capsys: pytest.CaptureFixture[str]) 
     error = json.loads(capsys.readouterr().out)["error"]
     assert error["code"] == "unknown-name"
     assert error["where"] is None
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"), [("prod", "production"), ("STAGING", "staging"), ("pr", None), ("x", None)]
+)
+def test_abbreviation_is_recognised(word: str, meant: str | None) -> None:
+    hint = did_you_mean(word, ["local", "staging", "production"])
+    assert hint == (f"Did you mean `{meant}`?" if meant else None)
