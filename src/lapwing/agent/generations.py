@@ -6,9 +6,9 @@
 
 Each service has two slots, and one generation with live traffic. `switch` makes every candidate of
 a rollout active and every generation they replace warm, in one call, so the route table derived
-from the state afterwards moves all services or none. A warm generation whose slot is needed for a
-new candidate does not stop at once: it drains until its last request, websocket or stream has
-ended, or until its deadline.
+from the state afterwards moves all services or none. A warm generation whose slot has a candidate
+stays until that is switched to. It does not stop at once: it drains until its last request,
+websocket or stream has ended, or until its deadline.
 
 The functions here change the state they are given and do no I/O.
 """
@@ -39,9 +39,13 @@ def idle_slot(state: EnvironmentState, service: str) -> Slot:
 def add_candidate(
     state: EnvironmentState, service: str, spec: Service, ports: Iterable[int], now: float
 ) -> Generation:
-    """Create a generation in the idle slot; a warm one in that slot starts to drain."""
+    """Create a generation in the idle slot.
+
+    A warm one in that slot stays until the switch, as the target of the next rollback in case the
+    candidate is rejected or aborted; one that is not usable starts to drain.
+    """
     warm = state.of(service, "warm")
-    if warm is not None:
+    if warm is not None and not is_usable(warm):
         start_draining(warm, now)
     generation = Generation(
         number=state.next_number,

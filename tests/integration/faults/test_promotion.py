@@ -67,6 +67,21 @@ def test_hold_and_abort(ship: Ship, watched: Watchers) -> None:
     assert watched.answered(began) == {ship.version}
 
 
+def test_rollback_after_an_abort_needs_no_start(ship: Ship, watched: Watchers) -> None:
+    """The candidate took the slot of the release before, but not its processes."""
+    before = ship.version
+    ship.deploy()
+    warm = ship.pids("idle")
+    hold(ship)
+    assert ship.pids("idle") != warm
+    ship.where.run("abort")
+    assert ship.pids("idle") == warm
+    ship.where.run("rollback")
+    ship.version = before
+    assert ship.pids("active") == warm
+    ship.whole()
+
+
 def test_hold_and_a_newer_deployment(ship: Ship, watched: Watchers) -> None:
     began = now()
     hold(ship)

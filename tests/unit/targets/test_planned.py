@@ -8,7 +8,7 @@ import pytest
 
 from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import UsageError
-from lapwing.plan.model import Deployment, Document, Service
+from lapwing.plan.model import Deployment, DeploymentKind, Document, Service
 from lapwing.targets import planned
 from lapwing.targets.base import EnvironmentRef
 
@@ -53,3 +53,22 @@ def test_commit_that_cannot_be_restored_is_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(UsageError, match=told):
             planned.rollback(repository, REF, "a", release=wanted)
+
+
+@pytest.mark.parametrize(
+    ("kind", "listed"),
+    [("deploy", ["api", "migrate"]), ("rollback", ["api"]), ("abort", ["api"])],
+)
+def test_only_a_deployment_lists_jobs_because_others_do_not_run_them(
+    kind: DeploymentKind, listed: list[str]
+) -> None:
+    def document(release: str) -> Document:
+        services = {
+            "api": Service(kind="web", release=f"api-{release}", revision="r"),
+            "migrate": Service(kind="job", release=f"migrate-{release}", revision="r"),
+        }
+        act = Deployment(actor="a", kind=kind)
+        return Document(stack="shop", environment="local", deployment=act, services=services)
+
+    plan = planned.PlannedChange(document("1"), None, document("2"))
+    assert [c.name for c in plan.changes] == listed
