@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -250,6 +251,40 @@ def test_events_arrive_one_by_one(connect: Connect, server: HTTPServer) -> None:
         server.more.set()  # type: ignore[attr-defined]
         while b"data: 2" not in received:
             received += connection.recv(1000)
+
+
+def test_websocket_and_events_outlive_the_body_timeout(
+    machine: Connect, server: HTTPServer
+) -> None:
+    server.process_request = threaded(server)  # type: ignore[method-assign]
+    socket_, events = machine(), machine()
+    head = "HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+    socket_.sendall(f"GET / {head}Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n".encode())
+    events.sendall(f"GET /events {head}\r\n".encode())
+    with socket_, events:
+        assert socket_.recv(1000).startswith(b"HTTP/1.1 101")
+        assert events.recv(1000).startswith(b"HTTP/1.1 200")
+        late = send(machine, "/", "Content-Length: 9", body=b"abc")
+        assert receive(late)[0] == 408, "the time of a body is over, and has begun later"
+        server.more.set()  # type: ignore[attr-defined]
+        received = b""
+        while b"data: 2" not in received:
+            received += events.recv(1000)
+        socket_.sendall(b"ping")
+        assert socket_.recv(4) == b"ping"
+
+
+def threaded(server: HTTPServer) -> Callable[[Any, Any], None]:
+    """How the server handles each request in a thread."""
+
+    def process(request: Any, address: Any) -> None:
+        def handle() -> None:
+            server.finish_request(request, address)
+            server.shutdown_request(request)
+
+        threading.Thread(target=handle, daemon=True).start()
+
+    return process
 
 
 def test_body_that_does_not_arrive_in_time_is_answered_408(machine: Connect) -> None:
