@@ -82,7 +82,7 @@ def accept_directory(command: click.Command) -> None:
             type=click.Path(path_type=Path),
             metavar="DIR",
             expose_value=False,
-            callback=_enter,
+            callback=enter,
             help="Use the stack of this folder.",
         )
     )
@@ -90,7 +90,8 @@ def accept_directory(command: click.Command) -> None:
         accept_directory(inner)
 
 
-def _enter(ctx: click.Context, _parameter: click.Parameter, value: Path | None) -> None:
+def enter(ctx: click.Context, _parameter: click.Parameter, value: Path | None) -> None:
+    """Use the stack of the folder that an option or argument names."""
     context = ctx.find_object(Context)
     if value is not None and context is not None:
         context.directory = value

@@ -28,9 +28,8 @@ def command(
     """
     from lapwing.cli import rendered
     from lapwing.render.kubernetes import render
-    from lapwing.stack.load import find, load
 
-    loaded = load(find(context.directory), environment, folders=False)
+    loaded = context.load(environment, folders=False)
     cluster = render.prepare(loaded, images)
     files = {name: text.encode() for name, text in render.files(cluster).items()}
     argo = {f"argocd/{name}": text.encode() for name, text in render.argo_files(cluster).items()}

@@ -7,17 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lapwing.cli.context import Context
+from lapwing.cli.context import enter
 from lapwing.cli.options import change_target, image_option
 
 if TYPE_CHECKING:
     from lapwing.targets.base import DeployResult, Target
-
-
-def _enter(ctx: click.Context, _parameter: click.Parameter, value: Path | None) -> None:
-    context = ctx.find_object(Context)
-    if value is not None and context is not None:
-        context.directory = value
 
 
 @click.command("up")
@@ -26,7 +20,7 @@ def _enter(ctx: click.Context, _parameter: click.Parameter, value: Path | None) 
     required=False,
     type=click.Path(path_type=Path),
     expose_value=False,
-    callback=_enter,
+    callback=enter,
 )
 @image_option
 @click.option(
