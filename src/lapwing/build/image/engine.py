@@ -82,39 +82,55 @@ def build_with_engine(
         _check(request, source, report)
         change = read_change(build.folder, settings.environ)
         labels = image_labels(build.service, source, change)
-        folder, archive = Path(work) / "context", Path(work) / "image.tar"
-        copy(source, folder)
+        copy(source, Path(work) / "context")
         given = environment(settings.environ, build.env) | _engine_variables(settings.environ)
         logs = settings.logs / "build" / build.stack / build.service
         with contextlib.closing(open_log(logs, f"image-{source.digest[:12]}", None, given)) as log:
-            until = time.monotonic() + build.timeout
-            tag = f"lapwing-build/{build.stack}-{build.service}:{source.digest[:12]}"
-            command = [engine, "build", "--file", str(folder / request.dockerfile), "--tag", tag]
-            command += ["--platform", str(request.platform)]
-            for name in build.env:
-                command += ["--build-arg", name]  # The value is read from the environment.
-            for key, value in labels.items():
-                command += ["--label", f"{key}={value}"]
-            with _name_step(log):
-                run(
-                    [*command, str(folder)],
-                    folder=folder,
-                    environ=given,
-                    log=log,
-                    until=until,
-                    doing=f"The build of {request.dockerfile}",
-                )
-            run(
-                [engine, "save", "--output", str(archive), tag],
-                folder=folder,
-                environ=given,
-                log=log,
-                until=until,
-                doing="Reading the image",
-            )
+            archive = _run_engine(engine, request, Path(work), labels, log, given)
         image = _read(archive, request.platform, labels, settings)
         root = image.manifest
     return Image(build.service, source.revision, empty_base([request.platform]), root, (image,))
+
+
+def _run_engine(
+    engine: str,
+    request: DockerfileRequest,
+    work: Path,
+    labels: Mapping[str, str],
+    log: BuildLog,
+    environ: Mapping[str, str],
+) -> Path:
+    """Build the folder `context` in `work` and save the image; returns the archive."""
+    build, context = request.build, work / "context"
+    # A tag keeps the engine's cache; the image is saved by its ID, which no other build can move.
+    tag = f"lapwing-build/{build.stack}-{build.service}"
+    command = [engine, "build", "--file", str(context / request.dockerfile), "--tag", tag]
+    command += ["--iidfile", str(work / "id"), "--platform", str(request.platform)]
+    for name in build.env:
+        command += ["--build-arg", name]  # The value is read from the environment.
+    for key, value in labels.items():
+        command += ["--label", f"{key}={value}"]
+    until = time.monotonic() + build.timeout
+    doing = f"The build of {request.dockerfile}"
+    with _name_step(log):
+        run(
+            [*command, str(context)],
+            folder=context,
+            environ=environ,
+            log=log,
+            until=until,
+            doing=doing,
+        )
+    identity, archive = (work / "id").read_text().strip(), work / "image.tar"
+    run(
+        [engine, "save", "--output", str(archive), identity],
+        folder=context,
+        environ=environ,
+        log=log,
+        until=until,
+        doing="Reading the image",
+    )
+    return archive
 
 
 def _engine_variables(environ: Mapping[str, str]) -> dict[str, str]:
@@ -125,10 +141,10 @@ def _engine_variables(environ: Mapping[str, str]) -> dict[str, str]:
 
 def _check(request: DockerfileRequest, source: Source, report: Callable[[str], None]) -> None:
     """Refuse secrets in build arguments, and report what a Dockerfile should not copy."""
-    service = request.build.service
-    if request.dockerfile not in source.files:
+    service, file = request.build.service, request.dockerfile
+    if file not in source.files:
         raise BuildError(
-            f"There is no {request.dockerfile} in {source.folder} that git tracks.",
+            f"There is no {file} in {source.folder} that git tracks.",
             hint="Correct `dockerfile:`, which is relative to the folder of `build:`, or commit "
             "the file.",
         )
@@ -140,11 +156,13 @@ def _check(request: DockerfileRequest, source: Source, report: Callable[[str], N
                 hint="Remove it from `build: {env: ...}`. A program gets it at run time, with "
                 "`secrets:` of the service.",
             )
-    text = (source.folder / request.dockerfile).read_text("utf-8", errors="replace")
+    text = (source.folder / file).read_text("utf-8", errors="replace")
     for match in _COPIED.finditer(text):
         for name in match[1].split():
             if _PRIVATE.search(name):
-                report(f"{service}: {request.dockerfile} copies {name} into the image")
+                report(
+                    f"{service}: {request.dockerfile} copies {name}, which does not belong there"
+                )
     for name in source.files:
         if _PRIVATE.search(name):
             report(f"{service}: {name} is in git, so `COPY .` copies it into the image")
