@@ -55,7 +55,7 @@ def test_source_answers_after_init_and_up(
                 assert get(where, asset).status_code == 200, asset
         logs = list(where.home.rglob("events.jsonl"))
         assert logs
-        assert not any("listens on" in log.read_text() for log in logs)
+        assert not any("so other machines can" in log.read_text() for log in logs)
 
 
 def get(where: Installation, path: str) -> httpx.Response:
