@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -27,7 +26,9 @@ import os, pathlib, signal, time
 marks = pathlib.Path("@MARKS@")
 def end(*_):
     (marks / "asked").touch()
-    time.sleep(float((marks / "seconds").read_text()))
+    until = time.monotonic() + float((marks / "seconds").read_text())
+    while time.monotonic() < until and not (marks / "end").exists():
+        time.sleep(0.05)
     (marks / "finished").touch()
     os._exit(0)
 signal.signal(signal.SIGTERM, end)
@@ -53,12 +54,16 @@ class Queue(Deployed):
 
     def up(self, seconds: float) -> int:
         """Start it; returns its process."""
-        for name in ("asked", "finished"):
+        for name in ("asked", "finished", "end"):
             (self.marks / name).unlink(missing_ok=True)
         (self.marks / "seconds").write_text(str(seconds))
         self.where.run("up")
         [pid] = self.service()["active"]["pids"]
         return int(pid)
+
+    def end(self) -> None:
+        """Let it end now."""
+        (self.marks / "end").touch()
 
     @property
     def asked(self) -> bool:
@@ -99,7 +104,7 @@ def down_in_background(queue: Queue) -> subprocess.Popen[str]:
 
 
 def test_interrupted_down_says_that_it_continues(queue: Queue) -> None:
-    pid = queue.up(15)
+    pid = queue.up(55)
     down = down_in_background(queue)
     until(lambda: queue.status()["stopping"])
     said = queue.where.call("status").stdout
@@ -108,6 +113,7 @@ def test_interrupted_down_says_that_it_continues(queue: Queue) -> None:
     _, said = down.communicate(timeout=60)
     assert "continues in the background" in said
     assert processes.started(pid) is not None
+    queue.end()
     until(lambda: processes.started(pid) is None)
     assert queue.finished
 
@@ -138,27 +144,28 @@ def test_restarted_agent_continues_to_stop(ship: Ship, queue: Queue) -> None:
 
 
 def test_slow_stop_delays_no_other_stack(ship: Ship, queue: Queue) -> None:
-    queue.up(15)
+    queue.up(55)
     down = down_in_background(queue)
     old = ship.pids("active")
     ship.deploy()
     until(lambda: not any(map(processes.started, old)), "the end of the old slot")
     assert not queue.finished
     assert down.poll() is None
+    queue.end()
     _, said = down.communicate(timeout=120)
     assert down.returncode == 0, said
     assert queue.finished
 
 
 def test_stack_that_is_being_stopped_can_start_again(queue: Queue) -> None:
-    pid = queue.up(6)
+    pid = queue.up(55)
     down = down_in_background(queue)
     down.kill()
     down.communicate()
-    began = time.monotonic()
     queue.where.run("up")
-    assert time.monotonic() - began < 6 or not queue.finished
     assert queue.service()["active"]["ready"] == 1
+    assert not queue.finished
+    queue.end()
     until(lambda: processes.started(pid) is None)
     assert queue.finished
     queue.where.run("down")
