@@ -14,16 +14,20 @@ from lapwing.observed.status import Follower
 from tests.chaos.plan import Fault, Round
 from tests.chaos.stack import Stack
 from tests.disk import Disk
+from tests.installation import envoys
 
 BOUNDS_S = {
-    Fault.REPLICA_KILLED: 2.0,
-    Fault.ENVOY_KILLED: 10.0,
-    Fault.ENVOY_AND_AGENT_KILLED: 30.0,
+    Fault.REPLICA_KILLED: 10.0,
+    Fault.ENVOY_KILLED: 2.0,
+    Fault.ENVOYS_KILLED: 10.0,
+    Fault.ENVOYS_AND_AGENT_KILLED: 30.0,
     Fault.POWER_CUT: 60.0,
 }
-"""Seconds after a fault in which requests may fail; for faults that are not here, none may. On two
-processors with ten other processes running, requests failed for 1.2, 3.0 and 4.7 s after the last
-three: a bound has to hold on slower machines, and to fail where traffic does not come back."""
+"""Seconds after a fault in which requests may fail; for faults that are not here, none may.
+
+On two processors with a load of 12 to 20, requests failed for up to 0.6 s (a service with one
+replica is down until that is restarted), 0.2, 1.2, 9.7 and 9.3 s. A bound has to hold on slower
+machines, and to fail where traffic does not come back."""
 FREEZE_S = 2.0
 """How long a frozen agent does nothing."""
 FULL_S = 10.0
@@ -115,11 +119,17 @@ class Striker:
                 os.kill(pids[int(self._round.choice * len(pids))], signal.SIGKILL)
 
     def kill_envoy(self) -> None:
-        """kill -9 Envoy."""
+        """kill -9 one process of Envoy; another one serves the same port."""
+        if pids := envoys(self._stack.where.home):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pids[int(self._round.choice * len(pids))], signal.SIGKILL)
+
+    def kill_envoys(self) -> None:
+        """kill -9 all processes of Envoy, but not their supervisor."""
         self._stack.kill_envoy()
 
     def kill_both(self) -> None:
-        """kill -9 the agent and Envoy; start the agent, as its systemd unit does."""
+        """kill -9 the agent and all of Envoy; start the agent, as its systemd unit does."""
         self._stack.kill_agent()
         self._stack.kill_envoy()
         self._stack.where.run("agent", "start")
@@ -142,6 +152,7 @@ FAULTS = {
     Fault.DISK_FULL: Striker.fill_disk,
     Fault.REPLICA_KILLED: Striker.kill_replica,
     Fault.ENVOY_KILLED: Striker.kill_envoy,
-    Fault.ENVOY_AND_AGENT_KILLED: Striker.kill_both,
+    Fault.ENVOYS_KILLED: Striker.kill_envoys,
+    Fault.ENVOYS_AND_AGENT_KILLED: Striker.kill_both,
     Fault.POWER_CUT: Striker.cut_power,
 }

@@ -36,8 +36,9 @@ class Fault(StrEnum):
     AGENT_FROZEN = "agent frozen"
     DISK_FULL = "disk full"
     REPLICA_KILLED = "replica killed"
-    ENVOY_KILLED = "Envoy killed"
-    ENVOY_AND_AGENT_KILLED = "Envoy and agent killed"
+    ENVOY_KILLED = "one Envoy killed"
+    ENVOYS_KILLED = "all Envoys killed"
+    ENVOYS_AND_AGENT_KILLED = "Envoys and agent killed"
     POWER_CUT = "power cut"
 
 
@@ -61,10 +62,11 @@ FAULTS = {
     Fault.DISK_FULL: 1,
     Fault.REPLICA_KILLED: 2,
     Fault.ENVOY_KILLED: 2,
-    Fault.ENVOY_AND_AGENT_KILLED: 1,
+    Fault.ENVOYS_KILLED: 1,
+    Fault.ENVOYS_AND_AGENT_KILLED: 1,
     Fault.POWER_CUT: 1,
 }
-"""How often each fault comes in every 21 rounds."""
+"""How often each fault comes in as many rounds as there are cards here."""
 _BEGINNING = ("resources", "jobs", "starting", "testing")
 _END = ("switching", "analysing", "succeeded")
 STATES = {
