@@ -51,7 +51,7 @@ from lapwing.load.client import Plan
 from lapwing.load.client import running as load
 from lapwing.load.figures import Switch, switch
 from lapwing.load.record import Ledger
-from lapwing.load.traffic import Traffic
+from lapwing.load.worker import Traffic
 
 RECIPES = (HAPROXY, NGINX, CADDY, CADDY_PATIENT, TRAEFIK, KAMAL)
 TRAFFIC = (

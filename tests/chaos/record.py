@@ -12,7 +12,7 @@ import msgspec
 from lapwing.load.client import Client, Plan
 from lapwing.load.connection import Target
 from lapwing.load.record import Exchange
-from lapwing.load.traffic import Traffic
+from lapwing.load.worker import Traffic
 from tests.chaos.faults import BOUNDS_S
 from tests.chaos.plan import Fault
 

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lapwing.desired.repository import UNREADABLE, DesiredRepository, document_path
+from lapwing.desired.git_objects import UNREADABLE
+from lapwing.desired.repository import DesiredRepository, document_path
 from lapwing.errors import DesiredStateError, LapwingError
 from lapwing.plan.model import Document
 

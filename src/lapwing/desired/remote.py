@@ -17,7 +17,8 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from lapwing.desired.repository import BRANCH, DesiredRepository
+from lapwing.desired.git_objects import BRANCH
+from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import ConflictError, DesiredStateError
 from lapwing.system.git import Git, without_login
 from lapwing.system.retry import RetryPolicy

@@ -27,20 +27,17 @@ from pathlib import Path
 import msgspec
 
 from lapwing.desired import message
+from lapwing.desired.git_objects import BRANCH, UNREADABLE, import_commit, read_blobs
 from lapwing.errors import ConflictError, DesiredStateError
 from lapwing.plan.model import Document, decode, encode
 from lapwing.system import locks
 from lapwing.system.git import Git
 
-BRANCH = "refs/heads/main"
 NOTES = "refs/notes/lapwing"
 COMMIT = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 """A commit ID: SHA-1 or SHA-256."""
 NAME = re.compile("[a-z][a-z0-9-]{0,39}")
 """The name of a stack or of an environment."""
-MAX_BLOB_BYTES = 8 * 2**20
-"""Larger files, which a user may have pushed, are not read."""
-UNREADABLE = f"is no file, or larger than {MAX_BLOB_BYTES // 2**20} MiB"
 LOOSE_OBJECTS = 2000
 """Loose objects from which the repository is packed: about 300 deployments."""
 
@@ -154,7 +151,7 @@ class DesiredRepository:
     ) -> list[Document | DesiredStateError | None]:
         """Return the document of an environment at each commit: the error of an invalid one."""
         path = document_path(stack, environment)
-        contents = self.blobs([f"{commit}:{path}" for commit in commits])
+        contents = read_blobs(self.git, [f"{commit}:{path}" for commit in commits])
         return [
             _decode_at(data, commit, stack, environment) if data is not None else None
             for commit, data in zip(commits, contents, strict=True)
@@ -227,14 +224,16 @@ class DesiredRepository:
                 if files is not None
                 else None
             )
-            return self._import(text, document.deployment.actor, contents, gone)
+            return import_commit(
+                self.git, self.head(), text, document.deployment.actor, contents, gone
+            )
 
     def manifests(self, stack: str, environment: str, commit: str) -> dict[str, bytes]:
         """Return the manifests of an environment at a commit, by path below the stack's folder."""
         folder = manifests_folder(stack, environment)
         listed = self.git.text("ls-tree", "-r", "-z", commit, f"{folder}/").split("\0")
         entries = [line.split("\t", 1) for line in listed if line]
-        contents = self.blobs([facts.split()[2] for facts, _ in entries])
+        contents = read_blobs(self.git, [facts.split()[2] for facts, _ in entries])
         found = {}
         for (_, name), data in zip(entries, contents, strict=True):
             if data is None:
@@ -304,62 +303,8 @@ class DesiredRepository:
         with self.writing():
             self.git.text("gc", "--quiet", "--prune=never")
 
-    def _import(
-        self, text: str, actor: str, contents: Mapping[str, bytes], gone: str | None
-    ) -> str:
-        head = self.head()
-        now = f"{int(time.time())} +0000"
-        name = "".join(c for c in message.one_line(actor, 80) if c not in "<>") or "unknown"
-        body = text.encode()
-        lines = [
-            b"feature done\n",
-            f"commit {BRANCH}\nmark :1\n".encode(),
-            f"author {name} <lapwing@localhost> {now}\n".encode(),
-            f"committer Lapwing <lapwing@localhost> {now}\n".encode(),
-            f"data {len(body)}\n".encode() + body + b"\n",
-            f"from {head}\n".encode() if head else b"",
-            f"D {gone}\n".encode() if gone and head else b"",
-            *(
-                b"M 100644 inline "
-                + _quoted(path)
-                + f"\ndata {len(data)}\n".encode()
-                + data
-                + b"\n"
-                for path, data in contents.items()
-            ),
-            b"get-mark :1\n",
-            b"done\n",
-        ]
-        out = self.git.text("fast-import", "--quiet", "--cat-blob-fd=1", given=b"".join(lines))
-        return out.split()[0]
-
     def _check_commit(self, commit: str) -> None:
         self.git.text("cat-file", "-e", f"{commit}^{{tree}}")
-
-    def blobs(self, names: list[str]) -> list[bytes | None]:
-        """Return the contents of files; None for each that is missing, no file or too large."""
-        facts = "--batch-check=%(objecttype) %(objectsize) %(objectname)"
-        checked = self._cat(facts, names).decode(errors="replace").splitlines()
-        wanted: list[tuple[str, int] | None] = []
-        for fields in map(str.split, checked):
-            small = fields[0] == "blob" and int(fields[1]) <= MAX_BLOB_BYTES
-            wanted.append((fields[2], int(fields[1])) if small else None)
-        out = self._cat("--batch", [entry[0] for entry in wanted if entry])
-        found: list[bytes | None] = []
-        position = 0
-        for entry in wanted:
-            if entry is None:
-                found.append(None)
-                continue
-            start = out.index(b"\n", position) + 1
-            position = start + entry[1]
-            found.append(out[start:position])
-            position += 1
-        return found
-
-    def _cat(self, mode: str, names: list[str]) -> bytes:
-        given = "".join(f"{name}\n" for name in names).encode()
-        return self.git.data("cat-file", mode, given=given) if names else b""
 
 
 def _git(path: Path) -> Git:
@@ -373,12 +318,6 @@ def _stat_key(path: Path) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return found.st_ino, found.st_mtime_ns, found.st_size
-
-
-def _quoted(path: str) -> bytes:
-    """Quote a path for git fast-import. Those of manifests may be anything that was pushed."""
-    escaped = path.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return os.fsencode(f'"{escaped}"')
 
 
 def manifests_folder(stack: str, environment: str) -> str:

@@ -18,8 +18,9 @@ from typing import Any
 
 from lapwing.errors import KindMissingError, UnmanagedObjectError
 from lapwing.kubernetes import applyset, health
+from lapwing.kubernetes.api_errors import FieldConflictError
 from lapwing.kubernetes.applyset import Scope
-from lapwing.kubernetes.client import FIELD_MANAGER, ApiClient, FieldConflictError
+from lapwing.kubernetes.client import FIELD_MANAGER, ApiClient
 from lapwing.kubernetes.health import Health
 from lapwing.kubernetes.objects import Object, Reference
 from lapwing.kubernetes.prune import prune

@@ -26,7 +26,8 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.typing import Subprotocol
 
 from lapwing.errors import ClusterError
-from lapwing.kubernetes.client import REQUEST_TIMEOUT_S, api_error, parse_status, unreachable
+from lapwing.kubernetes.api_errors import api_error, parse_status, unreachable
+from lapwing.kubernetes.client import REQUEST_TIMEOUT_S
 
 if TYPE_CHECKING:
     from lapwing.kubernetes.client import ApiClient

@@ -25,7 +25,8 @@ import msgspec
 from lapwing.errors import LapwingError
 from lapwing.load.connection import Target
 from lapwing.load.record import Exchange, Kind, Ledger
-from lapwing.load.traffic import Traffic, Worker
+from lapwing.load.traffic import run
+from lapwing.load.worker import Traffic, Worker
 
 FLUSH_INTERVAL_S = 0.05
 """Time between two writes of the record."""
@@ -59,7 +60,7 @@ async def drive(plan: Plan, add: Callable[[Exchange], None], stop: asyncio.Event
         for traffic in plan.traffic:
             for number in range(traffic.workers):
                 worker = Worker(plan.target, context, traffic, add, stop)
-                group.create_task(worker.run(traffic.interval * number / traffic.workers))
+                group.create_task(run(worker, traffic.interval * number / traffic.workers))
 
 
 class Client:

@@ -1,4 +1,4 @@
-"""Several writers at once, and writers that are killed: nothing is lost, and no lock stays."""
+"""Concurrent and killed writers lose no commit and leave no lock."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import ConflictError
 from tests.unit.agent.samples import document, service
 
-PATIENCE = 120.0
+TIMEOUT_S = 120.0
 
 
 @pytest.fixture
@@ -25,8 +25,8 @@ def repository(tmp_path: Path) -> DesiredRepository:
     return DesiredRepository(tmp_path / "desired.git")
 
 
-def begin(repository: DesiredRepository, name: str, times: int) -> subprocess.Popen[str]:
-    """Begin a writer."""
+def start_writer(repository: DesiredRepository, name: str, times: int) -> subprocess.Popen[str]:
+    """Start a writer in a process."""
     module = "tests.integration.desired.writer"
     return subprocess.Popen(
         [sys.executable, "-m", module, str(repository.path), name, str(times)],
@@ -37,23 +37,23 @@ def begin(repository: DesiredRepository, name: str, times: int) -> subprocess.Po
     )
 
 
-def test_every_commit_of_several_writers_is_one_deployment(repository: DesiredRepository) -> None:
-    """They begin with no repository, so making it is a race, too."""
-    writers = [begin(repository, name, 5) for name in ("ada", "bob", "cyd")]
-    said = [w.communicate(timeout=PATIENCE)[0].splitlines() for w in writers]
-    assert [w.returncode for w in writers] == [0, 0, 0], said
-    made = {line for lines in said for line in lines[:-1]}
+def test_each_commit_of_concurrent_writers_is_one_deployment(repository: DesiredRepository) -> None:
+    """There is no repository at first, so they also compete to create it."""
+    writers = [start_writer(repository, name, 5) for name in ("ada", "bob", "cyd")]
+    outputs = [w.communicate(timeout=TIMEOUT_S)[0].splitlines() for w in writers]
+    assert [w.returncode for w in writers] == [0, 0, 0], outputs
+    commits = {line for lines in outputs for line in lines[:-1]}
     entries = history(repository, "shop", "local", limit=100)
-    assert {e.commit for e in entries} == made
+    assert {e.commit for e in entries} == commits
     assert len(entries) == 15
     assert {e.outcome for e in entries} == {"succeeded"}
     parents = repository.git.text("log", "--format=%P", "refs/heads/main").split()
-    assert parents == [e.commit for e in entries[1:]], "one line, nothing beside it"
+    assert parents == [e.commit for e in entries[1:]], "the history is linear"
     assert repository.verify() == []
 
 
-def test_of_two_that_know_the_same_commit_one_is_told(repository: DesiredRepository) -> None:
-    """The message says what to do, and the loser has changed nothing."""
+def test_second_commit_on_the_same_base_raises_conflict(repository: DesiredRepository) -> None:
+    """The message states what to do, and the repository is unchanged."""
     first = repository.commit(document(api=service("api-1")), expected=None)
     second = repository.commit(document(api=service("api-2")), expected=first)
     objects = repository.git.text("count-objects")
@@ -65,7 +65,7 @@ def test_of_two_that_know_the_same_commit_one_is_told(repository: DesiredReposit
     assert repository.git.text("count-objects") == objects
 
 
-def test_writers_of_two_environments_do_not_disturb_each_other(
+def test_commits_to_two_environments_do_not_conflict(
     repository: DesiredRepository,
 ) -> None:
     first = repository.commit(document(api=service("api-1")), expected=None)
@@ -77,7 +77,7 @@ def test_writers_of_two_environments_do_not_disturb_each_other(
     assert repository.environments() == [("shop", "local"), ("shop", "staging")]
 
 
-def test_a_lock_of_a_git_that_was_killed_is_cleared(repository: DesiredRepository) -> None:
+def test_lock_files_of_a_killed_git_are_removed(repository: DesiredRepository) -> None:
     first = repository.commit(document(api=service("api-1")), expected=None)
     for name in (
         "HEAD.lock",
@@ -95,44 +95,45 @@ def test_a_lock_of_a_git_that_was_killed_is_cleared(repository: DesiredRepositor
 
 
 def kill_while_writing(repository: DesiredRepository, delay: float, name: str = "eve") -> list[str]:
-    """Kill a writer, and the git that works for it, some time after its first commit; returns the
-    commits that it told of."""
-    writer = begin(repository, name, 1000)
+    """Kill a writer and its git after its first commit; return the commits that it reported."""
+    writer = start_writer(repository, name, 1000)
     assert writer.stdout is not None
     first = writer.stdout.readline()
     time.sleep(delay)
-    workers = psutil.Process(writer.pid).children(recursive=True)
-    writer.kill()
-    for worker in workers:
+    process = psutil.Process(writer.pid)
+    process.suspend()  # So that it starts no other git meanwhile.
+    processes = [process, *process.children(recursive=True)]
+    for each in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
-            worker.kill()
-    rest, _ = writer.communicate(timeout=PATIENCE)
+            each.kill()
+    rest, _ = writer.communicate(timeout=TIMEOUT_S)
+    assert psutil.wait_procs(processes, TIMEOUT_S)[1] == []
     return [line for line in [first.strip(), *rest.splitlines()] if len(line) == 40]
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.003, 0.011, 0.017])
-def test_a_writer_that_is_killed_loses_nothing_that_it_told_of(
+def test_killed_writer_keeps_every_reported_commit(
     repository: DesiredRepository, delay: float
 ) -> None:
-    """Whatever it was doing: what it told of is there, the next writer can write at once."""
-    told = kill_while_writing(repository, delay)
+    """The next writer can also commit at once."""
+    reported = kill_while_writing(repository, delay)
     assert repository.verify() == []
     entries = [e.commit for e in history(repository, "shop", "local", limit=1000)]
-    assert set(told) <= set(entries)
+    assert set(reported) <= set(entries)
     newest = repository.newest("shop", "local")
-    made = repository.commit(document(api=service("api-next")), expected=newest)
-    repository.record_outcome(made, "succeeded")
+    commit = repository.commit(document(api=service("api-next")), expected=newest)
+    repository.record_outcome(commit, "succeeded")
     assert repository.verify() == []
 
 
 @pytest.mark.slow
-def test_fifty_writers_that_are_killed(repository: DesiredRepository) -> None:
+def test_fifty_killed_writers_keep_every_reported_commit(repository: DesiredRepository) -> None:
     import random
 
     chance = random.Random(1)
-    told: list[str] = []
+    reported: list[str] = []
     for number in range(50):
-        told += kill_while_writing(repository, chance.uniform(0, 0.05), f"eve-{number}")
+        reported += kill_while_writing(repository, chance.uniform(0, 0.05), f"eve-{number}")
         assert repository.verify() == []
     entries = {e.commit for e in history(repository, "shop", "local", limit=100_000)}
-    assert set(told) <= entries
+    assert set(reported) <= entries

@@ -1,8 +1,8 @@
-"""A writer of its own process: commits numbered releases until it was faster often enough.
+"""A writer in a separate process: commits numbered releases.
 
-    python -m tests.integration.desired.writer REPOSITORY NAME TIMES
+    python -m tests.integration.desired.writer REPOSITORY NAME COUNT
 
-Prints every commit that it made, and how often another writer was faster.
+Prints each commit, and at the end the number of conflicts.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from lapwing.plan.model import Deployment
 from tests.unit.agent.samples import document, service
 
 
-def main(path: str, name: str, times: int) -> None:
+def main(path: str, name: str, count: int) -> None:
     repository = DesiredRepository(Path(path))
     repository.ensure()
     number, conflicts = 0, 0
-    while number < times:
+    while number < count:
         wanted = msgspec.structs.replace(
             document(api=service(f"api-{name}{number}")), deployment=Deployment(actor=name)
         )

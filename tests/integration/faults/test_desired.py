@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from lapwing.agent import processes
-from lapwing.desired.repository import BRANCH
+from lapwing.desired.git_objects import BRANCH
 from lapwing.load.record import now
 from tests.deployed import until
 from tests.installation import LAPWING

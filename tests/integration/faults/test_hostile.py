@@ -9,7 +9,7 @@ from collections.abc import Callable
 import psutil
 import pytest
 
-from lapwing.desired.repository import BRANCH
+from lapwing.desired.git_objects import BRANCH
 from lapwing.observed import agent as observed
 from tests.deployed import until
 from tests.integration.faults.ship import Ship, Watchers

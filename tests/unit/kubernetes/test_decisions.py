@@ -9,8 +9,8 @@ import pytest
 
 from lapwing.errors import ClusterUnreachableError, ContextError
 from lapwing.kubernetes import apply, applyset, health, kubeconfig, problems, waves
+from lapwing.kubernetes.api_errors import FieldConflictError, api_error
 from lapwing.kubernetes.applyset import Scope
-from lapwing.kubernetes.client import FieldConflictError, api_error
 from lapwing.kubernetes.objects import Reference
 
 

@@ -15,7 +15,7 @@ from typing import Literal
 from lapwing.commands.demo.sandbox import Sandbox
 from lapwing.errors import LapwingError
 from lapwing.load.client import Plan
-from lapwing.load.traffic import Traffic
+from lapwing.load.worker import Traffic
 
 TITLE = "<Text fw={700}>Company Inc.</Text>"
 HEALTHY = 'return jsonify(status="ok")'
