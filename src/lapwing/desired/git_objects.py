@@ -54,12 +54,12 @@ def import_commit(
 
 
 def read_blobs(git: Git, names: list[str]) -> list[bytes | None]:
-    """Return the contents of files; None for each that is missing, no file or too large."""
+    """Return the contents of files or commits; None for each missing, other or large one."""
     facts = "--batch-check=%(objecttype) %(objectsize) %(objectname)"
     checked = _cat(git, facts, names).decode(errors="replace").splitlines()
     wanted: list[tuple[str, int] | None] = []
     for fields in map(str.split, checked):
-        small = fields[0] == "blob" and int(fields[1]) <= MAX_BLOB_BYTES
+        small = fields[0] in ("blob", "commit") and int(fields[1]) <= MAX_BLOB_BYTES
         wanted.append((fields[2], int(fields[1])) if small else None)
     out = _cat(git, "--batch", [entry[0] for entry in wanted if entry])
     found: list[bytes | None] = []

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from lapwing.desired.git_objects import MAX_BLOB_BYTES
 from lapwing.desired.history import history
 from lapwing.desired.remote import Remote
-from lapwing.desired.repository import MAX_BLOB_BYTES, DesiredRepository
+from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import DesiredStateError
 from lapwing.plan.model import Deployment, Document
 from tests.installation import GIT, Installation
