@@ -76,6 +76,8 @@ def engine(program: str) -> Iterator[Docker]:
     finally:
         process.terminate()
         process.wait(60)
+        namespace = folder / "exec" / "netns" / "default"  # The engine leaves it mounted.
+        subprocess.run(["umount", str(namespace)], capture_output=True, check=False)
         shutil.rmtree(folder, ignore_errors=True)
 
 
