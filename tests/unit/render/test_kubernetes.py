@@ -167,18 +167,32 @@ def test_env_value_reaches_container_unchanged(written: str, tmp_path: Path) -> 
 )
 def test_command_reaches_container_unchanged(written: str, tmp_path: Path) -> None:
     """The cluster expands `$$` and `$(NAME)` in commands; only `$PORT` alone is left to it."""
-    (tmp_path / "lapwing.yaml").write_text(
-        SMALL.replace("route: /", f"route: /, command: {json.dumps(written)}")
-    )
-    loaded = load(tmp_path / "lapwing.yaml", "kind")
-    [app] = [t for t in render.objects(render.prepare(loaded)) if t["kind"] == "Deployment"
-             and t["metadata"]["name"] == "tiny-app"]  # fmt: skip
-    command = app["spec"]["template"]["spec"]["containers"][0]["command"]
-    seen = [expanded(word, {"PORT": "8080"}) for word in command]
+    seen = command_in_container(written, tmp_path)
     if seen[:2] == ["/bin/sh", "-c"]:
         assert seen[2] == written
     else:
         assert " ".join(seen) == written.replace("$PORT", "8080")
+
+
+@pytest.mark.parametrize(
+    ("written", "script"),
+    [("cd web && node a.js", "cd web && exec node a.js"), ("A=1 serve", "A=1 exec serve")],
+)
+def test_shell_is_replaced_by_last_program_of_container(
+    written: str, script: str, tmp_path: Path
+) -> None:
+    """So that SIGTERM reaches the application."""
+    assert command_in_container(written, tmp_path) == ["/bin/sh", "-c", script]
+
+
+def command_in_container(written: str, folder: Path) -> list[str]:
+    """Render a service with a command; return the command as the cluster expands it."""
+    file = folder / "lapwing.yaml"
+    file.write_text(SMALL.replace("route: /", f"route: /, command: {json.dumps(written)}"))
+    [app] = [t for t in render.objects(render.prepare(load(file, "kind")))
+             if t["kind"] == "Deployment" and t["metadata"]["name"] == "tiny-app"]  # fmt: skip
+    command = app["spec"]["template"]["spec"]["containers"][0]["command"]
+    return [expanded(word, {"PORT": "8080"}) for word in command]
 
 
 def test_long_timeout_is_rendered_without_exponent(tmp_path: Path) -> None:

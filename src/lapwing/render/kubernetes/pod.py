@@ -23,6 +23,7 @@ from lapwing.stack import resource_reference as reference
 from lapwing.stack.fields import ComputeResources
 from lapwing.stack.model import Service
 from lapwing.stack.resource_reference import variable_of
+from lapwing.system.shell import with_exec
 
 PRE_STOP_S = 5
 """How long a terminating pod still serves, until no node sends it new connections."""
@@ -114,7 +115,8 @@ def command_of(command: str | None) -> dict[str, Tree]:
     """Build the command that replaces the image's own.
 
     It is the list of its words, with `$PORT` expanded by the cluster, or run by a shell if it has
-    shell syntax. What the cluster would expand in it otherwise is escaped.
+    shell syntax; the shell is replaced by the last program, so that SIGTERM reaches it. What the
+    cluster would expand in it otherwise is escaped.
     """
     if not command:
         return {}
@@ -124,7 +126,8 @@ def command_of(command: str | None) -> dict[str, Tree]:
         words = []
     if words:
         return {"command": [_VARIABLE.sub(_reference, word) for word in words]}
-    return {"command": ["/bin/sh", "-c", _EXPANDED.sub(lambda m: m[0] * 2, command)]}
+    script = _EXPANDED.sub(lambda m: m[0] * 2, with_exec(command))
+    return {"command": ["/bin/sh", "-c", script]}
 
 
 def _reference(match: re.Match[str]) -> str:
