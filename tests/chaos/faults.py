@@ -25,8 +25,8 @@ BOUNDS_S = {
 }
 """Seconds after a fault in which requests may fail; for faults that are not here, none may.
 
-On two processors with a load of 12 to 20, requests failed for up to 0.6 s (a service with one
-replica is down until that is restarted), 0.2, 1.2, 9.7 and 9.3 s. A bound has to hold on slower
+On two processors with a load of 12 to 20, requests failed for up to 0.5 s (a service with one
+replica is down until that is restarted), 0.2, 1.2, 9.6 and 9.2 s. A bound has to hold on slower
 machines, and to fail where traffic does not come back."""
 FREEZE_S = 2.0
 """How long a frozen agent does nothing."""

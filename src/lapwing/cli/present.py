@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from lapwing.targets.overview import EnvironmentOverview
 
 DONE_TEXTS = {"rollback": "Rolled back", "promote": "Promoted", "abort": "Aborted"}
+PAUSED = {"holding": "paused", "held": "paused"}
+"""Names of states for people, where files and JSON have another one."""
 FAILURES = {
     "failed": ("was rejected", "No client was sent to it; the previous release keeps serving."),
     "rolled-back": ("was rolled back", "Traffic is on the previous release again."),
@@ -260,7 +262,8 @@ def _show_status(context: Context, report: StatusReport) -> None:
     if rollout is not None:
         printer.data("")
         services = ", ".join(rollout.services)
-        printer.data(f"Deployment {rollout.commit[:12]}: {rollout.state}, {services}")
+        state = PAUSED.get(rollout.state, rollout.state)
+        printer.data(f"Deployment {rollout.commit[:12]}: {state}, {services}")
         if rollout.state == "holding":
             preview = f"Preview: {rollout.preview}. " if rollout.preview else ""
             name = found.environment
@@ -287,7 +290,7 @@ def _service_row(service: ServiceStatus) -> tuple[str, ...]:
     restarts = f" ({active.restarts} restarts)" if active and active.restarts else ""
     return (
         service.name,
-        service.phase + restarts,
+        PAUSED.get(service.phase, service.phase) + restarts,
         active.slot if active else "-",
         f"{active.ready}/{active.replicas}" if active else "-",
         active.release if active else "-",

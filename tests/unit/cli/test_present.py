@@ -151,6 +151,19 @@ def test_status_of_a_cluster_without_url_names_the_command() -> None:
     assert "https://shop.example" in out.getvalue()
 
 
+def test_status_calls_a_deployment_on_hold_paused() -> None:
+    slot = SlotStatus(slot="blue", release="1", revision="", replicas=1, ready=1)
+    service = ServiceStatus(name="api", kind="web", phase="held", active=slot)
+    rollout = RolloutStatus(commit="0123456789abcdef", state="holding", services=["api"])
+    found = Status(stack="shop", environment="local", url="", services=[service], rollout=rollout)
+    out = io.StringIO()
+    context = Context(Settings(Path("/home")), Path(), Printer(out=out, err=io.StringIO()))
+    present.status(context, StatusReport(found))
+    assert "api      paused  blue" in out.getvalue()
+    assert "Deployment 0123456789ab: paused, api\n" in out.getvalue()
+    assert "hold" not in out.getvalue()
+
+
 @pytest.mark.parametrize("running", [True, False])
 def test_status_reports_that_envoy_is_not_running(running: bool) -> None:
     slot = SlotStatus(slot="blue", release="1", revision="", replicas=1, ready=1)
