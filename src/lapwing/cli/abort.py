@@ -15,5 +15,8 @@ if TYPE_CHECKING:
 @click.command("abort")
 @change_target
 def command(target: Target) -> DeployResult:
-    """Stop the deployment in progress; the active release keeps serving."""
+    """Stop a deployment in progress and return to the previous release.
+
+    Before the switch, the candidates are stopped. After it, traffic returns to the previous one.
+    """
     return target.abort()

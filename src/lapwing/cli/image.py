@@ -41,7 +41,7 @@ _platforms = click.option(
 
 @click.group("image")
 def command() -> None:
-    """Build images, and copy, list and inspect them in registries."""
+    """Build images; copy, list and inspect them in registries."""
 
 
 @command.command("build")
@@ -81,11 +81,12 @@ def command() -> None:
 @output_option
 @click.pass_obj
 def build(context: Context, /, services: tuple[str, ...], environment: str, **options: Any) -> None:
-    """Build images of SERVICES (default: all with a source) without a container engine.
+    """Build images of SERVICES (default: all with a source).
 
-    The same commit makes the same digest on every machine. Images are pushed as
-    HOST/FOLDER/<service>, tagged with the commit and `latest`; what the registry has is not sent
-    again. A source with uncommitted changes is pushed only with --tag.
+    Services with a Dockerfile are built by Docker or Podman. Others need no container engine, and
+    with a lock file and pinned base images the same commit has the same digest. Images are pushed
+    as HOST/FOLDER/<service>, tagged with the commit and `latest`; blobs that the registry has are
+    not sent again. A source with uncommitted changes is pushed only with --tag.
     """
     from lapwing.registry.manifest import parse_platform
     from lapwing.targets.images import ImageOptions, build_images

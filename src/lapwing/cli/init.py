@@ -54,7 +54,8 @@ def _find(folder: Path) -> Findings:
         raise UsageError(
             f"No service detected in {folder.absolute()}.",
             hint="Detection needs a pyproject.toml, requirements.txt or package.json, there or in "
-            "a subfolder. Else write lapwing.yaml by hand: docs/reference/stack-file.md.",
+            "a subfolder. `lapwing init --help` shows what is detected; else write lapwing.yaml by "
+            "hand.",
             detail="\n".join(findings.notes) or None,
         )
     return findings
@@ -74,7 +75,7 @@ def _check(folder: Path, text: str) -> None:
             raise LapwingError(
                 "The stack file for this folder would be invalid; nothing was written.",
                 detail="\n".join(lines),
-                hint="Write lapwing.yaml by hand: docs/reference/stack-file.md.",
+                hint="Write lapwing.yaml by hand, and run `lapwing check`.",
             ) from error
 
 

@@ -24,7 +24,7 @@ def command() -> None:
 
 @command.command("set")
 @click.argument("name", shell_complete=complete.secrets)
-@click.argument("value", required=False)
+@click.argument("value", required=False, metavar="")  # Always refused.
 @environment_option
 @click.pass_obj
 def set_(context: Context, name: str, value: str | None, environment: str) -> None:

@@ -41,7 +41,7 @@ class Build(StrictModel):
     base: NonEmpty | None = Field(
         None,
         description="The base image of its image. Default: `python:<version>-slim` for Python, "
-        "`node:22-slim` for Node.js. See `lapwing image pin`.",
+        "`node:22-slim` (or 24, 20, as `engines` requires) for Node.js. See `lapwing image pin`.",
         examples=["registry.example/team/python:3.12-slim"],
     )
     python: Text | None = Field(

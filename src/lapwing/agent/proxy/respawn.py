@@ -1,8 +1,9 @@
-"""Supervises Envoy's processes: starts each one again as soon as it exits.
+"""The supervisor of Envoy's processes: restarts each one that exits.
 
     respawn.py CONFIG... -- PROGRAM [OPTION...]
 
-runs one process of the program for each configuration. It outlives the agent. SIGTERM ends it, and
+runs one process of the program for each configuration. It ends if one exits with an error before
+the first restart (invalid configuration, port in use). It outlives the agent. SIGTERM ends it, and
 the agent then ends its children. It is started as a file and without `site`, so it imports nothing
 but the standard library, and little of that: 9 MB of memory.
 """
