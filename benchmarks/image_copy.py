@@ -124,7 +124,7 @@ def fill(source: Server, gigabytes: float) -> None:
 
 
 def measure(rounds: int, gigabytes: float, folder: Path) -> dict[str, dict[str, list[Run]]]:
-    """Every case by every tool, in turns."""
+    """Every case by every tool, alternating."""
     program = shutil.which("docker-registry")
     if program is None:
         sys.exit("docker-registry is not on the PATH: nothing can be measured.")

@@ -99,7 +99,7 @@ def command(*arguments: str) -> Act:
 
 
 def measure(acts: dict[str, Act], rounds: int) -> dict[str, float]:
-    """The median of the seconds that each act takes, in turns."""
+    """The median of the seconds that each act takes, alternating."""
     found: dict[str, list[float]] = {name: [] for name in acts}
     names = deque(acts)
     for _ in range(rounds):

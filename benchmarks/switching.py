@@ -8,7 +8,7 @@ websockets, while all is sent to the other version, N times. Told are: requests 
 races (a kept connection that was closed just as a client sent, after which a GET may be sent
 again); websockets that did not live until the client's own end; `window`, the time in which both
 versions answered; `delay`, from when the proxy was told to the first request that the new version
-answered; the whole command. Then wrk asks for an answer that is never switched, all in turns.
+answered; the whole command. Then wrk asks for an answer that is never switched, all alternating.
 
 A peer that is not installed is named and left out.
 """
@@ -226,7 +226,7 @@ def table(found: dict[str, Any]) -> str:
     why = [f"{name} failed: {what}" for name, r in rows.items() for what in r["failures"]]
     head = (
         f"{found['date']}, {found['machine']}; load average {found['load_before']} before, "
-        f"{found['load_after']} after. Times: median (most)."
+        f"{found['load_after']} after. Times: median (max)."
     )
     parts = [head, "\n".join(about), _columns(switching), "\n".join(why), _columns(steady)]
     return "\n\n".join(part for part in parts if part)

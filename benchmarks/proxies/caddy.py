@@ -67,9 +67,9 @@ def prepare(program: str, setting: Setting, delay: int = 0) -> Prepared:
 
 CADDY = Recipe("Caddy", "caddy", "load through its admin API", ["version"], prepare)
 CADDY_PATIENT = Recipe(
-    "Caddy, patient",
+    "Caddy, stream_close_delay",
     "caddy",
-    "the same with stream_close_delay 10 min",
+    "the same with a delay of 10 min",
     ["version"],
     partial(prepare, delay=600),
 )

@@ -64,7 +64,7 @@ def _section(command: click.Command, parent: click.Context, name: str, level: in
     """One command as a heading, its usage, its description and its options."""
     context = click.Context(command, info_name=name, parent=parent)
     yield f"{'#' * level} {context.command_path}"
-    usage = " ".join(command.collect_usage_pieces(context))
+    usage = " ".join(filter(None, command.collect_usage_pieces(context)))
     yield from ("", "```text", f"{context.command_path} {usage}", "```", "")
     yield from _paragraphs(command.help or "")
     rows = list(_options(command, context))

@@ -228,7 +228,7 @@ class Target(Protocol):
         ...
 
     def abort(self) -> DeployResult:
-        """Stop the deployment in progress; the active release keeps serving."""
+        """Stop the deployment in progress and return to the previous release."""
         ...
 
     def rollback(self, request: RollbackRequest) -> DeployResult:

@@ -169,5 +169,5 @@ def _figures(ship: Ship, ledger: Ledger) -> str:
     )
     return (
         f"{len(seen)} switches, {ledger.sent} requests, {len(ledger.failures)} failed; "
-        f"median (most) in ms: {words}"
+        f"median (max) in ms: {words}"
     )

@@ -2,8 +2,8 @@
 
 The engine gets the files that git tracks, never `.git` or what is ignored, and its image is read
 back as an archive (`save`). From there it is pushed, written or tagged by the same code as an image
-that Lapwing put together. A layer is compressed once, so a layer that the registry has is not sent
-again. Whether the same commit has the same digest is a matter of the Dockerfile.
+that Lapwing built. A layer is compressed once, so a layer that the registry has is not sent
+again. Whether its digest is reproducible depends on the Dockerfile.
 """
 
 from __future__ import annotations
