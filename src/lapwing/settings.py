@@ -261,7 +261,7 @@ def _check_access(home: Path) -> None:
         owner = home.stat().st_uid
     except PermissionError:
         raise UsageError(
-            f"LAPWING_HOME {home} may not be read by this user.", hint=OWN_HOME
+            f"Permission denied: cannot read LAPWING_HOME {home}.", hint=OWN_HOME
         ) from None
     except OSError:
         return

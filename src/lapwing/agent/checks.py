@@ -207,7 +207,7 @@ async def _get(client: httpx.AsyncClient, test: Smoke, preview: Preview) -> http
         reason = f"{type(error).__name__}: {error}".removesuffix(": ")
         raise SmokeError(f"{request} got no response from Envoy ({reason}).") from error
     except httpx.InvalidURL as error:
-        raise SmokeError(f"Smoke test GET {test.get!r} is not possible: {error}.") from error
+        raise SmokeError(f"Smoke test GET {test.get!r} failed: {error}.") from error
     responded = f"{request} responded with status {response.status_code}"
     excerpt = "\n".join(response.text[:600].splitlines()[:8])
     if response.status_code != test.expect:

@@ -68,6 +68,7 @@ class Agent:
         self.meter = Meter(settings, self.envoy, self._states)
         self.watcher = DesiredStateWatcher(
             self.repository,
+            settings.agent / "agent.log",
             running=lambda: {k: e.state.document for k, e in self.environments.items()},
             apply=self._apply,
             report=self._report_problems,
@@ -356,7 +357,7 @@ async def _main(settings: Settings, lock: int) -> int:
         agent.fail(
             LapwingError(
                 f"The agent failed: {type(error).__name__}: {error}",
-                hint=f"{settings.agent / 'agent.log'} has the details.",
+                hint=f"See {settings.agent / 'agent.log'}.",
             )
         )
         return 1

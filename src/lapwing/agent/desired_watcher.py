@@ -86,11 +86,13 @@ class DesiredStateWatcher:
 
     `running` returns the document of each environment; `apply` is called with each new document,
     `report` with the problem of all environments and those of single ones, `warn` with a sentence.
+    `log` is where details of unexpected errors are.
     """
 
     def __init__(
         self,
         repository: DesiredRepository,
+        log: Path,
         *,
         running: Callable[[], Mapping[Key, Document | None]],
         apply: Callable[[Key, str, Document], None],
@@ -98,6 +100,7 @@ class DesiredStateWatcher:
         warn: Callable[[str], None],
     ) -> None:
         self._repository = repository
+        self._log = log
         self._running = running
         self._apply = apply
         self._report = report
@@ -146,7 +149,7 @@ class DesiredStateWatcher:
             log.exception("The desired state cannot be read.")
             problem = DesiredStateError(
                 "The desired state cannot be read.",
-                hint=f"The agent's log has the reason. {REPAIR_HINT}",
+                hint=f"See {self._log}. {REPAIR_HINT}",
             )
             self._report(problem, self._broken)
             return False

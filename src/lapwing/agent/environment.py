@@ -72,6 +72,7 @@ class Environment:
         self.maintenance = Maintenance(context, self.store, *processes)
         self._steps = Steps(context, self.store, *processes, self.maintenance)
         self._repository = context.repository
+        self._log = settings.agent / "agent.log"
         self._desired: tuple[str, Document] | None = None
         self._news = asyncio.Event()
         self._settling: asyncio.Task[None] | None = None
@@ -240,7 +241,7 @@ class Environment:
                 log.exception("%s in state %s failed", action, step.state)
                 reason = f"Unexpected error in {action}: {type(error).__name__}: {error}"
                 record.reason, record.detail = self._mask(reason), None
-                record.hint = "The agent's log has the details."
+                record.hint = f"See {self._log}."
                 return Event.FAILED
         return Event.DONE
 

@@ -143,8 +143,8 @@ class Maintenance:
         texts = []
         if names := volumes.written(release):
             texts.append(
-                f"{service} wrote {', '.join(names)} into its release; the next release does not "
-                f"have it. {volumes.advice(service, used, release / 'app', names)}"
+                f"{service} wrote {', '.join(names)} into its release; these files are lost at the "
+                f"next deployment. {volumes.advice(service, used, release / 'app', names)}"
             )
         tails = [logs.tail(self._launcher.log_of(generation, r), 200) for r in generation.replicas]
         texts += [

@@ -58,7 +58,7 @@ def ensure(place: Path, initial: Path) -> None:
 
 def link(path: Path, place: Path, name: str) -> None:
     """Create the link of a volume at an absolute path. Raises ReplicaError."""
-    problem = "something else exists there"
+    problem = "the path exists and is not a link to this volume"
     try:
         if path.is_symlink() and path.readlink() == place:
             return

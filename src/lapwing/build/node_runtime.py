@@ -111,9 +111,9 @@ def choose(settings: Settings, wanted: Mapping[str, str]) -> Node | None:
         if all(satisfies(version, each) for each in wanted.values()):
             return found if found and version == found.version else None
     place, stated = next((p, w) for p, w in wanted.items() if not satisfies(f"v{OWN}", w))
-    used = f"the Node on the PATH is {found.version}" if found else "there is none on the PATH"
+    on_path = found.version if found else "none"
     raise BuildError(
-        f"{place} requires Node {stated}, but {used}, and Lapwing would install {OWN}.",
+        f"{place} requires Node {stated}. On the PATH: {on_path}; Lapwing can install v{OWN}.",
         hint="Install that version and put it first on the PATH, or change the requirement.",
     )
 

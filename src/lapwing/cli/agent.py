@@ -51,7 +51,7 @@ def start(context: Context) -> None:
 def stop(context: Context) -> None:
     """Stop the agent; replicas keep serving, but are not restarted after a crash.
 
-    What is being stopped has ended before.
+    Waits first for processes that are being stopped.
     """
     from lapwing.targets import local_agent
 

@@ -91,7 +91,7 @@ def init(
     context.printer.say(f"Wrote {path}. It installs Lapwing from {source}.")
     if pipeline.registry_token:
         context.printer.say(
-            "It pushes images, which the token of Gitea's jobs cannot: create the secret "
+            "The workflow pushes images, which Gitea's job token may not do. Create the secret "
             "LAPWING_REGISTRY_TOKEN with a token that can write packages."
         )
     if pipeline.stack and pipeline.shipped is None:

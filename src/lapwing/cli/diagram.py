@@ -31,7 +31,7 @@ ENDINGS = {".mmd": "mermaid", ".mermaid": "mermaid", ".svg": "svg", ".png": "png
     "out",
     type=click.Path(path_type=Path),
     metavar="PATH",
-    help="The output file; without NAME, a folder for all diagrams.",
+    help="The output file; without a diagram name, a folder for all diagrams.",
 )
 @click.pass_obj
 def command(

@@ -142,10 +142,10 @@ def _image_to_json(result: ImageResult) -> dict[str, Any]:
 @click.option("--ignore", is_flag=True, help="Print the .dockerignore file that belongs to it.")
 @click.pass_obj
 def dockerfile(context: Context, service: str, environment: str, ignore: bool) -> None:
-    """Print a Dockerfile for SERVICE, for what `lapwing image build` cannot build itself.
+    """Print a Dockerfile for SERVICE, as a starting point.
 
-    It makes the same folders, user, variables and command. Change it as you need, and set
-    `dockerfile:` of the service.
+    For services that `lapwing image build` cannot build without one. It has the same folders, user,
+    variables and command. Change it as you need, and set `dockerfile:` of the service.
     """
     from lapwing.build.image.dockerfile import IGNORE
     from lapwing.targets.images import write_dockerfile
@@ -162,7 +162,7 @@ def dockerfile(context: Context, service: str, environment: str, ignore: bool) -
 @output_option
 @click.pass_obj
 def pin(context: Context, environment: str, plain_http: bool) -> None:
-    """Write the digests of the base images to lapwing.lock, or renew them.
+    """Write the digests of the base images to lapwing.lock, or update them.
 
     Commit the file: with it, every build uses the same base images.
     """

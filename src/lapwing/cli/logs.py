@@ -55,7 +55,7 @@ class Wanted:
     type=click.IntRange(min=0),
     default=50,
     show_default=True,
-    help="Number of lines of each replica.",
+    help="Lines to show per replica.",
 )
 @click.option("-f", "--follow", is_flag=True, help="Follow new lines until Ctrl-C.")
 @click.option("--build", is_flag=True, help="Show the newest build log instead.")
@@ -70,8 +70,8 @@ def command(
 ) -> None:
     """Show the output of replicas, merged by time: of all services, or of one.
 
-    Each line begins with its time (UTC), service, replica and release. On a machine the agent notes
-    once a second what was written. On a cluster, a database or the edge is shown when it is named.
+    Each line begins with its time (UTC), service, replica and release. On a machine, times are
+    accurate to one second. On a cluster, name a database or `edge` to see its log.
     """
     wanted = Wanted(service, **options)
     place = context.cluster(environment, cluster)

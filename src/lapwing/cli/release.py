@@ -30,7 +30,7 @@ _STYLES = {"done": "green", "planned": "blue", "failed": "red"}
 @click.option(
     "--policy",
     type=click.Choice(POLICIES),
-    help="How to choose the version. Default: `policy` of the file.",
+    help="How to choose the version. Default: `release: {policy}` of the stack file.",
 )
 @output_option
 @click.pass_obj

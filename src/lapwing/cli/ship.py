@@ -51,9 +51,9 @@ def command(
 ) -> None:
     """Build, test and scan SERVICES (default: all), then commit to the desired state.
 
-    Nothing that runs is changed: the agent deploys the commit. Run it again after any failure; an
-    unchanged desired state is not committed again. After a conflict the commit is made again on top
-    of the other, and nothing is ever pushed by force.
+    Running services are not changed: the agent or Argo CD deploys the commit. Run it again after
+    any failure; an unchanged desired state is not committed again. After a conflict the commit is
+    made again on top of the other, and nothing is ever pushed by force.
     """
     from lapwing.cli.transfer import Lines, Silent
     from lapwing.commands.ship import ShipOptions, ship

@@ -16,7 +16,7 @@ from lapwing.system.git import Git
 BRANCH = "refs/heads/main"
 MAX_BLOB_BYTES = 8 * 2**20
 """Larger files, which a user may have pushed, are not read."""
-UNREADABLE = f"is no file, or larger than {MAX_BLOB_BYTES // 2**20} MiB"
+UNREADABLE = f"is not a regular file, or is larger than {MAX_BLOB_BYTES // 2**20} MiB"
 
 
 def import_commit(

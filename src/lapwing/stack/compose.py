@@ -191,7 +191,9 @@ def _take_variable(
     if _SECRET.search(variable) or _PASSWORD_IN_URL.search(text):
         found.secrets.append(variable)
     elif any(_is_at(text, other) for other in services):
-        found.notes.append(f"env: {variable} names another service; its address here is its route.")
+        found.notes.append(
+            f"env: {variable} contains the address of another service; use that service's route."
+        )
     elif "$" in text.replace("$$", "") or not text:
         found.notes.append(f"env: {variable} has no value here; add it to `env` or `secrets`.")
     else:
@@ -213,7 +215,9 @@ def _take_volume(found: ComposeService, volume: object, workdir: PurePosixPath) 
         name = path.name if source.startswith(".") else source
         found.volumes[_name(name) or "data"] = f"./{path.relative_to(workdir)}"
     else:
-        found.notes.append(f"volumes: {target} is outside of the source folder; not taken over.")
+        found.notes.append(
+            f"volumes: {target} is outside the source folder; not added to lapwing.yaml."
+        )
 
 
 def _environment(service: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

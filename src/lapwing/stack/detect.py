@@ -128,7 +128,9 @@ def _pair(
     return pairs
 
 
-_FROM_COMPOSE = "command: Compose publishes a port of it; it must listen on 127.0.0.1:$PORT."
+_FROM_COMPOSE = (
+    "command: the Compose file publishes a port of this service; it must listen on 127.0.0.1:$PORT."
+)
 
 
 def _take_volumes(
@@ -142,7 +144,7 @@ def _take_volumes(
         if not any(_is_in(path, str(o)) or _is_in(str(o), path) for o in others):
             service.volumes[name_from(name, "data")] = path
     if service.volumes:
-        service.notes.append("volumes: kept across releases; everything else is not.")
+        service.notes.append("volumes: only these paths are kept across releases.")
 
 
 def volumes(folder: str, files: Files) -> dict[str, str]:

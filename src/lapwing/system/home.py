@@ -43,9 +43,9 @@ def find_problem(home: Path) -> str | None:
     except NotADirectoryError:
         return f"LAPWING_HOME is {home}, which is not a folder."
     except PermissionError:
-        return f"LAPWING_HOME is {home}, which this user may not read."
+        return f"Permission denied: cannot read LAPWING_HOME {home}."
     if found.st_uid != os.geteuid():
-        return f"LAPWING_HOME is {home}, which belongs to another user (user ID {found.st_uid})."
+        return f"LAPWING_HOME {home} belongs to another user (uid {found.st_uid})."
     ours = MARKER in names or any((home / name).exists() for name in EARLIER)
     foreign = [name for name in names if name != "lost+found"]
     if foreign and not ours:

@@ -235,7 +235,7 @@ def _names(
     dirty = revision.endswith("-dirty")
     if dirty and options.push and not options.tags:
         raise UsageError(
-            f"{name} has uncommitted changes; its image gets no tag of a commit.",
+            f"{name} has uncommitted changes, so its image cannot be tagged with a commit.",
             hint="Run `git commit`, or choose a tag for it: `--tag NAME`.",
         )
     commit = Git(folder, settings.environ, SourceError).text("rev-parse", "HEAD")

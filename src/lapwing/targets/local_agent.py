@@ -164,7 +164,8 @@ def wait_until_stopped(
     To `supervise` is to start the agent again if it ends meanwhile. Raises AgentError if it takes
     longer than `stop_grace` allows.
     """
-    shown, checked, until = "", time.monotonic(), time.time() + END_TIMEOUT_S
+    shown, checked, began = "", time.monotonic(), time.time()
+    until = began + END_TIMEOUT_S
     while (found := status.read(folder)) and (
         found.stopping or (found.running and not found.services)
     ):
@@ -177,7 +178,7 @@ def wait_until_stopped(
         if time.time() > until:
             where = f"{found.stack}/{found.environment}"
             raise AgentError(
-                f"{names or 'A process'} of {where} did not stop in time.",
+                f"{names or 'A process'} of {where} did not stop within {until - began:.0f} s.",
                 hint=f"See the agent's log {_log(settings)}.",
             )
         if time.monotonic() - checked > 1:
@@ -241,7 +242,8 @@ def follow(
                 restarts += 1
                 if restarts > MAX_RESTARTS:
                     raise AgentError(
-                        "The agent exited several times.", hint=f"See its log {_log(settings)}."
+                        f"The agent exited {restarts} times during the deployment.",
+                        hint=f"See its log {_log(settings)}.",
                     )
                 ensure(settings)
         time.sleep(POLL_S)

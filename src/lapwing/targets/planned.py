@@ -125,9 +125,9 @@ def rollback(
     if release is not None and (named := _with_commit(entries, release)) is not None:
         commit = f"Deployment {named.commit[:12]} of {ref}"
         if not (any_outcome or named.outcome == "succeeded"):
-            raise UsageError(f"{commit} did not succeed: it is {named.outcome}.", hint=hint)
+            raise UsageError(f"{commit} did not succeed (outcome: {named.outcome}).", hint=hint)
         if named.commit == head:
-            raise UsageError(f"{commit} is the present one.", hint=hint)
+            raise UsageError(f"{commit} is the current deployment.", hint=hint)
         entries, release = [named], None
     for entry in entries:
         if entry.commit == head or not (any_outcome or entry.outcome == "succeeded"):
@@ -150,7 +150,11 @@ def rollback(
             or hint,
         )
     if commit is not None:
-        raise UsageError(f"{commit} has no services, or those of the present one.", hint=hint)
+        raise UsageError(
+            f"{commit} cannot be restored: it has no services, or the same as the current "
+            "deployment.",
+            hint=hint,
+        )
     raise UsageError(
         f"There is no earlier deployment of {ref} to roll back to.",
         hint=hint,

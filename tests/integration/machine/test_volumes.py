@@ -106,7 +106,7 @@ def test_file_written_into_the_release_is_reported(tmp_path: Path) -> None:
             pytest.skip("The release is read-only for this user.")
         write(where, "v2", tmp_path / "shared")
         said = where.run("deploy").stderr
-        words = "app wrote stray.txt into its release; the next release does not have it."
+        words = "app wrote stray.txt into its release; these files are lost at the next deployment."
         assert words in said
         assert "to a folder such as `data`: add `data-2: ./data` to `volumes` of app." in said
 
@@ -138,6 +138,7 @@ def test_absolute_path_that_is_taken_is_refused(tmp_path: Path) -> None:
     with installation(tmp_path / "root") as where:
         write(where, "v1", taken)
         said = where.run("up", status=1).stderr
-        assert f"Volume shared cannot be linked at {taken}: something else exists there." in said
+        problem = f"Volume shared cannot be linked at {taken}: the path exists and is not a link"
+        assert f"{problem} to this volume." in said
         assert "LAPWING_VOLUME_SHARED" in said
         until(taken.is_dir)

@@ -56,7 +56,7 @@ async def test_unexpected_error_of_the_agent_is_in_its_record(
     record = observed.read(settings.agent)
     assert record is not None
     assert record.problem == "The agent failed: UnicodeError: odd name"
-    assert record.hint == f"{tmp_path / 'agent' / 'agent.log'} has the details."
+    assert record.hint == f"See {tmp_path / 'agent' / 'agent.log'}."
 
 
 async def page_test(monkeypatch: pytest.MonkeyPatch, page: str) -> list[str]:
@@ -83,5 +83,5 @@ async def test_odd_page_is_tested_as_far_as_it_can(
 
 
 async def test_reference_that_cannot_be_requested_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(SmokeError, match=r"GET '/s/a\\x01b.js' is not possible"):
+    with pytest.raises(SmokeError, match=r"GET '/s/a\\x01b.js' failed: "):
         await page_test(monkeypatch, '<script src="/s/a\x01b.js"></script>')

@@ -77,6 +77,6 @@ def test_dangling_link_to_a_removed_volume_is_replaced(tmp_path: Path) -> None:
     assert link.readlink() == place
     other = tmp_path / "other"
     other.symlink_to(tmp_path / "nothing")
-    with pytest.raises(ReplicaError, match="something else exists there"):
+    with pytest.raises(ReplicaError, match="the path exists and is not a link to this volume"):
         volumes.link(other, place, "shared")
     assert other.readlink() == tmp_path / "nothing"

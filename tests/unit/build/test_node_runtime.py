@@ -48,5 +48,5 @@ def test_node_is_the_one_of_the_path_if_it_satisfies_the_source(tmp_path: Path) 
     assert found is not None
     assert found.version == "v20.20.2"
     assert node_runtime.choose(settings, {".nvmrc": "24"}) is None
-    with pytest.raises(BuildError, match=r"\.nvmrc requires Node 22, .* is v20\.20\.2"):
+    with pytest.raises(BuildError, match=r"\.nvmrc requires Node 22\. On the PATH: v20\.20\.2; "):
         node_runtime.choose(settings, {"engines.node of package.json": ">=18", ".nvmrc": "22"})

@@ -46,9 +46,9 @@ def test_commit_that_cannot_be_restored_is_refused(tmp_path: Path) -> None:
     failed = commit(repository, "api-2", "rolled-back")
     again = commit(repository, "api-1", "succeeded")
     for wanted, told in (
-        (failed, "did not succeed: it is rolled-back"),
-        (again, "is the present one"),
-        (same, "has no services, or those of the present one"),
+        (failed, r"did not succeed \(outcome: rolled-back\)"),
+        (again, "is the current deployment"),
+        (same, "cannot be restored: it has no services, or the same as the current"),
         ("0" * 7, "No successful deployment of shop/local had release 0000000"),
     ):
         with pytest.raises(UsageError, match=told):

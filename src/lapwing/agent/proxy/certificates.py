@@ -107,9 +107,9 @@ def find_problem(folder: Path) -> str | None:
     ends = authority.certificate.not_valid_after_utc
     return (
         f"The certificate authority {paths.authority} is valid from {begins:%Y-%m-%d} to "
-        f"{ends:%Y-%m-%d}, and the clock of this machine is at {now:%Y-%m-%d %H:%M} UTC. Set the "
-        f"clock. If it is correct, remove {paths.authority_key} and {paths.authority}, and run "
-        "`lapwing agent stop` and `lapwing agent start`: clients have to trust the new authority."
+        f"{ends:%Y-%m-%d}, and the clock of this machine is at {now:%Y-%m-%d %H:%M} UTC. "
+        f"Correct the clock. If it is correct, run `rm {paths.authority_key} {paths.authority} "
+        "&& lapwing agent stop && lapwing agent start`, then import the new authority into clients."
     )
 
 

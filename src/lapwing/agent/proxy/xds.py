@@ -176,7 +176,7 @@ def _virtual_host(host: VirtualHost) -> Json:
             "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.5s"},
         },
         "routes": [rendered for r in host.routes for rendered in _routes(r, host)]
-        or [_not_found("No deployment is waiting for its switch.\n")],
+        or [_not_found("No preview: no deployment is in progress or paused.\n")],
     }
 
 

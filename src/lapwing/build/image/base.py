@@ -30,8 +30,8 @@ from lapwing.system.files import write_atomic
 
 LOCK = "lapwing.lock"
 _LOCK_HEAD = """\
-# Written by `lapwing image pin`, which also renews it. Commit this file: with it, the same source
-# is built on the same base images everywhere.
+# Written by `lapwing image pin`; run it again to update. Commit this file, so that every build uses
+# the same base images.
 """
 
 
@@ -166,7 +166,7 @@ async def read_base(
         config = await read_config(repository, manifest) or {}
         found = Platform(str(config.get("os")), str(config.get("architecture")))
         if (found.os, found.architecture) != (platform.os, platform.architecture):
-            raise _other_platform(text, platform, f"It is an image for {found}.")
+            raise _other_platform(text, platform, f"The image is for {found}.")
         images[platform] = BaseImage(manifest, config)
     return Base(reference, str(parse(text)), images)
 

@@ -161,11 +161,15 @@ def _check(request: DockerfileRequest, source: Source, report: Callable[[str], N
         for name in match[1].split():
             if _PRIVATE.search(name):
                 report(
-                    f"{service}: {request.dockerfile} copies {name}, which does not belong there"
+                    f"{service}: {request.dockerfile} copies {name} into the image, where everyone "
+                    "who pulls it can read it: remove it from COPY"
                 )
     for name in source.files:
         if _PRIVATE.search(name):
-            report(f"{service}: {name} is in git, so `COPY .` copies it into the image")
+            report(
+                f"{service}: {name} is in git, so `COPY .` copies it into the image unless "
+                ".dockerignore lists it"
+            )
 
 
 @contextlib.contextmanager

@@ -78,20 +78,21 @@ class NodeContents:
 
     def _package(self) -> dict[str, Any]:
         """Read package.json. Raises BuildError if npm cannot install its packages elsewhere."""
-        source, hint = self.context.source, DOCKERFILE_HINT
+        source, service = self.context.source, self.context.request.service
+        hint = DOCKERFILE_HINT.format(service=service)
         package = read_json(source.folder / "package.json")
         manager = choose(package, source.folder, source.files)
         if manager.name != "npm":
             raise BuildError(
-                f"Images are built with npm so far, and the source has the {manager.lock} of "
-                f"{manager.name}.",
-                hint=hint.format(service=self.context.request.service),
+                f"Without a Dockerfile, `lapwing image build` supports npm only; {service} uses "
+                f"{manager.name} ({manager.lock}).",
+                hint=hint,
             )
         if not separable(manager, package, source.folder, source.files):
             raise BuildError(
                 "package.json has workspaces, packages by path or its own install scripts, which "
-                "an image without a Dockerfile cannot have.",
-                hint=hint.format(service=self.context.request.service),
+                "requires a Dockerfile.",
+                hint=hint,
             )
         return package
 

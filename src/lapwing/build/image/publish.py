@@ -135,7 +135,7 @@ def check_loadable(image: Image) -> None:
     """Check that an engine can load an image: those take one platform. Raises UsageError."""
     if len(image.images) > 1:
         raise UsageError(
-            "An engine loads an image for one platform only.", hint="Give one --platform."
+            "`--load` supports images for one platform only.", hint="Give one --platform."
         )
 
 

@@ -86,8 +86,8 @@ class PythonContents:
         """Install the dependencies, then add the program. Raises BuildError."""
         if self._needs.local:
             raise BuildError(
-                f"{self._needs.lock} installs packages from the source folder, which an image "
-                "without a Dockerfile cannot have.",
+                f"{self._needs.lock} installs packages from the source folder, which requires a "
+                "Dockerfile.",
                 hint=DOCKERFILE_HINT.format(service=self.context.request.service),
             )
         python = _Python.of(base, self.context.request.python or self._needs.python)
@@ -212,9 +212,9 @@ class PythonContents:
             if path is not None:
                 if version != python.exact:
                     self.report(
-                        f"{self.context.request.service}: byte code is compiled by another Python "
-                        f"{version} than the base's {python.exact}, so another machine may build "
-                        "another digest"
+                        f"{self.context.request.service}: byte code was compiled by another Python "
+                        f"{version} than the base's {python.exact}; the digest may differ on other "
+                        "machines"
                     )
                 return _Interpreter(version, path)
         raise BuildError(

@@ -7,7 +7,7 @@ from lapwing.render.terraform.template import Body, merge, render
 
 
 def firewall(project: Project) -> Body:
-    """Render a firewall that denies ingress and egress, but for what is needed."""
+    """Render a firewall that denies ingress and egress except for required connections."""
     body = render("firewall", project)
     if not project.domains:
         del body["resource"]["google_compute_firewall"]["allow_in_load_balancer"]
