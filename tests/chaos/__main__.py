@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.chaos.driver import Broken, Driver
+from tests.chaos.driver import Driver, InvariantViolation
 from tests.chaos.record import Record
 from tests.deployed import until
 from tests.disk import mounted
@@ -30,7 +30,7 @@ def say(text: str) -> None:
 
 
 def run(seed: int, seconds: float, root: Path, record: Record) -> None:
-    """Run the rounds of a seed. Raises Broken, or an error about what is left at the end."""
+    """Run the rounds of a seed. Raises InvariantViolation, or an error about what is left."""
     with contextlib.ExitStack() as stack:
         disk = None
         if PARTS["tmpfs"]():
@@ -41,7 +41,7 @@ def run(seed: int, seconds: float, root: Path, record: Record) -> None:
         driver = Driver(where, root / "clients", disk, record, say)
         try:
             driver.run(seed, seconds)
-        except Broken as error:
+        except InvariantViolation as error:
             say(str(error))
             shutil.copytree(where.home, root / "broken", symlinks=True)
             raise

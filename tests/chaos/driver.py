@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from lapwing.load.record import now
-from tests.chaos.faults import Striker
+from tests.chaos.faults import FaultInjector
 from tests.chaos.plan import STACKS, Action, Fault, Round, rounds
 from tests.chaos.record import Clients, Period, Record
 from tests.chaos.stack import Stack
@@ -20,8 +20,8 @@ CERTAIN = frozenset({Fault.NONE, Fault.AGENT_KILLED, Fault.AGENT_STOPPED, Fault.
 REJECTED = frozenset({Action.REJECTED, Action.EXITING})
 
 
-class Broken(Exception):
-    """Something that has to hold after each round does not hold."""
+class InvariantViolation(Exception):
+    """An invariant does not hold after a round."""
 
 
 class Driver:
@@ -45,7 +45,7 @@ class Driver:
         self._clients = [Clients(s.target, folder / s.name) for s in self._stacks]
 
     def run(self, seed: int, seconds: float) -> None:
-        """Run rounds for some seconds. Raises Broken with what does not hold."""
+        """Run rounds for some seconds. Raises InvariantViolation."""
         until = time.monotonic() + seconds
         for round_ in rounds(seed):
             if time.monotonic() > until:
@@ -55,7 +55,7 @@ class Driver:
                 self._run(round_)
             except Exception as error:
                 said = "\n".join(line for s in self._stacks for line in s.output)
-                raise Broken(f"round {round_.number}: {error!r}\n{said}") from error
+                raise InvariantViolation(f"round {round_.number}: {error!r}\n{said}") from error
 
     def end(self) -> None:
         """Stop the clients, and all stacks but the first, which its installation stops."""
@@ -71,22 +71,22 @@ class Driver:
         before = [stack.desired_version() for stack in self._stacks]
         for stack in self._stacks:
             stack.begin_round()
-        striker = Striker(round_, self._stacks, self._disk)
+        injector = FaultInjector(round_, self._stacks, self._disk)
         with ThreadPoolExecutor() as pool:
-            striking = pool.submit(striker.run)
+            injection = pool.submit(injector.run)
             try:
                 results = list(pool.map(Stack.act, self._stacks, round_.actions))
             finally:
-                striker.end()
-            striking.result()
-            period.struck = striker.struck
+                injector.end()
+            injection.result()
+            period.injected_at = injector.injected_at
             self._stacks[0].where.run("agent", "start")
-            hurt = [self._is_hurt(round_, number) for number in range(len(STACKS))]
-            list(pool.map(_check, self._stacks, round_.actions, results, before, hurt))
+            affected = [self._is_affected(round_, number) for number in range(len(STACKS))]
+            list(pool.map(_check, self._stacks, round_.actions, results, before, affected))
         self._count()
 
     @staticmethod
-    def _is_hurt(round_: Round, number: int) -> bool:
+    def _is_affected(round_: Round, number: int) -> bool:
         """Whether the fault may change the outcome of what is asked of a stack."""
         if round_.fault in (Fault.CLI_KILLED, Fault.CLI_INTERRUPTED):
             return number == round_.stack
@@ -97,18 +97,18 @@ class Driver:
             for exchange in clients.new():
                 self._record.add(exchange)
                 if exchange.version == "bad":
-                    raise Broken(f"A rejected release was live: {exchange}")
+                    raise InvariantViolation(f"A rejected release was live: {exchange}")
 
 
-def _check(stack: Stack, action: Action, results: list[int], before: str, hurt: bool) -> None:
-    """Check a stack after a round: exactly what was asked for was done; if `hurt`, or nothing."""
+def _check(stack: Stack, action: Action, results: list[int], before: str, affected: bool) -> None:
+    """Check a stack after a round: its action was done exactly; if `affected`, that or nothing."""
     stack.settle_rollout()
     version = stack.desired_version()
     expected = before if action in (*REJECTED, Action.ABORT) else stack.newest
     if action is Action.ROLLBACK:
-        assert hurt or version != before, version
+        assert affected or version != before, version
         expected = version
-    if not hurt:
+    if not affected:
         assert results == [0] * (len(results) - 1) + [int(action in REJECTED)], (action, results)
         assert version == expected, (version, expected)
     elif action is not Action.SUPERSEDE:

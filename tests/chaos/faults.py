@@ -27,19 +27,19 @@ BOUNDS_S = {
 
 On two processors with a load of 12 to 20, requests failed for up to 0.5 s (a service with one
 replica is down until that is restarted), 0.2, 1.2, 9.6 and 9.2 s. A bound has to hold on slower
-machines, and to fail where traffic does not come back."""
+machines, and to fail where traffic does not recover."""
 FREEZE_S = 2.0
 """How long a frozen agent does nothing."""
 FULL_S = 10.0
 """How long the disk is full at most."""
 
 
-class Striker:
-    """Causes the fault of one round at its moment; at the end of the round if that never comes."""
+class FaultInjector:
+    """Injects the fault of one round at its moment, or at the end of the round at the latest."""
 
     def __init__(self, round_: Round, stacks: list[Stack], disk: Disk | None) -> None:
-        self.struck = 0.0
-        """When the fault came; 0 if it has not."""
+        self.injected_at = 0.0
+        """When the fault was injected; 0 if it was not."""
         self._round = round_
         self._stacks = stacks
         self._stack = stacks[round_.stack]
@@ -48,13 +48,13 @@ class Striker:
         self._follower = Follower(self._stack.environment)
 
     def run(self) -> None:
-        """Wait for the moment and cause the fault."""
+        """Wait for the moment and inject the fault."""
         self._wait()
-        self.struck = now()
+        self.injected_at = now()
         FAULTS[self._round.fault](self)
 
     def end(self) -> None:
-        """End the round: the fault comes now if it has not, and a full disk is freed."""
+        """End the round: inject the fault now if it was not, and free a full disk."""
         self._over.set()
 
     def _wait(self) -> None:
@@ -68,7 +68,7 @@ class Striker:
             time.sleep(0.001)
 
     def none(self) -> None:
-        """Cause no fault."""
+        """Inject no fault."""
 
     def kill_cli(self) -> None:
         """kill -9 the command."""
@@ -143,16 +143,16 @@ class Striker:
 
 
 FAULTS = {
-    Fault.NONE: Striker.none,
-    Fault.CLI_KILLED: Striker.kill_cli,
-    Fault.CLI_INTERRUPTED: Striker.interrupt_cli,
-    Fault.AGENT_KILLED: Striker.kill_agent,
-    Fault.AGENT_STOPPED: Striker.stop_agent,
-    Fault.AGENT_FROZEN: Striker.freeze_agent,
-    Fault.DISK_FULL: Striker.fill_disk,
-    Fault.REPLICA_KILLED: Striker.kill_replica,
-    Fault.ENVOY_KILLED: Striker.kill_envoy,
-    Fault.ENVOYS_KILLED: Striker.kill_envoys,
-    Fault.ENVOYS_AND_AGENT_KILLED: Striker.kill_both,
-    Fault.POWER_CUT: Striker.cut_power,
+    Fault.NONE: FaultInjector.none,
+    Fault.CLI_KILLED: FaultInjector.kill_cli,
+    Fault.CLI_INTERRUPTED: FaultInjector.interrupt_cli,
+    Fault.AGENT_KILLED: FaultInjector.kill_agent,
+    Fault.AGENT_STOPPED: FaultInjector.stop_agent,
+    Fault.AGENT_FROZEN: FaultInjector.freeze_agent,
+    Fault.DISK_FULL: FaultInjector.fill_disk,
+    Fault.REPLICA_KILLED: FaultInjector.kill_replica,
+    Fault.ENVOY_KILLED: FaultInjector.kill_envoy,
+    Fault.ENVOYS_KILLED: FaultInjector.kill_envoys,
+    Fault.ENVOYS_AND_AGENT_KILLED: FaultInjector.kill_both,
+    Fault.POWER_CUT: FaultInjector.cut_power,
 }

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 STACKS = ("one", "two")
 MAX_DELAY_S = 4.0
-"""A fault that waits for no state comes this long after the beginning of its round, at most."""
+"""Longest time from the beginning of a round to a fault that waits for no state."""
 
 
 class Action(StrEnum):
@@ -66,7 +66,7 @@ FAULTS = {
     Fault.ENVOYS_AND_AGENT_KILLED: 1,
     Fault.POWER_CUT: 1,
 }
-"""How often each fault comes in as many rounds as there are cards here."""
+"""How often each fault is injected in one cycle, whose length is the sum of these numbers."""
 _BEGINNING = ("resources", "jobs", "starting", "testing")
 _END = ("switching", "analysing", "succeeded")
 STATES = {
@@ -85,8 +85,8 @@ STATES = {
 class Round:
     """One round: an action for each stack at the same time, and one fault.
 
-    The fault comes when the rollout of stack number `stack` enters the state `moment`, or `moment`
-    seconds after the beginning. `choice` (0 to 1) selects one of several victims.
+    The fault is injected when the rollout of stack number `stack` enters the state `moment`, or
+    `moment` seconds after the beginning. `choice` (0 to 1) selects one of several victims.
     """
 
     number: int
@@ -111,16 +111,17 @@ def rounds(seed: int) -> Iterator[Round]:
     for number in itertools.count():
         chance = random.Random(f"{seed}/{number}")
         actions = tuple(chance.choices([*ACTIONS], [*ACTIONS.values()], k=len(STACKS)))
-        deck, card = divmod(number, sum(FAULTS.values()))
+        cycle, position = divmod(number, sum(FAULTS.values()))
         stack = chance.randrange(len(STACKS))
         delay, state = chance.uniform(0.0, MAX_DELAY_S), chance.choice(STATES[actions[stack]])
         moment = delay if chance.random() < 0.3 else state
-        fault = _shuffled(seed, deck)[card]
+        fault = _shuffled(seed, cycle)[position]
         yield Round(number + 1, actions, fault, stack, moment, chance.random())
 
 
-def _shuffled(seed: int, deck: int) -> list[Fault]:
-    """Return the faults of one deck: each comes, so a short run meets all kinds, too."""
+def _shuffled(seed: int, cycle: int) -> list[Fault]:
+    """Return the faults of one cycle in random order: a short run has all of them, too."""
     faults = [fault for fault, times in FAULTS.items() for _ in range(times)]
-    random.Random(f"{seed}/deck {deck}").shuffle(faults)
+    # The text stays as it is: recorded seeds keep giving the same rounds.
+    random.Random(f"{seed}/deck {cycle}").shuffle(faults)
     return faults

@@ -54,19 +54,19 @@ class Clients:
 
 @dataclass
 class Period:
-    """A round in time, and when its fault came."""
+    """A round in time, and when its fault was injected."""
 
     number: int
     fault: Fault
     began: float
-    struck: float = 0.0
+    injected_at: float = 0.0
 
     def excuses(self, exchange: Exchange) -> bool:
         """Whether a failed exchange may have failed because of the fault."""
         bound = BOUNDS_S.get(self.fault)
-        if bound is None or not self.struck:
+        if bound is None or not self.injected_at:
             return False
-        return exchange.began <= self.struck + bound and exchange.ended >= self.struck
+        return exchange.began <= self.injected_at + bound and exchange.ended >= self.injected_at
 
 
 @dataclass
@@ -106,7 +106,7 @@ class Record:
             if excused is None:
                 self.unexcused.append((period, exchange))
             else:
-                total.outage = max(total.outage, exchange.began - period.struck)
+                total.outage = max(total.outage, exchange.began - period.injected_at)
         self.totals[period.fault].sent += 1
 
     def table(self) -> str:

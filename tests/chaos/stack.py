@@ -1,4 +1,4 @@
-"""A stack of the crash tests to which random actions happen."""
+"""A stack of the crash tests that random actions are run on."""
 
 from __future__ import annotations
 

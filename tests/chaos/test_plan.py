@@ -1,4 +1,4 @@
-"""A seed names its rounds."""
+"""The same seed gives the same rounds."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import itertools
 
 from tests.chaos.plan import FAULTS, STACKS, STATES, Round, rounds
 
-DECK = sum(FAULTS.values())
+CYCLE = sum(FAULTS.values())
 
 
-def first(seed: int, count: int = DECK) -> list[Round]:
+def first(seed: int, count: int = CYCLE) -> list[Round]:
     return list(itertools.islice(rounds(seed), count))
 
 
@@ -19,9 +19,9 @@ def test_seed_replays_its_rounds() -> None:
     assert first(7) != first(8)
 
 
-def test_each_fault_comes_in_every_deck() -> None:
+def test_each_cycle_has_every_fault() -> None:
     assert {r.fault for r in first(1)} == set(FAULTS)
-    assert {r.fault for r in first(1, DECK * 2)[DECK:]} == set(FAULTS)
+    assert {r.fault for r in first(1, CYCLE * 2)[CYCLE:]} == set(FAULTS)
 
 
 def test_moment_is_one_that_the_action_reaches() -> None:

@@ -61,7 +61,7 @@ def open_writer(path: Path) -> tuple[int, subprocess.Popen[bytes] | None]:
 
 
 def start_writer(path: Path, source: int) -> subprocess.Popen[bytes]:
-    """Start the writer of a log, which reads from `source`; this is closed. Raises OSError."""
+    """Start a log writer, which reads from `source`; `source` is closed. Raises OSError."""
     try:
         return subprocess.Popen(
             ("/bin/sh", "-c", _WRITER, "lapwing-log", path, str(MAX_LOG_BYTES)),

@@ -34,13 +34,13 @@ POLL_INTERVAL_S = 0.05
 LOG_TIMEOUT_S = 0.3
 """How long the exit of a process is reported late because its last output is being written."""
 OUTPUT_CHECK_S = 2.0
-"""Time between two looks at whether the writer of a log is running."""
+"""Time between two checks that a log writer is running."""
 FIRST_DELAY_S = 0.1
 LONGEST_DELAY_S = 30.0
 STEADY_S = 60.0
 """A process that ran this long before it exited is restarted with the first delay again."""
 _log_writers: dict[int, subprocess.Popen[bytes]] = {}
-"""The writer of the log of each process that this process started, by process id."""
+"""The log writer of each process that this process started, by process id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +198,7 @@ async def watch(identity: Identity, log: Path) -> str:
 
 
 def _keep_log(pid: int, log: Path) -> None:
-    """Start another writer of a log if the one of a running process has ended.
+    """Start another log writer for a running process if its log writer exited.
 
     It reads the same pipe, which /proc opens again (proc_pid_fd(5)). Descriptors 1 and 2 are looked
     at, because the process may have redirected one of them. Raises OSError.

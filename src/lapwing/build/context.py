@@ -1,4 +1,4 @@
-"""The contract between the build and what knows a language: the request, the context, `Ecosystem`.
+"""The contract between the build and the ecosystems: the request, the context, `Ecosystem`.
 
 `builder.py` chooses an ecosystem (`python.py`, `node.py`, `plain.py`) and keys, locks and records
 the release. An ecosystem fills one bundle with the context that it is given.

@@ -119,7 +119,7 @@ def choose(settings: Settings, wanted: Mapping[str, str]) -> Node | None:
 
 
 def install(context: BuildContext) -> Node:
-    """Return the Node of Lapwing's own, installed if need be. Raises BuildError if that fails."""
+    """Return Lapwing's own Node, installed if needed. Raises BuildError if that fails."""
     target = context.settings.toolchains / f"node-{OWN}"
 
     def fill(made: Path) -> None:

@@ -5,7 +5,7 @@ the kernel gives new connections to the other at once, and `respawn.py` starts i
 agent is running or not. The folder of an instance is named by a digest of its configuration, so
 that an agent adopts only one that has the configuration which it would write itself. Any other one
 keeps serving until its replacement is ready, and is then drained: so a new version, port or Envoy
-is used at once and costs no request.
+needs no downtime.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The configuration of an image: what the base says, and how the service is run.
+"""The configuration of an image: the base image's settings, and how the service is run.
 
 The program runs as a numeric user that is not root, on a read-only root file system with only /tmp
 to write to, and is the first process of its container, so that SIGTERM reaches it.

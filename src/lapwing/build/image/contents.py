@@ -1,4 +1,4 @@
-"""The contract between the image builder and what knows a language: `Contents`.
+"""The contract between the image builder and the language builders: `Contents`.
 
 `contents_of` chooses one by the same rules as a build for a machine. The files of the program are
 those of that build (npm scripts, `build: {run: ...}`), or of the source where nothing is run.

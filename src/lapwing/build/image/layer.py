@@ -4,8 +4,8 @@ Entries are in the order of their names, belong to root, and are readable by eve
 the user, the umask nor the file system decides the digest. The gzip header has no time and no
 system. What is compressed depends on zlib: a Python with zlib-ng writes other bytes.
 
-A layer is made once for the facts that decide it and kept in LAPWING_HOME/images, beside the
-base layers that were downloaded. Those used last stay, up to `KEPT_BYTES`.
+A layer is cached by a key of its inputs in LAPWING_HOME/images, beside the downloaded base layers.
+The most recently used ones are kept, up to `KEPT_BYTES`.
 """
 
 from __future__ import annotations

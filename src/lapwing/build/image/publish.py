@@ -1,8 +1,8 @@
-"""Where an image goes: a registry, an archive, or the container engine of this machine.
+"""Publish an image to a registry, an archive or the container engine of this machine.
 
-In a registry the layers come first, then the manifests, then the tags: a tag always names a whole
-image. A layer of the base is mounted where both are in one registry, and copied elsewhere. What is
-there is not sent again, and an image that is there costs one request.
+The layers are pushed first, then the manifests, then the tags: a tag always names a complete image.
+A layer of the base is mounted if both are in one registry, and copied otherwise. Existing blobs are
+skipped; an existing image costs one request.
 
 The archive is an OCI layout that `docker load` reads as well (manifest.json), so podman, skopeo,
 containerd, kind and Docker all accept it.

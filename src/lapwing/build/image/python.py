@@ -2,8 +2,8 @@
 
 uv resolves and installs for the platform of the image, from wheels only: nothing is compiled, so
 an arm64 image is built on an amd64 machine, and the reverse. The environment is made beside the
-source and adapted: its `python` is a link to that of the base image, and what names this machine
-is left out. Byte code is compiled by the same version of Python as the base image has, because each
+source and adapted: its `python` is a link to that of the base image, and paths of this machine are
+removed. Byte code is compiled by the same version of Python as the base image has, because each
 writes another, with a hash of its source instead of a time.
 """
 
