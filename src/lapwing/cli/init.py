@@ -101,6 +101,7 @@ def _print_summary(context: Context, path: Path, findings: Findings) -> None:
             printer.say(f"  - {note}")
     containers = any(service.dockerfile for service in findings.services)
     if containers:
-        printer.say("Services with a Dockerfile run on Kubernetes only: docs/how-to/kubernetes.md.")
+        printer.say("Services with a Dockerfile run on Kubernetes only.")
+        printer.say("Run `lapwing image build -e production` to build their images.")
     else:
         printer.say("Run `lapwing up` to start it.")
