@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import re
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 import click
 
@@ -15,6 +17,7 @@ from lapwing.cli.context import Context
 from lapwing.cli.options import environment_named
 from lapwing.errors import LapwingError, UnmanagedFileError, UsageError, check_name
 from lapwing.system.files import write_atomic
+from lapwing.system.git import Git
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,9 +29,10 @@ DISTRIBUTION = "lapwing-deploy"
 """The name on package indexes. `lapwing` is another project's there."""
 _PINNED = re.compile(
     rf"{DISTRIBUTION}==[0-9A-Za-z.+!]+"
-    r"|https://\S+\.whl#sha256=[0-9a-f]{64}"
-    r"|git\+(?:https|ssh)://\S+@(?:[0-9a-f]{40}|[0-9a-f]{64})"
+    r"|https://[^\s@$]+\.whl#sha256=[0-9a-f]{64}"
+    r"|git\+(?:https://|ssh://(?:[\w-]+@)?)[^\s@$]+@(?:[0-9a-f]{40}|[0-9a-f]{64})"
 )
+"""Sources whose content cannot change. A password in a URL would be committed, so none matches."""
 
 
 @click.group("ci")
@@ -89,6 +93,12 @@ def init(
     except OSError as error:
         raise LapwingError(f"Cannot write {path}: {error.strerror}.") from error
     context.printer.say(f"Wrote {path}. It installs Lapwing from {source}.")
+    if source.startswith(DISTRIBUTION):
+        context.printer.say(
+            "Check that your package index has this version, or use --install-from with a git "
+            "commit or a wheel.",
+            style="yellow",
+        )
     if pipeline.registry_token:
         context.printer.say(
             "The workflow pushes images, which Gitea's job token may not do. Create the secret "
@@ -157,7 +167,8 @@ def _shipped(targets: Mapping[str, str], name: str | None) -> str | None:
 def _installed_from() -> str:
     """Return the source of this installation, else its version on an index.
 
-    Source: PEP 610 (direct_url.json).
+    A clone that Lapwing is installed from counts as its remote repository, if nothing in it is
+    changed. Source: PEP 610 (direct_url.json).
     """
     from importlib.metadata import PackageNotFoundError, distribution
 
@@ -170,10 +181,25 @@ def _installed_from() -> str:
     stated = json.loads(text) if text else {}
     url, commit = stated.get("url", ""), stated.get("vcs_info", {}).get("commit_id")
     digest = stated.get("archive_info", {}).get("hashes", {}).get("sha256")
-    for source in (f"git+{url}@{commit}", f"{url}#sha256={digest}"):
+    sources = [f"git+{url}@{commit}", f"{url}#sha256={digest}"]
+    if url.startswith("file://"):
+        sources.append(remote_of(Path(unquote(urlsplit(url).path))))
+    for source in sources:
         if _PINNED.fullmatch(source):
             return source
     return f"{DISTRIBUTION}=={__version__}"
+
+
+def remote_of(clone: Path) -> str:
+    """Return the remote of a clone with its commit; "" if that would be other content."""
+    git = Git(clone, os.environ, UsageError)
+    try:
+        url = git.text("remote", "get-url", "origin").strip()
+        if git.changes():
+            return ""
+        return f"git+{url}@{git.text('rev-parse', 'HEAD').strip()}"
+    except UsageError:
+        return ""
 
 
 def _pip_arguments(source: str, top: Path) -> str:

@@ -24,9 +24,12 @@ DONE_TEXTS = {"rollback": "Rolled back", "promote": "Promoted", "abort": "Aborte
 PAUSED = {"holding": "paused", "held": "paused"}
 """Names of states for people, where files and JSON have another one."""
 FAILURES = {
-    "failed": ("was rejected", "No client was sent to it; the previous release keeps serving."),
+    "failed": (
+        "was rejected",
+        "No client was sent to it. A previous release, if there is one, keeps serving.",
+    ),
     "rolled-back": ("was rolled back", "Traffic is on the previous release again."),
-    "aborted": ("was aborted", "The previous release keeps serving."),
+    "aborted": ("was aborted", "A previous release, if there is one, keeps serving."),
     "superseded": ("was superseded", "Run `lapwing history` to see the newer deployment."),
 }
 

@@ -59,11 +59,13 @@ def set_(context: Context, name: str, value: str | None, environment: str) -> No
     store = SecretStore(context.settings.secrets)
     before = store.current(ref.stack, ref.environment).get(name)
     version = store.set(ref.stack, ref.environment, name, given)
-    same = " The value is unchanged." if version == before else " Run `lapwing deploy` to use it."
-    context.printer.say(f"{name} of {ref} is set (version {version}).{same}")
     known = context.stack_file.secrets
-    if name not in known and (similar := did_you_mean(name, known)):
-        context.printer.say(f"No service has a secret {name}. {similar}", style="yellow")
+    then = " Run `lapwing deploy` to use it." if name in known else ""
+    then = " The value is unchanged." if version == before else then
+    context.printer.say(f"{name} of {ref} is set (version {version}).{then}")
+    if name not in known:
+        what_next = did_you_mean(name, known) or "List it under `secrets` of a service to use it."
+        context.printer.say(f"No service has a secret {name}. {what_next}", style="yellow")
 
 
 @command.command("list")

@@ -43,7 +43,7 @@ def unreachable(access: ClusterAccess, error: Exception) -> ClusterUnreachableEr
     hint = "Check that it is running and that the network reaches it, or name another context "
     hint += "with `--context NAME`."
     if access.local:
-        hint = "Start it with `lapwing up --create`, which also creates a cluster if there is none."
+        hint = "Start it with `lapwing up -e NAME --create`, which creates a missing cluster, too."
     return ClusterUnreachableError(
         f"The API server of context {access.context!r} is unreachable at {access.server} "
         f"({type(error).__name__}).",

@@ -82,7 +82,8 @@ def read(paths: Iterable[Path], context: str | None = None) -> ClusterAccess:
     if not files:
         raise ClusterUnreachableError(
             "No kubeconfig file found.",
-            hint="Set KUBECONFIG to one, or create a local cluster with `lapwing up --create`.",
+            hint="Set KUBECONFIG to one, or create a local cluster with `lapwing up -e NAME "
+            "--create`.",
         )
     wanted = context or next((c for _, d in files if (c := d.get("current-context"))), None)
     if not wanted:

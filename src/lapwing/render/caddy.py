@@ -15,6 +15,8 @@ HASHED = r"^/assets/.*[-.][A-Za-z0-9_-]{8,}\.[A-Za-z0-9]+$"
 """Names with a content hash, as Vite and webpack generate them: such a file never changes."""
 
 
+HIDDEN = [".*", "lapwing.yaml", "lapwing.lock", "lapwing-release.yaml"]
+"""Files that are never served: a site may be the top folder of a repository."""
 IMMUTABLE = "public, max-age=31536000, immutable"
 ASSET = (
     r"(?i)\.(avif|bmp|css|csv|eot|gif|gz|html?|ico|jpe?g|js|json|map|md|mjs|mp[34]|og[gv]|otf|pdf|png"
@@ -134,7 +136,7 @@ def _other_releases(root: PurePath, recent: PurePath) -> Json:
         "handle": [
             *_headers(IMMUTABLE, None)["handle"],
             {"handler": "rewrite", "uri": "{http.matchers.file.relative}"},
-            {"handler": "file_server", "root": str(recent), "hide": [".*"]},
+            {"handler": "file_server", "root": str(recent), "hide": HIDDEN},
         ],
         "terminal": True,
     }
@@ -155,6 +157,6 @@ def _well_known(root: PurePath) -> Json:
 
 def _file(root: PurePath) -> Json:
     return {
-        "handle": [{"handler": "file_server", "root": str(root), "hide": [".*"]}],
+        "handle": [{"handler": "file_server", "root": str(root), "hide": HIDDEN}],
         "terminal": True,
     }

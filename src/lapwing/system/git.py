@@ -226,7 +226,10 @@ class Git:
             )
         if "not a git repository" in words:
             message = f"{self.folder} is not in a git repository."
-            hint = hint or "Run `git init && git add -A && git commit -m 'First version'` there."
+            hint = hint or (
+                "Create one in the top folder of the project: `git init && git add -A && "
+                "git commit -m 'First version'`."
+            )
         elif "dubious ownership" in words:
             message = f"git does not trust {self.folder}: it belongs to another user."
             hint = f"Run `git config --global --add safe.directory {self.folder}`."

@@ -208,7 +208,7 @@ def test_where_there_is_no_cluster_nothing_is_wanted(bare: Path, tmp_path: Path)
     for verb in ("up", "deploy"):
         said = where.run(verb, "-e", "kind", status=1).stderr
         assert "No kubeconfig file found." in said
-        assert "create a local cluster with `lapwing up --create`" in said
+        assert "create a local cluster with `lapwing up -e NAME --create`" in said
     assert where.json("history", "-e", "kind") == []
     assert not (where.home / "agent").exists()
 

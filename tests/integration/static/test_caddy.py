@@ -24,6 +24,7 @@ FILES = {
     "app.js": "plain",
     "assets/app-AbCd1234.js": "hashed",
     ".env": "SECRET=1",
+    "lapwing.yaml": "stack: secret",
     ".git/config": "secret",
     ".well-known/security.txt": "contact",
     ".well-known/assetlinks": "links",
@@ -157,6 +158,7 @@ def test_folder_named_as_the_route_is_served_as_it_is(root: Path, tmp_path: Path
     "path",
     [
         "/.env",
+        "/lapwing.yaml",
         "/.git/config",
         "/%2egit/config",
         "/assets/../.env",

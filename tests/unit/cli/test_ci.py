@@ -17,7 +17,7 @@ import yaml
 from click.testing import CliRunner
 
 from lapwing import __version__
-from lapwing.cli.ci import command
+from lapwing.cli.ci import DISTRIBUTION, command, remote_of
 from lapwing.cli.context import Context
 from lapwing.cli.output import Printer
 from lapwing.design.pipeline import FILES, MARK, ignored_paths
@@ -33,6 +33,8 @@ NAMES = sorted(p.name for p in CASES.iterdir())
 def init(folder: Path, *arguments: str) -> None:
     """Run the command; what it raises comes through."""
     context = Context(Settings(home=folder / "home"), folder, Printer(color=False))
+    if "--install-from" not in arguments:
+        arguments = (*arguments, "--install-from", f"{DISTRIBUTION}=={__version__}")
     CliRunner().invoke(command, ["init", *arguments], obj=context, catch_exceptions=False)
 
 
@@ -121,6 +123,7 @@ def test_unedited_workflow_is_updated(tmp_path: Path) -> None:
         "lapwing-deploy==1.2.3",
         "https://example.com/lapwing_deploy-1.2.3-py3-none-any.whl#sha256=" + "a" * 64,
         "git+https://example.com/lapwing.git@" + "b" * 40,
+        "git+ssh://git@example.com/lapwing.git@" + "b" * 40,
     ],
 )
 def test_workflow_installs_pinned_source(source: str, tmp_path: Path) -> None:
@@ -138,7 +141,16 @@ def test_workflow_installs_from_requirements_with_hashes(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     "source",
-    ["lapwing", "lapwing==0.1.0", "lapwing-deploy", "https://a/b.whl", "git+https://a/b@main"],
+    [
+        "lapwing",
+        "lapwing==0.1.0",
+        "lapwing-deploy",
+        "https://a/b.whl",
+        "git+https://a/b@main",
+        "git+https://me:secret@a/b.git@" + "b" * 40,
+        "https://me:secret@a/b.whl#sha256=" + "a" * 64,
+        "https://a/${{ secrets.X }}.whl#sha256=" + "a" * 64,
+    ],
 )
 def test_source_that_can_change_is_refused(source: str, tmp_path: Path) -> None:
     written("github-none", tmp_path)
@@ -161,6 +173,26 @@ def test_documentation_patterns_become_ignored_paths(
     patterns: list[str], ignored: tuple[str, ...]
 ) -> None:
     assert ignored_paths(patterns) == ignored
+
+
+def test_clone_counts_as_its_remote_if_unchanged(tmp_path: Path) -> None:
+    def git(*arguments: str) -> str:
+        done = subprocess.run(
+            ["git", "-c", "user.name=A", "-c", "user.email=a@example.com", *arguments],
+            cwd=tmp_path, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        return done.stdout.strip()
+
+    git("init", "-q")
+    (tmp_path / "file").write_text("1")
+    git("add", "file")
+    git("commit", "-qm", "First")
+    assert remote_of(tmp_path) == ""
+    git("remote", "add", "origin", "https://example.com/lapwing.git")
+    head = git("rev-parse", "HEAD")
+    assert remote_of(tmp_path) == f"git+https://example.com/lapwing.git@{head}"
+    (tmp_path / "file").write_text("2")
+    assert remote_of(tmp_path) == ""
 
 
 def test_unknown_environment_is_refused(tmp_path: Path) -> None:
