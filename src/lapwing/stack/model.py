@@ -110,7 +110,8 @@ class Buffering(StrictModel):
         gt=0,
         lt=2**32,
         description="The largest body that is buffered, in memory; the reply to a larger one "
-        "is 413. Default: 32Mi.",
+        "is 413. Over HTTP/2, Envoy then resets the stream (NO_ERROR), which some clients, such as "
+        "curl 7.88, report instead of the 413. Default: 32Mi.",
         examples=["64Mi"],
     )
 

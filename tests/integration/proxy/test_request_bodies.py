@@ -18,6 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from h2.connection import H2Connection
+from h2.errors import ErrorCodes
+from h2.events import Event, ResponseReceived, StreamEnded, StreamReset
 
 from lapwing.agent.proxy.model import Cluster, Route, RouteTable, VirtualHost
 from lapwing.agent.proxy.supervisor import Envoy
@@ -26,6 +29,7 @@ from tests.installation import free_port
 from tests.integration.edge.edges import running
 from tests.unit.render.helm.test_stack import cluster_environment
 
+HOST = "127.0.0.1"
 LIMIT = 300_000
 SLOW_CLIENTS = 6
 STACK = """
@@ -214,6 +218,33 @@ def test_body_over_the_limit_is_answered_413(connect: Connect) -> None:
     size = LIMIT + 1
     connection = send(connect, "/", f"Content-Length: {2 * size}", body=b"x" * size)
     assert receive(connection)[0] == 413
+
+
+@pytest.mark.parametrize("declared", [True, False], ids=["declared", "no-length"])
+def test_http2_body_over_the_limit_is_answered_413_before_the_stream_is_reset(
+    connect: Connect, declared: bool
+) -> None:
+    """The whole reply, then RST_STREAM with NO_ERROR, as RFC 9113 describes in section 8.1."""
+    headers = [(":method", "POST"), (":scheme", "https"), (":path", "/"), (":authority", HOST)]
+    client, left, events = H2Connection(), 2 * LIMIT, list[Event]()
+    client.initiate_connection()
+    client.send_headers(1, headers + [("content-length", str(3 * LIMIT))] * declared)
+    with connect() as connection:
+        while not any(isinstance(e, StreamReset) for e in events):
+            while size := min(left, client.local_flow_control_window(1), 16384):
+                client.send_data(1, b"x" * size)
+                left -= size
+            connection.sendall(client.data_to_send())
+            received = connection.recv(65536)
+            assert received, "the connection was closed without a reply"
+            events += client.receive_data(received)
+    end = [e for e in events if isinstance(e, ResponseReceived | StreamEnded | StreamReset)]
+    response, ended, reset = end
+    assert isinstance(response, ResponseReceived)
+    assert dict(response.headers)[b":status"] == b"413"
+    assert isinstance(ended, StreamEnded)
+    assert isinstance(reset, StreamReset)
+    assert reset.error_code == ErrorCodes.NO_ERROR
 
 
 def test_streamed_body_has_no_limit(connect: Connect) -> None:
