@@ -43,6 +43,15 @@ class Context:
             self._file = StackFile(find(self.directory))
         return self._file
 
+    def prepare_home(self) -> None:
+        """Create the state folder: every verb that writes into it calls this first.
+
+        Raises UsageError, and changes nothing, if it is a folder for something else.
+        """
+        from lapwing.system import home
+
+        home.prepare(self.settings.home)
+
     def load(self, environment: str, *, folders: bool = True) -> LoadedStack:
         """Load the stack in an environment. Raises StackFileError."""
         return self.stack_file.load(environment, folders=folders)

@@ -22,6 +22,7 @@ def command(context: Context, repair: bool) -> int:
     from lapwing.commands import doctor
 
     if repair:
+        context.prepare_home()
         done = doctor.repair(context.settings)
         for line in done or ["The desired-state repository needs no repair."]:
             context.printer.say(line)

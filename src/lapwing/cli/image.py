@@ -94,6 +94,7 @@ def build(context: Context, /, services: tuple[str, ...], environment: str, **op
     platforms = tuple(parse_platform(text) for text in options.pop("platforms"))
     wanted = ImageOptions(services, platforms, **options)
     loaded = context.load(environment)
+    context.prepare_home()
     progress = Silent() if context.for_programs else Lines(context.printer)
     with context.printer.working("building"):
         say = context.printer.progress

@@ -79,6 +79,7 @@ async def _forward(
     found = await asyncio.to_thread(_find, api, scope, service)
     place = await _place(dialer, scope, found)
     settings, printer = context.settings, context.printer
+    context.prepare_home()
     certificates.ensure(settings.certificates, ())
     paths = certificates.Paths(settings.certificates)
     forwarder = port_forward.PortForwarder(

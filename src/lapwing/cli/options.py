@@ -128,11 +128,10 @@ def change_target(function: Callable[..., Any]) -> Callable[..., Any]:
         **options: Any,
     ) -> int:
         from lapwing.cli import present
-        from lapwing.system import home
         from lapwing.targets.base import ClusterOptions
 
         target = context.target(environment, ClusterOptions(cluster, yes, create))
-        home.prepare(context.settings.home)
+        context.prepare_home()
         return present.deploy_result(context, function(target, **options))
 
     return call

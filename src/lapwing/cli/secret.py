@@ -30,7 +30,6 @@ def command() -> None:
 def set_(context: Context, name: str, value: str | None, environment: str) -> None:
     """Set NAME to the value from standard input or a prompt."""
     from lapwing.desired.secrets import SecretStore
-    from lapwing.system import home
 
     if value is not None:
         raise UsageError(
@@ -55,7 +54,7 @@ def set_(context: Context, name: str, value: str | None, environment: str) -> No
         given = sys.stdin.read().removesuffix("\n")
     if not given:
         raise UsageError("The value is empty.", hint="Nothing was changed.")
-    home.prepare(context.settings.home)
+    context.prepare_home()
     store = SecretStore(context.settings.secrets)
     before = store.current(ref.stack, ref.environment).get(name)
     version = store.set(ref.stack, ref.environment, name, given)

@@ -70,6 +70,7 @@ def command(
         commit=not options["check"],
         actor=actor_name(context.settings, loaded.folder),
     )
+    context.prepare_home()
     with context.printer.working("building"):
         progress = Silent() if context.for_programs else Lines(context.printer)
         result = ship(loaded, context.settings, wanted, context.printer.progress, progress)

@@ -15,6 +15,8 @@ from lapwing.errors import UsageError
 MARKER = ".lapwing-home"
 EARLIER = ("agent/lock", "desired.git/HEAD", "secrets/lock")
 """Files by which a home without the marker is known."""
+BUILT = {"logs", "layers", "releases", "images", "toolchains", "remotes"}
+"""The folders of a home without the marker that only builds have used."""
 
 
 def prepare(home: Path) -> None:
@@ -48,6 +50,7 @@ def find_problem(home: Path) -> str | None:
         return f"LAPWING_HOME {home} belongs to another user (uid {found.st_uid})."
     ours = MARKER in names or any((home / name).exists() for name in EARLIER)
     foreign = [name for name in names if name != "lost+found"]
+    ours = ours or (BUILT.issuperset(foreign) and (home / "logs/build").is_dir())
     if foreign and not ours:
         return f"LAPWING_HOME is {home}, which contains other files ({foreign[0]})."
     return None

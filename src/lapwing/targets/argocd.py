@@ -14,6 +14,7 @@ from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import UsageError
 from lapwing.plan.model import Deployment
 from lapwing.stack.load import StackFile
+from lapwing.system import home
 from lapwing.system.git import find_revision
 from lapwing.targets import guards, manifests, planned
 from lapwing.targets.base import (
@@ -108,6 +109,7 @@ class ArgoCDTarget:
         url = self.file.environment(self.ref.environment).get("repository")
         if not url:
             raise manifests.no_repository(self.ref.environment)
+        home.prepare(self.settings.home)
         return Remote(str(url), self.settings.remotes, self.settings.environ)
 
     def _commit(

@@ -43,6 +43,11 @@ def agents(where: Installation) -> list[psutil.Process]:
     return found
 
 
+def set_secret(where: Installation) -> None:
+    command = f'umask 000; echo secret | "{LAPWING}" secret set A'
+    subprocess.run(["sh", "-c", command], cwd=where.folder, env=where.environ, check=True)
+
+
 def test_agent_killed_at_its_start_is_started_again(where: Installation) -> None:
     killed = threading.Event()
 
@@ -107,10 +112,64 @@ def test_folder_of_something_else_is_no_home(tmp_path: Path, arguments: list[str
     assert not check["ok"]
 
 
+STATIC = """\
+stack: ship
+services:
+  web: {build: ./web, static: dist, route: /}
+environments:
+  production:
+    target: kubernetes
+    cloud: {provider: gcp, region: us-central1}
+    domain: a.example.com
+    repository: REMOTE
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "writes"),
+    [
+        ("image build web -o ../image.tar", True),
+        ("ship --check --scan off", True),
+        ("ship --scan off --desired REMOTE", True),
+        ("deploy --dry-run", True),
+        ("doctor --repair", True),
+        ("history -e production", True),
+        ("rollback", True),
+        ("secret remove A", False),
+        ("status", False),
+        ("logs", False),
+        ("verify", False),
+        ("image pin", False),
+        ("render -e production -o ../rendered", False),
+    ],
+)
+def test_home_of_any_first_command_is_private_and_can_be_used(
+    tmp_path: Path, command: str, writes: bool
+) -> None:
+    where, remote = Installation(tmp_path), str(tmp_path / "remote.git")
+    subprocess.run(["git", "init", "-q", "--bare", "-b", "main", remote], check=True)
+    stack = STATIC.replace("REMOTE", remote)
+    where.write({"lapwing.yaml": stack, "web/dist/index.html": "<p>hello</p>"})
+    first = f'umask 000; "{LAPWING}" {command.replace("REMOTE", remote)}'
+    subprocess.run(["sh", "-c", first], cwd=where.folder, env=where.environ, check=False)
+    assert where.home.exists() == writes
+    if writes:
+        assert stat.S_IMODE(where.home.stat().st_mode) == 0o700
+    set_secret(where)
+
+
+def test_home_of_a_build_by_an_earlier_version_is_known(tmp_path: Path) -> None:
+    where = Installation(tmp_path)
+    Ship(where).write("v0")
+    for folder in ("layers", "releases", "logs/build/ship"):
+        (where.home / folder).mkdir(parents=True)
+    set_secret(where)
+    assert stat.S_IMODE(where.home.stat().st_mode) == 0o700
+
+
 def test_home_created_by_secret_set_is_private(where: Installation) -> None:
     Ship(where).write("v0")
-    command = f'umask 000; echo secret | "{LAPWING}" secret set A'
-    subprocess.run(["sh", "-c", command], cwd=where.folder, env=where.environ, check=True)
+    set_secret(where)
     assert stat.S_IMODE(where.home.stat().st_mode) == 0o700
     where.run("agent", "start")
 
