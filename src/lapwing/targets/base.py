@@ -49,7 +49,7 @@ agent continues after Ctrl-C. `interrupted`: nothing continues until a command i
 DONE: frozenset[Outcome] = frozenset(
     {"succeeded", "held", "unchanged", "dry-run", "committed", "in-progress"}
 )
-State = Literal["running", "degraded", "deploying", "paused", "stopped"]
+State = Literal["running", "degraded", "deploying", "paused", "stopping", "stopped"]
 """The state of an environment."""
 
 
@@ -210,7 +210,7 @@ class StatusReport:
         if self.status.rollout is not None:
             return "paused" if self.status.rollout.state == "holding" else "deploying"
         if not self.running:
-            return "stopped"
+            return "stopping" if self.status.stopping else "stopped"
         return "running" if self.healthy else "degraded"
 
 

@@ -136,7 +136,9 @@ class MachineTarget:
                 f"{option} is for clusters; {self.ref} is on a machine.",
                 hint=f"Run `lapwing down -e {self.ref.environment}`.",
             )
-        result = self._apply("down", planned.down(self.repository, self.ref, self._actor))
+        result = self._earlier_down() or self._apply(
+            "down", planned.down(self.repository, self.ref, self._actor)
+        )
         if result.outcome != "succeeded":
             return result
         try:
@@ -147,6 +149,20 @@ class MachineTarget:
         except KeyboardInterrupt:
             return msgspec.structs.replace(result, outcome="detached")
         return result
+
+    def _earlier_down(self) -> DeployResult | None:
+        """Wait for the deployment of an earlier `down` whose processes have not all ended."""
+        found = self.read_status()
+        if found is None or not (found.running or found.stopping):
+            return None
+        plan = planned.present(self.repository, self.ref)
+        if plan.document.services or plan.expected is None:
+            return None
+        follower = local_agent.watch(self.settings, self.ref)
+        local_agent.ensure(self.settings, self.reporter.progress)
+        if outcome_of(self.repository, plan.expected) is None:
+            return self._follow("down", plan, follower, plan.expected)
+        return self._result("down", "succeeded", plan, commit=plan.expected, rollout=Rollout())
 
     def status(self) -> StatusReport:
         """Read the agent's status, corrected by the processes that exist."""

@@ -3,6 +3,7 @@ stack."""
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -101,6 +102,24 @@ def down_in_background(queue: Queue) -> subprocess.Popen[str]:
     down = Ship.begin(queue, "down")  # type: ignore[arg-type]
     until(lambda: queue.asked, "SIGTERM")
     return down
+
+
+def test_second_down_waits_like_the_first(queue: Queue) -> None:
+    pid = queue.up(55)
+    first = down_in_background(queue)
+    until(lambda: queue.status()["stopping"])
+    overview = queue.where.call("status", "--all").stdout
+    assert re.search(r"^slow +local +stopping ", overview, re.MULTILINE), overview
+    second = Ship.begin(queue, "down")  # type: ignore[arg-type]
+    with pytest.raises(subprocess.TimeoutExpired):
+        second.wait(3)  # It has nothing else to do than to wait.
+    queue.end()
+    for down in (first, second):
+        _, said = down.communicate(timeout=120)
+        assert (down.returncode, "Everything is stopped" in said) == (0, True), said
+    assert processes.started(pid) is None
+    again = queue.where.call("down")
+    assert (again.returncode, "is not running" in again.stderr) == (2, True)
 
 
 def test_interrupted_down_says_that_it_continues(queue: Queue) -> None:

@@ -208,6 +208,8 @@ def test_all_environments_are_listed() -> None:
     [
         ({}, "running"),
         ({"services": []}, "stopped"),
+        ({"services": [], "stopping": {"api": 9.0}}, "stopping"),
+        ({"stopping": {"api": 9.0}}, "running"),
         ({"problem": "Envoy does not answer."}, "degraded"),
         ({"rollout": RolloutStatus(commit="c", state="holding")}, "paused"),
         ({"rollout": RolloutStatus(commit="c", state="testing")}, "deploying"),
