@@ -164,16 +164,17 @@ def wait_until_stopped(
     To `supervise` is to start the agent again if it ends meanwhile. Raises AgentError if it takes
     longer than `stop_grace` allows.
     """
-    shown, checked, began = "", time.monotonic(), time.time()
+    shown, shown_end, checked, began = "", 0.0, time.monotonic(), time.time()
     until = began + END_TIMEOUT_S
     while (found := status.read(folder)) and (
         found.stopping or (found.running and not found.services)
     ):
         longest = max(found.stopping.values(), default=0.0)
-        until = max(until, found.updated + longest + END_TIMEOUT_S)
+        end = found.updated + longest
+        until = max(until, end + END_TIMEOUT_S)
         names = ", ".join(sorted(found.stopping))
-        if names and names != shown:
-            shown = names
+        if names and (names != shown or end > shown_end + 1):  # A release with more time follows.
+            shown, shown_end = names, end
             progress(f"stopping {names}, up to {longest:.0f} s")
         if time.time() > until:
             where = f"{found.stack}/{found.environment}"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
+from lapwing.observed import agent as observed
 from lapwing.observed import status
 from lapwing.observed.status import Event, RolloutStatus, Status
 from lapwing.plan.model import Deployment, Document
@@ -82,3 +84,30 @@ def test_too_few_requests_are_reported_by_the_result_only(tmp_path: Path) -> Non
     text = "api: 0 requests in the analysis window, too few to analyse"
     target(tmp_path, progress)._report(Event(time=0, kind="note", text=text), "deploy")
     assert progress.steps == []
+
+
+def test_stop_that_takes_longer_than_shown_is_shown_again(tmp_path: Path) -> None:
+    """An old release that is kept running may have a longer `stop_grace` than the new one."""
+    settings = Settings(tmp_path)
+    settings.agent.mkdir()
+    agent = observed.hold(settings.agent)
+    assert agent is not None
+    folder = tmp_path / "environments/shop/local"
+    folder.mkdir(parents=True)
+    shown: list[str] = []
+
+    def write(**stopping: float) -> None:
+        status.write(
+            folder,
+            Status(stack="shop", environment="local", url="", stopping=stopping, updated=1000.0),
+        )
+
+    def progress(text: str) -> None:
+        shown.append(text)
+        later = {"web": 12.0} if len(shown) == 1 else {}
+        write(**later)
+
+    write(web=2.0)
+    local_agent.wait_until_stopped(settings, folder, progress)
+    os.close(agent)
+    assert shown == ["stopping web, up to 2 s", "stopping web, up to 12 s"]
