@@ -10,6 +10,8 @@ uncommitted changes gets neither.
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import platform
 import tempfile
 import time
@@ -23,7 +25,12 @@ from lapwing.build.image.base import find_digest, read_lock, write_lock
 from lapwing.build.image.builder import AMD64, Image, ImageRequest, base_name, build_image
 from lapwing.build.image.config import PORT
 from lapwing.build.image.dockerfile import render_dockerfile
-from lapwing.build.image.engine import DockerfileRequest, build_with_engine, find_engine
+from lapwing.build.image.engine import (
+    DockerfileRequest,
+    build_with_engine,
+    check_request,
+    running_engine,
+)
 from lapwing.build.image.publish import Pushed
 from lapwing.build.source import read_source
 from lapwing.errors import BuildError, SourceError, UsageError
@@ -74,15 +81,13 @@ def build_images(
     Raises UsageError, and BuildError, SourceError or RegistryError of a build or a push.
     """
     names = buildable_services(loaded, options.services)
-    engine = find_engine(settings) if options.load else ""
+    engine = _check(loaded, settings, names, options)
     planned = {name: _names(loaded, settings, name, options) for name in names}
     results = []
     for name, (repository, tags) in planned.items():
         started = time.monotonic()
         report(f"building {name}")
         image = _build(loaded, settings, name, options, report)
-        if options.load:
-            publish.check_loadable(image)
         result = ImageResult(image, repository, tags, time.monotonic() - started)
         if options.push:
             report(f"pushing {name} to {repository}")
@@ -99,6 +104,36 @@ def build_images(
     return results
 
 
+def _check(loaded: LoadedStack, settings: Settings, names: list[str], options: ImageOptions) -> str:
+    """Check what can be checked before the first build; return the engine for --load.
+
+    Raises UsageError, BuildError or SourceError.
+    """
+    files = [name for name in names if loaded.stack.services[name].dockerfile is not None]
+    several = len(_platforms(options)) > 1
+    if files and several:
+        raise UsageError(
+            f"{files[0]} has a Dockerfile, which is built for one platform.",
+            hint="Give one --platform, or name services without a Dockerfile.",
+        )
+    if options.load and several:
+        raise UsageError(
+            "`--load` supports images for one platform only.", hint="Give one --platform."
+        )
+    if options.archive is not None and not options.archive.absolute().parent.is_dir():
+        raise _unwritable(options.archive, os.strerror(errno.ENOENT))
+    for name in files:
+        check_request(_dockerfile_request(loaded, name, _platforms(options)[0]), settings)
+    return running_engine(settings) if options.load else ""
+
+
+def _unwritable(archive: Path, why: str | None) -> BuildError:
+    return BuildError(
+        f"{archive} cannot be written: {why}.",
+        hint="Choose a file in a folder that exists: `-o FILE`.",
+    )
+
+
 def _build(
     loaded: LoadedStack,
     settings: Settings,
@@ -110,11 +145,6 @@ def _build(
     if loaded.stack.services[name].dockerfile is None:
         request = image_request(loaded, settings, name, platforms)
         return build_image(request, settings, report, plain_http=options.plain_http)
-    if len(platforms) > 1:
-        raise UsageError(
-            f"{name} has a Dockerfile, which is built for one platform.",
-            hint="Give one --platform, or name services without a Dockerfile.",
-        )
     return build_with_engine(_dockerfile_request(loaded, name, platforms[0]), settings, report)
 
 
@@ -267,7 +297,4 @@ async def _save(
         async with RegistryClient(settings, plain_http=options.plain_http) as client:
             await publish.write_archive(client, named, archive, settings)
     except OSError as error:
-        raise BuildError(
-            f"{archive} cannot be written: {error.strerror}.",
-            hint="Choose a file in a folder that exists: `-o FILE`.",
-        ) from error
+        raise _unwritable(archive, error.strerror) from error

@@ -14,7 +14,9 @@ def engine(stack: Stack) -> Stack:
     """A stack whose engine is a program that only fails: nothing here gets as far as a build."""
     tools = stack.installation.folder.parent / "tools"
     tools.mkdir()
-    (tools / "docker").write_text("#!/bin/sh\necho 'Step 1/2 : FROM nothing'\nexit 1\n")
+    (tools / "docker").write_text(
+        "#!/bin/sh\n[ $1 = version ] && exit\necho 'Step 1/2 : FROM nothing'\nexit 1\n"
+    )
     (tools / "docker").chmod(0o755)
     stack.installation.environ["PATH"] = f"{tools}:{stack.installation.environ['PATH']}"
     return stack
@@ -76,3 +78,35 @@ def test_several_platforms_of_a_dockerfile_are_refused(engine: Stack) -> None:
     write(engine, "FROM scratch\n")
     message = engine.fail("--platform", "linux/amd64", "--platform", "linux/arm64")
     assert "one platform" in message
+
+
+SERVICES = """\
+stack: shop
+registry: {registry}/team
+services:
+  site: {{build: ./site, static: ., route: /}}
+  zapi: {{build: {{path: ./api, env: {{{env}}}}}, dockerfile: Dockerfile, command: serve}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("env", "arguments", "engine_status", "message"),
+    [
+        ("", ["--platform", "linux/amd64", "--platform", "linux/arm64"], 0, "one platform"),
+        ("", [], 1, "zapi: The container engine"),
+        ("A_TOKEN: abc", [], 0, "zapi: The build argument A_TOKEN is a secret"),
+        ("", ["-o", "missing/image.tar"], 0, "missing/image.tar cannot be written: No such file"),
+    ],
+)
+def test_nothing_is_pushed_if_a_later_image_cannot_be_built(
+    engine: Stack, env: str, arguments: list[str], engine_status: int, message: str
+) -> None:
+    docker = engine.installation.folder.parent / "tools" / "docker"
+    docker.write_text(f"#!/bin/sh\necho no daemon >&2\nexit {engine_status}\n")
+    text = SERVICES.format(registry=engine.server.host, env=env)
+    files = {"site/index.html": "a", "api/Dockerfile": "FROM scratch\n", "lapwing.yaml": text}
+    engine.write(files)
+    said = engine.fail("--push", *arguments)
+    assert message in said
+    assert "building site" not in said
+    assert engine.server.manifest("team/site", "latest") is None

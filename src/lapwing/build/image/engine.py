@@ -34,9 +34,12 @@ from lapwing.errors import BuildError
 from lapwing.registry.manifest import Descriptor, Platform, build_manifest
 from lapwing.registry.pull import BlobSource, MemoryBlob
 from lapwing.settings import Settings
+from lapwing.system import process
 from lapwing.system.git import read_change
 
 ENGINES = ("docker", "podman")
+ANSWER_S = 30.0
+"""The time in which an engine has to answer."""
 _STEP = re.compile(r"^(?:Step|STEP) (\d+/\d+) ?: (.*)|^#\d+ (?:\[[^\]]*?(\d+/\d+)\]) (.*)")
 """The lines with which Docker, Podman and BuildKit begin a step."""
 _COPIED = re.compile(
@@ -55,8 +58,27 @@ class DockerfileRequest:
     secrets: Sequence[str] = ()
 
 
-def find_engine(settings: Settings) -> str:
-    """Return the container engine on the PATH. Raises BuildError if there is none."""
+def running_engine(settings: Settings) -> str:
+    """Return the container engine on the PATH. Raises BuildError if it is missing or not running.
+
+    `version` asks Docker's daemon; Podman has none.
+    """
+    engine = _find_engine(settings)
+    try:
+        done = process.run([engine, "version"], settings.environ, timeout=ANSWER_S)
+        problem = done.stderr.strip() if done.status != 0 else None
+    except OSError as error:
+        problem = error.strerror or f"no response within {ANSWER_S:.0f} s"
+    if problem is None:
+        return engine
+    raise BuildError(
+        f"The container engine {engine} is not running.",
+        detail=problem[-2000:] or None,
+        hint=f"Start it, and check that you may use it: `{Path(engine).name} info`.",
+    )
+
+
+def _find_engine(settings: Settings) -> str:
     for name in ENGINES:
         found = shutil.which(name, path=settings.environ.get("PATH"))
         if found is not None:
@@ -68,6 +90,13 @@ def find_engine(settings: Settings) -> str:
     )
 
 
+def check_request(request: DockerfileRequest, settings: Settings) -> None:
+    """Check all that is known before a build. Raises BuildError or SourceError."""
+    with name_service(request.build, settings):
+        running_engine(settings)
+        _refuse(request, read_source(request.build.folder, settings.environ))
+
+
 def build_with_engine(
     request: DockerfileRequest, settings: Settings, report: Callable[[str], None]
 ) -> Image:
@@ -77,9 +106,10 @@ def build_with_engine(
         name_service(build, settings),
         tempfile.TemporaryDirectory(prefix="lapwing-build-") as work,
     ):
-        engine = find_engine(settings)
+        engine = _find_engine(settings)
         source = read_source(build.folder, settings.environ)
-        _check(request, source, report)
+        _refuse(request, source)
+        _report_private(request, source, report)
         change = read_change(build.folder, settings.environ)
         labels = image_labels(build.service, source, change)
         copy(source, Path(work) / "context")
@@ -139,9 +169,9 @@ def _engine_variables(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environ.items() if names.fullmatch(name)}
 
 
-def _check(request: DockerfileRequest, source: Source, report: Callable[[str], None]) -> None:
-    """Refuse secrets in build arguments, and report what a Dockerfile should not copy."""
-    service, file = request.build.service, request.dockerfile
+def _refuse(request: DockerfileRequest, source: Source) -> None:
+    """Refuse secrets in build arguments, and a Dockerfile that does not exist."""
+    file = request.dockerfile
     if file not in source.files:
         raise BuildError(
             f"There is no {file} in {source.folder} that git tracks.",
@@ -156,7 +186,14 @@ def _check(request: DockerfileRequest, source: Source, report: Callable[[str], N
                 hint="Remove it from `build: {env: ...}`. A program gets it at run time, with "
                 "`secrets:` of the service.",
             )
-    text = (source.folder / file).read_text("utf-8", errors="replace")
+
+
+def _report_private(
+    request: DockerfileRequest, source: Source, report: Callable[[str], None]
+) -> None:
+    """Report what a Dockerfile should not copy."""
+    service = request.build.service
+    text = (source.folder / request.dockerfile).read_text("utf-8", errors="replace")
     for match in _COPIED.finditer(text):
         for name in match[1].split():
             if _PRIVATE.search(name):

@@ -23,7 +23,7 @@ from lapwing.build import layers
 from lapwing.build.artifact import FileBlob
 from lapwing.build.image.builder import Image, PlatformImage
 from lapwing.build.image.layer import FIXED_TIME
-from lapwing.errors import BuildError, UsageError
+from lapwing.errors import BuildError
 from lapwing.registry.client import RegistryClient
 from lapwing.registry.manifest import Descriptor
 from lapwing.registry.pull import BlobSource, BlobVerifier, MemoryBlob, RemoteBlob, verified
@@ -128,14 +128,6 @@ def load(archive: Path, engine: str, settings: Settings) -> None:
             detail=done.stderr.strip()[-2000:] or None,
             hint="Check that the engine is running and that you may use it: "
             f"`{Path(engine).name} info`. An image can be pushed or written to a file without one.",
-        )
-
-
-def check_loadable(image: Image) -> None:
-    """Check that an engine can load an image: those take one platform. Raises UsageError."""
-    if len(image.images) > 1:
-        raise UsageError(
-            "`--load` supports images for one platform only.", hint="Give one --platform."
         )
 
 
