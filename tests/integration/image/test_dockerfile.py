@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import json
+import tarfile
+
 import pytest
 
 from .conftest import Stack
@@ -110,3 +114,72 @@ def test_nothing_is_pushed_if_a_later_image_cannot_be_built(
     assert message in said
     assert "building site" not in said
     assert engine.server.manifest("team/site", "latest") is None
+
+
+ENGINE = """\
+#!/bin/sh
+case $1 in
+build)
+    echo "$DATABASE"
+    while [ $# -gt 1 ]; do [ "$1" = --iidfile ] && [ -e ID ] && cp ID "$2"; shift; done ;;
+save) cp ARCHIVE "$3" ;;
+esac
+"""
+CONFIG = {"os": "linux", "architecture": "amd64", "rootfs": {"diff_ids": ["sha256:0"]}}
+ENTRY = {"Config": "config.json", "Layers": ["layer.tar"]}
+
+
+def archive(files: dict[str, object]) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as made:
+        for name, content in files.items():
+            data = json.dumps(content).encode()
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            made.addfile(member, io.BytesIO(data))
+    return packed.getvalue()
+
+
+def install_engine(stack: Stack, saved: bytes, identity: str | None = "sha256:1") -> None:
+    """An engine that saves the given archive, and writes the ID of an image if it has one."""
+    tools = stack.installation.folder.parent / "tools"
+    script = ENGINE.replace("ARCHIVE", f"{tools}/saved").replace("ID", f"{tools}/id")
+    (tools / "docker").write_text(script)
+    (tools / "saved").write_bytes(saved)
+    if identity is not None:
+        (tools / "id").write_text(identity)
+
+
+@pytest.mark.parametrize(
+    "saved",
+    [
+        b"",
+        b"not an archive",
+        archive({}),
+        archive({"manifest.json": []}),
+        archive({"manifest.json": [ENTRY]}),
+        archive({"manifest.json": [ENTRY], "config.json": {}}),
+        archive({"manifest.json": [{**ENTRY, "Layers": []}], "config.json": CONFIG}),
+        archive({"manifest.json": [ENTRY], "config.json": CONFIG, "layer.tar": 1}),
+        archive({"manifest.json": [ENTRY], "config.json": CONFIG, "layer.tar": "a" * 9999})[:3000],
+    ],
+)
+def test_damaged_archive_of_the_engine_is_an_error(engine: Stack, saved: bytes) -> None:
+    install_engine(engine, saved)
+    write(engine, "FROM scratch\n")
+    assert "api: The archive that the engine saved is damaged: " in engine.fail()
+    assert not list((engine.installation.home / "images").glob("engine-*"))
+
+
+def test_engine_without_an_image_id_is_an_error(engine: Stack) -> None:
+    install_engine(engine, b"", identity=None)
+    write(engine, "FROM scratch\n")
+    assert "built the image but wrote no image ID" in engine.fail()
+
+
+def test_password_in_a_url_of_a_build_argument_is_masked(engine: Stack) -> None:
+    install_engine(engine, b"")
+    write(engine, "FROM scratch\n", "{path: ./api, env: {DATABASE: 'db://me:tiger12@host/'}}")
+    engine.fail()
+    [log] = (engine.installation.home / "logs").glob("build/shop/api/*.log")
+    assert "db://me:***@host/" in log.read_text()

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from lapwing.build.artifact import FileBlob
 from lapwing.build.builder import name_service
@@ -151,7 +151,15 @@ def _run_engine(
             until=until,
             doing=doing,
         )
-    identity, archive = (work / "id").read_text().strip(), work / "image.tar"
+    archive = work / "image.tar"
+    try:
+        identity = (work / "id").read_text().strip()
+    except FileNotFoundError as error:
+        raise BuildError(
+            f"{engine} built the image but wrote no image ID to the file of `--iidfile`.",
+            log=log.path,
+            hint=f"Check that `{Path(engine).name}` is Docker or Podman and not another program.",
+        ) from error
     run(
         [engine, "save", "--output", str(archive), identity],
         folder=context,
@@ -227,15 +235,28 @@ def _read(
     archive: Path, platform: Platform, labels: Mapping[str, str], settings: Settings
 ) -> PlatformImage:
     """Read the image in an archive of `docker save`, and compress its layers."""
-    with tarfile.open(archive) as opened:
-        entry = json.loads(_content(opened, "manifest.json"))[0]
-        config = _content(opened, entry["Config"])
-        document: dict[str, Any] = json.loads(config)
-        diff_ids = document["rootfs"]["diff_ids"]
-        layers = [
-            _compress(opened, name, diff_id, settings)
-            for name, diff_id in zip(entry["Layers"], diff_ids, strict=True)
-        ]
+    try:
+        with tarfile.open(archive) as opened:
+            entry = json.loads(_content(opened, "manifest.json"))[0]
+            config = _content(opened, entry["Config"])
+            document: dict[str, Any] = json.loads(config)
+            diff_ids = document["rootfs"]["diff_ids"]
+            layers = [
+                _compress(opened, name, diff_id, settings)
+                for name, diff_id in zip(entry["Layers"], diff_ids, strict=True)
+            ]
+    except (
+        tarfile.TarError,
+        EOFError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+    ) as error:
+        raise BuildError(
+            f"The archive that the engine saved is damaged: {error}.",
+            hint="Build again. If that does not help, check the engine's disk and its log.",
+        ) from error
     found = Platform(str(document.get("os")), str(document.get("architecture")))
     if (found.os, found.architecture) != (platform.os, platform.architecture):
         raise BuildError(
@@ -251,15 +272,21 @@ def _read(
 
 def _compress(archive: tarfile.TarFile, name: str, diff_id: str, settings: Settings) -> Layer:
     def write(made: Path) -> image_layers.Record:
-        member = archive.extractfile(name)
-        assert member is not None
         with made.open("wb") as file:
-            return image_layers.compress(member, file)
+            record = image_layers.compress(_member(archive, name), file)
+        if record.diff_id != diff_id:
+            raise ValueError(f"layer {diff_id} has other content")
+        return record
 
     return image_layers.kept(settings, "engine", [diff_id], write)
 
 
 def _content(archive: tarfile.TarFile, name: str) -> bytes:
+    return _member(archive, name).read()
+
+
+def _member(archive: tarfile.TarFile, name: str) -> IO[bytes]:
     member = archive.extractfile(name)
-    assert member is not None
-    return member.read()
+    if member is None:
+        raise ValueError(f"{name} is not a file")
+    return member
