@@ -32,7 +32,7 @@ environment `local`, or the one given with `-e`. Results go to stdout, messages 
 
 | environment variable | meaning |
 |---|---|
-| `LAPWING_HOME` | folder with the state of this machine |
+| `LAPWING_HOME` | folder with the state of this machine: an absolute path |
 | `LAPWING_PORT` | port on which Envoy serves HTTPS (8585) |
 | `LAPWING_BIND` | address on which it listens (`localhost`) |
 | `LAPWING_TRUSTED_PROXIES` | addresses and networks of proxies in front of Envoy. Their X-Forwarded headers are kept; those of other clients are replaced. Read when Envoy starts |

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -248,11 +249,32 @@ def completion(environ: Mapping[str, str] | None = None) -> str | None:
 
 def _absolute(home: str) -> Path:
     try:
-        return Path(home).expanduser().absolute()
+        folder = Path(home).expanduser()
     except RuntimeError as error:
         raise UsageError(
             f"LAPWING_HOME is {home!r}: the user does not exist.", hint="Set it to a full path."
         ) from error
+    if not folder.is_absolute():  # It would be another folder after `cd`.
+        raise UsageError(
+            f"LAPWING_HOME is {home!r}, which is not an absolute path.",
+            hint=f"Set it to an absolute path, such as {folder.absolute()}.",
+        )
+    return folder
+
+
+def check_folder(home: Path) -> None:
+    """Raise UsageError if the home, or what is above it, is a file."""
+    try:
+        is_folder = stat.S_ISDIR(home.stat().st_mode)
+    except NotADirectoryError:
+        is_folder = False
+    except OSError:
+        return
+    if not is_folder:
+        raise UsageError(
+            f"LAPWING_HOME is {home}, which is not a folder.",
+            hint="Set LAPWING_HOME to a new or empty folder.",
+        )
 
 
 def _check_access(home: Path) -> None:

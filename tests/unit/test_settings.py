@@ -49,7 +49,9 @@ def test_no_colour(said: dict[str, str]) -> None:
 def test_a_home_is_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", "/home/ada")
-    assert read({"LAPWING_HOME": "state"}).home == tmp_path / "state"
+    with pytest.raises(UsageError, match="'state', which is not an absolute path") as refused:
+        read({"LAPWING_HOME": "state"})
+    assert refused.value.hint == f"Set it to an absolute path, such as {tmp_path / 'state'}."
     assert read({"LAPWING_HOME": "~/state"}).home == Path("/home/ada/state")
 
 

@@ -109,6 +109,8 @@ def cli(ctx: click.Context, directory: Path) -> None:
     from lapwing import settings
 
     read = settings.read()
+    if ctx.invoked_subcommand != "doctor":  # It reports every fault of the home in its table.
+        settings.check_folder(read.home)
     printer = Printer(color=read.color)
     printer.mask = lambda text: _mask(read, text)
     ctx.obj = Context(read, directory, printer)

@@ -34,6 +34,8 @@ def examine(settings: Settings) -> Iterator[CheckResult]:
     yield _program("uv", _uv)
     yield _home(settings.home)
     yield _space(settings.home)
+    if not _existing(settings.home).is_dir():
+        return  # Everything else is in this folder.
     yield _private(settings)
     record, alive = agent.read(settings.agent), agent.is_running(settings.agent)
     if alive and record is not None:

@@ -266,3 +266,30 @@ def test_shell_completes_stored_secrets(tmp_path: Path) -> None:
 
 def test_missing_option_is_named_with_its_value(tmp_path: Path) -> None:
     assert "Missing option '-o DIR'." in call("render", "-e", "kind", folder=tmp_path).stderr
+
+
+@pytest.mark.parametrize("below", ["", "/home"])
+@pytest.mark.parametrize(
+    "arguments",
+    ["status", "status --all", "agent status", "agent start", "secret list", "up", "history",
+     "doctor --repair"],
+)  # fmt: skip
+def test_home_that_is_a_file_is_refused(tmp_path: Path, arguments: str, below: str) -> None:
+    (tmp_path / "lapwing.yaml").write_text("stack: shop\n")
+    (tmp_path / "file").touch()
+    home = str(tmp_path / "file") + below
+    done = call(*arguments.split(), folder=tmp_path, LAPWING_HOME=home)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"LAPWING_HOME is {home}, which is not a folder." in done.stderr
+    assert "Set LAPWING_HOME to a new or empty folder." in done.stderr
+
+
+@pytest.mark.parametrize("below", ["", "/home"])
+def test_doctor_reports_a_home_that_is_a_file(tmp_path: Path, below: str) -> None:
+    (tmp_path / "file").touch()
+    home = str(tmp_path / "file") + below
+    done = call("doctor", folder=tmp_path, LAPWING_HOME=home)
+    assert (done.returncode, done.stderr) == (1, "")
+    [row] = [line for line in done.stdout.splitlines() if "state folder" in line]
+    assert row.startswith("FAILED")
+    assert f"LAPWING_HOME is {home}, which is not a folder." in row
