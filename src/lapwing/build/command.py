@@ -219,6 +219,11 @@ def credentials(environ: Mapping[str, str]) -> set[str]:
     return {value for value in found if len(value) >= 4}
 
 
+def is_secret(name: str, secrets: Sequence[str]) -> bool:
+    """Return whether a variable is one of `secrets`, or has the name of a secret."""
+    return name in secrets or SECRET_NAME.search(name) is not None
+
+
 def excerpt(lines: Sequence[str], most: int = MOST) -> str:
     """At most `most` lines of a build's output: the first that tell of trouble, in context."""
     telling = [line for line in map(_clean, lines) if line.strip() and not NOISE.search(line)]

@@ -177,7 +177,8 @@ def write_dockerfile(loaded: LoadedStack, settings: Settings, name: str) -> str:
     source = read_source(request.build.folder, settings.environ)
     base = base_name(request, source) or ""
     digest = request.lock.get(str(parse(base))) if base and "@" not in base else None
-    return render_dockerfile(request, source, f"{base}@{digest}" if digest else base)
+    secrets = loaded.stack.services[name].secret_names
+    return render_dockerfile(request, source, f"{base}@{digest}" if digest else base, secrets)
 
 
 def pin_bases(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,12 +106,19 @@ def test_invalid_lock_file_is_an_error(tmp_path: Path, text: str) -> None:
         base.read_lock(tmp_path)
 
 
-def dockerfile_of(folder: Path, files: dict[str, str], command: str, **build: Any) -> str:
+def dockerfile_of(
+    folder: Path,
+    files: dict[str, str],
+    command: str,
+    *,
+    secrets: Sequence[str] = (),
+    **build: Any,
+) -> str:
     for name, text in files.items():
         (folder / name).write_text(text)
     request = ImageRequest(BuildRequest("shop", "api", folder, **build), command=command, port=8080)
     source = Source(folder, tuple(files), "", "")
-    return render_dockerfile(request, source, f"registry.example/base:1@{DIGEST}")
+    return render_dockerfile(request, source, f"registry.example/base:1@{DIGEST}", secrets)
 
 
 def test_dockerfile_installs_the_lock_file_before_the_source(tmp_path: Path) -> None:
@@ -135,6 +143,25 @@ def test_dockerfile_of_node_keeps_production_packages(tmp_path: Path) -> None:
     order += ["RUN npm run build", "RUN npm prune --omit=dev", "COPY --from=build /app /app"]
     assert [lines.index(line) for line in order] == sorted(lines.index(line) for line in order)
     assert 'CMD ["node", "server.js"]' in lines
+
+
+@pytest.mark.parametrize("file", ["requirements.txt", "package-lock.json"])
+def test_command_of_several_lines_is_one_instruction(tmp_path: Path, file: str) -> None:
+    command = "# Prepare\nfor f in a b; do\n  cat $f\ndone\n"
+    files = {file: "{}" if file.endswith("json") else "", "package.json": "{}"}
+    if file == "requirements.txt":
+        del files["package.json"]
+    lines = dockerfile_of(tmp_path, files, "serve", run=command).splitlines()
+    [run] = [line.removeprefix("RUN ") for line in lines if "Prepare" in line]
+    assert json.loads(run) == ["/bin/sh", "-c", command.strip()]
+    assert "RUN make" in dockerfile_of(tmp_path, files, "serve", run="make\n").splitlines()
+
+
+def test_dockerfile_has_no_secret_as_build_argument(tmp_path: Path) -> None:
+    env = {"A_TOKEN": "abc", "COLOR": "blue", "LICENCE": "def"}
+    files = {"requirements.txt": ""}
+    lines = dockerfile_of(tmp_path, files, "serve", env=env, secrets=["LICENCE"]).splitlines()
+    assert [line for line in lines if line.startswith("ARG ")] == ["ARG COLOR"]
 
 
 def test_static_service_needs_no_dockerfile(tmp_path: Path) -> None:

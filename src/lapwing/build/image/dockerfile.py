@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
+from lapwing.build.command import is_secret
 from lapwing.build.dependencies import Dependencies, read_dependencies
 from lapwing.build.detect import detect
 from lapwing.build.image import config as configs
@@ -36,8 +37,13 @@ RUN apt-get update \\
 """
 
 
-def render_dockerfile(request: ImageRequest, source: Source, base: str) -> str:
-    """Render the Dockerfile of a service on a base image. Raises BuildError for a static one."""
+def render_dockerfile(
+    request: ImageRequest, source: Source, base: str, secrets: Sequence[str] = ()
+) -> str:
+    """Render the Dockerfile of a service on a base image. Raises BuildError for a static one.
+
+    `secrets` are names of variables that no build argument may have.
+    """
     build = request.build
     if build.static is not None:
         raise BuildError(
@@ -46,7 +52,12 @@ def render_dockerfile(request: ImageRequest, source: Source, base: str) -> str:
         )
     python = detect(set(source.files), static=False) == "python"
     stages = _python(request, source) if python else _node(request, source)
-    arguments = "".join(f"ARG {name}\n" for name in build.env)
+    arguments = "".join(
+        f"# {name} is a secret: a build argument stays readable in the history of the image.\n"
+        if is_secret(name, secrets)
+        else f"ARG {name}\n"
+        for name in build.env
+    )
     return (
         f"# Written by `lapwing image dockerfile {build.service}`: change it as you need.\n"
         f"FROM {base} AS build\n{_COMPILERS}{arguments}{stages.build}\n"
@@ -85,9 +96,18 @@ def _python(request: ImageRequest, source: Source) -> _Stages:
     if needs.package:
         steps.append("RUN uv pip install --no-deps .")
     if request.build.run is not None:
-        steps.append(f"RUN {request.build.run}")
+        steps.append(_run(request.build.run))
     steps.append("RUN python -m compileall -q --invalidation-mode unchecked-hash .")
     return _Stages("\n".join(steps) + "\n", ("/opt/venv", "/app"), variables)
+
+
+def _run(command: str) -> str:
+    """Return the instruction of a shell command; several lines are an argument of the shell.
+
+    A heredoc would be easier to read, but Docker without BuildKit rejects it.
+    """
+    command = command.strip()
+    return "RUN " + (json.dumps(["/bin/sh", "-c", command]) if "\n" in command else command)
 
 
 def _install(needs: Dependencies) -> str:
@@ -111,7 +131,7 @@ def _node(request: ImageRequest, source: Source) -> _Stages:
     if request.build.script in (package.get("scripts") or {}):
         steps.append(f"RUN npm run {request.build.script}")
     if request.build.run is not None:
-        steps.append(f"RUN {request.build.run}")
+        steps.append(_run(request.build.run))
     steps.append("RUN npm prune --omit=dev")
     variables = {"PATH": "/app/node_modules/.bin:$PATH", "NODE_ENV": "production"}
     return _Stages("\n".join(steps) + "\n", ("/app",), variables)

@@ -22,7 +22,7 @@ from typing import IO, Any
 
 from lapwing.build.artifact import FileBlob
 from lapwing.build.builder import name_service
-from lapwing.build.command import SECRET_NAME, BuildLog, environment, open_log, run
+from lapwing.build.command import BuildLog, environment, is_secret, open_log, run
 from lapwing.build.context import BuildRequest
 from lapwing.build.image import config as configs
 from lapwing.build.image import layer as image_layers
@@ -187,7 +187,7 @@ def _refuse(request: DockerfileRequest, source: Source) -> None:
             "the file.",
         )
     for name in request.build.env:
-        if SECRET_NAME.search(name) or name in request.secrets:
+        if is_secret(name, request.secrets):
             raise BuildError(
                 f"The build argument {name} is a secret. Build arguments stay readable in the "
                 "history of the image.",
