@@ -16,11 +16,13 @@ import msgspec
 from lapwing.desired.recovery import restore_references
 from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import LapwingError
-from lapwing.observed import agent
+from lapwing.observed import agent, status
 from lapwing.observed.checks import CheckResult
 from lapwing.plan.model import Document
 from lapwing.settings import Settings
 from lapwing.system import home
+from lapwing.targets import local_agent
+from lapwing.targets.base import StatusReport
 
 MIN_FREE_BYTES = 1024**3
 """Free space below which deployments are likely to fail."""
@@ -46,6 +48,8 @@ def examine(settings: Settings) -> Iterator[CheckResult]:
         yield CheckResult("agent", True, "not running; a deployment starts it")
     if not alive:
         yield _port(settings)
+    if active := _active(settings):
+        yield _traffic(settings, active, alive)
     repository = DesiredRepository(settings.desired)
     problems = repository.verify()
     if not problems and (lost := _lost(repository, settings)):
@@ -117,6 +121,26 @@ def _running(settings: Settings) -> list[tuple[str, Document]]:
         except (OSError, msgspec.MsgspecError):
             continue
     return found
+
+
+def _active(settings: Settings) -> list[str]:
+    """Return the environments in which a service has an active release."""
+    found = []
+    for path in sorted((settings.home / "environments").glob(f"*/*/{status.FILE}")):
+        seen = status.read(path.parent)
+        if seen is not None and StatusReport(seen).running:
+            found.append(f"{seen.stack}/{seen.environment}")
+    return found
+
+
+def _traffic(settings: Settings, active: list[str], alive: bool) -> CheckResult:
+    """Check that Envoy forwards requests to the active services."""
+    if local_agent.envoy_accepts(settings):
+        return CheckResult("traffic", True, f"Envoy accepts connections on port {settings.port}")
+    log = settings.logs / "envoy.log"
+    next_step = f"see {log}" if alive else "run `lapwing agent start`"
+    problem = f"Envoy is not running: no request reaches {', '.join(active)}; {next_step}"
+    return CheckResult("traffic", False, problem)
 
 
 def _git() -> CheckResult:

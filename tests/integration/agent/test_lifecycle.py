@@ -9,6 +9,7 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -110,6 +111,34 @@ def test_unresponsive_envoy_is_reported_until_it_responds(ship: Ship) -> None:
         assert "Envoy is not running: no request reaches a service." in shown
     until(lambda: ship.status()["problem"] is None)
     assert ship.status()["envoy"]["running"]
+    ship.whole()
+
+
+def kill_envoys(ship: Ship) -> bool:
+    """Kill Envoy and what starts it again; returns whether there was any."""
+    found = [p.pid for p, owner in process_tree.owned(ship.where.home) if owner == "envoy"]
+    for pid in found:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return bool(found)
+
+
+def test_doctor_reports_that_envoy_is_not_running(ship: Ship) -> None:
+    def traffic(status: int) -> dict[str, Any]:
+        [found] = [c for c in ship.where.json("doctor", status=status) if c["check"] == "traffic"]
+        return dict(found)
+
+    assert traffic(0)["ok"]
+    ship.where.run("agent", "stop")
+    assert traffic(0)["ok"], "Envoy runs without the agent"
+    until(lambda: not kill_envoys(ship), "the end of Envoy and its supervisor")
+    seen = traffic(1)
+    assert not seen["ok"]
+    assert "Envoy is not running: no request reaches faults/local" in seen["seen"]
+    assert "`lapwing agent start`" in seen["seen"]
+    ship.where.run("agent", "start")
+    until(lambda: ship.status()["envoy"]["running"])
+    assert traffic(0)["ok"]
     ship.whole()
 
 
