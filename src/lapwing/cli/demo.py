@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,7 +47,7 @@ def command(context: Context, example: Path | None, keep: bool) -> int:
     from lapwing.commands.demo import run, sandbox
 
     printer = context.printer
-    with _interruptible(), contextlib.ExitStack() as ending:
+    with contextlib.ExitStack() as ending:
         made = sandbox.build(context.settings, example)
         ending.callback(_clear, made, printer)
         with printer.working("building the example"):
@@ -61,21 +60,6 @@ def command(context: Context, example: Path | None, keep: bool) -> int:
     else:
         _show(result, printer)
     return 0 if result.good else 1
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """Handle SIGTERM and SIGHUP as Ctrl-C: everything is stopped and removed."""
-
-    def interrupt(_number: int, _frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = {n: signal.signal(n, interrupt) for n in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _clear(made: Sandbox, printer: Printer) -> None:

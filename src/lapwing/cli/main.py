@@ -12,6 +12,7 @@ import importlib
 import io
 import os
 import re
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -139,7 +140,18 @@ def main() -> NoReturn:
         from click.shell_completion import shell_complete
 
         sys.exit(shell_complete(cli, {}, "lapwing", settings.COMPLETION, asked))
+    _end_like_interrupted()
     sys.exit(run(sys.argv[1:]))
+
+
+def _end_like_interrupted() -> None:
+    """Handle SIGTERM and SIGHUP as Ctrl-C, so that a command ends and removes what it began.
+
+    A signal that the parent ignores (`nohup`) stays ignored.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
 
 
 def run(arguments: list[str]) -> int:

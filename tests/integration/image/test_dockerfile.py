@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import signal
+import subprocess
 import tarfile
 
+import psutil
 import pytest
+
+from tests.deployed import until
+from tests.installation import LAPWING
 
 from .conftest import Stack
 
@@ -183,3 +190,30 @@ def test_password_in_a_url_of_a_build_argument_is_masked(engine: Stack) -> None:
     engine.fail()
     [log] = (engine.installation.home / "logs").glob("build/shop/api/*.log")
     assert "db://me:***@host/" in log.read_text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_interrupted_build_leaves_no_process_and_no_file(engine: Stack, number: int) -> None:
+    tools = engine.installation.folder.parent / "tools"
+    script = f"[ $1 = version ] && exit\necho $$ > {tools}/new; mv {tools}/new {tools}/pid\n"
+    (tools / "docker").write_text(f"#!/bin/sh\n{script}exec sleep 1000\n")
+    write(engine, "FROM scratch\n")
+    (tools / "tmp").mkdir()
+    command = subprocess.Popen(
+        [LAPWING, "image", "build"],
+        cwd=engine.installation.folder,
+        env={**engine.installation.environ, "TMPDIR": str(tools / "tmp")},
+    )
+    try:
+        until((tools / "pid").exists, "the build")
+        build = psutil.Process(int((tools / "pid").read_text()))
+        assert list((tools / "tmp").iterdir())
+        command.send_signal(number)
+        assert command.wait(60) == 130
+        assert not build.is_running()
+        assert not list((tools / "tmp").iterdir())
+    finally:
+        command.kill()
+        command.wait()
+        with contextlib.suppress(FileNotFoundError, psutil.NoSuchProcess):
+            psutil.Process(int((tools / "pid").read_text())).kill()
