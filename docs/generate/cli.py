@@ -19,8 +19,8 @@ HEAD = """# Command line
 
 <!-- Generated from the commands by `make docs`. Do not edit. -->
 
-Every command works on the stack of the current folder, or of the folder given with `-C`, and on the
-environment `local`, or the one given with `-e`. Results go to stdout, messages to stderr.
+Every command works on the stack of the current folder, or of the folder given with `-C`. Commands with `-e`
+work on that environment, by default `local`. Results go to stdout, messages to stderr.
 `--output json` prints the result as JSON; [the shapes](json.md) are documented.
 
 | exit status | meaning |
