@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
+from typing import Literal
 
 from lapwing.desired import message
 from lapwing.system.git import Git
@@ -53,13 +54,15 @@ def import_commit(
     return out.split()[0]
 
 
-def read_blobs(git: Git, names: list[str]) -> list[bytes | None]:
-    """Return the contents of files or commits; None for each missing, other or large one."""
+def read_objects(
+    git: Git, names: list[str], kind: Literal["blob", "commit"] = "blob"
+) -> list[bytes | None]:
+    """Return the contents of objects; None for each that is missing, of another kind or large."""
     facts = "--batch-check=%(objecttype) %(objectsize) %(objectname)"
     checked = _cat(git, facts, names).decode(errors="replace").splitlines()
     wanted: list[tuple[str, int] | None] = []
     for fields in map(str.split, checked):
-        small = fields[0] in ("blob", "commit") and int(fields[1]) <= MAX_BLOB_BYTES
+        small = fields[0] == kind and int(fields[1]) <= MAX_BLOB_BYTES
         wanted.append((fields[2], int(fields[1])) if small else None)
     out = _cat(git, "--batch", [entry[0] for entry in wanted if entry])
     found: list[bytes | None] = []

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 
-from lapwing.desired.git_objects import BRANCH, read_blobs
+from lapwing.desired.git_objects import BRANCH, read_objects
 from lapwing.desired.repository import COMMIT, NOTES, DesiredRepository
 from lapwing.errors import DesiredStateError
 
@@ -38,7 +38,7 @@ def restore_references(repository: DesiredRepository) -> list[str]:
         damaged = set()
         for file in [f for f in (path / "refs").rglob("*") if f.is_file()]:
             commit = file.read_text(errors="replace").strip()
-            if not COMMIT.fullmatch(commit) or read_blobs(repository.git, [commit]) == [None]:
+            if not COMMIT.fullmatch(commit) or not _exists(repository, commit):
                 damaged.add(str(file.relative_to(path)))
                 file.unlink()
         commits, done = _commits(repository), []
@@ -53,6 +53,10 @@ def restore_references(repository: DesiredRepository) -> list[str]:
     return done
 
 
+def _exists(repository: DesiredRepository, commit: str) -> bool:
+    return read_objects(repository.git, [commit], "commit") != [None]
+
+
 def _commits(repository: DesiredRepository) -> dict[str, _Commit]:
     """Return every commit in the repository that can be read."""
     listed = repository.git.text(
@@ -60,7 +64,7 @@ def _commits(repository: DesiredRepository) -> dict[str, _Commit]:
     )
     names = [line.split()[0] for line in listed.splitlines() if line.endswith(" commit")]
     found = {}
-    for name, data in zip(names, read_blobs(repository.git, names), strict=True):
+    for name, data in zip(names, read_objects(repository.git, names, "commit"), strict=True):
         header, _, text = (data or b"").decode(errors="replace").partition("\n\n")
         fields = [line.split() for line in header.splitlines()]
         times = [int(f[-2]) for f in fields if f[:1] == ["committer"] and f[-2].isdigit()]

@@ -27,7 +27,7 @@ from pathlib import Path
 import msgspec
 
 from lapwing.desired import message
-from lapwing.desired.git_objects import BRANCH, UNREADABLE, import_commit, read_blobs
+from lapwing.desired.git_objects import BRANCH, UNREADABLE, import_commit, read_objects
 from lapwing.errors import ConflictError, DesiredStateError
 from lapwing.plan.model import Document, decode, encode
 from lapwing.system import locks
@@ -151,7 +151,7 @@ class DesiredRepository:
     ) -> list[Document | DesiredStateError | None]:
         """Return the document of an environment at each commit: the error of an invalid one."""
         path = document_path(stack, environment)
-        contents = read_blobs(self.git, [f"{commit}:{path}" for commit in commits])
+        contents = read_objects(self.git, [f"{commit}:{path}" for commit in commits])
         return [
             _decode_at(data, commit, stack, environment) if data is not None else None
             for commit, data in zip(commits, contents, strict=True)
@@ -169,6 +169,8 @@ class DesiredRepository:
         path = document_path(stack, environment)
         for commit in self.git.text("rev-list", BRANCH, "--", path).split():
             [found] = self.documents(stack, environment, [commit])
+            if found is None and self.git.ask("rev-parse", "--verify", "-q", f"{commit}:{path}"):
+                continue  # A file that is not read.
             if not isinstance(found, DesiredStateError):
                 return found
         return None
@@ -233,7 +235,7 @@ class DesiredRepository:
         folder = manifests_folder(stack, environment)
         listed = self.git.text("ls-tree", "-r", "-z", commit, f"{folder}/").split("\0")
         entries = [line.split("\t", 1) for line in listed if line]
-        contents = read_blobs(self.git, [facts.split()[2] for facts, _ in entries])
+        contents = read_objects(self.git, [facts.split()[2] for facts, _ in entries])
         found = {}
         for (_, name), data in zip(entries, contents, strict=True):
             if data is None:

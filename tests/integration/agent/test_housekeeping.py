@@ -19,6 +19,7 @@ from lapwing.build.release import RECORD, Release, ReleaseStore
 from lapwing.build.retention import NEWEST
 from lapwing.desired import repository as desired
 from lapwing.desired.repository import DesiredRepository
+from lapwing.observed import agent as observed
 from lapwing.plan.model import Deployment, Document, Service
 from lapwing.settings import Settings
 
@@ -107,9 +108,13 @@ async def test_paused_deployment_does_not_stop_housekeeping(
     monkeypatch.setattr(daemon, "HOUSEKEEPING_INTERVAL_S", interval)
     record = RolloutRecord(commit="c", document=document("api-000"), route=Route(), state=state)
     memory = EnvironmentState(stack="mill", environment="local", rollout=record)
-    agent = Agent(settings)
+    settings.agent.mkdir()
+    lock = observed.hold(settings.agent)
+    assert lock is not None
+    agent = Agent(settings, lock)
     monkeypatch.setattr(agent, "_states", lambda: [memory])
     await agent._clean_up()
+    os.close(lock)
     assert ("api-001" not in left(settings)) is cleaned
     assert certificates.is_intact(settings.certificates) is cleaned
 

@@ -65,9 +65,9 @@ DOCUMENTS: dict[str, tuple[Callable[[Ship], Entry], str]] = {
     "deep-value": (
         lambda s: blob(s, b'{"stack": ' + b"[" * 1_000_000), "is invalid"),
     "empty": (lambda s: blob(s, b""), "is invalid"),
-    "huge": (lambda s: blob(s, b" " * (256 * 2**20) + text(s)), "or larger than 8 MiB"),
+    "huge": (lambda s: blob(s, b" " * (256 * 2**20) + text(s)), "or is larger than 8 MiB"),
     "symlink": (lambda s: ("120000", blob(s, b"/etc/passwd")[1]), "is invalid"),
-    "submodule": (lambda s: ("160000", str(s.repository.head())), "is no file"),
+    "submodule": (lambda s: ("160000", str(s.repository.head())), "is not a regular file"),
     "other-stack": (lambda s: blob(s, text(s, stack="other")), "is for other/local"),
     "other-environment": (lambda s: blob(s, text(s, environment="x")), "is for faults/x"),
     "service-name": (
@@ -96,6 +96,7 @@ def test_document_of_a_stranger_is_refused(ship: Ship, watched: Watchers, name: 
     assert ship.pids("active") == before
     assert rss(ship) < MAX_AGENT_BYTES
     assert ship.where.json("history")[1]["outcome"] == "succeeded"
+    assert ship.repository.latest_valid(ship.name, "local") is not None
     assert list(ship.where.home.parent.glob("**/escaped")) == []
     ship.deploy()
     ship.whole()

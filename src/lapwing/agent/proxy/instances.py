@@ -136,7 +136,7 @@ async def stop(instance: Instance | None, parent: Path, home: Path) -> None:
         await termination.stop(instance.identity, STOP_GRACE_S)
     await _stop_sessions(home)
     for folder in _folders(parent):
-        remove(folder)
+        await remove(folder)
 
 
 async def retire_others(current: Instance, parent: Path, home: Path) -> None:
@@ -152,7 +152,7 @@ async def retire_others(current: Instance, parent: Path, home: Path) -> None:
     await asyncio.gather(*(_drain(Admin([path])) for path in admins))
     await _stop_sessions(home, current.identity.pid)
     for folder in folders:
-        remove(folder)
+        await remove(folder)
 
 
 async def _stop_sessions(home: Path, current: int | None = None) -> None:
@@ -186,8 +186,12 @@ async def _drain(admin: Admin) -> None:
     await admin.close()
 
 
-def remove(folder: Path) -> None:
+async def remove(folder: Path) -> None:
     """Remove the files of an instance that is not running."""
+    await asyncio.to_thread(_remove, folder)
+
+
+def _remove(folder: Path) -> None:
     for path in admin_sockets(folder):
         path.unlink(missing_ok=True)
     with contextlib.suppress(OSError):

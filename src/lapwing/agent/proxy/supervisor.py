@@ -161,7 +161,7 @@ class Envoy:
             await asyncio.to_thread(logs.rotate, self._output)
             launched = await instances.launch(folder, home, self._output)
         except (LapwingError, OSError) as error:
-            instances.remove(folder)
+            await instances.remove(folder)
             if isinstance(error, ProxyError) and "Address already in use" in (error.detail or ""):
                 raise await asyncio.to_thread(sockets.port_taken, port, home) from error
             raise
