@@ -141,7 +141,10 @@ def main() -> NoReturn:
 
         sys.exit(shell_complete(cli, {}, "lapwing", settings.COMPLETION, asked))
     _end_like_interrupted()
-    sys.exit(run(sys.argv[1:]))
+    status = run(sys.argv[1:])
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # The command has ended, and its status stands.
+    sys.exit(status)
 
 
 def _end_like_interrupted() -> None:

@@ -145,7 +145,7 @@ async def test_preview_has_the_host_of_the_environment(tmp_path: Path) -> None:
 async def test_preview_without_a_deployment_is_not_found(tmp_path: Path) -> None:
     async with _envoy(tmp_path) as proxy:
         status, body = await _request(proxy, "GET / HTTP/1.1", "Host: preview.b.localhost")
-    assert (status, "No deployment is waiting" in body) == (404, True)
+    assert (status, "no deployment is in progress" in body) == (404, True)
 
 
 @pytest.mark.parametrize("action", ["reject", "drop", "allow"])

@@ -215,6 +215,17 @@ def test_the_answer_does_not_fit_on_the_disk(tmp_path: Path) -> None:
     assert "Exception ignored" not in done.stderr
 
 
+def test_signal_after_the_end_changes_no_exit_status() -> None:
+    """A Ctrl-C while Python exits would end a command that has succeeded by a signal."""
+    script = (
+        "import atexit, os, signal, sys; sys.argv = ['lapwing', '--version']\n"
+        "atexit.register(lambda: os.kill(os.getpid(), signal.SIGINT))\n"
+        "from lapwing.cli.main import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_the_version(tmp_path: Path) -> None:
     from lapwing import __version__
 
