@@ -178,9 +178,10 @@ class MachineTarget:
             )
         read = usage.read(self._folder)
         used = {name: usage.summary(service) for name, service in read.services.items()}
+        agent_running = agent_record.is_running(self.settings.agent)
         return StatusReport(
-            correct(found),
-            agent_record.is_running(self.settings.agent),
+            correct(found, agent_running=agent_running),
+            agent_running,
             local_agent.envoy_accepts(self.settings),
             {name: summary for name, summary in used.items() if summary is not None},
         )
@@ -303,15 +304,16 @@ def _long_running(plan: PlannedChange) -> list[str]:
     return sorted(c.name for c in plan.changes if c.kind == "service" and c.name not in jobs)
 
 
-def correct(found: Status) -> Status:
+def correct(found: Status, *, agent_running: bool) -> Status:
     """Correct a status by the processes that exist.
 
     An agent that has died, or that cannot write on a full disk, must not make a replica look ready.
+    Without any replica a service is crashing while an agent restarts them, and stopped without one.
     """
     services = []
     for service in found.services:
         active = _recount(service.active)
-        phase = _phase(service, active)
+        phase = _phase(service, active, "crashing" if agent_running else "stopped")
         services.append(
             msgspec.structs.replace(
                 service, active=active, idle=_recount(service.idle), phase=phase
@@ -329,9 +331,9 @@ def _recount(slot: SlotStatus | None) -> SlotStatus | None:
     return msgspec.structs.replace(slot, ready=min(slot.ready, running))
 
 
-def _phase(service: ServiceStatus, active: SlotStatus | None) -> Phase:
+def _phase(service: ServiceStatus, active: SlotStatus | None, none_ready: Phase) -> Phase:
     if service.kind == "job" or active is None or active == service.active:
         return service.phase
     if active.ready == 0:
-        return "stopped"
+        return none_ready
     return "degraded" if active.ready < active.replicas else service.phase

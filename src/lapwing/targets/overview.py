@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 from lapwing.desired.repository import DesiredRepository
-from lapwing.observed import status
+from lapwing.observed import agent, status
 from lapwing.settings import Settings
 from lapwing.targets import local_agent
 from lapwing.targets.base import State, StatusReport
@@ -31,6 +31,7 @@ def environments(settings: Settings) -> list[EnvironmentOverview]:
     """List the environments of this machine's desired state, by stack and name."""
     repository = DesiredRepository(settings.desired)
     envoy_running: bool | None = None
+    agent_running = agent.is_running(settings.agent)
     found = []
     for stack, environment in sorted(repository.environments()):
         document = repository.latest_valid(stack, environment)
@@ -47,7 +48,9 @@ def environments(settings: Settings) -> list[EnvironmentOverview]:
         if document.target == "machine" and seen is not None:
             if envoy_running is None:
                 envoy_running = local_agent.envoy_accepts(settings)
-            report = StatusReport(correct(seen), envoy_running=envoy_running)
+            report = StatusReport(
+                correct(seen, agent_running=agent_running), envoy_running=envoy_running
+            )
             entry.state, entry.url = report.state, seen.url
         elif document.target == "kubernetes" and document.domains:
             entry.url = f"https://{document.domains[0]}"

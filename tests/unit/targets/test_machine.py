@@ -9,14 +9,14 @@ import pytest
 
 from lapwing.observed import agent as observed
 from lapwing.observed import status
-from lapwing.observed.status import Event, RolloutStatus, Status
+from lapwing.observed.status import Event, RolloutStatus, ServiceStatus, SlotStatus, Status
 from lapwing.plan.model import Deployment, Document
 from lapwing.settings import Settings
 from lapwing.stack.load import StackFile
 from lapwing.targets import local_agent
 from lapwing.targets.base import Silent, Verb
 from lapwing.targets.local_agent import Followed
-from lapwing.targets.machine import MachineTarget
+from lapwing.targets.machine import MachineTarget, correct
 from lapwing.targets.planned import PlannedChange
 
 COMMIT = "c" * 40
@@ -111,3 +111,17 @@ def test_stop_that_takes_longer_than_shown_is_shown_again(tmp_path: Path) -> Non
     local_agent.wait_until_stopped(settings, folder, progress)
     os.close(agent)
     assert shown == ["stopping web, up to 2 s", "stopping web, up to 12 s"]
+
+
+@pytest.mark.parametrize(("agent_running", "phase"), [(True, "crashing"), (False, "stopped")])
+def test_phase_of_a_service_whose_replicas_have_just_exited(
+    agent_running: bool, phase: str
+) -> None:
+    """The status on disk is from before they exited."""
+    slot = SlotStatus(slot="blue", release="a", revision="r", replicas=1, ready=1, pids=[2**22 + 1])
+    service = ServiceStatus(name="api", kind="web", phase="running", active=slot)
+    found = Status(stack="shop", environment="local", url="", services=[service])
+    [corrected] = correct(found, agent_running=agent_running).services
+    assert corrected.phase == phase
+    assert corrected.active is not None
+    assert corrected.active.ready == 0
