@@ -84,7 +84,7 @@ async def copy_image(
     run = _Copy(source, target, options, progress, CopyResult(root))
     await run.copy_tree(root, tagged=bool(tags))
     for tag in tags:
-        await run.tag(root, tag)
+        await target.ensure_manifest(root, tag)
         run.result.tags.append(tag)
     return run.result
 
@@ -122,11 +122,6 @@ class _Copy:
                 group.create_task(self._copy_manifest(root, 0, put=not tagged))
         except BaseExceptionGroup as failures:
             raise _first(failures) from failures
-
-    async def tag(self, manifest: Manifest, tag: str) -> None:
-        """Write a tag that does not name the manifest yet."""
-        if await self._target.digest(tag) != manifest.digest:
-            await self._target.put_manifest(manifest, tag)
 
     async def _copy_manifest(self, node: Manifest, depth: int, *, put: bool = True) -> None:
         """Copy one manifest with its blobs and children."""
@@ -193,17 +188,10 @@ class _Copy:
             task.result()
 
     async def _copy_blob(self, blob: Descriptor) -> None:
-        def on_sent(more: int) -> None:
-            self.result.sent += more
-            self._progress.advance(blob.digest, more)
-
         async with self._slots:
-            self._progress.begin(blob.digest, blob.size)
-            outcome = await self._pusher.push(
-                blob, self._remote_blob, on_sent, where=str(self._source)
+            await self._pusher.push(
+                blob, self._remote_blob, self._progress, self.result, where=str(self._source)
             )
-        self.result.blobs[outcome] += 1
-        self._progress.end(blob.digest, outcome)
 
     async def _copy_referrers(self, node: Manifest, depth: int) -> None:
         async with self._slots:
@@ -218,7 +206,7 @@ class _Copy:
             referrer = await self._manifest(tag)
             if self._visit(referrer.digest, len(referrer.raw), depth + 1):
                 await self._copy_manifest(referrer, depth + 1)
-            await self.tag(referrer, tag)
+            await self._target.ensure_manifest(referrer, tag)
             self.result.referrers += 1
 
 

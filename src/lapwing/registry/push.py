@@ -61,6 +61,13 @@ class Progress(Protocol):
         ...
 
 
+class Counts(Protocol):
+    """What counts pushed blobs, by outcome, and their bytes."""
+
+    blobs: dict[BlobOutcome, int]
+    sent: int
+
+
 @dataclass(slots=True)
 class _Upload:
     """An upload in progress: its URL, and how many bytes the registry has."""
@@ -92,13 +99,34 @@ class BlobPusher:
         self._chunk_bytes = CHUNK_BYTES
 
     async def push(
-        self, blob: Descriptor, source: BlobSource, on_sent: OnSent, *, where: str
-    ) -> BlobOutcome:
+        self,
+        blob: Descriptor,
+        source: BlobSource,
+        progress: Progress,
+        counts: Counts | None = None,
+        *,
+        where: str,
+    ) -> None:
         """Push a blob if the repository lacks it. `where` names the source in errors.
 
         Raises IntegrityError if the content differs from the descriptor: then the registry gets no
         blob of that digest from us.
         """
+
+        def on_sent(more: int) -> None:
+            if counts is not None:
+                counts.sent += more
+            progress.advance(blob.digest, more)
+
+        progress.begin(blob.digest, blob.size)
+        outcome = await self._push(blob, source, on_sent, where)
+        if counts is not None:
+            counts.blobs[outcome] += 1
+        progress.end(blob.digest, outcome)
+
+    async def _push(
+        self, blob: Descriptor, source: BlobSource, on_sent: OnSent, where: str
+    ) -> BlobOutcome:
         if await self.has(blob):
             return "present"
         verifier = BlobVerifier(blob.digest, blob.size, where)
@@ -333,13 +361,6 @@ async def push_artifact(
     """
     pusher = BlobPusher(target)
     for blob, source in blobs:
-
-        def on_sent(more: int, digest: str = blob.digest) -> None:
-            progress.advance(digest, more)
-
-        progress.begin(blob.digest, blob.size)
-        outcome = await pusher.push(blob, source, on_sent, where=where)
-        progress.end(blob.digest, outcome)
+        await pusher.push(blob, source, progress, where=where)
     for tag in tags:
-        if await target.digest(tag) != manifest.digest:
-            await target.put_manifest(manifest, tag)
+        await target.ensure_manifest(manifest, tag)

@@ -99,6 +99,13 @@ class Repository:
         if stated and stated.partition(":")[0] == pushed.digest.partition(":")[0]:
             self.check_stored(stated, pushed.digest, "manifest")
 
+    async def ensure_manifest(self, manifest: Manifest, reference: str) -> bool:
+        """Push a manifest unless the tag or digest names it; return whether it was pushed."""
+        if await self.digest(reference) == manifest.digest:
+            return False
+        await self.put_manifest(manifest, reference)
+        return True
+
     def check_stored(self, stated: str, digest: str, kind: str) -> None:
         """Raise IntegrityError if the registry reports that it stored another digest."""
         if stated != digest:

@@ -65,25 +65,15 @@ async def push_image(
         if await repository.digest(manifest.digest) == manifest.digest:
             continue  # A registry accepts a manifest only when it has its blobs.
         for blob in manifest.blobs:
-
-            def on_sent(more: int, digest: str = blob.digest) -> None:
-                done.sent += more
-                progress.advance(digest, more)
-
-            progress.begin(blob.digest, blob.size)
             source = _source(client, image, each, blob)
-            outcome = await pusher.push(blob, source, on_sent, where=image.service)
-            done.blobs[outcome] += 1
-            progress.end(blob.digest, outcome)
+            await pusher.push(blob, source, progress, done, where=image.service)
         await repository.put_manifest(manifest, manifest.digest)
         done.manifests += 1
     root = image.root
-    if root.is_index and await repository.digest(root.digest) != root.digest:
-        await repository.put_manifest(root, root.digest)
+    if root.is_index and await repository.ensure_manifest(root, root.digest):
         done.manifests += 1
     for tag in tags:
-        if await repository.digest(tag) != root.digest:
-            await repository.put_manifest(root, tag)
+        await repository.ensure_manifest(root, tag)
         done.tags.append(tag)
     return done
 
