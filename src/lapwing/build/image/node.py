@@ -19,7 +19,7 @@ from lapwing.build.context import BuildContext
 from lapwing.build.image.base import BaseImage
 from lapwing.build.image.contents import APP, DOCKERFILE_HINT, Program, built_files
 from lapwing.build.image.layer import FIXED_TIME, Files, Layer, cached, tree
-from lapwing.build.managers import choose, read_json, required_variables, separable
+from lapwing.build.managers import NPM, choose, read_json, required_variables, separable
 from lapwing.build.node import MODULES, QUIET, required_versions
 from lapwing.errors import BuildError
 from lapwing.registry.manifest import Platform
@@ -124,9 +124,7 @@ class NodeContents:
             )
 
     def _install(self, folder: Path, *target: str) -> None:
-        source, settings = self.context.source, self.context.settings
-        package = read_json(source.folder / "package.json")
-        manager = choose(package, source.folder, source.files)
+        settings = self.context.settings
         environ = {**settings.environ, **self.context.request.env}
         node = node_runtime.choose(settings, {}) or node_runtime.install(self.context)
         path = settings.environ.get("PATH", "/usr/bin:/bin")
@@ -136,7 +134,7 @@ class NodeContents:
             doing="The installation of package-lock.json",
             env={
                 **QUIET,
-                **required_variables(folder, manager, environ),
+                **required_variables(folder, NPM, environ),
                 "PATH": f"{node.program.parent}:{path}",
             },
         )  # fmt: skip
