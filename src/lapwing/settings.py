@@ -24,16 +24,15 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from lapwing.errors import UsageError
+from lapwing.system import home as state_folder
 
 DEFAULT_PORT = 8585
 UNDERSCORE_ACTIONS = ("reject", "drop", "allow")
-OWN_HOME = "Run the command as its owner, or set LAPWING_HOME to a folder of your own."
 COMPLETION = "_LAPWING_COMPLETE"
 """The variable in which a shell's completion script asks what could come next."""
 
@@ -198,7 +197,7 @@ def read(environ: Mapping[str, str] | None = None) -> Settings:
             hint="Set it to a number from 1 to 65535, or unset it for 8585.",
         )
     folder = _absolute(home) if home else _default_home()
-    _check_access(folder)
+    state_folder.check_access(folder)
     return Settings(
         home=folder,
         port=int(port),
@@ -260,37 +259,6 @@ def _absolute(home: str) -> Path:
             hint=f"Set it to an absolute path, such as {folder.absolute()}.",
         )
     return folder
-
-
-def check_folder(home: Path) -> None:
-    """Raise UsageError if the home, or what is above it, is a file."""
-    try:
-        is_folder = stat.S_ISDIR(home.stat().st_mode)
-    except NotADirectoryError:
-        is_folder = False
-    except OSError:
-        return
-    if not is_folder:
-        raise UsageError(
-            f"LAPWING_HOME is {home}, which is not a folder.",
-            hint="Set LAPWING_HOME to a new or empty folder.",
-        )
-
-
-def _check_access(home: Path) -> None:
-    """Raise UsageError for the home of another user, which this one may not use."""
-    try:
-        owner = home.stat().st_uid
-    except PermissionError:
-        raise UsageError(
-            f"Permission denied: cannot read LAPWING_HOME {home}.", hint=OWN_HOME
-        ) from None
-    except OSError:
-        return
-    if owner != os.geteuid() and not os.access(home, os.R_OK | os.W_OK | os.X_OK):
-        raise UsageError(
-            f"LAPWING_HOME {home} belongs to another user (uid {owner}).", hint=OWN_HOME
-        )
 
 
 def _default_home() -> Path:

@@ -19,11 +19,9 @@ def command(context: Context, repair: bool) -> int:
 
     Exit status: 0 if every check passes, 1 if one fails.
     """
-    from lapwing import settings
     from lapwing.commands import doctor
 
     if repair:
-        settings.check_folder(context.settings.home)
         context.prepare_home()
         done = doctor.repair(context.settings)
         for line in done or ["The desired-state repository needs no repair."]:

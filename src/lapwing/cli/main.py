@@ -108,10 +108,11 @@ class _Verbs(click.Group):
 def cli(ctx: click.Context, directory: Path) -> None:
     """From a git commit to zero-downtime production, from one stack file."""
     from lapwing import settings
+    from lapwing.system import home
 
     read = settings.read()
     if ctx.invoked_subcommand != "doctor":  # It reports every fault of the home in its table.
-        settings.check_folder(read.home)
+        home.check_folder(read.home)
     printer = Printer(color=read.color)
     printer.mask = lambda text: _mask(read, text)
     ctx.obj = Context(read, directory, printer)
