@@ -105,6 +105,19 @@ class Installation:
         self.git("add", "-A")
         self.git("commit", "-q", "--allow-empty", "-m", "A change")
 
+    def begin(self, *arguments: str, stderr: int = subprocess.PIPE) -> subprocess.Popen[str]:
+        """Start a command of lapwing in a session of its own, and do not wait for it."""
+        return subprocess.Popen(
+            [LAPWING, *arguments],
+            cwd=self.folder,
+            env=self.environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            start_new_session=True,
+        )
+
     def call(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a command of lapwing in the stack's folder, however it ends."""
         return subprocess.run(

@@ -92,15 +92,7 @@ class Ship(Deployed):
 
     def begin(self, *arguments: str) -> subprocess.Popen[str]:
         """Begin a command, and do not wait for it."""
-        return subprocess.Popen(
-            [LAPWING, *arguments],
-            cwd=self.where.folder,
-            env=self.where.environ,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
+        return self.where.begin(*arguments, stderr=subprocess.STDOUT)
 
     def end(self, command: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
         """Wait for the end of a command that was begun."""

@@ -17,7 +17,7 @@ from typing import Any
 from lapwing.load.client import Client, Plan, Traffic
 from lapwing.load.record import Exchange, now
 from tests.deployed import PATIENCE, Deployed, until
-from tests.installation import LAPWING, Installation
+from tests.installation import Installation
 
 APP = Path(__file__).with_name("service") / "app.py"
 NAME = "faults"
@@ -99,16 +99,7 @@ class Ship(Deployed):
 
     def begin(self, *arguments: str) -> subprocess.Popen[str]:
         """Begin a command, and do not wait for it."""
-        return subprocess.Popen(
-            [LAPWING, *arguments],
-            cwd=self.where.folder,
-            env=self.where.environ,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        return self.where.begin(*arguments)
 
     # What is
 
