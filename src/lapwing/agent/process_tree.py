@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from lapwing.agent.processes import MARK, Identity, alive, started
+from lapwing.agent.processes import MARK, Identity, alive, read_stat, started
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +47,11 @@ def _find(identity: Identity, mark: str | None, ours: bool) -> dict[int, Member]
 
 
 def _member(pid: int) -> Member | None:
-    """Read a process; None if it has exited. Source: proc_pid_stat(5)."""
-    try:
-        before, _, after = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")
-    except OSError:
+    found = read_stat(pid)
+    if found is None:
         return None
-    fields = after.split()
-    if not fields or fields[0] in "ZX":
-        return None
-    since = Identity(pid, float(fields[19]))
-    name = _program(pid) or before.partition("(")[2]
-    return Member(since, int(fields[1]), int(fields[3]), name)
+    since = Identity(pid, found.started)
+    return Member(since, found.parent, found.session, _program(pid) or found.name)
 
 
 def _program(pid: int) -> str | None:

@@ -136,14 +136,38 @@ def spawn(launch: Launch, log: Path) -> Identity:
 def started(pid: int) -> float | None:
     """Return the start time of a process in kernel ticks; None if it does not exist.
 
-    A zombie counts as exited. Source: proc_pid_stat(5), fields 3 (state) and 22 (starttime).
+    A zombie counts as exited.
+    """
+    found = read_stat(pid)
+    if found is not None:
+        return found.started
+    return None if Path("/proc/self/stat").exists() else _started_without_proc(pid)
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """A process as in /proc. `started` is in kernel ticks."""
+
+    name: str
+    parent: int
+    session: int
+    started: float
+
+
+def read_stat(pid: int) -> Stat | None:
+    """Read a process; None if it has exited, also as a zombie, or where there is no /proc.
+
+    Source: proc_pid_stat(5), fields 2 (comm), 3 (state), 4 (ppid), 6 (session), 22 (starttime).
     """
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+        before, _, after = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")
     except OSError:
-        return None if Path("/proc/self/stat").exists() else _started_without_proc(pid)
-    fields = stat[stat.rindex(")") + 2 :].split()
-    return None if fields[0] in "ZX" else float(fields[19])
+        return None
+    fields = after.split()
+    if not fields or fields[0] in "ZX":
+        return None
+    name = before.partition("(")[2]
+    return Stat(name, int(fields[1]), int(fields[3]), float(fields[19]))
 
 
 def _started_without_proc(pid: int) -> float | None:
