@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class Stopping:
-    """Stops what is in `state.stopping`, each generation in its own task."""
+    """Stops the generations in `state.stopping`, one task for each."""
 
     def __init__(self, store: Store, launcher: Launcher, replicas: Replicas) -> None:
         self._store = store
@@ -87,5 +87,5 @@ class Stopping:
 
 
 def _key(generation: Generation) -> tuple[int, int]:
-    """Return what tells generations apart, also surplus replicas from the rest of their own."""
+    """Return a key for a generation; surplus replicas have another one than the rest."""
     return generation.number, min((r.index for r in generation.replicas), default=-1)

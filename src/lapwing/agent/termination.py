@@ -80,7 +80,7 @@ async def kill(
     """Kill a process and all that it started, and wait until they are gone.
 
     These are the processes of its session, and those anywhere that have its `mark` (children that
-    began a session of their own). The session counts while the process itself exists, or if its
+    began another session). The session counts while the process itself exists, or if its
     exit was `watched`: its ID in an old record may now be that of an unrelated session.
 
     Only then are the ports that it listened on free. Its first thread may be a zombie while others

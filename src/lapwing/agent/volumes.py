@@ -63,7 +63,7 @@ def link(path: Path, place: Path, name: str) -> None:
         if path.is_symlink() and path.readlink() == place:
             return
         if path.is_symlink() and not path.exists() and _is_volume(path.readlink()):
-            path.unlink()  # It leads to a volume that was removed, for instance with its home.
+            path.unlink()  # Its volume was removed, for instance with its home.
         if not path.is_symlink() and not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.symlink_to(place)

@@ -5,7 +5,7 @@ Files are read, never changed.
 The files are uv.lock, requirements.txt, pyproject.toml or setup.py, the most exact first. A lock
 file of another tool is refused by name, and so are dependencies that only that tool can read:
 nothing that a source lists is left out silently. What the files name by a path is part of the
-source: then the installed packages change with every edit, and a path that leads out of the source
+source: then the installed packages change with every edit, and a path outside of the source
 is refused, because a release is built from one folder.
 """
 

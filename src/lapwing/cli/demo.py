@@ -37,9 +37,9 @@ LEGEND = (
 def command(context: Context, example: Path | None, keep: bool) -> int:
     """Deploy the example under load and count failed requests.
 
-    Deploys a good change, a broken one, a slow one that is rolled back, and rolls back. Uses a copy
-    of the example as it is committed, with its own home and port; your environments and your
-    changes of the example are not touched.
+    Deploys a good change, a broken one, a slow one that is rolled back, and rolls back. Uses the
+    committed example, in a separate home and on a separate port: your environments and your changes
+    to the example are not used or changed.
 
     Exit status: 0 if no request failed and every step had its expected outcome, 1 if not,
     130 interrupted.

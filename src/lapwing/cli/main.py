@@ -144,7 +144,7 @@ def main() -> NoReturn:
     _end_like_interrupted()
     status = run(sys.argv[1:])
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # The command has ended, and its status stands.
+        signal.signal(number, signal.SIG_IGN)  # The command has ended: its status is not changed.
     sys.exit(status)
 
 

@@ -72,7 +72,7 @@ async def read_config(source: Repository, root: Manifest) -> dict[str, Any] | No
 
 
 async def _config(source: Repository, root: Manifest) -> dict[str, Any] | None:
-    """Return what the config says about running the image; None without a config."""
+    """Return the settings in the config for running the image; None without a config."""
     found = await read_config(source, root)
     if found is None:
         return None

@@ -37,8 +37,8 @@ class Occurrence:
 class Component:
     """A component: why it is too much, when to add it, and how to find it in a stack.
 
-    `applies` tells the environments that can have it; `elsewhere` is the reason outside of a cloud,
-    if it is another one.
+    `applies` selects the environments that can have it; `elsewhere` is the reason outside of a
+    cloud, if it is another one.
     """
 
     rule: str

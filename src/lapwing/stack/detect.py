@@ -99,8 +99,8 @@ def _pair(
 ) -> list[tuple[Program, ComposeService | None]]:
     """Pair the programs of a folder with its services in the Compose file.
 
-    The main program is the published service, or the first. A program that only the source tells
-    of, such as a migration, has the variables of the main one. Further services with a command are
+    The main program is the published service, or the first. A program that is only in the source,
+    such as a migration, has the variables of the main one. Further services with a command are
     programs, too.
     """
     if not composed:

@@ -92,7 +92,7 @@ def use_reserve(path: Path) -> bool:
 
 
 def real_path(path: Path) -> Path:
-    """Return a path without symbolic links; one that leads to itself stays, and is no error."""
+    """Return a path without symbolic links; a circular one is kept and is no error."""
     return Path(os.path.realpath(path))
 
 

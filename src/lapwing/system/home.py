@@ -1,6 +1,6 @@
-"""The state folder (LAPWING_HOME): created for its user only, and never anybody else's folder.
+"""The state folder (LAPWING_HOME): private to its user. No other folder is used.
 
-A marker file tells it from a folder that was named by mistake, whose permissions and content must
+A marker file distinguishes it from a folder named by mistake, whose permissions and content must
 not change. Homes of versions without the marker are known by files that every one of them has.
 """
 

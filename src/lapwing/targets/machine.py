@@ -258,7 +258,9 @@ class MachineTarget:
 
     def _report(self, event: Event, verb: Verb) -> None:
         steps = DOWN_STEPS if verb == "down" else STEPS
-        if event.kind == "note" and "too few to analyse" not in event.text:  # The result says it.
+        if (
+            event.kind == "note" and "too few to analyse" not in event.text
+        ):  # The result contains it.
             self.reporter.progress(event.text)
         elif event.kind == "state" and event.state in steps:
             self.reporter.progress(steps[event.state])

@@ -176,7 +176,7 @@ class Envoy:
             config = self._config(admin, access_log, limit)
             name = str(file.relative_to(self.folder))
             await self._write(name, config)
-            del self._contents[name]  # Not to be written again: the next instance has its own.
+            del self._contents[name]  # Only files that all instances share are written again.
 
     async def _use(self, instance: Instance) -> None:
         """Use an instance that is ready, and retire all others in the background."""

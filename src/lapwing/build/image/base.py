@@ -1,4 +1,4 @@
-"""Base images: which one a service is built on, at which digest, and what its config says.
+"""Base images: the name, digest and config of the image that a service is built on.
 
 The image is the one of `build: {base: ...}`, or the default for the language (bases.toml). Its
 digest comes from the reference itself, or from lapwing.lock beside the stack file, which `lapwing

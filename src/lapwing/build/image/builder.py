@@ -168,7 +168,7 @@ class _Build:
 
     @property
     def _created(self) -> int:
-        """The time of the files: browsers tell changed ones by it, also without a commit."""
+        """The time of the files: browsers revalidate by it, also without a commit."""
         dirty = self.source.revision.endswith("-dirty")
         return int(time.time()) if dirty else self.change.time
 

@@ -35,7 +35,7 @@ class Contents(Protocol):
     def layers(self, platform: Platform, base: BaseImage, musl: bool) -> list[Layer]:
         """Make the layers for a platform, those that change the least first.
 
-        `musl` tells the C library of the base from glibc. Raises BuildError.
+        `musl`: the base has this C library, not glibc. Raises BuildError.
         """
 
     def environment(self, base: BaseImage) -> Mapping[str, str]:

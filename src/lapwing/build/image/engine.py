@@ -172,7 +172,7 @@ def _run_engine(
 
 
 def _engine_variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that tell the engine where it is and who the user is."""
+    """Return the variables that the engine finds its daemon, programs and user by."""
     names = re.compile(r"DOCKER_\w+|CONTAINER_HOST|BUILDKIT_\w+|XDG_RUNTIME_DIR")
     return {name: value for name, value in environ.items() if names.fullmatch(name)}
 
