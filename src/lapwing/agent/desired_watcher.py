@@ -15,8 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lapwing.desired.git_objects import UNREADABLE
-from lapwing.desired.repository import DesiredRepository, document_path
+from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import DesiredStateError, LapwingError
 from lapwing.plan.model import Document
 
@@ -178,12 +177,7 @@ class DesiredStateWatcher:
             except DesiredStateError as error:
                 broken[key] = error
                 continue
-            if document is None:
-                path = document_path(*key)
-                broken[key] = DesiredStateError(
-                    f"{path} in commit {commit[:12]} {UNREADABLE}.", hint=REPAIR_HINT
-                )
-            elif document.target == "machine":
+            if document is not None and document.target == "machine":
                 found.append((key, commit, document))
         for key, document in running.items():
             if key not in known and document is not None and document.services:

@@ -153,9 +153,17 @@ class DesiredRepository:
         path = document_path(stack, environment)
         contents = read_objects(self.git, [f"{commit}:{path}" for commit in commits])
         return [
-            _decode_at(data, commit, stack, environment) if data is not None else None
+            self._missing(commit, path)
+            if data is None
+            else _decode_at(data, commit, stack, environment)
             for commit, data in zip(commits, contents, strict=True)
         ]
+
+    def _missing(self, commit: str, path: str) -> DesiredStateError | None:
+        """Return None if there is no file at a commit, the error if there is one not to be read."""
+        if self.git.ask("rev-parse", "--verify", "-q", f"{commit}:{path}") is None:
+            return None
+        return _invalid(path, commit, UNREADABLE)
 
     def latest_valid(self, stack: str, environment: str) -> Document | None:
         """Return the newest valid document of an environment, if any.
@@ -169,8 +177,6 @@ class DesiredRepository:
         path = document_path(stack, environment)
         for commit in self.git.text("rev-list", BRANCH, "--", path).split():
             [found] = self.documents(stack, environment, [commit])
-            if found is None and self.git.ask("rev-parse", "--verify", "-q", f"{commit}:{path}"):
-                continue  # A file that is not read.
             if not isinstance(found, DesiredStateError):
                 return found
         return None
@@ -344,6 +350,10 @@ def _decode_at(
         problem = f"is for {document.stack}/{document.environment}"
     except msgspec.MsgspecError as error:
         problem = f"is invalid: {error}"
+    return _invalid(path, commit, problem)
+
+
+def _invalid(path: str, commit: str, problem: str) -> DesiredStateError:
     return DesiredStateError(
         f"{path} in commit {commit[:12]} {problem}.",
         hint="Revert that commit, or deploy again from the stack file.",
