@@ -174,8 +174,8 @@ def _is_alone(context: Context, result: DeployResult) -> bool:
     from lapwing.observed import status
 
     own = context.settings.environment(result.stack, result.environment)
-    others = (status.read(f) for f in own.parents[1].glob("*/*") if f != own)
-    return not any(s.active or s.idle for other in others if other for s in other.services)
+    others = (found for folder, found in status.read_all(context.settings.home) if folder != own)
+    return not any(s.active or s.idle for other in others for s in other.services)
 
 
 def history(context: Context, ref: EnvironmentRef, entries: Sequence[Entry]) -> None:

@@ -125,12 +125,8 @@ def _running(settings: Settings) -> list[tuple[str, Document]]:
 
 def _active(settings: Settings) -> list[str]:
     """Return the environments in which a service has an active release."""
-    found = []
-    for path in sorted((settings.home / "environments").glob(f"*/*/{status.FILE}")):
-        seen = status.read(path.parent)
-        if seen is not None and StatusReport(seen).running:
-            found.append(f"{seen.stack}/{seen.environment}")
-    return found
+    seen = [found for _, found in status.read_all(settings.home) if StatusReport(found).running]
+    return [f"{found.stack}/{found.environment}" for found in seen]
 
 
 def _traffic(settings: Settings, active: list[str], alive: bool) -> CheckResult:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -120,6 +121,13 @@ def read(folder: Path) -> Status | None:
         return msgspec.json.decode((folder / FILE).read_bytes(), type=Status)
     except (OSError, msgspec.MsgspecError):
         return None
+
+
+def read_all(home: Path) -> Iterator[tuple[Path, Status]]:
+    """Yield the folder and the status of each environment of a home that can be read, by name."""
+    for path in sorted((home / "environments").glob(f"*/*/{FILE}")):
+        if (found := read(path.parent)) is not None:
+            yield path.parent, found
 
 
 def append(folder: Path, event: Event) -> None:

@@ -147,11 +147,10 @@ def envoy_accepts(settings: Settings) -> bool:
 
 def finish_stops(settings: Settings, progress: Callable[[str], None]) -> None:
     """Wait until what is being stopped, of any stack, has ended; report what has not."""
-    for file in sorted((settings.home / "environments").glob("*/*/status.json")):
-        found = status.read(file.parent)
-        if found is not None and (found.stopping or not found.services):
+    for folder, found in status.read_all(settings.home):
+        if found.stopping or not found.services:
             try:
-                wait_until_stopped(settings, file.parent, progress)
+                wait_until_stopped(settings, folder, progress)
             except AgentError as error:
                 progress(error.message)
 
