@@ -14,7 +14,8 @@ from collections.abc import Callable
 from typing import Any
 
 from lapwing.agent import process_tree, processes, state, termination
-from lapwing.load.client import Plan, Traffic
+from lapwing.load.client import Plan
+from lapwing.load.worker import Traffic
 from lapwing.observed import agent as observed
 from tests.deployed import PATIENCE, Deployed
 from tests.installation import LAPWING, Installation, envoys

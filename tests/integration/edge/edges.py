@@ -22,7 +22,7 @@ from typing import Any
 
 import yaml
 
-from lapwing.render.kubernetes import edge
+from lapwing.render.kubernetes import edge_config
 from lapwing.render.kubernetes.objects import ClusterEnvironment
 from lapwing.render.kubernetes.setting import text
 from tests.installation import free_port
@@ -57,7 +57,7 @@ def configuration(
     cluster: ClusterEnvironment, folder: Path, services: Mapping[str, int]
 ) -> tuple[Path, Edge]:
     """The rendered configuration as a file for this machine. `services` are ports by service."""
-    tree: dict[str, Any] = yaml.safe_load(text(edge.configuration(cluster), cluster.scopes))
+    tree: dict[str, Any] = yaml.safe_load(text(edge_config.configuration(cluster), cluster.scopes))
     ports = Edge(free_port(), free_port())
     static = tree["static_resources"]
     for listener, port in zip(static["listeners"], (ports.port, ports.stats), strict=True):

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from lapwing.render.kubernetes import edge, render
+from lapwing.render.kubernetes import edge_config, render
 from lapwing.render.kubernetes.analysis import REQUEST, WATCH
 from tests.integration.edge.edges import (
     ENVOY,
@@ -73,7 +73,7 @@ def company(tmp_path: Path, services: dict[str, int]) -> Iterator[Edge]:
 def test_envoy_accepts_the_configuration(case: str, environment: str, tmp_path: Path) -> None:
     made = cluster_environment(case, environment)
     file, _ = configuration(made, tmp_path, {})
-    if edge.ends_tls(made):
+    if edge_config.ends_tls(made):
         _certificate(tmp_path)
     said = subprocess.run(
         [ENVOY, "--mode", "validate", "-c", file], capture_output=True, text=True, check=False

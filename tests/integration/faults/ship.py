@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from lapwing.load.client import Client, Plan, Traffic
+from lapwing.load.client import Client, Plan
 from lapwing.load.record import Exchange, now
+from lapwing.load.worker import Traffic
 from tests.deployed import PATIENCE, Deployed, until
 from tests.installation import Installation
 

@@ -169,7 +169,12 @@ def test_missing_state_is_rebuilt(ship: Ship, clients: Watchers) -> None:
         copy.write_bytes(b"garbage")
     began = now()
     ship.where.run("agent", "start")
-    until(lambda: ship.service()["phase"] == "running" and ship.status()["rollout"] is None)
+    until(
+        lambda: (
+            (status := ship.status())["rollout"] is None
+            and [service["phase"] for service in status["services"]] == ["running"]
+        )
+    )
     ship.whole()
     until(lambda: ship.version in clients.answered(began))
     assert not any(processes.started(p) for p in old)

@@ -17,7 +17,7 @@ import pytest
 from lapwing.agent import processes
 from tests.deployed import until
 from tests.disk import Disk, mounted
-from tests.installation import Installation, free_port, installation
+from tests.installation import LAPWING, Installation, free_port, installation
 from tests.integration.faults import ship as usual
 from tests.integration.faults.ship import Ship, Watchers
 from tests.needs import require
@@ -57,7 +57,7 @@ def test_port_other_than_the_agents_is_reported(ship: Ship, watched: Watchers) -
     ship.next()
     environ = {**ship.where.environ, "LAPWING_PORT": str(free_port())}
     done = subprocess.run(
-        [usual.LAPWING, "deploy"],
+        [LAPWING, "deploy"],
         cwd=ship.where.folder, env=environ, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 1

@@ -9,7 +9,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lapwing.load.client import Client, LoadError, Plan, Target, Traffic, running
+from lapwing.load.client import Client, LoadError, Plan, running
+from lapwing.load.connection import Target
+from lapwing.load.worker import Traffic
 from tests.integration.switching.service import run
 
 TRAFFIC = (

@@ -10,8 +10,10 @@ from collections.abc import Awaitable, Callable
 import pytest
 from websockets.utils import accept_key
 
-from lapwing.load.client import Plan, Target, Traffic, drive
+from lapwing.load.client import Plan, drive
+from lapwing.load.connection import Target
 from lapwing.load.record import Exchange, Kind, Ledger
+from lapwing.load.worker import Traffic
 
 Handler = Callable[[int, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 """Serves one connection; the first argument counts connections from 1."""

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from lapwing.load.client import Plan, Traffic, running
+from lapwing.load.client import Plan, running
+from lapwing.load.worker import Traffic
 from tests.deployed import Deployed
 from tests.installation import Installation, installation
 

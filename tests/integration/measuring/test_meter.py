@@ -14,8 +14,9 @@ from lapwing.agent import state
 from lapwing.agent.meter import Meter
 from lapwing.agent.proxy import instances
 from lapwing.agent.proxy.supervisor import Envoy
-from lapwing.load.client import Plan, Traffic, drive, running
+from lapwing.load.client import Plan, drive, running
 from lapwing.load.record import Exchange
+from lapwing.load.worker import Traffic
 from lapwing.observed import usage
 from lapwing.observed.usage import STEP, Buckets
 from lapwing.settings import Settings, read

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from lapwing.load.client import Plan, Traffic, running
+from lapwing.load.client import Plan, running
 from lapwing.load.figures import Switch, switch
 from lapwing.load.record import Exchange, Ledger, now
+from lapwing.load.worker import Traffic
 from tests.conftest import FIGURES
 from tests.installation import Installation, installation
 from tests.integration.switching.http2 import asking

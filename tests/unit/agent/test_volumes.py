@@ -21,7 +21,7 @@ def test_file_deleted_during_the_walk_is_left_out(
     (tmp_path / "app").mkdir()
     (tmp_path / "app/kept.txt").touch()
     walked = [(str(tmp_path / "app"), [], ["deleted.txt", "kept.txt"])]
-    monkeypatch.setattr(volumes.os, "walk", lambda _folder: walked)
+    monkeypatch.setattr(os, "walk", lambda _folder: walked)
     assert volumes.written(tmp_path) == ["kept.txt"]
 
 
