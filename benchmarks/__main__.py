@@ -16,7 +16,7 @@ FOLDER = Path(__file__).parent
 
 
 def benchmarks() -> dict[str, str]:
-    """The benchmarks by name, with the first line of what each says of itself. Read from the
+    """The benchmarks by name, with the first line of the docstring of each. Read from the
     sources, so that listing imports nothing."""
     found = {}
     for path in sorted(FOLDER.glob("[!_]*.py")):
@@ -30,7 +30,7 @@ def main() -> None:
     """List, or run. Ends with status 2 if the name is not known, 1 if one of `all` failed."""
     found = benchmarks()
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
-        print("Usage: python -m benchmarks NAME [OPTIONS]; NAME --help tells the options.\n")
+        print("Usage: python -m benchmarks NAME [OPTIONS]; NAME --help lists the options.\n")
         for name, about in found.items():
             print(f"  {name:12}  {about}")
         print(f"  {'all':12}  Each of them in turn, with its defaults.")

@@ -3,10 +3,10 @@
     python -m benchmarks.image_copy [--rounds 3] [--gigabytes 2] [--output json]
 
 Both registries are Debian's docker-registry, with their files in one temporary folder. Each tool
-copies each image into a repository of its own, the tools take turns, and another one begins in
-every round. What is told is the median of the rounds: wall time of the whole command, with its
-start; CPU time of the command (not of the registries); its peak memory. A peer that is not on the
-PATH is said to be missing.
+copies each image into a separate repository; the tools take turns, and another one begins in every
+round. Reported is the median of the rounds: wall time of the whole command, with its start; CPU
+time of the command (not of the registries); its peak memory. A peer that is not on the PATH is
+named as missing.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Run:
 
 
 def tools(hosts: list[str]) -> dict[str, Command]:
-    """The tools that are here; says which are not."""
+    """The tools on the PATH; those that are missing are named on stderr."""
     lapwing = str(Path(sys.executable).with_name("lapwing"))
     found: dict[str, Command] = {"lapwing": lambda a, b: [lapwing, "image", "copy", a, b]}
     plain = [part for host in hosts for part in ("--host", f"reg={host},tls=disabled")]
@@ -96,9 +96,9 @@ def run(arguments: list[str]) -> Run:
             pass_fds=(writing,),
         )
         os.close(writing)
-        told = result.read()
+        figures = result.read()
         process.wait()
-        status, wall, cpu, memory = json.loads(told)
+        status, wall, cpu, memory = json.loads(figures)
         if status:
             output.seek(0)
             sys.exit(f"{' '.join(arguments)} failed:\n{output.read().decode(errors='replace')}")
@@ -174,12 +174,12 @@ def table(results: dict[str, dict[str, list[Run]]], gigabytes: float) -> str:
         "|---|---|---|---|---|---|",
     ]
     for case, by_tool in results.items():
-        own = medians(by_tool["lapwing"])
+        lapwing = medians(by_tool["lapwing"])
         for name, runs in by_tool.items():
             m = medians(runs)
             lines.append(
                 f"| {CASES[case].format(gigabytes=gigabytes)} | {name} | {m.wall:.2f} | "
-                f"{m.cpu:.2f} | {m.memory:.0f} | {m.wall / own.wall:.2f} |"
+                f"{m.cpu:.2f} | {m.memory:.0f} | {m.wall / lapwing.wall:.2f} |"
             )
     return "\n".join(lines)
 

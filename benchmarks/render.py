@@ -2,8 +2,8 @@
 
     python -m benchmarks render [--services 10 100 1000] [--rounds 5]
 
-All three give the same objects of the same stack: Helm those of the chart that Lapwing writes of
-it, kustomize those of the files that Lapwing writes, in a kustomization that changes nothing.
+All three produce the same objects of the same stack: Helm from the chart that Lapwing writes,
+kustomize from the files that Lapwing renders, in a kustomization that changes nothing.
 Lapwing is measured twice: the rendering alone, from the models in memory to the text of the files;
 and the whole command `lapwing render`, which also starts, reads and checks the stack file, and
 writes, as the peers' commands do. The contenders take turns, and another one begins in every round.

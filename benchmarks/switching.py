@@ -2,14 +2,18 @@
 
     python -m benchmarks switching [--switches 10] [--only NAME ...] [--output json]
 
-Every contender listens with TLS on a port of 127.0.0.1 and has two versions of one small service
-behind it. The load client of `lapwing.load` asks it with new and kept connections, bodies and two
-websockets, while all is sent to the other version, N times. Told are: requests sent and failed;
-races (a kept connection that was closed just as a client sent, after which a GET may be sent
-again); websockets that did not live until the client's own end; `window`, the time in which both
-versions answered; `delay`, from when the proxy was told to the first request that the new version
-answered; the whole command. Then wrk asks for an answer that is never switched, all alternating.
+Each proxy listens with TLS on a port of 127.0.0.1, in front of two versions of one small service.
+The load client of `lapwing.load` sends requests on new and kept connections, with bodies, and on
+two WebSockets, while the traffic is switched to the other version, N times. Reported are:
 
+- requests sent and failed;
+- races: a kept connection that was closed as the client sent a request (a GET may be repeated);
+- WebSockets that were closed before the client closed them;
+- `window`: the time in which both versions answered;
+- `delay`: from the switch command to the first request that the new version answered;
+- the time of the whole command.
+
+Then wrk measures requests per second of a path that is never switched, one proxy after the other.
 A peer that is not installed is named and left out.
 """
 
@@ -64,8 +68,8 @@ TRAFFIC = (
 
 @dataclass(frozen=True)
 class Figures:
-    """What one contender's switches did. Times in ms, each the median and the most; None where no
-    request tells."""
+    """The switches of one proxy. Times in ms, each as median and maximum; None where no request
+    shows it."""
 
     switches: int
     seen: int
@@ -82,7 +86,7 @@ class Figures:
 
 
 def measure(contender: Contender, count: int, pause: float) -> Figures:
-    """Switch a contender under load, every `pause` seconds after the last one was told."""
+    """Switch a proxy under load, each time `pause` seconds after the last command."""
     done: list[Switched] = []
     with load(Plan(contender.target, TRAFFIC)) as client:
         client.wait_for_answers({t.kind for t in TRAFFIC} - {"websocket"})
@@ -128,14 +132,14 @@ def _ended_before(ledger: Ledger, end: float) -> Ledger:
 
 
 def _spread(seen: Sequence[Switch], key: str) -> tuple[float, float] | None:
-    """The median and the most of a figure, in ms."""
+    """The median and the maximum of a figure, in ms."""
     values = [v * 1000 for s in seen if (v := getattr(s, key)) is not None]
     return (statistics.median(values), max(values)) if values else None
 
 
 @contextlib.contextmanager
 def contenders(folder: Path, only: Sequence[str]) -> Iterator[list[Contender]]:
-    """All that are here and wanted, running; says which are not here."""
+    """Start every wanted proxy that is installed, and name those that are not."""
     wanted = {name.lower() for name in only}
     with contextlib.ExitStack() as stack:
         ports = stack.enter_context(backends(folder))
@@ -158,7 +162,7 @@ def contenders(folder: Path, only: Sequence[str]) -> Iterator[list[Contender]]:
 
 
 def _wait(contender: Contender) -> None:
-    """Wait until it answers. Raises BenchmarkError if it never does."""
+    """Wait until the proxy answers. Raises BenchmarkError if it does not within 60 s."""
     until = time.monotonic() + 60
     while not answers(contender, "/version"):
         if time.monotonic() > until:

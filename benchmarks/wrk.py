@@ -1,5 +1,5 @@
-"""Requests per second and the 99th percentile, as wrk tells them: short runs, the contenders in
-turns, and another one begins in every round, so that what else the machine does meets all alike."""
+"""Requests per second and the 99th percentile, as wrk reports them: short runs, the proxies in
+turns, and another one begins in every round, so that other load on the machine affects all."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def run(program: str, contender: Contender, path: str, seconds: int) -> Run:
     return read(done.stdout)
 
 
-def read(said: str) -> Run:
+def read(output: str) -> Run:
     """What wrk printed. Raises ValueError if it is something else."""
-    rate = re.search(r"Requests/sec:\s+([\d.]+)", said)
-    p99 = re.search(r"99%\s+([\d.]+)(us|ms|s|m)\b", said)
+    rate = re.search(r"Requests/sec:\s+([\d.]+)", output)
+    p99 = re.search(r"99%\s+([\d.]+)(us|ms|s|m)\b", output)
     if rate is None or p99 is None:
-        raise ValueError(f"wrk said: {said}")
-    bad = sum(int(n) for n in re.findall(r"Non-2xx or 3xx responses: (\d+)", said))
-    for errors in re.findall(r"Socket errors: (.*)", said):
+        raise ValueError(f"wrk printed: {output}")
+    bad = sum(int(n) for n in re.findall(r"Non-2xx or 3xx responses: (\d+)", output))
+    for errors in re.findall(r"Socket errors: (.*)", output):
         bad += sum(int(n) for n in re.findall(r"\d+", errors))
     return Run(float(rate[1]), float(p99[1]) * UNITS[p99[2]], bad)
 

@@ -54,13 +54,13 @@ def prepare(program: str, setting: Setting, delay: int = 0) -> Prepared:
     path.write_text(json.dumps(_configuration(setting, admin, "a", delay)))
 
     def change(version: str, _pid: int) -> None:
-        told = httpx.post(
+        answer = httpx.post(
             f"http://127.0.0.1:{admin}/load",
             json=_configuration(setting, admin, version, delay),
             timeout=60.0,
             trust_env=False,
         )
-        told.raise_for_status()
+        answer.raise_for_status()
 
     return Prepared([program, "run", "--config", str(path)], change)
 

@@ -17,7 +17,7 @@ from lapwing.load.connection import Target
 @dataclass(frozen=True)
 class Switched:
     """One switch. `called` is the Unix time at which the command was given, `began` that at which
-    the proxy was told; `took` how many seconds the whole command took, which for Lapwing is a
+    the proxy got it; `took` how many seconds the whole command took, which for Lapwing is a
     deployment or a rollback."""
 
     old: str

@@ -1,4 +1,4 @@
-"""nginx: the configuration is written again, and the master process is told to reload (HUP).
+"""nginx: the configuration is written again, and the master process reloads it (HUP).
 
 A reload starts new workers; the old ones answer what they have and keep websockets until those
 end, but close idle kept connections, which clients see as races. Source: nginx.org, "Controlling

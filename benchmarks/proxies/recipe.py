@@ -1,8 +1,8 @@
-"""What a peer is: its program, its configuration, how it is told to switch; and how it is run.
+"""What a peer is: its program, its configuration, how its traffic is switched; and how it is run.
 
-A recipe writes the configuration into a folder and gives back the command to run and a function
+A recipe writes the configuration into a folder and returns the command to run and a function
 that makes a version active. Everything else is the same for all: a free port on 127.0.0.1, one
-certificate, a home of its own, an end by process id.
+certificate, a separate home, an end by process id.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PATIENCE = 60.0
 
 
 class BenchmarkError(Exception):
-    """A program does not do what the measurement needs; says which, and what it said."""
+    """A program does not do what the measurement needs; names it and quotes its output."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Setting:
 @dataclass(frozen=True)
 class Prepared:
     """The command that runs the proxy, and what makes a version active in the running process.
-    `change` returns when the proxy has been told."""
+    `change` returns when the proxy has accepted the change."""
 
     command: list[str]
     change: Callable[[str, int], None]
@@ -56,12 +56,12 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A peer. `told` says in words how it is told to switch; `version` are the arguments that make
-    its program say its version."""
+    """A peer. `switched_by` describes how its traffic is switched; `version` are the arguments that
+    make its program print its version."""
 
     name: str
     program: str
-    told: str
+    switched_by: str
     version: list[str]
     prepare: Callable[[str, Setting], Prepared]
 
@@ -97,7 +97,7 @@ def running(recipe: Recipe, program: str, setting: Setting) -> Iterator[Contende
 
         yield Contender(
             recipe.name,
-            f"{version(recipe, program)}; {recipe.told}",
+            f"{version(recipe, program)}; {recipe.switched_by}",
             Target(
                 f"https://localhost:{setting.port}",
                 address="127.0.0.1",
@@ -114,7 +114,7 @@ def process(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A program for as long as the block runs; begins when it listens. What it says goes to a log
     in `folder`, which is its home. Raises BenchmarkError if it ends by itself or never listens."""
-    log = folder / "said.log"
+    log = folder / "output.log"
     home = {"HOME": str(folder), "XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
     with log.open("wb") as out:
         started = subprocess.Popen(
