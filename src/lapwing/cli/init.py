@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,19 +15,43 @@ from lapwing.errors import LapwingError, StackFileError, UsageError
 from lapwing.system.files import write_atomic
 
 if TYPE_CHECKING:
+    from lapwing.stack.compose_files import Choice
     from lapwing.stack.detect import Findings
 
 
 @click.command("init")
 @click.argument("directory", type=click.Path(path_type=Path), required=False, metavar="[DIR]")
 @click.option("--force", is_flag=True, help="Replace an existing lapwing.yaml.")
+@click.option(
+    "-f",
+    "--file",
+    "files",
+    multiple=True,
+    metavar="FILE",
+    help="Compose file in the folder to read; repeat it to merge several. Default: compose.yaml "
+    "and compose.override.yaml.",
+)
+@click.option(
+    "--profile",
+    "profiles",
+    multiple=True,
+    metavar="NAME",
+    help="Add the services of a Compose profile; repeatable.",
+)
 @click.pass_obj
-def command(context: Context, directory: Path | None, force: bool) -> None:
+def command(
+    context: Context,
+    directory: Path | None,
+    force: bool,
+    files: tuple[str, ...],
+    profiles: tuple[str, ...],
+) -> None:
     """Create a lapwing.yaml from the files in a folder.
 
-    Detects Python and Node.js sources, Procfiles, Dockerfiles and a Compose file, in the folder and
-    its subfolders. Guesses are marked with comments in the file.
+    Detects Python and Node.js sources, Procfiles, Dockerfiles and a Compose project, in the folder
+    and its subfolders. Guesses are marked with comments in the file.
     """
+    from lapwing.stack.compose_files import Choice
     from lapwing.stack.draft import draft
     from lapwing.stack.load import FILE
 
@@ -34,22 +59,28 @@ def command(context: Context, directory: Path | None, force: bool) -> None:
     path = folder.absolute() / FILE
     if os.path.lexists(path) and not force:
         raise UsageError(f"{path} already exists.", hint="Replace it: lapwing init --force.")
-    findings = _find(folder)
+    findings = _find(folder, Choice(files, profiles))
     text = draft(findings)
     _check(folder, text)
     _write(path, text)
     _print_summary(context, path, findings)
 
 
-def _find(folder: Path) -> Findings:
+def _find(folder: Path, choice: Choice) -> Findings:
     from lapwing.stack.detect import detect
     from lapwing.stack.detect_files import read_files
 
     try:
-        files = read_files(folder)
+        files = read_files(folder, choice.files)
     except OSError as error:
         raise UsageError(f"Cannot read {folder}: {error.strerror}.") from error
-    findings = detect(folder.resolve().name, files)
+    missing = [name for name in choice.files if posixpath.normpath(name) not in files]
+    if missing:
+        raise UsageError(
+            f"{', '.join(missing)}: no such Compose file in {folder.absolute()}.",
+            hint="Give the path of a file below this folder.",
+        )
+    findings = detect(folder.resolve().name, files, choice)
     if not findings.services:
         raise UsageError(
             f"No service detected in {folder.absolute()}.",

@@ -1,7 +1,7 @@
-"""Read a Compose file for `lapwing init`: databases, and the services of each build folder.
+"""Read a Compose project for `lapwing init`: databases, and the services of each build folder.
 
-The file format: https://github.com/compose-spec/compose-spec/blob/main/spec.md. Passwords are not
-copied: a variable with the name or the value of a secret becomes an entry of `secrets`, and one
+`compose_files` loads and merges the files; here is what they mean for a stack file. Passwords are
+not copied: a variable with the name or the value of a secret becomes an entry of `secrets`, and one
 that holds a part of a database's address a reference, as in `${db.host}`. What cannot be taken over
 becomes a note.
 """
@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
+from lapwing.stack.compose_files import Choice, build_folder, environment, load
 from lapwing.stack.resource_reference import PORTS, variable_of
 from lapwing.stack.variable_rules import is_reserved
 
-_NAMES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
 _IMAGES = {"mongo": "mongodb", "mysql": "mysql", "mariadb": "mysql", "redis": "redis",
            "valkey": "redis", "keydb": "redis", "dragonfly": "redis", "postgres": "postgres",
            "postgresql": "postgres", "postgis": "postgres", "timescaledb": "postgres",
@@ -63,51 +63,39 @@ class ComposeService:
 
 @dataclass(slots=True)
 class Composed:
-    """The content of a Compose file; `services` are by build folder."""
+    """The content of a Compose project; `services` are by build folder.
+
+    `left_out` are build folders of services in inactive profiles only.
+    """
 
     resources: list[FoundResource] = field(default_factory=list)
     services: dict[str, list[ComposeService]] = field(default_factory=dict)
+    left_out: set[str] = field(default_factory=set)
 
 
-def read(files: Mapping[str, str], notes: list[str]) -> Composed:
-    """Read the Compose file of the top folder, if there is one. Appends to the notes."""
+def read(files: Mapping[str, str], notes: list[str], choice: Choice | None = None) -> Composed:
+    """Read the Compose project of the top folder, if there is one. Appends to the notes."""
     composed = Composed()
-    file = next((n for n in _NAMES if n in files), None)
-    if file is None:
+    project = load(files, choice or Choice(), notes)
+    if project is None:
         return composed
-    services = _services(files[file])
-    if services is None:
-        notes.append(f"{file}: not a valid Compose file; ignored.")
-        return composed
+    services, file = project.services, project.file
     databases: dict[str, FoundResource] = {}
     for name, service in services.items():
         resource = _resource(name, service, services, notes)
         if resource is not None:
             databases[name] = resource
-        elif _folder(service) is None and "image" in service:
+        elif build_folder(service) is None and "image" in service:
             notes.append(f"{file}: `{name}` uses the image {service['image']}; ignored.")
     composed.resources = list(databases.values())
     for name, service in services.items():
-        if name not in databases and (folder := _folder(service)) is not None:
+        if name not in databases and (folder := build_folder(service)) is not None:
             workdir = _workdir(files.get(str(PurePosixPath(folder, "Dockerfile")), ""))
             found = _service(name, service, services, databases, workdir)
             composed.services.setdefault(folder, []).append(found)
+    inactive = (build_folder(service) for service in project.inactive.values())
+    composed.left_out = {f for f in inactive if f is not None and f not in composed.services}
     return composed
-
-
-def _services(text: str) -> dict[str, dict[str, Any]] | None:
-    import yaml
-
-    if len(re.findall(r"[*]\w", text)) > 50:  # aliases may multiply
-        return None
-    try:
-        data = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError):
-        return None
-    services = data.get("services") if isinstance(data, dict) else None
-    if not isinstance(services, dict):
-        return None
-    return {str(n): s for n, s in services.items() if isinstance(s, dict)}
 
 
 def _resource(
@@ -222,16 +210,10 @@ def _take_volume(found: ComposeService, volume: object, workdir: PurePosixPath) 
 
 def _environment(service: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """The variables of a service; one without a value is empty text."""
-    given = service.get("environment")
-    pairs: list[tuple[Any, Any]] = []
-    if isinstance(given, dict):
-        pairs = list(given.items())
-    elif isinstance(given, list):
-        pairs = [(n, v) for n, _, v in (str(line).partition("=") for line in given)]
-    for variable, value in pairs:
-        if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", str(variable)):
+    for variable, value in environment(service).items():
+        if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", variable):
             written = str(value).lower() if isinstance(value, bool) else str(value)
-            yield str(variable), "" if value is None else written
+            yield variable, "" if value is None else written
 
 
 def _has_host(value: str, host: str) -> bool:
@@ -246,15 +228,8 @@ def _is_at(value: str, host: str) -> bool:
 
 def _command(service: Mapping[str, Any]) -> str | None:
     command = service.get("command")
-    if isinstance(command, list):
-        return shlex.join(map(str, command)) or None
-    return " ".join(command.split()) if isinstance(command, str) and command.strip() else None
-
-
-def _folder(service: dict[str, Any]) -> str | None:
-    build = service.get("build")
-    path = build.get("context", ".") if isinstance(build, dict) else build
-    return str(PurePosixPath(path)) if isinstance(path, str) and ".." not in path else None
+    words = shlex.join(map(str, command)) if isinstance(command, list) else command
+    return " ".join(words.split()).replace("$$", "$") or None if isinstance(words, str) else None
 
 
 def _workdir(dockerfile: str) -> PurePosixPath:

@@ -15,6 +15,7 @@ from typing import Literal
 
 from lapwing.stack import compose, ecosystems
 from lapwing.stack.compose import ComposeService
+from lapwing.stack.compose_files import Choice
 from lapwing.stack.detect_files import MODULES, SCRIPTS
 from lapwing.stack.ecosystems import Program
 
@@ -60,13 +61,14 @@ class Findings:
     notes: list[str] = field(default_factory=list)
 
 
-def detect(name: str, files: Files) -> Findings:
+def detect(name: str, files: Files, choice: Choice | None = None) -> Findings:
     """Detect what the stack file for these files contains; `name` is the folder's name."""
     findings = Findings(stack=name_from(name, "stack"))
-    composed = compose.read(files, findings.notes)
+    composed = compose.read(files, findings.notes, choice)
     findings.resources = composed.resources
     used: set[str] = set()
-    for folder in sorted({str(PurePosixPath(path).parent) for path in files}):
+    folders = {str(PurePosixPath(path).parent) for path in files} - composed.left_out
+    for folder in sorted(folders):
         here = {
             PurePosixPath(p).name: t
             for p, t in files.items()

@@ -6,18 +6,21 @@ usually begin, of Python and of Node.js.
 
 from __future__ import annotations
 
+import posixpath
 import re
-from collections.abc import Iterator
-from pathlib import Path
+from collections import deque
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
+
+from lapwing.stack.compose_files import DOT_ENV
 
 MAX_FILE_BYTES = 256 * 1024
 MAX_FILES = 400
 _FILE_NAMES = {
     "pyproject.toml", "requirements.txt", "package.json", "Procfile", "Dockerfile", "manage.py",
-    "compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml",
     "vite.config.js", "vite.config.ts", "vite.config.mjs", "next.config.js", "next.config.mjs",
     "next.config.ts", "angular.json", "svelte.config.js", "svelte.config.ts", "index.html",
-    "Pipfile", "setup.py",
+    "Pipfile", "setup.py", DOT_ENV,
 }  # fmt: skip
 MODULES = ("__init__", "main", "app", "api", "server", "asgi", "wsgi")
 """Modules of a package that are searched for an application."""
@@ -27,23 +30,52 @@ SCRIPTS = re.compile(
 """Where a Node.js program begins, and the first page of a Next.js application."""
 _GROUPS = ("services", "apps")
 """Folders whose subfolders are searched as well."""
+_CHOSEN = re.compile(r"[^=:\"'\n]+\.ya?ml")
+_COMPOSE = re.compile(r"(docker-)?compose[\w.-]*\.ya?ml")
+_YAML_PATH = re.compile(r"[\w./-]+\.ya?ml\b")
+"""The path of a further file in a Compose file: of `include` or `extends`."""
 _REQUIREMENTS = re.compile(r"requirements[\w.-]*\.txt")
 _SKIPPED = {"node_modules", "venv", "tests", "test", "docs", "dist", "build", "__pycache__"}
 
 
-def read_files(folder: Path) -> dict[str, str]:
+def read_files(folder: Path, further: Iterable[str] = ()) -> dict[str, str]:
     """Read the files that detection needs, by relative path. Raises OSError for the folder itself.
 
-    Follows no symbolic link out of the folder.
+    `further` are Compose files with other names, relative to the folder. Follows no symbolic link
+    out of the folder.
     """
     texts: dict[str, str] = {}
-    for path in _candidates(folder):
-        if len(texts) >= MAX_FILES:
-            break
-        text = _text(path)
-        if text is not None:
-            texts[path.relative_to(folder).as_posix()] = text
+    named = deque(map(posixpath.normpath, further))
+    for name in (*named, *(p.relative_to(folder).as_posix() for p in _candidates(folder))):
+        _read(folder, name, texts)
+    named.extend(name for name in texts if _COMPOSE.fullmatch(PurePosixPath(name).name))
+    named.extend(map(posixpath.normpath, _CHOSEN.findall(texts.get(DOT_ENV, ""))))
+    while named:
+        name = named.popleft()
+        _read(folder, name, texts)
+        for path in _YAML_PATH.findall(texts.get(name, "")):
+            other = posixpath.normpath(posixpath.join(posixpath.dirname(name), path))
+            if other not in texts and _read(folder, other, texts):
+                named.append(other)
     return texts
+
+
+def _read(folder: Path, name: str, texts: dict[str, str]) -> bool:
+    """Add the text of a file below the folder, unless there are too many. Return whether it is."""
+    path = folder / name
+    if name in texts or len(texts) >= MAX_FILES or not _is_below(path, folder):
+        return False
+    text = _text(path)
+    if text is None:
+        return False
+    if path.name == DOT_ENV:  # the rest are values of the application
+        text = "\n".join(line for line in text.splitlines() if line.startswith("COMPOSE_"))
+    texts[name] = text
+    return True
+
+
+def _is_below(path: Path, folder: Path) -> bool:
+    return path.parent.resolve().is_relative_to(folder.resolve())
 
 
 def _candidates(folder: Path) -> Iterator[Path]:
@@ -64,6 +96,7 @@ def _files(folder: Path) -> Iterator[Path]:
             path.name in _FILE_NAMES
             or path.suffix == ".py"
             or _REQUIREMENTS.match(path.name)
+            or _COMPOSE.fullmatch(path.name)
             or (path.is_file() and SCRIPTS.fullmatch(path.name))
         ):
             yield path

@@ -20,6 +20,7 @@ from lapwing.errors import LapwingError, UsageError
 from lapwing.settings import Settings
 from lapwing.stack.compose import read
 from lapwing.stack.detect import detect, name_from
+from lapwing.stack.detect_files import read_files
 from lapwing.stack.draft import text
 from lapwing.stack.load import load
 from lapwing.stack.source import scalar
@@ -104,6 +105,54 @@ def test_invalid_files_become_notes() -> None:
     ],
 )
 def test_unusual_compose_files_are_tolerated(compose: str) -> None:
+    read({"compose.yaml": compose}, [])
+
+
+def test_init_merges_chosen_compose_files(tmp_path: Path) -> None:
+    shutil.copytree(CASES / "compose-include-and-override/folder", tmp_path, dirs_exist_ok=True)
+    init(tmp_path, "-f", "compose.yaml")
+    assert load(tmp_path / "lapwing.yaml").stack.services["shop"].env["MODE"] == "production"
+    chosen = "COMPOSE_FILE='compose.yaml:mail/../extra.yml'\nPASSWORD=of-nobody\n"
+    (tmp_path / ".env").write_text(chosen)
+    (tmp_path / "extra.yml").write_text("services: {shop: {environment: [MODE=extra]}}")
+    init(tmp_path, "--force")
+    assert load(tmp_path / "lapwing.yaml").stack.services["shop"].env["MODE"] == "extra"
+    assert "of-nobody" not in "".join(read_files(tmp_path).values())
+
+
+def test_init_adds_services_of_chosen_profile(tmp_path: Path) -> None:
+    shutil.copytree(CASES / "compose-profiles/folder", tmp_path, dirs_exist_ok=True)
+    init(tmp_path, "--profile", "nightly")
+    stack = load(tmp_path / "lapwing.yaml").stack
+    assert sorted(stack.services) == ["batch", "web"]
+    assert sorted(stack.resources) == ["archive", "cache"]
+    (tmp_path / ".env").write_text("COMPOSE_PROFILES=*\n")
+    init(tmp_path, "--force")
+    assert sorted(load(tmp_path / "lapwing.yaml").stack.services) == ["batch", "console", "web"]
+
+
+@pytest.mark.parametrize("name", ["gone.yaml", "../outside.yaml", "link.yaml"])
+def test_init_refuses_compose_file_that_is_not_in_folder(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / "shop"
+    shutil.copytree(CASES / "flask/folder", folder)
+    (tmp_path / "outside.yaml").write_text("services: {db: {image: redis}}")
+    (folder / "link.yaml").symlink_to(tmp_path / "outside.yaml")
+    with pytest.raises(UsageError, match=name):
+        init(folder, "-f", name)
+
+
+@pytest.mark.parametrize(
+    "compose",
+    [
+        "include: [compose.yaml]\nservices: {web: {build: .}}",
+        "services: {web: {build: ., extends: web}}",
+        "services: {web: {build: ., extends: other}, other: {extends: {service: web}}}",
+        "services: {web: {build: ., extends: {file: compose.yaml, service: web}}}",
+        "services: {web: {build: ., extends: 3, profiles: 4, command: !reset null}}\ninclude: 5",
+        "include: [{path: 3}, 4, {project_directory: a}]\nservices: {web: {build: !reset null}}",
+    ],
+)
+def test_circular_and_invalid_references_of_compose_files_end(compose: str) -> None:
     read({"compose.yaml": compose}, [])
 
 
