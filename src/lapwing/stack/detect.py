@@ -44,6 +44,7 @@ class FoundService:
     spa: bool = True
     answers_root: bool = False
     """Whether its source has a handler for `GET /`, for a smoke test."""
+    prefixes: list[str] = field(default_factory=list)
     needs: list[str] = field(default_factory=list)
     env: dict[str, str] = field(default_factory=dict)
     secrets: list[str] = field(default_factory=list)
@@ -239,6 +240,7 @@ def _service(
         run=program.run,
         spa=program.spa,
         answers_root=program.answers_root,
+        prefixes=program.prefixes,
         health=program.health,
         notes=notes,
     )
@@ -259,20 +261,39 @@ def _unused(name: str, used: list[str]) -> str:
     return free
 
 
+_API = "/api"
+
+
 def _route(services: list[FoundService]) -> None:
-    """Give the static site `/`, and services `/api`, or their names if there are several."""
+    """Give the static site `/`, and services `/api`, or their names if there are several.
+
+    A service whose source has routes below `/api` gets that prefix. The only one gets `/`.
+    """
     sites = [s for s in services if s.kind == "static"]
     servers = [s for s in services if s.kind == "web"]
-    taken: set[str] = set()
+    several = len(sites) + len(servers) > 1
+    apis = [s for s in servers if _API in s.prefixes] or (servers if sites else [])
+    api = apis[0] if several and len(apis) == 1 else None
+    taken = {_API} if api else set()
     for service in [*sites, *servers]:
-        route = "/" if "/" not in taken else f"/{service.name}"
-        if service in servers and sites and len(servers) == 1:
-            route = "/api"
+        route = "/" if "/" not in taken else f"/{_unused(service.name, [r[1:] for r in taken])}"
+        service.route = route = _API if service is api else route
         taken.add(route)
-        service.route = route
-        if len(sites) + len(servers) > 1:
-            service.notes.append(
-                f"route: a guess; requests with this prefix go to `{service.name}`."
-            )
+        if several:
+            service.notes.append(_reason(service, route))
         if service.health and not service.health.startswith(route):
             service.notes.append("health: requested directly from the service, outside of route.")
+
+
+def _reason(service: FoundService, route: str) -> str:
+    """Return the note that says why a service has its route."""
+    if route in service.prefixes and route != "/":
+        return f"route: routes in its source begin with {route}."
+    note = f"route: a guess; requests with this prefix go to `{service.name}`."
+    others = [prefix for prefix in service.prefixes if prefix not in ("/", service.health)][:3]
+    if route == "/" or not others:
+        return note
+    return (
+        f"route: a guess; routes in its source begin with {', '.join(others)}, and requests keep "
+        f"their path. Serve them below {route}, or change the route."
+    )

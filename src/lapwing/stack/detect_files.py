@@ -22,8 +22,8 @@ _FILE_NAMES = {
     "next.config.ts", "angular.json", "svelte.config.js", "svelte.config.ts", "index.html",
     "Pipfile", "setup.py", DOT_ENV,
 }  # fmt: skip
-MODULES = ("__init__", "main", "app", "api", "server", "asgi", "wsgi")
-"""Modules of a package that are searched for an application."""
+MODULES = ("__init__", "main", "app", "api", "server", "asgi", "wsgi", "urls", "routes")
+"""Modules of a package that are searched for an application and its routes."""
 SCRIPTS = re.compile(
     r"(src/)?(server|index|app|main)\.(js|mjs|cjs|ts)|(src/)?(app/page|pages/index)\.[jt]sx?"
 )

@@ -27,6 +27,12 @@ _DATABASES = {
     "pymysql": "mysql", "mysqlclient": "mysql", "mysql2": "mysql",
     "redis": "redis", "ioredis": "redis",
 }  # fmt: skip
+_ROUTE = re.compile(
+    r"""\.(?:route|get|post|put|patch|delete|use|all|websocket|add_url_rule)\(\s*r?["'`]/([\w-]*)"""
+    r"""|prefix\s*[=:]\s*["'`]/([\w-]*)"""
+    r"""|(?:setGlobalPrefix|\bpath)\(\s*["'`]/?([\w-]+)"""
+)
+"""The first segment of a path in a route of Flask, FastAPI, Express, Fastify, NestJS or Django."""
 THREADS = 8
 """Threads of a gunicorn worker: without any, one slow request occupies the whole worker."""
 
@@ -53,6 +59,8 @@ class Program:
     answers_root: bool = False
     suffix: str = ""
     uses: list[str] = field(default_factory=list)
+    prefixes: list[str] = field(default_factory=list)
+    """The first segments of the paths that its routes have, as far as they were found."""
     notes: list[str] = field(default_factory=list)
 
 
@@ -84,9 +92,17 @@ def programs(here: Files, packages: Files, notes: list[str], folder: str) -> lis
         svelte = "@sveltejs/kit" in here.get("package.json", "")
         notes.append(f"{folder}: {adapter if svelte else 'no start command found.'}")
     uses = _databases(here)
+    prefixes = _prefixes(here, packages)
     for program in found:
         program.uses = uses if program.kind != "static" else []
+        program.prefixes = prefixes if program.kind == "web" else []
     return found
+
+
+def _prefixes(here: Files, packages: Files) -> list[str]:
+    texts = [t for n, t in here.items() if n.endswith(".py") or SCRIPTS.fullmatch(n)]
+    found = {"".join(groups) for t in (*texts, *packages.values()) for groups in _ROUTE.findall(t)}
+    return sorted(f"/{segment}" for segment in found)
 
 
 def has_source(here: Files) -> bool:

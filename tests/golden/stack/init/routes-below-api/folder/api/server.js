@@ -1,0 +1,1 @@
+require("express")().get("/users", (_, answer) => answer.send([])).listen(process.env.PORT, "127.0.0.1");
