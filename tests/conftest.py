@@ -20,9 +20,11 @@ from hypothesis import HealthCheck, settings
 
 from tests.json_output import validate_all
 
+# A shell's background job ignores Ctrl-C, `nohup` ignores SIGHUP, and so would what is started here.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # A shell's background job ignores Ctrl-C, and so would what it starts; tests press it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
