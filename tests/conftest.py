@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.json_output import validate_all
 
-# A shell's background job ignores Ctrl-C, `nohup` ignores SIGHUP, and so would what is started here.
+# A shell's background job ignores Ctrl-C, `nohup` ignores SIGHUP, and their children do, too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
