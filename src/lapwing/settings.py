@@ -38,6 +38,14 @@ COMPLETION = "_LAPWING_COMPLETE"
 
 
 @dataclass(frozen=True, slots=True)
+class LoginFile:
+    """A file of logins for registries, in the form of Docker's config.json or of Podman's."""
+
+    path: Path
+    podman: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """What the environment of the process says. `bind` is the address Envoy listens on."""
 
@@ -145,6 +153,22 @@ class Settings:
         folder = self.environ.get("DOCKER_CONFIG")
         home = self.environ.get("HOME", "~")
         return (Path(folder) if folder else Path(home).expanduser() / ".docker") / "config.json"
+
+    def login_files(self) -> list[LoginFile]:
+        """Return the files in which docker and podman keep logins, in the order of search."""
+        environ, home = self.environ, Path(self.environ.get("HOME", "~")).expanduser()
+        podman = [
+            Path(folder) / "containers" / "auth.json"
+            for folder in (
+                environ.get("XDG_RUNTIME_DIR"),
+                environ.get("XDG_CONFIG_HOME") or home / ".config",
+            )
+            if folder
+        ]
+        named = environ.get("REGISTRY_AUTH_FILE")
+        first = [LoginFile(Path(named), podman=True)] if named else []
+        docker = LoginFile(self.docker_config(), podman=False)
+        return [*first, docker, *(LoginFile(path, podman=True) for path in podman)]
 
     def kubeconfigs(self) -> list[Path]:
         """Return the kubeconfig files: those of KUBECONFIG, else `~/.kube/config`.

@@ -21,15 +21,18 @@ from lapwing.errors import UsageError
 from lapwing.stack import image
 
 if TYPE_CHECKING:
+    from lapwing.registry.client import RegistryClient
     from lapwing.registry.copy import CopyResult
+    from lapwing.registry.registry import HostOptions
     from lapwing.stack.image import Reference
     from lapwing.targets.images import ImageResult
 
 _plain_http = click.option(
     "--plain-http",
     is_flag=True,
-    help="Allow registries without TLS. Loopback registries never need it.",
+    help="Use the registry without TLS. Loopback registries never need it.",
 )
+_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 _platforms = click.option(
     "--platform",
     "platforms",
@@ -77,7 +80,11 @@ def command() -> None:
     help="A platform of the images. Repeatable; several make an index. Default: linux/amd64, with "
     "--load that of this machine.",
 )
-@_plain_http
+@click.option(
+    "--plain-http",
+    is_flag=True,
+    help="Push without TLS, and allow base images from registries without it.",
+)
 @output_option
 @click.pass_obj
 def build(context: Context, /, services: tuple[str, ...], environment: str, **options: Any) -> None:
@@ -159,7 +166,11 @@ def dockerfile(context: Context, service: str, environment: str, ignore: bool) -
 
 @command.command("pin")
 @environment_option
-@_plain_http
+@click.option(
+    "--plain-http",
+    is_flag=True,
+    help="Allow registries without TLS. No login is sent to them.",
+)
 @output_option
 @click.pass_obj
 def pin(context: Context, environment: str, plain_http: bool) -> None:
@@ -195,7 +206,15 @@ def pin(context: Context, environment: str, plain_http: bool) -> None:
     show_default=True,
     help="Layers to copy at once.",
 )
-@_plain_http
+@click.option(
+    "--plain-http",
+    is_flag=True,
+    help="Allow registries without TLS. No login is sent to them.",
+)
+@click.option("--src-plain-http", is_flag=True, help="Use the registry of SRC without TLS.")
+@click.option("--dst-plain-http", is_flag=True, help="Use the registry of DST without TLS.")
+@click.option("--src-ca", type=_FILE, help="Also trust this authority, in PEM format, for SRC.")
+@click.option("--dst-ca", type=_FILE, help="Also trust this authority, in PEM format, for DST.")
 @output_option
 @click.pass_obj
 def copy(
@@ -224,7 +243,11 @@ def copy(
     started = time.monotonic()
 
     async def run() -> CopyResult:
-        async with RegistryClient(context.settings, plain_http=options["plain_http"]) as client:
+        async with RegistryClient(
+            context.settings,
+            plain_http=options["plain_http"],
+            hosts=_host_options(origin, target, options),
+        ) as client:
             with transfer(context.printer, quiet=context.for_programs) as progress:
                 return await client.copy(origin, target, tags, wanted, progress)
 
@@ -236,6 +259,20 @@ def copy(
     context.printer.say(_summary(result, seconds))
     for name in [f"{target.name}:{tag}" for tag in result.tags] or [target.name]:
         context.printer.data(f"{name}@{result.root.digest}")
+
+
+def _host_options(
+    origin: Reference, target: Reference, options: dict[str, Any]
+) -> dict[str, HostOptions]:
+    """Return the options of each registry; of one that is on both sides, those of both."""
+    from lapwing.registry.registry import HostOptions
+
+    found: dict[str, HostOptions] = {}
+    for host, side in ((origin.api, "src"), (target.api, "dst")):
+        given = found.get(host, HostOptions())
+        plain = given.plain_http or options[f"{side}_plain_http"]
+        found[host] = HostOptions(plain, options[f"{side}_ca"] or given.authority)
+    return found
 
 
 def _to_json(
@@ -278,8 +315,6 @@ def _summary(result: CopyResult, seconds: float) -> str:
 @click.pass_obj
 def list_(context: Context, repository: str, plain_http: bool) -> None:
     """List the tags of REPOSITORY."""
-    from lapwing.registry.client import RegistryClient
-
     wanted = _reference(context, repository, default_tag=None)
     if wanted.tag or wanted.digest:
         raise UsageError(
@@ -288,7 +323,7 @@ def list_(context: Context, repository: str, plain_http: bool) -> None:
         )
 
     async def run() -> list[str]:
-        async with RegistryClient(context.settings, plain_http=plain_http) as client:
+        async with _client(context, wanted, plain_http) as client:
             return [tag async for tag in client.repository(wanted).tags()]
 
     tags = asyncio.run(run())
@@ -309,7 +344,6 @@ def list_(context: Context, repository: str, plain_http: bool) -> None:
 @click.pass_obj
 def inspect(context: Context, reference: str, platforms: tuple[str, ...], plain_http: bool) -> None:
     """Show the manifest, config, layers and referrers of IMAGE."""
-    from lapwing.registry.client import RegistryClient
     from lapwing.registry.inspect import inspect_image
     from lapwing.registry.manifest import parse_platform
 
@@ -317,7 +351,7 @@ def inspect(context: Context, reference: str, platforms: tuple[str, ...], plain_
     parsed = [parse_platform(text) for text in platforms]
 
     async def run() -> dict[str, Any]:
-        async with RegistryClient(context.settings, plain_http=plain_http) as client:
+        async with _client(context, wanted, plain_http) as client:
             return await inspect_image(client.repository(wanted), wanted.wanted, parsed)
 
     found = {"reference": str(wanted), **asyncio.run(run())}
@@ -375,14 +409,13 @@ def push_chart(context: Context, file: Path, destination: str, plain_http: bool)
     """
     from lapwing.registry.chart import push_chart as push
     from lapwing.registry.chart import read_chart
-    from lapwing.registry.client import RegistryClient
 
     chart = read_chart(file)
     target = chart.reference(destination)
     started = time.monotonic()
 
     async def run() -> str:
-        async with RegistryClient(context.settings, plain_http=plain_http) as client:
+        async with _client(context, target, plain_http) as client:
             with transfer(context.printer, quiet=context.for_programs) as progress:
                 manifest = await push(chart, client.repository(target, write=True), progress)
                 return manifest.digest
@@ -400,6 +433,16 @@ def push_chart(context: Context, file: Path, destination: str, plain_http: bool)
         )
         return
     context.printer.data(f"{target}@{digest}")
+
+
+def _client(context: Context, reference: Reference, plain_http: bool) -> RegistryClient:
+    """Return a client for the registry of one reference."""
+    from lapwing.registry.client import RegistryClient
+    from lapwing.registry.registry import HostOptions
+
+    return RegistryClient(
+        context.settings, hosts={reference.api: HostOptions(plain_http=plain_http)}
+    )
 
 
 def _reference(context: Context, text: str, *, default_tag: str | None = image.LATEST) -> Reference:

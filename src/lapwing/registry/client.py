@@ -6,13 +6,14 @@ There is one `RegistryClient` for each command. It holds the connections and the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from lapwing.errors import UsageError
 from lapwing.registry.copy import CopyOptions, CopyResult, copy_image
 from lapwing.registry.credentials import Credentials
 from lapwing.registry.push import BlobPusher, Progress
-from lapwing.registry.registry import Registry
+from lapwing.registry.registry import HostOptions, Registry
 from lapwing.registry.repository import Repository
 from lapwing.registry.transport import Transport
 from lapwing.settings import Settings
@@ -21,12 +22,23 @@ from lapwing.system.retry import RetryPolicy
 
 
 class RegistryClient:
-    """Registries, as an async context. `plain_http` allows HTTP without TLS to every registry."""
+    """Registries, as an async context.
+
+    `plain_http` allows HTTP to every registry that does not use TLS, except Docker Hub, but no
+    login over it. `hosts` has the options of registries, by host and port.
+    """
 
     def __init__(
-        self, settings: Settings, *, plain_http: bool = False, retry: RetryPolicy | None = None
+        self,
+        settings: Settings,
+        *,
+        plain_http: bool = False,
+        hosts: Mapping[str, HostOptions] | None = None,
+        retry: RetryPolicy | None = None,
     ) -> None:
-        self._transport = Transport(settings.environ)
+        self._environ = settings.environ
+        self._transports: dict[Path | None, Transport] = {}
+        self._hosts = hosts or {}
         self._credentials = Credentials(settings)
         self._plain_http = plain_http
         self._retry = retry
@@ -36,7 +48,8 @@ class RegistryClient:
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        await self._transport.close()
+        for transport in self._transports.values():
+            await transport.close()
 
     def repository(
         self, reference: Reference, *, write: bool = False, mount_from: str | None = None
@@ -47,11 +60,16 @@ class RegistryClient:
         """
         host = reference.api
         if host not in self._registries:
+            options = self._hosts.get(host, HostOptions())
+            authority = options.authority
+            if authority not in self._transports:
+                self._transports[authority] = Transport(self._environ, authority)
             self._registries[host] = Registry(
                 host,
-                self._transport,
+                self._transports[authority],
                 self._credentials,
-                plain_http=self._plain_http,
+                allow_plain=self._plain_http,
+                options=options,
                 retry=self._retry,
             )
         registry = self._registries[host]

@@ -1,9 +1,13 @@
-"""Logins for registries: LAPWING_REGISTRY_... variables, or what `docker login` stored.
+"""Logins for registries: LAPWING_REGISTRY_... variables, or what docker or podman login stored.
 
 Docker's config.json holds logins itself (`auths`) or names a credential helper: one for a registry
-(`credHelpers`) or for all (`credsStore`). A helper reads the registry's name from standard input
-and prints JSON (source: docker/docker-credential-helpers, the protocol in its README). A login
-never gets into an error: neither a value of the file nor the output of a helper is quoted.
+(`credHelpers`) or for all (`credsStore`). Podman's auth.json has the same form; its keys may name
+a repository or a folder of them, and the longest key that fits is used (source:
+containers-auth.json(5)). The files are searched in turn until one has the login.
+
+A helper reads the registry's name from standard input and prints JSON (source:
+docker/docker-credential-helpers, the protocol in its README). A login never gets into an error:
+neither a value of the file nor the output of a helper is quoted.
 """
 
 from __future__ import annotations
@@ -18,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from lapwing.errors import RegistryLoginError
-from lapwing.settings import Settings
-from lapwing.stack.image import HUB, HUB_API, HUB_LOGIN
+from lapwing.settings import LoginFile, Settings
+from lapwing.stack.image import HUB, HUB_ALIASES, HUB_API, HUB_LOGIN
 
 HELPER_TIMEOUT_S = 60.0
 """For a credential helper; some ask the user in a window."""
@@ -47,41 +51,56 @@ class Credentials:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._found: dict[str, Login | None] = {}
+        self._found: dict[tuple[str, str], Login | None] = {}
+        self._printed: dict[tuple[str, str], Login | None] = {}
         self._lock = asyncio.Lock()
 
-    async def login(self, host: str) -> Login | None:
-        """Return the login of a registry by its host and port; None for anonymous access.
+    async def login(self, host: str, repository: str = "") -> Login | None:
+        """Return the login of a registry, by its host and port; None for anonymous access.
+
+        `repository` is the one that it is needed for.
 
         Raises RegistryLoginError if there is one that cannot be read.
         """
         async with self._lock:
-            if host not in self._found:
-                self._found[host] = await self._find(host)
-            return self._found[host]
+            key = (host, repository)
+            if key not in self._found:
+                self._found[key] = await self._find(host, repository)
+            return self._found[key]
 
-    async def _find(self, host: str) -> Login | None:
-        given = self._settings.registry_login(host)
-        if given:
-            return Login(*given)
-        path = self._settings.docker_config()
-        config = _read_config(path)
+    async def _find(self, host: str, repository: str) -> Login | None:
+        for name in (HUB, *sorted(HUB_ALIASES)) if host == HUB_API else (host,):
+            given = self._settings.registry_login(name)
+            if given:
+                return Login(*given)
+        for file in self._settings.login_files():
+            found = await self._search(_StoredLogins(file), host, repository)
+            if found:
+                return found
+        return None
+
+    async def _search(self, file: _StoredLogins, host: str, repository: str) -> Login | None:
         keys = _keys(host)
-        helpers = config.get("credHelpers")
+        helpers = file.content.get("credHelpers")
         for key in keys:
             if isinstance(helpers, dict) and helpers.get(key):
-                return await self._run_helper(str(helpers[key]), key)
-        if config.get("credsStore"):
+                return await self._run_helper(str(helpers[key]), key, file.path)
+        if file.content.get("credsStore"):
             for key in keys:
-                found = await self._run_helper(str(config["credsStore"]), key)
+                found = await self._run_helper(str(file.content["credsStore"]), key, file.path)
                 if found:
                     return found
-        return _stored(config, keys, path)
+        return file.stored(keys, repository)
 
-    async def _run_helper(self, helper: str, key: str) -> Login | None:
+    async def _run_helper(self, helper: str, key: str, file: Path) -> Login | None:
+        if (helper, key) not in self._printed:
+            self._printed[helper, key] = await self._ask_helper(helper, key, file)
+        return self._printed[helper, key]
+
+    async def _ask_helper(self, helper: str, key: str, file: Path) -> Login | None:
         if not re.fullmatch(r"[A-Za-z0-9._-]+", helper):
             raise RegistryLoginError(
-                f"{self._settings.docker_config()} names an invalid credential helper.",
+                f"{file} names an invalid credential helper.",
                 hint="The name is a short word, such as `pass` or `gcloud`.",
             )
         program = f"docker-credential-{helper}"
@@ -90,7 +109,7 @@ class Credentials:
         except OSError as error:
             raise RegistryLoginError(
                 f"Cannot start {program}, the credential helper for {key}: {error.strerror}.",
-                hint=f"Install it, or remove {helper} from {self._settings.docker_config()}.",
+                hint=f"Install it, or remove {helper} from {file}.",
             ) from error
         except TimeoutError as error:
             raise RegistryLoginError(
@@ -107,22 +126,40 @@ class Credentials:
         return _parse_helper_output(program, output)
 
 
-def _stored(config: dict[str, Any], keys: list[str], path: Path) -> Login | None:
-    """Return the login that a config.json holds itself under one of `keys`."""
-    auths = config.get("auths")
-    if not isinstance(auths, dict):
+class _StoredLogins:
+    """The content of a file of logins. Only Podman's has logins for a part of a registry."""
+
+    def __init__(self, file: LoginFile) -> None:
+        self.path = file.path
+        self.content = _read_config(file.path)
+        self._podman = file.podman
+
+    def stored(self, keys: list[str], repository: str) -> Login | None:
+        """Return the login that the file holds itself under one of `keys`."""
+        auths = self.content.get("auths")
+        if not isinstance(auths, dict):
+            return None
+        entries = {self._name(name): e for name, e in auths.items() if isinstance(e, dict)}
+        folders = repository.split("/") if repository and self._podman else []
+        for length in range(len(folders), -1, -1):
+            for key in keys:
+                entry = entries.get("/".join([_host_of(key), *folders[:length]]))
+                found = _parse_entry(entry, key, self.path) if entry else None
+                if found:
+                    return found
         return None
-    entries = {_host_of(name): entry for name, entry in auths.items() if isinstance(entry, dict)}
-    for key in keys:
-        entry = entries.get(_host_of(key))
-        if not entry:
-            continue
-        if entry.get("identitytoken"):
-            return Login(identity=str(entry["identitytoken"]))
-        if entry.get("auth"):
-            return _decoded(str(entry["auth"]), key, path)
-        if entry.get("username"):
-            return Login(str(entry["username"]), str(entry.get("password", "")))
+
+    def _name(self, key: str) -> str:
+        return key.lower().rstrip("/") if self._podman and "://" not in key else _host_of(key)
+
+
+def _parse_entry(entry: dict[str, Any], key: str, path: Path) -> Login | None:
+    if entry.get("identitytoken"):
+        return Login(identity=str(entry["identitytoken"]))
+    if entry.get("auth"):
+        return _decoded(str(entry["auth"]), key, path)
+    if entry.get("username"):
+        return Login(str(entry["username"]), str(entry.get("password", "")))
     return None
 
 

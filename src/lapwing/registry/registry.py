@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urljoin, urlsplit
 
@@ -31,7 +32,7 @@ from lapwing.registry.response import (
 )
 from lapwing.registry.tokens import Authorizer, Scopes
 from lapwing.registry.transport import Transport
-from lapwing.stack.image import is_loopback
+from lapwing.stack.image import HUB_API, is_loopback
 from lapwing.system.retry import RetryPolicy
 
 MAX_REDIRECTS = 5
@@ -48,8 +49,23 @@ class Request:
     body: Body = b""
 
 
+@dataclass(frozen=True, slots=True)
+class HostOptions:
+    """How the user wants one registry to be reached."""
+
+    plain_http: bool = False
+    """Use HTTP without TLS, also for a login."""
+    authority: Path | None = None
+    """A file of certificates to trust beside the system's."""
+
+
 class Registry:
-    """The registry at `host`. Plain HTTP is used for this machine, or where it is allowed."""
+    """The registry at `host`.
+
+    A registry on this machine, and any with `allow_plain`, is asked whether it uses TLS; if not,
+    plain HTTP is used. A login is sent over plain HTTP only on this machine, or where `options`
+    name this registry.
+    """
 
     def __init__(
         self,
@@ -57,16 +73,19 @@ class Registry:
         transport: Transport,
         credentials: Credentials,
         *,
-        plain_http: bool = False,
+        allow_plain: bool = False,
+        options: HostOptions = HostOptions(),
         retry: RetryPolicy | None = None,
     ) -> None:
         self.host = host
         self.retry = retry or RetryPolicy()
+        self._allow_plain = is_loopback(host) or (allow_plain and host != HUB_API)
+        self._options = options
         self._transport = transport
         self._responded = False
-        self._plain = plain_http or is_loopback(host)
-        self._base = f"{'http' if self._plain else 'https'}://{host}"
-        self._authorizer = Authorizer(host, credentials, self._fetch, plain_http=plain_http)
+        self._scheme = ""
+        self._choosing = asyncio.Lock()
+        self._authorizer = Authorizer(host, credentials, self._fetch)
 
     async def request(
         self, request: Request, *, scopes: Scopes, ok: tuple[int, ...] = (200,)
@@ -112,6 +131,8 @@ class Registry:
 
         Raises TransientFailure where a retry may succeed, else RegistryError.
         """
+        if not self._scheme:
+            await self._choose_scheme()
         request = replace(request, url=self.url(request.url))
         for _ in range(MAX_REDIRECTS):
             async with self._authorized(request, scopes) as response:
@@ -126,16 +147,26 @@ class Registry:
                 raise await status_error(request.method, request.url, response)
         raise RegistryError(f"Too many redirects from {self.host}.")
 
+    async def _choose_scheme(self) -> None:
+        async with self._choosing:
+            plain = self._options.plain_http
+            if not plain and self._allow_plain and not self._scheme:
+                plain = not await self._transport.has_tls(self.host)
+            if plain:
+                trusted = self._options.plain_http or is_loopback(self.host)
+                self._authorizer.plain_login = trusted
+            self._scheme = self._scheme or ("http" if plain else "https")
+
     def url(self, path: str) -> str:
         """Return the URL of a path, or of a `Location`.
 
         One on the same host keeps our scheme, because registries behind a proxy often do not know
         theirs.
         """
-        whole = urlsplit(urljoin(self._base + "/", path))
+        whole = urlsplit(urljoin(f"{self._scheme}://{self.host}/", path))
         if whole.netloc == self.host:
-            whole = whole._replace(scheme="http" if self._plain else "https")
-        elif whole.scheme != "https" and not self._plain:
+            whole = whole._replace(scheme=self._scheme)
+        elif whole.scheme != "https" and self._scheme == "https":
             raise downgrade_error(self.host)
         return whole.geturl()
 

@@ -147,5 +147,8 @@ def connection_error(host: str, error: ConnectionFailed) -> RegistryError:
     if "WRONG_VERSION_NUMBER" in why or "record layer" in why:
         hint = "The registry does not use TLS. If that is intended, add --plain-http."
     elif "CERTIFICATE" in why.upper():
-        hint = "Its certificate is not trusted; set SSL_CERT_FILE to the authority's certificate."
+        hint = (
+            "Its certificate is not trusted: set SSL_CERT_FILE to the authority's certificate, or "
+            "give it to `lapwing image copy` with --src-ca or --dst-ca."
+        )
     return RegistryError(f"Cannot connect to {host}: {why}.", hint=hint)

@@ -22,7 +22,7 @@ from urllib.parse import urlencode, urlsplit
 
 from lapwing.errors import RegistryError, RegistryLoginError
 from lapwing.registry.credentials import Credentials, Login
-from lapwing.stack.image import is_loopback
+from lapwing.stack.image import HUB, HUB_API, is_loopback
 
 Scopes = tuple[str, ...]
 Fetch = Callable[[str, str, dict[str, str], bytes], Awaitable[tuple[int, bytes]]]
@@ -89,13 +89,12 @@ class _Token:
 class Authorizer:
     """The Authorization headers for one registry, at `host`."""
 
-    def __init__(
-        self, host: str, credentials: Credentials, fetch: Fetch, *, plain_http: bool
-    ) -> None:
+    def __init__(self, host: str, credentials: Credentials, fetch: Fetch) -> None:
         self._host = host
         self._credentials = credentials
         self._fetch = fetch
-        self._plain_http = plain_http
+        self.plain_login: bool | None = None
+        """Whether a login may be sent without TLS; None for a registry that uses TLS."""
         self._challenge: Challenge | None = None
         self._tokens: dict[Scopes, _Token] = {}
         self._locks: dict[Scopes, asyncio.Lock] = {}
@@ -110,7 +109,7 @@ class Authorizer:
         if challenge is None:
             return None
         if challenge.scheme == "basic":
-            login = await self._credentials.login(self._host)
+            login = await self._login(scopes)
             if login is None or not login.user:
                 raise self._login_missing()
             return login.basic
@@ -145,15 +144,16 @@ class Authorizer:
         )
 
     def _login_missing(self) -> RegistryLoginError:
-        variable = "".join(c if c.isalnum() else "_" for c in self._host.upper())
+        name = HUB if self._host == HUB_API else self._host
+        variable = "".join(c if c.isalnum() else "_" for c in name.upper())
         return RegistryLoginError(
-            f"{self._host} requires a login, and none is configured.",
-            hint=f"Run `docker login {self._host}`, or set LAPWING_REGISTRY_{variable}_TOKEN.",
+            f"{name} requires a login, and none is configured.",
+            hint=f"Run `docker login {name}`, or set LAPWING_REGISTRY_{variable}_TOKEN.",
         )
 
     async def _new_token(self, challenge: Challenge, scopes: Scopes) -> _Token:
         realm = urlsplit(challenge.realm)
-        login = await self._credentials.login(self._host)
+        login = await self._login(scopes)
         if realm.scheme != "https" and login and not self._may_be_plain(realm.hostname or ""):
             raise RegistryLoginError(
                 f"{self._host} asks for the password over an unencrypted connection, at "
@@ -173,7 +173,23 @@ class Authorizer:
         return _parse_token(answer, requested, self._host)
 
     def _may_be_plain(self, host: str) -> bool:
-        return is_loopback(host) or (self._plain_http and host == self._host.partition(":")[0])
+        return is_loopback(host) or bool(self.plain_login and host == _hostname(self._host))
+
+    async def _login(self, scopes: Scopes) -> Login | None:
+        """Return the login for a repository. Raises RegistryLoginError if it must not be sent."""
+        repository = scopes[0].split(":")[1] if scopes else ""
+        login = await self._credentials.login(self._host, repository)
+        if login and self.plain_login is False:
+            raise RegistryLoginError(
+                f"{self._host} asks for a login and does not use TLS; the password was not sent.",
+                hint="Use a registry with TLS. On a trusted network, `lapwing image copy` sends it "
+                "with --src-plain-http or --dst-plain-http.",
+            )
+        return login
+
+
+def _hostname(host: str) -> str:
+    return urlsplit(f"//{host}").hostname or ""
 
 
 def _token_request(

@@ -6,11 +6,13 @@ the number of connections: a copy transfers a limited number of blobs at a time.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import ssl
 import time
 from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from lapwing.errors import RegistryError
@@ -23,17 +25,26 @@ from lapwing.registry.connection import (
     connect,
     request_target,
 )
+from lapwing.system.trust import tls_context
 
 KEEP_ALIVE_S = 20.0
 """How long an idle connection is kept; servers rarely keep one for less than 30 seconds."""
 PORTS = {"http": 80, "https": 443}
+PROBE_TIMEOUT_S = 3.0
+"""For the answer to a TLS greeting."""
+TLS_RECORDS = (b"\x15", b"\x16")
+"""How an answer in TLS begins: an alert or a handshake (RFC 8446, 5.1)."""
 
 
 class Transport:
-    """Connections to any host, through the proxies that `environ` names."""
+    """Connections to any host, through the proxies that `environ` names.
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    `authority` is a file of certificates that are trusted beside the system's.
+    """
+
+    def __init__(self, environ: Mapping[str, str], authority: Path | None = None) -> None:
         self._environ = environ
+        self._authority = authority
         self._idle: dict[tuple[str, str], list[tuple[Stream, float]]] = {}
         self._context: ssl.SSLContext | None = None
 
@@ -83,26 +94,55 @@ class Transport:
             await stream.close()
         return await self._connect(parts, proxy)
 
+    async def has_tls(self, host: str) -> bool:
+        """Return whether a host answers a TLS greeting in TLS. Certificates are not verified."""
+        parts = urlsplit(f"https://{host}")
+        proxy = proxy_for(self._environ, "https", parts.hostname or "")
+        try:
+            async with asyncio.timeout(PROBE_TIMEOUT_S):
+                stream = await self._connect_tcp(parts, proxy)
+                try:
+                    await stream.send(_tls_greeting(parts.hostname or ""))
+                    return bytes((await stream.receive())[:1]) in TLS_RECORDS
+                finally:
+                    await stream.close()
+        except (ConnectionFailed, TimeoutError):
+            return False
+
     async def _connect(self, parts: SplitResult, proxy: str | None) -> Stream:
-        host, port = parts.hostname or "", parts.port or PORTS[parts.scheme]
-        if proxy is None:
-            stream = await connect(host, port)
-        else:
-            through = urlsplit(proxy)
-            if through.scheme != "http" or not through.hostname:
-                raise RegistryError(
-                    f"Unsupported proxy for {parts.netloc}: only http:// proxies can be used.",
-                    hint="Set HTTPS_PROXY, HTTP_PROXY or ALL_PROXY to an http:// URL; traffic to "
-                    "an https registry stays encrypted through it.",
-                )
-            stream = await connect(through.hostname, through.port or PORTS["http"])
-            if parts.scheme == "https":
-                await _tunnel(stream, f"{host}:{port}", proxy)
+        stream = await self._connect_tcp(parts, proxy)
         if parts.scheme == "http":
             return stream
         if self._context is None:
-            self._context = tls_context(self._environ)
-        return await stream.start_tls(self._context, host)
+            self._context = tls_context(self._environ, self._authority)
+        return await stream.start_tls(self._context, parts.hostname or "")
+
+    async def _connect_tcp(self, parts: SplitResult, proxy: str | None) -> TcpStream:
+        """Connect to a host, for https through the tunnel of a proxy."""
+        host, port = parts.hostname or "", parts.port or PORTS[parts.scheme]
+        if proxy is None:
+            return await connect(host, port)
+        through = urlsplit(proxy)
+        if through.scheme != "http" or not through.hostname:
+            raise RegistryError(
+                f"Unsupported proxy for {parts.netloc}: only http:// proxies can be used.",
+                hint="Set HTTPS_PROXY, HTTP_PROXY or ALL_PROXY to an http:// URL; traffic to "
+                "an https registry stays encrypted through it.",
+            )
+        stream = await connect(through.hostname, through.port or PORTS["http"])
+        if parts.scheme == "https":
+            await _tunnel(stream, f"{host}:{port}", proxy)
+        return stream
+
+
+def _tls_greeting(host: str) -> bytes:
+    """Return the first message of a TLS handshake."""
+    outgoing = ssl.MemoryBIO()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    handshake = context.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname=host)
+    with contextlib.suppress(ssl.SSLWantReadError):
+        handshake.do_handshake()
+    return outgoing.read()
 
 
 async def _tunnel(stream: TcpStream, target: str, proxy: str) -> None:
@@ -140,23 +180,3 @@ def _proxy_authorization(proxy: str) -> dict[str, str]:
         return {}
     pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
     return {"Proxy-Authorization": "Basic " + base64.b64encode(pair).decode()}
-
-
-def tls_context(environ: Mapping[str, str]) -> ssl.SSLContext:
-    """Trust the system's certificates, or those of SSL_CERT_FILE or SSL_CERT_DIR.
-
-    Those of the certifi package where the system has none.
-    """
-    file, folder = environ.get("SSL_CERT_FILE"), environ.get("SSL_CERT_DIR")
-    try:
-        context = ssl.create_default_context(cafile=file or None, capath=folder or None)
-    except OSError as error:
-        raise RegistryError(
-            f"Cannot read the certificates in {file or folder}: {error}.",
-            hint="Correct SSL_CERT_FILE or SSL_CERT_DIR, or unset it.",
-        ) from error
-    if not file and not folder and ssl.get_default_verify_paths().capath is None:
-        import certifi
-
-        context.load_verify_locations(certifi.where())
-    return context

@@ -20,8 +20,9 @@ from urllib.parse import urlsplit
 import httpx
 
 from lapwing.errors import ForgeError, ForgeLoginError
-from lapwing.registry.transport import proxy_for, tls_context
+from lapwing.registry.transport import proxy_for
 from lapwing.system.retry import RetryPolicy
+from lapwing.system.trust import tls_context
 
 TIMEOUT = httpx.Timeout(30.0, read=120.0, write=120.0)
 MAX_WAIT_S = 120.0

@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 
 from lapwing.errors import LapwingError, NoSpaceError, SourceError, UsageError
 from lapwing.system.files import use_reserve
+from lapwing.system.trust import git_environ
 
 DISK_FULL = ("No space left", "Out of diskspace", "Disk quota exceeded")
 """Messages of git about a full disk; the second is fast-import's."""
@@ -119,6 +120,7 @@ class Git:
         given = _NO_CONFIGURATION if environ is None else environ
         kept = {k: v for k, v in given.items() if k not in _REPOSITORY_VARIABLES}
         kept.setdefault("PATH", os.defpath)
+        kept |= git_environ(kept)
         self._environ = _add_settings(kept | _VARIABLES, _SETTINGS.items())
         self._token: str | None = None
         self._error = error

@@ -37,6 +37,7 @@ from lapwing.errors import BuildError, SourceError, UsageError
 from lapwing.registry.client import RegistryClient
 from lapwing.registry.manifest import Platform
 from lapwing.registry.push import Progress
+from lapwing.registry.registry import HostOptions
 from lapwing.settings import Settings
 from lapwing.stack.image import LATEST, check_tag, parse
 from lapwing.stack.load import LoadedStack
@@ -286,7 +287,8 @@ async def _push(
     result: ImageResult, settings: Settings, options: ImageOptions, progress: Progress
 ) -> Pushed:
     target = parse(result.repository, default_tag=None)
-    async with RegistryClient(settings, plain_http=options.plain_http) as client:
+    hosts = {target.api: HostOptions(plain_http=options.plain_http)}
+    async with RegistryClient(settings, plain_http=options.plain_http, hosts=hosts) as client:
         return await publish.push_image(client, result.image, target, result.tags, progress)
 
 

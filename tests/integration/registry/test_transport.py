@@ -1,15 +1,18 @@
-"""TLS and proxies. Loopback registries use plain HTTP, so the tests pretend they are remote."""
+"""TLS, plain HTTP, logins over it, and proxies. Some tests pretend that this machine is remote."""
 
 from __future__ import annotations
 
+import base64
 import datetime
 import ipaddress
 import json
 import os
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import httpx
 import pytest
@@ -17,12 +20,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from lapwing.errors import RegistryError
+from lapwing.cli.main import run
+from lapwing.errors import RegistryError, RegistryLoginError
 from lapwing.registry.client import RegistryClient
 from lapwing.registry.copy import CopyOptions
+from lapwing.registry.registry import HostOptions
 from lapwing.registry.transport import proxy_for
 from lapwing.stack import image
-from tests.faulty import Proxy
+from tests.faulty import Login, Proxy
 from tests.integration.registry.conftest import SOON, Copier, Quiet
 from tests.needs import require
 from tests.registries import Server, docker_registry
@@ -66,15 +71,22 @@ def certificate(folder: Path) -> tuple[Path, Path]:
     return files
 
 
-@pytest.mark.usefixtures("remote_hosts")
-async def test_copy_over_tls(tmp_path: Path, name: str, copy: Copier) -> None:
-    crt, key = certificate(tmp_path)
+@contextmanager
+def tls_registry(folder: Path) -> Iterator[tuple[Server, Path]]:
+    """A registry with TLS, and its certificate."""
+    crt, key = certificate(folder)
     tls = f"  tls: {{certificate: {json.dumps(str(crt))}, key: {json.dumps(str(key))}}}\n"
-    with docker_registry(require("registry"), tmp_path / "registry", tls) as server:
+    with docker_registry(require("registry"), folder / "registry", tls) as server:
         server.client.close()
         context = ssl.create_default_context(cafile=str(crt))
         server.client = httpx.Client(trust_env=False, verify=context)
         server.scheme = "https"
+        yield server, crt
+
+
+@pytest.mark.usefixtures("remote_hosts")
+async def test_copy_over_tls(tmp_path: Path, name: str, copy: Copier) -> None:
+    with tls_registry(tmp_path) as (server, crt):
         server.push_image(name, "1", [os.urandom(3_000_000), os.urandom(10)])
 
         with pytest.raises(RegistryError) as refused:
@@ -99,6 +111,68 @@ async def test_error_for_registry_without_tls_names_plain_http(
     assert "--plain-http" in (refused.value.hint or "")
 
 
+def test_registry_with_tls_on_this_machine(
+    tmp_path: Path,
+    target: Server,
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The authority is trusted for the one side; the other is plain HTTP."""
+    monkeypatch.setenv("LAPWING_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    with tls_registry(tmp_path) as (server, crt):
+        pushed = server.push_image(name, "1", [os.urandom(1000)])
+        tls, plain = f"{server.host}/{name}", f"{target.host}/{name}"
+        assert run(["image", "copy", f"{tls}:1", f"{plain}:2"]) == 1
+        assert "--src-ca" in capsys.readouterr().err
+
+        assert run(["image", "copy", f"{tls}:1", f"{plain}:2", "--src-ca", str(crt)]) == 0
+        assert target.whole(name, "2") == pushed["digest"]
+        assert run(["image", "copy", f"{plain}:2", f"{tls}:3", "--dst-ca", str(crt)]) == 0
+        assert server.whole(name, "3") == pushed["digest"]
+
+
+@pytest.mark.usefixtures("remote_hosts")
+@pytest.mark.parametrize("scheme", ["basic", "bearer"])
+async def test_login_is_sent_over_plain_http_only_to_named_registry(
+    source: Server,
+    name: str,
+    docker_folder: Path,
+    copy: Copier,
+    behind: Behind,
+    scheme: Literal["basic", "bearer"],
+) -> None:
+    source.push_image(name, "1", [b"layer"])
+    front = behind(source, Login(scheme))
+    auth = base64.b64encode(b"robot:s3cret-pass").decode()
+    config = {"auths": {front.host: {"auth": auth}}}
+    (docker_folder / "config.json").write_text(json.dumps(config))
+    reference = image.parse(f"{front.host}/{name}:1")
+
+    async with RegistryClient(copy.settings, plain_http=True, retry=SOON) as client:
+        with pytest.raises(RegistryLoginError, match="the password was not sent"):
+            await client.digest(reference)
+    assert front.seen
+    assert not any("Authorization" in seen.headers for seen in front.seen)
+
+    named = {front.host: HostOptions(plain_http=True)}
+    async with RegistryClient(copy.settings, hosts=named, retry=SOON) as client:
+        assert await client.digest(reference)
+
+
+async def test_plain_http_never_applies_to_docker_hub(
+    source: Server, copy: Copier, behind: Behind
+) -> None:
+    front = behind(source)
+    environ = {**copy.settings.environ, "ALL_PROXY": f"http://{front.host}"}
+    settings = replace(copy.settings, environ=environ)
+    async with RegistryClient(settings, plain_http=True, retry=SOON) as client:
+        with pytest.raises(RegistryError, match=r"Cannot connect to registry-1\.docker\.io"):
+            await client.digest(image.parse("redis:8"))
+    assert not any("http://" in seen.path for seen in front.seen)
+
+
 async def test_plain_http_through_proxy(
     source: Server, target: Server, name: str, copy: Copier, behind: Behind
 ) -> None:
@@ -110,7 +184,8 @@ async def test_plain_http_through_proxy(
         "NO_PROXY": "127.0.0.1",
     }
     settings = replace(copy.settings, environ=environ)
-    async with RegistryClient(settings, plain_http=True, retry=SOON) as client:
+    named = {"registry.test": HostOptions(plain_http=True)}
+    async with RegistryClient(settings, hosts=named, retry=SOON) as client:
         await client.copy(
             image.parse(f"registry.test/{name}:1"),
             image.parse(f"{target.host}/{name}"),

@@ -112,5 +112,77 @@ async def test_credential_helper(tmp_path: Path, script: str, login: Login | str
     assert "s3cret" not in str(failed.value)
 
 
+@pytest.mark.parametrize("name", ["DOCKER_IO", "INDEX_DOCKER_IO", "REGISTRY_1_DOCKER_IO"])
+async def test_token_of_docker_hub_in_environment(tmp_path: Path, name: str) -> None:
+    variables = {f"LAPWING_REGISTRY_{name}_TOKEN": "t", f"LAPWING_REGISTRY_{name}_USER": "me"}
+    assert await find(tmp_path, {}, "registry-1.docker.io", **variables) == Login("me", "t")
+
+
+def auth(user: str) -> dict[str, str]:
+    return {"auth": base64.b64encode(f"{user}:x".encode()).decode()}
+
+
+@pytest.mark.parametrize(
+    ("host", "repository", "user"),
+    [
+        ("r.example", "team/app", "app"),
+        ("r.example", "team/other", "team"),
+        ("r.example", "team/app/part", "app"),
+        ("r.example", "elsewhere/app", "all"),
+        ("r.example", "team-two/app", "all"),
+        ("registry-1.docker.io", "library/redis", "hub"),
+        ("registry-1.docker.io", "acme/app", "acme"),
+        ("other.example", "team/app", None),
+    ],
+)
+async def test_longest_key_of_podman_file_is_used(
+    tmp_path: Path, host: str, repository: str, user: str | None
+) -> None:
+    auths = {
+        "r.example": auth("all"),
+        "r.example/team": auth("team"),
+        "r.example/team/app": auth("app"),
+        "docker.io": auth("hub"),
+        "docker.io/acme": auth("acme"),
+    }
+    file = tmp_path / "auth.json"
+    file.write_text(json.dumps({"auths": auths}))
+    settings = Settings(home=tmp_path, environ={"REGISTRY_AUTH_FILE": str(file)})
+    found = await Credentials(settings).login(host, repository)
+    assert found == (Login(user, "x") if user else None)
+
+
+@pytest.mark.parametrize(
+    ("files", "user"),
+    [
+        (("named", "docker", "runtime", "config"), "named"),
+        (("docker", "runtime", "config"), "docker"),
+        (("runtime", "config"), "runtime"),
+        (("config",), "config"),
+        ((), None),
+    ],
+)
+async def test_files_of_logins_are_searched_in_turn(
+    tmp_path: Path, files: tuple[str, ...], user: str | None
+) -> None:
+    paths = {
+        "named": tmp_path / "auth.json",
+        "docker": tmp_path / ".docker" / "config.json",
+        "runtime": tmp_path / "run" / "containers" / "auth.json",
+        "config": tmp_path / ".config" / "containers" / "auth.json",
+    }
+    for name, path in paths.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        registry = "r.example" if name in files else "other.example"
+        path.write_text(json.dumps({"auths": {registry: auth(name)}}))
+    environ = {
+        "HOME": str(tmp_path),
+        "XDG_RUNTIME_DIR": str(tmp_path / "run"),
+        "REGISTRY_AUTH_FILE": str(paths["named"]),
+    }
+    found = await Credentials(Settings(home=tmp_path, environ=environ)).login("r.example")
+    assert found == (Login(user, "x") if user else None)
+
+
 def test_repr_of_login_hides_password() -> None:
     assert "hidden" not in repr(Login("me", "hidden", "hidden"))
