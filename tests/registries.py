@@ -74,10 +74,16 @@ class Server:
         return {"mediaType": kind, "digest": digest_of(raw), "size": len(raw)}
 
     def push_image(
-        self, repository: str, tag: str, layers: list[bytes], architecture: str = "amd64"
+        self,
+        repository: str,
+        tag: str,
+        layers: list[bytes],
+        architecture: str = "amd64",
+        created: str | None = None,
     ) -> dict[str, Any]:
         """Push an image of some layers; returns its descriptor, with its platform."""
         config = {
+            **({"created": created} if created else {}),
             "os": "linux",
             "architecture": architecture,
             "config": {"User": "app", "Cmd": ["serve"], "Labels": {"team": "blue"}},
@@ -165,7 +171,12 @@ def _pieces(data: bytes) -> Iterator[bytes]:
 
 @contextmanager
 def docker_registry(
-    program: str, folder: Path, http: str = "", *, read_only: bool = False
+    program: str,
+    folder: Path,
+    http: str = "",
+    *,
+    read_only: bool = False,
+    deletes: bool = True,
 ) -> Iterator[Server]:
     """Debian's docker-registry with its files in `folder`; `http` adds lines to that section."""
     port = free_port()
@@ -177,7 +188,7 @@ def docker_registry(
         "storage:\n"
         f"  filesystem: {{rootdirectory: {json.dumps(str(folder / 'data'))}}}\n"
         "  cache: {blobdescriptor: inmemory}\n"
-        "  delete: {enabled: true}\n"
+        f"  delete: {{enabled: {json.dumps(deletes)}}}\n"
         f"  maintenance: {{readonly: {{enabled: {json.dumps(read_only)}}}}}\n"
         "validation: {manifests: {urls: {allow: ['^https://example']}}}\n"
         f"http:\n  addr: '127.0.0.1:{port}'\n  secret: tests\n" + http

@@ -392,6 +392,32 @@ class PinOutput(Struct):
     images: list[PinnedImage]
 
 
+class StoredManifest(Struct):
+    """A manifest in a registry. `time` is when it was pushed or created, in Unix time."""
+
+    digest: str
+    tags: list[str]
+    time: float | None
+    keep: bool
+    reason: str
+    deleted: bool
+
+
+class PrunedImages(Struct):
+    """The decisions on the images of a service."""
+
+    service: str
+    repository: str
+    manifests: list[StoredManifest]
+
+
+class PruneOutput(Struct):
+    """Which images are kept and deleted."""
+
+    dry_run: bool
+    repositories: list[PrunedImages]
+
+
 class ImageLayer(Struct):
     """A layer."""
 
@@ -537,6 +563,7 @@ OUTPUTS = {
     "agent-status": Output(("agent status",), (AgentOutput,)),
     "image-build": Output(("image build",), (BuildOutput,)),
     "image-pin": Output(("image pin",), (PinOutput,)),
+    "image-prune": Output(("image prune",), (PruneOutput,)),
     "image-copy": Output(("image copy",), (CopyOutput,)),
     "image-list": Output(("image list",), (TagsOutput,)),
     "image-inspect": Output(("image inspect",), (InspectOutput,)),

@@ -16,18 +16,13 @@ from pathlib import Path
 from lapwing.agent.state import EnvironmentState
 from lapwing.build.release import ReleaseStore
 from lapwing.build.retention import collect
-from lapwing.desired.history import IN_PROGRESS, history
+from lapwing.desired.history import HISTORY_LENGTH, entries_to_keep, history
 from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import LapwingError
 from lapwing.settings import Settings
 from lapwing.system import files
 
 log = logging.getLogger(__name__)
-
-ROLLBACK_TARGETS = 10
-"""Successful deployments of each environment that stay rollback targets."""
-HISTORY_LENGTH = 200
-"""Commits of each environment that are searched for them, as `lapwing rollback` does."""
 
 LEFTOVER_AGE_S = 3600.0
 """Age from which a temporary file is that of a killed process, as is every one before the boot."""
@@ -66,9 +61,7 @@ def to_keep(repository: DesiredRepository, running: Releases, store: ReleaseStor
     keep: Keep = {pair: set() for pair in store.services() if pair[0] in stacks}
     for stack, environment in environments:
         entries = history(repository, stack, environment, HISTORY_LENGTH)
-        good = [e for e in entries if e.outcome == "succeeded"][:ROLLBACK_TARGETS]
-        coming = [e for e in entries if e.outcome == IN_PROGRESS]
-        for entry in [*entries[:1], *coming, *good]:
+        for entry in entries_to_keep(entries):
             for service, at in entry.services.items():
                 keep.setdefault((stack, service), set()).add(at.release)
     for stack, service, release in running:

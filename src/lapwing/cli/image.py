@@ -15,6 +15,7 @@ import click
 
 from lapwing.cli import complete
 from lapwing.cli.context import Context
+from lapwing.cli.image_prune import prune
 from lapwing.cli.options import environment_option, output_option
 from lapwing.cli.transfer import Lines, Silent, format_size, transfer
 from lapwing.errors import UsageError
@@ -44,7 +45,10 @@ _platforms = click.option(
 
 @click.group("image")
 def command() -> None:
-    """Build images; copy, list and inspect them in registries."""
+    """Build images; copy, list, inspect and delete them in registries."""
+
+
+command.add_command(prune)
 
 
 @command.command("build")

@@ -14,6 +14,10 @@ from lapwing.system.sanitize import escape_controls
 IN_PROGRESS = "in-progress"
 COMMITTED = "committed"
 """The outcome of a deployment that Argo CD applies: only the cluster knows its real outcome."""
+ROLLBACK_TARGETS = 10
+"""Successful deployments of each environment that stay rollback targets."""
+HISTORY_LENGTH = 200
+"""Commits of each environment that are searched for them, as `lapwing rollback` does."""
 
 
 class ServiceAt(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,6 +94,17 @@ def history(
             )
         )
     return entries
+
+
+def entries_to_keep(entries: list[Entry]) -> list[Entry]:
+    """Return the deployments whose releases retention keeps.
+
+    They are the newest one, those in progress, and the rollback targets.
+    """
+    good = [e for e in entries if e.outcome in ("succeeded", COMMITTED)][:ROLLBACK_TARGETS]
+    coming = [e for e in entries if e.outcome == IN_PROGRESS]
+    kept = {e.commit for e in (*entries[:1], *coming, *good)}
+    return [e for e in entries if e.commit in kept]
 
 
 def without_outcome(

@@ -52,7 +52,12 @@ class RegistryClient:
             await transport.close()
 
     def repository(
-        self, reference: Reference, *, write: bool = False, mount_from: str | None = None
+        self,
+        reference: Reference,
+        *,
+        write: bool = False,
+        delete: bool = False,
+        mount_from: str | None = None,
     ) -> Repository:
         """Return the repository of a reference.
 
@@ -73,7 +78,9 @@ class RegistryClient:
                 retry=self._retry,
             )
         registry = self._registries[host]
-        return Repository(registry, reference.repository, write=write, mount_from=mount_from)
+        return Repository(
+            registry, reference.repository, write=write, delete=delete, mount_from=mount_from
+        )
 
     async def digest(self, reference: Reference) -> str | None:
         """Return the digest at a reference; None if there is no such tag or repository."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
+from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
 
 from lapwing.errors import ImageMissingError, IntegrityError, RegistryError
@@ -25,16 +26,23 @@ MAX_PAGES = 1000
 class Repository:
     """A repository by its registry and name.
 
-    `write` requests tokens that allow pushing; `mount_from` names another repository there that
-    blobs are mounted from.
+    `write` requests tokens that allow pushing, `delete` those that allow deleting; `mount_from`
+    names another repository there that blobs are mounted from.
     """
 
     def __init__(
-        self, registry: Registry, name: str, *, write: bool = False, mount_from: str | None = None
+        self,
+        registry: Registry,
+        name: str,
+        *,
+        write: bool = False,
+        delete: bool = False,
+        mount_from: str | None = None,
     ) -> None:
         self.registry = registry
         self.name = name
         actions = "pull,push" if write else "pull"
+        actions += ",delete" if delete else ""
         mounts = (f"repository:{mount_from}:pull",) if mount_from else ()
         self._scopes: Scopes = (f"repository:{name}:{actions}", *mounts)
 
@@ -121,21 +129,54 @@ class Repository:
         """
         seen: set[str] = set()
         async for page in self._pages(self.path("tags/list?n=1000")):
-            for tag in page:
+            found = page["tags"]
+            for tag in found if isinstance(found, list) else []:
                 if isinstance(tag, str) and is_tag(tag) and tag not in seen:
                     seen.add(tag)
                     yield tag
 
-    async def _pages(self, path: str) -> AsyncIterator[list[object]]:
+    async def upload_times(self) -> dict[str, float]:
+        """Return when each manifest was pushed, in Unix time; untagged ones are included.
+
+        Only Google's registries list them (`manifest` beside `tags`); elsewhere it is empty.
+        """
+        found: dict[str, float] = {}
+        async for page in self._pages(self.path("tags/list?n=1000")):
+            listed = page.get("manifest")
+            if not isinstance(listed, dict):
+                break
+            try:
+                found |= {d: int(facts["timeUploadedMs"]) / 1000 for d, facts in listed.items()}
+            except (ValueError, KeyError, TypeError) as error:
+                raise RegistryError(f"{self} sent an invalid list of manifests.") from error
+        return found
+
+    async def delete(self, digest: str) -> bool:
+        """Delete a manifest with its tags; return whether it was there. Blobs are the registry's.
+
+        Raises RegistryError, also if the registry does not allow it.
+        """
+        path = self.path(f"manifests/{digest}")
+        response = await self.request(Request("DELETE", path), 200, 202, 204, 404, 405)
+        if response.status == 405:
+            raise RegistryError(
+                f"{self.registry.host} does not allow images to be deleted (405).",
+                hint="For docker-registry, set REGISTRY_STORAGE_DELETE_ENABLED=true. Other "
+                "registries have a setting for it, or clean-up rules of their own.",
+            )
+        return response.status != 404
+
+    async def _pages(self, path: str) -> AsyncIterator[dict[str, Any]]:
         visited = set()
         for _ in range(MAX_PAGES):
             visited.add(path)
             response = await self.request(Request("GET", path))
             try:
-                found = json.loads(response.body)["tags"]
+                found = json.loads(response.body)
+                found["tags"]
             except (ValueError, KeyError, TypeError) as error:
                 raise RegistryError(f"{self} sent an invalid list of tags.") from error
-            yield found if isinstance(found, list) else []
+            yield found
             query = _next_page(response.headers.get("link", ""))
             if query is None:
                 return

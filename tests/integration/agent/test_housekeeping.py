@@ -18,12 +18,13 @@ from lapwing.agent.state import EnvironmentState, Generation, RolloutRecord
 from lapwing.build.release import RECORD, Release, ReleaseStore
 from lapwing.build.retention import NEWEST
 from lapwing.desired import repository as desired
+from lapwing.desired.history import ROLLBACK_TARGETS
 from lapwing.desired.repository import DesiredRepository
 from lapwing.observed import agent as observed
 from lapwing.plan.model import Deployment, Document, Service
 from lapwing.settings import Settings
 
-DEPLOYMENTS = housekeeping.ROLLBACK_TARGETS + NEWEST + 5
+DEPLOYMENTS = ROLLBACK_TARGETS + NEWEST + 5
 
 
 @pytest.fixture
@@ -72,10 +73,10 @@ def test_rollback_targets_are_kept_and_older_releases_removed(
     settings: Settings, repository: DesiredRepository
 ) -> None:
     housekeeping.clean_up(settings, repository, frozenset())
-    targets = {f"api-{n:03}" for n in range(DEPLOYMENTS)[-housekeeping.ROLLBACK_TARGETS :]}
+    targets = {f"api-{n:03}" for n in range(DEPLOYMENTS)[-ROLLBACK_TARGETS:]}
     assert targets <= left(settings)
     assert "api-000" not in left(settings)
-    assert len(left(settings)) <= housekeeping.ROLLBACK_TARGETS + NEWEST
+    assert len(left(settings)) <= ROLLBACK_TARGETS + NEWEST
 
 
 def test_running_releases_are_kept(settings: Settings, repository: DesiredRepository) -> None:

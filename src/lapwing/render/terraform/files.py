@@ -24,7 +24,7 @@ _EVERYWHERE: Mapping[str, Concern] = {
 }
 _SHARED: Mapping[str, Concern] = {
     "state": lambda project: render("state", project, location=project.region.upper()),
-    "registry": partial(render, "registry"),
+    "registry": foundation.registry,
     "ci": partial(render, "ci"),
     "dns": edge.dns,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lapwing.plan.image_retention import ImageRetention
 from lapwing.plan.names import endpoint_group
 from lapwing.render.terraform.cloud import SHARED, Project, databases
 from lapwing.render.terraform.template import Body, render
@@ -27,6 +28,14 @@ def backend(project: Project) -> Body:
         else f"The root `{SHARED}`, which is applied first, creates the bucket."
     )
     return render("backend", project, first=first)
+
+
+def registry(project: Project) -> Body:
+    """Render the registry, with the clean-up policies of `lapwing image prune`."""
+    policy = ImageRetention()
+    return render(
+        "registry", project, policies=policy.cleanup_policies(), tagged=policy.collect_tagged()
+    )
 
 
 def variables(project: Project) -> Body:
