@@ -325,7 +325,7 @@ class BlobCounts(Struct):
 
 
 class CopyOutput(Struct):
-    """A copied image. `left_out` counts layers that may not be distributed."""
+    """A copied image. `left_out` counts foreign layers that were not copied."""
 
     source: str
     destination: str

@@ -203,6 +203,11 @@ def pin(context: Context, environment: str, plain_http: bool) -> None:
 @_platforms
 @click.option("--referrers", is_flag=True, help="Copy signatures, SBOMs and attestations, too.")
 @click.option(
+    "--foreign-layers",
+    is_flag=True,
+    help="Copy foreign (non-distributable) layers that SRC has. Default: only refer to them.",
+)
+@click.option(
     "-j",
     "--jobs",
     type=click.IntRange(1, 64),
@@ -243,7 +248,9 @@ def copy(
     for tag in tags:
         image.check_tag(tag)
     platforms = tuple(parse_platform(text) for text in options["platforms"])
-    wanted = CopyOptions(platforms, options["referrers"], options["jobs"])
+    wanted = CopyOptions(
+        platforms, options["referrers"], options["foreign_layers"], options["jobs"]
+    )
     started = time.monotonic()
 
     async def run() -> CopyResult:
@@ -306,7 +313,7 @@ def _summary(result: CopyResult, seconds: float) -> str:
     if result.blobs["present"]:
         parts.append(f"{result.blobs['present']} already exist")
     if result.left_out:
-        parts.append(f"{result.left_out} non-distributable layers skipped")
+        parts.append(f"{result.left_out} foreign layers not copied")
     if result.referrers:
         parts.append(f"{result.referrers} referrers")
     return f"{', '.join(parts)}; {seconds:.2f} s."

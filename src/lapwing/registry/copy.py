@@ -20,6 +20,7 @@ from typing import Any
 
 from lapwing.errors import IntegrityError, RegistryError
 from lapwing.registry import manifest as manifests
+from lapwing.registry.inspect import check_platform
 from lapwing.registry.manifest import Descriptor, Manifest, Platform
 from lapwing.registry.pull import RemoteBlob
 from lapwing.registry.push import BlobOutcome, BlobPusher, Progress
@@ -32,10 +33,11 @@ DEFAULT_JOBS = 6
 
 @dataclass(frozen=True, slots=True)
 class CopyOptions:
-    """What to copy: the platforms of an index (default: all), and whether the referrers."""
+    """What to copy: some platforms (default: all), and whether referrers and foreign layers."""
 
     platforms: tuple[Platform, ...] = ()
     referrers: bool = False
+    foreign_layers: bool = False
     jobs: int = DEFAULT_JOBS
 
 
@@ -51,7 +53,7 @@ class CopyResult:
     manifests: int = 0
     referrers: int = 0
     left_out: int = 0
-    """Non-distributable layers: their URLs are in the manifest."""
+    """Foreign layers, which the copy names but does not hold."""
     sent: int = 0
 
 
@@ -129,7 +131,9 @@ class _Copy:
         if node.is_index:
             await _all(self._copy_child(child, depth + 1) for child in node.children)
         elif not present:
-            await self._copy_blobs(node)
+            await self._copy_blobs(node.blobs)
+        elif self._options.foreign_layers and not self._same_repository:
+            await self._copy_blobs(blob for blob in node.blobs if blob.is_foreign)
         if not present:
             self.result.manifests += 1
             if put:
@@ -140,9 +144,14 @@ class _Copy:
     async def _copy_child(self, child: Descriptor, depth: int) -> None:
         if self._visit(child.digest, child.size, depth):
             # A present manifest proves that its blobs are there. An index may have been accepted
-            # without its children, and referrers have to be looked up.
-            provable = child.media_type in manifests.MANIFESTS and not self._options.referrers
-            if provable and await self._is_present(child.digest):
+            # without its children, or a manifest without foreign layers; referrers are looked up.
+            options = self._options
+            more = options.referrers or options.foreign_layers
+            if (
+                child.media_type in manifests.MANIFESTS
+                and not more
+                and await self._is_present(child.digest)
+            ):
                 return
             await self._copy_manifest(await self._manifest(child.digest, child.size), depth)
 
@@ -173,10 +182,10 @@ class _Copy:
             )
         return True
 
-    async def _copy_blobs(self, node: Manifest) -> None:
+    async def _copy_blobs(self, blobs: Iterable[Descriptor]) -> None:
         tasks = []
-        for blob in node.blobs:
-            if blob.is_foreign:
+        for blob in blobs:
+            if blob.is_foreign and not await self._has_foreign(blob):
                 self.result.left_out += 1
                 continue
             if blob.digest not in self._blobs:
@@ -186,6 +195,9 @@ class _Copy:
             await asyncio.wait(tasks)
         for task in tasks:
             task.result()
+
+    async def _has_foreign(self, layer: Descriptor) -> bool:
+        return self._options.foreign_layers and await self._source.has_blob(layer)
 
     async def _copy_blob(self, blob: Descriptor) -> None:
         async with self._slots:
@@ -215,10 +227,8 @@ async def _select_platforms(
 ) -> Manifest:
     """Return the image of the only platform, or an index with the selected ones."""
     if not root.is_index:
-        raise RegistryError(
-            f"{source}@{root.digest} is an image for one platform, not an index.",
-            hint="Omit --platform.",
-        )
+        await check_platform(source, root, wanted)
+        return root
     chosen = manifests.select_platforms(root, wanted)
     images = [c for c in chosen if c.platform and c.platform.is_known]
     if len(wanted) == 1 and len(images) == 1:

@@ -25,6 +25,8 @@ async def inspect_image(
     if platforms and root.is_index:
         child = select_platforms(root, platforms)[0]
         root = await source.manifest(child.digest, child.size)
+    elif platforms:
+        await check_platform(source, root, platforms)
     found = await find_referrers(source, root.digest)
     return {
         "name": str(source),
@@ -46,6 +48,21 @@ async def inspect_image(
             *({"tag": tag} for tag in found.tags),
         ],
     }
+
+
+async def check_platform(source: Repository, root: Manifest, wanted: Sequence[Platform]) -> None:
+    """Raise RegistryError if an image without an index is not for every platform of `wanted`."""
+    config = await read_config(source, root) or {}
+    parts = (config.get(key) or "" for key in ("os", "architecture", "variant"))
+    found = Platform(*map(str, parts))
+    for platform in wanted:
+        if not found.matches(platform):
+            raise RegistryError(
+                f"{source}@{root.digest} is an image for {found}, not for {platform}."
+                if found.is_known
+                else f"{source}@{root.digest} does not state its platform.",
+                hint="Omit --platform to use it nevertheless.",
+            )
 
 
 async def read_config(source: Repository, root: Manifest) -> dict[str, Any] | None:

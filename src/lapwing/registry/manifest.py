@@ -31,6 +31,18 @@ MANIFESTS = (OCI_MANIFEST, DOCKER_MANIFEST)
 INDEXES = (OCI_INDEX, DOCKER_LIST)
 ACCEPT = ", ".join((OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST))
 
+ALIASES = {
+    "aarch64": ("arm64", ""),
+    "armhf": ("arm", "v7"),
+    "armel": ("arm", "v6"),
+    "i386": ("386", ""),
+    "x86_64": ("amd64", ""),
+    "x86-64": ("amd64", ""),
+}
+DEFAULT_VARIANTS = {"amd64": "v1", "arm": "v7", "arm64": "v8"}
+"""Other names of architectures, with their variant; and which variant is meant without one.
+Source: containerd's `platforms` package, normalizeArch."""
+
 MAX_LAYERS = 2000
 MAX_CHILDREN = 1000
 MAX_DEPTH = 4
@@ -55,6 +67,23 @@ class Platform(msgspec.Struct, frozen=True, omit_defaults=True):
     def is_known(self) -> bool:
         """Whether it is a platform: BuildKit marks attestations as `unknown/unknown`."""
         return self.os not in ("", "unknown")
+
+    def matches(self, wanted: Platform) -> bool:
+        """Return whether an image for this platform is one for `wanted`.
+
+        `linux/arm64` and `linux/arm64/v8` are one platform. Without a variant, every variant fits.
+        """
+        found, other = self._normalized(), wanted._normalized()
+        same = (found.os, found.architecture) == (other.os, other.architecture)
+        return same and other.variant in ("", found._variant())
+
+    def _normalized(self) -> Platform:
+        architecture, variant = ALIASES.get(self.architecture, (self.architecture, ""))
+        number = self.variant.removeprefix("v")
+        return Platform(self.os, architecture, f"v{number}" if number else variant)
+
+    def _variant(self) -> str:
+        return self.variant or DEFAULT_VARIANTS.get(self.architecture, "")
 
 
 class Descriptor(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
@@ -209,7 +238,7 @@ def select_platforms(index: Manifest, wanted: Sequence[Platform]) -> tuple[Descr
     """
     chosen: dict[str, Descriptor] = {}
     for platform in wanted:
-        matching = [c for c in index.children if c.platform and _matches(c.platform, platform)]
+        matching = [c for c in index.children if c.platform and c.platform.matches(platform)]
         if not matching:
             available = ", ".join(
                 str(c.platform) for c in index.children if c.platform and c.platform.is_known
@@ -282,11 +311,6 @@ def _check(descriptors: Iterable[Descriptor], where: str) -> None:
             raise RegistryError(
                 f"The manifest of {where} is invalid: a size of {descriptor.size} bytes."
             )
-
-
-def _matches(found: Platform, wanted: Platform) -> bool:
-    same = (found.os, found.architecture) == (wanted.os, wanted.architecture)
-    return same and wanted.variant in ("", found.variant)
 
 
 def _attested(child: Descriptor) -> str | None:

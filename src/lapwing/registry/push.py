@@ -1,11 +1,12 @@
 """Pushing a blob: found, mounted, sent whole, or sent in chunks and resumed.
 
 First the registry is asked whether it has the blob; then whether it mounts it from another of its
-repositories; only then bytes are sent. A small blob is sent as one request (monolithic). A larger
-one is sent in chunks, because only those can be resumed, and proxies in front of registries limit
-the size of a body. When a connection breaks, the registry reports how much it has and the rest is
-sent from there. If it does not, a new upload begins: docker-registry 2.8 drops an upload when the
-connection breaks inside a chunk, and keeps it when it breaks before one.
+repositories, that of the source or one that this command pushed it to; only then bytes are sent. A
+small blob is sent as one request (monolithic). A larger one is sent in chunks, because only those
+can be resumed, and proxies in front of registries limit the size of a body. When a connection
+breaks, the registry reports how much it has and the rest is sent from there. If it does not, a new
+upload begins: docker-registry 2.8 drops an upload when the connection breaks inside a chunk, and
+keeps it when it breaks before one.
 
 An artifact is pushed as a copy is: its blobs, then its manifest, then its tags.
 
@@ -120,6 +121,7 @@ class BlobPusher:
 
         progress.begin(blob.digest, blob.size)
         outcome = await self._push(blob, source, on_sent, where)
+        self._target.registry.holders.setdefault(blob.digest, self._target.name)
         if counts is not None:
             counts.blobs[outcome] += 1
         progress.end(blob.digest, outcome)
@@ -127,7 +129,7 @@ class BlobPusher:
     async def _push(
         self, blob: Descriptor, source: BlobSource, on_sent: OnSent, where: str
     ) -> BlobOutcome:
-        if await self.has(blob):
+        if await self._target.has_blob(blob):
             return "present"
         verifier = BlobVerifier(blob.digest, blob.size, where)
         if blob.size == 0:
@@ -148,19 +150,13 @@ class BlobPusher:
         if upload is not None:
             await self._cancel(upload)
 
-    async def has(self, blob: Descriptor) -> bool:
-        """Return whether the repository has a blob, with the right size if it reports one."""
-        path = self._target.path(f"blobs/{blob.digest}")
-        response = await self._request("HEAD", path, 200, 404)
-        length = response.headers.get("content-length")
-        return response.status == 200 and (length is None or length == str(blob.size))
-
     async def _begin(self, blob: Descriptor) -> _Upload | None:
         """Begin an upload; None if the registry mounted the blob instead."""
         path = self._target.path("blobs/uploads/")
-        if self._mount_from:
-            path += f"?mount={blob.digest}&from={self._mount_from}"
-        response = await self._request("POST", path, 201, 202, 405)
+        mount_from = self._mount_from or self._target.registry.holders.get(blob.digest)
+        if mount_from and mount_from != self._target.name:
+            path += f"?mount={blob.digest}&from={mount_from}"
+        response = await self._request("POST", path, 201, 202, 405, mount_from=mount_from)
         if response.status == 405:
             raise RegistryError(
                 f"{self._target} is read-only: {self._target.registry.host} does not accept "
@@ -239,7 +235,7 @@ class BlobPusher:
     async def _resume(self, upload: _Upload, verifier: BlobVerifier) -> bool:
         """Find the offset of an upload; return whether the blob is complete after all."""
         blob = Descriptor(digest=verifier.digest, size=verifier.size)
-        if await self.has(blob):
+        if await self._target.has_blob(blob):
             return True
         response = None
         if not upload.lost:
@@ -300,9 +296,11 @@ class BlobPusher:
             raise RegistryError(f"{self._target} began an upload without a Location header.")
         return self._target.registry.url(location)
 
-    async def _request(self, method: str, path: str, *ok: int) -> FullResponse:
+    async def _request(
+        self, method: str, path: str, *ok: int, mount_from: str | None = None
+    ) -> FullResponse:
         try:
-            return await self._target.request(Request(method, path), *ok)
+            return await self._target.request(Request(method, path), *ok, mount_from=mount_from)
         except ImageMissingError as error:
             raise RegistryError(
                 f"Cannot push to {self._target}: {error.message.rstrip('.')}.",

@@ -83,6 +83,8 @@ class Registry:
         self._options = options
         self._transport = transport
         self._responded = False
+        self.holders: dict[str, str] = {}
+        """A repository here for each blob that this command has pushed or found."""
         self._scheme = ""
         self._choosing = asyncio.Lock()
         self._authorizer = Authorizer(host, credentials, self._fetch)

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
 
 from lapwing.errors import ImageMissingError, IntegrityError, RegistryError
-from lapwing.registry.manifest import ACCEPT, Manifest, parse_manifest
+from lapwing.registry.manifest import ACCEPT, Descriptor, Manifest, parse_manifest
 from lapwing.registry.registry import Registry, Request
 from lapwing.registry.response import FullResponse, Response
 from lapwing.registry.tokens import Scopes
@@ -43,8 +43,7 @@ class Repository:
         self.name = name
         actions = "pull,push" if write else "pull"
         actions += ",delete" if delete else ""
-        mounts = (f"repository:{mount_from}:pull",) if mount_from else ()
-        self._scopes: Scopes = (f"repository:{name}:{actions}", *mounts)
+        self._scopes = _scopes((f"repository:{name}:{actions}",), mount_from)
 
     def __str__(self) -> str:
         return f"{self.registry.host}/{self.name}"
@@ -53,9 +52,15 @@ class Repository:
         """Return the path of an endpoint of this repository."""
         return f"/v2/{self.name}/{rest}"
 
-    async def request(self, request: Request, *ok: int) -> FullResponse:
-        """Make a request with this repository's scopes, with retries."""
-        return await self.registry.request(request, scopes=self._scopes, ok=ok or (200,))
+    async def request(
+        self, request: Request, *ok: int, mount_from: str | None = None
+    ) -> FullResponse:
+        """Make a request with this repository's scopes, with retries.
+
+        `mount_from` is another repository to mount a blob from.
+        """
+        scopes = _scopes(self._scopes, mount_from)
+        return await self.registry.request(request, scopes=scopes, ok=ok or (200,))
 
     def exchange(self, request: Request, *ok: int) -> AbstractAsyncContextManager[Response]:
         """Make one exchange with this repository's scopes."""
@@ -71,6 +76,13 @@ class Repository:
         if response.status == 404:
             return None
         return response.headers.get("docker-content-digest", "")
+
+    async def has_blob(self, blob: Descriptor) -> bool:
+        """Return whether it has a blob, with the right size if the registry reports one."""
+        request = Request("HEAD", self.path(f"blobs/{blob.digest}"))
+        response = await self.request(request, 200, 404)
+        length = response.headers.get("content-length")
+        return response.status == 200 and (length is None or length == str(blob.size))
 
     async def manifest(self, reference: str, size: int | None = None) -> Manifest:
         """Return the manifest at a tag or digest; `size` is its size in bytes in an index.
@@ -184,6 +196,11 @@ class Repository:
             if path in visited:
                 break
         raise RegistryError(f"The list of tags of {self} has no end.")
+
+
+def _scopes(scopes: Scopes, mount_from: str | None) -> Scopes:
+    more = f"repository:{mount_from}:pull"
+    return scopes if mount_from is None or more in scopes else (*scopes, more)
 
 
 def _next_page(link: str) -> str | None:

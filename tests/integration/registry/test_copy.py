@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from lapwing.errors import ImageMissingError, IntegrityError, RegistryError, UsageError
+from lapwing.registry.client import RegistryClient
+from lapwing.registry.copy import CopyOptions
 from lapwing.registry.manifest import parse_platform
-from tests.faulty import Proxy
-from tests.integration.registry.conftest import Copier
-from tests.registries import EMPTY, LAYER, MANIFEST, Server
+from lapwing.stack import image
+from tests.faulty import Login, Proxy
+from tests.integration.registry.conftest import SOON, Copier, Quiet
+from tests.registries import EMPTY, LAYER, MANIFEST, Server, digest_of
 
 Behind = Callable[..., Proxy]
 
@@ -187,6 +192,51 @@ async def test_platform_selection(source: Server, target: Server, name: str, cop
     assert target.manifest(name, "none") is None
 
 
+@pytest.mark.parametrize("wanted", ["linux/arm64", "linux/arm64/v8", "linux/aarch64"])
+async def test_platform_of_image_without_index(
+    source: Server, target: Server, name: str, copy: Copier, wanted: str
+) -> None:
+    pushed = source.push_image(name, "1", [os.urandom(9)], "arm64")
+    reference, platform = f"{source.host}/{name}:1", parse_platform(wanted)
+    await copy(reference, f"{target.host}/{name}", platforms=(platform,))
+    assert target.whole(name, "1") == pushed["digest"]
+
+    other = parse_platform("linux/amd64")
+    for platforms in ((other,), (platform, other)):
+        with pytest.raises(RegistryError, match="is an image for linux/arm64, not for linux/amd64"):
+            await copy(reference, f"{target.host}/{name}-too", platforms=platforms)
+    assert target.manifest(f"{name}-too", "1") is None
+
+
+async def test_blobs_are_mounted_from_repository_of_an_earlier_copy(
+    source: Server, target: Server, name: str, layers: list[bytes], copy: Copier, behind: Behind
+) -> None:
+    for suffix in ("a", "b"):
+        source.push_image(f"{name}-{suffix}", "1", [*layers, os.urandom(9)])
+    login = Login("bearer")
+    front = behind(target, login)
+    environ = {
+        **copy.settings.environ,
+        f"LAPWING_REGISTRY_{re.sub('[^0-9]', '_', front.host)}_TOKEN": "s3cret-pass",
+        f"LAPWING_REGISTRY_{re.sub('[^0-9]', '_', front.host)}_USER": "robot",
+    }
+    async with RegistryClient(replace(copy.settings, environ=environ), retry=SOON) as client:
+        for suffix in ("a", "b"):
+            done = await client.copy(
+                image.parse(f"{source.host}/{name}-{suffix}:1"),
+                image.parse(f"{front.host}/{name}-{suffix}:1"),
+                [],
+                CopyOptions(),
+                Quiet(),
+            )
+    assert done.blobs == {"copied": 2, "mounted": len(layers), "present": 0}
+    assert front.count("POST", f"{name}-b/.*mount=.*from={name}-a$") == len(layers)
+    assert [f"repository:{name}-b:pull,push", f"repository:{name}-a:pull"] in login.scopes
+    # The layer and the config of its own.
+    assert len(front.requests("PUT", f"{name}-b/blobs")) == 2
+    target.whole(f"{name}-b", "1")
+
+
 async def test_copy_by_digest_requires_tag_or_digest(
     source: Server, target: Server, name: str, layers: list[bytes], copy: Copier
 ) -> None:
@@ -220,8 +270,8 @@ async def test_foreign_layers_are_left_out(
 ) -> None:
     foreign = {
         "mediaType": "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
-        "digest": "sha256:" + "1" * 64,
-        "size": 99,
+        "digest": digest_of(b"foreign"),
+        "size": 7,
         "urls": ["https://example.invalid/layer"],
     }
     kind = "application/vnd.docker.distribution.manifest.v2+json"
@@ -241,6 +291,14 @@ async def test_foreign_layers_are_left_out(
     assert done.left_out == 1
     answer = target.client.get(target.url(f"{name}/manifests/1"), headers={"Accept": kind})
     assert answer.json() == document
+
+    # With the manifest there, too; a source without the layer leaves it a reference.
+    missing = await copy(f"{source.host}/{name}:1", f"{target.host}/{name}", foreign_layers=True)
+    assert missing.left_out == 1
+    source.push_blob(name, b"foreign")
+    done = await copy(f"{source.host}/{name}:1", f"{target.host}/{name}", foreign_layers=True)
+    assert (done.left_out, done.blobs["copied"]) == (0, 1)
+    assert target.blob(name, foreign["digest"]) == b"foreign"
 
 
 class TestReferrers:
