@@ -81,7 +81,13 @@ def choose(request: BuildRequest, source: Source) -> Ecosystem:
         "node": NodeEcosystem,
         "plain": PlainEcosystem,
     }
-    return builders[detect(set(source.files), static=request.static is not None)]()
+    kind = detect(set(source.files), static=request.static is not None)
+    if kind != "python" and (request.extras or request.groups):
+        raise BuildError(
+            "`extras` and `groups` of `build:` are for Python sources.",
+            hint="Remove them from the stack file.",
+        )
+    return builders[kind]()
 
 
 def _make(

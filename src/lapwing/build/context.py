@@ -30,6 +30,8 @@ class BuildRequest:
     folder: Path
     static: str | None = None
     python: str | None = None
+    extras: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
     script: str = "build"
     run: str | None = None
     env: dict[str, str] = field(default_factory=dict)

@@ -49,10 +49,20 @@ class Dependencies:
     workspace: bool
     """Whether it is the root of a uv workspace: then every member is installed."""
     python: str | None
+    chosen: tuple[str, ...] = ()
+    """The arguments of uv for the extras and groups to install."""
 
 
-def read_dependencies(folder: Path, files: Collection[str]) -> Dependencies:
-    """Read what a source needs. Raises BuildError if that cannot be read or built."""
+def read_dependencies(
+    folder: Path,
+    files: Collection[str],
+    extras: Collection[str] = (),
+    groups: Collection[str] = (),
+) -> Dependencies:
+    """Read what a source needs, with extras and groups of pyproject.toml.
+
+    Raises BuildError if that cannot be read or built.
+    """
     lock = next((name for name in PYTHON if name in files), "")
     if lock in ("", "pyproject.toml", "setup.py"):
         _refuse_foreign_locks(files)
@@ -60,6 +70,7 @@ def read_dependencies(folder: Path, files: Collection[str]) -> Dependencies:
     if lock == "pyproject.toml" and "setup.py" in files and "project" not in project:
         lock = "setup.py"
     about = project.get("project", {})
+    _check_chosen(lock, project, extras, groups)
     used, local, hashed, rewritten = [lock], False, False, {}
     if lock == "uv.lock":
         used.append("pyproject.toml")
@@ -89,7 +100,40 @@ def read_dependencies(folder: Path, files: Collection[str]) -> Dependencies:
         package=lock == "setup.py" or _is_package(project, files),
         workspace=lock == "uv.lock" and "workspace" in project.get("tool", {}).get("uv", {}),
         python=_first_line(folder, files) or about.get("requires-python"),
+        chosen=(
+            *(f"--extra={name}" for name in sorted(extras)),
+            *(f"--group={name}" for name in sorted(groups)),
+        ),
     )
+
+
+def _check_chosen(
+    lock: str, project: dict[str, Any], extras: Collection[str], groups: Collection[str]
+) -> None:
+    """Raise BuildError for an extra or a group that would not be installed."""
+    if lock == "requirements.txt" and (extras or groups):
+        raise BuildError(
+            f"`build:` names {', '.join([*extras, *groups])}, but requirements.txt is installed, "
+            "which has no extras or groups.",
+            hint="Export it with them: `uv export`, `poetry export` and `pdm export` have options "
+            "for this. Then remove `extras` and `groups` from the stack file.",
+        )
+    about, tool = project.get("project", {}), project.get("tool", {}).get("uv", {})
+    if "workspace" in tool or lock == "setup.py":
+        return  # They are of a member, or made by code.
+    groups_there = {"dev"} if "dev-dependencies" in tool else set()
+    tables = [("dependency-groups", groups, {*project.get("dependency-groups", {}), *groups_there})]
+    if "optional-dependencies" not in about.get("dynamic", []):
+        there = set(about.get("optional-dependencies", {}))
+        tables.append(("project.optional-dependencies", extras, there))
+    for table, wanted, known in tables:
+        names = {re.sub(r"[-_.]+", "-", name).lower() for name in known}
+        for name in wanted:
+            if re.sub(r"[-_.]+", "-", name).lower() not in names:
+                raise BuildError(
+                    f"{name} is not in [{table}] of pyproject.toml.",
+                    hint=f"It has: {', '.join(sorted(known)) or 'none'}.",
+                )
 
 
 def _refuse_foreign_locks(files: Collection[str]) -> None:

@@ -30,6 +30,8 @@ OLDEST = 20
 """The oldest major version of Node that is used. Source: nodejs.org, the releases that get
 security fixes, 2026."""
 VERSION_FILES = (".nvmrc", ".node-version")
+LTS = {"hydrogen": 18, "iron": 20, "jod": 22, "krypton": 24, "lithium": 26}
+"""The major version of each LTS release by its name: `lts/jod` in .nvmrc."""
 COMPARATOR = re.compile(r"(\^|~>?|[<>]=?|=)?\s*v?(\d+(?:\.(?:\d+|[xX*]))*)$")
 
 
@@ -46,16 +48,36 @@ def required(package: Mapping[str, Any], files: Mapping[str, str]) -> dict[str, 
     """Return the versions of Node that a source requires, by the place that states them.
 
     `files` has the text of those of `VERSION_FILES` that exist. nvm installs the exact version that
-    its file names; here, the major version has to match. Names such as `lts/*` are not compared.
+    its file names; here, the major version has to match: for `lts/*` any LTS one, for `node` any.
     """
     engines = package.get("engines")
     stated = engines.get("node") if isinstance(engines, Mapping) else None
     found = {"engines.node of package.json": stated} if isinstance(stated, str) else {}
     for name, text in files.items():
         lines = (line.partition("#")[0].strip() for line in text.splitlines())
-        if match := re.match(r"v?(\d+)\b", next(filter(None, lines), "")):
-            found[name] = match[1]
+        if wanted := _range_of(name, next(filter(None, lines), "")):
+            found[name] = wanted
     return found
+
+
+def _range_of(file: str, alias: str) -> str | None:
+    """Return the range of a version or an alias of nvm; None if every version is allowed.
+
+    Raises BuildError for an alias that is not known.
+    """
+    if match := re.match(r"v?(\d+)\b", alias):
+        return match[1]
+    kind, _, name = alias.lower().partition("/")
+    if (kind == "lts" and name.startswith(("*", "-"))) or alias.lower() in ("lts", "--lts"):
+        return " || ".join(str(major) for major in LTS.values())
+    if kind == "lts" and name in LTS:
+        return str(LTS[name])
+    if alias.lower() in ("", "node", "stable", "latest", "current"):
+        return None
+    raise BuildError(
+        f"Unknown version of Node {alias!r} in {file}.",
+        hint=f"Write a number such as 24, or lts/NAME with a name of {', '.join(LTS)}.",
+    )
 
 
 def satisfies(version: str, wanted: str) -> bool:

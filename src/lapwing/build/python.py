@@ -52,14 +52,14 @@ class PythonEcosystem:
 
     def facts(self, request: BuildRequest, source: Source, settings: Settings) -> list[str]:
         """The Python that runs it decides too."""
-        needs = read_dependencies(source.folder, set(source.files))
-        return ["python", interpreter(request.python or needs.python)]
+        needs = dependencies_of(request, source.folder, source)
+        return ["python", interpreter(request.python or needs.python), *needs.chosen]
 
     def fill(self, context: BuildContext, bundle: Path) -> Release:
         """Copy the program, make the layer if needed, compile."""
         app, scratch = bundle / "app", bundle / "scratch"
         copy(context.source, app)
-        needs = read_dependencies(app, set(context.source.files))
+        needs = dependencies_of(context.request, app, context.source)
         if needs.local or needs.package or needs.rewritten:
             copy(context.source, scratch)  # Building a package writes to its folder.
             for name, text in needs.rewritten.items():
@@ -85,6 +85,11 @@ class PythonEcosystem:
         )
 
 
+def dependencies_of(request: BuildRequest, folder: Path, source: Source) -> Dependencies:
+    """Read what a service needs from a copy of its source. Raises BuildError."""
+    return read_dependencies(folder, set(source.files), request.extras, request.groups)
+
+
 class _Build:
     """The commands of one build, in a folder that holds a copy of the source."""
 
@@ -99,6 +104,7 @@ class _Build:
         total = hashlib.sha256(f"{layers.FORMAT}\n{self._python}\n{sys.platform}\n".encode())
         for name in self._needs.files:
             total.update(name.encode() + b"\0" + (self._folder / name).read_bytes() + b"\0")
+        total.update(repr(self._needs.chosen).encode() if self._needs.chosen else b"")
         if self._needs.local:
             total.update(self._context.source.digest.encode())
         layer = self._context.settings.layers / f"python-{total.hexdigest()[:16]}"
@@ -130,7 +136,7 @@ class _Build:
             members = ("--all-packages",) if self._needs.workspace else ()
             self._uv(
                 "sync", "--frozen", "--no-install-project", "--no-dev", "--no-editable",
-                "--compile-bytecode", *members, *python,
+                "--compile-bytecode", *members, *self._needs.chosen, *python,
                 doing=doing,
                 env={"UV_PROJECT_ENVIRONMENT": str(venv)},
             )  # fmt: skip
@@ -140,7 +146,7 @@ class _Build:
             checked = ("--require-hashes",) if self._needs.hashed else ()
             self._uv(*install, *checked, "-r", "requirements.txt", doing=doing)
         else:
-            self._uv(*install, "-r", self._needs.lock, doing=doing)
+            self._uv(*install, "-r", self._needs.lock, *self._needs.chosen, doing=doing)
 
     def _uv(self, *arguments: str, doing: str, env: dict[str, str] | None = None) -> None:
         self._context.run(

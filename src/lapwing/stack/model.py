@@ -47,6 +47,18 @@ class Build(StrictModel):
     python: Text | None = Field(
         None, description='The Python version to use, such as `"3.12"`.', examples=["3.12"]
     )
+    extras: list[NonEmpty] = Field(
+        default_factory=list,
+        description="Groups of `[project.optional-dependencies]` of pyproject.toml to install, as "
+        "in `uv sync --extra NAME`. Default: none.",
+        examples=[["postgres"]],
+    )
+    groups: list[NonEmpty] = Field(
+        default_factory=list,
+        description="Groups of `[dependency-groups]` of pyproject.toml to install, as in "
+        "`uv sync --group NAME`. Default: none (with uv.lock, `default-groups` except `dev`).",
+        examples=[["worker"]],
+    )
     script: NonEmpty = Field("build", description="The npm script that builds a Node.js source.")
     run: NonEmpty | None = Field(
         None,

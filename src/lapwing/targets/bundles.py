@@ -106,6 +106,8 @@ def request_of(loaded: LoadedStack, name: str, settings: Settings) -> BuildReque
         folder=(loaded.folder / service.build.path).resolve(),
         static=service.static,
         python=service.build.python,
+        extras=tuple(service.build.extras),
+        groups=tuple(service.build.groups),
         script=service.build.script,
         run=service.build.run,
         env=dict(service.build.env),

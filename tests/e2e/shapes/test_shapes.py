@@ -30,6 +30,7 @@ pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("shapes")]
         ("django-sqlite", {"/users": "1 users"}),
         ("plain-html", {"/about/": "About the bakery"}),
         ("express-page", {"/": "shop"}),
+        ("bun", {"/": "open for 1h on Bun 1.3.1"}),
         ("next", {"/": "<h1>Shop</h1>"}),
         ("next-standalone", {"/": "<h1>Shop</h1>", "/robots.txt": "User-agent"}),
     ],
@@ -37,7 +38,7 @@ pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("shapes")]
 def test_source_answers_after_init_and_up(
     shape: str, answers: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    if shape in NODE:
+    if shape in NODE | {"bun"}:
         require("npm")
     with installation(tmp_path_factory.mktemp(shape)) as where:
         shutil.copytree(SHAPES / shape / "folder", where.folder, dirs_exist_ok=True)

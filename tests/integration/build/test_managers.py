@@ -93,6 +93,7 @@ def source(lock: str, text: str, **package: object) -> dict[str, str]:
         ("pnpm-lock.yaml", PNPM, "pnpm@9.15.9"),
         ("yarn.lock", YARN_1, "yarn@1.22.22"),
         ("yarn.lock", YARN_4, "yarn@4.9.1"),
+        ("bun.lock", BUN, "bun@1.3.1"),
     ],
 )
 def test_lock_is_installed_by_the_pinned_manager(

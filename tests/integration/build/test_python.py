@@ -149,6 +149,34 @@ def test_pyproject_without_a_lock(make_yard: MakeYard) -> None:
     assert run(yard, yard.build(), "python", "app.py") == "1.17.0"
 
 
+@pytest.mark.parametrize("locked", [True, False], ids=["uv.lock", "pyproject.toml"])
+def test_chosen_extras_and_groups_are_installed(make_yard: MakeYard, locked: bool) -> None:
+    project = """
+[project]
+name = "shop"
+version = "1"
+requires-python = ">=3.11"
+dependencies = []
+[project.optional-dependencies]
+six = ["six==1.17.0"]
+other = ["nosuch-package-of-lapwing-tests==1"]
+[dependency-groups]
+worker = ["idna==3.10"]
+"""
+    if locked:
+        project = project.replace('other = ["nosuch-package-of-lapwing-tests==1"]', "")
+    show = ("python", "-c", "from importlib.util import find_spec as f; print(f('six'), f('idna'))")
+    yard = make_yard({"pyproject.toml": project})
+    if locked:
+        subprocess.run([uv(), "lock", "-q"], cwd=yard.tree.folder, check=True)
+        yard.tree.commit()
+    assert run(yard, yard.build(), *show) == "None None"
+    chosen = yard.build(extras=("six",), groups=("worker",))
+    found = run(yard, chosen, *show)
+    assert found.count("ModuleSpec") == 2
+    assert len(yard.layers()) == 2
+
+
 def test_command_of_the_build_writes_to_the_release(make_yard: MakeYard) -> None:
     collect = "import os, six\nopen('static.txt', 'w').write(six.__version__ + os.environ['A'])\n"
     yard = make_yard({**SIX, "collect.py": collect})
@@ -199,8 +227,6 @@ def test_requirements_included_by_a_continued_line(make_yard: MakeYard) -> None:
 def test_a_package_with_a_uv_lock(make_yard: MakeYard) -> None:
     main = "import six\ndef main():\n    print('shop', six.__version__)\n"
     yard = make_yard({"pyproject.toml": PACKAGE, "src/shop/__init__.py": main})
-    from lapwing.build.python import uv
-
     subprocess.run([uv(), "lock", "-q"], cwd=yard.tree.folder, check=True)
     yard.tree.commit()
     result = yard.build()

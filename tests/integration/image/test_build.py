@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from lapwing.build.image import layer
+from lapwing.build.python import uv
 from tests.faulty import proxy
 from tests.installation import LAPWING
 from tests.needs import require
@@ -82,6 +83,26 @@ def test_python_image_has_base_dependencies_and_program(shop: Stack) -> None:
     assert "app/app.py" in names_of(program)
     python = next(m for m in dependencies if m.name == "opt/venv/bin/python")
     assert python.linkname == f"/usr/local/bin/python{VERSION}"
+
+
+@pytest.mark.parametrize("locked", [True, False], ids=["uv.lock", "pyproject.toml"])
+def test_image_has_chosen_extras_and_groups(stack: Stack, locked: bool) -> None:
+    project = (
+        '[project]\nname = "api"\nversion = "1"\nrequires-python = ">=3.11"\n'
+        '[project.optional-dependencies]\nsix = ["six==1.17.0"]\n'
+        '[dependency-groups]\nworker = ["idna==3.10"]\n'
+    )
+    base = f"{stack.server.host}/library/python:{VERSION}-slim"
+    build = f'{{path: ./api, base: "{base}", extras: [six], groups: [worker]}}'
+    files = {"api/pyproject.toml": project, "api/app.py": ""}
+    stack.write(files | {"lapwing.yaml": stack_file(stack.server, build=build)})
+    if locked:
+        folder = stack.installation.folder / "api"
+        subprocess.run([uv(), "lock", "-q"], cwd=folder, check=True)
+        stack.write({})
+    names = names_of(stack.layers("api", stack.build("api", "--push")["api"]["digest"])[0])
+    assert f"{PACKAGES}/six.py" in names
+    assert f"{PACKAGES}/idna/__init__.py" in names
 
 
 def test_layers_hold_nothing_of_the_machine_that_built_them(shop: Stack, tmp_path: Path) -> None:

@@ -111,6 +111,39 @@ def test_a_broken_pyproject(tmp_path: Path, content: bytes) -> None:
         read_dependencies(tmp_path, {"pyproject.toml"})
 
 
+PROJECT = """
+[project]
+name = "shop"
+version = "1"
+[project.optional-dependencies]
+Post_Gres = ["psycopg"]
+[dependency-groups]
+worker = ["rq"]
+"""
+
+
+@pytest.mark.parametrize("lock", ["pyproject.toml", "uv.lock"])
+def test_extras_and_groups_are_arguments_of_uv(tmp_path: Path, lock: str) -> None:
+    (tmp_path / "pyproject.toml").write_text(PROJECT)
+    (tmp_path / "uv.lock").write_text("version = 1")
+    files = {"pyproject.toml", lock}
+    found = read_dependencies(tmp_path, files, ["post-gres"], ["worker"])
+    assert found.chosen == ("--extra=post-gres", "--group=worker")
+    assert read_dependencies(tmp_path, files).chosen == ()
+    with pytest.raises(BuildError, match=r"mysql is not in \[project\.optional-dependencies\]"):
+        read_dependencies(tmp_path, files, ["mysql"])
+    with pytest.raises(BuildError, match=r"dev is not in \[dependency-groups\]") as refused:
+        read_dependencies(tmp_path, files, [], ["dev"])
+    assert refused.value.hint == "It has: worker."
+
+
+def test_extras_beside_requirements_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text(PROJECT)
+    (tmp_path / "requirements.txt").write_text("six\n")
+    with pytest.raises(BuildError, match=r"names post-gres, but requirements\.txt is installed"):
+        read_dependencies(tmp_path, {"pyproject.toml", "requirements.txt"}, ["post-gres"])
+
+
 def test_the_python_version_file_comes_first(tmp_path: Path) -> None:
     (tmp_path / ".python-version").write_text("\n3.12\n")
     (tmp_path / "requirements.txt").touch()

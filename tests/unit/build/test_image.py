@@ -135,6 +135,17 @@ def test_dockerfile_installs_the_lock_file_before_the_source(tmp_path: Path) -> 
     assert 'CMD ["/bin/sh", "-c", "exec serve --port $PORT"]' in runtime
 
 
+@pytest.mark.parametrize("lock", ["uv.lock", "pyproject.toml"])
+def test_dockerfile_installs_chosen_extras_and_groups(tmp_path: Path, lock: str) -> None:
+    project = (
+        '[project]\nname = "api"\n[project.optional-dependencies]\npostgres = ["psycopg"]\n'
+        '[dependency-groups]\nworker = ["rq"]\n'
+    )
+    files = {"pyproject.toml": project, lock: "version = 1" if lock == "uv.lock" else project}
+    text = dockerfile_of(tmp_path, files, "serve", extras=("postgres",), groups=("worker",))
+    assert " --extra=postgres --group=worker\n" in text
+
+
 def test_dockerfile_of_node_keeps_production_packages(tmp_path: Path) -> None:
     files = {"package.json": '{"scripts": {"build": "vite build"}}', "package-lock.json": "{}"}
     text = dockerfile_of(tmp_path, files, "node server.js")

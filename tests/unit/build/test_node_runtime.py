@@ -33,8 +33,26 @@ def test_versions_that_a_source_requires() -> None:
     assert node_runtime.required({"engines": {"node": ">=20"}}, files) == {
         "engines.node of package.json": ">=20",
         ".nvmrc": "22",
+        ".node-version": "20",
     }
     assert node_runtime.required({"engines": ["node >= 20"]}, {}) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("lts/jod\n", "22"), ("lts/Iron", "20"), ("v24", "24"), ("node", None), ("", None),
+        ("lts/*", "18 || 20 || 22 || 24 || 26"), ("lts/-1", "18 || 20 || 22 || 24 || 26"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("name", node_runtime.VERSION_FILES)
+def test_aliases_of_versions(name: str, text: str, wanted: str | None) -> None:
+    assert node_runtime.required({}, {name: text}) == ({name: wanted} if wanted else {})
+
+
+def test_unknown_alias_of_a_version_is_refused() -> None:
+    with pytest.raises(BuildError, match=r"'lts/nosuch' in \.nvmrc"):
+        node_runtime.required({}, {".nvmrc": "lts/nosuch"})
 
 
 def test_node_is_the_one_of_the_path_if_it_satisfies_the_source(tmp_path: Path) -> None:

@@ -75,7 +75,8 @@ class _Stages:
 
 
 def _python(request: ImageRequest, source: Source) -> _Stages:
-    needs = read_dependencies(source.folder, set(source.files))
+    build = request.build
+    needs = read_dependencies(source.folder, set(source.files), build.extras, build.groups)
     variables = {
         "PATH": "/opt/venv/bin:$PATH",
         "VIRTUAL_ENV": "/opt/venv",
@@ -111,10 +112,11 @@ def _run(command: str) -> str:
 
 
 def _install(needs: Dependencies) -> str:
+    chosen = "".join(f" {argument}" for argument in needs.chosen)
     if needs.lock == "uv.lock":
-        return "uv sync --frozen --no-dev --no-install-project --no-editable"
+        return f"uv sync --frozen --no-dev --no-install-project --no-editable{chosen}"
     hashes = "--require-hashes " if needs.hashed else ""
-    return f"uv pip install {hashes}-r {needs.lock}"
+    return f"uv pip install {hashes}-r {needs.lock}{chosen}"
 
 
 def _node(request: ImageRequest, source: Source) -> _Stages:

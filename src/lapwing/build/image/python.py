@@ -18,7 +18,7 @@ from pathlib import Path
 
 from lapwing.build.command import environment
 from lapwing.build.context import BuildContext
-from lapwing.build.dependencies import Dependencies, read_dependencies, satisfies
+from lapwing.build.dependencies import Dependencies, satisfies
 from lapwing.build.image.base import BaseImage
 from lapwing.build.image.contents import (
     APP,
@@ -28,7 +28,7 @@ from lapwing.build.image.contents import (
     source_files,
 )
 from lapwing.build.image.layer import FIXED_TIME, Files, Layer, cached, tree
-from lapwing.build.python import UV_OPTIONS, check_pip_settings, uv
+from lapwing.build.python import UV_OPTIONS, check_pip_settings, dependencies_of, uv
 from lapwing.build.source import copy
 from lapwing.errors import BuildError
 from lapwing.registry.manifest import Platform
@@ -65,7 +65,8 @@ class PythonContents:
 
     @cached_property
     def _needs(self) -> Dependencies:
-        return read_dependencies(self.context.source.folder, set(self.context.source.files))
+        source = self.context.source
+        return dependencies_of(self.context.request, source.folder, source)
 
     @cached_property
     def _program(self) -> Program:
@@ -100,7 +101,7 @@ class PythonContents:
             cached(
                 settings,
                 "python",
-                (compiler.version, python.path, target, *locks),
+                (compiler.version, python.path, target, *self._needs.chosen, *locks),
                 lambda scratch: (self._install(scratch, python, compiler, target), FIXED_TIME),
             ),
             cached(
@@ -122,11 +123,12 @@ class PythonContents:
             (listed / name).write_bytes(needs.rewritten.get(name, "").encode() or content)
         venv = self._venv(scratch, compiler)
         checked = ["--require-hashes"] if needs.hashed else []
-        wanted = needs.lock
+        wanted = [needs.lock, *needs.chosen]
         if needs.lock == "uv.lock":
-            wanted = "exported.txt"
+            wanted = ["exported.txt"]
             self._uv(
-                "export", "--frozen", "--no-dev", "--no-emit-project", "-q", "-o", wanted,
+                "export", "--frozen", "--no-dev", "--no-emit-project", "-q", *needs.chosen,
+                "-o", *wanted,
                 folder=listed,
                 doing="Reading uv.lock",
             )  # fmt: skip
@@ -135,7 +137,7 @@ class PythonContents:
         try:
             self._uv(
                 "pip", "install", "--python", str(venv / "bin" / "python"),
-                "--python-platform", target, "--only-binary", ":all:", *checked, "-r", wanted,
+                "--python-platform", target, "--only-binary", ":all:", *checked, "-r", *wanted,
                 folder=listed,
                 doing=f"The installation of {needs.lock} for {target}",
             )  # fmt: skip
