@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from lapwing.agent import cgroups
+
 
 def _program(*names: str) -> Callable[[], str | None]:
     return lambda: next((path for n in names if (path := shutil.which(n))), None)
@@ -55,6 +57,16 @@ def _memory_cgroup() -> str | None:
         if limited:
             return str(root)
     return None
+
+
+def _cgroup() -> str | None:
+    """The line of a process in a control group that the agent can make for it: as root, or where
+    one is delegated, if the file system is writable."""
+    mark = f"/needs-{os.getpid()}|a/b/c/d/0"
+    arguments = cgroups.command(mark, ("cat", "/proc/self/cgroup"))
+    said = subprocess.run(arguments, capture_output=True, text=True, check=False).stdout
+    cgroups.remove(mark)
+    return next((line for line in said.splitlines() if line.endswith("/a:b:c:d:0")), None)
 
 
 def _terraform_schemas() -> str | None:
@@ -115,6 +127,7 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "tmpfs": _tmpfs,
     "setpriv": _setpriv,
     "memory-cgroup": _memory_cgroup,
+    "cgroup": _cgroup,
     "kubeconform": _validator("kubeconform"),
     "kube-score": _validator("kube-score"),
     "checkov": _validator("checkov/bin/checkov"),

@@ -25,7 +25,7 @@ from pathlib import Path
 import msgspec
 
 from lapwing import __version__
-from lapwing.agent import housekeeping, logs, processes, state
+from lapwing.agent import cgroups, housekeeping, logs, processes, state
 from lapwing.agent.context import Context
 from lapwing.agent.desired_watcher import DesiredStateWatcher, Key
 from lapwing.agent.environment import Environment
@@ -93,6 +93,7 @@ class Agent:
 
         self._write_record()
         await asyncio.to_thread(housekeeping.remove_leftovers, self.settings.home)
+        await asyncio.to_thread(cgroups.remove_all_empty, self.settings.home)
         await self._check_machine()
         await asyncio.to_thread(self.repository.ensure)
         await self.envoy.start()

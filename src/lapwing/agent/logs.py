@@ -19,6 +19,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from lapwing.agent import cgroups
+
 MAX_LOG_BYTES = 20 * 1024 * 1024
 """Size above which a log is rotated."""
 _WRITER = """
@@ -62,9 +64,10 @@ def open_writer(path: Path) -> tuple[int, subprocess.Popen[bytes] | None]:
 
 def start_writer(path: Path, source: int) -> subprocess.Popen[bytes]:
     """Start a log writer, which reads from `source`; `source` is closed. Raises OSError."""
+    writer = ("/bin/sh", "-c", _WRITER, "lapwing-log", str(path), str(MAX_LOG_BYTES))
     try:
         return subprocess.Popen(
-            ("/bin/sh", "-c", _WRITER, "lapwing-log", path, str(MAX_LOG_BYTES)),
+            cgroups.command(None, writer),
             env={"PATH": os.defpath, "LC_ALL": "C"},
             cwd="/",
             umask=0o077,

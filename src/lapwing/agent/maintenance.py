@@ -81,7 +81,7 @@ class Maintenance:
         for identity, owner in running:
             resource = owner.split("/")[3:4] == ["resource"]
             if owner.startswith(prefix) and owner not in known and not resource:
-                await termination.kill(identity)
+                await termination.kill(identity, f"{self._context.settings.home}|{owner}")
 
     async def restore(self) -> None:
         """Start what should be running after a crash or a reboot: databases, replicas, routes."""

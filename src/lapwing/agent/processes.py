@@ -1,10 +1,10 @@
 """Start processes that outlive the agent, identify them again, wait for their exit.
 
 A replica runs in its own session, so neither Ctrl-C in a terminal nor the death of the agent
-reaches it. Everything it starts is found again (`process_tree`) and is stopped with it
-(`termination`). A restarted agent identifies it by process id *and* start time, because the id
-alone may have been reused. The start time is the kernel's tick count, not a clock time, because
-clocks are adjusted.
+reaches it, and in its own control group (`cgroups`) where one can be created. Everything it starts
+is found again (`process_tree`) and is stopped with it (`termination`). A restarted agent identifies
+it by process id *and* start time, because the id alone may have been reused. The start time is the
+kernel's tick count, not a clock time, because clocks are adjusted.
 
 Waiting never blocks the event loop: a pidfd reports the exit of any process, also of one that is
 not a child of the agent. Without pidfds the process table is polled.
@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lapwing.agent import logs
+from lapwing.agent import cgroups, logs
 from lapwing.errors import ReplicaError
 
 MARK = "LAPWING_OWNER"
@@ -106,10 +106,11 @@ def spawn(launch: Launch, log: Path) -> Identity:
     for pid, ended_writer in list(_log_writers.items()):
         if ended_writer.poll() is not None:  # This also collects it.
             del _log_writers[pid]
+    arguments = cgroups.command(launch.environ.get(MARK), launch.arguments)
     descriptor, writer = logs.open_writer(log)
     try:
         process = subprocess.Popen(
-            launch.arguments,
+            arguments,
             env=launch.environ,
             cwd=launch.folder,
             stdin=subprocess.DEVNULL,

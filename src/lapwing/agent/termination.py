@@ -8,6 +8,7 @@ import os
 import signal
 from pathlib import Path
 
+from lapwing.agent import cgroups
 from lapwing.agent.process_tree import members
 from lapwing.agent.processes import (
     MARK,
@@ -79,9 +80,10 @@ async def kill(
 ) -> None:
     """Kill a process and all that it started, and wait until they are gone.
 
-    These are the processes of its session, and those anywhere that have its `mark` (children that
-    began another session). The session counts while the process itself exists, or if its
-    exit was `watched`: its ID in an old record may now be that of an unrelated session.
+    These are the processes of its session, and those anywhere that have its `mark` or are in its
+    control group (children that began another session). The session counts while the process itself
+    exists, or if its exit was `watched`: its ID in an old record may now be that of an unrelated
+    session.
 
     Only then are the ports that it listened on free. Its first thread may be a zombie while others
     still hold its sockets; a pidfd becomes readable after the last one (pidfd_open(2)).
@@ -93,12 +95,26 @@ async def kill(
             os.killpg(identity.pid, signal.SIGKILL)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(timeout):
-            while found := await members(identity, mark, ours):
+            if mark is not None:
+                cgroups.kill(mark)
+            killed = set[Identity]()  # A process that is exiting has no environment any more.
+            while (found := await members(identity, mark, ours)) or any(map(alive, killed)):
                 for member in found.values():
+                    killed.add(member.identity)
                     _send(member.identity, signal.SIGKILL)
                 await asyncio.sleep(POLL_INTERVAL_S / 10)
     if ours:
         await wait_gone(identity.pid, timeout)
+    if mark is not None:
+        await _remove_group(mark, timeout)
+
+
+async def _remove_group(mark: str, timeout: float) -> None:
+    """Remove the control group of a mark, as soon as the kernel has no process in it any more."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(timeout):
+            while not cgroups.remove(mark):
+                await asyncio.sleep(POLL_INTERVAL_S)
 
 
 def _send(identity: Identity, number: signal.Signals) -> None:

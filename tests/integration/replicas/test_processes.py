@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -12,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from lapwing.agent import processes, termination
+from lapwing.agent import cgroups, process_tree, processes, termination
 from lapwing.agent.processes import MARK, Identity, Launch
+from tests.needs import require
 
 OTHER_PROCESS = """
 import ctypes, os, socket, sys, threading, time
@@ -126,6 +128,75 @@ async def test_child_of_a_server_is_signalled_after_the_server(tmp_path: Path, o
     assert (tmp_path / "parent.finished").exists()
     assert (tmp_path / "child.finished").exists()
     assert not processes.started(int((tmp_path / "child.started").read_text()))
+
+
+ESCAPEES = "exec python worker.py one 0 & setsid env -i $(which python) worker.py two 1; true"
+"""Two workers; the second one is in a session of its own and has no variable."""
+
+
+async def test_process_with_own_session_and_empty_environment_is_stopped(tmp_path: Path) -> None:
+    """Its control group finds it; the group is removed with its last process."""
+    require("cgroup")
+    identity = await started(tmp_path, ESCAPEES, "one", "two")
+    pid = int((tmp_path / "two.started").read_text())
+    home, _, owner = MARK_VALUE.partition("|")
+    assert cgroups.owner(pid, home) == owner
+    [group] = groups_of(pid)
+    assert (Identity(pid, processes.started(pid) or 0.0), owner) in process_tree.owned(Path(home))
+    await termination.stop(identity, 10, MARK_VALUE)
+    assert (tmp_path / "two.finished").exists(), "it had SIGTERM and time"
+    assert not processes.started(pid)
+    assert not group.exists()
+    assert not group.parent.exists()
+
+
+async def test_escaped_process_is_killed_when_its_replica_crashed(tmp_path: Path) -> None:
+    require("cgroup")
+    identity = await started(tmp_path, ESCAPEES, "one", "two")
+    pid = int((tmp_path / "two.started").read_text())
+    os.kill(identity.pid, signal.SIGKILL)
+    await processes.ended(identity)
+    await termination.kill(identity, MARK_VALUE, watched=True)
+    assert not processes.started(pid)
+
+
+async def test_stop_without_control_groups_is_as_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no group can be made, a new session alone hides nothing."""
+    monkeypatch.setattr(cgroups, "_hierarchies", lambda: iter([(tmp_path / "no", tmp_path)]))
+    (tmp_path / "no").touch()
+    identity = await started(tmp_path, "python worker.py one 0 & setsid python worker.py two 1")
+    await termination.stop(identity, 10, MARK_VALUE)
+
+
+async def test_agent_started_by_a_replica_is_not_in_its_group(tmp_path: Path) -> None:
+    """Such as by the console: it outlives the replica, with its log."""
+    require("cgroup")
+    program = (
+        "from lapwing.agent import processes; from pathlib import Path;"
+        "launch = processes.Launch(('sleep', '600'), {'PATH': '/usr/bin:/bin'}, Path.cwd());"
+        "print(processes.spawn(launch, Path('agent.log')).pid, flush=True)"
+    )
+    environ = {MARK: MARK_VALUE, "PATH": os.environ["PATH"]}
+    launch = Launch((sys.executable, "-c", program), environ, tmp_path)
+    identity = processes.spawn(launch, tmp_path / "log")
+    await processes.ended(identity)
+    pid = int((tmp_path / "log").read_text())
+    try:
+        await termination.kill(identity, MARK_VALUE, watched=True)
+        assert processes.started(pid)
+        assert not groups_of(pid)
+    finally:
+        os.kill(pid, signal.SIGKILL)
+
+
+def groups_of(pid: int) -> list[Path]:
+    """The control groups of Lapwing in which a process is."""
+    paths = [line.split(":", 2)[2] for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines()]
+    mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+    found = [Path(f"{m}{p}") for p in paths if "/lapwing-" in p for m in mounts if "cgroup" in m]
+    return [path for path in found if path.is_dir()]
 
 
 async def test_what_exceeds_the_grace_is_killed(tmp_path: Path) -> None:
