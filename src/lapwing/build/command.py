@@ -28,6 +28,7 @@ from pathlib import Path
 from lapwing.errors import BuildError, NoSpaceError
 from lapwing.system.files import FULL
 from lapwing.system.process import run_lines
+from lapwing.system.secret_names import URL_PASSWORD, is_secret_name
 
 PASSED_ON = re.compile(
     r"PATH|HOME|USER|LOGNAME|LANG|LC_\w+|TMPDIR|XDG_(CACHE|CONFIG|DATA)_HOME"
@@ -44,10 +45,6 @@ KEPT_LINES = 2000
 """Lines kept in memory."""
 LIMIT = 16 * 2**20
 """The most bytes of one log on disk."""
-SECRET_NAME = re.compile(
-    r"SECRET|TOKEN|PASSW|PASSPHRASE|CREDENTIAL|AUTH(?!OR)|_KEY$|^KEY$", re.IGNORECASE
-)
-URL_PASSWORD = re.compile(r"://[^/\s:@]*:([^/\s@]+)@")
 
 MOST = 25
 """Lines of an excerpt."""
@@ -213,15 +210,10 @@ def credentials(environ: Mapping[str, str]) -> set[str]:
     """
     found: set[str] = set()
     for name, value in environ.items():
-        if SECRET_NAME.search(name):
+        if is_secret_name(name):
             found.update(value.splitlines())
         found.update(URL_PASSWORD.findall(value))
     return {value for value in found if len(value) >= 4}
-
-
-def is_secret(name: str, secrets: Sequence[str]) -> bool:
-    """Return whether a variable is one of `secrets`, or has the name of a secret."""
-    return name in secrets or SECRET_NAME.search(name) is not None
 
 
 def excerpt(lines: Sequence[str], most: int = MOST) -> str:

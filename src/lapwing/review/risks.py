@@ -22,10 +22,8 @@ from lapwing.stack.load import LOCAL, LoadedStack
 from lapwing.stack.model import Service
 from lapwing.stack.resource_reference import expand
 from lapwing.stack.source import KeyPath
+from lapwing.system.secret_names import is_secret
 
-SECRET_NAME = re.compile(r"(SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|PRIVATE|API_?KEY|ACCESS_?KEY)")
-SECRET_VALUE = re.compile(r"://[^/\s:@]+:[^/\s@]+@|-----BEGIN [A-Z ]*PRIVATE KEY")
-"""A URL with a password, or a private key."""
 DATABASES = ("mongodb", "mysql", "postgres")
 
 
@@ -121,7 +119,7 @@ def secrets_in_env(loaded: LoadedStack, _: Estimate) -> Iterator[Risk]:
         for path, written in variables.items():
             variable = path[-1]
             value = expand(written, lambda _resource, _part: "")  # A reference reveals no secret.
-            if value and (SECRET_NAME.search(variable.upper()) or SECRET_VALUE.search(value)):
+            if is_secret(variable, value):
                 evidence = f"`{variable}` of `{name}` looks like a secret in plain text"
                 advice = (
                     f"Move it to `secrets`, run `lapwing secret set {variable}` with a new value, "

@@ -18,6 +18,7 @@ from typing import Any
 from lapwing.stack.compose_files import Choice, build_folder, environment, load
 from lapwing.stack.resource_reference import PORTS, variable_of
 from lapwing.stack.variable_rules import is_reserved
+from lapwing.system.secret_names import is_secret
 
 _IMAGES = {"mongo": "mongodb", "mysql": "mysql", "mariadb": "mysql", "redis": "redis",
            "valkey": "redis", "keydb": "redis", "dragonfly": "redis", "postgres": "postgres",
@@ -33,8 +34,6 @@ _PARTS = {"USER": "user", "USERNAME": "user", "PASSWORD": "password", "DB": "dat
           "DATABASE": "database", "ROOT_PASSWORD": "password"}  # fmt: skip
 """Part of a resource by the last words of the variables of the database images."""
 _DATABASE_VARIABLE = re.compile(r"DB|DATABASE|SQL|POSTGRES|PG|MONGO|REDIS|MARIADB")
-_SECRET = re.compile(r"SECRET|TOKEN|PASSW|PASSPHRASE|CREDENTIAL|AUTH(?!OR)|KEY$|DSN$", re.I)
-_PASSWORD_IN_URL = re.compile(r"://[^/\s:@]*:[^/\s@]+@")
 
 
 @dataclass(slots=True)
@@ -176,7 +175,7 @@ def _take_variable(
     """Copy a variable, unless it is a secret or only has a meaning for Compose."""
     default = re.fullmatch(r"\$\{\w+:?-([^}]*)\}", value)
     text = default[1] if default else value
-    if _SECRET.search(variable) or _PASSWORD_IN_URL.search(text):
+    if is_secret(variable, text or variable):  # The value may be in the shell of the user.
         found.secrets.append(variable)
     elif any(_is_at(text, other) for other in services):
         found.notes.append(

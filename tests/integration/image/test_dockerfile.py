@@ -106,6 +106,7 @@ services:
         ("", ["--platform", "linux/amd64", "--platform", "linux/arm64"], 0, "one platform"),
         ("", [], 1, "zapi: The container engine"),
         ("A_TOKEN: abc", [], 0, "zapi: The build argument A_TOKEN is a secret"),
+        ('INDEX: "https://u:pw@h/"', [], 0, "zapi: The build argument INDEX is a secret"),
         ("", ["-o", "missing/image.tar"], 0, "missing/image.tar cannot be written: No such file"),
     ],
 )

@@ -169,7 +169,7 @@ def test_command_of_several_lines_is_one_instruction(tmp_path: Path, file: str) 
 
 
 def test_dockerfile_has_no_secret_as_build_argument(tmp_path: Path) -> None:
-    env = {"A_TOKEN": "abc", "COLOR": "blue", "LICENCE": "def"}
+    env = {"A_TOKEN": "abc", "COLOR": "blue", "LICENCE": "def", "INDEX": "https://a:b@c"}
     files = {"requirements.txt": ""}
     lines = dockerfile_of(tmp_path, files, "serve", env=env, secrets=["LICENCE"]).splitlines()
     assert [line for line in lines if line.startswith("ARG ")] == ["ARG COLOR"]

@@ -11,7 +11,6 @@ import json
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
-from lapwing.build.command import is_secret
 from lapwing.build.dependencies import Dependencies, read_dependencies
 from lapwing.build.detect import detect
 from lapwing.build.image import config as configs
@@ -19,6 +18,7 @@ from lapwing.build.image.builder import ImageRequest
 from lapwing.build.managers import choose, read_json
 from lapwing.build.source import Source
 from lapwing.errors import BuildError
+from lapwing.system.secret_names import is_secret
 
 IGNORE = """\
 .git
@@ -54,9 +54,9 @@ def render_dockerfile(
     stages = _python(request, source) if python else _node(request, source)
     arguments = "".join(
         f"# {name} is a secret: a build argument stays readable in the history of the image.\n"
-        if is_secret(name, secrets)
+        if is_secret(name, value, secrets)
         else f"ARG {name}\n"
-        for name in build.env
+        for name, value in build.env.items()
     )
     return (
         f"# Written by `lapwing image dockerfile {build.service}`: change it as you need.\n"

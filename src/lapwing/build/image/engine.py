@@ -22,7 +22,7 @@ from typing import IO, Any
 
 from lapwing.build.artifact import FileBlob
 from lapwing.build.builder import name_service
-from lapwing.build.command import BuildLog, environment, is_secret, open_log, run
+from lapwing.build.command import BuildLog, environment, open_log, run
 from lapwing.build.context import BuildRequest
 from lapwing.build.image import config as configs
 from lapwing.build.image import layer as image_layers
@@ -36,6 +36,7 @@ from lapwing.registry.pull import BlobSource, MemoryBlob
 from lapwing.settings import Settings
 from lapwing.system import process
 from lapwing.system.git import read_change
+from lapwing.system.secret_names import is_secret
 
 ENGINES = ("docker", "podman")
 ANSWER_S = 30.0
@@ -186,8 +187,8 @@ def _refuse(request: DockerfileRequest, source: Source) -> None:
             hint="Correct `dockerfile:`, which is relative to the folder of `build:`, or commit "
             "the file.",
         )
-    for name in request.build.env:
-        if is_secret(name, request.secrets):
+    for name, value in request.build.env.items():
+        if is_secret(name, value, request.secrets):
             raise BuildError(
                 f"The build argument {name} is a secret. Build arguments stay readable in the "
                 "history of the image.",

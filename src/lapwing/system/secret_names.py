@@ -1,0 +1,37 @@
+"""Which variables hold a secret, by their name or their value: the only list of such names.
+
+It decides what `init` writes to `secrets`, what a build argument must not be, what the log of a
+build masks, and what `review` reports. Names with PUBLIC, such as `NEXT_PUBLIC_API_KEY`, are for
+values that every browser gets.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+_NAME = re.compile(
+    r"SECRET|TOKEN|PASSW|PASSPHRASE|CREDENTIAL|PRIVATE_?KEY|API_?KEY|ACCESS_?KEY"
+    r"|(^|_)(KEY|PASS|PWD|PAT|DSN)$|AUTH$",
+    re.IGNORECASE,
+)
+_PUBLIC = re.compile(r"(^|_)(PUBLIC|PUBLISHABLE)(_|$)", re.IGNORECASE)
+_SWITCH = re.compile(r"(true|false|yes|no|on|off)?", re.IGNORECASE)
+URL_PASSWORD = re.compile(r"://[^/\s:@]*:([^/\s@]+)@")
+"""A URL with a password, which is the group."""
+_PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY")
+
+
+def is_secret_name(name: str) -> bool:
+    """Return whether a variable has the name of a secret."""
+    return _NAME.search(name) is not None and _PUBLIC.search(name) is None
+
+
+def is_secret(name: str, value: str, secrets: Collection[str] = ()) -> bool:
+    """Return whether a variable holds a secret: by its name, its value, or as one of `secrets`."""
+    return (
+        name in secrets
+        or URL_PASSWORD.search(value) is not None
+        or _PRIVATE_KEY.search(value) is not None
+        or (is_secret_name(name) and _SWITCH.fullmatch(value) is None)
+    )
