@@ -355,6 +355,13 @@ class ImagePlatform(Struct):
     size: int
 
 
+class Attestation(Struct):
+    """An SBOM or a provenance, pushed beside an image."""
+
+    digest: str
+    artifact_type: str
+
+
 class BuiltImage(Struct):
     """A built image. `pushed` has the tags that were written; `blobs` counts what a push did."""
 
@@ -369,6 +376,7 @@ class BuiltImage(Struct):
     pushed: list[str]
     blobs: BlobCounts
     bytes_sent: int
+    referrers: list[Attestation]
     seconds: float
 
 

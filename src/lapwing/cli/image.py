@@ -85,6 +85,11 @@ command.add_command(prune)
     "--load that of this machine.",
 )
 @click.option(
+    "--attestations/--no-attestations",
+    default=True,
+    help="Push an SBOM and the provenance beside each image. On by default.",
+)
+@click.option(
     "--plain-http",
     is_flag=True,
     help="Push without TLS, and allow base images from registries without it.",
@@ -144,6 +149,10 @@ def _image_to_json(result: ImageResult) -> dict[str, Any]:
         "pushed": result.pushed.tags,
         "blobs": result.pushed.blobs,
         "bytes_sent": result.pushed.sent,
+        "referrers": [
+            {"digest": each.digest, "artifact_type": each.artifact_type}
+            for each in result.referrers
+        ],
         "seconds": round(result.seconds, 3),
     }
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 @click.option(
     "--plain-http",
     is_flag=True,
-    help="Allow registries without TLS. Loopback registries never need it.",
+    help="Use the registry without TLS.",
 )
 @output_option
 @click.pass_obj

@@ -213,6 +213,7 @@ def build_manifest(
     layers: Iterable[Descriptor],
     annotations: Mapping[str, str],
     artifact_type: str = "",
+    subject: Manifest | None = None,
 ) -> Manifest:
     """Build the manifest of an artifact: the same bytes for the same content."""
     document: dict[str, Any] = {"schemaVersion": 2, "mediaType": OCI_MANIFEST}
@@ -220,6 +221,9 @@ def build_manifest(
         document["artifactType"] = artifact_type
     document["config"] = _to_json(config)
     document["layers"] = [_to_json(layer) for layer in layers]
+    if subject is not None:
+        described = Descriptor.of(subject.raw, subject.media_type)
+        document["subject"] = _to_json(described)
     document["annotations"] = annotations
     return parse_manifest(_encode(document), OCI_MANIFEST, "the artifact")
 

@@ -8,16 +8,21 @@ own tags `sha256-<digest>.sig`, `.att` and `.sbom`, which are older than both.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lapwing.errors import RegistryError
 from lapwing.registry.manifest import (
+    OCI_EMPTY,
     OCI_INDEX,
     Descriptor,
     Manifest,
     build_index,
+    build_manifest,
     parse_manifest,
 )
+from lapwing.registry.pull import MemoryBlob
+from lapwing.registry.push import Progress, push_artifact
 from lapwing.registry.registry import Request
 from lapwing.registry.repository import Repository
 
@@ -57,6 +62,27 @@ async def list_referrers(source: Repository, digest: str) -> list[Descriptor]:
             raise RegistryError(f"{source}@{digest} has more referrers than fit on one page.")
         return list(found.children)
     return await _tagged_referrers(source, digest)
+
+
+async def push_referrer(
+    target: Repository,
+    subject: Manifest,
+    artifact_type: str,
+    content: bytes,
+    annotations: Mapping[str, str],
+    progress: Progress,
+) -> Manifest:
+    """Push a document that refers to an image, unless it is there; return its manifest.
+
+    The same content has the same digest. Raises RegistryError.
+    """
+    config, blob = Descriptor.of(b"{}", OCI_EMPTY), Descriptor.of(content, artifact_type)
+    referrer = build_manifest(config, [blob], annotations, artifact_type, subject)
+    if await target.digest(referrer.digest) != referrer.digest:
+        blobs = [(config, MemoryBlob(b"{}")), (blob, MemoryBlob(content))]
+        await push_artifact(referrer, blobs, target, [referrer.digest], progress, artifact_type)
+    await attach_referrer(target, referrer, subject.digest)
+    return referrer
 
 
 async def attach_referrer(target: Repository, referrer: Manifest, subject: str) -> None:

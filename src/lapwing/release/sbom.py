@@ -184,6 +184,9 @@ _PARSERS: dict[str, Callable[[str, ReadFile], Iterator[Component]]] = {
     "package-lock.json": _parse_npm_lock,
 }
 
+LOCK_FILES = tuple(_PARSERS)
+"""The lock files that are read."""
+
 
 def _pypi(name: str, version: str) -> Component:
     bare = re.sub(r"[-_.]+", "-", name).lower()

@@ -20,6 +20,7 @@ from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import DesiredStateError, UsageError
 from lapwing.plan.image_retention import Decision, ImageRetention, Stored
 from lapwing.registry.client import RegistryClient
+from lapwing.registry.registry import HostOptions
 from lapwing.registry.stored import read_stored
 from lapwing.settings import Settings
 from lapwing.stack.image import Reference, parse
@@ -91,7 +92,9 @@ def prune_images(
     past = _read_deployed(file, settings, options).past
 
     async def run() -> list[PrunedRepository]:
-        async with RegistryClient(settings, plain_http=options.plain_http) as client:
+        plain = options.plain_http
+        hosts = {target.api: HostOptions(plain_http=plain) for target in targets.values()}
+        async with RegistryClient(settings, plain_http=plain, hosts=hosts) as client:
             stored: dict[str, list[Stored]] = {}
             for name, target in targets.items():
                 report(f"listing {target.name}")

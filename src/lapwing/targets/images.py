@@ -15,7 +15,7 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
@@ -35,13 +35,14 @@ from lapwing.build.image.publish import Pushed
 from lapwing.build.source import read_source
 from lapwing.errors import BuildError, SourceError, UsageError
 from lapwing.registry.client import RegistryClient
-from lapwing.registry.manifest import Platform
+from lapwing.registry.manifest import Manifest, Platform
 from lapwing.registry.push import Progress
 from lapwing.registry.registry import HostOptions
 from lapwing.settings import Settings
 from lapwing.stack.image import LATEST, check_tag, parse
 from lapwing.stack.load import LoadedStack
 from lapwing.system.git import Git, read_revision
+from lapwing.targets import image_attestations as attestations
 from lapwing.targets.bundles import request_of, wanted_services
 
 
@@ -56,18 +57,24 @@ class ImageOptions:
     push: bool = False
     load: bool = False
     archive: Path | None = None
+    attestations: bool = True
+    """Whether an SBOM and the provenance are pushed beside each image."""
     plain_http: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ImageResult:
-    """A built image: its repository and names, and what a push did."""
+    """A built image: its repository and names, and what a push did.
+
+    `referrers` are what was pushed beside it: its SBOM and its provenance.
+    """
 
     image: Image
     repository: str
     tags: tuple[str, ...]
     seconds: float
     pushed: Pushed = field(default_factory=Pushed)
+    referrers: tuple[Manifest, ...] = ()
 
 
 def build_images(
@@ -92,8 +99,11 @@ def build_images(
         result = ImageResult(image, repository, tags, time.monotonic() - started)
         if options.push:
             report(f"pushing {name} to {repository}")
-            pushed = asyncio.run(_push(result, settings, options, progress))
-            result = ImageResult(image, repository, tags, time.monotonic() - started, pushed)
+            documents = _documents(loaded, result, settings) if options.attestations else {}
+            pushing = _push(result, settings, options, documents, progress)
+            pushed, referrers = asyncio.run(pushing)
+            seconds = time.monotonic() - started
+            result = ImageResult(image, repository, tags, seconds, pushed, referrers)
         results.append(result)
     if options.archive is not None:
         asyncio.run(_save(results, options.archive, settings, options))
@@ -283,13 +293,31 @@ def _platforms(options: ImageOptions) -> tuple[Platform, ...]:
     return (Platform("linux", here),) if options.load and not options.push else (AMD64,)
 
 
-async def _push(
-    result: ImageResult, settings: Settings, options: ImageOptions, progress: Progress
-) -> Pushed:
+def _documents(loaded: LoadedStack, result: ImageResult, settings: Settings) -> dict[str, bytes]:
+    """Return what is pushed beside an image, by media type. Raises ReleaseError."""
+    image, folder = result.image, _folder(loaded, result.image.service)
     target = parse(result.repository, default_tag=None)
+    return {
+        attestations.SBOM_TYPE: attestations.make_sbom(image, loaded.stack.stack, folder),
+        attestations.STATEMENT_TYPE: attestations.make_provenance(
+            image, target, folder, loaded.folder, settings
+        ),
+    }
+
+
+async def _push(
+    result: ImageResult,
+    settings: Settings,
+    options: ImageOptions,
+    documents: Mapping[str, bytes],
+    progress: Progress,
+) -> tuple[Pushed, tuple[Manifest, ...]]:
+    target, image = parse(result.repository, default_tag=None), result.image
     hosts = {target.api: HostOptions(plain_http=options.plain_http)}
     async with RegistryClient(settings, plain_http=options.plain_http, hosts=hosts) as client:
-        return await publish.push_image(client, result.image, target, result.tags, progress)
+        pushed = await publish.push_image(client, image, target, result.tags, progress)
+        referrers = await attestations.attach(client, image, target, documents, progress)
+        return pushed, tuple(referrers)
 
 
 async def _save(
