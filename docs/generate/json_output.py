@@ -171,14 +171,19 @@ class ReleaseOutput(Struct):
 
 
 class CostLine(Struct):
-    """An item of the bill per month. An unknown price or amount is null."""
+    """An item of the bill per month. An unknown price or amount is null.
+
+    `unit_price_high` is set where only bounds of the price are known.
+    """
 
     item: str
     quantity: float | None
     quantity_high: float | None
     unit: str
     unit_price: float | None
+    unit_price_high: float | None
     low: float | None
+    expected: float | None
     high: float | None
     source: str | None
     date: str | None
@@ -194,6 +199,7 @@ class CostSum(Struct):
 
     name: str
     low: float | None
+    expected: float | None
     high: float | None
 
 
@@ -216,13 +222,17 @@ class UnpricedLine(Struct):
 
 
 class CostOutput(Struct):
-    """An estimate. `unknown` has the items of `unpriced`, `unstated` usage that is not set."""
+    """An estimate. `unknown` has the items of `unpriced`, `unstated` usage that is not set.
+
+    `at_least` is whether the bill is higher than these totals, because something has no price.
+    """
 
     environment: str
     currency: str
     low: float | None
     expected: float | None
     high: float | None
+    at_least: bool
     lines: list[CostLine]
     unpriced: list[UnpricedLine]
     unknown: list[str]
@@ -252,6 +262,40 @@ class CostDiff(Struct):
     before: CostOutput
     after: CostOutput
     changes: list[CostChange]
+
+
+class BilledItem(Struct):
+    """An item as estimated and as billed; null on the side where it does not exist."""
+
+    item: str
+    low: float | None
+    expected: float | None
+    high: float | None
+    billed: float | None
+    difference: float | None
+    note: str
+
+
+class CostBill(Struct):
+    """The comparison with a bill (`--reconcile`)."""
+
+    compared: list[BilledItem]
+
+
+class PriceSource(Struct):
+    """A source of prices, with its age in days and the number of prices."""
+
+    source: str
+    kind: str
+    date: str
+    days: int
+    prices: int
+
+
+class CostSources(Struct):
+    """The sources of the price book (`--prices`), the oldest first."""
+
+    sources: list[PriceSource]
 
 
 class Finding(Struct):
@@ -557,11 +601,11 @@ OUTPUTS = {
     "release": Output(("release",), (ReleaseOutput,)),
     "cost": Output(
         ("cost",),
-        (CostOutput, CostDiff),
+        (CostOutput, CostDiff, CostBill, CostSources),
         CostOutput,
         "One estimate; a list of them with `--compare`; both estimates with `--diff`. Amounts "
-        "are US dollars per month. `expected` is halfway between `low` and `high`. If `unpriced` "
-        "is not empty, the bill is higher than these totals.",
+        "are US dollars per month. `expected` follows from the assumptions in `notes`. If "
+        "`unpriced` is not empty, the bill is higher than these totals.",
     ),
     "review": Output(("review",), items=Finding),
     "render": Output(("render",), (RenderOutput,)),

@@ -1,12 +1,13 @@
 """`lapwing cost`: estimate the monthly cost of a stack.
 
-Everything is computed from the stack file and Lapwing's price files; no cloud API is called.
+Everything is computed from what Lapwing renders and its price files; no cloud API is called.
 Without `-e`, all environments except `local` are estimated together.
 """
 
 from __future__ import annotations
 
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,13 +23,26 @@ if TYPE_CHECKING:
     from lapwing.cost.ledger import Estimate
     from lapwing.stack.load import LoadedStack
 
-_SUMMARY = ("", "LOW", "HIGH")
+_SUMMARY = ("", "LOW", "EXPECTED", "HIGH")
 
 
 @click.command("cost")
 @environments_option
 @click.option("--compare", is_flag=True, help="Compare one machine, staging on spot, production.")
-@click.option("--diff", "revision", metavar="REV", help="Show the changes since a git revision.")
+@click.option("--prices", is_flag=True, help="List the sources of prices and their age.")
+@click.option(
+    "--reconcile",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="BILLING.csv",
+    help="Compare with an export of Google Cloud's bill, line by line.",
+)
+@click.option(
+    "--fail-on",
+    type=click.Choice(["unpriced", "budget"]),
+    multiple=True,
+    help="Exit with status 1 if a line has no price, or if the estimate is not within the budget.",
+)
+@click.option("--diff", metavar="REV", help="Show the changes since a git revision.")
 @click.option(
     "--picture",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -46,42 +60,112 @@ _SUMMARY = ("", "LOW", "HIGH")
 @click.pass_obj
 def command(
     context: Context,
+    /,
     environment: str | None,
-    compare: bool,
-    revision: str | None,
-    picture: Path | None,
     output: str,
-) -> None:
+    picture: Path | None,
+    fail_on: tuple[str, ...],
+    **chosen: Any,
+) -> int:
     """Estimate the monthly cost of the stack.
 
-    Uses list prices, with source and date; items without a price are listed as unknown and not
-    counted.
+    Uses list prices, with source and date. If an item has no price, the total is only a lower
+    bound.
     """
     from lapwing.cost.book import book
     from lapwing.cost.chart import bar_chart
     from lapwing.cost.estimate import estimate
     from lapwing.errors import UsageError
+    from lapwing.inventory.read import read
     from lapwing.stack.load import environments, find
 
-    if compare and revision:
-        raise UsageError("--compare and --diff exclude each other.", hint="Use one of them.")
+    given = [f"--{name}" for name, value in chosen.items() if value]
+    if len(given) > 1:
+        raise UsageError(f"{' and '.join(given)} exclude each other.", hint="Use one of them.")
     if picture is not None and picture.suffix != ".svg":
         raise UsageError(
             f"{picture} does not end with .svg; the bar chart is SVG.",
             hint="`lapwing diagram cost -o FILE.png` draws a pie chart as PNG.",
         )
+    if chosen["prices"]:
+        _prices(context, output)
+        return 0
     path = find(context.directory)
     stacks = environments(path, environment)
-    now = estimate(stacks, book())
+    now = estimate(read(stacks), book())
     if picture is not None:
         write_file(picture, bar_chart(now).encode())
         context.printer.say(f"Wrote {picture}.")
-    if compare:
+    if chosen["compare"]:
         _compare(context, stacks, output)
-    elif revision is not None:
-        _diff(context, path, revision, environment, now, output)
+    elif chosen["diff"] is not None:
+        _diff(context, path, chosen["diff"], environment, now, output)
+    elif chosen["reconcile"] is not None:
+        _reconcile(context, now, chosen["reconcile"], output)
     else:
         _report(context, stacks, now, output)
+    return _failures(context, stacks, now, fail_on)
+
+
+def _failures(
+    context: Context, stacks: Sequence[LoadedStack], now: Estimate, fail_on: tuple[str, ...]
+) -> int:
+    """Print why `--fail-on` fails, and return the exit status."""
+    budget = _budget(stacks)
+    problems = []
+    if now.unknown and fail_on:
+        items = ", ".join(dict.fromkeys(line.item for line in now.unknown))
+        what = "" if "unpriced" in fail_on else " The budget cannot be checked."
+        problems.append(f"No price is recorded for: {items}.{what}")
+    if "budget" in fail_on and budget is None:
+        problems.append("No environment sets `budget`, so it cannot be checked.")
+    if "budget" in fail_on and budget is not None and float(now.expected or 0) > budget:
+        problems.append(
+            f"The expected {now.expected:,.2f} US dollars are over the budget of {budget:,.2f}."
+        )
+    for problem in problems:
+        context.printer.say(problem, style="red")
+    return 1 if problems else 0
+
+
+def _prices(context: Context, output: str) -> None:
+    """List the sources of prices, the oldest first."""
+    from lapwing.cost import report
+    from lapwing.cost.book import book
+
+    data = report.sources_as_data(book(), datetime.now(tz=UTC).date())
+    header = ("DATE", "DAYS", "PRICES", "KIND", "SOURCE")
+    cells = [(s["date"], str(s["days"]), str(s["prices"]), s["kind"], s["source"]) for s in data]
+    if output == "json":
+        context.printer.json({"sources": data})
+    elif output == "markdown":
+        titles = [name.capitalize() for name in header]
+        context.printer.data(report.table(titles, cells, right=(1, 2)).rstrip("\n"))
+    else:
+        context.printer.table(header, cells)
+
+
+def _reconcile(context: Context, now: Estimate, bill: Path, output: str) -> None:
+    """Print the estimate beside the bill."""
+    from lapwing.cost import report
+    from lapwing.cost.book import book
+    from lapwing.cost.reconcile import read_bill, reconcile
+    from lapwing.errors import UsageError
+
+    try:
+        rows = read_bill(bill.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"Cannot read {bill}: {error}.", hint="Give a CSV file.") from error
+    found = reconcile(now, rows, book())
+    header = ("ITEM", "LOW", "EXPECTED", "HIGH", "BILLED", "DIFFERENCE", "NOTE")
+    if output == "json":
+        context.printer.json({"compared": report.comparison_as_data(found)})
+    elif output == "markdown":
+        titles = [name.capitalize() for name in header]
+        cells = report.comparison_rows(found)
+        context.printer.data(report.table(titles, cells, right=range(1, 6)).rstrip("\n"))
+    else:
+        context.printer.table(header, report.comparison_rows(found))
 
 
 def _report(context: Context, stacks: Sequence[LoadedStack], now: Estimate, output: str) -> None:
@@ -132,42 +216,43 @@ def _print_notes(context: Context, now: Estimate, budget: float | None) -> None:
             context.printer.say(f"{line.part}: {line.note}", style="dim")
     if now.unstated:
         context.printer.say(f"Not set, so not counted: {', '.join(now.unstated)}.", style="dim")
-    if budget is not None and float(now.high) > budget:
-        how = "is" if float(now.low) > budget else "may be"
+    if budget is None:
+        return
+    if now.unknown:
+        text = f"The budget of {budget:,.2f} cannot be checked: some lines have no price."
+        context.printer.say(text, style="yellow")
+    if float(now.high) > budget:
+        how = "is" if float(now.expected or 0) > budget else "may be"
         context.printer.say(f"The estimate {how} over the budget of {budget:,.2f}.", style="yellow")
 
 
 def _budget(stacks: Sequence[LoadedStack]) -> float | None:
-    """Sum the budgets of the environments; None if one has none."""
-    given = [s.settings.budget for s in stacks]
-    known = [b for b in given if b is not None]
-    return sum(known) if known and len(known) == len(given) else None
+    """Sum the budgets of the environments, for everything that they cost together."""
+    known = [s.settings.budget for s in stacks if s.settings.budget is not None]
+    return sum(known) if known else None
 
 
 def _compare(context: Context, stacks: Sequence[LoadedStack], output: str) -> None:
     from lapwing.cost import report
     from lapwing.cost.alternatives import compare
     from lapwing.cost.book import book
-    from lapwing.errors import UsageError
 
     found = compare(stacks, book())
-    if not found:
-        raise UsageError(
-            "No environment of this stack has a `cloud`.",
-            hint="Add one with `target: kubernetes` and `cloud: {provider: gcp, region: ...}`.",
-        )
     if output == "json":
         context.printer.json([report.as_data(e) for e in found])
         return
     cells = [
-        (e.environment, report.money(e.low), report.money(e.high), _unknowns(e)) for e in found
+        (e.environment, *map(report.money, (e.low, e.expected, e.high)), _unknowns(e))
+        for e in found
     ]
+    header = ("INFRASTRUCTURE", "LOW", "EXPECTED", "HIGH", "UNKNOWN")
     if output == "markdown":
-        header = ("Infrastructure", "Low", "High", "Unknown")
-        context.printer.data(report.table(header, cells, right=(1, 2)).rstrip("\n"))
+        titles = [name.capitalize() for name in header]
+        context.printer.data(report.table(titles, cells, right=(1, 2, 3)).rstrip("\n"))
         return
-    context.printer.table(("INFRASTRUCTURE", "LOW", "HIGH", "UNKNOWN"), cells)
-    context.printer.say(f"One machine: {', '.join(found[0].notes)}.", style="dim")
+    context.printer.table(header, cells)
+    for each in found[:-2]:
+        context.printer.say(f"{', '.join(each.notes)}.", style="dim")
     for each in found:
         if each.unknown:
             items = ", ".join(dict.fromkeys(line.item for line in each.unknown))
@@ -222,6 +307,7 @@ def _before(context: Context, path: Path, revision: str, environment: str | None
     from lapwing.cost.estimate import estimate
     from lapwing.cost.ledger import Estimate
     from lapwing.errors import SourceError, StackFileError
+    from lapwing.inventory.read import read
     from lapwing.stack.load import environments, names
     from lapwing.system.git import read_file_at
 
@@ -232,7 +318,7 @@ def _before(context: Context, path: Path, revision: str, environment: str | None
         try:
             if environment is not None and environment not in names(old):
                 return Estimate(environment, ())
-            return estimate(environments(old, environment, folders=False), book())
+            return estimate(read(environments(old, environment, folders=False)), book())
         except StackFileError as error:
             problems = "\n".join(f"{p.where.line or 1}: {p.message}" for p in error.problems)
             raise SourceError(

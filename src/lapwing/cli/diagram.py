@@ -74,20 +74,21 @@ def environment_of(context: Context, environment: str | None) -> LoadedStack:
 
 
 def amounts(loaded: LoadedStack) -> tuple[list[tuple[str, float]], int]:
-    """Estimate the monthly cost of each part, midway between low and high, in US dollars.
+    """Estimate the expected monthly cost of each part in US dollars.
 
     Also returns the number of lines without a price.
     """
     from lapwing.cost.book import book
     from lapwing.cost.estimate import estimate
+    from lapwing.inventory.read import read
 
     if loaded.settings.cloud is None:
         return [], 0
     found: dict[str, float] = {}
-    lines = estimate([loaded], book()).lines
+    lines = estimate(read([loaded]), book()).lines
     for line in lines:
-        if line.low is not None and line.high is not None:
-            found[line.part] = found.get(line.part, 0.0) + float(line.low + line.high) / 2
+        if line.expected is not None:
+            found[line.part] = found.get(line.part, 0.0) + float(line.expected)
     unknown = sum(not line.known for line in lines)
     return [(part, round(amount, 2)) for part, amount in found.items()], unknown
 

@@ -4,8 +4,9 @@ An option has no separate formula: the stack is changed and estimated again, and
 the saving, so an option always agrees with the estimate. If a price is unknown on either side, the
 saving is unknown.
 
-`compare` estimates one machine, staging on spot pods and full production. The machine is the
-smallest E2 machine type that fits every service twice (both slots of a rollout) and one GiB for the
+`compare` estimates one machine of each provider, staging on spot pods and full production, from any
+stack: without a `cloud`, the cluster is assumed to run on Google Cloud in us-central1. The machine
+is the cheapest x86 type that fits every service twice (both slots of a rollout) and one GiB for the
 system, the agent and the proxy. A resource without a memory request counts as one GiB there.
 Staging is the environment with `spot`; without one, it is production with one replica of each
 service, on spot pods, in its own project.
@@ -19,19 +20,21 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from lapwing.cost.autopilot import GIB
-from lapwing.cost.book import HOURS, Book
-from lapwing.cost.environments import project_of
+from lapwing.cost.book import Book, MachineType
 from lapwing.cost.estimate import estimate
 from lapwing.cost.ledger import BillingScope, Estimate, Ledger, Line, cents, total
-from lapwing.stack.environment import Usage
+from lapwing.cost.machine import add_type
+from lapwing.inventory.autopilot import GIB
+from lapwing.inventory.read import read
+from lapwing.stack.cloud import project_of
+from lapwing.stack.environment import Cloud, Usage
 from lapwing.stack.load import LoadedStack
 from lapwing.stack.model import Service
 
 SYSTEM_MEMORY = Decimal(1)
 RESOURCE_MEMORY = Decimal(1)
-DISK = Decimal(20)
-"""GiB for the system, releases and logs."""
+ASSUMED_CLOUD = Cloud(provider="gcp", region="us-central1")
+ASSUMED_DOMAIN = "app.example.com"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,7 @@ class Lever:
 
 def levers(stacks: Sequence[LoadedStack], book: Book) -> list[Lever]:
     """List the options to reduce the bill, used or not."""
-    now = estimate(stacks, book)
+    now = estimate(read(stacks), book)
     if not any(s.settings.cloud for s in stacks):
         return []
     return [
@@ -69,7 +72,10 @@ def is_production(name: str) -> bool:
 
 def with_settings(loaded: LoadedStack, **changes: Any) -> LoadedStack:
     """Return the stack with changed settings of its environment."""
-    return dataclasses.replace(loaded, settings=loaded.settings.model_copy(update=changes))
+    settings = loaded.settings.model_copy(update=changes)
+    environments = {**loaded.stack.environments, loaded.environment: settings}
+    stack = loaded.stack.model_copy(update={"environments": environments})
+    return dataclasses.replace(loaded, stack=stack, settings=settings)
 
 
 def with_replicas(loaded: LoadedStack, least: int, most: int) -> LoadedStack:
@@ -92,7 +98,7 @@ def _spot(stacks: Sequence[LoadedStack], book: Book, now: Estimate) -> Iterator[
     names = ", ".join(s.environment for s in eligible)
     used = all(s.settings.spot for s in eligible)
     changed = [with_settings(s, spot=not used) if s in eligible else s for s in stacks]
-    other = estimate(changed, book)
+    other = estimate(read(changed), book)
     yield _difference(
         f"spot pods for {names}",
         (other, now) if used else (now, other),
@@ -115,13 +121,17 @@ def _commitments(stacks: Sequence[LoadedStack], book: Book, now: Estimate) -> It
         return
     always = total(line.low for line in steady)
     for discount in book.discounts:
-        saves = cents(always * discount.share) if all(x.known for x in steady) else None
+        known = all(x.known for x in steady)
+        saves = [
+            cents(always * share) if known else None for share in (discount.low, discount.high)
+        ]
         years = f"{discount.years} year{'s' if discount.years > 1 else ''}"
         yield Lever(
             f"commitment for {years}",
-            saves,
-            saves,
-            f"{discount.share:.0%} off the low amount; wait until the load is known",
+            saves[0],
+            saves[1],
+            f"{discount.low:.0%} to {discount.high:.0%} off the low amount, by the kind of "
+            "commitment; wait until the load is known",
         )
 
 
@@ -137,7 +147,7 @@ def _cdn(stacks: Sequence[LoadedStack], book: Book, now: Estimate) -> Iterator[L
         return
     used = all(s.settings.cdn for s in eligible)
     changed = [with_settings(s, cdn=not used) if s in eligible else s for s in stacks]
-    other = estimate(changed, book)
+    other = estimate(read(changed), book)
     yield _difference(
         "CDN for static files",
         (other, now) if used else (now, other),
@@ -149,10 +159,13 @@ def _cdn(stacks: Sequence[LoadedStack], book: Book, now: Estimate) -> Iterator[L
 
 def _fewer_projects(stacks: Sequence[LoadedStack], book: Book, now: Estimate) -> Iterator[Lever]:
     clouds = [s for s in stacks if s.settings.cloud is not None]
-    projects = list(dict.fromkeys(project_of(s) for s in clouds))
+    projects = list(dict.fromkeys(project_of(s.stack, s.environment) for s in clouds))
     if len(projects) < 2:
         return
-    kept = next((project_of(s) for s in clouds if is_production(s.environment)), projects[0])
+    kept = next(
+        (project_of(s.stack, s.environment) for s in clouds if is_production(s.environment)),
+        projects[0],
+    )
     region = next(s.settings.cloud.region for s in clouds if s.settings.cloud)
     together = {"project": kept, "region": region}
     changed = [
@@ -162,8 +175,8 @@ def _fewer_projects(stacks: Sequence[LoadedStack], book: Book, now: Estimate) ->
     ]
     yield _difference(
         f"one cluster instead of {len(projects)}",
-        (now, estimate(changed, book)),
-        lambda line: line.part in ("cluster", "network"),
+        (now, estimate(read(changed), book)),
+        lambda line: line.part in ("cluster", "network", "overhead"),
         "staging as a namespace of the production cluster: cheaper, less isolated",
     )
 
@@ -207,59 +220,68 @@ def _difference(
     return Lever(name, saves[0], saves[1], note, used)
 
 
-@dataclass(frozen=True, slots=True)
-class MachineType:
-    """A machine type: its vCPU and billed vCPU, and its memory in GiB."""
-
-    name: str
-    cpu: int
-    billed: Decimal
-    memory: Decimal
-
-
-E2 = (
-    MachineType("e2-small", 2, Decimal("0.5"), Decimal(2)),
-    MachineType("e2-medium", 2, Decimal(1), Decimal(4)),
-    *(MachineType(f"e2-standard-{n}", n, Decimal(n), Decimal(4 * n)) for n in (2, 4, 8, 16, 32)),
-)
-"""The E2 family, the smallest first (Google Cloud, "E2 machine types")."""
-
-
 def compare(stacks: Sequence[LoadedStack], book: Book) -> list[Estimate]:
-    """Return the three estimates, if the stack has an environment in a cloud."""
-    clouds = [s for s in stacks if s.settings.cloud is not None]
-    if not clouds:
-        return []
-    production = next((s for s in clouds if is_production(s.environment)), clouds[0])
+    """Estimate one machine of each provider, staging on spot pods, and full production."""
+    production = next((s for s in stacks if is_production(s.environment)), stacks[-1])
+    if production.settings.cloud is None:
+        clouds = [s for s in stacks if s.settings.cloud is not None]
+        production = clouds[0] if clouds else _in_cloud(production)
     return [
-        one_machine(production, book),
-        estimate([_staging(clouds, production)], book, "staging on spot"),
-        estimate([production], book, "full production"),
+        *one_machine(production, book),
+        estimate(read([_staging(stacks, production)]), book, "staging on spot"),
+        estimate(read([production]), book, "full production"),
     ]
 
 
-def one_machine(loaded: LoadedStack, book: Book) -> Estimate:
-    """Estimate the whole stack on one machine in the region of an environment."""
-    cloud = loaded.settings.cloud
-    assert cloud is not None
-    machine, note = _smallest_machine(loaded)
-    scope = BillingScope("one machine", f"{loaded.stack.stack}-machine", cloud.region)
-    ledger = Ledger(book, scope)
-    for what, size in (("cpu", machine.billed), ("memory", machine.memory)):
-        item = f"{machine.name}: {what}"
-        ledger.add("machine", item, f"machine.{what}", size * HOURS, note)
-    stored = [r.storage for r in loaded.stack.resources.values() if r.storage is not None]
-    disk = DISK + Decimal(sum(stored)) / GIB
-    ledger.add("machine", "Disk", "disk.balanced", disk)
-    ledger.add("machine", "IP address", "machine.address", HOURS)
-    usage = loaded.settings.usage
-    if usage.sent is not None or usage.static is not None:
-        sent = Decimal((usage.sent or 0) + (usage.static or 0)) / GIB
-        ledger.add("traffic", "Internet egress", "internet.sent", sent)
-    return Estimate("one machine", tuple(ledger.lines), notes=(note,))
+def _in_cloud(loaded: LoadedStack) -> LoadedStack:
+    """Move an environment to a cluster in the assumed cloud."""
+    return with_settings(
+        loaded,
+        target="kubernetes",
+        cloud=ASSUMED_CLOUD,
+        machine=None,
+        domain=loaded.settings.domain or ASSUMED_DOMAIN,
+    )
 
 
-def _smallest_machine(loaded: LoadedStack) -> tuple[MachineType, str]:
+def one_machine(loaded: LoadedStack, book: Book) -> list[Estimate]:
+    """Estimate the whole stack on the cheapest fitting machine of each provider."""
+    cpu, memory = _needed(loaded)
+    about = f"{cpu.normalize():f} vCPU and {memory.quantize(Decimal('0.1'))} GiB with both slots"
+    [environment] = read([with_settings(loaded, target="machine", cloud=None)]).environments
+    found = []
+    for provider, machine in _cheapest(book, cpu, memory, _region(loaded)).items():
+        scope = BillingScope("one machine", f"{loaded.stack.stack}-machine", machine.locations[0])
+        ledger = Ledger(book, scope)
+        add_type(ledger, machine, environment)
+        note = f"{machine.name} is the cheapest type of {provider} for {about}"
+        found.append(Estimate(f"one machine ({provider})", tuple(ledger.lines), notes=(note,)))
+    return found
+
+
+def _region(loaded: LoadedStack) -> str:
+    assert loaded.settings.cloud is not None
+    return loaded.settings.cloud.region
+
+
+def _cheapest(book: Book, cpu: Decimal, memory: Decimal, region: str) -> dict[str, MachineType]:
+    """Return the cheapest type of each provider, of Google's those in the region."""
+    fitting = [
+        m
+        for m in book.machines
+        if m.available
+        and not m.arm
+        and m.cpu >= cpu
+        and m.memory >= memory
+        and (m.provider != "gcp" or region in m.locations)
+    ]
+    fitting.sort(key=lambda m: (m.price.low, m.name))
+    cheapest = {m.provider: m for m in reversed(fitting)}
+    return dict(sorted(cheapest.items(), key=lambda item: item[1].price.low))
+
+
+def _needed(loaded: LoadedStack) -> tuple[Decimal, Decimal]:
+    """Sum the requests: every service in both slots, and the resources; vCPU and GiB."""
     services = [s for s in loaded.stack.services.values() if s.kind != "job"]
     cpu = sum((Decimal(str(s.resources.cpu or 0)) * s.replicas.min for s in services), Decimal(0))
     memory = SYSTEM_MEMORY
@@ -269,20 +291,13 @@ def _smallest_machine(loaded: LoadedStack) -> tuple[MachineType, str]:
         requests = resource.resources
         cpu += Decimal(str(requests.cpu or 0))
         memory += Decimal(requests.memory) / GIB if requests.memory else RESOURCE_MEMORY
-    fitting = (m for m in E2 if m.cpu >= cpu and m.memory >= memory)
-    machine = next(fitting, None)
-    needed = f"{cpu.normalize():f} vCPU and {memory.quantize(Decimal('0.1'))} GiB with both slots"
-    if machine is None:
-        return E2[-1], f"the stack requests {needed}, more than the largest E2 machine type"
-    return machine, f"the smallest E2 machine type for {needed}; a single point of failure"
+    return cpu, memory
 
 
-def _staging(clouds: Sequence[LoadedStack], production: LoadedStack) -> LoadedStack:
-    declared = next(
-        (s for s in clouds if s.settings.spot and not is_production(s.environment)), None
-    )
-    if declared is not None:
-        return declared
+def _staging(stacks: Sequence[LoadedStack], production: LoadedStack) -> LoadedStack:
+    for each in stacks:
+        if each.settings.cloud and each.settings.spot and not is_production(each.environment):
+            return each
     assert production.settings.cloud is not None
     cloud = production.settings.cloud.model_copy(update={"project": "staging"})
     return with_settings(

@@ -46,7 +46,7 @@ def bar_chart(estimate: Estimate) -> str:
 
 def _parts(estimate: Estimate) -> list[tuple[str, Decimal, Decimal]]:
     """Return name, low and high of each part with a cost, the largest first."""
-    groups = [(n, low, high) for n, (low, high) in estimate.by("part").items() if high > 0]
+    groups = [(n, low, high) for n, (low, _, high) in estimate.by("part").items() if high > 0]
     groups.sort(key=lambda part: (-part[2], part[0]))
     if len(groups) <= MAX_BARS:
         return groups

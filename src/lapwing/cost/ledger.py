@@ -2,9 +2,8 @@
 
 A line is a quantity times its list price, rounded to the cent; a total is the sum of its lines and
 nothing else. `low` is the monthly cost with the minimum number of replicas, `high` with the
-maximum. `expected` is halfway between them: an assumption, because no load is measured here. A line
-without a price has neither: it is not in the total, and the total states how many such lines there
-are.
+maximum, `expected` what the assumptions of the estimate say. A line without a price has none of
+them: it is not in the total, which is then only a lower bound.
 """
 
 from __future__ import annotations
@@ -20,6 +19,8 @@ CENT = Decimal("0.01")
 ZERO = Decimal("0.00")
 Range = tuple[Decimal, Decimal]
 """Low and high."""
+Quantity = tuple[Decimal, Decimal, Decimal]
+"""Low, expected and high."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,8 @@ class Line:
     """One line of the monthly bill.
 
     `part` is the service or resource it belongs to, or a category. Quantities are in `unit`; None
-    if unknown.
+    if unknown. `unit_price_high` is set where only bounds of the price are known. `price` is the
+    item in the price book.
     """
 
     environment: str
@@ -53,6 +55,9 @@ class Line:
     date: str | None = None
     kind: str | None = None
     note: str = ""
+    expected: Decimal | None = None
+    unit_price_high: Decimal | None = None
+    price: str = ""
 
     @property
     def known(self) -> bool:
@@ -86,18 +91,18 @@ class Estimate:
 
     @property
     def expected(self) -> Decimal | None:
-        """The amount halfway between low and high, or None if nothing has a price."""
+        """The sum of the expected amounts, or None if nothing has a price."""
         if self.lines and len(self.unknown) == len(self.lines):
             return None
-        return cents((self.low + self.high) / 2)
+        return total(line.expected for line in self.lines)
 
     @property
     def unknown(self) -> tuple[Line, ...]:
         """The lines without a price."""
         return tuple(line for line in self.lines if not line.known)
 
-    def by(self, key: str) -> dict[str, Range]:
-        """Sum low and high for each `environment`, `project` or `part`, in the order of lines.
+    def by(self, key: str) -> dict[str, Quantity]:
+        """Sum the amounts for each `environment`, `project` or `part`, in the order of lines.
 
         What runs outside of a cloud has no project.
         """
@@ -105,7 +110,11 @@ class Estimate:
         for line in self.lines:
             groups.setdefault(getattr(line, key), []).append(line)
         return {
-            name: (total(x.low for x in lines), total(x.high for x in lines))
+            name: (
+                total(x.low for x in lines),
+                total(x.expected for x in lines),
+                total(x.high for x in lines),
+            )
             for name, lines in groups.items()
             if name
         }
@@ -119,6 +128,11 @@ def total(amounts: Iterable[Decimal | None]) -> Decimal:
 def cents(amount: Decimal) -> Decimal:
     """Round an amount to the cent."""
     return amount.quantize(CENT, ROUND_HALF_UP)
+
+
+def between(low: Decimal, high: Decimal) -> Quantity:
+    """Return a quantity that is expected to be halfway between low and high."""
+    return low, (low + high) / 2, high
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,32 +152,47 @@ class Ledger:
         return self.book.find(item, self.scope.region)
 
     def add(
-        self, part: str, item: str, price: str, quantity: Decimal | Range, note: str = ""
+        self, part: str, item: str, price: str, quantity: Decimal | Quantity, note: str = ""
     ) -> None:
-        """Add a line for a quantity, or low and high quantities, of the book's item `price`."""
-        both = quantity if isinstance(quantity, tuple) else (quantity, quantity)
+        """Add a line for a quantity of the book's item `price`."""
         found = self.price(price)
-        if found is None or not found.counted:
-            self._add_unknown(part, item, price, both, note)
+        if found is None:
+            low = quantity[0] if isinstance(quantity, tuple) else quantity
+            note = "; ".join(n for n in (note, "no price is recorded") if n)
+            self.add_unpriced(part, item, "unit", note, low)
             return
-        low, high = (cents(max(q - found.free, ZERO) * found.price) for q in both)
-        note = "; ".join(n for n in (note, found.note) if n)
-        self._append(part, item, both, found, (low, high), note)
+        self.add_price(part, item, found, quantity, note)
+
+    def add_price(
+        self, part: str, item: str, price: Price, quantity: Decimal | Quantity, note: str = ""
+    ) -> None:
+        """Add a line for a quantity at a price."""
+        low, expected, high = quantity if isinstance(quantity, tuple) else (quantity,) * 3
+        amounts = (
+            cents(price.cost(low)[0]),
+            cents(sum(price.cost(expected), ZERO) / 2),
+            cents(price.cost(high)[1]),
+        )
+        note = "; ".join(n for n in (note, price.note) if n)
+        self._append(part, item, (low, high), price, amounts, note)
 
     def add_growth(self, part: str, item: str, prices: tuple[str, str], note: str) -> None:
         """Add what a larger size costs on top of the counted one: for no hour, or for all."""
         base, larger = (self.price(p) for p in prices)
         if base is None or larger is None:
-            self._add_unknown(part, item, prices[1], (ZERO, HOURS), note)
+            self.add_unpriced(part, item, "cluster-hour", f"{note}; no price is recorded")
             return
-        more = dataclasses.replace(larger, price=max(larger.price - base.price, ZERO))
-        self._append(part, item, (ZERO, HOURS), more, (ZERO, cents(more.price * HOURS)), note)
+        more = max(larger.high - base.low, ZERO)
+        tier = dataclasses.replace(larger.tiers[0], low=more, high=more)
+        price = dataclasses.replace(larger, tiers=(tier,))
+        self.add_price(part, item, price, (ZERO, ZERO, HOURS), note)
 
     def add_credit(self, item: str, price: Price, limit: Decimal) -> None:
         """Add a credit: `price`, but not more than `limit`."""
-        off, one = -min(price.price, limit), Decimal(1)
-        credit = dataclasses.replace(price, price=off)
-        self._append("cluster", item, (one, one), credit, (off, off), price.note)
+        off, one = -min(price.low, limit), Decimal(1)
+        tier = dataclasses.replace(price.tiers[0], low=off, high=off)
+        credit = dataclasses.replace(price, item="gke.cluster", tiers=(tier,))
+        self._append("cluster", item, (one, one), credit, (off, off, off), price.note)
 
     def add_unpriced(
         self, part: str, item: str, unit: str, note: str, quantity: Decimal | None = None
@@ -173,33 +202,19 @@ class Ledger:
         self.lines.append(Line(*where, quantity, quantity, unit, note=note))
 
     def _append(
-        self, part: str, item: str, quantity: Range, price: Price, amounts: Range, note: str
+        self, part: str, item: str, quantity: Range, price: Price, amounts: Quantity, note: str
     ) -> None:
-        where = (self.scope.environment, self.scope.project, part, item)
-        source = (price.source, price.date, price.kind)
-        self.lines.append(Line(*where, *quantity, price.unit, price.price, *amounts, *source, note))
-
-    def _add_unknown(self, part: str, item: str, price: str, quantity: Range, note: str) -> None:
-        found = self.price(price)
-        if found is not None and not found.counted:
-            reason = f"the only price found, {found.price}, is from one report and is not counted"
-        elif regions := self.book.regions(price):
-            reason = f"no price for {self.scope.region}; there is one for {', '.join(regions)}"
-        else:
-            reason = "no price is recorded"
-        note = "; ".join(n for n in (note, reason) if n)
-        where = (self.scope.environment, self.scope.project, part, item)
-        self.lines.append(Line(*where, *quantity, _UNITS.get(price, "cluster-hour"), note=note))
-
-
-_UNITS = {
-    "autopilot.cpu": "vCPU-hour", "autopilot.memory": "GiB-hour", "autopilot.storage": "GiB-hour",
-    "autopilot.spot.cpu": "vCPU-hour", "autopilot.spot.memory": "GiB-hour",
-    "machine.cpu": "vCPU-hour", "machine.memory": "GiB-hour", "machine.address": "address-hour",
-    "balancer.received": "GiB", "balancer.sent": "GiB", "internet.sent": "GiB",
-    "disk.balanced": "GiB-month",
-}  # fmt: skip
-"""Units of items with regional prices, for regions without a price."""
+        low, expected, high = amounts
+        source = price.source
+        self.lines.append(
+            Line(
+                self.scope.environment, self.scope.project, part, item, *quantity, price.unit,
+                price.low, low, high, source.text, source.date, source.kind, note,
+                expected=expected,
+                unit_price_high=price.high if price.high != price.low else None,
+                price=price.item,
+            )
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from datetime import date
 from decimal import Decimal
 from typing import Any
 
 from lapwing.cost.alternatives import Lever
-from lapwing.cost.environments import SHARED
+from lapwing.cost.book import Book
+from lapwing.cost.estimate import SHARED
 from lapwing.cost.ledger import Change, Estimate, Line
+from lapwing.cost.reconcile import Comparison
 
-HEADER = ("ITEM", "QUANTITY", "UNIT", "UNIT PRICE", "LOW", "HIGH", "SOURCE")
+HEADER = ("ITEM", "QUANTITY", "UNIT", "UNIT PRICE", "LOW", "EXPECTED", "HIGH", "SOURCE")
 
 
 def as_data(estimate: Estimate, levers: Sequence[Lever] = ()) -> dict[str, Any]:
@@ -22,6 +25,7 @@ def as_data(estimate: Estimate, levers: Sequence[Lever] = ()) -> dict[str, Any]:
         "low": _number(estimate.low),
         "expected": _number(estimate.expected),
         "high": _number(estimate.high),
+        "at_least": bool(estimate.unknown),
         "lines": [_line(line) for line in estimate.lines],
         "unpriced": [
             {"environment": line.environment, "item": line.item, "reason": line.note}
@@ -54,6 +58,48 @@ def changes_as_data(changes: Sequence[Change]) -> list[dict[str, Any]]:
     ]
 
 
+def sources_as_data(book: Book, today: date) -> list[dict[str, Any]]:
+    """List the sources of a price book with their age in days, the oldest first."""
+    return [
+        {
+            "source": source.text,
+            "kind": source.kind,
+            "date": source.date,
+            "days": (today - _day(source.date)).days,
+            "prices": count,
+        }
+        for source, count in book.sources().items()
+    ]
+
+
+def _day(text: str) -> date:
+    """Return the first day of a year, a month or a day."""
+    return date.fromisoformat(text + "-01-01"[len(text) - 4 :])
+
+
+def comparison_as_data(found: Sequence[Comparison]) -> list[dict[str, Any]]:
+    """Convert the comparison with a bill to JSON data."""
+    amounts = ("low", "expected", "high", "billed", "difference")
+    return [
+        {"item": x.item, **{a: _number(getattr(x, a)) for a in amounts}, "note": x.note}
+        for x in found
+    ]
+
+
+def comparison_rows(found: Sequence[Comparison]) -> list[tuple[str, ...]]:
+    """Format the comparison with a bill as table rows."""
+    amounts = ("low", "expected", "high", "billed")
+    return [
+        (
+            x.item,
+            *("-" if getattr(x, a) is None else money(getattr(x, a)) for a in amounts),
+            f"{x.difference:+,.2f}" if x.billed is not None else "-",
+            x.note,
+        )
+        for x in found
+    ]
+
+
 def rows(lines: Sequence[Line]) -> list[tuple[str, ...]]:
     """Format lines as table rows; the last cell is the number of the price's source.
 
@@ -66,13 +112,21 @@ def rows(lines: Sequence[Line]) -> list[tuple[str, ...]]:
             f"{line.environment}: {line.item}" if several else line.item,
             _range(line.quantity, line.quantity_high),
             line.unit,
-            f"{line.unit_price:f}" if line.unit_price is not None else "unknown",
+            _unit_price(line),
             money(line.low),
+            money(line.expected),
             money(line.high),
             f"[{numbers[_source(line)]}]" if line.source else "-",
         )
         for line in lines
     ]
+
+
+def _unit_price(line: Line) -> str:
+    if line.unit_price is None:
+        return "unknown"
+    high = line.unit_price_high
+    return f"{line.unit_price:f}" + (f" to {high:f}" if high is not None else "")
 
 
 def source_lines(lines: Sequence[Line]) -> list[str]:
@@ -90,25 +144,28 @@ def _source(line: Line) -> str:
 
 def sentence(estimate: Estimate) -> str:
     """Describe the total, and what is not in it."""
-    text = f"{span(estimate.low, estimate.high)} US dollars per month"
     count = len(estimate.unknown)
     if count and count == len(estimate.lines):
         return "unknown: Lapwing has no price for any line."
+    text = f"{span(estimate.low, estimate.high)} US dollars per month"
     if estimate.low != estimate.high:
         text += f", {money(estimate.expected)} expected"
     if count:
-        text += f", without {count} line{'s' if count > 1 else ''} of unknown price"
+        text = f"at least {text}: {count} line{'s have' if count > 1 else ' has'} no price"
     if estimate.unstated:
         text += f"{' and' if count else ', without'} {len(estimate.unstated)} unset usage settings"
+        text += " are not counted" if count else ""
     return text + "."
 
 
-def group_rows(estimate: Estimate, key: str) -> list[tuple[str, str, str]]:
-    """Format name, low and high of each `environment` or `project`."""
+def group_rows(estimate: Estimate, key: str) -> list[tuple[str, str, str, str]]:
+    """Format name, low, expected and high of each `environment` or `project`."""
     known = {getattr(line, key) for line in estimate.lines if line.known}
     return [
-        (name, money(low), money(high)) if name in known else (name, "unknown", "unknown")
-        for name, (low, high) in estimate.by(key).items()
+        (name, money(low), money(expected), money(high))
+        if name in known
+        else (name, "unknown", "unknown", "unknown")
+        for name, (low, expected, high) in estimate.by(key).items()
     ]
 
 
@@ -154,12 +211,12 @@ def markdown(estimate: Estimate, levers: Sequence[Lever] = ()) -> str:
     summary = sentence(estimate)
     summary = summary[:1].upper() + summary[1:]
     text = f"## Cost of {estimate.environment}\n\n**{summary}**\n\n"
-    header = ("Item", "Quantity", "Unit", "Unit price", "Low", "High", "Source")
-    text += table(header, rows(estimate.lines), right=(1, 3, 4, 5))
+    header = ("Item", "Quantity", "Unit", "Unit price", "Low", "Expected", "High", "Source")
+    text += table(header, rows(estimate.lines), right=(1, 3, 4, 5, 6))
     for key, title in (("environment", "Environment"), ("project", "Project")):
         cells = group_rows(estimate, key)
         if len(cells) > 1:
-            text += "\n" + table((title, "Low", "High"), cells, right=(1, 2))
+            text += "\n" + table((title, "Low", "Expected", "High"), cells, right=(1, 2, 3))
     if levers:
         text += "\n### Savings options\n\n"
         text += table(("Option", "Saving per month", "Note"), lever_rows(levers), right=(1,))
@@ -238,16 +295,16 @@ def _amounts(line: Line | None) -> str:
 
 def _groups(estimate: Estimate, key: str) -> list[dict[str, Any]]:
     return [
-        {"name": name, "low": _number(low), "high": _number(high)}
-        for name, (low, high) in estimate.by(key).items()
+        {"name": name, "low": _number(low), "expected": _number(middle), "high": _number(high)}
+        for name, (low, middle, high) in estimate.by(key).items()
     ]
 
 
 def _line(line: Line) -> dict[str, Any]:
     data = dataclasses.asdict(line)
     keys = (
-        "item", "quantity", "quantity_high", "unit", "unit_price", "low", "high", "source", "date",
-        "kind", "note", "environment", "project", "part",
+        "item", "quantity", "quantity_high", "unit", "unit_price", "unit_price_high", "low",
+        "expected", "high", "source", "date", "kind", "note", "environment", "project", "part",
     )  # fmt: skip
     return {k: _number(data[k]) if isinstance(data[k], Decimal) else data[k] for k in keys}
 

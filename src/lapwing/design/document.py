@@ -257,9 +257,8 @@ def _cost(loaded: LoadedStack, amounts: Sequence[Amount], unknown: int) -> list[
         lines = f"{unknown} lines of" if unknown > 1 else "1 line of"
         limit = f" Not included: {lines} unknown price.{limit}"
     text = (
-        f"About ${sum(a for _, a in amounts):,.2f} per month at list prices, midway between the "
-        f"minimum and maximum number of replicas; `lapwing cost` lists every item with its "
-        f"source.{limit}"
+        f"About ${sum(a for _, a in amounts):,.2f} per month are expected at list prices; `lapwing "
+        f"cost` lists every item with its range, its assumption and its source.{limit}"
     )
     return [Paragraph(text), Figure(pie)]
 

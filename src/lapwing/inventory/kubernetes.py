@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
-from lapwing.inventory.model import Disk, Endpoint, Inventory, LoadBalancer, Pods, Requests
-from lapwing.plan.names import COMPONENT
+from lapwing.inventory.model import (
+    Disk,
+    Endpoint,
+    Flow,
+    Inventory,
+    LoadBalancer,
+    Pods,
+    Requests,
+    SecretRead,
+)
+from lapwing.plan.names import COMPONENT, NAME
 
 Object = Mapping[str, Any]
 WORKLOADS = ("Deployment", "Rollout", "StatefulSet", "Job")
+CONTROLLERS = {"Rollout": "Argo Rollouts", "ExternalSecret": "External Secrets"}
+"""The program that has to run in the cluster for objects of a kind."""
+EVERYWHERE = "0.0.0.0/0"
 SPOT = "cloud.google.com/gke-spot"
+_DURATION = re.compile(r"(\d+)([smh])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600}
 _FACTORS = {
     "m": Decimal("0.001"),
     **{unit: Decimal(1000) ** power for power, unit in enumerate("kMGTPE", 1)},
@@ -27,13 +42,17 @@ def from_kubernetes(objects: Iterable[Object]) -> Inventory:
         for spec in (o["spec"] for o in listed if o["kind"] == "HorizontalPodAutoscaler")
         for target in (spec["scaleTargetRef"],)
     }
+    windows = {_name(o): _window(o) for o in listed if o["kind"] == "AnalysisTemplate"}
     workloads = [o for o in listed if o["kind"] in WORKLOADS]
+    kinds = {o["kind"] for o in listed}
     return Inventory(
-        pods=tuple(_pods(o, scalers.get((o["kind"], _name(o)))) for o in workloads),
+        pods=tuple(_pods(o, scalers.get((o["kind"], _name(o))), windows) for o in workloads),
         disks=tuple(disk for o in listed for disk in _disks(o)),
         load_balancers=tuple(_load_balancers(listed)),
         endpoints=tuple(e for o in listed if o["kind"] == "Service" for e in _endpoints(o)),
-        secrets=tuple(_name(o) for o in listed if o["kind"] == "ExternalSecret"),
+        flows=tuple(f for o in listed if o["kind"] == "NetworkPolicy" for f in _flows(o)),
+        secret_reads=tuple(r for o in listed if o["kind"] == "ExternalSecret" for r in _reads(o)),
+        controllers=tuple(name for kind, name in CONTROLLERS.items() if kind in kinds),
     )
 
 
@@ -45,21 +64,35 @@ def quantity(text: str | float) -> Decimal:
     return Decimal(number) * (_FACTORS[unit] if unit else 1)
 
 
-def _pods(workload: Object, scaled: tuple[int, int] | None) -> Pods:
-    spec = workload["spec"]
+def _pods(workload: Object, scaled: tuple[int, int] | None, windows: Mapping[str, int]) -> Pods:
+    spec, labels = workload["spec"], workload["metadata"].get("labels", {})
     pod = spec["template"]["spec"]
     least, most = scaled or (spec.get("replicas", 1),) * 2
     blue_green = (spec.get("strategy") or {}).get("blueGreen") or {}
+    kept = blue_green.get("scaleDownDelaySeconds", 0)
+    for analysis in (blue_green.get("postPromotionAnalysis") or {}).get("templates", ()):
+        kept += windows.get(analysis["templateName"], 0)
     return Pods(
         name=_name(workload),
+        part=labels.get(NAME, _name(workload)),
         kind=workload["kind"],
-        component=workload["metadata"].get("labels", {}).get(COMPONENT, ""),
+        component=labels.get(COMPONENT, ""),
         min=least,
         max=most,
         requests=_requests(pod),
         spot=SPOT in (pod.get("nodeSelector") or {}),
-        second_slot_s=blue_green.get("scaleDownDelaySeconds", 0),
+        images=tuple(c["image"] for c in pod["containers"]),
+        second_slot_s=kept,
+        deadline_s=spec.get("activeDeadlineSeconds"),
     )
+
+
+def _window(template: Object) -> int:
+    """Return how long an analysis watches the traffic: both slots run meanwhile."""
+    jobs = [m["provider"]["job"]["spec"] for m in template["spec"]["metrics"]]
+    pods = [job["template"]["spec"] for job in jobs]
+    variables = [e for pod in pods for c in pod["containers"] for e in c.get("env", ())]
+    return sum(int(e["value"]) for e in variables if e["name"] == "WINDOW")
 
 
 def _requests(pod: Object) -> Requests:
@@ -114,6 +147,26 @@ def _load_balancers(objects: Iterable[Object]) -> Iterator[LoadBalancer]:
 def _endpoints(service: Object) -> Iterator[Endpoint]:
     for port in service["spec"].get("ports", ()):
         yield Endpoint(_name(service), port["port"], "cluster")
+
+
+def _flows(policy: Object) -> Iterator[Flow]:
+    """Yield the egress that a network policy allows to parts and to the internet."""
+    source = policy["spec"]["podSelector"].get("matchLabels", {}).get(NAME)
+    for rule in policy["spec"].get("egress", ()) if source else ():
+        for peer in rule.get("to", ()):
+            part = peer.get("podSelector", {}).get("matchLabels", {}).get(NAME)
+            if part is not None:
+                yield Flow(source, part)
+            elif peer.get("ipBlock", {}).get("cidr") == EVERYWHERE:
+                yield Flow(source, "internet")
+
+
+def _reads(secret: Object) -> Iterator[SecretRead]:
+    """Yield a secret that is read again and again; a generated one is created once."""
+    spec = secret["spec"]
+    match = _DURATION.fullmatch(spec.get("refreshInterval", "1h"))
+    if spec.get("refreshPolicy") != "CreatedOnce" and match and int(match[1]):
+        yield SecretRead(_name(secret), int(match[1]) * _SECONDS[match[2]])
 
 
 def _name(thing: Object) -> str:

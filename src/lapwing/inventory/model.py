@@ -1,7 +1,11 @@
-"""The inventory: facts of rendered objects and resources, in one model.
+"""The inventory: what the environments of a stack consist of.
 
-Estimates, reviews and diagrams read it instead of the stack file, so that they state what is
-rendered. `kubernetes.py` and `terraform.py` fill it; facts that neither has are left out.
+    StackInventory
+      environments   facts of the rendered Kubernetes objects, or of the plan of a machine
+      projects       facts of the rendered Terraform roots: one cloud project each
+
+Estimates and reviews read it instead of the stack file, so that they state what is rendered.
+`kubernetes.py`, `terraform.py` and `machine.py` fill it, `read.py` renders and combines.
 """
 
 from __future__ import annotations
@@ -10,6 +14,10 @@ import dataclasses
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
+
+from lapwing.inventory import autopilot
+from lapwing.stack.environment import Usage
+from lapwing.stack.fields import ComputeResources
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +34,8 @@ class Pods:
     """Equal pods of one workload: `min` to `max` of them, for jobs those of one run."""
 
     name: str
+    part: str
+    """The service or resource, or `edge`."""
     kind: str
     """The kind of the workload: Deployment, Rollout, StatefulSet, Job."""
     component: str
@@ -33,9 +43,23 @@ class Pods:
     min: int
     max: int
     requests: Requests
+    images: tuple[str, ...] = ()
     spot: bool = False
     second_slot_s: int = 0
     """How long a rollout keeps the pods of the old slot beside the new ones, in seconds."""
+    deadline_s: int | None = None
+    """The time limit of a job."""
+
+    @property
+    def billed(self) -> autopilot.Pod:
+        """The requests of one pod as Autopilot raises them."""
+        return autopilot.fit(self.requests.cpu, self.requests.memory)
+
+    @property
+    def storage(self) -> Decimal:
+        """The node disk of one pod in GiB."""
+        asked = self.requests.ephemeral_storage
+        return autopilot.DEFAULT_STORAGE if asked is None else Decimal(asked) / autopilot.GIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +78,10 @@ class LoadBalancer:
     name: str
     rules: int
     hosts: tuple[str, ...] = ()
-    cdn: bool = False
+    cached: tuple[str, ...] = ()
+    """Its backends behind a CDN."""
+    log_sample: Decimal = Decimal(0)
+    """The share of requests that it logs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +95,35 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Flow:
+    """Connections that a network policy allows from pods of a part: `to` a part or `internet`."""
+
+    part: str
+    to: str
+
+
+@dataclass(frozen=True, slots=True)
 class Database:
-    """A database that a cloud runs. `regions` maps each region to its number of nodes."""
+    """A MongoDB that Atlas runs. `regions` maps each region to its number of nodes."""
 
     name: str
     tier: str
     max_tier: str
     disk: int
     regions: tuple[tuple[str, int], ...]
+    backup: bool
+    point_in_time: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ManagedService:
+    """A database outside of the cluster that Terraform does not create: `managed: true`."""
+
+    part: str
+    kind: str
+    cpu: Decimal | None
+    memory: int | None
+    storage: int | None
     backup: bool
 
 
@@ -98,6 +146,14 @@ class Nat:
 
 
 @dataclass(frozen=True, slots=True)
+class SecretRead:
+    """A secret that a controller copies from Secret Manager into the cluster."""
+
+    name: str
+    every_s: int
+
+
+@dataclass(frozen=True, slots=True)
 class Inventory:
     """Everything that was found, each in the order of the source."""
 
@@ -105,15 +161,84 @@ class Inventory:
     disks: tuple[Disk, ...] = ()
     load_balancers: tuple[LoadBalancer, ...] = ()
     endpoints: tuple[Endpoint, ...] = ()
+    flows: tuple[Flow, ...] = ()
     databases: tuple[Database, ...] = ()
+    managed: tuple[ManagedService, ...] = ()
     clusters: tuple[Cluster, ...] = ()
     nats: tuple[Nat, ...] = ()
     secrets: tuple[str, ...] = ()
+    """Secrets of Secret Manager."""
+    secret_reads: tuple[SecretRead, ...] = ()
+    controllers: tuple[str, ...] = ()
+    """Programs that have to run in the cluster for these objects, such as Argo CD."""
     registries: tuple[str, ...] = ()
     zones: tuple[str, ...] = ()
     """Domains of DNS zones."""
+    budget: Decimal | None = None
+    """The monthly budget alert of a project in US dollars."""
 
     def __add__(self, other: Inventory) -> Inventory:
         """Combine two inventories."""
-        names = [field.name for field in dataclasses.fields(self)]
-        return Inventory(**{n: getattr(self, n) + getattr(other, n) for n in names})
+        names = [field.name for field in dataclasses.fields(self) if field.name != "budget"]
+        budget = self.budget if other.budget is None else other.budget
+        return Inventory(**{n: getattr(self, n) + getattr(other, n) for n in names}, budget=budget)
+
+
+@dataclass(frozen=True, slots=True)
+class HostMachine:
+    """The server of an environment on a machine."""
+
+    provider: str
+    type: str
+    location: str
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """One environment. `project` is the folder of its project, None outside of a cloud."""
+
+    name: str
+    target: Literal["machine", "kubernetes"]
+    facts: Inventory
+    deployed_by: Literal["agent", "lapwing", "argocd"]
+    project: str | None = None
+    built: tuple[str, ...] = ()
+    """Distinct images that are built and pushed for a release of every service."""
+    domain: str = ""
+    machine: HostMachine | None = None
+    usage: Usage = dataclasses.field(default_factory=Usage)
+    """The stated assumptions about traffic, images and deployments."""
+    overhead: ComputeResources = dataclasses.field(default_factory=ComputeResources)
+    """The stated requests of the controllers, all pods together."""
+    budget: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """One cloud project, which `environments` share."""
+
+    folder: str
+    identity: str
+    region: str
+    environments: tuple[str, ...]
+    facts: Inventory
+
+    def owner(self, name: str) -> tuple[str, str]:
+        """Split the name of a database into its environment and its resource."""
+        found = [e for e in self.environments if name.startswith(f"{e}-")]
+        environment = max(found, key=len)
+        return environment, name.removeprefix(f"{environment}-")
+
+
+@dataclass(frozen=True, slots=True)
+class StackInventory:
+    """The environments of a stack and the cloud projects they run in. `shared` is for all."""
+
+    stack: str
+    environments: tuple[Environment, ...]
+    projects: tuple[Project, ...] = ()
+    shared: Project | None = None
+
+    def members(self, project: Project) -> tuple[Environment, ...]:
+        """Return the environments of a project."""
+        return tuple(e for e in self.environments if e.name in project.environments)

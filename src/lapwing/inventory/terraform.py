@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from decimal import Decimal
 from typing import Any
 
 from lapwing.inventory.model import Cluster, Database, Endpoint, Inventory, LoadBalancer, Nat
@@ -40,6 +41,7 @@ def from_terraform(documents: Iterable[Body]) -> Inventory:
         ),
         secrets=tuple(s["secret_id"] for s in each("google_secret_manager_secret")),
         registries=tuple(r["repository_id"] for r in each("google_artifact_registry_repository")),
+        budget=next(map(_budget, each("google_billing_budget")), None),
         zones=tuple(z["dns_name"].rstrip(".") for z in each("google_dns_managed_zone")),
     )
 
@@ -49,8 +51,16 @@ def _load_balancer(each: Any) -> Iterator[LoadBalancer]:
     rules = [r for r in each("google_compute_global_forwarding_rule") if _PROXY.match(r["target"])]
     if rules:
         hosts = [e["hostname"] for e in each("google_certificate_manager_certificate_map_entry")]
-        cdn = any(b.get("enable_cdn") for b in each("google_compute_backend_service"))
-        yield LoadBalancer("edge", len(rules), tuple(hosts), cdn)
+        backends = each("google_compute_backend_service")
+        cached = tuple(b["name"] for b in backends if b.get("enable_cdn"))
+        logged = [b["log_config"] for b in backends if b.get("log_config", {}).get("enable")]
+        sample = max((Decimal(str(c["sample_rate"])) for c in logged), default=Decimal(0))
+        yield LoadBalancer("edge", len(rules), tuple(hosts), cached, sample)
+
+
+def _budget(body: Body) -> Decimal:
+    amount = body["amount"]["specified_amount"]
+    return Decimal(amount["units"]) + Decimal(amount.get("nanos") or 0) / 10**9
 
 
 def _database(cluster: Body) -> Database:
@@ -66,4 +76,5 @@ def _database(cluster: Body) -> Database:
         disk=size["disk_size_gb"] * _GIB,
         regions=regions,
         backup=bool(cluster.get("backup_enabled")),
+        point_in_time=bool(cluster.get("pit_enabled")),
     )

@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 
-from lapwing.cost.environments import SHARED, project_of
+from lapwing.cost.estimate import SHARED
 from lapwing.cost.ledger import Estimate
 from lapwing.review.finding import Finding, Severity, Subject
+from lapwing.stack.cloud import project_of
 from lapwing.stack.load import LoadedStack
 
 MESH_SERVICES = 10
@@ -136,7 +137,9 @@ def _database_copies(subject: Subject) -> Iterator[Occurrence]:
 
 def _projects(subject: Subject) -> Iterator[Occurrence]:
     clouds = [s for s in subject.stacks if s.settings.cloud]
-    projects = dict.fromkeys([*(project_of(s) for s in clouds), SHARED] if clouds else ())
+    projects = dict.fromkeys(
+        [*(project_of(s.stack, s.environment) for s in clouds), SHARED] if clouds else ()
+    )
     if len(projects) > FEW_PROJECTS:
         last = clouds[-1].environment
         where = subject.position(last, ("cloud",))

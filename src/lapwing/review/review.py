@@ -8,6 +8,7 @@ from decimal import Decimal
 
 from lapwing.cost.book import Book
 from lapwing.cost.estimate import estimate
+from lapwing.inventory.read import read
 from lapwing.review.finding import Finding, Subject
 from lapwing.review.overkill import overkill
 from lapwing.review.risks import risks
@@ -21,11 +22,11 @@ def review(
 ) -> list[Finding]:
     """Return all findings about environments of one stack file, the most severe first."""
     subject = Subject(stacks, source)
-    costs = {s.environment: estimate([s], book) for s in stacks}
+    costs = {s.environment: estimate(read([s]), book) for s in stacks}
     found = [
         *risks(subject, costs),
-        *sizing(subject, measured, lambda loaded: estimate([loaded], book)),
-        *overkill(subject, estimate(stacks, book)),
+        *sizing(subject, measured, lambda loaded: estimate(read([loaded]), book)),
+        *overkill(subject, estimate(read(stacks), book)),
     ]
     return sorted(_merged(found), key=lambda finding: -finding.severity)
 

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from lapwing.cost.alternatives import is_production
-from lapwing.cost.autopilot import fit
-from lapwing.cost.environments import project_of
 from lapwing.cost.ledger import Estimate
 from lapwing.cost.report import span
+from lapwing.inventory.autopilot import fit
 from lapwing.review.finding import Finding, Severity, Subject
-from lapwing.stack.cloud import PROJECT_ID
+from lapwing.stack.cloud import PROJECT_ID, project_of
 from lapwing.stack.load import LOCAL, LoadedStack
 from lapwing.stack.model import Service
 from lapwing.stack.resource_reference import expand
@@ -104,7 +103,9 @@ def budget(loaded: LoadedStack, cost: Estimate) -> Iterator[Risk]:
         advice = "Set `budget:`; `lapwing cost` then compares the estimate with it."
         yield Risk("no-budget", ("budget",), f"no budget is set; {estimate}", advice)
     elif cost.high > Decimal(str(limit)):
-        severity = Severity.CRITICAL if cost.low > Decimal(str(limit)) else Severity.WARNING
+        most = Decimal(str(limit))
+        likely = Severity.WARNING if (cost.expected or 0) > most else Severity.INFO
+        severity = Severity.CRITICAL if cost.low > most else likely
         evidence = f"{estimate}, the budget {limit:,.2f}"
         advice = "See the savings options of `lapwing cost`, or raise the budget."
         yield Risk("over-budget", ("budget",), evidence, advice, severity)
@@ -172,8 +173,10 @@ def mutable_image_tags(loaded: LoadedStack, _: Estimate) -> Iterator[Risk]:
 
 def project_id(loaded: LoadedStack, _: Estimate) -> Iterator[Risk]:
     """Report a default project id that the cloud refuses."""
-    project = project_of(loaded)
-    if loaded.settings.cloud is not None and not re.fullmatch(PROJECT_ID, project):
+    if loaded.settings.cloud is None:
+        return
+    project = project_of(loaded.stack, loaded.environment)
+    if not re.fullmatch(PROJECT_ID, project):
         evidence = f"the default project id `{project}` is invalid ({len(project)} characters)"
         advice = "Set `cloud.project` to 6 to 30 lower-case letters, digits and hyphens."
         yield Risk("project-id", ("cloud",), evidence, advice)

@@ -36,6 +36,20 @@ class Cloud(StrictModel):
     )
 
 
+class Machine(StrictModel):
+    """The server of an environment on a machine, for `lapwing cost`."""
+
+    provider: Literal["hetzner", "digitalocean", "gcp", "aws", "azure"] = Field(
+        description="The provider it is rented from."
+    )
+    type: NonEmpty = Field(
+        description="The provider's name of the machine type.", examples=["cx33", "s-2vcpu-4gb"]
+    )
+    location: NonEmpty = Field(
+        description="The provider's name of the region or location.", examples=["fsn1", "fra1"]
+    )
+
+
 class Usage(StrictModel):
     """Assumed monthly usage for `lapwing cost`.
 
@@ -83,6 +97,9 @@ class Environment(StrictModel):
         "machine", description="`machine` (one host) or `kubernetes`."
     )
     domain: str | None = Field(None, description="The host name that it serves.")
+    machine: Machine | None = Field(
+        None, description="The server that it runs on, for the cost estimate (machine)."
+    )
     cloud: Cloud | None = Field(None, description="The cloud that the cluster runs in.")
     delivery: Literal["argo", "direct"] | None = Field(
         None,

@@ -66,6 +66,13 @@ def _check_region(region: str, at: KeyPath, *, new: bool) -> Iterator[Violation]
     yield Violation(f"{region!r} is not a region of Google Cloud.", at, hint)
 
 
+def check_machine_type(_: Stack, environment: Environment) -> Iterator[Violation]:
+    """A `machine` belongs to an environment on a machine."""
+    if environment.target == "kubernetes" and environment.machine is not None:
+        hint = "Remove it, or set `target: machine`."
+        yield Violation("`machine` is only for `target: machine`.", ("machine",), hint, key=True)
+
+
 def check_projects(stack: Stack, _: Environment) -> Iterator[Violation]:
     """Environments with the same project have the same region, and all have one shared project."""
     regions: dict[str, tuple[str, str]] = {}

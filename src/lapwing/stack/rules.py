@@ -37,6 +37,7 @@ RULES: tuple[Rule, ...] = (
     environment_rules.check_domain,
     environment_rules.check_environment_names,
     environment_rules.check_cloud,
+    environment_rules.check_machine_type,
     environment_rules.check_projects,
     environment_rules.check_delivery,
     environment_rules.check_managed_databases,

@@ -11,6 +11,7 @@ import pytest
 from lapwing.cost.book import book
 from lapwing.cost.chart import BARS, LEFT, MAX_BARS, WIDTH, bar_chart
 from lapwing.cost.estimate import estimate
+from lapwing.inventory.read import read
 from tests.unit.cost.stacks import ROOT, cases, compare, stacks
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -18,10 +19,10 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 @pytest.mark.parametrize("case", cases())
 def test_each_part_has_a_bar_inside_the_frame(case: str) -> None:
-    found = estimate(stacks(case), book())
+    found = estimate(read(stacks(case)), book())
     root = ElementTree.fromstring(bar_chart(found))
     bars = root.findall(f"{SVG}rect")[1:]
-    parts = [high for _, high in found.by("part").values() if high > 0]
+    parts = [high for _, _, high in found.by("part").values() if high > 0]
     assert len(bars) == 2 * min(len(parts), MAX_BARS)
     for bar in bars:
         assert float(bar.get("x", "")) == LEFT
@@ -36,26 +37,26 @@ def test_each_part_has_a_bar_inside_the_frame(case: str) -> None:
 
 def test_readme_chart_matches_example() -> None:
     """LAPWING_GOLDEN_WRITE=1 draws it again."""
-    found = estimate(stacks("company-inc"), book())
+    found = estimate(read(stacks("company-inc")), book())
     compare(ROOT / "docs/pictures/cost.svg", bar_chart(found))
 
 
 def test_names_are_escaped() -> None:
-    found = estimate(stacks("worked-check"), book())
+    found = estimate(read(stacks("worked-check")), book())
     named = replace(found, environment="<b>&", lines=(replace(found.lines[0], part="<script>"),))
     root = ElementTree.fromstring(bar_chart(named))
     assert {t.text for t in root.iter(f"{SVG}text")} >= {"Cost of <b>&", "<script>"}
 
 
 def test_small_parts_are_combined() -> None:
-    line = estimate(stacks("worked-check"), book()).lines[0]
+    line = estimate(read(stacks("worked-check")), book()).lines[0]
     many = tuple(
         replace(line, part=f"part-{n}", low=Decimal(n + 1), high=Decimal(n + 1)) for n in range(30)
     )
     texts = [
         t.text
         for t in ElementTree.fromstring(
-            bar_chart(replace(estimate(stacks("worked-check"), book()), lines=many))
+            bar_chart(replace(estimate(read(stacks("worked-check")), book()), lines=many))
         ).iter(f"{SVG}text")
     ]
     assert "19 more" in texts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lapwing.cost import autopilot
-from lapwing.cost.book import HOURS, Book, Price, book
+from lapwing.cost.alternatives import with_settings
+from lapwing.cost.book import HOURS, Book, Price, Source, Tier, book
 from lapwing.cost.estimate import estimate
 from lapwing.cost.ledger import Estimate, changed_lines
+from lapwing.inventory import autopilot
+from lapwing.inventory.read import read
 from lapwing.stack.load import LoadedStack
 from lapwing.stack.model import Stack
 
@@ -24,6 +27,7 @@ def loaded(**service: Any) -> LoadedStack:
     """A stack of one service in production, without a file."""
     environment = {
         "target": "kubernetes",
+        "domain": "shop.example.com",
         "cloud": {"provider": "gcp", "region": "us-central1"},
         "overhead": {"cpu": "500m", "memory": "1Gi"},
         "usage": {"sent": "10Gi", "received": "1Gi", "deployments": 20, "images": "5G"},
@@ -44,7 +48,7 @@ def cost(cpu: int, memory: int, least: int, most: int) -> Estimate:
         "replicas": {"min": least, "max": most},
         "resources": {"cpu": f"{cpu}m", "memory": f"{memory}Mi"},
     }
-    return estimate([loaded(**service)], book())
+    return estimate(read([loaded(**service)]), book())
 
 
 def without_gateway(found: Estimate) -> tuple[Decimal, Decimal]:
@@ -69,11 +73,12 @@ def test_total_is_sum_of_lines(cpu: int, memory: int, least: int, more: int) -> 
     assert found.low == sum(line.low for line in known if line.low is not None)
     assert found.high == sum(line.high for line in known if line.high is not None)
     assert found.low <= found.high
-    assert all(x.low <= x.high for x in known if x.low is not None and x.high is not None)
+    assert all((x.low or 0) <= (x.expected or 0) <= (x.high or 0) for x in known if x.low != x.high)
     assert all(line.low == line.low.quantize(Decimal("0.01")) for line in known if line.low)
     for key in ("environment", "project", "part"):
-        assert sum(low for low, _ in found.by(key).values()) == found.low
-        assert sum(high for _, high in found.by(key).values()) == found.high
+        assert sum(low for low, _, _ in found.by(key).values()) == found.low
+        assert sum(middle for _, middle, _ in found.by(key).values()) == found.expected
+        assert sum(high for _, _, high in found.by(key).values()) == found.high
 
 
 @settings(max_examples=60)
@@ -136,24 +141,37 @@ def test_nat_gateway_price_is_constant_above_32_nodes(nodes: int) -> None:
 
 
 def test_forwarding_rules_are_billed_from_the_sixth() -> None:
-    one = loaded()
+    def lines(rules: int) -> dict[str, Decimal | None]:
+        found = read([loaded()])
+        balancer = replace(found.projects[0].facts.load_balancers[0], rules=rules)
+        facts = replace(found.projects[0].facts, load_balancers=(balancer,))
+        project = replace(found.projects[0], facts=facts)
+        made = estimate(replace(found, projects=(project,)), book())
+        return {x.item: x.low for x in made.lines}
+
     for count, more in ((1, None), (5, None), (6, Decimal("7.30")), (7, Decimal("14.60"))):
-        cloud = one.settings.cloud
-        assert cloud is not None
-        same = one.settings.model_copy(
-            update={"cloud": cloud.model_copy(update={"project": "all-of-them"})}
+        assert lines(count)["Load balancer: forwarding rules"] == Decimal("18.25")
+        assert lines(count).get("Load balancer: additional rules") == more
+
+
+def in_environments(**projects: str) -> list[LoadedStack]:
+    """The stack in several environments, by name with their project."""
+    one = loaded()
+    cloud = one.settings.cloud
+    assert cloud is not None
+    environments = {
+        name: one.settings.model_copy(
+            update={"cloud": cloud.model_copy(update={"project": project})}
         )
-        stacks = [LoadedStack(one.stack, f"e{n}", same, one.path) for n in range(count)]
-        lines = {x.item: x.low for x in estimate(stacks, book()).lines}
-        assert lines["Load balancer: forwarding rules"] == Decimal("18.25")
-        assert lines.get("Load balancer: additional rules") == more
-        assert sum(1 for x in estimate(stacks, book()).lines if x.item == "Cluster fee") == 1
+        for name, project in projects.items()
+    }
+    stack = one.stack.model_copy(update={"environments": environments})
+    return [LoadedStack(stack, name, e, one.path) for name, e in environments.items()]
 
 
 def test_credit_covers_one_cluster() -> None:
-    one = loaded()
-    stacks = [LoadedStack(one.stack, name, one.settings, one.path) for name in ("qa", "production")]
-    lines = [(x.item, x.low) for x in estimate(stacks, book()).lines if x.part == "cluster"]
+    stacks = in_environments(qa="shop-qa", production="shop-production")
+    lines = [(x.item, x.low) for x in estimate(read(stacks), book()).lines if x.part == "cluster"]
     assert lines == [
         ("Cluster fee", Decimal("73.00")),
         ("Credit for one cluster", Decimal("-73.00")),
@@ -161,9 +179,42 @@ def test_credit_covers_one_cluster() -> None:
     ]
 
 
+def test_environments_of_one_project_share_cluster_network_and_controllers() -> None:
+    stacks = in_environments(qa="shop-all", production="shop-all")
+    items = [x.item for x in estimate(read(stacks), book()).lines]
+    for once in ("Cluster fee", "NAT gateway", "overhead: vCPU", "Load balancer: forwarding rules"):
+        assert items.count(once) == 1
+
+
+def test_second_slot_never_runs_longer_than_a_month() -> None:
+    def quantity(deployments: int) -> Decimal | None:
+        one = loaded(rollout={"keep_old": "1d"})
+        usage = one.settings.usage.model_copy(update={"deployments": deployments})
+        lines = estimate(read([with_settings(one, usage=usage)]), book()).lines
+        line = next(x for x in lines if x.item == "Second slot during rollouts: vCPU")
+        return line.quantity_high
+
+    api = next(x for x in estimate(read([loaded()]), book()).lines if x.item == "api: vCPU")
+    assert quantity(1000) == quantity(100) == api.quantity_high
+
+
+def test_second_slot_exists_only_with_rollouts() -> None:
+    without = with_settings(loaded(), rollouts=False)
+    items = {x.part for x in estimate(read([without]), book()).lines}
+    assert "rollouts" not in items
+    assert "rollouts" in {x.part for x in estimate(read([loaded()]), book()).lines}
+
+
+def test_tiers_apply_to_the_part_above_each_start() -> None:
+    egress = book().find("internet.sent", "europe-west1")
+    assert egress is not None
+    expected = 1024 * Decimal("0.12") + (10240 - 1024) * Decimal("0.11") + 10000 * Decimal("0.08")
+    assert egress.cost(Decimal(20240)) == (expected, expected)
+
+
 def test_free_tier_is_not_billed() -> None:
     def secrets(count: int) -> Decimal | None:
-        lines = estimate([loaded(secrets=[f"S{n}" for n in range(count)])], book()).lines
+        lines = estimate(read([loaded(secrets=[f"S{n}" for n in range(count)])]), book()).lines
         return next((x.low for x in lines if x.item == "Secret versions"), None)
 
     assert [secrets(n) for n in (0, 1, 6, 7, 20)] == [
@@ -171,13 +222,28 @@ def test_free_tier_is_not_billed() -> None:
     ]  # fmt: skip
 
 
-def test_price_applies_only_in_its_region() -> None:
-    only = Price("autopilot.cpu", Decimal(1), "vCPU-hour", ("asia-east1",), "official", "x", "2026")
-    found = estimate([loaded()], Book((only,)))
+def test_region_without_price_is_bounded_by_other_regions() -> None:
+    def price(amount: int, region: str) -> Price:
+        tiers = (Tier(Decimal(0), Decimal(amount), Decimal(amount)),)
+        return Price(
+            "autopilot.cpu", "vCPU-hour", tiers, Source("x", "official", "2026"), (region,)
+        )
+
+    prices = (price(1, "asia-east1"), price(3, "asia-east2"))
+    found = estimate(read([loaded()]), Book(prices))
     line = next(x for x in found.lines if x.item == "api: vCPU")
-    assert (line.low, line.high, line.unit_price, line.known) == (None, None, None, False)
-    assert "no price for us-central1; there is one for asia-east1" in line.note
+    assert (line.unit_price, line.unit_price_high) == (1, 3)
+    assert line.low is not None
+    assert line.high == 3 * line.low
+    assert "no price for us-central1" in line.note
+
+
+def test_item_without_any_price_is_unpriced() -> None:
+    found = estimate(read([loaded()]), Book(()))
+    assert found.unknown == found.lines
     assert found.low == found.high == 0
+    assert found.expected is None
+    assert all("no price is recorded" in line.note for line in found.lines)
 
 
 def test_pods_are_billed_every_hour() -> None:

@@ -41,7 +41,7 @@ def test_pods_have_replicas_requests_and_second_slot() -> None:
     assert (api.kind, api.component, api.min, api.max) == ("Rollout", "web", 2, 3)
     assert api.requests.cpu == Decimal("0.25")
     assert api.requests.memory == 512 * 2**20
-    assert api.second_slot_s == 600
+    assert api.second_slot_s == 600 + 30  # `keep_old` and the window of the analysis
     edge = found["company-inc-edge"]
     assert (edge.kind, edge.min, edge.max, edge.second_slot_s) == ("Deployment", 2, 2, 0)
 
@@ -60,7 +60,7 @@ def test_every_workload_is_in_the_inventory() -> None:
 
 def test_init_container_counts_if_it_requests_more() -> None:
     def container(cpu: str) -> dict[str, Any]:
-        return {"resources": {"requests": {"cpu": cpu}}}
+        return {"image": "example/app:1", "resources": {"requests": {"cpu": cpu}}}
 
     pod = {"containers": [container("1"), container("500m")], "initContainers": [container("2")]}
     job = {
@@ -93,7 +93,9 @@ def test_terraform_root_of_an_environment() -> None:
     [cluster] = found.clusters
     assert (cluster.name, cluster.autopilot) == ("company-inc", True)
     assert found.nats == (Nat("main", cluster.region, 1),)
-    assert found.load_balancers == (LoadBalancer("edge", 2, ("app.company.example",), True),)
+    assert found.load_balancers == (
+        LoadBalancer("edge", 2, ("app.company.example",), ("static-production",), Decimal("1.0")),
+    )
     [database] = found.databases
     assert (database.name, database.tier, database.max_tier) == ("production-db", "M10", "M30")
     assert database.regions[0][1] == 3

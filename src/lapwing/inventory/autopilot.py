@@ -4,26 +4,34 @@ A pod of the general-purpose class is billed by its requests, after Autopilot ha
 minimums of CPU and memory and to a range of memory per vCPU (the smaller side is raised). Without
 requests there is a default; if one of the two is missing, it is chosen so that the ratio holds,
 here the nearest to the default. Requests above the maximum are refused. The limits are in
-`facts.toml`, with their source.
+`autopilot.toml`, with their source.
 
 CPU in vCPU, memory in GiB.
 """
 
 from __future__ import annotations
 
+import tomllib
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
-from lapwing.cost.book import autopilot_limit as limit
+from lapwing.system.package_data import read
 
 GIB = Decimal(2**30)
-MIN_CPU, MIN_MEMORY = limit("least_cpu"), limit("least_memory_mib") / 1024
-DEFAULT_CPU, DEFAULT_MEMORY = limit("default_cpu"), limit("default_memory")
-MAX_CPU, MAX_MEMORY = limit("most_cpu"), limit("most_memory")
-LEAST_MEMORY_PER_CPU, MOST_MEMORY_PER_CPU = (
-    limit("least_memory_per_cpu"),
-    limit("most_memory_per_cpu"),
-)
+_LIMITS = tomllib.loads(read("inventory", "autopilot.toml"))["limits"]
+
+
+def _limit(name: str) -> Decimal:
+    return Decimal(_LIMITS[name])
+
+
+MIN_CPU, MIN_MEMORY = _limit("least_cpu"), _limit("least_memory_mib") / 1024
+DEFAULT_CPU, DEFAULT_MEMORY = _limit("default_cpu"), _limit("default_memory")
+MAX_CPU, MAX_MEMORY = _limit("most_cpu"), _limit("most_memory")
+LEAST_MEMORY_PER_CPU = _limit("least_memory_per_cpu")
+MOST_MEMORY_PER_CPU = _limit("most_memory_per_cpu")
+DEFAULT_STORAGE = _limit("default_storage")
+"""GiB of node disk for a pod without a request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +44,7 @@ class Pod:
     refused: bool = False
 
 
-def fit(cpu: float | None, memory: int | None) -> Pod:
+def fit(cpu: float | Decimal | None, memory: int | None) -> Pod:
     """Adjust a request of `cpu` cores and `memory` bytes; None is no request."""
     asked_cpu = _up(Decimal(str(cpu)) * 1000) / 1000 if cpu is not None else None
     asked_memory = _up(Decimal(memory) / GIB * 1024) / 1024 if memory is not None else None

@@ -1,0 +1,131 @@
+"""Compare an estimate with an export of the real bill, line by line.
+
+The bill is Google Cloud's: the CSV of the console's cost table, or of a query of the export to
+BigQuery. A row belongs to an item of the price book by its service and SKU. All rows of an item are
+compared with all lines of it, because the bill does not know environments.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+
+from lapwing.cost.book import Book, Price
+from lapwing.cost.ledger import ZERO, Estimate, Line, cents, total
+from lapwing.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class BillRow:
+    """One row of the bill: its cost with all credits, in the currency of the bill."""
+
+    service: str
+    sku: str
+    cost: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """An item as estimated and as billed; None on the side where it does not exist."""
+
+    item: str
+    low: Decimal | None
+    expected: Decimal | None
+    high: Decimal | None
+    billed: Decimal | None
+    note: str = ""
+
+    @property
+    def difference(self) -> Decimal:
+        """How much more is billed than expected."""
+        return (self.billed or ZERO) - (self.expected or ZERO)
+
+
+def read_bill(text: str) -> list[BillRow]:
+    """Read the rows of an export.
+
+    Raises:
+        UsageError: A column is missing, or a cost is not a number.
+    """
+    lines = text.splitlines()
+    start = next((n for n, line in enumerate(lines) if "description" in line.lower()), 0)
+    reader = csv.DictReader(lines[start:])
+    named = {re.sub(r"[^a-z]+", "_", f.lower()).strip("_"): f for f in reader.fieldnames or ()}
+    service, sku = named.get("service_description"), named.get("sku_description")
+    cost = named.get("unrounded_cost") or named.get("subtotal") or named.get("cost")
+    absent = [n for n, f in (("service", service), ("SKU", sku), ("cost", cost)) if f is None]
+    if service is None or sku is None or cost is None:
+        raise UsageError(
+            f"The bill has no column for {' and '.join(absent)}.",
+            hint="Export the cost table of Cloud Billing grouped by SKU, with the columns "
+            "`Service description`, `SKU description` and `Cost`.",
+        )
+    credits = [named[n] for n in ("credits", "credits_amount") if n in named and n != cost]
+    rows = []
+    for number, row in enumerate(reader, start + 2):
+        if row.get(service) and row.get(sku):
+            amounts = [_amount(row.get(column) or "0", number) for column in (cost, *credits)]
+            rows.append(BillRow(row[service], row[sku], sum(amounts, ZERO)))
+    return rows
+
+
+def _amount(text: str, number: int) -> Decimal:
+    try:
+        return Decimal(re.sub(r"[^0-9.eE-]", "", text) or "0")
+    except InvalidOperation:
+        raise UsageError(
+            f"Line {number} of the bill has no valid cost: {text!r}.", hint="Export it again."
+        ) from None
+
+
+def reconcile(estimate: Estimate, bill: Iterable[BillRow], book: Book) -> list[Comparison]:
+    """Compare each item; what only one side has is in the result, too."""
+    prices = {p.item: p for p in book.prices if p.sku}
+    billed: dict[str, list[Decimal]] = {}
+    others: dict[str, list[Decimal]] = {}
+    for row in bill:
+        item = next((name for name, p in prices.items() if _matches(p, row)), None)
+        group, key = (others, f"{row.service}: {row.sku}") if item is None else (billed, item)
+        group.setdefault(key, []).append(row.cost)
+    return [*_estimated(estimate, billed, prices), *_only_billed(estimate, billed, others)]
+
+
+def _matches(price: Price, row: BillRow) -> bool:
+    return bool(re.search(price.service, row.service) and re.search(price.sku, row.sku))
+
+
+def _estimated(
+    estimate: Estimate, billed: Mapping[str, list[Decimal]], prices: Mapping[str, Price]
+) -> Iterator[Comparison]:
+    """Yield the items of the estimate."""
+    groups: dict[str, list[Line]] = {}
+    for line in estimate.lines:
+        groups.setdefault(line.price or line.item, []).append(line)
+    for item, lines in groups.items():
+        names = list(dict.fromkeys(line.item for line in lines))
+        label = names[0] if len(names) == 1 else f"{item} ({', '.join(names)})"
+        amount = cents(total(billed[item])) if item in billed else None
+        note = "" if item in billed else "not billed"
+        if not lines[0].known:
+            yield Comparison(label, None, None, None, amount, "no price is recorded")
+            continue
+        if item not in prices:
+            note = "not in the bill of Google Cloud"
+        low, expected, high = (
+            total(getattr(line, end) for line in lines) for end in ("low", "expected", "high")
+        )
+        yield Comparison(label, low, expected, high, amount, note)
+
+
+def _only_billed(
+    estimate: Estimate, billed: Mapping[str, list[Decimal]], others: Mapping[str, list[Decimal]]
+) -> Iterator[Comparison]:
+    """Yield what the estimate does not have."""
+    known = {line.price for line in estimate.lines}
+    rest = {item: costs for item, costs in billed.items() if item not in known}
+    for item, costs in {**rest, **others}.items():
+        if amount := cents(total(costs)):
+            yield Comparison(item, None, None, None, amount, "not estimated")

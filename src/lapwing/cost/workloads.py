@@ -1,0 +1,125 @@
+"""The lines of what runs in an environment: pods, second slots, jobs, disks, databases.
+
+Jobs run once for each deployment, and each run is expected to take a minute. A rollout keeps both
+slots for `keep_old` and the analysis, but never for more hours than a month has.
+"""
+
+from __future__ import annotations
+
+from decimal import ROUND_CEILING, Decimal
+
+from lapwing.cost.book import HOURS
+from lapwing.cost.ledger import Ledger, Quantity, between
+from lapwing.inventory.autopilot import GIB, show
+from lapwing.inventory.model import Environment, ManagedService, Pods
+
+JOB_HOURS = Decimal(1) / 60
+"""The expected duration of a job."""
+NONE = Decimal(0)
+KINDS = (("cpu", "vCPU"), ("memory", "memory"))
+
+
+def add_workloads(ledger: Ledger, environment: Environment) -> None:
+    """Add the pods of an environment in a cluster, and their disks and databases."""
+    facts = environment.facts
+    running = [p for p in facts.pods if p.kind != "Job"]
+    for pods in running:
+        _add_pods(ledger, pods)
+    storage = [p.storage * HOURS for p in running]
+    low = sum((s * p.min for s, p in zip(storage, running, strict=True)), NONE)
+    high = sum((s * p.max for s, p in zip(storage, running, strict=True)), NONE)
+    if running:
+        note = "the node disk that the pods request"
+        ledger.add(
+            "pods", "Ephemeral storage of pods", "autopilot.storage", between(low, high), note
+        )
+    _add_second_slots(ledger, environment, running)
+    _add_jobs(ledger, environment)
+    for disk in facts.disks:
+        part = next((p.part for p in running if disk.name.endswith(p.name)), disk.name)
+        size = Decimal(disk.size) / GIB * disk.count
+        ledger.add(part, f"{part}: disk", "disk.balanced", size)
+    for managed in facts.managed:
+        _add_managed(ledger, managed)
+
+
+def _price(pods: Pods, what: str) -> str:
+    return f"autopilot.spot.{what}" if pods.spot else f"autopilot.{what}"
+
+
+def _add_pods(ledger: Ledger, pods: Pods) -> None:
+    """Add the requests of pods, for every hour of the month."""
+    pod = pods.billed
+    about = ("spot; " if pods.spot else "") + f"{_count(pods)} of {show(pod.cpu, pod.memory)}"
+    note = "; ".join(n for n in (about, pod.note) if n)
+    for what, label in KINDS:
+        size = getattr(pod, what) * HOURS
+        quantity = between(size * pods.min, size * pods.max)
+        ledger.add(pods.part, f"{pods.part}: {label}", _price(pods, what), quantity, note)
+
+
+def _add_second_slots(ledger: Ledger, environment: Environment, running: list[Pods]) -> None:
+    """Add the second slot of rollouts: for one service per deployment, or for all."""
+    deployments = environment.usage.deployments
+    released = [p for p in running if p.second_slot_s > 0]
+    if not deployments or not released:
+        return
+    note = f"{deployments} deployments, both slots during `keep_old` and the analysis"
+    hours = {p.name: min(Decimal(p.second_slot_s) / 3600 * deployments, HOURS) for p in released}
+    for what, label in KINDS:
+        for price in dict.fromkeys(_price(p, what) for p in released):
+            same = [p for p in released if _price(p, what) == price]
+            each = [(p, getattr(p.billed, what) * hours[p.name]) for p in same]
+            low, high = min(h * p.min for p, h in each), sum((h * p.max for p, h in each), NONE)
+            item = f"Second slot during rollouts: {label}"
+            ledger.add("rollouts", item, price, between(low, high), note)
+
+
+def _add_jobs(ledger: Ledger, environment: Environment) -> None:
+    """Add the runs of jobs: from no time at all to their time limit."""
+    deployments = environment.usage.deployments
+    for job in (p for p in environment.facts.pods if p.kind == "Job" and deployments):
+        limit = min(Decimal((job.deadline_s or 600) * (deployments or 0)) / 3600, HOURS)
+        hours = (NONE, min(JOB_HOURS * (deployments or 0), limit), limit)
+        note = f"{deployments} runs; expected is a minute each, high the time limit"
+        for what, label in KINDS:
+            size: Decimal = getattr(job.billed, what)
+            quantity: Quantity = (size * hours[0], size * hours[1], size * hours[2])
+            ledger.add("jobs", f"{job.part}: {label} of the job", _price(job, what), quantity, note)
+
+
+def _add_managed(ledger: Ledger, managed: ManagedService) -> None:
+    """Add a database outside of the cluster, as the cloud's service of its kind.
+
+    Cloud SQL Enterprise in one zone, or Memorystore Basic. Terraform does not create it.
+    """
+    part = managed.part
+    made = "`managed: true`: you create it, Terraform does not"
+    if managed.kind not in ("mysql", "postgres", "redis"):
+        ledger.add_unpriced(part, f"{part}: managed {managed.kind}", "month", made)
+        return
+    memory = (Decimal(managed.memory) / GIB if managed.memory else Decimal(1)).quantize(
+        Decimal("0.01"), ROUND_CEILING
+    )
+    if managed.kind == "redis":
+        size = max(memory.to_integral_value(ROUND_CEILING), Decimal(1))
+        tier = next(n for n, most in enumerate((4, 10, 35, 100, 10**9), 1) if size <= most)
+        ledger.add(part, f"{part}: Memorystore", f"redis.M{tier}", size * HOURS, made)
+        return
+    cpu = max((managed.cpu or Decimal(1)).to_integral_value(ROUND_CEILING), Decimal(1))
+    memory = max(memory, cpu * Decimal("0.9"), Decimal("3.75"))
+    about = f"{cpu} vCPU, {memory} GiB; {made}"
+    ledger.add(part, f"{part}: Cloud SQL vCPU", "sql.cpu", cpu * HOURS, about)
+    ledger.add(part, f"{part}: Cloud SQL memory", "sql.memory", memory * HOURS)
+    disk = max(Decimal(managed.storage or 0) / GIB, Decimal(10))
+    ledger.add(part, f"{part}: Cloud SQL disk", "sql.storage", disk)
+    if managed.backup:
+        note = "low is an empty database, expected one full copy, high seven"
+        quantity = (NONE, disk, 7 * disk)
+        ledger.add(part, f"{part}: Cloud SQL backups", "sql.backup", quantity, note)
+
+
+def _count(pods: Pods) -> str:
+    if pods.min == pods.max:
+        return f"{pods.min} pod{'s' if pods.min > 1 else ''}"
+    return f"{pods.min} to {pods.max} pods"

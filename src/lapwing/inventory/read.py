@@ -1,0 +1,128 @@
+"""Render the environments of a stack and read their inventory.
+
+Nothing is built: a service without an image gets a placeholder, so that the objects are complete.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+
+from lapwing.inventory.kubernetes import from_kubernetes
+from lapwing.inventory.machine import from_document
+from lapwing.inventory.model import (
+    Environment,
+    HostMachine,
+    Inventory,
+    ManagedService,
+    Project,
+    StackInventory,
+)
+from lapwing.inventory.terraform import from_terraform
+from lapwing.plan import make
+from lapwing.plan.model import Deployment, Document
+from lapwing.render.kubernetes import render
+from lapwing.render.terraform.cloud import SHARED, clouds
+from lapwing.render.terraform.files import files
+from lapwing.stack.cloud import is_managed
+from lapwing.stack.load import LoadedStack
+
+PLACEHOLDER = "image.invalid"
+"""The registry of images that are built when the stack is deployed."""
+
+
+def read(stacks: Sequence[LoadedStack]) -> StackInventory:
+    """Read the inventory of environments of one stack."""
+    in_cloud = [loaded for loaded in stacks if loaded.settings.cloud is not None]
+    projects = _projects(in_cloud)
+    folders = {name: project.folder for project in projects for name in project.environments}
+    return StackInventory(
+        stack=stacks[0].stack.stack if stacks else "",
+        environments=tuple(
+            _environment(loaded, folders.get(loaded.environment)) for loaded in stacks
+        ),
+        projects=tuple(p for p in projects if p.folder != SHARED),
+        shared=next((p for p in projects if p.folder == SHARED), None),
+    )
+
+
+def _projects(stacks: Sequence[LoadedStack]) -> list[Project]:
+    """Read every Terraform root. No environment belongs to the shared one."""
+    roots = files(stacks)
+    return [
+        Project(
+            folder=each.folder,
+            identity=each.identity,
+            region=each.region,
+            environments=tuple(e.environment for e in each.environments if each.folder != SHARED),
+            facts=from_terraform(json.loads(text) for text in roots[each.folder].values()),
+        )
+        for each in clouds(stacks)
+    ]
+
+
+def _environment(loaded: LoadedStack, project: str | None) -> Environment:
+    settings = loaded.settings
+    on_machine = settings.target == "machine"
+    if on_machine:
+        facts = from_document(_document(loaded))
+    else:
+        facts = from_kubernetes(render.objects(render.prepare(loaded, _images(loaded))))
+        facts += Inventory(managed=tuple(_managed(loaded)))
+    if settings.uses_argo_cd:
+        facts = dataclasses.replace(facts, controllers=("Argo CD", *facts.controllers))
+    return Environment(
+        name=loaded.environment,
+        target=settings.target,
+        facts=facts,
+        deployed_by="agent" if on_machine else "argocd" if settings.uses_argo_cd else "lapwing",
+        project=project,
+        built=_built(loaded),
+        domain=settings.domain or "",
+        machine=HostMachine(**dict(settings.machine)) if settings.machine else None,
+        usage=settings.usage,
+        overhead=settings.overhead,
+        budget=None if settings.budget is None else Decimal(str(settings.budget)),
+    )
+
+
+def _images(loaded: LoadedStack) -> dict[str, str]:
+    """Name an image for each service that the stack file names none for."""
+    return {
+        name: f"{PLACEHOLDER}/{name}:built"
+        for name, service in loaded.stack.services.items()
+        if service.image is None
+    }
+
+
+def _built(loaded: LoadedStack) -> tuple[str, ...]:
+    services = loaded.stack.services.values()
+    found = [s.build.path if s.build else s.dockerfile for s in services if s.image is None]
+    return tuple(dict.fromkeys(f for f in found if f))
+
+
+def _document(loaded: LoadedStack) -> Document:
+    """Make the document that a first deployment would commit."""
+    services, resources = loaded.stack.services, loaded.stack.resources
+    return make.make(
+        loaded,
+        releases={name: make.Built("planned", "") for name in services},
+        resources={name: make.resource(name, wanted) for name, wanted in resources.items()},
+        secrets={name: "" for service in services.values() for name in service.secret_names},
+        deployment=Deployment(actor=""),
+        current=None,
+    )
+
+
+def _managed(loaded: LoadedStack) -> Iterable[ManagedService]:
+    """Yield the databases outside of the cluster, but for MongoDB in a cloud, which is Atlas's."""
+    for name, resource in loaded.stack.resources.items():
+        is_atlas = resource.kind == "mongodb" and loaded.settings.cloud is not None
+        if is_managed(resource, loaded.settings) and not is_atlas:
+            asked = resource.resources
+            cpu = None if asked.cpu is None else Decimal(str(asked.cpu))
+            yield ManagedService(
+                name, resource.kind, cpu, asked.memory, resource.storage, resource.backup
+            )
