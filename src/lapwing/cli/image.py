@@ -24,6 +24,7 @@ from lapwing.stack import image
 if TYPE_CHECKING:
     from lapwing.registry.client import RegistryClient
     from lapwing.registry.copy import CopyResult
+    from lapwing.registry.layout import LayoutReference
     from lapwing.registry.registry import HostOptions
     from lapwing.stack.image import Reference
     from lapwing.targets.images import ImageResult
@@ -245,15 +246,17 @@ def copy(
 ) -> None:
     """Copy image SRC to DST. Only missing layers are sent.
 
-    The copy gets the tag of DST and every --tag; without any, the tag of SRC. Tags are written
-    last, when the image is complete and verified.
+    Each is a reference, or an OCI layout: oci:DIR[:TAG], oci-archive:FILE[:TAG] or
+    docker-archive:FILE[:TAG]. The copy gets the tag of DST and every --tag; without any, the tag of
+    SRC. Tags are written last, when the image is complete and verified.
     """
     from lapwing.registry.client import RegistryClient
     from lapwing.registry.copy import CopyOptions
+    from lapwing.registry.layout import parse_layout
     from lapwing.registry.manifest import parse_platform
 
-    origin = _reference(context, source)
-    target = _reference(context, destination, default_tag=None)
+    origin = parse_layout(source) or _reference(context, source)
+    target = parse_layout(destination) or _reference(context, destination, default_tag=None)
     for tag in tags:
         image.check_tag(tag)
     platforms = tuple(parse_platform(text) for text in options["platforms"])
@@ -282,21 +285,28 @@ def copy(
 
 
 def _host_options(
-    origin: Reference, target: Reference, options: dict[str, Any]
+    origin: Reference | LayoutReference,
+    target: Reference | LayoutReference,
+    options: dict[str, Any],
 ) -> dict[str, HostOptions]:
     """Return the options of each registry; of one that is on both sides, those of both."""
     from lapwing.registry.registry import HostOptions
 
     found: dict[str, HostOptions] = {}
-    for host, side in ((origin.api, "src"), (target.api, "dst")):
-        given = found.get(host, HostOptions())
-        plain = given.plain_http or options[f"{side}_plain_http"]
-        found[host] = HostOptions(plain, options[f"{side}_ca"] or given.authority)
+    for reference, side in ((origin, "src"), (target, "dst")):
+        if isinstance(reference, image.Reference):
+            given = found.get(reference.api, HostOptions())
+            plain = given.plain_http or options[f"{side}_plain_http"]
+            authority = options[f"{side}_ca"] or given.authority
+            found[reference.api] = HostOptions(plain, authority)
     return found
 
 
 def _to_json(
-    origin: Reference, target: Reference, result: CopyResult, seconds: float
+    origin: Reference | LayoutReference,
+    target: Reference | LayoutReference,
+    result: CopyResult,
+    seconds: float,
 ) -> dict[str, Any]:
     return {
         "source": str(origin),

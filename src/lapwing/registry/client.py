@@ -6,12 +6,14 @@ There is one `RegistryClient` for each command. It holds the connections and the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from lapwing.errors import UsageError
+from lapwing.errors import RegistryError, UsageError
 from lapwing.registry.copy import CopyOptions, CopyResult, copy_image
 from lapwing.registry.credentials import Credentials
+from lapwing.registry.layout import Layout, LayoutReference, create_layout, open_layout
 from lapwing.registry.push import BlobPusher, Progress
 from lapwing.registry.registry import HostOptions, Registry
 from lapwing.registry.repository import Repository
@@ -94,8 +96,8 @@ class RegistryClient:
 
     async def copy(
         self,
-        source: Reference,
-        destination: Reference,
+        source: Reference | LayoutReference,
+        destination: Reference | LayoutReference,
         tags: Sequence[str],
         options: CopyOptions,
         progress: Progress,
@@ -106,20 +108,47 @@ class RegistryClient:
         """
         every = list(dict.fromkeys([*((destination.tag,) if destination.tag else ()), *tags]))
         if not every and not destination.digest:
-            if source.tag is None:
+            if source.tag is None and isinstance(destination, Reference):
                 raise UsageError(
                     f"{source} has no tag, so the copy needs one.",
                     hint="Give the destination a tag, or add --tag.",
                 )
-            every = [source.tag]
-        same = source.api == destination.api and source.repository != destination.repository
-        mount_from = source.repository if same else None
-        return await copy_image(
-            self.repository(source),
-            self.repository(destination, write=True, mount_from=mount_from),
-            source.wanted,
-            every,
-            options,
-            progress,
-            expected=destination.digest,
-        )
+            every = [source.tag] if source.tag else []
+        with _naming(destination), contextlib.ExitStack() as stack:
+            if isinstance(source, LayoutReference):
+                origin: Repository | Layout = stack.enter_context(open_layout(source))
+            else:
+                origin = self.repository(source)
+            if isinstance(destination, LayoutReference):
+                name = source.name if isinstance(source, Reference) else ""
+                target: Repository | Layout = stack.enter_context(create_layout(destination, name))
+            else:
+                target = self._target(destination, source)
+            return await copy_image(
+                origin,
+                target,
+                source.wanted,
+                every,
+                options,
+                progress,
+                expected=destination.digest,
+            )
+
+    def _target(self, target: Reference, source: Reference | LayoutReference) -> Repository:
+        """Return the repository to push to, with the right to mount blobs of the source."""
+        mount_from = None
+        if isinstance(source, Reference) and source.api == target.api:
+            mount_from = source.repository if source.repository != target.repository else None
+        return self.repository(target, write=True, mount_from=mount_from)
+
+
+@contextlib.contextmanager
+def _naming(destination: Reference | LayoutReference) -> Iterator[None]:
+    """Turn a failure of a local file into an error that names the layout."""
+    try:
+        yield
+    except OSError as error:
+        raise RegistryError(
+            f"{destination} cannot be written: {error.strerror or error}.",
+            hint="Check the folder, its permissions and the free space of the disk.",
+        ) from error

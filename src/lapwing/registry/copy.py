@@ -1,4 +1,4 @@
-"""Copying an image between registries, without a daemon and without a layer in memory.
+"""Copying an image between registries and layouts, without a daemon or a layer in memory.
 
     root manifest -> the manifests below it -> their blobs -> the manifests, children first
     -> referrers -> the tags
@@ -21,8 +21,8 @@ from typing import Any
 from lapwing.errors import IntegrityError, RegistryError
 from lapwing.registry import manifest as manifests
 from lapwing.registry.inspect import check_platform
+from lapwing.registry.layout import Layout, blobs_of
 from lapwing.registry.manifest import Descriptor, Manifest, Platform
-from lapwing.registry.pull import RemoteBlob
 from lapwing.registry.push import BlobOutcome, BlobPusher, Progress
 from lapwing.registry.referrers import attach_referrer, find_referrers
 from lapwing.registry.repository import Repository
@@ -58,8 +58,8 @@ class CopyResult:
 
 
 async def copy_image(
-    source: Repository,
-    target: Repository,
+    source: Repository | Layout,
+    target: Repository | Layout,
     reference: str,
     tags: Sequence[str],
     options: CopyOptions,
@@ -85,6 +85,8 @@ async def copy_image(
         )
     run = _Copy(source, target, options, progress, CopyResult(root))
     await run.copy_tree(root, tagged=bool(tags))
+    if not tags and isinstance(target, Layout):
+        target.name_image(root, "")
     for tag in tags:
         await target.ensure_manifest(root, tag)
         run.result.tags.append(tag)
@@ -96,8 +98,8 @@ class _Copy:
 
     def __init__(
         self,
-        source: Repository,
-        target: Repository,
+        source: Repository | Layout,
+        target: Repository | Layout,
         options: CopyOptions,
         progress: Progress,
         result: CopyResult,
@@ -107,10 +109,15 @@ class _Copy:
         self._target = target
         self._options = options
         self._progress = progress
-        same_registry = source.registry.host == target.registry.host
-        self._same_repository = same_registry and source.name == target.name
-        self._pusher = BlobPusher(target, mount_from=source.name if same_registry else None)
-        self._remote_blob = RemoteBlob(source)
+        self._same_repository = False
+        mount_from = None
+        if isinstance(source, Repository) and isinstance(target, Repository):
+            mount_from = source.name if source.registry is target.registry else None
+            self._same_repository = mount_from == target.name
+        self._pusher: Layout | BlobPusher = (
+            target if isinstance(target, Layout) else BlobPusher(target, mount_from=mount_from)
+        )
+        self._blob_source = blobs_of(source)
         self._slots = asyncio.Semaphore(options.jobs)
         self._blobs: dict[str, asyncio.Task[None]] = {}
         self._visited: set[str] = set()
@@ -202,7 +209,7 @@ class _Copy:
     async def _copy_blob(self, blob: Descriptor) -> None:
         async with self._slots:
             await self._pusher.push(
-                blob, self._remote_blob, self._progress, self.result, where=str(self._source)
+                blob, self._blob_source, self._progress, self.result, where=str(self._source)
             )
 
     async def _copy_referrers(self, node: Manifest, depth: int) -> None:
@@ -223,7 +230,7 @@ class _Copy:
 
 
 async def _select_platforms(
-    source: Repository, root: Manifest, wanted: Sequence[Platform]
+    source: Repository | Layout, root: Manifest, wanted: Sequence[Platform]
 ) -> Manifest:
     """Return the image of the only platform, or an index with the selected ones."""
     if not root.is_index:

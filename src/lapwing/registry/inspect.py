@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from lapwing.errors import RegistryError
+from lapwing.registry.layout import Layout, blobs_of
 from lapwing.registry.manifest import Manifest, Platform, select_platforms
-from lapwing.registry.pull import BlobVerifier, RemoteBlob, verified
+from lapwing.registry.pull import BlobVerifier, verified
 from lapwing.registry.referrers import find_referrers
 from lapwing.registry.repository import Repository
 from lapwing.registry.response import MAX_MANIFEST_BYTES
@@ -50,7 +51,9 @@ async def inspect_image(
     }
 
 
-async def check_platform(source: Repository, root: Manifest, wanted: Sequence[Platform]) -> None:
+async def check_platform(
+    source: Repository | Layout, root: Manifest, wanted: Sequence[Platform]
+) -> None:
     """Raise RegistryError if an image without an index is not for every platform of `wanted`."""
     config = await read_config(source, root) or {}
     parts = (config.get(key) or "" for key in ("os", "architecture", "variant"))
@@ -65,7 +68,7 @@ async def check_platform(source: Repository, root: Manifest, wanted: Sequence[Pl
             )
 
 
-async def read_config(source: Repository, root: Manifest) -> dict[str, Any] | None:
+async def read_config(source: Repository | Layout, root: Manifest) -> dict[str, Any] | None:
     """Read the configuration of an image; None if its manifest names none that is JSON.
 
     Raises RegistryError if it cannot be read.
@@ -79,7 +82,7 @@ async def read_config(source: Repository, root: Manifest) -> dict[str, Any] | No
         )
     verifier = BlobVerifier(config.digest, config.size, str(source))
     raw = bytearray()
-    async for data in verified(RemoteBlob(source).read(verifier, 0), verifier):
+    async for data in verified(blobs_of(source).read(verifier, 0), verifier):
         raw += data
     try:
         found = json.loads(raw)

@@ -63,6 +63,13 @@ class BlobVerifier:
         """The digest of the bytes so far."""
         return f"{self.digest.partition(':')[0]}:{self._hash.hexdigest()}"
 
+    def check_complete(self) -> None:
+        """Raise IntegrityError if bytes are missing at the end of the stream."""
+        if self.size == 0:
+            self.update(b"")
+        if self.offset != self.size:
+            raise self.error(f"ends after {self.offset} of {self.size} bytes")
+
     def rewind(self, offset: int) -> int:
         """Go back to the newest checkpoint that is not after `offset`; return its offset."""
         while self._checkpoints and self._checkpoints[-1][0] > offset:

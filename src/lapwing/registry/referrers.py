@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lapwing.errors import RegistryError
+from lapwing.registry.layout import Layout
 from lapwing.registry.manifest import (
     OCI_EMPTY,
     OCI_INDEX,
@@ -40,7 +41,7 @@ class Referrers:
     tags: list[str]
 
 
-async def find_referrers(source: Repository, digest: str) -> Referrers:
+async def find_referrers(source: Repository | Layout, digest: str) -> Referrers:
     """Find what refers to a manifest, in each of the three ways."""
     names = [referrers_tag(digest) + suffix for suffix in COSIGN_SUFFIXES]
     descriptors, found = await asyncio.gather(
@@ -50,8 +51,10 @@ async def find_referrers(source: Repository, digest: str) -> Referrers:
     return Referrers(descriptors, tags)
 
 
-async def list_referrers(source: Repository, digest: str) -> list[Descriptor]:
+async def list_referrers(source: Repository | Layout, digest: str) -> list[Descriptor]:
     """List the referrers of a manifest by the API, or by the referrers tag where there is none."""
+    if isinstance(source, Layout):
+        return await _tagged_referrers(source, digest)
     path = source.path(f"referrers/{digest}")
     response = await source.request(Request("GET", path, {"Accept": OCI_INDEX}), 200, 400, 404, 405)
     kind = response.headers.get("content-type", "").partition(";")[0]
@@ -85,7 +88,7 @@ async def push_referrer(
     return referrer
 
 
-async def attach_referrer(target: Repository, referrer: Manifest, subject: str) -> None:
+async def attach_referrer(target: Repository | Layout, referrer: Manifest, subject: str) -> None:
     """Make `target` list a referrer, which it already stores, for its subject.
 
     A registry with the referrers API does so itself. In one without, the index under the referrers
@@ -101,7 +104,7 @@ async def attach_referrer(target: Repository, referrer: Manifest, subject: str) 
             await target.put_manifest(build_index([*listed, referrer.descriptor]), tag)
 
 
-async def _tagged_referrers(source: Repository, digest: str) -> list[Descriptor]:
+async def _tagged_referrers(source: Repository | Layout, digest: str) -> list[Descriptor]:
     tag = referrers_tag(digest)
     if await source.digest(tag) is None:
         return []

@@ -323,7 +323,7 @@ async def _push(
 async def _save(
     results: list[ImageResult], archive: Path, settings: Settings, options: ImageOptions
 ) -> None:
-    named = [(r.image, [f"{r.repository}:{tag}" for tag in r.tags]) for r in results]
+    named = [(r.image, r.repository, r.tags) for r in results]
     try:
         async with RegistryClient(settings, plain_http=options.plain_http) as client:
             await publish.write_archive(client, named, archive, settings)

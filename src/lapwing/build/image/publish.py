@@ -3,30 +3,24 @@
 The layers are pushed first, then the manifests, then the tags: a tag always names a complete image.
 A layer of the base is mounted if both are in one registry, and copied otherwise. Existing blobs are
 skipped; an existing image costs one request.
-
-The archive is an OCI layout that `docker load` reads as well (manifest.json), so podman, skopeo,
-containerd, kind and Docker all accept it.
 """
 
 from __future__ import annotations
 
-import io
-import json
 import shutil
-import tarfile
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from lapwing.build import layers
 from lapwing.build.artifact import FileBlob
 from lapwing.build.image.builder import Image, PlatformImage
-from lapwing.build.image.layer import FIXED_TIME
 from lapwing.errors import BuildError
 from lapwing.registry.client import RegistryClient
+from lapwing.registry.layout import LayoutReference, create_layout
 from lapwing.registry.manifest import Descriptor
-from lapwing.registry.pull import BlobSource, BlobVerifier, MemoryBlob, RemoteBlob, verified
+from lapwing.registry.pull import BlobSource, BlobVerifier, RemoteBlob, verified
 from lapwing.registry.push import BlobOutcome, BlobPusher, Progress
 from lapwing.settings import Settings
 from lapwing.stack.image import Reference
@@ -80,31 +74,24 @@ async def push_image(
 
 async def write_archive(
     client: RegistryClient,
-    images: Iterable[tuple[Image, Sequence[str]]],
+    images: Iterable[tuple[Image, str, Sequence[str]]],
     path: Path,
     settings: Settings,
 ) -> None:
-    """Write images, each with its names (`registry.example/api:1`), to one archive.
+    """Write images, each with its repository and tags, to one archive.
 
     Raises RegistryError if a layer of a base cannot be read, OSError if the file cannot be written.
     """
-    images = list(images)
-    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
-        written: set[str] = set()
-        _add(archive, "oci-layout", b'{"imageLayoutVersion": "1.0.0"}')
-        for image, _ in images:
+    with create_layout(LayoutReference("oci-archive", path)) as layout:
+        for image, repository, tags in images:
             for each in image.images:
                 for blob in each.manifest.blobs:
-                    if blob.digest not in written:
-                        written.add(blob.digest)
-                        source = _source(client, image, each, blob)
-                        await _add_blob(archive, blob, source, settings)
-                _add(archive, _blob_path(each.manifest.digest), each.manifest.raw)
-            if image.root.is_index:
-                _add(archive, _blob_path(image.root.digest), image.root.raw)
-        _add(archive, "index.json", _to_bytes(_index(images)))
-        loadable = [_docker_entry(i.images[0], n) for i, n in images if len(i.images) == 1]
-        _add(archive, "manifest.json", _to_bytes(loadable))
+                    source = await _local(client, image, each, blob, settings)
+                    await layout.push(blob, source, where=image.service)
+                await layout.put_manifest(each.manifest, each.manifest.digest)
+            await layout.ensure_manifest(image.root, image.root.digest)
+            for tag in tags:
+                layout.name_image(image.root, tag, repository)
 
 
 def load(archive: Path, engine: str, settings: Settings) -> None:
@@ -131,18 +118,14 @@ def _source(
     return RemoteBlob(client.repository(image.base.reference))
 
 
-async def _add_blob(
-    archive: tarfile.TarFile, blob: Descriptor, source: BlobSource, settings: Settings
-) -> None:
-    """Add a blob; one of a base is kept on this machine."""
-    name = _blob_path(blob.digest)
-    if isinstance(source, MemoryBlob):
-        _add(archive, name, source.content)
-        return
-    path = source.path if isinstance(source, FileBlob) else await _download(blob, source, settings)
-    member = _member(name, path.stat().st_size)
-    with path.open("rb") as file:
-        archive.addfile(member, file)
+async def _local(
+    client: RegistryClient, image: Image, each: PlatformImage, blob: Descriptor, settings: Settings
+) -> BlobSource:
+    """Return where a blob comes from; one of a base is kept on this machine."""
+    source = _source(client, image, each, blob)
+    if isinstance(source, RemoteBlob):
+        return FileBlob(await _download(blob, source, settings))
+    return source
 
 
 async def _download(blob: Descriptor, source: BlobSource, settings: Settings) -> Path:
@@ -160,48 +143,3 @@ async def _download(blob: Descriptor, source: BlobSource, settings: Settings) ->
 
             layers.make(folder, fill)
     return folder / "blob"
-
-
-def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
-    archive.addfile(_member(name, len(content)), io.BytesIO(content))
-
-
-def _member(name: str, size: int) -> tarfile.TarInfo:
-    member = tarfile.TarInfo(name)
-    member.size, member.mode, member.mtime = size, 0o644, FIXED_TIME
-    return member
-
-
-def _blob_path(digest: str) -> str:
-    return "blobs/" + digest.replace(":", "/")
-
-
-def _to_bytes(document: object) -> bytes:
-    return json.dumps(document, separators=(",", ":")).encode()
-
-
-def _index(images: Iterable[tuple[Image, Sequence[str]]]) -> Mapping[str, object]:
-    entries = [
-        {
-            "mediaType": image.root.media_type,
-            "digest": image.root.digest,
-            "size": len(image.root.raw),
-            "annotations": {
-                "io.containerd.image.name": name,
-                "org.opencontainers.image.ref.name": name,
-            },
-        }
-        for image, names in images
-        for name in names
-    ]
-    return {"schemaVersion": 2, "manifests": entries}
-
-
-def _docker_entry(image: PlatformImage, names: Sequence[str]) -> Mapping[str, object]:
-    """Source: Docker's image specification 1.2, "Combined Image JSON + Filesystem Changeset"."""
-    assert image.manifest.config is not None
-    return {
-        "Config": _blob_path(image.manifest.config.digest),
-        "RepoTags": list(names),
-        "Layers": [_blob_path(layer.digest) for layer in image.manifest.layers],
-    }

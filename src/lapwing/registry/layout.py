@@ -1,0 +1,331 @@
+"""OCI image layouts, as a folder or in a tar archive, as source and destination of copies.
+
+A layout holds what a repository of a registry holds, as files: `blobs/<algorithm>/<digest>` has the
+blobs and manifests, `index.json` names the images. `Layout` therefore has the methods of
+`Repository` that a copy needs. In a folder, an image is added to those that are there. An archive
+is written anew and replaces its file at the end. It also has the `manifest.json` of `docker save`,
+so that Docker, podman, skopeo, containerd and kind all read it; one of an older `docker save`,
+which has only `manifest.json`, can be read.
+
+Sources: the OCI image specification 1.1, "Image Layout"; Docker's image specification 1.2,
+"Combined Image JSON + Filesystem Changeset".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tarfile
+import tempfile
+from collections.abc import AsyncGenerator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lapwing.errors import ImageMissingError, ImageReferenceError, RegistryError
+from lapwing.registry.connection import Bytes
+from lapwing.registry.layout_files import (
+    FULL_NAME,
+    TAG,
+    Archive,
+    Folder,
+    blob_path,
+    encode,
+    encode_index,
+    index_entry,
+)
+from lapwing.registry.manifest import (
+    OCI_INDEX,
+    Descriptor,
+    Manifest,
+    parse_manifest,
+)
+from lapwing.registry.pull import BlobSource, BlobVerifier, RemoteBlob, verified
+from lapwing.registry.push import BlobOutcome, Counts, Progress
+from lapwing.registry.repository import Repository
+from lapwing.registry.response import MAX_MANIFEST_BYTES
+from lapwing.stack.image import check_digest, check_tag
+
+READ_BYTES = 1 << 20
+ARCHIVE_TIME = 315532800
+"""The time of the files in an archive, so that the same content gives the same bytes."""
+KINDS = {"oci": False, "oci-archive": True, "docker-archive": True}
+"""The prefixes of references to layouts, and whether they name an archive. Those of skopeo."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayoutReference:
+    """A reference to a layout, such as `oci:DIR:TAG`. `wanted` is a tag, a digest or empty."""
+
+    kind: str
+    path: Path
+    wanted: str = ""
+
+    @property
+    def name(self) -> str:
+        """The reference without tag and digest."""
+        return f"{self.kind}:{self.path}"
+
+    @property
+    def is_archive(self) -> bool:
+        """Whether the layout is in a tar archive."""
+        return KINDS[self.kind]
+
+    @property
+    def digest(self) -> str | None:
+        """The digest, if there is one."""
+        return self.wanted if ":" in self.wanted else None
+
+    @property
+    def tag(self) -> str | None:
+        """The tag, if there is one."""
+        return self.wanted if self.wanted and self.digest is None else None
+
+    def __str__(self) -> str:
+        """Return the reference as text."""
+        joint = "@" if self.digest else ":"
+        return f"{self.name}{joint}{self.wanted}" if self.wanted else self.name
+
+
+def parse_layout(text: str) -> LayoutReference | None:
+    """Parse `oci:DIR`, `oci-archive:FILE` or `docker-archive:FILE`, each with `:TAG` or `@DIGEST`.
+
+    None for any other text. Raises ImageReferenceError for an invalid tag or digest.
+    """
+    kind, colon, rest = text.partition(":")
+    if not colon or kind not in KINDS or rest.startswith("//"):
+        return None
+    path, _, wanted = rest.partition("@sha256:")
+    if wanted:
+        wanted = check_digest(f"sha256:{wanted}", of=text)
+    elif "/" not in rest.rpartition(":")[2] and ":" in rest:
+        path, _, wanted = rest.rpartition(":")
+        check_tag(wanted, of=text)
+    if not path:
+        raise ImageReferenceError(
+            f"{text!r} names no file.", hint="Write it like oci:folder:1.2 or oci-archive:app.tar."
+        )
+    return LayoutReference(kind, Path(path), wanted)
+
+
+class Layout:
+    """An open layout. `name` is its name in errors, `image` that of its images for `docker load`.
+
+    Every method raises RegistryError if the layout is invalid, OSError if a file cannot be written.
+    """
+
+    def __init__(self, name: str, files: Folder | Archive, image: str = "") -> None:
+        self._name = name
+        self._files = files
+        self._image = image
+        self._loadable: dict[str, tuple[Manifest, list[str]]] = {}
+
+    def __str__(self) -> str:
+        return self._name
+
+    async def manifest(self, reference: str, size: int | None = None) -> Manifest:
+        """Return the manifest at a tag or digest, or the only one.
+
+        Raises ImageMissingError if there is none, IntegrityError if it is another.
+        """
+        found = reference if ":" in reference else self._find(reference)
+        if found is None or not self._files.has(blob_path(found)):
+            raise ImageMissingError(
+                f"{self} has no image {reference}.", hint=f"It has {', '.join(self._tags())}."
+            )
+        raw = self._read(blob_path(found))
+        return parse_manifest(raw, "", f"{self}@{found}", found)
+
+    async def digest(self, reference: str) -> str | None:
+        """Return the digest of the manifest at a tag or digest; None if it is missing."""
+        found = reference if ":" in reference else self._find(reference)
+        return found if found and self._files.has(blob_path(found)) else None
+
+    async def has_blob(self, blob: Descriptor) -> bool:
+        """Return whether it has a blob."""
+        return self._files.has(blob_path(blob.digest))
+
+    async def read(self, verifier: BlobVerifier, offset: int) -> AsyncGenerator[Bytes, None]:
+        """Stream the bytes of a blob from an offset on, not verified yet."""
+        try:
+            file = self._files.open(blob_path(verifier.digest))
+        except OSError as error:
+            raise ImageMissingError(
+                f"{self} lacks blob {verifier.digest} of a manifest."
+            ) from error
+        with file:
+            file.seek(offset)
+            while data := file.read(READ_BYTES):
+                yield data
+        verifier.check_complete()
+
+    async def push(
+        self,
+        blob: Descriptor,
+        source: BlobSource,
+        progress: Progress | None = None,
+        counts: Counts | None = None,
+        *,
+        where: str,
+    ) -> None:
+        """Write a blob if it is not there. `where` names the source in errors.
+
+        Raises IntegrityError if the content differs from the descriptor.
+        """
+        outcome: BlobOutcome = "present"
+        if progress is not None:
+            progress.begin(blob.digest, blob.size)
+        if not await self.has_blob(blob):
+            outcome = "copied"
+            verifier = BlobVerifier(blob.digest, blob.size, where)
+            with self._folder.create(blob_path(blob.digest)) as file:
+                async for data in verified(source.read(verifier, 0), verifier):
+                    file.write(data)
+                    if progress is not None:
+                        progress.advance(blob.digest, len(data))
+                verifier.check_complete()
+        if counts is not None:
+            counts.blobs[outcome] += 1
+            counts.sent += blob.size if outcome == "copied" else 0
+        if progress is not None:
+            progress.end(blob.digest, outcome)
+
+    async def put_manifest(self, pushed: Manifest, reference: str) -> None:
+        """Write a manifest, and name it if `reference` is a tag."""
+        self._folder.write(blob_path(pushed.digest), pushed.raw)
+        if ":" not in reference:
+            self.name_image(pushed, reference, self._image)
+
+    async def ensure_manifest(self, manifest: Manifest, reference: str) -> bool:
+        """Write a manifest unless the tag or digest names it; return whether it was written."""
+        if await self.digest(reference) == manifest.digest:
+            return False
+        await self.put_manifest(manifest, reference)
+        return True
+
+    def name_image(self, root: Manifest, tag: str, image: str = "") -> None:
+        """List an image in the index, under a tag, or under none if it is empty."""
+        name = f"{image}:{tag}" if image and tag else tag
+        kept = [e for e in self._entries() if not tag or _names(e).isdisjoint({tag, name})]
+        self._folder.write("index.json", encode_index([*kept, index_entry(root, tag, name)]))
+        self._folder.write("oci-layout", b'{"imageLayoutVersion": "1.0.0"}')
+        if not root.is_index and root.config is not None:
+            self._loadable.setdefault(root.digest, (root, []))[1].append(name)
+
+    def docker_manifest(self) -> bytes:
+        """Return the `manifest.json` of `docker save` for the images that were named here."""
+        return encode(
+            [
+                {
+                    "Config": blob_path(root.config.digest),
+                    "RepoTags": [name for name in names if name],
+                    "Layers": [blob_path(layer.digest) for layer in root.layers],
+                }
+                for root, names in self._loadable.values()
+                if root.config is not None
+            ]
+        )
+
+    @property
+    def _folder(self) -> Folder:
+        assert isinstance(self._files, Folder)
+        return self._files
+
+    def _entries(self) -> list[dict[str, Any]]:
+        """Return the images in the index; none in a new layout."""
+        if not self._files.has("index.json"):
+            return []
+        raw = self._read("index.json")
+        parse_manifest(raw, OCI_INDEX, str(self))
+        entries: list[dict[str, Any]] = json.loads(raw)["manifests"]
+        return entries
+
+    def _tags(self) -> list[str]:
+        return sorted({min(_names(e) or {e["digest"]}, key=len) for e in self._entries()})
+
+    def _find(self, tag: str) -> str | None:
+        """Return the digest of the image with a tag, or of the only one if it is empty."""
+        entries = self._entries()
+        if tag:
+            entries = [e for e in entries if tag in {n.rpartition(":")[2] for n in _names(e)}]
+        digests = {entry["digest"] for entry in entries}
+        if len(digests) > 1:
+            raise RegistryError(
+                f"{self} has several images.", hint=f"Name one of {', '.join(self._tags())}."
+            )
+        return str(digests.pop()) if digests else None
+
+    def _read(self, name: str) -> bytes:
+        with self._files.open(name) as file:
+            raw = file.read(MAX_MANIFEST_BYTES + 1)
+        if len(raw) > MAX_MANIFEST_BYTES:
+            raise RegistryError(f"{name} of {self} is larger than {MAX_MANIFEST_BYTES} bytes.")
+        return raw
+
+
+@contextlib.contextmanager
+def open_layout(reference: LayoutReference) -> Iterator[Layout]:
+    """Open a layout to read. Raises RegistryError if it is missing or not a layout."""
+    with contextlib.ExitStack() as stack:
+        try:
+            files: Folder | Archive
+            if reference.is_archive:
+                archive = stack.enter_context(tarfile.open(reference.path))
+                files = Archive(archive)
+            else:
+                files = Folder(reference.path)
+            layout = Layout(str(reference.path), files)
+            if not files.has("index.json"):
+                raise FileNotFoundError("it has no index.json")
+        except (OSError, tarfile.TarError, EOFError, LookupError, TypeError, ValueError) as error:
+            raise RegistryError(
+                f"{reference.path} cannot be read as an image layout: "
+                f"{getattr(error, 'strerror', None) or error}."
+            ) from error
+        yield layout
+
+
+@contextlib.contextmanager
+def create_layout(reference: LayoutReference, image: str = "") -> Iterator[Layout]:
+    """Open a layout to write; an archive is there when the block ends without an error.
+
+    `image` is the name of its images for `docker load`. Raises RegistryError if the folder holds
+    other files, OSError if it cannot be written.
+    """
+    path = reference.path
+    if not reference.is_archive:
+        if path.exists() and not Folder(path).has("oci-layout") and any(path.iterdir()):
+            raise RegistryError(
+                f"{path} is not an image layout, and not empty.", hint="Name another folder."
+            )
+        yield Layout(str(path), Folder(path), image)
+        return
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as scratch:
+        layout = Layout(str(path), Folder(Path(scratch)), image)
+        yield layout
+        _pack(Path(scratch), layout.docker_manifest(), Path(scratch) / "archive")
+        (Path(scratch) / "archive").replace(path)
+
+
+def _pack(folder: Path, docker_manifest: bytes, archive: Path) -> None:
+    """Write an archive of a layout, the same bytes for the same content. Files are removed."""
+    (folder / "manifest.json").write_bytes(docker_manifest)
+    blobs = sorted(path for path in (folder / "blobs").rglob("*") if path.is_file())
+    names = [folder / name for name in ("index.json", "manifest.json")]
+    with tarfile.open(archive, "w", format=tarfile.PAX_FORMAT) as made:
+        for path in (folder / "oci-layout", *blobs, *names):
+            member = tarfile.TarInfo(str(path.relative_to(folder)))
+            member.size, member.mode, member.mtime = path.stat().st_size, 0o644, ARCHIVE_TIME
+            with path.open("rb") as file:
+                made.addfile(member, file)
+            path.unlink()
+
+
+def blobs_of(source: Repository | Layout) -> BlobSource:
+    """Return what reads the blobs of a repository or layout."""
+    return source if isinstance(source, Layout) else RemoteBlob(source)
+
+
+def _names(entry: dict[str, Any]) -> set[str]:
+    found = entry.get("annotations") or {}
+    return {found[key] for key in (TAG, FULL_NAME) if found.get(key)}
