@@ -170,14 +170,14 @@ class SecretError(LapwingError):
 
 
 class RequirementsError(LapwingError):
-    """Several resources or secrets that a deployment needs are missing. Nothing was built."""
+    """Several things that a deployment needs are missing or invalid. Nothing was built."""
 
     code = "requirements"
 
     def __init__(self, problems: Sequence[LapwingError]) -> None:
         lines = [f"{p.message} {p.hint or ''}".rstrip() for p in problems]
         super().__init__(
-            f"{len(problems)} requirements are missing; nothing was built.",
+            f"{len(problems)} requirements are not met; nothing was built.",
             detail="\n".join(lines),
         )
 

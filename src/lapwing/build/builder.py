@@ -26,7 +26,7 @@ from lapwing.build.node import NodeEcosystem
 from lapwing.build.plain import PlainEcosystem
 from lapwing.build.python import PythonEcosystem
 from lapwing.build.release import INITIAL, RECORD, VENV, Release, ReleaseStore, has_python
-from lapwing.build.source import Source, read_source
+from lapwing.build.source import Source, list_source, read_source
 from lapwing.errors import BuildError, NoSpaceError, SourceError
 from lapwing.settings import Settings
 from lapwing.system.files import FULL, real_path
@@ -72,6 +72,17 @@ def build(
             reused = log is None
         release = store.get(request.stack, request.service, name)
     return BuildResult(release, reused, source.revision, time.monotonic() - began, log)
+
+
+def check(request: BuildRequest, settings: Settings) -> Source:
+    """Check what is known before a build, and return the source, without its digest.
+
+    Raises SourceError or BuildError.
+    """
+    with name_service(request, settings):
+        source = list_source(request.folder, settings.environ)
+        choose(request, source).check(request, source, settings)
+        return source
 
 
 def choose(request: BuildRequest, source: Source) -> Ecosystem:

@@ -85,6 +85,9 @@ class BuildContext:
 class Ecosystem(Protocol):
     """Builds one kind of source."""
 
+    def check(self, request: BuildRequest, source: Source, settings: Settings) -> None:
+        """Check what is known before the build. Raises BuildError."""
+
     def facts(self, request: BuildRequest, source: Source, settings: Settings) -> list[str]:
         """What, beside source and request, decides what the release is: tool versions."""
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -45,6 +46,15 @@ MODULES = "node_modules"
 
 class NodeEcosystem:
     """Builds from package.json and a lock file."""
+
+    def check(self, request: BuildRequest, source: Source, settings: Settings) -> None:
+        """Check the version of Node, the package manager, and the variables of its settings."""
+        node_runtime.choose(settings, required_versions(source.folder, source))
+        package = read_json(source.folder / "package.json")
+        manager = managers.choose(package, source.folder, source.files)
+        managers.required_variables(source.folder, manager, {**settings.environ, **request.env})
+        if manager.name != "npm" and manager.version is None:
+            manager.find(settings.environ.get("PATH", os.defpath))
 
     def facts(self, request: BuildRequest, source: Source, settings: Settings) -> list[str]:
         """The version of Node decides too."""

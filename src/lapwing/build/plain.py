@@ -17,6 +17,9 @@ PAGE = "index.html"
 class PlainEcosystem:
     """Copies the files of the `static` folder."""
 
+    def check(self, request: BuildRequest, source: Source, settings: Settings) -> None:
+        """Allow every source: its files are only copied."""
+
     def facts(self, request: BuildRequest, source: Source, settings: Settings) -> list[str]:
         """Nothing but the source decides."""
         return ["plain"]

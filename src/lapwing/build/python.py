@@ -50,6 +50,12 @@ SYSTEM_PIP_CONFIGS = (Path("/etc/xdg/pip/pip.conf"), Path("/etc/pip.conf"))
 class PythonEcosystem:
     """Builds from uv.lock, requirements.txt, pyproject.toml or setup.py, in this order."""
 
+    def check(self, request: BuildRequest, source: Source, settings: Settings) -> None:
+        """Check that the packages can be installed from the files of the source."""
+        needs = dependencies_of(request, source.folder, source)
+        if needs.lock != "uv.lock":
+            check_pip_settings(settings.environ)
+
     def facts(self, request: BuildRequest, source: Source, settings: Settings) -> list[str]:
         """The Python that runs it decides too."""
         needs = dependencies_of(request, source.folder, source)

@@ -13,7 +13,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lapwing.errors import SourceError
@@ -32,7 +32,13 @@ class Source:
 
 
 def read_source(folder: Path, environ: Mapping[str, str]) -> Source:
-    """Read the source in a folder; git runs with the environment given.
+    """Read the source in a folder, as `list_source` does, with its digest."""
+    source = list_source(folder, environ)
+    return replace(source, digest=digest(folder, source.files))
+
+
+def list_source(folder: Path, environ: Mapping[str, str]) -> Source:
+    """List the source in a folder, without the digest; git runs with the environment given.
 
     Raises SourceError if it is not in a git repository with a commit, is empty, or has a link that
     leads out of it.
@@ -47,7 +53,7 @@ def read_source(folder: Path, environ: Mapping[str, str]) -> Source:
             f"{folder} has no files that git would track.",
             hint="Add files, or check that .gitignore does not exclude them.",
         )
-    return Source(folder, files, digest(folder, files), read_revision(folder, environ))
+    return Source(folder, files, "", read_revision(folder, environ))
 
 
 def copy(source: Source, target: Path) -> None:

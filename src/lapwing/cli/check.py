@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 def command(context: Context, environment: str) -> None:
     """Validate the stack file; list every problem with its line and a hint.
 
-    All environments are checked. Unset secrets and missing database servers of the environment
-    are listed as well if it runs on this machine. Exit status: 0 if the file is valid, 2 if not.
+    All environments are checked. If the environment is on a machine, what a deployment would refuse
+    before it builds is listed as well: unset secrets, missing database servers, missing folders and
+    lock files, versions of Node. Exit status: 0 if the file is valid, 2 if not.
     """
     from lapwing.stack.environment_rules import ignored_settings
     from lapwing.stack.load import environments, find, load

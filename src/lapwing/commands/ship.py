@@ -105,7 +105,7 @@ def ship(
     if options.commit:
         run.check_requirements(names)
     run.result.built = bundles.build_services(loaded, settings, names, report)
-    bundles.check_committed(loaded, run.result.built)
+    bundles.check_committed(loaded, {n: b.revision for n, b in run.result.built.items()})
     run.add_step("build", "done", f"{len(names)} services")
     run.test()
     run.scan()
@@ -136,7 +136,7 @@ class _Shipment:
         def check(repository: DesiredRepository) -> None:
             current = repository.latest_valid(loaded.stack.stack, loaded.environment)
             if remote is None:
-                bundles.find_requirements(loaded, self.settings, current, names)
+                bundles.find_requirements(loaded, self.settings, current, names, sources=names)
             else:
                 _bound_resources(loaded, current)
                 _secret_versions(loaded, current, names)

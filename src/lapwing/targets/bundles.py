@@ -7,7 +7,7 @@ Only caches (releases, layers) change, so it can be interrupted at any moment.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePosixPath
@@ -15,7 +15,7 @@ from pathlib import PurePosixPath
 import msgspec
 
 from lapwing.agent.resources.bind import bind
-from lapwing.build.builder import BuildResult, build
+from lapwing.build.builder import BuildResult, build, check
 from lapwing.build.context import BuildRequest
 from lapwing.desired.repository import DesiredRepository
 from lapwing.desired.secrets import SecretStore
@@ -24,6 +24,7 @@ from lapwing.errors import (
     RequirementsError,
     ResourceError,
     SecretError,
+    SourceError,
     UsageError,
     check_name,
 )
@@ -32,9 +33,12 @@ from lapwing.plan.make import Built
 from lapwing.plan.model import Deployment, Document, Resource
 from lapwing.settings import Settings
 from lapwing.stack.load import LOCAL, LoadedStack, check_machine
+from lapwing.system.git import Git
 from lapwing.targets.planned import PlannedChange
 
 Progress = Callable[[str], None]
+DIRTY = "-dirty"
+MAX_NAMED_FILES = 3
 
 
 def check_target(loaded: LoadedStack) -> None:
@@ -71,11 +75,16 @@ def plan(
     repository.ensure()
     where = (loaded.stack.stack, loaded.environment)
     requirements = find_requirements(
-        loaded, settings, repository.latest_valid(*where), wanted, progress
+        loaded,
+        settings,
+        repository.latest_valid(*where),
+        wanted,
+        progress,
+        sources=wanted if built is None else (),
     )
     if built is None:
         built = build_services(loaded, settings, wanted, progress)
-    check_committed(loaded, built)
+    check_committed(loaded, {name: result.revision for name, result in built.items()})
     expected, current = repository.newest(*where), repository.latest_valid(*where)
     document = make.make(
         loaded,
@@ -151,11 +160,14 @@ def find_requirements(
     current: Document | None,
     wanted: list[str],
     progress: Progress = lambda _: None,
+    *,
+    sources: Collection[str] = (),
 ) -> Requirements:
     """Bind resources and find secrets; generate values only where the stack file asks for it.
 
-    Raises ResourceError, SecretError, or RequirementsError if several are missing. Then no value
-    was generated.
+    `sources` are services that will be built: what would refuse their source is checked, too.
+    Raises ResourceError, SecretError, SourceError, BuildError or UsageError, or RequirementsError
+    if several are not met. Then no value was generated.
     """
     store = SecretStore(settings.secrets)
     where = (loaded.stack.stack, loaded.environment)
@@ -163,6 +175,7 @@ def find_requirements(
     bound = _bind(loaded, settings, current, problems, partial(store.set, *where))
     versions = store.current(*where)
     unset = _find_unset(loaded, wanted, versions, problems)
+    _check_sources(loaded, settings, sources, problems)
     if len(problems) == 1:
         raise problems[0]
     if problems:
@@ -185,7 +198,21 @@ def missing_requirements(loaded: LoadedStack, settings: Settings) -> list[Lapwin
     _bind(loaded, settings, current, problems, lambda _name, _url: "")
     versions = SecretStore(settings.secrets).current(*where)
     _find_unset(loaded, list(loaded.stack.services), versions, problems)
+    _check_sources(loaded, settings, loaded.stack.services, problems)
     return problems
+
+
+def _check_sources(
+    loaded: LoadedStack, settings: Settings, names: Iterable[str], problems: list[LapwingError]
+) -> None:
+    """Check what can be known of sources before they are built."""
+    for name in names:
+        try:
+            source = check(request_of(loaded, name, settings), settings)
+            check_committed(loaded, {name: source.revision})
+        except LapwingError as error:
+            if str(error) not in map(str, problems):  # Such as: git is not installed.
+                problems.append(error)
 
 
 def _find_unset(
@@ -244,12 +271,12 @@ def _provider(resource: Resource) -> str:
     return f"no {resource.kind} server found; the application stores its data in a folder"
 
 
-def check_committed(loaded: LoadedStack, built: Mapping[str, BuildResult]) -> None:
-    """Check that the source is committed, except for `local`. Raises UsageError."""
+def check_committed(loaded: LoadedStack, revisions: Mapping[str, str]) -> None:
+    """Check that sources are committed, by service, except for `local`. Raises UsageError."""
     if loaded.environment == LOCAL:
         return
-    for name, result in built.items():
-        if result.revision.endswith("-dirty"):
+    for name, revision in revisions.items():
+        if revision.endswith(DIRTY):
             raise UsageError(
                 f"{name} has uncommitted changes; only commits are deployed to "
                 f"{loaded.environment!r}.",
@@ -257,9 +284,26 @@ def check_committed(loaded: LoadedStack, built: Mapping[str, BuildResult]) -> No
             )
 
 
+def describe_uncommitted(
+    loaded: LoadedStack, settings: Settings, services: tuple[str, ...], revision: str
+) -> str | None:
+    """Describe the uncommitted changes that a deployment contains; None if it has none."""
+    if not revision.endswith(DIRTY):
+        return None
+    files: set[str] = set()
+    for name in wanted_services(loaded, services):
+        folder = request_of(loaded, name, settings).folder
+        git = Git(folder, settings.environ, SourceError)
+        files |= set(git.changes("--untracked-files=normal", "--", "."))
+    shown = ", ".join(sorted(files)[:MAX_NAMED_FILES])
+    more = len(files) - MAX_NAMED_FILES
+    rest = f" and {more} more" if more > 0 else ""
+    return f"Uncommitted changes are deployed: {shown}{rest}. The revision is {revision}."
+
+
 def revision_of(built: Mapping[str, BuildResult]) -> str:
     """Return the revision of a deployment, one with uncommitted changes first."""
-    revisions = sorted({r.revision for r in built.values()}, key=lambda r: not r.endswith("-dirty"))
+    revisions = sorted({r.revision for r in built.values()}, key=lambda r: not r.endswith(DIRTY))
     return revisions[0] if revisions else ""
 
 

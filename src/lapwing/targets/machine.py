@@ -94,6 +94,12 @@ class MachineTarget:
                     actor=self._actor,
                     progress=self.reporter.progress,
                 )
+            if plan.changes and attempt == 1:
+                revision = plan.document.deployment.revision
+                if changed := bundles.describe_uncommitted(
+                    loaded, self.settings, request.services, revision
+                ):
+                    self.reporter.say(changed)
             checked = guards.check(self.repository, plan, request.verb)
             if request.dry_run:
                 return self._result(request.verb, "dry-run", plan)

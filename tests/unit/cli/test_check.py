@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -22,11 +24,19 @@ resources:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("LAPWING_HOME", str(tmp_path / "home"))
+    git = shutil.which("git")
+    assert git is not None
+    (tmp_path / "git").symlink_to(git)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none")
     (tmp_path / "stack").mkdir()
-    (tmp_path / "stack" / "lapwing.yaml").write_text(STACK)
-    return tmp_path / "stack"
+    folder = tmp_path / "stack"
+    (folder / "lapwing.yaml").write_text(STACK)
+    (folder / "requirements.txt").write_text("")
+    for arguments in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "A change"]):
+        own = ["-c", "user.name=a", "-c", "user.email=a@example.com"]
+        subprocess.run([git, "-C", str(folder), *own, *arguments], check=True)
+    return folder
 
 
 def check(folder: Path) -> Result:
@@ -41,6 +51,14 @@ def test_unset_secrets_and_missing_servers_are_notes(folder: Path) -> None:
     assert "local: No mysql server for resource db was found" in result.stderr
     assert "is valid" in result.stderr
     assert not (folder.parent / "home").exists()
+
+
+def test_missing_lock_file_is_a_note(folder: Path) -> None:
+    (folder / "requirements.txt").rename(folder / "package.json")
+    (folder / "package.json").write_text("{}")
+    result = check(folder)
+    assert result.exit_code == 0
+    assert "local: app: There is a package.json" in result.stderr
 
 
 def test_nothing_is_noted_when_all_is_set(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -43,10 +44,23 @@ def loaded(tmp_path: Path) -> LoadedStack:
     return load(path)
 
 
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    folder = tmp_path / "shop"
+    subprocess.run(["git", "init", "-q", str(folder)], check=True)
+    return folder
+
+
+def commit(folder: Path) -> None:
+    git = ["git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@example.com"]
+    subprocess.run([*git, "add", "-A"], check=True)
+    subprocess.run([*git, "commit", "-qm", "A change"], check=True)
+
+
 def test_all_missing_requirements_are_reported_at_once(
     loaded: LoadedStack, settings: Settings
 ) -> None:
-    with pytest.raises(RequirementsError, match="4 requirements") as missing:
+    with pytest.raises(RequirementsError, match="5 requirements") as missing:
         bundles.plan(loaded, settings, actor="a")
     lines = str(missing.value.detail).splitlines()
     assert [line.partition(".")[0] for line in lines] == [
@@ -54,10 +68,59 @@ def test_all_missing_requirements_are_reported_at_once(
         "No redis server for resource cache was found on this machine",
         "Secret TOKEN of api is not set",
         "Secret OTHER of api is not set",
+        f"api: {loaded.folder} is not in a git repository",
     ]
     assert "lapwing secret set TOKEN" in lines[2]
     assert SecretStore(settings.secrets).current(*WHERE) == {}
     assert DesiredRepository(settings.desired).newest(*WHERE) is None
+
+
+def test_check_finds_everything_that_prevents_a_build(tmp_path: Path, repository: Path) -> None:
+    (repository / "lapwing.yaml").write_text(
+        "stack: shop\nservices:\n"
+        "  api: {build: ./api, command: run, route: /api, secrets: [TOKEN]}\n"
+        "  old: {build: ./old, command: node ., route: /old}\n"
+        "  web: {build: ./web, static: dist, route: /}\n"
+        "  mail: {build: ./mail, command: run}\n"
+        "  good: {build: ./good, command: run}\n"
+    )
+    for name, text in {
+        "api/poetry.lock": "", "old/package.json": '{"engines": {"node": "16"}}',
+        "old/package-lock.json": "{}", "web/package.json": "{}", "good/requirements.txt": "",
+        "mail/README": "",
+    }.items():  # fmt: skip
+        (repository / name).parent.mkdir(exist_ok=True)
+        (repository / name).write_text(text)
+    commit(repository)
+    settings = Settings(home=tmp_path / "home", environ={})
+    loaded = load(repository / "lapwing.yaml")
+    found = bundles.missing_requirements(loaded, settings)
+    assert [str(problem).partition(",")[0] for problem in found] == [
+        "Secret TOKEN of api is not set.",
+        "api: poetry.lock is not supported",
+        "old: engines.node of package.json requires Node 16. On the PATH: none; Lapwing can "
+        "install v24.19.0.",
+        "web: There is a package.json",
+        "mail: The language of the source is not recognized.",
+    ]
+    with pytest.raises(RequirementsError) as refused:
+        bundles.plan(loaded, settings, actor="a")
+    assert len(str(refused.value.detail).splitlines()) == len(found)
+    assert not settings.releases.exists()
+
+
+def test_uncommitted_changes_are_described(tmp_path: Path, repository: Path) -> None:
+    (repository / "lapwing.yaml").write_text(STACK.partition("    needs")[0])
+    (repository / "requirements.txt").write_text("")
+    commit(repository)
+    settings = Settings(home=tmp_path / "home", environ={})
+    loaded = load(repository / "lapwing.yaml")
+    assert bundles.describe_uncommitted(loaded, settings, (), "1234") is None
+    for name in ("a", "b", "c", "d", "e"):
+        (repository / f"{name}.py").write_text("")
+    assert bundles.describe_uncommitted(loaded, settings, (), "1234-dirty") == (
+        "Uncommitted changes are deployed: a.py, b.py, c.py and 2 more. The revision is 1234-dirty."
+    )
 
 
 def test_values_are_generated_only_where_the_stack_file_says_so(
