@@ -199,6 +199,7 @@ def pin_bases(
 
     Raises RegistryError, BuildError or SourceError; then the file is unchanged.
     """
+    read_lock(loaded.folder)  # An invalid file is not replaced.
     names = set()
     for service in buildable_services(loaded, ()):
         if loaded.stack.services[service].dockerfile is not None:
@@ -214,7 +215,6 @@ def pin_bases(
             return {name: reference.wanted for name, reference in found.items()}
 
     digests = asyncio.run(run())
-    read_lock(loaded.folder)  # An invalid file is not replaced.
     write_lock(loaded.folder, digests)
     return digests
 

@@ -275,6 +275,22 @@ def test_lock_file_keeps_the_base_after_its_tag_moved(shop: Stack, tmp_path: Pat
     assert shop.build("api")["api"]["base_digest"] == new["digest"]
 
 
+@pytest.mark.parametrize("service", ["build: {path: ./api, base: BASE}", "dockerfile: Dockerfile"])
+def test_pin_reads_the_lock_file_before_the_registry(shop: Stack, service: str) -> None:
+    text = "stack: shop\nservices:\n  api: {command: serve, route: /, SERVICE}\n"
+    text += "environments:\n  production: {target: kubernetes}\n"
+    shop.write(
+        {
+            "lapwing.yaml": text.replace("SERVICE", service).replace("BASE", "127.0.0.1:1/base"),
+            "lapwing.lock": "not a lock file",
+            "Dockerfile": "FROM scratch\n",
+        }
+    )
+    done = shop.installation.call("image", "pin")
+    assert "is not a valid lock file" in done.stderr
+    assert (shop.installation.folder / "lapwing.lock").read_text() == "not a lock file"
+
+
 def test_archive_is_a_complete_oci_layout(shop: Stack, tmp_path: Path) -> None:
     import hashlib
     import json

@@ -106,7 +106,6 @@ services:
         ("", ["--platform", "linux/amd64", "--platform", "linux/arm64"], 0, "one platform"),
         ("", [], 1, "zapi: The container engine"),
         ("A_TOKEN: abc", [], 0, "zapi: The build argument A_TOKEN is a secret"),
-        ('INDEX: "https://u:pw@h/"', [], 0, "zapi: The build argument INDEX is a secret"),
         ("", ["-o", "missing/image.tar"], 0, "missing/image.tar cannot be written: No such file"),
     ],
 )
@@ -185,12 +184,12 @@ def test_engine_without_an_image_id_is_an_error(engine: Stack) -> None:
     assert "built the image but wrote no image ID" in engine.fail()
 
 
-def test_password_in_a_url_of_a_build_argument_is_masked(engine: Stack) -> None:
+def test_password_in_a_url_of_a_build_argument_is_refused(engine: Stack) -> None:
     install_engine(engine, b"")
     write(engine, "FROM scratch\n", "{path: ./api, env: {DATABASE: 'db://me:tiger12@host/'}}")
-    engine.fail()
-    [log] = (engine.installation.home / "logs").glob("build/shop/api/*.log")
-    assert "db://me:***@host/" in log.read_text()
+    assert "The build argument DATABASE is a secret" in engine.fail()
+    logs = [path for path in (engine.installation.home / "logs").rglob("*") if path.is_file()]
+    assert not any("tiger12" in path.read_text() for path in logs)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
