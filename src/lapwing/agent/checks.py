@@ -43,6 +43,9 @@ CONNECTIONS = 4
 """Connections on which a replica without a health path has to answer, so that several of a server's
 worker processes are tried."""
 
+ROUTE_REQUESTS = 3
+"""Requests in a row that a replica has to answer with 5xx before its route counts as failing."""
+
 
 async def check_health(client: httpx.AsyncClient, port: int, spec: Service) -> str | None:
     """Check a replica once; returns None if it is healthy, otherwise the reason.
@@ -58,10 +61,31 @@ async def check_health(client: httpx.AsyncClient, port: int, spec: Service) -> s
     return next((reason for reason in await asyncio.gather(*requests) if reason), None)
 
 
+async def check_route(client: httpx.AsyncClient, port: int, spec: Service) -> str | None:
+    """Return the error of a replica that responds to its route with 5xx, several times in a row.
+
+    Any other result is accepted: 404 is normal for an API, and a long poll does not respond.
+    """
+    route = spec.route or "/"
+    for _ in range(ROUTE_REQUESTS):
+        status = await _get_status(client, port, route, spec.health)
+        if not isinstance(status, int) or status < 500:
+            return None
+    return f"GET {route} responded with status {status}"
+
+
 async def _request(
     client: httpx.AsyncClient, port: int, path: str, health: Health, limit: int
 ) -> str | None:
     """Send a request on a new connection; returns why the response is not accepted."""
+    found = await _get_status(client, port, path, health)
+    if isinstance(found, int):
+        return f"GET {path} responded with status {found}" if found >= limit else None
+    return found
+
+
+async def _get_status(client: httpx.AsyncClient, port: int, path: str, health: Health) -> int | str:
+    """Send a request on a new connection; returns the status, or why there is none."""
     import httpx
 
     try:
@@ -75,14 +99,13 @@ async def _request(
                 "connection": "close",
             },
         ) as response:
-            status = response.status_code
+            return response.status_code
     except httpx.TimeoutException:
         return f"GET {path} did not respond within {health.timeout:g} s"
     except httpx.ConnectError:
         return "nothing listens on its port yet"
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         return f"GET {path} failed: {type(error).__name__}"
-    return f"GET {path} responded with status {status}" if status >= limit else None
 
 
 async def wait_until_healthy(

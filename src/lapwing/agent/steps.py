@@ -353,6 +353,7 @@ class Steps:
                     if found.requests < limits.min_requests:
                         count = await self._check_synthetically(generation)
                         summary += f"; {count} synthetic requests succeeded"
+                        summary += await self._check_route(record, generation)
                         known = [record.reason] if record.reason else []
                         record.reason = "; ".join([*known, summary])
                     self._note(record, summary)
@@ -373,6 +374,37 @@ class Steps:
                     )
         each = 1 if spec.health.path is not None else checks.CONNECTIONS
         return len(generation.replicas) * SYNTHETIC_CHECKS * each
+
+    async def _check_route(self, record: RolloutRecord, generation: Generation) -> str:
+        """Check that no replica responds to its route with 5xx unless the replaced release did.
+
+        Returns what to add to the summary. A service with smoke tests of its own is not checked:
+        they say which requests have to succeed. Raises ReplicaError.
+        """
+        client, spec = self._context.client, generation.spec
+        limits = spec.rollout.analysis
+        checked = spec.kind == "web" and not spec.rollout.smoke
+        if not checked or limits is None or limits.max_error_rate is None:
+            return ""
+        found = [(r, await checks.check_route(client, r.port, spec)) for r in generation.replicas]
+        failed = next(((replica, reason) for replica, reason in found if reason), None)
+        if failed is None:
+            return ""
+        replica, reason = failed
+        number = record.previous.get(generation.service)
+        before = self.state.numbered(number) if number is not None else None
+        if before is not None and (
+            not generations.is_usable(before)
+            or await checks.check_route(client, before.replicas[0].port, before.spec)
+        ):
+            return f"; {reason}, and the release before it failed, too"
+        raise ReplicaError(
+            f"{generation.service} had too few requests to analyse, and {reason}; the release "
+            "before it had no such error.",
+            detail=logs.tail(self._launcher.log_of(generation, replica)),
+            hint="If this response is intended, add a smoke test for what has to work: `rollout: "
+            "{smoke: [{get: PATH}]}`.",
+        )
 
     # Undoing
 

@@ -168,7 +168,9 @@ class Analysis(StrictModel):
         20,
         ge=1,
         description="With fewer requests than this, the limits are "
-        "ignored, and on a machine the agent sends requests itself.",
+        "ignored, and on a machine the agent sends requests itself: to `health`, and without "
+        "`smoke` also to `route`, where 5xx is an error unless the release before it responds with "
+        "5xx, too.",
     )
 
 

@@ -26,6 +26,7 @@ QUIET = usual.STACK + (
 """
 )
 STACK = QUIET.replace("    rollout: {analysis: false, keep_old: 10m, stop_grace: 1s}\n", ROLLOUT)
+UNTESTED = QUIET.replace("analysis: false", "analysis: {window: 500ms, min_requests: 1000000}")
 
 
 def outcome(ship: Ship) -> tuple[str, str | None]:
@@ -169,6 +170,36 @@ def test_deployment_without_traffic_is_judged_by_synthetic_requests(ship: Ship) 
     ship.version = version
     ship.stack(STACK)
     assert "too few to analyse; 6 synthetic requests succeeded" in answer["reason"]
+
+
+def test_release_that_fails_at_its_route_is_rolled_back_without_traffic(ship: Ship) -> None:
+    """Its health check passes, it has no smoke test, and nobody sends a request."""
+    ship.stack(UNTESTED)
+    ship.deploy()
+    said = ship.rejected(status=500)
+    reason = "api had too few requests to analyse, and GET / responded with status 500"
+    assert f"was rolled back: {reason}" in said
+    assert "add a smoke test" in said
+    assert outcome(ship)[0] == "rolled-back"
+
+
+@pytest.mark.parametrize("status", [404, 401])
+def test_release_without_a_page_at_its_route_is_deployed(ship: Ship, status: int) -> None:
+    ship.stack(UNTESTED)
+    ship.deploy(status=status)
+
+
+def test_release_that_fails_at_its_route_like_the_one_before_is_deployed(ship: Ship) -> None:
+    """So the fix of something else is not locked out, nor is an API that has no other answer."""
+    ship.stack(UNTESTED.replace("{window", "{max_error_rate: null, window"))
+    ship.deploy(status=503)
+    ship.stack(UNTESTED)
+    version = ship.next(status=500)
+    answer = ship.where.json("deploy")
+    ship.version = version
+    assert "GET / responded with status 500, and the release before it failed" in answer["reason"]
+    ship.stack(STACK)
+    ship.deploy()
 
 
 def test_good_release_is_deployed_after_rejections(ship: Ship, watched: Watchers) -> None:
