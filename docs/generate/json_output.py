@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
@@ -71,9 +71,22 @@ class Used(Struct):
     hours: float
 
 
-class StatusOutput(Status, kw_only=True):
-    """The status of an environment. `agent`, `envoy` and `used` are there for machines only."""
+class LastFailure(Struct):
+    """The newest deployment that failed or was rolled back."""
 
+    commit: str
+    time: str
+    outcome: Literal["failed", "rolled-back"]
+    reason: str | None
+
+
+class StatusOutput(Status, kw_only=True):
+    """The status of an environment. `agent`, `envoy` and `used` are there for machines only.
+
+    `last_failure` is null as soon as a newer deployment has succeeded.
+    """
+
+    last_failure: LastFailure | None
     agent: ProcessState | UnsetType = UNSET
     envoy: ProcessState | UnsetType = UNSET
     used: dict[str, Used] | UnsetType = UNSET

@@ -7,10 +7,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from lapwing.desired.history import IN_PROGRESS, history
+from lapwing.desired.history import IN_PROGRESS, history, last_failure
 from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import ConflictError
-from lapwing.plan.model import Deployment
+from lapwing.plan.model import Deployment, DeploymentKind
 from tests.unit.agent.samples import document, service
 
 
@@ -43,6 +43,34 @@ def test_deployments_newest_first(repository: DesiredRepository) -> None:
     assert new.message == "rollback api api-0 to shop/local"
     assert new.time.endswith("Z")
     assert [e.commit for e in history(repository, "shop", "local", 1)] == [second]
+
+
+def test_last_failure_is_known_until_a_newer_deployment_succeeds(
+    repository: DesiredRepository,
+) -> None:
+    assert last_failure(repository, "shop", "local") is None
+    head = None
+
+    def commit(outcome: str, kind: DeploymentKind = "deploy", actor: str = "ada") -> str | None:
+        """Returns the reason of the last failure after a deployment with this outcome."""
+        nonlocal head
+        act = Deployment(kind=kind, actor=actor, restores=head)
+        wanted = document(api=service(f"api-{outcome}-{kind}-{actor}"))
+        head = repository.commit(msgspec.structs.replace(wanted, deployment=act), expected=head)
+        if outcome:
+            repository.record_outcome(head, outcome, f"{outcome} {kind}")
+        found = last_failure(repository, "shop", "local")
+        return None if found is None else found.reason
+
+    assert commit("succeeded") is None
+    assert commit("failed") == "failed deploy"
+    assert commit("succeeded", "revert", "lapwing") == "failed deploy"
+    assert commit("aborted") == "failed deploy"
+    assert commit("") == "failed deploy"
+    assert commit("succeeded") is None
+    assert commit("rolled-back") == "rolled-back deploy"
+    assert commit("succeeded", "rollback", "lapwing") == "rolled-back deploy"
+    assert commit("succeeded", "rollback") is None
 
 
 @pytest.mark.parametrize("actor", ["<>", "\n", "a\0b", "é <x@y>", "x" * 3000, "\\", '"quoted"'])

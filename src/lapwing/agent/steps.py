@@ -378,7 +378,7 @@ class Steps:
     async def _check_route(self, record: RolloutRecord, generation: Generation) -> str:
         """Check that no replica responds to its route with 5xx unless the replaced release did.
 
-        Returns what to add to the summary. A service with smoke tests of its own is not checked:
+        Returns what to add to the summary. A service that has smoke tests is not checked:
         they say which requests have to succeed. Raises ReplicaError.
         """
         client, spec = self._context.client, generation.spec

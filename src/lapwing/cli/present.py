@@ -197,9 +197,12 @@ def history(context: Context, ref: EnvironmentRef, entries: Sequence[Entry]) -> 
 
 def status(context: Context, report: StatusReport) -> int:
     """Print what runs; return 0 if every service runs as desired, else 1."""
-    found = report.status
+    found, failure = report.status, report.last_failure
     if context.for_programs:
         answer: dict[str, Any] = msgspec.to_builtins(found)
+        answer["last_failure"] = failure and {
+            key: getattr(failure, key) for key in ("commit", "time", "outcome", "reason")
+        }
         if report.agent_running is not None:
             answer["agent"] = {"running": report.agent_running}
             answer["envoy"] = {"running": report.envoy_running}
@@ -276,9 +279,18 @@ def _show_status(context: Context, report: StatusReport) -> None:
     if found.problem is not None:
         printer.data("")
         printer.data(f"Problem: {found.problem}")
+    if report.last_failure is not None:
+        printer.data("")
+        printer.data(_last_failure(report.last_failure))
     for text in found.advice:
         printer.data("")
         printer.data(f"Advice: {text}")
+
+
+def _last_failure(failure: Entry) -> str:
+    what, _ = FAILURES[failure.outcome]
+    reason = (failure.reason or "`lapwing history` shows it").splitlines()[0]
+    return f"Last deployment {failure.commit[:12]} {what}: {reason}"
 
 
 def _service_row(service: ServiceStatus) -> tuple[str, ...]:

@@ -14,6 +14,10 @@ from lapwing.system.sanitize import escape_controls
 IN_PROGRESS = "in-progress"
 COMMITTED = "committed"
 """The outcome of a deployment that Argo CD applies: only the cluster knows its real outcome."""
+FAILURES = ("failed", "rolled-back")
+"""The outcomes of a deployment that was rejected, before and after the switch."""
+SEARCHED = 20
+"""Commits among which the last failure is searched."""
 ROLLBACK_TARGETS = 10
 """Successful deployments of each environment that stay rollback targets."""
 HISTORY_LENGTH = 200
@@ -94,6 +98,27 @@ def history(
             )
         )
     return entries
+
+
+def last_failure(
+    repository: DesiredRepository, stack: str, environment: str, *, with_outcomes: bool = False
+) -> Entry | None:
+    """Return the newest deployment that failed or was rolled back, until a newer one succeeds.
+
+    What the agent committed afterwards, to restore the release before it, is no newer deployment.
+    None also if the history cannot be read.
+    """
+    try:
+        found = history(repository, stack, environment, SEARCHED, with_outcomes=with_outcomes)
+    except DesiredStateError:
+        return None
+    for entry in found:
+        if entry.outcome in FAILURES:
+            return entry
+        restored = entry.kind == "revert" or (entry.kind, entry.actor) == ("rollback", "lapwing")
+        if entry.outcome in ("succeeded", COMMITTED) and not restored:
+            return None
+    return None
 
 
 def entries_to_keep(entries: list[Entry]) -> list[Entry]:

@@ -188,6 +188,8 @@ class StatusReport:
     used: Mapping[str, Summary] = field(default_factory=dict)
     open_hint: str | None = None
     """The command that makes an environment reachable which has no URL."""
+    last_failure: Entry | None = None
+    """The newest deployment, if it failed or was rolled back."""
 
     @property
     def running(self) -> bool:

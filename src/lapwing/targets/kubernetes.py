@@ -13,14 +13,14 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from lapwing.desired.history import IN_PROGRESS, Entry, history
+from lapwing.desired.history import IN_PROGRESS, Entry, history, last_failure
 from lapwing.desired.repository import DesiredRepository
 from lapwing.desired.secrets import SecretStore
 from lapwing.errors import DeploymentFailed, UsageError
@@ -199,7 +199,9 @@ class KubernetesTarget:
 
     def status(self) -> StatusReport:
         """Read what the cluster runs."""
-        return self.cluster.status()
+        where = (self.ref.stack, self.ref.environment)
+        failure = last_failure(self.repository, *where, with_outcomes=True)
+        return replace(self.cluster.status(), last_failure=failure)
 
     def history(self, limit: int) -> list[Entry]:
         """List the deployments of this machine's repository."""

@@ -11,7 +11,7 @@ from typing import Literal, cast
 
 import msgspec
 
-from lapwing.desired.history import Entry, history
+from lapwing.desired.history import Entry, history, last_failure
 from lapwing.desired.history import outcome as outcome_of
 from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import AgentError, ConflictError, UsageError
@@ -190,6 +190,7 @@ class MachineTarget:
             agent_running,
             local_agent.envoy_accepts(self.settings),
             {name: summary for name, summary in used.items() if summary is not None},
+            last_failure=last_failure(self.repository, self.ref.stack, self.ref.environment),
         )
 
     def history(self, limit: int) -> list[Entry]:

@@ -57,6 +57,11 @@ def test_release_that_exits_is_rejected(ship: Ship, watched: Watchers) -> None:
     assert "It ends before it listens." in said
     [newest, *_] = [e for e in ship.history() if e["outcome"] == "failed"]
     assert newest["reason"] == "api exited with status 3 during start-up."
+    assert ship.status()["last_failure"]["commit"] == newest["commit"]
+    said = ship.where.run("status").stdout
+    assert "was rejected: api exited with status 3 during start-up.\n" in said
+    ship.deploy("api")
+    assert ship.status()["last_failure"] is None
 
 
 def test_release_with_failing_health_check_is_rejected(ship: Ship, watched: Watchers) -> None:

@@ -14,7 +14,7 @@ import pytest
 from lapwing.cli import present
 from lapwing.cli.context import Context, Output
 from lapwing.cli.output import Printer
-from lapwing.desired.history import ServiceAt
+from lapwing.desired.history import Entry, ServiceAt
 from lapwing.observed.status import RolloutStatus, ServiceStatus, SlotStatus, Status, write
 from lapwing.plan.diff import Change
 from lapwing.settings import Settings
@@ -162,6 +162,24 @@ def test_status_calls_a_deployment_on_hold_paused() -> None:
     assert "api      paused  blue" in out.getvalue()
     assert "Deployment 0123456789ab: paused, api\n" in out.getvalue()
     assert "hold" not in out.getvalue()
+
+
+def test_status_shows_why_the_last_deployment_was_rejected() -> None:
+    failure = Entry(
+        commit="0123456789abcdef", time="2026-01-01T00:00:00Z", actor="ada", message="deploy",
+        kind="deploy", services={}, changed=(), outcome="failed", reason="api did not start.\nlog",
+    )  # fmt: skip
+    report = StatusReport(Status(stack="shop", environment="local", url=""), last_failure=failure)
+    out = io.StringIO()
+    printer = Printer(out=out, err=io.StringIO())
+    present.status(Context(Settings(Path("/home")), Path(), printer), report)
+    assert "Last deployment 0123456789ab was rejected: api did not start.\n" in out.getvalue()
+    out.truncate(0)
+    out.seek(0)
+    present.status(Context(Settings(Path("/home")), Path(), printer, "json"), report)
+    answer = json.loads(out.getvalue())
+    validate("status", answer)
+    assert answer["last_failure"]["outcome"] == "failed"
 
 
 @pytest.mark.parametrize("running", [True, False])
