@@ -80,6 +80,8 @@ docs: setup  ## Generate the reference pages and build the documentation site in
 	@$(BIN)/python -m docs.generate.pictures
 	@$(BIN)/zensical build --strict --clean
 
-lock: setup  ## Resolve the dependencies again and write requirements.txt
+lock: setup  ## Resolve the dependencies again and write requirements.txt, also for servers
 	@$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --group dev \
 	  --extra build pyproject.toml -o requirements.txt
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
+	  --no-annotate pyproject.toml -o src/lapwing/server/requirements.txt

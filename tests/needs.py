@@ -102,6 +102,18 @@ def _docker() -> str | None:
     return shutil.which("dockerd") if os.geteuid() == 0 and shutil.which("docker") else None
 
 
+def _server() -> str | None:
+    """The folder of `.ci/install-server`, where its namespaces can be made: by root."""
+    folder = Path(os.environ.get("LAPWING_TEST_SERVER", Path(__file__).parents[1] / ".venv/server"))
+    if os.geteuid() != 0 or not (folder / "root").is_dir() or not shutil.which("ssh"):
+        return None
+    mount = "mount -t overlay overlay -o lowerdir=/usr:/etc /mnt && mount -t cgroup"
+    mount += " -o none,name=systemd cgroup /mnt || mount -t cgroup2 cgroup2 /mnt"
+    spaces = ["unshare", "--fork", "--pid", "--mount", "--net", "--cgroup", "sh", "-c", mount]
+    done = subprocess.run(spaces, capture_output=True, check=False)
+    return str(folder) if done.returncode == 0 else None
+
+
 def _mysql() -> str | None:
     """MySQL itself with its tools; MariaDB has programs of the same names."""
     found = shutil.which("mysqld")
@@ -125,6 +137,7 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "terraform": _program("terraform", "tofu"),
     "terraform-schemas": _terraform_schemas,
     "tmpfs": _tmpfs,
+    "server": _server,
     "setpriv": _setpriv,
     "memory-cgroup": _memory_cgroup,
     "cgroup": _cgroup,

@@ -285,6 +285,18 @@ class ForgeLoginError(ForgeError):
     code = "forge-login"
 
 
+class ServerConnectionError(LapwingError):
+    """A server cannot be reached over SSH, refuses the login, or the connection was lost."""
+
+    code = "server-connection"
+
+
+class ServerError(LapwingError):
+    """A server lacks what Lapwing needs, was not set up, or refuses a command."""
+
+    code = "server"
+
+
 class ClusterError(LapwingError):
     """A request to a Kubernetes cluster failed, or an applied object does not become ready.
 

@@ -15,6 +15,7 @@ under LAPWING_HOME, so the state folder has one table of contents:
     secrets/                encrypted values and their key, 0600
     certificates/           the local certificate authority
     envoy/                  Envoy's files
+    sources/                the source of stacks that were sent to this server
     reserve/                files that are removed when the disk is full, so that state can be saved
     agent/                  the agent's lock, log and process id
     .lapwing-home           an empty file: this folder is a LAPWING_HOME
@@ -52,12 +53,16 @@ class Settings:
     home: Path
     port: int = DEFAULT_PORT
     bind: str = "localhost"
+    http_port: int | None = None
+    """A port on which Envoy redirects plain HTTP to https; none by default."""
     trusted_proxies: tuple[str, ...] = ()
     """Networks of proxies in front of Envoy, whose X-Forwarded headers are kept."""
     underscore_headers: str = "reject"
     """What happens to request headers with an underscore in their name."""
     body_timeout: int = 600
     """The seconds within which a request has to arrive; 0 for no limit."""
+    server: bool = False
+    """Whether `lapwing server setup` set up this machine: a systemd unit runs the agent."""
     actor: str | None = None
     color: bool = True
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -68,6 +73,7 @@ class Settings:
             "LAPWING_HOME": str(self.home),
             "LAPWING_PORT": str(self.port),
             "LAPWING_BIND": self.bind,
+            "LAPWING_HTTP_PORT": str(self.http_port or ""),
             "LAPWING_TRUSTED_PROXIES": ",".join(self.trusted_proxies),
             "LAPWING_UNDERSCORE_HEADERS": self.underscore_headers,
             "LAPWING_BODY_TIMEOUT": str(self.body_timeout),
@@ -127,6 +133,11 @@ class Settings:
     def envoy(self) -> Path:
         """Envoy's configuration and log."""
         return self.home / "envoy"
+
+    @property
+    def sources(self) -> Path:
+        """The source of stacks, as clients sent it to this server."""
+        return self.home / "sources"
 
     @property
     def agent(self) -> Path:
@@ -214,25 +225,34 @@ def read(environ: Mapping[str, str] | None = None) -> Settings:
     """
     env = os.environ if environ is None else environ
     home = env.get("LAPWING_HOME")
-    port = env.get("LAPWING_PORT", str(DEFAULT_PORT))
-    if not re.fullmatch("[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
-        raise UsageError(
-            f"LAPWING_PORT is {port!r}, which is not a port number.",
-            hint="Set it to a number from 1 to 65535, or unset it for 8585.",
-        )
+    port = _port(env, "LAPWING_PORT", DEFAULT_PORT)
     folder = _absolute(home) if home else _default_home()
     state_folder.check_access(folder)
     return Settings(
         home=folder,
-        port=int(port),
+        port=port or DEFAULT_PORT,
+        http_port=_port(env, "LAPWING_HTTP_PORT", None),
         bind=env.get("LAPWING_BIND") or "localhost",
         trusted_proxies=_networks(env.get("LAPWING_TRUSTED_PROXIES", "")),
         underscore_headers=_underscore_headers(env.get("LAPWING_UNDERSCORE_HEADERS") or "reject"),
         body_timeout=_seconds(env.get("LAPWING_BODY_TIMEOUT") or "600"),
+        server=bool(env.get("LAPWING_SERVER")),
         actor=env.get("LAPWING_ACTOR") or None,
         color=not env.get("NO_COLOR") and env.get("TERM") != "dumb",
         environ=dict(env),
     )
+
+
+def _port(env: Mapping[str, str], variable: str, default: int | None) -> int | None:
+    text = env.get(variable)
+    if text is None or (not text and default is None):
+        return default
+    if not re.fullmatch("[0-9]{1,5}", text) or not 1 <= int(text) <= 65535:
+        raise UsageError(
+            f"{variable} is {text!r}, which is not a port number.",
+            hint=f"Set it to a number from 1 to 65535, or unset it for {default or 'none'}.",
+        )
+    return int(text)
 
 
 def _networks(text: str) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 It listens on no port. It follows the branch of the desired-state repository, hands each changed
 document to its `Environment`, and keeps Envoy running. Everything that serves requests (Envoy,
 replicas, databases) is a separate process that keeps running when the agent dies; a restarted agent
-adopts it. The agent exits when nothing is left to run.
+adopts it. The agent exits when nothing is left to run, except on a server, where systemd runs it.
 
 Nothing here blocks the event loop for long: git, synced writes, directory scans and copies run in
 threads.
@@ -248,7 +248,7 @@ class Agent:
                 for work in (self.envoy.repair, self._rotate_logs, self._clean_up):
                     with contextlib.suppress(LapwingError, OSError):
                         await work()
-            if not all(e.idle for e in self.environments.values()):
+            if self.settings.server or not all(e.idle for e in self.environments.values()):
                 idle_since = None
             elif idle_since is None:
                 idle_since = time.monotonic()

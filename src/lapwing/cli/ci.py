@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 import click
 
+from lapwing import DISTRIBUTION
 from lapwing.cli.context import Context
 from lapwing.cli.options import environment_named
 from lapwing.errors import LapwingError, UnmanagedFileError, UsageError, check_name
@@ -25,8 +26,7 @@ if TYPE_CHECKING:
     from lapwing.design.pipeline import Forge, Pipeline
     from lapwing.stack.project import Released
 
-DISTRIBUTION = "lapwing-deploy"
-"""The name on package indexes. `lapwing` is another project's there."""
+
 _PINNED = re.compile(
     rf"{DISTRIBUTION}==[0-9A-Za-z.+!]+"
     r"|https://[^\s@$]+\.whl#sha256=[0-9a-f]{64}"

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from lapwing import __version__
+from lapwing import __version__, server
 from lapwing.cli.context import Context, accept_directory
 from lapwing.cli.output import Printer, describe
 from lapwing.errors import LapwingError, NoSpaceError
@@ -59,9 +59,14 @@ VERBS = {
     "design": "Write the architecture document of the stack.",
     "doctor": "Check this machine and the state folder.",
     "demo": "Deploy under load and count failed requests.",
+    "server": "Set up a server that is reached over SSH.",
     "agent": "Start, stop or install the agent.",
     "completion": "Print the completion script of a shell.",
 }
+
+
+HIDDEN = {"receive"}
+"""Commands that other programs call."""
 
 
 class _Verbs(click.Group):
@@ -71,11 +76,15 @@ class _Verbs(click.Group):
         return list(VERBS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in VERBS:
+        if cmd_name not in VERBS and cmd_name not in HIDDEN:
             return None
         module = importlib.import_module(f"lapwing.cli.{cmd_name}")
         command: click.Command = module.command
         accept_directory(command)
+        if cmd_name in server.VERBS:
+            from lapwing.cli import remote
+
+            remote.forward(command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -85,7 +94,8 @@ class _Verbs(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in VERBS and not args[0].startswith("-"):
+        ctx.meta["lapwing.arguments"] = list(args)
+        if args and args[0] not in VERBS and args[0] not in HIDDEN and not args[0].startswith("-"):
             import difflib
 
             near = difflib.get_close_matches(args[0], VERBS, n=1)

@@ -96,6 +96,13 @@ class Environment(StrictModel):
     target: Literal["machine", "kubernetes"] = Field(
         "machine", description="`machine` (one host) or `kubernetes`."
     )
+    host: NonEmpty | None = Field(
+        None,
+        description="The server that it runs on (machine), as `user@host` or `user@host:port`, or "
+        "a name in the SSH configuration. Only `lapwing server` needs the user, who is root or "
+        "may use sudo. Default: this machine.",
+        examples=["deploy@203.0.113.7"],
+    )
     domain: str | None = Field(None, description="The host name that it serves.")
     machine: Machine | None = Field(
         None, description="The server that it runs on, for the cost estimate (machine)."

@@ -9,7 +9,7 @@ from lapwing.errors import did_you_mean
 from lapwing.stack.cloud import DEFAULT_TIER, PROJECT_ID, REGION, TIERS, gcp_regions, project_of
 from lapwing.stack.environment import Environment
 from lapwing.stack.model import Stack
-from lapwing.stack.quantities import show_duration
+from lapwing.stack.quantities import HOST_ADDRESS, show_duration
 from lapwing.stack.source import KeyPath, Violation
 
 DOMAIN = r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
@@ -25,6 +25,22 @@ def check_domain(_: Stack, environment: Environment) -> Iterator[Violation]:
     if is_cluster and environment.gateway is not None and domain is None:
         hint = "Add `domain:`, such as `domain: app.example.com`."
         yield Violation("`gateway` needs a `domain`.", ("gateway",), hint, key=True)
+
+
+def check_host(stack: Stack, environment: Environment) -> Iterator[Violation]:
+    """`host` is the address of a server, for `target: machine`; `local` is this machine."""
+    host = environment.host
+    if host is None:
+        return
+    if environment.target != "machine":
+        hint = "Set `target: machine`, or remove `host`."
+        yield Violation("`host` is only for `target: machine`.", ("host",), hint, key=True)
+    elif re.fullmatch(HOST_ADDRESS, host) is None:
+        hint = "Write `user@server.example.com`, with `:PORT` if SSH has another port than 22."
+        yield Violation(f"{host!r} is not the address of a server.", ("host",), hint)
+    elif stack.environments.get("local") is environment:
+        hint = "Give the environment another name, such as `production`."
+        yield Violation("`local` is this machine: it has no `host`.", ("host",), hint, key=True)
 
 
 def check_environment_names(stack: Stack, _: Environment) -> Iterator[Violation]:

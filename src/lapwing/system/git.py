@@ -186,17 +186,9 @@ class Git:
     def changes(self, *arguments: str) -> list[str]:
         """The changed files that `git status` lists. Raises the error of this repository.
 
-        Filters of the repository's own configuration would be run, so those of the user replace
-        them. A submodule has another configuration, and is asked itself.
+        A submodule has another configuration, and is asked itself.
         """
-        filters: dict[str, str] = {}
-        listed = self.run("config", "--show-scope", "-z", "--get-regexp", r"^filter\.").text
-        scopes, entries = listed.split("\0")[::2], listed.split("\0")[1::2]
-        for scope, entry in zip(scopes, entries, strict=False):
-            key, _, value = entry.partition("\n")
-            is_own = scope in ("local", "worktree")
-            filters[key] = filters.get(key, "") if is_own else value
-        environ = _add_settings(self._environ, filters.items())
+        environ = self.without_filters()
         shown = ("status", "--porcelain", "-z", "--no-renames", "--ignore-submodules=dirty")
         listed = self.text(*shown, *arguments, environ=environ)
         files = [entry[3:] for entry in listed.split("\0") if entry]
@@ -206,6 +198,21 @@ class Git:
                 inner = Git(self.folder / name, self._environ, self._error, timeout=self._timeout)
                 files += [f"{name}/{file}" for file in inner.changes(*arguments)]
         return files
+
+    def without_filters(self) -> dict[str, str]:
+        """Return an environ for commands that read the working tree.
+
+        Filters of the repository's own configuration would be run, so those of the user replace
+        them.
+        """
+        filters: dict[str, str] = {}
+        listed = self.run("config", "--show-scope", "-z", "--get-regexp", r"^filter\.").text
+        scopes, entries = listed.split("\0")[::2], listed.split("\0")[1::2]
+        for scope, entry in zip(scopes, entries, strict=False):
+            key, _, value = entry.partition("\n")
+            is_own = scope in ("local", "worktree")
+            filters[key] = filters.get(key, "") if is_own else value
+        return _add_settings(self._environ, filters.items())
 
     def redact(self, data: bytes) -> str:
         """Text that git printed, without logins and control characters."""

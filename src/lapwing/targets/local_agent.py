@@ -50,6 +50,11 @@ def begin(settings: Settings) -> Identity | None:
     """
     if observed.is_running(settings.agent):
         return None
+    if settings.server:
+        raise AgentError(
+            "The agent of this server is not running.",
+            hint="Log in as root and run `systemctl status lapwing`.",
+        )
     from lapwing.agent import daemon
 
     home.prepare(settings.home)
@@ -133,7 +138,7 @@ def envoy_accepts(settings: Settings) -> bool:
     import socket
     import ssl
 
-    host = "localhost" if settings.bind in ("0.0.0.0", "::") else settings.bind  # noqa: S104
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.bind, settings.bind)  # noqa: S104
     try:
         context = ssl.create_default_context(cafile=str(settings.certificates / "ca.pem"))
         with (

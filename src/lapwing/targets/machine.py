@@ -209,9 +209,16 @@ class MachineTarget:
     def _folder(self) -> Path:
         return self.settings.environment(self.ref.stack, self.ref.environment)
 
+    @property
+    def _stack_folder(self) -> Path | None:
+        """The folder that an environment belongs to; on a server the source comes from clients."""
+        return None if self.settings.server else self.file.path.parent
+
     def _check_folder(self) -> None:
+        if self._stack_folder is None:
+            return
         before = self.repository.latest_valid(self.ref.stack, self.ref.environment)
-        guards.check_folder(self.file.path.parent, before)
+        guards.check_folder(self._stack_folder, before)
 
     def _apply(self, verb: Verb, plan: PlannedChange) -> DeployResult:
         self._check_folder()
@@ -222,7 +229,7 @@ class MachineTarget:
         """Commit a change and wait for its end."""
         plan = checked.plan
         follower = local_agent.watch(self.settings, self.ref)
-        commit = guards.commit(self.repository, checked, self.file.path.parent)
+        commit = guards.commit(self.repository, checked, self._stack_folder)
         for change in plan.changes:
             self.reporter.say(f"  {change}")
         return self._follow(verb, plan, follower, commit)

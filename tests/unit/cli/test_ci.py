@@ -16,8 +16,8 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from lapwing import __version__
-from lapwing.cli.ci import DISTRIBUTION, command, remote_of
+from lapwing import DISTRIBUTION, __version__
+from lapwing.cli.ci import command, remote_of
 from lapwing.cli.context import Context
 from lapwing.cli.output import Printer
 from lapwing.design.pipeline import FILES, MARK, ignored_paths

@@ -28,7 +28,7 @@ WITH_ENVIRONMENT = {
     "check": [], "up": [], "deploy": [], "ship": [], "promote": [], "abort": [], "rollback": [],
     "status": [], "history": [], "logs": [], "open": [], "down": [], "verify": [], "cost": [],
     "review": [], "secret": ["list"], "render": ["-o", "out"], "chart": ["-o", "out"],
-    "infra": ["-o", "out"], "diagram": ["architecture"], "design": [],
+    "infra": ["-o", "out"], "diagram": ["architecture"], "design": [], "server": ["setup"],
 }  # fmt: skip
 WITHOUT_ENVIRONMENT = {"init", "ci", "release", "image", "doctor", "demo", "agent", "completion"}
 

@@ -66,6 +66,8 @@ class Ingress:
     max_connections: int = MAX_CONNECTIONS
     body_timeout: float = BODY_TIMEOUT_S
     max_heap: int = 2 * GIB
+    redirect_port: int | None = None
+    """A second port, which redirects plain HTTP to https on the standard port."""
 
 
 def bootstrap(folder: Path, admin: Path, ingress: Ingress) -> Json:
@@ -80,7 +82,7 @@ def bootstrap(folder: Path, admin: Path, ingress: Ingress) -> Json:
         "node": {"id": "lapwing", "cluster": "lapwing"},
         "admin": {"address": {"pipe": {"path": str(admin), "mode": 0o600}}},
         "dynamic_resources": {"cds_config": from_file(folder / "cds.json")},
-        "static_resources": {"listeners": [_listener(folder, ingress)]},
+        "static_resources": {"listeners": [_listener(folder, ingress), *_redirects(ingress)]},
         "stats_config": {
             "histogram_bucket_settings": [
                 {"match": {"prefix": "cluster."}, "buckets": list(BUCKETS_MS)}
@@ -152,6 +154,22 @@ def _listener(folder: Path, ingress: Ingress) -> Json:
         ],
         "filter_chains": chains,
     }
+
+
+def _redirects(ingress: Ingress) -> list[Json]:
+    """Render the listener for plain HTTP, if there is one."""
+    if ingress.redirect_port is None:
+        return []
+    first, *more = [socket_address(a, ingress.redirect_port) for a in ingress.addresses]
+    return [
+        {
+            "name": "redirect",
+            "address": first,
+            "additional_addresses": [{"address": a} for a in more],
+            "per_connection_buffer_limit_bytes": 64 * 1024,
+            "filter_chains": [{"filters": _redirect()["filters"]}],
+        }
+    ]
 
 
 def _chain(folder: Path, ingress: Ingress, is_trusted: bool) -> Json:

@@ -149,7 +149,8 @@ class Envoy:
         """Start an instance beside those that are running, and use it when it is ready."""
         port, home = self.settings.port, self.settings.home
         for address in bootstrap.addresses_for(self.settings.bind):
-            await asyncio.to_thread(sockets.check_port, address, port, home)
+            for each in filter(None, (port, self.settings.http_port)):
+                await asyncio.to_thread(sockets.check_port, address, each, home)
         await asyncio.to_thread(self._claim_port)
         self.settings.logs.mkdir(parents=True, exist_ok=True)
         for name, content in list(self._contents.items()):
@@ -203,6 +204,7 @@ class Envoy:
             max_connections,
             self.settings.body_timeout,
             bootstrap.heap_size() // instances.PROCESSES,
+            self.settings.http_port,
         )
         return bootstrap.bootstrap(self.folder, admin, ingress)
 

@@ -1,0 +1,142 @@
+"""Verbs for an environment on a server run there: see the package `lapwing.server`."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lapwing import server
+from lapwing.cli.context import Context
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lapwing.server.source import Snapshot
+    from lapwing.server.ssh import Connection
+
+SEND_SOURCE = {"deploy", "up", "secret"}
+"""Verbs that need the present stack file and source."""
+RESUMED = {"deploy", "up"}
+"""Verbs that may run again: a second deployment of the same content follows the first."""
+RECONNECT_S = 120.0
+RECONNECT_INTERVAL_S = 2.0
+GREETING_TIMEOUT_S = 60.0
+ARGUMENTS = "lapwing.arguments"
+"""Where the context of click has the arguments of the command line, from the verb on."""
+
+
+def forward(command: click.Command) -> None:
+    """Let a verb, and its subcommands, run on the server of its environment."""
+    for inner in command.commands.values() if isinstance(command, click.Group) else ():
+        forward(inner)
+    call = command.callback
+    if call is None or not any(p.name == "environment" for p in command.params):
+        return
+
+    @functools.wraps(call)
+    def run(*arguments: Any, **options: Any) -> Any:
+        current = click.get_current_context()
+        context = current.find_object(Context)
+        environment = current.params["environment"]
+        if context is None or (host := _host(context, environment)) is None:
+            return call(*arguments, **options)
+        return _run(context, host, environment, current.meta[ARGUMENTS])
+
+    command.callback = run
+
+
+def _host(context: Context, environment: str) -> str | None:
+    """Return the server of an environment; None for this machine, a cluster, or no stack file."""
+    if context.settings.server or environment == "local":
+        return None
+    found = context.stack_file.environment(environment)
+    return str(found["host"]) if found.get("host") and found.get("target") != "kubernetes" else None
+
+
+def _run(context: Context, host: str, environment: str, arguments: Sequence[str]) -> int:
+    """Run a verb on a server and return its exit status."""
+    from lapwing.server import receive, source
+    from lapwing.server.ssh import FAILED, Connection, Host
+    from lapwing.targets.base import actor_name
+
+    verb = arguments[0]
+    file, folder = context.stack_file, context.stack_file.path.parent
+    context.load(environment, folders=verb in RESUMED)
+    address = Host.parse(host).as_user(server.USER)
+    to = Connection(address, context.settings.environ or os.environ)
+    _greet(context, to, environment)
+    snapshot: Snapshot | None = None
+    if verb in SEND_SOURCE:
+        with context.printer.working(f"sending the source to {address}"):
+            snapshot = source.take(folder, to.environ)
+            source.send(folder, snapshot, file.stack, environment, to)
+    request = receive.Request(
+        arguments=without_place(arguments),
+        stack=file.stack,
+        environment=environment,
+        snapshot=snapshot,
+        actor=actor_name(context.settings, folder),
+        color=context.settings.color and sys.stderr.isatty(),
+    )
+    while (status := to.call(receive.encode(request))) == FAILED:
+        _reconnect(context, to, environment, resume=verb in RESUMED)
+    return status
+
+
+def _greet(context: Context, to: Connection, environment: str) -> None:
+    """Open the connection; report a server with another version. Raises LapwingError."""
+    import msgspec
+
+    from lapwing import __version__
+    from lapwing.server import receive
+
+    version = msgspec.json.decode(to.run(receive.GREETING, timeout=GREETING_TIMEOUT_S))["lapwing"]
+    if version != __version__:
+        context.printer.say(
+            f"{to.host} has Lapwing {version}, this machine has {__version__}. Run "
+            f"`lapwing server setup -e {environment}` to upgrade it.",
+            style="yellow",
+        )
+
+
+def _reconnect(context: Context, to: Connection, environment: str, *, resume: bool) -> None:
+    """Wait until the server is reached again. Raises ServerConnectionError if it is not."""
+    from lapwing.errors import ServerConnectionError
+    from lapwing.server import receive
+
+    lost = ServerConnectionError(
+        f"The connection to {to.host} was lost.",
+        hint=f"The server continues. Run `lapwing status -e {environment}` to see the result.",
+    )
+    if not resume:
+        raise lost
+    context.printer.say(f"The connection to {to.host} was lost. Connecting again ...")
+    until = time.monotonic() + RECONNECT_S
+    while time.monotonic() < until:
+        time.sleep(RECONNECT_INTERVAL_S)
+        try:
+            to.run(receive.GREETING, timeout=GREETING_TIMEOUT_S)
+        except ServerConnectionError:
+            continue
+        return
+    raise lost
+
+
+def without_place(arguments: Sequence[str]) -> list[str]:
+    """Return arguments without `-C DIR` and `-e NAME`, which the server sets itself."""
+    kept: list[str] = []
+    rest = list(arguments)
+    while rest:
+        word = rest.pop(0)
+        if word == "--":
+            return [*kept, word, *rest]
+        if word in ("-C", "-e", "--environment", "--env"):
+            rest = rest[1:]
+        elif not word.startswith(("-C", "-e", "--environment=", "--env=")):
+            kept.append(word)
+    return kept

@@ -1,0 +1,173 @@
+"""`lapwing server`: set up a machine that is reached over SSH, and its SSH keys."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from lapwing import server
+from lapwing.cli.context import Context
+from lapwing.cli.options import environment_named
+from lapwing.errors import LapwingError, ServerError, UsageError
+
+if TYPE_CHECKING:
+    from lapwing.server.ssh import Connection
+
+PUBLIC_KEY = r"(ssh-|ecdsa-|sk-)[a-z0-9@.-]+ [A-Za-z0-9+/=]+( .*)?"
+STEP_TIMEOUT_S = 900.0
+required = environment_named("The environment of the server.", required=True)
+
+
+@click.group("server")
+def command() -> None:
+    """Set up the server of an environment, upgrade or remove it, allow SSH keys."""
+
+
+@command.command("setup")
+@required
+@click.option(
+    "--key",
+    "files",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="A public SSH key that may deploy. Default: the keys of the user in `host`.",
+)
+@click.option("--dry-run", is_flag=True, help="Check the server, and print every command.")
+@click.pass_obj
+def setup(context: Context, environment: str, files: tuple[Path, ...], dry_run: bool) -> None:
+    """Install Lapwing on the server, or upgrade it; what runs there keeps serving.
+
+    It needs Debian or Ubuntu with systemd, and SSH as root or as a user with sudo that asks for no
+    password. Nothing listens but SSH and, on the ports 80 and 443, Envoy.
+    """
+    from lapwing.server import package, probe
+    from lapwing.server import setup as steps
+
+    to = _connection(context, environment)
+    facts = probe.parse(to.run(probe.SCRIPT, timeout=60).decode(errors="replace"))
+    sudo = "" if facts.get("user") == "0" else "sudo -n "
+    if sudo:
+        facts |= _probe_as_root(to, probe.SCRIPT)
+    found = list(probe.check(facts))
+    for finding in found:
+        context.printer.say(f"{finding.message} {finding.hint}", style="yellow")
+    if any(f.fatal for f in found):
+        raise ServerError(f"{to.host} cannot be set up.", hint="Nothing was changed.")
+    keys = _public_keys(files) or _authorized_keys(to)
+    settings = {
+        "LAPWING_HOME": f"{steps.HOME}/state",
+        "LAPWING_PORT": "443",
+        "LAPWING_BIND": "0.0.0.0",  # noqa: S104
+        "LAPWING_HTTP_PORT": "80",
+        "LAPWING_SERVER": "yes",
+    }
+    for step in steps.steps(package.build(), facts, keys, settings):
+        if dry_run:
+            context.printer.data(f"# {step.title}\n{step.script}\n")
+            continue
+        context.printer.progress(step.title)
+        to.run(f"{sudo}sh -ec {shlex.quote(step.script)}", step.given, STEP_TIMEOUT_S)
+    if not dry_run:
+        context.printer.say(f"{to.host} is ready. Run `lapwing deploy -e {environment}`.")
+
+
+@command.command("key")
+@required
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.pass_obj
+def key(context: Context, environment: str, file: Path) -> None:
+    """Allow the public SSH key in FILE to deploy this environment, and nothing else.
+
+    For CI: make a key without a passphrase with `ssh-keygen -t ed25519 -N '' -f deploy-key`, pass
+    `deploy-key.pub` here, and give `deploy-key` to CI as a secret.
+    """
+    from lapwing.server import setup as steps
+
+    to = _connection(context, environment)
+    ref = context.ref(environment)
+    lines = [steps.key_line(k, f"{ref.stack}/{environment}") for k in _public_keys([file])]
+    step = steps.allow(lines)
+    sudo = "" if to.run("id -u").strip() == b"0" else "sudo -n "
+    to.run(f"{sudo}sh -ec {shlex.quote(step.script)}", step.given, STEP_TIMEOUT_S)
+    context.printer.say(f"The key in {file} may deploy {ref}, and nothing else.")
+
+
+@command.command("remove")
+@required
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def remove(context: Context, environment: str, yes: bool) -> None:
+    """Stop everything on the server and remove Lapwing; data and secrets stay in its home."""
+    from lapwing.server import setup as steps
+
+    to = _connection(context, environment)
+    if not yes and not context.printer.confirm(f"Stop every stack on {to.host}?"):
+        raise UsageError("Nothing was changed.", hint="Pass --yes to remove Lapwing.")
+    sudo = "" if to.run("id -u").strip() == b"0" else "sudo -n "
+    to.run(f"{sudo}sh -c {shlex.quote(steps.REMOVE)}", timeout=STEP_TIMEOUT_S)
+    context.printer.say(
+        f"Lapwing is removed from {to.host}. Its data is still in {steps.HOME}: remove it with "
+        f"`userdel --remove {server.USER}`."
+    )
+
+
+def _connection(context: Context, environment: str) -> Connection:
+    """Return a connection as the user in `host`. Raises UsageError without a `host`."""
+    from lapwing.server.ssh import Connection, Host
+
+    context.load(environment, folders=False)
+    host = context.stack_file.environment(environment).get("host")
+    if host is None:
+        raise UsageError(
+            f"{environment} has no `host`.",
+            hint=f"Add it in {context.stack_file.path}: `environments: {{{environment}: {{target: "
+            "machine, host: root@203.0.113.7}}`.",
+        )
+    return Connection(Host.parse(str(host)), context.settings.environ)
+
+
+def _probe_as_root(to: Connection, script: str) -> dict[str, str]:
+    """Read the facts again with sudo, which also shows whether it works without a password."""
+    from lapwing.server import probe
+
+    try:
+        output = to.run(f"sudo -n sh -c {shlex.quote(script)}", timeout=60)
+    except LapwingError as error:
+        if error.code != "error":
+            raise
+        raise ServerError(
+            f"The user of {to.host} cannot use sudo without a password.",
+            detail=error.detail,
+            hint="Use root in `host`, or allow it with a file in /etc/sudoers.d: "
+            "`USER ALL=(ALL) NOPASSWD: ALL`.",
+        ) from error
+    return probe.parse(output.decode(errors="replace"))
+
+
+def _authorized_keys(to: Connection) -> list[str]:
+    """Return the keys that may log in as the user in `host`. Raises ServerError without one."""
+    lines = to.run("cat ~/.ssh/authorized_keys 2>/dev/null || true").decode(errors="replace")
+    keys = [found[0] for line in lines.splitlines() if (found := re.search(PUBLIC_KEY, line))]
+    if not keys:
+        raise ServerError(
+            f"{to.host} has no ~/.ssh/authorized_keys with a key.",
+            hint="Pass the keys that may deploy: `--key ~/.ssh/id_ed25519.pub`.",
+        )
+    return keys
+
+
+def _public_keys(files: tuple[Path, ...] | list[Path]) -> list[str]:
+    """Read public keys. Raises UsageError for a file without one, such as a private key."""
+    keys = []
+    for file in files:
+        text = file.read_text(errors="replace").strip()
+        if "PRIVATE KEY" in text or not re.fullmatch(PUBLIC_KEY, text):
+            raise UsageError(
+                f"{file} is not a public SSH key.", hint=f"Pass the file {file}.pub, if it exists."
+            )
+        keys.append(text)
+    return keys

@@ -1,0 +1,235 @@
+"""The only command that the SSH keys of a server may run: `lapwing receive`.
+
+Each key of the `lapwing` user is limited to it in authorized_keys (`command="..."`), so whatever a
+client asks for arrives here as the text of SSH_ORIGINAL_COMMAND. Two things are accepted: git's
+receive-pack for the source of a stack, and a `Request`: one verb of Lapwing for one environment.
+
+A key for CI (`--only STACK/ENVIRONMENT`) may only send the source of that environment, deploy it,
+and read its status and history, with options that are listed here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from lapwing import __version__
+from lapwing.errors import ServerError
+from lapwing.server import VERBS, source
+from lapwing.server.source import REF, Snapshot
+from lapwing.settings import Settings
+from lapwing.system import home
+
+NAME = r"[a-z](?:[a-z0-9-]{0,38}[a-z0-9])?"
+LIMITED = {
+    "deploy": {"--hold", "--dry-run", "--output", "--yes"},
+    "status": {"--output"},
+    "history": {"--output", "-n", "--lines", "--limit"},
+}
+"""What a key for CI may run, with these options."""
+GREETING = "hello"
+
+
+class Request(msgspec.Struct, kw_only=True):
+    """One verb for one environment, as the client sends it.
+
+    `arguments` begin with the verb and contain neither `-C` nor `-e`. `snapshot` is the source
+    that was sent before; without it the newest one is used. `folder` is that of the stack file.
+    """
+
+    arguments: list[str]
+    stack: str
+    environment: str
+    snapshot: Snapshot | None = None
+    actor: str = ""
+    color: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """The environment that a key is limited to."""
+
+    stack: str
+    environment: str
+
+    @classmethod
+    def parse(cls, text: str) -> Limit:
+        """Read `STACK/ENVIRONMENT`. Raises ServerError."""
+        found = re.fullmatch(f"({NAME})/({NAME})", text)
+        if found is None:
+            raise ServerError(f"{text!r} is not STACK/ENVIRONMENT.")
+        return cls(found[1], found[2])
+
+
+def encode(request: Request) -> str:
+    """Return the command for the server."""
+    return f"lapwing {shlex.quote(msgspec.json.encode(request).decode())}"
+
+
+def receive(command: str, settings: Settings, limit: Limit | None) -> int:
+    """Carry out what a client asks for; returns the exit status. Raises ServerError."""
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        words = []
+    if words == [GREETING]:
+        print(msgspec.json.encode({"lapwing": __version__}).decode())
+        return 0
+    if len(words) == 2 and words[0] == "git-receive-pack":
+        return _receive_pack(words[1], settings, limit)
+    if len(words) == 2 and words[0] == "lapwing":
+        try:
+            request = msgspec.json.decode(words[1], type=Request)
+        except msgspec.MsgspecError as error:
+            raise ServerError(f"The request is invalid: {error}.") from error
+        check(request, limit)
+        return _run(request, settings)
+    raise ServerError(
+        "This SSH key is only for Lapwing: it opens no shell.",
+        hint="Use Lapwing's commands with `-e ENVIRONMENT`, or log in as another user.",
+    )
+
+
+def check(request: Request, limit: Limit | None) -> None:
+    """Check that a key may run a request. Raises ServerError."""
+    verb = request.arguments[0] if request.arguments else ""
+    for name in (request.stack, request.environment):
+        if not re.fullmatch(NAME, name):
+            raise ServerError(f"{name!r} is not the name of a stack or an environment.")
+    if verb not in VERBS:
+        raise ServerError(f"{verb!r} cannot be run on a server.")
+    if limit is None:
+        return
+    if (request.stack, request.environment) != (limit.stack, limit.environment):
+        raise ServerError(
+            f"This SSH key is for {limit.stack}/{limit.environment} only.",
+            hint="Use the key of a person, or make one with `lapwing server key`.",
+        )
+    if verb not in LIMITED:
+        raise ServerError(f"This SSH key may not run `lapwing {verb}`: it is for deployments only.")
+    for word in request.arguments[1:]:
+        if word not in LIMITED[verb] and not re.fullmatch(r"[a-z0-9][a-z0-9-]*", word):
+            raise ServerError(f"This SSH key may not use {word!r} with `lapwing {verb}`.")
+
+
+def _receive_pack(path: str, settings: Settings, limit: Limit | None) -> int:
+    """Let git receive a snapshot: only into the namespace of snapshots, and only with its limit."""
+    stack = path.strip("/")
+    if not re.fullmatch(NAME, stack) or (limit is not None and limit.stack != stack):
+        raise ServerError(f"This SSH key may not send the source of {stack!r}.")
+    home.prepare(settings.home)
+    repository = _repository(settings, stack)
+    if not (repository / "HEAD").exists():
+        made = ["git", "init", "--quiet", "--bare", str(repository)]
+        subprocess.run(made, check=True, env=_git_environ())
+    allowed = f"{REF}{limit.environment}" if limit else REF.rstrip("/")
+    settings_of_git = {
+        "receive.fsckObjects": "true",
+        "receive.shallowUpdate": "true",
+        "receive.denyDeletes": "true",
+        "gc.auto": "256",
+    }
+    entries = [*settings_of_git.items(), ("receive.hideRefs", "refs")]
+    entries.append(("receive.hideRefs", f"!{allowed}"))
+    options = [word for k, v in entries for word in ("-c", f"{k}={v}")]
+    return subprocess.call(["git", *options, "receive-pack", str(repository)], env=_git_environ())
+
+
+def _run(request: Request, settings: Settings) -> int:
+    """Run a verb in the files of its snapshot, which stay until it ends."""
+    with _files(request, settings) as folder:
+        program = [shutil.which("lapwing", path=os.environ.get("PATH")) or "lapwing"]
+        environment = ["-e", request.environment]
+        verb, *rest = request.arguments
+        group = [rest.pop(0)] if verb == "secret" and rest else []
+        words = [*program, verb, *group, *environment, *rest]
+        environ = {**os.environ, "LAPWING_ACTOR": request.actor, "LAPWING_SERVER": "yes"}
+        environ.pop("SSH_ORIGINAL_COMMAND", None)
+        if not request.color:
+            environ["NO_COLOR"] = "1"
+        try:
+            return subprocess.call(words, cwd=folder, env=environ)
+        except KeyboardInterrupt:
+            return 130
+
+
+@contextlib.contextmanager
+def _files(request: Request, settings: Settings) -> Iterator[Path]:
+    """Yield the folder of the stack file: of a new snapshot, or of the newest one.
+
+    A folder of files is removed when a newer one exists and no command uses it.
+    """
+    parent = settings.sources / request.stack
+    newest = parent / request.environment
+    if request.snapshot is None:
+        if not newest.exists():
+            raise ServerError(
+                f"{request.stack}/{request.environment} has never been deployed to this server.",
+                hint=f"Run `lapwing deploy -e {request.environment}`.",
+            )
+        with _in_use(newest.resolve().parent) as top:
+            yield top / (top / "folder").read_text()
+        return
+    folder = parent / f"{request.environment}.{request.snapshot.files[:12]}.{os.getpid()}"
+    repository = _repository(settings, request.stack)
+    folder.mkdir(parents=True)
+    with _in_use(folder):
+        try:
+            source.check_out(repository, request.snapshot, folder / "files")
+        except BaseException:
+            shutil.rmtree(folder)
+            raise
+        (folder / "folder").write_text(f"files/{request.snapshot.folder}")
+        link = parent / f"{folder.name}.link"
+        link.symlink_to(f"{folder.name}/files")
+        link.replace(newest)
+        _remove_unused(parent, newest)
+        yield folder / "files" / request.snapshot.folder
+
+
+@contextlib.contextmanager
+def _in_use(folder: Path) -> Iterator[Path]:
+    """Keep a folder from being removed by another command."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield folder
+    finally:
+        os.close(descriptor)
+
+
+def _remove_unused(parent: Path, newest: Path) -> None:
+    """Remove the folders of earlier snapshots of an environment that no command uses."""
+    used = newest.resolve().parent
+    for folder in parent.glob(f"{newest.name}.*"):
+        if folder == used or not folder.is_dir() or folder.is_symlink():
+            continue
+        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            continue
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            os.close(descriptor)
+
+
+def _repository(settings: Settings, stack: str) -> Path:
+    return settings.sources / f"{stack}.git"
+
+
+def _git_environ() -> Mapping[str, str]:
+    """Return the environment of git's receive-pack: without any configuration."""
+    kept = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG", "GIT_PROTOCOL")}
+    return {**kept, "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull}

@@ -1,0 +1,241 @@
+"""The steps that make a server of a machine: packages, user, program, keys, service.
+
+Each step is a shell script that root runs; it can run again at any time, and changes only what is
+not as it should be. The same steps upgrade a server: a new version is installed in another
+folder, and one rename makes it the current one. A restarted agent adopts what is running, and
+replaces Envoy without closing its port.
+
+    /opt/lapwing/<version>/        a virtual environment for each version
+    /opt/lapwing/current           a link to the one in use
+    /etc/lapwing/environment       the settings of the agent and of `lapwing` on the server
+    /var/lib/lapwing/              the home of the user `lapwing`; `state` is LAPWING_HOME
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from lapwing.server import USER
+from lapwing.server.package import REQUIREMENTS, Package
+
+TOP = "/opt/lapwing"
+HOME = "/var/lib/lapwing"
+SETTINGS = "/etc/lapwing/environment"
+KEEP_VERSIONS = 3
+OPTIONS = "restrict,pty"
+LIMITED_OPTIONS = "restrict"
+"""Of a line in authorized_keys: no forwarding, no agent, no X11. Source: sshd(8)."""
+
+UNIT = f"""\
+[Unit]
+Description=Lapwing agent
+After=network-online.target
+Wants=network-online.target
+
+[Service]
+Type=simple
+User={USER}
+EnvironmentFile={SETTINGS}
+ExecStart={TOP}/current/bin/python -m lapwing.agent.daemon
+Restart=always
+RestartSec=1
+# Replicas, databases and Envoy outlive the agent on purpose, also if one of them is out of memory.
+KillMode=process
+OOMPolicy=continue
+Delegate=yes
+LimitNOFILE=1048576
+UMask=0077
+# The ports 80 and 443, and nothing else that root may do.
+AmbientCapabilities=CAP_NET_BIND_SERVICE
+CapabilityBoundingSet=CAP_NET_BIND_SERVICE
+NoNewPrivileges=yes
+ProtectSystem=strict
+ReadWritePaths={HOME}
+ProtectHome=yes
+PrivateDevices=yes
+DevicePolicy=closed
+ProtectClock=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+LockPersonality=yes
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+RemoveIPC=yes
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallErrorNumber=EPERM
+
+[Install]
+WantedBy=multi-user.target
+"""
+"""Hardened as far as applications run: `PrivateTmp` is left out, because replicas outlive the agent
+and would keep the folder of an earlier one; `MemoryDenyWriteExecute`, because JIT compilers write
+code. Source: systemd.exec(5)."""
+
+WRAPPER = f"""\
+#!/bin/sh
+# Runs Lapwing as the user {USER}, with the settings of this server.
+if [ "$(id -un)" != {USER} ]; then exec runuser -u {USER} -- "$0" "$@"; fi
+set -a; . {SETTINGS}; set +a
+umask 077
+exec {TOP}/current/bin/lapwing "$@"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a step does, its script, and the file that the script reads from standard input."""
+
+    title: str
+    script: str
+    given: bytes = b""
+
+
+def steps(
+    package: Package, facts: Mapping[str, str], keys: Sequence[str], settings: Mapping[str, str]
+) -> list[Step]:
+    """Return the steps for a server of which `facts` are known; `keys` are public SSH keys."""
+    return [
+        *_packages(facts),
+        _user(),
+        *_program(package, facts),
+        Step("write the settings", _write(SETTINGS, 0o644), _environment(settings)),
+        Step("write the command", _write("/usr/local/bin/lapwing", 0o755), WRAPPER.encode()),
+        allow([key_line(key) for key in keys]),
+        Step(
+            "write the systemd unit",
+            _write("/etc/systemd/system/lapwing.service", 0o644),
+            UNIT.encode(),
+        ),
+        Step(
+            "start the agent",
+            "systemctl daemon-reload && systemctl enable --quiet lapwing && "
+            "systemctl restart lapwing",
+        ),
+        Step("wait for the agent", _WAIT),
+        Step("remove old versions", _REMOVE_OLD),
+    ]
+
+
+def _packages(facts: Mapping[str, str]) -> list[Step]:
+    missing = [
+        *(["python3", "python3-venv"] if not facts.get("python") else []),
+        *(["git"] if not facts.get("git") else []),
+    ]
+    if not missing:
+        return []
+    install = "DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends"
+    script = f"apt-get update -qq && {install} {' '.join([*missing, 'ca-certificates'])} >/dev/null"
+    return [Step(f"install {', '.join(missing)}", script)]
+
+
+def _user() -> Step:
+    script = (
+        f"id -u {USER} >/dev/null 2>&1 || "
+        f"useradd --system --create-home --home-dir {HOME} --shell /bin/sh {USER}\n"
+        f"install -d -m 0700 -o {USER} -g {USER} {HOME} {HOME}/.ssh {HOME}/state\n"
+        f"install -d -m 0755 {TOP} /etc/lapwing"
+    )
+    return Step(f"create the user {USER}", script)
+
+
+def _program(package: Package, facts: Mapping[str, str]) -> list[Step]:
+    """Install a version beside the current one, and then make it the current one."""
+    folder = f"{TOP}/{package.folder}"
+    python = facts.get("python") or "python3"
+    requirements = REQUIREMENTS.read_bytes()
+    pip = f"{folder}/bin/python -m pip install --quiet --disable-pip-version-check --no-input"
+    done = f"test -e {folder}/.complete"
+    return [
+        Step(
+            "copy the dependencies' hashes",
+            _write(f"{folder}.txt", 0o644, hashlib.sha256(requirements).hexdigest()),
+            requirements,
+        ),
+        Step(
+            "copy Lapwing",
+            f"install -d {folder}.wheel\n"
+            + _write(
+                f"{folder}.wheel/{package.name}", 0o644, hashlib.sha256(package.data).hexdigest()
+            ),
+            package.data,
+        ),
+        Step(
+            "install Lapwing",
+            f"{done} && exit 0\nrm -rf {folder} && {shlex.quote(python)} -m venv {folder}\n"
+            f"{pip} --require-hashes -r {folder}.txt\n"
+            f"{pip} --no-deps {folder}.wheel/{package.name}\n"
+            f"touch {folder}/.complete",
+        ),
+        Step(
+            "make it the current version",
+            f"ln -sfn {package.folder} {TOP}/next && mv -T {TOP}/next {TOP}/current",
+        ),
+    ]
+
+
+def _environment(settings: Mapping[str, str]) -> bytes:
+    return "".join(f"{name}={value}\n" for name, value in settings.items()).encode()
+
+
+def allow(lines: Sequence[str]) -> Step:
+    """Add lines to authorized_keys; its other lines stay."""
+    file = f"{HOME}/.ssh/authorized_keys"
+    script = (
+        f"touch {file}\nwhile IFS= read -r line; do\n"
+        f'  grep -qxF -e "$line" {file} || printf "%s\\n" "$line" >> {file}\ndone\n'
+        f"chown {USER}:{USER} {file} && chmod 0600 {file}"
+    )
+    return Step("allow SSH keys", script, "".join(f"{line}\n" for line in lines).encode())
+
+
+def key_line(key: str, only: str | None = None) -> str:
+    """Return the line of authorized_keys for a public key; `only` is STACK/ENVIRONMENT."""
+    limit = f" --only {only}" if only else ""
+    options = LIMITED_OPTIONS if only else OPTIONS
+    return f'{options},command="/usr/local/bin/lapwing receive{limit}" {key}'
+
+
+def _write(path: str, mode: int, digest: str | None = None) -> str:
+    """Return a script that writes standard input to a file, complete or not at all."""
+    new = f"{path}.new"
+    check = f'echo "{digest}  {new}" | sha256sum --check --status\n' if digest else ""
+    return f"cat > {new}\n{check}chmod {mode:04o} {new} && mv {new} {path}"
+
+
+_WAIT = f"""\
+for second in $(seq 60); do
+  {TOP}/current/bin/python - <<'END' && exit 0
+import json, sys
+try:
+    found = json.load(open("{HOME}/state/agent/agent.json"))
+except (OSError, ValueError):
+    sys.exit(1)
+sys.exit(not found.get("ready"))
+END
+  sleep 1
+done
+journalctl -u lapwing -n 20 --no-pager >&2
+echo "The agent did not start within 60 s." >&2
+exit 1"""
+_REMOVE_OLD = f"""\
+cd {TOP}
+current=$(readlink current)
+for old in $(ls -1td -- [0-9]*[0-9a-f]/ | tail -n +{KEEP_VERSIONS + 1}); do
+  old=${{old%/}}
+  [ "$old" = "$current" ] || rm -rf -- "$old" "$old.txt" "$old.wheel"
+done"""
+REMOVE = f"""\
+systemctl disable --now --quiet lapwing 2>/dev/null
+pkill -TERM -u {USER}; sleep 2; pkill -KILL -u {USER}
+rm -rf {TOP} /etc/lapwing /etc/systemd/system/lapwing.service /usr/local/bin/lapwing
+systemctl daemon-reload
+exit 0"""
+"""Removes the program; the user and its home, with all data, stay."""

@@ -1,0 +1,250 @@
+"""A stack on a server that is reached over SSH, from a laptop and from CI."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import lapwing
+from lapwing.load.client import Plan, running
+from lapwing.load.worker import Traffic
+from tests.deployed import until
+from tests.integration.server.conftest import Laptop, make_key
+from tests.integration.server.machines import Machine
+
+pytestmark = pytest.mark.xdist_group("server")
+
+
+@pytest.fixture
+def deployed(laptop: Laptop) -> Laptop:
+    """A laptop that has deployed a version."""
+    laptop.write(f"v{time.monotonic_ns()}")
+    laptop.where.run("deploy", "-e", "vps")
+    return laptop
+
+
+def version(laptop: Laptop) -> str:
+    return (laptop.where.folder / "VERSION").read_text()
+
+
+def test_setup_can_run_again(deployed: Laptop) -> None:
+    before = deployed.machine.run("readlink /opt/lapwing/current")
+    deployed.where.run("server", "setup", "-e", "vps")
+    assert deployed.machine.run("readlink /opt/lapwing/current") == before
+    assert deployed.machine.run("grep -c receive /var/lib/lapwing/.ssh/authorized_keys") == "1\n"
+    assert deployed.ask() == version(deployed)
+
+
+def test_setup_shows_its_commands_and_changes_nothing(laptop: Laptop) -> None:
+    before = laptop.machine.run("find /opt/lapwing /etc/lapwing | sort | sha256sum")
+    shown = laptop.where.run("server", "setup", "-e", "vps", "--dry-run").stdout
+    assert "# install Lapwing\n" in shown
+    assert "systemctl restart lapwing" in shown
+    assert laptop.machine.run("find /opt/lapwing /etc/lapwing | sort | sha256sum") == before
+
+
+def test_service_is_hardened(laptop: Laptop) -> None:
+    shown = laptop.machine.run("systemd-analyze security lapwing.service --no-pager | tail -1")
+    exposure = float(shown.split("lapwing.service: ")[1].split()[0])
+    assert exposure < 3, shown
+    assert not laptop.machine.run("systemd-analyze verify lapwing.service 2>&1")
+    assert laptop.machine.run("stat -c %a /var/lib/lapwing /var/lib/lapwing/state") == "700\n700\n"
+
+
+def test_only_ssh_and_envoy_listen(deployed: Laptop) -> None:
+    listening = deployed.machine.run("ss -Hltn | awk '{print $4}' | grep -v 127.0.0.1 | sort -u")
+    assert {line.rpartition(":")[2] for line in listening.split()} == {"22", "80", "443"}
+
+
+def test_plain_http_is_redirected(deployed: Laptop) -> None:
+    done = subprocess.run(
+        ["curl", "-si", "-H", "Host: app.example.com", f"http://{deployed.machine.address}/x?y=1"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "307 Temporary Redirect" in done.stdout
+    assert "location: https://app.example.com/x?y=1" in done.stdout
+
+
+def test_verbs_read_and_change_the_server(deployed: Laptop) -> None:
+    where = deployed.where
+    status = where.json("status", "-e", "vps")
+    assert status["services"][0]["phase"] == "running"
+    assert where.json("history", "-e", "vps")[0]["outcome"] == "succeeded"
+    old = version(deployed)
+    deployed.write("next")
+    where.run("deploy", "-e", "vps")
+    assert deployed.ask() == "next"
+    where.run("rollback", "-e", "vps")
+    assert deployed.ask() == old
+    assert [s["name"] for s in where.json("secret", "list", "-e", "vps")] == ["TOKEN"]
+    assert "a-secret-value" not in deployed.machine.run("cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
+    assert not (where.home / "environments").exists()
+
+
+def test_errors_of_the_stack_file_are_those_of_the_laptop(laptop: Laptop) -> None:
+    file = laptop.where.folder / "lapwing.yaml"
+    before = file.read_text()
+    try:
+        file.write_text(before.replace("route: /", "rout: /"))
+        shown = laptop.where.run("deploy", "-e", "vps", status=2).stderr
+        assert f"{file}:6:5" in shown
+    finally:
+        file.write_text(before)
+
+
+def test_files_that_are_not_committed_are_not_deployed(deployed: Laptop) -> None:
+    serving = deployed.ask()
+    (deployed.where.folder / "VERSION").write_text("not committed")
+    shown = deployed.where.run("deploy", "-e", "vps", status=2).stderr
+    assert "uncommitted changes" in shown
+    deployed.where.git("checkout", "VERSION")
+    assert deployed.ask() == serving
+
+
+def test_no_request_fails_while_a_server_deploys_and_is_upgraded(
+    deployed: Laptop, tmp_path: Path
+) -> None:
+    """The upgrade is the same version as another wheel; it replaces the agent and Envoy."""
+    where = deployed.where
+    traffic = (
+        Traffic(kind="new", path="/", workers=2, interval=0.05),
+        Traffic(kind="keep-alive", path="/", workers=2, interval=0.05),
+    )
+    before = deployed.machine.run("readlink /opt/lapwing/current")
+    with running(Plan(deployed.target, traffic)) as client:
+        client.wait_for_answers({"new", "keep-alive"})
+        for number in range(3):
+            deployed.write(f"under load {number}")
+            where.run("deploy", "-e", "vps")
+        where.run("rollback", "-e", "vps")
+        upgrade(deployed, tmp_path)
+        assert deployed.machine.run("readlink /opt/lapwing/current") != before
+        deployed.write("after the upgrade")
+        where.run("deploy", "-e", "vps")
+        until(lambda: deployed.ask() == "after the upgrade")
+        ledger = client.stop()
+    assert ledger.sent > 100
+    assert not ledger.failures
+
+
+def upgrade(laptop: Laptop, folder: Path) -> None:
+    """Set up the server from a copy of Lapwing with one more file."""
+    shutil.copytree(Path(lapwing.__file__).parent, folder / "lapwing")
+    (folder / "lapwing" / "added.py").write_text('"""A newer Lapwing."""\n')
+    where = laptop.where
+    where.environ["PYTHONPATH"] = str(folder)
+    try:
+        where.run("server", "setup", "-e", "vps")
+    finally:
+        del where.environ["PYTHONPATH"]
+
+
+def test_deployment_goes_on_when_the_connection_is_cut(deployed: Laptop) -> None:
+    deployed.write("cut")
+    command = deployed.where.begin("deploy", "-e", "vps")
+    path = "/var/lib/lapwing/state/environments/shop/vps/status.json"
+
+    def in_progress() -> bool:
+        status = json.loads((deployed.machine.root / path.lstrip("/")).read_text())
+        return status["rollout"] is not None
+
+    until(in_progress, "the deployment")
+    deployed.machine.run("pkill -KILL -f '[s]shd: lapwing'")
+    out, err = command.communicate(timeout=120)
+    assert command.returncode == 0, out + err
+    assert "was lost. Connecting again" in err
+    assert deployed.ask() == "cut"
+
+
+def test_stack_serves_again_after_a_power_failure(deployed: Laptop) -> None:
+    serving = deployed.ask()
+    deployed.machine.power_off()
+    deployed.machine.boot()
+    until(lambda: deployed.ask() == serving, "the stack")
+    assert deployed.where.json("status", "-e", "vps")["services"][0]["phase"] == "running"
+
+
+@pytest.fixture
+def ci(deployed: Laptop, tmp_path: Path) -> Iterator[Laptop]:
+    """A key that may deploy `vps`, in place of the laptop's."""
+    make_key(tmp_path / "ci")
+    deployed.where.run("server", "key", "-e", "vps", str(tmp_path / "ci.pub"))
+    deployed.use(tmp_path / "ci")
+    yield deployed
+    deployed.use(deployed.machine.folder.parent / "id")
+
+
+def test_key_for_ci_deploys_and_does_nothing_else(ci: Laptop) -> None:
+    where = ci.where
+    ci.write("from CI")
+    where.run("deploy", "-e", "vps")
+    assert ci.ask() == "from CI"
+    where.json("status", "-e", "vps")
+    for verb in ("logs", "rollback", "down", "up", "promote"):
+        shown = where.run(verb, "-e", "vps", status=1).stderr
+        assert f"may not run `lapwing {verb}`" in shown
+    assert "may not deploy shop/qa" in where.run("deploy", "-e", "qa", status=1).stderr
+    ssh = [f"{where.environ['PATH'].split(':')[0]}/ssh", "-l", "lapwing", ci.machine.address]
+    for command in ("id", "sh", "git-upload-pack shop", "git-receive-pack other", ""):
+        done = subprocess.run([*ssh, *filter(None, [command])], capture_output=True, check=False)
+        assert done.returncode == 1, command
+        assert b"uid=" not in done.stdout
+    push = ["git", "push", f"ssh://lapwing@{ci.machine.address}/shop", "HEAD:refs/heads/main"]
+    environ = where.environ | {"GIT_SSH_COMMAND": ssh[0]}
+    done = subprocess.run(push, cwd=where.folder, env=environ, capture_output=True, check=False)
+    assert b"deny updating a hidden ref" in done.stderr
+    assert ci.ask() == "from CI"
+
+
+def test_changed_host_key_is_refused(laptop: Laptop, machine: Machine, tmp_path: Path) -> None:
+    known = laptop.where.folder.parent / "known_hosts"
+    for line, expected in (
+        ("", "is not known yet"),
+        (f"{machine.address} {make_key(tmp_path / 'other')}", "this may be another machine"),
+    ):
+        known.write_text(line)
+        laptop.use(machine.folder.parent / "id")
+        laptop.where.environ["XDG_RUNTIME_DIR"] = laptop.sockets()
+        assert expected in laptop.where.run("status", "-e", "vps", status=1).stderr
+    known.write_text(machine.host_key())
+    laptop.use(machine.folder.parent / "id")
+
+
+def test_setup_by_a_user_with_sudo(laptop: Laptop, machine: Machine, tmp_path: Path) -> None:
+    where = laptop.where
+    file = where.folder / "lapwing.yaml"
+    before = file.read_text()
+    machine.run("id deploy 2>/dev/null || useradd --create-home --shell /bin/bash deploy")
+    machine.allow((machine.folder.parent / "id.pub").read_text(), "deploy")
+    machine.run("chown -R deploy: /home/deploy")
+    try:
+        file.write_text(before.replace("root@", "deploy@"))
+        shown = where.run("server", "setup", "-e", "vps", status=1).stderr
+        assert "cannot use sudo without a password" in shown
+        sudoers = machine.root / "etc/sudoers.d/deploy"
+        sudoers.write_text("deploy ALL=(ALL) NOPASSWD: ALL\n")
+        sudoers.chmod(0o440)
+        where.run("server", "setup", "-e", "vps")
+    finally:
+        file.write_text(before)
+
+
+def test_port_in_use_stops_a_setup(laptop: Laptop, machine: Machine, tmp_path: Path) -> None:
+    machine.run("systemctl stop lapwing; pkill -KILL -f '[r]espawn.py'; pkill -KILL envoy; true")
+    until(lambda: ":443 " not in machine.run("ss -Hltn"))
+    code = "import socket, time; s = socket.create_server(('', 443)); time.sleep(1000)"
+    machine.run(f'systemd-run --quiet --unit port python3 -c "{code}"')
+    try:
+        until(lambda: ":443 " in machine.run("ss -Hltn"))
+        shown = laptop.where.run("server", "setup", "-e", "vps", status=1).stderr
+        assert "Port 443 is used by python3" in shown
+        assert "Nothing was changed" in shown
+    finally:
+        machine.run("systemctl stop port; systemctl start lapwing")
+    until(lambda: ":443 " in machine.run("ss -Hltn"))

@@ -1,0 +1,54 @@
+"""What stops a setup of a server."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from lapwing.server import probe
+
+GOOD = {
+    "os": "debian", "os_like": "", "os_name": "Debian GNU/Linux 12 (bookworm)", "apt": "yes",
+    "machine": "x86_64", "user": "0", "clock": "1000", "memory": "2000000", "disk": "9000000",
+    "systemd": "yes", "writable": "yes", "git": "yes", "python": "/usr/bin/python3",
+    "port_80": "", "port_443": "envoy 12",
+}  # fmt: skip
+
+
+def test_good_server_has_no_finding() -> None:
+    assert not list(probe.check(GOOD, 1000.0))
+    assert not list(probe.check(GOOD | {"os": "linuxmint", "os_like": "ubuntu debian"}, 1000.0))
+
+
+@pytest.mark.parametrize(
+    ("fact", "value", "message"),
+    [
+        ("os", "fedora", "The system is Debian"),
+        ("apt", "", "The system is"),
+        ("machine", "riscv64", "The processor is riscv64"),
+        ("systemd", "", "systemd is not running"),
+        ("writable", "", "/var/lib is read-only"),
+        ("disk", "1000", "/var/lib has 0 MiB free"),
+        ("clock", "4600", "differs by 3600 s"),
+        ("port_443", "nginx 77", "Port 443 is used by nginx (process 77)"),
+        ("port_80", "apache2 8", "Port 80 is used by apache2 (process 8)"),
+    ],
+)
+def test_fatal_finding(fact: str, value: str, message: str) -> None:
+    [finding] = probe.check(GOOD | {fact: value}, 1000.0)
+    assert finding.fatal
+    assert message in finding.message
+    assert finding.hint
+
+
+def test_little_memory_is_a_warning() -> None:
+    [finding] = probe.check(GOOD | {"memory": "500000"}, 1000.0)
+    assert not finding.fatal
+
+
+def test_script_reads_this_machine() -> None:
+    done = subprocess.run(["sh", "-c", probe.SCRIPT], capture_output=True, text=True, check=True)
+    facts = probe.parse(done.stdout)
+    assert {"os", "machine", "user", "clock", "memory", "disk", "port_80", "port_443"} <= set(facts)
+    assert int(facts["memory"]) > 0
