@@ -397,6 +397,21 @@ class CopyOutput(Struct):
     seconds: float
 
 
+class TagOutput(Struct):
+    """A tagged image. `changed` is false if the image had the tag."""
+
+    reference: str
+    digest: str
+    changed: bool
+
+
+class DeleteOutput(Struct):
+    """What was deleted: a tag, or an image with its tags if `reference` has a digest."""
+
+    reference: str
+    digest: str
+
+
 class TagsOutput(Struct):
     """The tags of a repository."""
 
@@ -629,7 +644,11 @@ OUTPUTS = {
     "image-build": Output(("image build",), (BuildOutput,)),
     "image-pin": Output(("image pin",), (PinOutput,)),
     "image-prune": Output(("image prune",), (PruneOutput,)),
-    "image-copy": Output(("image copy",), (CopyOutput,)),
+    "image-copy": Output(
+        ("image copy",), (CopyOutput,), CopyOutput, "One copy; a list of them with `--file`."
+    ),
+    "image-tag": Output(("image tag",), (TagOutput,)),
+    "image-delete": Output(("image delete",), (DeleteOutput,)),
     "image-list": Output(("image list",), (TagsOutput,)),
     "image-inspect": Output(("image inspect",), (InspectOutput,)),
     "image-push-chart": Output(("image push-chart",), (PushChartOutput,)),

@@ -1,4 +1,4 @@
-"""`lapwing image`: build images, copy, list and inspect them in registries, and push a chart there.
+"""`lapwing image`: build images, list and inspect them in registries, and push a chart there.
 
 Only services with a Dockerfile need a container engine. Logins are those of `docker login`, or
 LAPWING_REGISTRY_<HOST>_TOKEN.
@@ -15,33 +15,21 @@ import click
 
 from lapwing.cli import complete
 from lapwing.cli.context import Context
+from lapwing.cli.image_copy import copy
+from lapwing.cli.image_edit import delete, tag
 from lapwing.cli.image_prune import prune
 from lapwing.cli.options import environment_option, output_option
+from lapwing.cli.references import (
+    open_client,
+    parse_reference,
+    plain_http_option,
+    platform_option,
+)
 from lapwing.cli.transfer import Lines, Silent, format_size, transfer
 from lapwing.errors import UsageError
-from lapwing.stack import image
 
 if TYPE_CHECKING:
-    from lapwing.registry.client import RegistryClient
-    from lapwing.registry.copy import CopyResult
-    from lapwing.registry.layout import LayoutReference
-    from lapwing.registry.registry import HostOptions
-    from lapwing.stack.image import Reference
     from lapwing.targets.images import ImageResult
-
-_plain_http = click.option(
-    "--plain-http",
-    is_flag=True,
-    help="Use the registry without TLS. Loopback registries never need it.",
-)
-_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
-_platforms = click.option(
-    "--platform",
-    "platforms",
-    multiple=True,
-    metavar="OS/ARCH[/VARIANT]",
-    help="Only this platform of a multi-platform image. Repeatable.",
-)
 
 
 @click.group("image")
@@ -49,7 +37,8 @@ def command() -> None:
     """Build images; copy, list, inspect and delete them in registries."""
 
 
-command.add_command(prune)
+for _verb in (copy, delete, prune, tag):
+    command.add_command(_verb)
 
 
 @command.command("build")
@@ -206,146 +195,14 @@ def pin(context: Context, environment: str, plain_http: bool) -> None:
     context.printer.say(f"Written to {loaded.folder / LOCK}; commit it.")
 
 
-@command.command("copy")
-@click.argument("source", metavar="SRC")
-@click.argument("destination", metavar="DST")
-@click.option("-t", "--tag", "tags", multiple=True, metavar="TAG", help="A tag of the copy.")
-@_platforms
-@click.option("--referrers", is_flag=True, help="Copy signatures, SBOMs and attestations, too.")
-@click.option(
-    "--foreign-layers",
-    is_flag=True,
-    help="Copy foreign (non-distributable) layers that SRC has. Default: only refer to them.",
-)
-@click.option(
-    "-j",
-    "--jobs",
-    type=click.IntRange(1, 64),
-    default=6,
-    show_default=True,
-    help="Layers to copy at once.",
-)
-@click.option(
-    "--plain-http",
-    is_flag=True,
-    help="Allow registries without TLS. No login is sent to them.",
-)
-@click.option("--src-plain-http", is_flag=True, help="Use the registry of SRC without TLS.")
-@click.option("--dst-plain-http", is_flag=True, help="Use the registry of DST without TLS.")
-@click.option("--src-ca", type=_FILE, help="Also trust this authority, in PEM format, for SRC.")
-@click.option("--dst-ca", type=_FILE, help="Also trust this authority, in PEM format, for DST.")
-@output_option
-@click.pass_obj
-def copy(
-    context: Context,
-    /,
-    source: str,
-    destination: str,
-    tags: tuple[str, ...],
-    **options: Any,
-) -> None:
-    """Copy image SRC to DST. Only missing layers are sent.
-
-    Each is a reference, or an OCI layout: oci:DIR[:TAG], oci-archive:FILE[:TAG] or
-    docker-archive:FILE[:TAG]. The copy gets the tag of DST and every --tag; without any, the tag of
-    SRC. Tags are written last, when the image is complete and verified.
-    """
-    from lapwing.registry.client import RegistryClient
-    from lapwing.registry.copy import CopyOptions
-    from lapwing.registry.layout import parse_layout
-    from lapwing.registry.manifest import parse_platform
-
-    origin = parse_layout(source) or _reference(context, source)
-    target = parse_layout(destination) or _reference(context, destination, default_tag=None)
-    for tag in tags:
-        image.check_tag(tag)
-    platforms = tuple(parse_platform(text) for text in options["platforms"])
-    wanted = CopyOptions(
-        platforms, options["referrers"], options["foreign_layers"], options["jobs"]
-    )
-    started = time.monotonic()
-
-    async def run() -> CopyResult:
-        async with RegistryClient(
-            context.settings,
-            plain_http=options["plain_http"],
-            hosts=_host_options(origin, target, options),
-        ) as client:
-            with transfer(context.printer, quiet=context.for_programs) as progress:
-                return await client.copy(origin, target, tags, wanted, progress)
-
-    result = asyncio.run(run())
-    seconds = time.monotonic() - started
-    if context.for_programs:
-        context.printer.json(_to_json(origin, target, result, seconds))
-        return
-    context.printer.say(_summary(result, seconds))
-    for name in [f"{target.name}:{tag}" for tag in result.tags] or [target.name]:
-        context.printer.data(f"{name}@{result.root.digest}")
-
-
-def _host_options(
-    origin: Reference | LayoutReference,
-    target: Reference | LayoutReference,
-    options: dict[str, Any],
-) -> dict[str, HostOptions]:
-    """Return the options of each registry; of one that is on both sides, those of both."""
-    from lapwing.registry.registry import HostOptions
-
-    found: dict[str, HostOptions] = {}
-    for reference, side in ((origin, "src"), (target, "dst")):
-        if isinstance(reference, image.Reference):
-            given = found.get(reference.api, HostOptions())
-            plain = given.plain_http or options[f"{side}_plain_http"]
-            authority = options[f"{side}_ca"] or given.authority
-            found[reference.api] = HostOptions(plain, authority)
-    return found
-
-
-def _to_json(
-    origin: Reference | LayoutReference,
-    target: Reference | LayoutReference,
-    result: CopyResult,
-    seconds: float,
-) -> dict[str, Any]:
-    return {
-        "source": str(origin),
-        "destination": target.name,
-        "digest": result.root.digest,
-        "media_type": result.root.media_type,
-        "tags": result.tags,
-        "blobs": result.blobs,
-        "left_out": result.left_out,
-        "manifests": result.manifests,
-        "referrers": result.referrers,
-        "bytes_sent": result.sent,
-        "seconds": round(seconds, 3),
-    }
-
-
-def _summary(result: CopyResult, seconds: float) -> str:
-    if not any(result.blobs.values()) and not result.manifests:
-        return f"The destination already has the image; {seconds:.2f} s."
-    parts = [f"{result.blobs['copied']} blobs sent ({format_size(result.sent)})"]
-    if result.blobs["mounted"]:
-        parts.append(f"{result.blobs['mounted']} mounted")
-    if result.blobs["present"]:
-        parts.append(f"{result.blobs['present']} already exist")
-    if result.left_out:
-        parts.append(f"{result.left_out} foreign layers not copied")
-    if result.referrers:
-        parts.append(f"{result.referrers} referrers")
-    return f"{', '.join(parts)}; {seconds:.2f} s."
-
-
 @command.command("list")
 @click.argument("repository")
-@_plain_http
+@plain_http_option
 @output_option
 @click.pass_obj
 def list_(context: Context, repository: str, plain_http: bool) -> None:
     """List the tags of REPOSITORY."""
-    wanted = _reference(context, repository, default_tag=None)
+    wanted = parse_reference(context, repository, default_tag=None)
     if wanted.tag or wanted.digest:
         raise UsageError(
             f"{repository!r} names an image, not a repository.",
@@ -353,23 +210,23 @@ def list_(context: Context, repository: str, plain_http: bool) -> None:
         )
 
     async def run() -> list[str]:
-        async with _client(context, wanted, plain_http) as client:
+        async with open_client(context, wanted, plain_http) as client:
             return [tag async for tag in client.repository(wanted).tags()]
 
     tags = asyncio.run(run())
     if context.for_programs:
         context.printer.json({"repository": wanted.name, "tags": tags})
         return
-    for tag in tags:
-        context.printer.data(tag)
+    for each in tags:
+        context.printer.data(each)
     if not tags:
         context.printer.say(f"{wanted.name} has no tags.")
 
 
 @command.command("inspect")
 @click.argument("reference", metavar="IMAGE")
-@_platforms
-@_plain_http
+@platform_option
+@plain_http_option
 @output_option
 @click.pass_obj
 def inspect(context: Context, reference: str, platforms: tuple[str, ...], plain_http: bool) -> None:
@@ -377,11 +234,11 @@ def inspect(context: Context, reference: str, platforms: tuple[str, ...], plain_
     from lapwing.registry.inspect import inspect_image
     from lapwing.registry.manifest import parse_platform
 
-    wanted = _reference(context, reference)
+    wanted = parse_reference(context, reference)
     parsed = [parse_platform(text) for text in platforms]
 
     async def run() -> dict[str, Any]:
-        async with _client(context, wanted, plain_http) as client:
+        async with open_client(context, wanted, plain_http) as client:
             return await inspect_image(client.repository(wanted), wanted.wanted, parsed)
 
     found = {"reference": str(wanted), **asyncio.run(run())}
@@ -429,7 +286,7 @@ def _printable(value: Any) -> Any:
 @command.command("push-chart")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.argument("destination", metavar="DST")
-@_plain_http
+@plain_http_option
 @output_option
 @click.pass_obj
 def push_chart(context: Context, file: Path, destination: str, plain_http: bool) -> None:
@@ -445,7 +302,7 @@ def push_chart(context: Context, file: Path, destination: str, plain_http: bool)
     started = time.monotonic()
 
     async def run() -> str:
-        async with _client(context, target, plain_http) as client:
+        async with open_client(context, target, plain_http) as client:
             with transfer(context.printer, quiet=context.for_programs) as progress:
                 manifest = await push(chart, client.repository(target, write=True), progress)
                 return manifest.digest
@@ -463,23 +320,3 @@ def push_chart(context: Context, file: Path, destination: str, plain_http: bool)
         )
         return
     context.printer.data(f"{target}@{digest}")
-
-
-def _client(context: Context, reference: Reference, plain_http: bool) -> RegistryClient:
-    """Return a client for the registry of one reference."""
-    from lapwing.registry.client import RegistryClient
-    from lapwing.registry.registry import HostOptions
-
-    return RegistryClient(
-        context.settings, hosts={reference.api: HostOptions(plain_http=plain_http)}
-    )
-
-
-def _reference(context: Context, text: str, *, default_tag: str | None = image.LATEST) -> Reference:
-    """Parse a reference; report an upper-case repository that was changed to lower case."""
-    found = image.parse(text, lower=True, default_tag=default_tag)
-    if text.partition("@")[0].lower() != text.partition("@")[0] and found.repository not in text:
-        context.printer.say(
-            f"{text} is used as {found}: the OCI specification allows only lower-case repositories."
-        )
-    return found

@@ -15,6 +15,7 @@ import select
 import socket
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from typing import Any
 from urllib.parse import SplitResult
 
 import h11
@@ -68,9 +69,7 @@ async def connect(host: str, port: int) -> TcpStream:
 async def _connect(host: str, port: int) -> socket.socket:
     loop = asyncio.get_running_loop()
     last: OSError | None = None
-    for family, kind, protocol, _, address in await loop.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM
-    ):
+    for family, kind, protocol, _, address in await _addresses(loop, host, port):
         opened = socket.socket(family, kind, protocol)
         try:
             opened.setblocking(False)
@@ -85,6 +84,17 @@ async def _connect(host: str, port: int) -> socket.socket:
         else:
             return opened
     raise last or OSError("the host has no address")
+
+
+async def _addresses(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[Any]:
+    """Return the addresses of a host. One that is an address itself needs no thread.
+
+    A name is given as bytes, because the codec for other names takes milliseconds to load.
+    """
+    name = host.encode() if host.isascii() else host
+    with contextlib.suppress(OSError):
+        return socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    return await loop.getaddrinfo(name, port, type=socket.SOCK_STREAM)
 
 
 class TcpStream:

@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import tarfile
-import tempfile
 from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -266,6 +264,8 @@ class Layout:
 @contextlib.contextmanager
 def open_layout(reference: LayoutReference) -> Iterator[Layout]:
     """Open a layout to read. Raises RegistryError if it is missing or not a layout."""
+    import tarfile
+
     with contextlib.ExitStack() as stack:
         try:
             files: Folder | Archive
@@ -292,6 +292,8 @@ def create_layout(reference: LayoutReference, image: str = "") -> Iterator[Layou
     `image` is the name of its images for `docker load`. Raises RegistryError if the folder holds
     other files, OSError if it cannot be written.
     """
+    import tempfile
+
     path = reference.path
     if not reference.is_archive:
         if path.exists() and not Folder(path).has("oci-layout") and any(path.iterdir()):
@@ -309,6 +311,8 @@ def create_layout(reference: LayoutReference, image: str = "") -> Iterator[Layou
 
 def _pack(folder: Path, docker_manifest: bytes, archive: Path) -> None:
     """Write an archive of a layout, the same bytes for the same content. Files are removed."""
+    import tarfile
+
     (folder / "manifest.json").write_bytes(docker_manifest)
     blobs = sorted(path for path in (folder / "blobs").rglob("*") if path.is_file())
     names = [folder / name for name in ("index.json", "manifest.json")]

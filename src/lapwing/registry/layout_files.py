@@ -11,13 +11,14 @@ import hashlib
 import io
 import json
 import os
-import tarfile
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from lapwing.registry.manifest import OCI_INDEX, Descriptor, Manifest, build_manifest
+
+if TYPE_CHECKING:
+    import tarfile
 
 CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar"
@@ -43,6 +44,8 @@ class Folder:
     @contextlib.contextmanager
     def create(self, name: str) -> Iterator[IO[bytes]]:
         """Write a file, which gets its name when the block ends without an error."""
+        import tempfile
+
         path = self.path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, made = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")

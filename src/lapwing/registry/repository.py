@@ -163,13 +163,21 @@ class Repository:
                 raise RegistryError(f"{self} sent an invalid list of manifests.") from error
         return found
 
-    async def delete(self, digest: str) -> bool:
-        """Delete a manifest with its tags; return whether it was there. Blobs are the registry's.
+    async def delete(self, reference: str) -> bool:
+        """Delete a tag, or by digest a manifest with its tags; return whether it was there.
 
-        Raises RegistryError, also if the registry does not allow it.
+        Raises RegistryError, also if the registry does not allow it. Blobs are left to the
+        registry.
         """
-        path = self.path(f"manifests/{digest}")
-        response = await self.request(Request("DELETE", path), 200, 202, 204, 404, 405)
+        path = self.path(f"manifests/{reference}")
+        by_tag = (400,) if ":" not in reference else ()
+        response = await self.request(Request("DELETE", path), 200, 202, 204, 404, 405, *by_tag)
+        if by_tag and response.status in (400, 405):
+            raise RegistryError(
+                f"{self.registry.host} does not delete single tags ({response.status}), or no "
+                "images at all.",
+                hint=f"`lapwing image delete {self}@DIGEST` deletes the image with all its tags.",
+            )
         if response.status == 405:
             raise RegistryError(
                 f"{self.registry.host} does not allow images to be deleted (405).",

@@ -6,11 +6,9 @@ sets them for its own authority, and then no public registry can be reached. Her
 
 from __future__ import annotations
 
-import atexit
 import functools
 import os
 import ssl
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -62,6 +60,9 @@ def git_environ(environ: Mapping[str, str]) -> dict[str, str]:
 @functools.cache
 def _joint_bundle(added: str) -> str:
     """Return a file with the system's authorities and some more, which ends with this process."""
+    import atexit
+    import tempfile
+
     try:
         content = system_bundle().read_bytes() + b"\n" + Path(added).read_bytes()
     except OSError as error:
