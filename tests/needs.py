@@ -134,6 +134,7 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "redis": _program("valkey-server", "redis-server"),
     "npm": _program("npm"),
     "cluster": _cluster,
+    "kubectl": _program("kubectl"),
     "terraform": _program("terraform", "tofu"),
     "terraform-schemas": _terraform_schemas,
     "tmpfs": _tmpfs,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from lapwing.render.kubernetes import render
 from lapwing.stack.load import load
 from tests.cluster import objects
 from tests.cluster.control_plane import Cluster, wait_until
+from tests.cluster.stacks import Stack
+from tests.needs import require
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 STACK = """
@@ -54,6 +57,24 @@ def test_api_server_accepts_every_rendered_object(
     }  # fmt: skip
     for thing in things:
         assert scope.manages(thing), thing["metadata"]
+
+
+@pytest.mark.parametrize("rollouts", ["true", "false"])
+def test_kubectl_applies_rendered_folder_at_once(stack: Stack, rollouts: str) -> None:
+    kubectl = require("kubectl")
+    text = STACK.format(name=stack.scope.stack, rollouts=rollouts)
+    (stack.folder / "lapwing.yaml").write_text(text)
+    out = str(stack.folder / "out")
+    rendered = stack.call("render", "-o", out)
+    assert rendered.returncode == 0, rendered.stderr
+    applied = subprocess.run(
+        [kubectl, "apply", "--server-side", "-f", out],
+        env=stack.environ, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert applied.returncode == 0, applied.stderr
+    lines = applied.stdout.splitlines()
+    assert lines[0].startswith(f"namespace/{stack.scope.namespace} ")
+    assert all(line.endswith(" serverside-applied") for line in lines)
 
 
 BRACES = "{{ user }} and {{{y}}} and {{"

@@ -24,16 +24,16 @@ def command(
 ) -> None:
     """Write the Kubernetes manifests of an environment.
 
-    The same stack and the same images always give the same bytes.
+    `kubectl apply -f DIR` applies the files in order. The same stack and the same images always
+    give the same bytes.
     """
     from lapwing.cli import rendered
     from lapwing.render.kubernetes import render
 
     loaded = context.load(environment, folders=False)
     cluster = render.prepare(loaded, images)
-    files = {name: text.encode() for name, text in render.files(cluster).items()}
-    argo = {f"argocd/{name}": text.encode() for name, text in render.argo_files(cluster).items()}
-    change = rendered.write(folder, {**files, **argo}, force=force)
+    files = {name: text.encode() for name, text in render.folder_files(cluster).items()}
+    change = rendered.write(folder, files, force=force)
     if context.for_programs:
         context.printer.json(
             {
@@ -45,7 +45,7 @@ def command(
         return
     context.printer.data(str(folder))
     context.printer.say(f"  {change}")
-    if cluster.is_argo and not argo:
+    if cluster.is_argo and cluster.settings.repository is None:
         context.printer.say(
             "  No Argo CD application: set `repository` of the environment to the URL of the "
             "desired-state repository."

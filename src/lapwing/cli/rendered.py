@@ -1,6 +1,6 @@
 """Write a rendered folder without overwriting files of others.
 
-A written folder has a list, `.lapwing-rendered.json`, of each file and the digest of its content.
+A written folder has a list, `.lapwing-rendered`, of each file and the digest of its content.
 Only a listed file whose content still has its digest is replaced or removed. Any other file at the
 path of one to write stops everything before the first byte is written. Other files stay.
 """
@@ -20,7 +20,9 @@ import click
 from lapwing.errors import LapwingError, UnmanagedFileError
 from lapwing.system.files import write_atomic
 
-LIST = ".lapwing-rendered.json"
+LIST = ".lapwing-rendered"
+"""JSON. The name has no ending, so that kubectl does not take it for an object."""
+OLD_LIST = ".lapwing-rendered.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,7 @@ def _write(folder: Path, files: Mapping[str, bytes], *, force: bool, keep: bool)
     for name in leaving:
         (folder / name).unlink(missing_ok=True)
     _write_list(folder, {**kept, **digests})
+    (folder / OLD_LIST).unlink(missing_ok=True)
     unchanged = tuple(name for name in files if name not in written)
     return Change(tuple(written), tuple(leaving), unchanged)
 
@@ -119,8 +122,9 @@ def _is_unmanaged(path: Path, ours: str | None, wanted: bytes | None) -> bool:
 
 def _read_list(folder: Path) -> dict[str, str]:
     """Read the list of written files; without a readable list, all files count as unmanaged."""
+    path = folder / LIST
     with contextlib.suppress(OSError, ValueError):
-        read = json.loads((folder / LIST).read_bytes())
+        read = json.loads((path if path.exists() else folder / OLD_LIST).read_bytes())
         if isinstance(read, dict):
             return {n: str(d) for n, d in read.items() if not _is_outside(n)}
     return {}

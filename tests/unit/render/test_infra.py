@@ -167,7 +167,7 @@ def test_list_of_files_cannot_point_outside_folder(tmp_path: Path) -> None:
     infra(path)
     treasure = tmp_path / "treasure"
     treasure.write_text("x")
-    listed = tmp_path / "out/production/.lapwing-rendered.json"
+    listed = tmp_path / "out/production/.lapwing-rendered"
     digests: dict[str, Any] = json.loads(listed.read_text())
     digest = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"
     listed.write_text(json.dumps({**digests, "../../treasure": digest}))

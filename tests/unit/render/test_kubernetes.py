@@ -5,6 +5,7 @@ LAPWING_GOLDEN_WRITE=1 writes the expectations again.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -17,6 +18,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from lapwing.cli.main import cli
+from lapwing.errors import UsageError
 from lapwing.plan.names import secret_part
 from lapwing.render.kubernetes import render
 from lapwing.stack.load import load
@@ -48,6 +50,37 @@ def test_manifests_equal_golden_files(case: str, environment: str, tmp_path: Pat
     assert result.exit_code == 0, result.output
     found = {p.relative_to(out).as_posix(): p.read_text() for p in out.rglob("*.yaml")}
     compare(CLUSTERS / case / "expected" / environment, found)
+
+
+def test_folder_has_files_in_the_order_of_kubectl_and_no_other_object(tmp_path: Path) -> None:
+    shutil.copy(CLUSTERS / "workers-and-jobs" / "lapwing.yaml", tmp_path)
+    out = tmp_path / "out"
+    [environment] = [e for c, e in cases() if c == "workers-and-jobs"][:1]
+    old = json.dumps({"namespace.yaml": hashlib.sha256(b"old").hexdigest()})
+    out.mkdir()
+    (out / "namespace.yaml").write_text("old")
+    (out / ".lapwing-rendered.json").write_text(old)
+    assert run(tmp_path, "-e", environment, "-o", str(out)).exit_code == 0
+    applied = [p for p in sorted(out.iterdir()) if p.suffix in (".yaml", ".yml", ".json")]
+    made = cluster_environment("workers-and-jobs", environment)
+    read = [d for path in applied for d in yaml.safe_load_all(path.read_text())]
+    assert read[0]["kind"] == "Namespace"
+    assert [p.name.partition("-")[2] for p in applied] == list(render.files(made))
+    assert len(read) == len(render.objects(made))
+
+
+def test_all_missing_images_are_reported_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "lapwing.yaml"
+    path.write_text(
+        "stack: shop\nservices:\n"
+        "  api: {build: ., command: serve, route: /api}\n"
+        "  web: {image: registry.example/web:1, route: /}\n"
+        "  mail: {build: ., command: send}\n"
+        "environments: {kind: {target: kubernetes}}\n"
+    )
+    with pytest.raises(UsageError, match=r"No image is given for: api, mail\.") as refused:
+        render.prepare(load(path, "kind"))
+    assert "--image api=REGISTRY/REPOSITORY:TAG --image mail=" in str(refused.value.hint)
 
 
 @pytest.mark.parametrize(("case", "environment"), cases())
@@ -221,7 +254,7 @@ SMALL = (CLUSTERS / "smallest/lapwing.yaml").read_text()
     ("text", "arguments", "message", "hint"),
     [
         (SMALL.replace("image: registry.example/tiny/app:1.2.3", "build: ., command: x"),
-         ("-e", "kind"), "no image", "--image app="),
+         ("-e", "kind"), "No image is given for: app.", "--image app="),
         (SMALL, ("-e", "kind", "--image", "ap=x:1"), "no service `ap`", "mean `app`?"),
         (SMALL, ("-e", "kind", "--image", "app=UPPER//x"), "Invalid image of 'app'", ""),
         (SMALL.replace("tiny", "t" * 40).replace("  app:", f"  {'a' * 40}:"), ("-e", "kind"),

@@ -68,14 +68,14 @@ def prepare(
         )
     found = {}
     for name, service in services.items():
-        reference = given.get(name) or service.image
-        if reference is None:
-            raise UsageError(
-                f"Service {name!r} has no image.",
-                hint=f"Set `image` of the service in {loaded.path.name}, or add "
-                f"--image {name}=REGISTRY/REPOSITORY:TAG.",
-            )
-        found[name] = str(_reference(name, reference))
+        if reference := given.get(name) or service.image:
+            found[name] = str(_reference(name, reference))
+    if missing := [name for name in services if name not in found]:
+        options = " ".join(f"--image {name}=REGISTRY/REPOSITORY:TAG" for name in missing)
+        raise UsageError(
+            f"No image is given for: {', '.join(missing)}.",
+            hint=f"Set `image` of each service in {loaded.path.name}, or add {options}.",
+        )
     made = ClusterEnvironment(loaded, found, revision, hold)
     _check_namespace(made)
     return made
@@ -181,6 +181,16 @@ def files(cluster: ClusterEnvironment) -> dict[str, str]:
         tree = resolve(manifest.tree, scopes)
         grouped.setdefault(manifest.file, []).append(emit.document(tree))
     return {name: _file(name, grouped[name]) for name in FILES if name in grouped}
+
+
+def folder_files(cluster: ClusterEnvironment) -> dict[str, str]:
+    """Render the manifests as files of a folder that `kubectl apply -f FOLDER` applies in order.
+
+    kubectl applies files by name, so each starts with its number. Argo CD's objects are in a
+    subfolder.
+    """
+    numbered = {f"{FILES.index(name) + 1}-{name}": t for name, t in files(cluster).items()}
+    return numbered | {f"argocd/{name}": t for name, t in argo_files(cluster).items()}
 
 
 def argo_files(cluster: ClusterEnvironment) -> dict[str, str]:
