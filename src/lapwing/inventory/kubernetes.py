@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
 from lapwing.inventory.model import (
+    Backup,
     Disk,
     Endpoint,
     Flow,
@@ -17,7 +19,7 @@ from lapwing.inventory.model import (
     Requests,
     SecretRead,
 )
-from lapwing.plan.names import COMPONENT, NAME
+from lapwing.plan.names import BACKS_UP, COMPONENT, NAME
 
 Object = Mapping[str, Any]
 WORKLOADS = ("Deployment", "Rollout", "StatefulSet", "Job")
@@ -52,6 +54,7 @@ def from_kubernetes(objects: Iterable[Object]) -> Inventory:
         endpoints=tuple(e for o in listed if o["kind"] == "Service" for e in _endpoints(o)),
         flows=tuple(f for o in listed if o["kind"] == "NetworkPolicy" for f in _flows(o)),
         secret_reads=tuple(r for o in listed if o["kind"] == "ExternalSecret" for r in _reads(o)),
+        backups=tuple(b for o in listed if o["kind"] == "CronJob" for b in _backups(o)),
         controllers=tuple(name for kind, name in CONTROLLERS.items() if kind in kinds),
     )
 
@@ -84,6 +87,7 @@ def _pods(workload: Object, scaled: tuple[int, int] | None, windows: Mapping[str
         images=tuple(c["image"] for c in pod["containers"]),
         second_slot_s=kept,
         deadline_s=spec.get("activeDeadlineSeconds"),
+        caps_cache="maxmemory" in json.dumps(pod["containers"]),
     )
 
 
@@ -159,6 +163,12 @@ def _flows(policy: Object) -> Iterator[Flow]:
                 yield Flow(source, part)
             elif peer.get("ipBlock", {}).get("cidr") == EVERYWHERE:
                 yield Flow(source, "internet")
+
+
+def _backups(job: Object) -> Iterator[Backup]:
+    database = (job["metadata"].get("annotations") or {}).get(BACKS_UP)
+    if database is not None:
+        yield Backup(database, _name(job))
 
 
 def _reads(secret: Object) -> Iterator[SecretRead]:

@@ -49,6 +49,8 @@ class Pods:
     """How long a rollout keeps the pods of the old slot beside the new ones, in seconds."""
     deadline_s: int | None = None
     """The time limit of a job."""
+    caps_cache: bool = False
+    """Whether a Redis has a `maxmemory`, at which it evicts keys or refuses writes."""
 
     @property
     def billed(self) -> autopilot.Pod:
@@ -154,6 +156,14 @@ class SecretRead:
 
 
 @dataclass(frozen=True, slots=True)
+class Backup:
+    """A scheduled backup of a database by a rendered object."""
+
+    database: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
 class Inventory:
     """Everything that was found, each in the order of the source."""
 
@@ -169,6 +179,7 @@ class Inventory:
     secrets: tuple[str, ...] = ()
     """Secrets of Secret Manager."""
     secret_reads: tuple[SecretRead, ...] = ()
+    backups: tuple[Backup, ...] = ()
     controllers: tuple[str, ...] = ()
     """Programs that have to run in the cluster for these objects, such as Argo CD."""
     registries: tuple[str, ...] = ()

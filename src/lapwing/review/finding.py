@@ -1,13 +1,16 @@
-"""Findings of a review, and their positions in the stack file."""
+"""Findings of a review, their positions in the stack file, and what a rule is given."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import date
 from decimal import Decimal
 from enum import IntEnum
 from typing import Any
 
+from lapwing.cost.ledger import Estimate
+from lapwing.inventory.model import Environment, Inventory
 from lapwing.stack.load import LoadedStack
 from lapwing.stack.source import KeyPath, Source
 
@@ -73,3 +76,29 @@ class Subject:
         found = next((p for p in (overlay, path) if p in self.source.positions), fallback)
         where = self.source.where(found, key=True)
         return f"{where.file.name}:{where.line}"
+
+
+@dataclass(frozen=True, slots=True)
+class Risk:
+    """A risk: its rule, the path in the file, the evidence, and the advice."""
+
+    rule: str
+    path: KeyPath
+    evidence: str
+    advice: str
+    severity: Severity = Severity.WARNING
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One environment under review: what is written, what is rendered of it, and its cost."""
+
+    loaded: LoadedStack
+    environment: Environment
+    project: Inventory
+    """The facts of its cloud project; empty outside of a cloud."""
+    cost: Estimate
+    today: date
+
+
+Rule = Callable[[Case], Iterator[Risk]]

@@ -1,9 +1,12 @@
 """Over-engineering: components that teams often add too early.
 
-Each component gives a finding. If the stack has it without a visible reason, it is a warning with
-its cost. If the stack does not have it, the finding is informational: when to add it. Reasons
-outside of the stack file (an SLA, an auditor) are named, for people to judge. What only exists in a
-cloud or a cluster is no finding for environments elsewhere.
+A component that the stack has without a visible reason is a warning with its cost. All that it does
+not have are one informational finding: when to add each. Reasons outside of the stack file (an SLA,
+an auditor) are named, for people to judge. What only exists in a cloud or a cluster is no finding
+for environments elsewhere.
+
+A program is recognised by the image of a service, or by the first word of its command; its name is
+no evidence: `vault` may be for photos. No advice removes a production environment.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 
+from lapwing.cost.alternatives import is_production
 from lapwing.cost.estimate import SHARED
 from lapwing.cost.ledger import Estimate
 from lapwing.review.finding import Finding, Severity, Subject
@@ -21,6 +25,7 @@ from lapwing.stack.load import LoadedStack
 
 MESH_SERVICES = 10
 """Number of services from which a mesh is justified."""
+NOT_NEEDED_YET = "overkill/not-needed-yet"
 FEW_PROJECTS = 3
 """Production, staging and what they share."""
 
@@ -50,6 +55,7 @@ class Component:
     justified: Callable[[Subject], bool] = lambda _: False
     applies: Callable[[LoadedStack], bool] = lambda _: True
     elsewhere: str = ""
+    instead: str = "Remove it."
 
     def reason(self, stacks: Iterable[LoadedStack]) -> str:
         """Return why it is too much in these environments."""
@@ -58,32 +64,32 @@ class Component:
 
 
 def overkill(subject: Subject, cost: Estimate) -> Iterator[Finding]:
-    """Yield a finding for each component."""
+    """Yield a finding for each component that is there, and one for all others."""
+    absent: list[tuple[Component, list[LoadedStack]]] = []
     for row in COMPONENTS:
         seen = list(row.find(subject))
         stacks = [loaded for loaded in subject.stacks if row.applies(loaded)]
-        if not seen and not stacks:
-            continue
-        if not seen:
-            names = ", ".join(loaded.environment for loaded in stacks)
-            evidence = f"No {row.name} in {names}."
-            wait = f"Not needed yet. {row.reason(stacks)} Add it for {row.when}."
-            now = f"Consider adding it: {row.when}."
-            advice = now if row.justified(subject) else wait
-            yield Finding(row.rule, Severity.INFO, "all", evidence, advice)
-            continue
         justified = row.justified(subject)
+        if not seen and stacks:
+            absent.append((row, stacks))
         for each in seen:
             why = row.reason(x for x in subject.stacks if x.environment == each.environment)
             advice = (
                 f"Justified: {row.when}."
                 if justified
-                else f"Remove it. {why} Add it for {row.when}."
+                else f"{row.instead} {why} Add it for {row.when}."
             )
             severity = Severity.INFO if justified else Severity.WARNING
             yield Finding(
                 row.rule, severity, each.environment, each.evidence, advice, _saves(each, cost)
             )
+    if absent:
+        evidence = f"Not used, and not needed yet: {', '.join(r.name for r, _ in absent)}."
+        advice = " ".join(
+            f"{row.name[:1].upper()}{row.name[1:]}: {row.reason(stacks)} Add it for {row.when}."
+            for row, stacks in absent
+        )
+        yield Finding(NOT_NEEDED_YET, Severity.INFO, "all", evidence, advice)
 
 
 def _saves(seen: Occurrence, cost: Estimate) -> Decimal | None:
@@ -93,36 +99,42 @@ def _saves(seen: Occurrence, cost: Estimate) -> Decimal | None:
     return sum(known, Decimal(0)) if known and len(known) == len(lines) else None
 
 
-def _programs(pattern: str) -> Callable[[Subject], Iterator[Occurrence]]:
-    """Find services whose name, image or command matches a program."""
-    compiled = re.compile(rf"(^|[^a-z])({pattern})([^a-z]|$)")
+def _programs(images: str, commands: str) -> Callable[[Subject], Iterator[Occurrence]]:
+    """Find services by the repository of their image, or by the program that they start."""
+    repository = re.compile(rf"(^|/)({images})$")
+    program = re.compile(rf"(\S*/)?({commands})")
 
     def find(subject: Subject) -> Iterator[Occurrence]:
         for loaded in subject.stacks:
             for name, service in loaded.stack.services.items():
-                texts = (("", name), ("image", service.image), ("command", service.command))
-                for key, text in texts:
-                    match = compiled.search((text or "").lower())
-                    if match is None:
-                        continue
-                    path = ("services", name, key) if key else ("services", name)
-                    where = subject.position(loaded.environment, path)
-                    yield Occurrence(
-                        loaded.environment, f"{where}: service `{name}` is {match[2]}", (name,)
-                    )
-                    break
+                image = (service.image or "").partition("@")[0]
+                last = image.rpartition("/")[2]
+                image = image.removesuffix(":" + last.partition(":")[2]).removeprefix("docker.io/")
+                words = (service.command or "").split()
+                found = repository.search(image.removeprefix("library/"))
+                key = "image" if found else "command"
+                found = found or (program.fullmatch(words[0]) if words else None)
+                if found is not None:
+                    where = subject.position(loaded.environment, ("services", name, key))
+                    evidence = f"{where}: service `{name}` is {found[2].rpartition('/')[2]}"
+                    yield Occurrence(loaded.environment, evidence, (name,))
 
     return find
 
 
 def _regions(subject: Subject) -> Iterator[Occurrence]:
-    clouds = [(s.environment, s.settings.cloud.region) for s in subject.stacks if s.settings.cloud]
-    first = clouds[0][1] if clouds else None
-    for environment, region in clouds:
-        if region != first:
+    """Find a second production environment in another region; staging may be anywhere."""
+    clouds = [
+        (s.environment, s.settings.cloud.region)
+        for s in subject.stacks
+        if s.settings.cloud and is_production(s.environment)
+    ]
+    for environment, region in clouds[1:]:
+        first, other = clouds[0]
+        if region != other:
             where = subject.position(environment, ("cloud", "region"))
-            evidence = f"{where}: `{environment}` is in {region}, others in {first}"
-            yield Occurrence(environment, evidence, ("cluster", "network"))
+            evidence = f"{where}: production runs in {other} (`{first}`) and {region}"
+            yield Occurrence(environment, evidence)
 
 
 def _database_copies(subject: Subject) -> Iterator[Occurrence]:
@@ -141,12 +153,12 @@ def _projects(subject: Subject) -> Iterator[Occurrence]:
         [*(project_of(s.stack, s.environment) for s in clouds), SHARED] if clouds else ()
     )
     if len(projects) > FEW_PROJECTS:
-        last = clouds[-1].environment
+        others = [s.environment for s in clouds if not is_production(s.environment)]
+        last = others[-1] if others else clouds[-1].environment
         where = subject.position(last, ("cloud",))
         listed = ", ".join(projects)
-        yield Occurrence(
-            last, f"{where}: {len(projects)} projects ({listed})", ("cluster", "network")
-        )
+        parts = ("cluster", "network", "overhead") if others else ()
+        yield Occurrence(last, f"{where}: {len(projects)} projects ({listed})", parts)
 
 
 def _in_cloud(loaded: LoadedStack) -> bool:
@@ -169,13 +181,17 @@ COMPONENTS = (
         "an SLA of 99.99 %, or users on several continents",
         _regions,
         applies=_in_cloud,
+        instead="Serve all users from one region.",
     ),
     Component(
         "overkill/service-mesh",
         "service mesh",
         "A mesh adds a proxy to each pod and needs its own upgrades.",
         f"{MESH_SERVICES} or more services that need mutual TLS",
-        _programs("istio|istiod|linkerd|consul|kuma"),
+        _programs(
+            "istio/[a-z0-9-]+|linkerd/[a-z0-9-]+|(hashicorp/)?consul|kumahq/[a-z0-9-]+|kong/kuma-[a-z]+",
+            "istiod|pilot-discovery|linkerd|consul|kuma-cp",
+        ),
         _many_services,
         _in_cluster,
         elsewhere="A mesh adds a proxy to each replica and needs its own upgrades.",
@@ -187,13 +203,19 @@ COMPONENTS = (
         "a compliance requirement of a recovery point below one hour",
         _database_copies,
         applies=_in_cloud,
+        instead="Remove `replica_region`.",
     ),
     Component(
         "overkill/observability",
         "self-hosted observability stack",
         "The cluster includes the cloud's managed logs and metrics.",
         "more than two full-time reliability engineers",
-        _programs("prometheus|grafana|loki|tempo|jaeger|elasticsearch|kibana|thanos|zipkin"),
+        _programs(
+            "prom/(prometheus|alertmanager)|grafana/[a-z0-9-]+|jaegertracing/[a-z0-9-]+"
+            "|openzipkin/zipkin(-slim)?|(elasticsearch/)?elasticsearch|(kibana/)?kibana"
+            "|thanosio/thanos|signoz/[a-z0-9-]+|victoriametrics/[a-z0-9-]+",
+            "prometheus|grafana(-server)?|loki|tempo|jaeger-[a-z-]+|elasticsearch|kibana|thanos",
+        ),
         elsewhere="`lapwing status` and `lapwing logs` show the state and output of every replica.",
     ),
     Component(
@@ -204,13 +226,18 @@ COMPONENTS = (
         "SOC 2 or HIPAA, which require more isolation",
         _projects,
         applies=_in_cloud,
+        instead="Give environments other than production the same `cloud.project`.",
     ),
     Component(
         "overkill/api-gateway",
         "API gateway",
         "The load balancer already routes by host and path.",
         "rate limits per customer, API keys or API billing",
-        _programs("kong|tyk|krakend|apigee|apisix|gravitee"),
+        _programs(
+            "kong|kong/kong(-gateway)?|tykio/[a-z0-9-]+|krakend|(devopsfaith|krakend)/krakend"
+            "|apache/apisix|graviteeio/[a-z0-9-]+",
+            "kong|tyk|krakend|apisix",
+        ),
         elsewhere="Envoy already routes by host and path.",
     ),
     Component(
@@ -218,7 +245,9 @@ COMPONENTS = (
         "secret server",
         "The cloud's secret manager stores static secrets.",
         "dynamic secrets, or secrets in several clouds",
-        _programs("vault|openbao|infisical"),
+        _programs(
+            "vault|hashicorp/vault|openbao/openbao|infisical/infisical", "vault|bao|infisical"
+        ),
         elsewhere="`lapwing secret` stores static secrets.",
     ),
 )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from datetime import UTC, date, datetime
 from decimal import Decimal
 
 from lapwing.cost.book import Book
 from lapwing.cost.estimate import estimate
+from lapwing.inventory.model import Inventory
 from lapwing.inventory.read import read
-from lapwing.review.finding import Finding, Subject
+from lapwing.review.finding import Case, Finding, Subject
 from lapwing.review.overkill import overkill
 from lapwing.review.risks import risks
 from lapwing.review.sizing import Measurements, sizing
@@ -18,17 +20,28 @@ from lapwing.stack.source import Source
 
 
 def review(
-    stacks: Sequence[LoadedStack], source: Source, book: Book, measured: Measurements
+    stacks: Sequence[LoadedStack],
+    source: Source,
+    book: Book,
+    measured: Measurements,
+    today: date | None = None,
 ) -> list[Finding]:
     """Return all findings about environments of one stack file, the most severe first."""
     subject = Subject(stacks, source)
-    costs = {s.environment: estimate(read([s]), book) for s in stacks}
+    day = today or datetime.now(tz=UTC).date()
+    cases = {s.environment: _case(s, book, day) for s in stacks}
     found = [
-        *risks(subject, costs),
+        *risks(subject, cases),
         *sizing(subject, measured, lambda loaded: estimate(read([loaded]), book)),
         *overkill(subject, estimate(read(stacks), book)),
     ]
     return sorted(_merged(found), key=lambda finding: -finding.severity)
+
+
+def _case(loaded: LoadedStack, book: Book, today: date) -> Case:
+    found = read([loaded])
+    facts = found.projects[0].facts if found.projects else Inventory()
+    return Case(loaded, found.environments[0], facts, estimate(found, book), today)
 
 
 def _merged(found: Sequence[Finding]) -> list[Finding]:

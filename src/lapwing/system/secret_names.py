@@ -1,8 +1,8 @@
 """Which variables hold a secret, by their name or their value: the only list of such names.
 
-It decides what `init` writes to `secrets`, what a build argument must not be, what the log of a
-build masks, and what `review` reports. Names with PUBLIC, such as `NEXT_PUBLIC_API_KEY`, are for
-values that every browser gets.
+It decides what `init` writes to `secrets`, what a build argument must not be, and what the log of a
+build masks, where a wrong guess costs nothing; `review` judges values. Names with PUBLIC, such as
+`NEXT_PUBLIC_API_KEY`, are for values that every browser gets.
 """
 
 from __future__ import annotations

@@ -1,0 +1,102 @@
+"""Risks of databases and caches, and of programs that get no more security fixes."""
+
+from __future__ import annotations
+
+import functools
+import tomllib
+from collections.abc import Iterator
+from datetime import date
+
+from lapwing.review.finding import Case, Risk, Rule, Severity
+from lapwing.stack.source import KeyPath
+from lapwing.system.package_data import read
+
+DATABASES = ("mongodb", "mysql", "postgres")
+FREE_TIER = "M0"
+
+
+def backups(case: Case) -> Iterator[Risk]:
+    """Report databases without a backup, or with one that nothing makes."""
+    made = {b.database for b in case.environment.facts.backups}
+    atlas = {d.name.partition("-")[2]: d for d in case.project.databases}
+    for name, resource in case.loaded.stack.resources.items():
+        path: KeyPath = ("resources", name, "backup")
+        if resource.kind not in DATABASES:
+            continue
+        if not resource.backup:
+            evidence = f"`{name}` ({resource.kind}) has no backup"
+            advice = "Configure backups, test a restore, then set `backup: true`."
+            yield Risk("no-backup", path, evidence, advice, Severity.CRITICAL)
+        elif name in atlas and atlas[name].tier == FREE_TIER:
+            evidence = f"`{name}` has `backup: true`, but Atlas makes no backups of {FREE_TIER}"
+            advice = "Use `tier: M10`, or dump the data on your own."
+            yield Risk("impossible-backup", path, evidence, advice, Severity.CRITICAL)
+        elif name not in made and name not in atlas:
+            evidence = f"`{name}` has `backup: true`, and nothing that Lapwing renders makes it"
+            advice = "Check that your own backup runs, and rehearse a restore."
+            yield Risk("stated-backup", path, evidence, advice, Severity.INFO)
+
+
+def single_pods(case: Case) -> Iterator[Risk]:
+    """Report databases of one pod behind services that are meant to survive the loss of one."""
+    services = case.loaded.stack.services
+    for pods in case.environment.facts.pods:
+        if pods.kind != "StatefulSet" or pods.component not in DATABASES or pods.max > 1:
+            continue
+        users = [n for n, s in services.items() if pods.part in s.needs and s.replicas.min > 1]
+        if users:
+            evidence = f"`{pods.part}` is one pod, and {', '.join(f'`{u}`' for u in users)} need it"
+            advice = (
+                "Set `managed: true` and use a database of the cloud with a standby, or accept an "
+                "outage of minutes when its node is replaced."
+            )
+            path: KeyPath = ("resources", pods.part)
+            yield Risk("single-pod-database", path, evidence, advice)
+
+
+def unbounded_caches(case: Case) -> Iterator[Risk]:
+    """Report caches in the cluster that grow until they are killed."""
+    for pods in case.environment.facts.pods:
+        if pods.kind == "StatefulSet" and pods.component == "redis" and not pods.caps_cache:
+            evidence = f"`{pods.part}` has no `maxmemory`: it is killed when it reaches its limit"
+            advice = "Give its keys a time to live, and set `resources: {memory: ...}` above them."
+            path: KeyPath = ("resources", pods.part, "resources")
+            yield Risk("unbounded-cache", path, evidence, advice, Severity.INFO)
+
+
+def end_of_life(case: Case) -> Iterator[Risk]:
+    """Report programs, by the images that run, that get no more security fixes."""
+    resources = case.loaded.stack.resources
+    for pods in case.environment.facts.pods:
+        for image in pods.images:
+            ended = _ended(image, case.today)
+            if ended is None:
+                continue
+            path: KeyPath = (
+                ("resources", pods.part, "version")
+                if pods.part in resources
+                else ("services", pods.part, "image")
+            )
+            evidence = f"`{pods.part}` runs `{image}`, without security fixes since {ended}"
+            yield Risk("end-of-life", path, evidence, "Plan the upgrade to a supported version.")
+
+
+def _ended(image: str, today: date) -> date | None:
+    """Return since when a version of an official image has no fixes, if it has none."""
+    name, _, tag = image.partition("@")[0].removeprefix("docker.io/").rpartition(":")
+    versions = _versions().get(name.removeprefix("library/"), {})
+    version = tag.partition("-")[0].split(".")
+    for length in range(len(version), 0, -1):
+        last = versions.get(".".join(version[:length]))
+        if last is not None:
+            return last if last < today else None
+    return None
+
+
+@functools.cache
+def _versions() -> dict[str, dict[str, date]]:
+    found: dict[str, dict[str, date]] = tomllib.loads(read("review", "end_of_life.toml"))
+    return found
+
+
+RULES: tuple[Rule, ...] = (backups, single_pods, unbounded_caches, end_of_life)
