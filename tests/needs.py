@@ -156,6 +156,7 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "github-openapi": _shared("github-openapi/api.github.com.json"),
     "cyclonedx-schema": _shared("cyclonedx-schema"),
     "actionlint": _program("actionlint"),
+    "cosign": _program("cosign"),
     "trivy": _program("trivy"),
     "grype": _program("grype"),
 }

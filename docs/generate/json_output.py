@@ -623,7 +623,9 @@ OUTPUTS = {
     ),
     "check": Output(("check",), (CheckOutput,)),
     "checks": Output(
-        ("verify", "doctor"), items=Check, text="`ok` is null if a check could not be made."
+        ("verify", "doctor", "image verify"),
+        items=Check,
+        text="`ok` is null if a check could not be made.",
     ),
     "ship": Output(("ship",), (ShipOutput,)),
     "release": Output(("release",), (ReleaseOutput,)),

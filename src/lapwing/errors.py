@@ -267,6 +267,12 @@ class IntegrityError(RegistryError):
     code = "image-integrity"
 
 
+class SigningKeyError(LapwingError):
+    """A key for signatures of images is missing, invalid, or readable by others."""
+
+    code = "signing-key"
+
+
 class ReleaseError(LapwingError):
     """A version cannot be released because of the history, a tag or a file."""
 

@@ -208,6 +208,10 @@ class Settings:
         name = re.sub(r"[^A-Z0-9]", "_", host.upper())
         return replace(self, environ={**self.environ, f"LAPWING_REGISTRY_{name}_TOKEN": token})
 
+    def signing_key(self) -> str | None:
+        """Return the private key that signs images, in PEM format, as CI sets it."""
+        return self.environ.get("LAPWING_SIGNING_KEY") or None
+
     def forge_token(self, kind: str) -> str | None:
         """Return the token for a forge (`gitea` or `github`).
 

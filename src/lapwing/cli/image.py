@@ -18,6 +18,7 @@ from lapwing.cli.context import Context
 from lapwing.cli.image_copy import copy
 from lapwing.cli.image_edit import delete, tag
 from lapwing.cli.image_prune import prune
+from lapwing.cli.image_verify import verify
 from lapwing.cli.options import environment_option, output_option
 from lapwing.cli.references import (
     open_client,
@@ -37,7 +38,7 @@ def command() -> None:
     """Build images; copy, list, inspect and delete them in registries."""
 
 
-for _verb in (copy, delete, prune, tag):
+for _verb in (copy, delete, prune, tag, verify):
     command.add_command(_verb)
 
 
@@ -78,6 +79,12 @@ for _verb in (copy, delete, prune, tag):
     "--attestations/--no-attestations",
     default=True,
     help="Push an SBOM and the provenance beside each image. On by default.",
+)
+@click.option(
+    "--sign-key",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Sign pushed images with this private key. In CI, set LAPWING_SIGNING_KEY instead.",
 )
 @click.option(
     "--plain-http",

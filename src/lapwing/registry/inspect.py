@@ -8,7 +8,7 @@ from typing import Any
 
 from lapwing.errors import RegistryError
 from lapwing.registry.layout import Layout, blobs_of
-from lapwing.registry.manifest import Manifest, Platform, select_platforms
+from lapwing.registry.manifest import Descriptor, Manifest, Platform, select_platforms
 from lapwing.registry.pull import BlobVerifier, verified
 from lapwing.registry.referrers import find_referrers
 from lapwing.registry.repository import Repository
@@ -80,15 +80,21 @@ async def read_config(source: Repository | Layout, root: Manifest) -> dict[str, 
         raise RegistryError(
             f"The config of {source} has {config.size} bytes; the limit is {MAX_MANIFEST_BYTES}."
         )
-    verifier = BlobVerifier(config.digest, config.size, str(source))
-    raw = bytearray()
-    async for data in verified(blobs_of(source).read(verifier, 0), verifier):
-        raw += data
+    raw = await read_blob(source, config)
     try:
         found = json.loads(raw)
     except (ValueError, RecursionError) as error:
         raise RegistryError(f"The config of {source} is not valid JSON.") from error
     return found if isinstance(found, dict) else None
+
+
+async def read_blob(source: Repository | Layout, blob: Descriptor) -> bytes:
+    """Read a blob into memory; the caller checks its size. Raises RegistryError."""
+    verifier = BlobVerifier(blob.digest, blob.size, str(source))
+    raw = bytearray()
+    async for data in verified(blobs_of(source).read(verifier, 0), verifier):
+        raw += data
+    return bytes(raw)
 
 
 async def _config(source: Repository, root: Manifest) -> dict[str, Any] | None:

@@ -27,7 +27,8 @@ from lapwing.registry.push import Progress, push_artifact
 from lapwing.registry.registry import Request
 from lapwing.registry.repository import Repository
 
-COSIGN_SUFFIXES = (".sig", ".att", ".sbom")
+SIGNATURES = ".sig"
+COSIGN_SUFFIXES = (SIGNATURES, ".att", ".sbom")
 """Source: sigstore's cosign, SIGNATURE_SPEC.md and its attached images."""
 
 _locks: dict[tuple[str, str], asyncio.Lock] = {}

@@ -397,6 +397,16 @@ class Resource(StrictModel):
     )
 
 
+class Signing(StrictModel):
+    """Signatures of images by a key."""
+
+    key: str = Field(
+        pattern=r"^-----BEGIN PUBLIC KEY-----\n[A-Za-z0-9+/=\n]+-----END PUBLIC KEY-----\n?$",
+        description="The public key (ECDSA P-256, PEM). `lapwing image build --push` then signs "
+        "every image with the private key, and is refused without it.",
+    )
+
+
 class Stack(StrictModel):
     """The whole stack file."""
 
@@ -412,3 +422,4 @@ class Stack(StrictModel):
     release: Releases = Field(default_factory=Release)
     mirror: Mirror = Field(default_factory=list)
     scan: Scan = Field(default_factory=Scan, description="Vulnerability scan settings.")
+    signing: Signing | None = Field(None, description="Signatures of images.")

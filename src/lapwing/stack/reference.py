@@ -34,7 +34,7 @@ _TYPES = {"string": "text", "integer": "number", "number": "number", "boolean": 
 _PARTS = (
     "Service", "Build", "Health", "Buffering", "Replicas", "ComputeResources", "Rollout", "Smoke",
     "Analysis", "Secret", "Migrate", "Resource", "Environment", "Cloud", "Machine", "Gateway",
-    "Usage", "Release", "Forge", "Mirrored", "Scan", "Accepted",
+    "Usage", "Release", "Forge", "Mirrored", "Scan", "Accepted", "Signing",
 )  # fmt: skip
 
 _HEAD = """\

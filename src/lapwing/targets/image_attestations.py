@@ -1,45 +1,163 @@
-"""What is pushed beside an image: its SBOM and its provenance, as OCI referrers.
+"""What is pushed beside an image: its SBOM, its provenance, and with a key, signatures.
 
-Both follow from the image, so pushing the same image again adds nothing.
+Everything follows from the image and the key, so pushing the same image again adds nothing.
 """
 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from lapwing.build.image.base import LOCK
 from lapwing.build.image.builder import ANNOTATION, Image
+from lapwing.build.image.config import CONFIG
 from lapwing.build.image.provenance import PREDICATE, provenance, source_uri, statement
-from lapwing.errors import SourceError
+from lapwing.errors import SigningKeyError, SourceError
 from lapwing.registry.client import RegistryClient
-from lapwing.registry.manifest import Manifest
-from lapwing.registry.push import Progress
-from lapwing.registry.referrers import push_referrer
+from lapwing.registry.manifest import Descriptor, Manifest, build_manifest
+from lapwing.registry.pull import MemoryBlob
+from lapwing.registry.push import Progress, push_artifact
+from lapwing.registry.referrers import SIGNATURES, push_referrer, referrers_tag
+from lapwing.registry.repository import Repository
+from lapwing.registry.signature import (
+    BUNDLE,
+    SIGNATURE,
+    SIGNED,
+    SIMPLE_SIGNING,
+    STATEMENT_TYPE,
+    SigningKey,
+    parse_public_key,
+    parse_signing_key,
+    read_signing_key,
+    sign_bundle,
+    simple_payload,
+)
 from lapwing.release.sbom import LOCK_FILES, image_component, read_components, sbom
 from lapwing.settings import Settings
 from lapwing.stack.image import Reference, digest_of
+from lapwing.stack.load import LoadedStack
 from lapwing.system.git import Git
 
 SBOM_TYPE = "application/vnd.cyclonedx+json"
-STATEMENT_TYPE = "application/vnd.in-toto+json"
+SBOM_PREDICATE = "https://cyclonedx.org/bom"
+_BUNDLE = "dev.sigstore.bundle"
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A document that is pushed beside an image."""
+
+    media_type: str
+    content: bytes
+    annotations: Mapping[str, str] = field(default_factory=dict)
 
 
 async def attach(
     client: RegistryClient,
     image: Image,
     target: Reference,
-    documents: Mapping[str, bytes],
+    documents: Iterable[Document],
+    key: SigningKey | None,
     progress: Progress,
 ) -> list[Manifest]:
-    """Push documents, by media type, as referrers of a pushed image. Raises RegistryError."""
+    """Push documents as referrers of a pushed image, and sign it. Raises RegistryError."""
     repository = client.repository(target, write=True)
     created = {f"{ANNOTATION}.created": _annotations(image)[f"{ANNOTATION}.created"]}
-    return [
-        await push_referrer(repository, image.root, kind, content, created, progress)
-        for kind, content in documents.items()
-    ]
+    referrers = []
+    for each in documents:
+        about = {**created, **each.annotations}
+        referrers.append(
+            await push_referrer(
+                repository, image.root, each.media_type, each.content, about, progress
+            )
+        )
+    if key is not None:
+        await push_signature(repository, target.name, image.root.digest, key, progress)
+    return referrers
+
+
+def make_documents(
+    image: Image,
+    loaded: LoadedStack,
+    target: Reference,
+    folder: Path,
+    settings: Settings,
+    key: SigningKey | None,
+) -> list[Document]:
+    """Return what is pushed beside an image: with a key, each statement is signed.
+
+    `folder` has the source of the service. Raises ReleaseError.
+    """
+    bill = make_sbom(image, loaded.stack.stack, folder)
+    origin = make_provenance(image, target, folder, loaded.folder, settings)
+    documents = [Document(SBOM_TYPE, bill)]
+    if key is None:
+        return [*documents, Document(STATEMENT_TYPE, origin)]
+    digest = image.root.digest
+    statements = {
+        SIGNED: statement(target.name, digest, SIGNED, {}),
+        PREDICATE: origin,
+        SBOM_PREDICATE: statement(target.name, digest, SBOM_PREDICATE, json.loads(bill)),
+    }
+    for kind, content in statements.items():
+        about = {f"{_BUNDLE}.content": "dsse-envelope", f"{_BUNDLE}.predicateType": kind}
+        documents.append(Document(BUNDLE, sign_bundle(key, content), about))
+    return documents
+
+
+async def push_signature(
+    repository: Repository, name: str, digest: str, key: SigningKey, progress: Progress
+) -> None:
+    """Add a simple signature to those of an image, unless it is there. Raises RegistryError."""
+    tag = referrers_tag(digest) + SIGNATURES
+    payload = simple_payload(name, digest)
+    blob = msgspec.structs.replace(
+        Descriptor.of(payload, SIMPLE_SIGNING), annotations={SIGNATURE: key.sign(payload)}
+    )
+    there = await repository.digest(tag) is not None
+    layers = list((await repository.manifest(tag)).layers) if there else []
+    if blob in layers:
+        return
+    layers.append(blob)
+    config = json.dumps({"rootfs": {"type": "layers", "diff_ids": [x.digest for x in layers]}})
+    described = Descriptor.of(config.encode(), CONFIG)
+    blobs = [(described, MemoryBlob(config.encode())), (blob, MemoryBlob(payload))]
+    manifest = build_manifest(described, layers, {})
+    await push_artifact(manifest, blobs, repository, [tag], progress, tag)
+
+
+def find_key(loaded: LoadedStack, path: Path | None, settings: Settings) -> SigningKey | None:
+    """Return the private key: that of a file, or of LAPWING_SIGNING_KEY; None if there is none.
+
+    Raises SigningKeyError, also if the stack file has another public key, or has one and there is
+    no private key.
+    """
+    text, signing = settings.signing_key(), loaded.stack.signing
+    key = None
+    if path is not None:
+        key = read_signing_key(path)
+    elif text is not None:
+        key = parse_signing_key(text, "LAPWING_SIGNING_KEY")
+    if signing is None:
+        return key
+    where = f"`signing: {{key: ...}}` of {loaded.path.name}"
+    expected = parse_public_key(signing.key, where)
+    if key is None:
+        raise SigningKeyError(
+            f"The images have to be signed, because the stack file has {where}.",
+            hint="Give the private key: `--sign-key FILE`, or LAPWING_SIGNING_KEY in CI.",
+        )
+    if key.public.der != expected.der:
+        raise SigningKeyError(
+            f"The private key does not belong to {where}.",
+            hint="Use the other private key, or change the public key.",
+        )
+    return key
 
 
 def make_sbom(image: Image, stack: str, folder: Path) -> bytes:

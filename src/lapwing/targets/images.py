@@ -15,7 +15,7 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
@@ -38,12 +38,13 @@ from lapwing.registry.client import RegistryClient
 from lapwing.registry.manifest import Manifest, Platform
 from lapwing.registry.push import Progress
 from lapwing.registry.registry import HostOptions
+from lapwing.registry.signature import SigningKey
 from lapwing.settings import Settings
 from lapwing.stack.image import LATEST, check_tag, parse
 from lapwing.stack.load import LoadedStack
 from lapwing.system.git import Git, read_revision
-from lapwing.targets import image_attestations as attestations
 from lapwing.targets.bundles import request_of, wanted_services
+from lapwing.targets.image_attestations import attach, find_key, make_documents
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,8 @@ class ImageOptions:
     archive: Path | None = None
     attestations: bool = True
     """Whether an SBOM and the provenance are pushed beside each image."""
+    sign_key: Path | None = None
+    """A file with the private key that signs the images."""
     plain_http: bool = False
 
 
@@ -90,6 +93,7 @@ def build_images(
     """
     names = buildable_services(loaded, options.services)
     engine = _check(loaded, settings, names, options)
+    key = find_key(loaded, options.sign_key, settings) if options.push else None
     planned = {name: _names(loaded, settings, name, options) for name in names}
     results = []
     for name, (repository, tags) in planned.items():
@@ -99,8 +103,7 @@ def build_images(
         result = ImageResult(image, repository, tags, time.monotonic() - started)
         if options.push:
             report(f"pushing {name} to {repository}")
-            documents = _documents(loaded, result, settings) if options.attestations else {}
-            pushing = _push(result, settings, options, documents, progress)
+            pushing = _push(loaded, result, settings, options, key, progress)
             pushed, referrers = asyncio.run(pushing)
             seconds = time.monotonic() - started
             result = ImageResult(image, repository, tags, seconds, pushed, referrers)
@@ -293,30 +296,23 @@ def _platforms(options: ImageOptions) -> tuple[Platform, ...]:
     return (Platform("linux", here),) if options.load and not options.push else (AMD64,)
 
 
-def _documents(loaded: LoadedStack, result: ImageResult, settings: Settings) -> dict[str, bytes]:
-    """Return what is pushed beside an image, by media type. Raises ReleaseError."""
-    image, folder = result.image, _folder(loaded, result.image.service)
-    target = parse(result.repository, default_tag=None)
-    return {
-        attestations.SBOM_TYPE: attestations.make_sbom(image, loaded.stack.stack, folder),
-        attestations.STATEMENT_TYPE: attestations.make_provenance(
-            image, target, folder, loaded.folder, settings
-        ),
-    }
-
-
 async def _push(
+    loaded: LoadedStack,
     result: ImageResult,
     settings: Settings,
     options: ImageOptions,
-    documents: Mapping[str, bytes],
+    key: SigningKey | None,
     progress: Progress,
 ) -> tuple[Pushed, tuple[Manifest, ...]]:
     target, image = parse(result.repository, default_tag=None), result.image
+    documents = []
+    if options.attestations:
+        folder = _folder(loaded, image.service)
+        documents = make_documents(image, loaded, target, folder, settings, key)
     hosts = {target.api: HostOptions(plain_http=options.plain_http)}
     async with RegistryClient(settings, plain_http=options.plain_http, hosts=hosts) as client:
         pushed = await publish.push_image(client, image, target, result.tags, progress)
-        referrers = await attestations.attach(client, image, target, documents, progress)
+        referrers = await attach(client, image, target, documents, key, progress)
         return pushed, tuple(referrers)
 
 

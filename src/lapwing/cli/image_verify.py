@@ -1,0 +1,90 @@
+"""`lapwing image verify`: check the signature, the provenance and the SBOM of an image."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from lapwing.cli import complete
+from lapwing.cli.context import Context
+from lapwing.cli.options import environment_option, output_option
+from lapwing.cli.references import open_client, parse_reference, plain_http_option
+from lapwing.errors import UsageError
+
+if TYPE_CHECKING:
+    from lapwing.observed.checks import CheckResult
+    from lapwing.registry.signature import PublicKey
+    from lapwing.stack.image import Reference
+
+
+@click.command("verify")
+@click.argument("image", metavar="IMAGE|SERVICE", shell_complete=complete.services)
+@environment_option
+@click.option(
+    "--key",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The public key. Default: `signing: {key: ...}` of the stack file.",
+)
+@plain_http_option
+@output_option
+@click.pass_obj
+def verify(
+    context: Context, image: str, environment: str, key: Path | None, plain_http: bool
+) -> int:
+    """Check the signature, the provenance and the SBOM of IMAGE.
+
+    SERVICE is the `latest` image of a service of the stack. Only what the key has signed counts;
+    the provenance shows the commit that the image was built from. Exit status: 1 if something is
+    missing or has no valid signature.
+    """
+    from lapwing.cli import present
+    from lapwing.targets.image_verify import verify_image
+
+    reference = _reference(context, image, environment)
+    public = _public_key(context, environment, key)
+
+    async def run() -> list[CheckResult]:
+        async with open_client(context, reference, plain_http) as client:
+            return await verify_image(client, reference, public)
+
+    return present.checks(context, asyncio.run(run()))
+
+
+def _reference(context: Context, text: str, environment: str) -> Reference:
+    """Return an image: a name without `/`, `:` and `@` is a service of the stack."""
+    from lapwing.errors import check_name
+    from lapwing.stack.image import parse
+
+    if any(sign in text for sign in "/:@"):
+        return parse_reference(context, text)
+    loaded = context.load(environment)
+    check_name("service", text, loaded.stack.services, loaded.path)
+    if loaded.stack.registry is None:
+        raise UsageError(
+            "The stack file has no `registry`.", hint="Give the whole name: HOST/FOLDER/NAME:TAG."
+        )
+    return parse(f"{loaded.stack.registry.rstrip('/')}/{text}", lower=True)
+
+
+def _public_key(context: Context, environment: str, path: Path | None) -> PublicKey:
+    from lapwing.errors import SigningKeyError
+    from lapwing.registry.signature import parse_public_key
+
+    if path is not None:
+        try:
+            return parse_public_key(path.read_text("utf-8"), str(path))
+        except (OSError, UnicodeDecodeError) as error:
+            raise SigningKeyError(
+                f"The public key {path} cannot be read: {error}.", hint="Check --key."
+            ) from error
+    signing = context.load(environment).stack.signing
+    if signing is None:
+        raise UsageError(
+            "There is no public key to verify with.",
+            hint="Give --key FILE, or set `signing: {key: ...}` in the stack file.",
+        )
+    return parse_public_key(signing.key, "`signing: {key: ...}`")
