@@ -16,6 +16,9 @@ RETRIES: Json = {
     "num_retries": 4,
 }
 """A request is retried only if no upstream can have started to process it."""
+SAFE_RETRIES: Json = {**RETRIES, "retry_on": f"{RETRIES['retry_on']},reset"}
+"""For methods that change nothing (RFC 9110, 9.2.1). Such a request is also retried if its upstream
+was killed before it responded."""
 LIMITS: Json = {
     "thresholds": [
         {
@@ -51,6 +54,17 @@ BAD_REQUEST = (
 def route_match(prefix: str) -> Json:
     """Match a path and everything below it; `/api` does not match `/apiary`."""
     return {"prefix": "/"} if prefix == "/" else {"path_separated_prefix": prefix}
+
+
+def by_method(route: Json, options: Json | None = None) -> list[Json]:
+    """Render a route to a cluster, and first its variant with the retries of safe methods.
+
+    `options` are added to the retry policy of the variant.
+    """
+    methods = {"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD|OPTIONS"}}}
+    match = {**route["match"], "headers": [*route["match"].get("headers", ()), methods]}
+    action = {**route["route"], "retry_policy": {**SAFE_RETRIES, **(options or {})}}
+    return [{**route, "match": match, "route": action}, route]
 
 
 def duration(seconds: float) -> str:

@@ -39,10 +39,15 @@ class Service(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         name: str = self.server.name  # type: ignore[attr-defined]
         RECEIVED.append((self.path, self.headers))
+        if "killed" in self.path and sum(path == self.path for path, _ in RECEIVED) == 1:
+            self.close_connection = True
+            return
         self.send_response(500 if "fail" in self.path else 503 if "away" in self.path else 200)
         self.send_header("content-length", str(len(name)))
         self.end_headers()
         self.wfile.write(name.encode())
+
+    do_HEAD = do_POST = do_GET
 
     def log_message(self, *_: Any) -> None:
         """Say nothing."""
@@ -118,6 +123,16 @@ def test_service_receives_host_path_and_headers_of_load_balancer(company: Edge) 
 def test_edge_answers_ready_only_to_health_checkers(company: Edge) -> None:
     assert company.get("/ready") == (200, b"web")
     assert company.get("/ready", "GoogleHC/1.0") == (200, b"ready\n")
+
+
+@pytest.mark.parametrize(("method", "status"), [("GET", 200), ("HEAD", 200), ("POST", 503)])
+def test_safe_request_is_sent_again_when_its_pod_was_killed(
+    company: Edge, method: str, status: int
+) -> None:
+    """A POST may have been processed: its client has to decide."""
+    client = http.client.HTTPConnection("127.0.0.1", company.port)
+    client.request(method, f"/killed/{method}/{company.port}")
+    assert client.getresponse().status == status
 
 
 def test_service_without_pods_answers_503_with_retry_after(

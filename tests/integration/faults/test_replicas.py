@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -122,6 +124,23 @@ def test_killed_replica_is_restarted(ship: Ship, watched: Watchers) -> None:
     after = ship.pids("active")
     assert victim not in after
     assert set(others) < set(after)
+
+
+def test_get_is_answered_by_another_replica_when_its_replica_is_killed(
+    ship: Ship, watched: Watchers
+) -> None:
+    """Only a request that changes nothing is sent again, so a POST may fail."""
+    ship.deploy("api", delay=2)
+    watched.forgive(lambda e: e.kind == "body")
+    [victim, _] = ship.pids("active")
+    with ThreadPoolExecutor(12) as pool:
+        requests = [pool.submit(ship.get) for _ in range(12)]
+        time.sleep(1)  # The replicas are at work on them.
+        ship.kill(victim)
+        statuses = Counter(request.result().status_code for request in requests)
+    assert statuses == {200: 12}
+    ship.recovers()
+    ship.deploy("api")
 
 
 def stays_running(ship: Ship, seconds: float) -> bool:

@@ -137,6 +137,21 @@ async def test_truncated_responses_are_errors(proxy: Envoy, backend: int) -> Non
     assert (now.requests - before.requests, now.errors - before.errors) == (21, 11)
 
 
+async def test_retries_are_not_counted(proxy: Envoy, backend: int) -> None:
+    """A request counts once, by what its client gets: here one replica accepts no connection."""
+    cluster = Cluster("shop/local/api/blue-1", (backend, free_port()))
+    await route(proxy, cluster, "1")
+    failed = 0
+    async with client(proxy) as http:
+        for path in ["/"] * 10 + ["/length"] * 5 + ["/broken"] * 3:
+            try:
+                failed += (await http.get(path)).status_code >= 500
+            except httpx.RemoteProtocolError:
+                failed += 1
+    now = (await proxy.admin.counters([cluster.name]))[cluster.name]
+    assert (now.requests, now.errors, failed) == (18, 8, 8)
+
+
 async def test_complete_responses_are_no_errors(proxy: Envoy, backend: int) -> None:
     """One that ends with its connection, one that the client does not read, and a websocket that
     the server closes."""

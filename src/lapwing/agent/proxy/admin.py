@@ -27,6 +27,7 @@ _COMPLETED = "upstream_rq_completed"
 _COUNTED = (
     "upstream_rq_total|upstream_rq_completed|upstream_rq_5xx|upstream_rq_rx_reset"
     "|upstream_cx_destroy_remote_with_active_rq|upstream_cx_protocol_error|upstream_rq_timeout"
+    "|upstream_rq_retry|upstream_rq_pending_failure_eject"
     "|upstream_rq_101|upstream_rq_502|upstream_rq_503|upstream_rq_504|upstream_rq_active|upstream_cx_active"
 )
 
@@ -211,12 +212,14 @@ def _seconds(milliseconds: float | str) -> float:
 def _truncated(value: Callable[[str], int]) -> int:
     """Return how many responses were cut off after their headers: Envoy counts them as successes.
 
-    Where the response had not begun, Envoy sends 502, 503 or 504 itself, so these are subtracted;
+    Where the response had not begun, the request is retried, or Envoy sends 502, 503 or 504 itself,
+    so these are subtracted (those after a failed connection, which is no reset, are added before);
     an application's own ones of that kind may hide as many truncated responses. So are upgraded
     connections (websockets), which end with an active request. A response that lacks a part of its
     announced length, or its last chunk, is a protocol error.
     """
     resets = value("upstream_cx_destroy_remote_with_active_rq") + value("upstream_rq_rx_reset")
+    resets += value("upstream_rq_pending_failure_eject") - value("upstream_rq_retry")
     others = value("upstream_rq_101") + value("upstream_rq_502") + value("upstream_rq_503")
     protocol_errors = value("upstream_cx_protocol_error") - value("upstream_rq_502")
     timeouts = value("upstream_rq_timeout") - value("upstream_rq_504")

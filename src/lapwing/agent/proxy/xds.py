@@ -26,6 +26,7 @@ from lapwing.render.envoy import (
     TYPE,
     Json,
     buffered,
+    by_method,
     duration,
     request_timeout,
     route_match,
@@ -160,21 +161,25 @@ def _health_check(cluster: Cluster) -> Json:
     return check | {"http_health_check": http}
 
 
+_OTHER_HOSTS: Json = {
+    "retry_host_predicate": [
+        extension(
+            "envoy.retry_host_predicates.previous_hosts",
+            "extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate",
+        )
+    ],
+    "host_selection_retry_max_attempts": 3,
+    "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.5s"},
+}
+"""A retry goes to another replica, if there is one."""
+
+
 def _virtual_host(host: VirtualHost) -> Json:
-    other_hosts = extension(
-        "envoy.retry_host_predicates.previous_hosts",
-        "extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate",
-    )
     return {
         "name": host.name,
         "domains": list(host.domains),
         **_allowed_clients(host.clients),
-        "retry_policy": {
-            **RETRIES,
-            "retry_host_predicate": [other_hosts],
-            "host_selection_retry_max_attempts": 3,
-            "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.5s"},
-        },
+        "retry_policy": {**RETRIES, **_OTHER_HOSTS},
         "routes": [rendered for r in host.routes for rendered in _routes(r, host)]
         or [_not_found("No preview: no deployment is in progress or paused.\n")],
     }
@@ -186,8 +191,10 @@ def _routes(route: Route, host: VirtualHost) -> list[Json]:
     Applications compare the Origin of a form with Host. Another site's Origin is left unchanged.
     """
     rendered = _route(route)
-    if host.authority is None or "route" not in rendered:
+    if "route" not in rendered:
         return [rendered]
+    if host.authority is None:
+        return by_method(rendered, _OTHER_HOSTS)
     rendered["route"]["host_rewrite_literal"] = host.authority
     rendered["request_headers_to_add"] = [_set_header("x-forwarded-host", host.authority)]
     _, colon, port = host.authority.partition(":")
@@ -197,7 +204,8 @@ def _routes(route: Route, host: VirtualHost) -> list[Json]:
         *rendered["request_headers_to_add"],
         _set_header("origin", f"https://{host.authority}"),
     ]
-    return [{**rendered, "match": match, "request_headers_to_add": headers}, rendered]
+    same_origin = {**rendered, "match": match, "request_headers_to_add": headers}
+    return [each for r in (same_origin, rendered) for each in by_method(r, _OTHER_HOSTS)]
 
 
 def _set_header(name: str, value: str) -> Json:

@@ -12,7 +12,7 @@ modification".
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from lapwing.render import envoy
@@ -101,7 +101,7 @@ def _web(environment: ClusterEnvironment, routed: Mapping[str, Service]) -> Json
                     "name": "stack",
                     "domains": ["*"],
                     "retry_policy": envoy.RETRIES,
-                    "routes": [*_health_routes(), *(_route(n, s) for n, s in longest)],
+                    "routes": [*_health_routes(), *_routes(longest)],
                 }
             ],
         },
@@ -157,6 +157,10 @@ def _health_routes() -> Iterator[Json]:
             "match": {"path": "/ready", "headers": [header]},
             "direct_response": {"status": 200, "body": {"inline_string": "ready\n"}},
         }
+
+
+def _routes(longest: Iterable[tuple[str, Service]]) -> list[Json]:
+    return [each for part, service in longest for each in envoy.by_method(_route(part, service))]
 
 
 def _route(part: str, service: Service) -> Json:
