@@ -57,7 +57,7 @@ def estimate(found: StackInventory, book: Book, name: str | None = None) -> Esti
             scoped.add_unpriced("cluster", "The cluster", "month", reason, Decimal(1))
     label = name or (found.environments[0].name if len(found.environments) == 1 else "all")
     clouds = [e for e in found.environments if e.project is not None]
-    return Estimate(label, tuple(ledger.lines), tuple(_unstated(clouds)), tuple(_notes(clouds)))
+    return Estimate(label, tuple(ledger.lines), tuple(_unstated(clouds)), tuple(_notes(found)))
 
 
 def _is_local(environment: Environment) -> bool:
@@ -78,10 +78,16 @@ def _unstated(clouds: Iterable[Environment]) -> Iterable[str]:
                 yield f"{each.name}: usage.{key}"
 
 
-def _notes(clouds: list[Environment]) -> Iterable[str]:
-    if not clouds:
+def _notes(found: StackInventory) -> Iterable[str]:
+    if not found.projects:
         return
     yield "List prices without tax, for a month of 730 hours. An estimate, not a quote."
     yield "Low is with the minimum number of replicas, high with the maximum."
     yield "Expected is halfway between them, unless a line states another assumption."
     yield "Data through private endpoints is not counted."
+    if any(p.facts.budget is not None for p in found.projects):
+        atlas = " and MongoDB Atlas" if any(p.facts.databases for p in found.projects) else ""
+        yield (
+            f"The budget alerts of Google Cloud leave out the shared project{atlas}; "
+            "`lapwing cost --fail-on budget` does not."
+        )

@@ -206,11 +206,9 @@ def add_database(ledger: Ledger, name: str, database: Database) -> None:
 
 def add_shared(ledger: Ledger, found: StackInventory) -> None:
     """Add what all projects share: secrets, DNS, the registry and its scans."""
-    versions = Decimal(sum(len(p.facts.secrets) for p in found.projects))
     reads = [r for e in found.environments if e.project for r in e.facts.secret_reads]
-    if versions:
-        ledger.add("secrets", "Secret versions", "secrets.version", versions)
-    if reads:
+    if reads:  # A secret that is generated in the cluster has no version in Secret Manager.
+        ledger.add("secrets", "Secret versions", "secrets.version", Decimal(len(reads)))
         often = sum((HOURS * 3600 / r.every_s for r in reads), NONE) / 10_000
         every = f"{len(reads)} secrets, each read every {min(r.every_s for r in reads)} s"
         ledger.add("secrets", "Secret access operations", "secrets.access", often, every)

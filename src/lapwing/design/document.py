@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lapwing.design.claims import security
 from lapwing.design.diagrams import pictures
 from lapwing.design.diagrams.mermaid import mermaid
 from lapwing.design.diagrams.model import Amount, Picture
-from lapwing.render.terraform.cloud import has_routes, secrets
+from lapwing.inventory.read import read
 from lapwing.stack.cloud import DEFAULT_TIER, is_managed, project_of, shared_project_of
 from lapwing.stack.load import LoadedStack
 from lapwing.stack.model import Resource, Service
@@ -87,7 +88,7 @@ def document(
             Table(("Resource", "Kind", "Where", "Storage", "Backup"), _data(loaded)),
         ]
     parts += [Heading("Delivery"), Paragraph(_delivery(loaded)), Heading("Security")]
-    parts += [Paragraph(_security(loaded)), Heading("Cost")]
+    parts += [Paragraph(" ".join(security(read([loaded])))), Heading("Cost")]
     parts += _cost(loaded, amounts, unknown)
     if later:
         parts += [
@@ -214,37 +215,6 @@ def _delivery(loaded: LoadedStack) -> str:
                 f"{show_duration(service.rollout.keep_old)}."
             )
     return " ".join(sentences)
-
-
-def _security(loaded: LoadedStack) -> str:
-    count = len(secrets(loaded))
-    kept = f"{count} secret{'s' if count != 1 else ''}" if count else "Secrets"
-    verb = "is" if count == 1 else "are"
-    if loaded.settings.cloud is None:
-        where = (
-            "in Kubernetes Secrets"
-            if loaded.settings.target == "kubernetes"
-            else "encrypted at rest"
-        )
-        return (
-            f"Clients connect by HTTPS only, and Envoy is the only listener. {kept} {verb} stored "
-            f"{where}, and never in plain text in git, logs or command lines."
-        )
-    ingress = (
-        "Ingress is HTTPS only: the load balancer requires TLS 1.2 or newer and connects to one "
-        "port of the edge."
-        if has_routes(loaded)
-        else "There is no ingress: no service has a route, so there is no load balancer."
-    )
-    text = (
-        f"{ingress} The firewall denies ingress and egress by default; nodes have no public "
-        "address, and the control plane accepts authorized networks only. Nodes can only pull "
-        "images; CI can push images from one branch, with a short-lived token instead of a key. "
-        f"{kept} {verb} in Secret Manager, in one region, with access per secret."
-    )
-    if any(r.kind == "mongodb" for r in loaded.stack.resources.values()):
-        text += " The database has no public endpoint; it is reached by a private endpoint."
-    return text
 
 
 def _cost(loaded: LoadedStack, amounts: Sequence[Amount], unknown: int) -> list[Part]:

@@ -177,7 +177,7 @@ class Inventory:
     clusters: tuple[Cluster, ...] = ()
     nats: tuple[Nat, ...] = ()
     secrets: tuple[str, ...] = ()
-    """Secrets of Secret Manager."""
+    """Secrets of Secret Manager, with or without a version."""
     secret_reads: tuple[SecretRead, ...] = ()
     backups: tuple[Backup, ...] = ()
     controllers: tuple[str, ...] = ()

@@ -349,7 +349,6 @@ def fleetdm() -> dict[str, Amounts]:
         "production NAT address": same(MONTH * price("nat.address")),
         "production NAT: processed data": same(gib * HALF * price("nat.data")),
         "production Logs": zero(),
-        "shared Secret versions": zero(),
         "shared DNS zones": same(price("dns.zone")),
         "shared DNS queries": (
             Fraction(0), Fraction(1, 10) * price("dns.queries"), price("dns.queries"),

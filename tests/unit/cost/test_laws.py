@@ -81,7 +81,7 @@ def test_total_is_sum_of_lines(cpu: int, memory: int, least: int, more: int) -> 
         assert sum(high for _, _, high in found.by(key).values()) == found.high
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(cpus, memories, replicas, replicas, st.integers(0, 4000), st.integers(0, 8000), replicas)
 def test_larger_requests_never_cost_less(
     cpu: int, memory: int, least: int, more: int, cpu_more: int, memory_more: int, extra: int
