@@ -158,6 +158,7 @@ class ShipOutput(Struct):
 
     commit: str | None
     services: dict[str, Built]
+    images: dict[str, str]
     steps: list[ShipStep]
     findings: list[Vulnerability]
     changes: list[Change]

@@ -25,7 +25,7 @@ def command(context: Context, environment: str) -> None:
     before it builds is listed as well: unset secrets, missing database servers, missing folders and
     lock files, versions of Node. Exit status: 0 if the file is valid, 2 if not.
     """
-    from lapwing.stack.environment_rules import ignored_settings
+    from lapwing.stack.environment_rules import built_images, ignored_settings
     from lapwing.stack.load import environments, find, load
 
     path = find(context.directory)
@@ -34,7 +34,8 @@ def command(context: Context, environment: str) -> None:
     notes = [
         note
         for each in environments(path)
-        for note in ignored_settings(each.stack, each.environment, each.settings)
+        for notes_of in (ignored_settings, built_images)
+        for note in notes_of(each.stack, each.environment, each.settings)
     ]
     notes += _missing(context, loaded)
     if context.for_programs:

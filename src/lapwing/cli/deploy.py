@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 def command(target: Target, services: tuple[str, ...], **options: Any) -> DeployResult:
     """Build SERVICES (all by default) and deploy what changed.
 
+    For a cluster, images are built, and pushed to `registry` or loaded into kind or minikube.
+
     Exit status: 0 deployed (or paused), 1 rejected or rolled back, 2 an invalid stack file,
     130 interrupted: a deployment that is committed continues in the background.
     """

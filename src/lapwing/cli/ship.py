@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 @click.option(
     "--registry",
     metavar="HOST/FOLDER",
-    help="Push releases to HOST/FOLDER/<stack>/<service>, tagged with the commit and `latest`. "
-    "Default: `registry` of the stack file.",
+    help="Push releases to HOST/FOLDER/<stack>/<service>, or images of a cluster to "
+    "HOST/FOLDER/<service>, tagged with the commit and `latest`. Default: `registry` of the stack "
+    "file.",
 )
 @image_option
 @click.option(
@@ -93,6 +94,7 @@ def _to_json(result: ShipResult) -> dict[str, Any]:
             name: {"release": r.release.name, "revision": r.revision, "reused": r.reused}
             for name, r in result.built.items()
         },
+        "images": result.images,
         "steps": [{"name": n, "outcome": o, "text": t} for n, o, t in result.steps],
         "findings": [
             {

@@ -14,7 +14,7 @@ import contextlib
 import datetime
 import re
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -35,7 +35,8 @@ from lapwing.settings import Settings
 from lapwing.stack.load import LoadedStack
 from lapwing.stack.scanning import Accepted
 from lapwing.system.git import find_revision
-from lapwing.targets import bundles, guards
+from lapwing.targets import bundles, cluster_images, guards, images
+from lapwing.targets.cluster_images import BuiltImages
 from lapwing.targets.planned import PlannedChange
 
 if TYPE_CHECKING:
@@ -70,6 +71,8 @@ class ShipResult:
     """What was done: each step with its outcome, and the commit, if one was needed."""
 
     built: dict[str, BuildResult] = field(default_factory=dict)
+    images: dict[str, str] = field(default_factory=dict)
+    """On a cluster, the images that were built, by service."""
     steps: list[tuple[str, Outcome, str]] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     accepted: list[tuple[Finding, Accepted]] = field(default_factory=list)
@@ -93,7 +96,7 @@ def ship(
         check_url(options.remote)
     run = _Shipment(loaded, settings, options, report)
     if loaded.settings.target == "kubernetes":
-        run.commit_manifests()
+        run.ship_images(progress)
         return run.result
     if options.images:
         raise UsageError(
@@ -107,8 +110,8 @@ def ship(
     run.result.built = bundles.build_services(loaded, settings, names, report)
     bundles.check_committed(loaded, {n: b.revision for n, b in run.result.built.items()})
     run.add_step("build", "done", f"{len(names)} services")
-    run.test()
-    run.scan()
+    run.test(run.result.built)
+    run.scan(names)
     registry = options.registry or loaded.stack.registry
     if options.commit and registry is not None:
         asyncio.run(run.push(registry, progress))
@@ -146,10 +149,10 @@ class _Shipment:
         else:
             self._remote(remote).commit(check)
 
-    def test(self) -> None:
+    def test(self, built: Mapping[str, BuildResult]) -> None:
         """Run the tests of the services that have one."""
         tested = []
-        for name, result in self.result.built.items():
+        for name, result in built.items():
             build = self.loaded.stack.services[name].build
             assert build is not None
             if build.test is None:
@@ -163,8 +166,8 @@ class _Shipment:
         else:
             self.add_step("test", "skipped", "no service has a `build: {test: ...}`")
 
-    def scan(self) -> None:
-        """Scan the sources for known vulnerabilities. Raises ScanError."""
+    def scan(self, names: Iterable[str]) -> None:
+        """Scan the sources of services for known vulnerabilities. Raises ScanError."""
         if not self.options.scan:
             self.add_step("scan", "skipped", "`--scan off`")
             return
@@ -173,9 +176,9 @@ class _Shipment:
         for name in scan.IGNORE_FILES:
             if (loaded.folder / name).exists():
                 self.report(f"{name} is ignored; use `scan: {{accept: [...]}}` in the stack file")
-        for name in result.built:
+        for name in names:
             self.report(f"scanning {name} with {scanner.name}")
-            result.findings += scanner.scan(bundles.request_of(loaded, name, self.settings).folder)
+            result.findings += scanner.scan(images.source_folder(loaded, name))
         today = datetime.datetime.now(datetime.UTC).date()
         fail_on = self.options.fail_on or rules.fail_on
         found = scan.judge(result.findings, fail_on, rules.accept, today)
@@ -249,37 +252,59 @@ class _Shipment:
             commit = _retry_conflicts(lambda: attempt(DesiredRepository(self.settings.desired)))
         self._add_commit(commit)
 
-    def commit_manifests(self) -> None:
-        """Commit the manifests of an environment on a cluster.
-
-        Its images are built, tested and scanned elsewhere.
-        """
+    def ship_images(self, progress: Progress) -> None:
+        """Build, test, scan and push the images of an environment on a cluster, and commit."""
         from lapwing.targets import manifests
 
         loaded, options = self.loaded, self.options
-        url = manifests.desired_url(loaded, options.remote)
+        remote = self._remote(manifests.desired_url(loaded, options.remote))
         bundles.wanted_services(loaded, options.services)
+        built = self._build_images(remote)
+        chosen = manifests.Images({**options.images, **built.references}, built.revisions)
         revision = find_revision(loaded.folder, self.settings.environ)
         deployment = Deployment(actor=options.actor, revision=revision)
-        for name in ("build", "test", "scan"):
-            self.add_step(name, "skipped", "images for a cluster are built elsewhere")
 
         def attempt(repository: DesiredRepository) -> str | None:
-            plan = manifests.plan(repository, loaded, options.services, options.images, deployment)
+            plan = manifests.plan(repository, loaded, options.services, chosen, deployment)
             checked = guards.check(repository, plan, "deploy")
             if not options.commit:
                 return None
             self.result.changes = plan.changes
             if manifests.is_unchanged(repository, plan):
                 return None
+            built.deliver(self.settings, self.report, progress)
             return guards.commit(repository, checked)
 
         self.report(f"committing the manifests of {loaded.environment}")
-        commit = self._remote(url).commit(attempt)
-        if options.commit:
-            self._add_commit(commit)
-        else:
+        commit = remote.commit(attempt)
+        if not options.commit:
             self.add_step("commit", "skipped", "`--check`")
+            return
+        if commit and built.results:
+            text = f"{len(built.results)} images to {built.destination.registry}"
+            self.add_step("push", "done", text)
+        self._add_commit(commit)
+
+    def _build_images(self, remote: Remote) -> BuiltImages:
+        """Build the images of services without `image:`, and test and scan their sources."""
+        loaded, options = self.loaded, self.options
+        names = cluster_images.to_build(loaded, options.services, options.images)
+        destination = cluster_images.registry_of(loaded, options.registry)
+        if not names or destination is None:
+            text = "no `registry` is set to push to" if names else "every service has an image"
+            for name in ("build", "test", "scan"):
+                self.add_step(name, "skipped", text)
+            return BuiltImages(loaded)
+        remote.fetch()
+        built = cluster_images.build(
+            loaded, self.settings, names, destination, remote.repository, self.report
+        )
+        self.add_step("build", "done", f"{len(names)} images")
+        tested = [n for n in names if (b := loaded.stack.services[n].build) and b.test]
+        self.test(bundles.build_services(loaded, self.settings, tested, self.report))
+        self.scan(names)
+        self.result.images = built.references
+        return built
 
     def _remote(self, url: str) -> Remote:
         return Remote(url, self.settings.remotes, self.settings.environ)

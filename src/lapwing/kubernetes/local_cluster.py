@@ -1,4 +1,4 @@
-"""Create and delete local clusters with kind or minikube.
+"""Create and delete local clusters with kind or minikube, and load images into them.
 
 The name of the context decides the tool and the cluster's name, because both tools derive one from
 the other: kind's cluster `shop` has the context `kind-shop`, minikube's profile is its context.
@@ -15,6 +15,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from lapwing.errors import ClusterError, ContextError, ToolMissingError
@@ -44,6 +45,22 @@ class LocalCluster:
         if self.tool == "kind":
             return ["kind", "create", "cluster", "--name", self.name, "--wait", CREATE_TIMEOUT]
         return ["minikube", "start", "--profile", self.name]
+
+    def load_command(self, archive: Path) -> list[str]:
+        """The command that loads the images of an archive into its nodes."""
+        if self.tool == "kind":
+            return ["kind", "load", "image-archive", str(archive), "--name", self.name]
+        return ["minikube", "image", "load", str(archive), "--profile", self.name]
+
+    def image_name(self, repository: str, digest: str) -> str:
+        """The name of a loaded image, which is different for each content.
+
+        kind's nodes keep the name that the archive gives, also one with a digest. In minikube, the
+        engine of Docker accepts a tag only.
+        """
+        if self.tool == "kind":
+            return f"{repository}@{digest}"
+        return f"{repository}:{digest.replace(':', '-')}"
 
     @property
     def delete_command(self) -> list[str]:
@@ -105,6 +122,11 @@ def create(cluster: LocalCluster, environ: Mapping[str, str], tell: Tell) -> boo
 def delete(cluster: LocalCluster, environ: Mapping[str, str], tell: Tell) -> None:
     """Delete a cluster with everything in it. Raises ToolMissingError or ClusterError."""
     _run(cluster.delete_command, environ, tell)
+
+
+def load(cluster: LocalCluster, archive: Path, environ: Mapping[str, str], tell: Tell) -> None:
+    """Load the images of an archive. Raises ToolMissingError or ClusterError."""
+    _run(cluster.load_command(archive), environ, tell)
 
 
 def _kind_clusters(environ: Mapping[str, str]) -> list[str]:

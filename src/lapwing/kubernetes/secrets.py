@@ -11,6 +11,8 @@ reported before anything is changed.
 
 from __future__ import annotations
 
+import base64
+import json
 import secrets as random
 import string
 from collections.abc import Iterable, Mapping
@@ -21,7 +23,8 @@ from lapwing.errors import SecretError, UnmanagedObjectError
 from lapwing.kubernetes import applyset
 from lapwing.kubernetes.applyset import Scope
 from lapwing.kubernetes.objects import Object, Reference, annotation
-from lapwing.plan.names import RequiredSecret, secret_part
+from lapwing.plan.names import PULL_SECRET, RequiredSecret, secret_part
+from lapwing.registry.credentials import Login
 from lapwing.system.x509 import create_server
 
 VERSION = "lapwing.dev/version"
@@ -119,6 +122,17 @@ def set_object(scope: Scope, variable: str, value: str, version: str) -> dict[st
     thing = _object(scope, name, "Opaque", {"value": value})
     thing["metadata"]["annotations"] = {VERSION: version}
     return thing
+
+
+def registry_object(scope: Scope, logins: Mapping[str, Login]) -> dict[str, Any]:
+    """Build the Secret with which nodes pull images: logins by the name of their registry."""
+    entries = {
+        host: {"auth": base64.b64encode(f"{login.user}:{login.password}".encode()).decode()}
+        for host, login in sorted(logins.items())
+    }
+    values = {".dockerconfigjson": json.dumps({"auths": entries})}
+    name = reference(scope, PULL_SECRET).name
+    return _object(scope, name, "kubernetes.io/dockerconfigjson", values)
 
 
 def generate(scope: Scope, secret: GeneratedSecret) -> dict[str, Any]:

@@ -123,6 +123,12 @@ class Environment(StrictModel):
         description="The git URL of the desired-state repository, as Argo CD reaches it.",
         examples=["https://git.example.com/shop/desired.git"],
     )
+    registry: NonEmpty | None = Field(
+        None,
+        description="The registry and folder that images for this cluster are pushed to. Default: "
+        "`registry` of the stack; a cluster of kind or minikube gets its images without one.",
+        examples=["localhost:5001/team"],
+    )
     gateway: Annotated[
         Gateway | None, short_form("kind", Literal["gateway", "ingress"] | Gateway)
     ] = Field(

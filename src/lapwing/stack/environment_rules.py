@@ -10,6 +10,7 @@ from lapwing.stack.cloud import DEFAULT_TIER, PROJECT_ID, REGION, TIERS, gcp_reg
 from lapwing.stack.environment import Environment
 from lapwing.stack.model import Stack
 from lapwing.stack.quantities import HOST_ADDRESS, show_duration
+from lapwing.stack.release_rules import registry_violations
 from lapwing.stack.source import KeyPath, Violation
 
 DOMAIN = r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
@@ -131,6 +132,15 @@ def check_delivery(_: Stack, environment: Environment) -> Iterator[Violation]:
         yield Violation("`repository` is only for Argo CD.", ("repository",), hint, key=True)
 
 
+def check_environment_registry(_: Stack, environment: Environment) -> Iterator[Violation]:
+    """`registry` belongs to a cluster, and is a host and a folder."""
+    if environment.registry is not None and environment.target == "machine":
+        hint = "Set `registry` of the stack: releases for a machine are pushed there."
+        message = "`registry` of an environment is only for `target: kubernetes`."
+        yield Violation(message, ("registry",), hint, key=True)
+    yield from registry_violations(environment.registry)
+
+
 def check_managed_databases(stack: Stack, environment: Environment) -> Iterator[Violation]:
     """`tier`, `max_tier` and `replica_region` are for MongoDB, and valid."""
     new_region = environment.cloud is not None and environment.cloud.new_region
@@ -189,3 +199,23 @@ def ignored_settings(stack: Stack, name: str, environment: Environment) -> Itera
                 f"In `{name}`: `drain: {drain}` of {service_name} has no effect on Kubernetes. "
                 f"Its old pods and their connections end after `keep_old: {keep}`."
             )
+
+
+def built_images(stack: Stack, name: str, environment: Environment) -> Iterator[str]:
+    """Describe which images `lapwing deploy` builds for an environment, for `lapwing check`."""
+    names = stack.services_without_image
+    if environment.target != "kubernetes" or not names:
+        return
+    services, registry = ", ".join(names), environment.registry or stack.registry
+    if registry is not None:
+        yield f"In `{name}`: images of {services} are built from source and pushed to {registry}."
+    elif environment.uses_argo_cd:
+        yield (
+            f"In `{name}`: no image of {services} can be built, because `registry` is not set. "
+            "Set it, or name images with `image:` or --image."
+        )
+    else:
+        yield (
+            f"In `{name}`: images of {services} are built from source and loaded into a cluster of "
+            "kind or minikube. For any other cluster, set `registry`."
+        )

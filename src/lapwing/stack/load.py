@@ -297,6 +297,7 @@ def _violations(read: Source, stack: Stack, name: str, settings: Environment) ->
 
     A file with environments but without `local` need not run on a machine: it may use images.
     """
+    from lapwing.stack import release_rules
     from lapwing.stack.rules import RULES
     from lapwing.stack.service_rules import check_machine_sources
 
@@ -306,7 +307,8 @@ def _violations(read: Source, stack: Stack, name: str, settings: Environment) ->
             continue
         for violation in rule(stack, settings):
             path = violation.path
-            if path[0] in type(settings).model_fields and path[0] not in ("services", "resources"):
+            keys = set(type(settings).model_fields) - {"services", "resources"}
+            if path[0] in keys and rule not in release_rules.RULES:
                 path = ("environments", name, *path)
             yield Problem(violation.message, read.where(path, key=violation.key), violation.hint)
 

@@ -423,3 +423,9 @@ class Stack(StrictModel):
     mirror: Mirror = Field(default_factory=list)
     scan: Scan = Field(default_factory=Scan, description="Vulnerability scan settings.")
     signing: Signing | None = Field(None, description="Signatures of images.")
+
+    @property
+    def services_without_image(self) -> list[str]:
+        """The services whose images are built from source for a cluster."""
+        services = self.services.items()
+        return [n for n, s in services if not s.image and (s.build or s.dockerfile)]

@@ -81,17 +81,22 @@ def check_branches(delivery: Delivery, _: object = None) -> Iterator[Violation]:
 
 def check_registry(delivery: Delivery, _: object = None) -> Iterator[Violation]:
     """Check that `registry` is a host and a folder, in lower case, without a tag."""
-    if delivery.registry is None:
+    yield from registry_violations(delivery.registry)
+
+
+def registry_violations(registry: str | None) -> Iterator[Violation]:
+    """Check a value of `registry`, of the file or of an environment."""
+    if registry is None:
         return
     try:
-        found = parse(f"{delivery.registry.rstrip('/')}/image", default_tag=None)
-        wrong = "@" in delivery.registry or not _names_host(delivery.registry)
+        found = parse(f"{registry.rstrip('/')}/image", default_tag=None)
+        wrong = "@" in registry or not _names_host(registry)
     except ImageReferenceError as error:
         yield Violation(error.message, ("registry",), error.hint)
         return
     if wrong or found.digest:
         hint = "Write it like `registry.example/team`."
-        yield Violation(f"Invalid registry: {delivery.registry!r}.", ("registry",), hint)
+        yield Violation(f"Invalid registry: {registry!r}.", ("registry",), hint)
 
 
 def check_mirrored_images(delivery: Delivery, _: object = None) -> Iterator[Violation]:

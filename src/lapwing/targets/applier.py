@@ -6,7 +6,7 @@ versions of values; only the secret store of this machine, or the cluster, has t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from lapwing.desired import history
 from lapwing.desired.repository import DesiredRepository
@@ -24,8 +24,9 @@ from lapwing.kubernetes.upgrade.guard import NO_DOWNTIME, UpgradeOptions
 from lapwing.kubernetes.wait import WaitLimits
 from lapwing.plan.diff import Action, Change
 from lapwing.plan.model import Document
-from lapwing.plan.names import secret_part
+from lapwing.plan.names import PULL_SECRET, secret_part
 from lapwing.targets.base import Reporter
+from lapwing.targets.logins import Logins
 from lapwing.targets.planned import PlannedChange
 
 ACTIONS: dict[str, Action] = {"create": "create", "change": "update", "remove": "delete"}
@@ -36,17 +37,19 @@ class Applier:
 
     def __init__(
         self, api: ApiClient, scope: Scope, repository: DesiredRepository, store: SecretStore,
-        reporter: Reporter,
+        reporter: Reporter, logins: Logins,
     ) -> None:  # fmt: skip
         self.api = api
         self.scope = scope
         self.repository = repository
         self.store = store
         self.reporter = reporter
+        self.logins = logins
 
     def things(self, plan: PlannedChange) -> list[tuple[int, Object]]:
         """List the objects of the manifests and the Secrets with a value here, with their waves."""
         secret_objects = [(0, secret) for secret in self._stored_secrets(plan.document)]
+        secret_objects += [(0, secret) for secret in self._pull_secret(plan)]
         return [*waves.objects_to_apply(plan.files or {}, plan.document), *secret_objects]
 
     def objects(self, plan: PlannedChange) -> list[Object]:
@@ -112,7 +115,7 @@ class Applier:
         course = ApplyOptions(
             waves.wave_numbers(found),
             lambda: self._generate(generated),
-            self._referenced_secrets(plan.document),
+            self._referenced_secrets(plan.document) | {self._pull_reference},
             waves.AFTER,
         )
         try:
@@ -156,6 +159,35 @@ class Applier:
                     continue
                 found[variable] = secrets.set_object(self.scope, variable, value, version)
         return list(found.values())
+
+    @property
+    def _pull_reference(self) -> Reference:
+        return secrets.reference(self.scope, PULL_SECRET)
+
+    def has_pull_secret(self, images: Iterable[str]) -> bool:
+        """Return whether pods have a Secret to pull these images with.
+
+        One that exists is used as well: another user, or kubectl, has created it.
+        """
+        if self.logins.find(images, self.reporter.say):
+            return True
+        return self.api.get(self._pull_reference) is not None
+
+    def _pull_secret(self, plan: PlannedChange) -> list[Object]:
+        """Return the Secret with the logins of registries, if the manifests refer to it.
+
+        An existing one that is not managed by Lapwing is used unchanged.
+        """
+        reference = self._pull_reference
+        files = (plan.files or {}).values()
+        if not any(reference.name.encode() in data for data in files):
+            return []
+        images = [s.image for s in plan.document.services.values() if s.image]
+        logins = self.logins.find(images, self.reporter.say)
+        found = self.api.get(reference)
+        if not logins or (found is not None and not self.scope.manages(found)):
+            return []
+        return [secrets.registry_object(self.scope, logins)]
 
     def _referenced_secrets(self, document: Document) -> frozenset[Reference]:
         """Return the Secrets that pods refer to, also those that are not applied."""

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 from lapwing.desired.history import Entry, history
@@ -30,6 +31,7 @@ from lapwing.targets.base import (
     services_of,
 )
 from lapwing.targets.cluster import ClusterEnvironment
+from lapwing.targets.manifests import Images
 from lapwing.targets.planned import PlannedChange
 
 
@@ -45,8 +47,10 @@ class ArgoCDTarget:
         self.settings = cluster.settings
 
     def deploy(self, request: DeployRequest) -> DeployResult:
-        """Commit the manifests with the new images, and push."""
+        """Build and push images, commit the manifests with their digests, and push."""
+        from lapwing.targets import cluster_images
         from lapwing.targets.bundles import wanted_services
+        from lapwing.targets.cluster_images import BuiltImages
 
         self._refuse_options(request)
         loaded = self.file.load(self.ref.environment)
@@ -59,11 +63,24 @@ class ArgoCDTarget:
             hold=request.hold,
         )
 
+        names = cluster_images.to_build(loaded, request.services, request.images)
+        destination = cluster_images.registry_of(loaded)
+        built = BuiltImages(loaded)
+        if names and destination is not None:
+            with self.cluster.reporter.working("building"):
+                remote = self._remote()
+                remote.fetch()
+                built = cluster_images.build(
+                    loaded, self.settings, names, destination, remote.repository, self._report
+                )
+        images = Images({**request.images, **built.references}, built.revisions)
+
         def plan(repository: DesiredRepository) -> PlannedChange:
-            return manifests.plan(repository, loaded, request.services, request.images, deployment)
+            return manifests.plan(repository, loaded, request.services, images, deployment)
 
         can_hold = loaded.settings.rollouts is not False
-        return self._commit(request.verb, plan, request, can_hold=can_hold)
+        deliver = partial(built.deliver, self.settings, self._report)
+        return self._commit(request.verb, plan, request, can_hold=can_hold, deliver=deliver)
 
     def rollback(self, request: RollbackRequest) -> DeployResult:
         """Commit the manifests of an earlier deployment, and push."""
@@ -101,6 +118,9 @@ class ArgoCDTarget:
         remote.fetch()
         return history(remote.repository, self.ref.stack, self.ref.environment, limit)
 
+    def _report(self, text: str) -> None:
+        self.cluster.reporter.progress(text)
+
     @property
     def _actor(self) -> str:
         return actor_name(self.settings, self.file.path.parent)
@@ -119,8 +139,9 @@ class ArgoCDTarget:
         request: DeployRequest,
         *,
         can_hold: bool = True,
+        deliver: Callable[[], None] = lambda: None,
     ) -> DeployResult:
-        """Plan, check, commit and push; again when another commit came first."""
+        """Plan, check, deliver images, commit and push; again when another commit came first."""
         plans: list[PlannedChange] = []
 
         def attempt(repository: DesiredRepository) -> str | None:
@@ -130,6 +151,7 @@ class ArgoCDTarget:
             checked = guards.check(repository, plan, verb, rules)
             if request.dry_run or manifests.is_unchanged(repository, plan):
                 return None
+            deliver()
             return guards.commit(repository, checked)
 
         with self.cluster.reporter.working("committing"):

@@ -15,7 +15,7 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
@@ -40,7 +40,7 @@ from lapwing.registry.push import Progress
 from lapwing.registry.registry import HostOptions
 from lapwing.registry.signature import SigningKey
 from lapwing.settings import Settings
-from lapwing.stack.image import LATEST, check_tag, parse
+from lapwing.stack.image import LATEST, Reference, check_tag, parse
 from lapwing.stack.load import LoadedStack
 from lapwing.system.git import Git, read_revision
 from lapwing.targets.bundles import request_of, wanted_services
@@ -63,6 +63,10 @@ class ImageOptions:
     sign_key: Path | None = None
     """A file with the private key that signs the images."""
     plain_http: bool = False
+    uncommitted: bool = False
+    """Whether a source with uncommitted changes may be pushed, tagged as such."""
+    previous: Mapping[str, Sequence[Reference]] = field(default_factory=dict)
+    """The images that each service had, newest first: pages that they served need their assets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,54 +95,86 @@ def build_images(
 
     Raises UsageError, and BuildError, SourceError or RegistryError of a build or a push.
     """
+    engine = _check_outputs(settings, options)
+    results = make_images(loaded, settings, options, report)
+    if options.push:
+        results = push_images(loaded, results, settings, options, report, progress)
+    named = [(r.image, r.repository, r.tags) for r in results]
+    if options.archive is not None:
+        save_images(named, options.archive, settings, plain_http=options.plain_http)
+    if options.load:
+        with tempfile.TemporaryDirectory(prefix="lapwing-load-") as folder:
+            archive = Path(folder) / "images.tar"
+            save_images(named, archive, settings, plain_http=options.plain_http)
+            publish.load(archive, engine, settings)
+    return results
+
+
+def make_images(
+    loaded: LoadedStack, settings: Settings, options: ImageOptions, report: Callable[[str], None]
+) -> list[ImageResult]:
+    """Build images; only caches of this machine change. Raises as `build_images`."""
     names = buildable_services(loaded, options.services)
-    engine = _check(loaded, settings, names, options)
-    key = find_key(loaded, options.sign_key, settings) if options.push else None
+    _check_dockerfiles(loaded, settings, names, options)
+    if options.push:
+        find_key(loaded, options.sign_key, settings)
     planned = {name: _names(loaded, settings, name, options) for name in names}
     results = []
     for name, (repository, tags) in planned.items():
         started = time.monotonic()
         report(f"building {name}")
         image = _build(loaded, settings, name, options, report)
-        result = ImageResult(image, repository, tags, time.monotonic() - started)
-        if options.push:
-            report(f"pushing {name} to {repository}")
-            pushing = _push(loaded, result, settings, options, key, progress)
-            pushed, referrers = asyncio.run(pushing)
-            seconds = time.monotonic() - started
-            result = ImageResult(image, repository, tags, seconds, pushed, referrers)
-        results.append(result)
-    if options.archive is not None:
-        asyncio.run(_save(results, options.archive, settings, options))
-    if options.load:
-        with tempfile.TemporaryDirectory(prefix="lapwing-load-") as folder:
-            archive = Path(folder) / "images.tar"
-            asyncio.run(_save(results, archive, settings, options))
-            publish.load(archive, engine, settings)
+        results.append(ImageResult(image, repository, tags, time.monotonic() - started))
     return results
 
 
-def _check(loaded: LoadedStack, settings: Settings, names: list[str], options: ImageOptions) -> str:
-    """Check what can be checked before the first build; return the engine for --load.
+def push_images(
+    loaded: LoadedStack,
+    results: Sequence[ImageResult],
+    settings: Settings,
+    options: ImageOptions,
+    report: Callable[[str], None],
+    progress: Progress,
+) -> list[ImageResult]:
+    """Push images; what the registry has is skipped. Raises RegistryError."""
+    key = find_key(loaded, options.sign_key, settings)
+    done = []
+    for result in results:
+        started = time.monotonic()
+        report(f"pushing {result.image.service} to {result.repository}")
+        pushing = _push(loaded, result, settings, options, key, progress)
+        pushed, referrers = asyncio.run(pushing)
+        seconds = result.seconds + time.monotonic() - started
+        done.append(replace(result, seconds=seconds, pushed=pushed, referrers=referrers))
+    return done
 
-    Raises UsageError, BuildError or SourceError.
+
+def _check_outputs(settings: Settings, options: ImageOptions) -> str:
+    """Check before the first build where images go; return the engine for --load.
+
+    Raises UsageError or BuildError.
     """
-    files = [name for name in names if loaded.stack.services[name].dockerfile is not None]
-    several = len(_platforms(options)) > 1
-    if files and several:
-        raise UsageError(
-            f"{files[0]} has a Dockerfile, which is built for one platform.",
-            hint="Give one --platform, or name services without a Dockerfile.",
-        )
-    if options.load and several:
+    if options.load and len(_platforms(options)) > 1:
         raise UsageError(
             "`--load` supports images for one platform only.", hint="Give one --platform."
         )
     if options.archive is not None and not options.archive.absolute().parent.is_dir():
         raise _unwritable(options.archive, os.strerror(errno.ENOENT))
+    return running_engine(settings) if options.load else ""
+
+
+def _check_dockerfiles(
+    loaded: LoadedStack, settings: Settings, names: list[str], options: ImageOptions
+) -> None:
+    """Check the services with a Dockerfile, and that there is an engine for them."""
+    files = [name for name in names if loaded.stack.services[name].dockerfile is not None]
+    if files and len(_platforms(options)) > 1:
+        raise UsageError(
+            f"{files[0]} has a Dockerfile, which is built for one platform.",
+            hint="Give one --platform, or name services without a Dockerfile.",
+        )
     for name in files:
         check_request(_dockerfile_request(loaded, name, _platforms(options)[0]), settings)
-    return running_engine(settings) if options.load else ""
 
 
 def _unwritable(archive: Path, why: str | None) -> BuildError:
@@ -158,6 +194,7 @@ def _build(
     platforms = _platforms(options)
     if loaded.stack.services[name].dockerfile is None:
         request = image_request(loaded, settings, name, platforms)
+        request = replace(request, previous=tuple(options.previous.get(name, ())))
         return build_image(request, settings, report, plain_http=options.plain_http)
     return build_with_engine(_dockerfile_request(loaded, name, platforms[0]), settings, report)
 
@@ -165,14 +202,14 @@ def _build(
 def _dockerfile_request(loaded: LoadedStack, name: str, platform: Platform) -> DockerfileRequest:
     service = loaded.stack.services[name]
     file, build = PurePosixPath(service.dockerfile or ""), service.build
-    request = BuildRequest(loaded.stack.stack, name, _folder(loaded, name))
+    request = BuildRequest(loaded.stack.stack, name, source_folder(loaded, name))
     if build is not None:
         request = replace(request, env=dict(build.env), timeout=build.timeout)
     secrets = service.secret_names
     return DockerfileRequest(request, file.name if build is None else str(file), platform, secrets)
 
 
-def _folder(loaded: LoadedStack, name: str) -> Path:
+def source_folder(loaded: LoadedStack, name: str) -> Path:
     """Return the source folder of a service: that of its Dockerfile, if it has no other."""
     service = loaded.stack.services[name]
     path = service.build.path if service.build else PurePosixPath(service.dockerfile or "").parent
@@ -275,16 +312,17 @@ def _names(
     repository = f"{(registry or stack.stack).rstrip('/')}/{name}"
     if registry is not None:
         repository = parse(repository, lower=True, default_tag=None).name
-    folder = _folder(loaded, name)
+    folder = source_folder(loaded, name)
     revision = read_revision(folder, settings.environ)
     dirty = revision.endswith("-dirty")
-    if dirty and options.push and not options.tags:
+    if dirty and options.push and not (options.tags or options.uncommitted):
         raise UsageError(
             f"{name} has uncommitted changes, so its image cannot be tagged with a commit.",
             hint="Run `git commit`, or choose a tag for it: `--tag NAME`.",
         )
     commit = Git(folder, settings.environ, SourceError).text("rev-parse", "HEAD")
-    tags = options.tags or (revision if dirty else commit, LATEST)
+    own = (commit, LATEST) if not dirty else (revision,) if options.push else (revision, LATEST)
+    tags = options.tags or own
     return repository, tuple(check_tag(tag) for tag in dict.fromkeys(tags))
 
 
@@ -307,7 +345,7 @@ async def _push(
     target, image = parse(result.repository, default_tag=None), result.image
     documents = []
     if options.attestations:
-        folder = _folder(loaded, image.service)
+        folder = source_folder(loaded, image.service)
         documents = make_documents(image, loaded, target, folder, settings, key)
     hosts = {target.api: HostOptions(plain_http=options.plain_http)}
     async with RegistryClient(settings, plain_http=options.plain_http, hosts=hosts) as client:
@@ -316,12 +354,23 @@ async def _push(
         return pushed, tuple(referrers)
 
 
-async def _save(
-    results: list[ImageResult], archive: Path, settings: Settings, options: ImageOptions
+def save_images(
+    named: Iterable[tuple[Image, str, Sequence[str]]],
+    archive: Path,
+    settings: Settings,
+    *,
+    plain_http: bool = False,
 ) -> None:
-    named = [(r.image, r.repository, r.tags) for r in results]
-    try:
-        async with RegistryClient(settings, plain_http=options.plain_http) as client:
+    """Write images, each with its repository and tags, to one archive.
+
+    Raises BuildError or RegistryError.
+    """
+
+    async def run() -> None:
+        async with RegistryClient(settings, plain_http=plain_http) as client:
             await publish.write_archive(client, named, archive, settings)
+
+    try:
+        asyncio.run(run())
     except OSError as error:
         raise _unwritable(archive, error.strerror) from error

@@ -84,11 +84,17 @@ class KubernetesTarget:
         self.repository = DesiredRepository(cluster.settings.desired)
 
     def deploy(self, request: DeployRequest) -> DeployResult:
-        """Commit, apply wave by wave, and wait until everything is ready."""
-        from lapwing.targets import kubernetes_plan
+        """Build images, commit, apply wave by wave, and wait until everything is ready."""
+        from lapwing.targets import cluster_images, kubernetes_plan
+        from lapwing.targets.cluster_images import BuiltImages, Destination
 
         loaded = self.file.load(self.ref.environment)
         options = self._upgrade_options(request)
+
+        def build(names: list[str], destination: Destination) -> BuiltImages:
+            return cluster_images.build(
+                loaded, self.settings, names, destination, self.repository, self.reporter.progress
+            )
 
         def run(applier: Applier, done: Progress) -> None:
             with self.reporter.working("reading the cluster"):
@@ -97,13 +103,15 @@ class KubernetesTarget:
                     revision=find_revision(loaded.folder, self.settings.environ),
                     hold=request.hold,
                 )
-                checked, generated = kubernetes_plan.plan(applier, loaded, request, deployment)
+                plan = kubernetes_plan.plan(applier, loaded, request, deployment, build)
+            checked, generated = plan.checked, plan.generated
             done.plan = checked.plan
             if request.dry_run:
                 return
             for change in checked.plan.changes:
                 self.reporter.say(f"  {change}")
             with self.reporter.working("deploying"):
+                plan.built.deliver(self.settings, self.reporter.progress)
                 upgrade: UpgradeOptions | None = options
                 if not options.allow_downtime:  # Refused before anything is committed.
                     applier.upgrade(checked.plan, generated, options)
@@ -232,6 +240,7 @@ class KubernetesTarget:
     ) -> DeployResult:
         """Run a verb as the only command that changes the environment; return its result."""
         from lapwing.targets.applier import Applier
+        from lapwing.targets.logins import Logins
 
         done = Progress()
         before = self.repository.latest_valid(self.ref.stack, self.ref.environment)
@@ -239,7 +248,8 @@ class KubernetesTarget:
         try:
             with self._changing(verb, dry_run=dry_run) as api:
                 store = SecretStore(self.settings.secrets)
-                applier = Applier(api, self.scope, self.repository, store, self.reporter)
+                logins = Logins(self.settings)
+                applier = Applier(api, self.scope, self.repository, store, self.reporter, logins)
                 run(applier, done)
                 url = self.cluster.url(api) or None
                 if dry_run:

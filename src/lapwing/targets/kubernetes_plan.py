@@ -1,13 +1,14 @@
 """Plan a deployment to a cluster that Lapwing applies itself.
 
-    images -> manifests -> guards -> Secrets -> what the cluster has -> CheckedChange
+    Secrets -> images (built, not pushed) -> manifests -> what the cluster has -> guards
 
 Everything that can be refused is refused here, before a commit or a change.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 
 from lapwing.desired.history import history
@@ -20,40 +21,85 @@ from lapwing.render.kubernetes import render
 from lapwing.render.kubernetes import secrets as rendered_secrets
 from lapwing.render.kubernetes.objects import ClusterEnvironment
 from lapwing.stack.load import LoadedStack
-from lapwing.targets import guards, manifests
+from lapwing.targets import cluster_images, guards, manifests
 from lapwing.targets.applier import Applier
 from lapwing.targets.base import DeployRequest
+from lapwing.targets.cluster_images import BuiltImages, Destination
 from lapwing.targets.guards import CheckedChange, Rules
+from lapwing.targets.manifests import Images
 
 SEARCHED_DEPLOYMENTS = 50
 """How many deployments are searched for an image that a service had."""
+NOT_BUILT = f"{cluster_images.LOCAL_REGISTRY}/not-built@sha256:{'0' * 64}"
+"""The image of a service until it is built."""
+
+
+Build = Callable[[list[str], Destination], BuiltImages]
+"""Builds the images of services for a destination."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentPlan:
+    """A deployment that every guard has approved, what it generates, and what it has built."""
+
+    checked: CheckedChange
+    generated: list[GeneratedSecret]
+    built: BuiltImages
 
 
 def plan(
-    applier: Applier, loaded: LoadedStack, request: DeployRequest, deployment: Deployment
-) -> tuple[CheckedChange, list[GeneratedSecret]]:
-    """Plan a deployment; also returns the Secrets to generate.
+    applier: Applier,
+    loaded: LoadedStack,
+    request: DeployRequest,
+    deployment: Deployment,
+    build: Build,
+) -> DeploymentPlan:
+    """Plan a deployment. Images are built when no secret is missing.
 
-    Raises UsageError, SecretError, KindMissingError or an error for unmanaged objects.
+    Raises UsageError, SecretError, KindMissingError, BuildError or an error for unmanaged objects.
     """
     images = _images(applier, loaded, request)
+    destination, names = _to_build(applier, loaded, request)
     repository, services = applier.repository, request.services
-    first = manifests.plan(repository, loaded, services, images, deployment)
-    images |= {n: s.image for n, s in first.document.services.items() if s.image}
-    rendered = render.prepare(loaded, images, deployment.revision, hold=request.hold)
+    expected = images | dict.fromkeys(names, NOT_BUILT)
+    first = manifests.plan(repository, loaded, services, Images(expected), deployment)
+    expected |= {n: s.image for n, s in first.document.services.items() if s.image}
+    rendered = render.prepare(loaded, expected, deployment.revision, hold=request.hold)
     rules = Rules(
         can_hold=rendered.has_rollouts,
         allow_downtime=request.allow_downtime,
         tests_migration=True,
         running=partial(pods.running_images, applier.api, applier.scope),
     )
-    guards.check(repository, first, request.verb, rules)
+    if not names:
+        guards.check(repository, first, request.verb, rules)
     _report_ignored_settings(applier, rendered)
     choice = _choose_secrets(applier, rendered, first.files or {})
     secrets.check_missing(choice, applier.scope.environment)
-    change = manifests.plan(repository, loaded, services, images, deployment, choice.versions)
+    built = build(names, destination)
+    expected |= built.references
+    wanted = Images(expected, built.revisions, applier.has_pull_secret(expected.values()))
+    change = manifests.plan(repository, loaded, services, wanted, deployment, choice.versions)
     applier.examine(change)
-    return guards.check(repository, change, request.verb, rules), choice.generated
+    checked = guards.check(repository, change, request.verb, rules)
+    return DeploymentPlan(checked, choice.generated, built)
+
+
+def _to_build(
+    applier: Applier, loaded: LoadedStack, request: DeployRequest
+) -> tuple[Destination, list[str]]:
+    """Return the services to build, and where their images go.
+
+    Without a place for them, they keep their present image.
+    """
+    names = cluster_images.to_build(loaded, request.services, request.images)
+    destination = cluster_images.destination_on(loaded, applier.api) if names else Destination()
+    if destination is not None:
+        return destination, names
+    applier.reporter.say(
+        f"{', '.join(names)}: not built, because no `registry` is set to push images to."
+    )
+    return Destination(), []
 
 
 def _images(applier: Applier, loaded: LoadedStack, request: DeployRequest) -> dict[str, str]:

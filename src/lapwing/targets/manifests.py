@@ -8,6 +8,7 @@ Argo CD applies the commit, or `lapwing` itself on a cluster without Argo CD.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lapwing.desired.repository import DesiredRepository
@@ -21,11 +22,23 @@ if TYPE_CHECKING:
     from lapwing.stack.load import LoadedStack
 
 
+@dataclass(frozen=True, slots=True)
+class Images:
+    """The images to deploy, by service, and the revisions of the sources of those that were built.
+
+    `has_pull_secret` is whether the cluster gets a Secret to pull them with.
+    """
+
+    references: Mapping[str, str]
+    revisions: Mapping[str, str] = field(default_factory=dict)
+    has_pull_secret: bool = False
+
+
 def plan(
     repository: DesiredRepository,
     loaded: LoadedStack,
     services: tuple[str, ...],
-    images: Mapping[str, str],
+    images: Images,
     deployment: Deployment,
     versions: Mapping[str, str] | None = None,
 ) -> PlannedChange:
@@ -42,15 +55,36 @@ def plan(
     where = (loaded.stack.stack, loaded.environment)
     expected, before = repository.newest(*where), repository.latest_valid(*where)
     present = {n: s.image for n, s in before.services.items() if s.image} if before else {}
-    chosen = dict(images)
+    chosen = dict(images.references)
     for name, service in loaded.stack.services.items():
         is_deployed = not services or name in services
-        image = images.get(name) or (service.image if is_deployed else None) or present.get(name)
+        given = images.references.get(name)
+        image = given or (service.image if is_deployed else None) or present.get(name)
         if image is not None:
             chosen[name] = image
-    cluster = render.prepare(loaded, chosen, deployment.revision, hold=deployment.hold)
+    cluster = render.prepare(
+        loaded,
+        chosen,
+        deployment.revision,
+        hold=deployment.hold,
+        revisions={**images.revisions, **_kept_revisions(chosen, before)},
+        has_pull_secret=images.has_pull_secret,
+    )
     document = _document(cluster, deployment, versions or {})
     return PlannedChange(document, expected, before, _files(cluster))
+
+
+def _kept_revisions(images: Mapping[str, str], before: Document | None) -> dict[str, str]:
+    """Return the revision of each service whose image stays: a commit elsewhere changes nothing.
+
+    Only a digest shows that an image stays.
+    """
+    present = before.services if before else {}
+    return {
+        name: service.revision
+        for name, service in present.items()
+        if service.image is not None and "@" in service.image and service.image == images.get(name)
+    }
 
 
 def is_unchanged(repository: DesiredRepository, plan: PlannedChange) -> bool:
@@ -134,7 +168,7 @@ def _service(cluster: ClusterEnvironment, name: str, versions: Mapping[str, str]
     return Service(
         kind=service.kind,
         release=release_of(image),
-        revision=cluster.revision,
+        revision=cluster.revisions.get(name, cluster.revision),
         image=image,
         route=service.route,
         command=service.command,

@@ -80,7 +80,7 @@ def test_all_missing_images_are_reported_at_once(tmp_path: Path) -> None:
     )
     with pytest.raises(UsageError, match=r"No image is given for: api, mail\.") as refused:
         render.prepare(load(path, "kind"))
-    assert "--image api=REGISTRY/REPOSITORY:TAG --image mail=" in str(refused.value.hint)
+    assert "--image api=REGISTRY/REPOSITORY@DIGEST --image mail=" in str(refused.value.hint)
 
 
 @pytest.mark.parametrize(("case", "environment"), cases())

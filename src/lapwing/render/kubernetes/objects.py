@@ -7,10 +7,18 @@ a chart can put the name of its release in front of each.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from lapwing.plan.names import COMPONENT, ENVIRONMENT, INSTANCE, MANAGED_BY, NAME, PART_OF
+from lapwing.plan.names import (
+    COMPONENT,
+    ENVIRONMENT,
+    INSTANCE,
+    MANAGED_BY,
+    NAME,
+    PART_OF,
+    PULL_SECRET,
+)
 from lapwing.render.kubernetes.setting import Joined, Scope, Setting, Tree, join
 from lapwing.stack.cloud import is_managed
 from lapwing.stack.environment import Environment
@@ -44,6 +52,10 @@ class ClusterEnvironment:
     revision: str = ""
     hold: bool = False
     """Whether this deployment pauses until `lapwing promote`, whatever its services say."""
+    revisions: Mapping[str, str] = field(default_factory=dict)
+    """The revision of each service that differs from `revision`."""
+    has_pull_secret: bool = False
+    """Whether a Secret has the logins of the registries of the images."""
 
     @property
     def settings(self) -> Environment:
@@ -154,10 +166,15 @@ def new_object(
 def service_account(
     cluster: ClusterEnvironment, part: str, component: str = "account"
 ) -> dict[str, Tree]:
-    """Build the identity of pods, without a token: they do not use the cluster's API."""
-    return new_object(
-        cluster, "v1", "ServiceAccount", part, component, automountServiceAccountToken=False
-    )
+    """Build the identity of pods, without a token: they do not use the cluster's API.
+
+    The Secret with the logins of registries is named here and not in pods, so that a login that
+    appears or disappears restarts nothing.
+    """
+    body: dict[str, Tree] = {"automountServiceAccountToken": False}
+    if cluster.has_pull_secret and part in cluster.services:
+        body["imagePullSecrets"] = [{"name": name(PULL_SECRET)}]
+    return new_object(cluster, "v1", "ServiceAccount", part, component, **body)
 
 
 def service(

@@ -193,8 +193,9 @@ def environment(cluster: ClusterEnvironment, part: str, service: Service) -> lis
         "LAPWING_STACK": {"value": cluster.loaded.stack.stack},
         "LAPWING_ENVIRONMENT": {"value": cluster.loaded.environment},
     }
-    if cluster.revision:
-        found["LAPWING_REVISION"] = {"value": cluster.revision}
+    revision = cluster.revisions.get(part, cluster.revision)
+    if revision:
+        found["LAPWING_REVISION"] = {"value": revision}
     if service.kind in ("web", "static"):
         found["PORT"] = {"value": str(port(service))}
         found["HOST"] = {"value": "0.0.0.0"}  # noqa: S104 - in its pod

@@ -48,10 +48,13 @@ def prepare(
     revision: str = "",
     *,
     hold: bool = False,
+    revisions: Mapping[str, str] | None = None,
+    has_pull_secret: bool = False,
 ) -> ClusterEnvironment:
     """Combine an environment with the images of its services.
 
-    An image comes from `images`, else from the stack file.
+    An image comes from `images`, else from the stack file. Nothing is built. `revisions` are those
+    of single services.
 
     Raises:
         UsageError: An unknown service, an invalid image reference, a service without an image, a
@@ -71,14 +74,27 @@ def prepare(
         if reference := given.get(name) or service.image:
             found[name] = str(_reference(name, reference))
     if missing := [name for name in services if name not in found]:
-        options = " ".join(f"--image {name}=REGISTRY/REPOSITORY:TAG" for name in missing)
-        raise UsageError(
-            f"No image is given for: {', '.join(missing)}.",
-            hint=f"Set `image` of each service in {loaded.path.name}, or add {options}.",
-        )
-    made = ClusterEnvironment(loaded, found, revision, hold)
+        raise _no_image(loaded, missing)
+    made = ClusterEnvironment(loaded, found, revision, hold, revisions or {}, has_pull_secret)
     _check_namespace(made)
     return made
+
+
+def _no_image(loaded: LoadedStack, names: list[str]) -> UsageError:
+    """Return the error for services without an image, with what gives them one."""
+    options = " ".join(f"--image {name}=REGISTRY/REPOSITORY@DIGEST" for name in names)
+    deploy = f"`lapwing deploy -e {loaded.environment}`"
+    if not set(names) <= set(loaded.stack.services_without_image):
+        hint = f"Set `image` of each service in {loaded.path.name}, or add {options}."
+    elif loaded.settings.registry or loaded.stack.registry:
+        build = f"`lapwing image build {' '.join(names)} --push`"
+        hint = f"{deploy} builds and pushes them. Here, run {build} and add {options}."
+    else:
+        hint = (
+            f"Set `registry: HOST/FOLDER` in {loaded.path.name}: then {deploy} builds and pushes "
+            f"them. A cluster of kind or minikube needs no registry. Or add {options}."
+        )
+    return UsageError(f"No image is given for: {', '.join(names)}.", hint=hint)
 
 
 def _reference(service: str, text_: str) -> str:

@@ -1,0 +1,201 @@
+"""The images of an environment on a cluster that are built from source.
+
+    stack file -> services without `image:` -> images -> registry, or nodes of kind and minikube
+
+Images go to the `registry` of the environment; without one, into a local cluster by its tool; else
+to the `registry` of the stack. Building changes caches of this machine only, so it precedes the
+guards, which need the digests. Images are pushed when a deployment is approved and before it is
+committed: if a push fails, nothing has changed. What runs is named by its digest.
+"""
+
+from __future__ import annotations
+
+import platform
+import tempfile
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lapwing.build.image.builder import AMD64
+from lapwing.desired.history import history
+from lapwing.desired.repository import DesiredRepository
+from lapwing.kubernetes import local_cluster
+from lapwing.kubernetes.client import ApiClient
+from lapwing.kubernetes.local_cluster import LocalCluster
+from lapwing.plan.model import Document
+from lapwing.registry.manifest import Platform
+from lapwing.registry.push import BlobOutcome, Progress
+from lapwing.settings import Settings
+from lapwing.stack.image import Reference, parse
+from lapwing.stack.load import LoadedStack
+from lapwing.system.git import read_revision
+from lapwing.targets import images
+from lapwing.targets.bundles import check_committed
+from lapwing.targets.images import ImageOptions, ImageResult
+
+LOCAL_REGISTRY = "localhost"
+"""The registry in the names of images that are in no registry. Nothing is pulled from there."""
+SEARCHED_DEPLOYMENTS = 50
+"""How many deployments are searched for the images that a service had."""
+
+
+class NoProgress:
+    """Shows no progress of single blobs."""
+
+    def begin(self, name: str, size: int) -> None:
+        """Ignore the blob."""
+
+    def advance(self, name: str, more: int) -> None:
+        """Ignore the bytes."""
+
+    def end(self, name: str, outcome: BlobOutcome) -> None:
+        """Ignore the outcome."""
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where the images of an environment go: a registry with its folder, or a local cluster."""
+
+    registry: str | None = None
+    cluster: LocalCluster | None = None
+    platforms: tuple[Platform, ...] = (AMD64,)
+    nodes_have: Collection[str] = ()
+    """The names of images that every node of a local cluster has."""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it serves this machine only, so that uncommitted changes may be deployed."""
+        return self.cluster is not None
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltImages:
+    """Images that were built and are not delivered yet, by service."""
+
+    loaded: LoadedStack
+    destination: Destination = field(default_factory=Destination)
+    results: tuple[ImageResult, ...] = ()
+    options: ImageOptions = field(default_factory=ImageOptions)
+
+    @property
+    def references(self) -> dict[str, str]:
+        """The image of each service, by digest."""
+        return {r.image.service: self._reference(r) for r in self.results}
+
+    @property
+    def revisions(self) -> dict[str, str]:
+        """The revision of the source of each service."""
+        return {r.image.service: r.image.revision for r in self.results}
+
+    def deliver(
+        self, settings: Settings, report: Callable[[str], None], progress: Progress | None = None
+    ) -> None:
+        """Push the images, or load them into the local cluster. Raises LapwingError."""
+        if self.destination.registry is not None:
+            shown = progress or NoProgress()
+            images.push_images(self.loaded, self.results, settings, self.options, report, shown)
+            return
+        cluster = self.destination.cluster
+        missing = {self._reference(r): r.image for r in self.results}
+        missing = {n: i for n, i in missing.items() if n not in self.destination.nodes_have}
+        if cluster is None or not missing:
+            return
+        services = ", ".join(image.service for image in missing.values())
+        report(f"loading {services} into {cluster.context}")
+        with tempfile.TemporaryDirectory(prefix="lapwing-load-") as folder:
+            archive = Path(folder) / "images.tar"
+            named = [(image, "", [name]) for name, image in missing.items()]
+            images.save_images(named, archive, settings)
+            local_cluster.load(cluster, archive, settings.environ, report)
+
+    def _reference(self, result: ImageResult) -> str:
+        digest, cluster = result.image.root.digest, self.destination.cluster
+        if cluster is not None and self.destination.registry is None:
+            return cluster.image_name(result.repository, digest)
+        return f"{result.repository}@{digest}"
+
+
+def to_build(loaded: LoadedStack, services: tuple[str, ...], given: Collection[str]) -> list[str]:
+    """Return the services whose images a deployment builds: not those with a `given` image."""
+    return [
+        name
+        for name in loaded.stack.services_without_image
+        if name not in given and (not services or name in services)
+    ]
+
+
+def registry_of(loaded: LoadedStack, given: str | None = None) -> Destination | None:
+    """Return the registry of an environment; None if there is none."""
+    registry = given or loaded.settings.registry or loaded.stack.registry
+    return Destination(registry) if registry else None
+
+
+def destination_on(loaded: LoadedStack, api: ApiClient) -> Destination | None:
+    """Return where images for a cluster go; None if there is no place for them."""
+    cluster = local_cluster.from_context(api.access.context) if api.access.local else None
+    if cluster is None:
+        return registry_of(loaded)
+    here = {"aarch64": "arm64", "arm64": "arm64"}.get(platform.machine(), "amd64")
+    registry = loaded.settings.registry
+    have = set() if registry else _images_of_nodes(api)
+    return Destination(registry, cluster, (Platform("linux", here),), have)
+
+
+def build(
+    loaded: LoadedStack,
+    settings: Settings,
+    names: list[str],
+    destination: Destination,
+    repository: DesiredRepository,
+    report: Callable[[str], None],
+) -> BuiltImages:
+    """Build the images of services; nothing is pushed.
+
+    Raises UsageError for uncommitted changes, BuildError, SourceError, or RegistryError of a base.
+    """
+    if not destination.is_local:
+        folders = {name: images.source_folder(loaded, name) for name in names}
+        revisions = {n: read_revision(folder, settings.environ) for n, folder in folders.items()}
+        check_committed(loaded, revisions)
+    options = ImageOptions(
+        tuple(names),
+        destination.platforms,
+        destination.registry or f"{LOCAL_REGISTRY}/{loaded.stack.stack}",
+        push=True,
+        uncommitted=destination.is_local,
+        previous=_previous_images(loaded, repository, names),
+    )
+    results = images.make_images(loaded, settings, options, report) if names else []
+    return BuiltImages(loaded, destination, tuple(results), options)
+
+
+def _previous_images(
+    loaded: LoadedStack, repository: DesiredRepository, names: list[str]
+) -> Mapping[str, tuple[Reference, ...]]:
+    """Return the images in a registry that static services had, newest first."""
+    static = [n for n in names if loaded.stack.services[n].static is not None]
+    if not static:
+        return {}
+    where = (loaded.stack.stack, loaded.environment)
+    commits = [entry.commit for entry in history(repository, *where, SEARCHED_DEPLOYMENTS)]
+    found: dict[str, dict[Reference, None]] = {name: {} for name in static}
+    for document in repository.documents(*where, commits):
+        services = document.services if isinstance(document, Document) else {}
+        for name in static:
+            image = services[name].image if name in services else None
+            if image and "@" in image and not image.startswith(f"{LOCAL_REGISTRY}/"):
+                found[name][parse(image)] = None
+    return {name: tuple(references) for name, references in found.items()}
+
+
+def _images_of_nodes(api: ApiClient) -> set[str]:
+    """Return the names of images that every node has, as far as the nodes report them."""
+    nodes = [
+        {
+            str(name)
+            for image in node.get("status", {}).get("images") or ()
+            for name in image["names"]
+        }
+        for node in api.list("v1", "Node", "")
+    ]
+    return set.intersection(*nodes) if nodes else set()
