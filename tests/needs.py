@@ -146,6 +146,7 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "kube-score": _validator("kube-score"),
     "checkov": _validator("checkov/bin/checkov"),
     "kubernetes-schemas": _validator("schemas"),
+    "policy-schemas": _validator("schemas/kyverno.io"),
     "mysql": _program("mysqld"),
     "mysql-tools": _mysql,
     "postgres": _program("postgres"),

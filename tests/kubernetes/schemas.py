@@ -24,6 +24,8 @@ CRDS = {
     "github.com/argoproj/argo-cd/v3@v3.5.7": "manifests/crds",
     "github.com/external-secrets/external-secrets@v1.3.2": "config/crds/bases",
     "sigs.k8s.io/gateway-api@v1.5.1": "config/crd/standard",
+    "github.com/kyverno/kyverno@v1.15.2": "config/crds/kyverno",
+    "github.com/sigstore/policy-controller@v0.12.0": "config",
 }
 _DEFINITIONS = "#/definitions/"
 _INT_OR_STRING: Json = {"oneOf": [{"type": "string"}, {"type": "integer"}]}
@@ -76,7 +78,15 @@ def custom() -> Iterator[tuple[tuple[str, str, str], Json]]:
                     continue
                 spec = found["spec"]
                 for version in spec["versions"]:
-                    schema = _strict(version["schema"]["openAPIV3Schema"])
+                    whole = version["schema"]["openAPIV3Schema"]
+                    # Every object has these, whether or not its definition names them.
+                    whole["properties"] = {
+                        "apiVersion": {"type": "string"},
+                        "kind": {"type": "string"},
+                        "metadata": {"type": "object"},
+                        **whole.get("properties", {}),
+                    }
+                    schema = _strict(whole)
                     yield (spec["group"], spec["names"]["kind"], version["name"]), schema
 
 

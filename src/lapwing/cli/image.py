@@ -17,6 +17,7 @@ from lapwing.cli import complete
 from lapwing.cli.context import Context
 from lapwing.cli.image_copy import copy
 from lapwing.cli.image_edit import delete, tag
+from lapwing.cli.image_policy import policy
 from lapwing.cli.image_prune import prune
 from lapwing.cli.image_verify import verify
 from lapwing.cli.options import environment_option, output_option
@@ -38,7 +39,7 @@ def command() -> None:
     """Build images; copy, list, inspect and delete them in registries."""
 
 
-for _verb in (copy, delete, prune, tag, verify):
+for _verb in (copy, delete, policy, prune, tag, verify):
     command.add_command(_verb)
 
 
