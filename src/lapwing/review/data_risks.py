@@ -18,7 +18,8 @@ FREE_TIER = "M0"
 def backups(case: Case) -> Iterator[Risk]:
     """Report databases without a backup, or with one that nothing makes."""
     made = {b.database for b in case.environment.facts.backups}
-    atlas = {d.name.partition("-")[2]: d for d in case.project.databases}
+    prefix = f"{case.environment.name}-"
+    atlas = {d.name.removeprefix(prefix): d for d in case.project.databases}
     for name, resource in case.loaded.stack.resources.items():
         path: KeyPath = ("resources", name, "backup")
         if resource.kind not in DATABASES:
@@ -45,7 +46,7 @@ def single_pods(case: Case) -> Iterator[Risk]:
             continue
         users = [n for n, s in services.items() if pods.part in s.needs and s.replicas.min > 1]
         if users:
-            evidence = f"`{pods.part}` is one pod, and {', '.join(f'`{u}`' for u in users)} need it"
+            evidence = f"`{pods.part}` is one pod, needed by {', '.join(f'`{u}`' for u in users)}"
             advice = (
                 "Set `managed: true` and use a database of the cloud with a standby, or accept an "
                 "outage of minutes when its node is replaced."

@@ -58,6 +58,14 @@ def test_precision_and_recall_of_the_corpus(tmp_path: Path) -> None:
     assert recall >= 0.95
 
 
+def test_backup_by_atlas_is_recognised_in_every_environment(tmp_path: Path) -> None:
+    [case] = [c for c in STACKS if c["name"].startswith("backups by Atlas")]
+    list(findings(case, tmp_path))
+    path = tmp_path / "lapwing.yaml"
+    found = review(environments(path), source.read(path), book(), measurements({}), TODAY)
+    assert "risk/stated-backup" not in {f.rule for f in found}
+
+
 def test_no_advice_removes_production(tmp_path: Path) -> None:
     for case in STACKS:
         for finding in findings(case, tmp_path):
