@@ -192,8 +192,10 @@ def open_bundle(content: bytes, key: PublicKey, digest: str) -> Mapping[str, Any
     """Return the statement in a bundle, if the key signed it and it is about the digest."""
     try:
         envelope = json.loads(content)["dsseEnvelope"]
+        if envelope["payloadType"] != STATEMENT_TYPE:
+            return None
         payload = base64.b64decode(envelope["payload"], validate=True)
-        signed = _encoded(envelope["payloadType"], payload)
+        signed = _encoded(STATEMENT_TYPE, payload)
         if not any(key.verifies(each["sig"], signed) for each in envelope["signatures"]):
             return None
         statement = json.loads(payload)
