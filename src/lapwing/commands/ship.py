@@ -259,7 +259,7 @@ class _Shipment:
         loaded, options = self.loaded, self.options
         remote = self._remote(manifests.desired_url(loaded, options.remote))
         bundles.wanted_services(loaded, options.services)
-        built = self._build_images(remote)
+        built = self._build_images()
         chosen = manifests.Images({**options.images, **built.references}, built.revisions)
         revision = find_revision(loaded.folder, self.settings.environ)
         deployment = Deployment(actor=options.actor, revision=revision)
@@ -285,7 +285,7 @@ class _Shipment:
             self.add_step("push", "done", text)
         self._add_commit(commit)
 
-    def _build_images(self, remote: Remote) -> BuiltImages:
+    def _build_images(self) -> BuiltImages:
         """Build the images of services without `image:`, and test and scan their sources."""
         loaded, options = self.loaded, self.options
         names = cluster_images.to_build(loaded, options.services, options.images)
@@ -295,10 +295,7 @@ class _Shipment:
             for name in ("build", "test", "scan"):
                 self.add_step(name, "skipped", text)
             return BuiltImages(loaded)
-        remote.fetch()
-        built = cluster_images.build(
-            loaded, self.settings, names, destination, remote.repository, self.report
-        )
+        built = cluster_images.build(loaded, self.settings, names, destination, self.report)
         self.add_step("build", "done", f"{len(names)} images")
         tested = [n for n in names if (b := loaded.stack.services[n].build) and b.test]
         self.test(bundles.build_services(loaded, self.settings, tested, self.report))

@@ -68,10 +68,8 @@ class ArgoCDTarget:
         built = BuiltImages(loaded)
         if names and destination is not None:
             with self.cluster.reporter.working("building"):
-                remote = self._remote()
-                remote.fetch()
                 built = cluster_images.build(
-                    loaded, self.settings, names, destination, remote.repository, self._report
+                    loaded, self.settings, names, destination, self._report
                 )
         images = Images({**request.images, **built.references}, built.revisions)
 

@@ -12,21 +12,17 @@ from __future__ import annotations
 
 import platform
 import tempfile
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from lapwing.build.image.builder import AMD64
-from lapwing.desired.history import history
-from lapwing.desired.repository import DesiredRepository
 from lapwing.kubernetes import local_cluster
 from lapwing.kubernetes.client import ApiClient
 from lapwing.kubernetes.local_cluster import LocalCluster
-from lapwing.plan.model import Document
 from lapwing.registry.manifest import Platform
 from lapwing.registry.push import BlobOutcome, Progress
 from lapwing.settings import Settings
-from lapwing.stack.image import Reference, parse
 from lapwing.stack.load import LoadedStack
 from lapwing.system.git import read_revision
 from lapwing.targets import images
@@ -35,8 +31,6 @@ from lapwing.targets.images import ImageOptions, ImageResult
 
 LOCAL_REGISTRY = "localhost"
 """The registry in the names of images that are in no registry. Nothing is pulled from there."""
-SEARCHED_DEPLOYMENTS = 50
-"""How many deployments are searched for the images that a service had."""
 
 
 class NoProgress:
@@ -146,7 +140,6 @@ def build(
     settings: Settings,
     names: list[str],
     destination: Destination,
-    repository: DesiredRepository,
     report: Callable[[str], None],
 ) -> BuiltImages:
     """Build the images of services; nothing is pushed.
@@ -163,29 +156,9 @@ def build(
         destination.registry or f"{LOCAL_REGISTRY}/{loaded.stack.stack}",
         push=True,
         uncommitted=destination.is_local,
-        previous=_previous_images(loaded, repository, names),
     )
     results = images.make_images(loaded, settings, options, report) if names else []
     return BuiltImages(loaded, destination, tuple(results), options)
-
-
-def _previous_images(
-    loaded: LoadedStack, repository: DesiredRepository, names: list[str]
-) -> Mapping[str, tuple[Reference, ...]]:
-    """Return the images in a registry that static services had, newest first."""
-    static = [n for n in names if loaded.stack.services[n].static is not None]
-    if not static:
-        return {}
-    where = (loaded.stack.stack, loaded.environment)
-    commits = [entry.commit for entry in history(repository, *where, SEARCHED_DEPLOYMENTS)]
-    found: dict[str, dict[Reference, None]] = {name: {} for name in static}
-    for document in repository.documents(*where, commits):
-        services = document.services if isinstance(document, Document) else {}
-        for name in static:
-            image = services[name].image if name in services else None
-            if image and "@" in image and not image.startswith(f"{LOCAL_REGISTRY}/"):
-                found[name][parse(image)] = None
-    return {name: tuple(references) for name, references in found.items()}
 
 
 def _images_of_nodes(api: ApiClient) -> set[str]:

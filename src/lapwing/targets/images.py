@@ -15,7 +15,7 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
@@ -40,7 +40,7 @@ from lapwing.registry.push import Progress
 from lapwing.registry.registry import HostOptions
 from lapwing.registry.signature import SigningKey
 from lapwing.settings import Settings
-from lapwing.stack.image import LATEST, Reference, check_tag, parse
+from lapwing.stack.image import LATEST, check_tag, parse
 from lapwing.stack.load import LoadedStack
 from lapwing.system.git import Git, read_revision
 from lapwing.targets.bundles import request_of, wanted_services
@@ -65,8 +65,6 @@ class ImageOptions:
     plain_http: bool = False
     uncommitted: bool = False
     """Whether a source with uncommitted changes may be pushed, tagged as such."""
-    previous: Mapping[str, Sequence[Reference]] = field(default_factory=dict)
-    """The images that each service had, newest first: pages that they served need their assets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +192,6 @@ def _build(
     platforms = _platforms(options)
     if loaded.stack.services[name].dockerfile is None:
         request = image_request(loaded, settings, name, platforms)
-        request = replace(request, previous=tuple(options.previous.get(name, ())))
         return build_image(request, settings, report, plain_http=options.plain_http)
     return build_with_engine(_dockerfile_request(loaded, name, platforms[0]), settings, report)
 

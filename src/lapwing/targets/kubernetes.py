@@ -93,7 +93,7 @@ class KubernetesTarget:
 
         def build(names: list[str], destination: Destination) -> BuiltImages:
             return cluster_images.build(
-                loaded, self.settings, names, destination, self.repository, self.reporter.progress
+                loaded, self.settings, names, destination, self.reporter.progress
             )
 
         def run(applier: Applier, done: Progress) -> None:

@@ -44,7 +44,6 @@ from lapwing.registry.client import RegistryClient
 from lapwing.registry.manifest import Descriptor, Manifest, Platform, build_index, build_manifest
 from lapwing.registry.pull import BlobSource, MemoryBlob
 from lapwing.settings import Settings
-from lapwing.stack.image import Reference
 from lapwing.system.git import Change, read_change
 
 AMD64 = Platform("linux", "amd64")
@@ -67,8 +66,6 @@ class ImageRequest:
     spa: bool = True
     platforms: tuple[Platform, ...] = (AMD64,)
     lock: Mapping[str, str] = field(default_factory=dict)
-    previous: tuple[Reference, ...] = ()
-    """Images that the service had, newest first."""
 
 
 @dataclass(frozen=True, slots=True)
