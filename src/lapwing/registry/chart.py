@@ -8,6 +8,7 @@ no date: the same package has the same digest wherever and whenever it is pushed
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import tarfile
 from dataclasses import dataclass
@@ -66,11 +67,21 @@ def read_chart(file: Path) -> PackagedChart:
         if file.stat().st_size > MAX_PACKAGE_BYTES:
             limit = MAX_PACKAGE_BYTES >> 20
             raise RegistryError(f"{file} is larger than {limit} MiB, the limit for a chart.")
+    beside = file.with_name(file.name + ".prov")
     try:
         package = file.read_bytes()
-        metadata = yaml.safe_load(_chart_yaml(file))
+        provenance = beside.read_bytes() if beside.is_file() else None
     except FileNotFoundError as error:
         raise RegistryError(f"{file} does not exist.") from error
+    except OSError as error:
+        raise _invalid(str(file), str(error)) from error
+    return parse_chart(package, str(file), provenance)
+
+
+def parse_chart(package: bytes, file: str, provenance: bytes | None = None) -> PackagedChart:
+    """Parse a packaged chart; `file` is its name in errors. Raises RegistryError."""
+    try:
+        metadata = yaml.safe_load(_chart_yaml(package, file))
     except (tarfile.TarError, EOFError, OSError, yaml.YAMLError) as error:
         raise _invalid(file, str(error)) from error
     if not isinstance(metadata, dict):
@@ -78,8 +89,6 @@ def read_chart(file: Path) -> PackagedChart:
     name, version = metadata.get("name"), metadata.get("version")
     if not isinstance(name, str) or not isinstance(version, str) or "/" in name:
         raise _invalid(file, "Chart.yaml has no valid name and version")
-    beside = file.with_name(file.name + ".prov")
-    provenance = beside.read_bytes() if beside.is_file() else None
     return PackagedChart(name, version, metadata, package, provenance)
 
 
@@ -88,12 +97,20 @@ async def push_chart(chart: PackagedChart, target: Repository, progress: Progres
 
     Raises RegistryError; then nothing was tagged.
     """
+    manifest, blobs = chart_artifact(chart)
+    sources = [(blob, MemoryBlob(content)) for blob, content in blobs]
+    await push_artifact(manifest, sources, target, [chart.tag], progress, chart.name)
+    return manifest
+
+
+def chart_artifact(chart: PackagedChart) -> tuple[Manifest, list[tuple[Descriptor, bytes]]]:
+    """Return the manifest and the blobs of a chart in a registry."""
     # YAML's dates become text.
     config = json.dumps(chart.metadata, separators=(",", ":"), ensure_ascii=False, default=str)
     contents = {CONFIG: config.encode(), CHART: chart.package}
     if chart.provenance is not None:
         contents[PROVENANCE] = chart.provenance
-    blobs = [(Descriptor.of(data, kind), MemoryBlob(data)) for kind, data in contents.items()]
+    blobs = [(Descriptor.of(data, kind), data) for kind, data in contents.items()]
     annotations = {
         "org.opencontainers.image.title": chart.name,
         "org.opencontainers.image.version": chart.version,
@@ -101,14 +118,12 @@ async def push_chart(chart: PackagedChart, target: Repository, progress: Progres
     if isinstance(chart.metadata.get("description"), str):
         annotations["org.opencontainers.image.description"] = chart.metadata["description"]
     (first, _), *others = blobs
-    manifest = build_manifest(first, [layer for layer, _ in others], annotations)
-    await push_artifact(manifest, blobs, target, [chart.tag], progress, chart.name)
-    return manifest
+    return build_manifest(first, [layer for layer, _ in others], annotations), blobs
 
 
-def _chart_yaml(file: Path) -> bytes:
+def _chart_yaml(package: bytes, file: str) -> bytes:
     """Return Chart.yaml in the top folder of a package."""
-    with tarfile.open(file, "r:gz") as archive:
+    with tarfile.open(fileobj=io.BytesIO(package), mode="r:gz") as archive:
         for member in archive:
             parts = member.name.removeprefix("./").split("/")
             if len(parts) == 2 and parts[1] == "Chart.yaml" and member.isfile():
@@ -119,7 +134,7 @@ def _chart_yaml(file: Path) -> bytes:
     raise _invalid(file, "there is no Chart.yaml of up to 1 MiB in its top folder")
 
 
-def _invalid(file: Path, why: str) -> RegistryError:
+def _invalid(file: str, why: str) -> RegistryError:
     return RegistryError(
         f"{file} is not a packaged chart: {why}.",
         hint="Create it with `helm package` or `lapwing chart`.",

@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from lapwing.errors import ReleaseError, UsageError
+from lapwing.registry.chart import PackagedChart, parse_chart
 from lapwing.registry.client import RegistryClient
 from lapwing.registry.copy import CopyOptions
 from lapwing.registry.manifest import parse_platform
 from lapwing.registry.push import Progress
 from lapwing.release.chart import package_chart
+from lapwing.release.chart_push import FOLDER, CheckChart, PushChart
 from lapwing.release.forges import Forge, ReleaseFile
 from lapwing.release.git import Checkout
 from lapwing.release.policy import Rules
@@ -35,7 +37,7 @@ from lapwing.release.steps import (
     TagImage,
     UploadFile,
 )
-from lapwing.stack.image import LATEST, Reference, built_image, digest_of, parse
+from lapwing.stack.image import HUB, LATEST, Reference, built_image, digest_of, parse
 from lapwing.stack.project import Released
 from lapwing.stack.release_rules import mirrored_name
 
@@ -110,9 +112,15 @@ def release_steps(
     if images:
         yield CheckRegistry("registry", context.images, images)
     yield MakeFiles("chart", state, lambda: _chart(released, state, context))
+    registry = released.delivery.registry
+    packages = [file for name, file in state.files.items() if registry and name.endswith(".tgz")]
+    charts = [parse_chart(file.content, file.name) for file in packages]
+    target = _chart_target(charts, registry)
     yield MakeFiles("sbom", state, lambda: [_sbom(released, state)])
     if released.delivery.release.files:
         yield MakeFiles("files", state, lambda: _own_files(released))
+    if target is not None:
+        yield CheckChart("chart registry", context.images, charts[0], target)
     yield CreateTag("tag", state, f"{released.name} {state.version}\n")
     yield PushTag("push", state)
     if context.forge is not None:
@@ -120,6 +128,8 @@ def release_steps(
         for file in state.files:
             yield UploadFile(f"upload {file}", state, context.forge, file)
     yield from images
+    if target is not None:
+        yield PushChart("push chart", context.images, charts[0], target, context.progress)
     if context.forge is not None:
         yield Publish("publish", state, context.forge)
 
@@ -129,6 +139,17 @@ def _chart(
 ) -> list[ReleaseFile] | str:
     chart = package_chart(released, state.checkout, state.head, state.version, context.environ)
     return chart if isinstance(chart, str) else _with_checksum(chart)
+
+
+def _chart_target(charts: list[PackagedChart], registry: str | None) -> Reference | None:
+    """Return where the chart is pushed: below the file's registry; None without chart or registry.
+
+    None on Docker Hub, too: its repositories have no folders.
+    """
+    if not charts or registry is None:
+        return None
+    target = charts[0].reference(f"{registry.rstrip('/').lower()}/{FOLDER}")
+    return None if target.registry == HUB else target
 
 
 def _with_checksum(file: ReleaseFile) -> list[ReleaseFile]:
