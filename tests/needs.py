@@ -150,6 +150,8 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "mysql": _program("mysqld"),
     "mysql-tools": _mysql,
     "postgres": _program("postgres"),
+    "pebble": _program("pebble"),
+    "pebble-challtestsrv": _program("pebble-challtestsrv"),
     "registry": _program("docker-registry"),
     "oci-registry": _program("oci-registry"),
     "helm": _program("helm"),

@@ -31,6 +31,7 @@ from lapwing.agent.desired_watcher import DesiredStateWatcher, Key
 from lapwing.agent.environment import Environment
 from lapwing.agent.meter import Meter
 from lapwing.agent.proxy import certificates
+from lapwing.agent.proxy.public_certificate import PublicCertificate
 from lapwing.agent.proxy.supervisor import Envoy
 from lapwing.agent.publisher import Publisher
 from lapwing.agent.state import EnvironmentState
@@ -65,6 +66,9 @@ class Agent:
         self.environments: dict[Key, Environment] = {}
         self.envoy = Envoy(settings, died=self._warn)
         self.publisher = Publisher(self.envoy, self._states)
+        self.public_certificate = PublicCertificate(
+            settings, self._states, self.envoy.answer_challenges, self.envoy.use_public_certificate
+        )
         self.meter = Meter(settings, self.envoy, self._states)
         self.watcher = DesiredStateWatcher(
             self.repository,
@@ -213,6 +217,7 @@ class Agent:
         """Complete the reserve; report that the disk is too full for it, or a wrong clock."""
         certificates_folder = self.settings.certificates
         problem = await asyncio.to_thread(certificates.find_problem, certificates_folder)
+        problem = problem or self.public_certificate.problem()
         with contextlib.suppress(OSError):
             if not await asyncio.to_thread(files.fill_reserve, self.settings.home):
                 problem = (
@@ -245,6 +250,7 @@ class Agent:
                     self._ticks[key] = asyncio.create_task(self._tick_environment(environment))
             if every:
                 await self._check_machine()
+                self.public_certificate.tick()
                 for work in (self.envoy.repair, self._rotate_logs, self._clean_up):
                     with contextlib.suppress(LapwingError, OSError):
                         await work()

@@ -122,6 +122,7 @@ def _empty(like: Document) -> Document:
         stack=like.stack,
         environment=like.environment,
         domains=like.domains,
+        acme=like.acme,
         deployment=like.deployment,
     )
 

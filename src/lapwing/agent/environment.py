@@ -282,6 +282,7 @@ class Environment:
             stack=self.state.stack,
             environment=self.state.environment,
             domains=record.document.domains,
+            acme=record.document.acme,
             services=running.services if running else {},
             resources=running.resources if running else {},
             deployment=Deployment(

@@ -44,9 +44,13 @@ def diff(document: Document, before: Document | None) -> list[Change]:
     old_resources = before.resources if before else {}
     changes = _compare("service", old_services, document.services)
     changes += _compare("resource", old_resources, document.resources)
-    if before is not None and before.domains != document.domains and not changes:
-        name = document.environment
-        return [Change(kind="environment", name=name, action="update", fields=("domains",))]
+    if before is not None and not changes:
+        fields = tuple(
+            key for key in ("domains", "acme") if getattr(before, key) != getattr(document, key)
+        )
+        if fields:
+            name = document.environment
+            return [Change(kind="environment", name=name, action="update", fields=fields)]
     return changes
 
 

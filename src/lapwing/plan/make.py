@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from msgspec import UNSET, UnsetType
+
+from lapwing.errors import UsageError
 from lapwing.plan import model
 from lapwing.plan.model import Document
 from lapwing.stack import model as written
@@ -48,6 +51,7 @@ def make(
         stack=loaded.stack.stack,
         environment=loaded.environment,
         domains=domains(loaded),
+        acme=_acme(loaded),
         deployment=deployment,
         services=services,
         resources=dict(resources),
@@ -62,6 +66,24 @@ def domains(loaded: LoadedStack) -> tuple[str, ...]:
         own = f"{loaded.environment}.{own}"
     given = loaded.settings.domain
     return (given, own) if given else (own,)
+
+
+def _acme(loaded: LoadedStack) -> model.Acme | UnsetType:
+    """Return the public authority of an environment, if it has one."""
+    tls = loaded.settings.tls
+    if tls is None:
+        return UNSET
+    trusted = None
+    if tls.acme.ca is not None:
+        path = loaded.folder / tls.acme.ca
+        try:
+            trusted = path.read_text()
+        except (OSError, ValueError) as error:
+            message = f"{path}, the `ca` of `tls: {{acme: ...}}`, cannot be read."
+            raise UsageError(
+                message, hint="Correct its path, relative to the stack file."
+            ) from error
+    return model.Acme(email=tls.acme.email, directory=tls.acme.directory, trusted=trusted)
 
 
 def resource(name: str, wanted: written.Resource) -> model.Resource:

@@ -175,6 +175,17 @@ class Deployment(Struct, frozen=True, kw_only=True):
     reason: str | None = None
 
 
+class Acme(Struct, frozen=True, kw_only=True):
+    """The public authority that issues the certificate of a server (RFC 8555).
+
+    `trusted` are the PEM certificates that the directory's own certificate is checked with.
+    """
+
+    email: str
+    directory: str
+    trusted: str | None = None
+
+
 class Document(Struct, frozen=True, kw_only=True):
     """What one environment of one stack should run: the unit of a commit."""
 
@@ -186,6 +197,7 @@ class Document(Struct, frozen=True, kw_only=True):
     deployment: Deployment
     services: dict[Name, Service] = {}
     resources: dict[Name, Resource] = {}
+    acme: Acme | UnsetType = UNSET
     folder: str | UnsetType = UNSET
     """The folder of the stack file, if the document was committed from one on this machine."""
 

@@ -90,6 +90,33 @@ class Gateway(StrictModel):
     )
 
 
+class Acme(StrictModel):
+    """A public authority for certificates, by the ACME protocol (RFC 8555)."""
+
+    email: NonEmpty = Field(
+        description="The address that the authority gets. You accept its terms of service.",
+        examples=["ops@example.com"],
+    )
+    directory: NonEmpty = Field(
+        "https://acme-v02.api.letsencrypt.org/directory",
+        description="The address of the authority's directory. Default: Let's Encrypt.",
+        examples=["https://acme-staging-v02.api.letsencrypt.org/directory"],
+    )
+    ca: NonEmpty | None = Field(
+        None,
+        description="A PEM file, relative to the stack file, that the certificate of the directory "
+        "is checked with. Default: the public authorities.",
+    )
+
+
+class Tls(StrictModel):
+    """The certificate that clients of a server get."""
+
+    acme: Annotated[Acme, short_form("email", NonEmpty | Acme)] = Field(
+        description="A public authority, or the address that it gets."
+    )
+
+
 class Environment(StrictModel):
     """Where the stack runs, and the settings that differ there."""
 
@@ -106,6 +133,10 @@ class Environment(StrictModel):
     domain: str | None = Field(None, description="The host name that it serves.")
     machine: Machine | None = Field(
         None, description="The server that it runs on, for the cost estimate (machine)."
+    )
+    tls: Tls | None = Field(
+        None,
+        description="The certificate of a server (machine). Default: one of a local authority.",
     )
     cloud: Cloud | None = Field(None, description="The cloud that the cluster runs in.")
     delivery: Literal["argo", "direct"] | None = Field(

@@ -44,6 +44,26 @@ def check_host(stack: Stack, environment: Environment) -> Iterator[Violation]:
         yield Violation("`local` is this machine: it has no `host`.", ("host",), hint, key=True)
 
 
+def check_tls(_: Stack, environment: Environment) -> Iterator[Violation]:
+    """`tls` is for servers with a `domain`; its e-mail address and directory are valid."""
+    tls = environment.tls
+    if tls is None:
+        return
+    if environment.target != "machine":
+        hint = "Set `target: machine`, or remove `tls`."
+        yield Violation("`tls` is only for `target: machine`.", ("tls",), hint, key=True)
+    elif environment.domain is None:
+        hint = "Add `domain:`, such as `domain: app.example.com`."
+        yield Violation("`tls` needs a `domain`.", ("tls",), hint, key=True)
+    if re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s]+", tls.acme.email) is None:
+        hint = "Write it as `ops@example.com`."
+        yield Violation(f"{tls.acme.email!r} is not an e-mail address.", ("tls", "acme"), hint)
+    if re.fullmatch(r"https://[^\s]+", tls.acme.directory) is None:
+        hint = "It begins with `https://`."
+        message = f"{tls.acme.directory!r} is not the address of an ACME directory."
+        yield Violation(message, ("tls", "acme", "directory"), hint)
+
+
 def check_environment_names(stack: Stack, _: Environment) -> Iterator[Violation]:
     """No environment is named `preview`: that host name is used for preview requests."""
     if "preview" in stack.environments:

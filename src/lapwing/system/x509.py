@@ -46,6 +46,18 @@ class KeyPair:
         )
 
 
+def create_key_pem() -> bytes:
+    """Create a private key, as PEM (PKCS #8, not encrypted)."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    return ec.generate_private_key(ec.SECP256R1()).private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+
+
 def create_authority(
     name: str, domains: Iterable[str], days: int, key: EllipticCurvePrivateKey | None = None
 ) -> KeyPair:

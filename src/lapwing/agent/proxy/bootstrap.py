@@ -14,7 +14,7 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-from lapwing.agent.proxy.xds import RBAC, ROUTES, address_range, extension, from_file
+from lapwing.agent.proxy.xds import PLAIN_HTTP, RBAC, ROUTES, address_range, extension, from_file
 from lapwing.render.envoy import (
     BAD_REQUEST,
     BODY_TIMEOUT_S,
@@ -67,7 +67,7 @@ class Ingress:
     body_timeout: float = BODY_TIMEOUT_S
     max_heap: int = 2 * GIB
     redirect_port: int | None = None
-    """A second port, which redirects plain HTTP to https on the standard port."""
+    """A second port, for plain HTTP: it redirects to https and answers ACME challenges."""
 
 
 def bootstrap(folder: Path, admin: Path, ingress: Ingress) -> Json:
@@ -82,7 +82,9 @@ def bootstrap(folder: Path, admin: Path, ingress: Ingress) -> Json:
         "node": {"id": "lapwing", "cluster": "lapwing"},
         "admin": {"address": {"pipe": {"path": str(admin), "mode": 0o600}}},
         "dynamic_resources": {"cds_config": from_file(folder / "cds.json")},
-        "static_resources": {"listeners": [_listener(folder, ingress), *_redirects(ingress)]},
+        "static_resources": {
+            "listeners": [_listener(folder, ingress), *_plain_listeners(folder, ingress)]
+        },
         "stats_config": {
             "histogram_bucket_settings": [
                 {"match": {"prefix": "cluster."}, "buckets": list(BUCKETS_MS)}
@@ -156,26 +158,31 @@ def _listener(folder: Path, ingress: Ingress) -> Json:
     }
 
 
-def _redirects(ingress: Ingress) -> list[Json]:
-    """Render the listener for plain HTTP, if there is one."""
+def _plain_listeners(folder: Path, ingress: Ingress) -> list[Json]:
+    """Render the listener for plain HTTP, if there is one; its routes also answer challenges."""
     if ingress.redirect_port is None:
         return []
     first, *more = [socket_address(a, ingress.redirect_port) for a in ingress.addresses]
+    source = from_file(folder / "http.json")
+    routes = {"rds": {"route_config_name": PLAIN_HTTP, "config_source": source}}
     return [
         {
-            "name": "redirect",
+            "name": "plain-http",
             "address": first,
             "additional_addresses": [{"address": a} for a in more],
             "per_connection_buffer_limit_bytes": 64 * 1024,
-            "filter_chains": [{"filters": _redirect()["filters"]}],
+            "filter_chains": [{"filters": [http_connection_manager(_plain_http(routes))]}],
         }
     ]
 
 
 def _chain(folder: Path, ingress: Ingress, is_trusted: bool) -> Json:
-    certificate = {"name": "server", "sds_config": from_file(folder / "sds.json")}
+    certificates = [{"name": "server", "sds_config": from_file(folder / "sds.json")}]
+    if ingress.redirect_port is not None:  # The first one is for clients without a matching name.
+        public = {"name": "public", "sds_config": from_file(folder / "sds-public.json")}
+        certificates.insert(0, public)
     return {
-        "transport_socket": downstream_tls({"tls_certificate_sds_secret_configs": [certificate]}),
+        "transport_socket": downstream_tls({"tls_certificate_sds_secret_configs": certificates}),
         "transport_socket_connect_timeout": "15s",
         "filters": [http_connection_manager(_http(folder, ingress, is_trusted))],
     }
@@ -193,19 +200,24 @@ def _redirect() -> Json:
         "domains": ["*"],
         "routes": [{"match": {"prefix": "/"}, "redirect": redirect}],
     }
-    options = {
+    routes = {"route_config": {"name": PLAIN_HTTP, "virtual_hosts": [host]}}
+    return {
+        "name": "plain-http",
+        "filter_chain_match": {"transport_protocol": "raw_buffer"},
+        "filters": [http_connection_manager(_plain_http(routes))],
+    }
+
+
+def _plain_http(routes: Json) -> Json:
+    """Render the options of HTTP for connections without TLS."""
+    return {
         "stat_prefix": "plain-http",
-        "route_config": {"name": "plain-http", "virtual_hosts": [host]},
+        **routes,
         "server_name": "lapwing",
         "stream_idle_timeout": "15s",
         "request_headers_timeout": "15s",
         "http_protocol_options": {"accept_http_10": True},
         "http_filters": [router(suppress_envoy_headers=True)],
-    }
-    return {
-        "name": "plain-http",
-        "filter_chain_match": {"transport_protocol": "raw_buffer"},
-        "filters": [http_connection_manager(options)],
     }
 
 

@@ -54,6 +54,11 @@ class Paths:
         """The key and the certificate chain in one file, so that a renewal is one rename."""
         return self.folder / "server.pem"
 
+    @property
+    def public(self) -> Path:
+        """The key and the chain of a public authority in one file."""
+        return self.folder / "public.pem"
+
 
 def names_for(domains: Iterable[str]) -> tuple[str, ...]:
     """Return the DNS names of the certificate for these domains.
@@ -76,15 +81,15 @@ def ensure(folder: Path, domains: Iterable[str]) -> bool:
     folder.chmod(0o700)
     wanted = names_for(domains)
     now = datetime.datetime.now(datetime.UTC)
-    authority = _load_pair(paths.authority, paths.authority_key)
+    authority = load_pair(paths.authority, paths.authority_key)
     permitted = _permitted(authority.certificate) if authority else frozenset({LOCALHOST})
     outside = {n.removeprefix("*.") for n in wanted if not is_below(n, permitted)}
     if authority is None or outside:
         authority = _create_authority(paths, sorted(permitted | outside))
-    server = _load_pair(paths.server, paths.server)
+    server = load_pair(paths.server, paths.server)
     if server is not None:
         current = server.certificate
-        names = _names(current)
+        names = names_of(current)
         signed = _signed_by(current, authority.certificate)
         ends, begins = current.not_valid_after_utc, current.not_valid_before_utc
         due = needs_renewal(ends, begins, names, wanted, now)
@@ -99,7 +104,7 @@ def ensure(folder: Path, domains: Iterable[str]) -> bool:
 def find_problem(folder: Path) -> str | None:
     """Return why clients refuse the authority at the time of this machine; None if they do not."""
     paths = Paths(folder)
-    authority = _load_pair(paths.authority, paths.authority_key)
+    authority = load_pair(paths.authority, paths.authority_key)
     now = datetime.datetime.now(datetime.UTC)
     if authority is None or _is_valid(authority.certificate, now):
         return None
@@ -113,10 +118,14 @@ def find_problem(folder: Path) -> str | None:
     )
 
 
+def is_pair(file: Path) -> bool:
+    """Return whether a file has a certificate and its key."""
+    return load_pair(file, file) is not None
+
+
 def is_intact(folder: Path) -> bool:
     """Return whether Envoy can load the server certificate: its key belongs to it."""
-    server = Paths(folder).server
-    return _load_pair(server, server) is not None
+    return is_pair(Paths(folder).server)
 
 
 def is_below(name: str, domains: Iterable[str]) -> bool:
@@ -155,7 +164,7 @@ def _permitted(authority: x509.Certificate) -> frozenset[str]:
     return frozenset(s.value for s in subtrees if isinstance(s, x509.DNSName))
 
 
-def _load_pair(certificate: Path, key: Path) -> KeyPair | None:
+def load_pair(certificate: Path, key: Path) -> KeyPair | None:
     """Load a certificate and its key; None if one is missing, damaged or not of the other."""
     from cryptography import x509
 
@@ -180,7 +189,8 @@ def _load_key(path: Path) -> ec.EllipticCurvePrivateKey | None:
     return found if isinstance(found, ec.EllipticCurvePrivateKey) else None
 
 
-def _names(certificate: x509.Certificate) -> list[str]:
+def names_of(certificate: x509.Certificate) -> list[str]:
+    """Return the DNS names of a certificate."""
     from cryptography import x509
 
     try:

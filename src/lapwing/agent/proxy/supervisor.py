@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http.client
 import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -32,6 +33,9 @@ from lapwing.system.files import write_atomic
 log = logging.getLogger(__name__)
 
 POLL_INTERVAL_S = 0.05
+CHALLENGE_TIMEOUT_S = 20.0
+CHALLENGE_PROBES = 24
+"""Requests that are all answered only if both processes know a challenge (but for one in 2**23)."""
 
 
 class Envoy:
@@ -73,6 +77,9 @@ class Envoy:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o700)
         await self._write_certificate(self._domains)
+        if self.settings.http_port is not None:
+            await self.use_public_certificate()
+            await self._write("http.json", xds.plain_http({}, str(time.time_ns())))
         found = await instances.find(self.folder, self._config())
         if found is not None:
             await asyncio.to_thread(self._claim_port)
@@ -304,6 +311,42 @@ class Envoy:
         if not await asyncio.to_thread(certificates.is_intact, self.settings.certificates):
             await self._write_certificate(self._domains)
 
+    async def answer_challenges(self, replies: Mapping[str, str]) -> None:
+        """Answer ACME challenges, by token; return when every process of Envoy does.
+
+        Raises ProxyError.
+        """
+        await self._write("http.json", xds.plain_http(replies, str(time.time_ns())))
+        paths = [xds.CHALLENGE_PATH + token for token in replies]
+        until = time.monotonic() + CHALLENGE_TIMEOUT_S
+        while paths and not await asyncio.to_thread(self._answers, paths[0]):
+            if time.monotonic() > until:
+                raise ProxyError("Envoy does not answer an ACME challenge.")
+            await asyncio.sleep(0.1)
+
+    def _answers(self, path: str) -> bool:
+        """Return whether a path is found in many connections, which the processes share."""
+        address = bootstrap.addresses_for(self.settings.bind)[0]
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)  # noqa: S104
+        for _ in range(CHALLENGE_PROBES):
+            connection = http.client.HTTPConnection(host, self.settings.http_port, timeout=5)
+            try:
+                connection.request("GET", path)
+                if connection.getresponse().status != 200:
+                    return False
+            except OSError:
+                return False
+            finally:
+                connection.close()
+        return True
+
+    async def use_public_certificate(self) -> None:
+        """Let Envoy load the public certificate; the local one while there is none."""
+        paths = certificates.Paths(self.settings.certificates)
+        public = paths.public if certificates.is_pair(paths.public) else paths.server
+        version = str(time.time_ns())
+        await self._write("sds-public.json", xds.certificate(public, version, "public"))
+
     # Files
 
     async def _write_certificate(self, domains: Iterable[str]) -> None:
@@ -312,6 +355,8 @@ class Envoy:
         if created or not (self.folder / "sds.json").exists():
             paths = certificates.Paths(folder)
             await self._write("sds.json", xds.certificate(paths.server, str(time.time_ns())))
+            if self.settings.http_port is not None:
+                await self.use_public_certificate()
 
     async def _write(self, name: str, content: Json) -> None:
         try:

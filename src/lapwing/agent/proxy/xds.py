@@ -1,12 +1,14 @@
 """Renders the part of Envoy's configuration that changes while it runs.
 
-Four kinds of file, each replaced by a rename (Envoy watches for renames, not for edits):
+The kinds of file, each replaced by a rename (Envoy watches for renames, not for edits):
 
     cds.json          every cluster
     eds/<name>.json   the endpoints of one cluster, so a replica that moves to another port is a
                       change of endpoints and not a new cluster with new connections
     rds.json          every route: one rename switches all services
-    sds.json          the certificate
+    sds.json          the certificate of the local authority
+    sds-public.json   the certificate of a public authority, on a server
+    http.json         the routes of the port for plain HTTP, on a server
 
 Source for every field: Envoy's v3 API reference, release 1.40.
 """
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +39,10 @@ from lapwing.render.envoy import (
 
 ROUTES = "lapwing"
 """The name of the route configuration."""
+PLAIN_HTTP = "plain-http"
+"""The name of the route configuration of the port for plain HTTP."""
+CHALLENGE_PATH = "/.well-known/acme-challenge/"
+"""The path of HTTP-01 challenges. Source: RFC 8555, section 8.3."""
 RBAC = "envoy.filters.http.rbac"
 UPSTREAM_IDLE = "1s"
 """How long an unused connection to a replica is kept: shorter than the keep-alive of any common
@@ -77,8 +84,27 @@ def routes(table: RouteTable) -> Json:
     )
 
 
-def certificate(file: Path, version: str) -> Json:
-    """Render the response of the secret discovery service.
+def plain_http(replies: Mapping[str, str], version: str) -> Json:
+    """Render the routes of the port for plain HTTP: ACME challenges, else a redirect to https.
+
+    `replies` are the replies to HTTP-01 challenges by token.
+    """
+    challenges = [
+        {"match": {"path": CHALLENGE_PATH + token}, **_direct_response(200, reply)}
+        for token, reply in replies.items()
+    ]
+    redirect = {"https_redirect": True, "response_code": "TEMPORARY_REDIRECT"}
+    routes = [*challenges, {"match": {"prefix": "/"}, "redirect": redirect}]
+    return _response(
+        version,
+        "config.route.v3.RouteConfiguration",
+        name=PLAIN_HTTP,
+        virtual_hosts=[{"name": PLAIN_HTTP, "domains": ["*"], "routes": routes}],
+    )
+
+
+def certificate(file: Path, version: str, name: str = "server") -> Json:
+    """Render the response of the secret discovery service for one certificate.
 
     `file` has key and chain; it is referenced, not included, so the key is in one place only.
     """
@@ -86,7 +112,7 @@ def certificate(file: Path, version: str) -> Json:
     return _response(
         version,
         "extensions.transport_sockets.tls.v3.Secret",
-        name="server",
+        name=name,
         tls_certificate={"certificate_chain": source, "private_key": source},
     )
 

@@ -1,0 +1,194 @@
+"""The public certificate of a server: when it is needed, obtained and renewed.
+
+One certificate has the domains of all environments with `tls: {acme: ...}`. A domain that the
+authority cannot check is left out until its next attempt, so that it does not keep the others from
+a certificate. Attempts back off, also over restarts of the agent, because authorities limit them.
+Until there is a certificate, and when it cannot be renewed, Envoy uses the local one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import hashlib
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from lapwing.agent.proxy import acme
+from lapwing.agent.proxy.certificates import load_pair, names_of
+from lapwing.agent.state import EnvironmentState
+from lapwing.plan.model import Acme
+from lapwing.settings import Settings
+from lapwing.system.files import write_atomic
+
+log = logging.getLogger(__name__)
+
+FIRST_DELAY_S = 60.0
+LONGEST_DELAY_S = 86400.0
+RENEW_AT = 2 / 3
+"""The share of a certificate's lifetime after which it is renewed."""
+JITTER = 1 / 20
+"""The share of the lifetime by which a renewal may be earlier, different for each account."""
+WARN_DAYS = 20
+
+
+class Attempts(msgspec.Struct, kw_only=True):
+    """The attempts that failed: their number, the time of the next one, the reasons."""
+
+    failed: int = 0
+    next: float = 0.0
+    problem: str | None = None
+    refused: dict[str, str] = {}
+
+
+class PublicCertificate:
+    """Keeps the certificate of one LAPWING_HOME.
+
+    `answer` lets Envoy send the replies to challenges, `use` loads a new certificate.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        states: Callable[[], list[EnvironmentState]],
+        answer: Callable[[Mapping[str, str]], Awaitable[None]],
+        use: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._settings = settings
+        self._folder = settings.certificates
+        self._states = states
+        self._answer = answer
+        self._use = use
+        self._record = self._folder / "acme.json"
+        self._attempts = self._read()
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def file(self) -> Path:
+        """The key and the chain in one file."""
+        return self._folder / "public.pem"
+
+    def wanted(self) -> tuple[Acme | None, tuple[str, ...]]:
+        """Return the authority and the domains of all environments that are served."""
+        chosen: Acme | None = None
+        names: set[str] = set()
+        for state in sorted(self._states(), key=lambda s: (s.stack, s.environment)):
+            document = state.document
+            if document is None or not document.services or not document.acme:
+                continue
+            chosen = chosen or document.acme
+            names |= {d for d in document.domains if not d.endswith(".localhost")}
+        return chosen, tuple(sorted(names))
+
+    def tick(self) -> None:
+        """Start an attempt if one is due. Call it every few seconds."""
+        if self._settings.http_port is None or (self._task is not None and not self._task.done()):
+            return
+        chosen, names = self.wanted()
+        waits = time.time() < self._attempts.next
+        if waits:  # Meanwhile only for the domains that the authority did not refuse.
+            names = tuple(n for n in names if n not in self._attempts.refused)
+        if chosen is not None and names and self._is_due(names, may_wait=waits):
+            self._task = asyncio.create_task(self._obtain(chosen, names, is_partial=waits))
+
+    def problem(self) -> str | None:
+        """Return why clients get no valid public certificate, or soon will not."""
+        chosen, names = self.wanted()
+        if chosen is None:
+            return None
+        if self._settings.http_port is None:
+            return "`tls: {acme: ...}` needs a server that `lapwing server setup` has set up."
+        reason = self._attempts.problem
+        if reason is None:
+            return None
+        pair = load_pair(self.file, self.file)
+        now = datetime.datetime.now(datetime.UTC)
+        has_names = pair is not None and set(names) <= set(names_of(pair.certificate))
+        ends = pair.certificate.not_valid_after_utc if pair else now
+        if has_names and ends - now > datetime.timedelta(days=WARN_DAYS):
+            return None
+        until = f"valid until {ends:%Y-%m-%d}" if has_names else "missing"
+        later = time.strftime("%Y-%m-%d %H:%M", time.gmtime(self._attempts.next))
+        return f"The public certificate is {until}: {reason} The next attempt is at {later} UTC."
+
+    def _is_due(self, names: Iterable[str], *, may_wait: bool) -> bool:
+        """Return whether the certificate is missing, lacks a name, or is due for renewal.
+
+        One that `may_wait` is renewed when it is about to end: it may have names that are refused.
+        """
+        pair = load_pair(self.file, self.file)
+        if pair is None or not set(names) <= set(names_of(pair.certificate)):
+            return True
+        now = datetime.datetime.now(datetime.UTC)
+        begins, ends = pair.certificate.not_valid_before_utc, pair.certificate.not_valid_after_utc
+        if may_wait:
+            return ends - now < datetime.timedelta(days=WARN_DAYS)
+        digest = hashlib.sha256(str(self._folder).encode()).digest()[0] / 256
+        return now >= begins + (ends - begins) * (RENEW_AT - JITTER * digest)
+
+    async def _obtain(self, chosen: Acme, names: tuple[str, ...], *, is_partial: bool) -> None:
+        """Make one attempt, and record how it ended."""
+        loop = asyncio.get_running_loop()
+
+        def publish(replies: Mapping[str, str]) -> None:
+            asyncio.run_coroutine_threadsafe(self._publish(replies), loop).result()
+
+        try:
+            trusted = await asyncio.to_thread(self._write_trusted, chosen)
+            order = acme.Order(
+                chosen.directory, chosen.email, names, self._folder / "acme.key", trusted
+            )
+            log.info("Asking %s for a certificate for %s.", chosen.directory, ", ".join(names))
+            data = await asyncio.to_thread(acme.obtain, order, publish)
+            await asyncio.to_thread(write_atomic, self.file, data)
+            await self._use()
+        except acme.CertificateError as error:
+            refused = error.refused or dict.fromkeys(names, error.message)
+            self._failed(error.message, refused, error.retry_after)
+        except Exception as error:
+            log.exception("The certificate could not be obtained.")
+            reason = f"{type(error).__name__}: {error}."
+            self._failed(reason, dict.fromkeys(names, reason), 0.0)
+        else:
+            log.info("There is a new certificate for %s.", ", ".join(names))
+            if not is_partial:
+                self._attempts = Attempts()
+                self._write()
+
+    async def _publish(self, replies: Mapping[str, str]) -> None:
+        await self._answer(replies)
+
+    def _failed(self, reason: str, refused: Mapping[str, str], retry_after: float) -> None:
+        """Back off; domains that were not refused are tried at once, without those that were."""
+        log.warning("%s", reason)
+        before = self._attempts
+        waits = time.time() < before.next
+        delay = min(FIRST_DELAY_S * 2**before.failed, LONGEST_DELAY_S)
+        self._attempts = Attempts(
+            failed=before.failed + (not waits),
+            next=before.next if waits else time.time() + max(delay, retry_after),
+            problem=reason if reason.endswith(".") else f"{reason}.",
+            refused={**(before.refused if waits else {}), **refused},
+        )
+        self._write()
+
+    def _write_trusted(self, chosen: Acme) -> Path | None:
+        if chosen.trusted is None:
+            return None
+        path = self._folder / "acme-trusted.pem"
+        write_atomic(path, chosen.trusted.encode())
+        return path
+
+    def _read(self) -> Attempts:
+        try:
+            return msgspec.json.decode(self._record.read_bytes(), type=Attempts)
+        except (OSError, msgspec.MsgspecError):
+            return Attempts()
+
+    def _write(self) -> None:
+        self._record.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(self._record, msgspec.json.encode(self._attempts))
