@@ -68,6 +68,12 @@ class UsageError(LapwingError):
     exit_status = 2
 
 
+class StateError(LapwingError):
+    """The environment has nothing that the verb could change, such as a deployment to abort."""
+
+    code = "state"
+
+
 class UnknownNameError(UsageError):
     """A name given to the command does not exist: of a service, an environment or a secret."""
 

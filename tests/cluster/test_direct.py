@@ -92,7 +92,7 @@ def test_up_deploy_and_down(shop: Shop) -> None:
         f"data-{shop.name}-cache-0"
     ]
     assert shop.json("status", status=0)["running"] is False
-    assert shop.json("down", status=2)["error"]["code"] == "usage"
+    assert shop.json("down", status=1)["error"]["code"] == "state"
     shop.run("up")
     again = shop.secrets()
     assert again == first
@@ -277,7 +277,7 @@ def test_held_deployment_prunes_nothing_until_promoted(shop: Shop) -> None:
     found = shop.json("status")
     [api] = [s for s in found["services"] if s["name"] == "api"]
     assert (api["phase"], api["active"]["release"]) == ("running", "api:v2")
-    assert shop.json("abort", status=2)["error"]["code"] == "usage"
+    assert shop.json("abort", status=1)["error"]["code"] == "state"
 
 
 KIND = """

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from lapwing.errors import DeploymentFailed, UsageError
+from lapwing.errors import DeploymentFailed, StateError
 from lapwing.kubernetes import apply, prune, rollouts, wait
 from lapwing.kubernetes.applyset import Scope
 from lapwing.kubernetes.client import ApiClient
@@ -145,7 +145,7 @@ def test_switch_and_rollback_to_the_warm_slot(
 
 def test_held_release_waits_for_promote(api: ApiClient, cluster: Cluster, scope: Scope) -> None:
     deploy(api, scope, "shop/api:v1", autoPromotionEnabled=False)
-    with pytest.raises(UsageError, match="No deployment in progress"):
+    with pytest.raises(StateError, match="No deployment in progress"):
         rollouts.promote(api, scope)
     states = deploy(api, scope, "shop/api:v2", autoPromotionEnabled=False)
     assert {h.state for r, h in states.items() if r.kind == "Rollout"} == {"held"}

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from lapwing.design.pipeline import Forge, Pipeline
+    from lapwing.settings import Settings
     from lapwing.stack.project import Released
 
 
@@ -72,7 +73,8 @@ def init(
     released = project.read(project.find(context.directory))
     top = _repository_root(released.folder.resolve())
     source = install_from or _installed_from()
-    pipeline = _pipeline(released, forge, environment, _pip_arguments(source, top), top)
+    branch = _unlisted_branch(released, context.settings, top)
+    pipeline = _pipeline(released, forge, environment, _pip_arguments(source, top), top, branch)
     wanted = workflow(pipeline)
     path = top / FILES[forge]
     found = path.read_text(encoding="utf-8") if path.is_file() else None
@@ -93,6 +95,12 @@ def init(
     except OSError as error:
         raise LapwingError(f"Cannot write {path}: {error.strerror}.") from error
     context.printer.say(f"Wrote {path}. It installs Lapwing from {source}.")
+    if branch is not None:
+        context.printer.say(
+            f"The default branch is {branch}: add `release: {{branches: [{branch}]}}` to "
+            f"{released.path.name}, so that `lapwing release` accepts it.",
+            style="yellow",
+        )
     if source.startswith(DISTRIBUTION):
         context.printer.say(
             "Check that your package index has this version, or use --install-from with a git "
@@ -119,8 +127,27 @@ def _repository_root(folder: Path) -> Path:
     raise UsageError(f"{folder} is not in a git repository.", hint="Run `git init` first.")
 
 
+def _unlisted_branch(released: Released, settings: Settings, top: Path) -> str | None:
+    """Return the default branch unless it is a release branch, or these are set.
+
+    It is the one of the remote repository, else the current one.
+    """
+    release = released.delivery.release
+    if "branches" in release.model_fields_set:
+        return None
+    git = Git(top, settings.environ)
+    found = git.ask("symbolic-ref", "--short", "refs/remotes/origin/HEAD")
+    found = (found or "").removeprefix("origin/") or git.ask("symbolic-ref", "--short", "HEAD")
+    return found if found and found not in release.branches else None
+
+
 def _pipeline(
-    released: Released, forge: Forge, environment: str | None, install: str, top: Path
+    released: Released,
+    forge: Forge,
+    environment: str | None,
+    install: str,
+    top: Path,
+    branch: str | None,
 ) -> Pipeline:
     """Return what the workflow of a project depends on."""
     from lapwing.design.pipeline import Pipeline, ignored_paths
@@ -143,7 +170,7 @@ def _pipeline(
         bool(released.stacks),
         shipped or ("local" if released.stacks and is_built else None),
         shipped,
-        tuple(release.branches),
+        (branch,) if branch else tuple(release.branches),
         ignored_paths(release.docs),
         registry_token=forge == "gitea" and bool(released.delivery.mirror),
         folder=released.folder.resolve().relative_to(top).as_posix(),

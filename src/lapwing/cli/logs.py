@@ -15,7 +15,7 @@ import click
 from lapwing.cli import complete
 from lapwing.cli.context import Context
 from lapwing.cli.options import context_option, environment_option
-from lapwing.errors import UsageError, check_name
+from lapwing.errors import StateError, UsageError, check_name
 from lapwing.system.sanitize import escape_controls
 
 if TYPE_CHECKING:
@@ -141,8 +141,8 @@ def _check_service(context: Context, service: str | None, seen: set[str], where:
         check_name("service", service, known, where)
 
 
-def _no_log(what: object, environment: str) -> UsageError:
-    return UsageError(
+def _no_log(what: object, environment: str) -> StateError:
+    return StateError(
         f"There is no log of {what} yet.",
         hint=f"Run `lapwing status -e {environment}` to see what is running.",
     )

@@ -6,7 +6,7 @@ keeps serving, and the commit that takes the new release back is the caller's.
 
 from __future__ import annotations
 
-from lapwing.errors import UsageError
+from lapwing.errors import StateError
 from lapwing.kubernetes import health
 from lapwing.kubernetes.applyset import Scope
 from lapwing.kubernetes.client import ApiClient
@@ -15,10 +15,10 @@ from lapwing.kubernetes.pods import ROLLOUT
 
 
 def promote(api: ApiClient, scope: Scope) -> list[Reference]:
-    """Resume every paused Rollout and return them. Raises UsageError if there is no paused one."""
+    """Resume every paused Rollout and return them. Raises StateError if there is no paused one."""
     held = _in_state(api, scope, "held")
     if not held:
-        raise UsageError(
+        raise StateError(
             "No deployment in progress to promote.",
             hint="`lapwing deploy --hold` starts one that pauses before the switch.",
         )
@@ -39,11 +39,11 @@ def resume(api: ApiClient, rollout: Reference) -> None:
 def abort(api: ApiClient, scope: Scope) -> list[Reference]:
     """Abort every Rollout in progress and return them; the active slots keep serving.
 
-    Raises UsageError if there is no Rollout in progress.
+    Raises StateError if there is no Rollout in progress.
     """
     in_progress = _in_state(api, scope, "held", "progressing")
     if not in_progress:
-        raise UsageError(
+        raise StateError(
             "No deployment in progress to abort.",
             hint="`lapwing rollback` restores the previous release after a successful deployment.",
         )

@@ -34,7 +34,10 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
             details = list(self.fields)
         else:
             details = [value for value in (self.after or self.before,) if value]
-        text = f"{self.action:6} {self.kind} {self.name}"
+        action: str = self.action
+        if self.kind == "resource" and self.action == "delete":
+            action, details = "stop", ["its data is kept"]
+        text = f"{action:6} {self.kind} {self.name}"
         return f"{text}: {', '.join(details)}" if details else text
 
 

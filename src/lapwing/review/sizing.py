@@ -61,7 +61,9 @@ def sizing(
     """Compare each service with its measurements."""
     for loaded in subject.stacks:
         records = measured.get(loaded.environment, {})
-        names = [n for n, s in loaded.stack.services.items() if s.kind != "job"]
+        # The agent does not measure a job, nor the file server of a static site.
+        kinds = ("web", "worker")
+        names = [n for n, s in loaded.stack.services.items() if s.kind in kinds or n in records]
         absent = [n for n in names if n not in records]
         for name in names:
             if name in records:

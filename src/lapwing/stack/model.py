@@ -266,7 +266,7 @@ class Service(StrictModel):
     buffering: Annotated[
         Buffering,
         BeforeValidator(
-            lambda value: {"requests": value} if isinstance(value, bool) else value,
+            lambda value: value if isinstance(value, dict | Buffering) else {"requests": value},
             json_schema_input_type=bool | Buffering,
         ),
     ] = Field(

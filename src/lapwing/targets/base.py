@@ -20,7 +20,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from lapwing.desired.history import Entry, ServiceAt
-from lapwing.errors import UsageError
+from lapwing.errors import StateError, UsageError
 from lapwing.observed.status import Status
 from lapwing.observed.usage import Summary
 from lapwing.plan.diff import Change
@@ -258,10 +258,10 @@ def services_of(document: Document) -> dict[str, ServiceAt]:
     }
 
 
-def never_deployed(ref: EnvironmentRef) -> UsageError:
+def never_deployed(ref: EnvironmentRef) -> StateError:
     """Return the error for an environment without any deployment."""
     option = "" if ref.environment == LOCAL else f" -e {ref.environment}"
-    return UsageError(
+    return StateError(
         f"{ref} has never been deployed from this machine.", hint=f"Run `lapwing up{option}`."
     )
 

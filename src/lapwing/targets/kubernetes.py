@@ -23,7 +23,7 @@ import msgspec
 from lapwing.desired.history import IN_PROGRESS, Entry, history, last_failure
 from lapwing.desired.repository import DesiredRepository
 from lapwing.desired.secrets import SecretStore
-from lapwing.errors import DeploymentFailed, UsageError
+from lapwing.errors import DeploymentFailed, StateError, UsageError
 from lapwing.kubernetes import local_state, pods
 from lapwing.kubernetes.applyset import Scope
 from lapwing.kubernetes.client import ApiClient
@@ -150,7 +150,7 @@ class KubernetesTarget:
                 raise planned.nothing_in_progress("abort")
             earlier = next((e for e in entries if e.outcome == "succeeded" and e.services), None)
             if earlier is None:
-                raise UsageError(
+                raise StateError(
                     "No deployment has succeeded before this one: there is nothing to restore.",
                     hint="Run `lapwing up` to continue it, or `lapwing down` to remove it.",
                 )
@@ -158,7 +158,7 @@ class KubernetesTarget:
             checked = self._check("abort", applier, plan)
             try:
                 rollouts.abort(applier.api, self.scope)
-            except UsageError:
+            except StateError:
                 pass  # No Rollout is in progress; the objects are restored all the same.
             self.repository.record_outcome(
                 entries[0].commit, "aborted", plan.document.deployment.reason
@@ -314,7 +314,7 @@ class KubernetesTarget:
         is_applied = api.get(scope.applyset) is not None
         try:
             self._commit_removal(done)
-        except UsageError:
+        except StateError:
             if not is_applied and not request.volumes:
                 raise
             newest = next(iter(self._entries(1)), None)
@@ -329,7 +329,7 @@ class KubernetesTarget:
             applier.record(done.commit, "succeeded")
 
     def _commit_removal(self, done: Progress) -> None:
-        """Commit that nothing runs. Raises UsageError if nothing is deployed."""
+        """Commit that nothing runs. Raises StateError if nothing is deployed."""
         plan = planned.down(self.repository, self.ref, self._actor)
         done.commit = guards.commit(self.repository, guards.check(self.repository, plan, "down"))
         done.plan = plan
@@ -342,7 +342,7 @@ class KubernetesTarget:
             try:
                 self._commit_removal(done)
                 self.repository.record_outcome(str(done.commit), "succeeded")
-            except UsageError:
+            except StateError:
                 pass  # Nothing was deployed.
         result = self._result("down", "succeeded", done)
         return msgspec.structs.replace(result, rollout=Rollout(removed=[f"Cluster {name}"]))

@@ -14,7 +14,7 @@ import msgspec
 
 from lapwing.desired.history import Entry, history
 from lapwing.desired.repository import DesiredRepository
-from lapwing.errors import UsageError, check_name, did_you_mean
+from lapwing.errors import StateError, UsageError, check_name, did_you_mean
 from lapwing.observed.status import Status
 from lapwing.plan.diff import Change, diff
 from lapwing.plan.model import Deployment, DeploymentKind, Document
@@ -49,7 +49,7 @@ def promote(
 ) -> PlannedChange:
     """Plan the continuation of a paused deployment; `before` is what runs until then.
 
-    Raises UsageError if there is no deployment in progress.
+    Raises StateError if there is no deployment in progress.
     """
     head, present = _head(repository, ref)
     if status is None or status.rollout is None:
@@ -66,7 +66,7 @@ def abort(
 ) -> PlannedChange:
     """Plan the return to what ran before the deployment in progress.
 
-    Raises UsageError if there is no deployment in progress.
+    Raises StateError if there is no deployment in progress.
     """
     head, present = _head(repository, ref)
     if status is None or status.rollout is None:
@@ -155,7 +155,7 @@ def rollback(
             "deployment.",
             hint=hint,
         )
-    raise UsageError(
+    raise StateError(
         f"There is no earlier deployment of {ref} to roll back to.",
         hint=hint,
     )
@@ -168,10 +168,10 @@ def _with_commit(entries: list[Entry], prefix: str) -> Entry | None:
 
 
 def down(repository: DesiredRepository, ref: EnvironmentRef, actor: str) -> PlannedChange:
-    """Plan that nothing runs; data of resources stays. Raises UsageError if nothing is deployed."""
+    """Plan that nothing runs; data of resources stays. Raises StateError if nothing is deployed."""
     head, present = _head(repository, ref)
     if not present.services:
-        raise UsageError(
+        raise StateError(
             f"{ref} is not running.", hint=f"Run `lapwing up -e {ref.environment}` to start it."
         )
     empty = msgspec.structs.replace(present, services={}, resources={})
@@ -198,12 +198,12 @@ def as_deployment(
     return msgspec.structs.replace(document, deployment=deployment)
 
 
-def nothing_in_progress(verb: str) -> UsageError:
+def nothing_in_progress(verb: str) -> StateError:
     """Return the error for `promote` or `abort` without a deployment in progress."""
     hint = "Run `lapwing deploy --hold` to create a paused deployment."
     if verb == "abort":
         hint = "Run `lapwing rollback` to undo a deployment that has succeeded."
-    return UsageError(f"There is no deployment in progress to {verb}.", hint=hint)
+    return StateError(f"There is no deployment in progress to {verb}.", hint=hint)
 
 
 def _head(repository: DesiredRepository, ref: EnvironmentRef) -> tuple[str, Document]:

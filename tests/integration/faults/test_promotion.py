@@ -96,7 +96,7 @@ def test_hold_and_a_newer_deployment(ship: Ship, watched: Watchers) -> None:
 
 def test_nothing_to_promote_or_abort(ship: Ship, watched: Watchers) -> None:
     for verb in ("promote", "abort"):
-        said = ship.where.run(verb, status=2).stderr
+        said = ship.where.run(verb, status=1).stderr
         assert f"There is no deployment in progress to {verb}." in said
     ship.whole()
 
@@ -171,7 +171,7 @@ def test_down_during_a_deployment(ship: Ship, clients: Watchers) -> None:
     until(lambda: ship.memory().generations == [])
     status = ship.status()
     assert (status["running"], status["rollout"], status["services"]) == (False, None, [])
-    assert ship.where.run("down", status=2).stderr.count("faults/local is not running.") == 1
+    assert ship.where.run("down", status=1).stderr.count("faults/local is not running.") == 1
     ship.where.run("up")
     ship.version = version
     ship.whole()

@@ -60,6 +60,35 @@ def test_workflow_matches_golden_file(case: str, tmp_path: Path) -> None:
     assert text == expected.read_text()
 
 
+@pytest.mark.parametrize(
+    ("remote", "release", "branches"),
+    [
+        (None, "", '["trunk"]'),
+        ("develop", "", '["develop"]'),
+        ("main", "", '["main", "master"]'),
+        ("develop", "release: {branches: [stable]}\n", '["stable"]'),
+    ],
+)
+def test_workflow_is_for_the_default_branch(
+    remote: str | None,
+    release: str,
+    branches: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    git = ["git", "-C", str(tmp_path)]
+    subprocess.run([*git, "init", "-q", "-b", "trunk"], check=True)
+    if remote is not None:
+        head = f"refs/remotes/origin/{remote}"
+        subprocess.run([*git, "symbolic-ref", "refs/remotes/origin/HEAD", head], check=True)
+    text = "stack: shop\nservices: {api: {build: ., command: run}}\n"
+    (tmp_path / "lapwing.yaml").write_text(text + release)
+    init(tmp_path, "--forge", "github")
+    assert f"branches: {branches}" in (tmp_path / FILES["github"]).read_text()
+    is_told = "add `release: {branches: [" in capsys.readouterr().err
+    assert is_told is (not release and remote != "main")
+
+
 @pytest.mark.parametrize("case", NAMES)
 def test_workflow_passes_actionlint(case: str, tmp_path: Path) -> None:
     program = require("actionlint")

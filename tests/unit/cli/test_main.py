@@ -77,6 +77,35 @@ def test_httpx_does_not_import_its_own_command_line() -> None:
     assert not {"pygments", "rich"} & set(done.stdout.split())
 
 
+@pytest.mark.parametrize(
+    ("arguments", "status", "reads_stack"),
+    [
+        ("status", 1, False), ("history", 1, False), ("rollback", 1, False), ("promote", 1, False),
+        ("abort", 1, False), ("down", 1, False), ("verify", 1, False), ("logs", 1, False),
+        ("deploy", 1, True), ("up", 1, True), ("check", 0, True), ("review", 0, True),
+        ("image build", 1, True), ("design -o d.md", 0, True), ("diagram -o d.svg", 0, True),
+        ("render -e kind -o o", 2, True),
+    ],
+)  # fmt: skip
+def test_exit_status_tells_usage_from_failure(
+    arguments: str, status: int, reads_stack: bool, tmp_path: Path
+) -> None:
+    """2 for a command or a stack file that is wrong, 1 for what is asked for and cannot be done."""
+    words = arguments.split()
+    file = tmp_path / "lapwing.yaml"
+    file.write_text(
+        "stack: shop\nservices: {api: {build: ., command: run, route: /}}\n"
+        "environments: {kind: {target: kubernetes}}\n"
+    )
+    assert call(*words, "--no-such-option", folder=tmp_path).returncode == 2
+    assert call(*words, folder=tmp_path).returncode == status
+    if reads_stack:
+        file.write_text("stack: shop\nservices: {api: {build: ., comand: run}}\n")
+        assert call(*words, folder=tmp_path).returncode == 2
+    file.unlink()
+    assert call(*words, folder=tmp_path).returncode == 2
+
+
 @pytest.mark.parametrize("verb", ["status", "history", "rollback", "promote", "abort"])
 def test_what_speaks_of_a_machine_does_not_read_the_whole_stack(verb: str, tmp_path: Path) -> None:
     """These are wanted in a hurry: whether an environment is on a cluster is asked of the file, not
@@ -95,7 +124,7 @@ def test_what_speaks_of_a_machine_does_not_read_the_whole_stack(verb: str, tmp_p
         text=True,
         check=False,
     )
-    assert done.returncode == 2, done.stderr
+    assert done.returncode == 1, done.stderr
     assert "has never been deployed" in done.stderr
     assert "pydantic" not in done.stderr.split()
 

@@ -92,7 +92,7 @@ def test_service_without_output_has_no_log_yet(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("api", "db"):
-        assert run(["logs", name]) == 2
+        assert run(["logs", name]) == 1
         assert f"There is no log of {name} yet." in capsys.readouterr().err
 
 

@@ -27,10 +27,10 @@ environments:
     ("arguments", "status"),
     [
         (["deploy", "-e", "argo", "--dry-run"], 0),
-        (["rollback", "-e", "argo"], 2),
+        (["rollback", "-e", "argo"], 1),
         (["deploy", "-e", "kind", "--dry-run"], 1),
         (["deploy", "--dry-run"], 2),
-        (["status"], 2),
+        (["status"], 1),
     ],
     ids=str,
 )
