@@ -26,6 +26,7 @@ from urllib.parse import urldefrag, urljoin
 from lapwing.agent import processes, termination
 from lapwing.agent.logs import tail
 from lapwing.agent.processes import Launch
+from lapwing.agent.proxy import model as proxy
 from lapwing.errors import SmokeError
 from lapwing.plan.model import Health, Service, Smoke
 
@@ -147,7 +148,7 @@ class Preview:
     @property
     def url(self) -> str:
         """Return the URL of the preview host."""
-        return f"https://{self.host}:{self.port}"
+        return f"https://{proxy.authority(self.host, self.port)}"
 
 
 async def run_smoke_request(test: Smoke, preview: Preview) -> None:

@@ -14,7 +14,14 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 
-from lapwing.agent.proxy.model import Cluster, Counters, Route, RouteTable, VirtualHost
+from lapwing.agent.proxy.model import (
+    Cluster,
+    Counters,
+    Route,
+    RouteTable,
+    VirtualHost,
+    authority,
+)
 from lapwing.agent.proxy.supervisor import Envoy
 from lapwing.agent.state import EnvironmentState, Generation
 from lapwing.errors import ProxyUnreachableError
@@ -154,8 +161,8 @@ def _preview_host(
         return VirtualHost(name, tuple(f"preview.{d}" for d in known), (), local)
     shown = state.rollout.document.domains[:1]
     domains = tuple(f"preview.{d}" for d in dict.fromkeys((*shown, *known)))
-    authority = shown[0] + ("" if port == 443 else f":{port}") if shown else None
-    return VirtualHost(name, domains, _routes(state, preview=True), local, authority)
+    host = authority(shown[0], port) if shown else None
+    return VirtualHost(name, domains, _routes(state, preview=True), local, host)
 
 
 def domain_conflict(

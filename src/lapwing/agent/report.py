@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from lapwing.agent import generations
+from lapwing.agent.proxy.model import authority
 from lapwing.agent.resources import servers
 from lapwing.agent.rollout import State
 from lapwing.agent.state import EnvironmentState, Generation
@@ -28,7 +29,7 @@ def status(state: EnvironmentState, port: int, problem: str | None) -> Status:
     return Status(
         stack=state.stack,
         environment=state.environment,
-        url=f"https://{domain}:{port}",
+        url=f"https://{authority(domain, port)}",
         commit=state.commit,
         services=[
             _service(name, (running | incoming)[name], state) for name in sorted(running | incoming)
@@ -122,5 +123,5 @@ def _rollout(state: EnvironmentState, port: int) -> RolloutStatus | None:
         services=changed,
         outcome=flight.outcome,
         reason=flight.reason,
-        preview=f"https://preview.{domains[0]}:{port}" if domains else None,
+        preview=f"https://{authority(f'preview.{domains[0]}', port)}" if domains else None,
     )

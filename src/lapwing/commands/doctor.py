@@ -132,7 +132,8 @@ def _active(settings: Settings) -> list[str]:
 def _traffic(settings: Settings, active: list[str], alive: bool) -> CheckResult:
     """Check that Envoy forwards requests to the active services."""
     if local_agent.envoy_accepts(settings):
-        return CheckResult("traffic", True, f"Envoy accepts connections on port {settings.port}")
+        port = local_agent.serving_port(settings)
+        return CheckResult("traffic", True, f"Envoy accepts connections on port {port}")
     log = settings.logs / "envoy.log"
     next_step = f"see {log}" if alive else "run `lapwing agent start`"
     problem = f"Envoy is not running: no request reaches {', '.join(active)}; {next_step}"

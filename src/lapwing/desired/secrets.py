@@ -140,6 +140,7 @@ class SecretStore:
         with self._locked():
             entries = self._read(stack, environment)
             yield entries
+            path.parent.mkdir(mode=0o700, exist_ok=True)
             write_atomic(path, json.dumps(entries, indent=1).encode())
 
     @contextlib.contextmanager

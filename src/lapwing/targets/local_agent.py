@@ -133,16 +133,23 @@ def end(settings: Settings) -> bool:
     return True
 
 
+def serving_port(settings: Settings) -> int:
+    """Return the port of the last agent, which may differ from this command's LAPWING_PORT."""
+    record = observed.read(settings.agent)
+    return settings.port if record is None else record.port
+
+
 def envoy_accepts(settings: Settings) -> bool:
     """Return whether Envoy accepts a connection, with a certificate of this machine's authority."""
     import socket
     import ssl
 
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.bind, settings.bind)  # noqa: S104
+    address = (host, serving_port(settings))
     try:
         context = ssl.create_default_context(cafile=str(settings.certificates / "ca.pem"))
         with (
-            socket.create_connection((host, settings.port), ENVOY_TIMEOUT_S) as connection,
+            socket.create_connection(address, ENVOY_TIMEOUT_S) as connection,
             context.wrap_socket(connection, server_hostname="localhost"),
         ):
             return True

@@ -170,7 +170,8 @@ def test_home_of_a_build_by_an_earlier_version_is_known(tmp_path: Path) -> None:
 def test_home_created_by_secret_set_is_private(where: Installation) -> None:
     Ship(where).write("v0")
     set_secret(where)
-    assert stat.S_IMODE(where.home.stat().st_mode) == 0o700
+    for folder in (where.home, *where.home.glob("secrets/"), *where.home.glob("secrets/*/")):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700, folder
     where.run("agent", "start")
 
 

@@ -63,6 +63,10 @@ def test_port_other_than_the_agents_is_reported(ship: Ship, watched: Watchers) -
     assert done.returncode == 1
     assert f"serves port {ship.where.port}, not {environ['LAPWING_PORT']}." in done.stderr
     assert "lapwing agent stop" in done.stderr
+    doctor = subprocess.run(
+        [LAPWING, "doctor"], env=environ, capture_output=True, text=True, check=False
+    )
+    assert f"Envoy accepts connections on port {ship.where.port}" in doctor.stdout
     ship.whole()
 
 

@@ -84,6 +84,11 @@ def test_documented_json_keys() -> None:
     assert found["running"] is True
 
 
+def test_url_has_no_default_port() -> None:
+    assert not report.status(with_replicas(True), 443, None).url.endswith(":443")
+    assert report.status(with_replicas(True), 8585, None).url.endswith(":8585")
+
+
 def test_rollout_in_progress() -> None:
     state = with_replicas(True, True)
     flight = rollout(document(api=API, web=service("web-1", route="/web")), state)

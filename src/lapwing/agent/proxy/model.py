@@ -9,6 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
+def authority(host: str, port: int) -> str:
+    """Return a host with its port, as in a URL of https: without the default port."""
+    return host if port == 443 else f"{host}:{port}"
+
+
 @dataclass(frozen=True, slots=True)
 class Cluster:
     """A generation's replicas.
