@@ -121,6 +121,7 @@ class FaultInjector:
     def kill_envoy(self) -> None:
         """kill -9 one process of Envoy; another one serves the same port."""
         if pids := envoys(self._stack.where.home):
+            self.injected_at = now()  # The search may take long on a busy machine.
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pids[int(self._round.choice * len(pids))], signal.SIGKILL)
 
