@@ -25,6 +25,7 @@ from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
 PIECE = 16 * 1024
+PATIENCE_S = 120.0
 
 Kind = Literal[
     "cut-answer",  # the connection dies after `bytes` of the answer's body
@@ -35,6 +36,7 @@ Kind = Literal[
     "change-answer",  # a byte of the answer's body is another
     "slow-answer",  # the answer's body comes in pieces, with `seconds` between them
     "answer",  # `status`, `headers` and `body` instead of asking the registry
+    "hold",  # the request waits for `gate` before it is handed on
     "headers",  # the registry's answer with other `headers`
 ]
 
@@ -54,6 +56,7 @@ class Fault:
     status: int = 500
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
+    gate: threading.Event = field(default_factory=threading.Event)
     met: int = 0
     happened: int = 0
 
@@ -190,6 +193,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if fault and fault.kind == "drop-request":
             raise _Broken
+        if fault and fault.kind == "hold":
+            assert fault.gate.wait(PATIENCE_S), "nobody opened the gate"
         upstream = http.client.HTTPConnection(self.proxy.upstream, timeout=60)
         try:
             self._hand_on(upstream, fault)

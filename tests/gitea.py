@@ -20,7 +20,7 @@ from tests.installation import free_port
 
 PATIENCE = 120.0
 OWNER, PASSWORD = "Acme", "correct horse"
-SCOPES = "write:repository,write:package,write:user,write:admin"
+SCOPES = "write:repository,write:package,write:user,write:organization,write:admin"
 
 CONFIG = """\
 RUN_MODE = prod

@@ -55,7 +55,7 @@ class Description:
         self.paths = [
             (re.compile(re.sub(r"\\\{[^}]*\\\}", "[^/]+", re.escape(path))), operations)
             for path, operations in self.document["paths"].items()
-            if "/releases" in path
+            if "/releases" in path or path.endswith("/commits/{commit_sha}/pulls")
         ]
 
     def operation(self, method: str, path: str) -> dict[str, Any]:
@@ -64,6 +64,9 @@ class Description:
         assert method.lower() in found[0], f"GitHub has no {method} {path}"
         operation: dict[str, Any] = found[0][method.lower()]
         return operation
+
+    def example(self, name: str) -> Any:
+        return self.document["components"]["examples"][name]["value"]
 
     def check_request(
         self, operation: dict[str, Any], query: dict[str, str], kind: str, body: bytes
@@ -116,6 +119,8 @@ class GitHub:
         self.wrong: list[str] = []
         self.asked: list[tuple[str, str]] = []
         self.logins: set[str] = set()
+        self.merged: dict[str, str] = {}
+        """The branch of the pull request that brought a commit."""
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self.server.daemon_threads = True
         self.address = f"http://127.0.0.1:{self.server.server_address[1]}"
@@ -158,7 +163,15 @@ class GitHub:
         }  # fmt: skip
 
     def answer(self, method: str, path: str, query: dict[str, str], kind: str, body: bytes) -> Any:
-        """Status and answer for a request of the releases' interface."""
+        """Status and answer for a request of the releases' interface, or for pull requests."""
+        commit = re.fullmatch(r"/repos/[^/]+/[^/]+/commits/(\w+)/pulls", path)
+        if commit:
+            [example] = self.description.example("pull-request-simple-items")
+            branch = self.merged.get(commit[1])
+            example = {**example, "requested_teams": []}  # One there is against the description.
+            unmerged = {**example, "merged_at": None}
+            head = {**example["head"], "ref": branch}
+            return 200, [unmerged, *([{**example, "head": head}] if branch else [])]
         root = re.match(r"/repos/[^/]+/[^/]+/releases", path)
         assert root, path
         rest = path[root.end() :].strip("/").split("/")
@@ -169,6 +182,8 @@ class GitHub:
         if method == "GET":
             size, page = int(query.get("per_page", 30)), int(query.get("page", 1))
             return 200, self.releases[::-1][(page - 1) * size : page * size]
+        if method == "POST" and rest == ["generate-notes"]:
+            return 200, {"name": given["tag_name"], "body": ""}
         if method == "POST" and rest == [""]:
             self.releases.append(self.release(given, root[0]))
             return 201, self.releases[-1]

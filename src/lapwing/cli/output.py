@@ -40,8 +40,8 @@ class Printer:
         """Applied to errors, which may quote an application."""
 
     def data(self, text: str) -> None:
-        """Print a line of data."""
-        print(text, file=self.out)
+        """Print a line of data, in the order of the messages where both go to one file."""
+        print(text, file=self.out, flush=True)
 
     def json(self, value: Any) -> None:
         """Print data as JSON."""

@@ -6,6 +6,7 @@ The token comes from LAPWING_FORGE_TOKEN (or GITEA_TOKEN, GITHUB_TOKEN); it is n
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -45,21 +46,12 @@ def command(context: Context, dry_run: bool, policy: Policy | None) -> int:
     from lapwing.release.run import ReleaseStopped
 
     printer, quiet = context.printer, context.for_programs
-    prepared = release.prepare(context.settings, context.directory, policy)
-    for hint in prepared.preflight.hints:
-        printer.say(hint, style="dim")
-    decision = prepared.decide()
-    if not quiet:
-        _print_decision(printer, decision)
-
-    def report(result: StepResult) -> None:
-        if not quiet:
-            _print_step(printer, result)
+    reporter = _Reporter(printer, quiet)
 
     async def run() -> list[StepResult]:
         with transfer(printer, quiet=quiet) as progress:
-            return await release.run(
-                context.settings, prepared, decision, progress, report, dry_run=dry_run
+            return await release.release(
+                context.settings, context.directory, policy, progress, reporter, dry_run=dry_run
             )
 
     try:
@@ -67,13 +59,36 @@ def command(context: Context, dry_run: bool, policy: Policy | None) -> int:
     except ReleaseStopped as stopped:
         results, error = stopped.results, stopped.error
     if quiet:
-        printer.json(_to_json(decision, results) | (describe(error, printer.mask) if error else {}))
+        answer = _to_json(reporter.decision, results) if reporter.decision else {}
+        printer.json(answer | (describe(error, printer.mask) if error else {}))
     elif error is not None and not dry_run:
         raise error
     failed = any(result.outcome == "failed" for result in results)
     if failed and dry_run:
         printer.say("The release would fail.", style="red")
     return (error.exit_status if error else 1) if failed else 0
+
+
+@dataclass(slots=True)
+class _Reporter:
+    """Prints a release for people. `decision` is the last one."""
+
+    printer: Printer
+    quiet: bool
+    decision: Decision | None = None
+
+    def decided(self, decision: Decision, hints: Sequence[str]) -> None:
+        if self.decision is not None and not self.quiet:
+            self.printer.say("Another job created the version first.")
+        self.decision = decision
+        for hint in hints:
+            self.printer.say(hint, style="dim")
+        if not self.quiet:
+            _print_decision(self.printer, decision)
+
+    def step(self, result: StepResult) -> None:
+        if not self.quiet:
+            _print_step(self.printer, result)
 
 
 def _print_decision(printer: Printer, decision: Decision) -> None:

@@ -1,33 +1,44 @@
-"""Release: find the project, its forge and its registry, and run the steps.
+"""Release: find the project, its forge and its registry, choose the version, and run the steps.
 
 The destination follows from the remote: the forge's address, the owner and the repository. A stack
 file may name the forge (`release: {forge: ...}`) where the remote does not show it.
+
+    prepare -> pull requests of the commits -> decide -> steps
+
+It starts again if another job took the version.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 from urllib.parse import urlsplit
 
-from lapwing.errors import ForgeError, ReleaseError
+from lapwing.errors import ForgeError, LapwingError, ReleaseError
 from lapwing.registry.client import RegistryClient
 from lapwing.registry.push import Progress
 from lapwing.release import remote
 from lapwing.release.forges import open_forge
 from lapwing.release.git import Checkout
 from lapwing.release.notes import notes
-from lapwing.release.policy import Decision, Policy, decide
+from lapwing.release.policy import Decision, Policy, Rules, decide
 from lapwing.release.preflight import Preflight, run_preflight
+from lapwing.release.pull_requests import with_pull_requests
 from lapwing.release.remote import ForgeKind, RemoteRepository
-from lapwing.release.run import Report, StepResult, preview_steps, run_steps
-from lapwing.release.steps import ReleaseState
+from lapwing.release.run import StepResult, preview_steps, run_steps
+from lapwing.release.steps import ReleaseState, TagTaken, read_pins
+from lapwing.release.version import NONE, Version
 from lapwing.release.workflow import ReleaseContext, read_rules, release_steps
 from lapwing.settings import Settings
 from lapwing.stack import project
 from lapwing.stack.image import is_loopback
 from lapwing.stack.project import Released
+
+MAX_ATTEMPTS = 5
+"""Versions that other jobs may take before a release gives up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +55,47 @@ class PreparedRelease:
     kind: ForgeKind | None
     repository: RemoteRepository | None
 
-    def decide(self) -> Decision:
-        """Choose the next version. Raises ReleaseError if there can be none."""
-        history = self.preflight.history
-        return decide(history, read_rules(self.released, self.checkout, history.head))
+    def rules(self) -> Rules:
+        """Return the rules of the project's file. Raises ReleaseError."""
+        return read_rules(self.released, self.checkout, self.preflight.history.head)
+
+
+class Reporter(Protocol):
+    """What is called while a release goes on. A release may be decided more than once."""
+
+    def decided(self, decision: Decision, hints: Sequence[str]) -> None:
+        """Report the version, and hints for people."""
+        ...
+
+    def step(self, result: StepResult) -> None:
+        """Report the outcome of a step."""
+        ...
+
+
+async def release(
+    settings: Settings,
+    folder: Path,
+    policy: Policy | None,
+    progress: Progress,
+    reporter: Reporter,
+    *,
+    dry_run: bool,
+) -> list[StepResult]:
+    """Release the commit of a folder, or complete its release; with `dry_run`, only check.
+
+    Raises the first problem that prevents the release, ReleaseStopped if a step fails.
+    """
+    for _ in range(MAX_ATTEMPTS):
+        prepared = prepare(settings, folder, policy)
+        try:
+            async with AsyncExitStack() as stack:
+                return await _release(stack, settings, prepared, progress, reporter, dry_run)
+        except TagTaken:
+            continue
+    raise ReleaseError(
+        f"Other jobs created the next version {MAX_ATTEMPTS} times.",
+        hint="Run the command again.",
+    )
 
 
 def prepare(settings: Settings, folder: Path, policy: Policy | None = None) -> PreparedRelease:
@@ -84,55 +132,87 @@ def prepare(settings: Settings, folder: Path, policy: Policy | None = None) -> P
     return PreparedRelease(released, checkout, preflight, kind, repository)
 
 
-async def run(
+async def _release(
+    stack: AsyncExitStack,
     settings: Settings,
     prepared: PreparedRelease,
-    decision: Decision,
     progress: Progress,
-    report: Report,
-    *,
+    reporter: Reporter,
     dry_run: bool,
 ) -> list[StepResult]:
-    """Release a version, or complete its release; with `dry_run`, only check.
-
-    Raises the first problem that prevents the release, ReleaseStopped if a step fails.
-    """
-    released, preflight = prepared.released, prepared.preflight
-    kind, repository = prepared.kind, prepared.repository
+    preflight, rules, forge = prepared.preflight, prepared.rules(), None
+    if prepared.kind is not None and prepared.repository is not None:
+        opened = open_forge(settings, prepared.repository, prepared.kind)
+        forge = await stack.enter_async_context(opened)
+        try:
+            preflight.history = await with_pull_requests(preflight.history, rules, forge)
+        except LapwingError as error:
+            preflight.problems.append(error)
+    decision = decide(preflight.history, rules)
+    reporter.decided(decision, preflight.hints)
     if decision.next is None:
         return []
     if preflight.problems and not dry_run:
         raise preflight.problems[0]
-    registry = released.delivery.registry
-    compare, last = None, preflight.history.last
-    if repository is not None and last is not None:
-        compare = f"{repository.page}/compare/{last.tag}...{decision.next.tag}"
-    head = preflight.history.head
-    rules = read_rules(released, prepared.checkout, head)
-    state = ReleaseState(
-        decision.next.tag,
-        head,
+    state = _state(prepared, decision, rules)
+    registry, login = _registry(settings, prepared)
+    images = await stack.enter_async_context(RegistryClient(login))
+    last = preflight.history.last
+    context = ReleaseContext(
+        prepared.checkout,
+        images,
+        progress,
+        settings.environ,
+        forge,
+        registry,
+        last.tag if last else None,
+    )
+    steps = release_steps(prepared.released, state, context)
+    if preflight.problems:
+        return await preview_steps(steps, preflight.problems, reporter.step)
+    return await run_steps(steps, dry_run=dry_run, report=reporter.step)
+
+
+def _state(prepared: PreparedRelease, decision: Decision, rules: Rules) -> ReleaseState:
+    """Return what the steps share before the first of them. `decision` has a version."""
+    preflight, next_ = prepared.preflight, decision.next or NONE
+    history, last = preflight.history, preflight.history.last
+    compare = None
+    if prepared.repository is not None and last is not None:
+        compare = f"{prepared.repository.page}/compare/{last.tag}...{next_.tag}"
+    return ReleaseState(
+        next_.tag,
+        history.head,
         notes(decision, rules, compare),
         prepared.checkout,
         preflight.remote or "",
+        history.is_newest(next_),
+        decision.resumed,
+        _pins(prepared, next_),
+        _pins(prepared, last) if last else {},
     )
-    async with AsyncExitStack() as stack:
-        forge = None
-        if kind is not None and repository is not None:
-            forge = await stack.enter_async_context(open_forge(settings, repository, kind))
-            own_registry = remote.forge_registry(repository, kind)
-            registry = registry or own_registry
-            login = _with_tokens(settings, registry, own_registry, settings.forge_token(kind))
-        else:
-            login = _with_tokens(settings, registry)
-        images = await stack.enter_async_context(RegistryClient(login))
-        context = ReleaseContext(
-            prepared.checkout, images, progress, settings.environ, forge, registry
-        )
-        steps = release_steps(released, state, context)
-        if preflight.problems:
-            return await preview_steps(steps, preflight.problems, report)
-        return await run_steps(steps, dry_run=dry_run, report=report)
+
+
+def _pins(prepared: PreparedRelease, version: Version) -> dict[str, str]:
+    """Return the digests of mirrored images in a version's tag, if it has one at the remote."""
+    preflight, checkout = prepared.preflight, prepared.checkout
+    found = preflight.objects.get(version.tag)
+    if found is None or preflight.remote is None or not prepared.released.delivery.mirror:
+        return {}
+    if not checkout.has(found):
+        checkout.fetch_tag(preflight.remote, version.tag)
+    return read_pins(checkout.message(found))
+
+
+def _registry(settings: Settings, prepared: PreparedRelease) -> tuple[str | None, Settings]:
+    """Return the registry and folder for images, and the settings with its token."""
+    registry = prepared.released.delivery.registry
+    kind, repository = prepared.kind, prepared.repository
+    if kind is None or repository is None:
+        return registry, _with_tokens(settings, registry)
+    own = remote.forge_registry(repository, kind)
+    registry = registry or own
+    return registry, _with_tokens(settings, registry, own, settings.forge_token(kind))
 
 
 def _with_tokens(

@@ -24,7 +24,9 @@ from lapwing.release.forges import ReleaseFile
 from lapwing.release.git import Checkout
 from lapwing.release.patterns import matches
 from lapwing.render.helm.chart import package
+from lapwing.stack.image import parse
 from lapwing.stack.project import Released
+from lapwing.stack.release_rules import mirrored_version
 from lapwing.system import process
 
 HELM_TIMEOUT_S = 120.0
@@ -59,10 +61,22 @@ def package_chart(
 
     first, *others = [render.prepare(cluster) for cluster in clusters]
     name = clusters[0].stack.stack
-    texts = stack.files(first, stack.about(name, version), others)
+    about = stack.about(name, version, _mirrored_version(released))
+    texts = stack.files(first, about, others)
     files = {path: text.encode() for path, text in texts.items()}
     _lint(name, files, environ)
     return ReleaseFile(f"{name}-{version}.tgz", package(name, files), MEDIA_TYPE)
+
+
+def _mirrored_version(released: Released) -> str | None:
+    """Return the version of the application in a chart: of the first mirrored image in use."""
+    used = {
+        parse(service.image)
+        for service in released.stacks[0].stack.services.values()
+        if service.image is not None
+    }
+    mirrored = (parse(entry.image) for entry in released.delivery.mirror)
+    return next((mirrored_version(image) for image in mirrored if image in used), None)
 
 
 def package_folder(
@@ -129,9 +143,14 @@ def _with_version(chart: str, version: str) -> str:
     return changed
 
 
+def find_helm(environ: Mapping[str, str]) -> str | None:
+    """Return the path of `helm`, which lints charts where it is installed."""
+    return shutil.which("helm", path=environ.get("PATH"))
+
+
 def _lint(name: str, files: Mapping[str, bytes], environ: Mapping[str, str]) -> None:
     """Run `helm lint`, where helm is installed. Raises ReleaseError with its output."""
-    helm = shutil.which("helm", path=environ.get("PATH"))
+    helm = find_helm(environ)
     if helm is None:
         return
     with tempfile.TemporaryDirectory() as folder:

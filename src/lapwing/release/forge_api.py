@@ -86,12 +86,20 @@ class ForgeApi:
         self._check(response)
         return self._json(response)
 
-    async def change(self, method: str, path: str, **options: Any) -> Any:
-        """Make a change, once; return the response's JSON, None if empty.
+    async def delete(self, path: str) -> None:
+        """Delete something; that it is gone already is no error."""
+        await self.change("DELETE", path, allow_missing=True)
+
+    async def change(
+        self, method: str, path: str, *, allow_missing: bool = False, **options: Any
+    ) -> Any:
+        """Make a change, once; return the response's JSON, None if empty or an allowed 404.
 
         Raises OutcomeUnknown if it may have been made.
         """
         response = await self._send(method, path, options)
+        if response.status_code == 404 and allow_missing:
+            return None
         if response.status_code == 409:  # Another job of CI may have made the same change.
             raise OutcomeUnknown(self._status_error(response))
         self._check(response)

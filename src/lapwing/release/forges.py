@@ -50,13 +50,17 @@ class Asset:
 
 @dataclass(frozen=True, slots=True)
 class ForgeRelease:
-    """A release as a forge has it. `page` is its address for people."""
+    """A release as a forge has it. `page` is its address for people.
+
+    `duplicates` are files with the name of another one, which two jobs uploaded at once.
+    """
 
     id: int
     tag: str
     draft: bool
     page: str
     assets: Mapping[str, Asset] = dataclasses.field(default_factory=dict)
+    duplicates: tuple[Asset, ...] = ()
     upload_url: str | None = None
 
 
@@ -74,7 +78,21 @@ class Forge(ABC):
 
     def __init__(self, api: ForgeApi, owner: str, name: str) -> None:
         self._api = api
-        self._path = f"/repos/{owner}/{name}/releases"
+        self._repository = f"/repos/{owner}/{name}"
+        self._path = f"{self._repository}/releases"
+
+    @property
+    def name(self) -> str:
+        """The repository on the forge, for people."""
+        return self._api.name
+
+    @abstractmethod
+    async def check_access(self, tag: str, commit: str) -> None:
+        """Send a request that needs the permission to create releases, and changes nothing."""
+
+    @abstractmethod
+    async def merged_branches(self, commit: str) -> list[str]:
+        """Return the branches of the merged pull requests that a commit belongs to."""
 
     async def find(self, tag: str) -> ForgeRelease | None:
         """Return the release of a tag, published or a draft; None if there is none."""
@@ -86,22 +104,34 @@ class Forge(ABC):
                 return self._release(entry)
         return None
 
-    async def create(self, tag: str, commit: str, notes: str) -> ForgeRelease:
+    async def create(
+        self, tag: str, commit: str, notes: str, *, newest: bool, prerelease: bool = False
+    ) -> ForgeRelease:
         """Create a draft for an existing tag. Raises OutcomeUnknown if it may have been created."""
+        return await self._create(tag, commit, notes, draft=True, prerelease=prerelease)
+
+    async def _create(
+        self, tag: str, commit: str, notes: str, *, draft: bool, prerelease: bool
+    ) -> ForgeRelease:
         content = {
             "tag_name": tag,
             "target_commitish": commit,
             "name": tag,
             "body": notes,
-            "draft": True,
-            "prerelease": False,
+            "draft": draft,
+            "prerelease": prerelease,
         }
         return self._release(await self._api.change("POST", self._path, json=content))
 
-    async def publish(self, release: ForgeRelease) -> ForgeRelease:
+    async def publish(self, release: ForgeRelease, *, newest: bool) -> ForgeRelease:
         """Publish a draft. Raises OutcomeUnknown if it may have been published."""
         path = f"{self._path}/{release.id}"
-        return self._release(await self._api.change("PATCH", path, json={"draft": False}))
+        content = {"draft": False} | self._latest(newest)
+        return self._release(await self._api.change("PATCH", path, json=content))
+
+    def _latest(self, newest: bool) -> dict[str, str]:
+        """Return the fields that decide whether a release is the forge's latest one."""
+        return {}
 
     @abstractmethod
     async def upload(self, release: ForgeRelease, file: ReleaseFile) -> Asset:
@@ -109,20 +139,25 @@ class Forge(ABC):
 
     @abstractmethod
     async def delete(self, release: ForgeRelease, asset: Asset) -> None:
-        """Delete a file whose upload was interrupted."""
+        """Delete a file that an interrupted or a concurrent upload left."""
 
     @abstractmethod
     def _list(self) -> AsyncIterator[Any]:
         """List the newest releases, drafts included, as the API returns them."""
 
     def _release(self, data: Any) -> ForgeRelease:
-        assets = [self._asset(entry) for entry in entries(field(data, "assets", list))]
+        found = [self._asset(entry) for entry in entries(field(data, "assets", list))]
+        # Of two files with one name the complete one stays, else the older one, for every job.
+        found.sort(key=lambda asset: (not asset.complete, asset.id))
+        assets: dict[str, Asset] = {}
+        duplicates = tuple(a for a in found if assets.setdefault(a.name, a) is not a)
         return ForgeRelease(
             id=field(data, "id", int),
             tag=field(data, "tag_name", str),
             draft=field(data, "draft", bool),
             page=field(data, "html_url", str),
-            assets={asset.name: asset for asset in assets},
+            assets=assets,
+            duplicates=duplicates,
         )
 
     def _asset(self, data: Any) -> Asset:
@@ -136,6 +171,20 @@ class GitHub(Forge):
     draft is found in the list only, files are sent to `upload_url`, and an interrupted upload
     leaves a file in state `starter`, which has to be deleted before its name is free again.
     """
+
+    async def check_access(self, tag: str, commit: str) -> None:
+        """Generate notes, which needs the permission to write contents and stores nothing."""
+        content = {"tag_name": tag, "target_commitish": commit}
+        await self._api.change("POST", f"{self._path}/generate-notes", json=content)
+
+    async def merged_branches(self, commit: str) -> list[str]:
+        """Return the branches of the merged pull requests that a commit belongs to."""
+        path = f"{self._repository}/commits/{commit}/pulls?per_page={GITHUB_PAGE_SIZE}"
+        found = entries(await self._api.get(path))
+        return [head_branch(entry) for entry in found if entry.get("merged_at")]
+
+    def _latest(self, newest: bool) -> dict[str, str]:
+        return {"make_latest": "true" if newest else "false"}
 
     async def _list(self) -> AsyncIterator[Any]:
         for page in range(1, GITHUB_MAX_PAGES + 1):
@@ -164,8 +213,8 @@ class GitHub(Forge):
         )
 
     async def delete(self, release: ForgeRelease, asset: Asset) -> None:
-        """Delete a file."""
-        await self._api.change("DELETE", f"{self._path}/assets/{asset.id}")
+        """Delete a file; another job may have done so."""
+        await self._api.delete(f"{self._path}/assets/{asset.id}")
 
     def _release(self, data: Any) -> ForgeRelease:
         upload_url = field(data, "upload_url", str)
@@ -191,7 +240,22 @@ class Gitea(Forge):
     (services/repository/push.go, pushUpdateAddTags). So a release may be visible before all of its
     files are there; it is completed the same way. For the same reason a repository counts as empty
     for some moments after its first push, and accepts no release yet.
+
+    The latest release of a repository is the one that was created last; a draft is created when it
+    is sent, and a release of a pushed tag at the time of its tag (services/release/release.go,
+    createTag). So an older version that is completed late is no draft. A file of one name can be
+    uploaded twice.
     """
+
+    async def check_access(self, tag: str, commit: str) -> None:
+        """Change a release that does not exist: without the permission the status is 403."""
+        await self._api.change("PATCH", f"{self._path}/0", json={}, allow_missing=True)
+
+    async def merged_branches(self, commit: str) -> list[str]:
+        """Return the branch of the pull request whose merge a commit is."""
+        path = f"{self._repository}/commits/{commit}/pull"
+        found = await self._api.get(path, allow_missing=True)
+        return [head_branch(found)] if found is not None else []
 
     async def _list(self) -> AsyncIterator[Any]:
         for page in range(1, GITEA_MAX_PAGES + 1):
@@ -202,12 +266,14 @@ class Gitea(Forge):
             if not listed:
                 return
 
-    async def create(self, tag: str, commit: str, notes: str) -> ForgeRelease:
+    async def create(
+        self, tag: str, commit: str, notes: str, *, newest: bool, prerelease: bool = False
+    ) -> ForgeRelease:
         """Create a draft, as soon as Gitea has processed the push."""
         failed = 0
         while True:
             try:
-                return await super().create(tag, commit, notes)
+                return await self._create(tag, commit, notes, draft=newest, prerelease=prerelease)
             except ForgeError as error:
                 failed += 1
                 if error.detail != GITEA_EMPTY or failed >= self._api.retry.attempts:
@@ -222,8 +288,13 @@ class Gitea(Forge):
         return self._asset(await self._api.change("POST", path, params=params, files=form))
 
     async def delete(self, release: ForgeRelease, asset: Asset) -> None:
-        """Delete a file."""
-        await self._api.change("DELETE", f"{self._path}/{release.id}/assets/{asset.id}")
+        """Delete a file; another job may have done so."""
+        await self._api.delete(f"{self._path}/{release.id}/assets/{asset.id}")
+
+
+def head_branch(pull_request: Any) -> str:
+    """Return the branch of a pull request. Raises ForgeError."""
+    return field(field(pull_request, "head", dict), "ref", str)
 
 
 @asynccontextmanager

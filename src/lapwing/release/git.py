@@ -1,6 +1,7 @@
 """The git repository that is released, read with the user's configuration and logins.
 
-Only `tag` and `push` change something.
+Only `push_tag` changes something that others see; `fetch_tag` and `create_tag` add objects to the
+clone, without a reference.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ class Refs:
 
     branches: Mapping[str, str]
     tags: Mapping[str, str]
+    objects: Mapping[str, str]
+    """The object of each tag: an annotated tag, or the commit."""
 
 
 class Checkout:
@@ -80,14 +83,27 @@ class Checkout:
         """List the branches and tags of a remote."""
         branches: dict[str, str] = {}
         tags: dict[str, str] = {}
+        objects: dict[str, str] = {}
         for line in self._contact("ls-remote", "--heads", "--tags", remote).splitlines():
             commit, _, name = line.partition("\t")
             if name.startswith("refs/heads/"):
                 branches[name.removeprefix("refs/heads/")] = commit
             elif name.startswith("refs/tags/"):
                 # An annotated tag is listed twice; the second, peeled one is the commit.
-                tags[name.removeprefix("refs/tags/").removesuffix("^{}")] = commit
-        return Refs(branches, tags)
+                tag = name.removeprefix("refs/tags/").removesuffix("^{}")
+                tags[tag] = commit
+                objects.setdefault(tag, commit)
+        return Refs(branches, tags, objects)
+
+    def fetch_tag(self, remote: str, tag: str) -> None:
+        """Fetch the objects of a tag, without creating it in the clone."""
+        given = ("--quiet", "--no-tags", "--no-write-fetch-head", remote, f"refs/tags/{tag}")
+        self._contact("fetch", *given)
+
+    def message(self, tag: str) -> str:
+        """Return the message of an annotated tag, by its object; "" for another object."""
+        found = self._git.run("cat-file", "tag", tag)
+        return found.data.decode(errors="replace").partition("\n\n")[2]
 
     def tags(self) -> dict[str, str]:
         """Return the local tags and their commits."""
@@ -140,20 +156,24 @@ class Checkout:
         done = self._git.run("cat-file", "blob", f"{commit}:./{path}")
         return done.data if done.status == 0 else None
 
-    def tag(self, tag: str, commit: str, message: str) -> None:
-        """Create an annotated tag with the time of its commit, so that it is reproducible."""
-        environ = {"GIT_COMMITTER_DATE": f"{self.committed_at(commit)} +0000"}
-        if self._git.ask("var", "GIT_COMMITTER_IDENT") is None:
-            environ |= {
-                "GIT_COMMITTER_NAME": "Lapwing",
-                "GIT_COMMITTER_EMAIL": "lapwing@localhost",
-            }
-        given = ["--annotate", "--cleanup=verbatim", "-m", message, tag, commit]
-        self._git.text("tag", *given, environ=environ)
+    def create_tag(self, tag: str, commit: str, message: str) -> str:
+        """Create an annotated tag without a reference to it; return its object.
 
-    def push(self, remote: str, tag: str) -> None:
-        """Push a tag, never with force."""
-        self._contact("push", "--porcelain", remote, f"refs/tags/{tag}:refs/tags/{tag}")
+        It has the time of its commit, so that the same release has the same tag.
+        """
+        at = f"{self.committed_at(commit)} +0000"
+        ident = self._git.ask("var", "GIT_COMMITTER_IDENT")
+        who = ident.rsplit(" ", 2)[0] if ident else "Lapwing <lapwing@localhost>"
+        text = f"object {commit}\ntype commit\ntag {tag}\ntagger {who} {at}\n\n{message}"
+        return self._git.text("mktag", given=text.encode())
+
+    def push_tag(self, remote: str, tag: str, found: str) -> None:
+        """Push an object as a tag, never with force."""
+        self._contact("push", "--porcelain", remote, f"{found}:refs/tags/{tag}")
+
+    def check_push(self, remote: str, commit: str) -> None:
+        """Log in for a push, and push nothing."""
+        self._contact("push", "--porcelain", "--dry-run", remote, f"{commit}:refs/lapwing/check")
 
     def _contact(self, *arguments: str) -> str:
         """Return the output of a command that contacts the remote."""
@@ -174,7 +194,7 @@ class Checkout:
                 hint="If tags are protected there, allow the owner of the token to create `v*`.",
                 detail=messages,
             )
-        what = "read" if arguments[0] == "ls-remote" else "push to"
+        what = {"push": "push to", "fetch": "fetch from"}.get(arguments[0], "read")
         raise ReleaseError(
             f"Cannot {what} the remote `{remote}`.",
             hint="Check the network and `git remote -v`, then run the command again: completed "

@@ -51,6 +51,11 @@ class History:
     within: Version | None = None
     """The version of a later commit that includes this one."""
 
+    def is_newest(self, following: Version) -> bool:
+        """Return whether no tag is a higher version."""
+        others = (version.of_tag(tag) for tag in self.tags)
+        return all(other is None or other <= following for other in others)
+
 
 @dataclass(frozen=True, slots=True)
 class Rules:

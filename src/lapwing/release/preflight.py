@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from lapwing.errors import ReleaseError
+from lapwing.errors import LapwingError, ReleaseError
 from lapwing.release import version
 from lapwing.release.git import Checkout, Refs
 from lapwing.release.policy import History
@@ -23,13 +23,14 @@ _MAX_NAMES = 5
 class Preflight:
     """What the checks found.
 
-    `remote` is the remote to release to, if there is one; `problems` prevent the release; `hints`
-    are for people.
+    `remote` is the remote to release to, if there is one; `objects` are those of its tags;
+    `problems` prevent the release; `hints` are for people.
     """
 
     history: History
     remote: str | None
-    problems: list[ReleaseError] = field(default_factory=list)
+    objects: Mapping[str, str] = field(default_factory=dict)
+    problems: list[LapwingError] = field(default_factory=list)
     hints: list[str] = field(default_factory=list)
 
 
@@ -44,7 +45,7 @@ def run_preflight(checkout: Checkout, branches: Sequence[str]) -> Preflight:
             hint="Run `git fetch --unshallow --tags`; in CI, check out with `fetch-depth: 0`.",
         )
     head, branch = checkout.head(), checkout.branch()
-    problems = list(_uncommitted(checkout))
+    problems: list[LapwingError] = list(_uncommitted(checkout))
     remote, refs = checkout.remote(branch), None
     try:
         refs = _fetch_refs(checkout, remote)
@@ -53,7 +54,7 @@ def run_preflight(checkout: Checkout, branches: Sequence[str]) -> Preflight:
     hints: list[str] = []
     history = _history(checkout, head, _versions(checkout, head, remote, refs, hints), remote)
     problems += _check_branch(checkout, head, branch, branches, remote, refs)
-    return Preflight(history, remote, problems, hints)
+    return Preflight(history, remote, refs.objects if refs else {}, problems, hints)
 
 
 def _uncommitted(checkout: Checkout) -> Sequence[ReleaseError]:
@@ -114,15 +115,13 @@ def _history(
         commit = versions[number]
         if commit == head:
             on_head = on_head or number
-        elif not checkout.has(commit):
-            raise ReleaseError(
-                f"{number.tag} is on a commit that is not in this clone.",
-                hint=f"Run `git fetch --tags {remote or ''}".rstrip() + "` first.",
-            )
-        elif checkout.is_ancestor(commit, head):
+            continue
+        if not checkout.has(commit) and remote is not None:
+            checkout.fetch_tag(remote, number.tag)
+        if checkout.is_ancestor(commit, head):
             last = number
             break
-        elif checkout.is_ancestor(head, commit):
+        if checkout.is_ancestor(head, commit):
             within = number
     since = versions[last] if last else None
     return History(

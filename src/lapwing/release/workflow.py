@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from lapwing.errors import ReleaseError, UsageError
@@ -18,7 +18,7 @@ from lapwing.registry.client import RegistryClient
 from lapwing.registry.copy import CopyOptions
 from lapwing.registry.manifest import parse_platform
 from lapwing.registry.push import Progress
-from lapwing.release.chart import package_chart
+from lapwing.release.chart import find_helm, package_chart
 from lapwing.release.chart_push import FOLDER, CheckChart, PushChart
 from lapwing.release.forges import Forge, ReleaseFile
 from lapwing.release.git import Checkout
@@ -26,13 +26,14 @@ from lapwing.release.policy import Rules
 from lapwing.release.run import Step
 from lapwing.release.sbom import Component, image_component, read_components, sbom
 from lapwing.release.steps import (
+    CheckForge,
+    CheckPrevious,
     CheckRegistry,
     CreateDraft,
     CreateTag,
     MakeFiles,
     MirrorImage,
     Publish,
-    PushTag,
     ReleaseState,
     TagImage,
     UploadFile,
@@ -52,7 +53,8 @@ MAX_FILE_BYTES = 2 * 1024**3
 class ReleaseContext:
     """What the steps work with.
 
-    Without a `forge` only tags are made; `registry` is the registry and folder for images.
+    Without a `forge` only tags are made; `registry` is the registry and folder for images;
+    `previous` is the tag of the last version, if there is one.
     """
 
     checkout: Checkout
@@ -61,6 +63,7 @@ class ReleaseContext:
     environ: Mapping[str, str]
     forge: Forge | None = None
     registry: str | None = None
+    previous: str | None = None
 
 
 def read_rules(released: Released, checkout: Checkout, commit: str) -> Rules:
@@ -108,10 +111,15 @@ def release_steps(
     known then.
     """
     images: list[TagImage | MirrorImage] = [*_tagged_images(released, state, context)]
-    images += _mirrored_images(released, state.version, context)
+    images += _mirrored_images(released, state, context)
+    if context.forge is not None:
+        if context.previous is not None:
+            yield CheckPrevious("previous", state, context.forge, context.previous)
+        yield CheckForge("forge", state, context.forge)
     if images:
         yield CheckRegistry("registry", context.images, images)
-    yield MakeFiles("chart", state, lambda: _chart(released, state, context))
+    lint = "" if find_helm(context.environ) else "not linted, because helm is not installed"
+    yield MakeFiles("chart", state, lambda: _chart(released, state, context), lint)
     registry = released.delivery.registry
     packages = [file for name, file in state.files.items() if registry and name.endswith(".tgz")]
     charts = [parse_chart(file.content, file.name) for file in packages]
@@ -121,8 +129,7 @@ def release_steps(
         yield MakeFiles("files", state, lambda: _own_files(released))
     if target is not None:
         yield CheckChart("chart registry", context.images, charts[0], target)
-    yield CreateTag("tag", state, f"{released.name} {state.version}\n")
-    yield PushTag("push", state)
+    yield CreateTag("tag", state, f"{released.name} {state.version}")
     if context.forge is not None:
         yield CreateDraft("release", state, context.forge)
         for file in state.files:
@@ -169,13 +176,13 @@ def _sbom(released: Released, state: ReleaseState) -> ReleaseFile:
         return read_components(read)
 
     services: dict[str, list[Component]] = {}
-    images = {parse(entry.image) for entry in released.delivery.mirror}
+    images = {_pinned(parse(entry.image), state) for entry in released.delivery.mirror}
     if released.stacks:
         for name, service in released.stacks[0].stack.services.items():
             if service.build is not None:
                 services[name] = packages(service.build.path)
             elif service.image is not None:
-                images.add(parse(service.image, lower=True))
+                images.add(_pinned(parse(service.image, lower=True), state))
     else:
         services[released.name] = packages(".")
     found = [image_component(reference) for reference in sorted(images, key=str)]
@@ -183,6 +190,11 @@ def _sbom(released: Released, state: ReleaseState) -> ReleaseFile:
     content = sbom(released.name, state.version, commit, services, found)
     name = f"{released.name}-{state.version}.cdx.json"
     return ReleaseFile(name, content, "application/vnd.cyclonedx+json")
+
+
+def _pinned(image: Reference, state: ReleaseState) -> Reference:
+    """Return a mirrored image with its digest in this release."""
+    return replace(image, digest=state.pins.get(str(image), image.digest))
 
 
 def _own_files(released: Released) -> list[ReleaseFile]:
@@ -247,7 +259,7 @@ def _named_image(image: str, commit: str) -> Reference:
 
 
 def _mirrored_images(
-    released: Released, version: str, context: ReleaseContext
+    released: Released, state: ReleaseState, context: ReleaseContext
 ) -> Iterator[MirrorImage]:
     for entry in released.delivery.mirror:
         source = parse(entry.image)
@@ -264,7 +276,7 @@ def _mirrored_images(
             context.images,
             source,
             target,
-            version,
+            state,
             options,
             context.progress,
         )

@@ -128,6 +128,11 @@ def mirrored_name(entry: Mirrored, image: Reference) -> str:
     return entry.name or image.repository.rpartition("/")[2]
 
 
+def mirrored_version(image: Reference) -> str:
+    """Return the version of a mirrored image: its tag, without a `v` before a number."""
+    return re.sub(r"^v(?=\d)", "", image.tag or "")
+
+
 def _names_host(registry: str) -> bool:
     first = registry.partition("/")[0]
     return any(c in first for c in ".:[") or first == "localhost"

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests import gitea as giteas
+from tests.faulty import Proxy, proxy
 from tests.gitea import Gitea
 from tests.installation import GIT
 from tests.needs import require
@@ -86,11 +87,16 @@ class Project:
         self.git("checkout", "-q", "main")
         self.git("merge", "-q", "--no-ff", *(["-m", message] if message else ["--no-edit"]), branch)
 
-    def push(self) -> None:
-        """Push main as people do."""
+    @property
+    def login(self) -> tuple[str, str]:
+        """Arguments of git for a person who is logged in."""
         token = self.environ.get("LAPWING_FORGE_TOKEN") or self.environ.get("GITHUB_TOKEN")
         helper = f"!f() {{ echo username=x-access-token; echo password={token}; }}; f"
-        self.git("-c", f"credential.helper={helper}", "push", "-q", "origin", "main")
+        return "-c", f"credential.helper={helper}"
+
+    def push(self) -> None:
+        """Push main as people do."""
+        self.git(*self.login, "push", "-q", "origin", "main")
 
     def call(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """Run lapwing here, however it ends."""
@@ -133,3 +139,13 @@ def project(tmp_path: Path, forge: Gitea, request: pytest.FixtureRequest) -> Pro
     made = Project(tmp_path / "shop", address, LAPWING_FORGE_TOKEN=forge.token)
     made.begin()
     return made
+
+
+@pytest.fixture
+def bad(project: Project, forge: Gitea) -> Iterator[Proxy]:
+    """The same repository, reached through a faulty proxy."""
+    with proxy(forge.host) as between:
+        address = project.git("remote", "get-url", "origin").replace(forge.host, between.host)
+        project.git("remote", "set-url", "origin", address)
+        project.push()
+        yield between

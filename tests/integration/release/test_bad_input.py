@@ -45,9 +45,9 @@ def refused(project: Project, *, dry: bool = True, **environ: str) -> dict[str, 
 def test_release_without_forge_creates_tag(project: Project) -> None:
     """Without a forge a release is the tag; a second run finds it."""
     answer = project.release()
-    assert outcomes(answer) == {"chart": "done", "sbom": "done", "tag": "done", "push": "done"}
+    assert outcomes(answer) == {"chart": "done", "sbom": "done", "tag": "done"}
     assert "refs/tags/v0.0.1" in project.git("ls-remote", "origin")
-    assert outcomes(project.release())["push"] == "present"
+    assert outcomes(project.release())["tag"] == "present"
 
 
 def test_missing_remote(project: Project) -> None:
@@ -62,7 +62,6 @@ def test_dry_run_shows_version_despite_problems(project: Project) -> None:
     output = outcomes(answer)
     assert output == {
         "check": "failed", "chart": "planned", "sbom": "planned", "tag": "planned",
-        "push": "planned",
     }  # fmt: skip
 
 
@@ -164,7 +163,13 @@ def test_unfetched_tag(project: Project, tmp_path: Path) -> None:
     other.commit("Elsewhere", code="1")
     other.push()
     other.release()
-    assert "git fetch --tags origin" in refused(project, dry=False)["hint"]
+    assert project.release()["reason"] == "This commit is already part of v0.0.1."
+    project.commit("More", code="2")
+    project.git("fetch", "-q", "--no-tags", "origin")
+    project.git("merge", "-q", "-X", "ours", "-m", "Join", "origin/main")
+    project.push()
+    assert project.release()["tag"] == "v0.0.2"
+    assert project.git("tag") == ""
 
 
 def test_invalid_version_tags_are_ignored(project: Project) -> None:
@@ -362,3 +367,46 @@ def test_chart_of_stack(project: Project) -> None:
     answer = project.release()
     assert outcomes(answer)["chart"] == "done", answer
     assert answer["steps"][0]["note"] == "shop-0.0.1.tgz, shop-0.0.1.tgz.sha256"
+
+
+SETTINGS = {
+    "color.ui": "always",
+    "commit.gpgSign": "true",
+    "core.abbrev": "4",
+    "core.quotePath": "true",
+    "diff.mnemonicPrefix": "true",
+    "diff.noprefix": "true",
+    "diff.renames": "copies",
+    "fetch.prune": "true",
+    "format.pretty": "fuller",
+    "i18n.logOutputEncoding": "ISO-8859-1",
+    "log.date": "relative",
+    "log.decorate": "full",
+    "log.follow": "true",
+    "log.mailmap": "true",
+    "log.showRoot": "false",
+    "log.showSignature": "true",
+    "push.default": "nothing",
+    "push.followTags": "true",
+    "push.gpgSign": "true",
+    "status.showUntrackedFiles": "all",
+    "tag.forceSignAnnotated": "true",
+    "tag.gpgSign": "true",
+    "tag.sort": "-creatordate",
+    "user.useConfigOnly": "true",
+    "versionsort.suffix": "-rc",
+}
+
+
+def test_git_settings_change_nothing(project: Project) -> None:
+    """The user's settings for output, signatures and pushes do not reach a release."""
+    project.merge("feature/é", more="1")
+    project.push()
+    plain = project.release("--dry-run")
+    for name, value in SETTINGS.items():
+        project.git("config", name, value)
+    assert project.release("--dry-run") == plain
+    answer = project.release()
+    assert (answer["tag"], answer["reason"]) == (plain["tag"], plain["reason"])
+    tags = project.git("ls-remote", "--tags", "origin").split()[1::2]
+    assert tags == ["refs/tags/v1.0.0", "refs/tags/v1.0.0^{}"]

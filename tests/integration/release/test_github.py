@@ -46,11 +46,37 @@ def test_release_on_github(hub: GitHub, project: Project) -> None:
         "shop-0.0.1.cdx.json",
     ]
     methods = [method for method, _ in hub.asked if method != "GET"]
-    assert methods == ["POST"] * 4 + ["PATCH"]
+    assert methods == ["POST"] * 5 + ["PATCH"]
     hub.asked.clear()
     again = project.release()
     assert {method for method, _ in hub.asked} == {"GET"}
     assert outcomes(again)["publish"] == "present"
+
+
+def test_squash_of_feature_branch_raises_major_version(hub: GitHub, project: Project) -> None:
+    """The pull request of the commit is found by the API; its message does not matter."""
+    project.release()
+    squashed = project.commit("Add a basket (#7)", code="1")
+    project.push()
+    hub.merged[squashed] = "feature/basket"
+    answer = project.release()
+    assert (answer["tag"], answer["bump"]) == ("v1.0.0", "major")
+    assert "Features" in hub.releases[-1]["body"]
+
+
+def test_older_release_is_not_the_latest(hub: GitHub, project: Project) -> None:
+    """A maintenance branch is released after a higher version."""
+    project.release()
+    file = FILE.format(address=hub.address).replace("{chart:", "{branches: [main, 0.x], chart:")
+    project.git("branch", "0.x")
+    project.merge("feature/basket", code="1")
+    project.push()
+    project.release()
+    project.git("checkout", "-q", "0.x")
+    project.commit("Fix", **{"lapwing-release.yaml": file})
+    project.git(*project.login, "push", "-q", "origin", "0.x")
+    assert project.release()["tag"] == "v0.0.2"
+    assert [r["make_latest"] for r in hub.releases] == ["true", "true", "false"]
 
 
 def test_immutable_releases(hub: GitHub, project: Project) -> None:

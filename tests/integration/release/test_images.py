@@ -51,7 +51,7 @@ def test_images_from_commit_to_version(registry: Server, project: Project) -> No
     first = project.release()
     assert outcomes(first)["image api"] == "skipped"
     assert outcomes(first)["mirror upstream/fleet"] == "done"
-    for tag in ("v4.93.0", "0.0.1", "latest"):
+    for tag in ("4.93.0", "0.0.1", "latest"):
         assert registry.whole("team/fleet", tag) == upstream
 
     built = registry.push_image("team/api", project.git("rev-parse", "HEAD"), [b"one"])["digest"]
@@ -97,7 +97,7 @@ def test_missing_upstream_image(registry: Server, project: Project) -> None:
     assert project.git("tag") == ""
     registry.push_image("upstream/late", "v4.93.0", [b"late"])
     done = outcomes(project.release())
-    assert (done["push"], done["mirror upstream/late"]) == ("done", "done")
+    assert (done["tag"], done["mirror upstream/late"]) == ("done", "done")
 
 
 def test_nothing_is_tagged_without_write_access(
@@ -129,7 +129,7 @@ def test_forge_registry_is_the_default(registry: Server, forge: Gitea, tmp_path:
     assert outcomes(project.release())["mirror upstream/own"] == "done"
     packages = forge.api("GET", f"/packages/{OWNER}?type=container")
     versions = {p["version"] for p in packages if p["name"] == "own"}
-    assert {"v1", "0.0.1", "latest"} <= versions
+    assert {"1", "0.0.1", "latest"} <= versions
     assert outcomes(project.release())["mirror upstream/own"] == "present"
 
 
@@ -138,7 +138,7 @@ stack: shop
 services:
   api: {{image: {host}/named/api, command: run, route: /, port: 8000, user: 1000}}
   work: {{image: "{host}/named/work:7", command: run, user: 1000}}
-  fleet: {{image: "{host}/named/fleet:v4.93.0", command: run, user: 1000}}
+  fleet: {{image: "{host}/named/fleet:4.93.0", command: run, user: 1000}}
   other: {{image: "{host}/upstream/fleet:v4.93.0", command: run, user: 1000}}
 registry: {host}/named
 release: {{forge: none, chart: false}}
@@ -166,3 +166,61 @@ def test_named_images_get_version_tag(registry: Server, project: Project) -> Non
     assert digest(registry, "upstream/fleet", version) is None
     again = outcomes(project.release())
     assert {again[name] for name in images} == {"present"}
+
+
+OTHER = STACK.replace("/team", "/moved")
+"""The team's registry without an image of the service."""
+
+
+def test_moved_upstream_tag_is_refused(registry: Server, project: Project) -> None:
+    """The digest is recorded at the first release; another one needs the team's consent."""
+    old = registry.push_image("upstream/moved", "v2", [b"old"])["digest"]
+    file = OTHER.format(host=registry.host).replace("upstream/fleet:v4.93.0", "upstream/moved:v2")
+    project.commit("Mirror", **{"lapwing.yaml": file})
+    project.push()
+    tag = project.release()["tag"]
+    image = f"{registry.host}/upstream/moved:v2"
+    project.git("fetch", "-q", "origin", "tag", tag)
+    assert f"{image}@{old}" in project.git("tag", "-l", "--format=%(contents)", tag)
+
+    new = registry.push_image("upstream/moved", "v2", [b"new"])["digest"]
+    assert outcomes(project.release())["mirror upstream/moved"] == "present"
+    project.commit("More", run="y")
+    project.push()
+    broken = project.release(status=1)
+    assert list(outcomes(broken)) == ["registry"]
+    assert old in broken["error"]["message"]
+    assert new in broken["error"]["message"]
+    assert digest(registry, "moved/moved", "2") == old
+
+    pinned = file.replace(image, f"{image}@{new}")
+    project.commit("Accept it", **{"lapwing.yaml": pinned})
+    project.push()
+    project.release()
+    for name in ("2", "latest", "0.0.2"):
+        assert digest(registry, "moved/moved", name) == new
+    assert digest(registry, "moved/moved", "0.0.1") == old
+
+
+def test_moved_tag_of_selected_platforms_is_refused(registry: Server, project: Project) -> None:
+    """The copy has another digest than the source, so the record in the tag is compared."""
+
+    def push(text: bytes) -> str:
+        image = registry.push_image("upstream/multi", "", [text])
+        other = registry.push_image("upstream/multi", "", [text], "arm64")
+        return str(registry.push_index("upstream/multi", "v1", [image, other])["digest"])
+
+    old = push(b"old")
+    entry = f"{{image: {registry.host}/upstream/multi:v1, platforms: [linux/amd64]}}"
+    file = OTHER.format(host=registry.host).replace(
+        f"{registry.host}/upstream/fleet:v4.93.0", entry
+    )
+    project.commit("Mirror", **{"lapwing.yaml": file})
+    project.push()
+    project.release()
+    new = push(b"new")
+    project.commit("More", run="y")
+    project.push()
+    message = project.release(status=1)["error"]["message"]
+    assert old in message
+    assert new in message

@@ -46,6 +46,12 @@ MERGES = [
     ("Merge branch 'fix/feature/x'", False),
     ("Merge pull request 'from feature/x into main' (#3) from fix/y into main", False),
     ("Merge pull request 'a' (#1) from feature/x into b' (#3) from fix/y into main", False),
+    ("Merge pull request 3 from feature/x into main", True),  # Azure DevOps
+    ("Merge pull request 3 from fix/y into main", False),
+    ("Merged in feature/x (pull request #3)", True),  # Bitbucket
+    ("Merged in fix/y (pull request #3)", False),
+    ("Pull request #3: A title\n\nMerge in TEAM/web from feature/x to main", True),
+    ("Pull request #3: feature/x\n\nMerge in TEAM/web from fix/y to main", False),
     ("Merge pull request #3 from feature/fix", False),  # An owner called `feature`.
     ("Merge commit '1234567'", False),
     ("Merge tag 'feature/x'", False),
@@ -59,7 +65,8 @@ def test_feature_merge_raises_major(message: str, is_feature: bool) -> None:
     assert merged.bump == ("major" if is_feature else "patch")
     assert merged.next == (Version(2, 0, 0) if is_feature else Version(1, 2, 4))
     squashed = decide(history(commit(message)), Rules())
-    assert squashed.bump == "patch"
+    named = message.startswith("Merged in feature/")  # Bitbucket writes it for a squash, too.
+    assert squashed.bump == ("major" if named else "patch")
 
 
 CONVENTIONS = [

@@ -1,0 +1,176 @@
+"""From a push to a published release, by the generated workflow alone, on a real Gitea.
+
+The stack is `stacks/fleetdm` as it is shipped, in a repository of an organisation with capitals in
+its name; only Fleet's image is replaced, by one of a second registry here, since the real one
+cannot be pulled in a test. The jobs have the token that Gitea gives them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import venv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.actions import Runner
+from tests.gitea import Gitea
+from tests.installation import GIT
+from tests.integration.release.conftest import Project
+from tests.needs import require
+from tests.registries import Server, docker_registry
+
+pytestmark = [pytest.mark.xdist_group("gitea")]
+
+ROOT = Path(__file__).parents[3]
+FLEET = "fleetdm/fleet:v4.93.0"
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this checkout."""
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    return next(folder.glob("*.whl"))
+
+
+@pytest.fixture
+def python(tmp_path: Path) -> Path:
+    """The Python that `setup-python` stands for; it finds the dependencies of this checkout."""
+    folder = tmp_path / "python"
+    venv.create(folder, with_pip=True)
+    packages = sysconfig.get_path("purelib", vars={"base": str(folder), "platbase": str(folder)})
+    # The editable installation of this checkout is not among them: its .pth file is not read.
+    Path(packages, "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return folder / "bin"
+
+
+@pytest.fixture
+def registries(tmp_path: Path) -> Iterator[tuple[Server, Server]]:
+    """The upstream's registry and the team's."""
+    program = require("registry")
+    with (
+        docker_registry(program, tmp_path / "upstream") as upstream,
+        docker_registry(program, tmp_path / "team") as team,
+    ):
+        yield upstream, team
+
+
+@dataclass
+class Team:
+    """A repository with the stack, and the runner of its jobs."""
+
+    project: Project
+    runner: Runner
+    owner: str
+
+    @property
+    def path(self) -> str:
+        """The repository in the API."""
+        return f"/repos/{self.owner}/Fleet-Stack"
+
+    def edit(self, message: str, before: str, after: str) -> None:
+        """Replace a text in the stack file, and commit it."""
+        text = (self.project.folder / "lapwing.yaml").read_text()
+        assert text.count(before) == 1
+        self.project.commit(message, **{"lapwing.yaml": text.replace(before, after)})
+
+    def push(self) -> None:
+        """Push as a person who is not CI."""
+        self.project.git(*self.project.login, "push", "-q", "origin", "main")
+
+
+@pytest.fixture
+def team(
+    forge: Gitea, wheel: Path, python: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> Team:
+    owner = f"Acme-{request.node.name.split('_')[1].title()}"
+    forge.api("POST", "/orgs", json={"username": owner})
+    about = {"name": "Fleet-Stack", "default_branch": "main"}
+    forge.api("POST", f"/orgs/{owner}/repos", json=about)
+    project = Project(
+        tmp_path / "clone",
+        f"{forge.address}/{owner}/Fleet-Stack.git",
+        LAPWING_FORGE_TOKEN=forge.token,
+    )
+    shutil.copytree(ROOT / "stacks/fleetdm", project.folder, dirs_exist_ok=True)
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    project.write("ci/lapwing.txt", f"lapwing-deploy @ {wheel.as_uri()} --hash=sha256:{digest}\n")
+    made = project.call("ci", "init", "--forge", "gitea", "--install-from", "ci/lapwing.txt")
+    assert made.returncode == 0, made.stderr
+    runner = Runner(forge, tmp_path / "jobs", python, GIT | {"LANG": "C.UTF-8"})
+    team = Team(project, runner, owner)
+    runner.register(team.path, "ubuntu-latest")
+    return team
+
+
+def test_push_is_released_by_generated_workflow(
+    forge: Gitea, team: Team, registries: tuple[Server, Server]
+) -> None:
+    upstream, registry = registries
+    digest = upstream.push_image("fleetdm/fleet", "v4.93.0", [os.urandom(1 << 16)])["digest"]
+    team.edit("Mirror a made-up image", f"&image {FLEET}", f"&image {upstream.host}/{FLEET}")
+    team.edit("Use a registry", "\nservices:", f"\nregistry: {registry.host}/acme\nservices:")
+    team.push()
+    check, release = team.runner.run(2)
+    assert (check.name, check.passed) == ("check", True), check.log
+    assert (release.name, release.passed) == ("release", True), release.log
+    assert team.runner.is_idle()
+
+    published = forge.api("GET", f"{team.path}/releases/tags/v0.0.1")
+    assert not published["draft"]
+    assert f"{upstream.host}/{FLEET}@{digest}" in published["body"]
+    assets = {a["name"]: a["browser_download_url"] for a in published["assets"]}
+    package = forge.client.get(assets["fleetdm-stack-0.0.1.tgz"]).content
+    with tarfile.open(fileobj=io.BytesIO(package)) as archive:
+        chart = yaml.safe_load(archive.extractfile("fleetdm-stack/Chart.yaml").read())
+    assert (chart["version"], chart["appVersion"]) == ("0.0.1", "4.93.0")
+    for tag in ("4.93.0", "0.0.1", "latest"):
+        assert registry.whole("acme/fleet", tag) == digest
+
+    # A change of documentation starts no job; a merge of a feature is a major version.
+    team.project.commit("Explain", **{"README.md": "words"})
+    team.push()
+    team.project.merge("feature/more", compose="x")
+    team.push()
+    jobs = team.runner.run(2)
+    assert all(job.passed for job in jobs), jobs[-1].log
+    latest = forge.api("GET", f"{team.path}/releases/latest")
+    assert latest["tag_name"] == "v1.0.0"
+    assert registry.whole("acme/fleet", "1.0.0") == digest
+
+
+def test_mirror_to_forge_registry_needs_secret(
+    forge: Gitea, team: Team, registries: tuple[Server, Server]
+) -> None:
+    """The job's token cannot push images to Gitea: nothing is tagged before the secret exists."""
+    upstream, _ = registries
+    upstream.push_image("fleetdm/fleet", "v4.93.0", [os.urandom(1 << 16)])
+    team.edit("Mirror a made-up image", f"&image {FLEET}", f"&image {upstream.host}/{FLEET}")
+    team.push()
+    check, release = team.runner.run(2)
+    assert check.passed, check.log
+    assert not release.passed
+    assert "LAPWING_REGISTRY_TOKEN" in release.log
+    assert forge.api("GET", f"{team.path}/tags") == []
+
+    token = {"data": forge.new_token(f"packages-{os.getpid()}", "write:package")}
+    forge.api("PUT", f"{team.path}/actions/secrets/LAPWING_REGISTRY_TOKEN", json=token)
+    team.project.commit("Again", again="x")
+    team.push()
+    jobs = team.runner.run(2)
+    assert all(job.passed for job in jobs), jobs[-1].log
+    packages = forge.api("GET", f"/packages/{team.owner}?type=container")
+    versions = {p["version"] for p in packages if p["name"] == "fleet"}
+    assert {"4.93.0", "0.0.1", "latest"} <= versions
