@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+MACHINE_HINT = "Install what runs stacks on a machine: `pip install 'lapwing-deploy[machine]'`."
+
 
 @dataclass(frozen=True, slots=True)
 class Location:

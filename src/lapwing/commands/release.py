@@ -145,7 +145,8 @@ async def _release(
         opened = open_forge(settings, prepared.repository, prepared.kind)
         forge = await stack.enter_async_context(opened)
         try:
-            preflight.history = await with_pull_requests(preflight.history, rules, forge)
+            if not preflight.problems:  # Such as: the connection is not encrypted.
+                preflight.history = await with_pull_requests(preflight.history, rules, forge)
         except LapwingError as error:
             preflight.problems.append(error)
     decision = decide(preflight.history, rules)

@@ -46,7 +46,7 @@ MAX_RESTARTS = 5
 def begin(settings: Settings) -> Identity | None:
     """Start the agent without waiting for it; returns its process, None if one is running.
 
-    Raises UsageError if the state folder cannot be one.
+    Raises UsageError if the state folder cannot be one, ProxyError if Envoy is not installed.
     """
     if observed.is_running(settings.agent):
         return None
@@ -56,7 +56,9 @@ def begin(settings: Settings) -> Identity | None:
             hint="Log in as root and run `systemctl status lapwing`.",
         )
     from lapwing.agent import daemon
+    from lapwing.agent.proxy import instances
 
+    instances.program()
     home.prepare(settings.home)
     settings.agent.mkdir(exist_ok=True)
     try:

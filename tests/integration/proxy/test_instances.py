@@ -180,7 +180,7 @@ async def test_envoy_of_an_older_version_is_replaced(proxy: Envoy, tmp_path: Pat
     config = settings.envoy / "bootstrap.json"
     config.write_text(json.dumps(bootstrap.bootstrap(settings.envoy, admin, ingress)))
     await proxy.stop()
-    command = (str(instances._program()), "--config-path", str(config), "--disable-hot-restart",
+    command = (str(instances.program()), "--config-path", str(config), "--disable-hot-restart",
                "--drain-time-s", "5")  # fmt: skip
     environ = {processes.MARK: f"{settings.home}|{instances.OWNER}"}
     old = processes.spawn(Launch(command, environ, settings.envoy), settings.logs / "old.log")

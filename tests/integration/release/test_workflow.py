@@ -47,12 +47,17 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def python(tmp_path: Path) -> Path:
-    """The Python that `setup-python` stands for; it finds the dependencies of this checkout."""
+    """The Python that `setup-python` stands for. It has the dependencies of this checkout, without
+    those of the extra `machine` and without the checkout itself."""
     folder = tmp_path / "python"
     venv.create(folder, with_pip=True)
+    core = tmp_path / "core"
+    core.mkdir()
+    for found in Path(sysconfig.get_path("purelib")).iterdir():
+        if not found.name.startswith(("envoy", "caddy", "lapwing", "_lapwing", "__editable__")):
+            (core / found.name).symlink_to(found)
     packages = sysconfig.get_path("purelib", vars={"base": str(folder), "platbase": str(folder)})
-    # The editable installation of this checkout is not among them: its .pth file is not read.
-    Path(packages, "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    Path(packages, "dependencies.pth").write_text(f"{core}\n")
     return folder / "bin"
 
 
@@ -174,3 +179,28 @@ def test_mirror_to_forge_registry_needs_secret(
     packages = forge.api("GET", f"/packages/{team.owner}?type=container")
     versions = {p["version"] for p in packages if p["name"] == "fleet"}
     assert {"4.93.0", "0.0.1", "latest"} <= versions
+
+
+def test_core_needs_no_machine_extra(wheel: Path, python: Path, tmp_path: Path) -> None:
+    """`pip install lapwing-deploy` renders, estimates and releases; what runs stacks names the
+    extra."""
+    install = [python / "pip", "install", "-q", "--no-index", str(wheel)]
+    subprocess.run(install, check=True, capture_output=True)
+    shutil.copytree(ROOT / "stacks/fleetdm", tmp_path / "fleet")
+    environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), **GIT}
+
+    def call(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [python / "lapwing", "-C", "fleet", *arguments],
+            cwd=tmp_path, env=environ, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    for arguments in (
+        ("check",), ("cost", "-e", "production"), ("render", "-e", "kind", "-o", "manifests"),
+        ("release", "--help"), ("image", "copy", "--help"), ("ship", "--help"),
+    ):  # fmt: skip
+        done = call(*arguments)
+        assert done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
+    agent = call("agent", "start")
+    assert agent.returncode == 1
+    assert "pip install 'lapwing-deploy[machine]'" in agent.stderr

