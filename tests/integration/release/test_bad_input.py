@@ -6,6 +6,7 @@ The remote is a folder, and the project creates only tags.
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -307,19 +308,35 @@ def test_chart_is_reproducible(project: Project, tmp_path: Path) -> None:
     )
 
 
-def test_own_release_file(tmp_path: Path) -> None:
-    """Its own release file leads to the version that it states."""
+def test_own_release(tmp_path: Path) -> None:
+    """Its own release file leads to the version that it states, and to the files of the build."""
     import lapwing
 
     root = Path(__file__).parents[3]
-    names = ("lapwing-release.yaml", "src/lapwing/__init__.py", "requirements.txt")
-    own = Project(tmp_path / "own")
+    names = (
+        "lapwing-release.yaml", "src/lapwing/__init__.py", "requirements.txt",
+        "src/lapwing/server/requirements.txt", "pyproject.toml", "README.md", "LICENSE",
+    )  # fmt: skip
+    bare = tmp_path / "origin.git"
+    subprocess.run(["git", "init", "-q", "--bare", "-b", "main", str(bare)], check=True)
+    own = Project(tmp_path / "own", str(bare))
     for name in names:
         own.write(name, (root / name).read_text())
+    own.write(
+        "lapwing-release.yaml",
+        (root / "lapwing-release.yaml").read_text() + "  forge: none\n",
+    )
     own.commit("All of it")
-    answer = own.release("--dry-run", status=1)
+    own.push()
+    build = [sys.executable, "-m", "hatchling", "build", "-d", "dist"]
+    subprocess.run(build, cwd=own.folder, check=True, capture_output=True)
+    answer = own.release("--dry-run")
     assert answer["tag"] == f"v{lapwing.__version__}"
     assert (outcomes(answer)["chart"], outcomes(answer)["sbom"]) == ("skipped", "planned")
+    [note] = [step["note"] for step in answer["steps"] if step["name"] == "files"]
+    stem = f"lapwing_deploy-{lapwing.__version__}"
+    files = [f"{stem}-py3-none-any.whl", f"{stem}.tar.gz", "requirements.txt"]
+    assert note.split(", ") == [name + end for name in files for end in ("", ".sha256")]
 
 
 def test_helm_lints_and_accepts_chart(project: Project, tmp_path: Path) -> None:
