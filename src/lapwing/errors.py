@@ -202,6 +202,18 @@ class ReplicaError(LapwingError):
     code = "replica"
 
 
+class EngineError(LapwingError):
+    """A container engine refused or failed."""
+
+    code = "engine"
+
+
+class EngineUnreachableError(EngineError):
+    """No container engine is running, or it may not be used."""
+
+    code = "engine-unreachable"
+
+
 class SmokeError(LapwingError):
     """A smoke test of a new release failed."""
 

@@ -34,6 +34,8 @@ from lapwing.system import home as state_folder
 
 DEFAULT_PORT = 8585
 UNDERSCORE_ACTIONS = ("reject", "drop", "allow")
+SQLITE = (".db", ".sqlite", ".sqlite3")
+"""The ends of paths of volumes that are a single file."""
 COMPLETION = "_LAPWING_COMPLETE"
 """The variable in which a shell's completion script asks what could come next."""
 
@@ -148,7 +150,7 @@ class Settings:
         """Return the place of a volume: a folder, or a file in it if `path` is one of SQLite."""
         folder = self.data / stack / environment / f"volume.{name}"
         file = PurePosixPath(path)
-        return folder / file.name if file.suffix in (".db", ".sqlite", ".sqlite3") else folder
+        return folder / file.name if file.suffix in SQLITE else folder
 
     def environment(self, stack: str, environment: str) -> Path:
         """Return the agent's folder of one environment of one stack."""

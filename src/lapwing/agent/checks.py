@@ -23,10 +23,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urldefrag, urljoin
 
-from lapwing.agent import processes, termination
+from lapwing.agent import processes
 from lapwing.agent.logs import tail
 from lapwing.agent.processes import Launch
 from lapwing.agent.proxy import model as proxy
+from lapwing.agent.runtime import Runtime
 from lapwing.errors import SmokeError
 from lapwing.plan.model import Health, Service, Smoke
 
@@ -105,6 +106,8 @@ async def _get_status(client: httpx.AsyncClient, port: int, path: str, health: H
         return f"GET {path} did not respond within {health.timeout:g} s"
     except httpx.ConnectError:
         return "nothing listens on its port yet"
+    except (httpx.ReadError, httpx.RemoteProtocolError):  # An engine accepts for its container.
+        return f"GET {path} failed: no response"
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         return f"GET {path} failed: {type(error).__name__}"
 
@@ -247,9 +250,9 @@ def _trusting(authority: Path) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=str(authority))
 
 
-async def run_smoke_command(test: Smoke, launch: Launch, log: Path) -> None:
+async def run_smoke_command(test: Smoke, runtime: Runtime, launch: Launch, log: Path) -> None:
     """Run the command of a smoke test. Raises SmokeError with the end of its output."""
-    ended = await termination.run(launch, log, test.timeout)
+    ended = await runtime.run(launch, log, test.timeout)
     if ended != processes.SUCCESS:
         ended = ended or f"did not exit within {test.timeout:g} s"
         raise SmokeError(f"Smoke test `{test.run}` {ended}.", detail=tail(log))

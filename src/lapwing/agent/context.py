@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lapwing.agent.publisher import Publisher
+from lapwing.agent.runtime import Runtimes
 from lapwing.agent.state import EnvironmentState, FileWriter
 from lapwing.build.release import ReleaseStore
 from lapwing.desired.repository import DesiredRepository
@@ -27,6 +28,7 @@ class Context:
     secrets: SecretStore
     publisher: Publisher
     client: httpx.AsyncClient
+    runtimes: Runtimes
     states: Callable[[], list[EnvironmentState]]
     """Returns the state of every environment."""
     writer: FileWriter = field(default_factory=FileWriter)

@@ -34,6 +34,7 @@ from lapwing.agent.proxy import certificates
 from lapwing.agent.proxy.public_certificate import PublicCertificate
 from lapwing.agent.proxy.supervisor import Envoy
 from lapwing.agent.publisher import Publisher
+from lapwing.agent.runtime import Runtimes
 from lapwing.agent.state import EnvironmentState
 from lapwing.build.release import ReleaseStore
 from lapwing.desired.repository import DesiredRepository
@@ -53,6 +54,11 @@ QUIET_TICKS = 5
 LOST_TICKS = 10
 """Ticks after which an agent ends because another one has its lock."""
 HOUSEKEEPING_INTERVAL_S = 86400.0
+INHERITED = (
+    *("PATH", "HOME", "LANG", "TMPDIR", "XDG_DATA_HOME"),
+    *("DOCKER_HOST", "CONTAINER_HOST", "DOCKER_CONFIG", "XDG_RUNTIME_DIR"),
+)
+"""The variables that a started agent has of the command's."""
 IDLE_EXIT_S = 3.0
 """How long nothing is running before the agent exits."""
 
@@ -109,6 +115,7 @@ class Agent:
                 secrets=SecretStore(self.settings.secrets),
                 publisher=self.publisher,
                 client=client,
+                runtimes=Runtimes(self.settings),
                 states=self._states,
             )
             for memory in self._load_states():
@@ -306,7 +313,11 @@ class Agent:
         self._cleaned_for, self._cleaned = deployed, time.monotonic()
         await self.envoy.renew_certificate()
         running = housekeeping.releases_in_use(states)
-        await asyncio.to_thread(housekeeping.clean_up, self.settings, self.repository, running)
+        keep = await asyncio.to_thread(
+            housekeeping.clean_up, self.settings, self.repository, running
+        )
+        if self._context is not None:
+            await self._context.runtimes.containers.remove_images(keep)
 
     # The agent's record
 
@@ -373,11 +384,7 @@ async def _main(settings: Settings, lock: int) -> int:
 
 def spawn(settings: Settings, log_file: Path) -> processes.Identity:
     """Start the agent in its own session. Raises ReplicaError if it cannot be started."""
-    environ = {
-        name: settings.environ[name]
-        for name in ("PATH", "HOME", "LANG", "TMPDIR", "XDG_DATA_HOME")
-        if name in settings.environ
-    }
+    environ = {name: settings.environ[name] for name in INHERITED if name in settings.environ}
     environ |= settings.listener_environ()
     arguments = (sys.executable, "-m", "lapwing.agent.daemon")
     return processes.spawn(processes.Launch(arguments, environ, settings.home), log_file)

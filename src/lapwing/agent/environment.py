@@ -59,6 +59,7 @@ class Environment:
             client=context.client,
             changed=self.store.save_soon,
             report=lambda text: self.store.event("replica", text),
+            runtime_of=context.runtimes.of,
         )
         self._servers = Servers(
             memory.resources,

@@ -80,10 +80,11 @@ def remove_leftovers(home: Path) -> None:
                 file.unlink()
 
 
-def clean_up(settings: Settings, repository: DesiredRepository, running: Releases) -> None:
+def clean_up(settings: Settings, repository: DesiredRepository, running: Releases) -> Keep:
     """Remove unneeded releases and layers, and pack the repository when it is due.
 
-    Blocks for seconds, so call it in a thread. Errors are logged: nothing depends on it.
+    Returns the releases that were kept, nothing after an error. Blocks for seconds, so call it in a
+    thread. Errors are logged: nothing depends on it.
     """
     try:
         keep = to_keep(repository, running, ReleaseStore(settings.releases))
@@ -91,7 +92,8 @@ def clean_up(settings: Settings, repository: DesiredRepository, running: Release
         repository.maintain()
     except (LapwingError, OSError) as error:
         log.warning("Housekeeping failed: %s", error)
-        return
+        return {}
     if done.removed:
         mebibytes = done.bytes / 2**20
         log.info("Removed %s, %.0f MiB.", ", ".join(done.removed), mebibytes)
+    return keep

@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import time
 from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
 
 from lapwing.agent import caddy, logs, volumes
-from lapwing.agent.processes import MARK, Launch, Owner
+from lapwing.agent.processes import MARK, ContainerOptions, Launch, Owner
 from lapwing.agent.resources import servers
 from lapwing.agent.state import EnvironmentState, Generation, Replica
+from lapwing.build.image.config import exec_form, listening
 from lapwing.build.release import INITIAL, Release, ReleaseStore
 from lapwing.desired.secrets import SecretStore
 from lapwing.plan.model import Document, Service
@@ -113,6 +115,8 @@ class Launcher:
     def _launch(
         self, spec: Service, owner: Owner, incoming: Document | None, port: int | None
     ) -> Launch:
+        if spec.container is not None:
+            return self._container(spec, owner, self._given(spec, owner, incoming), port)
         release = self._store.get(owner.stack, owner.service, spec.release)
         app = self._store.folder(owner.stack, owner.service, spec.release) / "app"
         mark = {MARK: self.mark(owner)}
@@ -128,6 +132,15 @@ class Launcher:
                 recent=self._folder / "recent" / owner.service,
             )
             return Launch(arguments, caddy.environ(self._folder) | mark, app)
+        given = self._given(spec, owner, incoming)
+        live = {(g.service, g.label) for g in self._state.with_processes}
+        home = prepare_home(self._folder / "homes", owner, live)
+        places = self._volumes(spec, owner, app.parent)
+        variables = environ(spec, release, owner, home, places | given, port)
+        return Launch(command(spec), variables | mark, app)
+
+    def _given(self, spec: Service, owner: Owner, incoming: Document | None) -> dict[str, str]:
+        """Return the secrets, the URLs of resources, and the variables with parts of them."""
         documents = [d for d in (self._state.document, incoming) if d]
         resources = {n: r for d in documents for n, r in d.resources.items()}
         given = {
@@ -152,11 +165,35 @@ class Launcher:
             for variable, text in spec.env.items()
             if any(name in resources for name, _ in reference.references(text))
         }
-        live = {(g.service, g.label) for g in self._state.with_processes}
-        home = prepare_home(self._folder / "homes", owner, live)
-        places = self._volumes(spec, owner, app.parent)
-        variables = environ(spec, release, owner, home, places | given | expanded, port)
-        return Launch(command(spec), variables | mark, app)
+        return given | expanded
+
+    def _container(
+        self, spec: Service, owner: Owner, given: Mapping[str, str], published: int | None
+    ) -> Launch:
+        """Build the launch of a container, with its volumes."""
+        assert spec.container is not None
+        assert spec.image is not None
+        port, user = spec.container.port, spec.container.user
+        mounts, places = dict[str, Path](), dict[str, str]()
+        for name, path in spec.volumes.items():
+            place = self._settings.volume(owner.stack, owner.environment, name, path)
+            volumes.ensure(place)
+            volumes.change_owner(place, user, owner.service)
+            mounts[path], places[volumes.variable(name)] = place, path
+        options = ContainerOptions(
+            image=spec.image,
+            user=user,
+            port=port if published else None,
+            published=published,
+            scratch=spec.container.scratch,
+            memory=spec.memory,
+            cpu=spec.cpu,
+            volumes=mounts,
+        )
+        variables = identity(spec, owner) | listening(options.port) | places
+        variables |= {**spec.env, **given, MARK: self.mark(owner)}
+        arguments = tuple(exec_form(with_port(spec.command, port))) if spec.command else ()
+        return Launch(arguments, variables, self._folder, options)
 
     def _volumes(self, spec: Service, owner: Owner, release: Path) -> dict[str, str]:
         """Create the volumes of a service that are missing; return their variables."""
@@ -197,12 +234,7 @@ def environ(
         "PATH": os.pathsep.join([*release.path, "/usr/local/bin", "/usr/bin", "/bin"]),
         "LANG": "C.UTF-8",
         "HOME": str(home),
-        "LAPWING_STACK": owner.stack,
-        "LAPWING_ENVIRONMENT": owner.environment,
-        "LAPWING_SERVICE": owner.service,
-        "LAPWING_RELEASE": spec.release,
-        "LAPWING_REVISION": spec.revision,
-        "LAPWING_REPLICA": f"{owner.label}.{owner.index}",
+        **identity(spec, owner),
         **release.environment,
     }
     if port is not None:
@@ -220,6 +252,23 @@ def environ(
             "UVICORN_PORT": str(port),
         }
     return variables | dict(spec.env) | dict(given)
+
+
+def identity(spec: Service, owner: Owner) -> dict[str, str]:
+    """Return the variables that name a replica and its release."""
+    return {
+        "LAPWING_STACK": owner.stack,
+        "LAPWING_ENVIRONMENT": owner.environment,
+        "LAPWING_SERVICE": owner.service,
+        "LAPWING_RELEASE": spec.release,
+        "LAPWING_REVISION": spec.revision,
+        "LAPWING_REPLICA": f"{owner.label}.{owner.index}",
+    }
+
+
+def with_port(command: str, port: int | None) -> str:
+    """Insert the port into a command, so that an image without a shell can run it."""
+    return command if port is None else re.sub(r"\$(?:\{PORT\}|PORT\b)", str(port), command)
 
 
 def command(spec: Service) -> tuple[str, ...]:

@@ -82,6 +82,20 @@ class Maintenance:
             resource = owner.split("/")[3:4] == ["resource"]
             if owner.startswith(prefix) and owner not in known and not resource:
                 await termination.kill(identity, f"{self._context.settings.home}|{owner}")
+        if self._has_containers:
+            try:
+                await self._context.runtimes.containers.remove_unknown(prefix, known)
+            except LapwingError as error:
+                self._store.event("agent", f"{error.message} {error.hint or ''}".strip())
+
+    @property
+    def _has_containers(self) -> bool:
+        """Whether a service runs in a container, or did when the agent was last running."""
+        rollout = self.state.rollout
+        documents = [self.state.document, rollout.document if rollout else None]
+        wanted = [s for d in documents if d is not None for s in d.services.values()]
+        specs = [*wanted, *(g.spec for g in self.state.with_processes)]
+        return any(spec.container is not None for spec in specs)
 
     async def restore(self) -> None:
         """Start what should be running after a crash or a reboot: databases, replicas, routes."""

@@ -19,7 +19,7 @@ import select
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lapwing.agent import cgroups, logs
@@ -70,12 +70,32 @@ class Owner:
 
 
 @dataclass(frozen=True, slots=True)
+class ContainerOptions:
+    """How the container of a replica is made. `volumes` maps paths in it to folders outside.
+
+    `published` is the port on the loopback address for `port`, the one in the container. A command
+    that runs once may use the network of the machine (`host_network`).
+    """
+
+    image: str
+    user: int
+    port: int | None = None
+    published: int | None = None
+    scratch: int | None = None
+    memory: int | None = None
+    cpu: float | None = None
+    volumes: Mapping[str, Path] = field(default_factory=dict)
+    host_network: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Launch:
-    """How to start a process."""
+    """How to start a process, or a container. Without arguments, it runs what its image says."""
 
     arguments: tuple[str, ...]
     environ: Mapping[str, str]
     folder: Path
+    container: ContainerOptions | None = None
 
 
 class RestartDelay:
@@ -89,6 +109,10 @@ class RestartDelay:
         """Start over with the first delay if the process ran long enough to count as steady."""
         if seconds > STEADY_S:
             self._next = self._first
+
+    def set_next(self, seconds: float) -> None:
+        """Set the next delay, where what prevents a start is known and not the program's fault."""
+        self._next = seconds
 
     async def wait(self) -> None:
         """Sleep for the present delay, then double it."""

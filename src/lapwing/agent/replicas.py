@@ -13,14 +13,17 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lapwing.agent import checks, generations, logs, ports, processes, termination
+from lapwing.agent import checks, generations, logs, ports, processes
 from lapwing.agent.processes import Identity, Launch, RestartDelay
+from lapwing.agent.runtime import Processes, Runtime
 from lapwing.agent.state import Generation, Replica
-from lapwing.errors import LapwingError, ReplicaError
+from lapwing.errors import EngineUnreachableError, LapwingError, ReplicaError
 from lapwing.plan.model import Service
 
 if TYPE_CHECKING:
     import httpx
+ENGINE_RETRY_S = 1.0
+"""Time between two attempts to start a replica while the container engine is unreachable."""
 NOTHING = Identity(0, 0.0)
 """The identity of no process: only those with the mark are stopped."""
 
@@ -41,6 +44,7 @@ class Replicas:
         client: httpx.AsyncClient,
         changed: Callable[[], None],
         report: Callable[[str], None],
+        runtime_of: Callable[[Service], Runtime] = lambda _: Processes(),
     ) -> None:
         self._launch = launch
         self._log_of = log_of
@@ -48,6 +52,8 @@ class Replicas:
         self._client = client
         self._changed = changed
         self._report = report
+        self._runtime_of = runtime_of
+        self._spawning: dict[tuple[int, int], asyncio.Lock] = {}
         self._watchers: dict[tuple[int, int], asyncio.Task[None]] = {}
         self._starting: set[int] = set()
 
@@ -75,8 +81,10 @@ class Replicas:
 
         wanted = generation.replicas if replicas is None else replicas
         try:
+            async with asyncio.TaskGroup() as group:
+                for replica in wanted:
+                    group.create_task(self._spawn(generation, replica))
             for replica in wanted:
-                await self._spawn(generation, replica)
                 self._watch(generation, replica)
             self._changed()
             async with asyncio.TaskGroup() as group:
@@ -127,13 +135,14 @@ class Replicas:
                 watcher.cancel()
         await asyncio.gather(
             *(
-                termination.stop(
-                    _identity(r) or NOTHING, grace, self._mark_of(generation, r), watched=True
+                self._runtime_of(generation.spec).stop(
+                    _identity(r) or NOTHING, self._mark_of(generation, r), grace
                 )
                 for r in generation.replicas
             )
         )
         for replica in generation.replicas:
+            self._spawning.pop((generation.number, replica.index), None)
             replica.pid, replica.ready = None, False
         self._changed()
 
@@ -144,13 +153,14 @@ class Replicas:
         self._watchers.clear()
 
     async def _spawn(self, generation: Generation, replica: Replica) -> None:
-        """Start the process of a replica that is not running."""
-        if is_running(replica):
-            return
-        launch = await self._launch(generation, replica)
-        if is_running(replica):
-            return  # `start` and the watcher both found it stopped; the other one was faster.
-        identity = processes.spawn(launch, self._log_of(generation, replica))
+        """Start a replica that is not running. `start` and the watcher may both find it stopped."""
+        key = (generation.number, replica.index)
+        async with self._spawning.setdefault(key, asyncio.Lock()):
+            if is_running(replica):
+                return
+            launch = await self._launch(generation, replica)
+            runtime = self._runtime_of(generation.spec)
+            identity = await runtime.start(launch, self._log_of(generation, replica))
         replica.pid, replica.started, replica.ready = identity.pid, identity.started, False
 
     def _watch(self, generation: Generation, replica: Replica) -> None:
@@ -161,13 +171,15 @@ class Replicas:
     async def _keep_running(self, generation: Generation, replica: Replica) -> None:
         delay = RestartDelay()
         loop = asyncio.get_running_loop()
+        name = f"{generation.service} {generation.label}.{replica.index}"
+        runtime, mark = self._runtime_of(generation.spec), self._mark_of(generation, replica)
         while True:
             began = loop.time()
             identity = _identity(replica)
             if identity is not None:
                 steady = loop.call_later(processes.STEADY_S, setattr, replica, "crashes", 0)
                 try:
-                    how = await processes.watch(identity, self._log_of(generation, replica))
+                    how = await runtime.watch(identity, mark, self._log_of(generation, replica))
                 finally:
                     steady.cancel()
                 starting = generation.number in self._starting
@@ -175,19 +187,21 @@ class Replicas:
                 if not starting:  # Before any wait, so that an observer finds the reason, too.
                     replica.restarts += 1
                     replica.crashes += not generations.has_finished(generation, replica)
-                mark = self._mark_of(generation, replica)
-                await termination.kill(identity, mark, watched=True)
+                await runtime.kill(identity, mark)
                 replica.pid = None
                 self._changed()
                 if starting:
                     return
-                name = f"{generation.service} {generation.label}.{replica.index}"
                 self._report(f"Replica {name} {how}; restarting it.")
                 delay.record_run(loop.time() - began)
             await delay.wait()
             try:
                 await self._spawn(generation, replica)
             except (LapwingError, OSError) as error:
+                if isinstance(error, EngineUnreachableError):
+                    delay.set_next(ENGINE_RETRY_S)
+                if str(error) != replica.last_exit:
+                    self._report(f"Replica {name} cannot be started: {error}")
                 replica.last_exit = str(error)
                 continue
             await self._wait_until_ready(generation, replica)

@@ -24,7 +24,6 @@ from lapwing.agent import (
     processes,
     publisher,
     rollout,
-    termination,
 )
 from lapwing.agent.context import Context
 from lapwing.agent.launch import JOB_LABEL, Launcher
@@ -163,7 +162,7 @@ class Steps:
         timeout = spec.timeout or JOB_TIMEOUT_S
         owner = self._launcher.owner(name, JOB_LABEL)
         launch = await self._launcher.launch(spec, owner, record.document)
-        ended = await termination.run(launch, log, timeout)
+        ended = await self._context.runtimes.of(spec).run(launch, log, timeout)
         await self._maintenance.note_log_times()
         if ended != processes.SUCCESS:
             ended = ended or f"did not exit within {timeout:g} s"
@@ -258,6 +257,10 @@ class Steps:
         owner = self._launcher.owner(generation.service, f"{generation.label}.smoke")
         spec = msgspec.structs.replace(generation.spec, command=test.run)
         launch = await self._launcher.launch(spec, owner, record.document)
+        if launch.container is not None:  # The preview address is on the machine's loopback.
+            trusted = {**launch.container.volumes, str(preview.authority): preview.authority}
+            inside = dataclasses.replace(launch.container, host_network=True, volumes=trusted)
+            launch = dataclasses.replace(launch, container=inside)
         environ = {
             **launch.environ,
             "LAPWING_PREVIEW_URL": preview.url,
@@ -266,7 +269,8 @@ class Steps:
         }
         folder = self._launcher.log_folder(generation.service)
         log = folder / f"{generation.label}.smoke{number}.log"
-        await checks.run_smoke_command(test, dataclasses.replace(launch, environ=environ), log)
+        launch = dataclasses.replace(launch, environ=environ)
+        await checks.run_smoke_command(test, self._context.runtimes.of(spec), launch, log)
 
     def _preview(self, document: Document) -> checks.Preview:
         """Return how to reach the candidates of a rollout of a document."""

@@ -16,6 +16,7 @@ from lapwing.agent.launch import Launcher
 from lapwing.agent.replicas import Replicas, is_running
 from lapwing.agent.state import Generation
 from lapwing.agent.store import Store
+from lapwing.errors import LapwingError
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ class Stopping:
             self._store.save_soon()
             folder = self._launcher.log_folder(generation.service)
             await asyncio.to_thread(logs.remove_old, folder)
-        except OSError:
+        except (LapwingError, OSError):
             log.exception("Stopping %s failed; trying again.", generation.label)
         finally:
             self._tasks.pop(_key(generation), None)

@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 
 from lapwing.build.release import RECORD
 from lapwing.errors import ReplicaError
+from lapwing.settings import SQLITE
 from lapwing.system.files import remove_tree
 
 MAX_REPORTED = 5
@@ -35,7 +36,7 @@ def variable(name: str) -> str:
     return f"LAPWING_VOLUME_{name.upper().replace('-', '_')}"
 
 
-def ensure(place: Path, initial: Path) -> None:
+def ensure(place: Path, initial: Path | None = None) -> None:
     """Create a volume, with the content that the source has at its path. Raises OSError.
 
     It is complete when its folder exists: the content is copied under another name first.
@@ -46,14 +47,28 @@ def ensure(place: Path, initial: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{folder.name}.new")
     remove_tree(temporary)
-    if initial.is_dir():
+    if initial is not None and initial.is_dir():
         shutil.copytree(initial, temporary, symlinks=True)
     else:
         temporary.mkdir()
-        if initial.is_file() and folder != place:
+        if initial is not None and initial.is_file() and folder != place:
             shutil.copyfile(initial, temporary / place.name)
     temporary.chmod(0o700)
     temporary.rename(folder)
+
+
+def change_owner(place: Path, user: int, service: str) -> None:
+    """Change the owner of a volume to the user of a container. Raises ReplicaError."""
+    if place.stat().st_uid == user:
+        return
+    try:
+        for path in (place, *place.rglob("*")):
+            os.chown(path, user, user, follow_symlinks=False)
+    except OSError as error:
+        raise ReplicaError(
+            f"{place} belongs to user {place.stat().st_uid}, and {service} runs as user {user}.",
+            hint=f"Set `user: {os.getuid()}` of {service}, or run the agent as root.",
+        ) from error
 
 
 def link(path: Path, place: Path, name: str) -> None:
@@ -135,7 +150,7 @@ def _volume_for(app: Path, file: str) -> tuple[PurePosixPath, str, str]:
     usual = [p for p in path.parents if p.name in _UPLOADS]
     folder = usual[-1] if usual else path.parent
     move = ""
-    if path.suffix in (".db", ".sqlite", ".sqlite3"):
+    if path.suffix in SQLITE:
         name = "data"
     elif folder.name and not any((app / folder).glob("*.py")):
         path, name = folder, re.sub(r"[^a-z0-9]+", "-", folder.name.lower()).strip("-0123456789")

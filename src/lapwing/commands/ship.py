@@ -29,7 +29,6 @@ from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import ConflictError, ScanError, SecretError, UsageError
 from lapwing.plan import make
 from lapwing.plan.diff import Change
-from lapwing.plan.make import Built
 from lapwing.plan.model import Deployment, Document, Resource
 from lapwing.settings import Settings
 from lapwing.stack.load import LoadedStack
@@ -105,6 +104,12 @@ def ship(
         )
     bundles.check_target(loaded)
     names = bundles.wanted_services(loaded, options.services)
+    if contained := bundles.container_services(loaded, names):
+        raise UsageError(
+            f"{contained[0]} runs as a container, which `lapwing ship` does not support on a "
+            "machine.",
+            hint=f"Use `lapwing deploy -e {loaded.environment}`.",
+        )
     if options.commit:
         run.check_requirements(names)
     run.result.built = bundles.build_services(loaded, settings, names, report)
@@ -318,13 +323,17 @@ class _Shipment:
         loaded, options, built = self.loaded, self.options, self.result.built
         if options.remote is None:
             return bundles.plan(
-                loaded, self.settings, services=options.services, actor=options.actor, built=built
+                loaded,
+                self.settings,
+                services=options.services,
+                actor=options.actor,
+                build_all=lambda _names: bundles.releases_of(built),
             )
         key = (loaded.stack.stack, loaded.environment)
         expected, current = repository.newest(*key), repository.latest_valid(*key)
         document = make.make(
             loaded,
-            releases={n: Built(r.release.name, r.revision) for n, r in built.items()},
+            releases=bundles.releases_of(built),
             resources=_bound_resources(loaded, current),
             secrets=_secret_versions(loaded, current, list(built)),
             deployment=Deployment(actor=options.actor, revision=bundles.revision_of(built)),

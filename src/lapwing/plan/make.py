@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from msgspec import UNSET, UnsetType
 
@@ -20,10 +21,17 @@ from lapwing.stack.resource_reference import variable_of
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """The release of a service and the revision of the source that it was built from."""
+    """The release of a service and the revision of the source that it was built from.
+
+    A service that runs as a container on a machine has an `image` and a `container`; `folder` is
+    the working directory in it, which relative paths of volumes are below.
+    """
 
     release: str
     revision: str
+    image: str | None = None
+    container: model.Container | None = None
+    folder: str = "/"
 
 
 def make(
@@ -108,6 +116,8 @@ def _service(
         kind=service.kind,
         release=built.release,
         revision=built.revision,
+        image=built.image,
+        container=built.container,
         command=service.command,
         route=service.route,
         health=model.Health(
@@ -124,7 +134,10 @@ def _service(
         env=dict(service.env),
         secrets={n: secrets[n] for n in service.secret_names},
         needs={n: resources[n].binding() for n in service.needs},
-        volumes=dict(service.volumes),
+        volumes={
+            name: path if built.container is None else str(PurePosixPath(built.folder, path))
+            for name, path in service.volumes.items()
+        },
         spa=service.spa,
         timeout=service.timeout,
         max_body=service.max_body,

@@ -84,6 +84,17 @@ class Rollout(Struct, frozen=True, kw_only=True):
     """How long a replica may take between SIGTERM and SIGKILL."""
 
 
+class Container(Struct, frozen=True, kw_only=True):
+    """How the container of a service is run on a machine.
+
+    `port` is the port that it listens on, `user` its numeric user, `scratch` the size of `/tmp`.
+    """
+
+    port: int | None = None
+    user: int
+    scratch: int | None = None
+
+
 class Service(Struct, frozen=True, kw_only=True):
     """One service as it should run.
 
@@ -94,7 +105,10 @@ class Service(Struct, frozen=True, kw_only=True):
     release: ReleaseName
     revision: str
     image: str | None = None
-    """On Kubernetes, the reference of the image of the release."""
+    """The reference of the image of the release, or the ID of one that was built here; None for a
+    process."""
+    container: Container | None = None
+    """On a machine, how it runs as a container; None for a process."""
     command: str | None = None
     route: str | None = None
     health: Health = Health()
@@ -138,7 +152,9 @@ class Service(Struct, frozen=True, kw_only=True):
             *sorted(self.volumes.items()),
         )
         prefix = (self.route,) if self.kind == "static" and self.route not in (None, "/") else ()
-        return hashlib.sha256(msgspec.json.encode((*facts, *prefix))).hexdigest()[:16]
+        limits = () if self.container is None else (self.container, self.cpu, self.memory)
+        digest = hashlib.sha256(msgspec.json.encode((*facts, *prefix, *limits)))
+        return digest.hexdigest()[:16]
 
 
 class Resource(Struct, frozen=True, kw_only=True):

@@ -130,6 +130,11 @@ class Environment(StrictModel):
         "may use sudo. Default: this machine.",
         examples=["deploy@203.0.113.7"],
     )
+    runtime: Literal["process", "container"] = Field(
+        "process",
+        description="How its services with a `build` run on a machine: as `process` or `container` "
+        "(of Docker or Podman). Static services are always served by Caddy.",
+    )
     domain: str | None = Field(None, description="The host name that it serves.")
     machine: Machine | None = Field(
         None, description="The server that it runs on, for the cost estimate (machine)."

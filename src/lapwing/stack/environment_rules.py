@@ -64,6 +64,13 @@ def check_tls(_: Stack, environment: Environment) -> Iterator[Violation]:
         yield Violation(message, ("tls", "acme", "directory"), hint)
 
 
+def check_runtime(_: Stack, environment: Environment) -> Iterator[Violation]:
+    """`runtime` is for machines: a cluster always runs containers."""
+    if environment.target == "kubernetes" and "runtime" in environment.model_fields_set:
+        message = "`runtime` is only for `target: machine`; a cluster runs containers."
+        yield Violation(message, ("runtime",), "Remove it.", key=True)
+
+
 def check_environment_names(stack: Stack, _: Environment) -> Iterator[Violation]:
     """No environment is named `preview`: that host name is used for preview requests."""
     if "preview" in stack.environments:

@@ -245,11 +245,17 @@ class Service(StrictModel):
     )
     dockerfile: NonEmpty | None = Field(
         None,
-        description="The Dockerfile of its image (Kubernetes), relative to the folder of `build`, "
+        description="The Dockerfile of its image (containers), relative to the folder of `build`, "
         "without `build` to the stack file. Docker or Podman builds it in its folder; the "
         "variables of `build: {env: ...}` are build arguments.",
     )
-    image: NonEmpty | None = Field(None, description="A prebuilt image (Kubernetes).")
+    image: NonEmpty | None = Field(None, description="A prebuilt image.")
+    runtime: Literal["process", "container"] | None = Field(
+        None,
+        description="How it runs on a machine: as a `process`, or as a `container` of Docker or "
+        "Podman, with a read-only root file system and without capabilities. Default: `container` "
+        "with `image` or with only a `dockerfile`, else the environment's `runtime`.",
+    )
     command: NonEmpty | None = Field(None, description="The start command. It listens on `$PORT`.")
     static: NonEmpty | None = Field(
         None,
@@ -311,20 +317,20 @@ class Service(StrictModel):
         None,
         ge=1024,
         le=65535,
-        description="The container port (Kubernetes), also set as `$PORT`. Default: 8080.",
+        description="The port in its container, also set as `$PORT`. Default: 8080.",
     )
     user: int | None = Field(
         None,
         ge=1,
         le=2**31 - 1,
-        description="The numeric user id of the container (Kubernetes). Default: the image's user, "
+        description="The numeric user id of its container. Default: the image's user, "
         "which must be numeric and not 0.",
     )
     scratch: Size | None = Field(
         None,
         gt=0,
-        description="The size of `/tmp` in its container (Kubernetes), the only writable folder. "
-        "Default: 256Mi.",
+        description="The size of `/tmp` in its container, the only writable folder beside volumes. "
+        "On a machine it is in memory. Default: 256Mi.",
     )
     internet: bool = Field(
         False,
@@ -334,6 +340,14 @@ class Service(StrictModel):
     rollout: Rollout = Field(
         default_factory=Rollout, description="How new releases are tested and switched to."
     )
+
+    def runtime_in(self, environment: Environment) -> Literal["process", "container"]:
+        """Return how the service runs in an environment on a machine."""
+        if self.kind == "static":
+            return "process"
+        if self.build is None:
+            return "container"
+        return self.runtime or environment.runtime
 
     @property
     def max_body(self) -> int | None:

@@ -37,6 +37,7 @@ RULES: tuple[Rule, ...] = (
     environment_rules.check_domain,
     environment_rules.check_host,
     environment_rules.check_tls,
+    environment_rules.check_runtime,
     environment_rules.check_environment_names,
     environment_rules.check_cloud,
     environment_rules.check_machine_type,

@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from lapwing.errors import did_you_mean
+from lapwing.settings import SQLITE
 from lapwing.stack.environment import Environment
 from lapwing.stack.model import Service, Stack
 from lapwing.stack.resource_reference import variable_of
 from lapwing.stack.source import KeyPath, Violation
 
-_CLUSTER_ONLY_KEYS = ("port", "user", "scratch", "migrate", "after")
+_CLUSTER_ONLY_KEYS = ("migrate", "after")
+_CONTAINER_KEYS = ("port", "user", "scratch")
 
 
 def check_needs(stack: Stack, _: Environment) -> Iterator[Violation]:
@@ -161,15 +163,38 @@ def check_sources(stack: Stack, _: Environment) -> Iterator[Violation]:
 
 
 def check_machine_sources(stack: Stack, environment: Environment) -> Iterator[Violation]:
-    """On a machine, each service is built from source."""
+    """On a machine, what has no source folder runs as a container, and static services do not."""
     if environment.target != "machine":
         return
     for name, service in stack.services.items():
-        container = "dockerfile" if service.dockerfile is not None else "image"
-        if service.build is None and getattr(service, container) is not None:
-            hint = "Add `build:` with the source folder; it then runs as a process."
-            message = f"`{name}` is a container; a machine does not run containers yet."
-            yield Violation(message, ("services", name, container), hint)
+        at: KeyPath = ("services", name)
+        source = "dockerfile" if service.dockerfile is not None else "image"
+        if service.kind == "static" and service.build is None and getattr(service, source):
+            hint = "Add `build:` with the source folder, or use `kind: web` for a server."
+            message = f"`{name}` is static, and a machine serves files of a source folder only."
+            yield Violation(message, (*at, source), hint)
+        elif service.kind == "static" and service.runtime == "container":
+            message = f"`{name}` is static; on a machine Caddy serves it."
+            yield Violation(message, (*at, "runtime"), "Remove `runtime`.")
+        elif service.build is None and service.runtime == "process":
+            hint = "Remove `runtime`, or add `build:` with the source folder."
+            message = f"`{name}` has an image and no source folder, so it cannot run as a process."
+            yield Violation(message, (*at, "runtime"), hint)
+        for key in ("migrate", "after") if service.build is None else ():
+            if getattr(service, key):
+                hint = "Use a `kind: job`, which runs before each switch."
+                message = f"`{key}` of a service is only for Kubernetes."
+                yield Violation(message, (*at, key), hint, key=True)
+        if service.runtime_in(environment) == "container":
+            yield from _check_container_volumes(service, at)
+
+
+def _check_container_volumes(service: Service, at: KeyPath) -> Iterator[Violation]:
+    for volume, path in service.volumes.items():
+        if PurePosixPath(path).suffix in SQLITE:
+            hint = "Use a folder, such as `./data`, and keep the file in it."
+            message = f"Volume `{volume}`: a container cannot have the single file {path!r}."
+            yield Violation(message, (*at, "volumes", volume), hint)
 
 
 def check_cluster_only_keys(stack: Stack, environment: Environment) -> Iterator[Violation]:
@@ -185,11 +210,14 @@ def check_cluster_only_keys(stack: Stack, environment: Environment) -> Iterator[
     for name, service in stack.services.items():
         if service.build is None:
             continue
-        paths: list[KeyPath] = [(key,) for key in _CLUSTER_ONLY_KEYS if getattr(service, key)]
+        contained = service.runtime_in(environment) == "container"
+        keys = _CLUSTER_ONLY_KEYS if contained else (*_CONTAINER_KEYS, *_CLUSTER_ONLY_KEYS)
+        paths: list[KeyPath] = [(key,) for key in keys if getattr(service, key)]
         if service.health.live is not None:
             paths.append(("health", "live"))
         for path in paths:
-            message = f"`{'.'.join(map(str, path))}` of a service is only for Kubernetes."
+            where = "containers" if path[0] in _CONTAINER_KEYS else "Kubernetes"
+            message = f"`{'.'.join(map(str, path))}` of a service is only for {where}."
             yield Violation(message, ("services", name, *path), hint, key=True)
     for name, resource in stack.resources.items():
         if resource.managed:

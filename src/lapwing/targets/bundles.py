@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 
 import msgspec
 
-from lapwing.agent.resources.bind import bind
+from lapwing.agent.resources.bind import bind, variable
 from lapwing.build.builder import BuildResult, build, check
 from lapwing.build.context import BuildRequest
 from lapwing.desired.repository import DesiredRepository
@@ -63,11 +63,12 @@ def plan(
     hold: bool = False,
     actor: str,
     progress: Progress = lambda _: None,
-    built: dict[str, BuildResult] | None = None,
+    build_all: Callable[[list[str]], Mapping[str, Built]] | None = None,
 ) -> PlannedChange:
-    """Build services (all by default) and plan the commit; `built` has builds that are reused.
+    """Build services (all by default) and plan the commit.
 
-    Raises UsageError, BuildError, SourceError, NoSpaceError, and as `find_requirements`.
+    `build_all` returns their releases; by default they are built as processes. Raises UsageError,
+    BuildError, SourceError, NoSpaceError, and as `find_requirements`.
     """
     check_target(loaded)
     wanted = wanted_services(loaded, services)
@@ -80,18 +81,21 @@ def plan(
         repository.latest_valid(*where),
         wanted,
         progress,
-        sources=wanted if built is None else (),
+        sources=wanted,
     )
-    if built is None:
-        built = build_services(loaded, settings, wanted, progress)
-    check_committed(loaded, {name: result.revision for name, result in built.items()})
+    check_reachable(loaded, container_services(loaded, wanted), requirements.resources)
+    build_all = build_all or partial(build_releases, loaded, settings, progress=progress)
+    releases = build_all(wanted)
+    check_committed(loaded, {name: built.revision for name, built in releases.items()})
     expected, current = repository.newest(*where), repository.latest_valid(*where)
     document = make.make(
         loaded,
-        releases={n: Built(r.release.name, r.revision) for n, r in built.items()},
+        releases=releases,
         resources=requirements.resources,
         secrets=requirements.secrets,
-        deployment=Deployment(kind="deploy", actor=actor, revision=revision_of(built), hold=hold),
+        deployment=Deployment(
+            kind="deploy", actor=actor, revision=revision_of(releases), hold=hold
+        ),
         current=current,
     )
     return PlannedChange(keep_revisions(document, current), expected, current)
@@ -103,6 +107,30 @@ def wanted_services(loaded: LoadedStack, services: tuple[str, ...]) -> list[str]
     for name in services:
         check_name("service", name, known, loaded.path)
     return list(services) or list(known)
+
+
+def container_services(loaded: LoadedStack, names: Iterable[str]) -> list[str]:
+    """Return the services that run as containers on the machine."""
+    services = loaded.stack.services
+    return [n for n in names if services[n].runtime_in(loaded.settings) == "container"]
+
+
+def check_reachable(
+    loaded: LoadedStack, contained: Iterable[str], resources: Mapping[str, Resource]
+) -> None:
+    """Check that containers reach what they need. Raises ResourceError.
+
+    A server process listens on the loopback address, which in a container is the container's own.
+    """
+    for name in contained:
+        for need in loaded.stack.services[name].needs:
+            if resources[need].provider in ("binary", "embedded"):
+                raise ResourceError(
+                    f"{name} runs as a container and cannot reach {need}, which is "
+                    f"{_provider(resources[need])}.",
+                    hint=f"Set {variable(need)} to a URL that containers reach, or use `runtime: "
+                    f"process` for {name}.",
+                )
 
 
 def request_of(loaded: LoadedStack, name: str, settings: Settings) -> BuildRequest:
@@ -129,6 +157,23 @@ def request_of(loaded: LoadedStack, name: str, settings: Settings) -> BuildReque
             if not PurePosixPath(path).is_absolute()
         },
     )
+
+
+def build_releases(
+    loaded: LoadedStack, settings: Settings, wanted: list[str], progress: Progress
+) -> dict[str, Built]:
+    """Build services as processes. Raises as `build_services`, and UsageError for a container."""
+    if contained := container_services(loaded, wanted):
+        raise UsageError(
+            f"{contained[0]} runs as a container, which this command does not support.",
+            hint=f"Use `lapwing deploy -e {loaded.environment}`.",
+        )
+    return releases_of(build_services(loaded, settings, wanted, progress))
+
+
+def releases_of(built: Mapping[str, BuildResult]) -> dict[str, Built]:
+    """Return the releases that were built."""
+    return {n: Built(r.release.name, r.revision) for n, r in built.items()}
 
 
 def build_services(
@@ -205,8 +250,9 @@ def missing_requirements(loaded: LoadedStack, settings: Settings) -> list[Lapwin
 def _check_sources(
     loaded: LoadedStack, settings: Settings, names: Iterable[str], problems: list[LapwingError]
 ) -> None:
-    """Check what can be known of sources before they are built."""
-    for name in names:
+    """Check what can be known of sources of processes before they are built."""
+    contained = container_services(loaded, names)
+    for name in [n for n in names if n not in contained]:
         try:
             source = check(request_of(loaded, name, settings), settings)
             check_committed(loaded, {name: source.revision})
@@ -292,6 +338,8 @@ def describe_uncommitted(
         return None
     files: set[str] = set()
     for name in wanted_services(loaded, services):
+        if loaded.stack.services[name].build is None:
+            continue
         folder = request_of(loaded, name, settings).folder
         git = Git(folder, settings.environ, SourceError)
         files |= set(git.changes("--untracked-files=normal", "--", "."))
@@ -301,9 +349,10 @@ def describe_uncommitted(
     return f"Uncommitted changes are deployed: {shown}{rest}. The revision is {revision}."
 
 
-def revision_of(built: Mapping[str, BuildResult]) -> str:
+def revision_of(built: Mapping[str, BuildResult | Built]) -> str:
     """Return the revision of a deployment, one with uncommitted changes first."""
-    revisions = sorted({r.revision for r in built.values()}, key=lambda r: not r.endswith(DIRTY))
+    found = {r.revision for r in built.values() if r.revision}
+    revisions = sorted(found, key=lambda r: not r.endswith(DIRTY))
     return revisions[0] if revisions else ""
 
 

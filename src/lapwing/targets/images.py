@@ -147,6 +147,22 @@ def push_images(
     return done
 
 
+def build_for(
+    loaded: LoadedStack,
+    settings: Settings,
+    name: str,
+    platform: Platform,
+    report: Callable[[str], None],
+) -> ImageResult:
+    """Build the image of a service for one platform, to be loaded into an engine."""
+    options = ImageOptions(platforms=(platform,))
+    started = time.monotonic()
+    if loaded.stack.services[name].dockerfile is not None:
+        check_request(_dockerfile_request(loaded, name, platform), settings)
+    image = _build(loaded, settings, name, options, report)
+    return ImageResult(image, "", (), time.monotonic() - started)
+
+
 def _check_outputs(settings: Settings, options: ImageOptions) -> str:
     """Check before the first build where images go; return the engine for --load.
 

@@ -73,7 +73,7 @@ class MachineTarget:
 
     def deploy(self, request: DeployRequest) -> DeployResult:
         """Build, commit, and wait for the agent."""
-        from lapwing.targets import bundles
+        from lapwing.targets import bundles, containers
 
         if request.images:
             raise UsageError(
@@ -93,6 +93,9 @@ class MachineTarget:
                     hold=request.hold,
                     actor=self._actor,
                     progress=self.reporter.progress,
+                    build_all=lambda names: containers.build_releases(
+                        loaded, self.settings, names, self.reporter.progress
+                    ),
                 )
             if plan.changes and attempt == 1:
                 revision = plan.document.deployment.revision

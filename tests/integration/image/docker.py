@@ -1,8 +1,9 @@
 """Docker's engine for a test, and base images made of the programs of this machine.
 
-The engine is the tests' own: its files are in a temporary folder, it has no network of its own
-(containers use the machine's), and it ends with the tests. No image of a publisher can be pulled in
-a test, so a base has this machine's Python and Node under the names of the official images.
+The engine is the tests' own: its files are in a temporary folder, its containers use the machine's
+network or a bridge that is removed with it, and it ends with the tests. No image of a publisher can
+be pulled in a test, so a base has this machine's Python and Node under the names of the official
+images.
 """
 
 from __future__ import annotations
@@ -52,33 +53,80 @@ class Docker:
 
 
 @contextlib.contextmanager
-def engine(program: str) -> Iterator[Docker]:
-    """Run an engine; the test is skipped, or fails if docker is required, where it cannot start."""
-    folder = Path(tempfile.mkdtemp(prefix="ld-"))  # Its sockets need a short path.
-    socket = f"unix://{folder}/docker.sock"
-    arguments = [
-        *(program, "--data-root", str(folder / "data"), "--exec-root", str(folder / "exec")),
-        *("--pidfile", str(folder / "pid"), "--host", socket, "--bridge=none", "--iptables=false"),
-    ]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(arguments, stdout=log, stderr=log)
+def bridge() -> Iterator[list[str]]:
+    """Make a network of its own for an engine; yields the options for it.
+
+    No firewall rule is changed: published ports are forwarded by the engine's proxy.
+    """
+    number = os.getpid() % 250
+    name = f"lw{os.getpid()}"
+    steps = (
+        ("link", "add", name, "type", "bridge"),
+        ("addr", "add", f"10.231.{number}.1/24", "dev", name),
+        ("link", "set", name, "up"),
+    )
     try:
+        for step in steps:
+            subprocess.run(["ip", *step], check=True, capture_output=True)
+        pool = f"base=10.232.{number}.0/24,size=28"
+        yield [f"--bridge={name}", "--ip-masq=false", f"--default-address-pool={pool}"]
+    finally:
+        subprocess.run(["ip", "link", "del", name], capture_output=True, check=False)
+
+
+class Daemon:
+    """An engine that can be ended and started again; its files and its socket stay."""
+
+    def __init__(self, program: str, folder: Path, network: Iterable[str]) -> None:
+        self.folder = folder
+        socket = f"unix://{folder}/docker.sock"
+        self.docker = Docker({"DOCKER_HOST": socket})
+        self._arguments = [
+            *(program, "--data-root", str(folder / "data"), "--exec-root", str(folder / "exec")),
+            *("--pidfile", str(folder / "pid"), "--host", socket, "--iptables=false", *network),
+        ]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the engine and wait until it responds."""
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(self._arguments, stdout=log, stderr=log)
         until = time.monotonic() + START_S
-        started = Docker({"DOCKER_HOST": socket})
-        while not started.responds():
-            if process.poll() is not None or time.monotonic() > until:
+        while not self.docker.responds():
+            if self._process.poll() is not None or time.monotonic() > until:
                 message = "Docker's engine does not start on this machine"
                 if "docker" in os.environ.get("LAPWING_TEST_REQUIRE", "").split(","):
-                    pytest.fail(f"{message}: {(folder / 'log').read_text()[-2000:]}")
+                    pytest.fail(f"{message}: {(self.folder / 'log').read_text()[-2000:]}")
                 pytest.skip(message)
             time.sleep(0.2)
-        yield started
+
+    def stop(self) -> None:
+        """End the engine, and with it its containers."""
+        assert self._process is not None
+        self._process.terminate()
+        self._process.wait(60)
+
+
+@contextlib.contextmanager
+def daemon(program: str, network: Iterable[str] = ("--bridge=none",)) -> Iterator[Daemon]:
+    """Run an engine; the test is skipped, or fails if docker is required, where it cannot start."""
+    folder = Path(tempfile.mkdtemp(prefix="ld-"))  # Its sockets need a short path.
+    running = Daemon(program, folder, network)
+    try:
+        running.start()
+        yield running
     finally:
-        process.terminate()
-        process.wait(60)
+        running.stop()
         namespace = folder / "exec" / "netns" / "default"  # The engine leaves it mounted.
         subprocess.run(["umount", str(namespace)], capture_output=True, check=False)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def engine(program: str) -> Iterator[Docker]:
+    """Run an engine whose containers use the network of the machine."""
+    with daemon(program) as running:
+        yield running.docker
 
 
 def python_files() -> dict[str, Path]:

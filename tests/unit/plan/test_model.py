@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from lapwing.plan.model import (
     Analysis,
+    Container,
     Deployment,
     Document,
     Health,
@@ -118,6 +119,7 @@ OTHER: dict[str, Any] = {
     "cpu": 1.0,
     "memory": 1,
     "image": "registry.example/shop/api:2",
+    "container": Container(user=1000),
     "env": {"A": "2", "B": "ü"},
     "secrets": {"KEY": "v2"},
     "needs": {"db": "b2"},
@@ -131,6 +133,7 @@ OF_THE_PROCESS = {
     "kind",
     "release",
     "image",
+    "container",
     "command",
     "health",
     "env",
@@ -150,6 +153,13 @@ def test_identity_changes_with_process_settings(field: str) -> None:
     changed = msgspec.structs.replace(FULL, **{field: OTHER[field]})
     assert changed != FULL
     assert (changed.identity() != FULL.identity()) is (field in OF_THE_PROCESS)
+
+
+@pytest.mark.parametrize("field", ["cpu", "memory"])
+def test_identity_of_a_container_changes_with_its_limits(field: str) -> None:
+    contained = msgspec.structs.replace(FULL, container=Container(user=1000))
+    changed = msgspec.structs.replace(contained, **{field: OTHER[field]})
+    assert changed.identity() != contained.identity()
 
 
 @pytest.mark.parametrize("field", ["interval", "timeout", "start_timeout", "settle"])

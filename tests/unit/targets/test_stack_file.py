@@ -29,7 +29,7 @@ environments:
         (["deploy", "-e", "argo", "--dry-run"], 0),
         (["rollback", "-e", "argo"], 1),
         (["deploy", "-e", "kind", "--dry-run"], 1),
-        (["deploy", "--dry-run"], 2),
+        (["deploy", "--dry-run"], 1),
         (["status"], 1),
     ],
     ids=str,
@@ -45,6 +45,7 @@ def test_stack_file_is_read_once(
     monkeypatch.setenv("LAPWING_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("LAPWING_ACTOR", "tester")
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none")
     reads: list[Path] = []
     read = source.read
 

@@ -83,7 +83,7 @@ def fill(size: int) -> bytearray:
 
 def serve() -> None:
     """Listen until SIGTERM, and answer what has begun."""
-    server = Server(("127.0.0.1", int(os.environ["PORT"])), Handler)
+    server = Server((os.environ["HOST"], int(os.environ["PORT"])), Handler)
 
     def stop(*_: object) -> None:
         if not FAULTS.get("stubborn"):

@@ -1,0 +1,354 @@
+"""Replicas as containers: the counterpart of `processes` for services with an image.
+
+A container is a session of processes of this machine. So a replica has the same identity as one
+that is a process, the process ID and start time of the first process of its container, and is
+adopted, watched, measured and signalled by it. What only the engine can do is done through its API:
+create, remove, read the exit status and the output.
+
+The name of a container is derived from its mark, so a replica never has two. Containers are
+labelled with their owner; what a killed agent did not record is found by it and removed. The engine
+restarts nothing (restart policy `no`).
+
+The engine buffers the output (bounded), and the agent copies it to the log of the replica. The time
+of the last copied line is the modification time of the log, where a restarted agent continues.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import hashlib
+import logging
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from lapwing.agent import logs, processes, termination
+from lapwing.agent.engine import Engine, find_socket
+from lapwing.agent.processes import MARK, ContainerOptions, Identity, Launch
+from lapwing.errors import EngineError, EngineUnreachableError, ReplicaError
+from lapwing.settings import Settings
+
+log = logging.getLogger(__name__)
+
+HOME_LABEL = "dev.lapwing.home"
+OWNER_LABEL = "dev.lapwing.owner"
+DEFAULT_SCRATCH_BYTES = 256 * 1024 * 1024
+"""The size of /tmp in a container without `scratch`."""
+LOG_OPTIONS = {"max-size": "10m", "max-file": "2"}
+YOUNGEST_IMAGE_S = 3600.0
+"""Age from which an image that no release needs is removed."""
+FOLLOW_RETRY_S = 1.0
+"""Time between two attempts to read the output of a running container."""
+FLUSH_TIMEOUT_S = 2.0
+"""How long the exit of a container is reported late because its last output is being read."""
+_HEADER_BYTES = 8
+_SHARES_PER_CPU = 1024
+
+
+class Containers:
+    """Runs replicas as containers. The engine is looked for when it is first needed."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._connected: Engine | None = None
+
+    async def start(self, launch: Launch, log: Path) -> Identity:
+        """Create and start a container; it replaces one of the same replica.
+
+        Raises EngineError or ReplicaError.
+        """
+        assert launch.container is not None
+        name, engine = name_of(launch.environ[MARK]), self._engine()
+        body = creation(launch, launch.container, launch.environ[MARK])
+        await engine.remove(name)
+        try:
+            if not await engine.create(name, body):
+                await self._pull(launch.container.image)
+                await engine.create(name, body)
+            log.parent.mkdir(parents=True, exist_ok=True)
+            await engine.start(name)
+            return await self._identify(name)
+        except BaseException as error:
+            with contextlib.suppress(EngineError):
+                await asyncio.shield(engine.remove(name))
+            if isinstance(error, EngineError) and not isinstance(error, EngineUnreachableError):
+                raise ReplicaError(
+                    f"A container of {launch.container.image} cannot be started.",
+                    detail=error.message,
+                    hint="Check `command` in the stack file: its program has to be in the image.",
+                ) from error
+            raise
+
+    async def watch(self, identity: Identity, mark: str, log: Path) -> str:
+        """Wait for the exit of a container, and copy its output to `log`; return how it ended."""
+        following = asyncio.create_task(self._copy_output(identity, name_of(mark), log))
+        try:
+            if identity.pid:
+                await processes.ended(identity)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(following, FLUSH_TIMEOUT_S)
+            return await self._how_it_ended(name_of(mark))
+        finally:
+            following.cancel()
+
+    async def stop(self, identity: Identity, mark: str, grace: float) -> None:
+        """Stop a container gracefully, with all its processes, and remove it.
+
+        Raises EngineError if it is still running.
+        """
+        if identity.pid and not _may_signal(identity):
+            await self._engine().terminate(name_of(mark))
+        await termination.stop(identity, grace, mark, watched=True)
+        await self.kill(identity, mark)
+
+    async def kill(self, identity: Identity, mark: str) -> None:
+        """Kill and remove a container. Raises EngineError if it is still running.
+
+        Without an engine, its processes are killed; what is left of it is removed when the replica,
+        or the agent, starts again.
+        """
+        try:
+            await self._engine().remove(name_of(mark))
+        except EngineError as error:
+            await termination.kill(identity, mark, watched=True)
+            if processes.alive(identity):
+                raise
+            log.warning("A container was not removed: %s", error)
+
+    async def run(self, launch: Launch, log: Path, timeout: float) -> str | None:
+        """Run a container to completion; as `termination.run`."""
+        mark = launch.environ[MARK]
+        identity = await self.start(launch, log)
+        try:
+            async with asyncio.timeout(timeout):
+                return await self.watch(identity, mark, log)
+        except TimeoutError:
+            return None
+        finally:
+            await self.kill(identity, mark)
+
+    async def remove_unknown(self, prefix: str, known: set[str]) -> None:
+        """Remove the containers of owners that begin with `prefix` and are not `known`."""
+        engine = self._engine()
+        for container, labels in (
+            await engine.labelled(HOME_LABEL, str(self._settings.home))
+        ).items():
+            owner = labels.get(OWNER_LABEL, "")
+            if owner.startswith(prefix) and owner not in known:
+                await engine.remove(container)
+
+    async def remove_images(self, keep: Mapping[tuple[str, str], set[str]]) -> None:
+        """Remove the images that were built for this home and are no release in `keep`.
+
+        One that was built in the last hour may be of a deployment that is not committed yet. Raises
+        EngineError.
+        """
+        before = time.time() - YOUNGEST_IMAGE_S
+        for (stack, service), releases in keep.items() if self._connected is not None else ():
+            repository = image_repository(self._settings, stack, service)
+            for name in await self._engine().names(repository):
+                release = f"{service}@{name.rpartition(':')[2]}"
+                if release not in releases and await self._tagged(name) < before:
+                    await self._engine().untag(name)
+
+    async def _tagged(self, name: str) -> float:
+        """Return when an image got its newest tag; now if that is unknown."""
+        image = await self._engine().image(name) or {}
+        stamp = str((image.get("Metadata") or {}).get("LastTagTime") or "")
+        found = _nanoseconds(stamp) / 10**9
+        return found if found > 0 else time.time()
+
+    def _engine(self) -> Engine:
+        if self._connected is None:
+            self._connected = Engine(find_socket(self._settings.environ))
+        return self._connected
+
+    async def _pull(self, image: str) -> None:
+        """Pull an image that the engine has lost. Raises ReplicaError if it is in no registry."""
+        if "@" not in image:
+            raise ReplicaError(
+                f"Image {image} is not on this machine any more.", hint="Deploy again to build it."
+            )
+        login = await registry_login(self._settings, image)
+        await self._engine().pull(image, login, lambda _progress: None)
+
+    async def _identify(self, name: str) -> Identity:
+        """Return the first process of a container; process 0 if it has exited already."""
+        state = await self._engine().state(name) or {}
+        pid = int(state.get("Pid") or 0)
+        since = processes.started(pid) if pid else None
+        if pid and since is None and state.get("Running"):
+            again = await self._engine().state(name) or {}
+            if again.get("Running") and processes.started(pid) is None:
+                raise ReplicaError(
+                    "The processes of the container engine are not on this machine (they may be "
+                    "in a virtual machine).",
+                    hint="Run containers on Linux, or use `runtime: process`.",
+                )
+        return Identity(pid, since) if since is not None else Identity(0, 0.0)
+
+    async def _how_it_ended(self, name: str) -> str:
+        try:
+            await self._engine().wait(name)
+            state = await self._engine().state(name)
+        except EngineError:
+            return "ended while the container engine was not running"
+        if state is None:
+            return "was removed"
+        if state.get("OOMKilled"):
+            return "was killed because it exceeded its memory limit"
+        code = int(state.get("ExitCode", 0))
+        with contextlib.suppress(ValueError):
+            if code > 128:  # Source: docker run, "Exit status".
+                return f"was killed by {signal.Signals(code - 128).name}"
+        return f"exited with status {code}"
+
+    async def _copy_output(self, identity: Identity, name: str, file: Path) -> None:
+        while True:
+            try:
+                async with self._engine().logs(name, _last_copied(file)) as stream:
+                    async for text, when in _lines(stream):
+                        _append(file, text, when)
+                return
+            except EngineError:
+                if not processes.alive(identity):
+                    return
+                await asyncio.sleep(FOLLOW_RETRY_S)
+
+
+def image_repository(settings: Settings, stack: str, service: str) -> str:
+    """Return the repository of the images that are built for a service of this home."""
+    home = hashlib.sha256(str(settings.home).encode()).hexdigest()[:8]
+    return f"lapwing/{home}/{stack}/{service}"
+
+
+def name_of(mark: str) -> str:
+    """Return the name of a container: that of its owner, and a digest with the home."""
+    owner = mark.partition("|")[2].replace("/", "-")
+    return f"lapwing-{owner}-{hashlib.sha256(mark.encode()).hexdigest()[:8]}"
+
+
+def creation(launch: Launch, options: ContainerOptions, mark: str) -> dict[str, Any]:
+    """Return the request that creates a container.
+
+    Memory is limited; CPU is a share and no limit, as on Kubernetes, because a limit slows down a
+    container beside idle cores.
+    """
+    home, _, owner = mark.partition("|")
+    tmp = f"rw,exec,nosuid,nodev,mode=1777,size={options.scratch or DEFAULT_SCRATCH_BYTES}"
+    host: dict[str, Any] = {
+        "ReadonlyRootfs": True,
+        "CapDrop": ["ALL"],
+        "SecurityOpt": ["no-new-privileges"],
+        "Tmpfs": {"/tmp": tmp},  # noqa: S108 - in the container
+        "RestartPolicy": {"Name": "no"},
+        "LogConfig": {"Type": "json-file", "Config": LOG_OPTIONS},
+        "Mounts": [
+            {"Type": "bind", "Source": str(folder), "Target": path}
+            for path, folder in options.volumes.items()
+        ],
+    }
+    if options.memory is not None:
+        host |= {"Memory": options.memory, "MemorySwap": options.memory}
+    if options.cpu is not None:
+        host["CpuShares"] = max(2, round(options.cpu * _SHARES_PER_CPU))
+    body: dict[str, Any] = {
+        "Image": options.image,
+        "User": f"{options.user}:{options.user}",
+        "Env": [f"{name}={value}" for name, value in launch.environ.items()],
+        "Labels": {HOME_LABEL: home, OWNER_LABEL: owner},
+        "HostConfig": host,
+    }
+    if launch.arguments:
+        body |= {"Entrypoint": list(launch.arguments), "Cmd": []}
+    if options.host_network:
+        host["NetworkMode"] = "host"
+    elif options.port is not None:
+        port = f"{options.port}/tcp"
+        body["ExposedPorts"] = {port: {}}
+        host["PortBindings"] = {port: [{"HostIp": "127.0.0.1", "HostPort": str(options.published)}]}
+    return body
+
+
+async def registry_login(settings: Settings, image: str) -> dict[str, str] | None:
+    """Return the login for the registry of an image, as the engine takes it."""
+    from lapwing.registry.credentials import Credentials
+    from lapwing.stack.image import parse
+
+    reference = parse(image)
+    found = await Credentials(settings).login(reference.api)
+    if found is None:
+        return None
+    return {
+        "username": found.user,
+        "password": found.password,
+        "identitytoken": found.identity,
+        "serveraddress": reference.registry,
+    }
+
+
+def _may_signal(identity: Identity) -> bool:
+    try:
+        os.kill(identity.pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return True
+
+
+async def _lines(stream: AsyncIterator[bytes]) -> AsyncIterator[tuple[bytes, int]]:
+    """Yield the output in each part of a stream, with the time of its last line in nanoseconds.
+
+    A frame has a header of 8 bytes, the last 4 of which are its length; then a time, then text.
+    """
+    rest = b""
+    async for data in stream:
+        rest += data
+        text, stamp = bytearray(), b""
+        while len(rest) >= _HEADER_BYTES:
+            end = _HEADER_BYTES + int.from_bytes(rest[4:_HEADER_BYTES], "big")
+            if len(rest) < end:
+                break
+            stamp, _, line = rest[_HEADER_BYTES:end].partition(b" ")
+            text += line
+            rest = rest[end:]
+        if text:
+            yield bytes(text), _nanoseconds(stamp.decode("ascii", "replace"))
+
+
+def _nanoseconds(stamp: str) -> int:
+    """Return the Unix time of a time such as `2026-11-28T21:55:00.123456789Z`; 0 if invalid."""
+    whole, _, fraction = stamp.removesuffix("Z").partition(".")
+    try:
+        seconds = datetime.datetime.fromisoformat(f"{whole}+00:00").timestamp()
+        return int(seconds) * 10**9 + int(fraction.ljust(9, "0") or 0)
+    except ValueError:
+        return 0
+
+
+def _last_copied(file: Path) -> str:
+    """Return the time after the last copied line, in seconds, as the API takes it."""
+    try:
+        after = file.stat().st_mtime_ns + 1
+    except OSError:
+        return "0"
+    return f"{after // 10**9}.{after % 10**9:09}"
+
+
+def _append(file: Path, text: bytes, when: int) -> None:
+    """Append output to a log, which is rotated at its limit; a full disk costs lines only."""
+    with contextlib.suppress(OSError):
+        if logs.exceeds_limit(file):
+            file.replace(file.with_name(file.name + ".1"))
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            os.write(descriptor, text)
+        finally:
+            os.close(descriptor)
+        os.utime(file, ns=(when, when))

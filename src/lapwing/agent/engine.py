@@ -1,0 +1,258 @@
+"""Client of the container engine of this machine: the Docker Engine API over its Unix socket.
+
+Docker and Podman serve this API. It is HTTP, and the agent has httpx, so it needs no other library
+(docs/decisions/0041-containers-through-httpx.md). Only engines on this machine are supported:
+volumes are folders of it, ports are published on its loopback address, and a replica is identified
+by the process of its container.
+
+Source: Docker Engine API 1.41, https://docs.docker.com/reference/api/engine/version/v1.41/.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lapwing.errors import EngineError, EngineUnreachableError
+
+if TYPE_CHECKING:
+    import httpx
+
+RESPONSE_TIMEOUT_S = 60.0
+"""How long an engine may take for a request; creating a container may have to wait for a disk."""
+READ_BYTES = 1024 * 1024
+NO_ENGINE_HINT = (
+    "Install Docker (`apt-get install docker.io`) or Podman. A service with `build:` needs none "
+    "with `runtime: process`, which is the default."
+)
+
+
+def find_socket(environ: Mapping[str, str]) -> Path:
+    """Return the socket of the engine: DOCKER_HOST, else the first of the usual ones that exists.
+
+    Raises EngineUnreachableError if there is none.
+    """
+    host = environ.get("DOCKER_HOST") or environ.get("CONTAINER_HOST")
+    if host:
+        if not host.startswith("unix://"):
+            raise EngineUnreachableError(
+                f"DOCKER_HOST is {host!r}: the engine has to be on this machine.",
+                hint="Unset it, or set it to a socket such as unix:///var/run/docker.sock.",
+            )
+        return Path(host.removeprefix("unix://"))
+    own = Path(environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}")
+    found = [
+        Path("/var/run/docker.sock"),
+        own / "docker.sock",
+        Path("/run/podman/podman.sock"),
+        own / "podman" / "podman.sock",
+    ]
+    for path in found:
+        with contextlib.suppress(OSError):
+            if path.is_socket():
+                return path
+    raise EngineUnreachableError("No container engine was found.", hint=NO_ENGINE_HINT)
+
+
+class Engine:
+    """A container engine, reached through its socket. Use it in one event loop only."""
+
+    def __init__(self, socket: Path) -> None:
+        import httpx
+
+        self.socket = socket
+        transport = httpx.AsyncHTTPTransport(
+            uds=str(socket), limits=httpx.Limits(max_connections=None)
+        )
+        self._client = httpx.AsyncClient(
+            transport=transport, base_url="http://engine", timeout=RESPONSE_TIMEOUT_S
+        )
+
+    async def __aenter__(self) -> Engine:
+        """Return the engine itself."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close all connections."""
+        await self._client.aclose()
+
+    # Images
+
+    async def platform(self) -> tuple[str, str]:
+        """Return the operating system and the architecture of the engine: `linux`, `amd64`."""
+        found = await self._json("GET", "/version")
+        return str(found.get("Os", "")), str(found.get("Arch", ""))
+
+    async def image(self, reference: str) -> dict[str, Any] | None:
+        """Return an image that the engine has; None if it has none of that name or ID."""
+        found: dict[str, Any] | None = await self._found("GET", f"/images/{reference}/json")
+        return found
+
+    async def pull(
+        self, reference: str, login: Mapping[str, str] | None, report: Callable[[str], None]
+    ) -> None:
+        """Pull an image; `report` gets the progress. Raises EngineError if it cannot be pulled."""
+        import base64
+
+        auth = base64.urlsafe_b64encode(json.dumps(dict(login or {})).encode()).decode()
+        sizes: dict[str, tuple[int, int]] = {}
+        async with self._stream(
+            "POST",
+            "/images/create",
+            params={"fromImage": reference},
+            headers={"X-Registry-Auth": auth},
+        ) as response:
+            async for line in response.aiter_lines():
+                entry = json.loads(line) if line.strip() else {}
+                if "error" in entry:
+                    raise EngineError(f"{reference} cannot be pulled: {entry['error']}.")
+                detail = entry.get("progressDetail") or {}
+                if entry.get("status") == "Downloading" and detail.get("total"):
+                    sizes[entry.get("id", "")] = (detail["current"], detail["total"])
+                    done, total = (
+                        sum(column) / 1e6 for column in zip(*sizes.values(), strict=True)
+                    )
+                    report(f"pulling {reference}: {done:.0f} of {total:.0f} MB")
+
+    async def load(self, archive: Path) -> None:
+        """Load the images of an archive. Raises EngineError."""
+
+        async def content() -> AsyncIterator[bytes]:
+            with archive.open("rb") as file:
+                while data := await asyncio.to_thread(file.read, READ_BYTES):
+                    yield data
+
+        async with self._stream("POST", "/images/load", content=content()) as response:
+            async for line in response.aiter_lines():
+                entry = json.loads(line) if line.strip() else {}
+                if "error" in entry:
+                    raise EngineError(f"The engine cannot load the image: {entry['error']}.")
+
+    async def names(self, repository: str) -> list[str]:
+        """Return the names of the images in a repository, with their tags."""
+        filters = json.dumps({"reference": [repository]})
+        found = await self._json("GET", "/images/json", params={"filters": filters})
+        return [
+            name
+            for image in found
+            for name in image.get("RepoTags") or []
+            if name.startswith(f"{repository}:")
+        ]
+
+    async def untag(self, name: str) -> None:
+        """Remove a name of an image, and the image with its last name. One in use is kept."""
+        with contextlib.suppress(EngineError):
+            await self._found("DELETE", f"/images/{name}")
+
+    # Containers
+
+    async def create(self, name: str, body: Mapping[str, Any]) -> bool:
+        """Create a container; False if the engine does not have its image."""
+        found = await self._found("POST", "/containers/create", params={"name": name}, json=body)
+        return found is not None
+
+    async def start(self, name: str) -> None:
+        """Start a container. Raises EngineError if its program cannot be executed."""
+        await self._json("POST", f"/containers/{name}/start")
+
+    async def state(self, name: str) -> dict[str, Any] | None:
+        """Return the state of a container; None if there is no such container."""
+        found = await self._found("GET", f"/containers/{name}/json")
+        return None if found is None else dict(found["State"])
+
+    async def wait(self, name: str) -> None:
+        """Wait until a container has exited."""
+        async with self._stream("POST", f"/containers/{name}/wait") as response:
+            await response.aread()
+
+    async def terminate(self, name: str) -> None:
+        """Send SIGTERM to the first process of a container, if it is running."""
+        with contextlib.suppress(EngineError):
+            await self._found("POST", f"/containers/{name}/kill", params={"signal": "SIGTERM"})
+
+    async def remove(self, name: str) -> None:
+        """Kill and remove a container, with its anonymous volumes; nothing if it is missing."""
+        await self._found("DELETE", f"/containers/{name}", params={"force": "1", "v": "1"})
+
+    async def labelled(self, label: str, value: str) -> dict[str, dict[str, str]]:
+        """Return the labels of all containers with a label, also of exited ones, by ID."""
+        filters = json.dumps({"label": [f"{label}={value}"]})
+        found = await self._json("GET", "/containers/json", params={"all": "1", "filters": filters})
+        return {c["Id"]: c["Labels"] for c in found}
+
+    @contextlib.asynccontextmanager
+    async def logs(self, name: str, since: str) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Follow the output of a container from a time on, as the API multiplexes it."""
+        params = {"follow": "1", "stdout": "1", "stderr": "1", "timestamps": "1", "since": since}
+        async with self._stream("GET", f"/containers/{name}/logs", params=params) as response:
+            yield response.aiter_raw()
+
+    # Requests
+
+    async def _json(self, method: str, path: str, **options: Any) -> Any:
+        """Send a request; return the decoded response. Raises EngineError for an error status."""
+        return _content(await self._request(method, path, **options))
+
+    async def _found(self, method: str, path: str, **options: Any) -> Any:
+        """Send a request; return the decoded response, None if there is no such object."""
+        response = await self._request(method, path, **options)
+        return None if response.status_code == 404 else _content(response)
+
+    async def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        with self._reached():
+            return await self._client.request(method, path, **options)
+
+    @contextlib.asynccontextmanager
+    async def _stream(
+        self, method: str, path: str, **options: Any
+    ) -> AsyncIterator[httpx.Response]:
+        import httpx
+
+        timeout = httpx.Timeout(RESPONSE_TIMEOUT_S, read=None)
+        with self._reached():
+            async with self._client.stream(method, path, timeout=timeout, **options) as response:
+                if response.status_code >= 400:
+                    await response.aread()
+                    raise EngineError(_message(response))
+                yield response
+
+    @contextlib.contextmanager
+    def _reached(self) -> Iterator[None]:
+        import httpx
+
+        try:
+            yield
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from error
+
+    def _unreachable(self, error: httpx.TransportError) -> EngineUnreachableError:
+        if self.socket.exists() and not os.access(self.socket, os.W_OK):
+            return EngineUnreachableError(
+                f"You may not use the container engine: no permission for {self.socket}.",
+                hint="Add your user to the group `docker` (`sudo usermod -aG docker $USER`), log "
+                "in again, and run `lapwing agent stop`; or use rootless Podman.",
+            )
+        reason = str(error) or type(error).__name__
+        return EngineUnreachableError(
+            f"The container engine at {self.socket} is not running ({reason}).",
+            hint="Start it: `systemctl start docker`, or `systemctl --user start podman.socket`.",
+        )
+
+
+def _content(response: httpx.Response) -> Any:
+    if response.status_code >= 400:
+        raise EngineError(f"The container engine reports: {_message(response)}.")
+    return response.json() if response.content.strip() else {}
+
+
+def _message(response: httpx.Response) -> str:
+    """Return the message of an error of the engine."""
+    try:
+        return str(response.json()["message"]).strip().rstrip(".")
+    except (ValueError, LookupError, TypeError):
+        return f"status {response.status_code}"
