@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -105,19 +107,23 @@ async def test_killed_worker_is_restarted(make: Callable[..., Replicas]) -> None
 async def test_log_writer_that_ended_is_started_again(
     make: Callable[..., Replicas], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The process keeps running, and can write what it could not in between."""
+    """The process keeps running, and what it writes then is in the log. It writes nothing while
+    the pipe has no reader: that would end it."""
     monkeypatch.setattr(processes, "OUTPUT_CHECK_S", 0.05)
-    talks = "import time\nfor n in range(10**9): print(n, flush=True) or time.sleep(0.5)"
+    talks = "import signal\nsignal.signal(signal.SIGUSR1, lambda *_: print('asked', flush=True))\n"
+    talks += "print('begun', flush=True)\nwhile True: signal.pause()"
     replicas, one = make(talks), worker()
     await replicas.start(one)
     first, log = pid_of(one), tmp_path / "0.log"
     replicas.unwatch_all()
     replicas.adopt(one)
-    for _ in range(2):
+    await until(lambda: "begun" in log.read_text())
+    for number in (1, 2):
         writer = processes._log_writers[first].pid
         await termination.kill(Identity(writer, processes.started(writer) or 0.0))
-        before = log.read_text()
-        await until(lambda before=before: len(log.read_text()) > len(before) + 4)
+        await until(lambda writer=writer: processes._log_writers[first].pid != writer)
+        os.kill(first, signal.SIGUSR1)
+        await until(lambda number=number: log.read_text().count("asked") == number)
     assert pid_of(one) == first
     assert one.replicas[0].restarts == 0
 
