@@ -256,7 +256,8 @@ def _port(env: Mapping[str, str], variable: str, default: int | None) -> int | N
     if not re.fullmatch("[0-9]{1,5}", text) or not 1 <= int(text) <= 65535:
         raise UsageError(
             f"{variable} is {text!r}, which is not a port number.",
-            hint=f"Set it to a number from 1 to 65535, or unset it for {default or 'none'}.",
+            hint=f"Set it to a number from 1 to 65535, "
+            f"or unset it{f' for {default}' if default else ''}.",
         )
     return int(text)
 

@@ -233,7 +233,7 @@ class Engine:
     def _unreachable(self, error: httpx.TransportError) -> EngineUnreachableError:
         if self.socket.exists() and not os.access(self.socket, os.W_OK):
             return EngineUnreachableError(
-                f"You may not use the container engine: no permission for {self.socket}.",
+                f"Permission denied for the socket of the container engine: {self.socket}.",
                 hint="Add your user to the group `docker` (`sudo usermod -aG docker $USER`), log "
                 "in again, and run `lapwing agent stop`; or use rootless Podman.",
             )

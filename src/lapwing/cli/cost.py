@@ -28,7 +28,11 @@ _SUMMARY = ("", "LOW", "EXPECTED", "HIGH")
 
 @click.command("cost")
 @environments_option
-@click.option("--compare", is_flag=True, help="Compare one machine, staging on spot, production.")
+@click.option(
+    "--compare",
+    is_flag=True,
+    help="Compare one machine of each provider, staging on spot pods, and production.",
+)
 @click.option("--prices", is_flag=True, help="List the sources of prices and their age.")
 @click.option(
     "--reconcile",

@@ -90,7 +90,8 @@ for _verb in (copy, delete, policy, prune, tag, verify):
 @click.option(
     "--plain-http",
     is_flag=True,
-    help="Push without TLS, and allow base images from registries without it.",
+    help="Push without TLS (a login is sent unencrypted), and allow registries of base images "
+    "without TLS (no login is sent).",
 )
 @output_option
 @click.pass_obj

@@ -45,8 +45,8 @@ def tag(context: Context, source: str, new: str, plain_http: bool) -> None:
 def delete(context: Context, reference: str, plain_http: bool) -> None:
     """Delete IMAGE from its registry: the tag of REPOSITORY:TAG, the image of REPOSITORY@DIGEST.
 
-    With the image all its tags are deleted. Many registries delete no single tag. The layers
-    are removed by the registry when no image needs them.
+    Deleting an image also deletes all its tags. Many registries cannot delete a single tag. The
+    registry removes layers that no image needs.
     """
     wanted = parse_reference(context, reference, default_tag=None)
     if not wanted.tag and not wanted.digest:

@@ -40,9 +40,9 @@ if TYPE_CHECKING:
 def prune(context: Context, /, services: tuple[str, ...], environment: str, **options: Any) -> None:
     """Delete old images of SERVICES (default: all with a source) from the registry.
 
-    Kept are the newest 10 tagged images of each service, `latest`, tags that begin with
-    `deployed-`, untagged images of the last 30 days, and what any environment runs or can be rolled
-    back to, with everything that these need.
+    Keeps the newest 10 tagged images of each service, `latest`, tags that begin with `deployed-`,
+    untagged images of the last 30 days, and what any environment runs or can be rolled back to,
+    with the platforms, signatures and SBOMs of these images.
     """
     from lapwing.targets.image_prune import PruneOptions, prune_images
 

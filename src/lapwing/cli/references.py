@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 plain_http_option = click.option(
     "--plain-http",
     is_flag=True,
-    help="Use the registry without TLS. Loopback registries never need it.",
+    help="Use the registry without TLS; a login is sent to it unencrypted. Loopback registries "
+    "never need it.",
 )
 platform_option = click.option(
     "--platform",

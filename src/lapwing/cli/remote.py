@@ -111,7 +111,8 @@ def _reconnect(context: Context, to: Connection, environment: str, *, resume: bo
 
     lost = ServerConnectionError(
         f"The connection to {to.host} was lost.",
-        hint=f"The server continues. Run `lapwing status -e {environment}` to see the result.",
+        hint="A committed deployment continues on the server. Run "
+        f"`lapwing status -e {environment}` to see its state.",
     )
     if not resume:
         raise lost

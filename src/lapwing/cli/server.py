@@ -39,10 +39,10 @@ def command() -> None:
 @click.option("--dry-run", is_flag=True, help="Check the server, and print every command.")
 @click.pass_obj
 def setup(context: Context, environment: str, files: tuple[Path, ...], dry_run: bool) -> None:
-    """Install Lapwing on the server, or upgrade it; what runs there keeps serving.
+    """Install or upgrade Lapwing on the server of an environment; running services keep serving.
 
-    It needs Debian or Ubuntu with systemd, and SSH as root or as a user with sudo that asks for no
-    password. Nothing listens but SSH and, on the ports 80 and 443, Envoy.
+    Requires Debian 12 or Ubuntu 24.04 (or newer) with systemd, and SSH as root or as a user with
+    passwordless sudo. Only SSH, and Envoy on the ports 80 and 443, are reachable from outside.
     """
     from lapwing.server import package, probe
     from lapwing.server import setup as steps
@@ -56,7 +56,10 @@ def setup(context: Context, environment: str, files: tuple[Path, ...], dry_run: 
     for finding in found:
         context.printer.say(f"{finding.message} {finding.hint}", style="yellow")
     if any(f.fatal for f in found):
-        raise ServerError(f"{to.host} cannot be set up.", hint="Nothing was changed.")
+        raise ServerError(
+            f"{to.host} cannot be set up; nothing was changed.",
+            hint="Correct what is listed above, and run the command again.",
+        )
     keys = _public_keys(files) or _authorized_keys(to)
     settings = {
         "LAPWING_HOME": f"{steps.HOME}/state",
@@ -80,9 +83,9 @@ def setup(context: Context, environment: str, files: tuple[Path, ...], dry_run: 
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.pass_obj
 def key(context: Context, environment: str, file: Path) -> None:
-    """Allow the public SSH key in FILE to deploy this environment, and nothing else.
+    """Allow the public SSH key in FILE to deploy this environment and read its status and history.
 
-    For CI: make a key without a passphrase with `ssh-keygen -t ed25519 -N '' -f deploy-key`, pass
+    For CI: create a key without a passphrase with `ssh-keygen -t ed25519 -N '' -f deploy-key`, pass
     `deploy-key.pub` here, and give `deploy-key` to CI as a secret.
     """
     from lapwing.server import setup as steps
@@ -93,7 +96,7 @@ def key(context: Context, environment: str, file: Path) -> None:
     step = steps.allow(lines)
     sudo = "" if to.run("id -u").strip() == b"0" else "sudo -n "
     to.run(f"{sudo}sh -ec {shlex.quote(step.script)}", step.given, STEP_TIMEOUT_S)
-    context.printer.say(f"The key in {file} may deploy {ref}, and nothing else.")
+    context.printer.say(f"The key in {file} may deploy {ref} and read its status and history.")
 
 
 @command.command("remove")
@@ -101,12 +104,15 @@ def key(context: Context, environment: str, file: Path) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
 def remove(context: Context, environment: str, yes: bool) -> None:
-    """Stop everything on the server and remove Lapwing; data and secrets stay in its home."""
+    """Stop every stack on the server and remove Lapwing; keep /var/lib/lapwing with the data."""
     from lapwing.server import setup as steps
 
     to = _connection(context, environment)
     if not yes and not context.printer.confirm(f"Stop every stack on {to.host}?"):
-        raise UsageError("Nothing was changed.", hint="Pass --yes to remove Lapwing.")
+        raise UsageError(
+            f"Removing Lapwing from {to.host} was not confirmed; nothing was changed.",
+            hint="Pass --yes to skip the confirmation.",
+        )
     sudo = "" if to.run("id -u").strip() == b"0" else "sudo -n "
     to.run(f"{sudo}sh -c {shlex.quote(steps.REMOVE)}", timeout=STEP_TIMEOUT_S)
     context.printer.say(

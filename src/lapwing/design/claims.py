@@ -65,7 +65,8 @@ SECURITY = (
         lambda _, project: bool(project.clusters),
     ),
     Claim(
-        "Secrets that people set are in Secret Manager, in one region, with access per secret; "
+        "Secrets that are not generated are in Secret Manager, in one region, with access per "
+        "secret; "
         "External Secrets copies them into the cluster.",
         lambda e, _: bool(e.facts.secret_reads),
     ),

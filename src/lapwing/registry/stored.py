@@ -46,7 +46,7 @@ async def read_stored(source: Repository, digests: Iterable[str] = ()) -> list[S
 
 
 class _Reader:
-    """Reads manifests, each once. `times` is when they were pushed, where the registry tells."""
+    """Reads manifests, each once. `times` are push times, where the registry reports them."""
 
     def __init__(self, source: Repository) -> None:
         self.found: dict[str, Stored] = {}
@@ -100,7 +100,7 @@ class _Reader:
 
 
 def _created(config: dict[str, Any] | None) -> float | None:
-    """Return when an image was created, in Unix time; None if it does not tell."""
+    """Return when an image was created, in Unix time; None if unknown."""
     text = (config or {}).get("created")
     try:
         found = datetime.fromisoformat(text).timestamp() if isinstance(text, str) else 0.0

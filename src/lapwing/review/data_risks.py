@@ -33,7 +33,7 @@ def backups(case: Case) -> Iterator[Risk]:
             advice = "Use `tier: M10`, or dump the data on your own."
             yield Risk("impossible-backup", path, evidence, advice, Severity.CRITICAL)
         elif name not in made and name not in atlas:
-            evidence = f"`{name}` has `backup: true`, and nothing that Lapwing renders makes it"
+            evidence = f"`{name}` has `backup: true`, but Lapwing renders no backup for it"
             advice = "Check that your own backup runs, and rehearse a restore."
             yield Risk("stated-backup", path, evidence, advice, Severity.INFO)
 
@@ -60,7 +60,7 @@ def unbounded_caches(case: Case) -> Iterator[Risk]:
     for pods in case.environment.facts.pods:
         if pods.kind == "StatefulSet" and pods.component == "redis" and not pods.caps_cache:
             evidence = f"`{pods.part}` has no `maxmemory`: it is killed when it reaches its limit"
-            advice = "Give its keys a time to live, and set `resources: {memory: ...}` above them."
+            advice = "Set a TTL on its keys, and `resources: {memory: ...}` above their total size."
             path: KeyPath = ("resources", pods.part, "resources")
             yield Risk("unbounded-cache", path, evidence, advice, Severity.INFO)
 

@@ -178,7 +178,7 @@ def pod_requests(case: Case) -> Iterator[Risk]:
         elif requests.cpu is None or requests.memory is None:
             advice = "Set `resources`, such as `{cpu: 250m, memory: 512Mi}`, from what it uses."
             shown = show(pods.billed.cpu, pods.billed.memory)
-            evidence = f"`{pods.part}` states no requests; it gets {shown}, and no more memory"
+            evidence = f"`{pods.part}` sets no resource requests: Autopilot assigns {shown}"
             yield Risk("no-requests", path, evidence, advice)
 
 

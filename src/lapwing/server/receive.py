@@ -113,7 +113,8 @@ def check(request: Request, limit: Limit | None) -> None:
     if (request.stack, request.environment) != (limit.stack, limit.environment):
         raise ServerError(
             f"This SSH key is for {limit.stack}/{limit.environment} only.",
-            hint="Use the key of a person, or make one with `lapwing server key`.",
+            hint="Use another key, or create one and run "
+            f"`lapwing server key -e {request.environment} FILE`.",
         )
     if verb not in LIMITED:
         raise ServerError(f"This SSH key may not run `lapwing {verb}`: it is for deployments only.")

@@ -186,13 +186,26 @@ def _environment(settings: Mapping[str, str]) -> bytes:
 
 
 def allow(lines: Sequence[str]) -> Step:
-    """Add lines to authorized_keys; its other lines stay."""
+    """Add lines to authorized_keys, in place of earlier limited ones of the same keys.
+
+    The step fails for a key that would lose permissions: sshd uses the first line of a key.
+    """
     file = f"{HOME}/.ssh/authorized_keys"
-    script = (
-        f"touch {file}\nwhile IFS= read -r line; do\n"
-        f'  grep -qxF -e "$line" {file} || printf "%s\\n" "$line" >> {file}\ndone\n'
-        f"chown {USER}:{USER} {file} && chmod 0600 {file}"
-    )
+    script = f"""\
+touch {file}
+while IFS= read -r line; do
+  grep -qxF -e "$line" {file} && continue
+  key=$(printf '%s\n' "$line" | awk '{{for (i = 1; i <= NF; i++) if ($i ~ /^AAAA/) print $i}}')
+  if grep -F -e "$key" {file} | grep -qvF -e ' --only '; then
+    case $line in *' --only '*)
+      echo "This key may already run every command of Lapwing on the server." >&2
+      exit 3 ;;
+    esac
+  fi
+  {{ grep -vF -e "$key" {file} || true; printf '%s\n' "$line"; }} > {file}.new
+  mv {file}.new {file}
+done
+chown {USER}:{USER} {file} && chmod 0600 {file}"""
     return Step("allow SSH keys", script, "".join(f"{line}\n" for line in lines).encode())
 
 

@@ -82,7 +82,7 @@ def send(folder: Path, snapshot: Snapshot, stack: str, environment: str, to: Con
     if "hidden ref" in done.messages:
         raise ServerError(
             f"This SSH key may not deploy {stack}/{environment}.",
-            hint=f"Allow it with `lapwing server key -e {environment}`, or use another key.",
+            hint=f"Create another key and run `lapwing server key -e {environment} FILE`.",
         )
     raise ServerConnectionError(
         f"The source of {stack} could not be sent to {host}.",

@@ -27,7 +27,7 @@ FAILED = 255
 """The exit status of ssh itself when there is no connection. Source: ssh(1)."""
 CONNECT_TIMEOUT_S = 15
 ALIVE_INTERVAL_S = 10
-"""Seconds between two questions whether the server is there; after three, the connection ends."""
+"""Interval of keep-alive messages; after three without a reply, the connection is closed."""
 OUTPUT_LINES = 5
 MAX_FOLDER = 104 - 58
 """The length of a folder for sockets: ssh adds a name of 40 and a suffix of 17 characters."""
@@ -164,7 +164,7 @@ def no_ssh() -> LapwingError:
 CAUSES = (
     (
         "REMOTE HOST IDENTIFICATION HAS CHANGED",
-        "The host key of {host} is not the known one: this may be another machine.",
+        "The host key of {host} has changed: this may be another machine.",
         "If the server was installed again, run `ssh-keygen -R {name}`, connect once with "
         "`ssh {target}`, and compare the key with the one that the provider shows.",
     ),
@@ -196,7 +196,7 @@ CAUSES = (
         "Check that the server is running, and that its firewall allows SSH.",
     ),
 )
-"""Messages of OpenSSH, each with what we say."""
+"""Messages of OpenSSH, with the error and the hint for each."""
 
 
 def failure(host: Host, messages: str) -> ServerConnectionError:

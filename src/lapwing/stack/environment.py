@@ -94,7 +94,7 @@ class Acme(StrictModel):
     """A public authority for certificates, by the ACME protocol (RFC 8555)."""
 
     email: NonEmpty = Field(
-        description="The address that the authority gets. You accept its terms of service.",
+        description="The e-mail address of the ACME account. You accept its terms of service.",
         examples=["ops@example.com"],
     )
     directory: NonEmpty = Field(
@@ -113,7 +113,7 @@ class Tls(StrictModel):
     """The certificate that clients of a server get."""
 
     acme: Annotated[Acme, short_form("email", NonEmpty | Acme)] = Field(
-        description="A public authority, or the address that it gets."
+        description="The ACME authority; or only an e-mail address, for Let's Encrypt."
     )
 
 

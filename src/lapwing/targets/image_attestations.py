@@ -150,7 +150,8 @@ def find_key(loaded: LoadedStack, path: Path | None, settings: Settings) -> Sign
     if key is None:
         raise SigningKeyError(
             f"The images have to be signed, because the stack file has {where}.",
-            hint="Give the private key: `--sign-key FILE`, or LAPWING_SIGNING_KEY in CI.",
+            hint="Set LAPWING_SIGNING_KEY to the private key (PEM). `lapwing image build` also has "
+            "`--sign-key FILE`.",
         )
     if key.public.der != expected.der:
         raise SigningKeyError(

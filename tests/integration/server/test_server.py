@@ -145,7 +145,7 @@ def upgrade(laptop: Laptop, folder: Path) -> None:
         del where.environ["PYTHONPATH"]
 
 
-def test_deployment_goes_on_when_the_connection_is_cut(deployed: Laptop) -> None:
+def test_deployment_continues_when_the_connection_is_cut(deployed: Laptop) -> None:
     deployed.write("cut")
     command = deployed.where.begin("deploy", "-e", "vps")
     path = "/var/lib/lapwing/state/environments/shop/vps/status.json"
@@ -170,11 +170,24 @@ def test_stack_serves_again_after_a_power_failure(deployed: Laptop) -> None:
     assert deployed.where.json("status", "-e", "vps")["services"][0]["phase"] == "running"
 
 
+def machine_keys(laptop: Laptop) -> str:
+    return laptop.machine.run("cat /var/lib/lapwing/.ssh/authorized_keys")
+
+
+def test_key_of_a_person_is_not_limited_by_mistake(laptop: Laptop) -> None:
+    before = machine_keys(laptop)
+    public = laptop.machine.folder.parent / "id.pub"
+    shown = laptop.where.run("server", "key", "-e", "vps", str(public), status=1).stderr
+    assert "may already run every command" in shown
+    assert machine_keys(laptop) == before
+
+
 @pytest.fixture
 def ci(deployed: Laptop, tmp_path: Path) -> Iterator[Laptop]:
     """A key that may deploy `vps`, in place of the laptop's."""
     make_key(tmp_path / "ci")
-    deployed.where.run("server", "key", "-e", "vps", str(tmp_path / "ci.pub"))
+    for environment in ("qa", "vps"):  # The second limit replaces the first.
+        deployed.where.run("server", "key", "-e", environment, str(tmp_path / "ci.pub"))
     deployed.use(tmp_path / "ci")
     yield deployed
     deployed.use(deployed.machine.folder.parent / "id")
@@ -186,6 +199,8 @@ def test_key_for_ci_deploys_and_does_nothing_else(ci: Laptop) -> None:
     where.run("deploy", "-e", "vps")
     assert ci.ask() == "from CI"
     where.json("status", "-e", "vps")
+    shown = machine_keys(ci)
+    assert shown.count(" --only shop/vps") == 1
     for verb in ("logs", "rollback", "down", "up", "promote"):
         shown = where.run(verb, "-e", "vps", status=1).stderr
         assert f"may not run `lapwing {verb}`" in shown

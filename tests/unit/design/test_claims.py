@@ -40,7 +40,7 @@ def words(made: Document) -> str:
 EVIDENCE = {
     "Ingress is HTTPS only": "google_compute_global_forwarding_rule",
     "The firewall denies": "google_container_cluster",
-    "Secrets that people set": '"refreshPolicy": "Periodic"',
+    "Secrets that are not generated": '"refreshPolicy": "Periodic"',
     "The database has no public endpoint": "mongodbatlas_privatelink_endpoint_service",
 }
 """The beginning of a sentence, and what the rendered files have exactly if it is true."""

@@ -101,7 +101,10 @@ class PublicCertificate:
         if chosen is None:
             return None
         if self._settings.http_port is None:
-            return "`tls: {acme: ...}` needs a server that `lapwing server setup` has set up."
+            return (
+                "`tls: {acme: ...}` has no effect: LAPWING_HTTP_PORT is not set, so the authority "
+                "cannot check the domain. Run `lapwing server setup`, or set it to 80."
+            )
         reason = self._attempts.problem
         if reason is None:
             return None
