@@ -123,13 +123,13 @@ def test_merged_feature_branch_raises_major_version(
     project.commit("Add a basket", code="1")
     project.git(*project.login, "push", "-q", "origin", "feature/basket")
     about = {"head": "feature/basket", "base": "main", "title": "A basket"}
-    number = forge.api("POST", f"{path(project)}/pulls", json=about)["number"]
     how = {"Do": style, "MergeTitleField": "Nothing to see", "MergeMessageField": "here"}
-    until = time.monotonic() + PATIENCE_S
-    # Gitea looks for conflicts in the background, and refuses a merge until it has.
-    while forge.status("POST", f"{path(project)}/pulls/{number}/merge", json=how) != 200:
-        assert time.monotonic() < until, "the pull request cannot be merged"
-        time.sleep(0.2)
+    # Gitea processes a push, and looks for conflicts, in the background.
+    for request, body, status in (("pulls", about, 201), ("pulls/1/merge", how, 200)):
+        until = time.monotonic() + PATIENCE_S
+        while forge.status("POST", f"{path(project)}/{request}", json=body) != status:
+            assert time.monotonic() < until, f"Gitea refuses {request}"
+            time.sleep(0.2)
     project.git("checkout", "-q", "main")
     project.git("pull", "-q", "--ff-only", "origin", "main")
     answer = project.release()
