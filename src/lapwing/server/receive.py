@@ -19,7 +19,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import msgspec
 
@@ -28,6 +28,7 @@ from lapwing.errors import ServerError
 from lapwing.server import VERBS, source
 from lapwing.server.source import REF, Snapshot
 from lapwing.settings import Settings
+from lapwing.stack.load import FILE, StackFile
 from lapwing.system import home
 
 NAME = r"[a-z](?:[a-z0-9-]{0,38}[a-z0-9])?"
@@ -93,7 +94,7 @@ def receive(command: str, settings: Settings, limit: Limit | None) -> int:
         except msgspec.MsgspecError as error:
             raise ServerError(f"The request is invalid: {error}.") from error
         check(request, limit)
-        return _run(request, settings)
+        return _run(request, settings, limit)
     raise ServerError(
         "This SSH key is only for Lapwing: it opens no shell.",
         hint="Use Lapwing's commands with `-e ENVIRONMENT`, or log in as another user.",
@@ -106,6 +107,10 @@ def check(request: Request, limit: Limit | None) -> None:
     for name in (request.stack, request.environment):
         if not re.fullmatch(NAME, name):
             raise ServerError(f"{name!r} is not the name of a stack or an environment.")
+    if any("\0" in word for word in request.arguments):
+        raise ServerError("An argument has a NUL character.")
+    if request.snapshot is not None:
+        _check_snapshot(request.snapshot)
     if verb not in VERBS:
         raise ServerError(f"{verb!r} cannot be run on a server.")
     if limit is None:
@@ -121,6 +126,22 @@ def check(request: Request, limit: Limit | None) -> None:
     for word in request.arguments[1:]:
         if word not in LIMITED[verb] and not re.fullmatch(r"[a-z0-9][a-z0-9-]*", word):
             raise ServerError(f"This SSH key may not use {word!r} with `lapwing {verb}`.")
+
+
+def _check_snapshot(snapshot: Snapshot) -> None:
+    """Check that a snapshot names two commits and a folder in them. Raises ServerError."""
+    for commit in (snapshot.head, snapshot.files):
+        if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", commit):
+            raise ServerError(f"{commit!r} is not a commit.")
+    folder = PurePosixPath(snapshot.folder)
+    if folder.is_absolute() or ".." in folder.parts or "\0" in snapshot.folder:
+        raise ServerError(f"{snapshot.folder!r} is not a folder of the source.")
+
+
+def _actor(request: Request, limit: Limit | None) -> str:
+    """Return who acts, on one line; a key for CI is shown as one."""
+    name = "".join(c for c in request.actor if c.isprintable())[:100].strip() or "unknown"
+    return f"{name} (key for {limit.stack}/{limit.environment})" if limit else name
 
 
 def _receive_pack(path: str, settings: Settings, limit: Limit | None) -> int:
@@ -146,7 +167,7 @@ def _receive_pack(path: str, settings: Settings, limit: Limit | None) -> int:
     return subprocess.call(["git", *options, "receive-pack", str(repository)], env=_git_environ())
 
 
-def _run(request: Request, settings: Settings) -> int:
+def _run(request: Request, settings: Settings, limit: Limit | None) -> int:
     """Run a verb in the files of its snapshot, which stay until it ends."""
     with _files(request, settings) as folder:
         program = [shutil.which("lapwing", path=os.environ.get("PATH")) or "lapwing"]
@@ -154,7 +175,7 @@ def _run(request: Request, settings: Settings) -> int:
         verb, *rest = request.arguments
         group = [rest.pop(0)] if verb == "secret" and rest else []
         words = [*program, verb, *group, *environment, *rest]
-        environ = {**os.environ, "LAPWING_ACTOR": request.actor, "LAPWING_SERVER": "yes"}
+        environ = {**os.environ, "LAPWING_ACTOR": _actor(request, limit), "LAPWING_SERVER": "yes"}
         environ.pop("SSH_ORIGINAL_COMMAND", None)
         if not request.color:
             environ["NO_COLOR"] = "1"
@@ -187,6 +208,8 @@ def _files(request: Request, settings: Settings) -> Iterator[Path]:
     with _in_use(folder):
         try:
             source.check_out(repository, request.snapshot, folder / "files")
+            stack_folder = folder / "files" / request.snapshot.folder
+            _check_stack(stack_folder, folder / "files", request)
         except BaseException:
             shutil.rmtree(folder)
             raise
@@ -195,7 +218,23 @@ def _files(request: Request, settings: Settings) -> Iterator[Path]:
         link.symlink_to(f"{folder.name}/files")
         link.replace(newest)
         _remove_unused(parent, newest)
-        yield folder / "files" / request.snapshot.folder
+        yield stack_folder
+
+
+def _check_stack(folder: Path, top: Path, request: Request) -> None:
+    """Check that a snapshot has the stack of the request, before it becomes the newest one.
+
+    The folder may be a link in the source: what counts is where it leads. Raises ServerError.
+    """
+    file = folder / FILE
+    if not file.resolve().is_relative_to(top.resolve()) or not file.is_file():
+        raise ServerError(f"The source has no {FILE} in that folder.")
+    name = StackFile(file).stack
+    if name != request.stack:
+        raise ServerError(
+            f"The stack file is of {name!r}, and the request is for {request.stack!r}.",
+            hint="Nothing was changed.",
+        )
 
 
 @contextlib.contextmanager

@@ -149,7 +149,7 @@ def test_containers_start_again_with_the_engine(ship: ContainerShip, contained: 
 def test_down_leaves_no_container(ship: ContainerShip, docker: Docker) -> None:
     pids = ship.pids("active")
     ship.where.run("down")
-    assert ship.containers(docker) == []
+    until(lambda: ship.containers(docker) == [], "the end of the containers")
     assert not any(processes.started(pid) for pid in pids)
     ship.where.run("up")
     ship.version = f"v{ship.number}"

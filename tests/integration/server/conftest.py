@@ -67,7 +67,8 @@ class Laptop:
         options = (
             f"-F none -o IdentityFile={key} -o IdentitiesOnly=yes -o UserKnownHostsFile={known}"
         )
-        (folder / "ssh").write_text(f'#!/bin/sh\nexec /usr/bin/ssh {options} "$@"\n')
+        inside = " ".join(self.machine.here)
+        (folder / "ssh").write_text(f'#!/bin/sh\nexec {inside} /usr/bin/ssh {options} "$@"\n')
         (folder / "ssh").chmod(0o755)
         self.where.environ["PATH"] = f"{folder}:{os.environ['PATH']}"
         self.where.environ["XDG_RUNTIME_DIR"] = self.sockets()
@@ -92,8 +93,8 @@ class Laptop:
     def ask(self, path: str = "/") -> str:
         """What the server answers to a browser."""
         done = subprocess.run(
-            ["curl", "-sS", "-m", "10", "--cacert", str(self.authority), "--resolve",
-             f"{DOMAIN}:443:{self.machine.address}", f"https://{DOMAIN}{path}"],
+            [*self.machine.here, "curl", "-sS", "-m", "10", "--cacert", str(self.authority),
+             "--resolve", f"{DOMAIN}:443:{self.machine.address}", f"https://{DOMAIN}{path}"],
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         return done.stdout + done.stderr

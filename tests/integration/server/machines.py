@@ -1,33 +1,36 @@
 """A fresh Debian server for the tests: its systemd and sshd are real, in namespaces of their own.
 
 `.ci/install-server` makes the root file system once; each server writes into an overlay of it. The
-server and this machine are connected by a veth pair, so nothing else can reach it, and it has no
-internet.
+server has a network of its own, with the loopback interface only. What talks to it runs in that
+namespace (`here`): the interfaces of this machine stay as they are, because a browser of another
+test ends its requests when they change.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import shlex
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.deployed import until
 
+CLONE_NEWNET = 0x40000000
 BOOT = Path(__file__).with_name("boot.sh")
-ETHERNET = "lapwing-t"
 
 
 class Machine:
-    """A server: `address` is its IP address, `root` its file system as this machine sees it."""
+    """A server: `root` is its file system as this machine sees it."""
+
+    address = "127.0.0.1"
 
     def __init__(self, folder: Path, parts: Path, number: int) -> None:
         self.folder = folder
         self.wheels = parts / "wheels"
-        self.link = f"{ETHERNET}{number}"
-        self.gateway, self.address = f"10.213.{number}.1", f"10.213.{number}.2"
         self.root = folder / "root"
         for name in ("root", "upper", "work"):
             (folder / name).mkdir(parents=True)
@@ -37,7 +40,9 @@ class Machine:
         (self.root / "etc/pip.conf").write_text("[global]\nno-index = true\nfind-links = /wheels\n")
         _run("chroot", str(self.root), "ssh-keygen", "-A")
         self._group = Path("/sys/fs/cgroup/systemd")
-        self._group = (self._group if self._group.is_dir() else Path("/sys/fs/cgroup")) / self.link
+        self._group = (
+            self._group if self._group.is_dir() else Path("/sys/fs/cgroup")
+        ) / f"lapwing-test-{number}"
         self._process: subprocess.Popen[bytes] | None = None
         self.init = 0
 
@@ -60,13 +65,6 @@ class Machine:
         words = ["bash", str(BOOT), str(self.root), str(self.wheels), "vps"]
         self._process = subprocess.Popen(["sh", "-c", script + shlex.join(words)])
         self.init = until(self._find_init)
-        _run(
-            "ip", "link", "add", self.link, "type", "veth", "peer", "eth0", "netns", str(self.init)
-        )
-        _run("ip", "address", "add", f"{self.gateway}/24", "dev", self.link)
-        _run("ip", "link", "set", self.link, "up")
-        _run(*self._inside("n"), "ip", "address", "add", f"{self.address}/24", "dev", "eth0")
-        _run(*self._inside("n"), "ip", "link", "set", "eth0", "up")
         until(lambda: ":22 " in self.run("ss -Hltn"))
 
     def _find_init(self) -> int:
@@ -87,7 +85,6 @@ class Machine:
             os.kill(self.init or self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._process = None
-        subprocess.run(["ip", "link", "delete", self.link], capture_output=True, check=False)
         until(lambda: not self._remove_groups())
 
     def _remove_groups(self) -> bool:
@@ -101,6 +98,26 @@ class Machine:
         """End it, and unmount its file system."""
         self.power_off()
         subprocess.run(["umount", "-l", str(self.root)], check=True)
+
+    @property
+    def here(self) -> list[str]:
+        """The words before a command that let it run in the network of the server."""
+        return self._inside("n")
+
+    @contextlib.contextmanager
+    def network(self) -> Iterator[None]:
+        """Let this thread, and what it starts, use the network of the server.
+
+        Source: setns(2); Python has it from version 3.12 on.
+        """
+        library = ctypes.CDLL(None, use_errno=True)
+        paths = Path("/proc/thread-self/ns/net"), Path(f"/proc/{self.init}/ns/net")
+        with paths[0].open() as before, paths[1].open() as there:
+            assert library.setns(there.fileno(), CLONE_NEWNET) == 0
+            try:
+                yield
+            finally:
+                assert library.setns(before.fileno(), CLONE_NEWNET) == 0
 
     def _inside(self, namespaces: str) -> list[str]:
         return ["nsenter", "-t", str(self.init), f"-{namespaces}"]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from lapwing import server
 from lapwing.errors import ServerError
+from lapwing.server import receive as receive_module
 from lapwing.server.receive import LIMITED, Limit, Request, check, encode, receive
+from lapwing.server.source import Snapshot
 from lapwing.settings import Settings
 
 LIMIT = Limit("shop", "vps")
@@ -77,6 +81,59 @@ def test_other_commands_are_refused(command: str, limit: Limit | None, tmp_path:
 def test_key_for_deployments_sends_the_source_of_its_stack_only(tmp_path: Path) -> None:
     with pytest.raises(ServerError, match="may not send"):
         receive("git-receive-pack '/other'", Settings(home=tmp_path / "home"), LIMIT)
+
+
+@pytest.mark.parametrize(
+    ("head", "files", "folder"),
+    [
+        ("--force", "a" * 40, "."), ("a" * 40, "HEAD", "."), ("a" * 40, "b" * 40, "/etc"),
+        ("a" * 40, "b" * 40, "../.."), ("a" * 40, "b" * 40, "a/../../x"),
+        ("a" * 40, "b" * 40, "a\0"),
+    ],
+)  # fmt: skip
+def test_snapshot_is_two_commits_and_a_folder_in_them(head: str, files: str, folder: str) -> None:
+    sent = request("deploy")
+    sent.snapshot = Snapshot(head, files, folder)
+    for limit in (None, LIMIT):
+        with pytest.raises(ServerError):
+            check(sent, limit)
+
+
+def test_actor_is_one_line_and_shows_a_key_for_ci() -> None:
+    sent = request("deploy")
+    sent.actor = "The CEO <ceo@x>\n\nOutcome: succeeded\0"
+    assert receive_module._actor(sent, LIMIT) == (
+        "The CEO <ceo@x>Outcome: succeeded (key for shop/vps)"
+    )
+    assert "\n" not in receive_module._actor(sent, None)
+
+
+def commit(folder: Path, stack: str) -> str:
+    """Commit a stack file into the server's repository of the stack `shop`."""
+    repository = folder / "home" / "sources" / "shop.git"
+    work = folder / "work"
+    run = functools.partial(subprocess.run, check=True, capture_output=True, text=True)
+    run(["git", "init", "-q", "--bare", str(repository)])
+    run(["git", "clone", "-q", str(repository), str(work)])
+    (work / "lapwing.yaml").write_text(f"stack: {stack}\n")
+    run(["git", "-C", str(work), "add", "-A"])
+    name = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    run(["git", "-C", str(work), *name, "commit", "-qm", "x"])
+    run(["git", "-C", str(work), "push", "-q", "origin", "HEAD:refs/lapwing/vps"])
+    return run(["git", "-C", str(work), "rev-parse", "HEAD"]).stdout.strip()
+
+
+@pytest.mark.parametrize(("stack", "folder"), [("other", "."), ("shop", "missing")])
+def test_source_of_another_stack_is_refused_and_changes_nothing(
+    tmp_path: Path, stack: str, folder: str
+) -> None:
+    head = commit(tmp_path, stack)
+    sent = request("deploy")
+    sent.snapshot = Snapshot(head, head, folder)
+    with pytest.raises(ServerError):
+        receive(encode(sent), Settings(home=tmp_path / "home"), LIMIT)
+    left = sorted(p.name for p in (tmp_path / "home" / "sources" / "shop").iterdir())
+    assert left == []
 
 
 def test_request_is_one_word_of_the_command() -> None:
