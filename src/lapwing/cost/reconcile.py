@@ -11,16 +11,21 @@ import csv
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
-from lapwing.cost.book import Book, Price
+from lapwing.cost.book import CURRENCY, Book, Price
 from lapwing.cost.ledger import ZERO, Estimate, Line, cents, total
 from lapwing.errors import UsageError
+
+_AMOUNT = re.compile(r"-?([0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,2})?|[0-9]{1,3}(,[0-9]{3})+\.[0-9]+)")
+"""A number as in an export to BigQuery (`70.25`, `1.5E-7`), or in the console (`1,006.25`)."""
+_MAX_AMOUNT = Decimal("1e12")
+_DOLLARS = ("$", "US$", CURRENCY)
 
 
 @dataclass(frozen=True, slots=True)
 class BillRow:
-    """One row of the bill: its cost with all credits, in the currency of the bill."""
+    """One row of the bill: its cost with all credits, in US dollars."""
 
     service: str
     sku: str
@@ -48,12 +53,12 @@ def read_bill(text: str) -> list[BillRow]:
     """Read the rows of an export.
 
     Raises:
-        UsageError: A column is missing, or a cost is not a number.
+        UsageError: A column is missing, a cost is not a number, or the currency is another one.
     """
     lines = text.splitlines()
     start = next((n for n, line in enumerate(lines) if "description" in line.lower()), 0)
     reader = csv.DictReader(lines[start:])
-    named = {re.sub(r"[^a-z]+", "_", f.lower()).strip("_"): f for f in reader.fieldnames or ()}
+    named = {_column(f): f for f in reader.fieldnames or ()}
     service, sku = named.get("service_description"), named.get("sku_description")
     cost = named.get("unrounded_cost") or named.get("subtotal") or named.get("cost")
     absent = [n for n, f in (("service", service), ("SKU", sku), ("cost", cost)) if f is None]
@@ -63,22 +68,52 @@ def read_bill(text: str) -> list[BillRow]:
             hint="Export the cost table of Cloud Billing grouped by SKU, with the columns "
             "`Service description`, `SKU description` and `Cost`.",
         )
-    credits = [named[n] for n in ("credits", "credits_amount") if n in named and n != cost]
+    credits = [named[n] for n in ("credits", "credits_amount") if n in named]
+    for number, line in enumerate(lines[:start], 1):
+        if stated := re.match(r'"?currency"?\s*,\s*"?([^",]*)', line, re.IGNORECASE):
+            _check_currency(stated[1], number)
+    for column in (cost, *credits):
+        if unit := re.search(r"\(([^)]*)\)\s*$", column):
+            _check_currency(unit[1], start + 1)
     rows = []
-    for number, row in enumerate(reader, start + 2):
+    for row in reader:
         if row.get(service) and row.get(sku):
-            amounts = [_amount(row.get(column) or "0", number) for column in (cost, *credits)]
+            number = start + reader.line_num
+            _check_currency(row.get(named.get("currency", "")) or CURRENCY, number)
+            amounts = [_amount(row[cost] or "", number)]
+            amounts += [_amount(row[column] or "0", number) for column in credits]
             rows.append(BillRow(row[service], row[sku], sum(amounts, ZERO)))
     return rows
 
 
-def _amount(text: str, number: int) -> Decimal:
-    try:
-        return Decimal(re.sub(r"[^0-9.eE-]", "", text) or "0")
-    except InvalidOperation:
+def _column(title: str) -> str:
+    """Return the name of a column: `Cost ($)` and `cost` are both `cost`."""
+    return re.sub(r"[^a-z]+", "_", re.sub(r"\([^)]*\)\s*$", "", title.lower())).strip("_")
+
+
+def _check_currency(text: str, number: int) -> None:
+    """Check that amounts are in the currency of the price book."""
+    if text.strip().upper() not in _DOLLARS:
         raise UsageError(
-            f"Line {number} of the bill has no valid cost: {text!r}.", hint="Export it again."
-        ) from None
+            f"Line {number} of the bill has the currency {text.strip()[:40]!r}; the estimate is "
+            f"in {CURRENCY}, and amounts are not converted.",
+            hint=f"Convert the costs and credits of the file to {CURRENCY}, and state {CURRENCY} "
+            "as their currency.",
+        )
+
+
+def _amount(text: str, number: int) -> Decimal:
+    text = text.strip()
+    if _AMOUNT.fullmatch(text):
+        amount = Decimal(text.replace(",", ""))
+        if abs(amount) < _MAX_AMOUNT:
+            return amount
+    shown = text if len(text) <= 40 else f"{text[:40]}..."
+    raise UsageError(
+        f"Line {number} of the bill has no valid cost: {shown!r}. A cost is a number below "
+        f"{_MAX_AMOUNT:.0e} such as 70.25, -3.1 or 1.5E-7.",
+        hint="Export it again, with `.` before the decimals.",
+    )
 
 
 def reconcile(estimate: Estimate, bill: Iterable[BillRow], book: Book) -> list[Comparison]:
