@@ -143,6 +143,7 @@ def main() -> NoReturn:
     """Run the command line and exit with its status: 0, 1, 2 or 130."""
     from lapwing import settings
 
+    _open_closed()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A character that the terminal's encoding lacks is escaped, as on stderr.
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -156,6 +157,13 @@ def main() -> NoReturn:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # The command has ended: its status is not changed.
     sys.exit(status)
+
+
+def _open_closed() -> None:
+    """Discard what is written to stdout or stderr where the parent has closed it (`>&-`)."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115
 
 
 def _end_like_interrupted() -> None:
@@ -214,7 +222,12 @@ def _print_error(context: click.Context | None, error: LapwingError) -> int:
     obj = context.obj if context else None
     printer = obj.printer if isinstance(obj, Context) else Printer()
     if isinstance(obj, Context) and obj.for_programs:
-        printer.json(describe(error, printer.mask))
+        try:
+            printer.json(describe(error, printer.mask))
+            printer.out.flush()
+        except OSError:  # stdout takes nothing: its disk is full, or its reader has ended.
+            printer.error(error)
+            _drop_unwritten()
     else:
         printer.error(error)
     return error.exit_status

@@ -244,6 +244,24 @@ def test_the_answer_does_not_fit_on_the_disk(tmp_path: Path) -> None:
     assert "Exception ignored" not in done.stderr
 
 
+@pytest.mark.parametrize("redirected", [">/dev/full", ">&-"])
+def test_error_as_json_that_stdout_does_not_take(redirected: str, tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'"$0" status --output json {redirected}', str(LAPWING)],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], "LAPWING_HOME": str(tmp_path / "home")},
+        check=False,
+    )
+    assert done.returncode in (1, 2)
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+    assert done.stderr.startswith("error: ") is (redirected == ">/dev/full")
+
+
 def test_signal_after_the_end_changes_no_exit_status() -> None:
     """A Ctrl-C while Python exits would end a command that has succeeded by a signal."""
     script = (
