@@ -59,7 +59,8 @@ def command(
     path = folder.absolute() / FILE
     if os.path.lexists(path) and not force:
         raise UsageError(f"{path} already exists.", hint="Replace it: lapwing init --force.")
-    findings = _find(folder, Choice(files, profiles))
+    chosen = (os.path.relpath(f, folder.absolute()) if posixpath.isabs(f) else f for f in files)
+    findings = _find(folder, Choice(tuple(chosen), profiles))
     text = draft(findings)
     _check(folder, text)
     _write(path, text)
@@ -68,13 +69,19 @@ def command(
 
 def _find(folder: Path, choice: Choice) -> Findings:
     from lapwing.stack.detect import detect
-    from lapwing.stack.detect_files import read_files
+    from lapwing.stack.detect_files import MAX_FILE_BYTES, read_files
 
     try:
         files = read_files(folder, choice.files)
     except OSError as error:
         raise UsageError(f"Cannot read {folder}: {error.strerror}.") from error
     missing = [name for name in choice.files if posixpath.normpath(name) not in files]
+    if present := [name for name in missing if (folder / name).is_file()]:
+        raise UsageError(
+            f"{', '.join(present)}: not read, because it is a link, outside of "
+            f"{folder.absolute()}, larger than {MAX_FILE_BYTES // 1024} KiB, or not UTF-8 text.",
+            hint="Give the path of a Compose file below this folder.",
+        )
     if missing:
         raise UsageError(
             f"{', '.join(missing)}: no such Compose file in {folder.absolute()}.",
@@ -132,7 +139,13 @@ def _print_summary(context: Context, path: Path, findings: Findings) -> None:
             printer.say(f"  - {note}")
     containers = any(service.dockerfile for service in findings.services)
     if containers:
-        printer.say("Services with a Dockerfile run on Kubernetes only.")
-        printer.say("Run `lapwing image build -e production` to build their images.")
+        printer.say(
+            "Services with a Dockerfile run as containers: on a machine with Docker or Podman, or "
+            "on Kubernetes."
+        )
+        printer.say(
+            "Run `lapwing up` to start it on this machine, or `lapwing image build -e production` "
+            "to build the images for Kubernetes."
+        )
     else:
         printer.say("Run `lapwing up` to start it.")

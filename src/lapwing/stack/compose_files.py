@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from lapwing.errors import UsageError
+
 NAMES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
 DOT_ENV = ".env"
 MAX_ALIASES = 50
@@ -53,12 +55,16 @@ class _Tagged:
 
 
 def load(files: Mapping[str, str], choice: Choice, notes: list[str]) -> ComposeProject | None:
-    """Load the project of the top folder, if it has one. Appends to the notes."""
+    """Load the project of the top folder, if it has one. Appends to the notes.
+
+    Raises:
+        UsageError: A chosen file is not a Compose file, or no service has a chosen profile.
+    """
     names = _chosen(files, choice, notes)
-    if not names:
-        return None
+    _check_files(files, choice)
     reader = _Reader(files, notes)
-    services = reader.project(names, posixpath.dirname(names[0]))
+    services = reader.project(names, posixpath.dirname(names[0])) if names else None
+    _check_profiles(services, choice)
     if services is None:
         return None
     project = ComposeProject(names[0])
@@ -73,6 +79,30 @@ def load(files: Mapping[str, str], choice: Choice, notes: list[str]) -> ComposeP
                 f"left out. `lapwing init --force --profile {min(profiles)}` adds it."
             )
     return project
+
+
+def _check_files(files: Mapping[str, str], choice: Choice) -> None:
+    for name in choice.files:
+        document = _parse(files.get(posixpath.normpath(name), ""))
+        if document is None or _is_circular(document):
+            reason = _CIRCULAR if document else "not valid YAML, or without `services`"
+            raise UsageError(
+                f"{name}: not a Compose file: {reason}.",
+                hint="Check it: `docker compose -f FILE config`.",
+            )
+
+
+def _check_profiles(services: Mapping[str, Service] | None, choice: Choice) -> None:
+    known = {str(p) for s in (services or {}).values() for p in _list(s.get("profiles"))}
+    unknown = [p for p in choice.profiles if p != "*" and p not in known]
+    if unknown:
+        where = "in the Compose files" if services is not None else "as there is no Compose file"
+        raise UsageError(
+            f"There is no profile {unknown[0]!r} {where}.",
+            hint=f"The profiles are: {', '.join(sorted(known))}."
+            if known
+            else "Leave out --profile.",
+        )
 
 
 def environment(service: Mapping[str, Any]) -> dict[str, Any]:
@@ -151,6 +181,9 @@ class _Reader:
         document = _parse(self._files[name])
         if document is None:
             self._note(f"{name}: not a valid Compose file; ignored.")
+        elif _is_circular(document):
+            self._note(f"{name}: {_CIRCULAR}; ignored. Write the value instead of the alias.")
+            return None
         return document
 
     def _note(self, note: str) -> None:
@@ -209,6 +242,23 @@ def _parse(text: str) -> dict[str, Any] | None:
         isinstance(data.get("services"), dict) or "include" in data
     )
     return data if is_project else None
+
+
+_CIRCULAR = "an alias (`*name`) is inside of the value that it stands for"
+
+
+def _is_circular(value: Any, around: tuple[int, ...] = (), done: set[int] | None = None) -> bool:
+    """Return whether a value contains itself, which aliases of YAML can do."""
+    done = set() if done is None else done
+    if id(value) in around:
+        return True
+    if not isinstance(value, dict | list | _Tagged) or id(value) in done:
+        return False
+    inner = [value.value] if isinstance(value, _Tagged) else value
+    values = inner.values() if isinstance(inner, dict) else inner
+    found = any(_is_circular(v, (*around, id(value)), done) for v in values)
+    done.add(id(value))
+    return found
 
 
 _STRING = "tag:yaml.org,2002:str"

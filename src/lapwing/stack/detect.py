@@ -6,6 +6,7 @@ not be detected, becomes a note, which the file carries as a comment and the com
 
 from __future__ import annotations
 
+import itertools
 import posixpath
 import re
 from collections.abc import Mapping
@@ -116,6 +117,8 @@ def _pair(
     if first is not None and first.guess and (main.command or main.published):
         first.command = main.command or first.command
         first.kind, first.notes = ("web", [_FROM_COMPOSE]) if main.published else ("worker", [])
+    elif first is not None and main.command and main.command != first.command:
+        _take_command(first, main.command)
     pairs: list[tuple[Program, ComposeService | None]] = [(p, main) for p in programs]
     known = {program.command for program in programs}
     migrates = any("migrate" in str(command) for command in known)
@@ -134,6 +137,30 @@ def _pair(
 _FROM_COMPOSE = (
     "command: the Compose file publishes a port of this service; it must listen on 127.0.0.1:$PORT."
 )
+
+
+_ADDRESSES = {"gunicorn": "--bind|-b", "uvicorn": "--host|--port", "flask": "--host|--port|-h|-p"}
+"""Options of web servers for the address; gunicorn reads `PORT` without any."""
+
+
+def _take_command(program: Program, command: str) -> None:
+    """Take the command of the Compose file if it starts the same web server; else add a note."""
+    words = (program.command or "").split()
+    prefix = "".join(f"{w} " for w in itertools.takewhile(lambda w: "=" in w, words))
+    name = next((w for w in words if "=" not in w), "")
+    serves = name != "flask" or re.search(r" run( |$)", command)
+    if name in _ADDRESSES and serves and re.fullmatch(rf"{name} [^&|;<>]*", command):
+        option = rf" (?:{_ADDRESSES[name]})(?:=| ?)\S+| --(?:reload|debug)(?= |$)"
+        port = "" if name == "gunicorn" else " --port $PORT"
+        program.command = prefix + re.sub(option, "", command) + port
+        if program.command != command:
+            program.notes.append(
+                "command: from the Compose file, but with the port $PORT and without reloading."
+            )
+        return
+    by = f"`{program.command}`" if program.command else "the command of the Dockerfile"
+    by = f"the static files in {program.static}" if program.static else by
+    program.notes.append(f"command: `{command}` of the Compose file is replaced by {by}.")
 
 
 def _take_volumes(

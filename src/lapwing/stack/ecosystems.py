@@ -249,8 +249,8 @@ def _next(here: Files, config: str) -> Program:
 
 def _dockerfile_notes(text: str) -> list[str]:
     notes = [
-        "dockerfile: no Python or Node.js source found, so it runs as a container: on Kubernetes "
-        "(`production` below), not on a machine. CI builds the image from the Dockerfile."
+        "dockerfile: no Python or Node.js source found, so it runs as a container: on a "
+        "machine with Docker or Podman, or on Kubernetes (`production` below)."
     ]
     if not re.search(r"^\s*USER\s+[1-9]\d*", text, re.M | re.I):
         notes.append("dockerfile: it needs a numeric `USER` other than 0, or `user:` here.")

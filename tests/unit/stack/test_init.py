@@ -131,6 +131,79 @@ def test_init_adds_services_of_chosen_profile(tmp_path: Path) -> None:
     assert sorted(load(tmp_path / "lapwing.yaml").stack.services) == ["batch", "console", "web"]
 
 
+def test_init_refuses_unknown_profile(tmp_path: Path) -> None:
+    shutil.copytree(CASES / "flask/folder", tmp_path / "flask")
+    with pytest.raises(UsageError, match="no profile 'nope' as there is no Compose file"):
+        init(tmp_path / "flask", "--profile", "nope")
+    shutil.copytree(CASES / "compose-profiles/folder", tmp_path / "shop")
+    with pytest.raises(UsageError, match="no profile 'nope' in the Compose files") as caught:
+        init(tmp_path / "shop", "--profile", "nightly", "--profile", "nope")
+    assert "nightly" in str(caught.value.hint)
+    assert not (tmp_path / "shop/lapwing.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: 1", "other.yaml: not a Compose file: not valid YAML, or without `services`"),
+        ("services: &a {x: *a}", "other.yaml: not a Compose file: an alias"),
+        (f"services: {{}} # {'x' * 300_000}", "other.yaml: not read, because"),
+    ],
+)
+def test_init_refuses_chosen_file_that_it_cannot_use(
+    text: str, message: str, tmp_path: Path
+) -> None:
+    shutil.copytree(CASES / "flask/folder", tmp_path, dirs_exist_ok=True)
+    (tmp_path / "other.yaml").write_text(text)
+    with pytest.raises(UsageError, match=message):
+        init(tmp_path, "-f", "other.yaml")
+    assert not (tmp_path / "lapwing.yaml").exists()
+
+
+def test_init_takes_absolute_path_of_compose_file(tmp_path: Path) -> None:
+    shutil.copytree(CASES / "flask/folder", tmp_path, dirs_exist_ok=True)
+    other = tmp_path / "other.yaml"
+    other.write_text("services: {shop: {build: ., environment: {MODE: extra}}}")
+    init(tmp_path, "-f", str(other))
+    assert load(tmp_path / "lapwing.yaml").stack.services["shop"].env["MODE"] == "extra"
+
+
+@pytest.mark.parametrize(
+    "compose",
+    [
+        "services: &a {x: *a}",
+        "services: {web: &a {build: ., environment: [*a]}}",
+        "services: {web: &a {build: ., environment: !override {x: *a}}}",
+    ],
+)
+def test_compose_file_that_contains_itself_becomes_a_note(compose: str) -> None:
+    notes: list[str] = []
+    assert not read({"compose.yaml": compose}, notes).services
+    assert len(notes) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "command"),
+    [
+        ("gunicorn -w 4 -b 0.0.0.0:80 --reload app:app", "gunicorn -w 4 app:app"),
+        ("gunicorn --bind=0.0.0.0:80 other:app", "gunicorn other:app"),
+        ("gunicorn app:app && date", None),
+        ("python app.py", None),
+    ],
+)
+def test_compose_command_is_kept_or_noted(given: str, command: str | None) -> None:
+    files = {
+        "requirements.txt": "flask\ngunicorn\n",
+        "app.py": "from flask import Flask\napp = Flask(__name__)\n",
+        "compose.yaml": f'services: {{web: {{build: ., ports: ["80:80"], command: "{given}"}}}}',
+    }
+    service = detect("shop", files).services[0]
+    own = "gunicorn --threads 8 app:app"
+    assert service.command == (command or own)
+    replaced = f"command: `{given}` of the Compose file is replaced by `{own}`."
+    assert (replaced in service.notes) is (command is None)
+
+
 @pytest.mark.parametrize("name", ["gone.yaml", "../outside.yaml", "link.yaml"])
 def test_init_refuses_compose_file_that_is_not_in_folder(name: str, tmp_path: Path) -> None:
     folder = tmp_path / "shop"
