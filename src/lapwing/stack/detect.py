@@ -124,7 +124,13 @@ def _pair(
     migrates = any("migrate" in str(command) for command in known)
     for other in composed:
         command = other.command
-        if other is main or command is None or command in known or (first and first.dockerfile):
+        if other is main:
+            continue
+        if command is None or command in known or (first and first.dockerfile):
+            if pairs:
+                note = f"the Compose service `{other.name}` also builds this folder: "
+                note += "add it if it is another program."
+                pairs[0][0].notes.append(note)
             continue
         if "migrate" not in command:
             kind: Literal["web", "worker"] = "web" if other.published else "worker"
