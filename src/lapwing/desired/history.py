@@ -110,7 +110,7 @@ def last_failure(
     """
     try:
         found = history(repository, stack, environment, SEARCHED, with_outcomes=with_outcomes)
-    except DesiredStateError:
+    except (DesiredStateError, OSError):  # `desired.git` may be a file.
         return None
     for entry in found:
         if entry.outcome in FAILURES:

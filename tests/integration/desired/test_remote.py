@@ -234,21 +234,21 @@ def test_an_offline_migration_is_not_committed_by_accident(bare: Path, tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "status", "words"),
     [
-        (["deploy", "-e", "production", "--image", "apii=x"], "Did you mean"),
-        (["deploy", "-e", "production", "--image", "api"], "SERVICE=REF"),
-        (["deploy", "-e", "production", "--image", "api=UPPER/x"], "lower-case"),
-        (["rollback", "-e", "production"], "lapwing up"),
-        (["rollback", "api", "-e", "production"], "whole environment"),
+        (["deploy", "-e", "production", "--image", "apii=x"], 2, "Did you mean"),
+        (["deploy", "-e", "production", "--image", "api"], 2, "SERVICE=REF"),
+        (["deploy", "-e", "production", "--image", "api=UPPER/x"], 2, "lower-case"),
+        (["rollback", "-e", "production"], 1, "lapwing up"),
+        (["rollback", "api", "-e", "production"], 2, "whole environment"),
     ],
 )
 def test_what_cannot_be_is_told(
-    arguments: list[str], words: str, bare: Path, tmp_path: Path
+    arguments: list[str], status: int, words: str, bare: Path, tmp_path: Path
 ) -> None:
     where = Installation(tmp_path / "one")
     (where.folder / "lapwing.yaml").write_text(STACK.replace("@REPOSITORY@", str(bare)))
-    done = where.run(*arguments, status=2)
+    done = where.run(*arguments, status=status)
     assert words in done.stderr
     assert "Traceback" not in done.stderr
     assert not (bare / "refs" / "heads" / "main").exists()
