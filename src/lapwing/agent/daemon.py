@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import itertools
 import logging
 import os
@@ -354,6 +355,11 @@ def _preload() -> None:
     """Import the modules that take long to import before the event loop runs."""
     import cryptography.x509  # noqa: F401
     import httpx  # noqa: F401
+
+    # httpx imports these for its first request.
+    for module in ("anyio._backends._asyncio", "httpcore._backends.anyio"):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(module)
 
     with contextlib.suppress(ImportError, RuntimeError):  # macOS has no inotify.
         import asyncinotify  # noqa: F401

@@ -96,7 +96,7 @@ async def kill(
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(timeout):
             if mark is not None:
-                cgroups.kill(mark)
+                await asyncio.to_thread(cgroups.kill, mark)
             killed = set[Identity]()  # A process that is exiting has no environment any more.
             while (found := await members(identity, mark, ours)) or any(map(alive, killed)):
                 for member in found.values():
@@ -113,7 +113,7 @@ async def _remove_group(mark: str, timeout: float) -> None:
     """Remove the control group of a mark, as soon as the kernel has no process in it any more."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(timeout):
-            while not cgroups.remove(mark):
+            while not await asyncio.to_thread(cgroups.remove, mark):  # rmdir(2) waits there.
                 await asyncio.sleep(POLL_INTERVAL_S)
 
 
