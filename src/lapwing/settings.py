@@ -69,6 +69,12 @@ class Settings:
     color: bool = True
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
 
+    def own_address(self) -> str:
+        """Return the address at which this machine reaches Envoy, whatever it listens on."""
+        return {"localhost": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(  # noqa: S104
+            self.bind, self.bind
+        )
+
     def listener_environ(self) -> dict[str, str]:
         """Return the variables from which an agent reads its home and how Envoy listens."""
         return {

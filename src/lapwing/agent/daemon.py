@@ -258,7 +258,7 @@ class Agent:
                     self._ticks[key] = asyncio.create_task(self._tick_environment(environment))
             if every:
                 await self._check_machine()
-                self.public_certificate.tick()
+                await self.public_certificate.tick()
                 for work in (self.envoy.repair, self._rotate_logs, self._clean_up):
                     with contextlib.suppress(LapwingError, OSError):
                         await work()

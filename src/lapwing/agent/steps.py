@@ -275,9 +275,8 @@ class Steps:
     def _preview(self, document: Document) -> checks.Preview:
         """Return how to reach the candidates of a rollout of a document."""
         settings = self._context.settings
-        everywhere = settings.bind in ("localhost", "0.0.0.0")  # noqa: S104
         return checks.Preview(
-            address="127.0.0.1" if everywhere else settings.bind,
+            address=settings.own_address(),
             port=settings.port,
             host=f"preview.{document.domains[0]}",
             authority=settings.certificates / "ca.pem",

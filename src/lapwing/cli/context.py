@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from lapwing.targets.base import ClusterOptions, EnvironmentRef, Target
     from lapwing.targets.cluster import ClusterEnvironment
 
+ARGUMENTS = "lapwing.arguments"
+"""Where the context of click has the arguments of the command line, from the verb on."""
 Output = Literal["text", "json", "markdown"]
 
 

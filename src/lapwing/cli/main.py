@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from lapwing import __version__, server
-from lapwing.cli.context import Context, accept_directory
+from lapwing.cli.context import ARGUMENTS, Context, accept_directory
 from lapwing.cli.output import Printer, describe
 from lapwing.errors import LapwingError, NoSpaceError
 
@@ -94,7 +94,7 @@ class _Verbs(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        ctx.meta["lapwing.arguments"] = list(args)
+        ctx.meta[ARGUMENTS] = list(args)
         if args and args[0] not in VERBS and args[0] not in HIDDEN and not args[0].startswith("-"):
             import difflib
 

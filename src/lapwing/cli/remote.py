@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lapwing import server
-from lapwing.cli.context import Context
+from lapwing.cli.context import ARGUMENTS, Context
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,12 +26,11 @@ RESUMED = {"deploy", "up"}
 RECONNECT_S = 120.0
 RECONNECT_INTERVAL_S = 2.0
 GREETING_TIMEOUT_S = 60.0
-ARGUMENTS = "lapwing.arguments"
-"""Where the context of click has the arguments of the command line, from the verb on."""
 
 
+@functools.cache
 def forward(command: click.Command) -> None:
-    """Let a verb, and its subcommands, run on the server of its environment."""
+    """Let a verb, and its subcommands, run on the server of its environment. Done once for each."""
     for inner in command.commands.values() if isinstance(command, click.Group) else ():
         forward(inner)
     call = command.callback

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,13 +11,12 @@ import click
 from lapwing import server
 from lapwing.cli.context import Context
 from lapwing.cli.options import environment_named
-from lapwing.errors import LapwingError, ServerError, UsageError
+from lapwing.errors import ServerError, UsageError
 
 if TYPE_CHECKING:
     from lapwing.server.ssh import Connection
 
 PUBLIC_KEY = r"(ssh-|ecdsa-|sk-)[a-z0-9@.-]+ [A-Za-z0-9+/=]+( .*)?"
-STEP_TIMEOUT_S = 900.0
 required = environment_named("The environment of the server.", required=True)
 
 
@@ -48,10 +46,7 @@ def setup(context: Context, environment: str, files: tuple[Path, ...], dry_run: 
     from lapwing.server import setup as steps
 
     to = _connection(context, environment)
-    facts = probe.parse(to.run(probe.SCRIPT, timeout=60).decode(errors="replace"))
-    sudo = "" if facts.get("user") == "0" else "sudo -n "
-    if sudo:
-        facts |= _probe_as_root(to, probe.SCRIPT)
+    facts = probe.parse(to.run_as_root(probe.SCRIPT).decode(errors="replace"))
     found = list(probe.check(facts))
     for finding in found:
         context.printer.say(f"{finding.message} {finding.hint}", style="yellow")
@@ -61,19 +56,12 @@ def setup(context: Context, environment: str, files: tuple[Path, ...], dry_run: 
             hint="Correct what is listed above, and run the command again.",
         )
     keys = _public_keys(files) or _authorized_keys(to)
-    settings = {
-        "LAPWING_HOME": f"{steps.HOME}/state",
-        "LAPWING_PORT": "443",
-        "LAPWING_BIND": "0.0.0.0",  # noqa: S104
-        "LAPWING_HTTP_PORT": "80",
-        "LAPWING_SERVER": "yes",
-    }
-    for step in steps.steps(package.build(), facts, keys, settings):
+    for step in steps.steps(package.build(), facts, keys):
         if dry_run:
             context.printer.data(f"# {step.title}\n{step.script}\n")
             continue
         context.printer.progress(step.title)
-        to.run(f"{sudo}sh -ec {shlex.quote(step.script)}", step.given, STEP_TIMEOUT_S)
+        to.run_as_root(step.script, step.given)
     if not dry_run:
         context.printer.say(f"{to.host} is ready. Run `lapwing deploy -e {environment}`.")
 
@@ -94,8 +82,7 @@ def key(context: Context, environment: str, file: Path) -> None:
     ref = context.ref(environment)
     lines = [steps.key_line(k, f"{ref.stack}/{environment}") for k in _public_keys([file])]
     step = steps.allow(lines)
-    sudo = "" if to.run("id -u").strip() == b"0" else "sudo -n "
-    to.run(f"{sudo}sh -ec {shlex.quote(step.script)}", step.given, STEP_TIMEOUT_S)
+    to.run_as_root(step.script, step.given)
     context.printer.say(f"The key in {file} may deploy {ref} and read its status and history.")
 
 
@@ -113,8 +100,7 @@ def remove(context: Context, environment: str, yes: bool) -> None:
             f"Removing Lapwing from {to.host} was not confirmed; nothing was changed.",
             hint="Pass --yes to skip the confirmation.",
         )
-    sudo = "" if to.run("id -u").strip() == b"0" else "sudo -n "
-    to.run(f"{sudo}sh -c {shlex.quote(steps.REMOVE)}", timeout=STEP_TIMEOUT_S)
+    to.run_as_root(steps.REMOVE)
     context.printer.say(
         f"Lapwing is removed from {to.host}. Its data is still in {steps.HOME}: remove it with "
         f"`userdel --remove {server.USER}`."
@@ -134,24 +120,6 @@ def _connection(context: Context, environment: str) -> Connection:
             "machine, host: root@203.0.113.7}}`.",
         )
     return Connection(Host.parse(str(host)), context.settings.environ)
-
-
-def _probe_as_root(to: Connection, script: str) -> dict[str, str]:
-    """Read the facts again with sudo, which also shows whether it works without a password."""
-    from lapwing.server import probe
-
-    try:
-        output = to.run(f"sudo -n sh -c {shlex.quote(script)}", timeout=60)
-    except LapwingError as error:
-        if error.code != "error":
-            raise
-        raise ServerError(
-            f"The user of {to.host} cannot use sudo without a password.",
-            detail=error.detail,
-            hint="Use root in `host`, or allow it with a file in /etc/sudoers.d: "
-            "`USER ALL=(ALL) NOPASSWD: ALL`.",
-        ) from error
-    return probe.parse(output.decode(errors="replace"))
 
 
 def _authorized_keys(to: Connection) -> list[str]:

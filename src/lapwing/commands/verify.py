@@ -82,7 +82,7 @@ def verify_machine(settings: Settings, status: Status, document: Document) -> It
                 seen += f", {wanted.release} is desired"
             yield CheckResult(f"{service.name}: the desired release is running", same, seen)
     host = document.domains[0] if document.domains else "localhost"
-    address = "127.0.0.1" if settings.bind in ("localhost", "0.0.0.0") else settings.bind  # noqa: S104
+    address = settings.own_address()
     with httpx.Client(verify=context, trust_env=False, timeout=REQUEST_TIMEOUT_S) as client:
         for name, wanted in sorted(document.services.items()):
             if wanted.route is None:

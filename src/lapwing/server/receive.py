@@ -11,7 +11,6 @@ and read its status and history, with options that are listed here.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
 import shlex
@@ -29,7 +28,8 @@ from lapwing.server import VERBS, source
 from lapwing.server.source import REF, Snapshot
 from lapwing.settings import Settings
 from lapwing.stack.load import FILE, StackFile
-from lapwing.system import home
+from lapwing.system import home, locks
+from lapwing.system.git import Git
 
 NAME = r"[a-z](?:[a-z0-9-]{0,38}[a-z0-9])?"
 LIMITED = {
@@ -39,6 +39,8 @@ LIMITED = {
 }
 """What a key for CI may run, with these options."""
 GREETING = "hello"
+LOCK = ".lock"
+"""The end of the name of a lock: a command that uses the files of a snapshot holds one."""
 
 
 class Request(msgspec.Struct, kw_only=True):
@@ -152,8 +154,8 @@ def _receive_pack(path: str, settings: Settings, limit: Limit | None) -> int:
     home.prepare(settings.home)
     repository = _repository(settings, stack)
     if not (repository / "HEAD").exists():
-        made = ["git", "init", "--quiet", "--bare", str(repository)]
-        subprocess.run(made, check=True, env=_git_environ())
+        repository.mkdir(parents=True, exist_ok=True)
+        Git(repository, None, ServerError).data("init", "--quiet", "--bare", str(repository))
     allowed = f"{REF}{limit.environment}" if limit else REF.rstrip("/")
     settings_of_git = {
         "receive.fsckObjects": "true",
@@ -204,9 +206,9 @@ def _files(request: Request, settings: Settings) -> Iterator[Path]:
         return
     folder = parent / f"{request.environment}.{request.snapshot.files[:12]}.{os.getpid()}"
     repository = _repository(settings, request.stack)
-    folder.mkdir(parents=True)
     with _in_use(folder):
         try:
+            folder.mkdir()
             source.check_out(repository, request.snapshot, folder / "files")
             stack_folder = folder / "files" / request.snapshot.folder
             _check_stack(stack_folder, folder / "files", request)
@@ -240,29 +242,21 @@ def _check_stack(folder: Path, top: Path, request: Request) -> None:
 @contextlib.contextmanager
 def _in_use(folder: Path) -> Iterator[Path]:
     """Keep a folder from being removed by another command."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
-        yield folder
-    finally:
-        os.close(descriptor)
+    lock = folder.with_name(f"{folder.name}.{os.getpid()}{LOCK}")
+    with locks.hold(lock):
+        try:
+            yield folder
+        finally:
+            lock.unlink(missing_ok=True)
 
 
 def _remove_unused(parent: Path, newest: Path) -> None:
     """Remove the folders of earlier snapshots of an environment that no command uses."""
     used = newest.resolve().parent
     for folder in parent.glob(f"{newest.name}.*"):
-        if folder == used or not folder.is_dir() or folder.is_symlink():
-            continue
-        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            continue
-        else:
+        is_used = folder == used or any(map(locks.is_held, parent.glob(f"{folder.name}.*{LOCK}")))
+        if folder.is_dir() and not folder.is_symlink() and not is_used:
             shutil.rmtree(folder, ignore_errors=True)
-        finally:
-            os.close(descriptor)
 
 
 def _repository(settings: Settings, stack: str) -> Path:

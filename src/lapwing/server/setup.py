@@ -79,6 +79,14 @@ WantedBy=multi-user.target
 and would keep the folder of an earlier one; `MemoryDenyWriteExecute`, because JIT compilers write
 code. Source: systemd.exec(5)."""
 
+VARIABLES = f"""\
+LAPWING_HOME={HOME}/state
+LAPWING_PORT=443
+LAPWING_BIND=0.0.0.0
+LAPWING_HTTP_PORT=80
+LAPWING_SERVER=yes
+"""
+
 WRAPPER = f"""\
 #!/bin/sh
 # Runs Lapwing as the user {USER}, with the settings of this server.
@@ -98,15 +106,13 @@ class Step:
     given: bytes = b""
 
 
-def steps(
-    package: Package, facts: Mapping[str, str], keys: Sequence[str], settings: Mapping[str, str]
-) -> list[Step]:
+def steps(package: Package, facts: Mapping[str, str], keys: Sequence[str]) -> list[Step]:
     """Return the steps for a server of which `facts` are known; `keys` are public SSH keys."""
     return [
         *_packages(facts),
         _user(),
         *_program(package, facts),
-        Step("write the settings", _write(SETTINGS, 0o644), _environment(settings)),
+        Step("write the settings", _write(SETTINGS, 0o644), VARIABLES.encode()),
         Step("write the command", _write("/usr/local/bin/lapwing", 0o755), WRAPPER.encode()),
         allow([key_line(key) for key in keys]),
         Step(
@@ -181,10 +187,6 @@ def _program(package: Package, facts: Mapping[str, str]) -> list[Step]:
     ]
 
 
-def _environment(settings: Mapping[str, str]) -> bytes:
-    return "".join(f"{name}={value}\n" for name, value in settings.items()).encode()
-
-
 def allow(lines: Sequence[str]) -> Step:
     """Add lines to authorized_keys, in place of earlier limited ones of the same keys.
 
@@ -246,9 +248,10 @@ for old in $(ls -1td -- [0-9]*[0-9a-f]/ | tail -n +{KEEP_VERSIONS + 1}); do
   [ "$old" = "$current" ] || rm -rf -- "$old" "$old.txt" "$old.wheel"
 done"""
 REMOVE = f"""\
-systemctl disable --now --quiet lapwing 2>/dev/null
-pkill -TERM -u {USER}; sleep 2; pkill -KILL -u {USER}
+systemctl disable --now --quiet lapwing 2>/dev/null || true
+pkill -TERM -u {USER} || true
+sleep 2
+pkill -KILL -u {USER} || true
 rm -rf {TOP} /etc/lapwing /etc/systemd/system/lapwing.service /usr/local/bin/lapwing
-systemctl daemon-reload
-exit 0"""
+systemctl daemon-reload"""
 """Removes the program; the user and its home, with all data, stay."""

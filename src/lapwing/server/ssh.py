@@ -7,6 +7,7 @@ within a minute of each other, share one TCP connection (ControlMaster, see ssh_
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shlex
@@ -17,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lapwing.errors import LapwingError, ServerConnectionError, UsageError
+from lapwing.errors import LapwingError, ServerConnectionError, ServerError, UsageError
 from lapwing.server import USER
 from lapwing.stack.quantities import HOST_ADDRESS
 from lapwing.system.git import without_login
@@ -28,6 +29,8 @@ FAILED = 255
 CONNECT_TIMEOUT_S = 15
 ALIVE_INTERVAL_S = 10
 """Interval of keep-alive messages; after three without a reply, the connection is closed."""
+ROOT_TIMEOUT_S = 900.0
+"""How long a step of a setup may take; one installs packages."""
 OUTPUT_LINES = 5
 MAX_FOLDER = 104 - 58
 """The length of a folder for sockets: ssh adds a name of 40 and a suffix of 17 characters."""
@@ -90,7 +93,7 @@ class Connection:
         return ["ssh", *(f"-o{k}={v}" for k, v in options.items()), *user, *port]
 
     def run(self, command: str, given: bytes = b"", timeout: float | None = None) -> bytes:
-        """Run a command and return its output. Raises ServerConnectionError or LapwingError."""
+        """Run a command and return its output. Raises ServerConnectionError or ServerError."""
         arguments = [*self.program, "-T", "--", self.host.name, command]
         try:
             done = subprocess.run(
@@ -112,11 +115,33 @@ class Connection:
             raise failure(self.host, messages)
         if done.returncode:
             lines = messages.strip().splitlines()[-OUTPUT_LINES:]
-            raise LapwingError(
+            raise ServerError(
                 f"A command failed on {self.host} (status {done.returncode}).",
                 detail="\n".join(lines) or None,
             )
         return done.stdout
+
+    def run_as_root(self, script: str, given: bytes = b"") -> bytes:
+        """Run a shell script as root, by sudo for another user; it ends at the first failure.
+
+        Raises as `run` does, and ServerError if sudo asks for a password.
+        """
+        return self.run(f"{self._sudo}sh -ec {shlex.quote(script)}", given, ROOT_TIMEOUT_S)
+
+    @functools.cached_property
+    def _sudo(self) -> str:
+        if self.run("id -u").strip() == b"0":
+            return ""
+        try:
+            self.run("sudo -n true")
+        except ServerError as error:
+            raise ServerError(
+                f"The user of {self.host} cannot use sudo without a password.",
+                detail=error.detail,
+                hint="Use root in `host`, or allow it with a file in /etc/sudoers.d: "
+                "`USER ALL=(ALL) NOPASSWD: ALL`.",
+            ) from error
+        return "sudo -n "
 
     def call(self, command: str) -> int:
         """Run a command with our standard input and output; return its exit status.

@@ -37,21 +37,24 @@ class KeyPair:
     @property
     def key_pem(self) -> bytes:
         """The private key as PEM (PKCS #8, not encrypted)."""
-        from cryptography.hazmat.primitives import serialization
-
-        return self.key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
+        return _pem(self.key)
 
 
 def create_key_pem() -> bytes:
     """Create a private key, as PEM (PKCS #8, not encrypted)."""
-    from cryptography.hazmat.primitives import serialization
+    return _pem(_create_key())
+
+
+def _create_key() -> EllipticCurvePrivateKey:
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    return ec.generate_private_key(ec.SECP256R1()).private_bytes(
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def _pem(key: EllipticCurvePrivateKey) -> bytes:
+    from cryptography.hazmat.primitives import serialization
+
+    return key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
@@ -113,10 +116,9 @@ def _create(
 ) -> KeyPair:
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
-    from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.x509.oid import NameOID
 
-    key = key or ec.generate_private_key(ec.SECP256R1())
+    key = key or _create_key()
     signer = authority.key if authority else key
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name[:64])])
     now = datetime.datetime.now(datetime.UTC)

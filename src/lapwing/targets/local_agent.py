@@ -146,8 +146,7 @@ def envoy_accepts(settings: Settings) -> bool:
     import socket
     import ssl
 
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.bind, settings.bind)  # noqa: S104
-    address = (host, serving_port(settings))
+    address = (settings.own_address(), serving_port(settings))
     try:
         context = ssl.create_default_context(cafile=str(settings.certificates / "ca.pem"))
         with (

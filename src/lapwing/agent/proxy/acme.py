@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lapwing import __version__
 from lapwing.errors import LapwingError
 from lapwing.system.files import write_atomic
+from lapwing.system.x509 import create_key_pem
 
 if TYPE_CHECKING:
     from acme.client import ClientV2
@@ -68,8 +69,6 @@ def obtain(order: Order, publish: Publish) -> bytes:
     import requests
     from acme import crypto_util, errors, messages
 
-    from lapwing.system.x509 import create_key_pem
-
     key = create_key_pem()
     try:
         client = _client(order)
@@ -97,21 +96,15 @@ def obtain(order: Order, publish: Publish) -> bytes:
 def _client(order: Order) -> ClientV2:
     """Return a client whose account exists; its key is made the first time (0600)."""
     from acme import client, errors, messages
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric import rsa
-    from josepy.jwk import JWKRSA
+    from josepy.jwa import ES256
+    from josepy.jwk import JWKEC
 
     if not order.account.exists():
-        order.account.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        pem = rsa.generate_private_key(65537, 2048).private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-        write_atomic(order.account, pem)
-    key = JWKRSA.load(order.account.read_bytes())
+        write_atomic(order.account, create_key_pem())
+    key = JWKEC.load(order.account.read_bytes())
     trusted: Any = str(order.trusted) if order.trusted else True
-    net = client.ClientNetwork(key, user_agent=f"lapwing/{__version__}", verify_ssl=trusted)
+    agent = f"lapwing/{__version__}"
+    net = client.ClientNetwork(key, alg=ES256, user_agent=agent, verify_ssl=trusted)
     made = client.ClientV2(client.ClientV2.get_directory(order.directory, net), net)
     wanted = messages.NewRegistration.from_data(email=order.email, terms_of_service_agreed=True)
     try:

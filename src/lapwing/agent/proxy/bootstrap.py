@@ -14,7 +14,15 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-from lapwing.agent.proxy.xds import PLAIN_HTTP, RBAC, ROUTES, address_range, extension, from_file
+from lapwing.agent.proxy.xds import (
+    PLAIN_HTTP,
+    RBAC,
+    ROUTES,
+    TO_HTTPS,
+    address_range,
+    extension,
+    from_file,
+)
 from lapwing.render.envoy import (
     BAD_REQUEST,
     BODY_TIMEOUT_S,
@@ -191,15 +199,9 @@ def _chain(folder: Path, ingress: Ingress, is_trusted: bool) -> Json:
 def _redirect() -> Json:
     """Render the answer to plain HTTP on the TLS port: the same address with https.
 
-    `raw_buffer` is a connection in which the TLS inspector found no TLS. The redirect is temporary,
-    because a browser would keep a permanent one for whatever uses the port later.
+    `raw_buffer` is a connection in which the TLS inspector found no TLS.
     """
-    redirect = {"https_redirect": True, "response_code": "TEMPORARY_REDIRECT"}
-    host = {
-        "name": "redirect",
-        "domains": ["*"],
-        "routes": [{"match": {"prefix": "/"}, "redirect": redirect}],
-    }
+    host = {"name": "redirect", "domains": ["*"], "routes": [TO_HTTPS]}
     routes = {"route_config": {"name": PLAIN_HTTP, "virtual_hosts": [host]}}
     return {
         "name": "plain-http",

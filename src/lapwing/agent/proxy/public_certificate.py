@@ -13,13 +13,13 @@ import datetime
 import hashlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from pathlib import Path
 
 import msgspec
 
 from lapwing.agent.proxy import acme
-from lapwing.agent.proxy.certificates import load_pair, names_of
+from lapwing.agent.proxy.certificates import Paths, load_pair, names_of
 from lapwing.agent.state import EnvironmentState
 from lapwing.plan.model import Acme
 from lapwing.settings import Settings
@@ -55,7 +55,7 @@ class PublicCertificate:
         self,
         settings: Settings,
         states: Callable[[], list[EnvironmentState]],
-        answer: Callable[[Mapping[str, str]], Awaitable[None]],
+        answer: Callable[[Mapping[str, str]], Coroutine[None, None, None]],
         use: Callable[[], Awaitable[None]],
     ) -> None:
         self._settings = settings
@@ -65,12 +65,8 @@ class PublicCertificate:
         self._use = use
         self._record = self._folder / "acme.json"
         self._attempts = self._read()
+        self._file = Paths(self._folder).public
         self._task: asyncio.Task[None] | None = None
-
-    @property
-    def file(self) -> Path:
-        """The key and the chain in one file."""
-        return self._folder / "public.pem"
 
     def wanted(self) -> tuple[Acme | None, tuple[str, ...]]:
         """Return the authority and the domains of all environments that are served."""
@@ -84,7 +80,7 @@ class PublicCertificate:
             names |= {d for d in document.domains if not d.endswith(".localhost")}
         return chosen, tuple(sorted(names))
 
-    def tick(self) -> None:
+    async def tick(self) -> None:
         """Start an attempt if one is due. Call it every few seconds."""
         if self._settings.http_port is None or (self._task is not None and not self._task.done()):
             return
@@ -92,7 +88,9 @@ class PublicCertificate:
         waits = time.time() < self._attempts.next
         if waits:  # Meanwhile only for the domains that the authority did not refuse.
             names = tuple(n for n in names if n not in self._attempts.refused)
-        if chosen is not None and names and self._is_due(names, may_wait=waits):
+        if chosen is None or not names:
+            return
+        if await asyncio.to_thread(self._is_due, names, may_wait=waits):
             self._task = asyncio.create_task(self._obtain(chosen, names, is_partial=waits))
 
     def problem(self) -> str | None:
@@ -108,7 +106,7 @@ class PublicCertificate:
         reason = self._attempts.problem
         if reason is None:
             return None
-        pair = load_pair(self.file, self.file)
+        pair = load_pair(self._file, self._file)
         now = datetime.datetime.now(datetime.UTC)
         has_names = pair is not None and set(names) <= set(names_of(pair.certificate))
         ends = pair.certificate.not_valid_after_utc if pair else now
@@ -123,7 +121,7 @@ class PublicCertificate:
 
         One that `may_wait` is renewed when it is about to end: it may have names that are refused.
         """
-        pair = load_pair(self.file, self.file)
+        pair = load_pair(self._file, self._file)
         if pair is None or not set(names) <= set(names_of(pair.certificate)):
             return True
         now = datetime.datetime.now(datetime.UTC)
@@ -138,7 +136,7 @@ class PublicCertificate:
         loop = asyncio.get_running_loop()
 
         def publish(replies: Mapping[str, str]) -> None:
-            asyncio.run_coroutine_threadsafe(self._publish(replies), loop).result()
+            asyncio.run_coroutine_threadsafe(self._answer(replies), loop).result()
 
         try:
             trusted = await asyncio.to_thread(self._write_trusted, chosen)
@@ -147,37 +145,33 @@ class PublicCertificate:
             )
             log.info("Asking %s for a certificate for %s.", chosen.directory, ", ".join(names))
             data = await asyncio.to_thread(acme.obtain, order, publish)
-            await asyncio.to_thread(write_atomic, self.file, data)
+            await asyncio.to_thread(write_atomic, self._file, data)
             await self._use()
         except acme.CertificateError as error:
             refused = error.refused or dict.fromkeys(names, error.message)
-            self._failed(error.message, refused, error.retry_after)
+            await self._failed(error.message, refused, error.retry_after)
         except Exception as error:
             log.exception("The certificate could not be obtained.")
             reason = f"{type(error).__name__}: {error}."
-            self._failed(reason, dict.fromkeys(names, reason), 0.0)
+            await self._failed(reason, dict.fromkeys(names, reason), 0.0)
         else:
             log.info("There is a new certificate for %s.", ", ".join(names))
             if not is_partial:
-                self._attempts = Attempts()
-                self._write()
+                await self._record_attempts(Attempts())
 
-    async def _publish(self, replies: Mapping[str, str]) -> None:
-        await self._answer(replies)
-
-    def _failed(self, reason: str, refused: Mapping[str, str], retry_after: float) -> None:
+    async def _failed(self, reason: str, refused: Mapping[str, str], retry_after: float) -> None:
         """Back off; domains that were not refused are tried at once, without those that were."""
         log.warning("%s", reason)
         before = self._attempts
         waits = time.time() < before.next
         delay = min(FIRST_DELAY_S * 2**before.failed, LONGEST_DELAY_S)
-        self._attempts = Attempts(
+        attempts = Attempts(
             failed=before.failed + (not waits),
             next=before.next if waits else time.time() + max(delay, retry_after),
             problem=reason if reason.endswith(".") else f"{reason}.",
             refused={**(before.refused if waits else {}), **refused},
         )
-        self._write()
+        await self._record_attempts(attempts)
 
     def _write_trusted(self, chosen: Acme) -> Path | None:
         if chosen.trusted is None:
@@ -192,6 +186,6 @@ class PublicCertificate:
         except (OSError, msgspec.MsgspecError):
             return Attempts()
 
-    def _write(self) -> None:
-        self._record.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(self._record, msgspec.json.encode(self._attempts))
+    async def _record_attempts(self, attempts: Attempts) -> None:
+        self._attempts = attempts
+        await asyncio.to_thread(write_atomic, self._record, msgspec.json.encode(attempts))

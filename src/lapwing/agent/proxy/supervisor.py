@@ -326,10 +326,9 @@ class Envoy:
 
     def _answers(self, path: str) -> bool:
         """Return whether a path is found in many connections, which the processes share."""
-        address = bootstrap.addresses_for(self.settings.bind)[0]
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)  # noqa: S104
+        address, port = self.settings.own_address(), self.settings.http_port
         for _ in range(CHALLENGE_PROBES):
-            connection = http.client.HTTPConnection(host, self.settings.http_port, timeout=5)
+            connection = http.client.HTTPConnection(address, port, timeout=5)
             try:
                 connection.request("GET", path)
                 if connection.getresponse().status != 200:

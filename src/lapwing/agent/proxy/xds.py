@@ -41,6 +41,12 @@ ROUTES = "lapwing"
 """The name of the route configuration."""
 PLAIN_HTTP = "plain-http"
 """The name of the route configuration of the port for plain HTTP."""
+TO_HTTPS: Json = {
+    "match": {"prefix": "/"},
+    "redirect": {"https_redirect": True, "response_code": "TEMPORARY_REDIRECT"},
+}
+"""The route that redirects to https. It is temporary, because a browser would keep a permanent one
+for whatever uses the port later."""
 CHALLENGE_PATH = "/.well-known/acme-challenge/"
 """The path of HTTP-01 challenges. Source: RFC 8555, section 8.3."""
 RBAC = "envoy.filters.http.rbac"
@@ -93,13 +99,9 @@ def plain_http(replies: Mapping[str, str], version: str) -> Json:
         {"match": {"path": CHALLENGE_PATH + token}, **_direct_response(200, reply)}
         for token, reply in replies.items()
     ]
-    redirect = {"https_redirect": True, "response_code": "TEMPORARY_REDIRECT"}
-    routes = [*challenges, {"match": {"prefix": "/"}, "redirect": redirect}]
+    host = {"name": PLAIN_HTTP, "domains": ["*"], "routes": [*challenges, TO_HTTPS]}
     return _response(
-        version,
-        "config.route.v3.RouteConfiguration",
-        name=PLAIN_HTTP,
-        virtual_hosts=[{"name": PLAIN_HTTP, "domains": ["*"], "routes": routes}],
+        version, "config.route.v3.RouteConfiguration", name=PLAIN_HTTP, virtual_hosts=[host]
     )
 
 
