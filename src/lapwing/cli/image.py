@@ -22,12 +22,13 @@ from lapwing.cli.image_prune import prune
 from lapwing.cli.image_verify import verify
 from lapwing.cli.options import environment_option, output_option
 from lapwing.cli.references import (
+    fallback_http_option,
     open_client,
     parse_reference,
     plain_http_option,
     platform_option,
 )
-from lapwing.cli.transfer import Lines, Silent, format_size, transfer
+from lapwing.cli.transfer import format_size, lines, transfer
 from lapwing.errors import UsageError
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def build(context: Context, /, services: tuple[str, ...], environment: str, **op
     wanted = ImageOptions(services, platforms, **options)
     loaded = context.load(environment)
     context.prepare_home()
-    progress = Silent() if context.for_programs else Lines(context.printer)
+    progress = lines(context.printer, quiet=context.for_programs)
     with context.printer.working("building"):
         say = context.printer.progress
         results = build_images(loaded, context.settings, wanted, say, progress)
@@ -178,11 +179,7 @@ def dockerfile(context: Context, service: str, environment: str, ignore: bool) -
 
 @command.command("pin")
 @environment_option
-@click.option(
-    "--plain-http",
-    is_flag=True,
-    help="Allow registries without TLS. No login is sent to them.",
-)
+@fallback_http_option
 @output_option
 @click.pass_obj
 def pin(context: Context, environment: str, plain_http: bool) -> None:

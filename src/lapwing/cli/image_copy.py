@@ -11,7 +11,7 @@ import click
 
 from lapwing.cli.context import Context
 from lapwing.cli.options import output_option
-from lapwing.cli.references import parse_reference, platform_option
+from lapwing.cli.references import fallback_http_option, parse_reference, platform_option
 from lapwing.cli.transfer import format_size, transfer
 from lapwing.errors import UsageError
 from lapwing.stack import image
@@ -52,11 +52,7 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
     show_default=True,
     help="Layers to copy at once.",
 )
-@click.option(
-    "--plain-http",
-    is_flag=True,
-    help="Allow registries without TLS. No login is sent to them.",
-)
+@fallback_http_option
 @click.option("--src-plain-http", is_flag=True, help="Use the registry of SRC without TLS.")
 @click.option("--dst-plain-http", is_flag=True, help="Use the registry of DST without TLS.")
 @click.option("--src-ca", type=_FILE, help="Also trust this authority, in PEM format, for SRC.")

@@ -9,6 +9,7 @@ import click
 from lapwing.cli import complete
 from lapwing.cli.context import Context
 from lapwing.cli.options import environment_option, output_option
+from lapwing.cli.references import plain_http_option
 
 if TYPE_CHECKING:
     from lapwing.plan.image_retention import Decision
@@ -30,11 +31,7 @@ if TYPE_CHECKING:
     metavar="HOST/FOLDER",
     help="Where the images are: HOST/FOLDER/<service>. Default: `registry` of the stack file.",
 )
-@click.option(
-    "--plain-http",
-    is_flag=True,
-    help="Use the registry without TLS.",
-)
+@plain_http_option
 @output_option
 @click.pass_obj
 def prune(context: Context, /, services: tuple[str, ...], environment: str, **options: Any) -> None:

@@ -57,17 +57,17 @@ def verify(
 def _reference(context: Context, text: str, environment: str) -> Reference:
     """Return an image: a name without `/`, `:` and `@` is a service of the stack."""
     from lapwing.errors import check_name
-    from lapwing.stack.image import parse
+    from lapwing.stack.image import LATEST, service_image
 
     if any(sign in text for sign in "/:@"):
         return parse_reference(context, text)
     loaded = context.load(environment)
     check_name("service", text, loaded.stack.services, loaded.path)
-    if loaded.stack.registry is None:
+    if loaded.registry is None:
         raise UsageError(
             "The stack file has no `registry`.", hint="Give the whole name: HOST/FOLDER/NAME:TAG."
         )
-    return parse(f"{loaded.stack.registry.rstrip('/')}/{text}", lower=True)
+    return service_image(loaded.registry, text, LATEST)
 
 
 def _public_key(context: Context, environment: str, path: Path | None) -> PublicKey:

@@ -19,6 +19,11 @@ plain_http_option = click.option(
     help="Use the registry without TLS; a login is sent to it unencrypted. Loopback registries "
     "never need it.",
 )
+fallback_http_option = click.option(
+    "--plain-http",
+    is_flag=True,
+    help="Allow registries without TLS. No login is sent to them.",
+)
 platform_option = click.option(
     "--platform",
     "platforms",

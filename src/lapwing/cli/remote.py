@@ -6,6 +6,7 @@ import functools
 import os
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -75,7 +76,7 @@ def _run(context: Context, host: str, environment: str, arguments: Sequence[str]
             snapshot = source.take(folder, to.environ)
             source.send(folder, snapshot, file.stack, environment, to)
     request = receive.Request(
-        arguments=without_place(arguments),
+        arguments=without_place(arguments, context.directory),
         stack=file.stack,
         environment=environment,
         snapshot=snapshot,
@@ -127,10 +128,12 @@ def _reconnect(context: Context, to: Connection, environment: str, *, resume: bo
     raise lost
 
 
-def without_place(arguments: Sequence[str]) -> list[str]:
-    """Return arguments without `-C DIR` and `-e NAME`, which the server sets itself."""
+def without_place(arguments: Sequence[str], directory: Path = Path()) -> list[str]:
+    """Return arguments without `-C DIR`, `-e NAME` and the folder of `up`: the server sets them."""
     kept: list[str] = []
     rest = list(arguments)
+    if rest[0] == "up":
+        rest = [word for word in rest if Path(word) != directory]
     while rest:
         word = rest.pop(0)
         if word == "--":

@@ -56,7 +56,7 @@ def command(
     any failure; an unchanged desired state is not committed again. After a conflict the commit is
     made again on top of the other, and nothing is ever pushed by force.
     """
-    from lapwing.cli.transfer import Lines, Silent
+    from lapwing.cli.transfer import lines
     from lapwing.commands.ship import ShipOptions, ship
     from lapwing.targets.base import actor_name
 
@@ -73,7 +73,7 @@ def command(
     )
     context.prepare_home()
     with context.printer.working("building"):
-        progress = Silent() if context.for_programs else Lines(context.printer)
+        progress = lines(context.printer, quiet=context.for_programs)
         result = ship(loaded, context.settings, wanted, context.printer.progress, progress)
     if context.for_programs:
         context.printer.json(_to_json(result))

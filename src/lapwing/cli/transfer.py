@@ -18,20 +18,7 @@ MIN_LINE_BYTES = 1024 * 1024
 """Without a terminal, no line is printed for a smaller blob."""
 
 
-class Silent:
-    """Shows nothing."""
-
-    def begin(self, name: str, size: int) -> None:
-        """Ignore the blob."""
-
-    def advance(self, name: str, more: int) -> None:
-        """Ignore the bytes."""
-
-    def end(self, name: str, outcome: BlobOutcome) -> None:
-        """Ignore the outcome."""
-
-
-class Lines(Silent):
+class Lines:
     """Prints one line for each large blob that is done."""
 
     def __init__(self, printer: Printer) -> None:
@@ -41,6 +28,9 @@ class Lines(Silent):
     def begin(self, name: str, size: int) -> None:
         """Remember the size."""
         self._sizes[name] = size
+
+    def advance(self, name: str, more: int) -> None:
+        """Print nothing."""
 
     def end(self, name: str, outcome: BlobOutcome) -> None:
         """Print the outcome."""
@@ -82,13 +72,18 @@ class Bars:
             self._progress.remove_task(self._tasks.pop(name))
 
 
+def lines(printer: Printer, *, quiet: bool) -> Progress:
+    """Return what prints lines for blobs; nothing if `quiet`."""
+    from lapwing.registry.push import Silent
+
+    return Silent() if quiet else Lines(printer)
+
+
 @contextmanager
 def transfer(printer: Printer, *, quiet: bool = False) -> Iterator[Progress]:
     """Show the progress of blobs while the block runs; nothing if `quiet`."""
-    if quiet:
-        yield Silent()
-    elif not printer.err.isatty():
-        yield Lines(printer)
+    if quiet or not printer.err.isatty():
+        yield lines(printer, quiet=quiet)
     else:
         with printer.bars() as progress:
             yield Bars(progress)

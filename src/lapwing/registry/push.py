@@ -62,6 +62,19 @@ class Progress(Protocol):
         ...
 
 
+class Silent:
+    """Shows no progress."""
+
+    def begin(self, name: str, size: int) -> None:
+        """Ignore the blob."""
+
+    def advance(self, name: str, more: int) -> None:
+        """Ignore the bytes."""
+
+    def end(self, name: str, outcome: BlobOutcome) -> None:
+        """Ignore the outcome."""
+
+
 class Counts(Protocol):
     """What counts pushed blobs, by outcome, and their bytes."""
 

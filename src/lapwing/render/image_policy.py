@@ -16,6 +16,7 @@ from typing import Any
 
 from lapwing.errors import UsageError
 from lapwing.render.kubernetes import emit
+from lapwing.stack.image import service_image
 from lapwing.stack.load import LoadedStack
 
 SUFFIXES = (":*", "@*")
@@ -82,7 +83,7 @@ def _key(loaded: LoadedStack) -> str:
 
 def _images(loaded: LoadedStack) -> Sequence[str]:
     """Return the names of the images that are built from a source."""
-    registry, services = loaded.stack.registry, loaded.stack.services
+    registry, services = loaded.registry, loaded.stack.services
     if registry is None:
         raise UsageError(
             "The stack file has no registry.", hint="Set `registry: HOST/FOLDER` in it."
@@ -92,7 +93,7 @@ def _images(loaded: LoadedStack) -> Sequence[str]:
         raise UsageError(
             "No service of this stack has a source.", hint="Set `build:` of a service."
         )
-    return [f"{registry.rstrip('/')}/{name}".lower() for name in built]
+    return [service_image(registry, name).name for name in built]
 
 
 def _namespace(loaded: LoadedStack) -> str:

@@ -105,6 +105,14 @@ def parse(text: str, *, lower: bool = False, default_tag: str | None = LATEST) -
     return Reference(registry, repository, tag, digest or None)
 
 
+def service_image(registry: str, service: str, default_tag: str | None = None) -> Reference:
+    """Return the image of a service in a registry: `<registry>/<service>`, in lower case.
+
+    Raises ImageReferenceError if the registry is not a host with an optional path.
+    """
+    return parse(f"{registry.rstrip('/')}/{service}", lower=True, default_tag=default_tag)
+
+
 def built_image(registry: str, service: str, commit: str) -> Reference:
     """Return the image that CI builds of a service: `<registry>/<service>:<commit>`.
 

@@ -47,6 +47,11 @@ class LoadedStack:
         """The folder of the file; paths in the file are relative to it."""
         return self.path.parent
 
+    @property
+    def registry(self) -> str | None:
+        """Where images of services are, as HOST/FOLDER: that of the environment, or the stack's."""
+        return self.settings.registry or self.stack.registry
+
 
 class StackFile:
     """A stack file that is read from disk once, for a command that asks several things of it."""

@@ -10,7 +10,6 @@ committed: if a push fails, nothing has changed. What runs is named by its diges
 
 from __future__ import annotations
 
-import platform
 import tempfile
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ from lapwing.kubernetes import local_cluster
 from lapwing.kubernetes.client import ApiClient
 from lapwing.kubernetes.local_cluster import LocalCluster
 from lapwing.registry.manifest import Platform
-from lapwing.registry.push import BlobOutcome, Progress
+from lapwing.registry.push import Progress, Silent
 from lapwing.settings import Settings
 from lapwing.stack.load import LoadedStack
 from lapwing.system.git import read_revision
@@ -31,19 +30,6 @@ from lapwing.targets.images import ImageOptions, ImageResult
 
 LOCAL_REGISTRY = "localhost"
 """The registry in the names of images that are in no registry. Nothing is pulled from there."""
-
-
-class NoProgress:
-    """Shows no progress of single blobs."""
-
-    def begin(self, name: str, size: int) -> None:
-        """Ignore the blob."""
-
-    def advance(self, name: str, more: int) -> None:
-        """Ignore the bytes."""
-
-    def end(self, name: str, outcome: BlobOutcome) -> None:
-        """Ignore the outcome."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +72,7 @@ class BuiltImages:
     ) -> None:
         """Push the images, or load them into the local cluster. Raises LapwingError."""
         if self.destination.registry is not None:
-            shown = progress or NoProgress()
+            shown = progress or Silent()
             images.push_images(self.loaded, self.results, settings, self.options, report, shown)
             return
         cluster = self.destination.cluster
@@ -120,7 +106,7 @@ def to_build(loaded: LoadedStack, services: tuple[str, ...], given: Collection[s
 
 def registry_of(loaded: LoadedStack, given: str | None = None) -> Destination | None:
     """Return the registry of an environment; None if there is none."""
-    registry = given or loaded.settings.registry or loaded.stack.registry
+    registry = given or loaded.registry
     return Destination(registry) if registry else None
 
 
@@ -129,10 +115,9 @@ def destination_on(loaded: LoadedStack, api: ApiClient) -> Destination | None:
     cluster = local_cluster.from_context(api.access.context) if api.access.local else None
     if cluster is None:
         return registry_of(loaded)
-    here = {"aarch64": "arm64", "arm64": "arm64"}.get(platform.machine(), "amd64")
     registry = loaded.settings.registry
     have = set() if registry else _images_of_nodes(api)
-    return Destination(registry, cluster, (Platform("linux", here),), have)
+    return Destination(registry, cluster, (images.local_platform(),), have)
 
 
 def build(

@@ -23,7 +23,7 @@ from lapwing.registry.client import RegistryClient
 from lapwing.registry.registry import HostOptions
 from lapwing.registry.stored import read_stored
 from lapwing.settings import Settings
-from lapwing.stack.image import Reference, parse
+from lapwing.stack.image import Reference, parse, service_image
 from lapwing.stack.load import LOCAL, LoadedStack, StackFile
 from lapwing.targets.images import buildable_services
 
@@ -79,15 +79,14 @@ def prune_images(
 
     Raises UsageError, DesiredStateError or RegistryError; then the rest was not deleted.
     """
-    registry = options.registry or loaded.stack.registry
+    registry = options.registry or loaded.registry
     if registry is None:
         raise UsageError(
             "The images are in no registry.",
             hint="Set `registry: HOST/FOLDER` in the stack file, or give --registry.",
         )
     targets = {
-        name: parse(f"{registry.rstrip('/')}/{name}", lower=True, default_tag=None)
-        for name in buildable_services(loaded, options.services)
+        name: service_image(registry, name) for name in buildable_services(loaded, options.services)
     }
     past = _read_deployed(file, settings, options).past
 

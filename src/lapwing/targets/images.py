@@ -40,7 +40,7 @@ from lapwing.registry.push import Progress
 from lapwing.registry.registry import HostOptions
 from lapwing.registry.signature import SigningKey
 from lapwing.settings import Settings
-from lapwing.stack.image import LATEST, check_tag, parse
+from lapwing.stack.image import LATEST, check_tag, parse, service_image
 from lapwing.stack.load import LoadedStack
 from lapwing.system.git import Git, read_revision
 from lapwing.targets.bundles import request_of, wanted_services
@@ -315,16 +315,13 @@ def _names(
     loaded: LoadedStack, settings: Settings, name: str, options: ImageOptions
 ) -> tuple[str, tuple[str, ...]]:
     """Return the repository and the tags of a service's image. Raises UsageError."""
-    stack = loaded.stack
-    registry = options.registry or stack.registry
+    registry = options.registry or loaded.registry
     if options.push and registry is None:
         raise UsageError(
             "No registry to push to.",
             hint="Set `registry: HOST/FOLDER` in the stack file, or give --registry.",
         )
-    repository = f"{(registry or stack.stack).rstrip('/')}/{name}"
-    if registry is not None:
-        repository = parse(repository, lower=True, default_tag=None).name
+    repository = service_image(registry, name).name if registry else f"{loaded.stack.stack}/{name}"
     folder = source_folder(loaded, name)
     revision = read_revision(folder, settings.environ)
     dirty = revision.endswith("-dirty")
@@ -343,8 +340,13 @@ def _platforms(options: ImageOptions) -> tuple[Platform, ...]:
     """Return the platforms: those asked for, that of the engine for --load, else linux/amd64."""
     if options.platforms:
         return tuple(dict.fromkeys(options.platforms))
-    here = {"aarch64": "arm64", "arm64": "arm64"}.get(platform.machine(), "amd64")
-    return (Platform("linux", here),) if options.load and not options.push else (AMD64,)
+    return (local_platform(),) if options.load and not options.push else (AMD64,)
+
+
+def local_platform() -> Platform:
+    """Return the platform of the containers of this machine."""
+    is_arm = platform.machine() in ("aarch64", "arm64")
+    return Platform("linux", "arm64" if is_arm else "amd64")
 
 
 async def _push(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from lapwing.cli.remote import without_place
@@ -12,6 +14,7 @@ from lapwing.cli.remote import without_place
     [
         ("deploy -e vps", "deploy"),
         ("deploy api --env vps --hold -C shop", "deploy api --hold"),
+        ("up shop --output json -e vps", "up --output json"),
         ("status -evps --output json", "status --output json"),
         ("logs --environment=vps api -Cshop -f", "logs api -f"),
         ("secret set -e vps NAME", "secret set NAME"),
@@ -19,4 +22,4 @@ from lapwing.cli.remote import without_place
     ],
 )
 def test_folder_and_environment_are_left_out(given: str, sent: str) -> None:
-    assert without_place(given.split()) == sent.split()
+    assert without_place(given.split(), Path("shop")) == sent.split()
