@@ -79,7 +79,7 @@ def remove_all_empty(home: Path) -> None:
 def _remove_empty(group: Path) -> None:
     """Remove a group without processes, and the home's if it was the last one in it."""
     with contextlib.suppress(OSError):
-        for inner in sorted(group.glob("**/"), reverse=True):  # A replica may create its own.
+        for inner in sorted(group.glob("**/"), reverse=True):  # A replica may create groups in it.
             inner.rmdir()
         group.parent.rmdir()
 

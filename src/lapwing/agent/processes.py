@@ -1,7 +1,7 @@
 """Start processes that outlive the agent, identify them again, wait for their exit.
 
-A replica runs in its own session, so neither Ctrl-C in a terminal nor the death of the agent
-reaches it, and in its own control group (`cgroups`) where one can be created. Everything it starts
+A replica runs in a new session, so neither Ctrl-C in a terminal nor the death of the agent reaches
+it, and in a new control group (`cgroups`) where one can be created. Everything it starts
 is found again (`process_tree`) and is stopped with it (`termination`). A restarted agent identifies
 it by process id *and* start time, because the id alone may have been reused. The start time is the
 kernel's tick count, not a clock time, because clocks are adjusted.
@@ -121,7 +121,7 @@ class RestartDelay:
 
 
 def spawn(launch: Launch, log: Path) -> Identity:
-    """Start a process in its own session, with its output appended to `log` (0600), bounded.
+    """Start a process in a new session, with its output appended to `log` (0600), bounded.
 
     Raises ReplicaError if the program cannot be run.
     """

@@ -59,7 +59,7 @@ class Scanner(Protocol):
     name: str
 
     def scan(self, folder: Path) -> list[Finding]:
-        """What it finds in a source with its lock files. Raises ScanError if it cannot tell."""
+        """What it finds in a source with its lock files. Raises ScanError if the scan fails."""
         ...
 
 

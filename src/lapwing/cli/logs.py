@@ -165,9 +165,9 @@ def _of_cluster(context: Context, api: ApiClient, scope: Scope, wanted: Wanted) 
         _check_service(context, wanted.service, {pods.EDGE}, scope.namespace)
     if not found and not wanted.follow:
         raise _no_log(wanted.service or scope.namespace, scope.environment)
-    tell = context.printer.say
-    follower = logs.LogFollower(api, find, tell)
-    for line in logs.recent(api, found, wanted.lines, previous=wanted.previous, tell=tell):
+    report = context.printer.say
+    follower = logs.LogFollower(api, find, report)
+    for line in logs.recent(api, found, wanted.lines, previous=wanted.previous, report=report):
         _print(context, wanted, [line])
         follower.mark_printed(line)
     if not wanted.follow:

@@ -61,7 +61,7 @@ class PreparedRelease:
 
 
 class Reporter(Protocol):
-    """What is called while a release goes on. A release may be decided more than once."""
+    """Reports the progress of a release, whose version may be decided more than once."""
 
     def decided(self, decision: Decision, hints: Sequence[str]) -> None:
         """Report the version, and hints for people."""

@@ -17,8 +17,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from fnmatch import fnmatch
-from importlib import resources
 from typing import Any
+
+from lapwing.system import package_data
 
 CURRENCY = "USD"
 HOURS = Decimal(730)
@@ -155,13 +156,11 @@ def book() -> Book:
 
 
 def _toml(name: str) -> dict[str, Any]:
-    text = resources.files("lapwing.cost").joinpath("prices", name).read_text(encoding="utf-8")
-    return tomllib.loads(text)
+    return tomllib.loads(package_data.read("cost", f"prices/{name}"))
 
 
 def _csv(name: str) -> list[dict[str, str]]:
-    text = resources.files("lapwing.cost").joinpath("prices", name).read_text(encoding="utf-8")
-    return list(csv.DictReader(text.splitlines()))
+    return list(csv.DictReader(package_data.read("cost", f"prices/{name}").splitlines()))
 
 
 def _prices(entry: dict[str, Any], table: list[dict[str, str]]) -> Iterator[Price]:
@@ -237,6 +236,6 @@ def _e2(loaded: Book, table: list[dict[str, str]]) -> Iterator[MachineType]:
 @functools.cache
 def included_storage(tier: str) -> int | None:
     """Return the storage in GB that a tier of MongoDB Atlas includes, if known."""
-    text = resources.files("lapwing.cost").joinpath("facts.toml").read_text(encoding="utf-8")
-    included: dict[str, Any] = tomllib.loads(text)["atlas"]["included"]
+    facts = tomllib.loads(package_data.read("cost", "facts.toml"))
+    included: dict[str, Any] = facts["atlas"]["included"]
     return int(included[tier]) if tier in included else None

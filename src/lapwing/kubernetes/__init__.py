@@ -8,3 +8,8 @@ Objects are plain mappings, as the API sends them and the renderer builds them. 
 `problems`, `applyset` and `waves` decide without I/O; the rest talks to the API server.
 docs/decisions/0018 says why the client is our own.
 """
+
+from collections.abc import Callable
+
+Report = Callable[[str], None]
+"""Reports progress, one line for each call."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lapwing.errors import KindMissingError, UnmanagedObjectError
-from lapwing.kubernetes import applyset, health
+from lapwing.kubernetes import Report, applyset, health
 from lapwing.kubernetes.api_errors import FieldConflictError
 from lapwing.kubernetes.applyset import Scope
 from lapwing.kubernetes.client import FIELD_MANAGER, ApiClient
@@ -26,7 +26,6 @@ from lapwing.kubernetes.objects import Object, Reference
 from lapwing.kubernetes.prune import prune
 from lapwing.kubernetes.waves import CLUSTER_WIDE_SHARED, FIRST_WAVE, group_by_wave, wave_of
 
-Tell = Callable[[str], None]
 Wait = Callable[[Sequence[Reference]], Mapping[Reference, Health] | None]
 """Waits until objects are ready and returns their health; raises if they do not become ready."""
 CONTROLLERS = frozenset(
@@ -83,7 +82,7 @@ def apply_objects(
     *,
     commit: str,
     wait: Wait,
-    tell: Tell = lambda _: None,
+    report: Report = lambda _: None,
     course: ApplyOptions = ApplyOptions(),
 ) -> ApplyResult:
     """Make these objects, and no others, the objects of a scope.
@@ -107,13 +106,13 @@ def apply_objects(
             extended = True
         for thing in wave:
             known = live.get(Reference.of(thing))
-            if apply_object(api, thing, _without_failed_job(api, known), tell):
+            if apply_object(api, thing, _without_failed_job(api, known), report):
                 result.changed.append(Reference.of(thing))
         states = wait([*map(Reference.of, wave), *_service_accounts(wave, live)])
         result.held += [r for r, h in (states or {}).items() if h.state == "held"]
     if result.held:
         return result
-    result.pruned = prune(api, scope, before, {*wanted, *course.kept}, tell)
+    result.pruned = prune(api, scope, before, {*wanted, *course.kept}, report)
     _write_applyset(api, scope, wanted | (course.kept & before), commit)
     return result
 
@@ -165,7 +164,7 @@ def _check_kinds(api: ApiClient, things: Sequence[Object]) -> None:
 
 
 def apply_object(
-    api: ApiClient, thing: Object, live: Object | None, tell: Tell = lambda _: None
+    api: ApiClient, thing: Object, live: Object | None, report: Report = lambda _: None
 ) -> bool:
     """Apply one object; returns whether that changed anything."""
     try:
@@ -176,7 +175,7 @@ def apply_object(
         others = sorted(o for o in owners if o not in {*CONTROLLERS, FIELD_MANAGER})
         if others:
             fields = ", ".join(f.lstrip(".") for o in others for f in owners[o])
-            tell(f"{Reference.of(thing)}: resetting {fields}, changed by {', '.join(others)}")
+            report(f"{Reference.of(thing)}: resetting {fields}, changed by {', '.join(others)}")
         force = bool(others) or FIELD_MANAGER in owners
         after = api.apply(without_fields(thing, left), force=force)
     return live is None or not _is_same(after, live)

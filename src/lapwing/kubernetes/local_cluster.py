@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from lapwing.errors import ClusterError, ContextError, ToolMissingError
+from lapwing.kubernetes import Report
 
-Tell = Callable[[str], None]
 Tool = Literal["kind", "minikube"]
 INSTALL_HINTS = {
     "kind": "Install it from https://kind.sigs.k8s.io; it needs Docker or Podman.",
@@ -106,27 +106,27 @@ def installed_tools(environ: Mapping[str, str]) -> tuple[Tool, ...]:
     return tuple(t for t in tools if shutil.which(t, path=environ.get("PATH")))
 
 
-def create(cluster: LocalCluster, environ: Mapping[str, str], tell: Tell) -> bool:
+def create(cluster: LocalCluster, environ: Mapping[str, str], report: Report) -> bool:
     """Create a cluster unless it exists; returns whether it was created or started.
 
     Raises ToolMissingError or ClusterError.
     """
     if cluster.tool == "kind" and cluster.name in _kind_clusters(environ):
         # The kubeconfig may have lost its context.
-        _run(["kind", "export", "kubeconfig", "--name", cluster.name], environ, tell)
+        _run(["kind", "export", "kubeconfig", "--name", cluster.name], environ, report)
         return False
-    _run(cluster.create_command, environ, tell)
+    _run(cluster.create_command, environ, report)
     return True
 
 
-def delete(cluster: LocalCluster, environ: Mapping[str, str], tell: Tell) -> None:
+def delete(cluster: LocalCluster, environ: Mapping[str, str], report: Report) -> None:
     """Delete a cluster with everything in it. Raises ToolMissingError or ClusterError."""
-    _run(cluster.delete_command, environ, tell)
+    _run(cluster.delete_command, environ, report)
 
 
-def load(cluster: LocalCluster, archive: Path, environ: Mapping[str, str], tell: Tell) -> None:
+def load(cluster: LocalCluster, archive: Path, environ: Mapping[str, str], report: Report) -> None:
     """Load the images of an archive. Raises ToolMissingError or ClusterError."""
-    _run(cluster.load_command(archive), environ, tell)
+    _run(cluster.load_command(archive), environ, report)
 
 
 def _kind_clusters(environ: Mapping[str, str]) -> list[str]:
@@ -134,7 +134,7 @@ def _kind_clusters(environ: Mapping[str, str]) -> list[str]:
     return _run(["kind", "get", "clusters"], environ, lambda _: None).split()
 
 
-def _run(command: list[str], environ: Mapping[str, str], tell: Tell) -> str:
+def _run(command: list[str], environ: Mapping[str, str], report: Report) -> str:
     """Run a tool, report each line of its output, and return the output."""
     program = shutil.which(command[0], path=environ.get("PATH"))
     if program is None:
@@ -156,7 +156,7 @@ def _run(command: list[str], environ: Mapping[str, str], tell: Tell) -> str:
         for line in process.stdout:
             lines.append(line)
             if line.strip():
-                tell(f"{command[0]}: {line.strip()}")
+                report(f"{command[0]}: {line.strip()}")
     output = "".join(lines)
     if process.returncode != 0:
         said = [line.strip() for line in lines if line.strip()]

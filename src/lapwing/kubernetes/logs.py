@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from lapwing.errors import ClusterError, ClusterUnreachableError
+from lapwing.kubernetes import Report
 from lapwing.kubernetes.client import ApiClient
 from lapwing.kubernetes.pods import Pod
 from lapwing.plan.names import release_of
@@ -35,8 +36,6 @@ BATCH_TIME_S = 0.1
 """Seconds in which lines that arrive together are sorted."""
 MAX_QUEUED_LINES = 1000
 """Lines that wait to be printed before readers pause."""
-
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +155,7 @@ def read(
 
 
 def recent(
-    api: ApiClient, found: Sequence[LogSource], tail: int, *, previous: bool, tell: Tell
+    api: ApiClient, found: Sequence[LogSource], tail: int, *, previous: bool, report: Report
 ) -> Iterator[LogLine]:
     """Yield the end of each log, merged.
 
@@ -180,7 +179,7 @@ def recent(
             if not empty:
                 return
         if failure is not None and (source.started or previous):
-            tell(failure.message)
+            report(failure.message)
 
     return heapq.merge(*(each(s) for s in found), key=lambda line: line.moment)
 
@@ -188,9 +187,9 @@ def recent(
 class LogFollower:
     """Reads on in every container, with a thread for each. Call `close` at the end."""
 
-    def __init__(self, api: ApiClient, find: Callable[[], list[LogSource]], tell: Tell) -> None:
+    def __init__(self, api: ApiClient, find: Callable[[], list[LogSource]], report: Report) -> None:
         """Follow the containers that `find` returns at each poll."""
-        self._api, self._find, self._tell = api, find, tell
+        self._api, self._find, self._report = api, find, report
         self._lines: queue.Queue[LogLine] = queue.Queue(MAX_QUEUED_LINES)
         self._closed = threading.Event()
         self._read: dict[LogSource, int] = {}
@@ -224,7 +223,7 @@ class LogFollower:
                 unreachable = False
             except ClusterUnreachableError as error:
                 if not unreachable:
-                    self._tell(f"{error.message} Retrying.")
+                    self._report(f"{error.message} Retrying.")
                 unreachable = True
             polled = time.monotonic()
 

@@ -19,12 +19,13 @@ import asyncio
 import re
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from lapwing.agent.proxy import sockets
 from lapwing.errors import ClusterError, LapwingError
+from lapwing.kubernetes import Report
 from lapwing.kubernetes.applyset import Scope
 from lapwing.kubernetes.client import ApiClient
 from lapwing.kubernetes.forwarded_proto import RequestRewriter
@@ -42,8 +43,6 @@ MAX_ATTEMPTS = 3
 """Pods that one request is sent to, if they close the connection without an answer."""
 SAFE_REQUEST = re.compile(rb"(GET|HEAD|OPTIONS) [^\r\n]*\r?\n([^\r\n]+\r?\n)*\r?\n")
 """One whole request that may be sent again. Source: RFC 9110, section 9.2."""
-
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +113,12 @@ class PodSelector:
 
 @dataclass(slots=True)
 class PortForwarder:
-    """Forwards connections to pods. `tell` gets each problem once."""
+    """Forwards connections to pods. `report` gets each problem once."""
 
     dialer: TunnelDialer
     selector: PodSelector
     target: ForwardTarget
-    tell: Tell
+    report: Report
     _reported: set[str] = field(default_factory=set)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -129,7 +128,7 @@ class PortForwarder:
         except LapwingError as error:
             if error.message not in self._reported:
                 self._reported.add(error.message)
-                self.tell(error.message)
+                self.report(error.message)
             if not writer.is_closing():
                 writer.write(_unavailable_reply(error.message))
         except (OSError, ssl.SSLError, asyncio.CancelledError):

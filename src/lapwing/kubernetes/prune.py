@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from lapwing.errors import KindMissingError
-from lapwing.kubernetes import applyset
+from lapwing.kubernetes import Report, applyset
 from lapwing.kubernetes.applyset import Scope
 from lapwing.kubernetes.client import ApiClient
 from lapwing.kubernetes.objects import Reference, is_terminating
 from lapwing.kubernetes.status import WORKLOADS
 from lapwing.plan.names import INSTANCE
 
-Tell = Callable[[str], None]
 POD_TERMINATION_TIMEOUT_S = 120.0
 
 
@@ -22,7 +21,7 @@ def prune(
     scope: Scope,
     before: Iterable[Reference],
     wanted: Iterable[Reference],
-    tell: Tell = lambda _: None,
+    report: Report = lambda _: None,
 ) -> list[Reference]:
     """Delete what is not wanted any more, if its labels say that it is managed by the scope.
 
@@ -37,19 +36,19 @@ def prune(
         if found is None or not scope.manages(found) or applyset.is_kept(found):
             continue
         if api.delete(reference, uid=found["metadata"]["uid"]):
-            tell(f"deleted {reference}")
+            report(f"deleted {reference}")
             deleted.append(reference)
     return deleted
 
 
-def delete_all(api: ApiClient, scope: Scope, tell: Tell = lambda _: None) -> list[Reference]:
+def delete_all(api: ApiClient, scope: Scope, report: Report = lambda _: None) -> list[Reference]:
     """Delete every object of an environment but its data; returns what was deleted."""
-    deleted = prune(api, scope, applyset.references(api.get(scope.applyset)), (), tell)
+    deleted = prune(api, scope, applyset.references(api.get(scope.applyset)), (), report)
     api.delete(scope.applyset)
     return deleted
 
 
-def wait_for_pod_termination(api: ApiClient, scope: Scope, tell: Tell = lambda _: None) -> None:
+def wait_for_pod_termination(api: ApiClient, scope: Scope, report: Report = lambda _: None) -> None:
     """Wait until no pod of an environment is left, so that a later deployment meets none.
 
     After POD_TERMINATION_TIMEOUT_S it reports that some are left and returns.
@@ -60,10 +59,10 @@ def wait_for_pod_termination(api: ApiClient, scope: Scope, tell: Tell = lambda _
         if not left:
             return
         if left != reported:
-            tell(f"{left} pods are terminating")
+            report(f"{left} pods are terminating")
             reported = left
         time.sleep(0.2)
-    tell("some pods have not terminated yet")
+    report("some pods have not terminated yet")
 
 
 def has_unmanaged_objects(api: ApiClient, scope: Scope) -> bool:

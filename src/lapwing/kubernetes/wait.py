@@ -16,13 +16,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lapwing.errors import ClusterUnreachableError, DeploymentFailed
-from lapwing.kubernetes import health, problems, rollouts
+from lapwing.kubernetes import Report, health, problems, rollouts
 from lapwing.kubernetes.client import ApiClient
 from lapwing.kubernetes.health import Health
 from lapwing.kubernetes.objects import Object, Reference, is_owned_by, is_terminating
 from lapwing.kubernetes.problems import Problem
 
-Tell = Callable[[str], None]
 POLL_INTERVAL_S = 1.0
 LOG_LINES = 12
 """Lines of the log that are shown of a container that crashes."""
@@ -49,23 +48,23 @@ def wait_until_ready(
     references: Sequence[Reference],
     *,
     limits: WaitLimits,
-    tell: Tell = lambda _: None,
+    report: Report = lambda _: None,
 ) -> dict[Reference, Health]:
     """Wait until every object is ready or held; returns the health of each.
 
     Raises DeploymentFailed with the problems, and the last lines of the log that explains them.
     """
     check = _ReadinessCheck(api, references, limits)
-    _poll(check.look, tell)
+    _poll(check.look, report)
     return check.states
 
 
-def _poll(look: Callable[[], str | None], tell: Tell) -> None:
+def _poll(look: Callable[[], str | None], report: Report) -> None:
     """Call `look` until it returns None; report what it waits for when that changes."""
     reported = ""
     while (text := look()) is not None:
         if text != reported:
-            tell(text)
+            report(text)
             reported = text
         time.sleep(POLL_INTERVAL_S)
 
@@ -219,15 +218,15 @@ def _version(event: Object) -> str:
 class ResourceWaiter:
     """Changes objects and waits for the outcome.
 
-    `heartbeat` is called at every poll and raises if another command has taken over; `tell` gets a
-    line for whatever is waited for.
+    `heartbeat` is called at every poll and raises if another command has taken over; `report` gets
+    a line for whatever is waited for.
     """
 
     def __init__(
-        self, api: ApiClient, heartbeat: Callable[[], None], tell: Tell = lambda _: None
+        self, api: ApiClient, heartbeat: Callable[[], None], report: Report = lambda _: None
     ) -> None:
         """Wait with a client of the API."""
-        self.api, self.heartbeat, self.tell = api, heartbeat, tell
+        self.api, self.heartbeat, self.report = api, heartbeat, report
 
     def until(self, look: Callable[[], str | None], timeout_s: float) -> None:
         """Call `look` until it returns None. Raises DeploymentFailed on a timeout."""
@@ -249,7 +248,7 @@ class ResourceWaiter:
                 raise DeploymentFailed(f"Timed out after {timeout_s:.0f} s: {text}.")
             return text
 
-        _poll(guarded, self.tell)
+        _poll(guarded, self.report)
 
     def ready(self, references: Sequence[Reference], *, patience: float = 20.0) -> None:
         """Wait until objects are ready; resume paused Rollouts, since clients get 503 meanwhile.

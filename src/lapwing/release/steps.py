@@ -354,8 +354,8 @@ class TagImage(Step):
 class MirrorImage(Step):
     """Copies a third-party image to the team's registry.
 
-    It gets its own version as a tag, without a `v`, `latest`, and the version of the release, which
-    is written last and so shows that the others are there.
+    Its tags are the version of the source without a `v`, `latest`, and the version of the release.
+    The last one is written last, and so shows that the others are there.
     """
 
     images: RegistryClient
@@ -366,17 +366,17 @@ class MirrorImage(Step):
     progress: Progress
 
     @property
-    def own_tag(self) -> str:
-        """The image's own version."""
+    def source_tag(self) -> str:
+        """The version of the source, as a tag."""
         return mirrored_version(self.source)
 
     async def check(self) -> StepState:
         """Look for the tags in the team's registry, else for the source."""
-        name = f"{self.target.name}:{self.own_tag}"
+        name = f"{self.target.name}:{self.source_tag}"
         found = {tag: await self.images.digest(self.target.tagged(tag)) for tag in self._tags()}
         if all(found.values()):
             return Present(name)
-        await self._pin(found[self.own_tag])
+        await self._pin(found[self.source_tag])
         return Missing(name)
 
     async def run(self) -> str:
@@ -392,7 +392,7 @@ class MirrorImage(Step):
 
     def _tags(self) -> list[str]:
         newest = [LATEST] if self.state.is_newest else []
-        return list(dict.fromkeys([self.own_tag, *newest, self.state.version]))
+        return list(dict.fromkeys([self.source_tag, *newest, self.state.version]))
 
     async def _pin(self, present: str | None) -> None:
         """Resolve the source's tag, once for a release.

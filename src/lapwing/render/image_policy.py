@@ -1,8 +1,8 @@
 """Admission policies: a cluster runs only images of the stack's services that its key has signed.
 
 They are for the administrator of a cluster, who applies them once: they outlive deployments, and a
-stack must not be able to remove its own. Images of others (Envoy, databases) are not signed by the
-team, so the policies name the images of services that have a source.
+stack must not be able to remove the policy. Third-party images (Envoy, databases) are not signed by
+the team, so the policies name the images of services that have a source.
 
 Sources: Kyverno's ClusterPolicy (kyverno.io/v1, verifyImages); policy-controller's
 ClusterImagePolicy (policy.sigstore.dev/v1beta1). Neither asks a transparency log, in which nothing

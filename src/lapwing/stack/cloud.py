@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import functools
 import tomllib
-from importlib import resources
 from typing import TYPE_CHECKING, Any
+
+from lapwing.system import package_data
 
 if TYPE_CHECKING:
     from lapwing.stack.environment import Environment
@@ -31,8 +32,7 @@ _AREAS = {
 
 @functools.cache
 def _data() -> dict[str, Any]:
-    text = resources.files("lapwing.stack").joinpath("regions.toml").read_text(encoding="utf-8")
-    return tomllib.loads(text)
+    return tomllib.loads(package_data.read("stack", "regions.toml"))
 
 
 def gcp_regions() -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 Files are merged in order (`compose.yaml` and `compose.override.yaml`, or those of `-f` or
 `COMPOSE_FILE`), then the files of `include` are added. A service of `extends` is its base merged
-with its own keys. Services with `profiles` that are not active are left out. The rules:
+with the keys of the service. Services with `profiles` that are not active are left out. The rules:
 https://github.com/compose-spec/compose-spec/blob/main/13-merge.md and 14-include.md.
 
 All build folders are relative to the top folder. What cannot be read becomes a note.
@@ -244,7 +244,7 @@ def _parse(text: str) -> dict[str, Any] | None:
     return data if is_project else None
 
 
-_CIRCULAR = "an alias (`*name`) is inside of the value that it stands for"
+_CIRCULAR = "an alias (`*name`) is inside of the value that it refers to"
 
 
 def _is_circular(value: Any, around: tuple[int, ...] = (), done: set[int] | None = None) -> bool:

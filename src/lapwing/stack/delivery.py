@@ -73,8 +73,8 @@ class Release(StrictModel):
 class Mirrored(StrictModel):
     """A third-party image that is copied to the team's registry at each release.
 
-    Its tags are its own version without a `v`, the release's version and `latest`. The digest is
-    recorded in the release; a tag of the source that was moved since is an error.
+    It is tagged with the version of the source without a `v`, the release's version and `latest`.
+    The digest is recorded in the release; a tag of the source that was moved since is an error.
     """
 
     image: NonEmpty = Field(

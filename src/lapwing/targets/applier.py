@@ -123,7 +123,7 @@ class Applier:
                 self.upgrade(plan, generated, options)
             applied = apply.apply_objects(
                 self.api, self.scope, [thing for _, thing in found],
-                commit=commit, wait=self._wait, tell=self.reporter.say, course=course,
+                commit=commit, wait=self._wait, report=self.reporter.say, course=course,
             )  # fmt: skip
         except ClusterUnreachableError:
             raise
@@ -144,7 +144,7 @@ class Applier:
     def _wait(self, references: Sequence[Reference]) -> dict[Reference, Health]:
         limits = WaitLimits()
         return wait.wait_until_ready(
-            self.api, references, limits=limits, tell=self.reporter.progress
+            self.api, references, limits=limits, report=self.reporter.progress
         )
 
     def _stored_secrets(self, document: Document) -> list[Object]:

@@ -1,4 +1,4 @@
-"""Arguments on their way to a server."""
+"""Arguments that are sent to a server."""
 
 from __future__ import annotations
 

@@ -24,40 +24,40 @@ PAUSE_S = 2.0
 Show = Callable[[str], None]
 
 
-def run(sandbox: Sandbox, tell: Show, say: Show) -> Result:
-    """Run the scenario; call `tell` with progress, and `say` with the outcome of each step.
+def run(sandbox: Sandbox, report: Show, say: Show) -> Result:
+    """Run the scenario; call `report` with progress, and `say` with the outcome of each step.
 
     Raises DeploymentFailed if the example does not start, LoadError if the load client fails, and
     the errors of a build.
     """
     began = time.monotonic()
     scenario.prepare(sandbox)
-    first = _step(sandbox, Step("the first release", "deploy", "succeeded"), tell)
+    first = _step(sandbox, Step("the first release", "deploy", "succeeded"), report)
     if first.outcome != "succeeded":
         raise DeploymentFailed(f"The example does not start: {first.reason}")
     results = []
     with running(scenario.plan(sandbox)) as client:
-        tell("waiting for the first responses")
+        report("waiting for the first responses")
         client.wait_for_answers()
-        _pause(client, tell)
+        _pause(client, report)
         for step in scenario.STEPS:
             say(f"{step.name}: {step.shown}")
-            results.append(_step(sandbox, step, tell))
+            results.append(_step(sandbox, step, report))
             say(f"  {_outcome(results[-1])}")
-            _pause(client, tell)
-        tell("stopping the load")
+            _pause(client, report)
+        report("stopping the load")
         ledger = client.stop()
     return Result(results=tuple(results), ledger=ledger, seconds=time.monotonic() - began)
 
 
-def _pause(client: Client, tell: Show) -> None:
+def _pause(client: Client, report: Show) -> None:
     """Wait under load. Raises LoadError if the load client has failed."""
-    tell(f"{client.ledger().sent} requests so far")
+    report(f"{client.ledger().sent} requests so far")
     time.sleep(PAUSE_S)
     client.ledger()
 
 
-def _step(sandbox: Sandbox, step: Step, tell: Show) -> StepResult:
+def _step(sandbox: Sandbox, step: Step, report: Show) -> StepResult:
     """Run one step to its outcome."""
     for edit in step.edits:
         edit.make(sandbox.source)
@@ -65,8 +65,8 @@ def _step(sandbox: Sandbox, step: Step, tell: Show) -> StepResult:
         sandbox.commit(step.name)
     local_agent.begin(sandbox.settings)
     old = _running(sandbox)
-    plan = _plan(sandbox, step, tell)
-    local_agent.ensure(sandbox.settings, tell)
+    plan = _plan(sandbox, step, report)
+    local_agent.ensure(sandbox.settings, report)
     listener = local_agent.watch(sandbox.settings, sandbox.where)
     repository = DesiredRepository(sandbox.settings.desired)
     commit = guards.commit(repository, guards.check(repository, plan, "deploy"))
@@ -75,7 +75,7 @@ def _step(sandbox: Sandbox, step: Step, tell: Show) -> StepResult:
 
     def on_event(event: Event) -> None:
         if event.kind == "note":
-            tell(event.text)
+            report(event.text)
         if event.kind == "state" and event.state is not None:
             moments.setdefault(event.state, event.time)
 
@@ -94,7 +94,7 @@ def _step(sandbox: Sandbox, step: Step, tell: Show) -> StepResult:
     )
 
 
-def _plan(sandbox: Sandbox, step: Step, tell: Show) -> PlannedChange:
+def _plan(sandbox: Sandbox, step: Step, report: Show) -> PlannedChange:
     """Plan what a step commits."""
     if step.verb == "rollback":
         return planned.rollback(DesiredRepository(sandbox.settings.desired), sandbox.where, "demo")
@@ -103,7 +103,7 @@ def _plan(sandbox: Sandbox, step: Step, tell: Show) -> PlannedChange:
         sandbox.settings,
         services=step.services,
         actor="demo",
-        progress=tell,
+        progress=report,
     )
 
 

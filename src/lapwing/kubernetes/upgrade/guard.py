@@ -50,7 +50,7 @@ def run_upgrades(
     scope: Scope,
     things: Iterable[Object],
     options: UpgradeOptions,
-    tell: Callable[[str], None] = lambda _: None,
+    report: Callable[[str], None] = lambda _: None,
 ) -> list[str]:
     """Run or refuse the upgrades that applying these objects needs; returns the upgraded services.
 
@@ -61,7 +61,7 @@ def run_upgrades(
     return [
         plan.service
         for plan in plans(every)
-        if _is_due(api, scope, plan) and _run(api, scope, plan, options, tell)
+        if _is_due(api, scope, plan) and _run(api, scope, plan, options, report)
     ]
 
 
@@ -96,7 +96,7 @@ def _run(
     scope: Scope,
     plan: UpgradePlan,
     options: UpgradeOptions,
-    tell: Callable[[str], None],
+    report: Callable[[str], None],
 ) -> bool:
     records = UpgradeRecords(api, scope, plan.service, options.holder, options.lease)
     records.acquire()
@@ -105,7 +105,7 @@ def _run(
         backup=options.commands is not None or plan.database is not None,
     )
     try:
-        steps = UpgradeSteps(api, scope, plan, records, options.commands, tell)
+        steps = UpgradeSteps(api, scope, plan, records, options.commands, report)
         if records.load() is None:
             steps.remember()
         release = f"{plan.service} {release_of(image_of(plan.own))}"

@@ -46,7 +46,7 @@ PROBE_LOG_LINES = 100
 class UpgradeSteps:
     """The steps for one service and its database.
 
-    `commands` back up in place of a Job. `tell` gets a line for each step.
+    `commands` back up in place of a Job. `report` gets a line for each step.
     """
 
     def __init__(
@@ -56,12 +56,12 @@ class UpgradeSteps:
         plan: UpgradePlan,
         records: UpgradeRecords,
         commands: BackupCommands | None = None,
-        tell: Callable[[str], None] = lambda _: None,
+        report: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Prepare the steps of a plan."""
         self._api, self._scope, self._plan, self._records = api, scope, plan, records
-        self._commands, self._tell = commands, tell
-        self._waiter = ResourceWaiter(api, records.heartbeat, tell)
+        self._commands, self._report = commands, report
+        self._waiter = ResourceWaiter(api, records.heartbeat, report)
 
     def remember(self) -> None:
         """Record what runs now, before the first step.
@@ -90,7 +90,7 @@ class UpgradeSteps:
     def probe(self) -> Probe:
         """Start the new version once, without traffic, and see whether it is healthy or exits."""
         pod = objects.probe(self._plan)
-        self._tell(f"starting {self._plan.image} without traffic, to check for migrations")
+        self._report(f"starting {self._plan.image} without traffic, to check for migrations")
         self._waiter.delete(Reference.of(pod))
         self._api.create(pod)
         found: list[Probe] = []
@@ -116,7 +116,7 @@ class UpgradeSteps:
 
     def stop_old(self) -> None:
         """Suspend scheduled jobs and scale everything that uses the database to zero."""
-        self._tell(f"stopping {', '.join(self._plan.parts)}: clients get 503 from now on")
+        self._report(f"stopping {', '.join(self._plan.parts)}: clients get 503 from now on")
         self._suspend_jobs(True)
         for thing in self._stopped():
             self._waiter.scale(Reference.of(thing), 0)
@@ -127,13 +127,13 @@ class UpgradeSteps:
         self._wait_for_no_pods()
         database, scripts = self._database()
         if database is not None and scripts is not None:
-            self._tell("checking for connections to the database")
+            self._report("checking for connections to the database")
             self._run(objects.database_task(self._plan, database, "quiet", scripts, self._id))
 
     def start_old(self) -> None:
         """Start the previous version as it was."""
         for thing in self._stopped():
-            self._tell(f"starting {part_of(thing)} as it was")
+            self._report(f"starting {part_of(thing)} as it was")
             count = int(thing["spec"]["replicas"])
             live = self._get(thing)
             if live is not None and image_of(live) == image_of(thing):
@@ -148,13 +148,13 @@ class UpgradeSteps:
     def back_up(self) -> str:
         """Make a backup and check it; returns its name."""
         if self._commands is not None:
-            self._tell("backing up the database with the --backup command")
+            self._report("backing up the database with the --backup command")
             return self._commands.back_up(self._records.heartbeat)
         database, scripts = self._database()
         if database is None or scripts is None:
             raise LapwingError("No backup of the database is configured.")
         name = f"{datetime.now(UTC):%Y%m%d}-{self._id}{scripts.ending}"
-        self._tell(f"backing up the database to {objects.claim_name(database)}")
+        self._report(f"backing up the database to {objects.claim_name(database)}")
         self._api.create(objects.claim(self._plan, database))
         job = objects.database_task(self._plan, database, "backup", scripts, self._id, name)
         # A Job of an earlier attempt of this upgrade has the name that it was created with.
@@ -164,7 +164,7 @@ class UpgradeSteps:
     def restore(self, backup: str) -> None:
         """Restore the backup over whatever the migration left."""
         self._wait_for_no_pods()
-        self._tell(f"restoring {backup}")
+        self._report(f"restoring {backup}")
         if self._commands is not None:
             self._commands.restore(backup, self._records.heartbeat)
             return
@@ -178,7 +178,7 @@ class UpgradeSteps:
 
     def migrate(self) -> None:
         """Run the migration of the new version once."""
-        self._tell(f"migrating with {self._plan.image}")
+        self._report(f"migrating with {self._plan.image}")
         self._run(objects.migration(self._plan, self._id))
 
     # The new version
@@ -186,7 +186,7 @@ class UpgradeSteps:
     def start_new(self) -> None:
         """Start the new version and wait until it is ready."""
         for workload in self._plan.workloads:
-            self._tell(f"starting {part_of(workload)} {image_of(workload)}")
+            self._report(f"starting {part_of(workload)} {image_of(workload)}")
             live = self._get(workload)
             if live is None or self._is_before(live):
                 self._replace(workload, self._replicas(workload))
@@ -199,7 +199,7 @@ class UpgradeSteps:
 
     def stop_new(self) -> None:
         """Stop everything of the new version, the migration included."""
-        self._tell("stopping the new version")
+        self._report("stopping the new version")
         migrations = f"{NAME}={part_of(self._plan.migration)}"
         for job in self._api.list("batch/v1", "Job", self._plan.namespace, migrations):
             if annotation(job, objects.UPGRADE) == self._id:
