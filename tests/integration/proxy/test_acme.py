@@ -88,6 +88,17 @@ def test_domain_gets_a_public_certificate(where: Installation, authority: Author
     assert is_public(served(where, "app.example.com"))
 
 
+def test_authority_that_refuses_many_nonces_delays_no_certificate(
+    where: Installation, tmp_path: Path
+) -> None:
+    port = int(where.environ["LAPWING_HTTP_PORT"])
+    with pebble(tmp_path / "refusing", port, PEBBLE_WFE_NONCEREJECT="30") as authority:
+        deploy(where, authority, "app.example.com")
+        until(lambda: is_public(served(where, "app.example.com")), "the certificate")
+    record = where.home / "certificates" / "acme.json"
+    assert not record.exists() or json.loads(record.read_text())["failed"] == 0
+
+
 def test_domain_that_points_elsewhere_is_reported_and_keeps_no_other_from_a_certificate(
     where: Installation, authority: Authority
 ) -> None:

@@ -19,12 +19,15 @@ from lapwing.system.files import write_atomic
 from lapwing.system.x509 import create_key_pem
 
 if TYPE_CHECKING:
-    from acme.client import ClientV2
+    from acme.client import ClientNetwork, ClientV2
 
 TIMEOUT_S = 180.0
 """How long the authority may take to check the domains and to sign."""
 RATE_LIMIT_S = 3600.0
 """How long no attempt is made after the authority reported a rate limit."""
+NONCE_ATTEMPTS = 5
+"""How often a request is sent twice, as certbot's library does it, if its nonce is refused (RFC
+8555, 6.5)."""
 RATE_LIMITED = "urn:ietf:params:acme:error:rateLimited"
 
 
@@ -104,7 +107,7 @@ def _client(order: Order) -> ClientV2:
     key = JWKEC.load(order.account.read_bytes())
     trusted: Any = str(order.trusted) if order.trusted else True
     agent = f"lapwing/{__version__}"
-    net = client.ClientNetwork(key, alg=ES256, user_agent=agent, verify_ssl=trusted)
+    net = _network()(key, alg=ES256, user_agent=agent, verify_ssl=trusted)
     made = client.ClientV2(client.ClientV2.get_directory(order.directory, net), net)
     wanted = messages.NewRegistration.from_data(email=order.email, terms_of_service_agreed=True)
     try:
@@ -114,6 +117,23 @@ def _client(order: Order) -> ClientV2:
             uri=known.location, body=messages.Registration()
         )
     return made
+
+
+def _network() -> type[ClientNetwork]:
+    """Return the library's connection, with more attempts when the authority refuses a nonce."""
+    from acme import client, messages
+
+    class Network(client.ClientNetwork):
+        def post(self, *args: Any, **kwargs: Any) -> Any:
+            for _ in range(NONCE_ATTEMPTS - 1):
+                try:
+                    return super().post(*args, **kwargs)
+                except messages.Error as error:
+                    if error.code != "badNonce":
+                        raise
+            return super().post(*args, **kwargs)
+
+    return Network
 
 
 def _answer(client: ClientV2, order: Any, publish: Publish) -> None:

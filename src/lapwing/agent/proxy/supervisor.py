@@ -110,6 +110,11 @@ class Envoy:
             addresses = bootstrap.addresses_for(self.settings.bind)
             self._claim = sockets.claim_port(addresses, self.settings.port, self.settings.home)
 
+    def _check_ports(self) -> None:
+        for address in bootstrap.addresses_for(self.settings.bind):
+            for port in filter(None, (self.settings.port, self.settings.http_port)):
+                sockets.check_port(address, port, self.settings.home)
+
     def _release_port(self) -> None:
         if self._claim is not None:
             self._claim.close()
@@ -155,10 +160,12 @@ class Envoy:
     async def _launch(self) -> None:
         """Start an instance beside those that are running, and use it when it is ready."""
         port, home = self.settings.port, self.settings.home
-        for address in bootstrap.addresses_for(self.settings.bind):
-            for each in filter(None, (port, self.settings.http_port)):
-                await asyncio.to_thread(sockets.check_port, address, each, home)
-        await asyncio.to_thread(self._claim_port)
+        await asyncio.to_thread(self._claim_port)  # First, as it names the agent of another home.
+        try:
+            await asyncio.to_thread(self._check_ports)
+        except ProxyError:
+            self._release_port()
+            raise
         self.settings.logs.mkdir(parents=True, exist_ok=True)
         for name, content in list(self._contents.items()):
             if not (self.folder / name).exists():
