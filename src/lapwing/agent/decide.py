@@ -123,6 +123,7 @@ def _empty(like: Document) -> Document:
         environment=like.environment,
         domains=like.domains,
         acme=like.acme,
+        edge=like.edge,
         deployment=like.deployment,
     )
 

@@ -284,6 +284,7 @@ class Environment:
             environment=self.state.environment,
             domains=record.document.domains,
             acme=record.document.acme,
+            edge=record.document.edge,
             services=running.services if running else {},
             resources=running.resources if running else {},
             deployment=Deployment(

@@ -150,6 +150,9 @@ def virtual_hosts(
         name = f"{state.stack}/{state.environment}"
         hosts.append(VirtualHost(name, tuple(domains), _routes(state, preview=False)))
         hosts.append(_preview_host(state, f"{name}/preview", local, port))
+        for host, target in _redirects(state).items():
+            to = authority(target, port)
+            hosts.append(VirtualHost(f"{name}/{host}", (host,), (), redirect=to))
     return tuple(hosts)
 
 
@@ -174,8 +177,8 @@ def domain_conflict(
     """
     for state in states:
         if state is not own and state.generations:
-            for domain in _domains(state):
-                if domain in document.domains:
+            for domain in (*_domains(state), *_redirects(state)):
+                if domain in document.hosts:
                     return domain, f"{state.stack}/{state.environment}"
     return None
 
@@ -186,8 +189,23 @@ def _domains(state: EnvironmentState) -> tuple[str, ...]:
     During a rollout also the new ones, so that its preview host can be tested and they are served
     from the switch on.
     """
+    return tuple(dict.fromkeys(d for document in _documents(state) for d in document.domains))
+
+
+def _redirects(state: EnvironmentState) -> dict[str, str]:
+    """Return the host names that are redirected, during a rollout also the new ones.
+
+    One that is also served is not redirected before the rollout ends.
+    """
+    edges = [document.edge for document in _documents(state) if document.edge]
+    served = _domains(state)
+    return {h: to for edge in edges for h, to in edge.redirects.items() if h not in served}
+
+
+def _documents(state: EnvironmentState) -> list[Document]:
+    """Return the document that is running and the one that is being deployed."""
     documents = [state.document, state.rollout.document if state.rollout else None]
-    return tuple(dict.fromkeys(d for known in documents if known for d in known.domains))
+    return [document for document in documents if document is not None]
 
 
 def _candidates(state: EnvironmentState) -> dict[str, Generation]:

@@ -140,8 +140,8 @@ class Steps:
             domain, other = conflict
             raise ReplicaError(
                 f"Host name {domain} is already used by {other}.",
-                hint="Set another `domain` for this environment, or stop the other one with "
-                "`lapwing down`.",
+                hint="Remove it from `domains` and `redirects` here, or stop the other environment "
+                "with `lapwing down`.",
             )
         for name, resource in record.document.resources.items():
             await self._servers.ensure(name, resource)

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from lapwing.plan.model import Document, Resource, Service, Struct
+from lapwing.plan.model import Document, Edge, Resource, Service, Struct
 
 Action = Literal["create", "update", "delete"]
 
@@ -48,9 +48,9 @@ def diff(document: Document, before: Document | None) -> list[Change]:
     changes = _compare("service", old_services, document.services)
     changes += _compare("resource", old_resources, document.resources)
     if before is not None and not changes:
-        fields = tuple(
-            key for key in ("domains", "acme") if getattr(before, key) != getattr(document, key)
-        )
+        keys = ("domains", "acme")
+        fields = tuple(key for key in keys if getattr(before, key) != getattr(document, key))
+        fields += _changed_fields(before.edge or Edge(), document.edge or Edge())
         if fields:
             name = document.environment
             return [Change(kind="environment", name=name, action="update", fields=fields)]

@@ -60,6 +60,7 @@ def make(
         environment=loaded.environment,
         domains=domains(loaded),
         acme=_acme(loaded),
+        edge=_edge(loaded),
         deployment=deployment,
         services=services,
         resources=dict(resources),
@@ -72,8 +73,12 @@ def domains(loaded: LoadedStack) -> tuple[str, ...]:
     own = f"{name}.localhost"
     if loaded.environment != LOCAL:
         own = f"{loaded.environment}.{own}"
-    given = loaded.settings.domain
-    return (given, own) if given else (own,)
+    return (*loaded.settings.host_names, own)
+
+
+def _edge(loaded: LoadedStack) -> model.Edge | UnsetType:
+    edge = model.Edge(redirects=dict(loaded.settings.redirects))
+    return UNSET if edge == model.Edge() else edge
 
 
 def _acme(loaded: LoadedStack) -> model.Acme | UnsetType:

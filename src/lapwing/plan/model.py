@@ -202,6 +202,15 @@ class Acme(Struct, frozen=True, kw_only=True):
     trusted: str | None = None
 
 
+class Edge(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How Envoy answers the requests to an environment, beside the routes of its services.
+
+    `redirects` maps host names to the domain that they are redirected to.
+    """
+
+    redirects: dict[str, str] = {}
+
+
 class Document(Struct, frozen=True, kw_only=True):
     """What one environment of one stack should run: the unit of a commit."""
 
@@ -214,8 +223,14 @@ class Document(Struct, frozen=True, kw_only=True):
     services: dict[Name, Service] = {}
     resources: dict[Name, Resource] = {}
     acme: Acme | UnsetType = UNSET
+    edge: Edge | UnsetType = UNSET
     folder: str | UnsetType = UNSET
     """The folder of the stack file, if the document was committed from one on this machine."""
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The domains and the host names that are redirected to them."""
+        return (*self.domains, *(self.edge.redirects if self.edge else ()))
 
 
 def encode(document: Document) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lapwing.stack.fields import (
     ComputeResources,
@@ -135,7 +135,20 @@ class Environment(StrictModel):
         description="How its services with a `build` run on a machine: as `process` or `container` "
         "(of Docker or Podman). Static services are always served by Caddy.",
     )
-    domain: str | None = Field(None, description="The host name that it serves.")
+    domain: str | None = Field(
+        None, description="The host name that it serves: the short form of `domains` for one."
+    )
+    domains: list[str] = Field(
+        default_factory=list,
+        description="The host names that it serves (several: machine). URLs show the first one.",
+        examples=[["app.example.com", "app.example.org"]],
+    )
+    redirects: dict[str, str] = Field(
+        default_factory=dict,
+        description="Host names that are redirected to one of its domains (machine): status 308, "
+        "with the same path and query. They are in the certificate.",
+        examples=[{"www.example.com": "app.example.com"}],
+    )
     machine: Machine | None = Field(
         None, description="The server that it runs on, for the cost estimate (machine)."
     )
@@ -195,6 +208,21 @@ class Environment(StrictModel):
     resources: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="Resource settings that differ here."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _set_first_domain(cls, value: Any) -> Any:
+        """Set `domain` to the first one of `domains`."""
+        if isinstance(value, dict) and "domain" not in value:
+            match value.get("domains"):
+                case [str() as first, *_]:
+                    return {**value, "domain": first}
+        return value
+
+    @property
+    def host_names(self) -> tuple[str, ...]:
+        """The host names that it serves, the one to show first."""
+        return tuple(self.domains) or ((self.domain,) if self.domain else ())
 
     @property
     def uses_argo_cd(self) -> bool:

@@ -1,4 +1,4 @@
-"""Rules about environments: domain, cloud, delivery, database tiers; and what they ignore."""
+"""Rules about environments: server, cloud, delivery, database tiers; and what they ignore."""
 
 from __future__ import annotations
 
@@ -12,20 +12,6 @@ from lapwing.stack.model import Stack
 from lapwing.stack.quantities import HOST_ADDRESS, show_duration
 from lapwing.stack.release_rules import registry_violations
 from lapwing.stack.source import KeyPath, Violation
-
-DOMAIN = r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
-
-
-def check_domain(_: Stack, environment: Environment) -> Iterator[Violation]:
-    """`domain` is a host name without scheme, port or path; a `gateway` needs one."""
-    domain = environment.domain
-    if domain is not None and not re.fullmatch(DOMAIN, domain):
-        hint = "Write the host name only, such as `app.example.com`."
-        yield Violation(f"{domain!r} is not a domain.", ("domain",), hint)
-    is_cluster = environment.target == "kubernetes"
-    if is_cluster and environment.gateway is not None and domain is None:
-        hint = "Add `domain:`, such as `domain: app.example.com`."
-        yield Violation("`gateway` needs a `domain`.", ("gateway",), hint, key=True)
 
 
 def check_host(stack: Stack, environment: Environment) -> Iterator[Violation]:
@@ -42,26 +28,6 @@ def check_host(stack: Stack, environment: Environment) -> Iterator[Violation]:
     elif stack.environments.get("local") is environment:
         hint = "Give the environment another name, such as `production`."
         yield Violation("`local` is this machine: it has no `host`.", ("host",), hint, key=True)
-
-
-def check_tls(_: Stack, environment: Environment) -> Iterator[Violation]:
-    """`tls` is for servers with a `domain`; its e-mail address and directory are valid."""
-    tls = environment.tls
-    if tls is None:
-        return
-    if environment.target != "machine":
-        hint = "Set `target: machine`, or remove `tls`."
-        yield Violation("`tls` is only for `target: machine`.", ("tls",), hint, key=True)
-    elif environment.domain is None:
-        hint = "Add `domain:`, such as `domain: app.example.com`."
-        yield Violation("`tls` needs a `domain`.", ("tls",), hint, key=True)
-    if re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s]+", tls.acme.email) is None:
-        hint = "Write it as `ops@example.com`."
-        yield Violation(f"{tls.acme.email!r} is not an e-mail address.", ("tls", "acme"), hint)
-    if re.fullmatch(r"https://[^\s]+", tls.acme.directory) is None:
-        hint = "It begins with `https://`."
-        message = f"{tls.acme.directory!r} is not the address of an ACME directory."
-        yield Violation(message, ("tls", "acme", "directory"), hint)
 
 
 def check_runtime(_: Stack, environment: Environment) -> Iterator[Violation]:

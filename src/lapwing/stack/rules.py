@@ -9,7 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from lapwing.stack import environment_rules, release_rules, service_rules, variable_rules
+from lapwing.stack import (
+    environment_rules,
+    ingress_rules,
+    release_rules,
+    service_rules,
+    variable_rules,
+)
 from lapwing.stack.environment import Environment
 from lapwing.stack.model import Stack
 from lapwing.stack.source import Violation
@@ -34,9 +40,10 @@ RULES: tuple[Rule, ...] = (
     variable_rules.check_resource_names,
     variable_rules.check_command_secrets,
     variable_rules.check_references,
-    environment_rules.check_domain,
+    ingress_rules.check_domains,
+    ingress_rules.check_redirects,
+    ingress_rules.check_tls,
     environment_rules.check_host,
-    environment_rules.check_tls,
     environment_rules.check_runtime,
     environment_rules.check_environment_names,
     environment_rules.check_cloud,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import http.client
 import json
 import socket
 import ssl
@@ -13,6 +15,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
+from lapwing.agent.proxy import certificates
 from tests.deployed import until
 from tests.installation import Installation, free_port, installation
 from tests.integration.proxy.pebble import Authority, pebble
@@ -23,7 +26,8 @@ services:
   api: {{build: ., command: python app.py, route: /, rollout: {{analysis: false}}}}
 environments:
   live:
-    domain: {domain}
+    domains: [{domain}]
+    redirects: {redirects}
     tls: {{acme: {{email: ops@example.com, directory: "{directory}", ca: ca.pem}}}}
 """
 APP = """\
@@ -51,13 +55,40 @@ def authority(where: Installation, tmp_path: Path) -> Iterator[Authority]:
         yield made
 
 
-def deploy(where: Installation, authority: Authority, domain: str, name: str = "shop") -> None:
-    stack = STACK.format(name=name, domain=domain, directory=authority.directory)
+def deploy(
+    where: Installation,
+    authority: Authority,
+    domain: str,
+    name: str = "shop",
+    redirects: str = "{}",
+    status: int = 0,
+) -> str:
+    directory = authority.directory
+    stack = STACK.format(name=name, domain=domain, redirects=redirects, directory=directory)
     where.write(
         {"lapwing.yaml": stack, "app.py": APP, "requirements.txt": "",
          "ca.pem": authority.trusted.read_text()}
     )  # fmt: skip
-    where.run("deploy", "-e", "live")
+    return where.run("deploy", "-e", "live", status=status).stderr
+
+
+def location(where: Installation, url: str, *, port: int | None = None) -> tuple[int, str]:
+    """The status and Location of the answer to a request, sent to a port of Envoy."""
+    scheme, _, rest = url.partition("://")
+    host, _, path = rest.partition("/")
+    connection: http.client.HTTPConnection
+    if scheme == "http":
+        assert port is not None
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    else:
+        context = ssl._create_unverified_context()
+        connection = http.client.HTTPSConnection(
+            "127.0.0.1", where.port, timeout=30, context=context
+        )
+    with contextlib.closing(connection):
+        connection.request("POST", f"/{path}", headers={"Host": host})
+        answer = connection.getresponse()
+        return answer.status, answer.headers.get("location", "")
 
 
 def served(where: Installation, name: str) -> x509.Certificate:
@@ -79,13 +110,53 @@ def test_domain_gets_a_public_certificate(where: Installation, authority: Author
     deploy(where, authority, "app.example.com")
     until(lambda: is_public(served(where, "app.example.com")), "the certificate")
     assert not is_public(served(where, "localhost"))
-    certificates = where.home / "certificates"
+    folder = where.home / "certificates"
     for file in ("acme.key", "public.pem"):
-        assert (certificates / file).stat().st_mode & 0o777 == 0o600
+        assert (folder / file).stat().st_mode & 0o777 == 0o600
     until(lambda: where.json("status", "-e", "live")["problem"] is None)
     where.run("agent", "stop")
     where.run("agent", "start")
     assert is_public(served(where, "app.example.com"))
+
+
+def test_redirected_host_is_in_the_certificate_and_keeps_path_and_query(
+    where: Installation, authority: Authority
+) -> None:
+    deploy(where, authority, "app.example.com, app.example.org",
+           redirects="{www.example.com: app.example.com}")  # fmt: skip
+    until(lambda: is_public(served(where, "www.example.com")), "the certificate")
+    names = certificates.names_of(served(where, "app.example.org"))
+    assert names == ["app.example.com", "app.example.org", "www.example.com"]
+    to = (308, "https://app.example.com/a%20b?c=d&e")
+    assert location(where, "https://www.example.com/a%20b?c=d&e") == to
+    port = where.port
+    to = (308, f"https://app.example.com:{port}/a?b")
+    assert location(where, f"https://www.example.com:{port}/a?b") == to
+    plain = int(where.environ["LAPWING_HTTP_PORT"])
+    to = (307, "https://www.example.com/a?b")
+    assert location(where, "http://www.example.com/a?b", port=plain) == to
+    assert location(where, "https://app.example.org/")[0] == 501  # The application: no POST.
+    other = where.beside("other")
+    error = deploy(other, authority, "other.example.com", "other",
+                   redirects="{www.example.com: other.example.com}", status=1)  # fmt: skip
+    assert "Host name www.example.com is already used by shop/live" in error
+    assert location(where, "https://www.example.com/") == (308, "https://app.example.com/")
+
+
+def test_host_name_can_become_a_redirect_and_back(where: Installation) -> None:
+    """Without an authority: the certificate is a local one."""
+    files = {"app.py": APP, "requirements.txt": ""}
+    for ingress, status in (
+        ("domains: [app.example.com, www.example.com]", 501),
+        ("domain: app.example.com, redirects: {www.example.com: app.example.com}", 308),
+        ("domains: [app.example.com, www.example.com]", 501),
+    ):
+        stack = (
+            f"{STACK.format(name='shop', domain='', redirects='', directory='').split('env')[0]}"
+        )
+        where.write({**files, "lapwing.yaml": f"{stack}environments: {{live: {{{ingress}}}}}\n"})
+        where.run("deploy", "-e", "live")
+        assert location(where, "https://www.example.com/x")[0] == status
 
 
 def test_authority_that_refuses_many_nonces_delays_no_certificate(

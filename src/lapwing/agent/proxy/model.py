@@ -51,7 +51,7 @@ class VirtualHost:
 
     `clients` are the networks whose requests are accepted; empty: all. Replicas receive `authority`
     (a host name with a port), if it is set, in place of the first domain: as Host, X-Forwarded-Host
-    and Origin.
+    and Origin. Requests are redirected to `redirect`, such a name, if it is set.
     """
 
     name: str
@@ -59,6 +59,7 @@ class VirtualHost:
     routes: tuple[Route, ...]
     clients: tuple[str, ...] = ()
     authority: str | None = None
+    redirect: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,7 +77,7 @@ class PublicCertificate:
             if document is None or not document.services or not document.acme:
                 continue
             chosen = chosen or document.acme
-            names |= {d for d in document.domains if not d.endswith(".localhost")}
+            names |= {d for d in document.hosts if not d.endswith(".localhost")}
         return chosen, tuple(sorted(names))
 
     async def tick(self) -> None:

@@ -203,6 +203,8 @@ _OTHER_HOSTS: Json = {
 
 
 def _virtual_host(host: VirtualHost) -> Json:
+    if host.redirect is not None:
+        return {"name": host.name, "domains": list(host.domains), "routes": _to(host.redirect)}
     return {
         "name": host.name,
         "domains": list(host.domains),
@@ -211,6 +213,26 @@ def _virtual_host(host: VirtualHost) -> Json:
         "routes": [rendered for r in host.routes for rendered in _routes(r, host)]
         or [_not_found("No preview: no deployment is in progress or paused.\n")],
     }
+
+
+def _to(authority: str) -> list[Json]:
+    """Render a permanent redirect to another host, which keeps the method, path and query.
+
+    The port is kept, too: behind a proxy, requests have another one than Envoy, or none.
+    """
+    host, _, port = authority.partition(":")
+    action = {
+        "host_redirect": host,
+        "https_redirect": True,
+        "response_code": "PERMANENT_REDIRECT",
+    }
+    match: Json = {"prefix": "/"}
+    route = {"match": match, "redirect": action}
+    if not port:
+        return [route]
+    own = {"name": ":authority", "string_match": {"suffix": f":{port}"}}
+    to_port = {**action, "port_redirect": int(port)}
+    return [{"match": {**match, "headers": [own]}, "redirect": to_port}, route]
 
 
 def _routes(route: Route, host: VirtualHost) -> list[Json]:

@@ -1,0 +1,91 @@
+"""Rules about how requests arrive at an environment: domains, redirects, the certificate."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from lapwing.stack.environment import Environment
+from lapwing.stack.model import Stack
+from lapwing.stack.source import KeyPath, Violation
+
+DOMAIN = r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+
+
+def check_domains(_: Stack, environment: Environment) -> Iterator[Violation]:
+    """Domains are host names without scheme, port or path; a `gateway` needs one."""
+    if environment.domains and environment.domain != environment.domains[0]:
+        hint = "Keep one of them; `domains` is for several."
+        yield Violation("Both `domain` and `domains` are set.", ("domain",), hint, key=True)
+    for index, domain in enumerate(environment.host_names):
+        at: KeyPath = ("domains", index) if environment.domains else ("domain",)
+        if not re.fullmatch(DOMAIN, domain):
+            hint = "Write the host name only, such as `app.example.com`."
+            yield Violation(f"{domain!r} is not a domain.", at, hint)
+        elif domain in environment.host_names[:index]:
+            yield Violation(f"`{domain}` is listed twice.", at, "Keep one of them.")
+    if environment.target != "kubernetes":
+        return
+    if len(environment.host_names) > 1:
+        message = "Several `domains` are only for `target: machine`; a cluster serves one."
+        yield Violation(message, ("domains",), "Keep one of them.", key=True)
+    if environment.gateway is not None and environment.domain is None:
+        hint = "Add `domain:`, such as `domain: app.example.com`."
+        yield Violation("`gateway` needs a `domain`.", ("gateway",), hint, key=True)
+
+
+def check_redirects(stack: Stack, environment: Environment) -> Iterator[Violation]:
+    """`redirects` leads from other host names to a domain of the environment (machine)."""
+    redirects = environment.redirects
+    if redirects and environment.target != "machine":
+        message = "`redirects` is only for `target: machine`."
+        hint = "Configure the redirect in the load balancer or at the DNS provider, and remove it."
+        yield Violation(message, ("redirects",), hint, key=True)
+        return
+    for host, target in redirects.items():
+        at: KeyPath = ("redirects", host)
+        other = _environment_of(stack, environment, host)
+        if not re.fullmatch(DOMAIN, host):
+            hint = "Write the host name only, such as `www.example.com`."
+            yield Violation(f"{host!r} is not a domain.", at, hint, key=True)
+        elif host in environment.host_names:
+            message = f"`{host}` is both served and redirected."
+            hint = "Remove it from `domains`: the certificate also has the redirected host names."
+            yield Violation(message, at, hint, key=True)
+        elif other is not None:
+            message = f"`{host}` belongs to the environment {other!r}."
+            yield Violation(message, at, "Remove it from one of the two environments.", key=True)
+        elif target in redirects:
+            message = f"`{host}` is redirected to `{target}`, which is redirected itself."
+            yield Violation(message, at, "Redirect it to one of `domains`.")
+        elif target not in environment.host_names:
+            message = f"`{host}` is redirected to {target!r}, which is not in `domains`."
+            yield Violation(message, at, f"Add `{target}` to `domains`, or correct it.")
+
+
+def _environment_of(stack: Stack, environment: Environment, host: str) -> str | None:
+    """Return the other environment that serves or redirects a host name."""
+    for name, other in stack.environments.items():
+        if other is not environment and host in (*other.host_names, *other.redirects):
+            return name
+    return None
+
+
+def check_tls(_: Stack, environment: Environment) -> Iterator[Violation]:
+    """`tls` is for servers with a `domain`; its e-mail address and directory are valid."""
+    tls = environment.tls
+    if tls is None:
+        return
+    if environment.target != "machine":
+        hint = "Set `target: machine`, or remove `tls`."
+        yield Violation("`tls` is only for `target: machine`.", ("tls",), hint, key=True)
+    elif environment.domain is None:
+        hint = "Add `domain:`, such as `domain: app.example.com`."
+        yield Violation("`tls` needs a `domain`.", ("tls",), hint, key=True)
+    if re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s]+", tls.acme.email) is None:
+        hint = "Write it as `ops@example.com`."
+        yield Violation(f"{tls.acme.email!r} is not an e-mail address.", ("tls", "acme"), hint)
+    if re.fullmatch(r"https://[^\s]+", tls.acme.directory) is None:
+        hint = "It begins with `https://`."
+        message = f"{tls.acme.directory!r} is not the address of an ACME directory."
+        yield Violation(message, ("tls", "acme", "directory"), hint)
