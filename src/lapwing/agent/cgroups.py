@@ -66,6 +66,17 @@ def remove(mark: str) -> bool:
     return not any(group.exists() for group in groups)
 
 
+def memory_groups(pid: int) -> list[Path]:
+    """Return the groups of a process that may account for its memory, the innermost first."""
+    paths = _paths(pid)
+    for controller in ("memory", ""):
+        found = _locate(controller, paths)
+        if found is not None:
+            group, mount = found
+            return [group, *(p for p in group.parents if p.is_relative_to(mount))]
+    return []
+
+
 def remove_all_empty(home: Path) -> None:
     """Remove the empty groups of a home, in whichever group an agent created them.
 
@@ -124,21 +135,29 @@ def _hierarchies() -> Iterator[tuple[Path, Path]]:
 
     That is version 2 first (its only line has no controllers), then `pids` of version 1.
     """
-    own = _paths("self")
+    own = {name: _OF_ANY_HOME.split(path)[0] or "/" for name, path in _paths("self").items()}
+    for controller in ("", "pids"):
+        found = _locate(controller, own)
+        if found is not None:
+            yield found
+
+
+def _locate(controller: str, paths: dict[str, str]) -> tuple[Path, Path] | None:
+    """Return a group and the mount point of its hierarchy: version 2 without a controller."""
     try:
         mounts = Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
     except OSError:
-        return
-    for kind, controllers in (("cgroup2", ""), ("cgroup", "pids")):
-        for line in mounts:
-            fields, _, rest = line.partition(" - ")
-            root, mount = fields.split()[3:5]
-            found, _, options = rest.split(" ", 2)
-            if found != kind or (controllers and controllers not in options.split(",")):
-                continue
-            path = _OF_ANY_HOME.split(own.get(controllers, ""))[0] or "/"
-            with contextlib.suppress(ValueError):
-                inside = PurePosixPath(path).relative_to(root)
-                if controllers in own and ".." not in inside.parts:
-                    yield Path(mount) / inside, Path(mount)
-                    break
+        return None
+    for line in mounts:
+        fields, _, rest = line.partition(" - ")
+        root, mount = fields.split()[3:5]
+        found, _, options = rest.split(" ", 2)
+        if found != ("cgroup" if controller else "cgroup2") or controller not in paths:
+            continue
+        if controller and controller not in options.split(","):
+            continue
+        with contextlib.suppress(ValueError):
+            inside = PurePosixPath(paths[controller]).relative_to(root)
+            if ".." not in inside.parts:
+                return Path(mount) / inside, Path(mount)
+    return None

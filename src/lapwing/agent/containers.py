@@ -27,7 +27,7 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from lapwing.agent import logs, processes, termination
+from lapwing.agent import logs, oom, processes, termination
 from lapwing.agent.engine import Engine, find_socket
 from lapwing.agent.processes import MARK, ContainerOptions, Identity, Launch
 from lapwing.errors import EngineError, EngineUnreachableError, ReplicaError
@@ -92,9 +92,12 @@ class Containers:
                 await processes.ended(identity)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(following, FLUSH_TIMEOUT_S)
-            return await self._how_it_ended(name_of(mark))
+            how = await self._how_it_ended(name_of(mark))
         finally:
             following.cancel()
+        if oom.is_described(how):
+            logs.append(log, f"lapwing: the container {how}\n".encode())
+        return how
 
     async def stop(self, identity: Identity, mark: str, grace: float) -> None:
         """Stop a container gracefully, with all its processes, and remove it.
@@ -195,30 +198,41 @@ class Containers:
     async def _how_it_ended(self, name: str) -> str:
         try:
             await self._engine().wait(name)
-            state = await self._engine().state(name)
+            found = await self._engine().container(name)
         except EngineError:
             return "ended while the container engine was not running"
-        if state is None:
+        if found is None:
             return "was removed"
-        if state.get("OOMKilled"):
-            return "was killed because it exceeded its memory limit"
-        code = int(state.get("ExitCode", 0))
-        with contextlib.suppress(ValueError):
-            if code > 128:  # Source: docker run, "Exit status".
-                return f"was killed by {signal.Signals(code - 128).name}"
-        return f"exited with status {code}"
+        how = _ended(int(found["State"].get("ExitCode", 0)))
+        if not found["State"].get("OOMKilled"):
+            return how
+        limit = int(found["HostConfig"].get("Memory") or 0)
+        if not limit:
+            return oom.describe(how, "it has no limit: this machine has no memory left")
+        given = f"the limit is {oom.mebibytes(limit)}: raise `resources: {{memory: ...}}`"
+        return oom.describe(how, f"{given} of the service in the stack file")
 
     async def _copy_output(self, identity: Identity, name: str, file: Path) -> None:
         while True:
             try:
                 async with self._engine().logs(name, _last_copied(file)) as stream:
                     async for text, when in _lines(stream):
-                        _append(file, text, when)
+                        logs.append(file, text)
+                        with contextlib.suppress(OSError):
+                            os.utime(file, ns=(when, when))
                 return
             except EngineError:
                 if not processes.alive(identity):
                     return
                 await asyncio.sleep(FOLLOW_RETRY_S)
+
+
+def _ended(code: int) -> str:
+    """Return how a container ended, by its exit status. Source: docker run, "Exit status"."""
+    with contextlib.suppress(ValueError):
+        if code > 128:
+            return f"was killed by {signal.Signals(code - 128).name}"
+    return f"exited with status {code}"
 
 
 def image_repository(settings: Settings, stack: str, service: str) -> str:
@@ -339,16 +353,3 @@ def _last_copied(file: Path) -> str:
     except OSError:
         return "0"
     return f"{after // 10**9}.{after % 10**9:09}"
-
-
-def _append(file: Path, text: bytes, when: int) -> None:
-    """Append output to a log, which is rotated at its limit; a full disk costs lines only."""
-    with contextlib.suppress(OSError):
-        if logs.exceeds_limit(file):
-            file.replace(file.with_name(file.name + ".1"))
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        try:
-            os.write(descriptor, text)
-        finally:
-            os.close(descriptor)
-        os.utime(file, ns=(when, when))

@@ -162,8 +162,13 @@ class Engine:
 
     async def state(self, name: str) -> dict[str, Any] | None:
         """Return the state of a container; None if there is no such container."""
-        found = await self._found("GET", f"/containers/{name}/json")
+        found = await self.container(name)
         return None if found is None else dict(found["State"])
+
+    async def container(self, name: str) -> dict[str, Any] | None:
+        """Return a container with its configuration; None if there is no such container."""
+        found: dict[str, Any] | None = await self._found("GET", f"/containers/{name}/json")
+        return found
 
     async def wait(self, name: str) -> None:
         """Wait until a container has exited."""

@@ -97,6 +97,18 @@ def tail(path: Path, lines: int = 20) -> str:
     return "\n".join(text.splitlines()[-lines:])
 
 
+def append(path: Path, text: bytes) -> None:
+    """Append to a log that no process writes; a full disk costs lines only."""
+    with contextlib.suppress(OSError):
+        if exceeds_limit(path):
+            path.replace(path.with_name(path.name + ".1"))
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            os.write(descriptor, text)
+        finally:
+            os.close(descriptor)
+
+
 def exceeds_limit(path: Path) -> bool:
     """Return whether a log has to be rotated."""
     try:

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lapwing.agent import cgroups, logs
+from lapwing.agent import cgroups, logs, oom
 from lapwing.errors import ReplicaError
 
 MARK = "LAPWING_OWNER"
@@ -34,7 +34,7 @@ POLL_INTERVAL_S = 0.05
 LOG_TIMEOUT_S = 0.3
 """How long the exit of a process is reported late because its last output is being written."""
 OUTPUT_CHECK_S = 2.0
-"""Time between two checks that a log writer is running."""
+"""Time between two checks that a log writer is running, and of the kernel's count of OOM kills."""
 FIRST_DELAY_S = 0.1
 LONGEST_DELAY_S = 30.0
 STEADY_S = 60.0
@@ -236,12 +236,17 @@ async def output_written(identity: Identity) -> None:
 
 async def watch(identity: Identity, log: Path) -> str:
     """Wait for the exit of a process, and keep its log written; return how it ended."""
+    killed = oom.KillCounter(identity.pid)
     exited = asyncio.create_task(ended(identity))
     try:
         while not (await asyncio.wait({exited}, timeout=OUTPUT_CHECK_S))[0]:
+            killed.refresh()
             with contextlib.suppress(OSError):
                 _keep_log(identity.pid, log)
-        return exited.result()
+        how = killed.explain(exited.result())
+        if oom.is_described(how):
+            logs.append(log, f"lapwing: the process {how}\n".encode())
+        return how
     finally:
         exited.cancel()
 

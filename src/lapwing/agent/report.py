@@ -106,6 +106,7 @@ def _slot(generation: Generation | None) -> SlotStatus | None:
         replicas=len(generation.replicas),
         ready=sum(r.ready for r in generation.replicas),
         restarts=sum(r.restarts for r in generation.replicas),
+        last_exit=next((r.last_exit for r in generation.replicas if r.restarts), None),
         pids=[r.pid for r in generation.replicas if r.pid is not None],
         warm_for=max(0.0, (generation.deadline or 0.0) - time.monotonic()) if warm else None,
     )

@@ -16,12 +16,12 @@ from lapwing.agent.processes import (
     Identity,
     Launch,
     alive,
-    ended,
     output_written,
     pidfd,
     readable,
     spawn,
     started,
+    watch,
 )
 
 SHELLS = frozenset({"sh", "dash", "bash", "ash", "busybox", "ksh", "zsh"})
@@ -38,7 +38,7 @@ async def run(launch: Launch, log: Path, timeout: float) -> str | None:
     identity = spawn(launch, log)
     try:
         async with asyncio.timeout(timeout):
-            return await ended(identity)
+            return await watch(identity, log)
     except TimeoutError:
         return None
     finally:

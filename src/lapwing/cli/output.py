@@ -2,7 +2,8 @@
 
 stdout is data, stderr is messages: a pipe gets the data and nothing else. Colour never carries
 meaning alone, and is off when NO_COLOR is set or the stream is not a terminal. Progress is one line
-that is updated on a terminal, and one plain line for each step elsewhere. Rich is imported only
+that is updated on a terminal, with the elapsed time of the step, and one plain line for each step
+elsewhere. Rich is imported only
 where it is used, because the start of every command counts.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +23,7 @@ from lapwing.system.sanitize import escape_controls
 if TYPE_CHECKING:
     from rich.progress import Progress
     from rich.status import Status
+    from rich.text import Text
 
 _STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "36"}
 
@@ -80,7 +83,8 @@ class Printer:
             return
         from rich.console import Console
 
-        with Console(file=self.err, no_color=not self._color_err).status(text) as status:
+        console = Console(file=self.err, no_color=not self._color_err)
+        with console.status(_Step(text)) as status:
             self._status = status
             try:
                 yield
@@ -91,19 +95,23 @@ class Printer:
     def bars(self) -> Iterator[Progress]:
         """Yield progress bars of bytes, which are removed at the end of the block."""
         from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            TimeElapsedColumn,
+            TransferSpeedColumn,
+        )
 
         console = Console(file=self.err, no_color=not self._color_err)
-        columns = ("{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn())
-        with Progress(*columns, console=console, transient=True) as shown:
+        columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeElapsedColumn())
+        with Progress("{task.description}", *columns, console=console, transient=True) as shown:
             yield shown
 
     def progress(self, text: str) -> None:
         """Show the current step: update the line of `working`, or print a plain line."""
         if self._status is not None:
-            from rich.markup import escape
-
-            self._status.update(escape(text))
+            self._status.update(_Step(text))
         elif not self.err.isatty():
             self.say(text)
 
@@ -144,6 +152,25 @@ class Printer:
     @staticmethod
     def _paint(text: str, style: str | None, color: bool) -> str:
         return f"\x1b[{_STYLES[style]}m{text}\x1b[0m" if color and style else text
+
+
+class _Step:
+    """The line of a step on a terminal: it has the elapsed time from the first second on.
+
+    Rich renders it again several times a second.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._began = time.monotonic()
+
+    def __rich__(self) -> Text:
+        from rich.text import Text
+
+        seconds = int(time.monotonic() - self._began)
+        minutes = f"{seconds // 60} min " if seconds >= 60 else ""
+        elapsed = f" ({minutes}{seconds % 60} s)" if seconds else ""
+        return Text.assemble(self._text, (elapsed, "dim"))
 
 
 def describe(error: LapwingError, mask: Callable[[str], str] = escape_controls) -> dict[str, Any]:

@@ -253,6 +253,7 @@ def _show_status(context: Context, report: StatusReport) -> None:
         printer.data("")
         rows = [_service_row(s) for s in found.services]
         printer.table(("SERVICE", "PHASE", "ACTIVE", "READY", "RELEASE", "IDLE"), rows)
+        _show_exits(context, found.services)
     if found.resources:
         printer.data("")
         states = {True: "running", False: "stopped", None: "-"}
@@ -285,6 +286,14 @@ def _show_status(context: Context, report: StatusReport) -> None:
     for text in found.advice:
         printer.data("")
         printer.data(f"Advice: {text}")
+
+
+def _show_exits(context: Context, services: Sequence[ServiceStatus]) -> None:
+    """Print how replicas ended that were restarted."""
+    for service in services:
+        if service.active and service.active.last_exit:
+            context.printer.data("")
+            context.printer.data(f"Last exit of {service.name}: {service.active.last_exit}")
 
 
 def _last_failure(failure: Entry) -> str:

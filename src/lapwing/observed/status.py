@@ -35,6 +35,8 @@ class SlotStatus(msgspec.Struct, kw_only=True):
     replicas: int
     ready: int
     restarts: int = 0
+    last_exit: str | None = None
+    """How the replica ended that was restarted, one of them if there are several."""
     pids: list[int] = []
     warm_for: float | None = None
     """Seconds for which an idle slot stays warm, at the time of writing."""

@@ -103,7 +103,7 @@ def test_memory_limit_ends_a_replica_with_the_reason(ship: ContainerShip) -> Non
     until(lambda: ship.service()["active"]["restarts"] > 0, "its restart")
     ship.recovers()
     events = (ship.environment / "events.jsonl").read_text()
-    assert "was killed because it exceeded its memory limit; restarting it." in events
+    assert "killed by the kernel, out of memory; the limit is 64Mi: raise `resources:" in events
     ship.stack(STACK)
     ship.deploy()
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,8 +53,23 @@ def test_replica_out_of_memory_is_restarted(ship: Ship, watched: Watchers) -> No
         until(lambda: ship.service()["active"]["restarts"] > before["restarts"], "its restart")
     ship.recovers()
     assert set(before["pids"]) - {victim.pid} < set(ship.pids("active"))
-    events = ship.environment / "events.jsonl"
-    assert f".{victim.index} was killed by SIGKILL; restarting it." in events.read_text()
+    events = (ship.environment / "events.jsonl").read_text()
+    assert f".{victim.index} was killed by SIGKILL (" in events
+    assert "killed by the kernel, out of memory; " in events
+    for shown in (ship.where.run("status"), ship.where.run("logs", "api")):
+        assert "killed by the kernel, out of memory; " in shown.stdout
+
+
+def test_replica_killed_by_a_person_is_not_out_of_memory(ship: Ship, watched: Watchers) -> None:
+    victim = ship.pids("active")[0]
+    before = ship.service()["active"]["restarts"]
+    killed = now()
+    os.kill(victim, signal.SIGKILL)
+    watched.forgive(lambda e: e.sent <= killed + 1)
+    until(lambda: ship.service()["active"]["restarts"] > before, "its restart")
+    ship.recovers()
+    events = (ship.environment / "events.jsonl").read_text()
+    assert "was killed by SIGKILL; restarting it." in events
 
 
 def test_candidate_out_of_memory_is_rejected(ship: Ship, watched: Watchers) -> None:
@@ -60,5 +77,6 @@ def test_candidate_out_of_memory_is_rejected(ship: Ship, watched: Watchers) -> N
     assert pid is not None
     with limited(pid, 256 * 2**20):
         said = ship.rejected(eats=2**29)
-    assert "api was killed by SIGKILL during start-up." in said
+    assert "api was killed by SIGKILL (killed by the kernel, out of memory; the limit of" in said
+    assert "is 256Mi) during start-up." in said
     assert observed.holder(ship.where.home / "agent") == pid
