@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from lapwing.agent import cgroups
+from lapwing.system import process
 
 
 def _program(*names: str) -> Callable[[], str | None]:
@@ -140,6 +141,7 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "tmpfs": _tmpfs,
     "server": _server,
     "setpriv": _setpriv,
+    "pdeathsig": process._setpriv,
     "memory-cgroup": _memory_cgroup,
     "cgroup": _cgroup,
     "kubeconform": _validator("kubeconform"),

@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 
 from lapwing.errors import LapwingError, NoSpaceError, SourceError, UsageError
 from lapwing.system.files import use_reserve
+from lapwing.system.process import bound_to_caller
 from lapwing.system.trust import git_environ
 
 DISK_FULL = ("No space left", "Out of diskspace", "Disk quota exceeded")
@@ -63,6 +64,8 @@ _REPOSITORY_VARIABLES = {
     "GIT_WORK_TREE",
 }
 """Set while a git hook or alias runs, and then about another repository."""
+_WRITERS = {"commit-tree", "fast-import", "fetch", "gc", "init", "notes", "push", "update-ref"}
+"""Commands that end, and remove their lock files, when the process that runs them is killed."""
 _NO_CONFIGURATION = {
     "PATH": os.defpath + ":/usr/local/bin:/opt/homebrew/bin",
     "HOME": "/nonexistent",
@@ -144,12 +147,16 @@ class Git:
             UsageError: git is not installed.
             LapwingError: It did not end in time (as the error of this repository).
         """
+        command = ["git", *self._location, *arguments]
+        given_environ = {**self._environ, **(environ or {})}
+        if arguments[0] in _WRITERS:
+            command = bound_to_caller(command, given_environ)
         try:
             done = subprocess.run(
-                ["git", *self._location, *arguments],
+                command,
                 input=given,
                 capture_output=True,
-                env={**self._environ, **(environ or {})},
+                env=given_environ,
                 start_new_session=self._own_session,
                 timeout=self._timeout,
                 check=False,

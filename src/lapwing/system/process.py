@@ -1,7 +1,8 @@
 """Running a command to its end: bounded in time and output, and nothing of it is left behind.
 
 The command runs in a new session and process group, without a terminal. Whatever it started
-is ended with it: when it is done, when its time is over, and when we are interrupted.
+is ended with it: when it is done, when its time is over, and when we are interrupted. If we are
+killed, the kernel sends it SIGTERM (`bound_to_caller`).
 
 Commands that may ask the user something on the terminal (a backup command, `kind`), and the
 processes of the agent, which outlive it, are not run here.
@@ -10,8 +11,10 @@ processes of the agent, which outlive it, are not run here.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import selectors
+import shutil
 import signal
 import subprocess
 import time
@@ -92,11 +95,31 @@ def run_lines(
                 write(rest.decode(errors="replace"))
 
 
+def bound_to_caller(arguments: Sequence[str], environ: Mapping[str, str]) -> list[str]:
+    """Return a command that gets SIGTERM when the thread that starts it ends, also by SIGKILL.
+
+    The same command where `setpriv` is missing, and if its program is not found. Nothing is run in
+    the child before the program, which is unsafe with threads. Source: PR_SET_PDEATHSIG(2const).
+    """
+    setpriv = _setpriv()
+    if setpriv is None or shutil.which(arguments[0], path=environ.get("PATH", os.defpath)) is None:
+        return list(arguments)
+    return [setpriv, "--pdeathsig", "TERM", "--", *arguments]
+
+
+@functools.cache
+def _setpriv() -> str | None:
+    """Return the setpriv of util-linux; that of BusyBox lacks the option."""
+    found = shutil.which("setpriv", path=os.defpath)
+    is_complete = found is not None and Path(found).resolve().name == "setpriv"
+    return found if is_complete else None
+
+
 def _start(
     arguments: Sequence[str], environ: Mapping[str, str], folder: Path | None, stderr: int
 ) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        list(arguments),
+        bound_to_caller(arguments, environ),
         cwd=folder,
         env=dict(environ),
         stdin=subprocess.DEVNULL,

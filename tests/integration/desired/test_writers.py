@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import subprocess
 import sys
 import time
@@ -15,6 +16,8 @@ import pytest
 from lapwing.desired.history import history
 from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import ConflictError
+from tests.deployed import until
+from tests.needs import require
 from tests.unit.agent.samples import document, service
 
 TIMEOUT_S = 120.0
@@ -123,6 +126,43 @@ def test_killed_writer_keeps_every_reported_commit(
     newest = repository.newest("shop", "local")
     commit = repository.commit(document(api=service("api-next")), expected=newest)
     repository.record_outcome(commit, "succeeded")
+    assert repository.verify() == []
+
+
+SLOW_GIT = """#!/bin/sh
+case " $* " in
+    *" @COMMAND@ "*) echo $$ > @PID@.new; mv @PID@.new @PID@; exec sleep 600;;
+esac
+exec git "$@"
+"""
+
+
+@pytest.mark.parametrize("command", ["fast-import", "notes"])
+def test_git_of_a_killed_writer_ends(
+    repository: DesiredRepository, tmp_path: Path, command: str
+) -> None:
+    require("pdeathsig")
+    pid, wrapper = tmp_path / "pid", tmp_path / "bin" / "git"
+    wrapper.parent.mkdir()
+    text = SLOW_GIT.replace("@COMMAND@", command).replace("@PID@", str(pid))
+    wrapper.write_text(text.replace("exec git", f"exec {shutil.which('git')}"))
+    wrapper.chmod(0o755)
+    code = f"""
+from lapwing.system import git
+git._NO_CONFIGURATION["PATH"] = "{wrapper.parent}:" + git._NO_CONFIGURATION["PATH"]
+from tests.integration.desired import writer
+writer.main({str(repository.path)!r}, "zoe", 1)
+"""
+    killed = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+    try:
+        until(pid.exists, "the slow git")
+        git = psutil.Process(int(pid.read_text()))
+    finally:
+        killed.kill()
+        killed.wait(TIMEOUT_S)
+    git.wait(TIMEOUT_S)
+    newest = repository.newest("shop", "local")
+    repository.commit(document(api=service("api-next")), expected=newest)
     assert repository.verify() == []
 
 

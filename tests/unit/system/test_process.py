@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -10,6 +12,8 @@ import psutil
 import pytest
 
 from lapwing.system import process
+from tests.deployed import until
+from tests.needs import require
 
 ENVIRON = {"PATH": os.environ["PATH"]}
 
@@ -54,6 +58,22 @@ def test_background_child_does_not_delay_or_outlive_the_command(tmp_path: Path) 
     assert done.status == 0
     assert time.monotonic() - began < 10
     assert gone(int((tmp_path / "pid").read_text()))
+
+
+def test_command_of_a_killed_caller_ends(tmp_path: Path) -> None:
+    require("pdeathsig")
+    caller = f"""
+from lapwing.system import process
+process.run(["/bin/sh", "-c", "echo $$ > {tmp_path}/pid; exec sleep 600"], {{}}, timeout=600)
+"""
+    killed = subprocess.Popen([sys.executable, "-c", caller], start_new_session=True)
+    try:
+        until((tmp_path / "pid").exists)
+        pid = int(until((tmp_path / "pid").read_text))
+    finally:
+        killed.kill()
+        killed.wait()
+    until(lambda: gone(pid), "the end of the command")
 
 
 def test_missing_program_raises_file_not_found() -> None:
