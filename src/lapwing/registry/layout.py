@@ -2,10 +2,11 @@
 
 A layout holds what a repository of a registry holds, as files: `blobs/<algorithm>/<digest>` has the
 blobs and manifests, `index.json` names the images. `Layout` therefore has the methods of
-`Repository` that a copy needs. In a folder, an image is added to those that are there. An archive
-is written anew and replaces its file at the end. It also has the `manifest.json` of `docker save`,
-so that Docker, podman, skopeo, containerd and kind all read it; one of an older `docker save`,
-which has only `manifest.json`, can be read.
+`Repository` that a copy needs. In a folder, an image is added to those that are there; the file
+`oci-layout` is the lock of its index, so several processes can copy into it. An archive is written
+anew and replaces its file, which has to be an image archive too, at the end. It also has the
+`manifest.json` of `docker save`, so that Docker, podman, skopeo, containerd and kind all read it;
+one of an older `docker save`, which has only `manifest.json`, can be read.
 
 Sources: the OCI image specification 1.1, "Image Layout"; Docker's image specification 1.2,
 "Combined Image JSON + Filesystem Changeset".
@@ -43,6 +44,7 @@ from lapwing.registry.push import BlobOutcome, Counts, Progress
 from lapwing.registry.repository import Repository
 from lapwing.registry.response import MAX_MANIFEST_BYTES
 from lapwing.stack.image import check_digest, check_tag
+from lapwing.system import locks
 
 READ_BYTES = 1 << 20
 ARCHIVE_TIME = 315532800
@@ -117,6 +119,7 @@ class Layout:
         self._files = files
         self._image = image
         self._loadable: dict[str, tuple[Manifest, list[str]]] = {}
+        self._has_lock = False
 
     def __str__(self) -> str:
         return self._name
@@ -204,9 +207,9 @@ class Layout:
     def name_image(self, root: Manifest, tag: str, image: str = "") -> None:
         """List an image in the index, under a tag, or under none if it is empty."""
         name = f"{image}:{tag}" if image and tag else tag
-        kept = [e for e in self._entries() if not tag or _names(e).isdisjoint({tag, name})]
-        self._folder.write("index.json", encode_index([*kept, index_entry(root, tag, name)]))
-        self._folder.write("oci-layout", b'{"imageLayoutVersion": "1.0.0"}')
+        with self.locked():
+            kept = [e for e in self._entries() if not tag or _names(e).isdisjoint({tag, name})]
+            self._folder.write("index.json", encode_index([*kept, index_entry(root, tag, name)]))
         if not root.is_index and root.config is not None:
             self._loadable.setdefault(root.digest, (root, []))[1].append(name)
 
@@ -223,6 +226,19 @@ class Layout:
                 if root.config is not None
             ]
         )
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the lock of the index, so that no other process changes it meanwhile."""
+        if self._has_lock:
+            yield
+            return
+        with locks.hold(self._folder.marker()):
+            self._has_lock = True
+            try:
+                yield
+            finally:
+                self._has_lock = False
 
     @property
     def _folder(self) -> Folder:
@@ -289,24 +305,38 @@ def open_layout(reference: LayoutReference) -> Iterator[Layout]:
 def create_layout(reference: LayoutReference, image: str = "") -> Iterator[Layout]:
     """Open a layout to write; an archive is there when the block ends without an error.
 
-    `image` is the name of its images for `docker load`. Raises RegistryError if the folder holds
-    other files, OSError if it cannot be written.
+    `image` is the name of its images for `docker load`. Raises RegistryError if there is something
+    else, which would be lost or mixed with it, OSError if it cannot be written.
     """
     import tempfile
 
     path = reference.path
     if not reference.is_archive:
-        if path.exists() and not Folder(path).has("oci-layout") and any(path.iterdir()):
+        if not Folder(path).is_layout_or_empty():
             raise RegistryError(
                 f"{path} is not an image layout, and not empty.", hint="Name another folder."
             )
         yield Layout(str(path), Folder(path), image)
         return
+    if path.exists() and (not path.is_file() or path.stat().st_size):
+        _check_is_archive(reference)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as scratch:
         layout = Layout(str(path), Folder(Path(scratch)), image)
         yield layout
         _pack(Path(scratch), layout.docker_manifest(), Path(scratch) / "archive")
         (Path(scratch) / "archive").replace(path)
+
+
+def _check_is_archive(reference: LayoutReference) -> None:
+    """Check that a file which is to be replaced is an image archive. Raises RegistryError."""
+    try:
+        with open_layout(reference):
+            return
+    except RegistryError as error:
+        raise RegistryError(
+            f"{reference.path} already exists and is not an image archive; it was not replaced.",
+            hint="Name another file, or remove this one.",
+        ) from error
 
 
 def _pack(folder: Path, docker_manifest: bytes, archive: Path) -> None:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar"
+MARKER = "oci-layout"
+_TEMPORARY = ".tmp-"
 TAG = "org.opencontainers.image.ref.name"
 FULL_NAME = "io.containerd.image.name"
 """The annotations of an image in the index: its tag, and the name that containerd gives it."""
@@ -46,9 +48,11 @@ class Folder:
         """Write a file, which gets its name when the block ends without an error."""
         import tempfile
 
+        if name != MARKER:
+            self.marker()  # First, so that a second copy, or a retry, finds a layout.
         path = self.path / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, made = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
+        descriptor, made = tempfile.mkstemp(dir=path.parent, prefix=_TEMPORARY)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 yield file
@@ -57,6 +61,18 @@ class Folder:
         except BaseException:
             Path(made).unlink(missing_ok=True)
             raise
+
+    def marker(self) -> Path:
+        """Return the file by which a folder is a layout, and write it if it is missing."""
+        if not self.has(MARKER):
+            self.write(MARKER, b'{"imageLayoutVersion": "1.0.0"}')
+        return self.path / MARKER
+
+    def is_layout_or_empty(self) -> bool:
+        """Return whether images can be added without mixing them with other files."""
+        if self.has(MARKER) or not self.path.exists():
+            return True
+        return all(path.name.startswith(_TEMPORARY) for path in self.path.iterdir())
 
     def write(self, name: str, content: bytes) -> None:
         """Write a file from memory."""

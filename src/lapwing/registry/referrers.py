@@ -8,6 +8,7 @@ own tags `sha256-<digest>.sig`, `.att` and `.sbom`, which are older than both.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -92,17 +93,19 @@ async def push_referrer(
 async def attach_referrer(target: Repository | Layout, referrer: Manifest, subject: str) -> None:
     """Make `target` list a referrer, which it already stores, for its subject.
 
-    A registry with the referrers API does so itself. In one without, the index under the referrers
-    tag gets one more entry; two programs that do so at once may lose one (the specification has no
-    remedy).
+    A registry with the referrers API does so itself. In one without, and in a layout, the index
+    under the referrers tag gets one more entry; two programs that do so in one registry at once may
+    lose one (the specification has no remedy).
     """
     if any(d.digest == referrer.digest for d in await list_referrers(target, subject)):
         return
     tag = referrers_tag(subject)
+    held = target.locked() if isinstance(target, Layout) else contextlib.nullcontext()
     async with _locks.setdefault((str(target), tag), asyncio.Lock()):
-        listed = await _tagged_referrers(target, subject)
-        if all(d.digest != referrer.digest for d in listed):
-            await target.put_manifest(build_index([*listed, referrer.descriptor]), tag)
+        with held:
+            listed = await _tagged_referrers(target, subject)
+            if all(d.digest != referrer.digest for d in listed):
+                await target.put_manifest(build_index([*listed, referrer.descriptor]), tag)
 
 
 async def _tagged_referrers(source: Repository | Layout, digest: str) -> list[Descriptor]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import os
 import tarfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,10 @@ import pytest
 
 from lapwing.cli.main import run
 from lapwing.errors import ImageReferenceError
-from lapwing.registry.layout import parse_layout
+from lapwing.registry.layout import Layout, parse_layout
+from lapwing.registry.layout_files import Folder
+from lapwing.registry.manifest import Descriptor, build_manifest
+from lapwing.registry.referrers import attach_referrer, list_referrers
 from tests.integration.registry.test_command import home, json_output
 from tests.registries import Server, digest_of
 
@@ -226,3 +231,58 @@ def test_other_references_are_not_layouts() -> None:
     for invalid in ("oci:a@sha256:12", "oci:"):
         with pytest.raises(ImageReferenceError):
             parse_layout(invalid)
+
+
+def test_two_writers_of_one_folder_lose_no_image_and_no_referrer(tmp_path: Path) -> None:
+    subject = digest_of(b"subject")
+
+    async def write(layout: Layout, names: list[str]) -> None:
+        for name in names:
+            config = Descriptor.of(name.encode(), "application/vnd.example")
+            manifest = build_manifest(config, [], {})
+            await layout.put_manifest(manifest, name)
+            await attach_referrer(layout, manifest, subject)
+
+    names = [[f"{writer}-{number}" for number in range(40)] for writer in "ab"]
+    # The lock is of an open file, so threads exclude each other as processes do.
+    with ThreadPoolExecutor(2) as pool:
+        layouts = [Layout(f"layout {number}", Folder(tmp_path)) for number in range(2)]
+        list(pool.map(lambda *given: asyncio.run(write(*given)), layouts, names))
+    entries = json.loads((tmp_path / "index.json").read_text())["manifests"]
+    tags = {e["annotations"]["org.opencontainers.image.ref.name"] for e in entries}
+    assert tags == {*names[0], *names[1], subject.replace(":", "-")}
+    assert len(asyncio.run(list_referrers(layouts[0], subject))) == 80
+
+
+def test_retry_into_the_folder_of_an_interrupted_copy(
+    source: Server, name: str, layers: list[bytes], tmp_path: Path
+) -> None:
+    source.push_image(name, "1", layers)
+    layout = f"oci:{tmp_path}/layout"
+    assert run(["image", "copy", f"{source.host}/{name}:1", layout]) == 0
+    (tmp_path / "layout/index.json").unlink()  # It is written last.
+    assert run(["image", "copy", f"{source.host}/{name}:1", layout]) == 0
+
+
+@pytest.mark.parametrize("kind", ["oci-archive", "docker-archive"])
+def test_archive_replaces_no_other_file(
+    source: Server,
+    name: str,
+    layers: list[bytes],
+    kind: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    source.push_image(name, "1", layers)
+    goal, command = tmp_path / "file.tar", ["image", "copy", f"{source.host}/{name}:1"]
+    goal.write_bytes(b"the only copy of a thesis")
+    assert run([*command, f"{kind}:{goal}"]) == 1
+    assert f"{goal} already exists and is not an image archive" in capsys.readouterr().err
+    assert goal.read_bytes() == b"the only copy of a thesis"
+    write_archive(goal, {"thesis.tex": b"x"})
+    assert run([*command, f"{kind}:{goal}"]) == 1
+    assert files_of(goal) == {"thesis.tex": b"x"}
+    goal.write_bytes(b"")  # As `mktemp` makes it.
+    assert run([*command, f"{kind}:{goal}"]) == 0
+    assert run([*command, f"{kind}:{goal}:2"]) == 0
+    assert b'"2"' in files_of(goal)["index.json"]
