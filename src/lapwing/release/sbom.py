@@ -2,12 +2,15 @@
 
 It has one component for each service, with the packages of its lock file below it, and the images
 of the stack. Read are the lock files that a build uses: uv.lock, requirements.txt (what it pins
-with `==`, and the files it includes) and package-lock.json (version 2 and 3). The same commit gives
-the same bytes: the time is the commit's, the serial number is derived from name, version and
-commit. Why no library writes it: decision 0031.
+with `==`, and the files it includes) and package-lock.json (version 2 and 3). A requirements.txt
+need not name what its packages need, so for an image the Python packages are those that its layers
+have installed; without an image, the list of such a file is marked as possibly incomplete
+(`compositions`). The same commit gives the same bytes: the time is the commit's, the serial number
+is derived from name, version and commit. Why no library writes it: decision 0031.
 
 Sources: the CycloneDX 1.6 JSON schema; the package URL specification, types `pypi` (lower case, `-`
-for `_`), `npm` (the scope percent-encoded), `docker`.
+for `_`), `npm` (the scope percent-encoded), `docker`; PEP 376 and 610 (installed packages); the OCI
+image specification, "Whiteouts".
 """
 
 from __future__ import annotations
@@ -17,11 +20,14 @@ import binascii
 import json
 import posixpath
 import re
+import tarfile
 import tomllib
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from email.parser import BytesHeaderParser
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -31,8 +37,13 @@ from lapwing.stack.image import HUB, Reference
 
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:lapwing:sbom")
 _PIN = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^\]]*\])?\s*===?\s*([A-Za-z0-9.!+_-]+)")
+_ABOUT = re.compile(r"(.*-packages/[^/]+\.dist-info)/(METADATA|direct_url\.json)")
+_REMOVED = re.compile(r"(.*-packages/)\.wh\.([^/]+\.dist-info)")
+_LOCAL = re.compile(rb'"url"\s*:\s*"file:')
 _INCLUDE = re.compile(r"(?:-r|--requirement)(?:\s+|=)?(\S+)")
 
+PYPI = "pkg:pypi/"
+"""The beginning of the package URL of a Python package."""
 ReadFile = Callable[[str], str | None]
 """Returns the text of a file of a service's folder, by its name; None if there is none."""
 
@@ -71,6 +82,37 @@ def read_components(read: ReadFile) -> list[Component]:
     return sorted(found)
 
 
+def may_lack_packages(read: ReadFile) -> bool:
+    """Return whether the lock files may leave out packages that are installed besides.
+
+    pip requires a hash for each installed package where a file has one, so such a file has all.
+    """
+    text = read("requirements.txt")
+    return text is not None and "--hash" not in text and read("uv.lock") is None
+
+
+def installed_components(layers: Iterable[Path]) -> list[Component]:
+    """Return the Python packages that the layers of an image install, sorted.
+
+    A package that is installed from a folder is left out: it is the program. Raises OSError.
+    """
+    found: dict[str, Component] = {}
+    local: set[str] = set()
+    for layer in layers:
+        with tarfile.open(layer, "r|*") as archive:
+            for member in archive:
+                if removed := _REMOVED.fullmatch(member.name):
+                    found.pop("".join(removed.groups()), None)
+                elif (about := _ABOUT.fullmatch(member.name)) and member.isfile():
+                    file = archive.extractfile(member)
+                    content = file.read() if file else b""
+                    if about[2] == "METADATA":
+                        found[about[1]] = _parse_metadata(content)
+                    elif _LOCAL.search(content):
+                        local.add(about[1])
+    return sorted({each for folder, each in found.items() if folder not in local})
+
+
 def image_component(reference: Reference) -> Component:
     """Return an image as a component."""
     name = reference.repository.removeprefix("library/")
@@ -86,10 +128,12 @@ def sbom(
     commit: tuple[str, int],
     services: Mapping[str, Sequence[Component]],
     images: Sequence[Component] = (),
+    incomplete: Collection[str] = (),
 ) -> bytes:
     """Write the document.
 
-    `commit` is its name and its time in seconds since 1970; `services` are the packages of each.
+    `commit` is its name and its time in seconds since 1970; `services` are the packages of each,
+    `incomplete` the services that may have more.
     """
     sha, seconds = commit
     root = f"{name}@{version}"
@@ -109,7 +153,7 @@ def sbom(
         "component": _application(name, version, root)
         | {"properties": [{"name": "lapwing:commit", "value": sha}]},
     }
-    document = {
+    document: dict[str, Any] = {
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
@@ -122,6 +166,9 @@ def sbom(
             for ref, below in edges.items()
         ],
     }
+    if incomplete:
+        lacking = [f"{root}#{service}" for service in sorted(incomplete)]
+        document["compositions"] = [{"aggregate": "unknown", "dependencies": lacking}]
     return json.dumps(document, indent=1, ensure_ascii=False).encode() + b"\n"
 
 
@@ -167,6 +214,11 @@ def _parse_requirements(text: str, read: ReadFile) -> Iterator[Component]:
                 yield _pypi(pinned[1], pinned[2])
 
 
+def _parse_metadata(content: bytes) -> Component:
+    headers = BytesHeaderParser().parsebytes(content)
+    return _pypi(str(headers["Name"]), str(headers["Version"]))
+
+
 def _parse_npm_lock(text: str, _: ReadFile) -> Iterator[Component]:
     for path, package in json.loads(text).get("packages", {}).items():
         if not path.startswith("node_modules/") and "/node_modules/" not in path:
@@ -190,7 +242,7 @@ LOCK_FILES = tuple(_PARSERS)
 
 def _pypi(name: str, version: str) -> Component:
     bare = re.sub(r"[-_.]+", "-", name).lower()
-    return Component(f"pkg:pypi/{bare}@{quote(version, safe='')}", bare, version)
+    return Component(f"{PYPI}{bare}@{quote(version, safe='')}", bare, version)
 
 
 def _sha512(integrity: Any) -> str | None:

@@ -24,7 +24,13 @@ from lapwing.release.forges import Forge, ReleaseFile
 from lapwing.release.git import Checkout
 from lapwing.release.policy import Rules
 from lapwing.release.run import Step
-from lapwing.release.sbom import Component, image_component, read_components, sbom
+from lapwing.release.sbom import (
+    Component,
+    image_component,
+    may_lack_packages,
+    read_components,
+    sbom,
+)
 from lapwing.release.steps import (
     CheckForge,
     CheckPrevious,
@@ -167,27 +173,30 @@ def _with_checksum(file: ReleaseFile) -> list[ReleaseFile]:
 
 def _sbom(released: Released, state: ReleaseState) -> ReleaseFile:
     checkout, head = state.checkout, state.head
+    services: dict[str, list[Component]] = {}
+    incomplete: list[str] = []
 
-    def packages(folder: str) -> list[Component]:
+    def add(service: str, folder: str) -> None:
         def read(name: str) -> str | None:
             content = checkout.content(head, str(PurePosixPath(folder, name)))
             return None if content is None else content.decode(errors="replace")
 
-        return read_components(read)
+        services[service] = read_components(read)
+        if may_lack_packages(read):
+            incomplete.append(service)
 
-    services: dict[str, list[Component]] = {}
     images = {_pinned(parse(entry.image), state) for entry in released.delivery.mirror}
     if released.stacks:
         for name, service in released.stacks[0].stack.services.items():
             if service.build is not None:
-                services[name] = packages(service.build.path)
+                add(name, service.build.path)
             elif service.image is not None:
                 images.add(_pinned(parse(service.image, lower=True), state))
     else:
-        services[released.name] = packages(".")
+        add(released.name, ".")
     found = [image_component(reference) for reference in sorted(images, key=str)]
     commit = (head, checkout.committed_at(head))
-    content = sbom(released.name, state.version, commit, services, found)
+    content = sbom(released.name, state.version, commit, services, found, incomplete)
     name = f"{released.name}-{state.version}.cdx.json"
     return ReleaseFile(name, content, "application/vnd.cyclonedx+json")
 

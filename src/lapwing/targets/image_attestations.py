@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
+from lapwing.build.artifact import FileBlob
 from lapwing.build.image.base import LOCK
-from lapwing.build.image.builder import ANNOTATION, Image
+from lapwing.build.image.builder import ANNOTATION, Image, PlatformImage
 from lapwing.build.image.config import CONFIG
 from lapwing.build.image.provenance import PREDICATE, provenance, source_uri, statement
 from lapwing.errors import SigningKeyError, SourceError
@@ -37,7 +38,14 @@ from lapwing.registry.signature import (
     sign_bundle,
     simple_payload,
 )
-from lapwing.release.sbom import LOCK_FILES, image_component, read_components, sbom
+from lapwing.release.sbom import (
+    LOCK_FILES,
+    PYPI,
+    image_component,
+    installed_components,
+    read_components,
+    sbom,
+)
 from lapwing.settings import Settings
 from lapwing.stack.image import Reference, digest_of
 from lapwing.stack.load import LoadedStack
@@ -162,16 +170,32 @@ def find_key(loaded: LoadedStack, path: Path | None, settings: Settings) -> Sign
 
 
 def make_sbom(image: Image, stack: str, folder: Path) -> bytes:
-    """Return the SBOM of an image: the packages of its lock files, and its base image.
+    """Return the SBOM of an image: its packages, and its base image.
 
+    Python packages are those in its layers, if there are any, others those of the lock files.
     Raises ReleaseError for a lock file that cannot be parsed.
     """
     annotations = _annotations(image)
     created = datetime.datetime.fromisoformat(annotations[f"{ANNOTATION}.created"])
     commit = (annotations[f"{ANNOTATION}.revision"], int(created.timestamp()))
     base = [image_component(image.base.reference)] if image.base.reference else []
-    services = {image.service: read_components(_reader(folder))}
+    packages = read_components(_reader(folder))
+    installed = {
+        each for platform in image.images for each in installed_components(_made(platform))
+    }
+    if installed:
+        locked = {each for each in packages if not each.purl.startswith(PYPI)}
+        packages = sorted(installed | locked)
+    services = {image.service: packages}
     return sbom(f"{stack}/{image.service}", image.root.digest, commit, services, base)
+
+
+def _made(image: PlatformImage) -> Iterator[Path]:
+    """Yield the layers of an image that were made here, from the lowest."""
+    for layer in image.manifest.layers:
+        blob = image.blobs.get(layer.digest)
+        if isinstance(blob, FileBlob):
+            yield blob.path
 
 
 def make_provenance(

@@ -14,7 +14,7 @@ from lapwing.registry.referrers import referrers_tag
 from tests.needs import require
 from tests.registries import Server, digest_of, docker_registry, oci_registry
 
-from .conftest import Stack
+from .conftest import VERSION, Stack
 
 pytestmark = pytest.mark.xdist_group("image")
 
@@ -41,19 +41,19 @@ def write(stack: Stack, server: Server, *lines: str) -> None:
     stack.installation.git("remote", "add", "origin", REMOTE)
 
 
-def referrers(server: Server, digest: str, *, api: bool) -> dict[str, Any]:
+def referrers(server: Server, digest: str, *, api: bool, name: str = "team/web") -> dict[str, Any]:
     """The documents that refer to an image, by their type."""
     if api:
-        digests = server.referrers("team/web", digest)
+        digests = server.referrers(name, digest)
     else:
-        index = server.manifest("team/web", referrers_tag(digest)) or {"manifests": []}
+        index = server.manifest(name, referrers_tag(digest)) or {"manifests": []}
         digests = [each["digest"] for each in index["manifests"]]
     found = {}
     for each in digests:
-        manifest = server.manifest("team/web", each)
+        manifest = server.manifest(name, each)
         assert manifest is not None
         assert manifest["subject"]["digest"] == digest
-        content = server.blob("team/web", manifest["layers"][0]["digest"])
+        content = server.blob(name, manifest["layers"][0]["digest"])
         assert content is not None
         found[manifest["artifactType"]] = json.loads(content)
     return found
@@ -104,6 +104,18 @@ def test_sbom_has_the_packages_of_the_lock_file(stack: Stack, server: Server) ->
     sbom = referrers(server, digest, api=False)[SBOM]
     assert [c["purl"] for c in sbom["components"] if "purl" in c] == ["pkg:pypi/markupsafe@3.0.2"]
     assert sbom["metadata"]["component"]["version"] == digest
+
+
+def test_sbom_has_the_packages_that_the_locked_ones_need(stack: Stack, server: Server) -> None:
+    base = f"{server.host}/library/python:{VERSION}-slim"
+    service = f"  api: {{build: {{path: ./api, base: '{base}'}}, command: python -m flask}}"
+    write(stack, server, service)
+    stack.write({"api/requirements.txt": "jinja2==3.1.6\n"})
+    digest = stack.build("api", "--push")["api"]["digest"]
+    sbom = referrers(server, digest, api=False, name="team/api")[SBOM]
+    packages = [c["purl"].partition("@")[0] for c in sbom["components"] if "purl" in c]
+    assert packages[:2] == ["pkg:pypi/jinja2", "pkg:pypi/markupsafe"]
+    assert packages[2].startswith("pkg:docker/")
 
 
 def test_no_attestations_pushes_the_image_alone(stack: Stack, server: Server) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import json
+import tarfile
 from pathlib import Path
 
 import jsonschema
@@ -13,7 +15,13 @@ import referencing
 from referencing.jsonschema import DRAFT7
 
 from lapwing.errors import ReleaseError
-from lapwing.release.sbom import image_component, read_components, sbom
+from lapwing.release.sbom import (
+    image_component,
+    installed_components,
+    may_lack_packages,
+    read_components,
+    sbom,
+)
 from lapwing.stack.image import parse
 from tests.needs import require
 
@@ -85,6 +93,57 @@ def test_invalid_lock_file(name: str, text: str) -> None:
         read_components({name: text}.get)
 
 
+def write_layer(path: Path, files: dict[str, str]) -> Path:
+    with tarfile.open(path, "w:gz") as archive:
+        for name, text in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(text)
+            archive.addfile(member, io.BytesIO(text.encode()))
+    return path
+
+
+def test_installed_packages_of_layers(tmp_path: Path) -> None:
+    venv = "opt/venv/lib/python3.12/site-packages/"
+    metadata = "Metadata-Version: 2.1\nName: {}\nVersion: {}\n\nName: other\n"
+    dependencies = write_layer(
+        tmp_path / "1",
+        {
+            f"{venv}Flask_Thing-3.0.dist-info/METADATA": metadata.format("Flask_Thing", "3.0"),
+            f"{venv}old-1.dist-info/METADATA": metadata.format("old", "1"),
+            f"{venv}pkg/_vendor/six-1.dist-info/METADATA": metadata.format("six", "1"),
+            "usr/lib/python3/dist-packages/gpg-2.dist-info/METADATA": metadata.format("gpg", "2"),
+        },
+    )
+    program = write_layer(
+        tmp_path / "2",
+        {
+            f"{venv}.wh.old-1.dist-info": "",
+            f"{venv}shop-1.dist-info/direct_url.json": '{"url": "file:///src", "dir_info": {}}',
+            f"{venv}shop-1.dist-info/METADATA": metadata.format("shop", "1"),
+            f"{venv}fork-1.dist-info/direct_url.json": '{"url": "https://git.example/fork"}',
+            f"{venv}fork-1.dist-info/METADATA": metadata.format("fork", "1"),
+        },
+    )
+    assert [each.purl for each in installed_components([dependencies, program])] == [
+        "pkg:pypi/flask-thing@3.0",
+        "pkg:pypi/fork@1",
+        "pkg:pypi/gpg@2",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("files", "unknown"),
+    [
+        ({"requirements.txt": "flask==3\n"}, True),
+        ({"requirements.txt": "flask==3 --hash=sha256:aa\n"}, False),
+        ({"requirements.txt": "flask==3\n", "uv.lock": UV}, False),
+        ({"package-lock.json": json.dumps(NPM)}, False),
+    ],
+)
+def test_which_lock_files_may_lack_packages(files: dict[str, str], unknown: bool) -> None:
+    assert may_lack_packages(files.get) == unknown
+
+
 def test_image_purls() -> None:
     assert image_component(parse("redis:7")).purl == "pkg:docker/redis@7"
     found = image_component(parse("ghcr.io/a/b@sha256:" + "0" * 64)).purl
@@ -95,9 +154,8 @@ def document() -> bytes:
     python = read_components({"requirements.txt": REQUIREMENTS}.get)
     node = read_components({"package-lock.json": json.dumps(NPM)}.get)
     services = {"api": python, "worker": python, "web": node, "none": []}
-    return sbom(
-        "shop", "1.2.3", ("a" * 40, 1_700_000_000), services, [image_component(parse("redis:7"))]
-    )
+    images = [image_component(parse("redis:7"))]
+    return sbom("shop", "1.2.3", ("a" * 40, 1_700_000_000), services, images, ["worker", "api"])
 
 
 def test_sbom_is_reproducible() -> None:
@@ -110,6 +168,8 @@ def test_sbom_is_reproducible() -> None:
     for edge in found["dependencies"]:
         assert edge["ref"] in known
         assert set(edge.get("dependsOn", ())) <= known
+    incomplete = ["shop@1.2.3#api", "shop@1.2.3#worker"]
+    assert found["compositions"] == [{"aggregate": "unknown", "dependencies": incomplete}]
 
 
 def test_sbom_matches_published_schema() -> None:
