@@ -46,7 +46,8 @@ class FileBlob:
 def pack(release: Release, folder: Path, archive: Path) -> None:
     """Write a release's files to an archive, the same bytes for the same files. Raises OSError."""
     app = folder / "app"
-    left_out = app / "node_modules" if release.layers else None
+    has_modules = release.kind == "process" and release.layers
+    left_out = app / "node_modules" if has_modules else None
     with tarfile.open(archive, "w", format=tarfile.PAX_FORMAT) as made:
         for path in sorted([app, *app.rglob("*")]):
             if left_out is None or not path.is_relative_to(left_out):

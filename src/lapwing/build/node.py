@@ -73,14 +73,15 @@ class NodeEcosystem:
         layer = build.modules(context.request.script)
         build.script(context.request.script)
         context.complete(work, ":".join(build.programs(work)), {"NODE_ENV": "production"})
+        used = (layer.name,) if layer else ()
         if static is not None:
             take_static(work, static, bundle / "app")
-            return context.record()
+            return msgspec.structs.replace(context.record(), layers=used)
         return msgspec.structs.replace(
             context.record(),
             path=tuple(build.programs(context.target / "app")),
             environment={"NODE_ENV": "production"},
-            layers=(layer.name,) if layer else (),
+            layers=used,
         )
 
 

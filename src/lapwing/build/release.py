@@ -10,8 +10,9 @@ build settings did not change keeps its release and is not built again. On disk 
         venv/               its virtual environment (Python)
 
 made under another name and renamed when it is whole: a folder with a release.json is complete.
-Dependencies are installed once for each lock file, in layers/<key>/, and every release has its own
-copy of them; a release names its layers, and retention never removes one that is named.
+Dependencies are installed once for each lock file, in layers/<key>/, and every process release has
+its own copy of them. A release names the layers it was built with, and retention never removes one
+that is named by a process release, or by the newest static one.
 """
 
 from __future__ import annotations

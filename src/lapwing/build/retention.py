@@ -2,10 +2,11 @@
 
 Of each service the releases that are named to be kept stay, those used in the last minutes (a
 deployment may have just chosen one and not yet committed), and the newest few; fewer of large ones,
-since each release has its own copy of its dependencies. A layer stays while
-a release that stays names it. What to remove is decided by pure functions over what is there; the
-removal takes the lock of each folder, looks once more at its time, and renames it before deleting,
-so it can be interrupted, and can run while something is built.
+since each release has its own copy of its dependencies. A layer stays while a process release that
+stays names it, or the newest static one, for the next build. What to remove is decided by pure
+functions over what is there; the removal takes the lock of each folder, looks once more at its
+time, and renames it before deleting, so it can be interrupted, and can run while something is
+built.
 
 A service that is not in the arguments of `collect` is skipped, because its rollback targets are
 unknown.
@@ -123,14 +124,17 @@ def _collect_shared(
 
 
 def _remaining(store: ReleaseStore) -> list[Release] | None:
-    """Every release in the store; None if one cannot be read, since its layers are then unknown."""
-    found = [
-        store.find(stack, service, name)
-        for stack, service in store.services()
-        for name in store.names(stack, service)
-    ]
-    readable = [release for release in found if release is not None]
-    return readable if len(readable) == len(found) else None
+    """Return the releases whose layers are needed: by their replicas, or by the next build.
+
+    None if a release cannot be read, since its layers are then unknown.
+    """
+    needed: list[Release] = []
+    for stack, service in store.services():
+        found = store.list(stack, service)
+        if len(found) != len(store.names(stack, service)):
+            return None
+        needed += [r for r in found if r is found[0] or r.kind == "process"]
+    return needed
 
 
 def _named(folder: Path, releases: Sequence[Release]) -> bool:

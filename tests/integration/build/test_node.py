@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from lapwing.build import node_runtime
+from lapwing.build.retention import collect
 from lapwing.errors import BuildError
 from tests.needs import require
 
@@ -58,7 +59,7 @@ def test_a_site(make_yard: MakeYard) -> None:
     yard = make_yard(SITE)
     result = yard.build(static="dist", env={"VITE_A": "1"})
     assert result.release.kind == "static"
-    assert result.release.layers == ()
+    assert result.release.layers == (yard.layers()[0].name,)
     assert (yard.app(result) / "index.html").read_text() == "<p>hello 1</p>"
     assert sorted(p.name for p in yard.app(result).parent.iterdir()) == ["app", "release.json"]
     assert any("made dist with v" in line for line in yard.heard)
@@ -77,6 +78,18 @@ def test_an_edit_keeps_the_modules(make_yard: MakeYard) -> None:
     assert len(yard.layers()) == 1
     assert second.log is not None
     assert "npm-cli.js ci" not in second.log.read_text()
+
+
+def test_the_modules_of_the_newest_site_stay(make_yard: MakeYard) -> None:
+    yard = make_yard(SITE)
+    results = []
+    for number in range(2):
+        yard.tree.write(files({"build": "node build.js"}, description=str(number)))
+        results.append(yard.build(static="dist").release)
+    for folder in [*yard.layers(), *(yard.settings.releases / "s/api").glob("api-*")]:
+        os.utime(folder, (1, 1))
+    collect(yard.settings, {("s", "api"): {release.name for release in results}})
+    assert [layer.name for layer in yard.layers()] == list(results[1].layers)
 
 
 def test_the_environment_of_the_user_stays_out(make_yard: MakeYard) -> None:

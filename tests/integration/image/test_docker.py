@@ -203,7 +203,10 @@ def test_dockerfile_is_built_by_the_engine_and_pushed(
     assert stop(docker, container) == (0, "stopped")
 
 
-def test_failed_step_of_a_dockerfile_is_shown_with_its_output(stack: Stack, bases: str) -> None:
+def test_failed_step_of_a_dockerfile_is_shown_with_its_output(
+    stack: Stack, docker: Docker, bases: str
+) -> None:
+    before = docker("ps", "--all", "--quiet")
     text = f"FROM {bases}/python:{VERSION}-slim\nRUN echo first\nRUN echo the reason >&2; exit 3\n"
     dockerfile_stack(stack, text)
     message = stack.fail()
@@ -211,3 +214,4 @@ def test_failed_step_of_a_dockerfile_is_shown_with_its_output(stack: Stack, base
     assert "at step 3/" in message
     assert ": RUN echo the reason" in message
     assert "the reason" in message.partition("\n")[2]
+    assert docker("ps", "--all", "--quiet") == before

@@ -137,6 +137,7 @@ def _run_engine(
     tag = f"lapwing-build/{build.stack}-{build.service}"
     command = [engine, "build", "--file", str(context / request.dockerfile), "--tag", tag]
     command += ["--iidfile", str(work / "id"), "--platform", str(request.platform)]
+    command.append("--force-rm")  # Else Docker without BuildKit leaves the container that failed.
     for name in build.env:
         command += ["--build-arg", name]  # The value is read from the environment.
     for key, value in labels.items():
