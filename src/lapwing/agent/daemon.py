@@ -31,7 +31,7 @@ from lapwing.agent.context import Context
 from lapwing.agent.desired_watcher import DesiredStateWatcher, Key
 from lapwing.agent.environment import Environment
 from lapwing.agent.meter import Meter
-from lapwing.agent.proxy import certificates
+from lapwing.agent.proxy import certificates, provided_certificates
 from lapwing.agent.proxy.public_certificate import PublicCertificate
 from lapwing.agent.proxy.supervisor import Envoy
 from lapwing.agent.publisher import Publisher
@@ -72,9 +72,10 @@ class Agent:
         self.repository = DesiredRepository(settings.desired)
         self.environments: dict[Key, Environment] = {}
         self.envoy = Envoy(settings, died=self._warn)
-        self.publisher = Publisher(self.envoy, self._states)
+        self.secrets = SecretStore(settings.secrets)
+        self.publisher = Publisher(self.envoy, self._states, self.secrets)
         self.public_certificate = PublicCertificate(
-            settings, self._states, self.envoy.answer_challenges, self.envoy.use_public_certificate
+            settings, self._states, self.envoy.answer_challenges, self.envoy.use_certificates
         )
         self.meter = Meter(settings, self.envoy, self._states)
         self.watcher = DesiredStateWatcher(
@@ -113,7 +114,7 @@ class Agent:
                 settings=self.settings,
                 releases=ReleaseStore(self.settings.releases),
                 repository=self.repository,
-                secrets=SecretStore(self.settings.secrets),
+                secrets=self.secrets,
                 publisher=self.publisher,
                 client=client,
                 runtimes=Runtimes(self.settings),
@@ -226,6 +227,7 @@ class Agent:
         certificates_folder = self.settings.certificates
         problem = await asyncio.to_thread(certificates.find_problem, certificates_folder)
         problem = problem or self.public_certificate.problem()
+        problem = problem or provided_certificates.problem(self._states())
         with contextlib.suppress(OSError):
             if not await asyncio.to_thread(files.fill_reserve, self.settings.home):
                 problem = (

@@ -14,6 +14,8 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 
+from lapwing.agent.proxy import provided_certificates
+from lapwing.agent.proxy.certificates import Paths
 from lapwing.agent.proxy.model import (
     Cluster,
     Counters,
@@ -24,8 +26,9 @@ from lapwing.agent.proxy.model import (
 )
 from lapwing.agent.proxy.supervisor import Envoy
 from lapwing.agent.state import EnvironmentState, Generation
+from lapwing.desired.secrets import SecretStore
 from lapwing.errors import ProxyUnreachableError
-from lapwing.plan.model import Document
+from lapwing.plan.model import Certificate, Document
 from lapwing.settings import DEFAULT_PORT
 
 CONFIRMATION_TIMEOUT_S = 10.0
@@ -42,13 +45,17 @@ LOOPBACK = ("127.0.0.0/8", "::1/128")
 class Publisher:
     """Publishes the environments that `states` returns, one publication at a time."""
 
-    def __init__(self, envoy: Envoy, states: Callable[[], list[EnvironmentState]]) -> None:
+    def __init__(
+        self, envoy: Envoy, states: Callable[[], list[EnvironmentState]], secrets: SecretStore
+    ) -> None:
         self.envoy = envoy
         self._states = states
+        self._secrets = secrets
         self._lock = asyncio.Lock()
         self._counter = itertools.count(1)
         self._clusters: tuple[Cluster, ...] | None = None
         self._hosts: tuple[VirtualHost, ...] | None = None
+        self._provided: tuple[dict[tuple[str, str], Certificate], frozenset[str]] | None = None
 
     async def publish(self) -> None:
         """Publish the present states and return when Envoy has confirmed them.
@@ -100,6 +107,14 @@ class Publisher:
         bind = self.envoy.settings.bind
         own = (f"{bind}/32",) if "." in bind else (f"{bind}/128",) if ":" in bind else ()
         hosts = virtual_hosts(states, (*LOOPBACK, *own), self.envoy.settings.port)
+        provided = (provided_certificates.wanted(states), provided_certificates.hosts(states))
+        if provided != self._provided:
+            self._provided = None
+            folder = Paths(self.envoy.settings.certificates).provided
+            contents = provided_certificates.contents
+            files = await asyncio.to_thread(contents, provided[0], folder, self._secrets)
+            await self.envoy.provide_certificates(files, provided[1])
+            self._provided = provided
         if new_clusters != self._clusters:
             self._clusters = None
             await self.envoy.publish_clusters(new_clusters)

@@ -28,6 +28,7 @@ from lapwing.agent import (
 from lapwing.agent.context import Context
 from lapwing.agent.launch import JOB_LABEL, Launcher
 from lapwing.agent.maintenance import Maintenance
+from lapwing.agent.proxy import provided_certificates
 from lapwing.agent.proxy.model import Counters
 from lapwing.agent.replicas import Replicas, is_running
 from lapwing.agent.resources.servers import Servers
@@ -143,6 +144,12 @@ class Steps:
                 hint="Remove it from `domains` and `redirects` here, or stop the other environment "
                 "with `lapwing down`.",
             )
+        await asyncio.to_thread(
+            provided_certificates.check,
+            record.document,
+            self._context.states(),
+            self._context.secrets,
+        )
         for name, resource in record.document.resources.items():
             await self._servers.ensure(name, resource)
         await self._store.save()

@@ -381,14 +381,18 @@ def _secret_versions(
 ) -> dict[str, str]:
     """Return the versions of secrets on the machine: CI never sees their values."""
     known: dict[str, str] = {}
+    if current and current.edge and (certificate := current.edge.certificate):
+        known[certificate.key.secret] = certificate.key.version
     for service in (current.services if current else {}).values():
         known |= service.secrets
-    for name in names:
-        for secret in loaded.stack.services[name].secret_names:
-            if secret not in known:
-                raise SecretError(
-                    f"Secret {secret} of {name} is not set in {loaded.environment!r}.",
-                    hint=f"On the machine: `lapwing secret set {secret} -e {loaded.environment}`, "
-                    "then `lapwing deploy` once.",
-                )
+    wanted = [(name, s) for name in names for s in loaded.stack.services[name].secret_names]
+    if (tls := loaded.settings.tls) is not None and tls.key is not None:
+        wanted.append(("`tls`", tls.key))
+    for name, secret in wanted:
+        if secret not in known:
+            raise SecretError(
+                f"Secret {secret} of {name} is not set in {loaded.environment!r}.",
+                hint=f"On the machine: `lapwing secret set {secret} -e {loaded.environment}`, "
+                "then `lapwing deploy` once.",
+            )
     return known

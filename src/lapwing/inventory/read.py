@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
@@ -110,7 +111,7 @@ def _document(loaded: LoadedStack) -> Document:
         loaded,
         releases={name: make.Built("planned", "") for name in services},
         resources={name: make.resource(name, wanted) for name, wanted in resources.items()},
-        secrets={name: "" for service in services.values() for name in service.secret_names},
+        secrets=defaultdict(str),
         deployment=Deployment(actor=""),
         current=None,
     )

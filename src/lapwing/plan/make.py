@@ -60,7 +60,7 @@ def make(
         environment=loaded.environment,
         domains=domains(loaded),
         acme=_acme(loaded),
-        edge=_edge(loaded),
+        edge=_edge(loaded, secrets),
         deployment=deployment,
         services=services,
         resources=dict(resources),
@@ -76,27 +76,40 @@ def domains(loaded: LoadedStack) -> tuple[str, ...]:
     return (*loaded.settings.host_names, own)
 
 
-def _edge(loaded: LoadedStack) -> model.Edge | UnsetType:
-    edge = model.Edge(redirects=dict(loaded.settings.redirects))
+def _edge(loaded: LoadedStack, secrets: Mapping[str, str]) -> model.Edge | UnsetType:
+    edge = model.Edge(
+        redirects=dict(loaded.settings.redirects), certificate=_certificate(loaded, secrets)
+    )
     return UNSET if edge == model.Edge() else edge
+
+
+def _certificate(loaded: LoadedStack, secrets: Mapping[str, str]) -> model.Certificate | None:
+    tls = loaded.settings.tls
+    if tls is None or tls.certificate is None or tls.key is None:
+        return None
+    key = model.SecretVersion(secret=tls.key, version=secrets[tls.key])
+    return model.Certificate(chain=read_pem(loaded, tls.certificate, "certificate"), key=key)
 
 
 def _acme(loaded: LoadedStack) -> model.Acme | UnsetType:
     """Return the public authority of an environment, if it has one."""
     tls = loaded.settings.tls
-    if tls is None:
+    if tls is None or tls.acme is None:
         return UNSET
-    trusted = None
-    if tls.acme.ca is not None:
-        path = loaded.folder / tls.acme.ca
-        try:
-            trusted = path.read_text()
-        except (OSError, ValueError) as error:
-            message = f"{path}, the `ca` of `tls: {{acme: ...}}`, cannot be read."
-            raise UsageError(
-                message, hint="Correct its path, relative to the stack file."
-            ) from error
+    trusted = None if tls.acme.ca is None else read_pem(loaded, tls.acme.ca, "ca")
     return model.Acme(email=tls.acme.email, directory=tls.acme.directory, trusted=trusted)
+
+
+def read_pem(loaded: LoadedStack, file: str, key: str) -> str:
+    """Read a file that a `key` of `tls` names. Raises UsageError."""
+    path = loaded.folder / file
+    try:
+        return path.read_text()
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"{path}, the `{key}` of `tls`, cannot be read.",
+            hint="Correct its path, relative to the stack file.",
+        ) from error
 
 
 def resource(name: str, wanted: written.Resource) -> model.Resource:

@@ -202,13 +202,29 @@ class Acme(Struct, frozen=True, kw_only=True):
     trusted: str | None = None
 
 
+class SecretVersion(Struct, frozen=True, kw_only=True):
+    """A value in the encrypted store: a secret and its version."""
+
+    secret: str
+    version: str
+
+
+class Certificate(Struct, frozen=True, kw_only=True):
+    """A certificate with its chain (PEM), and its private key."""
+
+    chain: str
+    key: SecretVersion
+
+
 class Edge(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How Envoy answers the requests to an environment, beside the routes of its services.
 
-    `redirects` maps host names to the domain that they are redirected to.
+    `redirects` maps host names to the domain that they are redirected to. `certificate` is a
+    certificate of the user's.
     """
 
     redirects: dict[str, str] = {}
+    certificate: Certificate | None = None
 
 
 class Document(Struct, frozen=True, kw_only=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from lapwing.stack.fields import (
     ComputeResources,
@@ -12,6 +12,7 @@ from lapwing.stack.fields import (
     NonEmpty,
     Size,
     StrictModel,
+    Variable,
     short_form,
 )
 
@@ -110,11 +111,27 @@ class Acme(StrictModel):
 
 
 class Tls(StrictModel):
-    """The certificate that clients of a server get."""
+    """The certificate that clients get: of an ACME authority, or of a file and a secret."""
 
-    acme: Annotated[Acme, short_form("email", NonEmpty | Acme)] = Field(
-        description="The ACME authority; or only an e-mail address, for Let's Encrypt."
+    acme: Annotated[Acme | None, short_form("email", NonEmpty | Acme)] = Field(
+        None, description="The ACME authority; or only an e-mail address, for Let's Encrypt."
     )
+    certificate: NonEmpty | None = Field(
+        None,
+        description="A PEM file with a certificate and its chain, relative to the stack file. "
+        "Lapwing does not renew it: `status` warns 20 days before it ends.",
+        examples=["tls/app.example.com.pem"],
+    )
+    key: Variable | None = Field(
+        None,
+        description="The secret with the private key of `certificate`, in PEM format: "
+        "`lapwing secret set NAME < FILE`.",
+        examples=["TLS_KEY"],
+    )
+
+
+def _unless_local(value: object) -> object:
+    return None if value == "local" else value
 
 
 class Environment(StrictModel):
@@ -152,9 +169,11 @@ class Environment(StrictModel):
     machine: Machine | None = Field(
         None, description="The server that it runs on, for the cost estimate (machine)."
     )
-    tls: Tls | None = Field(
+    tls: Annotated[
+        Tls | None, BeforeValidator(_unless_local, json_schema_input_type=Tls | Literal["local"])
+    ] = Field(
         None,
-        description="The certificate of a server (machine). Default: one of a local authority.",
+        description="The certificate (machine). Default: `local`, one of a local authority.",
     )
     cloud: Cloud | None = Field(None, description="The cloud that the cluster runs in.")
     delivery: Literal["argo", "direct"] | None = Field(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from lapwing.stack.environment import Environment
+from lapwing.stack.environment import Acme, Environment
 from lapwing.stack.model import Stack
 from lapwing.stack.source import KeyPath, Violation
 
@@ -72,7 +72,7 @@ def _environment_of(stack: Stack, environment: Environment, host: str) -> str | 
 
 
 def check_tls(_: Stack, environment: Environment) -> Iterator[Violation]:
-    """`tls` is for servers with a `domain`; its e-mail address and directory are valid."""
+    """`tls` has `acme`, or `certificate` and `key`, for an environment with a domain (machine)."""
     tls = environment.tls
     if tls is None:
         return
@@ -82,10 +82,20 @@ def check_tls(_: Stack, environment: Environment) -> Iterator[Violation]:
     elif environment.domain is None:
         hint = "Add `domain:`, such as `domain: app.example.com`."
         yield Violation("`tls` needs a `domain`.", ("tls",), hint, key=True)
-    if re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s]+", tls.acme.email) is None:
+    given = [key for key in ("acme", "certificate", "key") if getattr(tls, key) is not None]
+    if given not in (["acme"], ["certificate", "key"]):
+        message = "`tls` needs either `acme`, or `certificate` and `key`."
+        hint = "Write `tls: {acme: ops@example.com}` or `tls: {certificate: FILE, key: SECRET}`."
+        yield Violation(message, ("tls",), hint, key=True)
+    if tls.acme is not None:
+        yield from _check_acme(tls.acme)
+
+
+def _check_acme(acme: Acme) -> Iterator[Violation]:
+    if re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s]+", acme.email) is None:
         hint = "Write it as `ops@example.com`."
-        yield Violation(f"{tls.acme.email!r} is not an e-mail address.", ("tls", "acme"), hint)
-    if re.fullmatch(r"https://[^\s]+", tls.acme.directory) is None:
+        yield Violation(f"{acme.email!r} is not an e-mail address.", ("tls", "acme"), hint)
+    if re.fullmatch(r"https://[^\s]+", acme.directory) is None:
         hint = "It begins with `https://`."
-        message = f"{tls.acme.directory!r} is not the address of an ACME directory."
+        message = f"{acme.directory!r} is not the address of an ACME directory."
         yield Violation(message, ("tls", "acme", "directory"), hint)

@@ -88,12 +88,18 @@ class StackFile:
 
     @property
     def secrets(self) -> list[str]:
-        """The names of the secrets that services have, without validation."""
-        found = self.source.data.get("services") if isinstance(self.source.data, dict) else None
-        services = found.values() if isinstance(found, dict) else ()
-        entries = [e for s in services if isinstance(s, dict) for e in s.get("secrets") or ()]
+        """The names of the secrets of services and certificates, without validation."""
+        entries = [e for s in self._mappings("services") for e in s.get("secrets") or ()]
+        tls = [e.get("tls") for e in self._mappings("environments")]
+        entries += [t["key"] for t in tls if isinstance(t, dict) and isinstance(t.get("key"), str)]
         names = [e.get("name") if isinstance(e, dict) else e for e in entries]
         return sorted({str(name) for name in names if name})
+
+    def _mappings(self, section: str) -> list[dict[str, Any]]:
+        """Return the mappings of a section, without validation."""
+        found = self.source.data.get(section) if isinstance(self.source.data, dict) else None
+        values = found.values() if isinstance(found, dict) else ()
+        return [value for value in values if isinstance(value, dict)]
 
     def load(self, environment: str = LOCAL, *, folders: bool = True) -> LoadedStack:
         """Validate the file for an environment; see the function `load`."""

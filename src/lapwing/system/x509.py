@@ -1,7 +1,7 @@
-"""Certificates and their keys: the only certificate builder.
+"""Certificates and their keys: the only certificate builder, and checks of those of users.
 
-Keys are ECDSA P-256 and signatures SHA-256, which every client takes. A certificate is valid from
-a day ago, so that a clock that is behind accepts it.
+Created keys are ECDSA P-256 and signatures SHA-256, which every client takes. A created certificate
+is valid from a day ago, so that a clock that is behind accepts it.
 """
 
 from __future__ import annotations
@@ -138,3 +138,70 @@ def _create(
     for extension, critical in extensions:
         builder = builder.add_extension(extension, critical=critical)
     return KeyPair(builder.sign(signer, hashes.SHA256()), key)
+
+
+def find_fault(chain: str, key: str, hosts: Iterable[str]) -> str | None:
+    """Return why Envoy or clients would refuse a certificate and its key; None if they would not.
+
+    `chain` and `key` are PEM. The certificate has to cover `hosts` and to be valid now.
+    """
+    from cryptography import x509
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+    try:
+        certificate, *_ = x509.load_pem_x509_certificates(chain.encode())
+    except ValueError:
+        return "it is not a certificate in PEM format"
+    try:
+        private = serialization.load_pem_private_key(key.encode(), None)
+    except TypeError:
+        return "its key has a passphrase: remove it with `openssl pkey -in FILE -out FILE`"
+    except ValueError:
+        return "its key is not a private key in PEM format"
+    if private.public_key() != certificate.public_key():
+        return "its key belongs to another certificate"
+    if not isinstance(private, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
+        return "its key is neither RSA nor ECDSA"
+    if isinstance(private, rsa.RSAPrivateKey) and private.key_size < 2048:
+        return f"its RSA key has {private.key_size} bits, and clients require 2048"
+    begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    now = datetime.datetime.now(datetime.UTC)
+    if not begins <= now <= ends:
+        return f"it is valid from {begins:%Y-%m-%d} to {ends:%Y-%m-%d}"
+    names = names_of(certificate)
+    if missing := [host for host in hosts if not _matches(names, host)]:
+        return f"it is not for {', '.join(missing)}, but for {', '.join(names) or 'no host name'}"
+    return None
+
+
+def expiry(chain: str) -> datetime.datetime:
+    """Return when the first certificate of a chain (PEM) ends. Raises ValueError."""
+    from cryptography import x509
+
+    return x509.load_pem_x509_certificates(chain.encode())[0].not_valid_after_utc
+
+
+def covered(chain: str, hosts: Iterable[str]) -> list[str]:
+    """Return the hosts that the first certificate of a chain (PEM) is for. Raises ValueError."""
+    from cryptography import x509
+
+    names = names_of(x509.load_pem_x509_certificates(chain.encode())[0])
+    return [host for host in hosts if _matches(names, host)]
+
+
+def names_of(certificate: Certificate) -> list[str]:
+    """Return the DNS names of a certificate."""
+    from cryptography import x509
+
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except x509.ExtensionNotFound:
+        return []
+    return found.value.get_values_for_type(x509.DNSName)
+
+
+def _matches(names: Iterable[str], host: str) -> bool:
+    """Return whether a name is that of a host; a wildcard matches one label (RFC 6125, 6.4.3)."""
+    wildcard = f"*.{host.partition('.')[2]}"
+    return any(name.lower() in (host, wildcard) for name in names)

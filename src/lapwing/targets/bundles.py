@@ -33,6 +33,7 @@ from lapwing.plan.make import Built
 from lapwing.plan.model import Deployment, Document, Resource
 from lapwing.settings import Settings
 from lapwing.stack.load import LOCAL, LoadedStack, check_machine
+from lapwing.system import x509
 from lapwing.system.git import Git
 from lapwing.targets.planned import PlannedChange
 
@@ -220,6 +221,7 @@ def find_requirements(
     bound = _bind(loaded, settings, current, problems, partial(store.set, *where))
     versions = store.current(*where)
     unset = _find_unset(loaded, wanted, versions, problems)
+    _check_certificate(loaded, store, versions, problems)
     _check_sources(loaded, settings, sources, problems)
     if len(problems) == 1:
         raise problems[0]
@@ -241,8 +243,10 @@ def missing_requirements(loaded: LoadedStack, settings: Settings) -> list[Lapwin
     where = (loaded.stack.stack, loaded.environment)
     current = repository.latest_valid(*where) if settings.desired.is_dir() else None
     _bind(loaded, settings, current, problems, lambda _name, _url: "")
-    versions = SecretStore(settings.secrets).current(*where)
+    store = SecretStore(settings.secrets)
+    versions = store.current(*where)
     _find_unset(loaded, list(loaded.stack.services), versions, problems)
+    _check_certificate(loaded, store, versions, problems)
     _check_sources(loaded, settings, loaded.stack.services, problems)
     return problems
 
@@ -274,15 +278,47 @@ def _find_unset(
         for secret in loaded.stack.services[service].secrets
         if secret.name not in versions
     }
-    option = "" if loaded.environment == LOCAL else f" -e {loaded.environment}"
     for name, (length, service) in unset.items():
         if length is None:
             hint = (
-                f"Set it with `lapwing secret set {name}{option}`, or write `{{name: {name}, "
+                f"Set it with `{_setting(loaded, name)}`, or write `{{name: {name}, "
                 "generate: 32}` in the stack file for a generated value."
             )
             problems.append(SecretError(f"Secret {name} of {service} is not set.", hint=hint))
     return unset
+
+
+def _setting(loaded: LoadedStack, secret: str) -> str:
+    option = "" if loaded.environment == LOCAL else f" -e {loaded.environment}"
+    return f"lapwing secret set {secret}{option}"
+
+
+def _check_certificate(
+    loaded: LoadedStack,
+    store: SecretStore,
+    versions: Mapping[str, str],
+    problems: list[LapwingError],
+) -> None:
+    """Check that clients will accept the certificate of `tls: {certificate: FILE, key: NAME}`."""
+    tls = loaded.settings.tls
+    if tls is None or tls.certificate is None or tls.key is None:
+        return
+    setting = f"{_setting(loaded, tls.key)} < FILE"
+    if tls.key not in versions:
+        hint = f"Set it with `{setting}`: the private key in PEM format."
+        problems.append(SecretError(f"Secret {tls.key} of `tls` is not set.", hint=hint))
+        return
+    try:
+        chain = make.read_pem(loaded, tls.certificate, "certificate")
+        key = store.get(loaded.stack.stack, loaded.environment, tls.key, versions[tls.key])
+    except LapwingError as error:
+        problems.append(error)
+        return
+    hosts = [*loaded.settings.host_names, *loaded.settings.redirects]
+    if fault := x509.find_fault(chain, key, hosts):
+        hint = f"Replace the file, and set its key with `{setting}`. Nothing was changed."
+        message = f"The certificate {tls.certificate} cannot be used: {fault}."
+        problems.append(UsageError(message, hint=hint))
 
 
 def _bind(

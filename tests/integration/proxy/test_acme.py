@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from lapwing.agent.proxy import certificates
+from lapwing.system.x509 import names_of
 from tests.deployed import until
 from tests.installation import Installation, free_port, installation
 from tests.integration.proxy.pebble import Authority, pebble
@@ -125,7 +125,7 @@ def test_redirected_host_is_in_the_certificate_and_keeps_path_and_query(
     deploy(where, authority, "app.example.com, app.example.org",
            redirects="{www.example.com: app.example.com}")  # fmt: skip
     until(lambda: is_public(served(where, "www.example.com")), "the certificate")
-    names = certificates.names_of(served(where, "app.example.org"))
+    names = names_of(served(where, "app.example.org"))
     assert names == ["app.example.com", "app.example.org", "www.example.com"]
     to = (308, "https://app.example.com/a%20b?c=d&e")
     assert location(where, "https://www.example.com/a%20b?c=d&e") == to

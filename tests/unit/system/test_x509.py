@@ -6,9 +6,17 @@ import datetime
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
-from lapwing.system.x509 import KeyPair, create_authority, create_server
+from lapwing.system.x509 import KeyPair, create_authority, create_server, find_fault
 
 
 @pytest.fixture(scope="module")
@@ -62,3 +70,45 @@ def test_pem_holds_certificate_and_its_key() -> None:
     loaded = x509.load_pem_x509_certificate(server.certificate_pem)
     assert loaded == server.certificate
     assert loaded.public_key() == key.public_key()
+
+
+def _fault(pair: KeyPair, *hosts: str, key: bytes | None = None) -> str | None:
+    return find_fault(pair.certificate_pem.decode(), (key or pair.key_pem).decode(), hosts)
+
+
+def test_certificate_of_a_user_is_checked_like_clients_do(authority: KeyPair) -> None:
+    pair = create_server("a", 10, ["app.example.com", "*.example.org"], [], authority)
+    assert _fault(pair, "app.example.com", "www.example.org") is None
+    assert _fault(pair, "example.org") == (
+        "it is not for example.org, but for app.example.com, *.example.org"
+    )
+    assert _fault(pair, "a.b.example.org") is not None
+    other = create_server("b", 10, [], [], authority)
+    assert _fault(pair, key=other.key_pem) == "its key belongs to another certificate"
+    assert _fault(pair, key=b"no key") == "its key is not a private key in PEM format"
+    assert find_fault("", pair.key_pem.decode(), ()) == "it is not a certificate in PEM format"
+    ended = create_server("c", -1, [], [], authority)
+    assert str(_fault(ended)).startswith("it is valid from")
+    sealed = pair.key.private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"passphrase")
+    )
+    assert "has a passphrase" in str(_fault(pair, key=sealed))
+
+
+def test_rsa_key_of_a_user_has_2048_bits() -> None:
+    for bits, fault in (
+        (1024, "its RSA key has 1024 bits, and clients require 2048"),
+        (2048, None),
+    ):
+        key = rsa.generate_private_key(65537, bits)
+        name = x509.Name([])
+        now = datetime.datetime.now(datetime.UTC)
+        certificate = (
+            x509.CertificateBuilder(name, name, key.public_key(), 1)
+            .not_valid_before(now)
+            .not_valid_after(now + datetime.timedelta(days=1))
+            .sign(key, SHA256())
+        )
+        private = key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+        chain = certificate.public_bytes(Encoding.PEM)
+        assert find_fault(chain.decode(), private.decode(), ()) == fault

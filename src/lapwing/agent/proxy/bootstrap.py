@@ -16,10 +16,12 @@ from pathlib import Path
 
 from lapwing.agent.proxy.xds import (
     PLAIN_HTTP,
+    PROVIDED,
     RBAC,
     ROUTES,
     TO_HTTPS,
     address_range,
+    certificate_file,
     extension,
     from_file,
 )
@@ -185,10 +187,11 @@ def _plain_listeners(folder: Path, ingress: Ingress) -> list[Json]:
 
 
 def _chain(folder: Path, ingress: Ingress, is_trusted: bool) -> Json:
-    certificates = [{"name": "server", "sds_config": from_file(folder / "sds.json")}]
-    if ingress.redirect_port is not None:  # The first one is for clients without a matching name.
-        public = {"name": "public", "sds_config": from_file(folder / "sds-public.json")}
-        certificates.insert(0, public)
+    # The first one with the name that a client asks for is used; without a name, the first one.
+    names = [*PROVIDED, *(["public"] if ingress.redirect_port is not None else ()), "server"]
+    certificates = [
+        {"name": name, "sds_config": from_file(folder / certificate_file(name))} for name in names
+    ]
     return {
         "transport_socket": downstream_tls({"tls_certificate_sds_secret_configs": certificates}),
         "transport_socket_connect_timeout": "15s",

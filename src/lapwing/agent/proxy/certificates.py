@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lapwing.system.files import write_atomic
-from lapwing.system.x509 import KeyPair, create_authority, create_server
+from lapwing.system.x509 import KeyPair, create_authority, create_server, names_of
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -59,6 +59,11 @@ class Paths:
         """The key and the chain of a public authority in one file."""
         return self.folder / "public.pem"
 
+    @property
+    def provided(self) -> Path:
+        """The folder of the certificates of users, each with its key and chain in one file."""
+        return self.folder / "provided"
+
 
 def names_for(domains: Iterable[str]) -> tuple[str, ...]:
     """Return the DNS names of the certificate for these domains.
@@ -71,9 +76,10 @@ def names_for(domains: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def ensure(folder: Path, domains: Iterable[str]) -> bool:
+def ensure(folder: Path, domains: Iterable[str], covered: frozenset[str] = frozenset()) -> bool:
     """Create or renew what is missing, damaged, expiring, or lacks a name.
 
+    The server certificate is not for the names that another certificate has (`covered`).
     Returns whether the server certificate is new. Raises OSError if it cannot be written.
     """
     paths = Paths(folder)
@@ -94,9 +100,9 @@ def ensure(folder: Path, domains: Iterable[str]) -> bool:
         ends, begins = current.not_valid_after_utc, current.not_valid_before_utc
         due = needs_renewal(ends, begins, names, wanted, now)
         useless = set(wanted) <= set(names) and not _is_valid(authority.certificate, now)
-        if signed and (not due or useless):
+        if signed and (not due or useless) and covered.isdisjoint(names):
             return False
-        wanted = tuple(sorted({*wanted, *names})) if signed else wanted
+        wanted = tuple(sorted({*wanted, *names} - covered)) if signed else wanted
     _create_leaf(paths, authority, wanted, now)
     return True
 
@@ -187,17 +193,6 @@ def _load_key(path: Path) -> ec.EllipticCurvePrivateKey | None:
     except (OSError, ValueError, TypeError):
         return None
     return found if isinstance(found, ec.EllipticCurvePrivateKey) else None
-
-
-def names_of(certificate: x509.Certificate) -> list[str]:
-    """Return the DNS names of a certificate."""
-    from cryptography import x509
-
-    try:
-        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    except x509.ExtensionNotFound:
-        return []
-    return found.value.get_values_for_type(x509.DNSName)
 
 
 def _signed_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:

@@ -19,11 +19,12 @@ from pathlib import Path
 import msgspec
 
 from lapwing.agent.proxy import acme
-from lapwing.agent.proxy.certificates import Paths, load_pair, names_of
+from lapwing.agent.proxy.certificates import Paths, load_pair
 from lapwing.agent.state import EnvironmentState
 from lapwing.plan.model import Acme
 from lapwing.settings import Settings
 from lapwing.system.files import write_atomic
+from lapwing.system.x509 import names_of
 
 log = logging.getLogger(__name__)
 

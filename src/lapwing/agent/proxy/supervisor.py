@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import http.client
+import json
 import logging
 import os
 import signal
@@ -20,7 +21,14 @@ import msgspec
 
 from lapwing.agent import logs, processes
 from lapwing.agent.processes import Identity, RestartDelay
-from lapwing.agent.proxy import bootstrap, certificates, instances, sockets, xds
+from lapwing.agent.proxy import (
+    bootstrap,
+    certificates,
+    instances,
+    provided_certificates,
+    sockets,
+    xds,
+)
 from lapwing.agent.proxy.admin import Admin
 from lapwing.agent.proxy.instances import Instance
 from lapwing.agent.proxy.model import Cluster, RouteTable
@@ -29,6 +37,7 @@ from lapwing.errors import LapwingError, ProxyError
 from lapwing.render.envoy import Json
 from lapwing.settings import Settings
 from lapwing.system.files import write_atomic
+from lapwing.system.x509 import names_of
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +70,8 @@ class Envoy:
         self._rejected = 0
         self._rejected_routes = 0
         self._claim: contextlib.ExitStack | None = None
+        self._covered: frozenset[str] = frozenset()
+        self._provided: list[Path | None] = [None] * len(xds.PROVIDED)
 
     # The processes
 
@@ -77,8 +88,9 @@ class Envoy:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o700)
         await self._write_certificate(self._domains)
+        self._provided = await asyncio.to_thread(self._read_provided)
+        await self.use_certificates()
         if self.settings.http_port is not None:
-            await self.use_public_certificate()
             await self._write("http.json", xds.plain_http({}, str(time.time_ns())))
         found = await instances.find(self.folder, self._config())
         if found is not None:
@@ -262,7 +274,10 @@ class Envoy:
     async def publish_routes(self, table: RouteTable) -> None:
         """Replace all routes, by one rename."""
         domains = tuple(
-            sorted({d for h in table.hosts for d in h.domains if not sockets.is_address(d)})
+            sorted(
+                {d for h in table.hosts for d in h.domains if not sockets.is_address(d)}
+                - self._covered
+            )
         )
         if domains != self._domains:
             await self._write_certificate(domains)
@@ -346,23 +361,69 @@ class Envoy:
                 connection.close()
         return True
 
-    async def use_public_certificate(self) -> None:
-        """Let Envoy load the public certificate; the local one while there is none."""
+    async def provide_certificates(
+        self, contents: Mapping[Path, bytes], hosts: frozenset[str]
+    ) -> None:
+        """Let Envoy use the certificates of users: files of keys and chains, and no others.
+
+        Each keeps its place in Envoy's configuration, so that no other changes with it. No other
+        certificate may name their `hosts`: Envoy prefers an exact name to a wildcard.
+        """
+        self._covered = hosts
+        before = self._provided
+        self._provided = [path if path in contents else None for path in before]
+        for path in contents:
+            if path not in self._provided and None in self._provided:
+                self._provided[self._provided.index(None)] = path
+        is_changed = self._provided != before
+        for path, data in contents.items():
+            if not path.exists() or path.read_bytes() != data:
+                await self._writer.run(write_atomic, path, data)
+                is_changed = True
+        if is_changed:
+            await self.use_certificates()
+        for path in set(filter(None, before)) - set(contents):
+            path.unlink(missing_ok=True)
+
+    async def use_certificates(self) -> None:
+        """Let Envoy load the public certificate and those of users.
+
+        Where there is none, it is the local one.
+        """
         paths = certificates.Paths(self.settings.certificates)
-        public = paths.public if certificates.is_pair(paths.public) else paths.server
+        has_port = self.settings.http_port is not None
+        pair = certificates.load_pair(paths.public, paths.public) if has_port else None
+        has_public = pair is not None and not set(names_of(pair.certificate)) <= self._covered
+        public = paths.public if has_public else paths.server
+        files = {n: f or public for n, f in zip(xds.PROVIDED, self._provided, strict=True)}
         version = str(time.time_ns())
-        await self._write("sds-public.json", xds.certificate(public, version, "public"))
+        for name, file in {**files, **({"public": public} if has_port else {})}.items():
+            await self._write(xds.certificate_file(name), xds.certificate(file, version, name))
+
+    def _read_provided(self) -> list[Path | None]:
+        """Read which certificates of users Envoy has used."""
+        found: list[Path | None] = []
+        for name in xds.PROVIDED:
+            try:
+                [secret] = json.loads((self.folder / xds.certificate_file(name)).read_bytes())[
+                    "resources"
+                ]
+                path = Path(secret["tls_certificate"]["private_key"]["filename"])
+            except (OSError, ValueError, KeyError, TypeError):
+                path = Path()
+            is_own = path.parent == certificates.Paths(self.settings.certificates).provided
+            found.append(path if is_own and provided_certificates.is_usable(path) else None)
+        return found
 
     # Files
 
     async def _write_certificate(self, domains: Iterable[str]) -> None:
         folder = self.settings.certificates
-        created = await self._writer.run(certificates.ensure, folder, domains)
+        created = await self._writer.run(certificates.ensure, folder, domains, self._covered)
         if created or not (self.folder / "sds.json").exists():
             paths = certificates.Paths(folder)
             await self._write("sds.json", xds.certificate(paths.server, str(time.time_ns())))
-            if self.settings.http_port is not None:
-                await self.use_public_certificate()
+            await self.use_certificates()
 
     async def _write(self, name: str, content: Json) -> None:
         try:

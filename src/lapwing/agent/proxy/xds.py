@@ -8,6 +8,7 @@ The kinds of file, each replaced by a rename (Envoy watches for renames, not for
     rds.json          every route: one rename switches all services
     sds.json          the certificate of the local authority
     sds-public.json   the certificate of a public authority, on a server
+    sds-provided-<n>.json  a certificate of an environment's
     http.json         the routes of the port for plain HTTP, on a server
 
 Source for every field: Envoy's v3 API reference, release 1.40.
@@ -49,6 +50,9 @@ TO_HTTPS: Json = {
 for whatever uses the port later."""
 CHALLENGE_PATH = "/.well-known/acme-challenge/"
 """The path of HTTP-01 challenges. Source: RFC 8555, section 8.3."""
+PROVIDED = tuple(f"provided-{number}" for number in range(8))
+"""The names of the certificates of environments with `tls: {certificate: FILE, key: NAME}`: their
+number is part of the bootstrap. One that is not in use is the same as the public one."""
 RBAC = "envoy.filters.http.rbac"
 UPSTREAM_IDLE = "1s"
 """How long an unused connection to a replica is kept: shorter than the keep-alive of any common
@@ -117,6 +121,11 @@ def certificate(file: Path, version: str, name: str = "server") -> Json:
         name=name,
         tls_certificate={"certificate_chain": source, "private_key": source},
     )
+
+
+def certificate_file(name: str) -> str:
+    """Return the file name for a certificate, relative to the xDS folder."""
+    return "sds.json" if name == "server" else f"sds-{name}.json"
 
 
 def _response(version: str, kind: str, **resource: Any) -> Json:

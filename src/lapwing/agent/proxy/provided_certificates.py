@@ -1,0 +1,114 @@
+"""Certificates of users: `tls: {certificate: FILE, key: NAME}`.
+
+The certificate is in the document, its key in the encrypted store. Envoy reads both from one file
+(0600), which is written again when one of them changes. Envoy's bootstrap has a fixed number of
+such certificates, so a machine has no more of them.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from lapwing.agent.proxy.public_certificate import WARN_DAYS
+from lapwing.agent.proxy.xds import PROVIDED
+from lapwing.agent.state import EnvironmentState
+from lapwing.desired.secrets import SecretStore
+from lapwing.errors import ReplicaError, SecretError
+from lapwing.plan.model import Certificate, Document
+from lapwing.system import x509
+
+Key = tuple[str, str]
+"""The names of a stack and an environment."""
+
+
+def wanted(states: Iterable[EnvironmentState]) -> dict[Key, Certificate]:
+    """Return the certificates of the environments that are served.
+
+    During a rollout, that is the one of the running document, if it has one.
+    """
+    found: dict[Key, Certificate] = {}
+    for state in states:
+        documents = [state.document, state.rollout.document if state.rollout else None]
+        for document in documents if state.generations else ():
+            if document is not None and document.edge and document.edge.certificate:
+                found.setdefault((state.stack, state.environment), document.edge.certificate)
+    return found
+
+
+def hosts(states: Iterable[EnvironmentState]) -> frozenset[str]:
+    """Return the host names that these certificates are used for."""
+    found: set[str] = set()
+    states = list(states)
+    chosen = wanted(states)
+    for state in states:
+        certificate = chosen.get((state.stack, state.environment))
+        if certificate is not None:
+            documents = [state.document, state.rollout.document if state.rollout else None]
+            named = [host for d in documents if d is not None for host in d.hosts]
+            found.update(x509.covered(certificate.chain, named))
+    return frozenset(found)
+
+
+def contents(
+    chosen: Mapping[Key, Certificate], folder: Path, secrets: SecretStore
+) -> dict[Path, bytes]:
+    """Return the files for Envoy, each with a key and its chain.
+
+    A key that was removed from the store is the one in the file, if there is one.
+    """
+    found = {}
+    for (stack, environment), certificate in sorted(chosen.items()):
+        path = folder / f"{stack}.{environment}.pem"
+        try:
+            key = secrets.get(stack, environment, certificate.key.secret, certificate.key.version)
+            found[path] = f"{key.rstrip()}\n{certificate.chain}".encode()
+        except SecretError:
+            if path.exists():
+                found[path] = path.read_bytes()
+    return found
+
+
+def is_usable(path: Path) -> bool:
+    """Return whether Envoy can load a file."""
+    try:
+        text = path.read_text()
+    except (OSError, ValueError):
+        return False
+    return x509.find_fault(text, text, ()) is None
+
+
+def check(document: Document, states: Iterable[EnvironmentState], secrets: SecretStore) -> None:
+    """Check the certificate of a document before it is deployed. Raises ReplicaError."""
+    certificate = document.edge.certificate if document.edge else None
+    if certificate is None:
+        return
+    key = (document.stack, document.environment)
+    if len({*wanted(states), key}) > len(PROVIDED):
+        raise ReplicaError(
+            f"A machine can use {len(PROVIDED)} certificates with `tls: {{certificate: FILE}}`.",
+            hint="Use one certificate for several domains in each, or `tls: {acme: EMAIL}`.",
+        )
+    secret = certificate.key.secret
+    private = secrets.get(*key, secret, certificate.key.version)
+    hosts = [host for host in document.hosts if not host.endswith(".localhost")]
+    if fault := x509.find_fault(certificate.chain, private, hosts):
+        raise ReplicaError(
+            f"The certificate of `tls` cannot be used: {fault}.",
+            hint=f"Replace it and its key (`lapwing secret set {secret}`), and deploy again.",
+        )
+
+
+def problem(states: Iterable[EnvironmentState]) -> str | None:
+    """Return which certificate ends soon; None if none does."""
+    now = datetime.datetime.now(datetime.UTC)
+    for (stack, environment), certificate in sorted(wanted(states).items()):
+        ends = x509.expiry(certificate.chain)
+        if ends - now < datetime.timedelta(days=WARN_DAYS):
+            return (
+                f"The certificate of {stack}/{environment} is valid until {ends:%Y-%m-%d}. Replace "
+                f"its file and its key (`lapwing secret set {certificate.key.secret} -e "
+                f"{environment}`), and deploy again."
+            )
+    return None

@@ -1,0 +1,83 @@
+"""Certificates of users, as clients of the real Envoy get them."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lapwing.system.x509 import KeyPair, create_authority, create_server
+from tests.deployed import until
+from tests.installation import Installation, installation
+from tests.integration.proxy.test_acme import APP, served
+
+STACK = """\
+stack: shop
+services:
+  api: {build: ., command: python app.py, route: /, rollout: {analysis: false}}
+environments:
+  live:
+    domain: app.example.com
+    redirects: {www.example.com: app.example.com}
+    tls: {certificate: tls.pem, key: TLS_KEY}
+"""
+AUTHORITY = create_authority("Test", ["example.com"], 900)
+
+
+@pytest.fixture
+def where(tmp_path: Path) -> Iterator[Installation]:
+    with installation(tmp_path / "i") as made:
+        yield made
+        made.call("down", "-e", "live")
+
+
+def write(where: Installation, pair: KeyPair) -> None:
+    chain = (pair.certificate_pem + AUTHORITY.certificate_pem).decode()
+    where.write({"lapwing.yaml": STACK, "app.py": APP, "requirements.txt": "", "tls.pem": chain})
+
+
+def set_key(where: Installation, pair: KeyPair) -> None:
+    subprocess.run(
+        [*where.command, "secret", "set", "TLS_KEY", "-e", "live"],
+        cwd=where.folder, env=where.environ, input=pair.key_pem, check=True, capture_output=True,
+    )  # fmt: skip
+
+
+def test_certificate_is_checked_served_and_replaced(where: Installation) -> None:
+    first = create_server("shop", 300, ["*.example.com"], [], AUTHORITY)
+    narrow = create_server("shop", 300, ["app.example.com"], [], AUTHORITY)
+    last = create_server("shop", 10, ["app.example.com", "www.example.com"], [], AUTHORITY)
+    write(where, first)
+    error = where.run("deploy", "-e", "live", status=1).stderr
+    assert "Secret TLS_KEY of `tls` is not set" in error
+    set_key(where, narrow)
+    error = where.run("deploy", "-e", "live", status=2).stderr
+    assert "tls.pem cannot be used: its key belongs to another certificate" in error
+    write(where, narrow)
+    error = where.run("deploy", "-e", "live", status=2).stderr
+    assert "it is not for www.example.com, but for app.example.com" in error
+    write(where, first)
+    set_key(where, first)
+    where.run("deploy", "-e", "live")
+    for host in ("app.example.com", "www.example.com"):
+        assert served(where, host).serial_number == first.certificate.serial_number
+    assert served(where, "localhost").issuer != AUTHORITY.certificate.subject
+    assert where.json("status", "-e", "live")["problem"] is None
+    write(where, last)
+    set_key(where, last)
+    where.run("deploy", "-e", "live")
+    until(
+        lambda: served(where, "app.example.com").serial_number == last.certificate.serial_number,
+        "the new certificate",
+    )
+    until(lambda: where.call("status", "-e", "live").returncode == 1, "the warning")
+    problem = where.json("status", "-e", "live", status=1)["problem"]
+    assert problem.startswith("The certificate of shop/live is valid until")
+    where.run("agent", "stop")
+    where.run("agent", "start")
+    assert served(where, "app.example.com").serial_number == last.certificate.serial_number
+    line = last.key_pem.splitlines()[1]
+    files = [p for p in where.home.rglob("*") if p.is_file() and line in p.read_bytes()]
+    assert [(p.name, p.stat().st_mode & 0o777) for p in files] == [("shop.live.pem", 0o600)]
