@@ -18,7 +18,7 @@ from lapwing.cli.context import Context
 from lapwing.cli.options import environment_named
 from lapwing.errors import LapwingError, UnmanagedFileError, UsageError, check_name
 from lapwing.system.files import write_atomic
-from lapwing.system.git import Git
+from lapwing.system.git import Git, without_login
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,6 +34,8 @@ _PINNED = re.compile(
     r"|git\+(?:https://|ssh://(?:[\w-]+@)?)[^\s@$]+@(?:[0-9a-f]{40}|[0-9a-f]{64})"
 )
 """Sources whose content cannot change. A password in a URL would be committed, so none matches."""
+_SCP = re.compile(r"^([\w.-]+@[\w.-]+):(?!/)(.+)$")
+"""git's short form of an SSH address, `git@HOST:PATH`, which pip does not read."""
 
 
 @click.group("ci")
@@ -192,41 +194,61 @@ def _shipped(targets: Mapping[str, str], name: str | None) -> str | None:
 
 
 def _installed_from() -> str:
-    """Return the source of this installation, else its version on an index.
-
-    A clone that Lapwing is installed from counts as its remote repository, if nothing in it is
-    changed. Source: PEP 610 (direct_url.json).
-    """
+    """Return the source of this installation. Raises UsageError as `source_of` does."""
     from importlib.metadata import PackageNotFoundError, distribution
 
+    try:
+        return source_of(distribution(DISTRIBUTION).read_text("direct_url.json"))
+    except PackageNotFoundError as error:
+        raise _no_source("is not installed") from error
+
+
+def source_of(direct_url: str | None) -> str:
+    """Return the source that an installation states, else its version on an index.
+
+    A clone that Lapwing is installed from counts as the pushed commit of its remote repository.
+    Raises UsageError if CI could not install from it. Source: PEP 610 (direct_url.json).
+    """
     from lapwing import __version__
 
-    try:
-        text = distribution(DISTRIBUTION).read_text("direct_url.json")
-    except PackageNotFoundError:
-        text = None
-    stated = json.loads(text) if text else {}
+    if not direct_url:
+        return f"{DISTRIBUTION}=={__version__}"
+    stated = json.loads(direct_url)
     url, commit = stated.get("url", ""), stated.get("vcs_info", {}).get("commit_id")
     digest = stated.get("archive_info", {}).get("hashes", {}).get("sha256")
-    sources = [f"git+{url}@{commit}", f"{url}#sha256={digest}"]
-    if url.startswith("file://"):
-        sources.append(remote_of(Path(unquote(urlsplit(url).path))))
-    for source in sources:
+    for source in (f"git+{url}@{commit}", f"{url}#sha256={digest}"):
         if _PINNED.fullmatch(source):
             return source
-    return f"{DISTRIBUTION}=={__version__}"
+    path = Path(unquote(urlsplit(url).path))
+    if url.startswith("file://") and path.is_dir():
+        return remote_of(path)
+    raise _no_source(f"is installed from {without_login(url)}, which CI cannot install")
 
 
 def remote_of(clone: Path) -> str:
-    """Return the remote of a clone with its commit; "" if that would be other content."""
+    """Return the remote of a clone with its commit. Raises UsageError if it has other content."""
     git = Git(clone, os.environ, UsageError)
-    try:
-        url = git.text("remote", "get-url", "origin").strip()
-        if git.changes():
-            return ""
-        return f"git+{url}@{git.text('rev-parse', 'HEAD').strip()}"
-    except UsageError:
-        return ""
+    url, head = git.ask("remote", "get-url", "origin") or "", git.ask("rev-parse", "HEAD")
+    source = "git+" + _SCP.sub(r"ssh://\1/\2", url) + f"@{head}"
+    if not url:
+        problem = "which is no git clone with a remote `origin`"
+    elif not _PINNED.fullmatch(source):
+        problem = f"whose remote is {without_login(url)}: neither https nor ssh, or with a password"
+    elif git.changes():
+        problem = "which has uncommitted changes"
+    elif not git.ask("branch", "--remotes", "--contains", "HEAD"):
+        problem = "whose commit is not pushed"
+    else:
+        return source
+    raise _no_source(f"is installed from {clone}, {problem}")
+
+
+def _no_source(why: str) -> UsageError:
+    return UsageError(
+        f"Lapwing {why}, so the workflow has nothing to install it from.",
+        hint=f"Give the source with `--install-from`: {DISTRIBUTION}==VERSION, the URL of a wheel "
+        "with #sha256=DIGEST, git+URL@COMMIT, or a requirements file with hashes.",
+    )
 
 
 def _pip_arguments(source: str, top: Path) -> str:

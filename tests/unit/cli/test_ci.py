@@ -5,6 +5,7 @@ LAPWING_GOLDEN_WRITE=1 writes the expectations again. The version of Lapwing is 
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -17,7 +18,7 @@ import yaml
 from click.testing import CliRunner
 
 from lapwing import DISTRIBUTION, __version__
-from lapwing.cli.ci import command, remote_of
+from lapwing.cli.ci import command, remote_of, source_of
 from lapwing.cli.context import Context
 from lapwing.cli.output import Printer
 from lapwing.design.pipeline import FILES, MARK, ignored_paths
@@ -217,12 +218,44 @@ def test_clone_counts_as_its_remote_if_unchanged(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("1")
     git("add", "file")
     git("commit", "-qm", "First")
-    assert remote_of(tmp_path) == ""
+    refused(tmp_path, "no git clone with a remote")
     git("remote", "add", "origin", "https://example.com/lapwing.git")
+    refused(tmp_path, "whose commit is not pushed")
     head = git("rev-parse", "HEAD")
+    git("update-ref", "refs/remotes/origin/main", head)
     assert remote_of(tmp_path) == f"git+https://example.com/lapwing.git@{head}"
+    editable = {"url": tmp_path.as_uri(), "dir_info": {"editable": True}}
+    assert source_of(json.dumps(editable)) == remote_of(tmp_path)
+    git("remote", "set-url", "origin", "git@example.com:team/lapwing.git")
+    assert remote_of(tmp_path) == f"git+ssh://git@example.com/team/lapwing.git@{head}"
+    git("remote", "set-url", "origin", "https://me:tiger-9@example.com/lapwing.git")
+    assert "tiger-9" not in refused(tmp_path, "neither https nor ssh, or with a password")
+    git("remote", "set-url", "origin", "https://example.com/lapwing.git")
     (tmp_path / "file").write_text("2")
-    assert remote_of(tmp_path) == ""
+    refused(tmp_path, "has uncommitted changes")
+
+
+def refused(clone: Path, why: str) -> str:
+    with pytest.raises(UsageError, match=why) as caught:
+        remote_of(clone)
+    assert "--install-from" in str(caught.value.hint)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [
+        {"url": "file:///tmp/lapwing_deploy-1-py3-none-any.whl", "archive_info": {}},
+        {"url": "http://host/lapwing_deploy-1-py3-none-any.whl", "archive_info": {}},
+    ],
+)
+def test_source_that_ci_cannot_install_is_refused(stated: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match="has nothing to install it from"):
+        source_of(json.dumps(stated))
+
+
+def test_installation_from_an_index_is_its_version() -> None:
+    assert source_of(None) == f"{DISTRIBUTION}=={__version__}"
 
 
 def test_unknown_environment_is_refused(tmp_path: Path) -> None:
