@@ -193,7 +193,7 @@ def _report(context: Context, stacks: Sequence[LoadedStack], now: Estimate, outp
     printer.table(report.HEADER, report.rows(now.lines))
     for key in ("environment", "project"):
         cells = report.group_rows(now, key)
-        if len(cells) > 1:
+        if cells:
             printer.data("")
             printer.table((key.upper(), *_SUMMARY[1:]), cells)
     if found:

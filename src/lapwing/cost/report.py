@@ -148,6 +148,8 @@ def sentence(estimate: Estimate) -> str:
     if count and count == len(estimate.lines):
         return "unknown: Lapwing has no price for any line."
     text = f"{span(estimate.low, estimate.high)} US dollars per month"
+    if any(line.environment == SHARED for line in estimate.lines):
+        text += " with the shared project"
     if estimate.low != estimate.high:
         text += f", {money(estimate.expected)} expected"
     if count:
@@ -158,15 +160,21 @@ def sentence(estimate: Estimate) -> str:
     return text + "."
 
 
-def group_rows(estimate: Estimate, key: str) -> list[tuple[str, str, str, str]]:
-    """Format name, low, expected and high of each `environment` or `project`."""
+def group_rows(estimate: Estimate, key: str) -> list[tuple[str, ...]]:
+    """Format name, low, expected and high of each `environment` or `project`, then the total.
+
+    Empty if there is only one.
+    """
     known = {getattr(line, key) for line in estimate.lines if line.known}
-    return [
-        (name, money(low), money(expected), money(high))
-        if name in known
-        else (name, "unknown", "unknown", "unknown")
-        for name, (low, expected, high) in estimate.by(key).items()
+    groups = estimate.by(key)
+    rows = [
+        (name, *map(money, amounts)) if name in known else (name, "unknown", "unknown", "unknown")
+        for name, amounts in groups.items()
     ]
+    if len(rows) > 1 and known:
+        name = "total, at least" if estimate.unknown else "total"
+        rows.append((name, *map(money, (estimate.low, estimate.expected, estimate.high))))
+    return rows if len(rows) > 1 else []
 
 
 def unknown_notes(estimate: Estimate) -> list[str]:
@@ -215,7 +223,7 @@ def markdown(estimate: Estimate, levers: Sequence[Lever] = ()) -> str:
     text += table(header, rows(estimate.lines), right=(1, 3, 4, 5, 6))
     for key, title in (("environment", "Environment"), ("project", "Project")):
         cells = group_rows(estimate, key)
-        if len(cells) > 1:
+        if cells:
             text += "\n" + table((title, "Low", "Expected", "High"), cells, right=(1, 2, 3))
     if levers:
         text += "\n### Savings options\n\n"

@@ -85,7 +85,11 @@ def test_cost_text_ends_with_total(lapwing: Lapwing) -> None:
     status, out, err = lapwing("cost")
     assert status == 0
     assert out.splitlines()[0].split()[:2] == ["ITEM", "QUANTITY"]
-    assert out.splitlines()[-1].startswith("production: 248.34 to 660.63 US dollars per month")
+    total = "production: 248.34 to 660.63 US dollars per month with the shared project, 277.05"
+    assert out.splitlines()[-1].startswith(total)
+    by_environment = [line.split() for line in out.splitlines() if "268.56" in line]
+    assert by_environment[0] == ["production", "242.49", "268.56", "649.18"]
+    assert ["total", "248.34", "277.05", "660.63"] in [line.split() for line in out.splitlines()]
     assert "The estimate may be over the budget of 300.00." in err
 
 
