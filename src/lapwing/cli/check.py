@@ -23,7 +23,8 @@ def command(context: Context, environment: str) -> None:
 
     All environments are checked. If the environment is on a machine, what a deployment would refuse
     before it builds is listed as well: unset secrets, missing database servers, missing folders and
-    lock files, versions of Node. Exit status: 0 if the file is valid, 2 if not.
+    lock files, versions of Node; in a cluster, the secrets that are not set here. Exit status: 0 if
+    the file is valid, 2 if not.
     """
     from lapwing.stack.environment_rules import built_images, ignored_settings
     from lapwing.stack.load import environments, find, load
@@ -64,7 +65,7 @@ def _missing(context: Context, loaded: LoadedStack) -> list[str]:
     from lapwing.targets.bundles import missing_requirements
 
     if loaded.settings.target != "machine":
-        return []
+        return _missing_in_cluster(context, loaded)
     try:
         check_machine(loaded)
         problems = missing_requirements(loaded, context.settings)
@@ -73,3 +74,15 @@ def _missing(context: Context, loaded: LoadedStack) -> list[str]:
     except LapwingError as error:
         problems = [error]
     return [f"{loaded.environment}: {p.message} {p.hint or ''}".rstrip() for p in problems]
+
+
+def _missing_in_cluster(context: Context, loaded: LoadedStack) -> list[str]:
+    """What a deployment to a cluster would lack, unless the cluster has it."""
+    from lapwing.targets.kubernetes_plan import find_unset_secrets
+
+    name = loaded.environment
+    return [
+        f"{name}: Secret {secret} is not set on this machine. Set it with `lapwing secret set "
+        f"{secret} -e {name}`, unless the cluster has a value."
+        for secret in find_unset_secrets(loaded, context.settings)
+    ]

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from lapwing.desired.history import history
+from lapwing.desired.repository import DesiredRepository
+from lapwing.desired.secrets import SecretStore
 from lapwing.kubernetes import pods, secrets
 from lapwing.kubernetes.objects import Object
 from lapwing.kubernetes.secrets import GeneratedSecret, SecretPlan
@@ -20,6 +22,7 @@ from lapwing.plan.names import EDGE_CERTIFICATE
 from lapwing.render.kubernetes import render
 from lapwing.render.kubernetes import secrets as rendered_secrets
 from lapwing.render.kubernetes.objects import ClusterEnvironment
+from lapwing.settings import Settings
 from lapwing.stack.load import LoadedStack
 from lapwing.targets import cluster_images, guards, manifests
 from lapwing.targets.applier import Applier
@@ -130,6 +133,27 @@ def _report_ignored_settings(applier: Applier, rendered: ClusterEnvironment) -> 
             f"{', '.join(names)}: smoke tests and `hold` need Argo Rollouts and `rollouts: true`; "
             "without them a Deployment is updated pod by pod, as its health allows."
         )
+
+
+def find_unset_secrets(loaded: LoadedStack, settings: Settings) -> list[str]:
+    """Return secrets that have no value here and no deployment had, without the cluster.
+
+    Only the cluster knows whether it has them nevertheless. With Argo CD, all values are in the
+    secret manager of the cloud, so none is returned.
+    """
+    where = (loaded.stack.stack, loaded.environment)
+    rendered = ClusterEnvironment(loaded, {})
+    if rendered.is_argo:
+        return []
+    known = {*SecretStore(settings.secrets).current(*where)}
+    if settings.desired.is_dir():
+        before = DesiredRepository(settings.desired).latest_valid(*where)
+        known |= {name for s in (before.services if before else {}).values() for name in s.secrets}
+    return [
+        str(secret.variable)
+        for secret in rendered_secrets.required(rendered)
+        if None in secret.keys.values() and secret.variable not in known
+    ]
 
 
 def _choose_secrets(

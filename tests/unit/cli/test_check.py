@@ -10,7 +10,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from lapwing.cli.main import cli
+from lapwing.desired.repository import DesiredRepository
 from lapwing.desired.secrets import SecretStore
+from lapwing.plan.model import Deployment, Document, Service
 
 STACK = """\
 stack: shop
@@ -39,8 +41,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def check(folder: Path) -> Result:
-    return CliRunner().invoke(cli, ["-C", str(folder), "check"])
+def check(folder: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(cli, ["-C", str(folder), "check", *arguments])
 
 
 def test_unset_secrets_and_missing_servers_are_notes(folder: Path) -> None:
@@ -69,7 +71,29 @@ def test_nothing_is_noted_when_all_is_set(folder: Path, monkeypatch: pytest.Monk
     assert "local:" not in result.stderr
 
 
-def test_environment_on_a_cluster_has_no_notes_of_this_machine(folder: Path) -> None:
-    text = STACK + "environments: {local: {target: kubernetes}}\n"
-    (folder / "lapwing.yaml").write_text(text)
-    assert "is not set" not in check(folder).stderr
+DIRECT = "target: kubernetes, delivery: direct"
+
+
+def test_cluster_has_notes_of_secrets_only(folder: Path) -> None:
+    (folder / "lapwing.yaml").write_text(f"{STACK}environments: {{prod: {{{DIRECT}}}}}\n")
+    found = check(folder, "-e", "prod").stderr
+    assert "prod: Secret TOKEN is not set on this machine. Set it with `lapwing secret set" in found
+    assert "-e prod`, unless the cluster has a value." in found
+    assert "KEY" not in found
+    assert "mysql server" not in found
+    SecretStore(folder.parent / "home" / "secrets").set("shop", "prod", "TOKEN", "value")
+    assert "is not set" not in check(folder, "-e", "prod").stderr
+
+
+def test_secret_of_an_earlier_deployment_is_in_the_cluster(folder: Path) -> None:
+    (folder / "lapwing.yaml").write_text(f"{STACK}environments: {{prod: {{{DIRECT}}}}}\n")
+    desired = DesiredRepository(folder.parent / "home" / "desired.git")
+    service = Service(kind="web", release="app-1", revision="r", secrets={"TOKEN": "cluster"})
+    document = Document(
+        stack="shop",
+        environment="prod",
+        deployment=Deployment(actor="a"),
+        services={"app": service},
+    )
+    desired.commit(document, expected=None)
+    assert "TOKEN" not in check(folder, "-e", "prod").stderr
