@@ -17,11 +17,8 @@ from pathlib import Path
 import msgspec
 
 from lapwing.errors import MACHINE_HINT, ReplicaError
-from lapwing.render.caddy import config
+from lapwing.render.caddy import KEEP_ASSETS_S, config
 from lapwing.system.files import write_atomic
-
-KEEP_ASSETS_S = 7 * 24 * 3600
-"""How long the hashed files of a release are served after it was active."""
 
 
 def prepare(

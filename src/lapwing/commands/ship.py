@@ -300,7 +300,9 @@ class _Shipment:
             for name in ("build", "test", "scan"):
                 self.add_step(name, "skipped", text)
             return BuiltImages(loaded)
-        built = cluster_images.build(loaded, self.settings, names, destination, self.report)
+        built = cluster_images.build(
+            loaded, self.settings, names, destination, self.report, options.remote
+        )
         self.add_step("build", "done", f"{len(names)} images")
         tested = [n for n in names if (b := loaded.stack.services[n].build) and b.test]
         self.test(bundles.build_services(loaded, self.settings, tested, self.report))

@@ -29,6 +29,8 @@ INSTALL_HINTS = {
 CREATE_TIMEOUT = "300s"
 """How long kind waits for the control plane of a new cluster."""
 OUTPUT_LINES = 12
+LOCAL_REGISTRY = "localhost"
+"""The registry in the names of images that are in no registry. Nothing is pulled from there."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 A page outlives a switch: a browser that loaded it from one release requests its scripts from the
 next one. So a file with a content hash in its name that this release does not have is served from
 the releases of the service that have been active in the last days: the hash guarantees its content.
+On a machine they are folders beside the release, in an image layers below it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ HASHED = r"^/assets/.*[-.][A-Za-z0-9_-]{8,}\.[A-Za-z0-9]+$"
 """Names with a content hash, as Vite and webpack generate them: such a file never changes."""
 
 
+KEEP_ASSETS_S = 7 * 24 * 3600
+"""How long the hashed files of a release are served after it was active."""
 HIDDEN = [".*", "lapwing.yaml", "lapwing.lock", "lapwing-release.yaml"]
 """Files that are never served: a site may be the top folder of a repository."""
 IMMUTABLE = "public, max-age=31536000, immutable"
@@ -27,12 +30,15 @@ PATH = "{http.request.uri.path}"
 FILES = [PATH, f"{PATH}/index.html", f"{PATH}.html"]
 
 
-def config(root: PurePath, listen: str, *, spa: bool, prefix: str, recent: PurePath) -> Json:
+def config(
+    root: PurePath, listen: str, *, spa: bool, prefix: str, recent: PurePath | None = None
+) -> Json:
     """Return Caddy's configuration for the files in `root`, at the address `listen`.
 
     `/contact` is contact.html, `/about/` is about/index.html. With `spa`, any other path that is
     not the name of a file is answered with index.html, so deep links work, and a missing script is
-    still a 404. `prefix` is removed from paths. `recent` holds the releases that have been active.
+    still a 404. `prefix` is removed from paths. `recent` holds the releases that have been active;
+    without it, `root` has their hashed files, too.
     """
     return {
         "admin": {"disabled": True, "config": {"persist": False}},
@@ -51,7 +57,7 @@ def config(root: PurePath, listen: str, *, spa: bool, prefix: str, recent: PureP
                             *_pages(root, spa=spa),
                             _immutable(root),
                             _compressed(),
-                            _other_releases(root, recent),
+                            *([_other_releases(root, recent)] if recent else []),
                             _well_known(root),
                             _file(root),
                         ],

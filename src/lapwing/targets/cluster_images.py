@@ -18,7 +18,7 @@ from pathlib import Path
 from lapwing.build.image.builder import AMD64
 from lapwing.kubernetes import local_cluster
 from lapwing.kubernetes.client import ApiClient
-from lapwing.kubernetes.local_cluster import LocalCluster
+from lapwing.kubernetes.local_cluster import LOCAL_REGISTRY, LocalCluster
 from lapwing.registry.manifest import Platform
 from lapwing.registry.push import Progress, Silent
 from lapwing.settings import Settings
@@ -27,9 +27,6 @@ from lapwing.system.git import read_revision
 from lapwing.targets import images
 from lapwing.targets.bundles import check_committed
 from lapwing.targets.images import ImageOptions, ImageResult
-
-LOCAL_REGISTRY = "localhost"
-"""The registry in the names of images that are in no registry. Nothing is pulled from there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +123,9 @@ def build(
     names: list[str],
     destination: Destination,
     report: Callable[[str], None],
+    desired: str | None = None,
 ) -> BuiltImages:
-    """Build the images of services; nothing is pushed.
+    """Build the images of services; nothing is pushed. `desired` is as in `ImageOptions`.
 
     Raises UsageError for uncommitted changes, BuildError, SourceError, or RegistryError of a base.
     """
@@ -141,6 +139,7 @@ def build(
         destination.registry or f"{LOCAL_REGISTRY}/{loaded.stack.stack}",
         push=True,
         uncommitted=destination.is_local,
+        desired=desired,
     )
     results = images.make_images(loaded, settings, options, report) if names else []
     return BuiltImages(loaded, destination, tuple(results), options)

@@ -45,6 +45,7 @@ from lapwing.stack.load import LoadedStack
 from lapwing.system.git import Git, read_revision
 from lapwing.targets.bundles import request_of, wanted_services
 from lapwing.targets.image_attestations import attach, find_key, make_documents
+from lapwing.targets.live_images import live_images
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,8 @@ class ImageOptions:
     plain_http: bool = False
     uncommitted: bool = False
     """Whether a source with uncommitted changes may be pushed, tagged as such."""
+    desired: str | None = None
+    """The URL of the desired-state repository; None for that of the environment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +211,9 @@ def _build(
     platforms = _platforms(options)
     if loaded.stack.services[name].dockerfile is None:
         request = image_request(loaded, settings, name, platforms)
+        if request.build.static is not None:
+            live = live_images(loaded, settings, options.desired).get(name, ())
+            request = replace(request, live=live)
         return build_image(request, settings, report, plain_http=options.plain_http)
     return build_with_engine(_dockerfile_request(loaded, name, platforms[0]), settings, report)
 

@@ -15,6 +15,7 @@ from lapwing.desired.history import history
 from lapwing.desired.repository import DesiredRepository
 from lapwing.desired.secrets import SecretStore
 from lapwing.kubernetes import pods, secrets
+from lapwing.kubernetes.local_cluster import LOCAL_REGISTRY
 from lapwing.kubernetes.objects import Object
 from lapwing.kubernetes.secrets import GeneratedSecret, SecretPlan
 from lapwing.plan.model import Deployment
@@ -33,7 +34,7 @@ from lapwing.targets.manifests import Images
 
 SEARCHED_DEPLOYMENTS = 50
 """How many deployments are searched for an image that a service had."""
-NOT_BUILT = f"{cluster_images.LOCAL_REGISTRY}/not-built@sha256:{'0' * 64}"
+NOT_BUILT = f"{LOCAL_REGISTRY}/not-built@sha256:{'0' * 64}"
 """The image of a service until it is built."""
 
 

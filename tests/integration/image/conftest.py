@@ -61,10 +61,11 @@ def push_base(
 
 @dataclass
 class Stack:
-    """A stack whose images are pushed to `server` as `team/<service>`."""
+    """A stack whose images are pushed to `server` as `<folder>/<service>`."""
 
     installation: Installation
     server: Server
+    folder: str = "team"
 
     def write(self, files: dict[str, str]) -> None:
         self.installation.write(files)
@@ -83,9 +84,9 @@ class Stack:
 
     def config(self, service: str, digest: str) -> dict[str, Any]:
         """The configuration of a pushed image for one platform."""
-        manifest = self.server.manifest(f"team/{service}", digest)
+        manifest = self.server.manifest(f"{self.folder}/{service}", digest)
         assert manifest is not None
-        raw = self.server.blob(f"team/{service}", manifest["config"]["digest"])
+        raw = self.server.blob(f"{self.folder}/{service}", manifest["config"]["digest"])
         assert raw is not None
         found: dict[str, Any] = json.loads(raw)
         return found
@@ -95,10 +96,11 @@ class Stack:
         return [list(archive) for archive in self.archives(service, digest)]
 
     def archives(self, service: str, digest: str) -> list[tarfile.TarFile]:
-        manifest = self.server.manifest(f"team/{service}", digest)
+        manifest = self.server.manifest(f"{self.folder}/{service}", digest)
         assert manifest is not None
         blobs = [
-            self.server.blob(f"team/{service}", layer["digest"]) for layer in manifest["layers"]
+            self.server.blob(f"{self.folder}/{service}", layer["digest"])
+            for layer in manifest["layers"]
         ]
         unpacked = [gzip.decompress(blob) for blob in blobs if blob is not None]
         config = self.config(service, digest)

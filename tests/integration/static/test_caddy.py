@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from lapwing.agent import caddy
-from lapwing.render.caddy import IMMUTABLE, config
+from lapwing.render.caddy import IMMUTABLE, KEEP_ASSETS_S, config
 
 FILES = {
     "index.html": "<h1>home</h1>" + " " * 2000,
@@ -128,7 +128,7 @@ def test_releases_that_never_were_active_are_not_public(spa: httpx.Client, tmp_p
     recent, now = tmp_path / "recent", time.time()
     caddy.record_active(recent, tmp_path / "store/never/app", now)
     assert spa.get("/assets/never-AbCd1234.js").text == "never"
-    caddy.record_active(recent, tmp_path / "store/web-2/app", now + caddy.KEEP_ASSETS_S + 1)
+    caddy.record_active(recent, tmp_path / "store/web-2/app", now + KEEP_ASSETS_S + 1)
     for name in ("never", "old"):
         assert spa.get(f"/assets/{name}-AbCd1234.js").status_code == 404
 

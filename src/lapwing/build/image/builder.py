@@ -36,6 +36,8 @@ from lapwing.build.image.base import (
     read_base,
 )
 from lapwing.build.image.contents import Contents
+from lapwing.build.image.hashed_files import LiveImage, earlier_layers
+from lapwing.build.image.layer import Layer
 from lapwing.build.image.node import NodeContents
 from lapwing.build.image.python import PythonContents
 from lapwing.build.node import required_versions
@@ -43,7 +45,9 @@ from lapwing.build.source import Source, read_source
 from lapwing.registry.client import RegistryClient
 from lapwing.registry.manifest import Descriptor, Manifest, Platform, build_index, build_manifest
 from lapwing.registry.pull import BlobSource, MemoryBlob
+from lapwing.registry.registry import HostOptions
 from lapwing.settings import Settings
+from lapwing.stack.image import Reference
 from lapwing.system.git import Change, read_change
 
 AMD64 = Platform("linux", "amd64")
@@ -66,15 +70,44 @@ class ImageRequest:
     spa: bool = True
     platforms: tuple[Platform, ...] = (AMD64,)
     lock: Mapping[str, str] = field(default_factory=dict)
+    live: tuple[LiveImage, ...] = ()
+    """Images that a static service was live with, the newest first."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlatformImage:
-    """The image for one platform. `blobs` has what was made here; the rest is the base's."""
+    """The image for one platform.
+
+    `blobs` has what was made here, `remote` the images with layers of earlier releases; the rest is
+    the base's.
+    """
 
     platform: Platform
     manifest: Manifest
     blobs: Mapping[str, BlobSource]
+    remote: Mapping[str, Reference] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        platform: Platform,
+        config: bytes,
+        layers: Sequence[Layer],
+        annotations: Mapping[str, str],
+        below: Sequence[Descriptor] = (),
+    ) -> PlatformImage:
+        """Make the manifest for a configuration and the layers, which are above those of a base."""
+        descriptor = Descriptor.of(config, configs.CONFIG)
+        described = [*below, *(layer.descriptor for layer in layers)]
+        manifest = build_manifest(descriptor, described, annotations)
+        blobs: dict[str, BlobSource] = {descriptor.digest: MemoryBlob(config)}
+        remote = {}
+        for layer in layers:
+            if isinstance(layer.source, Reference):
+                remote[layer.descriptor.digest] = layer.source
+            else:
+                blobs[layer.descriptor.digest] = FileBlob(layer.source)
+        return cls(platform, manifest, blobs, remote)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,11 +187,8 @@ class _Build:
     report: Callable[[str], None]
 
     def image(self, *, plain_http: bool) -> Image:
-        contents = self._contents()
-        platforms, name = self.request.platforms, base_name(self.request, self.source)
-        base = empty_base(platforms)
-        if name is not None:
-            base = asyncio.run(self._read_base(name, plain_http))
+        base, earlier = asyncio.run(self._read_registries(plain_http))
+        contents, platforms = self._contents(earlier), self.request.platforms
         musl = "alpine" in base.name
         images = tuple(
             self._platform_image(contents, base, platform, musl=musl) for platform in platforms
@@ -172,19 +202,26 @@ class _Build:
         dirty = self.source.revision.endswith("-dirty")
         return int(time.time()) if dirty else self.change.time
 
-    def _contents(self) -> Contents:
+    def _contents(self, earlier: Sequence[Layer]) -> Contents:
         build, files = self.request.build, set(self.source.files)
         if build.static is not None:
             return static.StaticContents(
-                self.context, self._created, self.request.route, self.request.spa
+                self.context, self._created, self.request.route, self.request.spa, earlier
             )
         if detect(files, static=False) == "python":
             return PythonContents(self.context, self._created, self.report)
         return NodeContents(self.context, self._created, self.report)
 
-    async def _read_base(self, name: str, plain_http: bool) -> Base:
-        async with RegistryClient(self.context.settings, plain_http=plain_http) as client:
-            return await read_base(client, name, self.request.lock, self.request.platforms)
+    async def _read_registries(self, plain_http: bool) -> tuple[Base, list[Layer]]:
+        """Read the base image, and the layers of earlier releases that a static service keeps."""
+        request, name = self.request, base_name(self.request, self.source)
+        hosts = {each.reference.api: HostOptions(plain_http=plain_http) for each in request.live}
+        settings = self.context.settings
+        async with RegistryClient(settings, plain_http=plain_http, hosts=hosts) as client:
+            base = empty_base(request.platforms)
+            if name is not None:
+                base = await read_base(client, name, request.lock, request.platforms)
+            return base, await earlier_layers(client, request.live, self.change.time, self.report)
 
     def _platform_image(
         self, contents: Contents, base: Base, platform: Platform, *, musl: bool
@@ -198,14 +235,7 @@ class _Build:
             [layer.diff_id for layer in layers],
             self._run(contents.environment(start), labels),
         )
-        descriptor = Descriptor.of(config, configs.CONFIG)
-        below = _base_layers(start)
-        manifest = build_manifest(
-            descriptor, [*below, *(layer.descriptor for layer in layers)], labels
-        )
-        blobs: dict[str, BlobSource] = {descriptor.digest: MemoryBlob(config)}
-        blobs |= {layer.descriptor.digest: FileBlob(layer.path) for layer in layers}
-        return PlatformImage(platform, manifest, blobs)
+        return PlatformImage.of(platform, config, layers, labels, _base_layers(start))
 
     def _run(self, variables: Mapping[str, str], labels: Mapping[str, str]) -> configs.Run:
         request = self.request

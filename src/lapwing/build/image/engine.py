@@ -20,19 +20,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from lapwing.build.artifact import FileBlob
 from lapwing.build.builder import name_service
 from lapwing.build.command import BuildLog, environment, open_log, run
 from lapwing.build.context import BuildRequest
-from lapwing.build.image import config as configs
 from lapwing.build.image import layer as image_layers
 from lapwing.build.image.base import empty_base
 from lapwing.build.image.builder import Image, PlatformImage, image_labels
 from lapwing.build.image.layer import Layer
 from lapwing.build.source import Source, copy, read_source
 from lapwing.errors import BuildError
-from lapwing.registry.manifest import Descriptor, Platform, build_manifest
-from lapwing.registry.pull import BlobSource, MemoryBlob
+from lapwing.registry.manifest import Platform
 from lapwing.settings import Settings
 from lapwing.system import process
 from lapwing.system.git import read_change
@@ -265,11 +262,7 @@ def _read(
             f"The engine built an image for {found}, not for {platform}.",
             hint="Its base image is for another platform: correct `FROM` of the Dockerfile.",
         )
-    descriptor = Descriptor.of(config, configs.CONFIG)
-    manifest = build_manifest(descriptor, [layer.descriptor for layer in layers], labels)
-    blobs: dict[str, BlobSource] = {descriptor.digest: MemoryBlob(config)}
-    blobs |= {layer.descriptor.digest: FileBlob(layer.path) for layer in layers}
-    return PlatformImage(platform, manifest, blobs)
+    return PlatformImage.of(platform, config, layers, labels)
 
 
 def _compress(archive: tarfile.TarFile, name: str, diff_id: str, settings: Settings) -> Layer:

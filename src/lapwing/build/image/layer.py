@@ -29,6 +29,7 @@ import msgspec
 from lapwing.build import layers
 from lapwing.registry.manifest import Descriptor
 from lapwing.settings import Settings
+from lapwing.stack.image import Reference
 from lapwing.system.files import remove_tree
 
 FORMAT = 1
@@ -49,11 +50,14 @@ Files = Mapping[str, Path | None]
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A layer: what a manifest and a config say about it, and its file."""
+    """A layer: its descriptor in a manifest, the digest of its archive, and where its bytes are.
+
+    `source` is its file, or an image in a registry that has it.
+    """
 
     descriptor: Descriptor
     diff_id: str
-    path: Path
+    source: Path | Reference
 
 
 class Record(msgspec.Struct):

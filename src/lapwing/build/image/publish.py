@@ -1,8 +1,8 @@
 """Publish an image to a registry, an archive or the container engine of this machine.
 
 The layers are pushed first, then the manifests, then the tags: a tag always names a complete image.
-A layer of the base is mounted if both are in one registry, and copied otherwise. Existing blobs are
-skipped; an existing image costs one request.
+A layer of the base or of an earlier release is mounted if both are in one registry, and copied
+otherwise. Existing blobs are skipped; an existing image costs one request.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ async def push_image(
     progress: Progress,
 ) -> Pushed:
     """Push an image and tag it. Raises RegistryError; then no tag names an incomplete image."""
-    base = image.base.reference
-    same = base is not None and base.api == target.api and base.repository != target.repository
-    mount_from = base.repository if base is not None and same else None
+    used = [image.base.reference, *(r for each in image.images for r in each.remote.values())]
+    same = [ref.repository for ref in used if ref is not None and ref.api == target.api]
+    mount_from = next((name for name in same if name != target.repository), None)
     repository = client.repository(target, write=True, mount_from=mount_from)
     pusher, done = BlobPusher(repository, mount_from=mount_from), Pushed()
     for each in image.images:
@@ -111,17 +111,18 @@ def load(archive: Path, engine: str, settings: Settings) -> None:
 def _source(
     client: RegistryClient, image: Image, each: PlatformImage, blob: Descriptor
 ) -> BlobSource:
-    """Return where a blob comes from: it was made here, or is the base's."""
+    """Return where a blob comes from: it was made here, or is in a registry."""
     if blob.digest in each.blobs:
         return each.blobs[blob.digest]
-    assert image.base.reference is not None
-    return RemoteBlob(client.repository(image.base.reference))
+    reference = each.remote.get(blob.digest, image.base.reference)
+    assert reference is not None
+    return RemoteBlob(client.repository(reference))
 
 
 async def _local(
     client: RegistryClient, image: Image, each: PlatformImage, blob: Descriptor, settings: Settings
 ) -> BlobSource:
-    """Return where a blob comes from; one of a base is kept on this machine."""
+    """Return where a blob comes from; one of a registry is kept on this machine."""
     source = _source(client, image, each, blob)
     if isinstance(source, RemoteBlob):
         return FileBlob(await _download(blob, source, settings))
@@ -129,11 +130,11 @@ async def _local(
 
 
 async def _download(blob: Descriptor, source: BlobSource, settings: Settings) -> Path:
-    """Return the file of a base's layer, which is downloaded unless it is there."""
+    """Return the file of a layer in a registry, which is downloaded unless it is there."""
     folder = settings.images / f"base-{blob.digest.partition(':')[2][:24]}"
     if not layers.renew(folder):
         with tempfile.NamedTemporaryFile(prefix="lapwing-blob-") as file:
-            verifier = BlobVerifier(blob.digest, blob.size, "the base image")
+            verifier = BlobVerifier(blob.digest, blob.size, "a layer of the image")
             async for data in verified(source.read(verifier, 0), verifier):
                 file.write(data)
             file.flush()

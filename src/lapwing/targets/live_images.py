@@ -1,0 +1,58 @@
+"""The images that the services of an environment on a cluster were live with.
+
+    desired state -> deployments that switched -> images by digest, with the time until which
+
+A new image of a static service keeps their hashed files. A tag does not prove that an image was
+live, and what was only built or has failed must not become public, so nothing but the desired state
+counts: that of the environment that is deployed, because others have other pages.
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+
+from lapwing.build.image.hashed_files import LiveImage
+from lapwing.desired.history import HISTORY_LENGTH, history
+from lapwing.desired.remote import Remote
+from lapwing.desired.repository import DesiredRepository
+from lapwing.errors import DesiredStateError
+from lapwing.kubernetes.local_cluster import LOCAL_REGISTRY
+from lapwing.settings import Settings
+from lapwing.stack.image import parse
+from lapwing.stack.load import LoadedStack
+
+NEVER_LIVE = ("failed", "aborted")
+"""The outcomes of deployments that ended before the switch."""
+
+
+def live_images(
+    loaded: LoadedStack, settings: Settings, desired: str | None = None
+) -> dict[str, tuple[LiveImage, ...]]:
+    """Return the images that each service was live with, the newest first.
+
+    `desired` is the URL of the desired-state repository, None for that of the environment. Raises
+    DesiredStateError if it cannot be read.
+    """
+    if loaded.settings.target != "kubernetes":
+        return {}
+    repository = DesiredRepository(settings.desired)
+    url = desired or loaded.settings.repository
+    if url is not None:
+        remote = Remote(url, settings.remotes, settings.environ)
+        remote.fetch()
+        repository = remote.repository
+    where = (loaded.stack.stack, loaded.environment)
+    entries = history(repository, *where, HISTORY_LENGTH)
+    live = [entry for entry in entries if entry.outcome not in NEVER_LIVE]
+    documents = repository.documents(*where, [entry.commit for entry in live])
+    found: dict[str, list[LiveImage]] = {}
+    until = math.inf
+    for entry, document in zip(live, documents, strict=True):
+        if not (document is None or isinstance(document, DesiredStateError)):
+            for name, service in document.services.items():
+                image = parse(service.image) if service.image else None
+                if image and image.digest and image.registry != LOCAL_REGISTRY:
+                    found.setdefault(name, []).append(LiveImage(image, until))
+        until = datetime.datetime.fromisoformat(entry.time).timestamp()
+    return {name: tuple(images) for name, images in found.items()}
