@@ -24,6 +24,7 @@ from lapwing.build.context import BuildContext, BuildRequest, Ecosystem
 from lapwing.build.detect import detect
 from lapwing.build.node import NodeEcosystem
 from lapwing.build.plain import PlainEcosystem
+from lapwing.build.precompress import precompress
 from lapwing.build.python import PythonEcosystem
 from lapwing.build.release import INITIAL, RECORD, VENV, Release, ReleaseStore, has_python
 from lapwing.build.source import Source, list_source, read_source
@@ -122,6 +123,8 @@ def _make(
             context = BuildContext(request, source, settings, target, written, until)
             try:
                 release = builder.fill(context, bundle)
+                if request.static is not None:
+                    precompress(bundle / "app")
                 _link_volumes(request, bundle, target)
                 _write_record(bundle, release)
             except BuildError as error:
@@ -187,6 +190,7 @@ def _key(request: BuildRequest, source: Source, builder: Ecosystem, settings: Se
         repr(sorted(request.env.items())),
         *(f"{path}={place.relative_to(settings.home)}" for path, place in request.volumes.items()),
         *builder.facts(request, source, settings),
+        *(("precompressed",) if request.static is not None else ()),
     ]
     return hashlib.sha256("\0".join(facts).encode()).hexdigest()[:12]
 

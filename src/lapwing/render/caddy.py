@@ -18,6 +18,11 @@ HASHED = r"^/assets/.*[-.][A-Za-z0-9_-]{8,}\.[A-Za-z0-9]+$"
 
 KEEP_ASSETS_S = 7 * 24 * 3600
 """How long the hashed files of a release are served after it was active."""
+SIDECARS = {"br": ".br", "zstd": ".zst", "gzip": ".gz"}
+"""The names that Caddy adds to that of a file for its compressed copies, by encoding, the best
+first. Source: caddyserver.com, JSON structure, http.precompressed."""
+MIN_COMPRESSED_BYTES = 512
+"""Smaller responses are not compressed."""
 HIDDEN = [".*", "lapwing.yaml", "lapwing.lock", "lapwing-release.yaml"]
 """Files that are never served: a site may be the top folder of a repository."""
 IMMUTABLE = "public, max-age=31536000, immutable"
@@ -123,7 +128,7 @@ def _compressed() -> Json:
                 "handler": "encode",
                 "encodings": {"zstd": {}, "gzip": {}},
                 "prefer": ["zstd", "gzip"],
-                "minimum_length": 512,
+                "minimum_length": MIN_COMPRESSED_BYTES,
             }
         ]
     }
@@ -142,7 +147,7 @@ def _other_releases(root: PurePath, recent: PurePath) -> Json:
         "handle": [
             *_headers(IMMUTABLE, None)["handle"],
             {"handler": "rewrite", "uri": "{http.matchers.file.relative}"},
-            {"handler": "file_server", "root": str(recent), "hide": HIDDEN},
+            _file_server(recent),
         ],
         "terminal": True,
     }
@@ -162,7 +167,14 @@ def _well_known(root: PurePath) -> Json:
 
 
 def _file(root: PurePath) -> Json:
+    return {"handle": [_file_server(root)], "terminal": True}
+
+
+def _file_server(root: PurePath) -> Json:
     return {
-        "handle": [{"handler": "file_server", "root": str(root), "hide": HIDDEN}],
-        "terminal": True,
+        "handler": "file_server",
+        "root": str(root),
+        "hide": HIDDEN,
+        "precompressed": {encoding: {} for encoding in SIDECARS},
+        "precompressed_order": list(SIDECARS),
     }

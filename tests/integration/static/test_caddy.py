@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from lapwing.agent import caddy
+from lapwing.build.precompress import precompress
 from lapwing.render.caddy import IMMUTABLE, KEEP_ASSETS_S, config
 
 FILES = {
@@ -199,6 +200,39 @@ def test_ranges_tags_and_compression(spa: httpx.Client) -> None:
     assert again.status_code == 304
     part = spa.get("/app.js", headers={"range": "bytes=1-2", "accept-encoding": "identity"})
     assert (part.status_code, part.text) == (206, "la")
+
+
+def test_compressed_copies_are_served(root: Path, tmp_path: Path) -> None:
+    """Each has another `ETag` than its file; the answer is still immutable."""
+    page, script = "<h1>page</h1>" * 200, "script " * 200
+    for folder, name, text in (
+        (root, "index.html", page),
+        (root, "assets/big-AbCd1234.js", script),
+        (tmp_path / "store/old/app", "assets/gone-AbCd1234.js", script),
+    ):
+        (folder / name).write_text(text)
+        precompress(folder)
+        assert (folder / f"{name}.gz").is_file()
+    (root / "assets/big-AbCd1234.js.br").write_bytes(b"not brotli, but served as it is")
+    for client in serve(root, tmp_path, spa=True):
+        answer = client.get("/", headers={"accept-encoding": "gzip, zstd"})
+        assert (answer.text, answer.headers["content-encoding"]) == (page, "gzip")
+        assert int(answer.headers["content-length"]) == (root / "index.html.gz").stat().st_size
+        assert answer.headers["vary"] == "Accept-Encoding"
+        plain = client.get("/", headers={"accept-encoding": "identity"})
+        assert (plain.text, plain.headers.get("content-encoding")) == (page, None)
+        assert plain.headers["etag"] != answer.headers["etag"]
+        headers = {"accept-encoding": "gzip", "if-none-match": answer.headers["etag"]}
+        assert client.get("/", headers=headers).status_code == 304
+        for name in ("big", "gone"):
+            answer = client.get(f"/assets/{name}-AbCd1234.js", headers={"accept-encoding": "gzip"})
+            assert (answer.text, answer.headers["content-encoding"]) == (script, "gzip")
+            assert answer.headers["cache-control"] == IMMUTABLE
+            assert answer.headers["content-type"].startswith("text/javascript")
+        with client.stream(
+            "GET", "/assets/big-AbCd1234.js", headers={"accept-encoding": "br"}
+        ) as b:
+            assert b.headers["content-encoding"] == "br"
 
 
 def test_caddy_writes_no_home_and_has_no_admin_interface(root: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ def layer(number: int) -> Layer:
 
 def test_files_with_a_hash_in_their_name_are_split_from_the_others(tmp_path: Path) -> None:
     names = ("index.html", "assets/app.js", "assets/app-AbCd1234.js", "app-AbCd1234.js")
+    names += ("index.html.gz", "assets/app-AbCd1234.js.gz")
     for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
@@ -24,7 +25,8 @@ def test_files_with_a_hash_in_their_name_are_split_from_the_others(tmp_path: Pat
     links = ("assets", "assets/link-AbCd1234.js", "assets/folder-AbCd1234.d")
     files = {f"srv/{name}": tmp_path / name for name in (*names, *links)} | {"srv/tmp": None}
     hashed, others = split(files, "srv")
-    assert list(hashed) == ["srv/assets/app-AbCd1234.js"], "a link depends on another file"
+    name = "srv/assets/app-AbCd1234.js"
+    assert list(hashed) == [name, f"{name}.gz"], "a link depends on another file"
     assert {**hashed, **others} == files
 
 
