@@ -16,7 +16,7 @@ import pytest
 from tests.installation import Installation, installation
 from tests.integration.faults.conftest import clients, watched
 from tests.integration.faults.ship import Ship
-from tests.integration.image.docker import Daemon, Docker, bridge, daemon, python_files, write_base
+from tests.integration.image.docker import Daemon, Docker, daemon, python_files, write_base
 from tests.needs import require
 from tests.registries import docker_registry
 
@@ -45,8 +45,8 @@ class ContainerShip(Ship):
 
 @pytest.fixture(scope="module")
 def contained() -> Iterator[Daemon]:
-    """An engine with a bridge."""
-    with bridge() as network, daemon(require("docker"), network) as running:
+    """An engine, in whose network the tests run."""
+    with daemon(require("docker")) as running:
         yield running
 
 

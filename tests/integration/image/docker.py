@@ -1,9 +1,9 @@
 """Docker's engine for a test, and base images made of the programs of this machine.
 
-The engine is the tests' own: its files are in a temporary folder, its containers use the machine's
-network or a bridge that is removed with it, and it ends with the tests. No image of a publisher can
-be pulled in a test, so a base has this machine's Python and Node under the names of the official
-images.
+The engine is the tests' own: its files are in a temporary folder, its bridge is in a network of the
+tests (`tests.networks`), in which everything that uses it has to run, and it ends with the tests.
+No image of a publisher can be pulled in a test, so a base has this machine's Python and Node under
+the names of the official images.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.networks import private_network
 
 START_S = 60.0
 SKIPPED = {"__pycache__", "site-packages", "test", "tests", "idlelib", "tkinter", "ensurepip"}
@@ -52,38 +54,22 @@ class Docker:
         return done.stdout.strip()
 
 
-@contextlib.contextmanager
-def bridge() -> Iterator[list[str]]:
-    """Make a network of its own for an engine; yields the options for it.
-
-    No firewall rule is changed: published ports are forwarded by the engine's proxy.
-    """
-    number = os.getpid() % 250
-    name = f"lw{os.getpid()}"
-    steps = (
-        ("link", "add", name, "type", "bridge"),
-        ("addr", "add", f"10.231.{number}.1/24", "dev", name),
-        ("link", "set", name, "up"),
-    )
-    try:
-        for step in steps:
-            subprocess.run(["ip", *step], check=True, capture_output=True)
-        pool = f"base=10.232.{number}.0/24,size=28"
-        yield [f"--bridge={name}", "--ip-masq=false", f"--default-address-pool={pool}"]
-    finally:
-        subprocess.run(["ip", "link", "del", name], capture_output=True, check=False)
-
-
 class Daemon:
-    """An engine that can be ended and started again; its files and its socket stay."""
+    """An engine that can be ended and started again; its files and its socket stay.
 
-    def __init__(self, program: str, folder: Path, network: Iterable[str]) -> None:
+    It changes no firewall rule: published ports are forwarded by its proxy. Its mounts are in a
+    namespace of its own: one that another namespace has copied cannot be removed.
+    """
+
+    def __init__(self, program: str, folder: Path) -> None:
         self.folder = folder
         socket = f"unix://{folder}/docker.sock"
         self.docker = Docker({"DOCKER_HOST": socket})
         self._arguments = [
+            *("unshare", "--mount", "--propagation", "slave"),
             *(program, "--data-root", str(folder / "data"), "--exec-root", str(folder / "exec")),
-            *("--pidfile", str(folder / "pid"), "--host", socket, "--iptables=false", *network),
+            *("--pidfile", str(folder / "pid"), "--host", socket),
+            *("--iptables=false", "--ip6tables=false", "--ip-masq=false"),
         ]
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -108,25 +94,20 @@ class Daemon:
 
 
 @contextlib.contextmanager
-def daemon(program: str, network: Iterable[str] = ("--bridge=none",)) -> Iterator[Daemon]:
-    """Run an engine; the test is skipped, or fails if docker is required, where it cannot start."""
+def daemon(program: str) -> Iterator[Daemon]:
+    """Run an engine, and let this thread use its network meanwhile.
+
+    The test is skipped, or fails if docker is required, where the engine cannot start.
+    """
     folder = Path(tempfile.mkdtemp(prefix="ld-"))  # Its sockets need a short path.
-    running = Daemon(program, folder, network)
-    try:
-        running.start()
-        yield running
-    finally:
-        running.stop()
-        namespace = folder / "exec" / "netns" / "default"  # The engine leaves it mounted.
-        subprocess.run(["umount", str(namespace)], capture_output=True, check=False)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def engine(program: str) -> Iterator[Docker]:
-    """Run an engine whose containers use the network of the machine."""
-    with daemon(program) as running:
-        yield running.docker
+    running = Daemon(program, folder)
+    with private_network():
+        try:
+            running.start()
+            yield running
+        finally:
+            running.stop()
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def python_files() -> dict[str, Path]:

