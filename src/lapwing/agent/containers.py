@@ -23,7 +23,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,7 @@ class Containers:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._connected: Engine | None = None
+        self._unremoved = set[str]()
 
     async def start(self, launch: Launch, log: Path) -> Identity:
         """Create and start a container; it replaces one of the same replica.
@@ -112,8 +113,7 @@ class Containers:
     async def kill(self, identity: Identity, mark: str) -> None:
         """Kill and remove a container. Raises EngineError if it is still running.
 
-        Without an engine, its processes are killed; what is left of it is removed when the replica,
-        or the agent, starts again.
+        Without an engine, its processes are killed, and what is left of it is in `unremoved`.
         """
         try:
             await self._engine().remove(name_of(mark))
@@ -122,6 +122,7 @@ class Containers:
             if processes.alive(identity):
                 raise
             log.warning("A container was not removed: %s", error)
+            self._unremoved.add(mark.partition("|")[2])
 
     async def run(self, launch: Launch, log: Path, timeout: float) -> str | None:
         """Run a container to completion; as `termination.run`."""
@@ -135,15 +136,23 @@ class Containers:
         finally:
             await self.kill(identity, mark)
 
-    async def remove_unknown(self, prefix: str, known: set[str]) -> None:
-        """Remove the containers of owners that begin with `prefix` and are not `known`."""
+    def unremoved(self, prefix: str) -> bool:
+        """Return whether a container of an owner that begins with `prefix` was not removed."""
+        return any(owner.startswith(prefix) for owner in self._unremoved)
+
+    async def remove_unknown(self, prefix: str, known: Callable[[str], bool]) -> None:
+        """Remove the containers of owners that begin with `prefix` and are not `known`.
+
+        That is asked before each removal. Raises EngineError.
+        """
         engine = self._engine()
         for container, labels in (
             await engine.labelled(HOME_LABEL, str(self._settings.home))
         ).items():
             owner = labels.get(OWNER_LABEL, "")
-            if owner.startswith(prefix) and owner not in known:
+            if owner.startswith(prefix) and not known(owner):
                 await engine.remove(container)
+        self._unremoved = {o for o in self._unremoved if not o.startswith(prefix)}
 
     async def remove_images(self, keep: Mapping[tuple[str, str], set[str]]) -> None:
         """Remove the images that were built for this home and are no release in `keep`.

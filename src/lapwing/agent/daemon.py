@@ -264,7 +264,10 @@ class Agent:
                 for work in (self.envoy.repair, self._rotate_logs, self._clean_up):
                     with contextlib.suppress(LapwingError, OSError):
                         await work()
-            if self.settings.server or not all(e.idle for e in self.environments.values()):
+            environments = self.environments.values()
+            if self.settings.server or not all(
+                e.idle and not e.state.has_containers for e in environments
+            ):
                 idle_since = None
             elif idle_since is None:
                 idle_since = time.monotonic()

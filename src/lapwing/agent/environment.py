@@ -111,6 +111,8 @@ class Environment:
             if decision.intent is Intent.NOTHING:
                 await self._accept(commit, document)
             else:
+                used = any(s.container is not None for s in document.services.values())
+                self.state.has_containers |= used
                 self.state.rollout = RolloutRecord(
                     commit=commit,
                     document=document,

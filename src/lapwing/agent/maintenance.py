@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 
 import msgspec
 
@@ -26,6 +27,10 @@ SCAN_INTERVAL_S = 30.0
 """Time between two searches for files that replicas wrote into their release."""
 DOWN_DRAIN_S = 10.0
 """How long connections may take to end on `lapwing down`."""
+UNREMOVED = (
+    "Stopped containers of {} could not be removed; the agent removes them when the container "
+    "engine is running again."
+)
 
 
 class Maintenance:
@@ -45,7 +50,8 @@ class Maintenance:
         self._launcher = launcher
         self._replicas = replicas
         self._servers = servers
-        self.stopping = Stopping(store, launcher, replicas)
+        self.stopping = Stopping(store, launcher, replicas, self._note_unremoved)
+        self._prefix = f"{self.state.stack}/{self.state.environment}/"
         self._scanned = time.monotonic()
         self._log_times = TimeKeeper()
 
@@ -74,28 +80,59 @@ class Maintenance:
             for g in self.state.stopping
             for r in g.replicas
         }
-        prefix = f"{self.state.stack}/{self.state.environment}/"
         running = await asyncio.to_thread(
             lambda: [*process_tree.owned(self._context.settings.home)]
         )
         for identity, owner in running:
             resource = owner.split("/")[3:4] == ["resource"]
-            if owner.startswith(prefix) and owner not in known and not resource:
+            if owner.startswith(self._prefix) and owner not in known and not resource:
                 await termination.kill(identity, f"{self._context.settings.home}|{owner}")
-        if self._has_containers:
-            try:
-                await self._context.runtimes.containers.remove_unknown(prefix, known)
-            except LapwingError as error:
-                self._store.event("agent", f"{error.message} {error.hint or ''}".strip())
+        self.state.has_containers |= self._uses_containers
+        if self.state.has_containers:
+            await self._remove_containers(lambda owner: owner in known)
 
     @property
-    def _has_containers(self) -> bool:
+    def _uses_containers(self) -> bool:
         """Whether a service runs in a container, or did when the agent was last running."""
         rollout = self.state.rollout
         documents = [self.state.document, rollout.document if rollout else None]
         wanted = [s for d in documents if d is not None for s in d.services.values()]
         specs = [*wanted, *(g.spec for g in self.state.with_processes)]
         return any(spec.container is not None for spec in specs)
+
+    async def _remove_containers(self, known: Callable[[str], bool]) -> None:
+        """Remove the containers that are not `known`; if that fails, `tick` tries again."""
+        before = self._store.engine_problem
+        try:
+            await self._context.runtimes.containers.remove_unknown(self._prefix, known)
+            self._store.engine_problem = None
+            self.state.has_containers = self._uses_containers
+            self._store.save_soon()
+        except LapwingError as error:
+            self._store.engine_problem = UNREMOVED.format(self._prefix.rstrip("/"))
+            if before is None:
+                self._store.event("agent", f"{error.message} {error.hint or ''}".strip())
+                self._store.update_status()
+
+    def _note_unremoved(self) -> None:
+        """Report containers that could not be removed, so that `down` finds it in the status."""
+        if self._context.runtimes.containers.unremoved(self._prefix):
+            self._store.engine_problem = UNREMOVED.format(self._prefix.rstrip("/"))
+
+    async def _remove_ended_containers(self) -> None:
+        """Remove containers that could not be removed, and after `down` any that is left."""
+        unremoved = self._context.runtimes.containers.unremoved(self._prefix)
+        ended = self.state.has_containers and not self._uses_containers
+        if (ended or unremoved or self._store.engine_problem) and not self.state.is_deploying:
+            await self._remove_containers(self._is_known)
+
+    def _is_known(self, owner: str) -> bool:
+        """Return whether a container may be needed; that of a job is, during a rollout."""
+        return self.state.is_deploying or any(
+            owner == str(self._launcher.owner(g.service, g.label, r.index))
+            for g in self.state.with_processes
+            for r in g.replicas
+        )
 
     async def restore(self) -> None:
         """Start what should be running after a crash or a reboot: databases, replicas, routes."""
@@ -223,6 +260,7 @@ class Maintenance:
                 await self.retire(done)
         self.stopping.proceed()
         self._stop_unneeded_servers()
+        await self._remove_ended_containers()
         await self._rotate_logs()
         self._launcher.record_active()
         if now - self._scanned >= SCAN_INTERVAL_S:

@@ -126,6 +126,9 @@ class EnvironmentState(msgspec.Struct, kw_only=True):
     jobs: dict[str, str] = msgspec.field(default_factory=dict)
     """Job name to the identity that last ran to completion."""
     resources: dict[str, ResourceProcess] = msgspec.field(default_factory=dict)
+    has_containers: bool = False
+    """Whether the engine may have containers of this environment: from the first deployment with
+    one, until the engine has confirmed after `lapwing down` that none is left."""
 
     @property
     def is_deploying(self) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from lapwing.agent import logs
 from lapwing.agent.launch import Launcher
@@ -22,13 +22,20 @@ log = logging.getLogger(__name__)
 
 
 class Stopping:
-    """Stops the generations in `state.stopping`, one task for each."""
+    """Stops the generations in `state.stopping`, one task for each; calls `stopped` after it."""
 
-    def __init__(self, store: Store, launcher: Launcher, replicas: Replicas) -> None:
+    def __init__(
+        self,
+        store: Store,
+        launcher: Launcher,
+        replicas: Replicas,
+        stopped: Callable[[], None] = lambda: None,
+    ) -> None:
         self._store = store
         self._state = store.state
         self._launcher = launcher
         self._replicas = replicas
+        self._stopped = stopped
         self._tasks: dict[tuple[int, int], asyncio.Task[None]] = {}
 
     async def begin(self, generations: Iterable[Generation], delay: float = 0.0) -> None:
@@ -77,6 +84,7 @@ class Stopping:
         try:
             await asyncio.sleep(left - grace)
             await self._replicas.stop(generation, max(0.0, min(left, grace)))
+            self._stopped()
             self._state.stopping.remove(generation)
             self._store.save_soon()
             folder = self._launcher.log_folder(generation.service)

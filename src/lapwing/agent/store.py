@@ -87,6 +87,8 @@ class Store:
         """Why the desired state cannot be followed; set by the agent."""
         self.machine_problem: str | None = None
         """That the disk is full or the clock is wrong; set by the agent."""
+        self.engine_problem: str | None = None
+        """That containers could not be removed."""
         self.unsaved: str | None = None
         """Why the state on disk is not the present one."""
         self._mask = mask
@@ -126,6 +128,7 @@ class Store:
     def update_status(self) -> None:
         """Write the status file."""
         problem = self.desired_problem or self.unsaved or self.machine_problem or self.problem
+        problem = problem or self.engine_problem
         with contextlib.suppress(OSError):
             found = report.status(self.state, self._port, problem)
             active = [g.number for g in self.state.generations if g.role == "active"]

@@ -157,6 +157,8 @@ class MachineTarget:
                 )
         except KeyboardInterrupt:
             return msgspec.structs.replace(result, outcome="detached")
+        if (found := self.read_status()) is not None and found.problem is not None:
+            self.reporter.say(found.problem)
         return result
 
     def _earlier_down(self) -> DeployResult | None:

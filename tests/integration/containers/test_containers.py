@@ -55,6 +55,7 @@ def test_failing_job_and_smoke_test_reject_releases(ship: ContainerShip, watched
 def test_container_has_no_privileges_and_is_reachable_on_loopback_only(
     ship: ContainerShip, docker: Docker, watched: Watchers
 ) -> None:
+    until(lambda: not ship.where.json("status")["stopping"], "the end of earlier containers")
     for name in ship.containers(docker):
         [found] = json.loads(docker("inspect", name))
         host = found["HostConfig"]
@@ -151,6 +152,26 @@ def test_down_leaves_no_container(ship: ContainerShip, docker: Docker) -> None:
     ship.where.run("down")
     until(lambda: ship.containers(docker) == [], "the end of the containers")
     assert not any(processes.started(pid) for pid in pids)
+    ship.where.run("up")
+    ship.version = f"v{ship.number}"
+    ship.recovers()
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_down_while_the_engine_is_not_running_removes_containers_later(
+    ship: ContainerShip, contained: Daemon, docker: Docker, restarted: bool
+) -> None:
+    """They have the secrets of the stack in their environment."""
+    left = "Stopped containers of faults/local could not be removed"
+    contained.stop()
+    assert left in ship.where.run("down").stderr
+    assert left in ship.where.call("status").stdout
+    if restarted:
+        ship.where.run("agent", "stop")
+        ship.where.run("agent", "start")
+    contained.start()
+    until(lambda: ship.containers(docker) == [], "the end of the containers")
+    until(lambda: left not in ship.where.call("status").stdout, "the report of the status")
     ship.where.run("up")
     ship.version = f"v{ship.number}"
     ship.recovers()
