@@ -15,8 +15,13 @@ from lapwing.errors import LapwingError, StackFileError, UsageError
 from lapwing.system.files import write_atomic
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from lapwing.stack.compose_files import Choice
     from lapwing.stack.detect import Findings
+    from lapwing.system.git import Git
+
+MAX_NAMED_FILES = 5
 
 
 @click.command("init")
@@ -137,15 +142,43 @@ def _print_summary(context: Context, path: Path, findings: Findings) -> None:
         printer.say("Review:", style="bold")
         for note in notes:
             printer.say(f"  - {note}")
-    containers = any(service.dockerfile for service in findings.services)
-    if containers:
-        printer.say(
-            "Services with a Dockerfile run as containers: on a machine with Docker or Podman, or "
-            "on Kubernetes."
-        )
-        printer.say(
-            "Run `lapwing up` to start it on this machine, or `lapwing image build -e production` "
-            "to build the images for Kubernetes."
-        )
+    printer.say("Next:", style="bold")
+    for number, step in enumerate(_next_steps(context, path, findings), 1):
+        printer.say(f"  {number}. {step}")
+
+
+def _next_steps(context: Context, path: Path, findings: Findings) -> Iterator[str]:
+    """Yield what to do until the stack runs: lock files, a commit, the first deployment."""
+    from lapwing.build.detect import detect
+    from lapwing.errors import BuildError, SourceError
+    from lapwing.system.git import Git
+
+    folder, builds = path.parent, [s for s in findings.services if not s.dockerfile]
+    for service in builds:
+        try:
+            names = {file.name for file in (folder / service.folder).iterdir()}
+            detect(names, static=service.static is not None)
+        except BuildError as error:
+            yield f"{service.name}: {error.message} {error.hint}"
+    try:
+        yield from _commit_steps(Git(folder, context.settings.environ, SourceError), path.name)
+    except SourceError as error:
+        yield f"{error.message} {error.hint or ''}".rstrip()
+    if len(builds) == len(findings.services):
+        yield "`lapwing up`"
     else:
-        printer.say("Run `lapwing up` to start it.")
+        yield (
+            "`lapwing up`, on a machine with Docker or Podman for the services with a Dockerfile, "
+            "or `lapwing image build -e production` to build the images for Kubernetes"
+        )
+
+
+def _commit_steps(git: Git, name: str) -> Iterator[str]:
+    """Yield how to commit the stack file, and what else is not committed yet."""
+    if git.ask("rev-parse", "--git-dir") is None:
+        yield "`git init`, then `git add` the files of the services: commits are deployed"
+    elif others := [each for each in git.changes("--", ".") if not each.endswith(name)]:
+        more = len(others) - MAX_NAMED_FILES
+        shown = ", ".join(others[:MAX_NAMED_FILES]) + (f" and {more} more" if more > 0 else "")
+        yield f"`git add` what the services need of the uncommitted files: {shown}"
+    yield f"`git add {name} && git commit -m 'Add {name}'`"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ from lapwing.stack.load import load
 from lapwing.stack.source import scalar
 
 CASES = Path(__file__).parents[2] / "golden/stack/init"
+COMMIT = "  {}. `git add lapwing.yaml && git commit -m 'Add lapwing.yaml'`"
 
 
 def init(folder: Path, *arguments: str) -> None:
@@ -65,6 +67,35 @@ def test_init_keeps_dangling_link(tmp_path: Path) -> None:
     (tmp_path / "lapwing.yaml").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(UsageError):
         init(tmp_path)
+
+
+def test_init_prints_the_next_steps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "package.json").write_text('{"scripts": {"start": "node ."}}')
+    init(tmp_path)
+    steps = capsys.readouterr().err.partition("Next:\n")[2].splitlines()
+    assert "but no package-lock.json" in steps[0]
+    assert "Run `npm install` and commit package-lock.json" in steps[0]
+    assert steps[1].startswith("  2. `git init`")
+    assert steps[2:] == [COMMIT.format(3), "  4. `lapwing up`"]
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    (tmp_path / "package-lock.json").write_text("{}")
+    init(tmp_path, "--force")
+    steps = capsys.readouterr().err.partition("Next:\n")[2].splitlines()
+    assert steps[0].endswith("uncommitted files: package-lock.json, package.json")
+    assert steps[1:] == [COMMIT.format(2), "  3. `lapwing up`"]
+
+
+def test_init_names_only_the_stack_file_if_the_rest_is_committed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "apps"
+    shutil.copytree(CASES / "flask/folder", folder)
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=A", "-c", "user.email=a@example.com"]
+    for arguments in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "First"]):
+        subprocess.run([*git, *arguments], check=True)
+    init(folder)
+    steps = capsys.readouterr().err.partition("Next:\n")[2].splitlines()
+    assert steps == [COMMIT.format(1), "  2. `lapwing up`"]
 
 
 def test_init_writes_nothing_without_services(tmp_path: Path) -> None:
