@@ -62,7 +62,7 @@ def command(context: Context, environment: str) -> None:
 def _missing(context: Context, loaded: LoadedStack) -> list[str]:
     """What a deployment on this machine would lack."""
     from lapwing.stack.load import check_machine
-    from lapwing.targets.bundles import missing_requirements
+    from lapwing.targets.requirements import missing_requirements
 
     if loaded.settings.target != "machine":
         return _missing_in_cluster(context, loaded)

@@ -34,7 +34,7 @@ from lapwing.settings import Settings
 from lapwing.stack.load import LoadedStack
 from lapwing.stack.scanning import Accepted
 from lapwing.system.git import find_revision
-from lapwing.targets import bundles, cluster_images, guards, images
+from lapwing.targets import bundles, cluster_images, guards, images, requirements, sources
 from lapwing.targets.cluster_images import BuiltImages
 from lapwing.targets.planned import PlannedChange
 
@@ -103,8 +103,8 @@ def ship(
             hint="Omit --image: a machine runs releases built from source.",
         )
     bundles.check_target(loaded)
-    names = bundles.wanted_services(loaded, options.services)
-    if contained := bundles.container_services(loaded, names):
+    names = sources.wanted_services(loaded, options.services)
+    if contained := sources.container_services(loaded, names):
         raise UsageError(
             f"{contained[0]} runs as a container, which `lapwing ship` does not support on a "
             "machine.",
@@ -112,8 +112,8 @@ def ship(
         )
     if options.commit:
         run.check_requirements(names)
-    run.result.built = bundles.build_services(loaded, settings, names, report)
-    bundles.check_committed(loaded, {n: b.revision for n, b in run.result.built.items()})
+    run.result.built = sources.build_services(loaded, settings, names, report)
+    sources.check_committed(loaded, {n: b.revision for n, b in run.result.built.items()})
     run.add_step("build", "done", f"{len(names)} services")
     run.test(run.result.built)
     run.scan(names)
@@ -144,7 +144,7 @@ class _Shipment:
         def check(repository: DesiredRepository) -> None:
             current = repository.latest_valid(loaded.stack.stack, loaded.environment)
             if remote is None:
-                bundles.find_requirements(loaded, self.settings, current, names, sources=names)
+                requirements.find_requirements(loaded, self.settings, current, names, sources=names)
             else:
                 _bound_resources(loaded, current)
                 _secret_versions(loaded, current, names)
@@ -163,7 +163,7 @@ class _Shipment:
             if build.test is None:
                 continue
             self.report(f"testing {name}")
-            request = bundles.request_of(self.loaded, name, self.settings)
+            request = sources.request_of(self.loaded, name, self.settings)
             run_tests(request, result.release, build.test, self.settings)
             tested.append(name)
         if tested:
@@ -263,7 +263,7 @@ class _Shipment:
 
         loaded, options = self.loaded, self.options
         remote = self._remote(manifests.desired_url(loaded, options.remote))
-        bundles.wanted_services(loaded, options.services)
+        sources.wanted_services(loaded, options.services)
         built = self._build_images()
         chosen = manifests.Images({**options.images, **built.references}, built.revisions)
         revision = find_revision(loaded.folder, self.settings.environ)
@@ -305,7 +305,7 @@ class _Shipment:
         )
         self.add_step("build", "done", f"{len(names)} images")
         tested = [n for n in names if (b := loaded.stack.services[n].build) and b.test]
-        self.test(bundles.build_services(loaded, self.settings, tested, self.report))
+        self.test(sources.build_services(loaded, self.settings, tested, self.report))
         self.scan(names)
         self.result.images = built.references
         return built
@@ -329,16 +329,16 @@ class _Shipment:
                 self.settings,
                 services=options.services,
                 actor=options.actor,
-                build_all=lambda _names: bundles.releases_of(built),
+                build_all=lambda _names: sources.releases_of(built),
             )
         key = (loaded.stack.stack, loaded.environment)
         expected, current = repository.newest(*key), repository.latest_valid(*key)
         document = make.make(
             loaded,
-            releases=bundles.releases_of(built),
+            releases=sources.releases_of(built),
             resources=_bound_resources(loaded, current),
             secrets=_secret_versions(loaded, current, list(built)),
-            deployment=Deployment(actor=options.actor, revision=bundles.revision_of(built)),
+            deployment=Deployment(actor=options.actor, revision=sources.revision_of(built)),
             current=current,
         )
         return PlannedChange(bundles.keep_revisions(document, current), expected, current)

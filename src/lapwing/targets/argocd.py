@@ -49,8 +49,8 @@ class ArgoCDTarget:
     def deploy(self, request: DeployRequest) -> DeployResult:
         """Build and push images, commit the manifests with their digests, and push."""
         from lapwing.targets import cluster_images
-        from lapwing.targets.bundles import wanted_services
         from lapwing.targets.cluster_images import BuiltImages
+        from lapwing.targets.sources import wanted_services
 
         self._refuse_options(request)
         loaded = self.file.load(self.ref.environment)

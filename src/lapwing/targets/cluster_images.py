@@ -25,8 +25,8 @@ from lapwing.settings import Settings
 from lapwing.stack.load import LoadedStack
 from lapwing.system.git import read_revision
 from lapwing.targets import images
-from lapwing.targets.bundles import check_committed
 from lapwing.targets.images import ImageOptions, ImageResult
+from lapwing.targets.sources import check_committed
 
 
 @dataclass(frozen=True, slots=True)

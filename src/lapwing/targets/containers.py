@@ -26,7 +26,7 @@ from lapwing.registry.manifest import Platform
 from lapwing.settings import Settings
 from lapwing.stack.image import parse
 from lapwing.stack.load import LoadedStack
-from lapwing.targets import bundles, images
+from lapwing.targets import images, sources
 
 Progress = Callable[[str], None]
 
@@ -35,10 +35,10 @@ def build_releases(
     loaded: LoadedStack, settings: Settings, wanted: list[str], progress: Progress
 ) -> dict[str, Built]:
     """Build services as they run on this machine: as processes, or as images of containers."""
-    contained = bundles.container_services(loaded, wanted)
+    contained = sources.container_services(loaded, wanted)
     others = [name for name in wanted if name not in contained]
-    built = bundles.build_services(loaded, settings, others, progress)
-    return bundles.releases_of(built) | prepare(loaded, settings, contained, progress)
+    built = sources.build_services(loaded, settings, others, progress)
+    return sources.releases_of(built) | prepare(loaded, settings, contained, progress)
 
 
 def prepare(

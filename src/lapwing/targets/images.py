@@ -43,9 +43,9 @@ from lapwing.settings import Settings
 from lapwing.stack.image import LATEST, check_tag, parse, service_image
 from lapwing.stack.load import LoadedStack
 from lapwing.system.git import Git, read_revision
-from lapwing.targets.bundles import request_of, wanted_services
 from lapwing.targets.image_attestations import attach, find_key, make_documents
 from lapwing.targets.live_images import live_images
+from lapwing.targets.sources import request_of, wanted_services
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,7 +73,7 @@ class MachineTarget:
 
     def deploy(self, request: DeployRequest) -> DeployResult:
         """Build, commit, and wait for the agent."""
-        from lapwing.targets import bundles, containers
+        from lapwing.targets import bundles, containers, sources
 
         if request.images:
             raise UsageError(
@@ -99,7 +99,7 @@ class MachineTarget:
                 )
             if plan.changes and attempt == 1:
                 revision = plan.document.deployment.revision
-                if changed := bundles.describe_uncommitted(
+                if changed := sources.describe_uncommitted(
                     loaded, self.settings, request.services, revision
                 ):
                     self.reporter.say(changed)

@@ -12,7 +12,7 @@ from lapwing.desired.secrets import SecretStore
 from lapwing.errors import RequirementsError, SecretError
 from lapwing.settings import Settings
 from lapwing.stack.load import LoadedStack, load
-from lapwing.targets import bundles
+from lapwing.targets import bundles, requirements, sources
 
 STACK = """
 stack: shop
@@ -33,7 +33,7 @@ WHERE = ("shop", "local")
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(bundles, "build", lambda *_: pytest.fail("nothing may be built"))
+    monkeypatch.setattr(sources, "build", lambda *_: pytest.fail("nothing may be built"))
     return Settings(home=tmp_path / "home", environ={})
 
 
@@ -94,7 +94,7 @@ def test_check_finds_everything_that_prevents_a_build(tmp_path: Path, repository
     commit(repository)
     settings = Settings(home=tmp_path / "home", environ={})
     loaded = load(repository / "lapwing.yaml")
-    found = bundles.missing_requirements(loaded, settings)
+    found = requirements.missing_requirements(loaded, settings)
     assert [str(problem).partition(",")[0] for problem in found] == [
         "Secret TOKEN of api is not set.",
         "api: poetry.lock is not supported",
@@ -115,10 +115,10 @@ def test_uncommitted_changes_are_described(tmp_path: Path, repository: Path) -> 
     commit(repository)
     settings = Settings(home=tmp_path / "home", environ={})
     loaded = load(repository / "lapwing.yaml")
-    assert bundles.describe_uncommitted(loaded, settings, (), "1234") is None
+    assert sources.describe_uncommitted(loaded, settings, (), "1234") is None
     for name in ("a", "b", "c", "d", "e"):
         (repository / f"{name}.py").write_text("")
-    assert bundles.describe_uncommitted(loaded, settings, (), "1234-dirty") == (
+    assert sources.describe_uncommitted(loaded, settings, (), "1234-dirty") == (
         "Uncommitted changes are deployed: a.py, b.py, c.py and 2 more. The revision is 1234-dirty."
     )
 
@@ -131,10 +131,10 @@ def test_values_are_generated_only_where_the_stack_file_says_so(
     settings = Settings(home=settings.home, environ=urls)
     store.set(*WHERE, "OTHER", "given")
     with pytest.raises(SecretError, match="TOKEN of api is not set"):
-        bundles.find_requirements(loaded, settings, None, ["api"])
+        requirements.find_requirements(loaded, settings, None, ["api"])
     assert "SESSION_KEY" not in store.current(*WHERE)
     store.set(*WHERE, "TOKEN", "given")
-    found = bundles.find_requirements(loaded, settings, None, ["api"])
+    found = requirements.find_requirements(loaded, settings, None, ["api"])
     value = store.get(*WHERE, "SESSION_KEY", found.secrets["SESSION_KEY"])
     assert len(value) == 24
-    assert found.secrets == bundles.find_requirements(loaded, settings, None, ["api"]).secrets
+    assert found.secrets == requirements.find_requirements(loaded, settings, None, ["api"]).secrets

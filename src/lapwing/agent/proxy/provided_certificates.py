@@ -101,7 +101,7 @@ def check(document: Document, states: Iterable[EnvironmentState], secrets: Secre
 
 
 def problem(states: Iterable[EnvironmentState]) -> str | None:
-    """Return which certificate ends soon; None if none does."""
+    """Return which certificate ends soon; None if all are valid for long enough."""
     now = datetime.datetime.now(datetime.UTC)
     for (stack, environment), certificate in sorted(wanted(states).items()):
         ends = x509.expiry(certificate.chain)

@@ -1,0 +1,121 @@
+"""The sources of a stack's services: which to build, the build, and whether they are committed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import PurePosixPath
+
+from lapwing.build.builder import BuildResult, build
+from lapwing.build.context import BuildRequest
+from lapwing.errors import (
+    SourceError,
+    UsageError,
+    check_name,
+)
+from lapwing.plan.make import Built
+from lapwing.settings import Settings
+from lapwing.stack.load import LOCAL, LoadedStack
+from lapwing.system.git import Git
+
+Progress = Callable[[str], None]
+DIRTY = "-dirty"
+MAX_NAMED_FILES = 3
+
+
+def wanted_services(loaded: LoadedStack, services: tuple[str, ...]) -> list[str]:
+    """Return the services to deploy, all by default. Raises UnknownNameError."""
+    known = loaded.stack.services
+    for name in services:
+        check_name("service", name, known, loaded.path)
+    return list(services) or list(known)
+
+
+def container_services(loaded: LoadedStack, names: Iterable[str]) -> list[str]:
+    """Return the services that run as containers on the machine."""
+    services = loaded.stack.services
+    return [n for n in names if services[n].runtime_in(loaded.settings) == "container"]
+
+
+def request_of(loaded: LoadedStack, name: str, settings: Settings) -> BuildRequest:
+    """Return what to build for a service."""
+    service = loaded.stack.services[name]
+    assert service.build is not None
+    return BuildRequest(
+        stack=loaded.stack.stack,
+        service=name,
+        folder=(loaded.folder / service.build.path).resolve(),
+        static=service.static,
+        python=service.build.python,
+        extras=tuple(service.build.extras),
+        groups=tuple(service.build.groups),
+        script=service.build.script,
+        run=service.build.run,
+        env=dict(service.build.env),
+        timeout=service.build.timeout,
+        volumes={
+            str(PurePosixPath(path)): settings.volume(
+                loaded.stack.stack, loaded.environment, volume, path
+            )
+            for volume, path in service.volumes.items()
+            if not PurePosixPath(path).is_absolute()
+        },
+    )
+
+
+def build_services(
+    loaded: LoadedStack, settings: Settings, wanted: list[str], progress: Progress
+) -> dict[str, BuildResult]:
+    """Build services one after the other. Raises BuildError, SourceError or NoSpaceError."""
+    built = {}
+    for request in [request_of(loaded, name, settings) for name in wanted]:
+        # One at a time, in this thread, so that Ctrl-C ends the current build.
+        progress(f"building {request.service}")
+        result = build(request, settings)
+        how = "unchanged" if result.reused else f"built in {result.seconds:.1f} s"
+        progress(f"{request.service}: {result.release.name} ({how})")
+        built[request.service] = result
+    return built
+
+
+def releases_of(built: Mapping[str, BuildResult]) -> dict[str, Built]:
+    """Return the releases that were built."""
+    return {n: Built(r.release.name, r.revision) for n, r in built.items()}
+
+
+def check_committed(loaded: LoadedStack, revisions: Mapping[str, str]) -> None:
+    """Check that sources are committed, by service, except for `local`. Raises UsageError."""
+    if loaded.environment == LOCAL:
+        return
+    for name, revision in revisions.items():
+        if revision.endswith(DIRTY):
+            raise UsageError(
+                f"{name} has uncommitted changes; only commits are deployed to "
+                f"{loaded.environment!r}.",
+                hint="Run `git commit`, or deploy to `local`.",
+            )
+
+
+def describe_uncommitted(
+    loaded: LoadedStack, settings: Settings, services: tuple[str, ...], revision: str
+) -> str | None:
+    """Describe the uncommitted changes that a deployment contains; None if it has none."""
+    if not revision.endswith(DIRTY):
+        return None
+    files: set[str] = set()
+    for name in wanted_services(loaded, services):
+        if loaded.stack.services[name].build is None:
+            continue
+        folder = request_of(loaded, name, settings).folder
+        git = Git(folder, settings.environ, SourceError)
+        files |= set(git.changes("--untracked-files=normal", "--", "."))
+    shown = ", ".join(sorted(files)[:MAX_NAMED_FILES])
+    more = len(files) - MAX_NAMED_FILES
+    rest = f" and {more} more" if more > 0 else ""
+    return f"Uncommitted changes are deployed: {shown}{rest}. The revision is {revision}."
+
+
+def revision_of(built: Mapping[str, BuildResult | Built]) -> str:
+    """Return the revision of a deployment, one with uncommitted changes first."""
+    found = {r.revision for r in built.values() if r.revision}
+    revisions = sorted(found, key=lambda r: not r.endswith(DIRTY))
+    return revisions[0] if revisions else ""
