@@ -252,6 +252,7 @@ class Agent:
             if observed.read(self.settings.agent) != self._record:
                 self._write_record()
             for key, environment in list(self.environments.items()):
+                environment.schedules.tick()
                 await environment.maintenance.note_log_times()
                 before = self._ticks.get(key)  # One that is slow delays no other environment.
                 if (before is None or before.done()) and (

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 import msgspec
+from msgspec import UNSET
 
 from lapwing.agent.generations import is_usable
 from lapwing.agent.rollout import TERMINAL, Route
@@ -81,6 +82,10 @@ def verdict(name: str, spec: Service, state: EnvironmentState) -> Verdict:
     """Return the verdict on a desired service, given what is running."""
     if spec.kind == "job":
         current = state.document.services.get(name) if state.document else None
+        if spec.schedule is not UNSET:
+            return Verdict.KEEP if current == spec else Verdict.ADJUST
+        if current is not None and current.schedule is not UNSET:
+            current = None  # It ran on a schedule until now.
         ran = {state.jobs.get(name), current.identity() if current else None}
         return Verdict.KEEP if spec.identity() in ran else Verdict.START
     active, warm = state.of(name, "active"), state.of(name, "warm")

@@ -25,6 +25,7 @@ from lapwing.agent.outcomes import Outcomes
 from lapwing.agent.replicas import Replicas
 from lapwing.agent.resources.servers import Servers
 from lapwing.agent.rollout import Action, Event, State
+from lapwing.agent.schedules import Schedules
 from lapwing.agent.state import EnvironmentState, RolloutRecord
 from lapwing.agent.steps import Steps
 from lapwing.agent.store import Store
@@ -72,6 +73,7 @@ class Environment:
         processes = (launcher, self._replicas, self._servers)
         self.maintenance = Maintenance(context, self.store, *processes)
         self._steps = Steps(context, self.store, *processes, self.maintenance)
+        self.schedules = Schedules(context, self.store, launcher)
         self._repository = context.repository
         self._log = settings.agent / "agent.log"
         self._desired: tuple[str, Document] | None = None
@@ -92,6 +94,7 @@ class Environment:
             and self.state.rollout is None
             and not self.state.with_processes
             and not self.state.resources
+            and not self.state.runs
             and not self._news.is_set()
         )
 
@@ -130,6 +133,7 @@ class Environment:
         if record is not None:
             self._steps.expect_recovery(record)
         await self.maintenance.restore()
+        self.schedules.adopt()
         await self.store.save()
         if record is None:
             try:
@@ -161,6 +165,7 @@ class Environment:
         self._replicas.unwatch_all()
         self.maintenance.stopping.unwatch_all()
         self._servers.unwatch_all()
+        self.schedules.unwatch_all()
 
     # The rollout
 

@@ -47,6 +47,7 @@ def releases_in_use(states: Iterable[EnvironmentState]) -> Releases:
         documents = [state.document, state.rollout.document if state.rollout else None]
         wanted = [(n, s.release) for d in documents if d for n, s in d.services.items()]
         running = [(g.service, g.spec.release) for g in state.with_processes]
+        running += [(name, run.spec.release) for name, run in state.runs.items()]
         found |= {(state.stack, name, release) for name, release in [*wanted, *running]}
     return frozenset(found)
 

@@ -13,15 +13,16 @@ import msgspec
 
 from lapwing.agent import generations, logs, process_tree, processes, state, termination, volumes
 from lapwing.agent.context import Context
-from lapwing.agent.launch import Launcher
+from lapwing.agent.launch import JOB_LABEL, Launcher
 from lapwing.agent.processes import Identity
 from lapwing.agent.replicas import Replicas
 from lapwing.agent.resources.servers import Servers
-from lapwing.agent.state import Generation
+from lapwing.agent.state import Generation, JobRun
 from lapwing.agent.stopping import Stopping
 from lapwing.agent.store import Store
 from lapwing.errors import LapwingError
 from lapwing.observed.logs import TimeKeeper
+from lapwing.plan.model import Service
 
 SCAN_INTERVAL_S = 30.0
 """Time between two searches for files that replicas wrote into their release."""
@@ -80,6 +81,12 @@ class Maintenance:
             for g in self.state.stopping
             for r in g.replicas
         }
+        known |= {
+            owner
+            for owner, run in self._runs().items()
+            if run.pid is not None
+            and (run.spec.container or processes.alive(Identity(run.pid, run.started)))
+        }
         running = await asyncio.to_thread(
             lambda: [*process_tree.owned(self._context.settings.home)]
         )
@@ -91,13 +98,23 @@ class Maintenance:
         if self.state.has_containers:
             await self._remove_containers(lambda owner: owner in known)
 
+    def _runs(self) -> dict[str, JobRun]:
+        """Return the runs of scheduled jobs in progress, by owner."""
+        return {str(self._launcher.owner(n, JOB_LABEL)): r for n, r in self.state.runs.items()}
+
+    @property
+    def _running_specs(self) -> list[Service]:
+        """What replicas and scheduled jobs are running."""
+        runs = self.state.runs.values()
+        return [*(g.spec for g in self.state.with_processes), *(run.spec for run in runs)]
+
     @property
     def _uses_containers(self) -> bool:
         """Whether a service runs in a container, or did when the agent was last running."""
         rollout = self.state.rollout
         documents = [self.state.document, rollout.document if rollout else None]
         wanted = [s for d in documents if d is not None for s in d.services.values()]
-        specs = [*wanted, *(g.spec for g in self.state.with_processes)]
+        specs = [*wanted, *self._running_specs]
         return any(spec.container is not None for spec in specs)
 
     async def _remove_containers(self, known: Callable[[str], bool]) -> None:
@@ -128,10 +145,14 @@ class Maintenance:
 
     def _is_known(self, owner: str) -> bool:
         """Return whether a container may be needed; that of a job is, during a rollout."""
-        return self.state.is_deploying or any(
-            owner == str(self._launcher.owner(g.service, g.label, r.index))
-            for g in self.state.with_processes
-            for r in g.replicas
+        return (
+            self.state.is_deploying
+            or owner in self._runs()
+            or any(
+                owner == str(self._launcher.owner(g.service, g.label, r.index))
+                for g in self.state.with_processes
+                for r in g.replicas
+            )
         )
 
     async def restore(self) -> None:
@@ -282,7 +303,7 @@ class Maintenance:
         if self.state.rollout is not None:
             documents.append(self.state.rollout.document)
         needed = {n for d in documents if d is not None for n in d.resources}
-        needed |= {n for g in self.state.with_processes for n in g.spec.needs}
+        needed |= {n for spec in self._running_specs for n in spec.needs}
         self._servers.stop_all_but(needed)
 
     async def note_log_times(self) -> None:
@@ -293,6 +314,10 @@ class Maintenance:
             for r in g.replicas
         ]
         found += [(self._launcher.server_log(n), "-") for n in self.state.resources]
+        found += [
+            (self._launcher.job_log(name, run.log), run.spec.release)
+            for name, run in self.state.runs.items()
+        ]
         if rollout := self.state.rollout:
             found += [
                 (self._launcher.job_log(name, rollout.commit), service.release)

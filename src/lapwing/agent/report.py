@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+from msgspec import UNSET
+
 from lapwing.agent import generations
 from lapwing.agent.proxy.model import authority
 from lapwing.agent.resources import servers
@@ -13,6 +15,7 @@ from lapwing.observed.status import (
     Phase,
     ResourceStatus,
     RolloutStatus,
+    ScheduleStatus,
     ServiceStatus,
     SlotStatus,
     Status,
@@ -45,7 +48,7 @@ def status(state: EnvironmentState, port: int, problem: str | None) -> Status:
         ],
         rollout=_rollout(state, port),
         problem=problem,
-        running=bool(state.with_processes or state.resources),
+        running=bool(state.with_processes or state.resources or state.runs),
         stopping=_stopping(state),
         updated=time.time(),
     )
@@ -57,13 +60,20 @@ def _stopping(state: EnvironmentState) -> dict[str, float]:
     for generation in state.stopping:
         left = max(0.0, (generation.deadline or now) - now)
         found[generation.service] = max(left, found.get(generation.service, 0.0))
-    unneeded = () if state.rollout or state.with_processes else state.resources
+    unneeded = () if state.rollout or state.with_processes or state.runs else state.resources
     kept = state.document.resources if state.document else {}
+    found |= {
+        name: run.spec.rollout.stop_grace
+        for name, run in state.runs.items()
+        if state.document is None or name not in state.document.services
+    }
     return found | {name: servers.STOP_GRACE_S for name in unneeded if name not in kept}
 
 
 def phase(spec: Service, active: Generation | None, state: EnvironmentState) -> Phase:
     """Return the phase of a service: what its clients see, then what is in progress."""
+    if spec.schedule is not UNSET:
+        return "scheduled"
     if spec.kind == "job":
         return "done"
     if active is None:
@@ -88,6 +98,20 @@ def _service(name: str, spec: Service, state: EnvironmentState) -> ServiceStatus
         active=_slot(active),
         idle=_slot(idle),
         draining=sum(g.service == name and g.role == "draining" for g in state.generations),
+        schedule=_schedule(name, spec, state),
+    )
+
+
+def _schedule(name: str, spec: Service, state: EnvironmentState) -> ScheduleStatus | None:
+    if spec.schedule is UNSET:
+        return None
+    found, wanted = state.schedules.get(name), spec.schedule
+    return ScheduleStatus(
+        cron=wanted.cron,
+        timezone=wanted.timezone,
+        next=found.next if found else None,
+        running_since=found.run.began if found and found.run else None,
+        last=found.last if found else None,
     )
 
 

@@ -21,7 +21,8 @@ from typing import Literal, ParamSpec, TypeVar
 import msgspec
 
 from lapwing.agent.rollout import Route, State
-from lapwing.plan.model import Document, Service
+from lapwing.observed.status import RunStatus
+from lapwing.plan.model import Document, Schedule, Service
 from lapwing.system.files import write_atomic
 
 Slot = Literal["blue", "green"]
@@ -106,6 +107,31 @@ class ResourceProcess(msgspec.Struct, kw_only=True):
     """The boot in which it was started: later, its process id may be that of another process."""
 
 
+class JobRun(msgspec.Struct, kw_only=True):
+    """A run of a scheduled job in progress. Without `pid` it is about to start.
+
+    `began` is Unix time, for display; `deadline` is monotonic, in the boot `boot`.
+    """
+
+    spec: Service
+    due: float
+    began: float
+    deadline: float
+    boot: str
+    log: str
+    pid: int | None = None
+    started: float = 0.0
+
+
+class ScheduledJob(msgspec.Struct, kw_only=True):
+    """A scheduled job: the schedule for which `next` (Unix time) was computed, and its runs."""
+
+    schedule: Schedule
+    next: float
+    run: JobRun | None = None
+    last: RunStatus | None = None
+
+
 class EnvironmentState(msgspec.Struct, kw_only=True):
     """The agent's state of one environment of one stack."""
 
@@ -129,6 +155,8 @@ class EnvironmentState(msgspec.Struct, kw_only=True):
     has_containers: bool = False
     """Whether the engine may have containers of this environment: from the first deployment with
     one, until the engine has confirmed after `lapwing down` that none is left."""
+    schedules: dict[str, ScheduledJob] = msgspec.field(default_factory=dict)
+    """Scheduled job name to its state; also of one that is being stopped."""
 
     @property
     def is_deploying(self) -> bool:
@@ -139,6 +167,11 @@ class EnvironmentState(msgspec.Struct, kw_only=True):
     def with_processes(self) -> list[Generation]:
         """Return the generations that may have processes."""
         return [*self.generations, *self.stopping]
+
+    @property
+    def runs(self) -> dict[str, JobRun]:
+        """Return the runs of scheduled jobs in progress, by the name of the job."""
+        return {n: s.run for n, s in self.schedules.items() if s.run is not None}
 
     def of(self, service: str, role: Role) -> Generation | None:
         """Return the newest generation of a service in a role."""

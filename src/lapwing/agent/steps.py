@@ -26,7 +26,7 @@ from lapwing.agent import (
     rollout,
 )
 from lapwing.agent.context import Context
-from lapwing.agent.launch import JOB_LABEL, Launcher
+from lapwing.agent.launch import JOB_LABEL, JOB_TIMEOUT_S, Launcher
 from lapwing.agent.maintenance import Maintenance
 from lapwing.agent.proxy import provided_certificates
 from lapwing.agent.proxy.model import Counters
@@ -38,8 +38,6 @@ from lapwing.agent.store import Store
 from lapwing.errors import JobError, ReplicaError, SmokeError
 from lapwing.plan.model import Document, Service, Smoke
 
-JOB_TIMEOUT_S = 600.0
-"""How long a job may take where the stack file sets no timeout."""
 WATCH_INTERVAL_S = 0.1
 """Time between two looks at the candidates that have to stay healthy."""
 ANALYSIS_INTERVAL_S = 0.25

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from lapwing.targets.base import DONE, Rollout, never_deployed
 if TYPE_CHECKING:
     from lapwing.desired.history import Entry
     from lapwing.observed.checks import CheckResult
-    from lapwing.observed.status import ServiceStatus
+    from lapwing.observed.status import ScheduleStatus, ServiceStatus
     from lapwing.observed.usage import Summary
     from lapwing.plan.diff import Change
     from lapwing.targets.base import DeployResult, EnvironmentRef, StatusReport
@@ -254,6 +255,11 @@ def _show_status(context: Context, report: StatusReport) -> None:
         rows = [_service_row(s) for s in found.services]
         printer.table(("SERVICE", "PHASE", "ACTIVE", "READY", "RELEASE", "IDLE"), rows)
         _show_exits(context, found.services)
+    scheduled = [(s.name, s.schedule) for s in found.services if s.schedule is not None]
+    if scheduled:
+        printer.data("")
+        rows = [(name, *_schedule_row(schedule)) for name, schedule in scheduled]
+        printer.table(("JOB", "SCHEDULE", "LAST RUN", "OUTCOME", "NEXT RUN"), rows)
     if found.resources:
         printer.data("")
         states = {True: "running", False: "stopped", None: "-"}
@@ -320,6 +326,24 @@ def _service_row(service: ServiceStatus) -> tuple[str, ...]:
         active.release if active else "-",
         waiting,
     )
+
+
+def _schedule_row(schedule: ScheduleStatus) -> tuple[str, ...]:
+    last, zone = schedule.last, "" if schedule.timezone == "UTC" else f" {schedule.timezone}"
+    outcome = "-"
+    if schedule.running_since is not None:
+        outcome = f"running for {_duration(time.time() - schedule.running_since)}"
+    elif last is not None:
+        outcome = last.outcome + (f" ({last.reason})" if last.reason else "")
+    began = schedule.running_since
+    if began is None and last is not None:
+        began = last.began or last.due
+    return (f"{schedule.cron}{zone}", _moment(began), outcome, _moment(schedule.next))
+
+
+def _moment(seconds: float | None) -> str:
+    """Format a Unix time to the minute, in UTC as everywhere."""
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds)) if seconds else "-"
 
 
 def _used_data(used: Summary) -> dict[str, float | None]:

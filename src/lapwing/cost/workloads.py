@@ -12,6 +12,7 @@ from lapwing.cost.book import HOURS
 from lapwing.cost.ledger import Ledger, Quantity, between
 from lapwing.inventory.autopilot import GIB, show
 from lapwing.inventory.model import Environment, ManagedService, Pods
+from lapwing.stack import cron
 
 JOB_HOURS = Decimal(1) / 60
 """The expected duration of a job."""
@@ -78,10 +79,13 @@ def _add_second_slots(ledger: Ledger, environment: Environment, running: list[Po
 def _add_jobs(ledger: Ledger, environment: Environment) -> None:
     """Add the runs of jobs: from no time at all to their time limit."""
     deployments = environment.usage.deployments
-    for job in (p for p in environment.facts.pods if p.kind == "Job" and deployments):
-        limit = min(Decimal((job.deadline_s or 600) * (deployments or 0)) / 3600, HOURS)
-        hours = (NONE, min(JOB_HOURS * (deployments or 0), limit), limit)
-        note = f"{deployments} runs; expected is a minute each, high the time limit"
+    for job in (p for p in environment.facts.pods if p.kind == "Job"):
+        runs = round(cron.runs_in_a_month(job.schedule)) if job.schedule else deployments
+        if not runs:
+            continue
+        limit = min(Decimal((job.deadline_s or 600) * runs) / 3600, HOURS)
+        hours = (NONE, min(JOB_HOURS * runs, limit), limit)
+        note = f"{runs} runs; expected is a minute each, high the time limit"
         for what, label in KINDS:
             size: Decimal = getattr(job.billed, what)
             quantity: Quantity = (size * hours[0], size * hours[1], size * hours[2])

@@ -131,6 +131,8 @@ def _services(loaded: LoadedStack) -> tuple[tuple[str, ...], ...]:
 
 
 def _replicas(service: Service) -> str:
+    if service.schedule is not None:
+        return f"runs at `{service.schedule.cron}` ({service.schedule.timezone})"
     if service.kind == "job":
         return "runs once"
     least, most = service.replicas.min, service.replicas.max

@@ -22,7 +22,7 @@ from lapwing.inventory.model import (
 from lapwing.plan.names import BACKS_UP, COMPONENT, NAME
 
 Object = Mapping[str, Any]
-WORKLOADS = ("Deployment", "Rollout", "StatefulSet", "Job")
+WORKLOADS = ("Deployment", "Rollout", "StatefulSet", "Job", "CronJob")
 CONTROLLERS = {"Rollout": "Argo Rollouts", "ExternalSecret": "External Secrets"}
 """The program that has to run in the cluster for objects of a kind."""
 EVERYWHERE = "0.0.0.0/0"
@@ -69,6 +69,8 @@ def quantity(text: str | float) -> Decimal:
 
 def _pods(workload: Object, scaled: tuple[int, int] | None, windows: Mapping[str, int]) -> Pods:
     spec, labels = workload["spec"], workload["metadata"].get("labels", {})
+    schedule = spec.get("schedule")
+    spec = spec["jobTemplate"]["spec"] if schedule else spec
     pod = spec["template"]["spec"]
     least, most = scaled or (spec.get("replicas", 1),) * 2
     blue_green = (spec.get("strategy") or {}).get("blueGreen") or {}
@@ -78,7 +80,7 @@ def _pods(workload: Object, scaled: tuple[int, int] | None, windows: Mapping[str
     return Pods(
         name=_name(workload),
         part=labels.get(NAME, _name(workload)),
-        kind=workload["kind"],
+        kind="Job" if schedule else workload["kind"],
         component=labels.get(COMPONENT, ""),
         min=least,
         max=most,
@@ -87,6 +89,7 @@ def _pods(workload: Object, scaled: tuple[int, int] | None, windows: Mapping[str
         images=tuple(c["image"] for c in pod["containers"]),
         second_slot_s=kept,
         deadline_s=spec.get("activeDeadlineSeconds"),
+        schedule=schedule,
         caps_cache="maxmemory" in json.dumps(pod["containers"]),
     )
 

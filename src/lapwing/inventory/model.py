@@ -37,7 +37,7 @@ class Pods:
     part: str
     """The service or resource, or `edge`."""
     kind: str
-    """The kind of the workload: Deployment, Rollout, StatefulSet, Job."""
+    """The kind of the workload: Deployment, Rollout, StatefulSet, Job (also of a CronJob)."""
     component: str
     """`web`, `static`, `worker`, `job`, `edge`, or the kind of a database."""
     min: int
@@ -49,6 +49,8 @@ class Pods:
     """How long a rollout keeps the pods of the old slot beside the new ones, in seconds."""
     deadline_s: int | None = None
     """The time limit of a job."""
+    schedule: str | None = None
+    """When a job runs, as for cron; None for one that runs at each deployment."""
     caps_cache: bool = False
     """Whether a Redis has a `maxmemory`, at which it evicts keys or refuses writes."""
 

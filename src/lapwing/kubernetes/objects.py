@@ -75,8 +75,10 @@ def is_terminating(thing: Object) -> bool:
 
 def pod_spec(workload: Object) -> Mapping[str, Any]:
     """Return the specification of a workload's pods."""
-    spec: Mapping[str, Any] = workload["spec"]["template"]["spec"]
-    return spec
+    spec = workload["spec"]
+    template = spec["jobTemplate"]["spec"] if "jobTemplate" in spec else spec
+    found: Mapping[str, Any] = template["template"]["spec"]
+    return found
 
 
 def image_of(workload: Object) -> str:

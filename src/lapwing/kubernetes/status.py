@@ -21,13 +21,22 @@ from lapwing.observed.status import (
     Phase,
     ResourceStatus,
     RolloutStatus,
+    RunStatus,
+    ScheduleStatus,
     ServiceStatus,
     SlotStatus,
     Status,
 )
 from lapwing.plan.names import COMPONENT, NAME, release_of
+from lapwing.stack import cron
 
-WORKLOADS = (ROLLOUT, ("apps/v1", "Deployment"), ("apps/v1", "StatefulSet"), ("batch/v1", "Job"))
+WORKLOADS = (
+    ROLLOUT,
+    ("apps/v1", "Deployment"),
+    ("apps/v1", "StatefulSet"),
+    ("batch/v1", "Job"),
+    ("batch/v1", "CronJob"),
+)
 VERSION = "app.kubernetes.io/version"
 SCALE_DOWN_DEADLINE = "scale-down-deadline"
 
@@ -37,20 +46,21 @@ class EnvironmentObjects:
     """The objects of one environment, as the API lists them."""
 
     workloads: Sequence[Object]
-    """Rollouts, Deployments, StatefulSets and Jobs."""
+    """Rollouts, Deployments, StatefulSets, Jobs and CronJobs."""
     replica_sets: Sequence[Object] = ()
     pods: Sequence[Object] = ()
     commit: str | None = None
 
 
 def list_workloads(api: ApiClient, scope: Scope) -> list[Object]:
-    """List the Rollouts, Deployments, StatefulSets and Jobs of an environment."""
+    """List the Rollouts, Deployments, StatefulSets, Jobs and CronJobs of an environment."""
     return [
         workload
         for version, kind in WORKLOADS
         for workload in api.list(
             version, kind, scope.namespace, scope.selector, missing_kind_ok=True
         )
+        if not workload["metadata"].get("ownerReferences")  # The run of a CronJob.
     ]
 
 
@@ -93,6 +103,9 @@ def _service(
     if workload["kind"] == "Job":
         phases: dict[str, Phase] = {"ready": "done", "failed": "crashing"}
         return ServiceStatus(name=name, kind="job", phase=phases.get(state.state, "starting"))
+    if workload["kind"] == "CronJob":
+        schedule = _schedule(workload, now)
+        return ServiceStatus(name=name, kind="job", phase="scheduled", schedule=schedule)
     active, idle = _slots(workload, found, now)
     return ServiceStatus(
         name=name,
@@ -100,6 +113,32 @@ def _service(
         phase=_phase(workload, state, active),
         active=active,
         idle=idle,
+    )
+
+
+def _schedule(job: Object, now: float) -> ScheduleStatus:
+    """Return the schedule of a CronJob, and its last run as far as its status has it."""
+    spec, found = job["spec"], job.get("status") or {}
+    began, succeeded = (
+        _timestamp(found[key]) if found.get(key) else None
+        for key in ("lastScheduleTime", "lastSuccessfulTime")
+    )
+    last = None
+    if began is not None and not found.get("active"):
+        is_success = succeeded is not None and succeeded >= began
+        last = RunStatus(
+            due=began,
+            outcome="succeeded" if is_success else "failed",
+            began=began,
+            ended=succeeded if succeeded is not None and is_success else None,
+        )
+    zone = str(spec.get("timeZone") or "UTC")
+    return ScheduleStatus(
+        cron=spec["schedule"],
+        timezone=zone,
+        next=None if spec.get("suspend") else cron.next_time(spec["schedule"], zone, now),
+        running_since=began if found.get("active") else None,
+        last=last,
     )
 
 

@@ -85,6 +85,8 @@ def _check_workloads(
     for workload in workloads:
         name, state = service_name(workload), health.judge(workload)
         troubles = problems.of_pods(p.pod for p in found if p.service == name)
+        if workload["kind"] == "CronJob":
+            continue
         if workload["kind"] == "Job":
             check, text, ok = "job completed", state.text, state.state == "ready"
             troubles = [] if ok else troubles

@@ -19,11 +19,43 @@ import msgspec
 from lapwing.observed.follow import LineFollower
 from lapwing.system.files import write_atomic
 
-Phase = Literal["running", "starting", "degraded", "crashing", "held", "stopped", "done"]
+Phase = Literal[
+    "running", "starting", "degraded", "crashing", "held", "stopped", "done", "scheduled"
+]
 FILE = "status.json"
 MAX_EVENTS_BYTES = 4 * 1024 * 1024
 """Size above which the event log is rotated; one old file is kept."""
 OLD_EVENTS = "events.1.jsonl"
+
+
+RunOutcome = Literal["succeeded", "failed", "skipped", "missed", "interrupted"]
+
+
+class RunStatus(msgspec.Struct, kw_only=True):
+    """How a run of a scheduled job, or of a backup, ended.
+
+    `due` is the time at which it was scheduled (Unix time). `began` is None for a run that was not
+    started: `skipped` because the one before was still running, `missed` because no agent was.
+    """
+
+    due: float
+    outcome: RunOutcome
+    began: float | None = None
+    ended: float | None = None
+    reason: str | None = None
+
+
+class ScheduleStatus(msgspec.Struct, kw_only=True):
+    """The schedule of a job: when it is due next, and its runs (times as Unix time).
+
+    `running_since` is None while no run is in progress.
+    """
+
+    cron: str
+    timezone: str
+    next: float | None = None
+    running_since: float | None = None
+    last: RunStatus | None = None
 
 
 class SlotStatus(msgspec.Struct, kw_only=True):
@@ -52,6 +84,7 @@ class ServiceStatus(msgspec.Struct, kw_only=True):
     active: SlotStatus | None = None
     idle: SlotStatus | None = None
     draining: int = 0
+    schedule: ScheduleStatus | None = None
 
 
 class RolloutStatus(msgspec.Struct, kw_only=True):
@@ -99,11 +132,12 @@ class Event(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One event.
 
     `kind`: `state` (a rollout entered a state), `note` (progress in words), `outcome` (a rollout
-    ended), `replica` and `resource` (one crashed or was restarted), `agent`.
+    ended), `replica` and `resource` (one crashed or was restarted), `job` (a scheduled run did not
+    succeed), `agent`.
     """
 
     time: float
-    kind: Literal["state", "note", "outcome", "replica", "resource", "agent"]
+    kind: Literal["state", "note", "outcome", "replica", "resource", "job", "agent"]
     text: str
     commit: str | None = None
     state: str | None = None

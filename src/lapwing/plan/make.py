@@ -159,7 +159,17 @@ def _service(
         spa=service.spa,
         timeout=service.timeout,
         max_body=service.max_body,
+        schedule=_schedule(service),
         rollout=_rollout(service),
+    )
+
+
+def _schedule(service: written.Service) -> model.Schedule | UnsetType:
+    wanted = service.schedule
+    if wanted is None:
+        return UNSET
+    return model.Schedule(
+        cron=wanted.cron, timezone=wanted.timezone, start_within=wanted.start_within
     )
 
 

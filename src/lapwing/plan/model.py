@@ -20,6 +20,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from lapwing.stack import cron
+
 ServiceKind = Literal["web", "static", "worker", "job"]
 ResourceKind = Literal["mongodb", "mysql", "redis", "postgres"]
 Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?\Z")]
@@ -95,6 +97,22 @@ class Container(Struct, frozen=True, kw_only=True):
     scratch: int | None = None
 
 
+class Schedule(Struct, frozen=True, kw_only=True):
+    """When a job runs: a cron schedule, which is due in a time zone.
+
+    `start_within` is how late a run may start, in seconds.
+    """
+
+    cron: str
+    timezone: str = "UTC"
+    start_within: float = 3600.0
+
+    def __post_init__(self) -> None:
+        """Check what a pushed document schedules. Raises ValueError."""
+        cron.parse(self.cron)
+        cron.time_zone(self.timezone)
+
+
 class Service(Struct, frozen=True, kw_only=True):
     """One service as it should run.
 
@@ -126,12 +144,19 @@ class Service(Struct, frozen=True, kw_only=True):
     """The longest a request may take, in seconds; None for no limit (streams)."""
     max_body: int | None = None
     """The largest request body that Envoy buffers, in bytes; None for streamed bodies."""
+    schedule: Schedule | UnsetType = UNSET
+    """When a job runs; unset for one that runs once, before the switch."""
     rollout: Rollout = Rollout()
 
     @property
     def is_page(self) -> bool:
         """Report whether it serves a page, which is its smoke test if it has no other."""
         return self.kind == "static" and self.route is not None
+
+    @property
+    def runs_once(self) -> bool:
+        """Report whether it is a job that runs at a deployment, and not on a schedule."""
+        return self.kind == "job" and self.schedule is UNSET
 
     def identity(self) -> str:
         """Return a digest of what a running process depends on.

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from lapwing.stack import quantities
+from lapwing.stack import cron, quantities
 
 NAME = r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$"
 VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
@@ -18,6 +18,7 @@ PATH = r"^/[^?#\s]*$"
 HOST = r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?$"
 REQUEST = r"^/[^#\s]*$"
 
+CRON = {"pattern": r"^\s*(@[A-Za-z]+|[^@\s]+(\s+\S+){4})\s*$"}
 DURATION = {"type": ["string", "number"], "pattern": r"^(\d+(\.\d+)?(ms|s|m|h|d))+$"}
 SIZE = {"type": ["string", "integer"], "pattern": r"^\d+(\.\d+)?(k|M|G|T|Ki|Mi|Gi|Ti)?$"}
 CPU = {"type": ["string", "number"], "pattern": r"^\d+(\.\d+)?m?$"}
@@ -70,6 +71,8 @@ Money = Annotated[float, BeforeValidator(quantities.money), Field(json_schema_ex
 Percentage = Annotated[
     float, BeforeValidator(quantities.fraction), Field(json_schema_extra=PERCENTAGE)
 ]
+CronSchedule = Annotated[str, BeforeValidator(cron.parse), Field(json_schema_extra={**CRON})]
+TimeZone = Annotated[str, BeforeValidator(cron.time_zone)]
 Date = Annotated[datetime.date, BeforeValidator(quantities.date), Field(json_schema_extra={**DATE})]
 
 

@@ -18,6 +18,7 @@ from lapwing.stack.delivery import Mirror, Registry, Release, Releases
 from lapwing.stack.environment import Environment
 from lapwing.stack.fields import (
     ComputeResources,
+    CronSchedule,
     Duration,
     HttpHost,
     Name,
@@ -27,6 +28,7 @@ from lapwing.stack.fields import (
     Size,
     StrictModel,
     Text,
+    TimeZone,
     UrlPath,
     Variable,
     short_form,
@@ -174,6 +176,25 @@ class Analysis(StrictModel):
     )
 
 
+class Schedule(StrictModel):
+    """When a job runs, again and again."""
+
+    cron: CronSchedule = Field(
+        description="The schedule: minute, hour, day of the month, month and day of the week, as "
+        "for cron, or `@hourly`, `@daily`, `@weekly`, `@monthly`, `@yearly`.",
+        examples=["*/5 * * * *"],
+    )
+    timezone: TimeZone = Field(
+        "UTC", description="The time zone of the schedule.", examples=["Europe/Berlin"]
+    )
+    start_within: Duration = Field(
+        3600.0,
+        gt=0,
+        description="A run that could not start on time (the machine was off) is started within "
+        "this time, once; after it, the run is recorded as missed.",
+    )
+
+
 def _unless_false(value: object) -> object:
     return None if value is False else value
 
@@ -237,8 +258,8 @@ class Service(StrictModel):
 
     kind: Literal["web", "static", "worker", "job"] = Field(
         description="`web` serves HTTP, `static` serves files, `worker` has no port, `job` runs "
-        "once before each switch. Default: `static` with `static`, else `web` with `route`, else "
-        "`worker`."
+        "once before each switch, or on a `schedule`. Default: `static` with `static`, `job` with "
+        "`schedule`, else `web` with `route`, else `worker`."
     )
     build: Annotated[Build | None, short_form("path", NonEmpty | Build)] = Field(
         None, description="The source folder, or build settings."
@@ -284,6 +305,12 @@ class Service(StrictModel):
     )
     resources: ComputeResources = Field(
         default_factory=ComputeResources, description="CPU and memory requests of a replica."
+    )
+    schedule: Annotated[Schedule | None, short_form("cron", str | Schedule)] = Field(
+        None,
+        description="When a job runs. Default: it runs once, before each switch. A run that is due "
+        "while one is in progress is skipped.",
+        examples=["0 6 * * *"],
     )
     needs: list[str] = Field(
         default_factory=list, description="Resources it uses; each sets a URL variable."
@@ -367,6 +394,8 @@ class Service(StrictModel):
             kind = "worker"
             if "static" in value:
                 kind = "static"
+            elif "schedule" in value:
+                kind = "job"
             elif "route" in value:
                 kind = "web"
             return {**value, "kind": kind}

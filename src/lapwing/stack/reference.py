@@ -33,8 +33,9 @@ _FORMS = {
 _TYPES = {"string": "text", "integer": "number", "number": "number", "boolean": "true or false"}
 _PARTS = (
     "Service", "Build", "Health", "Buffering", "Replicas", "ComputeResources", "Rollout", "Smoke",
-    "Analysis", "Secret", "Migrate", "Resource", "Environment", "Cloud", "Machine", "Tls", "Acme",
-    "Gateway", "Usage", "Release", "Forge", "Mirrored", "Scan", "Accepted", "Signing",
+    "Analysis", "Secret", "Migrate", "Schedule", "Resource", "Environment", "Cloud", "Machine",
+    "Tls", "Acme", "Gateway", "Usage", "Release", "Forge", "Mirrored", "Scan", "Accepted",
+    "Signing",
 )  # fmt: skip
 
 _HEAD = """\

@@ -105,6 +105,10 @@ def check_kinds(stack: Stack, _: Environment) -> Iterator[Violation]:
         if service.build is not None and kind != "static" and service.command is None:
             hint = "Add `command:` with the start command."
             yield Violation(f"`{name}` has no command.", at, hint, key=True)
+        if kind != "job" and service.schedule is not None:
+            message = f"`schedule` is only for jobs; `{name}` is a {kind} service."
+            hint = "Set `kind: job`, or remove `schedule`."
+            yield Violation(message, (*at, "schedule"), hint, key=True)
         if kind == "job" and service.replicas.min > 1:
             message = "A job runs once; it cannot have replicas."
             yield Violation(message, (*at, "replicas"))

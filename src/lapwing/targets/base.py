@@ -202,7 +202,7 @@ class StatusReport:
         found = self.status
         if self.envoy_running is False and self.running:
             return False
-        serving = all(s.phase in ("running", "done", "held") for s in found.services)
+        serving = all(s.phase in ("running", "done", "held", "scheduled") for s in found.services)
         resources = all(r.running is not False for r in found.resources)
         return found.problem is None and serving and resources
 

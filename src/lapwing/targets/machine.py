@@ -319,9 +319,9 @@ class MachineTarget:
 
 
 def _long_running(plan: PlannedChange) -> list[str]:
-    """Return the services that a plan changes, without jobs."""
+    """Return the services that a plan changes, without jobs that run once."""
     documents = [d for d in (plan.before, plan.document) if d is not None]
-    jobs = {n for d in documents for n, s in d.services.items() if s.kind == "job"}
+    jobs = {n for d in documents for n, s in d.services.items() if s.runs_once}
     return sorted(c.name for c in plan.changes if c.kind == "service" and c.name not in jobs)
 
 

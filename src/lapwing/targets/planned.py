@@ -35,12 +35,12 @@ class PlannedChange:
 
     @property
     def changes(self) -> list[Change]:
-        """What the commit changes. On a machine, jobs run for deployments only."""
+        """What the commit changes. On a machine, only deployments run jobs once."""
         changes, kind = diff(self.document, self.before), self.document.deployment.kind
         if self.document.target != "machine" or kind not in ("rollback", "abort"):
             return changes
         known = (self.before.services if self.before else {}) | self.document.services
-        jobs = {name for name, service in known.items() if service.kind == "job"}
+        jobs = {name for name, service in known.items() if service.runs_once}
         return [c for c in changes if c.kind != "service" or c.name not in jobs]
 
 

@@ -9,7 +9,15 @@ import pytest
 
 from lapwing.agent.decide import Decision, Intent, Verdict, decide
 from lapwing.agent.rollout import Route, State
-from lapwing.plan.model import Analysis, Deployment, Document, Health, Rollout, Smoke
+from lapwing.plan.model import (
+    Analysis,
+    Deployment,
+    Document,
+    Health,
+    Rollout,
+    Schedule,
+    Smoke,
+)
 from tests.unit.agent.samples import document, environment, generation, rollout, service
 
 API = service("api-1")
@@ -156,3 +164,15 @@ def test_verdicts_after_a_completed_rollout() -> None:
     memory = environment(generation(1, spec=API), running=RUNS)
     rollout(document(api=service("api-2")), memory).state = State.FAILED
     assert decide(RUNS, memory) == Decision(Intent.NOTHING, {"api": Verdict.KEEP})
+
+
+def test_scheduled_job_does_not_run_at_a_deployment() -> None:
+    daily = service("j-1", kind="job", route=None, schedule=Schedule(cron="@daily"))
+    state = environment(running=document(api=service(), digest=daily))
+    assert decide(document(api=service(), digest=daily), state).verdicts["digest"] is Verdict.KEEP
+    newer = document(api=service(), digest=msgspec.structs.replace(daily, release="j-2"))
+    decision = decide(newer, state)
+    assert decision.verdicts["digest"] is Verdict.ADJUST
+    assert not decision.route.jobs
+    once = msgspec.structs.replace(daily, schedule=msgspec.UNSET)
+    assert decide(document(digest=once), state).verdicts["digest"] is Verdict.START

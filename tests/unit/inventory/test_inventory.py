@@ -49,7 +49,7 @@ def test_pods_have_replicas_requests_and_second_slot() -> None:
 def test_every_workload_is_in_the_inventory() -> None:
     for folder in sorted((GOLDEN / "kubernetes").glob("*/expected/*")):
         trees = objects(folder.parents[1].name, folder.name)
-        kinds = ("Deployment", "Rollout", "StatefulSet", "Job")
+        kinds = ("Deployment", "Rollout", "StatefulSet", "Job", "CronJob")
         workloads = [t["metadata"]["name"] for t in trees if t["kind"] in kinds]
         found = from_kubernetes(trees)
         assert [p.name for p in found.pods] == workloads

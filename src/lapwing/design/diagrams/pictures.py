@@ -194,7 +194,8 @@ def _blue_green_steps(loaded: LoadedStack, keep: str) -> tuple[Boxes, Boxes, Box
 
 def _jobs(loaded: LoadedStack) -> tuple[list[Box], list[Box]]:
     """Return the boxes of jobs before and after the services; empty without jobs."""
-    jobs = {n: s for n, s in loaded.stack.services.items() if s.kind == "job"}
+    services = loaded.stack.services.items()
+    jobs = {n: s for n, s in services if s.kind == "job" and s.schedule is None}
     early = tuple(n for n, s in jobs.items() if not s.after)
     late = tuple(n for n, s in jobs.items() if s.after)
     return [Box("Jobs", early)] if early else [], [Box("Jobs", late)] if late else []

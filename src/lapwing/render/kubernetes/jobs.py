@@ -1,4 +1,4 @@
-"""Jobs: what runs once before the new release gets traffic.
+"""Jobs: what runs once before the new release gets traffic, or on a schedule.
 
 A `job` service, and the `migrate` of a service, is a Job whose name ends in a digest of its whole
 pod spec, because a Job's pods are immutable. So it runs once for each release, a finished one does
@@ -7,6 +7,9 @@ of the sync: it runs before workloads of a later wave, and a failed one stops th
 runs `after` services is in the last wave, which starts when they are healthy; a chart has no waves,
 so its program has to wait for them. A migration is no hook, because a hook of a first installation
 would wait forever for a database that is applied later (see fleet's #26580).
+
+A job with a `schedule` is a CronJob, which is applied last: its next run has the new release when
+that serves. A failed run is not retried, as on a machine: the next one follows by its schedule.
 
 A migration with `mode: offline` has annotations for a guarded upgrade (see kubernetes/upgrade): the
 services that must be disconnected meanwhile, and the database to back up.
@@ -21,11 +24,12 @@ from lapwing.render.kubernetes import data, pod
 from lapwing.render.kubernetes.objects import (
     ClusterEnvironment,
     Manifest,
+    labels,
     name,
     new_object,
     service_account,
 )
-from lapwing.render.kubernetes.setting import Digest, Tree, join, spelled
+from lapwing.render.kubernetes.setting import Digest, Setting, Tree, join, spelled
 from lapwing.stack.model import Service
 
 BACKED_UP_KINDS = ("mysql",)
@@ -40,12 +44,17 @@ TIMEOUT_S = 600.0
 """The time limit of a job if the stack file states none, as on a machine."""
 RETRIES = 3
 """Retries of a failed job: its database may not be ready yet."""
+KEPT_RUNS = 3
+"""Finished runs of a scheduled job whose pods, and so their output, are kept: of each outcome."""
 
 
 def manifests(cluster: ClusterEnvironment) -> Iterator[Manifest]:
     """Yield the job services and the migrations."""
     for part, service in cluster.services.items():
-        if service.kind == "job":
+        if service.schedule is not None:
+            yield Manifest(AFTER_FILE, AFTER_WAVE - 1, service_account(cluster, part))
+            yield Manifest(AFTER_FILE, AFTER_WAVE, _cron_job(cluster, part, service))
+        elif service.kind == "job":
             file, wave = (AFTER_FILE, AFTER_WAVE) if service.after else (FILE, WAVE)
             yield Manifest(file, wave - 1, service_account(cluster, part))
             hook = {
@@ -101,11 +110,38 @@ def _job(
     if waits_for in cluster.own_resources:
         template["spec"]["initContainers"] = [data.waiting(cluster, waits_for)]
     called = join(name(part), "-", Digest(spelled(template["spec"])))
-    spec = {
-        "backoffLimit": RETRIES,
-        "activeDeadlineSeconds": round(service.timeout or TIMEOUT_S),
-        "template": template,
-    }
+    spec = _spec(service, template, retries=RETRIES)
     return new_object(
         cluster, "batch/v1", "Job", part, "job", called=called, annotations=annotations, spec=spec
     )
+
+
+def _cron_job(cluster: ClusterEnvironment, part: str, service: Service) -> dict[str, Tree]:
+    assert service.schedule is not None
+    template = pod.template(
+        cluster, part, service, component="job", command=service.command, restart="Never"
+    )
+    path, schedule = f"services.{part}.schedule", service.schedule
+    spec = {
+        "schedule": Setting(f"{path}.cron", schedule.cron, f"When {part} runs."),
+        "timeZone": Setting(
+            f"{path}.timezone", schedule.timezone, "The time zone of the schedule."
+        ),
+        "concurrencyPolicy": "Forbid",
+        "startingDeadlineSeconds": round(schedule.start_within),
+        "successfulJobsHistoryLimit": KEPT_RUNS,
+        "failedJobsHistoryLimit": KEPT_RUNS,
+        "jobTemplate": {
+            "metadata": {"labels": labels(cluster, part, "job")},
+            "spec": _spec(service, template, retries=0),
+        },
+    }
+    return new_object(cluster, "batch/v1", "CronJob", part, "job", spec=spec)
+
+
+def _spec(service: Service, template: dict[str, Tree], *, retries: int) -> dict[str, Tree]:
+    return {
+        "backoffLimit": retries,
+        "activeDeadlineSeconds": round(service.timeout or TIMEOUT_S),
+        "template": template,
+    }

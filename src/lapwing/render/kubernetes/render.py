@@ -38,7 +38,7 @@ HEADS = {
     "workloads.yaml": "Services: workloads, their Services, autoscalers and disruption budgets.",
     "edge.yaml": "Envoy, between the load balancer and the blue and green slots.",
     "front.yaml": "Ingress to the cluster.",
-    "after.yaml": "Jobs that run once after the services are healthy.",
+    "after.yaml": "Jobs that run after the services are healthy: once, or on a schedule.",
 }
 
 
@@ -168,8 +168,9 @@ def _check_names(cluster: ClusterEnvironment, found: Iterable[Manifest]) -> None
     seen = set()
     for manifest in found:
         kind, name = manifest.tree["kind"], text(manifest.tree["metadata"]["name"], cluster.scopes)
-        # A Job's name is a label of its pods; the pods of a StatefulSet get 11 more characters.
-        most = MAX_NAME_LENGTH - (11 if kind == "StatefulSet" else 0)
+        # A Job's name is a label of its pods; the pods of a StatefulSet, and the Jobs of a CronJob,
+        # get 11 more characters.
+        most = MAX_NAME_LENGTH - (11 if kind in ("StatefulSet", "CronJob") else 0)
         if len(name) > most:
             raise UsageError(
                 f"The name of {kind} {name!r} is too long: {len(name)} characters, the maximum is "
