@@ -4,7 +4,12 @@ A scanner is asked for all that it knows, as JSON, and the verdict is ours: so t
 whichever scanner there is, and a scanner that fails is never taken for one that found nothing.
 Without a scanner the result is an error, unless the scan is switched off.
 
-Sources: Trivy's documentation of `trivy filesystem` and its JSON report, Grype's of `-o json`. Both
+An image is scanned as an OCI layout in a folder before it is pushed, so that a registry never has
+what fails.
+
+Sources: Trivy's documentation of `trivy filesystem`, `trivy image --input` (a layout: its first
+image is read, and the path must have no `@` and no `:`) and its JSON report, Grype's of `-o json`
+and of its sources `dir:` and `oci-dir:`. Both
 exit with 0 whatever they find when they are not told to do otherwise. Both read a file of findings
 to leave out from the folder that they are run in; that is an empty one here, because what is
 accepted is for the stack file to say. They are not told to be quiet: then they would not say why
@@ -62,6 +67,10 @@ class Scanner(Protocol):
         """What it finds in a source with its lock files. Raises ScanError if the scan fails."""
         ...
 
+    def scan_image(self, layout: Path) -> list[Finding]:
+        """What it finds in the image of an OCI layout. Raises ScanError if the scan fails."""
+        ...
+
 
 def find_scanner(environ: Mapping[str, str]) -> Scanner:
     """The scanner on the PATH. Raises ScanError if there is none."""
@@ -71,7 +80,8 @@ def find_scanner(environ: Mapping[str, str]) -> Scanner:
             return kind(program, environ)
     raise ScanError(
         "No vulnerability scanner (trivy, grype) is on the PATH.",
-        hint="Install trivy or grype, or ship without a scan: `lapwing ship --scan off`.",
+        hint="Install trivy or grype. `lapwing ship --scan off` ships without a scan; other "
+        "commands scan images if the stack file has `scan`.",
     )
 
 
@@ -86,7 +96,14 @@ class Trivy:
 
     def scan(self, folder: Path) -> list[Finding]:
         """What it finds by the lock files in a folder."""
-        asked = ("filesystem", "--quiet", "--format", "json", "--scanners", "vuln", str(folder))
+        return self._ask("filesystem", str(folder))
+
+    def scan_image(self, layout: Path) -> list[Finding]:
+        """What it finds by the packages in an image: those of the system and of languages."""
+        return self._ask("image", "--input", str(layout))
+
+    def _ask(self, kind: str, *what: str) -> list[Finding]:
+        asked = (kind, "--quiet", "--format", "json", "--scanners", "vuln", *what)
         return read_trivy(_report(self._program, asked, self._environ))
 
 
@@ -101,7 +118,14 @@ class Grype:
 
     def scan(self, folder: Path) -> list[Finding]:
         """What it finds by the lock files in a folder."""
-        return read_grype(_report(self._program, ("-o", "json", f"dir:{folder}"), self._environ))
+        return self._ask(f"dir:{folder}")
+
+    def scan_image(self, layout: Path) -> list[Finding]:
+        """What it finds by the packages in an image: those of the system and of languages."""
+        return self._ask(f"oci-dir:{layout}")
+
+    def _ask(self, what: str) -> list[Finding]:
+        return read_grype(_report(self._program, ("-o", "json", what), self._environ))
 
 
 def read_trivy(report: Mapping[str, Any]) -> list[Finding]:

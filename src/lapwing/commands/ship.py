@@ -11,22 +11,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from lapwing.build import scan
 from lapwing.build.builder import BuildResult
+from lapwing.build.image.builder import Image
 from lapwing.build.release import ReleaseStore
 from lapwing.build.scan import Finding, Severity
 from lapwing.build.testing import run_tests
 from lapwing.desired.remote import Remote
 from lapwing.desired.repository import DesiredRepository
-from lapwing.errors import ConflictError, ScanError, SecretError, UsageError
+from lapwing.errors import ConflictError, SecretError, UsageError
 from lapwing.plan import make
 from lapwing.plan.diff import Change
 from lapwing.plan.model import Deployment, Document, Resource
@@ -34,7 +34,15 @@ from lapwing.settings import Settings
 from lapwing.stack.load import LoadedStack
 from lapwing.stack.scanning import Accepted
 from lapwing.system.git import find_revision
-from lapwing.targets import bundles, cluster_images, guards, images, requirements, sources
+from lapwing.targets import (
+    bundles,
+    cluster_images,
+    guards,
+    image_scan,
+    images,
+    requirements,
+    sources,
+)
 from lapwing.targets.cluster_images import BuiltImages
 from lapwing.targets.planned import PlannedChange
 
@@ -171,8 +179,8 @@ class _Shipment:
         else:
             self.add_step("test", "skipped", "no service has a `build: {test: ...}`")
 
-    def scan(self, names: Iterable[str]) -> None:
-        """Scan the sources of services for known vulnerabilities. Raises ScanError."""
+    def scan(self, names: Iterable[str], made: Iterable[Image] = ()) -> None:
+        """Scan the sources of services, and images, for known vulnerabilities. Raises ScanError."""
         if not self.options.scan:
             self.add_step("scan", "skipped", "`--scan off`")
             return
@@ -184,28 +192,20 @@ class _Shipment:
         for name in names:
             self.report(f"scanning {name} with {scanner.name}")
             result.findings += scanner.scan(images.source_folder(loaded, name))
-        today = datetime.datetime.now(datetime.UTC).date()
+        result.findings += image_scan.scan_images(scanner, made, self.settings, self.report)
+        result.findings = list(dict.fromkeys(result.findings))
         fail_on = self.options.fail_on or rules.fail_on
-        found = scan.judge(result.findings, fail_on, rules.accept, today)
+        found = image_scan.check_findings(
+            loaded, result.findings, scanner.name, fail_on, self.report
+        )
         result.accepted = found.accepted
         for entry in found.unused if not self.options.services else ():
             self.report(
                 f"{entry.id} is accepted until {entry.until}, but was not found: remove the entry"
             )
-        if found.stopping:
-            raise ScanError(
-                f"{scanner.name} found {len(found.stopping)} vulnerabilities of severity {fail_on} "
-                "or above. Nothing was shipped.",
-                hint="Upgrade the packages and their lock file. To accept one until a date, add it "
-                "to `scan: {accept: [...]}` in the stack file.",
-                detail="\n".join(scan.line(*each) for each in found.stopping),
-            )
         text = f"{scanner.name}: {len(result.findings)} findings, none {fail_on} or above"
         if found.accepted:
             text += f" except {len(found.accepted)} accepted"
-        for finding, entry in found.accepted:
-            line = scan.line(finding)
-            self.report(f"accepted until {entry.until}: {line} ({entry.reason})")
         self.add_step("scan", "done", text)
 
     async def push(self, registry: str, progress: Progress) -> None:
@@ -306,9 +306,9 @@ class _Shipment:
         self.add_step("build", "done", f"{len(names)} images")
         tested = [n for n in names if (b := loaded.stack.services[n].build) and b.test]
         self.test(sources.build_services(loaded, self.settings, tested, self.report))
-        self.scan(names)
+        self.scan(names, [each.image for each in built.results])
         self.result.images = built.references
-        return built
+        return replace(built, options=replace(built.options, scan=False))
 
     def _remote(self, url: str) -> Remote:
         return Remote(url, self.settings.remotes, self.settings.environ)

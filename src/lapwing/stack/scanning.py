@@ -33,7 +33,7 @@ class Accepted(StrictModel):
 
 
 class Scan(StrictModel):
-    """Settings of the vulnerability scan of `lapwing ship`."""
+    """Settings of the vulnerability scan of `lapwing ship`, and of images before a push."""
 
     fail_on: Severity = Field("critical", description="The lowest severity that fails the scan.")
     accept: list[Accepted] = Field(

@@ -138,6 +138,7 @@ def build(
         destination.platforms,
         destination.registry or f"{LOCAL_REGISTRY}/{loaded.stack.stack}",
         push=True,
+        scan=not destination.is_local,
         uncommitted=destination.is_local,
         desired=desired,
     )

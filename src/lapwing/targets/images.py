@@ -44,6 +44,7 @@ from lapwing.stack.image import LATEST, check_tag, parse, service_image
 from lapwing.stack.load import LoadedStack
 from lapwing.system.git import Git, read_revision
 from lapwing.targets.image_attestations import attach, find_key, make_documents
+from lapwing.targets.image_scan import check_images
 from lapwing.targets.live_images import live_images
 from lapwing.targets.sources import request_of, wanted_services
 
@@ -64,6 +65,8 @@ class ImageOptions:
     sign_key: Path | None = None
     """A file with the private key that signs the images."""
     plain_http: bool = False
+    scan: bool = True
+    """Whether images are scanned before a push, if the stack file has `scan`."""
     uncommitted: bool = False
     """Whether a source with uncommitted changes may be pushed, tagged as such."""
     desired: str | None = None
@@ -137,8 +140,11 @@ def push_images(
     report: Callable[[str], None],
     progress: Progress,
 ) -> list[ImageResult]:
-    """Push images; what the registry has is skipped. Raises RegistryError."""
+    """Scan and push images; what the registry has is skipped. Raises RegistryError or ScanError."""
     key = find_key(loaded, options.sign_key, settings)
+    if options.scan:
+        made = [result.image for result in results]
+        check_images(loaded, made, settings, report, plain_http=options.plain_http)
     done = []
     for result in results:
         started = time.monotonic()

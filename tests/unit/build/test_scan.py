@@ -100,6 +100,75 @@ def test_grypes_report_is_read() -> None:
     assert read_grype({"matches": [match]}) == [dataclasses.replace(HIGH, aliases=("CVE-x",))]
 
 
+TRIVY_IMAGE = {
+    "SchemaVersion": 2,
+    "ArtifactName": "/tmp/lapwing-scan-1/image",
+    "ArtifactType": "container_image",
+    "Metadata": {"OS": {"Family": "debian", "Name": "12.5"}, "DiffIDs": ["sha256:0"]},
+    "Results": [
+        {
+            "Target": "/tmp/lapwing-scan-1/image (debian 12.5)",
+            "Class": "os-pkgs",
+            "Type": "debian",
+            "Vulnerabilities": [
+                {
+                    "VulnerabilityID": "CVE-2024-5535",
+                    "PkgID": "libssl3@3.0.13-1~deb12u1",
+                    "PkgName": "libssl3",
+                    "PkgIdentifier": {"PURL": "pkg:deb/debian/libssl3@3.0.13-1~deb12u1"},
+                    "InstalledVersion": "3.0.13-1~deb12u1",
+                    "FixedVersion": "3.0.15-1~deb12u1",
+                    "Status": "fixed",
+                    "Layer": {"Digest": "sha256:1", "DiffID": "sha256:0"},
+                    "SeveritySource": "nvd",
+                    "Severity": "CRITICAL",
+                },
+                {
+                    "VulnerabilityID": "CVE-2005-2541",
+                    "PkgName": "tar",
+                    "InstalledVersion": "1.34+dfsg-1.2+deb12u1",
+                    "Status": "affected",
+                    "Severity": "LOW",
+                },
+            ],
+        },
+        {"Target": "Python", "Class": "lang-pkgs", "Type": "python-pkg"},
+    ],
+}
+GRYPE_IMAGE = {
+    "matches": [
+        {
+            "vulnerability": {
+                "id": "CVE-2005-2541",
+                "namespace": "debian:distro:debian:12",
+                "severity": "Negligible",
+                "fix": {"versions": [], "state": "wont-fix"},
+                "advisories": [],
+            },
+            "relatedVulnerabilities": [{"id": "CVE-2005-2541", "severity": "High"}],
+            "matchDetails": [{"type": "exact-direct-match", "matcher": "dpkg-matcher"}],
+            "artifact": {
+                "name": "tar",
+                "version": "1.34+dfsg-1.2+deb12u1",
+                "type": "deb",
+                "locations": [{"path": "/var/lib/dpkg/status", "layerID": "sha256:0"}],
+            },
+        }
+    ],
+    "source": {"type": "image", "target": {"layers": []}},
+    "distro": {"name": "debian", "version": "12"},
+}
+
+
+def test_reports_on_images_are_read() -> None:
+    """Packages of the system are found beside those of languages; not all have a fixed version."""
+    tar = ("tar", "1.34+dfsg-1.2+deb12u1", "low", None)
+    ssl = ("libssl3", "3.0.13-1~deb12u1", "critical", "3.0.15-1~deb12u1")
+    found = {"trivy": read_trivy(TRIVY_IMAGE), "grype": read_grype(GRYPE_IMAGE)}
+    read = {n: [(f.package, f.version, f.severity, f.fixed) for f in fs] for n, fs in found.items()}
+    assert read == {"trivy": [ssl, tar], "grype": [tar]}
+
+
 def test_what_is_no_report_is_not_taken_for_a_clean_one() -> None:
     with pytest.raises(ScanError):
         read_grype({"error": "no database"})

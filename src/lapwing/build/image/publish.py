@@ -94,6 +94,18 @@ async def write_archive(
                 layout.name_image(image.root, tag, repository)
 
 
+async def write_layout(
+    client: RegistryClient, image: Image, each: PlatformImage, folder: Path, settings: Settings
+) -> None:
+    """Write the image for one platform as an OCI layout in a folder. Raises as `write_archive`."""
+    with create_layout(LayoutReference("oci", folder)) as layout:
+        for blob in each.manifest.blobs:
+            source = await _local(client, image, each, blob, settings)
+            await layout.push(blob, source, where=image.service)
+        await layout.put_manifest(each.manifest, each.manifest.digest)
+        layout.name_image(each.manifest, "")
+
+
 def load(archive: Path, engine: str, settings: Settings) -> None:
     """Load an archive into a container engine. Raises BuildError."""
     done = process.run(
