@@ -78,10 +78,11 @@ docs: setup  ## Generate the reference pages and build the documentation site in
 	@$(BIN)/python -m docs.generate.layers
 	@$(BIN)/python -m docs.generate.json_output
 	@$(BIN)/python -m docs.generate.pictures
+	@$(BIN)/python -m docs.generate.documents
 	@$(BIN)/zensical build --strict --clean
 
 lock: setup  ## Resolve the dependencies again and write requirements.txt, also for servers
 	@$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --group dev \
-	  --extra build --extra machine pyproject.toml -o requirements.txt
+	  --extra build --extra design --extra machine pyproject.toml -o requirements.txt
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
 	  --no-annotate --extra machine pyproject.toml -o src/lapwing/server/requirements.txt

@@ -121,6 +121,18 @@ def init(
         )
 
 
+def workflow_of(directory: Path) -> str:
+    """Return the workflow that `init` writes for a project: for the forge of an existing one."""
+    from lapwing.design.pipeline import FILES, workflow
+    from lapwing.stack import project
+
+    released = project.read(project.find(directory))
+    top = released.folder.resolve()
+    roots = (top, *top.parents)
+    forge: Forge = "gitea" if any((r / FILES["gitea"]).is_file() for r in roots) else "github"
+    return workflow(_pipeline(released, forge, None, DISTRIBUTION, top, None))
+
+
 def _repository_root(folder: Path) -> Path:
     """Return the root of the git repository of a folder. Raises UsageError if there is none."""
     for parent in (folder, *folder.parents):

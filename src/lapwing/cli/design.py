@@ -8,57 +8,115 @@ from typing import TYPE_CHECKING
 import click
 
 from lapwing.cli.context import Context
-from lapwing.cli.diagram import amounts, environment_of
+from lapwing.cli.diagram import environment_of, subject_of
 from lapwing.cli.options import document_environment_option
 from lapwing.cli.rendered import write_file
 from lapwing.errors import UsageError
 
 if TYPE_CHECKING:
+    from lapwing.design.document import Document, Origin, Sources
     from lapwing.stack.load import LoadedStack
+
+ENDINGS = (".md", ".pdf", ".html")
 
 
 @click.command("design")
 @document_environment_option
+@click.option("--brief", is_flag=True, help="Write one or two pages instead of all sections.")
 @click.option(
     "-o",
     "out",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="FILE.md or FILE.pdf. Default: print Markdown.",
+    help="FILE.md, FILE.html or FILE.pdf. Default: print Markdown.",
 )
 @click.pass_obj
-def command(context: Context, environment: str | None, out: Path | None) -> None:
-    """Write the architecture document of the stack: one or two pages, Markdown or PDF."""
-    from lapwing.design.document import document, markdown
+def command(context: Context, environment: str | None, brief: bool, out: Path | None) -> None:
+    """Write the architecture document of the stack: Markdown, HTML or PDF.
 
-    if out is not None and out.suffix not in (".md", ".pdf"):
+    It contains the decisions, the network, the deployment strategy, data, security, cost and open
+    points. Date, revision and author are those of the last commit of the stack file.
+    """
+    from lapwing.design.document import document
+    from lapwing.design.markdown import markdown
+
+    if out is not None and out.suffix not in ENDINGS:
         raise UsageError(
-            f"{out} does not end with .md or .pdf.", hint="Use -o FILE.md or -o FILE.pdf."
+            f"{out} does not end with .md, .html or .pdf.", hint="Use -o FILE.pdf, for example."
         )
     loaded = environment_of(context, environment)
-    costs, unknown = amounts(loaded)
-    made = document(loaded, costs, unknown=unknown, later=_later(loaded))
+    made = document(subject_of(loaded), _sources(context, loaded), brief=brief)
     if out is None:
         context.printer.data(markdown(made).rstrip("\n"))
         return
-    if out.suffix == ".pdf":
-        from lapwing.design.pdf import pdf
-
-        data = pdf(made)
-    else:
-        data = markdown(made).encode()
-    write_file(out, data)
+    write_file(out, _formatted(context, made, out.suffix, brief=brief))
     context.printer.say(f"Wrote {out}.")
 
 
-def _later(loaded: LoadedStack) -> list[tuple[str, str]]:
-    """List components that the stack does not have, and when to add each (`lapwing review`)."""
+def _formatted(context: Context, made: Document, suffix: str, *, brief: bool) -> bytes:
+    from lapwing.design.markdown import markdown
+    from lapwing.design.page import html
+
+    if suffix == ".md":
+        return markdown(made).encode()
+    if suffix == ".html":
+        return html(made).encode()
+    from lapwing.design.pdf import pdf, without_glyph
+
+    absent = without_glyph(made)
+    if absent:
+        context.printer.say(
+            f"The font of PDF files has no glyph for {' '.join(absent)}: `?` replaces it. "
+            "Write FILE.html, which browsers show in every script.",
+            style="yellow",
+        )
+    return pdf(made, brief=brief)
+
+
+def _sources(context: Context, loaded: LoadedStack) -> Sources:
+    from lapwing.cli.ci import workflow_of
+    from lapwing.cost.alternatives import levers
+    from lapwing.cost.book import book
+    from lapwing.cost.estimate import estimate
+    from lapwing.design.document import Sources
+    from lapwing.inventory.read import read
+    from lapwing.stack.load import environments
+
+    prices = book()
+    clouds = [s for s in environments(loaded.path, folders=False) if s.settings.cloud]
+    return Sources(
+        estimate=estimate(read([loaded]), prices),
+        workflow=workflow_of(context.directory),
+        stack=read(clouds),
+        levers=levers([loaded], prices),
+        later=_later(loaded),
+        origin=_origin(context, loaded.path),
+    )
+
+
+def _origin(context: Context, file: Path) -> Origin:
+    """Read the last commit of the stack file; a file with changes has no revision."""
+    from lapwing.design.document import Origin
+    from lapwing.system.git import Git
+
+    git = Git(file.parent, context.settings.environ)
+    found = git.ask("log", "-1", "--format=%cs%x09%h%x09%an", "--", file.name)
+    if not found:
+        return Origin()
+    date, revision, author = found.split("\t")
+    changed = git.ask("status", "--porcelain", "--", file.name)
+    return Origin(date, f"{revision} with uncommitted changes" if changed else revision, author)
+
+
+def _later(loaded: LoadedStack) -> list[tuple[str, str, str]]:
+    """List components that the stack does not have: why not, and when to add each."""
     from lapwing.review.finding import Subject
     from lapwing.review.overkill import COMPONENTS
     from lapwing.stack import source
 
-    if loaded.settings.cloud is None:
-        return []
     subject = Subject([loaded], source.read(loaded.path))
-    absent = (row for row in COMPONENTS if next(iter(row.find(subject)), None) is None)
-    return [(f"{row.name[:1].upper()}{row.name[1:]}", row.when) for row in absent]
+    rows = [row for row in COMPONENTS if row.applies(loaded)]
+    absent = [row for row in rows if next(iter(row.find(subject)), None) is None]
+    return [
+        (f"{row.name[:1].upper()}{row.name[1:]}", row.reason([loaded]), row.when) for row in absent
+    ]

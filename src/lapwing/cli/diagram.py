@@ -14,6 +14,7 @@ from lapwing.errors import UsageError
 
 if TYPE_CHECKING:
     from lapwing.design.diagrams.model import Picture
+    from lapwing.design.subject import Subject
     from lapwing.stack.load import LoadedStack
 
 NAMES = ("architecture", "bluegreen", "pipeline", "network", "cost")
@@ -46,7 +47,7 @@ def command(
     if name is None:
         _all(context, loaded, chosen, out)
         return
-    data = _drawn(_picture(name, loaded), chosen)
+    data = _drawn(_picture(name, context, loaded), chosen)
     if out is not None:
         write_file(out, data)
         context.printer.say(f"Wrote {out}.")
@@ -73,24 +74,15 @@ def environment_of(context: Context, environment: str | None) -> LoadedStack:
     return load(path, "production" if "production" in found else found[-1])
 
 
-def amounts(loaded: LoadedStack) -> tuple[list[tuple[str, float]], int]:
-    """Estimate the expected monthly cost of each part in US dollars.
-
-    Also returns the number of lines without a price.
-    """
-    from lapwing.cost.book import book
-    from lapwing.cost.estimate import estimate
+def subject_of(loaded: LoadedStack) -> Subject:
+    """Read the inventory of the stack, and select the environment."""
+    from lapwing.design.subject import subject_of as select
     from lapwing.inventory.read import read
+    from lapwing.stack.load import environments
 
-    if loaded.settings.cloud is None:
-        return [], 0
-    found: dict[str, float] = {}
-    lines = estimate(read([loaded]), book()).lines
-    for line in lines:
-        if line.expected is not None:
-            found[line.part] = found.get(line.part, 0.0) + float(line.expected)
-    unknown = sum(not line.known for line in lines)
-    return [(part, round(amount, 2)) for part, amount in found.items()], unknown
+    others = environments(loaded.path, folders=False)
+    stacks = [s for s in others if s.environment != loaded.environment and s.settings.cloud]
+    return select(read([loaded, *stacks]), loaded.environment)
 
 
 def _format(form: str | None, out: Path | None, *, folder: bool) -> str:
@@ -109,17 +101,24 @@ def _format(form: str | None, out: Path | None, *, folder: bool) -> str:
     return form or str(known)
 
 
-def _picture(name: str, loaded: LoadedStack) -> Picture:
-    from lapwing.design.diagrams.pictures import picture
+def _picture(name: str, context: Context, loaded: LoadedStack) -> Picture:
+    from lapwing.cli.ci import workflow_of
+    from lapwing.cost.book import book
+    from lapwing.cost.estimate import estimate
+    from lapwing.design.diagrams.pictures import cost_picture, picture
+    from lapwing.design.document import amounts_of
+    from lapwing.inventory.read import read
 
-    costs, unknown = amounts(loaded) if name == "cost" else ((), 0)
-    found = picture(name, loaded, costs, unknown)
-    if name == "cost" and not getattr(found, "slices", ()):
+    subject = subject_of(loaded)
+    if name != "cost":
+        return picture(name, subject, workflow_of(context.directory))
+    costs, unknown = amounts_of(estimate(read([loaded]), book()))
+    if not costs:
         raise UsageError(
             f"`lapwing cost` has no price for `{loaded.environment}`.",
-            hint="Choose an environment with a `cloud`: -e NAME.",
+            hint="Choose an environment with a `cloud` or a `machine`: -e NAME.",
         )
-    return found
+    return cost_picture(subject, costs, unknown)
 
 
 def _all(context: Context, loaded: LoadedStack, form: str, out: Path | None) -> None:
@@ -130,7 +129,7 @@ def _all(context: Context, loaded: LoadedStack, form: str, out: Path | None) -> 
         )
     for name in NAMES:
         try:
-            data = _drawn(_picture(name, loaded), form)
+            data = _drawn(_picture(name, context, loaded), form)
         except UsageError as error:
             context.printer.say(f"{name}: skipped. {error.message}")
             continue

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
+import yaml
+
 from lapwing.inventory.model import (
     Backup,
     Disk,
@@ -17,9 +19,11 @@ from lapwing.inventory.model import (
     LoadBalancer,
     Pods,
     Requests,
+    Rollout,
+    Route,
     SecretRead,
 )
-from lapwing.plan.names import BACKS_UP, COMPONENT, NAME
+from lapwing.plan.names import BACKS_UP, COMPONENT, NAME, OFFLINE_MIGRATION
 
 Object = Mapping[str, Any]
 WORKLOADS = ("Deployment", "Rollout", "StatefulSet", "Job", "CronJob")
@@ -27,6 +31,9 @@ CONTROLLERS = {"Rollout": "Argo Rollouts", "ExternalSecret": "External Secrets"}
 """The program that has to run in the cluster for objects of a kind."""
 EVERYWHERE = "0.0.0.0/0"
 SPOT = "cloud.google.com/gke-spot"
+ZONE = "topology.kubernetes.io/zone"
+POD_SECURITY = "pod-security.kubernetes.io/enforce"
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _DURATION = re.compile(r"(\d+)([smh])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 _FACTORS = {
@@ -44,15 +51,26 @@ def from_kubernetes(objects: Iterable[Object]) -> Inventory:
         for spec in (o["spec"] for o in listed if o["kind"] == "HorizontalPodAutoscaler")
         for target in (spec["scaleTargetRef"],)
     }
-    windows = {_name(o): _window(o) for o in listed if o["kind"] == "AnalysisTemplate"}
+    analyses = {_name(o): o for o in listed if o["kind"] == "AnalysisTemplate"}
     workloads = [o for o in listed if o["kind"] in WORKLOADS]
     kinds = {o["kind"] for o in listed}
     return Inventory(
-        pods=tuple(_pods(o, scalers.get((o["kind"], _name(o))), windows) for o in workloads),
+        pods=tuple(_pods(o, scalers.get((o["kind"], _name(o))), analyses) for o in workloads),
         disks=tuple(disk for o in listed for disk in _disks(o)),
         load_balancers=tuple(_load_balancers(listed)),
         endpoints=tuple(e for o in listed if o["kind"] == "Service" for e in _endpoints(o)),
         flows=tuple(f for o in listed if o["kind"] == "NetworkPolicy" for f in _flows(o)),
+        closed=tuple(
+            direction for o in listed if o["kind"] == "NetworkPolicy" for direction in _closed(o)
+        ),
+        pod_security=tuple(
+            o["metadata"]["labels"][POD_SECURITY]
+            for o in listed
+            if o["kind"] == "Namespace" and POD_SECURITY in o["metadata"].get("labels", {})
+        ),
+        routes=tuple(
+            dict.fromkeys(r for o in listed if o["kind"] == "ConfigMap" for r in _routes(o))
+        ),
         secret_reads=tuple(r for o in listed if o["kind"] == "ExternalSecret" for r in _reads(o)),
         backups=tuple(b for o in listed if o["kind"] == "CronJob" for b in _backups(o)),
         controllers=tuple(name for kind, name in CONTROLLERS.items() if kind in kinds),
@@ -67,16 +85,13 @@ def quantity(text: str | float) -> Decimal:
     return Decimal(number) * (_FACTORS[unit] if unit else 1)
 
 
-def _pods(workload: Object, scaled: tuple[int, int] | None, windows: Mapping[str, int]) -> Pods:
+def _pods(workload: Object, scaled: tuple[int, int] | None, analyses: Mapping[str, Object]) -> Pods:
     spec, labels = workload["spec"], workload["metadata"].get("labels", {})
     schedule = spec.get("schedule")
     spec = spec["jobTemplate"]["spec"] if schedule else spec
     pod = spec["template"]["spec"]
     least, most = scaled or (spec.get("replicas", 1),) * 2
-    blue_green = (spec.get("strategy") or {}).get("blueGreen") or {}
-    kept = blue_green.get("scaleDownDelaySeconds", 0)
-    for analysis in (blue_green.get("postPromotionAnalysis") or {}).get("templates", ()):
-        kept += windows.get(analysis["templateName"], 0)
+    blue_green = (spec.get("strategy") or {}).get("blueGreen")
     return Pods(
         name=_name(workload),
         part=labels.get(NAME, _name(workload)),
@@ -87,19 +102,36 @@ def _pods(workload: Object, scaled: tuple[int, int] | None, windows: Mapping[str
         requests=_requests(pod),
         spot=SPOT in (pod.get("nodeSelector") or {}),
         images=tuple(c["image"] for c in pod["containers"]),
-        second_slot_s=kept,
+        rollout=None if blue_green is None else _rollout(blue_green, analyses),
+        spread=any(c["topologyKey"] == ZONE for c in pod.get("topologySpreadConstraints") or ()),
+        offline=OFFLINE_MIGRATION in (workload["metadata"].get("annotations") or {}),
         deadline_s=spec.get("activeDeadlineSeconds"),
         schedule=schedule,
         caps_cache="maxmemory" in json.dumps(pod["containers"]),
     )
 
 
-def _window(template: Object) -> int:
-    """Return how long an analysis watches the traffic: both slots run meanwhile."""
-    jobs = [m["provider"]["job"]["spec"] for m in template["spec"]["metrics"]]
-    pods = [job["template"]["spec"] for job in jobs]
-    variables = [e for pod in pods for c in pod["containers"] for e in c.get("env", ())]
-    return sum(int(e["value"]) for e in variables if e["name"] == "WINDOW")
+def _rollout(blue_green: Object, analyses: Mapping[str, Object]) -> Rollout:
+    """Read a strategy: the tests before the switch, and the limits of the analysis after it."""
+
+    def metrics(key: str) -> list[Object]:
+        named = [t["templateName"] for t in (blue_green.get(key) or {}).get("templates", ())]
+        return [m for name in named if name in analyses for m in analyses[name]["spec"]["metrics"]]
+
+    pods = [
+        m["provider"]["job"]["spec"]["template"]["spec"] for m in metrics("postPromotionAnalysis")
+    ]
+    variables = [e for p in pods for c in p["containers"] for e in c.get("env", ())]
+    stated = {e["name"]: e["value"] for e in variables if e.get("value")}
+    errors, p95 = stated.get("MOST_ERRORS"), stated.get("MOST_P95")
+    return Rollout(
+        smoke_tests=len(metrics("prePromotionAnalysis")),
+        hold=not blue_green.get("autoPromotionEnabled", True),
+        window_s=sum(int(e["value"]) for e in variables if e["name"] == "WINDOW"),
+        max_error_rate=Decimal(errors) if errors else None,
+        max_p95_s=Decimal(p95) / 1000 if p95 else None,
+        keep_s=blue_green.get("scaleDownDelaySeconds", 0),
+    )
 
 
 def _requests(pod: Object) -> Requests:
@@ -156,16 +188,58 @@ def _endpoints(service: Object) -> Iterator[Endpoint]:
         yield Endpoint(_name(service), port["port"], "cluster")
 
 
+def _routes(config: Object) -> Iterator[Route]:
+    """Yield the routes of the configuration of Envoy, the first match first."""
+    text = (config.get("data") or {}).get("envoy.yaml")
+    listeners = _read(text)["static_resources"]["listeners"] if text else ()
+    for listener in listeners:
+        for chain in listener["filter_chains"]:
+            for host in chain["filters"][0]["typed_config"]["route_config"]["virtual_hosts"]:
+                for route in host["routes"]:
+                    match = route["match"]
+                    prefix = match.get("path_separated_prefix", match.get("prefix"))
+                    if prefix is not None and "route" in route:
+                        yield Route(prefix, route["route"]["cluster"])
+
+
+def _closed(policy: Object) -> Iterator[str]:
+    """Yield the directions that a policy for all pods of the stack denies."""
+    spec = policy["spec"]
+    if NAME not in spec["podSelector"].get("matchLabels", {}):
+        yield from (d for d in spec["policyTypes"] if d.lower() not in spec)
+
+
 def _flows(policy: Object) -> Iterator[Flow]:
-    """Yield the egress that a network policy allows to parts and to the internet."""
-    source = policy["spec"]["podSelector"].get("matchLabels", {}).get(NAME)
-    for rule in policy["spec"].get("egress", ()) if source else ():
+    """Yield what a network policy allows: egress, and ingress from outside of the namespace."""
+    part = policy["spec"]["podSelector"].get("matchLabels", {}).get(NAME)
+    if not part:
+        return
+    for rule in policy["spec"].get("egress", ()):
+        ports = _ports(rule)
+        if "to" not in rule:
+            yield Flow(part, "any", ports)
         for peer in rule.get("to", ()):
-            part = peer.get("podSelector", {}).get("matchLabels", {}).get(NAME)
-            if part is not None:
-                yield Flow(source, part)
+            other = peer.get("podSelector", {}).get("matchLabels", {}).get(NAME)
+            if other is not None:
+                yield Flow(part, other, ports)
             elif peer.get("ipBlock", {}).get("cidr") == EVERYWHERE:
-                yield Flow(source, "internet")
+                yield Flow(part, "internet", ports)
+    for rule in policy["spec"].get("ingress", ()):
+        for peer in rule.get("from", ({"ipBlock": {"cidr": EVERYWHERE}},)):
+            if "ipBlock" in peer:
+                yield Flow(peer["ipBlock"]["cidr"], part, _ports(rule))
+            elif "podSelector" not in peer:
+                yield Flow("cluster", part, _ports(rule))
+
+
+def _read(text: str) -> Any:
+    return yaml.load(text, _LOADER)  # noqa: S506
+
+
+def _ports(rule: Object) -> str:
+    """Format the ports of a rule: `8080`, or `27015-27017`; empty for all."""
+    found = rule.get("ports", ())
+    return ", ".join(f"{p['port']}" + (f"-{p['endPort']}" if "endPort" in p else "") for p in found)
 
 
 def _backups(job: Object) -> Iterator[Backup]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from lapwing.inventory.model import Endpoint, Flow, Inventory, Pods, Requests
+from msgspec import UNSET
+
+from lapwing.inventory.model import Endpoint, Flow, Inventory, Pods, Requests, Rollout, Route
 from lapwing.plan.model import Document
+from lapwing.plan.model import Rollout as Settings
 
 PROCESS = "Process"
 """The kind of a workload on a machine: replicas are processes or containers."""
@@ -22,11 +25,10 @@ def from_document(document: Document) -> Inventory:
             component=s.kind,
             min=s.replicas,
             max=s.replicas,
-            requests=Requests(None if s.cpu is None else Decimal(str(s.cpu)), s.memory),
+            requests=Requests(_decimal(s.cpu), s.memory),
             images=(s.image,) if s.image else (),
-            second_slot_s=round(
-                s.rollout.keep_old + (s.rollout.analysis.window if s.rollout.analysis else 0)
-            ),
+            rollout=None if s.kind == "job" else _rollout(s.rollout),
+            schedule=None if s.schedule is UNSET else s.schedule.cron,
         )
         for name, s in services
     ]
@@ -38,4 +40,21 @@ def from_document(document: Document) -> Inventory:
         pods=(*replicas, *databases),
         endpoints=tuple(Endpoint(domain, None, "network") for domain in document.domains),
         flows=tuple(Flow(name, need) for name, s in services for need in s.needs),
+        routes=tuple(Route(s.route, name) for name, s in services if s.route),
     )
+
+
+def _rollout(settings: Settings) -> Rollout:
+    watched = settings.analysis
+    return Rollout(
+        smoke_tests=len(settings.smoke),
+        hold=settings.hold,
+        window_s=round(watched.window) if watched else 0,
+        max_error_rate=_decimal(watched.max_error_rate if watched else None),
+        max_p95_s=_decimal(watched.max_p95 if watched else None),
+        keep_s=round(settings.keep_old),
+    )
+
+
+def _decimal(value: float | None) -> Decimal | None:
+    return None if value is None else Decimal(str(value))

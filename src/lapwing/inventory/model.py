@@ -30,6 +30,21 @@ class Requests:
 
 
 @dataclass(frozen=True, slots=True)
+class Rollout:
+    """A blue-green rollout: the checks before and after the switch. Times are in seconds."""
+
+    smoke_tests: int = 0
+    hold: bool = False
+    """Whether it pauses before the switch until a person promotes it."""
+    window_s: int = 0
+    """How long the analysis observes the traffic; 0 without one."""
+    max_error_rate: Decimal | None = None
+    max_p95_s: Decimal | None = None
+    keep_s: int = 0
+    """How long the old slot keeps running after the analysis."""
+
+
+@dataclass(frozen=True, slots=True)
 class Pods:
     """Equal pods of one workload: `min` to `max` of them, for jobs those of one run."""
 
@@ -45,14 +60,23 @@ class Pods:
     requests: Requests
     images: tuple[str, ...] = ()
     spot: bool = False
-    second_slot_s: int = 0
-    """How long a rollout keeps the pods of the old slot beside the new ones, in seconds."""
+    rollout: Rollout | None = None
+    """How it is released blue-green; None for a rolling update, and for what is not released."""
+    spread: bool = False
+    """Whether the scheduler spreads the pods over zones."""
+    offline: bool = False
+    """Whether it is a migration that stops the services which use its database."""
     deadline_s: int | None = None
     """The time limit of a job."""
     schedule: str | None = None
     """When a job runs, as for cron; None for one that runs at each deployment."""
     caps_cache: bool = False
     """Whether a Redis has a `maxmemory`, at which it evicts keys or refuses writes."""
+
+    @property
+    def second_slot_s(self) -> int:
+        """How long a rollout keeps the pods of the old slot beside the new ones, in seconds."""
+        return self.rollout.window_s + self.rollout.keep_s if self.rollout else 0
 
     @property
     def billed(self) -> autopilot.Pod:
@@ -86,6 +110,8 @@ class LoadBalancer:
     """Its backends behind a CDN."""
     log_sample: Decimal = Decimal(0)
     """The share of requests that it logs."""
+    min_tls: str = ""
+    """The oldest version of TLS that it accepts; empty if it is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +126,52 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """Connections that a network policy allows from pods of a part: `to` a part or `internet`."""
+    """Connections that a network policy allows from pods of a part: `to` a part or `internet`.
+
+    From outside of the stack, `part` is a range of addresses, or `cluster` for any pod of the
+    cluster; `to` is `any` where only the ports are limited.
+    """
 
     part: str
     to: str
+    ports: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The requests that the edge forwards to a part: those whose path has this prefix."""
+
+    prefix: str
+    part: str
+
+
+@dataclass(frozen=True, slots=True)
+class Subnet:
+    """A subnet of the network of a project, with its secondary ranges by name."""
+
+    name: str
+    region: str
+    cidr: str
+    secondary: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FirewallRule:
+    """A rule of the firewall; `ports` are protocols with their ports, as in `tcp 443`."""
+
+    name: str
+    direction: Literal["ingress", "egress"]
+    allows: bool
+    ranges: tuple[str, ...]
+    ports: str
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A role that an identity has: `ci`, `nodes` or the external one of a controller."""
+
+    identity: str
+    role: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +185,11 @@ class Database:
     regions: tuple[tuple[str, int], ...]
     backup: bool
     point_in_time: bool = False
+    version: str = ""
+    kept: tuple[str, ...] = ()
+    """What its backup schedule keeps, as in `7 days`."""
+    restore_days: int = 0
+    """For how many days back it can be restored to any moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +211,9 @@ class Cluster:
     name: str
     region: str
     autopilot: bool
+    private_nodes: bool = False
+    control_plane: str = ""
+    """The address range of the control plane."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +250,14 @@ class Inventory:
     load_balancers: tuple[LoadBalancer, ...] = ()
     endpoints: tuple[Endpoint, ...] = ()
     flows: tuple[Flow, ...] = ()
+    closed: tuple[str, ...] = ()
+    """The directions, `Ingress` and `Egress`, that a network policy denies for every pod."""
+    pod_security: tuple[str, ...] = ()
+    """The enforced Pod Security levels of namespaces."""
+    routes: tuple[Route, ...] = ()
+    subnets: tuple[Subnet, ...] = ()
+    firewall: tuple[FirewallRule, ...] = ()
+    grants: tuple[Grant, ...] = ()
     databases: tuple[Database, ...] = ()
     managed: tuple[ManagedService, ...] = ()
     clusters: tuple[Cluster, ...] = ()

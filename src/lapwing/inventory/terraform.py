@@ -5,9 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
-from lapwing.inventory.model import Cluster, Database, Endpoint, Inventory, LoadBalancer, Nat
+from lapwing.inventory.model import (
+    Cluster,
+    Database,
+    Endpoint,
+    FirewallRule,
+    Grant,
+    Inventory,
+    LoadBalancer,
+    Nat,
+    Subnet,
+)
 
 Body = Mapping[str, Any]
 _PROXY = re.compile(r"\$\{google_compute_target_https?_proxy\.")
@@ -30,9 +40,26 @@ def from_terraform(documents: Iterable[Body]) -> Inventory:
             Endpoint(rule["name"], None, "network")
             for rule in each("google_compute_forwarding_rule")
         ),
-        databases=tuple(_database(b) for b in each("mongodbatlas_advanced_cluster")),
+        databases=tuple(
+            _database(body, found.get("mongodbatlas_cloud_backup_schedule", {}).get(name, {}))
+            for name, body in found.get("mongodbatlas_advanced_cluster", {}).items()
+        ),
+        subnets=tuple(map(_subnet, each("google_compute_subnetwork"))),
+        firewall=tuple(map(_firewall_rule, each("google_compute_firewall"))),
+        grants=tuple(
+            Grant(name, body["role"])
+            for name, body in found.get(
+                "google_artifact_registry_repository_iam_member", {}
+            ).items()
+        ),
         clusters=tuple(
-            Cluster(c["name"], c["location"], bool(c.get("enable_autopilot")))
+            Cluster(
+                c["name"],
+                c["location"],
+                bool(c.get("enable_autopilot")),
+                bool(c["private_cluster_config"]["enable_private_nodes"]),
+                c["private_cluster_config"]["master_ipv4_cidr_block"],
+            )
             for c in each("google_container_cluster")
         ),
         nats=tuple(
@@ -55,7 +82,26 @@ def _load_balancer(each: Any) -> Iterator[LoadBalancer]:
         cached = tuple(b["name"] for b in backends if b.get("enable_cdn"))
         logged = [b["log_config"] for b in backends if b.get("log_config", {}).get("enable")]
         sample = max((Decimal(str(c["sample_rate"])) for c in logged), default=Decimal(0))
-        yield LoadBalancer("edge", len(rules), tuple(hosts), cached, sample)
+        tls = [p["min_tls_version"] for p in each("google_compute_ssl_policy")]
+        oldest = min(tls, default="").removeprefix("TLS_").replace("_", ".")
+        yield LoadBalancer("edge", len(rules), tuple(hosts), cached, sample, oldest)
+
+
+def _subnet(body: Body) -> Subnet:
+    ranges = body.get("secondary_ip_range", ())
+    secondary = tuple((r["range_name"], r["ip_cidr_range"]) for r in ranges)
+    return Subnet(body["name"], body["region"], body["ip_cidr_range"], secondary)
+
+
+def _firewall_rule(body: Body) -> FirewallRule:
+    """Read a rule; one without ports is for all ports of its protocols."""
+    allowed = "allow" in body
+    rules = body["allow" if allowed else "deny"]
+    ports = ", ".join(" ".join([r["protocol"], *r.get("ports", ())]) for r in rules)
+    ingress = body["direction"] == "INGRESS"
+    ranges = body["source_ranges" if ingress else "destination_ranges"]
+    direction: Literal["ingress", "egress"] = "ingress" if ingress else "egress"
+    return FirewallRule(body["name"], direction, allowed, tuple(ranges), ports)
 
 
 def _budget(body: Body) -> Decimal:
@@ -63,7 +109,7 @@ def _budget(body: Body) -> Decimal:
     return Decimal(amount["units"]) + Decimal(amount.get("nanos") or 0) / 10**9
 
 
-def _database(cluster: Body) -> Database:
+def _database(cluster: Body, schedule: Body) -> Database:
     """Read an Atlas cluster: its first region has the tier and the limits of scaling."""
     [replication] = cluster["replication_specs"]
     configs = replication["region_configs"]
@@ -77,4 +123,16 @@ def _database(cluster: Body) -> Database:
         regions=regions,
         backup=bool(cluster.get("backup_enabled")),
         point_in_time=bool(cluster.get("pit_enabled")),
+        version=cluster.get("mongo_db_major_version", ""),
+        kept=tuple(_kept(schedule)),
+        restore_days=schedule.get("restore_window_days", 0),
     )
+
+
+def _kept(schedule: Body) -> Iterator[str]:
+    """Yield how long each snapshot of a backup schedule is kept, as in `daily for 7 days`."""
+    for frequency in ("daily", "weekly", "monthly"):
+        item = schedule.get(f"policy_item_{frequency}")
+        if item:
+            policy = item[0] if isinstance(item, list) else item
+            yield f"{frequency} for {policy['retention_value']} {policy['retention_unit']}"

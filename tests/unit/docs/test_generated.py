@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
-from docs.generate import cli, json_output, layers, pictures
+from docs.generate import cli, documents, json_output, layers, pictures
 
 from lapwing.cli.main import VERBS
 from lapwing.cli.main import cli as lapwing
@@ -28,6 +29,12 @@ def test_json_reference_and_schemas_match_the_structs() -> None:
 
 def test_architecture_picture_matches_flow() -> None:
     assert pictures.FILE.read_text() == pictures.picture(), "run `make docs`"
+
+
+@pytest.mark.parametrize("folder", documents.FOLDERS, ids=lambda folder: folder.name)
+def test_committed_document_is_what_design_writes(folder: Path) -> None:
+    text = (folder / documents.NAME).read_text()
+    assert text == documents.document(folder), "run `make docs`"
 
 
 def commands(command: click.Command, name: str) -> Iterator[tuple[str, click.Command]]:

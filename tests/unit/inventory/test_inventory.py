@@ -11,7 +11,16 @@ import pytest
 import yaml
 
 from lapwing.inventory.kubernetes import from_kubernetes, quantity
-from lapwing.inventory.model import Disk, Inventory, LoadBalancer, Nat, Requests
+from lapwing.inventory.model import (
+    Disk,
+    Flow,
+    Inventory,
+    LoadBalancer,
+    Nat,
+    Requests,
+    Rollout,
+    Route,
+)
 from lapwing.inventory.terraform import from_terraform
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -94,7 +103,9 @@ def test_terraform_root_of_an_environment() -> None:
     assert (cluster.name, cluster.autopilot) == ("company-inc", True)
     assert found.nats == (Nat("main", cluster.region, 1),)
     assert found.load_balancers == (
-        LoadBalancer("edge", 2, ("app.company.example",), ("static-production",), Decimal("1.0")),
+        LoadBalancer(
+            "edge", 2, ("app.company.example",), ("static-production",), Decimal("1.0"), "1.2"
+        ),
     )
     [database] = found.databases
     assert (database.name, database.tier, database.max_tier) == ("production-db", "M10", "M30")
@@ -117,3 +128,29 @@ def test_inventories_are_added() -> None:
     assert both.pods == other.pods
     assert both.registries == one.registries
     assert Inventory() + both == both
+
+
+def test_network_has_ranges_rules_policies_and_routes() -> None:
+    project = from_terraform(terraform("company-inc", "production"))
+    [subnet] = project.subnets
+    assert (subnet.cidr, dict(subnet.secondary)["pods"]) == ("10.10.0.0/20", "10.20.0.0/14")
+    assert project.clusters[0].control_plane == "172.16.0.0/28"
+    rules = {r.name: r for r in project.firewall}
+    assert (rules["deny-in"].allows, rules["deny-in"].ports) == (False, "all")
+    assert rules["allow-out-https"].ports == "tcp 443"
+    assert "35.191.0.0/16" in rules["allow-in-load-balancer"].ranges
+    facts = from_kubernetes(objects("company-inc", "production"))
+    assert facts.closed == ("Ingress", "Egress")
+    assert facts.pod_security == ("restricted",)
+    assert facts.routes == (Route("/api", "api"), Route("/", "web"))
+    assert Flow("api", "any", "27015-27017") in facts.flows
+    assert Flow("35.191.0.0/16", "edge", "web") in facts.flows
+
+
+def test_rollout_has_the_checks_before_and_after_the_switch() -> None:
+    found = {p.part: p.rollout for p in from_kubernetes(objects("company-inc", "production")).pods}
+    assert found["api"] == Rollout(
+        smoke_tests=3, window_s=30, max_error_rate=Decimal("0.01"), max_p95_s=Decimal("0.5"),
+        keep_s=600,
+    )  # fmt: skip
+    assert found["edge"] is None

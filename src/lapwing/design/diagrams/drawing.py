@@ -11,6 +11,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 INK, QUIET, PAPER = "#1f2933", "#52606d", "#ffffff"
+TINTS = {
+    "blue": ("#eef4fb", "#7aa5d2"),
+    "violet": ("#f3effb", "#a58bd3"),
+    "green": ("#edf7f0", "#7dbb92"),
+    "orange": ("#fdf3e7", "#dba75f"),
+    "grey": ("#f3f4f6", "#9aa5b1"),
+    "white": ("#ffffff", "#9aa5b1"),
+}
+"""The fill and the border of frames."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +68,17 @@ class Arrow:
 
 
 @dataclass(frozen=True, slots=True)
+class Path:
+    """A line through points, or an area if it is closed."""
+
+    points: tuple[tuple[float, float], ...]
+    stroke: str = INK
+    fill: str | None = None
+    width: float = 1.0
+    dashed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Wedge:
     """A slice of a pie. Angles in degrees, clockwise from the top."""
 
@@ -70,7 +90,7 @@ class Wedge:
     fill: str
 
 
-Shape = Rect | Text | Arrow | Wedge
+Shape = Rect | Text | Arrow | Path | Wedge
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +106,7 @@ class Drawing:
 def width_of(text: str, size: float, *, bold: bool = False) -> float:
     """Estimate the maximum width of a text in points."""
     ems = sum(_em(letter) for letter in text)
-    return ems * size * (1.06 if bold else 1.0)
+    return ems * size * (1.12 if bold else 1.0)
 
 
 def _em(letter: str) -> float:

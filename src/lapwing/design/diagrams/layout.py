@@ -6,10 +6,13 @@ overlaps with any names and any number of services.
 
 from __future__ import annotations
 
+import functools
+
 from lapwing.design.diagrams.drawing import (
     INK,
     PAPER,
     QUIET,
+    TINTS,
     Arrow,
     Drawing,
     Rect,
@@ -19,7 +22,8 @@ from lapwing.design.diagrams.drawing import (
     width_of,
     wrap,
 )
-from lapwing.design.diagrams.model import Band, Box, Flow, Picture, Pie
+from lapwing.design.diagrams.graph import draw_graph
+from lapwing.design.diagrams.model import Band, Box, Flow, Graph, Picture, Pie
 
 WIDTH = 560.0
 _MARGIN, _PAD, _GAP, _LINK = 12.0, 12.0, 16.0, 30.0
@@ -27,20 +31,16 @@ _TITLE, _BAND, _NAME, _LINE = 14.0, 10.0, 10.5, 9.0
 _LEADING = 1.3
 _IN_ROW, _IN_CHAIN = 4, 5
 _WIDEST = 250.0
-_TINTS = {
-    "blue": ("#eef4fb", "#7aa5d2"),
-    "violet": ("#f3effb", "#a58bd3"),
-    "green": ("#edf7f0", "#7dbb92"),
-    "orange": ("#fdf3e7", "#dba75f"),
-    "grey": ("#f3f4f6", "#9aa5b1"),
-}
 _SLICES = (
     "#4c78a8", "#f2a541", "#54a24b", "#b279a2", "#e45756", "#72b7b2", "#9d755d", "#9aa5b1",
 )  # fmt: skip
 
 
+@functools.lru_cache(maxsize=16)
 def draw(picture: Picture) -> Drawing:
-    """Lay out a picture."""
+    """Lay out a picture. Raises LapwingError for a graph if Graphviz is not installed."""
+    if isinstance(picture, Graph):
+        return draw_graph(picture)
     return _pie(picture) if isinstance(picture, Pie) else _flow(picture)
 
 
@@ -70,7 +70,7 @@ def _fit(title: str) -> float:
 
 def _band(shapes: list[Shape], band: Band, top: float) -> float:
     """Draw a band and return its height."""
-    fill, stroke = _TINTS[band.tint]
+    fill, stroke = TINTS[band.tint]
     most = _IN_CHAIN if band.chained else _IN_ROW
     rows = [band.boxes[i : i + most] for i in range(0, len(band.boxes), most)]
     inner = WIDTH - 2 * _MARGIN - 2 * _PAD

@@ -1,12 +1,13 @@
-"""The model of a picture: bands of boxes from top to bottom, or a pie chart.
+"""The model of a picture: a graph, bands of boxes from top to bottom, or a pie chart.
 
-A flow is a column of bands; each band has a title and boxes, and an arrow may connect a band to the
-next one. This is a subset of Mermaid that can also be drawn without a browser.
+A graph has boxes in nested groups, and links between them. A flow is a column of bands; each band
+has a title and boxes, and an arrow may connect a band to the next one. This is a subset of Mermaid
+that can also be drawn without a browser.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 Amount = tuple[str, float]
@@ -46,6 +47,48 @@ class Flow:
 
 
 @dataclass(frozen=True, slots=True)
+class Node:
+    """A box of a graph, with its icon. `slots` are drawn as two fields, the active one first."""
+
+    key: str
+    title: str
+    lines: tuple[str, ...] = ()
+    icon: str = ""
+    tint: str = "blue"
+    slots: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A frame around boxes and other groups."""
+
+    key: str
+    title: str
+    members: tuple[Node | Group, ...]
+    tint: str = "grey"
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """An arrow between two boxes or groups, by their keys."""
+
+    source: str
+    target: str
+    label: str = ""
+    dashed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """Boxes in nested groups with links between them."""
+
+    name: str
+    title: str
+    members: tuple[Node | Group, ...]
+    links: tuple[Link, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Pie:
     """A pie chart. Slices are in order of size; all amounts are positive."""
 
@@ -59,7 +102,21 @@ class Pie:
         return sum(amount for _, amount in self.slices)
 
 
-Picture = Flow | Pie
+Picture = Graph | Flow | Pie
+
+
+def graph(name: str, title: str, members: tuple[Node | Group, ...], links: Iterable[Link]) -> Graph:
+    """Create a graph with the links whose both ends are drawn."""
+    known = {member.key for member in _flat(members)}
+    linked = (x for x in links if x.source in known and x.target in known)
+    return Graph(name, title, members, tuple(dict.fromkeys(linked)))
+
+
+def _flat(members: tuple[Node | Group, ...]) -> Iterator[Node | Group]:
+    for member in members:
+        yield member
+        if isinstance(member, Group):
+            yield from _flat(member.members)
 
 
 def pie(name: str, title: str, amounts: Iterable[Amount], most: int = 8) -> Pie:

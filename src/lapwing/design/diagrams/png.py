@@ -1,15 +1,16 @@
-"""Draw a PNG with Pillow, without a browser or system fonts.
-
-The font is Pillow's. It has no bold face, so bold text is drawn with a thin outline.
-"""
+"""Draw a PNG with Pillow, without a browser or system fonts."""
 
 from __future__ import annotations
 
 import io
+import itertools
+import math
+from collections.abc import Iterator, Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-from lapwing.design.diagrams.drawing import INK, PAPER, Arrow, Drawing, Rect, Shape, Text
+from lapwing.design.diagrams.drawing import INK, PAPER, Arrow, Drawing, Path, Rect, Shape, Text
+from lapwing.design.fonts import font_file
 
 SCALE = 2
 """Pixels per point: 1,120 pixels wide, sharp on an A4 page."""
@@ -41,18 +42,44 @@ def _draw(pen: ImageDraw.ImageDraw, shape: Shape, factor: int) -> None:
         radius = shape.radius * factor
         pen.rounded_rectangle(((x, y), corner), radius, shape.fill, shape.stroke, factor)
     elif isinstance(shape, Text):
-        font = ImageFont.load_default(shape.size * factor)
+        font = ImageFont.truetype(font_file(bold=shape.bold), shape.size * factor)
         at = (shape.x * factor, shape.y * factor)
-        outline = shape.size * factor / 40 if shape.bold else 0
-        pen.text(
-            at, shape.text, shape.color, font, _ANCHORS[shape.anchor],
-            stroke_width=outline, stroke_fill=shape.color,
-        )  # fmt: skip
+        pen.text(at, shape.text, shape.color, font, _ANCHORS[shape.anchor])
     elif isinstance(shape, Arrow):
         line = [(shape.x1 * factor, shape.y1 * factor), (shape.x2 * factor, shape.y2 * factor)]
         pen.line(line, INK, factor)
         pen.polygon([(x * factor, y * factor) for x, y in shape.head], INK)
+    elif isinstance(shape, Path):
+        points = [(x * factor, y * factor) for x, y in shape.points]
+        width = round(shape.width * factor)
+        if shape.fill is not None:
+            pen.polygon(points, shape.fill, shape.stroke, width)
+            return
+        for part in dashes(points, 4 * factor, 3 * factor) if shape.dashed else (points,):
+            pen.line(part, shape.stroke, width, joint="curve")
     else:
         x, y, radius = shape.x * factor, shape.y * factor, shape.radius * factor
         frame = (x - radius, y - radius, x + radius, y + radius)
         pen.pieslice(frame, shape.start - 90, shape.end - 90, shape.fill, PAPER, factor)
+
+
+Point = tuple[float, float]
+
+
+def dashes(points: Sequence[Point], on: float, off: float) -> Iterator[list[Point]]:
+    """Cut a line into dashes of a length, with gaps between them."""
+    left, drawn, dash = on, True, [points[0]]
+    for start, end in itertools.pairwise(points):
+        length, done = math.dist(start, end), 0.0
+        while length - done > left:
+            done += left
+            share = done / length
+            at = (start[0] + (end[0] - start[0]) * share, start[1] + (end[1] - start[1]) * share)
+            if drawn:
+                yield [*dash, at]
+            dash, drawn = [at], not drawn
+            left = on if drawn else off
+        left -= length - done
+        dash.append(end)
+    if drawn and len(dash) > 1:
+        yield dash

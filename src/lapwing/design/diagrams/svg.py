@@ -5,7 +5,17 @@ from __future__ import annotations
 import math
 from html import escape
 
-from lapwing.design.diagrams.drawing import INK, PAPER, Arrow, Drawing, Rect, Shape, Text, Wedge
+from lapwing.design.diagrams.drawing import (
+    INK,
+    PAPER,
+    Arrow,
+    Drawing,
+    Path,
+    Rect,
+    Shape,
+    Text,
+    Wedge,
+)
 
 _FONTS = "Helvetica, Arial, 'Liberation Sans', sans-serif"
 
@@ -43,7 +53,19 @@ def _shape(shape: Shape) -> str:
             f'<path d="M{_n(shape.x1)} {_n(shape.y1)} L{_n(shape.x2)} {_n(shape.y2)}" '
             f'stroke="{INK}" fill="none"/><polygon points="{tip}" fill="{INK}"/>'
         )
+    if isinstance(shape, Path):
+        return _path(shape)
     return _wedge(shape)
+
+
+def _path(shape: Path) -> str:
+    points = " ".join(f"{_n(x)},{_n(y)}" for x, y in shape.points)
+    tag = "polyline" if shape.fill is None else "polygon"
+    dashes = ' stroke-dasharray="4 3"' if shape.dashed else ""
+    return (
+        f'<{tag} points="{points}" fill="{shape.fill or "none"}" stroke="{shape.stroke}" '
+        f'stroke-width="{_n(shape.width)}"{dashes}/>'
+    )
 
 
 def _wedge(shape: Wedge) -> str:

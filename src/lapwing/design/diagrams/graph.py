@@ -1,0 +1,218 @@
+"""Lay out a graph with Graphviz (`dot`): nested frames, boxes in ranks, and curved links.
+
+Graphviz decides where everything is; the shapes are drawn here. Boxes and labels have sizes that
+are estimated as in `drawing.py`, so that the fonts of a machine change nothing. The library comes
+in the wheel of pygraphviz, which the extra `design` installs; Mermaid text needs no layout.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from lapwing.design.diagrams.drawing import (
+    INK,
+    PAPER,
+    QUIET,
+    TINTS,
+    Drawing,
+    Path,
+    Rect,
+    Shape,
+    Text,
+    width_of,
+    wrap,
+)
+from lapwing.design.diagrams.icons import SIZE, icon
+from lapwing.design.diagrams.model import Graph, Group, Link, Node
+from lapwing.design.fonts import EXTRA_HINT
+from lapwing.errors import LapwingError
+
+SLOTS = (("blue", "#4c78a8", PAPER), ("green", "#d9efdf", INK))
+_NAME, _LINE, _LABEL, _FRAME = 10.5, 9.0, 8.5, 9.5
+_LEADING, _PAD, _SLOT = 1.32, 7.0, 13.0
+_LEAST, _MOST = 74.0, 168.0
+_MARGIN, _HEAD = 14.0, 30.0
+_INCH = 72.0
+_CURVE = 8
+"""Straight pieces of one Bézier curve."""
+
+Point = tuple[float, float]
+
+
+def draw_graph(graph: Graph) -> Drawing:
+    """Lay out a graph. Raises LapwingError if Graphviz is not installed."""
+    nodes = {node.key: node for node in _nodes(graph.members)}
+    found = _layout(graph)
+    left, bottom, right, top = (float(n) for n in found["bb"].split(","))
+    width = max(right - left + 2 * _MARGIN, width_of(graph.title, 14, bold=True) + 2 * _MARGIN)
+    shift = (width - (right - left)) / 2 - left
+
+    def at(x: float, y: float) -> Point:
+        return round(x + shift, 1), round(top - y + _HEAD, 1)
+
+    groups = {f"cluster_{group.key}": group for group in _groups(graph.members)}
+    objects = found["objects"]
+    shapes: list[Shape] = [Text(_MARGIN, 20, graph.title, 14, bold=True)]
+    for each in objects:
+        if each["name"] in groups:
+            shapes += _frame(groups[each["name"]], each, at)
+    links = {str(number): link for number, link in enumerate(graph.links)}
+    labels: list[Shape] = []
+    for edge in found.get("edges", ()):
+        link = links[edge["id"]]
+        shapes += _line(link, edge["pos"], at)
+        labels += _label(link, edge, at)
+    for each in objects:
+        if each["name"] in nodes:
+            shapes += _box(nodes[each["name"]], each, at)
+    return Drawing(width, top - bottom + _HEAD + _MARGIN, (*shapes, *labels), graph.title)
+
+
+def _layout(graph: Graph) -> Any:
+    """Run `dot` and return its JSON; sizes in points, y upwards."""
+    try:
+        from pygraphviz import AGraph
+    except ImportError as error:
+        message = "This picture needs Graphviz, which is not installed."
+        raise LapwingError(message, hint=EXTRA_HINT) from error
+    wanted = AGraph(directed=True, strict=False)
+    wanted.graph_attr.update(
+        compound="true", rankdir="TB", nodesep="0.28", ranksep="0.42", margin="0", newrank="true"
+    )
+    wanted.node_attr.update(shape="box", fixedsize="true", label="")
+    wanted.edge_attr.update(arrowhead="none")
+    _fill(wanted, graph.members)
+    groups = {group.key: [n.key for n in _nodes((group,))] for group in _groups(graph.members)}
+    for number, link in enumerate(graph.links):
+        options = {"id": str(number)}
+        if link.source in groups:
+            options["ltail"] = f"cluster_{link.source}"
+        if link.target in groups:
+            options["lhead"] = f"cluster_{link.target}"
+        if link.label:
+            options["label"] = _space(width_of(link.label, _LABEL) + 6, _LABEL * 1.6)
+        ends = [
+            groups[k][len(groups[k]) // 2] if k in groups else k for k in (link.source, link.target)
+        ]
+        wanted.add_edge(*ends, key=str(number), **options)
+    return json.loads(wanted.draw(format="json0", prog="dot"))
+
+
+def _fill(parent: Any, members: tuple[Node | Group, ...]) -> None:
+    for member in members:
+        if isinstance(member, Group):
+            room = _space(width_of(member.title, _FRAME, bold=True) + 4, _FRAME * 1.5)
+            inner = parent.add_subgraph(
+                [], f"cluster_{member.key}", label=room, labeljust="l", margin="9"
+            )
+            _fill(inner, member.members)
+        else:
+            width, height = _size(member)
+            parent.add_node(member.key, width=width / _INCH, height=height / _INCH)
+
+
+def _space(width: float, height: float) -> str:
+    """Return a label of a fixed size; without text, no font is measured."""
+    size = f'WIDTH="{math.ceil(width)}" HEIGHT="{math.ceil(height)}"'
+    return f'<<TABLE BORDER="0" CELLPADDING="0" FIXEDSIZE="TRUE" {size}><TR><TD></TD></TR></TABLE>>'
+
+
+def _nodes(members: tuple[Node | Group, ...]) -> Iterator[Node]:
+    for member in members:
+        if isinstance(member, Group):
+            yield from _nodes(member.members)
+        else:
+            yield member
+
+
+def _groups(members: tuple[Node | Group, ...]) -> Iterator[Group]:
+    for member in members:
+        if isinstance(member, Group):
+            yield member
+            yield from _groups(member.members)
+
+
+def _texts(node: Node) -> list[tuple[str, float, bool]]:
+    """Wrap the text of a box: lines with size and whether they are bold."""
+    room = _MOST - 2 * _PAD
+    title = room - (SIZE + 5 if node.icon else 0)
+    found = [(line, _NAME, True) for line in wrap(node.title, title, _NAME, bold=True)]
+    return found + [(t, _LINE, False) for line in node.lines for t in wrap(line, room, _LINE)]
+
+
+def _size(node: Node) -> Point:
+    texts = _texts(node)
+    widest = max(
+        width_of(text, size, bold=bold) + (SIZE + 5 if bold and node.icon else 0)
+        for text, size, bold in texts
+    )
+    height = sum(size * _LEADING for _, size, _ in texts) + (_SLOT + 4 if node.slots else 0)
+    return max(_LEAST, widest + 2 * _PAD), height + 2 * _PAD
+
+
+def _frame(group: Group, found: Any, at: Any) -> Iterator[Shape]:
+    x1, y1, x2, y2 = (float(n) for n in found["bb"].split(","))
+    (left, top), (right, bottom) = at(x1, y2), at(x2, y1)
+    fill, stroke = TINTS[group.tint]
+    yield Rect(left, top, right - left, bottom - top, fill, stroke, 8)
+    yield Text(left + 9, top + 14, group.title, _FRAME, bold=True, color=QUIET)
+
+
+def _box(node: Node, found: Any, at: Any) -> Iterator[Shape]:
+    x, y = at(*(float(n) for n in found["pos"].split(",")))
+    width, height = float(found["width"]) * _INCH, float(found["height"]) * _INCH
+    left, top = x - width / 2, y - height / 2
+    stroke = TINTS[node.tint][1]
+    yield Rect(left, top, width, height, PAPER, stroke)
+    yield from icon(node.icon, left + _PAD, top + _PAD, stroke)
+    line = top + _PAD
+    for text, size, bold in _texts(node):
+        line += size * _LEADING
+        start = left + _PAD + (SIZE + 5 if bold and node.icon else 0)
+        yield Text(start, line - size * 0.3, text, size, bold, INK if bold else QUIET)
+    if node.slots:
+        half = (width - 2 * _PAD - 4) / 2
+        for number, (name, fill, ink) in enumerate(SLOTS):
+            at_x = left + _PAD + number * (half + 4)
+            yield Rect(at_x, line + 4, half, _SLOT, fill, stroke, 3)
+            yield Text(at_x + half / 2, line + 13, name, 8, color=ink, anchor="middle")
+
+
+def _line(link: Link, position: str, at: Any) -> Iterator[Shape]:
+    points = [at(*p) for p in _curve(position)]
+    yield Path(tuple(points), QUIET, width=1.1, dashed=link.dashed)
+    (x1, y1), (x2, y2) = points[-2], points[-1]
+    turn = math.atan2(y2 - y1, x2 - x1)
+    corners = [
+        (x2 - 7 * math.cos(turn + side), y2 - 7 * math.sin(turn + side)) for side in (0.42, -0.42)
+    ]
+    yield Path(((x2, y2), *corners), QUIET, QUIET, 0.5)
+
+
+def _curve(position: str) -> list[Point]:
+    """Return the points of a spline: `x,y` four by four, each curve begins where one ends."""
+    pairs = [word.split(",") for word in position.split() if word[0] not in "es"]
+    knots = [(float(x), float(y)) for x, y in pairs]
+    points = [knots[0]]
+    for start in range(0, len(knots) - 3, 3):
+        curve = knots[start : start + 4]
+        points += [_bezier(curve, step / _CURVE) for step in range(1, _CURVE + 1)]
+    return points
+
+
+def _bezier(knots: list[Point], share: float) -> Point:
+    rest = 1 - share
+    weights = (rest**3, 3 * rest**2 * share, 3 * rest * share**2, share**3)
+    x, y = (sum(w * k[axis] for w, k in zip(weights, knots, strict=True)) for axis in (0, 1))
+    return x, y
+
+
+def _label(link: Link, edge: Any, at: Any) -> Iterator[Shape]:
+    if link.label:
+        x, y = at(*(float(n) for n in edge["lp"].split(",")))
+        width = width_of(link.label, _LABEL)
+        yield Rect(x - width / 2 - 2, y - 6, width + 4, 12, PAPER, PAPER, 3)
+        yield Text(x, y + 3, link.label, _LABEL, color=QUIET, anchor="middle")

@@ -1,0 +1,125 @@
+"""The network of an environment as a graph: ranges, firewall rules and network policies.
+
+Every link is a connection that the rendered firewall and policies allow, with its ports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lapwing.design.claims import label, labels
+from lapwing.design.diagrams.model import Graph, Group, Link, Node, graph
+from lapwing.design.subject import KINDS, Subject
+from lapwing.inventory.model import FirewallRule
+
+CLIENTS, INTERNET = "clients", "internet"
+
+
+def network(subject: Subject) -> Graph:
+    """Draw who may connect to whom, from the internet to the data."""
+    if subject.on_machine:
+        inside = Group("machine", "Machine", tuple(_parts(subject)), "green")
+        members: tuple[Node | Group, ...] = (inside,)
+    elif subject.cloud is None:
+        members = (_cluster(subject),)
+    else:
+        members = (_project(subject), *_outside_data(subject))
+    ends = tuple(_ends(subject))
+    title = f"{subject.stack}, {subject.environment.name}: network security"
+    return graph("network", title, (*ends, *members), _links(subject))
+
+
+def _ends(subject: Subject) -> Iterator[Node]:
+    if subject.has_ingress:
+        yield Node(CLIENTS, "Clients", ("any address",), "users")
+    if subject.project.nats or any(subject.reaches_internet(p.part) for p in subject.services):
+        yield Node(INTERNET, "Internet", (), "globe", "grey")
+
+
+def _project(subject: Subject) -> Group:
+    members: list[Node | Group] = []
+    if subject.https_balancer is not None:
+        lines = (f"{subject.https_balancer.rules} forwarding rules", *labels(subject, "tls"))
+        members.append(Node("balancer", "HTTPS load balancer", lines, "balancer", "violet"))
+    assert subject.cloud is not None
+    vpc = Group(
+        "vpc", ": ".join(("VPC", *labels(subject, "denied"))), tuple(_vpc(subject)), "white"
+    )
+    return Group("project", f"Project {subject.cloud.identity}", (*members, vpc))
+
+
+def _vpc(subject: Subject) -> Iterator[Node | Group]:
+    for direction in ("ingress", "egress"):
+        rules = [r for r in subject.project.firewall if r.direction == direction]
+        lines = tuple(_rule(r) for r in sorted(rules, key=lambda r: not r.allows))
+        if lines:
+            yield Node(direction, f"Firewall, {direction}", lines, "shield", "violet")
+    for subnet in subject.project.subnets:
+        ranges = "".join(f", {name} {cidr}" for name, cidr in subnet.secondary)
+        title = f"Subnet {subnet.name} {subnet.cidr}{ranges}"
+        inside: list[Node | Group] = [_cluster(subject)]
+        if subject.databases and label(subject, "private-endpoint"):
+            inside.append(Node("endpoint", "Private endpoint", (), "lock", "orange"))
+        yield Group("subnet", title, tuple(inside), "blue")
+    for cluster in subject.project.clusters:
+        lines = (cluster.control_plane,)
+        yield Node("control", "Control plane", lines, "cycle", "grey")
+    for nat in subject.project.nats:
+        yield Node("nat", "Cloud NAT", (f"{nat.addresses} address",), "exit", "grey")
+
+
+def _rule(rule: FirewallRule) -> str:
+    """Describe a firewall rule in a line."""
+    side = "from" if rule.direction == "ingress" else "to"
+    verb = "allow" if rule.allows else "deny"
+    return f"{verb} {rule.ports} {side} {', '.join(rule.ranges)}"
+
+
+def _cluster(subject: Subject) -> Group:
+    title = "; ".join(("Cluster", *labels(subject, "private-nodes", "policies", "restricted")))
+    return Group("cluster", title, tuple(_parts(subject)), "green")
+
+
+def _parts(subject: Subject) -> Iterator[Node]:
+    if subject.has_ingress:
+        yield Node("edge", "Envoy", labels(subject, "no-public-port"), "balancer", "violet")
+    for pods in subject.services:
+        yield Node(pods.part, pods.part, (pods.component,), "pods", "green")
+    for pods in subject.data:
+        yield Node(pods.part, pods.part, (KINDS[pods.component],), "database", "orange")
+
+
+def _outside_data(subject: Subject) -> Iterator[Node]:
+    for part, _ in subject.databases:
+        lines = labels(subject, "no-public-database")
+        yield Node(part, f"{part}: MongoDB Atlas", lines, "database", "orange")
+    for each in subject.facts.managed:
+        yield Node(each.part, each.part, (KINDS[each.kind],), "database", "orange")
+
+
+def _links(subject: Subject) -> Iterator[Link]:
+    if subject.https_balancer is not None:
+        yield Link(CLIENTS, "balancer", "HTTPS")
+        yield Link("balancer", "ingress")
+        for rule in subject.project.firewall:
+            if rule.name == "allow-in-load-balancer":
+                yield Link("ingress", "edge", rule.ports)
+    else:
+        yield Link(CLIENTS, "edge", "HTTPS")
+    if subject.on_machine:
+        yield from (Link("edge", r.part, "loopback") for r in subject.facts.routes)
+    for flow in subject.facts.flows:
+        yield Link(flow.part, flow.to, flow.ports)
+    private = bool(subject.databases) and bool(label(subject, "private-endpoint"))
+    atlas = {part for part, _ in subject.databases}
+    for pods in subject.services:
+        for part, flow in subject.uses(pods.part):
+            if flow.to == "any":
+                target = "endpoint" if private and part in atlas else part
+                yield Link(pods.part, target, flow.ports)
+    if private:
+        yield from (Link("endpoint", part) for part in sorted(atlas))
+    if subject.project.nats:
+        yield Link("cluster", "egress")
+        yield Link("egress", "nat")
+        yield Link("nat", INTERNET)

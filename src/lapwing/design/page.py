@@ -1,0 +1,84 @@
+"""Format the architecture document as one HTML page, with its pictures as inline SVG.
+
+The page has no script and loads nothing, so it can be sent to anybody; the fonts are the reader's,
+so every script of the world is shown.
+"""
+
+from __future__ import annotations
+
+import re
+from html import escape
+
+from lapwing.design.diagrams.layout import draw
+from lapwing.design.diagrams.svg import svg
+from lapwing.design.document import (
+    GENERATED,
+    Bullets,
+    Document,
+    Figure,
+    Heading,
+    Paragraph,
+    Part,
+    Table,
+)
+
+_STYLE = """\
+body { font: 15px/1.5 system-ui, sans-serif; color: #1f2933; max-width: 62rem; margin: 2rem auto;
+  padding: 0 1rem; }
+h1 { font-size: 1.7rem; } h2 { font-size: 1.2rem; margin-top: 2rem; }
+table { border-collapse: collapse; width: 100%; font-size: .9rem; }
+th, td { text-align: left; vertical-align: top; padding: .35rem .6rem;
+  border-bottom: 1px solid #d8dee4; }
+figure { margin: 1.2rem 0; overflow-x: auto; } svg { max-width: 100%; height: auto; }
+footer { color: #52606d; margin-top: 2rem; font-size: .85rem; }
+@media print { body { margin: 0; max-width: none; } figure, tr { break-inside: avoid; } }
+"""
+
+
+def html(document: Document) -> str:
+    """Format a document."""
+    parts = "\n".join(_part(part) for part in document.parts)
+    title = escape(document.title)
+    return f"""\
+<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+{_STYLE}</style>
+</head>
+<body>
+<h1>{title}</h1>
+{parts}
+<footer>{_text(GENERATED)}</footer>
+</body>
+</html>
+"""
+
+
+def _part(part: Part) -> str:
+    if isinstance(part, Heading):
+        return f"<h2>{escape(part.text)}</h2>"
+    if isinstance(part, Paragraph):
+        return f"<p>{_text(part.text)}</p>"
+    if isinstance(part, Bullets):
+        return "<ul>" + "".join(f"<li>{_text(item)}</li>" for item in part.items) + "</ul>"
+    if isinstance(part, Figure):
+        return f"<figure>{svg(draw(part.picture))}</figure>"
+    return _table(part)
+
+
+def _table(table: Table) -> str:
+    head = "".join(f"<th>{_text(cell)}</th>" for cell in table.header)
+    rows = "".join(
+        "<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in row) + "</tr>\n"
+        for row in table.rows
+    )
+    return f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table>"
+
+
+def _text(text: str) -> str:
+    """Escape text, with `code` between backquotes."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))

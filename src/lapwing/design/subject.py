@@ -1,0 +1,165 @@
+"""What documents and pictures describe: one environment, with its cloud project and the shared one.
+
+It answers questions about the inventory, and nothing else, so that sentences and labels state what
+is rendered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from lapwing.inventory.machine import PROCESS
+from lapwing.inventory.model import (
+    Database,
+    Environment,
+    Flow,
+    Inventory,
+    LoadBalancer,
+    Pods,
+    Project,
+    StackInventory,
+)
+from lapwing.stack.resource_reference import PORTS
+
+EDGE, WATCH = "edge", "watch"
+SERVICES = ("web", "static", "worker", "job")
+KINDS = {"mongodb": "MongoDB", "mysql": "MySQL", "redis": "Redis", "postgres": "PostgreSQL"}
+ATLAS_PORTS = "27015-27017"
+TESTS = "-smoke"
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One environment of a stack. `project` is empty outside of a cloud."""
+
+    stack: str
+    environment: Environment
+    cloud: Project | None = None
+    shared_cloud: Project | None = None
+    alone: bool = True
+    """Whether no other environment of the stack is in a cloud."""
+
+    @property
+    def facts(self) -> Inventory:
+        """What runs in the environment."""
+        return self.environment.facts
+
+    @property
+    def project(self) -> Inventory:
+        """What is in the cloud project of the environment."""
+        return self.cloud.facts if self.cloud else Inventory()
+
+    @property
+    def shared(self) -> Inventory:
+        """What is in the shared cloud project."""
+        return self.shared_cloud.facts if self.shared_cloud else Inventory()
+
+    @property
+    def on_machine(self) -> bool:
+        """Whether it runs on one machine."""
+        return self.environment.target == "machine"
+
+    @property
+    def services(self) -> tuple[Pods, ...]:
+        """The services, jobs included; a migration is not one of them."""
+        return tuple(
+            p for p in self.facts.pods if p.component in SERVICES and not _is_migration(p, self)
+        )
+
+    @property
+    def data(self) -> tuple[Pods, ...]:
+        """The databases beside the services."""
+        return tuple(p for p in self.facts.pods if p.component in KINDS)
+
+    @property
+    def edge(self) -> Pods | None:
+        """The pods of the edge in a cluster."""
+        return next((p for p in self.facts.pods if p.component == EDGE), None)
+
+    @property
+    def has_ingress(self) -> bool:
+        """Whether requests from outside reach a service."""
+        return bool(self.facts.routes)
+
+    @property
+    def https_balancer(self) -> LoadBalancer | None:
+        """The load balancer of the project, if it serves the domain of the environment."""
+        domain = self.environment.domain
+        return next((b for b in self.project.load_balancers if domain in b.hosts), None)
+
+    @property
+    def has_cdn(self) -> bool:
+        """Whether static files of the environment are behind a CDN."""
+        cached = self.https_balancer.cached if self.https_balancer else ()
+        return any(name.endswith(f"-{self.environment.name}") for name in cached)
+
+    @property
+    def load_balancer(self) -> LoadBalancer | None:
+        """What accepts connections from outside, before the edge."""
+        return self.https_balancer or next(iter(self.facts.load_balancers), None)
+
+    @property
+    def blue_green(self) -> tuple[Pods, ...]:
+        """The services that are released blue-green."""
+        return tuple(p for p in self.services if p.rollout is not None)
+
+    @property
+    def databases(self) -> tuple[tuple[str, Database], ...]:
+        """The databases that Atlas runs for this environment, with the names of resources."""
+        if self.cloud is None:
+            return ()
+        owned = [(*self.cloud.owner(d.name), d) for d in self.project.databases]
+        return tuple((part, d) for owner, part, d in owned if owner == self.environment.name)
+
+    def routes(self, part: str) -> tuple[str, ...]:
+        """Return the prefixes whose requests a service gets."""
+        return tuple(r.prefix for r in self.facts.routes if r.part == part)
+
+    def uses(self, part: str) -> Iterator[tuple[str, Flow]]:
+        """Yield each database that a part may connect to, inside the cluster or outside of it."""
+        inside = {p.part for p in self.data}
+        for flow in (f for f in self.facts.flows if f.part == part):
+            if flow.to in inside:
+                yield flow.to, flow
+            elif flow.to == "any" and flow.ports == ATLAS_PORTS:
+                yield from ((name, flow) for name, _ in self.databases)
+            elif flow.to == "any":
+                managed = [m for m in self.facts.managed if str(PORTS[m.kind]) == flow.ports]
+                yield from ((m.part, flow) for m in managed)
+
+    def reaches_internet(self, part: str) -> bool:
+        """Return whether a part may connect to the internet."""
+        return any(f.part == part and f.to == "internet" for f in self.facts.flows)
+
+
+def _is_migration(pods: Pods, subject: Subject) -> bool:
+    served = {p.part for p in subject.facts.pods if p.component != "job"}
+    return pods.component == "job" and pods.part.removesuffix("-migrate") in served
+
+
+def subject_of(found: StackInventory, environment: str) -> Subject:
+    """Select an environment of a stack."""
+    [chosen] = [e for e in found.environments if e.name == environment]
+    cloud = next((p for p in found.projects if environment in p.environments), None)
+    others = sum(len(p.environments) for p in found.projects)
+    shared = found.shared if cloud else None
+    return Subject(found.stack, chosen, cloud, shared, others <= 1)
+
+
+def joined(words: Iterable[str]) -> str:
+    """Join words as in `a, b and c`, each once."""
+    unique = list(dict.fromkeys(words))
+    return (
+        " and ".join([", ".join(unique[:-1]), unique[-1]]) if len(unique) > 1 else "".join(unique)
+    )
+
+
+def span(least: int, most: int) -> str:
+    """Format a range as `2` or `2-3`."""
+    return str(least) if least == most else f"{least}-{most}"
+
+
+def is_process(pods: Pods) -> bool:
+    """Return whether replicas are processes or containers of a machine."""
+    return pods.kind == PROCESS
