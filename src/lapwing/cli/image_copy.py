@@ -18,7 +18,7 @@ from lapwing.stack import image
 
 if TYPE_CHECKING:
     from lapwing.registry.copy import CopyOptions, CopyResult
-    from lapwing.registry.layout import LayoutReference
+    from lapwing.registry.layout_reference import LayoutReference
     from lapwing.registry.registry import HostOptions
 
     Place = image.Reference | LayoutReference
@@ -109,7 +109,7 @@ def _pairs(
 
 
 def _parse_pair(context: Context, source: str, destination: str) -> tuple[Place, Place]:
-    from lapwing.registry.layout import parse_layout
+    from lapwing.registry.layout_reference import parse_layout
 
     target = parse_layout(destination)
     return (

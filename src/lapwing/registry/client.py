@@ -13,7 +13,8 @@ from pathlib import Path
 from lapwing.errors import RegistryError, UsageError
 from lapwing.registry.copy import CopyOptions, CopyResult, copy_image
 from lapwing.registry.credentials import Credentials
-from lapwing.registry.layout import Layout, LayoutReference, create_layout, open_layout
+from lapwing.registry.layout import Layout, create_layout, open_layout
+from lapwing.registry.layout_reference import LayoutReference
 from lapwing.registry.push import BlobPusher, Progress
 from lapwing.registry.registry import HostOptions, Registry
 from lapwing.registry.repository import Repository

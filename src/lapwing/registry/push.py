@@ -19,12 +19,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from lapwing.errors import ImageMissingError, RegistryError
-from lapwing.registry.connection import Body, Bytes
+from lapwing.registry.chunks import OnSent, Splitter
+from lapwing.registry.connection import Body
 from lapwing.registry.manifest import Descriptor, Manifest
 from lapwing.registry.pull import BlobSource, BlobVerifier, verified
 from lapwing.registry.registry import Request
@@ -42,8 +43,6 @@ CANCEL_TIMEOUT_S = 2.0
 """For cancelling an upload; registries also remove unfinished ones themselves."""
 
 BlobOutcome = Literal["copied", "mounted", "present"]
-OnSent = Callable[[int], None]
-"""Called with how many more bytes were sent; negative when some have to be sent again."""
 
 
 class Progress(Protocol):
@@ -212,7 +211,7 @@ class BlobPusher:
     ) -> None:
         begin = verifier.rewind(upload.offset)
         stream = verified(source.read(verifier, begin), verifier)
-        async with contextlib.aclosing(_Splitter(stream, upload.offset - begin, on_sent)) as parts:
+        async with contextlib.aclosing(Splitter(stream, upload.offset - begin, on_sent)) as parts:
             if upload.offset == 0 and verifier.size <= min(self._chunk_bytes, MONOLITHIC_BYTES):
                 await self._put(upload, verifier, parts.next(verifier.size), verifier.size)
                 return
@@ -323,37 +322,6 @@ class BlobPusher:
 
 def _body_headers(length: int) -> dict[str, str]:
     return {"Content-Type": "application/octet-stream", "Content-Length": str(length)}
-
-
-class _Splitter:
-    """Splits a stream into chunks of a given length, after skipping `skip` bytes."""
-
-    def __init__(self, stream: AsyncGenerator[Bytes, None], skip: int, on_sent: OnSent) -> None:
-        self._stream = stream
-        self._skip = skip
-        self._on_sent = on_sent
-        self._rest: Bytes = b""
-
-    async def next(self, length: int) -> AsyncIterator[Bytes]:
-        """Yield the next `length` bytes."""
-        while length > 0:
-            data = self._rest or await anext(self._stream)
-            self._rest = b""
-            if self._skip:
-                dropped = min(self._skip, len(data))
-                self._skip -= dropped
-                data = data[dropped:]
-                if not data:
-                    continue
-            if len(data) > length:
-                data, self._rest = data[:length], data[length:]
-            length -= len(data)
-            yield data
-            self._on_sent(len(data))
-
-    async def aclose(self) -> None:
-        """End the stream, and with it the connection that it reads from."""
-        await self._stream.aclose()
 
 
 async def push_artifact(

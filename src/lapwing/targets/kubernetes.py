@@ -9,11 +9,9 @@ because each step states what should be, and the same command continues where it
 
 from __future__ import annotations
 
-import socket
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -23,7 +21,7 @@ import msgspec
 from lapwing.desired.history import IN_PROGRESS, Entry, history, last_failure
 from lapwing.desired.repository import DesiredRepository
 from lapwing.desired.secrets import SecretStore
-from lapwing.errors import DeploymentFailed, StateError, UsageError
+from lapwing.errors import DeploymentFailed, StateError
 from lapwing.kubernetes import local_state, pods
 from lapwing.kubernetes.applyset import Scope
 from lapwing.kubernetes.client import ApiClient
@@ -37,36 +35,23 @@ from lapwing.targets.base import (
     DeployResult,
     DownRequest,
     EnvironmentRef,
-    Outcome,
     RollbackRequest,
     Rollout,
     StatusReport,
     Verb,
     actor_name,
-    services_of,
 )
 from lapwing.targets.cluster import ClusterEnvironment
 from lapwing.targets.guards import CheckedChange, Rules
+from lapwing.targets.kubernetes_result import Progress
 from lapwing.targets.planned import PlannedChange
 
 if TYPE_CHECKING:
-    from lapwing.kubernetes.apply import ApplyResult
     from lapwing.kubernetes.upgrade.guard import UpgradeOptions
     from lapwing.targets.applier import Applier
 
 SEARCHED_DEPLOYMENTS = 50
 """How many deployments are searched for one that succeeded."""
-
-
-@dataclass(slots=True)
-class Progress:
-    """What a verb has done, for the result of one that ends early."""
-
-    began: float = field(default_factory=time.monotonic)
-    commit: str | None = None
-    plan: PlannedChange | None = None
-    applied: ApplyResult | None = None
-    is_new: bool = True
 
 
 class KubernetesTarget:
@@ -89,7 +74,7 @@ class KubernetesTarget:
         from lapwing.targets.cluster_images import BuiltImages, Destination
 
         loaded = self.file.load(self.ref.environment)
-        options = self._upgrade_options(request)
+        options = kubernetes_plan.upgrade_options(request, self._actor, self.settings)
 
         def build(names: list[str], destination: Destination) -> BuiltImages:
             return cluster_images.build(
@@ -145,7 +130,7 @@ class KubernetesTarget:
         from lapwing.kubernetes import rollouts
 
         def run(applier: Applier, done: Progress) -> None:
-            entries = self._entries(200)
+            entries = self.history(200)
             if not entries or entries[0].outcome == "succeeded":
                 raise planned.nothing_in_progress("abort")
             earlier = next((e for e in entries if e.outcome == "succeeded" and e.services), None)
@@ -175,7 +160,7 @@ class KubernetesTarget:
         manifests.refuse_services(request.services)
 
         def run(applier: Applier, done: Progress) -> None:
-            newest = next(iter(self._entries(1)), None)
+            newest = next(iter(self.history(1)), None)
             if newest and (newest.outcome, newest.kind) == (IN_PROGRESS, "rollback"):
                 done.commit, done.is_new = newest.commit, False
                 done.plan = planned.present(self.repository, self.ref)
@@ -213,7 +198,8 @@ class KubernetesTarget:
 
     def history(self, limit: int) -> list[Entry]:
         """List the deployments of this machine's repository."""
-        return self._entries(limit)
+        stack, environment = self.ref.stack, self.ref.environment
+        return history(self.repository, stack, environment, limit, with_outcomes=True)
 
     @property
     def _actor(self) -> str:
@@ -255,19 +241,19 @@ class KubernetesTarget:
                 if dry_run:
                     assert done.plan is not None
                     changes = [*done.plan.changes, *applier.dry_run(done.plan)]
-                    result = self._result(verb, "dry-run", done, url=url)
+                    result = done.result(self.ref, verb, "dry-run", url=url)
                     return msgspec.structs.replace(result, changes=changes)
-                return self._result(verb, self._outcome(done), done, url=url)
+                return done.result(self.ref, verb, done.outcome, url=url)
         except KeyboardInterrupt:
             hint = f"Run `lapwing {verb} -e {self.ref.environment}` to continue."
-            return self._result(verb, "interrupted", done, hint=hint)
+            return done.result(self.ref, verb, "interrupted", hint=hint)
         except DeploymentFailed as error:
             if done.commit is None:
                 raise
-            return self._result(
+            return done.result(
+                self.ref,
                 verb,
                 "failed",
-                done,
                 reason=error.message,
                 detail=error.detail,
                 hint=self._failure_hint(error.hint),
@@ -317,7 +303,7 @@ class KubernetesTarget:
         except StateError:
             if not is_applied and not request.volumes:
                 raise
-            newest = next(iter(self._entries(1)), None)
+            newest = next(iter(self.history(1)), None)
             if newest and (newest.kind, newest.outcome) == ("down", IN_PROGRESS):
                 done.commit = newest.commit  # It was interrupted.
         removed = prune.delete_all(api, scope, self.reporter.progress)
@@ -344,7 +330,7 @@ class KubernetesTarget:
                 self.repository.record_outcome(str(done.commit), "succeeded")
             except StateError:
                 pass  # Nothing was deployed.
-        result = self._result("down", "succeeded", done)
+        result = done.result(self.ref, "down", "succeeded")
         return msgspec.structs.replace(result, rollout=Rollout(removed=[f"Cluster {name}"]))
 
     def _connect(self) -> ApiClient:
@@ -355,69 +341,9 @@ class KubernetesTarget:
         api.version()
         return api
 
-    def _entries(self, limit: int) -> list[Entry]:
-        stack, environment = self.ref.stack, self.ref.environment
-        return history(self.repository, stack, environment, limit, with_outcomes=True)
-
-    def _upgrade_options(self, request: DeployRequest) -> UpgradeOptions:
-        """Return the options of an upgrade with downtime.
-
-        Raises UsageError for a backup without a restore.
-        """
-        from lapwing.kubernetes.upgrade.backup import BackupCommands
-        from lapwing.kubernetes.upgrade.guard import UpgradeOptions
-
-        commands = None
-        if request.backup or request.restore:
-            if not (request.backup and request.restore):
-                raise UsageError(
-                    "--backup and --restore must be given together.",
-                    hint="Name the command that restores the backup as well.",
-                )
-            commands = BackupCommands(request.backup, request.restore, self.settings.environ)
-        holder = f"{self._actor} on {socket.gethostname()}"
-        return UpgradeOptions(
-            allow_downtime=request.allow_downtime, commands=commands, holder=holder
-        )
-
-    def _outcome(self, done: Progress) -> Outcome:
-        applied = done.applied
-        assert applied is not None
-        if applied.held:
-            return "held"
-        is_same = not done.is_new and not applied.changed and not applied.pruned
-        return "unchanged" if is_same else "succeeded"
-
-    def _result(
-        self, verb: Verb, outcome: Outcome, done: Progress, **values: str | None
-    ) -> DeployResult:
-        applied, plan = done.applied, done.plan
-        rollout = None
-        if applied is not None:
-            rollout = Rollout(
-                services=[r.name for r in applied.held],
-                applied=[str(r) for r in applied.changed],
-                removed=[str(r) for r in applied.pruned],
-            )
-        result = DeployResult(
-            stack=self.ref.stack,
-            environment=self.ref.environment,
-            target=self.name,
-            kind=verb,
-            outcome=outcome,
-            commit=done.commit,
-            changes=plan.changes if plan is not None else [],
-            rollout=rollout,
-            services=services_of(plan.document) if plan is not None else {},
-            seconds=round(time.monotonic() - done.began, 3),
-        )
-        return msgspec.structs.replace(result, **values)
-
     def _failure_hint(self, hint: str | None) -> str:
         name = self.ref.environment
         more = f"Applied objects stay. Correct the problem and run `lapwing up -e {name}` again"
-        if any(
-            e.outcome == "succeeded" and e.services for e in self._entries(SEARCHED_DEPLOYMENTS)
-        ):
+        if any(e.outcome == "succeeded" and e.services for e in self.history(SEARCHED_DEPLOYMENTS)):
             more += f", or run `lapwing rollback -e {name}`"
         return f"{hint} {more}." if hint else f"{more}."

@@ -7,6 +7,7 @@ Everything that can be refused is refused here, before a commit or a change.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -14,10 +15,13 @@ from functools import partial
 from lapwing.desired.history import history
 from lapwing.desired.repository import DesiredRepository
 from lapwing.desired.secrets import SecretStore
+from lapwing.errors import UsageError
 from lapwing.kubernetes import pods, secrets
 from lapwing.kubernetes.local_cluster import LOCAL_REGISTRY
 from lapwing.kubernetes.objects import Object
 from lapwing.kubernetes.secrets import GeneratedSecret, SecretPlan
+from lapwing.kubernetes.upgrade.backup import BackupCommands
+from lapwing.kubernetes.upgrade.guard import UpgradeOptions
 from lapwing.plan.model import Deployment
 from lapwing.plan.names import EDGE_CERTIFICATE
 from lapwing.render.kubernetes import render
@@ -181,3 +185,20 @@ def _choose_secrets(
         host = rendered.settings.domain or "localhost"
         choice.generated.append(GeneratedSecret(certificate, {}, host=host))
     return choice
+
+
+def upgrade_options(request: DeployRequest, actor: str, settings: Settings) -> UpgradeOptions:
+    """Return the options of an upgrade with downtime.
+
+    Raises UsageError for a backup without a restore.
+    """
+    commands = None
+    if request.backup or request.restore:
+        if not (request.backup and request.restore):
+            raise UsageError(
+                "--backup and --restore must be given together.",
+                hint="Name the command that restores the backup as well.",
+            )
+        commands = BackupCommands(request.backup, request.restore, settings.environ)
+    holder = f"{actor} on {socket.gethostname()}"
+    return UpgradeOptions(allow_downtime=request.allow_downtime, commands=commands, holder=holder)

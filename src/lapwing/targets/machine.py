@@ -17,7 +17,7 @@ from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import AgentError, ConflictError, UsageError
 from lapwing.observed import agent as agent_record
 from lapwing.observed import status, usage
-from lapwing.observed.status import Event, Follower, Phase, ServiceStatus, SlotStatus, Status
+from lapwing.observed.status import Event, Follower, Status
 from lapwing.settings import Settings
 from lapwing.stack.load import StackFile
 from lapwing.targets import guards, local_agent, planned
@@ -37,6 +37,7 @@ from lapwing.targets.base import (
     never_deployed,
     services_of,
 )
+from lapwing.targets.machine_status import correct
 from lapwing.targets.planned import PlannedChange
 
 ATTEMPTS = 5
@@ -323,38 +324,3 @@ def _long_running(plan: PlannedChange) -> list[str]:
     documents = [d for d in (plan.before, plan.document) if d is not None]
     jobs = {n for d in documents for n, s in d.services.items() if s.runs_once}
     return sorted(c.name for c in plan.changes if c.kind == "service" and c.name not in jobs)
-
-
-def correct(found: Status, *, agent_running: bool) -> Status:
-    """Correct a status by the processes that exist.
-
-    An agent that has died, or that cannot write on a full disk, must not make a replica look ready.
-    Without any replica a service is crashing while an agent restarts them, and stopped without one.
-    """
-    services = []
-    for service in found.services:
-        active = _recount(service.active)
-        phase = _phase(service, active, "crashing" if agent_running else "stopped")
-        services.append(
-            msgspec.structs.replace(
-                service, active=active, idle=_recount(service.idle), phase=phase
-            )
-        )
-    return msgspec.structs.replace(found, services=services)
-
-
-def _recount(slot: SlotStatus | None) -> SlotStatus | None:
-    if slot is None:
-        return None
-    from lapwing.agent.processes import started
-
-    running = sum(started(pid) is not None for pid in slot.pids)
-    return msgspec.structs.replace(slot, ready=min(slot.ready, running))
-
-
-def _phase(service: ServiceStatus, active: SlotStatus | None, none_ready: Phase) -> Phase:
-    if service.kind == "job" or active is None or active == service.active:
-        return service.phase
-    if active.ready == 0:
-        return none_ready
-    return "degraded" if active.ready < active.replicas else service.phase

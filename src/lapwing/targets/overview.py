@@ -11,7 +11,7 @@ from lapwing.observed import agent, status
 from lapwing.settings import Settings
 from lapwing.targets import local_agent
 from lapwing.targets.base import State, StatusReport
-from lapwing.targets.machine import correct
+from lapwing.targets.machine_status import correct
 
 
 class EnvironmentOverview(msgspec.Struct, kw_only=True):

@@ -16,8 +16,9 @@ import pytest
 
 from lapwing.cli.main import run
 from lapwing.errors import ImageReferenceError
-from lapwing.registry.layout import Layout, parse_layout
+from lapwing.registry.layout import Layout
 from lapwing.registry.layout_files import Folder
+from lapwing.registry.layout_reference import parse_layout
 from lapwing.registry.manifest import Descriptor, build_manifest
 from lapwing.registry.referrers import attach_referrer, list_referrers
 from tests.integration.registry.test_command import home, json_output

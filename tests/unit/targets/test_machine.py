@@ -16,7 +16,8 @@ from lapwing.stack.load import StackFile
 from lapwing.targets import local_agent
 from lapwing.targets.base import Silent, Verb
 from lapwing.targets.local_agent import Followed
-from lapwing.targets.machine import MachineTarget, correct
+from lapwing.targets.machine import MachineTarget
+from lapwing.targets.machine_status import correct
 from lapwing.targets.planned import PlannedChange
 
 COMMIT = "c" * 40

@@ -18,7 +18,8 @@ from lapwing.build.artifact import FileBlob
 from lapwing.build.image.builder import Image, PlatformImage
 from lapwing.errors import BuildError
 from lapwing.registry.client import RegistryClient
-from lapwing.registry.layout import LayoutReference, create_layout
+from lapwing.registry.layout import create_layout
+from lapwing.registry.layout_reference import LayoutReference
 from lapwing.registry.manifest import Descriptor
 from lapwing.registry.pull import BlobSource, BlobVerifier, RemoteBlob, verified
 from lapwing.registry.push import BlobOutcome, BlobPusher, Progress
