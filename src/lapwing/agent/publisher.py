@@ -13,6 +13,7 @@ import itertools
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 
 from lapwing.agent.proxy import provided_certificates
 from lapwing.agent.proxy.certificates import Paths
@@ -24,11 +25,13 @@ from lapwing.agent.proxy.model import (
     VirtualHost,
     authority,
 )
+from lapwing.agent.proxy.sockets import is_address
 from lapwing.agent.proxy.supervisor import Envoy
 from lapwing.agent.state import EnvironmentState, Generation
 from lapwing.desired.secrets import SecretStore
 from lapwing.errors import ProxyUnreachableError
-from lapwing.plan.model import Certificate, Document
+from lapwing.plan.model import Certificate, Document, Edge
+from lapwing.render.envoy import SECURE, header_changes
 from lapwing.settings import DEFAULT_PORT
 
 CONFIRMATION_TIMEOUT_S = 10.0
@@ -39,6 +42,9 @@ HEALTHY_TIMEOUT_S = 10.0
 """How long Envoy may take to find a replica healthy that the agent found healthy; it checks an
 unhealthy one every second."""
 RETRY_INTERVAL_S = 0.1
+STRICT_TRANSPORT = {"strict-transport-security": "max-age=2592000"}
+"""Browsers use https for 30 days after each response: for as long, the domain needs a trusted
+certificate. Never for `localhost`, whose servers would all become unreachable over http."""
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 
 
@@ -163,11 +169,16 @@ def virtual_hosts(
         if len(known) == 1:
             domains += ["localhost", "127.0.0.1", "[::1]"]
         name = f"{state.stack}/{state.environment}"
-        hosts.append(VirtualHost(name, tuple(domains), _routes(state, preview=False)))
+        strict = _strict_transport(state)
+        public = tuple(d for d in domains if strict and not _is_loopback(d))
+        hosts.append(VirtualHost(name, public or tuple(domains), _routes(state, strict)))
+        if public:
+            rest = tuple(d for d in domains if d not in public)
+            hosts.append(VirtualHost(f"{name}/localhost", rest, _routes(state)))
         hosts.append(_preview_host(state, f"{name}/preview", local, port))
         for host, target in _redirects(state).items():
-            to = authority(target, port)
-            hosts.append(VirtualHost(f"{name}/{host}", (host,), (), redirect=to))
+            to, headers = authority(target, port), header_changes(strict)
+            hosts.append(VirtualHost(f"{name}/{host}", (host,), (), redirect=to, headers=headers))
     return tuple(hosts)
 
 
@@ -230,8 +241,32 @@ def _candidates(state: EnvironmentState) -> dict[str, Generation]:
     return {g.service: g for g in found if g is not None and g.role in ("candidate", "warm")}
 
 
-def _routes(state: EnvironmentState, *, preview: bool) -> tuple[Route, ...]:
+def _edge(state: EnvironmentState, *, preview: bool = False) -> Edge:
+    """Return the settings that apply to the requests of clients, or to those of a preview."""
+    edges = [document.edge or Edge() for document in _documents(state)] or [Edge()]
+    return edges[-1 if preview else 0]
+
+
+def _strict_transport(state: EnvironmentState) -> dict[str, str]:
+    """Return the header that lets browsers use https only, where they trust the certificate."""
+    has_acme = any(document.acme for document in _documents(state)[:1])
+    return STRICT_TRANSPORT if has_acme or _edge(state).certificate else {}
+
+
+def _is_loopback(domain: str) -> bool:
+    """Return whether a host name is of the machine of each user, where other servers run, too."""
+    return domain == "localhost" or domain.endswith(".localhost") or is_address(domain)
+
+
+def _routes(
+    state: EnvironmentState,
+    strict: Mapping[str, str] = MappingProxyType({}),
+    *,
+    preview: bool = False,
+) -> tuple[Route, ...]:
+    """Return the routes of the services; `strict` are headers for https."""
     routes = []
+    common = _edge(state, preview=preview).headers
     for service in sorted({g.service for g in state.generations}):
         chosen = state.of(service, "active")
         if preview:
@@ -240,5 +275,8 @@ def _routes(state: EnvironmentState, *, preview: bool) -> tuple[Route, ...]:
             continue
         prefix = re.sub(r"(?<=.)/$", "", chosen.spec.route)
         cluster, spec = state.cluster_name(chosen), chosen.spec
-        routes.append(Route(prefix, cluster, spec.timeout, spec.max_body))
+        headers = header_changes({**SECURE, **strict}, common, spec.headers or {})
+        if not strict:
+            headers = tuple(h for h in headers if h.name not in STRICT_TRANSPORT)
+        routes.append(Route(prefix, cluster, spec.timeout, spec.max_body, headers))
     return tuple(sorted(routes, key=lambda r: (-len(r.prefix), r.prefix)))

@@ -15,6 +15,7 @@ from lapwing.errors import UsageError
 from lapwing.plan import model
 from lapwing.plan.model import Document
 from lapwing.stack import model as written
+from lapwing.stack.fields import Headers
 from lapwing.stack.load import LOCAL, LoadedStack
 from lapwing.stack.resource_reference import variable_of
 
@@ -78,9 +79,19 @@ def domains(loaded: LoadedStack) -> tuple[str, ...]:
 
 def _edge(loaded: LoadedStack, secrets: Mapping[str, str]) -> model.Edge | UnsetType:
     edge = model.Edge(
-        redirects=dict(loaded.settings.redirects), certificate=_certificate(loaded, secrets)
+        redirects=dict(loaded.settings.redirects),
+        certificate=_certificate(loaded, secrets),
+        headers=headers(loaded.settings.headers),
     )
     return UNSET if edge == model.Edge() else edge
+
+
+def headers(given: Headers) -> dict[str, model.HeaderValue]:
+    """Return changes of response headers as the document has them."""
+    return {
+        name.lower(): tuple(value) if isinstance(value, list) else value
+        for name, value in given.items()
+    }
 
 
 def _certificate(loaded: LoadedStack, secrets: Mapping[str, str]) -> model.Certificate | None:
@@ -161,6 +172,7 @@ def _service(
         max_body=service.max_body,
         schedule=_schedule(service),
         rollout=_rollout(service),
+        headers=headers(service.headers) or UNSET,
     )
 
 

@@ -30,6 +30,10 @@ ReleaseName = Annotated[str, msgspec.Meta(pattern=r"^[^./\x00-\x1f][^/\x00-\x1f]
 DeploymentKind = Literal["deploy", "promote", "rollback", "abort", "revert", "down"]
 
 
+HeaderValue = str | tuple[str, ...] | bool
+"""What to do with a response header: the value to set, values to add, or False to remove it."""
+
+
 class Struct(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The base of every part of the document: immutable, keyword-only, without unknown keys."""
 
@@ -147,6 +151,8 @@ class Service(Struct, frozen=True, kw_only=True):
     schedule: Schedule | UnsetType = UNSET
     """When a job runs; unset for one that runs once, before the switch."""
     rollout: Rollout = Rollout()
+    headers: dict[str, HeaderValue] | UnsetType = UNSET
+    """Changes of the headers of its responses; names are lower-case."""
 
     @property
     def is_page(self) -> bool:
@@ -245,11 +251,12 @@ class Edge(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How Envoy answers the requests to an environment, beside the routes of its services.
 
     `redirects` maps host names to the domain that they are redirected to. `certificate` is a
-    certificate of the user's.
+    certificate of the user's. `headers` change the headers of all responses.
     """
 
     redirects: dict[str, str] = {}
     certificate: Certificate | None = None
+    headers: dict[str, HeaderValue] = {}
 
 
 class Document(Struct, frozen=True, kw_only=True):

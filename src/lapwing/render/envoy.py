@@ -5,7 +5,9 @@ Source for every field: Envoy's v3 API reference, release 1.40.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 Json = dict[str, Any]
 TYPE = "type.googleapis.com/envoy"
@@ -49,6 +51,64 @@ BAD_REQUEST = (
     "Names of request headers may not contain an underscore: servers take `x_forwarded_for` for "
     "`x-forwarded-for`.\n"
 )
+
+
+SECURE = {"x-content-type-options": "nosniff"}
+"""Response headers that are added where an application has not set them."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderChange:
+    """A change of a response header. `default` adds it only where it is missing."""
+
+    name: str
+    action: Literal["default", "set", "add", "remove"]
+    value: str = ""
+
+
+def header_changes(
+    defaults: Mapping[str, str], *layers: Mapping[str, str | Sequence[str] | bool]
+) -> tuple[HeaderChange, ...]:
+    """Merge changes of response headers by lower-case names; a later layer overrides."""
+    changes = []
+    merged = {name: value for layer in layers for name, value in layer.items()}
+    for name, value in sorted({**defaults, **merged}.items()):
+        if name not in merged:
+            changes.append(HeaderChange(name, "default", defaults[name]))
+        elif isinstance(value, str):
+            changes.append(HeaderChange(name, "set", value))
+        elif isinstance(value, bool):
+            changes.append(HeaderChange(name, "remove"))
+        else:
+            changes += [HeaderChange(name, "add", each) for each in value]
+    return tuple(changes)
+
+
+def response_headers(changes: Iterable[HeaderChange]) -> Json:
+    """Build the part of a route that changes response headers: first it removes, then it adds.
+
+    Source: Envoy's v3 API reference, HeaderValueOption.HeaderAppendAction.
+    """
+    actions = {
+        "default": "ADD_IF_ABSENT",
+        "set": "OVERWRITE_IF_EXISTS_OR_ADD",
+        "add": "APPEND_IF_EXISTS_OR_ADD",
+    }
+    changes = list(changes)
+    added = [
+        {
+            # A percent sign begins a command of Envoy's.
+            "header": {"key": c.name, "value": c.value.replace("%", "%%")},
+            "append_action": actions[c.action],
+        }
+        for c in changes
+        if c.action != "remove"
+    ]
+    removed = [c.name for c in changes if c.action == "remove"]
+    return {
+        **({"response_headers_to_add": added} if added else {}),
+        **({"response_headers_to_remove": removed} if removed else {}),
+    }
 
 
 def route_match(prefix: str) -> Json:

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from lapwing.stack.fields import (
     ComputeResources,
+    Headers,
     Money,
     NonEmpty,
     Size,
@@ -174,6 +175,12 @@ class Environment(StrictModel):
     ] = Field(
         None,
         description="The certificate (machine). Default: `local`, one of a local authority.",
+    )
+    headers: Headers = Field(
+        default_factory=dict,
+        description="Response headers of all services: a text replaces what a service sets, a list "
+        "adds values, `false` removes the header. `headers` of a service override them.",
+        examples=[{"X-Frame-Options": "DENY", "Server": False}],
     )
     cloud: Cloud | None = Field(None, description="The cloud that the cluster runs in.")
     delivery: Literal["argo", "direct"] | None = Field(

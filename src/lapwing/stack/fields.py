@@ -6,9 +6,9 @@ A quantity type parses what people write (`10m`, `512Mi`) and gives the JSON Sch
 from __future__ import annotations
 
 import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
 
 from lapwing.stack import cron, quantities
 
@@ -74,6 +74,19 @@ Percentage = Annotated[
 CronSchedule = Annotated[str, BeforeValidator(cron.parse), Field(json_schema_extra={**CRON})]
 TimeZone = Annotated[str, BeforeValidator(cron.time_zone)]
 Date = Annotated[datetime.date, BeforeValidator(quantities.date), Field(json_schema_extra={**DATE})]
+
+
+HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
+Headers = dict[
+    HeaderName,
+    Annotated[
+        str | list[str] | bool,
+        PlainValidator(
+            quantities.header,
+            json_schema_input_type=str | float | list[str | float] | Literal[False],
+        ),
+    ],
+]
 
 
 class ComputeResources(StrictModel):

@@ -1,4 +1,4 @@
-"""Rules about how requests arrive at an environment: domains, redirects, the certificate."""
+"""Rules about the edge of an environment: domains, redirects, the certificate, headers."""
 
 from __future__ import annotations
 
@@ -6,10 +6,18 @@ import re
 from collections.abc import Iterator
 
 from lapwing.stack.environment import Acme, Environment
+from lapwing.stack.fields import Headers
 from lapwing.stack.model import Stack
 from lapwing.stack.source import KeyPath, Violation
 
 DOMAIN = r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+
+TRANSFER_HEADERS = frozenset(
+    (
+        *("connection", "content-encoding", "content-length", "host", "keep-alive", "te"),
+        *("trailer", "transfer-encoding", "upgrade"),
+    )
+)
 
 
 def check_domains(_: Stack, environment: Environment) -> Iterator[Violation]:
@@ -61,6 +69,29 @@ def check_redirects(stack: Stack, environment: Environment) -> Iterator[Violatio
         elif target not in environment.host_names:
             message = f"`{host}` is redirected to {target!r}, which is not in `domains`."
             yield Violation(message, at, f"Add `{target}` to `domains`, or correct it.")
+
+
+def check_headers(stack: Stack, environment: Environment) -> Iterator[Violation]:
+    """`headers` are for services with a route, and do not change how a response is transferred."""
+    for name, service in stack.services.items():
+        at: KeyPath = ("services", name, "headers")
+        if service.headers and service.route is None:
+            message = f"`{name}` has no `route`, so it has no response headers."
+            yield Violation(message, at, "Remove `headers`.", key=True)
+        yield from _check_header_names(service.headers, at)
+    yield from _check_header_names(environment.headers, ("headers",))
+
+
+def _check_header_names(headers: Headers, at: KeyPath) -> Iterator[Violation]:
+    seen: dict[str, str] = {}
+    for name in headers:
+        if name.lower() in TRANSFER_HEADERS:
+            message = f"`{name}` describes how a response is transferred; it cannot be changed."
+            yield Violation(message, (*at, name), "Remove it.", key=True)
+        elif name.lower() in seen:
+            message = f"`{seen[name.lower()]}` and `{name}` are the same header."
+            yield Violation(message, (*at, name), "Keep one of them.", key=True)
+        seen[name.lower()] = name
 
 
 def _environment_of(stack: Stack, environment: Environment, host: str) -> str | None:

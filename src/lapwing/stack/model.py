@@ -20,6 +20,7 @@ from lapwing.stack.fields import (
     ComputeResources,
     CronSchedule,
     Duration,
+    Headers,
     HttpHost,
     Name,
     NonEmpty,
@@ -362,6 +363,14 @@ class Service(StrictModel):
     internet: bool = Field(
         False,
         description="Allow egress to the internet (Kubernetes; on a machine it is always allowed).",
+    )
+    headers: Headers = Field(
+        default_factory=dict,
+        description="Its response headers: a text replaces what the service sets, a list adds "
+        "values, `false` removes the header. By default `X-Content-Type-Options: nosniff` is added "
+        "where it is missing and, on a machine with a public certificate or one of yours, "
+        "`Strict-Transport-Security: max-age=2592000`.",
+        examples=[{"X-Frame-Options": "DENY", "X-Powered-By": False}],
     )
     timeout: Duration | None = Field(None, gt=0, description="Timeout of a request, or of a job.")
     rollout: Rollout = Field(

@@ -102,3 +102,18 @@ def show_duration(seconds: float) -> str:
 def show_fraction(value: float) -> str:
     """Format a fraction as a percentage: `5%`."""
     return f"{value * 100:g}%"
+
+
+def header(value: object) -> object:
+    """Check what to do with a response header: a text, a list of texts, or False."""
+    if value is False:
+        return value
+    values = value if isinstance(value, list) else [value]
+    texts = [str(v) if isinstance(v, int | float) and v is not True else v for v in values]
+    for text in texts:
+        if not isinstance(text, str) or not re.fullmatch(r"[!-~]([ -~]*[!-~])?", text):
+            raise ValueError(
+                f"{text!r} is not the value of a header: printable ASCII characters on one line, "
+                "a list of such texts, or `false`"
+            )
+    return texts if isinstance(value, list) else texts[0]

@@ -43,6 +43,7 @@ RULES: tuple[Rule, ...] = (
     ingress_rules.check_domains,
     ingress_rules.check_redirects,
     ingress_rules.check_tls,
+    ingress_rules.check_headers,
     environment_rules.check_host,
     environment_rules.check_runtime,
     environment_rules.check_environment_names,

@@ -10,7 +10,7 @@ from typing import Any
 import envoy  # type: ignore[import-untyped]
 import pytest
 
-from lapwing.agent.proxy import certificates, xds
+from lapwing.agent.proxy import certificates
 from tests.unit.agent.proxy.golden import CASES, files, given
 
 
@@ -40,13 +40,8 @@ def test_envoy_validates(case: str, tmp_path: Path) -> None:
     made = files(given(case), tmp_path)
     boot = made["bootstrap.json"]
     static = boot["static_resources"]
-    provided = {n: xds.certificate(tmp_path / "server.pem", "7", n) for n in xds.PROVIDED}
-    secrets = {xds.certificate_file(n): content for n, content in provided.items()}
-    secrets["sds.json"] = made["sds.json"]
-    for name in ("cds.json", "rds.json"):
+    for name in ("cds.json", "rds.json", "sds.json"):
         (tmp_path / name).write_text(json.dumps(made[name]))
-    for name, content in secrets.items():
-        (tmp_path / name).write_text(json.dumps(content))
     assert validate(boot, tmp_path / "bootstrap.json") == ""
     static["clusters"] = [without_type(c) for c in made["cds.json"]["resources"]]
     for name, content in made.items():
@@ -56,13 +51,12 @@ def test_envoy_validates(case: str, tmp_path: Path) -> None:
             cluster["type"] = "STATIC"
             del cluster["eds_cluster_config"]
             cluster["load_assignment"] = without_type(assignment)
-    static["secrets"] = [without_type(s) for c in secrets.values() for s in c["resources"]]
+    static["secrets"] = [without_type(s) for s in made["sds.json"]["resources"]]
     *chains, redirect = static["listeners"][0]["filter_chains"]
     assert redirect["name"] == "plain-http"
     for chain in chains:
         tls = chain["transport_socket"]["typed_config"]["common_tls_context"]
-        for config in tls["tls_certificate_sds_secret_configs"]:
-            del config["sds_config"]
+        del tls["tls_certificate_sds_secret_configs"][0]["sds_config"]
         http = chain["filters"][0]["typed_config"]
         del http["rds"]
         [http["route_config"]] = [without_type(r) for r in made["rds.json"]["resources"]]

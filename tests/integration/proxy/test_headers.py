@@ -73,6 +73,12 @@ async def _envoy(home: Path, **options: object) -> AsyncIterator[Envoy]:
 
 async def _request(proxy: Envoy, *lines: str) -> tuple[int, str]:
     """Send a request as it is written; return the status and the body."""
+    head, body = await exchange(proxy, *lines)
+    return int(head.split()[1]), body
+
+
+async def exchange(proxy: Envoy, *lines: str) -> tuple[str, str]:
+    """Send a request as it is written; return the head and the body of the response."""
     context = ssl.create_default_context(cafile=str(proxy.settings.certificates / "ca.pem"))
     reader, writer = await asyncio.open_connection(
         "127.0.0.1", proxy.settings.port, ssl=context, server_hostname="127.0.0.1"
@@ -80,7 +86,7 @@ async def _request(proxy: Envoy, *lines: str) -> tuple[int, str]:
     writer.write("\r\n".join([*lines, "Connection: close", "", ""]).encode())
     head, _, body = (await reader.read()).decode().partition("\r\n\r\n")
     writer.close()
-    return int(head.split()[1]), body
+    return head, body
 
 
 async def test_client_cannot_set_forwarding_headers(tmp_path: Path) -> None:

@@ -128,6 +128,7 @@ OTHER: dict[str, Any] = {
     "timeout": None,
     "max_body": 1024,
     "rollout": Rollout(),
+    "headers": {"x-frame-options": "DENY"},
 }
 OF_THE_PROCESS = {
     "kind",

@@ -78,6 +78,8 @@ class Ingress:
     max_heap: int = 2 * GIB
     redirect_port: int | None = None
     """A second port, for plain HTTP: it redirects to https and answers ACME challenges."""
+    provided: int = 0
+    """The number of certificates of users."""
 
 
 def bootstrap(folder: Path, admin: Path, ingress: Ingress) -> Json:
@@ -188,7 +190,11 @@ def _plain_listeners(folder: Path, ingress: Ingress) -> list[Json]:
 
 def _chain(folder: Path, ingress: Ingress, is_trusted: bool) -> Json:
     # The first one with the name that a client asks for is used; without a name, the first one.
-    names = [*PROVIDED, *(["public"] if ingress.redirect_port is not None else ()), "server"]
+    names = [
+        *PROVIDED[: ingress.provided],
+        *(["public"] if ingress.redirect_port is not None else ()),
+        "server",
+    ]
     certificates = [
         {"name": name, "sds_config": from_file(folder / certificate_file(name))} for name in names
     ]

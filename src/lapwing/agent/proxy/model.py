@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lapwing.render.envoy import HeaderChange
+
 
 def authority(host: str, port: int) -> str:
     """Return a host with its port, as in a URL of https: without the default port."""
@@ -36,13 +38,15 @@ class Route:
 
     A prefix matches whole segments: `/api` matches `/api` and `/api/x`, not `/apiary`. Without
     `cluster`, the response is 503 with Retry-After. `timeout` is in seconds; None is no timeout.
-    Request bodies up to `max_body` bytes are buffered; None streams them.
+    Request bodies up to `max_body` bytes are buffered; None streams them. `headers` change those
+    of responses.
     """
 
     prefix: str
     cluster: str | None
     timeout: float | None = None
     max_body: int | None = None
+    headers: tuple[HeaderChange, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,8 @@ class VirtualHost:
 
     `clients` are the networks whose requests are accepted; empty: all. Replicas receive `authority`
     (a host name with a port), if it is set, in place of the first domain: as Host, X-Forwarded-Host
-    and Origin. Requests are redirected to `redirect`, such a name, if it is set.
+    and Origin. Requests are redirected to `redirect`, such a name, if it is set. `headers` change
+    those of redirects.
     """
 
     name: str
@@ -60,6 +65,7 @@ class VirtualHost:
     clients: tuple[str, ...] = ()
     authority: str | None = None
     redirect: str | None = None
+    headers: tuple[HeaderChange, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

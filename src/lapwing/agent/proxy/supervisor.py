@@ -71,7 +71,7 @@ class Envoy:
         self._rejected_routes = 0
         self._claim: contextlib.ExitStack | None = None
         self._covered: frozenset[str] = frozenset()
-        self._provided: list[Path | None] = [None] * len(xds.PROVIDED)
+        self._provided: list[Path | None] = []
 
     # The processes
 
@@ -88,7 +88,7 @@ class Envoy:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o700)
         await self._write_certificate(self._domains)
-        self._provided = await asyncio.to_thread(self._read_provided)
+        self._provided = [*await asyncio.to_thread(self._read_provided)]
         await self.use_certificates()
         if self.settings.http_port is not None:
             await self._write("http.json", xds.plain_http({}, str(time.time_ns())))
@@ -231,6 +231,7 @@ class Envoy:
             self.settings.body_timeout,
             bootstrap.heap_size() // instances.PROCESSES,
             self.settings.http_port,
+            len(self._provided),
         )
         return bootstrap.bootstrap(self.folder, admin, ingress)
 
@@ -329,9 +330,15 @@ class Envoy:
         current = self._instance
         if current and not current.folder.exists() and processes.alive(current.identity):
             log.warning("%s was removed; restarting Envoy.", current.folder)
-            os.kill(current.identity.pid, signal.SIGKILL)  # Another instance is started then.
+            self._replace_instance()
         if not await asyncio.to_thread(certificates.is_intact, self.settings.certificates):
             await self._write_certificate(self._domains)
+
+    def _replace_instance(self) -> None:
+        """Let another instance be started; the processes of this one serve until it is ready."""
+        current = self._instance
+        if current is not None and processes.alive(current.identity):
+            os.kill(current.identity.pid, signal.SIGKILL)
 
     async def answer_challenges(self, replies: Mapping[str, str]) -> None:
         """Answer ACME challenges, by token; return when every process of Envoy does.
@@ -366,15 +373,19 @@ class Envoy:
     ) -> None:
         """Let Envoy use the certificates of users: files of keys and chains, and no others.
 
-        Each keeps its place in Envoy's configuration, so that no other changes with it. No other
-        certificate may name their `hosts`: Envoy prefers an exact name to a wildcard.
+        Each keeps its place in Envoy's configuration, so that no other changes with it. For one
+        more place, another Envoy is started, which takes over the ports. No other certificate may
+        name their `hosts`: Envoy prefers an exact name to a wildcard.
         """
         self._covered = hosts
         before = self._provided
         self._provided = [path if path in contents else None for path in before]
         for path in contents:
-            if path not in self._provided and None in self._provided:
+            if path not in self._provided:
+                if None not in self._provided:
+                    self._provided.append(None)
                 self._provided[self._provided.index(None)] = path
+        del self._provided[len(xds.PROVIDED) :]
         is_changed = self._provided != before
         for path, data in contents.items():
             if not path.exists() or path.read_bytes() != data:
@@ -384,6 +395,8 @@ class Envoy:
             await self.use_certificates()
         for path in set(filter(None, before)) - set(contents):
             path.unlink(missing_ok=True)
+        if len(self._provided) > len(before):
+            self._replace_instance()
 
     async def use_certificates(self) -> None:
         """Let Envoy load the public certificate and those of users.
@@ -395,14 +408,15 @@ class Envoy:
         pair = certificates.load_pair(paths.public, paths.public) if has_port else None
         has_public = pair is not None and not set(names_of(pair.certificate)) <= self._covered
         public = paths.public if has_public else paths.server
-        files = {n: f or public for n, f in zip(xds.PROVIDED, self._provided, strict=True)}
+        files = {n: f or public for n, f in zip(xds.PROVIDED, self._provided, strict=False)}
         version = str(time.time_ns())
         for name, file in {**files, **({"public": public} if has_port else {})}.items():
-            await self._write(xds.certificate_file(name), xds.certificate(file, version, name))
+            content = xds.certificate(file, version, name)
+            await self._write(xds.certificate_file(name), content, sync=False)
 
-    def _read_provided(self) -> list[Path | None]:
+    def _read_provided(self) -> list[Path]:
         """Read which certificates of users Envoy has used."""
-        found: list[Path | None] = []
+        found: list[Path] = []
         for name in xds.PROVIDED:
             try:
                 [secret] = json.loads((self.folder / xds.certificate_file(name)).read_bytes())[
@@ -412,7 +426,8 @@ class Envoy:
             except (OSError, ValueError, KeyError, TypeError):
                 path = Path()
             is_own = path.parent == certificates.Paths(self.settings.certificates).provided
-            found.append(path if is_own and provided_certificates.is_usable(path) else None)
+            if is_own and provided_certificates.is_usable(path):
+                found.append(path)
         return found
 
     # Files
@@ -425,10 +440,11 @@ class Envoy:
             await self._write("sds.json", xds.certificate(paths.server, str(time.time_ns())))
             await self.use_certificates()
 
-    async def _write(self, name: str, content: Json) -> None:
+    async def _write(self, name: str, content: Json, *, sync: bool = True) -> None:
+        """Replace a file; without `sync`, one that is written again before Envoy is launched."""
         try:
             data = msgspec.json.encode(content)
-            await self._writer.run(write_atomic, self.folder / name, data)
+            await self._writer.run(write_atomic, self.folder / name, data, sync=sync)
             self._contents[name] = content
         except OSError as error:
             raise ProxyError(

@@ -33,6 +33,7 @@ from lapwing.render.envoy import (
     by_method,
     duration,
     request_timeout,
+    response_headers,
     route_match,
     socket_address,
     upstream_http,
@@ -51,8 +52,8 @@ for whatever uses the port later."""
 CHALLENGE_PATH = "/.well-known/acme-challenge/"
 """The path of HTTP-01 challenges. Source: RFC 8555, section 8.3."""
 PROVIDED = tuple(f"provided-{number}" for number in range(8))
-"""The names of the certificates of environments with `tls: {certificate: FILE, key: NAME}`: their
-number is part of the bootstrap. One that is not in use is the same as the public one."""
+"""The names of the certificates of environments with `tls: {certificate: FILE, key: NAME}`. Each
+takes an inotify instance of each process, so only those that are needed are in the bootstrap."""
 RBAC = "envoy.filters.http.rbac"
 UPSTREAM_IDLE = "1s"
 """How long an unused connection to a replica is kept: shorter than the keep-alive of any common
@@ -213,7 +214,8 @@ _OTHER_HOSTS: Json = {
 
 def _virtual_host(host: VirtualHost) -> Json:
     if host.redirect is not None:
-        return {"name": host.name, "domains": list(host.domains), "routes": _to(host.redirect)}
+        routes = [{**r, **response_headers(host.headers)} for r in _to(host.redirect)]
+        return {"name": host.name, "domains": list(host.domains), "routes": routes}
     return {
         "name": host.name,
         "domains": list(host.domains),
@@ -294,7 +296,8 @@ def _route(route: Route) -> Json:
         "timeout": request_timeout(route.timeout),
         "idle_timeout": STREAM_IDLE,
     }
-    return {**match, "route": action, **buffered(route.max_body)}
+    headers = response_headers(route.headers)
+    return {**match, "route": action, **buffered(route.max_body), **headers}
 
 
 def _direct_response(status: int, text: str) -> Json:

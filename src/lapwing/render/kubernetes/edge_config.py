@@ -15,6 +15,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from lapwing.plan import make
 from lapwing.render import envoy
 from lapwing.render.envoy import Json
 from lapwing.render.kubernetes import emit, pod
@@ -101,7 +102,7 @@ def _web(environment: ClusterEnvironment, routed: Mapping[str, Service]) -> Json
                     "name": "stack",
                     "domains": ["*"],
                     "retry_policy": envoy.RETRIES,
-                    "routes": [*_health_routes(), *_routes(longest)],
+                    "routes": [*_health_routes(), *_routes(environment, longest)],
                 }
             ],
         },
@@ -159,16 +160,19 @@ def _health_routes() -> Iterator[Json]:
         }
 
 
-def _routes(longest: Iterable[tuple[str, Service]]) -> list[Json]:
-    return [each for part, service in longest for each in envoy.by_method(_route(part, service))]
+def _routes(environment: ClusterEnvironment, longest: Iterable[tuple[str, Service]]) -> list[Json]:
+    routes = [_route(environment, part, service) for part, service in longest]
+    return [each for route in routes for each in envoy.by_method(route)]
 
 
-def _route(part: str, service: Service) -> Json:
+def _route(environment: ClusterEnvironment, part: str, service: Service) -> Json:
+    layers = [make.headers(h) for h in (environment.settings.headers, service.headers)]
     timeout = envoy.request_timeout(service.timeout)
     return {
         "match": envoy.route_match((service.route or "/").rstrip("/") or "/"),
         "route": {"cluster": part, "timeout": timeout, "idle_timeout": envoy.STREAM_IDLE},
         **envoy.buffered(service.max_body),
+        **envoy.response_headers(envoy.header_changes(envoy.SECURE, *layers)),
     }
 
 

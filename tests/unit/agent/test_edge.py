@@ -1,0 +1,76 @@
+"""What the edge of an environment adds to its routes: redirects, headers."""
+
+from __future__ import annotations
+
+import msgspec
+
+from lapwing.agent import publisher
+from lapwing.agent.proxy.model import VirtualHost
+from lapwing.agent.state import EnvironmentState
+from lapwing.plan.model import Acme, Document, Edge
+from tests.unit.agent.samples import document, environment, generation, rollout, service
+
+ACME = Acme(email="ops@example.com", directory="https://acme.example.com")
+
+
+def public(**changes: object) -> Document:
+    """A document with a domain and a public certificate."""
+    domains = ("app.example.com", "shop.localhost")
+    base = msgspec.structs.replace(document(api=service()), domains=domains, acme=ACME)
+    return msgspec.structs.replace(base, **changes)
+
+
+def served(running: Document, **changes: object) -> EnvironmentState:
+    return environment(generation(1, spec=service(**changes)), running=running)
+
+
+def hosts(state: EnvironmentState) -> dict[str, VirtualHost]:
+    """The virtual hosts by each of their domains."""
+    return {d: h for h in publisher.virtual_hosts([state]) for d in h.domains}
+
+
+def headers(host: VirtualHost) -> dict[str, str]:
+    """The changes of headers of the first route: the action and the value."""
+    return {h.name: f"{h.action} {h.value}".strip() for h in host.routes[0].headers}
+
+
+def test_strict_transport_security_is_for_public_domains_only() -> None:
+    found = hosts(served(public(edge=Edge(redirects={"www.example.com": "app.example.com"}))))
+    strict = {"strict-transport-security": "default max-age=2592000"}
+    nosniff = {"x-content-type-options": "default nosniff"}
+    assert headers(found["app.example.com"]) == strict | nosniff
+    for host in ("shop.localhost", "localhost", "127.0.0.1", "[::1]"):
+        assert headers(found[host]) == nosniff
+    assert [h.name for h in found["www.example.com"].headers] == list(strict)
+    local = hosts(served(public(acme=msgspec.UNSET)))
+    assert headers(local["app.example.com"]) == nosniff
+    assert local["app.example.com"] is local["localhost"]
+
+
+def test_headers_of_a_service_override_those_of_the_environment() -> None:
+    edge = Edge(headers={"x-a": "1", "x-b": "1", "strict-transport-security": "max-age=1"})
+    state = served(public(edge=edge), headers={"x-b": False, "x-content-type-options": False})
+    found = hosts(state)
+    expected = {"x-a": "set 1", "x-b": "remove", "x-content-type-options": "remove"}
+    assert headers(found["localhost"]) == expected
+    strict = {"strict-transport-security": "set max-age=1"}
+    assert headers(found["app.example.com"]) == expected | strict
+
+
+def test_redirect_begins_before_the_end_of_a_rollout_unless_the_host_is_served() -> None:
+    state = served(public(domains=("app.example.com", "www.example.com")))
+    to = {"www.example.com": "app.example.com", "old.example.com": "app.example.com"}
+    record = rollout(public(domains=("app.example.com",), edge=Edge(redirects=to)), state)
+    found = hosts(state)
+    assert found["www.example.com"].redirect is None
+    assert found["old.example.com"].redirect == "app.example.com:8585"
+    state.document, state.rollout = record.document, None
+    assert hosts(state)["www.example.com"].redirect == "app.example.com:8585"
+
+
+def test_redirected_host_of_another_environment_is_a_conflict() -> None:
+    other = served(public(edge=Edge(redirects={"www.example.com": "app.example.com"})))
+    state = EnvironmentState(stack="mill", environment="live")
+    wanted = public(domains=("www.example.com",))
+    found = publisher.domain_conflict([other, state], state, wanted)
+    assert found == ("www.example.com", "shop/local")
