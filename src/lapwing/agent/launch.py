@@ -17,7 +17,7 @@ import time
 from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
 
-from lapwing.agent import caddy, logs, volumes
+from lapwing.agent import caddy, logs, one_off, volumes
 from lapwing.agent.processes import MARK, ContainerOptions, Launch, Owner
 from lapwing.agent.resources import servers
 from lapwing.agent.state import EnvironmentState, Generation, Replica
@@ -136,7 +136,9 @@ class Launcher:
             return Launch(arguments, caddy.environ(self._folder) | mark, app)
         given = self._given(spec, owner, incoming)
         live = {(g.service, g.label) for g in self._state.with_processes}
-        home = prepare_home(self._folder / "homes", owner, live)
+        home = prepare_home(
+            self._folder / "homes", owner, None if one_off.is_one_off(str(owner)) else live
+        )
         places = self._volumes(spec, owner, app.parent)
         variables = environ(spec, release, owner, home, places | given, port)
         return Launch(command(spec), variables | mark, app)
@@ -209,18 +211,25 @@ class Launcher:
         return variables
 
 
-def prepare_home(homes: Path, owner: Owner, live: Collection[tuple[str, str]]) -> Path:
+def prepare_home(homes: Path, owner: Owner, live: Collection[tuple[str, str]] | None) -> Path:
     """Create the home folder of a process, which its restarts keep.
 
-    Those of generations that are not `live` (service and label) are removed. Raises OSError.
+    Those of generations that are not `live` (service and label) are removed, without `live` none.
+    Raises OSError.
     """
-    for old in homes.glob("*/*"):
-        label = old.name.rpartition(".")[0]
-        if label not in (JOB_LABEL, owner.label) and (old.parent.name, label) not in live:
+    for old in homes.glob("*/*") if live is not None else ():
+        label, _, index = old.name.rpartition(".")
+        kept = label in (JOB_LABEL, owner.label) or one_off.is_called(label, index)
+        if not kept and (old.parent.name, label) not in (live or ()):
             remove_tree(old)
-    home = homes / owner.service / f"{owner.label}.{owner.index}"
+    home = home_of(homes, owner)
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     return home
+
+
+def home_of(homes: Path, owner: Owner) -> Path:
+    """Return the home folder of a process."""
+    return homes / owner.service / f"{owner.label}.{owner.index}"
 
 
 def environ(

@@ -11,7 +11,16 @@ from collections.abc import Callable
 
 import msgspec
 
-from lapwing.agent import generations, logs, process_tree, processes, state, termination, volumes
+from lapwing.agent import (
+    generations,
+    logs,
+    one_off,
+    process_tree,
+    processes,
+    state,
+    termination,
+    volumes,
+)
 from lapwing.agent.context import Context
 from lapwing.agent.launch import JOB_LABEL, Launcher
 from lapwing.agent.processes import Identity
@@ -92,7 +101,9 @@ class Maintenance:
         )
         for identity, owner in running:
             resource = owner.split("/")[3:4] == ["resource"]
-            if owner.startswith(self._prefix) and owner not in known and not resource:
+            if resource or one_off.is_running(owner):
+                continue
+            if owner.startswith(self._prefix) and owner not in known:
                 await termination.kill(identity, f"{self._context.settings.home}|{owner}")
         self.state.has_containers |= self._uses_containers
         if self.state.has_containers:
@@ -181,7 +192,8 @@ class Maintenance:
     async def tidy(self) -> None:
         """Complete a rollout or a restart; after `lapwing down`, drain everything.
 
-        Removes preview routes and unused host names, and stops surplus replicas.
+        Removes preview routes and unused host names, and stops surplus replicas; after `down` also
+        one-off commands.
         """
         document = self.state.document
         down = document is not None and document.deployment.kind == "down"
@@ -191,6 +203,8 @@ class Maintenance:
                 generations.start_draining(generation, time.monotonic())
                 generation.deadline = time.monotonic() + DOWN_DRAIN_S
             await self._store.save()
+        if down:
+            await one_off.stop_all(self._context.settings.home, self._prefix, DOWN_DRAIN_S)
         await self._context.publisher.publish()
         for generation in [g for g in self.state.generations if g.role == "active"]:
             surplus = generation.replicas[generation.spec.replicas :]

@@ -44,6 +44,7 @@ VERBS = {
     "status": "Show running services and deployments in progress.",
     "history": "List the deployments.",
     "logs": "Show the output of replicas.",
+    "run": "Run a one-off command in the environment of a service.",
     "open": "Forward a local port to a stack in a cluster.",
     "down": "Stop the stack; its data stays.",
     "verify": "Check a running stack from the outside.",

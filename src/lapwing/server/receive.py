@@ -181,10 +181,19 @@ def _run(request: Request, settings: Settings, limit: Limit | None) -> int:
         environ.pop("SSH_ORIGINAL_COMMAND", None)
         if not request.color:
             environ["NO_COLOR"] = "1"
+        if verb == "run":
+            return _wait(subprocess.Popen(words, cwd=folder, env=environ))
         try:
             return subprocess.call(words, cwd=folder, env=environ)
         except KeyboardInterrupt:
             return 130
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int:
+    """Wait for a command that handles the signals of our common terminal itself."""
+    while True:
+        with contextlib.suppress(KeyboardInterrupt):
+            return process.wait()
 
 
 @contextlib.contextmanager

@@ -83,6 +83,9 @@ def test_verbs_read_and_change_the_server(deployed: Laptop) -> None:
     where.run("rollback", "-e", "vps")
     assert deployed.ask() == old
     assert [s["name"] for s in where.json("secret", "list", "-e", "vps")] == ["TOKEN"]
+    words = ("sh", "-c", "echo $TOKEN $1; exit 9", "sh", "-e 'x")
+    done = where.run("run", "api", "-e", "vps", *words, status=9)
+    assert done.stdout == "a-secret-value -e 'x\n"
     assert "a-secret-value" not in deployed.machine.run("cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
     assert not (where.home / "environments").exists()
 
@@ -202,6 +205,9 @@ def test_key_for_ci_deploys_and_does_nothing_else(ci: Laptop) -> None:
     where.json("status", "-e", "vps")
     shown = machine_keys(ci)
     assert shown.count(" --only shop/vps") == 1
+    assert (
+        "may not run `lapwing run`" in where.run("run", "-e", "vps", "app", "id", status=1).stderr
+    )
     for verb in ("logs", "rollback", "down", "up", "promote"):
         shown = where.run(verb, "-e", "vps", status=1).stderr
         assert f"may not run `lapwing {verb}`" in shown

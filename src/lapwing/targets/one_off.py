@@ -1,0 +1,146 @@
+"""Run a one-off command in the environment of a service's active release.
+
+It gets what a replica gets: files, settings, secrets, URLs of resources, volumes. It is a child of
+this process and has its terminal, so it ends with it: by the kernel's signal if this process is
+killed, and else when the command returns, with everything that it started.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from types import FrameType
+
+import msgspec
+
+from lapwing.agent import cgroups, one_off, processes, state, termination
+from lapwing.agent.containers import name_of
+from lapwing.agent.launch import Launcher, home_of
+from lapwing.agent.processes import MARK, Identity, Launch, Owner
+from lapwing.agent.state import EnvironmentState
+from lapwing.build.release import ReleaseStore
+from lapwing.desired.secrets import SecretStore
+from lapwing.errors import StateError, UsageError, check_name
+from lapwing.plan.model import Service
+from lapwing.settings import Settings
+from lapwing.system.files import remove_tree
+from lapwing.system.process import bound_to_caller
+from lapwing.targets.base import EnvironmentRef
+
+FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1)
+
+
+def run(settings: Settings, ref: EnvironmentRef, service: str, words: Sequence[str]) -> int:
+    """Run a command and return its exit status, 128 and more if a signal ended it.
+
+    One word is a line for the shell, as `command` in the stack file. Raises StateError if the
+    service is not running, UsageError if it has no environment for commands.
+    """
+    folder = settings.environment(ref.stack, ref.environment)
+    found = _state(settings, ref)
+    spec = _spec(settings, found, service, ref)
+    line = words[0] if len(words) == 1 else shlex.join(words)
+    launcher = Launcher(
+        found, settings, ReleaseStore(settings.releases), SecretStore(settings.secrets), folder
+    )
+    caller = Identity(os.getpid(), processes.started(os.getpid()) or 0.0)
+    owner = launcher.owner(service, one_off.label(caller), caller.pid)
+    spec = msgspec.structs.replace(spec, command=line)
+    launch = asyncio.run(launcher.launch(spec, owner, None))
+    try:
+        return _run(launch)
+    finally:
+        remove_tree(home_of(folder / "homes", owner))
+
+
+def _state(settings: Settings, ref: EnvironmentRef) -> EnvironmentState:
+    found = None
+    with contextlib.suppress(msgspec.MsgspecError):
+        found = state.load(settings.environment(ref.stack, ref.environment))
+    if found is None or found.document is None or not found.document.services:
+        raise StateError(
+            f"{ref} is not running.", hint=f"Run `lapwing up -e {ref.environment}` first."
+        )
+    return found
+
+
+def _spec(
+    settings: Settings, found: EnvironmentState, service: str, ref: EnvironmentRef
+) -> Service:
+    """Return the active release of a service, that of the last deployment for a job."""
+    assert found.document is not None
+    check_name("service", service, found.document.services, ref)
+    spec = found.document.services[service]
+    if spec.kind == "static":
+        raise UsageError(
+            f"{service} is static: it has files, and no environment for a command.",
+            hint="Name a service with a `command`.",
+        )
+    active = found.of(service, "active")
+    if active is None and spec.kind != "job":
+        raise StateError(
+            f"{service} of {ref} is not running.",
+            hint=f"`lapwing status -e {ref.environment}` shows its state.",
+        )
+    spec = active.spec if active is not None else spec
+    if spec.container is None:
+        return spec
+    container = "CONTAINER"
+    if active is not None:
+        owner = Owner(found.stack, found.environment, service, active.label)
+        container = name_of(f"{settings.home}|{owner}")
+    raise UsageError(
+        f"{service} runs as a container: `lapwing run` is for services that run as processes.",
+        hint=f"Use the engine: `docker exec -it {container} COMMAND`.",
+    )
+
+
+def _run(launch: Launch) -> int:
+    """Run a process with our terminal, streams and signals; return its exit status."""
+    mark = launch.environ[MARK]
+    arguments = bound_to_caller(cgroups.command(mark, launch.arguments), launch.environ)
+    # In our process group it is in the foreground of the terminal, which signals both of us.
+    # Without a terminal it gets a group, so that it gets only the signals that we forward.
+    shares_terminal = sys.stdin.isatty()
+    sys.stdout.flush()
+    process = subprocess.Popen(
+        arguments,
+        env=dict(launch.environ),
+        cwd=launch.folder,
+        process_group=None if shares_terminal else 0,
+    )
+    identity = Identity(process.pid, processes.started(process.pid) or 0.0)
+    try:
+        with _forwarding(process, shares_terminal=shares_terminal):
+            status = process.wait()
+    finally:
+        asyncio.run(termination.kill(identity, mark, watched=True))
+    return 128 - status if status < 0 else status
+
+
+@contextlib.contextmanager
+def _forwarding(process: subprocess.Popen[bytes], *, shares_terminal: bool) -> Iterator[None]:
+    """Send the signals that we get to a command. It has those of its terminal's keys already."""
+    keys = (signal.SIGINT, signal.SIGQUIT) if shares_terminal else ()
+
+    def forward(number: int, _frame: FrameType | None) -> None:
+        if number not in keys:
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(number)
+
+    before = {
+        number: signal.signal(number, forward)
+        for number in FORWARDED
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
