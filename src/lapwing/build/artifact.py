@@ -30,13 +30,21 @@ READ_BYTES = 1024 * 1024
 
 
 class FileBlob:
-    """A blob in a file."""
+    """A blob in a file; a `cached` one is alone in its folder of the cache."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, cached: bool = False) -> None:
         self.path = path
+        self._cached = cached
+
+    def remedy(self, digest: str) -> str:
+        """Return that this file is the cause."""
+        remove = f"remove {self.path.parent} and " if self._cached else ""
+        return f"{self.path} is damaged or incomplete: {remove}run the command again."
 
     async def read(self, verifier: BlobVerifier, offset: int) -> AsyncGenerator[Bytes, None]:
-        """Stream the bytes from `offset` to the end."""
+        """Stream the bytes from `offset` to the end. Raises IntegrityError if it is missing."""
+        if not self.path.is_file():
+            raise verifier.error("is missing")
         with self.path.open("rb") as file:
             file.seek(offset)
             while data := file.read(READ_BYTES):

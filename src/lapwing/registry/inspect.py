@@ -90,9 +90,9 @@ async def read_config(source: Repository | Layout, root: Manifest) -> dict[str, 
 
 async def read_blob(source: Repository | Layout, blob: Descriptor) -> bytes:
     """Read a blob into memory; the caller checks its size. Raises RegistryError."""
-    verifier = BlobVerifier(blob.digest, blob.size, str(source))
-    raw = bytearray()
-    async for data in verified(blobs_of(source).read(verifier, 0), verifier):
+    blobs, raw = blobs_of(source), bytearray()
+    verifier = BlobVerifier(blob.digest, blob.size, str(source), blobs.remedy(blob.digest))
+    async for data in verified(blobs.read(verifier, 0), verifier):
         raw += data
     return bytes(raw)
 

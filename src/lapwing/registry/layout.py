@@ -77,16 +77,26 @@ class Layout:
                 f"{self} has no image {reference}.", hint=f"It has {', '.join(self._tags())}."
             )
         raw = self._read(blob_path(found))
-        return parse_manifest(raw, "", f"{self}@{found}", found)
+        return parse_manifest(raw, "", f"{self}@{found}", found, self.remedy(found))
 
     async def digest(self, reference: str) -> str | None:
-        """Return the digest of the manifest at a tag or digest; None if it is missing."""
+        """Return the digest of the manifest at a tag or digest; None if it or a blob is missing.
+
+        So an image with a damaged file that was removed, or is incomplete, is written again.
+        """
         found = reference if ":" in reference else self._find(reference)
-        return found if found and self._files.has(blob_path(found)) else None
+        return found if found and await self._is_complete(found) else None
+
+    async def _is_complete(self, digest: str) -> bool:
+        try:
+            manifest = await self.manifest(digest)
+        except RegistryError:
+            return False
+        return all([await self.has_blob(b) for b in manifest.blobs if not b.is_foreign])
 
     async def has_blob(self, blob: Descriptor) -> bool:
-        """Return whether it has a blob."""
-        return self._files.has(blob_path(blob.digest))
+        """Return whether it has a blob; a file of another size is incomplete."""
+        return self._files.size(blob_path(blob.digest)) == blob.size
 
     async def read(self, verifier: BlobVerifier, offset: int) -> AsyncGenerator[Bytes, None]:
         """Stream the bytes of a blob from an offset on, not verified yet."""
@@ -100,7 +110,13 @@ class Layout:
             file.seek(offset)
             while data := file.read(READ_BYTES):
                 yield data
-        verifier.check_complete()
+
+    def remedy(self, digest: str) -> str:
+        """Return that a file of this layout is the cause."""
+        if isinstance(self._files, Archive):
+            return f"{self} is damaged or incomplete: write the archive again."
+        path = self._files.path / blob_path(digest)
+        return f"{path} is damaged or incomplete: remove it and write the image to {self} again."
 
     async def push(
         self,
@@ -120,13 +136,12 @@ class Layout:
             progress.begin(blob.digest, blob.size)
         if not await self.has_blob(blob):
             outcome = "copied"
-            verifier = BlobVerifier(blob.digest, blob.size, where)
+            verifier = BlobVerifier(blob.digest, blob.size, where, source.remedy(blob.digest))
             with self._folder.create(blob_path(blob.digest)) as file:
                 async for data in verified(source.read(verifier, 0), verifier):
                     file.write(data)
                     if progress is not None:
                         progress.advance(blob.digest, len(data))
-                verifier.check_complete()
         if counts is not None:
             counts.blobs[outcome] += 1
             counts.sent += blob.size if outcome == "copied" else 0

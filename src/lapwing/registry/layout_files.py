@@ -43,6 +43,11 @@ class Folder:
         """Return whether there is such a file."""
         return (self.path / name).is_file()
 
+    def size(self, name: str) -> int | None:
+        """Return the size of a file; None if there is none."""
+        path = self.path / name
+        return path.stat().st_size if path.is_file() else None
+
     @contextlib.contextmanager
     def create(self, name: str) -> Iterator[IO[bytes]]:
         """Write a file, which gets its name when the block ends without an error."""
@@ -103,6 +108,12 @@ class Archive:
     def has(self, name: str) -> bool:
         """Return whether there is such a file."""
         return name in self._made or name in self._members
+
+    def size(self, name: str) -> int | None:
+        """Return the size of a file; None if there is none."""
+        if name in self._made:
+            return len(self._made[name])
+        return self._members[name].size if name in self._members else None
 
     def _add_manifests(self) -> None:
         """Make the manifests and the index that an archive of an older `docker save` lacks."""

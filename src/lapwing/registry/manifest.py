@@ -158,11 +158,15 @@ class Manifest:
 
 
 def parse_manifest(
-    raw: bytes, media_type: str, where: str, expected: str | None = None
+    raw: bytes,
+    media_type: str,
+    where: str,
+    expected: str | None = None,
+    remedy: str = "The registry, or a proxy in front of it, changed it.",
 ) -> Manifest:
     """Parse the manifest received as `media_type` from `where` (for errors).
 
-    `expected` is its digest.
+    `expected` is its digest, `remedy` what to do if it has another.
 
     Raises IntegrityError if its digest is another, RegistryError if it cannot be used.
     """
@@ -170,7 +174,7 @@ def parse_manifest(
     if expected and digest != expected:
         raise IntegrityError(
             f"The manifest of {where} has the digest {digest}, not {expected}.",
-            hint="The registry, or a proxy in front of it, changed it. Nothing was tagged.",
+            hint=f"{remedy} Nothing was tagged.",
         )
     try:
         document = msgspec.json.decode(raw, type=_Document)

@@ -30,12 +30,16 @@ MAX_CHECKPOINTS = 64
 
 
 class BlobVerifier:
-    """The running digest of a blob of `size` bytes. `where` names the source in errors."""
+    """The running digest of a blob of `size` bytes.
 
-    def __init__(self, digest: str, size: int, where: str) -> None:
+    `where` names the source in errors, `remedy` is what to do if the blob is damaged.
+    """
+
+    def __init__(self, digest: str, size: int, where: str, remedy: str) -> None:
         self.digest = digest
         self.size = size
         self.where = where
+        self.remedy = remedy
         self.offset = 0
         self._begin = hashlib.new(digest.partition(":")[0])
         self._hash = self._begin.copy()
@@ -83,18 +87,22 @@ class BlobVerifier:
         """Return the error for content that differs from its descriptor."""
         return IntegrityError(
             f"Blob {self.digest} of {self.where} {why}.",
-            hint="The registry's content is damaged, or a proxy changed it. Nothing was tagged.",
+            hint=f"{self.remedy} Nothing was tagged.",
         )
 
 
 async def verified(
     stream: AsyncGenerator[Bytes, None], verifier: BlobVerifier
 ) -> AsyncGenerator[Bytes, None]:
-    """Yield the same parts, each verified before: so the last part of a wrong blob is not."""
+    """Yield the same parts, each verified before: so the last part of a wrong blob is not.
+
+    Raises IntegrityError.
+    """
     async with contextlib.aclosing(stream):
         async for data in stream:
             verifier.update(data)
             yield data
+    verifier.check_complete()
 
 
 class BlobSource(Protocol):
@@ -102,6 +110,10 @@ class BlobSource(Protocol):
 
     def read(self, verifier: BlobVerifier, offset: int) -> AsyncGenerator[Bytes, None]:
         """Stream the bytes from an offset on, not verified yet."""
+        ...
+
+    def remedy(self, digest: str) -> str:
+        """Return which file or registry has a blob that is damaged, and what to do."""
         ...
 
 
@@ -116,12 +128,23 @@ class MemoryBlob:
         if offset < len(self.content):
             yield self.content[offset:]
 
+    def remedy(self, digest: str) -> str:
+        """Return what to do: it was made by this command."""
+        return "It was made on this machine: run the command again."
+
 
 class RemoteBlob:
     """A blob in a repository."""
 
     def __init__(self, source: Repository) -> None:
         self._source = source
+
+    def remedy(self, digest: str) -> str:
+        """Return that the registry, or what is between, is the cause."""
+        return (
+            f"What {self._source.registry.host} stores is damaged, or a proxy changed it. Push the "
+            "image there again, from where it was built."
+        )
 
     async def read(self, verifier: BlobVerifier, offset: int) -> AsyncGenerator[Bytes, None]:
         """Stream the bytes from `offset` to the end.

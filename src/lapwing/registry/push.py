@@ -143,7 +143,7 @@ class BlobPusher:
     ) -> BlobOutcome:
         if await self._target.has_blob(blob):
             return "present"
-        verifier = BlobVerifier(blob.digest, blob.size, where)
+        verifier = BlobVerifier(blob.digest, blob.size, where, source.remedy(blob.digest))
         if blob.size == 0:
             verifier.update(b"")
         upload = await self._begin(blob)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import stat
 import struct
 import subprocess
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -394,3 +396,24 @@ def test_base_that_differs_from_its_digest_is_refused(shop: Stack) -> None:
         shop.write({"lapwing.yaml": stack_file(shop.server, build=build)})
         message = shop.fail("api")
     assert "Blob sha256:" in message
+
+
+@pytest.mark.parametrize("change", [lambda data: data[:-9], lambda data: b"x" * len(data), None])
+def test_damaged_layer_of_the_cache_is_named(
+    shop: Stack, change: Callable[[bytes], bytes] | None
+) -> None:
+    shop.build("api")
+    files = [*(shop.installation.home / "images").glob("*/layer.tar.gz")]
+    assert files
+    for file in files:
+        if change is None:
+            file.unlink()
+        else:
+            file.write_bytes(change(file.read_bytes()))
+    shown = shop.installation.run("image", "build", "api", "--push", status=1).stderr
+    named = [f"{file} is damaged or incomplete: remove {file.parent} and run" for file in files]
+    assert any(text in shown for text in named)
+    assert "proxy" not in shown
+    for file in files:
+        shutil.rmtree(file.parent)
+    assert shop.build("api", "--push")["api"]["pushed"]

@@ -182,6 +182,46 @@ def test_damaged_archive_is_refused(
     assert not (tmp_path / "goal" / "index.json").exists()
 
 
+@pytest.mark.parametrize("content", [b"x" * 300000, b"x" * 99, None])
+def test_damaged_file_of_a_folder_is_named(
+    source: Server,
+    target: Server,
+    name: str,
+    layers: list[bytes],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    content: bytes | None,
+) -> None:
+    source.push_image(name, "1", layers)
+    original, layout = f"{source.host}/{name}:1", tmp_path / "image"
+    assert run(["image", "copy", original, f"oci:{layout}"]) == 0
+    files = [path for path in layout.rglob("*") if path.is_file()]
+    file = max(files, key=lambda path: path.stat().st_size)
+    found = source.manifest(name, "1")
+    assert found is not None
+    manifest = layout / "blobs" / found["_digest"].replace(":", "/")
+    for damaged in (file, manifest):
+        before = damaged.read_bytes()
+        if content is None:
+            damaged.write_bytes(before[:-1])
+        else:
+            damaged.write_bytes(content)
+        for goal in (
+            f"{target.host}/{name}:1",
+            f"oci:{tmp_path}/other",
+            f"oci-archive:{tmp_path}/a",
+        ):
+            capsys.readouterr()
+            assert run(["image", "copy", f"oci:{layout}", goal]) == 1
+            shown = " ".join(capsys.readouterr().err.split())
+            assert f"{damaged} is damaged or incomplete: remove it" in shown
+            assert "registry" not in shown
+        damaged.write_bytes(before)
+    file.write_bytes(b"too short")
+    assert run(["image", "copy", original, f"oci:{layout}"]) == 0, "an incomplete file is replaced"
+    assert run(["image", "copy", f"oci:{layout}", f"{target.host}/{name}:1"]) == 0
+
+
 def test_layout_is_not_written_over_other_files(
     source: Server, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

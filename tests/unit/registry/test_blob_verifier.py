@@ -15,7 +15,7 @@ from lapwing.registry.pull import BlobVerifier, verified
 
 def of(data: bytes, size: int | None = None) -> BlobVerifier:
     digest = "sha256:" + hashlib.sha256(data).hexdigest()
-    return BlobVerifier(digest, len(data) if size is None else size, "r.example/a")
+    return BlobVerifier(digest, len(data) if size is None else size, "r.example/a", "Run it again.")
 
 
 async def through(verifier: BlobVerifier, parts: list[bytes], passed: list[bytes]) -> None:
@@ -46,7 +46,7 @@ async def test_last_part_of_wrong_blob_is_withheld(parts: list[bytes]) -> None:
 def test_empty_blob_is_verified() -> None:
     of(b"").update(b"")
     with pytest.raises(IntegrityError):
-        BlobVerifier("sha256:" + "0" * 64, 0, "r.example/a").update(b"")
+        BlobVerifier("sha256:" + "0" * 64, 0, "r.example/a", "").update(b"")
 
 
 @pytest.mark.parametrize("offset", [0, 1, 9_999, 10_000, 25_001, 99_999])

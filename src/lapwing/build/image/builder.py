@@ -106,7 +106,7 @@ class PlatformImage:
             if isinstance(layer.source, Reference):
                 remote[layer.descriptor.digest] = layer.source
             else:
-                blobs[layer.descriptor.digest] = FileBlob(layer.source)
+                blobs[layer.descriptor.digest] = FileBlob(layer.source, cached=True)
         return cls(platform, manifest, blobs, remote)
 
 

@@ -138,7 +138,7 @@ async def _local(
     """Return where a blob comes from; one of a registry is kept on this machine."""
     source = _source(client, image, each, blob)
     if isinstance(source, RemoteBlob):
-        return FileBlob(await _download(blob, source, settings))
+        return FileBlob(await _download(blob, source, settings), cached=True)
     return source
 
 
@@ -147,7 +147,9 @@ async def _download(blob: Descriptor, source: BlobSource, settings: Settings) ->
     folder = settings.images / f"base-{blob.digest.partition(':')[2][:24]}"
     if not layers.renew(folder):
         with tempfile.NamedTemporaryFile(prefix="lapwing-blob-") as file:
-            verifier = BlobVerifier(blob.digest, blob.size, "a layer of the image")
+            verifier = BlobVerifier(
+                blob.digest, blob.size, "a layer of the image", source.remedy(blob.digest)
+            )
             async for data in verified(source.read(verifier, 0), verifier):
                 file.write(data)
             file.flush()
