@@ -33,6 +33,7 @@ _COMPATIBLE = {"mariadb": "MariaDB", "valkey": "Valkey", "keydb": "KeyDB", "drag
 _PARTS = {"USER": "user", "USERNAME": "user", "PASSWORD": "password", "DB": "database",
           "DATABASE": "database", "ROOT_PASSWORD": "password"}  # fmt: skip
 """Part of a resource by the last words of the variables of the database images."""
+_LOOPBACK = r"(?:localhost|127\.0\.0\.1|0\.0\.0\.0)"
 _DATABASE_VARIABLE = re.compile(r"DB|DATABASE|SQL|POSTGRES|PG|MONGO|REDIS|MARIADB")
 
 
@@ -57,6 +58,8 @@ class ComposeService:
     env: dict[str, str] = field(default_factory=dict)
     secrets: list[str] = field(default_factory=list)
     volumes: dict[str, str] = field(default_factory=dict)
+    health: str | None = None
+    resources: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
@@ -141,7 +144,53 @@ def _service(
     listed = service.get("volumes")
     for volume in listed if isinstance(listed, list) else []:
         _take_volume(found, volume, workdir)
+    _take_health(found, service.get("healthcheck"))
+    _take_limits(found, service)
     return found
+
+
+def _take_health(found: ComposeService, check: object) -> None:
+    """Take the path of the URL that a health check requests."""
+    if not isinstance(check, dict) or check.get("disable") or not check.get("test"):
+        return
+    test = check["test"]
+    text = " ".join(map(str, test)) if isinstance(test, list) else str(test)
+    url = re.search(rf"https?://{_LOOPBACK}(?::[^/\s\"')]+)?(/[\w./-]*)", text)
+    if url and url[1] != "/" and found.published:
+        found.health = url[1]
+    elif text != "NONE":
+        found.notes.append(f"health: `healthcheck` of Compose is not copied: {_line(text)}")
+
+
+def _take_limits(found: ComposeService, service: Mapping[str, Any]) -> None:
+    """Take the limits of memory and CPU: with `deploy: resources: limits`, or the older keys."""
+    limits: Any = service.get("deploy")
+    for key in ("resources", "limits"):
+        limits = limits.get(key) if isinstance(limits, dict) else None
+    limits = limits if isinstance(limits, dict) else {}
+    memory, cpus = (
+        limits.get("memory", service.get("mem_limit")),
+        limits.get("cpus", service.get("cpus")),
+    )
+    for key, value, pattern in (
+        ("memory", memory, r"(\d+)(?:([kmg])(?:i?b)?|b)?"),
+        ("cpu", cpus, r"(\d*\.?\d+)"),
+    ):
+        if value is None:
+            continue
+        match = re.fullmatch(pattern, str(value).strip(), re.IGNORECASE)
+        if match is None:
+            found.notes.append(f"resources: the limit {_line(str(value))} of {key} is not copied.")
+        elif key == "cpu":
+            found.resources["cpu"] = f"{round(float(match[1]) * 1000)}m"
+        else:
+            size = int(match[1]) * 1024 ** " kmg".index((match[2] or " ").lower())
+            found.resources["memory"] = f"{max(1, round(size / 2**20))}Mi"
+
+
+def _line(text: str) -> str:
+    """Text on one line, for a comment."""
+    return " ".join(text.split())[:100]
 
 
 def _reference(

@@ -40,6 +40,8 @@ class FoundService:
     static: str | None = None
     dockerfile: str | None = None
     run: str | None = None
+    parts: dict[str, list[str]] = field(default_factory=dict)
+    """The `extras` and `groups` of its pyproject.toml that it needs."""
     route: str | None = None
     health: str | None = None
     spa: bool = True
@@ -50,6 +52,7 @@ class FoundService:
     env: dict[str, str] = field(default_factory=dict)
     secrets: list[str] = field(default_factory=list)
     volumes: dict[str, str] = field(default_factory=dict)
+    resources: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
@@ -94,6 +97,9 @@ def detect(name: str, files: Files, choice: Choice | None = None) -> Findings:
             _take_volumes(service, volumes(folder, files), given)
             findings.services.append(service)
             used.add(folder)
+    for folder in sorted(composed.services.keys() - used):
+        names = ", ".join(f"`{service.name}`" for service in composed.services[folder])
+        findings.notes.append(f"{names} of Compose cannot be built from {folder}; ignored.")
     _route(findings.services)
     return findings
 
@@ -271,6 +277,7 @@ def _service(
         static=program.static,
         dockerfile=str(PurePosixPath(folder, "Dockerfile")) if program.dockerfile else None,
         run=program.run,
+        parts=program.parts,
         spa=program.spa,
         answers_root=program.answers_root,
         prefixes=program.prefixes,
@@ -282,6 +289,10 @@ def _service(
         if composed:
             service.env, service.secrets = composed.env, composed.secrets
             notes.extend([] if program.suffix else composed.notes)
+            if not program.suffix:
+                service.resources = composed.resources
+            if program.kind == "web":
+                service.health = composed.health or service.health
     elif composed and (composed.env or composed.secrets or composed.notes):
         notes.append("env: variables of the Compose file are not copied; see `build: {env: ...}`.")
     return service

@@ -65,6 +65,9 @@ def _service(service: FoundService) -> list[str]:
         lines.append("    rollout: {smoke: [{get: /}]}")
     if service.needs:
         lines.append(f"    needs: [{', '.join(service.needs)}]")
+    if service.resources:
+        pairs = ", ".join(f"{name}: {value}" for name, value in service.resources.items())
+        lines.append(f"    resources: {{{pairs}}}")
     if service.env:
         lines += ["    env:", *(f"      {n}: {text(v)}" for n, v in service.env.items())]
     if service.secrets:
@@ -73,9 +76,11 @@ def _service(service: FoundService) -> list[str]:
 
 
 def _build(service: FoundService) -> str:
-    if service.run is None:
-        return text(service.folder)
-    return f"{{path: {text(service.folder)}, run: {json.dumps(service.run)}}}"
+    parts = [f"{key}: [{', '.join(names)}]" for key, names in service.parts.items()]
+    if service.run is not None:
+        parts.append(f"run: {json.dumps(service.run)}")
+    path = text(service.folder)
+    return f"{{path: {', '.join([path, *parts])}}}" if parts else path
 
 
 def _resource(resource: FoundResource) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -54,6 +55,8 @@ class Program:
     """Whether the command is a guess, which a Compose file may replace."""
     run: str | None = None
     """The command that completes the build."""
+    parts: dict[str, list[str]] = field(default_factory=dict)
+    """The `extras` or `groups` of the pyproject.toml that its server is in."""
     health: str | None = None
     spa: bool = True
     answers_root: bool = False
@@ -114,7 +117,10 @@ def dependencies(text: str) -> set[str]:
     """Extract package names from requirements.txt or pyproject.toml, approximately."""
     lines = (line.partition("#")[0] for line in text.splitlines())
     found = re.findall(r"""(?:^|["'\[,])\s*([A-Za-z0-9][A-Za-z0-9._-]*)""", "\n".join(lines), re.M)
-    return {re.sub(r"[-_.]+", "-", name).lower() for name in found}
+    names = {re.sub(r"[-_.]+", "-", name).lower() for name in found}
+    if re.search(r"\bfastapi\s*\[[^\]]*\b(?:standard|all)\b", text, re.IGNORECASE):
+        names.add("uvicorn")
+    return names
 
 
 def _python(here: Files, packages: Files, has_command: bool) -> list[Program]:
@@ -126,6 +132,8 @@ def _python(here: Files, packages: Files, has_command: bool) -> list[Program]:
     for framework, maker in _FRAMEWORKS.items():
         if framework in known and (place := _application(modules, maker)):
             program = _served(framework, place[0], known)
+            if "requirements.txt" not in here:
+                program.parts = _parts(here.get("pyproject.toml", ""), program.command or "")
             program.health = _health(place[1])
             program.answers_root = bool(re.search(r"""\.(?:get|route)\(\s*["']/["']""", place[1]))
             if place[2]:
@@ -150,6 +158,26 @@ def _python_dependencies(here: Files) -> set[str]:
     pipfile = re.findall(r"^\s*[\"']?([A-Za-z0-9._-]+)[\"']?\s*=", here.get("Pipfile", ""), re.M)
     texts = (here.get(name, "") for name in ("pyproject.toml", "requirements.txt", "setup.py"))
     return dependencies("\n".join([*texts, *pipfile]))
+
+
+def _parts(pyproject: str, command: str) -> dict[str, list[str]]:
+    """Return the extra or group of a pyproject.toml that has the server of a command."""
+    try:
+        document = tomllib.loads(pyproject)
+    except tomllib.TOMLDecodeError:
+        return {}
+    project, server = _mapping(document.get("project")), command.partition(" ")[0]
+    if server in dependencies(json.dumps(project.get("dependencies"))):
+        return {}
+    listed = {
+        "extras": _mapping(project.get("optional-dependencies")),
+        "groups": _mapping(document.get("dependency-groups")),
+    }
+    for key, found in listed.items():
+        for name, packages in found.items():
+            if server in dependencies(json.dumps(packages)):
+                return {key: [name]}
+    return {}
 
 
 def _application(modules: Files, maker: str) -> tuple[str, str, bool] | None:

@@ -19,7 +19,20 @@ _PUBLIC = re.compile(r"(^|_)(PUBLIC|PUBLISHABLE)(_|$)", re.IGNORECASE)
 _SWITCH = re.compile(r"(true|false|yes|no|on|off)?", re.IGNORECASE)
 URL_PASSWORD = re.compile(r"://[^/\s:@]*:([^/\s@]+)@")
 """A URL with a password, which is the group."""
-_PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY")
+TOKEN = re.compile(
+    r"\b(AKIA|ASIA)[0-9A-Z]{16}\b"  # AWS
+    r"|\bgh[oprsu]_[A-Za-z0-9]{30,}|\bgithub_pat_\w{20,}"  # GitHub
+    r"|\bglpat-[\w-]{16,}"  # GitLab
+    r"|\bxox[abeprs]-[\w-]{10,}"  # Slack
+    r"|\b[rs]k_(live|test)_[A-Za-z0-9]{10,}|\bwhsec_[A-Za-z0-9+/=]{16,}"  # Stripe
+    r"|\bsk-[A-Za-z0-9_-]{20,}"  # OpenAI, Anthropic
+    r"|\bAIza[\w-]{35}\b"  # Google
+    r"|\bSG\.[\w-]{16,}\.[\w-]{16,}"  # SendGrid
+    r"|\b(npm_|hf_|dop_v1_|shpat_|pypi-AgE)\w{16,}"
+    r"|\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}"  # a JSON Web Token
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY|AGE-SECRET-KEY-1"
+)
+"""The shapes of known tokens and keys."""
 
 
 def is_secret_name(name: str) -> bool:
@@ -32,6 +45,6 @@ def is_secret(name: str, value: str, secrets: Collection[str] = ()) -> bool:
     return (
         name in secrets
         or URL_PASSWORD.search(value) is not None
-        or _PRIVATE_KEY.search(value) is not None
+        or TOKEN.search(value) is not None
         or (is_secret_name(name) and _SWITCH.fullmatch(value) is None)
     )
