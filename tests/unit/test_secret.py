@@ -53,6 +53,18 @@ def test_environments_are_apart(store: SecretStore) -> None:
         store.get("shop", "staging", "KEY", version)
 
 
+def test_removed_secret_is_usable_again_with_the_same_value(store: SecretStore) -> None:
+    version = store.set("shop", "staging", "KEY", "tiger")
+    store.remove("shop", "staging", "KEY")
+    with pytest.raises(SecretError) as missing:
+        store.get("shop", "staging", "KEY", version)
+    assert "secret KEY" in missing.value.message
+    assert "`lapwing secret set KEY -e staging`" in (missing.value.hint or "")
+    store.set("shop", "staging", "KEY", "lion")
+    store.set("shop", "staging", "KEY", "tiger")
+    assert store.get("shop", "staging", "KEY", version) == "tiger"
+
+
 def test_only_the_user_can_read_it(store: SecretStore, tmp_path: Path) -> None:
     store.set(*WHERE, "KEY", "tiger")
     folder = tmp_path / "secrets"

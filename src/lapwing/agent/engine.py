@@ -56,7 +56,13 @@ def find_socket(environ: Mapping[str, str]) -> Path:
         with contextlib.suppress(OSError):
             if path.is_socket():
                 return path
-    raise EngineUnreachableError("No container engine was found.", hint=NO_ENGINE_HINT)
+    raise EngineUnreachableError(
+        "No container engine was found: DOCKER_HOST is not set, and there is none of "
+        f"{', '.join(map(str, found))}.",
+        hint=f"{NO_ENGINE_HINT} If its socket is elsewhere, set DOCKER_HOST; the agent has the "
+        "variables of the command that started it (`lapwing agent stop`, then run this again), "
+        "and as a systemd unit those of its file.",
+    )
 
 
 class Engine:

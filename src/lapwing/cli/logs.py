@@ -108,7 +108,12 @@ def _of_machine(context: Context, ref: EnvironmentRef, wanted: Wanted) -> None:
 
     readers = {log: logs.LogReader(log) for log in find()}
     if not readers and not wanted.follow:
-        raise _no_log(wanted.service or ref, ref.environment)
+        if not any(folder.glob(f"{wanted.service or '*'}/*.log")):
+            raise _no_log(wanted.service or ref, ref.environment)
+        context.printer.say(
+            f"{wanted.service or ref} has printed nothing. (A static service logs only errors.)"
+        )
+        return None
     lines = [n for r in readers.values() for n in r.tail(wanted.lines, follow=wanted.follow)]
     while True:
         _print(context, wanted, sorted(lines, key=lambda line: line.moment))

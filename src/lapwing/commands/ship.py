@@ -39,7 +39,6 @@ from lapwing.targets import (
     cluster_images,
     guards,
     image_scan,
-    images,
     requirements,
     sources,
 )
@@ -191,7 +190,7 @@ class _Shipment:
                 self.report(f"{name} is ignored; use `scan: {{accept: [...]}}` in the stack file")
         for name in names:
             self.report(f"scanning {name} with {scanner.name}")
-            result.findings += scanner.scan(images.source_folder(loaded, name))
+            result.findings += scanner.scan(sources.source_folder(loaded, name))
         result.findings += image_scan.scan_images(scanner, made, self.settings, self.report)
         result.findings = list(dict.fromkeys(result.findings))
         fail_on = self.options.fail_on or rules.fail_on

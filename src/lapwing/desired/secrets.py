@@ -80,8 +80,11 @@ class SecretStore:
         sealed = entry["values"].get(version)
         if sealed is None:
             raise SecretError(
-                f"Version {version} of secret {name} is not on this machine.",
-                hint=f"Set it with `lapwing secret set {name}` and deploy again.",
+                f"Version {version} of secret {name} is not on this machine: it was removed, or "
+                "replaced several times.",
+                hint=f"Run `lapwing secret set {name} -e {environment}` with the value that it "
+                "had, and try again: the same value has the same version. Another value is for "
+                f"new deployments only: run `lapwing deploy -e {environment}` after it.",
             )
         return _decrypt(self._key(create=False), sealed["sealed"], name)
 

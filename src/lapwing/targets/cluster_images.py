@@ -26,7 +26,7 @@ from lapwing.stack.load import LoadedStack
 from lapwing.system.git import read_revision
 from lapwing.targets import images
 from lapwing.targets.images import ImageOptions, ImageResult
-from lapwing.targets.sources import check_committed
+from lapwing.targets.sources import check_committed, source_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ def build(
     Raises UsageError for uncommitted changes, BuildError, SourceError, or RegistryError of a base.
     """
     if not destination.is_local:
-        folders = {name: images.source_folder(loaded, name) for name in names}
+        folders = {name: source_folder(loaded, name) for name in names}
         revisions = {n: read_revision(folder, settings.environ) for n, folder in folders.items()}
         check_committed(loaded, revisions)
     options = ImageOptions(

@@ -46,7 +46,7 @@ from lapwing.system.git import Git, read_revision
 from lapwing.targets.image_attestations import attach, find_key, make_documents
 from lapwing.targets.image_scan import check_images
 from lapwing.targets.live_images import live_images
-from lapwing.targets.sources import request_of, wanted_services
+from lapwing.targets.sources import request_of, source_folder, wanted_services
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,13 +232,6 @@ def _dockerfile_request(loaded: LoadedStack, name: str, platform: Platform) -> D
         request = replace(request, env=dict(build.env), timeout=build.timeout)
     secrets = service.secret_names
     return DockerfileRequest(request, file.name if build is None else str(file), platform, secrets)
-
-
-def source_folder(loaded: LoadedStack, name: str) -> Path:
-    """Return the source folder of a service: that of its Dockerfile, if it has no other."""
-    service = loaded.stack.services[name]
-    path = service.build.path if service.build else PurePosixPath(service.dockerfile or "").parent
-    return (loaded.folder / path).resolve()
 
 
 def write_dockerfile(loaded: LoadedStack, settings: Settings, name: str) -> str:

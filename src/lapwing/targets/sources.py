@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from lapwing.build.builder import BuildResult, build
 from lapwing.build.context import BuildRequest
@@ -36,6 +36,13 @@ def container_services(loaded: LoadedStack, names: Iterable[str]) -> list[str]:
     return [n for n in names if services[n].runtime_in(loaded.settings) == "container"]
 
 
+def source_folder(loaded: LoadedStack, name: str) -> Path:
+    """Return the source folder of a service: that of its Dockerfile, if it has no other."""
+    service = loaded.stack.services[name]
+    path = service.build.path if service.build else PurePosixPath(service.dockerfile or "").parent
+    return (loaded.folder / path).resolve()
+
+
 def request_of(loaded: LoadedStack, name: str, settings: Settings) -> BuildRequest:
     """Return what to build for a service."""
     service = loaded.stack.services[name]
@@ -43,7 +50,7 @@ def request_of(loaded: LoadedStack, name: str, settings: Settings) -> BuildReque
     return BuildRequest(
         stack=loaded.stack.stack,
         service=name,
-        folder=(loaded.folder / service.build.path).resolve(),
+        folder=source_folder(loaded, name),
         static=service.static,
         python=service.build.python,
         extras=tuple(service.build.extras),
@@ -103,10 +110,10 @@ def describe_uncommitted(
         return None
     files: set[str] = set()
     for name in wanted_services(loaded, services):
-        if loaded.stack.services[name].build is None:
+        service = loaded.stack.services[name]
+        if service.build is None and service.dockerfile is None:
             continue
-        folder = request_of(loaded, name, settings).folder
-        git = Git(folder, settings.environ, SourceError)
+        git = Git(source_folder(loaded, name), settings.environ, SourceError)
         files |= set(git.changes("--untracked-files=normal", "--", "."))
     shown = ", ".join(sorted(files)[:MAX_NAMED_FILES])
     more = len(files) - MAX_NAMED_FILES

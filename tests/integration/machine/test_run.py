@@ -190,6 +190,12 @@ sys.exit(5)
         os.close(terminal)
 
 
+def test_log_without_lines_is_no_error(where: Installation) -> None:
+    done = where.run("logs", "pages")
+    assert done.stdout == ""
+    assert "pages has printed nothing" in done.stderr
+
+
 def test_what_cannot_run_is_refused(where: Installation) -> None:
     said = where.run("run", "pages", "ls", status=2).stderr
     assert "pages is static" in said

@@ -15,6 +15,7 @@ from lapwing.server.ssh import Host, failure
         ("deploy@203.0.113.7", Host("203.0.113.7", "deploy")),
         ("root@app.example.com:2222", Host("app.example.com", "root", 2222)),
         ("root@[2001:db8::1]:22", Host("2001:db8::1", "root", 22)),
+        ("vps:65535", Host("vps", None, 65535)),
     ],
 )
 def test_address(text: str, host: Host) -> None:
@@ -23,7 +24,20 @@ def test_address(text: str, host: Host) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "-oProxyCommand=id", "a b", "user@-x", "me@host:", "me@host:ssh", "@host", "a;id"]
+    "text",
+    [
+        "",
+        "-oProxyCommand=id",
+        "a b",
+        "user@-x",
+        "me@host:",
+        "me@host:ssh",
+        "@host",
+        "a;id",
+        "me@host:0",
+        "me@host:65536",
+        "me@host:99999",
+    ],
 )
 def test_invalid_address(text: str) -> None:
     with pytest.raises(UsageError, match="is not the address of a server"):

@@ -123,6 +123,23 @@ def test_uncommitted_changes_are_described(tmp_path: Path, repository: Path) -> 
     )
 
 
+def test_uncommitted_changes_beside_a_dockerfile_are_described(
+    tmp_path: Path, repository: Path
+) -> None:
+    text = "stack: shop\nservices:\n  api: {dockerfile: api/Dockerfile, route: /}\n"
+    (repository / "lapwing.yaml").write_text(text)
+    (repository / "api").mkdir()
+    (repository / "api" / "Dockerfile").write_text("FROM scratch\nUSER 1000\n")
+    commit(repository)
+    (repository / "api" / "main.go").write_text("")
+    (repository / "elsewhere").write_text("")
+    settings = Settings(home=tmp_path / "home", environ={})
+    loaded = load(repository / "lapwing.yaml")
+    assert sources.describe_uncommitted(loaded, settings, (), "1234-dirty") == (
+        "Uncommitted changes are deployed: api/main.go. The revision is 1234-dirty."
+    )
+
+
 def test_values_are_generated_only_where_the_stack_file_says_so(
     loaded: LoadedStack, settings: Settings
 ) -> None:
