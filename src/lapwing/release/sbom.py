@@ -23,6 +23,7 @@ import re
 import tarfile
 import tomllib
 import uuid
+import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,7 +33,8 @@ from typing import Any
 from urllib.parse import quote
 
 from lapwing import __version__
-from lapwing.errors import ReleaseError
+from lapwing.build.artifact import FileBlob
+from lapwing.errors import IntegrityError, ReleaseError
 from lapwing.stack.image import HUB, Reference
 
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:lapwing:sbom")
@@ -94,23 +96,32 @@ def may_lack_packages(read: ReadFile) -> bool:
 def installed_components(layers: Iterable[Path]) -> list[Component]:
     """Return the Python packages that the layers of an image install, sorted.
 
-    A package that is installed from a folder is left out: it is the program. Raises OSError.
+    A package that is installed from a folder is left out: it is the program. Raises IntegrityError
+    if a layer is damaged.
     """
     found: dict[str, Component] = {}
     local: set[str] = set()
     for layer in layers:
-        with tarfile.open(layer, "r|*") as archive:
-            for member in archive:
-                if removed := _REMOVED.fullmatch(member.name):
-                    found.pop("".join(removed.groups()), None)
-                elif (about := _ABOUT.fullmatch(member.name)) and member.isfile():
-                    file = archive.extractfile(member)
-                    content = file.read() if file else b""
-                    if about[2] == "METADATA":
-                        found[about[1]] = _parse_metadata(content)
-                    elif _LOCAL.search(content):
-                        local.add(about[1])
+        try:
+            _read_layer(layer, found, local)
+        except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
+            remedy = FileBlob(layer, cached=True).remedy("")
+            raise IntegrityError(f"A layer cannot be read: {error}.", hint=remedy) from error
     return sorted({each for folder, each in found.items() if folder not in local})
+
+
+def _read_layer(layer: Path, found: dict[str, Component], local: set[str]) -> None:
+    with tarfile.open(layer, "r|*") as archive:
+        for member in archive:
+            if removed := _REMOVED.fullmatch(member.name):
+                found.pop("".join(removed.groups()), None)
+            elif (about := _ABOUT.fullmatch(member.name)) and member.isfile():
+                file = archive.extractfile(member)
+                content = file.read() if file else b""
+                if about[2] == "METADATA":
+                    found[about[1]] = _parse_metadata(content)
+                elif _LOCAL.search(content):
+                    local.add(about[1])
 
 
 def image_component(reference: Reference) -> Component:
