@@ -218,8 +218,10 @@ def _build(
     if loaded.stack.services[name].dockerfile is None:
         request = image_request(loaded, settings, name, platforms)
         if request.build.static is not None:
-            live = live_images(loaded, settings, options.desired).get(name, ())
-            request = replace(request, live=live)
+            registry = options.registry or loaded.registry
+            request = replace(
+                request, live=live_images(loaded, settings, name, registry, options.desired)
+            )
         return build_image(request, settings, report, plain_http=options.plain_http)
     return build_with_engine(_dockerfile_request(loaded, name, platforms[0]), settings, report)
 

@@ -16,10 +16,9 @@ from lapwing.build.image.hashed_files import LiveImage
 from lapwing.desired.history import HISTORY_LENGTH, history
 from lapwing.desired.remote import Remote
 from lapwing.desired.repository import DesiredRepository
-from lapwing.errors import DesiredStateError
-from lapwing.kubernetes.local_cluster import LOCAL_REGISTRY
+from lapwing.plan.model import Document
 from lapwing.settings import Settings
-from lapwing.stack.image import parse
+from lapwing.stack.image import parse, service_image
 from lapwing.stack.load import LoadedStack
 
 NEVER_LIVE = ("failed", "aborted")
@@ -27,15 +26,21 @@ NEVER_LIVE = ("failed", "aborted")
 
 
 def live_images(
-    loaded: LoadedStack, settings: Settings, desired: str | None = None
-) -> dict[str, tuple[LiveImage, ...]]:
-    """Return the images that each service was live with, the newest first.
+    loaded: LoadedStack,
+    settings: Settings,
+    name: str,
+    registry: str | None,
+    desired: str | None = None,
+) -> tuple[LiveImage, ...]:
+    """Return the images in the same registry that a service was live with, the newest first.
 
+    Images in another registry do not count: it may be gone, which must not stop a deployment.
     `desired` is the URL of the desired-state repository, None for that of the environment. Raises
     DesiredStateError if it cannot be read.
     """
-    if loaded.settings.target != "kubernetes":
-        return {}
+    if loaded.settings.target != "kubernetes" or registry is None:
+        return ()
+    host = service_image(registry, name).api
     repository = DesiredRepository(settings.desired)
     url = desired or loaded.settings.repository
     if url is not None:
@@ -46,13 +51,12 @@ def live_images(
     entries = history(repository, *where, HISTORY_LENGTH)
     live = [entry for entry in entries if entry.outcome not in NEVER_LIVE]
     documents = repository.documents(*where, [entry.commit for entry in live])
-    found: dict[str, list[LiveImage]] = {}
-    until = math.inf
+    found, until = [], math.inf
     for entry, document in zip(live, documents, strict=True):
-        if not (document is None or isinstance(document, DesiredStateError)):
-            for name, service in document.services.items():
-                image = parse(service.image) if service.image else None
-                if image and image.digest and image.registry != LOCAL_REGISTRY:
-                    found.setdefault(name, []).append(LiveImage(image, until))
+        service = document.services.get(name) if isinstance(document, Document) else None
+        if service is not None and service.image is not None:
+            image = parse(service.image)
+            if image.digest and image.api == host:
+                found.append(LiveImage(image, until))
         until = datetime.datetime.fromisoformat(entry.time).timestamp()
-    return {name: tuple(images) for name, images in found.items()}
+    return tuple(found)

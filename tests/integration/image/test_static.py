@@ -147,6 +147,7 @@ def test_only_releases_that_were_live_in_the_week_before_the_commit_count(site: 
     for name in ("first", "failed", "last"):
         write(site, name)
         digest = site.build("--push")["web"]["digest"]
+        record(desired, f"127.0.0.1:1/closed/web@{digest}", name)  # A registry that is gone.
         record(desired, f"{site.server.host}/{site.folder}/web@{digest}", name)
     kept = {6: ["first", "last", "six"], 8: ["last", "eight"]}  # By days until the next commit.
     for days, names in kept.items():
