@@ -20,8 +20,16 @@ from lapwing.registry.manifest import parse_platform
 from lapwing.registry.push import Progress
 from lapwing.release.chart import find_helm, package_chart
 from lapwing.release.chart_push import FOLDER, CheckChart, PushChart
+from lapwing.release.forge_steps import (
+    CheckForge,
+    CheckPrevious,
+    CreateDraft,
+    Publish,
+    UploadFile,
+)
 from lapwing.release.forges import Forge, ReleaseFile
 from lapwing.release.git import Checkout
+from lapwing.release.image_steps import CheckRegistry, MirrorImage, TagImage
 from lapwing.release.policy import Rules
 from lapwing.release.run import Step
 from lapwing.release.sbom import (
@@ -31,19 +39,7 @@ from lapwing.release.sbom import (
     read_components,
     sbom,
 )
-from lapwing.release.steps import (
-    CheckForge,
-    CheckPrevious,
-    CheckRegistry,
-    CreateDraft,
-    CreateTag,
-    MakeFiles,
-    MirrorImage,
-    Publish,
-    ReleaseState,
-    TagImage,
-    UploadFile,
-)
+from lapwing.release.steps import CreateTag, MakeFiles, ReleaseState
 from lapwing.stack.image import HUB, LATEST, Reference, built_image, digest_of, parse
 from lapwing.stack.project import Released
 from lapwing.stack.release_rules import mirrored_name
