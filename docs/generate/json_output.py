@@ -172,15 +172,32 @@ class ReleaseStep(Struct):
     note: str
 
 
-class ReleaseOutput(Struct):
-    """A release. `tag` is null if there is nothing to release."""
+class ReleaseOfProject(Struct):
+    """The release of one of several projects. `tag` is null if there is nothing to release."""
 
+    name: str
     previous: str
-    bump: str
+    bump: str | None
     tag: str | None
     skipped: bool
     reason: str
     steps: list[ReleaseStep]
+
+
+class ReleaseOutput(Struct):
+    """A release. `tag` is null if there is nothing to release.
+
+    With `release: {projects: ...}`, `projects` has one for each: then `previous`, `bump` and `tag`
+    are null, and `steps` are those of all projects, with their names.
+    """
+
+    previous: str | None
+    bump: str | None
+    tag: str | None
+    skipped: bool
+    reason: str
+    steps: list[ReleaseStep]
+    projects: list[ReleaseOfProject] | UnsetType = UNSET
     error: ErrorFacts | UnsetType = UNSET
 
 

@@ -152,7 +152,8 @@ def _unlisted_branch(released: Released, settings: Settings, top: Path) -> str |
     git = Git(top, settings.environ)
     found = git.ask("symbolic-ref", "--short", "refs/remotes/origin/HEAD")
     found = (found or "").removeprefix("origin/") or git.ask("symbolic-ref", "--short", "HEAD")
-    return found if found and found not in release.branches else None
+    names = [branch.name for branch in release.branches]
+    return found if found and found not in names else None
 
 
 def _pipeline(
@@ -165,6 +166,7 @@ def _pipeline(
 ) -> Pipeline:
     """Return what the workflow of a project depends on."""
     from lapwing.design.pipeline import Pipeline, ignored_paths
+    from lapwing.stack.release_rules import prerelease_of, range_of
 
     targets = {
         name: settings.target
@@ -184,9 +186,13 @@ def _pipeline(
         bool(released.stacks),
         shipped or ("local" if released.stacks and is_built else None),
         shipped,
-        (branch,) if branch else tuple(release.branches),
+        (branch,) if branch else tuple(each.name for each in release.branches),
         ignored_paths(release.docs),
-        registry_token=forge == "gitea" and bool(released.delivery.mirror),
+        registry_token=forge == "gitea"
+        and any(project.delivery.mirror for project in released.projects()),
+        others=tuple(
+            each.name for each in release.branches if prerelease_of(each) or range_of(each)
+        ),
         folder=released.folder.resolve().relative_to(top).as_posix(),
     )
 

@@ -6,7 +6,7 @@ The token comes from LAPWING_FORGE_TOKEN (or GITEA_TOKEN, GITHUB_TOKEN); it is n
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,6 +19,7 @@ from lapwing.cli.transfer import transfer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from lapwing.errors import LapwingError
     from lapwing.release.policy import Decision, Policy
     from lapwing.release.run import StepResult
 
@@ -48,47 +49,100 @@ def command(context: Context, dry_run: bool, policy: Policy | None) -> int:
     printer, quiet = context.printer, context.for_programs
     reporter = _Reporter(printer, quiet)
 
-    async def run() -> list[StepResult]:
+    async def run() -> None:
         with transfer(printer, quiet=quiet) as progress:
-            return await release.release(
+            await release.release(
                 context.settings, context.directory, policy, progress, reporter, dry_run=dry_run
             )
 
+    error: LapwingError | None = None
     try:
-        results, error = asyncio.run(run()), None
+        asyncio.run(run())
     except ReleaseStopped as stopped:
-        results, error = stopped.results, stopped.error
+        error = stopped.error
     if quiet:
-        answer = _to_json(reporter.decision, results) if reporter.decision else {}
-        printer.json(answer | (describe(error, printer.mask) if error else {}))
+        printer.json(reporter.to_json() | (describe(error, printer.mask) if error else {}))
     elif error is not None and not dry_run:
         raise error
-    failed = any(result.outcome == "failed" for result in results)
+    failed = any(
+        result.outcome == "failed" for project in reporter.projects for result in project.steps
+    )
     if failed and dry_run:
         printer.say("The release would fail.", style="red")
     return (error.exit_status if error else 1) if failed else 0
 
 
 @dataclass(slots=True)
+class _Project:
+    """What was reported of a project: the last decision, and the steps after it."""
+
+    name: str
+    decision: Decision | None = None
+    steps: list[StepResult] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        decision = self.decision
+        if decision is None:
+            return {}
+        return {
+            "previous": decision.previous.tag,
+            "bump": decision.bump,
+            "tag": decision.next.tag if decision.next else None,
+            "skipped": decision.skipped,
+            "reason": decision.reason,
+            "steps": [
+                {"name": result.name, "outcome": result.outcome, "note": result.note}
+                for result in self.steps
+            ],
+        }
+
+
+@dataclass(slots=True)
 class _Reporter:
-    """Prints a release for people. `decision` is the last one."""
+    """Prints a release for people, and keeps it for programs."""
 
     printer: Printer
     quiet: bool
-    decision: Decision | None = None
+    projects: list[_Project] = field(default_factory=list)
+
+    def begin(self, project: str) -> None:
+        self.projects.append(_Project(project))
 
     def decided(self, decision: Decision, hints: Sequence[str]) -> None:
-        if self.decision is not None and not self.quiet:
+        project = self.projects[-1]
+        if project.decision is not None and not self.quiet:
             self.printer.say("Another job created the version first.")
-        self.decision = decision
+        project.decision, project.steps = decision, []
         for hint in hints:
             self.printer.say(hint, style="dim")
         if not self.quiet:
             _print_decision(self.printer, decision)
 
     def step(self, result: StepResult) -> None:
+        self.projects[-1].steps.append(result)
         if not self.quiet:
             _print_step(self.printer, result)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the release; of several projects a summary, and each of them in `projects`."""
+        each = [(project.name, project.to_json()) for project in self.projects if project.decision]
+        if len(self.projects) < 2:
+            return each[0][1] if each else {}
+        steps = [
+            step | {"name": f"{name}: {step['name']}"}
+            for name, found in each
+            for step in found["steps"]
+        ]
+        tags = [found["tag"] for _, found in each if found["tag"]]
+        return {
+            "previous": None,
+            "bump": None,
+            "tag": None,
+            "skipped": not tags,
+            "reason": ", ".join(tags) or "There is nothing to release in any project.",
+            "steps": steps,
+            "projects": [{"name": name} | found for name, found in each],
+        }
 
 
 def _print_decision(printer: Printer, decision: Decision) -> None:
@@ -103,17 +157,3 @@ def _print_step(printer: Printer, result: StepResult) -> None:
     outcome = str(result.outcome)
     painted = printer.paint(f"{outcome:<8}", _STYLES.get(outcome, "dim"))
     printer.data(f"  {painted} {result.name}{': ' if result.note else ''}{result.note}")
-
-
-def _to_json(decision: Decision, results: Sequence[StepResult]) -> dict[str, Any]:
-    return {
-        "previous": decision.previous.tag,
-        "bump": decision.bump,
-        "tag": decision.next.tag if decision.next else None,
-        "skipped": decision.skipped,
-        "reason": decision.reason,
-        "steps": [
-            {"name": result.name, "outcome": result.outcome, "note": result.note}
-            for result in results
-        ],
-    }

@@ -3,9 +3,10 @@
 The destination follows from the remote: the forge's address, the owner and the repository. A stack
 file may name the forge (`release: {forge: ...}`) where the remote does not show it.
 
-    prepare -> pull requests of the commits -> decide -> steps
+    for each project: prepare -> pull requests of the commits -> decide -> steps
 
-It starts again if another job took the version.
+It starts again if another job took the version. Of several projects in a repository one is released
+after the other; those before a failure stay released, and the next run continues with the others.
 """
 
 from __future__ import annotations
@@ -21,14 +22,23 @@ from lapwing.errors import ForgeError, LapwingError, ReleaseError
 from lapwing.registry.client import RegistryClient
 from lapwing.registry.push import Progress
 from lapwing.release import remote
+from lapwing.release.forge_steps import published_state
 from lapwing.release.forges import open_forge
 from lapwing.release.git import Checkout
+from lapwing.release.line import line_of
 from lapwing.release.notes import notes
 from lapwing.release.policy import Decision, Policy, Rules, decide
 from lapwing.release.preflight import Preflight, run_preflight
 from lapwing.release.pull_requests import with_pull_requests
 from lapwing.release.remote import ForgeKind, RemoteRepository
-from lapwing.release.run import StepResult, preview_steps, run_steps
+from lapwing.release.run import (
+    Outcome,
+    ReleaseStopped,
+    Skipped,
+    StepResult,
+    preview_steps,
+    run_steps,
+)
 from lapwing.release.steps import ReleaseState, TagTaken, read_pins
 from lapwing.release.version import NONE, Version
 from lapwing.release.workflow import ReleaseContext, read_rules, release_steps
@@ -57,11 +67,16 @@ class PreparedRelease:
 
     def rules(self) -> Rules:
         """Return the rules of the project's file. Raises ReleaseError."""
-        return read_rules(self.released, self.checkout, self.preflight.history.head)
+        preflight = self.preflight
+        return read_rules(self.released, self.checkout, preflight.history.head, preflight.line)
 
 
 class Reporter(Protocol):
     """Reports the progress of a release, whose version may be decided more than once."""
+
+    def begin(self, project: str) -> None:
+        """Report the project that is released next."""
+        ...
 
     def decided(self, decision: Decision, hints: Sequence[str]) -> None:
         """Report the version, and hints for people."""
@@ -80,16 +95,47 @@ async def release(
     reporter: Reporter,
     *,
     dry_run: bool,
-) -> list[StepResult]:
+) -> None:
     """Release the commit of a folder, or complete its release; with `dry_run`, only check.
 
-    Raises the first problem that prevents the release, ReleaseStopped if a step fails.
+    Raises the first problem that prevents the release, ReleaseStopped if a step fails. A dry run
+    checks the other projects first.
     """
+    stopped: ReleaseStopped | None = None
+    for released in find_projects(folder, policy):
+        reporter.begin(released.name)
+        try:
+            await _release_project(settings, released, progress, reporter, dry_run)
+        except ReleaseStopped as error:
+            stopped = stopped or error
+            if not dry_run:
+                break
+    if stopped is not None:
+        raise stopped
+
+
+def find_projects(folder: Path, policy: Policy | None = None) -> list[Released]:
+    """Read what is released from a folder; `policy` overrides the file's.
+
+    Raises StackFileError or UsageError.
+    """
+    released = project.read(project.find(folder))
+    if policy is not None:
+        release = released.delivery.release.model_copy(update={"policy": policy})
+        delivery = released.delivery.model_copy(update={"release": release})
+        released = replace(released, delivery=delivery)
+    return released.projects()
+
+
+async def _release_project(
+    settings: Settings, released: Released, progress: Progress, reporter: Reporter, dry_run: bool
+) -> None:
     for _ in range(MAX_ATTEMPTS):
-        prepared = prepare(settings, folder, policy)
+        prepared = prepare(settings, released)
         try:
             async with AsyncExitStack() as stack:
-                return await _release(stack, settings, prepared, progress, reporter, dry_run)
+                await _release(stack, settings, prepared, progress, reporter, dry_run)
+                return
         except TagTaken:
             continue
     raise ReleaseError(
@@ -98,16 +144,8 @@ async def release(
     )
 
 
-def prepare(settings: Settings, folder: Path, policy: Policy | None = None) -> PreparedRelease:
-    """Read the project of a folder and check its repository; `policy` overrides the file's.
-
-    Raises StackFileError, UsageError, or ReleaseError if the next version is unknown.
-    """
-    released = project.read(project.find(folder))
-    if policy is not None:
-        release = released.delivery.release.model_copy(update={"policy": policy})
-        delivery = released.delivery.model_copy(update={"release": release})
-        released = replace(released, delivery=delivery)
+def prepare(settings: Settings, released: Released) -> PreparedRelease:
+    """Check the repository of a project. Raises ReleaseError if the next version is unknown."""
     checkout = Checkout(released.folder, settings.environ)
     name = checkout.remote(checkout.branch())
     problem: ReleaseError | None = None
@@ -126,7 +164,8 @@ def prepare(settings: Settings, folder: Path, policy: Policy | None = None) -> P
                 checkout.use_token(url, token)
         except ReleaseError as error:
             problem = error
-    preflight = run_preflight(checkout, released.delivery.release.branches)
+    lines = [line_of(branch) for branch in released.delivery.release.branches]
+    preflight = run_preflight(checkout, lines, released.prefix, released.paths)
     if problem is not None:
         preflight.problems.append(problem)
     return PreparedRelease(released, checkout, preflight, kind, repository)
@@ -139,7 +178,7 @@ async def _release(
     progress: Progress,
     reporter: Reporter,
     dry_run: bool,
-) -> list[StepResult]:
+) -> None:
     preflight, rules, forge = prepared.preflight, prepared.rules(), None
     if prepared.kind is not None and prepared.repository is not None:
         opened = open_forge(settings, prepared.repository, prepared.kind)
@@ -151,14 +190,18 @@ async def _release(
             preflight.problems.append(error)
     decision = decide(preflight.history, rules)
     reporter.decided(decision, preflight.hints)
+    last = preflight.history.last
     if decision.next is None:
-        return []
+        if forge is not None and last is not None and not preflight.problems:
+            found = await published_state(forge, last.tag)
+            if isinstance(found, Skipped):
+                reporter.step(StepResult("previous", Outcome.SKIPPED, found.reason))
+        return
     if preflight.problems and not dry_run:
         raise preflight.problems[0]
     state = _state(prepared, decision, rules)
     registry, login = _registry(settings, prepared)
     images = await stack.enter_async_context(RegistryClient(login))
-    last = preflight.history.last
     context = ReleaseContext(
         prepared.checkout,
         images,
@@ -170,24 +213,27 @@ async def _release(
     )
     steps = release_steps(prepared.released, state, context)
     if preflight.problems:
-        return await preview_steps(steps, preflight.problems, reporter.step)
-    return await run_steps(steps, dry_run=dry_run, report=reporter.step)
+        await preview_steps(steps, preflight.problems, reporter.step)
+    else:
+        await run_steps(steps, dry_run=dry_run, report=reporter.step)
 
 
 def _state(prepared: PreparedRelease, decision: Decision, rules: Rules) -> ReleaseState:
     """Return what the steps share before the first of them. `decision` has a version."""
     preflight, next_ = prepared.preflight, decision.next or NONE
+    newest = preflight.history.newest()
+    is_older = newest is not None and newest > next_
     history, last = preflight.history, preflight.history.last
     compare = None
     if prepared.repository is not None and last is not None:
         compare = f"{prepared.repository.page}/compare/{last.tag}...{next_.tag}"
     return ReleaseState(
-        next_.tag,
+        next_,
         history.head,
         notes(decision, rules, compare),
         prepared.checkout,
         preflight.remote or "",
-        history.is_newest(next_),
+        history.tags[newest.tag] if newest is not None and is_older else None,
         decision.resumed,
         _pins(prepared, next_),
         _pins(prepared, last) if last else {},

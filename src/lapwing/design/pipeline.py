@@ -36,7 +36,8 @@ class Pipeline:
     """What a workflow depends on.
 
     `stack`: the project has a stack file; `built` is the environment that its services are built
-    for, and `shipped` the one on a machine that the release branches are shipped to, if any.
+    for, and `shipped` the one on a machine that the release branches are shipped to, if any:
+    `others` are those that are not, because their versions are pre-releases or old ones.
     `install` are pip's arguments, quoted for a shell; `documentation` is patterns for
     `paths-ignore`; `registry_token`: the project has images to push. `folder` is the file's in the
     repository.
@@ -50,6 +51,7 @@ class Pipeline:
     branches: tuple[str, ...]
     documentation: tuple[str, ...]
     registry_token: bool = False
+    others: tuple[str, ...] = ()
     folder: str = "."
 
 
@@ -162,7 +164,7 @@ def _ship(pipeline: Pipeline, environment: str) -> str:
   # (both use one LAPWING_HOME), and never for pull requests. Requires trivy or grype.
   ship:
     needs: check
-    if: github.event_name == 'push'
+    if: github.event_name == 'push'{_except_others(pipeline)}
     runs-on: {label}
     timeout-minutes: 60
     steps:
@@ -179,9 +181,20 @@ def _ship(pipeline: Pipeline, environment: str) -> str:
 {_in_folder(pipeline)}"""
 
 
+def _except_others(pipeline: Pipeline) -> str:
+    names = (branch.replace("'", "''") for branch in pipeline.others)
+    return "".join(f" && github.ref_name != '{name}'" for name in names)
+
+
 def _release(pipeline: Pipeline) -> str:
-    last = "ship" if pipeline.shipped is not None else "check"
-    needs = f"    needs: {last}\n    if: github.event_name == 'push'\n" if pipeline.stack else ""
+    needs = ""
+    if pipeline.stack:
+        last = "ship" if pipeline.shipped is not None else "check"
+        needs = f"    needs: {last}\n    if: github.event_name == 'push'\n"
+    if pipeline.shipped is not None and pipeline.others:
+        # The job `ship` is skipped on some branches.
+        condition = "!failure() && !cancelled() && github.event_name == 'push'"
+        needs = f"    needs: [check, ship]\n    if: ${{{{ {condition} }}}}\n"
     registry = (
         "          LAPWING_REGISTRY_TOKEN: ${{ secrets.LAPWING_REGISTRY_TOKEN }}\n"
         if pipeline.registry_token

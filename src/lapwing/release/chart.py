@@ -48,7 +48,7 @@ def package_chart(
         return "`chart: false` in the file"
     if folder is not None:
         return package_folder(checkout, commit, folder, version, environ)
-    if not released.stacks:
+    if not released.stacks or released.paths:
         return "the project has no `chart`"
     clusters = [s for s in released.stacks if s.settings.target == "kubernetes"]
     if not clusters:

@@ -37,6 +37,14 @@ class ForgeStep(Step):
         return self.state.published
 
 
+async def published_state(forge: Forge, tag: str) -> Present | Skipped:
+    """Return whether the release of a tag is published."""
+    found = await forge.find(tag)
+    if found is not None and not found.draft:
+        return Present(found.page)
+    return Skipped(f"{tag} is incomplete; to complete it, run `lapwing release` on its commit")
+
+
 @dataclass(slots=True)
 class CheckPrevious(ForgeStep):
     """Names the last version if its release was interrupted."""
@@ -45,12 +53,7 @@ class CheckPrevious(ForgeStep):
 
     async def check(self) -> StepState:
         """Look for the last version's release."""
-        found = await self.forge.find(self.last)
-        if found is not None and not found.draft:
-            return Present(found.page)
-        return Skipped(
-            f"{self.last} is incomplete; to complete it, run `lapwing release` on its commit"
-        )
+        return await published_state(self.forge, self.last)
 
     async def run(self) -> str:
         """Do nothing: its check is all."""
@@ -100,7 +103,11 @@ class CreateDraft(ForgeStep):
         images = "".join(f"- `{line}`\n" for line in state.pinned.splitlines())
         notes = f"{state.notes}\n## Mirrored images\n\n{images}" if images else state.notes
         state.published = await self.forge.create(
-            state.tag, state.head, notes, newest=state.is_newest
+            state.tag,
+            state.head,
+            notes,
+            newest=state.is_newest,
+            prerelease=bool(state.next.prerelease),
         )
 
 

@@ -96,7 +96,7 @@ class Forge(ABC):
 
     async def find(self, tag: str) -> ForgeRelease | None:
         """Return the release of a tag, published or a draft; None if there is none."""
-        found = await self._api.get(f"{self._path}/tags/{tag}", allow_missing=True)
+        found = await self._api.get(f"{self._path}/tags/{quote(tag, safe='')}", allow_missing=True)
         if found is not None:
             return self._release(found)
         async for entry in self._list():
@@ -105,7 +105,7 @@ class Forge(ABC):
         return None
 
     async def create(
-        self, tag: str, commit: str, notes: str, *, newest: bool, prerelease: bool = False
+        self, tag: str, commit: str, notes: str, *, newest: bool, prerelease: bool
     ) -> ForgeRelease:
         """Create a draft for an existing tag. Raises OutcomeUnknown if it may have been created."""
         return await self._create(tag, commit, notes, draft=True, prerelease=prerelease)
@@ -243,8 +243,8 @@ class Gitea(Forge):
 
     The latest release of a repository is the one that was created last; a draft is created when it
     is sent, and a release of a pushed tag at the time of its tag (services/release/release.go,
-    createTag). So an older version that is completed late is no draft. A file of one name can be
-    uploaded twice.
+    createTag). So a version that is not the newest is no draft, and its tag is older than that of
+    the newest; pre-releases never count. A file of one name can be uploaded twice.
     """
 
     async def check_access(self, tag: str, commit: str) -> None:
@@ -267,13 +267,14 @@ class Gitea(Forge):
                 return
 
     async def create(
-        self, tag: str, commit: str, notes: str, *, newest: bool, prerelease: bool = False
+        self, tag: str, commit: str, notes: str, *, newest: bool, prerelease: bool
     ) -> ForgeRelease:
         """Create a draft, as soon as Gitea has processed the push."""
         failed = 0
         while True:
             try:
-                return await self._create(tag, commit, notes, draft=newest, prerelease=prerelease)
+                draft = newest or prerelease
+                return await self._create(tag, commit, notes, draft=draft, prerelease=prerelease)
             except ForgeError as error:
                 failed += 1
                 if error.detail != GITEA_EMPTY or failed >= self._api.retry.attempts:

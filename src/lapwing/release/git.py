@@ -7,8 +7,9 @@ clone, without a reference.
 from __future__ import annotations
 
 import os
+import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,22 +125,40 @@ class Checkout:
         """Return the commit of a reference; None if there is none."""
         return self._git.ask("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
 
-    def commits(self, since: str | None, until: str) -> tuple[Commit, ...]:
-        """Return the commits after one (all, with None) up to another, newest first."""
-        reach = [until] if since is None else [until, f"^{since}"]
-        form = "--format=%H%x1f%P%x1f%B"
-        listed = self._git.data("log", "-z", "--topo-order", form, *reach, "--")
+    def commits(
+        self, since: str | None, until: str, paths: Sequence[str] = ()
+    ) -> tuple[Commit, ...]:
+        """Return the commits after one (all, with None) up to another, newest first.
+
+        With paths, only those that touch them, and the merges that brought such changes.
+        """
+        form = ("--topo-order", "--format=%H%x1f%P%x1f%B")
+        limited = ("--full-history", "--show-pulls") if paths else ()
+        reach = _reach(since, until)
+        listed = self._git.data("log", "-z", *form, *limited, *reach, "--", *paths)
         entries = listed.decode(errors="replace").split("\0")
         parts = (entry.split("\x1f", 2) for entry in entries if entry.strip())
         return tuple(
             Commit(sha.strip(), tuple(parents.split()), text) for sha, parents, text in parts
         )
 
-    def changed(self, since: str | None, until: str) -> tuple[str, ...]:
-        """Return the files that differ between two commits; all of the later one, with None."""
+    def mainline(self, since: str | None, until: str) -> frozenset[str]:
+        """Return the commits between two that are first parents, from the later one on."""
+        listed = self._git.text("rev-list", "--first-parent", *_reach(since, until), "--")
+        return frozenset(listed.splitlines())
+
+    def changed(self, since: str | None, until: str, paths: Sequence[str] = ()) -> tuple[str, ...]:
+        """Return the files that differ between two commits; all of the later one, with None.
+
+        With paths, only those below them; those below the first one without its name.
+        """
         base = since or self._git.text("hash-object", "-t", "tree", os.devnull)
-        listed = self._git.text("diff", "--name-only", "--no-renames", "-z", base, until, "--")
-        return tuple(filter(None, listed.split("\0")))
+        form = ("--name-only", "--no-renames", "-z")
+        listed = self._git.text("diff", *form, base, until, "--", *paths)
+        folder = ""
+        if paths:
+            folder = posixpath.normpath(self._git.text("rev-parse", "--show-prefix") + paths[0])
+        return tuple(name.removeprefix(f"{folder}/") for name in listed.split("\0") if name)
 
     def committed_at(self, commit: str) -> int:
         """Return the time of a commit in seconds since 1970."""
@@ -156,12 +175,16 @@ class Checkout:
         done = self._git.run("cat-file", "blob", f"{commit}:./{path}")
         return done.data if done.status == 0 else None
 
-    def create_tag(self, tag: str, commit: str, message: str) -> str:
+    def create_tag(self, tag: str, commit: str, message: str, before: str | None = None) -> str:
         """Create an annotated tag without a reference to it; return its object.
 
-        It has the time of its commit, so that the same release has the same tag.
+        It has the time of its commit, so that the same release has the same tag; but it is older
+        than the commit `before`, because Gitea's latest release is the one with the newest tag.
         """
-        at = f"{self.committed_at(commit)} +0000"
+        time = self.committed_at(commit)
+        if before is not None:
+            time = min(time, self.committed_at(before) - 1)
+        at = f"{time} +0000"
         ident = self._git.ask("var", "GIT_COMMITTER_IDENT")
         who = ident.rsplit(" ", 2)[0] if ident else "Lapwing <lapwing@localhost>"
         text = f"object {commit}\ntype commit\ntag {tag}\ntagger {who} {at}\n\n{message}"
@@ -201,3 +224,8 @@ class Checkout:
             "steps are not repeated.",
             detail=messages,
         )
+
+
+def _reach(since: str | None, until: str) -> list[str]:
+    """Return git's arguments for the commits after one (all, with None) up to another."""
+    return [until] if since is None else [until, f"^{since}"]

@@ -13,19 +13,24 @@
 A footer `Release-As: 1.0.0` in a commit since the last version overrides the policy (so a person
 decides about 1.0.0). A message without a known type is a patch, because an unclassified change is
 shipped all the same.
+
+On a branch of pre-releases the policy finds the final version that they lead to: the bump of the
+last final version, but not lower than what the last pre-release leads to; the next free number is
+added. The policy `stated` takes the version of the file as it is.
 """  # noqa: E501 - a table
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Literal
 
 from lapwing.errors import ReleaseError
 from lapwing.release import version
 from lapwing.release.commits import Commit, conventional, merged_branches, release_as
+from lapwing.release.line import Line
 from lapwing.release.patterns import all_match
 from lapwing.release.version import Bump, Version
 
@@ -38,7 +43,12 @@ PATCH = {"fix", "perf", "revert"}
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """The history in git. `commits` (newest first) and `changed` (paths) are those since `last`."""
+    """The history in git. `commits` (newest first) and `changed` (paths) are those since `last`.
+
+    Of a project in a repository of several, only those that touch its paths. `tags` are those of
+    the versions that count for the branch, and `prefix` is what they begin with. Where `last` is a
+    pre-release, `last_final` is the last final version, if there is one.
+    """
 
     head: str
     last: Version | None
@@ -50,11 +60,36 @@ class History:
     """The version of this commit, if it is released."""
     within: Version | None = None
     """The version of a later commit that includes this one."""
+    last_final: Version | None = None
+    prefix: str = version.PREFIX
+    mainline: frozenset[str] = frozenset()
+    """The commits that the branch got one by one, without what their merges brought."""
+
+    @property
+    def none(self) -> Version:
+        """The last version where there is no tag."""
+        return replace(version.NONE, prefix=self.prefix)
+
+    @property
+    def final(self) -> Version:
+        """The last final version."""
+        if self.last is not None and not self.last.prerelease:
+            return self.last
+        return self.last_final or self.none
+
+    @property
+    def versions(self) -> list[Version]:
+        """Every version that is tagged."""
+        return [v for tag in self.tags if (v := version.of_tag(tag, self.prefix)) is not None]
+
+    def newest(self) -> Version | None:
+        """Return the highest final version that is tagged."""
+        return max((v for v in self.versions if not v.prerelease), default=None)
 
     def is_newest(self, following: Version) -> bool:
-        """Return whether no tag is a higher version."""
-        others = (version.of_tag(tag) for tag in self.tags)
-        return all(other is None or other <= following for other in others)
+        """Return whether a version is final and none is higher."""
+        newest = self.newest()
+        return not following.prerelease and (newest is None or newest <= following)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +100,7 @@ class Rules:
     features: Sequence[str] = ("feature/*",)
     documents: Sequence[str] = ("docs/**", "*.md", ".gitignore")
     stated: str | None = None
+    line: Line = field(default_factory=lambda: Line("main"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +123,10 @@ class Decision:
 def decide(history: History, rules: Rules) -> Decision:
     """Return the next version, or why there is none.
 
-    Raises ReleaseError if the version is taken by another commit, or not higher than the last one.
+    Raises ReleaseError if the version is taken by another commit, not higher than the last one, or
+    outside of the range of the branch.
     """
-    previous = history.last or version.NONE
+    previous = history.last or history.none
     if history.on_head:
         reason = f"This commit is already {history.on_head.tag}; missing parts are added."
         bump = previous.bump_to(history.on_head)
@@ -101,6 +138,7 @@ def decide(history: History, rules: Rules) -> Decision:
     following, reason = found
     if following == previous:
         return Decision(previous, None, None, reason)
+    rules.line.check(following, previous, history.versions)
     _check_free(history, following)
     bump = previous.bump_to(following)
     return Decision(previous, bump, following, reason, False, history.commits)
@@ -122,19 +160,49 @@ def _stated(history: History, rules: Rules, previous: Version) -> tuple[Version,
         text = release_as(commit)
         if text is not None:
             where = f"Release-As in {commit.sha[:7]}"
-            return _higher(text, previous, where, equal=False), f"{where} requests it."
+            wanted = _higher(text, history.final, where, equal=False)
+            _check_kind(wanted, "", where)
+            return _on_line(wanted, history, rules.line), f"{where} requests it."
     if rules.policy == "stated":
         stated = _higher(rules.stated or "", previous, "the version file", equal=True)
+        if stated != previous:
+            _check_kind(stated, rules.line.prerelease, "the version file")
         same = stated == previous
         reason = f"The version file {'still ' if same else ''}has {stated}."
         return stated, reason
     return None
 
 
+def _check_kind(found: Version, prerelease: str, where: str) -> None:
+    """Check that a version is a pre-release with an identifier, or final where that is empty."""
+    if found.prerelease == prerelease:
+        return
+    if prerelease:
+        kind, hint = f"no pre-release `{prerelease}`", f"{found.final}-{prerelease}.1"
+    else:
+        kind, hint = "a pre-release", str(found.final)
+    raise ReleaseError(
+        f"The version in {where}, {found}, is {kind}.", hint=f"Write it like {hint}."
+    )
+
+
+def _on_line(final: Version, history: History, line: Line) -> Version:
+    """Return a final version, or its next pre-release on a branch of pre-releases."""
+    if not line.prerelease:
+        return final
+    if history.last is not None and history.last.prerelease:
+        final = max(final, history.last.final)
+    taken = [v.number for v in history.versions if v.prerelease and v.final == final]
+    return replace(final, prerelease=line.prerelease, number=max(taken, default=0) + 1)
+
+
 def _higher(text: str, previous: Version, where: str, *, equal: bool) -> Version:
-    found = version.parse(text)
+    found = version.parse(text, previous.prefix)
     if found is None:
-        raise ReleaseError(f"Invalid version in {where}: {text!r}.", hint="Write it like 1.2.3.")
+        hint = "Write it like 1.2.3 or 1.2.3-rc.1."
+        if "+" in text:
+            hint = "Remove the build metadata after `+`, which no tag of an image can have."
+        raise ReleaseError(f"Invalid version in {where}: {text!r}.", hint=hint)
     if found < previous or (found == previous and not equal):
         raise ReleaseError(
             f"Version {found} in {where} is not higher than the last version, {previous}.",
@@ -158,10 +226,12 @@ def _by_policy(history: History, rules: Rules, previous: Version) -> tuple[Versi
     if nothing is not None:
         return previous, nothing
     if rules.policy == "conventional-commits":
-        bump, reason = _by_convention(history, initial=previous.major == 0)
+        bump, reason = _by_convention(history, initial=history.final.major == 0)
     else:
         bump, reason = _by_merges(history, rules.features)
-    return previous.bumped(bump) if bump else previous, reason
+    if bump is None:
+        return previous, reason
+    return _on_line(history.final.bumped(bump), history, rules.line), reason
 
 
 def _by_merges(history: History, features: Sequence[str]) -> tuple[Bump | None, str]:
@@ -210,11 +280,12 @@ def _article(kind: str) -> str:
 
 
 def _check_free(history: History, following: Version) -> None:
-    taken = history.tags.get(following.tag)
-    if taken is not None and taken != history.head:
-        raise ReleaseError(
-            f"{following.tag} already exists on another commit ({taken[:12]}), outside of this "
-            "branch's history.",
-            hint="Merge the branch that was released into this one, or delete the tag if it is a "
-            "mistake.",
-        )
+    for tag in dict.fromkeys((following.tag, following.final.tag)):
+        taken = history.tags.get(tag)
+        if taken is not None and taken != history.head:
+            raise ReleaseError(
+                f"{tag} already exists on another commit ({taken[:12]}), outside of this "
+                "branch's history.",
+                hint="Merge the branch that was released into this one, or delete the tag if it is "
+                "a mistake.",
+            )

@@ -13,9 +13,11 @@ from dataclasses import dataclass, field
 from lapwing.errors import LapwingError, ReleaseError
 from lapwing.release import version
 from lapwing.release.git import Checkout, Refs
+from lapwing.release.line import Line
 from lapwing.release.policy import History
 from lapwing.release.version import Version
 
+Paths = Sequence[str]
 _MAX_NAMES = 5
 
 
@@ -23,19 +25,24 @@ _MAX_NAMES = 5
 class Preflight:
     """What the checks found.
 
-    `remote` is the remote to release to, if there is one; `objects` are those of its tags;
-    `problems` prevent the release; `hints` are for people.
+    `line` is the branch that is released, and `remote` the remote, if there is one; `objects` are
+    those of its tags; `problems` prevent the release; `hints` are for people.
     """
 
     history: History
+    line: Line
     remote: str | None
     objects: Mapping[str, str] = field(default_factory=dict)
     problems: list[LapwingError] = field(default_factory=list)
     hints: list[str] = field(default_factory=list)
 
 
-def run_preflight(checkout: Checkout, branches: Sequence[str]) -> Preflight:
-    """Check a repository. `branches` are those that releases are made from.
+def run_preflight(
+    checkout: Checkout, lines: Sequence[Line], prefix: str = version.PREFIX, paths: Paths = ()
+) -> Preflight:
+    """Check a repository. `lines` are the branches that releases are made from.
+
+    Only tags with the prefix count, and only commits that touch the paths, if there are any.
 
     Raises ReleaseError for what leaves the next version unknown.
     """
@@ -52,9 +59,13 @@ def run_preflight(checkout: Checkout, branches: Sequence[str]) -> Preflight:
     except ReleaseError as error:
         problems.append(error)
     hints: list[str] = []
-    history = _history(checkout, head, _versions(checkout, head, remote, refs, hints), remote)
-    problems += _check_branch(checkout, head, branch, branches, remote, refs)
-    return Preflight(history, remote, refs.objects if refs else {}, problems, hints)
+    line = _find_line(checkout, head, branch, lines, remote, refs)
+    if isinstance(line, ReleaseError):
+        problems.append(line)
+        line = Line(branch or lines[0].branch)
+    versions = _versions(checkout, head, line, prefix, remote, refs, hints)
+    history = _history(checkout, head, versions, prefix, paths, remote)
+    return Preflight(history, line, remote, refs.objects if refs else {}, problems, hints)
 
 
 def _uncommitted(checkout: Checkout) -> Sequence[ReleaseError]:
@@ -76,18 +87,27 @@ def _fetch_refs(checkout: Checkout, remote: str | None) -> Refs:
 
 
 def _versions(
-    checkout: Checkout, head: str, remote: str | None, refs: Refs | None, hints: list[str]
+    checkout: Checkout,
+    head: str,
+    line: Line,
+    prefix: str,
+    remote: str | None,
+    refs: Refs | None,
+    hints: list[str],
 ) -> dict[Version, str]:
-    """Return the versions and their commits; the remote's tags replace those of the clone."""
+    """Return the versions that count for a branch, and their commits.
+
+    The remote's tags replace those of the clone.
+    """
     local = checkout.tags()
     every = {**local, **(refs.tags if refs else {})}
-    near = sorted(name for name in every if version.is_near_miss(name))
+    near = sorted(name for name in every if version.is_near_miss(name, prefix))
     if near:
         hints.append(f"Ignored tags that are not versions: {', '.join(near[:_MAX_NAMES])}.")
     versions: dict[Version, str] = {}
     for name, commit in every.items():
-        number = version.of_tag(name)
-        if number is None:
+        number = version.of_tag(name, prefix)
+        if number is None or not line.counts(number):
             continue
         versions[number] = commit
         if refs is None:
@@ -107,10 +127,15 @@ def _versions(
 
 
 def _history(
-    checkout: Checkout, head: str, versions: Mapping[Version, str], remote: str | None
+    checkout: Checkout,
+    head: str,
+    versions: Mapping[Version, str],
+    prefix: str,
+    paths: Paths,
+    remote: str | None,
 ) -> History:
     """Return where the commit is among the versions, and the commits since the last."""
-    on_head = within = last = None
+    on_head = within = last = last_final = None
     for number in sorted(versions, reverse=True):
         commit = versions[number]
         if commit == head:
@@ -119,46 +144,54 @@ def _history(
         if not checkout.has(commit) and remote is not None:
             checkout.fetch_tag(remote, number.tag)
         if checkout.is_ancestor(commit, head):
-            last = number
-            break
+            last = last or number
+            if not number.prerelease:
+                last_final = number
+                break
+            continue
         if checkout.is_ancestor(head, commit):
             within = number
     since = versions[last] if last else None
     return History(
         head=head,
         last=last,
-        commits=checkout.commits(since, head),
-        changed=checkout.changed(since, head),
+        commits=checkout.commits(since, head, paths),
+        changed=checkout.changed(since, head, paths),
         tags={number.tag: commit for number, commit in versions.items()},
         on_head=on_head,
         within=within,
+        last_final=last_final,
+        prefix=prefix,
+        mainline=checkout.mainline(since, head),
     )
 
 
-def _check_branch(
+def _find_line(
     checkout: Checkout,
     head: str,
     branch: str | None,
-    branches: Sequence[str],
+    lines: Sequence[Line],
     remote: str | None,
     refs: Refs | None,
-) -> Sequence[ReleaseError]:
-    """Check that the commit is on a release branch at the remote."""
-    wanted = " or ".join(branches)
-    if branch is not None and branch not in branches:
+) -> Line | ReleaseError:
+    """Return the release branch that has a commit at the remote, or why there is none."""
+    wanted = " or ".join(line.branch for line in lines)
+    found = [line for line in lines if branch in (None, line.branch)]
+    if not found:
         hint = "Check out that branch, or add this one to `release: {branches: [...]}`."
         message = f"Branch `{branch}` is not a release branch ({wanted})."
-        return (ReleaseError(message, hint=hint),)
+        return ReleaseError(message, hint=hint)
     if refs is None:
-        return ()
-    for name in [branch] if branch else branches:
-        if refs.branches.get(name) == head:
-            return ()
-        known = checkout.resolve(f"refs/remotes/{remote}/{name}")
-        if name in refs.branches and known and checkout.is_ancestor(head, known):
-            return ()
+        return found[0]
+    for line in found:
+        if refs.branches.get(line.branch) == head:
+            return line
+    for line in found:
+        known = checkout.resolve(f"refs/remotes/{remote}/{line.branch}")
+        if line.branch in refs.branches and known and checkout.is_ancestor(head, known):
+            return line
     message = f"This commit is not in `{branch}` at `{remote}`."
     if branch is None:
         message = f"The detached HEAD is not in {wanted} at `{remote}`."
-    hint = f"Push it first: `git push {remote} {branch or f'HEAD:{branches[0]}'}`."
-    return (ReleaseError(message, hint=hint),)
+    hint = f"Push it first: `git push {remote} {branch or f'HEAD:{lines[0].branch}'}`."
+    return ReleaseError(message, hint=hint)

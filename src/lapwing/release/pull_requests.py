@@ -8,7 +8,6 @@ message does not answer it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from dataclasses import replace
 
 from lapwing.release.commits import Commit, merged_branches
@@ -34,16 +33,8 @@ async def with_pull_requests(history: History, rules: Rules, forge: Forge) -> Hi
         async with slots:
             return commit.sha, await forge.merged_branches(commit.sha)
 
-    asked = [c for c in _first_parents(history) if not merged_branches(c)][:MAX_COMMITS]
+    mainline = [c for c in history.commits if c.sha in history.mainline]
+    asked = [c for c in mainline if not merged_branches(c)][:MAX_COMMITS]
     found = dict(await asyncio.gather(*map(ask, asked)))
     commits = (replace(c, branches=tuple(found.get(c.sha, ()))) for c in history.commits)
     return replace(history, commits=tuple(commits))
-
-
-def _first_parents(history: History) -> Iterator[Commit]:
-    """Yield what a branch got commit by commit, without what a merge brought."""
-    commits = {commit.sha: commit for commit in history.commits}
-    commit = commits.get(history.head)
-    while commit is not None:
-        yield commit
-        commit = commits.get(commit.parents[0]) if commit.parents else None

@@ -32,6 +32,7 @@ from lapwing.errors import ReleaseError
 from lapwing.release.forges import ForgeRelease, ReleaseFile
 from lapwing.release.git import Checkout
 from lapwing.release.run import Missing, Present, Skipped, Step, StepState
+from lapwing.release.version import Version
 from lapwing.system.retry import RetryPolicy
 
 _PIN = re.compile(r"^(\S+)@(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$", re.M)
@@ -45,16 +46,16 @@ class TagTaken(Exception):
 class ReleaseState:
     """What the steps of one release share. `files`, `pins` and `published` are filled by its steps.
 
-    `pins` are the digests of mirrored images, `last_pins` those of the last version. `is_newest`:
-    there is no higher version, so `latest` may move. `is_resumed`: the tag was there before.
+    `pins` are the digests of mirrored images, `last_pins` those of the last version. `newer` is the
+    commit of a higher final version, if there is one. `is_resumed`: the tag was there before.
     """
 
-    tag: str
+    next: Version
     head: str
     notes: str
     checkout: Checkout
     remote: str
-    is_newest: bool = True
+    newer: str | None = None
     is_resumed: bool = False
     pins: dict[str, str] = field(default_factory=dict)
     last_pins: Mapping[str, str] = field(default_factory=dict)
@@ -63,9 +64,19 @@ class ReleaseState:
     retry: RetryPolicy = field(default_factory=RetryPolicy)
 
     @property
+    def tag(self) -> str:
+        """The tag in git."""
+        return self.next.tag
+
+    @property
     def version(self) -> str:
-        """The version without the `v` of its tag."""
-        return self.tag.removeprefix("v")
+        """The version, as in tags of images."""
+        return str(self.next)
+
+    @property
+    def is_newest(self) -> bool:
+        """Whether `latest` moves to this version: final, and none is higher."""
+        return self.newer is None and not self.next.prerelease
 
     @property
     def pinned(self) -> str:
@@ -125,7 +136,7 @@ class CreateTag(Step):
         """Push the tag; a push whose response was lost counts as done if the tag is there."""
         state = self.state
         message = f"{self.title}\n" + (f"\n{state.pinned}" if state.pins else "")
-        created = state.checkout.create_tag(state.tag, state.head, message)
+        created = state.checkout.create_tag(state.tag, state.head, message, state.newer)
         try:
             state.checkout.push_tag(state.remote, state.tag, created)
         except ReleaseError:

@@ -30,6 +30,7 @@ from lapwing.release.forge_steps import (
 from lapwing.release.forges import Forge, ReleaseFile
 from lapwing.release.git import Checkout
 from lapwing.release.image_steps import CheckRegistry, MirrorImage, TagImage
+from lapwing.release.line import Line
 from lapwing.release.policy import Rules
 from lapwing.release.run import Step
 from lapwing.release.sbom import (
@@ -68,7 +69,7 @@ class ReleaseContext:
     previous: str | None = None
 
 
-def read_rules(released: Released, checkout: Checkout, commit: str) -> Rules:
+def read_rules(released: Released, checkout: Checkout, commit: str, line: Line) -> Rules:
     """Return the rules in a project's file.
 
     Raises ReleaseError if the version file is missing or has no version.
@@ -93,7 +94,7 @@ def read_rules(released: Released, checkout: Checkout, commit: str) -> Rules:
                 f"No version found in {file}.",
                 hint='The file needs a line such as `version = "1.2.3"`.',
             )
-    return Rules(release.policy, release.features, release.docs, stated)
+    return Rules(release.policy, release.features, release.docs, stated, line)
 
 
 def stated_version(text: str) -> str | None:

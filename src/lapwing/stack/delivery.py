@@ -28,26 +28,36 @@ class Forge(StrictModel):
     )
 
 
-class Release(StrictModel):
-    """How versions are chosen and released with `lapwing release`."""
+class Branch(StrictModel):
+    """A branch that releases are made from.
 
-    policy: Literal["feature-merge", "conventional-commits", "stated"] = Field(
-        "feature-merge",
-        description="`feature-merge`: a merge of a branch in `features` raises the major version, "
-        "anything else the patch. `conventional-commits`: breaking changes raise the major version "
-        "(before 1.0.0 the minor), `feat` the minor (before 1.0.0 the patch), `fix` and others the "
-        "patch. `stated`: the version in `version_file`, if it is higher than the last.",
+    On a branch of pre-releases, `1.3.0-rc.1` is followed by `1.3.0-rc.2`, until `1.3.0` is released
+    from another branch. A maintenance branch releases only versions in its range. Neither moves
+    `latest` to an older version or to a pre-release.
+    """
+
+    name: NonEmpty = Field(description="The branch.", examples=["next"])
+    prerelease: bool | NonEmpty = Field(
+        False,
+        description="Make pre-releases with this identifier. `true`: with the name of the branch.",
+        examples=["rc"],
     )
-    branches: list[NonEmpty] = Field(
-        ["main", "master"], description="The branches that releases are made from.", min_length=1
+    range: NonEmpty | None = Field(
+        None,
+        description="The versions of a maintenance branch: `1.x` or `1.2.x`. Default: its name, if "
+        "that is such a range.",
+        examples=["1.x"],
     )
-    features: list[NonEmpty] = Field(
-        ["feature/*"], description="Branches whose merge raises the major version.", min_length=1
-    )
-    docs: list[NonEmpty] = Field(
-        DOCUMENTS,
-        description="Documentation files, as patterns like in .gitignore. A change of only these "
-        "is not released.",
+
+
+class Parts(StrictModel):
+    """What a release of a project consists of."""
+
+    tag: NonEmpty | None = Field(
+        None,
+        description="The form of the git tags. Default: `v{version}`; of a project in `projects`, "
+        "`NAME-v{version}`.",
+        examples=["api@{version}"],
     )
     version_file: NonEmpty | None = Field(
         None,
@@ -55,13 +65,11 @@ class Release(StrictModel):
         '`version = "1.2.3"`.',
         examples=["pyproject.toml"],
     )
-    forge: Annotated[Forge | None, short_form("kind", ForgeName | Forge)] = Field(
-        None, description="Default: GitHub if the git remote is there, else Gitea."
-    )
     chart: NonEmpty | Literal[False] | None = Field(
         None,
         description="The folder of your own Helm chart; `false` for none. Default: the chart that "
-        "Lapwing generates for the stack, if an environment has `target: kubernetes`.",
+        "Lapwing generates for the stack, if an environment has `target: kubernetes`; of a project "
+        "in `projects`, none.",
     )
     files: list[NonEmpty] = Field(
         default_factory=list,
@@ -90,6 +98,62 @@ class Mirrored(StrictModel):
     )
 
 
+Mirror = Annotated[
+    list[Annotated[Mirrored, short_form("image", NonEmpty | Mirrored)]],
+    Field(description="Third-party images to copy to the team's registry."),
+]
+
+
+class ReleasedProject(Parts):
+    """A project with its versions and tags, in a repository of several.
+
+    A commit counts for each project whose folder it changes. Its images are those of the services
+    that are built in this folder.
+    """
+
+    path: NonEmpty = Field(description="The folder of the project.", examples=["services/api"])
+    include: list[NonEmpty] = Field(
+        default_factory=list,
+        description="Folders and files of other projects whose changes count, too.",
+        examples=["libs/common"],
+    )
+    mirror: Mirror = Field(default_factory=list)
+
+
+class Release(Parts):
+    """How versions are chosen and released with `lapwing release`."""
+
+    policy: Literal["feature-merge", "conventional-commits", "stated"] = Field(
+        "feature-merge",
+        description="`feature-merge`: a merge of a branch in `features` raises the major version, "
+        "anything else the patch. `conventional-commits`: breaking changes raise the major version "
+        "(before 1.0.0 the minor), `feat` the minor (before 1.0.0 the patch), `fix` and others the "
+        "patch. `stated`: the version in `version_file`, if it is higher than the last.",
+    )
+    branches: list[Annotated[Branch, short_form("name", NonEmpty | Branch)]] = Field(
+        default_factory=lambda: [Branch(name="main"), Branch(name="master")],
+        json_schema_extra={"default": ["main", "master"]},
+        description="The branches that releases are made from: `main`, "
+        "`{name: next, prerelease: rc}`, `1.x`.",
+        min_length=1,
+    )
+    features: list[NonEmpty] = Field(
+        ["feature/*"], description="Branches whose merge raises the major version.", min_length=1
+    )
+    docs: list[NonEmpty] = Field(
+        DOCUMENTS,
+        description="Documentation files, as patterns like in .gitignore. A change of only these "
+        "is not released.",
+    )
+    forge: Annotated[Forge | None, short_form("kind", ForgeName | Forge)] = Field(
+        None, description="Default: GitHub if the git remote is there, else Gitea."
+    )
+    projects: dict[Name, ReleasedProject] = Field(
+        default_factory=dict,
+        description="Projects of this repository that are released separately, by name.",
+    )
+
+
 Registry = Annotated[
     NonEmpty | None,
     Field(
@@ -99,10 +163,6 @@ Registry = Annotated[
     ),
 ]
 Releases = Annotated[Release, Field(description="How versions are chosen and released.")]
-Mirror = Annotated[
-    list[Annotated[Mirrored, short_form("image", NonEmpty | Mirrored)]],
-    Field(description="Third-party images to copy to the team's registry."),
-]
 
 
 class Delivery(Protocol):

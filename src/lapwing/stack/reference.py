@@ -34,8 +34,8 @@ _TYPES = {"string": "text", "integer": "number", "number": "number", "boolean": 
 _PARTS = (
     "Service", "Build", "Health", "Buffering", "Replicas", "ComputeResources", "Rollout", "Smoke",
     "Analysis", "Secret", "Migrate", "Schedule", "Resource", "Environment", "Cloud", "Machine",
-    "Tls", "Acme", "Gateway", "Usage", "Release", "Forge", "Mirrored", "Scan", "Accepted",
-    "Signing",
+    "Tls", "Acme", "Gateway", "Usage", "Release", "Branch", "ReleasedProject", "Forge", "Mirrored",
+    "Scan", "Accepted", "Signing",
 )  # fmt: skip
 
 _HEAD = """\
@@ -115,6 +115,16 @@ project: lapwing
 release:
   policy: stated
   version_file: src/lapwing/__init__.py
+```
+
+Several projects in one repository, each with its tags (`api-v1.4.0`):
+
+```yaml
+project: shop
+release:
+  projects:
+    api: {path: services/api, chart: services/api/chart, include: [libs/common]}
+    web: {path: services/web, tag: "web@{version}"}
 ```
 """
 

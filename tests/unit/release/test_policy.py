@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from lapwing.errors import ReleaseError
 from lapwing.release import version
 from lapwing.release.commits import Commit
+from lapwing.release.line import Line
 from lapwing.release.policy import History, Rules, decide
 from lapwing.release.version import Bump, Version
 
@@ -168,7 +171,10 @@ def test_stated_version() -> None:
         decide(history(commit("a")), Rules("stated", stated="1.3.0.dev1"))
 
 
-@given(st.builds(Version, *[st.integers(0, 999)] * 3), st.sampled_from(Bump))
+@given(
+    st.builds(Version, *[st.integers(0, 999)] * 3),
+    st.sampled_from([Bump.MAJOR, Bump.MINOR, Bump.PATCH]),
+)
 def test_bump_increases_version(before: Version, bump: Bump) -> None:
     after = before.bumped(bump)
     assert after > before
@@ -176,6 +182,104 @@ def test_bump_increases_version(before: Version, bump: Bump) -> None:
     assert version.of_tag(after.tag) == after
 
 
-@pytest.mark.parametrize("tag", ["v1.2", "1.2.3", "v1.2.3-rc.1", "v01.2.3", "nightly", "v1.2.3\n"])
+@pytest.mark.parametrize(
+    "tag",
+    ["v1.2", "1.2.3", "v1.2.3-rc1", "v1.2.3-1", "v1.2.3-rc.01", "v01.2.3", "nightly", "v1.2.3\n"],
+)
 def test_invalid_version_tags(tag: str) -> None:
     assert version.of_tag(tag) is None
+
+
+def test_versions_are_ordered_by_precedence() -> None:
+    tags = ["v1.2.9", "v1.3.0-alpha.7", "v1.3.0-rc.2", "v1.3.0-rc.10", "v1.3.0", "v2.0.0-rc.1"]
+    versions = [version.of_tag(tag) for tag in tags]
+    assert sorted(reversed(versions)) == versions
+    assert [found.tag for found in versions] == tags
+    assert version.of_tag("api@1.2.3-rc.1", "api@").tag == "api@1.2.3-rc.1"
+    assert version.of_tag("api@1.2.3", "v") is version.of_tag("v1.2.3", "api@") is None
+
+
+RC = Rules("conventional-commits", line=Line("next", "rc"))
+
+
+@pytest.mark.parametrize(
+    ("message", "last", "tags", "found"),
+    [
+        ("feat: a", "v1.2.3", [], "v1.3.0-rc.1"),
+        ("fix: a", "v1.2.3", [], "v1.2.4-rc.1"),
+        ("fix: a", "v1.3.0-rc.1", [], "v1.3.0-rc.2"),
+        ("feat!: a", "v1.3.0-rc.1", [], "v2.0.0-rc.1"),
+        ("fix: a", "v2.0.0-rc.9", [], "v2.0.0-rc.10"),
+        ("fix: a", "v1.3.0-rc.1", ["v1.3.0-rc.4"], "v1.3.0-rc.5"),  # Not in this history.
+        ("chore: a", "v1.3.0-rc.1", [], None),
+        ("a\n\nRelease-As: 3.0.0", "v1.3.0-rc.1", [], "v3.0.0-rc.1"),
+    ],
+)
+def test_prerelease(message: str, last: str, tags: list[str], found: str | None) -> None:
+    known = dict.fromkeys(["v1.2.3", last, *tags], "d" * 40)
+    previous = version.of_tag(last)
+    made = decide(history(commit(message), last=previous, last_final=LAST, tags=known), RC)
+    assert (made.next.tag if made.next else None) == found
+    if made.next is not None:
+        assert not history(commit(message), tags=known).is_newest(made.next)
+
+
+def test_final_version_follows_prereleases() -> None:
+    made = decide(history(commit("feat: a"), tags={"v1.2.3": "d" * 40}), CONVENTIONAL)
+    assert made.next == Version(1, 3, 0)
+    assert history(commit("a"), tags={"v1.2.3": "d", "v1.3.0-rc.2": "e"}).is_newest(made.next)
+
+
+def test_prerelease_of_released_version_is_refused() -> None:
+    tags = {"v1.2.3": "d" * 40, "v1.3.0": "e" * 40}
+    with pytest.raises(ReleaseError, match=r"v1\.3\.0 already exists on another commit"):
+        decide(history(commit("feat: a"), tags=tags), RC)
+
+
+@pytest.mark.parametrize(
+    ("message", "tags", "found"),
+    [
+        ("fix: a", [], "1.2.4"),
+        ("feat: a", [], "1.3.0"),
+        ("fix: a", ["v2.0.0", "v1.3.0"], "1.2.4"),
+        ("feat!: a", [], "outside of the range of branch `1.x`: from 1.0.0 to below 2.0.0"),
+        ("feat: a", ["v1.3.0"], r"1\.3\.0, is not lower than v1\.3\.0"),
+        ("a\n\nRelease-As: 1.9.0", ["v1.3.0"], r"1\.9\.0, is not lower than v1\.3\.0"),
+    ],
+)
+def test_maintenance_branch(message: str, tags: list[str], found: str) -> None:
+    line = Line("1.x", low=Version(1, 0, 0), high=Version(2, 0, 0))
+    known = dict.fromkeys(["v1.2.3", *tags], "d" * 40)
+    past, rules = history(commit(message), tags=known), Rules("conventional-commits", line=line)
+    if not found[0].isdigit() or "not" in found:
+        with pytest.raises(ReleaseError, match=found):
+            decide(past, rules)
+        return
+    made = decide(past, rules).next
+    assert str(made) == found
+    assert past.is_newest(made) == (not tags)
+
+
+def test_stated_version_has_to_fit_the_branch() -> None:
+    past = history(commit("a"))
+    stated = Rules("stated", stated="1.3.0-rc.1", line=Line("next", "rc"))
+    assert str(decide(past, stated).next) == "1.3.0-rc.1"
+    with pytest.raises(ReleaseError, match="no pre-release `rc`") as caught:
+        decide(past, replace(stated, stated="1.3.0"))
+    assert "1.3.0-rc.1" in (caught.value.hint or "")
+    with pytest.raises(ReleaseError, match="is a pre-release"):
+        decide(past, Rules("stated", stated="1.3.0-rc.1"))
+    with pytest.raises(ReleaseError) as caught:
+        decide(past, Rules("stated", stated="1.3.0+5"))
+    assert "build metadata" in (caught.value.hint or "")
+
+
+def test_project_has_versions_with_its_prefix() -> None:
+    tags = {"v9.0.0": "d" * 40, "api-v1.2.3": "d" * 40}
+    made = decide(history(commit("feat: a"), last=None, prefix="api-v", tags={}), CONVENTIONAL)
+    assert (made.previous.tag, made.next.tag) == ("api-v0.0.0", "api-v0.0.1")
+    last = version.of_tag("api-v1.2.3", "api-v")
+    past = history(commit("feat: a"), last=last, prefix="api-v", tags=tags)
+    made = decide(past, CONVENTIONAL)
+    assert made.next.tag == "api-v1.3.0"
+    assert past.is_newest(made.next)
