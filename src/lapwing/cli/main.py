@@ -31,6 +31,11 @@ if TYPE_CHECKING:
 # this place makes that import fail, which httpx expects: 60 ms of processor time for each verb.
 sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
 
+_ENDING = [found for name in ("SIGTERM", "SIGHUP") if (found := getattr(signal, name, None))]
+"""Signals that end a command; Windows has no SIGHUP."""
+_UNIX = ("fcntl", "grp", "pwd", "resource", "termios")
+"""Modules that Windows lacks, and that are imported where they are used."""
+
 VERBS = {
     "init": "Create a lapwing.yaml from the content of the folder.",
     "check": "Check the stack file.",
@@ -155,7 +160,7 @@ def main() -> NoReturn:
         sys.exit(shell_complete(cli, {}, "lapwing", settings.COMPLETION, asked))
     _end_like_interrupted()
     status = run(sys.argv[1:])
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, *_ENDING):
         signal.signal(number, signal.SIG_IGN)  # The command has ended: its status is not changed.
     sys.exit(status)
 
@@ -172,7 +177,7 @@ def _end_like_interrupted() -> None:
 
     A signal that the parent ignores (`nohup`) stays ignored.
     """
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in _ENDING:
         if signal.getsignal(number) == signal.SIG_DFL:
             signal.signal(number, signal.default_int_handler)
 
@@ -206,6 +211,17 @@ def run(arguments: list[str]) -> int:
         return status
     except LapwingError as error:
         return _print_error(context, error)
+    except ModuleNotFoundError as error:
+        if error.name not in _UNIX:
+            raise
+        return _print_error(context, _needs_unix())
+
+
+def _needs_unix() -> LapwingError:
+    return LapwingError(
+        "This command needs Linux or macOS.",
+        hint="On Windows, run it in WSL; check, render, cost, release and image copy run without.",
+    )
 
 
 def _drop_unwritten() -> None:

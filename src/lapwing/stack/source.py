@@ -22,6 +22,7 @@ from typing import Any
 import yaml
 
 from lapwing.errors import Location, Problem, StackFileError
+from lapwing.system.files import BINARY
 
 MAX_FILE_BYTES = 1024 * 1024
 MAX_NODES = 50_000
@@ -30,6 +31,8 @@ MAX_DEPTH = 40
 """Maximum nesting depth of the data. A stack file needs 8."""
 EXTENSION = "x-"
 """The prefix of top-level keys that are ignored, as in Compose files."""
+_NONBLOCK = getattr(os, "O_NONBLOCK", 0)
+"""Opens a named pipe without a writer; Windows has neither."""
 _TOO_DEEP = f"The file is nested more than {MAX_DEPTH} levels deep from here."
 
 KeyPath = tuple[str | int, ...]
@@ -134,7 +137,7 @@ def _check_events(path: Path, text: str) -> None:
 
 def _text(path: Path) -> str:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | _NONBLOCK | BINARY)
     except FileNotFoundError:
         raise _refuse(
             path, "The file does not exist.", "Run `lapwing init` to create it."

@@ -26,6 +26,8 @@ TEMPORARY = re.compile(r"\..+\.[0-9]+-[0-9a-f]{8}")
 RESERVE = "reserve"
 RESERVE_FILES = 8
 RESERVE_FILE_BYTES = 2**20
+BINARY = getattr(os, "O_BINARY", 0)
+"""Windows changes line ends of a file that is opened without it."""
 
 
 def write_atomic(path: Path, data: bytes, mode: int | None = 0o600, *, sync: bool = True) -> None:
@@ -48,12 +50,12 @@ def write_atomic(path: Path, data: bytes, mode: int | None = 0o600, *, sync: boo
 def _replace(path: Path, data: bytes, mode: int | None, sync: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | BINARY
     descriptor = os.open(temporary, flags, 0o666 if mode is None else 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
             if mode is not None:
-                os.fchmod(descriptor, mode)
+                temporary.chmod(mode)
             file.write(data)
             file.flush()
             if sync:
@@ -97,7 +99,12 @@ def real_path(path: Path) -> Path:
 
 
 def sync_folder(folder: Path) -> None:
-    """Write the names in a folder to the disk, so that a rename survives a power cut."""
+    """Write the names in a folder to the disk, so that a rename survives a power cut.
+
+    Windows opens no folders, and writes names by itself.
+    """
+    if os.name == "nt":
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

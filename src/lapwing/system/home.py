@@ -26,6 +26,8 @@ NEW_HOME = "Set LAPWING_HOME to a new or empty folder."
 
 def check_access(home: Path) -> None:
     """Raise UsageError for the home of another user, which this one may not use."""
+    if not hasattr(os, "geteuid"):
+        return  # Windows
     try:
         owner = home.stat().st_uid
     except PermissionError:

@@ -9,7 +9,6 @@ the new one. The decision record "Locks and retries" says why this is not the
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,9 +25,9 @@ def acquire(path: Path, *, wait: bool = True) -> int:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            _lock(descriptor, shared=False, wait=wait)
             if is_open_file(path, descriptor):
                 return descriptor
         except BaseException:
@@ -50,11 +49,11 @@ def hold(path: Path, *, wait: bool = True) -> Iterator[None]:
 def is_held(path: Path) -> bool:
     """Whether a process holds the lock of a file. Two that ask at once do not find each other."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        _lock(descriptor, shared=True, wait=False)
     except BlockingIOError:
         return True
     finally:
@@ -68,3 +67,11 @@ def is_open_file(path: Path, descriptor: int) -> bool:
         return os.path.samestat(path.stat(), os.fstat(descriptor))
     except FileNotFoundError:
         return False
+
+
+def _lock(descriptor: int, *, shared: bool, wait: bool) -> None:
+    """Lock an open file. Raises BlockingIOError."""
+    import fcntl  # Windows has no such module; a command that locks nothing runs there.
+
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    fcntl.flock(descriptor, kind if wait else kind | fcntl.LOCK_NB)

@@ -52,6 +52,8 @@ def run(
         OSError: It cannot be started.
         TimeoutError: It did not end in time (an OSError as well).
     """
+    if not hasattr(os, "killpg"):
+        return _run_on_windows(arguments, environ, timeout, folder)
     process = _start(arguments, environ, folder, subprocess.PIPE)
     assert process.stdout is not None
     assert process.stderr is not None
@@ -60,6 +62,25 @@ def run(
         receivers = {process.stdout: _collector(stdout), process.stderr: _collector(stderr)}
         status = _receive(process, receivers, time.monotonic() + timeout)
     return Completed(status, bytes(stdout), stderr.decode(errors="replace"))
+
+
+def _run_on_windows(
+    arguments: Sequence[str], environ: Mapping[str, str], timeout: float, folder: Path | None
+) -> Completed:
+    """Run a command where there are no process groups, and pipes cannot be selected."""
+    try:
+        done = subprocess.run(
+            arguments,
+            cwd=folder,
+            env=dict(environ),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=timeout,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise TimeoutError from None
+    return Completed(done.returncode, done.stdout, done.stderr.decode(errors="replace"))
 
 
 def run_lines(

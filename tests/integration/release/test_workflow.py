@@ -187,26 +187,75 @@ def test_mirror_to_forge_registry_needs_secret(
     assert {"4.93.0", "0.0.1", "latest"} <= versions
 
 
-def test_core_needs_no_machine_extra(wheel: Path, python: Path, tmp_path: Path) -> None:
-    """`pip install lapwing-deploy` renders, estimates and releases; what runs stacks names the
-    extra."""
+UNIX = ("fcntl", "grp", "pwd", "pty", "resource", "termios", "tty")
+ATTRIBUTES = {
+    "os": (
+        "O_CLOEXEC", "O_NONBLOCK", "chown", "copy_file_range", "fchmod", "fork", "getegid",
+        "geteuid", "getgid", "killpg", "pidfd_open", "posix_spawn", "pwrite", "setsid", "sysconf",
+    ),
+    "signal": ("SIGHUP", "SIGKILL", "SIGQUIT", "SIGUSR1", "SIGUSR2", "pidfd_send_signal"),
+}  # fmt: skip
+WITHOUT_UNIX = f"""
+import os, signal, sys
+
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name in {UNIX}:
+            raise ModuleNotFoundError(name, name=name)
+
+
+sys.meta_path.insert(0, Missing())
+for name in {UNIX}:
+    sys.modules.pop(name, None)
+for module, names in {ATTRIBUTES}.items():
+    for name in names:
+        if hasattr(sys.modules[module], name):
+            delattr(sys.modules[module], name)
+"""
+
+
+@pytest.mark.parametrize("system", ["linux", "without-unix"])
+def test_core_needs_no_machine_extra(
+    system: str, wheel: Path, python: Path, tmp_path: Path
+) -> None:
+    """`pip install lapwing-deploy` renders, estimates, copies and releases; what runs stacks names
+    the extra. The same without the modules and functions that Windows lacks."""
     install = [python / "pip", "install", "-q", "--no-index", str(wheel)]
     subprocess.run(install, check=True, capture_output=True)
     shutil.copytree(ROOT / "stacks/fleetdm", tmp_path / "fleet")
+    project = Project(tmp_path / "tool", str(tmp_path / "remote.git"))
+    project.git("init", "-q", "--bare", str(tmp_path / "remote.git"))
+    project.begin("project: shop\nrelease: {chart: chart, forge: none}\n")
+    project.push()
     environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), **GIT}
+    if system == "without-unix":
+        (tmp_path / "windows").mkdir()
+        (tmp_path / "windows/sitecustomize.py").write_text(WITHOUT_UNIX)
+        environ["PYTHONPATH"] = str(tmp_path / "windows")
 
-    def call(*arguments: str) -> subprocess.CompletedProcess[str]:
+    def call(*arguments: str, folder: str = "fleet") -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [python / "lapwing", "-C", "fleet", *arguments],
+            [python / "lapwing", "-C", folder, *arguments],
             cwd=tmp_path, env=environ, capture_output=True, text=True, check=False,
         )  # fmt: skip
 
     for arguments in (
         ("check",), ("cost", "-e", "production"), ("render", "-e", "kind", "-o", "manifests"),
-        ("release", "--help"), ("image", "copy", "--help"), ("ship", "--help"),
+        ("chart", "-e", "kind", "-o", "chart"), ("release", "--help"), ("image", "copy", "--help"),
+        ("ship", "--help"),
     ):  # fmt: skip
         done = call(*arguments)
         assert done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
+    done = call("release", folder="tool")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert project.git("ls-remote", "--tags", "origin").endswith("refs/tags/v0.0.1^{}")
+    with docker_registry(require("registry"), tmp_path / "registry") as registry:
+        registry.push_image("acme/shop", "1.0.0", [b"layer"])
+        source = f"{registry.host}/acme/shop:1.0.0"
+        done = call("image", "copy", source, f"{registry.host}/acme/copy")
+        assert done.returncode == 0, done.stdout + done.stderr
     agent = call("agent", "start")
     assert agent.returncode == 1
-    assert "pip install 'lapwing-deploy[machine]'" in agent.stderr
+    missing = "Linux or macOS" if system == "without-unix" else "'lapwing-deploy[machine]'"
+    assert missing in agent.stderr
