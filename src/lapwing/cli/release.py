@@ -103,9 +103,11 @@ class _Reporter:
 
     printer: Printer
     quiet: bool
+    several: bool = False
     projects: list[_Project] = field(default_factory=list)
 
-    def begin(self, project: str) -> None:
+    def begin(self, project: str, *, several: bool) -> None:
+        self.several = several
         self.projects.append(_Project(project))
 
     def decided(self, decision: Decision, hints: Sequence[str]) -> None:
@@ -126,7 +128,7 @@ class _Reporter:
     def to_json(self) -> dict[str, Any]:
         """Return the release; of several projects a summary, and each of them in `projects`."""
         each = [(project.name, project.to_json()) for project in self.projects if project.decision]
-        if len(self.projects) < 2:
+        if not self.several:
             return each[0][1] if each else {}
         steps = [
             step | {"name": f"{name}: {step['name']}"}

@@ -74,8 +74,8 @@ class PreparedRelease:
 class Reporter(Protocol):
     """Reports the progress of a release, whose version may be decided more than once."""
 
-    def begin(self, project: str) -> None:
-        """Report the project that is released next."""
+    def begin(self, project: str, *, several: bool) -> None:
+        """Report the project that is released next, and whether there are several."""
         ...
 
     def decided(self, decision: Decision, hints: Sequence[str]) -> None:
@@ -102,8 +102,9 @@ async def release(
     checks the other projects first.
     """
     stopped: ReleaseStopped | None = None
-    for released in find_projects(folder, policy):
-        reporter.begin(released.name)
+    projects = find_projects(folder, policy)
+    for released in projects:
+        reporter.begin(released.name, several=len(projects) > 1)
         try:
             await _release_project(settings, released, progress, reporter, dry_run)
         except ReleaseStopped as error:
@@ -221,8 +222,6 @@ async def _release(
 def _state(prepared: PreparedRelease, decision: Decision, rules: Rules) -> ReleaseState:
     """Return what the steps share before the first of them. `decision` has a version."""
     preflight, next_ = prepared.preflight, decision.next or NONE
-    newest = preflight.history.newest()
-    is_older = newest is not None and newest > next_
     history, last = preflight.history, preflight.history.last
     compare = None
     if prepared.repository is not None and last is not None:
@@ -233,7 +232,7 @@ def _state(prepared: PreparedRelease, decision: Decision, rules: Rules) -> Relea
         notes(decision, rules, compare),
         prepared.checkout,
         preflight.remote or "",
-        history.tags[newest.tag] if newest is not None and is_older else None,
+        history.newer(next_),
         decision.resumed,
         _pins(prepared, next_),
         _pins(prepared, last) if last else {},

@@ -82,14 +82,10 @@ class History:
         """Every version that is tagged."""
         return [v for tag in self.tags if (v := version.of_tag(tag, self.prefix)) is not None]
 
-    def newest(self) -> Version | None:
-        """Return the highest final version that is tagged."""
-        return max((v for v in self.versions if not v.prerelease), default=None)
-
-    def is_newest(self, following: Version) -> bool:
-        """Return whether a version is final and none is higher."""
-        newest = self.newest()
-        return not following.prerelease and (newest is None or newest <= following)
+    def newer(self, following: Version) -> str | None:
+        """Return the commit of the highest final version, if that is higher than another one."""
+        newest = max((v for v in self.versions if not v.prerelease), default=following)
+        return self.tags[newest.tag] if newest > following else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,21 +146,21 @@ def test_projects_of_one_repository_are_released_separately(
     assert web["reason"].startswith("Only documentation")
 
 
+@pytest.mark.parametrize("name", ["api", "web"])
 def test_interrupted_release_of_several_projects_is_completed(
-    bad: Proxy, forge: Gitea, project: Project
+    name: str, bad: Proxy, forge: Gitea, project: Project
 ) -> None:
     charts = {f"services/api/{name}": text for name, text in CHART.items()}
     files = {"lapwing-release.yaml": PROJECTS, "services/web/index": "1", **charts}
     project.commit("feat: begin", **files)
     project.push()
-    fault = bad.fail("answer", "GET", "/releases/tags/web", status=500, times=1000)
+    fault = bad.fail("answer", "GET", f"/releases/tags/{name}", status=500, times=1000)
     stopped = project.release(status=1)
-    assert [(p["name"], p["tag"]) for p in stopped["projects"]] == [
-        ("api", "api-v0.0.1"), ("web", "web/v0.0.1")
-    ]  # fmt: skip
+    begun = ["api", "web"][: ["api", "web"].index(name) + 1]
+    assert [p["name"] for p in stopped["projects"]] == begun
     assert fault.happened
     bad.faults.clear()
     healed = project.release()
     assert set(outcomes(healed).values()) <= {"present", "done", "planned", "skipped"}
-    assert outcomes(healed)["api: tag"] == "present"
+    assert outcomes(healed)["api: tag"] == ("present" if name == "web" else "done")
     assert outcomes(healed)["web: publish"] in ("done", "present")
