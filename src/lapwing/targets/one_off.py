@@ -14,7 +14,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
 import msgspec
@@ -109,30 +109,42 @@ def _run(launch: Launch) -> int:
     # Without a terminal it gets a group, so that it gets only the signals that we forward.
     shares_terminal = sys.stdin.isatty()
     sys.stdout.flush()
-    process = subprocess.Popen(
-        arguments,
-        env=dict(launch.environ),
-        cwd=launch.folder,
-        process_group=None if shares_terminal else 0,
-    )
-    identity = Identity(process.pid, processes.started(process.pid) or 0.0)
-    try:
-        with _forwarding(process, shares_terminal=shares_terminal):
+    with _forwarding(shares_terminal=shares_terminal) as begin_with:
+        process = subprocess.Popen(
+            arguments,
+            env=dict(launch.environ),
+            cwd=launch.folder,
+            process_group=None if shares_terminal else 0,
+        )
+        identity = Identity(process.pid, processes.started(process.pid) or 0.0)
+        begin_with(process)
+        try:
             status = process.wait()
-    finally:
-        asyncio.run(termination.kill(identity, mark, watched=True))
+        finally:
+            asyncio.run(termination.kill(identity, mark, watched=True))
     return 128 - status if status < 0 else status
 
 
 @contextlib.contextmanager
-def _forwarding(process: subprocess.Popen[bytes], *, shares_terminal: bool) -> Iterator[None]:
-    """Send the signals that we get to a command. It has those of its terminal's keys already."""
-    keys = (signal.SIGINT, signal.SIGQUIT) if shares_terminal else ()
+def _forwarding(*, shares_terminal: bool) -> Iterator[Callable[[subprocess.Popen[bytes]], None]]:
+    """Send the signals that we get to a command, also those from before it has started.
 
-    def forward(number: int, _frame: FrameType | None) -> None:
-        if number not in keys:
+    It has those of its terminal's keys already. Yields a function that takes the command.
+    """
+    keys = (signal.SIGINT, signal.SIGQUIT) if shares_terminal else ()
+    commands, early = list[subprocess.Popen[bytes]](), list[int]()
+
+    def forward(number: int, _frame: FrameType | None = None) -> None:
+        if number not in keys and not commands:
+            early.append(number)
+        elif number not in keys:
             with contextlib.suppress(ProcessLookupError):
-                process.send_signal(number)
+                commands[0].send_signal(number)
+
+    def begin_with(process: subprocess.Popen[bytes]) -> None:
+        commands.append(process)
+        for number in early:
+            forward(number)
 
     before = {
         number: signal.signal(number, forward)
@@ -140,7 +152,7 @@ def _forwarding(process: subprocess.Popen[bytes], *, shares_terminal: bool) -> I
         if signal.getsignal(number) is not signal.SIG_IGN
     }
     try:
-        yield
+        yield begin_with
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -156,14 +156,10 @@ def test_command_of_a_killed_caller_ends(where: Installation) -> None:
 def test_terminal_is_that_of_the_caller(where: Installation) -> None:
     """The command reads the terminal, and Ctrl-C interrupts the command, not `lapwing run`."""
     code = """
-import os, sys
+import os, signal, sys
+signal.signal(signal.SIGINT, lambda *_: print("interrupted", flush=True))
 print("tty", os.isatty(0), flush=True)
-while True:
-    try:
-        print("read", input(), flush=True)
-        break
-    except KeyboardInterrupt:
-        print("interrupted", flush=True)
+print("read", sys.stdin.readline(), flush=True)
 sys.exit(5)
 """
     pid, terminal = pty.fork()
