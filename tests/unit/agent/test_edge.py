@@ -5,9 +5,10 @@ from __future__ import annotations
 import msgspec
 
 from lapwing.agent import publisher
+from lapwing.agent.proxy import provided_certificates
 from lapwing.agent.proxy.model import VirtualHost
 from lapwing.agent.state import EnvironmentState
-from lapwing.plan.model import Acme, Document, Edge
+from lapwing.plan.model import Acme, Certificate, Document, Edge, SecretVersion
 from tests.unit.agent.samples import document, environment, generation, rollout, service
 
 ACME = Acme(email="ops@example.com", directory="https://acme.example.com")
@@ -74,3 +75,12 @@ def test_redirected_host_of_another_environment_is_a_conflict() -> None:
     wanted = public(domains=("www.example.com",))
     found = publisher.domain_conflict([other, state], state, wanted)
     assert found == ("www.example.com", "shop/local")
+
+
+def test_certificate_is_used_only_once_its_document_runs() -> None:
+    """Until then nobody has checked it."""
+    unchecked = Certificate(chain="no PEM", key=SecretVersion(secret="KEY", version="1"))
+    state = served(public())
+    rollout(public(edge=Edge(certificate=unchecked)), state)
+    assert provided_certificates.wanted([state]) == {}
+    assert provided_certificates.hosts([state]) == frozenset()

@@ -18,6 +18,7 @@ from lapwing.plan.model import (
     Health,
     Resource,
     Rollout,
+    Schedule,
     Service,
     Smoke,
     decode,
@@ -129,6 +130,7 @@ OTHER: dict[str, Any] = {
     "max_body": 1024,
     "rollout": Rollout(),
     "headers": {"x-frame-options": "DENY"},
+    "schedule": Schedule(cron="0 6 * * *", timezone="UTC"),
 }
 OF_THE_PROCESS = {
     "kind",

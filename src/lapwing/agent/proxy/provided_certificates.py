@@ -24,30 +24,24 @@ Key = tuple[str, str]
 
 
 def wanted(states: Iterable[EnvironmentState]) -> dict[Key, Certificate]:
-    """Return the certificates of the environments that are served.
-
-    During a rollout, that is the one of the running document, if it has one.
-    """
-    found: dict[Key, Certificate] = {}
-    for state in states:
-        documents = [state.document, state.rollout.document if state.rollout else None]
-        for document in documents if state.generations else ():
-            if document is not None and document.edge and document.edge.certificate:
-                found.setdefault((state.stack, state.environment), document.edge.certificate)
-    return found
+    """Return the certificates of the documents that run; that of a rollout is not checked yet."""
+    return {
+        (state.stack, state.environment): state.document.edge.certificate
+        for state in states
+        if state.generations and state.document and state.document.edge
+        if state.document.edge.certificate is not None
+    }
 
 
 def hosts(states: Iterable[EnvironmentState]) -> frozenset[str]:
     """Return the host names that these certificates are used for."""
-    found: set[str] = set()
     states = list(states)
     chosen = wanted(states)
+    found: set[str] = set()
     for state in states:
         certificate = chosen.get((state.stack, state.environment))
-        if certificate is not None:
-            documents = [state.document, state.rollout.document if state.rollout else None]
-            named = [host for d in documents if d is not None for host in d.hosts]
-            found.update(x509.covered(certificate.chain, named))
+        if certificate is not None and state.document is not None:
+            found.update(x509.covered(certificate.chain, state.document.hosts))
     return frozenset(found)
 
 
