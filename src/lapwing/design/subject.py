@@ -20,13 +20,13 @@ from lapwing.inventory.model import (
     Project,
     StackInventory,
 )
+from lapwing.render.kubernetes.network import ATLAS_PORTS
 from lapwing.stack.resource_reference import PORTS
 
-EDGE, WATCH = "edge", "watch"
+EDGE = "edge"
 SERVICES = ("web", "static", "worker", "job")
 KINDS = {"mongodb": "MongoDB", "mysql": "MySQL", "redis": "Redis", "postgres": "PostgreSQL"}
-ATLAS_PORTS = "27015-27017"
-TESTS = "-smoke"
+_ATLAS = "-".join(map(str, ATLAS_PORTS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ class Subject:
         for flow in (f for f in self.facts.flows if f.part == part):
             if flow.to in inside:
                 yield flow.to, flow
-            elif flow.to == "any" and flow.ports == ATLAS_PORTS:
+            elif flow.to == "any" and flow.ports == _ATLAS:
                 yield from ((name, flow) for name, _ in self.databases)
             elif flow.to == "any":
                 managed = [m for m in self.facts.managed if str(PORTS[m.kind]) == flow.ports]
