@@ -2,37 +2,25 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from lapwing.cli.context import Context
+from lapwing.cli.status_text import FAILURES, show_status, show_used
 from lapwing.errors import DeploymentFailed
 from lapwing.targets.base import DONE, Rollout, never_deployed
 
 if TYPE_CHECKING:
     from lapwing.desired.history import Entry
     from lapwing.observed.checks import CheckResult
-    from lapwing.observed.status import ScheduleStatus, ServiceStatus
     from lapwing.observed.usage import Summary
     from lapwing.plan.diff import Change
     from lapwing.targets.base import DeployResult, EnvironmentRef, StatusReport
     from lapwing.targets.overview import EnvironmentOverview
 
 DONE_TEXTS = {"rollback": "Rolled back", "promote": "Promoted", "abort": "Aborted"}
-PAUSED = {"holding": "paused", "held": "paused"}
-"""Names of states for people, where files and JSON have another one."""
-FAILURES = {
-    "failed": (
-        "was rejected",
-        "No client was sent to it. A previous release, if there is one, keeps serving.",
-    ),
-    "rolled-back": ("was rolled back", "Traffic is on the previous release again."),
-    "aborted": ("was aborted", "A previous release, if there is one, keeps serving."),
-    "superseded": ("was superseded", "Run `lapwing history` to see the newer deployment."),
-}
 
 
 def deploy_result(context: Context, result: DeployResult) -> int:
@@ -210,8 +198,8 @@ def status(context: Context, report: StatusReport) -> int:
             answer["used"] = {name: _used_data(used) for name, used in report.used.items()}
         context.printer.json(answer)
     else:
-        _show_status(context, report)
-        _show_used(context, {s.name: report.used[s.name] for s in found.services
+        show_status(context, report)
+        show_used(context, {s.name: report.used[s.name] for s in found.services
                              if s.name in report.used})  # fmt: skip
     return 0 if report.healthy else 1
 
@@ -236,116 +224,6 @@ def overview(context: Context, found: Sequence[EnvironmentOverview]) -> None:
         context.printer.table(("STACK", "ENVIRONMENT", "STATE", "ADDRESS", "FOLDER"), rows)
 
 
-def _show_status(context: Context, report: StatusReport) -> None:
-    printer, found = context.printer, report.status
-    where = found.url or (f"run `{report.open_hint}` to reach it" if report.open_hint else "")
-    state = where if report.running else "stopping" if found.stopping else "not running"
-    printer.data(f"{found.stack}/{found.environment}  {state}")
-    if report.agent_running is False and report.running:
-        printer.say(
-            "The agent is not running: a replica that crashes is not restarted. Run `lapwing agent "
-            "start`; running replicas are not touched.",
-            style="yellow",
-        )
-    if report.envoy_running is False and report.running:
-        log = context.settings.logs / "envoy.log"
-        printer.data(f"Envoy is not running: no request reaches a service. Its log is {log}.")
-    if found.services:
-        printer.data("")
-        rows = [_service_row(s) for s in found.services]
-        printer.table(("SERVICE", "PHASE", "ACTIVE", "READY", "RELEASE", "IDLE"), rows)
-        _show_exits(context, found.services)
-    scheduled = [(s.name, s.schedule) for s in found.services if s.schedule is not None]
-    if scheduled:
-        printer.data("")
-        rows = [(name, *_schedule_row(schedule)) for name, schedule in scheduled]
-        printer.table(("JOB", "SCHEDULE", "LAST RUN", "OUTCOME", "NEXT RUN"), rows)
-    if found.resources:
-        printer.data("")
-        states = {True: "running", False: "stopped", None: "-"}
-        printer.table(
-            ("RESOURCE", "KIND", "PROVIDER", "STATE"),
-            [(r.name, r.kind, r.provider, states[r.running]) for r in found.resources],
-        )
-    if found.stopping:
-        printer.data("")
-        names = (f"{name} (up to {_duration(left)})" for name, left in found.stopping.items())
-        printer.data(f"Stopping: {', '.join(names)}")
-    rollout = found.rollout
-    if rollout is not None:
-        printer.data("")
-        services = ", ".join(rollout.services)
-        state = PAUSED.get(rollout.state, rollout.state)
-        printer.data(f"Deployment {rollout.commit[:12]}: {state}, {services}")
-        if rollout.state == "holding":
-            preview = f"Preview: {rollout.preview}. " if rollout.preview else ""
-            name = found.environment
-            printer.data(
-                f"  {preview}Run `lapwing promote -e {name}` or `lapwing abort -e {name}`."
-            )
-    if found.problem is not None:
-        printer.data("")
-        printer.data(f"Problem: {found.problem}")
-    if report.last_failure is not None:
-        printer.data("")
-        printer.data(_last_failure(report.last_failure))
-    for text in found.advice:
-        printer.data("")
-        printer.data(f"Advice: {text}")
-
-
-def _show_exits(context: Context, services: Sequence[ServiceStatus]) -> None:
-    """Print how replicas ended that were restarted."""
-    for service in services:
-        if service.active and service.active.last_exit:
-            context.printer.data("")
-            context.printer.data(f"Last exit of {service.name}: {service.active.last_exit}")
-
-
-def _last_failure(failure: Entry) -> str:
-    what, _ = FAILURES[failure.outcome]
-    reason = (failure.reason or "`lapwing history` shows it").splitlines()[0]
-    return f"Last deployment {failure.commit[:12]} {what}: {reason}"
-
-
-def _service_row(service: ServiceStatus) -> tuple[str, ...]:
-    active, idle = service.active, service.idle
-    waiting = "-"
-    if idle is not None:
-        waiting = f"{idle.slot} {idle.release}"
-        if idle.warm_for is not None:
-            waiting += f" (warm for {_duration(idle.warm_for)})"
-    if service.draining:
-        waiting += f", {service.draining} draining"
-    restarts = f" ({active.restarts} restarts)" if active and active.restarts else ""
-    return (
-        service.name,
-        PAUSED.get(service.phase, service.phase) + restarts,
-        active.slot if active else "-",
-        f"{active.ready}/{active.replicas}" if active else "-",
-        active.release if active else "-",
-        waiting,
-    )
-
-
-def _schedule_row(schedule: ScheduleStatus) -> tuple[str, ...]:
-    last, zone = schedule.last, "" if schedule.timezone == "UTC" else f" {schedule.timezone}"
-    outcome = "-"
-    if schedule.running_since is not None:
-        outcome = f"running for {_duration(time.time() - schedule.running_since)}"
-    elif last is not None:
-        outcome = last.outcome + (f" ({last.reason})" if last.reason else "")
-    began = schedule.running_since
-    if began is None and last is not None:
-        began = last.began or last.due
-    return (f"{schedule.cron}{zone}", _moment(began), outcome, _moment(schedule.next))
-
-
-def _moment(seconds: float | None) -> str:
-    """Format a Unix time to the minute, in UTC as everywhere."""
-    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds)) if seconds else "-"
-
-
 def _used_data(used: Summary) -> dict[str, float | None]:
     return {
         "cpu": used.cpu,
@@ -354,32 +232,6 @@ def _used_data(used: Summary) -> dict[str, float | None]:
         "requests_max": used.rate_max,
         "hours": used.hours,
     }
-
-
-def _show_used(context: Context, used: Mapping[str, Summary]) -> None:
-    if not used:
-        return
-    rows = [
-        (
-            name,
-            f"{s.cpu * 1000:.0f}m",
-            f"{s.memory / 2**20:.0f}Mi",
-            "-" if s.rate is None else f"{s.rate:.3g}",
-            _duration(s.hours * 3600),
-        )
-        for name, s in used.items()
-    ]
-    context.printer.data("")
-    header = ("USED PER REPLICA", "CPU P95", "MEMORY", "REQUESTS/S", "MEASURED FOR")
-    context.printer.table(header, rows)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.0f} h"
 
 
 def checks(context: Context, results: Sequence[CheckResult]) -> int:

@@ -24,12 +24,12 @@ from lapwing.build.image.builder import Image
 from lapwing.build.release import ReleaseStore
 from lapwing.build.scan import Finding, Severity
 from lapwing.build.testing import run_tests
+from lapwing.commands import shipped_document
 from lapwing.desired.remote import Remote
 from lapwing.desired.repository import DesiredRepository
-from lapwing.errors import ConflictError, SecretError, UsageError
-from lapwing.plan import make
+from lapwing.errors import ConflictError, UsageError
 from lapwing.plan.diff import Change
-from lapwing.plan.model import Deployment, Document, Resource
+from lapwing.plan.model import Deployment
 from lapwing.settings import Settings
 from lapwing.stack.load import LoadedStack
 from lapwing.stack.scanning import Accepted
@@ -153,8 +153,8 @@ class _Shipment:
             if remote is None:
                 requirements.find_requirements(loaded, self.settings, current, names, sources=names)
             else:
-                _bound_resources(loaded, current)
-                _secret_versions(loaded, current, names)
+                shipped_document.bound_resources(loaded, current)
+                shipped_document.secret_versions(loaded, current, names)
 
         if remote is None:
             check(DesiredRepository(self.settings.desired))
@@ -330,17 +330,7 @@ class _Shipment:
                 actor=options.actor,
                 build_all=lambda _names: sources.releases_of(built),
             )
-        key = (loaded.stack.stack, loaded.environment)
-        expected, current = repository.newest(*key), repository.latest_valid(*key)
-        document = make.make(
-            loaded,
-            releases=sources.releases_of(built),
-            resources=_bound_resources(loaded, current),
-            secrets=_secret_versions(loaded, current, list(built)),
-            deployment=Deployment(actor=options.actor, revision=sources.revision_of(built)),
-            current=current,
-        )
-        return PlannedChange(bundles.keep_revisions(document, current), expected, current)
+        return shipped_document.plan_document(loaded, repository, built, options.actor)
 
 
 def _retry_conflicts(attempt: Callable[[], str | None]) -> str | None:
@@ -362,38 +352,3 @@ def check_url(url: str) -> None:
             f"Invalid URL of a desired-state repository: {url!r}.",
             hint="Pass a URL that `git clone` accepts.",
         )
-
-
-def _bound_resources(loaded: LoadedStack, current: Document | None) -> dict[str, Resource]:
-    """Return the resources as the machine bound them: CI cannot know what is installed there."""
-    bound = current.resources if current else {}
-    for name in loaded.stack.resources:
-        if name not in bound:
-            raise UsageError(
-                f"Resource {name} has no server in {loaded.environment!r} yet.",
-                hint=f"Run `lapwing deploy -e {loaded.environment}` once on the machine: it "
-                "selects the database servers that are installed there.",
-            )
-    return {name: bound[name] for name in loaded.stack.resources}
-
-
-def _secret_versions(
-    loaded: LoadedStack, current: Document | None, names: list[str]
-) -> dict[str, str]:
-    """Return the versions of secrets on the machine: CI never sees their values."""
-    known: dict[str, str] = {}
-    if current and current.edge and (certificate := current.edge.certificate):
-        known[certificate.key.secret] = certificate.key.version
-    for service in (current.services if current else {}).values():
-        known |= service.secrets
-    wanted = [(name, s) for name in names for s in loaded.stack.services[name].secret_names]
-    if (tls := loaded.settings.tls) is not None and tls.key is not None:
-        wanted.append(("`tls`", tls.key))
-    for name, secret in wanted:
-        if secret not in known:
-            raise SecretError(
-                f"Secret {secret} of {name} is not set in {loaded.environment!r}.",
-                hint=f"On the machine: `lapwing secret set {secret} -e {loaded.environment}`, "
-                "then `lapwing deploy` once.",
-            )
-    return known
