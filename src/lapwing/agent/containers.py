@@ -67,6 +67,8 @@ class Containers:
         name, engine = name_of(launch.environ[MARK]), self._engine()
         body = creation(launch, launch.container, launch.environ[MARK])
         await engine.remove(name)
+        if launch.container.network is not None:
+            await engine.ensure_network(launch.container.network)
         try:
             if not await engine.create(name, body):
                 await self._pull(launch.container.image)
@@ -152,7 +154,13 @@ class Containers:
             owner = labels.get(OWNER_LABEL, "")
             if owner.startswith(prefix) and not known(owner):
                 await engine.remove(container)
+        await self._remove_network(prefix)
         self._unremoved = {o for o in self._unremoved if not o.startswith(prefix)}
+
+    async def _remove_network(self, prefix: str) -> None:
+        """Remove the network of an environment; the engine refuses it while a container uses it."""
+        stack, environment = prefix.split("/")[:2]
+        await self._engine().remove_network(network_name(self._settings, stack, environment))
 
     async def remove_images(self, keep: Mapping[tuple[str, str], set[str]]) -> None:
         """Remove the images that were built for this home and are no release in `keep`.
@@ -246,8 +254,16 @@ def _ended(code: int) -> str:
 
 def image_repository(settings: Settings, stack: str, service: str) -> str:
     """Return the repository of the images that are built for a service of this home."""
-    home = hashlib.sha256(str(settings.home).encode()).hexdigest()[:8]
-    return f"lapwing/{home}/{stack}/{service}"
+    return f"lapwing/{_home(settings)}/{stack}/{service}"
+
+
+def network_name(settings: Settings, stack: str, environment: str) -> str:
+    """Return the name of the network in which containers of an environment reach its resources."""
+    return f"lapwing-{_home(settings)}-{stack}-{environment}"
+
+
+def _home(settings: Settings) -> str:
+    return hashlib.sha256(str(settings.home).encode()).hexdigest()[:8]
 
 
 def name_of(mark: str) -> str:
@@ -264,16 +280,18 @@ def creation(launch: Launch, options: ContainerOptions, mark: str) -> dict[str, 
     """
     home, _, owner = mark.partition("|")
     tmp = f"rw,exec,nosuid,nodev,mode=1777,size={options.scratch or DEFAULT_SCRATCH_BYTES}"
+    mounts = [(path, place, False) for path, place in options.volumes.items()]
+    mounts += [(path, place, True) for path, place in options.files.items()]
     host: dict[str, Any] = {
         "ReadonlyRootfs": True,
         "CapDrop": ["ALL"],
         "SecurityOpt": ["no-new-privileges"],
-        "Tmpfs": {"/tmp": tmp},  # noqa: S108 - in the container
+        "Tmpfs": dict.fromkeys(options.temporary, tmp),
         "RestartPolicy": {"Name": "no"},
         "LogConfig": {"Type": "json-file", "Config": LOG_OPTIONS},
         "Mounts": [
-            {"Type": "bind", "Source": str(folder), "Target": path}
-            for path, folder in options.volumes.items()
+            {"Type": "bind", "Source": str(place), "Target": path, "ReadOnly": read_only}
+            for path, place, read_only in mounts
         ],
     }
     if options.memory is not None:
@@ -287,11 +305,18 @@ def creation(launch: Launch, options: ContainerOptions, mark: str) -> dict[str, 
         "Labels": {HOME_LABEL: home, OWNER_LABEL: owner},
         "HostConfig": host,
     }
-    if launch.arguments:
+    if options.keep_entrypoint:
+        body["Cmd"] = list(launch.arguments)
+    elif launch.arguments:
         body |= {"Entrypoint": list(launch.arguments), "Cmd": []}
     if options.host_network:
         host["NetworkMode"] = "host"
-    elif options.port is not None:
+        return body
+    if options.network is not None:
+        host["NetworkMode"] = options.network
+        aliases = [] if options.alias is None else [options.alias]
+        body["NetworkingConfig"] = {"EndpointsConfig": {options.network: {"Aliases": aliases}}}
+    if options.port is not None:
         port = f"{options.port}/tcp"
         body["ExposedPorts"] = {port: {}}
         host["PortBindings"] = {port: [{"HostIp": "127.0.0.1", "HostPort": str(options.published)}]}

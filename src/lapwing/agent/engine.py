@@ -65,6 +65,19 @@ def find_socket(environ: Mapping[str, str]) -> Path:
     )
 
 
+def is_running(environ: Mapping[str, str]) -> bool:
+    """Return whether an engine of this machine responds."""
+
+    async def ask() -> bool:
+        async with Engine(find_socket(environ)) as engine:
+            return (await engine.platform())[0] == "linux"
+
+    try:
+        return asyncio.run(ask())
+    except EngineError:
+        return False
+
+
 class Engine:
     """A container engine, reached through its socket. Use it in one event loop only."""
 
@@ -202,6 +215,21 @@ class Engine:
         params = {"follow": "1", "stdout": "1", "stderr": "1", "timestamps": "1", "since": since}
         async with self._stream("GET", f"/containers/{name}/logs", params=params) as response:
             yield response.aiter_raw()
+
+    # Networks
+
+    async def ensure_network(self, name: str) -> None:
+        """Create a network in which containers find each other by name, unless it exists."""
+        if await self._found("GET", f"/networks/{name}") is None:
+            body = {"Name": name, "CheckDuplicate": True}
+            response = await self._request("POST", "/networks/create", json=body)
+            if response.status_code != 409:  # Another replica has created it meanwhile.
+                _content(response)
+
+    async def remove_network(self, name: str) -> None:
+        """Remove a network; one that is in use is kept."""
+        with contextlib.suppress(EngineError):
+            await self._found("DELETE", f"/networks/{name}")
 
     # Requests
 

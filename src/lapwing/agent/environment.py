@@ -67,6 +67,7 @@ class Environment:
             settings,
             context.writer,
             owner=lambda name: launcher.owner(name, "resource"),
+            containers=context.runtimes.containers,
             changed=self.store.save_soon,
             report=lambda text: self.store.event("resource", text),
         )
@@ -114,8 +115,7 @@ class Environment:
             if decision.intent is Intent.NOTHING:
                 await self._accept(commit, document)
             else:
-                used = any(s.container is not None for s in document.services.values())
-                self.state.has_containers |= used
+                self.state.has_containers |= document.uses_containers
                 self.state.rollout = RolloutRecord(
                     commit=commit,
                     document=document,

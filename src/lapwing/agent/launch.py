@@ -18,13 +18,14 @@ from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
 
 from lapwing.agent import caddy, logs, one_off, volumes
+from lapwing.agent.containers import network_name
 from lapwing.agent.processes import MARK, ContainerOptions, Launch, Owner
 from lapwing.agent.resources import servers
 from lapwing.agent.state import EnvironmentState, Generation, Replica
 from lapwing.build.image.config import exec_form, listening
 from lapwing.build.release import INITIAL, Release, ReleaseStore
 from lapwing.desired.secrets import SecretStore
-from lapwing.plan.model import Document, Service
+from lapwing.plan.model import Document, Resource, Service
 from lapwing.settings import Settings
 from lapwing.stack import resource_reference as reference
 from lapwing.system.files import remove_tree
@@ -90,16 +91,22 @@ class Launcher:
         return await self.launch(generation.spec, owner, incoming, replica.port)
 
     async def launch(
-        self, spec: Service, owner: Owner, incoming: Document | None, port: int | None = None
+        self,
+        spec: Service,
+        owner: Owner,
+        incoming: Document | None,
+        port: int | None = None,
+        *,
+        host_network: bool = False,
     ) -> Launch:
         """Build the launch of a process of a service.
 
-        `incoming` is the document of a rollout in progress. Secrets are decrypted and files written
-        in a thread.
+        `incoming` is the document of a rollout in progress. A container may use the network of the
+        machine (`host_network`). Secrets are decrypted and files written in a thread.
 
         Raises ReleaseMissingError, SecretError or ResourceError.
         """
-        return await asyncio.to_thread(self._launch, spec, owner, incoming, port)
+        return await asyncio.to_thread(self._launch, spec, owner, incoming, port, host_network)
 
     def record_active(self) -> None:
         """Record which static releases are active: their hashed files outlive a switch."""
@@ -115,10 +122,23 @@ class Launcher:
             caddy.record_active(recent / service, files, time.time())
 
     def _launch(
-        self, spec: Service, owner: Owner, incoming: Document | None, port: int | None
+        self,
+        spec: Service,
+        owner: Owner,
+        incoming: Document | None,
+        port: int | None,
+        host_network: bool,
     ) -> Launch:
         if spec.container is not None:
-            return self._container(spec, owner, self._given(spec, owner, incoming), port)
+            resources = self._resources(incoming)
+            given = self._given(spec, owner, resources, on_machine=host_network)
+            needed = [resources[n] for n in spec.needs if n in resources]
+            network = None
+            if any(resource.provider == "container" for resource in needed):
+                network = network_name(self._settings, owner.stack, owner.environment)
+            return self._container(
+                spec, owner, given, port, host_network=host_network, network=network
+            )
         release = self._store.get(owner.stack, owner.service, spec.release)
         app = self._store.folder(owner.stack, owner.service, spec.release) / "app"
         mark = {MARK: self.mark(owner)}
@@ -134,7 +154,7 @@ class Launcher:
                 recent=self._folder / "recent" / owner.service,
             )
             return Launch(arguments, caddy.environ(self._folder) | mark, app)
-        given = self._given(spec, owner, incoming)
+        given = self._given(spec, owner, self._resources(incoming), on_machine=True)
         live = {(g.service, g.label) for g in self._state.with_processes}
         home = prepare_home(
             self._folder / "homes", owner, None if one_off.is_one_off(str(owner)) else live
@@ -143,10 +163,17 @@ class Launcher:
         variables = environ(spec, release, owner, home, places | given, port)
         return Launch(command(spec), variables | mark, app)
 
-    def _given(self, spec: Service, owner: Owner, incoming: Document | None) -> dict[str, str]:
-        """Return the secrets, the URLs of resources, and the variables with parts of them."""
+    def _resources(self, incoming: Document | None) -> dict[str, Resource]:
         documents = [d for d in (self._state.document, incoming) if d]
-        resources = {n: r for d in documents for n, r in d.resources.items()}
+        return {n: r for d in documents for n, r in d.resources.items()}
+
+    def _given(
+        self, spec: Service, owner: Owner, resources: Mapping[str, Resource], *, on_machine: bool
+    ) -> dict[str, str]:
+        """Return the secrets, the URLs of resources, and the variables with parts of them.
+
+        A URL is for processes in the network of the machine (`on_machine`), or for containers.
+        """
         given = {
             name: self._secrets.get(owner.stack, owner.environment, name, version)
             for name, version in spec.secrets.items()
@@ -158,6 +185,7 @@ class Launcher:
                     resources[need],
                     self._state.resources.get(need),
                     self._settings,
+                    on_machine=on_machine,
                 )
 
         def part(need: str, wanted: str) -> str:
@@ -172,7 +200,14 @@ class Launcher:
         return given | expanded
 
     def _container(
-        self, spec: Service, owner: Owner, given: Mapping[str, str], published: int | None
+        self,
+        spec: Service,
+        owner: Owner,
+        given: Mapping[str, str],
+        published: int | None,
+        *,
+        host_network: bool,
+        network: str | None,
     ) -> Launch:
         """Build the launch of a container, with its volumes."""
         assert spec.container is not None
@@ -193,6 +228,8 @@ class Launcher:
             memory=spec.memory,
             cpu=spec.cpu,
             volumes=mounts,
+            host_network=host_network,
+            network=network,
         )
         variables = identity(spec, owner) | listening(options.port) | places
         variables |= {**spec.env, **given, MARK: self.mark(owner)}

@@ -107,7 +107,7 @@ class Maintenance:
                 await termination.kill(identity, f"{self._context.settings.home}|{owner}")
         self.state.has_containers |= self._uses_containers
         if self.state.has_containers:
-            await self._remove_containers(lambda owner: owner in known)
+            await self._remove_containers(lambda o: o in known or self._is_needed_resource(o))
 
     def _runs(self) -> dict[str, JobRun]:
         """Return the runs of scheduled jobs in progress, by owner."""
@@ -124,9 +124,11 @@ class Maintenance:
         """Whether a service runs in a container, or did when the agent was last running."""
         rollout = self.state.rollout
         documents = [self.state.document, rollout.document if rollout else None]
-        wanted = [s for d in documents if d is not None for s in d.services.values()]
-        specs = [*wanted, *self._running_specs]
-        return any(spec.container is not None for spec in specs)
+        return (
+            any(d is not None and d.uses_containers for d in documents)
+            or any(spec.container is not None for spec in self._running_specs)
+            or any(r.container is not None for r in self.state.resources.values())
+        )
 
     async def _remove_containers(self, known: Callable[[str], bool]) -> None:
         """Remove the containers that are not `known`; if that fails, `tick` tries again."""
@@ -159,12 +161,18 @@ class Maintenance:
         return (
             self.state.is_deploying
             or owner in self._runs()
+            or self._is_needed_resource(owner)
             or any(
                 owner == str(self._launcher.owner(g.service, g.label, r.index))
                 for g in self.state.with_processes
                 for r in g.replicas
             )
         )
+
+    def _is_needed_resource(self, owner: str) -> bool:
+        """Return whether this is the server of a resource that is running or has to run."""
+        _, _, name, label, *_ = owner.split("/")
+        return label == "resource" and (name in self.state.resources or name in self._needed)
 
     async def restore(self) -> None:
         """Start what should be running after a crash or a reboot: databases, replicas, routes."""
@@ -313,12 +321,16 @@ class Maintenance:
 
     def _stop_unneeded_servers(self) -> None:
         """Stop the servers of resources that no document and no generation needs any more."""
+        self._servers.stop_all_but(self._needed)
+
+    @property
+    def _needed(self) -> set[str]:
+        """The resources that a document or a generation needs."""
         documents = [self.state.document]
         if self.state.rollout is not None:
             documents.append(self.state.rollout.document)
         needed = {n for d in documents if d is not None for n in d.resources}
-        needed |= {n for spec in self._running_specs for n in spec.needs}
-        self._servers.stop_all_but(needed)
+        return needed | {n for spec in self._running_specs for n in spec.needs}
 
     async def note_log_times(self) -> None:
         """Note when the logs of replicas, databases and jobs were written, for `lapwing logs`."""

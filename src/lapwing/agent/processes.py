@@ -74,7 +74,9 @@ class ContainerOptions:
     """How the container of a replica is made. `volumes` maps paths in it to folders outside.
 
     `published` is the port on the loopback address for `port`, the one in the container. A command
-    that runs once may use the network of the machine (`host_network`).
+    that runs once may use the network of the machine (`host_network`). In `network`, the container
+    has the name `alias`. `files` are read-only, `temporary` are folders in memory, and `arguments`
+    of the launch may be those of the image's entrypoint (`keep_entrypoint`).
     """
 
     image: str
@@ -86,6 +88,11 @@ class ContainerOptions:
     cpu: float | None = None
     volumes: Mapping[str, Path] = field(default_factory=dict)
     host_network: bool = False
+    network: str | None = None
+    alias: str | None = None
+    files: Mapping[str, Path] = field(default_factory=dict)
+    temporary: tuple[str, ...] = ("/tmp",)  # noqa: S108 - in the container
+    keep_entrypoint: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,9 @@ def status(state: EnvironmentState, port: int, problem: str | None) -> Status:
                 name=name,
                 kind=resource.kind,
                 provider=resource.provider,
-                running=name in state.resources if resource.provider == "binary" else None,
+                running=name in state.resources
+                if resource.provider in ("binary", "container")
+                else None,
             )
             for name, resource in sorted(document.resources.items() if document else ())
         ],

@@ -22,7 +22,7 @@ import msgspec
 
 from lapwing.agent.rollout import Route, State
 from lapwing.observed.status import RunStatus
-from lapwing.plan.model import Document, Schedule, Service
+from lapwing.plan.model import Document, ResourceContainer, Schedule, Service
 from lapwing.system.files import write_atomic
 
 Slot = Literal["blue", "green"]
@@ -105,6 +105,8 @@ class ResourceProcess(msgspec.Struct, kw_only=True):
     port: int
     boot: str = ""
     """The boot in which it was started: later, its process id may be that of another process."""
+    container: ResourceContainer | None = None
+    """How it was started, if it is a container."""
 
 
 class JobRun(msgspec.Struct, kw_only=True):

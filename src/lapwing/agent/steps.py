@@ -35,7 +35,7 @@ from lapwing.agent.resources.servers import Servers
 from lapwing.agent.rollout import Action
 from lapwing.agent.state import Generation, Replica, RolloutRecord
 from lapwing.agent.store import Store
-from lapwing.errors import JobError, ReplicaError, SmokeError
+from lapwing.errors import JobError, LapwingError, ReplicaError, SmokeError
 from lapwing.plan.model import Document, Service, Smoke
 
 WATCH_INTERVAL_S = 0.1
@@ -149,7 +149,13 @@ class Steps:
             self._context.secrets,
         )
         for name, resource in record.document.resources.items():
-            await self._servers.ensure(name, resource)
+            try:
+                await self._servers.ensure(name, resource, replace=True)
+            except LapwingError:
+                running = self.state.document
+                if running is not None and name in running.resources:
+                    self._servers.retry(name, running.resources[name])
+                raise
         await self._store.save()
 
     async def _run_jobs(self, record: RolloutRecord) -> None:
@@ -261,10 +267,11 @@ class Steps:
             return
         owner = self._launcher.owner(generation.service, f"{generation.label}.smoke")
         spec = msgspec.structs.replace(generation.spec, command=test.run)
-        launch = await self._launcher.launch(spec, owner, record.document)
-        if launch.container is not None:  # The preview address is on the machine's loopback.
-            trusted = {**launch.container.volumes, str(preview.authority): preview.authority}
-            inside = dataclasses.replace(launch.container, host_network=True, volumes=trusted)
+        # The preview address is on the machine's loopback.
+        launch = await self._launcher.launch(spec, owner, record.document, host_network=True)
+        if launch.container is not None:
+            trusted = {str(preview.authority): preview.authority}
+            inside = dataclasses.replace(launch.container, files=trusted)
             launch = dataclasses.replace(launch, container=inside)
         environ = {
             **launch.environ,

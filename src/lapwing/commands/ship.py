@@ -328,7 +328,7 @@ class _Shipment:
                 self.settings,
                 services=options.services,
                 actor=options.actor,
-                build_all=lambda _names: sources.releases_of(built),
+                preparation=bundles.Preparation(lambda _names: sources.releases_of(built)),
             )
         return shipped_document.plan_document(loaded, repository, built, options.actor)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import h11
 
-from lapwing.agent.resources.kinds import MONGO
+from lapwing.agent.resources.kinds import MONGO_PROBE
 from lapwing.kubernetes.tunnel import Stream
 
 MAX_RESPONSE_BYTES = 1 << 20
@@ -142,7 +142,7 @@ def parse_mysql_greeting(packet: bytes) -> str:
 async def mongodb(stream: Stream) -> bool:
     """Return whether the server is writable. Raises ProtocolError or TunnelError."""
     reader = _Reader(stream)
-    await stream.write(MONGO)
+    await stream.write(MONGO_PROBE.sent)
     (size,) = struct.unpack("<i", await reader.exactly(4))
     response = await reader.exactly(max(0, size - 4))
     if b"maxWireVersion" not in response:

@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from msgspec import UNSET, UnsetType
 
 from lapwing.errors import UsageError
-from lapwing.plan import model
+from lapwing.plan import model, server_images
 from lapwing.plan.model import Document
 from lapwing.stack import model as written
 from lapwing.stack.fields import Headers
@@ -124,13 +124,17 @@ def read_pem(loaded: LoadedStack, file: str, key: str) -> str:
 
 
 def resource(name: str, wanted: written.Resource) -> model.Resource:
-    """Build a resource of the stack file that is not bound yet."""
+    """Build a resource of the stack file that is not bound yet, with the container it may get."""
     return model.Resource(
         kind=wanted.kind,
         version=wanted.version,
         provider="embedded",
         variable=wanted.variable or variable_of(name),
         storage=wanted.storage,
+        container=model.ResourceContainer(
+            image=server_images.reference(wanted.kind, wanted.image, wanted.version),
+            memory=wanted.resources.memory or server_images.IMAGES[wanted.kind].memory,
+        ),
     )
 
 

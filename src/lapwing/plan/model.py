@@ -188,22 +188,36 @@ class Service(Struct, frozen=True, kw_only=True):
         return digest.hexdigest()[:16]
 
 
+class ResourceContainer(Struct, frozen=True, kw_only=True):
+    """The container of a resource on a machine.
+
+    `image` is what the stack file states, `digest` the reference by digest that it meant when it
+    was first deployed (the ID of an image of no registry), `memory` its limit.
+    """
+
+    image: str
+    digest: str | None = None
+    memory: int
+
+
 class Resource(Struct, frozen=True, kw_only=True):
     """A resource and what it is bound to.
 
     `provider` is `url` (given by the user; the value is the secret `resource.<name>` of version
-    `secret`), `binary` (a server program at `program`), `embedded` (no server: the service gets a
-    file URL under the data folder) or `cluster` (a pod with a volume beside the services).
+    `secret`), `binary` (a server program at `program`), `container` (one of this machine's engine),
+    `embedded` (no server: the service gets a file URL under the data folder) or `cluster` (a pod
+    with a volume beside the services).
     """
 
     kind: ResourceKind
     version: str | None = None
-    provider: Literal["url", "binary", "embedded", "cluster"]
+    provider: Literal["url", "binary", "container", "embedded", "cluster"]
     program: str | None = None
     variable: str
     """The environment variable with the URL for services, such as DB_URL."""
     secret: str | None = None
     storage: int | None = None
+    container: ResourceContainer | UnsetType = UNSET
 
     def binding(self) -> str:
         """Return a digest that changes whenever the URL may have changed."""
@@ -274,6 +288,13 @@ class Document(Struct, frozen=True, kw_only=True):
     edge: Edge | UnsetType = UNSET
     folder: str | UnsetType = UNSET
     """The folder of the stack file, if the document was committed from one on this machine."""
+
+    @property
+    def uses_containers(self) -> bool:
+        """Report whether a service or a resource runs in a container of this machine."""
+        return any(s.container is not None for s in self.services.values()) or any(
+            r.provider == "container" for r in self.resources.values()
+        )
 
     @property
     def hosts(self) -> tuple[str, ...]:

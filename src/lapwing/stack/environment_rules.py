@@ -134,6 +134,18 @@ def check_environment_registry(_: Stack, environment: Environment) -> Iterator[V
     yield from registry_violations(environment.registry)
 
 
+def check_database_images(stack: Stack, _: Environment) -> Iterator[Violation]:
+    """`image` of a resource has a version, and is run by Lapwing."""
+    for name, resource in stack.resources.items():
+        if resource.image is None:
+            continue
+        for key in ("version", "managed"):
+            if getattr(resource, key):
+                message = f"`image` and `{key}` of a resource (`{name}`) exclude each other."
+                hint = f"Remove `{key}`, or `image`."
+                yield Violation(message, ("resources", name, key), hint, key=True)
+
+
 def check_managed_databases(stack: Stack, environment: Environment) -> Iterator[Violation]:
     """`tier`, `max_tier` and `replica_region` are for MongoDB, and valid."""
     new_region = environment.cloud is not None and environment.cloud.new_region

@@ -418,13 +418,19 @@ class Resource(StrictModel):
         description="`mongodb`, `mysql`, `redis` or `postgres`."
     )
     version: Text | None = Field(None, description="The version to run.", examples=["8"])
+    image: NonEmpty | None = Field(
+        None,
+        description="The image to run instead of the official one. Its entrypoint has to accept "
+        "what the official image does.",
+        examples=["pgvector/pgvector:pg17"],
+    )
     storage: Size | None = Field(None, description="Disk size for its data.", examples=["10Gi"])
     variable: Variable | None = Field(
         None, description="The environment variable that holds its URL. Default: `<NAME>_URL`."
     )
     embedded: bool = Field(
         False,
-        description="On a machine without a server for it, set the URL to a folder, "
+        description="On a machine without an engine or a server for it, set the URL to a folder, "
         "`embedded:///path`. The application must support that.",
     )
     managed: bool = Field(
@@ -445,7 +451,9 @@ class Resource(StrictModel):
         None, description="A second region with a replica of a managed MongoDB."
     )
     resources: ComputeResources = Field(
-        default_factory=ComputeResources, description="CPU and memory requests in the cluster."
+        default_factory=ComputeResources,
+        description="CPU and memory requests in the cluster. On a machine, `memory` limits its "
+        "container, and settings such as the size of its cache are derived from it.",
     )
 
 

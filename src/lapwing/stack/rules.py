@@ -53,6 +53,7 @@ RULES: tuple[Rule, ...] = (
     environment_rules.check_delivery,
     environment_rules.check_environment_registry,
     environment_rules.check_managed_databases,
+    environment_rules.check_database_images,
     environment_rules.check_accepted_vulnerabilities,
     *release_rules.RULES,
 )

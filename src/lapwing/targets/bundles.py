@@ -8,6 +8,7 @@ Only caches (releases, layers) change, so it can be interrupted at any moment.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 
 import msgspec
@@ -18,7 +19,7 @@ from lapwing.errors import (
 )
 from lapwing.plan import make
 from lapwing.plan.make import Built
-from lapwing.plan.model import Deployment, Document
+from lapwing.plan.model import Deployment, Document, Resource
 from lapwing.settings import Settings
 from lapwing.stack.load import LoadedStack, check_machine
 from lapwing.targets.planned import PlannedChange
@@ -48,6 +49,17 @@ def check_target(loaded: LoadedStack) -> None:
     check_machine(loaded)
 
 
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """How services become releases, and how the images of resources are pulled and pinned.
+
+    Without `pin_images`, no resource that is new runs in a container.
+    """
+
+    build_all: Callable[[list[str]], Mapping[str, Built]]
+    pin_images: Callable[[Mapping[str, Resource]], Mapping[str, Resource]] | None = None
+
+
 def plan(
     loaded: LoadedStack,
     settings: Settings,
@@ -56,14 +68,17 @@ def plan(
     hold: bool = False,
     actor: str,
     progress: Progress = lambda _: None,
-    build_all: Callable[[list[str]], Mapping[str, Built]] | None = None,
+    preparation: Preparation | None = None,
 ) -> PlannedChange:
     """Build services (all by default) and plan the commit.
 
-    `build_all` returns their releases; by default they are built as processes. Raises UsageError,
-    BuildError, SourceError, NoSpaceError, and as `find_requirements`.
+    By default they are built as processes. Raises UsageError, BuildError, SourceError,
+    NoSpaceError, and as `find_requirements`.
     """
     check_target(loaded)
+    preparation = preparation or Preparation(
+        partial(build_releases, loaded, settings, progress=progress)
+    )
     wanted = wanted_services(loaded, services)
     repository = DesiredRepository(settings.desired)
     repository.ensure()
@@ -75,16 +90,19 @@ def plan(
         wanted,
         progress,
         sources=wanted,
+        containers=preparation.pin_images is not None,
     )
     check_reachable(loaded, container_services(loaded, wanted), requirements.resources)
-    build_all = build_all or partial(build_releases, loaded, settings, progress=progress)
-    releases = build_all(wanted)
+    resources = requirements.resources
+    if preparation.pin_images is not None:
+        resources = preparation.pin_images(resources)
+    releases = preparation.build_all(wanted)
     check_committed(loaded, {name: built.revision for name, built in releases.items()})
     expected, current = repository.newest(*where), repository.latest_valid(*where)
     document = make.make(
         loaded,
         releases=releases,
-        resources=requirements.resources,
+        resources=resources,
         secrets=requirements.secrets,
         deployment=Deployment(
             kind="deploy", actor=actor, revision=revision_of(releases), hold=hold

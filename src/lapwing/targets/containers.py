@@ -11,24 +11,35 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from lapwing.agent.containers import image_repository, registry_login
 from lapwing.agent.engine import Engine, find_socket
 from lapwing.build.image.config import PORT
 from lapwing.errors import BuildError, EngineError, EngineUnreachableError
 from lapwing.plan.make import Built
-from lapwing.plan.model import Container
+from lapwing.plan.model import Container, Resource, ResourceContainer
 from lapwing.plan.names import release_of
 from lapwing.registry.manifest import Platform
 from lapwing.settings import Settings
 from lapwing.stack.image import parse
 from lapwing.stack.load import LoadedStack
-from lapwing.targets import images, sources
+from lapwing.targets import bundles, images, sources
 
 Progress = Callable[[str], None]
+
+
+def preparation(loaded: LoadedStack, settings: Settings, progress: Progress) -> bundles.Preparation:
+    """Return how a deployment to this machine is prepared."""
+    return bundles.Preparation(
+        partial(build_releases, loaded, settings, progress=progress),
+        partial(pin_images, settings, progress=progress),
+    )
 
 
 def build_releases(
@@ -56,6 +67,31 @@ def prepare(
             error.message = f"{name} runs as a container. {error.message}"
             raise
     return found
+
+
+def pin_images(
+    settings: Settings, resources: Mapping[str, Resource], progress: Progress
+) -> dict[str, Resource]:
+    """Pull the images of resources that are deployed for the first time, and pin their digests.
+
+    Raises EngineError, RegistryError or BuildError.
+    """
+    pinned = dict(resources)
+    for name, resource in resources.items():
+        container = resource.container
+        if not isinstance(container, ResourceContainer) or container.digest is not None:
+            continue
+        progress(f"pulling {container.image}")
+        platform = _run(settings, lambda engine: engine.platform())
+        image = container.image
+        inspected = _run(
+            settings, partial(_pull, settings=settings, image=image, progress=progress)
+        )
+        reference = _pinned(image, inspected.get("RepoDigests") or [inspected["Id"]])
+        _check_platform(name, reference, inspected, platform)
+        container = msgspec.structs.replace(container, digest=reference)
+        pinned[name] = msgspec.structs.replace(resource, container=container)
+    return pinned
 
 
 def _prepare(loaded: LoadedStack, settings: Settings, name: str, progress: Progress) -> Built:

@@ -94,8 +94,8 @@ class MachineTarget:
                     hold=request.hold,
                     actor=self._actor,
                     progress=self.reporter.progress,
-                    build_all=lambda names: containers.build_releases(
-                        loaded, self.settings, names, self.reporter.progress
+                    preparation=containers.preparation(
+                        loaded, self.settings, self.reporter.progress
                     ),
                 )
             if plan.changes and attempt == 1:

@@ -5,11 +5,13 @@ All that is missing is reported at once, and no secret is generated then.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from lapwing.agent.resources.bind import bind, variable
+from lapwing.agent import engine
+from lapwing.agent.resources.bind import Host, bind, variable
 from lapwing.build.builder import check
 from lapwing.desired.repository import DesiredRepository
 from lapwing.desired.secrets import SecretStore
@@ -21,7 +23,7 @@ from lapwing.errors import (
     UsageError,
 )
 from lapwing.plan import make
-from lapwing.plan.model import Document, Resource
+from lapwing.plan.model import Document, Resource, ResourceContainer
 from lapwing.settings import Settings
 from lapwing.stack.load import LOCAL, LoadedStack
 from lapwing.system import x509
@@ -44,17 +46,20 @@ def find_requirements(
     progress: Progress = lambda _: None,
     *,
     sources: Collection[str] = (),
+    containers: bool = False,
 ) -> Requirements:
     """Bind resources and find secrets; generate values only where the stack file asks for it.
 
-    `sources` are services that will be built: what would refuse their source is checked, too.
+    `sources` are services that will be built: what would refuse their source is checked, too. With
+    `containers`, a new resource may run in a container.
     Raises ResourceError, SecretError, SourceError, BuildError or UsageError, or RequirementsError
     if several are not met. Then no value was generated.
     """
     store = SecretStore(settings.secrets)
     where = (loaded.stack.stack, loaded.environment)
     problems: list[LapwingError] = []
-    bound = _bind(loaded, settings, current, problems, partial(store.set, *where))
+    keep = partial(store.set, *where)
+    bound = _bind(loaded, settings, current, problems, keep, containers=containers)
     versions = store.current(*where)
     unset = _find_unset(loaded, wanted, versions, problems)
     _check_certificate(loaded, store, versions, problems)
@@ -78,7 +83,7 @@ def missing_requirements(loaded: LoadedStack, settings: Settings) -> list[Lapwin
     repository = DesiredRepository(settings.desired)
     where = (loaded.stack.stack, loaded.environment)
     current = repository.latest_valid(*where) if settings.desired.is_dir() else None
-    _bind(loaded, settings, current, problems, lambda _name, _url: "")
+    _bind(loaded, settings, current, problems, lambda _name, _url: "", containers=True)
     store = SecretStore(settings.secrets)
     versions = store.current(*where)
     _find_unset(loaded, list(loaded.stack.services), versions, problems)
@@ -163,9 +168,17 @@ def _bind(
     current: Document | None,
     problems: list[LapwingError],
     keep: Callable[[str, str], str],
+    *,
+    containers: bool,
 ) -> dict[str, Resource]:
     """Bind the resources; `keep` stores a URL under a name."""
     bound = {}
+    folder = settings.data / loaded.stack.stack / loaded.environment
+
+    @functools.cache
+    def has_engine() -> bool:
+        return containers and engine.is_running(settings.environ)
+
     for name, wanted in loaded.stack.resources.items():
         try:
             bound[name] = bind(
@@ -175,6 +188,7 @@ def _bind(
                 url=settings.resource_url(name),
                 current=current.resources.get(name) if current else None,
                 keep_url=partial(keep, f"resource.{name}"),
+                host=Host(folder / name, has_engine),
             )
         except ResourceError as error:
             problems.append(error)
@@ -204,4 +218,6 @@ def _provider(resource: Resource) -> str:
         return f"{resource.kind} at the given URL"
     if resource.provider == "binary":
         return f"{resource.kind} by {resource.program}"
+    if isinstance(resource.container, ResourceContainer):
+        return f"{resource.kind} in a container of {resource.container.image}"
     return f"no {resource.kind} server found; the application stores its data in a folder"

@@ -15,6 +15,17 @@ from lapwing.plan.model import ResourceKind
 
 
 @dataclass(frozen=True, slots=True)
+class Probe:
+    """How a server is asked whether it is ready: its response to `sent` contains `expected`.
+
+    `{password}` in `sent` is replaced.
+    """
+
+    sent: bytes
+    expected: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Login:
     """How a server receives the password of its only user.
 
@@ -32,15 +43,14 @@ class Login:
 class Program:
     """A server program.
 
-    `arguments(program, data, port)` starts it; `scheme` begins its URL; it is running if its
-    response to `ping` contains `pong`. `login` is how it receives a password; None if it has none.
+    `arguments(program, data, port)` starts it; `scheme` begins its URL. `login` is how it receives
+    a password; None if it has none.
     """
 
     names: tuple[str, ...]
     arguments: Callable[[str, Path, int], tuple[str, ...]]
     scheme: str
-    ping: bytes
-    pong: bytes
+    probe: Probe
     login: Login | None = None
 
 
@@ -76,7 +86,8 @@ def _mongodb_hello() -> bytes:
     return size + b"\x01\x00\x00\x00" + b"\x00\x00\x00\x00" + b"\xdd\x07\x00\x00" + message
 
 
-MONGO = _mongodb_hello()
+MONGO_PROBE = Probe(_mongodb_hello(), b"maxWireVersion")
+REDIS_PROBE = Probe(b"PING\r\n", b"+PONG")
 REDIS_LOGIN = Login(configuration="requirepass {password}\n", greeting="AUTH {password}\r\n")
 # Source: FerretDB 1.24, `ferretdb --help`. The user is added to new data only.
 FERRETDB_LOGIN = Login(
@@ -90,22 +101,21 @@ FERRETDB_LOGIN = Login(
 )
 PROGRAMS: dict[ResourceKind, tuple[Program, ...]] = {
     "mongodb": (
-        Program(("mongod",), _mongod, "mongodb", MONGO, b"maxWireVersion"),
-        Program(("ferretdb",), _ferretdb, "mongodb", MONGO, b"maxWireVersion", FERRETDB_LOGIN),
+        Program(("mongod",), _mongod, "mongodb", MONGO_PROBE),
+        Program(("ferretdb",), _ferretdb, "mongodb", MONGO_PROBE, FERRETDB_LOGIN),
     ),
     "redis": (
-        Program(
-            ("valkey-server", "redis-server"), _redis, "redis", b"PING\r\n", b"+PONG", REDIS_LOGIN
-        ),
+        Program(("valkey-server", "redis-server"), _redis, "redis", REDIS_PROBE, REDIS_LOGIN),
     ),
 }
-"""The supported programs, in order of preference. MySQL and PostgreSQL need a URL."""
+"""The supported programs, in order of preference. MySQL and PostgreSQL need a
+container or a URL."""
 
 HOW_TO_GET = {
-    "mongodb": "Install mongod or FerretDB",
-    "redis": "Install redis-server or valkey-server",
-    "mysql": "Start a MySQL server",
-    "postgres": "Start a PostgreSQL server",
+    "mongodb": "Install Docker, mongod or FerretDB",
+    "redis": "Install Docker, redis-server or valkey-server",
+    "mysql": "Install Docker, start a MySQL server",
+    "postgres": "Install Docker, start a PostgreSQL server",
 }
 
 

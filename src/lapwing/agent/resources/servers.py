@@ -6,6 +6,11 @@ once and kept beside the data, so the URL given to a service stays valid.
 A server with new data requires a generated password, which is in the secret store and in the URL.
 Data of an earlier version stays without one: its services run with a URL that has none.
 
+A server is a process of this machine, or a container of its engine (`images`), which is identified
+by its first process. Its data is a folder of this machine, too; another kind of server never gets
+it. A deployment replaces a container if it states another image or limit of memory; at any other
+time the one that ran last is started, so that data never meets an older image by accident.
+
 A watcher waits for the exit of each server and restarts it on its data and port, with growing
 delays. A server that is not running has no record, so the status cannot report it as running.
 """
@@ -14,26 +19,34 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from lapwing.agent import logs, ports, processes, termination
+from lapwing.agent.containers import Containers
 from lapwing.agent.processes import Identity, Launch, Owner, RestartDelay
-from lapwing.agent.resources import kinds
+from lapwing.agent.resources import images, kinds
 from lapwing.agent.state import FileWriter, ResourceProcess, boot_id
 from lapwing.desired.secrets import SecretStore
-from lapwing.errors import LapwingError, ResourceError, SecretError
-from lapwing.plan.model import Resource
+from lapwing.errors import EngineError, LapwingError, ResourceError, SecretError
+from lapwing.plan.model import Resource, ResourceContainer
 from lapwing.settings import Settings
-from lapwing.system.files import write_atomic
+from lapwing.system.files import remove_tree, write_atomic
 
 START_TIMEOUT_S = 30.0
+CONTAINER_START_TIMEOUT_S = 180.0
+"""How long an image may take to create its database."""
 STOP_GRACE_S = 20.0
 """How long a server may take to exit: it has to write its data."""
 LOGIN = "login"
 """The file with the version of the password that a server requires, beside its data."""
 CONFIGURATION = "server.conf"
+ROOT_LOGIN = "root-login"
+"""That of the administrator of a database in a container."""
+COMPLETE = "complete"
+"""The file beside the data that a container has created completely."""
 RECORD = "server.json"
 """The process last started on the data, recorded beside it at once: two servers on the same data
 would corrupt it."""
@@ -51,6 +64,7 @@ class Servers:
         settings: Settings,
         writer: FileWriter,
         *,
+        containers: Containers,
         owner: Callable[[str], Owner],
         changed: Callable[[], None],
         report: Callable[[str], None],
@@ -58,27 +72,30 @@ class Servers:
         self._records = records
         self._settings = settings
         self._writer = writer
+        self._containers = containers
         self._owner = owner
         self._changed = changed
         self._report = report
         self._watchers: dict[str, asyncio.Task[None]] = {}
         self._stops: dict[str, asyncio.Task[None]] = {}
 
-    async def ensure(self, name: str, resource: Resource) -> None:
+    async def ensure(self, name: str, resource: Resource, *, replace: bool = False) -> None:
         """Start a resource's server and keep it running. Idempotent.
+
+        A deployment may `replace` a container by another one.
 
         Raises ResourceError with the end of the server's log if it does not respond.
         """
         if name in self._stops:
             await asyncio.wait({self._stops[name]})
         await self._unwatch(name)
-        await self._start(name, resource)
+        await self._start(name, resource, replace=replace)
         if name in self._records:
             self._watch(name, resource)
 
     def retry(self, name: str, resource: Resource) -> None:
         """Keep trying to start a server that could not be started and has to run."""
-        if name not in self._watchers and resource.provider == "binary":
+        if name not in self._watchers and resource.provider in ("binary", "container"):
             self._watch(name, resource)
 
     def stop_all_but(self, needed: Iterable[str]) -> None:
@@ -92,12 +109,21 @@ class Servers:
             await self._unwatch(name)
             record = self._records.get(name)
             if record is not None:
-                mark = f"{self._settings.home}|{self._owner(name)}"
-                await termination.stop(_identity(record), STOP_GRACE_S, mark)
+                await self._end(self._owner(name), record)
                 self._records.pop(name, None)
                 self._changed()
+        except EngineError as error:
+            self._report(f"The server of {name} could not be stopped: {error}")
         finally:
             self._stops.pop(name, None)
+
+    async def _end(self, owner: Owner, record: ResourceProcess) -> None:
+        """Stop a server. Raises EngineError if its container is still running."""
+        mark = f"{self._settings.home}|{owner}"
+        if record.container is not None:
+            await self._containers.stop(_identity(record), mark, STOP_GRACE_S)
+        else:
+            await termination.stop(_identity(record), STOP_GRACE_S, mark)
 
     def unwatch_all(self) -> None:
         """Stop watching, and leave every server running."""
@@ -122,9 +148,7 @@ class Servers:
         while True:
             record, began = self._records.get(name), loop.time()
             if record is not None:
-                how = await processes.watch(
-                    _identity(record), log_of(self._settings, self._owner(name))
-                )
+                how = await self._ended(self._owner(name), record)
                 self._records.pop(name, None)
                 self._changed()
                 self._report(f"The server of {name} {how}; restarting it.")
@@ -135,8 +159,16 @@ class Servers:
             except (LapwingError, OSError) as error:
                 self._report(f"The server of {name} could not be started: {error}")
 
-    async def _start(self, name: str, resource: Resource) -> None:
-        found = await self._running(self._owner(name), resource, self._records.get(name))
+    async def _ended(self, owner: Owner, record: ResourceProcess) -> str:
+        """Wait for the exit of a server, and keep its log written; return how it ended."""
+        identity, log = _identity(record), log_of(self._settings, owner)
+        if record.container is not None:
+            return await self._containers.watch(identity, f"{self._settings.home}|{owner}", log)
+        return await processes.watch(identity, log)
+
+    async def _start(self, name: str, resource: Resource, *, replace: bool = False) -> None:
+        record = self._records.get(name)
+        found = await self._running(self._owner(name), resource, record, replace=replace)
         if found is None:
             self._records.pop(name, None)
         else:
@@ -144,7 +176,7 @@ class Servers:
         self._changed()
 
     async def _running(
-        self, owner: Owner, resource: Resource, record: ResourceProcess | None
+        self, owner: Owner, resource: Resource, record: ResourceProcess | None, *, replace: bool
     ) -> ResourceProcess | None:
         """Adopt or start the server of a resource; None where the agent runs none."""
         if resource.provider == "url":
@@ -154,43 +186,154 @@ class Servers:
         folder.chmod(0o700)
         if resource.provider == "embedded":
             return None
-        assert resource.program is not None
-        program = kinds.of(resource.kind, resource.program)
-        log = log_of(self._settings, owner)
-        data = folder / "data"
-        password = await self._writer.run(_password, self._settings, owner, program, data.exists())
         if record is None or not processes.alive(_identity(record)):
             record = _recorded(folder)  # Started just before the agent was killed.
-        if record is not None:
-            await _wait_until_responding(program, record, log, owner, password)
-            return record
-        data.mkdir(exist_ok=True)
-        port = await self._writer.run(_port, folder)
-        environ = {
-            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            "LANG": "C.UTF-8",
-            "HOME": str(folder),
-            processes.MARK: f"{self._settings.home}|{owner}",
-        }
-        arguments = program.arguments(resource.program, data, port)
-        if password is not None and program.login is not None:
-            facts = {"password": password, "database": owner.stack}
-            environ |= {k: v.format(**facts) for k, v in program.login.environ.items()}
-            if program.login.configuration is not None:
-                file, text = folder / CONFIGURATION, program.login.configuration.format(**facts)
-                await self._writer.run(write_atomic, file, text.encode())
-                arguments = (arguments[0], str(file), *arguments[1:])
-        identity = processes.spawn(Launch(arguments, environ, data), log)
+        container = resource.container
+        wanted = container if isinstance(container, ResourceContainer) else None
+        if wanted is not None and not replace:
+            wanted = images.recorded(folder) or wanted
+            resource = msgspec.structs.replace(resource, container=wanted)
+        if record is not None and record.container != wanted:
+            await self._end(owner, record)
+            record = None
+        if wanted is None:
+            server = await self._writer.run(_prepare_program, self._settings, owner, resource)
+        else:
+            server = await self._writer.run(
+                _prepare_container, self._settings, owner, resource, fresh=record is None
+            )
+        if record is None:
+            record = await self._spawn(owner, server, wanted)
+        else:
+            await self._wait_until_responding(owner, record, server)
+        if wanted is not None:
+            await self._writer.run(images.record, folder, wanted)
+            await self._writer.run(write_atomic, folder / COMPLETE, b"")
+        return record
+
+    async def _spawn(
+        self, owner: Owner, server: _Server, container: ResourceContainer | None
+    ) -> ResourceProcess:
+        """Start a server, record it at once, and wait until it responds."""
+        if container is None:
+            identity = processes.spawn(server.launch, log_of(self._settings, owner))
+        else:
+            log = log_of(self._settings, owner)
+            identity = await self._containers.start(server.launch, log)
         started = ResourceProcess(
-            pid=identity.pid, started=identity.started, port=port, boot=boot_id()
+            pid=identity.pid,
+            started=identity.started,
+            port=server.port,
+            boot=boot_id(),
+            container=container,
         )
+        file = data_folder(self._settings, owner) / RECORD
         try:
-            await self._writer.run(write_atomic, folder / RECORD, msgspec.json.encode(started))
-            await _wait_until_responding(program, started, log, owner, password)
+            await self._writer.run(write_atomic, file, msgspec.json.encode(started))
+            await self._wait_until_responding(owner, started, server)
         except BaseException:
-            await termination.kill(identity, watched=True)
+            if container is not None:
+                await self._containers.kill(identity, server.launch.environ[processes.MARK])
+            else:
+                await termination.kill(identity, watched=True)
             raise
         return started
+
+    async def _wait_until_responding(
+        self, owner: Owner, record: ResourceProcess, server: _Server
+    ) -> None:
+        """Wait for the first response. Raises ResourceError with the end of the log."""
+        loop = asyncio.get_running_loop()
+        contained = record.container is not None
+        timeout = CONTAINER_START_TIMEOUT_S if contained else START_TIMEOUT_S
+        until = loop.time() + timeout
+        ended = asyncio.create_task(self._ended(owner, record)) if contained else None
+        try:
+            while not await _responds(server.probe, record.port, server.password):
+                problem = None
+                if ended is not None and ended.done():
+                    problem = f"{ended.result()} during start-up"
+                elif ended is None and not processes.alive(_identity(record)):
+                    await processes.output_written(_identity(record))
+                    problem = f"{processes.reap(record.pid)} during start-up"
+                elif loop.time() > until:
+                    problem = f"did not respond within {timeout:g} s"
+                if problem is not None:
+                    log = log_of(self._settings, owner)
+                    raise ResourceError(
+                        f"The server of {owner.service} {problem}.",
+                        detail=logs.tail(log),
+                        hint=f"Its log is {log}.",
+                    )
+                await asyncio.sleep(0.05)
+        finally:
+            if ended is not None:
+                ended.cancel()
+                await asyncio.gather(ended, return_exceptions=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Server:
+    """How a server is started, and asked whether it is ready."""
+
+    launch: Launch
+    port: int
+    probe: kinds.Probe
+    password: str | None
+
+
+def _prepare_program(settings: Settings, owner: Owner, resource: Resource) -> _Server:
+    """Prepare a server program: its data folder, its password and its port."""
+    assert resource.program is not None
+    program = kinds.of(resource.kind, resource.program)
+    folder = data_folder(settings, owner)
+    data = folder / "data"
+    required = program.login is not None and not data.exists()
+    password = _password(settings, owner, required=required)
+    data.mkdir(exist_ok=True)
+    port = _port(folder)
+    environ = {
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "LANG": "C.UTF-8",
+        "HOME": str(folder),
+        processes.MARK: f"{settings.home}|{owner}",
+    }
+    arguments = program.arguments(resource.program, data, port)
+    sent = b""
+    if password is not None and program.login is not None:
+        facts = {"password": password, "database": owner.stack}
+        environ |= {k: v.format(**facts) for k, v in program.login.environ.items()}
+        sent = program.login.greeting.encode()
+        if program.login.configuration is not None:
+            file, text = folder / CONFIGURATION, program.login.configuration.format(**facts)
+            write_atomic(file, text.encode())
+            arguments = (arguments[0], str(file), *arguments[1:])
+    probe = kinds.Probe(sent + program.probe.sent, program.probe.expected)
+    return _Server(Launch(arguments, environ, data), port, probe, password)
+
+
+def _prepare_container(
+    settings: Settings, owner: Owner, resource: Resource, fresh: bool
+) -> _Server:
+    """Prepare the container of a server.
+
+    If it is started (`fresh`), data that an earlier container did not create completely is removed
+    before: no entrypoint completes it, and no service has used it.
+    """
+    assert isinstance(resource.container, ResourceContainer)
+    folder = data_folder(settings, owner)
+    if images.recorded(folder) is None:
+        images.record(folder, resource.container)
+    elif fresh and not (folder / COMPLETE).exists():
+        remove_tree(folder / "data")
+    password = _password(settings, owner, required=True)
+    root_password = _password(settings, owner, required=True, login=ROOT_LOGIN)
+    assert password is not None
+    assert root_password is not None
+    port = _port(folder)
+    facts = {"password": password, "root_password": root_password, "database": owner.stack}
+    launch = images.prepare(settings, owner, resource, folder, facts, port=port)
+    return _Server(launch, port, images.SERVERS[resource.kind].probe, password)
 
 
 def data_folder(settings: Settings, owner: Owner) -> Path:
@@ -205,9 +348,16 @@ def log_of(settings: Settings, owner: Owner) -> Path:
 
 
 def url(
-    owner: Owner, resource: Resource, record: ResourceProcess | None, settings: Settings
+    owner: Owner,
+    resource: Resource,
+    record: ResourceProcess | None,
+    settings: Settings,
+    *,
+    on_machine: bool,
 ) -> str:
     """Return the URL that a service gets for a resource. Reads and decrypts files.
+
+    It is for processes in the network of the machine (`on_machine`), or for containers.
 
     Raises ResourceError if the server is not running, SecretError if a URL that was set by the user
     cannot be read.
@@ -221,14 +371,20 @@ def url(
     folder = data_folder(settings, owner)
     if resource.provider == "embedded":
         return f"embedded://{folder}"
-    if record is None or resource.program is None:
+    if record is None or (resource.program is None and resource.provider == "binary"):
         raise ResourceError(
             f"The server of {owner.service} is not running.",
             hint=f"`lapwing logs {owner.service}` shows its log.",
         )
+    if resource.provider == "container":
+        password = _password(settings, owner, required=True)
+        address = f"127.0.0.1:{record.port}" if on_machine else images.address(owner, resource)
+        facts = {"user": images.USER, "password": password, "database": owner.stack}
+        return images.SERVERS[resource.kind].url.format(address=address, **facts)
+    assert resource.program is not None
     program = kinds.of(resource.kind, resource.program)
     database = f"/{owner.stack}" if resource.kind == "mongodb" else ""
-    password = _password(settings, owner, program, has_data=True)
+    password = _password(settings, owner, required=False)
     login = f"{program.login.user}:{password}@" if program.login and password else ""
     return f"{program.scheme}://{login}127.0.0.1:{record.port}{database}"
 
@@ -246,40 +402,15 @@ def _recorded(folder: Path) -> ResourceProcess | None:
     return found if found.boot == boot_id() and processes.alive(_identity(found)) else None
 
 
-async def _wait_until_responding(
-    program: kinds.Program,
-    record: ResourceProcess,
-    log: Path,
-    owner: Owner,
-    password: str | None,
-) -> None:
-    loop = asyncio.get_running_loop()
-    until = loop.time() + START_TIMEOUT_S
-    while not await _responds(program, record.port, password):
-        problem = None
-        if not processes.alive(_identity(record)):
-            await processes.output_written(_identity(record))
-            problem = f"{processes.reap(record.pid)} during start-up"
-        elif loop.time() > until:
-            problem = f"did not respond within {START_TIMEOUT_S:g} s"
-        if problem is not None:
-            raise ResourceError(
-                f"The server of {owner.service} {problem}.",
-                detail=logs.tail(log),
-                hint=f"Its log is {log}.",
-            )
-        await asyncio.sleep(0.05)
-
-
-async def _responds(program: kinds.Program, port: int, password: str | None) -> bool:
-    greeting = program.login.greeting if program.login and password else ""
+async def _responds(probe: kinds.Probe, port: int, password: str | None) -> bool:
+    sent = probe.sent.replace(b"{password}", (password or "").encode())
     try:
         async with asyncio.timeout(2):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             try:
-                writer.write(greeting.format(password=password).encode() + program.ping)
+                writer.write(sent)
                 response = b""
-                while program.pong not in response:
+                while probe.expected not in response:
                     more = await reader.read(4096)
                     if not more:
                         return False
@@ -292,14 +423,15 @@ async def _responds(program: kinds.Program, port: int, password: str | None) -> 
 
 
 def _password(
-    settings: Settings, owner: Owner, program: kinds.Program, has_data: bool
+    settings: Settings, owner: Owner, *, required: bool, login: str = LOGIN
 ) -> str | None:
-    """Return the password of a server; generate it before the first start on its data."""
+    """Return the password of a server; one that is `required` is generated once."""
     store = SecretStore(settings.secrets)
-    where, name = (owner.stack, owner.environment), f"resource.{owner.service}.password"
-    file = data_folder(settings, owner) / LOGIN
+    secret = "password" if login == LOGIN else "root-password"
+    where, name = (owner.stack, owner.environment), f"resource.{owner.service}.{secret}"
+    file = data_folder(settings, owner) / login
     if not file.exists():
-        if has_data or program.login is None:
+        if not required:
             return None
         write_atomic(file, store.generate(*where, name, 32).encode())
     return store.get(*where, name, file.read_text())

@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from lapwing.plan import server_images
+from lapwing.plan.server_images import IMAGES
 from lapwing.render.kubernetes import pod
 from lapwing.render.kubernetes.objects import (
     ClusterEnvironment,
@@ -39,29 +41,19 @@ DEFAULT_STORAGE_BYTES = 10 * 2**30
 class Server:
     """How the official image of a kind of database is run.
 
-    `user` is its numeric user, `data` the folder of its data, `scratch` the other folders that it
-    writes to, `start` a shell script. `environment` maps variables to a text or to a key of its
+    `start` is a shell script. `environment` maps variables to a text or to a key of its
     Secret (`@key`). `ping` is a shell script that succeeds when the database is ready, `reach` one
     that succeeds when it is ready at `$HOST`, without a password.
     """
 
-    image: str
-    user: int
-    data: str
-    scratch: tuple[str, ...]
     environment: dict[str, str]
     ping: str
     reach: str
     start: str | None = None
-    memory: str = "512Mi"
 
 
 SERVERS: dict[str, Server] = {
     "mysql": Server(
-        image="mysql:8.4",
-        user=999,
-        data="/var/lib/mysql",
-        scratch=("/tmp", "/var/run/mysqld"),  # noqa: S108
         environment={
             "MYSQL_DATABASE": DATABASE,
             "MYSQL_USER": USER,
@@ -70,13 +62,8 @@ SERVERS: dict[str, Server] = {
         },
         ping='MYSQL_PWD="$MYSQL_PASSWORD" mysqladmin ping -h 127.0.0.1 -u "$MYSQL_USER" --silent',
         reach='mysqladmin ping -h "$HOST" --silent',
-        memory="1Gi",
     ),
     "redis": Server(
-        image="redis:7",
-        user=999,
-        data="/data",
-        scratch=("/tmp",),  # noqa: S108
         environment={"REDISCLI_AUTH": "@password"},
         ping='test "$(redis-cli ping)" = PONG',
         reach='redis-cli -h "$HOST" ping',
@@ -84,13 +71,8 @@ SERVERS: dict[str, Server] = {
         'printf "requirepass %s\\nappendonly yes\\ndir /data\\n" "$REDISCLI_AUTH" '
         "> /tmp/redis.conf\n"
         "exec redis-server /tmp/redis.conf\n",
-        memory="256Mi",
     ),
     "mongodb": Server(
-        image="mongo:8",
-        user=999,
-        data="/data/db",
-        scratch=("/tmp", "/data/configdb", "/home/mongodb"),  # noqa: S108
         environment={
             "MONGO_INITDB_ROOT_USERNAME": USER,
             "MONGO_INITDB_ROOT_PASSWORD": "@password",
@@ -99,13 +81,8 @@ SERVERS: dict[str, Server] = {
         },
         ping="mongosh --quiet --eval 'db.adminCommand({ping: 1}).ok' | grep -q 1",
         reach="mongosh --quiet --host \"$HOST\" --eval 'db.adminCommand({ping: 1}).ok'",
-        memory="1Gi",
     ),
     "postgres": Server(
-        image="postgres:17",
-        user=999,
-        data="/var/lib/postgresql/data",
-        scratch=("/tmp", "/var/run/postgresql"),  # noqa: S108
         environment={
             "POSTGRES_USER": USER,
             "POSTGRES_PASSWORD": "@password",
@@ -120,8 +97,7 @@ SERVERS: dict[str, Server] = {
 
 def image(resource: Resource) -> str:
     """Return the image of a resource, at the version of the stack file."""
-    repository, tag = SERVERS[resource.kind].image.split(":")
-    return f"{repository}:{resource.version or tag}"
+    return server_images.reference(resource.kind, resource.image, resource.version)
 
 
 def manifests(cluster: ClusterEnvironment) -> Iterator[Manifest]:
@@ -137,7 +113,7 @@ def manifests(cluster: ClusterEnvironment) -> Iterator[Manifest]:
 
 
 def _stateful_set(cluster: ClusterEnvironment, part: str, resource: Resource) -> dict[str, Tree]:
-    server = SERVERS[resource.kind]
+    server = IMAGES[resource.kind]
     path, default = f"resources.{part}.storage", size(resource.storage or DEFAULT_STORAGE_BYTES)
     storage = Setting(path, default, f"The size of the volume of {part}.")
     claim = {
@@ -168,11 +144,11 @@ def _stateful_set(cluster: ClusterEnvironment, part: str, resource: Resource) ->
 
 
 def _container(part: str, resource: Resource) -> dict[str, Tree]:
-    server = SERVERS[resource.kind]
+    server, official = SERVERS[resource.kind], IMAGES[resource.kind]
     ping = {"exec": {"command": ["/bin/sh", "-c", server.ping]}, "timeoutSeconds": 5}
-    scratch = [{"name": _volume(p), "mountPath": p} for p in server.scratch]
+    scratch = [{"name": _volume(p), "mountPath": p} for p in official.scratch]
     start = {"command": ["/bin/sh", "-c", server.start]} if server.start else {}
-    default = {"cpu": "250m", "memory": server.memory}
+    default = {"cpu": "250m", "memory": size(official.memory)}
     return {
         "name": resource.kind,
         "image": Setting(f"resources.{part}.image", image(resource), f"The image of {part}."),
@@ -184,7 +160,7 @@ def _container(part: str, resource: Resource) -> dict[str, Tree]:
         "startupProbe": ping | {"periodSeconds": 5, "failureThreshold": 60},
         "livenessProbe": {"tcpSocket": {"port": "data"}, "periodSeconds": 20},
         "readinessProbe": ping | {"periodSeconds": 10},
-        "volumeMounts": [{"name": "data", "mountPath": server.data}, *scratch],
+        "volumeMounts": [{"name": "data", "mountPath": official.data}, *scratch],
     }
 
 
@@ -195,7 +171,7 @@ def waiting(cluster: ClusterEnvironment, part: str) -> dict[str, Tree]:
     of a Job.
     """
     resource = cluster.own_resources[part]
-    server = SERVERS[resource.kind]
+    server, user = SERVERS[resource.kind], IMAGES[resource.kind].user
     script = f"until {server.reach}; do echo 'waiting for the database'; sleep 2; done"
     return {
         "name": "database",
@@ -206,7 +182,7 @@ def waiting(cluster: ClusterEnvironment, part: str) -> dict[str, Tree]:
             "requests": {"cpu": "100m", "memory": "256Mi", "ephemeral-storage": "100Mi"},
             "limits": {"memory": "256Mi", "ephemeral-storage": "1Gi"},
         },
-        "securityContext": {**pod.CONTAINER, "runAsUser": server.user, "runAsGroup": server.user},
+        "securityContext": {**pod.CONTAINER, "runAsUser": user, "runAsGroup": user},
         "volumeMounts": [pod.TMP_MOUNT],
     }
 
