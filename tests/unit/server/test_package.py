@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import venv
 import zipfile
 from pathlib import Path
 
 from lapwing import __version__
+from lapwing.build.python import uv
 from lapwing.server import package
 
 
@@ -18,8 +18,8 @@ def test_wheel_can_be_installed(tmp_path: Path) -> None:
     wheel.write_bytes(made.data)
     venv.create(tmp_path / "venv", with_pip=False)
     python = tmp_path / "venv" / "bin" / "python"
-    install = ["-m", "pip", "--python", str(python), "install", "--no-deps", "--no-index", "-q"]
-    subprocess.run([sys.executable, *install, str(wheel)], check=True)
+    install = ["pip", "install", "--python", str(python), "--no-deps", "--no-index", "-q"]
+    subprocess.run([uv(), *install, str(wheel)], check=True)
     code = "import lapwing; from importlib.metadata import entry_points as e;"
     code += "print(lapwing.__version__, [x.value for x in e(name='lapwing')])"
     done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
