@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from threading import Thread
 from typing import Any
+
+from tests.command_lines import command_lines
 
 MADE_UP = "made-up-by-fleet-itself-in-set-up"
 TOKEN = "c2Vzc2lvbg+/token=="
@@ -130,11 +131,7 @@ class Fleet:
 
     def look(self) -> None:
         """Note the command line of every process that is there."""
-        for file in Path("/proc").glob("[0-9]*/cmdline"):
-            try:
-                self.lines.add(file.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
-            except OSError:  # It has ended.
-                continue
+        self.lines |= {e.replace(b"\0", b" ").decode(errors="replace") for e in command_lines()}
 
 
 @contextmanager

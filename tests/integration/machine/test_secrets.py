@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from lapwing.desired.secrets import SecretStore
+from tests.command_lines import command_lines
 from tests.installation import LAPWING
 
 from .conftest import NAME, Yard
@@ -47,8 +48,7 @@ def test_secret_is_in_no_file_and_no_command_line(yard: Yard) -> None:
     objects = git.data("cat-file", "--batch-all-objects", "--batch-check=%(objectname)")
     contents = git.data("cat-file", "--batch", given=objects)
     assert VALUE.encode() not in contents
-    lines = [p.read_bytes() for p in Path("/proc").glob("[0-9]*/cmdline") if readable(p)]
-    assert all(VALUE.encode() not in line for line in lines)
+    assert all(VALUE.encode() not in line for line in command_lines())
     assert stat.S_IMODE(yard.where.home.stat().st_mode) == 0o700
     names = [*yard.where.home.glob("secrets/**/*"), *yard.where.home.glob("certificates/*.key")]
     files = [p for p in [*names, yard.where.home / "certificates" / "server.pem"] if p.is_file()]
@@ -87,12 +87,3 @@ def files_with(folder: Path) -> list[str]:
             if path.is_file() and not path.is_symlink() and VALUE.encode() in path.read_bytes():
                 found.append(str(path))
     return found
-
-
-def readable(path: Path) -> bool:
-    """Whether a process is still there to be looked at."""
-    try:
-        path.read_bytes()
-    except OSError:
-        return False
-    return True

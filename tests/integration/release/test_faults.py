@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.command_lines import command_lines
 from tests.faulty import Proxy
 from tests.gitea import OWNER, Gitea
 from tests.integration.release.conftest import LAPWING, Project, outcomes
@@ -237,11 +238,7 @@ def test_token_is_not_in_process_list(bad: Proxy, forge: Gitea, project: Project
     )  # fmt: skip
     lines: set[str] = set()
     while process.poll() is None:
-        for entry in Path("/proc").glob("[0-9]*/cmdline"):
-            try:
-                lines.add(entry.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
-            except OSError:
-                continue
+        lines |= {each.replace(b"\0", b" ").decode(errors="replace") for each in command_lines()}
     assert process.returncode == 0
     assert any("git" in line and "push" in line for line in lines)
     assert not any(forge.token in line for line in lines)

@@ -30,6 +30,8 @@ WITH_ENVIRONMENT = {
     "review": [], "secret": ["list"], "render": ["-o", "out"], "chart": ["-o", "out"],
     "infra": ["-o", "out"], "diagram": ["architecture"], "design": [], "server": ["setup"],
 }  # fmt: skip
+STAGIN = ["-e", "stagin"]
+OPTIONS_FIRST = {"run": ["api", "env"]}
 WITHOUT_ENVIRONMENT = {"init", "ci", "release", "image", "doctor", "demo", "agent", "completion"}
 
 
@@ -43,22 +45,24 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_every_verb_is_in_the_matrix() -> None:
-    assert {*WITH_ENVIRONMENT, *WITHOUT_ENVIRONMENT} == set(VERBS)
+    assert {*WITH_ENVIRONMENT, *OPTIONS_FIRST, *WITHOUT_ENVIRONMENT} == set(VERBS)
 
 
 @pytest.mark.parametrize(
     "arguments",
     [
-        *([verb, *more] for verb, more in WITH_ENVIRONMENT.items()),
-        ["deploy", "api", "--dry-run"], ["up", "--create"], ["logs", "api", "--build"],
-        ["secret", "set", "SESSION_KEY"], ["secret", "remove", "SESSION_KEY"],
+        *([verb, *more, *STAGIN] for verb, more in WITH_ENVIRONMENT.items()),
+        *([verb, *STAGIN, *more] for verb, more in OPTIONS_FIRST.items()),
+        ["deploy", "api", "--dry-run", *STAGIN], ["up", "--create", *STAGIN],
+        ["logs", "api", "--build", *STAGIN], ["secret", "set", "SESSION_KEY", *STAGIN],
+        ["secret", "remove", "SESSION_KEY", *STAGIN],
     ],
     ids=" ".join,
 )  # fmt: skip
 def test_unknown_environment(
     arguments: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run([*arguments, "-e", "stagin"]) == 2
+    assert run(arguments) == 2
     found = capsys.readouterr()
     assert found.out == ""
     assert found.err == (
