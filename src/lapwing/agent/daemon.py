@@ -75,7 +75,10 @@ class Agent:
         self.secrets = SecretStore(settings.secrets)
         self.publisher = Publisher(self.envoy, self._states, self.secrets)
         self.public_certificate = PublicCertificate(
-            settings, self._states, self.envoy.answer_challenges, self.envoy.use_certificates
+            settings,
+            self._states,
+            self.envoy.certificates.answer_challenges,
+            self.envoy.certificates.use,
         )
         self.meter = Meter(settings, self.envoy, self._states)
         self.watcher = DesiredStateWatcher(
@@ -318,7 +321,7 @@ class Agent:
         if busy and time.monotonic() < self._cleaned + HOUSEKEEPING_INTERVAL_S:
             return
         self._cleaned_for, self._cleaned = deployed, time.monotonic()
-        await self.envoy.renew_certificate()
+        await self.envoy.certificates.renew()
         running = housekeeping.releases_in_use(states)
         keep = await asyncio.to_thread(
             housekeeping.clean_up, self.settings, self.repository, running

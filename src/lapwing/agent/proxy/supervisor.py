@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import http.client
-import json
 import logging
 import os
 import signal
@@ -17,34 +15,21 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-import msgspec
-
 from lapwing.agent import logs, processes
 from lapwing.agent.processes import Identity, RestartDelay
-from lapwing.agent.proxy import (
-    bootstrap,
-    certificates,
-    instances,
-    provided_certificates,
-    sockets,
-    xds,
-)
+from lapwing.agent.proxy import bootstrap, instances, sockets, xds
 from lapwing.agent.proxy.admin import Admin
+from lapwing.agent.proxy.configuration import ConfigurationFiles
 from lapwing.agent.proxy.instances import Instance
 from lapwing.agent.proxy.model import Cluster, RouteTable
-from lapwing.agent.state import FileWriter
+from lapwing.agent.proxy.served_certificates import ServedCertificates
 from lapwing.errors import LapwingError, ProxyError
 from lapwing.render.envoy import Json
 from lapwing.settings import Settings
-from lapwing.system.files import write_atomic
-from lapwing.system.x509 import names_of
 
 log = logging.getLogger(__name__)
 
 POLL_INTERVAL_S = 0.05
-CHALLENGE_TIMEOUT_S = 20.0
-CHALLENGE_PROBES = 24
-"""Requests that are all answered only if both processes know a challenge (but for one in 2**23)."""
 
 
 class Envoy:
@@ -60,18 +45,15 @@ class Envoy:
         self.admin = Admin(())
         self._output = settings.logs / "envoy.log"
         self._died = died or (lambda _how: None)
-        self._writer = FileWriter()
+        self._files = ConfigurationFiles(self.folder)
+        self.certificates = ServedCertificates(settings, self._files)
         self._instance: Instance | None = None
         self._watcher: asyncio.Task[None] | None = None
         self._retiring: asyncio.Task[None] | None = None
-        self._domains: tuple[str, ...] = ()
         self._known: dict[str, Cluster] = {}
-        self._contents: dict[str, Json] = {}
         self._rejected = 0
         self._rejected_routes = 0
         self._claim: contextlib.ExitStack | None = None
-        self._covered: frozenset[str] = frozenset()
-        self._provided: list[Path | None] = []
 
     # The processes
 
@@ -87,20 +69,16 @@ class Envoy:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o700)
-        await self._write_certificate(self._domains)
-        self._provided = [*await asyncio.to_thread(self._read_provided)]
-        await self.use_certificates()
-        if self.settings.http_port is not None:
-            await self._write("http.json", xds.plain_http({}, str(time.time_ns())))
+        await self.certificates.prepare()
         found = await instances.find(self.folder, self._config())
         if found is not None:
             await asyncio.to_thread(self._claim_port)
             await self._use(found)
         else:
-            if not (self.folder / "cds.json").exists():
-                await self._write("cds.json", xds.clusters((), self.folder, "0"))
-            if not (self.folder / "rds.json").exists():
-                await self._write("rds.json", xds.routes(RouteTable("0", ())))
+            if not self._files.exists("cds.json"):
+                await self._files.write("cds.json", xds.clusters((), self.folder, "0"))
+            if not self._files.exists("rds.json"):
+                await self._files.write("rds.json", xds.routes(RouteTable("0", ())))
             await self._launch()
         self._watcher = asyncio.create_task(self._keep_running())
 
@@ -179,9 +157,7 @@ class Envoy:
             self._release_port()
             raise
         self.settings.logs.mkdir(parents=True, exist_ok=True)
-        for name, content in list(self._contents.items()):
-            if not (self.folder / name).exists():
-                await self._write(name, content)
+        await self._files.write_missing()
         folder = instances.folder_for(self.folder, self._config())
         try:
             await self._write_bootstraps(folder)
@@ -202,8 +178,7 @@ class Envoy:
         for (file, admin), access_log in zip(paths, self._access_logs(), strict=True):
             config = self._config(admin, access_log, limit)
             name = str(file.relative_to(self.folder))
-            await self._write(name, config)
-            del self._contents[name]  # Only files that all instances share are written again.
+            await self._files.write_once(name, config)
 
     async def _use(self, instance: Instance) -> None:
         """Use an instance that is ready, and retire all others in the background."""
@@ -231,7 +206,7 @@ class Envoy:
             self.settings.body_timeout,
             bootstrap.heap_size() // instances.PROCESSES,
             self.settings.http_port,
-            len(self._provided),
+            self.certificates.places,
         )
         return bootstrap.bootstrap(self.folder, admin, ingress)
 
@@ -246,12 +221,11 @@ class Envoy:
         for cluster in clusters:
             if self._known.get(cluster.name) != cluster:
                 file = xds.endpoints_file(cluster.name)
-                await self._write(file, xds.endpoints(cluster, version))
+                await self._files.write(file, xds.endpoints(cluster, version))
         self._rejected = await self.admin.rejected_clusters()
-        await self._write("cds.json", xds.clusters(tuple(clusters), self.folder, version))
+        await self._files.write("cds.json", xds.clusters(tuple(clusters), self.folder, version))
         for name in set(self._known) - {c.name for c in clusters}:
-            (self.folder / xds.endpoints_file(name)).unlink(missing_ok=True)
-            self._contents.pop(xds.endpoints_file(name), None)
+            self._files.remove(xds.endpoints_file(name))
         self._known = {c.name: c for c in clusters}
 
     async def wait_for_clusters(self, names: Iterable[str], timeout: float) -> None:
@@ -274,17 +248,10 @@ class Envoy:
 
     async def publish_routes(self, table: RouteTable) -> None:
         """Replace all routes, by one rename."""
-        domains = tuple(
-            sorted(
-                {d for h in table.hosts for d in h.domains if not sockets.is_address(d)}
-                - self._covered
-            )
-        )
-        if domains != self._domains:
-            await self._write_certificate(domains)
-            self._domains = domains
+        hosts = (d for host in table.hosts for d in host.domains if not sockets.is_address(d))
+        await self.certificates.serve(hosts)
         _, self._rejected_routes = await self.admin.route_version()
-        await self._write("rds.json", xds.routes(table))
+        await self._files.write("rds.json", xds.routes(table))
 
     async def confirmed(self, version: str, timeout: float) -> None:
         """Wait until Envoy uses this version of the routes.
@@ -317,12 +284,8 @@ class Envoy:
                 path.replace(path.with_name(f"{path.name}.1"))
                 await self.admin.get("/reopen_logs", method="POST")
 
-    async def renew_certificate(self) -> None:
-        """Renew the certificate if it expires soon. Raises OSError or ProxyError."""
-        await self._write_certificate(self._domains)
-
     async def repair(self) -> None:
-        """Create a damaged certificate again, and replace an Envoy whose folder was removed.
+        """Repair the local certificate, and replace an Envoy whose folder was removed.
 
         It watches files in the removed folder, so it would get no configuration any more. Raises
         OSError or ProxyError.
@@ -331,8 +294,7 @@ class Envoy:
         if current and not current.folder.exists() and processes.alive(current.identity):
             log.warning("%s was removed; restarting Envoy.", current.folder)
             self._replace_instance()
-        if not await asyncio.to_thread(certificates.is_intact, self.settings.certificates):
-            await self._write_certificate(self._domains)
+        await self.certificates.repair()
 
     def _replace_instance(self) -> None:
         """Let another instance be started; the processes of this one serve until it is ready."""
@@ -340,117 +302,16 @@ class Envoy:
         if current is not None and processes.alive(current.identity):
             os.kill(current.identity.pid, signal.SIGKILL)
 
-    async def answer_challenges(self, replies: Mapping[str, str]) -> None:
-        """Answer ACME challenges, by token; return when every process of Envoy does.
-
-        Raises ProxyError.
-        """
-        await self._write("http.json", xds.plain_http(replies, str(time.time_ns())))
-        paths = [xds.CHALLENGE_PATH + token for token in replies]
-        until = time.monotonic() + CHALLENGE_TIMEOUT_S
-        while paths and not await asyncio.to_thread(self._answers, paths[0]):
-            if time.monotonic() > until:
-                raise ProxyError("Envoy does not answer an ACME challenge.")
-            await asyncio.sleep(0.1)
-
-    def _answers(self, path: str) -> bool:
-        """Return whether a path is found in many connections, which the processes share."""
-        address, port = self.settings.own_address(), self.settings.http_port
-        for _ in range(CHALLENGE_PROBES):
-            connection = http.client.HTTPConnection(address, port, timeout=5)
-            try:
-                connection.request("GET", path)
-                if connection.getresponse().status != 200:
-                    return False
-            except OSError:
-                return False
-            finally:
-                connection.close()
-        return True
-
     async def provide_certificates(
         self, contents: Mapping[Path, bytes], hosts: frozenset[str]
     ) -> None:
-        """Let Envoy use the certificates of users: files of keys and chains, and no others.
+        """Let Envoy use the certificates of users for `hosts`: files of keys and chains.
 
-        Each keeps its place in Envoy's configuration, so that no other changes with it. For one
-        more place, another Envoy is started, which takes over the ports. No other certificate may
-        name their `hosts`: Envoy prefers an exact name to a wildcard.
+        If they need more places in its configuration, another Envoy takes over the ports. Raises
+        OSError or ProxyError.
         """
-        self._covered = hosts
-        before = self._provided
-        self._provided = [path if path in contents else None for path in before]
-        for path in contents:
-            if path not in self._provided:
-                if None not in self._provided:
-                    self._provided.append(None)
-                self._provided[self._provided.index(None)] = path
-        del self._provided[len(xds.PROVIDED) :]
-        is_changed = self._provided != before
-        for path, data in contents.items():
-            if not path.exists() or path.read_bytes() != data:
-                await self._writer.run(write_atomic, path, data)
-                is_changed = True
-        if is_changed:
-            await self.use_certificates()
-        for path in set(filter(None, before)) - set(contents):
-            path.unlink(missing_ok=True)
-        if len(self._provided) > len(before):
+        if await self.certificates.provide(contents, hosts):
             self._replace_instance()
-
-    async def use_certificates(self) -> None:
-        """Let Envoy load the public certificate and those of users.
-
-        Where there is none, it is the local one.
-        """
-        paths = certificates.Paths(self.settings.certificates)
-        has_port = self.settings.http_port is not None
-        pair = certificates.load_pair(paths.public, paths.public) if has_port else None
-        has_public = pair is not None and not set(names_of(pair.certificate)) <= self._covered
-        public = paths.public if has_public else paths.server
-        files = {n: f or public for n, f in zip(xds.PROVIDED, self._provided, strict=False)}
-        version = str(time.time_ns())
-        for name, file in {**files, **({"public": public} if has_port else {})}.items():
-            content = xds.certificate(file, version, name)
-            await self._write(xds.certificate_file(name), content, sync=False)
-
-    def _read_provided(self) -> list[Path]:
-        """Read which certificates of users Envoy has used."""
-        found: list[Path] = []
-        for name in xds.PROVIDED:
-            try:
-                [secret] = json.loads((self.folder / xds.certificate_file(name)).read_bytes())[
-                    "resources"
-                ]
-                path = Path(secret["tls_certificate"]["private_key"]["filename"])
-            except (OSError, ValueError, KeyError, TypeError):
-                path = Path()
-            is_own = path.parent == certificates.Paths(self.settings.certificates).provided
-            if is_own and provided_certificates.is_usable(path):
-                found.append(path)
-        return found
-
-    # Files
-
-    async def _write_certificate(self, domains: Iterable[str]) -> None:
-        folder = self.settings.certificates
-        created = await self._writer.run(certificates.ensure, folder, domains, self._covered)
-        if created or not (self.folder / "sds.json").exists():
-            paths = certificates.Paths(folder)
-            await self._write("sds.json", xds.certificate(paths.server, str(time.time_ns())))
-            await self.use_certificates()
-
-    async def _write(self, name: str, content: Json, *, sync: bool = True) -> None:
-        """Replace a file; without `sync`, one that is written again before Envoy is launched."""
-        try:
-            data = msgspec.json.encode(content)
-            await self._writer.run(write_atomic, self.folder / name, data, sync=sync)
-            self._contents[name] = content
-        except OSError as error:
-            raise ProxyError(
-                f"Envoy's configuration {self.folder / name} cannot be written: {error.strerror}.",
-                hint=f"Check the free space: `df {self.folder}`.",
-            ) from error
 
     def _last_output(self) -> str:
         return logs.tail(self._output, 5)
