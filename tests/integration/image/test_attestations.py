@@ -108,11 +108,11 @@ def test_sbom_has_the_packages_of_the_lock_file(stack: Stack, server: Server) ->
 
 def test_sbom_has_the_packages_that_the_locked_ones_need(stack: Stack, server: Server) -> None:
     base = f"{server.host}/library/python:{VERSION}-slim"
-    service = f"  api: {{build: {{path: ./api, base: '{base}'}}, command: python -m flask}}"
+    service = f"  page: {{build: {{path: ./page, base: '{base}'}}, command: python -m flask}}"
     write(stack, server, service)
-    stack.write({"api/requirements.txt": "jinja2==3.1.6\n"})
-    digest = stack.build("api", "--push")["api"]["digest"]
-    sbom = referrers(server, digest, api=False, name="team/api")[SBOM]
+    stack.write({"page/requirements.txt": "jinja2==3.1.6\n"})
+    digest = stack.build("page", "--push")["page"]["digest"]
+    sbom = referrers(server, digest, api=False, name="team/page")[SBOM]
     packages = [c["purl"].partition("@")[0] for c in sbom["components"] if "purl" in c]
     assert packages[:2] == ["pkg:pypi/jinja2", "pkg:pypi/markupsafe"]
     assert packages[2].startswith("pkg:docker/")
