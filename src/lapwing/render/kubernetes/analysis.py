@@ -18,7 +18,8 @@ from collections.abc import Iterator
 from lapwing.render.kubernetes import pod
 from lapwing.render.kubernetes.objects import ClusterEnvironment, labels, name, new_object
 from lapwing.render.kubernetes.setting import Joined, Setting, Tree, join
-from lapwing.stack.model import Analysis, Service, Smoke
+from lapwing.stack.model import Service
+from lapwing.stack.rollout import Analysis, Smoke
 from lapwing.system.package_data import read
 
 CURL = "curlimages/curl:8.16.0"
