@@ -92,6 +92,7 @@ class Agent:
         self._context: Context | None = None
         self._tasks: dict[Key, asyncio.Task[None]] = {}
         self._ticks: dict[Key, asyncio.Task[None]] = {}
+        self._upkeep: asyncio.Task[None] | None = None
         self._cleaned_for: dict[Key, str | None] = {}
         self._cleaned = time.monotonic()
         self._machine_problem: str | None = None
@@ -134,6 +135,8 @@ class Agent:
             self._write_record()
             log.info("The agent is ready on port %s.", self.settings.port)
             await self._ending.wait()
+            if self._upkeep is not None:
+                background.append(self._upkeep)
             for task in [*background, *self._tasks.values(), *self._ticks.values()]:
                 task.cancel()
             for environment in self.environments.values():
@@ -262,12 +265,8 @@ class Agent:
                     environment.maintenance.needs_tick or every
                 ):
                     self._ticks[key] = asyncio.create_task(self._tick_environment(environment))
-            if every:
-                await self._check_machine()
-                await self.public_certificate.tick()
-                for work in (self.envoy.repair, self._rotate_logs, self._clean_up):
-                    with contextlib.suppress(LapwingError, OSError):
-                        await work()
+            if every and (self._upkeep is None or self._upkeep.done()):
+                self._upkeep = asyncio.create_task(self._tick_machine())
             environments = self.environments.values()
             if self.settings.server or not all(
                 e.idle and not e.state.has_containers for e in environments
@@ -279,6 +278,14 @@ class Agent:
                 log.info("No environment is running; the agent exits.")
                 self.end()
                 return
+
+    async def _tick_machine(self) -> None:
+        """Maintain what environments share; slow work delays no scheduled job."""
+        await self._check_machine()
+        await self.public_certificate.tick()
+        for work in (self.envoy.repair, self._rotate_logs, self._clean_up):
+            with contextlib.suppress(LapwingError, OSError):
+                await work()
 
     def _keep_lock(self) -> bool:
         """Take the lock again if its file was removed; return whether this is still the agent.

@@ -20,7 +20,6 @@ from tests.integration.faults import ship as usual
 from tests.integration.faults.ship import Ship
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("runtime-schedules")]
-EARLIER = time.gmtime(time.time() - 600).tm_min
 JOB = """
 import os, pathlib, sys, time
 marks = pathlib.Path(os.environ["MARKS"])
@@ -34,30 +33,30 @@ sys.exit(int((marks / f"{name}.end").read_text()))
 """
 WITH_JOBS = (
     usual.STACK
-    + f"""
+    + """
   minutely:
     build: ./job
     command: python job.py
     schedule: "* * * * *"
-    env: {{MARKS: "@MARKS@"}}
+    env: {MARKS: "@MARKS@"}
   hourly:
     build: ./job
     command: python job.py; exit $?
-    schedule: "{EARLIER} * * * *"
-    env: {{MARKS: "@MARKS@"}}
-    rollout: {{stop_grace: 1s}}
+    schedule: "EARLIER * * * *"
+    env: {MARKS: "@MARKS@"}
+    rollout: {stop_grace: 1s}
   brief:
     build: ./job
     command: python job.py
-    schedule: {{cron: "{EARLIER} * * * *", start_within: 1s}}
-    env: {{MARKS: "@MARKS@"}}
+    schedule: {cron: "EARLIER * * * *", start_within: 1s}
+    env: {MARKS: "@MARKS@"}
   hanging:
     build: ./job
     command: python job.py
-    schedule: "{EARLIER} * * * *"
+    schedule: "EARLIER * * * *"
     timeout: 1s
-    env: {{MARKS: "@MARKS@"}}
-    rollout: {{stop_grace: 1s}}
+    env: {MARKS: "@MARKS@"}
+    rollout: {stop_grace: 1s}
 """
 )
 
@@ -66,7 +65,8 @@ WITH_JOBS = (
 def jobs(ship: Ship) -> None:
     ship.where.write({"job/job.py": JOB, "job/requirements.txt": "# Nothing.\n"})
     (ship.marks / "minutely.end").write_text("0")
-    ship.stack(WITH_JOBS)
+    earlier = time.gmtime(time.time() - 600).tm_min  # Not due again during the tests.
+    ship.stack(WITH_JOBS.replace("EARLIER", str(earlier)))
     ship.where.run("deploy")
 
 
@@ -83,6 +83,7 @@ def schedule(ship: Ship, name: str) -> dict[str, Any]:
 
 def make_due(ship: Ship, name: str) -> None:
     """Let the last time of a job come while no agent is running, then start one."""
+    until(lambda: name in ship.memory().schedules, "the schedule")
     kill_agent(ship)
     memory = ship.memory()
     memory.schedules[name].next = time.time() - 1200
@@ -111,8 +112,8 @@ def test_scheduled_job_does_not_run_at_a_deployment(ship: Ship) -> None:
     assert runs(ship, "hourly") == []
     found = ship.service("hourly")
     assert found["phase"] == "scheduled"
-    assert found["schedule"]["next"] > time.time()
     assert found["schedule"]["last"] is None
+    assert until(lambda: schedule(ship, "hourly")["next"], "the next time") > time.time()
 
 
 def test_missed_run_starts_once_and_is_adopted_by_a_new_agent(ship: Ship) -> None:

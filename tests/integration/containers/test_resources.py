@@ -99,7 +99,7 @@ class Shop(Deployed):
 
     def visits(self, path: str = "/") -> int:
         response = self.get(path)
-        return int(response.text) if response.status_code == 200 else 0
+        return int(response.text or 0) if response.status_code == 200 else 0
 
     def visit_again(self, before: int) -> int:
         """The number of a visit, once the database responds; it is greater than before."""
