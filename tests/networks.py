@@ -1,4 +1,4 @@
-"""Networks of tests: namespaces with a loopback interface of their own.
+"""Networks of tests: namespaces, each with a separate loopback interface.
 
 What creates interfaces runs in one, because a browser of another test ends its requests when the
 interfaces of this machine change (ERR_NETWORK_CHANGED). A namespace is that of a thread and of

@@ -1,8 +1,8 @@
 """Write docs/pictures/deploy.svg: a terminal session with a copy of the example, as it really ran.
 
-`python -m docs.generate.session` runs the commands in a copy of examples/company-inc, with a home
-of its own, and draws what they print. Nothing is left out or changed. It takes about a minute, and
-times and releases differ each time, so `make docs` does not run it.
+`python -m docs.generate.session` runs the commands in a copy of examples/company-inc, with a
+separate LAPWING_HOME, and draws what they print. Nothing is left out or changed. It takes about a
+minute, and times and releases differ each time, so `make docs` does not run it.
 """
 
 from __future__ import annotations

@@ -115,7 +115,7 @@ class Containers:
     async def kill(self, identity: Identity, mark: str) -> None:
         """Kill and remove a container. Raises EngineError if it is still running.
 
-        Without an engine, its processes are killed, and what is left of it is in `unremoved`.
+        Without an engine, its processes are killed, and its owner is added to `_unremoved`.
         """
         try:
             await self._engine().remove(name_of(mark))
@@ -145,7 +145,7 @@ class Containers:
     async def remove_unknown(self, prefix: str, known: Callable[[str], bool]) -> None:
         """Remove the containers of owners that begin with `prefix` and are not `known`.
 
-        That is asked before each removal. Raises EngineError.
+        `known` is called before each removal. Raises EngineError.
         """
         engine = self._engine()
         for container, labels in (

@@ -57,11 +57,11 @@ def find_socket(environ: Mapping[str, str]) -> Path:
             if path.is_socket():
                 return path
     raise EngineUnreachableError(
-        "No container engine was found: DOCKER_HOST is not set, and there is none of "
+        "No container engine was found: DOCKER_HOST is not set, and no socket exists at "
         f"{', '.join(map(str, found))}.",
-        hint=f"{NO_ENGINE_HINT} If its socket is elsewhere, set DOCKER_HOST; the agent has the "
-        "variables of the command that started it (`lapwing agent stop`, then run this again), "
-        "and as a systemd unit those of its file.",
+        hint=f"{NO_ENGINE_HINT} If its socket has another path, set DOCKER_HOST, run `lapwing "
+        "agent stop` and run this command again: the agent inherits its variables. For an agent "
+        "that systemd starts, set DOCKER_HOST in the unit file.",
     )
 
 

@@ -115,7 +115,7 @@ class Maintenance:
 
     @property
     def _running_specs(self) -> list[Service]:
-        """What replicas and scheduled jobs are running."""
+        """The specifications of running replicas and scheduled jobs."""
         runs = self.state.runs.values()
         return [*(g.spec for g in self.state.with_processes), *(run.spec for run in runs)]
 
@@ -145,19 +145,19 @@ class Maintenance:
                 self._store.update_status()
 
     def _note_unremoved(self) -> None:
-        """Report containers that could not be removed, so that `down` finds it in the status."""
+        """Report containers that could not be removed, so that `down` reads it from the status."""
         if self._context.runtimes.containers.unremoved(self._prefix):
             self._store.engine_problem = UNREMOVED.format(self._prefix.rstrip("/"))
 
     async def _remove_ended_containers(self) -> None:
-        """Remove containers that could not be removed, and after `down` any that is left."""
+        """Retry failed removals of containers; after `down`, remove all that remain."""
         unremoved = self._context.runtimes.containers.unremoved(self._prefix)
         ended = self.state.has_containers and not self._uses_containers
         if (ended or unremoved or self._store.engine_problem) and not self.state.is_deploying:
             await self._remove_containers(self._is_known)
 
     def _is_known(self, owner: str) -> bool:
-        """Return whether a container may be needed; that of a job is, during a rollout."""
+        """Return whether a container may be needed, as one of a job during a rollout is."""
         return (
             self.state.is_deploying
             or owner in self._runs()

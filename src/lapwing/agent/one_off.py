@@ -1,7 +1,7 @@
 """One-off commands of `lapwing run`: processes of the command line in a service's environment.
 
-They are marked as every process of an environment, so `lapwing down` finds and ends them. Their
-owner names the process that started them: while it is running, the agent leaves them alone.
+They are marked like every process of an environment, so `lapwing down` finds and stops them. Their
+owner names the process that started them: while that is running, the agent does not stop them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from lapwing.agent import process_tree, processes, termination
 from lapwing.agent.processes import Identity
 
 LABEL = "run-"
-"""The label of a one-off command is this and the start time of its caller, its index the id."""
+"""Prefix of the label of a one-off command; the start time of its caller follows."""
 
 
 def label(caller: Identity) -> str:

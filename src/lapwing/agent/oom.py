@@ -1,8 +1,8 @@
 """Whether the kernel killed a process because memory ran out (OOM).
 
-The kernel sends SIGKILL, as a person may. What it alone does is to count: in the memory control
-group of the process, and for the machine (vmstat), where the victim may be another process. A
-count is compared with the one a few seconds before, so an earlier kill explains no later exit.
+SIGKILL may come from the kernel or from a user. Only kills by the kernel are counted: in the memory
+control group of the process, and for the machine (vmstat), where the killed process may be another
+one. A count is compared with that of a few seconds before, so earlier kills are not considered.
 
 Sources: docs.kernel.org, Control Group v2, "memory.events"; Memory Resource Controller (version 1),
 "oom_control"; proc_vmstat(5), "oom_kill".
@@ -23,7 +23,7 @@ LIMITS = ("memory.max", "memory.limit_in_bytes")
 """Files of a control group in version 2 and 1."""
 MACHINE = Path("/proc/vmstat")
 EXITS = frozenset({"was killed by SIGKILL", "exited with status 137", "ended"})
-"""How a process ends that was killed: itself, its child in a shell, or as no child of the agent."""
+"""Exits after SIGKILL: of the process, of a child of its shell, or unknown (an adopted process)."""
 
 
 class KillCounter:
@@ -36,14 +36,14 @@ class KillCounter:
         self.refresh()
 
     def refresh(self) -> None:
-        """Read the present counts: of the innermost control group with one, and of the machine."""
+        """Read the current counts: of the innermost control group with one, and of the machine."""
         self._groups = cgroups.memory_groups(self._pid)
         inner = [*_files(self._groups, COUNTERS)][:1]
         found = {file: _kills(file) for file in [*inner, MACHINE]}
         self._readings.append({f: kills for f, kills in found.items() if kills is not None})
 
     def explain(self, how: str) -> str:
-        """Return how a process ended, and that the kernel killed it where a count has grown."""
+        """Return how a process ended; if a count increased, add that the kernel killed it."""
         if how not in EXITS:
             return how
         for file in self._readings[-1]:
@@ -63,7 +63,7 @@ class KillCounter:
 
 
 def describe(how: str, limit: str, *, sure: bool = True) -> str:
-    """Return how a process ended that the kernel killed, with the memory that it had."""
+    """Describe the exit of a process that the kernel killed, with its memory limit."""
     return f"{how} ({'' if sure else 'probably '}killed by the kernel, out of memory; {limit})"
 
 
@@ -73,7 +73,7 @@ def is_described(how: str) -> bool:
 
 
 def mebibytes(count: int) -> str:
-    """Return a number of bytes as the stack file has it: `512Mi`."""
+    """Format a number of bytes as in the stack file: `512Mi`."""
     return f"{count // 2**20}Mi"
 
 

@@ -1,6 +1,6 @@
 """Start processes that outlive the agent, identify them again, wait for their exit.
 
-A replica runs in a new session, so neither Ctrl-C in a terminal nor the death of the agent reaches
+A replica runs in a new session, so neither Ctrl-C in a terminal nor an exit of the agent ends
 it, and in a new control group (`cgroups`) where one can be created. Everything it starts
 is found again (`process_tree`) and is stopped with it (`termination`). A restarted agent identifies
 it by process id *and* start time, because the id alone may have been reused. The start time is the

@@ -43,8 +43,8 @@ HEALTHY_TIMEOUT_S = 10.0
 unhealthy one every second."""
 RETRY_INTERVAL_S = 0.1
 STRICT_TRANSPORT = {"strict-transport-security": "max-age=2592000"}
-"""Browsers use https for 30 days after each response: for as long, the domain needs a trusted
-certificate. Never for `localhost`, whose servers would all become unreachable over http."""
+"""Browsers use https for 30 days after each response, so the domain needs a trusted certificate for
+that time. Never sent for `localhost`: all other servers there would be unreachable over http."""
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 
 
@@ -248,13 +248,13 @@ def _edge(state: EnvironmentState, *, preview: bool = False) -> Edge:
 
 
 def _strict_transport(state: EnvironmentState) -> dict[str, str]:
-    """Return the header that lets browsers use https only, where they trust the certificate."""
+    """Return the header that makes browsers use https only, if the certificate is trusted."""
     has_acme = any(document.acme for document in _documents(state)[:1])
     return STRICT_TRANSPORT if has_acme or _edge(state).certificate else {}
 
 
 def _is_loopback(domain: str) -> bool:
-    """Return whether a host name is of the machine of each user, where other servers run, too."""
+    """Return whether a host name is a loopback name, which other local servers use, too."""
     return domain == "localhost" or domain.endswith(".localhost") or is_address(domain)
 
 

@@ -1,6 +1,6 @@
 """The scheduled jobs of one environment: when each is due, and its run in progress.
 
-What is due is read from the document that runs: a job runs the release of the last deployment that
+Schedules are read from the active document: a job runs the release of the last deployment that
 succeeded, also while another one is in progress or paused. A job has one run at a time. The next
 time is saved before a run starts, so no run starts twice, whenever the agent is killed.
 
@@ -59,7 +59,7 @@ class Schedules:
             if known and (processes.alive(identity) or self._exit_file(name).exists()):
                 self._begin(name, run)
             elif known and run.spec.container is not None:
-                self._begin(name, run)  # The engine knows how it ended.
+                self._begin(name, run)  # The engine reports how it ended.
             else:
                 text = "it ended while no agent was running"
                 self._record(name, run.due, "interrupted", text, run.began)
@@ -169,7 +169,7 @@ class Schedules:
         return None if how == processes.SUCCESS else how
 
     def _remove(self, name: str) -> None:
-        """Forget a job; its run in progress is stopped first."""
+        """Remove a job from the state; its run in progress is stopped first."""
         run = self.state.schedules[name].run
         if run is None:
             del self.state.schedules[name]
@@ -207,7 +207,7 @@ class Schedules:
             job.run = None
         if reason is not None:
             at = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(due))
-            self._store.event("job", f"The run of {name} at {at} {outcome}: {reason}.")
+            self._store.event("job", f"Run of {name} at {at}: {outcome}, {reason}.")
         self._store.save_soon()
 
     def _mark(self, name: str) -> str:

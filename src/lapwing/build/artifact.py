@@ -37,7 +37,7 @@ class FileBlob:
         self._cached = cached
 
     def remedy(self, digest: str) -> str:
-        """Return that this file is the cause."""
+        """Return the cause and the next step for a damaged blob: this file."""
         remove = f"remove {self.path.parent} and " if self._cached else ""
         return f"{self.path} is damaged or incomplete: {remove}run the command again."
 

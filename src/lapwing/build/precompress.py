@@ -45,6 +45,6 @@ def _check(copy: Path, path: Path, content: bytes, root: Path) -> None:
     if not same:
         name = path.relative_to(root)
         raise BuildError(
-            f"{copy.relative_to(root)} is not {name} in compressed form, as which it is served.",
-            hint="Remove or rename it: a compressed copy is made if there is none.",
+            f"{copy.relative_to(root)} is served as {name}, but has other content.",
+            hint="Remove or rename it: the build makes a compressed copy if there is none.",
         )

@@ -220,7 +220,7 @@ def run(arguments: list[str]) -> int:
 def _needs_unix() -> LapwingError:
     return LapwingError(
         "This command needs Linux or macOS.",
-        hint="On Windows, run it in WSL; check, render, cost, release and image copy run without.",
+        hint="On Windows, run it in WSL; check, render, cost, release and image copy need none.",
     )
 
 

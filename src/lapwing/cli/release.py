@@ -99,7 +99,7 @@ class _Project:
 
 @dataclass(slots=True)
 class _Reporter:
-    """Prints a release for people, and keeps it for programs."""
+    """Prints a release as text, and collects it for `--json`."""
 
     printer: Printer
     quiet: bool

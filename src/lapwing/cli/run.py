@@ -64,9 +64,9 @@ def command(
 ) -> int:
     """Run a one-off command with the files, settings and secrets of a service.
 
-    It runs beside the replicas of the active release, with this terminal, and the exit status is
-    its own. A single word is a line for the shell: `lapwing run api 'echo $DB_URL'`. `lapwing down`
-    ends it. Options of `lapwing` go before the command.
+    The command runs beside the replicas of the active release, in this terminal, and its exit
+    status is returned. A single word is run by the shell: `lapwing run api 'echo $DB_URL'`.
+    `lapwing down` stops the command. Options of `lapwing` go before the command.
     """
     from lapwing.targets import one_off
 
@@ -93,6 +93,6 @@ def _on_a_cluster(place: ClusterEnvironment, service: str, words: Sequence[str])
         )
     where = f"--context {access} --namespace {place.scope.namespace}"
     return UsageError(
-        "`lapwing run` is for machines.",
+        f"`lapwing run` does not run commands on a cluster ({place.ref}).",
         hint=f"Run `kubectl {where} exec -it {names[0]} -- {shlex.join(words)}`.",
     )

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from lapwing.targets.base import StatusReport
 
 PAUSED = {"holding": "paused", "held": "paused"}
-"""Names of states for people, where files and JSON have another one."""
+"""State names in text output that differ from those in files and JSON."""
 FAILURES = {
     "failed": (
         "was rejected",
-        "No client was sent to it. A previous release, if there is one, keeps serving.",
+        "It received no requests. A previous release, if there is one, keeps serving.",
     ),
     "rolled-back": ("was rolled back", "Traffic is on the previous release again."),
     "aborted": ("was aborted", "A previous release, if there is one, keeps serving."),

@@ -1,4 +1,4 @@
-"""The document that CI commits for a machine: new releases, and what only the machine knows.
+"""The document that CI commits for a machine: new releases, bound resources, secret versions.
 
 Resources and versions of secrets are those of the last commit: CI has neither the database servers
 nor the values.
@@ -56,7 +56,7 @@ def bound_resources(loaded: LoadedStack, current: Document | None) -> dict[str, 
             raise UsageError(
                 f"Resource {name} has no server in {loaded.environment!r} yet.",
                 hint=f"Run `lapwing deploy -e {loaded.environment}` once on the machine: it "
-                "selects the database servers that are installed there.",
+                "selects a container or an installed server for each database.",
             )
     return {name: bound[name] for name in loaded.stack.resources}
 

@@ -35,15 +35,15 @@ def sentences(claims: Iterable[Claim], subject: Subject) -> Iterator[str]:
 
 CLOUD = (
     Claim(
-        lambda s: f"It runs on one machine{_host(s)}, with Envoy before the services.",
+        lambda s: f"The environment runs on one machine{_host(s)}, with Envoy before the services.",
         lambda s: s.on_machine,
     ),
     Claim(
-        "It runs in a Kubernetes cluster that already exists: that of the kubeconfig context.",
+        "The environment runs in an existing Kubernetes cluster, that of the kubeconfig context.",
         lambda s: not s.on_machine and s.cloud is None,
     ),
     Claim(
-        lambda s: f"It runs on Google Cloud, in the region {_region(s)}.",
+        lambda s: f"The environment runs on Google Cloud, in the region {_region(s)}.",
         lambda s: s.cloud is not None,
     ),
     Claim(
@@ -54,7 +54,7 @@ CLOUD = (
         lambda s: s.cloud is not None and _regions(s) == {_region(s)},
     ),
     Claim(
-        lambda s: f"Its address is https://{s.environment.domain}.",
+        lambda s: f"The address is https://{s.environment.domain}.",
         lambda s: bool(s.environment.domain and s.has_ingress),
     ),
 )
@@ -110,12 +110,12 @@ COMPUTE = (
     Claim(
         lambda s: (
             f"{joined(p.part for p in s.services if p.spot)} run on spot capacity, which "
-            "the cloud can take back."
+            "the cloud can reclaim."
         ),
         lambda s: any(p.spot for p in s.services),
     ),
     Claim(
-        "Replicas are fixed: a machine does not scale by itself.",
+        "The number of replicas is fixed: there is no autoscaling on a machine.",
         lambda s: s.on_machine,
     ),
 )
@@ -205,15 +205,15 @@ CONTAINERS = (
 DATA = (
     Claim(
         lambda s: (
-            f"{joined(n for n, d in s.databases if len(d.regions) == 1)} has three nodes in "
-            "one region and continues when one of them fails."
+            f"MongoDB Atlas runs {joined(n for n, d in s.databases if len(d.regions) == 1)} on "
+            "three nodes in one region, and continues if one of them fails."
         ),
         lambda s: any(len(d.regions) == 1 and d.regions[0][1] == 3 for _, d in s.databases),
     ),
     Claim(
         lambda s: (
-            f"{joined(n for n, d in s.databases if len(d.regions) > 1)} has nodes in a second "
-            "region, for failover."
+            "Databases with nodes in a second region, for failover: "
+            f"{joined(n for n, d in s.databases if len(d.regions) > 1)}."
         ),
         lambda s: any(len(d.regions) > 1 for _, d in s.databases),
     ),
@@ -282,7 +282,7 @@ SECURITY = (
         lambda s: s.environment.deployed_by == "lapwing",
     ),
     Claim("Secrets are encrypted at rest.", lambda s: s.on_machine),
-    Claim("No secret is in plain text in git, logs or command lines.", lambda _: True),
+    Claim("Lapwing puts no secret in plain text into git, logs or command lines.", lambda _: True),
     Claim(
         "The database has no public endpoint; it is reached by a private endpoint.",
         lambda s: bool(s.databases) and any(e.scope == "network" for e in s.project.endpoints),
@@ -298,20 +298,20 @@ OPEN = (
         lambda s: bool(s.shared.zones and s.project.clusters),
     ),
     Claim(
-        "Cloud Armor is rendered but off (`cloud_armor`): decide with the first abuse.",
+        "Cloud Armor is rendered but off: set `cloud_armor` at the first abuse.",
         lambda s: s.https_balancer is not None,
     ),
     Claim(
         lambda s: (
-            f"No object backs up {joined(_without_backup(s))}: back it up, and rehearse the "
+            f"Lapwing renders no backup of {joined(_without_backup(s))}: add one, and rehearse the "
             "restore."
         ),
         lambda s: bool(_without_backup(s)),
     ),
     Claim(
         lambda s: (
-            f"Measure how long a restore of {joined(n for n, _ in s.databases)} takes: the "
-            "time to recover is not known before."
+            f"Measure how long a restore of {joined(n for n, d in s.databases if d.backup)} takes: "
+            "until then, the recovery time is unknown."
         ),
         lambda s: any(d.backup for _, d in s.databases),
     ),
@@ -320,7 +320,7 @@ OPEN = (
         lambda s: s.cloud is not None and s.alone and bool(s.blue_green),
     ),
     Claim(
-        "Without Argo Rollouts nothing analyses the traffic after a release.",
+        "Without Argo Rollouts, errors and latency are not analyzed after a release.",
         lambda s: not s.on_machine and not s.blue_green,
     ),
     Claim(
@@ -328,9 +328,7 @@ OPEN = (
         lambda s: s.on_machine,
     ),
     Claim(
-        lambda s: (
-            f"{joined(_single(s))} has one pod, and does not answer while it moves to another node."
-        ),
+        lambda s: f"Services with one pod are down while the pod moves: {joined(_single(s))}.",
         lambda s: bool(_single(s)),
     ),
 )

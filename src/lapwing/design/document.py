@@ -192,7 +192,7 @@ def _service(subject: Subject, pods: Pods) -> tuple[str, ...]:
 
 def _replicas(pods: Pods) -> str:
     if pods.schedule is not None:
-        return f"runs at `{pods.schedule}`"
+        return f"on schedule `{pods.schedule}`"
     return "runs once" if pods.component == "job" else count(pods.min, pods.max)
 
 

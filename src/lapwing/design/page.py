@@ -1,7 +1,7 @@
 """Format the architecture document as one HTML page, with its pictures as inline SVG.
 
-The page has no script and loads nothing, so it can be sent to anybody; the fonts are the reader's,
-so every script of the world is shown.
+The page has no JavaScript and loads nothing, so it can be sent to anybody. It uses the fonts of the
+browser, so characters of every writing system are shown.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Format the architecture document as PDF with fpdf2: A4, the font embedded.
 
-The brief form shrinks in steps until it has two pages. A picture that is too small to read on an
-upright page gets a page across. The bytes depend only on the document and the versions of fpdf2
+The brief form shrinks in steps until it has two pages. A picture that is too small to read on a
+portrait page gets a landscape page. The bytes depend only on the document and the versions of fpdf2
 and the font.
 """
 
@@ -35,7 +35,7 @@ _MARGIN, _INDENT = 45.0, 10.0
 _SMALLEST = 0.62
 """The scale below which the text of a picture is too small: 9 points become 5.6."""
 _GAIN = 1.2
-"""How much larger a picture has to be on a page across."""
+"""How much larger a picture has to be on a landscape page."""
 _INK, _QUIET, _RULE = (31, 41, 51), (82, 96, 109), (154, 165, 177)
 
 
@@ -54,7 +54,7 @@ def without_glyph(document: Document) -> str:
 
 
 def _column(cells: tuple[str, ...]) -> float:
-    """Return the width of a column in letters: its longest word fits, and long texts wrap."""
+    """Return the width of a column in characters: its longest word fits, and long texts wrap."""
     word = max(len(word) for cell in cells for word in cell.split())
     return max(word * 1.25, min(max(map(len, cells)), 34))
 
@@ -73,7 +73,7 @@ def _texts(document: Document) -> Iterator[str]:
 
 
 class _Pages(FPDF):
-    """The pages of a document at a scale; `across` allows pages for wide pictures."""
+    """The pages of a document at a scale; `across` allows landscape pages."""
 
     def __init__(self, document: Document, scale: float, *, across: bool) -> None:
         super().__init__("portrait", "pt", "A4")
@@ -172,7 +172,7 @@ class _Pages(FPDF):
         return drawing.height * self._shrink(drawing) / self._scale
 
     def _shrink(self, drawing: Drawing) -> float:
-        """Return the scale at which a picture fits on an upright page."""
+        """Return the scale at which a picture fits on a portrait page."""
         widest = self.epw / drawing.width
         return min(widest, (self.eph - 60) / drawing.height, 0.88 * self._scale)
 

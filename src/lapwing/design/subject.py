@@ -1,6 +1,6 @@
 """What documents and pictures describe: one environment, with its cloud project and the shared one.
 
-It answers questions about the inventory, and nothing else, so that sentences and labels state what
+Every property is derived from the inventory only, so that sentences and labels state what
 is rendered.
 """
 

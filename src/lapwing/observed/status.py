@@ -68,7 +68,7 @@ class SlotStatus(msgspec.Struct, kw_only=True):
     ready: int
     restarts: int = 0
     last_exit: str | None = None
-    """How the replica ended that was restarted, one of them if there are several."""
+    """How a restarted replica ended; one of them if several were restarted."""
     pids: list[int] = []
     warm_for: float | None = None
     """Seconds for which an idle slot stays warm, at the time of writing."""

@@ -191,8 +191,8 @@ class Service(Struct, frozen=True, kw_only=True):
 class ResourceContainer(Struct, frozen=True, kw_only=True):
     """The container of a resource on a machine.
 
-    `image` is what the stack file states, `digest` the reference by digest that it meant when it
-    was first deployed (the ID of an image of no registry), `memory` its limit.
+    `image` is that of the stack file, `digest` the reference by digest to which it resolved at its
+    first deployment (the ID of an image that is in no registry), `memory` the memory limit.
     """
 
     image: str
@@ -262,10 +262,10 @@ class Certificate(Struct, frozen=True, kw_only=True):
 
 
 class Edge(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How Envoy answers the requests to an environment, beside the routes of its services.
+    """Settings of Envoy for an environment, besides the routes of its services.
 
-    `redirects` maps host names to the domain that they are redirected to. `certificate` is a
-    certificate of the user's. `headers` change the headers of all responses.
+    `redirects` maps host names to the domain that they are redirected to. `certificate` is one
+    that the user provides. `headers` change the headers of all responses.
     """
 
     redirects: dict[str, str] = {}

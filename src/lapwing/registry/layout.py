@@ -112,7 +112,7 @@ class Layout:
                 yield data
 
     def remedy(self, digest: str) -> str:
-        """Return that a file of this layout is the cause."""
+        """Return the cause and the next step for a damaged blob: a file of this layout."""
         if isinstance(self._files, Archive):
             return f"{self} is damaged or incomplete: write the archive again."
         path = self._files.path / blob_path(digest)

@@ -68,7 +68,7 @@ class Folder:
             raise
 
     def marker(self) -> Path:
-        """Return the file by which a folder is a layout, and write it if it is missing."""
+        """Return the file that marks a folder as a layout; write it if it is missing."""
         if not self.has(MARKER):
             self.write(MARKER, b'{"imageLayoutVersion": "1.0.0"}')
         return self.path / MARKER

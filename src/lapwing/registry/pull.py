@@ -140,10 +140,10 @@ class RemoteBlob:
         self._source = source
 
     def remedy(self, digest: str) -> str:
-        """Return that the registry, or what is between, is the cause."""
+        """Return the cause and the next step for a damaged blob: the registry, or a proxy."""
         return (
-            f"What {self._source.registry.host} stores is damaged, or a proxy changed it. Push the "
-            "image there again, from where it was built."
+            f"The blob in {self._source.registry.host} is damaged, or a proxy changed it. Push the "
+            "image again, from the machine that built it."
         )
 
     async def read(self, verifier: BlobVerifier, offset: int) -> AsyncGenerator[Bytes, None]:

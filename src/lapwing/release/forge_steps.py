@@ -56,7 +56,7 @@ class CheckPrevious(ForgeStep):
         return await published_state(self.forge, self.last)
 
     async def run(self) -> str:
-        """Do nothing: its check is all."""
+        """Do nothing: this step only checks."""
         return ""
 
 

@@ -72,7 +72,7 @@ class MirrorImage(Step):
     """Copies a third-party image to the team's registry.
 
     Its tags are the version of the source without a `v`, `latest`, and the version of the release.
-    The last one is written last, and so shows that the others are there.
+    The last one is written last: if it exists, the others do, too.
     """
 
     images: RegistryClient
@@ -114,7 +114,7 @@ class MirrorImage(Step):
     async def _pin(self, present: str | None) -> None:
         """Resolve the source's tag, once for a release.
 
-        A digest in the file is what the team wants. Otherwise the tag must be the same image as in
+        A digest in the file is used as it is. Otherwise the tag must be the same image as in
         the last version and in the team's registry, where a copy of some platforms has another
         digest.
         """

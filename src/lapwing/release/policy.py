@@ -174,7 +174,7 @@ def _check_kind(found: Version, prerelease: str, where: str) -> None:
     if found.prerelease == prerelease:
         return
     if prerelease:
-        kind, hint = f"no pre-release `{prerelease}`", f"{found.final}-{prerelease}.1"
+        kind, hint = f"not a pre-release `{prerelease}`", f"{found.final}-{prerelease}.1"
     else:
         kind, hint = "a pre-release", str(found.final)
     raise ReleaseError(

@@ -97,7 +97,7 @@ def response_headers(changes: Iterable[HeaderChange]) -> Json:
     changes = list(changes)
     added = [
         {
-            # A percent sign begins a command of Envoy's.
+            # A percent sign starts a command operator of Envoy.
             "header": {"key": c.name, "value": c.value.replace("%", "%%")},
             "append_action": actions[c.action],
         }

@@ -40,7 +40,7 @@ LIMITED = {
 """What a key for CI may run, with these options."""
 GREETING = "hello"
 LOCK = ".lock"
-"""The end of the name of a lock: a command that uses the files of a snapshot holds one."""
+"""The suffix of lock files: a command that uses the files of a snapshot holds one."""
 
 
 class Request(msgspec.Struct, kw_only=True):

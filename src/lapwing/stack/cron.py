@@ -39,8 +39,8 @@ def parse(value: object) -> str:
         raise ValueError(f"{text!r} is not one of {', '.join(ALIASES)}")
     if len(fields) != 5:
         raise ValueError(
-            f"{text!r} has not the five fields of a cron schedule: minute, hour, day of the month, "
-            "month, day of the week"
+            f"{text!r} does not have the five fields of a cron schedule: minute, hour, day of the "
+            "month, month, day of the week"
         )
     if not all(map(_FIELD.fullmatch, fields)) or re.search(r"(^|[,\d-])L", fields[2] + fields[4]):
         raise ValueError(f"{text!r} is not a cron schedule; write it as `0 6 * * *` or `@daily`")
@@ -99,4 +99,4 @@ def _first(expression: str, text: str) -> None:
     except CronSimError as error:
         raise ValueError(f"{text!r} is not a cron schedule: {str(error).lower()}") from error
     except StopIteration:
-        raise ValueError(f"{text!r} is never due: there is no such day") from None
+        raise ValueError(f"{text!r} is never due: that date does not exist") from None

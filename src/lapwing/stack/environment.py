@@ -120,7 +120,7 @@ class Tls(StrictModel):
     certificate: NonEmpty | None = Field(
         None,
         description="A PEM file with a certificate and its chain, relative to the stack file. "
-        "Lapwing does not renew it: `status` warns 20 days before it ends.",
+        "Lapwing does not renew it: `status` warns 20 days before it expires.",
         examples=["tls/app.example.com.pem"],
     )
     key: Variable | None = Field(
@@ -178,7 +178,7 @@ class Environment(StrictModel):
     )
     headers: Headers = Field(
         default_factory=dict,
-        description="Response headers of all services: a text replaces what a service sets, a list "
+        description="Response headers of all services: a string replaces that of a service, a list "
         "adds values, `false` removes the header. `headers` of a service override them.",
         examples=[{"X-Frame-Options": "DENY", "Server": False}],
     )

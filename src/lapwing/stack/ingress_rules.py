@@ -43,7 +43,7 @@ def check_domains(_: Stack, environment: Environment) -> Iterator[Violation]:
 
 
 def check_redirects(stack: Stack, environment: Environment) -> Iterator[Violation]:
-    """`redirects` leads from other host names to a domain of the environment (machine)."""
+    """`redirects` maps other host names to a domain of the environment (machine)."""
     redirects = environment.redirects
     if redirects and environment.target != "machine":
         message = "`redirects` is only for `target: machine`."
@@ -127,6 +127,6 @@ def _check_acme(acme: Acme) -> Iterator[Violation]:
         hint = "Write it as `ops@example.com`."
         yield Violation(f"{acme.email!r} is not an e-mail address.", ("tls", "acme"), hint)
     if re.fullmatch(r"https://[^\s]+", acme.directory) is None:
-        hint = "It begins with `https://`."
+        hint = "Write a URL that begins with `https://`."
         message = f"{acme.directory!r} is not the address of an ACME directory."
         yield Violation(message, ("tls", "acme", "directory"), hint)

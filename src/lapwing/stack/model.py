@@ -115,7 +115,7 @@ class Replicas(StrictModel):
 
 
 class Schedule(StrictModel):
-    """When a job runs, again and again."""
+    """When a job runs repeatedly."""
 
     cron: CronSchedule = Field(
         description="The schedule: minute, hour, day of the month, month and day of the week, as "
@@ -264,7 +264,7 @@ class Service(StrictModel):
     )
     headers: Headers = Field(
         default_factory=dict,
-        description="Its response headers: a text replaces what the service sets, a list adds "
+        description="Its response headers: a string replaces what the service sets, a list adds "
         "values, `false` removes the header. By default `X-Content-Type-Options: nosniff` is added "
         "where it is missing and, on a machine with a public certificate or one of yours, "
         "`Strict-Transport-Security: max-age=2592000`.",
@@ -319,7 +319,7 @@ class Resource(StrictModel):
     image: NonEmpty | None = Field(
         None,
         description="The image to run instead of the official one. Its entrypoint has to accept "
-        "what the official image does.",
+        "the same arguments and variables.",
         examples=["pgvector/pgvector:pg17"],
     )
     storage: Size | None = Field(None, description="Disk size for its data.", examples=["10Gi"])

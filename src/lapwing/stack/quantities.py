@@ -107,7 +107,7 @@ def show_fraction(value: float) -> str:
 
 
 def header(value: object) -> object:
-    """Check what to do with a response header: a text, a list of texts, or False."""
+    """Check what to do with a response header: a string, a list of strings, or False."""
     if value is False:
         return value
     values = value if isinstance(value, list) else [value]
@@ -116,6 +116,6 @@ def header(value: object) -> object:
         if not isinstance(text, str) or not re.fullmatch(r"[!-~]([ -~]*[!-~])?", text):
             raise ValueError(
                 f"{text!r} is not the value of a header: printable ASCII characters on one line, "
-                "a list of such texts, or `false`"
+                "a list of such strings, or `false`"
             )
     return texts if isinstance(value, list) else texts[0]

@@ -32,7 +32,7 @@ TOKEN = re.compile(
     r"|\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}"  # a JSON Web Token
     r"|-----BEGIN [A-Z ]*PRIVATE KEY|AGE-SECRET-KEY-1"
 )
-"""The shapes of known tokens and keys."""
+"""The formats of known tokens and keys."""
 
 
 def is_secret_name(name: str) -> bool:

@@ -1,7 +1,7 @@
-"""Certificates and their keys: the only certificate builder, and checks of those of users.
+"""Certificates and their keys: the only certificate builder, and checks of users' certificates.
 
-Created keys are ECDSA P-256 and signatures SHA-256, which every client takes. A created certificate
-is valid from a day ago, so that a clock that is behind accepts it.
+Created keys are ECDSA P-256 and signatures SHA-256, which every client accepts. A new certificate
+is valid from a day ago, so that clients whose clock is behind accept it.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ def check_findings(
     if verdict.stopping:
         raise ScanError(
             f"{scanner} found {len(verdict.stopping)} vulnerabilities of severity {fail_on} "
-            "or above. Nothing was shipped.",
+            "or above. Nothing was pushed.",
             hint="Upgrade the packages and their lock file, or the base image (`lapwing image "
             "pin`). To accept one until a date, add it to `scan: {accept: [...]}` in the stack "
             "file.",

@@ -1,8 +1,8 @@
 """Run a one-off command in the environment of a service's active release.
 
-It gets what a replica gets: files, settings, secrets, URLs of resources, volumes. It is a child of
-this process and has its terminal, so it ends with it: by the kernel's signal if this process is
-killed, and else when the command returns, with everything that it started.
+The command gets what a replica gets: files, settings, secrets, URLs of resources, volumes. It is a
+child of this process and uses the terminal of this process. If this process is killed, the kernel
+sends a signal to the command. When the command ends, every process that it started is stopped.
 """
 
 from __future__ import annotations
@@ -127,9 +127,9 @@ def _run(launch: Launch) -> int:
 
 @contextlib.contextmanager
 def _forwarding(*, shares_terminal: bool) -> Iterator[Callable[[subprocess.Popen[bytes]], None]]:
-    """Send the signals that we get to a command, also those from before it has started.
+    """Forward received signals to a command, also those received before it has started.
 
-    It has those of its terminal's keys already. Yields a function that takes the command.
+    Signals of keys reach it from its terminal. Yields a function that takes the command.
     """
     keys = (signal.SIGINT, signal.SIGQUIT) if shares_terminal else ()
     commands, early = list[subprocess.Popen[bytes]](), list[int]()

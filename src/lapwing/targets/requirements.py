@@ -50,7 +50,7 @@ def find_requirements(
 ) -> Requirements:
     """Bind resources and find secrets; generate values only where the stack file asks for it.
 
-    `sources` are services that will be built: what would refuse their source is checked, too. With
+    `sources` are services that will be built: their sources are checked, too. With
     `containers`, a new resource may run in a container.
     Raises ResourceError, SecretError, SourceError, BuildError or UsageError, or RequirementsError
     if several are not met. Then no value was generated.

@@ -179,7 +179,7 @@ def test_run_that_exceeds_its_timeout_is_stopped(ship: Ship) -> None:
     assert processes.started(int(runs(ship, "hanging")[0][0])) is None
 
 
-def test_job_of_every_minute_has_run(ship: Ship) -> None:
+def test_job_that_is_due_every_minute_runs(ship: Ship) -> None:
     until(lambda: runs(ship, "minutely"), "the run of a minute")
     assert last(ship, "minutely", "succeeded")["due"] % 60 == 0
 

@@ -80,7 +80,7 @@ def test_an_edit_keeps_the_modules(make_yard: MakeYard) -> None:
     assert "npm-cli.js ci" not in second.log.read_text()
 
 
-def test_the_modules_of_the_newest_site_stay(make_yard: MakeYard) -> None:
+def test_modules_of_the_newest_static_release_are_kept(make_yard: MakeYard) -> None:
     yard = make_yard(SITE)
     results = []
     for number in range(2):

@@ -1,4 +1,4 @@
-"""Services in containers: deployed, hurt and stopped as processes are, by the same tests.
+"""Services in containers: deployed, killed and stopped as processes are, by the same tests.
 
 The tests that are imported are those of processes; `ship` is another one here.
 """

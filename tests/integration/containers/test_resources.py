@@ -188,7 +188,7 @@ def test_change_of_memory_replaces_the_container_and_keeps_data(shop: Shop, dock
     assert found["HostConfig"]["Memory"] == 96 * MIB
 
 
-def test_image_that_does_not_start_is_undone(shop: Shop, docker: Docker) -> None:
+def test_image_that_does_not_start_is_rolled_back(shop: Shop, docker: Docker) -> None:
     before = shop.visits()
     docker("tag", shop.base, "redis:broken")
     shop.write("96Mi", 'image: "redis:broken"')

@@ -192,7 +192,7 @@ def test_log_without_lines_is_no_error(where: Installation) -> None:
     assert "pages has printed nothing" in done.stderr
 
 
-def test_what_cannot_run_is_refused(where: Installation) -> None:
+def test_unsupported_services_are_refused(where: Installation) -> None:
     said = where.run("run", "pages", "ls", status=2).stderr
     assert "pages is static" in said
     said = where.run("run", "ap", "ls", status=2).stderr

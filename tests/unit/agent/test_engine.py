@@ -19,4 +19,4 @@ def test_missing_engine_names_the_variable_and_the_sockets(
     assert "DOCKER_HOST is not set" in missing.value.message
     for socket in ("/var/run/docker.sock", "/run/me/podman/podman.sock"):
         assert socket in missing.value.message
-    assert "set DOCKER_HOST; the agent has" in (missing.value.hint or "")
+    assert "set DOCKER_HOST, run `lapwing agent stop`" in (missing.value.hint or "")

@@ -131,7 +131,7 @@ def test_failed_deployment_is_an_error_with_reason_and_hint() -> None:
     assert out == ""
     assert err == (
         "error: Deployment 0123456789ab was rejected: no answer\n    line\n"
-        "  No client was sent to it. A previous release, if there is one, keeps serving. Fix it.\n"
+        "  It received no requests. A previous release, if there is one, keeps serving. Fix it.\n"
     )
 
 

@@ -120,7 +120,7 @@ def claims() -> Iterator[Claim]:
 
 
 def test_each_claim_holds_somewhere_and_not_everywhere() -> None:
-    always = {"No secret is in plain text in git, logs or command lines."}
+    always = {"Lapwing puts no secret in plain text into git, logs or command lines."}
     faults = []
     for claim in claims():
         held = {claim.holds(subject) for _, subject in ALL}

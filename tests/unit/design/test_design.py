@@ -73,7 +73,7 @@ def test_document_states_only_backups_that_are_rendered(tmp_path: Path) -> None:
     assert "in the cluster" in rows["sql"]
     assert "none by Lapwing" in rows["sql"]
     assert "outside of the cluster | - | none" in rows["own"]
-    assert "No object backs up sql and own" in text
+    assert "Lapwing renders no backup of sql and own" in text
 
 
 @pytest.mark.parametrize("case", cases())
@@ -150,7 +150,7 @@ def test_missing_extra_is_reported_with_the_command(
 
 def test_machine_has_diagrams_and_document(tmp_path: Path) -> None:
     path = written(ON_A_MACHINE, tmp_path)
-    assert "It runs on one machine" in told(path, "design")
+    assert "The environment runs on one machine" in told(path, "design")
     assert "Agent" in told(path, "diagram", "architecture")
     result = run(path, "diagram", "cost")
     assert isinstance(result.exception, UsageError)

@@ -102,7 +102,7 @@ def write_layer(path: Path, files: dict[str, str]) -> Path:
     return path
 
 
-def test_installed_packages_of_layers(tmp_path: Path) -> None:
+def test_packages_that_layers_install_are_listed(tmp_path: Path) -> None:
     venv = "opt/venv/lib/python3.12/site-packages/"
     metadata = "Metadata-Version: 2.1\nName: {}\nVersion: {}\n\nName: other\n"
     dependencies = write_layer(
@@ -140,7 +140,7 @@ def test_installed_packages_of_layers(tmp_path: Path) -> None:
         ({"package-lock.json": json.dumps(NPM)}, False),
     ],
 )
-def test_which_lock_files_may_lack_packages(files: dict[str, str], unknown: bool) -> None:
+def test_incomplete_lock_files_are_recognized(files: dict[str, str], unknown: bool) -> None:
     assert may_lack_packages(files.get) == unknown
 
 

@@ -97,7 +97,7 @@ def test_last_time_is_the_one_before_or_at_a_moment() -> None:
     assert cron.last_time("0 12 * * *", BERLIN, noon - 0.5) == noon - 86400
 
 
-def test_runs_in_a_month() -> None:
+def test_runs_in_a_month_are_counted() -> None:
     assert round(cron.runs_in_a_month("*/5 * * * *")) == 8760
     assert round(cron.runs_in_a_month("@daily")) == 30
     assert round(cron.runs_in_a_month("0 6,18 * * MON")) == 9

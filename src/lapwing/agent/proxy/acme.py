@@ -26,7 +26,7 @@ TIMEOUT_S = 180.0
 RATE_LIMIT_S = 3600.0
 """How long no attempt is made after the authority reported a rate limit."""
 NONCE_ATTEMPTS = 5
-"""How often a request is sent twice, as certbot's library does it, if its nonce is refused (RFC
+"""How often a request is sent, with a new nonce each time, while its nonce is refused (RFC
 8555, 6.5)."""
 RATE_LIMITED = "urn:ietf:params:acme:error:rateLimited"
 

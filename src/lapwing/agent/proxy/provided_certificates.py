@@ -2,7 +2,7 @@
 
 The certificate is in the document, its key in the encrypted store. Envoy reads both from one file
 (0600), which is written again when one of them changes. Envoy's bootstrap has a fixed number of
-such certificates, so a machine has no more of them.
+such certificates, which limits how many a machine can use.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Key = tuple[str, str]
 
 
 def wanted(states: Iterable[EnvironmentState]) -> dict[Key, Certificate]:
-    """Return the certificates of the documents that run; that of a rollout is not checked yet."""
+    """Return the certificates of active documents; one in a rollout is not checked yet."""
     return {
         (state.stack, state.environment): state.document.edge.certificate
         for state in states
@@ -50,7 +50,7 @@ def contents(
 ) -> dict[Path, bytes]:
     """Return the files for Envoy, each with a key and its chain.
 
-    A key that was removed from the store is the one in the file, if there is one.
+    If the key was removed from the store, that in the file is kept, if there is one.
     """
     found = {}
     for (stack, environment), certificate in sorted(chosen.items()):
@@ -81,8 +81,8 @@ def check(document: Document, states: Iterable[EnvironmentState], secrets: Secre
     key = (document.stack, document.environment)
     if len({*wanted(states), key}) > len(PROVIDED):
         raise ReplicaError(
-            f"A machine can use {len(PROVIDED)} certificates with `tls: {{certificate: FILE}}`.",
-            hint="Use one certificate for several domains in each, or `tls: {acme: EMAIL}`.",
+            f"A machine can use only {len(PROVIDED)} certificates of `tls: {{certificate: FILE}}`.",
+            hint="Use `tls: {acme: EMAIL}` here, or run `lapwing down` for another environment.",
         )
     secret = certificate.key.secret
     private = secrets.get(*key, secret, certificate.key.version)
@@ -95,7 +95,7 @@ def check(document: Document, states: Iterable[EnvironmentState], secrets: Secre
 
 
 def problem(states: Iterable[EnvironmentState]) -> str | None:
-    """Return which certificate ends soon; None if all are valid for long enough."""
+    """Return which certificate expires soon; None if all are valid for long enough."""
     now = datetime.datetime.now(datetime.UTC)
     for (stack, environment), certificate in sorted(wanted(states).items()):
         ends = x509.expiry(certificate.chain)

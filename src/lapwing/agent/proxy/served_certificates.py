@@ -54,7 +54,7 @@ class ServedCertificates:
             await self._write_replies({})
 
     async def serve(self, hosts: Iterable[str]) -> None:
-        """Let the local certificate have these host names. Raises OSError or ProxyError."""
+        """Issue the local certificate for these host names. Raises OSError or ProxyError."""
         domains = tuple(sorted(set(hosts) - self._covered))
         if domains != self._domains:
             await self._write_local(domains)
@@ -72,8 +72,8 @@ class ServedCertificates:
     async def provide(self, contents: Mapping[Path, bytes], hosts: frozenset[str]) -> bool:
         """Use the certificates of users, files of keys and chains, and no others; for `hosts`.
 
-        Each keeps its place in Envoy's configuration, so that no other changes with it. Returns
-        whether they need more places than before, and so another Envoy.
+        Each keeps its entry in Envoy's configuration, so that a change of one affects no other.
+        Returns whether there are more entries than before, which requires another Envoy.
         """
         self._covered = hosts
         before = self._provided

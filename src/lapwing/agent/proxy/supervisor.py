@@ -307,7 +307,7 @@ class Envoy:
     ) -> None:
         """Let Envoy use the certificates of users for `hosts`: files of keys and chains.
 
-        If they need more places in its configuration, another Envoy takes over the ports. Raises
+        If the configuration needs more entries, another Envoy takes over the ports. Raises
         OSError or ProxyError.
         """
         if await self.certificates.provide(contents, hosts):

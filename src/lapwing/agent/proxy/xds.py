@@ -8,7 +8,7 @@ The kinds of file, each replaced by a rename (Envoy watches for renames, not for
     rds.json          every route: one rename switches all services
     sds.json          the certificate of the local authority
     sds-public.json   the certificate of a public authority, on a server
-    sds-provided-<n>.json  a certificate of an environment's
+    sds-provided-<n>.json  a certificate that a user provides
     http.json         the routes of the port for plain HTTP, on a server
 
 Source for every field: Envoy's v3 API reference, release 1.40.

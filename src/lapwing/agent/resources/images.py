@@ -53,13 +53,13 @@ class Server:
 
 
 def _mysql(memory: int) -> tuple[str, ...]:
-    """Half of the memory for pages, and 8 MiB of it for each connection."""
+    """Half of the memory for the buffer pool; one connection for each 8 MiB of memory."""
     pool, connections = memory // 2, max(20, memory // (8 * _MIB))
     return ("mysqld", f"--innodb-buffer-pool-size={pool}", f"--max-connections={connections}")
 
 
 def _postgres(memory: int) -> tuple[str, ...]:
-    """A quarter of the memory for shared buffers, as its manual advises, the rest cached files."""
+    """A quarter of the memory for shared buffers (PostgreSQL's manual), half for cached files."""
     settings = {
         "shared_buffers": f"{memory // 4 // _MIB}MB",
         "effective_cache_size": f"{memory // 2 // _MIB}MB",
@@ -69,7 +69,7 @@ def _postgres(memory: int) -> tuple[str, ...]:
 
 
 def _mongod(memory: int) -> tuple[str, ...]:
-    """Half of the memory above 1 GiB for its cache, as it chooses itself; 0.25 GB is its least."""
+    """Half of the memory above 1 GiB for the cache, MongoDB's default; at least 0.25 GB."""
     cache = max(0.25, round((memory / 2**30 - 1) / 2, 2))
     return ("mongod", "--wiredTigerCacheSizeGB", str(cache))
 
@@ -160,7 +160,7 @@ def prepare(
 ) -> Launch:
     """Build the launch of a server; create its folders and files in `folder`.
 
-    As root, they belong to the user of the image, which else is the one that the agent runs as.
+    If the agent runs as root, the user of the image owns them; otherwise, the agent's user does.
     `facts` are the passwords and the database, `port` is the published one. Raises OSError.
     """
     container = resource.container
@@ -208,7 +208,7 @@ def recorded(folder: Path) -> ResourceContainer | None:
     except (OSError, msgspec.MsgspecError) as error:
         raise ResourceError(
             f"{path}, the record of the image that created this data, cannot be read.",
-            hint='Write it again, such as {"image": "redis:7", "memory": 268435456}.',
+            hint='Write it with the image of this data: {"image": "redis:7", "memory": 268435456}.',
         ) from error
 
 

@@ -16,7 +16,7 @@ from lapwing.plan.model import ResourceKind
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """How a server is asked whether it is ready: its response to `sent` contains `expected`.
+    """A readiness check of a server: its response to `sent` contains `expected`.
 
     `{password}` in `sent` is replaced.
     """

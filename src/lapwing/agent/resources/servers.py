@@ -7,9 +7,9 @@ A server with new data requires a generated password, which is in the secret sto
 Data of an earlier version stays without one: its services run with a URL that has none.
 
 A server is a process of this machine, or a container of its engine (`images`), which is identified
-by its first process. Its data is a folder of this machine, too; another kind of server never gets
-it. A deployment replaces a container if it states another image or limit of memory; at any other
-time the one that ran last is started, so that data never meets an older image by accident.
+by its first process. Its data is a folder of this machine, too; another kind of server never uses
+it. A deployment replaces a container if it states another image or memory limit; at any other
+time the one that ran last is started, so that an older image never opens the data by accident.
 
 A watcher waits for the exit of each server and restarts it on its data and port, with growing
 delays. A server that is not running has no record, so the status cannot report it as running.
@@ -44,7 +44,7 @@ LOGIN = "login"
 """The file with the version of the password that a server requires, beside its data."""
 CONFIGURATION = "server.conf"
 ROOT_LOGIN = "root-login"
-"""That of the administrator of a database in a container."""
+"""The login of the administrator of a database in a container."""
 COMPLETE = "complete"
 """The file beside the data that a container has created completely."""
 RECORD = "server.json"
@@ -274,7 +274,7 @@ class Servers:
 
 @dataclass(frozen=True, slots=True)
 class _Server:
-    """How a server is started, and asked whether it is ready."""
+    """How a server is started, and how its readiness is checked."""
 
     launch: Launch
     port: int

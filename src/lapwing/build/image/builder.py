@@ -78,8 +78,8 @@ class ImageRequest:
 class PlatformImage:
     """The image for one platform.
 
-    `blobs` has what was made here, `remote` the images with layers of earlier releases; the rest is
-    the base's.
+    `blobs` are those that were built here, `remote` are images with layers of earlier releases; the
+    other blobs belong to the base image.
     """
 
     platform: Platform

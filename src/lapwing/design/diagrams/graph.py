@@ -1,6 +1,6 @@
 """Lay out a graph with Graphviz (`dot`): nested frames, boxes in ranks, and curved links.
 
-Graphviz decides where everything is; the shapes are drawn here. Boxes and labels have sizes that
+Graphviz computes all positions; the shapes are drawn here. Boxes and labels have sizes that
 are estimated as in `drawing.py`, so that the fonts of a machine change nothing. The library comes
 in the wheel of pygraphviz, which the extra `design` installs; Mermaid text needs no layout.
 """

@@ -14,7 +14,7 @@ from lapwing.stack.quantities import show_duration, show_fraction
 
 Boxes = tuple[Box, ...]
 MAX_SERVICES = 6
-"""Services with steps of their own in the picture; the others have the same steps."""
+"""How many services have separate steps in the picture; those of the others are the same."""
 
 
 def rollout(subject: Subject) -> Flow:

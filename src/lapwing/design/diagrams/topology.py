@@ -152,7 +152,7 @@ def _services(subject: Subject) -> Iterator[Node]:
         if pods.component != "job":
             lines.append(_count(pods))
         if pods.schedule is not None:
-            lines.append(f"at {pods.schedule}")
+            lines.append(f"schedule {pods.schedule}")
         if pods.spot:
             lines.append("on spot capacity")
         icon = _ICONS.get(pods.component, "pods")
