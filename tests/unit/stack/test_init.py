@@ -81,7 +81,7 @@ def test_init_prints_the_next_steps(tmp_path: Path, capsys: pytest.CaptureFixtur
     (tmp_path / "package-lock.json").write_text("{}")
     init(tmp_path, "--force")
     steps = capsys.readouterr().err.partition("Next:\n")[2].splitlines()
-    assert steps[0].endswith("uncommitted files: package-lock.json, package.json")
+    assert steps[0].endswith("that the services need: package-lock.json, package.json")
     assert steps[1:] == [COMMIT.format(2), "  3. `lapwing up`"]
 
 
