@@ -112,15 +112,26 @@ def _acme(loaded: LoadedStack) -> model.Acme | UnsetType:
 
 
 def read_pem(loaded: LoadedStack, file: str, key: str) -> str:
-    """Read a file that a `key` of `tls` names. Raises UsageError."""
+    """Read the certificates of a file that a `key` of `tls` names. Raises UsageError.
+
+    The text becomes a part of the document, and so of the desired state's history: a private key in
+    the same file, as HAProxy reads it, is refused.
+    """
     path = loaded.folder / file
     try:
-        return path.read_text()
+        text = path.read_text()
     except (OSError, ValueError) as error:
         raise UsageError(
             f"{path}, the `{key}` of `tls`, cannot be read.",
             hint="Correct its path, relative to the stack file.",
         ) from error
+    if "PRIVATE KEY-----" in text:
+        raise UsageError(
+            f"{path}, the `{key}` of `tls`, contains a private key.",
+            hint="Remove the key from this file, which is stored in git with the desired state. If "
+            "the file was committed or deployed, replace the key and the certificate.",
+        )
+    return text
 
 
 def resource(name: str, wanted: written.Resource) -> model.Resource:

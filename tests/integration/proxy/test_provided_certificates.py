@@ -85,3 +85,28 @@ def test_certificate_is_checked_served_and_replaced(where: Installation) -> None
     line = last.key_pem.splitlines()[1]
     files = [p for p in where.home.rglob("*") if p.is_file() and line in p.read_bytes()]
     assert [(p.name, p.stat().st_mode & 0o777) for p in files] == [("shop.live.pem", 0o600)]
+
+
+def test_file_with_a_private_key_is_refused(where: Installation) -> None:
+    """Or the key would be in the history of the desired state."""
+    pair = create_server("shop", 300, ["*.example.com"], [], AUTHORITY)
+    write(where, pair)
+    set_key(where, pair)
+    where.run("deploy", "-e", "live")
+    where.write({"tls.pem": (pair.key_pem + pair.certificate_pem).decode()})
+    expected = "tls.pem, the `certificate` of `tls`, contains a private key"
+    assert expected in where.run("check", "-e", "live").stderr
+    assert expected in where.run("deploy", "-e", "live", status=2).stderr
+    log = ["git", "-C", str(where.home / "desired.git"), "log", "--all", "-p"]
+    history = subprocess.run(log, check=True, capture_output=True).stdout
+    assert pair.certificate_pem.splitlines()[1] in history
+    assert pair.key_pem.splitlines()[1] not in history
+
+
+def test_authority_file_with_a_private_key_is_refused(where: Installation) -> None:
+    directory = '{email: ops@example.com, directory: "https://localhost/dir", ca: tls.pem}'
+    stack = STACK.replace("{certificate: tls.pem, key: TLS_KEY}", f"{{acme: {directory}}}")
+    where.write({"lapwing.yaml": stack, "app.py": APP, "requirements.txt": ""})
+    where.write({"tls.pem": (AUTHORITY.key_pem + AUTHORITY.certificate_pem).decode()})
+    error = where.run("deploy", "-e", "live", status=2).stderr
+    assert "tls.pem, the `ca` of `tls`, contains a private key" in error
