@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from lapwing.design.subject import Subject, joined
-from lapwing.inventory.model import FirewallRule
+from lapwing.design.subject import Subject, addresses, joined
 
 Holds = Callable[[Subject], bool]
 
@@ -63,11 +62,11 @@ CLOUD = (
 NETWORK = (
     Claim(
         "Nodes have no public address, and the control plane accepts authorized networks only.",
-        lambda s: any(c.private_nodes for c in s.project.clusters),
+        lambda s: s.has_private_nodes,
     ),
     Claim(
         "The firewall denies ingress and egress by default.",
-        lambda s: {r.direction for r in denying(s)} == {"ingress", "egress"},
+        lambda s: s.has_closed_firewall,
     ),
     Claim(
         lambda s: f"One NAT gateway with {_addresses(s)} is the egress of all nodes.",
@@ -75,7 +74,7 @@ NETWORK = (
     ),
     Claim(
         "NetworkPolicies deny every connection of a pod that the stack file does not imply.",
-        lambda s: set(s.facts.closed) == {"Ingress", "Egress"},
+        lambda s: s.has_closed_pods,
     ),
     Claim(
         lambda s: f"{joined(_to_internet(s))} may connect to the internet.",
@@ -270,7 +269,7 @@ SECURITY = (
     Claim(
         "Pods run without root and without privileges: the namespace enforces the Pod Security "
         "level `restricted`.",
-        lambda s: "restricted" in s.facts.pod_security,
+        lambda s: s.has_restricted_pods,
     ),
     Claim(
         "Secrets that are not generated are in Secret Manager, in one region, with access per "
@@ -285,7 +284,7 @@ SECURITY = (
     Claim("Lapwing puts no secret in plain text into git, logs or command lines.", lambda _: True),
     Claim(
         "The database has no public endpoint; it is reached by a private endpoint.",
-        lambda s: bool(s.databases) and any(e.scope == "network" for e in s.project.endpoints),
+        lambda s: s.has_private_endpoint,
     ),
 )
 
@@ -359,26 +358,19 @@ LABELS: dict[str, Claim] = {
         "Cloud CDN for static files",
         lambda s: s.has_cdn,
     ),
-    "private-endpoint": Claim(
-        "private endpoint", lambda s: any(e.scope == "network" for e in s.project.endpoints)
-    ),
     "ci-pushes": Claim("CI pushes", lambda s: _granted(s, "ci", "writer")),
     "nodes-pull": Claim("nodes only pull", lambda s: _granted(s, "nodes", "reader")),
     "denied": Claim(
         "the firewall denies ingress and egress by default",
-        lambda s: {r.direction for r in denying(s)} == {"ingress", "egress"},
+        lambda s: s.has_closed_firewall,
     ),
-    "private-nodes": Claim(
-        "private nodes", lambda s: any(c.private_nodes for c in s.project.clusters)
-    ),
-    "policies": Claim(
-        "NetworkPolicies deny by default", lambda s: set(s.facts.closed) == {"Ingress", "Egress"}
-    ),
-    "restricted": Claim("pods are restricted", lambda s: "restricted" in s.facts.pod_security),
+    "private-nodes": Claim("private nodes", lambda s: s.has_private_nodes),
+    "policies": Claim("NetworkPolicies deny by default", lambda s: s.has_closed_pods),
+    "restricted": Claim("pods are restricted", lambda s: s.has_restricted_pods),
     "no-public-port": Claim("the only listener", lambda s: s.on_machine and s.has_ingress),
     "no-public-database": Claim(
         "no public endpoint",
-        lambda s: bool(s.databases) and any(e.scope == "network" for e in s.project.endpoints),
+        lambda s: s.has_private_endpoint,
     ),
     "one-switch": Claim(
         "one switch for all services", lambda s: s.on_machine and bool(s.blue_green)
@@ -426,8 +418,7 @@ def _regions(subject: Subject) -> set[str]:
 
 
 def _addresses(subject: Subject) -> str:
-    count = sum(n.addresses for n in subject.project.nats)
-    return f"{count} address" + ("es" if count != 1 else "")
+    return addresses(sum(n.addresses for n in subject.project.nats))
 
 
 def _to_internet(subject: Subject) -> list[str]:
@@ -447,13 +438,6 @@ def _single(subject: Subject) -> list[str]:
         return []
     served = [p for p in subject.services if subject.routes(p.part)]
     return [p.part for p in served if p.min == 1]
-
-
-def denying(subject: Subject) -> tuple[FirewallRule, ...]:
-    """Return the rules that deny every connection that no other rule allows."""
-    everything = ("0.0.0.0/0",)
-    rules = subject.project.firewall
-    return tuple(r for r in rules if not r.allows and r.ranges == everything and r.ports == "all")
 
 
 def _granted(subject: Subject, identity: str, role: str) -> bool:

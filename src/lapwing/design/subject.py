@@ -112,6 +112,41 @@ class Subject:
         owned = [(*self.cloud.owner(d.name), d) for d in self.project.databases]
         return tuple((part, d) for owner, part, d in owned if owner == self.environment.name)
 
+    @property
+    def has_private_endpoint(self) -> bool:
+        """Whether the databases have a private endpoint in the network of the project."""
+        return bool(self.databases) and any(e.scope == "network" for e in self.project.endpoints)
+
+    @property
+    def has_private_nodes(self) -> bool:
+        """Whether the nodes of the cluster have no public address."""
+        return any(c.private_nodes for c in self.project.clusters)
+
+    @property
+    def has_closed_firewall(self) -> bool:
+        """Whether the firewall denies every connection that no other rule allows."""
+        denied = {
+            rule.direction
+            for rule in self.project.firewall
+            if not rule.allows and rule.ranges == ("0.0.0.0/0",) and rule.ports == "all"
+        }
+        return denied == {"ingress", "egress"}
+
+    @property
+    def has_closed_pods(self) -> bool:
+        """Whether network policies deny every connection of a pod that no other one allows."""
+        return set(self.facts.closed) == {"Ingress", "Egress"}
+
+    @property
+    def has_restricted_pods(self) -> bool:
+        """Whether the namespace enforces the Pod Security level `restricted`."""
+        return "restricted" in self.facts.pod_security
+
+    @property
+    def has_egress(self) -> bool:
+        """Whether something may connect to the internet."""
+        return bool(self.project.nats) or any(self.reaches_internet(p.part) for p in self.services)
+
     def routes(self, part: str) -> tuple[str, ...]:
         """Return the prefixes whose requests a service gets."""
         return tuple(r.prefix for r in self.facts.routes if r.part == part)
@@ -158,6 +193,11 @@ def joined(words: Iterable[str]) -> str:
 def span(least: int, most: int) -> str:
     """Format a range as `2` or `2-3`."""
     return str(least) if least == most else f"{least}-{most}"
+
+
+def addresses(count: int) -> str:
+    """Format a number of addresses: `1 address`, `2 addresses`."""
+    return f"{count} address" + ("es" if count != 1 else "")
 
 
 def is_process(pods: Pods) -> bool:

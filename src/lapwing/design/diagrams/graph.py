@@ -26,7 +26,7 @@ from lapwing.design.diagrams.drawing import (
     wrap,
 )
 from lapwing.design.diagrams.icons import SIZE, icon
-from lapwing.design.diagrams.model import Graph, Group, Link, Node
+from lapwing.design.diagrams.model import Graph, Group, Link, Node, flat
 from lapwing.design.fonts import EXTRA_HINT
 from lapwing.errors import LapwingError
 
@@ -120,19 +120,12 @@ def _space(width: float, height: float) -> str:
     return f'<<TABLE BORDER="0" CELLPADDING="0" FIXEDSIZE="TRUE" {size}><TR><TD></TD></TR></TABLE>>'
 
 
-def _nodes(members: tuple[Node | Group, ...]) -> Iterator[Node]:
-    for member in members:
-        if isinstance(member, Group):
-            yield from _nodes(member.members)
-        else:
-            yield member
+def _nodes(members: tuple[Node | Group, ...]) -> list[Node]:
+    return [member for member in flat(members) if isinstance(member, Node)]
 
 
-def _groups(members: tuple[Node | Group, ...]) -> Iterator[Group]:
-    for member in members:
-        if isinstance(member, Group):
-            yield member
-            yield from _groups(member.members)
+def _groups(members: tuple[Node | Group, ...]) -> list[Group]:
+    return [member for member in flat(members) if isinstance(member, Group)]
 
 
 def _texts(node: Node) -> list[tuple[str, float, bool]]:

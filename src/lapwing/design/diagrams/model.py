@@ -107,16 +107,17 @@ Picture = Graph | Flow | Pie
 
 def graph(name: str, title: str, members: tuple[Node | Group, ...], links: Iterable[Link]) -> Graph:
     """Create a graph with the links whose both ends are drawn."""
-    known = {member.key for member in _flat(members)}
+    known = {member.key for member in flat(members)}
     linked = (x for x in links if x.source in known and x.target in known)
     return Graph(name, title, members, tuple(dict.fromkeys(linked)))
 
 
-def _flat(members: tuple[Node | Group, ...]) -> Iterator[Node | Group]:
+def flat(members: tuple[Node | Group, ...]) -> Iterator[Node | Group]:
+    """Yield boxes and frames, each frame before its members."""
     for member in members:
         yield member
         if isinstance(member, Group):
-            yield from _flat(member.members)
+            yield from flat(member.members)
 
 
 def pie(name: str, title: str, amounts: Iterable[Amount], most: int = 8) -> Pie:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lapwing.design.claims import label, labels
+from lapwing.design.claims import labels
 from lapwing.design.diagrams.model import Graph, Group, Link, Node, graph
-from lapwing.design.subject import KINDS, Subject
+from lapwing.design.subject import KINDS, Subject, addresses
 from lapwing.inventory.model import FirewallRule
 
 CLIENTS, INTERNET = "clients", "internet"
@@ -32,7 +32,7 @@ def network(subject: Subject) -> Graph:
 def _ends(subject: Subject) -> Iterator[Node]:
     if subject.has_ingress:
         yield Node(CLIENTS, "Clients", ("any address",), "users")
-    if subject.project.nats or any(subject.reaches_internet(p.part) for p in subject.services):
+    if subject.has_egress:
         yield Node(INTERNET, "Internet", (), "globe", "grey")
 
 
@@ -58,14 +58,14 @@ def _vpc(subject: Subject) -> Iterator[Node | Group]:
         ranges = "".join(f", {name} {cidr}" for name, cidr in subnet.secondary)
         title = f"Subnet {subnet.name} {subnet.cidr}{ranges}"
         inside: list[Node | Group] = [_cluster(subject)]
-        if subject.databases and label(subject, "private-endpoint"):
+        if subject.has_private_endpoint:
             inside.append(Node("endpoint", "Private endpoint", (), "lock", "orange"))
         yield Group("subnet", title, tuple(inside), "blue")
     for cluster in subject.project.clusters:
         lines = (cluster.control_plane,)
         yield Node("control", "Control plane", lines, "cycle", "grey")
     for nat in subject.project.nats:
-        yield Node("nat", "Cloud NAT", (f"{nat.addresses} address",), "exit", "grey")
+        yield Node("nat", "Cloud NAT", (addresses(nat.addresses),), "exit", "grey")
 
 
 def _rule(rule: FirewallRule) -> str:
@@ -110,7 +110,7 @@ def _links(subject: Subject) -> Iterator[Link]:
         yield from (Link("edge", r.part, "loopback") for r in subject.facts.routes)
     for flow in subject.facts.flows:
         yield Link(flow.part, flow.to, flow.ports)
-    private = bool(subject.databases) and bool(label(subject, "private-endpoint"))
+    private = subject.has_private_endpoint
     atlas = {part for part, _ in subject.databases}
     for pods in subject.services:
         for part, flow in subject.uses(pods.part):

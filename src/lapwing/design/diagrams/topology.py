@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lapwing.design.claims import label, labels
+from lapwing.design.claims import labels
 from lapwing.design.diagrams.model import Graph, Group, Link, Node, graph
-from lapwing.design.subject import KINDS, Subject, is_process, joined, span
+from lapwing.design.subject import KINDS, Subject, addresses, is_process, joined, span
 from lapwing.inventory.model import Pods
 
 _GIB = 2**30
@@ -40,7 +40,7 @@ def topology(subject: Subject) -> Graph:
 def _outside(subject: Subject) -> Iterator[Node]:
     if subject.has_ingress:
         yield Node(CLIENTS, "Clients", ("browsers and programs",), "users")
-    if subject.project.nats or any(subject.reaches_internet(p.part) for p in subject.services):
+    if subject.has_egress:
         yield Node(INTERNET, "Internet", (), "globe", "grey")
 
 
@@ -69,9 +69,9 @@ def _project(subject: Subject, inside: tuple[Node, ...]) -> Group:
     )
     network: list[Node | Group] = [pods]
     for nat in subject.project.nats:
-        count = f"{nat.addresses} address" + ("es" if nat.addresses != 1 else "")
+        count = addresses(nat.addresses)
         network.append(Node("nat", "Cloud NAT", (count, "for all egress"), "exit", "grey"))
-    if subject.databases and label(subject, "private-endpoint"):
+    if subject.has_private_endpoint:
         network.append(Node("endpoint", "Private endpoint", (), "lock", "orange"))
     subnet = next(iter(subject.project.subnets))
     region = Group(
@@ -206,7 +206,7 @@ def _allowed_port(subject: Subject) -> str:
 
 
 def _service_links(subject: Subject) -> Iterator[Link]:
-    private = bool(subject.databases) and bool(label(subject, "private-endpoint"))
+    private = subject.has_private_endpoint
     atlas = {part for part, _ in subject.databases}
     served = {p.part for p in subject.services}
     for flow in subject.facts.flows:
