@@ -33,8 +33,6 @@ from lapwing.system.shell import with_exec
 
 JOB_LABEL = "job"
 """The label of the processes of jobs, which belong to no generation."""
-JOB_TIMEOUT_S = 600.0
-"""How long a job may take where the stack file sets no timeout."""
 
 
 class Launcher:

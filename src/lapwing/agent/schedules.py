@@ -21,13 +21,13 @@ from msgspec import UNSET
 
 from lapwing.agent import logs, processes
 from lapwing.agent.context import Context
-from lapwing.agent.launch import JOB_LABEL, JOB_TIMEOUT_S, Launcher
+from lapwing.agent.launch import JOB_LABEL, Launcher
 from lapwing.agent.processes import Identity, Launch
 from lapwing.agent.state import JobRun, ScheduledJob, boot_id
 from lapwing.agent.store import Store
 from lapwing.errors import LapwingError
 from lapwing.observed.status import RunOutcome, RunStatus
-from lapwing.plan.model import Service
+from lapwing.plan.model import JOB_TIMEOUT_S, Service
 from lapwing.stack import cron
 
 log = logging.getLogger(__name__)

@@ -26,7 +26,7 @@ from lapwing.agent import (
     rollout,
 )
 from lapwing.agent.context import Context
-from lapwing.agent.launch import JOB_LABEL, JOB_TIMEOUT_S, Launcher
+from lapwing.agent.launch import JOB_LABEL, Launcher
 from lapwing.agent.maintenance import Maintenance
 from lapwing.agent.proxy import provided_certificates
 from lapwing.agent.proxy.model import Counters
@@ -36,7 +36,7 @@ from lapwing.agent.rollout import Action
 from lapwing.agent.state import Generation, Replica, RolloutRecord
 from lapwing.agent.store import Store
 from lapwing.errors import JobError, LapwingError, ReplicaError, SmokeError
-from lapwing.plan.model import Document, Service, Smoke
+from lapwing.plan.model import JOB_TIMEOUT_S, Document, Service, Smoke
 
 WATCH_INTERVAL_S = 0.1
 """Time between two looks at the candidates that have to stay healthy."""

@@ -175,10 +175,11 @@ def _next_steps(context: Context, path: Path, findings: Findings) -> Iterator[st
 
 def _commit_steps(git: Git, name: str) -> Iterator[str]:
     """Yield how to commit the stack file, and what else is not committed yet."""
+    from lapwing.system.git import first_names
+
     if git.ask("rev-parse", "--git-dir") is None:
         yield "`git init`, then `git add` the files of the services: releases are made from commits"
-    elif others := sorted(c for c in git.changes("--", ".") if not c.endswith(name)):
-        more = len(others) - MAX_NAMED_FILES
-        shown = ", ".join(others[:MAX_NAMED_FILES]) + (f" and {more} more" if more > 0 else "")
+    elif others := [each for each in git.changes("--", ".") if not each.endswith(name)]:
+        shown = first_names(others, MAX_NAMED_FILES)
         yield f"`git add` the uncommitted files that the services need: {shown}"
     yield f"`git add {name} && git commit -m 'Add {name}'`"

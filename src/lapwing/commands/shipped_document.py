@@ -7,7 +7,6 @@ nor the values.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from lapwing.build.builder import BuildResult
 from lapwing.desired.repository import DesiredRepository
@@ -15,14 +14,8 @@ from lapwing.errors import SecretError, UsageError
 from lapwing.plan import make
 from lapwing.plan.model import Deployment, Document, Resource
 from lapwing.stack.load import LoadedStack
-from lapwing.targets import (
-    bundles,
-    sources,
-)
+from lapwing.targets import bundles, sources
 from lapwing.targets.planned import PlannedChange
-
-if TYPE_CHECKING:
-    pass
 
 
 def plan_document(

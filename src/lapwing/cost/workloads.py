@@ -12,6 +12,7 @@ from lapwing.cost.book import HOURS
 from lapwing.cost.ledger import Ledger, Quantity, between
 from lapwing.inventory.autopilot import GIB, show
 from lapwing.inventory.model import Environment, ManagedService, Pods
+from lapwing.plan.model import JOB_TIMEOUT_S
 from lapwing.stack import cron
 
 JOB_HOURS = Decimal(1) / 60
@@ -83,7 +84,7 @@ def _add_jobs(ledger: Ledger, environment: Environment) -> None:
         runs = round(cron.runs_in_a_month(job.schedule)) if job.schedule else deployments
         if not runs:
             continue
-        limit = min(Decimal((job.deadline_s or 600) * runs) / 3600, HOURS)
+        limit = min(Decimal((job.deadline_s or int(JOB_TIMEOUT_S)) * runs) / 3600, HOURS)
         hours = (NONE, min(JOB_HOURS * runs, limit), limit)
         note = f"{runs} runs; expected is a minute each, high the time limit"
         for what, label in KINDS:

@@ -8,8 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
-import yaml
-
 from lapwing.inventory.model import (
     Backup,
     Disk,
@@ -24,6 +22,7 @@ from lapwing.inventory.model import (
     SecretRead,
 )
 from lapwing.plan.names import BACKS_UP, COMPONENT, NAME, OFFLINE_MIGRATION
+from lapwing.system.yaml_loader import read_yaml
 
 Object = Mapping[str, Any]
 WORKLOADS = ("Deployment", "Rollout", "StatefulSet", "Job", "CronJob")
@@ -33,7 +32,6 @@ EVERYWHERE = "0.0.0.0/0"
 SPOT = "cloud.google.com/gke-spot"
 ZONE = "topology.kubernetes.io/zone"
 POD_SECURITY = "pod-security.kubernetes.io/enforce"
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _DURATION = re.compile(r"(\d+)([smh])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 _FACTORS = {
@@ -191,7 +189,7 @@ def _endpoints(service: Object) -> Iterator[Endpoint]:
 def _routes(config: Object) -> Iterator[Route]:
     """Yield the routes of the configuration of Envoy, the first match first."""
     text = (config.get("data") or {}).get("envoy.yaml")
-    listeners = _read(text)["static_resources"]["listeners"] if text else ()
+    listeners = read_yaml(text)["static_resources"]["listeners"] if text else ()
     for listener in listeners:
         for chain in listener["filter_chains"]:
             for host in chain["filters"][0]["typed_config"]["route_config"]["virtual_hosts"]:
@@ -230,10 +228,6 @@ def _flows(policy: Object) -> Iterator[Flow]:
                 yield Flow(peer["ipBlock"]["cidr"], part, _ports(rule))
             elif "podSelector" not in peer:
                 yield Flow("cluster", part, _ports(rule))
-
-
-def _read(text: str) -> Any:
-    return yaml.load(text, _LOADER)  # noqa: S506
 
 
 def _ports(rule: Object) -> str:

@@ -58,11 +58,12 @@ def read_manifests(files: Mapping[str, bytes]) -> list[tuple[int, dict[str, Any]
     """Read the objects of YAML files, each with the wave of its file."""
     import yaml
 
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    from lapwing.system.yaml_loader import LOADER
+
     found = []
     for path, data in files.items():
         wave = _FILE_WAVES.get(path.rpartition("/")[2], len(_FILE_WAVES))
-        found += [(wave, thing) for thing in yaml.load_all(data, loader) if thing]
+        found += [(wave, thing) for thing in yaml.load_all(data, LOADER) if thing]
     return sorted(found, key=lambda pair: pair[0])
 
 

@@ -30,6 +30,8 @@ ReleaseName = Annotated[str, msgspec.Meta(pattern=r"^[^./\x00-\x1f][^/\x00-\x1f]
 DeploymentKind = Literal["deploy", "promote", "rollback", "abort", "revert", "down"]
 
 
+JOB_TIMEOUT_S = 600.0
+"""How long a job may take where the stack file sets no timeout."""
 HeaderValue = str | tuple[str, ...] | bool
 """What to do with a response header: the value to set, values to add, or False to remove it."""
 

@@ -23,6 +23,7 @@ import yaml
 
 from lapwing.errors import Location, Problem, StackFileError
 from lapwing.system.files import BINARY
+from lapwing.system.yaml_loader import LOADER
 
 MAX_FILE_BYTES = 1024 * 1024
 MAX_NODES = 50_000
@@ -37,7 +38,6 @@ _TOO_DEEP = f"The file is nested more than {MAX_DEPTH} levels deep from here."
 
 KeyPath = tuple[str | int, ...]
 """The path of a value in the file: keys and list indexes."""
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class Source:
 def read(path: Path) -> Source:
     """Read a stack file. Raises StackFileError."""
     text = _text(path)
-    loader = _LOADER(text)
+    loader = LOADER(text)
     try:
         _check_events(path, text)
         node = loader.get_single_node()
@@ -120,7 +120,7 @@ def _check_events(path: Path, text: str) -> None:
     """Refuse deep nesting and tags before composing: libyaml's composer recurses in C."""
     depth = 0
     event: Any
-    for event in yaml.parse(text, Loader=_LOADER):
+    for event in yaml.parse(text, Loader=LOADER):
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
         elif isinstance(event, yaml.CollectionEndEvent):

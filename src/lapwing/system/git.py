@@ -325,6 +325,13 @@ def read_file_at(path: Path, revision: str, environ: Mapping[str, str]) -> bytes
     return found.data
 
 
+def first_names(files: Iterable[str], most: int) -> str:
+    """List the first files in order, and how many there are besides: `a, b and 3 more`."""
+    names = sorted(files)
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + rest
+
+
 def without_login(text: str) -> str:
     """A text without user names and passwords in its URLs."""
     return re.sub(r"(?<=://)[^/@\s]*@", "", text)

@@ -15,7 +15,7 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
@@ -31,6 +31,7 @@ from lapwing.build.image.engine import (
     check_request,
     running_engine,
 )
+from lapwing.build.image.hashed_files import LiveImage
 from lapwing.build.image.publish import Pushed
 from lapwing.build.source import read_source
 from lapwing.errors import BuildError, SourceError, UsageError
@@ -123,11 +124,12 @@ def make_images(
     if options.push:
         find_key(loaded, options.sign_key, settings)
     planned = {name: _names(loaded, settings, name, options) for name in names}
+    live = _live_images(loaded, settings, names, options)
     results = []
     for name, (repository, tags) in planned.items():
         started = time.monotonic()
         report(f"building {name}")
-        image = _build(loaded, settings, name, options, report)
+        image = _build(loaded, settings, name, options, report, live.get(name, ()))
         results.append(ImageResult(image, repository, tags, time.monotonic() - started))
     return results
 
@@ -213,17 +215,27 @@ def _build(
     name: str,
     options: ImageOptions,
     report: Callable[[str], None],
+    live: Sequence[LiveImage] = (),
 ) -> Image:
+    """Build the image of a service that was live with the images `live`."""
     platforms = _platforms(options)
     if loaded.stack.services[name].dockerfile is None:
-        request = image_request(loaded, settings, name, platforms)
-        if request.build.static is not None:
-            registry = options.registry or loaded.registry
-            request = replace(
-                request, live=live_images(loaded, settings, name, registry, options.desired)
-            )
+        request = replace(image_request(loaded, settings, name, platforms), live=tuple(live))
         return build_image(request, settings, report, plain_http=options.plain_http)
     return build_with_engine(_dockerfile_request(loaded, name, platforms[0]), settings, report)
+
+
+def _live_images(
+    loaded: LoadedStack, settings: Settings, names: Iterable[str], options: ImageOptions
+) -> Mapping[str, Sequence[LiveImage]]:
+    """Return the images that static services were live with; the desired state is read once."""
+    services = loaded.stack.services
+    static = [n for n in names if services[n].static is not None and not services[n].dockerfile]
+    if not static:
+        return {}
+    registry = options.registry or loaded.registry
+    live = live_images(loaded, settings, registry, options.desired)
+    return {name: live.get(name, ()) for name in static}
 
 
 def _dockerfile_request(loaded: LoadedStack, name: str, platform: Platform) -> DockerfileRequest:

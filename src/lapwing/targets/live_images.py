@@ -28,19 +28,18 @@ NEVER_LIVE = ("failed", "aborted")
 def live_images(
     loaded: LoadedStack,
     settings: Settings,
-    name: str,
     registry: str | None,
     desired: str | None = None,
-) -> tuple[LiveImage, ...]:
-    """Return the images in the same registry that a service was live with, the newest first.
+) -> dict[str, list[LiveImage]]:
+    """Return the images in the same registry that each service was live with, the newest first.
 
     Images in another registry do not count: it may be gone, which must not stop a deployment.
     `desired` is the URL of the desired-state repository, None for that of the environment. Raises
     DesiredStateError if it cannot be read.
     """
     if loaded.settings.target != "kubernetes" or registry is None:
-        return ()
-    host = service_image(registry, name).api
+        return {}
+    found: dict[str, list[LiveImage]] = {name: [] for name in loaded.stack.services}
     repository = DesiredRepository(settings.desired)
     url = desired or loaded.settings.repository
     if url is not None:
@@ -51,12 +50,12 @@ def live_images(
     entries = history(repository, *where, HISTORY_LENGTH)
     live = [entry for entry in entries if entry.outcome not in NEVER_LIVE]
     documents = repository.documents(*where, [entry.commit for entry in live])
-    found, until = [], math.inf
+    until = math.inf
     for entry, document in zip(live, documents, strict=True):
-        service = document.services.get(name) if isinstance(document, Document) else None
-        if service is not None and service.image is not None:
-            image = parse(service.image)
-            if image.digest and image.api == host:
-                found.append(LiveImage(image, until))
+        for name, service in document.services.items() if isinstance(document, Document) else ():
+            if name in found and service.image is not None:
+                image = parse(service.image)
+                if image.digest and image.api == service_image(registry, name).api:
+                    found[name].append(LiveImage(image, until))
         until = datetime.datetime.fromisoformat(entry.time).timestamp()
-    return tuple(found)
+    return found

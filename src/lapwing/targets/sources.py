@@ -7,15 +7,11 @@ from pathlib import Path, PurePosixPath
 
 from lapwing.build.builder import BuildResult, build
 from lapwing.build.context import BuildRequest
-from lapwing.errors import (
-    SourceError,
-    UsageError,
-    check_name,
-)
+from lapwing.errors import SourceError, UsageError, check_name
 from lapwing.plan.make import Built
 from lapwing.settings import Settings
 from lapwing.stack.load import LOCAL, LoadedStack
-from lapwing.system.git import Git
+from lapwing.system.git import Git, first_names
 
 Progress = Callable[[str], None]
 DIRTY = "-dirty"
@@ -115,10 +111,8 @@ def describe_uncommitted(
             continue
         git = Git(source_folder(loaded, name), settings.environ, SourceError)
         files |= set(git.changes("--untracked-files=normal", "--", "."))
-    shown = ", ".join(sorted(files)[:MAX_NAMED_FILES])
-    more = len(files) - MAX_NAMED_FILES
-    rest = f" and {more} more" if more > 0 else ""
-    return f"Uncommitted changes are deployed: {shown}{rest}. The revision is {revision}."
+    shown = first_names(files, MAX_NAMED_FILES)
+    return f"Uncommitted changes are deployed: {shown}. The revision is {revision}."
 
 
 def revision_of(built: Mapping[str, BuildResult | Built]) -> str:

@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
-
 from lapwing.design.diagrams.model import Band, Box, Flow
 from lapwing.design.subject import Subject
+from lapwing.system.yaml_loader import read_yaml
 
 PUSH_ONLY = "github.event_name == 'push'"
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def pipeline(subject: Subject, workflow: str) -> Flow:
     """Draw the jobs of a workflow with their steps, and who deploys what is committed."""
-    jobs: Mapping[str, Any] = yaml.load(workflow, _LOADER)["jobs"]  # noqa: S506
+    jobs: Mapping[str, Any] = read_yaml(workflow)["jobs"]
     name = subject.environment.name
     bands = [Band("Developer", (Box("git push"),), to_next="triggers")]
     bands += [_job(key, job) for key, job in jobs.items()]

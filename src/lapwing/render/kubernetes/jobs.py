@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from lapwing.plan.model import JOB_TIMEOUT_S
 from lapwing.plan.names import BACKS_UP, OFFLINE_MIGRATION, STOPS
 from lapwing.render.kubernetes import data, pod
 from lapwing.render.kubernetes.objects import (
@@ -40,8 +41,6 @@ WAVE = 3
 AFTER_FILE = "after.yaml"
 AFTER_WAVE = 8
 """The wave of jobs that run `after` services: after those of the edge and the ingress."""
-TIMEOUT_S = 600.0
-"""The time limit of a job if the stack file states none, as on a machine."""
 RETRIES = 3
 """Retries of a failed job: its database may not be ready yet."""
 KEPT_RUNS = 3
@@ -142,6 +141,6 @@ def _cron_job(cluster: ClusterEnvironment, part: str, service: Service) -> dict[
 def _spec(service: Service, template: dict[str, Tree], *, retries: int) -> dict[str, Tree]:
     return {
         "backoffLimit": retries,
-        "activeDeadlineSeconds": round(service.timeout or TIMEOUT_S),
+        "activeDeadlineSeconds": round(service.timeout or JOB_TIMEOUT_S),
         "template": template,
     }

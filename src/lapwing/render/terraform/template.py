@@ -13,13 +13,11 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-import yaml
-
 from lapwing.render.terraform.cloud import Project
 from lapwing.system.package_data import NAME, fill, read
+from lapwing.system.yaml_loader import read_yaml
 
 Body = dict[str, Any]
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def render(template: str, project: Project, **values: Any) -> Body:
@@ -54,7 +52,7 @@ def literal(text: str) -> str:
 @functools.cache
 def _read(template: str) -> Any:
     text = read("render.terraform", f"templates/{template}.yaml")
-    return yaml.load(text, _LOADER)  # noqa: S506
+    return read_yaml(text)
 
 
 def _fill(tree: Any, values: dict[str, Any]) -> Any:
