@@ -28,6 +28,7 @@ from lapwing.stack.load import load
 from tests.cluster.control_plane import Cluster, wait_until
 from tests.cluster.shop import Shop as People
 from tests.cluster.shop import volumes
+from tests.cluster.simulated import Printed, prints
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 LIMITS = WaitLimits(deadline=180.0, patience=2.0)
@@ -224,6 +225,20 @@ def _specs(shop: Shop) -> list[Any]:
     return [t["spec"] for k in kinds for t in shop.api.list(*k, shop.scope.namespace)]
 
 
+def test_version_older_than_the_schema_is_refused(shop: Shop, tmp_path: Path) -> None:
+    """A version that was never deployed here, and is healthy on a schema that it does not know."""
+    shop.deploy("v2")
+    probe = {"metadata": {"name": f"{shop.name}-api-probe", "namespace": shop.scope.namespace}}
+    printed = Printed(tmp_path / "probe.log")
+    printed.say("#   Your Fleet database has unrecognized migrations.", *["started"] * 500)
+    prints(shop.cluster, probe, printed.path)
+    for options in (YES, UpgradeOptions(lease=2.0)):
+        with pytest.raises(UpgradeError, match="must not run with a newer schema"):
+            shop.guard("v1", options)
+    assert shop.running() == {"v2"}
+    shop.nothing_is_left()
+
+
 @pytest.mark.parametrize("rollouts", [True, False])
 @pytest.mark.parametrize("tag", ["pending-badmigration", "crash-pending"])
 def test_failure_after_the_migration_began_restores_the_backup(
@@ -411,3 +426,13 @@ def test_upgrade_by_the_command_line(cluster: Cluster, scope: Scope, tmp_path: P
     assert served() == {"shop/api:v2-pending"}
     found = people.json("status")
     assert {s["phase"] for s in found["services"] if s["name"] in ("api", "feeds")} == {"running"}
+    # Another machine, which knows of no deployment, meets the data only.
+    people.run("down")
+    people.environ["LAPWING_HOME"] = str(tmp_path / "other")
+    write("v1")
+    refused = people.json("up", status=1)["error"]
+    assert "was migrated by api:v2-pending" in refused["message"]
+    assert "--image api=shop/api:v2-pending" in refused["hint"]
+    assert served() == set()
+    write("v2-pending")
+    people.run("up")

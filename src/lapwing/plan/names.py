@@ -24,6 +24,9 @@ STOPS = "lapwing.dev/stops"
 BACKS_UP = "lapwing.dev/backs-up"
 """Annotation: the database in the cluster that is backed up before the migration."""
 
+MIGRATED_BY = "lapwing.dev/migrated-by"
+"""Annotation of the volume of a database: the image whose offline migrations it has."""
+
 MAX_NAME_LENGTH = 63
 """Characters of a name that becomes a label or a host name, and of an endpoint group's name.
 Source: RFC 1123; Google Cloud, "Standalone network endpoint groups"."""

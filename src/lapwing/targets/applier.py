@@ -130,6 +130,7 @@ class Applier:
         except LapwingError as error:
             self.record(commit, "failed", error.message)
             raise
+        guard.record_migrations(self.api, [thing for _, thing in found])
         if not applied.held:
             self.record(commit, "succeeded")
         return applied

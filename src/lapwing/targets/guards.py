@@ -20,6 +20,8 @@ image is:
                         version of a running service without traffic before anything changes
     rollback, abort     refused
     promote, down       never: no other image is started
+
+Services that use the same database and run from the same repository are deployed in one version.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ import msgspec
 from lapwing.desired.history import history
 from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import ContextError, LapwingError, UsageError
-from lapwing.plan.names import OFFLINE_MIGRATION, release_of
+from lapwing.plan.names import OFFLINE_MIGRATION, STOPS, release_of
+from lapwing.stack.image import parse as parse_image
 from lapwing.stack.load import FILE, StackFile
 from lapwing.targets.base import ClusterOptions, EnvironmentRef, Reporter, Verb
 from lapwing.targets.planned import PlannedChange
@@ -101,6 +104,8 @@ def check(
             hint="Install Argo Rollouts in the cluster and add `rollouts: true` to the "
             "environment. Nothing was changed.",
         )
+    if verb in ("deploy", "up"):
+        _check_same_version(plan)
     for change in _offline_changes(repository, plan):
         if change.image not in rules.running(change.service):
             _check_migration(change, verb, environment, rules)
@@ -208,7 +213,7 @@ def _offline_changes(repository: DesiredRepository, plan: PlannedChange) -> Iter
     where = (plan.document.stack, plan.document.environment)
     entries = [e for e in history(repository, *where, SEARCHED_DEPLOYMENTS) if e.services]
     recorded = repository.manifests(*where, entries[0].commit) if entries else {}
-    for name in sorted(_offline_services(plan.files) | _offline_services(recorded)):
+    for name in sorted({**_offline_services(plan.files), **_offline_services(recorded)}):
         new = plan.document.services.get(name)
         deployed = [e for e in entries if name in e.services]
         before = repository.read(*where, deployed[0].commit) if deployed else None
@@ -221,15 +226,42 @@ def _offline_changes(repository: DesiredRepository, plan: PlannedChange) -> Iter
         yield _ImageChange(name, old, new.release, str(new.image), is_older, runs)
 
 
-def _offline_services(files: Mapping[str, bytes]) -> set[str]:
-    """Return the services with an offline migration, by the Jobs of their manifests."""
+def _check_same_version(plan: PlannedChange) -> None:
+    """Check that no service keeps an old version of the image that migrates its database."""
+    services = plan.document.services
+    for name, users in _offline_services(plan.files or {}).items():
+        new = services[name].image or "" if name in services else ""
+        for user in sorted(users & services.keys()):
+            old = services[user].image or ""
+            if old != new and old and new and _repository(old) == _repository(new):
+                raise UsageError(
+                    f"{user} would run {release_of(old)} with the schema of {name} "
+                    f"{release_of(new)}: both use the same database.",
+                    hint=f"Deploy both in one version, such as by `--image {user}={new}`. "
+                    "Nothing was changed.",
+                )
+
+
+def _repository(reference: str) -> str:
+    return parse_image(reference).name
+
+
+def _offline_services(files: Mapping[str, bytes]) -> dict[str, frozenset[str]]:
+    """Return the services with an offline migration, and those that use the same database.
+
+    They are read from the Jobs of the manifests.
+    """
     marked = {n: data for n, data in files.items() if OFFLINE_MIGRATION.encode() in data}
     if not marked:
-        return set()
+        return {}
     from lapwing.kubernetes.objects import annotation
     from lapwing.kubernetes.waves import read_manifests
 
-    return {annotation(thing, OFFLINE_MIGRATION) for _, thing in read_manifests(marked)} - {""}
+    return {
+        service: frozenset(annotation(thing, STOPS).split())
+        for _, thing in read_manifests(marked)
+        if (service := annotation(thing, OFFLINE_MIGRATION))
+    }
 
 
 def confirm_context(

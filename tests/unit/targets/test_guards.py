@@ -64,6 +64,24 @@ def deployment(
     return PlannedChange(document(image, hold=hold), head, before, manifests(offline=offline))
 
 
+def test_services_of_one_database_and_repository_have_one_version(tmp_path: Path) -> None:
+    """A worker of the old image would meet the schema that the new one migrates."""
+    repository = DesiredRepository(tmp_path / "desired")
+    marks = MIGRATION.replace(b"-of: api", b"-of: api, lapwing.dev/stops: api feeds other")
+
+    def check(feeds: str) -> None:
+        made = document("shop/api:2")
+        for name, image in (("feeds", feeds), ("other", "shop/other:1")):
+            made.services[name] = Service(kind="worker", release=image, revision="r", image=image)
+        plan = PlannedChange(made, None, None, {"production/manifests/jobs.yaml": marks})
+        guards.check(repository, plan, "deploy")
+
+    check("shop/api:2")
+    with pytest.raises(UsageError, match="feeds would run api:1 with the schema of api api:2") as e:
+        check("shop/api:1")
+    assert "--image feeds=shop/api:2" in str(e.value.hint)
+
+
 def commit(repository: DesiredRepository, image: str, *, offline: bool = True) -> str:
     plan = deployment(repository, image, offline=offline)
     made = repository.commit(plan.document, expected=plan.expected, files=plan.files)

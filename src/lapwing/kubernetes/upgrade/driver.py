@@ -175,6 +175,8 @@ def _end(record: Record, permission: Permission) -> State:
             f"outage, and {missing} is missing. Nothing was changed.",
             hint=hint,
         )
+    if record.state is State.OUTDATED:
+        raise _outdated(record)
     if record.state in (State.FAILED, State.ABORTED):
         first, _, detail = (record.reason or "aborted").partition("\n")
         raise UpgradeError(
@@ -183,6 +185,15 @@ def _end(record: Record, permission: Permission) -> State:
             detail=detail or None,
         )
     return record.state
+
+
+def _outdated(record: Record) -> UpgradeError:
+    return UpgradeError(
+        f"{record.release} reports unknown migrations in its database: an old version must not run "
+        "with a newer schema. Nothing was changed.",
+        hint="Deploy the version that migrated the database (`lapwing deploy --image "
+        "SERVICE=IMAGE`), or restore the backup from before the migration first.",
+    )
 
 
 def _stuck(record: Record) -> UpgradeError:

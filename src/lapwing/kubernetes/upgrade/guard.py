@@ -1,8 +1,10 @@
 """Run or refuse the upgrades that a deployment needs: offline migrations.
 
     for each service with an offline migration:
+        it does not run, and another version migrated its database -> UpgradeError without consent
         it does not run yet, or its image is the same -> nothing to do
         the new version starts without traffic and is healthy -> nothing to do
+        it reports migrations that it does not know -> UpgradeError: it is an old version
         it reports a missing migration -> an upgrade with an outage, or DowntimeError
 
 Call it once the Secrets of the new version exist and before anything else is applied: applying runs
@@ -17,14 +19,14 @@ from dataclasses import dataclass
 from lapwing.errors import LapwingError
 from lapwing.kubernetes.applyset import Scope
 from lapwing.kubernetes.client import ApiClient
-from lapwing.kubernetes.objects import Object, Reference, image_of
+from lapwing.kubernetes.objects import Object, Reference, annotation, image_of
 from lapwing.kubernetes.upgrade.backup import BackupCommands
 from lapwing.kubernetes.upgrade.driver import UpgradeError, upgrade
 from lapwing.kubernetes.upgrade.plan import UpgradePlan, plans
 from lapwing.kubernetes.upgrade.record import LEASE_S, UpgradeRecords, list_upgrades, reference
 from lapwing.kubernetes.upgrade.states import Permission, State
 from lapwing.kubernetes.upgrade.steps import UpgradeSteps
-from lapwing.plan.names import release_of
+from lapwing.plan.names import MIGRATED_BY, release_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,9 @@ def run_upgrades(
     """
     every = list(things)
     check_in_progress(api, scope, every)
+    if not options.allow_downtime:
+        for plan in plans(every):
+            _check_last_migration(api, plan)
     return [
         plan.service
         for plan in plans(every)
@@ -77,6 +82,43 @@ def check_in_progress(api: ApiClient, scope: Scope, things: Iterable[Object]) ->
                 f"An upgrade of {service} is in progress. Nothing was changed.",
                 hint="`lapwing deploy` continues it, or rolls it back.",
             )
+
+
+def record_migrations(api: ApiClient, things: Iterable[Object]) -> None:
+    """Record in the cluster which image's migrations each database has.
+
+    It is an annotation of the volume, which exists exactly as long as the data: after `down`
+    nothing else shows what the schema is, least of all to another machine.
+    """
+    for plan in plans(things):
+        volume = _volume(api, plan)
+        if volume is not None and annotation(volume, MIGRATED_BY) != plan.image:
+            change = {"metadata": {"annotations": {MIGRATED_BY: plan.image}}}
+            api.patch(Reference.of(volume), change)
+
+
+def _check_last_migration(api: ApiClient, plan: UpgradePlan) -> None:
+    """Check a version that has no running one to start beside. Raises UpgradeError."""
+    if api.get(Reference.of(plan.own)) is not None:
+        return
+    volume = _volume(api, plan)
+    last = annotation(volume, MIGRATED_BY) if volume is not None else ""
+    if last and last != plan.image:
+        release = release_of(plan.image)
+        raise UpgradeError(
+            f"The database of {plan.service} was migrated by {release_of(last)}, and an old "
+            "version must not run with a newer schema. Nothing was changed.",
+            hint=f"Add `--image {plan.service}={last}`. If {release} is newer, or the backup from "
+            "before the migration is restored, add `--allow-downtime`.",
+        )
+
+
+def _volume(api: ApiClient, plan: UpgradePlan) -> Object | None:
+    """Return the volume claim of the database of a plan."""
+    if plan.database is None:
+        return None
+    name = f"data-{plan.database['metadata']['name']}-0"
+    return api.get(Reference("v1", "PersistentVolumeClaim", plan.namespace, name))
 
 
 def is_upgrade_needed(api: ApiClient, scope: Scope, things: Iterable[Object]) -> bool:

@@ -13,11 +13,12 @@ started. That is an outage, so it needs consent and a way to restore the databas
     SWITCHING      clients reach it, scheduled jobs resume
     SUCCEEDED
 
-PROBING ends in CLEAR if no migration is pending (an ordinary blue-green deployment follows), and
-in REFUSED if one is and consent or the way to make a backup is missing: nothing was changed yet. A
-failure before MIGRATING leads to RESTARTING: the old version runs again on a schema that never
-changed. A failure from MIGRATING on leads through WITHDRAWING (the new version is scaled to zero)
-and RESTORING (the backup is restored) to RESTARTING: the old version never runs on a newer schema.
+PROBING ends in CLEAR if no migration is pending (an ordinary blue-green deployment follows), in
+OUTDATED if the schema is newer than the version, and in REFUSED if a migration is pending and
+consent or the way to make a backup is missing: nothing was changed yet. A failure before MIGRATING
+leads to RESTARTING: the old version runs again on a schema that never changed. A failure from
+MIGRATING on leads through WITHDRAWING (the new version is scaled to zero) and RESTORING (the backup
+is restored) to RESTARTING: the old version never runs on a newer schema.
 
 WITHDRAWING, RESTORING and RESTARTING can only be retried: a failure keeps the state and is
 reported, and the next run continues there, so there is no lock to clear by hand. MIGRATING cannot
@@ -47,17 +48,19 @@ class State(StrEnum):
     RESTARTING = "restarting"
     CLEAR = "clear"
     REFUSED = "refused"
+    OUTDATED = "outdated"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     ABORTED = "aborted"
 
 
 class Event(StrEnum):
-    """What can happen to an upgrade. CURRENT and PENDING are results of the probe."""
+    """What can happen to an upgrade. CURRENT, PENDING and OUTDATED are results of the probe."""
 
     DONE = "done"
     CURRENT = "current"
     PENDING = "pending"
+    OUTDATED = "outdated"
     FAILED = "failed"
     ABORTED = "aborted"
 
@@ -74,10 +77,14 @@ FORWARD = (
 WAY_BACK = (State.WITHDRAWING, State.RESTORING, State.RESTARTING)
 SCHEMA_CHANGED = frozenset({State.MIGRATING, State.STARTING, State.SWITCHING})
 """States in which the schema may be newer than the old version."""
-TERMINAL = frozenset({State.CLEAR, State.REFUSED, State.SUCCEEDED, State.FAILED, State.ABORTED})
+PROBED = frozenset({Event.CURRENT, Event.PENDING, Event.OUTDATED})
+TERMINAL = frozenset(
+    {State.CLEAR, State.REFUSED, State.OUTDATED, State.SUCCEEDED, State.FAILED, State.ABORTED}
+)
 UNINTERRUPTIBLE = frozenset({State.MIGRATING, *WAY_BACK})
 
 MISSING_MIGRATIONS = "missing migrations"
+UNKNOWN_MIGRATIONS = "unrecognized migrations"
 EMPTY_DATABASE = "database is not initialized"
 
 
@@ -110,7 +117,7 @@ def step(state: State, event: Event, permission: Permission, outcome: State | No
         return _probed(event, permission)
     if state in WAY_BACK:
         return _on_the_way_back(state, event, outcome)
-    if state in TERMINAL or event in (Event.CURRENT, Event.PENDING):
+    if state in TERMINAL or event in PROBED:
         raise ImpossibleEvent(f"{event} in {state}")
     if event is Event.DONE:
         return Step(FORWARD[FORWARD.index(state) + 1])
@@ -126,7 +133,12 @@ def _probed(event: Event, permission: Permission) -> Step:
         return Step(State.STOPPING if is_allowed else State.REFUSED)
     if event is Event.DONE:
         raise ImpossibleEvent(f"{event} in {State.PROBING}")
-    ends = {Event.CURRENT: State.CLEAR, Event.FAILED: State.FAILED, Event.ABORTED: State.ABORTED}
+    ends = {
+        Event.CURRENT: State.CLEAR,
+        Event.OUTDATED: State.OUTDATED,
+        Event.FAILED: State.FAILED,
+        Event.ABORTED: State.ABORTED,
+    }
     return Step(ends[event])
 
 
@@ -156,12 +168,15 @@ class Probe:
         """Whether a migration is pending, by what the program itself reports.
 
         Fleet's server compares its migrations with those in the database before it writes anything;
-        if some are missing it prints so and exits with 1. An empty database has nothing to lose.
+        if some are missing it prints so and exits with 1. If the database has migrations that it
+        does not know, it prints so and starts. An empty database has nothing to lose.
         Source: Fleet, cmd/fleet/serve.go (fleet-v4.90), the answers of the migration status.
         """
+        output = self.output.lower()
+        if UNKNOWN_MIGRATIONS in output:
+            return Event.OUTDATED
         if self.healthy:
             return Event.CURRENT
-        output = self.output.lower()
         if self.exit_status in (None, 0):
             return Event.FAILED
         if MISSING_MIGRATIONS in output:

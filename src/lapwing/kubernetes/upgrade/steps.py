@@ -40,7 +40,8 @@ from lapwing.kubernetes.upgrade.states import Probe
 from lapwing.kubernetes.wait import ResourceWaiter
 from lapwing.plan.names import COMPONENT, NAME
 
-PROBE_LOG_LINES = 100
+PROBE_LOG_LINES = 2000
+"""Lines to read: a server warns of unknown migrations as it starts, before its other output."""
 
 
 class UpgradeSteps:
@@ -313,7 +314,7 @@ def _probe_results(pod: Object | None, log: Callable[[], str]) -> list[Probe]:
     if pod is None:
         return [Probe(False, None, "Its pod was deleted.")]
     if condition(pod, "Ready").get("status") == "True":
-        return [Probe(True, None, "")]
+        return [Probe(True, None, log())]
     for status in (pod.get("status") or {}).get("containerStatuses") or ():
         ended = (status.get("state") or {}).get("terminated")
         if ended:

@@ -23,6 +23,12 @@ MISSING = """
 #   Your Fleet database is missing required migrations. This is likely to cause
 #   Missing migrations: tables=[20240613162201], data=[].
 """
+UNKNOWN = """
+# WARNING:
+#   Your Fleet database has unrecognized migrations. This could happen when
+#   running an older version of Fleet on a newer migrated database.
+#   Unknown migrations: tables=[20250904091745], data=[].
+"""
 
 
 class Killed(BaseException):
@@ -175,6 +181,18 @@ def test_no_pending_migration_is_clear() -> None:
     assert world.acts == []
 
 
+@pytest.mark.parametrize("permission", [YES, Permission(False, False)])
+def test_version_older_than_the_schema_is_refused(permission: Permission) -> None:
+    class Newer(World):
+        def probe(self) -> Probe:
+            return Probe(True, None, UNKNOWN)
+
+    world = Newer(iter(()))
+    with pytest.raises(UpgradeError, match=r"with a newer schema\. Nothing was changed"):
+        upgrade("v1", permission, world, world)
+    assert (world.acts, world.saved, world.running) == ([], None, {"old"})
+
+
 def test_version_that_does_not_start_is_reported_with_its_output() -> None:
     world = World(iter(["fail"]))
     with pytest.raises(UpgradeError) as failed:
@@ -215,6 +233,8 @@ def test_another_release_is_refused_while_an_upgrade_is_in_progress() -> None:
     ("probe", "expected"),
     [
         (Probe(True, None, MISSING), Event.CURRENT),
+        (Probe(True, None, UNKNOWN), Event.OUTDATED),
+        (Probe(False, 1, UNKNOWN), Event.OUTDATED),
         (Probe(False, 1, MISSING), Event.PENDING),
         (Probe(False, 1, "#   Your Fleet database is not initialized. Fleet"), Event.CURRENT),
         (Probe(False, 1, "dial tcp: connection refused"), Event.FAILED),
