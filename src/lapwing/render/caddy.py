@@ -18,9 +18,10 @@ HASHED = r"^/assets/.*[-.][A-Za-z0-9_-]{8,}\.[A-Za-z0-9]+$"
 
 KEEP_ASSETS_S = 7 * 24 * 3600
 """How long the hashed files of a release are served after it was active."""
-SIDECARS = {"br": ".br", "zstd": ".zst", "gzip": ".gz"}
-"""The names that Caddy adds to that of a file for its compressed copies, by encoding, the best
-first. Source: caddyserver.com, JSON structure, http.precompressed."""
+GZIPPED = ".gz"
+"""What Caddy adds to the name of a file for its compressed copy. No other format is served: the
+build cannot check that the copy has the content of the file. Source: caddyserver.com, JSON
+structure, http.precompressed."""
 MIN_COMPRESSED_BYTES = 512
 """Smaller responses are not compressed."""
 HIDDEN = [".*", "lapwing.yaml", "lapwing.lock", "lapwing-release.yaml"]
@@ -175,6 +176,5 @@ def _file_server(root: PurePath) -> Json:
         "handler": "file_server",
         "root": str(root),
         "hide": HIDDEN,
-        "precompressed": {encoding: {} for encoding in SIDECARS},
-        "precompressed_order": list(SIDECARS),
+        "precompressed": {"gzip": {}},
     }

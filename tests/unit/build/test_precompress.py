@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,13 +38,62 @@ def test_only_files_that_get_smaller_have_a_copy(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.glob("*.gz")] == ["page.html.gz"]
 
 
-def test_copy_of_the_build_is_kept_unless_it_has_other_content(tmp_path: Path) -> None:
-    (tmp_path / "app.js").write_text("a")
-    own = gzip.compress(b"a", 1)
-    (tmp_path / "app.js.gz").write_bytes(own)
+@pytest.mark.parametrize("name", ["app.js", "photo.png", "LICENSE", "link", "folder/data.tar"])
+def test_copy_of_the_site_is_kept_unless_it_has_other_content(tmp_path: Path, name: str) -> None:
+    """Caddy serves it for a file of any type, and for a link."""
+    content = b"a" * 3_000_000
+    path, copy = tmp_path / name, tmp_path / f"{name}.gz"
+    path.parent.mkdir(exist_ok=True)
+    if name == "link":
+        (tmp_path / "target").write_bytes(content)
+        path.symlink_to("target")
+    else:
+        path.write_bytes(content)
+    given = gzip.compress(content, 1)
+    copy.write_bytes(given)
     precompress(tmp_path)
-    assert (tmp_path / "app.js.gz").read_bytes() == own
-    for wrong in (gzip.compress(b"old"), b"no gzip", own[:-4]):
-        (tmp_path / "app.js.gz").write_bytes(wrong)
-        with pytest.raises(BuildError, match=r"app\.js\.gz is served as app\.js, but"):
+    assert copy.read_bytes() == given
+    others = (content[:-1], content + b"a", b"old", b"")
+    for wrong in (*map(gzip.compress, others), b"no gzip", b"", given[:-4], given + b"a"):
+        copy.write_bytes(wrong)
+        with pytest.raises(BuildError, match=rf"{name}\.gz is served as {name}, but"):
             precompress(tmp_path)
+
+
+def test_files_that_are_no_copies_are_left_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / ".gz").write_text("no name")
+    (tmp_path / "folder").mkdir()
+    for name in ("alone.js.gz", "folder.gz", "app.js.br", "app.js.zst"):
+        (tmp_path / name).write_text("not compressed")
+    for name in ("app.js", "style.css"):
+        (tmp_path / name).write_text("a" * 2000)
+    for target in ("missing", "app.js.gz"):
+        (tmp_path / "app.js.gz").unlink(missing_ok=True)
+        (tmp_path / "app.js.gz").symlink_to(target)
+        precompress(tmp_path)
+    names = [".gz", "alone.js.gz", "app.js.gz", "folder.gz", "style.css.gz"]
+    assert sorted(path.name for path in tmp_path.glob("*.gz")) == names
+
+
+def test_file_whose_name_is_too_long_for_a_copy_has_none(tmp_path: Path) -> None:
+    (tmp_path / f"{'a' * 252}.js").write_text("a" * 2000)
+    (tmp_path / f"{'é' * 125}.js").write_text("a" * 2000)
+    precompress(tmp_path)
+    assert list(tmp_path.glob("*.gz")) == []
+
+
+def test_copy_that_cannot_be_read_is_an_error_of_access(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "app.js").write_text("a")
+    (tmp_path / "app.js.gz").write_bytes(gzip.compress(b"a"))
+    real = Path.open
+
+    def refuse(path: Path, *arguments: Any, **options: Any) -> Any:
+        if path.suffix == ".gz":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(PermissionError):
+        precompress(tmp_path)

@@ -29,7 +29,7 @@ from lapwing.build.image.layer import Files, Layer
 from lapwing.errors import ImageMissingError
 from lapwing.registry.client import RegistryClient
 from lapwing.registry.manifest import Manifest
-from lapwing.render.caddy import HASHED, KEEP_ASSETS_S, SIDECARS
+from lapwing.render.caddy import GZIPPED, HASHED, KEEP_ASSETS_S
 from lapwing.stack.image import Reference
 
 ANNOTATION = "dev.lapwing.hashed-files.diff-id"
@@ -56,7 +56,7 @@ def split(files: Files, prefix: str) -> tuple[Files, Files]:
         for name, path in files.items()
         if path is not None and _is_file(path) and re.search(HASHED, name.removeprefix(prefix))
     }
-    copies = {name + suffix for name in hashed for suffix in SIDECARS.values()}
+    copies = {name + GZIPPED for name in hashed}
     hashed |= {name: files[name] for name in copies if name in files}
     return hashed, {name: path for name, path in files.items() if name not in hashed}
 
