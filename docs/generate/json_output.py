@@ -19,6 +19,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
+from lapwing.agent.backups import Manifest
 from lapwing.desired.history import Entry
 from lapwing.load.record import Exchange, Total
 from lapwing.observed.status import Status
@@ -124,6 +125,13 @@ class Check(Struct):
     ok: bool | None
     seen: str
     detail: str | UnsetType = UNSET
+
+
+class VerifiedBackup(Struct):
+    """The checks of a backup, one for each resource and volume."""
+
+    backup: str
+    checks: list[Check]
 
 
 class Built(Struct):
@@ -626,7 +634,7 @@ OUTPUTS = {
         "error of an invalid stack file.",
     ),
     "deploy": Output(
-        ("deploy", "up", "promote", "abort", "rollback", "down"),
+        ("deploy", "up", "promote", "abort", "rollback", "down", "restore"),
         (DeployResult,),
         text="The same for every target. With `--dry-run`, `outcome` is `dry-run`, `commit` is "
         "null and `changes` lists what would change.",
@@ -644,6 +652,12 @@ OUTPUTS = {
         ("verify", "doctor", "image verify"),
         items=Check,
         text="`ok` is null if a check could not be made.",
+    ),
+    "backup": Output(
+        ("backup",),
+        (VerifiedBackup,),
+        Manifest,
+        "A list of backups, newest first (`create`: the new one); `verify`: its checks.",
     ),
     "ship": Output(("ship",), (ShipOutput,)),
     "release": Output(("release",), (ReleaseOutput,)),

@@ -196,6 +196,12 @@ class ResourceError(LapwingError):
     code = "resource"
 
 
+class BackupError(LapwingError):
+    """A backup cannot be made, read or restored."""
+
+    code = "backup"
+
+
 class ReplicaError(LapwingError):
     """A replica did not start, or did not become healthy."""
 

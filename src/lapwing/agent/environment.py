@@ -292,6 +292,7 @@ class Environment:
             domains=record.document.domains,
             acme=record.document.acme,
             edge=record.document.edge,
+            backup=running.backup if running else record.document.backup,
             services=running.services if running else {},
             resources=running.resources if running else {},
             deployment=Deployment(

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import sys
 import time
 from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
@@ -105,6 +106,13 @@ class Launcher:
         Raises ReleaseMissingError, SecretError or ResourceError.
         """
         return await asyncio.to_thread(self._launch, spec, owner, incoming, port, host_network)
+
+    def backup(self, owner: Owner) -> Launch:
+        """Build the launch of a backup of this environment, with the agent's own settings."""
+        arguments = (sys.executable, "-m", "lapwing.agent.backups", owner.stack, owner.environment)
+        variables = {"LAPWING_HOME": str(self._settings.home), MARK: self.mark(owner)}
+        kept = {k: v for k, v in os.environ.items() if k in ("PATH", "LANG", "HOME", "PYTHONPATH")}
+        return Launch(arguments, kept | variables, self._settings.home)
 
     def record_active(self) -> None:
         """Record which static releases are active: their hashed files outlive a switch."""

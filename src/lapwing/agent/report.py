@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from lapwing.agent import generations
 from lapwing.agent.proxy.model import authority
 from lapwing.agent.resources import servers
 from lapwing.agent.rollout import State
-from lapwing.agent.state import EnvironmentState, Generation
+from lapwing.agent.state import BACKUP, EnvironmentState, Generation
 from lapwing.observed.status import (
+    BackupStatus,
     Phase,
     ResourceStatus,
     RolloutStatus,
@@ -20,7 +21,7 @@ from lapwing.observed.status import (
     SlotStatus,
     Status,
 )
-from lapwing.plan.model import Service
+from lapwing.plan.model import Schedule, Service
 
 
 def status(state: EnvironmentState, port: int, problem: str | None) -> Status:
@@ -48,12 +49,19 @@ def status(state: EnvironmentState, port: int, problem: str | None) -> Status:
             )
             for name, resource in sorted(document.resources.items() if document else ())
         ],
+        backup=_backup(state),
         rollout=_rollout(state, port),
         problem=problem,
         running=bool(state.with_processes or state.resources or state.runs),
         stopping=_stopping(state),
         updated=time.time(),
     )
+
+
+def _backup(state: EnvironmentState) -> BackupStatus | None:
+    if state.document is None or state.document.backup is UNSET:
+        return None
+    return BackupStatus(schedule=_schedule(BACKUP, state.document.backup.schedule, state))
 
 
 def _stopping(state: EnvironmentState) -> dict[str, float]:
@@ -100,14 +108,16 @@ def _service(name: str, spec: Service, state: EnvironmentState) -> ServiceStatus
         active=_slot(active),
         idle=_slot(idle),
         draining=sum(g.service == name and g.role == "draining" for g in state.generations),
-        schedule=_schedule(name, spec, state),
+        schedule=_schedule(name, spec.schedule, state),
     )
 
 
-def _schedule(name: str, spec: Service, state: EnvironmentState) -> ScheduleStatus | None:
-    if spec.schedule is UNSET:
+def _schedule(
+    name: str, wanted: Schedule | UnsetType, state: EnvironmentState
+) -> ScheduleStatus | None:
+    if wanted is UNSET:
         return None
-    found, wanted = state.schedules.get(name), spec.schedule
+    found = state.schedules.get(name)
     return ScheduleStatus(
         cron=wanted.cron,
         timezone=wanted.timezone,

@@ -23,15 +23,16 @@ from lapwing.agent import logs, processes
 from lapwing.agent.context import Context
 from lapwing.agent.launch import JOB_LABEL, Launcher
 from lapwing.agent.processes import Identity, Launch
-from lapwing.agent.state import JobRun, ScheduledJob, boot_id
+from lapwing.agent.state import BACKUP, JobRun, ScheduledJob, boot_id
 from lapwing.agent.store import Store
 from lapwing.errors import LapwingError
 from lapwing.observed.status import RunOutcome, RunStatus
-from lapwing.plan.model import JOB_TIMEOUT_S, Service
+from lapwing.plan.model import JOB_TIMEOUT_S, Document, Service
 from lapwing.stack import cron
 
 log = logging.getLogger(__name__)
 
+BACKUP_TIMEOUT_S = 6 * 3600.0
 CLOCK_TOLERANCE_S = 3 * 3600.0
 """A next time that is this much later than it should be was computed with a wrong clock."""
 _WITH_STATUS = '"$@"; status=$?; echo "$status" > "$0"; exit "$status"'
@@ -80,12 +81,11 @@ class Schedules:
         now, document = time.time(), self.state.document
         is_clock_changed = not 0 <= now - self._seen < CLOCK_TOLERANCE_S
         self._seen = now
-        wanted = document.services if document is not None else {}
-        for name in [n for n in self.state.schedules if not _is_scheduled(wanted.get(n))]:
+        wanted = _scheduled(document) if document is not None else {}
+        for name in self.state.schedules.keys() - wanted.keys():
             self._remove(name)
         for name, spec in wanted.items():
-            if _is_scheduled(spec):
-                self._check(name, spec, now, is_clock_changed=is_clock_changed)
+            self._check(name, spec, now, is_clock_changed=is_clock_changed)
 
     def _check(self, name: str, spec: Service, now: float, *, is_clock_changed: bool) -> None:
         """Start the job if it is due, or record why not."""
@@ -143,7 +143,10 @@ class Schedules:
         file = self._launcher.job_log(name, run.log)
         await asyncio.to_thread(logs.remove_old, file.parent)
         owner = self._launcher.owner(name, JOB_LABEL)
-        launch = await self._launcher.launch(run.spec, owner, None)
+        if name == BACKUP:
+            launch = self._launcher.backup(owner)
+        else:
+            launch = await self._launcher.launch(run.spec, owner, None)
         if launch.container is None:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._exit_file(name).unlink(missing_ok=True)
@@ -217,8 +220,18 @@ class Schedules:
         return self._folder / f"{name}.status"
 
 
-def _is_scheduled(spec: Service | None) -> bool:
-    return spec is not None and spec.schedule is not UNSET
+def _scheduled(document: Document) -> dict[str, Service]:
+    """Return the scheduled jobs of a document; one of them makes the backups."""
+    found = {n: s for n, s in document.services.items() if s.schedule is not UNSET}
+    if document.backup is not UNSET and document.services:
+        found[BACKUP] = Service(
+            kind="job",
+            release="-",
+            revision=document.deployment.revision,
+            schedule=document.backup.schedule,
+            timeout=BACKUP_TIMEOUT_S,
+        )
+    return found
 
 
 def _identity(run: JobRun) -> Identity:

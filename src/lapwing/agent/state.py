@@ -25,6 +25,8 @@ from lapwing.observed.status import RunStatus
 from lapwing.plan.model import Document, ResourceContainer, Schedule, Service
 from lapwing.system.files import write_atomic
 
+BACKUP = "@backup"
+"""The name of the job that makes backups, also of its log; no service can have it."""
 Slot = Literal["blue", "green"]
 Role = Literal["candidate", "active", "warm", "draining"]
 Parameters = ParamSpec("Parameters")

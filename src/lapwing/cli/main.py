@@ -57,6 +57,8 @@ VERBS = {
     "image": "Build images; copy, list and inspect them in registries.",
     "cost": "Estimate the monthly cost of the stack.",
     "review": "Report over-engineering, risks and over-provisioning.",
+    "backup": "Back up databases and volumes; list and verify backups.",
+    "restore": "Restore a database or volume from a backup.",
     "secret": "Set, list and remove secrets.",
     "render": "Write an environment as Kubernetes manifests.",
     "chart": "Write an environment as a Helm chart.",

@@ -234,10 +234,11 @@ def _used_data(used: Summary) -> dict[str, float | None]:
     }
 
 
-def checks(context: Context, results: Sequence[CheckResult]) -> int:
-    """Print the checks of a running stack; return 1 if one failed or could not be made."""
+def checks(context: Context, results: Sequence[CheckResult], backup: str | None = None) -> int:
+    """Print checks, of a running stack or a backup; return 1 if one failed or was not possible."""
     if context.for_programs:
-        context.printer.json(msgspec.to_builtins(results))
+        data = msgspec.to_builtins(results)
+        context.printer.json(data if backup is None else {"backup": backup, "checks": data})
     else:
         words = {True: "ok", False: "FAILED", None: "UNKNOWN"}
         rows = [(words[r.ok], r.check, r.seen) for r in results]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lapwing.cli.context import Context
 
 if TYPE_CHECKING:
     from lapwing.desired.history import Entry
-    from lapwing.observed.status import ScheduleStatus, ServiceStatus
+    from lapwing.observed.status import BackupStatus, ScheduleStatus, ServiceStatus, Status
     from lapwing.observed.usage import Summary
     from lapwing.targets.base import StatusReport
 
@@ -42,23 +42,7 @@ def show_status(context: Context, report: StatusReport) -> None:
     if report.envoy_running is False and report.running:
         log = context.settings.logs / "envoy.log"
         printer.data(f"Envoy is not running: no request reaches a service. Its log is {log}.")
-    if found.services:
-        printer.data("")
-        rows = [_service_row(s) for s in found.services]
-        printer.table(("SERVICE", "PHASE", "ACTIVE", "READY", "RELEASE", "IDLE"), rows)
-        _show_exits(context, found.services)
-    scheduled = [(s.name, s.schedule) for s in found.services if s.schedule is not None]
-    if scheduled:
-        printer.data("")
-        rows = [(name, *_schedule_row(schedule)) for name, schedule in scheduled]
-        printer.table(("JOB", "SCHEDULE", "LAST RUN", "OUTCOME", "NEXT RUN"), rows)
-    if found.resources:
-        printer.data("")
-        states = {True: "running", False: "stopped", None: "-"}
-        printer.table(
-            ("RESOURCE", "KIND", "PROVIDER", "STATE"),
-            [(r.name, r.kind, r.provider, states[r.running]) for r in found.resources],
-        )
+    _show_parts(context, found)
     if found.stopping:
         printer.data("")
         names = (f"{name} (up to {_duration(left)})" for name, left in found.stopping.items())
@@ -84,6 +68,32 @@ def show_status(context: Context, report: StatusReport) -> None:
     for text in found.advice:
         printer.data("")
         printer.data(f"Advice: {text}")
+
+
+def _show_parts(context: Context, found: Status) -> None:
+    """Print the services, scheduled jobs, resources and backups of an environment."""
+    printer = context.printer
+    if found.services:
+        printer.data("")
+        rows = [_service_row(s) for s in found.services]
+        printer.table(("SERVICE", "PHASE", "ACTIVE", "READY", "RELEASE", "IDLE"), rows)
+        _show_exits(context, found.services)
+    scheduled = [(s.name, s.schedule) for s in found.services if s.schedule is not None]
+    if scheduled:
+        printer.data("")
+        rows = [(name, *_schedule_row(schedule)) for name, schedule in scheduled]
+        printer.table(("JOB", "SCHEDULE", "LAST RUN", "OUTCOME", "NEXT RUN"), rows)
+    if found.resources:
+        printer.data("")
+        states = {True: "running", False: "stopped", None: "-"}
+        printer.table(
+            ("RESOURCE", "KIND", "PROVIDER", "STATE"),
+            [(r.name, r.kind, r.provider, states[r.running]) for r in found.resources],
+        )
+    if found.backup is not None:
+        printer.data("")
+        for text in _backup_lines(found.backup):
+            printer.data(text)
 
 
 def _show_exits(context: Context, services: Sequence[ServiceStatus]) -> None:
@@ -131,6 +141,20 @@ def _schedule_row(schedule: ScheduleStatus) -> tuple[str, ...]:
     if began is None and last is not None:
         began = last.began or last.due
     return (f"{schedule.cron}{zone}", _moment(began), outcome, _moment(schedule.next))
+
+
+def _backup_lines(backup: BackupStatus) -> Iterator[str]:
+    if backup.created is None:
+        yield "Backups: none yet"
+    else:
+        age, size = _duration(time.time() - backup.created), backup.bytes / 2**20
+        yield f"Backups: newest {backup.newest}, {age} old, {size:.1f} MiB; {backup.count} kept"
+    schedule = backup.schedule
+    if schedule is not None:
+        yield f"  next {_moment(schedule.next)}"
+        if schedule.last is not None and schedule.last.outcome != "succeeded":
+            at, reason = _moment(schedule.last.due), schedule.last.reason
+            yield f"  the one of {at} {schedule.last.outcome}: {reason} (`lapwing logs @backup`)"
 
 
 def _moment(seconds: float | None) -> str:

@@ -58,6 +58,19 @@ class ScheduleStatus(msgspec.Struct, kw_only=True):
     last: RunStatus | None = None
 
 
+class BackupStatus(msgspec.Struct, kw_only=True):
+    """The scheduled backups of an environment, and the newest complete one (`created`: Unix time).
+
+    `schedule` is None where backups are made by hand only.
+    """
+
+    schedule: ScheduleStatus | None = None
+    newest: str | None = None
+    created: float | None = None
+    bytes: int = 0
+    count: int = 0
+
+
 class SlotStatus(msgspec.Struct, kw_only=True):
     """One slot of a service. `ready` counts replicas that are running and healthy."""
 
@@ -116,6 +129,7 @@ class Status(msgspec.Struct, kw_only=True):
     commit: str | None = None
     services: list[ServiceStatus] = []
     resources: list[ResourceStatus] = []
+    backup: BackupStatus | None = None
     rollout: RolloutStatus | None = None
     problem: str | None = None
     advice: list[str] = []

@@ -62,6 +62,7 @@ def make(
         domains=domains(loaded),
         acme=_acme(loaded),
         edge=_edge(loaded, secrets),
+        backup=_backup(loaded),
         deployment=deployment,
         services=services,
         resources=dict(resources),
@@ -100,6 +101,14 @@ def _certificate(loaded: LoadedStack, secrets: Mapping[str, str]) -> model.Certi
         return None
     key = model.SecretVersion(secret=tls.key, version=secrets[tls.key])
     return model.Certificate(chain=read_pem(loaded, tls.certificate, "certificate"), key=key)
+
+
+def _backup(loaded: LoadedStack) -> model.Backup | UnsetType:
+    wanted = loaded.settings.backup
+    if wanted is None:
+        return UNSET
+    schedule = model.Schedule(cron=wanted.every, timezone=wanted.timezone, start_within=86400.0)
+    return model.Backup(schedule=schedule, keep=wanted.keep, to=wanted.to)
 
 
 def _acme(loaded: LoadedStack) -> model.Acme | UnsetType:

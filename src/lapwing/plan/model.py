@@ -238,6 +238,14 @@ class Deployment(Struct, frozen=True, kw_only=True):
     reason: str | None = None
 
 
+class Backup(Struct, frozen=True, kw_only=True):
+    """The backups of an environment on a machine: when, how many are kept, and in which folder."""
+
+    schedule: Schedule = Schedule(cron="@daily")
+    keep: int = 7
+    to: str | None = None
+
+
 class Acme(Struct, frozen=True, kw_only=True):
     """The public authority that issues the certificate of a server (RFC 8555).
 
@@ -288,6 +296,7 @@ class Document(Struct, frozen=True, kw_only=True):
     resources: dict[Name, Resource] = {}
     acme: Acme | UnsetType = UNSET
     edge: Edge | UnsetType = UNSET
+    backup: Backup | UnsetType = UNSET
     folder: str | UnsetType = UNSET
     """The folder of the stack file, if the document was committed from one on this machine."""
 

@@ -24,9 +24,14 @@ def backups(case: Case) -> Iterator[Risk]:
         path: KeyPath = ("resources", name, "backup")
         if resource.kind not in DATABASES:
             continue
+        on_machine = case.loaded.settings.target == "machine" and resource.kind == "mongodb"
+        if on_machine and case.loaded.settings.backup is not None:
+            continue  # The agent makes them.
         if not resource.backup:
             evidence = f"`{name}` ({resource.kind}) has no backup"
             advice = "Configure backups, test a restore, then set `backup: true`."
+            if on_machine:
+                advice = "Set `backup: daily` of the environment, and run `lapwing backup verify`."
             yield Risk("no-backup", path, evidence, advice, Severity.CRITICAL)
         elif name in atlas and atlas[name].tier == FREE_TIER:
             evidence = f"`{name}` has `backup: true`, but Atlas makes no backups of {FREE_TIER}"

@@ -50,6 +50,12 @@ def parse(value: object) -> str:
     return text.lower() if text.startswith("@") else text
 
 
+def parse_interval(value: object) -> str:
+    """Check a schedule, or a word such as `daily`, and return the schedule. Raises ValueError."""
+    alias = f"@{str(value).strip().lower()}"
+    return parse(alias if alias in ALIASES else value)
+
+
 def time_zone(value: object) -> str:
     """Check the name of a time zone. Raises ValueError."""
     text = str(value)

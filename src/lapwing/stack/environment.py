@@ -9,10 +9,12 @@ from pydantic import BeforeValidator, Field, model_validator
 from lapwing.stack.fields import (
     ComputeResources,
     Headers,
+    Interval,
     Money,
     NonEmpty,
     Size,
     StrictModel,
+    TimeZone,
     Variable,
     short_form,
 )
@@ -135,6 +137,24 @@ def _unless_local(value: object) -> object:
     return None if value == "local" else value
 
 
+class Backup(StrictModel):
+    """Scheduled backups of an environment on a machine."""
+
+    every: Interval = Field(
+        "@daily",
+        description="When: `hourly`, `daily`, `weekly`, `monthly`, or a schedule as for cron.",
+        examples=["30 3 * * *"],
+    )
+    timezone: TimeZone = Field("UTC", description="The time zone of the schedule.")
+    keep: int = Field(7, ge=1, le=1000, description="How many backups are kept.")
+    to: Annotated[str, Field(pattern=r"^/")] | None = Field(
+        None,
+        description="The folder for the backups, best on another disk. Default: `backups` in "
+        "LAPWING_HOME.",
+        examples=["/var/backups/lapwing"],
+    )
+
+
 class Environment(StrictModel):
     """Where the stack runs, and the settings that differ there."""
 
@@ -175,6 +195,11 @@ class Environment(StrictModel):
     ] = Field(
         None,
         description="The certificate (machine). Default: `local`, one of a local authority.",
+    )
+    backup: Annotated[Backup | None, short_form("every", str | Backup)] = Field(
+        None,
+        description="Backups of its databases and volumes (machine).",
+        examples=[{"every": "daily", "keep": 14, "to": "/var/backups/lapwing"}],
     )
     headers: Headers = Field(
         default_factory=dict,

@@ -30,6 +30,14 @@ def check_host(stack: Stack, environment: Environment) -> Iterator[Violation]:
         yield Violation("`local` is this machine: it has no `host`.", ("host",), hint, key=True)
 
 
+def check_backup(_: Stack, environment: Environment) -> Iterator[Violation]:
+    """`backup` of an environment is for machines."""
+    if environment.backup is not None and environment.target != "machine":
+        hint = "On a cluster use snapshots of the volumes, or the backups of the managed database."
+        message = "`backup` of an environment is only for `target: machine`."
+        yield Violation(message, ("backup",), hint, key=True)
+
+
 def check_runtime(_: Stack, environment: Environment) -> Iterator[Violation]:
     """`runtime` is for machines: a cluster always runs containers."""
     if environment.target == "kubernetes" and "runtime" in environment.model_fields_set:

@@ -72,6 +72,7 @@ Percentage = Annotated[
     float, BeforeValidator(quantities.fraction), Field(json_schema_extra=PERCENTAGE)
 ]
 CronSchedule = Annotated[str, BeforeValidator(cron.parse), Field(json_schema_extra={**CRON})]
+Interval = Annotated[str, BeforeValidator(cron.parse_interval)]
 TimeZone = Annotated[str, BeforeValidator(cron.time_zone)]
 Date = Annotated[datetime.date, BeforeValidator(quantities.date), Field(json_schema_extra={**DATE})]
 

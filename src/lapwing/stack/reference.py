@@ -33,9 +33,9 @@ _FORMS = {
 _TYPES = {"string": "text", "integer": "number", "number": "number", "boolean": "true or false"}
 _PARTS = (
     "Service", "Build", "Health", "Buffering", "Replicas", "ComputeResources", "Rollout", "Smoke",
-    "Analysis", "Secret", "Migrate", "Schedule", "Resource", "Environment", "Cloud", "Machine",
-    "Tls", "Acme", "Gateway", "Usage", "Release", "Branch", "ReleasedProject", "Forge", "Mirrored",
-    "Scan", "Accepted", "Signing",
+    "Analysis", "Secret", "Migrate", "Schedule", "Resource", "Environment", "Backup", "Cloud",
+    "Machine", "Tls", "Acme", "Gateway", "Usage", "Release", "Branch", "ReleasedProject", "Forge",
+    "Mirrored", "Scan", "Accepted", "Signing",
 )  # fmt: skip
 
 _HEAD = """\

@@ -45,6 +45,7 @@ RULES: tuple[Rule, ...] = (
     ingress_rules.check_tls,
     ingress_rules.check_headers,
     environment_rules.check_host,
+    environment_rules.check_backup,
     environment_rules.check_runtime,
     environment_rules.check_environment_names,
     environment_rules.check_cloud,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import msgspec
 
@@ -17,7 +17,7 @@ from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import AgentError, ConflictError, UsageError
 from lapwing.observed import agent as agent_record
 from lapwing.observed import status, usage
-from lapwing.observed.status import Event, Follower, Status
+from lapwing.observed.status import BackupStatus, Event, Follower, Status
 from lapwing.settings import Settings
 from lapwing.stack.load import StackFile
 from lapwing.targets import guards, local_agent, planned
@@ -39,6 +39,9 @@ from lapwing.targets.base import (
 )
 from lapwing.targets.machine_status import correct
 from lapwing.targets.planned import PlannedChange
+
+if TYPE_CHECKING:
+    from lapwing.agent.backups import Backups
 
 ATTEMPTS = 5
 """How often a deployment is planned again when another one is committed first."""
@@ -138,6 +141,18 @@ class MachineTarget:
         )
         return self._apply("rollback", plan)
 
+    def start_again(self, commit: str) -> DeployResult:
+        """Commit the deployment that ran before `down`, whatever its outcome was, and wait."""
+        plan = planned.rollback(
+            self.repository, self.ref, self._actor, release=commit, any_outcome=True
+        )
+        return self._apply("rollback", plan)
+
+    def unchanged(self, reason: str) -> DeployResult:
+        """Return the result of a verb that committed nothing."""
+        plan = planned.present(self.repository, self.ref)
+        return self._result("rollback", "unchanged", plan, commit=plan.expected, reason=reason)
+
     def down(self, request: DownRequest) -> DeployResult:
         """Commit that nothing runs, and wait until all processes have ended."""
         if request.cluster or request.volumes:
@@ -192,12 +207,36 @@ class MachineTarget:
         used = {name: usage.summary(service) for name, service in read.services.items()}
         agent_running = agent_record.is_running(self.settings.agent)
         return StatusReport(
-            correct(found, agent_running=agent_running),
+            self._with_backups(correct(found, agent_running=agent_running)),
             agent_running,
             local_agent.envoy_accepts(self.settings),
             {name: summary for name, summary in used.items() if summary is not None},
             last_failure=last_failure(self.repository, self.ref.stack, self.ref.environment),
         )
+
+    def backups(self) -> Backups:
+        """Return the backups of what is deployed. Raises StateError if nothing is."""
+        from lapwing.agent.backups import Backups
+
+        document = self.repository.latest_valid(self.ref.stack, self.ref.environment)
+        if document is None:
+            raise never_deployed(self.ref)
+        return Backups(self.settings, document)
+
+    def _with_backups(self, found: Status) -> Status:
+        made = self.backups().list()
+        if not made and found.backup is None:
+            return found
+        backup = found.backup or BackupStatus()
+        if made:
+            backup = msgspec.structs.replace(
+                backup,
+                newest=made[0].id,
+                created=made[0].created,
+                bytes=sum(p.bytes for p in made[0].parts),
+                count=len(made),
+            )
+        return msgspec.structs.replace(found, backup=backup)
 
     def history(self, limit: int) -> list[Entry]:
         """List the deployments of this machine's repository."""

@@ -341,6 +341,12 @@ def data_folder(settings: Settings, owner: Owner) -> Path:
     return settings.data / owner.stack / owner.environment / owner.service
 
 
+def login_of(folder: Path) -> str | None:
+    """Return the version of the password that a server requires; None if it has none."""
+    file = folder / LOGIN
+    return file.read_text() if file.exists() else None
+
+
 def log_of(settings: Settings, owner: Owner) -> Path:
     """Return the log of a resource's server."""
     folder = logs.folder(settings.logs, owner.stack, owner.environment, owner.service)

@@ -1,0 +1,99 @@
+"""`lapwing backup`: make, list and verify backups of an environment on a machine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from lapwing.cli.context import Context
+from lapwing.cli.options import environment_option, output_option
+from lapwing.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lapwing.agent.backups import Manifest
+    from lapwing.targets.machine import MachineTarget
+
+
+@click.command("backup")
+@click.argument(
+    "action", type=click.Choice(["create", "list", "verify"]), default="create", required=False
+)
+@click.argument("backup", required=False)
+@environment_option
+@output_option
+@click.pass_obj
+def command(
+    context: Context,
+    action: Literal["create", "list", "verify"],
+    backup: str | None,
+    environment: str,
+) -> int:
+    """Back up the databases and volumes of an environment on a machine.
+
+    ACTION is `create` (default), `list`, or `verify`: restore BACKUP, by default the newest, into a
+    scratch folder and check it. Nothing is stopped.
+    """
+    from lapwing.cli import present
+    from lapwing.commands import backup as commands
+
+    if backup is not None and action != "verify":
+        raise UsageError(f"`lapwing backup {action}` takes no name of a backup.")
+    target = machine(context, environment)
+    backups = target.backups()
+    if action == "verify":
+        found = backups.find(backup)
+        with context.printer.working("verifying"):
+            results = list(commands.verify(backups, found))
+        return present.checks(context, results, backup=found.id)
+    if action == "list":
+        _show(context, backups.list())
+        return 0
+    context.prepare_home()
+    status = target.read_status()
+    with context.printer.working("backing up"):
+        made = backups.create(status.commit if status else None)
+    if context.for_programs:
+        _show(context, [made])
+    else:
+        names = ", ".join(p.name for p in made.parts)
+        context.printer.say(f"Backed up {names} to {backups.folder / made.id}.", style="green")
+        context.printer.data(made.id)
+        if backups.left_out:
+            context.printer.say(backups.left_out, style="yellow")
+    return 0
+
+
+def machine(context: Context, environment: str) -> MachineTarget:
+    """Return an environment on a machine. Raises UsageError for one on a cluster."""
+    from lapwing.targets.machine import MachineTarget
+
+    target = context.target(environment)
+    if not isinstance(target, MachineTarget):
+        raise UsageError(
+            f"{environment} is on a cluster.",
+            hint="Use snapshots of its volumes, or the backups of the managed database.",
+        )
+    return target
+
+
+def _show(context: Context, found: Sequence[Manifest]) -> None:
+    import msgspec
+
+    if context.for_programs:
+        context.printer.json(msgspec.to_builtins(found))
+    elif not found:
+        context.printer.say("There is no backup yet. Run `lapwing backup`.")
+    else:
+        rows = [
+            (
+                m.id,
+                (m.commit or "-")[:12],
+                f"{sum(p.bytes for p in m.parts) / 2**20:.1f} MiB",
+                ", ".join(p.name for p in m.parts),
+            )
+            for m in found
+        ]
+        context.printer.table(("BACKUP", "COMMIT", "SIZE", "CONTENT"), rows)
