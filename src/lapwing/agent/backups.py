@@ -128,7 +128,9 @@ class Backups:
     def left_out(self) -> str:
         """A sentence on the databases that are in no backup; empty if there is none."""
         names = [n for n, r in self.document.resources.items() if r.provider not in BACKED_UP]
-        return f"Not in the backup: {', '.join(names)}. Lapwing does not run it." if names else ""
+        if not names:
+            return ""
+        return f"Not in the backup: {', '.join(names)} (in a container, or at a URL)."
 
     def list(self) -> list[Manifest]:
         """Return the complete backups, newest first. What cannot be read is left out."""

@@ -154,8 +154,8 @@ def _ask(program: kinds.Program, port: int, password: str | None) -> str | None:
         program.login.greeting.format(password=password) if program.login and password else ""
     )
     is_redis = program.scheme == "redis"
-    ping = program.ping + (b"DBSIZE\r\n" if is_redis else b"")
-    wanted = b"\r\n:" if is_redis else program.pong
+    ping = program.probe.sent + (b"DBSIZE\r\n" if is_redis else b"")
+    wanted = b"\r\n:" if is_redis else program.probe.expected
     try:
         with socket.create_connection(("127.0.0.1", port), 2) as connection:
             connection.settimeout(5)
