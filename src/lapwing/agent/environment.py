@@ -23,7 +23,7 @@ from lapwing.agent.launch import Launcher
 from lapwing.agent.maintenance import Maintenance
 from lapwing.agent.outcomes import Outcomes
 from lapwing.agent.replicas import Replicas
-from lapwing.agent.resources.servers import Servers
+from lapwing.agent.resources.servers import LABEL, Servers
 from lapwing.agent.rollout import Action, Event, State
 from lapwing.agent.schedules import Schedules
 from lapwing.agent.state import EnvironmentState, RolloutRecord
@@ -66,7 +66,7 @@ class Environment:
             memory.resources,
             settings,
             context.writer,
-            owner=lambda name: launcher.owner(name, "resource"),
+            owner=lambda name: launcher.owner(name, LABEL),
             containers=context.runtimes.containers,
             changed=self.store.save_soon,
             report=lambda text: self.store.event("resource", text),

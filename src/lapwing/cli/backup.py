@@ -34,7 +34,8 @@ def command(
     """Back up the databases and volumes of an environment on a machine.
 
     ACTION is `create` (default), `list`, or `verify`: restore BACKUP, by default the newest, into a
-    scratch folder and check it. Nothing is stopped.
+    scratch folder and check it. Nothing is stopped. Databases in containers or at a URL, and
+    mongod, are left out, and listed.
     """
     from lapwing.cli import present
     from lapwing.commands import backup as commands
@@ -47,6 +48,7 @@ def command(
         found = backups.find(backup)
         with context.printer.working("verifying"):
             results = list(commands.verify(backups, found))
+        _show_left_out(context, found)
         return present.checks(context, results, backup=found.id)
     if action == "list":
         _show(context, backups.list())
@@ -61,8 +63,7 @@ def command(
         names = ", ".join(p.name for p in made.parts)
         context.printer.say(f"Backed up {names} to {backups.folder / made.id}.", style="green")
         context.printer.data(made.id)
-        if backups.left_out:
-            context.printer.say(backups.left_out, style="yellow")
+    _show_left_out(context, made)
     return 0
 
 
@@ -77,6 +78,11 @@ def machine(context: Context, environment: str) -> MachineTarget:
             hint="Use snapshots of its volumes, or the backups of the managed database.",
         )
     return target
+
+
+def _show_left_out(context: Context, made: Manifest) -> None:
+    for part in made.left_out:
+        context.printer.say(f"NOT backed up: {part.name}, {part.reason}.", style="yellow")
 
 
 def _show(context: Context, found: Sequence[Manifest]) -> None:

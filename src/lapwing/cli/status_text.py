@@ -149,6 +149,8 @@ def _backup_lines(backup: BackupStatus) -> Iterator[str]:
     else:
         age, size = _duration(time.time() - backup.created), backup.bytes / 2**20
         yield f"Backups: newest {backup.newest}, {age} old, {size:.1f} MiB; {backup.count} kept"
+    for part in backup.left_out:
+        yield f"  NOT backed up: {part.name}, {part.reason}"
     schedule = backup.schedule
     if schedule is not None:
         yield f"  next {_moment(schedule.next)}"

@@ -10,7 +10,6 @@ counted, and the server program of a database has to start on its data.
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import sqlite3
@@ -21,10 +20,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import cast
 
-from lapwing.agent import backups as stored
-from lapwing.agent.backups import VOLUME, Backups, Manifest, Part
+from lapwing.agent import data_copies
+from lapwing.agent.backups import VOLUME, Backups, Manifest, Part, password_of
 from lapwing.agent.ports import free_port
-from lapwing.agent.resources import kinds
+from lapwing.agent.resources import kinds, servers
+from lapwing.agent.restores import Restores, Restoring
 from lapwing.errors import BackupError, LapwingError, check_name
 from lapwing.observed.checks import CheckResult
 from lapwing.plan.model import ResourceKind
@@ -42,7 +42,7 @@ def verify(backups: Backups, manifest: Manifest) -> Iterator[CheckResult]:
         with TemporaryDirectory(dir=backups.data, prefix=".verify.") as scratch:
             folder = Path(scratch) / "data"
             try:
-                backups.unpack(manifest, part, folder)
+                Restores(backups).unpack(manifest, part, folder)
                 seen = _check_rows(folder, part)
                 if part.program is not None:
                     seen += _check_server(backups, part, folder)
@@ -67,39 +67,67 @@ def restore(
 
     Raises BackupError, and then nothing was changed, or LapwingError.
     """
-    stored.password_of(backups.settings, backups.document, part.name, part.login)
-    restored = backups.restored(part)
-    with target.reporter.working(f"unpacking {part.name}"):
-        backups.unpack(manifest, part, restored)
-    found = target.read_status()
-    if found is None or found.commit is None or not backups.document.services:
-        backups.switch(part, restored)
-        return target.unchanged("nothing was running")
-    if found.rollout is not None:
+    password_of(backups.settings, backups.document, part.name, part.login)
+    restores = Restores(backups)
+    restores.check_server(part)
+    with restores.locked():
+        with target.reporter.working(f"unpacking {part.name}"):
+            restores.unpack(manifest, part, restores.unpacked(part))
+        return _switch(target, restores, manifest, part)
+
+
+def _switch(
+    target: MachineTarget, restores: Restores, manifest: Manifest, part: Part
+) -> DeployResult:
+    """Stop what uses the data, exchange it for what was unpacked, and start the deployment again.
+
+    A restore that was killed in between left the environment stopped: its deployment is started.
+    """
+    found, interrupted = target.read_status(), target.interrupted_restore()
+    if interrupted is None and found is not None and found.rollout is not None:
         raise BackupError(
             f"A deployment of {target.ref} is in progress.",
             hint="Wait for it, or run `lapwing abort`, then restore again.",
         )
+    commit, head = (found.commit if found else None), _head(target)
+    if interrupted is not None:
+        commit, head = interrupted.commit, interrupted.head
+    elif not restores.backups.document.services:
+        commit = None
     for number in (signal.SIGHUP, signal.SIGTERM):  # The connection to a client may break.
         signal.signal(number, signal.SIG_IGN)
+    if commit is not None:
+        restores.record(Restoring(name=part.name, backup=manifest.id, commit=commit, head=head))
     try:
-        target.reporter.progress("stopping what uses the data")
-        stopped = target.down(DownRequest())
-        if stopped.outcome != "succeeded":
-            raise BackupError(f"{target.ref} was not stopped: nothing was restored.")
-        backups.switch(part, restored)
+        if found is not None and (found.running or found.stopping):
+            target.reporter.progress("stopping what uses the data")
+            if target.down(DownRequest()).outcome != "succeeded":
+                raise BackupError(f"{target.ref} was not stopped: nothing was restored.")
+        restores.switch(part, restores.unpacked(part))
     finally:
-        try:
-            started = target.start_again(found.commit)
-        except OSError:  # No client reads the progress any more.
-            target.reporter = Silent()
-            started = target.start_again(found.commit)
-    return started
+        result = _start(target, commit, head)
+        restores.remove_record()
+    return result
+
+
+def _start(target: MachineTarget, commit: str | None, head: str | None) -> DeployResult:
+    """Start a deployment again, unless it was not stopped: `head` is the newest commit still."""
+    if commit is None or _head(target) == head:
+        return target.unchanged("nothing was stopped")
+    try:
+        return target.start_again(commit)
+    except OSError:  # No client reads the progress any more.
+        target.reporter = Silent()
+        return target.start_again(commit)
+
+
+def _head(target: MachineTarget) -> str | None:
+    return target.repository.newest(target.ref.stack, target.ref.environment)
 
 
 def _check_rows(folder: Path, part: Part) -> str:
     """Compare the rows of SQLite files with those of the manifest. Raises BackupError."""
-    found = stored.rows(folder)
+    found = data_copies.rows(folder)
     if found != part.counts:
         different = sorted(n for n in found | part.counts if found.get(n) != part.counts.get(n))
         raise BackupError(f"The number of rows differs: {', '.join(different[:5])}.")
@@ -111,25 +139,23 @@ def _check_rows(folder: Path, part: Part) -> str:
 def _check_server(backups: Backups, part: Part, folder: Path) -> str:
     """Start the server program on restored data, until it responds. Raises BackupError."""
     assert part.program is not None
+    password = password_of(backups.settings, backups.document, part.name, part.login)
+    port = free_port(set())
     try:
-        program = kinds.of(cast(ResourceKind, part.kind), part.program)
+        launch, probe = servers.launch_program(
+            cast(ResourceKind, part.kind),
+            part.program,
+            folder,
+            port=port,
+            password=password,
+            database=backups.document.stack,
+            mark="",
+        )
     except KeyError as error:
         raise BackupError(f"{part.program} is not a server for {part.name} any more.") from error
-    password = stored.password_of(backups.settings, backups.document, part.name, part.login)
-    port = free_port(set())
-    arguments = program.arguments(part.program, folder / "data", port)
-    environ = {"PATH": os.defpath, "LANG": "C.UTF-8", "HOME": str(folder)}
-    if password is not None and program.login is not None:
-        facts = {"password": password, "database": backups.document.stack}
-        environ |= {k: v.format(**facts) for k, v in program.login.environ.items()}
-        if program.login.configuration is not None:
-            file = folder / "server.conf"
-            file.touch(mode=0o600)
-            file.write_text(program.login.configuration.format(**facts))
-            arguments = (arguments[0], str(file), *arguments[1:])
     process = subprocess.Popen(
-        arguments,
-        env=environ,
+        launch.arguments,
+        env=dict(launch.environ),
         cwd=folder,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -138,7 +164,7 @@ def _check_server(backups: Backups, part: Part, folder: Path) -> str:
     )
     try:
         until = time.monotonic() + START_TIMEOUT_S
-        while (found := _ask(program, port, password)) is None:
+        while (found := _ask(part.kind, probe, port, password)) is None:
             if process.poll() is not None or time.monotonic() > until:
                 raise BackupError(f"{Path(part.program).name} does not start on the data.")
             time.sleep(0.1)
@@ -148,24 +174,21 @@ def _check_server(backups: Backups, part: Part, folder: Path) -> str:
     return f", {Path(part.program).name} starts{found}"
 
 
-def _ask(program: kinds.Program, port: int, password: str | None) -> str | None:
+def _ask(kind: str, probe: kinds.Probe, port: int, password: str | None) -> str | None:
     """Return what a server has (for Redis: its keys); None if it does not respond yet."""
-    greeting = (
-        program.login.greeting.format(password=password) if program.login and password else ""
-    )
-    is_redis = program.scheme == "redis"
-    ping = program.probe.sent + (b"DBSIZE\r\n" if is_redis else b"")
-    wanted = b"\r\n:" if is_redis else program.probe.expected
+    sent, expected = probe.sent.replace(b"{password}", (password or "").encode()), probe.expected
+    if kind == "redis":
+        sent, expected = sent + b"DBSIZE\r\n", b"\r\n:"
     try:
         with socket.create_connection(("127.0.0.1", port), 2) as connection:
             connection.settimeout(5)
-            connection.sendall(greeting.encode() + ping)
+            connection.sendall(sent)
             response = b""
-            while wanted not in response or not (response.endswith(b"\r\n") or not is_redis):
+            while expected not in response or (kind == "redis" and response[-2:] != b"\r\n"):
                 more = connection.recv(4096)
                 if not more or b"-LOADING" in response:
                     return None
                 response += more
     except OSError:
         return None
-    return f" with {response.rpartition(b':')[2].strip().decode()} keys" if is_redis else ""
+    return f" with {response.rpartition(b':')[2].strip().decode()} keys" if kind == "redis" else ""

@@ -58,10 +58,18 @@ class ScheduleStatus(msgspec.Struct, kw_only=True):
     last: RunStatus | None = None
 
 
+class LeftOut(msgspec.Struct, frozen=True, kw_only=True):
+    """A resource or volume that is not in a backup, and why."""
+
+    name: str
+    reason: str
+
+
 class BackupStatus(msgspec.Struct, kw_only=True):
     """The scheduled backups of an environment, and the newest complete one (`created`: Unix time).
 
-    `schedule` is None where backups are made by hand only.
+    `schedule` is None where backups are made by hand only. `left_out` is what is not in the newest
+    backup; before the first one, what will not be in it.
     """
 
     schedule: ScheduleStatus | None = None
@@ -69,6 +77,7 @@ class BackupStatus(msgspec.Struct, kw_only=True):
     created: float | None = None
     bytes: int = 0
     count: int = 0
+    left_out: list[LeftOut] = []
 
 
 class SlotStatus(msgspec.Struct, kw_only=True):

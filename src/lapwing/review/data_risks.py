@@ -13,6 +13,11 @@ from lapwing.system.package_data import read
 
 DATABASES = ("mongodb", "mysql", "postgres")
 FREE_TIER = "M0"
+ON_MACHINE = (
+    "`backup` of the environment includes it only if it is neither in a container nor at a URL, "
+    "and its server is not mongod: `lapwing status` lists what is left out."
+)
+"""A deployment chooses the server, so a review cannot know it."""
 
 
 def backups(case: Case) -> Iterator[Risk]:
@@ -24,14 +29,13 @@ def backups(case: Case) -> Iterator[Risk]:
         path: KeyPath = ("resources", name, "backup")
         if resource.kind not in DATABASES:
             continue
-        on_machine = case.loaded.settings.target == "machine" and resource.kind == "mongodb"
-        if on_machine and case.loaded.settings.backup is not None:
-            continue  # The agent makes them.
         if not resource.backup:
             evidence = f"`{name}` ({resource.kind}) has no backup"
             advice = "Configure backups, test a restore, then set `backup: true`."
-            if on_machine:
-                advice = "Set `backup: daily` of the environment, and run `lapwing backup verify`."
+            if case.loaded.settings.target == "machine":
+                advice += f" {ON_MACHINE}"
+                if case.loaded.settings.backup is not None:
+                    evidence = f"`{name}` ({resource.kind}) may not be in the environment's backups"
             yield Risk("no-backup", path, evidence, advice, Severity.CRITICAL)
         elif name in atlas and atlas[name].tier == FREE_TIER:
             evidence = f"`{name}` has `backup: true`, but Atlas makes no backups of {FREE_TIER}"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
+import signal
 import sqlite3
 import stat
 import time
@@ -14,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from lapwing.agent import state
+from lapwing.observed import agent
 from tests.deployed import until
 from tests.installation import installation
 from tests.needs import require
@@ -27,6 +30,7 @@ environments:
   local:
     backup: {every: "@MINUTE@ * * * *", keep: 2, to: "@TO@"}
 """
+FAR = "postgres://shop:secret@db.example.com/shop"
 VOLUMES = "    volumes: {shop: ./shop.sqlite3, uploads: ./uploads}\n"
 
 
@@ -35,14 +39,18 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
     """A stack with two databases and two volumes, and backups in a folder beside the home."""
     require("mongodb")
     require("redis")
-    with installation(tmp_path_factory.mktemp("backups")) as where:
+    folder = tmp_path_factory.mktemp("backups")
+    with installation(folder, LAPWING_RESOURCE_FAR_URL=FAR) as where:
         yard = Yard(where)
         minute = time.gmtime(time.time() - 600).tm_min  # The next time is in 50 minutes.
         backup = BACKUP.replace("@TO@", str(where.home.parent / "to"))
-        yard.stack(more=MORE + backup.replace("@MINUTE@", str(minute)))
+        yard.stack(
+            more=MORE + "  far: {kind: postgres}\n" + backup.replace("@MINUTE@", str(minute))
+        )
         path = where.folder / "lapwing.yaml"
         text = path.read_text()
-        path.write_text(text.replace("route: /\n", f"route: /\n{NEEDS}{VOLUMES}"))
+        needs = NEEDS.replace("cache]", "cache, far]")
+        path.write_text(text.replace("route: /\n", f"route: /\n{needs}{VOLUMES}"))
         yard.write("with data")
         where.run("up")
         yield yard
@@ -75,8 +83,18 @@ def upload(yard: Yard) -> Path:
 
 
 def back_up(yard: Yard) -> str:
-    time.sleep(1.1)  # A backup is named after its second.
     return yard.where.run("backup").stdout.strip()
+
+
+def scheduled(yard: Yard) -> dict[str, object]:
+    """Let the time of a backup pass while no agent is running; return how it ended."""
+    yard.where.run("agent", "stop")
+    memory = yard.memory()
+    memory.schedules["@backup"].next = time.time() - 1200
+    state.save(yard.environment, memory)
+    yard.where.run("agent", "start")
+    last: dict[str, object] = until(lambda: yard.status()["backup"]["schedule"]["last"], "a backup")
+    return last
 
 
 def test_destroyed_data_is_restored(kept: Yard) -> None:
@@ -117,7 +135,13 @@ def test_backup_is_private_and_says_what_it_contains(kept: Yard) -> None:
     [newest, *_] = kept.where.json("backup", "list")
     assert newest == manifest
     assert kept.status()["backup"]["newest"] == made
-    assert f"newest {made}" in kept.where.run("status").stdout
+    [left_out] = kept.status()["backup"]["left_out"]
+    assert left_out == manifest["left_out"][0]
+    assert left_out["name"] == "far"
+    text = kept.where.run("status").stdout
+    assert f"newest {made}" in text
+    assert "NOT backed up: far, at a URL" in text
+    assert "NOT backed up: far, at a URL" in kept.where.run("backup", "verify").stderr
 
 
 def test_verify_starts_the_servers_on_the_restored_data(kept: Yard) -> None:
@@ -149,6 +173,32 @@ def test_restore_asks_before_it_replaces_data(kept: Yard) -> None:
     assert pids(kept) == before
 
 
+def test_restore_that_was_killed_is_reported_and_can_be_completed(kept: Yard) -> None:
+    """It is killed after the stop, for which the agent has to wait meanwhile."""
+    write_and_read(kept, "backed up")
+    made = back_up(kept)
+    write_and_read(kept, "later")
+    held = agent.holder(kept.where.settings.agent)
+    assert held is not None
+    os.kill(held, signal.SIGSTOP)
+    try:
+        restore = kept.where.begin("restore", "db", made, "--yes")
+        until(lambda: kept.history()[0]["kind"] == "down", "the stop")
+        assert kept.status()["problem"] is None
+        restore.kill()
+        restore.communicate()
+    finally:
+        os.kill(held, signal.SIGCONT)
+    until(lambda: not kept.status()["running"] and not kept.status()["stopping"])
+    text = kept.where.call("status").stdout
+    assert f"A restore of db was interrupted, and {kept.name}/local is stopped" in text
+    assert f"lapwing restore db {made} -e local" in text
+
+    kept.where.run("restore", "db", made, "--yes")
+    assert write_and_read(kept) == ("backed up", "later")
+    assert kept.status()["problem"] is None
+
+
 def test_only_the_newest_backups_are_kept(kept: Yard) -> None:
     made = [back_up(kept) for _ in range(3)]
     assert sorted(p.name for p in backups(kept).iterdir() if p.name[0] != ".") == made[-2:]
@@ -157,14 +207,30 @@ def test_only_the_newest_backups_are_kept(kept: Yard) -> None:
 def test_agent_makes_a_backup_on_schedule(kept: Yard) -> None:
     """Its time passes while no agent is running: the next agent makes the backup."""
     before = {p.name for p in backups(kept).iterdir()}
-    time.sleep(1.1)
-    kept.where.run("agent", "stop")
-    memory = kept.memory()
-    memory.schedules["@backup"].next = time.time() - 1200
-    state.save(kept.environment, memory)
-    kept.where.run("agent", "start")
-    found = until(lambda: kept.status()["backup"]["schedule"]["last"], "the scheduled backup")
+    found = scheduled(kept)
     output = kept.where.run("logs", "@backup").stdout
     assert found["outcome"] == "succeeded", output
     assert "4 parts" in output
     assert kept.status()["backup"]["newest"] not in before
+
+
+def test_backup_of_nothing_fails(tmp_path: Path) -> None:
+    """The only data is at a URL: a backup by hand fails, and so does the scheduled one."""
+    with installation(tmp_path, LAPWING_RESOURCE_FAR_URL=FAR) as where:
+        yard = Yard(where)
+        backup = BACKUP.replace("@TO@", str(tmp_path / "to"))
+        minute = str(time.gmtime(time.time() - 600).tm_min)
+        more = "resources: {far: {kind: postgres}}" + backup.replace("@MINUTE@", minute)
+        yard.stack(more=more)
+        path = where.folder / "lapwing.yaml"
+        path.write_text(path.read_text().replace("route: /\n", "route: /\n    needs: [far]\n"))
+        yard.write("without data here")
+        where.run("up")
+        refused = where.run("backup", status=1).stderr
+        assert "Nothing of faults/local can be backed up: far, at a URL" in refused
+        assert scheduled(yard)["outcome"] == "failed"
+        text = where.run("status").stdout
+        assert "Backups: none yet" in text
+        assert "NOT backed up: far, at a URL" in text
+        assert "failed" in text
+        assert "far, at a URL" in where.run("logs", "@backup").stdout

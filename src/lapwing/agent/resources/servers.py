@@ -31,10 +31,12 @@ from lapwing.agent.resources import images, kinds
 from lapwing.agent.state import FileWriter, ResourceProcess, boot_id
 from lapwing.desired.secrets import SecretStore
 from lapwing.errors import EngineError, LapwingError, ResourceError, SecretError
-from lapwing.plan.model import Resource, ResourceContainer
+from lapwing.plan.model import Resource, ResourceContainer, ResourceKind
 from lapwing.settings import Settings
 from lapwing.system.files import remove_tree, write_atomic
 
+LABEL = "resource"
+"""The label of their owners."""
 START_TIMEOUT_S = 30.0
 CONTAINER_START_TIMEOUT_S = 180.0
 """How long an image may take to create its database."""
@@ -292,16 +294,44 @@ def _prepare_program(settings: Settings, owner: Owner, resource: Resource) -> _S
     password = _password(settings, owner, required=required)
     data.mkdir(exist_ok=True)
     port = _port(folder)
+    launch, probe = launch_program(
+        resource.kind,
+        resource.program,
+        folder,
+        port=port,
+        password=password,
+        database=owner.stack,
+        mark=f"{settings.home}|{owner}",
+    )
+    return _Server(launch, port, probe, password)
+
+
+def launch_program(
+    kind: ResourceKind,
+    path: str,
+    folder: Path,
+    *,
+    port: int,
+    password: str | None,
+    database: str,
+    mark: str,
+) -> tuple[Launch, kinds.Probe]:
+    """Build the launch of a server program on the `data` in a folder, and how it is asked.
+
+    The file with its password is written to the folder. Raises KeyError if the program is not
+    supported, OSError.
+    """
+    program, data = kinds.of(kind, path), folder / "data"
     environ = {
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "LANG": "C.UTF-8",
         "HOME": str(folder),
-        processes.MARK: f"{settings.home}|{owner}",
+        processes.MARK: mark,
     }
-    arguments = program.arguments(resource.program, data, port)
+    arguments = program.arguments(path, data, port)
     sent = b""
     if password is not None and program.login is not None:
-        facts = {"password": password, "database": owner.stack}
+        facts = {"password": password, "database": database}
         environ |= {k: v.format(**facts) for k, v in program.login.environ.items()}
         sent = program.login.greeting.encode()
         if program.login.configuration is not None:
@@ -309,7 +339,7 @@ def _prepare_program(settings: Settings, owner: Owner, resource: Resource) -> _S
             write_atomic(file, text.encode())
             arguments = (arguments[0], str(file), *arguments[1:])
     probe = kinds.Probe(sent + program.probe.sent, program.probe.expected)
-    return _Server(Launch(arguments, environ, data), port, probe, password)
+    return Launch(arguments, environ, data), probe
 
 
 def _prepare_container(

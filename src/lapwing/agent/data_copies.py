@@ -1,0 +1,169 @@
+"""How the data of each kind is copied consistently while its program keeps running.
+
+Redis sends a snapshot, as to a replica; SQLite files, also those of FerretDB, are copied by
+SQLite's backup API; other files are copied one after the other. Databases that need a dump tool
+are left out, each with the reason.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import socket
+import sqlite3
+import tarfile
+from contextlib import closing
+from pathlib import Path
+
+from lapwing.agent.containers import name_of
+from lapwing.agent.processes import Owner
+from lapwing.agent.resources import images
+from lapwing.agent.resources.servers import LABEL
+from lapwing.errors import BackupError
+from lapwing.plan.model import Document, Resource, ResourceKind
+from lapwing.settings import Settings
+
+SNAPSHOT_TIMEOUT_S = 600.0
+DUMP: dict[ResourceKind, str] = {
+    "mongodb": "mongodump",
+    "mysql": "mysqldump",
+    "postgres": f"pg_dump -U {images.USER} {{stack}}",
+    "redis": "redis-cli --rdb",
+}
+"""The tool in the image of each kind of database."""
+_SQLITE = b"SQLite format 3\0"
+_BESIDE_SQLITE = ("-wal", "-shm", "-journal")
+_BLOCK = 1024 * 1024
+
+
+def reason_left_out(
+    settings: Settings, document: Document, name: str, resource: Resource
+) -> str | None:
+    """Return why a database cannot be copied, and what can; None if it can be copied."""
+    if resource.provider == "container":
+        owner = Owner(document.stack, document.environment, name, LABEL)
+        tool = DUMP[resource.kind].format(stack=document.stack)
+        container = name_of(f"{settings.home}|{owner}")
+        return f"in a container: dump it with `docker exec {container} {tool}`"
+    if resource.provider == "url":
+        return "at a URL: back it up where it runs"
+    if Path(resource.program or "").name == "mongod":
+        return "mongod cannot be copied while it runs: dump it with `mongodump`"
+    return None
+
+
+def add_files(archive: tarfile.TarFile, source: Path, prefix: str, scratch: Path) -> dict[str, int]:
+    """Add a folder to an archive, SQLite files as consistent copies; return their row counts.
+
+    Files that are removed meanwhile are left out. Raises BackupError, OSError.
+    """
+    counts: dict[str, int] = {}
+    copy = scratch / "copy.db"
+    for path in sorted(source.rglob("*")):
+        name = f"{prefix}{path.relative_to(source).as_posix()}"
+        ending = next((e for e in _BESIDE_SQLITE if path.name.endswith(e)), None)
+        if path.is_socket() or (
+            ending and _is_sqlite(path.with_name(path.name.removesuffix(ending)))
+        ):
+            continue
+        try:
+            if _is_sqlite(path):
+                counts |= _copy_sqlite(path, copy, name)
+                information = archive.gettarinfo(copy, name)
+                status = path.stat()
+                information.uid, information.gid = status.st_uid, status.st_gid
+                information.mode = status.st_mode & 0o7777
+                with copy.open("rb") as stream:
+                    archive.addfile(information, stream)
+                copy.unlink()
+            else:
+                archive.add(path, name, recursive=False)
+        except FileNotFoundError:
+            continue
+    return counts
+
+
+def add_bytes(archive: tarfile.TarFile, name: str, data: bytes) -> None:
+    """Add a private file to an archive."""
+    information = tarfile.TarInfo(name)
+    information.size, information.mode = len(data), 0o600
+    archive.addfile(information, io.BytesIO(data))
+
+
+def copy_redis(name: str, port: int, password: str | None, to: Path) -> None:
+    """Write a snapshot of a Redis on this machine. Raises BackupError.
+
+    Source: redis.io, "Redis replication": the reply to SYNC is `$<length>`, then an RDB file.
+    """
+    try:
+        with (
+            socket.create_connection(("127.0.0.1", port), SNAPSHOT_TIMEOUT_S) as connection,
+            connection.makefile("rb") as replies,
+        ):
+            if password is not None:
+                connection.sendall(f"AUTH {password}\r\n".encode())
+                if replies.readline() != b"+OK\r\n":
+                    raise BackupError(f"{name} refused its password.")
+            connection.sendall(b"SYNC\r\n")
+            while (line := replies.readline()) == b"\n":
+                pass
+            if not re.fullmatch(rb"\$\d+\r\n", line):
+                raise BackupError(f"{name} sent no snapshot: {line.decode(errors='replace')}")
+            left = int(line[1:])
+            with to.open("xb") as file:
+                while left and (block := replies.read(min(left, _BLOCK))):
+                    file.write(block)
+                    left -= len(block)
+            if left:
+                raise BackupError(f"The snapshot of {name} ended too early.")
+    except OSError as error:
+        raise BackupError(
+            f"{name} cannot be read: {error}.", hint="Run `lapwing status`: is it running?"
+        ) from error
+
+
+def rows(folder: Path) -> dict[str, int]:
+    """Count the rows of each table of the SQLite files in a folder. Raises sqlite3.Error."""
+    found: dict[str, int] = {}
+    for file in sorted(p for p in folder.rglob("*") if _is_sqlite(p)):
+        found |= _rows(file, file.relative_to(folder).as_posix())
+    return found
+
+
+def _rows(file: Path, name: str) -> dict[str, int]:
+    with closing(sqlite3.connect(file)) as database:
+        problem = database.execute("PRAGMA integrity_check(1)").fetchone()[0]
+        if problem != "ok":
+            raise sqlite3.DatabaseError(f"{name}: {problem}")
+        query = "SELECT name FROM sqlite_master WHERE type = 'table' AND sql LIKE 'CREATE TABLE%'"
+        tables = [row[0] for row in database.execute(query)]
+        counts = {}
+        for table in sorted(tables):
+            quoted = '"' + table.replace('"', '""') + '"'
+            count = database.execute(f"SELECT count(*) FROM {quoted}").fetchone()[0]  # noqa: S608
+            counts[f"{name}:{table}"] = int(count)
+        return counts
+
+
+def _copy_sqlite(path: Path, to: Path, name: str) -> dict[str, int]:
+    """Copy a database that may be in use; return its row counts. Raises BackupError."""
+    try:
+        with (
+            closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=60)) as source,
+            closing(sqlite3.connect(to)) as target,
+        ):
+            source.backup(target)
+            target.execute("PRAGMA journal_mode = DELETE")
+        return _rows(to, name)
+    except sqlite3.Error as error:
+        raise BackupError(f"{path} cannot be copied: {error}.") from error
+
+
+def _is_sqlite(path: Path) -> bool:
+    if path.is_symlink() or not path.is_file():
+        return False
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_SQLITE)) == _SQLITE
+    except OSError:
+        return False

@@ -1,0 +1,125 @@
+"""Restores of one environment on a machine: the steps at its data.
+
+`unpack` writes a part beside the present data, and `switch` exchanges the two folders by one
+renameat2(2), so there is always one complete folder. A restore is recorded while the environment
+is stopped, so that one that was killed is reported and can be completed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import shutil
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from lapwing.agent.backups import Backups, Manifest, Part, only_one
+from lapwing.agent.resources import images
+from lapwing.errors import BackupError
+from lapwing.system import files, locks
+
+_RESTORE, _RESTORE_LOCK = ".restore.json", ".restore.lock"
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+
+
+class Restoring(msgspec.Struct, frozen=True, kw_only=True):
+    """A restore for which the deployment `commit` was stopped. `head` was the newest commit."""
+
+    name: str
+    backup: str
+    commit: str
+    head: str | None
+
+
+class Restores:
+    """Restores the backups of one environment."""
+
+    def __init__(self, backups: Backups) -> None:
+        self.backups = backups
+        self.data = backups.data
+
+    def unpack(self, manifest: Manifest, part: Part, to: Path) -> None:
+        """Check a part and unpack it into a new folder. Raises BackupError, OSError."""
+        file = self.backups.folder / manifest.id / f"{part.name}.tar.gz"
+        try:
+            with file.open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        except OSError as error:
+            raise BackupError(f"{file} cannot be read: {error.strerror}.") from error
+        if digest != part.sha256:
+            raise BackupError(f"{file} is damaged: its SHA-256 is not that of the manifest.")
+        files.remove_tree(to)
+        to.mkdir(mode=0o700, parents=True)
+        with tarfile.open(file) as archive:
+            archive.extractall(to, filter="tar")
+        files.sync_tree(to)
+
+    def switch(self, part: Part, restored: Path) -> Path:
+        """Exchange the data of a part for restored data; returns where the data before is now.
+
+        Only the data before this restore is kept, not that before earlier ones.
+        """
+        present, before = self.data / part.name, self.data / f".{part.name}.before-restore"
+        if part.kind != "volume" and (port := present / "port").exists():
+            shutil.copy2(port, restored / "port")
+        files.remove_tree(before)
+        if present.exists():
+            _exchange(restored, present)
+            restored.rename(before)
+        else:
+            restored.rename(present)
+        files.sync_folder(self.data)
+        return before
+
+    def unpacked(self, part: Part) -> Path:
+        """Return the folder that a part is unpacked into before the switch."""
+        return self.data / f".{part.name}.restored"
+
+    def check_server(self, part: Part) -> None:
+        """Check that the data of a server program is not for a container. Raises BackupError."""
+        if part.program is not None and (self.data / part.name / images.RECORD).exists():
+            raise BackupError(
+                f"{part.name} runs in a container now, and the backup is of {part.program}.",
+                hint="Load the data with the tools of the database.",
+            )
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Lock the data for one restore. Raises BackupError if another one is in progress."""
+        self.data.mkdir(parents=True, exist_ok=True)
+        with only_one(self.data / _RESTORE_LOCK, "restore"):
+            yield
+
+    def record(self, restoring: Restoring) -> None:
+        """Record a restore before the environment is stopped. Raises OSError."""
+        files.write_atomic(self.data / _RESTORE, msgspec.json.encode(restoring))
+
+    def remove_record(self) -> None:
+        """Remove the record of a restore whose environment is running again."""
+        (self.data / _RESTORE).unlink(missing_ok=True)
+
+    def recorded(self) -> Restoring | None:
+        """Return the restore that was recorded last and has not ended."""
+        try:
+            return msgspec.json.decode((self.data / _RESTORE).read_bytes(), type=Restoring)
+        except (OSError, msgspec.MsgspecError):
+            return None
+
+    @property
+    def is_in_progress(self) -> bool:
+        """Whether a restore is in progress."""
+        return locks.is_held(self.data / _RESTORE_LOCK)
+
+
+def _exchange(one: Path, other: Path) -> None:
+    """Exchange two folders atomically. Raises OSError. Source: renameat2(2)."""
+    library = ctypes.CDLL(None, use_errno=True)
+    names = os.fsencode(one), os.fsencode(other)
+    if library.renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), str(other))

@@ -1,0 +1,68 @@
+"""What is in no backup, and how it is reported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from lapwing.agent.backups import Backups
+from lapwing.errors import BackupError
+from lapwing.plan.model import Document, Resource, ResourceContainer
+from lapwing.settings import Settings, read
+from tests.unit.agent.samples import document, service
+
+CONTAINERS = {
+    "sql": Resource(
+        kind="postgres",
+        provider="container",
+        variable="SQL_URL",
+        container=ResourceContainer(image="postgres:17", memory=2**28),
+    ),
+    "docs": Resource(
+        kind="mongodb", provider="binary", program="/usr/bin/mongod", variable="DOCS_URL"
+    ),
+}
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return read({"LAPWING_HOME": str(tmp_path / "home")})
+
+
+def with_resources(**volumes: str) -> Document:
+    running = document(api=service("api-1", volumes=volumes))
+    return msgspec.structs.replace(running, resources=CONTAINERS)
+
+
+def test_databases_that_need_a_dump_are_left_out_with_the_command(settings: Settings) -> None:
+    backups = Backups(settings, with_resources(uploads="./uploads"))
+    volume = backups.data / "volume.uploads"
+    volume.mkdir(parents=True)
+    (volume / "a.txt").write_text("kept")
+    made = backups.create(None)
+    assert [p.name for p in made.parts] == ["volume.uploads"]
+    sql, docs = made.left_out
+    assert (sql.name, docs.name) == ("sql", "docs")
+    assert "`docker exec lapwing-shop-local-sql-resource-0-" in sql.reason
+    assert sql.reason.endswith(" pg_dump -U lapwing shop`")
+    assert "`mongodump`" in docs.reason
+    assert backups.left_out(backups.find(None)) == [sql, docs]
+
+
+def test_backup_without_any_part_is_an_error(settings: Settings) -> None:
+    with pytest.raises(BackupError, match=r"Nothing of shop/local can be backed up: sql, in a"):
+        Backups(settings, with_resources()).create(None)
+    assert not (settings.home / "backups").exists()
+
+
+def test_volume_added_after_the_newest_backup_is_left_out_of_it(settings: Settings) -> None:
+    before = Backups(settings, with_resources(uploads="./uploads"))
+    for name in ("uploads", "media"):
+        (before.data / f"volume.{name}").mkdir(parents=True)
+    made = before.create(None)
+    now = Backups(settings, with_resources(uploads="./uploads", media="./media"))
+    assert [(p.name, p.reason) for p in now.left_out(made)][2:] == [
+        ("volume.media", "added after it")
+    ]
