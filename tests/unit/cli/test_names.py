@@ -27,7 +27,8 @@ environments:
 WITH_ENVIRONMENT = {
     "check": [], "up": [], "deploy": [], "ship": [], "promote": [], "abort": [], "rollback": [],
     "status": [], "history": [], "logs": [], "open": [], "down": [], "verify": [], "cost": [],
-    "review": [], "secret": ["list"], "render": ["-o", "out"], "chart": ["-o", "out"],
+    "review": [], "backup": ["list"], "restore": ["db", "--yes"], "secret": ["list"],
+    "render": ["-o", "out"], "chart": ["-o", "out"],
     "infra": ["-o", "out"], "diagram": ["architecture"], "design": [], "server": ["setup"],
 }  # fmt: skip
 STAGIN = ["-e", "stagin"]
