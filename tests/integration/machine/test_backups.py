@@ -88,6 +88,7 @@ def back_up(yard: Yard) -> str:
 
 def scheduled(yard: Yard) -> dict[str, object]:
     """Let the time of a backup pass while no agent is running; return how it ended."""
+    until(lambda: "@backup" in yard.memory().schedules, "the schedule")
     yard.where.run("agent", "stop")
     memory = yard.memory()
     memory.schedules["@backup"].next = time.time() - 1200
