@@ -1,8 +1,9 @@
 """Restores of one environment on a machine: the steps at its data.
 
 `unpack` writes a part beside the present data, and `switch` exchanges the two folders by one
-renameat2(2), so there is always one complete folder. A restore is recorded while the environment
-is stopped, so that one that was killed is reported and can be completed.
+renameat2(2), so there is always one complete folder, and the data before the restore always has the
+name that it keeps. A restore is recorded before it changes anything, so that one that was killed is
+reported and can be completed; it is no reason to remove the data before it.
 """
 
 from __future__ import annotations
@@ -28,12 +29,17 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
 class Restoring(msgspec.Struct, frozen=True, kw_only=True):
-    """A restore for which the deployment `commit` was stopped. `head` was the newest commit."""
+    """A restore in progress.
+
+    The deployment `commit` is stopped for it; None if nothing was running. `head` was the newest
+    commit, and `inode` the folder of the data.
+    """
 
     name: str
     backup: str
-    commit: str
+    commit: str | None
     head: str | None
+    inode: int | None = None
 
 
 class Restores:
@@ -59,22 +65,28 @@ class Restores:
             archive.extractall(to, filter="tar")
         files.sync_tree(to)
 
-    def switch(self, part: Part, restored: Path) -> Path:
-        """Exchange the data of a part for restored data; returns where the data before is now.
+    def switch(self, part: Part, restored: Path, restoring: Restoring) -> None:
+        """Exchange the data of a part for restored data. Raises OSError.
 
-        Only the data before this restore is kept, not that before earlier ones.
+        The data before this restore is kept, not that before earlier ones.
         """
-        present, before = self.data / part.name, self.data / f".{part.name}.before-restore"
+        present, before = self.data / part.name, self.before(part)
         if part.kind != "volume" and (port := present / "port").exists():
             shutil.copy2(port, restored / "port")
-        files.remove_tree(before)
-        if present.exists():
+        if inode(before) == restoring.inode is not None:  # It was killed after the exchange.
             _exchange(restored, present)
+            files.remove_tree(restored)
+        elif present.exists():
+            files.remove_tree(before)
             restored.rename(before)
+            _exchange(before, present)
         else:
             restored.rename(present)
         files.sync_folder(self.data)
-        return before
+
+    def before(self, part: Part) -> Path:
+        """Return the folder of the data before the last restore of a part."""
+        return self.data / f".{part.name}.before-restore"
 
     def unpacked(self, part: Part) -> Path:
         """Return the folder that a part is unpacked into before the switch."""
@@ -114,6 +126,14 @@ class Restores:
     def is_in_progress(self) -> bool:
         """Whether a restore is in progress."""
         return locks.is_held(self.data / _RESTORE_LOCK)
+
+
+def inode(folder: Path) -> int | None:
+    """Return the inode of a folder, which it keeps when it is renamed; None if it is missing."""
+    try:
+        return folder.stat().st_ino
+    except FileNotFoundError:
+        return None
 
 
 def _exchange(one: Path, other: Path) -> None:

@@ -20,16 +20,19 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import cast
 
+import msgspec
+
 from lapwing.agent import data_copies
 from lapwing.agent.backups import VOLUME, Backups, Manifest, Part, password_of
 from lapwing.agent.ports import free_port
 from lapwing.agent.resources import kinds, servers
-from lapwing.agent.restores import Restores, Restoring
+from lapwing.agent.restores import Restores, Restoring, inode
 from lapwing.errors import BackupError, LapwingError, check_name
 from lapwing.observed.checks import CheckResult
 from lapwing.plan.model import ResourceKind
 from lapwing.targets.base import DeployResult, DownRequest, Silent
 from lapwing.targets.machine import MachineTarget
+from lapwing.targets.machine_backups import interrupted_restore
 
 START_TIMEOUT_S = 60.0
 
@@ -83,29 +86,40 @@ def _switch(
 
     A restore that was killed in between left the environment stopped: its deployment is started.
     """
-    found, interrupted = target.read_status(), target.interrupted_restore()
+    found = target.read_status()
+    interrupted = interrupted_restore(restores.backups, target.repository)
     if interrupted is None and found is not None and found.rollout is not None:
         raise BackupError(
             f"A deployment of {target.ref} is in progress.",
             hint="Wait for it, or run `lapwing abort`, then restore again.",
         )
-    commit, head = (found.commit if found else None), _head(target)
+    is_stopped = not restores.backups.document.services
+    restoring = Restoring(
+        name=part.name,
+        backup=manifest.id,
+        commit=found.commit if found and not is_stopped else None,
+        head=_head(target),
+        inode=inode(restores.data / part.name),
+    )
     if interrupted is not None:
-        commit, head = interrupted.commit, interrupted.head
-    elif not restores.backups.document.services:
-        commit = None
+        same = interrupted.name == part.name
+        restoring = msgspec.structs.replace(
+            restoring,
+            commit=interrupted.commit,
+            head=interrupted.head,
+            inode=interrupted.inode if same else restoring.inode,
+        )
     for number in (signal.SIGHUP, signal.SIGTERM):  # The connection to a client may break.
         signal.signal(number, signal.SIG_IGN)
-    if commit is not None:
-        restores.record(Restoring(name=part.name, backup=manifest.id, commit=commit, head=head))
+    restores.record(restoring)
     try:
         if found is not None and (found.running or found.stopping):
             target.reporter.progress("stopping what uses the data")
             if target.down(DownRequest()).outcome != "succeeded":
                 raise BackupError(f"{target.ref} was not stopped: nothing was restored.")
-        restores.switch(part, restores.unpacked(part))
+        restores.switch(part, restores.unpacked(part), restoring)
     finally:
-        result = _start(target, commit, head)
+        result = _start(target, restoring.commit, restoring.head)
         restores.remove_record()
     return result
 

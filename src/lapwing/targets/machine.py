@@ -17,7 +17,7 @@ from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import AgentError, ConflictError, UsageError
 from lapwing.observed import agent as agent_record
 from lapwing.observed import status, usage
-from lapwing.observed.status import BackupStatus, Event, Follower, Status
+from lapwing.observed.status import Event, Follower, Status
 from lapwing.settings import Settings
 from lapwing.stack.load import StackFile
 from lapwing.targets import guards, local_agent, planned
@@ -42,7 +42,6 @@ from lapwing.targets.planned import PlannedChange
 
 if TYPE_CHECKING:
     from lapwing.agent.backups import Backups
-    from lapwing.agent.restores import Restoring
 
 ATTEMPTS = 5
 """How often a deployment is planned again when another one is committed first."""
@@ -224,47 +223,12 @@ class MachineTarget:
             raise never_deployed(self.ref)
         return Backups(self.settings, document)
 
-    def interrupted_restore(self) -> Restoring | None:
-        """Return the restore that was killed while its deployment was stopped, if it still is."""
-        from lapwing.agent.restores import Restores
-
-        found = Restores(self.backups()).recorded()
-        if found is None:
-            return None
-        entries = history(self.repository, self.ref.stack, self.ref.environment, 2)
-        is_stopped = [e.kind for e in entries[:1]] == ["down"]
-        return found if is_stopped and [e.commit for e in entries[1:]] == [found.head] else None
-
     def _with_backups(self, found: Status) -> Status:
-        from lapwing.agent.restores import Restores
+        from lapwing.targets.machine_backups import add_to_status
 
         if self.repository.newest(self.ref.stack, self.ref.environment) is None:
             return found
-        backups = self.backups()
-        made = backups.list()
-        newest = made[0] if made else None
-        backup = found.backup or (BackupStatus() if made else None)
-        if backup is not None:
-            backup = msgspec.structs.replace(backup, left_out=backups.left_out(newest))
-        if backup is not None and newest is not None:
-            backup = msgspec.structs.replace(
-                backup,
-                newest=newest.id,
-                created=newest.created,
-                bytes=sum(p.bytes for p in newest.parts),
-                count=len(made),
-            )
-        problem = found.problem
-        if (
-            not Restores(backups).is_in_progress
-            and (restore := self.interrupted_restore()) is not None
-        ):
-            again = f"lapwing restore {restore.name} {restore.backup} -e {self.ref.environment}"
-            problem = (
-                f"A restore of {restore.name} was interrupted, and {self.ref} is stopped: run "
-                f"`{again}` again, or `lapwing deploy -e {self.ref.environment}`."
-            )
-        return msgspec.structs.replace(found, backup=backup, problem=problem)
+        return add_to_status(found, self.backups(), self.repository)
 
     def history(self, limit: int) -> list[Entry]:
         """List the deployments of this machine's repository."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from lapwing.agent import restores
 from lapwing.agent.backups import Backups
+from lapwing.agent.restores import Restores, Restoring
 from lapwing.errors import BackupError
 from lapwing.plan.model import Document, Resource, ResourceContainer
 from lapwing.settings import Settings, read
@@ -66,3 +69,43 @@ def test_volume_added_after_the_newest_backup_is_left_out_of_it(settings: Settin
     assert [(p.name, p.reason) for p in now.left_out(made)][2:] == [
         ("volume.media", "added after it")
     ]
+
+
+class Killed(BaseException):
+    """Raised where a restore is killed."""
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_data_before_a_killed_restore_is_kept(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """The restore is killed before or after the exchange of the folders, and run again."""
+    backups = Backups(settings, with_resources(uploads="./uploads"))
+    volume = backups.data / "volume.uploads"
+    volume.mkdir(parents=True)
+    (volume / "a.txt").write_text("backed up")
+    made = backups.create(None)
+    [part] = made.parts
+    (volume / "a.txt").write_text("before the restore")
+    restores_of = Restores(backups)
+    restoring = Restoring(
+        name=part.name, backup=made.id, commit=None, head=None, inode=restores.inode(volume)
+    )
+
+    def killed(one: Path, other: Path) -> None:
+        if when == "after":
+            exchange(one, other)
+        raise Killed
+
+    exchange = restores._exchange
+    monkeypatch.setattr(restores, "_exchange", killed)
+    for expected in (Killed, None):
+        restores_of.unpack(made, part, restores_of.unpacked(part))
+        with pytest.raises(Killed) if expected else contextlib.nullcontext():
+            restores_of.switch(part, restores_of.unpacked(part), restoring)
+        monkeypatch.undo()
+        kept = [f.read_text() for f in backups.data.rglob("a.txt")]
+        assert "before the restore" in kept
+    assert (volume / "a.txt").read_text() == "backed up"
+    assert (restores_of.before(part) / "a.txt").read_text() == "before the restore"
+    assert not restores_of.unpacked(part).exists()
