@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from lapwing.build.release import RECORD
 from lapwing.errors import ReplicaError
 from lapwing.settings import SQLITE
+from lapwing.system import locks
 from lapwing.system.files import remove_tree
 
 MAX_REPORTED = 5
@@ -39,12 +40,17 @@ def variable(name: str) -> str:
 def ensure(place: Path, initial: Path | None = None) -> None:
     """Create a volume, with the content that the source has at its path. Raises OSError.
 
-    It is complete when its folder exists: the content is copied under another name first.
+    It is complete when its folder exists: the content is copied under another name first. Replicas
+    that start at the same time wait for the one that creates it.
     """
     folder = place if place.name.startswith("volume.") else place.parent
-    if folder.is_dir():
-        return
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    if not folder.is_dir():
+        with locks.hold(folder.with_name(".volumes.lock")):
+            if not folder.is_dir():
+                _create(place, folder, initial)
+
+
+def _create(place: Path, folder: Path, initial: Path | None) -> None:
     temporary = folder.with_name(f".{folder.name}.new")
     remove_tree(temporary)
     if initial is not None and initial.is_dir():

@@ -1,8 +1,9 @@
-"""Files that a process wrote into its release."""
+"""Volumes, and files that a process wrote into its release."""
 
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,19 @@ def test_file_deleted_during_the_walk_is_left_out(
     walked = [(str(tmp_path / "app"), [], ["deleted.txt", "kept.txt"])]
     monkeypatch.setattr(os, "walk", lambda _folder: walked)
     assert volumes.written(tmp_path) == ["kept.txt"]
+
+
+def test_replicas_that_start_together_create_a_volume_once(tmp_path: Path) -> None:
+    initial = tmp_path / "release"
+    initial.mkdir()
+    names = {f"{number}.txt" for number in range(50)}
+    for name in names:
+        (initial / name).touch()
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(20):
+            place = tmp_path / "data" / f"volume.{number}"
+            list(pool.map(lambda _, place=place: volumes.ensure(place, initial), range(8)))
+            assert {f.name for f in place.iterdir()} == names
 
 
 @pytest.mark.parametrize(
