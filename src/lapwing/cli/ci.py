@@ -114,6 +114,13 @@ def init(
             "The workflow pushes images, which Gitea's job token may not do. Create the secret "
             "LAPWING_REGISTRY_TOKEN with a token that can write packages."
         )
+    if pipeline.over_ssh:
+        context.printer.say(
+            "Create an SSH key, allow it with "
+            f"`lapwing server key -e {pipeline.shipped} FILE.pub`, and create the secrets "
+            "LAPWING_SSH_KEY (the private key) and LAPWING_KNOWN_HOSTS (the line of the server in "
+            "~/.ssh/known_hosts)."
+        )
     if pipeline.stack and pipeline.shipped is None:
         context.printer.say(
             "The stack has no environment with `target: machine`: the workflow only checks and "
@@ -168,11 +175,8 @@ def _pipeline(
     from lapwing.design.pipeline import Pipeline, ignored_paths
     from lapwing.stack.release_rules import prerelease_of, range_of
 
-    targets = {
-        name: settings.target
-        for loaded in released.stacks[:1]
-        for name, settings in loaded.stack.environments.items()
-    }
+    environments = released.stacks[0].stack.environments if released.stacks else {}
+    targets = {name: settings.target for name, settings in environments.items()}
     shipped = _shipped(targets, environment)
     is_built = all(
         service.build is not None
@@ -194,6 +198,7 @@ def _pipeline(
             each.name for each in release.branches if prerelease_of(each) or range_of(each)
         ),
         folder=released.folder.resolve().relative_to(top).as_posix(),
+        over_ssh=shipped is not None and environments[shipped].host is not None,
     )
 
 

@@ -5,22 +5,31 @@ from __future__ import annotations
 import click
 
 from lapwing.cli.context import Context
-from lapwing.cli.options import output_option
+from lapwing.cli.options import environment_named, output_option
+from lapwing.errors import UsageError
 
 
 @click.command("doctor")
 @click.option(
     "--repair", is_flag=True, help="Repair the desired-state repository if it is damaged."
 )
+@environment_named("The environment whose server is checked. Default: this machine.")
 @output_option
 @click.pass_obj
-def command(context: Context, repair: bool) -> int:
-    """Check this machine and the state folder.
+def command(context: Context, repair: bool, environment: str | None) -> int:
+    """Check this machine and the state folder, or the server of an environment.
 
     Exit status: 0 if every check passes, 1 if one fails.
     """
     from lapwing.commands import doctor
+    from lapwing.stack.load import LOCAL
 
+    if environment not in (None, LOCAL):
+        target = context.load(environment).settings.target
+        raise UsageError(
+            f"Environment {environment!r} has `target: {target}` and no `host`.",
+            hint="`lapwing doctor` checks this machine, and servers that are reached over SSH.",
+        )
     if repair:
         context.prepare_home()
         done = doctor.repair(context.settings)

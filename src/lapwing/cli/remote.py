@@ -43,23 +43,34 @@ def forward(command: click.Command) -> None:
         current = click.get_current_context()
         context = current.find_object(Context)
         environment = current.params["environment"]
-        if context is None or (host := _host(context, environment)) is None:
+        if context is None or (host := host_of(context, environment)) is None:
             return call(*arguments, **options)
-        return _run(context, host, environment, current.meta[ARGUMENTS])
+        status, _ = run_on_server(context, host, environment, current.meta[ARGUMENTS])
+        return status
 
     command.callback = run
 
 
-def _host(context: Context, environment: str) -> str | None:
+def host_of(context: Context, environment: str | None) -> str | None:
     """Return the server of an environment; None for this machine, a cluster, or no stack file."""
-    if context.settings.server or environment == "local":
+    if context.settings.server or environment in (None, "local"):
         return None
     found = context.stack_file.environment(environment)
     return str(found["host"]) if found.get("host") and found.get("target") != "kubernetes" else None
 
 
-def _run(context: Context, host: str, environment: str, arguments: Sequence[str]) -> int:
-    """Run a verb on a server and return its exit status."""
+def run_on_server(
+    context: Context,
+    host: str,
+    environment: str,
+    arguments: Sequence[str],
+    *,
+    capture: bool = False,
+) -> tuple[int, bytes]:
+    """Run a verb on a server; return its exit status and, with `capture`, its standard output.
+
+    Raises LapwingError.
+    """
     from lapwing.server import receive, source
     from lapwing.server.ssh import FAILED, Connection, Host
     from lapwing.targets.base import actor_name
@@ -83,9 +94,11 @@ def _run(context: Context, host: str, environment: str, arguments: Sequence[str]
         actor=actor_name(context.settings, folder),
         color=context.settings.color and sys.stderr.isatty(),
     )
-    while (status := to.call(receive.encode(request))) == FAILED:
+    while True:
+        status, output = to.call(receive.encode(request), capture=capture)
+        if status != FAILED:
+            return status, output
         _reconnect(context, to, environment, resume=verb in RESUMED)
-    return status
 
 
 def _greet(context: Context, to: Connection, environment: str) -> None:

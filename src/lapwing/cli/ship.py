@@ -10,6 +10,8 @@ import msgspec
 from lapwing.cli import complete
 from lapwing.cli.context import Context
 from lapwing.cli.options import environment_option, image_option, output_option
+from lapwing.errors import ServerError
+from lapwing.plan.diff import Change
 
 if TYPE_CHECKING:
     from lapwing.commands.ship import ShipResult
@@ -49,18 +51,23 @@ if TYPE_CHECKING:
 @click.pass_obj
 def command(
     context: Context, /, services: tuple[str, ...], environment: str, **options: Any
-) -> None:
+) -> int:
     """Build, test and scan SERVICES (default: all), then commit to the desired state.
 
     Running services are not changed: the agent or Argo CD deploys the commit. Run it again after
     any failure; an unchanged desired state is not committed again. After a conflict the commit is
     made again on top of the other, and nothing is ever pushed by force.
+
+    For an environment with a `host`, the last step is `lapwing deploy` on that server, which waits
+    for the outcome. The exit status is then 1 if the deployment was rejected or rolled back.
     """
+    from lapwing.cli import remote
     from lapwing.cli.transfer import lines
     from lapwing.commands.ship import ShipOptions, ship
     from lapwing.targets.base import actor_name
 
     loaded = context.load(environment)
+    host = remote.host_of(context, environment) if options["desired"] is None else None
     wanted = ShipOptions(
         services=services,
         remote=options["desired"],
@@ -69,21 +76,52 @@ def command(
         scan=options["scan"] == "on",
         fail_on=options["fail_on"],
         commit=not options["check"],
+        by_server=host is not None,
         actor=actor_name(context.settings, loaded.folder),
     )
     context.prepare_home()
     with context.printer.working("building"):
         progress = lines(context.printer, quiet=context.for_programs)
         result = ship(loaded, context.settings, wanted, context.printer.progress, progress)
+    status = 0
+    if host is not None and not options["check"]:
+        status = _deploy(context, host, environment, services, result)
     if context.for_programs:
         context.printer.json(_to_json(result))
-        return
+        return status
     for name, outcome, text in result.steps:
         context.printer.say(f"  {name:6} {outcome}: {text}")
     for change in result.changes:
         context.printer.say(f"  {change}")
     if result.commit:
         context.printer.data(result.commit)
+    return status
+
+
+def _deploy(
+    context: Context, host: str, environment: str, services: tuple[str, ...], result: ShipResult
+) -> int:
+    """Deploy on the server of the environment as the last step; return the exit status.
+
+    For programs, commit and changes are taken from the output of the deployment. Raises
+    LapwingError.
+    """
+    from lapwing.cli import remote
+
+    words = ["deploy", *services, *(("--output", "json") if context.for_programs else ())]
+    status, output = remote.run_on_server(
+        context, host, environment, words, capture=context.for_programs
+    )
+    text = f"on {host}"
+    if output:
+        made = msgspec.json.decode(output)
+        if "error" in made:
+            raise ServerError(made["error"]["message"], hint=made["error"]["hint"])
+        result.commit = made["commit"]
+        result.changes = msgspec.convert(made["changes"], list[Change])
+        text = f"{made['outcome']} {text}"
+    result.steps.append(("deploy", "failed" if status else "done", text))
+    return status
 
 
 def _to_json(result: ShipResult) -> dict[str, Any]:

@@ -24,6 +24,8 @@ from lapwing.system import home
 from lapwing.targets import local_agent
 from lapwing.targets.base import StatusReport
 
+BOOT_LINK = Path("/etc/systemd/system/multi-user.target.wants/lapwing.service")
+"""What enables the unit of a server (systemd.unit(5)). It can be read without D-Bus."""
 MIN_FREE_BYTES = 1024**3
 """Free space below which deployments are likely to fail."""
 
@@ -48,8 +50,11 @@ def examine(settings: Settings) -> Iterator[CheckResult]:
         yield CheckResult("agent", True, "not running; a deployment starts it")
     if not alive:
         yield _port(settings)
+    if settings.server:
+        yield _boot()
     if active := _active(settings):
         yield _traffic(settings, active, alive)
+    yield from _problems(settings)
     repository = DesiredRepository(settings.desired)
     problems = repository.verify()
     if not problems and (lost := _lost(repository, settings)):
@@ -138,6 +143,21 @@ def _traffic(settings: Settings, active: list[str], alive: bool) -> CheckResult:
     next_step = f"see {log}" if alive else "run `lapwing agent start`"
     problem = f"Envoy is not running: no request reaches {', '.join(active)}; {next_step}"
     return CheckResult("traffic", False, problem)
+
+
+def _problems(settings: Settings) -> Iterator[CheckResult]:
+    """Yield what the agent reports of each environment, such as a certificate that is missing."""
+    for _, found in status.read_all(settings.home):
+        if found.problem:
+            yield CheckResult(f"{found.stack}/{found.environment}", False, found.problem)
+
+
+def _boot() -> CheckResult:
+    """Check that systemd starts the agent of a server after a reboot."""
+    if BOOT_LINK.exists():
+        return CheckResult("reboot", True, f"{BOOT_LINK.name} starts at boot")
+    problem = f"{BOOT_LINK.name} does not start at boot: run `lapwing server setup` again"
+    return CheckResult("reboot", False, problem)
 
 
 def _git() -> CheckResult:

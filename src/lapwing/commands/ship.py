@@ -5,6 +5,9 @@
 It changes nothing that runs: the agent of the machine (or Argo CD) deploys the commit. Nothing but
 caches is changed before the commit, and the commit is one step of git: so it can be interrupted
 anywhere, and run again. An unchanged desired state is not committed again.
+
+For a server that is reached over SSH, only the steps before the commit run here: the command line
+then runs `lapwing deploy` on the server, which builds the same commit and makes the document.
 """
 
 from __future__ import annotations
@@ -51,7 +54,7 @@ if TYPE_CHECKING:
 MAX_ATTEMPTS = 10
 """How often a commit to this machine's desired state is tried after a conflict."""
 
-Outcome = Literal["done", "unchanged", "skipped"]
+Outcome = Literal["done", "unchanged", "skipped", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,8 @@ class ShipOptions:
     """The severity from which a finding fails; None for the stack file's."""
     actor: str = "ci"
     commit: bool = True
+    by_server: bool = False
+    """Whether the server of the environment builds again, and commits."""
     registry: str | None = None
     """The registry and folder to push releases to."""
     images: Mapping[str, str] = field(default_factory=dict)
@@ -111,23 +116,26 @@ def ship(
         )
     bundles.check_target(loaded)
     names = sources.wanted_services(loaded, options.services)
-    if contained := sources.container_services(loaded, names):
+    contained = sources.container_services(loaded, names)
+    if contained and not options.by_server:
         raise UsageError(
-            f"{contained[0]} runs as a container, which `lapwing ship` does not support on a "
+            f"{contained[0]} runs as a container, which `lapwing ship` does not support on this "
             "machine.",
             hint=f"Use `lapwing deploy -e {loaded.environment}`.",
         )
-    if options.commit:
+    built = [name for name in names if name not in contained]
+    if options.commit and not options.by_server:
         run.check_requirements(names)
-    run.result.built = sources.build_services(loaded, settings, names, report)
+    run.result.built = sources.build_services(loaded, settings, built, report)
     sources.check_committed(loaded, {n: b.revision for n, b in run.result.built.items()})
-    run.add_step("build", "done", f"{len(names)} services")
+    run.add_step("build", "done", f"{len(built)} services")
     run.test(run.result.built)
     run.scan(names)
     registry = options.registry or loaded.stack.registry
     if options.commit and registry is not None:
         asyncio.run(run.push(registry, progress))
-    run.commit_document()
+    if not options.by_server:
+        run.commit_document()
     return run.result
 
 

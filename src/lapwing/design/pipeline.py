@@ -36,8 +36,9 @@ class Pipeline:
     """What a workflow depends on.
 
     `stack`: the project has a stack file; `built` is the environment that its services are built
-    for, and `shipped` the one on a machine that the release branches are shipped to, if any:
-    `others` are those that are not, because their versions are pre-releases or old ones.
+    for, and `shipped` the one on a machine that the release branches are shipped to, if any; with
+    `over_ssh` that machine is a server. `others` are the branches that are not shipped, because
+    their versions are pre-releases or old ones.
     `install` are pip's arguments, quoted for a shell; `documentation` is patterns for
     `paths-ignore`; `registry_token`: the project has images to push. `folder` is the file's in the
     repository.
@@ -53,6 +54,7 @@ class Pipeline:
     registry_token: bool = False
     others: tuple[str, ...] = ()
     folder: str = "."
+    over_ssh: bool = False
 
 
 def workflow(pipeline: Pipeline) -> str:
@@ -61,7 +63,8 @@ def workflow(pipeline: Pipeline) -> str:
     if pipeline.stack:
         jobs.append(_check(pipeline))
     if pipeline.shipped is not None:
-        jobs.append(_ship(pipeline, pipeline.shipped))
+        write = _ship_over_ssh if pipeline.over_ssh else _ship
+        jobs.append(write(pipeline, pipeline.shipped))
     jobs.append(_release(pipeline))
     body = _head(pipeline) + "\n".join(jobs)
     return f"{MARK}{_digest(body)}\n{body}"
@@ -177,6 +180,36 @@ def _ship(pipeline: Pipeline, environment: str) -> str:
           "$RUNNER_TEMP/lapwing/bin/pip" install --quiet {pipeline.install}
           "$RUNNER_TEMP/lapwing/bin/lapwing" ship --environment {environment}
         env:
+          LAPWING_ACTOR: ${{{{ github.actor }}}}
+{_in_folder(pipeline)}"""
+
+
+def _ship_over_ssh(pipeline: Pipeline, environment: str) -> str:
+    return f"""\
+  # The SSH key is one of `lapwing server key -e {environment}`, which can deploy nothing else.
+  # If the runner has trivy or grype, remove `--scan off`.
+  ship:
+    needs: check
+    if: github.event_name == 'push'{_except_others(pipeline)}
+    runs-on: ubuntu-latest
+    timeout-minutes: 60
+    steps:
+      - uses: {CHECKOUT}
+        with:
+          persist-credentials: false
+{_install(pipeline)}\
+      - name: Build and test, then deploy on the server
+        run: |
+          install -d -m 700 ~/.ssh
+          printf '%s\\n' "$KNOWN_HOSTS" >> ~/.ssh/known_hosts
+          eval "$(ssh-agent -s)" > /dev/null
+          trap 'ssh-agent -k > /dev/null' EXIT
+          printf '%s\\n' "$SSH_KEY" | ssh-add -q -
+          unset SSH_KEY
+          lapwing ship --scan off --environment {environment}
+        env:
+          SSH_KEY: ${{{{ secrets.LAPWING_SSH_KEY }}}}
+          KNOWN_HOSTS: ${{{{ secrets.LAPWING_KNOWN_HOSTS }}}}
           LAPWING_ACTOR: ${{{{ github.actor }}}}
 {_in_folder(pipeline)}"""
 

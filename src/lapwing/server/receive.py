@@ -38,6 +38,8 @@ LIMITED = {
     "history": {"--output", "-n", "--lines", "--limit"},
 }
 """What a key for CI may run, with these options."""
+WITHOUT_STACK = {"doctor"}
+"""Verbs that are about the server, and need no source of a stack."""
 GREETING = "hello"
 LOCK = ".lock"
 """The suffix of lock files: a command that uses the files of a snapshot holds one."""
@@ -171,10 +173,12 @@ def _receive_pack(path: str, settings: Settings, limit: Limit | None) -> int:
 
 def _run(request: Request, settings: Settings, limit: Limit | None) -> int:
     """Run a verb in the files of its snapshot, which stay until it ends."""
-    with _files(request, settings) as folder:
+    verb, *rest = request.arguments
+    without_stack = verb in WITHOUT_STACK
+    files = contextlib.nullcontext(Path("/")) if without_stack else _files(request, settings)
+    with files as folder:
         program = [shutil.which("lapwing", path=os.environ.get("PATH")) or "lapwing"]
-        environment = ["-e", request.environment]
-        verb, *rest = request.arguments
+        environment = [] if without_stack else ["-e", request.environment]
         group = [rest.pop(0)] if verb == "secret" and rest else []
         words = [*program, verb, *group, *environment, *rest]
         environ = {**os.environ, "LAPWING_ACTOR": _actor(request, limit), "LAPWING_SERVER": "yes"}

@@ -143,16 +143,22 @@ class Connection:
             ) from error
         return "sudo -n "
 
-    def call(self, command: str) -> int:
-        """Run a command with our standard input and output; return its exit status.
+    def call(self, command: str, *, capture: bool = False) -> tuple[int, bytes]:
+        """Run a command with our standard streams; return its exit status.
 
-        It gets a terminal if we have one. The status is FAILED if the connection is lost.
+        With `capture`, its standard output is returned. Else it gets a terminal if we have one. The
+        status is FAILED if the connection is lost.
         """
-        has_terminal = sys.stdin.isatty() and sys.stdout.isatty()
+        has_terminal = not capture and sys.stdin.isatty() and sys.stdout.isatty()
         arguments = [*self.program, "-t" if has_terminal else "-T", "-q"]
-        process = subprocess.Popen([*arguments, "--", self.host.name, command], env=self.environ)
+        process = subprocess.Popen(
+            [*arguments, "--", self.host.name, command],
+            stdout=subprocess.PIPE if capture else None,
+            env=self.environ,
+        )
         try:
-            return process.wait()
+            output, _ = process.communicate()
+            return process.returncode, output or b""
         except KeyboardInterrupt:
             process.terminate()
             process.wait()

@@ -15,7 +15,7 @@ import lapwing
 from lapwing.load.client import Plan, running
 from lapwing.load.worker import Traffic
 from tests.deployed import until
-from tests.integration.server.conftest import Laptop, make_key
+from tests.integration.server.conftest import APP, Laptop, make_key
 from tests.integration.server.machines import Machine
 
 pytestmark = pytest.mark.xdist_group("server")
@@ -222,6 +222,48 @@ def test_key_for_ci_deploys_and_does_nothing_else(ci: Laptop) -> None:
     done = subprocess.run(push, cwd=where.folder, env=environ, capture_output=True, check=False)
     assert b"deny updating a hidden ref" in done.stderr
     assert ci.ask() == "from CI"
+
+
+def test_ship_tests_here_and_deploys_on_the_server(ci: Laptop) -> None:
+    where, serving = ci.where, ci.ask()
+    ci.write("shipped")
+    checked = where.json("ship", "-e", "vps", "--scan", "off", "--check")
+    assert [step["name"] for step in checked["steps"]] == ["build", "test", "scan"]
+    assert ci.ask() == serving
+    shipped = where.json("ship", "-e", "vps", "--scan", "off")
+    assert ci.ask() == "shipped"
+    assert shipped["steps"][-1]["name"] == "deploy"
+    assert shipped["commit"] == where.json("history", "-e", "vps")[0]["commit"]
+    assert [change["name"] for change in shipped["changes"]] == ["api"]
+    shown = where.run("ship", "-e", "vps", "--scan", "off")
+    assert "deploy done" in shown.stderr
+    assert shown.stdout == "https://app.example.com\n"
+
+
+def test_ship_fails_with_the_deployment(ci: Laptop) -> None:
+    where, serving = ci.where, ci.ask()
+    where.write({"app.py": "raise SystemExit('no module')"})
+    try:
+        shipped = where.json("ship", "-e", "vps", "--scan", "off", status=1)
+        assert shipped["steps"][-1]["outcome"] == "failed"
+        shown = where.run("ship", "-e", "vps", "--scan", "off", status=1)
+        assert "deploy failed" in shown.stderr
+        assert ci.ask() == serving
+    finally:
+        where.write({"app.py": APP})
+
+
+def test_doctor_checks_the_server(deployed: Laptop) -> None:
+    where = deployed.where
+    found = {row["check"]: row for row in where.json("doctor", "-e", "vps")}
+    assert found["reboot"]["seen"] == "lapwing.service starts at boot"
+    assert found["traffic"]["ok"]
+    deployed.machine.run("systemctl disable --quiet lapwing")
+    try:
+        shown = where.run("doctor", "-e", "vps", status=1).stdout
+        assert "lapwing.service does not start at boot" in shown
+    finally:
+        deployed.machine.run("systemctl enable --quiet lapwing")
 
 
 def test_changed_host_key_is_refused(laptop: Laptop, machine: Machine, tmp_path: Path) -> None:

@@ -30,10 +30,11 @@ WITH_ENVIRONMENT = {
     "review": [], "backup": ["list"], "restore": ["db", "--yes"], "secret": ["list"],
     "render": ["-o", "out"], "chart": ["-o", "out"],
     "infra": ["-o", "out"], "diagram": ["architecture"], "design": [], "server": ["setup"],
+    "doctor": [],
 }  # fmt: skip
 STAGIN = ["-e", "stagin"]
 OPTIONS_FIRST = {"run": ["api", "env"]}
-WITHOUT_ENVIRONMENT = {"init", "ci", "release", "image", "doctor", "demo", "agent", "completion"}
+WITHOUT_ENVIRONMENT = {"init", "ci", "release", "image", "demo", "agent", "completion"}
 
 
 @pytest.fixture
