@@ -54,7 +54,7 @@ def estimate(found: StackInventory, book: Book, name: str | None = None) -> Esti
             add_machine(scoped, each)
         elif each.target == "kubernetes" and each.project is None and not _is_local(each):
             reason = "`cloud` is not set; a local kind or minikube cluster costs nothing"
-            scoped.add_unpriced("cluster", "The cluster", "month", reason, Decimal(1))
+            scoped.add_unpriced("cluster", "Cluster", "month", reason, Decimal(1))
     label = name or (found.environments[0].name if len(found.environments) == 1 else "all")
     clouds = [e for e in found.environments if e.project is not None]
     return Estimate(label, tuple(ledger.lines), tuple(_unstated(clouds)), tuple(_notes(found)))
@@ -84,7 +84,8 @@ def _notes(found: StackInventory) -> Iterable[str]:
     yield "List prices without tax, for a month of 730 hours. An estimate, not a quote."
     yield "Low is with the minimum number of replicas, high with the maximum."
     yield "Expected is halfway between them, unless a line states another assumption."
-    yield "Data through private endpoints is not counted."
+    if any(e.scope == "network" for p in found.projects for e in p.facts.endpoints):
+        yield "Data through private endpoints is not counted."
     if any(p.facts.budget is not None for p in found.projects):
         atlas = " and MongoDB Atlas" if any(p.facts.databases for p in found.projects) else ""
         yield (

@@ -155,7 +155,8 @@ def sentence(estimate: Estimate) -> str:
     if count:
         text = f"at least {text}: {count} line{'s have' if count > 1 else ' has'} no price"
     if estimate.unstated:
-        text += f"{' and' if count else ', without'} {len(estimate.unstated)} unset usage settings"
+        unset = len(estimate.unstated)
+        text += f"{' and' if count else ', without'} {unset} unset usage setting{'s' * (unset > 1)}"
         text += " are not counted" if count else ""
     return text + "."
 

@@ -7,12 +7,13 @@ compares the rows that have evidence with the rendered files.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from lapwing.design.subject import Subject, addresses, joined
 
 Holds = Callable[[Subject], bool]
+Names = Callable[[Subject], Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +33,22 @@ def sentences(claims: Iterable[Claim], subject: Subject) -> Iterator[str]:
     return (claim(subject) for claim in claims if claim.holds(subject))
 
 
+def _about(names: Names, one: str, many: str = "") -> Claim:
+    """Return a claim about parts: it holds if there is one, and has their names for `{}`."""
+
+    def text(subject: Subject) -> str:
+        found = names(subject)
+        return (one if len(found) == 1 or not many else many).format(joined(found))
+
+    return Claim(text, lambda subject: bool(names(subject)))
+
+
 CLOUD = (
     Claim(
-        lambda s: f"The environment runs on one machine{_host(s)}, with Envoy before the services.",
+        lambda s: (
+            f"The environment runs on one machine{f' ({s.host})' if s.host else ''}, with Envoy "
+            "before the services."
+        ),
         lambda s: s.on_machine,
     ),
     Claim(
@@ -42,19 +56,16 @@ CLOUD = (
         lambda s: not s.on_machine and s.cloud is None,
     ),
     Claim(
-        lambda s: f"The environment runs on Google Cloud, in the region {_region(s)}.",
+        lambda s: (
+            "The environment runs on Google Cloud. Cluster, subnet and NAT gateway are in "
+            f"{joined(c.region for c in s.project.clusters)}: traffic between services stays in "
+            "the region."
+        ),
         lambda s: s.cloud is not None,
     ),
     Claim(
-        lambda s: (
-            f"Cluster, subnet and NAT are in {_region(s)}, so that traffic between services "
-            "stays in the region."
-        ),
-        lambda s: s.cloud is not None and _regions(s) == {_region(s)},
-    ),
-    Claim(
         lambda s: f"The address is https://{s.environment.domain}.",
-        lambda s: bool(s.environment.domain and s.has_ingress),
+        lambda s: bool(s.environment.domain and s.is_reachable),
     ),
 )
 """Where the environment runs."""
@@ -69,16 +80,19 @@ NETWORK = (
         lambda s: s.has_closed_firewall,
     ),
     Claim(
-        lambda s: f"One NAT gateway with {_addresses(s)} is the egress of all nodes.",
+        lambda s: (
+            f"One NAT gateway with {addresses(s.project.nats[0].addresses)} is the egress of all "
+            "nodes."
+        ),
         lambda s: bool(s.project.nats),
     ),
     Claim(
         "NetworkPolicies deny every connection of a pod that the stack file does not imply.",
         lambda s: s.has_closed_pods,
     ),
-    Claim(
-        lambda s: f"{joined(_to_internet(s))} may connect to the internet.",
-        lambda s: bool(_to_internet(s)) and bool(s.facts.closed),
+    _about(
+        lambda s: [p.part for p in s.services if s.facts.closed and s.reaches_internet(p.part)],
+        "{} may connect to the internet.",
     ),
 )
 
@@ -88,30 +102,19 @@ COMPUTE = (
         "the nodes.",
         lambda s: any(c.autopilot for c in s.project.clusters),
     ),
-    Claim(
-        lambda s: (
-            f"{joined(p.part for p in s.services if p.max > p.min)} scale with their load "
-            "by a HorizontalPodAutoscaler."
-        ),
-        lambda s: not s.on_machine and sum(p.max > p.min for p in s.services) > 1,
+    _about(
+        lambda s: [p.part for p in s.services if p.max > p.min],
+        "{} scales with its load by a HorizontalPodAutoscaler.",
+        "{} scale with their load by a HorizontalPodAutoscaler.",
     ),
-    Claim(
-        lambda s: (
-            f"{joined(p.part for p in s.services if p.max > p.min)} scales with its load "
-            "by a HorizontalPodAutoscaler."
-        ),
-        lambda s: not s.on_machine and sum(p.max > p.min for p in s.services) == 1,
+    _about(
+        lambda s: s.spread,
+        "The pods of {} are spread over zones and nodes.",
     ),
-    Claim(
-        "The pods of a service are spread over zones and nodes.",
-        lambda s: any(p.spread for p in s.services),
-    ),
-    Claim(
-        lambda s: (
-            f"{joined(p.part for p in s.services if p.spot)} run on spot capacity, which "
-            "the cloud can reclaim."
-        ),
-        lambda s: any(p.spot for p in s.services),
+    _about(
+        lambda s: [p.part for p in s.services if p.spot],
+        "{} runs on spot capacity, which the cloud can reclaim.",
+        "{} run on spot capacity, which the cloud can reclaim.",
     ),
     Claim(
         "The number of replicas is fixed: there is no autoscaling on a machine.",
@@ -135,31 +138,34 @@ DELIVERY = (
         "and applies it to the cluster.",
         lambda s: s.environment.deployed_by == "lapwing",
     ),
-    Claim(
-        "Services are Deployments: a rolling update replaces one pod after the other, and old "
-        "pods keep serving until new ones are ready.",
-        lambda s: not s.on_machine and not s.blue_green and bool(s.services),
+    _about(
+        lambda s: [p.part for p in s.services if p.kind == "Deployment"],
+        "{} is updated by a rolling update: old pods run until new ones are ready.",
+        "{} are updated by a rolling update: old pods run until new ones are ready.",
     ),
     Claim(
-        "A new release starts in the idle slot, must pass its health checks and smoke tests, and "
-        "then gets all traffic.",
+        lambda s: (
+            "A new release starts in the idle slot; it gets all traffic after its health checks"
+            f"{' and smoke tests' if _has_smoke_tests(s) else ''} have passed."
+        ),
         lambda s: bool(s.blue_green),
+    ),
+    _about(
+        lambda s: [p.part for p in s.blue_green if p.rollout and p.rollout.hold],
+        "The switch of {} waits for `lapwing promote`.",
     ),
     Claim(
         "All services of a commit switch in one update of the routes.",
         lambda s: s.on_machine and bool(s.blue_green),
     ),
-    Claim(
-        "Each service has a Rollout, which switches its Service: the services of a commit switch "
-        "one after the other.",
-        lambda s: not s.on_machine and bool(s.blue_green),
+    _about(
+        lambda s: [] if s.on_machine else [p.part for p in s.blue_green],
+        "Argo Rollouts switches {}.",
+        "Argo Rollouts switches {}, one after the other.",
     ),
-    Claim(
-        lambda s: (
-            f"The migration of {joined(_offline(s))} is offline: an upgrade that needs it stops "
-            "the service, and needs `--allow-downtime`."
-        ),
-        lambda s: bool(_offline(s)),
+    _about(
+        lambda s: [p.part.removesuffix("-migrate") for p in s.facts.pods if p.offline],
+        "The migration of {} is offline: it stops the service, and needs `--allow-downtime`.",
     ),
     Claim(
         "A rollback is another commit; while the old slot is running, it only changes the route.",
@@ -170,16 +176,11 @@ DELIVERY = (
 CONTAINERS = (
     Claim(
         lambda s: (
-            f"{len(s.environment.built)} images are built from source, reproducibly and "
-            "without a container engine where the source is Python or Node; the image of a service "
-            "has the revision as its tag and is deployed by digest."
+            f"{_images(s)} built from source, reproducibly, and without a container engine if "
+            "the source is Python or Node. An image has the revision as its tag and is deployed "
+            "by digest."
         ),
-        lambda s: len(s.environment.built) > 1 and not s.on_machine,
-    ),
-    Claim(
-        "One image is built from source, reproducibly and without a container engine if the "
-        "source is Python or Node; it has the revision as its tag and is deployed by digest.",
-        lambda s: len(s.environment.built) == 1 and not s.on_machine,
+        lambda s: bool(s.environment.built) and not s.on_machine,
     ),
     Claim(
         "Services are published images, which the stack file names.",
@@ -195,40 +196,26 @@ CONTAINERS = (
         "newest ten of each service and deletes untagged ones after 30 days.",
         lambda s: bool(s.shared.registries and s.environment.built),
     ),
-    Claim(
-        "CI may push images; nodes may only pull them.",
-        lambda s: _granted(s, "ci", "writer") and _granted(s, "nodes", "reader"),
-    ),
 )
 
 DATA = (
-    Claim(
-        lambda s: (
-            f"MongoDB Atlas runs {joined(n for n, d in s.databases if len(d.regions) == 1)} on "
-            "three nodes in one region, and continues if one of them fails."
-        ),
-        lambda s: any(len(d.regions) == 1 and d.regions[0][1] == 3 for _, d in s.databases),
+    _about(
+        lambda s: [n for n, d in s.databases if [nodes for _, nodes in d.regions] == [3]],
+        "MongoDB Atlas runs {} on three nodes in one region: it continues if one of them fails.",
+        "MongoDB Atlas runs {} on three nodes each in one region: each continues if one of them "
+        "fails.",
     ),
-    Claim(
-        lambda s: (
-            "Databases with nodes in a second region, for failover: "
-            f"{joined(n for n, d in s.databases if len(d.regions) > 1)}."
-        ),
-        lambda s: any(len(d.regions) > 1 for _, d in s.databases),
+    _about(
+        lambda s: [n for n, d in s.databases if len(d.regions) > 1],
+        "{} has nodes in a second region, for failover.",
+        "{} have nodes in a second region, for failover.",
     ),
-    Claim(
-        lambda s: (
-            f"{joined(p.part for p in s.data)} in the cluster is one pod with one disk: "
-            "while the pod moves to another node, it does not answer."
-        ),
-        lambda s: not s.on_machine and len(s.data) == 1,
-    ),
-    Claim(
-        lambda s: (
-            f"{joined(p.part for p in s.data)} in the cluster are one pod with one disk "
-            "each: while a pod moves to another node, it does not answer."
-        ),
-        lambda s: not s.on_machine and len(s.data) > 1,
+    _about(
+        lambda s: [] if s.on_machine else [p.part for p in s.data],
+        "{} in the cluster is one pod with one disk: while the pod moves to another node, it does "
+        "not answer.",
+        "{} in the cluster are one pod with one disk each: while a pod moves to another node, it "
+        "does not answer.",
     ),
     Claim(
         "Databases run on the same machine as the services.",
@@ -238,12 +225,12 @@ DATA = (
 
 SECURITY = (
     Claim(
-        "Clients connect by HTTPS only, and Envoy is the only listener.",
+        "Clients connect by HTTPS only, and Envoy is the only listener on a public address.",
         lambda s: s.on_machine and s.has_ingress,
     ),
     Claim(
         lambda s: (
-            f"Ingress is HTTPS only: the load balancer requires {_tls(s)} and connects to "
+            f"Ingress is HTTPS only: the load balancer requires {s.tls} and connects to "
             "one port of the edge."
         ),
         lambda s: s.https_balancer is not None,
@@ -255,7 +242,16 @@ SECURITY = (
     Claim(
         "There is no load balancer, because no `domain` is set: the services cannot be reached "
         "from the internet.",
-        lambda s: s.cloud is not None and s.edge is not None and s.load_balancer is None,
+        lambda s: (
+            s.cloud is not None
+            and s.edge is not None
+            and s.load_balancer is None
+            and not s.environment.domain
+        ),
+    ),
+    Claim(
+        "The cluster has no ingress for the stack: `lapwing open` forwards a local port to it.",
+        lambda s: s.has_ingress and not s.is_reachable and s.cloud is None,
     ),
     Claim(
         "There is no ingress: no service has a route, so there is no load balancer.",
@@ -264,7 +260,7 @@ SECURITY = (
     Claim(
         "Nodes can only pull images; CI can push images from one branch, with a short-lived token "
         "instead of a key.",
-        lambda s: _granted(s, "ci", "writer") and _granted(s, "nodes", "reader"),
+        lambda s: s.granted("ci", "writer") and s.granted("nodes", "reader"),
     ),
     Claim(
         "Pods run without root and without privileges: the namespace enforces the Pod Security "
@@ -300,19 +296,16 @@ OPEN = (
         "Cloud Armor is rendered but off: set `cloud_armor` at the first abuse.",
         lambda s: s.https_balancer is not None,
     ),
-    Claim(
-        lambda s: (
-            f"Lapwing renders no backup of {joined(_without_backup(s))}: add one, and rehearse the "
-            "restore."
-        ),
-        lambda s: bool(_without_backup(s)),
+    _about(
+        lambda s: s.without_backup,
+        "Lapwing renders no backup of {}: add one, and rehearse the restore.",
     ),
-    Claim(
-        lambda s: (
-            f"Measure how long a restore of {joined(n for n, d in s.databases if d.backup)} takes: "
-            "until then, the recovery time is unknown."
-        ),
-        lambda s: any(d.backup for _, d in s.databases),
+    _about(
+        lambda s: [
+            *(n for n, d in s.databases if d.backup),
+            *(m.part for m in s.facts.managed if m.backup),
+        ],
+        "Measure how long a restore of {} takes: until then, the recovery time is unknown.",
     ),
     Claim(
         "There is no staging environment in the cloud: releases are tested in the idle slot only.",
@@ -326,9 +319,12 @@ OPEN = (
         "One machine is one point of failure: decide which outage is acceptable.",
         lambda s: s.on_machine,
     ),
-    Claim(
-        lambda s: f"Services with one pod are down while the pod moves: {joined(_single(s))}.",
-        lambda s: bool(_single(s)),
+    _about(
+        lambda s: [
+            p.part for p in s.services if p.min == 1 and s.routes(p.part) and not s.on_machine
+        ],
+        "{} has one pod: while the pod moves to another node, it does not answer.",
+        "{} have one pod each: while a pod moves to another node, it does not answer.",
     ),
 )
 
@@ -344,102 +340,10 @@ SECTIONS = {
 }
 """The sentences of the document, by section."""
 
-LABELS: dict[str, Claim] = {
-    "autopilot": Claim(
-        lambda s: "GKE Autopilot" if s.project.clusters[0].autopilot else "GKE",
-        lambda s: bool(s.project.clusters),
-    ),
-    "zones": Claim("pods spread over its zones", lambda s: any(p.spread for p in s.services)),
-    "tls": Claim(
-        lambda s: _tls(s),  # noqa: PLW0108 - it is defined below
-        lambda s: bool(s.https_balancer and s.https_balancer.min_tls),
-    ),
-    "cdn": Claim(
-        "Cloud CDN for static files",
-        lambda s: s.has_cdn,
-    ),
-    "ci-pushes": Claim("CI pushes", lambda s: _granted(s, "ci", "writer")),
-    "nodes-pull": Claim("nodes only pull", lambda s: _granted(s, "nodes", "reader")),
-    "denied": Claim(
-        "the firewall denies ingress and egress by default",
-        lambda s: s.has_closed_firewall,
-    ),
-    "private-nodes": Claim("private nodes", lambda s: s.has_private_nodes),
-    "policies": Claim("NetworkPolicies deny by default", lambda s: s.has_closed_pods),
-    "restricted": Claim("pods are restricted", lambda s: s.has_restricted_pods),
-    "no-public-port": Claim("the only listener", lambda s: s.on_machine and s.has_ingress),
-    "no-public-database": Claim(
-        "no public endpoint",
-        lambda s: s.has_private_endpoint,
-    ),
-    "one-switch": Claim(
-        "one switch for all services", lambda s: s.on_machine and bool(s.blue_green)
-    ),
-    "Argo CD": Claim("applies each commit", lambda s: s.environment.deployed_by == "argocd"),
-    "Argo Rollouts": Claim("switches the slots", lambda s: bool(s.blue_green)),
-    "External Secrets": Claim("copies secrets", lambda s: bool(s.facts.secret_reads)),
-}
-"""Labels of pictures."""
+
+def _has_smoke_tests(subject: Subject) -> bool:
+    return any(p.rollout and p.rollout.smoke_tests for p in subject.blue_green)
 
 
-def label(subject: Subject, name: str) -> str:
-    """Return a label, or the empty text if it does not hold."""
-    claim = LABELS[name]
-    return claim(subject) if claim.holds(subject) else ""
-
-
-def labels(subject: Subject, *names: str) -> tuple[str, ...]:
-    """Return the labels that hold."""
-    return tuple(text for text in (label(subject, name) for name in names) if text)
-
-
-def _host(subject: Subject) -> str:
-    host = subject.environment.machine
-    return f" ({host.provider} {host.type} in {host.location})" if host else ""
-
-
-def _offline(subject: Subject) -> list[str]:
-    return [p.part.removesuffix("-migrate") for p in subject.facts.pods if p.offline]
-
-
-def _tls(subject: Subject) -> str:
-    balancer = subject.https_balancer
-    return f"TLS {balancer.min_tls} or newer" if balancer else ""
-
-
-def _region(subject: Subject) -> str:
-    return subject.cloud.region if subject.cloud else ""
-
-
-def _regions(subject: Subject) -> set[str]:
-    facts = subject.project
-    network = {each.region for each in facts.subnets} | {each.region for each in facts.nats}
-    return network | {each.region for each in facts.clusters}
-
-
-def _addresses(subject: Subject) -> str:
-    return addresses(sum(n.addresses for n in subject.project.nats))
-
-
-def _to_internet(subject: Subject) -> list[str]:
-    return [p.part for p in subject.services if subject.reaches_internet(p.part)]
-
-
-def _without_backup(subject: Subject) -> list[str]:
-    """Return the databases with data that no rendered object backs up; a cache has none."""
-    saved = {b.database for b in subject.facts.backups}
-    inside = [p.part for p in subject.data if p.component != "redis" and p.part not in saved]
-    outside = [m.part for m in subject.facts.managed if m.kind != "redis"]
-    return [*inside, *outside, *(name for name, d in subject.databases if not d.backup)]
-
-
-def _single(subject: Subject) -> list[str]:
-    if subject.on_machine:
-        return []
-    served = [p for p in subject.services if subject.routes(p.part)]
-    return [p.part for p in served if p.min == 1]
-
-
-def _granted(subject: Subject, identity: str, role: str) -> bool:
-    grants = (*subject.project.grants, *subject.shared.grants)
-    return any(g.identity == identity and g.role.endswith(f".{role}") for g in grants)
+def _images(subject: Subject) -> str:
+    return f"{n} images are" if (n := len(subject.environment.built)) > 1 else "1 image is"

@@ -63,11 +63,19 @@ DECISIONS = (
     ),
     Decision(
         "Projects",
-        "one for each stage, and a shared one",
+        "one for the environment, and a shared one",
         "what runs is isolated from registry, DNS and CI",
         "one project for everything",
         "SOC 2 or HIPAA require more isolation",
-        lambda s: s.cloud is not None and s.shared_cloud is not None,
+        lambda s: s.cloud is not None and len(s.cloud.environments) == 1,
+    ),
+    Decision(
+        "Projects",
+        "one for several environments, and a shared one",
+        "one cluster, one load balancer and one NAT gateway to pay",
+        "one project for each environment",
+        "production needs isolation from what is tested",
+        lambda s: s.cloud is not None and len(s.cloud.environments) > 1,
     ),
     Decision(
         "Delivery",
@@ -104,7 +112,7 @@ DECISIONS = (
     Decision(
         "Releases",
         "blue-green by Argo Rollouts",
-        "tests before the switch, instant rollback after it",
+        "health checks before the switch, instant rollback after it",
         "rolling updates",
         "twice the pods during a release cost too much",
         lambda s: not s.on_machine and bool(s.blue_green),

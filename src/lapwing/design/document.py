@@ -17,9 +17,9 @@ from lapwing.design.claims import SECTIONS, sentences
 from lapwing.design.decisions import HEADER, decisions
 from lapwing.design.diagrams.model import Amount, Picture
 from lapwing.design.diagrams.pictures import cost_picture, picture
-from lapwing.design.subject import KINDS, Subject, joined
+from lapwing.design.subject import KINDS, Subject, joined, product
 from lapwing.design.subject import span as count
-from lapwing.inventory.model import Pods, StackInventory
+from lapwing.inventory.model import Inventory, Pods, StackInventory
 
 _GIB = 2**30
 _BYTES = ("sent", "received", "static", "nat", "images")
@@ -124,7 +124,7 @@ def document(subject: Subject, sources: Sources, *, brief: bool = False) -> Docu
         parts.append(Figure(picture("pipeline", subject, sources.workflow)))
     else:
         parts += _section(subject, "delivery", "Deployment strategy")
-    parts += _data(subject)
+    parts += data_of(subject)
     parts += [Heading("Security"), Bullets(tuple(sentences(SECTIONS["security"], subject)))]
     parts += _cost(subject, sources, brief=brief)
     if sources.later:
@@ -152,13 +152,25 @@ def _projects(subject: Subject, stack: StackInventory) -> Iterator[Part]:
     if stack.shared is None or subject.cloud is None:
         return
     rows = [
-        (p.identity, joined(p.environments), p.region, "cluster, network, load balancer, secrets")
-        for p in stack.projects
+        (p.identity, joined(p.environments), p.region, _contents(p.facts)) for p in stack.projects
     ]
     shared = stack.shared
-    rows.append((shared.identity, "all", shared.region, "registry, DNS, identity of CI, states"))
+    rows.append((shared.identity, "all", shared.region, _contents(shared.facts)))
     yield Heading("Projects")
     yield Table(("Project", "Environments", "Region", "Contents"), tuple(rows))
+
+
+def _contents(facts: Inventory) -> str:
+    found = {
+        "cluster": facts.clusters,
+        "network": facts.subnets,
+        "load balancer": facts.load_balancers,
+        "secrets": facts.secrets,
+        "MongoDB Atlas": facts.databases,
+        "registry": facts.registries,
+        "DNS zones": facts.zones,
+    }
+    return ", ".join(name for name, things in found.items() if things)
 
 
 def _network(subject: Subject, sources: Sources) -> Iterator[Part]:
@@ -196,11 +208,17 @@ def _replicas(pods: Pods) -> str:
     return "runs once" if pods.component == "job" else count(pods.min, pods.max)
 
 
-def _data(subject: Subject) -> Iterator[Part]:
-    rows = (*_atlas_rows(subject), *_managed_rows(subject), *_inside_rows(subject))
+def data_of(subject: Subject) -> Iterator[Part]:
+    """Yield the section on databases and volumes, if there is one."""
+    rows = (
+        *_atlas_rows(subject),
+        *_managed_rows(subject),
+        *_inside_rows(subject),
+        *_volume_rows(subject),
+    )
     if rows:
         yield from _section(subject, "data", "Data")
-        header = ("Database", "Kind", "Where", "Storage", "Backup", "Recovery point", "Recovery")
+        header = ("Data", "Kind", "Where", "Storage", "Backup", "Recovery point", "Recovery")
         yield Table(header, rows)
 
 
@@ -209,16 +227,17 @@ def _atlas_rows(subject: Subject) -> Iterator[tuple[str, ...]]:
         tier = each.tier if each.tier == each.max_tier else f"{each.tier} to {each.max_tier}"
         where = joined(f"{nodes} nodes in {region}" for region, nodes in each.regions)
         point = f"any moment of {each.restore_days} days" if each.point_in_time else "last snapshot"
-        restore = "failover to another node; a restore into a new cluster"
+        restores = ["failover to another node"] if sum(n for _, n in each.regions) > 1 else []
+        restores += ["a restore into a new cluster"] if each.backup else []
         backup = ", ".join(each.kept) if each.backup else "none"
         yield (
             name,
-            f"MongoDB {each.version}, Atlas {tier}",
+            f"{product(each)}, Atlas {tier}",
             where,
             _size(each.disk),
             backup,
             point if each.backup else "none",
-            restore if each.backup else "failover to another node",
+            "; ".join(restores) or "none",
         )
 
 
@@ -239,6 +258,13 @@ def _inside_rows(subject: Subject) -> Iterator[tuple[str, ...]]:
         backup = f"by {by}" if by else "none by Lapwing"
         point = "last backup" if by else "none"
         yield pods.part, KINDS[pods.component], where, size, backup, point, "by hand"
+
+
+def _volume_rows(subject: Subject) -> Iterator[tuple[str, ...]]:
+    for pods in subject.services:
+        for each in pods.volumes:
+            kind = f"files of {pods.part}, `{each.path}`"
+            yield each.name, kind, "on the machine", "-", "none by Lapwing", "none", "by hand"
 
 
 def _cost(subject: Subject, sources: Sources, *, brief: bool) -> Iterator[Part]:
@@ -273,7 +299,9 @@ def _assumptions(subject: Subject, sources: Sources) -> Iterator[str]:
 
 
 def _usage(name: str, value: float) -> str:
-    return f"{value / _GIB:.3g}Gi" if name in _BYTES else f"{value:,.0f}"
+    if name not in _BYTES:
+        return f"{value:,.0f}"
+    return f"{value / _GIB:,.{0 if value >= 100 * _GIB else 2}f} GiB".replace(".00", "")
 
 
 def _saving(lever: Lever) -> str:
@@ -315,7 +343,7 @@ def _open(subject: Subject, sources: Sources) -> Iterable[str]:
         yield f"No price is recorded for: {items}."
     if sources.estimate.unstated:
         keys = joined(f"`{name.partition(': ')[2]}`" for name in sources.estimate.unstated)
-        yield f"The traffic is not estimated: set {keys}."
+        yield f"Not in the estimate, because it is not set: {keys}."
 
 
 def _size(size: int) -> str:

@@ -26,6 +26,13 @@ from lapwing.stack.resource_reference import PORTS
 EDGE = "edge"
 SERVICES = ("web", "static", "worker", "job")
 KINDS = {"mongodb": "MongoDB", "mysql": "MySQL", "redis": "Redis", "postgres": "PostgreSQL"}
+PROVIDERS = {
+    "aws": "AWS",
+    "azure": "Azure",
+    "digitalocean": "DigitalOcean",
+    "gcp": "Google Cloud",
+    "hetzner": "Hetzner",
+}
 _ATLAS = "-".join(map(str, ATLAS_PORTS))
 
 
@@ -105,6 +112,11 @@ class Subject:
         return tuple(p for p in self.services if p.rollout is not None)
 
     @property
+    def spread(self) -> tuple[str, ...]:
+        """The services whose pods are spread over zones; one pod is in one zone."""
+        return tuple(p.part for p in self.services if p.spread and p.max > 1)
+
+    @property
     def databases(self) -> tuple[tuple[str, Database], ...]:
         """The databases that Atlas runs for this environment, with the names of resources."""
         if self.cloud is None:
@@ -146,6 +158,36 @@ class Subject:
     def has_egress(self) -> bool:
         """Whether something may connect to the internet."""
         return bool(self.project.nats) or any(self.reaches_internet(p.part) for p in self.services)
+
+    @property
+    def is_reachable(self) -> bool:
+        """Whether clients outside of the cluster reach its services."""
+        return self.has_ingress and (self.on_machine or self.load_balancer is not None)
+
+    @property
+    def host(self) -> str:
+        """The machine that it runs on, if it is stated."""
+        host = self.environment.machine
+        return f"{PROVIDERS[host.provider]} {host.type} in {host.location}" if host else ""
+
+    @property
+    def tls(self) -> str:
+        """The versions of TLS that the load balancer accepts, if it is known."""
+        oldest = self.https_balancer.min_tls if self.https_balancer else ""
+        return f"TLS {oldest} or newer" if oldest else ""
+
+    @property
+    def without_backup(self) -> tuple[str, ...]:
+        """The databases with data that no rendered object backs up; a cache has none."""
+        saved = {b.database for b in self.facts.backups}
+        inside = (p.part for p in self.data if p.component != "redis" and p.part not in saved)
+        outside = (m.part for m in self.facts.managed if m.kind != "redis" and not m.backup)
+        return (*inside, *outside, *(name for name, d in self.databases if not d.backup))
+
+    def granted(self, identity: str, role: str) -> bool:
+        """Return whether an identity has a role in the registry."""
+        grants = (*self.project.grants, *self.shared.grants)
+        return any(g.identity == identity and g.role.endswith(f".{role}") for g in grants)
 
     def routes(self, part: str) -> tuple[str, ...]:
         """Return the prefixes whose requests a service gets."""
@@ -198,6 +240,11 @@ def span(least: int, most: int) -> str:
 def addresses(count: int) -> str:
     """Format a number of addresses: `1 address`, `2 addresses`."""
     return f"{count} address" + ("es" if count != 1 else "")
+
+
+def product(database: Database) -> str:
+    """Return what Atlas runs, with its version if one is chosen."""
+    return f"{KINDS['mongodb']} {database.version}".rstrip()
 
 
 def is_process(pods: Pods) -> bool:

@@ -6,7 +6,16 @@ from decimal import Decimal
 
 from msgspec import UNSET
 
-from lapwing.inventory.model import Endpoint, Flow, Inventory, Pods, Requests, Rollout, Route
+from lapwing.inventory.model import (
+    Endpoint,
+    Flow,
+    Inventory,
+    Pods,
+    Requests,
+    Rollout,
+    Route,
+    Volume,
+)
 from lapwing.plan.model import Document
 from lapwing.plan.model import Rollout as Settings
 
@@ -29,6 +38,7 @@ def from_document(document: Document) -> Inventory:
             images=(s.image,) if s.image else (),
             rollout=None if s.kind == "job" else _rollout(s.rollout),
             schedule=None if s.schedule is UNSET else s.schedule.cron,
+            volumes=tuple(Volume(volume, path) for volume, path in s.volumes.items()),
         )
         for name, s in services
     ]

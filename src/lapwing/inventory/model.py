@@ -45,6 +45,14 @@ class Rollout:
 
 
 @dataclass(frozen=True, slots=True)
+class Volume:
+    """A folder of a machine whose files outlive the replicas of a service."""
+
+    name: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
 class Pods:
     """Equal pods of one workload: `min` to `max` of them, for jobs those of one run."""
 
@@ -70,6 +78,7 @@ class Pods:
     """The time limit of a job."""
     schedule: str | None = None
     """When a job runs, as for cron; None for one that runs at each deployment."""
+    volumes: tuple[Volume, ...] = ()
     caps_cache: bool = False
     """Whether a Redis has a `maxmemory`, at which it evicts keys or refuses writes."""
 

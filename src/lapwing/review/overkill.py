@@ -186,7 +186,7 @@ COMPONENTS = (
     Component(
         "overkill/service-mesh",
         "service mesh",
-        "A mesh adds a proxy to each pod and needs its own upgrades.",
+        "A mesh adds a proxy to each pod, and has to be upgraded separately.",
         f"{MESH_SERVICES} or more services that need mutual TLS",
         _programs(
             "istio/[a-z0-9-]+|linkerd/[a-z0-9-]+|(hashicorp/)?consul|kumahq/[a-z0-9-]+|kong/kuma-[a-z]+",
@@ -194,7 +194,7 @@ COMPONENTS = (
         ),
         _many_services,
         _in_cluster,
-        elsewhere="A mesh adds a proxy to each replica and needs its own upgrades.",
+        elsewhere="A mesh adds a proxy to each replica, and has to be upgraded separately.",
     ),
     Component(
         "overkill/database-copy",

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator
 
 import pytest
 
-from lapwing.design.claims import LABELS, SECTIONS, Claim
+from lapwing.design.claims import SECTIONS, Claim, sentences
 from lapwing.design.decisions import DECISIONS
 from lapwing.design.diagrams.model import Graph, Group, Node
 from lapwing.design.diagrams.network import network
 from lapwing.design.diagrams.topology import topology
-from lapwing.design.document import Bullets, Document, Paragraph
+from lapwing.design.document import Bullets, Document, Paragraph, Table, data_of
+from lapwing.design.labels import LABELS
 from lapwing.design.subject import Subject
 from lapwing.render.kubernetes import render
 from lapwing.render.terraform.files import files
@@ -57,10 +59,10 @@ EVIDENCE = {
     "NetworkPolicies deny": '"policyTypes": ["Ingress", "Egress"]}',
     "The cluster is GKE Autopilot": '"enable_autopilot": true',
     "by a HorizontalPodAutoscaler": '"kind": "HorizontalPodAutoscaler"',
-    "are spread over zones": '"topologyKey": "topology.kubernetes.io/zone"',
-    "run on spot capacity": "cloud.google.com/gke-spot",
-    "Each service has a Rollout": '"kind": "Rollout"',
-    "is offline: an upgrade": "lapwing.dev/offline-migration-of",
+    "spread over zones": '"topologyKey": "topology.kubernetes.io/zone"',
+    "on spot capacity": "cloud.google.com/gke-spot",
+    "Argo Rollouts switches": '"kind": "Rollout"',
+    "is offline: it stops": "lapwing.dev/offline-migration-of",
     "Nodes can only pull images": "roles/artifactregistry.writer",
     "Pods run without root": '"pod-security.kubernetes.io/enforce": "restricted"',
     "Secrets that are not generated": '"refreshPolicy": "Periodic"',
@@ -92,7 +94,7 @@ def test_every_sentence_of_the_document_is_a_claim_that_holds(
     for sentence in held:
         text = text.replace(sentence, "")
     rest = [line.strip() for line in text.splitlines() if line.strip()]
-    known = ("Date: ", "No price is recorded", "The traffic is not estimated", "`lapwing cost`")
+    known = ("Date: ", "No price is recorded", "Not in the estimate", "`lapwing cost`")
     cost = [line for line in rest if line.startswith(known) or "US dollars" in line]
     notes = rest[len(cost) :] if not cost else [line for line in rest if line not in cost]
     assert all(_is_assumption(line) for line in notes), notes
@@ -163,3 +165,28 @@ def test_topology_shows_every_service_and_database(loaded: LoadedStack, subject:
         found = list(keys(drawn.members))
         assert len(found) == len(set(found))
         assert {*loaded.stack.services, *loaded.stack.resources} <= set(found)
+
+
+def _with_database(**changes: object) -> Subject:
+    """An environment whose Atlas database differs from what `infra` renders."""
+    subject = next(s for _, s in ALL for _ in s.databases if len(s.databases) == 1)
+    assert subject.cloud is not None
+    facts = subject.project
+    databases = tuple(dataclasses.replace(d, **changes) for d in facts.databases)  # type: ignore[arg-type]
+    project = dataclasses.replace(facts, databases=databases)
+    return dataclasses.replace(subject, cloud=dataclasses.replace(subject.cloud, facts=project))
+
+
+@pytest.mark.parametrize(("nodes", "claimed"), [(3, True), (1, False), (2, False)])
+def test_three_nodes_are_claimed_only_of_a_database_that_has_them(
+    nodes: int, *, claimed: bool
+) -> None:
+    subject = _with_database(regions=(("CENTRAL_US", nodes),))
+    text = "\n".join(sentences(SECTIONS["data"], subject))
+    assert ("three nodes" in text) == claimed
+
+
+def test_database_without_a_chosen_version_has_no_gap_in_its_name() -> None:
+    subject = _with_database(version="", regions=(("CENTRAL_US", 1),), backup=False)
+    rows = [row for part in data_of(subject) if isinstance(part, Table) for row in part.rows]
+    assert [(row[1][:14], row[-1]) for row in rows] == [("MongoDB, Atlas", "none")]

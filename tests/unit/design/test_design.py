@@ -159,6 +159,14 @@ def test_machine_has_diagrams_and_document(tmp_path: Path) -> None:
     assert sorted(p.stem for p in (tmp_path / "all").iterdir()) == sorted(names)
 
 
+def test_volumes_of_services_are_in_document_and_picture(tmp_path: Path) -> None:
+    volumes = ON_A_MACHINE.replace("}}\n", ", volumes: {uploads: /data/uploads}}}\n")
+    path = written(volumes, tmp_path)
+    row = "| uploads | files of worker, `/data/uploads` |"
+    assert row in told(path, "design")
+    assert "volume /data/uploads" in told(path, "diagram", "architecture")
+
+
 def test_cluster_is_preferred_to_local(tmp_path: Path) -> None:
     text = ON_A_MACHINE + "environments: {dev: {}, kind: {target: kubernetes}, qa: {}}\n"
     path = written(text, tmp_path)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lapwing.design.claims import labels
 from lapwing.design.diagrams.model import Graph, Group, Link, Node, graph
+from lapwing.design.labels import labels
 from lapwing.design.subject import KINDS, Subject, addresses
 from lapwing.inventory.model import FirewallRule
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lapwing.design.claims import labels
 from lapwing.design.diagrams.model import Graph, Group, Link, Node, graph
-from lapwing.design.subject import KINDS, Subject, addresses, is_process, joined, span
+from lapwing.design.labels import labels
+from lapwing.design.subject import KINDS, Subject, addresses, is_process, joined, product, span
 from lapwing.inventory.model import Pods
 
 _GIB = 2**30
@@ -49,8 +49,7 @@ def _git() -> Iterator[Node]:
 
 
 def _machine_title(subject: Subject) -> str:
-    host = subject.environment.machine
-    return f"Machine: {host.provider} {host.type}, {host.location}" if host else "Machine"
+    return f"Machine: {subject.host}" if subject.host else "Machine"
 
 
 def _agent() -> Node:
@@ -124,7 +123,7 @@ def _atlas(subject: Subject) -> Iterator[Group]:
 def _atlas_lines(subject: Subject, part: str) -> Iterator[str]:
     database = dict(subject.databases)[part]
     scale = f", up to {database.max_tier}" if database.max_tier != database.tier else ""
-    yield f"MongoDB {database.version}, {database.tier}{scale}"
+    yield f"{product(database)}, {database.tier}{scale}"
     for region, nodes in database.regions:
         yield f"{nodes} nodes in {region}"
     if database.kept:
@@ -153,6 +152,7 @@ def _services(subject: Subject) -> Iterator[Node]:
             lines.append(_count(pods))
         if pods.schedule is not None:
             lines.append(f"schedule {pods.schedule}")
+        lines += [f"volume {each.path}" for each in pods.volumes]
         if pods.spot:
             lines.append("on spot capacity")
         icon = _ICONS.get(pods.component, "pods")
