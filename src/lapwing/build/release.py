@@ -11,7 +11,7 @@ build settings did not change keeps its release and is not built again. On disk 
 
 made under another name and renamed when it is whole: a folder with a release.json is complete.
 Dependencies are installed once for each lock file, in layers/<key>/, and every process release has
-its own copy of them. A release names the layers it was built with, and retention never removes one
+a copy of them. A release names the layers it was built with, and retention never removes one
 that is named by a process release, or by the newest static one.
 """
 

@@ -2,7 +2,7 @@
 
 Of each service the releases that are named to be kept stay, those used in the last minutes (a
 deployment may have just chosen one and not yet committed), and the newest few; fewer of large ones,
-since each release has its own copy of its dependencies. A layer stays while a process release that
+since each release has a copy of its dependencies. A layer stays while a process release that
 stays names it, or the newest static one, for the next build. What to remove is decided by pure
 functions over what is there; the removal takes the lock of each folder, looks once more at its
 time, and renames it before deleting, so it can be interrupted, and can run while something is

@@ -14,8 +14,8 @@ A footer `Release-As: 1.0.0` in a commit since the last version overrides the po
 decides about 1.0.0). A message without a known type is a patch, because an unclassified change is
 shipped all the same.
 
-On a branch of pre-releases the policy finds the final version that they lead to: the bump of the
-last final version, but not lower than what the last pre-release leads to; the next free number is
+On a branch of pre-releases the policy finds the final version that they precede: the bump of the
+last final version, but not lower than the one that the last pre-release precedes; the next free number is
 added. The policy `stated` takes the version of the file as it is.
 """  # noqa: E501 - a table
 

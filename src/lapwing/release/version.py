@@ -51,7 +51,7 @@ class Version:
 
     @property
     def final(self) -> Version:
-        """The version that a pre-release leads to."""
+        """The version that a pre-release precedes."""
         return replace(self, prerelease="", number=0)
 
     def bumped(self, bump: Bump) -> Version:

@@ -39,11 +39,11 @@ def backups(case: Case) -> Iterator[Risk]:
             yield Risk("no-backup", path, evidence, advice, Severity.CRITICAL)
         elif name in atlas and atlas[name].tier == FREE_TIER:
             evidence = f"`{name}` has `backup: true`, but Atlas makes no backups of {FREE_TIER}"
-            advice = "Use `tier: M10`, or dump the data on your own."
+            advice = "Use `tier: M10`, or dump the data regularly."
             yield Risk("impossible-backup", path, evidence, advice, Severity.CRITICAL)
         elif name not in made and name not in atlas:
             evidence = f"`{name}` has `backup: true`, but Lapwing renders no backup for it"
-            advice = "Check that your own backup runs, and rehearse a restore."
+            advice = "Check that your backup runs, and rehearse a restore."
             yield Risk("stated-backup", path, evidence, advice, Severity.INFO)
 
 
