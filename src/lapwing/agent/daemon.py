@@ -20,13 +20,14 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from lapwing import __version__
-from lapwing.agent import cgroups, housekeeping, logs, processes, state
+from lapwing.agent import cgroups, housekeeping, logs, one_off, processes, state
 from lapwing.agent.context import Context
 from lapwing.agent.desired_watcher import DesiredStateWatcher, Key
 from lapwing.agent.environment import Environment
@@ -264,7 +265,7 @@ class Agent:
                 if (before is None or before.done()) and (
                     environment.maintenance.needs_tick or every
                 ):
-                    self._ticks[key] = asyncio.create_task(self._tick_environment(environment))
+                    self._ticks[key] = asyncio.create_task(_maintain(environment.tick))
             if every and (self._upkeep is None or self._upkeep.done()):
                 self._upkeep = asyncio.create_task(self._tick_machine())
             environments = self.environments.values()
@@ -281,11 +282,15 @@ class Agent:
 
     async def _tick_machine(self) -> None:
         """Maintain what environments share; slow work delays no scheduled job."""
-        await self._check_machine()
-        await self.public_certificate.tick()
-        for work in (self.envoy.repair, self._rotate_logs, self._clean_up):
-            with contextlib.suppress(LapwingError, OSError):
-                await work()
+        for work in (
+            self._check_machine,
+            self.public_certificate.tick,
+            self.envoy.repair,
+            self._rotate_logs,
+            partial(one_off.stop_abandoned, self.settings),
+            self._clean_up,
+        ):
+            await _maintain(work)
 
     def _keep_lock(self) -> bool:
         """Take the lock again if its file was removed; return whether this is still the agent.
@@ -303,14 +308,6 @@ class Agent:
             log.error("%s was removed, and another agent runs.", self.settings.agent / "lock")
             self.end()
         return self._lost_ticks < LOST_TICKS
-
-    async def _tick_environment(self, environment: Environment) -> None:
-        try:
-            await environment.tick()
-        except (LapwingError, OSError) as error:
-            log.warning("Maintenance failed: %s", error)
-        except Exception:
-            log.exception("Maintenance failed; retrying.")
 
     async def _rotate_logs(self) -> None:
         await asyncio.to_thread(logs.rotate, self.settings.agent / "agent.log")
@@ -347,6 +344,16 @@ class Agent:
         self._record.problem, self._record.hint = error.message, error.hint
         self._record.code, self._record.ready = error.code, False
         self._write_record()
+
+
+async def _maintain(work: Callable[[], Awaitable[None]]) -> None:
+    """Do periodic work; an error of it is logged, and the next tick repeats it."""
+    try:
+        await work()
+    except (LapwingError, OSError) as error:
+        log.warning("Maintenance failed: %s", error)
+    except Exception:
+        log.exception("Maintenance failed; retrying.")
 
 
 def main() -> int:

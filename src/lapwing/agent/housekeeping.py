@@ -1,8 +1,9 @@
 """Removes releases that are neither in use nor rollback targets, so that disk use stays bounded.
 
 The agent knows both what is running and the history, so it decides which releases retention keeps:
-those of every generation, of the documents in use, and of the last successful deployments of each
-environment (the rollback targets). It runs in a thread, after a rollout and once a day.
+those of every generation, of one-off commands, of the documents in use, and of the last successful
+deployments of each environment (the rollback targets). It runs in a thread, after a rollout and
+once a day.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from lapwing.agent import one_off
 from lapwing.agent.state import EnvironmentState
 from lapwing.build.release import ReleaseStore
 from lapwing.build.retention import collect
@@ -88,6 +90,7 @@ def clean_up(settings: Settings, repository: DesiredRepository, running: Release
     thread. Errors are logged: nothing depends on it.
     """
     try:
+        running |= one_off.releases(settings)
         keep = to_keep(repository, running, ReleaseStore(settings.releases))
         done = collect(settings, keep)
         repository.maintain()

@@ -258,11 +258,11 @@ def prepare_home(homes: Path, owner: Owner, live: Collection[tuple[str, str]] | 
     """Create the home folder of a process, which its restarts keep.
 
     Those of generations that are not `live` (service and label) are removed, without `live` none.
-    Raises OSError.
+    Those of one-off commands are left to `one_off`. Raises OSError.
     """
     for old in homes.glob("*/*") if live is not None else ():
-        label, _, index = old.name.rpartition(".")
-        kept = label in (JOB_LABEL, owner.label) or one_off.is_called(label, index)
+        label = old.name.rpartition(".")[0]
+        kept = label in (JOB_LABEL, owner.label) or label.startswith(one_off.LABEL)
         if not kept and (old.parent.name, label) not in (live or ()):
             remove_tree(old)
     home = home_of(homes, owner)

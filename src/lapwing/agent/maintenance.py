@@ -212,7 +212,7 @@ class Maintenance:
                 generation.deadline = time.monotonic() + DOWN_DRAIN_S
             await self._store.save()
         if down:
-            await one_off.stop_all(self._context.settings.home, self._prefix, DOWN_DRAIN_S)
+            await one_off.stop_all(self._context.settings, self._prefix)
         await self._context.publisher.publish()
         for generation in [g for g in self.state.generations if g.role == "active"]:
             surplus = generation.replicas[generation.spec.replicas :]

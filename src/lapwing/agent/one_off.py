@@ -1,25 +1,31 @@
 """One-off commands of `lapwing run`: processes of the command line in a service's environment.
 
 They are marked like every process of an environment, so `lapwing down` finds and stops them. Their
-owner names the process that started them: while that is running, the agent does not stop them.
+owner names the release, and the process that started them: while that is running, the agent does
+not stop them. The home folder of a command is the record of it, from before its start until after
+its end; one whose caller was killed is ended by the agent.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path
 
-from lapwing.agent import process_tree, processes, termination
-from lapwing.agent.processes import Identity
+from lapwing.agent import processes, termination
+from lapwing.agent.processes import Identity, Owner
+from lapwing.settings import Settings
+from lapwing.system.files import remove_tree
 
 LABEL = "run-"
-"""Prefix of the label of a one-off command; the start time of its caller follows."""
+"""Prefix of the label of a one-off command: `run-START-RELEASE`, the start time of its caller."""
+GRACE_S = 10.0
+"""How long a one-off command may take to end."""
 
 
-def label(caller: Identity) -> str:
+def label(caller: Identity, release: str) -> str:
     """Return the label of the commands of a caller; their index is its process id."""
-    return f"{LABEL}{caller.started:.0f}"
+    return f"{LABEL}{caller.started:.0f}-{release}"
 
 
 def is_one_off(owner: str) -> bool:
@@ -27,33 +33,43 @@ def is_one_off(owner: str) -> bool:
     return owner.split("/")[3:4] != [] and owner.split("/")[3].startswith(LABEL)
 
 
-def is_called(label: str, index: str) -> bool:
-    """Return whether the caller of a one-off command is running."""
-    if not label.startswith(LABEL) or not index.isdigit():
-        return False
-    since = processes.started(int(index))
-    return since is not None and f"{since:.0f}" == label.removeprefix(LABEL)
-
-
 def is_running(owner: str) -> bool:
     """Return whether an owner is that of a one-off command whose caller is running."""
-    return is_one_off(owner) and is_called(*owner.split("/")[3:5])
+    if not is_one_off(owner):
+        return False
+    label, index = owner.split("/")[3:5]
+    since = processes.started(int(index)) if index.isdigit() else None
+    return since is not None and f"{since:.0f}" == label.split("-")[1]
 
 
-async def stop_all(home: Path, prefix: str, grace: float) -> None:
-    """Stop the one-off commands whose owner begins with `prefix`, each within `grace` seconds."""
-    found = await asyncio.to_thread(lambda: [*process_tree.owned(home)])
-    oldest = _oldest((p, o) for p, o in found if o.startswith(prefix) and is_one_off(o))
-    await asyncio.gather(
-        *(termination.stop(first, grace, f"{home}|{o}") for o, first in oldest.items())
-    )
+def releases(settings: Settings) -> set[tuple[str, str, str]]:
+    """Return stack, service and release of each command in progress."""
+    found = (owner for owner, _ in _find(settings, "*/*/"))
+    return {(o.stack, o.service, o.label.split("-", 2)[-1]) for o in found}
 
 
-def _oldest(found: Iterable[tuple[Identity, str]]) -> dict[str, Identity]:
-    """Return the first process of each owner: `stop` finds those that it started."""
-    oldest = dict[str, Identity]()
-    for identity, owner in found:
-        known = oldest.get(owner)
-        if known is None or (identity.started, identity.pid) < (known.started, known.pid):
-            oldest[owner] = identity
-    return oldest
+async def stop_all(settings: Settings, prefix: str) -> None:
+    """Stop the commands of an environment (`STACK/ENVIRONMENT/`)."""
+    await asyncio.gather(*(_stop(settings, *found) for found in _find(settings, prefix)))
+
+
+async def stop_abandoned(settings: Settings) -> None:
+    """Stop the commands whose caller was killed, with all that they started."""
+    found = [*_find(settings, "*/*/")]
+    await asyncio.gather(*(_stop(settings, o, f) for o, f in found if not is_running(str(o))))
+
+
+async def _stop(settings: Settings, owner: Owner, folder: Path) -> None:
+    await termination.stop(Identity(0, 0.0), GRACE_S, f"{settings.home}|{owner}")
+    if not is_running(str(owner)):
+        await asyncio.to_thread(remove_tree, folder)
+
+
+def _find(settings: Settings, prefix: str) -> Iterator[tuple[Owner, Path]]:
+    """Yield the owner and the home folder of each command."""
+    root = settings.home / "environments"
+    for folder in root.glob(f"{prefix}homes/*/{LABEL}*"):
+        stack, environment, _, service, name = folder.relative_to(root).parts
+        label, _, index = name.rpartition(".")
+        if index.isdigit():
+            yield Owner(stack, environment, service, label, int(index)), folder

@@ -50,7 +50,7 @@ def run(settings: Settings, ref: EnvironmentRef, service: str, words: Sequence[s
         found, settings, ReleaseStore(settings.releases), SecretStore(settings.secrets), folder
     )
     caller = Identity(os.getpid(), processes.started(os.getpid()) or 0.0)
-    owner = launcher.owner(service, one_off.label(caller), caller.pid)
+    owner = launcher.owner(service, one_off.label(caller, spec.release), caller.pid)
     spec = msgspec.structs.replace(spec, command=line)
     launch = asyncio.run(launcher.launch(spec, owner, None))
     try:

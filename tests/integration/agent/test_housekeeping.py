@@ -10,8 +10,10 @@ import msgspec
 import pytest
 
 from lapwing import settings as lapwing_settings
-from lapwing.agent import daemon, housekeeping
+from lapwing.agent import daemon, housekeeping, one_off, processes
 from lapwing.agent.daemon import Agent
+from lapwing.agent.launch import prepare_home
+from lapwing.agent.processes import Identity, Owner
 from lapwing.agent.proxy import certificates
 from lapwing.agent.rollout import Route, State
 from lapwing.agent.state import EnvironmentState, Generation, RolloutRecord
@@ -86,6 +88,20 @@ def test_running_releases_are_kept(settings: Settings, repository: DesiredReposi
     housekeeping.clean_up(settings, repository, housekeeping.releases_in_use([state]))
     assert "api-000" in left(settings)
     assert "api-001" not in left(settings)
+
+
+def test_release_of_a_one_off_command_is_kept_until_its_end(
+    settings: Settings, repository: DesiredRepository
+) -> None:
+    caller = Identity(os.getpid(), processes.started(os.getpid()) or 0.0)
+    owner = Owner("shop", "local", "api", one_off.label(caller, "api-000"), caller.pid)
+    home = prepare_home(settings.environment("shop", "local") / "homes", owner, None)
+    housekeeping.clean_up(settings, repository, frozenset())
+    assert "api-000" in left(settings)
+    assert "api-001" not in left(settings)
+    home.rmdir()
+    housekeeping.clean_up(settings, repository, frozenset())
+    assert "api-000" not in left(settings)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import select
+import shlex
 import signal
 import subprocess
 import time
@@ -151,6 +152,21 @@ def test_command_of_a_killed_caller_ends(where: Installation) -> None:
     process.kill()
     process.communicate(timeout=PATIENCE)
     until(lambda: not one_offs(where), "the end of the command")
+
+
+def test_what_the_command_of_a_killed_caller_started_is_stopped_by_the_agent(
+    where: Installation,
+) -> None:
+    """It is in a separate session, so that neither the kernel nor the caller can signal it."""
+    child = "trap 'echo stopped >kept/child; exit 0' TERM; echo began; sleep 999 & wait"
+    process = begin(where, "app", f"setsid sh -c {shlex.quote(child)} & wait")
+    assert line(process) == "began"
+    os.killpg(process.pid, signal.SIGKILL)
+    until(lambda: not one_offs(where), "the end of what the command started")
+    kept = where.home / "data" / "shop" / "local" / "volume.data"
+    assert [p.read_text() for p in kept.rglob("child")] == ["stopped\n"]
+    homes = where.home / "environments" / "shop" / "local" / "homes"
+    until(lambda: not [*homes.glob("*/run-*")], "the removal of the home folder of the command")
 
 
 def test_terminal_is_that_of_the_caller(where: Installation) -> None:
