@@ -46,6 +46,7 @@ from lapwing.targets import (
     sources,
 )
 from lapwing.targets.cluster_images import BuiltImages
+from lapwing.targets.deployed_tags import update_tags_in
 from lapwing.targets.planned import PlannedChange
 
 if TYPE_CHECKING:
@@ -276,8 +277,11 @@ class _Shipment:
         revision = find_revision(loaded.folder, self.settings.environ)
         deployment = Deployment(actor=options.actor, revision=revision)
 
+        plans: list[PlannedChange] = []
+
         def attempt(repository: DesiredRepository) -> str | None:
             plan = manifests.plan(repository, loaded, options.services, chosen, deployment)
+            plans.append(plan)
             checked = guards.check(repository, plan, "deploy")
             if not options.commit:
                 return None
@@ -292,6 +296,9 @@ class _Shipment:
         if not options.commit:
             self.add_step("commit", "skipped", "`--check`")
             return
+        registry = options.registry or loaded.registry
+        if commit and registry is not None:
+            update_tags_in(registry, plans[-1], self.settings, self.report)
         if commit and built.results:
             text = f"{len(built.results)} images to {built.destination.registry}"
             self.add_step("push", "done", text)

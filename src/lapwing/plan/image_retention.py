@@ -19,6 +19,8 @@ from typing import Any
 
 DAY_S = 86400
 LATEST = "latest"
+DEPLOYED = "deployed-"
+"""The start of the tags of what an environment runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ class ImageRetention:
 
     newest: int = 10
     days: int = 30
-    protected: str = "deployed-"
+    protected: str = DEPLOYED
     """Images with a tag that begins with this text are kept."""
 
     def decide(

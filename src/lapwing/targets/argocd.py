@@ -140,6 +140,8 @@ class ArgoCDTarget:
         deliver: Callable[[], None] = lambda: None,
     ) -> DeployResult:
         """Plan, check, deliver images, commit and push; again when another commit came first."""
+        from lapwing.targets import deployed_tags
+
         plans: list[PlannedChange] = []
 
         def attempt(repository: DesiredRepository) -> str | None:
@@ -155,6 +157,8 @@ class ArgoCDTarget:
         with self.cluster.reporter.working("committing"):
             commit = self._remote().commit(attempt)
         plan = plans[-1]
+        if commit is not None:
+            deployed_tags.update_tags(self.file, plan, self.settings, self.cluster.reporter.say)
         outcome: Outcome = "committed" if commit else "unchanged"
         return DeployResult(
             stack=self.ref.stack,

@@ -43,15 +43,12 @@ from lapwing.targets.base import (
 )
 from lapwing.targets.cluster import ClusterEnvironment
 from lapwing.targets.guards import CheckedChange, Rules
-from lapwing.targets.kubernetes_result import Progress
+from lapwing.targets.kubernetes_result import SEARCHED_DEPLOYMENTS, Progress, failure_hint
 from lapwing.targets.planned import PlannedChange
 
 if TYPE_CHECKING:
     from lapwing.kubernetes.upgrade.guard import UpgradeOptions
     from lapwing.targets.applier import Applier
-
-SEARCHED_DEPLOYMENTS = 50
-"""How many deployments are searched for one that succeeded."""
 
 
 class KubernetesTarget:
@@ -237,6 +234,7 @@ class KubernetesTarget:
                 logins = Logins(self.settings)
                 applier = Applier(api, self.scope, self.repository, store, self.reporter, logins)
                 run(applier, done)
+                self._tag_images(done)
                 url = self.cluster.url(api) or None
                 if dry_run:
                     assert done.plan is not None
@@ -256,7 +254,7 @@ class KubernetesTarget:
                 "failed",
                 reason=error.message,
                 detail=error.detail,
-                hint=self._failure_hint(error.hint),
+                hint=failure_hint(error.hint, self.ref, self.history(SEARCHED_DEPLOYMENTS)),
             )
 
     @contextmanager
@@ -328,10 +326,18 @@ class KubernetesTarget:
             try:
                 self._commit_removal(done)
                 self.repository.record_outcome(str(done.commit), "succeeded")
+                self._tag_images(done)
             except StateError:
                 pass  # Nothing was deployed.
         result = done.result(self.ref, "down", "succeeded")
         return msgspec.structs.replace(result, rollout=Rollout(removed=[f"Cluster {name}"]))
+
+    def _tag_images(self, done: Progress) -> None:
+        """Tag the images of a deployment that is not paused, and report what failed."""
+        from lapwing.targets import deployed_tags
+
+        if done.plan is not None and done.commit is not None and not done.is_held:
+            deployed_tags.update_tags(self.file, done.plan, self.settings, self.reporter.say)
 
     def _connect(self) -> ApiClient:
         """Return the client of a cluster that answers; the cluster is created on request."""
@@ -340,10 +346,3 @@ class KubernetesTarget:
         api = self.cluster.connect()
         api.version()
         return api
-
-    def _failure_hint(self, hint: str | None) -> str:
-        name = self.ref.environment
-        more = f"Applied objects stay. Correct the problem and run `lapwing up -e {name}` again"
-        if any(e.outcome == "succeeded" and e.services for e in self.history(SEARCHED_DEPLOYMENTS)):
-            more += f", or run `lapwing rollback -e {name}`"
-        return f"{hint} {more}." if hint else f"{more}."

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from lapwing.desired.history import Entry
 from lapwing.targets.base import (
     DeployResult,
     EnvironmentRef,
@@ -21,6 +23,9 @@ from lapwing.targets.planned import PlannedChange
 if TYPE_CHECKING:
     from lapwing.kubernetes.apply import ApplyResult
 
+SEARCHED_DEPLOYMENTS = 50
+"""How many deployments are searched for one that succeeded."""
+
 
 @dataclass(slots=True)
 class Progress:
@@ -33,10 +38,15 @@ class Progress:
     is_new: bool = True
 
     @property
+    def is_held(self) -> bool:
+        """Whether a rollout is paused, so that the previous release still runs."""
+        return self.applied is not None and bool(self.applied.held)
+
+    @property
     def outcome(self) -> Outcome:
         """The outcome of a verb that was not interrupted."""
         assert self.applied is not None
-        if self.applied.held:
+        if self.is_held:
             return "held"
         is_same = not self.is_new and not self.applied.changed and not self.applied.pruned
         return "unchanged" if is_same else "succeeded"
@@ -66,3 +76,12 @@ class Progress:
             seconds=round(time.monotonic() - self.began, 3),
         )
         return msgspec.structs.replace(result, **values)
+
+
+def failure_hint(hint: str | None, ref: EnvironmentRef, entries: Iterable[Entry]) -> str:
+    """Return what to do after a failed deployment, besides its hint; `entries` are the history."""
+    name = ref.environment
+    more = f"Applied objects stay. Correct the problem and run `lapwing up -e {name}` again"
+    if any(e.outcome == "succeeded" and e.services for e in entries):
+        more += f", or run `lapwing rollback -e {name}`"
+    return f"{hint} {more}." if hint else f"{more}."

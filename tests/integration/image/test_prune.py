@@ -67,6 +67,7 @@ def prune(stack: Stack, *arguments: str) -> dict[str, Any]:
 
 def test_old_images_are_deleted_but_not_what_is_deployed(shop: Stack, tmp_path: Path) -> None:
     server, repository = shop.server, f"{tmp_path.name}/api"
+    old = [push(server, repository, tag, 1) for tag in ("deployed-other", "v0")]
     digests = [push(server, repository, f"v{day}", day) for day in range(1, 16)]
     name = f"{server.host}/{repository}"
     commit(shop.installation, f"{name}@{digests[0]}")
@@ -74,7 +75,9 @@ def test_old_images_are_deleted_but_not_what_is_deployed(shop: Stack, tmp_path: 
     commit(shop.installation, f"{name}@{digests[2]}", "failed")
     commit(shop.installation, f"{name}@{digests[3]}")
     planned = prune(shop, "--dry-run")
-    assert [d for d, each in planned.items() if not each["keep"]] == [digests[4], digests[2]]
+    expected = [digests[4], digests[2], old[1]]
+    assert [d for d, each in planned.items() if not each["keep"]] == expected
+    assert planned[old[0]]["reason"] == "tagged deployed-other"
     assert planned[digests[3]]["reason"] == "deployed in shop/production"
     assert planned[digests[1]]["reason"] == "rollback target of shop/production"
     assert not any(each["deleted"] for each in planned.values())
