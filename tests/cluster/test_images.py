@@ -183,18 +183,53 @@ def test_images_are_pushed_to_the_registry_of_the_environment(
         assert registry.whole(f"{source.name}/web", tag) == digest
     assert "imagePullSecrets" not in source.get(f"serviceaccounts/{source.name}-web")
 
+    old = source.image("docs").partition("@")[2]
+    assert registry.whole(f"{source.name}/docs", "deployed-kind") == old
     source.change("docs/index.html", "<p>new</p>")
     newer = source.commit()
     done = source.json("deploy")
     assert [c["name"] for c in done["changes"]] == ["docs"]
     assert source.image("web") == f"{repository}@{digest}"
+    assert registry.whole(f"{source.name}/docs", "deployed-kind") != old
+    source.run("rollback")
+    assert registry.whole(f"{source.name}/docs", "deployed-kind") == old
     assert registry.manifest(f"{source.name}/docs", newer) is not None
 
     source.change("docs/index.html", "<p>not committed</p>")
     source.run("deploy")
     tags = registry.client.get(registry.url(f"{source.name}/docs/tags/list")).json()["tags"]
     tags = [tag for tag in tags if not tag.startswith("sha256-")]  # Those of SBOM and provenance.
-    assert sorted(tags) == sorted([commit, newer, "latest", f"{newer[:12]}-dirty"])
+    expected = [commit, newer, "latest", "deployed-kind", f"{newer[:12]}-dirty"]
+    assert sorted(tags) == sorted(expected)
+    source.run("down")
+    for part in ("web", "docs"):
+        assert registry.manifest(f"{source.name}/{part}", "deployed-kind") is None
+
+
+def test_rollback_keeps_the_hashed_files_of_the_release_that_it_replaces(
+    source: Source, registry: Server
+) -> None:
+    source.environment(f", registry: '{registry.host}/{source.name}'")
+    images = []
+    for version in ("one", "two"):
+        source.change(f"web/assets/app-{version}00000.js", version)
+        source.commit()
+        source.run("up")
+        images.append(source.image("web"))
+        source.git("rm", "--quiet", f"web/assets/app-{version}00000.js")
+    source.run("rollback")
+    restored = source.image("web")
+    assert restored not in images
+    repository = f"{source.name}/web"
+    layers = []
+    for image in (*images, restored):
+        manifest = registry.manifest(repository, image.partition("@")[2])
+        assert manifest is not None
+        layers.append({layer["digest"] for layer in manifest["layers"]})
+    registry.whole(repository, restored.partition("@")[2])
+    added = layers[2] - layers[0]
+    assert len(added) == 1
+    assert added < layers[1]
 
 
 def test_failed_push_changes_nothing(source: Source, tmp_path: Path) -> None:

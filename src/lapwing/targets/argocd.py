@@ -82,12 +82,15 @@ class ArgoCDTarget:
 
     def rollback(self, request: RollbackRequest) -> DeployResult:
         """Commit the manifests of an earlier deployment, and push."""
+        from lapwing.targets.rollback_images import keep_hashed_files
+
         manifests.refuse_services(request.services)
 
         def plan(repository: DesiredRepository) -> PlannedChange:
-            return planned.rollback(
+            change = planned.rollback(
                 repository, self.ref, self._actor, release=request.release, any_outcome=True
             )
+            return keep_hashed_files(self.file, change, self.settings, self.cluster.reporter.say)
 
         return self._commit("rollback", plan, DeployRequest())
 

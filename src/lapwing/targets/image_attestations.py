@@ -103,19 +103,22 @@ def make_documents(
     """
     bill = make_sbom(image, loaded.stack.stack, folder)
     origin = make_provenance(image, target, folder, loaded.folder, settings)
-    documents = [Document(SBOM_TYPE, bill)]
     if key is None:
-        return [*documents, Document(STATEMENT_TYPE, origin)]
+        return [Document(SBOM_TYPE, bill), Document(STATEMENT_TYPE, origin)]
     digest = image.root.digest
     statements = {
         SIGNED: statement(target.name, digest, SIGNED, {}),
         PREDICATE: origin,
         SBOM_PREDICATE: statement(target.name, digest, SBOM_PREDICATE, json.loads(bill)),
     }
+    return [Document(SBOM_TYPE, bill), *sign_statements(key, statements)]
+
+
+def sign_statements(key: SigningKey, statements: Mapping[str, bytes]) -> Iterator[Document]:
+    """Sign statements, by the type of their predicate."""
     for kind, content in statements.items():
         about = {f"{_BUNDLE}.content": "dsse-envelope", f"{_BUNDLE}.predicateType": kind}
-        documents.append(Document(BUNDLE, sign_bundle(key, content), about))
-    return documents
+        yield Document(BUNDLE, sign_bundle(key, content), about)
 
 
 async def push_signature(

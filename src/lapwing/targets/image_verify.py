@@ -47,16 +47,25 @@ async def verify_image(
     """Check the signature, the provenance and the SBOM of an image. Raises RegistryError."""
     source = client.repository(reference)
     digest = (await source.manifest(reference.wanted)).digest
-    proven = _Proven(await _has_simple_signature(source, digest, key))
+    simple = await _has_simple_signature(source, digest, key)
+    proven = _Proven(simple, await read_statements(source, digest, key))
+    return list(_results(reference, digest, proven))
+
+
+async def read_statements(
+    source: Repository, digest: str, key: PublicKey
+) -> dict[str, Mapping[str, Any]]:
+    """Return the statements about a digest that the key has signed, by the predicate's type."""
+    found: dict[str, Mapping[str, Any]] = {}
     for descriptor in await list_referrers(source, digest):
         # Some registries list another type than that of the manifest.
         manifest = await source.manifest(descriptor.digest, descriptor.size)
         if manifest.artifact_type.startswith(BUNDLE_PREFIX):
-            for content in await _contents(source, manifest):
+            for content in await read_documents(source, manifest):
                 statement = open_bundle(content, key, digest)
                 if statement is not None:
-                    proven.statements[str(statement.get("predicateType"))] = statement
-    return list(_results(reference, digest, proven))
+                    found[str(statement.get("predicateType"))] = statement
+    return found
 
 
 async def _has_simple_signature(source: Repository, digest: str, key: PublicKey) -> bool:
@@ -73,7 +82,8 @@ async def _has_simple_signature(source: Repository, digest: str, key: PublicKey)
     return False
 
 
-async def _contents(source: Repository, manifest: Manifest) -> list[bytes]:
+async def read_documents(source: Repository, manifest: Manifest) -> list[bytes]:
+    """Return the documents in a referrer, without those that are too large."""
     small = [layer for layer in manifest.layers if layer.size <= MAX_DOCUMENT_BYTES]
     return [await read_blob(source, layer) for layer in small]
 

@@ -154,6 +154,8 @@ class KubernetesTarget:
 
         A rollback that was interrupted continues.
         """
+        from lapwing.targets.rollback_images import keep_hashed_files
+
         manifests.refuse_services(request.services)
 
         def run(applier: Applier, done: Progress) -> None:
@@ -165,6 +167,7 @@ class KubernetesTarget:
                 done.applied = applier.apply(newest.commit, done.plan)
                 return
             plan = planned.rollback(self.repository, self.ref, self._actor, release=request.release)
+            plan = keep_hashed_files(self.file, plan, self.settings, self.reporter.say)
             self._apply(applier, self._check("rollback", applier, plan), done)
 
         return self._run("rollback", run)

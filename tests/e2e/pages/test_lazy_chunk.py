@@ -57,7 +57,7 @@ def test_open_page_loads_its_chunk_after_a_switch_on_a_machine(
         load_chunk(page, "two")
 
 
-def test_open_page_loads_its_chunk_after_a_switch_of_images(
+def test_open_page_loads_its_chunk_after_a_switch_and_a_rollback_of_images(
     browser: Browser, tmp_path: Path
 ) -> None:
     """Each image is unpacked and served by its Caddy with its configuration, at one address."""
@@ -77,6 +77,8 @@ def test_open_page_loads_its_chunk_after_a_switch_of_images(
             done = where.json("ship", "-e", "production", "--scan", "off")
             digest = done["images"]["web"].rpartition("@")[2]
             folders.append(unpack(server, "pages/web", digest, tmp_path / version))
+        where.run("rollback", "-e", "production")
+        folders.append(unpack(server, "pages/web", "deployed-production", tmp_path / "rolled-back"))
     with browser.new_context() as context:
         page = context.new_page()
         with caddy(folders[0], port):
@@ -85,7 +87,11 @@ def test_open_page_loads_its_chunk_after_a_switch_of_images(
         with caddy(folders[1], port):
             load_chunk(page, "one")
             page.reload()
+            expect(page.locator("#release")).to_have_text("two")
+        with caddy(folders[2], port):
             load_chunk(page, "two")
+            page.reload()
+            load_chunk(page, "one")
 
 
 def unpack(server: Server, repository: str, digest: str, folder: Path) -> Path:

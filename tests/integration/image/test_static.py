@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ from lapwing.desired.repository import DesiredRepository
 from lapwing.plan.model import Deployment, Document, Service
 
 from .conftest import Stack
+from .test_signatures import new_key, verify
 
 DAY_S = 24 * 3600
 pytestmark = pytest.mark.xdist_group("image")
@@ -179,3 +181,72 @@ def test_archive_has_the_layers_of_earlier_releases(site: Stack, tmp_path: Path)
     site.build("-e", "production", "-o", str(file))
     names = subprocess.run(["tar", "tf", str(file)], capture_output=True, text=True, check=True)
     assert layers_of(site, first)[1]["digest"].removeprefix("sha256:") in names.stdout
+
+
+def running(site: Stack) -> str:
+    """The digest of the image in the manifests that Argo CD applies, which is tagged."""
+    desired = site.installation.folder.parent / "desired-state.git"
+    git = ["git", "-C", str(desired), "show", "main:shop/production/manifests/workloads.yaml"]
+    text = subprocess.run(git, capture_output=True, text=True, check=True).stdout
+    [digest] = set(re.findall(r"/web@(sha256:[0-9a-f]{64})", text))
+    assert site.server.whole(f"{site.folder}/web", "deployed-production") == digest
+    return str(digest)
+
+
+def deploy(site: Stack) -> str:
+    """Deploy, and return the digest of the image."""
+    site.installation.run("deploy", "-e", "production")
+    return running(site)
+
+
+def test_rollback_keeps_hashed_files_of_later_releases(site: Stack) -> None:
+    write(site, "one")
+    first = deploy(site)
+    write(site, "two")
+    second = deploy(site)
+    done = site.installation.run("rollback", "-e", "production")
+    restored = running(site)
+    assert restored not in (first, second)
+    assert "adding the hashed files of later releases" in done.stderr
+    assert [sorted(files)[0] for files in contents(site, restored)] == [
+        "srv/assets/app-two00000.js",
+        "srv/assets/app-one00000.js",
+        "etc/caddy/config.json",
+    ]
+    assert {**site.config("web", restored), "rootfs": 0, "history": 0} == {
+        **site.config("web", first),
+        "rootfs": 0,
+        "history": 0,
+    }
+    stored = site.server.manifest(f"{site.folder}/web", restored.replace(":", "-"))
+    assert stored is not None
+    assert len(stored["manifests"]) == 2, "the SBOM and the provenance"
+    site.installation.run("rollback", "-e", "production")
+    assert running(site) == second, "it has the hashed files of the other release"
+
+
+def test_image_of_a_rollback_is_signed(site: Stack, tmp_path: Path) -> None:
+    private, public = new_key(tmp_path)
+    site.installation.environ["LAPWING_SIGNING_KEY"] = private.read_text()
+    for version in ("one", "two"):
+        write(site, version)
+        deploy(site)
+    site.installation.run("rollback", "-e", "production")
+    reference = f"{site.server.host}/{site.folder}/web@{running(site)}"
+    checks = verify(site, reference, "--key", str(public))
+    assert {name for name, check in checks.items() if check["ok"]} == {
+        "signature",
+        "provenance",
+        "sbom",
+    }
+
+
+def test_rollback_does_not_depend_on_the_hashed_files(site: Stack) -> None:
+    write(site, "one")
+    first = deploy(site)
+    write(site, "two")
+    deploy(site)
+    site.installation.environ["LAPWING_SIGNING_KEY"] = "damaged"
+    done = site.installation.run("rollback", "-e", "production")
+    assert "cannot load their hashed files" in done.stderr
+    assert running(site) == first

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -193,7 +193,7 @@ class _Build:
         images = tuple(
             self._platform_image(contents, base, platform, musl=musl) for platform in platforms
         )
-        root = images[0].manifest if len(images) == 1 else build_index(map(_child, images))
+        root = images[0].manifest if len(images) == 1 else index_of(images)
         return Image(self.request.build.service, self.source.revision, base, root, images)
 
     @property
@@ -285,6 +285,11 @@ def _base_layers(base: BaseImage) -> list[Descriptor]:
         else layer
         for layer in layers
     ]
+
+
+def index_of(images: Iterable[PlatformImage]) -> Manifest:
+    """Build the index of an image for several platforms."""
+    return build_index(_child(image) for image in images)
 
 
 def _child(image: PlatformImage) -> Descriptor:

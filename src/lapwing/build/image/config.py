@@ -21,6 +21,8 @@ CONFIG = "application/vnd.oci.image.config.v1+json"
 USER = 65532
 """The user of an image without `user`: `nonroot` of the distroless images."""
 PORT = 8080
+CREATED_BY = "lapwing image build"
+"""What the history of an image states of each layer that was built."""
 _SHELL = re.compile(r"[|&;<>()`$\n*?~#]|^\s*\w+=")
 
 
@@ -66,7 +68,7 @@ def image_config(
     if run.port is not None:
         config["ExposedPorts"] = {f"{run.port}/tcp": {}}
     rootfs = base.get("rootfs") or {}
-    entry = {"created": created, "created_by": "lapwing image build"}
+    entry = {"created": created, "created_by": CREATED_BY}
     document: dict[str, Any] = {
         "created": created,
         "architecture": platform.architecture,
@@ -76,6 +78,11 @@ def image_config(
         "rootfs": {"type": "layers", "diff_ids": [*rootfs.get("diff_ids", []), *diff_ids]},
         "history": [*(base.get("history") or []), *(entry for _ in diff_ids)],
     }
+    return encode(document)
+
+
+def encode(document: Mapping[str, Any]) -> bytes:
+    """Encode a configuration: the same bytes for the same content."""
     return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
 
 
