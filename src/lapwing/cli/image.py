@@ -169,7 +169,7 @@ def dockerfile(context: Context, service: str, environment: str, ignore: bool) -
     variables and command. Change it as you need, and set `dockerfile:` of the service.
     """
     from lapwing.build.image.dockerfile import IGNORE
-    from lapwing.targets.images import write_dockerfile
+    from lapwing.targets.image_requests import write_dockerfile
 
     text = write_dockerfile(context.load(environment), context.settings, service)
     context.printer.data((IGNORE if ignore else text).rstrip("\n"))
@@ -188,7 +188,7 @@ def pin(context: Context, environment: str, plain_http: bool) -> None:
     Commit the file: with it, every build uses the same base images.
     """
     from lapwing.build.image.base import LOCK
-    from lapwing.targets.images import pin_bases
+    from lapwing.targets.image_requests import pin_bases
 
     loaded = context.load(environment)
     digests = pin_bases(loaded, context.settings, plain_http=plain_http)

@@ -25,7 +25,7 @@ from lapwing.registry.stored import read_stored
 from lapwing.settings import Settings
 from lapwing.stack.image import Reference, parse, service_image
 from lapwing.stack.load import LOCAL, LoadedStack, StackFile
-from lapwing.targets.images import buildable_services
+from lapwing.targets.image_requests import buildable_services
 
 _DEPLOYED = "deployed in"
 

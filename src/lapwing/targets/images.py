@@ -17,23 +17,17 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from lapwing.build.context import BuildRequest
 from lapwing.build.image import publish
-from lapwing.build.image.base import find_digest, read_lock, write_lock
-from lapwing.build.image.builder import AMD64, Image, ImageRequest, base_name, build_image
-from lapwing.build.image.config import PORT
-from lapwing.build.image.dockerfile import render_dockerfile
+from lapwing.build.image.builder import AMD64, Image, build_image
 from lapwing.build.image.engine import (
-    DockerfileRequest,
     build_with_engine,
     check_request,
     running_engine,
 )
 from lapwing.build.image.hashed_files import LiveImage
 from lapwing.build.image.publish import Pushed
-from lapwing.build.source import read_source
 from lapwing.errors import BuildError, SourceError, UsageError
 from lapwing.registry.client import RegistryClient
 from lapwing.registry.manifest import Manifest, Platform
@@ -45,9 +39,10 @@ from lapwing.stack.image import LATEST, check_tag, parse, service_image
 from lapwing.stack.load import LoadedStack
 from lapwing.system.git import Git, read_revision
 from lapwing.targets.image_attestations import attach, find_key, make_documents
+from lapwing.targets.image_requests import buildable_services, dockerfile_request, image_request
 from lapwing.targets.image_scan import check_images
 from lapwing.targets.live_images import live_images
-from lapwing.targets.sources import request_of, source_folder, wanted_services
+from lapwing.targets.sources import source_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +164,7 @@ def build_for(
     options = ImageOptions(platforms=(platform,))
     started = time.monotonic()
     if loaded.stack.services[name].dockerfile is not None:
-        check_request(_dockerfile_request(loaded, name, platform), settings)
+        check_request(dockerfile_request(loaded, name, platform), settings)
     image = _build(loaded, settings, name, options, report)
     return ImageResult(image, "", (), time.monotonic() - started)
 
@@ -199,7 +194,7 @@ def _check_dockerfiles(
             hint="Give one --platform, or name services without a Dockerfile.",
         )
     for name in files:
-        check_request(_dockerfile_request(loaded, name, _platforms(options)[0]), settings)
+        check_request(dockerfile_request(loaded, name, _platforms(options)[0]), settings)
 
 
 def _unwritable(archive: Path, why: str | None) -> BuildError:
@@ -222,7 +217,7 @@ def _build(
     if loaded.stack.services[name].dockerfile is None:
         request = replace(image_request(loaded, settings, name, platforms), live=tuple(live))
         return build_image(request, settings, report, plain_http=options.plain_http)
-    return build_with_engine(_dockerfile_request(loaded, name, platforms[0]), settings, report)
+    return build_with_engine(dockerfile_request(loaded, name, platforms[0]), settings, report)
 
 
 def _live_images(
@@ -236,98 +231,6 @@ def _live_images(
     registry = options.registry or loaded.registry
     live = live_images(loaded, settings, registry, options.desired)
     return {name: live.get(name, ()) for name in static}
-
-
-def _dockerfile_request(loaded: LoadedStack, name: str, platform: Platform) -> DockerfileRequest:
-    service = loaded.stack.services[name]
-    file, build = PurePosixPath(service.dockerfile or ""), service.build
-    request = BuildRequest(loaded.stack.stack, name, source_folder(loaded, name))
-    if build is not None:
-        request = replace(request, env=dict(build.env), timeout=build.timeout)
-    secrets = service.secret_names
-    return DockerfileRequest(request, file.name if build is None else str(file), platform, secrets)
-
-
-def write_dockerfile(loaded: LoadedStack, settings: Settings, name: str) -> str:
-    """Return a Dockerfile for a service that has none, on the base that lapwing.lock pins.
-
-    Raises UsageError or BuildError.
-    """
-    buildable_services(loaded, (name,))
-    if loaded.stack.services[name].build is None:
-        raise UsageError(f"{name} has its own Dockerfile.", hint="Change that one.")
-    request = image_request(loaded, settings, name, ())
-    source = read_source(request.build.folder, settings.environ)
-    base = base_name(request, source) or ""
-    digest = request.lock.get(str(parse(base))) if base and "@" not in base else None
-    secrets = loaded.stack.services[name].secret_names
-    return render_dockerfile(request, source, f"{base}@{digest}" if digest else base, secrets)
-
-
-def pin_bases(
-    loaded: LoadedStack, settings: Settings, *, plain_http: bool = False
-) -> dict[str, str]:
-    """Write what the tags of the base images name now to the lock file; return the digests.
-
-    Raises RegistryError, BuildError or SourceError; then the file is unchanged.
-    """
-    read_lock(loaded.folder)  # An invalid file is not replaced.
-    names = set()
-    for service in buildable_services(loaded, ()):
-        if loaded.stack.services[service].dockerfile is not None:
-            continue
-        request = image_request(loaded, settings, service, ())
-        name = base_name(request, read_source(request.build.folder, settings.environ))
-        if name is not None and "@" not in name:
-            names.add(str(parse(name)))
-
-    async def run() -> dict[str, str]:
-        async with RegistryClient(settings, plain_http=plain_http) as client:
-            found = {name: await find_digest(client, name, {}) for name in sorted(names)}
-            return {name: reference.wanted for name, reference in found.items()}
-
-    digests = asyncio.run(run())
-    write_lock(loaded.folder, digests)
-    return digests
-
-
-def image_request(
-    loaded: LoadedStack, settings: Settings, name: str, platforms: tuple[Platform, ...]
-) -> ImageRequest:
-    """Return what to build for a service."""
-    service = loaded.stack.services[name]
-    build = service.build
-    listens = service.kind in ("web", "static")
-    return ImageRequest(
-        # On a machine the paths of volumes are links in the release; an image has folders there.
-        build=replace(request_of(loaded, name, settings), volumes={}),
-        command=service.command,
-        base=build.base if build else None,
-        port=(service.port or PORT) if listens else None,
-        user=service.user,
-        route=service.route or "/",
-        spa=service.spa,
-        platforms=platforms,
-        lock=read_lock(loaded.folder),
-    )
-
-
-def buildable_services(loaded: LoadedStack, wanted: tuple[str, ...]) -> list[str]:
-    """Return the services to build, by default all with a source. Raises UsageError."""
-    services = loaded.stack.services
-    names = wanted_services(loaded, wanted)
-    found = [name for name in names if services[name].build or services[name].dockerfile]
-    for name in wanted:
-        if name not in found:
-            raise UsageError(
-                f"{name} has no source in this stack, so no image is built for it.",
-                hint="Set `build:` of the service to its source folder.",
-            )
-    if not found:
-        raise UsageError(
-            "No service of this stack has a source.", hint="Set `build:` of a service."
-        )
-    return found
 
 
 def _names(

@@ -100,7 +100,7 @@ class _Extension:
     report: Callable[[str], None]
 
     async def push(self, live: Sequence[LiveImage]) -> str | None:
-        """Push the image with the layers that it lacks; return the digest, or None if it has all."""
+        """Push the image with the layers that it lacks; return the digest, None if it has all."""
         client, image = self.client, self.image
         earlier = await earlier_layers(client, live, int(time.time()), self.report)
         made = await extend_image(client, image, earlier, self.service, self.revision)

@@ -1,0 +1,121 @@
+"""What to build for the services of a stack: requests to the builder and to a container engine.
+
+    stack file -> services with a source -> ImageRequest | DockerfileRequest
+
+The two files that can be written for such a request are here as well: the Dockerfile of a service
+that has none, and the lock file with the digests of the base images.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import PurePosixPath
+
+from lapwing.build.context import BuildRequest
+from lapwing.build.image.base import find_digest, read_lock, write_lock
+from lapwing.build.image.builder import ImageRequest, base_name
+from lapwing.build.image.config import PORT
+from lapwing.build.image.dockerfile import render_dockerfile
+from lapwing.build.image.engine import DockerfileRequest
+from lapwing.build.source import read_source
+from lapwing.errors import UsageError
+from lapwing.registry.client import RegistryClient
+from lapwing.registry.manifest import Platform
+from lapwing.settings import Settings
+from lapwing.stack.image import parse
+from lapwing.stack.load import LoadedStack
+from lapwing.targets.sources import request_of, source_folder, wanted_services
+
+
+def dockerfile_request(loaded: LoadedStack, name: str, platform: Platform) -> DockerfileRequest:
+    """Return what to build for a service with a Dockerfile."""
+    service = loaded.stack.services[name]
+    file, build = PurePosixPath(service.dockerfile or ""), service.build
+    request = BuildRequest(loaded.stack.stack, name, source_folder(loaded, name))
+    if build is not None:
+        request = replace(request, env=dict(build.env), timeout=build.timeout)
+    secrets = service.secret_names
+    return DockerfileRequest(request, file.name if build is None else str(file), platform, secrets)
+
+
+def write_dockerfile(loaded: LoadedStack, settings: Settings, name: str) -> str:
+    """Return a Dockerfile for a service that has none, on the base that lapwing.lock pins.
+
+    Raises UsageError or BuildError.
+    """
+    buildable_services(loaded, (name,))
+    if loaded.stack.services[name].build is None:
+        raise UsageError(f"{name} has its own Dockerfile.", hint="Change that one.")
+    request = image_request(loaded, settings, name, ())
+    source = read_source(request.build.folder, settings.environ)
+    base = base_name(request, source) or ""
+    digest = request.lock.get(str(parse(base))) if base and "@" not in base else None
+    secrets = loaded.stack.services[name].secret_names
+    return render_dockerfile(request, source, f"{base}@{digest}" if digest else base, secrets)
+
+
+def pin_bases(
+    loaded: LoadedStack, settings: Settings, *, plain_http: bool = False
+) -> dict[str, str]:
+    """Write what the tags of the base images name now to the lock file; return the digests.
+
+    Raises RegistryError, BuildError or SourceError; then the file is unchanged.
+    """
+    read_lock(loaded.folder)  # An invalid file is not replaced.
+    names = set()
+    for service in buildable_services(loaded, ()):
+        if loaded.stack.services[service].dockerfile is not None:
+            continue
+        request = image_request(loaded, settings, service, ())
+        name = base_name(request, read_source(request.build.folder, settings.environ))
+        if name is not None and "@" not in name:
+            names.add(str(parse(name)))
+
+    async def run() -> dict[str, str]:
+        async with RegistryClient(settings, plain_http=plain_http) as client:
+            found = {name: await find_digest(client, name, {}) for name in sorted(names)}
+            return {name: reference.wanted for name, reference in found.items()}
+
+    digests = asyncio.run(run())
+    write_lock(loaded.folder, digests)
+    return digests
+
+
+def image_request(
+    loaded: LoadedStack, settings: Settings, name: str, platforms: tuple[Platform, ...]
+) -> ImageRequest:
+    """Return what to build for a service."""
+    service = loaded.stack.services[name]
+    build = service.build
+    listens = service.kind in ("web", "static")
+    return ImageRequest(
+        # On a machine the paths of volumes are links in the release; an image has folders there.
+        build=replace(request_of(loaded, name, settings), volumes={}),
+        command=service.command,
+        base=build.base if build else None,
+        port=(service.port or PORT) if listens else None,
+        user=service.user,
+        route=service.route or "/",
+        spa=service.spa,
+        platforms=platforms,
+        lock=read_lock(loaded.folder),
+    )
+
+
+def buildable_services(loaded: LoadedStack, wanted: tuple[str, ...]) -> list[str]:
+    """Return the services to build, by default all with a source. Raises UsageError."""
+    services = loaded.stack.services
+    names = wanted_services(loaded, wanted)
+    found = [name for name in names if services[name].build or services[name].dockerfile]
+    for name in wanted:
+        if name not in found:
+            raise UsageError(
+                f"{name} has no source in this stack, so no image is built for it.",
+                hint="Set `build:` of the service to its source folder.",
+            )
+    if not found:
+        raise UsageError(
+            "No service of this stack has a source.", hint="Set `build:` of a service."
+        )
+    return found
