@@ -15,11 +15,11 @@ from lapwing.cli.context import Context
 from lapwing.cli.options import output_option
 from lapwing.cli.output import Printer, describe
 from lapwing.cli.transfer import transfer
+from lapwing.errors import LapwingError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lapwing.errors import LapwingError
     from lapwing.release.policy import Decision, Policy
     from lapwing.release.run import StepResult
 
@@ -60,16 +60,17 @@ def command(context: Context, dry_run: bool, policy: Policy | None) -> int:
         asyncio.run(run())
     except ReleaseStopped as stopped:
         error = stopped.error
+    except LapwingError as failed:
+        if not reporter.several:
+            raise
+        error = failed
     if quiet:
         printer.json(reporter.to_json() | (describe(error, printer.mask) if error else {}))
-    elif error is not None and not dry_run:
+    elif error is not None and (reporter.several or not dry_run):
         raise error
-    failed = any(
-        result.outcome == "failed" for project in reporter.projects for result in project.steps
-    )
-    if failed and dry_run:
+    elif error is not None:
         printer.say("The release would fail.", style="red")
-    return (error.exit_status if error else 1) if failed else 0
+    return error.exit_status if error else 0
 
 
 @dataclass(slots=True)

@@ -6,12 +6,12 @@ file may name the forge (`release: {forge: ...}`) where the remote does not show
     for each project: prepare -> pull requests of the commits -> decide -> steps
 
 It starts again if another job took the version. Of several projects in a repository one is released
-after the other; those before a failure stay released, and the next run continues with the others.
+after the other; one that fails does not prevent the others, and the next run completes it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -98,21 +98,37 @@ async def release(
 ) -> None:
     """Release the commit of a folder, or complete its release; with `dry_run`, only check.
 
-    Raises the first problem that prevents the release, ReleaseStopped if a step fails. A dry run
-    checks the other projects first.
+    Raises the problem that prevents the release, ReleaseStopped if a step fails; for several
+    projects ReleaseError with the failures, after all of them were tried.
     """
-    stopped: ReleaseStopped | None = None
     projects = find_projects(folder, policy)
+    failures: dict[str, LapwingError] = {}
     for released in projects:
         reporter.begin(released.name, several=len(projects) > 1)
         try:
             await _release_project(settings, released, progress, reporter, dry_run)
-        except ReleaseStopped as error:
-            stopped = stopped or error
-            if not dry_run:
-                break
-    if stopped is not None:
-        raise stopped
+        except (LapwingError, ReleaseStopped) as failure:
+            if len(projects) == 1:
+                raise
+            error = failure.error if isinstance(failure, ReleaseStopped) else failure
+            failures[released.name] = error
+    if failures:
+        raise _failed_projects(failures, len(projects))
+
+
+def _failed_projects(failures: Mapping[str, LapwingError], total: int) -> ReleaseError:
+    """Return the error that lists the failures by project."""
+    listed: list[str] = []
+    for name, error in failures.items():
+        listed.append(f"{name}: {error}")
+        listed += [f"  {line}" for line in (error.detail or "").splitlines()]
+        listed += [f"  {error.hint}"] if error.hint else []
+    return ReleaseError(
+        f"{len(failures)} of {total} projects cannot be released: {', '.join(failures)}.",
+        hint="Correct the causes and run `lapwing release` again: completed steps are not "
+        "repeated.",
+        detail="\n".join(listed),
+    )
 
 
 def find_projects(folder: Path, policy: Policy | None = None) -> list[Released]:

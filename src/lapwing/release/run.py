@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, NoReturn
 
 from lapwing.errors import LapwingError
 from lapwing.release.forge_api import OutcomeUnknown
@@ -119,10 +119,11 @@ async def run_steps(steps: Iterable[Step], *, dry_run: bool, report: Report) -> 
 
 async def preview_steps(
     steps: Iterable[Step], problems: Sequence[LapwingError], report: Report
-) -> list[StepResult]:
+) -> NoReturn:
     """Show the problems that prevent a release, and its steps, for a dry run.
 
-    Only steps that depend on nothing but the commit are checked.
+    Only steps that depend on nothing but the commit are checked. Raises ReleaseStopped for the
+    first problem.
     """
     results = [StepResult("check", Outcome.FAILED, problem.message) for problem in problems]
     for result in results:
@@ -136,7 +137,7 @@ async def preview_steps(
             result = StepResult(step.name, Outcome.FAILED, error.message)
         results.append(result)
         report(result)
-    return results
+    raise ReleaseStopped(results, problems[0])
 
 
 async def _run_step(step: Step, *, dry_run: bool) -> StepResult:

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from lapwing.errors import Location, Problem, StackFileError, UsageError, check_name, did_you_mean
 from lapwing.stack import source
 from lapwing.stack.source import KeyPath, Source
-from lapwing.system.files import real_path
 
 if TYPE_CHECKING:
     from lapwing.stack.environment import Environment
@@ -78,7 +77,7 @@ class StackFile:
 
     def names(self, section: str) -> list[str]:
         """List the names in `services`, `resources` or `environments`, without validation."""
-        found = self.source.data.get(section) if isinstance(self.source.data, dict) else None
+        found = self.source.data.get(section)
         return [str(name) for name in found] if isinstance(found, dict) else []
 
     @property
@@ -97,7 +96,7 @@ class StackFile:
 
     def _mappings(self, section: str) -> list[dict[str, Any]]:
         """Return the mappings of a section, without validation."""
-        found = self.source.data.get(section) if isinstance(self.source.data, dict) else None
+        found = self.source.data.get(section)
         values = found.values() if isinstance(found, dict) else ()
         return [value for value in values if isinstance(value, dict)]
 
@@ -124,7 +123,7 @@ def find(
 
 
 def _read_name(read: Source) -> str:
-    name = read.data.get("stack") if isinstance(read.data, dict) else None
+    name = read.data.get("stack")
     if not isinstance(name, str) or not name.replace("-", "a").isalnum():
         message = "The file has no `stack: NAME`."
         hint = "Run `lapwing check` to list all problems."
@@ -150,7 +149,7 @@ def load(path: Path, environment: str = LOCAL, *, folders: bool = True) -> Loade
 def _load(read: Source, environment: str, *, folders: bool) -> LoadedStack:
     loaded = _load_all(read, environment)[environment]
     if folders:
-        _refuse_problems(_folders(read, loaded))
+        refuse(_on_disk(read, loaded))
     return loaded
 
 
@@ -165,7 +164,7 @@ def environments(path: Path, only: str | None = None, *, folders: bool = True) -
     stacks = _load_all(read)
     loaded = [s for name, s in stacks.items() if name != LOCAL] or [stacks[LOCAL]]
     if folders:
-        _refuse_problems(problem for each in loaded for problem in _folders(read, each))
+        refuse(problem for each in loaded for problem in _on_disk(read, each))
     return loaded
 
 
@@ -182,9 +181,6 @@ def _load_all(read: Source, wanted: str = LOCAL) -> dict[str, LoadedStack]:
     from lapwing.stack.environment import Environment
     from lapwing.stack.model import Stack
 
-    if not isinstance(read.data, dict):
-        hint = "It starts with `stack: NAME`."
-        raise StackFileError([Problem("The file must be a mapping.", read.where(()), hint)])
     problems: list[Problem] = []
     base = validate(read, problems, Stack)
     if base is None:
@@ -201,14 +197,22 @@ def _load_all(read: Source, wanted: str = LOCAL) -> dict[str, LoadedStack]:
             found += _violations(merged, stack, name, settings)
             loaded[name] = LoadedStack(stack, name, settings, read.path, read)
         problems += _in_environment(found, name, problems) if merged is not read else found
-    _refuse_problems(problems)
+    refuse(problems)
     return loaded
 
 
-def _refuse_problems(problems: Iterable[Problem]) -> None:
+def refuse(problems: Iterable[Problem]) -> None:
+    """Raise StackFileError with the problems, if there are any."""
     found = list(problems)
     if found:
         raise StackFileError(_sorted(found))
+
+
+def _on_disk(read: Source, loaded: LoadedStack) -> Iterator[Problem]:
+    from lapwing.stack import folders
+
+    yield from folders.check_sources(read, loaded.stack)
+    yield from folders.check_projects(read, loaded.stack)
 
 
 def validate(read: Source, problems: list[Problem], model: type[_Model]) -> _Model | None:
@@ -297,7 +301,7 @@ def check_machine(loaded: LoadedStack) -> None:
     from lapwing.stack.service_rules import check_machine_sources
 
     read = loaded.source or source.read(loaded.path)
-    _refuse_problems(
+    refuse(
         Problem(f"In `{loaded.environment}`: {v.message}", read.where(v.path), v.hint)
         for v in check_machine_sources(loaded.stack, loaded.settings)
     )
@@ -322,31 +326,6 @@ def _violations(read: Source, stack: Stack, name: str, settings: Environment) ->
             if path[0] in keys and rule not in release_rules.RULES:
                 path = ("environments", name, *path)
             yield Problem(violation.message, read.where(path, key=violation.key), violation.hint)
-
-
-def _folders(read: Source, loaded: LoadedStack) -> Iterator[Problem]:
-    """Check that source folders exist inside of the repository."""
-    for name, service in loaded.stack.services.items():
-        if service.build is None:
-            continue
-        written: KeyPath = ("services", name, "build", "path")
-        where = read.where(written)
-        folder = loaded.folder / service.build.path
-        if not folder.is_dir():
-            existing = sorted(p.name for p in loaded.folder.iterdir() if p.is_dir())
-            hint = did_you_mean(Path(service.build.path).name, existing)
-            yield Problem(f"The folder {service.build.path!r} does not exist.", where, hint)
-        elif not real_path(folder).is_relative_to(_repository_root(loaded.folder)):
-            yield Problem(f"The folder {service.build.path!r} is outside of the repository.", where)
-
-
-def _repository_root(folder: Path) -> Path:
-    """Return the root of the git repository, or the folder itself."""
-    resolved = real_path(folder)
-    for candidate in (resolved, *resolved.parents):
-        if (candidate / ".git").exists():
-            return candidate
-    return resolved
 
 
 def _sorted(problems: list[Problem]) -> list[Problem]:

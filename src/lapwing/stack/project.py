@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 from lapwing.errors import Problem, StackFileError
 from lapwing.stack import source
 from lapwing.stack.delivery import Parts, Project, ReleasedProject
-from lapwing.stack.load import FILE, LoadedStack, environments, load, validate
+from lapwing.stack.folders import check_projects
+from lapwing.stack.load import FILE, LoadedStack, environments, load, refuse, validate
 from lapwing.stack.load import find as nearest
 
 if TYPE_CHECKING:
@@ -74,15 +75,15 @@ def find(start: Path) -> Path:
 def read(path: Path) -> Released:
     """Read a stack file or a release file. Raises StackFileError with every problem found."""
     if path.name == FILE:
-        stack = load(path, folders=False).stack
-        return Released(stack.stack, path, stack, tuple(environments(path, folders=False)))
+        loaded = load(path, folders=False)
+        stacks = tuple(environments(path, folders=False))
+        stack = loaded.stack
+        refuse(check_projects(loaded.source or source.read(path), stack))
+        return Released(stack.stack, path, stack, stacks)
     from lapwing.stack.release_rules import RULES
 
-    written = source.read(path)
+    written = source.read(path, "project")
     problems: list[Problem] = []
-    if not isinstance(written.data, dict):
-        hint = "It starts with `project: NAME`."
-        raise StackFileError([Problem("The file must be a mapping.", written.where(()), hint)])
     project = validate(written, problems, Project)
     if project is None:
         raise StackFileError(problems)
@@ -90,8 +91,7 @@ def read(path: Path) -> Released:
         for violation in rule(project):
             where = written.where(violation.path, key=violation.key)
             problems.append(Problem(violation.message, where, violation.hint))
-    if problems:
-        raise StackFileError(problems)
+    refuse([*problems, *check_projects(written, project)])
     return Released(project.project, path, project)
 
 

@@ -87,7 +87,9 @@ def _path_violations(name: str, at: KeyPath) -> Iterator[Violation]:
 
 
 def check_branches(delivery: Delivery, _: object = None) -> Iterator[Violation]:
-    """Check the names of the branches, and the versions that each of them releases."""
+    """Check the names of the branches, and that each of them releases other versions."""
+    names: set[str] = set()
+    versions: dict[object, str] = {}
     for index, branch in enumerate(delivery.release.branches):
         at: KeyPath = ("release", "branches", index)
         name = branch.name
@@ -95,6 +97,17 @@ def check_branches(delivery: Delivery, _: object = None) -> Iterator[Violation]:
             hint = "Name each branch; patterns are not supported."
             yield Violation(f"Invalid branch name: {name!r}.", at, hint)
         identifier = prerelease_of(branch)
+        same = identifier or range_of(branch)
+        if name in names:
+            message = f"The branch `{name}` is listed twice."
+            yield Violation(message, (*at, "name"), "Remove one of the two.")
+        elif same in versions:
+            key = "prerelease" if identifier else "range"
+            message = f"`{name}` and `{versions[same]}` release the same versions."
+            yield Violation(message, (*at, key), f"Set another `{key}` for one of them.")
+        names.add(name)
+        if same:
+            versions.setdefault(same, name)
         if identifier and not re.fullmatch(IDENTIFIER, identifier):
             hint = "Use letters, digits and `-`, such as `prerelease: rc`."
             message = f"Invalid identifier for pre-releases: {identifier!r}."

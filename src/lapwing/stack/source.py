@@ -70,7 +70,7 @@ class Source:
     """The data of a file, and the position of each value."""
 
     path: Path
-    data: Any = None
+    data: dict[str, Any] = field(default_factory=dict)
     positions: dict[KeyPath, Position] = field(default_factory=dict)
 
     def where(self, path: KeyPath, *, key: bool = False) -> Location:
@@ -92,8 +92,8 @@ class Source:
         return path
 
 
-def read(path: Path) -> Source:
-    """Read a stack file. Raises StackFileError."""
+def read(path: Path, first: str = "stack") -> Source:
+    """Read a stack file, or another file with the key `first`. Raises StackFileError."""
     text = _text(path)
     loader = LOADER(text)
     try:
@@ -104,15 +104,17 @@ def read(path: Path) -> Source:
     finally:
         loader.dispose()
     source = Source(path)
+    hint = f"It starts with `{first}: NAME`."
     if node is None:
-        raise _refuse(path, "The file is empty.", "Run `lapwing init --force` to create a new one.")
+        create = " Run `lapwing init --force` to create a new one." if first == "stack" else ""
+        raise _refuse(path, "The file is empty.", hint + create)
     builder = _Builder(source)
     data = builder.build(node, (), None)
     if builder.problems:
         raise StackFileError(builder.problems)
-    if isinstance(data, dict):
-        data = {key: value for key, value in data.items() if not key.startswith(EXTENSION)}
-    source.data = data
+    if not isinstance(data, dict):
+        raise StackFileError([Problem("The file must be a mapping.", source.where(()), hint)])
+    source.data = {key: value for key, value in data.items() if not key.startswith(EXTENSION)}
     return source
 
 
@@ -164,7 +166,7 @@ def _text(path: Path) -> str:
         raise StackFileError([Problem(message, where, "Save it as UTF-8.")]) from None
 
 
-_CHECK_PATH = "Check that this is the stack file; -C DIR selects another folder."
+_CHECK_PATH = "Check that this is the file of your stack; -C DIR selects another folder."
 
 
 def _refuse(path: Path, message: str, hint: str | None = None) -> StackFileError:

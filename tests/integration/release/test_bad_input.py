@@ -427,3 +427,32 @@ def test_git_settings_change_nothing(project: Project) -> None:
     assert (answer["tag"], answer["reason"]) == (plain["tag"], plain["reason"])
     tags = project.git("ls-remote", "--tags", "origin").split()[1::2]
     assert tags == ["refs/tags/v1.0.0", "refs/tags/v1.0.0^{}"]
+
+
+def test_failures_of_several_projects_are_listed_at_the_end(project: Project) -> None:
+    file = (
+        "project: shop\nrelease:\n  forge: none\n  policy: stated\n  projects:\n"
+        "    api: {path: api, version_file: api/version}\n"
+        "    web: {path: web, version_file: web/version}\n"
+        "    lib: {path: lib, version_file: lib/version, files: [lib/missing]}\n"
+    )
+    versions = {"api/version": "later", "web/version": "1.0.0", "lib/version": "1.0.0"}
+    project.commit("Three projects", **{"lapwing-release.yaml": file, **versions})
+    project.push()
+    for arguments in (["release", "--dry-run"], ["release"]):
+        done = project.call(*arguments)
+        assert done.returncode == 1
+        assert "web-v1.0.0" in done.stdout
+        assert done.stderr.endswith(
+            "error: 2 of 3 projects cannot be released: api, lib.\n"
+            "    api: No version found in api/version.\n"
+            '      The file needs a line such as `version = "1.2.3"`.\n'
+            f"    lib: No file matches 'lib/missing' in {project.folder}.\n"
+            "      Build the files before `lapwing release`.\n"
+            "  Correct the causes and run `lapwing release` again: completed steps are not "
+            "repeated.\n"
+        )
+    assert "refs/tags/web-v1.0.0" in project.git("ls-remote", "origin")
+    answer = project.release(status=1)
+    assert [p["name"] for p in answer["projects"]] == ["web", "lib"]
+    assert answer["error"]["message"] == "2 of 3 projects cannot be released: api, lib."

@@ -116,8 +116,8 @@ def test_projects_of_one_repository_are_released_separately(
     forge: Gitea, project: Project, tmp_path: Path
 ) -> None:
     charts = {f"services/api/{name}": text for name, text in CHART.items()}
-    files = {"lapwing-release.yaml": PROJECTS, "services/web/index": "1", **charts}
-    project.commit("feat: begin\n\nRelease-As: 1.0.0", **files)
+    files = {"lapwing-release.yaml": PROJECTS, "libs/common/code": "0", **charts}
+    project.commit("feat: begin\n\nRelease-As: 1.0.0", **files, **{"services/web/index": "1"})
     project.push()
     both = project.release()
     assert both["reason"] == "api-v1.0.0, web/v1.0.0"
@@ -146,21 +146,24 @@ def test_projects_of_one_repository_are_released_separately(
     assert web["reason"].startswith("Only documentation")
 
 
-@pytest.mark.parametrize("name", ["api", "web"])
-def test_interrupted_release_of_several_projects_is_completed(
-    name: str, bad: Proxy, forge: Gitea, project: Project
+@pytest.mark.parametrize(("name", "other"), [("api", "web"), ("web", "api")])
+def test_other_projects_are_released_if_one_fails(
+    name: str, other: str, bad: Proxy, forge: Gitea, project: Project
 ) -> None:
     charts = {f"services/api/{name}": text for name, text in CHART.items()}
-    files = {"lapwing-release.yaml": PROJECTS, "services/web/index": "1", **charts}
-    project.commit("feat: begin", **files)
+    files = {"lapwing-release.yaml": PROJECTS, "libs/common/code": "1", **charts}
+    project.commit("feat: begin", **files, **{"services/web/index": "1"})
     project.push()
     fault = bad.fail("answer", "GET", f"/releases/tags/{name}", status=500, times=1000)
     stopped = project.release(status=1)
-    begun = ["api", "web"][: ["api", "web"].index(name) + 1]
-    assert [p["name"] for p in stopped["projects"]] == begun
+    assert [p["name"] for p in stopped["projects"]] == ["api", "web"]
+    assert stopped["error"]["message"] == f"1 of 2 projects cannot be released: {name}."
+    assert stopped["error"]["detail"].startswith(f"{name}: ")
+    assert outcomes(stopped)[f"{other}: publish"] in ("done", "present")
     assert fault.happened
     bad.faults.clear()
     healed = project.release()
     assert set(outcomes(healed).values()) <= {"present", "done", "planned", "skipped"}
-    assert outcomes(healed)["api: tag"] == ("present" if name == "web" else "done")
-    assert outcomes(healed)["web: publish"] in ("done", "present")
+    assert outcomes(healed)[f"{other}: tag"] == "present"
+    assert outcomes(healed)[f"{name}: tag"] == "done"
+    assert outcomes(healed)[f"{name}: publish"] in ("done", "present")

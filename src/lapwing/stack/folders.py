@@ -1,0 +1,63 @@
+"""Check on disk what a file names: the source of each service, the folder of each released project.
+
+The rules (`rules.py`) see only the file. These checks also see the folder that it is in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lapwing.errors import Problem, did_you_mean
+from lapwing.stack.source import KeyPath, Source
+from lapwing.system.files import real_path
+
+if TYPE_CHECKING:
+    from lapwing.stack.delivery import Delivery
+    from lapwing.stack.model import Stack
+
+
+def check_sources(read: Source, stack: Stack) -> Iterator[Problem]:
+    """Yield a problem for each source folder that is missing or outside of the repository."""
+    top = read.path.parent
+    for name, service in stack.services.items():
+        if service.build is None:
+            continue
+        where = read.where(("services", name, "build", "path"))
+        folder = top / service.build.path
+        if not folder.is_dir():
+            hint = _similar(folder)
+            yield Problem(f"The folder {service.build.path!r} does not exist.", where, hint)
+        elif not real_path(folder).is_relative_to(_repository_root(top)):
+            yield Problem(f"The folder {service.build.path!r} is outside of the repository.", where)
+
+
+def check_projects(read: Source, delivery: Delivery) -> Iterator[Problem]:
+    """Yield a problem for each missing folder of a project, and for what it includes."""
+    top = read.path.parent
+    for name, project in delivery.release.projects.items():
+        at: KeyPath = ("release", "projects", name)
+        if not (top / project.path).is_dir():
+            hint = _similar(top / project.path)
+            message = f"The folder {project.path!r} does not exist."
+            yield Problem(message, read.where((*at, "path")), hint)
+        for index, included in enumerate(project.include):
+            if not (top / included).exists():
+                where = read.where((*at, "include", index))
+                yield Problem(f"{included!r} does not exist.", where, _similar(top / included))
+
+
+def _similar(path: Path) -> str | None:
+    """Return a hint with what has a similar name beside a missing path."""
+    beside = path.parent.iterdir() if path.parent.is_dir() else ()
+    return did_you_mean(path.name, sorted(found.name for found in beside))
+
+
+def _repository_root(folder: Path) -> Path:
+    """Return the root of the git repository, or the folder itself."""
+    resolved = real_path(folder)
+    for candidate in (resolved, *resolved.parents):
+        if (candidate / ".git").exists():
+            return candidate
+    return resolved
