@@ -30,12 +30,13 @@ if TYPE_CHECKING:
 
 _PINNED = re.compile(
     rf"{DISTRIBUTION}==[0-9A-Za-z.+!]+"
-    r"|https://[^\s@$]+\.whl#sha256=[0-9a-f]{64}"
-    r"|git\+(?:https://|ssh://(?:[\w-]+@)?)[^\s@$]+@(?:[0-9a-f]{40}|[0-9a-f]{64})"
+    r"|https://[^\s@$?]+\.whl#sha256=[0-9a-f]{64}"
+    r"|git\+(?:https://|ssh://(?:[\w-]+@)?)[^\s@$?]+@(?:[0-9a-f]{40}|[0-9a-f]{64})"
 )
-"""Sources whose content cannot change. A password in a URL would be committed, so none matches."""
+"""Sources whose content cannot change, by URLs without a login or query: they are committed."""
 _SCP = re.compile(r"^([\w.-]+@[\w.-]+):(?!/)(.+)$")
 """git's short form of an SSH address, `git@HOST:PATH`, which pip does not read."""
+_SSH_USER = re.compile(r"ssh://([\w-]+)(?::[^/]*)?@")
 
 
 @click.group("ci")
@@ -239,7 +240,7 @@ def source_of(direct_url: str | None) -> str:
     stated = json.loads(direct_url)
     url, commit = stated.get("url", ""), stated.get("vcs_info", {}).get("commit_id")
     digest = stated.get("archive_info", {}).get("hashes", {}).get("sha256")
-    for source in (f"git+{url}@{commit}", f"{url}#sha256={digest}"):
+    for source in (f"git+{_address(url)}@{commit}", f"{url}#sha256={digest}"):
         if _PINNED.fullmatch(source):
             return source
     path = Path(unquote(urlsplit(url).path))
@@ -252,11 +253,11 @@ def remote_of(clone: Path) -> str:
     """Return the remote of a clone with its commit. Raises UsageError if it has other content."""
     git = Git(clone, os.environ, UsageError)
     url, head = git.ask("remote", "get-url", "origin") or "", git.ask("rev-parse", "HEAD")
-    source = "git+" + _SCP.sub(r"ssh://\1/\2", url) + f"@{head}"
+    source = f"git+{_address(url)}@{head}"
     if not url:
         problem = "which is no git clone with a remote `origin`"
     elif not _PINNED.fullmatch(source):
-        problem = f"whose remote is {without_login(url)}: neither https nor ssh, or with a password"
+        problem = f"whose remote is {without_login(url)}: neither https nor ssh"
     elif git.changes():
         problem = "which has uncommitted changes"
     elif not git.ask("branch", "--remotes", "--contains", "HEAD"):
@@ -264,6 +265,17 @@ def remote_of(clone: Path) -> str:
     else:
         return source
     raise _no_source(f"is installed from {clone}, {problem}")
+
+
+def _address(remote: str) -> str:
+    """Return the URL of a remote as pip reads it, without a password or token.
+
+    An SSH address keeps its user, such as `git`, which is no secret.
+    """
+    url = _SCP.sub(r"ssh://\1/\2", remote)
+    user = _SSH_USER.match(url)
+    address = without_login(url).partition("#")[0]
+    return address.replace("://", f"://{user[1]}@", 1) if user else address
 
 
 def _no_source(why: str) -> UsageError:
@@ -282,7 +294,7 @@ def _pip_arguments(source: str, top: Path) -> str:
     if file.is_file() and file.resolve().is_relative_to(top):
         return f'--require-hashes -r "$GITHUB_WORKSPACE"/{shlex.quote(source)}'
     raise UsageError(
-        f"--install-from {source!r} is neither a pinned source nor a file in {top}.",
+        f"--install-from {without_login(source)!r} is neither a pinned source nor a file in {top}.",
         hint=f"Use {DISTRIBUTION}==VERSION, https://HOST/FILE.whl#sha256=DIGEST, "
         "git+https://HOST/REPOSITORY@COMMIT with the whole commit, or a requirements file.",
     )

@@ -333,8 +333,8 @@ def first_names(files: Iterable[str], most: int) -> str:
 
 
 def without_login(text: str) -> str:
-    """A text without user names and passwords in its URLs."""
-    return re.sub(r"(?<=://)[^/@\s]*@", "", text)
+    """A text without user names, passwords and queries, which may have a token, in its URLs."""
+    return re.sub(r"(://)(?:[^/?#\s]*@)?([^\s?#'\"`]*)(?:\?[^\s#'\"`]*)?", r"\1\2", text)
 
 
 def _add_settings(

@@ -228,8 +228,17 @@ def test_clone_counts_as_its_remote_if_unchanged(tmp_path: Path) -> None:
     assert source_of(json.dumps(editable)) == remote_of(tmp_path)
     git("remote", "set-url", "origin", "git@example.com:team/lapwing.git")
     assert remote_of(tmp_path) == f"git+ssh://git@example.com/team/lapwing.git@{head}"
-    git("remote", "set-url", "origin", "https://me:tiger-9@example.com/lapwing.git")
-    assert "tiger-9" not in refused(tmp_path, "neither https nor ssh, or with a password")
+    for address in (
+        "https://me:tiger-9@example.com/lapwing.git",
+        "https://tiger-9@example.com/lapwing.git?private_token=tiger-9",
+        "https://me:tiger-9@9@example.com/lapwing.git#tiger-9",
+    ):
+        git("remote", "set-url", "origin", address)
+        assert remote_of(tmp_path) == f"git+https://example.com/lapwing.git@{head}"
+    git("remote", "set-url", "origin", "ssh://git:tiger-9@example.com:2222/lapwing.git?a=tiger-9")
+    assert remote_of(tmp_path) == f"git+ssh://git@example.com:2222/lapwing.git@{head}"
+    git("remote", "set-url", "origin", "http://me:tiger-9@example.com/lapwing.git?a=tiger-9")
+    assert "tiger-9" not in refused(tmp_path, "http://example.com/lapwing.git: neither https nor")
     git("remote", "set-url", "origin", "https://example.com/lapwing.git")
     (tmp_path / "file").write_text("2")
     refused(tmp_path, "has uncommitted changes")

@@ -112,6 +112,9 @@ def test_token_and_logins_are_redacted(tmp_path: Path, environ: dict[str, str]) 
         " [31mfatal: https://h/x: ***"
     )
     assert without_login("https://me:pw@h/x ssh://git@h/y") == "https://h/x ssh://h/y"
+    assert without_login("fatal: 'https://me:p@w@h/x?token=a' and http://h?b=c#d: no") == (
+        "fatal: 'https://h/x' and http://h#d: no"
+    )
 
 
 def test_missing_repository_is_reported_with_next_step(
