@@ -74,17 +74,20 @@ def command(
 
 def _find(folder: Path, choice: Choice) -> Findings:
     from lapwing.stack.detect import detect
-    from lapwing.stack.detect_files import MAX_FILE_BYTES, read_files
+    from lapwing.stack.detect_files import COMPOSE, MAX_FILE_BYTES, read_files
 
     try:
         files = read_files(folder, choice.files)
     except OSError as error:
         raise UsageError(f"Cannot read {folder}: {error.strerror}.") from error
     missing = [name for name in choice.files if posixpath.normpath(name) not in files]
+    reason = (
+        f"not read, because it is a link, outside of {folder.absolute()}, larger than "
+        f"{MAX_FILE_BYTES // 1024} KiB, not permitted to be read, or not UTF-8 text"
+    )
     if present := [name for name in missing if (folder / name).is_file()]:
         raise UsageError(
-            f"{', '.join(present)}: not read, because it is a link, outside of "
-            f"{folder.absolute()}, larger than {MAX_FILE_BYTES // 1024} KiB, or not UTF-8 text.",
+            f"{', '.join(present)}: {reason}.",
             hint="Give the path of a Compose file below this folder.",
         )
     if missing:
@@ -93,6 +96,8 @@ def _find(folder: Path, choice: Choice) -> Findings:
             hint="Give the path of a file below this folder.",
         )
     findings = detect(folder.resolve().name, files, choice)
+    unread = sorted(p.name for p in folder.iterdir() if COMPOSE.fullmatch(p.name))
+    findings.notes += [f"{name}: {reason}; ignored." for name in unread if name not in files]
     if not findings.services:
         raise UsageError(
             f"No service detected in {folder.absolute()}.",

@@ -173,7 +173,7 @@ def _take_limits(found: ComposeService, service: Mapping[str, Any]) -> None:
         limits.get("cpus", service.get("cpus")),
     )
     for key, value, pattern in (
-        ("memory", memory, r"(\d+)(?:([kmg])(?:i?b)?|b)?"),
+        ("memory", memory, r"(\d+(?:\.\d+)?) ?(?:([kmgtp])(?:i?b)?|b)?"),
         ("cpu", cpus, r"(\d*\.?\d+)"),
     ):
         if value is None:
@@ -181,10 +181,12 @@ def _take_limits(found: ComposeService, service: Mapping[str, Any]) -> None:
         match = re.fullmatch(pattern, str(value).strip(), re.IGNORECASE)
         if match is None:
             found.notes.append(f"resources: the limit {_line(str(value))} of {key} is not copied.")
+        elif float(match[1]) == 0:
+            continue  # No limit.
         elif key == "cpu":
-            found.resources["cpu"] = f"{round(float(match[1]) * 1000)}m"
+            found.resources["cpu"] = f"{max(1, round(float(match[1]) * 1000))}m"
         else:
-            size = int(match[1]) * 1024 ** " kmg".index((match[2] or " ").lower())
+            size = float(match[1]) * 1024 ** " kmgtp".index((match[2] or " ").lower())
             found.resources["memory"] = f"{max(1, round(size / 2**20))}Mi"
 
 

@@ -84,10 +84,9 @@ def load(files: Mapping[str, str], choice: Choice, notes: list[str]) -> ComposeP
 def _check_files(files: Mapping[str, str], choice: Choice) -> None:
     for name in choice.files:
         document = _parse(files.get(posixpath.normpath(name), ""))
-        if document is None or _is_circular(document):
-            reason = _CIRCULAR if document else "not valid YAML, or without `services`"
+        if isinstance(document, str):
             raise UsageError(
-                f"{name}: not a Compose file: {reason}.",
+                f"{name}: not a Compose file: {document}.",
                 hint="Check it: `docker compose -f FILE config`.",
             )
 
@@ -179,10 +178,8 @@ class _Reader:
             self._note(f"{name}: cannot be read from this folder; ignored.")
             return None
         document = _parse(self._files[name])
-        if document is None:
-            self._note(f"{name}: not a valid Compose file; ignored.")
-        elif _is_circular(document):
-            self._note(f"{name}: {_CIRCULAR}; ignored. Write the value instead of the alias.")
+        if isinstance(document, str):
+            self._note(f"{name}: not a valid Compose file; ignored: {document}.")
             return None
         return document
 
@@ -218,7 +215,8 @@ def _setting(files: Mapping[str, str], name: str, separator: str) -> list[str]:
     return [part.strip() for part in found[-1].split(separator) if part.strip()] if found else []
 
 
-def _parse(text: str) -> dict[str, Any] | None:
+def _parse(text: str) -> dict[str, Any] | str:
+    """Return the document of a Compose file, or why it is none."""
     import yaml
 
     class Loader(yaml.SafeLoader):
@@ -233,18 +231,22 @@ def _parse(text: str) -> dict[str, Any] | None:
 
     Loader.add_multi_constructor("!", tagged)
     if len(re.findall(r"[*]\w", text)) > MAX_ALIASES:
-        return None
+        return f"more than {MAX_ALIASES} aliases"
     try:
         data = Loader(text).get_single_data()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        return f"invalid YAML in line {mark.line + 1}" if mark else "invalid YAML"
     except (yaml.YAMLError, ValueError, TypeError, RecursionError):
-        return None
-    is_project = isinstance(data, dict) and (
-        isinstance(data.get("services"), dict) or "include" in data
-    )
-    return data if is_project else None
+        return "invalid YAML"
+    if not isinstance(data, dict):
+        return "not a mapping"
+    if "include" not in data and not isinstance(data.get("services"), dict):
+        return "no `services`"
+    return _CIRCULAR if _is_circular(data) else data
 
 
-_CIRCULAR = "an alias (`*name`) is inside of the value that it refers to"
+_CIRCULAR = "an alias (`*name`) is inside of the value that it refers to; write the value instead"
 
 
 def _is_circular(value: Any, around: tuple[int, ...] = (), done: set[int] | None = None) -> bool:

@@ -31,7 +31,7 @@ SCRIPTS = re.compile(
 _GROUPS = ("services", "apps")
 """Folders whose subfolders are searched as well."""
 _CHOSEN = re.compile(r"[^=:\"'\n]+\.ya?ml")
-_COMPOSE = re.compile(r"(docker-)?compose[\w.-]*\.ya?ml")
+COMPOSE = re.compile(r"(docker-)?compose[\w.-]*\.ya?ml")
 _YAML_PATH = re.compile(r"[\w./-]+\.ya?ml\b")
 """The path of a further file in a Compose file: of `include` or `extends`."""
 _REQUIREMENTS = re.compile(r"requirements[\w.-]*\.txt")
@@ -48,7 +48,7 @@ def read_files(folder: Path, further: Iterable[str] = ()) -> dict[str, str]:
     named = deque(map(posixpath.normpath, further))
     for name in (*named, *(p.relative_to(folder).as_posix() for p in _candidates(folder))):
         _read(folder, name, texts)
-    named.extend(name for name in texts if _COMPOSE.fullmatch(PurePosixPath(name).name))
+    named.extend(name for name in texts if COMPOSE.fullmatch(PurePosixPath(name).name))
     named.extend(map(posixpath.normpath, _CHOSEN.findall(texts.get(DOT_ENV, ""))))
     while named:
         name = named.popleft()
@@ -96,7 +96,7 @@ def _files(folder: Path) -> Iterator[Path]:
             path.name in _FILE_NAMES
             or path.suffix == ".py"
             or _REQUIREMENTS.match(path.name)
-            or _COMPOSE.fullmatch(path.name)
+            or COMPOSE.fullmatch(path.name)
             or (path.is_file() and SCRIPTS.fullmatch(path.name))
         ):
             yield path

@@ -125,6 +125,62 @@ def test_invalid_files_become_notes() -> None:
 
 
 @pytest.mark.parametrize(
+    ("content", "note"),
+    [
+        (
+            b"services:\n  web: {build: .}\n x: [\n",
+            "not a valid Compose file; ignored: invalid YAML in",
+        ),
+        (b"services: {web: {build: .}}\n# \xff", "not read, because it is"),
+    ],
+)
+def test_init_reports_compose_file_that_it_ignores(
+    content: bytes, note: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "compose.yaml").write_bytes(content)
+    with pytest.raises(UsageError, match="No service detected") as caught:
+        init(tmp_path)
+    assert f"compose.yaml: {note}" in str(caught.value.detail)
+    shutil.copytree(CASES / "flask/folder", tmp_path, dirs_exist_ok=True)
+    capsys.readouterr()
+    init(tmp_path)
+    assert f"compose.yaml: {note}" in capsys.readouterr().err
+    assert f"# compose.yaml: {note}" in (tmp_path / "lapwing.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("limits", "resources"),
+    [
+        ("cpus: 0.0001", "cpu: 1m"),
+        ("cpus: .5", "cpu: 500m"),
+        ("cpus: '0'", None),
+        ("cpus: 0.0", None),
+        ("cpus: 1e-5", None),
+        ("cpus: -1", None),
+        ("cpus: .nan", None),
+        ("mem_limit: 1.5g", "memory: 1536Mi"),
+        ("mem_limit: 0.5 GiB", "memory: 512Mi"),
+        ("mem_limit: 1", "memory: 1Mi"),
+        ("mem_limit: 1.0", "memory: 1Mi"),
+        ("mem_limit: 0", None),
+        ("mem_limit: -1", None),
+        ("mem_limit: 2tb", "memory: 2097152Mi"),
+        ("mem_limit: ${LIMIT:-1g}", None),
+        ("deploy: {resources: {limits: {cpus: 0.0004, memory: 100k}}}", "memory: 1Mi, cpu: 1m"),
+    ],
+)
+def test_limits_of_compose_become_valid_resources(
+    limits: str, resources: str | None, tmp_path: Path
+) -> None:
+    shutil.copytree(CASES / "flask/folder", tmp_path, dirs_exist_ok=True)
+    (tmp_path / "compose.yaml").write_text(f"services:\n  shop:\n    build: .\n    {limits}\n")
+    init(tmp_path)  # Refuses to write a file that is invalid.
+    written = (tmp_path / "lapwing.yaml").read_text()
+    found = [line.strip() for line in written.splitlines() if line.strip().startswith("resources:")]
+    assert found == ([f"resources: {{{resources}}}"] if resources else [])
+
+
+@pytest.mark.parametrize(
     "compose",
     [
         "services: 3",
@@ -176,7 +232,9 @@ def test_init_refuses_unknown_profile(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a: 1", "other.yaml: not a Compose file: not valid YAML, or without `services`"),
+        ("a: 1", "other.yaml: not a Compose file: no `services`"),
+        ("services:\n  a: [\n", "other.yaml: not a Compose file: invalid YAML in line 3"),
+        ("- a", "other.yaml: not a Compose file: not a mapping"),
         ("services: &a {x: *a}", "other.yaml: not a Compose file: an alias"),
         (f"services: {{}} # {'x' * 300_000}", "other.yaml: not read, because"),
     ],
