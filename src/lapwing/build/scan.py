@@ -131,6 +131,8 @@ class Grype:
 def read_trivy(report: Mapping[str, Any]) -> list[Finding]:
     """Read the findings of a report of Trivy. Raises ScanError if it is invalid."""
     try:
+        if not isinstance(report["SchemaVersion"], int):
+            raise _not_understood("trivy")
         return [
             Finding(
                 str(v["VulnerabilityID"]),
@@ -140,8 +142,8 @@ def read_trivy(report: Mapping[str, Any]) -> list[Finding]:
                 v.get("FixedVersion") or None,
                 tuple(v.get("VendorIDs") or ()),
             )
-            for result in report.get("Results") or []
-            for v in result.get("Vulnerabilities") or []
+            for result in _entries(report.get("Results", []))
+            for v in _entries(result.get("Vulnerabilities", []))
         ]
     except (KeyError, TypeError, AttributeError) as error:
         raise _not_understood("trivy") from error
@@ -159,10 +161,17 @@ def read_grype(report: Mapping[str, Any]) -> list[Finding]:
                 next(iter((m["vulnerability"].get("fix") or {}).get("versions") or []), None),
                 tuple(r["id"] for r in m.get("relatedVulnerabilities") or ()),
             )
-            for m in report["matches"]
+            for m in _entries(report["matches"])
         ]
     except (KeyError, TypeError, AttributeError) as error:
         raise _not_understood("grype") from error
+
+
+def _entries(value: Any) -> list[Any]:
+    """Return a list of a report: what is no list must not count as one without findings."""
+    if not isinstance(value, list):
+        raise TypeError
+    return value
 
 
 def _severity(text: object) -> Severity:

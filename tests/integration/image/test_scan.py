@@ -49,7 +49,7 @@ GRYPE = {
     "artifact": {"name": "libssl3", "version": "3.0.13"},
 }
 REPORTS: dict[str, Any] = {
-    "trivy": {"Results": [{"Vulnerabilities": [TRIVY]}]},
+    "trivy": {"SchemaVersion": 2, "Results": [{"Vulnerabilities": [TRIVY]}]},
     "grype": {"matches": [GRYPE]},
 }
 ARGUMENTS = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+from typing import Any
 
 import pytest
 
@@ -86,9 +87,10 @@ def test_trivys_report_is_read() -> None:
         "VendorIDs": ["GHSA-x"],
         "Severity": "CRITICAL",
     }
-    report = {"Results": [{"Target": "a"}, {"Target": "b", "Vulnerabilities": [vulnerability]}]}
+    results = [{"Target": "a"}, {"Target": "b", "Vulnerabilities": [vulnerability]}]
+    report = {"SchemaVersion": 2, "Results": results}
     assert read_trivy(report) == [dataclasses.replace(WORST, aliases=("GHSA-x",))]
-    assert read_trivy({}) == []
+    assert read_trivy({"SchemaVersion": 2}) == []
 
 
 def test_grypes_report_is_read() -> None:
@@ -170,10 +172,22 @@ def test_reports_on_images_are_read() -> None:
 
 
 def test_what_is_no_report_is_not_taken_for_a_clean_one() -> None:
-    with pytest.raises(ScanError):
-        read_grype({"error": "no database"})
-    with pytest.raises(ScanError):
-        read_trivy({"Results": [{"Vulnerabilities": [{"Severity": "LOW"}]}]})
+    grype: list[dict[str, Any]] = [
+        {}, {"error": "no database"}, {"matches": None}, {"matches": {}}, {"matches": ""},
+        {"matches": [{}]}, {"matches": ["CVE-1"]},
+    ]  # fmt: skip
+    for report in grype:
+        with pytest.raises(ScanError, match="The report of grype has an unknown format"):
+            read_grype(report)
+    version = {"SchemaVersion": 2}
+    trivy: list[dict[str, Any]] = [
+        {}, {"Results": []}, {"SchemaVersion": "two"}, {**version, "Results": {}},
+        {**version, "Results": ["a"]}, {**version, "Results": [{"Vulnerabilities": {}}]},
+        {**version, "Results": [{"Vulnerabilities": [{"Severity": "LOW"}]}]},
+    ]  # fmt: skip
+    for report in trivy:
+        with pytest.raises(ScanError, match="The report of trivy has an unknown format"):
+            read_trivy(report)
 
 
 def test_without_a_scanner_there_is_an_error_that_says_what_to_do() -> None:
