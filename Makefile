@@ -44,9 +44,10 @@ test-terraform: setup  ## Validate the rendered Terraform with Terraform and che
 	@LAPWING_TEST_TERRAFORM=$(CURDIR)/$(VENV)/terraform LAPWING_TEST_REQUIRE=terraform,terraform-schemas \
 	  $(BIN)/python -m pytest -n 2 tests/terraform
 
-test-cluster: setup  ## Run the tests against a Kubernetes control plane (10 min, first time up to 40)
+test-cluster: setup  ## Run the tests against a Kubernetes cluster (12 min, first time up to 50)
 	@.ci/install-cluster $(VENV)/cluster
-	@LAPWING_TEST_CLUSTER=$(CURDIR)/$(VENV)/cluster LAPWING_TEST_REQUIRE=cluster \
+	@.ci/install-node $(VENV)/cluster
+	@LAPWING_TEST_CLUSTER=$(CURDIR)/$(VENV)/cluster LAPWING_TEST_REQUIRE=cluster,registry \
 	  $(BIN)/python -m pytest -n 2 --dist loadgroup -m cluster tests/cluster
 
 test-versions: setup  ## Run the unit tests with the lowest and highest allowed dependencies (10 min)

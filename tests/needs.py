@@ -98,6 +98,14 @@ def _cluster() -> str | None:
     )
 
 
+def _node_parts() -> str | None:
+    """The same folder, where `.ci/install-node` built the parts of a real node, which runs by root
+    and with control groups of version 1."""
+    folder, groups = _cluster(), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")
+    is_ready = folder is not None and (Path(folder) / "node-stamp").is_file()
+    return folder if is_ready and os.geteuid() == 0 and groups.exists() else None
+
+
 def _docker() -> str | None:
     """Docker's engine, which tests start themselves: that takes root, and the command beside it."""
     return shutil.which("dockerd") if os.geteuid() == 0 and shutil.which("docker") else None
@@ -135,6 +143,7 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "redis": _program("valkey-server", "redis-server"),
     "npm": _program("npm"),
     "cluster": _cluster,
+    "node-parts": _node_parts,
     "kubectl": _program("kubectl"),
     "terraform": _program("terraform", "tofu"),
     "terraform-schemas": _terraform_schemas,

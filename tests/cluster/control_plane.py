@@ -30,15 +30,21 @@ from tests.installation import free_port
 
 HERE = Path(__file__).parent
 CONTEXT = "kind-lapwing-test"
+LOOPBACK = "127.0.0.1"
+NODE = "node-1"
 STARTS = 180.0
 """Seconds in which a program has to come to life, on a machine that is very busy."""
 
 
 class Cluster:
-    """A running control plane. `kubeconfig` is the way in; `parts` the folder of the programs."""
+    """A running control plane. `kubeconfig` is the way in; `parts` the folder of the programs.
 
-    def __init__(self, parts: Path) -> None:
+    Nodes reach it at `address`, which is not of loopback if they are real.
+    """
+
+    def __init__(self, parts: Path, address: str = LOOPBACK) -> None:
         self.parts = parts
+        self.address = address
         shared = Path("/dev/shm")  # etcd syncs every write; nothing here has to survive.
         self.folder = Path(
             tempfile.mkdtemp(prefix="lapwing-cluster-", dir=shared if shared.is_dir() else None)
@@ -47,7 +53,7 @@ class Cluster:
         self._running: list[tuple[str, subprocess.Popen[bytes]]] = []
         self._authority = _Authority(self.folder)
         self._port = free_port()
-        self.server = f"https://127.0.0.1:{self._port}"
+        self.server = f"https://{address}:{self._port}"
 
     def __enter__(self) -> Cluster:
         try:
@@ -109,6 +115,11 @@ class Cluster:
                     wait_until(serves, f"{name} is established")
 
     @property
+    def is_simulated(self) -> bool:
+        """Whether its nodes are kwok's."""
+        return self.address == LOOPBACK
+
+    @property
     def _trust(self) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=str(self._authority.certificate))
         context.load_cert_chain(self.folder / "admin.crt", self.folder / "admin.key")
@@ -116,15 +127,17 @@ class Cluster:
 
     def _start(self) -> None:
         a = self._authority
-        a.issue("server", "kube-apiserver", addresses=("127.0.0.1", "10.96.0.1"))
+        a.issue("server", "kube-apiserver", addresses=(self.address, "10.96.0.1"))
         a.issue("admin", "test-admin", groups=("system:masters",))
-        a.issue("kubelet", "kwok", addresses=("127.0.0.1",))
+        # Both a client and a server: kwok's, or a kubelet's.
+        a.issue("kubelet", f"system:node:{NODE}", ("system:nodes",), (self.address,))
+        a.issue("front-proxy", "front-proxy")
         self._write_kubeconfig()
         key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         (self.folder / "accounts.key").write_bytes(_pem(key))
         client, peer = free_port(), free_port()
         etcd = f"http://127.0.0.1:{client}"
-        self._run(
+        self.start(
             "etcd", shutil.which("etcd") or "etcd",
             "--data-dir", str(self.folder / "etcd"),
             "--listen-client-urls", etcd, "--advertise-client-urls", etcd,
@@ -134,10 +147,10 @@ class Cluster:
         )  # fmt: skip
         plane = str(self.parts / "control-plane")
         f = str(self.folder)
-        self._run(
+        self.start(
             "apiserver", plane, "kube-apiserver",
-            f"--etcd-servers={etcd}", "--bind-address=127.0.0.1",
-            f"--secure-port={self._port}", "--advertise-address=127.0.0.1",
+            f"--etcd-servers={etcd}", f"--bind-address={self.address}",
+            f"--secure-port={self._port}", f"--advertise-address={self.address}",
             f"--tls-cert-file={f}/server.crt", f"--tls-private-key-file={f}/server.key",
             f"--client-ca-file={f}/ca.crt", f"--cert-dir={f}",
             f"--kubelet-client-certificate={f}/admin.crt", f"--kubelet-client-key={f}/admin.key",
@@ -146,24 +159,31 @@ class Cluster:
             "--service-account-issuer=https://kubernetes.default.svc",
             f"--service-account-key-file={f}/accounts.key",
             f"--service-account-signing-key-file={f}/accounts.key",
-            "--service-cluster-ip-range=10.96.0.0/16", "--authorization-mode=RBAC",
-            "--endpoint-reconciler-type=none",
+            "--service-cluster-ip-range=10.96.0.0/16", "--authorization-mode=Node,RBAC",
+            f"--requestheader-client-ca-file={f}/ca.crt",
+            "--requestheader-allowed-names=front-proxy",
+            "--requestheader-username-headers=X-Remote-User",
+            "--requestheader-group-headers=X-Remote-Group",
+            "--requestheader-extra-headers-prefix=X-Remote-Extra-",
+            f"--proxy-client-cert-file={f}/front-proxy.crt",
+            f"--proxy-client-key-file={f}/front-proxy.key",
+            *(["--endpoint-reconciler-type=none"] if self.is_simulated else []),
             # Debian's etcd tells no progress, without which a list cannot be had as a watch:
             # clients that try it wait long before they ask as ever.
             "--feature-gates=WatchList=false",
         )  # fmt: skip
         self._wait_for_server()
         config = str(self.kubeconfig)
-        self._run(
+        self.start(
             "controllers", plane, "kube-controller-manager", f"--kubeconfig={config}",
             f"--service-account-private-key-file={f}/accounts.key", f"--root-ca-file={f}/ca.crt",
             "--leader-elect=false", "--secure-port=0", "--bind-address=127.0.0.1",
             "--kube-api-qps=200", "--kube-api-burst=400",
             # A simulated node has no heartbeat: after 50 s, its pods would be called unready, and
             # nobody would ever call them ready again.
-            "--node-monitor-grace-period=1h",
+            *(["--node-monitor-grace-period=1h"] if self.is_simulated else []),
         )  # fmt: skip
-        self._run(
+        self.start(
             "scheduler", plane, "kube-scheduler", f"--kubeconfig={config}",
             "--leader-elect=false", "--secure-port=0", "--bind-address=127.0.0.1",
         )  # fmt: skip
@@ -172,7 +192,7 @@ class Cluster:
         """Start kwok and give the cluster a node; kwok's definitions have to be installed."""
         f, config = self.folder, str(self.kubeconfig)
         node_port = free_port()
-        self._run(
+        self.start(
             "kwok", str(self.parts / "kwok"), f"--kubeconfig={config}",
             f"--config={HERE / 'stages.yaml'}", "--manage-all-nodes=true",
             "--node-ip=127.0.0.1", f"--node-port={node_port}",
@@ -180,12 +200,12 @@ class Cluster:
             f"--tls-cert-file={f}/kubelet.crt", f"--tls-private-key-file={f}/kubelet.key",
             "--enable-crds=Logs,ClusterLogs,PortForward,ClusterPortForward",
         )  # fmt: skip
-        node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1"}}
+        node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE}}
         self.call("POST", "/api/v1/nodes", node)
 
     def start_rollouts(self) -> None:
         """Start the Argo Rollouts controller; its definitions have to be installed."""
-        self._run(
+        self.start(
             "rollouts", str(self.parts / "rollouts-controller"),
             f"--kubeconfig={self.kubeconfig}", "--leader-elect=false",
             f"--metricsPort={free_port()}", f"--healthzPort={free_port()}",
@@ -211,10 +231,12 @@ class Cluster:
                 text = (self.folder / f"{name}.log").read_text(errors="replace")[-3000:]
                 raise AssertionError(f"{name} ended with {process.returncode}:\n{text}")
 
-    def _run(self, name: str, *command: str) -> None:
+    def start(self, name: str, *command: str) -> subprocess.Popen[bytes]:
+        """Start a program that ends with the cluster."""
         with (self.folder / f"{name}.log").open("wb") as log:
             process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder)
         self._running.append((name, process))
+        return process
 
     def _write_kubeconfig(self) -> None:
         import yaml

@@ -141,7 +141,9 @@ async def main() -> None:
         connections.add(task)
         task.add_done_callback(connections.discard)
 
-    server = await asyncio.start_server(connected, "127.0.0.1", int(os.environ["PORT"]))
+    server = await asyncio.start_server(
+        connected, os.environ.get("HOST", "127.0.0.1"), int(os.environ["PORT"])
+    )
     await stopping.wait()
     server.close()
     if connections:

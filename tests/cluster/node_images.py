@@ -1,0 +1,72 @@
+"""Images of a real node, made of programs of this machine and pushed to the registry of the test.
+
+The node pulls images of every registry there, so the names are those of the official images: what
+is rendered is what runs.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.integration.image.docker import python_files, write_base
+from tests.registries import CONFIG, LAYER, MANIFEST, Server, digest_of
+
+PYTHON = f"library/python:{sys.version_info[0]}.{sys.version_info[1]}-slim"
+
+
+def push_system(server: Server, parts: Path, folder: Path) -> None:
+    """Push what every node needs."""
+    push(server, folder, "library/pause:1", {"pause": parts / "pause"}, ["/pause"])
+    push(server, folder, "library/coredns:1", {"coredns": parts / "coredns"}, ["/coredns"])
+
+
+def push_stack(server: Server, folder: Path, envoy: str) -> None:
+    """Push what stacks need: Envoy under its name, and a base for images of Python services."""
+    found = importlib.util.find_spec("envoy")
+    assert found is not None
+    assert found.origin is not None
+    program = "usr/local/bin/envoy"
+    files = {program: Path(found.origin).parent / "_bin" / "envoy"}
+    push(server, folder, envoy, files, [f"/{program}"])
+    variable = f"PYTHON_VERSION={platform.python_version()}"
+    shell = ("sh", "dirname", "realpath")
+    push(server, folder, PYTHON, python_files(), [], shell, [variable])
+
+
+def push(
+    server: Server,
+    folder: Path,
+    image: str,
+    files: dict[str, Path],
+    entrypoint: list[str],
+    programs: tuple[str, ...] = (),
+    variables: list[str] | None = None,
+) -> None:
+    """Push an image of files, of programs of this machine, and of the libraries of both."""
+    archive = folder / "layer.tar"
+    write_base(archive, files, programs)
+    layer = archive.read_bytes()
+    archive.unlink()
+    config: dict[str, Any] = {
+        "os": "linux",
+        "architecture": "amd64",
+        "config": {
+            "Entrypoint": entrypoint,
+            "Env": ["PATH=/usr/local/bin:/usr/bin:/bin", *(variables or ())],
+        },
+        "rootfs": {"type": "layers", "diff_ids": [digest_of(layer)]},
+    }
+    repository, _, tag = image.partition(":")
+    settings = server.push_blob(repository, json.dumps(config).encode())
+    document = {
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "config": {"mediaType": CONFIG, **settings},
+        "layers": [{"mediaType": LAYER, **server.push_blob(repository, layer)}],
+    }
+    server.push_manifest(repository, tag, document)
