@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from lapwing.render.kubernetes.edge import ENVOY
 from tests.cluster import node_images, node_objects
 from tests.cluster.control_plane import Cluster, wait_until
 from tests.cluster.node import ADDRESS, Node, node_network
+from tests.conftest import FIGURES
 from tests.installation import Installation
 from tests.integration.switching.service import run
 from tests.needs import require
@@ -39,7 +40,8 @@ services:
     route: /api
     health: /api/healthz
     replicas: 2
-  web: {{build: ./web, static: ., route: /}}
+    rollout: {{analysis: false, keep_old: 30s}}
+  web: {{build: ./web, static: ., route: /, rollout: {{analysis: false, keep_old: 30s}}}}
 environments:
   node: {{target: kubernetes, domain: shop.example, registry: "{registry}/shop"{more}}}
 """
@@ -51,6 +53,9 @@ TRAFFIC = (
     Traffic(kind="page", path="/", interval=0.2, version=r"version (\w+)"),
     Traffic(kind="websocket", path="/api/ws", seconds=2, interval=0.2),
 )
+
+KEPT = Traffic(kind="websocket", path="/api/ws", seconds=25, interval=0.2)
+"""Shorter than the time for which the old slot stays, so that no switch cuts it."""
 
 
 @pytest.fixture(scope="module")
@@ -150,3 +155,37 @@ def test_deploy_rollback_and_down_on_a_real_node(shop: Shop, tmp_path: Path) -> 
     assert {"v0", "v1"} <= set(ledger.versions())
     shop.run("down", "-e", "node", "--yes")
     wait_until(lambda: not shop.get("pods")["items"], "every pod has ended")
+
+
+@pytest.fixture(scope="module")
+def argo(cluster: Cluster) -> None:
+    """The controller of Argo Rollouts."""
+    cluster.define("argoproj.io")
+    cluster.start_rollouts()
+
+
+@pytest.fixture
+def rollouts(argo: None, shop: Shop) -> Shop:
+    """The stack with blue-green services."""
+    shop.settings_of(", rollouts: true")
+    return shop
+
+
+def test_no_request_fails_while_argo_rollouts_switches(
+    rollouts: Shop, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    shop = rollouts
+    shop.release("v0")
+    shop.json("up", "-e", "node", "--yes")
+    plan = Plan(shop.edge(), (*TRAFFIC, KEPT))
+    with running(plan, tmp_path) as client:
+        client.wait_for_answers()
+        for number in range(1, 4):
+            shop.release(f"v{number}")
+            assert shop.json("deploy", "-e", "node", "--yes")["outcome"] == "succeeded"
+            if number == 2:
+                assert shop.json("rollback", "-e", "node", "--yes")["outcome"] == "succeeded"
+        ledger = client.stop()
+    record_property(FIGURES, f"{ledger.sent} requests, {len(ledger.failures)} failed")
+    assert [(e.kind, e.failure, e.version) for e in ledger.failures] == []
+    assert {"v0", "v1", "v2", "v3"} <= set(ledger.versions())
