@@ -36,7 +36,7 @@ FRAME = """\
 </style>
 <defs>{lines}</defs>
 <rect width="{width}" height="{height}" rx="8" fill="#1b1f24"/>
-<g transform="translate(16, 16)">{backgrounds}
+<g transform="translate(16, 16) scale(0.985)">{backgrounds}
 <g class="{unique_id}-matrix">{matrix}</g></g>
 </svg>
 """

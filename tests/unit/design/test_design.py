@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
 
@@ -24,14 +25,16 @@ from PIL import Image
 
 from lapwing.cli.ci import workflow_of
 from lapwing.cli.main import cli
-from lapwing.design.diagrams.drawing import Drawing, Rect, Text, width_of, wrap
+from lapwing.design.diagrams.drawing import QUIET, Drawing, Rect, Text, width_of, wrap
 from lapwing.design.diagrams.layout import draw
 from lapwing.design.diagrams.model import Band, Box, Flow, Graph, Group, Link, Node, Pie, pie
 from lapwing.design.diagrams.pictures import NAMES
+from lapwing.design.diagrams.rollout import limits
 from lapwing.design.diagrams.svg import svg
 from lapwing.design.document import Document, Heading, Origin, Paragraph, Table
 from lapwing.design.pdf import pdf, without_glyph
 from lapwing.errors import LapwingError, UsageError
+from lapwing.inventory.model import Rollout
 from tests.unit.render.stacks import GOLDEN, cases, compare, stack, written
 
 ON_A_MACHINE = "stack: tiny\nservices: {worker: {build: ./app, command: python work.py}}\n"
@@ -377,3 +380,20 @@ def test_cluster_without_argo_rollouts_is_drawn_as_rolling_update(tmp_path: Path
     assert "Smoke tests" not in text
     assert "Rolling update" in told(path, "diagram", "pipeline")
     assert "rolling update" in told(path, "design")
+
+
+@pytest.mark.parametrize("case", cases())
+def test_no_line_of_a_graph_passes_through_the_title_of_a_frame(case: str, tmp_path: Path) -> None:
+    path = stack(case, tmp_path)
+    for name in ("architecture", "network"):
+        told(path, "diagram", name, "-o", str(tmp_path / f"{name}.svg"))
+        shapes = list(ET.fromstring((tmp_path / f"{name}.svg").read_text()))
+        last_line = max(n for n, s in enumerate(shapes) if s.attrib.get("stroke") == QUIET)
+        titles = [n for n, s in enumerate(shapes) if s.attrib.get("font-size") == "9.5"]
+        assert titles
+        assert all(number > last_line for number in titles)
+
+
+def test_alternative_limits_of_an_analysis_are_joined_by_or() -> None:
+    wanted = Rollout(max_error_rate=Decimal("0.01"), max_p95_s=Decimal("0.5"))
+    assert limits(wanted) == ("more than 1% errors", "or p95 above 500ms")

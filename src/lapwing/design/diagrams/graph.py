@@ -40,6 +40,8 @@ _CURVE = 8
 """Straight pieces of one Bézier curve."""
 
 Point = tuple[float, float]
+Frame = tuple[float, float, float, float]
+"""Left, top, width and height."""
 
 
 def draw_graph(graph: Graph) -> Drawing:
@@ -56,15 +58,19 @@ def draw_graph(graph: Graph) -> Drawing:
     groups = {f"cluster_{group.key}": group for group in _groups(graph.members)}
     objects = found["objects"]
     shapes: list[Shape] = [Text(_MARGIN, 20, graph.title, 14, bold=True)]
-    for each in objects:
-        if each["name"] in groups:
-            shapes += _frame(groups[each["name"]], each, at)
+    frames = [(groups[o["name"]], _frame(o, at)) for o in objects if o["name"] in groups]
+    for group, (x, y, wide, high) in frames:
+        shapes.append(Rect(x, y, wide, high, *TINTS[group.tint], 8))
     links = {str(number): link for number, link in enumerate(graph.links)}
     labels: list[Shape] = []
+    passed: list[Point] = []
     for edge in found.get("edges", ()):
         link = links[edge["id"]]
         shapes += _line(link, edge["pos"], at)
         labels += _label(link, edge, at)
+        passed += (at(*p) for p in _curve(edge["pos"], _CURVE * 8))
+    for group, frame in frames:
+        shapes += _title(group, frame, passed)
     for each in objects:
         if each["name"] in nodes:
             shapes += _box(nodes[each["name"]], each, at)
@@ -146,12 +152,31 @@ def _size(node: Node) -> Point:
     return max(_LEAST, widest + 2 * _PAD), height + 2 * _PAD
 
 
-def _frame(group: Group, found: Any, at: Any) -> Iterator[Shape]:
+def _frame(found: Any, at: Any) -> Frame:
     x1, y1, x2, y2 = (float(n) for n in found["bb"].split(","))
     (left, top), (right, bottom) = at(x1, y2), at(x2, y1)
-    fill, stroke = TINTS[group.tint]
-    yield Rect(left, top, right - left, bottom - top, fill, stroke, 8)
-    yield Text(left + 9, top + 14, group.title, _FRAME, bold=True, color=QUIET)
+    return left, top, right - left, bottom - top
+
+
+def _title(group: Group, frame: Frame, passed: list[Point]) -> Iterator[Shape]:
+    """Write the title of a frame where no line passes: at its left, its right, or its middle.
+
+    If lines pass everywhere, the left one is interrupted by the title.
+    """
+    x, y, width, _ = frame
+    wide = width_of(group.title, _FRAME, bold=True)
+    rest = max(width - wide - 18, 0)
+    starts = [x + 9 + rest * share for share in (0, 1, 0.5, 0.25, 0.75)]
+    free = (
+        s
+        for s in starts
+        if not any(s - 3 <= px <= s + wide + 3 and y <= py <= y + 18 for px, py in passed)
+    )
+    start = next(free, None)
+    if start is None:
+        start = starts[0]
+        yield Rect(start - 2, y + 4, wide + 4, 13, TINTS[group.tint][0], TINTS[group.tint][0], 3)
+    yield Text(start, y + 14, group.title, _FRAME, bold=True, color=QUIET)
 
 
 def _box(node: Node, found: Any, at: Any) -> Iterator[Shape]:
@@ -185,14 +210,14 @@ def _line(link: Link, position: str, at: Any) -> Iterator[Shape]:
     yield Path(((x2, y2), *corners), QUIET, QUIET, 0.5)
 
 
-def _curve(position: str) -> list[Point]:
+def _curve(position: str, pieces: int = _CURVE) -> list[Point]:
     """Return the points of a spline: `x,y` four by four, each curve begins where one ends."""
     pairs = [word.split(",") for word in position.split() if word[0] not in "es"]
     knots = [(float(x), float(y)) for x, y in pairs]
     points = [knots[0]]
     for start in range(0, len(knots) - 3, 3):
         curve = knots[start : start + 4]
-        points += [_bezier(curve, step / _CURVE) for step in range(1, _CURVE + 1)]
+        points += [_bezier(curve, step / pieces) for step in range(1, pieces + 1)]
     return points
 
 

@@ -12,7 +12,7 @@ from lapwing.design.labels import labels
 from lapwing.design.subject import KINDS, Subject, addresses
 from lapwing.inventory.model import FirewallRule
 
-CLIENTS, INTERNET = "clients", "internet"
+CLIENTS, GATEWAY, INTERNET = "clients", "gateway", "internet"
 
 
 def network(subject: Subject) -> Graph:
@@ -72,7 +72,7 @@ def _rule(rule: FirewallRule) -> str:
     """Describe a firewall rule in a line."""
     side = "from" if rule.direction == "ingress" else "to"
     verb = "allow" if rule.allows else "deny"
-    return f"{verb} {rule.ports} {side} {', '.join(rule.ranges)}"
+    return f"{verb} {rule.ports} {side} {' or '.join(rule.ranges)}"
 
 
 def _cluster(subject: Subject) -> Group:
@@ -81,6 +81,8 @@ def _cluster(subject: Subject) -> Group:
 
 
 def _parts(subject: Subject) -> Iterator[Node]:
+    if subject.facts.load_balancers:
+        yield Node(GATEWAY, "Gateway or Ingress", ("of the cluster",), "balancer", "grey")
     if subject.has_ingress:
         yield Node("edge", "Envoy", labels(subject, "no-public-port"), "balancer", "violet")
     for pods in subject.services:
@@ -104,12 +106,14 @@ def _links(subject: Subject) -> Iterator[Link]:
         for rule in subject.project.firewall:
             if rule.name == "allow-in-load-balancer":
                 yield Link("ingress", "edge", rule.ports)
+    elif subject.facts.load_balancers:
+        yield Link(CLIENTS, GATEWAY, "HTTPS")
     else:
-        yield Link(CLIENTS, "edge", "HTTPS")
+        yield Link(CLIENTS, "edge", "HTTPS" if subject.is_reachable else "lapwing open")
     if subject.on_machine:
         yield from (Link("edge", r.part, "loopback") for r in subject.facts.routes)
     for flow in subject.facts.flows:
-        yield Link(flow.part, flow.to, flow.ports)
+        yield Link(GATEWAY if flow.part == "cluster" else flow.part, flow.to, flow.ports)
     private = subject.has_private_endpoint
     atlas = {part for part, _ in subject.databases}
     for pods in subject.services:

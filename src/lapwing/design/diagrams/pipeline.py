@@ -23,7 +23,7 @@ def pipeline(subject: Subject, workflow: str) -> Flow:
         bands.append(Band("Team", (deploy,), to_next="commits", tint="violet"))
     commit = (Box("Commit", ("releases and settings",)), Box("Rollback", ("is another commit",)))
     bands.append(Band("Desired state (git)", commit, to_next="is deployed by", tint="violet"))
-    steps = (_deployer(subject), _release(subject), Box("Live"))
+    steps = (_deployer(subject), _release(subject), Box("Live", ("clients get the release",)))
     bands.append(Band(f"Deployment to {name}", steps, chained=True, tint="green"))
     return Flow("pipeline", f"{subject.stack}, {name}: pipeline", tuple(bands))
 

@@ -36,7 +36,7 @@ def limits(wanted: Rollout) -> tuple[str, ...]:
         found.append(f"more than {show_fraction(float(wanted.max_error_rate))} errors")
     if wanted.max_p95_s is not None:
         found.append(f"p95 above {show_duration(float(wanted.max_p95_s))}")
-    return tuple(found)
+    return tuple(f"or {limit}" if number else limit for number, limit in enumerate(found))
 
 
 def _jobs(subject: Subject, *, late: bool) -> Boxes:

@@ -194,8 +194,7 @@ def _ingress_links(subject: Subject) -> Iterator[Link]:
     elif subject.on_machine:
         yield Link(CLIENTS, "edge", "HTTPS")
     else:
-        entry = subject.load_balancer
-        yield Link(CLIENTS, "edge", "HTTPS" if entry is None else f"{entry.rules} ports")
+        yield Link(CLIENTS, "edge", "HTTPS" if subject.is_reachable else "lapwing open")
     for route in subject.facts.routes:
         yield Link("edge", route.part, route.prefix)
 
