@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
@@ -105,7 +104,6 @@ def _pods(workload: Object, scaled: tuple[int, int] | None, analyses: Mapping[st
         offline=OFFLINE_MIGRATION in (workload["metadata"].get("annotations") or {}),
         deadline_s=spec.get("activeDeadlineSeconds"),
         schedule=schedule,
-        caps_cache="maxmemory" in json.dumps(pod["containers"]),
     )
 
 

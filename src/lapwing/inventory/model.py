@@ -79,8 +79,6 @@ class Pods:
     schedule: str | None = None
     """When a job runs, as for cron; None for one that runs at each deployment."""
     volumes: tuple[Volume, ...] = ()
-    caps_cache: bool = False
-    """Whether a Redis has a `maxmemory`, at which it evicts keys or refuses writes."""
 
     @property
     def second_slot_s(self) -> int:

@@ -64,16 +64,6 @@ def single_pods(case: Case) -> Iterator[Risk]:
             yield Risk("single-pod-database", path, evidence, advice)
 
 
-def unbounded_caches(case: Case) -> Iterator[Risk]:
-    """Report caches in the cluster that grow until they are killed."""
-    for pods in case.environment.facts.pods:
-        if pods.kind == "StatefulSet" and pods.component == "redis" and not pods.caps_cache:
-            evidence = f"`{pods.part}` has no `maxmemory`: it is killed when it reaches its limit"
-            advice = "Set a TTL on its keys, and `resources: {memory: ...}` above their total size."
-            path: KeyPath = ("resources", pods.part, "resources")
-            yield Risk("unbounded-cache", path, evidence, advice, Severity.INFO)
-
-
 def end_of_life(case: Case) -> Iterator[Risk]:
     """Report programs, by the images that run, that get no more security fixes."""
     resources = case.loaded.stack.resources
@@ -109,4 +99,4 @@ def _versions() -> dict[str, dict[str, date]]:
     return found
 
 
-RULES: tuple[Rule, ...] = (backups, single_pods, unbounded_caches, end_of_life)
+RULES: tuple[Rule, ...] = (backups, single_pods, end_of_life)

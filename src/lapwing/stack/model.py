@@ -131,6 +131,7 @@ class Schedule(StrictModel):
         description="A run that could not start on time (the machine was off) is started within "
         "this time, once; after it, the run is recorded as missed.",
     )
+    suspend: bool = Field(False, description="Start no run (Kubernetes), until it is false.")
 
 
 class Secret(StrictModel):

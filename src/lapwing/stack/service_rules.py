@@ -212,6 +212,9 @@ def check_cluster_only_keys(stack: Stack, environment: Environment) -> Iterator[
             yield Violation(message, (key,), hint, key=True)
     hint = "Move it to the environment of the cluster: `environments: NAME: services: ...`."
     for name, service in stack.services.items():
+        if service.schedule is not None and service.schedule.suspend:
+            message = "`schedule.suspend` of a service is only for Kubernetes."
+            yield Violation(message, ("services", name, "schedule", "suspend"), hint, key=True)
         if service.build is None:
             continue
         contained = service.runtime_in(environment) == "container"

@@ -300,10 +300,10 @@ def fleetdm() -> dict[str, Amounts]:
     gib = Fraction(20 * 10**9, GIB)
     # 4 GiB of memory need 4 / 6.5 vCPU, rounded up to a thousandth: 616m.
     feeds = Fraction("0.616")
-    # Node disk: 100 MiB a pod (mysql, redis, fleet, edge), 4 GiB and 256 MiB for the feeds.
-    fixed, each = Fraction(100 + 100 + 2 * 100 + 4096 + 256, 1024), Fraction(100, 1024)
-    # vCPU of all pods: 1 + 0.25 + 0.616 + 0.2 and 2 to 4 of fleet; two to a node.
-    low_nodes, high_nodes = 3, 4
+    # Node disk: 100 MiB a pod (mysql, redis, edge); 2 GiB and 256 MiB of fleet.
+    fixed, each = Fraction(100 + 100 + 2 * 100, 1024), Fraction(2048 + 256, 1024)
+    # vCPU of all pods: 1 + 0.25 + 0.2 and 2 to 4 of fleet; two to a node.
+    low_nodes, high_nodes = 2, 3
     return {
         "production mysql: vCPU": same(1 * MONTH * cpu),
         "production mysql: memory": same(4 * MONTH * memory),
@@ -311,8 +311,6 @@ def fleetdm() -> dict[str, Amounts]:
         "production redis-master: memory": same(1 * MONTH * memory),
         "production fleet: vCPU": between(2 * MONTH * cpu, 4 * MONTH * cpu),
         "production fleet: memory": between(2 * 2 * MONTH * memory, 4 * 2 * MONTH * memory),
-        "production vulnerabilities: vCPU": same(feeds * MONTH * cpu),
-        "production vulnerabilities: memory": same(4 * MONTH * memory),
         "production edge: vCPU": same(2 * Fraction("0.1") * MONTH * cpu),
         "production edge: memory": same(2 * Fraction(256, 1024) * MONTH * memory),
         "production Ephemeral storage of pods": between(
@@ -321,6 +319,7 @@ def fleetdm() -> dict[str, Amounts]:
         **_job(
             "production fleet-migrate", 4, 600, cpu, memory, (Fraction(1), Fraction(2))
         ),
+        **_job("production vulnerabilities", MONTH, 3300, cpu, memory, (feeds, Fraction(4))),
         **_job(
             "production setup", 4, 1800, cpu, memory, (Fraction("0.05"), Fraction(64, 1024))
         ),

@@ -24,14 +24,15 @@ class UpgradePlan:
     """One service with an offline migration.
 
     `workloads` are all that use its database, in the order in which they are started: the service
-    itself first. `database` is the StatefulSet that Lapwing can back up, None if the database is
-    managed elsewhere or no backups are configured.
+    itself first; `scheduled` are the scheduled jobs that use it. `database` is the StatefulSet that
+    Lapwing can back up, None if the database is managed elsewhere or no backups are configured.
     """
 
     service: str
     namespace: str
     migration: Object
     workloads: tuple[Object, ...]
+    scheduled: tuple[str, ...]
     database: Object | None
     least: Mapping[str, int]
     """Replicas to start each workload with if it did not run before."""
@@ -54,7 +55,7 @@ class UpgradePlan:
     @property
     def pods(self) -> str:
         """The label selector of every pod that may have a connection, the migration included."""
-        names = ",".join((*self.parts, part_of(self.migration)))
+        names = ",".join((*self.parts, *self.scheduled, part_of(self.migration)))
         return f"{NAME} in ({names}),{INSTANCE}={label(self.migration, INSTANCE)}"
 
 
@@ -63,6 +64,7 @@ def plans(things: Iterable[Object]) -> list[UpgradePlan]:
     every = list(things)
     workloads = {part_of(t): t for t in every if t["kind"] in WORKLOADS}
     databases = {part_of(t): t for t in every if t["kind"] == "StatefulSet"}
+    scheduled = {part_of(t) for t in every if t["kind"] == "CronJob"}
     scalers = {part_of(t): int(t["spec"]["minReplicas"]) for t in every if t["kind"] == SCALER}
     found = []
     for thing in every:
@@ -78,6 +80,7 @@ def plans(things: Iterable[Object]) -> list[UpgradePlan]:
                 namespace=str(thing["metadata"]["namespace"]),
                 migration=thing,
                 workloads=tuple(workloads[p] for p in parts),
+                scheduled=tuple(p for p in stopped if p in scheduled),
                 database=databases.get(annotation(thing, BACKS_UP)),
                 least={p: scalers.get(p) or replicas[p] for p in parts},
             )

@@ -116,9 +116,11 @@ class UpgradeSteps:
     # The old version
 
     def stop_old(self) -> None:
-        """Suspend scheduled jobs and scale everything that uses the database to zero."""
-        self._report(f"stopping {', '.join(self._plan.parts)}: clients get 503 from now on")
+        """Suspend scheduled jobs, end their runs, scale what uses the database to zero."""
+        stopped = ", ".join((*self._plan.parts, *self._plan.scheduled))
+        self._report(f"stopping {stopped}: clients get 503 from now on")
         self._suspend_jobs(True)
+        self._end_runs()
         for thing in self._stopped():
             self._waiter.scale(Reference.of(thing), 0)
         self._wait_for_no_pods()
@@ -260,6 +262,13 @@ class UpgradeSteps:
         for job in self._records.before:
             if job["kind"] == "CronJob" and self._get(job) is not None:
                 self._api.patch(Reference.of(job), {"spec": {"suspend": suspend}})
+
+    def _end_runs(self) -> None:
+        """Delete the runs in progress of scheduled jobs that use the database."""
+        for part in self._plan.scheduled:
+            for job in self._api.list("batch/v1", "Job", self._plan.namespace, f"{NAME}={part}"):
+                if (job.get("status") or {}).get("active"):
+                    self._waiter.delete(Reference.of(job))
 
     def _wait_for_no_pods(self) -> None:
         self._waiter.no_pods(self._plan.namespace, self._plan.pods)

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lapwing.errors import UsageError
-from lapwing.plan.names import MAX_NAME_LENGTH
+from lapwing.plan.names import MAX_NAME_LENGTH, VERSION
 from lapwing.render.helm import scaffold, template
 from lapwing.render.helm.template import Contents
 from lapwing.render.helm.values import Values, settings
@@ -108,11 +108,13 @@ def files(
             "characters.",
             hint="Shorten the name of the stack, or of the service with the longest name.",
         )
+    kept = [Templated(item.file, _with_chart_labels(item.tree)) for item in kept]
     contents = Contents(about.name)
     for item in kept:
         contents.add(item.tree)
     templates = _templates(kept, contents, heads or {})
     values = Values(_settings(kept))
+    checks = "".join(template.check_range(*pair) for pair in values.ranges())
     return {
         ".helmignore": scaffold.IGNORED,
         "Chart.yaml": scaffold.about(
@@ -121,9 +123,21 @@ def files(
         "values.yaml": values.yaml(head),
         "values.schema.json": values.schema(f"Values of {about.name}"),
         "templates/_helpers.tpl": scaffold.helpers(about.name, most, contents),
-        "templates/NOTES.txt": scaffold.notes(about.name, **notes),
+        "templates/NOTES.txt": checks + scaffold.notes(about.name, **notes),
         **templates,
     }
+
+
+def _with_chart_labels(tree: dict[str, Any]) -> dict[str, Any]:
+    """Add the labels of Helm's conventions to an object.
+
+    Its pods do not get them, so that a new version of the chart alone restarts nothing.
+    """
+    metadata = tree["metadata"]
+    if "labels" not in metadata:
+        return tree
+    labels = {**metadata["labels"], "helm.sh/chart": Scope.CHART, VERSION: Scope.APP_VERSION}
+    return {**tree, "metadata": {**metadata, "labels": labels}}
 
 
 def _templates(

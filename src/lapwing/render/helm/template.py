@@ -30,6 +30,7 @@ from lapwing.render.kubernetes.emit import Value
 from lapwing.render.kubernetes.setting import (
     DIGEST_LENGTH,
     Digest,
+    Extra,
     Joined,
     Scope,
     Setting,
@@ -121,6 +122,9 @@ def literal(plain: str) -> str:
 def _value(value: Value, contents: Contents) -> str:
     """Write a leaf as the value of a key or list item."""
     leaf = value.leaf
+    if isinstance(leaf, Extra):
+        lines = f"{{{{ toYaml . | nindent {value.indent} }}}}"
+        return f"{{{{- with {_path(leaf.setting)} }}}}{lines}{{{{- end }}}}"
     if isinstance(leaf, Joined):
         return _joined(leaf, value.indent, contents)
     if not isinstance(leaf, Setting):
@@ -190,6 +194,8 @@ def _expression(leaf: Scope | Setting | Digest | Any, contents: Contents) -> str
             Scope.PREFIX: f'include "{contents.chart}.fullname" .',
             Scope.NAMESPACE: ".Release.Namespace",
             Scope.MANAGER: ".Release.Service",
+            Scope.CHART: _label('printf "%s-%s" .Chart.Name .Chart.Version'),
+            Scope.APP_VERSION: _label(".Chart.AppVersion"),
         }[leaf]
     if isinstance(leaf, Digest):
         name = contents.find(_content(leaf))
@@ -200,8 +206,24 @@ def _expression(leaf: Scope | Setting | Digest | Any, contents: Contents) -> str
     return f"{_path(leaf)} | int64" if is_whole else _path(leaf)
 
 
+def _label(expression: str) -> str:
+    """Write an expression whose text is valid as a label. A `+` of a version is not."""
+    return f'{expression} | replace "+" "_" | trunc 63 | trimSuffix "-"'
+
+
 def _content(digest: Digest) -> Joined:
     return digest.text if isinstance(digest.text, Joined) else Joined((digest.text,))
+
+
+def check_range(low: Setting, high: Setting) -> str:
+    """Write what refuses values of which the minimum is larger than the maximum.
+
+    The JSON Schema of values cannot compare two of them.
+    """
+    where = low.path.rpartition(".")[0]
+    message = _constant(f"{where}: min is larger than max")
+    larger = f"gt (int64 ({_path(low)})) (int64 ({_path(high)}))"
+    return f"{{{{- if {larger} }}}}{{{{ fail {message} }}}}{{{{ end -}}}}"
 
 
 def _path(setting: Setting) -> str:

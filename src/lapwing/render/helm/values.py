@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from lapwing.render.kubernetes import emit
-from lapwing.render.kubernetes.setting import Digest, Joined, Setting, Tree
+from lapwing.render.kubernetes.setting import Digest, Extra, Joined, Setting, Tree
 
 OVERRIDES = (
     Setting("nameOverride", "", "Replaces the chart's name in the names of objects."),
@@ -30,6 +30,8 @@ def settings(tree: Tree) -> Iterator[Setting]:
     elif isinstance(tree, list | tuple):
         for value in tree:
             yield from settings(value)
+    elif isinstance(tree, Extra):
+        yield tree.setting
     elif isinstance(tree, Joined):
         yield from settings(tree.pieces)
     elif isinstance(tree, Digest):
@@ -63,6 +65,16 @@ class Values:
         lines = _comment(head, "")
         _write(self.tree, "", lines)
         return "\n".join(lines) + "\n"
+
+    def ranges(self) -> Iterator[tuple[Setting, Setting]]:
+        """Yield each minimum with its maximum."""
+        folders = [self.tree]
+        while folders:
+            folder = folders.pop()
+            folders += [v for v in folder.values() if isinstance(v, dict)]
+            low, high = folder.get("min"), folder.get("max")
+            if isinstance(low, Setting) and isinstance(high, Setting):
+                yield low, high
 
     def schema(self, title: str) -> str:
         """Write values.schema.json."""

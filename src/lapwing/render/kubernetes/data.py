@@ -43,7 +43,8 @@ class Server:
 
     `start` is a shell script. `environment` maps variables to a text or to a key of its
     Secret (`@key`). `ping` is a shell script that succeeds when the database is ready, `reach` one
-    that succeeds when it is ready at `$HOST`, without a password.
+    that succeeds when it is ready at `$HOST`, without a password. `$MEMORY` is the memory limit
+    of its container, so that the settings follow it wherever it is set.
     """
 
     environment: dict[str, str]
@@ -62,14 +63,29 @@ SERVERS: dict[str, Server] = {
         },
         ping='MYSQL_PWD="$MYSQL_PASSWORD" mysqladmin ping -h 127.0.0.1 -u "$MYSQL_USER" --silent',
         reach='mysqladmin ping -h "$HOST" --silent',
+        # A connection takes some MiB at most; 151 is MySQL's default. A binary log is only for
+        # replication and point-in-time recovery: 3 days.
+        start="connections=$((MEMORY / 8388608))\n"
+        "exec docker-entrypoint.sh mysqld"
+        " --innodb-buffer-pool-size=$((MEMORY / 10 * 6))"
+        " --max-connections=$((connections > 151 ? connections : 151))"
+        " --binlog-expire-logs-seconds=259200\n",
     ),
     "redis": Server(
         environment={"REDISCLI_AUTH": "@password"},
         ping='test "$(redis-cli ping)" = PONG',
         reach='redis-cli -h "$HOST" ping',
+        # Rewriting the append-only file may copy what changes meanwhile: a quarter is left. What
+        # is stored is no cache only, so nothing is evicted.
         start="umask 077\n"
-        'printf "requirepass %s\\nappendonly yes\\ndir /data\\n" "$REDISCLI_AUTH" '
-        "> /tmp/redis.conf\n"
+        """password=$(printf %s "$REDISCLI_AUTH" | sed 's/[\\\\"]/\\\\&/g')\n"""
+        "{\n"
+        """  printf 'requirepass "%s"\\n' "$password"\n"""
+        "  echo appendonly yes\n"
+        "  echo dir /data\n"
+        '  echo "maxmemory $((MEMORY / 4 * 3))"\n'
+        "  echo maxmemory-policy noeviction\n"
+        "} > /tmp/redis.conf\n"
         "exec redis-server /tmp/redis.conf\n",
     ),
     "mongodb": Server(
@@ -149,11 +165,15 @@ def _container(part: str, resource: Resource) -> dict[str, Tree]:
     scratch = [{"name": _volume(p), "mountPath": p} for p in official.scratch]
     start = {"command": ["/bin/sh", "-c", server.start]} if server.start else {}
     default = {"cpu": "250m", "memory": size(official.memory)}
+    variables = [_variable(part, variable, text) for variable, text in server.environment.items()]
+    if server.start:
+        limit = {"containerName": resource.kind, "resource": "limits.memory"}
+        variables.append({"name": "MEMORY", "valueFrom": {"resourceFieldRef": limit}})
     return {
         "name": resource.kind,
         "image": Setting(f"resources.{part}.image", image(resource), f"The image of {part}."),
         **start,
-        "env": [_variable(part, variable, text) for variable, text in server.environment.items()],
+        "env": variables,
         "ports": [{"name": "data", "containerPort": PORTS[resource.kind]}],
         "resources": pod.requests(resource.resources, f"resources.{part}", default),
         "securityContext": pod.CONTAINER,

@@ -21,7 +21,7 @@ from lapwing.render.envoy import Json
 from lapwing.render.kubernetes import emit, pod
 from lapwing.render.kubernetes.analysis import STATS_PORT
 from lapwing.render.kubernetes.objects import ClusterEnvironment, name
-from lapwing.render.kubernetes.setting import Joined, join
+from lapwing.render.kubernetes.setting import Extra, Joined, join
 from lapwing.stack.model import Service
 
 PORT = 8080
@@ -66,7 +66,8 @@ def configuration(environment: ClusterEnvironment) -> Joined:
         },
     }
     # Every leaf is a host name, which needs no quotes.
-    return join(*(p if isinstance(p, str) else p.leaf for p in emit.pieces(tree)))
+    leaves = (p if isinstance(p, str) else p.leaf for p in emit.pieces(tree))
+    return join(*(leaf for leaf in leaves if not isinstance(leaf, Extra)))
 
 
 def _web(environment: ClusterEnvironment, routed: Mapping[str, Service]) -> Json:

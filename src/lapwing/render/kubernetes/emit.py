@@ -17,7 +17,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from lapwing.render.kubernetes.setting import Digest, Joined, Leaf, Scope, Setting
+from lapwing.render.kubernetes.setting import Digest, Extra, Joined, Leaf, Scope, Setting
 
 _PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9_./@%+$=-]*(?: [A-Za-z0-9_./@%+$=(,)-]+)*")
 """Text that needs no quotes in any context: no colon, no hash, no leading sign."""
@@ -31,9 +31,12 @@ _LEAVES = (Setting, Scope, Joined, Digest)
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A leaf as the value of a key or list item. `indent` is that of the lines below the key."""
+    """A leaf as the value of a key or list item. `indent` is that of the lines below the key.
 
-    leaf: Leaf
+    An `Extra` is the lines of its items or fields, with this indent.
+    """
+
+    leaf: Leaf | Extra
     indent: int
 
 
@@ -53,7 +56,9 @@ def pieces(tree: dict[str, Any]) -> list[str | Value]:
 
 def _mapping(tree: dict[str, Any], indent: str, out: list[Any]) -> None:
     for key, value in tree.items():
-        if type(value) is str and "\n" not in value:
+        if isinstance(value, Extra):
+            out += [Value(value, len(indent)), "\n"]
+        elif type(value) is str and "\n" not in value:
             out.append(f"{indent}{scalar(key)}: {scalar(value)}\n")
         else:
             _entry(f"{indent}{scalar(key)}:", value, indent, out)
@@ -83,6 +88,9 @@ def _sequence(items: list[Any], indent: str, out: list[Any]) -> None:
             _mapping(item, inner, out)
         elif isinstance(item, list) and item:
             _sequence(item, inner, out)
+        elif isinstance(item, Extra):
+            out += [Value(item, len(indent)), "\n"]
+            continue
         else:
             _entry(f"{indent}-", item, indent, out)
             continue

@@ -86,7 +86,11 @@ def _migration(
 
 def _offline_annotations(cluster: ClusterEnvironment, part: str) -> dict[str, str]:
     database = database_of(cluster, cluster.services[part])
-    users = [n for n, s in cluster.services.items() if database in s.needs and s.kind != "job"]
+    users = [
+        n
+        for n, s in cluster.services.items()
+        if database in s.needs and (s.kind != "job" or s.schedule is not None)
+    ]
     found = {OFFLINE_MIGRATION: part, STOPS: " ".join(users)}
     own = cluster.own_resources.get(database)
     if own is not None and own.backup and own.kind in BACKED_UP_KINDS:
@@ -126,6 +130,7 @@ def _cron_job(cluster: ClusterEnvironment, part: str, service: Service) -> dict[
         "timeZone": Setting(
             f"{path}.timezone", schedule.timezone, "The time zone of the schedule."
         ),
+        "suspend": Setting(f"{path}.suspend", schedule.suspend, f"Do not run {part}."),
         "concurrencyPolicy": "Forbid",
         "startingDeadlineSeconds": round(schedule.start_within),
         "successfulJobsHistoryLimit": KEPT_RUNS,

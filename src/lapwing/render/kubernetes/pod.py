@@ -18,7 +18,7 @@ from collections.abc import Mapping
 
 from lapwing.plan.names import secret_part
 from lapwing.render.kubernetes.objects import PORT, ClusterEnvironment, labels, name, selector
-from lapwing.render.kubernetes.setting import Joined, Setting, Tree, join
+from lapwing.render.kubernetes.setting import Extra, Joined, Setting, Tree, join
 from lapwing.stack import resource_reference as reference
 from lapwing.stack.fields import ComputeResources
 from lapwing.stack.model import Service
@@ -66,12 +66,12 @@ def template(
         "name": "main",
         "image": cluster.image(owner),
         **command_of(command if command is not None else service.command),
-        "env": environment(cluster, owner, service),
+        "env": [*environment(cluster, owner, service), _extra(owner, "extraEnv")],
         **(_ports(service) if serves else {}),
         "resources": requests(service.resources, f"services.{owner}", scratch=service.scratch),
         "securityContext": CONTAINER,
         **(_probes(cluster, service) if serves else {}),
-        "volumeMounts": [TMP_MOUNT],
+        "volumeMounts": [TMP_MOUNT, _extra(owner, "extraVolumeMounts")],
     }
     if serves and service.kind in ("web", "static"):
         container["lifecycle"] = {"preStop": {"sleep": {"seconds": PRE_STOP_S}}}
@@ -81,7 +81,10 @@ def template(
         **NO_TOKEN,
         "securityContext": security(service.user, files=service.user),
         "containers": [container],
-        "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": limit}}],
+        "volumes": [
+            {"name": "tmp", "emptyDir": {"sizeLimit": limit}},
+            _extra(owner, "extraVolumes"),
+        ],
     }
     if restart is not None:
         spec["restartPolicy"] = restart
@@ -90,6 +93,17 @@ def template(
         spec["topologySpreadConstraints"] = spread(part)
     spec |= placement(cluster)
     return {"metadata": {"labels": labels(cluster, part, component)}, "spec": spec}
+
+
+EXTRAS = {
+    "extraEnv": "More environment variables, also from Secrets, as in a pod's `env`.",
+    "extraVolumes": "More volumes, as in a pod's `volumes`: a CA certificate, for example.",
+    "extraVolumeMounts": "Where they are mounted, as in a container's `volumeMounts`.",
+}
+
+
+def _extra(part: str, key: str) -> Extra:
+    return Extra(Setting(f"services.{part}.{key}", [], EXTRAS[key]))
 
 
 def _owner(cluster: ClusterEnvironment, part: str) -> str:
@@ -186,8 +200,8 @@ def size(value: int) -> str:
 def environment(cluster: ClusterEnvironment, part: str, service: Service) -> list[Tree]:
     """Build the variables of a container: Lapwing's, the resources', the service's, its secrets.
 
-    A variable that another one uses comes first, as the cluster requires. Plain variables of a job
-    that runs `after` services are values of the chart: its user decides what such a job does.
+    A variable that another one uses comes first, as the cluster requires. Plain variables of the
+    service are values of the chart.
     """
     found: dict[str, Tree] = {
         "LAPWING_STACK": {"value": cluster.loaded.stack.stack},
@@ -209,7 +223,7 @@ def environment(cluster: ClusterEnvironment, part: str, service: Service) -> lis
         found[secret.name] = _from_secret(secret_part(secret.name), "value")
     for variable, text in service.env.items():
         value: Tree = _value(cluster, text)
-        if service.after and isinstance(value, str):
+        if isinstance(value, str) and "{{" not in value:  # Escaped in tests of Argo Rollouts.
             path = f"services.{part}.env.{variable}"
             value = Setting(path, value, f"An environment variable of {part}.")
         found[variable] = {"value": value}

@@ -8,6 +8,8 @@ writes each as a template expression. So both come from one tree and cannot diff
     Scope     what an installation decides: the prefix of names, the namespace, the manager
     Joined    text with such leaves in it
     Digest    the first characters of the SHA-256 of such a text, for names that follow content
+    Extra     a value whose items or fields are added to the list or mapping around it; in a
+              mapping its key is `MERGE`
 """
 
 from __future__ import annotations
@@ -29,6 +31,10 @@ class Scope(enum.Enum):
     PREFIX = "prefix"
     NAMESPACE = "namespace"
     MANAGER = "manager"
+    CHART = "chart"
+    """The name and version of a chart; only charts have it."""
+    APP_VERSION = "app version"
+    """The version of the application in a chart; only charts have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +64,15 @@ class Digest:
     text: Joined | Setting | str
 
 
+@dataclass(frozen=True, slots=True)
+class Extra:
+    """A list or mapping whose items or fields are added to the one around it."""
+
+    setting: Setting
+
+
+MERGE = "<<"
+"""The key of an `Extra` in a mapping, as YAML's merge key."""
 Leaf = Setting | Scope | Joined | Digest
 Tree = Any
 """Dicts, lists, text, numbers, booleans, None, and leaves of this module."""
@@ -82,17 +97,24 @@ def resolve(tree: Tree, scopes: Mapping[Scope, str]) -> Tree:
     if kind is str:
         return tree
     if kind is dict:
-        return {
+        found = {
             key: value if type(value) is str else resolve(value, scopes)
             for key, value in tree.items()
+            if type(value) is not Extra
         }
+        extra = tree.get(MERGE)
+        return found | extra.setting.default if type(extra) is Extra else found
     if kind is list:
-        return [resolve(value, scopes) for value in tree]
+        return [value for item in tree for value in _items(item, scopes)]
     if kind is Setting:
         return tree.default
     if kind is Scope:
         return scopes[tree]
     return text(tree, scopes) if kind in (Joined, Digest) else tree
+
+
+def _items(item: Tree, scopes: Mapping[Scope, str]) -> list[Tree]:
+    return item.setting.default if type(item) is Extra else [resolve(item, scopes)]
 
 
 def text(leaf: Leaf | str, scopes: Mapping[Scope, str]) -> str:
@@ -124,4 +146,6 @@ def spelled(tree: Tree, at: str = "") -> Joined:
     if isinstance(tree, dict | list):
         items = tree.items() if isinstance(tree, dict) else enumerate(tree)
         return join(*(spelled(value, f"{at}/{key}") for key, value in items))
+    if isinstance(tree, Extra):
+        tree = tree.setting
     return join(f"{at}: ", tree if isinstance(tree, Leaf) else plain(tree), "\n")

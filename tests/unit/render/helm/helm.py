@@ -42,6 +42,18 @@ def template(
     return list(objects(ran.stdout))
 
 
+def without_chart_labels(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same objects without the labels that only a chart adds, which every object has."""
+    only = {"helm.sh/chart", "app.kubernetes.io/version"}
+    plain = []
+    for item in found:
+        labels = item["metadata"]["labels"]
+        assert only <= labels.keys(), item
+        kept = {k: v for k, v in labels.items() if k not in only}
+        plain.append({**item, "metadata": {**item["metadata"], "labels": kept}})
+    return plain
+
+
 class Loader(yaml.SafeLoader):
     """Reads a lone `=` or `<<` of a list as text, as the API server does.
 

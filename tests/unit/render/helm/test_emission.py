@@ -19,7 +19,10 @@ from lapwing.render.kubernetes.setting import Digest, Scope, Setting, join, reso
 from tests.unit.render.helm import helm
 
 ABOUT = About("shop", "1.2.3", "v9", 'A shop: "all" of it')
-SCOPES = {Scope.PREFIX: "shop", Scope.NAMESPACE: "prod", Scope.MANAGER: "Helm"}
+SCOPES = {
+    Scope.PREFIX: "shop", Scope.NAMESPACE: "prod", Scope.MANAGER: "Helm",
+    Scope.CHART: "shop-1.2.3", Scope.APP_VERSION: "v9",
+}  # fmt: skip
 NOTES: dict[str, Any] = {"generated": (), "given": (), "edge": None}
 
 

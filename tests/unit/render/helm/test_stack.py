@@ -80,7 +80,8 @@ def key(item: dict[str, Any]) -> tuple[str, str]:
 
 
 def own(found: list[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
-    """The objects that are not only a chart's."""
+    """The objects that are not only a chart's, without the labels of a chart."""
+    found = helm.without_chart_labels(found)
     names = {i["metadata"]["labels"]["app.kubernetes.io/name"] for i in found}
     assert names
     only = ("secret-maker", "test")
@@ -168,16 +169,69 @@ def test_fleet_liveness_probe_is_independent_of_redis(
 def test_vulnerabilities_service_requests_ephemeral_storage(
     fleet: list[dict[str, Any]],
 ) -> None:
-    (pod,) = [
-        i["spec"]["template"]["spec"]
-        for i in fleet
-        if key(i) == ("Deployment", "fleetdm-stack-vulnerabilities")
-    ]
+    (job,) = [i["spec"] for i in fleet if key(i) == ("CronJob", "fleetdm-stack-vulnerabilities")]
+    assert job["suspend"] is True  # On kind.
+    pod = job["jobTemplate"]["spec"]["template"]["spec"]
     (scratch,) = [v["emptyDir"]["sizeLimit"] for v in pod["volumes"]]
     resources = pod["containers"][0]["resources"]
     assert scratch == "4Gi"
     assert resources["limits"]["ephemeral-storage"] == "4352Mi"
     assert resources["requests"]["ephemeral-storage"] == "4352Mi"
+
+
+def test_fleet_has_fewer_database_connections_than_mysql_allows() -> None:
+    """Of each environment: all pods with a full pool, one more during an update, and the jobs."""
+    for name in ("kind", "hosts-1000", "hosts-25000", "hosts-150000", "production"):
+        made = render.prepare(load(FLEET, name))
+        fleet, mysql = made.services["fleet"], made.own_resources["mysql"]
+        pods = (fleet.replicas.max or fleet.replicas.min) + 1 + 2
+        pool = int(fleet.env["FLEET_MYSQL_MAX_OPEN_CONNS"])
+        assert pods * pool < max(151, (mysql.resources.memory or 0) // 2**23), name
+
+
+def test_fleet_writes_osquery_logs_to_stdout_and_their_plugin_is_a_value(
+    fleet: list[dict[str, Any]],
+) -> None:
+    (pod,) = [i for i in fleet if key(i) == ("Deployment", "fleetdm-stack-fleet")]
+    (container,) = pod["spec"]["template"]["spec"]["containers"]
+    values = {e["name"]: e.get("value") for e in container["env"]}
+    for log in ("STATUS", "RESULT"):
+        assert values[f"FLEET_OSQUERY_{log}_LOG_PLUGIN"] == "stdout"
+
+
+def test_fleet_takes_more_variables_and_volumes(tmp_path: Path) -> None:
+    made = cluster_environment(tmp_path, FLEET.read_text(), "kind")
+    files = stack.files(made, About("fleetdm-stack", "1.0.0", "v4.93.0", "Fleet"))
+    given = {
+        "env": {"FLEET_OSQUERY_RESULT_LOG_PLUGIN": "pubsub"},
+        "extraEnv": [
+            {"name": "FLEET_LICENSE_KEY",
+             "valueFrom": {"secretKeyRef": {"name": "license", "key": "key"}}}
+        ],
+        "extraVolumes": [{"name": "ca", "secret": {"secretName": "mysql-ca"}}],
+        "extraVolumeMounts": [{"name": "ca", "mountPath": "/etc/mysql-ca", "readOnly": True}],
+    }  # fmt: skip
+    (tmp_path / "mine.json").write_text(json.dumps({"services": {"fleet": given}}))
+    chart = helm.write(tmp_path / "chart", files)
+    found = helm.template(chart, "--values", str(tmp_path / "mine.json"), release="fleetdm-stack")
+    pods = {
+        key(i): i["spec"]["template"]["spec"] for i in found if i["kind"] in ("Deployment", "Job")
+    }
+    (migration,) = [p for k, p in pods.items() if "-migrate-" in k[1]]
+    for pod in (pods["Deployment", "fleetdm-stack-fleet"], migration):
+        (container,) = pod["containers"]
+        assert container["env"][-1] == given["extraEnv"][0]
+        assert {"name": "FLEET_OSQUERY_RESULT_LOG_PLUGIN", "value": "pubsub"} in container["env"]
+        assert container["volumeMounts"][-1] == given["extraVolumeMounts"][0]
+        assert pod["volumes"][-1] == given["extraVolumes"][0]
+
+
+def test_minimum_above_the_maximum_is_refused(tmp_path: Path) -> None:
+    made = cluster_environment(tmp_path, SHOP, "kind")
+    path = helm.write(tmp_path / "chart", stack.files(made, About("shop", "1.0.0", "1", "A stack")))
+    ran = helm.run("template", "shop", path, "--set", "services.api.replicas.min=6")
+    assert ran.returncode != 0
+    assert "services.api.replicas: min is larger than max" in ran.stderr
 
 
 def test_no_service_selects_pods_of_jobs(fleet: list[dict[str, Any]]) -> None:
