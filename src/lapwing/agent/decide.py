@@ -66,14 +66,14 @@ def decide(wanted: Document, state: EnvironmentState) -> Decision:
         if same(wanted, rollout.document):
             promoted = wanted.deployment.kind == "promote"
             return Decision(Intent.PROMOTE if promoted else Intent.NOTHING, {})
-        if same(wanted, state.document or _empty(wanted)):
+        if same(wanted, state.document or empty(wanted)):
             return Decision(Intent.ABORT, {})
         return Decision(Intent.ROLL_OUT, {})
     verdicts = {name: verdict(name, spec, state) for name, spec in wanted.services.items()}
     current = state.document.services if state.document else {}
     verdicts |= dict.fromkeys(set(current) - set(wanted.services), Verdict.REMOVE)
     changed = any(v is not Verdict.KEEP for v in verdicts.values())
-    if not changed and same(wanted, state.document or _empty(wanted)):
+    if not changed and same(wanted, state.document or empty(wanted)):
         return Decision(Intent.NOTHING, verdicts)
     return Decision(Intent.ROLL_OUT, verdicts, route(wanted, verdicts, state))
 
@@ -99,15 +99,18 @@ def verdict(name: str, spec: Service, state: EnvironmentState) -> Verdict:
 def route(wanted: Document, verdicts: dict[str, Verdict], state: EnvironmentState) -> Route:
     """Return which optional states the rollout goes through.
 
-    A rollback or revert is neither paused nor analysed: its release was analysed when it was
-    deployed. Jobs run for deployments only: a rollback never runs an old migration.
+    A rollback or revert is neither paused nor analysed, and a warm release is not tested again: it
+    was analysed and tested when it was deployed. Jobs run for deployments only: a rollback never
+    runs an old migration.
     """
-    forward = wanted.deployment.kind in ("deploy", "promote")
+    forward = wanted.deployment.is_forward
     started = [
         wanted.services[n]
         for n, v in verdicts.items()
         if v is Verdict.START and wanted.services[n].kind != "job"
     ]
+    switched = [wanted.services[n] for n, v in verdicts.items() if v is Verdict.SWITCH]
+    tested = [*started, *switched] if forward else started
     jobs = any(v is Verdict.START and wanted.services[n].kind == "job" for n, v in verdicts.items())
     replaces = any(
         state.of(n, "active") for n, v in verdicts.items() if v in (Verdict.START, Verdict.SWITCH)
@@ -115,13 +118,13 @@ def route(wanted: Document, verdicts: dict[str, Verdict], state: EnvironmentStat
     held = wanted.deployment.hold or any(s.rollout.hold for s in started)
     return Route(
         jobs=forward and jobs,
-        test=any(s.rollout.smoke or s.is_page for s in started),
+        test=any(s.rollout.smoke or s.is_page for s in tested),
         hold=forward and wanted.deployment.kind != "promote" and held and replaces,
         analyse=forward and replaces and any(s.rollout.analysis for s in started),
     )
 
 
-def _empty(like: Document) -> Document:
+def empty(like: Document) -> Document:
     """Return the document of an environment before its first deployment."""
     return Document(
         stack=like.stack,
@@ -129,6 +132,7 @@ def _empty(like: Document) -> Document:
         domains=like.domains,
         acme=like.acme,
         edge=like.edge,
+        backup=like.backup,
         deployment=like.deployment,
     )
 

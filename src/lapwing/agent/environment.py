@@ -18,7 +18,7 @@ import msgspec
 
 from lapwing.agent import generations, rollout
 from lapwing.agent.context import Context
-from lapwing.agent.decide import Intent, decide
+from lapwing.agent.decide import Intent, decide, empty
 from lapwing.agent.launch import Launcher
 from lapwing.agent.maintenance import Maintenance
 from lapwing.agent.outcomes import Outcomes
@@ -286,23 +286,14 @@ class Environment:
         A deployment that was committed meanwhile is kept.
         """
         running = self.state.document
-        document = Document(
-            stack=self.state.stack,
-            environment=self.state.environment,
-            domains=record.document.domains,
-            acme=record.document.acme,
-            edge=record.document.edge,
-            backup=running.backup if running else record.document.backup,
-            services=running.services if running else {},
-            resources=running.resources if running else {},
-            deployment=Deployment(
-                kind="revert",
-                actor="lapwing",
-                revision=running.deployment.revision if running else "",
-                restores=self.state.commit,
-                reason=record.reason,
-            ),
+        act = Deployment(
+            kind="revert",
+            actor="lapwing",
+            revision=running.deployment.revision if running else "",
+            restores=self.state.commit,
+            reason=record.reason,
         )
+        document = msgspec.structs.replace(running or empty(record.document), deployment=act)
         expected = record.head or record.commit
         try:
             await asyncio.to_thread(self._repository.commit, document, expected=expected)
@@ -325,7 +316,7 @@ class Environment:
         kept = record.state is State.SUPERSEDED and self._steps.switched(record)
         if record.state is State.SUCCEEDED or kept:
             await self._condemn_crashing(record)
-            forward = record.document.deployment.kind in ("deploy", "promote")
+            forward = record.document.deployment.is_forward
             self.state.previous = self.state.commit if record.previous and forward else None
             self.state.document = record.document
             self.state.commit = head

@@ -74,9 +74,9 @@ class Launcher:
         """Return the log of a replica."""
         return self.log_folder(generation.service) / f"{generation.label}.{replica.index}.log"
 
-    def job_log(self, job: str, commit: str) -> Path:
-        """Return the log of a job in the rollout of a commit."""
-        return self.log_folder(job) / f"{JOB_LABEL}-{commit[:12]}.log"
+    def job_log(self, job: str, run: str) -> Path:
+        """Return the log of a run of a job: the start time if scheduled, else the commit."""
+        return self.log_folder(job) / f"{JOB_LABEL}-{run}.log"
 
     def server_log(self, resource: str) -> Path:
         """Return the log of a resource's server."""

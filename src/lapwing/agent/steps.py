@@ -240,9 +240,10 @@ class Steps:
 
     async def _test_candidates(self, record: RolloutRecord) -> None:
         for generation in self._candidates(record):
-            if generation.role != "candidate":
+            if generation.role != "candidate" and not record.document.deployment.is_forward:
                 continue
-            service, spec = generation.service, generation.spec
+            service = generation.service
+            spec = record.document.services[service]
             if spec.is_page and spec.route is not None and not spec.rollout.smoke:
                 self._note(record, f"smoke test of {service}: GET {spec.route} and its references")
                 try:
@@ -250,7 +251,7 @@ class Steps:
                 except SmokeError as error:
                     message = f"{service}: {error.message}"
                     raise SmokeError(message, detail=error.detail, hint=PAGE_HINT) from error
-            for number, test in enumerate(generation.spec.rollout.smoke, start=1):
+            for number, test in enumerate(spec.rollout.smoke, start=1):
                 self._note(record, f"smoke test of {service}: {test.run or f'GET {test.get}'}")
                 try:
                     await self._run_smoke_test(record, generation, test, number)

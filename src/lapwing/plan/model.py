@@ -237,6 +237,11 @@ class Deployment(Struct, frozen=True, kw_only=True):
     restores: str | None = None
     reason: str | None = None
 
+    @property
+    def is_forward(self) -> bool:
+        """Whether it deploys what was built, not an earlier deployment."""
+        return self.kind in ("deploy", "promote")
+
 
 class Backup(Struct, frozen=True, kw_only=True):
     """The backups of an environment on a machine: when, how many are kept, and in which folder."""

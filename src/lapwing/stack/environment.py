@@ -206,7 +206,7 @@ class Environment(StrictModel):
         default_factory=dict,
         description="Response headers of all services: a string replaces that of a service, a list "
         "adds values, `false` removes the header. `headers` of a service override them.",
-        examples=[{"X-Frame-Options": "DENY", "Server": False}],
+        examples=[{"X-Frame-Options": "DENY", "X-Powered-By": False}],
     )
     cloud: Cloud | None = Field(None, description="The cloud that the cluster runs in.")
     delivery: Literal["argo", "direct"] | None = Field(

@@ -20,6 +20,14 @@ TRANSFER_HEADERS = frozenset(
 )
 
 
+SET_BY_ENVOY = frozenset(("date", "server"))
+MAX_HEADER_BYTES = 16384
+"""The size of all headers together. Envoy accepts so much for one name or value (HeaderValue), and
+1000 values; a client of Node.js so much for all."""
+HEADER_OVERHEAD_BYTES = 32
+"""What counts for each header besides its name and value. Source: RFC 9113, section 6.5.2."""
+
+
 def check_domains(_: Stack, environment: Environment) -> Iterator[Violation]:
     """Domains are host names without scheme, port or path; a `gateway` needs one."""
     if environment.domains and environment.domain != environment.domains[0]:
@@ -72,14 +80,20 @@ def check_redirects(stack: Stack, environment: Environment) -> Iterator[Violatio
 
 
 def check_headers(stack: Stack, environment: Environment) -> Iterator[Violation]:
-    """`headers` are for services with a route, and do not change how a response is transferred."""
+    """`headers` are for services with a route, and do not change how a response is transferred.
+
+    `Date` and `Server` are set by Envoy.
+    """
     for name, service in stack.services.items():
         at: KeyPath = ("services", name, "headers")
         if service.headers and service.route is None:
             message = f"`{name}` has no `route`, so it has no response headers."
             yield Violation(message, at, "Remove `headers`.", key=True)
         yield from _check_header_names(service.headers, at)
+        if service.headers:
+            yield from _check_header_size({**environment.headers, **service.headers}, at)
     yield from _check_header_names(environment.headers, ("headers",))
+    yield from _check_header_size(environment.headers, ("headers",))
 
 
 def _check_header_names(headers: Headers, at: KeyPath) -> Iterator[Violation]:
@@ -88,10 +102,26 @@ def _check_header_names(headers: Headers, at: KeyPath) -> Iterator[Violation]:
         if name.lower() in TRANSFER_HEADERS:
             message = f"`{name}` describes how a response is transferred; it cannot be changed."
             yield Violation(message, (*at, name), "Remove it.", key=True)
+        elif name.lower() in SET_BY_ENVOY:
+            message = f"`{name}` is set by Envoy in every response; it cannot be changed."
+            yield Violation(message, (*at, name), "Remove it.", key=True)
         elif name.lower() in seen:
             message = f"`{seen[name.lower()]}` and `{name}` are the same header."
             yield Violation(message, (*at, name), "Keep one of them.", key=True)
         seen[name.lower()] = name
+
+
+def _check_header_size(headers: Headers, at: KeyPath) -> Iterator[Violation]:
+    values = [(n, v) for n, given in headers.items() for v in _values(given)]
+    # A percent sign is written twice for Envoy.
+    size = sum(len(n) + len(v) + v.count("%") + HEADER_OVERHEAD_BYTES for n, v in values)
+    if size > MAX_HEADER_BYTES:
+        message = f"The headers have {size:,} bytes; the limit is {MAX_HEADER_BYTES:,}."
+        yield Violation(message, at, "Remove headers, or shorten their values.", key=True)
+
+
+def _values(given: str | list[str] | bool) -> list[str]:
+    return given if isinstance(given, list) else [given] if isinstance(given, str) else []
 
 
 def _environment_of(stack: Stack, environment: Environment, host: str) -> str | None:

@@ -151,6 +151,8 @@ def test_run_that_ended_without_an_agent_is_recorded(ship: Ship) -> None:
     ship.where.run("agent", "start")
     assert last(ship, "hourly", "succeeded")["reason"] is None
     assert len(runs(ship, "hourly")) == before + 1
+    logs = ship.where.home / "logs" / "run" / ship.name / "local" / "hourly"
+    assert len([*logs.glob("job-*.log")]) == before + 1, "each run has a log"
 
 
 def test_run_that_was_killed_without_an_agent_is_interrupted(ship: Ship) -> None:

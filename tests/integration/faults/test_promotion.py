@@ -82,6 +82,23 @@ def test_rollback_after_an_abort_needs_no_start(ship: Ship, watched: Watchers) -
     ship.whole()
 
 
+def test_rollback_of_a_paused_deployment_is_an_abort_after_a_rejected_one(
+    ship: Ship, watched: Watchers
+) -> None:
+    try:
+        ship.stack(STACK.replace("start_timeout: 30s", "start_timeout: 3s"))
+        ship.rejected(health=500)
+    finally:
+        ship.stack(STACK)
+    hold(ship)
+    before, candidates = ship.pids("active"), ship.pids("idle")
+    ship.where.run("rollback")
+    until(lambda: not any(processes.started(p) for p in candidates))
+    ship.whole()
+    assert ship.pids("active") == before
+    assert ship.history()[1]["outcome"] == "aborted"
+
+
 def test_hold_and_a_newer_deployment(ship: Ship, watched: Watchers) -> None:
     began = now()
     hold(ship)

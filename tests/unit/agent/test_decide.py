@@ -129,6 +129,15 @@ def test_optional_states(kind: Any, running: bool, route: Route) -> None:
     assert decide(wanted, state).route == route
 
 
+@pytest.mark.parametrize(("kind", "tested"), [("deploy", True), ("rollback", False)])
+def test_warm_release_is_tested_at_a_deployment(kind: Any, tested: bool) -> None:
+    careful = service("api-1", rollout=CAREFUL)
+    warm, active = generation(1, spec=API, role="warm"), generation(2, slot="green")
+    state = environment(warm, active, running=document(api=active.spec))
+    found = decide(document(kind, api=careful), state)
+    assert (found.verdicts["api"], found.route.test) == (Verdict.SWITCH, tested)
+
+
 def test_only_started_services_are_tested() -> None:
     kept = service("api-1", rollout=CAREFUL)
     wanted = document(api=kept, web=service("web-1", route="/web"))
