@@ -59,7 +59,7 @@ def set_(context: Context, name: str, value: str | None, environment: str) -> No
     before = store.current(ref.stack, ref.environment).get(name)
     version = store.set(ref.stack, ref.environment, name, given)
     known = context.stack_file.secrets
-    then = " Run `lapwing deploy` to use it." if name in known else ""
+    then = f" Run `lapwing deploy -e {ref.environment}` to use it." if name in known else ""
     then = " The value is unchanged." if version == before else then
     context.printer.say(f"{name} of {ref} is set (version {version}).{then}")
     if name not in known:

@@ -71,6 +71,6 @@ def secret_versions(
             raise SecretError(
                 f"Secret {secret} of {name} is not set in {loaded.environment!r}.",
                 hint=f"On the machine: `lapwing secret set {secret} -e {loaded.environment}`, "
-                "then `lapwing deploy` once.",
+                f"then `lapwing deploy -e {loaded.environment}` once.",
             )
     return known

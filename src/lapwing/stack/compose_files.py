@@ -216,7 +216,7 @@ def _setting(files: Mapping[str, str], name: str, separator: str) -> list[str]:
 
 
 def _parse(text: str) -> dict[str, Any] | str:
-    """Return the document of a Compose file, or why it is none."""
+    """Return the document of a Compose file, or why it is invalid."""
     import yaml
 
     class Loader(yaml.SafeLoader):

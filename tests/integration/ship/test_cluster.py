@@ -128,7 +128,7 @@ def test_render_builds_nothing_and_names_the_way_to_an_image(place: Installation
     told = place.json("render", "-e", "production", "-o", "out", status=2)["error"]
     assert told["message"] == "No image is given for: web, docs."
     assert "`lapwing deploy -e production` builds and pushes them" in told["hint"]
-    assert "lapwing image build web docs --push" in told["hint"]
+    assert "lapwing image build web docs -e production --push" in told["hint"]
     assert not (place.folder / "out").exists()
     notes = " ".join(place.json("check")["notes"])
     assert "images of web, docs are built from source and pushed to" in notes

@@ -90,7 +90,8 @@ def check(document: Document, states: Iterable[EnvironmentState], secrets: Secre
     if fault := x509.find_fault(certificate.chain, private, hosts):
         raise ReplicaError(
             f"The certificate of `tls` cannot be used: {fault}.",
-            hint=f"Replace it and its key (`lapwing secret set {secret}`), and deploy again.",
+            hint=f"Replace it and its key (`lapwing secret set {secret} -e "
+            f"{document.environment}`), and deploy again.",
         )
 
 

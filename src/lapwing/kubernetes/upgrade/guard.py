@@ -80,7 +80,7 @@ def check_in_progress(api: ApiClient, scope: Scope, things: Iterable[Object]) ->
         if service not in continued:
             raise UpgradeError(
                 f"An upgrade of {service} is in progress. Nothing was changed.",
-                hint="`lapwing deploy` continues it, or rolls it back.",
+                hint=f"`lapwing deploy -e {scope.environment}` continues it, or rolls it back.",
             )
 
 

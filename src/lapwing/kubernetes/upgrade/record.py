@@ -155,10 +155,11 @@ class UpgradeRecords:
 
     def _locked(self, holder: str = "") -> UpgradeLockedError:
         where = f" ({holder})" if holder else ""
+        option = f" -e {self._scope.environment}"
         return UpgradeLockedError(
             f"Another `lapwing` command is running this upgrade{where}.",
-            hint="`lapwing status` shows its progress. If that command has ended, run "
-            f"`lapwing deploy` again after {self._lease:.0f} s to continue the upgrade.",
+            hint=f"`lapwing status{option}` shows its progress. If that command has ended, run "
+            f"`lapwing deploy{option}` again after {self._lease:.0f} s to continue the upgrade.",
         )
 
 

@@ -87,7 +87,7 @@ def _no_image(loaded: LoadedStack, names: list[str]) -> UsageError:
     if not set(names) <= set(loaded.stack.services_without_image):
         hint = f"Set `image` of each service in {loaded.path.name}, or add {options}."
     elif loaded.settings.registry or loaded.stack.registry:
-        build = f"`lapwing image build {' '.join(names)} --push`"
+        build = f"`lapwing image build {' '.join(names)} -e {loaded.environment} --push`"
         hint = f"{deploy} builds and pushes them. Here, run {build} and add {options}."
     else:
         hint = (
