@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -53,7 +53,8 @@ def read_bill(text: str) -> list[BillRow]:
     """Read the rows of an export.
 
     Raises:
-        UsageError: A column is missing, a cost is not a number, or the currency is another one.
+        UsageError: A column is missing, a cost is not a number, the currency is another one, or the
+            rows are not of one month.
     """
     lines = text.splitlines()
     start = next((n for n, line in enumerate(lines) if "description" in line.lower()), 0)
@@ -68,6 +69,7 @@ def read_bill(text: str) -> list[BillRow]:
             hint="Export the cost table of Cloud Billing grouped by SKU, with the columns "
             "`Service description`, `SKU description` and `Cost`.",
         )
+    month = named.get("invoice_month", "")
     credits = [named[n] for n in ("credits", "credits_amount") if n in named]
     for number, line in enumerate(lines[:start], 1):
         if stated := re.match(r'"?currency"?\s*,\s*"?([^",]*)', line, re.IGNORECASE):
@@ -75,7 +77,7 @@ def read_bill(text: str) -> list[BillRow]:
     for column in (cost, *credits):
         if unit := re.search(r"\(([^)]*)\)\s*$", column):
             _check_currency(unit[1], start + 1)
-    rows = []
+    rows, months = [], set()
     for row in reader:
         if row.get(service) and row.get(sku):
             number = start + reader.line_num
@@ -83,7 +85,24 @@ def read_bill(text: str) -> list[BillRow]:
             amounts = [_amount(row[cost] or "", number)]
             amounts += [_amount(row[column] or "0", number) for column in credits]
             rows.append(BillRow(row[service], row[sku], sum(amounts, ZERO)))
+            months.add(row.get(month) or "")
+    _check_extent(len(rows), months)
     return rows
+
+
+def _check_extent(rows: int, months: Set[str]) -> None:
+    """Check that a bill has rows, of one month: that is what is estimated."""
+    if not rows:
+        raise UsageError(
+            "The bill has no row with a service and a SKU.",
+            hint="Export the cost table of Cloud Billing grouped by SKU, for a month with costs.",
+        )
+    if len(months) > 1:
+        found = ", ".join(sorted(month or "none" for month in months))
+        raise UsageError(
+            f"The bill has rows of {len(months)} months ({found}); the estimate is for one.",
+            hint="Export it again for one invoice month.",
+        )
 
 
 def _column(title: str) -> str:

@@ -49,3 +49,17 @@ def test_other_currencies_are_refused(text: str, line: int) -> None:
 def test_dollars_may_be_stated() -> None:
     text = "Currency,USD\nService description,SKU description,Cost (USD),currency\na,b,1,USD\n"
     assert read_bill(text)[0].cost == 1
+
+
+@pytest.mark.parametrize("rows", ["", ",,5\n"])
+def test_bill_without_rows_is_refused(rows: str) -> None:
+    with pytest.raises(UsageError, match="no row with a service and a SKU"):
+        read_bill(HEADER + rows)
+
+
+@pytest.mark.parametrize("title", ["Invoice month", "invoice.month"])
+def test_bill_of_several_months_is_refused(title: str) -> None:
+    header = HEADER.replace("Cost", f"Cost,{title}")
+    assert read_bill(f"{header}a,b,1,202611\na,c,1,202611\n")
+    with pytest.raises(UsageError, match=r"2 months \(202610, 202611\)"):
+        read_bill(f"{header}a,b,1,202611\na,b,1,202610\n")
