@@ -14,9 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from tests.integration.image.docker import python_files, write_base
+from tests.needs import require
 from tests.registries import CONFIG, LAYER, MANIFEST, Server, digest_of
 
 PYTHON = f"library/python:{sys.version_info[0]}.{sys.version_info[1]}-slim"
+COMMANDS = ("awk", "grep", "head", "nslookup", "sed", "sh", "sleep")
+"""What the scripts of smoke tests and of the traffic analysis call."""
 
 
 def push_system(server: Server, parts: Path, folder: Path) -> None:
@@ -25,8 +28,13 @@ def push_system(server: Server, parts: Path, folder: Path) -> None:
     push(server, folder, "library/coredns:1", {"coredns": parts / "coredns"}, ["/coredns"])
 
 
-def push_stack(server: Server, folder: Path, envoy: str) -> None:
-    """Push what stacks need: Envoy under its name, and a base for images of Python services."""
+def push_stack(server: Server, folder: Path, envoy: str, curl: str) -> None:
+    """Push what stacks need: Envoy and curl under their names, and a base of Python services.
+
+    The image of curl has busybox's commands, like the official one."""
+    box = Path(require("busybox"))
+    commands = {f"usr/local/bin/{command}": box for command in COMMANDS}
+    push(server, folder, curl, commands, [], (Path(require("curl")).name,))
     found = importlib.util.find_spec("envoy")
     assert found is not None
     assert found.origin is not None

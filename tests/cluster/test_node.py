@@ -15,6 +15,7 @@ import pytest
 from lapwing.load.client import Plan, running
 from lapwing.load.connection import Target
 from lapwing.load.worker import Traffic
+from lapwing.render.kubernetes.analysis import CURL
 from lapwing.render.kubernetes.edge import ENVOY
 from tests.cluster import node_images, node_objects
 from tests.cluster.control_plane import Cluster, wait_until
@@ -40,7 +41,12 @@ services:
     route: /api
     health: /api/healthz
     replicas: 2
-    rollout: {{analysis: false, keep_old: 30s}}
+    rollout:
+      smoke:
+        - {{get: /api/version, expect: 200, contains: v}}
+        - {{run: python -c "open('VERSION')"}}
+      analysis: {{window: 5s, max_error_rate: 1%}}
+      keep_old: 30s
   web: {{build: ./web, static: ., route: /, rollout: {{analysis: false, keep_old: 30s}}}}
 environments:
   node: {{target: kubernetes, domain: shop.example, registry: "{registry}/shop"{more}}}
@@ -82,7 +88,7 @@ def registry(network: None, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     folder = tmp_path_factory.mktemp("images")
     with docker_registry(require("registry"), tmp_path_factory.mktemp("registry")) as server:
         node_images.push_system(server, parts, folder)
-        node_images.push_stack(server, folder, ENVOY)
+        node_images.push_stack(server, folder, ENVOY, CURL)
         yield server
 
 
@@ -186,6 +192,9 @@ def test_no_request_fails_while_argo_rollouts_switches(
             if number == 2:
                 assert shop.json("rollback", "-e", "node", "--yes")["outcome"] == "succeeded"
         ledger = client.stop()
+        pods = shop.get("pods")["items"]
+    analysed = [p["status"]["phase"] for p in pods if ".traffic." in p["metadata"]["name"]]
+    assert set(analysed) == {"Succeeded"}
     record_property(FIGURES, f"{ledger.sent} requests, {len(ledger.failures)} failed")
     assert [(e.kind, e.failure, e.version) for e in ledger.failures] == []
     assert {"v0", "v1", "v2", "v3"} <= set(ledger.versions())
