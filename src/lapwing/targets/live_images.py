@@ -16,6 +16,7 @@ from lapwing.build.image.hashed_files import LiveImage
 from lapwing.desired.history import HISTORY_LENGTH, history
 from lapwing.desired.remote import Remote
 from lapwing.desired.repository import DesiredRepository
+from lapwing.kubernetes.local_cluster import LOCAL_REGISTRY
 from lapwing.plan.model import Document
 from lapwing.settings import Settings
 from lapwing.stack.image import parse, service_image
@@ -33,11 +34,14 @@ def live_images(
 ) -> dict[str, list[LiveImage]]:
     """Return the images in the same registry that each service was live with, the newest first.
 
-    Images in another registry do not count: it may be gone, which must not stop a deployment.
+    Images in another registry do not count: it may be gone, which must not stop a deployment. Nor
+    do those in the nodes of a local cluster, which are in no registry.
     `desired` is the URL of the desired-state repository, None for that of the environment. Raises
     DesiredStateError if it cannot be read.
     """
     if loaded.settings.target != "kubernetes" or registry is None:
+        return {}
+    if service_image(registry, "any").api == LOCAL_REGISTRY:
         return {}
     found: dict[str, list[LiveImage]] = {name: [] for name in loaded.stack.services}
     repository = DesiredRepository(settings.desired)

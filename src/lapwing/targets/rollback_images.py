@@ -77,10 +77,10 @@ def _keep(
     async def run() -> dict[str, str]:
         found = {}
         async with RegistryClient(settings) as client:
-            for name, image in images.items():
-                revision = plan.document.services[name].revision
+            for name in images.keys() & live.keys():
+                image, revision = images[name], plan.document.services[name].revision
                 extension = _Extension(client, image, name, revision, key, report)
-                digest = await extension.push(live.get(name, ()))
+                digest = await extension.push(live[name])
                 if digest is not None:
                     found[name] = f"{image.name}@{digest}"
         return found
@@ -103,6 +103,8 @@ class _Extension:
         """Push the image with the layers that it lacks; return the digest, None if it has all."""
         client, image = self.client, self.image
         earlier = await earlier_layers(client, live, int(time.time()), self.report)
+        if not earlier:
+            return None
         made = await extend_image(client, image, earlier, self.service, self.revision)
         if made is None:
             return None
