@@ -634,7 +634,7 @@ OUTPUTS = {
         "error of an invalid stack file.",
     ),
     "deploy": Output(
-        ("deploy", "up", "promote", "abort", "rollback", "down", "restore"),
+        ("deploy", "up", "promote", "abort", "rollback", "down", "restore", "maintenance"),
         (DeployResult,),
         text="The same for every target. With `--dry-run`, `outcome` is `dry-run`, `commit` is "
         "null and `changes` lists what would change.",

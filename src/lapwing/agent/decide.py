@@ -132,11 +132,13 @@ def empty(like: Document) -> Document:
         domains=like.domains,
         acme=like.acme,
         edge=like.edge,
+        maintenance=like.maintenance,
         backup=like.backup,
         deployment=like.deployment,
     )
 
 
 def same(one: Document, other: Document) -> bool:
-    """Return whether two documents deploy the same, apart from actor, time and reason."""
-    return msgspec.structs.replace(one, deployment=other.deployment) == other
+    """Return whether two documents deploy the same, apart from who, when, why and maintenance."""
+    given = {"deployment": other.deployment, "maintenance": other.maintenance}
+    return msgspec.structs.replace(one, **given) == other

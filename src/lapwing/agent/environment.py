@@ -13,8 +13,10 @@ import contextlib
 import functools
 import logging
 import time
+from collections.abc import Awaitable, Callable
 
 import msgspec
+from msgspec import UNSET
 
 from lapwing.agent import generations, rollout
 from lapwing.agent.context import Context
@@ -76,6 +78,7 @@ class Environment:
         self._steps = Steps(context, self.store, *processes, self.maintenance)
         self.schedules = Schedules(context, self.store, launcher)
         self._repository = context.repository
+        self._publish = context.publisher.publish
         self._log = settings.agent / "agent.log"
         self._desired: tuple[str, Document] | None = None
         self._news = asyncio.Event()
@@ -111,6 +114,7 @@ class Environment:
             self._settle(document, commit)
             if commit == self.state.commit:
                 continue
+            await self._apply_maintenance(document)
             decision = decide(document, self.state)
             if decision.intent is Intent.NOTHING:
                 await self._accept(commit, document)
@@ -207,6 +211,7 @@ class Environment:
         if self._desired is None or self._desired[0] in (record.commit, record.head):
             return None
         commit, document = self._desired
+        is_applied = await self._apply_maintenance(document)
         intent = decide(document, self.state).intent
         if intent is Intent.PROMOTE:
             record.promoted, record.head = True, commit
@@ -215,6 +220,9 @@ class Environment:
             return None
         if intent is Intent.NOTHING:
             record.head = commit
+            if is_applied:
+                await self.outcomes.note(commit, "succeeded", None)
+                self._report_outcome(commit, "succeeded", "The routes are in use.")
             return None
         self._news.set()
         aborted = intent is Intent.ABORT
@@ -223,6 +231,21 @@ class Environment:
             + ("aborted the deployment" if aborted else f"deployed {commit[:12]}")
         )
         return Event.ABORTED if aborted else Event.SUPERSEDED
+
+    async def _apply_maintenance(self, document: Document) -> bool:
+        """Begin or end maintenance, also during a rollout; return whether the routes changed."""
+        record, running = self.state.rollout, self.state.document
+        current = running or (record.document if record else document)
+        if current.maintenance == document.maintenance:
+            return False
+        replace, wanted = msgspec.structs.replace, document.maintenance
+        if running is not None:
+            self.state.document = replace(running, maintenance=wanted)
+        if record is not None:
+            record.document = replace(record.document, maintenance=wanted)
+        await self.store.save()
+        await self._until_confirmed("maintenance", self._publish)
+        return True
 
     async def _perform_actions(self, step: rollout.Step, record: RolloutRecord) -> Event:
         ending = step.state is State.UNDOING or step.state in rollout.TERMINAL
@@ -259,20 +282,21 @@ class Environment:
         elif action is Action.RECORD_OUTCOME:
             await self._record_outcome(record)
         elif record.state is State.UNDOING:
-            await self._undo(action, record)
+            perform = functools.partial(self._steps.perform, action, record)
+            await self._until_confirmed(action, perform)
         else:
             await self._steps.perform(action, record)
 
-    async def _undo(self, action: Action, record: RolloutRecord) -> None:
-        """Perform an action until Envoy has confirmed it.
+    async def _until_confirmed(self, what: str, perform: Callable[[], Awaitable[None]]) -> None:
+        """Perform a change of routes until Envoy has confirmed it.
 
         A replica must not be stopped while Envoy may still send it requests.
         """
         while True:
             try:
-                await self._steps.perform(action, record)
+                await perform()
             except ProxyError as error:
-                log.error("%s failed: %s", action, error)
+                log.error("%s failed: %s", what, error)
                 self.store.problem = str(error)
                 self.store.update_status()
                 await asyncio.sleep(UNDO_RETRY_S)
@@ -310,7 +334,7 @@ class Environment:
         outcome = str(record.state)
         head = record.head or record.commit
         pending = await self.outcomes.pending_commits(record.document, head)
-        commits = list(dict.fromkeys([record.commit, *pending, head]))
+        commits = list(dict.fromkeys([record.commit, *pending]))
         for commit in commits:
             await self.outcomes.note(commit, outcome, record.reason)
         kept = record.state is State.SUPERSEDED and self._steps.switched(record)
@@ -363,7 +387,8 @@ class Environment:
             restores=target,
             reason=reason,
         )
-        restored = msgspec.structs.replace(document, deployment=act)
+        kept = self.state.document.maintenance if self.state.document else UNSET
+        restored = msgspec.structs.replace(document, deployment=act, maintenance=kept)
         await asyncio.to_thread(self._repository.commit, restored, expected=commit)
         self.state.previous = None
         self.store.event("agent", f"{reason} Rolling back.", commit)

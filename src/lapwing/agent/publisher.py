@@ -15,11 +15,14 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 
+from msgspec import UNSET, UnsetType
+
 from lapwing.agent.proxy import provided_certificates
 from lapwing.agent.proxy.certificates import Paths
 from lapwing.agent.proxy.model import (
     Cluster,
     Counters,
+    Page,
     Route,
     RouteTable,
     VirtualHost,
@@ -30,7 +33,7 @@ from lapwing.agent.proxy.supervisor import Envoy
 from lapwing.agent.state import EnvironmentState, Generation
 from lapwing.desired.secrets import SecretStore
 from lapwing.errors import ProxyUnreachableError
-from lapwing.plan.model import Certificate, Document, Edge
+from lapwing.plan.model import Certificate, Document, Edge, Maintenance
 from lapwing.render.envoy import SECURE, header_changes
 from lapwing.settings import DEFAULT_PORT
 
@@ -158,9 +161,9 @@ def virtual_hosts(
 ) -> tuple[VirtualHost, ...]:
     """Return the routes of all environments. A single one also serves plain `localhost`.
 
-    The preview host has routes only between the start of candidates and their switch, and only
-    for clients on this machine (`local` networks). The candidates receive the environment's own
-    domain as Host: many applications refuse any other.
+    The preview host has routes only between the start of candidates and their switch, and during
+    maintenance, and only for clients on this machine (`local` networks). Replicas receive the
+    environment's own domain as Host: many applications refuse any other.
     """
     known = [s for s in states if s.generations]
     hosts: list[VirtualHost] = []
@@ -186,9 +189,12 @@ def _preview_host(
     state: EnvironmentState, name: str, local: tuple[str, ...], port: int
 ) -> VirtualHost:
     known = _domains(state)
-    if not (state.rollout and _candidates(state)):
+    document = state.rollout.document if state.rollout and _candidates(state) else None
+    if document is None and _maintenance(state):
+        document = state.document
+    if document is None:
         return VirtualHost(name, tuple(f"preview.{d}" for d in known), (), local)
-    shown = state.rollout.document.domains[:1]
+    shown = document.domains[:1]
     domains = tuple(f"preview.{d}" for d in dict.fromkeys((*shown, *known)))
     host = authority(shown[0], port) if shown else None
     return VirtualHost(name, domains, _routes(state, preview=True), local, host)
@@ -234,6 +240,11 @@ def _documents(state: EnvironmentState) -> list[Document]:
     return [document for document in documents if document is not None]
 
 
+def _maintenance(state: EnvironmentState) -> Maintenance | UnsetType:
+    """Return the maintenance in progress, which is the same in both documents."""
+    return next((document.maintenance for document in _documents(state)), UNSET)
+
+
 def _candidates(state: EnvironmentState) -> dict[str, Generation]:
     """Return the generations, by service, that the rollout in progress has not switched to yet."""
     numbers = state.rollout.candidates.values() if state.rollout else ()
@@ -267,6 +278,10 @@ def _routes(
     """Return the routes of the services; `strict` are headers for https."""
     routes = []
     common = _edge(state, preview=preview).headers
+    if not preview and (maintenance := _maintenance(state)):
+        page = Page(maintenance.page, maintenance.retry_after)
+        headers = header_changes({**SECURE, **strict}, common)
+        return (Route("/", None, headers=headers, page=page),)
     for service in sorted({g.service for g in state.generations}):
         chosen = state.of(service, "active")
         if preview:

@@ -13,6 +13,7 @@ from lapwing.agent.rollout import State
 from lapwing.agent.state import BACKUP, EnvironmentState, Generation
 from lapwing.observed.status import (
     BackupStatus,
+    MaintenanceStatus,
     Phase,
     ResourceStatus,
     RolloutStatus,
@@ -21,7 +22,7 @@ from lapwing.observed.status import (
     SlotStatus,
     Status,
 )
-from lapwing.plan.model import Schedule, Service
+from lapwing.plan.model import Document, Schedule, Service
 
 
 def status(state: EnvironmentState, port: int, problem: str | None) -> Status:
@@ -51,6 +52,7 @@ def status(state: EnvironmentState, port: int, problem: str | None) -> Status:
         ],
         backup=_backup(state),
         rollout=_rollout(state, port),
+        maintenance=_maintenance(document),
         problem=problem,
         running=bool(state.with_processes or state.resources or state.runs),
         stopping=_stopping(state),
@@ -62,6 +64,12 @@ def _backup(state: EnvironmentState) -> BackupStatus | None:
     if state.document is None or state.document.backup is UNSET:
         return None
     return BackupStatus(schedule=_schedule(BACKUP, state.document.backup.schedule, state))
+
+
+def _maintenance(document: Document | None) -> MaintenanceStatus | None:
+    if document is None or not document.maintenance:
+        return None
+    return MaintenanceStatus(actor=document.maintenance.actor, since=document.maintenance.since)
 
 
 def _stopping(state: EnvironmentState) -> dict[str, float]:

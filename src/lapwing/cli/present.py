@@ -85,7 +85,8 @@ def _show_result(context: Context, result: DeployResult) -> None:
             printer.say(f"{result.kind}: {services}. Argo Rollouts continues.")
         case "unchanged":
             reason = result.reason or "what is in the folder is already running"
-            printer.say(f"Nothing to deploy: {reason}.")
+            what = "change" if result.kind == "maintenance" else "deploy"
+            printer.say(f"Nothing to {what}: {reason}.")
             _show_url(context, result)
         case _:
             printer.say(_success(result), style="green")
@@ -96,6 +97,8 @@ def _success(result: DeployResult) -> str:
     if result.kind == "down":
         return _stopped(result)
     rollout, commit = result.rollout or Rollout(), (result.commit or "")[:12]
+    if result.kind == "maintenance":
+        return f"Changed the routes of {result.stack}/{result.environment}. Commit: {commit}."
     took = f"in {result.seconds:.2f} s"
     if "switching" in rollout.times:
         took += f"; switched after {rollout.times['switching']:.2f} s"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lapwing.server.source import Snapshot
     from lapwing.server.ssh import Connection
 
-SEND_SOURCE = {"deploy", "up", "secret"}
+SEND_SOURCE = {"deploy", "up", "secret", "maintenance"}
 """Verbs that need the present stack file and source."""
 RESUMED = {"deploy", "up"}
 """Verbs that may run again: a second deployment of the same content follows the first."""

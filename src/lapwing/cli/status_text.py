@@ -47,18 +47,13 @@ def show_status(context: Context, report: StatusReport) -> None:
         printer.data("")
         names = (f"{name} (up to {_duration(left)})" for name, left in found.stopping.items())
         printer.data(f"Stopping: {', '.join(names)}")
-    rollout = found.rollout
-    if rollout is not None:
+    _show_rollout(context, found)
+    if found.maintenance is not None:
         printer.data("")
-        services = ", ".join(rollout.services)
-        state = PAUSED.get(rollout.state, rollout.state)
-        printer.data(f"Deployment {rollout.commit[:12]}: {state}, {services}")
-        if rollout.state == "holding":
-            preview = f"Preview: {rollout.preview}. " if rollout.preview else ""
-            name = found.environment
-            printer.data(
-                f"  {preview}Run `lapwing promote -e {name}` or `lapwing abort -e {name}`."
-            )
+        printer.data(
+            f"Maintenance since {found.maintenance.since} ({found.maintenance.actor}): clients get "
+            f"the maintenance page. Run `lapwing maintenance off -e {found.environment}` to end it."
+        )
     if found.problem is not None:
         printer.data("")
         printer.data(f"Problem: {found.problem}")
@@ -94,6 +89,23 @@ def _show_parts(context: Context, found: Status) -> None:
         printer.data("")
         for text in _backup_lines(found.backup):
             printer.data(text)
+
+
+def _show_rollout(context: Context, found: Status) -> None:
+    """Print the deployment in progress."""
+    rollout = found.rollout
+    if rollout is None:
+        return
+    context.printer.data("")
+    services = ", ".join(rollout.services)
+    state = PAUSED.get(rollout.state, rollout.state)
+    context.printer.data(f"Deployment {rollout.commit[:12]}: {state}, {services}")
+    if rollout.state == "holding":
+        preview = f"Preview: {rollout.preview}. " if rollout.preview else ""
+        name = found.environment
+        context.printer.data(
+            f"  {preview}Run `lapwing promote -e {name}` or `lapwing abort -e {name}`."
+        )
 
 
 def _show_exits(context: Context, services: Sequence[ServiceStatus]) -> None:

@@ -115,7 +115,10 @@ def last_failure(
     for entry in found:
         if entry.outcome in FAILURES:
             return entry
-        restored = entry.kind == "revert" or (entry.kind, entry.actor) == ("rollback", "lapwing")
+        restored = entry.kind in ("revert", "maintenance") or (entry.kind, entry.actor) == (
+            "rollback",
+            "lapwing",
+        )
         if entry.outcome in ("succeeded", COMMITTED) and not restored:
             return None
     return None
@@ -126,7 +129,8 @@ def entries_to_keep(entries: list[Entry]) -> list[Entry]:
 
     They are the newest one, those in progress, and the rollback targets.
     """
-    good = [e for e in entries if e.outcome in ("succeeded", COMMITTED)][:ROLLBACK_TARGETS]
+    done = [e for e in entries if e.outcome in ("succeeded", COMMITTED)]
+    good = [e for e in done if e.kind != "maintenance"][:ROLLBACK_TARGETS]
     coming = [e for e in entries if e.outcome == IN_PROGRESS]
     kept = {e.commit for e in (*entries[:1], *coming, *good)}
     return [e for e in entries if e.commit in kept]

@@ -47,6 +47,8 @@ def subject(
         return one_line(f"revert {where}: {deployment.reason or 'the deployment failed'}", 100)
     if deployment.kind in ("promote", "abort", "down"):
         return f"{deployment.kind} {where}"
+    if deployment.kind == "maintenance":
+        return f"maintenance {'on' if document.maintenance else 'off'} {where}"
     what = ", ".join(f"{n} {_release(new)}" for n, (_, new) in sorted(changed.items()) if new)
     return one_line(f"{deployment.kind} {what or 'settings'} to {where}", 120)
 

@@ -129,6 +129,13 @@ class ResourceStatus(msgspec.Struct, kw_only=True):
     running: bool | None = None
 
 
+class MaintenanceStatus(msgspec.Struct, kw_only=True):
+    """Who began the maintenance in progress, and when (ISO 8601, UTC)."""
+
+    actor: str
+    since: str
+
+
 class Status(msgspec.Struct, kw_only=True):
     """The status of one environment of one stack, at `updated` (Unix time)."""
 
@@ -140,6 +147,8 @@ class Status(msgspec.Struct, kw_only=True):
     resources: list[ResourceStatus] = []
     backup: BackupStatus | None = None
     rollout: RolloutStatus | None = None
+    maintenance: MaintenanceStatus | None = None
+    """Set while clients get the maintenance page instead of every route."""
     problem: str | None = None
     advice: list[str] = []
     """What to change in the stack file: files that the next release would not have."""

@@ -27,9 +27,11 @@ ResourceKind = Literal["mongodb", "mysql", "redis", "postgres"]
 Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?\Z")]
 """A name as in the stack file. It becomes the name of a folder, so a pushed one is checked, too."""
 ReleaseName = Annotated[str, msgspec.Meta(pattern=r"^[^./\x00-\x1f][^/\x00-\x1f]*\Z")]
-DeploymentKind = Literal["deploy", "promote", "rollback", "abort", "revert", "down"]
+DeploymentKind = Literal["deploy", "promote", "rollback", "abort", "revert", "down", "maintenance"]
 
 
+MAX_PAGE_BYTES = 256 * 1024
+"""The largest maintenance page. It is in the desired state, and in memory of Envoy."""
 JOB_TIMEOUT_S = 600.0
 """How long a job may take where the stack file sets no timeout."""
 HeaderValue = str | tuple[str, ...] | bool
@@ -288,6 +290,18 @@ class Edge(Struct, frozen=True, kw_only=True, omit_defaults=True):
     headers: dict[str, HeaderValue] = {}
 
 
+class Maintenance(Struct, frozen=True, kw_only=True):
+    """Maintenance mode: clients get `page` (HTML) with status 503 in place of every route.
+
+    `actor` began it at `since` (ISO 8601, UTC). Clients may try again after `retry_after` seconds.
+    """
+
+    actor: str
+    since: str
+    page: str
+    retry_after: float = 300.0
+
+
 class Document(Struct, frozen=True, kw_only=True):
     """What one environment of one stack should run: the unit of a commit."""
 
@@ -302,6 +316,8 @@ class Document(Struct, frozen=True, kw_only=True):
     acme: Acme | UnsetType = UNSET
     edge: Edge | UnsetType = UNSET
     backup: Backup | UnsetType = UNSET
+    maintenance: Maintenance | UnsetType = UNSET
+    """Set during maintenance. It is no part of a deployment, which neither begins nor ends it."""
     folder: str | UnsetType = UNSET
     """The folder of the stack file, if the document was committed from one on this machine."""
 

@@ -14,7 +14,7 @@ setup    the steps that make a server of it
 
 VERBS = {
     "deploy", "up", "promote", "abort", "rollback", "down", "status", "history", "logs", "verify",
-    "run", "secret", "backup", "restore", "doctor",
+    "run", "secret", "backup", "restore", "doctor", "maintenance",
 }  # fmt: skip
 """The verbs that run on a server, for an environment that is there."""
 USER = "lapwing"

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from lapwing.stack.fields import (
     ComputeResources,
+    Duration,
     Headers,
     Interval,
     Money,
@@ -133,6 +134,20 @@ class Tls(StrictModel):
     )
 
 
+class MaintenancePage(StrictModel):
+    """What clients get during maintenance; see `lapwing maintenance`."""
+
+    page: NonEmpty | None = Field(
+        None,
+        description="An HTML file, relative to the stack file. It is sent with status 503 and "
+        "cannot refer to files that the stack serves. Default: a page with one sentence.",
+        examples=["maintenance.html"],
+    )
+    retry_after: Duration = Field(
+        300.0, gt=0, description="When clients may try again, as the header `Retry-After`."
+    )
+
+
 def _unless_local(value: object) -> object:
     return None if value == "local" else value
 
@@ -207,6 +222,11 @@ class Environment(StrictModel):
         description="Response headers of all services: a string replaces that of a service, a list "
         "adds values, `false` removes the header. `headers` of a service override them.",
         examples=[{"X-Frame-Options": "DENY", "X-Powered-By": False}],
+    )
+    maintenance: Annotated[MaintenancePage, short_form("page", NonEmpty | MaintenancePage)] = Field(
+        default_factory=MaintenancePage,
+        description="The page that clients get between `lapwing maintenance on` and `off` "
+        "(machine).",
     )
     cloud: Cloud | None = Field(None, description="The cloud that the cluster runs in.")
     delivery: Literal["argo", "direct"] | None = Field(

@@ -132,6 +132,14 @@ def _environment_of(stack: Stack, environment: Environment, host: str) -> str | 
     return None
 
 
+def check_maintenance(_: Stack, environment: Environment) -> Iterator[Violation]:
+    """`maintenance` is for machines."""
+    if environment.target != "machine" and "maintenance" in environment.model_fields_set:
+        hint = "Configure the page in the load balancer, and remove it."
+        message = "`maintenance` is only for `target: machine`."
+        yield Violation(message, ("maintenance",), hint, key=True)
+
+
 def check_tls(_: Stack, environment: Environment) -> Iterator[Violation]:
     """`tls` has `acme`, or `certificate` and `key`, for an environment with a domain (machine)."""
     tls = environment.tls

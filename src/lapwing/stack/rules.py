@@ -44,6 +44,7 @@ RULES: tuple[Rule, ...] = (
     ingress_rules.check_redirects,
     ingress_rules.check_tls,
     ingress_rules.check_headers,
+    ingress_rules.check_maintenance,
     environment_rules.check_host,
     environment_rules.check_backup,
     environment_rules.check_runtime,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from lapwing.desired.history import Entry, history, last_failure
 from lapwing.desired.history import outcome as outcome_of
@@ -18,6 +19,8 @@ from lapwing.errors import AgentError, ConflictError, UsageError
 from lapwing.observed import agent as agent_record
 from lapwing.observed import status, usage
 from lapwing.observed.status import Event, Follower, Status
+from lapwing.plan import maintenance
+from lapwing.plan.model import Maintenance
 from lapwing.settings import Settings
 from lapwing.stack.load import StackFile
 from lapwing.targets import guards, local_agent, planned
@@ -54,6 +57,7 @@ STEPS = {
     "analysing": "analysing live traffic",
     "undoing": "rolling back",
 }
+WAITING = {"down": "stopping", "maintenance": "changing the routes:"}
 DOWN_STEPS = {"switching": "stopping traffic and replicas", "undoing": "rolling back"}
 
 
@@ -177,6 +181,18 @@ class MachineTarget:
             self.reporter.say(found.problem)
         return result
 
+    def maintenance(self, *, on: bool, message: str | None = None) -> DeployResult:
+        """Begin or end maintenance, and wait until clients get the page or the services."""
+        wanted: Maintenance | UnsetType = UNSET
+        if on:
+            loaded = self.file.load(self.ref.environment, folders=False)
+            wanted = maintenance.begin(loaded, self._actor, message)
+        plan = planned.maintenance(self.repository, self.ref, self._actor, wanted)
+        if not plan.changes:
+            reason = f"maintenance is already {'on' if on else 'off'}"
+            return self._result("maintenance", "unchanged", plan, reason=reason)
+        return self._apply("maintenance", plan)
+
     def _earlier_down(self) -> DeployResult | None:
         """Wait for the deployment of an earlier `down` whose processes have not all ended."""
         found = self.read_status()
@@ -277,7 +293,7 @@ class MachineTarget:
         """Wait for the end of a deployment."""
         began = time.monotonic()
         try:
-            what = "stopping" if verb == "down" else "deploying"
+            what = WAITING.get(verb, "deploying")
             with self.reporter.working(f"{what} {commit[:12]}"):
                 end = local_agent.follow(
                     self.settings, follower, commit, lambda event: self._report(event, verb)

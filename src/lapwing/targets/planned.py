@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import msgspec
+from msgspec import UnsetType
 
 from lapwing.desired.history import Entry, history
 from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import StateError, UsageError, check_name, did_you_mean
 from lapwing.observed.status import Status
 from lapwing.plan.diff import Change, diff
-from lapwing.plan.model import Deployment, DeploymentKind, Document
+from lapwing.plan.model import Deployment, DeploymentKind, Document, Maintenance
 from lapwing.targets.base import EnvironmentRef, never_deployed
 
 
@@ -76,6 +77,7 @@ def abort(
     document = before or Document(
         stack=ref.stack, environment=ref.environment, deployment=present.deployment
     )
+    document = msgspec.structs.replace(document, maintenance=present.maintenance)
     return PlannedChange(aborted(document, actor, running), head, present)
 
 
@@ -177,6 +179,18 @@ def down(repository: DesiredRepository, ref: EnvironmentRef, actor: str) -> Plan
     empty = msgspec.structs.replace(present, services={}, resources={})
     files: dict[str, bytes] | None = {} if present.target == "kubernetes" else None
     return PlannedChange(as_deployment(empty, "down", actor), head, present, files)
+
+
+def maintenance(
+    repository: DesiredRepository, ref: EnvironmentRef, actor: str, wanted: Maintenance | UnsetType
+) -> PlannedChange:
+    """Plan that maintenance begins or ends. What began with the same page is kept."""
+    head, present = _head(repository, ref)
+    before = present.maintenance
+    if wanted and before and (before.page, before.retry_after) == (wanted.page, wanted.retry_after):
+        wanted = before
+    document = msgspec.structs.replace(present, maintenance=wanted)
+    return PlannedChange(as_deployment(document, "maintenance", actor), head, present)
 
 
 def as_deployment(

@@ -22,7 +22,7 @@ from lapwing.errors import (
     SecretError,
     UsageError,
 )
-from lapwing.plan import make
+from lapwing.plan import maintenance, make
 from lapwing.plan.model import Document, Resource, ResourceContainer
 from lapwing.settings import Settings
 from lapwing.stack.load import LOCAL, LoadedStack
@@ -63,6 +63,7 @@ def find_requirements(
     versions = store.current(*where)
     unset = _find_unset(loaded, wanted, versions, problems)
     _check_certificate(loaded, store, versions, problems)
+    _check_maintenance_page(loaded, problems)
     _check_sources(loaded, settings, sources, problems)
     if len(problems) == 1:
         raise problems[0]
@@ -88,6 +89,7 @@ def missing_requirements(loaded: LoadedStack, settings: Settings) -> list[Lapwin
     versions = store.current(*where)
     _find_unset(loaded, list(loaded.stack.services), versions, problems)
     _check_certificate(loaded, store, versions, problems)
+    _check_maintenance_page(loaded, problems)
     _check_sources(loaded, settings, loaded.stack.services, problems)
     return problems
 
@@ -104,6 +106,14 @@ def _check_sources(
         except LapwingError as error:
             if str(error) not in map(str, problems):  # Such as: git is not installed.
                 problems.append(error)
+
+
+def _check_maintenance_page(loaded: LoadedStack, problems: list[LapwingError]) -> None:
+    """Check the page before it is needed."""
+    try:
+        maintenance.read_page(loaded)
+    except UsageError as error:
+        problems.append(error)
 
 
 def _check_certificate(

@@ -6,9 +6,9 @@ import msgspec
 
 from lapwing.agent import publisher
 from lapwing.agent.proxy import provided_certificates
-from lapwing.agent.proxy.model import VirtualHost
+from lapwing.agent.proxy.model import Page, VirtualHost
 from lapwing.agent.state import EnvironmentState
-from lapwing.plan.model import Acme, Certificate, Document, Edge, SecretVersion
+from lapwing.plan.model import Acme, Certificate, Document, Edge, Maintenance, SecretVersion
 from tests.unit.agent.samples import document, environment, generation, rollout, service
 
 ACME = Acme(email="ops@example.com", directory="https://acme.example.com")
@@ -67,6 +67,21 @@ def test_redirect_begins_before_the_end_of_a_rollout_unless_the_host_is_served()
     assert found["old.example.com"].redirect == "app.example.com:8585"
     state.document, state.rollout = record.document, None
     assert hosts(state)["www.example.com"].redirect == "app.example.com:8585"
+
+
+def test_maintenance_replaces_every_route_but_those_of_the_preview() -> None:
+    begun = Maintenance(actor="ada", since="2026-01-02T03:04:05Z", page="<p>", retry_after=60)
+    state = served(public(edge=Edge(headers={"x-a": "1"}), maintenance=begun))
+    found = hosts(state)
+    for host in ("app.example.com", "localhost"):
+        [route] = found[host].routes
+        assert (route.prefix, route.cluster, route.page) == ("/", None, Page("<p>", 60))
+    assert "strict-transport-security" in headers(found["app.example.com"])
+    preview = found["preview.app.example.com"]
+    assert [r.cluster for r in preview.routes] == ["shop/local/api/blue-1"]
+    assert preview.clients
+    state.document = public()
+    assert not hosts(state)["preview.app.example.com"].routes
 
 
 def test_redirected_host_of_another_environment_is_a_conflict() -> None:

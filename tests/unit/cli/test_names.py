@@ -30,7 +30,7 @@ WITH_ENVIRONMENT = {
     "review": [], "backup": ["list"], "restore": ["db", "--yes"], "secret": ["list"],
     "render": ["-o", "out"], "chart": ["-o", "out"],
     "infra": ["-o", "out"], "diagram": ["architecture"], "design": [], "server": ["setup"],
-    "doctor": [],
+    "doctor": [], "maintenance": ["off"],
 }  # fmt: skip
 STAGIN = ["-e", "stagin"]
 OPTIONS_FIRST = {"run": ["api", "env"]}

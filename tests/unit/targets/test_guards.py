@@ -23,7 +23,8 @@ from lapwing.targets.guards import Rules
 from lapwing.targets.planned import PlannedChange
 
 REF = EnvironmentRef("shop", "production")
-VERBS: tuple[Verb, ...] = get_args(Verb)
+VERBS: list[Verb] = [v for v in get_args(Verb) if v != "maintenance"]
+"""`maintenance` is for machines, which have no offline migrations."""
 MIGRATION = b"""
 apiVersion: batch/v1
 kind: Job

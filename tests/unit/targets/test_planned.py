@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from lapwing.desired.history import ROLLBACK_TARGETS, entries_to_keep, history, last_failure
 from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import UsageError
-from lapwing.plan.model import Deployment, DeploymentKind, Document, Service
+from lapwing.observed.status import RolloutStatus, Status
+from lapwing.plan.model import Deployment, DeploymentKind, Document, Maintenance, Service
 from lapwing.targets import planned
 from lapwing.targets.base import EnvironmentRef
 
@@ -72,3 +75,34 @@ def test_only_a_deployment_lists_jobs_because_others_do_not_run_them(
 
     plan = planned.PlannedChange(document("1"), None, document("2"))
     assert [c.name for c in plan.changes] == listed
+
+
+def test_maintenance_is_kept_by_a_rollback_and_an_abort_and_hides_no_deployment(
+    tmp_path: Path,
+) -> None:
+    repository = DesiredRepository(tmp_path / "desired")
+    commit(repository, "api-1", "succeeded")
+    running = commit(repository, "api-2", "succeeded")
+    failed = commit(repository, "api-3", "failed")
+    for number in range(ROLLBACK_TARGETS):
+        page = Maintenance(actor="a", since="2026-01-02T03:04:05Z", page=f"<p>{number}")
+        plan = planned.maintenance(repository, REF, "a", page)
+        made = repository.commit(plan.document, expected=plan.expected)
+        repository.record_outcome(made, "succeeded")
+    again = planned.maintenance(repository, REF, "b", msgspec.structs.replace(page, actor="b"))
+    assert again.changes == []
+    assert again.document.maintenance == page
+    status = Status(stack="shop", environment="local", url="", commit=running)
+    status.rollout = RolloutStatus(commit=made, state="holding")
+    for undone in (
+        planned.rollback(repository, REF, "a"),
+        planned.abort(repository, status, REF, "a"),
+    ):
+        assert undone.document.maintenance == page
+        assert undone.document.services["api"].release == "api-2"
+    failure = last_failure(repository, "shop", "local")
+    assert failure is not None
+    assert failure.commit == failed
+    entries = history(repository, "shop", "local")
+    assert running in [e.commit for e in entries_to_keep(entries)]
+    assert entries[0].message == "maintenance on shop/local"

@@ -33,13 +33,21 @@ class Cluster:
 
 
 @dataclass(frozen=True, slots=True)
+class Page:
+    """A page (HTML) with status 503, and the seconds until clients may try again."""
+
+    html: str
+    retry_after: float
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """A route from a path prefix to a cluster.
 
     A prefix matches whole segments: `/api` matches `/api` and `/api/x`, not `/apiary`. Without
     `cluster`, the response is 503 with Retry-After. `timeout` is in seconds; None is no timeout.
     Request bodies up to `max_body` bytes are buffered; None streams them. `headers` change those
-    of responses.
+    of responses. `page` is the response of a route without `cluster`.
     """
 
     prefix: str
@@ -47,6 +55,7 @@ class Route:
     timeout: float | None = None
     max_body: int | None = None
     headers: tuple[HeaderChange, ...] = ()
+    page: Page | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,11 +23,13 @@ from pathlib import Path
 from typing import Any
 
 from lapwing.agent.proxy.model import Cluster, Route, RouteTable, VirtualHost
+from lapwing.plan.model import MAX_PAGE_BYTES
 from lapwing.render.envoy import (
     LIMITS,
     RETRIES,
     STREAM_IDLE,
     TYPE,
+    HeaderChange,
     Json,
     buffered,
     by_method,
@@ -54,6 +56,7 @@ CHALLENGE_PATH = "/.well-known/acme-challenge/"
 PROVIDED = tuple(f"provided-{number}" for number in range(8))
 """The names of the certificates of environments with `tls: {certificate: FILE, key: NAME}`. Each
 takes an inotify instance of each process, so only those that are needed are in the bootstrap."""
+HTML = "text/html; charset=utf-8"
 RBAC = "envoy.filters.http.rbac"
 UPSTREAM_IDLE = "1s"
 """How long an unused connection to a replica is kept: shorter than the keep-alive of any common
@@ -91,6 +94,7 @@ def routes(table: RouteTable) -> Json:
         "config.route.v3.RouteConfiguration",
         name=ROUTES,
         ignore_port_in_host_matching=True,
+        max_direct_response_body_size_bytes=MAX_PAGE_BYTES,
         virtual_hosts=[*(_virtual_host(h) for h in table.hosts), _unknown_host()],
     )
 
@@ -288,9 +292,7 @@ def _allowed_clients(networks: tuple[str, ...]) -> Json:
 def _route(route: Route) -> Json:
     match = {"match": route_match(route.prefix)}
     if route.cluster is None:
-        retry_after = {"header": {"key": "retry-after", "value": "5"}}
-        response = _direct_response(503, "This service is not running at the moment.\n")
-        return {**match, **response, "response_headers_to_add": [retry_after]}
+        return {**match, **_unavailable(route)}
     action = {
         "cluster": route.cluster,
         "timeout": request_timeout(route.timeout),
@@ -298,6 +300,18 @@ def _route(route: Route) -> Json:
     }
     headers = response_headers(route.headers)
     return {**match, "route": action, **buffered(route.max_body), **headers}
+
+
+def _unavailable(route: Route) -> Json:
+    """Render a response with status 503: the page of a route, or that its service is stopped."""
+    if route.page is None:
+        response = _direct_response(503, "This service is not running at the moment.\n")
+        return {**response, **response_headers([HeaderChange("retry-after", "set", "5")])}
+    seconds = str(max(1, round(route.page.retry_after)))
+    headers = {"retry-after": seconds, "content-type": HTML, "cache-control": "no-store"}
+    changes = [HeaderChange(name, "set", value) for name, value in headers.items()]
+    response = _direct_response(503, route.page.html)
+    return {**response, **response_headers([*route.headers, *changes])}
 
 
 def _direct_response(status: int, text: str) -> Json:
