@@ -23,7 +23,8 @@ import msgspec
 
 from lapwing import __version__
 from lapwing.agent import data_copies
-from lapwing.agent.resources import servers
+from lapwing.agent.processes import Owner
+from lapwing.agent.resources import dumps, images, servers
 from lapwing.desired.secrets import SecretStore
 from lapwing.errors import BackupError, LapwingError
 from lapwing.observed.status import LeftOut
@@ -45,6 +46,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int
     sha256: str
     program: str | None = None
+    image: str | None = None
     login: str | None = None
     counts: dict[str, int] = {}
 
@@ -183,14 +185,16 @@ class Backups:
         """Write the archive of one part."""
         source, login, counts = self.data / name, None, dict[str, int]()
         program = resource.program if resource is not None else None
+        contained = images.recorded(source) if resource is not None else None
         target = place / f"{name}.tar.gz"
         with TemporaryDirectory(dir=place) as scratch, tarfile.open(target, "x:gz") as archive:
-            if resource is None or program is None:
+            if resource is None or resource.provider == "embedded":
                 counts = data_copies.add_files(archive, source, "", Path(scratch))
             else:
                 login = servers.login_of(source)
-                if login is not None:
-                    data_copies.add_bytes(archive, servers.LOGIN, login.encode())
+                for file in (servers.LOGIN, servers.ROOT_LOGIN, images.RECORD):
+                    if (source / file).exists():
+                        archive.add(source / file, file)
                 if resource.kind == "redis":
                     snapshot = Path(scratch) / "snapshot"
                     password = password_of(self.settings, self.document, name, login)
@@ -198,6 +202,12 @@ class Backups:
                     data_copies.copy_redis(name, port, password, snapshot)
                     # Redis reads a snapshot at the beginning of an append-only file.
                     archive.add(snapshot, "data/appendonly.aof")
+                elif resource.provider == "container":
+                    owner = Owner(
+                        self.document.stack, self.document.environment, name, servers.LABEL
+                    )
+                    dumps.dump(self.settings, owner, resource.kind, Path(scratch) / dumps.FILE)
+                    archive.add(Path(scratch) / dumps.FILE, dumps.FILE)
                 else:
                     counts = data_copies.add_files(archive, source / "data", "data/", Path(scratch))
         target.chmod(0o600)
@@ -211,19 +221,24 @@ class Backups:
             bytes=target.stat().st_size,
             sha256=digest,
             program=program,
+            image=contained.image if contained is not None else None,
             login=login,
             counts=counts,
         )
 
 
 def password_of(
-    settings: Settings, document: Document, name: str, version: str | None
+    settings: Settings,
+    document: Document,
+    name: str,
+    version: str | None,
+    secret: str = "password",  # noqa: S107 - the name of the secret
 ) -> str | None:
     """Return a version of the password of a resource. Raises SecretError."""
     if version is None:
         return None
     store = SecretStore(settings.secrets)
-    return store.get(document.stack, document.environment, f"resource.{name}.password", version)
+    return store.get(document.stack, document.environment, f"resource.{name}.{secret}", version)
 
 
 @contextmanager

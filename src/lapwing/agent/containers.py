@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from lapwing.agent import logs, oom, processes, termination
-from lapwing.agent.engine import Engine, find_socket
+from lapwing.agent.engine import Engine, find_socket, frames
 from lapwing.agent.processes import MARK, ContainerOptions, Identity, Launch
 from lapwing.errors import EngineError, EngineUnreachableError, ReplicaError
 from lapwing.settings import Settings
@@ -46,7 +46,6 @@ FOLLOW_RETRY_S = 1.0
 """Time between two attempts to read the output of a running container."""
 FLUSH_TIMEOUT_S = 2.0
 """How long the exit of a container is reported late because its last output is being read."""
-_HEADER_BYTES = 8
 _SHARES_PER_CPU = 1024
 
 
@@ -353,19 +352,15 @@ def _may_signal(identity: Identity) -> bool:
 async def _lines(stream: AsyncIterator[bytes]) -> AsyncIterator[tuple[bytes, int]]:
     """Yield the output in each part of a stream, with the time of its last line in nanoseconds.
 
-    A frame has a header of 8 bytes, the last 4 of which are its length; then a time, then text.
+    A frame contains a time, then text.
     """
     rest = b""
     async for data in stream:
-        rest += data
+        found, rest = frames(rest + data)
         text, stamp = bytearray(), b""
-        while len(rest) >= _HEADER_BYTES:
-            end = _HEADER_BYTES + int.from_bytes(rest[4:_HEADER_BYTES], "big")
-            if len(rest) < end:
-                break
-            stamp, _, line = rest[_HEADER_BYTES:end].partition(b" ")
+        for _, content in found:
+            stamp, _, line = content.partition(b" ")
             text += line
-            rest = rest[end:]
         if text:
             yield bytes(text), _nanoseconds(stamp.decode("ascii", "replace"))
 

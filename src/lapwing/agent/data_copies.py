@@ -1,13 +1,12 @@
 """How the data of each kind is copied consistently while its program keeps running.
 
 Redis sends a snapshot, as to a replica; SQLite files, also those of FerretDB, are copied by
-SQLite's backup API; other files are copied one after the other. Databases that need a dump tool
-are left out, each with the reason.
+SQLite's backup API; other files are copied one after the other. PostgreSQL is dumped in its
+container (`resources/dumps.py`). Other databases are left out, each with the reason.
 """
 
 from __future__ import annotations
 
-import io
 import re
 import socket
 import sqlite3
@@ -17,7 +16,7 @@ from pathlib import Path
 
 from lapwing.agent.containers import name_of
 from lapwing.agent.processes import Owner
-from lapwing.agent.resources import images
+from lapwing.agent.resources import dumps
 from lapwing.agent.resources.servers import LABEL
 from lapwing.errors import BackupError
 from lapwing.plan.model import Document, Resource, ResourceKind
@@ -27,10 +26,8 @@ SNAPSHOT_TIMEOUT_S = 600.0
 DUMP: dict[ResourceKind, str] = {
     "mongodb": "mongodump",
     "mysql": "mysqldump",
-    "postgres": f"pg_dump -U {images.USER} {{stack}}",
-    "redis": "redis-cli --rdb",
 }
-"""The tool in the image of each kind of database."""
+"""The tools in the images of databases that are left out."""
 _SQLITE = b"SQLite format 3\0"
 _BESIDE_SQLITE = ("-wal", "-shm", "-journal")
 _BLOCK = 1024 * 1024
@@ -41,10 +38,11 @@ def reason_left_out(
 ) -> str | None:
     """Return why a database cannot be copied, and what can; None if it can be copied."""
     if resource.provider == "container":
+        if resource.kind == "redis" or resource.kind in dumps.TOOLS:
+            return None
         owner = Owner(document.stack, document.environment, name, LABEL)
-        tool = DUMP[resource.kind].format(stack=document.stack)
         container = name_of(f"{settings.home}|{owner}")
-        return f"in a container: dump it with `docker exec {container} {tool}`"
+        return f"in a container: dump it with `docker exec {container} {DUMP[resource.kind]}`"
     if resource.provider == "url":
         return "at a URL: back it up where it runs"
     if Path(resource.program or "").name == "mongod":
@@ -81,13 +79,6 @@ def add_files(archive: tarfile.TarFile, source: Path, prefix: str, scratch: Path
         except FileNotFoundError:
             continue
     return counts
-
-
-def add_bytes(archive: tarfile.TarFile, name: str, data: bytes) -> None:
-    """Add a private file to an archive."""
-    information = tarfile.TarInfo(name)
-    information.size, information.mode = len(data), 0o600
-    archive.addfile(information, io.BytesIO(data))
 
 
 def copy_redis(name: str, port: int, password: str | None, to: Path) -> None:

@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import json
 import os
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 RESPONSE_TIMEOUT_S = 60.0
 """How long an engine may take for a request; creating a container may have to wait for a disk."""
 READ_BYTES = 1024 * 1024
+STDERR = 2
+"""The number of a stream in multiplexed output."""
+_HEADER_BYTES = 8
 NO_ENGINE_HINT = (
     "Install Docker (`apt-get install docker.io`) or Podman. A service with `build:` needs none "
     "with `runtime: process`, which is the default."
@@ -216,6 +219,28 @@ class Engine:
         async with self._stream("GET", f"/containers/{name}/logs", params=params) as response:
             yield response.aiter_raw()
 
+    async def execute(
+        self, name: str, command: Sequence[str], write: Callable[[bytes], object]
+    ) -> tuple[int, bytes]:
+        """Run a command in a container; `write` gets its output.
+
+        Returns its exit status and its messages. Raises EngineError.
+        """
+        body = {"Cmd": list(command), "AttachStdout": True, "AttachStderr": True}
+        created = await self._json("POST", f"/containers/{name}/exec", json=body)
+        rest, messages = b"", bytearray()
+        path = f"/exec/{created['Id']}"
+        async with self._stream("POST", f"{path}/start", json={"Detach": False}) as response:
+            async for data in response.aiter_raw():
+                found, rest = frames(rest + data)
+                for stream, content in found:
+                    if stream == STDERR:
+                        messages += content
+                    else:
+                        write(content)
+        ended = await self._json("GET", f"{path}/json")
+        return int(ended["ExitCode"]), bytes(messages)
+
     # Networks
 
     async def ensure_network(self, name: str) -> None:
@@ -281,6 +306,21 @@ class Engine:
             f"The container engine at {self.socket} is not running ({reason}).",
             hint="Start it: `systemctl start docker`, or `systemctl --user start podman.socket`.",
         )
+
+
+def frames(data: bytes) -> tuple[list[tuple[int, bytes]], bytes]:
+    """Split output as the API multiplexes it: the stream and content of each frame, and the rest.
+
+    A frame has a header of 8 bytes: the first is the stream, the last 4 are its length.
+    """
+    found, at = [], 0
+    while len(data) >= at + _HEADER_BYTES:
+        end = at + _HEADER_BYTES + int.from_bytes(data[at + 4 : at + _HEADER_BYTES], "big")
+        if len(data) < end:
+            break
+        found.append((data[at], data[at + _HEADER_BYTES : end]))
+        at = end
+    return found, data[at:]
 
 
 def _content(response: httpx.Response) -> Any:

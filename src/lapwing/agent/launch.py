@@ -33,6 +33,10 @@ from lapwing.system.files import remove_tree
 from lapwing.system.shell import with_exec
 
 JOB_LABEL = "job"
+_BACKUP_VARIABLES = (
+    *("PATH", "LANG", "HOME", "PYTHONPATH"),
+    *("DOCKER_HOST", "CONTAINER_HOST", "XDG_RUNTIME_DIR"),
+)
 """The label of the processes of jobs, which belong to no generation."""
 
 
@@ -111,7 +115,7 @@ class Launcher:
         """Build the launch of a backup of this environment, with the agent's own settings."""
         arguments = (sys.executable, "-m", "lapwing.agent.backups", owner.stack, owner.environment)
         variables = {"LAPWING_HOME": str(self._settings.home), MARK: self.mark(owner)}
-        kept = {k: v for k, v in os.environ.items() if k in ("PATH", "LANG", "HOME", "PYTHONPATH")}
+        kept = {k: v for k, v in os.environ.items() if k in _BACKUP_VARIABLES}
         return Launch(arguments, kept | variables, self._settings.home)
 
     def record_active(self) -> None:

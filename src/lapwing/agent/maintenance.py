@@ -134,7 +134,9 @@ class Maintenance:
         """Remove the containers that are not `known`; if that fails, `tick` tries again."""
         before = self._store.engine_problem
         try:
-            await self._context.runtimes.containers.remove_unknown(self._prefix, known)
+            await self._context.runtimes.containers.remove_unknown(
+                self._prefix, lambda owner: one_off.is_running(owner) or known(owner)
+            )
             self._store.engine_problem = None
             self.state.has_containers = self._uses_containers
             self._store.save_soon()

@@ -93,10 +93,13 @@ class Restores:
         return self.data / f".{part.name}.restored"
 
     def check_server(self, part: Part) -> None:
-        """Check that the data of a server program is not for a container. Raises BackupError."""
-        if part.program is not None and (self.data / part.name / images.RECORD).exists():
+        """Check that a program gets no data of a container, nor the reverse. Raises BackupError."""
+        present = self.data / part.name
+        contained, now = part.image is not None, images.recorded(present) is not None
+        if part.kind != "volume" and contained != now and present.exists():
             raise BackupError(
-                f"{part.name} runs in a container now, and the backup is of {part.program}.",
+                f"{part.name} runs {'in' if now else 'outside'} a container now, and the backup is "
+                f"of {part.image or part.program}.",
                 hint="Load the data with the tools of the database.",
             )
 

@@ -34,8 +34,8 @@ def command(
     """Back up the databases and volumes of an environment on a machine.
 
     ACTION is `create` (default), `list`, or `verify`: restore BACKUP, by default the newest, into a
-    scratch folder and check it. Nothing is stopped. Databases in containers or at a URL, and
-    mongod, are left out, and listed.
+    scratch folder and check it. Nothing is stopped. MySQL and MongoDB in containers, mongod, and
+    databases at a URL are left out, and listed.
     """
     from lapwing.cli import present
     from lapwing.commands import backup as commands

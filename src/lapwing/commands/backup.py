@@ -25,11 +25,13 @@ import msgspec
 from lapwing.agent import data_copies
 from lapwing.agent.backups import VOLUME, Backups, Manifest, Part, password_of
 from lapwing.agent.ports import free_port
-from lapwing.agent.resources import kinds, servers
+from lapwing.agent.processes import Owner
+from lapwing.agent.resources import dumps, images, kinds, servers
 from lapwing.agent.restores import Restores, Restoring, inode
 from lapwing.errors import BackupError, LapwingError, check_name
 from lapwing.observed.checks import CheckResult
-from lapwing.plan.model import ResourceKind
+from lapwing.plan.model import Resource, ResourceKind
+from lapwing.system.files import remove_tree
 from lapwing.targets.base import DeployResult, DownRequest, Silent
 from lapwing.targets.machine import MachineTarget
 from lapwing.targets.machine_backups import interrupted_restore
@@ -47,7 +49,9 @@ def verify(backups: Backups, manifest: Manifest) -> Iterator[CheckResult]:
             try:
                 Restores(backups).unpack(manifest, part, folder)
                 seen = _check_rows(folder, part)
-                if part.program is not None:
+                if part.image is not None:
+                    seen += load(backups, part, folder)
+                elif part.program is not None:
                     seen += _check_server(backups, part, folder)
             except (LapwingError, OSError, sqlite3.Error) as error:
                 yield CheckResult(check, False, str(error))
@@ -75,7 +79,13 @@ def restore(
     restores.check_server(part)
     with restores.locked():
         with target.reporter.working(f"unpacking {part.name}"):
-            restores.unpack(manifest, part, restores.unpacked(part))
+            try:
+                restores.unpack(manifest, part, restores.unpacked(part))
+                if part.image is not None:
+                    load(backups, part, restores.unpacked(part))
+            except BaseException:
+                remove_tree(restores.unpacked(part))
+                raise
         return _switch(target, restores, manifest, part)
 
 
@@ -148,6 +158,31 @@ def _check_rows(folder: Path, part: Part) -> str:
     size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
     rows = f"{sum(found.values())} rows in {len(found)} tables, " if found else ""
     return f"{rows}{size / 2**20:.1f} MiB"
+
+
+def load(backups: Backups, part: Part, folder: Path) -> str:
+    """Load restored data by a container of the image that runs now. Raises BackupError."""
+    container = images.recorded(backups.data / part.name) or images.recorded(folder)
+    assert container is not None
+    images.record(folder, container)
+    kind, document = cast(ResourceKind, part.kind), backups.document
+    password = password_of(backups.settings, document, part.name, part.login)
+    root_version = servers.login_of(folder, servers.ROOT_LOGIN)
+    root = password_of(backups.settings, document, part.name, root_version, "root-password")
+    probe = images.SERVERS[kind].probe
+    seen = dumps.load(
+        backups.settings,
+        Owner(document.stack, document.environment, part.name, servers.LABEL),
+        Resource(kind=kind, variable="", provider="container", container=container),
+        folder,
+        {
+            "password": password or "",
+            "root_password": root or "",
+            "database": document.stack,
+        },
+        lambda port: _ask(kind, probe, port, password) or "",
+    )
+    return f", {container.image} starts{seen}"
 
 
 def _check_server(backups: Backups, part: Part, folder: Path) -> str:

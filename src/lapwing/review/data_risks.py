@@ -14,8 +14,8 @@ from lapwing.system.package_data import read
 DATABASES = ("mongodb", "mysql", "postgres")
 FREE_TIER = "M0"
 ON_MACHINE = (
-    "`backup` of the environment includes it only if it is neither in a container nor at a URL, "
-    "and its server is not mongod: `lapwing status` lists what is left out."
+    "`backup` of the environment includes neither a database at a URL, nor MySQL and MongoDB in "
+    "containers, nor mongod: `lapwing status` lists what is left out."
 )
 """A deployment chooses the server, so a review cannot know it."""
 

@@ -213,8 +213,8 @@ class Environment(StrictModel):
     )
     backup: Annotated[Backup | None, short_form("every", str | Backup)] = Field(
         None,
-        description="Backups of its volumes, and of databases that are programs of the machine: "
-        "none in a container, no mongod, none at a URL (machine).",
+        description="Backups of its volumes and databases, but not of MySQL and MongoDB in "
+        "containers, of mongod, and of databases at a URL (machine).",
         examples=[{"every": "daily", "keep": 14, "to": "/var/backups/lapwing"}],
     )
     headers: Headers = Field(

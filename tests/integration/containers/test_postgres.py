@@ -6,7 +6,11 @@ does for data that is new.
 
 from __future__ import annotations
 
+import hashlib
+import json
+import shutil
 import subprocess
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -78,13 +82,14 @@ def import_postgres(docker: Docker, folder: Path) -> None:
     entrypoint.chmod(0o755)
     users.write_text("postgres:x:999:999::/var/lib/postgresql:/bin/sh\n")
     programs = Path(require("postgres")).resolve().parent
-    places = [programs / "postgres", programs / "initdb", Path("/usr/share/zoneinfo/UTC")]
+    names = ("postgres", "initdb", "pg_dump", "pg_restore")
+    places = [*(programs / name for name in names), Path("/usr/share/zoneinfo/UTC")]
     places += [programs.parent / "lib" / f"{n}.so" for n in ("plpgsql", "dict_snowball")]
     share = Path("/usr/share/postgresql", programs.parent.name)
     places += [path for path in share.rglob("*") if path.is_file()]
     files = {str(path).lstrip("/"): path for path in places}
     files |= {"usr/local/bin/docker-entrypoint.sh": entrypoint, "etc/passwd": users}
-    write_base(folder / "postgres.tar", files, ("sh", "mkdir"))
+    write_base(folder / "postgres.tar", files, ("sh", "mkdir", "cat"))
     changes = [f"ENV PATH=/usr/local/bin:{programs}", 'ENTRYPOINT ["docker-entrypoint.sh"]']
     options = [f"--change={change}" for change in [*changes, 'CMD ["postgres"]']]
     docker("import", *options, str(folder / "postgres.tar"), "postgres:15")
@@ -100,6 +105,47 @@ def test_data_is_kept_after_down(shop: Shop) -> None:
     shop.where.run("down")
     shop.where.run("up")
     assert shop.ask("SELECT number FROM orders") == "42"
+
+
+def test_destroyed_database_is_restored_from_a_dump(shop: Shop, docker: Docker) -> None:
+    """It is verified, and restored, by a second container; the data before the restore is kept."""
+    shop.ask("CREATE TABLE sales AS SELECT generate_series(1, 1000) AS number")
+    shop.where.run("backup")
+    assert shop.status()["backup"]["left_out"] == []
+    assert "postgres:15 starts" in shop.where.run("backup", "verify").stdout
+    assert len(docker("ps", "--all", "-q").split()) == 1
+    shop.ask("DROP TABLE sales")
+    shop.where.run("restore", "db", "--yes")
+    assert shop.ask("SELECT sum(number) FROM sales") == "500500"
+    shop.where.run("down")
+    shutil.rmtree(shop.where.home / "data/shop/local/db")
+    shop.where.run("restore", "db", "--yes")
+    shop.where.run("up")
+    assert shop.ask("SELECT sum(number) FROM sales") == "500500"
+    shop.ask("INSERT INTO sales VALUES (0)")
+
+
+def test_dump_that_cannot_be_loaded_changes_nothing(
+    shop: Shop, docker: Docker, tmp_path: Path
+) -> None:
+    made = shop.where.run("backup").stdout.strip()
+    folder = shop.where.home / "backups/shop/local" / made
+    archive, manifest = folder / "db.tar.gz", folder / "manifest.json"
+    with tarfile.open(archive) as file:
+        file.extractall(tmp_path, filter="tar")
+    dump = tmp_path / "dump"
+    dump.write_bytes(dump.read_bytes()[:-1000])
+    with tarfile.open(archive, "w:gz") as file:
+        file.add(tmp_path, "")
+    content = json.loads(manifest.read_text())
+    content["parts"][0]["sha256"] = hashlib.sha256(archive.read_bytes()).hexdigest()
+    manifest.write_text(json.dumps(content))
+    before = docker("ps", "--all", "-q")
+    assert "pg_restore: error" in shop.where.run("restore", "db", "--yes", status=1).stderr
+    assert "FAILED" in shop.where.run("backup", "verify", status=1).stdout
+    assert docker("ps", "--all", "-q") == before
+    assert not [*(shop.where.home / "data/shop/local").glob(".db.restored")]
+    shutil.rmtree(folder)
 
 
 def test_other_major_version_is_refused(shop: Shop) -> None:

@@ -188,6 +188,15 @@ def test_change_of_memory_replaces_the_container_and_keeps_data(shop: Shop, dock
     assert found["HostConfig"]["Memory"] == 96 * MIB
 
 
+def test_database_is_restored_from_a_backup(shop: Shop) -> None:
+    backed_up = shop.visits()
+    shop.where.run("backup")
+    assert "redis:7 starts with 1 keys" in shop.where.run("backup", "verify").stdout
+    shop.visits()
+    shop.where.run("restore", "cache", "--yes")
+    assert shop.visit_again(0) == backed_up + 1
+
+
 def test_image_that_does_not_start_is_rolled_back(shop: Shop, docker: Docker) -> None:
     before = shop.visits()
     docker("tag", shop.base, "redis:broken")

@@ -18,10 +18,10 @@ from tests.unit.agent.samples import document, service
 
 CONTAINERS = {
     "sql": Resource(
-        kind="postgres",
+        kind="mysql",
         provider="container",
         variable="SQL_URL",
-        container=ResourceContainer(image="postgres:17", memory=2**28),
+        container=ResourceContainer(image="mysql:8.4", memory=2**28),
     ),
     "docs": Resource(
         kind="mongodb", provider="binary", program="/usr/bin/mongod", variable="DOCS_URL"
@@ -49,7 +49,7 @@ def test_databases_that_need_a_dump_are_left_out_with_the_command(settings: Sett
     sql, docs = made.left_out
     assert (sql.name, docs.name) == ("sql", "docs")
     assert "`docker exec lapwing-shop-local-sql-resource-0-" in sql.reason
-    assert sql.reason.endswith(" pg_dump -U lapwing shop`")
+    assert sql.reason.endswith(" mysqldump`")
     assert "`mongodump`" in docs.reason
     assert backups.left_out(backups.find(None)) == [sql, docs]
 

@@ -251,7 +251,7 @@ class Servers:
         until = loop.time() + timeout
         ended = asyncio.create_task(self._ended(owner, record)) if contained else None
         try:
-            while not await _responds(server.probe, record.port, server.password):
+            while not await responds(server.probe, record.port, server.password):
                 problem = None
                 if ended is not None and ended.done():
                     problem = f"{ended.result()} during start-up"
@@ -371,9 +371,9 @@ def data_folder(settings: Settings, owner: Owner) -> Path:
     return settings.data / owner.stack / owner.environment / owner.service
 
 
-def login_of(folder: Path) -> str | None:
+def login_of(folder: Path, login: str = LOGIN) -> str | None:
     """Return the version of the password that a server requires; None if it has none."""
-    file = folder / LOGIN
+    file = folder / login
     return file.read_text() if file.exists() else None
 
 
@@ -438,7 +438,8 @@ def _recorded(folder: Path) -> ResourceProcess | None:
     return found if found.boot == boot_id() and processes.alive(_identity(found)) else None
 
 
-async def _responds(probe: kinds.Probe, port: int, password: str | None) -> bool:
+async def responds(probe: kinds.Probe, port: int, password: str | None) -> bool:
+    """Return whether a server on this machine gives the expected response."""
     sent = probe.sent.replace(b"{password}", (password or "").encode())
     try:
         async with asyncio.timeout(2):

@@ -1,0 +1,160 @@
+"""Databases in containers: dumped by the tools of their image, and loaded into new data.
+
+A dump is made in the running container. It is loaded by a second container of the same image, on a
+folder with new data, which then replaces the data, as the folder of any other part does. The data
+of Redis is a file, so nothing is loaded: the second container has to start on it.
+
+The second container belongs to the process that starts it, like a one-off command: the agent
+removes it when that process has ended.
+
+Sources: PostgreSQL documentation, pg_dump and pg_restore; Docker Engine API, Exec.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lapwing.agent import logs, one_off, ports, processes, volumes
+from lapwing.agent.containers import Containers, name_of
+from lapwing.agent.engine import Engine, find_socket
+from lapwing.agent.processes import MARK, Identity, Launch, Owner
+from lapwing.agent.resources import images, servers
+from lapwing.errors import BackupError, EngineError
+from lapwing.plan.model import Resource, ResourceContainer, ResourceKind
+from lapwing.settings import Settings
+from lapwing.system.files import write_atomic
+
+FILE = "dump"
+"""The dump, beside the data that it is loaded into."""
+_LOGIN = 'export PGPASSWORD="$(cat "$POSTGRES_PASSWORD_FILE")"; '
+_USER = '-U "$POSTGRES_USER" -d "$POSTGRES_DB"'
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """The shell scripts that dump and load a database in its container, with its variables."""
+
+    dump: str
+    load: str
+
+
+TOOLS: dict[ResourceKind, Tool] = {
+    "postgres": Tool(
+        dump=f"{_LOGIN}exec pg_dump -Fc {_USER}",
+        # Other roles than the database's user are not in a dump, and would stop the load.
+        load=f"{_LOGIN}exec pg_restore --exit-on-error --no-owner --no-privileges {_USER} "
+        f"{images.SECRETS}/{FILE}",
+    ),
+}
+
+
+def dump(settings: Settings, owner: Owner, kind: ResourceKind, to: Path) -> None:
+    """Dump the database in a running container into a new file. Raises BackupError, OSError."""
+
+    async def run() -> None:
+        container = name_of(f"{settings.home}|{owner}")
+        with to.open("xb") as file:
+            async with Engine(find_socket(settings.environ)) as engine:
+                await _execute(engine, container, TOOLS[kind].dump, file.write)
+
+    try:
+        asyncio.run(run())
+    except EngineError as error:
+        raise BackupError(
+            f"{owner.service} cannot be dumped: {error.message}",
+            hint="Run `lapwing status`: is it running?",
+        ) from error
+
+
+def load(
+    settings: Settings,
+    owner: Owner,
+    resource: Resource,
+    folder: Path,
+    facts: Mapping[str, str],
+    then: Callable[[int], str],
+) -> str:
+    """Run a container on a folder, and load the dump there; return the result of `then`.
+
+    `facts` are the passwords and the database; `then` is called with the port while the server is
+    running. Raises BackupError, OSError.
+    """
+    caller = Identity(os.getpid(), processes.started(os.getpid()) or 0.0)
+    temporary = replace(owner, label=one_off.label(caller, "load"), index=caller.pid)
+    port, dumped = ports.free_port(set()), folder / FILE
+    launch = images.prepare(settings, temporary, resource, folder, facts, port=port)
+    assert launch.container is not None
+    files = dict(launch.container.files)
+    if dumped.exists():
+        volumes.change_owner(dumped, launch.container.user, owner.service)
+        files[f"{images.SECRETS}/{FILE}"] = dumped
+    options = replace(launch.container, network=None, alias=None, files=files)
+
+    async def use(engine: Engine) -> str:
+        if dumped.exists():
+            script = TOOLS[resource.kind].load
+            await _execute(engine, name_of(launch.environ[MARK]), script, lambda _: None)
+        return await asyncio.to_thread(then, port)
+
+    try:
+        found = asyncio.run(
+            _with_server(
+                settings, replace(launch, container=options), port, resource, facts["password"], use
+            )
+        )
+    except EngineError as error:
+        raise BackupError(f"{owner.service} cannot be restored: {error.message}") from error
+    dumped.unlink(missing_ok=True)
+    write_atomic(folder / servers.COMPLETE, b"")
+    return found
+
+
+async def _with_server(
+    settings: Settings,
+    launch: Launch,
+    port: int,
+    resource: Resource,
+    password: str,
+    use: Callable[[Engine], Awaitable[str]],
+) -> str:
+    """Start a container, call `use` once it responds, and stop it gracefully."""
+    containers, mark, log = Containers(settings), launch.environ[MARK], launch.folder / "load.log"
+    identity = await containers.start(launch, log)
+    watcher = asyncio.create_task(containers.watch(identity, mark, log))
+    try:
+        await _wait_until_responding(resource, port, password, watcher, log)
+        async with Engine(find_socket(settings.environ)) as engine:
+            return await use(engine)
+    finally:
+        await asyncio.shield(containers.stop(identity, mark, servers.STOP_GRACE_S))
+        watcher.cancel()
+        await asyncio.gather(watcher, return_exceptions=True)
+        log.unlink(missing_ok=True)
+
+
+async def _wait_until_responding(
+    resource: Resource, port: int, password: str, watcher: asyncio.Task[str], log: Path
+) -> None:
+    until = asyncio.get_running_loop().time() + servers.CONTAINER_START_TIMEOUT_S
+    probe = images.SERVERS[resource.kind].probe
+    while not await servers.responds(probe, port, password):
+        if watcher.done() or asyncio.get_running_loop().time() > until:
+            assert isinstance(resource.container, ResourceContainer)
+            raise BackupError(
+                f"{resource.container.image} does not start on the data.", detail=logs.tail(log)
+            )
+        await asyncio.sleep(0.1)
+
+
+async def _execute(
+    engine: Engine, container: str, script: str, write: Callable[[bytes], object]
+) -> None:
+    """Run a shell script in a container. Raises EngineError with the end of its messages."""
+    status, messages = await engine.execute(container, ("sh", "-c", script), write)
+    if status != 0:
+        text = messages.decode(errors="replace").strip()[-1000:]
+        raise EngineError(f"{text or 'no message'} (exit status {status})")
