@@ -207,3 +207,13 @@ def test_loader_handles_any_overlay(services: object, resources: object, tmp_pat
     text = f"{GOOD}resources:\n  db: {{kind: redis}}\nenvironments:\n  staging: {overlay}\n"
     (tmp_path / FILE).write_text(text, encoding="utf-8")
     only_stack_file_errors(tmp_path / FILE)
+
+
+def test_headers_above_the_limit_of_envoy_are_refused(path: Path) -> None:
+    file = "stack: shop\nservices:\n  api:\n    build: .\n    command: run\n    route: /\n"
+    file += '    headers: {X-A: "%s"}\n'
+    path.write_text(file % ("%" * 8000))
+    load(path)
+    path.write_text(file % ("%" * 8200))
+    with pytest.raises(StackFileError, match="have 16,435 bytes; the limit is 16,384"):
+        load(path)
