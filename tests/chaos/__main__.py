@@ -43,7 +43,8 @@ def run(seed: int, seconds: float, root: Path, record: Record) -> None:
             driver.run(seed, seconds)
         except InvariantViolation as error:
             say(str(error))
-            shutil.copytree(where.home, root / "broken", symlinks=True)
+            sockets = shutil.ignore_patterns("*.sock")
+            shutil.copytree(where.home, root / "broken", symlinks=True, ignore=sockets)
             raise
         finally:
             driver.end()

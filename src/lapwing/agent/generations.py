@@ -274,16 +274,24 @@ def update_readiness(
     state: EnvironmentState,
     generations: Iterable[Generation],
     health: Mapping[str, Mapping[int, bool]],
+    doubted: set[int],
 ) -> bool:
     """Set each running replica's readiness to the proxy's; returns whether one changed.
 
-    A replica that is unknown to the proxy keeps its readiness.
+    A replica that is unknown to the proxy keeps its readiness. One that is ready keeps it until
+    the proxy finds it unhealthy twice in a row: the proxy checks a restarted replica a moment after
+    the agent. `doubted` has the ports of those that were found unhealthy once; it is updated.
     """
-    changed = False
+    changed, before = False, set(doubted)
+    doubted.clear()
     for generation in generations:
         known = health.get(state.cluster_name(generation), {})
         for replica in generation.replicas:
             ready = known.get(replica.port, replica.ready)
-            if replica.pid is not None and replica.ready is not ready:
+            if replica.pid is None or replica.ready is ready:
+                continue
+            if not ready and replica.port not in before:
+                doubted.add(replica.port)
+            else:
                 replica.ready, changed = ready, True
     return changed

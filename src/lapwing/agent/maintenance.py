@@ -63,6 +63,8 @@ class Maintenance:
         self.stopping = Stopping(store, launcher, replicas, self._note_unremoved)
         self._prefix = f"{self.state.stack}/{self.state.environment}/"
         self._scanned = time.monotonic()
+        self._doubted = set[int]()
+        """The ports of replicas that are ready, but that Envoy last found unhealthy."""
         self._log_times = TimeKeeper()
 
     # After a restart of the agent
@@ -274,13 +276,14 @@ class Maintenance:
     def needs_tick(self) -> bool:
         """Whether anything has to be checked at every tick.
 
-        That is a deadline, a draining generation, a replica that is not ready or a problem.
+        That is a deadline, a draining generation, a problem, or a replica that is not ready or that
+        Envoy finds unhealthy.
         """
         changing = any(
             g.role in ("warm", "draining") or not all(r.ready for r in g.replicas)
             for g in self.state.generations
         )
-        return changing or self._store.problem is not None
+        return changing or bool(self._doubted) or self._store.problem is not None
 
     async def tick(self) -> None:
         """Maintain what is running. Raises ProxyError.
@@ -318,7 +321,7 @@ class Maintenance:
         served = [g for g in self.state.generations if g.role in ("active", "warm")]
         if served:
             health = await self._context.publisher.envoy.admin.health()
-            if generations.update_readiness(self.state, served, health):
+            if generations.update_readiness(self.state, served, health, self._doubted):
                 self._store.update_status()
 
     def _stop_unneeded_servers(self) -> None:

@@ -318,16 +318,29 @@ def test_zero_drain_time_waits_for_envoy_workers() -> None:
 def test_readiness_follows_the_proxy(known: dict[int, bool], ready: bool) -> None:
     one = generation(1)
     state = environment(one)
-    changed = generations.update_readiness(state, [one], {state.cluster_name(one): known})
-    assert changed is not ready
+    health, doubted = {state.cluster_name(one): known}, set[int]()
+    assert not generations.update_readiness(state, [one], health, doubted)
+    assert one.replicas[0].ready, "Once is not enough: the proxy may not have checked it yet."
+    assert generations.update_readiness(state, [one], health, doubted) is not ready
     assert one.replicas[0].ready is ready
+
+
+def test_unhealthy_checks_that_do_not_follow_each_other_change_nothing() -> None:
+    one = generation(1)
+    state, doubted = environment(one), set[int]()
+    for healthy in (False, True, False, True):
+        health = {state.cluster_name(one): {20001: healthy}}
+        assert not generations.update_readiness(state, [one], health, doubted)
+        assert doubted == (set() if healthy else {20001})
+    assert one.replicas[0].ready
 
 
 def test_exited_replica_is_not_ready() -> None:
     one = generation(1)
     one.replicas[0].pid, one.replicas[0].ready = None, False
     state = environment(one)
-    assert not generations.update_readiness(state, [one], {state.cluster_name(one): {20001: True}})
+    health = {state.cluster_name(one): {20001: True}}
+    assert not generations.update_readiness(state, [one], health, set())
     assert not one.replicas[0].ready
 
 
