@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from lapwing.agent.outcomes import Outcomes
 from lapwing.desired.history import IN_PROGRESS, history, last_failure
 from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import ConflictError
-from lapwing.plan.model import Deployment, DeploymentKind
+from lapwing.plan.model import Deployment, DeploymentKind, Maintenance
 from tests.unit.agent.samples import document, service
 
 
@@ -71,6 +73,22 @@ def test_last_failure_is_known_until_a_newer_deployment_succeeds(
     assert commit("rolled-back") == "rolled-back deploy"
     assert commit("succeeded", "rollback", "lapwing") == "rolled-back deploy"
     assert commit("succeeded", "rollback") is None
+
+
+def test_crashing_release_is_condemned_in_each_commit_that_has_it(
+    repository: DesiredRepository,
+) -> None:
+    good, bad = document(api=service("api-1")), document(api=service("api-2"))
+    page = Maintenance(actor="ada", since="2026-11-29T09:00:00Z", page="<p>Back soon</p>")
+    head = None
+    for each in (bad, good, bad, msgspec.structs.replace(bad, maintenance=page), bad):
+        head = repository.commit(each, expected=head)
+        repository.record_outcome(head, "succeeded")
+    assert head is not None
+    outcomes = Outcomes(repository, "shop", "local", lambda *_: None)
+    asyncio.run(outcomes.condemn(bad, head, "failed", "api was crashing."))
+    found = [entry.outcome for entry in history(repository, "shop", "local")]
+    assert found == ["failed", "failed", "failed", "succeeded", "succeeded"]
 
 
 @pytest.mark.parametrize("actor", ["<>", "\n", "a\0b", "é <x@y>", "x" * 3000, "\\", '"quoted"'])

@@ -361,13 +361,15 @@ class Environment:
 
     async def _condemn_crashing(self, record: RolloutRecord) -> None:
         """Note that a release was crashing when it was replaced: no rollback may choose it."""
-        act = record.document.deployment
+        act, running = record.document.deployment, self.state.document
         for number in record.previous.values():
             old = self.state.numbered(number)
-            if old is not None and self.state.commit and generations.is_crashing(old):
+            if old is None or not (running and self.state.commit):
+                continue
+            if generations.is_crashing(old):
                 reason = act.reason or f"{old.service} was crashing when it was replaced."
                 outcome = "rolled-back" if act.kind == "rollback" else "failed"
-                await self.outcomes.note(self.state.commit, outcome, reason)
+                await self.outcomes.condemn(running, self.state.commit, outcome, reason)
 
     async def _roll_back_crash_loop(self) -> None:
         """Commit a rollback of a deployment whose replicas crash while the old slot is warm."""

@@ -76,6 +76,16 @@ class Outcomes:
             elif succeeded:
                 await self._late(commit, "succeeded", "It is running.")
 
+    async def condemn(self, document: Document, head: str, outcome: str, reason: str) -> None:
+        """Replace the outcome of `head` and of the commits directly before it with this document.
+
+        They are repeated deployments, and the beginning or the end of a maintenance.
+        """
+        for commit in await self._commits(head):
+            if not await self._has(document, commit):
+                return
+            await self.note(commit, outcome, reason)
+
     async def _has(self, document: Document, commit: str) -> bool:
         try:
             found = await asyncio.to_thread(self._repository.read, *self._where, commit)
@@ -88,11 +98,13 @@ class Outcomes:
         self._report(commit, outcome, reason)
 
     async def _open(self, commit: str) -> list[str]:
+        found = await self._commits(commit)
+        return [c for c, has_one in found.items() if not has_one and c not in self._unwritten]
+
+    async def _commits(self, commit: str) -> dict[str, bool]:
+        """Return the commits from `commit` backwards, and which have an outcome."""
         try:
-            found = await asyncio.to_thread(
-                history.without_outcome, self._repository, *self._where, commit
-            )
+            return await asyncio.to_thread(history.commits, self._repository, *self._where, commit)
         except DesiredStateError as error:
-            log.warning("Open outcomes cannot be read: %s", error)
-            return []
-        return [c for c in found if c not in self._unwritten]
+            log.warning("Outcomes cannot be read: %s", error)
+            return {}

@@ -136,16 +136,16 @@ def entries_to_keep(entries: list[Entry]) -> list[Entry]:
     return [e for e in entries if e.commit in kept]
 
 
-def without_outcome(
+def commits(
     repository: DesiredRepository, stack: str, environment: str, commit: str, limit: int = 50
-) -> list[str]:
-    """Return the commits without an outcome, newest first, from `commit` backwards.
+) -> dict[str, bool]:
+    """Return the commits from `commit` backwards, newest first, and which have an outcome.
 
     Raises DesiredStateError.
     """
     path = document_path(stack, environment)
     records = _log(repository, ("%H", "%N"), f"-{limit}", commit, "--", path)
-    return [r[0] for r in records if not r[1].strip()]
+    return {r[0]: bool(r[1].strip()) for r in records}
 
 
 def _log(

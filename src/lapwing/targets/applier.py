@@ -139,7 +139,8 @@ class Applier:
         """Record the outcome of a commit; earlier ones without an outcome are superseded."""
         self.repository.record_outcome(commit, outcome, reason)
         stack, environment = self.scope.stack, self.scope.environment
-        for other in history.without_outcome(self.repository, stack, environment, commit):
+        found = history.commits(self.repository, stack, environment, commit)
+        for other in [c for c, has_outcome in found.items() if not has_outcome]:
             self.repository.record_outcome(other, "superseded")
 
     def _wait(self, references: Sequence[Reference]) -> dict[Reference, Health]:
