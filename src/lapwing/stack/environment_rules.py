@@ -133,6 +133,19 @@ def check_delivery(_: Stack, environment: Environment) -> Iterator[Violation]:
         yield Violation("`repository` is only for Argo CD.", ("repository",), hint, key=True)
 
 
+def check_repository(_: Stack, environment: Environment) -> Iterator[Violation]:
+    """`repository` has no login, because it is in the manifests of Argo CD. An SSH user may stay."""
+    url = environment.repository
+    if url is None or not re.search(r"https?://[^/?#]*@|://[^/?#@]*:[^/?#]*@|\?", url):
+        return
+    hint = (
+        "Remove it from the file and from git history. Argo CD reads a login from a Secret, and "
+        "`lapwing` reads LAPWING_DESIRED_TOKEN."
+    )
+    message = "`repository` of an environment contains a login, or a query, which may have a token."
+    yield Violation(message, ("environments",), hint, key=True)  # Its line would be quoted.
+
+
 def check_environment_registry(_: Stack, environment: Environment) -> Iterator[Violation]:
     """`registry` belongs to a cluster, and is a host and a folder."""
     if environment.registry is not None and environment.target == "machine":

@@ -53,6 +53,7 @@ RULES: tuple[Rule, ...] = (
     environment_rules.check_machine_type,
     environment_rules.check_projects,
     environment_rules.check_delivery,
+    environment_rules.check_repository,
     environment_rules.check_environment_registry,
     environment_rules.check_managed_databases,
     environment_rules.check_database_images,
