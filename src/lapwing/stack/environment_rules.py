@@ -134,7 +134,7 @@ def check_delivery(_: Stack, environment: Environment) -> Iterator[Violation]:
 
 
 def check_repository(_: Stack, environment: Environment) -> Iterator[Violation]:
-    """`repository` has no login, because it is in the manifests of Argo CD. An SSH user may stay."""
+    """`repository` has no login: it is in the manifests of Argo CD. An SSH user may stay."""
     url = environment.repository
     if url is None or not re.search(r"https?://[^/?#]*@|://[^/?#@]*:[^/?#]*@|\?", url):
         return
