@@ -163,6 +163,7 @@ def _receive_pack(path: str, settings: Settings, limit: Limit | None) -> int:
         "receive.fsckObjects": "true",
         "receive.shallowUpdate": "true",
         "receive.denyDeletes": "true",
+        "core.hooksPath": os.devnull,
         "gc.auto": "256",
     }
     entries = [*settings_of_git.items(), ("receive.hideRefs", "refs")]

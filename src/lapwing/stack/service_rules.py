@@ -244,7 +244,9 @@ def check_volumes(stack: Stack, environment: Environment) -> Iterator[Violation]
             at: KeyPath = ("services", name, "volumes", volume)
             path = PurePosixPath(text)
             if environment.target != "machine":
-                message = f"Volume `{volume}`: `volumes` is only for `target: machine`."
+                named = [n for n, e in stack.environments.items() if e is environment]
+                where = f", and {named[0]!r} is on a cluster" if named else ""
+                message = f"Volume `{volume}`: `volumes` is only for `target: machine`{where}."
                 hint = (
                     "Two releases cannot share a disk of the cluster while traffic switches. Use a "
                     "database or object storage, and write `volumes: null` in this environment."

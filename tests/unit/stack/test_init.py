@@ -20,7 +20,7 @@ from lapwing.cli.output import Printer
 from lapwing.errors import LapwingError, UsageError
 from lapwing.settings import Settings
 from lapwing.stack.compose import read
-from lapwing.stack.detect import detect, name_from
+from lapwing.stack.detect import detect, name_from, volumes
 from lapwing.stack.detect_files import read_files
 from lapwing.stack.draft import text
 from lapwing.stack.load import load
@@ -350,3 +350,20 @@ def test_yaml_text_is_quoted_when_needed(value: str) -> None:
 )
 def test_service_names_are_normalized(given: str, name: str) -> None:
     assert name_from(given, "stack") == name
+
+
+@pytest.mark.parametrize(
+    ("module", "line", "path"),
+    [
+        ("app.py", 'DB = join(dirname(__file__), "data", "notes.db")', "data/notes.db"),
+        ("app.py", 'DB = Path(__file__).parent / "data" / "notes.db"', "data/notes.db"),
+        ("app/main.py", 'DB = Path(__file__).with_name("notes.db")', "app/notes.db"),
+        ("app.py", 'URL = "sqlite:///var/notes.db"', "var/notes.db"),
+        ("app.py", 'URL = f"sqlite:///{BASE}/notes.db"', "notes.db"),
+        ("app.py", 'connect("./notes.sqlite3")', "notes.sqlite3"),
+        ("app.py", 'connect("/var/lib/notes.db")', None),
+    ],
+)  # fmt: skip
+def test_sqlite_file_gets_a_volume_at_its_path(module: str, line: str, path: str | None) -> None:
+    found = volumes(".", {module: f"import sqlite3\n{line}\n"})
+    assert found == ({"data": f"./{path}"} if path else {})
