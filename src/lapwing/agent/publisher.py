@@ -165,7 +165,7 @@ def virtual_hosts(
     maintenance, and only for clients on this machine (`local` networks). Replicas receive the
     environment's own domain as Host: many applications refuse any other.
     """
-    known = [s for s in states if s.generations]
+    known = [s for s in states if _is_served(s)]
     hosts: list[VirtualHost] = []
     for state in known:
         domains = list(_domains(state))
@@ -208,11 +208,16 @@ def domain_conflict(
     Envoy would reject the whole route table if two virtual hosts had the same domain.
     """
     for state in states:
-        if state is not own and state.generations:
+        if state is not own and _is_served(state):
             for domain in (*_domains(state), *_redirects(state)):
                 if domain in document.hosts:
                     return domain, f"{state.stack}/{state.environment}"
     return None
+
+
+def _is_served(state: EnvironmentState) -> bool:
+    """Return whether an environment has routes: also a stopped one, with its maintenance page."""
+    return bool(state.generations or _maintenance(state))
 
 
 def _domains(state: EnvironmentState) -> tuple[str, ...]:

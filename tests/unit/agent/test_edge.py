@@ -84,6 +84,15 @@ def test_maintenance_replaces_every_route_but_those_of_the_preview() -> None:
     assert not hosts(state)["preview.app.example.com"].routes
 
 
+def test_stopped_stack_has_the_maintenance_page_too() -> None:
+    begun = Maintenance(actor="ada", since="2026-01-02T03:04:05Z", page="<p>")
+    state = served(public(maintenance=begun))
+    state.generations = []
+    assert hosts(state)["app.example.com"].routes[0].page == Page("<p>", 300)
+    state.document = public()
+    assert not hosts(state)
+
+
 def test_redirected_host_of_another_environment_is_a_conflict() -> None:
     other = served(public(edge=Edge(redirects={"www.example.com": "app.example.com"})))
     state = EnvironmentState(stack="mill", environment="live")
