@@ -1,13 +1,12 @@
-"""A changed line to a pushed image: `lapwing image build --push` beside `docker build` and push.
+"""From a changed line to a pushed image: `lapwing image build --push` and `docker build`, push.
 
     python -m benchmarks image_build [--rounds 5]
 
 One Python service without dependencies, on one base image with this machine's Python, in one
 registry. In every round a line is changed and committed, and each contender builds and pushes the
-image. Docker's Dockerfile only copies the source: that is the least that it can do after a changed
-line. Its engine runs in a separate network namespace, so this takes root. CPU is that of the
-command, and for Docker also that of the engine. Lapwing's byte code is cached, as it is where the
-package is installed.
+image. The Dockerfile only copies the source, which is the minimum after a changed line. Docker's
+engine runs in a separate network namespace, so the benchmark needs root. CPU is the time of the
+command, for Docker including the engine. Lapwing's byte code is cached, as in an installed package.
 """
 
 from __future__ import annotations
@@ -78,7 +77,7 @@ def build(docker: Docker, where: Installation, image: str) -> None:
 
 
 def measure(where: Installation, contenders: dict[str, Callable[[], object]], rounds: int) -> None:
-    """Change a line and let the contenders take turns; print the medians without a first round."""
+    """Change a line, then run each contender; print the medians without the first round."""
     walls: dict[str, list[float]] = {name: [] for name in contenders}
     cpus: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(rounds + 1):
@@ -97,7 +96,7 @@ def measure(where: Installation, contenders: dict[str, Callable[[], object]], ro
 
 
 def cpu() -> float:
-    """Return the CPU seconds of the ended children, and of every process below this one."""
+    """Return the CPU seconds of ended children and of all running descendants."""
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     total = ended.ru_utime + ended.ru_stime
     parents, ticks = {}, {}

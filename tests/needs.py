@@ -99,8 +99,10 @@ def _cluster() -> str | None:
 
 
 def _node_parts() -> str | None:
-    """The same folder, where `.ci/install-node` built the parts of a real node, which runs by root
-    and with control groups of version 1."""
+    """The same folder with the parts of a real node (`.ci/install-node`).
+
+    A real node needs root and cgroup v1.
+    """
     folder, groups = _cluster(), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")
     is_ready = folder is not None and (Path(folder) / "node-stamp").is_file()
     return folder if is_ready and os.geteuid() == 0 and groups.exists() else None

@@ -657,7 +657,7 @@ OUTPUTS = {
         ("backup",),
         (VerifiedBackup,),
         Manifest,
-        "A list of backups, newest first (`create`: the new one); `verify`: its checks.",
+        "`list`: the backups, newest first; `create`: the new one; `verify`: the checks of one.",
     ),
     "ship": Output(("ship",), (ShipOutput,)),
     "release": Output(("release",), (ReleaseOutput,)),

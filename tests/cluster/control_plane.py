@@ -37,9 +37,9 @@ STARTS = 180.0
 
 
 class Cluster:
-    """A running control plane. `kubeconfig` is the way in; `parts` the folder of the programs.
+    """A running control plane. `kubeconfig` gives access; `parts` is the folder of the programs.
 
-    Nodes reach it at `address`, which is not of loopback if they are real.
+    Nodes reach it at `address`, which must not be a loopback address if they are real.
     """
 
     def __init__(self, parts: Path, address: str = LOOPBACK) -> None:

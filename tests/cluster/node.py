@@ -3,12 +3,12 @@
     private network: etcd, API server, controllers, registry, the test
         private mounts and processes: containerd, kubelet, kube-proxy, the containers
 
-All that a node changes of its machine is in namespaces that only its processes keep alive: mounts
-over /run, /var/lib and /var/log, the interfaces of pods, and the rules of the firewall. They end
-with the first process of the process namespace. Only control groups have to be removed after it.
-The test itself is in the network of the node, so it reaches pods and Services as a node does.
+Everything that the node changes on the machine is in namespaces: mounts over /run, /var/lib and
+/var/log, the interfaces of pods, and firewall rules. The namespaces end with the first process of
+the PID namespace; only control groups have to be removed afterwards. The test runs in the network
+of the node, so it reaches pods and Services like a node.
 
-The programs are made by `.ci/install-node`. Needs root and control groups of version 1.
+The programs are made by `.ci/install-node`. Needs root and cgroup v1.
 Sources: kubelet configuration (v1beta1); containerd, CRI plugin configuration and hosts.toml.
 """
 
@@ -31,12 +31,12 @@ from tests.cluster.control_plane import NODE, Cluster, wait_until
 from tests.networks import private_network
 
 ADDRESS = "192.168.77.1"
-"""The address of the node. It is on the loopback interface, and in this network only."""
+"""The address of the node, on the loopback interface of the private network only."""
 SERVICES = "10.96.0.0/16"
 PODS = "10.244.0.0/24"
 CGROUPS = Path("/sys/fs/cgroup")
 KERNEL = ("vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops")
-"""Settings of the whole machine that a kubelet changes: it gets plain files instead."""
+"""Kernel settings that a kubelet changes; they are replaced by plain files."""
 SOCKET = "/run/containerd/containerd.sock"
 
 
@@ -103,7 +103,7 @@ class Node:
         return subprocess.run(asked, capture_output=True, check=False).returncode == 0
 
     def _make_spaces(self) -> None:
-        """Start the first process, which also ends with this thread. It reaps what others leave."""
+        """Start the first process, which ends with this thread and reaps orphaned processes."""
         ready = self.folder / "ready"
         lines = ["set -e"]
         lines += [f"mount -t tmpfs tmpfs {folder}" for folder in ("/run", "/var/lib", "/var/log")]
@@ -143,7 +143,7 @@ class Node:
         )  # fmt: skip
 
     def _write_settings(self, registry: str) -> None:
-        """Write what the programs read."""
+        """Write the configuration of the programs."""
         hosts = self.folder / "hosts" / "_default"
         hosts.mkdir(parents=True)
         (hosts / "hosts.toml").write_text(
@@ -218,7 +218,7 @@ config_path = "{hosts}"
 
 
 def _hierarchies() -> list[Path]:
-    """The hierarchies of control groups: each controller has one, and the two of systemd."""
+    """The hierarchies of control groups: one for each controller, and the two of systemd."""
     return [path for path in CGROUPS.iterdir() if path.is_dir() and not path.is_symlink()]
 
 
@@ -233,7 +233,7 @@ def _child(process: int) -> int:
 
 @contextlib.contextmanager
 def node_network() -> Iterator[None]:
-    """Let this thread, and what it starts, use a new network with the address of a node."""
+    """Move this thread and what it starts into a new network with the address of a node."""
     with private_network():
         for arguments in (
             ("address", "add", f"{ADDRESS}/32", "dev", "lo"),

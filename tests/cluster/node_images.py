@@ -19,19 +19,20 @@ from tests.registries import CONFIG, LAYER, MANIFEST, Server, digest_of
 
 PYTHON = f"library/python:{sys.version_info[0]}.{sys.version_info[1]}-slim"
 COMMANDS = ("awk", "grep", "head", "nslookup", "sed", "sh", "sleep")
-"""What the scripts of smoke tests and of the traffic analysis call."""
+"""Commands that the scripts of smoke tests and of the traffic analysis call."""
 
 
 def push_system(server: Server, parts: Path, folder: Path) -> None:
-    """Push what every node needs."""
+    """Push the images that every node needs."""
     push(server, folder, "library/pause:1", {"pause": parts / "pause"}, ["/pause"])
     push(server, folder, "library/coredns:1", {"coredns": parts / "coredns"}, ["/coredns"])
 
 
 def push_stack(server: Server, folder: Path, envoy: str, curl: str) -> None:
-    """Push what stacks need: Envoy and curl under their names, and a base of Python services.
+    """Push the images that stacks need: Envoy, curl, and a base image for Python services.
 
-    The image of curl has busybox's commands, like the official one."""
+    The image of curl has busybox's commands, like the official image.
+    """
     box = Path(require("busybox"))
     commands = {f"usr/local/bin/{command}": box for command in COMMANDS}
     push(server, folder, curl, commands, [], (Path(require("curl")).name,))
@@ -55,7 +56,7 @@ def push(
     programs: tuple[str, ...] = (),
     variables: list[str] | None = None,
 ) -> None:
-    """Push an image of files, of programs of this machine, and of the libraries of both."""
+    """Push an image with files, programs of this machine, and the libraries of both."""
     archive = folder / "layer.tar"
     write_base(archive, files, programs)
     layer = archive.read_bytes()

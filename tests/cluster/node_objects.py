@@ -23,12 +23,12 @@ cluster.local in-addr.arpa ip6.arpa {
     }
 }
 """
-"""No other name exists: the network has no other DNS server."""
+"""Only names of the cluster are resolved: the network has no other DNS server."""
 _LABELS = {"k8s-app": "kube-dns"}
 
 
 def install_dns(cluster: Cluster) -> None:
-    """Apply CoreDNS. Pods may look up names as soon as it is ready."""
+    """Apply CoreDNS. Pods can resolve names once it is ready."""
     reads = [
         {"apiGroups": [group], "resources": resources, "verbs": ["list", "watch"]}
         for group, resources in (

@@ -61,7 +61,7 @@ TRAFFIC = (
 )
 
 KEPT = Traffic(kind="websocket", path="/api/ws", seconds=25, interval=0.2)
-"""Shorter than the time for which the old slot stays, so that no switch cuts it."""
+"""Shorter than the time for which the old slot is kept, so that no switch interrupts it."""
 
 
 @pytest.fixture(scope="module")

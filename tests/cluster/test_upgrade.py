@@ -426,7 +426,7 @@ def test_upgrade_by_the_command_line(cluster: Cluster, scope: Scope, tmp_path: P
     assert served() == {"shop/api:v2-pending"}
     found = people.json("status")
     assert {s["phase"] for s in found["services"] if s["name"] in ("api", "feeds")} == {"running"}
-    # Another machine, which knows of no deployment, meets the data only.
+    # Another machine has no history of deployments and only finds the data.
     people.run("down")
     people.environ["LAPWING_HOME"] = str(tmp_path / "other")
     write("v1")

@@ -4,7 +4,7 @@
                                     <part>.tar.gz   a folder of `data/`: a resource or a volume
 
 A backup is written under a hidden name and renamed when it is complete. `data_copies` copies each
-part. What cannot be copied is named in the manifest.
+part. Parts that cannot be copied are listed in the manifest, with the reason.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from lapwing.system import files, locks
 MANIFEST = "manifest.json"
 ID = re.compile(r"\d{8}T\d{6}Z")
 VOLUME = "volume."
-"""The beginning of the name of a volume's folder, and so of its part."""
+"""The prefix of the name of a volume's folder, and so of its part."""
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,7 +66,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Backups:
-    """The backups of one environment, by its document."""
+    """The backups of one environment, as its document describes them."""
 
     def __init__(self, settings: Settings, document: Document) -> None:
         self.settings = settings
@@ -81,7 +81,8 @@ class Backups:
         ref = f"{self.document.stack}/{self.document.environment}"
         if not self.document.services:
             raise BackupError(
-                f"{ref} is stopped: a backup is made while it is running.", hint="Run `lapwing up`."
+                f"{ref} cannot be backed up while it is stopped.",
+                hint=f"Run `lapwing up -e {self.document.environment}` first.",
             )
         left_out = self.left_out()
         absent = {part.name for part in left_out}
@@ -121,8 +122,8 @@ class Backups:
         return manifest
 
     def left_out(self, made: Manifest | None = None) -> list[LeftOut]:
-        """Return what a backup does not contain; without one, what the next will not contain."""
-        if made is not None and not self.document.services:  # It is stopped.
+        """Return what a backup does not contain: the given one, by default the next one."""
+        if made is not None and not self.document.services:  # The environment is stopped.
             return made.left_out
         there = {part.name for part in made.parts} if made is not None else None
         found = []
@@ -134,13 +135,13 @@ class Backups:
                 if not (self.data / name).is_dir():
                     reason = "it has no data yet"
                 elif there is not None:
-                    reason = "added after it"
+                    reason = "added after the newest backup"
             if reason is not None:
                 found.append(LeftOut(name=name, reason=reason))
         return found
 
     def list(self) -> list[Manifest]:
-        """Return the complete backups, newest first. What cannot be read is left out."""
+        """Return the complete backups, newest first. Unreadable ones are skipped."""
         return list(self._readable())
 
     def find(self, name: str | None) -> Manifest:
@@ -152,12 +153,14 @@ class Backups:
                 f"There is no backup {name} in {self.folder}."
                 if name
                 else f"There is no backup in {self.folder}.",
-                hint="Run `lapwing backup list`." if found else "Run `lapwing backup`.",
+                hint=f"Run `lapwing backup list -e {self.document.environment}`."
+                if found
+                else f"Run `lapwing backup -e {self.document.environment}`.",
             )
         return match
 
     def _new_id(self) -> tuple[str, float]:
-        """Return the ID of a new backup, and its time; two of one second have the same."""
+        """Return the ID of a new backup, and its time; wait if the ID of this second is in use."""
         while True:
             now = time.time()
             name = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
@@ -255,7 +258,7 @@ def only_one(lock: Path, what: str) -> Iterator[None]:
 
 
 def main(stack: str, environment: str) -> None:
-    """Make a backup of the environment that runs, as the agent does on a schedule."""
+    """Make a backup of a running environment; the agent starts this on a schedule."""
     from lapwing.agent import state
     from lapwing.settings import read
 

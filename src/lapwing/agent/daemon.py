@@ -347,7 +347,7 @@ class Agent:
 
 
 async def _maintain(work: Callable[[], Awaitable[None]]) -> None:
-    """Do periodic work; an error of it is logged, and the next tick repeats it."""
+    """Do periodic work. Errors are logged, and the next tick repeats the work."""
     try:
         await work()
     except (LapwingError, OSError) as error:

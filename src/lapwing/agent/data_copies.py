@@ -1,6 +1,6 @@
-"""How the data of each kind is copied consistently while its program keeps running.
+"""Copy data of each kind consistently while its program keeps running.
 
-Redis sends a snapshot, as to a replica; SQLite files, also those of FerretDB, are copied by
+Redis sends a snapshot, as it does to a replica; SQLite files, also those of FerretDB, are copied by
 SQLite's backup API; other files are copied one after the other. PostgreSQL is dumped in its
 container (`resources/dumps.py`). Other databases are left out, each with the reason.
 """
@@ -36,7 +36,7 @@ _BLOCK = 1024 * 1024
 def reason_left_out(
     settings: Settings, document: Document, name: str, resource: Resource
 ) -> str | None:
-    """Return why a database cannot be copied, and what can; None if it can be copied."""
+    """Return why a database cannot be copied, and what to use instead; None if it can be."""
     if resource.provider == "container":
         if resource.kind == "redis" or resource.kind in dumps.TOOLS:
             return None
@@ -53,7 +53,7 @@ def reason_left_out(
 def add_files(archive: tarfile.TarFile, source: Path, prefix: str, scratch: Path) -> dict[str, int]:
     """Add a folder to an archive, SQLite files as consistent copies; return their row counts.
 
-    Files that are removed meanwhile are left out. Raises BackupError, OSError.
+    Files that are removed during the copy are skipped. Raises BackupError, OSError.
     """
     counts: dict[str, int] = {}
     copy = scratch / "copy.db"
@@ -82,7 +82,7 @@ def add_files(archive: tarfile.TarFile, source: Path, prefix: str, scratch: Path
 
 
 def copy_redis(name: str, port: int, password: str | None, to: Path) -> None:
-    """Write a snapshot of a Redis on this machine. Raises BackupError.
+    """Write a snapshot of a Redis server on this machine. Raises BackupError.
 
     Source: redis.io, "Redis replication": the reply to SYNC is `$<length>`, then an RDB file.
     """
@@ -94,7 +94,7 @@ def copy_redis(name: str, port: int, password: str | None, to: Path) -> None:
             if password is not None:
                 connection.sendall(f"AUTH {password}\r\n".encode())
                 if replies.readline() != b"+OK\r\n":
-                    raise BackupError(f"{name} refused its password.")
+                    raise BackupError(f"{name} rejected its password.")
             connection.sendall(b"SYNC\r\n")
             while (line := replies.readline()) == b"\n":
                 pass
@@ -109,7 +109,8 @@ def copy_redis(name: str, port: int, password: str | None, to: Path) -> None:
                 raise BackupError(f"The snapshot of {name} ended too early.")
     except OSError as error:
         raise BackupError(
-            f"{name} cannot be read: {error}.", hint="Run `lapwing status`: is it running?"
+            f"{name} cannot be read: {error}.",
+            hint=f"Check that {name} is running: `lapwing status -e ENVIRONMENT`.",
         ) from error
 
 

@@ -99,9 +99,9 @@ def verdict(name: str, spec: Service, state: EnvironmentState) -> Verdict:
 def route(wanted: Document, verdicts: dict[str, Verdict], state: EnvironmentState) -> Route:
     """Return which optional states the rollout goes through.
 
-    A rollback or revert is neither paused nor analysed, and a warm release is not tested again: it
-    was analysed and tested when it was deployed. Jobs run for deployments only: a rollback never
-    runs an old migration.
+    A rollback or revert is neither paused nor analysed, and a warm release is not tested again: the
+    release was analysed and tested when it was deployed. Jobs run for deployments only: a rollback
+    never runs an old migration.
     """
     forward = wanted.deployment.is_forward
     started = [
@@ -139,6 +139,6 @@ def empty(like: Document) -> Document:
 
 
 def same(one: Document, other: Document) -> bool:
-    """Return whether two documents deploy the same, apart from who, when, why and maintenance."""
+    """Return whether two documents differ at most in `deployment` and `maintenance`."""
     given = {"deployment": other.deployment, "maintenance": other.maintenance}
     return msgspec.structs.replace(one, **given) == other

@@ -27,7 +27,7 @@ RESPONSE_TIMEOUT_S = 60.0
 """How long an engine may take for a request; creating a container may have to wait for a disk."""
 READ_BYTES = 1024 * 1024
 STDERR = 2
-"""The number of a stream in multiplexed output."""
+"""The number of the standard error stream in multiplexed output."""
 _HEADER_BYTES = 8
 NO_ENGINE_HINT = (
     "Install Docker (`apt-get install docker.io`) or Podman. A service with `build:` needs none "
@@ -222,9 +222,9 @@ class Engine:
     async def execute(
         self, name: str, command: Sequence[str], write: Callable[[bytes], object]
     ) -> tuple[int, bytes]:
-        """Run a command in a container; `write` gets its output.
+        """Run a command in a container; `write` gets its standard output.
 
-        Returns its exit status and its messages. Raises EngineError.
+        Returns its exit status and its standard error. Raises EngineError.
         """
         body = {"Cmd": list(command), "AttachStdout": True, "AttachStderr": True}
         created = await self._json("POST", f"/containers/{name}/exec", json=body)
@@ -309,7 +309,7 @@ class Engine:
 
 
 def frames(data: bytes) -> tuple[list[tuple[int, bytes]], bytes]:
-    """Split output as the API multiplexes it: the stream and content of each frame, and the rest.
+    """Split multiplexed output into frames (stream, content); return them and the rest.
 
     A frame has a header of 8 bytes: the first is the stream, the last 4 are its length.
     """

@@ -288,7 +288,7 @@ class Environment:
             await self._steps.perform(action, record)
 
     async def _until_confirmed(self, what: str, perform: Callable[[], Awaitable[None]]) -> None:
-        """Perform a change of routes until Envoy has confirmed it.
+        """Repeat a change of routes until Envoy has confirmed it.
 
         A replica must not be stopped while Envoy may still send it requests.
         """

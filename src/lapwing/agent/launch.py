@@ -33,11 +33,12 @@ from lapwing.system.files import remove_tree
 from lapwing.system.shell import with_exec
 
 JOB_LABEL = "job"
+"""The label of the processes of jobs, which belong to no generation."""
 _BACKUP_VARIABLES = (
     *("PATH", "LANG", "HOME", "PYTHONPATH"),
     *("DOCKER_HOST", "CONTAINER_HOST", "XDG_RUNTIME_DIR"),
 )
-"""The label of the processes of jobs, which belong to no generation."""
+"""The variables of the agent that a backup gets."""
 
 
 class Launcher:
@@ -79,7 +80,7 @@ class Launcher:
         return self.log_folder(generation.service) / f"{generation.label}.{replica.index}.log"
 
     def job_log(self, job: str, run: str) -> Path:
-        """Return the log of a run of a job: the start time if scheduled, else the commit."""
+        """Return the log of a run of a job; `run` is the start time if scheduled, else a commit."""
         return self.log_folder(job) / f"{JOB_LABEL}-{run}.log"
 
     def server_log(self, resource: str) -> Path:
@@ -112,7 +113,7 @@ class Launcher:
         return await asyncio.to_thread(self._launch, spec, owner, incoming, port, host_network)
 
     def backup(self, owner: Owner) -> Launch:
-        """Build the launch of a backup of this environment, with the agent's own settings."""
+        """Build the launch of a backup of this environment, with the agent's settings."""
         arguments = (sys.executable, "-m", "lapwing.agent.backups", owner.stack, owner.environment)
         variables = {"LAPWING_HOME": str(self._settings.home), MARK: self.mark(owner)}
         kept = {k: v for k, v in os.environ.items() if k in _BACKUP_VARIABLES}
@@ -262,7 +263,7 @@ def prepare_home(homes: Path, owner: Owner, live: Collection[tuple[str, str]] | 
     """Create the home folder of a process, which its restarts keep.
 
     Those of generations that are not `live` (service and label) are removed, without `live` none.
-    Those of one-off commands are left to `one_off`. Raises OSError.
+    `one_off` removes those of one-off commands. Raises OSError.
     """
     for old in homes.glob("*/*") if live is not None else ():
         label = old.name.rpartition(".")[0]

@@ -2,8 +2,8 @@
 
 They are marked like every process of an environment, so `lapwing down` finds and stops them. Their
 owner names the release, and the process that started them: while that is running, the agent does
-not stop them. The home folder of a command is the record of it, from before its start until after
-its end; one whose caller was killed is ended by the agent.
+not stop them. The home folder of a command records that it is in progress, from before its start
+until after its end. The agent stops a command whose caller was killed.
 """
 
 from __future__ import annotations

@@ -163,7 +163,7 @@ def virtual_hosts(
 
     The preview host has routes only between the start of candidates and their switch, and during
     maintenance, and only for clients on this machine (`local` networks). Replicas receive the
-    environment's own domain as Host: many applications refuse any other.
+    environment's domain as Host: many applications refuse any other.
     """
     known = [s for s in states if _is_served(s)]
     hosts: list[VirtualHost] = []

@@ -1,9 +1,9 @@
-"""Restores of one environment on a machine: the steps at its data.
+"""Restores of one environment on a machine: the steps that change its data.
 
 `unpack` writes a part beside the present data, and `switch` exchanges the two folders by one
-renameat2(2), so there is always one complete folder, and the data before the restore always has the
-name that it keeps. A restore is recorded before it changes anything, so that one that was killed is
-reported and can be completed; it is no reason to remove the data before it.
+renameat2(2): a complete folder always exists, and the data from before the restore has its final
+name at once. A restore is recorded before it changes anything, so that an interrupted restore is
+reported and can be completed, and the data from before it is kept.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 class Restoring(msgspec.Struct, frozen=True, kw_only=True):
     """A restore in progress.
 
-    The deployment `commit` is stopped for it; None if nothing was running. `head` was the newest
-    commit, and `inode` the folder of the data.
+    The deployment `commit` is stopped for the restore; None if nothing was running. `head` was the
+    newest commit, and `inode` is that of the folder of the data before the restore.
     """
 
     name: str
@@ -66,14 +66,14 @@ class Restores:
         files.sync_tree(to)
 
     def switch(self, part: Part, restored: Path, restoring: Restoring) -> None:
-        """Exchange the data of a part for restored data. Raises OSError.
+        """Replace the data of a part by restored data. Raises OSError.
 
-        The data before this restore is kept, not that before earlier ones.
+        The data from before this restore is kept; that from before earlier restores is removed.
         """
         present, before = self.data / part.name, self.before(part)
         if part.kind != "volume" and (port := present / "port").exists():
             shutil.copy2(port, restored / "port")
-        if inode(before) == restoring.inode is not None:  # It was killed after the exchange.
+        if inode(before) == restoring.inode is not None:  # Killed after the exchange.
             _exchange(restored, present)
             files.remove_tree(restored)
         elif present.exists():
@@ -85,7 +85,7 @@ class Restores:
         files.sync_folder(self.data)
 
     def before(self, part: Part) -> Path:
-        """Return the folder of the data before the last restore of a part."""
+        """Return the folder of the data from before the last restore of a part."""
         return self.data / f".{part.name}.before-restore"
 
     def unpacked(self, part: Part) -> Path:
@@ -93,14 +93,17 @@ class Restores:
         return self.data / f".{part.name}.restored"
 
     def check_server(self, part: Part) -> None:
-        """Check that a program gets no data of a container, nor the reverse. Raises BackupError."""
+        """Check that a backup of a container is not restored to a program, nor the reverse.
+
+        Raises BackupError.
+        """
         present = self.data / part.name
         contained, now = part.image is not None, images.recorded(present) is not None
         if part.kind != "volume" and contained != now and present.exists():
             raise BackupError(
-                f"{part.name} runs {'in' if now else 'outside'} a container now, and the backup is "
+                f"{part.name} now runs {'in' if now else 'outside'} a container, but the backup is "
                 f"of {part.image or part.program}.",
-                hint="Load the data with the tools of the database.",
+                hint="Unpack the backup, and load the data with the tools of the database.",
             )
 
     @contextmanager
@@ -119,7 +122,7 @@ class Restores:
         (self.data / _RESTORE).unlink(missing_ok=True)
 
     def recorded(self) -> Restoring | None:
-        """Return the restore that was recorded last and has not ended."""
+        """Return the recorded restore; None if no restore is in progress or interrupted."""
         try:
             return msgspec.json.decode((self.data / _RESTORE).read_bytes(), type=Restoring)
         except (OSError, msgspec.MsgspecError):

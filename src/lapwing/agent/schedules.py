@@ -221,7 +221,7 @@ class Schedules:
 
 
 def _scheduled(document: Document) -> dict[str, Service]:
-    """Return the scheduled jobs of a document; one of them makes the backups."""
+    """Return the scheduled jobs of a document, including the one that makes backups."""
     found = {n: s for n, s in document.services.items() if s.schedule is not UNSET}
     if document.backup is not UNSET and document.services:
         found[BACKUP] = Service(

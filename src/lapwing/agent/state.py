@@ -26,7 +26,7 @@ from lapwing.plan.model import Document, ResourceContainer, Schedule, Service
 from lapwing.system.files import write_atomic
 
 BACKUP = "@backup"
-"""The name of the job that makes backups, also of its log; no service can have it."""
+"""The name of the job that makes backups, and of its log; not a valid name of a service."""
 Slot = Literal["blue", "green"]
 Role = Literal["candidate", "active", "warm", "draining"]
 Parameters = ParamSpec("Parameters")

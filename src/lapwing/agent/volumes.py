@@ -40,8 +40,8 @@ def variable(name: str) -> str:
 def ensure(place: Path, initial: Path | None = None) -> None:
     """Create a volume, with the content that the source has at its path. Raises OSError.
 
-    It is complete when its folder exists: the content is copied under another name first. Replicas
-    that start at the same time wait for the one that creates it.
+    A volume is complete when its folder exists: the content is copied under another name first.
+    Replicas that start at the same time wait for the one that creates the volume.
     """
     folder = place if place.name.startswith("volume.") else place.parent
     if not folder.is_dir():

@@ -2,8 +2,8 @@
 
 `app.js.gz` is beside `app.js`; Caddy serves it to clients that accept gzip, whatever the type of
 the file. The header has no time and no name, so the same file has the same copy. A copy that the
-build of the site made is kept. One that has other content would be served for its file, so it is an
-error.
+build of the site made is kept. A copy with other content would be served instead of its file, so
+it is an error.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MAX_NAME_BYTES = 255
 
 
 def precompress(root: Path) -> None:
-    """Add compressed copies to a folder. Raises BuildError for a wrong one, and OSError."""
+    """Add compressed copies to a folder. Raises BuildError for an invalid copy, OSError."""
     for path in sorted(root.rglob("*")):
         if path.name.endswith(GZIPPED) and path.is_file():
             _check(path, Path(str(path).removesuffix(GZIPPED)), root)
@@ -35,7 +35,7 @@ def precompress(root: Path) -> None:
 
 
 def _compress(path: Path, copy: Path) -> None:
-    """Write a copy, if it is smaller than the file and there is none."""
+    """Write a copy, unless one exists or it would not be smaller than the file."""
     content = path.read_bytes()
     is_named = len(os.fsencode(copy.name)) <= _MAX_NAME_BYTES
     if len(content) < MIN_COMPRESSED_BYTES or not is_named or os.path.lexists(copy):
@@ -47,7 +47,7 @@ def _compress(path: Path, copy: Path) -> None:
 
 
 def _check(copy: Path, path: Path, root: Path) -> None:
-    """Raise BuildError if a copy is served for a file with other content."""
+    """Raise BuildError if a copy has other content than the file that it is served for."""
     if path.is_file() and not _same(copy, path):
         name = path.relative_to(root)
         raise BuildError(

@@ -168,7 +168,7 @@ def read_grype(report: Mapping[str, Any]) -> list[Finding]:
 
 
 def _entries(value: Any) -> list[Any]:
-    """Return a list of a report: what is no list must not count as one without findings."""
+    """Return a list of a report. Raises TypeError: another value must not count as no findings."""
     if not isinstance(value, list):
         raise TypeError
     return value

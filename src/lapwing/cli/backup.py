@@ -33,15 +33,15 @@ def command(
 ) -> int:
     """Back up the databases and volumes of an environment on a machine.
 
-    ACTION is `create` (default), `list`, or `verify`: restore BACKUP, by default the newest, into a
-    scratch folder and check it. Nothing is stopped. MySQL and MongoDB in containers, mongod, and
-    databases at a URL are left out, and listed.
+    ACTION is `create` (default), `list` or `verify`; `verify` restores BACKUP (default: the newest)
+    into a scratch folder and checks it. Services keep running. MySQL and MongoDB in containers,
+    mongod, and databases at a URL are not backed up; the output lists them.
     """
     from lapwing.cli import present
     from lapwing.commands import backup as commands
 
     if backup is not None and action != "verify":
-        raise UsageError(f"`lapwing backup {action}` takes no name of a backup.")
+        raise UsageError(f"`lapwing backup {action}` takes no BACKUP.")
     target = machine(context, environment)
     backups = target.backups()
     if action == "verify":
@@ -51,14 +51,14 @@ def command(
         _show_left_out(context, found)
         return present.checks(context, results, backup=found.id)
     if action == "list":
-        _show(context, backups.list())
+        _show(context, backups.list(), environment)
         return 0
     context.prepare_home()
     status = target.read_status()
     with context.printer.working("backing up"):
         made = backups.create(status.commit if status else None)
     if context.for_programs:
-        _show(context, [made])
+        _show(context, [made], environment)
     else:
         names = ", ".join(p.name for p in made.parts)
         context.printer.say(f"Backed up {names} to {backups.folder / made.id}.", style="green")
@@ -74,7 +74,7 @@ def machine(context: Context, environment: str) -> MachineTarget:
     target = context.target(environment)
     if not isinstance(target, MachineTarget):
         raise UsageError(
-            f"{environment} is on a cluster.",
+            f"Lapwing backs up environments on machines; {environment} is on a cluster.",
             hint="Use snapshots of its volumes, or the backups of the managed database.",
         )
     return target
@@ -85,13 +85,13 @@ def _show_left_out(context: Context, made: Manifest) -> None:
         context.printer.say(f"NOT backed up: {part.name}, {part.reason}.", style="yellow")
 
 
-def _show(context: Context, found: Sequence[Manifest]) -> None:
+def _show(context: Context, found: Sequence[Manifest], environment: str) -> None:
     import msgspec
 
     if context.for_programs:
         context.printer.json(msgspec.to_builtins(found))
     elif not found:
-        context.printer.say("There is no backup yet. Run `lapwing backup`.")
+        context.printer.say(f"There is no backup yet. Run `lapwing backup -e {environment}`.")
     else:
         rows = [
             (

@@ -33,7 +33,8 @@ _PINNED = re.compile(
     r"|https://[^\s@$?]+\.whl#sha256=[0-9a-f]{64}"
     r"|git\+(?:https://|ssh://(?:[\w-]+@)?)[^\s@$?]+@(?:[0-9a-f]{40}|[0-9a-f]{64})"
 )
-"""Sources whose content cannot change, by URLs without a login or query: they are committed."""
+"""Sources whose content cannot change. Their URLs have no login and no query, because the workflow
+is committed."""
 _SCP = re.compile(r"^([\w.-]+@[\w.-]+):(?!/)(.+)$")
 """git's short form of an SSH address, `git@HOST:PATH`, which pip does not read."""
 _SSH_USER = re.compile(r"ssh://([\w-]+)(?::[^/]*)?@")

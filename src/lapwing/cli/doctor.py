@@ -28,7 +28,7 @@ def command(context: Context, repair: bool, environment: str | None) -> int:
         target = context.load(environment).settings.target
         raise UsageError(
             f"Environment {environment!r} has `target: {target}` and no `host`.",
-            hint="`lapwing doctor` checks this machine, and servers that are reached over SSH.",
+            hint="`lapwing doctor` checks this machine; `-e` is for environments with `host`.",
         )
     if repair:
         context.prepare_home()

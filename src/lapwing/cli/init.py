@@ -83,7 +83,7 @@ def _find(folder: Path, choice: Choice) -> Findings:
     missing = [name for name in choice.files if posixpath.normpath(name) not in files]
     reason = (
         f"not read, because it is a link, outside of {folder.absolute()}, larger than "
-        f"{MAX_FILE_BYTES // 1024} KiB, not permitted to be read, or not UTF-8 text"
+        f"{MAX_FILE_BYTES // 1024} KiB, not readable, or not UTF-8 text"
     )
     if present := [name for name in missing if (folder / name).is_file()]:
         raise UsageError(

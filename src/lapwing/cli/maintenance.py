@@ -11,16 +11,18 @@ from lapwing.errors import UsageError
 
 @click.command("maintenance")
 @click.argument("state", type=click.Choice(["on", "off"]))
-@click.option("--message", metavar="TEXT", help="The text of the page, instead of `maintenance`.")
+@click.option(
+    "--message", metavar="TEXT", help="Show this text instead of the page of the stack file."
+)
 @environment_option
 @output_option
 @click.pass_obj
 def command(context: Context, /, state: str, message: str | None, environment: str) -> int:
     """Begin (on) or end (off) maintenance: clients get a page with status 503.
 
-    It is in effect until `off`, also across deployments, restarts and reboots. Services keep
+    Maintenance lasts until `off`, also across deployments, restarts and reboots. Services keep
     running; on the machine, they can be reached at the preview address. Requests in progress are
-    completed. The page is that of `maintenance` in the stack file.
+    completed. The stack file sets the page: `maintenance` of the environment.
     """
     from lapwing.cli import present
     from lapwing.targets.machine import MachineTarget

@@ -98,7 +98,7 @@ def _success(result: DeployResult) -> str:
         return _stopped(result)
     rollout, commit = result.rollout or Rollout(), (result.commit or "")[:12]
     if result.kind == "maintenance":
-        return f"Changed the routes of {result.stack}/{result.environment}. Commit: {commit}."
+        return f"Updated the routes of {result.stack}/{result.environment}. Commit: {commit}."
     took = f"in {result.seconds:.2f} s"
     if "switching" in rollout.times:
         took += f"; switched after {rollout.times['switching']:.2f} s"

@@ -52,7 +52,7 @@ def forward(command: click.Command) -> None:
 
 
 def host_of(context: Context, environment: str | None) -> str | None:
-    """Return the server of an environment; None for this machine, a cluster, or no stack file."""
+    """Return the server of an environment; None without `host`, as for a cluster."""
     if context.settings.server or environment in (None, "local"):
         return None
     found = context.stack_file.environment(environment)

@@ -22,7 +22,7 @@ from lapwing.errors import UsageError
 def command(context: Context, name: str, backup: str | None, environment: str, yes: bool) -> int:
     """Restore NAME, a resource or a volume, from BACKUP, by default the newest.
 
-    The environment is stopped meanwhile. The data before the restore is kept beside it.
+    The environment is stopped during the restore. The data from before the restore is kept.
     """
     from lapwing.cli import present
     from lapwing.commands.backup import find_part, restore
@@ -31,11 +31,11 @@ def command(context: Context, name: str, backup: str | None, environment: str, y
     backups = target.backups()
     manifest = backups.find(backup)
     part = find_part(manifest, name)
-    question = f"Stop {target.ref} and replace the data of {name} by that of backup {manifest.id}?"
+    question = f"Stop {target.ref} and replace the data of {name} with backup {manifest.id}?"
     if not yes and not (sys.stdin.isatty() and click.confirm(question, err=True)):
         raise UsageError(
-            f"The data of {name} was not replaced: it was not confirmed.",
-            hint="Run it again with `--yes`.",
+            f"The restore was not confirmed; the data of {name} was not replaced.",
+            hint="Run the command again with `--yes`.",
         )
     result = restore(target, backups, manifest, part)
     context.printer.say(f"Restored {name} from {manifest.id}.", style="green")

@@ -87,7 +87,7 @@ def _show_parts(context: Context, found: Status) -> None:
         )
     if found.backup is not None:
         printer.data("")
-        for text in _backup_lines(found.backup):
+        for text in _backup_lines(found.backup, found.environment):
             printer.data(text)
 
 
@@ -155,7 +155,7 @@ def _schedule_row(schedule: ScheduleStatus) -> tuple[str, ...]:
     return (f"{schedule.cron}{zone}", _moment(began), outcome, _moment(schedule.next))
 
 
-def _backup_lines(backup: BackupStatus) -> Iterator[str]:
+def _backup_lines(backup: BackupStatus, environment: str) -> Iterator[str]:
     if backup.created is None:
         yield "Backups: none yet"
     else:
@@ -165,10 +165,11 @@ def _backup_lines(backup: BackupStatus) -> Iterator[str]:
         yield f"  NOT backed up: {part.name}, {part.reason}"
     schedule = backup.schedule
     if schedule is not None:
-        yield f"  next {_moment(schedule.next)}"
+        yield f"  next run: {_moment(schedule.next)}"
         if schedule.last is not None and schedule.last.outcome != "succeeded":
             at, reason = _moment(schedule.last.due), schedule.last.reason
-            yield f"  the one of {at} {schedule.last.outcome}: {reason} (`lapwing logs @backup`)"
+            logs = f"`lapwing logs @backup -e {environment}`"
+            yield f"  last run, {at}: {schedule.last.outcome}: {reason} ({logs})"
 
 
 def _moment(seconds: float | None) -> str:

@@ -1,8 +1,8 @@
 """`lapwing backup verify` and `lapwing restore` on a machine.
 
-A restore unpacks and checks the backup first, while everything runs. Only then is the environment
-stopped, the folder of the data exchanged in one step, and the deployment that ran started again:
-also after an error or Ctrl-C. The data before the restore stays beside it, until the next one.
+A restore unpacks and checks the backup first, while everything runs. Then it stops the environment,
+exchanges the folders in one step, and starts the previous deployment again, also after an error or
+Ctrl-C. The data from before the restore is kept until the next restore.
 
 Verifying restores each part into a scratch folder: SQLite checks every file, whose rows are
 counted, and the server program of a database has to start on its data.
@@ -70,9 +70,9 @@ def find_part(manifest: Manifest, name: str) -> Part:
 def restore(
     target: MachineTarget, backups: Backups, manifest: Manifest, part: Part
 ) -> DeployResult:
-    """Restore a part; returns the deployment that runs again, `unchanged` if nothing was running.
+    """Restore a part; return the deployment that was started again, `unchanged` without one.
 
-    Raises BackupError, and then nothing was changed, or LapwingError.
+    Raises BackupError if nothing was changed, or LapwingError.
     """
     password_of(backups.settings, backups.document, part.name, part.login)
     restores = Restores(backups)
@@ -92,16 +92,17 @@ def restore(
 def _switch(
     target: MachineTarget, restores: Restores, manifest: Manifest, part: Part
 ) -> DeployResult:
-    """Stop what uses the data, exchange it for what was unpacked, and start the deployment again.
+    """Stop what uses the data, replace the data, and start the deployment again.
 
-    A restore that was killed in between left the environment stopped: its deployment is started.
+    If an interrupted restore left the environment stopped, its last deployment is started.
     """
     found = target.read_status()
     interrupted = interrupted_restore(restores.backups, target.repository)
     if interrupted is None and found is not None and found.rollout is not None:
         raise BackupError(
             f"A deployment of {target.ref} is in progress.",
-            hint="Wait for it, or run `lapwing abort`, then restore again.",
+            hint="Wait until the deployment ends, or run "
+            f"`lapwing abort -e {target.ref.environment}`; then run the restore again.",
         )
     is_stopped = not restores.backups.document.services
     restoring = Restoring(
@@ -126,7 +127,7 @@ def _switch(
         if found is not None and (found.running or found.stopping):
             target.reporter.progress("stopping what uses the data")
             if target.down(DownRequest()).outcome != "succeeded":
-                raise BackupError(f"{target.ref} was not stopped: nothing was restored.")
+                raise BackupError(f"{target.ref} could not be stopped. Nothing was restored.")
         restores.switch(part, restores.unpacked(part), restoring)
     finally:
         result = _start(target, restoring.commit, restoring.head)
@@ -135,7 +136,7 @@ def _switch(
 
 
 def _start(target: MachineTarget, commit: str | None, head: str | None) -> DeployResult:
-    """Start a deployment again, unless it was not stopped: `head` is the newest commit still."""
+    """Start a deployment again, unless it was not stopped: `head` is still the newest commit."""
     if commit is None or _head(target) == head:
         return target.unchanged("nothing was stopped")
     try:
@@ -161,7 +162,7 @@ def _check_rows(folder: Path, part: Part) -> str:
 
 
 def load(backups: Backups, part: Part, folder: Path) -> str:
-    """Load restored data by a container of the image that runs now. Raises BackupError."""
+    """Load restored data in a container of the current image. Raises BackupError."""
     container = images.recorded(backups.data / part.name) or images.recorded(folder)
     assert container is not None
     images.record(folder, container)
@@ -201,7 +202,9 @@ def _check_server(backups: Backups, part: Part, folder: Path) -> str:
             mark="",
         )
     except KeyError as error:
-        raise BackupError(f"{part.program} is not a server for {part.name} any more.") from error
+        raise BackupError(
+            f"This version of Lapwing does not support {part.program}, the server of {part.name}."
+        ) from error
     process = subprocess.Popen(
         launch.arguments,
         env=dict(launch.environ),
@@ -224,7 +227,7 @@ def _check_server(backups: Backups, part: Part, folder: Path) -> str:
 
 
 def _ask(kind: str, probe: kinds.Probe, port: int, password: str | None) -> str | None:
-    """Return what a server has (for Redis: its keys); None if it does not respond yet."""
+    """Return the number of keys of Redis as text, "" of others; None without a response."""
     sent, expected = probe.sent.replace(b"{password}", (password or "").encode()), probe.expected
     if kind == "redis":
         sent, expected = sent + b"DBSIZE\r\n", b"\r\n:"

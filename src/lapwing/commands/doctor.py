@@ -25,7 +25,7 @@ from lapwing.targets import local_agent
 from lapwing.targets.base import StatusReport
 
 BOOT_LINK = Path("/etc/systemd/system/multi-user.target.wants/lapwing.service")
-"""What enables the unit of a server (systemd.unit(5)). It can be read without D-Bus."""
+"""The symlink that enables the unit of a server (systemd.unit(5)); readable without D-Bus."""
 MIN_FREE_BYTES = 1024**3
 """Free space below which deployments are likely to fail."""
 

@@ -6,7 +6,7 @@ file may name the forge (`release: {forge: ...}`) where the remote does not show
     for each project: prepare -> pull requests of the commits -> decide -> steps
 
 It starts again if another job took the version. Of several projects in a repository one is released
-after the other; one that fails does not prevent the others, and the next run completes it.
+after the other; a failure does not prevent the others, and the next run completes what failed.
 """
 
 from __future__ import annotations

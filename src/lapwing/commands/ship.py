@@ -71,7 +71,7 @@ class ShipOptions:
     actor: str = "ci"
     commit: bool = True
     by_server: bool = False
-    """Whether the server of the environment builds again, and commits."""
+    """Whether the server of the environment builds again and makes the commit."""
     registry: str | None = None
     """The registry and folder to push releases to."""
     images: Mapping[str, str] = field(default_factory=dict)

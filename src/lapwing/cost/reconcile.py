@@ -91,7 +91,7 @@ def read_bill(text: str) -> list[BillRow]:
 
 
 def _check_extent(rows: int, months: Set[str]) -> None:
-    """Check that a bill has rows, of one month: that is what is estimated."""
+    """Check that a bill has rows, all of one month: the estimate is for one month."""
     if not rows:
         raise UsageError(
             "The bill has no row with a service and a SKU.",

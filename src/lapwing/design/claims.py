@@ -34,7 +34,7 @@ def sentences(claims: Iterable[Claim], subject: Subject) -> Iterator[str]:
 
 
 def _about(names: Names, one: str, many: str = "") -> Claim:
-    """Return a claim about parts: it holds if there is one, and has their names for `{}`."""
+    """Return a claim about named parts; it holds if there are any. `{}` is their names."""
 
     def text(subject: Subject) -> str:
         found = names(subject)
@@ -212,10 +212,10 @@ DATA = (
     ),
     _about(
         lambda s: [] if s.on_machine else [p.part for p in s.data],
-        "{} in the cluster is one pod with one disk: while the pod moves to another node, it does "
-        "not answer.",
-        "{} in the cluster are one pod with one disk each: while a pod moves to another node, it "
-        "does not answer.",
+        "{} in the cluster is one pod with one disk, and unavailable while the pod moves to "
+        "another node.",
+        "{} in the cluster are one pod with one disk each; each is unavailable while its pod moves "
+        "to another node.",
     ),
     Claim(
         "Databases run on the same machine as the services.",
@@ -323,8 +323,8 @@ OPEN = (
         lambda s: [
             p.part for p in s.services if p.min == 1 and s.routes(p.part) and not s.on_machine
         ],
-        "{} has one pod: while the pod moves to another node, it does not answer.",
-        "{} have one pod each: while a pod moves to another node, it does not answer.",
+        "{} has one pod, and is unavailable while the pod moves to another node.",
+        "{} have one pod each; each is unavailable while its pod moves to another node.",
     ),
 )
 

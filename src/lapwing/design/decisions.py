@@ -72,9 +72,9 @@ DECISIONS = (
     Decision(
         "Projects",
         "one for several environments, and a shared one",
-        "one cluster, one load balancer and one NAT gateway to pay",
+        "one cluster, one load balancer and one NAT gateway to pay for",
         "one project for each environment",
-        "production needs isolation from what is tested",
+        "production has to be isolated from tests",
         lambda s: s.cloud is not None and len(s.cloud.environments) > 1,
     ),
     Decision(

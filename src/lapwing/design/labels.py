@@ -1,4 +1,4 @@
-"""Labels of pictures with the facts under which each is true, as in `claims.py`."""
+"""Labels of pictures, each with the condition under which it is true, as in `claims.py`."""
 
 from __future__ import annotations
 

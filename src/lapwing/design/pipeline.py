@@ -36,9 +36,9 @@ class Pipeline:
     """What a workflow depends on.
 
     `stack`: the project has a stack file; `built` is the environment that its services are built
-    for, and `shipped` the one on a machine that the release branches are shipped to, if any; with
-    `over_ssh` that machine is a server. `others` are the branches that are not shipped, because
-    their versions are pre-releases or old ones.
+    for, and `shipped` the one on a machine that the release branches are shipped to, if any;
+    `over_ssh`: that machine is a server with `host`. `others` are the branches that are not
+    shipped, because their versions are pre-releases or old ones.
     `install` are pip's arguments, quoted for a shell; `documentation` is patterns for
     `paths-ignore`; `registry_token`: the project has images to push. `folder` is the file's in the
     repository.
@@ -186,7 +186,7 @@ def _ship(pipeline: Pipeline, environment: str) -> str:
 
 def _ship_over_ssh(pipeline: Pipeline, environment: str) -> str:
     return f"""\
-  # The SSH key is one of `lapwing server key -e {environment}`, which can deploy nothing else.
+  # `lapwing server key -e {environment}` allows the SSH key to deploy only this environment.
   # If the runner has trivy or grype, remove `--scan off`.
   ship:
     needs: check

@@ -113,7 +113,7 @@ class Subject:
 
     @property
     def spread(self) -> tuple[str, ...]:
-        """The services whose pods are spread over zones; one pod is in one zone."""
+        """The services with more than one pod, whose pods are spread over zones."""
         return tuple(p.part for p in self.services if p.spread and p.max > 1)
 
     @property
@@ -161,24 +161,24 @@ class Subject:
 
     @property
     def is_reachable(self) -> bool:
-        """Whether clients outside of the cluster reach its services."""
+        """Whether clients outside of the cluster can reach its services."""
         return self.has_ingress and (self.on_machine or self.load_balancer is not None)
 
     @property
     def host(self) -> str:
-        """The machine that it runs on, if it is stated."""
+        """The machine that the environment runs on, empty if the stack file does not state it."""
         host = self.environment.machine
         return f"{PROVIDERS[host.provider]} {host.type} in {host.location}" if host else ""
 
     @property
     def tls(self) -> str:
-        """The versions of TLS that the load balancer accepts, if it is known."""
+        """The versions of TLS that the load balancer accepts, empty if unknown."""
         oldest = self.https_balancer.min_tls if self.https_balancer else ""
         return f"TLS {oldest} or newer" if oldest else ""
 
     @property
     def without_backup(self) -> tuple[str, ...]:
-        """The databases with data that no rendered object backs up; a cache has none."""
+        """The databases that no rendered object backs up, without caches."""
         saved = {b.database for b in self.facts.backups}
         inside = (p.part for p in self.data if p.component != "redis" and p.part not in saved)
         outside = (m.part for m in self.facts.managed if m.kind != "redis" and not m.backup)

@@ -68,8 +68,8 @@ class LeftOut(msgspec.Struct, frozen=True, kw_only=True):
 class BackupStatus(msgspec.Struct, kw_only=True):
     """The scheduled backups of an environment, and the newest complete one (`created`: Unix time).
 
-    `schedule` is None where backups are made by hand only. `left_out` is what is not in the newest
-    backup; before the first one, what will not be in it.
+    `schedule` is None if backups are only made by hand. `left_out` is what is not in the newest
+    backup; before the first backup, what will not be in it.
     """
 
     schedule: ScheduleStatus | None = None

@@ -20,7 +20,7 @@ from typing import Any
 DAY_S = 86400
 LATEST = "latest"
 DEPLOYED = "deployed-"
-"""The start of the tags of what an environment runs."""
+"""The prefix of the tags of images that an environment runs."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ DeploymentKind = Literal["deploy", "promote", "rollback", "abort", "revert", "do
 
 
 MAX_PAGE_BYTES = 256 * 1024
-"""The largest maintenance page. It is in the desired state, and in memory of Envoy."""
+"""The maximum size of a maintenance page: the desired state and Envoy's memory contain it."""
 JOB_TIMEOUT_S = 600.0
 """How long a job may take where the stack file sets no timeout."""
 HeaderValue = str | tuple[str, ...] | bool
@@ -241,7 +241,7 @@ class Deployment(Struct, frozen=True, kw_only=True):
 
     @property
     def is_forward(self) -> bool:
-        """Whether it deploys what was built, not an earlier deployment."""
+        """Whether this deploys what was built, not an earlier deployment."""
         return self.kind in ("deploy", "promote")
 
 
@@ -317,7 +317,7 @@ class Document(Struct, frozen=True, kw_only=True):
     edge: Edge | UnsetType = UNSET
     backup: Backup | UnsetType = UNSET
     maintenance: Maintenance | UnsetType = UNSET
-    """Set during maintenance. It is no part of a deployment, which neither begins nor ends it."""
+    """Set during maintenance, which deployments neither begin nor end."""
     folder: str | UnsetType = UNSET
     """The folder of the stack file, if the document was committed from one on this machine."""
 

@@ -25,7 +25,7 @@ BACKS_UP = "lapwing.dev/backs-up"
 """Annotation: the database in the cluster that is backed up before the migration."""
 
 MIGRATED_BY = "lapwing.dev/migrated-by"
-"""Annotation of the volume of a database: the image whose offline migrations it has."""
+"""Annotation of the volume of a database: the image whose offline migrations were run last."""
 
 MAX_NAME_LENGTH = 63
 """Characters of a name that becomes a label or a host name, and of an endpoint group's name.

@@ -15,8 +15,8 @@ decides about 1.0.0). A message without a known type is a patch, because an uncl
 shipped all the same.
 
 On a branch of pre-releases the policy finds the final version that they precede: the bump of the
-last final version, but not lower than the one that the last pre-release precedes; the next free number is
-added. The policy `stated` takes the version of the file as it is.
+last final version, but not lower than the final version of the last pre-release; the next free
+number is added. The policy `stated` takes the version of the file as it is.
 """  # noqa: E501 - a table
 
 from __future__ import annotations

@@ -19,9 +19,8 @@ HASHED = r"^/assets/.*[-.][A-Za-z0-9_-]{8,}\.[A-Za-z0-9]+$"
 KEEP_ASSETS_S = 7 * 24 * 3600
 """How long the hashed files of a release are served after it was active."""
 GZIPPED = ".gz"
-"""What Caddy adds to the name of a file for its compressed copy. No other format is served: the
-build cannot check that the copy has the content of the file. Source: caddyserver.com, JSON
-structure, http.precompressed."""
+"""The suffix of the compressed copy of a file. Copies in other formats are not served, because the
+build cannot check their content. Source: caddyserver.com, JSON structure, http.precompressed."""
 MIN_COMPRESSED_BYTES = 512
 """Smaller responses are not compressed."""
 HIDDEN = [".*", "lapwing.yaml", "lapwing.lock", "lapwing-release.yaml"]

@@ -14,10 +14,10 @@ from lapwing.system.package_data import read
 DATABASES = ("mongodb", "mysql", "postgres")
 FREE_TIER = "M0"
 ON_MACHINE = (
-    "`backup` of the environment includes neither a database at a URL, nor MySQL and MongoDB in "
-    "containers, nor mongod: `lapwing status` lists what is left out."
+    "`backup` of the environment omits databases at a URL, MySQL and MongoDB in containers, and "
+    "mongod; `lapwing status` lists what is left out."
 )
-"""A deployment chooses the server, so a review cannot know it."""
+"""The server of a database is chosen at a deployment, so a review does not know it."""
 
 
 def backups(case: Case) -> Iterator[Risk]:
@@ -35,7 +35,9 @@ def backups(case: Case) -> Iterator[Risk]:
             if case.loaded.settings.target == "machine":
                 advice += f" {ON_MACHINE}"
                 if case.loaded.settings.backup is not None:
-                    evidence = f"`{name}` ({resource.kind}) may not be in the environment's backups"
+                    evidence = (
+                        f"backups of the environment possibly omit `{name}` ({resource.kind})"
+                    )
             yield Risk("no-backup", path, evidence, advice, Severity.CRITICAL)
         elif name in atlas and atlas[name].tier == FREE_TIER:
             evidence = f"`{name}` has `backup: true`, but Atlas makes no backups of {FREE_TIER}"

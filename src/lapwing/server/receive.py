@@ -39,7 +39,7 @@ LIMITED = {
 }
 """What a key for CI may run, with these options."""
 WITHOUT_STACK = {"doctor"}
-"""Verbs that are about the server, and need no source of a stack."""
+"""Verbs that check the server as a whole, so no source is sent."""
 GREETING = "hello"
 LOCK = ".lock"
 """The suffix of lock files: a command that uses the files of a snapshot holds one."""

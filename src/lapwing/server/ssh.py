@@ -144,10 +144,10 @@ class Connection:
         return "sudo -n "
 
     def call(self, command: str, *, capture: bool = False) -> tuple[int, bytes]:
-        """Run a command with our standard streams; return its exit status.
+        """Run a command with the standard streams of this process; return its exit status.
 
-        With `capture`, its standard output is returned. Else it gets a terminal if we have one. The
-        status is FAILED if the connection is lost.
+        With `capture`, its standard output is returned as well. Without, it gets a terminal if this
+        process has one. The status is FAILED if the connection is lost.
         """
         has_terminal = not capture and sys.stdin.isatty() and sys.stdout.isatty()
         arguments = [*self.program, "-t" if has_terminal else "-T", "-q"]

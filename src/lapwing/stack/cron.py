@@ -51,7 +51,7 @@ def parse(value: object) -> str:
 
 
 def parse_interval(value: object) -> str:
-    """Check a schedule, or a word such as `daily`, and return the schedule. Raises ValueError."""
+    """Check a cron schedule or a word such as `daily`; return the schedule. Raises ValueError."""
     alias = f"@{str(value).strip().lower()}"
     return parse(alias if alias in ALIASES else value)
 

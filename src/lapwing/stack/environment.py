@@ -157,15 +157,15 @@ class Backup(StrictModel):
 
     every: Interval = Field(
         "@daily",
-        description="When: `hourly`, `daily`, `weekly`, `monthly`, or a schedule as for cron.",
+        description="When: `hourly`, `daily`, `weekly`, `monthly`, or a cron schedule.",
         examples=["30 3 * * *"],
     )
     timezone: TimeZone = Field("UTC", description="The time zone of the schedule.")
     keep: int = Field(7, ge=1, le=1000, description="How many backups are kept.")
     to: Annotated[str, Field(pattern=r"^/")] | None = Field(
         None,
-        description="The folder for the backups, best on another disk. Default: `backups` in "
-        "LAPWING_HOME.",
+        description="The folder for the backups, preferably on another disk. Default: `backups` "
+        "in LAPWING_HOME.",
         examples=["/var/backups/lapwing"],
     )
 
@@ -213,8 +213,8 @@ class Environment(StrictModel):
     )
     backup: Annotated[Backup | None, short_form("every", str | Backup)] = Field(
         None,
-        description="Backups of its volumes and databases, but not of MySQL and MongoDB in "
-        "containers, of mongod, and of databases at a URL (machine).",
+        description="Scheduled backups of volumes and databases, except MySQL and MongoDB in "
+        "containers, mongod, and databases at a URL (machine).",
         examples=[{"every": "daily", "keep": 14, "to": "/var/backups/lapwing"}],
     )
     headers: Headers = Field(

@@ -1,6 +1,6 @@
-"""Check on disk what a file names: the source of each service, the folder of each released project.
+"""Check folders that a file names: the source of each service, the folder of each released project.
 
-The rules (`rules.py`) see only the file. These checks also see the folder that it is in.
+The rules (`rules.py`) only read the file; these checks also read the disk.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def check_projects(read: Source, delivery: Delivery) -> Iterator[Problem]:
 
 
 def _similar(path: Path) -> str | None:
-    """Return a hint with what has a similar name beside a missing path."""
+    """Return a hint with similar names in the folder of a missing path."""
     beside = path.parent.iterdir() if path.parent.is_dir() else ()
     return did_you_mean(path.name, sorted(found.name for found in beside))
 

@@ -22,10 +22,10 @@ TRANSFER_HEADERS = frozenset(
 
 SET_BY_ENVOY = frozenset(("date", "server"))
 MAX_HEADER_BYTES = 16384
-"""The size of all headers together. Envoy accepts so much for one name or value (HeaderValue), and
-1000 values; a client of Node.js so much for all."""
+"""The size of all headers together. Envoy accepts this size for one name or value (HeaderValue)
+and 1000 values; a Node.js client accepts this size for all headers."""
 HEADER_OVERHEAD_BYTES = 32
-"""What counts for each header besides its name and value. Source: RFC 9113, section 6.5.2."""
+"""Counted for each header besides its name and value. Source: RFC 9113, section 6.5.2."""
 
 
 def check_domains(_: Stack, environment: Environment) -> Iterator[Violation]:
@@ -82,7 +82,7 @@ def check_redirects(stack: Stack, environment: Environment) -> Iterator[Violatio
 def check_headers(stack: Stack, environment: Environment) -> Iterator[Violation]:
     """`headers` are for services with a route, and do not change how a response is transferred.
 
-    `Date` and `Server` are set by Envoy.
+    `Date` and `Server`, which Envoy sets, cannot be changed.
     """
     for name, service in stack.services.items():
         at: KeyPath = ("services", name, "headers")
@@ -113,7 +113,7 @@ def _check_header_names(headers: Headers, at: KeyPath) -> Iterator[Violation]:
 
 def _check_header_size(headers: Headers, at: KeyPath) -> Iterator[Violation]:
     values = [(n, v) for n, given in headers.items() for v in _values(given)]
-    # A percent sign is written twice for Envoy.
+    # Envoy's configuration has each percent sign twice.
     size = sum(len(n) + len(v) + v.count("%") + HEADER_OVERHEAD_BYTES for n, v in values)
     if size > MAX_HEADER_BYTES:
         message = f"The headers have {size:,} bytes; the limit is {MAX_HEADER_BYTES:,}."
@@ -135,7 +135,7 @@ def _environment_of(stack: Stack, environment: Environment, host: str) -> str | 
 def check_maintenance(_: Stack, environment: Environment) -> Iterator[Violation]:
     """`maintenance` is for machines."""
     if environment.target != "machine" and "maintenance" in environment.model_fields_set:
-        hint = "Configure the page in the load balancer, and remove it."
+        hint = "Remove `maintenance`, and configure the page in the load balancer."
         message = "`maintenance` is only for `target: machine`."
         yield Violation(message, ("maintenance",), hint, key=True)
 

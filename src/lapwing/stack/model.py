@@ -131,7 +131,9 @@ class Schedule(StrictModel):
         description="A run that could not start on time (the machine was off) is started within "
         "this time, once; after it, the run is recorded as missed.",
     )
-    suspend: bool = Field(False, description="Start no run (Kubernetes), until it is false.")
+    suspend: bool = Field(
+        False, description="Whether the schedule is suspended: no runs start (Kubernetes)."
+    )
 
 
 class Secret(StrictModel):

@@ -87,7 +87,7 @@ def _path_violations(name: str, at: KeyPath) -> Iterator[Violation]:
 
 
 def check_branches(delivery: Delivery, _: object = None) -> Iterator[Violation]:
-    """Check the names of the branches, and that each of them releases other versions."""
+    """Branches have valid, unique names, and no two of them release the same versions."""
     names: set[str] = set()
     versions: dict[object, str] = {}
     for index, branch in enumerate(delivery.release.branches):

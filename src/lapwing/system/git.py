@@ -333,7 +333,7 @@ def first_names(files: Iterable[str], most: int) -> str:
 
 
 def without_login(text: str) -> str:
-    """A text without user names, passwords and queries, which may have a token, in its URLs."""
+    """Remove user names, passwords and queries, which may contain a token, from URLs in a text."""
     return re.sub(r"(://)(?:[^/?#\s]*@)?([^\s?#'\"`]*)(?:\?[^\s#'\"`]*)?", r"\1\2", text)
 
 

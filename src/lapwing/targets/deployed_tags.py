@@ -1,11 +1,11 @@
-"""The tags `deployed-<environment>`, by which a registry knows what an environment runs.
+"""The tags `deployed-<environment>`, which mark in a registry the images that an environment runs.
 
     documents of a deployment and of the one before it -> tags to set and to remove -> registry
 
-The clean-up policies of a registry see tags, but no cluster. So the image of each service has the
-tag of the environment once its deployment or rollback has succeeded, and none when the service is
-removed. Lapwing itself reads the desired state instead. Therefore a registry that refuses does not
-fail the deployment.
+Clean-up policies of a registry can select images by tag, but do not know what a cluster runs. So
+the image of each service gets the tag of the environment once its deployment or rollback has
+succeeded (with Argo CD: was committed), and loses the tag when the service is removed. Lapwing
+itself reads the desired state instead, so an error of the registry does not fail the deployment.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def update_tags(
     """Tag the images of a change in the registry of the environment, and report what failed."""
     try:
         registry = file.load(change.document.environment).registry
-    except LapwingError as error:  # A rollback and `down` do not need a valid stack file.
+    except LapwingError as error:  # `rollback` and `down` do not need a valid stack file.
         report(f"warning: the deployed images are not tagged: {error.message}")
         return
     if registry is not None:
@@ -70,7 +70,7 @@ def update_tags_in(
 
 
 def _images(document: Document | None, registry: str) -> dict[str, Reference]:
-    """Return the images by digest of services whose repository in the registry is the service's."""
+    """Return, by service, each image by digest in the repository of that service."""
     found = {}
     for name, service in (document.services if document else {}).items():
         if service.image is not None and "@" in service.image:
@@ -88,8 +88,8 @@ async def _set(repository: Repository, tag: str, digest: str) -> None:
 async def _remove(repository: Repository, tag: str) -> None:
     """Remove a tag, but not its image.
 
-    A registry that deletes no single tags, as docker-registry 2, deletes an image with its tags: so
-    the tag is moved to an empty index, which is deleted.
+    Some registries (docker-registry 2) cannot delete a single tag, only an image with all its tags:
+    there the tag is moved to an empty index, which is deleted.
     """
     if await repository.digest(tag) is None:
         return

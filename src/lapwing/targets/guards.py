@@ -21,7 +21,7 @@ image is:
     rollback, abort     refused
     promote, down       never: no other image is started
 
-Services that use the same database and run from the same repository are deployed in one version.
+Services that use the same database and the same image repository must be deployed in one version.
 """
 
 from __future__ import annotations
@@ -237,7 +237,7 @@ def _check_same_version(plan: PlannedChange) -> None:
                 raise UsageError(
                     f"{user} would run {release_of(old)} with the schema of {name} "
                     f"{release_of(new)}: both use the same database.",
-                    hint=f"Deploy both in one version, such as by `--image {user}={new}`. "
+                    hint=f"Deploy both in one version: add `--image {user}={new}`. "
                     "Nothing was changed.",
                 )
 

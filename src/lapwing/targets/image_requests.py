@@ -2,8 +2,8 @@
 
     stack file -> services with a source -> ImageRequest | DockerfileRequest
 
-The two files that can be written for such a request are here as well: the Dockerfile of a service
-that has none, and the lock file with the digests of the base images.
+This module also writes two files: a Dockerfile for a service that has none, and the lock file with
+the digests of the base images.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def write_dockerfile(loaded: LoadedStack, settings: Settings, name: str) -> str:
     """
     buildable_services(loaded, (name,))
     if loaded.stack.services[name].build is None:
-        raise UsageError(f"{name} has its own Dockerfile.", hint="Change that one.")
+        raise UsageError(f"{name} already has a Dockerfile.", hint="Change that file.")
     request = image_request(loaded, settings, name, ())
     source = read_source(request.build.folder, settings.environ)
     base = base_name(request, source) or ""
@@ -58,7 +58,7 @@ def write_dockerfile(loaded: LoadedStack, settings: Settings, name: str) -> str:
 def pin_bases(
     loaded: LoadedStack, settings: Settings, *, plain_http: bool = False
 ) -> dict[str, str]:
-    """Write what the tags of the base images name now to the lock file; return the digests.
+    """Write the current digests of the base images to the lock file; return them.
 
     Raises RegistryError, BuildError or SourceError; then the file is unchanged.
     """

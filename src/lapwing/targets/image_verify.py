@@ -83,7 +83,7 @@ async def _has_simple_signature(source: Repository, digest: str, key: PublicKey)
 
 
 async def read_documents(source: Repository, manifest: Manifest) -> list[bytes]:
-    """Return the documents in a referrer, without those that are too large."""
+    """Return the documents in a referrer, except those that are too large."""
     small = [layer for layer in manifest.layers if layer.size <= MAX_DOCUMENT_BYTES]
     return [await read_blob(source, layer) for layer in small]
 

@@ -79,7 +79,7 @@ class Progress:
 
 
 def failure_hint(hint: str | None, ref: EnvironmentRef, entries: Iterable[Entry]) -> str:
-    """Return what to do after a failed deployment, besides its hint; `entries` are the history."""
+    """Return a hint for a failed deployment: that of the error, and general advice."""
     name = ref.environment
     more = f"Applied objects stay. Correct the problem and run `lapwing up -e {name}` again"
     if any(e.outcome == "succeeded" and e.services for e in entries):

@@ -34,8 +34,8 @@ def live_images(
 ) -> dict[str, list[LiveImage]]:
     """Return the images in the same registry that each service was live with, the newest first.
 
-    Images in another registry do not count: it may be gone, which must not stop a deployment. Nor
-    do those in the nodes of a local cluster, which are in no registry.
+    Images in another registry do not count: that registry may be gone, which must not stop a
+    deployment. Images in the nodes of a local cluster do not count: they are in no registry.
     `desired` is the URL of the desired-state repository, None for that of the environment. Raises
     DesiredStateError if it cannot be read.
     """

@@ -57,7 +57,7 @@ STEPS = {
     "analysing": "analysing live traffic",
     "undoing": "rolling back",
 }
-WAITING = {"down": "stopping", "maintenance": "changing the routes:"}
+WAITING = {"down": "stopping", "maintenance": "updating the routes:"}
 DOWN_STEPS = {"switching": "stopping traffic and replicas", "undoing": "rolling back"}
 
 
@@ -231,7 +231,7 @@ class MachineTarget:
         )
 
     def backups(self) -> Backups:
-        """Return the backups of what is deployed. Raises StateError if nothing is."""
+        """Return the backups of this environment. Raises StateError if nothing was deployed."""
         from lapwing.agent.backups import Backups
 
         document = self.repository.latest_valid(self.ref.stack, self.ref.environment)

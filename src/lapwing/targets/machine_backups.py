@@ -1,4 +1,4 @@
-"""What is read of the backups of an environment on a machine: the newest, and a killed restore."""
+"""Read the newest backup and an interrupted restore of an environment on a machine."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from lapwing.observed.status import BackupStatus, Status
 
 
 def interrupted_restore(backups: Backups, repository: DesiredRepository) -> Restoring | None:
-    """Return the restore that was killed, if nothing was deployed since it began."""
+    """Return the restore that was interrupted, if nothing was deployed since it began."""
     found = Restores(backups).recorded()
     if found is None:
         return None
     newest = history(repository, backups.document.stack, backups.document.environment, 2)
-    if newest and newest[0].kind != "down":  # It has not stopped the environment.
+    if newest and newest[0].kind != "down":  # The environment was not stopped.
         newest = newest[:1]
     return found if found.head in [entry.commit for entry in newest] else None
 
 
 def add_to_status(found: Status, backups: Backups, repository: DesiredRepository) -> Status:
-    """Return a status with the newest backup, and with a restore that was killed."""
+    """Return a status with the newest backup and with an interrupted restore."""
     made = backups.list()
     newest = made[0] if made else None
     backup = found.backup or (BackupStatus() if made else None)
@@ -42,7 +42,7 @@ def add_to_status(found: Status, backups: Backups, repository: DesiredRepository
 
 
 def _interrupted(backups: Backups, repository: DesiredRepository) -> str | None:
-    """Return what to do about a restore that was killed while its environment was stopped."""
+    """Return what to do if a restore was interrupted while its environment was stopped."""
     stack, environment = backups.document.stack, backups.document.environment
     if Restores(backups).is_in_progress:
         return None

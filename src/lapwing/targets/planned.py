@@ -184,7 +184,7 @@ def down(repository: DesiredRepository, ref: EnvironmentRef, actor: str) -> Plan
 def maintenance(
     repository: DesiredRepository, ref: EnvironmentRef, actor: str, wanted: Maintenance | UnsetType
 ) -> PlannedChange:
-    """Plan that maintenance begins or ends. What began with the same page is kept."""
+    """Plan the begin or end of maintenance. Maintenance in progress with the same page is kept."""
     head, present = _head(repository, ref)
     before = present.maintenance
     if wanted and before and (before.page, before.retry_after) == (wanted.page, wanted.retry_after):

@@ -109,7 +109,7 @@ def _check_sources(
 
 
 def _check_maintenance_page(loaded: LoadedStack, problems: list[LapwingError]) -> None:
-    """Check the page before it is needed."""
+    """Check that the maintenance page can be read, before maintenance needs it."""
     try:
         maintenance.read_page(loaded)
     except UsageError as error:

@@ -3,9 +3,9 @@
     plan of a rollback -> images + layers of what was live since -> pushed -> plan with new digests
 
 Browsers still run the pages of the release that is rolled back and request its hashed files, which
-the image of the older release lacks. No layer is sent, because each is in the registry. What is
-stored beside the image (SBOM, provenance) is stored for the new digest as well; it is signed only
-as far as the key had signed it. A rollback never depends on this: what fails is reported.
+the image of the older release lacks. No layer is sent, because each is in the registry. SBOM and
+provenance of the image are stored for the new digest as well; only statements that the key had
+signed are signed again. A rollback never depends on this: errors are reported as warnings.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def _keep(
 
 @dataclass(frozen=True, slots=True)
 class _Extension:
-    """The extension of one image."""
+    """The extension of one image with hashed files."""
 
     client: RegistryClient
     image: Reference
@@ -100,7 +100,7 @@ class _Extension:
     report: Callable[[str], None]
 
     async def push(self, live: Sequence[LiveImage]) -> str | None:
-        """Push the image with the layers that it lacks; return the digest, None if it has all."""
+        """Push the image with the layers that it lacks; return its digest, None if it has all."""
         client, image = self.client, self.image
         earlier = await earlier_layers(client, live, int(time.time()), self.report)
         if not earlier:
@@ -115,7 +115,7 @@ class _Extension:
         return made.root.digest
 
     async def _documents(self, source: Repository, digest: str) -> list[Document]:
-        """Return the documents beside the image, about the digest."""
+        """Return the documents of the image, rewritten for the new digest."""
         old, new = (d.partition(":")[2].encode() for d in (self.image.wanted, digest))
         found = []
         for descriptor in await list_referrers(source, self.image.wanted):

@@ -108,7 +108,7 @@ def test_data_is_kept_after_down(shop: Shop) -> None:
 
 
 def test_destroyed_database_is_restored_from_a_dump(shop: Shop, docker: Docker) -> None:
-    """It is verified, and restored, by a second container; the data before the restore is kept."""
+    """A second container verifies and restores it; the data from before the restore is kept."""
     shop.ask("CREATE TABLE sales AS SELECT generate_series(1, 1000) AS number")
     shop.where.run("backup")
     assert shop.status()["backup"]["left_out"] == []

@@ -1,4 +1,4 @@
-"""The start scripts of databases in a cluster: what they derive from their memory limit."""
+"""The start scripts of databases in a cluster: the settings that follow their memory limit."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_redis_has_a_quoted_password_and_a_memory_limit(redis: int) -> None:
 @pytest.mark.parametrize(
     ("memory", "pool", "connections"), [(1024 * MIB, 614, 151), (16 * 1024 * MIB, 9830, 2048)]
 )
-def test_mysql_arguments_follow_its_memory(
+def test_mysql_arguments_follow_the_memory_limit(
     tmp_path: Path, memory: int, pool: int, connections: int
 ) -> None:
     entrypoint = tmp_path / "docker-entrypoint.sh"

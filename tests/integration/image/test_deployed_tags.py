@@ -1,4 +1,4 @@
-"""The tags of what an environment runs, in real registries."""
+"""The tags of the images that an environment runs, in real registries."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def tagged(server: Server) -> str | None:
     return None if found is None else f"{server.host}/team/api@{found['_digest']}"
 
 
-def test_tag_moves_with_each_deployment_and_goes_with_the_service(server: Server) -> None:
+def test_tag_moves_with_each_deployment_and_is_removed_with_the_service(server: Server) -> None:
     first, second = push(server, "v1"), push(server, "v2")
     assert update(server, first, None) == []
     assert tagged(server) == first

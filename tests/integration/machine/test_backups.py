@@ -99,7 +99,7 @@ def scheduled(yard: Yard) -> dict[str, object]:
 
 
 def test_destroyed_data_is_restored(kept: Yard) -> None:
-    """Databases and volumes are changed and removed after the backup, and are as before again."""
+    """Databases and volumes that were changed or removed after the backup are restored."""
     write_and_read(kept, "before")
     sell(kept, "a chair", "a lamp")
     upload(kept).write_text("before")
@@ -124,7 +124,7 @@ def test_destroyed_data_is_restored(kept: Yard) -> None:
     assert kept.where.run("verify").returncode == 0
 
 
-def test_backup_is_private_and_says_what_it_contains(kept: Yard) -> None:
+def test_backup_is_private_and_lists_its_contents(kept: Yard) -> None:
     made = back_up(kept)
     folder = backups(kept) / made
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
@@ -175,7 +175,7 @@ def test_restore_asks_before_it_replaces_data(kept: Yard) -> None:
 
 
 def test_restore_that_was_killed_is_reported_and_can_be_completed(kept: Yard) -> None:
-    """It is killed after the stop, for which the agent has to wait meanwhile."""
+    """The restore is killed after it stopped the environment."""
     write_and_read(kept, "backed up")
     made = back_up(kept)
     write_and_read(kept, "later")
@@ -206,7 +206,7 @@ def test_only_the_newest_backups_are_kept(kept: Yard) -> None:
 
 
 def test_agent_makes_a_backup_on_schedule(kept: Yard) -> None:
-    """Its time passes while no agent is running: the next agent makes the backup."""
+    """The time of the backup passes while no agent is running: the next agent makes it."""
     before = {p.name for p in backups(kept).iterdir()}
     found = scheduled(kept)
     output = kept.where.run("logs", "@backup").stdout

@@ -1,4 +1,4 @@
-"""`lapwing maintenance`: clients get a page until it ends, whatever is deployed meanwhile."""
+"""`lapwing maintenance`: clients get a page until it ends, also across deployments."""
 
 from __future__ import annotations
 

@@ -157,7 +157,7 @@ def test_command_of_a_killed_caller_ends(where: Installation) -> None:
 def test_what_the_command_of_a_killed_caller_started_is_stopped_by_the_agent(
     where: Installation,
 ) -> None:
-    """It is in a separate session, so that neither the kernel nor the caller can signal it."""
+    """The process is in a separate session, so neither kernel nor caller can signal it."""
     child = "trap 'echo stopped >kept/child; exit 0' TERM; echo began; sleep 999 & wait"
     process = begin(where, "app", f"setsid sh -c {shlex.quote(child)} & wait")
     assert line(process) == "began"

@@ -240,7 +240,7 @@ def test_ship_tests_here_and_deploys_on_the_server(ci: Laptop) -> None:
     assert shown.stdout == "https://app.example.com\n"
 
 
-def test_ship_fails_with_the_deployment(ci: Laptop) -> None:
+def test_ship_fails_if_the_deployment_fails(ci: Laptop) -> None:
     where, serving = ci.where, ci.ask()
     where.write({"app.py": "raise SystemExit('no module')"})
     try:

@@ -1,4 +1,4 @@
-"""What is in no backup, and how it is reported."""
+"""What backups leave out and how they report it; data from before a killed restore."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_volume_added_after_the_newest_backup_is_left_out_of_it(settings: Settin
     made = before.create(None)
     now = Backups(settings, with_resources(uploads="./uploads", media="./media"))
     assert [(p.name, p.reason) for p in now.left_out(made)][2:] == [
-        ("volume.media", "added after it")
+        ("volume.media", "added after the newest backup")
     ]
 
 

@@ -40,7 +40,7 @@ def test_only_files_that_get_smaller_have_a_copy(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["app.js", "photo.png", "LICENSE", "link", "folder/data.tar"])
 def test_copy_of_the_site_is_kept_unless_it_has_other_content(tmp_path: Path, name: str) -> None:
-    """Caddy serves it for a file of any type, and for a link."""
+    """Caddy serves a copy for a file of any type, and for a link."""
     content = b"a" * 3_000_000
     path, copy = tmp_path / name, tmp_path / f"{name}.gz"
     path.parent.mkdir(exist_ok=True)
@@ -60,7 +60,7 @@ def test_copy_of_the_site_is_kept_unless_it_has_other_content(tmp_path: Path, na
             precompress(tmp_path)
 
 
-def test_files_that_are_no_copies_are_left_as_they_are(tmp_path: Path) -> None:
+def test_files_that_are_no_copies_are_unchanged(tmp_path: Path) -> None:
     (tmp_path / ".gz").write_text("no name")
     (tmp_path / "folder").mkdir()
     for name in ("alone.js.gz", "folder.gz", "app.js.br", "app.js.zst"):
@@ -82,7 +82,7 @@ def test_file_whose_name_is_too_long_for_a_copy_has_none(tmp_path: Path) -> None
     assert list(tmp_path.glob("*.gz")) == []
 
 
-def test_copy_that_cannot_be_read_is_an_error_of_access(
+def test_unreadable_copy_is_an_access_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "app.js").write_text("a")

@@ -19,7 +19,7 @@ GLOBAL = {"-C", "--help", "-h", "--version"}
 
 
 def texts(tree: ast.AST) -> Iterator[str]:
-    """Yield the texts of a module, with `VALUE` for what an f-string inserts."""
+    """Yield the texts of a module, with `VALUE` for the fields of f-strings."""
     inner: set[int] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.JoinedStr):
@@ -71,6 +71,6 @@ def test_command_in_a_message_exists(line: str) -> None:
     assert fault(line) is None
 
 
-def test_unknown_verb_and_option_are_noticed() -> None:
+def test_unknown_verb_and_option_are_reported() -> None:
     assert fault("lapwing destroy -e production") == "no command destroy"
     assert fault("lapwing deploy --nope") == "unknown options ['--nope']"

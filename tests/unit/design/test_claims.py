@@ -178,7 +178,7 @@ def _with_database(**changes: object) -> Subject:
 
 
 @pytest.mark.parametrize(("nodes", "claimed"), [(3, True), (1, False), (2, False)])
-def test_three_nodes_are_claimed_only_of_a_database_that_has_them(
+def test_three_nodes_are_stated_only_for_a_database_that_has_them(
     nodes: int, *, claimed: bool
 ) -> None:
     subject = _with_database(regions=(("CENTRAL_US", nodes),))

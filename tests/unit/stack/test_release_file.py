@@ -1,4 +1,4 @@
-"""Release files: `lapwing-release.yaml` of a project that is not a stack."""
+"""Release files: `lapwing-release.yaml` of a project without a stack file."""
 
 from __future__ import annotations
 

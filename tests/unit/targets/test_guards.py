@@ -66,7 +66,7 @@ def deployment(
 
 
 def test_services_of_one_database_and_repository_have_one_version(tmp_path: Path) -> None:
-    """A worker of the old image would meet the schema that the new one migrates."""
+    """A worker of the old image would run with the schema that the new image migrates."""
     repository = DesiredRepository(tmp_path / "desired")
     marks = MIGRATION.replace(b"-of: api", b"-of: api, lapwing.dev/stops: api feeds other")
 

@@ -27,7 +27,7 @@ RATE_LIMIT_S = 3600.0
 """How long no attempt is made after the authority reported a rate limit."""
 NONCE_ATTEMPTS = 5
 """How often a request is given to certbot's library while its nonce is refused (RFC 8555, 6.5). The
-library sends it twice each time, with a new nonce."""
+library sends the request twice each time, with a new nonce."""
 RATE_LIMITED = "urn:ietf:params:acme:error:rateLimited"
 
 

@@ -303,7 +303,7 @@ def _route(route: Route) -> Json:
 
 
 def _unavailable(route: Route) -> Json:
-    """Render a response with status 503: the page of a route, or that its service is stopped."""
+    """Render a response with status 503: the page of a route, or a text for a stopped service."""
     if route.page is None:
         response = _direct_response(503, "This service is not running at the moment.\n")
         return {**response, **response_headers([HeaderChange("retry-after", "set", "5")])}

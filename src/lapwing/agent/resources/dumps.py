@@ -1,11 +1,11 @@
-"""Databases in containers: dumped by the tools of their image, and loaded into new data.
+"""Dump databases in containers by the tools of their image, and load the dumps into new data.
 
-A dump is made in the running container. It is loaded by a second container of the same image, on a
-folder with new data, which then replaces the data, as the folder of any other part does. The data
-of Redis is a file, so nothing is loaded: the second container has to start on it.
+A dump is made in the running container. A second container of the same image loads it into a new
+folder, which then replaces the data like the folder of any other part. The data of Redis is a file,
+so nothing is loaded: the second container only has to start on it.
 
 The second container belongs to the process that starts it, like a one-off command: the agent
-removes it when that process has ended.
+removes the container when that process has ended.
 
 Sources: PostgreSQL documentation, pg_dump and pg_restore; Docker Engine API, Exec.
 """
@@ -36,7 +36,7 @@ _USER = '-U "$POSTGRES_USER" -d "$POSTGRES_DB"'
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """The shell scripts that dump and load a database in its container, with its variables."""
+    """The shell scripts that dump and load a database, run in its container."""
 
     dump: str
     load: str
@@ -45,7 +45,7 @@ class Tool:
 TOOLS: dict[ResourceKind, Tool] = {
     "postgres": Tool(
         dump=f"{_LOGIN}exec pg_dump -Fc {_USER}",
-        # Other roles than the database's user are not in a dump, and would stop the load.
+        # A dump contains no roles: owners and privileges of other roles would stop the load.
         load=f"{_LOGIN}exec pg_restore --exit-on-error --no-owner --no-privileges {_USER} "
         f"{images.SECRETS}/{FILE}",
     ),
@@ -66,7 +66,7 @@ def dump(settings: Settings, owner: Owner, kind: ResourceKind, to: Path) -> None
     except EngineError as error:
         raise BackupError(
             f"{owner.service} cannot be dumped: {error.message}",
-            hint="Run `lapwing status`: is it running?",
+            hint=f"Check that it is running: `lapwing status -e {owner.environment}`.",
         ) from error
 
 

@@ -36,7 +36,7 @@ from lapwing.settings import Settings
 from lapwing.system.files import remove_tree, write_atomic
 
 LABEL = "resource"
-"""The label of their owners."""
+"""The label of the owners of servers."""
 START_TIMEOUT_S = 30.0
 CONTAINER_START_TIMEOUT_S = 180.0
 """How long an image may take to create its database."""
@@ -316,10 +316,10 @@ def launch_program(
     database: str,
     mark: str,
 ) -> tuple[Launch, kinds.Probe]:
-    """Build the launch of a server program on the `data` in a folder, and how it is asked.
+    """Build the launch of a server program on the `data` in a folder, and its probe.
 
-    The file with its password is written to the folder. Raises KeyError if the program is not
-    supported, OSError.
+    A configuration file with the password is written to the folder. Raises KeyError if the program
+    is not supported, OSError.
     """
     program, data = kinds.of(kind, path), folder / "data"
     environ = {

@@ -22,7 +22,7 @@ USER = 65532
 """The user of an image without `user`: `nonroot` of the distroless images."""
 PORT = 8080
 CREATED_BY = "lapwing image build"
-"""What the history of an image states of each layer that was built."""
+"""`created_by` of each built layer in the history of an image."""
 _SHELL = re.compile(r"[|&;<>()`$\n*?~#]|^\s*\w+=")
 
 
@@ -82,7 +82,7 @@ def image_config(
 
 
 def encode(document: Mapping[str, Any]) -> bytes:
-    """Encode a configuration: the same bytes for the same content."""
+    """Encode a configuration reproducibly: the same content has the same bytes."""
     return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
 
 

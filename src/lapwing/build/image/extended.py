@@ -1,10 +1,10 @@
-"""An image in a registry with more layers of hashed files, made without a build or an upload.
+"""Add layers of hashed files to an image in a registry, without a build or an upload of layers.
 
     image by digest + layers of other releases -> configurations and manifests -> image
 
-After a rollback, browsers still run the pages of the release that was rolled back. Its hashed files
-are in a layer of its image, so the image of the older release is described once more, with that
-layer in it. Only the configuration and the manifest are new.
+After a rollback, browsers still run the pages of the release that was rolled back. The hashed files
+of that release are in a layer of its image, so the image of the older release gets a second
+configuration and manifest that include this layer.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ async def extend_image(
     service: str,
     revision: str,
 ) -> Image | None:
-    """Return an image with the layers in `earlier`, the newest first, that it lacks.
+    """Return an image with the layers of `earlier` (newest first) that it does not have yet.
 
-    None if it lacks none, or was not built by Lapwing. Raises RegistryError.
+    None if it has all of them, or was not built by Lapwing. Raises RegistryError.
     """
     repository = client.repository(reference)
     root = await repository.manifest(reference.wanted)
@@ -61,9 +61,9 @@ async def _extend(
     more = select(earlier, layers)
     if not more:
         return None
-    own = (n for n, d in enumerate(manifest.layers) if ANNOTATION in (d.annotations or {}))
-    place = next(own, len(layers) - 1)  # Below the files of the release.
-    layers[place:place] = more
+    annotated = (n for n, d in enumerate(manifest.layers) if ANNOTATION in (d.annotations or {}))
+    position = next(annotated, len(layers) - 1)  # Below the files of the release.
+    layers[position:position] = more
     config["rootfs"]["diff_ids"] = [layer.diff_id for layer in layers]
     config["history"] = [*history, *history[-1:] * len(more)]
     platform = Platform(config["os"], config["architecture"], config.get("variant", ""))

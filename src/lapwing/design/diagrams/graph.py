@@ -159,9 +159,9 @@ def _frame(found: Any, at: Any) -> Frame:
 
 
 def _title(group: Group, frame: Frame, passed: list[Point]) -> Iterator[Shape]:
-    """Write the title of a frame where no line passes: at its left, its right, or its middle.
+    """Write the title of a frame where no line passes: on the left, on the right, or between.
 
-    If lines pass everywhere, the left one is interrupted by the title.
+    If lines pass everywhere, the title is on the left and covers them.
     """
     x, y, width, _ = frame
     wide = width_of(group.title, _FRAME, bold=True)

@@ -85,10 +85,10 @@ def check_in_progress(api: ApiClient, scope: Scope, things: Iterable[Object]) ->
 
 
 def record_migrations(api: ApiClient, things: Iterable[Object]) -> None:
-    """Record in the cluster which image's migrations each database has.
+    """Record in the cluster which image migrated each database last.
 
-    It is an annotation of the volume, which exists exactly as long as the data: after `down`
-    nothing else shows what the schema is, least of all to another machine.
+    The record is an annotation of the volume, which exists as long as the data. After `down`, it is
+    the only record of the schema that another machine can read.
     """
     for plan in plans(things):
         volume = _volume(api, plan)
@@ -98,7 +98,10 @@ def record_migrations(api: ApiClient, things: Iterable[Object]) -> None:
 
 
 def _check_last_migration(api: ApiClient, plan: UpgradePlan) -> None:
-    """Check a version that has no running one to start beside. Raises UpgradeError."""
+    """Check the version of a service that is not deployed, so no probe can run.
+
+    Raises UpgradeError.
+    """
     if api.get(Reference.of(plan.own)) is not None:
         return
     volume = _volume(api, plan)

@@ -15,10 +15,10 @@ started. That is an outage, so it needs consent and a way to restore the databas
 
 PROBING ends in CLEAR if no migration is pending (an ordinary blue-green deployment follows), in
 OUTDATED if the schema is newer than the version, and in REFUSED if a migration is pending and
-consent or the way to make a backup is missing: nothing was changed yet. A failure before MIGRATING
-leads to RESTARTING: the old version runs again on a schema that never changed. A failure from
-MIGRATING on leads through WITHDRAWING (the new version is scaled to zero) and RESTORING (the backup
-is restored) to RESTARTING: the old version never runs on a newer schema.
+consent or the way to make a backup is missing: nothing was changed yet. After a failure before
+MIGRATING comes RESTARTING: the old version runs again on a schema that never changed. After a
+failure from MIGRATING on come WITHDRAWING (the new version is scaled to zero), RESTORING (the
+backup is restored) and RESTARTING: the old version never runs on a newer schema.
 
 WITHDRAWING, RESTORING and RESTARTING can only be retried: a failure keeps the state and is
 reported, and the next run continues there, so there is no lock to clear by hand. MIGRATING cannot
@@ -168,8 +168,8 @@ class Probe:
         """Whether a migration is pending, by what the program itself reports.
 
         Fleet's server compares its migrations with those in the database before it writes anything;
-        if some are missing it prints so and exits with 1. If the database has migrations that it
-        does not know, it prints so and starts. An empty database has nothing to lose.
+        if some are missing it reports them and exits with 1. If the database has migrations that
+        the server does not know, it reports them and starts. An empty database has nothing to lose.
         Source: Fleet, cmd/fleet/serve.go (fleet-v4.90), the answers of the migration status.
         """
         output = self.output.lower()

@@ -41,7 +41,7 @@ from lapwing.kubernetes.wait import ResourceWaiter
 from lapwing.plan.names import COMPONENT, NAME
 
 PROBE_LOG_LINES = 2000
-"""Lines to read: a server warns of unknown migrations as it starts, before its other output."""
+"""Lines to read: a server warns of unknown migrations at its start, before its other output."""
 
 
 class UpgradeSteps:

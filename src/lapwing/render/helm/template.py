@@ -207,7 +207,7 @@ def _expression(leaf: Scope | Setting | Digest | Any, contents: Contents) -> str
 
 
 def _label(expression: str) -> str:
-    """Write an expression whose text is valid as a label. A `+` of a version is not."""
+    """Write an expression as a valid label value: a version may contain `+`, a label may not."""
     return f'{expression} | replace "+" "_" | trunc 63 | trimSuffix "-"'
 
 
@@ -216,9 +216,9 @@ def _content(digest: Digest) -> Joined:
 
 
 def check_range(low: Setting, high: Setting) -> str:
-    """Write what refuses values of which the minimum is larger than the maximum.
+    """Write a check that fails if a minimum is larger than its maximum.
 
-    The JSON Schema of values cannot compare two of them.
+    JSON Schema cannot compare two values.
     """
     where = low.path.rpartition(".")[0]
     message = _constant(f"{where}: min is larger than max")

@@ -44,7 +44,7 @@ class Server:
     `start` is a shell script. `environment` maps variables to a text or to a key of its
     Secret (`@key`). `ping` is a shell script that succeeds when the database is ready, `reach` one
     that succeeds when it is ready at `$HOST`, without a password. `$MEMORY` is the memory limit
-    of its container, so that the settings follow it wherever it is set.
+    of the container in bytes, so that the settings follow the limit.
     """
 
     environment: dict[str, str]
@@ -75,8 +75,8 @@ SERVERS: dict[str, Server] = {
         environment={"REDISCLI_AUTH": "@password"},
         ping='test "$(redis-cli ping)" = PONG',
         reach='redis-cli -h "$HOST" ping',
-        # Rewriting the append-only file may copy what changes meanwhile: a quarter is left. What
-        # is stored is no cache only, so nothing is evicted.
+        # A quarter of the memory is left for copies of pages that change while the append-only
+        # file is rewritten. The data may be more than a cache, so keys are not evicted.
         start="umask 077\n"
         """password=$(printf %s "$REDISCLI_AUTH" | sed 's/[\\\\"]/\\\\&/g')\n"""
         "{\n"

@@ -33,7 +33,7 @@ _LEAVES = (Setting, Scope, Joined, Digest)
 class Value:
     """A leaf as the value of a key or list item. `indent` is that of the lines below the key.
 
-    An `Extra` is the lines of its items or fields, with this indent.
+    An `Extra` is written as the lines of its items or fields, with this indent.
     """
 
     leaf: Leaf | Extra

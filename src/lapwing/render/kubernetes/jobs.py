@@ -130,7 +130,7 @@ def _cron_job(cluster: ClusterEnvironment, part: str, service: Service) -> dict[
         "timeZone": Setting(
             f"{path}.timezone", schedule.timezone, "The time zone of the schedule."
         ),
-        "suspend": Setting(f"{path}.suspend", schedule.suspend, f"Do not run {part}."),
+        "suspend": Setting(f"{path}.suspend", schedule.suspend, f"Whether {part} is suspended."),
         "concurrencyPolicy": "Forbid",
         "startingDeadlineSeconds": round(schedule.start_within),
         "successfulJobsHistoryLimit": KEPT_RUNS,

@@ -96,9 +96,9 @@ def template(
 
 
 EXTRAS = {
-    "extraEnv": "More environment variables, also from Secrets, as in a pod's `env`.",
-    "extraVolumes": "More volumes, as in a pod's `volumes`: a CA certificate, for example.",
-    "extraVolumeMounts": "Where they are mounted, as in a container's `volumeMounts`.",
+    "extraEnv": "Additional environment variables, as in a container's `env`.",
+    "extraVolumes": "Additional volumes, as in a pod's `volumes`, such as a CA certificate.",
+    "extraVolumeMounts": "Mounts of additional volumes, as in a container's `volumeMounts`.",
 }
 
 
@@ -223,7 +223,7 @@ def environment(cluster: ClusterEnvironment, part: str, service: Service) -> lis
         found[secret.name] = _from_secret(secret_part(secret.name), "value")
     for variable, text in service.env.items():
         value: Tree = _value(cluster, text)
-        if isinstance(value, str) and "{{" not in value:  # Escaped in tests of Argo Rollouts.
+        if isinstance(value, str) and "{{" not in value:  # Analysis templates escape it.
             path = f"services.{part}.env.{variable}"
             value = Setting(path, value, f"An environment variable of {part}.")
         found[variable] = {"value": value}

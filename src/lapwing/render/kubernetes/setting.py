@@ -32,9 +32,9 @@ class Scope(enum.Enum):
     NAMESPACE = "namespace"
     MANAGER = "manager"
     CHART = "chart"
-    """The name and version of a chart; only charts have it."""
+    """The name and version of the chart; only in charts."""
     APP_VERSION = "app version"
-    """The version of the application in a chart; only charts have it."""
+    """The version of the application; only in charts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Extra:
 
 
 MERGE = "<<"
-"""The key of an `Extra` in a mapping, as YAML's merge key."""
+"""The key of an `Extra` in a mapping, the same as YAML's merge key."""
 Leaf = Setting | Scope | Joined | Digest
 Tree = Any
 """Dicts, lists, text, numbers, booleans, None, and leaves of this module."""

@@ -43,7 +43,7 @@ def template(
 
 
 def without_chart_labels(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The same objects without the labels that only a chart adds, which every object has."""
+    """Return the objects without the labels that only a chart adds; every object must have them."""
     only = {"helm.sh/chart", "app.kubernetes.io/version"}
     plain = []
     for item in found:

@@ -80,7 +80,7 @@ def key(item: dict[str, Any]) -> tuple[str, str]:
 
 
 def own(found: list[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
-    """The objects that are not only a chart's, without the labels of a chart."""
+    """Objects that `render` also writes, without the labels of a chart."""
     found = helm.without_chart_labels(found)
     names = {i["metadata"]["labels"]["app.kubernetes.io/name"] for i in found}
     assert names
@@ -180,7 +180,7 @@ def test_vulnerabilities_service_requests_ephemeral_storage(
 
 
 def test_fleet_has_fewer_database_connections_than_mysql_allows() -> None:
-    """Of each environment: all pods with a full pool, one more during an update, and the jobs."""
+    """Per environment: all pods with a full pool, one more during an update, and the jobs."""
     for name in ("kind", "hosts-1000", "hosts-25000", "hosts-150000", "production"):
         made = render.prepare(load(FLEET, name))
         fleet, mysql = made.services["fleet"], made.own_resources["mysql"]
@@ -199,7 +199,7 @@ def test_fleet_writes_osquery_logs_to_stdout_and_their_plugin_is_a_value(
         assert values[f"FLEET_OSQUERY_{log}_LOG_PLUGIN"] == "stdout"
 
 
-def test_fleet_takes_more_variables_and_volumes(tmp_path: Path) -> None:
+def test_fleet_accepts_additional_variables_and_volumes(tmp_path: Path) -> None:
     made = cluster_environment(tmp_path, FLEET.read_text(), "kind")
     files = stack.files(made, About("fleetdm-stack", "1.0.0", "v4.93.0", "Fleet"))
     given = {
