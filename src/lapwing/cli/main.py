@@ -64,7 +64,7 @@ VERBS = {
     "render": "Write an environment as Kubernetes manifests.",
     "chart": "Write an environment as a Helm chart.",
     "infra": "Write the stack's cloud infrastructure as Terraform JSON.",
-    "diagram": "Draw the stack: architecture, blue-green, pipeline, network, cost.",
+    "diagram": "Draw architecture, blue-green switch, pipeline, network, cost.",
     "design": "Write the architecture document of the stack.",
     "doctor": "Check this machine and the state folder.",
     "demo": "Deploy under load and count failed requests.",
