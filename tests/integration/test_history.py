@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from lapwing.agent.outcomes import Outcomes
-from lapwing.desired.history import IN_PROGRESS, history, last_failure
+from lapwing.desired.history import IN_PROGRESS, deployed, history, last_failure
 from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import ConflictError
 from lapwing.plan.model import Deployment, DeploymentKind, Maintenance
@@ -89,6 +89,18 @@ def test_crashing_release_is_condemned_in_each_commit_that_has_it(
     asyncio.run(outcomes.condemn(bad, head, "failed", "api was crashing."))
     found = [entry.outcome for entry in history(repository, "shop", "local")]
     assert found == ["failed", "failed", "failed", "succeeded", "succeeded"]
+
+
+def test_maintenance_is_no_deployment(repository: DesiredRepository) -> None:
+    page = Maintenance(actor="ada", since="2026-11-29T09:00:00Z", page="<p>Back soon</p>")
+    wanted = document(api=service("api-1"), hold=True)
+    head = repository.commit(wanted, expected=None)
+    assert deployed(repository, wanted, head) is wanted
+    for text in (page, msgspec.structs.replace(page, page="<p>Soon</p>")):
+        act = Deployment(kind="maintenance", actor="bob")
+        begun = msgspec.structs.replace(wanted, deployment=act, maintenance=text)
+        head = repository.commit(begun, expected=head)
+    assert deployed(repository, begun, head) == msgspec.structs.replace(wanted, maintenance=text)
 
 
 @pytest.mark.parametrize("actor", ["<>", "\n", "a\0b", "é <x@y>", "x" * 3000, "\\", '"quoted"'])

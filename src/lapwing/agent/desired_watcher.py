@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lapwing.desired import history
 from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import DesiredStateError, LapwingError
 from lapwing.plan.model import Document
@@ -178,7 +179,7 @@ class DesiredStateWatcher:
                 broken[key] = error
                 continue
             if document is not None and document.target == "machine":
-                found.append((key, commit, document))
+                found.append((key, commit, history.deployed(self._repository, document, commit)))
         for key, document in running.items():
             if key not in known and document is not None and document.services:
                 broken[key] = DesiredStateError(

@@ -9,6 +9,7 @@ import msgspec
 from lapwing.desired.message import parse_trailers
 from lapwing.desired.repository import NOTES, DesiredRepository, document_path
 from lapwing.errors import DesiredStateError
+from lapwing.plan.model import Document
 from lapwing.system.sanitize import escape_controls
 
 IN_PROGRESS = "in-progress"
@@ -134,6 +135,22 @@ def entries_to_keep(entries: list[Entry]) -> list[Entry]:
     coming = [e for e in entries if e.outcome == IN_PROGRESS]
     kept = {e.commit for e in (*entries[:1], *coming, *good)}
     return [e for e in entries if e.commit in kept]
+
+
+def deployed(repository: DesiredRepository, document: Document, commit: str) -> Document:
+    """Return a document with the deployment that it is of.
+
+    A commit that begins or ends maintenance has the content of an earlier one. If that was not
+    deployed yet, its jobs run, and its pause and analysis apply. Raises DesiredStateError.
+    """
+    if document.deployment.kind != "maintenance":
+        return document
+    where = (document.stack, document.environment)
+    earlier = list(commits(repository, *where, commit))
+    for found in repository.documents(*where, earlier):
+        if isinstance(found, Document) and found.deployment.kind != "maintenance":
+            return msgspec.structs.replace(document, deployment=found.deployment)
+    return document
 
 
 def commits(

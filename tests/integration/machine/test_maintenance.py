@@ -95,3 +95,17 @@ def test_request_in_progress_is_completed(yard: Yard) -> None:
         assert slow.result().text == "slow"
     assert yard.get().status_code == 503
     yard.good("fast")
+
+
+def test_deployment_that_waits_for_the_agent_runs_its_jobs(yard: Yard) -> None:
+    mark = yard.where.folder.parent / "job-ran"
+    job = f"  once: {{kind: job, build: ./app, command: 'touch {mark}'}}"
+    yard.stack(more=job)
+    yard.write("waiting")
+    yard.where.run("agent", "stop")
+    yard.where.run("ship", "--scan", "off")
+    yard.where.run("maintenance", "on")
+    assert mark.exists()
+    yard.where.run("maintenance", "off")
+    assert yard.get().text == "waiting"
+    yard.good("without the job")
