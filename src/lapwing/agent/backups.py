@@ -148,6 +148,7 @@ class Backups:
         """Return a backup by its ID, by default the newest. Raises BackupError."""
         found = self.list()
         match = next((m for m in found if name in (None, m.id)), None)
+        self._check_newer(match, name)
         if match is None:
             raise BackupError(
                 f"There is no backup {name} in {self.folder}."
@@ -158,6 +159,22 @@ class Backups:
                 else f"Run `lapwing backup -e {self.document.environment}`.",
             )
         return match
+
+    def _check_newer(self, match: Manifest | None, name: str | None) -> None:
+        """Check that the backup with this ID, or a newer one than the newest readable, is whole.
+
+        Raises BackupError.
+        """
+        for folder in sorted(self.folder.glob(f"*/{MANIFEST}"), reverse=True):
+            each = folder.parent.name
+            if match is not None and each <= match.id:
+                return
+            if ID.fullmatch(each) and name in (None, each):
+                raise BackupError(
+                    f"The manifest of backup {each} is damaged: {folder}.",
+                    hint="Name another backup; see "
+                    f"`lapwing backup list -e {self.document.environment}`.",
+                )
 
     def _new_id(self) -> tuple[str, float]:
         """Return the ID of a new backup, and its time; wait if the ID of this second is in use."""

@@ -7,10 +7,12 @@ container (`resources/dumps.py`). Other databases are left out, each with the re
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import sqlite3
 import tarfile
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -23,6 +25,8 @@ from lapwing.plan.model import Document, Resource, ResourceKind
 from lapwing.settings import Settings
 
 SNAPSHOT_TIMEOUT_S = 600.0
+LOCKED_TIMEOUT_S = 60.0
+"""How long a SQLite file may be locked until its backup fails."""
 DUMP: dict[ResourceKind, str] = {
     "mongodb": "mongodump",
     "mysql": "mysqldump",
@@ -31,6 +35,8 @@ DUMP: dict[ResourceKind, str] = {
 _SQLITE = b"SQLite format 3\0"
 _BESIDE_SQLITE = ("-wal", "-shm", "-journal")
 _BLOCK = 1024 * 1024
+_TABLES = "SELECT name FROM sqlite_master WHERE type = 'table' AND sql LIKE 'CREATE TABLE%'"
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def reason_left_out(
@@ -53,11 +59,12 @@ def reason_left_out(
 def add_files(archive: tarfile.TarFile, source: Path, prefix: str, scratch: Path) -> dict[str, int]:
     """Add a folder to an archive, SQLite files as consistent copies; return their row counts.
 
-    Files that are removed during the copy are skipped. Raises BackupError, OSError.
+    A damaged SQLite file is copied like any other file. Files that are removed during the copy are
+    skipped. Raises BackupError, OSError.
     """
     counts: dict[str, int] = {}
     copy = scratch / "copy.db"
-    for path in sorted(source.rglob("*")):
+    for path in _below(source):
         name = f"{prefix}{path.relative_to(source).as_posix()}"
         ending = next((e for e in _BESIDE_SQLITE if path.name.endswith(e)), None)
         if path.is_socket() or (
@@ -65,8 +72,8 @@ def add_files(archive: tarfile.TarFile, source: Path, prefix: str, scratch: Path
         ):
             continue
         try:
-            if _is_sqlite(path):
-                counts |= _copy_sqlite(path, copy, name)
+            if _is_sqlite(path) and _copy_sqlite(path, copy):
+                counts |= _rows(copy, name)
                 information = archive.gettarinfo(copy, name)
                 status = path.stat()
                 information.uid, information.gid = status.st_uid, status.st_gid
@@ -79,6 +86,22 @@ def add_files(archive: tarfile.TarFile, source: Path, prefix: str, scratch: Path
         except FileNotFoundError:
             continue
     return counts
+
+
+def _below(folder: Path) -> list[Path]:
+    """Return everything below a folder, in order. Raises OSError if a folder cannot be read.
+
+    `Path.rglob` leaves such a folder out without an error.
+    """
+
+    def fail(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            raise error
+
+    found: list[Path] = []
+    for parent, folders, names in os.walk(folder, onerror=fail):
+        found += [Path(parent, name) for name in (*folders, *names)]
+    return sorted(found)
 
 
 def copy_redis(name: str, port: int, password: str | None, to: Path) -> None:
@@ -115,7 +138,10 @@ def copy_redis(name: str, port: int, password: str | None, to: Path) -> None:
 
 
 def rows(folder: Path) -> dict[str, int]:
-    """Count the rows of each table of the SQLite files in a folder. Raises sqlite3.Error."""
+    """Count the rows of each table of the SQLite files in a folder.
+
+    A file that is damaged, or that needs functions of its application, has no counts.
+    """
     found: dict[str, int] = {}
     for file in sorted(p for p in folder.rglob("*") if _is_sqlite(p)):
         found |= _rows(file, file.relative_to(folder).as_posix())
@@ -123,31 +149,50 @@ def rows(folder: Path) -> dict[str, int]:
 
 
 def _rows(file: Path, name: str) -> dict[str, int]:
-    with closing(sqlite3.connect(file)) as database:
-        problem = database.execute("PRAGMA integrity_check(1)").fetchone()[0]
-        if problem != "ok":
-            raise sqlite3.DatabaseError(f"{name}: {problem}")
-        query = "SELECT name FROM sqlite_master WHERE type = 'table' AND sql LIKE 'CREATE TABLE%'"
-        tables = [row[0] for row in database.execute(query)]
-        counts = {}
-        for table in sorted(tables):
-            quoted = '"' + table.replace('"', '""') + '"'
-            count = database.execute(f"SELECT count(*) FROM {quoted}").fetchone()[0]  # noqa: S608
-            counts[f"{name}:{table}"] = int(count)
-        return counts
+    try:
+        with closing(sqlite3.connect(file)) as database:
+            if database.execute("PRAGMA integrity_check(1)").fetchone()[0] != "ok":
+                return {}
+            tables = [row[0] for row in database.execute(_TABLES)]
+            counts = {}
+            for table in sorted(tables):
+                quoted = '"' + table.replace('"', '""') + '"'
+                query = f"SELECT count(*) FROM {quoted}"  # noqa: S608 - the name is quoted
+                counts[f"{name}:{table}"] = int(database.execute(query).fetchone()[0])
+            return counts
+    except sqlite3.DatabaseError:
+        return {}
 
 
-def _copy_sqlite(path: Path, to: Path, name: str) -> dict[str, int]:
-    """Copy a database that may be in use; return its row counts. Raises BackupError."""
+def _copy_sqlite(path: Path, to: Path) -> bool:
+    """Copy a database that may be in use; return False if the file is damaged.
+
+    Raises BackupError if it stays locked.
+    """
+    until = time.monotonic() + LOCKED_TIMEOUT_S
+
+    def check(status: int, _remaining: int, _total: int) -> None:
+        """Called after each attempt: Python repeats it without end while the file is locked."""
+        if status in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) and time.monotonic() > until:
+            raise BackupError(
+                f"{path} is locked by a program.",
+                hint="Let it close the database, or not use `locking_mode=EXCLUSIVE`.",
+            )
+
     try:
         with (
-            closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=60)) as source,
+            closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as source,
             closing(sqlite3.connect(to)) as target,
         ):
-            source.backup(target)
+            source.backup(target, progress=check)
             target.execute("PRAGMA journal_mode = DELETE")
-        return _rows(to, name)
-    except sqlite3.Error as error:
+        return True
+    except (sqlite3.Error, BackupError) as error:
+        to.unlink(missing_ok=True)
+        if isinstance(error, BackupError):
+            raise
+        if error.sqlite_errorcode & 0xFF in _DAMAGED:
+            return False
         raise BackupError(f"{path} cannot be copied: {error}.") from error
 
 

@@ -42,6 +42,19 @@ class Restoring(msgspec.Struct, frozen=True, kw_only=True):
     inode: int | None = None
 
 
+def extract(file: Path, to: Path) -> None:
+    """Unpack an archive with the modes of its files: volumes may be shared by a group.
+
+    Raises OSError, and tarfile.TarError for a path outside of the folder.
+    """
+
+    def keep_mode(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo:
+        return tarfile.tar_filter(member, folder).replace(mode=member.mode, deep=False)
+
+    with tarfile.open(file) as archive:
+        archive.extractall(to, filter=keep_mode)  # noqa: S202 - the filter checks each path
+
+
 class Restores:
     """Restores the backups of one environment."""
 
@@ -61,8 +74,7 @@ class Restores:
             raise BackupError(f"{file} is damaged: its SHA-256 is not that of the manifest.")
         files.remove_tree(to)
         to.mkdir(mode=0o700, parents=True)
-        with tarfile.open(file) as archive:
-            archive.extractall(to, filter="tar")
+        extract(file, to)
         files.sync_tree(to)
 
     def switch(self, part: Part, restored: Path, restoring: Restoring) -> None:

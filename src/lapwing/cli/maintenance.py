@@ -27,6 +27,8 @@ def command(context: Context, /, state: str, message: str | None, environment: s
     from lapwing.cli import present
     from lapwing.targets.machine import MachineTarget
 
+    if message is not None and not message.strip():
+        raise click.UsageError("--message has no text.")
     if state == "off" and message is not None:
         raise click.UsageError("--message is for `lapwing maintenance on`.")
     target = context.target(environment)

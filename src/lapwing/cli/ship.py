@@ -113,8 +113,12 @@ def _deploy(
         context, host, environment, words, capture=context.for_programs
     )
     text = f"on {host}"
-    if output:
-        made = msgspec.json.decode(output)
+    if context.for_programs:
+        try:
+            made = msgspec.json.decode(output)
+        except msgspec.DecodeError as error:
+            shown = output.decode(errors="replace").strip() or None
+            raise ServerError(f"{host} did not report the outcome.", detail=shown) from error
         if "error" in made:
             raise ServerError(made["error"]["message"], hint=made["error"]["hint"])
         result.commit = made["commit"]

@@ -78,15 +78,15 @@ def restore(
     restores = Restores(backups)
     restores.check_server(part)
     with restores.locked():
-        with target.reporter.working(f"unpacking {part.name}"):
-            try:
+        try:
+            with target.reporter.working(f"unpacking {part.name}"):
                 restores.unpack(manifest, part, restores.unpacked(part))
                 if part.image is not None:
                     load(backups, part, restores.unpacked(part))
-            except BaseException:
-                remove_tree(restores.unpacked(part))
-                raise
-        return _switch(target, restores, manifest, part)
+            return _switch(target, restores, manifest, part)
+        except BaseException:
+            remove_tree(restores.unpacked(part))
+            raise
 
 
 def _switch(
