@@ -52,9 +52,9 @@ def examine(settings: Settings) -> Iterator[CheckResult]:
         yield _port(settings)
     if settings.server:
         yield _boot()
+        yield from _problems(settings)
     if active := _active(settings):
         yield _traffic(settings, active, alive)
-    yield from _problems(settings)
     repository = DesiredRepository(settings.desired)
     problems = repository.verify()
     if not problems and (lost := _lost(repository, settings)):
