@@ -15,7 +15,7 @@ from msgspec import UNSET, UnsetType
 from lapwing.desired.history import Entry, history, last_failure
 from lapwing.desired.history import outcome as outcome_of
 from lapwing.desired.repository import DesiredRepository
-from lapwing.errors import AgentError, ConflictError, UsageError
+from lapwing.errors import AgentError, ConflictError, LapwingError, UsageError
 from lapwing.observed import agent as agent_record
 from lapwing.observed import status, usage
 from lapwing.observed.status import Event, Follower, Status
@@ -242,9 +242,12 @@ class MachineTarget:
     def _with_backups(self, found: Status) -> Status:
         from lapwing.targets.machine_backups import add_to_status
 
-        if self.repository.newest(self.ref.stack, self.ref.environment) is None:
+        try:
+            if self.repository.newest(self.ref.stack, self.ref.environment) is None:
+                return found
+            return add_to_status(found, self.backups(), self.repository)
+        except (LapwingError, OSError):  # The desired state is damaged: the status reports it.
             return found
-        return add_to_status(found, self.backups(), self.repository)
 
     def history(self, limit: int) -> list[Entry]:
         """List the deployments of this machine's repository."""
