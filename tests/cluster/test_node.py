@@ -26,11 +26,7 @@ from tests.integration.switching.service import run
 from tests.needs import require
 from tests.registries import Server, docker_registry
 
-pytestmark = [
-    pytest.mark.cluster,
-    pytest.mark.timeout(900),
-    pytest.mark.xdist_group("node"),
-]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900), pytest.mark.xdist_group("node")]
 
 STACK = """
 stack: shop
