@@ -14,8 +14,8 @@ import os
 import re
 import tarfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -146,35 +146,27 @@ class Backups:
 
     def find(self, name: str | None) -> Manifest:
         """Return a backup by its ID, by default the newest. Raises BackupError."""
-        found = self.list()
-        match = next((m for m in found if name in (None, m.id)), None)
-        self._check_newer(match, name)
-        if match is None:
-            raise BackupError(
-                f"There is no backup {name} in {self.folder}."
-                if name
-                else f"There is no backup in {self.folder}.",
-                hint=f"Run `lapwing backup list -e {self.document.environment}`."
-                if found
-                else f"Run `lapwing backup -e {self.document.environment}`.",
-            )
-        return match
-
-    def _check_newer(self, match: Manifest | None, name: str | None) -> None:
-        """Check that the backup with this ID, or a newer one than the newest readable, is whole.
-
-        Raises BackupError.
-        """
-        for folder in sorted(self.folder.glob(f"*/{MANIFEST}"), reverse=True):
-            each = folder.parent.name
-            if match is not None and each <= match.id:
-                return
-            if ID.fullmatch(each) and name in (None, each):
+        for each in self._ids():
+            if name not in (None, each):
+                continue
+            try:
+                return self._read(each)
+            except FileNotFoundError:
+                continue
+            except (OSError, msgspec.MsgspecError) as error:
                 raise BackupError(
-                    f"The manifest of backup {each} is damaged: {folder}.",
+                    f"The manifest of backup {each} is damaged: {self.folder / each / MANIFEST}.",
                     hint="Name another backup; see "
                     f"`lapwing backup list -e {self.document.environment}`.",
-                )
+                ) from error
+        raise BackupError(
+            f"There is no backup {name} in {self.folder}."
+            if name
+            else f"There is no backup in {self.folder}.",
+            hint=f"Run `lapwing backup list -e {self.document.environment}`."
+            if self.list()
+            else f"Run `lapwing backup -e {self.document.environment}`.",
+        )
 
     def _new_id(self) -> tuple[str, float]:
         """Return the ID of a new backup, and its time; wait if the ID of this second is in use."""
@@ -186,14 +178,18 @@ class Backups:
             time.sleep(0.1)
 
     def _readable(self) -> Iterator[Manifest]:
+        for name in self._ids():
+            with suppress(OSError, msgspec.MsgspecError):
+                yield self._read(name)
+
+    def _ids(self) -> Iterable[str]:
+        """Return the IDs of the backups, newest first."""
         names = (p.name for p in self.folder.iterdir()) if self.folder.is_dir() else ()
-        for name in sorted((n for n in names if ID.fullmatch(n)), reverse=True):
-            try:
-                yield msgspec.json.decode(
-                    (self.folder / name / MANIFEST).read_bytes(), type=Manifest
-                )
-            except (OSError, msgspec.MsgspecError):
-                continue
+        return sorted((n for n in names if ID.fullmatch(n)), reverse=True)
+
+    def _read(self, name: str) -> Manifest:
+        """Read the manifest of a backup. Raises OSError or msgspec.MsgspecError."""
+        return msgspec.json.decode((self.folder / name / MANIFEST).read_bytes(), type=Manifest)
 
     def _data_of(self) -> Iterator[tuple[str, Resource | None]]:
         """Yield the name of each folder with data, and its resource; None for a volume."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import signal
 import socket
-import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
@@ -53,7 +52,7 @@ def verify(backups: Backups, manifest: Manifest) -> Iterator[CheckResult]:
                     seen += load(backups, part, folder)
                 elif part.program is not None:
                     seen += _check_server(backups, part, folder)
-            except (LapwingError, OSError, sqlite3.Error) as error:
+            except (LapwingError, OSError) as error:
                 yield CheckResult(check, False, str(error))
             else:
                 yield CheckResult(check, True, seen)

@@ -100,8 +100,8 @@ def test_check_and_dry_run_push_nothing(place: Installation, registry: Server) -
 def test_uncommitted_changes_are_not_deployed(place: Installation) -> None:
     (place.folder / "web/index.html").write_text("<p>draft</p>")
     for verb in (("deploy",), ("ship", "--scan", "off")):
-        told = place.json(*verb, "-e", "production", status=2)["error"]
-        assert "web has uncommitted changes" in told["message"]
+        error = place.json(*verb, "-e", "production", status=2)["error"]
+        assert "web has uncommitted changes" in error["message"]
     assert desired(place, "document.json") == ""
 
 
@@ -109,26 +109,26 @@ def test_failed_push_commits_nothing(tmp_path: Path) -> None:
     with docker_registry(require("registry"), tmp_path / "registry", read_only=True) as server:
         place = make(tmp_path, server.host)
         for verb in (("deploy",), ("ship", "--scan", "off")):
-            told = place.json(*verb, "-e", "production", status=1)["error"]
-            assert "read-only" in told["message"]
+            error = place.json(*verb, "-e", "production", status=1)["error"]
+            assert "read-only" in error["message"]
     assert desired(place, "document.json") == ""
 
 
 def test_without_a_registry_every_way_to_an_image_is_named(place: Installation) -> None:
     text = (place.folder / "lapwing.yaml").read_text()
     place.write({"lapwing.yaml": text.replace("registry:", "x-registry:")})
-    told = place.json("deploy", "-e", "production", status=2)["error"]
-    assert "Set `registry: HOST/FOLDER` in lapwing.yaml" in told["hint"]
-    assert "--image web=" in told["hint"]
+    error = place.json("deploy", "-e", "production", status=2)["error"]
+    assert "Set `registry: HOST/FOLDER` in lapwing.yaml" in error["hint"]
+    assert "--image web=" in error["hint"]
     notes = " ".join(place.json("check")["notes"])
     assert "no image of web, docs can be built, because `registry` is not set" in notes
 
 
 def test_render_builds_nothing_and_names_the_way_to_an_image(place: Installation) -> None:
-    told = place.json("render", "-e", "production", "-o", "out", status=2)["error"]
-    assert told["message"] == "No image is given for: web, docs."
-    assert "`lapwing deploy -e production` builds and pushes them" in told["hint"]
-    assert "lapwing image build web docs -e production --push" in told["hint"]
+    error = place.json("render", "-e", "production", "-o", "out", status=2)["error"]
+    assert error["message"] == "No image is given for: web, docs."
+    assert "`lapwing deploy -e production` builds and pushes them" in error["hint"]
+    assert "lapwing image build web docs -e production --push" in error["hint"]
     assert not (place.folder / "out").exists()
     notes = " ".join(place.json("check")["notes"])
     assert "images of web, docs are built from source and pushed to" in notes

@@ -71,6 +71,17 @@ def test_volume_added_after_the_newest_backup_is_left_out_of_it(settings: Settin
     ]
 
 
+def test_damaged_manifest_of_the_newest_backup_is_an_error(settings: Settings) -> None:
+    backups = Backups(settings, with_resources(uploads="./uploads"))
+    (backups.data / "volume.uploads").mkdir(parents=True)
+    old, new = backups.create(None), backups.create(None)
+    (backups.folder / new.id / "manifest.json").write_text("{")
+    for name in (None, new.id):
+        with pytest.raises(BackupError, match=f"manifest of backup {new.id} is damaged"):
+            backups.find(name)
+    assert backups.find(old.id) == old
+
+
 class Killed(BaseException):
     """Raised where a restore is killed."""
 

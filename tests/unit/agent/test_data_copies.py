@@ -86,7 +86,7 @@ def test_modes_are_restored(source: Path, tmp_path: Path) -> None:
 def test_unreadable_folder_is_an_error(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As in a volume of a container with its own user; the tests may run as root."""
+    """A container may write files that no other user can read. The tests may run as root."""
     (source / "private").mkdir()
     scan = os.scandir
 

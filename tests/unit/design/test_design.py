@@ -44,7 +44,7 @@ def run(path: Path, *arguments: str) -> Result:
     return CliRunner().invoke(cli, ["-C", str(path.parent), *arguments])
 
 
-def told(path: Path, *arguments: str) -> str:
+def output_of(path: Path, *arguments: str) -> str:
     result = run(path, *arguments)
     assert result.exit_code == 0, (result.output, result.exception)
     return result.stdout
@@ -54,7 +54,7 @@ def told(path: Path, *arguments: str) -> str:
 def test_diagrams_match_golden_files(case: str, tmp_path: Path) -> None:
     path = stack(case, tmp_path)
     for form in ("mermaid", "svg"):
-        told(path, "diagram", "--format", form, "-o", str(tmp_path / "out"))
+        output_of(path, "diagram", "--format", form, "-o", str(tmp_path / "out"))
     placed_by_graphviz = ("architecture.svg", "network.svg")
     names = sorted(p for p in (tmp_path / "out").iterdir() if p.name not in placed_by_graphviz)
     compare(GOLDEN / "diagram" / case, {p.name: p.read_text() for p in names})
@@ -68,7 +68,7 @@ def test_document_states_only_backups_that_are_rendered(tmp_path: Path) -> None:
         "  own: {kind: postgres}\nenvironments:\n  production:\n    target: kubernetes\n"
         "    cloud: {provider: gcp, region: us-central1}\n    resources: {own: {managed: true}}\n"
     )
-    text = told(path, "design")
+    text = output_of(path, "design")
     data = text[text.index("## Data") : text.index("## Security")]
     rows = {line.split(" | ")[0].strip("| "): line for line in data.splitlines() if "| " in line}
     assert "daily for 7 days" in rows["db"]
@@ -82,7 +82,10 @@ def test_document_states_only_backups_that_are_rendered(tmp_path: Path) -> None:
 @pytest.mark.parametrize("case", cases())
 def test_document_matches_golden_file(case: str, tmp_path: Path) -> None:
     path = stack(case, tmp_path)
-    texts = {"design.md": told(path, "design"), "brief.md": told(path, "design", "--brief")}
+    texts = {
+        "design.md": output_of(path, "design"),
+        "brief.md": output_of(path, "design", "--brief"),
+    }
     compare(GOLDEN / "design" / case, texts)
 
 
@@ -91,7 +94,7 @@ def test_brief_pdf_has_at_most_two_pages_and_is_reproducible(case: str, tmp_path
     path = stack(case, tmp_path)
     files = [tmp_path / "a.pdf", tmp_path / "b.pdf"]
     for file in files:
-        told(path, "design", "--brief", "-o", str(file))
+        output_of(path, "design", "--brief", "-o", str(file))
     first, second = (file.read_bytes() for file in files)
     assert first == second
     assert first.startswith(b"%PDF-")
@@ -100,13 +103,13 @@ def test_brief_pdf_has_at_most_two_pages_and_is_reproducible(case: str, tmp_path
 
 def test_pdf_and_html_have_every_section(tmp_path: Path) -> None:
     path = stack("company-inc", tmp_path)
-    told(path, "design", "-o", str(tmp_path / "a.pdf"))
+    output_of(path, "design", "-o", str(tmp_path / "a.pdf"))
     pages = (tmp_path / "a.pdf").read_bytes()
     assert b"FiraSans" in pages
     assert b"/FontFile2" in pages
-    told(path, "design", "-o", str(tmp_path / "a.html"))
+    output_of(path, "design", "-o", str(tmp_path / "a.html"))
     page = (tmp_path / "a.html").read_text()
-    titles = re.findall("^## (.+)$", told(path, "design"), re.MULTILINE)
+    titles = re.findall("^## (.+)$", output_of(path, "design"), re.MULTILINE)
     assert re.findall("<h2>(.+?)</h2>", page) == titles
     assert page.count("<svg") == 5
     assert "<script" not in page
@@ -122,7 +125,7 @@ def test_letters_without_a_glyph_are_reported_and_replaced(tmp_path: Path) -> No
 
 def test_document_has_date_revision_and_author_of_the_last_commit(tmp_path: Path) -> None:
     path = stack("smallest", tmp_path)
-    assert "Revision: uncommitted." in told(path, "design")
+    assert "Revision: uncommitted." in output_of(path, "design")
     who = ("-c", "user.name=Иван", "-c", "user.email=i@example.org")
     git = ("git", "-C", str(tmp_path), *who)
     for command in (("init", "-q"), ("add", "lapwing.yaml"), ("commit", "-qm", "Add the stack")):
@@ -133,9 +136,9 @@ def test_document_has_date_revision_and_author_of_the_last_commit(tmp_path: Path
         capture_output=True,
         text=True,
     ).stdout.strip()
-    assert f"Date: {revision}. Author: Иван." in told(path, "design")
+    assert f"Date: {revision}. Author: Иван." in output_of(path, "design")
     path.write_text(path.read_text() + "\n")
-    assert "with uncommitted changes" in told(path, "design")
+    assert "with uncommitted changes" in output_of(path, "design")
 
 
 @pytest.mark.parametrize("missing", ["pygraphviz", "fontpkg_fira_sans"])
@@ -148,16 +151,16 @@ def test_missing_extra_is_reported_with_the_command(
     result = run(path, "diagram", "architecture", "-o", str(tmp_path / "a.png"))
     assert isinstance(result.exception, LapwingError)
     assert "lapwing-deploy[design]" in str(result.exception.hint)
-    assert told(path, "design")
+    assert output_of(path, "design")
 
 
 def test_machine_has_diagrams_and_document(tmp_path: Path) -> None:
     path = written(ON_A_MACHINE, tmp_path)
-    assert "The environment runs on one machine" in told(path, "design")
-    assert "Agent" in told(path, "diagram", "architecture")
+    assert "The environment runs on one machine" in output_of(path, "design")
+    assert "Agent" in output_of(path, "diagram", "architecture")
     result = run(path, "diagram", "cost")
     assert isinstance(result.exception, UsageError)
-    told(path, "diagram", "-o", str(tmp_path / "all"))
+    output_of(path, "diagram", "-o", str(tmp_path / "all"))
     names = [n for n in NAMES if n != "cost"]
     assert sorted(p.stem for p in (tmp_path / "all").iterdir()) == sorted(names)
 
@@ -166,21 +169,21 @@ def test_volumes_of_services_are_in_document_and_picture(tmp_path: Path) -> None
     volumes = ON_A_MACHINE.replace("}}\n", ", volumes: {uploads: /data/uploads}}}\n")
     path = written(volumes, tmp_path)
     row = "| uploads | files of worker, `/data/uploads` |"
-    assert row in told(path, "design")
-    assert "volume /data/uploads" in told(path, "diagram", "architecture")
+    assert row in output_of(path, "design")
+    assert "volume /data/uploads" in output_of(path, "diagram", "architecture")
 
 
 def test_cluster_is_preferred_to_local(tmp_path: Path) -> None:
     text = ON_A_MACHINE + "environments: {dev: {}, kind: {target: kubernetes}, qa: {}}\n"
     path = written(text, tmp_path)
-    assert "architecture of kind" in told(path, "design")
-    assert "architecture of dev" in told(path, "design", "-e", "dev")
+    assert "architecture of kind" in output_of(path, "design")
+    assert "architecture of dev" in output_of(path, "design", "-e", "dev")
 
 
 def test_png_matches_svg(tmp_path: Path) -> None:
     path = stack("company-inc", tmp_path)
-    told(path, "diagram", "cost", "-o", str(tmp_path / "cost.png"))
-    told(path, "diagram", "cost", "-o", str(tmp_path / "cost.svg"))
+    output_of(path, "diagram", "cost", "-o", str(tmp_path / "cost.png"))
+    output_of(path, "diagram", "cost", "-o", str(tmp_path / "cost.svg"))
     image = Image.open(io.BytesIO((tmp_path / "cost.png").read_bytes()))
     root = ET.fromstring((tmp_path / "cost.svg").read_text())
     width, height = float(root.attrib["width"]), float(root.attrib["height"])
@@ -328,9 +331,9 @@ def test_many_services_make_a_longer_pdf() -> None:
 
 def test_document_changes_with_the_stack(tmp_path: Path) -> None:
     path = stack("company-inc", tmp_path)
-    before = told(path, "design")
+    before = output_of(path, "design")
     path.write_text(path.read_text().replace("keep_old: 10m", "keep_old: 20m"))
-    assert told(path, "design") != before
+    assert output_of(path, "design") != before
 
 
 CLUSTER = """\
@@ -343,19 +346,19 @@ environments: {kind: {target: kubernetes, domain: tiny.example%s}}
 def test_direct_delivery_is_drawn_without_argo_cd(tmp_path: Path) -> None:
     path = written(CLUSTER % ", delivery: direct", tmp_path)
     for name in ("architecture", "pipeline"):
-        text = told(path, "diagram", name)
+        text = output_of(path, "diagram", name)
         assert "lapwing deploy" in text
         assert "Argo CD" not in text
-    document_text = told(path, "design")
+    document_text = output_of(path, "design")
     assert "`lapwing deploy` creates the commit" in document_text
     assert "Argo CD applies" not in document_text
 
 
 def test_cluster_rollout_switches_services_one_after_the_other(tmp_path: Path) -> None:
-    text = told(written(CLUSTER % ", rollouts: true", tmp_path), "diagram", "bluegreen")
+    text = output_of(written(CLUSTER % ", rollouts: true", tmp_path), "diagram", "bluegreen")
     assert "the Service of api selects the new pods" in text
     assert "One update of the routes" not in text
-    on_machine = told(written(ON_A_MACHINE, tmp_path), "diagram", "bluegreen")
+    on_machine = output_of(written(ON_A_MACHINE, tmp_path), "diagram", "bluegreen")
     assert "One update of the routes" in on_machine
 
 
@@ -365,7 +368,7 @@ def test_pipeline_is_the_one_that_ci_init_writes(tmp_path: Path) -> None:
     path = written(text, tmp_path)
     workflow = yaml.safe_load(workflow_of(tmp_path))
     for environment, deploys in (("vps", False), ("kind", True)):
-        drawn = told(path, "diagram", "pipeline", "-e", environment)
+        drawn = output_of(path, "diagram", "pipeline", "-e", environment)
         for key, job in workflow["jobs"].items():
             assert f"CI job {key}" in drawn
             assert all(step["name"] in drawn for step in job["steps"] if "name" in step)
@@ -375,18 +378,18 @@ def test_pipeline_is_the_one_that_ci_init_writes(tmp_path: Path) -> None:
 
 def test_cluster_without_argo_rollouts_is_drawn_as_rolling_update(tmp_path: Path) -> None:
     path = written(CLUSTER % "", tmp_path)
-    text = told(path, "diagram", "bluegreen")
+    text = output_of(path, "diagram", "bluegreen")
     assert "rolling update" in text
     assert "Smoke tests" not in text
-    assert "Rolling update" in told(path, "diagram", "pipeline")
-    assert "rolling update" in told(path, "design")
+    assert "Rolling update" in output_of(path, "diagram", "pipeline")
+    assert "rolling update" in output_of(path, "design")
 
 
 @pytest.mark.parametrize("case", cases())
 def test_no_line_of_a_graph_passes_through_the_title_of_a_frame(case: str, tmp_path: Path) -> None:
     path = stack(case, tmp_path)
     for name in ("architecture", "network"):
-        told(path, "diagram", name, "-o", str(tmp_path / f"{name}.svg"))
+        output_of(path, "diagram", name, "-o", str(tmp_path / f"{name}.svg"))
         shapes = list(ET.fromstring((tmp_path / f"{name}.svg").read_text()))
         last_line = max(n for n, s in enumerate(shapes) if s.attrib.get("stroke") == QUIET)
         titles = [n for n, s in enumerate(shapes) if s.attrib.get("font-size") == "9.5"]
