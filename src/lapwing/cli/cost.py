@@ -31,7 +31,7 @@ _SUMMARY = ("", "LOW", "EXPECTED", "HIGH")
 @click.option(
     "--compare",
     is_flag=True,
-    help="Compare one machine of each provider, staging on spot pods, and production.",
+    help="Compare one machine of each provider, EKS, AKS, staging on spot pods, and production.",
 )
 @click.option("--prices", is_flag=True, help="List the sources of prices and their age.")
 @click.option(

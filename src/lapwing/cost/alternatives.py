@@ -4,8 +4,9 @@ An option has no separate formula: the stack is changed and estimated again, and
 the saving, so an option always agrees with the estimate. If a price is unknown on either side, the
 saving is unknown.
 
-`compare` estimates one machine of each provider, staging on spot pods and full production, from any
-stack: without a `cloud`, the cluster is assumed to run on Google Cloud in us-central1. The machine
+`compare` estimates one machine of each provider, the cluster on AWS and Azure, staging on spot pods
+and full production, from any stack: without a `cloud`, the cluster is assumed to run on Google
+Cloud in us-central1. The machine
 is the cheapest x86 type that fits every service twice (both slots of a rollout) and one GiB for the
 system, the agent and the proxy. A resource without a memory request counts as one GiB there.
 Staging is the environment with `spot`; without one, it is production with one replica of each
@@ -24,6 +25,7 @@ from lapwing.cost.book import Book, MachineType
 from lapwing.cost.estimate import estimate
 from lapwing.cost.ledger import BillingScope, Estimate, Ledger, Line, cents, total
 from lapwing.cost.machine import add_type
+from lapwing.cost.other_clouds import other_clouds
 from lapwing.inventory.autopilot import GIB
 from lapwing.inventory.read import read
 from lapwing.stack.cloud import project_of
@@ -221,15 +223,17 @@ def _difference(
 
 
 def compare(stacks: Sequence[LoadedStack], book: Book) -> list[Estimate]:
-    """Estimate one machine of each provider, staging on spot pods, and full production."""
+    """Estimate one machine of each provider, other clouds, staging on spot, and production."""
     production = next((s for s in stacks if is_production(s.environment)), stacks[-1])
     if production.settings.cloud is None:
         clouds = [s for s in stacks if s.settings.cloud is not None]
         production = clouds[0] if clouds else _in_cloud(production)
+    found = read([production])
     return [
         *one_machine(production, book),
+        *other_clouds(found, book),
         estimate(read([_staging(stacks, production)]), book, "staging on spot"),
-        estimate(read([production]), book, "full production"),
+        estimate(found, book, "full production"),
     ]
 
 

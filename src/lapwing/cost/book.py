@@ -144,7 +144,7 @@ def book() -> Book:
     table = _csv("gcp-regions.csv")
     prices: list[Price] = []
     discounts: list[Discount] = []
-    for name in ("gcp.toml", "atlas.toml", "machine.toml"):
+    for name in ("gcp.toml", "atlas.toml", "machine.toml", "other-clouds.toml"):
         data = _toml(name)
         for entry in data["price"]:
             prices += _prices({**entry, "source": sources[entry["source"]]}, table)

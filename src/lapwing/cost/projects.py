@@ -79,35 +79,45 @@ def add_cluster(
 
 
 def _add_controllers(ledger: Ledger, members: Sequence[Environment]) -> None:
-    """Add Argo CD, Argo Rollouts and External Secrets: stated requests, else bounds.
+    """Add Argo CD, Argo Rollouts and External Secrets."""
+    cpu, memory = controller_requests(members)
+    if not cpu[2]:
+        return
+    count, names = _controllers(members)
+    note = f"{count} pods of {names}" if count else ""
+    if count and _stated(members):
+        note += ", with the requests of `overhead`"
+    elif count:
+        note += (
+            "; `overhead` is not set: low is Autopilot's minimum, expected its default for pods "
+            "without requests"
+        )
+    for what, label, size in (("cpu", "vCPU", cpu), ("memory", "memory", memory)):
+        quantity = (size[0] * HOURS, size[1] * HOURS, size[2] * HOURS)
+        ledger.add("overhead", f"overhead: {label}", f"autopilot.{what}", quantity, note)
+
+
+def _stated(members: Sequence[Environment]) -> bool:
+    return any((m.overhead.cpu, m.overhead.memory) != (None, None) for m in members)
+
+
+def controller_requests(members: Sequence[Environment]) -> tuple[Quantity, Quantity]:
+    """Return the vCPU and GiB of all controllers of a cluster: stated requests, else bounds.
 
     Their published manifests request nothing. Autopilot then applies its default to every pod,
     unless the installation states less; no pod is billed below the minimum.
     """
-    count, names = _controllers(members)
+    count, _ = _controllers(members)
     cpu = max((m.overhead.cpu for m in members if m.overhead.cpu is not None), default=None)
     memory = max(
         (m.overhead.memory for m in members if m.overhead.memory is not None), default=None
     )
     least = (autopilot.MIN_CPU * count, autopilot.MIN_MEMORY * count)
-    if cpu is not None or memory is not None:
+    most = (autopilot.DEFAULT_CPU * count, autopilot.DEFAULT_MEMORY * count)
+    if _stated(members):
         pod = autopilot.fit(cpu, memory)
-        sizes = [between(max(pod.cpu, least[0]), max(pod.cpu, least[0]))]
-        sizes += [between(max(pod.memory, least[1]), max(pod.memory, least[1]))]
-        note = f"{count} pods of {names}, with the requests of `overhead`" if count else ""
-    elif count:
-        most = (autopilot.DEFAULT_CPU * count, autopilot.DEFAULT_MEMORY * count)
-        sizes = [(low, high, high) for low, high in zip(least, most, strict=True)]
-        note = (
-            f"{count} pods of {names}; `overhead` is not set: low is Autopilot's minimum, "
-            "expected its default for pods without requests"
-        )
-    else:
-        return
-    for what, label, size in zip(("cpu", "memory"), ("vCPU", "memory"), sizes, strict=True):
-        low, expected, high = size
-        quantity = (low * HOURS, expected * HOURS, high * HOURS)
-        ledger.add("overhead", f"overhead: {label}", f"autopilot.{what}", quantity, note)
+        least = most = (max(pod.cpu, least[0]), max(pod.memory, least[1]))
+    return (least[0], most[0], most[0]), (least[1], most[1], most[1])
 
 
 def _controllers(members: Sequence[Environment]) -> tuple[int, str]:

@@ -156,13 +156,14 @@ def test_diff_needs_git_repository(stack: Path, lapwing: Lapwing) -> None:
     assert "not in a git repository" in err
 
 
-def test_compare_lists_three_infrastructures(lapwing: Lapwing) -> None:
+def test_compare_lists_machines_clusters_and_environments(lapwing: Lapwing) -> None:
     _, out, _ = lapwing("cost", "--compare")
     rows = [line.split("  ")[0] for line in out.splitlines()]
     assert rows[0] == "INFRASTRUCTURE"
-    assert sorted(rows[1:-2]) == [
+    assert sorted(rows[1:-4]) == [
         f"one machine ({p})" for p in ("aws", "azure", "digitalocean", "gcp", "hetzner")
     ]
+    assert rows[-4:-2] == ["cluster (aws)", "cluster (azure)"]
     assert rows[-2:] == ["staging on spot", "full production"]
     data = json.loads(lapwing("cost", "--compare", "--output", "json")[1])
     assert [d["environment"] for d in data] == rows[1:]

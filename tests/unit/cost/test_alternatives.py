@@ -16,6 +16,7 @@ from lapwing.cost.alternatives import (
 )
 from lapwing.cost.book import book
 from lapwing.cost.estimate import estimate
+from lapwing.cost.ledger import Line
 from lapwing.inventory.read import read
 from tests.unit.cost.stacks import cases, stacks
 
@@ -79,7 +80,8 @@ def test_machine_has_no_savings_options() -> None:
 @pytest.mark.parametrize("case", cases())
 def test_compare_lists_machines_staging_and_production(case: str) -> None:
     places = compare(stacks(case), book())
-    *machines, staging, production = [p.environment for p in places]
+    *machines, amazon, azure, staging, production = [p.environment for p in places]
+    assert (amazon, azure) == ("cluster (aws)", "cluster (azure)")
     assert (staging, production) == ("staging on spot", "full production")
     assert all(m.startswith("one machine (") for m in machines)
     for place in places:
@@ -95,6 +97,52 @@ def test_machine_type_fits_both_slots() -> None:
     google = machines["one machine (gcp)"]
     assert google.lines[0].item == "gcp e2-standard-4"
     assert google.lines[0].low == (Decimal("0.13402284") * 730).quantize(Decimal("0.01"))
+
+
+def clusters(case: str) -> dict[str, dict[str, Line]]:
+    """The lines of the clusters in other clouds, by item."""
+    return {
+        e.environment: {line.item: line for line in e.lines}
+        for e in compare(stacks(case), book())
+        if e.environment.startswith("cluster")
+    }
+
+
+def test_cluster_in_another_cloud_bills_nodes_that_hold_all_pods() -> None:
+    lines = clusters("company-inc")["cluster (aws)"]
+    # api 2-3 of 1 vCPU and 2 GiB, web 2-3 of 50m and 64 MiB, edge 2 of 100m and 256 MiB,
+    # 11 controllers of 50m with 1 GiB together: 2.85 to 3.9 vCPU and 5.625 to 7.6875 GiB, and a
+    # second slot of api: 3 vCPU and 6 GiB. A t3.medium leaves 1.7 vCPU and 3.4 GiB for pods, so
+    # 2.85 / 1.7 is 2 nodes and 6.9 / 1.7 (13.6875 / 3.4) is 5.
+    assert lines["Nodes: t3.medium"].low == Decimal("60.74")  # 2 x 0.0416 x 730
+    assert lines["Nodes: t3.medium"].high == Decimal("151.84")  # 5 x 0.0416 x 730
+    assert lines["EKS cluster"].expected == Decimal("73.00")  # 0.10 x 730
+    assert lines["Node disks"].low == Decimal("3.20")  # 2 x 20 x 0.08
+    assert lines["NAT gateway"].expected == Decimal("32.85")  # 0.045 x 730
+    assert lines["IP addresses"].expected == Decimal("10.95")  # 3 x 0.005 x 730
+    assert lines["Internet egress"].expected == Decimal("2.90")  # 30 GiB are 32.21 GB, x 0.09
+    assert lines["db: Atlas M10"].expected == Decimal("58.40")
+    assert not lines["Secrets, DNS, registry and logs"].known
+
+
+def test_cluster_in_another_cloud_has_what_is_unpriced_as_lines() -> None:
+    lines = clusters("company-inc")["cluster (azure)"]
+    assert {item for item, line in lines.items() if not line.known} == {
+        "Load balancer",
+        "Internet egress",
+        "Data between zones",
+        "Secrets, DNS, registry and logs",
+    }
+    assert not clusters("managed")["cluster (aws)"]["db: managed postgres"].known
+    assert not clusters("refused-sizes")["cluster (aws)"]["Nodes"].known
+
+
+def test_cluster_of_a_european_stack_is_compared_in_europe() -> None:
+    lines = clusters("managed")
+    regions = {"cluster (aws)": "0.027", "cluster (azure)": None}
+    for name, balancer in regions.items():
+        found = lines[name]["Load balancer"].unit_price
+        assert found == (Decimal(balancer) if balancer else None)
 
 
 def test_staging_on_spot_uses_spot_environment() -> None:
