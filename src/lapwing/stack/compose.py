@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
+from lapwing.stack import detect_routes
 from lapwing.stack.compose_files import Choice, build_folder, environment, load
 from lapwing.stack.resource_reference import PORTS, variable_of
 from lapwing.stack.variable_rules import is_reserved
@@ -33,7 +34,6 @@ _COMPATIBLE = {"mariadb": "MariaDB", "valkey": "Valkey", "keydb": "KeyDB", "drag
 _PARTS = {"USER": "user", "USERNAME": "user", "PASSWORD": "password", "DB": "database",
           "DATABASE": "database", "ROOT_PASSWORD": "password"}  # fmt: skip
 """Part of a resource by the last words of the variables of the database images."""
-_LOOPBACK = r"(?:localhost|127\.0\.0\.1|0\.0\.0\.0)"
 _DATABASE_VARIABLE = re.compile(r"DB|DATABASE|SQL|POSTGRES|PG|MONGO|REDIS|MARIADB")
 
 
@@ -155,9 +155,9 @@ def _take_health(found: ComposeService, check: object) -> None:
         return
     test = check["test"]
     text = " ".join(map(str, test)) if isinstance(test, list) else str(test)
-    url = re.search(rf"https?://{_LOOPBACK}(?::[^/\s\"')]+)?(/[\w./-]*)", text)
-    if url and url[1] != "/" and found.published:
-        found.health = url[1]
+    path = detect_routes.of_command(text)
+    if path and found.published:
+        found.health = path
     elif text != "NONE":
         found.notes.append(f"health: `healthcheck` of Compose is not copied: {_line(text)}")
 

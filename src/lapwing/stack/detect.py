@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import posixpath
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Literal
@@ -18,21 +17,8 @@ from lapwing.stack import compose, ecosystems
 from lapwing.stack.compose import ComposeService
 from lapwing.stack.compose_files import Choice
 from lapwing.stack.detect_files import MODULES, SCRIPTS
-from lapwing.stack.ecosystems import Program
-
-Files = Mapping[str, str]
-
-_DATABASE = re.compile(
-    r"""(?P<before>(?:["'][\w.-]+(?:/[\w.-]+)*/?["']\s*[,/]\s*)*)"""
-    r"""["'](?:[^"']*:///|[^"']*\}/|\./)?(?P<path>/?(?:[\w.-]+/)*[\w-]+\.(?:sqlite3?|db))["']"""
-)
-"""A string with the name of a SQLite file, and the strings before it. The file may follow a URL's
-scheme or a value of an f-string."""
-_UPLOADS = re.compile(
-    r"(?:path\.join\([^\"'\n]*|\b(?:Path|open|makedirs|mkdir)\(\s*[rf]?|[\w)]\s*/\s*[rf]?)"
-    r"[\"'](?:\./)?((?:[\w-]+/)*?(?:uploads?|media|user_uploads|attachments))(?:/[^\"'\n]*)?[\"']"
-)
-"""A usual name of an upload folder in a path: `Path("uploads")`, `open("uploads/...")`."""
+from lapwing.stack.detect_volumes import volumes
+from lapwing.stack.program import Files, Program, name_from
 
 
 @dataclass(slots=True)
@@ -51,8 +37,8 @@ class FoundService:
     route: str | None = None
     health: str | None = None
     spa: bool = True
-    answers_root: bool = False
-    """Whether its source has a handler for `GET /`, for a smoke test."""
+    smoke: list[str] = field(default_factory=list)
+    """Paths for a smoke test; the first is used."""
     prefixes: list[str] = field(default_factory=list)
     needs: list[str] = field(default_factory=list)
     env: dict[str, str] = field(default_factory=dict)
@@ -107,6 +93,7 @@ def detect(name: str, files: Files, choice: Choice | None = None) -> Findings:
         names = ", ".join(f"`{service.name}`" for service in composed.services[folder])
         findings.notes.append(f"{names} of Compose cannot be built from {folder}; ignored.")
     _route(findings.services)
+    _check(findings)
     return findings
 
 
@@ -195,47 +182,6 @@ def _take_volumes(
         service.notes.append("volumes: only these paths are kept across releases.")
 
 
-def volumes(folder: str, files: Files) -> dict[str, str]:
-    """Find the SQLite file and the upload folders that the Python source of a folder names."""
-    depth = 1 if folder == "." else 2
-    modules = {
-        PurePosixPath(path).relative_to(folder): text
-        for path, text in sorted(files.items())
-        if path.endswith(".py") and PurePosixPath(path).is_relative_to(folder)
-        and len(PurePosixPath(path).parts) <= depth + 1
-    }  # fmt: skip
-    text = "\n".join(modules.values())
-    found = {}
-    if "sqlite" in text and (database := _database_file(modules)):
-        instance = re.search(r"flask_sqlalchemy|instance_path", text)
-        in_instance = instance and "/" not in database
-        found["data"] = f"./instance/{database}" if in_instance else f"./{database}"
-    for name, path in re.findall(
-        r"""(UPLOAD\w*|MEDIA_ROOT)["'\]]*\s*=[^\n"']*["'](?:\./)?(\w[\w/-]*?)/?["']""", text
-    ):
-        found[name_from(PurePosixPath(path).name, name.lower())] = f"./{path}"
-    for path in _UPLOADS.findall(text):
-        if f"./{path}" not in found.values():
-            found.setdefault(name_from(PurePosixPath(path).name, "uploads"), f"./{path}")
-    return found
-
-
-def _database_file(modules: Mapping[PurePosixPath, str]) -> str | None:
-    """Return the path of the SQLite file that modules name, relative to the source folder.
-
-    The folders may be parts of one string, or strings before it, joined by `,` or `/`. They are
-    relative to a module that names `__file__` in the same line.
-    """
-    for module, text in modules.items():
-        for line in text.splitlines():
-            if match := _DATABASE.search(line):
-                parts = re.findall(r"[\w.-][\w./-]*", match["before"])
-                base = module.parent if "__file__" in line else PurePosixPath()
-                path = base.joinpath(*parts, match["path"])
-                return None if path.is_absolute() or ".." in path.parts else str(path)
-    return None
-
-
 def _is_in(folder: str, other: str) -> bool:
     """Return whether a folder is another one or below it."""
     return PurePosixPath(folder).is_relative_to(other) or other == "."
@@ -273,12 +219,6 @@ def _inner_modules(folder: str, files: Files) -> dict[str, str]:
     return found
 
 
-def name_from(text: str, otherwise: str) -> str:
-    """Return a valid name made from any text."""
-    name = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-").lstrip("0123456789-")[:40]
-    return name.rstrip("-") or otherwise
-
-
 def _service(
     findings: Findings, folder: str, program: Program, composed: ComposeService | None
 ) -> FoundService:
@@ -302,7 +242,7 @@ def _service(
         run=program.run,
         parts=program.parts,
         spa=program.spa,
-        answers_root=program.answers_root,
+        smoke=program.smoke,
         prefixes=program.prefixes,
         health=program.health,
         notes=notes,
@@ -348,8 +288,40 @@ def _route(services: list[FoundService]) -> None:
         taken.add(route)
         if several:
             service.notes.append(_reason(service, route))
-        if service.health and not service.health.startswith(route):
+
+
+def _check(findings: Findings) -> None:
+    """Choose between a health check and a smoke test, and add a note about services without one.
+
+    A smoke test goes through the routes. A path outside of the service's route becomes its health
+    check, which is requested directly.
+    """
+    routes = [s.route for s in findings.services if s.route]
+    for service in findings.services:
+        if service.kind != "web":
+            continue
+        paths = [service.health] if service.health else service.smoke
+        within = [p for p in paths if _owner(p, routes) == service.route]
+        if not paths:
+            service.notes.append(
+                "health: no route to check was found in its source; it is ready when GET "
+                f"{service.route} responds with any status below 500."
+            )
+        elif not within:
+            service.health = paths[0]
             service.notes.append("health: requested directly from the service, outside of route.")
+        service.smoke = within
+    workers = [f"`{s.name}`" for s in findings.services if s.kind == "worker"]
+    if workers:
+        findings.notes.append(
+            f"health: {', '.join(workers)} {'has' if len(workers) == 1 else 'have'} no port to "
+            "check: a worker is ready when it has run for a second."
+        )
+
+
+def _owner(path: str, routes: list[str]) -> str:
+    """Return the route that requests for a path take."""
+    return max((route for route in routes if _is_in(path, route)), key=len, default="")
 
 
 def _reason(service: FoundService, route: str) -> str:

@@ -25,9 +25,10 @@ _FILE_NAMES = {
 MODULES = ("__init__", "main", "app", "api", "server", "asgi", "wsgi", "urls", "routes")
 """Modules of a package that are searched for an application and its routes."""
 SCRIPTS = re.compile(
-    r"(src/)?(server|index|app|main)\.(js|mjs|cjs|ts)|(src/)?(app/page|pages/index)\.[jt]sx?"
+    r"(src/)?(server|index|app|main|middleware|proxy|hooks\.server)\.(js|mjs|cjs|ts)"
+    r"|(src/)?(app/page|pages/index)\.[jt]sx?|(src/)?routes/\+page\.svelte"
 )
-"""Where a Node.js program begins, and the first page of a Next.js application."""
+"""Where a Node.js program begins, and the first page and the middleware of a framework."""
 _GROUPS = ("services", "apps")
 """Folders whose subfolders are searched as well."""
 _CHOSEN = re.compile(r"[^=:\"'\n]+\.ya?ml")

@@ -61,8 +61,8 @@ def _service(service: FoundService) -> list[str]:
     if service.volumes:
         pairs = ", ".join(f"{name}: {text(path)}" for name, path in service.volumes.items())
         lines += [*(f"    # {note}" for note in at_volumes), f"    volumes: {{{pairs}}}"]
-    if service.answers_root and service.route == "/" and not service.health:
-        lines.append("    rollout: {smoke: [{get: /}]}")
+    if service.smoke and not service.health:
+        lines.append(f"    rollout: {{smoke: [{{get: {service.smoke[0]}}}]}}")
     if service.needs:
         lines.append(f"    needs: [{', '.join(service.needs)}]")
     if service.resources:

@@ -15,7 +15,7 @@ from tests.installation import Installation, installation
 from tests.needs import require
 
 SHAPES = Path(__file__).parents[2] / "golden/stack/init"
-NODE = {"express-page", "next", "next-standalone"}
+NODE = {"express-page", "fastapi-and-vite", "next", "next-standalone", "page-with-build-script"}
 pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("shapes")]
 
 
@@ -29,6 +29,9 @@ pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("shapes")]
         ("procfile", {"/orders": "no orders"}),
         ("django-sqlite", {"/users": "1 users"}),
         ("plain-html", {"/about/": "About the bakery"}),
+        ("page-with-build-script", {"/": "Bakery"}),
+        ("uvicorn-in-an-extra", {"/docs": "swagger"}),
+        ("fastapi-and-vite", {"/": "Shop", "/api/orders": "no orders"}),
         ("express-page", {"/": "shop"}),
         ("bun", {"/": "open for 1h on Bun 1.3.1"}),
         ("next", {"/": "<h1>Shop</h1>"}),
@@ -42,9 +45,9 @@ def test_source_answers_after_init_and_up(
         require("npm")
     with installation(tmp_path_factory.mktemp(shape)) as where:
         shutil.copytree(SHAPES / shape / "folder", where.folder, dirs_exist_ok=True)
-        if shape in NODE:
+        for package in where.folder.rglob("package.json") if shape in NODE else ():
             lock = ["npm", "install", "--package-lock-only", "--silent"]
-            subprocess.run(lock, cwd=where.folder, env=where.environ, check=True)
+            subprocess.run(lock, cwd=package.parent, env=where.environ, check=True)
         where.run("init")
         where.write({".gitignore": "node_modules/\n.next/\n"})
         where.run("up")

@@ -20,10 +20,12 @@ from lapwing.cli.output import Printer
 from lapwing.errors import LapwingError, UsageError
 from lapwing.settings import Settings
 from lapwing.stack.compose import read
-from lapwing.stack.detect import detect, name_from, volumes
+from lapwing.stack.detect import detect
 from lapwing.stack.detect_files import read_files
+from lapwing.stack.detect_volumes import volumes
 from lapwing.stack.draft import text
 from lapwing.stack.load import load
+from lapwing.stack.program import name_from
 from lapwing.stack.source import scalar
 
 CASES = Path(__file__).parents[2] / "golden/stack/init"
