@@ -6,6 +6,7 @@ import base64
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 
 from lapwing.load.client import Plan, running
 from lapwing.load.connection import Target
+from lapwing.load.record import now
 from lapwing.load.worker import Traffic
 from lapwing.render.kubernetes.analysis import CURL
 from lapwing.render.kubernetes.edge import ENVOY
@@ -58,6 +60,12 @@ TRAFFIC = (
 
 KEPT = Traffic(kind="websocket", path="/api/ws", seconds=25, interval=0.2)
 """Shorter than the time for which the old slot is kept, so that no switch interrupts it."""
+STREAM_S = 45
+"""Longer than load balancers need to remove a pod."""
+STREAMS = (
+    Traffic(kind="websocket", path="/api/ws", seconds=STREAM_S, interval=0.2),
+    Traffic(kind="events", path="/api/events", seconds=STREAM_S),
+)
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +142,19 @@ class Shop(Installation):
         """An object of the namespace."""
         return self.node.cluster.call("GET", f"/api/v1/namespaces/{self.namespace}/{path}")
 
+    def edge_pods(self) -> list[str]:
+        """The names of Envoy's pods, also of those that terminate."""
+        pods = self.get("pods?labelSelector=app.kubernetes.io/component%3Dedge")["items"]
+        return [pod["metadata"]["name"] for pod in pods]
+
+    def restart_edge(self) -> None:
+        """Replace the pods of the edge, as `kubectl rollout restart` does."""
+        annotations = {"kubectl.kubernetes.io/restartedAt": datetime.now(UTC).isoformat()}
+        template = {"metadata": {"annotations": annotations}}
+        path = f"/apis/apps/v1/namespaces/{self.namespace}/deployments/shop-edge"
+        merge = "application/merge-patch+json"
+        self.node.cluster.call("PATCH", path, {"spec": {"template": template}}, merge)
+
 
 @pytest.fixture
 def shop(tmp_path: Path, node: Node, registry: Server, wheels: dict[str, str]) -> Iterator[Shop]:
@@ -157,6 +178,21 @@ def test_deploy_rollback_and_down_on_a_real_node(shop: Shop, tmp_path: Path) -> 
     assert {"v0", "v1"} <= set(ledger.versions())
     shop.run("down", "-e", "node", "--yes")
     wait_until(lambda: not shop.get("pods")["items"], "every pod has ended")
+
+
+def test_replaced_edge_pod_fails_no_request_and_cuts_no_stream(shop: Shop, tmp_path: Path) -> None:
+    shop.release("v0")
+    shop.json("up", "-e", "node", "--yes")
+    old = set(shop.edge_pods())
+    with running(Plan(shop.edge(), (*TRAFFIC, *STREAMS)), tmp_path) as client:
+        client.wait_for_answers()
+        restarted = now()
+        shop.restart_edge()
+        wait_until(lambda: not old & set(shop.edge_pods()), "the old edge pod has ended", 240)
+        ledger = client.stop()
+    assert [(e.kind, e.failure, e.took) for e in ledger.failures] == []
+    whole = [e for e in ledger.exchanges if e.began < restarted and e.took >= STREAM_S]
+    assert {e.kind for e in whole} == {"websocket", "events"}
 
 
 @pytest.fixture(scope="module")

@@ -32,19 +32,22 @@ ENVOY = Path(sysconfig.get_path("scripts")) / "envoy"
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """A running edge: the port of requests, and that of counters."""
+    """A running edge: the ports of requests, of counters, and of the request before its end."""
 
     port: int
     stats: int
+    drain: int
 
     def get(self, path: str, agent: str = "test") -> tuple[int, bytes]:
         """Status and body of a request on a connection of its own."""
         status, _, body = self.ask(path, agent)
         return status, body
 
-    def ask(self, path: str, agent: str = "test") -> tuple[int, Message, bytes]:
+    def ask(
+        self, path: str, agent: str = "test", port: int | None = None
+    ) -> tuple[int, Message, bytes]:
         """Status, headers and body."""
-        address = f"http://127.0.0.1:{self.port}{path}"
+        address = f"http://127.0.0.1:{port or self.port}{path}"
         request = urllib.request.Request(address, headers={"user-agent": agent})
         try:
             with urllib.request.urlopen(request, timeout=30) as answer:
@@ -58,9 +61,11 @@ def configuration(
 ) -> tuple[Path, Edge]:
     """The rendered configuration as a file for this machine. `services` are ports by service."""
     tree: dict[str, Any] = yaml.safe_load(text(edge_config.configuration(cluster), cluster.scopes))
-    ports = Edge(free_port(), free_port())
+    ports = Edge(free_port(), free_port(), free_port())
     static = tree["static_resources"]
-    for listener, port in zip(static["listeners"], (ports.port, ports.stats), strict=True):
+    for listener, port in zip(
+        static["listeners"], (ports.port, ports.stats, ports.drain), strict=True
+    ):
         listener["address"]["socket_address"] = {"address": "127.0.0.1", "port_value": port}
     admin = folder / "a.sock"
     tree["admin"]["address"]["pipe"]["path"] = str(admin)
@@ -71,7 +76,7 @@ def configuration(
         if "pipe" in address:
             address["pipe"]["path"] = str(admin)
         else:
-            port = services.get(cluster["name"], 1)
+            port = {"envoy_drain": ports.drain, **services}.get(cluster["name"], 1)
             address["socket_address"] = {"address": "127.0.0.1", "port_value": port}
     file = folder / "envoy.yaml"
     file.write_text(yaml.safe_dump(tree).replace("/etc/tls/", f"{folder}/"))
@@ -104,8 +109,7 @@ def running(
 def answers(ports: Edge) -> bool:
     """Whether the edge is ready, asked as the kubelet asks."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{ports.stats}/ready", timeout=5) as answer:
-            return bool(answer.status == 200)
+        return ports.get("/ready", "kube-probe/1.34") == (200, b"ready\n")
     except OSError:
         return False
 

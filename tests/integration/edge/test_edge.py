@@ -3,6 +3,7 @@ rendered, and the real script that judges its counters."""
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import http.server
 import os
@@ -187,17 +188,36 @@ def test_analysis_reads_counters_of_edge(
     assert window.returncode == status, said
 
 
-class Slot(http.server.BaseHTTPRequestHandler):
-    """A slot: answers with its name; `/api/slow` only when the test lets it."""
+class Slot(http.server.ThreadingHTTPServer):
+    """The replicas of a slot."""
+
+    daemon_threads = True
+
+    def __init__(self, name: bytes) -> None:
+        super().__init__(("127.0.0.1", 0), SlotRequest)
+        self.name, self.asked, self.released = name, threading.Event(), threading.Event()
+        self.port: int = self.server_address[1]
+
+
+@contextlib.contextmanager
+def _slot(name: bytes) -> Iterator[Slot]:
+    with Slot(name) as slot:
+        threading.Thread(target=slot.serve_forever, daemon=True).start()
+        yield slot
+        slot.shutdown()
+
+
+class SlotRequest(http.server.BaseHTTPRequestHandler):
+    """Answers with the name of its slot; `/api/slow` only when the test lets it."""
 
     protocol_version = "HTTP/1.1"
+    server: Slot
 
     def do_GET(self) -> None:
-        slot = self.server
         if "slow" in self.path:
-            slot.asked.set()  # type: ignore[attr-defined]
-            slot.released.wait()  # type: ignore[attr-defined]
-        body: bytes = slot.name  # type: ignore[attr-defined]
+            self.server.asked.set()
+            self.server.released.wait()
+        body = self.server.name
         self.send_response(200)
         self.send_header("content-length", str(len(body)))
         self.end_headers()
@@ -210,15 +230,10 @@ class Slot(http.server.BaseHTTPRequestHandler):
 def test_flip_moves_busy_client_without_failed_request(tmp_path: Path) -> None:
     """A Service is what kube-proxy makes of it: a new connection goes to the slot of the moment,
     and one that is there stays. Without a limit to its life, a busy one would never change over."""
-    slots = {}
-    for name in (b"blue", b"green"):
-        slot = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Slot)
-        slot.daemon_threads = True
-        slot.name, slot.asked, slot.released = name, threading.Event(), threading.Event()  # type: ignore[attr-defined]
-        threading.Thread(target=slot.serve_forever, daemon=True).start()
-        slots[name] = slot
     with (
-        address_of_a_service(slots[b"blue"].server_address[1]) as service,
+        _slot(b"blue") as blue,
+        _slot(b"green") as green,
+        address_of_a_service(blue.port) as service,
         running(
             cluster_environment("company-inc", "production"), tmp_path, {"api": service.port}
         ) as found,
@@ -226,7 +241,7 @@ def test_flip_moves_busy_client_without_failed_request(tmp_path: Path) -> None:
         slow: list[tuple[int, bytes]] = []
         waiting = threading.Thread(target=lambda: slow.append(found.get("/api/slow")))
         waiting.start()
-        slots[b"blue"].asked.wait()  # type: ignore[attr-defined]
+        blue.asked.wait()
         client = http.client.HTTPConnection("127.0.0.1", found.port)
         in_a_row = 0
         while in_a_row < 200:
@@ -234,16 +249,42 @@ def test_flip_moves_busy_client_without_failed_request(tmp_path: Path) -> None:
             answer = client.getresponse()
             body = answer.read()
             assert answer.status == 200
-            if service.to != slots[b"green"].server_address[1]:
+            if service.to != green.port:
                 assert body == b"blue"
-                service.to = slots[b"green"].server_address[1]
+                service.to = green.port
             in_a_row = in_a_row + 1 if body == b"green" else 0
-        slots[b"blue"].released.set()  # type: ignore[attr-defined]
+        blue.released.set()
         waiting.join()
         assert slow == [(200, b"blue")]
-    for slot in slots.values():
-        slot.shutdown()
-        slot.server_close()
+
+
+def test_drain_is_answered_once_the_last_request_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Meanwhile the edge serves, is ready, and closes connections after their response."""
+    monkeypatch.setattr(edge_config, "PRE_STOP_S", 1)
+    company = cluster_environment("company-inc", "production")
+    with _slot(b"blue") as slot, running(company, tmp_path, {"api": slot.port}) as edge:
+        done: list[bytes] = []
+        slow = threading.Thread(target=lambda: done.append(edge.get("/api/slow")[1]))
+        slow.start()
+        slot.asked.wait()
+        drain = threading.Thread(target=lambda: done.append(edge.ask("/drain", port=edge.drain)[2]))
+        drain.start()
+        client = http.client.HTTPConnection("127.0.0.1", edge.port)
+        is_closed = False
+        while not is_closed:
+            client.request("GET", "/api/customers")
+            response = client.getresponse()
+            assert response.read() == b"blue"
+            is_closed = response.will_close
+        drain.join(3)
+        assert edge.get("/ready", "kube-probe/1.34") == (200, b"ready\n")
+        assert drain.is_alive()
+        slot.released.set()
+        slow.join()
+        drain.join()
+        assert done == [b"blue", b"drained\n"]
 
 
 def test_analysis_fails_if_an_edge_pod_does_not_answer(company: Edge, tmp_path: Path) -> None:

@@ -26,7 +26,14 @@ from collections.abc import Iterator
 from lapwing.plan.names import EDGE_CERTIFICATE, endpoint_group
 from lapwing.render.kubernetes import pod
 from lapwing.render.kubernetes.analysis import STATS_PORT
-from lapwing.render.kubernetes.edge_config import PORT, TLS_PORT, configuration, ends_tls, memory
+from lapwing.render.kubernetes.edge_config import (
+    DRAIN_PORT,
+    PORT,
+    TLS_PORT,
+    configuration,
+    ends_tls,
+    memory,
+)
 from lapwing.render.kubernetes.objects import (
     ClusterEnvironment,
     Manifest,
@@ -46,8 +53,9 @@ WAVE = 6
 ENVOY = "envoyproxy/envoy:distroless-v1.36.2"
 USER = 65532
 """The numeric user of distroless images."""
-PRE_STOP_S = 20
-"""How long a terminating edge pod still serves, until load balancers have removed it."""
+GRACE_S = 300
+"""How long a terminating edge pod keeps open streams: as long as the load balancer that `infra`
+makes (`connection_draining_timeout_sec`)."""
 
 
 def is_needed(cluster: ClusterEnvironment) -> bool:
@@ -123,7 +131,11 @@ def _deployment(cluster: ClusterEnvironment, config: Joined) -> dict[str, Tree]:
             "serviceAccountName": name("edge"),
             **pod.NO_TOKEN,
             "securityContext": pod.security(USER, group=USER, files=USER),
-            "terminationGracePeriodSeconds": PRE_STOP_S + 40,
+            "terminationGracePeriodSeconds": Setting(
+                "edge.terminationGracePeriodSeconds",
+                GRACE_S,
+                "How long a terminating Envoy pod keeps open requests and streams.",
+            ),
             "containers": [_container(cluster, mounts)],
             "volumes": volumes,
             "topologySpreadConstraints": pod.spread("edge"),
@@ -143,7 +155,8 @@ def _deployment(cluster: ClusterEnvironment, config: Joined) -> dict[str, Tree]:
 
 
 def _container(cluster: ClusterEnvironment, mounts: list[Tree]) -> dict[str, Tree]:
-    ready = {"httpGet": {"path": "/ready", "port": "stats"}}
+    scheme = "HTTPS" if ends_tls(cluster) else "HTTP"
+    ready = {"httpGet": {"path": "/ready", "port": "web", "scheme": scheme}}
     needs = ComputeResources.model_validate({"cpu": "100m", "memory": memory(cluster)})
     return {
         "name": "envoy",
@@ -152,10 +165,11 @@ def _container(cluster: ClusterEnvironment, mounts: list[Tree]) -> dict[str, Tre
         "ports": [
             {"name": "web", "containerPort": TLS_PORT if ends_tls(cluster) else PORT},
             {"name": "stats", "containerPort": STATS_PORT},
+            {"name": "drain", "containerPort": DRAIN_PORT},
         ],
         "resources": pod.requests(needs, "edge"),
         "securityContext": pod.CONTAINER,
-        "lifecycle": {"preStop": {"sleep": {"seconds": PRE_STOP_S}}},
+        "lifecycle": {"preStop": {"httpGet": {"path": "/drain", "port": "drain"}}},
         "startupProbe": ready | {"periodSeconds": 1, "failureThreshold": 60},
         "livenessProbe": {"tcpSocket": {"port": "stats"}, "periodSeconds": 10},
         "readinessProbe": ready | {"periodSeconds": 5},

@@ -5,15 +5,21 @@ of the edge, and a rollback restores the old routes. A connection to a service i
 `MAX_CONNECTION_DURATION`, so that a flip of the Service's selector reaches busy connections too
 (see `edge.py`).
 
+Envoy exits at SIGTERM with every stream that is open, so the kubelet first requests `/drain`, which
+`scripts/drain.lua` answers when no stream is open. The readiness probe requests `/ready` from the
+listener for clients, where it does not fail meanwhile: if no other pod is ready, nodes still send
+connections to a terminating pod that is. So a pod that requests `/drain` where network policies are
+not enforced only makes clients reconnect.
+
 Sources: Envoy documentation, service discovery (strict DNS), HTTP connection manager, "Local reply
-modification".
+modification", Lua, Fault Injection, Draining; Kubernetes documentation, container lifecycle hooks,
+"ProxyTerminatingEndpoints".
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
 
 from lapwing.plan import make
 from lapwing.render import envoy
@@ -23,10 +29,16 @@ from lapwing.render.kubernetes.analysis import STATS_PORT
 from lapwing.render.kubernetes.objects import ClusterEnvironment, name
 from lapwing.render.kubernetes.setting import Extra, Joined, join
 from lapwing.stack.model import Service
+from lapwing.system.package_data import fill, read
 
 PORT = 8080
 """Plain HTTP, behind a load balancer that terminates TLS."""
 TLS_PORT = 8443
+DRAIN_PORT = 9903
+"""The port of an edge pod that the kubelet requests `/drain` from. No network policy allows it; the
+node of a pod needs none."""
+PRE_STOP_S = 20
+"""How long a terminating edge pod serves at least, until load balancers have removed it."""
 HEALTH_CHECKERS = ("GoogleHC/", "kube-probe/")
 """User agent prefixes whose `/ready` requests the edge answers; for others the path is the
 stack's."""
@@ -38,8 +50,12 @@ RETRY_AFTER_S = 10
 STATS_FLUSH_INTERVAL = "1s"
 """How often Envoy aggregates latencies; counters are that stale at most."""
 _ADMIN_CLUSTER = "envoy_admin"
-"""No service has this name: names of services have no underscore."""
+_DRAIN_CLUSTER = "envoy_drain"
+"""No service has such a name: names of services have no underscore."""
 _ADMIN_SOCKET = {"path": "/tmp/admin.sock"}  # noqa: S108 - in the pod
+
+
+DRAIN = read("render.kubernetes", "scripts/drain.lua")
 
 
 def ends_tls(environment: ClusterEnvironment) -> bool:
@@ -61,8 +77,12 @@ def configuration(environment: ClusterEnvironment) -> Joined:
         "stats_flush_interval": STATS_FLUSH_INTERVAL,
         "overload_manager": envoy.heap_limit(memory(environment) * 7 // 8),
         "static_resources": {
-            "listeners": [_web(environment, routed), _counters()],
-            "clusters": [*(_cluster(n, s) for n, s in routed.items()), _admin()],
+            "listeners": [_web(environment, routed), _counters(), _drain()],
+            "clusters": [
+                *(_cluster(n, s) for n, s in routed.items()),
+                _internal(_ADMIN_CLUSTER, {"pipe": dict(_ADMIN_SOCKET)}),
+                _internal(_DRAIN_CLUSTER, envoy.socket_address("127.0.0.1", DRAIN_PORT)),
+            ],
         },
     }
     # Every leaf is a host name, which needs no quotes.
@@ -203,28 +223,46 @@ def _endpoint(cluster: str, address: Json) -> Json:
 
 
 def _counters() -> Json:
-    """Serve counters and readiness, read-only; no other path of the admin interface is exposed."""
+    """Serve counters, read-only; no other path of the admin interface is exposed."""
     get = {"name": ":method", "string_match": {"exact": "GET"}}
-    routes: list[Any] = [
-        {"match": {"path": path, "headers": [get]}, "route": {"cluster": _ADMIN_CLUSTER}}
-        for path in ("/ready", "/stats/prometheus")
-    ]
-    options = {
-        "stat_prefix": "counters",
-        "http_filters": [envoy.router()],
-        "route_config": {
-            "name": "counters",
-            "virtual_hosts": [{"name": "counters", "domains": ["*"], "routes": routes}],
-        },
+    match = {"path": "/stats/prometheus", "headers": [get]}
+    route = {"match": match, "route": {"cluster": _ADMIN_CLUSTER}}
+    options = {"http_filters": [envoy.router()]}
+    return _listener("counters", STATS_PORT, _internal_chain("counters", route, options))
+
+
+def _drain() -> Json:
+    """Answer `/drain` when the last stream has ended, and `/wait` after a second."""
+    types = f"{envoy.TYPE}.extensions.filters.http"
+    lua = {
+        "@type": f"{types}.lua.v3.Lua",
+        "default_source_code": {"inline_string": fill(DRAIN, wait=PRE_STOP_S)},
     }
-    chain = {"filters": [envoy.http_connection_manager(options)]}
-    return _listener("counters", STATS_PORT, chain)
+    fault = {
+        "@type": f"{types}.fault.v3.HTTPFault",
+        "delay": {"fixed_delay": "1s", "percentage": {"numerator": 100}},
+    }
+    filters = [
+        {"name": "envoy.filters.http.lua", "typed_config": lua},
+        {"name": "envoy.filters.http.fault", "typed_config": fault},
+        envoy.router(),
+    ]
+    route = {"match": {"path": "/wait"}, "direct_response": {"status": 204}}
+    options = {"http_filters": filters, "stream_idle_timeout": "0s"}
+    return _listener("drain", DRAIN_PORT, _internal_chain("drain", route, options))
 
 
-def _admin() -> Json:
+def _internal_chain(called: str, route: Json, options: Json) -> Json:
+    host = {"name": called, "domains": ["*"], "routes": [route]}
+    routes = {"name": called, "virtual_hosts": [host]}
+    options = {"stat_prefix": called, "route_config": routes, **options}
+    return {"filters": [envoy.http_connection_manager(options)]}
+
+
+def _internal(called: str, address: Json) -> Json:
     return {
-        "name": _ADMIN_CLUSTER,
+        "name": called,
         "type": "STATIC",
         "connect_timeout": "1s",
-        "load_assignment": _endpoint(_ADMIN_CLUSTER, {"pipe": dict(_ADMIN_SOCKET)}),
+        "load_assignment": _endpoint(called, address),
     }
