@@ -2,6 +2,7 @@
 
     <to>/<stack>/<environment>/<id>/manifest.json   what it contains, with SHA-256 and row counts
                                     <part>.tar.gz   a folder of `data/`: a resource or a volume
+                               .rehearsed.json      when one was last restored or verified
 
 A backup is written under a hidden name and renamed when it is complete. `data_copies` copies each
 part. Parts that cannot be copied are listed in the manifest, with the reason.
@@ -33,6 +34,7 @@ from lapwing.settings import Settings
 from lapwing.system import files, locks
 
 MANIFEST = "manifest.json"
+_REHEARSED = ".rehearsed.json"
 ID = re.compile(r"\d{8}T\d{6}Z")
 VOLUME = "volume."
 """The prefix of the name of a volume's folder, and so of its part."""
@@ -167,6 +169,18 @@ class Backups:
             if self.list()
             else f"Run `lapwing backup -e {self.document.environment}`.",
         )
+
+    def record_rehearsal(self) -> None:
+        """Record that a backup was restored or verified, if the folder is writable."""
+        with suppress(OSError):
+            files.write_atomic(self.folder / _REHEARSED, msgspec.json.encode(time.time()))
+
+    def last_rehearsal(self) -> float | None:
+        """Return when a backup was last restored or verified; None if never."""
+        try:
+            return msgspec.json.decode((self.folder / _REHEARSED).read_bytes(), type=float)
+        except (OSError, msgspec.MsgspecError):
+            return None
 
     def _new_id(self) -> tuple[str, float]:
         """Return the ID of a new backup, and its time; wait if the ID of this second is in use."""

@@ -14,7 +14,7 @@ from lapwing.cli.options import environments_option, output_option
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lapwing.review.finding import Finding
+    from lapwing.review.finding import Finding, Rehearsals
     from lapwing.review.sizing import Measurements
     from lapwing.stack.load import LoadedStack
 
@@ -49,7 +49,8 @@ def command(
     path = find(context.directory)
     stacks = environments(path, environment)
     known = _measurements_of(measured) if measured is not None else _measured_here(context, stacks)
-    findings = review(stacks, source.read(path), book(), known)
+    rehearsals = _rehearsals_here(context, stacks)
+    findings = review(stacks, source.read(path), book(), known, rehearsals=rehearsals)
     if context.for_programs:
         context.printer.json([finding.as_data() for finding in findings])
     else:
@@ -108,4 +109,28 @@ def _measured_here(context: Context, stacks: Sequence[LoadedStack]) -> Measureme
         stack, name = each.stack.stack, each.environment
         own = measured(stack, name, None)
         known[name] = own or measured(stack, LOCAL, LOCAL)
+    return known
+
+
+def _rehearsals_here(context: Context, stacks: Sequence[LoadedStack]) -> Rehearsals:
+    """Read when a backup was last restored or verified, of environments with backups here."""
+    from datetime import UTC, date, datetime
+
+    from lapwing.errors import LapwingError
+    from lapwing.targets.machine import MachineTarget
+
+    known: dict[str, date | None] = {}
+    for each in stacks:
+        if each.settings.target != "machine" or each.settings.host is not None:
+            continue
+        try:
+            target = context.target(each.environment)
+            assert isinstance(target, MachineTarget)
+            backups = target.backups()
+        except LapwingError:  # Nothing was deployed here, or the desired state is damaged.
+            continue
+        if backups.list():
+            last = backups.last_rehearsal()
+            day = None if last is None else datetime.fromtimestamp(last, UTC).date()
+            known[each.environment] = day
     return known

@@ -39,8 +39,12 @@ START_TIMEOUT_S = 60.0
 
 
 def verify(backups: Backups, manifest: Manifest) -> Iterator[CheckResult]:
-    """Restore each part of a backup into a scratch folder, and check it there."""
+    """Restore each part of a backup into a scratch folder, and check it there.
+
+    The time is recorded if all of them pass.
+    """
     backups.data.mkdir(parents=True, exist_ok=True)
+    passed = True
     for part in manifest.parts:
         check = f"{part.name} ({part.kind})"
         with TemporaryDirectory(dir=backups.data, prefix=".verify.") as scratch:
@@ -53,9 +57,12 @@ def verify(backups: Backups, manifest: Manifest) -> Iterator[CheckResult]:
                 elif part.program is not None:
                     seen += _check_server(backups, part, folder)
             except (LapwingError, OSError) as error:
+                passed = False
                 yield CheckResult(check, False, str(error))
             else:
                 yield CheckResult(check, True, seen)
+    if passed:
+        backups.record_rehearsal()
 
 
 def find_part(manifest: Manifest, name: str) -> Part:
@@ -131,6 +138,7 @@ def _switch(
     finally:
         result = _start(target, restoring.commit, restoring.head)
         restores.remove_record()
+    restores.backups.record_rehearsal()
     return result
 
 

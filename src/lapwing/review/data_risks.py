@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import re
 import tomllib
 from collections.abc import Iterator
-from datetime import date
+from datetime import date, timedelta
 
 from lapwing.review.finding import Case, Risk, Rule, Severity
 from lapwing.stack.source import KeyPath
@@ -13,6 +14,11 @@ from lapwing.system.package_data import read
 
 DATABASES = ("mongodb", "mysql", "postgres")
 FREE_TIER = "M0"
+MAX_REHEARSAL_AGE = timedelta(days=90)
+_REDIS_IMAGE = re.compile(r"(^|/)(redis|valkey|redis-stack-server)(:[^/@]*)?(@.*)?$")
+_REDIS_COMMAND = re.compile(r"(\S*/)?(redis|valkey)-server\b")
+_REDIS_LIMIT = re.compile(r"maxmemory\b|\S+\.conf\b")
+"""A limit, or a file that may have one."""
 ON_MACHINE = (
     "`backup` of the environment omits databases at a URL, MySQL and MongoDB in containers, and "
     "mongod; `lapwing status` lists what is left out."
@@ -47,6 +53,30 @@ def backups(case: Case) -> Iterator[Risk]:
             evidence = f"`{name}` has `backup: true`, but Lapwing renders no backup for it"
             advice = "Check that your backup runs, and rehearse a restore."
             yield Risk("stated-backup", path, evidence, advice, Severity.INFO)
+
+
+def rehearsals(case: Case) -> Iterator[Risk]:
+    """Report backups of which none was restored or verified for a quarter of a year."""
+    name = case.environment.name
+    if name not in case.rehearsals:
+        return
+    last = case.rehearsals[name]
+    if last is None or case.today - last > MAX_REHEARSAL_AGE:
+        since = f"since {last}" if last else "yet"
+        evidence = f"no backup of `{name}` was restored or verified {since}"
+        advice = f"Run `lapwing backup verify -e {name}`, at least every three months."
+        yield Risk("untested-backup", ("backup",), evidence, advice)
+
+
+def unlimited_redis(case: Case) -> Iterator[Risk]:
+    """Report services that run Redis without a limit; that of a resource has one."""
+    for name, service in case.loaded.stack.services.items():
+        command = service.command or ""
+        runs = _REDIS_IMAGE.search(service.image or "") or _REDIS_COMMAND.match(command)
+        if runs and not _REDIS_LIMIT.search(command):
+            evidence = f"`{name}` runs Redis without `maxmemory`: it is killed when memory runs out"
+            advice = "Add `--maxmemory` to `command`, or use a resource: `kind: redis` has a limit."
+            yield Risk("unlimited-redis", ("services", name), evidence, advice)
 
 
 def single_pods(case: Case) -> Iterator[Risk]:
@@ -101,4 +131,4 @@ def _versions() -> dict[str, dict[str, date]]:
     return found
 
 
-RULES: tuple[Rule, ...] = (backups, single_pods, end_of_life)
+RULES: tuple[Rule, ...] = (backups, rehearsals, single_pods, unlimited_redis, end_of_life)

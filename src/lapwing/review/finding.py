@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -89,6 +89,10 @@ class Risk:
     severity: Severity = Severity.WARNING
 
 
+Rehearsals = Mapping[str, date | None]
+"""When a backup was last restored or verified, by environment with backups; None if never."""
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
     """One environment under review: what is written, what is rendered of it, and its cost."""
@@ -99,6 +103,7 @@ class Case:
     """The facts of its cloud project; empty outside of a cloud."""
     cost: Estimate
     today: date
+    rehearsals: Rehearsals
 
 
 Rule = Callable[[Case], Iterator[Risk]]

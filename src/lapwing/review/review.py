@@ -11,7 +11,7 @@ from lapwing.cost.book import Book
 from lapwing.cost.estimate import estimate
 from lapwing.inventory.model import Inventory
 from lapwing.inventory.read import read
-from lapwing.review.finding import Case, Finding, Subject
+from lapwing.review.finding import Case, Finding, Rehearsals, Subject
 from lapwing.review.overkill import overkill
 from lapwing.review.risks import risks
 from lapwing.review.sizing import Measurements, sizing
@@ -25,11 +25,12 @@ def review(
     book: Book,
     measured: Measurements,
     today: date | None = None,
+    rehearsals: Rehearsals | None = None,
 ) -> list[Finding]:
     """Return all findings about environments of one stack file, the most severe first."""
     subject = Subject(stacks, source)
     day = today or datetime.now(tz=UTC).date()
-    cases = {s.environment: _case(s, book, day) for s in stacks}
+    cases = {s.environment: _case(s, book, day, rehearsals or {}) for s in stacks}
     found = [
         *risks(subject, cases),
         *sizing(subject, measured, lambda loaded: estimate(read([loaded]), book)),
@@ -38,10 +39,11 @@ def review(
     return sorted(_merged(found), key=lambda finding: -finding.severity)
 
 
-def _case(loaded: LoadedStack, book: Book, today: date) -> Case:
+def _case(loaded: LoadedStack, book: Book, today: date, rehearsals: Rehearsals) -> Case:
     found = read([loaded])
     facts = found.projects[0].facts if found.projects else Inventory()
-    return Case(loaded, found.environments[0], facts, estimate(found, book), today)
+    cost = estimate(found, book)
+    return Case(loaded, found.environments[0], facts, cost, today, rehearsals)
 
 
 def _merged(found: Sequence[Finding]) -> list[Finding]:

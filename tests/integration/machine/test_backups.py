@@ -154,6 +154,22 @@ def test_verify_starts_the_servers_on_the_restored_data(kept: Yard) -> None:
     assert write_and_read(kept) == ("verified", "verified")
 
 
+def test_review_reports_backups_that_were_never_restored_or_verified(kept: Yard) -> None:
+    def reported() -> list[str]:
+        found = kept.where.json("review", "-e", "local")
+        return [f["evidence"] for f in found if f["rule"] == "risk/untested-backup"]
+
+    made = back_up(kept)
+    for record in (None, "restore", "verify"):
+        (backups(kept) / ".rehearsed.json").unlink(missing_ok=True)
+        if record == "restore":
+            kept.where.run("restore", "uploads", made, "--yes")
+        elif record == "verify":
+            kept.where.run("backup", "verify", made)
+        never = "no backup of `local` was restored or verified yet"
+        assert [never in evidence for evidence in reported()] == ([] if record else [True])
+
+
 def test_damaged_backup_is_neither_verified_nor_restored(kept: Yard) -> None:
     made = back_up(kept)
     archive = backups(kept) / made / "cache.tar.gz"

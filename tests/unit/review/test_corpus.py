@@ -32,7 +32,14 @@ def findings(case: dict[str, Any], folder: Path) -> Iterator[Finding]:
     }
     path = folder / "lapwing.yaml"
     path.write_text(yaml.safe_dump(written, sort_keys=False))
-    found = review(environments(path), source.read(path), book(), measurements({}), TODAY)
+    found = review(
+        environments(path),
+        source.read(path),
+        book(),
+        measurements({}),
+        TODAY,
+        case.get("rehearsals"),
+    )
     return (f for f in found if f.severity > Severity.INFO)
 
 
