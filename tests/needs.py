@@ -138,6 +138,7 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "busybox": _program("busybox"),
     "curl": _program("curl"),
     "docker": _docker,
+    "fc-match": _program("fc-match"),
     "node": _program("node"),
     "bun": _program("bun"),
     "chromium": _program("chromium", "chromium-browser", "google-chrome"),

@@ -61,16 +61,20 @@ def _formatted(context: Context, made: Document, suffix: str, *, brief: bool) ->
         return markdown(made).encode()
     if suffix == ".html":
         return html(made).encode()
+    from lapwing.design import fonts
     from lapwing.design.pdf import pdf, without_glyph
+    from lapwing.system.fontconfig import match
 
-    absent = without_glyph(made)
+    environ = context.settings.environ
+    found = fonts.fallbacks(without_glyph(made), lambda characters: match(characters, environ))
+    absent = without_glyph(made, found)
     if absent:
         context.printer.say(
-            f"The font of PDF files has no glyph for {' '.join(absent)}: `?` replaces it. "
-            "Write FILE.html, which browsers show in every script.",
+            f"No font of this machine has a glyph for {' '.join(absent)}: `?` replaces it. Install "
+            "one, such as the package fonts-noto-cjk, or write FILE.html.",
             style="yellow",
         )
-    return pdf(made, brief=brief)
+    return pdf(made, brief=brief, fallbacks=found)
 
 
 def _sources(context: Context, loaded: LoadedStack) -> Sources:

@@ -1,14 +1,15 @@
-"""Format the architecture document as PDF with fpdf2: A4, the font embedded.
+"""Format the architecture document as PDF with fpdf2: A4, the fonts embedded.
 
 The brief form shrinks in steps until it has two pages. A picture that is too small to read on a
 portrait page gets a landscape page. The bytes depend only on the document and the versions of fpdf2
-and the font.
+and the fonts. With fallback fonts, HarfBuzz shapes the text: letters of Arabic are joined, and text
+runs from right to left. The labels of pictures have no other characters than the font's.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from fpdf import FPDF
@@ -27,6 +28,7 @@ from lapwing.design.document import (
     Table,
 )
 from lapwing.design.fonts import FAMILY, font_file, missing
+from lapwing.system.fontconfig import FontFile
 
 MAX_PAGES = 2
 """The pages of the brief form."""
@@ -39,18 +41,18 @@ _GAIN = 1.2
 _INK, _QUIET, _RULE = (31, 41, 51), (82, 96, 109), (154, 165, 177)
 
 
-def pdf(document: Document, *, brief: bool = False) -> bytes:
+def pdf(document: Document, *, brief: bool = False, fallbacks: Sequence[FontFile] = ()) -> bytes:
     """Format a document. Raises LapwingError if the font or Graphviz is not installed."""
     for scale in _SCALES if brief else _SCALES[1:2]:
-        page = _Pages(document, scale, across=not brief)
+        page = _Pages(document, scale, fallbacks, across=not brief)
         if page.pages_count <= MAX_PAGES:
             break
     return bytes(page.output())
 
 
-def without_glyph(document: Document) -> str:
-    """Return the characters of a document that the font cannot show; they become `?`."""
-    return missing(_texts(document))
+def without_glyph(document: Document, fallbacks: Sequence[FontFile] = ()) -> str:
+    """Return the characters of a document that no font can show; they become `?`."""
+    return missing(_texts(document), fallbacks)
 
 
 def _column(cells: tuple[str, ...]) -> float:
@@ -75,12 +77,15 @@ def _texts(document: Document) -> Iterator[str]:
 class _Pages(FPDF):
     """The pages of a document at a scale; `across` allows landscape pages."""
 
-    def __init__(self, document: Document, scale: float, *, across: bool) -> None:
+    def __init__(
+        self, document: Document, scale: float, fallbacks: Sequence[FontFile], *, across: bool
+    ) -> None:
         super().__init__("portrait", "pt", "A4")
         self._scale, self._across = scale, across
         for bold in (False, True):
             self.add_font(FAMILY, "B" if bold else "", font_file(bold=bold))
-        self._missing = dict.fromkeys(map(ord, without_glyph(document)), "?")
+        self._missing = dict.fromkeys(map(ord, without_glyph(document, fallbacks)), "?")
+        self._add_fallbacks(fallbacks)
         self.set_creation_date(datetime(2026, 1, 1, tzinfo=UTC))
         self.set_title(document.title)
         self.set_author(self._shown(document.origin.author))
@@ -92,6 +97,14 @@ class _Pages(FPDF):
         self.multi_cell(0, 22 * scale, title, new_x=XPos.LMARGIN, new_y=YPos.NEXT)
         for number, part in enumerate(document.parts):
             self._part(part, document.parts[number + 1 :])
+
+    def _add_fallbacks(self, fallbacks: Sequence[FontFile]) -> None:
+        names = [f"fallback-{number}" for number in range(len(fallbacks))]
+        for name, font in zip(names, fallbacks, strict=True):
+            self.add_font(name, "", font.path, collection_font_number=font.number)
+        if names:
+            self.set_fallback_fonts(names, exact_match=False)
+            self.set_text_shaping(True)
 
     @property
     def pages_count(self) -> int:

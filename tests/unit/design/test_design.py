@@ -8,10 +8,13 @@ with Mermaid. Graphs are golden as Mermaid only: where Graphviz puts a box depen
 from __future__ import annotations
 
 import io
+import os
 import re
+import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+import zlib
 from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +22,8 @@ from pathlib import Path
 import pytest
 import yaml
 from click.testing import CliRunner, Result
+from fontTools.fontBuilder import FontBuilder
+from fontTools.pens.ttGlyphPen import TTGlyphPen
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -32,9 +37,12 @@ from lapwing.design.diagrams.pictures import NAMES
 from lapwing.design.diagrams.rollout import limits
 from lapwing.design.diagrams.svg import svg
 from lapwing.design.document import Document, Heading, Origin, Paragraph, Table
+from lapwing.design.fonts import fallbacks
 from lapwing.design.pdf import pdf, without_glyph
 from lapwing.errors import LapwingError, UsageError
 from lapwing.inventory.model import Rollout
+from lapwing.system.fontconfig import match
+from tests.needs import require
 from tests.unit.render.stacks import GOLDEN, cases, compare, stack, written
 
 ON_A_MACHINE = "stack: tiny\nservices: {worker: {build: ./app, command: python work.py}}\n"
@@ -116,11 +124,80 @@ def test_pdf_and_html_have_every_section(tmp_path: Path) -> None:
     ET.fromstring(page[page.index("<svg") : page.index("</svg>") + 6])
 
 
-def test_letters_without_a_glyph_are_reported_and_replaced(tmp_path: Path) -> None:
-    origin = Origin("2026-11-29", "1234567", "Иван Ωmega 漢字")
+AUTHOR = "Иван Ωmega 漢字 سسس"
+ARABIC = (("init", 801), ("medi", 802), ("fina", 803))
+"""The forms of a letter in a word, each with a width that no other glyph has."""
+
+
+def other_font(folder: Path) -> Path:
+    """A font with a Chinese character and a letter of Arabic that is joined to its neighbours."""
+    letters = {0x6F22: "han", 0x5B57: "zi", 0x633: "seen"}
+    forms = {f"seen.{form}": width for form, width in ARABIC}
+    glyphs = [".notdef", *letters.values(), *forms]
+    builder = FontBuilder(1000, isTTF=True)
+    builder.setupGlyphOrder(glyphs)
+    builder.setupCharacterMap(letters)
+    pen = TTGlyphPen(None)
+    for number, point in enumerate(((0, 0), (0, 500), (500, 500), (500, 0))):
+        (pen.lineTo if number else pen.moveTo)(point)
+    pen.closePath()
+    builder.setupGlyf(dict.fromkeys(glyphs, pen.glyph()))
+    builder.setupHorizontalMetrics({g: (forms.get(g, 800), 0) for g in glyphs})
+    builder.setupHorizontalHeader(ascent=800, descent=-200)
+    builder.setupNameTable({"familyName": "Others", "styleName": "Regular"})
+    builder.setupOS2()
+    builder.setupPost()
+    rules = (f"feature {form} {{ sub seen by seen.{form}; }} {form};" for form, _ in ARABIC)
+    builder.addOpenTypeFeatures("languagesystem arab dflt;" + "".join(rules))
+    folder.mkdir()
+    builder.save(folder / "others.ttf")
+    config = folder / "fonts.conf"
+    config.write_text(
+        f"<fontconfig><dir>{folder}</dir><cachedir>{folder}/cache</cachedir></fontconfig>"
+    )
+    return config
+
+
+def streams(pdf: bytes) -> bytes:
+    """The text of a PDF, and its decompressed streams."""
+    found = re.findall(rb"stream\r?\n(.+?)\r?\nendstream", pdf, re.DOTALL)
+    return pdf + b"".join(zlib.decompress(f) for f in found if f.startswith(b"x"))
+
+
+def test_other_scripts_use_a_font_of_the_machine_with_joined_letters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require("fc-match")
+    monkeypatch.setenv("FONTCONFIG_FILE", str(other_font(tmp_path / "fonts")))
+    origin = Origin("2026-11-29", "1234567", AUTHOR)
     document = Document("Ивану", (Paragraph(str(origin)),), origin)
-    assert without_glyph(document) == "漢字"
-    assert pdf(document).startswith(b"%PDF-")
+    assert without_glyph(document) == "漢字س"
+    found = fallbacks("漢字س", lambda wanted: match(wanted, os.environ))
+    assert [font.path.name for font in found] == ["others.ttf"]
+    assert without_glyph(document, found) == ""
+    made = streams(pdf(document, fallbacks=found))
+    assert b"Others" in made
+    assert all(str(width).encode() in made for _, width in ARABIC)
+
+
+def test_characters_that_no_font_has_are_reported_and_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also without fontconfig."""
+    path = stack("smallest", tmp_path)
+    git = ("git", "-C", str(tmp_path), "-c", "user.name=漢", "-c", "user.email=i@example.org")
+    for command in (("init", "-q"), ("add", "lapwing.yaml"), ("commit", "-qm", "Add the stack")):
+        subprocess.run([*git, *command], check=True)
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name in ("git", "dot"):
+        if program := shutil.which(name):
+            (programs / name).symlink_to(program)
+    monkeypatch.setenv("PATH", str(programs))
+    result = run(path, "design", "-o", str(tmp_path / "a.pdf"))
+    assert result.exit_code == 0, result.output
+    assert "No font of this machine has a glyph for 漢: `?` replaces it." in result.output
+    assert (tmp_path / "a.pdf").read_bytes().startswith(b"%PDF-")
 
 
 def test_document_has_date_revision_and_author_of_the_last_commit(tmp_path: Path) -> None:
