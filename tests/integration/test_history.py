@@ -12,7 +12,7 @@ from lapwing.agent.outcomes import Outcomes
 from lapwing.desired.history import IN_PROGRESS, deployed, history, last_failure
 from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import ConflictError
-from lapwing.plan.model import Deployment, DeploymentKind, Maintenance
+from lapwing.plan.model import Deployment, DeploymentKind, Maintenance, Service
 from tests.unit.agent.samples import document, service
 
 
@@ -45,6 +45,35 @@ def test_deployments_newest_first(repository: DesiredRepository) -> None:
     assert new.message == "rollback api api-0 to shop/local"
     assert new.time.endswith("Z")
     assert [e.commit for e in history(repository, "shop", "local", 1)] == [second]
+
+
+def test_restore_is_one_entry(repository: DesiredRepository) -> None:
+    """It consists of two commits: the first stops the environment, the second starts it again."""
+    act = Deployment(kind="restore", actor="ada", reason="db from backup B")
+    head: str | None = None
+
+    def commit(kind: DeploymentKind = "restore", **services: Service) -> str:
+        nonlocal head
+        wanted = msgspec.structs.replace(act, kind=kind)
+        made = msgspec.structs.replace(document(**services), deployment=wanted)
+        head = repository.commit(made, expected=head)
+        repository.record_outcome(head, "succeeded")
+        return head
+
+    def listed() -> list[tuple[str, str, str]]:
+        return [(e.commit, e.kind, e.outcome) for e in history(repository, "shop", "local")]
+
+    first = (commit("deploy", api=service("api-1")), "deploy", "succeeded")
+    stopped = (commit(), "restore", IN_PROGRESS)
+    assert listed() == [stopped, first]
+    second = (commit(api=service("api-1")), "restore", "succeeded")
+    assert listed() == [second, first]
+    assert history(repository, "shop", "local")[0].message == (
+        "restore shop/local: db from backup B"
+    )
+    stopped = (commit(), "restore", "aborted")
+    deployed = (commit("deploy", api=service("api-2")), "deploy", "succeeded")
+    assert listed() == [deployed, stopped, second, first]
 
 
 def test_last_failure_is_known_until_a_newer_deployment_succeeds(

@@ -36,6 +36,8 @@ from lapwing.system import files, locks
 MANIFEST = "manifest.json"
 _REHEARSED = ".rehearsed.json"
 ID = re.compile(r"\d{8}T\d{6}Z")
+PROBE_S = 0.5
+"""For how long a lock may be held by commands that only look whether it is held."""
 VOLUME = "volume."
 """The prefix of the name of a volume's folder, and so of its part."""
 
@@ -274,10 +276,15 @@ def password_of(
 @contextmanager
 def only_one(lock: Path, what: str) -> Iterator[None]:
     """Hold a lock. Raises BackupError if another process holds it."""
-    try:
-        descriptor = locks.acquire(lock, wait=False)
-    except BlockingIOError as error:
-        raise BackupError(f"Another {what} of this environment is in progress.") from error
+    until = time.monotonic() + PROBE_S
+    while True:
+        try:
+            descriptor = locks.acquire(lock, wait=False)
+            break
+        except BlockingIOError as error:
+            if time.monotonic() > until:
+                raise BackupError(f"Another {what} of this environment is in progress.") from error
+            time.sleep(PROBE_S / 20)
     try:
         yield
     finally:

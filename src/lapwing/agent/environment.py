@@ -95,6 +95,7 @@ class Environment:
         empty = self.state.document is None or not self.state.document.services
         return (
             empty
+            and not (self.state.document and self.state.document.maintenance)
             and self.state.rollout is None
             and not self.state.with_processes
             and not self.state.resources
@@ -238,6 +239,9 @@ class Environment:
         current = running or (record.document if record else document)
         if current.maintenance == document.maintenance:
             return False
+        is_start = document.services and not current.services
+        if is_start and current.maintenance and current.maintenance.restoring:
+            return False  # It ends with the switch.
         replace, wanted = msgspec.structs.replace, document.maintenance
         if running is not None:
             self.state.document = replace(running, maintenance=wanted)

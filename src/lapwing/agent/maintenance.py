@@ -202,13 +202,17 @@ class Maintenance:
     # After a rollout
 
     async def tidy(self) -> None:
-        """Complete a rollout or a restart; after `lapwing down`, drain everything.
+        """Complete a rollout or a restart; when everything is to stop, drain it.
 
         Removes preview routes and unused host names, and stops surplus replicas; after `down` also
         one-off commands.
         """
         document = self.state.document
-        down = document is not None and document.deployment.kind == "down"
+        down = (
+            document is not None
+            and not document.services
+            and document.deployment.kind in ("down", "restore")
+        )
         remaining = [g for g in self.state.generations if down and g.role != "draining"]
         if remaining:
             for generation in remaining:

@@ -246,7 +246,7 @@ def _documents(state: EnvironmentState) -> list[Document]:
 
 
 def _maintenance(state: EnvironmentState) -> Maintenance | UnsetType:
-    """Return the maintenance in progress, which is the same in both documents."""
+    """Return the maintenance in progress: that of a restore is in the running document only."""
     return next((document.maintenance for document in _documents(state)), UNSET)
 
 

@@ -41,6 +41,11 @@ class Restoring(msgspec.Struct, frozen=True, kw_only=True):
     head: str | None
     inode: int | None = None
 
+    @property
+    def description(self) -> str:
+        """What is restored, for the history."""
+        return f"{self.name} from backup {self.backup}"
+
 
 def extract(file: Path, to: Path) -> None:
     """Unpack an archive with the modes of its files: volumes may be shared by a group.
@@ -133,17 +138,18 @@ class Restores:
         """Remove the record of a restore whose environment is running again."""
         (self.data / _RESTORE).unlink(missing_ok=True)
 
-    def recorded(self) -> Restoring | None:
-        """Return the recorded restore; None if no restore is in progress or interrupted."""
-        try:
-            return msgspec.json.decode((self.data / _RESTORE).read_bytes(), type=Restoring)
-        except (OSError, msgspec.MsgspecError):
-            return None
 
-    @property
-    def is_in_progress(self) -> bool:
-        """Whether a restore is in progress."""
-        return locks.is_held(self.data / _RESTORE_LOCK)
+def recorded(data: Path) -> Restoring | None:
+    """Return the recorded restore; None if no restore is in progress or interrupted."""
+    try:
+        return msgspec.json.decode((data / _RESTORE).read_bytes(), type=Restoring)
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+def in_progress(data: Path) -> Restoring | None:
+    """Return the restore in progress that has begun to change an environment."""
+    return recorded(data) if locks.is_held(data / _RESTORE_LOCK) else None
 
 
 def inode(folder: Path) -> int | None:

@@ -309,6 +309,9 @@ class Steps:
             self._check_candidates(record)
         self._launcher.record_active()
         generations.switch(self.state, record, time.monotonic())
+        if (running := self.state.document) is not None:  # That of a restore ends here.
+            maintenance = record.document.maintenance
+            self.state.document = msgspec.structs.replace(running, maintenance=maintenance)
         await self._store.save()
         self._launcher.record_active()
         await self._context.publisher.publish()

@@ -48,7 +48,13 @@ def show_status(context: Context, report: StatusReport) -> None:
         names = (f"{name} (up to {_duration(left)})" for name, left in found.stopping.items())
         printer.data(f"Stopping: {', '.join(names)}")
     _show_rollout(context, found)
-    if found.maintenance is not None:
+    if found.restore is not None:
+        printer.data("")
+        printer.data(
+            f"A restore of {found.restore.name} from backup {found.restore.backup} is in progress; "
+            "clients get the maintenance page."
+        )
+    elif found.maintenance is not None:
         printer.data("")
         printer.data(
             f"Maintenance since {found.maintenance.since} ({found.maintenance.actor}): clients get "

@@ -2,7 +2,8 @@
 
 A restore unpacks and checks the backup first, while everything runs. Then it stops the environment,
 exchanges the folders in one step, and starts the previous deployment again, also after an error or
-Ctrl-C. The data from before the restore is kept until the next restore.
+Ctrl-C. Meanwhile clients get the maintenance page, and other deployments are refused. The data from
+before the restore is kept until the next restore.
 
 Verifying restores each part into a scratch folder: SQLite checks every file, whose rows are
 counted, and the server program of a database has to start on its data.
@@ -27,11 +28,13 @@ from lapwing.agent.ports import free_port
 from lapwing.agent.processes import Owner
 from lapwing.agent.resources import dumps, images, kinds, servers
 from lapwing.agent.restores import Restores, Restoring, inode
+from lapwing.desired.history import outcome
 from lapwing.errors import BackupError, LapwingError, check_name
 from lapwing.observed.checks import CheckResult
+from lapwing.observed.status import Status
 from lapwing.plan.model import Resource, ResourceKind
 from lapwing.system.files import remove_tree
-from lapwing.targets.base import DeployResult, DownRequest, Silent
+from lapwing.targets.base import DeployResult, Silent
 from lapwing.targets.machine import MachineTarget
 from lapwing.targets.machine_backups import interrupted_restore
 
@@ -102,9 +105,9 @@ def _switch(
 
     If an interrupted restore left the environment stopped, its last deployment is started.
     """
-    found = target.read_status()
-    interrupted = interrupted_restore(restores.backups, target.repository)
-    if interrupted is None and found is not None and found.rollout is not None:
+    interrupted = _interrupted(target, restores, part)
+    head, found = _head(target), target.read_status()
+    if interrupted is None and _is_deploying(target, found, head):
         raise BackupError(
             f"A deployment of {target.ref} is in progress.",
             hint="Wait until the deployment ends, or run "
@@ -115,42 +118,62 @@ def _switch(
         name=part.name,
         backup=manifest.id,
         commit=found.commit if found and not is_stopped else None,
-        head=_head(target),
+        head=head,
         inode=inode(restores.data / part.name),
     )
     if interrupted is not None:
-        same = interrupted.name == part.name
-        restoring = msgspec.structs.replace(
-            restoring,
-            commit=interrupted.commit,
-            head=interrupted.head,
-            inode=interrupted.inode if same else restoring.inode,
-        )
+        restoring = msgspec.structs.replace(interrupted, backup=manifest.id)
     for number in (signal.SIGHUP, signal.SIGTERM):  # The connection to a client may break.
         signal.signal(number, signal.SIG_IGN)
     restores.record(restoring)
     try:
         if found is not None and (found.running or found.stopping):
             target.reporter.progress("stopping what uses the data")
-            if target.down(DownRequest()).outcome != "succeeded":
+            stopped = target.stop_for_restore(restoring.description, restoring.head)
+            if stopped.outcome != "succeeded":
                 raise BackupError(f"{target.ref} could not be stopped. Nothing was restored.")
         restores.switch(part, restores.unpacked(part), restoring)
     finally:
-        result = _start(target, restoring.commit, restoring.head)
+        result = _start(target, restoring)
         restores.remove_record()
     restores.backups.record_rehearsal()
     return result
 
 
-def _start(target: MachineTarget, commit: str | None, head: str | None) -> DeployResult:
+def _is_deploying(target: MachineTarget, found: Status | None, head: str | None) -> bool:
+    """Return whether a deployment is in progress, or committed and not begun yet."""
+    if found is None or found.rollout is not None:
+        return found is not None
+    return head not in (None, found.commit) and outcome(target.repository, head) is None
+
+
+def _interrupted(target: MachineTarget, restores: Restores, part: Part) -> Restoring | None:
+    """Return an interrupted restore of the same part.
+
+    Raises BackupError if the environment was stopped for that of another part.
+    """
+    found = interrupted_restore(restores.backups, target.repository)
+    if found is None or found.name == part.name:
+        return found
+    if found.head == _head(target):
+        return None
+    environment = target.ref.environment
+    raise BackupError(
+        f"A restore of {found.name} was interrupted: its data may not be that of the backup.",
+        hint=f"Run `lapwing restore {found.name} {found.backup} -e {environment}` to complete it, "
+        f"or `lapwing deploy -e {environment}` to keep the data that it has. Nothing was changed.",
+    )
+
+
+def _start(target: MachineTarget, restoring: Restoring) -> DeployResult:
     """Start a deployment again, unless it was not stopped: `head` is still the newest commit."""
-    if commit is None or _head(target) == head:
+    if restoring.commit is None or _head(target) == restoring.head:
         return target.unchanged("nothing was stopped")
     try:
-        return target.start_again(commit)
+        return target.start_after_restore(restoring.description, restoring.commit)
     except OSError:  # No client reads the progress any more.
         target.reporter = Silent()
-        return target.start_again(commit)
+        return target.start_after_restore(restoring.description, restoring.commit)
 
 
 def _head(target: MachineTarget) -> str | None:

@@ -45,6 +45,7 @@ from lapwing.targets import (
     requirements,
     sources,
 )
+from lapwing.targets.base import EnvironmentRef
 from lapwing.targets.cluster_images import BuiltImages
 from lapwing.targets.deployed_tags import update_tags_in
 from lapwing.targets.planned import PlannedChange
@@ -252,6 +253,8 @@ class _Shipment:
             plan = self._plan(repository)
             if folder is not None:
                 guards.check_folder(folder, plan.before)
+                ref = EnvironmentRef(self.loaded.stack.stack, self.loaded.environment)
+                guards.check_restore(self.settings, ref)
             if not plan.changes:
                 return None
             if self.result.changes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterator
 
 import msgspec
 
@@ -98,7 +99,20 @@ def history(
                 restores=trailers.get("Restores", [None])[0],
             )
         )
-    return entries
+    return list(_with_restores(entries))
+
+
+def _with_restores(entries: list[Entry]) -> Iterator[Entry]:
+    """Yield the entries, with one for the two commits of a restore: its stop and its start."""
+    newer: Entry | None = None
+    for entry in entries:
+        if entry.kind != "restore" or entry.services:
+            yield entry
+        elif newer is None:
+            yield msgspec.structs.replace(entry, outcome=IN_PROGRESS)
+        elif newer.kind != "restore":
+            yield msgspec.structs.replace(entry, outcome="aborted")
+        newer = entry
 
 
 def last_failure(
@@ -116,10 +130,8 @@ def last_failure(
     for entry in found:
         if entry.outcome in FAILURES:
             return entry
-        restored = entry.kind in ("revert", "maintenance") or (entry.kind, entry.actor) == (
-            "rollback",
-            "lapwing",
-        )
+        by_agent = (entry.kind, entry.actor) == ("rollback", "lapwing")
+        restored = entry.kind in ("revert", "maintenance", "restore") or by_agent
         if entry.outcome in ("succeeded", COMMITTED) and not restored:
             return None
     return None

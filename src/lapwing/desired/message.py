@@ -45,6 +45,8 @@ def subject(
     where = f"{document.stack}/{document.environment}"
     if deployment.kind == "revert":
         return one_line(f"revert {where}: {deployment.reason or 'the deployment failed'}", 100)
+    if deployment.kind == "restore":
+        return one_line(f"restore {where}: {deployment.reason}", 100)
     if deployment.kind in ("promote", "abort", "down"):
         return f"{deployment.kind} {where}"
     if deployment.kind == "maintenance":

@@ -136,6 +136,13 @@ class MaintenanceStatus(msgspec.Struct, kw_only=True):
     since: str
 
 
+class RestoreStatus(msgspec.Struct, kw_only=True):
+    """The restore in progress: of which resource or volume, and from which backup."""
+
+    name: str
+    backup: str
+
+
 class Status(msgspec.Struct, kw_only=True):
     """The status of one environment of one stack, at `updated` (Unix time)."""
 
@@ -146,6 +153,7 @@ class Status(msgspec.Struct, kw_only=True):
     services: list[ServiceStatus] = []
     resources: list[ResourceStatus] = []
     backup: BackupStatus | None = None
+    restore: RestoreStatus | None = None
     rollout: RolloutStatus | None = None
     maintenance: MaintenanceStatus | None = None
     """Set while clients get the maintenance page instead of every route."""

@@ -26,10 +26,19 @@ def begin(loaded: LoadedStack, actor: str, message: str | None = None) -> Mainte
     page = read_page(loaded) if message is None else _page_of(message)
     return Maintenance(
         actor=actor,
-        since=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        since=_now(),
         page=_check_size(page, "The message" if message else "The maintenance page"),
         retry_after=loaded.settings.maintenance.retry_after,
     )
+
+
+def default(actor: str) -> Maintenance:
+    """Return maintenance that begins now, with the default page."""
+    return Maintenance(actor=actor, since=_now(), page=_page_of(MESSAGE))
+
+
+def _now() -> str:
+    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def read_page(loaded: LoadedStack) -> str:

@@ -63,7 +63,7 @@ def make(
         acme=_acme(loaded),
         edge=_edge(loaded, secrets),
         backup=_backup(loaded),
-        maintenance=current.maintenance if current is not None else UNSET,
+        maintenance=current.lasting_maintenance if current is not None else UNSET,
         deployment=deployment,
         services=services,
         resources=dict(resources),

@@ -27,7 +27,9 @@ ResourceKind = Literal["mongodb", "mysql", "redis", "postgres"]
 Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?\Z")]
 """A name as in the stack file. It becomes the name of a folder, so a pushed one is checked, too."""
 ReleaseName = Annotated[str, msgspec.Meta(pattern=r"^[^./\x00-\x1f][^/\x00-\x1f]*\Z")]
-DeploymentKind = Literal["deploy", "promote", "rollback", "abort", "revert", "down", "maintenance"]
+DeploymentKind = Literal[
+    "deploy", "promote", "rollback", "abort", "revert", "down", "maintenance", "restore"
+]
 
 
 MAX_PAGE_BYTES = 256 * 1024
@@ -294,12 +296,14 @@ class Maintenance(Struct, frozen=True, kw_only=True):
     """Maintenance mode: clients get `page` (HTML) with status 503 in place of every route.
 
     `actor` began it at `since` (ISO 8601, UTC). Clients may try again after `retry_after` seconds.
+    With `restoring` it began with a restore, and ends when services get traffic again.
     """
 
     actor: str
     since: str
     page: str
     retry_after: float = 300.0
+    restoring: bool = False
 
 
 class Document(Struct, frozen=True, kw_only=True):
@@ -327,6 +331,12 @@ class Document(Struct, frozen=True, kw_only=True):
         return any(s.container is not None for s in self.services.values()) or any(
             r.provider == "container" for r in self.resources.values()
         )
+
+    @property
+    def lasting_maintenance(self) -> Maintenance | UnsetType:
+        """The maintenance that the next deployment keeps: not that of a restore."""
+        found = self.maintenance
+        return UNSET if found and found.restoring else found
 
     @property
     def hosts(self) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ from lapwing.settings import Settings
 from lapwing.stack.load import LOCAL
 from lapwing.system.git import Git
 
-Verb = Literal["deploy", "up", "promote", "abort", "rollback", "down", "maintenance"]
+Verb = Literal["deploy", "up", "promote", "abort", "rollback", "down", "maintenance", "restore"]
 Outcome = Literal[
     "succeeded",
     "held",

@@ -3,6 +3,7 @@
     check_folder     the environment was not deployed by a stack of the same name elsewhere
     check            the planned change: pauses, offline migrations      -> CheckedChange
     commit           only takes a CheckedChange; refuses a conflict
+    check_restore    no data of the environment is being restored
     check_rollouts   an abort in the cluster without a commit: offline migrations
     confirm_context  a cluster that is not local is changed after a question only
     exclusive        one command at a time changes an environment on a cluster
@@ -36,7 +37,7 @@ import msgspec
 
 from lapwing.desired.history import history
 from lapwing.desired.repository import DesiredRepository
-from lapwing.errors import ContextError, LapwingError, UsageError
+from lapwing.errors import ContextError, LapwingError, StateError, UsageError
 from lapwing.plan.names import OFFLINE_MIGRATION, STOPS, release_of
 from lapwing.stack.image import parse as parse_image
 from lapwing.stack.load import FILE, StackFile
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from lapwing.kubernetes.applyset import Scope
     from lapwing.kubernetes.client import ApiClient
     from lapwing.plan.model import Document
+    from lapwing.settings import Settings
 
 SEARCHED_DEPLOYMENTS = 200
 """How many deployments are searched for the images that a service had."""
@@ -110,6 +112,22 @@ def check(
         if change.image not in rules.running(change.service):
             _check_migration(change, verb, environment, rules)
     return CheckedChange(plan)
+
+
+def check_restore(settings: Settings, ref: EnvironmentRef) -> None:
+    """Refuse to change an environment on this machine during a restore. Raises StateError.
+
+    A change that was planned before the restore stopped the environment conflicts with it later.
+    """
+    from lapwing.agent import restores
+
+    found = restores.in_progress(settings.data / ref.stack / ref.environment)
+    if found is not None:
+        raise StateError(
+            f"A restore of {found.name} is in progress in {ref}.",
+            hint=f"Wait until `lapwing status -e {ref.environment}` shows that it has ended, then "
+            "run the command again. Nothing was changed.",
+        )
 
 
 def commit(

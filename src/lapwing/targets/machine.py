@@ -6,6 +6,8 @@ From the commit on the deployment belongs to the agent, so Ctrl-C only stops wai
 from __future__ import annotations
 
 import time
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -145,17 +147,32 @@ class MachineTarget:
         )
         return self._apply("rollback", plan)
 
-    def start_again(self, commit: str) -> DeployResult:
-        """Commit the deployment that ran before `down`, whatever its outcome was, and wait."""
-        plan = planned.rollback(
-            self.repository, self.ref, self._actor, release=commit, any_outcome=True
-        )
-        return self._apply("rollback", plan)
+    def stop_for_restore(self, what: str, head: str | None) -> DeployResult:
+        """Commit that nothing runs while data is restored, and wait until all processes have ended.
+
+        Clients get the maintenance page. Raises ConflictError if `head` is not the newest commit.
+        """
+        page = maintenance.default(self._actor)
+        with suppress(LapwingError):  # Data can be restored without a valid stack file.
+            loaded = self.file.load(self.ref.environment, folders=False)
+            page = maintenance.begin(loaded, self._actor)
+        plan = planned.stop_for_restore(self.repository, self.ref, self._actor, what, page)
+        return self._until_stopped(self._apply("restore", replace(plan, expected=head)))
+
+    def start_after_restore(self, what: str, commit: str) -> DeployResult:
+        """Commit the deployment that `stop_for_restore` stopped, and wait.
+
+        A deployment that was made meanwhile, without this machine's commands, is kept.
+        """
+        plan = planned.start_after_restore(self.repository, self.ref, self._actor, what, commit)
+        if plan.before and plan.before.services:
+            return self.unchanged("another deployment was made during the restore")
+        return self._apply("restore", plan)
 
     def unchanged(self, reason: str) -> DeployResult:
-        """Return the result of a verb that committed nothing."""
+        """Return the result of a restore that committed nothing."""
         plan = planned.present(self.repository, self.ref)
-        return self._result("rollback", "unchanged", plan, commit=plan.expected, reason=reason)
+        return self._result("restore", "unchanged", plan, commit=plan.expected, reason=reason)
 
     def down(self, request: DownRequest) -> DeployResult:
         """Commit that nothing runs, and wait until all processes have ended."""
@@ -165,9 +182,13 @@ class MachineTarget:
                 f"{option} is for clusters; {self.ref} is on a machine.",
                 hint=f"Run `lapwing down -e {self.ref.environment}`.",
             )
-        result = self._earlier_down() or self._apply(
-            "down", planned.down(self.repository, self.ref, self._actor)
+        return self._until_stopped(
+            self._earlier_down()
+            or self._apply("down", planned.down(self.repository, self.ref, self._actor))
         )
+
+    def _until_stopped(self, result: DeployResult) -> DeployResult:
+        """Wait until all processes have ended after a deployment without services."""
         if result.outcome != "succeeded":
             return result
         try:
@@ -284,6 +305,8 @@ class MachineTarget:
     def _carry_out(self, verb: Verb, checked: guards.CheckedChange) -> DeployResult:
         """Commit a change and wait for its end."""
         plan = checked.plan
+        if verb != "restore":
+            guards.check_restore(self.settings, self.ref)
         follower = local_agent.watch(self.settings, self.ref)
         commit = guards.commit(self.repository, checked, self._stack_folder)
         for change in plan.changes:
@@ -295,11 +318,13 @@ class MachineTarget:
     ) -> DeployResult:
         """Wait for the end of a deployment."""
         began = time.monotonic()
+        stops = verb == "restore" and not plan.document.services
+        step_verb: Verb = "down" if stops else verb
         try:
-            what = WAITING.get(verb, "deploying")
+            what = WAITING.get(step_verb, "deploying")
             with self.reporter.working(f"{what} {commit[:12]}"):
                 end = local_agent.follow(
-                    self.settings, follower, commit, lambda event: self._report(event, verb)
+                    self.settings, follower, commit, lambda event: self._report(event, step_verb)
                 )
         except KeyboardInterrupt:
             return self._result(verb, "detached", plan, commit=commit)

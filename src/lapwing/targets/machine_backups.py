@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
+
 import msgspec
 
+from lapwing.agent import restores
 from lapwing.agent.backups import Backups
-from lapwing.agent.restores import Restores, Restoring
+from lapwing.agent.restores import Restoring
 from lapwing.desired.history import history
 from lapwing.desired.repository import DesiredRepository
-from lapwing.observed.status import BackupStatus, Status
+from lapwing.observed.status import BackupStatus, RestoreStatus, Status
 
 
 def interrupted_restore(backups: Backups, repository: DesiredRepository) -> Restoring | None:
     """Return the restore that was interrupted, if nothing was deployed since it began."""
-    found = Restores(backups).recorded()
+    found = restores.recorded(backups.data)
     if found is None:
         return None
-    newest = history(repository, backups.document.stack, backups.document.environment, 2)
-    if newest and newest[0].kind != "down":  # The environment was not stopped.
-        newest = newest[:1]
-    return found if found.head in [entry.commit for entry in newest] else None
+    entries = history(repository, backups.document.stack, backups.document.environment)
+    stopped = list(itertools.takewhile(lambda entry: not entry.services, entries))
+    if any(entry.kind == "restore" for entry in stopped):
+        entries = entries[len(stopped) :]
+    return found if entries and found.head == entries[0].commit else None
 
 
 def add_to_status(found: Status, backups: Backups, repository: DesiredRepository) -> Status:
@@ -37,15 +41,30 @@ def add_to_status(found: Status, backups: Backups, repository: DesiredRepository
             bytes=sum(p.bytes for p in newest.parts),
             count=len(made),
         )
-    problem = _interrupted(backups, repository) or found.problem
-    return msgspec.structs.replace(found, backup=backup, problem=problem)
+    restore, problem = _restore(backups, repository)
+    return msgspec.structs.replace(
+        found, backup=backup, restore=restore, problem=problem or found.problem
+    )
+
+
+def _restore(
+    backups: Backups, repository: DesiredRepository
+) -> tuple[RestoreStatus | None, str | None]:
+    """Return the restore in progress, or what to do about an interrupted one.
+
+    It is looked for once more after the reading, during which a restore may begin.
+    """
+    problem = None
+    for _ in range(2):
+        if (found := restores.in_progress(backups.data)) is not None:
+            return RestoreStatus(name=found.name, backup=found.backup), None
+        problem = problem or _interrupted(backups, repository)
+    return None, problem
 
 
 def _interrupted(backups: Backups, repository: DesiredRepository) -> str | None:
     """Return what to do if a restore was interrupted while its environment was stopped."""
     stack, environment = backups.document.stack, backups.document.environment
-    if Restores(backups).is_in_progress:
-        return None
     found = interrupted_restore(backups, repository)
     if found is None or found.head == repository.newest(stack, environment):
         return None

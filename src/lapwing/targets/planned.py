@@ -38,7 +38,7 @@ class PlannedChange:
     def changes(self) -> list[Change]:
         """What the commit changes. On a machine, only deployments run jobs once."""
         changes, kind = diff(self.document, self.before), self.document.deployment.kind
-        if self.document.target != "machine" or kind not in ("rollback", "abort"):
+        if self.document.target != "machine" or kind not in ("rollback", "abort", "restore"):
             return changes
         known = (self.before.services if self.before else {}) | self.document.services
         jobs = {name for name, service in known.items() if service.runs_once}
@@ -181,6 +181,32 @@ def down(repository: DesiredRepository, ref: EnvironmentRef, actor: str) -> Plan
     return PlannedChange(as_deployment(empty, "down", actor), head, present, files)
 
 
+def stop_for_restore(
+    repository: DesiredRepository, ref: EnvironmentRef, actor: str, what: str, page: Maintenance
+) -> PlannedChange:
+    """Plan that nothing runs and clients get a page while data is restored."""
+    head, present = _head(repository, ref)
+    empty = msgspec.structs.replace(present, services={}, resources={})
+    document = as_deployment(empty, "restore", actor, reason=what)
+    document = msgspec.structs.replace(
+        document,
+        maintenance=present.maintenance or msgspec.structs.replace(page, restoring=True),
+    )
+    return PlannedChange(document, head, present)
+
+
+def start_after_restore(
+    repository: DesiredRepository, ref: EnvironmentRef, actor: str, what: str, commit: str
+) -> PlannedChange:
+    """Plan the start of a deployment that was stopped for a restore."""
+    head, present = _head(repository, ref)
+    stopped = repository.read(ref.stack, ref.environment, commit)
+    assert stopped is not None
+    document = as_deployment(_restore(present, stopped, ()), "restore", actor, reason=what)
+    deployment = msgspec.structs.replace(document.deployment, restores=commit)
+    return PlannedChange(msgspec.structs.replace(document, deployment=deployment), head, present)
+
+
 def maintenance(
     repository: DesiredRepository, ref: EnvironmentRef, actor: str, wanted: Maintenance | UnsetType
 ) -> PlannedChange:
@@ -209,7 +235,9 @@ def as_deployment(
         restores=restores,
         reason=reason,
     )
-    return msgspec.structs.replace(document, deployment=deployment)
+    return msgspec.structs.replace(
+        document, deployment=deployment, maintenance=document.lasting_maintenance
+    )
 
 
 def nothing_in_progress(verb: str) -> StateError:

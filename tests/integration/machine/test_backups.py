@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import json
 import os
@@ -10,7 +11,7 @@ import signal
 import sqlite3
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -200,7 +201,7 @@ def test_restore_that_was_killed_is_reported_and_can_be_completed(kept: Yard) ->
     os.kill(held, signal.SIGSTOP)
     try:
         restore = kept.where.begin("restore", "db", made, "--yes")
-        until(lambda: kept.history()[0]["kind"] == "down", "the stop")
+        until(lambda: not kept.history()[0]["services"], "the stop")
         assert kept.status()["problem"] is None
         restore.kill()
         restore.communicate()
@@ -211,9 +212,65 @@ def test_restore_that_was_killed_is_reported_and_can_be_completed(kept: Yard) ->
     assert f"A restore of db was interrupted, and {kept.name}/local is stopped" in text
     assert f"lapwing restore db {made} -e local" in text
 
+    refused = kept.where.run("restore", "cache", made, "--yes", status=1).stderr
+    assert "A restore of db was interrupted" in refused
+    assert kept.get().status_code == 503
     kept.where.run("restore", "db", made, "--yes")
     assert write_and_read(kept) == ("backed up", "later")
     assert kept.status()["problem"] is None
+
+
+def test_clients_get_the_maintenance_page_and_deployments_are_refused(kept: Yard) -> None:
+    """The restore is paused while the environment is stopped."""
+    made = back_up(kept)
+    before = kept.history()
+    held = agent.holder(kept.where.settings.agent)
+    assert held is not None
+    statuses: set[int] = set()
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        restore = kept.where.begin("restore", "db", made, "--yes")
+        client = pool.submit(lambda: _statuses_until(kept, lambda: restore.poll() is not None))
+        try:
+            os.kill(held, signal.SIGSTOP)
+            until(lambda: not kept.history()[0]["services"], "the stop")
+            restore.send_signal(signal.SIGSTOP)
+            os.kill(held, signal.SIGCONT)
+            until(lambda: not kept.status()["running"], "the end of all processes")
+            page = kept.get()
+            assert (page.status_code, page.headers["retry-after"]) == (503, "300")
+            assert kept.status()["restore"] == {"name": "db", "backup": made}
+            text = kept.where.call("status").stdout
+            assert f"A restore of db from backup {made} is in progress" in text
+            assert "Problem" not in text
+            kept.write("meanwhile")
+            for command in (["deploy"], ["rollback"], ["maintenance", "on"]):
+                refused = kept.where.run(*command, status=1).stderr
+                assert f"A restore of db is in progress in {kept.name}/local" in refused
+        finally:
+            os.kill(held, signal.SIGCONT)
+            restore.send_signal(signal.SIGCONT)
+        restore.communicate()
+        statuses = client.result()
+    assert restore.returncode == 0
+    assert statuses == {200, 503}
+    assert kept.get().status_code == 200
+    entry, *rest = kept.history()
+    assert (entry["kind"], entry["outcome"], entry["services"]) == (
+        "restore",
+        "succeeded",
+        before[0]["services"],
+    )
+    assert rest == before
+    assert kept.status()["maintenance"] is None
+
+
+def _statuses_until(yard: Yard, has_ended: Callable[[], bool]) -> set[int]:
+    """The status codes that a client gets, also once after the end."""
+    found = set()
+    while not has_ended():
+        found.add(yard.get().status_code)
+        time.sleep(0.02)
+    return found | {yard.get().status_code}
 
 
 def test_only_the_newest_backups_are_kept(kept: Yard) -> None:

@@ -23,7 +23,7 @@ from lapwing.targets.guards import Rules
 from lapwing.targets.planned import PlannedChange
 
 REF = EnvironmentRef("shop", "production")
-VERBS: list[Verb] = [v for v in get_args(Verb) if v != "maintenance"]
+VERBS: list[Verb] = [v for v in get_args(Verb) if v not in ("maintenance", "restore")]
 """`maintenance` is for machines, which have no offline migrations."""
 MIGRATION = b"""
 apiVersion: batch/v1
