@@ -439,18 +439,61 @@ def test_cluster_rollout_switches_services_one_after_the_other(tmp_path: Path) -
     assert "One update of the routes" in on_machine
 
 
+PIPELINE = """
+stack: tiny
+services: {worker: {build: ./app, command: python work.py}}
+environments:
+  vps: {host: deploy@192.0.2.7}
+  vps2: {}
+  kind: {target: kubernetes}
+"""
+
+
+def pipeline_of(path: Path, environment: str) -> tuple[dict[str, str], list[tuple[str, str, str]]]:
+    """The titles of the bands of a pipeline, and the arrows between bands."""
+    drawn = output_of(path, "diagram", "pipeline", "-e", environment)
+    bands = dict(re.findall(r'subgraph (band\d+)\["(.+?)"\]', drawn))
+    short = {key: title.partition(":")[0] for key, title in bands.items()}
+    arrows = re.findall(r'(band\d+) -->\|"(.+?)"\| (band\d+)', drawn)
+    return bands, [(short[a], label, short[b]) for a, label, b in arrows]
+
+
 def test_pipeline_is_the_one_that_ci_init_writes(tmp_path: Path) -> None:
-    text = "stack: tiny\nservices: {worker: {build: ./app, command: python work.py}}\n"
-    text += "environments: {vps: {}, kind: {target: kubernetes}}\n"
-    path = written(text, tmp_path)
+    path = written(PIPELINE, tmp_path)
     workflow = yaml.safe_load(workflow_of(tmp_path))
-    for environment, deploys in (("vps", False), ("kind", True)):
+    for environment in ("vps", "kind"):
         drawn = output_of(path, "diagram", "pipeline", "-e", environment)
         for key, job in workflow["jobs"].items():
             assert f"CI job {key}" in drawn
             assert all(step["name"] in drawn for step in job["steps"] if "name" in step)
         assert drawn.count("CI job") == len(workflow["jobs"])
-        assert (f"lapwing deploy -e {environment}" in drawn) == deploys
+
+
+@pytest.mark.parametrize("host", [True, False])
+def test_pipeline_leads_to_the_environment_that_ci_ships(tmp_path: Path, host: bool) -> None:
+    text = PIPELINE if host else PIPELINE.replace("{host: deploy@192.0.2.7}", "{}")
+    bands, arrows = pipeline_of(written(text, tmp_path), "vps")
+    assert arrows == [
+        ("Developer", "triggers", "CI job check"),
+        ("CI job check", "then", "CI job ship"),
+        ("CI job ship", "commits", "Desired state (git)"),
+        ("Desired state (git)", "is deployed by", "Deployment to vps"),
+    ]
+    assert list(bands.values())[-1].startswith("CI job release: pushes, on")
+
+
+@pytest.mark.parametrize("environment", ["vps2", "kind"])
+def test_no_job_of_ci_leads_to_an_environment_that_it_does_not_ship(
+    environment: str, tmp_path: Path
+) -> None:
+    _, arrows = pipeline_of(written(PIPELINE, tmp_path), environment)
+    assert arrows == [
+        ("Developer", "triggers", "CI job check"),
+        ("CI job check", "then", "CI job ship"),
+        ("CI job ship", "then", "CI job release"),
+        ("Team", "commits", "Desired state (git)"),
+        ("Desired state (git)", "is deployed by", f"Deployment to {environment}"),
+    ]
 
 
 def test_cluster_without_argo_rollouts_is_drawn_as_rolling_update(tmp_path: Path) -> None:

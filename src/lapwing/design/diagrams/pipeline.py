@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import zip_longest
 from typing import Any
 
 from lapwing.design.diagrams.model import Band, Box, Flow
@@ -13,26 +16,37 @@ PUSH_ONLY = "github.event_name == 'push'"
 
 
 def pipeline(subject: Subject, workflow: str) -> Flow:
-    """Draw the jobs of a workflow with their steps, and who deploys what is committed."""
+    """Draw the jobs of a workflow with their steps, and who deploys what is committed.
+
+    The job that ships the environment is followed by its deployment, and the jobs after it are
+    drawn last. If no job ships it, the team deploys it, independently of CI.
+    """
     jobs: Mapping[str, Any] = read_yaml(workflow)["jobs"]
     name = subject.environment.name
-    bands = [Band("Developer", (Box("git push"),), to_next="triggers")]
-    bands += [_job(key, job) for key, job in jobs.items()]
-    if not ships(jobs, name):
-        deploy = Box(f"lapwing deploy -e {name}", ("builds what changed, commits",))
-        bands.append(Band("Team", (deploy,), to_next="commits", tint="violet"))
-    commit = (Box("Commit", ("releases and settings",)), Box("Rollback", ("is another commit",)))
-    bands.append(Band("Desired state (git)", commit, to_next="is deployed by", tint="violet"))
-    steps = (_deployer(subject), _release(subject), Box("Live", ("clients get the release",)))
-    bands.append(Band(f"Deployment to {name}", steps, chained=True, tint="green"))
-    return Flow("pipeline", f"{subject.stack}, {name}: pipeline", tuple(bands))
+    bands = [_job(key, job) for key, job in jobs.items()]
+    shipped = next((n for n, job in enumerate(jobs.values(), 1) if _ships(job, name)), 0)
+    push = Band("Developer", (Box("git push"),))
+    deployment = [_desired_state(), _deployment(subject)]
+    if shipped:
+        labels = ["triggers", *["then"] * (shipped - 1), "commits", "is deployed by"]
+        drawn = _connected([push, *bands[:shipped], *deployment], labels) + bands[shipped:]
+    else:
+        box = Box(f"lapwing deploy -e {name}", ("builds what changed, commits",))
+        team = Band(f"Team: CI does not deploy to {name}", (box,), tint="violet")
+        drawn = _connected([push, *bands], ["triggers", *["then"] * (len(bands) - 1)])
+        drawn += _connected([team, *deployment], ["commits", "is deployed by"])
+    return Flow("pipeline", f"{subject.stack}, {name}: pipeline", tuple(drawn))
 
 
-def ships(jobs: Mapping[str, Any], environment: str) -> bool:
+def _ships(job: Mapping[str, Any], environment: str) -> bool:
     """Return whether a job commits to the desired state of an environment."""
-    runs = (step.get("run", "") for job in jobs.values() for step in job["steps"])
-    lines = (line for run in runs for line in run.splitlines() if "--check" not in line)
-    return any(f"ship --environment {environment}" in line for line in lines)
+    command = re.compile(rf"\bship (?!--check).*--environment {re.escape(environment)}$", re.M)
+    return any(command.search(step.get("run", "")) for step in job["steps"])
+
+
+def _connected(bands: Sequence[Band], labels: Sequence[str]) -> list[Band]:
+    """Return bands with a labelled arrow from each to the next one."""
+    return [replace(b, to_next=label) for b, label in zip_longest(bands, labels)]
 
 
 def _job(key: str, job: Mapping[str, Any]) -> Band:
@@ -41,8 +55,18 @@ def _job(key: str, job: Mapping[str, Any]) -> Band:
     where = (
         "a self-hosted runner" if "self-hosted" in str(job["runs-on"]) else "a runner of the forge"
     )
-    when = "pushes" if job.get("if") == PUSH_ONLY else "pushes and pull requests"
-    return Band(f"CI job {key}: {when}, on {where}", steps, chained=True, to_next="then")
+    when = "pushes" if PUSH_ONLY in job.get("if", "") else "pushes and pull requests"
+    return Band(f"CI job {key}: {when}, on {where}", steps, chained=True)
+
+
+def _desired_state() -> Band:
+    boxes = (Box("Commit", ("releases and settings",)), Box("Rollback", ("is another commit",)))
+    return Band("Desired state (git)", boxes, tint="violet")
+
+
+def _deployment(subject: Subject) -> Band:
+    boxes = (_deployer(subject), _release(subject), Box("Live", ("clients get the release",)))
+    return Band(f"Deployment to {subject.environment.name}", boxes, chained=True, tint="green")
 
 
 def _deployer(subject: Subject) -> Box:
