@@ -8,15 +8,13 @@ exit status. Only `lapwing.cli.output` formats errors. A traceback is a bug of L
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 MACHINE_HINT = "Install what runs stacks on a machine: `pip install 'lapwing-deploy[machine]'`."
 
 
-@dataclass(frozen=True, slots=True)
-class Location:
+class Location(NamedTuple):
     """A location in a file. Lines and columns count from 1."""
 
     file: Path
@@ -82,8 +80,7 @@ class UnknownNameError(UsageError):
     code = "unknown-name"
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(NamedTuple):
     """One error in a stack file."""
 
     message: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import platformdirs
 import pytest
 
 from lapwing.errors import UsageError
@@ -31,6 +32,15 @@ def test_what_is_not_said() -> None:
     assert (found.port, found.bind, found.actor, found.color) == (8585, "localhost", None, True)
     assert found.home.is_absolute()
     assert found.home.name == "lapwing"
+
+
+@pytest.mark.parametrize("data", ["", "relative", "/srv/data"])
+def test_default_home_is_the_data_folder_of_the_platform(
+    data: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", data)
+    expected = platformdirs.user_data_dir("lapwing", appauthor=False)
+    assert read({"XDG_DATA_HOME": data}).home == Path(expected)
 
 
 def test_empty_is_not_said() -> None:

@@ -6,7 +6,6 @@ LAPWING_REGISTRY_<HOST>_TOKEN.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -208,6 +207,8 @@ def pin(context: Context, environment: str, plain_http: bool) -> None:
 @click.pass_obj
 def list_(context: Context, repository: str, plain_http: bool) -> None:
     """List the tags of REPOSITORY."""
+    import asyncio
+
     wanted = parse_reference(context, repository, default_tag=None)
     if wanted.tag or wanted.digest:
         raise UsageError(
@@ -237,6 +238,8 @@ def list_(context: Context, repository: str, plain_http: bool) -> None:
 @click.pass_obj
 def inspect(context: Context, reference: str, platforms: tuple[str, ...], plain_http: bool) -> None:
     """Show the manifest, config, layers and referrers of IMAGE."""
+    import asyncio
+
     from lapwing.registry.inspect import inspect_image
     from lapwing.registry.manifest import parse_platform
 
@@ -300,6 +303,8 @@ def push_chart(context: Context, file: Path, destination: str, plain_http: bool)
 
     Get it with `helm pull oci://DST/<chart name>`. A `.prov` file beside FILE is pushed, too.
     """
+    import asyncio
+
     from lapwing.registry.chart import push_chart as push
     from lapwing.registry.chart import read_chart
 

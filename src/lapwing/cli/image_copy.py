@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -74,6 +73,8 @@ def copy(
     docker-archive:FILE[:TAG]. The copy gets the tag of DST and every --tag; without any, the tag of
     SRC. Tags are written last, when the image is complete and verified.
     """
+    import asyncio
+
     from lapwing.registry.copy import CopyOptions
     from lapwing.registry.manifest import parse_platform
 

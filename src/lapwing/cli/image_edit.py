@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import click
 
 from lapwing.cli.context import Context
@@ -21,6 +19,8 @@ from lapwing.stack import image
 @click.pass_obj
 def tag(context: Context, source: str, new: str, plain_http: bool) -> None:
     """Give IMAGE another tag in its repository. No layer is transferred."""
+    import asyncio
+
     found = parse_reference(context, source)
     target = found.tagged(image.check_tag(new))
 
@@ -48,6 +48,8 @@ def delete(context: Context, reference: str, plain_http: bool) -> None:
     Deleting an image also deletes all its tags. Many registries cannot delete a single tag. The
     registry removes layers that no image needs.
     """
+    import asyncio
+
     wanted = parse_reference(context, reference, default_tag=None)
     if not wanted.tag and not wanted.digest:
         raise UsageError(

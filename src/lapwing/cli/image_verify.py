@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +40,8 @@ def verify(
     the provenance shows the commit that the image was built from. Exit status: 1 if something is
     missing or has no valid signature.
     """
+    import asyncio
+
     from lapwing.cli import present
     from lapwing.targets.image_verify import verify_image
 

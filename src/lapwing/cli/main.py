@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import importlib
 import io
 import os
@@ -165,6 +166,7 @@ def main() -> NoReturn:
     status = run(sys.argv[1:])
     for number in (signal.SIGINT, *_ENDING):
         signal.signal(number, signal.SIG_IGN)  # The command has ended: its status is not changed.
+    gc.freeze()  # Python's last collection would take a sixth of the time of a short command.
     sys.exit(status)
 
 

@@ -5,7 +5,6 @@ The token comes from LAPWING_FORGE_TOKEN (or GITEA_TOKEN, GITHUB_TOKEN); it is n
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +42,8 @@ def command(context: Context, dry_run: bool, policy: Policy | None) -> int:
     Nothing is released if only documentation changed since the last version. Exit status: 0 if
     released or nothing to release, 1 if the release failed.
     """
+    import asyncio
+
     from lapwing.commands import release
     from lapwing.release.run import ReleaseStopped
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from lapwing.errors import IntegrityError, RegistryError
 from lapwing.registry import manifest as manifests
@@ -31,8 +31,7 @@ DEFAULT_JOBS = 6
 """Blobs and requests in progress at once."""
 
 
-@dataclass(frozen=True, slots=True)
-class CopyOptions:
+class CopyOptions(NamedTuple):
     """What to copy: some platforms (default: all), and whether referrers and foreign layers."""
 
     platforms: tuple[Platform, ...] = ()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from lapwing.errors import ImageReferenceError
 from lapwing.stack.image import check_digest, check_tag
@@ -12,8 +12,7 @@ KINDS = {"oci": False, "oci-archive": True, "docker-archive": True}
 """The prefixes of references to layouts, and whether they name an archive. Those of skopeo."""
 
 
-@dataclass(frozen=True, slots=True)
-class LayoutReference:
+class LayoutReference(NamedTuple):
     """A reference to a layout, such as `oci:DIR:TAG`. `wanted` is a tag, a digest or empty."""
 
     kind: str

@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -119,8 +118,7 @@ class _Document(msgspec.Struct, rename="camel", kw_only=True):
     annotations: dict[str, str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
+class Manifest(NamedTuple):
     """A manifest or an index, with the bytes that its digest names."""
 
     digest: str

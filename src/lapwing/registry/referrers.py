@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from lapwing.errors import RegistryError
 from lapwing.registry.layout import Layout
@@ -35,8 +35,7 @@ COSIGN_SUFFIXES = (SIGNATURES, ".att", ".sbom")
 _locks: dict[tuple[str, str], asyncio.Lock] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Referrers:
+class Referrers(NamedTuple):
     """What refers to one manifest: by descriptor, and by cosign's tags."""
 
     descriptors: list[Descriptor]

@@ -12,9 +12,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from types import MappingProxyType
+from typing import NamedTuple, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 from lapwing.errors import RegistryError
@@ -39,24 +39,25 @@ MAX_REDIRECTS = 5
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """A request. `url` is a path of the registry, or a URL that the registry gave."""
 
     method: str
     url: str
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = MappingProxyType({})
     body: Body = b""
 
 
-@dataclass(frozen=True, slots=True)
-class HostOptions:
+class HostOptions(NamedTuple):
     """How the user wants one registry to be reached."""
 
     plain_http: bool = False
     """Use HTTP without TLS, also for a login."""
     authority: Path | None = None
     """A file of certificates to trust beside the system's."""
+
+
+_DEFAULT_OPTIONS = HostOptions()
 
 
 class Registry:
@@ -74,7 +75,7 @@ class Registry:
         credentials: Credentials,
         *,
         allow_plain: bool = False,
-        options: HostOptions = HostOptions(),
+        options: HostOptions = _DEFAULT_OPTIONS,
         retry: RetryPolicy | None = None,
     ) -> None:
         self.host = host
@@ -135,13 +136,13 @@ class Registry:
         """
         if not self._scheme:
             await self._choose_scheme()
-        request = replace(request, url=self.url(request.url))
+        request = request._replace(url=self.url(request.url))
         for _ in range(MAX_REDIRECTS):
             async with self._authorized(request, scopes) as response:
                 if response.status in (301, 302, 303, 307, 308) and response.status not in ok:
                     if not isinstance(request.body, bytes):
                         raise RegistryError(f"{self.host} redirects in the middle of an upload.")
-                    request = replace(request, url=self._redirected(request.url, response))
+                    request = request._replace(url=self._redirected(request.url, response))
                     continue
                 if response.status in ok:
                     yield response

@@ -10,8 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from lapwing.errors import ImageMissingError, RegistryError
@@ -76,8 +75,7 @@ class Response:
         return bytes(content)
 
 
-@dataclass(frozen=True, slots=True)
-class FullResponse:
+class FullResponse(NamedTuple):
     """A response with its whole body."""
 
     status: int

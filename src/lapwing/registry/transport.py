@@ -139,7 +139,9 @@ def _tls_greeting(host: str) -> bytes:
     """Return the first message of a TLS handshake."""
     outgoing = ssl.MemoryBIO()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    handshake = context.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname=host)
+    # As bytes: the codec for names in Unicode takes milliseconds to load.
+    name = host.encode("ascii")
+    handshake = context.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname=name)
     with contextlib.suppress(ssl.SSLWantReadError):
         handshake.do_handshake()
     return outgoing.read()

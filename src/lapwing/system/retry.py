@@ -7,12 +7,10 @@ decision record "Locks and retries" says why this is not the `tenacity` package.
 
 from __future__ import annotations
 
-import random
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class RetryPolicy:
+class RetryPolicy(NamedTuple):
     """How often to try, and the seconds before the second attempt.
 
     Each delay is twice the one before, up to `max_delay`.
@@ -24,6 +22,8 @@ class RetryPolicy:
 
     def delay(self, failed: int) -> float:
         """Return the seconds to wait after `failed` attempts, with jitter."""
+        import random
+
         doublings = min(failed - 1, 32)  # A process may be restarted without end.
         whole: float = min(self.first_delay * 2**doublings, self.max_delay)
         return whole * random.uniform(0.5, 1.0)  # noqa: S311 - not a secret

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -54,19 +55,50 @@ def test_help_lists_every_verb(tmp_path: Path) -> None:
         (["--help"], {"pydantic", "httpx", "rich", "yaml", "cryptography", "msgspec", "psutil"}),
         (["status", "--help"], {"pydantic", "httpx", "rich", "cryptography"}),
         (["history", "--help"], {"pydantic", "httpx", "rich", "cryptography"}),
+        (["image", "copy", "--help"], {"asyncio", "h11", "msgspec", "rich", "yaml"}),
+        (["release", "--help"], {"asyncio", "httpx", "msgspec", "pydantic", "rich", "yaml"}),
     ],
 )
-def test_help_starts_light(arguments: list[str], light: set[str]) -> None:
+def test_help_starts_light(arguments: list[str], light: set[str], tmp_path: Path) -> None:
+    done, loaded = modules_of(*arguments, folder=tmp_path)
+    assert done.returncode == 0
+    assert not light & loaded
+
+
+def modules_of(*arguments: str, folder: Path) -> tuple[subprocess.CompletedProcess[str], set[str]]:
+    """Call the command as `call` does; return the names of the modules that it has loaded, too."""
     program = (
         "import sys; from lapwing.cli.main import run; status = run(sys.argv[1:])\n"
         "print(*sys.modules, file=sys.stderr); sys.exit(status)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True
+        [sys.executable, "-c", program, *arguments],
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], "HOME": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     loaded = set(done.stderr.split())
     assert "click" in loaded
-    assert not light & loaded
+    return done, loaded
+
+
+@pytest.mark.parametrize("arguments", [["copy", "{image}", "{image}"], ["tag", "{image}", "2"]])
+def test_images_are_copied_and_tagged_without_heavy_modules(
+    arguments: list[str], tmp_path: Path
+) -> None:
+    """The client of registries is loaded: the command ends where nothing listens."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # Bound, not listening: nothing else gets the port.
+        image = f"127.0.0.1:{unused.getsockname()[1]}/app:1"
+        words = [word.format(image=image) for word in arguments]
+        done, loaded = modules_of("image", *words, folder=tmp_path)
+    assert done.returncode == 1
+    assert "Cannot connect" in done.stderr
+    assert "lapwing.registry.copy" in loaded
+    heavy = {"cryptography", "email", "httpx", "pydantic", "rich", "yaml", "lapwing.stack.model"}
+    assert not (heavy | {"encodings.idna", "platformdirs", "tempfile"}) & loaded
 
 
 def test_httpx_does_not_import_its_own_command_line() -> None:
@@ -112,21 +144,10 @@ def test_what_speaks_of_a_machine_does_not_read_the_whole_stack(verb: str, tmp_p
     of its models."""
     stack = "stack: shop\nservices: {api: {build: ., command: run}}\nenvironments: {test: {}}\n"
     (tmp_path / "lapwing.yaml").write_text(stack)
-    program = (
-        "import sys; from lapwing.cli.main import run; status = run(sys.argv[1:])\n"
-        "print(*sys.modules, file=sys.stderr); sys.exit(status)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program, verb, "-e", "test"],
-        cwd=tmp_path,
-        env={"PATH": os.environ["PATH"], "LAPWING_HOME": str(tmp_path / "home")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done, loaded = modules_of(verb, "-e", "test", folder=tmp_path)
     assert done.returncode == 1, done.stderr
     assert "has never been deployed" in done.stderr
-    assert "pydantic" not in done.stderr.split()
+    assert "pydantic" not in loaded
 
 
 def test_value_of_a_secret_on_the_command_line_is_not_repeated(tmp_path: Path) -> None:
