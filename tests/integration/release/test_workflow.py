@@ -193,10 +193,11 @@ ATTRIBUTES = {
         "O_CLOEXEC", "O_NONBLOCK", "chown", "copy_file_range", "fchmod", "fork", "getegid",
         "geteuid", "getgid", "killpg", "pidfd_open", "posix_spawn", "pwrite", "setsid", "sysconf",
     ),
+    "select": ("epoll", "poll"),
     "signal": ("SIGHUP", "SIGKILL", "SIGQUIT", "SIGUSR1", "SIGUSR2", "pidfd_send_signal"),
 }  # fmt: skip
 WITHOUT_UNIX = f"""
-import os, signal, sys
+import os, select, signal, sys
 
 
 class Missing:
@@ -253,8 +254,9 @@ def test_core_needs_no_machine_extra(
     with docker_registry(require("registry"), tmp_path / "registry") as registry:
         registry.push_image("acme/shop", "1.0.0", [b"layer"])
         source = f"{registry.host}/acme/shop:1.0.0"
-        done = call("image", "copy", source, f"{registry.host}/acme/copy")
-        assert done.returncode == 0, done.stdout + done.stderr
+        for arguments in (("copy", source, f"{registry.host}/acme/copy"), ("tag", source, "1")):
+            done = call("image", *arguments)
+            assert done.returncode == 0, done.stdout + done.stderr
     agent = call("agent", "start")
     assert agent.returncode == 1
     missing = "Linux or macOS" if system == "without-unix" else "'lapwing-deploy[machine]'"
