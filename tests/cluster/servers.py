@@ -39,9 +39,37 @@ class Echo(http.server.BaseHTTPRequestHandler):
         """Say nothing."""
 
 
+class Fixed(Echo):
+    """GET answers with the status of the server."""
+
+    server: FixedServer
+
+    def do_GET(self) -> None:
+        self.send_response(self.server.status)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+
 class _Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
+
+
+class FixedServer(_Server):
+    """A server with one status for every request, which can be changed."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(("127.0.0.1", 0), Fixed)
+        self.status = status
+
+
+@contextlib.contextmanager
+def fixed(status: int) -> Iterator[FixedServer]:
+    """A server that answers with a status."""
+    with FixedServer(status) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
 
 
 @contextlib.contextmanager

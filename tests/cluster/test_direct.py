@@ -119,6 +119,15 @@ def test_rollback_restores_settings_and_new_secret_restarts_pods(shop: Shop) -> 
     assert shop.deployment("api")["spec"]["template"] == before
 
 
+def test_up_waits_until_an_autoscaler_has_started_the_minimum(shop: Shop) -> None:
+    shop.secret("a")
+    shop.write(more=WORK.replace("}", ", replicas: {min: 3, max: 4}}"))
+    shop.run("up")
+    assert shop.deployment("work")["status"]["readyReplicas"] == 3
+    checks = {c["check"]: c["ok"] for c in shop.json("verify", status=1)}
+    assert checks["work: the minimum of pods is requested"]
+
+
 def test_crashing_release_is_reported_and_rolled_back(shop: Shop) -> None:
     shop.secret("x")
     shop.run("up")

@@ -6,6 +6,7 @@ import base64
 import json
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,9 +17,12 @@ import pytest
 import yaml
 
 from lapwing.agent.resources import kinds
+from lapwing.errors import DeploymentFailed
+from lapwing.kubernetes import routes
+from lapwing.kubernetes.verify import EdgeRequests
 from tests.cluster import objects
 from tests.cluster.control_plane import wait_until
-from tests.cluster.servers import echo
+from tests.cluster.servers import echo, fixed
 from tests.cluster.simulated import Printed, all_take, prints
 from tests.cluster.stacks import Stack
 from tests.cluster.test_open import part
@@ -189,6 +193,30 @@ def test_forbidden_check_does_not_pass(stack: Stack, tmp_path: Path) -> None:
     assert "Permission denied by the API server" in why
     assert found["cache: redis responds"][0] is None
     assert found["cache: redis is used"] == (None, "not checked")
+
+
+def test_deployment_waits_until_no_route_is_unavailable(stack: Stack) -> None:
+    said: list[str] = []
+
+    def wait(timeout_s: float) -> None:
+        requests = EdgeRequests({"api": "/healthz"}, "shop.example")
+        routes.wait_until_answered(
+            stack.api, stack.scope, requests, report=said.append, say=said.append,
+            timeout_s=timeout_s,
+        )  # fmt: skip
+
+    stack.put(part(stack, "edge", 8080, "web", replicas=1))
+    wait(60.0)
+    assert said[0].startswith("Whether the routes are answered was not checked: edge")
+    with fixed(503) as server:
+        all_take(stack.cluster, stack.scope.namespace, {8080: server.server_address[1]})
+        failure = "not available: api: GET /healthz through the edge: 503"
+        with pytest.raises(DeploymentFailed, match=failure):
+            wait(0.0)
+        threading.Timer(2.0, lambda: setattr(server, "status", 404)).start()
+        said.clear()
+        wait(60.0)
+        assert set(said) == {"api: GET /healthz through the edge: 503"}
 
 
 def test_unreachable_cluster_is_a_failed_check_in_json(stack: Stack) -> None:

@@ -108,7 +108,7 @@ def apply_objects(
             known = live.get(Reference.of(thing))
             if apply_object(api, thing, _without_failed_job(api, known), report):
                 result.changed.append(Reference.of(thing))
-        states = wait([*map(Reference.of, wave), *_service_accounts(wave, live)])
+        states = wait([*map(Reference.of, wave), *_service_accounts(wave, live), *_scaled(wave)])
         result.held += [r for r, h in (states or {}).items() if h.state == "held"]
     if result.held:
         return result
@@ -242,6 +242,16 @@ def _service_accounts(wave: Iterable[Object], live: Mapping[Reference, Object]) 
     namespaces = [Reference.of(t) for t in wave if t["kind"] == "Namespace"]
     new = [n.name for n in namespaces if n not in live]
     return [Reference("v1", "ServiceAccount", name, "default") for name in new]
+
+
+def _scaled(wave: Iterable[Object]) -> list[Reference]:
+    """Return the workloads of autoscalers, which start with one pod and are then scaled up."""
+    return [
+        Reference(target["apiVersion"], target["kind"], t["metadata"]["namespace"], target["name"])
+        for t in wave
+        if t["kind"] == "HorizontalPodAutoscaler"
+        for target in (t["spec"]["scaleTargetRef"],)
+    ]
 
 
 def _write_applyset(

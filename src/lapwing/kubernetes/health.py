@@ -143,6 +143,16 @@ def _definition(thing: Object) -> Health:
     return READY if is_ready else Health("progressing", "is being set up")
 
 
+def _autoscaler(thing: Object) -> Health:
+    """Judge whether the minimum is requested; its workload then reports which pods are ready."""
+    if condition(thing, "ScalingActive").get("reason") == "ScalingDisabled":
+        return Health("failed", "its workload is scaled to 0 pods", may_pass=True)
+    wanted = int(thing["spec"].get("minReplicas") or 1)
+    if int((thing.get("status") or {}).get("desiredReplicas") or 0) >= wanted:
+        return READY
+    return Health("progressing", f"not scaled to {wanted} pods yet")
+
+
 def _namespace(thing: Object) -> Health:
     is_ready = (thing.get("status") or {}).get("phase") == "Active"
     return READY if is_ready else Health("progressing", "is being set up")
@@ -156,6 +166,7 @@ _BY_KIND: dict[str, Callable[[Object], Health]] = {
     "PersistentVolumeClaim": _volume_claim,
     "ExternalSecret": _external_secret,
     "CustomResourceDefinition": _definition,
+    "HorizontalPodAutoscaler": _autoscaler,
     "Namespace": _namespace,
 }
 

@@ -63,6 +63,7 @@ def verify(api: ApiClient, scope: Scope, requests: EdgeRequests) -> Iterator[Che
     workloads = list_workloads(api, scope)
     found = pods.list_pods(api, scope)
     yield from _check_workloads(api, workloads, found)
+    yield from _check_autoscalers(api, scope)
     yield from _check_secrets(api, scope, workloads)
     yield from _check_certificates(api, scope)
     yield from asyncio.run(_probe_servers(api, workloads, found, requests))
@@ -99,6 +100,20 @@ def _check_workloads(
         namespace = workload["metadata"]["namespace"]
         detail = wait.last_lines(api, namespace, logged, LOG_LINES) if logged else ""
         yield CheckResult(f"{name}: {check}", ok, seen, detail)
+
+
+def _check_autoscalers(api: ApiClient, scope: Scope) -> Iterator[CheckResult]:
+    """Check the minimum of pods, which an autoscaler requests and its workload does not know."""
+    kind = "HorizontalPodAutoscaler"
+    try:
+        scalers = api.list("autoscaling/v2", kind, scope.namespace, scope.selector)
+    except ClusterError as error:
+        yield CheckResult("autoscalers request the minimum of pods", None, error.message)
+        return
+    for scaler in scalers:
+        state, least = health.judge(scaler), scaler["spec"].get("minReplicas", 1)
+        check = f"{service_name(scaler)}: the minimum of pods is requested"
+        yield CheckResult(check, state.state == "ready", state.text or f"at least {least}")
 
 
 def needed_secrets(workloads: Iterable[Object]) -> dict[str, set[str]]:
@@ -235,8 +250,14 @@ def _password(api: ApiClient, workload: Object) -> str | None:
     return None
 
 
+def probe_routes(api: ApiClient, scope: Scope, requests: EdgeRequests) -> list[CheckResult]:
+    """Make the requests through the edge."""
+    found = pods.list_pods(api, scope)
+    return asyncio.run(_probe_edge(TunnelDialer(api), found, requests, certificate=False))
+
+
 async def _probe_edge(
-    dialer: TunnelDialer, found: Sequence[Pod], requests: EdgeRequests
+    dialer: TunnelDialer, found: Sequence[Pod], requests: EdgeRequests, *, certificate: bool = True
 ) -> list[CheckResult]:
     responds = "edge responds"
     ready = port_forward.candidates(list(found), pods.EDGE)
@@ -253,7 +274,7 @@ async def _probe_edge(
         dial = dialer.open_tls if tls else dialer.open
         return await dial(pod.namespace, pod.name, port)
 
-    results = [await _probe_certificate(dialer, pod, port)] if tls else []
+    results = [await _probe_certificate(dialer, pod, port)] if tls and certificate else []
     for name, path in sorted(requests.paths.items()):
 
         async def probe(stream: Stream, path: str = path) -> str:

@@ -12,7 +12,7 @@ from lapwing.desired import history
 from lapwing.desired.repository import DesiredRepository
 from lapwing.desired.secrets import SecretStore
 from lapwing.errors import ClusterUnreachableError, LapwingError, SecretError
-from lapwing.kubernetes import apply, secrets, wait, waves
+from lapwing.kubernetes import apply, routes, secrets, wait, waves
 from lapwing.kubernetes.apply import ApplyOptions, ApplyResult
 from lapwing.kubernetes.applyset import Scope
 from lapwing.kubernetes.client import ApiClient
@@ -21,6 +21,7 @@ from lapwing.kubernetes.objects import Object, Reference
 from lapwing.kubernetes.secrets import GeneratedSecret
 from lapwing.kubernetes.upgrade import guard
 from lapwing.kubernetes.upgrade.guard import NO_DOWNTIME, UpgradeOptions
+from lapwing.kubernetes.verify import EdgeRequests
 from lapwing.kubernetes.wait import WaitLimits
 from lapwing.plan.diff import Action, Change
 from lapwing.plan.model import Document
@@ -125,6 +126,8 @@ class Applier:
                 self.api, self.scope, [thing for _, thing in found],
                 commit=commit, wait=self._wait, report=self.reporter.say, course=course,
             )  # fmt: skip
+            if not applied.held:
+                self._check_routes(plan.document)
         except ClusterUnreachableError:
             raise
         except LapwingError as error:
@@ -142,6 +145,14 @@ class Applier:
         found = history.commits(self.repository, stack, environment, commit)
         for other in [c for c, has_outcome in found.items() if not has_outcome]:
             self.repository.record_outcome(other, "superseded")
+
+    def _check_routes(self, document: Document) -> None:
+        paths = {n: s.health.path or s.route for n, s in document.services.items() if s.route}
+        requests = EdgeRequests(paths, next(iter(document.domains), "localhost"))
+        if paths:
+            routes.wait_until_answered(
+                self.api, self.scope, requests, report=self.reporter.progress, say=self.reporter.say
+            )
 
     def _wait(self, references: Sequence[Reference]) -> dict[Reference, Health]:
         limits = WaitLimits()
