@@ -1,8 +1,9 @@
 """Health checks of starting replicas, and smoke tests of candidates.
 
 The agent checks a replica's health often while it starts, so that a fast start is noticed fast.
-Without a health path, it has to answer HTTP requests on several connections at once: servers such
-as gunicorn open their port before they import the application. Once it is active, Envoy checks it
+Without a health path, it has to answer HTTP requests on several connections at once, each of its
+worker processes too (`workers`): servers such as gunicorn open their port before they import the
+application. Once it is active, Envoy checks it
 (it decides which replicas receive traffic), and the agent reads Envoy's status.
 
 HTTP smoke tests go through Envoy to the preview host, with TLS and the real routes, so they see
@@ -16,14 +17,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urldefrag, urljoin
 
-from lapwing.agent import processes
+from lapwing.agent import probe, processes
 from lapwing.agent.logs import tail
 from lapwing.agent.processes import Launch
 from lapwing.agent.proxy import model as proxy
@@ -49,7 +50,7 @@ ROUTE_REQUESTS = 3
 """Requests in a row that a replica has to answer with 5xx before its route counts as failing."""
 
 
-async def check_health(client: httpx.AsyncClient, port: int, spec: Service) -> str | None:
+async def check_health(port: int, spec: Service) -> str | None:
     """Check a replica once; returns None if it is healthy, otherwise the reason.
 
     With a health path, a status below 400 is healthy; without one, any status below 500 to requests
@@ -57,74 +58,50 @@ async def check_health(client: httpx.AsyncClient, port: int, spec: Service) -> s
     """
     path = spec.health.path
     if path is not None:
-        return await _request(client, port, path, spec.health, limit=400)
-    route = spec.route or "/"
-    requests = [_request(client, port, route, spec.health, limit=500) for _ in range(CONNECTIONS)]
+        return await _request(port, path, spec.health, limit=400)
+    requests = [_request(port, route_of(spec), spec.health, limit=500) for _ in range(CONNECTIONS)]
     return next((reason for reason in await asyncio.gather(*requests) if reason), None)
 
 
-async def check_route(client: httpx.AsyncClient, port: int, spec: Service) -> str | None:
+async def check_route(port: int, spec: Service) -> str | None:
     """Return the error of a replica that responds to its route with 5xx, several times in a row.
 
     Any other result is accepted: 404 is normal for an API, and a long poll does not respond.
     """
-    route = spec.route or "/"
+    route = route_of(spec)
     for _ in range(ROUTE_REQUESTS):
-        status = await _get_status(client, port, route, spec.health)
+        status = await probe.get_status(port, route, spec.health)
         if not isinstance(status, int) or status < 500:
             return None
     return f"GET {route} responded with status {status}"
 
 
-async def _request(
-    client: httpx.AsyncClient, port: int, path: str, health: Health, limit: int
-) -> str | None:
+def route_of(spec: Service) -> str:
+    """Return the path that is requested where there is no health path."""
+    return spec.route or "/"
+
+
+async def _request(port: int, path: str, health: Health, limit: int) -> str | None:
     """Send a request on a new connection; returns why the response is not accepted."""
-    found = await _get_status(client, port, path, health)
+    found = await probe.get_status(port, path, health)
     if isinstance(found, int):
         return f"GET {path} responded with status {found}" if found >= limit else None
     return found
 
 
-async def _get_status(client: httpx.AsyncClient, port: int, path: str, health: Health) -> int | str:
-    """Send a request on a new connection; returns the status, or why there is none."""
-    import httpx
-
-    try:
-        async with client.stream(
-            "GET",
-            f"http://127.0.0.1:{port}{path}",
-            timeout=health.timeout,
-            headers={
-                "host": health.host,
-                "user-agent": "lapwing-health",
-                "connection": "close",
-            },
-        ) as response:
-            return response.status_code
-    except httpx.TimeoutException:
-        return f"GET {path} did not respond within {health.timeout:g} s"
-    except httpx.ConnectError:
-        return "nothing listens on its port yet"
-    except (httpx.ReadError, httpx.RemoteProtocolError):  # An engine accepts for its container.
-        return f"GET {path} failed: no response"
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        return f"GET {path} failed: {type(error).__name__}"
-
-
 async def wait_until_healthy(
-    client: httpx.AsyncClient, port: int, spec: Service, waiting: Callable[[str], None]
+    check: Callable[[], Awaitable[str | None]], timeout: float, waiting: Callable[[str], None]
 ) -> str | None:
-    """Check a replica until it is healthy; returns None, or the reason after `start_timeout`.
+    """Check a replica until it is healthy; returns None, or the reason after `timeout` seconds.
 
     `waiting` is called with each reason after REPORT_AFTER_S seconds.
     """
     loop = asyncio.get_running_loop()
     began = loop.time()
-    until = began + spec.health.start_timeout
+    until = began + timeout
     interval = FIRST_INTERVAL_S
     while True:
-        reason = await check_health(client, port, spec)
+        reason = await check()
         if reason is None:
             return None
         if loop.time() + interval > until:

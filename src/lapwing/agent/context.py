@@ -15,7 +15,7 @@ from lapwing.desired.secrets import SecretStore
 from lapwing.settings import Settings
 
 if TYPE_CHECKING:
-    import httpx
+    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,6 @@ class Context:
     repository: DesiredRepository
     secrets: SecretStore
     publisher: Publisher
-    client: httpx.AsyncClient
     runtimes: Runtimes
     states: Callable[[], list[EnvironmentState]]
     """Returns the state of every environment."""

@@ -106,42 +106,38 @@ class Agent:
 
         Returns when nothing is left to run or `end` was called.
         """
-        import httpx
-
         self._write_record()
         await asyncio.to_thread(housekeeping.remove_leftovers, self.settings.home)
         await asyncio.to_thread(cgroups.remove_all_empty, self.settings.home)
         await self._check_machine()
         await asyncio.to_thread(self.repository.ensure)
         await self.envoy.start()
-        async with httpx.AsyncClient(trust_env=False) as client:
-            self._context = Context(
-                settings=self.settings,
-                releases=ReleaseStore(self.settings.releases),
-                repository=self.repository,
-                secrets=self.secrets,
-                publisher=self.publisher,
-                client=client,
-                runtimes=Runtimes(self.settings),
-                states=self._states,
-            )
-            for memory in self._load_states():
-                self._add(memory)
-            background = [
-                asyncio.create_task(self.watcher.run()),
-                asyncio.create_task(self._tick()),
-                asyncio.create_task(self.meter.run()),
-            ]
-            self._record.ready = True
-            self._write_record()
-            log.info("The agent is ready on port %s.", self.settings.port)
-            await self._ending.wait()
-            if self._upkeep is not None:
-                background.append(self._upkeep)
-            for task in [*background, *self._tasks.values(), *self._ticks.values()]:
-                task.cancel()
-            for environment in self.environments.values():
-                environment.unwatch_all()
+        self._context = Context(
+            settings=self.settings,
+            releases=ReleaseStore(self.settings.releases),
+            repository=self.repository,
+            secrets=self.secrets,
+            publisher=self.publisher,
+            runtimes=Runtimes(self.settings),
+            states=self._states,
+        )
+        for memory in self._load_states():
+            self._add(memory)
+        background = [
+            asyncio.create_task(self.watcher.run()),
+            asyncio.create_task(self._tick()),
+            asyncio.create_task(self.meter.run()),
+        ]
+        self._record.ready = True
+        self._write_record()
+        log.info("The agent is ready on port %s.", self.settings.port)
+        await self._ending.wait()
+        if self._upkeep is not None:
+            background.append(self._upkeep)
+        for task in [*background, *self._tasks.values(), *self._ticks.values()]:
+            task.cancel()
+        for environment in self.environments.values():
+            environment.unwatch_all()
         with contextlib.suppress(OSError):
             self.meter.write()
         if self._lost_ticks or any(not e.idle for e in self.environments.values()):

@@ -59,7 +59,6 @@ class Environment:
             launch=launcher.replica,
             log_of=launcher.log_of,
             mark_of=launcher.mark_of,
-            client=context.client,
             changed=self.store.save_soon,
             report=lambda text: self.store.event("replica", text),
             runtime_of=context.runtimes.of,

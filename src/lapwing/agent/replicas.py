@@ -11,17 +11,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from lapwing.agent import checks, generations, logs, ports, processes
+from lapwing.agent import checks, generations, logs, ports, process_tree, processes, workers
 from lapwing.agent.processes import Identity, Launch, RestartDelay
 from lapwing.agent.runtime import Processes, Runtime
 from lapwing.agent.state import Generation, Replica
 from lapwing.errors import EngineUnreachableError, LapwingError, ReplicaError
 from lapwing.plan.model import Service
 
-if TYPE_CHECKING:
-    import httpx
 ENGINE_RETRY_S = 1.0
 """Time between two attempts to start a replica while the container engine is unreachable."""
 NOTHING = Identity(0, 0.0)
@@ -41,7 +38,6 @@ class Replicas:
         launch: Callable[[Generation, Replica], Awaitable[Launch]],
         log_of: Callable[[Generation, Replica], Path],
         mark_of: Callable[[Generation, Replica], str],
-        client: httpx.AsyncClient,
         changed: Callable[[], None],
         report: Callable[[str], None],
         runtime_of: Callable[[Service], Runtime] = lambda _: Processes(),
@@ -49,7 +45,6 @@ class Replicas:
         self._launch = launch
         self._log_of = log_of
         self._mark_of = mark_of
-        self._client = client
         self._changed = changed
         self._report = report
         self._runtime_of = runtime_of
@@ -214,7 +209,7 @@ class Replicas:
                 await asyncio.sleep(generation.spec.health.settle)
                 reason = None if processes.alive(identity) else "it exited"
             else:
-                reason = await checks.check_health(self._client, replica.port, generation.spec)
+                reason = await self._check(generation, replica)
             if reason is None:
                 replica.ready = True
                 self._changed()
@@ -226,7 +221,7 @@ class Replicas:
     ) -> None:
         """Wait for the first healthy response. Raises ReplicaError if it does not come in time."""
         watcher = self._watchers[(generation.number, replica.index)]
-        healthy = asyncio.create_task(_healthy(self._client, replica, generation.spec, waiting))
+        healthy = asyncio.create_task(self._healthy(generation, replica, waiting))
         try:
             await asyncio.wait({watcher, healthy}, return_when=asyncio.FIRST_COMPLETED)
             if not healthy.done():
@@ -241,21 +236,37 @@ class Replicas:
             healthy.cancel()
         raise self._start_error(generation, replica, problem)
 
+    async def _healthy(
+        self, generation: Generation, replica: Replica, waiting: Callable[[str], None]
+    ) -> str | None:
+        health = generation.spec.health
+        if _unchecked(generation.spec):
+            await asyncio.sleep(health.settle)
+            return None
+        return await checks.wait_until_healthy(
+            lambda: self._check(generation, replica), health.start_timeout, waiting
+        )
+
+    async def _check(self, generation: Generation, replica: Replica) -> str | None:
+        """Check a starting replica, and without a health path each of its worker processes."""
+        spec, identity = generation.spec, _identity(replica)
+        reason = await checks.check_health(replica.port, spec)
+        if reason or spec.health.path is not None or spec.container is not None or not identity:
+            return reason
+        mark = self._mark_of(generation, replica)
+        return await workers.check(
+            replica.port,
+            checks.route_of(spec),
+            spec.health,
+            lambda: process_tree.members(identity, mark, ours=True),
+        )
+
     def _start_error(self, generation: Generation, replica: Replica, problem: str) -> ReplicaError:
         return ReplicaError(
             f"{generation.service} {problem}.",
             detail=logs.tail(self._log_of(generation, replica)),
             hint=f"`lapwing logs {generation.service}` shows the whole log.",
         )
-
-
-async def _healthy(
-    client: httpx.AsyncClient, replica: Replica, spec: Service, waiting: Callable[[str], None]
-) -> str | None:
-    if _unchecked(spec):
-        await asyncio.sleep(spec.health.settle)
-        return None
-    return await checks.wait_until_healthy(client, replica.port, spec, waiting)
 
 
 def _unchecked(spec: Service) -> bool:

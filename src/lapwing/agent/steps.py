@@ -382,10 +382,10 @@ class Steps:
 
         Raises ReplicaError if one fails.
         """
-        client, spec = self._context.client, generation.spec
+        spec = generation.spec
         for replica in generation.replicas:
             for _ in range(SYNTHETIC_CHECKS):
-                reason = await checks.check_health(client, replica.port, spec)
+                reason = await checks.check_health(replica.port, spec)
                 if reason is not None:
                     raise ReplicaError(
                         f"{generation.service} had too few requests to analyse, and a synthetic "
@@ -400,12 +400,12 @@ class Steps:
         Returns what to add to the summary. A service that has smoke tests is not checked:
         they say which requests have to succeed. Raises ReplicaError.
         """
-        client, spec = self._context.client, generation.spec
+        spec = generation.spec
         limits = spec.rollout.analysis
         checked = spec.kind == "web" and not spec.rollout.smoke
         if not checked or limits is None or limits.max_error_rate is None:
             return ""
-        found = [(r, await checks.check_route(client, r.port, spec)) for r in generation.replicas]
+        found = [(r, await checks.check_route(r.port, spec)) for r in generation.replicas]
         failed = next(((replica, reason) for replica, reason in found if reason), None)
         if failed is None:
             return ""
@@ -414,7 +414,7 @@ class Steps:
         before = self.state.numbered(number) if number is not None else None
         if before is not None and (
             not generations.is_usable(before)
-            or await checks.check_route(client, before.replicas[0].port, before.spec)
+            or await checks.check_route(before.replicas[0].port, before.spec)
         ):
             return f"; {reason}, and the release before it failed, too"
         raise ReplicaError(

@@ -47,9 +47,9 @@ class Struct(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class Health(Struct, frozen=True, kw_only=True):
     """When a replica counts as healthy.
 
-    `GET path` answers 2xx or 3xx, or, without a path, the port accepts a connection. A worker
-    without a health check is healthy when it has run for `settle` seconds. `host` is the Host
-    header of the requests.
+    `GET path` answers 2xx or 3xx; without a path, its route is answered with any status below 500,
+    by each of its worker processes. A worker without a health check is healthy when it has run for
+    `settle` seconds. `host` is the Host header of the requests.
     """
 
     path: str | None = None

@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import httpx
 import pytest
 
 from lapwing.agent import checks
@@ -197,11 +196,10 @@ async def test_agent_and_envoy_send_the_same_host_in_health_checks(tmp_path: Pat
     async with (
         await asyncio.start_server(_reply_to_shop, "127.0.0.1", 0) as server,
         _envoy(tmp_path) as proxy,
-        httpx.AsyncClient(trust_env=False) as client,
     ):
         port = server.sockets[0].getsockname()[1]
-        assert await checks.check_health(client, port, shop) is None
-        refused = await checks.check_health(client, port, other)
+        assert await checks.check_health(port, shop) is None
+        refused = await checks.check_health(port, other)
         assert refused == "GET / responded with status 400"
         names = {"a/local/shop": "shop.example", "a/local/other": "localhost"}
         await proxy.publish_clusters(

@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
 import msgspec
 import pytest
 
@@ -50,29 +49,26 @@ async def make(tmp_path: Path) -> AsyncIterator[Callable[..., Replicas]]:
     made: list[Replicas] = []
     seen: list[tuple[Generation, Replica]] = []
 
-    async with httpx.AsyncClient(trust_env=False) as client:
+    def maker(program: str, report: Callable[[str], None] = lambda _text: None) -> Replicas:
+        async def launch(generation: Generation, replica: Replica) -> Launch:
+            seen.append((generation, replica))
+            mark = {processes.MARK: f"{tmp_path}|{generation.label}/{replica.index}"}
+            return Launch((sys.executable, "-c", program), mark, tmp_path)
 
-        def maker(program: str, report: Callable[[str], None] = lambda _text: None) -> Replicas:
-            async def launch(generation: Generation, replica: Replica) -> Launch:
-                seen.append((generation, replica))
-                mark = {processes.MARK: f"{tmp_path}|{generation.label}/{replica.index}"}
-                return Launch((sys.executable, "-c", program), mark, tmp_path)
+        found = Replicas(
+            launch=launch,
+            log_of=lambda _g, r: tmp_path / f"{r.index}.log",
+            mark_of=lambda g, r: f"{tmp_path}|{g.label}/{r.index}",
+            changed=lambda: None,
+            report=report,
+        )
+        made.append(found)
+        return found
 
-            found = Replicas(
-                launch=launch,
-                log_of=lambda _g, r: tmp_path / f"{r.index}.log",
-                mark_of=lambda g, r: f"{tmp_path}|{g.label}/{r.index}",
-                client=client,
-                changed=lambda: None,
-                report=report,
-            )
-            made.append(found)
-            return found
-
-        yield maker
-        for replicas in made:
-            for generation, _ in seen:
-                await replicas.stop(generation, 1.0)
+    yield maker
+    for replicas in made:
+        for generation, _ in seen:
+            await replicas.stop(generation, 1.0)
 
 
 def pid_of(generation: Generation) -> int:

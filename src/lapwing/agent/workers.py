@@ -1,0 +1,115 @@
+"""Checks that every worker process of a starting replica answers, where it has no health path.
+
+A server with several worker processes opens one port, and the kernel gives a connection to any of
+them. So a few requests prove nothing about the others. The workers are the processes of the replica
+that have the listening socket open, but for the master that started them; the process that has the
+socket of a connection open has accepted it (/proc/PID/fd). Requests are sent on new connections
+until each worker has accepted one, and all have to be answered with a status below 500. Linux only,
+and not for containers.
+
+A process may have inherited the socket and accept no connection: those are waited for TIMEOUT_S.
+A server that passes connections on to its workers, such as Node's cluster module, has one process
+with the socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+
+from lapwing.agent import ports, probe
+from lapwing.agent.process_tree import Member
+from lapwing.plan.model import Health
+
+MAX_CONNECTIONS = 64
+"""Connections that are open at once, at most: first twice as many as workers, then more."""
+TIMEOUT_S = 10.0
+"""How long workers that have not accepted a connection are waited for."""
+STEADY_S = 0.5
+"""How long no worker has been added: gunicorn starts them up to 0.1 s apart."""
+PAUSE_S = 0.03
+CONNECT_PAUSE_S = 0.002
+"""Time between two connections of a burst: else the worker that is awake accepts all."""
+
+
+async def check(
+    port: int, path: str, health: Health, members: Callable[[], Awaitable[dict[int, Member]]]
+) -> str | None:
+    """Send requests until each worker of a replica has answered; returns why one is not healthy.
+
+    `members` returns the processes of the replica.
+    """
+    loop = asyncio.get_running_loop()
+    began = changed = loop.time()
+    known, asked, count = set[int](), set[int](), 0
+    while loop.time() < began + TIMEOUT_S:
+        workers = await asyncio.to_thread(_workers, port, (await members()).values())
+        if not workers:
+            return None
+        if workers != known:
+            known, changed, count = workers, loop.time(), len(workers)
+        if workers - asked:
+            count = min(2 * count, MAX_CONNECTIONS)
+            reached = await _ask(port, path, health, workers, count)
+            if isinstance(reached, str):
+                return reached
+            asked |= reached
+        elif loop.time() >= changed + STEADY_S:
+            return None
+        await asyncio.sleep(PAUSE_S)
+    steady = loop.time() >= changed + TIMEOUT_S / 2
+    return None if steady else "its server keeps replacing worker processes"
+
+
+async def _ask(
+    port: int, path: str, health: Health, workers: set[int], count: int
+) -> set[int] | str:
+    """Send requests on `count` connections; returns the workers that they reached.
+
+    All are opened before the first request, so workers that serve one connection at a time accept
+    one each. Returns why an answer is not healthy instead.
+    """
+    with contextlib.ExitStack() as stack:
+        connections = []
+        for _ in range(count):
+            connection = await probe.connect(port, health.timeout)
+            if isinstance(connection, str):
+                return connection
+            connections.append(stack.enter_context(contextlib.closing(connection)))
+            await asyncio.sleep(CONNECT_PAUSE_S)
+        await asyncio.sleep(PAUSE_S)
+        clients = {connection.client for connection in connections}
+        reached = await asyncio.to_thread(_holders, port, clients, workers)
+        answers = await asyncio.gather(*(c.get(path, health) for c in connections))
+    for answer in answers:
+        if isinstance(answer, str):
+            return answer
+        if answer >= 500:
+            return f"GET {path} responded with status {answer} from one of its worker processes"
+    return reached
+
+
+def _workers(port: int, members: Iterable[Member]) -> set[int]:
+    """Return the worker processes of a server; none if it is one process."""
+    listening = {listener.inode for listener in ports.listeners(port)}
+    holding = {m.identity.pid: m.parent for m in members if listening & _sockets(m.identity.pid)}
+    masters = set(holding.values()) - {pid for pid in holding if holding[pid] in holding}
+    return set(holding) - masters if len(holding) > 1 else set()
+
+
+def _holders(port: int, clients: set[int], workers: set[int]) -> set[int]:
+    """Return the workers that have accepted one of the connections with these client ports."""
+    inodes = {inode for client, inode in ports.accepted(port).items() if client in clients}
+    return {pid for pid in workers if inodes & _sockets(pid)}
+
+
+def _sockets(pid: int) -> set[str]:
+    """Return the inodes of the sockets that a process has open; none if it may not be read."""
+    found = set()
+    with contextlib.suppress(OSError):
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                found.add(str(descriptor.readlink()).removeprefix("socket:[").removesuffix("]"))
+    return found
