@@ -5,12 +5,16 @@ The remote is a folder, and the project creates only tags.
 
 from __future__ import annotations
 
+import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.integration.release.conftest import CHART, Project, outcomes
 from tests.needs import require
@@ -315,7 +319,8 @@ def test_own_release(tmp_path: Path) -> None:
     root = Path(__file__).parents[3]
     names = (
         "lapwing-release.yaml", "src/lapwing/__init__.py", "requirements.txt",
-        "src/lapwing/server/requirements.txt", "pyproject.toml", "README.md", "LICENSE",
+        "src/lapwing/server/requirements.txt", "pyproject.toml", "hatch_build.py",
+        "README.md", "LICENSE",
     )  # fmt: skip
     bare = tmp_path / "origin.git"
     subprocess.run(["git", "init", "-q", "--bare", "-b", "main", str(bare)], check=True)
@@ -337,6 +342,42 @@ def test_own_release(tmp_path: Path) -> None:
     stem = f"lapwing_deploy-{lapwing.__version__}"
     files = [f"{stem}-py3-none-any.whl", f"{stem}.tar.gz", "requirements.txt"]
     assert note.split(", ") == [name + end for name in files for end in ("", ".sha256")]
+
+
+@pytest.mark.parametrize(
+    ("variables", "page", "raw"),
+    [
+        ({}, "/blob/abc/docs/", "/raw/abc/docs/"),
+        ({"GITEA_ACTIONS": "true"}, "/src/commit/abc/docs/", "/raw/commit/abc/docs/"),
+    ],
+    ids=["github", "gitea"],
+)
+def test_own_wheel_links_to_the_released_commit(
+    variables: dict[str, str], page: str, raw: str
+) -> None:
+    """The build step of the release workflow sets the address; no other build claims one."""
+    root = Path(__file__).parents[3]
+    workflow = yaml.safe_load((root / ".github/workflows/release.yaml").read_text())
+    [build] = [s for s in workflow["jobs"]["release"]["steps"] if "hatchling" in s.get("run", "")]
+    url = "https://git.example/acme/lapwing"
+    assert build["env"] == {"PROJECT_URL": "${{ github.server_url }}/${{ github.repository }}"}
+
+    def metadata(**environ: str) -> Any:
+        command = [sys.executable, "-m", "hatchling", "metadata"]
+        plain = {"PATH": os.environ["PATH"]}
+        shown = subprocess.run(
+            command, cwd=root, env={**plain, **environ}, capture_output=True, check=True
+        )
+        return json.loads(shown.stdout)
+
+    job = {"GITHUB_ACTIONS": "true", "GITHUB_SHA": "abc", **variables}
+    released = metadata(PROJECT_URL=url, **job)
+    assert (released["urls"]["Source"], released["urls"]["Issues"]) == (url, f"{url}/issues")
+    text = released["readme"]["text"]
+    assert f"]({url}{page}getting-started.md)" in text
+    assert f"]({url}{raw}pictures/deploy.svg)" in text
+    assert all(link.startswith("https://") for link in re.findall(r"\]\(([^)#]+)", text))
+    assert "urls" not in metadata(**job)
 
 
 def test_helm_lints_and_accepts_chart(project: Project, tmp_path: Path) -> None:
