@@ -27,7 +27,7 @@ from pathlib import Path
 import msgspec
 
 from lapwing import __version__
-from lapwing.agent import cgroups, housekeeping, logs, one_off, processes, state
+from lapwing.agent import cgroups, housekeeping, one_off, processes, state
 from lapwing.agent.context import Context
 from lapwing.agent.desired_watcher import DesiredStateWatcher, Key
 from lapwing.agent.environment import Environment
@@ -282,7 +282,7 @@ class Agent:
             self._check_machine,
             self.public_certificate.tick,
             self.envoy.repair,
-            self._rotate_logs,
+            self._keep_log_written,
             partial(one_off.stop_abandoned, self.settings),
             self._clean_up,
         ):
@@ -305,9 +305,8 @@ class Agent:
             self.end()
         return self._lost_ticks < LOST_TICKS
 
-    async def _rotate_logs(self) -> None:
-        await asyncio.to_thread(logs.rotate, self.settings.agent / "agent.log")
-        await self.envoy.rotate_logs()
+    async def _keep_log_written(self) -> None:
+        processes.keep_log(os.getpid(), self.settings.agent / "agent.log")
 
     async def _clean_up(self) -> None:
         """Remove unneeded releases, pack the repository and renew the certificate.

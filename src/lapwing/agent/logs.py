@@ -4,19 +4,14 @@ A process writes into a pipe. At its other end a shell with `dd` writes the file
 `<name>.1` when it reaches the limit. So no log can exceed two times the limit, whether an agent is
 running or not, and a full disk costs log lines only: the process never waits for the disk. This
 writer is in its own session and ends at the end of the pipe, when the process and its children have
-ended. It costs less than 1 MB of memory, where Python would cost 8.
-
-Where `dd` cannot count bytes (macOS), and for processes that an older version started, the process
-writes to the file itself, and the agent copies and truncates it.
+ended. It costs less than 1 MB of memory, where Python would cost 8, and needs POSIX only.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 from lapwing.agent import cgroups
@@ -25,34 +20,29 @@ MAX_LOG_BYTES = 20 * 1024 * 1024
 """Size above which a log is rotated."""
 _WRITER = """
 while :; do
-    left=$(($2 - $(stat -c %s "$1" || echo 0)))
-    if [ "$left" -le 0 ] && mv -f "$1" "$1.1"; then
-        left=$2
+    blocks=$((($2 - $(wc -c < "$1" || echo 0)) / 4096))
+    if [ "$blocks" -le 0 ] && mv -f "$1" "$1.1"; then
+        blocks=$(($2 / 4096))
     fi
-    if [ "$left" -gt 0 ] && report=$(
-        dd bs=64k "count=$left" iflag=count_bytes "of=$1" oflag=append conv=notrunc 2>&1
-    ); then
-        case $report in *"
-0 bytes"*) exit ;; esac  # The end of the pipe.
+    if [ "$blocks" -gt 0 ] && report=$(dd bs=4096 "count=$blocks" 2>&1 >> "$1"); then
+        case $report in "0+0 records in"*) exit ;; esac  # The end of the pipe.
     else  # The disk is full, or the folder was removed.
         rm -f "$1.1"
         [ "$(dd bs=64k count=16 | wc -c)" -gt 0 ] || exit
     fi
 done
 """
-"""Shell script that appends its input to file $1, which it rotates at $2 bytes. `dd` writes what it
-reads at once."""
+"""Shell script that appends its input to file $1, and rotates it before it exceeds $2 bytes. `dd`
+writes what it reads at once, so a block may be smaller."""
 
 
-def open_writer(path: Path) -> tuple[int, subprocess.Popen[bytes] | None]:
+def open_writer(path: Path) -> tuple[int, subprocess.Popen[bytes]]:
     """Open a log for a process; returns a descriptor to write to, and the process that writes.
 
     The file is created with mode 0600. Raises OSError.
     """
     with contextlib.suppress(OSError):  # Readers expect it before the writer has started.
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
-    if not sys.platform.startswith("linux"):
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), None
     source, descriptor = os.pipe()
     try:
         writer = start_writer(path, source)
@@ -100,38 +90,13 @@ def tail(path: Path, lines: int = 20) -> str:
 def append(path: Path, text: bytes) -> None:
     """Append to a log that no process writes; a full disk costs lines only."""
     with contextlib.suppress(OSError):
-        if exceeds_limit(path):
+        if path.exists() and path.stat().st_size > MAX_LOG_BYTES:
             path.replace(path.with_name(path.name + ".1"))
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             os.write(descriptor, text)
         finally:
             os.close(descriptor)
-
-
-def exceeds_limit(path: Path) -> bool:
-    """Return whether a log has to be rotated."""
-    try:
-        return path.stat().st_size > MAX_LOG_BYTES
-    except OSError:
-        return False
-
-
-def rotate(path: Path) -> None:
-    """Rotate a log if it exceeds the limit. Copies it, so call it in a thread.
-
-    On a full disk there is no copy: the log is emptied.
-    """
-    if not exceeds_limit(path):
-        return
-    rotated = path.with_name(path.name + ".1")
-    try:
-        shutil.copyfile(path, rotated)
-        rotated.chmod(0o600)
-    except OSError:
-        rotated.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):
-        os.truncate(path, 0)
 
 
 def remove_old(directory: Path, keep: int = 20) -> None:

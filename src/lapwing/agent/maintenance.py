@@ -293,7 +293,7 @@ class Maintenance:
         """Maintain what is running. Raises ProxyError.
 
         Retries publishing, reads health from Envoy, drains what has expired, retires what has
-        drained, rotates logs.
+        drained.
         """
         now = time.monotonic()
         if self._store.problem is not None and not self.state.is_deploying:
@@ -313,7 +313,6 @@ class Maintenance:
         self.stopping.proceed()
         self._stop_unneeded_servers()
         await self._remove_ended_containers()
-        await self._rotate_logs()
         self._launcher.record_active()
         if now - self._scanned >= SCAN_INTERVAL_S:
             self._scanned = now
@@ -361,10 +360,3 @@ class Maintenance:
             ]
         if found:
             await asyncio.to_thread(self._log_times.note, found)
-
-    async def _rotate_logs(self) -> None:
-        paths = [self._launcher.log_of(g, r) for g in self.state.with_processes for r in g.replicas]
-        paths += [self._launcher.server_log(name) for name in self.state.resources]
-        for path in paths:
-            if logs.exceeds_limit(path):
-                await asyncio.to_thread(logs.rotate, path)

@@ -18,7 +18,7 @@ import os
 import select
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,7 +40,8 @@ LONGEST_DELAY_S = 30.0
 STEADY_S = 60.0
 """A process that ran this long before it exited is restarted with the first delay again."""
 _log_writers: dict[int, subprocess.Popen[bytes]] = {}
-"""The log writer of each process that this process started, by process id."""
+"""The log writers that this process started, by the id of the process that writes to each; by its
+own id if that is another process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +128,10 @@ class RestartDelay:
         self._next = min(self._next * 2, self._longest)
 
 
-def spawn(launch: Launch, log: Path) -> Identity:
+def spawn(launch: Launch, log: Path, descriptors: Sequence[int] = ()) -> Identity:
     """Start a process in a new session, with its output appended to `log` (0600), bounded.
 
-    Raises ReplicaError if the program cannot be run.
+    It inherits `descriptors`. Raises ReplicaError if the program cannot be run.
     """
     with contextlib.suppress(OSError):
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -138,7 +139,7 @@ def spawn(launch: Launch, log: Path) -> Identity:
         if ended_writer.poll() is not None:  # This also collects it.
             del _log_writers[pid]
     arguments = cgroups.command(launch.environ.get(MARK), launch.arguments)
-    descriptor, writer = logs.open_writer(log)
+    descriptor, writer = _open_log(log)
     try:
         process = subprocess.Popen(
             arguments,
@@ -148,11 +149,9 @@ def spawn(launch: Launch, log: Path) -> Identity:
             stdout=descriptor,
             stderr=descriptor,
             start_new_session=True,
-            close_fds=True,
+            pass_fds=descriptors,
         )
     except OSError as error:
-        if writer is not None:
-            _log_writers[writer.pid] = writer
         raise ReplicaError(
             f"{launch.arguments[0]} cannot be started: {error.strerror}.",
             hint="Check `command` in the stack file.",
@@ -160,9 +159,29 @@ def spawn(launch: Launch, log: Path) -> Identity:
     finally:
         os.close(descriptor)
     process.returncode = 0  # `reap` collects it: Popen must not, nor warn that it did not.
-    if writer is not None:
-        _log_writers[process.pid] = writer
+    _log_writers[process.pid] = _log_writers.pop(writer)
     return Identity(process.pid, started(process.pid) or 0.0)
+
+
+@contextlib.contextmanager
+def open_logs(paths: Sequence[Path]) -> Iterator[list[int]]:
+    """Open logs, bounded, for a process to inherit; yields the descriptors to write to.
+
+    Raises OSError.
+    """
+    with contextlib.ExitStack() as stack:
+        descriptors = []
+        for path in paths:
+            descriptors.append(_open_log(path)[0])
+            stack.callback(os.close, descriptors[-1])
+        yield descriptors
+
+
+def _open_log(log: Path) -> tuple[int, int]:
+    """Open a log; returns the descriptor to write to, and the process id of its writer."""
+    descriptor, writer = logs.open_writer(log)
+    _log_writers[writer.pid] = writer
+    return descriptor, writer.pid
 
 
 def started(pid: int) -> float | None:
@@ -249,7 +268,7 @@ async def watch(identity: Identity, log: Path) -> str:
         while not (await asyncio.wait({exited}, timeout=OUTPUT_CHECK_S))[0]:
             killed.refresh()
             with contextlib.suppress(OSError):
-                _keep_log(identity.pid, log)
+                keep_log(identity.pid, log)
         how = killed.explain(exited.result())
         if oom.is_described(how):
             logs.append(log, f"lapwing: the process {how}\n".encode())
@@ -258,13 +277,13 @@ async def watch(identity: Identity, log: Path) -> str:
         exited.cancel()
 
 
-def _keep_log(pid: int, log: Path) -> None:
+def keep_log(pid: int, log: Path, descriptors: Sequence[int] = (1, 2)) -> None:
     """Start another log writer for a running process if its log writer exited.
 
     It reads the same pipe, which /proc opens again (proc_pid_fd(5)). Descriptors 1 and 2 are looked
     at, because the process may have redirected one of them. Raises OSError.
     """
-    paths = [f"/proc/{pid}/fd/{number}" for number in (1, 2)]
+    paths = [f"/proc/{pid}/fd/{number}" for number in descriptors]
     unread = [_unread(path) for path in paths]
     if True in unread and False not in unread:
         source = os.open(paths[unread.index(True)], os.O_RDONLY | os.O_CLOEXEC)

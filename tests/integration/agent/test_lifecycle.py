@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import psutil
 import pytest
 
 from lapwing.agent import process_tree, processes
@@ -214,6 +215,23 @@ def test_deployment_at_the_exit_of_the_agent_is_performed(ship: Ship, verb: str)
     ship.whole()
     assert ship.get("/page/").text == "a page"
     assert agent.is_running(ship.where.home / "agent")
+
+
+def test_log_writer_of_the_agent_is_started_again(ship: Ship) -> None:
+    log = ship.where.home / "agent" / "agent.log"
+
+    def writer() -> int | None:
+        for process in psutil.process_iter(["cmdline"]):
+            if {"lapwing-log", str(log)} <= {*(process.info["cmdline"] or ())}:
+                return process.pid
+        return None
+
+    before = until(writer, "the log writer")
+    os.killpg(before, signal.SIGKILL)
+    until(lambda: writer() not in (None, before), "another log writer")
+    [victim, _] = envoys(ship.where.home)
+    os.kill(victim, signal.SIGKILL)
+    until(lambda: f"Envoy (process {victim}) exited" in log.read_text(), "a line in the log")
 
 
 def test_idle_agent_exits_and_leaves_no_process(ship: Ship) -> None:

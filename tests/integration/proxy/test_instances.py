@@ -176,7 +176,7 @@ async def test_envoy_of_an_older_version_is_replaced(proxy: Envoy, tmp_path: Pat
     """One process without a supervisor, with its files in Envoy's folder."""
     settings = proxy.settings
     admin = sockets.socket_path(settings.envoy, "admin.sock")
-    ingress = bootstrap.Ingress(["127.0.0.1"], settings.port, settings.logs / "access.log")
+    ingress = bootstrap.Ingress(["127.0.0.1"], settings.port)
     config = settings.envoy / "bootstrap.json"
     config.write_text(json.dumps(bootstrap.bootstrap(settings.envoy, admin, ingress)))
     await proxy.stop()
@@ -207,8 +207,11 @@ def test_supervisor_ends_if_the_first_start_fails(tmp_path: Path, code: int, end
         "time.sleep(600)\n"
     )
     bad, good = tmp_path / "bad", tmp_path / "good"
-    command = (sys.executable, "-I", "-S", respawn.__file__, str(good), str(bad), "--")
-    supervisor = subprocess.Popen([*command, sys.executable, str(program)], start_new_session=True)
+    with (tmp_path / "output").open("w") as file:
+        output = file.fileno()
+        command = (sys.executable, "-I", "-S", respawn.__file__, f"{good}:{output}",
+                   f"{bad}:{output}", "--", sys.executable, str(program))  # fmt: skip
+        supervisor = subprocess.Popen(command, start_new_session=True, pass_fds=[output])
     try:
         if ends:
             assert supervisor.wait(PATIENCE) == code

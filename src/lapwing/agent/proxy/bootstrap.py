@@ -70,7 +70,6 @@ class Ingress:
 
     addresses: list[str]
     port: int
-    access_log: Path
     trusted_proxies: tuple[str, ...] = ()
     underscore_headers: str = "reject"
     max_connections: int = MAX_CONNECTIONS
@@ -261,7 +260,7 @@ def _http(folder: Path, ingress: Ingress, is_trusted: bool) -> Json:
             "initial_connection_window_size": MIB,
         },
         "local_reply_config": {"mappers": [reply(400, BAD_REQUEST), reply(403, FORBIDDEN)]},
-        "access_log": [_access_log(ingress.access_log)],
+        "access_log": [_access_log()],
         # The rules of RBAC are those of a virtual host.
         **http_filters(
             extension(RBAC, "extensions.filters.http.rbac.v3.RBAC"), suppress_envoy_headers=True
@@ -269,8 +268,11 @@ def _http(folder: Path, ingress: Ingress, is_trusted: bool) -> Json:
     }
 
 
-def _access_log(path: Path) -> Json:
-    """Log one JSON line per request, without query strings: they may contain secrets."""
+def _access_log() -> Json:
+    """Log one JSON line per request, without query strings: they may contain secrets.
+
+    The standard output is the pipe of a log writer.
+    """
     line = {
         "time": "%START_TIME%",
         "host": "%REQ(:AUTHORITY)%",
@@ -287,8 +289,7 @@ def _access_log(path: Path) -> Json:
         "request": "%REQ(X-REQUEST-ID)%",
     }
     return extension(
-        "envoy.access_loggers.file",
-        "extensions.access_loggers.file.v3.FileAccessLog",
-        path=str(path),
+        "envoy.access_loggers.stdout",
+        "extensions.access_loggers.stream.v3.StdoutAccessLog",
         log_format={"json_format": line},
     )

@@ -17,6 +17,7 @@ import itertools
 import os
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +32,8 @@ from lapwing.render.envoy import Json
 from lapwing.system.files import remove_tree
 
 PROCESSES = 2
+ACCESS_LOG = 1
+"""The descriptor of a process to which it writes its access log."""
 OWNER = "envoy"
 """The owner in the mark of Envoy's processes (see `processes.MARK`)."""
 START_TIMEOUT_S = 15.0
@@ -103,15 +106,20 @@ async def find(parent: Path, config: Json) -> Instance | None:
     return None
 
 
-async def launch(folder: Path, home: Path, output: Path) -> Instance:
+async def launch(folder: Path, home: Path, output: Path, access_logs: Sequence[Path]) -> Instance:
     """Start an instance, whose configuration is in its folder, and wait until it is ready.
+
+    Each process writes one of the `access_logs`; `output` has what else they report.
 
     Raises ProxyError with the end of its output, and has then stopped it.
     """
     environ = {"PATH": os.defpath, processes.MARK: f"{home}|{OWNER}"}
     supervisor = (sys.executable, "-I", "-S", respawn.__file__)
-    command = (*supervisor, *map(str, config_files(folder)), "--", str(program()), *_OPTIONS)
-    identity = processes.spawn(Launch(command, environ, folder), output)
+    with processes.open_logs(access_logs) as descriptors:
+        pairs = zip(config_files(folder), descriptors, strict=True)
+        configs = [f"{config}:{descriptor}" for config, descriptor in pairs]
+        command = (*supervisor, *configs, "--", str(program()), *_OPTIONS)
+        identity = processes.spawn(Launch(command, environ, folder), output, descriptors)
     instance = Instance(identity, folder, Admin(admin_sockets(folder)))
     until = time.monotonic() + START_TIMEOUT_S
     problem = f"Envoy was not ready within {START_TIMEOUT_S:g} s."

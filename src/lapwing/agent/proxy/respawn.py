@@ -1,8 +1,9 @@
 """The supervisor of Envoy's processes: restarts each one that exits.
 
-    respawn.py CONFIG... -- PROGRAM [OPTION...]
+    respawn.py CONFIG:DESCRIPTOR... -- PROGRAM [OPTION...]
 
-runs one process of the program for each configuration. It ends if one exits with an error before
+runs one process of the program for each configuration, whose standard output is the inherited
+descriptor. It ends if one exits with an error before
 the first restart (invalid configuration, port in use). It outlives the agent. SIGTERM ends it, and
 the agent then ends its children. It is started as a file and without `site`, so it imports nothing
 but the standard library, and little of that: 9 MB of memory.
@@ -23,6 +24,8 @@ def main(arguments: list[str]) -> int:
     """Run until a process refuses to start; returns the exit status."""
     end = arguments.index("--")
     configs, command = arguments[:end], arguments[end + 1 :]
+    for config in configs:
+        os.set_inheritable(int(config.rpartition(":")[2]), False)
     running = {_start(command, config): (config, time.monotonic()) for config in configs}
     restarts = 0
     while True:
@@ -43,7 +46,10 @@ def main(arguments: list[str]) -> int:
 
 
 def _start(command: list[str], config: str) -> int:
-    return os.posix_spawn(command[0], [*command, "--config-path", config], os.environ)
+    path, _, output = config.rpartition(":")
+    actions = [(os.POSIX_SPAWN_DUP2, int(output), 1)]
+    arguments = [*command, "--config-path", path]
+    return os.posix_spawn(command[0], arguments, os.environ, file_actions=actions)
 
 
 if __name__ == "__main__":

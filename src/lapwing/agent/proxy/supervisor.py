@@ -161,8 +161,7 @@ class Envoy:
         folder = instances.folder_for(self.folder, self._config())
         try:
             await self._write_bootstraps(folder)
-            await asyncio.to_thread(logs.rotate, self._output)
-            launched = await instances.launch(folder, home, self._output)
+            launched = await instances.launch(folder, home, self._output, self._access_logs())
         except (LapwingError, OSError) as error:
             await instances.remove(folder)
             if isinstance(error, ProxyError) and "Address already in use" in (error.detail or ""):
@@ -175,10 +174,9 @@ class Envoy:
         await asyncio.to_thread(folder.mkdir, parents=True)
         limit = bootstrap.connection_limit()
         paths = zip(instances.config_files(folder), instances.admin_sockets(folder), strict=True)
-        for (file, admin), access_log in zip(paths, self._access_logs(), strict=True):
-            config = self._config(admin, access_log, limit)
+        for file, admin in paths:
             name = str(file.relative_to(self.folder))
-            await self._files.write_once(name, config)
+            await self._files.write_once(name, self._config(admin, limit))
 
     async def _use(self, instance: Instance) -> None:
         """Use an instance that is ready, and retire all others in the background."""
@@ -192,14 +190,12 @@ class Envoy:
     def _config(
         self,
         admin: Path = Path("admin.sock"),
-        access_log: Path = Path("access.log"),
         max_connections: int = bootstrap.MAX_CONNECTIONS,
     ) -> Json:
         """Return the bootstrap of a process, or with the defaults what all processes share."""
         ingress = bootstrap.Ingress(
             bootstrap.addresses_for(self.settings.bind),
             self.settings.port,
-            access_log,
             self.settings.trusted_proxies,
             self.settings.underscore_headers,
             max_connections,
@@ -273,28 +269,23 @@ class Envoy:
                 )
             await asyncio.sleep(0.002)
 
-    async def rotate_logs(self) -> None:
-        """Rotate the logs that exceed the limit. Envoy reopens its access log itself.
-
-        Raises ProxyError if Envoy does not respond.
-        """
-        await asyncio.to_thread(logs.rotate, self._output)
-        for path in self._access_logs():
-            if logs.exceeds_limit(path):
-                path.replace(path.with_name(f"{path.name}.1"))
-                await self.admin.get("/reopen_logs", method="POST")
-
     async def repair(self) -> None:
-        """Repair the local certificate, and replace an Envoy whose folder was removed.
+        """Repair the local certificate and log writers; replace an Envoy whose folder was removed.
 
         It watches files in the removed folder, so it would get no configuration any more. Raises
         OSError or ProxyError.
         """
+        await asyncio.to_thread(self._keep_logs)
         current = self._instance
         if current and not current.folder.exists() and processes.alive(current.identity):
             log.warning("%s was removed; restarting Envoy.", current.folder)
             self._replace_instance()
         await self.certificates.repair()
+
+    def _keep_logs(self) -> None:
+        for admin, access_log in zip(self.admin.paths, self._access_logs(), strict=False):
+            if (pid := sockets.listener_pid(admin)) is not None:
+                processes.keep_log(pid, access_log, (instances.ACCESS_LOG,))
 
     def _replace_instance(self) -> None:
         """Let another instance be started; the processes of this one serve until it is ready."""

@@ -44,7 +44,6 @@ def files(told: Given, folder: Path) -> dict[str, Json]:
             Ingress(
                 told.addresses,
                 told.port,
-                folder / "access.log",
                 tuple(told.trusted_proxies),
                 told.underscore_headers,
             ),
