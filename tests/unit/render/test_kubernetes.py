@@ -20,7 +20,7 @@ from click.testing import CliRunner, Result
 from lapwing.cli.main import cli
 from lapwing.errors import UsageError
 from lapwing.plan.names import secret_part
-from lapwing.render.kubernetes import render
+from lapwing.render.kubernetes import argo, render
 from lapwing.stack.load import load
 from tests.unit.render.clusters import CLUSTERS, cases, cluster_environment
 from tests.unit.render.stacks import compare
@@ -160,6 +160,17 @@ def test_network_policies_deny_by_default_and_cover_every_pod(case: str, environ
         for rule in policy.get("ingress", []):
             assert rule.get("ports"), "a rule without `ports` opens all of them"
             assert rule.get("from") or name.endswith("-edge"), "only the edge is for everybody"
+
+
+def test_project_allows_every_kind_that_is_ever_rendered() -> None:
+    """Argo CD prunes only what the project allows: the last CronJob, after it left the stack."""
+    found = {
+        (tree["apiVersion"].rpartition("/")[0], tree["kind"])
+        for case, environment in cases()
+        for tree in render.objects(cluster_environment(case, environment))
+    }
+    allowed = {(group, kind) for group, kinds in argo.KINDS.items() for kind in kinds}
+    assert found == allowed | {("", "Namespace")}
 
 
 def test_manifests_contain_no_secret_values() -> None:

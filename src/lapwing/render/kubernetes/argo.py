@@ -6,40 +6,47 @@
 Argo CD syncs automatically and corrects drift. So that this never interferes with a rollout, it
 ignores what controllers own: the hash that Argo Rollouts puts into the selectors of Services, and
 replicas that a HorizontalPodAutoscaler sets. A rollback is a commit, so automatic sync stays on for
-it. The project allows the stack its repository, its namespaces and the kinds that it uses.
+it. The project allows the stack its repository, its namespace and every kind that is ever rendered:
+Argo CD does not prune the last object of a kind that its project no longer allows.
 
 Source: Argo CD documentation, Application specification, Sync Options, Diffing Customization.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from lapwing.render.kubernetes.objects import ClusterEnvironment
 from lapwing.render.kubernetes.setting import Tree
 
 NAMESPACE = "argocd"
 SERVER = "https://kubernetes.default.svc"
+KINDS = {
+    "": ("ConfigMap", "Service", "ServiceAccount"),
+    "apps": ("Deployment", "StatefulSet"),
+    "argoproj.io": ("AnalysisTemplate", "Rollout"),
+    "autoscaling": ("HorizontalPodAutoscaler",),
+    "batch": ("CronJob", "Job"),
+    "external-secrets.io": ("ExternalSecret", "SecretStore"),
+    "gateway.networking.k8s.io": ("Gateway", "HTTPRoute"),
+    "generators.external-secrets.io": ("Password",),
+    "networking.gke.io": ("FrontendConfig", "ManagedCertificate"),
+    "networking.k8s.io": ("Ingress", "NetworkPolicy"),
+    "policy": ("PodDisruptionBudget",),
+}
+"""Every kind in a namespace that is rendered, by API group."""
 
 
-def project(cluster: ClusterEnvironment, objects: Iterable[dict[str, Tree]]) -> dict[str, Tree]:
-    """Build the project, which limits the applications of an environment to `objects`."""
-    kinds = sorted({_group(o) for o in objects})
+def project(cluster: ClusterEnvironment) -> dict[str, Tree]:
+    """Build the project, which limits the applications of an environment."""
     spec = {
         "description": f"{cluster.loaded.stack.stack} in {cluster.loaded.environment}",
         "sourceRepos": [cluster.settings.repository or ""],
         "destinations": [{"server": SERVER, "namespace": cluster.namespace}],
         "clusterResourceWhitelist": [{"group": "", "kind": "Namespace"}],
         "namespaceResourceWhitelist": [
-            {"group": group, "kind": kind} for group, kind in kinds if kind != "Namespace"
+            {"group": group, "kind": kind} for group, kinds in KINDS.items() for kind in kinds
         ],
     }
     return _object("AppProject", cluster.namespace, spec)
-
-
-def _group(tree: dict[str, Tree]) -> tuple[str, str]:
-    group, _, version = tree["apiVersion"].rpartition("/")
-    return (group if version else "", tree["kind"])
 
 
 def application(cluster: ClusterEnvironment) -> dict[str, Tree]:

@@ -214,7 +214,7 @@ def argo_files(cluster: ClusterEnvironment) -> dict[str, str]:
     """Render Argo CD's objects as files of `<stack>/argocd`; none without a `repository`."""
     if not cluster.is_argo or cluster.settings.repository is None:
         return {}
-    project = argo.project(cluster, objects(cluster))
+    project = argo.project(cluster)
     documents = [emit.document(project), emit.document(argo.application(cluster))]
     head = f"# {cluster.loaded.stack.stack} in {cluster.loaded.environment}, for Argo CD.\n"
     return {f"{cluster.loaded.environment}.yaml": head + "---\n".join(documents)}
