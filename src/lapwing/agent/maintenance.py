@@ -6,6 +6,7 @@ Every method can be repeated: a crash may come between any two of them.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 
@@ -13,14 +14,13 @@ import msgspec
 
 from lapwing.agent import (
     generations,
-    logs,
     one_off,
     process_tree,
     processes,
     state,
     termination,
-    volumes,
 )
+from lapwing.agent.advice import Advice
 from lapwing.agent.context import Context
 from lapwing.agent.launch import JOB_LABEL, Launcher
 from lapwing.agent.processes import Identity
@@ -62,7 +62,8 @@ class Maintenance:
         self._servers = servers
         self.stopping = Stopping(store, launcher, replicas, self._note_unremoved)
         self._prefix = f"{self.state.stack}/{self.state.environment}/"
-        self._scanned = time.monotonic()
+        self.advice = Advice(context, store, launcher)
+        self._scanned = -math.inf
         self._doubted = set[int]()
         """The ports of replicas that are ready, but that Envoy last found unhealthy."""
         self._log_times = TimeKeeper()
@@ -230,34 +231,6 @@ class Maintenance:
                 stopped = msgspec.structs.replace(generation, replicas=surplus)
                 await self.stopping.begin([stopped], generations.MIN_DRAIN)
 
-    async def report_written(self, generation: Generation, commit: str | None = None) -> None:
-        """Report files that a generation wrote into its release, or was not permitted to write.
-
-        At a deployment (`commit`) all, in between new ones.
-        """
-        if generation.spec.kind != "static":
-            found = await asyncio.to_thread(self._find_written, generation)
-            self._store.advise(generation.number, found, commit)
-
-    def _find_written(self, generation: Generation) -> list[str]:
-        service, used = generation.service, generation.spec.volumes
-        release = self._context.releases.folder(self.state.stack, service, generation.spec.release)
-        texts = []
-        if names := volumes.written(release):
-            texts.append(
-                f"{service} wrote {', '.join(names)} into its release; these files are lost at the "
-                f"next deployment. {volumes.advice(service, used, release / 'app', names)}"
-            )
-        tails = [logs.tail(self._launcher.log_of(generation, r), 200) for r in generation.replicas]
-        texts += [
-            f"{service} was not permitted to write a file ({line}). Its release is read-only: add "
-            "what it writes there to its `volumes`, such as `uploads: ./uploads` or "
-            "`data: ./db.sqlite3`."
-            for line in dict.fromkeys(map(volumes.refused, tails))
-            if line is not None
-        ]
-        return texts
-
     async def retire(self, retired: list[Generation]) -> None:
         """Remove generations without traffic from Envoy, then begin to stop their processes.
 
@@ -317,7 +290,8 @@ class Maintenance:
         if now - self._scanned >= SCAN_INTERVAL_S:
             self._scanned = now
             for generation in [g for g in self.state.generations if g.role == "active"]:
-                await self.report_written(generation)
+                await self.advice.report_written(generation)
+                await self.advice.report_public_port(generation)
 
     async def _update_readiness(self) -> None:
         """Take over Envoy's health status, so that a replica that hangs is not reported ready."""

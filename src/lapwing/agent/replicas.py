@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from lapwing.agent import checks, generations, logs, ports, process_tree, processes, workers
+from lapwing.agent import checks, generations, logs, process_tree, processes, workers
 from lapwing.agent.processes import Identity, Launch, RestartDelay
 from lapwing.agent.runtime import Processes, Runtime
 from lapwing.agent.state import Generation, Replica
@@ -95,19 +95,7 @@ class Replicas:
             self._starting.discard(generation.number)
         for replica in generation.replicas:
             self._watch(generation, replica)
-        self._warn_of_public_ports(generation)
         self._changed()
-
-    def _warn_of_public_ports(self, generation: Generation) -> None:
-        if generation.spec.kind != "web" or not generation.replicas:
-            return
-        port = generation.replicas[0].port
-        address = ports.public_listener(port)
-        if address is not None:
-            self._report(
-                f"{generation.service} listens on {address}, port {port}, so other machines can "
-                "send it requests without Envoy. Bind it to $HOST, which is 127.0.0.1."
-            )
 
     def adopt(self, generation: Generation) -> None:
         """Watch a generation after a restart of the agent.

@@ -187,7 +187,7 @@ class Steps:
         for name in [*record.services_with("start"), *record.services_with("switch")]:
             active = self.state.of(name, "active")
             if active is not None:
-                await self._maintenance.report_written(active, record.commit)
+                await self._maintenance.advice.report_written(active, record.commit)
         generations.create_candidates(self.state, record, self._free_port, time.monotonic())
         await self._store.save()
         scaling = [self._scale_up(record, name) for name in record.services_with("adjust")]
@@ -208,6 +208,8 @@ class Steps:
                     group.create_task(scale)
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
+        for generation in starting:
+            await self._maintenance.advice.report_public_port(generation, record.commit)
         await self._store.save()
         await self._context.publisher.publish()
         await self._wait_for_envoy(starting)

@@ -92,7 +92,7 @@ class Store:
         self.unsaved: str | None = None
         """Why the state on disk is not the present one."""
         self._mask = mask
-        self._advice: dict[int, list[str]] = {}
+        self._advice: dict[tuple[int, str], list[str]] = {}
         self._port = port
         self._writer = writer
 
@@ -131,18 +131,23 @@ class Store:
         problem = problem or self.engine_problem
         with contextlib.suppress(OSError):
             found = report.status(self.state, self._port, problem)
-            active = [g.number for g in self.state.generations if g.role == "active"]
-            found.advice = [text for number in active for text in self._advice.get(number, ())]
+            active = {g.number for g in self.state.generations if g.role == "active"}
+            found.advice = [
+                text for (n, _), texts in self._advice.items() if n in active for text in texts
+            ]
             status.write(self.folder, found)
 
-    def advise(self, number: int, texts: Iterable[str], commit: str | None) -> None:
-        """Show advice on a generation in the status, and as events: at a deployment all of it."""
-        found, known = [self._mask(text) for text in texts], self._advice.get(number, [])
+    def advise(self, number: int, topic: str, texts: Iterable[str], commit: str | None) -> None:
+        """Show advice on a generation in the status, and as events: at a deployment all of it.
+
+        It replaces what was known on the topic.
+        """
+        found, known = [self._mask(text) for text in texts], self._advice.get((number, topic), [])
         for text in found:
             if commit or text not in known:
                 self.event("note", text, commit)
         if found != known:
-            self._advice[number] = found
+            self._advice[number, topic] = found
             self.update_status()
 
     def _submit(self) -> asyncio.Future[None]:

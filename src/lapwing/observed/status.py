@@ -159,7 +159,7 @@ class Status(msgspec.Struct, kw_only=True):
     """Set while clients get the maintenance page instead of every route."""
     problem: str | None = None
     advice: list[str] = []
-    """What to change in the stack file: files that the next release would not have."""
+    """What to change: files that the next release would not have, ports open to other machines."""
     running: bool = False
     """Whether any process is running: replicas, also draining and stopping ones, or databases."""
     stopping: dict[str, float] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -183,23 +184,9 @@ async def test_stop_ends_the_processes(make: Callable[..., Replicas]) -> None:
     ("address", "is_public"),
     [("127.0.0.1", False), ("::1", False), ("0.0.0.0", True), ("::", True)],
 )
-async def test_replica_that_listens_beyond_loopback_is_reported(
-    make: Callable[..., Replicas], address: str, is_public: bool
-) -> None:
+def test_listener_beyond_loopback_is_found(address: str, is_public: bool) -> None:
     port = ports.free_port(set())
-    family = "AF_INET6" if ":" in address else "AF_INET"
-    program = (
-        f"import socket, time\ns = socket.create_server(({address!r}, {port}), "
-        f"family=socket.{family})\ntime.sleep(60)"
-    )
-    reports: list[str] = []
-    one = worker()
-    one.replicas[0].port = port
-    one.spec = msgspec.structs.replace(WORKER, health=Health(settle=0.5))
-    replicas = make(program, reports.append)
-    await replicas.start(one)
-    one.spec = msgspec.structs.replace(one.spec, kind="web")
-    replicas._warn_of_public_ports(one)
-    assert (ports.public_listener(port) == address) is is_public
-    assert len(reports) == is_public
-    assert all(f"listens on {address}, port {port}" in r for r in reports)
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.create_server((address, port), family=family):
+        assert [listener.address for listener in ports.listeners(port)] == [address]
+        assert (ports.public_listener(port) == address) is is_public

@@ -35,7 +35,8 @@ def test_written_files_are_reported_for_started_services_and_for_warm_slots(
         raise _Stop
 
     monkeypatch.setattr(generations, "create_candidates", stop)
-    fake: Any = SimpleNamespace(state=state, report_written=report)
+    advice = SimpleNamespace(report_written=report)
+    fake: Any = SimpleNamespace(state=state, advice=advice)
     steps = Steps(fake, fake, fake, fake, fake, fake)
     with pytest.raises(_Stop):
         asyncio.run(steps._start_candidates(record))
