@@ -33,7 +33,7 @@ JOB_KEYS = {
 STEP_KEYS = {"name", "uses", "with", "run", "env", "working-directory"}
 INPUTS = {
     "actions/checkout": {"fetch-depth", "persist-credentials"},
-    "actions/setup-python": {"python-version"},
+    "actions/setup-python": {"cache", "cache-dependency-path", "python-version"},
 }
 
 

@@ -153,7 +153,7 @@ def _check(pipeline: Pipeline) -> str:
       - uses: {CHECKOUT}
         with:
           persist-credentials: false
-{_install(pipeline)}\
+{_install(pipeline, cached=True)}\
       - name: Check the stack file
         run: lapwing check
 {_in_folder(pipeline)}\
@@ -256,11 +256,20 @@ def _release(pipeline: Pipeline) -> str:
 {_in_folder(pipeline)}"""
 
 
-def _install(pipeline: Pipeline) -> str:
+def _install(pipeline: Pipeline, *, cached: bool = False) -> str:
+    """Return the steps that install Lapwing.
+
+    Every job can write the cache, so jobs with tokens do not read it.
+    """
+    cache = f"""\
+          cache: pip
+          cache-dependency-path: {FILES[pipeline.forge]}
+"""
     return f"""\
       - uses: {SETUP_PYTHON}
         with:
           python-version: "{PYTHON}"
+{cache if cached else ""}\
       - run: python -m pip install --quiet {pipeline.install}
 """
 

@@ -126,6 +126,8 @@ def test_workflow_is_hardened(case: str, tmp_path: Path) -> None:
                 assert re.fullmatch(r"actions/[\w-]+@[0-9a-f]{40}", step["uses"])
             if step.get("uses", "").startswith("actions/checkout"):
                 assert step["with"]["persist-credentials"] is False
+            if step.get("uses", "").startswith("actions/setup-python"):
+                assert ("cache" in step["with"]) == (name == "check"), "jobs with tokens read none"
 
 
 def test_edited_workflow_is_kept_and_diff_shown(tmp_path: Path) -> None:
