@@ -2,7 +2,8 @@
 
 Charts have a folder of their own, because a service may have the name of the stack. Before the
 version is tagged in git, it is checked that the chart can be pushed and that the registry has no
-other chart with this version.
+other chart with this version. The SBOM of the release is pushed first, as a referrer of the chart,
+so that a chart with its tag is complete.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from lapwing.errors import ReleaseError
 from lapwing.registry.chart import PackagedChart, chart_artifact, push_chart
 from lapwing.registry.client import RegistryClient
 from lapwing.registry.push import Progress
+from lapwing.registry.referrers import push_referrer
 from lapwing.release.run import Missing, Present, Step, StepState
+from lapwing.release.steps import ReleaseState
 from lapwing.stack.image import Reference
 
 FOLDER = "charts"
@@ -39,11 +42,13 @@ class CheckChart(Step):
 
 @dataclass(slots=True)
 class PushChart(Step):
-    """Pushes the chart, tagged with its version."""
+    """Pushes the chart, tagged with its version, and the file of the release that is its SBOM."""
 
     images: RegistryClient
     chart: PackagedChart
     target: Reference
+    state: ReleaseState
+    sbom: str
     progress: Progress
 
     async def check(self) -> StepState:
@@ -51,8 +56,11 @@ class PushChart(Step):
         return await chart_state(self.images, self.chart, self.target)
 
     async def run(self) -> str:
-        """Push the chart."""
+        """Push the SBOM, then the chart."""
         repository = self.images.repository(self.target, write=True)
+        manifest, _ = chart_artifact(self.chart)
+        sbom = self.state.files[self.sbom]
+        await push_referrer(repository, manifest, sbom.media_type, sbom.content, {}, self.progress)
         await push_chart(self.chart, repository, self.progress)
         return f"oci://{self.target}"
 

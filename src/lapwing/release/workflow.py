@@ -139,7 +139,10 @@ def release_steps(
             yield UploadFile(f"upload {file}", state, context.forge, file)
     yield from images
     if target is not None:
-        yield PushChart("push chart", context.images, charts[0], target, context.progress)
+        sbom_name = _sbom_name(released, state)
+        yield PushChart(
+            "push chart", context.images, charts[0], target, state, sbom_name, context.progress
+        )
     if context.forge is not None:
         yield Publish("publish", state, context.forge)
 
@@ -194,8 +197,11 @@ def _sbom(released: Released, state: ReleaseState) -> ReleaseFile:
     found = [image_component(reference) for reference in sorted(images, key=str)]
     commit = (head, checkout.committed_at(head))
     content = sbom(released.name, state.version, commit, services, found, incomplete)
-    name = f"{released.name}-{state.version}.cdx.json"
-    return ReleaseFile(name, content, "application/vnd.cyclonedx+json")
+    return ReleaseFile(_sbom_name(released, state), content, "application/vnd.cyclonedx+json")
+
+
+def _sbom_name(released: Released, state: ReleaseState) -> str:
+    return f"{released.name}-{state.version}.cdx.json"
 
 
 def _pinned(image: Reference, state: ReleaseState) -> Reference:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -41,6 +42,13 @@ def test_chart_is_pushed_for_helm(registry: Server, tmp_path: Path) -> None:
     first = project.release()
     assert outcomes(first)["push chart"] == "done"
     registry.whole("first/charts/shop", "0.0.1")
+    reference = f"{registry.host}/first/charts/shop:0.0.1"
+    inspected = json.loads(project.call("image", "inspect", reference, "--output", "json").stdout)
+    [bill] = [r["digest"] for r in inspected["referrers"]]
+    described = registry.manifest("first/charts/shop", bill)
+    assert described["artifactType"] == "application/vnd.cyclonedx+json"
+    content = registry.blob("first/charts/shop", described["layers"][0]["digest"])
+    assert json.loads(content)["metadata"]["component"]["version"] == "0.0.1"
     pulled = tmp_path / "pulled"
     pulled.mkdir()
     command = [helm, "pull", f"oci://{registry.host}/first/charts/shop", "--version", "0.0.1"]
