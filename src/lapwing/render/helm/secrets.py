@@ -24,7 +24,7 @@ from typing import Any
 from lapwing.plan.names import MANAGED_BY, PART_OF
 from lapwing.render.kubernetes import pod
 from lapwing.render.kubernetes.objects import selector
-from lapwing.render.kubernetes.setting import Digest, Joined, Scope, Setting, join, spelled
+from lapwing.render.kubernetes.setting import MERGE, Digest, Joined, Scope, Setting, join, spelled
 from lapwing.system.package_data import read
 
 FILE = "secret-maker.yaml"
@@ -139,10 +139,14 @@ def _job(part_of: str, account: Joined, config: Joined, host: str | None) -> dic
             {"name": "list", "configMap": {"name": config}},
             {"name": "scratch", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
         ],
+        MERGE: pod.EXTRA_SPEC,
     }  # fmt: skip
     return {
         "backoffLimit": 20,
-        "template": {"metadata": {"labels": _labels(part_of)}, "spec": spec},
+        "template": {
+            "metadata": {"labels": _labels(part_of), MERGE: pod.EXTRA_METADATA},
+            "spec": spec,
+        },
     }
 
 

@@ -12,7 +12,7 @@ from lapwing.render.helm.secrets import IMAGE, USER
 from lapwing.render.kubernetes import edge, pod
 from lapwing.render.kubernetes.edge_config import ends_tls
 from lapwing.render.kubernetes.objects import ClusterEnvironment, name, new_object, selector
-from lapwing.render.kubernetes.setting import Setting, join
+from lapwing.render.kubernetes.setting import MERGE, Setting, join
 from lapwing.system.package_data import read
 
 FILE = "tests/reached.yaml"
@@ -73,4 +73,5 @@ def _pod(cluster: ClusterEnvironment) -> dict[str, Any]:
                 "securityContext": pod.CONTAINER,
             }
         ],
+        MERGE: pod.EXTRA_SPEC,
     }  # fmt: skip

@@ -135,7 +135,7 @@ def _curl(
 ) -> dict[str, Tree]:
     """Build a pod that runs a script with curl."""
     return {
-        "metadata": {"labels": labels(cluster, part, "smoke")},
+        "metadata": pod.metadata(cluster, part, "smoke"),
         "spec": {
             "restartPolicy": "Never",
             **pod.NO_TOKEN,

@@ -19,7 +19,6 @@ from lapwing.render.kubernetes import pod
 from lapwing.render.kubernetes.objects import (
     ClusterEnvironment,
     Manifest,
-    labels,
     name,
     new_object,
     selector,
@@ -27,7 +26,7 @@ from lapwing.render.kubernetes.objects import (
     service_account,
 )
 from lapwing.render.kubernetes.pod import DATABASE, USER, size
-from lapwing.render.kubernetes.setting import Setting, Tree
+from lapwing.render.kubernetes.setting import MERGE, Extra, Setting, Tree
 from lapwing.stack.model import Resource
 from lapwing.stack.resource_reference import PORTS
 
@@ -135,7 +134,13 @@ def _stateful_set(cluster: ClusterEnvironment, part: str, resource: Resource) ->
     claim = {
         "accessModes": ["ReadWriteOnce"],
         "resources": {"requests": {"storage": storage}},
-    }
+        MERGE: Extra(
+            Setting(
+                f"resources.{part}.volumeClaim", {},
+                "Additional fields of the volume claim, such as storageClassName.",
+            )
+        ),
+    }  # fmt: skip
     template = {
         "serviceAccountName": name(part),
         **pod.NO_TOKEN,
@@ -145,13 +150,14 @@ def _stateful_set(cluster: ClusterEnvironment, part: str, resource: Resource) ->
         "volumes": [
             {"name": _volume(p), "emptyDir": {"sizeLimit": "256Mi"}} for p in server.scratch
         ],
+        MERGE: pod.EXTRA_SPEC,
     }
     spec = {
         "serviceName": name(part),
         "replicas": 1,
         "selector": {"matchLabels": selector(part)},
         "template": {
-            "metadata": {"labels": labels(cluster, part, resource.kind)},
+            "metadata": pod.metadata(cluster, part, resource.kind),
             "spec": template,
         },
         "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": claim}],

@@ -38,7 +38,6 @@ from lapwing.render.kubernetes.objects import (
     ClusterEnvironment,
     Manifest,
     disruption_budget,
-    labels,
     name,
     new_object,
     selector,
@@ -126,7 +125,7 @@ def _deployment(cluster: ClusterEnvironment, config: Joined) -> dict[str, Tree]:
         volumes.append({"name": "tls", "secret": {"secretName": name(EDGE_CERTIFICATE)}})
         mounts.append({"name": "tls", "mountPath": "/etc/tls", "readOnly": True})
     template: dict[str, Tree] = {
-        "metadata": {"labels": labels(cluster, "edge", "edge")},
+        "metadata": pod.metadata(cluster, "edge", "edge"),
         "spec": {
             "serviceAccountName": name("edge"),
             **pod.NO_TOKEN,

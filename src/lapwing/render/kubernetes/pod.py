@@ -18,7 +18,7 @@ from collections.abc import Mapping
 
 from lapwing.plan.names import secret_part
 from lapwing.render.kubernetes.objects import PORT, ClusterEnvironment, labels, name, selector
-from lapwing.render.kubernetes.setting import Extra, Joined, Setting, Tree, join
+from lapwing.render.kubernetes.setting import MERGE, Extra, Joined, Setting, Tree, join
 from lapwing.stack import resource_reference as reference
 from lapwing.stack.fields import ComputeResources
 from lapwing.stack.model import Service
@@ -92,9 +92,18 @@ def template(
         spec["terminationGracePeriodSeconds"] = PRE_STOP_S + round(service.rollout.stop_grace)
         spec["topologySpreadConstraints"] = spread(part)
     spec |= placement(cluster)
-    return {"metadata": {"labels": labels(cluster, part, component)}, "spec": spec}
+    return {"metadata": metadata(cluster, part, component), "spec": spec}
 
 
+EXTRA_SPEC = Extra(
+    Setting(
+        "podSpec", {},
+        "Additional fields of every pod: imagePullSecrets, nodeSelector, tolerations, affinity.",
+    )
+)  # fmt: skip
+EXTRA_METADATA = Extra(
+    Setting("podMetadata", {}, "Additional metadata of every pod, such as annotations.")
+)
 EXTRAS = {
     "extraEnv": "Additional environment variables, as in a container's `env`.",
     "extraVolumes": "Additional volumes, as in a pod's `volumes`, such as a CA certificate.",
@@ -342,7 +351,12 @@ def spread(part: str) -> list[Tree]:
 def placement(cluster: ClusterEnvironment) -> dict[str, Tree]:
     """Place pods on spot capacity, if the environment asks for it. Source: GKE, Spot Pods."""
     if not cluster.settings.spot:
-        return {}
+        return {MERGE: EXTRA_SPEC}
     key = "cloud.google.com/gke-spot"
     toleration = {"key": key, "operator": "Equal", "value": "true", "effect": "NoSchedule"}
-    return {"nodeSelector": {key: "true"}, "tolerations": [toleration]}
+    return {"nodeSelector": {key: "true"}, "tolerations": [toleration], MERGE: EXTRA_SPEC}
+
+
+def metadata(cluster: ClusterEnvironment, part: str, component: str) -> dict[str, Tree]:
+    """Build the metadata of pods."""
+    return {"labels": labels(cluster, part, component), MERGE: EXTRA_METADATA}

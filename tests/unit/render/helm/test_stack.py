@@ -226,6 +226,38 @@ def test_fleet_accepts_additional_variables_and_volumes(tmp_path: Path) -> None:
         assert pod["volumes"][-1] == given["extraVolumes"][0]
 
 
+def test_every_pod_and_volume_accepts_additional_fields(tmp_path: Path) -> None:
+    made = cluster_environment(tmp_path, FLEET.read_text(), "kind")
+    files = stack.files(made, About("fleetdm-stack", "1.0.0", "v4.93.0", "Fleet"))
+    given: dict[str, Any] = {
+        "podSpec": {
+            "imagePullSecrets": [{"name": "mirror"}],
+            "nodeSelector": {"pool": "fleet"},
+            "tolerations": [{"key": "pool", "operator": "Exists"}],
+        },
+        "podMetadata": {"annotations": {"example.com/team": "it"}},
+        "resources": {"mysql": {"volumeClaim": {"storageClassName": "fast"}}},
+    }
+    (tmp_path / "mine.json").write_text(json.dumps(given))
+    chart = helm.write(tmp_path / "chart", files)
+    found = helm.template(chart, "--values", str(tmp_path / "mine.json"), release="fleetdm-stack")
+    specs = [s for item in found for s in _found(item, "spec") if "containers" in s]
+    kinds = {"CronJob", "Deployment", "Job", "Pod", "StatefulSet"}
+    assert {i["kind"] for i in found} >= kinds
+    assert len(specs) == sum(i["kind"] in kinds for i in found)
+    for spec in specs:
+        assert given["podSpec"].items() <= spec.items()
+    for item in (i for i in found if i["kind"] in ("Deployment", "StatefulSet")):
+        annotations = item["spec"]["template"]["metadata"]["annotations"]
+        assert annotations == {"example.com/team": "it"}
+    claims = {
+        i["metadata"]["name"]: i["spec"]["volumeClaimTemplates"][0]["spec"].get("storageClassName")
+        for i in found
+        if i["kind"] == "StatefulSet"
+    }
+    assert {name: c for name, c in claims.items() if c} == {"fleetdm-stack-mysql": "fast"}
+
+
 def test_minimum_above_the_maximum_is_refused(tmp_path: Path) -> None:
     made = cluster_environment(tmp_path, SHOP, "kind")
     path = helm.write(tmp_path / "chart", stack.files(made, About("shop", "1.0.0", "1", "A stack")))
