@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from uv import find_uv_bin
 
 from lapwing.agent import ports, processes, workers
 from lapwing.agent.processes import Launch
@@ -60,8 +61,9 @@ Start = Callable[..., Awaitable[set[str]]]
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with gunicorn and uvicorn, as users install them."""
     folder = tmp_path_factory.mktemp("servers")
-    install = ["uv", "pip", "install", "-q", "--python", sys.executable, "--target", str(folder)]
-    subprocess.run([*install, "gunicorn==23.0.0", "uvicorn==0.38.0"], check=True)
+    install = [find_uv_bin(), "pip", "install", "-q", "--python", sys.executable]
+    packages = ["gunicorn==23.0.0", "uvicorn==0.38.0"]
+    subprocess.run([*install, "--target", str(folder), *packages], check=True)
     return folder
 
 
