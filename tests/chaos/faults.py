@@ -121,13 +121,17 @@ class FaultInjector:
     def kill_envoy(self) -> None:
         """kill -9 one process of Envoy; another one serves the same port."""
         if pids := envoys(self._stack.where.home):
-            self.injected_at = now()  # The search may take long on a busy machine.
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pids[int(self._round.choice * len(pids))], signal.SIGKILL)
+            self._kill(pids[int(self._round.choice * len(pids))])
 
     def kill_envoys(self) -> None:
         """kill -9 all processes of Envoy, but not their supervisor."""
-        self._stack.kill_envoy()
+        self._kill(*envoys(self._stack.where.home))
+
+    def _kill(self, *pids: int) -> None:
+        self.injected_at = now()  # The search may have taken long on a busy machine.
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def kill_both(self) -> None:
         """kill -9 the agent and all of Envoy; start the agent, as its systemd unit does."""

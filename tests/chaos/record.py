@@ -98,8 +98,8 @@ class Record:
         number = bisect(self.periods, exchange.began, key=lambda p: p.began)
         period = self.periods[max(number - 1, 0)]
         if exchange.failure is not None:
-            # A long request may have failed because of the fault of the round after its own.
-            excused = next((p for p in self.periods[-3:] if p.excuses(exchange)), None)
+            # The last fault before its end: that of its own round, or of another one.
+            excused = next((p for p in self.periods[:-4:-1] if p.excuses(exchange)), None)
             period = excused or period
             total = self.totals[period.fault]
             total.failed += 1

@@ -17,7 +17,7 @@ import sys
 import time
 
 STEADY_S = 1.0
-"""A process that ran for less than this is restarted after a pause of this length."""
+"""Time between two starts of a process, at least."""
 
 
 def main(arguments: list[str]) -> int:
@@ -39,8 +39,7 @@ def main(arguments: list[str]) -> int:
             for other in running:
                 os.kill(other, signal.SIGTERM)
             return code
-        if ran < STEADY_S:
-            time.sleep(STEADY_S)
+        time.sleep(max(0.0, STEADY_S - ran))
         running[_start(command, config)] = (config, time.monotonic())
         restarts += 1
 
