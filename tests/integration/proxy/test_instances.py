@@ -121,6 +121,16 @@ async def test_killed_process_costs_no_new_connection_and_is_restarted(proxy: En
     await proxy.start()
 
 
+async def test_slow_health_check_succeeds_within_its_timeout(proxy: Envoy) -> None:
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        slow = Cluster("shop/local/slow/blue-1", (port,), health_path="/1.5", health_timeout=9)
+        await proxy.publish_clusters([slow])
+        await proxy.wait_for_clusters([slow.name], PATIENCE)
+        assert (await proxy.admin.health())[slow.name] == {port: True}
+
+
 async def test_exit_of_a_process_is_reported(proxy: Envoy) -> None:
     told: list[str] = []
     proxy._died = told.append

@@ -58,9 +58,13 @@ PROVIDED = tuple(f"provided-{number}" for number in range(8))
 takes an inotify instance of each process, so only those that are needed are in the bootstrap."""
 HTML = "text/html; charset=utf-8"
 RBAC = "envoy.filters.http.rbac"
-UPSTREAM_IDLE = "1s"
-"""How long an unused connection to a replica is kept: shorter than the keep-alive of any common
-server (gunicorn 2 s, Node and uvicorn 5 s), so no request is sent on one that is being closed."""
+MAX_CONNECTION_DURATION = "1s"
+"""How old a connection to a replica is at most when it is used again: younger than the keep-alive
+of any common server (gunicorn 2 s, Node and uvicorn 5 s), so no request is sent on one that is being
+closed."""
+UPSTREAM_IDLE = "10s"
+"""How long a health check may take: Envoy counts its connection as idle. It starts to listen after
+the first check of each replica, so one that hangs delays that by no more."""
 
 
 def clusters(all_clusters: tuple[Cluster, ...], folder: Path, version: str) -> Json:
@@ -181,7 +185,9 @@ def _cluster(cluster: Cluster, folder: Path) -> Json:
             "max_ejection_percent": 50,
         },
         "circuit_breakers": LIMITS,
-        "typed_extension_protocol_options": upstream_http(idle_timeout=UPSTREAM_IDLE),
+        "typed_extension_protocol_options": upstream_http(
+            idle_timeout=UPSTREAM_IDLE, max_connection_duration=MAX_CONNECTION_DURATION
+        ),
     }
 
 
