@@ -104,7 +104,9 @@ def test_memory_limit_ends_a_replica_with_the_reason(ship: ContainerShip) -> Non
     until(lambda: ship.service()["active"]["restarts"] > 0, "its restart")
     ship.recovers()
     events = (ship.environment / "events.jsonl").read_text()
-    assert "killed by the kernel, out of memory; the limit is 64Mi: raise `resources:" in events
+    reason = "killed by the kernel, out of memory; the limit is 64Mi: raise `resources:"
+    assert reason in events
+    assert reason in ship.where.call("status").stdout
     ship.stack(STACK)
     ship.deploy()
 
