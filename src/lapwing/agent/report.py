@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 from msgspec import UNSET, UnsetType
 
 from lapwing.agent import generations
 from lapwing.agent.proxy.model import authority
-from lapwing.agent.resources import servers
+from lapwing.agent.resources import kinds, servers
 from lapwing.agent.rollout import State
 from lapwing.agent.state import BACKUP, EnvironmentState, Generation
 from lapwing.observed.status import (
@@ -22,7 +23,7 @@ from lapwing.observed.status import (
     SlotStatus,
     Status,
 )
-from lapwing.plan.model import Document, Schedule, Service
+from lapwing.plan.model import Document, Resource, Schedule, Service
 
 
 def status(state: EnvironmentState, port: int, problem: str | None) -> Status:
@@ -47,6 +48,7 @@ def status(state: EnvironmentState, port: int, problem: str | None) -> Status:
                 running=name in state.resources
                 if resource.provider in ("binary", "container")
                 else None,
+                warning=_warning(resource),
             )
             for name, resource in sorted(document.resources.items() if document else ())
         ],
@@ -58,6 +60,15 @@ def status(state: EnvironmentState, port: int, problem: str | None) -> Status:
         stopping=_stopping(state),
         updated=time.time(),
     )
+
+
+def _warning(resource: Resource) -> str | None:
+    programs = kinds.PROGRAMS.get(resource.kind, ())
+    open_to_all = {name for p in programs if p.login is None for name in p.names}
+    name = Path(resource.program or "").name
+    if name not in open_to_all:
+        return None
+    return f"{name} requires no password: every user of this machine can connect"
 
 
 def _backup(state: EnvironmentState) -> BackupStatus | None:

@@ -91,6 +91,8 @@ def _show_parts(context: Context, found: Status) -> None:
             ("RESOURCE", "KIND", "PROVIDER", "STATE"),
             [(r.name, r.kind, r.provider, states[r.running]) for r in found.resources],
         )
+        for resource in filter(lambda r: r.warning, found.resources):
+            printer.data(f"{resource.name}: {resource.warning}.")
     if found.backup is not None:
         printer.data("")
         for text in _backup_lines(found.backup, found.environment):

@@ -121,12 +121,16 @@ class RolloutStatus(msgspec.Struct, kw_only=True):
 
 
 class ResourceStatus(msgspec.Struct, kw_only=True):
-    """A resource and its provider. `running` is None where Lapwing does not run it."""
+    """A resource and its provider. `running` is None where Lapwing does not run it.
+
+    `warning` is how its data is exposed.
+    """
 
     name: str
     kind: str
     provider: str
     running: bool | None = None
+    warning: str | None = None
 
 
 class MaintenanceStatus(msgspec.Struct, kw_only=True):

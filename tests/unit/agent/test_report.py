@@ -105,6 +105,23 @@ def test_status_before_the_first_deployment() -> None:
     assert (found.url, found.services, found.running) == ("https://localhost:8585", [], False)
 
 
+def test_database_that_requires_no_password_has_a_warning() -> None:
+    programs = {"old": "/usr/bin/mongod", "db": "/usr/bin/ferretdb"}
+    wanted = msgspec.structs.replace(
+        document(api=API),
+        resources={
+            name: Resource(kind="mongodb", provider="binary", program=path, variable="DB_URL")
+            for name, path in programs.items()
+        },
+    )
+    state = EnvironmentState(stack="shop", environment="local", document=wanted)
+    warnings = {r.name: r.warning for r in report.status(state, 1, None).resources}
+    assert warnings == {
+        "old": "mongod requires no password: every user of this machine can connect",
+        "db": None,
+    }
+
+
 def test_running_resources() -> None:
     given = Resource(kind="mongodb", provider="url", variable="DB_URL", secret="v1")
     own = Resource(kind="redis", provider="binary", program="/bin/r", variable="CACHE_URL")
