@@ -203,7 +203,7 @@ async def test_agent_and_envoy_send_the_same_host_in_health_checks(tmp_path: Pat
         assert refused == "GET / responded with status 400"
         names = {"a/local/shop": "shop.example", "a/local/other": "localhost"}
         await proxy.publish_clusters(
-            [Cluster(n, (port,), "/", 0.1, 0.1, host) for n, host in names.items()]
+            [Cluster(n, (port,), "/", 0.1, 5.0, host) for n, host in names.items()]
         )
         await proxy.wait_for_clusters(list(names), 10)
         while (await proxy.admin.health())["a/local/other"][port]:
