@@ -25,7 +25,7 @@ import msgspec
 from lapwing import __version__
 from lapwing.agent import data_copies
 from lapwing.agent.processes import Owner
-from lapwing.agent.resources import dumps, images, servers
+from lapwing.agent.resources import dumps, images, launches, servers
 from lapwing.desired.secrets import SecretStore
 from lapwing.errors import BackupError, LapwingError
 from lapwing.observed.status import LeftOut
@@ -223,8 +223,8 @@ class Backups:
             if resource is None or resource.provider == "embedded":
                 counts = data_copies.add_files(archive, source, "", Path(scratch))
             else:
-                login = servers.login_of(source)
-                for file in (servers.LOGIN, servers.ROOT_LOGIN, images.RECORD):
+                login = launches.login_of(source)
+                for file in (launches.LOGIN, launches.ROOT_LOGIN, images.RECORD):
                     if (source / file).exists():
                         archive.add(source / file, file)
                 if resource.kind == "redis":

@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from lapwing.agent import caddy, logs, one_off, volumes
 from lapwing.agent.containers import network_name
 from lapwing.agent.processes import MARK, ContainerOptions, Launch, Owner
-from lapwing.agent.resources import servers
+from lapwing.agent.resources import launches
 from lapwing.agent.state import EnvironmentState, Generation, Replica
 from lapwing.build.image.config import exec_form, listening
 from lapwing.build.release import INITIAL, Release, ReleaseStore
@@ -85,7 +85,7 @@ class Launcher:
 
     def server_log(self, resource: str) -> Path:
         """Return the log of a resource's server."""
-        return servers.log_of(self._settings, self.owner(resource, "resource"))
+        return launches.log_of(self._settings, self.owner(resource, "resource"))
 
     async def replica(self, generation: Generation, replica: Replica) -> Launch:
         """Build the launch of a replica. Raises as `launch` does."""
@@ -191,7 +191,7 @@ class Launcher:
         }
         for need in spec.needs:
             if need in resources:
-                given[resources[need].variable] = servers.url(
+                given[resources[need].variable] = launches.url(
                     self.owner(need, "resource"),
                     resources[need],
                     self._state.resources.get(need),

@@ -26,7 +26,7 @@ from lapwing.agent import data_copies
 from lapwing.agent.backups import VOLUME, Backups, Manifest, Part, password_of
 from lapwing.agent.ports import free_port
 from lapwing.agent.processes import Owner
-from lapwing.agent.resources import dumps, images, kinds, servers
+from lapwing.agent.resources import dumps, images, kinds, launches, servers
 from lapwing.agent.restores import Restores, Restoring, inode
 from lapwing.desired.history import outcome
 from lapwing.errors import BackupError, LapwingError, check_name
@@ -198,7 +198,7 @@ def load(backups: Backups, part: Part, folder: Path) -> str:
     images.record(folder, container)
     kind, document = cast(ResourceKind, part.kind), backups.document
     password = password_of(backups.settings, document, part.name, part.login)
-    root_version = servers.login_of(folder, servers.ROOT_LOGIN)
+    root_version = launches.login_of(folder, launches.ROOT_LOGIN)
     root = password_of(backups.settings, document, part.name, root_version, "root-password")
     probe = images.SERVERS[kind].probe
     seen = dumps.load(
@@ -222,7 +222,7 @@ def _check_server(backups: Backups, part: Part, folder: Path) -> str:
     password = password_of(backups.settings, backups.document, part.name, part.login)
     port = free_port(set())
     try:
-        launch, probe = servers.launch_program(
+        launch, probe = launches.launch_program(
             cast(ResourceKind, part.kind),
             part.program,
             folder,

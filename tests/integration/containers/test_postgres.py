@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from lapwing.agent.processes import Owner
-from lapwing.agent.resources import servers
+from lapwing.agent.resources import launches
 from tests.deployed import Deployed
 from tests.installation import installation
 from tests.integration.image.docker import Docker, write_base
@@ -58,7 +58,7 @@ class Shop(Deployed):
         found, settings = self.memory(), self.where.settings
         assert found.document is not None
         resource, owner = found.document.resources["db"], Owner("shop", "local", "db", "resource")
-        url = servers.url(owner, resource, found.resources["db"], settings, on_machine=True)
+        url = launches.url(owner, resource, found.resources["db"], settings, on_machine=True)
         psql = Path(require("postgres")).resolve().with_name("psql")
         arguments = [psql, url, "-tA", "-v", "ON_ERROR_STOP=1", "-c", sql]
         return subprocess.run(arguments, check=True, capture_output=True, text=True).stdout.strip()

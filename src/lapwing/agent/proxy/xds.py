@@ -60,8 +60,8 @@ HTML = "text/html; charset=utf-8"
 RBAC = "envoy.filters.http.rbac"
 MAX_CONNECTION_DURATION = "1s"
 """How old a connection to a replica is at most when it is used again: younger than the keep-alive
-of any common server (gunicorn 2 s, Node and uvicorn 5 s), so no request is sent on one that is being
-closed."""
+of any common server (gunicorn 2 s, Node and uvicorn 5 s), so no request is sent on one that the
+server is closing."""
 UPSTREAM_IDLE = "10s"
 """How long a health check may take: Envoy counts its connection as idle. It starts to listen after
 the first check of each replica, so one that hangs delays that by no more."""

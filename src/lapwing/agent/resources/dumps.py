@@ -22,7 +22,7 @@ from lapwing.agent import logs, one_off, ports, processes, volumes
 from lapwing.agent.containers import Containers, name_of
 from lapwing.agent.engine import Engine, find_socket
 from lapwing.agent.processes import MARK, Identity, Launch, Owner
-from lapwing.agent.resources import images, servers
+from lapwing.agent.resources import images, launches, servers
 from lapwing.errors import BackupError, EngineError
 from lapwing.plan.model import Resource, ResourceContainer, ResourceKind
 from lapwing.settings import Settings
@@ -109,7 +109,7 @@ def load(
     except EngineError as error:
         raise BackupError(f"{owner.service} cannot be restored: {error.message}") from error
     dumped.unlink(missing_ok=True)
-    write_atomic(folder / servers.COMPLETE, b"")
+    write_atomic(folder / launches.COMPLETE, b"")
     return found
 
 

@@ -1,0 +1,205 @@
+"""How the server of a resource is started: its folder, port, password, and launch; and its URL.
+
+Data is in `data/<stack>/<environment>/<resource>` and survives `lapwing down`. The port is chosen
+once and kept beside the data, so the URL given to a service stays valid.
+
+A server with new data requires a generated password, which is in the secret store and in the URL.
+Data of an earlier version stays without one: its services run with a URL that has none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lapwing.agent import logs, ports, processes
+from lapwing.agent.processes import Launch, Owner
+from lapwing.agent.resources import images, kinds
+from lapwing.agent.state import ResourceProcess
+from lapwing.desired.secrets import SecretStore
+from lapwing.errors import ResourceError, SecretError
+from lapwing.plan.model import Resource, ResourceContainer, ResourceKind
+from lapwing.settings import Settings
+from lapwing.system.files import remove_tree, write_atomic
+
+LOGIN = "login"
+"""The file with the version of the password that a server requires, beside its data."""
+CONFIGURATION = "server.conf"
+ROOT_LOGIN = "root-login"
+"""The login of the administrator of a database in a container."""
+COMPLETE = "complete"
+"""The file beside the data that a container has created completely."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """How a server is started, and how its readiness is checked."""
+
+    launch: Launch
+    port: int
+    probe: kinds.Probe
+    password: str | None
+
+
+def prepare_program(settings: Settings, owner: Owner, resource: Resource) -> Server:
+    """Prepare a server program: its data folder, its password and its port."""
+    assert resource.program is not None
+    program = kinds.of(resource.kind, resource.program)
+    folder = data_folder(settings, owner)
+    data = folder / "data"
+    required = program.login is not None and not data.exists()
+    password = _password(settings, owner, required=required)
+    data.mkdir(exist_ok=True)
+    port = _port(folder)
+    launch, probe = launch_program(
+        resource.kind,
+        resource.program,
+        folder,
+        port=port,
+        password=password,
+        database=owner.stack,
+        mark=f"{settings.home}|{owner}",
+    )
+    return Server(launch, port, probe, password)
+
+
+def launch_program(
+    kind: ResourceKind,
+    path: str,
+    folder: Path,
+    *,
+    port: int,
+    password: str | None,
+    database: str,
+    mark: str,
+) -> tuple[Launch, kinds.Probe]:
+    """Build the launch of a server program on the `data` in a folder, and its probe.
+
+    A configuration file with the password is written to the folder. Raises KeyError if the program
+    is not supported, OSError.
+    """
+    program, data = kinds.of(kind, path), folder / "data"
+    environ = {
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "LANG": "C.UTF-8",
+        "HOME": str(folder),
+        processes.MARK: mark,
+    }
+    arguments = program.arguments(path, data, port)
+    sent = b""
+    if password is not None and program.login is not None:
+        facts = {"password": password, "database": database}
+        environ |= {k: v.format(**facts) for k, v in program.login.environ.items()}
+        sent = program.login.greeting.encode()
+        if program.login.configuration is not None:
+            file, text = folder / CONFIGURATION, program.login.configuration.format(**facts)
+            write_atomic(file, text.encode())
+            arguments = (arguments[0], str(file), *arguments[1:])
+    probe = kinds.Probe(sent + program.probe.sent, program.probe.expected)
+    return Launch(arguments, environ, data), probe
+
+
+def prepare_container(settings: Settings, owner: Owner, resource: Resource, fresh: bool) -> Server:
+    """Prepare the container of a server.
+
+    If it is started (`fresh`), data that an earlier container did not create completely is removed
+    before: no entrypoint completes it, and no service has used it.
+    """
+    assert isinstance(resource.container, ResourceContainer)
+    folder = data_folder(settings, owner)
+    if images.recorded(folder) is None:
+        images.record(folder, resource.container)
+    elif fresh and not (folder / COMPLETE).exists():
+        remove_tree(folder / "data")
+    password = _password(settings, owner, required=True)
+    root_password = _password(settings, owner, required=True, login=ROOT_LOGIN)
+    assert password is not None
+    assert root_password is not None
+    port = _port(folder)
+    facts = {"password": password, "root_password": root_password, "database": owner.stack}
+    launch = images.prepare(settings, owner, resource, folder, facts, port=port)
+    return Server(launch, port, images.SERVERS[resource.kind].probe, password)
+
+
+def data_folder(settings: Settings, owner: Owner) -> Path:
+    """Return the folder of a resource's data."""
+    return settings.data / owner.stack / owner.environment / owner.service
+
+
+def login_of(folder: Path, login: str = LOGIN) -> str | None:
+    """Return the version of the password that a server requires; None if it has none."""
+    file = folder / login
+    return file.read_text() if file.exists() else None
+
+
+def log_of(settings: Settings, owner: Owner) -> Path:
+    """Return the log of a resource's server."""
+    folder = logs.folder(settings.logs, owner.stack, owner.environment, owner.service)
+    return folder / "server.log"
+
+
+def url(
+    owner: Owner,
+    resource: Resource,
+    record: ResourceProcess | None,
+    settings: Settings,
+    *,
+    on_machine: bool,
+) -> str:
+    """Return the URL that a service gets for a resource. Reads and decrypts files.
+
+    It is for processes in the network of the machine (`on_machine`), or for containers.
+
+    Raises ResourceError if the server is not running, SecretError if a URL that was set by the user
+    cannot be read.
+    """
+    if resource.provider == "url":
+        if resource.secret is None:
+            raise SecretError(f"The URL of {owner.service} is not stored.")
+        store = SecretStore(settings.secrets)
+        name = f"resource.{owner.service}"
+        return store.get(owner.stack, owner.environment, name, resource.secret)
+    folder = data_folder(settings, owner)
+    if resource.provider == "embedded":
+        return f"embedded://{folder}"
+    if record is None or (resource.program is None and resource.provider == "binary"):
+        raise ResourceError(
+            f"The server of {owner.service} is not running.",
+            hint=f"`lapwing logs {owner.service}` shows its log.",
+        )
+    if resource.provider == "container":
+        password = _password(settings, owner, required=True)
+        address = f"127.0.0.1:{record.port}" if on_machine else images.address(owner, resource)
+        facts = {"user": images.USER, "password": password, "database": owner.stack}
+        return images.SERVERS[resource.kind].url.format(address=address, **facts)
+    assert resource.program is not None
+    program = kinds.of(resource.kind, resource.program)
+    database = f"/{owner.stack}" if resource.kind == "mongodb" else ""
+    password = _password(settings, owner, required=False)
+    login = f"{program.login.user}:{password}@" if program.login and password else ""
+    return f"{program.scheme}://{login}127.0.0.1:{record.port}{database}"
+
+
+def _password(
+    settings: Settings, owner: Owner, *, required: bool, login: str = LOGIN
+) -> str | None:
+    """Return the password of a server; one that is `required` is generated once."""
+    store = SecretStore(settings.secrets)
+    secret = "password" if login == LOGIN else "root-password"
+    where, name = (owner.stack, owner.environment), f"resource.{owner.service}.{secret}"
+    file = data_folder(settings, owner) / login
+    if not file.exists():
+        if not required:
+            return None
+        write_atomic(file, store.generate(*where, name, 32).encode())
+    return store.get(*where, name, file.read_text())
+
+
+def _port(folder: Path) -> int:
+    file = folder / "port"
+    try:
+        port = int(file.read_text())
+    except (OSError, ValueError):
+        port = ports.free_port(set())
+        write_atomic(file, str(port).encode())
+    return port
