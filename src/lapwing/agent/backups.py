@@ -10,9 +10,11 @@ part. Parts that cannot be copied are listed in the manifest, with the reason.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
+import shlex
 import tarfile
 import time
 from collections.abc import Iterable, Iterator
@@ -38,6 +40,8 @@ _REHEARSED = ".rehearsed.json"
 ID = re.compile(r"\d{8}T\d{6}Z")
 PROBE_S = 0.5
 """For how long a lock may be held by commands that only look whether it is held."""
+_FOLDER = ".backup-folder"
+"""The file with the name of the folder that contains the backups."""
 VOLUME = "volume."
 """The prefix of the name of a volume's folder, and so of its part."""
 
@@ -56,7 +60,10 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a backup contains. `created` is Unix time, `commit` the deployment that was running."""
+    """What a backup contains. `created` is Unix time, `commit` the deployment that was running.
+
+    `scheduled` is false for a backup made by hand.
+    """
 
     format: int = 1
     id: str
@@ -64,6 +71,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     environment: str
     created: float
     commit: str | None
+    scheduled: bool = False
     lapwing: str = __version__
     parts: list[Part]
     left_out: list[LeftOut] = []
@@ -80,8 +88,11 @@ class Backups:
         self.folder = top / document.stack / document.environment
         self.data = settings.data / document.stack / document.environment
 
-    def create(self, commit: str | None) -> Manifest:
-        """Make a backup, and remove those beyond `keep`. Raises BackupError, OSError."""
+    def create(self, commit: str | None, *, scheduled: bool = False) -> Manifest:
+        """Make a backup, and remove those of its kind, scheduled or not, beyond `keep`.
+
+        Raises BackupError, OSError.
+        """
         ref = f"{self.document.stack}/{self.document.environment}"
         if not self.document.services:
             raise BackupError(
@@ -96,7 +107,7 @@ class Backups:
             raise BackupError(
                 f"Nothing of {ref} can be backed up: {reasons or 'it has no database or volume'}."
             )
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._make_folder()
         with only_one(self.folder / ".lock", "backup"):
             name, now = self._new_id()
             place = self.folder / f".{name}.new"
@@ -111,6 +122,7 @@ class Backups:
                     environment=self.document.environment,
                     created=now,
                     commit=commit,
+                    scheduled=scheduled,
                     parts=made,
                     left_out=left_out,
                 )
@@ -121,9 +133,39 @@ class Backups:
             except BaseException:
                 files.remove_tree(place)
                 raise
-            for old in self.list()[self.wanted.keep :]:
+            same = [m for m in self.list() if m.scheduled == scheduled]
+            for old in same[self.wanted.keep :]:
                 files.remove_tree(self.folder / old.id)
         return manifest
+
+    def _make_folder(self) -> None:
+        """Create the folder of the backups, but not in place of an unmounted file system.
+
+        A folder that contained backups is not created again. Raises BackupError.
+        """
+        known, folder = self.data / _FOLDER, str(self.folder)
+        missing = None
+        if self.wanted.to and not self.folder.exists():
+            if known.exists() and known.read_text() == folder:
+                missing = self.folder
+            elif not (parent := Path(self.wanted.to).parent).exists():
+                missing = parent
+        if missing is not None:
+            raise BackupError(
+                f"{missing} does not exist: no backup is made to {self.wanted.to}.",
+                hint=f"Mount its file system, or run `mkdir -p {shlex.quote(str(missing))}`.",
+            )
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not os.access(self.folder, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), folder)
+            files.write_atomic(known, folder.encode())
+        except OSError as error:
+            raise BackupError(
+                f"The folder for backups {folder} cannot be used: {error.strerror} "
+                f"({error.filename}).",
+                hint="Correct `to` of `backup`, or the owner and the mode of the folder.",
+            ) from error
 
     def left_out(self, made: Manifest | None = None) -> list[LeftOut]:
         """Return what a backup does not contain: the given one, by default the next one."""
@@ -301,7 +343,7 @@ def main(stack: str, environment: str) -> None:
     if memory is None or memory.document is None:
         raise BackupError(f"{stack}/{environment} is not running.")
     backups = Backups(settings, memory.document)
-    made = backups.create(memory.commit)
+    made = backups.create(memory.commit, scheduled=True)
     size = sum(p.bytes for p in made.parts)
     print(f"Backup {made.id}: {len(made.parts)} parts, {size} bytes.")
     for part in made.left_out:

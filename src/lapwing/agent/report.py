@@ -140,7 +140,7 @@ def _schedule(
     return ScheduleStatus(
         cron=wanted.cron,
         timezone=wanted.timezone,
-        next=found.next if found else None,
+        next=(found.next or None) if found else None,
         running_since=found.run.began if found and found.run else None,
         last=found.last if found else None,
     )

@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 BACKUP_TIMEOUT_S = 6 * 3600.0
 CLOCK_TOLERANCE_S = 3 * 3600.0
 """A next time that is this much later than it should be was computed with a wrong clock."""
+NEVER = 0.0
+"""The next time of a job while its environment is stopped."""
 _WITH_STATUS = '"$@"; status=$?; echo "$status" > "$0"; exit "$status"'
 """Shell script that runs a command and writes its exit status to the file $0."""
 
@@ -91,7 +93,7 @@ class Schedules:
         """Start the job if it is due, or record why not."""
         assert spec.schedule is not UNSET
         schedule, job = spec.schedule, self.state.schedules.get(name)
-        is_changed = job is None or job.schedule != schedule
+        is_changed = job is None or job.schedule != schedule or job.next == NEVER
         if job is None:
             job = self.state.schedules[name] = ScheduledJob(schedule=schedule, next=now)
         if is_changed or is_clock_changed:
@@ -172,10 +174,18 @@ class Schedules:
         return None if how == processes.SUCCESS else how
 
     def _remove(self, name: str) -> None:
-        """Remove a job from the state; its run in progress is stopped first."""
-        run = self.state.schedules[name].run
+        """Remove a job from the state; its run in progress is stopped first.
+
+        Of a stopped environment, the last runs are kept.
+        """
+        job = self.state.schedules[name]
+        run = job.run
         if run is None:
-            del self.state.schedules[name]
+            if not self._is_stopped:
+                del self.state.schedules[name]
+            elif job.next == NEVER:
+                return
+            job.next = NEVER
             self._store.save_soon()
         elif not (task := self._tasks.get(name)) or task.get_name() != "stop":
             if task is not None:
@@ -188,9 +198,8 @@ class Schedules:
         grace, runtime = run.spec.rollout.stop_grace, self._context.runtimes.of(run.spec)
         await runtime.stop(_identity(run), self._mark(name), grace)
         self._exit_file(name).unlink(missing_ok=True)
-        self.state.schedules.pop(name, None)
+        self._record(name, run.due, "interrupted", "it was stopped", run.began)
         self._tasks.pop(name, None)
-        self._store.save_soon()
 
     def _record(
         self,
@@ -212,6 +221,10 @@ class Schedules:
             at = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(due))
             self._store.event("job", f"Run of {name} at {at}: {outcome}, {reason}.")
         self._store.save_soon()
+
+    @property
+    def _is_stopped(self) -> bool:
+        return self.state.document is not None and not self.state.document.services
 
     def _mark(self, name: str) -> str:
         return self._launcher.mark(self._launcher.owner(name, JOB_LABEL))

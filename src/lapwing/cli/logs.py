@@ -88,10 +88,17 @@ def command(
 
 def _of_machine(context: Context, ref: EnvironmentRef, wanted: Wanted) -> None:
     """Show the end of each log, merged by time, and then new lines, also of later deployments."""
+    from lapwing.agent.state import BACKUP
     from lapwing.observed import logs
 
     kind = f"build/{ref.stack}" if wanted.build else f"run/{ref.stack}/{ref.environment}"
     folder = context.settings.logs / kind
+    if wanted.service == BACKUP and not (folder / BACKUP).is_dir():
+        raise StateError(
+            f"No scheduled backup of {ref} has been made yet.",
+            hint=f"`lapwing status -e {ref.environment}` shows when the next one is due, if the "
+            "environment has a `backup` schedule.",
+        )
     _check_service(context, wanted.service, {p.name for p in folder.glob("*/")}, ref)
     if wanted.build:
         built = list(folder.glob(f"{wanted.service or '*'}/*.log"))

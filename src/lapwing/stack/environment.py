@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from lapwing.stack.fields import (
+    ABSOLUTE,
     ComputeResources,
     Duration,
     Headers,
@@ -161,11 +162,16 @@ class Backup(StrictModel):
         examples=["30 3 * * *"],
     )
     timezone: TimeZone = Field("UTC", description="The time zone of the schedule.")
-    keep: int = Field(7, ge=1, le=1000, description="How many backups are kept.")
-    to: Annotated[str, Field(pattern=r"^/")] | None = Field(
+    keep: int = Field(
+        7,
+        ge=1,
+        le=1000,
+        description="How many scheduled backups are kept, and as many made by hand.",
+    )
+    to: Annotated[str, Field(pattern=ABSOLUTE)] | None = Field(
         None,
-        description="The folder for the backups, preferably on another disk. Default: `backups` "
-        "in LAPWING_HOME.",
+        description="The folder for the backups, preferably on another disk: an absolute path "
+        "whose parent folder exists. Default: `backups` in LAPWING_HOME.",
         examples=["/var/backups/lapwing"],
     )
 

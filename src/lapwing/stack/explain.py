@@ -20,6 +20,7 @@ _PATTERNS = {
     "have at most 40 characters",
     fields.VARIABLE: "must be a variable name: letters, digits and underscores, not starting with "
     "a digit",
+    fields.ABSOLUTE: "must be an absolute path, which starts with `/`",
     fields.REQUEST: "must be a path that starts with `/`, without spaces",
     fields.PATH: "must be a path that starts with `/`, without spaces, `?` or `#`",
 }

@@ -16,6 +16,7 @@ NAME = r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$"
 VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
 PATH = r"^/[^?#\s]*$"
 HOST = r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?$"
+ABSOLUTE = "^/"
 REQUEST = r"^/[^#\s]*$"
 
 CRON = {"pattern": r"^\s*(@[A-Za-z]+|[^@\s]+(\s+\S+){4})\s*$"}

@@ -186,12 +186,17 @@ def test_job_that_is_due_every_minute_runs(ship: Ship) -> None:
     assert last(ship, "minutely", "succeeded")["due"] % 60 == 0
 
 
-def test_down_stops_a_run_in_progress(ship: Ship) -> None:
+def test_down_stops_a_run_in_progress_and_keeps_the_last_runs(ship: Ship) -> None:
+    kept = schedule(ship, "minutely")["last"]
     (ship.marks / "hourly.end").unlink(missing_ok=True)
     before = len(runs(ship, "hourly"))
     make_due(ship, "hourly")
     pid = int(until(lambda: runs(ship, "hourly")[before:], "a run")[0][0])
     ship.where.run("down")
     assert processes.started(pid) is None
+    until(lambda: not any(job.next for job in ship.memory().schedules.values()), "no next time")
     ship.where.run("up")
-    assert schedule(ship, "hourly")["last"] is None
+    assert until(lambda: schedule(ship, "hourly")["next"], "the next time") > time.time()
+    assert last(ship, "hourly", "interrupted")["reason"] == "it was stopped"
+    assert schedule(ship, "minutely")["last"]["due"] >= kept["due"]
+    assert len(runs(ship, "hourly")) == before + 1

@@ -302,6 +302,8 @@ def test_backup_of_nothing_fails(tmp_path: Path) -> None:
         where.run("up")
         refused = where.run("backup", status=1).stderr
         assert "Nothing of faults/local can be backed up: far, at a URL" in refused
+        no_log = where.run("logs", "@backup", status=1).stderr
+        assert "No scheduled backup of faults/local has been made yet" in no_log
         assert scheduled(yard)["outcome"] == "failed"
         text = where.run("status").stdout
         assert "Backups: none yet" in text

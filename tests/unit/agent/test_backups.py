@@ -12,7 +12,7 @@ from lapwing.agent import restores
 from lapwing.agent.backups import Backups
 from lapwing.agent.restores import Restores, Restoring
 from lapwing.errors import BackupError
-from lapwing.plan.model import Document, Resource, ResourceContainer
+from lapwing.plan.model import Backup, Document, Resource, ResourceContainer
 from lapwing.settings import Settings, read
 from tests.unit.agent.samples import document, service
 
@@ -69,6 +69,52 @@ def test_volume_added_after_the_newest_backup_is_left_out_of_it(settings: Settin
     assert [(p.name, p.reason) for p in now.left_out(made)][2:] == [
         ("volume.media", "added after the newest backup")
     ]
+
+
+def to_folder(to: Path) -> Document:
+    return msgspec.structs.replace(
+        with_resources(uploads="./uploads"), backup=Backup(keep=1, to=str(to))
+    )
+
+
+def test_folder_of_an_unmounted_file_system_is_not_created(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """Neither before the first backup, nor when its backups are missing."""
+    mounted = tmp_path / "disk"
+    backups = Backups(settings, to_folder(mounted / "backups"))
+    (backups.data / "volume.uploads").mkdir(parents=True)
+    with pytest.raises(BackupError, match=f"{mounted} does not exist") as caught:
+        backups.create(None)
+    assert f"`mkdir -p {mounted}`" in str(caught.value.hint)
+    mounted.mkdir()
+    backups.create(None)
+    mounted.rename(tmp_path / "unmounted")
+    mounted.mkdir()
+    with pytest.raises(BackupError, match=f"{backups.folder} does not exist"):
+        backups.create(None)
+    assert list(mounted.iterdir()) == []
+    backups.folder.mkdir(parents=True)
+    assert backups.create(None) in backups.list()
+
+
+def test_folder_that_is_a_file_is_an_error(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    backups = Backups(settings, to_folder(tmp_path / "file"))
+    (backups.data / "volume.uploads").mkdir(parents=True)
+    with pytest.raises(BackupError, match=f"{tmp_path}/file/shop/local cannot be used: Not a dir"):
+        backups.create(None)
+
+
+def test_backups_made_by_hand_do_not_remove_scheduled_ones(
+    settings: Settings, tmp_path: Path
+) -> None:
+    backups = Backups(settings, to_folder(tmp_path / "to"))
+    (backups.data / "volume.uploads").mkdir(parents=True)
+    scheduled = backups.create(None, scheduled=True)
+    backups.create(None)
+    newest = backups.create(None)
+    assert backups.list() == [newest, scheduled]
 
 
 def test_damaged_manifest_of_the_newest_backup_is_an_error(settings: Settings) -> None:
