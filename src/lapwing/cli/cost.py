@@ -116,14 +116,15 @@ def _failures(
 ) -> int:
     """Print why `--fail-on` fails, and return the exit status."""
     budget = _budget(stacks)
-    problems = []
-    if now.unknown and fail_on:
+    problems, checks_budget = [], "budget" in fail_on
+    is_uncertain = bool(now.unknown) and budget is not None and not _is_over(now, budget)
+    if (now.unknown and "unpriced" in fail_on) or (checks_budget and is_uncertain):
         items = ", ".join(dict.fromkeys(line.item for line in now.unknown))
-        what = "" if "unpriced" in fail_on else " The budget cannot be checked."
+        what = " The budget cannot be checked." if checks_budget and is_uncertain else ""
         problems.append(f"No price is recorded for: {items}.{what}")
-    if "budget" in fail_on and budget is None:
+    if checks_budget and budget is None:
         problems.append("No environment sets `budget`, so it cannot be checked.")
-    if "budget" in fail_on and budget is not None and float(now.expected or 0) > budget:
+    if checks_budget and budget is not None and _is_over(now, budget):
         problems.append(
             f"The expected {now.expected:,.2f} US dollars are over the budget of {budget:,.2f}."
         )
@@ -222,12 +223,20 @@ def _print_notes(context: Context, now: Estimate, budget: float | None) -> None:
         context.printer.say(f"Not set, so not counted: {', '.join(now.unstated)}.", style="dim")
     if budget is None:
         return
-    if now.unknown:
+    if _is_over(now, budget):
+        text = f"The estimate is over the budget of {budget:,.2f}."
+    elif now.unknown:
         text = f"The budget of {budget:,.2f} cannot be checked: some lines have no price."
-        context.printer.say(text, style="yellow")
-    if float(now.high) > budget:
-        how = "is" if float(now.expected or 0) > budget else "may be"
-        context.printer.say(f"The estimate {how} over the budget of {budget:,.2f}.", style="yellow")
+    elif float(now.high) > budget:
+        text = f"The estimate may be over the budget of {budget:,.2f}."
+    else:
+        return
+    context.printer.say(text, style="yellow")
+
+
+def _is_over(now: Estimate, budget: float) -> bool:
+    """Return whether the lines that have a price exceed the budget."""
+    return float(now.expected or 0) > budget
 
 
 def _budget(stacks: Sequence[LoadedStack]) -> float | None:

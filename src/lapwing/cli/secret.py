@@ -90,13 +90,19 @@ def list_(context: Context, environment: str) -> None:
 @command.command("remove")
 @click.argument("name", shell_complete=complete.stored_secrets)
 @environment_option
+@click.option("--yes", is_flag=True, help="Do not ask before the secret is removed.")
 @click.pass_obj
-def remove(context: Context, name: str, environment: str) -> None:
+def remove(context: Context, name: str, environment: str, yes: bool) -> None:
     """Remove NAME with all its versions; running replicas keep it until they are restarted."""
     from lapwing.desired.secrets import SecretStore
 
     ref = context.ref(environment)
     store = SecretStore(context.settings.secrets)
     check_name("secret", name, store.current(ref.stack, ref.environment), ref)
+    if not yes and not context.printer.confirm(f"Remove {name} of {ref} with all its versions?"):
+        raise UsageError(
+            f"The removal of {name} was not confirmed; it is still set.",
+            hint="Run the command again with `--yes`.",
+        )
     store.remove(ref.stack, ref.environment, name)
     context.printer.say(f"{name} of {ref} is removed.")

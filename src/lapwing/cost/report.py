@@ -24,7 +24,7 @@ def as_data(estimate: Estimate, levers: Sequence[Lever] = ()) -> dict[str, Any]:
         "currency": estimate.currency,
         "low": _number(estimate.low),
         "expected": _number(estimate.expected),
-        "high": _number(estimate.high),
+        "high": None if estimate.expected is None else _number(estimate.high),
         "at_least": bool(estimate.unknown),
         "lines": [_line(line) for line in estimate.lines],
         "unpriced": [
@@ -303,8 +303,14 @@ def _amounts(line: Line | None) -> str:
 
 
 def _groups(estimate: Estimate, key: str) -> list[dict[str, Any]]:
+    known = {getattr(line, key) for line in estimate.lines if line.known}
     return [
-        {"name": name, "low": _number(low), "expected": _number(middle), "high": _number(high)}
+        {
+            "name": name,
+            "low": _number(low),
+            "expected": _number(middle) if name in known else None,
+            "high": _number(high) if name in known else None,
+        }
         for name, (low, middle, high) in estimate.by(key).items()
     ]
 

@@ -355,6 +355,21 @@ def test_fail_on_unpriced_names_the_items(stack: Path, lapwing: Lapwing) -> None
     status, _, err = lapwing("cost", "--fail-on", "budget")
     assert status == 1
     assert "The budget cannot be checked." in err
+    edit(stack, "budget: 300", "budget: 100")
+    status, _, err = lapwing("cost", "--fail-on", "budget")
+    assert status == 1
+    assert "US dollars are over the budget of 100.00." in err
+    assert "cannot be checked" not in err
+
+
+def test_total_of_lines_without_a_price_is_unknown(stack: Path, lapwing: Lapwing) -> None:
+    (stack / "lapwing.yaml").write_text(
+        "stack: shop\nservices: {api: {image: 'ghcr.io/example/api:1', route: /}}\n"
+        "environments: {kind: {target: kubernetes, domain: shop.example.com}}\n"
+    )
+    found = json.loads(lapwing("cost", "-e", "kind", "--output", "json")[1])
+    assert (found["low"], found["expected"], found["high"]) == (0, None, None)
+    assert found["environments"] == [{"name": "kind", "low": 0, "expected": None, "high": None}]
 
 
 BILL = """\

@@ -102,6 +102,17 @@ def test_service_without_output_has_no_log_yet(
         assert f"There is no log of {name} yet." in capsys.readouterr().err
 
 
+def test_secret_is_removed_after_a_confirmation_only(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("value"))
+    assert run(["secret", "set", "SESSION_KEY"]) == 0
+    assert run(["secret", "remove", "SESSION_KEY"]) == 2
+    assert "was not confirmed; it is still set" in capsys.readouterr().err
+    assert run(["secret", "remove", "SESSION_KEY", "--yes"]) == 0
+    assert "SESSION_KEY of shop/local is removed." in capsys.readouterr().err
+
+
 def test_unknown_secret(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,7 +120,7 @@ def test_unknown_secret(
     assert run(["secret", "set", "SESION_KEY"]) == 0
     said = capsys.readouterr().err
     assert "No service has a secret SESION_KEY. Did you mean `SESSION_KEY`?" in said
-    assert run(["secret", "remove", "SESSION_KEY"]) == 2
+    assert run(["secret", "remove", "SESSION_KEY", "--yes"]) == 2
     assert capsys.readouterr().err == (
         "error: There is no secret `SESSION_KEY` in shop/local.\n"
         "  Did you mean `SESION_KEY`? Known secrets: SESION_KEY.\n"
