@@ -15,13 +15,13 @@ from lapwing import server
 from lapwing.cli.context import ARGUMENTS, Context
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from lapwing.server.source import Snapshot
     from lapwing.server.ssh import Connection
 
 SEND_SOURCE = {"deploy", "up", "secret", "maintenance"}
-"""Verbs that need the present stack file and source."""
+"""Verbs that need a valid stack file and its source, but for `maintenance off`."""
 RESUMED = {"deploy", "up"}
 """Verbs that may run again: a second deployment of the same content follows the first."""
 RECONNECT_S = 120.0
@@ -65,11 +65,12 @@ def run_on_server(
     environment: str,
     arguments: Sequence[str],
     *,
+    snapshot: Snapshot | None = None,
     capture: bool = False,
 ) -> tuple[int, bytes]:
     """Run a verb on a server; return its exit status and, with `capture`, its standard output.
 
-    Raises LapwingError.
+    The source that is sent is a `snapshot`, by default the working tree. Raises LapwingError.
     """
     from lapwing.server import receive, source
     from lapwing.server.ssh import FAILED, Connection, Host
@@ -77,17 +78,19 @@ def run_on_server(
 
     verb = arguments[0]
     file, folder = context.stack_file, context.stack_file.path.parent
-    context.load(environment, folders=verb in RESUMED)
+    directory = context.directory
+    sends_source = verb in SEND_SOURCE and not {"maintenance", "off"} <= set(arguments)
+    if sends_source:
+        context.load(environment, folders=verb in RESUMED)
     address = Host.parse(host).as_user(server.USER)
     to = Connection(address, context.settings.environ or os.environ)
     _greet(context, to, environment)
-    snapshot: Snapshot | None = None
-    if verb in SEND_SOURCE:
+    if sends_source:
         with context.printer.working(f"sending the source to {address}"):
-            snapshot = source.take(folder, to.environ)
+            snapshot = snapshot or source.take(folder, to.environ)
             source.send(folder, snapshot, file.stack, environment, to)
     request = receive.Request(
-        arguments=without_place(arguments, context.directory),
+        arguments=without_place(click.get_current_context().find_root(), arguments, directory),
         stack=file.stack,
         environment=environment,
         snapshot=snapshot,
@@ -141,18 +144,50 @@ def _reconnect(context: Context, to: Connection, environment: str, *, resume: bo
     raise lost
 
 
-def without_place(arguments: Sequence[str], directory: Path = Path()) -> list[str]:
-    """Return arguments without `-C DIR`, `-e NAME` and the folder of `up`: the server sets them."""
-    kept: list[str] = []
-    rest = list(arguments)
-    if rest[0] == "up":
-        rest = [word for word in rest if Path(word) != directory]
+PLACE = {"-C", "-e", "--environment", "--env"}
+"""The options of a verb that a server sets."""
+
+
+def without_place(
+    root: click.Context, arguments: Sequence[str], directory: Path = Path()
+) -> list[str]:
+    """Return arguments without `-C DIR`, `-e NAME` and the folder of `up`: the server sets them.
+
+    They are read as click does with the commands of `root`: the value of an option and what
+    follows `--` are kept.
+    """
+    verb, *rest = arguments
+    valued = _valued_options(root, verb)
+    kept = [verb]
     while rest:
         word = rest.pop(0)
         if word == "--":
             return [*kept, word, *rest]
-        if word in ("-C", "-e", "--environment", "--env"):
-            rest = rest[1:]
-        elif not word.startswith(("-C", "-e", "--environment=", "--env=")):
-            kept.append(word)
+        option, has_value = _option_with_value(word, valued)
+        values = [rest.pop(0)] if option and not has_value and rest else []
+        if option in PLACE:
+            flags = "" if word.startswith("--") else word[: word.index(option[1])]
+            kept += [flags] if flags.strip("-") else []
+        elif verb != "up" or word.startswith("-") or Path(word) != directory:
+            kept += [word, *values]
     return kept
+
+
+def _option_with_value(word: str, valued: Collection[str]) -> tuple[str | None, bool]:
+    """Return the option with a value in a word, as `-e` in `-fevps`, and if its value is there."""
+    if word.startswith("--"):
+        name, has_value, _ = word.partition("=")
+        return (name if name in valued else None), bool(has_value)
+    for position, letter in enumerate(word[1:] if word.startswith("-") else "", start=2):
+        if f"-{letter}" in valued:
+            return f"-{letter}", len(word) > position
+    return None, False
+
+
+def _valued_options(root: click.Context, verb: str) -> set[str]:
+    """Return the options with a value of a verb and of its subcommands."""
+    assert isinstance(root.command, click.Group)
+    command = root.command.get_command(root, verb)
+    inner = command.commands.values() if isinstance(command, click.Group) else ()
+    options = (p for c in (command, *inner) if c for p in c.params if isinstance(p, click.Option))
+    return {name for o in options if not (o.is_flag or o.count) for name in o.opts}

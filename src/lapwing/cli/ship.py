@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,6 +16,7 @@ from lapwing.plan.diff import Change
 
 if TYPE_CHECKING:
     from lapwing.commands.ship import ShipResult
+    from lapwing.server.source import Snapshot
 
 
 @click.command("ship")
@@ -64,7 +66,9 @@ def command(
     from lapwing.cli import remote
     from lapwing.cli.transfer import lines
     from lapwing.commands.ship import ShipOptions, ship
+    from lapwing.server import source
     from lapwing.targets.base import actor_name
+    from lapwing.targets.sources import source_folder, wanted_services
 
     loaded = context.load(environment)
     host = remote.host_of(context, environment) if options["desired"] is None else None
@@ -80,12 +84,17 @@ def command(
         actor=actor_name(context.settings, loaded.folder),
     )
     context.prepare_home()
+    environ = context.settings.environ or os.environ
+    snapshot = source.take(loaded.folder, environ) if host is not None else None
     with context.printer.working("building"):
         progress = lines(context.printer, quiet=context.for_programs)
         result = ship(loaded, context.settings, wanted, context.printer.progress, progress)
     status = 0
-    if host is not None and not options["check"]:
-        status = _deploy(context, host, environment, services, result)
+    if host is not None and snapshot is not None and not options["check"]:
+        names = wanted_services(loaded, services)
+        paths = (loaded.path, *(source_folder(loaded, name) for name in names))
+        source.check_unchanged(snapshot, paths, environ)
+        status = _deploy(context, host, environment, services, snapshot, result)
     if context.for_programs:
         context.printer.json(_to_json(result))
         return status
@@ -99,7 +108,12 @@ def command(
 
 
 def _deploy(
-    context: Context, host: str, environment: str, services: tuple[str, ...], result: ShipResult
+    context: Context,
+    host: str,
+    environment: str,
+    services: tuple[str, ...],
+    snapshot: Snapshot,
+    result: ShipResult,
 ) -> int:
     """Deploy on the server of the environment as the last step; return the exit status.
 
@@ -110,7 +124,7 @@ def _deploy(
 
     words = ["deploy", *services, *(("--output", "json") if context.for_programs else ())]
     status, output = remote.run_on_server(
-        context, host, environment, words, capture=context.for_programs
+        context, host, environment, words, snapshot=snapshot, capture=context.for_programs
     )
     text = f"on {host}"
     if context.for_programs:

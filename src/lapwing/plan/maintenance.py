@@ -29,6 +29,7 @@ def begin(loaded: LoadedStack, actor: str, message: str | None = None) -> Mainte
         since=_now(),
         page=_check_size(page, "The message" if message else "The maintenance page"),
         retry_after=loaded.settings.maintenance.retry_after,
+        has_message=message is not None,
     )
 
 

@@ -296,7 +296,8 @@ class Maintenance(Struct, frozen=True, kw_only=True):
     """Maintenance mode: clients get `page` (HTML) with status 503 in place of every route.
 
     `actor` began it at `since` (ISO 8601, UTC). Clients may try again after `retry_after` seconds.
-    With `restoring` it began with a restore, and ends when services get traffic again.
+    With `restoring` it began with a restore, and ends when services get traffic again. With
+    `has_message`, the page is that of a message and not of the stack file.
     """
 
     actor: str
@@ -304,6 +305,7 @@ class Maintenance(Struct, frozen=True, kw_only=True):
     page: str
     retry_after: float = 300.0
     restoring: bool = False
+    has_message: bool = False
 
 
 class Document(Struct, frozen=True, kw_only=True):

@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from lapwing.errors import ServerConnectionError, ServerError, SourceError
-from lapwing.system.git import Git
+from lapwing.system.git import Git, first_names
 
 if TYPE_CHECKING:
     from lapwing.server.ssh import Connection
 
 REF = "refs/lapwing/"
 """Where the repository of a server has the newest snapshot, followed by the environment."""
+MAX_NAMED_FILES = 3
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -47,6 +48,27 @@ def take(folder: Path, environ: Mapping[str, str]) -> Snapshot:
             hint="Run `git add -A && git commit -m 'First version'`.",
         )
     return Snapshot(head, _commit(git, top, head), str(folder.resolve().relative_to(top.resolve())))
+
+
+def check_unchanged(snapshot: Snapshot, paths: Iterable[Path], environ: Mapping[str, str]) -> None:
+    """Check that files and folders of the working tree are those of a snapshot.
+
+    Raises SourceError.
+    """
+    folder, *others = paths
+    git = Git(folder if folder.is_dir() else folder.parent, environ, SourceError)
+    top = Path(git.text("rev-parse", "--show-toplevel"))
+    files = _commit(git, top, snapshot.head)
+    changed = git.text(
+        "diff", "--name-only", snapshot.files, files, "--", *map(str, (folder, *others))
+    )
+    if changed:
+        names = changed.splitlines()
+        raise SourceError(
+            f"{first_names(names, MAX_NAMED_FILES)} changed after the command had started: what is "
+            "in the folder may differ from what was tested.",
+            hint="Run the command again. Nothing was deployed.",
+        )
 
 
 def _commit(git: Git, top: Path, head: str) -> str:

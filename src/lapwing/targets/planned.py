@@ -210,9 +210,14 @@ def start_after_restore(
 def maintenance(
     repository: DesiredRepository, ref: EnvironmentRef, actor: str, wanted: Maintenance | UnsetType
 ) -> PlannedChange:
-    """Plan the begin or end of maintenance. Maintenance in progress with the same page is kept."""
+    """Plan the begin or end of maintenance.
+
+    Maintenance in progress with the same page is kept, and so is the page of its message.
+    """
     head, present = _head(repository, ref)
-    before = present.maintenance
+    before = present.lasting_maintenance
+    if wanted and before and before.has_message and not wanted.has_message:
+        wanted = msgspec.structs.replace(wanted, page=before.page, has_message=True)
     if wanted and before and (before.page, before.retry_after) == (wanted.page, wanted.retry_after):
         wanted = before
     document = msgspec.structs.replace(present, maintenance=wanted)

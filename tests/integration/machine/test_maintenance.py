@@ -51,6 +51,8 @@ def test_deployments_and_restarts_do_not_end_maintenance(yard: Yard) -> None:
     yard.where.run("maintenance", "on", "--message", "Back <soon>")
     page = yard.get().text
     assert "Back &lt;soon&gt;" in page
+    assert yard.where.json("maintenance", "on")["outcome"] == "unchanged"
+    assert yard.get().text == page
     since = yard.status()["maintenance"]["since"]
     yard.good("during")
     yard.write("broken", exit=1)

@@ -101,6 +101,18 @@ def test_errors_of_the_stack_file_are_those_of_the_laptop(laptop: Laptop) -> Non
         file.write_text(before)
 
 
+def test_maintenance_ends_with_an_invalid_stack_file(deployed: Laptop) -> None:
+    file = deployed.where.folder / "lapwing.yaml"
+    before = file.read_text()
+    deployed.where.run("maintenance", "on", "-e", "vps")
+    try:
+        file.write_text(before.replace("route: /", "rout: /"))
+        deployed.where.run("maintenance", "off", "-e", "vps")
+        assert deployed.where.json("status", "-e", "vps")["maintenance"] is None
+    finally:
+        file.write_text(before)
+
+
 def test_files_that_are_not_committed_are_not_deployed(deployed: Laptop) -> None:
     serving = deployed.ask()
     (deployed.where.folder / "VERSION").write_text("not committed")
