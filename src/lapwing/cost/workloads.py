@@ -6,7 +6,7 @@ slots for `keep_old` and the analysis, but never for more hours than a month has
 
 from __future__ import annotations
 
-from decimal import ROUND_CEILING, Decimal
+from decimal import Decimal
 
 from lapwing.cost.book import HOURS
 from lapwing.cost.ledger import Ledger, Quantity, between
@@ -94,30 +94,20 @@ def _add_jobs(ledger: Ledger, environment: Environment) -> None:
 
 
 def _add_managed(ledger: Ledger, managed: ManagedService) -> None:
-    """Add a database outside of the cluster, as the cloud's service of its kind.
-
-    Cloud SQL Enterprise in one zone, or Memorystore Basic. Terraform does not create it.
-    """
-    part = managed.part
-    made = "`managed: true`: you create it, Terraform does not"
-    if managed.kind not in ("mysql", "postgres", "redis"):
-        ledger.add_unpriced(part, f"{part}: managed {managed.kind}", "month", made)
-        return
-    memory = (Decimal(managed.memory) / GIB if managed.memory else Decimal(1)).quantize(
-        Decimal("0.01"), ROUND_CEILING
-    )
+    """Add a database of Cloud SQL (Enterprise) or Memorystore; a standby is in its price."""
+    part, ha = managed.part, ".ha" if managed.standby else ""
+    about = "with a standby in another zone" if managed.standby else "in one zone"
+    memory = Decimal(managed.memory) / GIB
     if managed.kind == "redis":
-        size = max(memory.to_integral_value(ROUND_CEILING), Decimal(1))
-        tier = next(n for n, most in enumerate((4, 10, 35, 100, 10**9), 1) if size <= most)
-        ledger.add(part, f"{part}: Memorystore", f"redis.M{tier}", size * HOURS, made)
+        tier = next(n for n, most in enumerate((4, 10, 35, 100, 10**9), 1) if memory <= most)
+        item, price = f"{part}: Memorystore", f"redis{ha}.M{tier}"
+        ledger.add(part, item, price, memory * HOURS, f"{memory:f} GiB, {about}")
         return
-    cpu = max((managed.cpu or Decimal(1)).to_integral_value(ROUND_CEILING), Decimal(1))
-    memory = max(memory, cpu * Decimal("0.9"), Decimal("3.75"))
-    about = f"{cpu} vCPU, {memory} GiB; {made}"
-    ledger.add(part, f"{part}: Cloud SQL vCPU", "sql.cpu", cpu * HOURS, about)
-    ledger.add(part, f"{part}: Cloud SQL memory", "sql.memory", memory * HOURS)
-    disk = max(Decimal(managed.storage or 0) / GIB, Decimal(10))
-    ledger.add(part, f"{part}: Cloud SQL disk", "sql.storage", disk)
+    disk = Decimal(managed.storage) / GIB
+    size = f"{managed.cpu} vCPU, {memory.normalize():f} GiB, {about}"
+    ledger.add(part, f"{part}: Cloud SQL vCPU", f"sql{ha}.cpu", managed.cpu * HOURS, size)
+    ledger.add(part, f"{part}: Cloud SQL memory", f"sql{ha}.memory", memory * HOURS)
+    ledger.add(part, f"{part}: Cloud SQL disk", f"sql{ha}.storage", disk)
     if managed.backup:
         note = "low is an empty database, expected one full copy, high seven"
         quantity = (NONE, disk, 7 * disk)

@@ -244,8 +244,21 @@ def _atlas_rows(subject: Subject) -> Iterator[tuple[str, ...]]:
 def _managed_rows(subject: Subject) -> Iterator[tuple[str, ...]]:
     for each in subject.facts.managed:
         size = _size(each.storage) if each.storage else "-"
-        backup = "by its provider" if each.backup else "none"
-        yield each.part, KINDS[each.kind], "outside of the cluster", size, backup, "-", "-"
+        where = each.product or "outside of the cluster"
+        where += " with a standby" if each.standby else ""
+        backup = ("daily" if each.product else "by its provider") if each.backup else "none"
+        point = f"any moment of {each.restore_days} days" if each.restore_days else "last backup"
+        restores = ["failover to the standby"] if each.standby else []
+        restores += ["a restore"] if each.backup else []
+        yield (
+            each.part,
+            KINDS[each.kind],
+            where,
+            size,
+            backup,
+            point if each.backup else "none",
+            "; ".join(restores) or "none",
+        )
 
 
 def _inside_rows(subject: Subject) -> Iterator[tuple[str, ...]]:

@@ -201,14 +201,25 @@ class Database:
 
 @dataclass(frozen=True, slots=True)
 class ManagedService:
-    """A database outside of the cluster that Terraform does not create: `managed: true`."""
+    """A database outside of the cluster: `managed: true`.
+
+    In a cloud, Terraform creates it: Cloud SQL or Memorystore. Elsewhere the team does; its size is
+    then what the stack file requests.
+    """
 
     part: str
     kind: str
-    cpu: Decimal | None
-    memory: int | None
-    storage: int | None
-    backup: bool
+    cpu: int = 0
+    memory: int = 0
+    """In bytes."""
+    storage: int = 0
+    backup: bool = False
+    product: str = ""
+    """What Terraform creates, empty if it does not create it."""
+    standby: bool = False
+    """Whether it has a standby in another zone."""
+    restore_days: int = 0
+    """For how many days back it can be restored to any moment."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,11 +38,11 @@ def read(stacks: Sequence[LoadedStack]) -> StackInventory:
     """Read the inventory of environments of one stack."""
     in_cloud = [loaded for loaded in stacks if loaded.settings.cloud is not None]
     projects = _projects(in_cloud)
-    folders = {name: project.folder for project in projects for name in project.environments}
+    projects_of = {name: project for project in projects for name in project.environments}
     return StackInventory(
         stack=stacks[0].stack.stack if stacks else "",
         environments=tuple(
-            _environment(loaded, folders.get(loaded.environment)) for loaded in stacks
+            _environment(loaded, projects_of.get(loaded.environment)) for loaded in stacks
         ),
         projects=tuple(p for p in projects if p.folder != SHARED),
         shared=next((p for p in projects if p.folder == SHARED), None),
@@ -64,14 +64,14 @@ def _projects(stacks: Sequence[LoadedStack]) -> list[Project]:
     ]
 
 
-def _environment(loaded: LoadedStack, project: str | None) -> Environment:
+def _environment(loaded: LoadedStack, project: Project | None) -> Environment:
     settings = loaded.settings
     on_machine = settings.target == "machine"
     if on_machine:
         facts = from_document(_document(loaded))
     else:
         facts = from_kubernetes(render.objects(render.prepare(loaded, _images(loaded))))
-        facts += Inventory(managed=tuple(_managed(loaded)))
+        facts += Inventory(managed=tuple(_managed(loaded, project)))
     if settings.uses_argo_cd:
         facts = dataclasses.replace(facts, controllers=("Argo CD", *facts.controllers))
     return Environment(
@@ -79,7 +79,7 @@ def _environment(loaded: LoadedStack, project: str | None) -> Environment:
         target=settings.target,
         facts=facts,
         deployed_by="agent" if on_machine else "argocd" if settings.uses_argo_cd else "lapwing",
-        project=project,
+        project=project.folder if project else None,
         built=_built(loaded),
         domain=settings.domain or "",
         machine=HostMachine(**dict(settings.machine)) if settings.machine else None,
@@ -117,13 +117,18 @@ def _document(loaded: LoadedStack) -> Document:
     )
 
 
-def _managed(loaded: LoadedStack) -> Iterable[ManagedService]:
-    """Yield the databases outside of the cluster, but for MongoDB in a cloud, which is Atlas's."""
+def _managed(loaded: LoadedStack, project: Project | None) -> Iterable[ManagedService]:
+    """Yield the databases outside of the cluster, but for those of Atlas.
+
+    In a cloud they are those of its project; else the size is not known.
+    """
+    if project is not None:
+        for each in project.facts.managed:
+            environment, part = project.owner(each.part)
+            if environment == loaded.environment:
+                yield dataclasses.replace(each, part=part)
+        return
     for name, resource in loaded.stack.resources.items():
-        is_atlas = resource.kind == "mongodb" and loaded.settings.cloud is not None
-        if is_managed(resource, loaded.settings) and not is_atlas:
-            asked = resource.resources
-            cpu = None if asked.cpu is None else Decimal(str(asked.cpu))
-            yield ManagedService(
-                name, resource.kind, cpu, asked.memory, resource.storage, resource.backup
-            )
+        if is_managed(resource, loaded.settings):
+            storage, backup = resource.storage or 0, resource.backup
+            yield ManagedService(name, resource.kind, storage=storage, backup=backup)

@@ -15,6 +15,7 @@ from lapwing.inventory.model import (
     Grant,
     Inventory,
     LoadBalancer,
+    ManagedService,
     Nat,
     Subnet,
 )
@@ -43,6 +44,10 @@ def from_terraform(documents: Iterable[Body]) -> Inventory:
         databases=tuple(
             _database(body, found.get("mongodbatlas_cloud_backup_schedule", {}).get(name, {}))
             for name, body in found.get("mongodbatlas_advanced_cluster", {}).items()
+        ),
+        managed=(
+            *map(_sql, each("google_sql_database_instance")),
+            *map(_redis, each("google_redis_instance")),
         ),
         subnets=tuple(map(_subnet, each("google_compute_subnetwork"))),
         firewall=tuple(map(_firewall_rule, each("google_compute_firewall"))),
@@ -136,3 +141,33 @@ def _kept(schedule: Body) -> Iterator[str]:
         if item:
             policy = item[0] if isinstance(item, list) else item
             yield f"{frequency} for {policy['retention_value']} {policy['retention_unit']}"
+
+
+def _sql(body: Body) -> ManagedService:
+    """Read an instance of Cloud SQL. Its tier is `db-custom-<vCPU>-<MiB>`."""
+    settings = body["settings"]
+    _, _, cpu, memory = settings["tier"].split("-")
+    backup = settings["backup_configuration"]
+    logged = backup.get("point_in_time_recovery_enabled") or backup.get("binary_log_enabled")
+    return ManagedService(
+        part=body["name"],
+        kind=body["database_version"].partition("_")[0].lower(),
+        cpu=int(cpu),
+        memory=int(memory) * 2**20,
+        storage=settings["disk_size"] * _GIB,
+        backup=backup["enabled"],
+        product="Cloud SQL",
+        standby=settings["availability_type"] == "REGIONAL",
+        restore_days=backup["transaction_log_retention_days"] if logged else 0,
+    )
+
+
+def _redis(body: Body) -> ManagedService:
+    return ManagedService(
+        part=body["name"],
+        kind="redis",
+        memory=body["memory_size_gb"] * _GIB,
+        backup="persistence_config" in body,
+        product="Memorystore",
+        standby=body["tier"] == "STANDARD_HA",
+    )

@@ -28,14 +28,16 @@ ON_MACHINE = (
 
 def backups(case: Case) -> Iterator[Risk]:
     """Report databases without a backup, or with one that nothing makes."""
-    made = {b.database for b in case.environment.facts.backups}
+    facts = case.environment.facts
+    made = {b.database for b in facts.backups}
+    made |= {m.part for m in facts.managed if m.product and m.backup}
     prefix = f"{case.environment.name}-"
     atlas = {d.name.removeprefix(prefix): d for d in case.project.databases}
     for name, resource in case.loaded.stack.resources.items():
         path: KeyPath = ("resources", name, "backup")
         if resource.kind not in DATABASES:
             continue
-        if not resource.backup:
+        if not resource.backup and name not in made:
             evidence = f"`{name}` ({resource.kind}) has no backup"
             advice = "Configure backups, test a restore, then set `backup: true`."
             if case.loaded.settings.target == "machine":

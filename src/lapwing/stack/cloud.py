@@ -62,6 +62,30 @@ def shared_project_of(stack: Stack) -> str:
     return next((c.shared_project for c in clouds if c.shared_project), f"{stack.stack}-shared")
 
 
+_VERSIONS = {
+    "mysql": ("8.4", "MYSQL_{}_{}", {"5": "7", "8": "4"}, ("5.7", "8.0", "8.4")),
+    "postgres": ("17", "POSTGRES_{}", {}, tuple(map(str, range(13, 18)))),
+    "redis": ("7.2", "REDIS_{}_{}", {"7": "2"}, ("7.0", "7.2")),
+}
+"""By kind: the default version, Google's name, the newest minor versions, and the offered ones."""
+
+
+def managed_versions(kind: str) -> tuple[str, ...]:
+    """List the versions that Cloud SQL or Memorystore offers of a kind of resource."""
+    return _VERSIONS[kind][3]
+
+
+def managed_version(kind: str, version: str | None) -> str | None:
+    """Return Google's name of a version, such as `POSTGRES_17`; None if it is not offered."""
+    default, name, newest, offered = _VERSIONS[kind]
+    parts = (version or default).split(".")
+    if kind == "postgres":
+        parts = parts[:1]
+    elif len(parts) == 1:
+        parts.append(newest.get(parts[0], "0"))
+    return name.format(*parts) if ".".join(parts[:2]) in offered else None
+
+
 def is_managed(resource: Resource, environment: Environment) -> bool:
     """Return whether a resource is operated outside of the cluster, by a cloud or by the team."""
     in_cloud = environment.cloud is not None and resource.kind == "mongodb"

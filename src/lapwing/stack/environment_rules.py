@@ -6,7 +6,16 @@ import re
 from collections.abc import Iterator
 
 from lapwing.errors import did_you_mean
-from lapwing.stack.cloud import DEFAULT_TIER, PROJECT_ID, REGION, TIERS, gcp_regions, project_of
+from lapwing.stack.cloud import (
+    DEFAULT_TIER,
+    PROJECT_ID,
+    REGION,
+    TIERS,
+    gcp_regions,
+    managed_version,
+    managed_versions,
+    project_of,
+)
 from lapwing.stack.environment import Environment
 from lapwing.stack.model import Stack
 from lapwing.stack.quantities import HOST_ADDRESS, show_duration
@@ -184,6 +193,11 @@ def check_managed_databases(stack: Stack, environment: Environment) -> Iterator[
                 near = next((t for t in TIERS if t.lower() == given.lower()), None)
                 hint = f"Did you mean `{near}`?" if near else f"Tiers: {', '.join(TIERS)}."
                 yield Violation(f"MongoDB Atlas has no tier {given!r}.", (*at, key), hint)
+        if environment.cloud is not None and resource.managed and resource.kind != "mongodb":
+            offered = ", ".join(managed_versions(resource.kind))
+            if managed_version(resource.kind, resource.version) is None:
+                message = f"Google Cloud does not offer {resource.kind} {resource.version}."
+                yield Violation(message, (*at, "version"), f"Versions: {offered}.")
         if resource.replica_region is not None:
             path = (*at, "replica_region")
             yield from _check_region(resource.replica_region, path, new=new_region)

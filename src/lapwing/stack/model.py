@@ -336,8 +336,9 @@ class Resource(StrictModel):
     )
     managed: bool = Field(
         False,
-        description="Do not run it in the cluster (Kubernetes): its URL is a secret that you set "
-        "under the name of its variable. MongoDB in a cloud is always managed.",
+        description="Do not run it in the cluster (Kubernetes). In a cloud `lapwing infra` renders "
+        "Cloud SQL or Memorystore, with its URL in Secret Manager. Elsewhere, set its URL as a "
+        "secret, under the name of its variable. MongoDB in a cloud is always managed.",
     )
     tier: str | None = Field(
         None,

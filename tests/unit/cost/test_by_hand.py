@@ -219,13 +219,14 @@ def managed() -> dict[str, Amounts]:
         "production Second slot during rollouts: memory": between(
             2 * 1 * slot * memory, 6 * 1 * slot * memory
         ),
-        "production db: Cloud SQL vCPU": same(2 * MONTH * price("sql.cpu", region)),
-        "production db: Cloud SQL memory": same(8 * MONTH * price("sql.memory", region)),
-        "production db: Cloud SQL disk": same(100 * price("sql.storage", region)),
+        # Both have a standby in another zone.
+        "production db: Cloud SQL vCPU": same(2 * MONTH * price("sql.ha.cpu", region)),
+        "production db: Cloud SQL memory": same(8 * MONTH * price("sql.ha.memory", region)),
+        "production db: Cloud SQL disk": same(100 * price("sql.ha.storage", region)),
         "production db: Cloud SQL backups": (
             Fraction(0), 100 * price("sql.backup", region), 700 * price("sql.backup", region),
         ),
-        "production cache: Memorystore": same(5 * MONTH * price("redis.M2", region)),
+        "production cache: Memorystore": same(5 * MONTH * price("redis.ha.M2", region)),
         "production Load balancer: inbound data": same(
             received * price("balancer.received", region)
         ),

@@ -83,7 +83,7 @@ def test_document_states_only_backups_that_are_rendered(tmp_path: Path) -> None:
     assert "any moment of 7 days" in rows["db"]
     assert "in the cluster" in rows["sql"]
     assert "none by Lapwing" in rows["sql"]
-    assert "outside of the cluster | - | none" in rows["own"]
+    assert "Cloud SQL with a standby | 10Gi | none | none | failover" in rows["own"]
     assert "Lapwing renders no backup of sql and own" in text
 
 

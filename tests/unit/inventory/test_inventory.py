@@ -16,14 +16,18 @@ from lapwing.inventory.model import (
     Flow,
     Inventory,
     LoadBalancer,
+    ManagedService,
     Nat,
     Requests,
     Rollout,
     Route,
 )
+from lapwing.inventory.read import read
 from lapwing.inventory.terraform import from_terraform
+from lapwing.stack.load import environments
 
 GOLDEN = Path(__file__).parents[2] / "golden"
+GIB = 2**30
 
 
 def objects(case: str, environment: str) -> list[dict[str, Any]]:
@@ -113,6 +117,21 @@ def test_terraform_root_of_an_environment() -> None:
     assert database.backup
     assert [endpoint.name for endpoint in found.endpoints] == ["mongodb-production-db"]
     assert len(found.secrets) == 2
+
+
+def test_databases_of_google_cloud_are_those_that_terraform_creates() -> None:
+    path = GOLDEN / "infra/managed/lapwing.yaml"
+    found = {e.name: e.facts.managed for e in read(environments(path, folders=False)).environments}
+    managed = {m.part: m for m in found["production"]}
+    assert managed["db"] == ManagedService(
+        "db", "postgres", 4, 10 * GIB, 50 * GIB, True, "Cloud SQL", True, 7
+    )
+    assert managed["sessions"].backup, "the standby of MySQL needs the binary log"
+    assert managed["cache"] == ManagedService(
+        "cache", "redis", 0, 2 * GIB, 0, True, "Memorystore", True, 0
+    )
+    [sessions] = found["staging"]
+    assert (sessions.part, sessions.standby, sessions.backup) == ("sessions", False, False)
 
 
 def test_terraform_root_of_shared_resources() -> None:

@@ -56,7 +56,10 @@ def test_no_secret_values_and_only_expected_roles(case: str, tmp_path: Path) -> 
     for root, texts in roots.items():
         for text in texts.values():
             resources = json.loads(text).get("resource", {})
-            assert not any("secret_version" in k or "account_key" in k for k in resources)
+            assert not any("account_key" in k for k in resources)
+            for version in resources.get("google_secret_manager_secret_version", {}).values():
+                assert "secret_data" not in version  # It would be in the state.
+                assert "secret_data_wo" in version
             for kind, bodies in resources.items():
                 if kind.endswith("_iam_member"):
                     for body in bodies.values():
@@ -81,6 +84,68 @@ def test_only_needed_files_are_rendered(tmp_path: Path) -> None:
     )
     backends = shop["resource"]["google_compute_backend_service"]
     assert backends["static-production"]["enable_cdn"] is True
+
+
+@pytest.mark.parametrize(
+    ("resources", "tier"),
+    [
+        ("{}", "db-custom-1-3840"),
+        ("{cpu: 250m, memory: 512Mi}", "db-custom-1-3840"),
+        ("{cpu: 3, memory: 10Gi}", "db-custom-4-10240"),
+        ("{cpu: 1, memory: 8Gi}", "db-custom-2-8192"),
+        ("{cpu: 16, memory: 1Gi}", "db-custom-16-14848"),
+    ],
+)
+def test_cloud_sql_has_the_smallest_machine_type_that_fits(
+    resources: str, tier: str, tmp_path: Path
+) -> None:
+    path = stack("managed", tmp_path)
+    path.write_text(path.read_text().replace("{cpu: 3, memory: 10Gi}", resources))
+    body = json.loads(infra(path)["production/managed.tf.json"])["resource"]
+    assert body["google_sql_database_instance"]["production-db"]["settings"]["tier"] == tier
+
+
+@pytest.mark.parametrize(
+    ("kind", "version", "name"),
+    [
+        ("postgres", "16.4", "POSTGRES_16"),
+        ("postgres", "9", None),
+        ("mysql", "8", "MYSQL_8_4"),
+        ("mysql", "8.0.39", "MYSQL_8_0"),
+        ("mysql", "9.1", None),
+        ("redis", None, "REDIS_7_2"),
+        ("redis", "8", None),
+    ],
+)
+def test_versions_that_google_cloud_does_not_offer_are_refused(
+    kind: str, version: str | None, name: str | None, tmp_path: Path
+) -> None:
+    path = stack("managed", tmp_path)
+    asked = f'{kind}, version: "{version}"' if version else kind
+    path.write_text(path.read_text().replace("kind: postgres", f"kind: {asked}"))
+    result = run(path, "-o", str(tmp_path / "out"))
+    if name is None:
+        assert f"Google Cloud does not offer {kind} {version}." in str(result.exception)
+    else:
+        assert name in (tmp_path / "out/production/managed.tf.json").read_text()
+
+
+def test_databases_have_a_private_address_and_their_url_in_secret_manager(tmp_path: Path) -> None:
+    files = infra(stack("managed", tmp_path))
+    body = json.loads(files["production/managed.tf.json"])["resource"]
+    for instance in body["google_sql_database_instance"].values():
+        assert instance["settings"]["ip_configuration"]["ipv4_enabled"] is False
+    secrets = json.loads(files["production/secrets.tf.json"])["resource"]
+    for name, version in body["google_secret_manager_secret_version"].items():
+        key = re.fullmatch(r"\$\{google_secret_manager_secret\.(.+)\.id\}", version["secret"])
+        assert key is not None
+        assert key[1] in secrets["google_secret_manager_secret"], name
+    firewall = json.loads(files["production/firewall.tf.json"])["resource"]
+    rule = firewall["google_compute_firewall"]["allow_out_databases"]
+    assert rule["allow"] == [{"protocol": "tcp", "ports": ["3306", "5432", "6379"]}]
+    assert rule["destination_ranges"] == ["10.40.0.0/20"]
+    staging = json.loads(files["staging/firewall.tf.json"])["resource"]["google_compute_firewall"]
+    assert staging["allow_out_databases"]["allow"][0]["ports"] == ["3306"]
 
 
 def test_environments_of_one_project_have_separate_endpoint_groups(tmp_path: Path) -> None:

@@ -132,7 +132,8 @@ def _atlas_lines(subject: Subject, part: str) -> Iterator[str]:
 
 def _managed(subject: Subject) -> Iterator[Node]:
     for each in subject.facts.managed:
-        lines = (KINDS[each.kind], "outside of the cluster")
+        where = each.product or "outside of the cluster"
+        lines = (KINDS[each.kind], where, *(("standby in another zone",) if each.standby else ()))
         yield Node(each.part, each.part, lines, "database", "orange")
 
 

@@ -103,6 +103,18 @@ def databases(loaded: LoadedStack) -> dict[str, Resource]:
     return {n: r for n, r in loaded.stack.resources.items() if r.kind == "mongodb"}
 
 
+def managed(loaded: LoadedStack) -> dict[str, Resource]:
+    """Select the resources that Google Cloud runs: Cloud SQL and Memorystore."""
+    resources = loaded.stack.resources.items()
+    return {n: r for n, r in resources if r.managed and r.kind != "mongodb"}
+
+
+def secret_name(loaded: LoadedStack, resource: str) -> str:
+    """Return the name of the secret with the URL of a managed resource."""
+    variable = loaded.stack.resources[resource].variable or variable_of(resource)
+    return f"{loaded.stack.stack}-{loaded.environment}-{variable}"
+
+
 def secrets(loaded: LoadedStack) -> tuple[str, ...]:
     """List the names of the secrets of an environment: those of services, and database URLs.
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from lapwing.render.terraform.cloud import Project, secrets
+from lapwing.render.terraform.cloud import Project, managed, secrets
 from lapwing.render.terraform.template import Body, merge, render
+from lapwing.stack.resource_reference import PORTS
 
 
 def firewall(project: Project) -> Body:
     """Render a firewall that denies ingress and egress except for required connections."""
-    body = render("firewall", project)
+    kinds = {r.kind for e in project.environments for r in managed(e).values()}
+    body = render("firewall", project, ports=sorted(str(PORTS[kind]) for kind in kinds))
+    if not kinds:
+        del body["resource"]["google_compute_firewall"]["allow_out_databases"]
     if not project.domains:
         del body["resource"]["google_compute_firewall"]["allow_in_load_balancer"]
     return body

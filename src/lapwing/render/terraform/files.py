@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
-from lapwing.render.terraform import atlas, cluster, edge, foundation
+from lapwing.render.terraform import atlas, cluster, edge, foundation, managed
 from lapwing.render.terraform.cloud import SHARED, Project, clouds
 from lapwing.render.terraform.template import Body, render
 from lapwing.stack.load import LoadedStack
@@ -36,6 +36,7 @@ _ENVIRONMENT: Mapping[str, Concern] = {
     "cluster": partial(render, "cluster"),
     "secrets": cluster.secret_manager,
     "database": atlas.atlas,
+    "managed": managed.databases,
     "edge": edge.load_balancer,
     "protection": edge.protection,
     "certificates": edge.certificates,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from lapwing.plan.image_retention import ImageRetention
 from lapwing.plan.names import endpoint_group
-from lapwing.render.terraform.cloud import SHARED, Project, databases
+from lapwing.render.terraform.cloud import SHARED, Project, databases, managed
 from lapwing.render.terraform.template import Body, render
 
 
 def versions(project: Project) -> Body:
     """Render the versions of Terraform and of the providers."""
-    body = render("versions", project)
+    write_only = project.folder != SHARED and any(map(managed, project.environments))
+    body = render("versions", project, least="1.11.0" if write_only else "1.6.0")
     if project.budget is None or project.folder == SHARED:
         del body["provider"]["google"][1]
     if not has_database(project):
@@ -69,6 +70,9 @@ def project(project: Project) -> Body:
     else:
         needed |= {"certificatemanager"} if project.domains else set()
         needed |= {"billingbudgets"} if project.budget is not None else set()
+        kinds = {r.kind for e in project.environments for r in managed(e).values()}
+        needed |= {"servicenetworking"} if kinds else set()
+        needed |= {"redis" if kind == "redis" else "sqladmin" for kind in kinds}
     body = render("project", project)
     services = body["resource"]["google_project_service"]
     body["resource"]["google_project_service"] = {n: s for n, s in services.items() if n in needed}
