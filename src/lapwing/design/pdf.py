@@ -9,7 +9,7 @@ runs from right to left. The labels of pictures have no other characters than th
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 
 from fpdf import FPDF
@@ -38,6 +38,10 @@ _SMALLEST = 0.62
 """The scale below which the text of a picture is too small: 9 points become 5.6."""
 _GAIN = 1.2
 """How much larger a picture has to be on a landscape page."""
+_PADDING = 2.5
+"""At each side of a table's cell, with room for rounding."""
+_MAX_COLUMN = 0.3
+"""The share of the page at which the text of a column wraps."""
 _INK, _QUIET, _RULE = (31, 41, 51), (82, 96, 109), (154, 165, 177)
 
 
@@ -55,10 +59,19 @@ def without_glyph(document: Document, fallbacks: Sequence[FontFile] = ()) -> str
     return missing(_texts(document), fallbacks)
 
 
-def _column(cells: tuple[str, ...]) -> float:
-    """Return the width of a column in characters: its longest word fits, and long texts wrap."""
-    word = max(len(word) for cell in cells for word in cell.split())
-    return max(word * 1.25, min(max(map(len, cells)), 34))
+def column_widths(
+    columns: Iterable[tuple[str, ...]], available: float, measure: Callable[[str], float]
+) -> list[float]:
+    """Divide the available width: the longest word of each column fits, and long texts wrap."""
+    least, wanted = [], []
+    for cells in columns:
+        least.append(max(measure(word) for cell in cells for word in cell.split()) + 2 * _PADDING)
+        wanted.append(min(max(map(measure, cells)), _MAX_COLUMN * available))
+    spare = available - sum(least)
+    more = [max(w - word, 1.0) for w, word in zip(wanted, least, strict=True)]
+    if spare < 0:  # A word longer than its share is broken.
+        return [available * word / sum(least) for word in least]
+    return [word + spare * m / sum(more) for word, m in zip(least, more, strict=True)]
 
 
 def _texts(document: Document) -> Iterator[str]:
@@ -165,20 +178,22 @@ class _Pages(FPDF):
             self.add_page()
 
     def _table(self, table: Table) -> None:
-        self._type(8)
         self.set_line_width(0.4)
         self.set_draw_color(*_RULE)
         columns = zip(table.header, *table.rows, strict=True)
-        widths = tuple(_column(cells) for cells in columns)
+        self._type(8, "B")
+        widths = tuple(column_widths(columns, self.epw, self.get_string_width))
+        self._type(8)
         with self.table(
             col_widths=widths,
             line_height=11.5 * self._scale,
-            padding=1.5,
+            padding=_PADDING - 1,
             borders_layout="HORIZONTAL_LINES",
             text_align="LEFT",
         ) as grid:
             for cells in (table.header, *table.rows):
                 grid.row([self._shown(cell) for cell in cells])
+        self.ln(4 * self._scale)
 
     def _figure_height(self, figure: Figure) -> float:
         drawing = draw(figure.picture)

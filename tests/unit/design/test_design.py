@@ -38,7 +38,7 @@ from lapwing.design.diagrams.rollout import limits
 from lapwing.design.diagrams.svg import svg
 from lapwing.design.document import Document, Heading, Origin, Paragraph, Table
 from lapwing.design.fonts import fallbacks
-from lapwing.design.pdf import pdf, without_glyph
+from lapwing.design.pdf import column_widths, pdf, without_glyph
 from lapwing.errors import LapwingError, UsageError
 from lapwing.inventory.model import Rollout
 from lapwing.system.fontconfig import match
@@ -198,6 +198,16 @@ def test_characters_that_no_font_has_are_reported_and_replaced(
     assert result.exit_code == 0, result.output
     assert "No font of this machine has a glyph for 漢: `?` replaces it." in result.output
     assert (tmp_path / "a.pdf").read_bytes().startswith(b"%PDF-")
+
+
+@given(st.lists(st.lists(st.text("ab ", min_size=1), min_size=2, max_size=2), min_size=1))
+def test_columns_of_a_table_fit_their_words_and_fill_the_page(cells: list[list[str]]) -> None:
+    columns = [tuple(f"x{text}" for text in column) for column in cells]
+    words = [max(len(w) for cell in column for w in cell.split()) for column in columns]
+    widths = column_widths(columns, 500.0, len)
+    assert sum(widths) == pytest.approx(500)
+    if sum(words) + 10 * len(words) < 500:
+        assert all(width > word for width, word in zip(widths, words, strict=True))
 
 
 def test_document_has_date_revision_and_author_of_the_last_commit(tmp_path: Path) -> None:
