@@ -194,17 +194,24 @@ class Slot(http.server.ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, name: bytes) -> None:
-        super().__init__(("127.0.0.1", 0), SlotRequest)
+        super().__init__(("127.0.0.1", 0), SlotRequest, bind_and_activate=False)
+        self.server_bind()
         self.name, self.asked, self.released = name, threading.Event(), threading.Event()
         self.port: int = self.server_address[1]
 
 
 @contextlib.contextmanager
 def _slot(name: bytes) -> Iterator[Slot]:
-    with Slot(name) as slot:
-        threading.Thread(target=slot.serve_forever, daemon=True).start()
+    with Slot(name) as slot, _listening(slot):
         yield slot
-        slot.shutdown()
+
+
+@contextlib.contextmanager
+def _listening(slot: Slot) -> Iterator[None]:
+    slot.server_activate()
+    threading.Thread(target=slot.serve_forever, daemon=True).start()
+    yield
+    slot.shutdown()
 
 
 class SlotRequest(http.server.BaseHTTPRequestHandler):
@@ -310,6 +317,23 @@ def test_smoke_request_sends_the_domain_of_the_environment(
     )  # fmt: skip
     assert said.returncode == 0, said
     assert [h["host"] for path, h in RECEIVED if path == "/smoke"] == ["app.company.example"]
+
+
+def test_smoke_request_waits_until_its_pod_may_connect(
+    services: dict[str, int], tmp_path: Path
+) -> None:
+    """Where network policies are enforced, connections of a new pod are refused at first."""
+    environ = {**_told_to("company-inc-api-smoke"), "EXPECT": "200", "CONTAINS": ""}
+    with Slot(b"blue") as slot:  # It does not listen yet.
+        environ |= {"URL": f"http://127.0.0.1:{slot.port}/smoke", "PATH": os.environ["PATH"]}
+        smoke = subprocess.Popen(
+            ["sh", "-c", _here(REQUEST, tmp_path)],
+            env=environ, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert smoke.stderr is not None
+        assert "curl: (7)" in smoke.stderr.readline()
+        with _listening(slot):
+            assert smoke.wait(60) == 0, smoke.stderr.read()
 
 
 def _here(script: str, folder: Path) -> str:

@@ -5,6 +5,7 @@ read_all() {
   : > "$1"
   while read -r edge; do
     curl --silent --show-error --fail --max-time 10 --get --output /tmp/read \
+      --retry 5 --retry-delay 1 --retry-connrefused \
       --data-urlencode "filter=^cluster\.$CLUSTER\.upstream_rq_(time|xx|[0-9])" \
       "http://$edge:$PORT/stats/prometheus"
     sed "s/^/$edge /" /tmp/read >> "$1"
