@@ -26,10 +26,12 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from lapwing.system import locks
-from lapwing.system.files import remove_tree, sync_folder
+from lapwing.system.files import remove_tree, sync_folder, sync_tree
 
 FORMAT = 2
 """Part of the names of layers: raise it when the same lock file would make another layer."""
+MAX_SYNCED_FILES = 16
+"""Files that are written to the disk one by one, without what other programs have not written."""
 TEMPORARY = ".tmp-"
 TRASH = ".trash-"
 LOCKS = ".locks"
@@ -54,12 +56,20 @@ def make(target: Path, fill: Callable[[Path], None]) -> bool:
             fill(folder)
             folder.chmod(0o755)
             protect(folder)
-            os.sync()  # Contents before the name: after a power cut, a name still means whole.
+            _sync(folder)  # Before the name: after a power cut, a name still means whole.
             folder.rename(target)
             sync_folder(target.parent)
         finally:
             remove_tree(folder)
     return True
+
+
+def _sync(folder: Path) -> None:
+    """Write a folder to the disk. Many files take less time together with all that is unwritten."""
+    if sum(1 for _ in folder.rglob("*")) > MAX_SYNCED_FILES:
+        os.sync()
+    else:
+        sync_tree(folder)
 
 
 def renew(target: Path) -> bool:

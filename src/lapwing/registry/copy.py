@@ -14,15 +14,16 @@ a manifest only when it has its blobs, so a manifest proves that they are there.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from lapwing.errors import IntegrityError, RegistryError
 from lapwing.registry import manifest as manifests
 from lapwing.registry.inspect import check_platform
 from lapwing.registry.layout import Layout, blobs_of
 from lapwing.registry.manifest import Descriptor, Manifest, Platform
+from lapwing.registry.parallel import run_all, task_group
 from lapwing.registry.push import BlobOutcome, BlobPusher, Progress
 from lapwing.registry.referrers import attach_referrer, find_referrers
 from lapwing.registry.repository import Repository
@@ -124,18 +125,15 @@ class _Copy:
 
     async def copy_tree(self, root: Manifest, *, tagged: bool) -> None:
         """Copy everything below the root; the root by digest only if it gets no tag."""
-        try:
-            async with asyncio.TaskGroup() as group:
-                self._group = group
-                group.create_task(self._copy_manifest(root, 0, put=not tagged))
-        except BaseExceptionGroup as failures:
-            raise _first(failures) from failures
+        async with task_group() as group:
+            self._group = group
+            group.create_task(self._copy_manifest(root, 0, put=not tagged))
 
     async def _copy_manifest(self, node: Manifest, depth: int, *, put: bool = True) -> None:
         """Copy one manifest with its blobs and children."""
         present = self._same_repository or await self._is_present(node.digest)
         if node.is_index:
-            await _all(self._copy_child(child, depth + 1) for child in node.children)
+            await run_all(self._copy_child(child, depth + 1) for child in node.children)
         elif not present:
             await self._copy_blobs(node.blobs)
         elif self._options.foreign_layers and not self._same_repository:
@@ -240,18 +238,3 @@ async def _select_platforms(
     if len(wanted) == 1 and len(images) == 1:
         return await source.manifest(images[0].digest, images[0].size)
     return manifests.filter_index(root, chosen)
-
-
-async def _all(work: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Run all at once; the first failure cancels the others."""
-    async with asyncio.TaskGroup() as group:
-        for one in work:
-            group.create_task(one)
-
-
-def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return the failure to report: the others are the same one, or follow from it."""
-    flat: list[BaseException] = []
-    for failure in failures.exceptions:
-        flat.append(_first(failure) if isinstance(failure, BaseExceptionGroup) else failure)
-    return next((f for f in flat if isinstance(f, IntegrityError)), flat[0])

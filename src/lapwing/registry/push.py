@@ -27,6 +27,7 @@ from lapwing.errors import ImageMissingError, RegistryError
 from lapwing.registry.chunks import OnSent, Splitter
 from lapwing.registry.connection import Body
 from lapwing.registry.manifest import Descriptor, Manifest
+from lapwing.registry.parallel import run_all
 from lapwing.registry.pull import BlobSource, BlobVerifier, verified
 from lapwing.registry.registry import Request
 from lapwing.registry.repository import Repository
@@ -39,6 +40,8 @@ CHUNK_BYTES = 256 * 1024 * 1024
 """Bytes of one request at most, at first."""
 REDUCED_CHUNK_BYTES = 32 * 1024 * 1024
 """Bytes of one request after a 413 (content too large)."""
+MAX_BLOBS = 6
+"""Blobs that are pushed at once."""
 CANCEL_TIMEOUT_S = 2.0
 """For cancelling an upload; registries also remove unfinished ones themselves."""
 
@@ -137,6 +140,23 @@ class BlobPusher:
         if counts is not None:
             counts.blobs[outcome] += 1
         progress.end(blob.digest, outcome)
+
+    async def push_all(
+        self,
+        blobs: Iterable[tuple[Descriptor, BlobSource]],
+        progress: Progress,
+        counts: Counts | None = None,
+        *,
+        where: str,
+    ) -> None:
+        """Push blobs, several at once. Raises as `push`."""
+        slots = asyncio.Semaphore(MAX_BLOBS)
+
+        async def push(blob: Descriptor, source: BlobSource) -> None:
+            async with slots:
+                await self.push(blob, source, progress, counts, where=where)
+
+        await run_all(push(*each) for each in blobs)
 
     async def _push(
         self, blob: Descriptor, source: BlobSource, on_sent: OnSent, where: str
@@ -339,7 +359,6 @@ async def push_artifact(
     Raises RegistryError; then no tag was written but those before the one that was refused.
     """
     pusher = BlobPusher(target)
-    for blob, source in blobs:
-        await pusher.push(blob, source, progress, where=where)
+    await pusher.push_all(blobs, progress, where=where)
     for tag in tags:
         await target.ensure_manifest(manifest, tag)

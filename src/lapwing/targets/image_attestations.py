@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -21,6 +22,7 @@ from lapwing.build.image.provenance import PREDICATE, provenance, source_uri, st
 from lapwing.errors import SigningKeyError, SourceError
 from lapwing.registry.client import RegistryClient
 from lapwing.registry.manifest import Descriptor, Manifest, build_manifest
+from lapwing.registry.parallel import run_all
 from lapwing.registry.pull import MemoryBlob
 from lapwing.registry.push import Progress, push_artifact
 from lapwing.registry.referrers import SIGNATURES, push_referrer, referrers_tag
@@ -76,14 +78,12 @@ async def attach(
     """Push documents as referrers of a pushed image, and sign it. Raises RegistryError."""
     repository = client.repository(target, write=True)
     created = {f"{ANNOTATION}.created": _annotations(image)[f"{ANNOTATION}.created"]}
-    referrers = []
-    for each in documents:
+
+    def push(each: Document) -> Coroutine[Any, Any, Manifest]:
         about = {**created, **each.annotations}
-        referrers.append(
-            await push_referrer(
-                repository, image.root, each.media_type, each.content, about, progress
-            )
-        )
+        return push_referrer(repository, image.root, each.media_type, each.content, about, progress)
+
+    referrers = await run_all(push(each) for each in documents)
     if key is not None:
         await push_signature(repository, target.name, image.root.digest, key, progress)
     return referrers

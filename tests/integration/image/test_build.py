@@ -168,6 +168,28 @@ def test_changed_line_sends_only_the_program(shop: Stack) -> None:
     assert changed["bytes_sent"] < 10_000
 
 
+def test_found_interpreter_is_used_again_until_its_file_changes(
+    shop: Stack, tmp_path: Path
+) -> None:
+    shop.build("api")
+    [record] = (shop.installation.home / "images").glob(".python-*")
+    found, stamp = record.read_text().split("\n")
+    link = tmp_path / "python"
+    link.symlink_to(found)
+    record.write_text(f"{link}\n{stamp}")
+
+    def compiled_by(line: str) -> str:
+        shop.write({"api/app.py": line})
+        shop.build("api")
+        logs = (shop.installation.home / "logs").rglob("*-image-*.log")
+        last = max(logs, key=lambda log: log.stat().st_mtime_ns).read_text()
+        return next(line.split()[1] for line in last.splitlines() if "compileall" in line)
+
+    assert compiled_by("print(1)") == str(link)
+    record.write_text(f"{link}\n0 0 0")
+    assert compiled_by("print(2)") == found
+
+
 def test_several_platforms_make_an_index(shop: Stack) -> None:
     platforms = ("--platform", "linux/amd64", "--platform", "linux/arm64")
     built = shop.build("api", "--push", *platforms)["api"]

@@ -1,6 +1,7 @@
 """Publish an image to a registry, an archive or the container engine of this machine.
 
-The layers are pushed first, then the manifests, then the tags: a tag always names a complete image.
+The layers are pushed first, several at once, then the manifests, then the tags: a tag always names
+a complete image.
 A layer of the base or of an earlier release is mounted if both are in one registry, and copied
 otherwise. Existing blobs are skipped; an existing image costs one request.
 """
@@ -59,9 +60,8 @@ async def push_image(
         manifest = each.manifest
         if await repository.digest(manifest.digest) == manifest.digest:
             continue  # A registry accepts a manifest only when it has its blobs.
-        for blob in manifest.blobs:
-            source = _source(client, image, each, blob)
-            await pusher.push(blob, source, progress, done, where=image.service)
+        sources = ((blob, _source(client, image, each, blob)) for blob in manifest.blobs)
+        await pusher.push_all(sources, progress, done, where=image.service)
         await repository.put_manifest(manifest, manifest.digest)
         done.manifests += 1
     root = image.root

@@ -33,6 +33,7 @@ from lapwing.build.source import copy
 from lapwing.errors import BuildError
 from lapwing.registry.manifest import Platform
 from lapwing.system import process
+from lapwing.system.files import write_atomic
 
 VENV = "opt/venv"
 MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
@@ -228,10 +229,20 @@ class PythonContents:
         )
 
     def _find(self, version: str) -> str | None:
+        """Return the program that uv found, now or earlier, unless it was changed since then."""
+        record = self.context.settings.images / f".python-{version}"
+        with contextlib.suppress(OSError, ValueError):
+            path, stamp = record.read_text("utf-8").split("\n")
+            if stamp == _stamp(path):
+                return path
         environ = environment(self.context.settings.environ, UV_OPTIONS)
         asked = [uv(), "python", "find", "--no-project", "--system", version]
         done = process.run(asked, environ, timeout=60)
-        return done.stdout.decode().strip() or None if done.status == 0 else None
+        path = done.stdout.decode().strip()
+        if done.status != 0 or not path:
+            return None
+        write_atomic(record, f"{path}\n{_stamp(path)}".encode())
+        return path
 
     def _venv(self, scratch: Path, compiler: _Interpreter) -> Path:
         venv = scratch / "venv"
@@ -269,6 +280,12 @@ class PythonContents:
         self.context.run(
             uv(), *arguments, folder=folder, doing=doing, env={**UV_OPTIONS, **(env or {})}
         )
+
+
+def _stamp(program: str) -> str:
+    """Return what changes with the file of a program. Raises OSError."""
+    about = Path(program).stat()
+    return f"{about.st_ino} {about.st_size} {about.st_mtime_ns}"
 
 
 @dataclass(frozen=True, slots=True)
