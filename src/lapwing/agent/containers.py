@@ -5,8 +5,7 @@ that is a process, the process ID and start time of the first process of its con
 adopted, watched, measured and signalled by it. What only the engine can do is done through its API:
 create, remove, read the exit status and the output.
 
-The name of a container is derived from its mark, so a replica never has two. Containers are
-labelled with their owner; what a killed agent did not record is found by it and removed. The engine
+What a killed agent did not record is found by the label of its owner and removed. The engine
 restarts nothing (restart policy `no`).
 
 The engine buffers the output (bounded), and the agent copies it to the log of the replica. The time
@@ -18,35 +17,35 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
-import hashlib
 import logging
 import os
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from lapwing.agent import logs, oom, processes, termination
+from lapwing.agent.container_request import (
+    HOME_LABEL,
+    OWNER_LABEL,
+    creation,
+    image_repository,
+    name_of,
+    network_name,
+)
 from lapwing.agent.engine import Engine, find_socket, frames
-from lapwing.agent.processes import MARK, ContainerOptions, Identity, Launch
+from lapwing.agent.processes import MARK, Identity, Launch
 from lapwing.errors import EngineError, EngineUnreachableError, ReplicaError
 from lapwing.settings import Settings
 
 log = logging.getLogger(__name__)
 
-HOME_LABEL = "dev.lapwing.home"
-OWNER_LABEL = "dev.lapwing.owner"
-DEFAULT_SCRATCH_BYTES = 256 * 1024 * 1024
-"""The size of /tmp in a container without `scratch`."""
-LOG_OPTIONS = {"max-size": "10m", "max-file": "2"}
 YOUNGEST_IMAGE_S = 3600.0
 """Age from which an image that no release needs is removed."""
 FOLLOW_RETRY_S = 1.0
 """Time between two attempts to read the output of a running container."""
 FLUSH_TIMEOUT_S = 2.0
 """How long the exit of a container is reported late because its last output is being read."""
-_SHARES_PER_CPU = 1024
 
 
 class Containers:
@@ -62,9 +61,20 @@ class Containers:
 
         Raises EngineError or ReplicaError.
         """
+        async with self.created(launch) as (engine, name):
+            log.parent.mkdir(parents=True, exist_ok=True)
+            await engine.start(name)
+            return await self._identify(name)
+
+    @contextlib.asynccontextmanager
+    async def created(self, launch: Launch, **options: bool) -> AsyncIterator[tuple[Engine, str]]:
+        """Create a container; yield the engine and its name. It is removed if its start fails.
+
+        `options` are added to the request. Raises EngineError or ReplicaError.
+        """
         assert launch.container is not None
         name, engine = name_of(launch.environ[MARK]), self._engine()
-        body = creation(launch, launch.container, launch.environ[MARK])
+        body = creation(launch, launch.container, launch.environ[MARK]) | options
         await engine.remove(name)
         if launch.container.network is not None:
             await engine.ensure_network(launch.container.network)
@@ -72,9 +82,7 @@ class Containers:
             if not await engine.create(name, body):
                 await self._pull(launch.container.image)
                 await engine.create(name, body)
-            log.parent.mkdir(parents=True, exist_ok=True)
-            await engine.start(name)
-            return await self._identify(name)
+            yield engine, name
         except BaseException as error:
             with contextlib.suppress(EngineError):
                 await asyncio.shield(engine.remove(name))
@@ -107,7 +115,7 @@ class Containers:
         Raises EngineError if it is still running.
         """
         if identity.pid and not _may_signal(identity):
-            await self._engine().terminate(name_of(mark))
+            await self._engine().send_signal(name_of(mark), "SIGTERM")
         await termination.stop(identity, grace, mark, watched=True)
         await self.kill(identity, mark)
 
@@ -196,6 +204,13 @@ class Containers:
         login = await registry_login(self._settings, image)
         await self._engine().pull(image, login, lambda _progress: None)
 
+    async def find(self, mark: str) -> Identity:
+        """Return the first process of a container; process 0 if there is none."""
+        try:
+            return await self._identify(name_of(mark))
+        except EngineError:
+            return Identity(0, 0.0)
+
     async def _identify(self, name: str) -> Identity:
         """Return the first process of a container; process 0 if it has exited already."""
         state = await self._engine().state(name) or {}
@@ -249,77 +264,6 @@ def _ended(code: int) -> str:
         if code > 128:
             return f"was killed by {signal.Signals(code - 128).name}"
     return f"exited with status {code}"
-
-
-def image_repository(settings: Settings, stack: str, service: str) -> str:
-    """Return the repository of the images that are built for a service of this home."""
-    return f"lapwing/{_home(settings)}/{stack}/{service}"
-
-
-def network_name(settings: Settings, stack: str, environment: str) -> str:
-    """Return the name of the network in which containers of an environment reach its resources."""
-    return f"lapwing-{_home(settings)}-{stack}-{environment}"
-
-
-def _home(settings: Settings) -> str:
-    return hashlib.sha256(str(settings.home).encode()).hexdigest()[:8]
-
-
-def name_of(mark: str) -> str:
-    """Return the name of a container: that of its owner, and a digest with the home."""
-    owner = mark.partition("|")[2].replace("/", "-")
-    return f"lapwing-{owner}-{hashlib.sha256(mark.encode()).hexdigest()[:8]}"
-
-
-def creation(launch: Launch, options: ContainerOptions, mark: str) -> dict[str, Any]:
-    """Return the request that creates a container.
-
-    Memory is limited; CPU is a share and no limit, as on Kubernetes, because a limit slows down a
-    container beside idle cores.
-    """
-    home, _, owner = mark.partition("|")
-    tmp = f"rw,exec,nosuid,nodev,mode=1777,size={options.scratch or DEFAULT_SCRATCH_BYTES}"
-    mounts = [(path, place, False) for path, place in options.volumes.items()]
-    mounts += [(path, place, True) for path, place in options.files.items()]
-    host: dict[str, Any] = {
-        "ReadonlyRootfs": True,
-        "CapDrop": ["ALL"],
-        "SecurityOpt": ["no-new-privileges"],
-        "Tmpfs": dict.fromkeys(options.temporary, tmp),
-        "RestartPolicy": {"Name": "no"},
-        "LogConfig": {"Type": "json-file", "Config": LOG_OPTIONS},
-        "Mounts": [
-            {"Type": "bind", "Source": str(place), "Target": path, "ReadOnly": read_only}
-            for path, place, read_only in mounts
-        ],
-    }
-    if options.memory is not None:
-        host |= {"Memory": options.memory, "MemorySwap": options.memory}
-    if options.cpu is not None:
-        host["CpuShares"] = max(2, round(options.cpu * _SHARES_PER_CPU))
-    body: dict[str, Any] = {
-        "Image": options.image,
-        "User": f"{options.user}:{options.user}",
-        "Env": [f"{name}={value}" for name, value in launch.environ.items()],
-        "Labels": {HOME_LABEL: home, OWNER_LABEL: owner},
-        "HostConfig": host,
-    }
-    if options.keep_entrypoint:
-        body["Cmd"] = list(launch.arguments)
-    elif launch.arguments:
-        body |= {"Entrypoint": list(launch.arguments), "Cmd": []}
-    if options.host_network:
-        host["NetworkMode"] = "host"
-        return body
-    if options.network is not None:
-        host["NetworkMode"] = options.network
-        aliases = [] if options.alias is None else [options.alias]
-        body["NetworkingConfig"] = {"EndpointsConfig": {options.network: {"Aliases": aliases}}}
-    if options.port is not None:
-        port = f"{options.port}/tcp"
-        body["ExposedPorts"] = {port: {}}
-        host["PortBindings"] = {port: [{"HostIp": "127.0.0.1", "HostPort": str(options.published)}]}
-    return body
 
 
 async def registry_login(settings: Settings, image: str) -> dict[str, str] | None:

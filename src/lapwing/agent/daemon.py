@@ -21,7 +21,6 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -283,10 +282,14 @@ class Agent:
             self.public_certificate.tick,
             self.envoy.repair,
             self._keep_log_written,
-            partial(one_off.stop_abandoned, self.settings),
+            self._stop_abandoned,
             self._clean_up,
         ):
             await _maintain(work)
+
+    async def _stop_abandoned(self) -> None:
+        if self._context is not None:
+            await one_off.stop_abandoned(self.settings, self._context.runtimes.containers)
 
     def _keep_lock(self) -> bool:
         """Take the lock again if its file was removed; return whether this is still the agent.

@@ -16,7 +16,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from lapwing.agent.containers import name_of
+from lapwing.agent.container_request import name_of
 from lapwing.agent.processes import Owner
 from lapwing.agent.resources import dumps
 from lapwing.agent.resources.servers import LABEL

@@ -192,15 +192,35 @@ class Engine:
         found: dict[str, Any] | None = await self._found("GET", f"/containers/{name}/json")
         return found
 
-    async def wait(self, name: str) -> None:
-        """Wait until a container has exited."""
+    async def wait(self, name: str) -> int:
+        """Wait until a container has exited; return its exit status."""
         async with self._stream("POST", f"/containers/{name}/wait") as response:
-            await response.aread()
+            return int(json.loads(await response.aread())["StatusCode"])
 
-    async def terminate(self, name: str) -> None:
-        """Send SIGTERM to the first process of a container, if it is running."""
+    async def attach(self, name: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connect to the input and the output of a container, which follow a response of HTTP."""
+        path = f"/containers/{name}/attach?stream=1&stdin=1&stdout=1&stderr=1"
+        request = f"POST {path} HTTP/1.1\r\nHost: engine\r\n"
+        try:
+            reader, writer = await asyncio.open_unix_connection(self.socket)
+            writer.write(f"{request}Connection: Upgrade\r\nUpgrade: tcp\r\n\r\n".encode())
+            answer = await reader.readuntil(b"\r\n\r\n")
+        except (OSError, asyncio.IncompleteReadError) as error:
+            raise EngineError(f"The container engine cannot attach to {name}.") from error
+        if answer.split()[1] not in (b"101", b"200"):
+            writer.close()
+            raise EngineError(f"The container engine cannot attach to {name}.")
+        return reader, writer
+
+    async def resize(self, name: str, rows: int, columns: int) -> None:
+        """Set the size of the terminal of a container."""
+        params = {"h": rows, "w": columns}
+        await self._found("POST", f"/containers/{name}/resize", params=params)
+
+    async def send_signal(self, name: str, signal: str) -> None:
+        """Send a signal (`SIGTERM`) to the first process of a container, if it is running."""
         with contextlib.suppress(EngineError):
-            await self._found("POST", f"/containers/{name}/kill", params={"signal": "SIGTERM"})
+            await self._found("POST", f"/containers/{name}/kill", params={"signal": signal})
 
     async def remove(self, name: str) -> None:
         """Kill and remove a container, with its anonymous volumes; nothing if it is missing."""

@@ -19,7 +19,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
 
 from lapwing.agent import caddy, logs, one_off, volumes
-from lapwing.agent.containers import network_name
+from lapwing.agent.container_request import network_name
 from lapwing.agent.processes import MARK, ContainerOptions, Launch, Owner
 from lapwing.agent.resources import launches
 from lapwing.agent.state import EnvironmentState, Generation, Replica

@@ -221,7 +221,8 @@ class Maintenance:
                 generation.deadline = time.monotonic() + DOWN_DRAIN_S
             await self._store.save()
         if down:
-            await one_off.stop_all(self._context.settings, self._prefix)
+            containers = self._context.runtimes.containers
+            await one_off.stop_all(self._context.settings, containers, self._prefix)
         await self._context.publisher.publish()
         for generation in [g for g in self.state.generations if g.role == "active"]:
             surplus = generation.replicas[generation.spec.replicas :]

@@ -1,4 +1,4 @@
-"""One-off commands of `lapwing run`: processes of the command line in a service's environment.
+"""One-off commands of `lapwing run`: processes or containers in a service's environment.
 
 They are marked like every process of an environment, so `lapwing down` finds and stops them. Their
 owner names the release, and the process that started them: while that is running, the agent does
@@ -13,12 +13,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lapwing.agent import processes, termination
+from lapwing.agent.containers import Containers
 from lapwing.agent.processes import Identity, Owner
 from lapwing.settings import Settings
 from lapwing.system.files import remove_tree
 
 LABEL = "run-"
 """Prefix of the label of a one-off command: `run-START-RELEASE`, the start time of its caller."""
+CONTAINER = ".container"
+"""A file in the home folder of a command that runs in a container."""
 GRACE_S = 10.0
 """How long a one-off command may take to end."""
 
@@ -48,19 +51,24 @@ def releases(settings: Settings) -> set[tuple[str, str, str]]:
     return {(o.stack, o.service, o.label.split("-", 2)[-1]) for o in found}
 
 
-async def stop_all(settings: Settings, prefix: str) -> None:
+async def stop_all(settings: Settings, containers: Containers, prefix: str) -> None:
     """Stop the commands of an environment (`STACK/ENVIRONMENT/`)."""
-    await asyncio.gather(*(_stop(settings, *found) for found in _find(settings, prefix)))
+    found = _find(settings, prefix)
+    await asyncio.gather(*(_stop(settings, containers, *each) for each in found))
 
 
-async def stop_abandoned(settings: Settings) -> None:
+async def stop_abandoned(settings: Settings, containers: Containers) -> None:
     """Stop the commands whose caller was killed, with all that they started."""
-    found = [*_find(settings, "*/*/")]
-    await asyncio.gather(*(_stop(settings, o, f) for o, f in found if not is_running(str(o))))
+    found = [each for each in _find(settings, "*/*/") if not is_running(str(each[0]))]
+    await asyncio.gather(*(_stop(settings, containers, *each) for each in found))
 
 
-async def _stop(settings: Settings, owner: Owner, folder: Path) -> None:
-    await termination.stop(Identity(0, 0.0), GRACE_S, f"{settings.home}|{owner}")
+async def _stop(settings: Settings, containers: Containers, owner: Owner, folder: Path) -> None:
+    mark = f"{settings.home}|{owner}"
+    if (folder / CONTAINER).exists():
+        await containers.stop(await containers.find(mark), mark, GRACE_S)
+    else:
+        await termination.stop(Identity(0, 0.0), GRACE_S, mark)
     if not is_running(str(owner)):
         await asyncio.to_thread(remove_tree, folder)
 

@@ -18,7 +18,8 @@ from typing import Any
 
 import msgspec
 
-from lapwing.agent.containers import image_repository, registry_login
+from lapwing.agent.container_request import image_repository
+from lapwing.agent.containers import registry_login
 from lapwing.agent.engine import Engine, find_socket
 from lapwing.build.image.config import PORT
 from lapwing.errors import BuildError, EngineError, EngineUnreachableError

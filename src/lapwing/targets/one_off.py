@@ -1,8 +1,9 @@
 """Run a one-off command in the environment of a service's active release.
 
-The command gets what a replica gets: files, settings, secrets, URLs of resources, volumes. It is a
-child of this process and uses the terminal of this process. If this process is killed, the kernel
-sends a signal to the command. When the command ends, every process that it started is stopped.
+The command gets what a replica gets: files, settings, secrets, URLs of resources, volumes, and if
+the service runs in containers, a container (`one_off_container`). Else it is a child of this
+process and uses the terminal of this process. If this process is killed, the kernel sends a signal
+to the command. When the command ends, every process that it started is stopped.
 """
 
 from __future__ import annotations
@@ -20,9 +21,8 @@ from types import FrameType
 import msgspec
 
 from lapwing.agent import cgroups, one_off, processes, state, termination
-from lapwing.agent.containers import name_of
-from lapwing.agent.launch import Launcher, home_of
-from lapwing.agent.processes import MARK, Identity, Launch, Owner
+from lapwing.agent.launch import Launcher, prepare_home
+from lapwing.agent.processes import MARK, Identity, Launch
 from lapwing.agent.state import EnvironmentState
 from lapwing.build.release import ReleaseStore
 from lapwing.desired.secrets import SecretStore
@@ -31,7 +31,9 @@ from lapwing.plan.model import Service
 from lapwing.settings import Settings
 from lapwing.system.files import remove_tree
 from lapwing.system.process import bound_to_caller
+from lapwing.targets import one_off_container
 from lapwing.targets.base import EnvironmentRef
+from lapwing.targets.one_off_container import Command
 
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1)
 
@@ -44,7 +46,7 @@ def run(settings: Settings, ref: EnvironmentRef, service: str, words: Sequence[s
     """
     folder = settings.environment(ref.stack, ref.environment)
     found = _state(settings, ref)
-    spec = _spec(settings, found, service, ref)
+    spec = _spec(found, service, ref)
     line = words[0] if len(words) == 1 else shlex.join(words)
     launcher = Launcher(
         found, settings, ReleaseStore(settings.releases), SecretStore(settings.secrets), folder
@@ -52,11 +54,17 @@ def run(settings: Settings, ref: EnvironmentRef, service: str, words: Sequence[s
     caller = Identity(os.getpid(), processes.started(os.getpid()) or 0.0)
     owner = launcher.owner(service, one_off.label(caller, spec.release), caller.pid)
     spec = msgspec.structs.replace(spec, command=line)
-    launch = asyncio.run(launcher.launch(spec, owner, None))
+    home = prepare_home(folder / "homes", owner, None)
     try:
-        return _run(launch)
+        launch = asyncio.run(launcher.launch(spec, owner, None))
+        if launch.container is None:
+            return _run(launch)
+        (home / one_off.CONTAINER).touch()
+        terminal = sys.stdin.isatty() and sys.stdout.isatty()
+        with forwarding(shares_terminal=terminal) as begin_with:
+            return asyncio.run(one_off_container.run(settings, launch, begin_with, terminal))
     finally:
-        remove_tree(home_of(folder / "homes", owner))
+        remove_tree(home)
 
 
 def _state(settings: Settings, ref: EnvironmentRef) -> EnvironmentState:
@@ -70,9 +78,7 @@ def _state(settings: Settings, ref: EnvironmentRef) -> EnvironmentState:
     return found
 
 
-def _spec(
-    settings: Settings, found: EnvironmentState, service: str, ref: EnvironmentRef
-) -> Service:
+def _spec(found: EnvironmentState, service: str, ref: EnvironmentRef) -> Service:
     """Return the active release of a service, that of the last deployment for a job."""
     assert found.document is not None
     check_name("service", service, found.document.services, ref)
@@ -88,17 +94,7 @@ def _spec(
             f"{service} of {ref} is not running.",
             hint=f"`lapwing status -e {ref.environment}` shows its state.",
         )
-    spec = active.spec if active is not None else spec
-    if spec.container is None:
-        return spec
-    container = "CONTAINER"
-    if active is not None:
-        owner = Owner(found.stack, found.environment, service, active.label)
-        container = name_of(f"{settings.home}|{owner}")
-    raise UsageError(
-        f"{service} runs as a container: `lapwing run` is for services that run as processes.",
-        hint=f"Use the engine: `docker exec -it {container} COMMAND`.",
-    )
+    return active.spec if active is not None else spec
 
 
 def _run(launch: Launch) -> int:
@@ -109,7 +105,7 @@ def _run(launch: Launch) -> int:
     # Without a terminal it gets a group, so that it gets only the signals that we forward.
     shares_terminal = sys.stdin.isatty()
     sys.stdout.flush()
-    with _forwarding(shares_terminal=shares_terminal) as begin_with:
+    with forwarding(shares_terminal=shares_terminal) as begin_with:
         process = subprocess.Popen(
             arguments,
             env=dict(launch.environ),
@@ -126,13 +122,13 @@ def _run(launch: Launch) -> int:
 
 
 @contextlib.contextmanager
-def _forwarding(*, shares_terminal: bool) -> Iterator[Callable[[subprocess.Popen[bytes]], None]]:
+def forwarding(*, shares_terminal: bool) -> Iterator[Callable[[Command], None]]:
     """Forward received signals to a command, also those received before it has started.
 
     Signals of keys reach it from its terminal. Yields a function that takes the command.
     """
     keys = (signal.SIGINT, signal.SIGQUIT) if shares_terminal else ()
-    commands, early = list[subprocess.Popen[bytes]](), list[int]()
+    commands, early = list[Command](), list[int]()
 
     def forward(number: int, _frame: FrameType | None = None) -> None:
         if number not in keys and not commands:
@@ -141,8 +137,8 @@ def _forwarding(*, shares_terminal: bool) -> Iterator[Callable[[subprocess.Popen
             with contextlib.suppress(ProcessLookupError):
                 commands[0].send_signal(number)
 
-    def begin_with(process: subprocess.Popen[bytes]) -> None:
-        commands.append(process)
+    def begin_with(command: Command) -> None:
+        commands.append(command)
         for number in early:
             forward(number)
 

@@ -19,7 +19,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lapwing.agent import logs, one_off, ports, processes, volumes
-from lapwing.agent.containers import Containers, name_of
+from lapwing.agent.container_request import name_of
+from lapwing.agent.containers import Containers
 from lapwing.agent.engine import Engine, find_socket
 from lapwing.agent.processes import MARK, Identity, Launch, Owner
 from lapwing.agent.resources import images, launches, servers

@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from lapwing.agent import volumes
-from lapwing.agent.containers import network_name
+from lapwing.agent.container_request import network_name
 from lapwing.agent.processes import MARK, ContainerOptions, Launch, Owner
 from lapwing.agent.resources.kinds import MONGO_PROBE, Probe
 from lapwing.errors import ResourceError

@@ -1,9 +1,8 @@
 """Publish an image to a registry, an archive or the container engine of this machine.
 
 The layers are pushed first, several at once, then the manifests, then the tags: a tag always names
-a complete image.
-A layer of the base or of an earlier release is mounted if both are in one registry, and copied
-otherwise. Existing blobs are skipped; an existing image costs one request.
+a complete image. A layer of the base or of an earlier release is mounted if both are in one
+registry, and copied otherwise. Existing blobs are skipped; an existing image costs one request.
 """
 
 from __future__ import annotations
