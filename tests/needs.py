@@ -134,6 +134,12 @@ def _mysql() -> str | None:
     return found if said and "MariaDB" not in said else None
 
 
+def _mysql_root() -> str | None:
+    """The root file system of `.ci/install-mysql`."""
+    folder = Path(__file__).parents[1] / ".venv/mysql/root"
+    return str(folder) if folder.is_dir() else None
+
+
 PARTS: dict[str, Callable[[], str | None]] = {
     "busybox": _program("busybox"),
     "curl": _program("curl"),
@@ -163,6 +169,7 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "policy-schemas": _validator("schemas/kyverno.io"),
     "mysql": _program("mysqld"),
     "mysql-tools": _mysql,
+    "mysql-root": _mysql_root,
     "postgres": _program("postgres"),
     "pebble": _program("pebble"),
     "pebble-challtestsrv": _program("pebble-challtestsrv"),

@@ -21,17 +21,12 @@ from lapwing.agent.processes import Owner
 from lapwing.agent.resources import dumps
 from lapwing.agent.resources.servers import LABEL
 from lapwing.errors import BackupError
-from lapwing.plan.model import Document, Resource, ResourceKind
+from lapwing.plan.model import Document, Resource
 from lapwing.settings import Settings
 
 SNAPSHOT_TIMEOUT_S = 600.0
 LOCKED_TIMEOUT_S = 60.0
 """How long a SQLite file may be locked until its backup fails."""
-DUMP: dict[ResourceKind, str] = {
-    "mongodb": "mongodump",
-    "mysql": "mysqldump",
-}
-"""The tools in the images of databases that are left out."""
 _SQLITE = b"SQLite format 3\0"
 _BESIDE_SQLITE = ("-wal", "-shm", "-journal")
 _BLOCK = 1024 * 1024
@@ -48,7 +43,7 @@ def reason_left_out(
             return None
         owner = Owner(document.stack, document.environment, name, LABEL)
         container = name_of(f"{settings.home}|{owner}")
-        return f"in a container: dump it with `docker exec {container} {DUMP[resource.kind]}`"
+        return f"in a container: dump it with `docker exec {container} mongodump`"
     if resource.provider == "url":
         return "at a URL: back it up where it runs"
     if Path(resource.program or "").name == "mongod":

@@ -34,8 +34,8 @@ def command(
     """Back up the databases and volumes of an environment on a machine.
 
     ACTION is `create` (default), `list` or `verify`; `verify` restores BACKUP (default: the newest)
-    into a scratch folder and checks it. Services keep running. MySQL and MongoDB in containers,
-    mongod, and databases at a URL are not backed up; the output lists them.
+    into a scratch folder and checks it. Services keep running. MongoDB in containers, mongod,
+    and databases at a URL are not backed up; the output lists them.
     """
     from lapwing.cli import present
     from lapwing.commands import backup as commands

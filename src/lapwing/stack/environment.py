@@ -219,8 +219,8 @@ class Environment(StrictModel):
     )
     backup: Annotated[Backup | None, short_form("every", str | Backup)] = Field(
         None,
-        description="Scheduled backups of volumes and databases, except MySQL and MongoDB in "
-        "containers, mongod, and databases at a URL (machine).",
+        description="Scheduled backups of volumes and databases, except MongoDB in containers, "
+        "mongod, and databases at a URL (machine).",
         examples=[{"every": "daily", "keep": 14, "to": "/var/backups/lapwing"}],
     )
     headers: Headers = Field(

@@ -17,11 +17,11 @@ from lapwing.settings import Settings, read
 from tests.unit.agent.samples import document, service
 
 CONTAINERS = {
-    "sql": Resource(
-        kind="mysql",
+    "carts": Resource(
+        kind="mongodb",
         provider="container",
-        variable="SQL_URL",
-        container=ResourceContainer(image="mysql:8.4", memory=2**28),
+        variable="CARTS_URL",
+        container=ResourceContainer(image="mongo:8", memory=2**28),
     ),
     "docs": Resource(
         kind="mongodb", provider="binary", program="/usr/bin/mongod", variable="DOCS_URL"
@@ -46,16 +46,16 @@ def test_databases_that_need_a_dump_are_left_out_with_the_command(settings: Sett
     (volume / "a.txt").write_text("kept")
     made = backups.create(None)
     assert [p.name for p in made.parts] == ["volume.uploads"]
-    sql, docs = made.left_out
-    assert (sql.name, docs.name) == ("sql", "docs")
-    assert "`docker exec lapwing-shop-local-sql-resource-0-" in sql.reason
-    assert sql.reason.endswith(" mysqldump`")
+    carts, docs = made.left_out
+    assert (carts.name, docs.name) == ("carts", "docs")
+    assert "`docker exec lapwing-shop-local-carts-resource-0-" in carts.reason
+    assert carts.reason.endswith(" mongodump`")
     assert "`mongodump`" in docs.reason
-    assert backups.left_out(backups.find(None)) == [sql, docs]
+    assert backups.left_out(backups.find(None)) == [carts, docs]
 
 
 def test_backup_without_any_part_is_an_error(settings: Settings) -> None:
-    with pytest.raises(BackupError, match=r"Nothing of shop/local can be backed up: sql, in a"):
+    with pytest.raises(BackupError, match=r"Nothing of shop/local can be backed up: carts, in a"):
         Backups(settings, with_resources()).create(None)
     assert not (settings.home / "backups").exists()
 

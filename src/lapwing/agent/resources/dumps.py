@@ -7,7 +7,8 @@ so nothing is loaded: the second container only has to start on it.
 The second container belongs to the process that starts it, like a one-off command: the agent
 removes the container when that process has ended.
 
-Sources: PostgreSQL documentation, pg_dump and pg_restore; Docker Engine API, Exec.
+Sources: PostgreSQL documentation, pg_dump and pg_restore; MySQL Reference Manual 8.4, mysqldump and
+Using Option Files; Docker Engine API, Exec.
 """
 
 from __future__ import annotations
@@ -31,6 +32,15 @@ from lapwing.system.files import write_atomic
 
 FILE = "dump"
 """The dump, beside the data that it is loaded into."""
+# Options in a file, because arguments are visible to others.
+_MYSQL = """\
+exec {} 3<<EOF
+[client]
+user=root
+password="$(cat "$MYSQL_ROOT_PASSWORD_FILE")"
+EOF
+"""
+_OPTIONS = "--defaults-extra-file=/dev/fd/3"
 _LOGIN = 'export PGPASSWORD="$(cat "$POSTGRES_PASSWORD_FILE")"; '
 _USER = '-U "$POSTGRES_USER" -d "$POSTGRES_DB"'
 
@@ -44,6 +54,13 @@ class Tool:
 
 
 TOOLS: dict[ResourceKind, Tool] = {
+    "mysql": Tool(
+        dump=_MYSQL.format(
+            f"mysqldump {_OPTIONS} --single-transaction --routines --events --no-tablespaces "
+            '--set-gtid-purged=OFF "$MYSQL_DATABASE"'
+        ),
+        load=_MYSQL.format(f'mysql {_OPTIONS} "$MYSQL_DATABASE" <{images.SECRETS}/{FILE}'),
+    ),
     "postgres": Tool(
         dump=f"{_LOGIN}exec pg_dump -Fc {_USER}",
         # A dump contains no roles: owners and privileges of other roles would stop the load.

@@ -55,7 +55,9 @@ class Server:
 def _mysql(memory: int) -> tuple[str, ...]:
     """Half of the memory for the buffer pool; one connection for each 8 MiB of memory."""
     pool, connections = memory // 2, max(20, memory // (8 * _MIB))
-    return ("mysqld", f"--innodb-buffer-pool-size={pool}", f"--max-connections={connections}")
+    sizes = (f"--innodb-buffer-pool-size={pool}", f"--max-connections={connections}")
+    # Without a name server, each connection would wait until the search for a name has timed out.
+    return ("mysqld", *sizes, "--skip-name-resolve")
 
 
 def _postgres(memory: int) -> tuple[str, ...]:
