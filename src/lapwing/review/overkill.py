@@ -165,6 +165,12 @@ def _in_cloud(loaded: LoadedStack) -> bool:
     return loaded.settings.cloud is not None
 
 
+def _has_managed_backups(loaded: LoadedStack) -> bool:
+    """Return whether a database in several zones is backed up: MongoDB in Atlas."""
+    resources = loaded.stack.resources.values()
+    return _in_cloud(loaded) and any(r.kind == "mongodb" and r.backup for r in resources)
+
+
 def _in_cluster(loaded: LoadedStack) -> bool:
     return loaded.settings.target == "kubernetes"
 
@@ -202,7 +208,7 @@ COMPONENTS = (
         "Several zones of one region and backups cover the common failures.",
         "a compliance requirement of a recovery point below one hour",
         _database_copies,
-        applies=_in_cloud,
+        applies=_has_managed_backups,
         instead="Remove `replica_region`.",
     ),
     Component(
