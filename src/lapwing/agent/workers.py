@@ -3,9 +3,9 @@
 A server with several worker processes opens one port, and the kernel gives a connection to any of
 them. So a few requests prove nothing about the others. The workers are the processes of the replica
 that have the listening socket open, but for the master that started them; the process that has the
-socket of a connection open has accepted it (/proc/PID/fd). Requests are sent on new connections
-until each worker has accepted one, and all have to be answered with a status below 500. Linux only,
-and not for containers.
+socket of a connection open has accepted it (/proc/PID/fd). Connections are opened until each worker
+has accepted one and has answered a request on it with a status below 500. Linux only, and not for
+containers.
 
 A process may have inherited the socket and accept no connection: those are waited for TIMEOUT_S.
 A server that passes connections on to its workers, such as Node's cluster module, has one process
@@ -50,9 +50,9 @@ async def check(
             return None
         if workers != known:
             known, changed, count = workers, loop.time(), len(workers)
-        if workers - asked:
+        if missing := workers - asked:
             count = min(2 * count, MAX_CONNECTIONS)
-            reached = await _ask(port, path, health, workers, count)
+            reached = await _ask(port, path, health, missing, count)
             if isinstance(reached, str):
                 return reached
             asked |= reached
@@ -66,10 +66,10 @@ async def check(
 async def _ask(
     port: int, path: str, health: Health, workers: set[int], count: int
 ) -> set[int] | str:
-    """Send requests on `count` connections; returns the workers that they reached.
+    """Open `count` connections, and send a request on one to each worker that accepted any.
 
-    All are opened before the first request, so workers that serve one connection at a time accept
-    one each. Returns why an answer is not healthy instead.
+    All are opened first, so workers that serve one connection at a time accept one each. Returns
+    the workers, or why an answer is not healthy.
     """
     with contextlib.ExitStack() as stack:
         connections = []
@@ -81,14 +81,15 @@ async def _ask(
             await asyncio.sleep(CONNECT_PAUSE_S)
         await asyncio.sleep(PAUSE_S)
         clients = {connection.client for connection in connections}
-        reached = await asyncio.to_thread(_holders, port, clients, workers)
-        answers = await asyncio.gather(*(c.get(path, health) for c in connections))
+        holders = await asyncio.to_thread(_holders, port, clients, workers)
+        chosen = [c for c in connections if c.client in holders.values()]
+        answers = await asyncio.gather(*(connection.get(path, health) for connection in chosen))
     for answer in answers:
         if isinstance(answer, str):
             return answer
         if answer >= 500:
             return f"GET {path} responded with status {answer} from one of its worker processes"
-    return reached
+    return set(holders)
 
 
 def _workers(port: int, members: Iterable[Member]) -> set[int]:
@@ -99,10 +100,10 @@ def _workers(port: int, members: Iterable[Member]) -> set[int]:
     return set(holding) - masters if len(holding) > 1 else set()
 
 
-def _holders(port: int, clients: set[int], workers: set[int]) -> set[int]:
-    """Return the workers that have accepted one of the connections with these client ports."""
-    inodes = {inode for client, inode in ports.accepted(port).items() if client in clients}
-    return {pid for pid in workers if inodes & _sockets(pid)}
+def _holders(port: int, clients: set[int], workers: set[int]) -> dict[int, int]:
+    """Return the client port of one of these connections for each worker that accepted any."""
+    inodes = {inode: c for c, inode in ports.accepted(port).items() if c in clients}
+    return {pid: inodes[i] for pid in workers for i in _sockets(pid) if i in inodes}
 
 
 def _sockets(pid: int) -> set[str]:
