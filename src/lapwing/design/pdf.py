@@ -66,12 +66,12 @@ def column_widths(
     least, wanted = [], []
     for cells in columns:
         least.append(max(measure(word) for cell in cells for word in cell.split()) + 2 * _PADDING)
-        wanted.append(min(max(map(measure, cells)), _MAX_COLUMN * available))
-    spare = available - sum(least)
-    more = [max(w - word, 1.0) for w, word in zip(wanted, least, strict=True)]
-    if spare < 0:  # A word longer than its share is broken.
-        return [available * word / sum(least) for word in least]
-    return [word + spare * m / sum(more) for word, m in zip(least, more, strict=True)]
+        whole = min(max(map(measure, cells)) + 2 * _PADDING, _MAX_COLUMN * available)
+        wanted.append(max(whole, least[-1]))
+    spare, missing_width = available - sum(least), sum(wanted) - sum(least)
+    share = min(1.0, max(spare, 0.0) / missing_width) if missing_width else 0.0
+    widths = [word + share * (w - word) for word, w in zip(least, wanted, strict=True)]
+    return [available * width / sum(widths) for width in widths]
 
 
 def _texts(document: Document) -> Iterator[str]:
