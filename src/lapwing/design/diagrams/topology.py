@@ -32,7 +32,7 @@ def topology(subject: Subject) -> Graph:
         )
     else:
         members = (_project(subject, inside), *_shared_project(subject), *_atlas(subject))
-    outside = (*_outside(subject), *members, *_managed(subject), *_git())
+    outside = (*_outside(subject), *members, *_managed(subject, created=False), *_git())
     title = f"{subject.stack}, {subject.environment.name}: architecture"
     return graph("architecture", title, outside, links)
 
@@ -76,7 +76,10 @@ def _project(subject: Subject, inside: tuple[Node, ...]) -> Group:
     region = Group(
         "region",
         f"Region {subject.cloud.region}" + "".join(f", {t}" for t in labels(subject, "zones")),
-        (Group("subnet", f"VPC, private subnet {subnet.cidr}", tuple(network), "white"),),
+        (
+            Group("subnet", f"VPC, private subnet {subnet.cidr}", tuple(network), "white"),
+            *_managed(subject, created=True),
+        ),
         "blue",
     )
     members: list[Node | Group] = []
@@ -130,8 +133,9 @@ def _atlas_lines(subject: Subject, part: str) -> Iterator[str]:
         yield f"backups {database.kept[0]}"
 
 
-def _managed(subject: Subject) -> Iterator[Node]:
-    for each in subject.facts.managed:
+def _managed(subject: Subject, *, created: bool) -> Iterator[Node]:
+    """Draw the databases outside of the cluster, by whether Terraform creates them."""
+    for each in (m for m in subject.facts.managed if bool(m.product) == created):
         where = each.product or "outside of the cluster"
         lines = (KINDS[each.kind], where, *(("standby in another zone",) if each.standby else ()))
         yield Node(each.part, each.part, lines, "database", "orange")
