@@ -298,5 +298,8 @@ def _routes(
         headers = header_changes({**SECURE, **strict}, common, spec.headers or {})
         if not strict:
             headers = tuple(h for h in headers if h.name not in STRICT_TRANSPORT)
-        routes.append(Route(prefix, cluster, spec.timeout, spec.max_body, headers))
+        access = None if preview else spec.access or _edge(state).access
+        clients = access.allow if access else ()
+        route = Route(prefix, cluster, spec.timeout, spec.max_body, headers, clients=clients)
+        routes.append(route)
     return tuple(sorted(routes, key=lambda r: (-len(r.prefix), r.prefix)))

@@ -88,7 +88,11 @@ def verify_machine(settings: Settings, status: Status, document: Document) -> It
             if wanted.route is None:
                 continue
             path = wanted.health.path or wanted.route
-            yield _ask(client, f"{name}: GET {path}", address, settings.port, host, path)
+            result = _ask(client, f"{name}: GET {path}", address, settings.port, host, path)
+            access = wanted.access or (document.edge and document.edge.access)
+            if access and result.seen.startswith(("401", "403")):
+                result = CheckResult(result.check, True, f"{result.seen}, limited by `access`")
+            yield result
 
 
 def _ask(client: object, check: str, address: str, port: int, host: str, path: str) -> CheckResult:

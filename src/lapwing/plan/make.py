@@ -15,7 +15,7 @@ from lapwing.errors import UsageError
 from lapwing.plan import model, server_images
 from lapwing.plan.model import Document
 from lapwing.stack import model as written
-from lapwing.stack.fields import Headers
+from lapwing.stack.fields import Access, Headers
 from lapwing.stack.load import LOCAL, LoadedStack
 from lapwing.stack.resource_reference import variable_of
 
@@ -84,6 +84,7 @@ def _edge(loaded: LoadedStack, secrets: Mapping[str, str]) -> model.Edge | Unset
         redirects=dict(loaded.settings.redirects),
         certificate=_certificate(loaded, secrets),
         headers=headers(loaded.settings.headers),
+        access=_access(loaded.settings.access),
     )
     return UNSET if edge == model.Edge() else edge
 
@@ -198,7 +199,12 @@ def _service(
         schedule=_schedule(service),
         rollout=_rollout(service),
         headers=headers(service.headers) or UNSET,
+        access=_access(service.access) or UNSET,
     )
+
+
+def _access(access: Access | None) -> model.Access | None:
+    return None if access is None else model.Access(allow=tuple(access.allow or ()))
 
 
 def _schedule(service: written.Service) -> model.Schedule | UnsetType:

@@ -15,6 +15,7 @@ Durations are seconds, sizes are bytes, rates are fractions from 0 to 1, cpu is 
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 from typing import Annotated, Literal
 
 import msgspec
@@ -123,6 +124,17 @@ class Schedule(Struct, frozen=True, kw_only=True):
         cron.time_zone(self.timezone)
 
 
+class Access(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Whose requests are accepted: those of clients in the networks `allow`; empty: everyone's."""
+
+    allow: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check the networks of a pushed document. Raises ValueError."""
+        for network in self.allow:
+            ipaddress.ip_network(network)
+
+
 class Service(Struct, frozen=True, kw_only=True):
     """One service as it should run.
 
@@ -159,6 +171,8 @@ class Service(Struct, frozen=True, kw_only=True):
     rollout: Rollout = Rollout()
     headers: dict[str, HeaderValue] | UnsetType = UNSET
     """Changes of the headers of its responses; names are lower-case."""
+    access: Access | UnsetType = UNSET
+    """Whose requests it gets; unset: as in `Edge`."""
 
     @property
     def is_page(self) -> bool:
@@ -284,12 +298,14 @@ class Edge(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Settings of Envoy for an environment, besides the routes of its services.
 
     `redirects` maps host names to the domain that they are redirected to. `certificate` is one
-    that the user provides. `headers` change the headers of all responses.
+    that the user provides. `headers` change the headers of all responses, `access` is that of
+    services without one.
     """
 
     redirects: dict[str, str] = {}
     certificate: Certificate | None = None
     headers: dict[str, HeaderValue] = {}
+    access: Access | None = None
 
 
 class Maintenance(Struct, frozen=True, kw_only=True):

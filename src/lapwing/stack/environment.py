@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from lapwing.stack.fields import (
     ABSOLUTE,
+    Access,
     ComputeResources,
     Duration,
     Headers,
@@ -228,6 +229,11 @@ class Environment(StrictModel):
         description="Response headers of all services: a string replaces that of a service, a list "
         "adds values, `false` removes the header. `headers` of a service override them.",
         examples=[{"X-Frame-Options": "DENY", "X-Powered-By": False}],
+    )
+    access: Access | None = Field(
+        None,
+        description="Who may send requests to its services (machine). `access` of a service "
+        "replaces it. Default: everyone.",
     )
     maintenance: Annotated[MaintenancePage, short_form("page", NonEmpty | MaintenancePage)] = Field(
         default_factory=MaintenancePage,

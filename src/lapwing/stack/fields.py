@@ -74,6 +74,7 @@ Percentage = Annotated[
 ]
 CronSchedule = Annotated[str, BeforeValidator(cron.parse), Field(json_schema_extra={**CRON})]
 Interval = Annotated[str, BeforeValidator(cron.parse_interval)]
+Network = Annotated[str, BeforeValidator(quantities.network)]
 TimeZone = Annotated[str, BeforeValidator(cron.time_zone)]
 Date = Annotated[datetime.date, BeforeValidator(quantities.date), Field(json_schema_extra={**DATE})]
 
@@ -89,6 +90,18 @@ Headers = dict[
         ),
     ],
 ]
+
+
+class Access(StrictModel):
+    """Who may send requests. Health checks, smoke tests and previews are not limited."""
+
+    allow: list[Network] | None = Field(
+        None,
+        min_length=1,
+        description="The networks and IP addresses of clients; others get status 403. Default: "
+        "all. Behind `LAPWING_TRUSTED_PROXIES` it is the last address in `X-Forwarded-For`.",
+        examples=[["203.0.113.0/24", "2001:db8::/32"]],
+    )
 
 
 class ComputeResources(StrictModel):

@@ -79,6 +79,24 @@ def check_redirects(stack: Stack, environment: Environment) -> Iterator[Violatio
             yield Violation(message, at, f"Add `{target}` to `domains`, or correct it.")
 
 
+def check_access(stack: Stack, environment: Environment) -> Iterator[Violation]:
+    """`access` is for services with a route on a machine."""
+    on_machine = environment.target == "machine"
+    hint = "Limit access in the load balancer, and "
+    if environment.access is not None and not on_machine:
+        message = "`access` is only for `target: machine`."
+        yield Violation(message, ("access",), f"{hint}remove `access`.", key=True)
+    for name, service in stack.services.items():
+        at: KeyPath = ("services", name, "access")
+        if service.access is not None and not on_machine:
+            message = f"`access` of `{name}` is only for `target: machine`."
+            keep = "write `access: null` in this environment."
+            yield Violation(message, at, hint + keep, key=True)
+        elif service.access is not None and service.route is None:
+            message = f"`{name}` has no `route`, so it gets no requests."
+            yield Violation(message, at, "Remove `access`.", key=True)
+
+
 def check_headers(stack: Stack, environment: Environment) -> Iterator[Violation]:
     """`headers` are for services with a route, and do not change how a response is transferred.
 

@@ -17,6 +17,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 from lapwing.stack.delivery import Mirror, Registry, Release, Releases
 from lapwing.stack.environment import Environment
 from lapwing.stack.fields import (
+    Access,
     ComputeResources,
     CronSchedule,
     Duration,
@@ -272,6 +273,11 @@ class Service(StrictModel):
         "where it is missing and, on a machine with a public certificate or one of yours, "
         "`Strict-Transport-Security: max-age=2592000`.",
         examples=[{"X-Frame-Options": "DENY", "X-Powered-By": False}],
+    )
+    access: Access | None = Field(
+        None,
+        description="Who may send requests to it (machine). Default: `access` of the environment; "
+        "`{}`: everyone.",
     )
     timeout: Duration | None = Field(None, gt=0, description="Timeout of a request, or of a job.")
     rollout: Rollout = Field(

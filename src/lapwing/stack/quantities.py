@@ -7,6 +7,7 @@ cores, a fraction from 0 to 1, a date. It raises ValueError with the expected fo
 from __future__ import annotations
 
 import datetime
+import ipaddress
 import re
 
 HOST_ADDRESS = (
@@ -104,6 +105,18 @@ def show_duration(seconds: float) -> str:
 def show_fraction(value: float) -> str:
     """Format a fraction as a percentage: `5%`."""
     return f"{value * 100:g}%"
+
+
+def network(value: object) -> str:
+    """Parse a network (`203.0.113.0/24`) or an IP address, which is the network of one client."""
+    text = str(value)
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError as error:
+        reason = str(error).removeprefix(text).removeprefix(repr(text)).strip()
+        raise ValueError(
+            f"{text!r} is not a network ({reason}); write it as `203.0.113.0/24`"
+        ) from None
 
 
 def header(value: object) -> object:

@@ -34,8 +34,8 @@ _TYPES = {"string": "text", "integer": "number", "number": "number", "boolean": 
 _PARTS = (
     "Service", "Build", "Health", "Buffering", "Replicas", "ComputeResources", "Rollout", "Smoke",
     "Analysis", "Secret", "Migrate", "Schedule", "Resource", "Environment", "Backup", "Cloud",
-    "Machine", "Tls", "Acme", "MaintenancePage", "Gateway", "Usage", "Release", "Branch",
-    "ReleasedProject", "Forge", "Mirrored", "Scan", "Accepted", "Signing",
+    "Machine", "Access", "Tls", "Acme", "MaintenancePage", "Gateway", "Usage", "Release",
+    "Branch", "ReleasedProject", "Forge", "Mirrored", "Scan", "Accepted", "Signing",
 )  # fmt: skip
 
 _HEAD = """\

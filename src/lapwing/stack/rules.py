@@ -43,6 +43,7 @@ RULES: tuple[Rule, ...] = (
     ingress_rules.check_domains,
     ingress_rules.check_redirects,
     ingress_rules.check_tls,
+    ingress_rules.check_access,
     ingress_rules.check_headers,
     ingress_rules.check_maintenance,
     environment_rules.check_host,

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from lapwing.agent import checks
+from lapwing.agent.proxy import bootstrap
 from lapwing.agent.proxy.model import Cluster, Route, RouteTable, VirtualHost
 from lapwing.agent.proxy.supervisor import Envoy
 from lapwing.plan.model import Health, Service
@@ -63,7 +64,11 @@ async def _envoy(home: Path, **options: object) -> AsyncIterator[Envoy]:
             )
             idle = VirtualHost("e", ("preview.b.localhost",), (), ("127.0.0.0/8",))
             other = VirtualHost("c", ("other.localhost",), routes, ("192.0.2.0/24",))
-            await proxy.publish_routes(RouteTable("1", (host, local, other, preview, idle)))
+            limited = Route("/in", cluster.name, clients=("192.0.2.0/24", "2001:db8::/32"))
+            buffered = Route("/in/buffered", cluster.name, max_body=9, clients=limited.clients)
+            some = VirtualHost("f", ("some.localhost",), (buffered, limited, *routes))
+            hosts = (host, local, other, preview, idle, some)
+            await proxy.publish_routes(RouteTable("1", hosts))
             await proxy.confirmed("1", 10)
             yield proxy
     finally:
@@ -176,6 +181,29 @@ async def test_virtual_host_accepts_its_clients_only(tmp_path: Path) -> None:
     async with _envoy(tmp_path, trusted_proxies=("127.0.0.0/8",)) as proxy:
         assert (await _request(proxy, get, "Host: other.localhost", forged))[0] == 200
         assert (await _request(proxy, get, "Host: local.localhost", forged))[0] == 403
+
+
+@pytest.mark.parametrize("path", ["/in", "/in/", "/x/../in", "/in/buffered", "/in?a=/"])
+async def test_route_accepts_its_clients_only(path: str, tmp_path: Path) -> None:
+    """Also for websockets, and not only for the first address that a trusted proxy forwards."""
+    upgrade = ("Upgrade: websocket", "Sec-WebSocket-Key: a", "Sec-WebSocket-Version: 13")
+    get, host = f"GET {path} HTTP/1.1", "Host: some.localhost"
+    async with _envoy(tmp_path) as proxy:
+        assert (await _request(proxy, "GET /all HTTP/1.1", host))[0] == 200
+        for extra in ((), ("X-Forwarded-For: 192.0.2.7",)):
+            status, body = await _request(proxy, get, host, *extra)
+            assert (status, body) == (403, bootstrap.FORBIDDEN)
+        head = (await exchange(proxy, get, host, *upgrade))[0]
+        assert head.split()[1] == "403"
+    async with _envoy(tmp_path, trusted_proxies=("127.0.0.0/8",)) as proxy:
+        for address, expected in (
+            ("192.0.2.7", 200),
+            ("2001:db8::9", 200),
+            ("192.0.3.7", 403),
+            ("192.0.2.7, 192.0.3.7", 403),
+        ):
+            found = await _request(proxy, get, host, f"X-Forwarded-For: {address}")
+            assert found[0] == expected, address
 
 
 async def _reply_to_shop(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

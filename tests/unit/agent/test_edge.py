@@ -8,7 +8,7 @@ from lapwing.agent import publisher
 from lapwing.agent.proxy import provided_certificates
 from lapwing.agent.proxy.model import Page, VirtualHost
 from lapwing.agent.state import EnvironmentState
-from lapwing.plan.model import Acme, Certificate, Document, Edge, Maintenance, SecretVersion
+from lapwing.plan.model import Access, Acme, Certificate, Document, Edge, Maintenance, SecretVersion
 from tests.unit.agent.samples import document, environment, generation, rollout, service
 
 ACME = Acme(email="ops@example.com", directory="https://acme.example.com")
@@ -91,6 +91,30 @@ def test_stopped_stack_has_the_maintenance_page_too() -> None:
     assert hosts(state)["app.example.com"].routes[0].page == Page("<p>", 300)
     state.document = public()
     assert not hosts(state)
+
+
+def test_allowed_clients_limit_every_host_but_the_preview() -> None:
+    state = served(public(), access=Access(allow=("203.0.113.0/24",)))
+    rollout(msgspec.structs.replace(public(), services={"api": service("a-2")}), state)
+    state.generations.append(
+        generation(2, "candidate", "green", spec=service("a-2", access=Access(allow=("::/0",))))
+    )
+    state.rollout.candidates = {"api": 2}
+    found = hosts(state)
+    for host in ("app.example.com", "localhost"):
+        assert [r.clients for r in found[host].routes] == [("203.0.113.0/24",)]
+    assert [r.clients for r in found["preview.app.example.com"].routes] == [()]
+
+
+def test_access_of_a_service_replaces_that_of_the_environment() -> None:
+    edge = Edge(access=Access(allow=("203.0.113.0/24",)))
+    for access, clients in (
+        (msgspec.UNSET, ("203.0.113.0/24",)),
+        (Access(), ()),
+        (Access(allow=("::/0",)), ("::/0",)),
+    ):
+        [route] = hosts(served(public(edge=edge), access=access))["app.example.com"].routes
+        assert route.clients == clients
 
 
 def test_redirected_host_of_another_environment_is_a_conflict() -> None:

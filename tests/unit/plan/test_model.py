@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lapwing.plan.model import (
+    Access,
     Analysis,
     Container,
     Deployment,
@@ -96,6 +97,7 @@ def test_missing_keys_get_defaults() -> None:
         ({"deployment": {}}, "actor"),
         ({"surprise": True}, "surprise"),
         ({"domains": "shop.localhost"}, "domains"),
+        ({"edge": {"access": {"allow": ["example.com"]}}}, "edge.access"),
     ],
 )
 def test_unknown_keys_and_values_are_rejected(changes: dict[str, Any], path: str) -> None:
@@ -130,6 +132,7 @@ OTHER: dict[str, Any] = {
     "max_body": 1024,
     "rollout": Rollout(),
     "headers": {"x-frame-options": "DENY"},
+    "access": Access(allow=("10.0.0.0/8",)),
     "schedule": Schedule(cron="0 6 * * *", timezone="UTC"),
 }
 OF_THE_PROCESS = {

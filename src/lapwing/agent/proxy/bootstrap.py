@@ -53,8 +53,8 @@ BUCKETS_MS = (
 )  # fmt: skip
 """Upper bounds of the latency histogram, fine enough for a 95th percentile."""
 FORBIDDEN = (
-    "A preview is only served to clients on its machine. From elsewhere, forward the port with "
-    "`ssh -L`.\n"
+    "Requests from your IP address are not allowed here. A preview is only served to clients on "
+    "its machine: from elsewhere, forward the port with `ssh -L`.\n"
 )
 UNDERSCORE_ACTIONS = {"reject": "REJECT_REQUEST", "drop": "DROP_HEADER", "allow": "ALLOW"}
 
@@ -261,7 +261,7 @@ def _http(folder: Path, ingress: Ingress, is_trusted: bool) -> Json:
         },
         "local_reply_config": {"mappers": [reply(400, BAD_REQUEST), reply(403, FORBIDDEN)]},
         "access_log": [_access_log()],
-        # The rules of RBAC are those of a virtual host.
+        # The rules of RBAC are those of a virtual host or a route.
         **http_filters(
             extension(RBAC, "extensions.filters.http.rbac.v3.RBAC"), suppress_envoy_headers=True
         ),

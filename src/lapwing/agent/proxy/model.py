@@ -47,7 +47,8 @@ class Route:
     A prefix matches whole segments: `/api` matches `/api` and `/api/x`, not `/apiary`. Without
     `cluster`, the response is 503 with Retry-After. `timeout` is in seconds; None is no timeout.
     Request bodies up to `max_body` bytes are buffered; None streams them. `headers` change those
-    of responses. `page` is the response of a route without `cluster`.
+    of responses. `page` is the response of a route without `cluster`. `clients` are the networks
+    whose requests are accepted; empty: those of the virtual host.
     """
 
     prefix: str
@@ -56,6 +57,7 @@ class Route:
     max_body: int | None = None
     headers: tuple[HeaderChange, ...] = ()
     page: Page | None = None
+    clients: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -304,8 +304,10 @@ def _route(route: Route) -> Json:
         "timeout": request_timeout(route.timeout),
         "idle_timeout": STREAM_IDLE,
     }
-    headers = response_headers(route.headers)
-    return {**match, "route": action, **buffered(route.max_body), **headers}
+    filters = [buffered(route.max_body), _allowed_clients(route.clients)]
+    settings = {n: s for f in filters for n, s in f.get("typed_per_filter_config", {}).items()}
+    options = {"typed_per_filter_config": settings} if settings else {}
+    return {**match, "route": action, **options, **response_headers(route.headers)}
 
 
 def _unavailable(route: Route) -> Json:
