@@ -74,7 +74,12 @@ class Deployed:
         found: list[dict[str, Any]] = self.where.json("history")
         return found
 
-    def get(self, path: str | None = None, host: str | None = None) -> httpx.Response:
+    def get(
+        self,
+        path: str | None = None,
+        host: str | None = None,
+        login: tuple[str, str] | None = None,
+    ) -> httpx.Response:
         """Ask as a client does; by the stack's own host name if no other is given."""
         name = host or f"{self.name}.localhost"
         context = ssl.create_default_context(cafile=self.target.authority)
@@ -83,4 +88,5 @@ class Deployed:
                 f"https://127.0.0.1:{self.where.port}{path or self.PATH}",
                 headers={"host": f"{name}:{self.where.port}"},
                 extensions={"sni_hostname": name},
+                auth=login,
             )

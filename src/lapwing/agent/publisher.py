@@ -9,6 +9,7 @@ only then. Clusters and routes are derived from the states by the functions at t
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import itertools
 import re
 import time
@@ -17,6 +18,7 @@ from types import MappingProxyType
 
 from msgspec import UNSET, UnsetType
 
+from lapwing.agent.basic_auth import Users, no_users, users_in
 from lapwing.agent.proxy import provided_certificates
 from lapwing.agent.proxy.certificates import Paths
 from lapwing.agent.proxy.model import (
@@ -60,6 +62,7 @@ class Publisher:
         self.envoy = envoy
         self._states = states
         self._secrets = secrets
+        self._users = users_in(secrets)
         self._lock = asyncio.Lock()
         self._counter = itertools.count(1)
         self._clusters: tuple[Cluster, ...] | None = None
@@ -115,7 +118,7 @@ class Publisher:
         new_clusters = tuple(c for s in states for c in clusters(s))
         bind = self.envoy.settings.bind
         own = (f"{bind}/32",) if "." in bind else (f"{bind}/128",) if ":" in bind else ()
-        hosts = virtual_hosts(states, (*LOOPBACK, *own), self.envoy.settings.port)
+        hosts = virtual_hosts(states, (*LOOPBACK, *own), self.envoy.settings.port, self._users)
         provided = (provided_certificates.wanted(states), provided_certificates.hosts(states))
         if provided != self._provided:
             self._provided = None
@@ -158,12 +161,14 @@ def virtual_hosts(
     states: Iterable[EnvironmentState],
     local: tuple[str, ...] = LOOPBACK,
     port: int = DEFAULT_PORT,
+    users: Users = no_users,
 ) -> tuple[VirtualHost, ...]:
     """Return the routes of all environments. A single one also serves plain `localhost`.
 
     The preview host has routes only between the start of candidates and their switch, and during
     maintenance, and only for clients on this machine (`local` networks). Replicas receive the
-    environment's domain as Host: many applications refuse any other.
+    environment's domain as Host: many applications refuse any other. `users` finds the users of
+    basic authentication.
     """
     known = [s for s in states if _is_served(s)]
     hosts: list[VirtualHost] = []
@@ -174,10 +179,10 @@ def virtual_hosts(
         name = f"{state.stack}/{state.environment}"
         strict = _strict_transport(state)
         public = tuple(d for d in domains if strict and not _is_loopback(d))
-        hosts.append(VirtualHost(name, public or tuple(domains), _routes(state, strict)))
+        hosts.append(VirtualHost(name, public or tuple(domains), _routes(state, users, strict)))
         if public:
             rest = tuple(d for d in domains if d not in public)
-            hosts.append(VirtualHost(f"{name}/localhost", rest, _routes(state)))
+            hosts.append(VirtualHost(f"{name}/localhost", rest, _routes(state, users)))
         hosts.append(_preview_host(state, f"{name}/preview", local, port))
         for host, target in _redirects(state).items():
             to, headers = authority(target, port), header_changes(strict)
@@ -276,6 +281,7 @@ def _is_loopback(domain: str) -> bool:
 
 def _routes(
     state: EnvironmentState,
+    users: Users = no_users,
     strict: Mapping[str, str] = MappingProxyType({}),
     *,
     preview: bool = False,
@@ -299,7 +305,9 @@ def _routes(
         if not strict:
             headers = tuple(h for h in headers if h.name not in STRICT_TRANSPORT)
         access = None if preview else spec.access or _edge(state).access
-        clients = access.allow if access else ()
-        route = Route(prefix, cluster, spec.timeout, spec.max_body, headers, clients=clients)
+        route = Route(prefix, cluster, spec.timeout, spec.max_body, headers)
+        if access:
+            login = users(state, access.basic_auth) if access.basic_auth else None
+            route = dataclasses.replace(route, clients=access.allow, users=login)
         routes.append(route)
     return tuple(sorted(routes, key=lambda r: (-len(r.prefix), r.prefix)))

@@ -17,6 +17,7 @@ import msgspec
 
 from lapwing.agent import (
     analysis,
+    basic_auth,
     checks,
     generations,
     logs,
@@ -142,6 +143,7 @@ class Steps:
                 hint="Remove it from `domains` and `redirects` here, or stop the other environment "
                 "with `lapwing down`.",
             )
+        await asyncio.to_thread(basic_auth.check, record.document, self._context.secrets)
         await asyncio.to_thread(
             provided_certificates.check,
             record.document,

@@ -61,11 +61,13 @@ def secret_versions(
     known: dict[str, str] = {}
     if current and current.edge and (certificate := current.edge.certificate):
         known[certificate.key.secret] = certificate.key.version
+    known |= {users.secret: users.version for users in (current.basic_auth if current else ())}
     for service in (current.services if current else {}).values():
         known |= service.secrets
     wanted = [(name, s) for name in names for s in loaded.stack.services[name].secret_names]
     if (tls := loaded.settings.tls) is not None and tls.key is not None:
         wanted.append(("`tls`", tls.key))
+    wanted += [("`access`", name) for name in loaded.basic_auth]
     for name, secret in wanted:
         if secret not in known:
             raise SecretError(

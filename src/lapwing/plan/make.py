@@ -84,7 +84,7 @@ def _edge(loaded: LoadedStack, secrets: Mapping[str, str]) -> model.Edge | Unset
         redirects=dict(loaded.settings.redirects),
         certificate=_certificate(loaded, secrets),
         headers=headers(loaded.settings.headers),
-        access=_access(loaded.settings.access),
+        access=_access(loaded.settings.access, secrets),
     )
     return UNSET if edge == model.Edge() else edge
 
@@ -199,12 +199,16 @@ def _service(
         schedule=_schedule(service),
         rollout=_rollout(service),
         headers=headers(service.headers) or UNSET,
-        access=_access(service.access) or UNSET,
+        access=_access(service.access, secrets) or UNSET,
     )
 
 
-def _access(access: Access | None) -> model.Access | None:
-    return None if access is None else model.Access(allow=tuple(access.allow or ()))
+def _access(access: Access | None, secrets: Mapping[str, str]) -> model.Access | None:
+    if access is None:
+        return None
+    name = access.basic_auth
+    users = name and model.SecretVersion(secret=name, version=secrets[name])
+    return model.Access(allow=tuple(access.allow or ()), basic_auth=users or None)
 
 
 def _schedule(service: written.Service) -> model.Schedule | UnsetType:

@@ -124,10 +124,21 @@ class Schedule(Struct, frozen=True, kw_only=True):
         cron.time_zone(self.timezone)
 
 
+class SecretVersion(Struct, frozen=True, kw_only=True):
+    """A value in the encrypted store: a secret and its version."""
+
+    secret: str
+    version: str
+
+
 class Access(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Whose requests are accepted: those of clients in the networks `allow`; empty: everyone's."""
+    """Whose requests are accepted: those of clients in the networks `allow`; empty: everyone's.
+
+    `basic_auth` is the secret with the users that clients have to log in as.
+    """
 
     allow: tuple[str, ...] = ()
+    basic_auth: SecretVersion | None = None
 
     def __post_init__(self) -> None:
         """Check the networks of a pushed document. Raises ValueError."""
@@ -280,13 +291,6 @@ class Acme(Struct, frozen=True, kw_only=True):
     trusted: str | None = None
 
 
-class SecretVersion(Struct, frozen=True, kw_only=True):
-    """A value in the encrypted store: a secret and its version."""
-
-    secret: str
-    version: str
-
-
 class Certificate(Struct, frozen=True, kw_only=True):
     """A certificate with its chain (PEM), and its private key."""
 
@@ -355,6 +359,15 @@ class Document(Struct, frozen=True, kw_only=True):
         """The maintenance that the next deployment keeps: not that of a restore."""
         found = self.maintenance
         return UNSET if found and found.restoring else found
+
+    @property
+    def basic_auth(self) -> list[SecretVersion]:
+        """The secrets with users of basic authentication."""
+        given = [
+            self.edge.access if self.edge else None,
+            *(s.access for s in self.services.values()),
+        ]
+        return [access.basic_auth for access in given if access and access.basic_auth]
 
     @property
     def hosts(self) -> tuple[str, ...]:

@@ -102,6 +102,12 @@ class Access(StrictModel):
         "all. Behind `LAPWING_TRUSTED_PROXIES` it is the last address in `X-Forwarded-For`.",
         examples=[["203.0.113.0/24", "2001:db8::/32"]],
     )
+    basic_auth: Variable | None = Field(
+        None,
+        description="The secret with the users that clients log in as (HTTP basic authentication): "
+        "one `name:password` per line, or hashes of `htpasswd -s`. Others get status 401.",
+        examples=["ADMIN_USERS"],
+    )
 
 
 class ComputeResources(StrictModel):

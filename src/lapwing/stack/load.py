@@ -51,6 +51,12 @@ class LoadedStack:
         """Where images of services are, as HOST/FOLDER: that of the environment, or the stack's."""
         return self.settings.registry or self.stack.registry
 
+    @property
+    def basic_auth(self) -> list[str]:
+        """The names of the secrets with users of basic authentication."""
+        given = [self.settings.access, *(s.access for s in self.stack.services.values())]
+        return sorted({a.basic_auth for a in given if a is not None and a.basic_auth is not None})
+
 
 class StackFile:
     """A stack file that is read from disk once, for a command that asks several things of it."""
@@ -87,18 +93,16 @@ class StackFile:
 
     @property
     def secrets(self) -> list[str]:
-        """The names of the secrets of services and certificates, without validation."""
-        entries = [e for s in self._mappings("services") for e in s.get("secrets") or ()]
-        tls = [e.get("tls") for e in self._mappings("environments")]
-        entries += [t["key"] for t in tls if isinstance(t, dict) and isinstance(t.get("key"), str)]
+        """The names of the secrets of services, certificates and `access`, without validation."""
+        environments = _mappings(self.source.data.get("environments"))
+        services = _mappings(self.source.data.get("services"))
+        services += [s for e in environments for s in _mappings(e.get("services"))]
+        entries = [e for s in services for e in s.get("secrets") or ()]
+        for key, name in (("tls", "key"), ("access", "basic_auth")):
+            parts = _mappings({n: p.get(key) for n, p in enumerate(environments + services)})
+            entries += [p[name] for p in parts if isinstance(p.get(name), str)]
         names = [e.get("name") if isinstance(e, dict) else e for e in entries]
         return sorted({str(name) for name in names if name})
-
-    def _mappings(self, section: str) -> list[dict[str, Any]]:
-        """Return the mappings of a section, without validation."""
-        found = self.source.data.get(section)
-        values = found.values() if isinstance(found, dict) else ()
-        return [value for value in values if isinstance(value, dict)]
 
     def load(self, environment: str = LOCAL, *, folders: bool = True) -> LoadedStack:
         """Validate the file for an environment; see the function `load`."""
@@ -120,6 +124,12 @@ def find(
             if (folder / name).exists():
                 return folder / name
     raise UsageError(f"No {' or '.join(names)} found in {begin} or its parent folders.", hint=hint)
+
+
+def _mappings(found: object) -> list[dict[str, Any]]:
+    """Return the mappings in a mapping, without validation."""
+    values = found.values() if isinstance(found, dict) else ()
+    return [value for value in values if isinstance(value, dict)]
 
 
 def _read_name(read: Source) -> str:

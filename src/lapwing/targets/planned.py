@@ -278,12 +278,19 @@ def _files_differ(
 
 
 def _restore(present: Document, earlier: Document, services: tuple[str, ...]) -> Document:
-    """Return the present document with some services (or all) of an earlier one."""
+    """Return the present document with some services (or all) of an earlier one.
+
+    Their `access` is kept: to return to an older release does not open it to more clients.
+    """
+    restored = {
+        name: service
+        if name not in present.services
+        else msgspec.structs.replace(service, access=present.services[name].access)
+        for name, service in earlier.services.items()
+        if not services or name in services
+    }
     if not services:
-        return msgspec.structs.replace(
-            present, services=earlier.services, resources=earlier.resources
-        )
-    restored = {n: earlier.services[n] for n in services if n in earlier.services}
+        return msgspec.structs.replace(present, services=restored, resources=earlier.resources)
     return msgspec.structs.replace(
         present,
         services=present.services | restored,

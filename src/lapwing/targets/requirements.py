@@ -23,6 +23,7 @@ from lapwing.errors import (
     UsageError,
 )
 from lapwing.plan import maintenance, make
+from lapwing.plan.htpasswd import htpasswd
 from lapwing.plan.model import Document, Resource, ResourceContainer
 from lapwing.settings import Settings
 from lapwing.stack.load import LOCAL, LoadedStack
@@ -63,6 +64,7 @@ def find_requirements(
     versions = store.current(*where)
     unset = _find_unset(loaded, wanted, versions, problems)
     _check_certificate(loaded, store, versions, problems)
+    _check_users(loaded, store, versions, problems)
     _check_maintenance_page(loaded, problems)
     _check_sources(loaded, settings, sources, problems)
     if len(problems) == 1:
@@ -89,6 +91,7 @@ def missing_requirements(loaded: LoadedStack, settings: Settings) -> list[Lapwin
     versions = store.current(*where)
     _find_unset(loaded, list(loaded.stack.services), versions, problems)
     _check_certificate(loaded, store, versions, problems)
+    _check_users(loaded, store, versions, problems)
     _check_maintenance_page(loaded, problems)
     _check_sources(loaded, settings, loaded.stack.services, problems)
     return problems
@@ -114,6 +117,27 @@ def _check_maintenance_page(loaded: LoadedStack, problems: list[LapwingError]) -
         maintenance.read_page(loaded)
     except UsageError as error:
         problems.append(error)
+
+
+def _check_users(
+    loaded: LoadedStack,
+    store: SecretStore,
+    versions: Mapping[str, str],
+    problems: list[LapwingError],
+) -> None:
+    """Check that Envoy will accept the users of `access: {basic_auth: NAME}`."""
+    for name in loaded.basic_auth:
+        setting = f"Set it with `{_setting(loaded, name)}`: one `name:password` per line."
+        if name not in versions:
+            problems.append(SecretError(f"Secret {name} of `access` is not set.", hint=setting))
+            continue
+        try:
+            htpasswd(store.get(loaded.stack.stack, loaded.environment, name, versions[name]))
+        except LapwingError as error:
+            problems.append(error)
+        except ValueError as error:
+            message = f"Secret {name} of `access` cannot be used: {error}."
+            problems.append(UsageError(message, hint=setting))
 
 
 def _check_certificate(

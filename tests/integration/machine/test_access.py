@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from lapwing.desired.secrets import SecretStore
+
 from .conftest import Yard
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("access")]
@@ -14,14 +16,11 @@ def replicas(yard: Yard) -> list[int]:
     return [r.pid for g in yard.memory().generations if g.role == "active" for r in g.replicas]
 
 
-def limit(yard: Yard, access: str) -> None:
-    yard.stack(more=f"environments: {{local: {{access: {access}}}}}", smoke="smoke: [{get: /}]")
-    yard.where.run("deploy")
-
-
 def test_other_clients_are_refused_without_a_restart(yard: Yard) -> None:
     before = replicas(yard)
-    limit(yard, "{allow: [192.0.2.0/24]}")
+    limited = "environments: {local: {access: {allow: [192.0.2.0/24]}}}"
+    yard.stack(more=limited, smoke="smoke: [{get: /}]")
+    yard.where.run("deploy")
     assert replicas(yard) == before
     assert yard.get().status_code == 403
     assert "limited by `access`" in yard.where.run("verify").stdout
@@ -30,5 +29,38 @@ def test_other_clients_are_refused_without_a_restart(yard: Yard) -> None:
     assert yard.get(host=f"preview.{yard.name}.localhost").text == "second"
     yard.where.run("promote")
     assert yard.get().status_code == 403
-    limit(yard, "{allow: [127.0.0.0/8]}")
+    yard.stack(more=limited.replace("192.0.2.0", "127.0.0.0"))
+    yard.where.run("deploy")
     assert yard.get().text == "second"
+
+
+def set_users(yard: Yard, text: str) -> None:
+    SecretStore(yard.where.settings.secrets).set(yard.name, "local", "USERS", text)
+
+
+def test_users_log_in_without_a_restart(yard: Yard) -> None:
+    before = replicas(yard)
+    yard.stack(more="environments: {local: {access: {basic_auth: USERS}}}")
+    assert "one `name:password` per line" in yard.where.run("deploy", status=1).stderr
+    set_users(yard, "ada:$2y$05$x")
+    refused = yard.where.run("deploy", status=2).stderr
+    assert "line 1 has a hash that Envoy does not support" in refused
+    assert yard.get().status_code == 200
+
+    set_users(yard, "ada:first")
+    yard.where.run("deploy")
+    assert replicas(yard) == before
+    assert yard.get().status_code == yard.get(login=("ada", "second")).status_code == 401
+    assert yard.get(login=("ada", "first")).status_code == 200
+    assert "limited by `access`" in yard.where.run("verify").stdout
+
+    set_users(yard, "ada:second\nbob:{SHA}2jmj7l5rSw0yVb/vlWAYkK/YBwk=")
+    yard.where.run("deploy")
+    assert yard.get(login=("ada", "first")).status_code == 401
+    for login in (("ada", "second"), ("bob", "")):
+        assert yard.get(login=login).status_code == 200
+    yard.where.run("agent", "stop")
+    yard.where.run("agent", "start")
+    assert yard.get(login=("ada", "second")).status_code == 200
+    public = [p for p in yard.where.home.rglob("*") if p.is_file() and p.stat().st_mode & 0o077]
+    assert [p for p in public if b"{SHA}" in p.read_bytes()] == []

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import dataclasses
 import json
 import ssl
 from collections.abc import AsyncIterator
@@ -16,6 +18,7 @@ from lapwing.agent import checks
 from lapwing.agent.proxy import bootstrap
 from lapwing.agent.proxy.model import Cluster, Route, RouteTable, VirtualHost
 from lapwing.agent.proxy.supervisor import Envoy
+from lapwing.plan.htpasswd import htpasswd
 from lapwing.plan.model import Health, Service
 from lapwing.settings import Settings
 from tests.installation import free_port
@@ -67,7 +70,10 @@ async def _envoy(home: Path, **options: object) -> AsyncIterator[Envoy]:
             limited = Route("/in", cluster.name, clients=("192.0.2.0/24", "2001:db8::/32"))
             buffered = Route("/in/buffered", cluster.name, max_body=9, clients=limited.clients)
             some = VirtualHost("f", ("some.localhost",), (buffered, limited, *routes))
-            hosts = (host, local, other, preview, idle, some)
+            login = Route("/login", cluster.name, users=htpasswd("ada:s3cret:ü\n"), max_body=9)
+            both = dataclasses.replace(login, prefix="/both", clients=limited.clients)
+            users = VirtualHost("g", ("users.localhost",), (both, login, *routes))
+            hosts = (host, local, other, preview, idle, some, users)
             await proxy.publish_routes(RouteTable("1", hosts))
             await proxy.confirmed("1", 10)
             yield proxy
@@ -204,6 +210,29 @@ async def test_route_accepts_its_clients_only(path: str, tmp_path: Path) -> None
         ):
             found = await _request(proxy, get, host, f"X-Forwarded-For: {address}")
             assert found[0] == expected, address
+
+
+async def test_route_requires_the_password_of_a_user(tmp_path: Path) -> None:
+    """Also for websockets. The service does not receive the password."""
+    upgrade = ("Upgrade: websocket", "Sec-WebSocket-Key: a", "Sec-WebSocket-Version: 13")
+    get, host = "GET /login HTTP/1.1", "Host: users.localhost"
+    right = f"Authorization: Basic {base64.b64encode('ada:s3cret:ü'.encode()).decode()}"
+    wrong = [
+        f"Authorization: Basic {base64.b64encode(pair).decode()}"
+        for pair in (b"ada:s3cret", b"ada:", b"Ada:s3cret", b":", b"ada")
+    ]
+    async with _envoy(tmp_path) as proxy:
+        for extra in ((), *((w,) for w in wrong), upgrade, (*upgrade, wrong[0])):
+            head, _ = await exchange(proxy, get, host, *extra)
+            assert head.split()[1] == "401", extra
+            assert 'www-authenticate: Basic realm="https://users.localhost/login"' in head
+        status, body = await _request(proxy, get, host, right)
+        assert (status, "authorization" in json.loads(body)) == (200, False)
+        head, _ = await exchange(proxy, get, host, right, *upgrade)
+        assert head.split()[1] == "200"  # The server does not upgrade.
+        _, body = await _request(proxy, "GET / HTTP/1.1", host, "Authorization: Bearer b")
+        assert json.loads(body)["authorization"] == "bearer b"
+        assert (await _request(proxy, "GET /both HTTP/1.1", host, right))[0] == 403
 
 
 async def _reply_to_shop(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
+import pytest
 
 from lapwing.agent import publisher
+from lapwing.agent.basic_auth import check, users_in
 from lapwing.agent.proxy import provided_certificates
 from lapwing.agent.proxy.model import Page, VirtualHost
 from lapwing.agent.state import EnvironmentState
+from lapwing.desired.secrets import SecretStore
+from lapwing.errors import SecretError
+from lapwing.plan.htpasswd import NO_USERS, htpasswd
 from lapwing.plan.model import Access, Acme, Certificate, Document, Edge, Maintenance, SecretVersion
 from tests.unit.agent.samples import document, environment, generation, rollout, service
 
@@ -115,6 +122,27 @@ def test_access_of_a_service_replaces_that_of_the_environment() -> None:
     ):
         [route] = hosts(served(public(edge=edge), access=access))["app.example.com"].routes
         assert route.clients == clients
+
+
+def test_users_are_those_of_the_secret_and_nobody_without_it(tmp_path: Path) -> None:
+    secrets = SecretStore(tmp_path)
+    version = secrets.set("shop", "local", "USERS", "ada:s3cret")
+    access = Access(basic_auth=SecretVersion(secret="USERS", version=version))
+    state = served(public(), access=access)
+
+    def users() -> str | None:
+        found = publisher.virtual_hosts([state], users=users_in(secrets))
+        return found[0].routes[0].users
+
+    assert users() == htpasswd("ada:s3cret")
+    secrets.remove("shop", "local", "USERS")
+    assert users() == NO_USERS
+    running = public(services={"api": service(access=access)})
+    with pytest.raises(SecretError, match="USERS is not on this machine"):
+        check(running, secrets)
+    secrets.set("shop", "local", "USERS", "no users")
+    secrets.set("shop", "local", "USERS", "ada:s3cret")
+    check(running, secrets)
 
 
 def test_redirected_host_of_another_environment_is_a_conflict() -> None:

@@ -6,20 +6,26 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec import UNSET, UnsetType
 
 from lapwing.desired.history import ROLLBACK_TARGETS, entries_to_keep, history, last_failure
 from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import UsageError
 from lapwing.observed.status import RolloutStatus, Status
-from lapwing.plan.model import Deployment, DeploymentKind, Document, Maintenance, Service
+from lapwing.plan.model import Access, Deployment, DeploymentKind, Document, Maintenance, Service
 from lapwing.targets import planned
 from lapwing.targets.base import EnvironmentRef
 
 REF = EnvironmentRef("shop", "local")
 
 
-def commit(repository: DesiredRepository, release: str, outcome: str) -> str:
-    service = Service(kind="web", release=release, revision="r")
+def commit(
+    repository: DesiredRepository,
+    release: str,
+    outcome: str,
+    access: Access | UnsetType = UNSET,
+) -> str:
+    service = Service(kind="web", release=release, revision="r", access=access)
     document = Document(
         stack="shop",
         environment="local",
@@ -41,6 +47,16 @@ def test_rollback_to_a_commit_or_a_release(digits: int, tmp_path: Path) -> None:
         plan = planned.rollback(repository, REF, "a", release=wanted)
         assert plan.document.services["api"].release == "api-1"
         assert plan.document.deployment.restores == first
+
+
+def test_rollback_keeps_the_present_access(tmp_path: Path) -> None:
+    repository = DesiredRepository(tmp_path / "desired")
+    commit(repository, "api-1", "succeeded")
+    limited = Access(allow=("192.0.2.0/24",))
+    commit(repository, "api-2", "succeeded", access=limited)
+    for services in ((), ("api",)):
+        api = planned.rollback(repository, REF, "a", services=services).document.services["api"]
+        assert (api.release, api.access) == ("api-1", limited)
 
 
 def test_commit_that_cannot_be_restored_is_refused(tmp_path: Path) -> None:

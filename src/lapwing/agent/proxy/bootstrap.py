@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lapwing.agent.proxy.xds import (
+    BASIC_AUTH,
     PLAIN_HTTP,
     PROVIDED,
     RBAC,
@@ -25,6 +26,7 @@ from lapwing.agent.proxy.xds import (
     extension,
     from_file,
 )
+from lapwing.plan.htpasswd import NO_USERS
 from lapwing.render.envoy import (
     BAD_REQUEST,
     BODY_TIMEOUT_S,
@@ -261,11 +263,18 @@ def _http(folder: Path, ingress: Ingress, is_trusted: bool) -> Json:
         },
         "local_reply_config": {"mappers": [reply(400, BAD_REQUEST), reply(403, FORBIDDEN)]},
         "access_log": [_access_log()],
-        # The rules of RBAC are those of a virtual host or a route.
+        # The rules of RBAC are those of a virtual host or a route, the users those of a route.
         **http_filters(
-            extension(RBAC, "extensions.filters.http.rbac.v3.RBAC"), suppress_envoy_headers=True
+            extension(RBAC, "extensions.filters.http.rbac.v3.RBAC"),
+            {**_basic_auth(), "disabled": True},
+            suppress_envoy_headers=True,
         ),
     }
+
+
+def _basic_auth() -> Json:
+    kind = "extensions.filters.http.basic_auth.v3.BasicAuth"
+    return extension(BASIC_AUTH, kind, users={"inline_string": NO_USERS})
 
 
 def _access_log() -> Json:

@@ -6,7 +6,7 @@ A `RouteTable` holds all routes; it is replaced atomically, however many service
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lapwing.render.envoy import HeaderChange
 
@@ -48,7 +48,8 @@ class Route:
     `cluster`, the response is 503 with Retry-After. `timeout` is in seconds; None is no timeout.
     Request bodies up to `max_body` bytes are buffered; None streams them. `headers` change those
     of responses. `page` is the response of a route without `cluster`. `clients` are the networks
-    whose requests are accepted; empty: those of the virtual host.
+    whose requests are accepted; empty: those of the virtual host. `users` (htpasswd lines) are
+    who clients have to log in as; None: no login.
     """
 
     prefix: str
@@ -58,6 +59,7 @@ class Route:
     headers: tuple[HeaderChange, ...] = ()
     page: Page | None = None
     clients: tuple[str, ...] = ()
+    users: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,7 @@ PROVIDED = tuple(f"provided-{number}" for number in range(8))
 takes an inotify instance of each process, so only those that are needed are in the bootstrap."""
 HTML = "text/html; charset=utf-8"
 RBAC = "envoy.filters.http.rbac"
+BASIC_AUTH = "envoy.filters.http.basic_auth"
 MAX_CONNECTION_DURATION = "1s"
 """How old a connection to a replica is at most when it is used again: younger than the keep-alive
 of any common server (gunicorn 2 s, Node and uvicorn 5 s), so no request is sent on one that the
@@ -295,6 +296,21 @@ def _allowed_clients(networks: tuple[str, ...]) -> Json:
     return {"typed_per_filter_config": {RBAC: message(kind, rbac={"rules": rules})}}
 
 
+def _login(users: str | None) -> Json:
+    """Answer 401 to requests without the password of a user.
+
+    The application does not receive the header, which it would take for a login of its users.
+    """
+    if users is None:
+        return {}
+    kind = "extensions.filters.http.basic_auth.v3.BasicAuthPerRoute"
+    settings = message(kind, users={"inline_string": users})
+    return {
+        "typed_per_filter_config": {BASIC_AUTH: settings},
+        "request_headers_to_remove": ["authorization"],
+    }
+
+
 def _route(route: Route) -> Json:
     match = {"match": route_match(route.prefix)}
     if route.cluster is None:
@@ -304,9 +320,11 @@ def _route(route: Route) -> Json:
         "timeout": request_timeout(route.timeout),
         "idle_timeout": STREAM_IDLE,
     }
-    filters = [buffered(route.max_body), _allowed_clients(route.clients)]
+    filters = [buffered(route.max_body), _allowed_clients(route.clients), _login(route.users)]
+    options = {key: value for part in filters for key, value in part.items()}
     settings = {n: s for f in filters for n, s in f.get("typed_per_filter_config", {}).items()}
-    options = {"typed_per_filter_config": settings} if settings else {}
+    if settings:
+        options["typed_per_filter_config"] = settings
     return {**match, "route": action, **options, **response_headers(route.headers)}
 
 

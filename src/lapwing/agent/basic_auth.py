@@ -1,0 +1,46 @@
+"""The users of basic authentication, which are in the encrypted store, for Envoy's routes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from lapwing.agent.state import EnvironmentState
+from lapwing.desired.secrets import SecretStore
+from lapwing.errors import ReplicaError, SecretError
+from lapwing.plan.htpasswd import NO_USERS, htpasswd
+from lapwing.plan.model import Document, SecretVersion
+
+Users = Callable[[EnvironmentState, SecretVersion], str]
+"""Returns the users of a secret of an environment as htpasswd lines."""
+
+
+def no_users(_state: EnvironmentState, _given: SecretVersion) -> str:
+    """Return no users."""
+    return NO_USERS
+
+
+def users_in(secrets: SecretStore) -> Users:
+    """Return the users in a store: none, if a secret was removed or has become unreadable."""
+
+    def users(state: EnvironmentState, given: SecretVersion) -> str:
+        try:
+            value = secrets.get(state.stack, state.environment, given.secret, given.version)
+            return htpasswd(value)
+        except (SecretError, ValueError):
+            return NO_USERS
+
+    return users
+
+
+def check(document: Document, secrets: SecretStore) -> None:
+    """Check the users of a document before it is deployed. Raises ReplicaError or SecretError."""
+    for given in document.basic_auth:
+        value = secrets.get(document.stack, document.environment, given.secret, given.version)
+        try:
+            htpasswd(value)
+        except ValueError as error:
+            raise ReplicaError(
+                f"Secret {given.secret} of `access` cannot be used: {error}.",
+                hint=f"Run `lapwing secret set {given.secret} -e {document.environment}`, and "
+                "deploy again.",
+            ) from None
