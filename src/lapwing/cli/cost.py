@@ -331,7 +331,8 @@ def _before(context: Context, path: Path, revision: str, environment: str | None
         try:
             if environment is not None and environment not in names(old):
                 return Estimate(environment, ())
-            return estimate(read(environments(old, environment, folders=False)), book())
+            stacks = environments(old, environment, folders=False, env_files=False)
+            return estimate(read(stacks), book())
         except StackFileError as error:
             problems = "\n".join(f"{p.where.line or 1}: {p.message}" for p in error.problems)
             raise SourceError(

@@ -142,11 +142,9 @@ class Printer:
     def _problem(self, problem: Problem) -> None:
         where = problem.where
         self.say(f"{where}: {self._paint('error', 'red', self._color_err)}: {problem.message}")
-        source = _line(where.file, where.line)
-        if source is not None:
+        if where.column is not None and (source := _line(where.file, where.line)) is not None:
             self.say(f"    {source}")
-            if where.column is not None:
-                self.say("    " + " " * (where.column - 1) + "^")
+            self.say("    " + " " * (where.column - 1) + "^")
         if problem.hint:
             self.say(f"  {problem.hint}")
 

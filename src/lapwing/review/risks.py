@@ -17,12 +17,12 @@ from lapwing.inventory.autopilot import show
 from lapwing.inventory.model import Pods
 from lapwing.review import data_risks
 from lapwing.review.finding import Case, Finding, Risk, Rule, Severity, Subject
-from lapwing.review.secret_values import holds_secret
 from lapwing.stack.cloud import PROJECT_ID, project_of
 from lapwing.stack.load import LOCAL, LoadedStack
 from lapwing.stack.model import Service
 from lapwing.stack.resource_reference import expand
 from lapwing.stack.source import KeyPath
+from lapwing.system.secret_values import holds_secret
 
 MUTABLE_TAGS = ("", "latest", "main", "master", "develop", "dev", "edge", "nightly", "stable")
 

@@ -138,8 +138,8 @@ def _service(
                 _take_variable(found, variable, value, services)
     if service.get("env_file"):
         found.notes.append(
-            "env: the variables of `env_file` are not copied; add them to `env`, and those with "
-            "passwords and keys to `secrets`."
+            "env: `env_file` is not copied; add it if it is committed and has no passwords and "
+            "keys, which belong to `secrets`."
         )
     listed = service.get("volumes")
     for volume in listed if isinstance(listed, list) else []:

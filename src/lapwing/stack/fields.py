@@ -60,6 +60,13 @@ Name = Annotated[
     Field(pattern=NAME),
 ]
 NonEmpty = Annotated[str, Field(min_length=1)]
+Files = Annotated[
+    list[NonEmpty],
+    BeforeValidator(
+        lambda value: [value] if isinstance(value, str) else value,
+        json_schema_input_type=NonEmpty | list[NonEmpty],
+    ),
+]
 Variable = Annotated[str, Field(pattern=VARIABLE)]
 UrlPath = Annotated[str, Field(pattern=PATH)]
 HttpHost = Annotated[str, Field(pattern=HOST)]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -157,25 +157,35 @@ def load(path: Path, environment: str = LOCAL, *, folders: bool = True) -> Loade
 
 
 def _load(read: Source, environment: str, *, folders: bool) -> LoadedStack:
-    loaded = _load_all(read, environment)[environment]
+    loaded = _with_variables(_load_all(read, environment)[environment])
     if folders:
         refuse(_on_disk(read, loaded))
     return loaded
 
 
-def environments(path: Path, only: str | None = None, *, folders: bool = True) -> list[LoadedStack]:
+def environments(
+    path: Path, only: str | None = None, *, folders: bool = True, env_files: bool = True
+) -> list[LoadedStack]:
     """Load one environment, or all except `local`. Raises StackFileError.
 
-    Without other environments, load `local`.
+    Without other environments, load `local`. Without `env_files`, their variables are left out.
     """
-    if only is not None:
-        return [load(path, only, folders=folders)]
     read = source.read(path)
-    stacks = _load_all(read)
+    stacks = _load_all(read, only or LOCAL)
     loaded = [s for name, s in stacks.items() if name != LOCAL] or [stacks[LOCAL]]
+    if only is not None:
+        loaded = [stacks[only]]
+    if env_files:
+        loaded = [_with_variables(each) for each in loaded]
     if folders:
         refuse(problem for each in loaded for problem in _on_disk(read, each))
     return loaded
+
+
+def _with_variables(loaded: LoadedStack) -> LoadedStack:
+    from lapwing.stack.env_files import add_variables
+
+    return replace(loaded, stack=add_variables(loaded.stack, loaded.settings, loaded.folder))
 
 
 def names(path: Path) -> list[str]:

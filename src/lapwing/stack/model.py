@@ -21,6 +21,7 @@ from lapwing.stack.fields import (
     ComputeResources,
     CronSchedule,
     Duration,
+    Files,
     Headers,
     Name,
     NonEmpty,
@@ -227,6 +228,13 @@ class Service(StrictModel):
         default_factory=dict,
         description="Environment variables. Not for secrets. `${db.host}` inserts a part of a "
         "resource in `needs`: `host`, `port`, `user`, `password`, `database` or `url`.",
+    )
+    env_file: Files = Field(
+        default_factory=list,
+        description="Dotenv files with environment variables, relative to the stack file: "
+        "`NAME=value` lines, not for secrets. Those of `env` override them, and those of later "
+        "files override earlier ones. Only committed files are deployed, except to `local`.",
+        examples=["config/app.env"],
     )
     volumes: dict[Name, NonEmpty] = Field(
         default_factory=dict,

@@ -94,7 +94,7 @@ class Source:
 
 def read(path: Path, first: str = "stack") -> Source:
     """Read a stack file, or another file with the key `first`. Raises StackFileError."""
-    text = _text(path)
+    text = read_text(path, "Run `lapwing init` to create it.")
     loader = LOADER(text)
     try:
         _check_events(path, text)
@@ -137,13 +137,12 @@ def _check_events(path: Path, text: str) -> None:
             raise StackFileError([Problem(f"The tag `{tag}` is not supported.", where, hint)])
 
 
-def _text(path: Path) -> str:
+def read_text(path: Path, missing: str) -> str:
+    """Read a file of text; `missing` is the hint if it does not exist. Raises StackFileError."""
     try:
         descriptor = os.open(path, os.O_RDONLY | _NONBLOCK | BINARY)
     except FileNotFoundError:
-        raise _refuse(
-            path, "The file does not exist.", "Run `lapwing init` to create it."
-        ) from None
+        raise _refuse(path, "The file does not exist.", missing) from None
     except OSError as error:
         raise _refuse(path, f"Cannot read the file: {error.strerror}.") from error
     facts = os.fstat(descriptor)
@@ -156,7 +155,7 @@ def _text(path: Path) -> str:
             raise _refuse(path, f"The file has {size}; the limit is 1 MiB.", _CHECK_PATH)
         data = file.read(MAX_FILE_BYTES + 1)
     if b"\0" in data:
-        raise _refuse(path, "This is a binary file, not YAML.", _CHECK_PATH)
+        raise _refuse(path, "This is a binary file, not text.", _CHECK_PATH)
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -26,7 +26,7 @@ from lapwing.stack.load import LoadedStack
 from lapwing.system.git import read_revision
 from lapwing.targets import images
 from lapwing.targets.images import ImageOptions, ImageResult
-from lapwing.targets.sources import check_committed, source_folder
+from lapwing.targets.sources import check_committed, check_env_files, source_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +133,7 @@ def build(
         folders = {name: source_folder(loaded, name) for name in names}
         revisions = {n: read_revision(folder, settings.environ) for n, folder in folders.items()}
         check_committed(loaded, revisions)
+        check_env_files(loaded, settings)
     options = ImageOptions(
         tuple(names),
         destination.platforms,

@@ -28,7 +28,13 @@ from lapwing.plan.model import Document, Resource, ResourceContainer
 from lapwing.settings import Settings
 from lapwing.stack.load import LOCAL, LoadedStack
 from lapwing.system import x509
-from lapwing.targets.sources import Progress, check_committed, container_services, request_of
+from lapwing.targets.sources import (
+    Progress,
+    check_committed,
+    check_env_files,
+    container_services,
+    request_of,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +107,10 @@ def _check_sources(
     loaded: LoadedStack, settings: Settings, names: Iterable[str], problems: list[LapwingError]
 ) -> None:
     """Check what can be known of sources of processes before they are built."""
+    try:
+        check_env_files(loaded, settings)
+    except LapwingError as error:
+        problems.append(error)
     contained = container_services(loaded, names)
     for name in [n for n in names if n not in contained]:
         try:

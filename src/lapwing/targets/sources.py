@@ -98,6 +98,21 @@ def check_committed(loaded: LoadedStack, revisions: Mapping[str, str]) -> None:
             )
 
 
+def check_env_files(loaded: LoadedStack, settings: Settings) -> None:
+    """Check that the files of `env_file` are committed, except for `local`. Raises UsageError."""
+    if loaded.environment == LOCAL:
+        return
+    files = sorted({file for s in loaded.stack.services.values() for file in s.env_file})
+    git = Git(loaded.folder, settings.environ, SourceError)
+    for file in files:
+        if git.changes("--untracked-files=all", "--ignored", "--", file):
+            raise UsageError(
+                f"{loaded.folder / file} has uncommitted changes, or git ignores it; only commits "
+                f"are deployed to {loaded.environment!r}.",
+                hint="Run `git commit`, or deploy to `local`.",
+            )
+
+
 def describe_uncommitted(
     loaded: LoadedStack, settings: Settings, services: tuple[str, ...], revision: str
 ) -> str | None:

@@ -87,3 +87,18 @@ def files_with(folder: Path) -> list[str]:
             if path.is_file() and not path.is_symlink() and VALUE.encode() in path.read_bytes():
                 found.append(str(path))
     return found
+
+
+def test_variables_of_a_dotenv_file_are_set(yard: Yard) -> None:
+    """A value that looks like a secret is not, and stays out of the desired state."""
+    file = "environments: {local: {services: {app: {env_file: app.env}}}}"
+    yard.stack(more=file)
+    yard.write("with variables")
+    yard.where.write({"app.env": "# Settings\nexport MODE='from a file'\n"})
+    yard.where.run("deploy")
+    assert yard.get("/env?MODE").text == "from a file"
+    yard.where.write({"app.env": f"MODE=1\nTOKEN={VALUE}\n"})
+    refused = yard.where.run("deploy", status=2).stderr
+    assert "app.env:2: error: `TOKEN` looks like a secret." in refused
+    assert VALUE not in refused
+    assert yard.get("/env?MODE").text == "from a file"

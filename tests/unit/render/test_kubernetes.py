@@ -83,6 +83,18 @@ def test_all_missing_images_are_reported_at_once(tmp_path: Path) -> None:
     assert "--image api=REGISTRY/REPOSITORY@DIGEST --image mail=" in str(refused.value.hint)
 
 
+def test_variables_of_dotenv_files_are_rendered(tmp_path: Path) -> None:
+    (tmp_path / "api.env").write_text("GREETING='Hello, $(NAME)'\n")
+    (tmp_path / "lapwing.yaml").write_text(
+        "stack: shop\nservices: {api: {image: registry.example/api:1, route: /, env_file: api.env}}"
+        "\nenvironments: {kind: {target: kubernetes}}\n"
+    )
+    trees = render.objects(render.prepare(load(tmp_path / "lapwing.yaml", "kind")))
+    containers = [c for t in trees for p in pods_of(t) for c in p["spec"]["containers"]]
+    variables = [v for c in containers for v in c.get("env", [])]
+    assert {"name": "GREETING", "value": "Hello, $$(NAME)"} in variables
+
+
 @pytest.mark.parametrize(("case", "environment"), cases())
 def test_files_parse_to_rendered_objects(case: str, environment: str) -> None:
     made = cluster_environment(case, environment)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lapwing.review.secret_values import holds_secret
+from lapwing.system.secret_values import holds_secret
 
 
 @pytest.mark.parametrize(
