@@ -58,6 +58,8 @@ class Settings:
     bind: str = "localhost"
     http_port: int | None = None
     """A port on which Envoy redirects plain HTTP to https; none by default."""
+    metrics_port: int | None = None
+    """The first of the ports on which Envoy's processes serve metrics; none by default."""
     trusted_proxies: tuple[str, ...] = ()
     """Networks of proxies in front of Envoy, whose X-Forwarded headers are kept."""
     underscore_headers: str = "reject"
@@ -76,6 +78,10 @@ class Settings:
             self.bind, self.bind
         )
 
+    def metrics_ports(self) -> tuple[int, ...]:
+        """Return the ports for metrics on 127.0.0.1, one for each process of Envoy."""
+        return () if self.metrics_port is None else (self.metrics_port, self.metrics_port + 1)
+
     def listener_environ(self) -> dict[str, str]:
         """Return the variables from which an agent reads its home and how Envoy listens."""
         return {
@@ -83,6 +89,7 @@ class Settings:
             "LAPWING_PORT": str(self.port),
             "LAPWING_BIND": self.bind,
             "LAPWING_HTTP_PORT": str(self.http_port or ""),
+            "LAPWING_METRICS_PORT": str(self.metrics_port or ""),
             "LAPWING_TRUSTED_PROXIES": ",".join(self.trusted_proxies),
             "LAPWING_UNDERSCORE_HEADERS": self.underscore_headers,
             "LAPWING_BODY_TIMEOUT": str(self.body_timeout),
@@ -245,6 +252,7 @@ def read(environ: Mapping[str, str] | None = None) -> Settings:
         home=folder,
         port=port or DEFAULT_PORT,
         http_port=_port(env, "LAPWING_HTTP_PORT", None),
+        metrics_port=_port(env, "LAPWING_METRICS_PORT", None, ports=2),
         bind=env.get("LAPWING_BIND") or "localhost",
         trusted_proxies=_networks(env.get("LAPWING_TRUSTED_PROXIES", "")),
         underscore_headers=_underscore_headers(env.get("LAPWING_UNDERSCORE_HEADERS") or "reject"),
@@ -256,14 +264,16 @@ def read(environ: Mapping[str, str] | None = None) -> Settings:
     )
 
 
-def _port(env: Mapping[str, str], variable: str, default: int | None) -> int | None:
+def _port(
+    env: Mapping[str, str], variable: str, default: int | None, *, ports: int = 1
+) -> int | None:
     text = env.get(variable)
     if text is None or (not text and default is None):
         return default
-    if not re.fullmatch("[0-9]{1,5}", text) or not 1 <= int(text) <= 65535:
+    if not re.fullmatch("[0-9]{1,5}", text) or not 1 <= int(text) <= 65536 - ports:
         raise UsageError(
             f"{variable} is {text!r}, which is not a port number.",
-            hint=f"Set it to a number from 1 to 65535, "
+            hint=f"Set it to a number from 1 to {65536 - ports}, "
             f"or unset it{f' for {default}' if default else ''}.",
         )
     return int(text)

@@ -8,6 +8,7 @@ replaces Envoy without closing its port.
     /opt/lapwing/<version>/        a virtual environment for each version
     /opt/lapwing/current           a link to the one in use
     /etc/lapwing/environment       the settings of the agent and of `lapwing` on the server
+    /etc/lapwing/environment.local  what an administrator adds to them; never written here
     /var/lib/lapwing/              the home of the user `lapwing`; `state` is LAPWING_HOME
 """
 
@@ -24,6 +25,7 @@ from lapwing.server.package import REQUIREMENTS, Package
 TOP = "/opt/lapwing"
 HOME = "/var/lib/lapwing"
 SETTINGS = "/etc/lapwing/environment"
+LOCAL_SETTINGS = "/etc/lapwing/environment.local"
 KEEP_VERSIONS = 3
 OPTIONS = "restrict,pty"
 LIMITED_OPTIONS = "restrict"
@@ -39,6 +41,7 @@ Wants=network-online.target
 Type=simple
 User={USER}
 EnvironmentFile={SETTINGS}
+EnvironmentFile=-{LOCAL_SETTINGS}
 ExecStart={TOP}/current/bin/python -m lapwing.agent.daemon
 Restart=always
 RestartSec=1
@@ -91,7 +94,7 @@ WRAPPER = f"""\
 #!/bin/sh
 # Runs Lapwing as the user {USER}, with the settings of this server.
 if [ "$(id -un)" != {USER} ]; then exec runuser -u {USER} -- "$0" "$@"; fi
-set -a; . {SETTINGS}; set +a
+set -a; . {SETTINGS}; test ! -e {LOCAL_SETTINGS} || . {LOCAL_SETTINGS}; set +a
 umask 077
 exec {TOP}/current/bin/lapwing "$@"
 """

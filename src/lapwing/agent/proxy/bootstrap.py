@@ -14,6 +14,7 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
+from lapwing.agent.proxy import metrics
 from lapwing.agent.proxy.xds import (
     BASIC_AUTH,
     PLAIN_HTTP,
@@ -81,6 +82,8 @@ class Ingress:
     """A second port, for plain HTTP: it redirects to https and answers ACME challenges."""
     provided: int = 0
     """The number of certificates of users."""
+    metrics_port: int | None = None
+    """A port on loopback for metrics of this process."""
 
 
 def bootstrap(folder: Path, admin: Path, ingress: Ingress) -> Json:
@@ -91,13 +94,16 @@ def bootstrap(folder: Path, admin: Path, ingress: Ingress) -> Json:
         "extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
         max_active_downstream_connections=ingress.max_connections,
     )
+    listeners = [_listener(folder, ingress), *_plain_listeners(folder, ingress)]
+    static: Json = {"listeners": listeners}
+    if ingress.metrics_port is not None:
+        listeners.append(metrics.listener(ingress.metrics_port))
+        static["clusters"] = [metrics.cluster(admin)]
     return {
         "node": {"id": "lapwing", "cluster": "lapwing"},
         "admin": {"address": {"pipe": {"path": str(admin), "mode": 0o600}}},
         "dynamic_resources": {"cds_config": from_file(folder / "cds.json")},
-        "static_resources": {
-            "listeners": [_listener(folder, ingress), *_plain_listeners(folder, ingress)]
-        },
+        "static_resources": static,
         "stats_config": {
             "histogram_bucket_settings": [
                 {"match": {"prefix": "cluster."}, "buckets": list(BUCKETS_MS)}

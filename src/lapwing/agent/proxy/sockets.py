@@ -68,8 +68,10 @@ def is_address(host: str) -> bool:
     return True
 
 
-def check_port(address: str, port: int, home: Path | None = None) -> None:
-    """Raise PortTakenError or ProxyError if a port cannot be listened on.
+def check_port(
+    address: str, port: int, home: Path | None = None, variable: str = "LAPWING_PORT"
+) -> None:
+    """Raise PortTakenError or ProxyError if a port, that of `variable`, cannot be listened on.
 
     The Envoy of `home` may listen on it. Scans the connections of all processes if the port is
     in use, so call it in a thread.
@@ -82,12 +84,12 @@ def check_port(address: str, port: int, home: Path | None = None) -> None:
         except PermissionError as error:
             raise ProxyError(
                 f"Port {port} requires privileges that this user does not have.",
-                hint="Set LAPWING_PORT to a port above 1023.",
+                hint=f"Set {variable} to a port above 1023.",
             ) from error
         except OSError as error:
             holder = _listener(port)
             if holder is None or holder.home is None or holder.home != str(home):
-                raise port_taken(port, home, holder) from error
+                raise port_taken(port, home, holder, variable) from error
 
 
 def claim_port(addresses: Iterable[str], port: int, home: Path) -> contextlib.ExitStack:
@@ -117,18 +119,24 @@ class Holder:
     home: str | None
 
 
-def port_taken(port: int, home: Path | None = None, holder: Holder | None = None) -> PortTakenError:
+def port_taken(
+    port: int,
+    home: Path | None = None,
+    holder: Holder | None = None,
+    variable: str = "LAPWING_PORT",
+) -> PortTakenError:
     """Return the error for a port in use, with the program that uses it if that can be found.
 
     Scans the connections of all processes without a `holder`, so call it in a thread.
     """
     holder = holder or _listener(port)
+    other = f"{variable} (`lapwing open`: `--port`)" if variable == "LAPWING_PORT" else variable
     by = f" by {holder.name} (process {holder.pid})" if holder else ""
     if holder is not None and holder.home is not None:
         by += f" of LAPWING_HOME {holder.home}" + (f"; this one is {home}" if home else "")
     return PortTakenError(
         f"Port {port} is already in use{by}.",
-        hint="Stop that program, or set another port with LAPWING_PORT (`lapwing open`: `--port`).",
+        hint=f"Stop that program, or set another port with {other}.",
     )
 
 

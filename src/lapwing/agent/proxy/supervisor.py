@@ -17,7 +17,7 @@ from pathlib import Path
 
 from lapwing.agent import logs, processes
 from lapwing.agent.processes import Identity, RestartDelay
-from lapwing.agent.proxy import bootstrap, instances, sockets, xds
+from lapwing.agent.proxy import bootstrap, instances, metrics, sockets, xds
 from lapwing.agent.proxy.admin import Admin
 from lapwing.agent.proxy.configuration import ConfigurationFiles
 from lapwing.agent.proxy.instances import Instance
@@ -104,6 +104,8 @@ class Envoy:
         for address in bootstrap.addresses_for(self.settings.bind):
             for port in filter(None, (self.settings.port, self.settings.http_port)):
                 sockets.check_port(address, port, self.settings.home)
+        for port in self.settings.metrics_ports():
+            sockets.check_port(metrics.ADDRESS, port, self.settings.home, "LAPWING_METRICS_PORT")
 
     def _release_port(self) -> None:
         if self._claim is not None:
@@ -174,9 +176,9 @@ class Envoy:
         await asyncio.to_thread(folder.mkdir, parents=True)
         limit = bootstrap.connection_limit()
         paths = zip(instances.config_files(folder), instances.admin_sockets(folder), strict=True)
-        for file, admin in paths:
+        for number, (file, admin) in enumerate(paths):
             name = str(file.relative_to(self.folder))
-            await self._files.write_once(name, self._config(admin, limit))
+            await self._files.write_once(name, self._config(admin, limit, number))
 
     async def _use(self, instance: Instance) -> None:
         """Use an instance that is ready, and retire all others in the background."""
@@ -191,8 +193,10 @@ class Envoy:
         self,
         admin: Path = Path("admin.sock"),
         max_connections: int = bootstrap.MAX_CONNECTIONS,
+        number: int = 0,
     ) -> Json:
         """Return the bootstrap of a process, or with the defaults what all processes share."""
+        metrics_ports = self.settings.metrics_ports()
         ingress = bootstrap.Ingress(
             bootstrap.addresses_for(self.settings.bind),
             self.settings.port,
@@ -203,6 +207,7 @@ class Envoy:
             bootstrap.heap_size() // instances.PROCESSES,
             self.settings.http_port,
             self.certificates.places,
+            metrics_ports[number] if metrics_ports else None,
         )
         return bootstrap.bootstrap(self.folder, admin, ingress)
 
