@@ -163,6 +163,16 @@ def find_fault(chain: str, key: str, hosts: Iterable[str]) -> str | None:
         return "its key belongs to another certificate"
     if not isinstance(private, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
         return "its key is neither RSA nor ECDSA"
+    if isinstance(private, ec.EllipticCurvePrivateKey) and not isinstance(
+        private.curve, ec.SECP256R1 | ec.SECP384R1 | ec.SECP521R1
+    ):
+        curve = private.curve.name
+        return f"its key has the curve {curve}, and Envoy supports P-256, P-384 and P-521"
+    plain = private.public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    if plain not in certificate.tbs_certificate_bytes:
+        return "Envoy supports neither a key for RSA-PSS only nor a curve given by its parameters"
     if isinstance(private, rsa.RSAPrivateKey) and private.key_size < 2048:
         return f"its RSA key has {private.key_size} bits, and clients require 2048"
     begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc

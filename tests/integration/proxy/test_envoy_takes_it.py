@@ -11,6 +11,8 @@ import envoy  # type: ignore[import-untyped]
 import pytest
 
 from lapwing.agent.proxy import certificates
+from lapwing.render.envoy import downstream_tls, socket_address
+from lapwing.system.x509 import find_fault
 from tests.unit.agent.proxy.golden import CASES, files, given
 
 
@@ -62,6 +64,51 @@ def test_envoy_validates(case: str, tmp_path: Path) -> None:
         [http["route_config"]] = [without_type(r) for r in made["rds.json"]["resources"]]
     del boot["dynamic_resources"]
     assert validate(boot, tmp_path / "whole.json") == ""
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        (None, "rsa:2048"),
+        (None, "ec_paramgen_curve:prime256v1"),
+        (None, "ec_paramgen_curve:secp521r1"),
+        ("curve secp256k1", "ec_paramgen_curve:secp256k1"),
+        ("curve brainpoolP256r1", "ec_paramgen_curve:brainpoolP256r1"),
+        ("a curve given by its parameters", "ec_param_enc:explicit"),
+        ("a key for RSA-PSS only", "rsa-pss"),
+    ],
+)
+def test_key_that_envoy_cannot_load_is_found(fault: str | None, kind: str, tmp_path: Path) -> None:
+    chain, key = tmp_path / "chain.pem", tmp_path / "key.pem"
+    new = ["-newkey", kind]
+    if kind.startswith("ec_"):
+        new = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-pkeyopt", kind]
+    subprocess.run(
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-nodes",
+            *new,
+            "-subj",
+            "/CN=x",
+            "-out",
+            chain,
+            "-keyout",
+            key,
+        ],
+        check=True,
+        capture_output=True,
+    )
+    found = find_fault(chain.read_text(), key.read_text(), ())
+    assert found == fault if fault is None else fault in str(found)
+    files = {"certificate_chain": {"filename": str(chain)}, "private_key": {"filename": str(key)}}
+    socket = downstream_tls({"tls_certificates": [files]})
+    address = socket_address("127.0.0.1", 9)
+    chains = [{"transport_socket": socket, "filters": []}]
+    listener = {"name": "a", "address": address, "filter_chains": chains}
+    boot = {"static_resources": {"listeners": [listener]}}
+    assert (validate(boot, tmp_path / "boot.json") == "") is (fault is None)
 
 
 def test_envoy_rejects_invalid_configuration(tmp_path: Path) -> None:
