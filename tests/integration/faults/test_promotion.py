@@ -178,7 +178,7 @@ def test_cold_rollback(ship: Ship, watched: Watchers) -> None:
 
 
 def test_down_during_a_deployment(ship: Ship, clients: Watchers) -> None:
-    version, reached = ship.next(start=1.5), ship.listen()
+    version, reached = ship.next(start=8), ship.listen()
     deploying = ship.begin("deploy", "--output", "json")
     until(lambda: reached("starting"), "the start of the deployment")
     assert "Everything is stopped; data stays." in ship.where.run("down").stderr
