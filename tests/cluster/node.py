@@ -1,7 +1,8 @@
 """A real Kubernetes node: containerd, kubelet, kube-proxy and CoreDNS, which run real containers.
+kube-router enforces network policies.
 
     private network: etcd, API server, controllers, registry, the test
-        private mounts and processes: containerd, kubelet, kube-proxy, the containers
+        private mounts and processes: containerd, kubelet, kube-proxy, kube-router, the containers
 
 Everything that the node changes on the machine is in namespaces: mounts over /run, /var/lib and
 /var/log, the interfaces of pods, and firewall rules. The namespaces end with the first process of
@@ -60,6 +61,7 @@ class Node:
             self._start_kubelet()
             self._run("kube-proxy", *self._proxy_command())
             wait_until(self.is_ready, "the node is ready")
+            self._run("kube-router", *self._firewall_command())
         except BaseException:
             self.__exit__()
             raise
@@ -140,6 +142,15 @@ class Node:
             f"--hostname-override={NODE}", "--proxy-mode=iptables", f"--cluster-cidr={PODS}",
             "--conntrack-max-per-core=0", "--conntrack-min=0",
             "--conntrack-tcp-timeout-established=0", "--conntrack-tcp-timeout-close-wait=0",
+        )  # fmt: skip
+
+    def _firewall_command(self) -> tuple[str, ...]:
+        """The program that enforces network policies."""
+        return (
+            str(self.cluster.parts / "kube-router"), f"--kubeconfig={self.cluster.kubeconfig}",
+            f"--hostname-override={NODE}", f"--service-cluster-ip-range={SERVICES}",
+            "--run-firewall=true", "--run-router=false", "--run-service-proxy=false",
+            "--enable-cni=false", "--health-port=0",
         )  # fmt: skip
 
     def _write_settings(self, registry: str) -> None:

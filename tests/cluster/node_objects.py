@@ -1,4 +1,4 @@
-"""What runs in the namespace kube-system of a real node: CoreDNS, set up as kubeadm does."""
+"""What runs on a real node beside stacks: CoreDNS, set up as kubeadm does, and another pod."""
 
 from __future__ import annotations
 
@@ -56,6 +56,18 @@ def install_dns(cluster: Cluster) -> None:
     _apply(cluster, f"api/v1/{system}/services", "Service", "kube-dns", spec=service)
     workload = {"selector": {"matchLabels": _LABELS}, "template": _pod()}
     _apply(cluster, f"apis/apps/v1/{system}/deployments", "Deployment", "coredns", spec=workload)
+
+
+def add_pause(cluster: Cluster, name: str) -> None:
+    """Add a pod of no stack, which does nothing."""
+    container = {"name": "pause", "image": "docker.io/library/pause:1"}
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "labels": {"app": name}},
+        "spec": {"containers": [container], "automountServiceAccountToken": False},
+    }
+    cluster.call("POST", "/api/v1/namespaces/default/pods", pod)
 
 
 def _pod() -> dict[str, Any]:

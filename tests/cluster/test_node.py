@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from importlib import metadata
@@ -19,7 +20,7 @@ from lapwing.load.record import now
 from lapwing.load.worker import Traffic
 from lapwing.render.kubernetes.analysis import CURL
 from lapwing.render.kubernetes.edge import ENVOY
-from tests.cluster import node_images, node_objects
+from tests.cluster import node_flows, node_images, node_objects
 from tests.cluster.control_plane import Cluster, wait_until
 from tests.cluster.node import ADDRESS, Node, node_network
 from tests.conftest import FIGURES
@@ -66,6 +67,17 @@ STREAMS = (
     Traffic(kind="websocket", path="/api/ws", seconds=STREAM_S, interval=0.2),
     Traffic(kind="events", path="/api/events", seconds=STREAM_S),
 )
+
+PORTS = {"api": [8080], "web": [8080], "edge": [8443, 9902, 9903]}
+"""The ports on which the pods of the stack listen."""
+FLOWS = {
+    ("edge", "api", 8080),
+    ("edge", "web", 8080),
+    ("stranger", "edge", 8443),
+    *((part, "dns", 53) for part in (*PORTS, "stranger")),
+    ("stranger", "dns", 8181),
+}
+"""Clients connect to the edge, the edge to services; what is in another namespace is open."""
 
 
 @pytest.fixture(scope="module")
@@ -193,6 +205,31 @@ def test_replaced_edge_pod_fails_no_request_and_cuts_no_stream(shop: Shop, tmp_p
     assert [(e.kind, e.failure, e.took) for e in ledger.failures] == []
     whole = [e for e in ledger.exchanges if e.began < restarted and e.took >= STREAM_S]
     assert {e.kind for e in whole} == {"websocket", "events"}
+
+
+def test_network_policies_allow_only_what_the_stack_implies(shop: Shop) -> None:
+    node = shop.node
+    shop.release("v0")
+    shop.run("up", "-e", "node", "--yes")
+    node_objects.add_pause(node.cluster, "stranger")
+    where = {part: (shop.namespace, f"app.kubernetes.io/name={part}") for part in PORTS}
+    where |= {"stranger": ("default", "app=stranger"), "dns": ("kube-system", "k8s-app=kube-dns")}
+    found: dict[str, Any] = {}
+
+    def all_have_addresses() -> bool:
+        found.update({part: node_flows.pod_of(node, *labels) for part, labels in where.items()})
+        return None not in found.values()
+
+    wait_until(all_have_addresses, "every pod has an address")
+    targets = [
+        (part, found[part]["status"]["podIP"], port)
+        for part, ports in {**PORTS, "dns": [53, 8181]}.items()
+        for port in ports
+    ]
+    sources = {part: pod for part, pod in found.items() if part != "dns"}
+    until = time.monotonic() + 60  # Policies are enforced a moment after a pod has started.
+    while (flows := node_flows.connections(node, sources, targets)) != FLOWS:
+        assert time.monotonic() < until, (flows - FLOWS, FLOWS - flows)
 
 
 @pytest.fixture(scope="module")
