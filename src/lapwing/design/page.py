@@ -31,7 +31,8 @@ th, td { text-align: left; vertical-align: top; padding: .35rem .6rem;
   border-bottom: 1px solid #d8dee4; }
 figure { margin: 1.2rem 0; overflow-x: auto; } svg { max-width: 100%; height: auto; }
 footer { color: #52606d; margin-top: 2rem; font-size: .85rem; }
-@media print { body { margin: 0; max-width: none; } figure, tr { break-inside: avoid; } }
+@media print { body { margin: 0; max-width: none; } figure, tr { break-inside: avoid; }
+  h2 { break-after: avoid; } }
 """
 
 
