@@ -186,8 +186,7 @@ def test_job_that_is_due_every_minute_runs(ship: Ship) -> None:
     assert last(ship, "minutely", "succeeded")["due"] % 60 == 0
 
 
-def test_down_stops_a_run_in_progress_and_keeps_the_last_runs(ship: Ship) -> None:
-    kept = schedule(ship, "minutely")["last"]
+def test_down_stops_a_run_in_progress_and_keeps_the_last_run(ship: Ship) -> None:
     (ship.marks / "hourly.end").unlink(missing_ok=True)
     before = len(runs(ship, "hourly"))
     make_due(ship, "hourly")
@@ -198,5 +197,4 @@ def test_down_stops_a_run_in_progress_and_keeps_the_last_runs(ship: Ship) -> Non
     ship.where.run("up")
     assert until(lambda: schedule(ship, "hourly")["next"], "the next time") > time.time()
     assert last(ship, "hourly", "interrupted")["reason"] == "it was stopped"
-    assert schedule(ship, "minutely")["last"]["due"] >= kept["due"]
     assert len(runs(ship, "hourly")) == before + 1
