@@ -273,7 +273,8 @@ class Backups:
                     snapshot = Path(scratch) / "snapshot"
                     password = password_of(self.settings, self.document, name, login)
                     port = int((source / "port").read_text())
-                    data_copies.copy_redis(name, port, password, snapshot)
+                    environment = self.document.environment
+                    data_copies.copy_redis(name, environment, port, password, snapshot)
                     # Redis reads a snapshot at the beginning of an append-only file.
                     archive.add(snapshot, "data/appendonly.aof")
                 elif resource.provider == "container":

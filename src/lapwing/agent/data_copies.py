@@ -99,7 +99,7 @@ def _below(folder: Path) -> list[Path]:
     return sorted(found)
 
 
-def copy_redis(name: str, port: int, password: str | None, to: Path) -> None:
+def copy_redis(name: str, environment: str, port: int, password: str | None, to: Path) -> None:
     """Write a snapshot of a Redis server on this machine. Raises BackupError.
 
     Source: redis.io, "Redis replication": the reply to SYNC is `$<length>`, then an RDB file.
@@ -128,7 +128,7 @@ def copy_redis(name: str, port: int, password: str | None, to: Path) -> None:
     except OSError as error:
         raise BackupError(
             f"{name} cannot be read: {error}.",
-            hint=f"Check that {name} is running: `lapwing status -e ENVIRONMENT`.",
+            hint=f"Check that {name} is running: `lapwing status -e {environment}`.",
         ) from error
 
 

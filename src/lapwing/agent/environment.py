@@ -56,6 +56,7 @@ class Environment:
         )
         launcher = Launcher(memory, settings, context.releases, context.secrets, folder)
         self._replicas = Replicas(
+            environment=memory.environment,
             launch=launcher.replica,
             log_of=launcher.log_of,
             mark_of=launcher.mark_of,

@@ -35,6 +35,7 @@ class Replicas:
     def __init__(
         self,
         *,
+        environment: str,
         launch: Callable[[Generation, Replica], Awaitable[Launch]],
         log_of: Callable[[Generation, Replica], Path],
         mark_of: Callable[[Generation, Replica], str],
@@ -42,6 +43,7 @@ class Replicas:
         report: Callable[[str], None],
         runtime_of: Callable[[Service], Runtime] = lambda _: Processes(),
     ) -> None:
+        self._environment = environment
         self._launch = launch
         self._log_of = log_of
         self._mark_of = mark_of
@@ -253,7 +255,7 @@ class Replicas:
         return ReplicaError(
             f"{generation.service} {problem}.",
             detail=logs.tail(self._log_of(generation, replica)),
-            hint=f"`lapwing logs {generation.service}` shows the whole log.",
+            hint=f"`lapwing logs {generation.service} -e {self._environment}` shows the whole log.",
         )
 
 

@@ -141,7 +141,7 @@ class Steps:
             raise ReplicaError(
                 f"Host name {domain} is already used by {other}.",
                 hint="Remove it from `domains` and `redirects` here, or stop the other environment "
-                "with `lapwing down`.",
+                f"with `lapwing down -e {other.partition('/')[2]}`.",
             )
         await asyncio.to_thread(basic_auth.check, record.document, self._context.secrets)
         await asyncio.to_thread(
@@ -182,7 +182,7 @@ class Steps:
             raise JobError(
                 f"Job {name} {ended}.",
                 detail=logs.tail(log),
-                hint=f"`lapwing logs {name}` shows the whole log.",
+                hint=f"`lapwing logs {name} -e {self.state.environment}` shows the whole log.",
             )
 
     async def _start_candidates(self, record: RolloutRecord) -> None:
@@ -301,7 +301,8 @@ class Steps:
 
     async def _await_promotion(self, record: RolloutRecord) -> None:
         url = self._preview(record.document).url
-        self._note(record, f"paused before the switch; test {url}, then run `lapwing promote`")
+        promote = f"`lapwing promote -e {self.state.environment}`"
+        self._note(record, f"paused before the switch; test {url}, then run {promote}")
         if not record.promoted:
             self.promoted.clear()
             await self.promoted.wait()

@@ -173,7 +173,9 @@ def dockerfile(context: Context, service: str, environment: str, ignore: bool) -
     text = write_dockerfile(context.load(environment), context.settings, service)
     context.printer.data((IGNORE if ignore else text).rstrip("\n"))
     if "@sha256:" not in text:
-        context.printer.say("The base image has no digest: run `lapwing image pin` first.")
+        context.printer.say(
+            f"The base image has no digest: run `lapwing image pin -e {environment}` first."
+        )
 
 
 @command.command("pin")

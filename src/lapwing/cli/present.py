@@ -43,6 +43,7 @@ def _failure(result: DeployResult) -> DeploymentFailed:
             f"Deployment {commit} failed: {result.reason}", detail=result.detail, hint=result.hint
         )
     what, hint = FAILURES[result.outcome]
+    hint = hint.format(environment=result.environment)
     return DeploymentFailed(
         f"Deployment {commit} {what}: {result.reason}",
         detail=result.detail,
@@ -137,8 +138,8 @@ def _stopped(result: DeployResult) -> str:
     if result.target == "machine":
         return "Everything is stopped; data stays."
     return (
-        "Everything is stopped; volumes and generated secrets stay (`lapwing down --volumes` "
-        "removes them)."
+        f"Everything is stopped; volumes and generated secrets stay (`lapwing down -e "
+        f"{result.environment} --volumes` removes them)."
     )
 
 

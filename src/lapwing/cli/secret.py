@@ -35,15 +35,16 @@ def set_(context: Context, name: str, value: str | None, environment: str) -> No
         raise UsageError(
             "A secret cannot be given on the command line: the shell's history and `ps` would "
             "show it.",
-            hint=f"Run `lapwing secret set {name} < FILE`, or without `< FILE` to get a prompt.",
+            hint=f"Run `lapwing secret set {name} -e {environment} < FILE`, or without `< FILE` to "
+            "get a prompt.",
         )
     if "=" in name:  # What follows it is probably the value: it must not be shown.
         name = name.partition("=")[0]
         raise UsageError(
             f"A value after {name!r} cannot be given on the command line: the shell's history and "
             "`ps` would show it.",
-            hint=f"Run `lapwing secret set {name or 'NAME'}`; the value comes from a prompt or "
-            "standard input.",
+            hint=f"Run `lapwing secret set {name or 'NAME'} -e {environment}`; the value comes "
+            "from a prompt or standard input.",
         )
     if not name.replace("_", "a").isalnum() or name[0].isdigit():
         raise UsageError(f"{name!r} is not a valid variable name.")

@@ -23,7 +23,7 @@ FAILURES = {
     ),
     "rolled-back": ("was rolled back", "Traffic is on the previous release again."),
     "aborted": ("was aborted", "A previous release, if there is one, keeps serving."),
-    "superseded": ("was superseded", "Run `lapwing history` to see the newer deployment."),
+    "superseded": ("was superseded", "`lapwing history -e {environment}` shows the newer one."),
 }
 
 
@@ -65,7 +65,7 @@ def show_status(context: Context, report: StatusReport) -> None:
         printer.data(f"Problem: {found.problem}")
     if report.last_failure is not None:
         printer.data("")
-        printer.data(_last_failure(report.last_failure))
+        printer.data(_last_failure(report.last_failure, found.environment))
     for text in found.advice:
         printer.data("")
         printer.data(f"Advice: {text}")
@@ -124,9 +124,9 @@ def _show_exits(context: Context, services: Sequence[ServiceStatus]) -> None:
             context.printer.data(f"Last exit of {service.name}: {service.active.last_exit}")
 
 
-def _last_failure(failure: Entry) -> str:
+def _last_failure(failure: Entry, environment: str) -> str:
     what, _ = FAILURES[failure.outcome]
-    reason = (failure.reason or "`lapwing history` shows it").splitlines()[0]
+    reason = (failure.reason or f"`lapwing history -e {environment}` shows it").splitlines()[0]
     return f"Last deployment {failure.commit[:12]} {what}: {reason}"
 
 

@@ -156,7 +156,7 @@ def _boot() -> CheckResult:
     """Check that systemd starts the agent of a server after a reboot."""
     if BOOT_LINK.exists():
         return CheckResult("reboot", True, f"{BOOT_LINK.name} starts at boot")
-    problem = f"{BOOT_LINK.name} does not start at boot: run `lapwing server setup` again"
+    problem = f"{BOOT_LINK.name} does not start at boot: run `lapwing server setup -e NAME`"
     return CheckResult("reboot", False, problem)
 
 

@@ -220,7 +220,8 @@ class DesiredRepository:
                 raise ConflictError(
                     f"Another deployment of {document.stack}/{document.environment} was "
                     "committed first.",
-                    hint="Look at `lapwing history`, then run the command again.",
+                    hint=f"See `lapwing history -e {document.environment}`, then run the command "
+                    "again.",
                 )
             before = self.latest_valid(document.stack, document.environment)
             text = message.compose(document, before)

@@ -86,7 +86,7 @@ class SecretStore:
                 "had, and try again: the same value has the same version. Another value is for "
                 f"new deployments only: run `lapwing deploy -e {environment}` after it.",
             )
-        return _decrypt(self._key(create=False), sealed["sealed"], name)
+        return _decrypt(self._key(create=False), sealed["sealed"], name, environment)
 
     def current(self, stack: str, environment: str) -> dict[str, str]:
         """Return the current version of each secret."""
@@ -103,7 +103,10 @@ class SecretStore:
             with contextlib.suppress(SecretError):
                 key = self._key(create=False)
                 for name, entry in self._read(path.parent.name, path.stem).items():
-                    values += [_decrypt(key, v["sealed"], name) for v in entry["values"].values()]
+                    values += [
+                        _decrypt(key, v["sealed"], name, path.stem)
+                        for v in entry["values"].values()
+                    ]
         return mask(escape_controls(text), values)
 
     def listing(self, stack: str, environment: str) -> list[tuple[str, str, int]]:
@@ -133,7 +136,8 @@ class SecretStore:
         if not whole:
             raise SecretError(
                 f"{path} is damaged.",
-                hint="Rename it, then set each secret with `lapwing secret set`.",
+                hint="Rename it, then set each secret with "
+                f"`lapwing secret set NAME -e {environment}`.",
             )
         return found
 
@@ -190,7 +194,7 @@ def _encrypt(key: bytes, value: str) -> str:
     return Fernet(key).encrypt(value.encode()).decode()
 
 
-def _decrypt(key: bytes, sealed: str, name: str) -> str:
+def _decrypt(key: bytes, sealed: str, name: str, environment: str) -> str:
     from cryptography.fernet import Fernet, InvalidToken
 
     try:
@@ -198,5 +202,5 @@ def _decrypt(key: bytes, sealed: str, name: str) -> str:
     except (InvalidToken, ValueError) as error:
         raise SecretError(
             f"Secret {name} cannot be decrypted with the key on this machine.",
-            hint=f"Set it again with `lapwing secret set {name}`.",
+            hint=f"Set it again with `lapwing secret set {name} -e {environment}`.",
         ) from error

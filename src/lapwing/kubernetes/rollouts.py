@@ -20,7 +20,8 @@ def promote(api: ApiClient, scope: Scope) -> list[Reference]:
     if not held:
         raise StateError(
             "No deployment in progress to promote.",
-            hint="`lapwing deploy --hold` starts one that pauses before the switch.",
+            hint=f"`lapwing deploy -e {scope.environment} --hold` starts one that pauses before "
+            "the switch.",
         )
     for rollout in held:
         reference = Reference.of(rollout)
@@ -45,7 +46,8 @@ def abort(api: ApiClient, scope: Scope) -> list[Reference]:
     if not in_progress:
         raise StateError(
             "No deployment in progress to abort.",
-            hint="`lapwing rollback` restores the previous release after a successful deployment.",
+            hint=f"`lapwing rollback -e {scope.environment}` restores the previous release after a "
+            "successful deployment.",
         )
     for rollout in in_progress:
         api.patch(Reference.of(rollout), {"status": {"abort": True}}, subresource="status")

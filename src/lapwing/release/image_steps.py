@@ -56,7 +56,7 @@ class TagImage(Step):
                 return Skipped(f"{newest} does not exist: nothing was pushed yet")
             raise ReleaseError(
                 f"{source} does not exist: no image was built from this commit.",
-                hint="Run `lapwing ship` for this commit first.",
+                hint="Run `lapwing ship -e NAME` for this commit first.",
             )
         return Missing(str(target))
 

@@ -208,8 +208,8 @@ CAUSES = (
     (
         "Permission denied",
         "{host} refuses the login.",
-        "Run `lapwing server setup` if the server was not set up yet: it allows the SSH keys of "
-        "the user in `host`. Lapwing logs in with keys, never with a password.",
+        "Run `lapwing server setup -e NAME` if the server was not set up yet: it allows the SSH "
+        "keys of the user in `host`. Lapwing logs in with keys, never with a password.",
     ),
     (
         "Could not resolve hostname",

@@ -80,7 +80,8 @@ class Applier:
             if self.api.get(reference) is None:
                 raise SecretError(
                     f"{reference} has no value, neither on this machine nor in the cluster.",
-                    hint="Nothing was changed. Run `lapwing secret set`, then deploy again.",
+                    hint="Nothing was changed. Run "
+                    f"`lapwing secret set NAME -e {self.scope.environment}`, then deploy again.",
                 )
 
     def upgrade(

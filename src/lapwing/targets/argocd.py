@@ -84,7 +84,7 @@ class ArgoCDTarget:
         """Commit the manifests of an earlier deployment, and push."""
         from lapwing.targets.rollback_images import keep_hashed_files
 
-        manifests.refuse_services(request.services)
+        manifests.refuse_services(request.services, self.ref.environment)
 
         def plan(repository: DesiredRepository) -> PlannedChange:
             change = planned.rollback(
@@ -184,8 +184,8 @@ class ArgoCDTarget:
         name = self.ref.environment
         if self.cluster.options.create:
             raise UsageError(
-                f"The cluster of {name} is applied by Argo CD and is not created by `lapwing up`.",
-                hint="Run `lapwing infra` to write its Terraform configuration.",
+                f"The cluster of {name} is applied by Argo CD and is not created by --create.",
+                hint=f"Run `lapwing infra -e {name}` to write its Terraform configuration.",
             )
         if request.backup or request.restore:
             raise UsageError(

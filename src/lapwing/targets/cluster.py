@@ -98,7 +98,8 @@ class ClusterEnvironment:
         if found is None or not access.local:
             raise ContextError(
                 f"Context {access.context!r} is not a kind or minikube cluster and is not removed.",
-                hint="Run `lapwing down` without --cluster to remove the stack from it.",
+                hint=f"Run `lapwing down -e {self.ref.environment}` without --cluster to remove "
+                "the stack from it.",
             )
         guards.confirm_removal(
             f"Remove the cluster {access.context} with everything in it?",

@@ -161,8 +161,8 @@ def find_key(loaded: LoadedStack, path: Path | None, settings: Settings) -> Sign
     if key is None:
         raise SigningKeyError(
             f"The images have to be signed, because the stack file has {where}.",
-            hint="Set LAPWING_SIGNING_KEY to the private key (PEM). `lapwing image build` also has "
-            "`--sign-key FILE`.",
+            hint="Set LAPWING_SIGNING_KEY to the private key (PEM). "
+            f"`lapwing image build -e {loaded.environment}` also has `--sign-key FILE`.",
         )
     if key.public.der != expected.der:
         raise SigningKeyError(

@@ -85,9 +85,9 @@ def check_findings(
         raise ScanError(
             f"{scanner} found {len(verdict.stopping)} vulnerabilities of severity {fail_on} "
             "or above. Nothing was pushed.",
-            hint="Upgrade the packages and their lock file, or the base image (`lapwing image "
-            "pin`). To accept one until a date, add it to `scan: {accept: [...]}` in the stack "
-            "file.",
+            hint="Upgrade the packages and their lock file, or the base image ("
+            f"`lapwing image pin -e {loaded.environment}`). To accept one until a date, add it to "
+            "`scan: {accept: [...]}` in the stack file.",
             detail="\n".join(scan.line(*each) for each in verdict.stopping),
         )
     for finding, entry in verdict.accepted:

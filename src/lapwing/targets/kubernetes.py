@@ -129,12 +129,14 @@ class KubernetesTarget:
         def run(applier: Applier, done: Progress) -> None:
             entries = self.history(200)
             if not entries or entries[0].outcome == "succeeded":
-                raise planned.nothing_in_progress("abort")
+                raise planned.nothing_in_progress("abort", self.ref)
             earlier = next((e for e in entries if e.outcome == "succeeded" and e.services), None)
             if earlier is None:
+                option = f" -e {self.ref.environment}"
                 raise StateError(
                     "No deployment has succeeded before this one: there is nothing to restore.",
-                    hint="Run `lapwing up` to continue it, or `lapwing down` to remove it.",
+                    hint=f"Run `lapwing up{option}` to continue it, or `lapwing down{option}` to "
+                    "remove it.",
                 )
             plan = planned.restore(self.repository, self.ref, self._actor, earlier.commit)
             checked = self._check("abort", applier, plan)
@@ -156,7 +158,7 @@ class KubernetesTarget:
         """
         from lapwing.targets.rollback_images import keep_hashed_files
 
-        manifests.refuse_services(request.services)
+        manifests.refuse_services(request.services, self.ref.environment)
 
         def run(applier: Applier, done: Progress) -> None:
             newest = next(iter(self.history(1)), None)

@@ -111,18 +111,20 @@ def no_repository(environment: str) -> UsageError:
     """Return the error for an environment of Argo CD without a desired-state repository."""
     return UsageError(
         f"`repository` is not set for `{environment}`.",
-        hint="Add `repository:` with the git URL that Argo CD reads; `lapwing ship` also accepts "
-        "--desired. `lapwing render` writes the manifests without one.",
+        hint="Add `repository:` with the git URL that Argo CD reads; "
+        f"`lapwing ship -e {environment}` also accepts --desired. "
+        f"`lapwing render -e {environment}` writes the manifests without one.",
     )
 
 
-def refuse_services(services: tuple[str, ...]) -> None:
+def refuse_services(services: tuple[str, ...], environment: str) -> None:
     """Refuse the rollback of single services. Raises UsageError."""
     if services:
         raise UsageError(
             "On a cluster, a rollback restores the whole environment: its manifests belong "
             "together.",
-            hint="Run `lapwing deploy SERVICE --image SERVICE=REF` to change one service.",
+            hint=f"Run `lapwing deploy SERVICE -e {environment} --image SERVICE=REF` to change one "
+            "service.",
         )
 
 

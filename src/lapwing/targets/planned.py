@@ -54,7 +54,7 @@ def promote(
     """
     head, present = _head(repository, ref)
     if status is None or status.rollout is None:
-        raise nothing_in_progress("promote")
+        raise nothing_in_progress("promote", ref)
     document = as_deployment(present, "promote", actor)
     running = (
         repository.read(ref.stack, ref.environment, status.commit) if status.commit else present
@@ -71,7 +71,7 @@ def abort(
     """
     head, present = _head(repository, ref)
     if status is None or status.rollout is None:
-        raise nothing_in_progress("abort")
+        raise nothing_in_progress("abort", ref)
     running = status.commit
     before = repository.read(ref.stack, ref.environment, running) if running else None
     document = before or Document(
@@ -245,11 +245,11 @@ def as_deployment(
     )
 
 
-def nothing_in_progress(verb: str) -> StateError:
+def nothing_in_progress(verb: str, ref: EnvironmentRef) -> StateError:
     """Return the error for `promote` or `abort` without a deployment in progress."""
-    hint = "Run `lapwing deploy --hold` to create a paused deployment."
+    hint = f"Run `lapwing deploy -e {ref.environment} --hold` to create a paused deployment."
     if verb == "abort":
-        hint = "Run `lapwing rollback` to undo a deployment that has succeeded."
+        hint = f"Run `lapwing rollback -e {ref.environment}` to undo a deployment that succeeded."
     return StateError(f"There is no deployment in progress to {verb}.", hint=hint)
 
 

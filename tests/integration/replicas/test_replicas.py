@@ -57,6 +57,7 @@ async def make(tmp_path: Path) -> AsyncIterator[Callable[..., Replicas]]:
             return Launch((sys.executable, "-c", program), mark, tmp_path)
 
         found = Replicas(
+            environment="local",
             launch=launch,
             log_of=lambda _g, r: tmp_path / f"{r.index}.log",
             mark_of=lambda g, r: f"{tmp_path}|{g.label}/{r.index}",

@@ -94,6 +94,7 @@ async def start(
         return Launch((sys.executable, "-m", *command), environ, tmp_path)
 
     replicas = Replicas(
+        environment="local",
         launch=launch,
         log_of=lambda _one, _replica: tmp_path / "log",
         mark_of=lambda _one, _replica: environ[processes.MARK],

@@ -155,7 +155,7 @@ def test_value_of_a_secret_on_the_command_line_is_not_repeated(tmp_path: Path) -
     done = call("secret", "set", "TOKEN=hunter2", folder=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert "hunter2" not in done.stderr
-    assert "lapwing secret set TOKEN`" in done.stderr
+    assert "lapwing secret set TOKEN -e local`" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,8 @@ def check(document: Document, states: Iterable[EnvironmentState], secrets: Secre
     if len({*wanted(states), key}) > len(PROVIDED):
         raise ReplicaError(
             f"A machine can use only {len(PROVIDED)} certificates of `tls: {{certificate: FILE}}`.",
-            hint="Use `tls: {acme: EMAIL}` here, or run `lapwing down` for another environment.",
+            hint="Use `tls: {acme: EMAIL}` here, or stop another "
+            "environment (`lapwing down -e NAME`).",
         )
     secret = certificate.key.secret
     private = secrets.get(*key, secret, certificate.key.version)

@@ -102,7 +102,7 @@ class PublicCertificate:
         if self._settings.http_port is None:
             return (
                 "`tls: {acme: ...}` has no effect: LAPWING_HTTP_PORT is not set, so the authority "
-                "cannot check the domain. Run `lapwing server setup`, or set it to 80."
+                "cannot check the domain. Run `lapwing server setup -e NAME`, or set it to 80."
             )
         reason = self._attempts.problem
         if reason is None:

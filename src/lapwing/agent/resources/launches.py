@@ -165,7 +165,7 @@ def url(
     if record is None or (resource.program is None and resource.provider == "binary"):
         raise ResourceError(
             f"The server of {owner.service} is not running.",
-            hint=f"`lapwing logs {owner.service}` shows its log.",
+            hint=f"`lapwing logs {owner.service} -e {owner.environment}` shows its log.",
         )
     if resource.provider == "container":
         password = _password(settings, owner, required=True)

@@ -91,8 +91,10 @@ class Cluster(Protocol):
         """Start the old version as it was."""
 
 
-def upgrade(release: str, permission: Permission, cluster: Cluster, records: Records) -> State:
-    """Upgrade to a release, or continue an interrupted upgrade.
+def upgrade(
+    release: str, environment: str, permission: Permission, cluster: Cluster, records: Records
+) -> State:
+    """Upgrade an environment to a release, or continue an interrupted upgrade.
 
     Returns CLEAR if no migration is pending (nothing was done then), or SUCCEEDED.
 
@@ -112,9 +114,9 @@ def upgrade(release: str, permission: Permission, cluster: Cluster, records: Rec
         record = _advance(record, permission, cluster)
         if record.state is before and before in WAY_BACK:
             records.save(record)
-            raise _stuck(record)
+            raise _stuck(record, environment)
     records.save(None)
-    return _end(record, permission)
+    return _end(record, environment, permission)
 
 
 def _advance(record: Record, permission: Permission, cluster: Cluster) -> Record:
@@ -164,10 +166,13 @@ def _probe(cluster: Cluster) -> tuple[Event, str | None]:
     return found.event, "\n".join(["The new version does not start:", *lines])
 
 
-def _end(record: Record, permission: Permission) -> State:
+def _end(record: Record, environment: str, permission: Permission) -> State:
     if record.state is State.REFUSED:
         missing = "a way to make a backup" if permission.downtime else "--allow-downtime"
-        hint = "Run `lapwing deploy --allow-downtime` at a time when a short outage is acceptable."
+        hint = (
+            f"Run `lapwing deploy -e {environment} --allow-downtime` at a time when a short outage "
+            "is acceptable."
+        )
         if permission.downtime:
             hint = "Set `backup: true` on the stack's database, or pass --backup and --restore."
         raise DowntimeError(
@@ -176,7 +181,7 @@ def _end(record: Record, permission: Permission) -> State:
             hint=hint,
         )
     if record.state is State.OUTDATED:
-        raise _outdated(record)
+        raise _outdated(record, environment)
     if record.state in (State.FAILED, State.ABORTED):
         first, _, detail = (record.reason or "aborted").partition("\n")
         raise UpgradeError(
@@ -187,18 +192,19 @@ def _end(record: Record, permission: Permission) -> State:
     return record.state
 
 
-def _outdated(record: Record) -> UpgradeError:
+def _outdated(record: Record, environment: str) -> UpgradeError:
     return UpgradeError(
         f"{record.release} reports unknown migrations in its database: an old version must not run "
         "with a newer schema. Nothing was changed.",
-        hint="Deploy the version that migrated the database (`lapwing deploy --image "
-        "SERVICE=IMAGE`), or restore the backup from before the migration first.",
+        hint=f"Deploy the version that migrated the database (`lapwing deploy -e {environment} "
+        "--image SERVICE=IMAGE`), or restore the backup from before the migration first.",
     )
 
 
-def _stuck(record: Record) -> UpgradeError:
+def _stuck(record: Record, environment: str) -> UpgradeError:
     backup = f" The backup is {record.backup}." if record.backup else ""
     return UpgradeError(
         f"The rollback from {record.release} stopped at `{record.state}`: {record.reason}{backup}",
-        hint="Clients get 503 until it continues. Fix the problem, then run `lapwing deploy`.",
+        hint="Clients get 503 until it continues. Fix the problem, then run "
+        f"`lapwing deploy -e {environment}`.",
     )

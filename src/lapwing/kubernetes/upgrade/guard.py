@@ -154,7 +154,7 @@ def _run(
         if records.load() is None:
             steps.remember()
         release = f"{plan.service} {release_of(image_of(plan.own))}"
-        return upgrade(release, permission, steps, records) is State.SUCCEEDED
+        return upgrade(release, scope.environment, permission, steps, records) is State.SUCCEEDED
     except (LapwingError, KeyboardInterrupt):
         records.release()
         raise

@@ -75,9 +75,10 @@ class UpgradeSteps:
             if live is None:
                 continue
             if health.judge(live).state == "held":
+                option = f" -e {self._scope.environment}"
                 raise DeploymentFailed(
                     f"The deployment of {part_of(workload)} is paused. Nothing was changed.",
-                    hint="Run `lapwing promote` or `lapwing abort` first.",
+                    hint=f"Run `lapwing promote{option}` or `lapwing abort{option}` first.",
                 )
             thing = bare(live)
             thing["spec"]["replicas"] = health.wanted_replicas(live["spec"])

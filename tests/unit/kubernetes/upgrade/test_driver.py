@@ -155,7 +155,7 @@ def test_any_interruption_ends_with_one_version_on_its_own_schema(told: list[str
     world = World(iter(told))
     for _ in range(len(told) + 2):
         with contextlib.suppress(Killed, UpgradeError):
-            upgrade("v2", YES, world, world)
+            upgrade("v2", "production", YES, world, world)
         if world.saved is None and world.serving == "new":
             break
     assert world.saved is None
@@ -168,7 +168,7 @@ def test_any_interruption_ends_with_one_version_on_its_own_schema(told: list[str
 def test_without_consent_or_backup_nothing_is_changed(permission: Permission) -> None:
     world = World(iter(()))
     with pytest.raises(DowntimeError, match="Nothing was changed") as refused:
-        upgrade("v2", permission, world, world)
+        upgrade("v2", "production", permission, world, world)
     assert world.acts == []
     assert world.saved is None
     wanted = "--backup" if permission.downtime else "--allow-downtime"
@@ -177,7 +177,7 @@ def test_without_consent_or_backup_nothing_is_changed(permission: Permission) ->
 
 def test_no_pending_migration_is_clear() -> None:
     world = World(iter(()), pending=False)
-    assert upgrade("v2", Permission(False, False), world, world) is State.CLEAR
+    assert upgrade("v2", "production", Permission(False, False), world, world) is State.CLEAR
     assert world.acts == []
 
 
@@ -189,14 +189,14 @@ def test_version_older_than_the_schema_is_refused(permission: Permission) -> Non
 
     world = Newer(iter(()))
     with pytest.raises(UpgradeError, match=r"with a newer schema\. Nothing was changed"):
-        upgrade("v1", permission, world, world)
+        upgrade("v1", "production", permission, world, world)
     assert (world.acts, world.saved, world.running) == ([], None, {"old"})
 
 
 def test_version_that_does_not_start_is_reported_with_its_output() -> None:
     world = World(iter(["fail"]))
     with pytest.raises(UpgradeError) as failed:
-        upgrade("v2", YES, world, world)
+        upgrade("v2", "production", YES, world, world)
     assert failed.value.detail == "no such host"
     assert world.acts == []
 
@@ -204,7 +204,7 @@ def test_version_that_does_not_start_is_reported_with_its_output() -> None:
 def test_failed_migration_restores_the_backup() -> None:
     world = World(iter(["ok", "ok", "ok", "ok", "fail"]))
     with pytest.raises(UpgradeError, match="rolled back: migrate failed"):
-        upgrade("v2", YES, world, world)
+        upgrade("v2", "production", YES, world, world)
     assert world.acts[-3:] == ["stop_new", "restore", "start_old"]
     assert (world.serving, world.schema) == ("old", "old")
 
@@ -212,21 +212,21 @@ def test_failed_migration_restores_the_backup() -> None:
 def test_failed_rollback_is_reported_and_continued() -> None:
     world = World(iter(["ok", "ok", "ok", "ok", "fail", "ok", "fail"]))
     with pytest.raises(UpgradeError, match=r"stopped at `restoring`.*backup is backup-0"):
-        upgrade("v2", YES, world, world)
+        upgrade("v2", "production", YES, world, world)
     assert world.saved is not None
     with pytest.raises(UpgradeError, match="rolled back"):
-        upgrade("v3", YES, world, world)
+        upgrade("v3", "production", YES, world, world)
     assert world.serving == "old"
 
 
 def test_another_release_is_refused_while_an_upgrade_is_in_progress() -> None:
     world = World(iter(["ok", "kill"]))
     with pytest.raises(Killed):
-        upgrade("v2", YES, world, world)
+        upgrade("v2", "production", YES, world, world)
     with pytest.raises(UpgradeError, match="v2 is in progress") as refused:
-        upgrade("v3", YES, world, world)
+        upgrade("v3", "production", YES, world, world)
     assert "Deploy v2 again" in str(refused.value.hint)
-    assert upgrade("v2", YES, world, world) is State.SUCCEEDED
+    assert upgrade("v2", "production", YES, world, world) is State.SUCCEEDED
 
 
 @pytest.mark.parametrize(
