@@ -112,8 +112,10 @@ def _links(subject: Subject) -> Iterator[Link]:
         yield Link(CLIENTS, "edge", "HTTPS" if subject.is_reachable else "lapwing open")
     if subject.on_machine:
         yield from (Link("edge", r.part, "loopback") for r in subject.facts.routes)
+    exit_node = "egress" if subject.project.nats else INTERNET
     for flow in subject.facts.flows:
-        yield Link(GATEWAY if flow.part == "cluster" else flow.part, flow.to, flow.ports)
+        target = exit_node if flow.to == INTERNET else flow.to
+        yield Link(GATEWAY if flow.part == "cluster" else flow.part, target, flow.ports)
     private = subject.has_private_endpoint
     atlas = {part for part, _ in subject.databases}
     for pods in subject.services:
@@ -124,6 +126,12 @@ def _links(subject: Subject) -> Iterator[Link]:
     if private:
         yield from (Link("endpoint", part) for part in sorted(atlas))
     if subject.project.nats:
+        yield from _nat_links(subject)
+
+
+def _nat_links(subject: Subject) -> Iterator[Link]:
+    """Link the cluster, unless its pods are linked, and the NAT gateway to the internet."""
+    if not any(flow.to == INTERNET for flow in subject.facts.flows):
         yield Link("cluster", "egress")
-        yield Link("egress", "nat")
-        yield Link("nat", INTERNET)
+    yield Link("egress", "nat")
+    yield Link("nat", INTERNET)
