@@ -71,6 +71,8 @@ def test_restore_is_one_entry(repository: DesiredRepository) -> None:
     assert history(repository, "shop", "local")[0].message == (
         "restore shop/local: db from backup B"
     )
+    newest = history(repository, "shop", "local", 2)
+    assert [e.commit for e in newest] == [second[0], first[0]], "of three commits"
     stopped = (commit(), "restore", "aborted")
     deployed = (commit("deploy", api=service("api-2")), "deploy", "succeeded")
     assert listed() == [deployed, stopped, second, first]

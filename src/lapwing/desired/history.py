@@ -60,16 +60,33 @@ def history(
     *,
     with_outcomes: bool = False,
 ) -> list[Entry]:
-    """Return the last `limit` deployments of an environment, with two git processes.
+    """Return the last `limit` deployments of an environment, usually with two git processes.
 
     `with_outcomes`: the outcomes of deployments to a cluster are recorded here, because Lapwing
     applies them itself. Raises DesiredStateError.
     """
-    if repository.head() is None:
-        return []
+    count = limit
+    while repository.head() is not None:
+        found = _entries(repository, stack, environment, count, with_outcomes=with_outcomes)
+        joined = list(_with_restores(found))
+        if len(joined) >= limit or len(found) < count:
+            return joined[:limit]
+        count *= 2
+    return []
+
+
+def _entries(
+    repository: DesiredRepository,
+    stack: str,
+    environment: str,
+    count: int,
+    *,
+    with_outcomes: bool,
+) -> list[Entry]:
+    """Return an entry for each of the last `count` commits of an environment."""
     path = document_path(stack, environment)
     fields = ("%H", "%cI", "%s", "%B", "%N")
-    records = _log(repository, fields, f"-{limit}", "refs/heads/main", "--", path)
+    records = _log(repository, fields, f"-{count}", "refs/heads/main", "--", path)
     documents = repository.documents(stack, environment, [r[0] for r in records])
     entries = []
     for (commit, time, subject, body, note), found in zip(records, documents, strict=True):
@@ -99,7 +116,7 @@ def history(
                 restores=trailers.get("Restores", [None])[0],
             )
         )
-    return list(_with_restores(entries))
+    return entries
 
 
 def _with_restores(entries: list[Entry]) -> Iterator[Entry]:
