@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from lapwing.cli.context import Context
-from lapwing.cli.status_text import FAILURES, show_status, show_used
+from lapwing.cli.status_text import AFTER_RESTORE, FAILURES, show_status, show_used
 from lapwing.errors import DeploymentFailed
 from lapwing.targets.base import DONE, Rollout, never_deployed
 
@@ -43,6 +43,8 @@ def _failure(result: DeployResult) -> DeploymentFailed:
             f"Deployment {commit} failed: {result.reason}", detail=result.detail, hint=result.hint
         )
     what, hint = FAILURES[result.outcome]
+    if result.kind == "restore" and result.outcome != "superseded":
+        hint = AFTER_RESTORE
     hint = hint.format(environment=result.environment)
     return DeploymentFailed(
         f"Deployment {commit} {what}: {result.reason}",

@@ -25,6 +25,11 @@ FAILURES = {
     "aborted": ("was aborted", "A previous release, if there is one, keeps serving."),
     "superseded": ("was superseded", "`lapwing history -e {environment}` shows the newer one."),
 }
+AFTER_RESTORE = (
+    "The environment stays stopped, and clients get the maintenance page. Correct the problem and "
+    "run `lapwing deploy -e {environment}`, or restore another backup."
+)
+"""The hint instead, if services do not start on restored data."""
 
 
 def show_status(context: Context, report: StatusReport) -> None:

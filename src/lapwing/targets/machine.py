@@ -182,6 +182,7 @@ class MachineTarget:
                 f"{option} is for clusters; {self.ref} is on a machine.",
                 hint=f"Run `lapwing down -e {self.ref.environment}`.",
             )
+        guards.check_restore(self.settings, self.ref)
         return self._until_stopped(
             self._earlier_down()
             or self._apply("down", planned.down(self.repository, self.ref, self._actor))

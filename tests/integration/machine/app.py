@@ -6,6 +6,7 @@
     delay     seconds that every other path takes
     prints    a variable that it prints at its start
     dies      the process ends when /die is asked for
+    refuses   a file; it ends at once if that exists
 
 `GET /env?NAME` answers a variable, `GET /print?TEXT` prints a line, every other path the text of
 VERSION; the release is in X-Release.
@@ -63,6 +64,8 @@ def main() -> None:
     if "exit" in KNOBS:
         print("ValueError: the moon is not made of cheese", flush=True)
         sys.exit(KNOBS["exit"])
+    if "refuses" in KNOBS and Path(KNOBS["refuses"]).exists():
+        sys.exit(1)
     if KNOBS.get("stubborn"):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     time.sleep(KNOBS.get("late", 0))

@@ -243,7 +243,7 @@ def test_clients_get_the_maintenance_page_and_deployments_are_refused(kept: Yard
             assert f"A restore of db from backup {made} is in progress" in text
             assert "Problem" not in text
             kept.write("meanwhile")
-            for command in (["deploy"], ["rollback"], ["maintenance", "on"]):
+            for command in (["deploy"], ["rollback"], ["maintenance", "on"], ["down"]):
                 refused = kept.where.run(*command, status=1).stderr
                 assert f"A restore of db is in progress in {kept.name}/local" in refused
         finally:
@@ -262,6 +262,23 @@ def test_clients_get_the_maintenance_page_and_deployments_are_refused(kept: Yard
     )
     assert rest == before
     assert kept.status()["maintenance"] is None
+
+
+def test_services_that_do_not_start_on_restored_data_stay_stopped(kept: Yard) -> None:
+    bad = upload(kept).with_name("bad")
+    kept.write("refuses", refuses="uploads/bad")
+    kept.where.run("deploy")
+    bad.write_text("")
+    made = back_up(kept)
+    bad.unlink()
+    failed = kept.where.run("restore", "uploads", made, "--yes", status=1).stderr
+    assert "The environment stays stopped, and clients get the maintenance page." in failed
+    assert "keeps serving" not in failed
+    assert kept.get().status_code == 503
+    until(lambda: not kept.status()["running"], "the end of all processes")
+    bad.unlink()
+    kept.where.run("deploy", "-e", "local")
+    assert kept.get().text == "refuses"
 
 
 def _statuses_until(yard: Yard, has_ended: Callable[[], bool]) -> set[int]:

@@ -135,6 +135,15 @@ def test_failed_deployment_is_an_error_with_reason_and_hint() -> None:
     )
 
 
+@pytest.mark.parametrize("outcome", ["failed", "rolled-back", "aborted"])
+def test_failed_start_after_a_restore_names_no_release_that_serves(outcome: Outcome) -> None:
+    """A restore stops the environment first, so there is none."""
+    _, _, err = show(with_(MACHINE, kind="restore", outcome=outcome, reason="no answer"))
+    assert "release" not in err
+    assert "The environment stays stopped, and clients get the maintenance page." in err
+    assert f"`lapwing deploy -e {MACHINE.environment}`" in err
+
+
 def test_status_of_a_cluster_without_url_names_the_command() -> None:
     slot = SlotStatus(slot="blue", release="1", revision="", replicas=1, ready=1)
     service = ServiceStatus(name="api", kind="web", phase="running", active=slot)
