@@ -8,6 +8,7 @@ import msgspec
 
 from lapwing.desired.repository import DesiredRepository
 from lapwing.observed import agent, status
+from lapwing.plan.model import Document
 from lapwing.settings import Settings
 from lapwing.targets import local_agent
 from lapwing.targets.base import State, StatusReport
@@ -28,14 +29,17 @@ class EnvironmentOverview(msgspec.Struct, kw_only=True):
 
 
 def environments(settings: Settings) -> list[EnvironmentOverview]:
-    """List the environments of this machine's desired state, by stack and name."""
+    """List the environments of this machine's desired state, by stack and name.
+
+    Those whose first deployment was rejected or aborted are omitted.
+    """
     repository = DesiredRepository(settings.desired)
     envoy_running: bool | None = None
     agent_running = agent.is_running(settings.agent)
     found = []
     for stack, environment in sorted(repository.environments()):
         document = repository.latest_valid(stack, environment)
-        if document is None:
+        if document is None or _never_ran(document):
             continue
         entry = EnvironmentOverview(
             stack=stack,
@@ -56,3 +60,9 @@ def environments(settings: Settings) -> list[EnvironmentOverview]:
             entry.url = f"https://{document.domains[0]}"
         found.append(entry)
     return found
+
+
+def _never_ran(document: Document) -> bool:
+    """Return whether a document undoes a first deployment: there is nothing that it restores."""
+    act = document.deployment
+    return act.kind in ("revert", "abort") and act.restores is None and not document.services

@@ -71,5 +71,12 @@ def test_two_stacks_in_one_home(yard: Yard) -> None:
         [NAME, "local", "running"],
         ["other", "local", "stopped"],
     ]
+    refused = Yard(yard.where.beside("refused"), "refused")
+    refused.stack()
+    refused.write("never ran", exit=1)
+    refused.where.run("up", status=1)
+    until(lambda: not refused.status()["running"], "the end of its processes")
+    listed = yard.where.json("status", "--all")["environments"]
+    assert [e["stack"] for e in listed] == [NAME, "other"]
     until(lambda: yard.get(host="localhost").status_code == 200)
     assert yard.get(host=f"{NAME}.localhost").text == "one of two"
