@@ -207,7 +207,7 @@ def test_deployment_waits_until_no_route_is_unavailable(stack: Stack) -> None:
 
     stack.put(part(stack, "edge", 8080, "web", replicas=1))
     wait(60.0)
-    assert said[0].startswith("Whether the routes are answered was not checked: edge")
+    assert said[0].startswith("The routes were not checked: edge")
     with fixed(503) as server:
         all_take(stack.cluster, stack.scope.namespace, {8080: server.server_address[1]})
         failure = "not available: api: GET /healthz through the edge: 503"

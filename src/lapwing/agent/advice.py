@@ -1,6 +1,6 @@
 """Advice on running services: files that a deployment loses, ports that other machines reach.
 
-It is in the status as long as it holds, and a deployment prints it.
+It is in the status while it applies, and a deployment prints it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Advice:
     async def report_written(self, generation: Generation, commit: str | None = None) -> None:
         """Report files that a generation wrote into its release, or was not permitted to write.
 
-        At a deployment (`commit`) all, in between new ones.
+        At a deployment (`commit`) all of them, later only new ones.
         """
         if generation.spec.kind != "static":
             found = await asyncio.to_thread(self._find_written, generation)
@@ -34,7 +34,7 @@ class Advice:
     async def report_public_port(self, generation: Generation, commit: str | None = None) -> None:
         """Report that a generation's replicas listen on addresses that other machines reach.
 
-        At a deployment (`commit`) anyhow, in between when it is new.
+        At a deployment (`commit`) always, later only if it is new.
         """
         if generation.spec.kind == "web" and generation.replicas:
             service, port = generation.service, generation.replicas[0].port

@@ -152,7 +152,7 @@ class Backups:
                 missing = parent
         if missing is not None:
             raise BackupError(
-                f"{missing} does not exist: no backup is made to {self.wanted.to}.",
+                f"{missing} does not exist, so the backup was not written to {self.wanted.to}.",
                 hint=f"Mount its file system, or run `mkdir -p {shlex.quote(str(missing))}`.",
             )
         try:

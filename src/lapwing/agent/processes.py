@@ -40,8 +40,8 @@ LONGEST_DELAY_S = 30.0
 STEADY_S = 60.0
 """A process that ran this long before it exited is restarted with the first delay again."""
 _log_writers: dict[int, subprocess.Popen[bytes]] = {}
-"""The log writers that this process started, by the id of the process that writes to each; by its
-own id if that is another process."""
+"""Log writers started by this process, by the id of the writing process, or by their own id if
+another process writes."""
 
 
 @dataclass(frozen=True, slots=True)

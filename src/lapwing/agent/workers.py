@@ -26,7 +26,7 @@ from lapwing.plan.model import Health
 MAX_CONNECTIONS = 64
 """Connections that are open at once, at most: first twice as many as workers, then more."""
 TIMEOUT_S = 10.0
-"""How long workers that have not accepted a connection are waited for."""
+"""Time to wait for workers that have not accepted a connection."""
 STEADY_S = 0.5
 """How long no worker has been added: gunicorn starts them up to 0.1 s apart."""
 PAUSE_S = 0.03

@@ -31,7 +31,7 @@ from lapwing.system.files import remove_tree, sync_folder, sync_tree
 FORMAT = 2
 """Part of the names of layers: raise it when the same lock file would make another layer."""
 MAX_SYNCED_FILES = 16
-"""Files that are written to the disk one by one, without what other programs have not written."""
+"""Up to this number of files, each is synced alone; above it, sync() is called."""
 TEMPORARY = ".tmp-"
 TRASH = ".trash-"
 LOCKS = ".locks"
@@ -56,7 +56,7 @@ def make(target: Path, fill: Callable[[Path], None]) -> bool:
             fill(folder)
             folder.chmod(0o755)
             protect(folder)
-            _sync(folder)  # Before the name: after a power cut, a name still means whole.
+            _sync(folder)  # First: after a power cut, an existing name is always a complete layer.
             folder.rename(target)
             sync_folder(target.parent)
         finally:
@@ -65,7 +65,7 @@ def make(target: Path, fill: Callable[[Path], None]) -> bool:
 
 
 def _sync(folder: Path) -> None:
-    """Write a folder to the disk. Many files take less time together with all that is unwritten."""
+    """Sync a folder to disk; many files are faster with one sync()."""
     if sum(1 for _ in folder.rglob("*")) > MAX_SYNCED_FILES:
         os.sync()
     else:

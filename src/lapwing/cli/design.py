@@ -71,7 +71,7 @@ def _formatted(context: Context, made: Document, suffix: str, *, brief: bool) ->
     if absent:
         context.printer.say(
             f"No font of this machine has a glyph for {' '.join(absent)}: `?` replaces it. Install "
-            "one, such as the package fonts-noto-cjk, or write FILE.html.",
+            "a font, such as the package fonts-noto-cjk, or write FILE.html.",
             style="yellow",
         )
     return pdf(made, brief=brief, fallbacks=found)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lapwing.server.ssh import Connection
 
 SEND_SOURCE = {"deploy", "up", "secret", "maintenance"}
-"""Verbs that need a valid stack file and its source, but for `maintenance off`."""
+"""Commands that send the source and need a valid stack file, except `maintenance off`."""
 RESUMED = {"deploy", "up"}
 """Verbs that may run again: a second deployment of the same content follows the first."""
 RECONNECT_S = 120.0

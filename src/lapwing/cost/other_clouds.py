@@ -1,4 +1,4 @@
-"""The same environment on EKS (AWS) or AKS (Azure), for comparison only: neither is rendered.
+"""The same environment on EKS (AWS) or AKS (Azure), for comparison only: Lapwing renders neither.
 
 Both bill nodes, not pods. The node is the cheapest x86 type with at least 4 GiB for the requests of
 all pods and controllers, of which at least two run. `low` is for the minimum number of replicas,

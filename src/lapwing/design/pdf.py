@@ -3,7 +3,7 @@
 The brief form shrinks in steps until it has two pages. A picture that is too small to read on a
 portrait page gets a landscape page. The bytes depend only on the document and the versions of fpdf2
 and the fonts. With fallback fonts, HarfBuzz shapes the text: letters of Arabic are joined, and text
-runs from right to left. The labels of pictures have no other characters than the font's.
+runs from right to left. The labels of pictures contain only characters of the embedded font.
 """
 
 from __future__ import annotations

@@ -48,4 +48,4 @@ def wait_until_answered(
         time.sleep(POLL_INTERVAL_S)
     unknown = next((r for r in results if not r.ok and not r.seen.isdigit()), None)
     if unknown is not None:
-        say(f"Whether the routes are answered was not checked: {unknown.seen}")
+        say(f"The routes were not checked: {unknown.seen}")

@@ -103,7 +103,7 @@ def _check_workloads(
 
 
 def _check_autoscalers(api: ApiClient, scope: Scope) -> Iterator[CheckResult]:
-    """Check the minimum of pods, which an autoscaler requests and its workload does not know."""
+    """Check the minimum of pods, which an autoscaler requests and its workload does not specify."""
     kind = "HorizontalPodAutoscaler"
     try:
         scalers = api.list("autoscaling/v2", kind, scope.namespace, scope.selector)

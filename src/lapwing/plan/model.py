@@ -132,9 +132,9 @@ class SecretVersion(Struct, frozen=True, kw_only=True):
 
 
 class Access(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Whose requests are accepted: those of clients in the networks `allow`; empty: everyone's.
+    """The clients whose requests are accepted: all, or those in the networks `allow`.
 
-    `basic_auth` is the secret with the users that clients have to log in as.
+    `basic_auth` is the secret with the users for basic authentication.
     """
 
     allow: tuple[str, ...] = ()
@@ -183,7 +183,7 @@ class Service(Struct, frozen=True, kw_only=True):
     headers: dict[str, HeaderValue] | UnsetType = UNSET
     """Changes of the headers of its responses; names are lower-case."""
     access: Access | UnsetType = UNSET
-    """Whose requests it gets; unset: as in `Edge`."""
+    """Its access limits; unset: as in `Edge`."""
 
     @property
     def is_page(self) -> bool:

@@ -65,7 +65,7 @@ def rehearsals(case: Case) -> Iterator[Risk]:
     last = case.rehearsals[name]
     if last is None or case.today - last > MAX_REHEARSAL_AGE:
         since = f"since {last}" if last else "yet"
-        evidence = f"no backup of `{name}` was restored or verified {since}"
+        evidence = f"no backup of `{name}` has been restored or verified {since}"
         advice = f"Run `lapwing backup verify -e {name}`, at least every three months."
         yield Risk("untested-backup", ("backup",), evidence, advice)
 

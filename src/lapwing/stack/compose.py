@@ -138,8 +138,8 @@ def _service(
                 _take_variable(found, variable, value, services)
     if service.get("env_file"):
         found.notes.append(
-            "env: `env_file` is not copied; add it if it is committed and has no passwords and "
-            "keys, which belong to `secrets`."
+            "env: `env_file` is not copied. If the file is committed and has no secrets, add "
+            "`env_file` to the service."
         )
     listed = service.get("volumes")
     for volume in listed if isinstance(listed, list) else []:

@@ -1,9 +1,9 @@
 """Find the routes of a program in its source, for `health` and `rollout: smoke` of the stack file.
 
 Only a literal path of a GET route is found, with every prefix that it is registered below. Python
-is parsed, JavaScript is searched. Everybody has to get a page from a route of a smoke test, so one
-is left out when its handler has parameters, another decorator, or names a login, a redirect or
-another status. A health check may be answered with a redirect.
+is parsed, JavaScript is searched. Every client has to get status 200 from a route of a smoke test:
+a route is left out when its handler has parameters, another decorator, or names a login, a redirect
+or another status. A health check may be answered with a redirect.
 """
 
 from __future__ import annotations

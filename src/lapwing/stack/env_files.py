@@ -1,8 +1,8 @@
 """`env_file`: the variables of dotenv files, which become part of `env` of a service.
 
 They are read when a stack is loaded for an environment, so that everything later, on a machine and
-on Kubernetes, finds them in `env`. People keep passwords in such files: values that look like one
-are refused, and problems have a line without a column, whose text is not shown.
+on Kubernetes, finds them in `env`. Values that look like secrets are refused. Problems show
+the line number, never its text.
 """
 
 from __future__ import annotations

@@ -167,7 +167,8 @@ class Backup(StrictModel):
         7,
         ge=1,
         le=1000,
-        description="How many scheduled backups are kept, and as many made by hand.",
+        description="The number of scheduled backups to keep; the same number of manual backups is "
+        "kept as well.",
     )
     to: Annotated[str, Field(pattern=ABSOLUTE)] | None = Field(
         None,
@@ -232,8 +233,8 @@ class Environment(StrictModel):
     )
     access: Access | None = Field(
         None,
-        description="Who may send requests to its services (machine). `access` of a service "
-        "replaces it. Default: everyone.",
+        description="Which clients may send requests to its services (machine). `access` of a "
+        "service replaces it. Default: everyone.",
     )
     maintenance: Annotated[MaintenancePage, short_form("page", NonEmpty | MaintenancePage)] = Field(
         default_factory=MaintenancePage,

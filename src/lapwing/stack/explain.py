@@ -58,7 +58,9 @@ def explain(error: dict[str, Any], model: type[BaseModel]) -> tuple[str, str | N
         if len(path) == 1 and hint and hint.startswith("Known keys"):
             hint = f"{hint} Keys that start with `{EXTENSION}` are ignored."
         elif str(path[-1]).startswith(EXTENSION):
-            hint = f"Move it to the top level, where keys with `{EXTENSION}` in front are ignored."
+            hint = (
+                f"Move it to the top level, where keys that start with `{EXTENSION}` are ignored."
+            )
         return f"Unknown key {name}.", hint, True
     if kind == "missing":
         parent = f" in {_lower(_name(path[:-1]))}" if len(path) > 1 else ""

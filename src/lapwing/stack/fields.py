@@ -100,19 +100,20 @@ Headers = dict[
 
 
 class Access(StrictModel):
-    """Who may send requests. Health checks, smoke tests and previews are not limited."""
+    """Which clients may send requests. Health checks, smoke tests and previews are not limited."""
 
     allow: list[Network] | None = Field(
         None,
         min_length=1,
         description="The networks and IP addresses of clients; others get status 403. Default: "
-        "all. Behind `LAPWING_TRUSTED_PROXIES` it is the last address in `X-Forwarded-For`.",
+        "all. Behind `LAPWING_TRUSTED_PROXIES`, the client's address is the last one in "
+        "`X-Forwarded-For`.",
         examples=[["203.0.113.0/24", "2001:db8::/32"]],
     )
     basic_auth: Variable | None = Field(
         None,
-        description="The secret with the users that clients log in as (HTTP basic authentication): "
-        "one `name:password` per line, or hashes of `htpasswd -s`. Others get status 401.",
+        description="The secret with the users for HTTP basic authentication: one `name:password` "
+        "per line; the password may be a hash of `htpasswd -s`. Others get status 401.",
         examples=["ADMIN_USERS"],
     )
 

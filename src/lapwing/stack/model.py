@@ -284,8 +284,8 @@ class Service(StrictModel):
     )
     access: Access | None = Field(
         None,
-        description="Who may send requests to it (machine). Default: `access` of the environment; "
-        "`{}`: everyone.",
+        description="Which clients may send requests to it (machine). Default: `access` of the "
+        "environment; `{}`: everyone.",
     )
     timeout: Duration | None = Field(None, gt=0, description="Timeout of a request, or of a job.")
     rollout: Rollout = Field(

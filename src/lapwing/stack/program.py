@@ -34,7 +34,7 @@ class Program:
     health: str | None = None
     spa: bool = True
     smoke: list[str] = field(default_factory=list)
-    """Paths that anybody gets with status 200, as far as the source shows; the best first."""
+    """Paths that respond to any client with status 200, as far as the source shows; best first."""
     suffix: str = ""
     uses: list[str] = field(default_factory=list)
     prefixes: list[str] = field(default_factory=list)

@@ -22,8 +22,8 @@ class Health(StrictModel):
 
     path: UrlPath | None = Field(
         None,
-        description="The path that answers 2xx or 3xx when healthy. Default: any response below "
-        "500 is healthy, from each of its worker processes (on Kubernetes: an open port).",
+        description="The path that answers 2xx or 3xx when healthy. Default: each worker "
+        "process responds with a status below 500 (on Kubernetes: an open port).",
         examples=["/healthz"],
     )
     live: UrlPath | None = Field(

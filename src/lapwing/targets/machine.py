@@ -162,11 +162,11 @@ class MachineTarget:
     def start_after_restore(self, what: str, commit: str) -> DeployResult:
         """Commit the deployment that `stop_for_restore` stopped, and wait.
 
-        A deployment that was made meanwhile, without this machine's commands, is kept.
+        A deployment that was committed meanwhile, without this machine's commands, is kept.
         """
         plan = planned.start_after_restore(self.repository, self.ref, self._actor, what, commit)
         if plan.before and plan.before.services:
-            return self.unchanged("another deployment was made during the restore")
+            return self.unchanged("another deployment was committed during the restore")
         return self._apply("restore", plan)
 
     def unchanged(self, reason: str) -> DeployResult:

@@ -1,8 +1,8 @@
 """A one-off command in a container that uses the streams and the terminal of this process.
 
 The engine is asked to attach before the container starts, so no output is lost. With a terminal,
-the container gets another one of the same size, and this one passes every key on (raw mode). The
-container is removed when the command ends; if this process is killed, the agent removes it.
+the container gets a TTY of the same size; the local terminal is in raw mode. The container is
+removed when the command ends; if this process is killed, the agent removes it.
 
 Source: Docker Engine API, "Attach to a container".
 """

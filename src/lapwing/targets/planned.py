@@ -210,7 +210,7 @@ def start_after_restore(
 def maintenance(
     repository: DesiredRepository, ref: EnvironmentRef, actor: str, wanted: Maintenance | UnsetType
 ) -> PlannedChange:
-    """Plan the begin or end of maintenance.
+    """Plan the start or end of maintenance.
 
     Maintenance in progress with the same page is kept, and so is the page of its message.
     """

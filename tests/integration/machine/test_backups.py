@@ -167,7 +167,7 @@ def test_review_reports_backups_that_were_never_restored_or_verified(kept: Yard)
             kept.where.run("restore", "uploads", made, "--yes")
         elif record == "verify":
             kept.where.run("backup", "verify", made)
-        never = "no backup of `local` was restored or verified yet"
+        never = "no backup of `local` has been restored or verified yet"
         assert [never in evidence for evidence in reported()] == ([] if record else [True])
 
 

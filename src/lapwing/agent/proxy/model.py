@@ -48,8 +48,8 @@ class Route:
     `cluster`, the response is 503 with Retry-After. `timeout` is in seconds; None is no timeout.
     Request bodies up to `max_body` bytes are buffered; None streams them. `headers` change those
     of responses. `page` is the response of a route without `cluster`. `clients` are the networks
-    whose requests are accepted; empty: those of the virtual host. `users` (htpasswd lines) are
-    who clients have to log in as; None: no login.
+    whose requests are accepted; empty: those of the virtual host. `users` are htpasswd
+    lines for basic authentication; None: no login.
     """
 
     prefix: str

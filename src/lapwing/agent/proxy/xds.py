@@ -299,7 +299,7 @@ def _allowed_clients(networks: tuple[str, ...]) -> Json:
 def _login(users: str | None) -> Json:
     """Answer 401 to requests without the password of a user.
 
-    The application does not receive the header, which it would take for a login of its users.
+    The Authorization header is removed, so that the application does not treat it as its own login.
     """
     if users is None:
         return {}

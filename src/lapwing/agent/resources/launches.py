@@ -1,4 +1,4 @@
-"""How the server of a resource is started: its folder, port, password, and launch; and its URL.
+"""Start a resource's server: its folder, port, password, launch and URL.
 
 Data is in `data/<stack>/<environment>/<resource>` and survives `lapwing down`. The port is chosen
 once and kept beside the data, so the URL given to a service stays valid.

@@ -1,12 +1,12 @@
 """The record of an upgrade, in a ConfigMap, and which command may act on it.
 
 The record is saved before each act, with the objects that ran before, so that any later command can
-continue or roll back. The command that leads the upgrade changes the ConfigMap every few seconds as
-its heartbeat. A command that finds a record watches it first: if it changes, another command leads,
-and this one stops; if it does not change for a lease, that one is dead, and this one takes over. No
-clocks are compared. Every change names the resource version that it was made from, so of two
-commands that take over at once only one can, and one that was considered dead notices before its
-next act. There is no lock to clear by hand.
+continue or roll back. The command that runs the upgrade changes the ConfigMap every few seconds as
+its heartbeat. A command that finds a record watches it first: if it changes, another command runs
+the upgrade, and this one stops; if it does not change for a lease, that one is dead, and this one
+takes over. No clocks are compared. Every change names the resource version that it was made from,
+so of two commands that take over at once only one can, and one that was considered dead notices
+before its next act. There is no lock to clear by hand.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ NAME = "lapwing-upgrade"
 
 
 class UpgradeLockedError(LapwingError):
-    """Another command leads this upgrade."""
+    """Another command runs this upgrade."""
 
     code = "upgrade-led"
 

@@ -51,7 +51,7 @@ STATS_FLUSH_INTERVAL = "1s"
 """How often Envoy aggregates latencies; counters are that stale at most."""
 _ADMIN_CLUSTER = "envoy_admin"
 _DRAIN_CLUSTER = "envoy_drain"
-"""No service has such a name: names of services have no underscore."""
+"""Service names have no underscore, so this name cannot conflict."""
 _ADMIN_SOCKET = {"path": "/tmp/admin.sock"}  # noqa: S108 - in the pod
 
 

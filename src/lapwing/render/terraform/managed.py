@@ -30,7 +30,7 @@ _EXCEPTIONS = {
         "CKV_GCP_6:TLS is required. Client certificates are not: External Secrets would have to "
         "copy one for each service.",
         "CKV_GCP_79:The version is that of the stack file.",
-        "CKV_GCP_108:A look-up of the name for each connection; the address of a pod has none.",
+        "CKV_GCP_108:It would cause a DNS lookup per connection, and pod addresses have no names.",
         "CKV_GCP_110:pgAudit writes the statements of the application to the logs.",
         "CKV_GCP_111:Statements may contain personal data, so only errors are logged.",
         "CKV2_GCP_13:The duration of every statement would fill the logs, which are billed.",
