@@ -79,6 +79,7 @@ class Agent:
             self._states,
             self.envoy.certificates.answer_challenges,
             self.envoy.certificates.use,
+            self._check_machine,
         )
         self.meter = Meter(settings, self.envoy, self._states)
         self.watcher = DesiredStateWatcher(

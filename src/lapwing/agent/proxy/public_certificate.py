@@ -49,7 +49,8 @@ class Attempts(msgspec.Struct, kw_only=True):
 class PublicCertificate:
     """Keeps the certificate of one LAPWING_HOME.
 
-    `answer` lets Envoy send the replies to challenges, `use` loads a new certificate.
+    `answer` lets Envoy send the replies to challenges, `use` loads a new certificate,
+    and `renewed` is called after that.
     """
 
     def __init__(
@@ -58,12 +59,14 @@ class PublicCertificate:
         states: Callable[[], list[EnvironmentState]],
         answer: Callable[[Mapping[str, str]], Coroutine[None, None, None]],
         use: Callable[[], Awaitable[None]],
+        renewed: Callable[[], Awaitable[None]],
     ) -> None:
         self._settings = settings
         self._folder = settings.certificates
         self._states = states
         self._answer = answer
         self._use = use
+        self._renewed = renewed
         self._record = self._folder / "acme.json"
         self._attempts = self._read()
         self._file = Paths(self._folder).public
@@ -159,6 +162,7 @@ class PublicCertificate:
             log.info("There is a new certificate for %s.", ", ".join(names))
             if not is_partial:
                 await self._record_attempts(Attempts())
+            await self._renewed()
 
     async def _failed(self, reason: str, refused: Mapping[str, str], retry_after: float) -> None:
         """Back off; domains that were not refused are tried at once, without those that were."""
