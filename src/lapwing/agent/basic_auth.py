@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from lapwing.agent.state import EnvironmentState
 from lapwing.desired.secrets import SecretStore
-from lapwing.errors import ReplicaError, SecretError
+from lapwing.errors import LapwingError, ReplicaError, SecretError
 from lapwing.plan.htpasswd import NO_USERS, htpasswd
 from lapwing.plan.model import Document, SecretVersion
 
@@ -33,7 +33,12 @@ def users_in(secrets: SecretStore) -> Users:
 
 
 def check(document: Document, secrets: SecretStore) -> None:
-    """Check the users of a document before it is deployed. Raises ReplicaError or SecretError."""
+    """Check the users of a document before it is deployed: without services, it needs none.
+
+    Raises ReplicaError or SecretError.
+    """
+    if not document.services:
+        return
     for given in document.basic_auth:
         value = secrets.get(document.stack, document.environment, given.secret, given.version)
         try:
@@ -44,3 +49,13 @@ def check(document: Document, secrets: SecretStore) -> None:
                 hint=f"Run `lapwing secret set {given.secret} -e {document.environment}`, and "
                 "deploy again.",
             ) from None
+
+
+def problem(document: Document, secrets: SecretStore) -> str | None:
+    """Return why clients cannot log in to what a document describes; None if they can."""
+    try:
+        check(document, secrets)
+    except LapwingError as error:
+        text = f"Clients cannot log in after the next change of the routes: {error}"
+        return f"{text} {error.hint or ''}".rstrip()
+    return None

@@ -14,7 +14,7 @@ import click
 from lapwing.cli import complete
 from lapwing.cli.context import Context
 from lapwing.cli.options import environment_option, output_option
-from lapwing.errors import UsageError, check_name, did_you_mean
+from lapwing.errors import StateError, UsageError, check_name, did_you_mean
 
 
 @click.group("secret")
@@ -94,12 +94,28 @@ def list_(context: Context, environment: str) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask before the secret is removed.")
 @click.pass_obj
 def remove(context: Context, name: str, environment: str, yes: bool) -> None:
-    """Remove NAME with all its versions; running replicas keep it until they are restarted."""
+    """Remove NAME with all its versions; running replicas keep it until they are restarted.
+
+    A secret with the users of `access` cannot be removed while a deployment uses it.
+    """
+    from lapwing.desired.repository import DesiredRepository
     from lapwing.desired.secrets import SecretStore
 
     ref = context.ref(environment)
     store = SecretStore(context.settings.secrets)
     check_name("secret", name, store.current(ref.stack, ref.environment), ref)
+    desired = context.settings.desired
+    running = (
+        DesiredRepository(desired).latest_valid(ref.stack, ref.environment)
+        if desired.is_dir()
+        else None
+    )
+    if running and running.services and any(u.secret == name for u in running.basic_auth):
+        raise StateError(
+            f"{name} of {ref} cannot be removed: `access` of the current deployment uses it.",
+            hint=f"To change the users, run `lapwing secret set {name} -e {ref.environment}` and "
+            "deploy. To remove it, first deploy without it.",
+        )
     if not yes and not context.printer.confirm(f"Remove {name} of {ref} with all its versions?"):
         raise UsageError(
             f"The removal of {name} was not confirmed; it is still set.",

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from lapwing.agent import basic_auth
+from lapwing.desired.secrets import SecretStore
 from lapwing.errors import ClusterLoginError, ClusterUnreachableError
 from lapwing.observed.checks import CheckResult
 from lapwing.observed.status import Status
@@ -81,6 +83,9 @@ def verify_machine(settings: Settings, status: Status, document: Document) -> It
             if not same:
                 seen += f", {wanted.release} is desired"
             yield CheckResult(f"{service.name}: the desired release is running", same, seen)
+    if document.basic_auth:
+        problem = basic_auth.problem(document, SecretStore(settings.secrets))
+        yield CheckResult("users of `access`: they can log in", problem is None, problem or "yes")
     host = document.domains[0] if document.domains else "localhost"
     address = settings.own_address()
     with httpx.Client(verify=context, trust_env=False, timeout=REQUEST_TIMEOUT_S) as client:

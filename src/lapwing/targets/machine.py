@@ -17,6 +17,7 @@ from msgspec import UNSET, UnsetType
 from lapwing.desired.history import Entry, history, last_failure
 from lapwing.desired.history import outcome as outcome_of
 from lapwing.desired.repository import DesiredRepository
+from lapwing.desired.secrets import SecretStore
 from lapwing.errors import AgentError, ConflictError, LapwingError, UsageError
 from lapwing.observed import agent as agent_record
 from lapwing.observed import status, usage
@@ -245,7 +246,7 @@ class MachineTarget:
         used = {name: usage.summary(service) for name, service in read.services.items()}
         agent_running = agent_record.is_running(self.settings.agent)
         return StatusReport(
-            self._with_backups(correct(found, agent_running=agent_running)),
+            self._with_stored(correct(found, agent_running=agent_running)),
             agent_running,
             local_agent.envoy_accepts(self.settings),
             {name: summary for name, summary in used.items() if summary is not None},
@@ -261,13 +262,19 @@ class MachineTarget:
             raise never_deployed(self.ref)
         return Backups(self.settings, document)
 
-    def _with_backups(self, found: Status) -> Status:
+    def _with_stored(self, found: Status) -> Status:
+        """Return a status with the backups, and with users of `access` that cannot be read."""
+        from lapwing.agent import basic_auth
         from lapwing.targets.machine_backups import add_to_status
 
         try:
             if self.repository.newest(self.ref.stack, self.ref.environment) is None:
                 return found
-            return add_to_status(found, self.backups(), self.repository)
+            backups = self.backups()
+            problem = basic_auth.problem(backups.document, SecretStore(self.settings.secrets))
+            if problem is not None:
+                found = msgspec.structs.replace(found, advice=[*found.advice, problem])
+            return add_to_status(found, backups, self.repository)
         except (LapwingError, OSError):  # The desired state is damaged: the status reports it.
             return found
 

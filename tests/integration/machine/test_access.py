@@ -64,3 +64,11 @@ def test_users_log_in_without_a_restart(yard: Yard) -> None:
     assert yard.get(login=("ada", "second")).status_code == 200
     public = [p for p in yard.where.home.rglob("*") if p.is_file() and p.stat().st_mode & 0o077]
     assert [p for p in public if b"{SHA}" in p.read_bytes()] == []
+
+    assert (
+        "cannot be removed" in yard.where.run("secret", "remove", "USERS", "--yes", status=1).stderr
+    )
+    assert yard.get(login=("ada", "second")).status_code == 200
+    SecretStore(yard.where.settings.secrets).remove(yard.name, "local", "USERS")
+    assert "Clients cannot log in" in yard.where.run("status").stdout
+    assert "FAILED  users of `access`" in yard.where.run("verify", status=1).stdout

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from lapwing.agent import publisher
-from lapwing.agent.basic_auth import check, users_in
+from lapwing.agent.basic_auth import check, problem, users_in
 from lapwing.agent.proxy import provided_certificates
 from lapwing.agent.proxy.model import Page, VirtualHost
 from lapwing.agent.state import EnvironmentState
@@ -135,11 +135,14 @@ def test_users_are_those_of_the_secret_and_nobody_without_it(tmp_path: Path) -> 
         return found[0].routes[0].users
 
     assert users() == htpasswd("ada:s3cret")
+    assert problem(public(services={"api": service(access=access)}), secrets) is None
     secrets.remove("shop", "local", "USERS")
     assert users() == NO_USERS
     running = public(services={"api": service(access=access)})
     with pytest.raises(SecretError, match="USERS is not on this machine"):
         check(running, secrets)
+    assert "secret USERS is not on this machine" in (problem(running, secrets) or "")
+    assert problem(public(services={}, edge=Edge(access=access)), secrets) is None
     secrets.set("shop", "local", "USERS", "no users")
     secrets.set("shop", "local", "USERS", "ada:s3cret")
     check(running, secrets)

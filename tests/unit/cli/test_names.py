@@ -9,8 +9,13 @@ from pathlib import Path
 import pytest
 
 from lapwing.cli.main import VERBS, run
+from lapwing.desired.repository import DesiredRepository
+from lapwing.desired.secrets import SecretStore
 from lapwing.errors import did_you_mean
+from lapwing.plan.model import Access, Deployment, Document, Edge, SecretVersion, Service
+from lapwing.settings import Settings
 
+API = Service(kind="web", release="api-1", revision="r")
 STACK = """\
 stack: shop
 services:
@@ -111,6 +116,27 @@ def test_secret_is_removed_after_a_confirmation_only(
     assert "was not confirmed; it is still set" in capsys.readouterr().err
     assert run(["secret", "remove", "SESSION_KEY", "--yes"]) == 0
     assert "SESSION_KEY of shop/local is removed." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("services", "status"), [({"api": API}, 1), ({}, 0)])
+def test_secret_of_access_is_removed_only_without_a_deployment_that_uses_it(
+    services: dict[str, Service], status: int, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = Settings(folder / "home")
+    version = SecretStore(settings.secrets).set("shop", "local", "USERS", "ada:s3cret")
+    access = Access(basic_auth=SecretVersion(secret="USERS", version=version))
+    document = Document(
+        stack="shop",
+        environment="local",
+        deployment=Deployment(actor="ada"),
+        services=services,
+        edge=Edge(access=access),
+    )
+    DesiredRepository(settings.desired).commit(document, expected=None)
+    assert run(["secret", "remove", "USERS", "--yes"]) == status
+    refused = "`access` of the current deployment uses it" in capsys.readouterr().err
+    assert refused == bool(services)
+    assert bool(SecretStore(settings.secrets).current("shop", "local")) == bool(services)
 
 
 def test_unknown_secret(
