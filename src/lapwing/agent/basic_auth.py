@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
 from lapwing.agent.state import EnvironmentState
 from lapwing.desired.secrets import SecretStore
 from lapwing.errors import LapwingError, ReplicaError, SecretError
 from lapwing.plan.htpasswd import NO_USERS, htpasswd
-from lapwing.plan.model import Document, SecretVersion
+from lapwing.plan.model import Access, Document, SecretVersion
 
 Users = Callable[[EnvironmentState, SecretVersion], str]
 """Returns the users of a secret of an environment as htpasswd lines."""
@@ -59,3 +61,32 @@ def problem(document: Document, secrets: SecretStore) -> str | None:
         text = f"Clients cannot log in after the next change of the routes: {error}"
         return f"{text} {error.hint or ''}".rstrip()
     return None
+
+
+def replace_removed(document: Document, secrets: SecretStore) -> Document:
+    """Return a document with the current version of each secret of `access` that was removed.
+
+    Raises SecretError if the store is damaged.
+    """
+    if not document.basic_auth:
+        return document
+    current = secrets.current(document.stack, document.environment)
+
+    def present(access: Access) -> Access:
+        given = access.basic_auth
+        if given is None or given.secret not in current:
+            return access
+        try:
+            secrets.get(document.stack, document.environment, given.secret, given.version)
+        except SecretError:
+            given = SecretVersion(secret=given.secret, version=current[given.secret])
+        return replace(access, basic_auth=given)
+
+    edge = document.edge
+    if edge and edge.access:
+        edge = replace(edge, access=present(edge.access))
+    services = {
+        name: replace(service, access=present(service.access)) if service.access else service
+        for name, service in document.services.items()
+    }
+    return replace(document, edge=edge, services=services)

@@ -306,7 +306,11 @@ class MachineTarget:
         guards.check_folder(self._stack_folder, before)
 
     def _apply(self, verb: Verb, plan: PlannedChange) -> DeployResult:
+        from lapwing.agent import basic_auth
+
         self._check_folder()
+        secrets = SecretStore(self.settings.secrets)
+        plan = replace(plan, document=basic_auth.replace_removed(plan.document, secrets))
         local_agent.ensure(self.settings, self.reporter.progress)
         return self._carry_out(verb, guards.check(self.repository, plan, verb))
 

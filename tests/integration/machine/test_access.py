@@ -72,3 +72,8 @@ def test_users_log_in_without_a_restart(yard: Yard) -> None:
     SecretStore(yard.where.settings.secrets).remove(yard.name, "local", "USERS")
     assert "Clients cannot log in" in yard.where.run("status").stdout
     assert "FAILED  users of `access`" in yard.where.run("verify", status=1).stdout
+
+    set_users(yard, "ada:third")
+    yard.where.run("maintenance", "on")
+    yard.where.run("maintenance", "off")
+    assert yard.get(login=("ada", "third")).status_code == 200

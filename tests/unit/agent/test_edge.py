@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from lapwing.agent import publisher
-from lapwing.agent.basic_auth import check, problem, users_in
+from lapwing.agent.basic_auth import check, problem, replace_removed, users_in
 from lapwing.agent.proxy import provided_certificates
 from lapwing.agent.proxy.model import Page, VirtualHost
 from lapwing.agent.state import EnvironmentState
@@ -146,6 +146,20 @@ def test_users_are_those_of_the_secret_and_nobody_without_it(tmp_path: Path) -> 
     secrets.set("shop", "local", "USERS", "no users")
     secrets.set("shop", "local", "USERS", "ada:s3cret")
     check(running, secrets)
+
+
+def test_removed_version_of_users_is_replaced_by_the_current_one(tmp_path: Path) -> None:
+    secrets = SecretStore(tmp_path)
+    old = secrets.set("shop", "local", "USERS", "ada:first")
+    access = Access(basic_auth=SecretVersion(secret="USERS", version=old))
+    earlier = public(edge=Edge(access=access), services={"api": service(access=access)})
+    secrets.set("shop", "local", "USERS", "ada:second")
+    assert replace_removed(earlier, secrets) == earlier
+    secrets.remove("shop", "local", "USERS")
+    assert replace_removed(earlier, secrets) == earlier
+    new = secrets.set("shop", "local", "USERS", "ada:third")
+    versions = [given.version for given in replace_removed(earlier, secrets).basic_auth]
+    assert versions == [new, new]
 
 
 def test_redirected_host_of_another_environment_is_a_conflict() -> None:
