@@ -251,11 +251,18 @@ def client_headers(*, kept: tuple[str, ...] = ()) -> Json:
     }
 
 
-def reply(status_code: int, text: str) -> Json:
-    """Build a mapper that sets the text of Envoy's own replies with a status."""
+def reply(status_code: int, text: str, *, host: str = "") -> Json:
+    """Build a mapper that sets the text of Envoy's own replies with a status.
+
+    With `host`, it is only for requests whose host name begins so.
+    """
     value = {"default_value": status_code, "runtime_key": f"reply_{status_code}"}
     status = {"value": value, "op": "EQ"}
+    matched: Json = {"status_code_filter": {"comparison": status}}
+    if host:
+        header = {"name": ":authority", "string_match": {"prefix": host}}
+        matched = {"and_filter": {"filters": [matched, {"header_filter": {"header": header}}]}}
     return {
-        "filter": {"status_code_filter": {"comparison": status}},
+        "filter": matched,
         "body_format_override": {"text_format_source": {"inline_string": text}},
     }

@@ -66,7 +66,9 @@ async def _envoy(home: Path, **options: object) -> AsyncIterator[Envoy]:
                 "d", ("preview.a.localhost",), routes, authority=f"a.localhost:{settings.port}"
             )
             idle = VirtualHost("e", ("preview.b.localhost",), (), ("127.0.0.0/8",))
-            other = VirtualHost("c", ("other.localhost",), routes, ("192.0.2.0/24",))
+            other = VirtualHost(
+                "c", ("other.localhost", "preview.c.localhost"), routes, ("192.0.2.0/24",)
+            )
             limited = Route("/in", cluster.name, clients=("192.0.2.0/24", "2001:db8::/32"))
             buffered = Route("/in/buffered", cluster.name, max_body=9, clients=limited.clients)
             some = VirtualHost("f", ("some.localhost",), (buffered, limited, *routes))
@@ -181,7 +183,9 @@ async def test_virtual_host_accepts_its_clients_only(tmp_path: Path) -> None:
     async with _envoy(tmp_path) as proxy:
         get = "GET / HTTP/1.1"
         assert (await _request(proxy, get, "Host: local.localhost"))[0] == 200
-        assert (await _request(proxy, get, "Host: other.localhost"))[0] == 403
+        assert await _request(proxy, get, "Host: other.localhost") == (403, bootstrap.FORBIDDEN)
+        refused = await _request(proxy, get, "Host: preview.c.localhost")
+        assert refused == (403, bootstrap.PREVIEW_FORBIDDEN)
         forged = "X-Forwarded-For: 192.0.2.7"
         assert (await _request(proxy, get, "Host: other.localhost", forged))[0] == 403
     async with _envoy(tmp_path, trusted_proxies=("127.0.0.0/8",)) as proxy:

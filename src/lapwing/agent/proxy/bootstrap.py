@@ -55,9 +55,10 @@ BUCKETS_MS = (
     1500, 2000, 3000, 5000, 10000, 30000, 60000,
 )  # fmt: skip
 """Upper bounds of the latency histogram, fine enough for a 95th percentile."""
-FORBIDDEN = (
-    "Requests from your IP address are not allowed here. A preview is only served to clients on "
-    "its machine: from elsewhere, forward the port with `ssh -L`.\n"
+FORBIDDEN = "Requests from your IP address are not allowed here.\n"
+PREVIEW_FORBIDDEN = (
+    "A preview is only served to clients on its machine: from elsewhere, forward the port with "
+    "`ssh -L`.\n"
 )
 UNDERSCORE_ACTIONS = {"reject": "REJECT_REQUEST", "drop": "DROP_HEADER", "allow": "ALLOW"}
 
@@ -267,7 +268,13 @@ def _http(folder: Path, ingress: Ingress, is_trusted: bool) -> Json:
             "initial_stream_window_size": 64 * 1024,
             "initial_connection_window_size": MIB,
         },
-        "local_reply_config": {"mappers": [reply(400, BAD_REQUEST), reply(403, FORBIDDEN)]},
+        "local_reply_config": {
+            "mappers": [
+                reply(400, BAD_REQUEST),
+                reply(403, PREVIEW_FORBIDDEN, host="preview."),
+                reply(403, FORBIDDEN),
+            ]
+        },
         "access_log": [_access_log()],
         # The rules of RBAC are those of a virtual host or a route, the users those of a route.
         **http_filters(
