@@ -262,22 +262,26 @@ def _managed_rows(subject: Subject) -> Iterator[tuple[str, ...]]:
 
 
 def _inside_rows(subject: Subject) -> Iterator[tuple[str, ...]]:
-    saved = {b.database: b.by for b in subject.facts.backups}
     where = "on the machine" if subject.on_machine else "in the cluster"
     for pods in subject.data:
         disks = [d for d in subject.facts.disks if d.name.endswith(pods.name)]
         size = _size(disks[0].size) if disks else "-"
-        by = saved.get(pods.part)
-        backup = f"by {by}" if by else "none by Lapwing"
-        point = "last backup" if by else "none"
-        yield pods.part, KINDS[pods.component], where, size, backup, point, "by hand"
+        yield pods.part, KINDS[pods.component], where, size, *_backup(subject, pods.part)
 
 
 def _volume_rows(subject: Subject) -> Iterator[tuple[str, ...]]:
     for pods in subject.services:
         for each in pods.volumes:
             kind = f"files of {pods.part}, `{each.path}`"
-            yield each.name, kind, "on the machine", "-", "none by Lapwing", "none", "by hand"
+            yield each.name, kind, "on the machine", "-", *_backup(subject, f"volume.{each.name}")
+
+
+def _backup(subject: Subject, name: str) -> tuple[str, str, str]:
+    """Return what makes backups, to which point they restore, and how."""
+    by = next((b.by for b in subject.facts.backups if b.name == name), None)
+    if by is None:
+        return "none by Lapwing", "none", "by hand"
+    return f"by {by}", "last backup", "`lapwing restore`" if subject.on_machine else "by hand"
 
 
 def _cost(subject: Subject, sources: Sources, *, brief: bool) -> Iterator[Part]:

@@ -179,7 +179,7 @@ class Subject:
     @property
     def without_backup(self) -> tuple[str, ...]:
         """The databases that no rendered object backs up, without caches."""
-        saved = {b.database for b in self.facts.backups}
+        saved = {b.name for b in self.facts.backups}
         inside = (p.part for p in self.data if p.component != "redis" and p.part not in saved)
         outside = (m.part for m in self.facts.managed if m.kind != "redis" and not m.backup)
         return (*inside, *outside, *(name for name, d in self.databases if not d.backup))

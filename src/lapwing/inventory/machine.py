@@ -7,6 +7,7 @@ from decimal import Decimal
 from msgspec import UNSET
 
 from lapwing.inventory.model import (
+    Backup,
     Endpoint,
     Flow,
     Inventory,
@@ -46,8 +47,10 @@ def from_document(document: Document) -> Inventory:
         Pods(name, name, PROCESS, r.kind, 1, 1, Requests())
         for name, r in document.resources.items()
     ]
+    saved = [f"volume.{volume}" for _, s in services for volume in s.volumes]
     return Inventory(
         pods=(*replicas, *databases),
+        backups=tuple(Backup(name, "Lapwing") for name in saved) if document.backup else (),
         endpoints=tuple(Endpoint(domain, None, "network") for domain in document.domains),
         flows=tuple(Flow(name, need) for name, s in services for need in s.needs),
         routes=tuple(Route(s.route, name) for name, s in services if s.route),

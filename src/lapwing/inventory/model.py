@@ -253,9 +253,12 @@ class SecretRead:
 
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """A scheduled backup of a database by a rendered object."""
+    """A scheduled backup of a database, or of a volume (`volume.NAME`), and what makes it.
 
-    database: str
+    On a machine, databases are not listed: their servers are chosen at a deployment.
+    """
+
+    name: str
     by: str
 
 

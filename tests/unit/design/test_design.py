@@ -255,8 +255,11 @@ def test_machine_has_diagrams_and_document(tmp_path: Path) -> None:
 def test_volumes_of_services_are_in_document_and_picture(tmp_path: Path) -> None:
     volumes = ON_A_MACHINE.replace("}}\n", ", volumes: {uploads: /data/uploads}}}\n")
     path = written(volumes, tmp_path)
-    row = "| uploads | files of worker, `/data/uploads` |"
-    assert row in output_of(path, "design")
+    row = "| uploads | files of worker, `/data/uploads` | on the machine | - |"
+    assert f"{row} none by Lapwing | none | by hand |" in output_of(path, "design")
+    path.write_text(volumes + "environments: {local: {backup: daily}}\n")
+    saved = f"{row} by Lapwing | last backup | `lapwing restore` |"
+    assert saved in output_of(path, "design", "-e", "local")
     assert "volume /data/uploads" in output_of(path, "diagram", "architecture")
 
 
