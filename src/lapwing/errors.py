@@ -396,6 +396,6 @@ def check_name(kind: str, name: str, known: Iterable[str], where: object) -> Non
     """
     names = list(known)
     if name not in names:
-        listed = f"Known {kind}s: {', '.join(names) or 'none'}."
+        listed = f"Known {kind.replace(' or ', 's and ')}s: {', '.join(names) or 'none'}."
         hint = " ".join(filter(None, (did_you_mean(name, names), listed)))
         raise UnknownNameError(f"There is no {kind} `{name}` in {where}.", hint=hint)

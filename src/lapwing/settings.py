@@ -271,8 +271,11 @@ def _port(
     if text is None or (not text and default is None):
         return default
     if not re.fullmatch("[0-9]{1,5}", text) or not 1 <= int(text) <= 65536 - ports:
+        why = "which is not a port number"
+        if ports == 2 and text == "65535":
+            why = "but the next port is used as well"
         raise UsageError(
-            f"{variable} is {text!r}, which is not a port number.",
+            f"{variable} is {text!r}, {why}.",
             hint=f"Set it to a number from 1 to {65536 - ports}, "
             f"or unset it{f' for {default}' if default else ''}.",
         )

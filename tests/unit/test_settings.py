@@ -125,3 +125,9 @@ def test_underscore_headers_have_three_actions() -> None:
     assert read({"LAPWING_UNDERSCORE_HEADERS": "drop"}).underscore_headers == "drop"
     with pytest.raises(UsageError, match="'keep'"):
         read({"LAPWING_UNDERSCORE_HEADERS": "keep"})
+
+
+def test_metrics_port_leaves_room_for_the_next_port() -> None:
+    expected = "LAPWING_METRICS_PORT is '65535', but the next port is used as well"
+    with pytest.raises(UsageError, match=expected):
+        read({"LAPWING_METRICS_PORT": "65535"})

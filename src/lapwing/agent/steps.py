@@ -300,9 +300,9 @@ class Steps:
         )
 
     async def _await_promotion(self, record: RolloutRecord) -> None:
-        url = self._preview(record.document).url
-        promote = f"`lapwing promote -e {self.state.environment}`"
-        self._note(record, f"paused before the switch; test {url}, then run {promote}")
+        self._note(
+            record, f"paused before the switch; preview: {self._preview(record.document).url}"
+        )
         if not record.promoted:
             self.promoted.clear()
             await self.promoted.wait()

@@ -38,7 +38,8 @@ def command(context: Context, environment: str) -> None:
         for notes_of in (ignored_settings, built_images)
         for note in notes_of(each.stack, each.environment, each.settings)
     ]
-    notes += _missing(context, loaded)
+    missing = _missing(context, loaded)
+    notes += missing
     if context.for_programs:
         context.printer.json(
             {
@@ -56,7 +57,11 @@ def command(context: Context, environment: str) -> None:
     context.printer.table(("SERVICE", "KIND", "ROUTE", "NEEDS"), rows)
     for note in notes:
         context.printer.say(note)
-    context.printer.say(f"{path} is valid.", style="green")
+    if missing and loaded.settings.target == "machine":
+        refused = f"`lapwing deploy -e {loaded.environment}` would be refused"
+        context.printer.say(f"{path} is valid, but {refused}.", style="yellow")
+    else:
+        context.printer.say(f"{path} is valid.", style="green")
 
 
 def _missing(context: Context, loaded: LoadedStack) -> list[str]:

@@ -189,7 +189,10 @@ def _report(context: Context, stacks: Sequence[LoadedStack], now: Estimate, outp
         return
     if not now.lines:
         printer.data(f"{now.environment}: nothing is billed.")
-        printer.say("It runs on this machine only. Choose another environment with -e NAME.")
+        printer.say(
+            f"`{now.environment}` runs on this machine only. Choose another environment with "
+            "-e NAME."
+        )
         return
     printer.table(report.HEADER, report.rows(now.lines))
     for key in ("environment", "project"):

@@ -127,8 +127,8 @@ class Printer:
             for problem in error.problems:
                 self._problem(problem)
             count = len(error.problems)
-            name = error.problems[0].where.file.name
-            self.say(f"{count} problem{'s' if count > 1 else ''} in {name}.")
+            names = ", ".join(dict.fromkeys(p.where.file.name for p in error.problems))
+            self.say(f"{count} problem{'s' if count > 1 else ''} in {names}.")
             return
         self.say(f"{self._paint('error', 'red', self._color_err)}: {self.mask(str(error))}")
         if error.detail:

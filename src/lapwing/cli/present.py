@@ -45,9 +45,15 @@ def _failure(result: DeployResult) -> DeploymentFailed:
     what, hint = FAILURES[result.outcome]
     if result.kind == "restore" and result.outcome != "superseded":
         hint = AFTER_RESTORE
-    hint = hint.format(environment=result.environment)
+    elif result.outcome in ("failed", "aborted") and any(
+        c.kind == "service" and c.before for c in result.changes
+    ):
+        hint += " The previous release keeps serving."
+    hint = hint.format(environment=result.environment).strip()
+    reason = result.reason or ""
+    ending = f"was {reason}" if reason.startswith("aborted by ") else f"{what}: {reason}"
     return DeploymentFailed(
-        f"Deployment {commit} {what}: {result.reason}",
+        f"Deployment {commit} {ending}",
         detail=result.detail,
         hint=" ".join(h for h in (hint, result.hint) if h),
     )
@@ -90,10 +96,17 @@ def _show_result(context: Context, result: DeployResult) -> None:
             reason = result.reason or "what is in the folder is already running"
             what = "change" if result.kind == "maintenance" else "deploy"
             printer.say(f"Nothing to {what}: {reason}.")
+            _show_maintenance(context, result)
             _show_url(context, result)
         case _:
             printer.say(_success(result), style="green")
+            _show_maintenance(context, result)
             _show_url(context, result)
+
+
+def _show_maintenance(context: Context, result: DeployResult) -> None:
+    if result.target == "machine" and result.hint and result.kind in ("deploy", "up", "rollback"):
+        context.printer.say(result.hint, style="yellow")
 
 
 def _success(result: DeployResult) -> str:
@@ -101,7 +114,7 @@ def _success(result: DeployResult) -> str:
         return _stopped(result)
     rollout, commit = result.rollout or Rollout(), (result.commit or "")[:12]
     if result.kind == "maintenance":
-        return f"Updated the routes of {result.stack}/{result.environment}. Commit: {commit}."
+        return f"{result.hint or 'Maintenance is off.'} Commit: {commit}."
     took = f"in {result.seconds:.2f} s"
     if "switching" in rollout.times:
         took += f"; switched after {rollout.times['switching']:.2f} s"

@@ -34,7 +34,7 @@ def command(context: Context, name: str, backup: str | None, environment: str, y
     question = f"Stop {target.ref} and replace the data of {name} with backup {manifest.id}?"
     if not yes and not (sys.stdin.isatty() and click.confirm(question, err=True)):
         raise UsageError(
-            f"The restore was not confirmed; the data of {name} was not replaced.",
+            f"`{name}` was not replaced: the restore was not confirmed.",
             hint="Run the command again with `--yes`.",
         )
     result = restore(target, backups, manifest, part)

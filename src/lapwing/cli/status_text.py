@@ -19,10 +19,10 @@ PAUSED = {"holding": "paused", "held": "paused"}
 FAILURES = {
     "failed": (
         "was rejected",
-        "It received no requests. A previous release, if there is one, keeps serving.",
+        "It received no requests.",
     ),
     "rolled-back": ("was rolled back", "Traffic is on the previous release again."),
-    "aborted": ("was aborted", "A previous release, if there is one, keeps serving."),
+    "aborted": ("was aborted", ""),
     "superseded": ("was superseded", "`lapwing history -e {environment}` shows the newer one."),
 }
 AFTER_RESTORE = (
@@ -178,7 +178,8 @@ def _backup_lines(backup: BackupStatus, environment: str) -> Iterator[str]:
         yield f"  NOT backed up: {part.name}, {part.reason}"
     schedule = backup.schedule
     if schedule is not None:
-        yield f"  next run: {_moment(schedule.next)}"
+        if schedule.next:
+            yield f"  next run: {_moment(schedule.next)}"
         if schedule.last is not None and schedule.last.outcome != "succeeded":
             at, reason = _moment(schedule.last.due), schedule.last.reason
             logs = f"`lapwing logs @backup -e {environment}`"

@@ -70,9 +70,10 @@ def verify(backups: Backups, manifest: Manifest) -> Iterator[CheckResult]:
 
 def find_part(manifest: Manifest, name: str) -> Part:
     """Return the part of a resource or volume. Raises UnknownNameError."""
-    parts = {p.name.removeprefix(VOLUME): p for p in manifest.parts}
-    parts |= {p.name: p for p in manifest.parts}
-    check_name("resource or volume", name, parts, f"backup {manifest.id}")
+    short = {p.name.removeprefix(VOLUME): p for p in manifest.parts}
+    parts = short | {p.name: p for p in manifest.parts}
+    if name not in parts:
+        check_name("resource or volume", name, short, f"backup {manifest.id}")
     return parts[name]
 
 
@@ -187,7 +188,7 @@ def _check_rows(folder: Path, part: Part) -> str:
         different = sorted(n for n in found | part.counts if found.get(n) != part.counts.get(n))
         raise BackupError(f"The number of rows differs: {', '.join(different[:5])}.")
     size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
-    rows = f"{sum(found.values())} rows in {len(found)} tables, " if found else ""
+    rows = f"rows: {sum(found.values())}, tables: {len(found)}, " if found else ""
     return f"{rows}{size / 2**20:.1f} MiB"
 
 

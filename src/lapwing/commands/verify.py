@@ -97,6 +97,10 @@ def verify_machine(settings: Settings, status: Status, document: Document) -> It
             access = wanted.access or (document.edge and document.edge.access)
             if access and result.seen.startswith(("401", "403")):
                 result = CheckResult(result.check, True, f"{result.seen}, limited by `access`")
+            elif document.maintenance and result.seen.startswith("503"):
+                end = f"`lapwing maintenance off -e {document.environment}`"
+                seen = f"{result.seen}: maintenance is on; run {end} to end it"
+                result = CheckResult(result.check, False, seen)
             yield result
 
 

@@ -28,6 +28,11 @@ def htpasswd(text: str) -> str:
         if name in users:
             raise ValueError(f"line {number} has a user that an earlier line has")
         if not _SHA.fullmatch(password):
+            if password.startswith("{SHA}"):
+                raise ValueError(
+                    f"line {number}: the text after `{{SHA}}` is not a SHA-1 hash in base64 "
+                    "(28 characters)"
+                )
             if _HASH.match(password):
                 raise ValueError(
                     f"line {number} has a hash that Envoy does not support, such as bcrypt: write "

@@ -403,7 +403,11 @@ class MachineTarget:
             services=services_of(plan.document),
             url=found.url if found else None,
         )
-        return msgspec.structs.replace(result, **values)
+        result = msgspec.structs.replace(result, **values)
+        if outcome in ("succeeded", "unchanged") and plan.document.lasting_maintenance:
+            end = f"`lapwing maintenance off -e {self.ref.environment}`"
+            result.hint = f"Maintenance is on: clients get status 503. Run {end} to end it."
+        return result
 
 
 def _long_running(plan: PlannedChange) -> list[str]:

@@ -39,7 +39,10 @@ def test_page_is_served_until_maintenance_ends(yard: Yard) -> None:
     assert "Maintenance since" in yard.where.run("status").stdout
     again = yard.where.json("maintenance", "on")
     assert again["outcome"] == "unchanged"
-    yard.where.run("maintenance", "off")
+    assert "503" in again["hint"]
+    assert "`lapwing maintenance off -e local`" in yard.where.run("verify", status=1).stdout
+    ended = yard.where.run("maintenance", "off")
+    assert "Maintenance is off." in ended.stderr
     assert yard.status()["maintenance"] is None
     assert yard.get(host=f"preview.{yard.name}.localhost").status_code == 404
     kinds = [(e["kind"], e["actor"], e["outcome"]) for e in yard.history()[:2]]
@@ -62,7 +65,7 @@ def test_deployments_and_restarts_do_not_end_maintenance(yard: Yard) -> None:
     assert yard.get().status_code == 503
     yard.where.run("agent", "start")
     yard.write("last")
-    yard.where.run("deploy")
+    assert "Run `lapwing maintenance off -e local` to end it." in yard.where.run("deploy").stderr
     found = yard.get()
     assert (found.status_code, found.text) == (503, page)
     assert yard.status()["maintenance"]["since"] == since

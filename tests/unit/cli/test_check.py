@@ -51,7 +51,7 @@ def test_unset_secrets_and_missing_servers_are_notes(folder: Path) -> None:
     assert "local: Secret TOKEN of app is not set. Set it with `lapwing secret set" in result.stderr
     assert "KEY" not in result.stderr
     assert "local: No mysql server for resource db was found" in result.stderr
-    assert "is valid" in result.stderr
+    assert "is valid, but `lapwing deploy -e local` would be refused." in result.stderr
     assert not (folder.parent / "home").exists()
 
 

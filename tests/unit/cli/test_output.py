@@ -99,7 +99,7 @@ def test_every_problem_with_its_line(tmp_path: Path) -> None:
         f"{file}:2:1: error: `servises` is unknown.\n"
         "    servises: {}\n    ^\n  Did you mean `services`?\n"
         f"{tmp_path}/gone.yaml:9:9: error: There is no service.\n"
-        "2 problems in lapwing.yaml.\n"
+        "2 problems in lapwing.yaml, gone.yaml.\n"
     )
 
 

@@ -131,8 +131,29 @@ def test_failed_deployment_is_an_error_with_reason_and_hint() -> None:
     assert out == ""
     assert err == (
         "error: Deployment 0123456789ab was rejected: no answer\n    line\n"
-        "  It received no requests. A previous release, if there is one, keeps serving. Fix it.\n"
+        "  It received no requests. The previous release keeps serving. Fix it.\n"
     )
+
+
+def test_failed_first_deployment_names_no_previous_release() -> None:
+    first = msgspec.structs.replace(CHANGE, before=None)
+    _, _, err = show(with_(MACHINE, outcome="failed", reason="no answer", changes=[first]))
+    assert "previous release" not in err
+
+
+def test_aborted_deployment_names_who_aborted_it_once() -> None:
+    _, _, err = show(with_(MACHINE, outcome="aborted", reason="aborted by ada"))
+    assert "Deployment 0123456789ab was aborted by ada\n" in err
+
+
+def test_deployment_during_maintenance_prints_how_to_end_it() -> None:
+    assert "Maintenance is on." in show(with_(MACHINE, hint="Maintenance is on."))[2]
+
+
+@pytest.mark.parametrize("hint", [None, "Maintenance is on."])
+def test_maintenance_result_names_its_state(hint: str | None) -> None:
+    _, _, err = show(with_(MACHINE, kind="maintenance", hint=hint))
+    assert err == f"{hint or 'Maintenance is off.'} Commit: 0123456789ab.\n"
 
 
 @pytest.mark.parametrize("outcome", ["failed", "rolled-back", "aborted"])

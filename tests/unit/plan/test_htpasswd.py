@@ -31,7 +31,7 @@ def test_password_may_begin_as_a_hash_does() -> None:
         ("a:$2y$05$hunter2", "line 1 has a hash .* bcrypt.*htpasswd -s"),
         ("a:$apr1$hunter2", "line 1 has a hash"),
         ("a:{SSHA}hunter2", "line 1 has a hash"),
-        ("a:{SHA}short", "line 1 has a hash"),
+        ("a:{SHA}hunter2", r"line 1: the text after `{SHA}` is not a SHA-1 hash in base64 \(28"),
     ],
 )
 def test_unusable_users_are_refused_without_their_passwords(text: str, reason: str) -> None:

@@ -83,6 +83,21 @@ def test_all_missing_images_are_reported_at_once(tmp_path: Path) -> None:
     assert "--image api=REGISTRY/REPOSITORY@DIGEST --image mail=" in str(refused.value.hint)
 
 
+@pytest.mark.parametrize("registry", ["", "registry: registry.example/shop\n"])
+def test_missing_image_for_argo_cd_names_the_missing_repository(
+    registry: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "lapwing.yaml"
+    path.write_text(
+        f"stack: shop\n{registry}services: {{api: {{build: ., command: serve, route: /}}}}\n"
+        "environments: {production: {target: kubernetes, cloud: "
+        "{provider: gcp, region: europe-west1}}}\n"
+    )
+    with pytest.raises(UsageError, match="No image is given for: api") as refused:
+        render.prepare(load(path, "production"))
+    assert "`repository: URL`" in str(refused.value.hint)
+
+
 def test_variables_of_dotenv_files_are_rendered(tmp_path: Path) -> None:
     (tmp_path / "api.env").write_text("GREETING='Hello, $(NAME)'\n")
     (tmp_path / "lapwing.yaml").write_text(

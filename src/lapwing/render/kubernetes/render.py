@@ -84,15 +84,18 @@ def _no_image(loaded: LoadedStack, names: list[str]) -> UsageError:
     """Return the error for services without an image, with what gives them one."""
     options = " ".join(f"--image {name}=REGISTRY/REPOSITORY@DIGEST" for name in names)
     deploy = f"`lapwing deploy -e {loaded.environment}`"
+    needs_repository = loaded.settings.uses_argo_cd and loaded.settings.repository is None
+    also = " and `repository: URL`" if needs_repository else ""
     if not set(names) <= set(loaded.stack.services_without_image):
         hint = f"Set `image` of each service in {loaded.path.name}, or add {options}."
     elif loaded.settings.registry or loaded.stack.registry:
         build = f"`lapwing image build {' '.join(names)} -e {loaded.environment} --push`"
-        hint = f"{deploy} builds and pushes them. Here, run {build} and add {options}."
+        builds = f"With `repository: URL` of the environment, {deploy}" if also else deploy
+        hint = f"{builds} builds and pushes them. Here, run {build} and add {options}."
     else:
         hint = (
-            f"Set `registry: HOST/FOLDER` in {loaded.path.name}: then {deploy} builds and pushes "
-            f"them. A cluster of kind or minikube needs no registry. Or add {options}."
+            f"Set `registry: HOST/FOLDER`{also} in {loaded.path.name}: then {deploy} builds and "
+            f"pushes them. A cluster of kind or minikube needs no registry. Or add {options}."
         )
     return UsageError(f"No image is given for: {', '.join(names)}.", hint=hint)
 
