@@ -184,7 +184,15 @@ def _commit_steps(git: Git, name: str) -> Iterator[str]:
 
     if git.ask("rev-parse", "--git-dir") is None:
         yield "`git init`, then `git add` the files of the services: releases are made from commits"
-    elif others := [each for each in git.changes("--", ".") if not each.endswith(name)]:
-        shown = first_names(others, MAX_NAMED_FILES)
-        yield f"`git add` the uncommitted files that the services need: {shown}"
+    else:
+        others = [each for each in git.changes("--", ".") if not each.endswith(name)]
+        private = [each for each in others if Path(each).name == ".env"]
+        if private:
+            yield (
+                f"Do not commit {first_names(private, MAX_NAMED_FILES)}: add it to .gitignore, and "
+                "list its variables in `env` or `secrets` of the services"
+            )
+        if others := [each for each in others if each not in private]:
+            shown = first_names(others, MAX_NAMED_FILES)
+            yield f"`git add` the uncommitted files that the services need: {shown}"
     yield f"`git add {name} && git commit -m 'Add {name}'`"

@@ -100,6 +100,20 @@ def test_init_names_only_the_stack_file_if_the_rest_is_committed(
     assert steps == [COMMIT.format(1), "  2. `lapwing up`"]
 
 
+def test_init_does_not_recommend_to_commit_a_file_of_secrets(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "flask"
+    shutil.copytree(CASES / "flask/folder", folder)
+    (folder / ".env").write_text("TOKEN=a\n")
+    subprocess.run(["git", "init", "-q", str(folder)], check=True)
+    init(folder)
+    steps = capsys.readouterr().err.partition("Next:\n")[2].splitlines()
+    assert "Do not commit .env: add it to .gitignore" in steps[0]
+    assert "`git add` the uncommitted files" in steps[1]
+    assert ".env" not in steps[1]
+
+
 def test_init_writes_nothing_without_services(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="No service detected"):
         init(tmp_path)
