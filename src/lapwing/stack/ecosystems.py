@@ -52,6 +52,12 @@ def programs(here: Files, packages: Files, notes: list[str], folder: str) -> lis
         adapter = "install @sveltejs/adapter-node or @sveltejs/adapter-static."
         svelte = "@sveltejs/kit" in here.get("package.json", "")
         notes.append(f"{folder}: {adapter if svelte else 'no start command found.'}")
+        package = mapping(read_json(here.get("package.json", "")))
+        if not svelte and "build" in mapping(package.get("scripts")):
+            notes.append(
+                f"{folder}: the `build` script of package.json is not used. If it creates the "
+                "page, set `build` to this folder and `static` to the folder that it writes."
+            )
     uses = _databases(here)
     prefixes = detect_routes.prefixes(here, packages)
     for program in found:

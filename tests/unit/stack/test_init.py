@@ -114,6 +114,16 @@ def test_init_does_not_recommend_to_commit_a_file_of_secrets(
     assert ".env" not in steps[1]
 
 
+def test_init_notes_a_build_script_that_it_does_not_use(tmp_path: Path) -> None:
+    (tmp_path / "package.json").write_text('{"scripts": {"build": "cp src/index.html dist/"}}')
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src/index.html").write_text("<p>")
+    init(tmp_path)
+    assert "the `build` script of package.json is not used" in (
+        (tmp_path / "lapwing.yaml").read_text().replace("\n# ", " ")
+    )
+
+
 def test_init_writes_nothing_without_services(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="No service detected"):
         init(tmp_path)
