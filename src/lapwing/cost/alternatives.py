@@ -251,14 +251,15 @@ def _in_cloud(loaded: LoadedStack) -> LoadedStack:
 def one_machine(loaded: LoadedStack, book: Book) -> list[Estimate]:
     """Estimate the whole stack on the cheapest fitting machine of each provider."""
     cpu, memory = _needed(loaded)
-    about = f"{cpu.normalize():f} vCPU and {memory.quantize(Decimal('0.1'))} GiB with both slots"
+    vcpu = f"{cpu.normalize():f} vCPU" if cpu else "no CPU request"
+    about = f"{vcpu} and {memory.quantize(Decimal('0.1'))} GiB with both slots"
     [environment] = read([with_settings(loaded, target="machine", cloud=None)]).environments
     found = []
     for provider, machine in _cheapest(book, cpu, memory, _region(loaded)).items():
         scope = BillingScope("one machine", f"{loaded.stack.stack}-machine", machine.locations[0])
         ledger = Ledger(book, scope)
         add_type(ledger, machine, environment)
-        note = f"{machine.name} is the cheapest type of {provider} for {about}"
+        note = f"{machine.name} is the cheapest available x86 type of {provider} for {about}"
         found.append(Estimate(f"one machine ({provider})", tuple(ledger.lines), notes=(note,)))
     return found
 
