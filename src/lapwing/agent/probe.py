@@ -22,18 +22,15 @@ class Connection:
     writer: asyncio.StreamWriter
     client: int
 
-    async def get(self, path: str, health: Health) -> int | str:
-        """Send the request; returns the status, or why there is none."""
+    async def get(self, path: str, host: str) -> int | str:
+        """Send the request; returns the status, or why the connection ended without one."""
         target = quote(path, safe="/%?:@!$&'()*+,;=[]~")
         self.writer.write(
-            f"GET {target} HTTP/1.1\r\nHost: {health.host}\r\nUser-Agent: lapwing-health\r\n"
+            f"GET {target} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: lapwing-health\r\n"
             "Accept: */*\r\nConnection: close\r\n\r\n".encode()
         )
         try:
-            async with asyncio.timeout(health.timeout):
-                return await self._status() or f"GET {path} failed: no response"
-        except TimeoutError:
-            return f"GET {path} did not respond within {health.timeout:g} s"
+            return await self._status() or f"GET {path} failed: no response"
         except (OSError, ValueError):  # ValueError: a line without an end.
             return f"GET {path} failed: no response"
 
@@ -49,13 +46,10 @@ class Connection:
         self.writer.close()
 
 
-async def connect(port: int, timeout: float) -> Connection | str:
+async def connect(port: int) -> Connection | str:
     """Connect to a replica; returns why that is not possible."""
     try:
-        async with asyncio.timeout(timeout):
-            reader, writer = await asyncio.open_connection(ADDRESS, port)
-    except TimeoutError:
-        return f"its port accepted no connection within {timeout:g} s"
+        reader, writer = await asyncio.open_connection(ADDRESS, port)
     except OSError:
         others = sorted({listener.address for listener in ports.listeners(port)} - {ADDRESS})
         if others:
@@ -66,8 +60,16 @@ async def connect(port: int, timeout: float) -> Connection | str:
 
 async def get_status(port: int, path: str, health: Health) -> int | str:
     """Send a request on a new connection; returns the status, or why there is none."""
-    connection = await connect(port, health.timeout)
+    try:
+        async with asyncio.timeout(health.timeout):
+            connection = await connect(port)
+    except TimeoutError:
+        return f"its port accepted no connection within {health.timeout:g} s"
     if isinstance(connection, str):
         return connection
     with contextlib.closing(connection):
-        return await connection.get(path, health)
+        try:
+            async with asyncio.timeout(health.timeout):
+                return await connection.get(path, health.host)
+        except TimeoutError:
+            return f"GET {path} did not respond within {health.timeout:g} s"

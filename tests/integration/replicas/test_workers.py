@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -50,6 +51,30 @@ async def app(scope, receive, send):
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b""})
 """
+STDLIB = """
+import os
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
+from multiprocessing import get_context
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        with open("answered", "a") as file:
+            file.write(f"{os.getpid()}\\n")
+        self.send_response(204)
+        self.end_headers()
+
+kind, port = sys.argv[1], int(sys.argv[2])
+server = (ThreadingHTTPServer if kind == "threads" else HTTPServer)(("127.0.0.1", port), Handler)
+if kind == "prefork":
+    if all(os.fork() for _ in range(8)):
+        os.wait()
+else:
+    pool = ProcessPoolExecutor(4, mp_context=get_context("fork"))
+    assert list(pool.map(abs, range(8))) == list(range(8))
+server.serve_forever()
+"""
 SYNC = "gunicorn -c settings.py wsgi:app"
 THREADS = f"{SYNC} --threads 4"
 UVICORN = "uvicorn asgi:app --workers 4 --port {port}"
@@ -77,7 +102,12 @@ async def start(
     """
     monkeypatch.setattr(workers, "STEADY_S", 3.0)
     monkeypatch.setattr(workers, "TIMEOUT_S", 60.0)
-    for name, text in (("settings.py", SETTINGS), ("wsgi.py", WSGI), ("asgi.py", ASGI)):
+    for name, text in (
+        ("settings.py", SETTINGS),
+        ("wsgi.py", WSGI),
+        ("asgi.py", ASGI),
+        ("stdlib.py", STDLIB),
+    ):
         (tmp_path / name).write_text(text)
     replica = Replica(index=0, port=ports.free_port(set()))
     spec = Service(kind="web", release="a-1", revision="r1", route="/")
@@ -127,7 +157,8 @@ async def test_replica_is_rejected_if_one_worker_fails(command: str, start: Star
 async def test_replica_is_rejected_if_one_worker_cannot_start(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers, "TIMEOUT_S", 6.0)
+    monkeypatch.setattr(workers, "STEADY_S", 60.0)
+    monkeypatch.setattr(workers, "TIMEOUT_S", 12.0)
     with pytest.raises(ReplicaError, match="its server keeps replacing worker processes"):
         await start(SYNC, timeout=2.0, EXITS="4")
 
@@ -136,3 +167,14 @@ async def test_reason_names_address_other_than_loopback_of_ipv4(start: Start) ->
     expected = r"it listens on ::1, not on \$HOST, which is 127\.0\.0\.1"
     with pytest.raises(ReplicaError, match=expected):
         await start(IPV6, timeout=3.0)
+
+
+async def test_each_serial_worker_answers_although_the_backlog_is_small(start: Start) -> None:
+    assert len(await start("stdlib prefork {port}")) == 8
+
+
+@pytest.mark.parametrize("kind", ["serial", "threads"])
+async def test_processes_of_a_pool_are_not_waited_for(kind: str, start: Start) -> None:
+    began = time.monotonic()
+    assert len(await start(f"stdlib {kind} {{port}}")) == 1
+    assert time.monotonic() < began + workers.TIMEOUT_S
