@@ -22,13 +22,14 @@ from typing import cast
 
 import msgspec
 
-from lapwing.agent import data_copies
+from lapwing.agent import basic_auth, data_copies
 from lapwing.agent.backups import VOLUME, Backups, Manifest, Part, password_of
 from lapwing.agent.ports import free_port
 from lapwing.agent.processes import Owner
 from lapwing.agent.resources import dumps, images, kinds, launches, servers
 from lapwing.agent.restores import Restores, Restoring, inode
 from lapwing.desired.history import outcome
+from lapwing.desired.secrets import SecretStore
 from lapwing.errors import BackupError, LapwingError, check_name
 from lapwing.observed.checks import CheckResult
 from lapwing.observed.status import Status
@@ -124,6 +125,7 @@ def _switch(
     )
     if interrupted is not None:
         restoring = msgspec.structs.replace(interrupted, backup=manifest.id)
+    _check_secrets(target, restoring)
     for number in (signal.SIGHUP, signal.SIGTERM):  # The connection to a client may break.
         signal.signal(number, signal.SIG_IGN)
     restores.record(restoring)
@@ -139,6 +141,23 @@ def _switch(
         restores.remove_record()
     restores.backups.record_rehearsal()
     return result
+
+
+def _check_secrets(target: MachineTarget, restoring: Restoring) -> None:
+    """Check the secrets of the deployment that is started again. Raises SecretError, ReplicaError.
+
+    They may have been removed while it runs.
+    """
+    if restoring.commit is None:
+        return
+    stack, environment = target.ref.stack, target.ref.environment
+    document = target.repository.read(stack, environment, restoring.commit)
+    assert document is not None
+    store = SecretStore(target.settings.secrets)
+    for service in document.services.values():
+        for name, version in service.secrets.items():
+            store.get(stack, environment, name, version)
+    basic_auth.check(document, store)
 
 
 def _is_deploying(target: MachineTarget, found: Status | None, head: str | None) -> bool:

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from lapwing.agent import state
+from lapwing.desired.secrets import SecretStore
 from lapwing.observed import agent
 from tests.deployed import until
 from tests.installation import installation
@@ -279,6 +280,23 @@ def test_services_that_do_not_start_on_restored_data_stay_stopped(kept: Yard) ->
     bad.unlink()
     kept.where.run("deploy", "-e", "local")
     assert kept.get().text == "refuses"
+
+
+def test_restore_without_a_secret_of_a_service_stops_nothing(kept: Yard) -> None:
+    """The secret was removed while the service that uses it runs."""
+    path = kept.where.folder / "lapwing.yaml"
+    text = path.read_text()
+    path.write_text(text.replace("    route: /\n", "    route: /\n    secrets: [API_KEY]\n"))
+    SecretStore(kept.where.settings.secrets).set("faults", "local", "API_KEY", "one")
+    kept.where.run("deploy")
+    made, before = back_up(kept), pids(kept)
+    kept.where.run("secret", "remove", "API_KEY", "--yes")
+    refused = kept.where.run("restore", "uploads", made, "--yes", status=1).stderr
+    assert "API_KEY is not on this machine" in refused
+    assert kept.get().status_code == 200
+    assert pids(kept) == before
+    path.write_text(text)
+    kept.where.run("deploy")
 
 
 def _statuses_until(yard: Yard, has_ended: Callable[[], bool]) -> set[int]:
