@@ -116,6 +116,11 @@ def route_match(prefix: str) -> Json:
     return {"prefix": "/"} if prefix == "/" else {"path_separated_prefix": prefix}
 
 
+def direct_response(status: int, text: str) -> Json:
+    """Build the part of a route that responds with a text."""
+    return {"direct_response": {"status": status, "body": {"inline_string": text}}}
+
+
 def by_method(route: Json, options: Json | None = None) -> list[Json]:
     """Render a route to a cluster, and first its variant with the retries of safe methods.
 

@@ -49,7 +49,7 @@ async def _reply(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 
 @asynccontextmanager
-async def _envoy(home: Path, **options: object) -> AsyncIterator[Envoy]:
+async def envoy(home: Path, **options: object) -> AsyncIterator[Envoy]:
     """Run Envoy with one route to a server that shows what it receives."""
     settings = Settings(home=home, port=free_port(), bind="127.0.0.1", **options)  # type: ignore[arg-type]
     proxy = Envoy(settings)
@@ -83,7 +83,7 @@ async def _envoy(home: Path, **options: object) -> AsyncIterator[Envoy]:
         await proxy.stop()
 
 
-async def _request(proxy: Envoy, *lines: str) -> tuple[int, str]:
+async def request(proxy: Envoy, *lines: str) -> tuple[int, str]:
     """Send a request as it is written; return the status and the body."""
     head, body = await exchange(proxy, *lines)
     return int(head.split()[1]), body
@@ -102,9 +102,9 @@ async def exchange(proxy: Envoy, *lines: str) -> tuple[str, str]:
 
 
 async def test_client_cannot_set_forwarding_headers(tmp_path: Path) -> None:
-    async with _envoy(tmp_path) as proxy:
+    async with envoy(tmp_path) as proxy:
         port = proxy.settings.port
-        status, body = await _request(proxy, "GET / HTTP/1.1", f"Host: a.localhost:{port}", *CLIENT)
+        status, body = await request(proxy, "GET / HTTP/1.1", f"Host: a.localhost:{port}", *CLIENT)
         assert status == 200
         got = json.loads(body)
     assert got["host"] == got["x-forwarded-host"] == f"a.localhost:{port}"
@@ -115,10 +115,10 @@ async def test_client_cannot_set_forwarding_headers(tmp_path: Path) -> None:
 
 
 async def test_trusted_proxy_sets_forwarding_headers(tmp_path: Path) -> None:
-    async with _envoy(tmp_path, trusted_proxies=("127.0.0.0/8",)) as proxy:
-        _, body = await _request(proxy, "GET / HTTP/1.1", "Host: a.localhost", *CLIENT)
+    async with envoy(tmp_path, trusted_proxies=("127.0.0.0/8",)) as proxy:
+        _, body = await request(proxy, "GET / HTTP/1.1", "Host: a.localhost", *CLIENT)
         got = json.loads(body)
-        _, body = await _request(proxy, "GET / HTTP/1.1", "Host: a.localhost")
+        _, body = await request(proxy, "GET / HTTP/1.1", "Host: a.localhost")
         absent = json.loads(body)
     assert got["x-forwarded-for"].startswith("203.0.113.9,")
     assert (got["x-forwarded-host"], got["x-forwarded-proto"]) == ("evil.example", "http")
@@ -128,48 +128,48 @@ async def test_trusted_proxy_sets_forwarding_headers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("host", ["a.localhost", "a.localhost:1", "[::1]", "[::1]:8585"])
 async def test_domains_match_with_any_port(host: str, tmp_path: Path) -> None:
-    async with _envoy(tmp_path) as proxy:
-        status, body = await _request(proxy, "GET / HTTP/1.1", f"Host: {host}")
+    async with envoy(tmp_path) as proxy:
+        status, body = await request(proxy, "GET / HTTP/1.1", f"Host: {host}")
         assert (status, json.loads(body)["host"]) == (200, host)
 
 
 async def test_http_1_0_needs_a_host(tmp_path: Path) -> None:
-    async with _envoy(tmp_path) as proxy:
-        status, body = await _request(proxy, "GET /a HTTP/1.0", "Host: a.localhost")
+    async with envoy(tmp_path) as proxy:
+        status, body = await request(proxy, "GET /a HTTP/1.0", "Host: a.localhost")
         assert (status, json.loads(body)["path"]) == (200, "/a")
-        assert (await _request(proxy, "GET /a HTTP/1.0"))[0] == 400
+        assert (await request(proxy, "GET /a HTTP/1.0"))[0] == 400
 
 
 async def test_slashes_in_paths_are_kept(tmp_path: Path) -> None:
-    async with _envoy(tmp_path) as proxy:
+    async with envoy(tmp_path) as proxy:
         target = "/fetch/https://a.example//b"
-        _, body = await _request(proxy, f"GET {target} HTTP/1.1", "Host: a.localhost")
+        _, body = await request(proxy, f"GET {target} HTTP/1.1", "Host: a.localhost")
         assert json.loads(body)["path"] == target
 
 
 async def test_preview_has_the_host_of_the_environment(tmp_path: Path) -> None:
     """Applications accept their own domain only, and compare it with the Origin of a form."""
-    async with _envoy(tmp_path) as proxy:
+    async with envoy(tmp_path) as proxy:
         own, shown = (f"{h}:{proxy.settings.port}" for h in ("a.localhost", "preview.a.localhost"))
         head = ("POST / HTTP/1.1", f"Host: {shown}", "Content-Length: 0")
-        _, body = await _request(proxy, *head, f"Origin: https://{shown}")
+        _, body = await request(proxy, *head, f"Origin: https://{shown}")
         got = json.loads(body)
-        _, body = await _request(proxy, *head, "Origin: https://evil.example")
+        _, body = await request(proxy, *head, "Origin: https://evil.example")
         foreign = json.loads(body)
     assert got["host"] == got["x-forwarded-host"] == foreign["host"] == own
     assert (got["origin"], foreign["origin"]) == (f"https://{own}", "https://evil.example")
 
 
 async def test_preview_without_a_deployment_is_not_found(tmp_path: Path) -> None:
-    async with _envoy(tmp_path) as proxy:
-        status, body = await _request(proxy, "GET / HTTP/1.1", "Host: preview.b.localhost")
+    async with envoy(tmp_path) as proxy:
+        status, body = await request(proxy, "GET / HTTP/1.1", "Host: preview.b.localhost")
     assert (status, "no deployment is in progress" in body) == (404, True)
 
 
 @pytest.mark.parametrize("action", ["reject", "drop", "allow"])
 async def test_header_names_with_underscores(action: str, tmp_path: Path) -> None:
-    async with _envoy(tmp_path, underscore_headers=action) as proxy:
-        status, body = await _request(
+    async with envoy(tmp_path, underscore_headers=action) as proxy:
+        status, body = await request(
             proxy, "GET / HTTP/1.1", "Host: a.localhost", "user_id: 7", "X_Forwarded_For: 1.2.3.4"
         )
     if action == "reject":
@@ -180,17 +180,17 @@ async def test_header_names_with_underscores(action: str, tmp_path: Path) -> Non
 
 
 async def test_virtual_host_accepts_its_clients_only(tmp_path: Path) -> None:
-    async with _envoy(tmp_path) as proxy:
+    async with envoy(tmp_path) as proxy:
         get = "GET / HTTP/1.1"
-        assert (await _request(proxy, get, "Host: local.localhost"))[0] == 200
-        assert await _request(proxy, get, "Host: other.localhost") == (403, bootstrap.FORBIDDEN)
-        refused = await _request(proxy, get, "Host: preview.c.localhost")
+        assert (await request(proxy, get, "Host: local.localhost"))[0] == 200
+        assert await request(proxy, get, "Host: other.localhost") == (403, bootstrap.FORBIDDEN)
+        refused = await request(proxy, get, "Host: preview.c.localhost")
         assert refused == (403, bootstrap.PREVIEW_FORBIDDEN)
         forged = "X-Forwarded-For: 192.0.2.7"
-        assert (await _request(proxy, get, "Host: other.localhost", forged))[0] == 403
-    async with _envoy(tmp_path, trusted_proxies=("127.0.0.0/8",)) as proxy:
-        assert (await _request(proxy, get, "Host: other.localhost", forged))[0] == 200
-        assert (await _request(proxy, get, "Host: local.localhost", forged))[0] == 403
+        assert (await request(proxy, get, "Host: other.localhost", forged))[0] == 403
+    async with envoy(tmp_path, trusted_proxies=("127.0.0.0/8",)) as proxy:
+        assert (await request(proxy, get, "Host: other.localhost", forged))[0] == 200
+        assert (await request(proxy, get, "Host: local.localhost", forged))[0] == 403
 
 
 @pytest.mark.parametrize("path", ["/in", "/in/", "/x/../in", "/in/buffered", "/in?a=/"])
@@ -198,21 +198,21 @@ async def test_route_accepts_its_clients_only(path: str, tmp_path: Path) -> None
     """Also for websockets, and not only for the first address that a trusted proxy forwards."""
     upgrade = ("Upgrade: websocket", "Sec-WebSocket-Key: a", "Sec-WebSocket-Version: 13")
     get, host = f"GET {path} HTTP/1.1", "Host: some.localhost"
-    async with _envoy(tmp_path) as proxy:
-        assert (await _request(proxy, "GET /all HTTP/1.1", host))[0] == 200
+    async with envoy(tmp_path) as proxy:
+        assert (await request(proxy, "GET /all HTTP/1.1", host))[0] == 200
         for extra in ((), ("X-Forwarded-For: 192.0.2.7",)):
-            status, body = await _request(proxy, get, host, *extra)
+            status, body = await request(proxy, get, host, *extra)
             assert (status, body) == (403, bootstrap.FORBIDDEN)
         head = (await exchange(proxy, get, host, *upgrade))[0]
         assert head.split()[1] == "403"
-    async with _envoy(tmp_path, trusted_proxies=("127.0.0.0/8",)) as proxy:
+    async with envoy(tmp_path, trusted_proxies=("127.0.0.0/8",)) as proxy:
         for address, expected in (
             ("192.0.2.7", 200),
             ("2001:db8::9", 200),
             ("192.0.3.7", 403),
             ("192.0.2.7, 192.0.3.7", 403),
         ):
-            found = await _request(proxy, get, host, f"X-Forwarded-For: {address}")
+            found = await request(proxy, get, host, f"X-Forwarded-For: {address}")
             assert found[0] == expected, address
 
 
@@ -225,18 +225,18 @@ async def test_route_requires_the_password_of_a_user(tmp_path: Path) -> None:
         f"Authorization: Basic {base64.b64encode(pair).decode()}"
         for pair in (b"ada:s3cret", b"ada:", b"Ada:s3cret", b":", b"ada")
     ]
-    async with _envoy(tmp_path) as proxy:
+    async with envoy(tmp_path) as proxy:
         for extra in ((), *((w,) for w in wrong), upgrade, (*upgrade, wrong[0])):
             head, _ = await exchange(proxy, get, host, *extra)
             assert head.split()[1] == "401", extra
             assert 'www-authenticate: Basic realm="https://users.localhost/login"' in head
-        status, body = await _request(proxy, get, host, right)
+        status, body = await request(proxy, get, host, right)
         assert (status, "authorization" in json.loads(body)) == (200, False)
         head, _ = await exchange(proxy, get, host, right, *upgrade)
         assert head.split()[1] == "200"  # The server does not upgrade.
-        _, body = await _request(proxy, "GET / HTTP/1.1", host, "Authorization: Bearer b")
+        _, body = await request(proxy, "GET / HTTP/1.1", host, "Authorization: Bearer b")
         assert json.loads(body)["authorization"] == "bearer b"
-        assert (await _request(proxy, "GET /both HTTP/1.1", host, right))[0] == 403
+        assert (await request(proxy, "GET /both HTTP/1.1", host, right))[0] == 403
 
 
 async def _reply_to_shop(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -256,7 +256,7 @@ async def test_agent_and_envoy_send_the_same_host_in_health_checks(tmp_path: Pat
     shop, other = (Service(kind="web", release="a", revision="a", health=h) for h in healths)
     async with (
         await asyncio.start_server(_reply_to_shop, "127.0.0.1", 0) as server,
-        _envoy(tmp_path) as proxy,
+        envoy(tmp_path) as proxy,
     ):
         port = server.sockets[0].getsockname()[1]
         assert await checks.check_health(port, shop) is None

@@ -14,7 +14,7 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-from lapwing.agent.proxy import metrics
+from lapwing.agent.proxy import ambiguous_paths, metrics
 from lapwing.agent.proxy.xds import (
     BASIC_AUTH,
     PLAIN_HTTP,
@@ -60,6 +60,8 @@ PREVIEW_FORBIDDEN = (
     "A preview is only served to clients on its machine: from elsewhere, forward the port with "
     "`ssh -L`.\n"
 )
+RUNTIME = {"re2.max_program_size.error_level": 100_000}
+"""The limit of regular expressions: Envoy's default, 100, is exceeded by those of two segments."""
 UNDERSCORE_ACTIONS = {"reject": "REJECT_REQUEST", "drop": "DROP_HEADER", "allow": "ALLOW"}
 
 
@@ -105,6 +107,7 @@ def bootstrap(folder: Path, admin: Path, ingress: Ingress) -> Json:
         "admin": {"address": {"pipe": {"path": str(admin), "mode": 0o600}}},
         "dynamic_resources": {"cds_config": from_file(folder / "cds.json")},
         "static_resources": static,
+        "layered_runtime": {"layers": [{"name": "static", "static_layer": RUNTIME}]},
         "stats_config": {
             "histogram_bucket_settings": [
                 {"match": {"prefix": "cluster."}, "buckets": list(BUCKETS_MS)}
@@ -270,7 +273,7 @@ def _http(folder: Path, ingress: Ingress, is_trusted: bool) -> Json:
         },
         "local_reply_config": {
             "mappers": [
-                reply(400, BAD_REQUEST),
+                reply(400, BAD_REQUEST + ambiguous_paths.TEXT),
                 reply(403, PREVIEW_FORBIDDEN, host="preview."),
                 reply(403, FORBIDDEN),
             ]

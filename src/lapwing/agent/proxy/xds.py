@@ -22,6 +22,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lapwing.agent.proxy.ambiguous_paths import with_rejections
 from lapwing.agent.proxy.model import Cluster, Route, RouteTable, VirtualHost
 from lapwing.plan.model import MAX_PAGE_BYTES
 from lapwing.render.envoy import (
@@ -33,6 +34,7 @@ from lapwing.render.envoy import (
     Json,
     buffered,
     by_method,
+    direct_response,
     duration,
     request_timeout,
     response_headers,
@@ -110,7 +112,7 @@ def plain_http(replies: Mapping[str, str], version: str) -> Json:
     `replies` are the replies to HTTP-01 challenges by token.
     """
     challenges = [
-        {"match": {"path": CHALLENGE_PATH + token}, **_direct_response(200, reply)}
+        {"match": {"path": CHALLENGE_PATH + token}, **direct_response(200, reply)}
         for token, reply in replies.items()
     ]
     host = {"name": PLAIN_HTTP, "domains": ["*"], "routes": [*challenges, TO_HTTPS]}
@@ -232,7 +234,7 @@ def _virtual_host(host: VirtualHost) -> Json:
         "domains": list(host.domains),
         **_allowed_clients(host.clients),
         "retry_policy": {**RETRIES, **_OTHER_HOSTS},
-        "routes": [rendered for r in host.routes for rendered in _routes(r, host)]
+        "routes": with_rejections([(r, _routes(r, host)) for r in host.routes])
         or [_not_found("No preview: no deployment is in progress or paused.\n")],
     }
 
@@ -331,21 +333,17 @@ def _route(route: Route) -> Json:
 def _unavailable(route: Route) -> Json:
     """Render a response with status 503: the page of a route, or a text for a stopped service."""
     if route.page is None:
-        response = _direct_response(503, "This service is not running at the moment.\n")
+        response = direct_response(503, "This service is not running at the moment.\n")
         return {**response, **response_headers([HeaderChange("retry-after", "set", "5")])}
     seconds = str(max(1, round(route.page.retry_after)))
     headers = {"retry-after": seconds, "content-type": HTML, "cache-control": "no-store"}
     changes = [HeaderChange(name, "set", value) for name, value in headers.items()]
-    response = _direct_response(503, route.page.html)
+    response = direct_response(503, route.page.html)
     return {**response, **response_headers([*route.headers, *changes])}
 
 
-def _direct_response(status: int, text: str) -> Json:
-    return {"direct_response": {"status": status, "body": {"inline_string": text}}}
-
-
 def _not_found(text: str) -> Json:
-    return {"match": {"prefix": "/"}, **_direct_response(404, text)}
+    return {"match": {"prefix": "/"}, **direct_response(404, text)}
 
 
 def _unknown_host() -> Json:
