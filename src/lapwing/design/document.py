@@ -278,10 +278,11 @@ def _volume_rows(subject: Subject) -> Iterator[tuple[str, ...]]:
 
 def _backup(subject: Subject, name: str) -> tuple[str, str, str]:
     """Return what makes backups, to which point they restore, and how."""
-    by = next((b.by for b in subject.facts.backups if b.name == name), None)
-    if by is None:
+    backup = next((b for b in subject.facts.backups if b.name == name), None)
+    if backup is None:
         return "none by Lapwing", "none", "by hand"
-    return f"by {by}", "last backup", "`lapwing restore`" if subject.on_machine else "by hand"
+    by = f"by {backup.by}" if backup.assured else f"by {backup.by}, if it starts the server"
+    return by, "last backup", "`lapwing restore`" if subject.on_machine else "by hand"
 
 
 def _cost(subject: Subject, sources: Sources, *, brief: bool) -> Iterator[Part]:

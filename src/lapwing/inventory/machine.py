@@ -47,10 +47,11 @@ def from_document(document: Document) -> Inventory:
         Pods(name, name, PROCESS, r.kind, 1, 1, Requests())
         for name, r in document.resources.items()
     ]
-    saved = [f"volume.{volume}" for _, s in services for volume in s.volumes]
+    backups = [Backup(f"volume.{volume}", "Lapwing") for _, s in services for volume in s.volumes]
+    backups += [Backup(name, "Lapwing", assured=False) for name in document.resources]
     return Inventory(
         pods=(*replicas, *databases),
-        backups=tuple(Backup(name, "Lapwing") for name in saved) if document.backup else (),
+        backups=tuple(backups) if document.backup else (),
         endpoints=tuple(Endpoint(domain, None, "network") for domain in document.domains),
         flows=tuple(Flow(name, need) for name, s in services for need in s.needs),
         routes=tuple(Route(s.route, name) for name, s in services if s.route),

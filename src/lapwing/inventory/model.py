@@ -255,11 +255,13 @@ class SecretRead:
 class Backup:
     """A scheduled backup of a database, or of a volume (`volume.NAME`), and what makes it.
 
-    On a machine, databases are not listed: their servers are chosen at a deployment.
+    `assured` is False for a database on a machine: its server is chosen at a deployment, and not
+    every server can be backed up.
     """
 
     name: str
     by: str
+    assured: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ ON_MACHINE = (
 def backups(case: Case) -> Iterator[Risk]:
     """Report databases without a backup, or with one that nothing makes."""
     facts = case.environment.facts
-    made = {b.name for b in facts.backups}
+    made = {b.name for b in facts.backups if b.assured}
     made |= {m.part for m in facts.managed if m.product and m.backup}
     prefix = f"{case.environment.name}-"
     atlas = {d.name.removeprefix(prefix): d for d in case.project.databases}

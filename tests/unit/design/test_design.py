@@ -263,6 +263,13 @@ def test_volumes_of_services_are_in_document_and_picture(tmp_path: Path) -> None
     assert "volume /data/uploads" in output_of(path, "diagram", "architecture")
 
 
+def test_backup_of_a_database_on_a_machine_depends_on_its_server(tmp_path: Path) -> None:
+    database = "resources: {db: {kind: mongodb}}\nenvironments: {local: {backup: daily}}\n"
+    text = output_of(written(ON_A_MACHINE + database, tmp_path), "design", "-e", "local")
+    assert "| by Lapwing, if it starts the server | last backup | `lapwing restore` |" in text
+    assert "renders no backup" not in text
+
+
 def test_cluster_is_preferred_to_local(tmp_path: Path) -> None:
     text = ON_A_MACHINE + "environments: {dev: {}, kind: {target: kubernetes}, qa: {}}\n"
     path = written(text, tmp_path)
