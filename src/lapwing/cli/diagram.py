@@ -66,12 +66,12 @@ def environment_of(context: Context, environment: str | None) -> LoadedStack:
     if environment is not None:
         return loaded
     known = loaded.stack.environments
+    if "production" in known:
+        return load(path, "production")
     clouds = [name for name, e in known.items() if e.cloud is not None]
     clusters = [name for name, e in known.items() if e.target == "kubernetes"]
     found = clouds or clusters
-    if not found:
-        return loaded
-    return load(path, "production" if "production" in found else found[-1])
+    return load(path, found[-1]) if found else loaded
 
 
 def subject_of(loaded: LoadedStack) -> Subject:

@@ -252,6 +252,13 @@ def test_machine_has_diagrams_and_document(tmp_path: Path) -> None:
     assert sorted(p.stem for p in (tmp_path / "all").iterdir()) == sorted(names)
 
 
+def test_production_on_a_machine_is_the_default(tmp_path: Path) -> None:
+    path = written(
+        ON_A_MACHINE + "environments: {local: {}, production: {host: a@b.test}}\n", tmp_path
+    )
+    assert "architecture of production" in output_of(path, "design")
+
+
 def test_volumes_of_services_are_in_document_and_picture(tmp_path: Path) -> None:
     volumes = ON_A_MACHINE.replace("}}\n", ", volumes: {uploads: /data/uploads}}}\n")
     path = written(volumes, tmp_path)
