@@ -147,7 +147,15 @@ DECISIONS = (
         "replicas, backups and upgrades are included",
         "MongoDB in the cluster",
         "its cost exceeds that of the work it saves",
-        lambda s: bool(s.databases),
+        lambda s: bool(s.databases) and all(d.backup for _, d in s.databases),
+    ),
+    Decision(
+        "Database",
+        "MongoDB Atlas",
+        "replicas and upgrades are included",
+        "MongoDB in the cluster",
+        "its cost exceeds that of the work it saves",
+        lambda s: not all(d.backup for _, d in s.databases),
     ),
     Decision(
         "Database",

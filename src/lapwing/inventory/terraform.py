@@ -163,11 +163,15 @@ def _sql(body: Body) -> ManagedService:
 
 
 def _redis(body: Body) -> ManagedService:
+    """Read a Redis of Memorystore.
+
+    Its snapshots are no backups: only Google can load them, after a failure. Source: Google Cloud,
+    Memorystore for Redis, About RDB snapshots.
+    """
     return ManagedService(
         part=body["name"],
         kind="redis",
         memory=body["memory_size_gb"] * _GIB,
-        backup="persistence_config" in body,
         product="Memorystore",
         standby=body["tier"] == "STANDARD_HA",
     )

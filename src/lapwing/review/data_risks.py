@@ -30,6 +30,7 @@ def backups(case: Case) -> Iterator[Risk]:
     """Report databases without a backup, or with one that nothing makes."""
     facts = case.environment.facts
     made = {b.name for b in facts.backups if b.assured}
+    possible = case.loaded.settings.target == "machine" and case.loaded.settings.backup is not None
     made |= {m.part for m in facts.managed if m.product and m.backup}
     prefix = f"{case.environment.name}-"
     atlas = {d.name.removeprefix(prefix): d for d in case.project.databases}
@@ -42,7 +43,7 @@ def backups(case: Case) -> Iterator[Risk]:
             advice = "Configure backups, test a restore, then set `backup: true`."
             if case.loaded.settings.target == "machine":
                 advice += f" {ON_MACHINE}"
-                if case.loaded.settings.backup is not None:
+                if possible:
                     evidence = (
                         f"backups of the environment possibly omit `{name}` ({resource.kind})"
                     )
@@ -51,7 +52,7 @@ def backups(case: Case) -> Iterator[Risk]:
             evidence = f"`{name}` has `backup: true`, but Atlas makes no backups of {FREE_TIER}"
             advice = "Use `tier: M10`, or dump the data regularly."
             yield Risk("impossible-backup", path, evidence, advice, Severity.CRITICAL)
-        elif name not in made and name not in atlas:
+        elif name not in made and name not in atlas and not possible:
             evidence = f"`{name}` has `backup: true`, but Lapwing renders no backup for it"
             advice = "Check that your backup runs, and rehearse a restore."
             yield Risk("stated-backup", path, evidence, advice, Severity.INFO)

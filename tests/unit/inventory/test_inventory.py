@@ -128,7 +128,7 @@ def test_databases_of_google_cloud_are_those_that_terraform_creates() -> None:
     )
     assert managed["sessions"].backup, "the standby of MySQL needs the binary log"
     assert managed["cache"] == ManagedService(
-        "cache", "redis", 0, 2 * GIB, 0, True, "Memorystore", True, 0
+        "cache", "redis", 0, 2 * GIB, 0, False, "Memorystore", True, 0
     )
     [sessions] = found["staging"]
     assert (sessions.part, sessions.standby, sessions.backup) == ("sessions", False, False)
