@@ -6,6 +6,7 @@ Without `-e`, all environments except `local` are estimated together.
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +19,7 @@ from lapwing.cli.options import environments_option, remember_output
 from lapwing.cli.rendered import write_file
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from lapwing.cost.ledger import Estimate
     from lapwing.stack.load import LoadedStack
@@ -115,19 +116,24 @@ def _failures(
     context: Context, stacks: Sequence[LoadedStack], now: Estimate, fail_on: tuple[str, ...]
 ) -> int:
     """Print why `--fail-on` fails, and return the exit status."""
-    budget = _budget(stacks)
-    problems, checks_budget = [], "budget" in fail_on
-    is_uncertain = bool(now.unknown) and budget is not None and not _is_over(now, budget)
-    if (now.unknown and "unpriced" in fail_on) or (checks_budget and is_uncertain):
-        items = ", ".join(dict.fromkeys(line.item for line in now.unknown))
-        what = " The budget cannot be checked." if checks_budget and is_uncertain else ""
-        problems.append(f"No price is recorded for: {items}.{what}")
-    if checks_budget and budget is None:
-        problems.append("No environment sets `budget`, so it cannot be checked.")
-    if checks_budget and budget is not None and _is_over(now, budget):
-        problems.append(
-            f"The expected {now.expected:,.2f} US dollars are over the budget of {budget:,.2f}."
-        )
+    problems = []
+    if now.unknown and "unpriced" in fail_on:
+        problems.append(f"No price is recorded for: {_items(now)}.")
+    if "budget" in fail_on:
+        budgets = list(_budgets(stacks, now))
+        if not budgets:
+            problems.append("No environment sets `budget`, so it cannot be checked.")
+        for name, budget, own in budgets:
+            if _is_over(own, budget):
+                problems.append(
+                    f"The expected {own.expected:,.2f} US dollars of {name} are over its budget of "
+                    f"{budget:,.2f}."
+                )
+            elif own.unknown:
+                problems.append(
+                    f"The budget of {name} cannot be checked: no price is recorded for "
+                    f"{_items(own)}."
+                )
     for problem in problems:
         context.printer.say(problem, style="red")
     return 1 if problems else 0
@@ -179,10 +185,10 @@ def _report(context: Context, stacks: Sequence[LoadedStack], now: Estimate, outp
     from lapwing.cost.book import book
 
     found = levers(stacks, book())
-    budget = _budget(stacks)
+    budgets = list(_budgets(stacks, now))
     printer = context.printer
     if output == "json":
-        printer.json(report.as_data(now, found) | {"budget": budget})
+        printer.json(report.as_data(now, found) | {"budget": _sum(budgets)})
         return
     if output == "markdown":
         printer.data(report.markdown(now, found).rstrip("\n"))
@@ -206,10 +212,12 @@ def _report(context: Context, stacks: Sequence[LoadedStack], now: Estimate, outp
         printer.table(("SAVINGS OPTION", "PER MONTH"), saved)
     printer.data("")
     printer.data(f"{now.environment}: {report.sentence(now)}")
-    _print_notes(context, now, budget)
+    _print_notes(context, now, budgets)
 
 
-def _print_notes(context: Context, now: Estimate, budget: float | None) -> None:
+def _print_notes(
+    context: Context, now: Estimate, budgets: Sequence[tuple[str, float, Estimate]]
+) -> None:
     """Print sources, assumptions and unknown items on stderr."""
     from lapwing.cost.report import source_lines, unknown_notes
 
@@ -224,17 +232,23 @@ def _print_notes(context: Context, now: Estimate, budget: float | None) -> None:
             context.printer.say(f"{line.part}: {line.note}", style="dim")
     if now.unstated:
         context.printer.say(f"Not set, so not counted: {', '.join(now.unstated)}.", style="dim")
-    if budget is None:
-        return
-    if _is_over(now, budget):
-        text = f"The estimate is over the budget of {budget:,.2f}."
-    elif now.unknown:
-        text = f"The budget of {budget:,.2f} cannot be checked: some lines have no price."
-    elif float(now.high) > budget:
-        text = f"The estimate may be over the budget of {budget:,.2f}."
-    else:
-        return
-    context.printer.say(text, style="yellow")
+    for name, budget, own in budgets:
+        if _is_over(own, budget):
+            text = f"The estimate of {name} is over its budget of {budget:,.2f}."
+        elif own.unknown:
+            text = (
+                f"The budget of {name}, {budget:,.2f}, cannot be checked: some lines have no price."
+            )
+        elif float(own.high) > budget:
+            text = f"The estimate of {name} may be over its budget of {budget:,.2f}."
+        else:
+            continue
+        context.printer.say(text, style="yellow")
+
+
+def _items(estimate: Estimate) -> str:
+    """List the items without a price."""
+    return ", ".join(dict.fromkeys(line.item for line in estimate.unknown))
 
 
 def _is_over(now: Estimate, budget: float) -> bool:
@@ -242,9 +256,20 @@ def _is_over(now: Estimate, budget: float) -> bool:
     return float(now.expected or 0) > budget
 
 
-def _budget(stacks: Sequence[LoadedStack]) -> float | None:
-    """Sum the budgets of the environments, for everything that they cost together."""
-    known = [s.settings.budget for s in stacks if s.settings.budget is not None]
+def _budgets(stacks: Sequence[LoadedStack], now: Estimate) -> Iterator[tuple[str, float, Estimate]]:
+    """Yield each environment with a budget, the budget, and what it costs with what is shared."""
+    from lapwing.cost.estimate import SHARED
+
+    for loaded in stacks:
+        name, budget = loaded.environment, loaded.settings.budget
+        if budget is not None:
+            lines = tuple(line for line in now.lines if line.environment in (name, SHARED))
+            yield name, budget, dataclasses.replace(now, lines=lines)
+
+
+def _sum(budgets: Iterable[tuple[str, float, Estimate]]) -> float | None:
+    """Sum the budgets; None if there is none."""
+    known = [budget for _, budget, _ in budgets]
     return sum(known) if known else None
 
 
@@ -258,7 +283,11 @@ def _compare(context: Context, stacks: Sequence[LoadedStack], output: str) -> No
         context.printer.json([report.as_data(e) for e in found])
         return
     cells = [
-        (e.environment, *map(report.money, (e.low, e.expected, e.high)), _unknowns(e))
+        (
+            e.environment,
+            *(f"{'> ' if e.unknown else ''}{report.money(m)}" for m in (e.low, e.expected, e.high)),
+            _unknowns(e),
+        )
         for e in found
     ]
     header = ("INFRASTRUCTURE", "LOW", "EXPECTED", "HIGH", "UNKNOWN")
@@ -272,8 +301,7 @@ def _compare(context: Context, stacks: Sequence[LoadedStack], output: str) -> No
         context.printer.say(f"{', '.join(each.notes)}.", style="dim")
     for each in found:
         if each.unknown:
-            items = ", ".join(dict.fromkeys(line.item for line in each.unknown))
-            context.printer.say(f"Unknown in {each.environment}: {items}.", style="dim")
+            context.printer.say(f"Unknown in {each.environment}: {_items(each)}.", style="dim")
 
 
 def _unknowns(estimate: Estimate) -> str:

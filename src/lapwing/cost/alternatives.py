@@ -100,12 +100,15 @@ def _spot(stacks: Sequence[LoadedStack], book: Book, now: Estimate) -> Iterator[
     names = ", ".join(s.environment for s in eligible)
     used = all(s.settings.spot for s in eligible)
     changed = [with_settings(s, spot=not used) if s in eligible else s for s in stacks]
-    other = estimate(read(changed), book)
+    found = read(changed)
+    other = estimate(found, book)
+    loses_standby = "; managed databases have no standby"
+    has_managed = any(m.product for e in found.environments for m in e.facts.managed)
     yield _difference(
         f"spot pods for {names}",
         (other, now) if used else (now, other),
         lambda line: line.environment in {s.environment for s in eligible},
-        "may be preempted at any time; not for production",
+        "may be preempted at any time; not for production" + (loses_standby if has_managed else ""),
         used=used,
     )
 

@@ -90,14 +90,14 @@ def test_cost_text_ends_with_total(lapwing: Lapwing) -> None:
     by_environment = [line.split() for line in out.splitlines() if "268.56" in line]
     assert by_environment[0] == ["production", "242.49", "268.56", "649.18"]
     assert ["total", "248.34", "277.05", "660.63"] in [line.split() for line in out.splitlines()]
-    assert "The estimate may be over the budget of 300.00." in err
+    assert "The estimate of production may be over its budget of 300.00." in err
 
 
 def test_cost_warns_about_exceeded_budget(stack: Path, lapwing: Lapwing) -> None:
     edit(stack, "budget: 300", "budget: 280.50")
-    assert "The estimate may be over the budget of 280.50." in lapwing("cost")[2]
+    assert "The estimate of production may be over its budget of 280.50." in lapwing("cost")[2]
     edit(stack, "budget: 280.50", "budget: 100")
-    assert "The estimate is over the budget of 100.00." in lapwing("cost")[2]
+    assert "The estimate of production is over its budget of 100.00." in lapwing("cost")[2]
 
 
 def test_diff_lists_changes_since_revision(stack: Path, lapwing: Lapwing) -> None:
@@ -339,11 +339,27 @@ def test_fail_on_budget_exits_with_1_if_expected_exceeds_it(stack: Path, lapwing
     edit(stack, "budget: 300", "budget: 200")
     status, _, err = lapwing("cost", "--fail-on", "budget")
     assert status == 1
-    assert "The expected 277.05 US dollars are over the budget of 200.00." in err
+    assert "The expected 277.05 US dollars of production are over its budget of 200.00." in err
     edit(stack, "    budget: 200\n", "")
     status, _, err = lapwing("cost", "--fail-on", "budget")
     assert status == 1
     assert "No environment sets `budget`" in err
+
+
+def test_budget_of_each_environment_is_checked(stack: Path, lapwing: Lapwing) -> None:
+    """An environment without a budget does not count, and one below its budget hides no other."""
+    edit(stack, "budget: 300", "budget: 400")
+    edit(
+        stack,
+        "environments:\n",
+        "environments:\n  plain: {target: kubernetes, cloud: {provider: gcp, region: us-east1}}\n",
+    )
+    assert lapwing("cost", "--fail-on", "budget")[0] == 0
+    edit(stack, "region: us-east1}}", "region: us-east1}, budget: 1}")
+    status, _, err = lapwing("cost", "--fail-on", "budget")
+    assert status == 1
+    assert "US dollars of plain are over its budget of 1.00." in err
+    assert "of production are over" not in err
 
 
 def test_fail_on_unpriced_names_the_items(stack: Path, lapwing: Lapwing) -> None:
@@ -354,11 +370,13 @@ def test_fail_on_unpriced_names_the_items(stack: Path, lapwing: Lapwing) -> None
     assert out.splitlines()[-1].startswith("production: at least ")
     status, _, err = lapwing("cost", "--fail-on", "budget")
     assert status == 1
-    assert "The budget cannot be checked." in err
+    assert (
+        "The budget of production cannot be checked: no price is recorded for db: Atlas M140" in err
+    )
     edit(stack, "budget: 300", "budget: 100")
     status, _, err = lapwing("cost", "--fail-on", "budget")
     assert status == 1
-    assert "US dollars are over the budget of 100.00." in err
+    assert "US dollars of production are over its budget of 100.00." in err
     assert "cannot be checked" not in err
 
 
