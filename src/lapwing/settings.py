@@ -248,7 +248,7 @@ def read(environ: Mapping[str, str] | None = None) -> Settings:
     port = _port(env, "LAPWING_PORT", DEFAULT_PORT)
     folder = _absolute(home) if home else _default_home(env)
     state_folder.check_access(folder)
-    return Settings(
+    found = Settings(
         home=folder,
         port=port or DEFAULT_PORT,
         http_port=_port(env, "LAPWING_HTTP_PORT", None),
@@ -262,6 +262,24 @@ def read(environ: Mapping[str, str] | None = None) -> Settings:
         color=not env.get("NO_COLOR") and env.get("TERM") != "dumb",
         environ=dict(env),
     )
+    _check_distinct(found)
+    return found
+
+
+def _check_distinct(settings: Settings) -> None:
+    """Raise UsageError if two variables name one port."""
+    metrics = settings.metrics_ports()
+    ports = [("LAPWING_PORT", settings.port), *(("LAPWING_METRICS_PORT", port) for port in metrics)]
+    if settings.http_port is not None:
+        ports.insert(1, ("LAPWING_HTTP_PORT", settings.http_port))
+    used: dict[int, str] = {}
+    for variable, port in ports:
+        if port in used:
+            raise UsageError(
+                f"Port {port} is used by both {used[port]} and {variable}.",
+                hint=f"Set {variable} to another one; LAPWING_METRICS_PORT takes two.",
+            )
+        used[port] = variable
 
 
 def _port(

@@ -131,3 +131,12 @@ def test_metrics_port_leaves_room_for_the_next_port() -> None:
     expected = "LAPWING_METRICS_PORT is '65535', but the next port is used as well"
     with pytest.raises(UsageError, match=expected):
         read({"LAPWING_METRICS_PORT": "65535"})
+
+
+@pytest.mark.parametrize("port", ["9100", "9101"])
+def test_each_port_has_one_variable(port: str) -> None:
+    environ = {"LAPWING_PORT": port, "LAPWING_METRICS_PORT": "9100"}
+    with pytest.raises(UsageError, match=f"Port {port} is used by both LAPWING_PORT and"):
+        read(environ)
+    with pytest.raises(UsageError, match="LAPWING_PORT and LAPWING_HTTP_PORT"):
+        read({"LAPWING_PORT": port, "LAPWING_HTTP_PORT": port})
