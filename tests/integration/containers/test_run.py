@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
-import select
 import signal
 import subprocess
-import time
 
 import pytest
 
@@ -16,6 +12,7 @@ from tests.deployed import PATIENCE, until
 from tests.installation import LAPWING
 from tests.integration.faults.ship import STACK
 from tests.integration.image.docker import Docker
+from tests.terminal import terminal
 
 from .conftest import ContainerShip
 
@@ -99,31 +96,16 @@ def test_container_has_the_limits_and_labels_of_a_replica(
 
 def test_terminal_has_the_size_of_that_of_the_caller(limited: ContainerShip) -> None:
     """Keys reach the command, not `lapwing run`."""
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.chdir(limited.where.folder)
-        arguments = [str(LAPWING), "run", "api", "python", "-c", READING]
-        sized = ["sh", "-c", 'stty rows 33 cols 77; exec "$@"', "sh", *arguments]
-        os.execve("/bin/sh", sized, limited.where.environ)
-    shown = bytearray()
-
-    def shows(text: bytes) -> None:
-        end = time.monotonic() + PATIENCE
-        while text not in shown:
-            assert time.monotonic() < end, shown
-            if select.select([terminal], [], [], 1)[0]:
-                shown.extend(os.read(terminal, 4096))
-
-    try:
-        shows(b"tty True")
-        shows(b"77 33")
-        os.write(terminal, b"\x03")
-        shows(b"interrupted")
-        os.write(terminal, b"abc\n")
-        shows(b"read abc")
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 5
-    finally:
-        os.close(terminal)
+    arguments = [str(LAPWING), "run", "api", "python", "-c", READING]
+    sized = ["/bin/sh", "-c", 'stty rows 33 cols 77; exec "$@"', "sh", *arguments]
+    with terminal(sized, limited.where.folder, limited.where.environ) as shell:
+        shell.shows(b"tty True")
+        shell.shows(b"77 33")
+        shell.type(b"\x03")
+        shell.shows(b"interrupted")
+        shell.type(b"abc\n")
+        shell.shows(b"read abc")
+        assert shell.wait() == 5
 
 
 def test_container_of_a_killed_caller_is_removed(limited: ContainerShip, docker: Docker) -> None:

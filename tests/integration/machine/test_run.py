@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import os
-import pty
-import select
 import shlex
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +16,7 @@ from lapwing.agent import process_tree, processes
 from lapwing.observed import agent as observed
 from tests.deployed import PATIENCE, Deployed, until
 from tests.installation import LAPWING, Installation, installation
+from tests.terminal import terminal
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("run")]
 STACK = """
@@ -178,28 +176,14 @@ print("tty", os.isatty(0), flush=True)
 print("read", sys.stdin.readline(), flush=True)
 sys.exit(5)
 """
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.chdir(where.folder)
-        os.execve(LAPWING, [str(LAPWING), "run", "app", "python", "-c", code], where.environ)
-    shown = bytearray()
-
-    def shows(text: bytes) -> None:
-        end = time.monotonic() + PATIENCE
-        while text not in shown:
-            assert time.monotonic() < end, shown
-            if select.select([terminal], [], [], 1)[0]:
-                shown.extend(os.read(terminal, 4096))
-
-    try:
-        shows(b"tty True")
-        os.write(terminal, b"\x03")
-        shows(b"interrupted")
-        os.write(terminal, b"abc\n")
-        shows(b"read abc")
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 5
-    finally:
-        os.close(terminal)
+    arguments = [str(LAPWING), "run", "app", "python", "-c", code]
+    with terminal(arguments, where.folder, where.environ) as shell:
+        shell.shows(b"tty True")
+        shell.type(b"\x03")
+        shell.shows(b"interrupted")
+        shell.type(b"abc\n")
+        shell.shows(b"read abc")
+        assert shell.wait() == 5
 
 
 def test_log_without_lines_is_no_error(where: Installation) -> None:
