@@ -69,9 +69,7 @@ def find_requirements(
     bound = _bind(loaded, settings, current, problems, keep, containers=containers)
     versions = store.current(*where)
     unset = _find_unset(loaded, wanted, versions, problems)
-    _check_certificate(loaded, store, versions, problems)
-    _check_users(loaded, store, versions, problems)
-    _check_maintenance_page(loaded, problems)
+    _check_settings(loaded, store, versions, problems)
     _check_sources(loaded, settings, sources, problems)
     if len(problems) == 1:
         raise problems[0]
@@ -96,11 +94,21 @@ def missing_requirements(loaded: LoadedStack, settings: Settings) -> list[Lapwin
     store = SecretStore(settings.secrets)
     versions = store.current(*where)
     _find_unset(loaded, list(loaded.stack.services), versions, problems)
+    _check_settings(loaded, store, versions, problems)
+    _check_sources(loaded, settings, loaded.stack.services, problems)
+    return problems
+
+
+def _check_settings(
+    loaded: LoadedStack,
+    store: SecretStore,
+    versions: Mapping[str, str],
+    problems: list[LapwingError],
+) -> None:
+    """Check the settings of the environment that name secrets and files."""
     _check_certificate(loaded, store, versions, problems)
     _check_users(loaded, store, versions, problems)
     _check_maintenance_page(loaded, problems)
-    _check_sources(loaded, settings, loaded.stack.services, problems)
-    return problems
 
 
 def _check_sources(
