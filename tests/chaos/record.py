@@ -98,7 +98,7 @@ class Record:
         number = bisect(self.periods, exchange.began, key=lambda p: p.began)
         period = self.periods[max(number - 1, 0)]
         if exchange.failure is not None:
-            # The last fault before its end: that of its own round, or of another one.
+            # The last fault that began before the request ended, in this round or an earlier one.
             excused = next((p for p in self.periods[:-4:-1] if p.excuses(exchange)), None)
             period = excused or period
             total = self.totals[period.fault]

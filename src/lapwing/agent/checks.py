@@ -3,8 +3,8 @@
 The agent checks a replica's health often while it starts, so that a fast start is noticed fast.
 Without a health path, it has to answer HTTP requests on several connections at once, each of its
 worker processes too (`workers`): servers such as gunicorn open their port before they import the
-application. Once it is active, Envoy checks it
-(it decides which replicas receive traffic), and the agent reads Envoy's status.
+application. Once it is active, Envoy checks it (it decides which replicas receive traffic), and the
+agent reads Envoy's status.
 
 HTTP smoke tests go through Envoy to the preview host, with TLS and the real routes, so they see
 what clients will see after the switch. A static service without smoke tests is tested by loading

@@ -40,8 +40,8 @@ LONGEST_DELAY_S = 30.0
 STEADY_S = 60.0
 """A process that ran this long before it exited is restarted with the first delay again."""
 _log_writers: dict[int, subprocess.Popen[bytes]] = {}
-"""Log writers started by this process, by the id of the writing process, or by their own id if
-another process writes."""
+"""Log writers started by this process, by the id of the process whose output they write, or by the
+id of the log writer if this process did not start that process."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,9 @@ saving is unknown.
 
 `compare` estimates one machine of each provider, the cluster on AWS and Azure, staging on spot pods
 and full production, from any stack: without a `cloud`, the cluster is assumed to run on Google
-Cloud in us-central1. The machine
-is the cheapest x86 type that fits every service twice (both slots of a rollout) and one GiB for the
-system, the agent and the proxy. A resource without a memory request counts as one GiB there.
+Cloud in us-central1. The machine is the cheapest x86 type that fits every service twice (both slots
+of a rollout) and one GiB for the system, the agent and the proxy. A resource without a memory
+request counts as one GiB there.
 Staging is the environment with `spot`; without one, it is production with one replica of each
 service, on spot pods, in its own project.
 """

@@ -257,7 +257,7 @@ def client_headers(*, kept: tuple[str, ...] = ()) -> Json:
 
 
 def reply(status_code: int, text: str, *, host: str = "") -> Json:
-    """Build a mapper that sets the text of Envoy's own replies with a status.
+    """Build a mapper that sets the text of Envoy's local replies with a status.
 
     With `host`, it is only for requests whose host name begins so.
     """

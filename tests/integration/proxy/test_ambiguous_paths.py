@@ -61,7 +61,7 @@ async def proxy(tmp_path: Path) -> AsyncIterator[Envoy]:
 
 
 async def answers(proxy: Envoy, host: str, paths: list[str]) -> list[tuple[str, int, str]]:
-    """Request paths at once, because Envoy closes a connection 1 s after a reply of its own."""
+    """Request paths at once, because Envoy closes a connection 1 s after a local reply."""
     found = await asyncio.gather(
         *(request(proxy, f"GET {path} HTTP/1.1", f"Host: {host}.localhost") for path in paths)
     )

@@ -23,7 +23,7 @@ def test_password_may_begin_as_a_hash_does() -> None:
     ("text", "reason"),
     [
         ("", "it has no"),
-        ("# nobody\n\n", "it has no"),
+        ("# a comment\n\n", "it has no"),
         ("hunter2", "line 1 is not"),
         (":hunter2", "line 1 is not"),
         ("a:b\nc:", "line 2 is not"),

@@ -1,7 +1,7 @@
 """The metrics of Envoy for Prometheus: a read-only path of its admin interface, on loopback.
 
-Each process of Envoy counts its own requests, so each serves its metrics on another port:
-a single port would reach a different process at each scrape.
+Each process of Envoy counts only the requests that it serves, and its metrics have a separate port:
+behind a shared port, each scrape would reach a different process.
 """
 
 from __future__ import annotations

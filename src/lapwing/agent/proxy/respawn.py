@@ -3,10 +3,10 @@
     respawn.py CONFIG:DESCRIPTOR... -- PROGRAM [OPTION...]
 
 runs one process of the program for each configuration, whose standard output is the inherited
-descriptor. It ends if one exits with an error before
-the first restart (invalid configuration, port in use). It outlives the agent. SIGTERM ends it, and
-the agent then ends its children. It is started as a file and without `site`, so it imports nothing
-but the standard library, and little of that: 9 MB of memory.
+descriptor. It ends if one exits with an error before the first restart (invalid configuration, port
+in use). It outlives the agent. SIGTERM ends it, and the agent then ends its children. It is started
+as a file and without `site`, so it imports nothing but the standard library, and little of that:
+9 MB of memory.
 """
 
 from __future__ import annotations

@@ -301,7 +301,7 @@ def _allowed_clients(networks: tuple[str, ...]) -> Json:
 def _login(users: str | None) -> Json:
     """Answer 401 to requests without the password of a user.
 
-    The Authorization header is removed, so that the application does not treat it as its own login.
+    The Authorization header is removed: an application would take it for a login of its users.
     """
     if users is None:
         return {}
