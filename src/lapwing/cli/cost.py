@@ -296,7 +296,9 @@ def _compare(context: Context, stacks: Sequence[LoadedStack], output: str) -> No
         context.printer.data(report.table(titles, cells, right=(1, 2, 3)).rstrip("\n"))
         return
     context.printer.table(header, cells)
-    context.printer.say("US dollars per month, at list prices without tax.", style="dim")
+    context.printer.say(
+        "US dollars per month, at list prices without tax; with `>`, a lower bound.", style="dim"
+    )
     for each in found[:-2]:
         context.printer.say(f"{', '.join(each.notes)}.", style="dim")
     for each in found:

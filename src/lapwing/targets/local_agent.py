@@ -177,6 +177,7 @@ def wait_until_stopped(
     longer than `stop_grace` allows.
     """
     shown, shown_end, checked, began = "", 0.0, time.monotonic(), time.time()
+    printed = ""
     until = began + END_TIMEOUT_S
     while (found := status.read(folder)) and (
         found.stopping or (found.running and not found.services)
@@ -187,7 +188,10 @@ def wait_until_stopped(
         names = ", ".join(sorted(found.stopping))
         if names and (names != shown or end > shown_end + 1):  # A release with more time follows.
             shown, shown_end = names, end
-            progress(f"stopping {names}, up to {longest:.0f} s")
+            text = f"stopping {names}, up to {longest:.0f} s"
+            if text != printed:
+                progress(text)
+            printed = text
         if time.time() > until:
             where = f"{found.stack}/{found.environment}"
             raise AgentError(

@@ -114,6 +114,25 @@ def test_stop_that_takes_longer_than_shown_is_shown_again(tmp_path: Path) -> Non
     assert shown == ["stopping web, up to 2 s", "stopping web, up to 12 s"]
 
 
+def test_wait_for_the_next_slot_of_a_service_repeats_no_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = iter([(1000.0, {"web": 10.0}), (1005.0, {"web": 10.0}), (1006.0, {})])
+
+    def advance(_seconds: float = 0.0) -> None:
+        updated, stopping = next(steps)
+        found = Status(
+            stack="shop", environment="local", url="", stopping=stopping, updated=updated
+        )
+        status.write(tmp_path, found)
+
+    shown: list[str] = []
+    advance()
+    monkeypatch.setattr("time.sleep", advance)
+    local_agent.wait_until_stopped(Settings(tmp_path), tmp_path, shown.append)
+    assert shown == ["stopping web, up to 10 s"]
+
+
 @pytest.mark.parametrize(("agent_running", "phase"), [(True, "crashing"), (False, "stopped")])
 def test_phase_of_a_service_whose_replicas_have_just_exited(
     agent_running: bool, phase: str
