@@ -35,6 +35,7 @@ from lapwing.design.diagrams.layout import draw
 from lapwing.design.diagrams.model import Band, Box, Flow, Graph, Group, Link, Node, Pie, pie
 from lapwing.design.diagrams.pictures import NAMES
 from lapwing.design.diagrams.rollout import limits
+from lapwing.design.diagrams.rows import arranged
 from lapwing.design.diagrams.svg import svg
 from lapwing.design.document import Document, Heading, Origin, Paragraph, Table
 from lapwing.design.fonts import fallbacks
@@ -406,11 +407,60 @@ def _inside(a: Rect, b: Rect) -> bool:
     return wide and b.y <= a.y and a.y + a.height <= b.y + b.height
 
 
+MANY = "\n".join(
+    f"  service-{n}: {{image: 'a:1', route: /{n}, needs: [{'db' if n % 2 else 'db, cache'}]}}"
+    for n in range(50)
+)
+FIFTY = f"""
+stack: shop
+services:
+{MANY}
+resources: {{db: {{kind: postgres}}, cache: {{kind: redis}}}}
+environments: {{kind: {{target: kubernetes, domain: shop.example}}}}
+"""
+
+
+@pytest.mark.parametrize("name", ["architecture", "network"])
+def test_many_services_are_in_rows_that_fit_on_a_page(name: str, tmp_path: Path) -> None:
+    path = written(FIFTY, tmp_path)
+    output_of(path, "diagram", name, "-o", str(tmp_path / "a.svg"))
+    root = ET.fromstring((tmp_path / "a.svg").read_text())
+    assert float(root.attrib["width"]) < 900
+    shown = [text.text for text in root.iter() if text.tag.endswith("text")]
+    assert {f"service-{n}" for n in range(50)} <= set(shown)
+    assert shown.count("25 services") == 2
+    text = output_of(path, "diagram", name)
+    groups = re.findall(r'subgraph (n\d+)\["25 services"\]', text)
+    databases = re.findall(r'(n\d+)\["(?:db|cache)<', text)
+    drawn = re.findall(r"(n\d+) -->(?:.*\|)? (n\d+)", text)
+    found = sorted(sum(pair == (g, d) for pair in drawn for d in databases) for g in groups)
+    assert found == [1, 2]
+
+
+def test_services_with_different_links_keep_all_of_them() -> None:
+    boxes = [Node(f"s{n}", f"s{n}") for n in range(9)]
+    links = [Link("edge", f"s{n}", f"/{n}") for n in range(9)]
+    links += [Link("s0", "db"), Link("s1", "cache"), Link("s1", "db")]
+    members, found = arranged(boxes, links)
+    group = next(m for m in members if isinstance(m, Group))
+    assert [m.key for m in group.members] == [f"s{n}" for n in range(2, 9)]
+    drawn = [x for x in found if not x.hidden]
+    assert set(drawn) == {Link("edge", group.key), *links[:2], *links[9:]}
+    assert arranged(boxes[:6], links) == (tuple(boxes[:6]), links)
+
+
 @given(texts, st.floats(30, 300))
 def test_wrapped_text_fits_and_is_complete(text: str, width: float) -> None:
     lines = list(wrap(text, width, 9))
     assert "".join(lines).replace(" ", "") == "".join(text.split())
     assert all(len(line) == 1 or width_of(line, 9) <= width for line in lines)
+
+
+def test_long_word_is_split_after_a_hyphen() -> None:
+    assert list(wrap("notifications-service-eu", 90, 10)) == ["notifications-", "service-eu"]
+    box = Box("notificationsforcustomers")
+    flow = Flow("x", "x", (Band("x", (box,) * 5, chained=True),))
+    assert sum(s.text == box.title for s in draw(flow).shapes if isinstance(s, Text)) == 5
 
 
 @given(st.lists(st.tuples(words, st.floats(-10, 1e6)), max_size=30))

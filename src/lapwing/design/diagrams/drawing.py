@@ -6,6 +6,7 @@ slightly wider than Helvetica, so that text fits in any sans-serif font of a vie
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -20,6 +21,9 @@ TINTS = {
     "white": ("#ffffff", "#9aa5b1"),
 }
 """The fill and the border of frames."""
+_BREAKS = "_/.:-"
+"""A long word is split after one of these characters."""
+_PIECE = re.compile(rf"[^\s{_BREAKS}]+[{_BREAKS}]*|[{_BREAKS}]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,27 +123,35 @@ def _em(letter: str) -> float:
     return 0.58
 
 
+def longest(text: str, size: float, *, bold: bool = False) -> float:
+    """Return the width of the longest piece of a text that `wrap` keeps together."""
+    return max(width_of(piece, size, bold=bold) for piece in _PIECE.findall(text))
+
+
 def wrap(text: str, width: float, size: float, *, bold: bool = False) -> Iterator[str]:
-    """Wrap text into lines; split words that are too long."""
+    """Wrap text into lines; split words that are too long, after a hyphen or slash if possible."""
     line = ""
-    for given in text.split():
-        word = given
-        while width_of(word, size, bold=bold) > width:
+    for word in text.split():
+        for number, piece in enumerate(_fitting(word, width, size, bold=bold)):
+            together = f"{line} {piece}".strip()
+            if not number and width_of(together, size, bold=bold) <= width:
+                line = together
+                continue
             if line:
                 yield line
-                line = ""
-            cut = next(
-                i
-                for i in range(len(word), 0, -1)
-                if i == 1 or width_of(word[:i], size, bold=bold) <= width
-            )
-            yield word[:cut]
-            word = word[cut:]
-        together = f"{line} {word}".strip()
-        if width_of(together, size, bold=bold) <= width:
-            line = together
-        else:
-            yield line
-            line = word
+            line = piece
     if line:
         yield line
+
+
+def _fitting(word: str, width: float, size: float, *, bold: bool) -> Iterator[str]:
+    """Split a word into parts that fit."""
+    while width_of(word, size, bold=bold) > width:
+        fits = [i for i in range(1, len(word)) if width_of(word[:i], size, bold=bold) <= width]
+        cut = max((i for i in fits if word[i - 1] in _BREAKS), default=max(fits, default=1))
+        if cut == len(word):
+            break
+        yield word[:cut]
+        word = word[cut:]
+    if word:
+        yield word

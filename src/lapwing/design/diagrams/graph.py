@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lapwing.design.diagrams.drawing import (
@@ -22,6 +22,7 @@ from lapwing.design.diagrams.drawing import (
     Rect,
     Shape,
     Text,
+    longest,
     width_of,
     wrap,
 )
@@ -35,6 +36,8 @@ _NAME, _LINE, _LABEL, _FRAME = 10.5, 9.0, 8.5, 9.5
 _LEADING, _PAD, _SLOT = 1.32, 7.0, 13.0
 _LEAST, _MOST = 74.0, 168.0
 _MARGIN, _HEAD = 14.0, 30.0
+_APART = "10"
+"""The points around a frame, and between frames side by side."""
 _INCH = 72.0
 _CURVE = 8
 """Straight pieces of one Bézier curve."""
@@ -66,6 +69,8 @@ def draw_graph(graph: Graph) -> Drawing:
     passed: list[Point] = []
     for edge in found.get("edges", ()):
         link = links[edge["id"]]
+        if link.hidden:
+            continue
         shapes += _line(link, edge["pos"], at)
         labels += _label(link, edge, at)
         passed += (at(*p) for p in _curve(edge["pos"], _CURVE * 8))
@@ -86,37 +91,73 @@ def _layout(graph: Graph) -> Any:
         raise LapwingError(message, hint=EXTRA_HINT) from error
     wanted = AGraph(directed=True, strict=False)
     wanted.graph_attr.update(
-        compound="true", rankdir="TB", nodesep="0.28", ranksep="0.42", margin="0", newrank="true"
+        compound="true", rankdir="TB", nodesep="0.28", ranksep="0.42", margin=_APART, newrank="true"
     )
     wanted.node_attr.update(shape="box", fixedsize="true", label="")
     wanted.edge_attr.update(arrowhead="none")
-    _fill(wanted, graph.members)
-    groups = {group.key: [n.key for n in _nodes((group,))] for group in _groups(graph.members)}
+    first, last = _rows(graph, first=True), _rows(graph, first=False)
+    _fill(wanted, graph.members, _widest(graph))
+    for _, row in _in_rows(graph):
+        wanted.add_subgraph(row, rank="same")
     for number, link in enumerate(graph.links):
         options = {"id": str(number)}
-        if link.source in groups:
+        if link.source in last:
             options["ltail"] = f"cluster_{link.source}"
-        if link.target in groups:
+        if link.target in first:
             options["lhead"] = f"cluster_{link.target}"
+        if link.hidden:
+            options["style"] = "invis"
+        if link.hidden or (link.target in first and not link.dashed):
+            options["weight"] = "9"
         if link.label:
             options["label"] = _space(width_of(link.label, _LABEL) + 6, _LABEL * 1.6)
-        ends = [
-            groups[k][len(groups[k]) // 2] if k in groups else k for k in (link.source, link.target)
-        ]
+        source, target = last.get(link.source, [link.source]), first.get(link.target, [link.target])
+        ends = source[len(source) // 2], target[len(target) // 2]
         wanted.add_edge(*ends, key=str(number), **options)
     return json.loads(wanted.draw(format="json0", prog="dot"))
 
 
-def _fill(parent: Any, members: tuple[Node | Group, ...]) -> None:
+def _rows(graph: Graph, *, first: bool) -> dict[str, list[str]]:
+    """Return the boxes of each frame that no hidden link places below, or above, another one."""
+    placed = {link.target if first else link.source for link in graph.links if link.hidden}
+    return {
+        group.key: [key for key in keys if key not in placed] or keys
+        for group in _groups(graph.members)
+        if (keys := [node.key for node in _nodes((group,))])
+    }
+
+
+def _in_rows(graph: Graph) -> Iterator[tuple[list[Node], list[str]]]:
+    """Yield the boxes of each frame that are in rows, and the keys of those in the first one."""
+    hidden = {(link.source, link.target) for link in graph.links if link.hidden}
+    for group in _groups(graph.members):
+        keys = {member.key for member in group.members}
+        pairs = [pair for pair in hidden if keys.issuperset(pair)]
+        placed = {key for pair in pairs for key in pair}
+        below = {target for _, target in pairs}
+        boxes = [m for m in group.members if isinstance(m, Node) and m.key in placed]
+        if boxes:
+            yield boxes, [box.key for box in boxes if box.key not in below]
+
+
+def _widest(graph: Graph) -> dict[str, float]:
+    """Return the width of each box in rows: that of the widest, so that they are aligned."""
+    boxes = [box for found, _ in _in_rows(graph) for box in found]
+    widest = max((_size(box)[0] for box in boxes), default=0.0)
+    return dict.fromkeys((box.key for box in boxes), widest)
+
+
+def _fill(parent: Any, members: tuple[Node | Group, ...], widest: Mapping[str, float]) -> None:
     for member in members:
         if isinstance(member, Group):
             room = _space(width_of(member.title, _FRAME, bold=True) + 4, _FRAME * 1.5)
             inner = parent.add_subgraph(
-                [], f"cluster_{member.key}", label=room, labeljust="l", margin="9"
+                [], f"cluster_{member.key}", label=room, labeljust="l", margin=_APART
             )
-            _fill(inner, member.members)
+            _fill(inner, member.members, widest)
         else:
             width, height = _size(member)
+            width = max(width, widest.get(member.key, 0.0))
             parent.add_node(member.key, width=width / _INCH, height=height / _INCH)
 
 
@@ -136,8 +177,9 @@ def _groups(members: tuple[Node | Group, ...]) -> list[Group]:
 
 def _texts(node: Node) -> list[tuple[str, float, bool]]:
     """Wrap the text of a box: lines with size and whether they are bold."""
-    room = _MOST - 2 * _PAD
-    title = room - (SIZE + 5 if node.icon else 0)
+    beside = SIZE + 5 if node.icon else 0
+    room = max(_MOST - 2 * _PAD, longest(node.title, _NAME, bold=True) + beside)
+    title = room - beside
     found = [(line, _NAME, True) for line in wrap(node.title, title, _NAME, bold=True)]
     return found + [(t, _LINE, False) for line in node.lines for t in wrap(line, room, _LINE)]
 

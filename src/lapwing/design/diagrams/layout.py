@@ -19,6 +19,7 @@ from lapwing.design.diagrams.drawing import (
     Shape,
     Text,
     Wedge,
+    longest,
     width_of,
     wrap,
 )
@@ -71,11 +72,12 @@ def _fit(title: str) -> float:
 def _band(shapes: list[Shape], band: Band, top: float) -> float:
     """Draw a band and return its height."""
     fill, stroke = TINTS[band.tint]
-    most = _IN_CHAIN if band.chained else _IN_ROW
-    rows = [band.boxes[i : i + most] for i in range(0, len(band.boxes), most)]
-    inner = WIDTH - 2 * _MARGIN - 2 * _PAD
-    columns = max(len(row) for row in rows)
-    width = min(_WIDEST, (inner - _GAP * (columns - 1)) / columns)
+    columns = min(_IN_CHAIN if band.chained else _IN_ROW, len(band.boxes))
+    word = max(longest(box.title, _NAME, bold=True) for box in band.boxes) + 12
+    while columns > 1 and _column(columns) < word:
+        columns -= 1
+    rows = [band.boxes[i : i + columns] for i in range(0, len(band.boxes), columns)]
+    width = min(_WIDEST, _column(columns))
     left = (WIDTH - columns * width - (columns - 1) * _GAP) / 2
     frame = len(shapes)
     y = top + _PAD + _BAND + 6
@@ -92,6 +94,11 @@ def _band(shapes: list[Shape], band: Band, top: float) -> float:
     y += _PAD - 10
     shapes.insert(frame, Rect(_MARGIN, top, WIDTH - 2 * _MARGIN, y - top, fill, stroke, 8))
     return y - top
+
+
+def _column(columns: int) -> float:
+    """Return the width of a box if there are so many in a row."""
+    return (WIDTH - 2 * _MARGIN - 2 * _PAD - _GAP * (columns - 1)) / columns
 
 
 Line = tuple[str, float, bool]

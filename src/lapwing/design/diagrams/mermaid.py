@@ -44,10 +44,11 @@ def _graph(graph: Graph) -> list[str]:
     for member in graph.members:
         _member(member, "  ", names, lines, styles)
     for link in graph.links:
-        arrow = "-.->" if link.dashed else "-->"
+        arrow = "~~~" if link.hidden else "-.->" if link.dashed else "-->"
         label = f'|"{_label(link.label)}"|' if link.label else ""
         lines.append(f"  {names[link.source]} {arrow}{label} {names[link.target]}")
-    return [*lines, *_CLASSES, *styles, *_line_style(range(len(graph.links)))]
+    drawn = (number for number, link in enumerate(graph.links) if not link.hidden)
+    return [*lines, *_CLASSES, *styles, *_line_style(drawn)]
 
 
 def _member(

@@ -70,12 +70,16 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """An arrow between two boxes or groups, by their keys."""
+    """An arrow between two boxes or groups, by their keys.
+
+    A hidden one is not drawn: it places the target below the source.
+    """
 
     source: str
     target: str
     label: str = ""
     dashed: bool = False
+    hidden: bool = False
 
 
 @dataclass(frozen=True, slots=True)

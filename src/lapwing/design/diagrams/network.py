@@ -8,25 +8,28 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lapwing.design.diagrams.model import Graph, Group, Link, Node, graph
+from lapwing.design.diagrams.rows import arranged
 from lapwing.design.labels import labels
 from lapwing.design.subject import KINDS, Subject, addresses
 from lapwing.inventory.model import FirewallRule
 
+Parts = tuple[Node | Group, ...]
 CLIENTS, GATEWAY, INTERNET = "clients", "gateway", "internet"
 
 
 def network(subject: Subject) -> Graph:
     """Draw who may connect to whom, from the internet to the data."""
+    services, links = arranged(tuple(_services(subject)), tuple(_links(subject)))
+    parts = (*_edge(subject), *services, *_databases(subject))
     if subject.on_machine:
-        inside = Group("machine", "Machine", tuple(_parts(subject)), "green")
-        members: tuple[Node | Group, ...] = (inside,)
+        members: tuple[Node | Group, ...] = (Group("machine", "Machine", parts, "green"),)
     elif subject.cloud is None:
-        members = (_cluster(subject),)
+        members = (_cluster(subject, parts),)
     else:
-        members = (_project(subject), *_outside_data(subject))
+        members = (_project(subject, parts), *_outside_data(subject))
     ends = tuple(_ends(subject))
     title = f"{subject.stack}, {subject.environment.name}: network security"
-    return graph("network", title, (*ends, *members), _links(subject))
+    return graph("network", title, (*ends, *members), links)
 
 
 def _ends(subject: Subject) -> Iterator[Node]:
@@ -36,19 +39,19 @@ def _ends(subject: Subject) -> Iterator[Node]:
         yield Node(INTERNET, "Internet", (), "globe", "grey")
 
 
-def _project(subject: Subject) -> Group:
+def _project(subject: Subject, parts: Parts) -> Group:
     members: list[Node | Group] = []
     if subject.https_balancer is not None:
         lines = (f"{subject.https_balancer.rules} forwarding rules", *labels(subject, "tls"))
         members.append(Node("balancer", "HTTPS load balancer", lines, "balancer", "violet"))
     assert subject.cloud is not None
     vpc = Group(
-        "vpc", ": ".join(("VPC", *labels(subject, "denied"))), tuple(_vpc(subject)), "white"
+        "vpc", ": ".join(("VPC", *labels(subject, "denied"))), tuple(_vpc(subject, parts)), "white"
     )
     return Group("project", f"Project {subject.cloud.identity}", (*members, vpc))
 
 
-def _vpc(subject: Subject) -> Iterator[Node | Group]:
+def _vpc(subject: Subject, parts: Parts) -> Iterator[Node | Group]:
     for direction in ("ingress", "egress"):
         rules = [r for r in subject.project.firewall if r.direction == direction]
         lines = tuple(_rule(r) for r in sorted(rules, key=lambda r: not r.allows))
@@ -57,7 +60,7 @@ def _vpc(subject: Subject) -> Iterator[Node | Group]:
     for subnet in subject.project.subnets:
         ranges = "".join(f", {name} {cidr}" for name, cidr in subnet.secondary)
         title = f"Subnet {subnet.name} {subnet.cidr}{ranges}"
-        inside: list[Node | Group] = [_cluster(subject)]
+        inside: list[Node | Group] = [_cluster(subject, parts)]
         if subject.has_private_endpoint:
             inside.append(Node("endpoint", "Private endpoint", (), "lock", "orange"))
         yield Group("subnet", title, tuple(inside), "blue")
@@ -75,18 +78,24 @@ def _rule(rule: FirewallRule) -> str:
     return f"{verb} {rule.ports} {side} {' or '.join(rule.ranges)}"
 
 
-def _cluster(subject: Subject) -> Group:
+def _cluster(subject: Subject, parts: Parts) -> Group:
     title = "; ".join(("Cluster", *labels(subject, "private-nodes", "policies", "restricted")))
-    return Group("cluster", title, tuple(_parts(subject)), "green")
+    return Group("cluster", title, parts, "green")
 
 
-def _parts(subject: Subject) -> Iterator[Node]:
+def _edge(subject: Subject) -> Iterator[Node]:
     if subject.facts.load_balancers:
         yield Node(GATEWAY, "Gateway or Ingress", ("of the cluster",), "balancer", "grey")
     if subject.has_ingress:
         yield Node("edge", "Envoy", labels(subject, "no-public-port"), "balancer", "violet")
+
+
+def _services(subject: Subject) -> Iterator[Node]:
     for pods in subject.services:
         yield Node(pods.part, pods.part, (pods.component,), "pods", "green")
+
+
+def _databases(subject: Subject) -> Iterator[Node]:
     for pods in subject.data:
         yield Node(pods.part, pods.part, (KINDS[pods.component],), "database", "orange")
 
@@ -135,3 +144,5 @@ def _nat_links(subject: Subject) -> Iterator[Link]:
         yield Link("cluster", "egress")
     yield Link("egress", "nat")
     yield Link("nat", INTERNET)
+    yield Link("cluster", "control")
+    yield from (Link("nat", part, hidden=True) for part, _ in subject.databases)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lapwing.design.diagrams.model import Graph, Group, Link, Node, graph
+from lapwing.design.diagrams.rows import arranged
 from lapwing.design.labels import labels
 from lapwing.design.subject import KINDS, Subject, addresses, is_process, joined, product, span
 from lapwing.inventory.model import Pods
@@ -20,8 +21,9 @@ CLIENTS, GIT, SECRETS, INTERNET = "clients", "git", "secrets", "internet"
 
 def topology(subject: Subject) -> Graph:
     """Draw what an environment consists of, and who connects to what."""
-    inside = (*_edge(subject), *_services(subject), *_databases(subject))
     links = [*_ingress_links(subject), *_service_links(subject), *_platform_links(subject)]
+    services, links = arranged(tuple(_services(subject)), links)
+    inside = (*_edge(subject), *services, *_databases(subject))
     if subject.on_machine:
         members: tuple[Node | Group, ...] = (
             Group("machine", _machine_title(subject), (*inside, _agent()), "green"),
@@ -56,7 +58,7 @@ def _agent() -> Node:
     return Node("deployer", "Agent", ("deploys each commit", "no open port"), "cycle", "grey")
 
 
-def _project(subject: Subject, inside: tuple[Node, ...]) -> Group:
+def _project(subject: Subject, inside: tuple[Node | Group, ...]) -> Group:
     """Draw the project of the environment: load balancer, secrets, and the region with the VPC."""
     assert subject.cloud is not None
     [cluster, *_] = subject.project.clusters
@@ -196,6 +198,7 @@ def _ingress_links(subject: Subject) -> Iterator[Link]:
         yield Link(CLIENTS, "zone0", "DNS", dashed=True)
         yield Link(CLIENTS, "balancer", f"HTTPS {subject.environment.domain}")
         yield Link("balancer", "edge", _allowed_port(subject))
+        yield Link("balancer", "controllers", hidden=True)
     elif subject.on_machine:
         yield Link(CLIENTS, "edge", "HTTPS")
     else:
@@ -224,6 +227,7 @@ def _service_links(subject: Subject) -> Iterator[Link]:
     if private:
         yield from (Link("endpoint", part) for part in sorted(atlas))
     yield Link("nat", INTERNET)
+    yield from (Link("nat", each.part, hidden=True) for each in subject.facts.managed)
 
 
 def _platform_links(subject: Subject) -> Iterator[Link]:
