@@ -65,6 +65,7 @@ VERBS = {
     "render": "Write an environment as Kubernetes manifests.",
     "chart": "Write an environment as a Helm chart.",
     "infra": "Write the stack's cloud infrastructure as Terraform JSON.",
+    "bootstrap": "Install Argo CD and other add-ons in a cluster.",
     "diagram": "Draw architecture, blue-green switch, pipeline, network, cost.",
     "design": "Write the architecture document of the stack.",
     "doctor": "Check this machine and the state folder.",

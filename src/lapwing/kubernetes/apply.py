@@ -125,7 +125,7 @@ def check_objects(
     Raises KindMissingError if the cluster lacks a kind, UnmanagedObjectError if an object of that
     name exists and is not of this scope.
     """
-    _check_kinds(api, things)
+    check_kinds(api, things)
     live: dict[Reference, Object] = {}
     for thing in things:
         found = api.get(Reference.of(thing))
@@ -141,7 +141,8 @@ def check_objects(
     return live
 
 
-def _check_kinds(api: ApiClient, things: Sequence[Object]) -> None:
+def check_kinds(api: ApiClient, things: Sequence[Object]) -> None:
+    """Check that the cluster has every kind of these objects. Raises KindMissingError."""
     defined_here = {
         (t["spec"]["group"], t["spec"]["names"]["kind"])
         for t in things

@@ -138,6 +138,16 @@ def _external_secret(thing: Object) -> Health:
     return Health("progressing", "waiting for External Secrets")
 
 
+def _application(thing: Object) -> Health:
+    """Judge an application of Argo CD, which retries what failed."""
+    status = thing.get("status") or {}
+    health, sync = ((status.get(k) or {}).get("status") for k in ("health", "sync"))
+    if (health, sync) == ("Healthy", "Synced"):
+        return READY
+    text = "; ".join(str(c.get("message")) for c in status.get("conditions") or ())
+    return Health("progressing", text or f"{health or 'waiting for Argo CD'}, {sync or 'unknown'}")
+
+
 def _definition(thing: Object) -> Health:
     is_ready = condition(thing, "Established").get("status") == "True"
     return READY if is_ready else Health("progressing", "is being set up")
@@ -167,6 +177,7 @@ _BY_KIND: dict[str, Callable[[Object], Health]] = {
     "ExternalSecret": _external_secret,
     "CustomResourceDefinition": _definition,
     "HorizontalPodAutoscaler": _autoscaler,
+    "Application": _application,
     "Namespace": _namespace,
 }
 

@@ -32,6 +32,8 @@ MAX_NAME_LENGTH = 63
 Source: RFC 1123; Google Cloud, "Standalone network endpoint groups"."""
 EDGE_CERTIFICATE = "edge-tls"
 """The end of the name of the Secret with the certificate of the edge."""
+EXTERNAL_SECRETS = "external-secrets"
+"""The namespace and the service account of External Secrets, which IAM lets read secrets."""
 PULL_SECRET = "registry-login"  # noqa: S105 - the name of an object
 """The end of the name of the Secret with the logins of the registries of the images."""
 FILES = (

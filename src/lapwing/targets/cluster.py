@@ -29,7 +29,6 @@ from lapwing.targets.base import (
     Reporter,
     Rollout,
     StatusReport,
-    Verb,
     never_deployed,
 )
 
@@ -155,7 +154,7 @@ class ClusterEnvironment:
             url=self.url(api) or None,
         )
 
-    def confirm(self, api: ApiClient, verb: Verb) -> None:
+    def confirm(self, api: ApiClient, verb: str) -> None:
         """Ask before a cluster is changed that is not local. Raises ContextError without a yes."""
         guards.confirm_context(api, verb, self.scope, self.options, self.reporter)
 

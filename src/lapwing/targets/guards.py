@@ -283,7 +283,7 @@ def _offline_services(files: Mapping[str, bytes]) -> dict[str, frozenset[str]]:
 
 
 def confirm_context(
-    api: ApiClient, verb: Verb, scope: Scope, options: ClusterOptions, reporter: Reporter
+    api: ApiClient, verb: str, scope: Scope, options: ClusterOptions, reporter: Reporter
 ) -> None:
     """Ask before a cluster is changed that is not local. Raises ContextError without a yes."""
     access = api.access

@@ -1,6 +1,6 @@
 """Argo CD's own objects: a project, and an app of apps.
 
-    <stack>-root     applied once by hand; watches `<stack>/argocd`
+    <stack>-root     applied once, by `lapwing bootstrap`; watches `<stack>/argocd`
     <stack>-<env>    one for each environment; watches `<stack>/<env>/manifests`
 
 Argo CD syncs automatically and corrects drift. So that this never interferes with a rollout, it
@@ -72,6 +72,27 @@ def root(cluster: ClusterEnvironment) -> dict[str, Tree]:
     stack = cluster.loaded.stack.stack
     spec = _spec(cluster, "default", f"{stack}/argocd", NAMESPACE)
     return _object("Application", f"{stack}-root", spec)
+
+
+def chart(
+    called: str, *, repository: str, version: str, values: dict[str, Tree]
+) -> dict[str, Tree]:
+    """Build the application of a Helm chart in a namespace of its name."""
+    spec = {
+        "project": "default",
+        "source": {
+            "repoURL": repository,
+            "chart": called,
+            "targetRevision": version,
+            "helm": {"valuesObject": values},
+        },
+        "destination": {"server": SERVER, "namespace": called},
+        "syncPolicy": {
+            "automated": {"prune": True, "selfHeal": True},
+            "syncOptions": ["CreateNamespace=true", "ServerSideApply=true"],
+        },
+    }
+    return _object("Application", called, spec)
 
 
 def _object(kind: str, called: str, spec: dict[str, Tree]) -> dict[str, Tree]:

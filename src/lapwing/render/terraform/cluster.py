@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lapwing.plan.names import EXTERNAL_SECRETS
 from lapwing.render.terraform.cloud import Project, managed, secrets
 from lapwing.render.terraform.template import Body, merge, render
 from lapwing.stack.resource_reference import PORTS
@@ -26,5 +27,8 @@ def secret_manager(project: Project) -> Body:
         for secret in secrets(loaded)
     ]
     return merge(
-        *(render("secrets", project, secret=name, environment=where) for name, where in names)
+        *(
+            render("secrets", project, secret=name, environment=where, reader=EXTERNAL_SECRETS)
+            for name, where in names
+        )
     )

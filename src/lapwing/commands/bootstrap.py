@@ -1,0 +1,217 @@
+"""Bootstrap: prepare a cluster for an environment.
+
+    manifests (downloaded, checked by digest) -> add-ons, one after another (apply, wait)
+        -> applications of Argo CD -> checks
+
+Running it again changes nothing but what is missing or differs. An add-on that somebody else
+installed is used unchanged.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lapwing.errors import ClusterError, LapwingError, UsageError
+from lapwing.kubernetes import apply, health, wait
+from lapwing.kubernetes.client import ApiClient
+from lapwing.kubernetes.objects import Reference, annotation, label
+from lapwing.kubernetes.wait import WaitLimits
+from lapwing.observed.checks import CheckResult
+from lapwing.plan.names import EXTERNAL_SECRETS, MANAGED_BY
+from lapwing.render.kubernetes import addons, argo, render
+from lapwing.render.kubernetes.addons import AddOn
+from lapwing.render.kubernetes.objects import ClusterEnvironment as RenderedEnvironment
+from lapwing.stack.load import LoadedStack
+from lapwing.targets.base import Reporter
+from lapwing.targets.cluster import ClusterEnvironment
+
+DOWNLOAD_TIMEOUT_S = 60.0
+LIMITS = WaitLimits(deadline=900.0, patience=180.0)
+"""A new cluster first creates nodes, and pulls images of a gigabyte."""
+NEG_STATUS = "cloud.google.com/neg-status"
+METRICS = Reference("apiregistration.k8s.io/v1", "APIService", "", "v1beta1.metrics.k8s.io")
+NO_IMAGE = f"not-built@sha256:{'0' * 64}"
+WORKLOADS = ("Deployment", "StatefulSet")
+
+
+def rendered_environment(loaded: LoadedStack) -> RenderedEnvironment:
+    """Return an environment whose images do not matter. Raises UsageError on a machine."""
+    services = loaded.stack.services.items()
+    return render.prepare(loaded, {n: NO_IMAGE for n, s in services if not s.image})
+
+
+def read_manifests(
+    wanted: Sequence[AddOn], folder: Path | None, reporter: Reporter
+) -> dict[str, bytes]:
+    """Read the manifests of add-ons from a folder, else download them. Raises LapwingError."""
+    found = {}
+    for addon in (a for a in wanted if a.url):
+        if folder is None:
+            with reporter.working(f"downloading {addon.name} {addon.version}"):
+                found[addon.file] = _download(addon)
+            continue
+        try:
+            found[addon.file] = (folder / addon.file).read_bytes()
+        except OSError as error:
+            raise UsageError(
+                f"{folder / addon.file} cannot be read: {error.strerror}.",
+                hint=f"Save {addon.url} there.",
+            ) from error
+    return found
+
+
+def _download(addon: AddOn) -> bytes:
+    import httpx
+
+    hint = (
+        f"Save it on another machine as DIR/{addon.file}, and add `--manifests DIR`. "
+        "Nothing was changed."
+    )
+    try:
+        answer = httpx.get(addon.url, follow_redirects=True, timeout=DOWNLOAD_TIMEOUT_S)
+    except httpx.HTTPError as error:
+        raise LapwingError(f"{addon.url} is unreachable: {error}.", hint=hint) from error
+    if not answer.is_success:
+        raise LapwingError(f"{addon.url} answered {answer.status_code}.", hint=hint)
+    return answer.content
+
+
+def bootstrap(
+    loaded: LoadedStack, place: ClusterEnvironment, folder: Path | None, reporter: Reporter
+) -> list[CheckResult]:
+    """Install what an environment needs in its cluster, and check it.
+
+    Raises UsageError, ContextError, ClusterError, or DeploymentFailed if an add-on does not become
+    ready.
+    """
+    cluster = rendered_environment(loaded)
+    wanted = addons.needed(cluster)
+    with place.connect() as api:
+        version = api.version()
+        missing = [a for a in wanted if not _is_foreign(api, a)]
+        texts = read_manifests(missing, folder, reporter)
+        # Manifests with another digest are refused before anything is changed.
+        is_local = api.access.local
+        parsed = [(a, addons.objects(a, texts.get(a.file), is_local=is_local)) for a in missing]
+        place.confirm(api, "bootstrap")
+        with reporter.working("installing"):
+            for addon, things in parsed:
+                _install(api, addon, things, reporter)
+            _apply_applications(api, cluster, reporter)
+        return [
+            CheckResult("API server responds", True, version),
+            *_check(api, cluster, wanted, missing),
+        ]
+
+
+def _is_foreign(api: ApiClient, addon: AddOn) -> bool:
+    """Return whether somebody else installed an add-on."""
+    if addon is addons.METRICS_SERVER:
+        found = api.get(METRICS)
+        return found is not None and label(found, MANAGED_BY) != "lapwing"
+    for kind in WORKLOADS:
+        for thing in api.list("apps/v1", kind, addon.namespace):
+            if thing["metadata"]["name"] in addon.requests:
+                return label(thing, MANAGED_BY) != "lapwing"
+    return False
+
+
+def _install(
+    api: ApiClient, addon: AddOn, things: list[dict[str, Any]], reporter: Reporter
+) -> None:
+    """Apply definitions first, since the rest may be of their kinds; wait for workloads."""
+    first = [t for t in things if t["kind"] in ("Namespace", "CustomResourceDefinition")]
+    changed = 0
+    for group in (first, [t for t in things if t not in first]):
+        for thing in group:
+            live = api.get(Reference.of(thing))
+            changed += apply.apply_object(api, thing, live, reporter.say)
+        waited = [Reference.of(t) for t in group if t in first or t["kind"] in WORKLOADS]
+        wait.wait_until_ready(api, waited, limits=LIMITS, report=reporter.progress)
+    done = f"{changed} of {len(things)} objects changed" if changed else "unchanged"
+    reporter.say(f"  {addon.name} {addon.version}: {done}")
+
+
+def _apply_applications(api: ApiClient, cluster: RenderedEnvironment, reporter: Reporter) -> None:
+    """Apply the applications, and wait for External Secrets; the root may have no commit yet."""
+    for thing in addons.applications(cluster):
+        reference = Reference.of(thing)
+        apply.apply_object(api, thing, api.get(reference), reporter.say)
+        if reference.name == EXTERNAL_SECRETS:
+            wait.wait_until_ready(api, [reference], limits=LIMITS, report=reporter.progress)
+
+
+def _check(
+    api: ApiClient,
+    cluster: RenderedEnvironment,
+    wanted: Sequence[AddOn],
+    ours: Sequence[AddOn],
+) -> Iterator[CheckResult]:
+    for addon in wanted:
+        seen = addon.version if addon in ours else "installed by others, unchanged"
+        yield CheckResult(f"{addon.name} is installed", True, seen)
+    yield _check_metrics(api)
+    if cluster.is_argo:
+        yield _check_exists(
+            api, Reference("v1", "ServiceAccount", EXTERNAL_SECRETS, EXTERNAL_SECRETS),
+            "service account of External Secrets exists",
+        )  # fmt: skip
+        yield _check_root(api, cluster)
+    yield _check_kinds(api, cluster)
+    zones = find_edge_zones(api, cluster)
+    if zones is not None:
+        value = f"{{{cluster.loaded.environment} = {json.dumps(zones)}}}"
+        seen = f"edge_zones = {value}" if zones else "none before the first deployment"
+        yield CheckResult("zones of the load balancer's endpoint group", True, seen)
+
+
+def _check_metrics(api: ApiClient) -> CheckResult:
+    """Check the API that autoscalers read."""
+    check = "metrics API responds"
+    try:
+        return CheckResult(check, True, api.call("GET", "/apis/metrics.k8s.io/v1beta1")["kind"])
+    except ClusterError as error:
+        return CheckResult(check, False, error.message)
+
+
+def _check_exists(api: ApiClient, reference: Reference, check: str) -> CheckResult:
+    found = api.get(reference)
+    seen = f"{reference.namespace}/{reference.name}" if found else "missing"
+    return CheckResult(check, found is not None, seen)
+
+
+def _check_root(api: ApiClient, cluster: RenderedEnvironment) -> CheckResult:
+    check = "root application exists"
+    if cluster.settings.repository is None:
+        seen = f"`repository` of {cluster.loaded.environment} is not set"
+        return CheckResult(check, False, seen)
+    name = f"{cluster.loaded.stack.stack}-root"
+    found = api.get(Reference("argoproj.io/v1alpha1", "Application", argo.NAMESPACE, name))
+    if found is None:
+        return CheckResult(check, False, "missing")
+    return CheckResult(check, True, health.judge(found).text or "synced")
+
+
+def _check_kinds(api: ApiClient, cluster: RenderedEnvironment) -> CheckResult:
+    check = "the cluster has every kind of object"
+    try:
+        apply.check_kinds(api, render.objects(cluster))
+    except ClusterError as error:
+        return CheckResult(check, False, error.message)
+    return CheckResult(check, True, "yes")
+
+
+def find_edge_zones(api: ApiClient, cluster: RenderedEnvironment) -> list[str] | None:
+    """Return the zones with an endpoint group of the edge; None without a load balancer of `infra`.
+
+    GKE writes them into an annotation of the edge's Service.
+    """
+    if cluster.settings.cloud is None or not cluster.settings.domain:
+        return None
+    name = f"{cluster.loaded.stack.stack}-edge"
+    found = api.get(Reference("v1", "Service", cluster.namespace, name))
+    status: Mapping[str, Any] = json.loads(annotation(found, NEG_STATUS) or "{}") if found else {}
+    return sorted(status.get("zones") or ())
