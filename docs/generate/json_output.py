@@ -363,6 +363,12 @@ class RenderOutput(Written):
     namespace: str
 
 
+class BootstrapFiles(Written):
+    """What `--render-only` writes."""
+
+    folder: str
+
+
 class ChartOutput(Written):
     """A chart: its folder or package."""
 
@@ -673,6 +679,9 @@ OUTPUTS = {
     "render": Output(("render",), (RenderOutput,)),
     "chart": Output(("chart",), (ChartOutput,)),
     "infra": Output(("infra",), (InfraOutput,)),
+    "bootstrap": Output(
+        ("bootstrap",), (BootstrapFiles,), Check, "The checks; with `--render-only` the files."
+    ),
     "secret-list": Output(("secret list",), items=SecretVersion),
     "agent-status": Output(("agent status",), (AgentOutput,)),
     "image-build": Output(("image build",), (BuildOutput,)),

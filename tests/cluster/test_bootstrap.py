@@ -17,16 +17,16 @@ from lapwing.kubernetes import kubeconfig
 from lapwing.kubernetes.client import ApiClient
 from lapwing.kubernetes.objects import Reference
 from lapwing.render.kubernetes.addons import ARGO_CD, ROLLOUTS
-from tests.cluster.control_plane import Cluster
+from tests.cluster.control_plane import NODE, Cluster
 from tests.installation import LAPWING
 from tests.kubernetes import schemas
 from tests.needs import require
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
-MODULES = {
-    ROLLOUTS: "github.com/argoproj/argo-rollouts@v1.9.2",
-    ARGO_CD: "github.com/argoproj/argo-cd/v3@v3.5.7",
-}
+MODULES = (
+    (ROLLOUTS, "github.com/argoproj/argo-rollouts@v1.9.2"),
+    (ARGO_CD, "github.com/argoproj/argo-cd/v3@v3.5.7"),
+)
 APPLICATION = "argoproj.io/v1alpha1"
 STACK = """\
 stack: shop
@@ -47,6 +47,9 @@ def fresh() -> Iterator[Cluster]:
     with Cluster(Path(require("cluster"))) as running:
         running.define("kwok.x-k8s.io")
         running.start_nodes()
+        labels = {"metadata": {"labels": {"kubernetes.io/os": "linux"}}}
+        merge = "application/merge-patch+json"
+        running.call("PATCH", f"/api/v1/nodes/{NODE}", labels, merge)
         yield running
 
 
@@ -54,7 +57,7 @@ def fresh() -> Iterator[Cluster]:
 def manifests(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The manifests of the pinned versions, as their projects publish them."""
     folder = tmp_path_factory.mktemp("manifests")
-    for addon, module in MODULES.items():
+    for addon, module in MODULES:
         shutil.copy(schemas.folder(module) / "manifests/install.yaml", folder / addon.file)
     return folder
 
@@ -172,7 +175,7 @@ def test_add_on_of_others_is_used_unchanged(
         fresh.define("argoproj.io")
         _, found = run(fresh, tmp_path, "-e", "kind", "--manifests", str(manifests))
         checks = {c["check"]: c for c in found}
-        assert checks["argo-rollouts is installed"]["seen"] == "installed by others, unchanged"
+        assert checks["argo-rollouts is installed"]["seen"] == "installed otherwise, unchanged"
         assert checks["metrics-server is installed"]["ok"]
         kept = api.get(reference)
         assert kept is not None

@@ -3,8 +3,8 @@
     manifests (downloaded, checked by digest) -> add-ons, one after another (apply, wait)
         -> applications of Argo CD -> checks
 
-Running it again changes nothing but what is missing or differs. An add-on that somebody else
-installed is used unchanged.
+Running it again changes nothing but what is missing or differs. An add-on that
+was installed otherwise is used unchanged.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def bootstrap(
 
 
 def _is_foreign(api: ApiClient, addon: AddOn) -> bool:
-    """Return whether somebody else installed an add-on."""
+    """Return whether an add-on was installed otherwise."""
     if addon is addons.METRICS_SERVER:
         found = api.get(METRICS)
         return found is not None and label(found, MANAGED_BY) != "lapwing"
@@ -151,7 +151,7 @@ def _check(
     ours: Sequence[AddOn],
 ) -> Iterator[CheckResult]:
     for addon in wanted:
-        seen = addon.version if addon in ours else "installed by others, unchanged"
+        seen = addon.version if addon in ours else "installed otherwise, unchanged"
         yield CheckResult(f"{addon.name} is installed", True, seen)
     yield _check_metrics(api)
     if cluster.is_argo:

@@ -72,7 +72,8 @@ CLOUD = (
 
 NETWORK = (
     Claim(
-        "Nodes have no public address, and the control plane accepts authorized networks only.",
+        "Nodes have no public address. The control plane accepts authorized networks, and by its "
+        "DNS endpoint clients that IAM allows.",
         lambda s: s.has_private_nodes,
     ),
     Claim(

@@ -270,9 +270,12 @@ class Service(StrictModel):
         description="The size of `/tmp` in its container, the only writable folder beside volumes. "
         "On a machine it is in memory. Default: 256Mi.",
     )
-    internet: bool = Field(
+    internet: bool | list[Annotated[int, Field(ge=1, le=65535)]] = Field(
         False,
-        description="Allow egress to the internet (Kubernetes; on a machine it is always allowed).",
+        description="Allow egress to the internet (Kubernetes; on a machine it is always allowed): "
+        "`true` or a list of TCP ports. The firewall of `lapwing infra` allows port 443 and the "
+        "listed ones.",
+        examples=[True, [443, 587]],
     )
     headers: Headers = Field(
         default_factory=dict,

@@ -35,7 +35,7 @@ WITH_ENVIRONMENT = {
     "review": [], "backup": ["list"], "restore": ["db", "--yes"], "secret": ["list"],
     "render": ["-o", "out"], "chart": ["-o", "out"],
     "infra": ["-o", "out"], "diagram": ["architecture"], "design": [], "server": ["setup"],
-    "doctor": [], "maintenance": ["off"],
+    "doctor": [], "maintenance": ["off"], "bootstrap": [],
 }  # fmt: skip
 STAGIN = ["-e", "stagin"]
 OPTIONS_FIRST = {"run": ["api", "env"]}

@@ -19,11 +19,13 @@ from lapwing.cli.main import cli
 from lapwing.plan.names import endpoint_group
 from lapwing.render.kubernetes import render
 from lapwing.render.terraform.files import files
+from lapwing.render.terraform.services import service_of
 from lapwing.stack.cloud import atlas_region
 from lapwing.stack.load import load
 from tests.unit.render.stacks import STACKS, cases, compare, stack, written
 
 NEG = "cloud.google.com/neg"
+PROJECT = "${google_project.main.project_id}"
 SHORT = (STACKS / "smallest/lapwing.yaml").read_text()
 
 
@@ -313,3 +315,82 @@ def test_region_newer_than_this_version_is_accepted(tmp_path: Path) -> None:
 )
 def test_atlas_region_names(google: str, atlas: str) -> None:
     assert atlas_region(google) == atlas
+
+
+def _enabled_before(address: str, uses: dict[str, set[str]], seen: set[str]) -> set[str]:
+    """Every address that Terraform creates before this one."""
+    for other in uses.get(address, set()) - seen:
+        seen.add(other)
+        _enabled_before(other, uses, seen)
+    return seen
+
+
+@pytest.mark.parametrize("case", cases())
+def test_services_of_google_are_enabled_before_every_resource_that_needs_them(
+    case: str, tmp_path: Path
+) -> None:
+    roots: dict[str, dict[str, Any]] = {}
+    for path, text in infra(stack(case, tmp_path)).items():
+        for kind, bodies in json.loads(text).get("resource", {}).items():
+            for name, body in bodies.items():
+                roots.setdefault(path.partition("/")[0], {})[f"{kind}.{name}"] = body
+    checked = 0
+    for resources in roots.values():
+        uses = {
+            address: set(re.findall(r"google_\w+\.[\w-]+", json.dumps(body)))
+            for address, body in resources.items()
+        }
+        own = resources["google_project.main"]["project_id"]
+        for address, body in resources.items():
+            service = service_of(address)
+            if service is None or body.get("project") not in (None, own, PROJECT):
+                continue  # Its project is that of another root, which is applied before.
+            needed = f"google_project_service.{service}"
+            assert needed in _enabled_before(address, uses, set()), address
+            checked += 1
+        kinds = {a for a in resources if a.startswith("google_")}
+        unknown = {a for a in kinds if service_of(a) is None}
+        assert {a.partition(".")[0] for a in unknown} == {
+            "google_project", "google_project_service"
+        }, unknown  # fmt: skip
+    assert checked > 10
+
+
+def test_firewall_and_network_policy_allow_the_ports_that_a_service_lists(tmp_path: Path) -> None:
+    text = SHORT.replace("work.py}", "work.py, internet: [443, 587]}")
+    assert text != SHORT
+    path = written(text, tmp_path)
+    firewall = json.loads(infra(path)["production/firewall.tf.json"])
+    rule = firewall["resource"]["google_compute_firewall"]["allow_out_https"]
+    assert rule["allow"] == [{"protocol": "tcp", "ports": ["443", "587"]}]
+    loaded = load(path, "production")
+    images = dict.fromkeys(loaded.stack.services, "x/y:1")
+    egress = [
+        rule
+        for thing in render.objects(render.prepare(loaded, images))
+        if thing["kind"] == "NetworkPolicy"
+        for rule in thing["spec"].get("egress", ())
+        if rule.get("to", [{}])[0].get("ipBlock", {}).get("cidr") == "0.0.0.0/0"
+    ]
+    assert [[p["port"] for p in rule["ports"]] for rule in egress] == [[443, 587]]
+
+
+@pytest.mark.parametrize("in_cloud", [True, False])
+def test_dns_is_allowed_to_cluster_dns_node_caches_and_the_server_of_the_cloud(
+    in_cloud: bool, tmp_path: Path
+) -> None:
+    environment = "production" if in_cloud else "kind"
+    text = SHORT + ("" if in_cloud else "\n  kind: {target: kubernetes}\n")
+    loaded = load(written(text, tmp_path), environment)
+    images = dict.fromkeys(loaded.stack.services, "x/y:1")
+    [policy] = [
+        t
+        for t in render.objects(render.prepare(loaded, images))
+        if t["kind"] == "NetworkPolicy" and t["metadata"]["name"].endswith("-names")
+    ]
+    [rule] = policy["spec"]["egress"]
+    assert {(p["protocol"], p["port"]) for p in rule["ports"]} == {("UDP", 53), ("TCP", 53)}
+    pods, *blocks = rule["to"]
+    assert pods["podSelector"]["matchExpressions"][0]["values"] == ["kube-dns", "node-local-dns"]
+    cloud = ["169.254.169.254/32"] if in_cloud else []
+    assert [b["ipBlock"]["cidr"] for b in blocks] == ["169.254.20.10/32", *cloud]

@@ -32,6 +32,10 @@ PRIVATE_NETWORKS = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.
 ATLAS_PORTS = (27015, 27017)
 """Port range of MongoDB Atlas, also behind a private endpoint."""
 OURS = {"matchLabels": {INSTANCE: Scope.PREFIX}}
+NODE_LOCAL_DNS = "169.254.20.10"
+METADATA_SERVER = "169.254.169.254"
+"""Addresses of DNS servers on a node: NodeLocal DNSCache, and Cloud DNS, which GKE Autopilot uses.
+Sources: Kubernetes documentation, Using NodeLocal DNSCache; GKE documentation, Using Cloud DNS."""
 DNS_PORTS = [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]
 
 
@@ -53,11 +57,15 @@ def _closed(cluster: ClusterEnvironment) -> dict[str, Tree]:
 
 
 def _dns(cluster: ClusterEnvironment) -> dict[str, Tree]:
+    """Build the policy for DNS: cluster DNS, caches on the nodes and, in a cloud, its server."""
     system = {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}
-    dns = {"namespaceSelector": system, "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}}}
-    # The address of node-local DNS caches: GKE's, and the usual one.
-    cache = {"ipBlock": {"cidr": "169.254.20.10/32"}}
-    egress = [{"to": [to], "ports": DNS_PORTS} for to in (dns, cache)]
+    labelled = {"key": "k8s-app", "operator": "In", "values": ["kube-dns", "node-local-dns"]}
+    peers: list[Tree] = [
+        {"namespaceSelector": system, "podSelector": {"matchExpressions": [labelled]}}
+    ]
+    addresses = [NODE_LOCAL_DNS] + ([METADATA_SERVER] if cluster.settings.cloud else [])
+    peers += [{"ipBlock": {"cidr": f"{address}/32"}} for address in addresses]
+    egress = [{"to": peers, "ports": DNS_PORTS}]
     spec = {"podSelector": OURS, "policyTypes": ["Egress"], "egress": egress}
     return _object(cluster, "names", spec)
 
@@ -135,7 +143,8 @@ def _egress(cluster: ClusterEnvironment, service: Service) -> list[Tree]:
             found.append(_to(part, pod.port(cluster.services[part])))
     if service.internet:
         block = {"cidr": "0.0.0.0/0", "except": list(PRIVATE_NETWORKS)}
-        found.append({"to": [{"ipBlock": block}]})
+        limit = {} if service.internet is True else {"ports": [_tcp(p) for p in service.internet]}
+        found.append({"to": [{"ipBlock": block}], **limit})
     return found
 
 

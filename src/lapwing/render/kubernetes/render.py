@@ -224,8 +224,8 @@ def argo_files(cluster: ClusterEnvironment) -> dict[str, str]:
 
 
 def root_file(cluster: ClusterEnvironment) -> str:
-    """Render the application of applications, which users apply once."""
-    head = "# Apply this once: kubectl apply -f root.yaml. It creates the other applications.\n"
+    """Render the application of applications, which `lapwing bootstrap` applies once."""
+    head = "# Applied once, by lapwing bootstrap. It creates the other applications.\n"
     return head + emit.document(argo.root(cluster))
 
 

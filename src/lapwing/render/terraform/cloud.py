@@ -85,6 +85,13 @@ def cloud_of(loaded: LoadedStack) -> Cloud:
     return loaded.settings.cloud
 
 
+def internet_ports(project: Project) -> list[str]:
+    """List the TCP ports on which services may connect to the internet: HTTPS, and the stated."""
+    services = [s for e in project.environments for s in e.stack.services.values()]
+    stated = {p for s in services if not isinstance(s.internet, bool) for p in s.internet}
+    return [str(port) for port in sorted({443, *stated})]
+
+
 def has_routes(loaded: LoadedStack) -> bool:
     """Report whether an environment has a route, and so needs a load balancer."""
     return any(s.route for s in loaded.stack.services.values())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lapwing.plan.names import EXTERNAL_SECRETS
-from lapwing.render.terraform.cloud import Project, managed, secrets
+from lapwing.render.terraform.cloud import Project, internet_ports, managed, secrets
 from lapwing.render.terraform.template import Body, merge, render
 from lapwing.stack.resource_reference import PORTS
 
@@ -11,7 +11,8 @@ from lapwing.stack.resource_reference import PORTS
 def firewall(project: Project) -> Body:
     """Render a firewall that denies ingress and egress except for required connections."""
     kinds = {r.kind for e in project.environments for r in managed(e).values()}
-    body = render("firewall", project, ports=sorted(str(PORTS[kind]) for kind in kinds))
+    ports = sorted(str(PORTS[kind]) for kind in kinds)
+    body = render("firewall", project, ports=ports, internet=internet_ports(project))
     if not kinds:
         del body["resource"]["google_compute_firewall"]["allow_out_databases"]
     if not project.domains:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
-from lapwing.render.terraform import atlas, cluster, edge, foundation, managed
+from lapwing.render.terraform import atlas, cluster, edge, foundation, managed, services
 from lapwing.render.terraform.cloud import SHARED, Project, clouds
 from lapwing.render.terraform.template import Body, render
 from lapwing.stack.load import LoadedStack
@@ -62,6 +62,7 @@ def files(
         bodies = {name: concern(project) for name, concern in {**_EVERYWHERE, **own}.items()}
         if project.folder != SHARED:
             bodies["names"] = edge.names(project, domains)
+        services.enable_first(bodies)
         found[project.folder] = {
             f"{name}.tf.json": text(body) for name, body in bodies.items() if body
         }
