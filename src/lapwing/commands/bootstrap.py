@@ -209,7 +209,8 @@ def find_edge_zones(api: ApiClient, cluster: RenderedEnvironment) -> list[str] |
 
     GKE writes them into an annotation of the edge's Service.
     """
-    if cluster.settings.cloud is None or not cluster.settings.domain:
+    settings = cluster.settings
+    if settings.cloud is None or not settings.domain or settings.gateway is not None:
         return None
     name = f"{cluster.loaded.stack.stack}-edge"
     found = api.get(Reference("v1", "Service", cluster.namespace, name))

@@ -27,6 +27,9 @@ BACKS_UP = "lapwing.dev/backs-up"
 MIGRATED_BY = "lapwing.dev/migrated-by"
 """Annotation of the volume of a database: the image whose offline migrations were run last."""
 
+EDGE = "edge"
+"""The name of the certificate map and of the TLS policy of a project, which Terraform creates."""
+
 MAX_NAME_LENGTH = 63
 """Characters of a name that becomes a label or a host name, and of an endpoint group's name.
 Source: RFC 1123; Google Cloud, "Standalone network endpoint groups"."""
@@ -78,6 +81,11 @@ def secret_part(variable: str) -> str:
     if slug.upper().replace("-", "_") != variable:
         slug = f"{slug}-{_digest(variable)}".lstrip("-")
     return f"secret-{slug}"
+
+
+def edge_address(environment: str) -> str:
+    """Return the name of the address of a load balancer that GKE makes. Terraform creates it."""
+    return f"edge-{environment}"
 
 
 def endpoint_group(stack: str, environment: str) -> str:

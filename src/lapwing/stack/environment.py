@@ -78,6 +78,10 @@ class Usage(StrictModel):
     deployments: int | None = Field(None, ge=0, le=100_000, description="Number of deployments.")
 
 
+GKE_CLASSES = {"gateway": "gke-l7-global-external-managed", "ingress": "gce"}
+"""The classes whose load balancer GKE makes: global, external Application Load Balancers."""
+
+
 class Gateway(StrictModel):
     """Ingress of a cluster that does not use the load balancer of `lapwing infra`."""
 
@@ -87,13 +91,16 @@ class Gateway(StrictModel):
     class_name: NonEmpty | None = Field(
         None,
         alias="class",
-        description="The GatewayClass or IngressClass. Default: the cloud's, else `nginx` for an "
-        "Ingress and `envoy` for a Gateway.",
+        description="The GatewayClass or IngressClass. Default: in a cloud "
+        f"`{GKE_CLASSES['gateway']}` or `{GKE_CLASSES['ingress']}` of GKE, else `envoy` for a "
+        "Gateway and `nginx` for an Ingress. GKE's other classes are refused: they need a subnet "
+        "for proxies.",
     )
     issuer: NonEmpty | None = Field(
         None,
-        description="The cert-manager ClusterIssuer that issues the certificate. Default: the "
-        "cloud's certificate, else a TLS Secret that you create.",
+        description="The cert-manager ClusterIssuer that issues the certificate. Default: with "
+        "GKE's class a certificate of Google (for a Gateway, `lapwing infra` creates it), else the "
+        "TLS Secret `<stack>-edge-tls`, which you create.",
     )
 
 
@@ -308,6 +315,14 @@ class Environment(StrictModel):
     def host_names(self) -> tuple[str, ...]:
         """The host names that it serves, the one to show first."""
         return tuple(self.domains) or ((self.domain,) if self.domain else ())
+
+    @property
+    def uses_gke_gateway(self) -> bool:
+        """Whether GKE makes the load balancer, from a Gateway or an Ingress."""
+        gateway = self.gateway
+        if self.cloud is None or gateway is None:
+            return False
+        return gateway.class_name in (None, GKE_CLASSES[gateway.kind])
 
     @property
     def uses_argo_cd(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from lapwing.stack.environment import Acme, Environment
+from lapwing.stack.environment import GKE_CLASSES, Acme, Environment
 from lapwing.stack.fields import Headers
 from lapwing.stack.model import Stack
 from lapwing.stack.source import KeyPath, Violation
@@ -48,6 +48,18 @@ def check_domains(_: Stack, environment: Environment) -> Iterator[Violation]:
     if environment.gateway is not None and environment.domain is None:
         hint = "Add `domain:`, such as `domain: app.example.com`."
         yield Violation("`gateway` needs a `domain`.", ("gateway",), hint, key=True)
+    yield from _check_gateway_class(environment)
+
+
+def _check_gateway_class(environment: Environment) -> Iterator[Violation]:
+    """GKE's regional and internal load balancers need a subnet that `infra` does not create."""
+    gateway = environment.gateway
+    if environment.cloud is None or gateway is None or environment.uses_gke_gateway:
+        return
+    if str(gateway.class_name).startswith(("gke-", "gce")):
+        message = f"The class {gateway.class_name!r} is not supported: `infra` has no proxy subnet."
+        hint = f"Remove `class`; the default is `{GKE_CLASSES[gateway.kind]}`."
+        yield Violation(message, ("gateway", "class"), hint)
 
 
 def check_redirects(stack: Stack, environment: Environment) -> Iterator[Violation]:

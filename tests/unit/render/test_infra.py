@@ -16,6 +16,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from lapwing.cli.main import cli
+from lapwing.errors import StackFileError
 from lapwing.plan.names import endpoint_group
 from lapwing.render.kubernetes import render
 from lapwing.render.terraform.files import files
@@ -394,3 +395,64 @@ def test_dns_is_allowed_to_cluster_dns_node_caches_and_the_server_of_the_cloud(
     assert pods["podSelector"]["matchExpressions"][0]["values"] == ["kube-dns", "node-local-dns"]
     cloud = ["169.254.169.254/32"] if in_cloud else []
     assert [b["ipBlock"]["cidr"] for b in blocks] == ["169.254.20.10/32", *cloud]
+
+
+def test_load_balancers_of_gke_get_an_address_and_no_second_load_balancer(tmp_path: Path) -> None:
+    found = infra(stack("gateways", tmp_path))
+    roots: dict[str, dict[str, Any]] = {}
+    for name, text in found.items():
+        for kind, bodies in json.loads(text).get("resource", {}).items():
+            roots.setdefault(name.partition("/")[0], {}).setdefault(kind, {}).update(bodies)
+    for resources in roots.values():
+        assert not {"google_compute_url_map", "google_compute_backend_service"} & set(resources)
+    gke, nginx = roots["gateway"], roots["nginx"]
+    assert set(gke["google_compute_global_address"]) == {"edge-gateway", "edge-ingress"}
+    records = gke["google_dns_record_set"]
+    assert set(records) == {"gateway", "gateway_proof", "ingress"}
+    assert set(gke["google_certificate_manager_certificate"]) == {"gateway"}
+    assert "allow_in_load_balancer" in gke["google_compute_firewall"]
+    assert "google_compute_global_address" not in nginx
+    assert "google_dns_record_set" not in nginx
+
+
+def test_gateways_of_gke_refer_to_what_terraform_creates(tmp_path: Path) -> None:
+    path = stack("gateways", tmp_path)
+    roots = files([load(path, name) for name in ("gateway", "ingress", "nginx")])
+    created = json.loads(roots["gateway"]["gateway.tf.json"])["resource"]
+    names = {kind: {b["name"] for b in bodies.values()} for kind, bodies in created.items()}
+    certificates = json.loads(roots["gateway"]["certificates.tf.json"])["resource"]
+    maps = {b["name"] for b in certificates["google_certificate_manager_certificate_map"].values()}
+
+    def objects(environment: str) -> dict[str, dict[str, Any]]:
+        cluster = render.prepare(load(path, environment))
+        return {t["kind"]: t for t in render.objects(cluster) if "front" in t["metadata"]["name"]}
+
+    found = objects("gateway")
+    [address] = found["Gateway"]["spec"]["addresses"]
+    assert address["value"] in names["google_compute_global_address"]
+    assert found["Gateway"]["metadata"]["annotations"]["networking.gke.io/certmap"] in maps
+    assert "tls" not in found["Gateway"]["spec"]["listeners"][0]
+    policy = found["GCPGatewayPolicy"]["spec"]["default"]["sslPolicy"]
+    assert policy in names["google_compute_ssl_policy"]
+    check = found["HealthCheckPolicy"]["spec"]["default"]["config"]["httpHealthCheck"]
+    assert (check["port"], check["requestPath"]) == (8080, "/ready")
+    assert found["GCPBackendPolicy"]["spec"]["default"]["timeoutSec"] == 3600
+
+    found = objects("ingress")
+    annotations = found["Ingress"]["metadata"]["annotations"]
+    address = annotations["kubernetes.io/ingress.global-static-ip-name"]
+    assert address in names["google_compute_global_address"]
+    assert found["FrontendConfig"]["spec"]["sslPolicy"] in names["google_compute_ssl_policy"]
+    assert found["BackendConfig"]["spec"]["healthCheck"]["requestPath"] == "/ready"
+
+    assert set(objects("nginx")) == {"Ingress"}
+
+
+@pytest.mark.parametrize("name", ["gke-l7-rilb", "gke-l7-regional-external-managed"])
+def test_classes_of_gke_that_need_a_proxy_subnet_are_refused(name: str, tmp_path: Path) -> None:
+    text = (STACKS / "gateways/lapwing.yaml").read_text()
+    path = written(
+        text.replace("gateway: gateway", f"gateway: {{kind: gateway, class: {name}}}"), tmp_path
+    )
+    with pytest.raises(StackFileError, match="proxy subnet"):
+        load(path, "gateway")

@@ -25,10 +25,17 @@ KINDS = {
     "argoproj.io": ("AnalysisTemplate", "Rollout"),
     "autoscaling": ("HorizontalPodAutoscaler",),
     "batch": ("CronJob", "Job"),
+    "cloud.google.com": ("BackendConfig",),
     "external-secrets.io": ("ExternalSecret", "SecretStore"),
     "gateway.networking.k8s.io": ("Gateway", "HTTPRoute"),
     "generators.external-secrets.io": ("Password",),
-    "networking.gke.io": ("FrontendConfig", "ManagedCertificate"),
+    "networking.gke.io": (
+        "FrontendConfig",
+        "GCPBackendPolicy",
+        "GCPGatewayPolicy",
+        "HealthCheckPolicy",
+        "ManagedCertificate",
+    ),
     "networking.k8s.io": ("Ingress", "NetworkPolicy"),
     "policy": ("PodDisruptionBudget",),
 }

@@ -102,12 +102,18 @@ def _config(cluster: ClusterEnvironment, called: Joined, config: Joined) -> dict
 
 def _service(cluster: ClusterEnvironment) -> dict[str, Tree]:
     """Build the only Service that a load balancer may point at: its selector never changes."""
-    annotations = None
-    if cluster.settings.cloud is not None and cluster.settings.gateway is None:
+    annotations: dict[str, Tree] | None = None
+    gateway = cluster.settings.gateway
+    if cluster.settings.cloud is not None and gateway is None:
         loaded = cluster.loaded
         group = endpoint_group(loaded.stack.stack, loaded.environment)
         exposed = {"exposed_ports": {str(PORT): {"name": group}}}
         annotations = {"cloud.google.com/neg": json.dumps(exposed)}
+    elif gateway is not None and gateway.kind == "ingress" and cluster.settings.uses_gke_gateway:
+        annotations = {
+            "cloud.google.com/neg": '{"ingress": true}',
+            "cloud.google.com/backend-config": join('{"default": "', name("front"), '"}'),
+        }
     port = {"name": "web", "port": service_port(cluster), "targetPort": "web"}
     return service(cluster, "edge", "edge", port, annotations=annotations)
 

@@ -1,24 +1,35 @@
 """Ingress to the cluster: Gateway API or a classic Ingress, HTTPS only.
 
 In a cloud without `gateway:` the load balancer of `lapwing infra` points at the edge, and nothing
-is needed here. Certificates come from cert-manager (`issuer`), from the cloud (an Ingress of GKE),
-or from the Secret `<stack>-edge-tls`, which is created once.
+is needed here. Certificates come from cert-manager (`issuer`), from the cloud (a Gateway of GKE
+uses the certificate map of `lapwing infra`, an Ingress of GKE a ManagedCertificate), or from the
+Secret `<stack>-edge-tls`, which is created once.
 
-Sources: Gateway API v1; Kubernetes documentation, Ingress; GKE documentation, ManagedCertificate
-and FrontendConfig; cert-manager documentation, annotations.
+A load balancer that GKE makes has policies like the one of `lapwing infra`: its health check is the
+edge's `/ready`, a stream may last an hour, and connections have time to end.
+
+Sources: Gateway API v1; Kubernetes documentation, Ingress; GKE documentation, Gateway policies
+(HealthCheckPolicy, GCPBackendPolicy, GCPGatewayPolicy), BackendConfig, ManagedCertificate and
+FrontendConfig; cert-manager documentation, annotations.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lapwing.plan.names import EDGE_CERTIFICATE
+from lapwing.plan.names import EDGE, EDGE_CERTIFICATE, edge_address
 from lapwing.render.kubernetes import edge
+from lapwing.render.kubernetes.edge_config import PORT
 from lapwing.render.kubernetes.objects import ClusterEnvironment, Manifest, name, new_object
 from lapwing.render.kubernetes.setting import Tree
+from lapwing.stack.environment import GKE_CLASSES
 
 FILE = "front.yaml"
 WAVE = 7
+STREAM_TIMEOUT_S = 3600
+"""As that of the backend services of `lapwing infra`."""
+GATEWAY_API = "gateway.networking.k8s.io/v1"
+POLICIES = "networking.gke.io/v1"
 
 
 def manifests(cluster: ClusterEnvironment) -> Iterator[Manifest]:
@@ -39,24 +50,61 @@ def _issuer(cluster: ClusterEnvironment) -> dict[str, Tree]:
 def _gateway(cluster: ClusterEnvironment) -> Iterator[dict[str, Tree]]:
     gateway = cluster.settings.gateway
     assert gateway is not None
-    cloud = cluster.settings.cloud is not None
-    class_name = gateway.class_name or ("gke-l7-global-external-managed" if cloud else "envoy")
+    is_gke = cluster.settings.uses_gke_gateway
+    class_name = gateway.class_name or (GKE_CLASSES["gateway"] if is_gke else "envoy")
     host = cluster.domain
     shared = {"hostname": host, "allowedRoutes": {"namespaces": {"from": "Same"}}}
     tls = {"mode": "Terminate", "certificateRefs": [{"name": name(EDGE_CERTIFICATE)}]}
+    has_map = is_gke and not gateway.issuer
     listeners = [
-        {"name": "https", "protocol": "HTTPS", "port": 443, **shared, "tls": tls},
+        {
+            "name": "https",
+            "protocol": "HTTPS",
+            "port": 443,
+            **shared,
+            **({} if has_map else {"tls": tls}),
+        },
         {"name": "http", "protocol": "HTTP", "port": 80, **shared},
     ]
-    yield _object(
-        cluster, "gateway.networking.k8s.io/v1", "Gateway", _issuer(cluster),
-        spec={"gatewayClassName": class_name, "listeners": listeners},
-    )  # fmt: skip
+    annotations = {"networking.gke.io/certmap": EDGE} if has_map else _issuer(cluster)
+    spec: dict[str, Tree] = {"gatewayClassName": class_name, "listeners": listeners}
+    if is_gke:
+        address = edge_address(cluster.loaded.environment)
+        spec["addresses"] = [{"type": "NamedAddress", "value": address}]
+    yield _object(cluster, GATEWAY_API, "Gateway", annotations, spec=spec)
     backend = [{"name": name("edge"), "port": edge.service_port(cluster)}]
     yield _route(cluster, "front", "https", [{"backendRefs": backend}])
     redirect = {"scheme": "https", "statusCode": 301}
     filters = [{"type": "RequestRedirect", "requestRedirect": redirect}]
     yield _route(cluster, "front-http", "http", [{"filters": filters}])
+    if is_gke:
+        yield from _gateway_policies(cluster)
+
+
+def _gateway_policies(cluster: ClusterEnvironment) -> Iterator[dict[str, Tree]]:
+    """Yield the settings of the load balancer of a Gateway, for the edge and for its TLS."""
+    service = {"group": "", "kind": "Service", "name": name("edge")}
+    check = {
+        "type": "HTTP",
+        "httpHealthCheck": {
+            "portSpecification": "USE_FIXED_PORT",
+            "port": PORT,
+            "requestPath": "/ready",
+        },
+    }
+    intervals = {"checkIntervalSec": 5, "timeoutSec": 2}
+    backend = {
+        "timeoutSec": STREAM_TIMEOUT_S,
+        "connectionDraining": {"drainingTimeoutSec": edge.GRACE_S},
+        "logging": {"enabled": True, "sampleRate": 1_000_000},
+    }
+    gateway = {"group": GATEWAY_API.partition("/")[0], "kind": "Gateway", "name": name("front")}
+    for kind, default, target in (
+        ("HealthCheckPolicy", {**intervals, "config": check}, service),
+        ("GCPBackendPolicy", backend, service),
+        ("GCPGatewayPolicy", {"sslPolicy": EDGE}, gateway),
+    ):
+        yield _object(cluster, POLICIES, kind, spec={"default": default, "targetRef": target})
 
 
 def _route(
@@ -67,8 +115,9 @@ def _route(
         "hostnames": [cluster.domain],
         "rules": rules,
     }
-    api = "gateway.networking.k8s.io/v1"
-    return new_object(cluster, api, "HTTPRoute", "front", "front", called=name(part), spec=spec)
+    return new_object(
+        cluster, GATEWAY_API, "HTTPRoute", "front", "front", called=name(part), spec=spec
+    )
 
 
 def _object(
@@ -85,15 +134,18 @@ def _object(
 def _ingress(cluster: ClusterEnvironment) -> Iterator[dict[str, Tree]]:
     gateway = cluster.settings.gateway
     assert gateway is not None
-    google = cluster.settings.cloud is not None and gateway.class_name in (None, "gce")
+    google = cluster.settings.uses_gke_gateway
     annotations: dict[str, Tree] = dict(_issuer(cluster))
     spec: dict[str, Tree] = {}
     if google:
         # GKE's own controller reads its class from the annotation only.
-        annotations["kubernetes.io/ingress.class"] = "gce"
+        annotations["kubernetes.io/ingress.class"] = GKE_CLASSES["ingress"]
+        address = edge_address(cluster.loaded.environment)
+        annotations["kubernetes.io/ingress.global-static-ip-name"] = address
         annotations["networking.gke.io/v1beta1.FrontendConfig"] = name("front")
-        redirect = {"redirectToHttps": {"enabled": True}}
+        redirect = {"redirectToHttps": {"enabled": True}, "sslPolicy": EDGE}
         yield _object(cluster, "networking.gke.io/v1beta1", "FrontendConfig", spec=redirect)
+        yield _object(cluster, "cloud.google.com/v1", "BackendConfig", spec=_backend_config())
         if not gateway.issuer:
             annotations["networking.gke.io/managed-certificates"] = name("front")
             domains = {"domains": [cluster.domain]}
@@ -107,3 +159,14 @@ def _ingress(cluster: ClusterEnvironment) -> Iterator[dict[str, Tree]]:
     paths = [{"path": "/", "pathType": "Prefix", "backend": backend}]
     spec["rules"] = [{"host": cluster.domain, "http": {"paths": paths}}]
     yield _object(cluster, "networking.k8s.io/v1", "Ingress", annotations, spec=spec)
+
+
+def _backend_config() -> dict[str, Tree]:
+    """Build the settings of the load balancer of an Ingress; the edge's Service refers to them."""
+    check = {"type": "HTTP", "requestPath": "/ready", "port": PORT}
+    return {
+        "timeoutSec": STREAM_TIMEOUT_S,
+        "connectionDraining": {"drainingTimeoutSec": edge.GRACE_S},
+        "healthCheck": {"checkIntervalSec": 5, "timeoutSec": 2, **check},
+        "logging": {"enable": True, "sampleRate": 1.0},
+    }

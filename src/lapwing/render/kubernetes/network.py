@@ -94,7 +94,7 @@ def _clients(cluster: ClusterEnvironment) -> dict[str, Tree]:
     found: list[Tree] = []
     if cluster.settings.cloud is not None:
         found = [{"ipBlock": {"cidr": block}} for block in LOAD_BALANCERS]
-    if cluster.settings.gateway is not None:
+    if cluster.settings.gateway is not None and not cluster.settings.uses_gke_gateway:
         found.append({"namespaceSelector": {}})
     return {"from": found}
 

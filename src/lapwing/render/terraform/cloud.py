@@ -37,12 +37,23 @@ class Project:
 
     @property
     def domains(self) -> tuple[tuple[str, str], ...]:
-        """Environment and host name of each environment that serves requests under one."""
-        return tuple(
-            (e.environment, e.settings.domain)
+        """Environment and host name of each environment behind the load balancer of this root."""
+        return _domains(e for e in self.environments if e.settings.gateway is None)
+
+    @property
+    def gke_domains(self) -> tuple[tuple[str, str], ...]:
+        """Environment and host name of each environment whose load balancer GKE makes."""
+        return _domains(e for e in self.environments if e.settings.uses_gke_gateway)
+
+    @property
+    def certified_domains(self) -> tuple[tuple[str, str], ...]:
+        """Environment and host name of each certificate of Certificate Manager."""
+        gateways = {
+            e.environment
             for e in self.environments
-            if e.settings.domain and has_routes(e)
-        )
+            if (g := e.settings.gateway) and g.kind == "gateway" and not g.issuer
+        }
+        return (*self.domains, *(d for d in self.gke_domains if d[0] in gateways))
 
     @property
     def budget(self) -> float | None:
@@ -57,6 +68,14 @@ class Zone:
 
     name: str
     domain: str
+
+
+def _domains(environments: Iterable[LoadedStack]) -> tuple[tuple[str, str], ...]:
+    return tuple(
+        (e.environment, e.settings.domain)
+        for e in environments
+        if e.settings.domain and has_routes(e)
+    )
 
 
 def clouds(stacks: Iterable[LoadedStack]) -> tuple[Project, ...]:

@@ -15,7 +15,7 @@ def firewall(project: Project) -> Body:
     body = render("firewall", project, ports=ports, internet=internet_ports(project))
     if not kinds:
         del body["resource"]["google_compute_firewall"]["allow_out_databases"]
-    if not project.domains:
+    if not (project.domains or project.gke_domains):
         del body["resource"]["google_compute_firewall"]["allow_in_load_balancer"]
     return body
 

@@ -14,7 +14,7 @@ is attached in a second apply, by `edge_zones`.
 
 from __future__ import annotations
 
-from lapwing.plan.names import endpoint_group
+from lapwing.plan.names import EDGE, edge_address, endpoint_group
 from lapwing.render.terraform.cloud import Project, static_routes, zone_of, zones
 from lapwing.render.terraform.template import Body, literal, merge, render
 from lapwing.stack.load import LoadedStack
@@ -40,6 +40,21 @@ def load_balancer(project: Project) -> Body | None:
         hosts=[{"hosts": [domain], "path_matcher": name} for name, domain in project.domains],
         matchers=[_matcher(loaded) for loaded in served],
     )
+
+
+def gateways(project: Project) -> Body | None:
+    """Render what a load balancer that GKE makes refers to: an address, and the TLS policy."""
+    if not project.gke_domains:
+        return None
+    body = merge(
+        *(
+            render("gateway", project, environment=e, address=edge_address(e))
+            for e, _ in project.gke_domains
+        )
+    )
+    if project.domains:  # The load balancer of this root has the policy, too.
+        del body["resource"]["google_compute_ssl_policy"]
+    return body
 
 
 def _backends(project: Project, served: list[LoadedStack]) -> Body:
@@ -96,22 +111,33 @@ def certificates(project: Project) -> Body:
     So it is issued before the domain points at the load balancer.
     """
     return merge(
-        *(render("certificates", project, environment=e, domain=d) for e, d in project.domains)
+        *(
+            render("certificates", project, environment=e, domain=d)
+            for e, d in project.certified_domains
+        )
     )
 
 
 def names(project: Project, every_domain: tuple[str, ...]) -> Body:
     """Render the DNS records of the project's domains, in zones of the shared project."""
     found = zones(every_domain)
-    return merge(
-        *(
-            render("names", project, environment=e, domain=d, zone=zone_of(d, found).name)
-            for e, d in project.domains
-        )
-    )
+    bodies = []
+    for environment, domain in (*project.domains, *project.gke_domains):
+        own = (environment, domain) in project.gke_domains
+        address = edge_address(environment) if own else EDGE
+        zone = zone_of(domain, found).name
+        bodies.append(
+            render(
+                "names", project,
+                environment=environment, domain=domain, zone=zone, address=address,
+            )
+        )  # fmt: skip
+        if (environment, domain) not in project.certified_domains:
+            del bodies[-1]["resource"]["google_dns_record_set"][f"{environment}_proof"]
+    return merge(*bodies)
 
 
 def dns(project: Project) -> Body:
     """Render a zone for each domain; its parent zone has to delegate to the name servers."""
-    found = zones([domain for _, domain in project.domains])
+    found = zones([domain for _, domain in (*project.domains, *project.gke_domains)])
     return merge(*(render("dns", project, zone=z.name, domain=z.domain) for z in found))

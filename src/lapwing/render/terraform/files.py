@@ -38,6 +38,7 @@ _ENVIRONMENT: Mapping[str, Concern] = {
     "database": atlas.atlas,
     "managed": managed.databases,
     "edge": edge.load_balancer,
+    "gateway": edge.gateways,
     "protection": edge.protection,
     "certificates": edge.certificates,
 }
@@ -53,7 +54,7 @@ def files(
     """
     found: dict[str, dict[str, str]] = {}
     projects = clouds(stacks)
-    domains = tuple(domain for p in projects[:1] for _, domain in p.domains)
+    domains = tuple(d for p in projects[:1] for _, d in (*p.domains, *p.gke_domains))
     for project in projects:
         here = [loaded.environment for loaded in project.environments]
         if environment is not None and project.folder != SHARED and environment not in here:

@@ -66,9 +66,9 @@ def project(project: Project) -> Body:
     needed = {"compute", "container", "iam", "iamcredentials", "secretmanager"}
     if project.folder == SHARED:
         needed = {"artifactregistry", "containerscanning", "iam", "iamcredentials", "storage"}
-        needed |= {"sts"} | ({"dns"} if project.domains else set())
+        needed |= {"sts"} | ({"dns"} if project.domains or project.gke_domains else set())
     else:
-        needed |= {"certificatemanager"} if project.domains else set()
+        needed |= {"certificatemanager"} if project.certified_domains else set()
         needed |= {"billingbudgets"} if project.budget is not None else set()
         kinds = {r.kind for e in project.environments for r in managed(e).values()}
         needed |= {"servicenetworking"} if kinds else set()
