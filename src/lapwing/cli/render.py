@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from lapwing.cli.context import Context
 from lapwing.cli.options import environment_named, image_option, output_option
 from lapwing.cli.rendered import folder_options
+
+if TYPE_CHECKING:
+    from lapwing.render.kubernetes.objects import ClusterEnvironment
 
 
 @click.command("render")
@@ -50,3 +54,23 @@ def command(
             "  No Argo CD application: set `repository` of the environment to the URL of the "
             "desired-state repository."
         )
+    if not cluster.is_argo:
+        _explain_secrets(context, cluster)
+
+
+def _explain_secrets(context: Context, cluster: ClusterEnvironment) -> None:
+    """Print the Secrets that pods need, which no manifest has: `lapwing deploy` creates them."""
+    from lapwing.kubernetes.verify import needed_secrets
+    from lapwing.render.kubernetes import render
+
+    kinds = ("Deployment", "Rollout", "StatefulSet", "Job", "CronJob")
+    found = needed_secrets(t for t in render.objects(cluster) if t["kind"] in kinds)
+    if not found:
+        return
+    context.printer.say(
+        "  Secrets are not in the files. `lapwing deploy` creates them; before `kubectl apply`, "
+        f"create them in the namespace {cluster.namespace}:"
+    )
+    for name, keys in sorted(found.items()):
+        what = f"keys {', '.join(sorted(keys))}" if keys else "type kubernetes.io/tls"
+        context.printer.say(f"    {name}: {what}")

@@ -69,6 +69,20 @@ def test_folder_has_files_in_the_order_of_kubectl_and_no_other_object(tmp_path: 
     assert len(read) == len(render.objects(made))
 
 
+def test_render_lists_the_secrets_that_kubectl_needs_before(tmp_path: Path) -> None:
+    (tmp_path / "lapwing.yaml").write_text(
+        "stack: shop\n"
+        "services: {web: {image: 'shop/web:v1', route: /, needs: [db], secrets: [KEY]}}\n"
+        "resources: {db: {kind: mysql}}\n"
+        "environments: {kind: {target: kubernetes}}\n"
+    )
+    shown = run(tmp_path, "-e", "kind", "-o", str(tmp_path / "out"))
+    assert "in the namespace shop-kind" in shown.output
+    assert "shop-db: keys password, root-password" in shown.output
+    assert "shop-secret-key: keys value" in shown.output
+    assert "shop-edge-tls: type kubernetes.io/tls" in shown.output
+
+
 def test_all_missing_images_are_reported_at_once(tmp_path: Path) -> None:
     path = tmp_path / "lapwing.yaml"
     path.write_text(
