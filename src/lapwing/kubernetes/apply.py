@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lapwing.errors import KindMissingError, UnmanagedObjectError
-from lapwing.kubernetes import Report, applyset, health
+from lapwing.kubernetes import Report, applyset, health, volumes
 from lapwing.kubernetes.api_errors import FieldConflictError
 from lapwing.kubernetes.applyset import Scope
 from lapwing.kubernetes.client import FIELD_MANAGER, ApiClient
@@ -105,8 +105,8 @@ def apply_objects(
             course.settle()
             extended = True
         for thing in wave:
-            known = live.get(Reference.of(thing))
-            if apply_object(api, thing, _without_failed_job(api, known), report):
+            known = _prepare(api, thing, live.get(Reference.of(thing)), report)
+            if apply_object(api, thing, known, report):
                 result.changed.append(Reference.of(thing))
         states = wait([*map(Reference.of, wave), *_service_accounts(wave, live), *_scaled(wave)])
         result.held += [r for r, h in (states or {}).items() if h.state == "held"]
@@ -123,7 +123,7 @@ def check_objects(
     """Check that objects can be applied; returns those that exist already.
 
     Raises KindMissingError if the cluster lacks a kind, UnmanagedObjectError if an object of that
-    name exists and is not of this scope.
+    name exists and is not of this scope, UsageError if a volume cannot have the wanted size.
     """
     check_kinds(api, things)
     live: dict[Reference, Object] = {}
@@ -138,6 +138,8 @@ def check_objects(
                 f"managed by {scope.stack}/{scope.environment}.",
                 hint="Nothing was changed. Delete or rename it, or choose another namespace.",
             )
+        if thing["kind"] == "StatefulSet":
+            volumes.check(api, thing, found)
     return live
 
 
@@ -214,10 +216,20 @@ def dry_run(api: ApiClient, scope: Scope, things: Sequence[Object]) -> dict[Refe
             if api.get(namespace) is not None:
                 api.apply(thing, dry_run=True)
             continue
+        if thing["kind"] == "StatefulSet" and volumes.check(api, thing, live[reference]):
+            actions[reference] = "change"  # The API server would refuse it until volumes grow.
+            continue
         after = api.apply(thing, dry_run=True, force=True)
         actions[reference] = "keep" if _is_same(after, live[reference]) else "change"
     before = applyset.references(api.get(scope.applyset))
     return actions | dict.fromkeys(applyset.to_prune(before, map(Reference.of, wanted)), "remove")
+
+
+def _prepare(api: ApiClient, thing: Object, live: Object | None, report: Report) -> Object | None:
+    """Delete what cannot be changed in place, and return what exists then."""
+    if live is not None and thing["kind"] == "StatefulSet":
+        return None if volumes.grow(api, thing, live, report) else live
+    return _without_failed_job(api, live)
 
 
 def _without_failed_job(api: ApiClient, live: Object | None) -> Object | None:

@@ -142,12 +142,12 @@ class ApiClient:
             what=f"{reference}",
         )
 
-    def delete(self, reference: Reference, *, uid: str | None = None) -> bool:
+    def delete(self, reference: Reference, *, uid: str | None = None, orphan: bool = False) -> bool:
         """Delete an object and, in the background, its dependents; whether it existed.
 
-        With `uid`, a later object of the same name is not deleted.
+        With `uid`, a later object of the same name is not deleted; with `orphan`, no dependent.
         """
-        body: dict[str, Any] = {"propagationPolicy": "Background"}
+        body: dict[str, Any] = {"propagationPolicy": "Orphan" if orphan else "Background"}
         if uid is not None:
             body["preconditions"] = {"uid": uid}
         return self._call_or_none("DELETE", self.path(reference), body=body) is not None

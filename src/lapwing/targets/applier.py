@@ -12,7 +12,7 @@ from lapwing.desired import history
 from lapwing.desired.repository import DesiredRepository
 from lapwing.desired.secrets import SecretStore
 from lapwing.errors import ClusterUnreachableError, LapwingError, SecretError
-from lapwing.kubernetes import apply, routes, secrets, wait, waves
+from lapwing.kubernetes import apply, routes, secrets, volumes, wait, waves
 from lapwing.kubernetes.apply import ApplyOptions, ApplyResult
 from lapwing.kubernetes.applyset import Scope
 from lapwing.kubernetes.client import ApiClient
@@ -51,7 +51,15 @@ class Applier:
         """List the objects of the manifests and the Secrets with a value here, with their waves."""
         secret_objects = [(0, secret) for secret in self._stored_secrets(plan.document)]
         secret_objects += [(0, secret) for secret in self._pull_secret(plan)]
-        return [*waves.objects_to_apply(plan.files or {}, plan.document), *secret_objects]
+        found = waves.objects_to_apply(plan.files or {}, plan.document)
+        if plan.document.deployment.restores is not None:
+            found = [(wave, self._with_live_volumes(thing)) for wave, thing in found]
+        return [*found, *secret_objects]
+
+    def _with_live_volumes(self, thing: Object) -> Object:
+        """Return an object of an earlier deployment: its volumes may have grown since."""
+        live = self.api.get(Reference.of(thing)) if thing["kind"] == "StatefulSet" else None
+        return thing if live is None else volumes.with_sizes_of(thing, live)
 
     def objects(self, plan: PlannedChange) -> list[Object]:
         """List the objects to apply."""

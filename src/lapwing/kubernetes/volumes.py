@@ -1,0 +1,112 @@
+"""Grow the volumes of databases, with the data in them.
+
+The API server refuses to change the claim templates of a StatefulSet. So the claims are expanded
+first, and the StatefulSet is deleted without its pods; applying creates it again, and it adopts
+them: the database keeps running. A rollback keeps the larger size, because no volume can shrink.
+
+Source: Kubernetes documentation, Persistent Volumes, "Expanding Persistent Volumes Claims".
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+
+from lapwing.errors import UsageError
+from lapwing.kubernetes import Report
+from lapwing.kubernetes.client import ApiClient
+from lapwing.kubernetes.objects import Object, Reference
+from lapwing.stack.quantities import size
+
+DELETION_TIMEOUT_S = 60.0
+
+
+def check(api: ApiClient, wanted: Object, live: Object) -> bool:
+    """Return whether volumes of a StatefulSet have to grow. Raises UsageError if they cannot."""
+    changes = [(claim, old, new) for claim, old, new in _changes(wanted, live) if old != new]
+    for claim, old, new in changes:
+        if size(new) < size(old):
+            raise UsageError(
+                f"The volume {claim} has {old} and cannot shrink to {new}.",
+                hint=f"Write `storage: {old}` or more. Nothing was changed.",
+            )
+        found = api.get(_claim(live, claim))
+        if found is not None:
+            _check_class(api, found, new)
+    return bool(changes)
+
+
+def _check_class(api: ApiClient, claim: Object, new: str) -> None:
+    """Check that the storage class of a claim can expand volumes. Raises UsageError."""
+    name, called = claim["metadata"]["name"], str(claim["spec"].get("storageClassName") or "")
+    found = api.get(Reference("storage.k8s.io/v1", "StorageClass", "", called)) if called else None
+    if found is None or not found.get("allowVolumeExpansion"):
+        raise UsageError(
+            f"The volume {name} cannot grow to {new}: its storage class {called or '(none)'} does "
+            "not allow it.",
+            hint="Set `allowVolumeExpansion: true` of the class if its driver can expand volumes, "
+            "or back up the database and restore it into a new volume. Nothing was changed.",
+        )
+
+
+def grow(api: ApiClient, wanted: Object, live: Object, report: Report) -> bool:
+    """Expand the claims of a StatefulSet, and delete it without its pods; whether that was due."""
+    changes = [(claim, old, new) for claim, old, new in _changes(wanted, live) if old != new]
+    if not changes:
+        return False
+    for claim, old, new in changes:
+        reference = _claim(live, claim)
+        if api.get(reference) is not None:
+            report(f"growing the volume {claim} from {old} to {new}")
+            api.patch(reference, {"spec": {"resources": {"requests": {"storage": new}}}})
+    reference, uid = Reference.of(live), live["metadata"]["uid"]
+    api.delete(reference, uid=uid, orphan=True)
+    until = time.monotonic() + DELETION_TIMEOUT_S
+    while api.get(reference) is not None and time.monotonic() < until:
+        time.sleep(0.1)
+    return True
+
+
+def with_sizes_of(wanted: Object, live: Object) -> Object:
+    """Return a StatefulSet whose volumes are at least as large as the live ones."""
+    larger = {claim: old for claim, old, new in _changes(wanted, live) if size(old) > size(new)}
+    templates = [
+        _sized(template, larger[claim])
+        if (claim := _name(wanted, template)) in larger
+        else template
+        for template in wanted["spec"].get("volumeClaimTemplates") or ()
+    ]
+    if not larger:
+        return wanted
+    return {**wanted, "spec": {**wanted["spec"], "volumeClaimTemplates": templates}}
+
+
+def _changes(wanted: Object, live: Object) -> Iterator[tuple[str, str, str]]:
+    """Yield the name of each claim of the first pod, with its live and its wanted size."""
+    before = {
+        _name(live, template): _storage(template)
+        for template in live["spec"].get("volumeClaimTemplates") or ()
+    }
+    for template in wanted["spec"].get("volumeClaimTemplates") or ():
+        claim = _name(wanted, template)
+        if claim in before:
+            yield claim, before[claim], _storage(template)
+
+
+def _name(workload: Object, template: Mapping[str, object]) -> str:
+    metadata = template["metadata"]
+    assert isinstance(metadata, Mapping)
+    return f"{metadata['name']}-{workload['metadata']['name']}-0"
+
+
+def _storage(template: Object) -> str:
+    return str(template["spec"]["resources"]["requests"]["storage"])
+
+
+def _sized(template: Object, storage: str) -> Object:
+    resources = {**template["spec"]["resources"], "requests": {"storage": storage}}
+    return {**template, "spec": {**template["spec"], "resources": resources}}
+
+
+def _claim(workload: Object, name: str) -> Reference:
+    return Reference("v1", "PersistentVolumeClaim", workload["metadata"]["namespace"], name)

@@ -1,0 +1,155 @@
+"""Volumes of databases grow in place on a real API server; no driver resizes a file system here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from lapwing.errors import UsageError
+from lapwing.kubernetes import apply, volumes, wait
+from lapwing.kubernetes.applyset import Scope
+from lapwing.kubernetes.client import ApiClient
+from lapwing.kubernetes.objects import Reference
+from lapwing.kubernetes.wait import WaitLimits
+from tests.cluster import objects
+from tests.cluster.control_plane import Cluster, wait_until
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+LIMITS = WaitLimits(deadline=180.0, patience=60.0)
+
+
+def database(scope: Scope, storage: str, grows: bool) -> dict[str, Any]:
+    found = objects.workload(scope, "db", "mysql:8.4", replicas=1, kind="StatefulSet")
+    claim = {
+        "accessModes": ["ReadWriteOnce"],
+        "storageClassName": storage_class(grows)["metadata"]["name"],
+        "resources": {"requests": {"storage": storage}},
+    }
+    found["spec"]["volumeClaimTemplates"] = [{"metadata": {"name": "data"}, "spec": claim}]
+    return found
+
+
+def storage_class(grows: bool) -> dict[str, Any]:
+    return {
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "StorageClass",
+        "metadata": {"name": f"grows-{str(grows).lower()}"},
+        "provisioner": "example.com/none",
+        "allowVolumeExpansion": grows,
+    }
+
+
+def deploy(api: ApiClient, scope: Scope, storage: str, *, grows: bool = True) -> list[str]:
+    """Apply the database; what was reported."""
+    said: list[str] = []
+
+    def ready(references: Sequence[Reference]) -> None:
+        wait.wait_until_ready(api, references, limits=LIMITS)
+
+    api.create(storage_class(grows))
+    name = f"{scope.stack}-data"
+    api.create(
+        {
+            "apiVersion": "v1",
+            "kind": "PersistentVolume",
+            "metadata": {"name": name},
+            "spec": {
+                "accessModes": ["ReadWriteOnce"],
+                "storageClassName": storage_class(grows)["metadata"]["name"],
+                "capacity": {"storage": "10Gi"},
+                "hostPath": {"path": "/nowhere"},
+                "claimRef": {"namespace": scope.namespace, "name": claim(scope).name},
+            },
+        }
+    )
+    things = [objects.namespace(scope), database(scope, storage, grows)]
+    apply.apply_objects(api, scope, things, commit="c1", wait=ready, report=said.append)
+    return said
+
+
+def claim(scope: Scope) -> Reference:
+    workload = database(scope, "1Gi", True)["metadata"]["name"]
+    return Reference("v1", "PersistentVolumeClaim", scope.namespace, f"data-{workload}-0")
+
+
+def requested(api: ApiClient, scope: Scope) -> str:
+    found = api.get(claim(scope))
+    assert found is not None
+    return str(found["spec"]["resources"]["requests"]["storage"])
+
+
+def pod_uids(api: ApiClient, scope: Scope) -> set[str]:
+    return {p["metadata"]["uid"] for p in api.list("v1", "Pod", scope.namespace)}
+
+
+def test_volume_grows_while_its_database_keeps_running(
+    api: ApiClient, cluster: Cluster, scope: Scope
+) -> None:
+    assert deploy(api, scope, "1Gi") == []
+    before = pod_uids(api, scope)
+    assert len(before) == 1
+    assert any("from 1Gi to 5Gi" in line for line in deploy(api, scope, "5Gi"))
+    assert requested(api, scope) == "5Gi"
+    reference = Reference.of(database(scope, "5Gi", True))
+
+    def adopted() -> bool:
+        [pod] = api.list("v1", "Pod", scope.namespace)
+        workload = api.get(reference)
+        assert workload is not None
+        owners = {o["uid"] for o in pod["metadata"].get("ownerReferences") or ()}
+        return workload["metadata"]["uid"] in owners
+
+    wait_until(adopted, "the new StatefulSet adopts the pod")
+    assert pod_uids(api, scope) == before
+    assert deploy(api, scope, "5Gi") == []
+
+    live = api.get(reference)
+    assert live is not None
+    kept = volumes.with_sizes_of(database(scope, "1Gi", True), live)
+    [template] = kept["spec"]["volumeClaimTemplates"]
+    assert template["spec"]["resources"]["requests"]["storage"] == "5Gi"
+
+
+def test_interrupted_growth_is_completed(
+    api: ApiClient, cluster: Cluster, scope: Scope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deploy(api, scope, "1Gi")
+    monkeypatch.setattr(apply, "apply_object", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        deploy(api, scope, "5Gi")
+    monkeypatch.undo()
+    deploy(api, scope, "5Gi")
+    assert requested(api, scope) == "5Gi"
+    assert len(pod_uids(api, scope)) == 1
+
+
+def interrupted(api: ApiClient, thing: Any, *_: Any) -> bool:
+    """Fail where the new StatefulSet would be applied."""
+    if thing["kind"] == "StatefulSet":
+        raise KeyboardInterrupt
+    api.apply(thing, force=True)
+    return True
+
+
+@pytest.mark.parametrize(
+    ("storage", "grows", "message"),
+    [("500Mi", True, "cannot shrink to 500Mi"), ("5Gi", False, "grows-false does not allow it")],
+)
+def test_volume_that_cannot_change_is_refused_before_anything_changes(
+    api: ApiClient, cluster: Cluster, scope: Scope, storage: str, grows: bool, message: str
+) -> None:
+    deploy(api, scope, "1Gi", grows=grows)
+    with pytest.raises(UsageError, match=message):
+        deploy(api, scope, storage, grows=grows)
+    assert requested(api, scope) == "1Gi"
+
+
+def test_dry_run_reports_a_volume_that_grows(
+    api: ApiClient, cluster: Cluster, scope: Scope
+) -> None:
+    deploy(api, scope, "1Gi")
+    wanted = database(scope, "5Gi", True)
+    told = apply.dry_run(api, scope, [objects.namespace(scope), wanted])
+    assert told[Reference.of(wanted)] == "change"
