@@ -18,6 +18,7 @@ import itertools
 import logging
 import os
 import signal
+import stat
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -26,7 +27,7 @@ from pathlib import Path
 import msgspec
 
 from lapwing import __version__
-from lapwing.agent import cgroups, housekeeping, one_off, processes, state
+from lapwing.agent import cgroups, housekeeping, one_off, processes, state, watching
 from lapwing.agent.context import Context
 from lapwing.agent.desired_watcher import DesiredStateWatcher, Key
 from lapwing.agent.environment import Environment
@@ -282,7 +283,6 @@ class Agent:
             self._check_machine,
             self.public_certificate.tick,
             self.envoy.repair,
-            self._keep_log_written,
             self._stop_abandoned,
             self._clean_up,
         ):
@@ -308,9 +308,6 @@ class Agent:
             log.error("%s was removed, and another agent runs.", self.settings.agent / "lock")
             self.end()
         return self._lost_ticks < LOST_TICKS
-
-    async def _keep_log_written(self) -> None:
-        processes.keep_log(os.getpid(), self.settings.agent / "agent.log")
 
     async def _clean_up(self) -> None:
         """Remove unneeded releases, pack the repository and renew the certificate.
@@ -369,6 +366,8 @@ def main() -> int:
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
     )
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    if stat.S_ISFIFO(os.fstat(sys.stderr.fileno()).st_mode):
+        os.set_blocking(sys.stderr.fileno(), False)  # A disk that hangs costs lines only.
     _preload()
     return asyncio.run(_main(settings, lock))
 
@@ -393,7 +392,8 @@ async def _main(settings: Settings, lock: int) -> int:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, agent.end)
     try:
-        await agent.run()
+        async with watching.log_kept(os.getpid(), settings.agent / "agent.log"):
+            await agent.run()
     except LapwingError as error:
         log.error("%s %s\n%s", error, error.hint or "", error.detail or "")
         agent.fail(error)

@@ -2,9 +2,14 @@
 
 A process writes into a pipe. At its other end a shell with `dd` writes the file, and renames it to
 `<name>.1` when it reaches the limit. So no log can exceed two times the limit, whether an agent is
-running or not, and a full disk costs log lines only: the process never waits for the disk. This
-writer is in its own session and ends at the end of the pipe, when the process and its children have
-ended. It costs less than 1 MB of memory, where Python would cost 8, and needs POSIX only.
+running or not, and a full disk costs log lines only. This writer is in its own session and ends at
+the end of the pipe, when the process and its children have ended. It costs less than 1 MB of
+memory, where Python would cost 8, and needs POSIX only.
+
+A write to a pipe that nothing reads fails, and SIGPIPE ends most programs (pipe(7)). So the process
+has its end of the pipe open for reading, too: when the writer is killed, output waits in the pipe
+(64 KiB) for the next one, which an agent starts (`watching`). A process waits only while the pipe
+is full: without an agent, or while the disk hangs, so that the writer does not return from a write.
 """
 
 from __future__ import annotations
@@ -24,12 +29,15 @@ while :; do
     if [ "$blocks" -le 0 ] && mv -f "$1" "$1.1"; then
         blocks=$(($2 / 4096))
     fi
-    if [ "$blocks" -gt 0 ] && report=$(dd bs=4096 "count=$blocks" 2>&1 >> "$1"); then
-        case $report in "0+0 records in"*) exit ;; esac  # The end of the pipe.
-    else  # The disk is full, or the folder was removed.
-        rm -f "$1.1"
-        [ "$(dd bs=64k count=16 | wc -c)" -gt 0 ] || exit
+    if [ "$blocks" -gt 0 ]; then
+        report=$(dd bs=4096 "count=$blocks" 2>&1 >> "$1")
+        case $?:$report in
+            0:"0+0 records in"*) exit ;;  # The end of the pipe.
+            0:* | 1[2-9][0-9]:*) continue ;;  # Written, or `dd` was killed.
+        esac
     fi
+    rm -f "$1.1"  # The disk is full, or the folder was removed.
+    [ "$(dd bs=64k count=16 | wc -c)" -gt 0 ] || exit
 done
 """
 """Shell script that appends its input to file $1, and rotates it before it exceeds $2 bytes. `dd`
@@ -45,11 +53,22 @@ def open_writer(path: Path) -> tuple[int, subprocess.Popen[bytes]]:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
     source, descriptor = os.pipe()
     try:
+        descriptor = _reopen(descriptor)
         writer = start_writer(path, source)
     except BaseException:
         os.close(descriptor)
         raise
     return descriptor, writer
+
+
+def _reopen(descriptor: int) -> int:
+    """Open the write end of a pipe for reading, too, where there is a /proc (proc_pid_fd(5))."""
+    try:
+        both = os.open(f"/proc/self/fd/{descriptor}", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return descriptor
+    os.close(descriptor)
+    return both
 
 
 def start_writer(path: Path, source: int) -> subprocess.Popen[bytes]:

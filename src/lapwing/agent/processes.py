@@ -15,14 +15,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import select
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lapwing.agent import cgroups, logs, oom
+from lapwing.agent import cgroups, logs
 from lapwing.errors import ReplicaError
 
 MARK = "LAPWING_OWNER"
@@ -33,13 +32,11 @@ POLL_INTERVAL_S = 0.05
 """Time between two looks at the process table, where the kernel has no pidfds."""
 LOG_TIMEOUT_S = 0.3
 """How long the exit of a process is reported late because its last output is being written."""
-OUTPUT_CHECK_S = 2.0
-"""Time between two checks that a log writer is running, and of the kernel's count of OOM kills."""
 FIRST_DELAY_S = 0.1
 LONGEST_DELAY_S = 30.0
 STEADY_S = 60.0
 """A process that ran this long before it exited is restarted with the first delay again."""
-_log_writers: dict[int, subprocess.Popen[bytes]] = {}
+log_writers: dict[int, subprocess.Popen[bytes]] = {}
 """Log writers started by this process, by the id of the process whose output they write, or by the
 id of the log writer if this process did not start that process."""
 
@@ -135,9 +132,9 @@ def spawn(launch: Launch, log: Path, descriptors: Sequence[int] = ()) -> Identit
     """
     with contextlib.suppress(OSError):
         log.parent.mkdir(parents=True, exist_ok=True)
-    for pid, ended_writer in list(_log_writers.items()):
+    for pid, ended_writer in list(log_writers.items()):
         if ended_writer.poll() is not None:  # This also collects it.
-            del _log_writers[pid]
+            del log_writers[pid]
     arguments = cgroups.command(launch.environ.get(MARK), launch.arguments)
     descriptor, writer = _open_log(log)
     try:
@@ -159,7 +156,7 @@ def spawn(launch: Launch, log: Path, descriptors: Sequence[int] = ()) -> Identit
     finally:
         os.close(descriptor)
     process.returncode = 0  # `reap` collects it: Popen must not, nor warn that it did not.
-    _log_writers[process.pid] = _log_writers.pop(writer)
+    log_writers[process.pid] = log_writers.pop(writer)
     return Identity(process.pid, started(process.pid) or 0.0)
 
 
@@ -180,7 +177,7 @@ def open_logs(paths: Sequence[Path]) -> Iterator[list[int]]:
 def _open_log(log: Path) -> tuple[int, int]:
     """Open a log; returns the descriptor to write to, and the process id of its writer."""
     descriptor, writer = logs.open_writer(log)
-    _log_writers[writer.pid] = writer
+    log_writers[writer.pid] = writer
     return descriptor, writer.pid
 
 
@@ -238,14 +235,19 @@ def alive(identity: Identity) -> bool:
 
 async def ended(identity: Identity) -> str:
     """Wait for the exit of a process; returns how it ended, such as `exited with status 1`."""
+    await exited(identity)
+    await output_written(identity)
+    return reap(identity.pid)
+
+
+async def exited(identity: Identity) -> None:
+    """Wait for the exit of a process."""
     with pidfd(identity.pid) as descriptor:
         if descriptor is None:
             while alive(identity):
                 await asyncio.sleep(POLL_INTERVAL_S)
         elif alive(identity):
             await readable(descriptor)
-    await output_written(identity)
-    return reap(identity.pid)
 
 
 async def output_written(identity: Identity) -> None:
@@ -253,60 +255,11 @@ async def output_written(identity: Identity) -> None:
 
     Children that hold its output open are waited for only LOG_TIMEOUT_S seconds.
     """
-    writer = _log_writers.get(identity.pid)
+    writer = log_writers.get(identity.pid)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(LOG_TIMEOUT_S):
             while writer is not None and writer.poll() is None:
                 await asyncio.sleep(0.002)
-
-
-async def watch(identity: Identity, log: Path) -> str:
-    """Wait for the exit of a process, and keep its log written; return how it ended."""
-    killed = oom.KillCounter(identity.pid)
-    exited = asyncio.create_task(ended(identity))
-    try:
-        while not (await asyncio.wait({exited}, timeout=OUTPUT_CHECK_S))[0]:
-            killed.refresh()
-            with contextlib.suppress(OSError):
-                keep_log(identity.pid, log)
-        how = killed.explain(exited.result())
-        if oom.is_described(how):
-            logs.append(log, f"lapwing: the process {how}\n".encode())
-        return how
-    finally:
-        exited.cancel()
-
-
-def keep_log(pid: int, log: Path, descriptors: Sequence[int] = (1, 2)) -> None:
-    """Start another log writer for a running process if its log writer exited.
-
-    It reads the same pipe, which /proc opens again (proc_pid_fd(5)). Descriptors 1 and 2 are looked
-    at, because the process may have redirected one of them. Raises OSError.
-    """
-    paths = [f"/proc/{pid}/fd/{number}" for number in descriptors]
-    unread = [_unread(path) for path in paths]
-    if True in unread and False not in unread:
-        source = os.open(paths[unread.index(True)], os.O_RDONLY | os.O_CLOEXEC)
-        _log_writers[pid] = logs.start_writer(log, source)
-
-
-def _unread(path: str) -> bool | None:
-    """Return whether a pipe has no reader, which it reports as POLLERR (poll(2)).
-
-    None if it is no pipe or unknown.
-    """
-    try:
-        if not str(Path(path).readlink()).startswith("pipe:"):
-            return None
-        descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
-    except OSError:
-        return None
-    try:
-        poll = select.poll()
-        poll.register(descriptor, 0)
-        return bool(poll.poll(0))
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager

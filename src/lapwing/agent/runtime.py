@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from lapwing.agent import processes, termination
+from lapwing.agent import processes, termination, watching
 from lapwing.agent.containers import Containers
 from lapwing.agent.processes import Identity, Launch
 from lapwing.plan.model import Service
@@ -44,7 +44,7 @@ class Processes:
 
     async def watch(self, identity: Identity, mark: str, log: Path) -> str:
         """Wait for the exit of a process, and keep its log written; return how it ended."""
-        return await processes.watch(identity, log)
+        return await watching.watch(identity, log)
 
     async def stop(self, identity: Identity, mark: str, grace: float) -> None:
         """Stop a process gracefully, with all that it started."""

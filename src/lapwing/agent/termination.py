@@ -21,8 +21,8 @@ from lapwing.agent.processes import (
     readable,
     spawn,
     started,
-    watch,
 )
+from lapwing.agent.watching import watch
 
 SHELLS = frozenset({"sh", "dash", "bash", "ash", "busybox", "ksh", "zsh"})
 """Programs that do not pass SIGTERM on to what they run."""

@@ -52,7 +52,7 @@ def logged(folder: Path) -> list[str]:
 async def until_ended(proxy: Envoy) -> None:
     """Stop Envoy, which then writes its last lines, and wait for its log writers."""
     await proxy.stop()
-    for writer in [*processes._log_writers.values()]:
+    for writer in [*processes.log_writers.values()]:
         await asyncio.to_thread(writer.wait, 60)
 
 
@@ -75,10 +75,9 @@ async def test_rotation_without_an_agent_loses_no_line(proxy: Envoy) -> None:
 
 async def test_log_writer_that_ended_is_started_again(proxy: Envoy) -> None:
     for _ in envoys(proxy.settings.home):
-        [pid] = [p for p, w in processes._log_writers.items() if p == w.pid][:1]
+        [pid] = [p for p, w in processes.log_writers.items() if p == w.pid][:1]
         await termination.kill(Identity(pid, processes.started(pid) or 0.0))
-        processes._log_writers.pop(pid).wait()
-    await proxy.repair()
+        processes.log_writers.pop(pid).wait()
     await request(proxy, ["/kept"])
     await until_ended(proxy)
     assert logged(proxy.settings.logs) == ["/kept"]

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from lapwing.agent import logs, processes, termination
@@ -96,9 +97,26 @@ def test_log_that_is_emptied_or_removed_does_not_end_the_process(tmp_path: Path)
 def test_writer_ends_with_the_last_process(tmp_path: Path) -> None:
     launch = Launch(("/bin/sh", "-c", "sleep 0.5 & exit 3"), {}, Path("/"))
     identity = processes.spawn(launch, tmp_path / "a.log")
-    writer = processes._log_writers[identity.pid]
+    writer = processes.log_writers[identity.pid]
     assert asyncio.run(processes.ended(identity)) == "exited with status 3"
     writer.wait(30)
+
+
+def test_killed_dd_loses_no_older_or_later_line(tmp_path: Path) -> None:
+    log, old = tmp_path / "a.log", tmp_path / "a.log.1"
+    old.write_text("older\n")
+    descriptor, writer = logs.open_writer(log)
+    try:
+        for number in range(5):
+            os.write(descriptor, f"{number}\n".encode())
+            until(lambda number=number: f"{number}\n" in log.read_text(), "a line")
+            [dd] = psutil.Process(writer.pid).children()
+            dd.kill()
+            until(lambda dd=dd: not dd.is_running(), "the end of dd")
+    finally:
+        os.close(descriptor)
+    assert writer.wait(timeout=60) == 0
+    assert (old.read_text(), log.read_text()) == ("older\n", "0\n1\n2\n3\n4\n")
 
 
 @pytest.fixture

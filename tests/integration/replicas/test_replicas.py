@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import os
 import signal
 import socket
@@ -102,28 +103,55 @@ async def test_killed_worker_is_restarted(make: Callable[..., Replicas]) -> None
     assert told[0].startswith("Replica mailer blue-1.0 ")
 
 
-async def test_log_writer_that_ended_is_started_again(
-    make: Callable[..., Replicas], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+ANSWERS = """
+import http.server, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        print("got", self.path, flush=True)
+        self.send_response(204)
+        self.end_headers()
+server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+print("port", server.server_port, flush=True)
+server.serve_forever()
+"""
+"""A server that fails if it cannot write to its log."""
+
+
+@pytest.mark.parametrize("watched", [True, False], ids=["agent", "no agent"])
+async def test_killed_log_writer_fails_no_request_and_loses_no_later_line(
+    make: Callable[..., Replicas], tmp_path: Path, watched: bool
 ) -> None:
-    """The process keeps running, and what it writes then is in the log. It writes nothing while
-    the pipe has no reader: that would end it."""
-    monkeypatch.setattr(processes, "OUTPUT_CHECK_S", 0.05)
-    talks = "import signal\nsignal.signal(signal.SIGUSR1, lambda *_: print('asked', flush=True))\n"
-    talks += "print('begun', flush=True)\nwhile True: signal.pause()"
-    replicas, one = make(talks), worker()
+    """An agent starts another one: the same agent, or the next one. What `dd` read last is lost."""
+    replicas, one, log = make(ANSWERS), worker(), tmp_path / "0.log"
     await replicas.start(one)
-    first, log = pid_of(one), tmp_path / "0.log"
-    replicas.unwatch_all()
-    replicas.adopt(one)
-    await until(lambda: "begun" in log.read_text())
-    for number in (1, 2):
-        writer = processes._log_writers[first].pid
-        await termination.kill(Identity(writer, processes.started(writer) or 0.0))
-        await until(lambda writer=writer: processes._log_writers[first].pid != writer)
-        os.kill(first, signal.SIGUSR1)
-        await until(lambda number=number: log.read_text().count("asked") == number)
-    assert pid_of(one) == first
+    pid = pid_of(one)
+    await until(lambda: "port" in log.read_text())
+    port = int(log.read_text().split()[1])
+    for number in range(4):
+        writer = processes.log_writers[pid].pid
+        if not watched:
+            replicas.unwatch_all()
+        os.killpg(writer, signal.SIGKILL)
+        for request in range(20):
+            await asyncio.to_thread(get, port, f"/{number}/{request}")
+        if not watched:
+            await asyncio.to_thread(processes.log_writers[pid].wait, 60)
+            replicas.adopt(one)
+        await until(lambda writer=writer: processes.log_writers[pid].pid != writer)
+        await asyncio.to_thread(get, port, f"/{number}/after")
+        await until(lambda number=number: f"got /{number}/after\n" in log.read_text())
+    assert pid_of(one) == pid
     assert one.replicas[0].restarts == 0
+
+
+def get(port: int, path: str) -> None:
+    """Send a request that has to succeed."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    try:
+        connection.request("GET", path)
+        assert connection.getresponse().status == 204
+    finally:
+        connection.close()
 
 
 async def test_exited_candidate_is_not_restarted(make: Callable[..., Replicas]) -> None:

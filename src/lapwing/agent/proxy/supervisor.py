@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from lapwing.agent import logs, processes
+from lapwing.agent import logs, processes, watching
 from lapwing.agent.processes import Identity, RestartDelay
 from lapwing.agent.proxy import bootstrap, instances, metrics, sockets, xds
 from lapwing.agent.proxy.admin import Admin
@@ -123,9 +123,10 @@ class Envoy:
         while True:
             if (instance := self._instance) is not None:
                 began = time.monotonic()
-                watchers = [asyncio.create_task(self._watch(p)) for p in instance.admin.paths]
+                pairs = zip(instance.admin.paths, self._access_logs(), strict=True)
+                watchers = [asyncio.create_task(self._watch(*pair)) for pair in pairs]
                 try:
-                    how = await processes.watch(instance.identity, self._output)
+                    how = await watching.watch(instance.identity, self._output)
                 finally:
                     for watcher in watchers:
                         watcher.cancel()
@@ -138,15 +139,16 @@ class Envoy:
                 self._died(str(error))
                 await delay.wait()
 
-    async def _watch(self, path: Path) -> None:
-        """Report each exit of the process with an admin socket."""
+    async def _watch(self, path: Path, access_log: Path) -> None:
+        """Report each exit of the process with an admin socket, and keep its access log written."""
         while True:
             pid = await asyncio.to_thread(sockets.listener_pid, path)
             since = processes.started(pid) if pid is not None else None
             if pid is None or since is None:
                 await asyncio.sleep(POLL_INTERVAL_S)
                 continue
-            await processes.ended(Identity(pid, since))
+            async with watching.log_kept(pid, access_log, (instances.ACCESS_LOG,)):
+                await processes.exited(Identity(pid, since))
             self._died(f"Envoy (process {pid}) exited; its supervisor restarts it.")
 
     async def _launch(self) -> None:
@@ -275,22 +277,16 @@ class Envoy:
             await asyncio.sleep(0.002)
 
     async def repair(self) -> None:
-        """Repair the local certificate and log writers; replace an Envoy whose folder was removed.
+        """Repair the local certificate; replace an Envoy whose folder was removed.
 
         It watches files in the removed folder, so it would get no configuration any more. Raises
         OSError or ProxyError.
         """
-        await asyncio.to_thread(self._keep_logs)
         current = self._instance
         if current and not current.folder.exists() and processes.alive(current.identity):
             log.warning("%s was removed; restarting Envoy.", current.folder)
             self._replace_instance()
         await self.certificates.repair()
-
-    def _keep_logs(self) -> None:
-        for admin, access_log in zip(self.admin.paths, self._access_logs(), strict=False):
-            if (pid := sockets.listener_pid(admin)) is not None:
-                processes.keep_log(pid, access_log, (instances.ACCESS_LOG,))
 
     def _replace_instance(self) -> None:
         """Let another instance be started; the processes of this one serve until it is ready."""

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from lapwing.agent import logs, processes, termination
+from lapwing.agent import logs, processes, termination, watching
 from lapwing.agent.containers import Containers
 from lapwing.agent.processes import Identity, Owner, RestartDelay
 from lapwing.agent.resources import images, kinds, launches
@@ -152,7 +152,7 @@ class Servers:
         identity, log = _identity(record), launches.log_of(self._settings, owner)
         if record.container is not None:
             return await self._containers.watch(identity, f"{self._settings.home}|{owner}", log)
-        return await processes.watch(identity, log)
+        return await watching.watch(identity, log)
 
     async def _start(self, name: str, resource: Resource, *, replace: bool = False) -> None:
         record = self._records.get(name)
