@@ -112,19 +112,30 @@ def _references(tree: Any) -> Iterator[str]:
             yield from _references(value)
 
 
-def _strict(tree: Any, *, keys_are_names: bool = False) -> Any:
+ALTERNATIVES = ("allOf", "anyOf", "not", "oneOf")
+"""Keys with further conditions of the same object, which do not name all of its keys."""
+
+
+def _strict(tree: Any, *, keys_are_names: bool = False, is_condition: bool = False) -> Any:
     """The same schema, in which an object with known keys has no others."""
     if isinstance(tree, list):
-        return [_strict(one) for one in tree]
+        return [_strict(one, is_condition=is_condition) for one in tree]
     if not isinstance(tree, dict):
         return tree
     if not keys_are_names and tree.get("x-kubernetes-int-or-string"):
         return _INT_OR_STRING
-    made = {k: _strict(v, keys_are_names=k == "properties") for k, v in tree.items()}
+    made = {
+        k: _strict(
+            v,
+            keys_are_names=k == "properties",
+            is_condition=is_condition or (not keys_are_names and k in ALTERNATIVES),
+        )
+        for k, v in tree.items()
+    }
     if keys_are_names:
         return made
     is_open = tree.get("x-kubernetes-preserve-unknown-fields") or "additionalProperties" in tree
-    if isinstance(tree.get("properties"), dict) and not is_open:
+    if isinstance(tree.get("properties"), dict) and not is_open and not is_condition:
         made["additionalProperties"] = False
     return {k: v for k, v in made.items() if k not in ("format", "description", "default")}
 

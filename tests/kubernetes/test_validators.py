@@ -16,7 +16,10 @@ from lapwing.render.kubernetes import render
 from tests.needs import require
 from tests.unit.render.clusters import cases, cluster_environment
 
-UNPUBLISHED = "ManagedCertificate,FrontendConfig"
+UNPUBLISHED = (
+    "BackendConfig,FrontendConfig,GCPBackendPolicy,GCPGatewayPolicy,HealthCheckPolicy,"
+    "ManagedCertificate"
+)
 """Kinds of GKE, whose schemas are in no module that can be fetched."""
 EXCEPTIONS = {
     "container-resources": "CPU has no limit on purpose: a limit throttles a pod beside idle "
