@@ -19,7 +19,7 @@ from lapwing.plan.names import (
     PART_OF,
     PULL_SECRET,
 )
-from lapwing.render.kubernetes.setting import Joined, Scope, Setting, Tree, join
+from lapwing.render.kubernetes.setting import MERGE, Extra, Joined, Scope, Setting, Tree, join
 from lapwing.stack.cloud import is_managed
 from lapwing.stack.environment import Environment
 from lapwing.stack.load import LoadedStack
@@ -174,7 +174,12 @@ def service_account(
     body: dict[str, Tree] = {"automountServiceAccountToken": False}
     if cluster.has_pull_secret and part in cluster.services:
         body["imagePullSecrets"] = [{"name": name(PULL_SECRET)}]
-    return new_object(cluster, "v1", "ServiceAccount", part, component, **body)
+    account = new_object(cluster, "v1", "ServiceAccount", part, component, **body)
+    if part in cluster.services:
+        about = f"Additional metadata of the service account of {part}, such as annotations."
+        path = f"services.{part}.serviceAccountMetadata"
+        account["metadata"][MERGE] = Extra(Setting(path, {}, about))
+    return account
 
 
 def service(

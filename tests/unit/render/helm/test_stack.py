@@ -237,6 +237,7 @@ def test_every_pod_and_volume_accepts_additional_fields(tmp_path: Path) -> None:
         },
         "podMetadata": {"annotations": {"example.com/team": "it"}},
         "resources": {"mysql": {"volumeClaim": {"storageClassName": "fast"}}},
+        "services": {"fleet": {"serviceAccountMetadata": {"annotations": {"cloud/role": "fleet"}}}},
     }
     (tmp_path / "mine.json").write_text(json.dumps(given))
     chart = helm.write(tmp_path / "chart", files)
@@ -250,6 +251,13 @@ def test_every_pod_and_volume_accepts_additional_fields(tmp_path: Path) -> None:
     for item in (i for i in found if i["kind"] in ("Deployment", "StatefulSet")):
         annotations = item["spec"]["template"]["metadata"]["annotations"]
         assert annotations == {"example.com/team": "it"}
+    accounts = {
+        i["metadata"]["name"]: i["metadata"].get("annotations")
+        for i in found
+        if i["kind"] == "ServiceAccount"
+    }
+    annotated = {name: found for name, found in accounts.items() if found}
+    assert annotated == {"fleetdm-stack-fleet": {"cloud/role": "fleet"}}
     claims = {
         i["metadata"]["name"]: i["spec"]["volumeClaimTemplates"][0]["spec"].get("storageClassName")
         for i in found
