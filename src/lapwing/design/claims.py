@@ -70,6 +70,14 @@ CLOUD = (
 )
 """Where the environment runs."""
 
+PROJECTS = (
+    Claim(
+        "The shared project has what every environment needs: registry, DNS and the identity of "
+        "CI. Another project would add a load balancer, a NAT gateway and the fee of a cluster.",
+        lambda s: s.shared_cloud is not None,
+    ),
+)
+
 NETWORK = (
     Claim(
         "Nodes have no public address. The control plane accepts authorized networks, and by its "
@@ -127,7 +135,12 @@ DELIVERY = (
     Claim(
         "Each commit to the desired state is one deployment; the agent of the machine deploys it. "
         "CI has no access to the machine.",
-        lambda s: s.environment.deployed_by == "agent",
+        lambda s: s.on_machine and not s.environment.over_ssh,
+    ),
+    Claim(
+        "Each commit to the desired state is one deployment: it reaches the machine over SSH, and "
+        "the agent there deploys it. An SSH key for CI can only deploy this environment.",
+        lambda s: s.environment.over_ssh,
     ),
     Claim(
         "Each commit to the desired state is one deployment; Argo CD applies it. CI has no access "
@@ -219,6 +232,14 @@ DATA = (
         "to another node.",
     ),
     Claim(
+        "There is no replica in another region: while the region is unavailable, so is the data.",
+        lambda s: (
+            s.cloud is not None
+            and bool(s.data or s.facts.managed or s.databases)
+            and not any(len(d.regions) > 1 for _, d in s.databases)
+        ),
+    ),
+    Claim(
         "Databases run on the same machine as the services.",
         lambda s: s.on_machine and bool(s.data),
     ),
@@ -228,6 +249,10 @@ SECURITY = (
     Claim(
         "Clients connect by HTTPS only, and Envoy is the only listener on a public address.",
         lambda s: s.on_machine and s.has_ingress,
+    ),
+    Claim(
+        lambda s: joined(f"{p} accepts requests {x}" for p, x in _limits(s)) + ".",
+        lambda s: any(_limits(s)),
     ),
     Claim(
         lambda s: (
@@ -257,6 +282,11 @@ SECURITY = (
     Claim(
         "There is no ingress: no service has a route, so there is no load balancer.",
         lambda s: s.cloud is not None and s.edge is None and s.https_balancer is None,
+    ),
+    Claim(
+        "Two layers deny connections by default: the firewall at the borders of the network, and "
+        "NetworkPolicies between pods.",
+        lambda s: s.has_closed_firewall and s.has_closed_pods,
     ),
     Claim(
         "Nodes can only pull images; CI can push images from one branch, with a short-lived token "
@@ -331,6 +361,7 @@ OPEN = (
 
 SECTIONS = {
     "cloud": CLOUD,
+    "projects": PROJECTS,
     "network": NETWORK,
     "compute": COMPUTE,
     "delivery": DELIVERY,
@@ -344,6 +375,13 @@ SECTIONS = {
 
 def _has_smoke_tests(subject: Subject) -> bool:
     return any(p.rollout and p.rollout.smoke_tests for p in subject.blue_green)
+
+
+def _limits(subject: Subject) -> Iterator[tuple[str, str]]:
+    """Yield each service that accepts requests of some clients only, and of which."""
+    for route in subject.facts.routes:
+        if found := subject.limits(route.part):
+            yield route.part, ", ".join(found)
 
 
 def _images(subject: Subject) -> str:

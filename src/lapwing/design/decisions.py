@@ -5,11 +5,11 @@ A row is in the document only if it holds for the inventory.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from lapwing.design.claims import Holds
-from lapwing.design.subject import Subject
+from lapwing.design.subject import Subject, joined
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,16 +17,16 @@ class Decision:
     """A decision, and the environments for which it was made."""
 
     subject: str
-    choice: str
+    choice: str | Callable[[Subject], str]
     why: str
     alternative: str
     change: str
     holds: Holds
 
-    @property
-    def cells(self) -> tuple[str, ...]:
-        """The row of the table."""
-        return self.subject, self.choice, self.why, self.alternative, self.change
+    def cells(self, subject: Subject) -> tuple[str, ...]:
+        """Return the row of the table."""
+        choice = self.choice if isinstance(self.choice, str) else self.choice(subject)
+        return self.subject, choice, self.why, self.alternative, self.change
 
 
 HEADER = ("Decision", "Choice", "Why", "Alternative", "Change it when")
@@ -60,6 +60,14 @@ DECISIONS = (
         "GKE Autopilot by `cloud`",
         "the team cannot operate the cluster",
         lambda s: not s.on_machine and s.cloud is None,
+    ),
+    Decision(
+        "Cloud, region",
+        lambda s: f"Google Cloud, {s.cloud.region}" if s.cloud else "",
+        "`lapwing infra` creates it; one region needs one cluster and one network",
+        "a machine, or an existing cluster, of any provider",
+        "most users are on another continent, or the law requires another country",
+        lambda s: s.cloud is not None,
     ),
     Decision(
         "Projects",
@@ -99,7 +107,15 @@ DECISIONS = (
         "it pulls the desired state; no port is open for CI",
         "Argo CD on a cluster",
         "the environment moves to a cluster",
-        _by("agent"),
+        lambda s: s.on_machine and not s.environment.over_ssh,
+    ),
+    Decision(
+        "Delivery",
+        "the agent of the machine, which gets commits over SSH",
+        "deployments need no open port but that of SSH",
+        "an agent that pulls a repository",
+        "the machine must not accept connections of CI",
+        lambda s: s.environment.over_ssh,
     ),
     Decision(
         "Releases",
@@ -167,7 +183,7 @@ DECISIONS = (
     ),
     Decision(
         "Database",
-        "a service outside of the cluster",
+        lambda s: joined(m.product or "a service at its URL" for m in s.facts.managed),
         "its provider operates it",
         "in the cluster",
         "its cost exceeds that of the work it saves",

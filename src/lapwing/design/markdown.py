@@ -34,5 +34,5 @@ def _part(part: Part) -> str:
 
 
 def _table(table: Table) -> str:
-    rows = [table.header, tuple("---" for _ in table.header), *table.rows]
+    rows = [table.header, tuple("---:" if n else "---" for n in table.numeric), *table.rows]
     return "\n".join("| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in rows)

@@ -26,10 +26,14 @@ _STYLE = """\
 body { font: 15px/1.5 system-ui, sans-serif; color: #1f2933; max-width: 62rem; margin: 2rem auto;
   padding: 0 1rem; }
 h1 { font-size: 1.7rem; } h2 { font-size: 1.2rem; margin-top: 2rem; }
-table { border-collapse: collapse; width: 100%; font-size: .9rem; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; min-width: 32rem; font-size: .9rem; }
 th, td { text-align: left; vertical-align: top; padding: .35rem .6rem;
   border-bottom: 1px solid #d8dee4; }
-figure { margin: 1.2rem 0; overflow-x: auto; } svg { max-width: 100%; height: auto; }
+figure { margin: 1.2rem 0; overflow-x: auto; text-align: center; }
+svg { max-width: 100%; min-width: 34rem; height: auto; }
+.number { text-align: right; }
+code { overflow-wrap: anywhere; }
 footer { color: #52606d; margin-top: 2rem; font-size: .85rem; }
 @media print { body { margin: 0; max-width: none; } figure, tr { break-inside: avoid; }
   h2 { break-after: avoid; } }
@@ -72,12 +76,17 @@ def _part(part: Part) -> str:
 
 
 def _table(table: Table) -> str:
-    head = "".join(f"<th>{_text(cell)}</th>" for cell in table.header)
-    rows = "".join(
-        "<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in row) + "</tr>\n"
-        for row in table.rows
-    )
-    return f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table>"
+    head = _row(table, table.header, "th")
+    rows = "".join(f"{_row(table, cells, 'td')}\n" for cells in table.rows)
+    body = f"<thead>{head}</thead>\n<tbody>\n{rows}</tbody>"
+    return f'<div class="wide"><table>\n{body}\n</table></div>'
+
+
+def _row(table: Table, cells: tuple[str, ...], tag: str) -> str:
+    """Format a row; numbers are aligned on the right."""
+    start = {True: f'<{tag} class="number">', False: f"<{tag}>"}
+    pairs = zip(cells, table.numeric, strict=True)
+    return "<tr>" + "".join(f"{start[n]}{_text(cell)}</{tag}>" for cell, n in pairs) + "</tr>"
 
 
 def _text(text: str) -> str:

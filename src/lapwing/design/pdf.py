@@ -38,6 +38,8 @@ _SMALLEST = 0.62
 """The scale below which the text of a picture is too small: 9 points become 5.6."""
 _GAIN = 1.2
 """How much larger a picture has to be on a landscape page."""
+_LEAST = 0.88
+"""How much smaller a picture may be so that it fits on the rest of a page."""
 _PADDING = 2.5
 """At each side of a table's cell, with room for rounding."""
 _MAX_COLUMN = 0.3
@@ -103,6 +105,7 @@ class _Pages(FPDF):
         self.set_title(document.title)
         self.set_author(self._shown(document.origin.author))
         self.set_margin(_MARGIN)
+        self.c_margin = 0
         self.set_auto_page_break(True, _MARGIN)
         self.add_page()
         self._type(17, "B")
@@ -125,10 +128,12 @@ class _Pages(FPDF):
         return len(self.pages)
 
     def footer(self) -> None:
-        """Print the origin of the document and the page number."""
+        """Print what the document is, how it was generated, and the page number."""
         self.set_y(-32)
         self._type(7.5, color=_QUIET)
-        self.cell(0, 10, f"{GENERATED.replace('`', '')}   {self.page_no()}", align="R")
+        text = f"{self.title}. {GENERATED.replace('`', '')}"
+        self.cell(0, 10, self._shown(text), new_x=XPos.LMARGIN)
+        self.cell(0, 10, f"{self.page_no()} of {{nb}}", align="R")
 
     def _type(self, size: float, style: str = "", color: tuple[int, int, int] = _INK) -> None:
         self.set_font(FAMILY, style, size * self._scale)
@@ -178,6 +183,7 @@ class _Pages(FPDF):
             self.add_page()
 
     def _table(self, table: Table) -> None:
+        self.ln(3 * self._scale)
         self.set_line_width(0.4)
         self.set_draw_color(*_RULE)
         columns = zip(table.header, *table.rows, strict=True)
@@ -189,7 +195,8 @@ class _Pages(FPDF):
             line_height=11.5 * self._scale,
             padding=_PADDING - 1,
             borders_layout="HORIZONTAL_LINES",
-            text_align="LEFT",
+            v_align="TOP",
+            text_align=tuple("RIGHT" if number else "LEFT" for number in table.numeric),
         ) as grid:
             for cells in (table.header, *table.rows):
                 grid.row([self._shown(cell) for cell in cells])
@@ -212,7 +219,11 @@ class _Pages(FPDF):
             self.add_page("landscape")
             shrink = across
         elif self.get_y() + drawing.height * shrink > self.h - _MARGIN:
-            self.add_page()
+            rest = (self.h - _MARGIN - self.get_y() - 10) / drawing.height
+            if rest > _LEAST * shrink:
+                shrink = rest
+            else:
+                self.add_page()
         left, top = (self.w - drawing.width * shrink) / 2, self.get_y() + 4
         with self.local_context():
             for shape in drawing.shapes:

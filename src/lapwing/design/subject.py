@@ -205,6 +205,12 @@ class Subject:
                 managed = [m for m in self.facts.managed if str(PORTS[m.kind]) == flow.ports]
                 yield from ((m.part, flow) for m in managed)
 
+    def limits(self, part: str) -> tuple[str, ...]:
+        """Return which clients may use a service, one limit each."""
+        routes = [r for r in self.facts.routes if r.part == part]
+        found = [f"from {joined(r.networks)} only" for r in routes if r.networks]
+        return (*found, *("with basic authentication only" for r in routes[:1] if r.login))
+
     def reaches_internet(self, part: str) -> bool:
         """Return whether a part may connect to the internet."""
         return any(f.part == part and f.to == "internet" for f in self.facts.flows)

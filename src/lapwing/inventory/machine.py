@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from decimal import Decimal
 
 from msgspec import UNSET
@@ -17,7 +18,7 @@ from lapwing.inventory.model import (
     Route,
     Volume,
 )
-from lapwing.plan.model import Document
+from lapwing.plan.model import Access, Document
 from lapwing.plan.model import Rollout as Settings
 
 PROCESS = "Process"
@@ -54,8 +55,15 @@ def from_document(document: Document) -> Inventory:
         backups=tuple(backups) if document.backup else (),
         endpoints=tuple(Endpoint(domain, None, "network") for domain in document.domains),
         flows=tuple(Flow(name, need) for name, s in services for need in s.needs),
-        routes=tuple(Route(s.route, name) for name, s in services if s.route),
+        routes=tuple(_routes(document)),
     )
+
+
+def _routes(document: Document) -> Iterator[Route]:
+    for name, service in document.services.items():
+        limits = service.access or (document.edge.access if document.edge else None) or Access()
+        if service.route:
+            yield Route(service.route, name, limits.allow, limits.basic_auth is not None)
 
 
 def _rollout(settings: Settings) -> Rollout:

@@ -146,10 +146,16 @@ class Flow:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """The requests that the edge forwards to a part: those whose path has this prefix."""
+    """The requests that the edge forwards to a part: those whose path has this prefix.
+
+    With `networks`, only requests of clients in them; with `login`, only those with the name and
+    password of a user.
+    """
 
     prefix: str
     part: str
+    networks: tuple[str, ...] = ()
+    login: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,6 +332,8 @@ class Environment:
     """Distinct images that are built and pushed for a release of every service."""
     domain: str = ""
     machine: HostMachine | None = None
+    over_ssh: bool = False
+    """Whether deployments reach its machine over SSH."""
     usage: Usage = dataclasses.field(default_factory=Usage)
     """The stated assumptions about traffic, images and deployments."""
     overhead: ComputeResources = dataclasses.field(default_factory=ComputeResources)

@@ -83,6 +83,7 @@ def _environment(loaded: LoadedStack, project: Project | None) -> Environment:
         built=_built(loaded),
         domain=settings.domain or "",
         machine=HostMachine(**dict(settings.machine)) if settings.machine else None,
+        over_ssh=on_machine and settings.host is not None,
         usage=settings.usage,
         overhead=settings.overhead,
         budget=None if settings.budget is None else Decimal(str(settings.budget)),
@@ -130,5 +131,4 @@ def _managed(loaded: LoadedStack, project: Project | None) -> Iterable[ManagedSe
         return
     for name, resource in loaded.stack.resources.items():
         if is_managed(resource, loaded.settings):
-            storage, backup = resource.storage or 0, resource.backup
-            yield ManagedService(name, resource.kind, storage=storage, backup=backup)
+            yield ManagedService(name, resource.kind, storage=resource.storage or 0)

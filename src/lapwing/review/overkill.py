@@ -227,8 +227,8 @@ COMPONENTS = (
     Component(
         "overkill/projects",
         "fourth project",
-        "Production, staging and shared are already isolated; another project adds a cluster fee, "
-        "a load balancer and a NAT.",
+        "Each project and the shared one are already isolated; another project adds a cluster fee, "
+        "a load balancer and a NAT gateway.",
         "SOC 2 or HIPAA, which require more isolation",
         _projects,
         applies=_in_cloud,

@@ -12,11 +12,14 @@ from typing import Any
 import pytest
 from playwright.sync_api import sync_playwright
 
+from lapwing.design.diagrams.drawing import SLICES
 from lapwing.design.diagrams.mermaid import mermaid
 from lapwing.design.diagrams.model import Band, Box, Flow, Pie
 from tests.needs import require
 from tests.unit.render.stacks import GOLDEN
 
+COLORS = """() => Array.from(document.querySelectorAll('rect, path, polygon, span, p')).flatMap(
+  e => { const s = getComputedStyle(e); return [s.fill, s.stroke, s.color]; })"""
 LIBRARY = "mermaid@12.3.0"
 DRAW = "async ([id, text]) => (await mermaid.render(id, text)).svg"
 READ = """([svg]) => {
@@ -65,6 +68,19 @@ def test_mermaid_draws_golden_diagrams(page: Any, case: str) -> None:
         shown = labels(page, text)
         assert len(lines) > 1
         assert [line for line in lines if "".join(line.split()) not in shown] == [], path.name
+
+
+@pytest.mark.parametrize("theme", ["default", "dark"])
+def test_colors_do_not_depend_on_the_theme_of_the_forge(page: Any, theme: str) -> None:
+    """Gitea and GitHub draw with the theme of the reader."""
+    page.evaluate("theme => mermaid.initialize({startOnLoad: false, theme})", theme)
+    for name, wanted in (("cost", SLICES[:3]), ("architecture", ("#ffffff", "#7dbb92", "#1f2933"))):
+        text = (GOLDEN / f"diagram/company-inc/{name}.mmd").read_text()
+        svg = page.evaluate(DRAW, ["picture", text])
+        page.evaluate("svg => { document.body.innerHTML = svg; }", svg)
+        found = set(page.evaluate(COLORS))
+        rgb = {f"rgb({', '.join(str(c) for c in bytes.fromhex(w[1:]))})" for w in wanted}
+        assert rgb <= found, name
 
 
 def test_mermaid_special_characters_are_escaped(page: Any) -> None:

@@ -278,6 +278,70 @@ def test_backup_of_a_database_on_a_machine_depends_on_its_server(tmp_path: Path)
     assert "renders no backup" not in text
 
 
+LIMITED = """
+stack: shop
+services:
+  shop: {build: ./shop, command: run, route: /}
+  admin:
+    build: ./shop
+    command: run
+    route: /admin
+    access: {allow: [192.0.2.0/24], basic_auth: USERS}
+environments: {production: {host: deploy@203.0.113.7, domain: shop.example}}
+"""
+
+
+def test_access_limits_are_in_the_security_section_and_the_network_picture(tmp_path: Path) -> None:
+    path = written(LIMITED, tmp_path)
+    limits = "from 192.0.2.0/24 only", "with basic authentication only"
+    text = output_of(path, "design")
+    security = text[text.index("## Security") : text.index("## Cost")]
+    assert f"- admin accepts requests {', '.join(limits)}.\n" in security
+    assert "shop accepts requests" not in security
+    assert f"admin<br>web<br>{'<br>'.join(limits)}" in output_of(path, "diagram", "network")
+
+
+def test_deployments_over_ssh_are_stated_for_a_server_only(tmp_path: Path) -> None:
+    text = output_of(written(LIMITED, tmp_path), "design")
+    assert "reaches the machine over SSH" in text
+    assert "CI has no access to the machine" not in text
+    assert "CI has no access to the machine" in output_of(written(ON_A_MACHINE, tmp_path), "design")
+
+
+def test_document_without_assumptions_has_no_heading_for_them(tmp_path: Path) -> None:
+    text = LIMITED.replace(
+        "domain: shop.example}", "machine: {provider: hetzner, type: cx33, location: fsn1}}"
+    )
+    found = output_of(written(text, tmp_path), "design")
+    assert "US dollars per month" in found
+    assert "## Assumptions\n\n\n" not in found
+
+
+def test_backup_of_a_managed_database_names_the_product(tmp_path: Path) -> None:
+    text = (
+        "stack: shop\nservices: {app: {image: 'a:1', route: /, needs: [db]}}\n"
+        "resources: {db: {kind: postgres, backup: true}}\n"
+        "environments:\n"
+        "  cloud: &managed\n    target: kubernetes\n    resources: {db: {managed: true}}\n"
+        "    cloud: {provider: gcp, region: us-central1}\n"
+        "  kind: {<<: *managed, cloud: null}\n"
+    )
+    path = written(text, tmp_path)
+    assert "| daily by Cloud SQL |" in output_of(path, "design", "-e", "cloud")
+    elsewhere = output_of(path, "design", "-e", "kind")
+    assert "| outside of the cluster | - | none | none | none |" in elsewhere
+    assert "Lapwing renders no backup of db" in elsewhere
+
+
+def test_equal_rollouts_are_drawn_once(tmp_path: Path) -> None:
+    services = "".join(f", s{n}: {{image: 'a:1', route: /s{n}}}" for n in range(8))
+    text = (CLUSTER % ", rollouts: true").replace("healthz}}", f"healthz}}{services}}}")
+    drawn = output_of(written(text, tmp_path), "diagram", "bluegreen")
+    assert drawn.count("Smoke tests") == 1
+    assert "api, s0, s1, s2, s3, s4, s5, s6, s7" in drawn
+    assert "9 Rollouts, one after the other" in drawn
+
+
 def test_cluster_is_preferred_to_local(tmp_path: Path) -> None:
     text = ON_A_MACHINE + "environments: {dev: {}, kind: {target: kubernetes}, qa: {}}\n"
     path = written(text, tmp_path)

@@ -12,6 +12,7 @@ from lapwing.design.diagrams.drawing import (
     INK,
     PAPER,
     QUIET,
+    SLICES,
     TINTS,
     Arrow,
     Drawing,
@@ -32,9 +33,6 @@ _TITLE, _BAND, _NAME, _LINE = 14.0, 10.0, 10.5, 9.0
 _LEADING = 1.3
 _IN_ROW, _IN_CHAIN = 4, 5
 _WIDEST = 250.0
-_SLICES = (
-    "#4c78a8", "#f2a541", "#54a24b", "#b279a2", "#e45756", "#72b7b2", "#9d755d", "#9aa5b1",
-)  # fmt: skip
 
 
 @functools.lru_cache(maxsize=16)
@@ -127,7 +125,7 @@ def _pie(pie: Pie) -> Drawing:
     angle, row = 0.0, y - radius + 8
     total = pie.total
     for number, (label, amount) in enumerate(pie.slices):
-        color = _SLICES[number % len(_SLICES)]
+        color = SLICES[number % len(SLICES)]
         share = amount / total
         shapes.append(Wedge(x, y, radius, angle, angle + share * 360, color))
         angle += share * 360

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from lapwing.design.diagrams.drawing import INK, PAPER, QUIET, TINTS
+from lapwing.design.diagrams.drawing import INK, PAPER, QUIET, SLICES, TINTS
 from lapwing.design.diagrams.model import Flow, Graph, Group, Node, Picture, Pie
 
 _CLASSES = [
@@ -100,7 +100,9 @@ def _line_style(links: Iterable[int]) -> list[str]:
 
 
 def _pie(pie: Pie) -> list[str]:
-    lines = ["pie showData", f"  title {pie.title}"]
+    colors = ", ".join(f'pie{n}: "{color}"' for n, color in enumerate(SLICES, 1))
+    lines = ["---", f"config: {{themeVariables: {{{colors}}}}}", "---"]
+    lines += ["pie showData", f"  title {pie.title}"]
     return lines + [f'  "{_label(label)}" : {amount:.2f}' for label, amount in pie.slices]
 
 

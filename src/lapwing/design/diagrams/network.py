@@ -92,7 +92,8 @@ def _edge(subject: Subject) -> Iterator[Node]:
 
 def _services(subject: Subject) -> Iterator[Node]:
     for pods in subject.services:
-        yield Node(pods.part, pods.part, (pods.component,), "pods", "green")
+        lines = (pods.component, *subject.limits(pods.part))
+        yield Node(pods.part, pods.part, lines, "pods", "green")
 
 
 def _databases(subject: Subject) -> Iterator[Node]:

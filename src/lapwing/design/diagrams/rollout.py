@@ -7,14 +7,15 @@ pods are replaced one after the other.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 from lapwing.design.diagrams.model import Band, Box, Flow
 from lapwing.design.subject import Subject
-from lapwing.inventory.model import Pods, Rollout
+from lapwing.inventory.model import Rollout
 from lapwing.stack.quantities import show_duration, show_fraction
 
 Boxes = tuple[Box, ...]
-MAX_SERVICES = 6
-"""How many services have separate steps in the picture; those of the others are the same."""
 
 
 def rollout(subject: Subject) -> Flow:
@@ -105,12 +106,13 @@ def _one_rollout_each(subject: Subject) -> tuple[Band, ...]:
     """Draw the deployment on a cluster: a Rollout for each service, one switch after the other."""
     jobs = _jobs(subject, late=False)
     late = _jobs(subject, late=True)
-    drawn = subject.blue_green[:MAX_SERVICES]
+    alike: dict[Rollout | None, list[str]] = {}
+    for pods in subject.blue_green:
+        alike.setdefault(pods.rollout, []).append(pods.part)
     bands = [Band("First", jobs, to_next="succeeded")] if jobs else []
-    bands += [_service(p, last=p is drawn[-1]) for p in drawn]
-    others = [p.part for p in subject.blue_green[MAX_SERVICES:]]
-    if others:
-        bands.append(Band("In the same way", (Box(", ".join(others)),), tint="green"))
+    for wanted, parts in alike.items():
+        bands += _service(parts, wanted or Rollout())
+    bands[-1] = replace(bands[-1], to_next=None)
     if late:
         bands.append(Band("Last", late))
     failures = (
@@ -120,15 +122,19 @@ def _one_rollout_each(subject: Subject) -> tuple[Band, ...]:
     return (*bands, Band("If a Rollout fails", failures, tint="orange"))
 
 
-def _service(pods: Pods, *, last: bool) -> Band:
-    wanted = pods.rollout or Rollout()
-    switch = Box("Switch", (f"the Service of {pods.part} selects the new pods",))
+def _service(parts: list[str], wanted: Rollout) -> Iterator[Band]:
+    """Draw the steps of services with the same settings."""
+    [name, *others] = parts
+    which = "the Service of each" if others else f"the Service of {name}"
+    switch = Box("Switch", (f"{which} selects the new pods",))
     keep = Box("Old slot", (f"keeps running for {show_duration(wanted.keep_s)}",))
-    boxes = (*_checks(wanted), switch, _analysis(wanted), keep)
-    title = f"Rollout {pods.part}"
-    return Band(
-        title, boxes, chained=True, to_next=None if last else "one after the other", tint="green"
-    )
+    steps = (*_checks(wanted), switch, _analysis(wanted), keep)
+    title = f"Rollout {name}"
+    if others:
+        names = (Box(", ".join(parts)),)
+        title = f"{len(parts)} Rollouts, one after the other"
+        yield Band("Services with the same steps", names, tint="green", to_next="each")
+    yield Band(title, steps, chained=True, to_next="one after the other", tint="green")
 
 
 def _rolling_update(subject: Subject) -> tuple[Band, ...]:
