@@ -17,7 +17,7 @@ from typing import Any
 from lapwing.errors import ClusterError, LapwingError, UsageError
 from lapwing.kubernetes import apply, health, wait
 from lapwing.kubernetes.client import ApiClient
-from lapwing.kubernetes.objects import Reference, annotation, label
+from lapwing.kubernetes.objects import Object, Reference, annotation, label
 from lapwing.kubernetes.wait import WaitLimits
 from lapwing.observed.checks import CheckResult
 from lapwing.plan.names import EXTERNAL_SECRETS, MANAGED_BY
@@ -128,11 +128,18 @@ def _install(
     for group in (first, [t for t in things if t not in first]):
         for thing in group:
             live = api.get(Reference.of(thing))
-            changed += apply.apply_object(api, thing, live, reporter.say)
+            changed += apply.apply_object(api, _scaled(addon, thing, live), live, reporter.say)
         waited = [Reference.of(t) for t in group if t in first or t["kind"] in WORKLOADS]
         wait.wait_until_ready(api, waited, limits=LIMITS, report=reporter.progress)
     done = f"{changed} of {len(things)} objects changed" if changed else "unchanged"
     reporter.say(f"  {addon.name} {addon.version}: {done}")
+
+
+def _scaled(addon: AddOn, thing: dict[str, Any], live: Object | None) -> dict[str, Any]:
+    """Return an object with the live number of replicas, where that is for users to choose."""
+    if live is None or thing["kind"] not in WORKLOADS or live["metadata"]["name"] not in addon.idle:
+        return thing
+    return {**thing, "spec": {**thing["spec"], "replicas": health.wanted_replicas(live["spec"])}}
 
 
 def _apply_applications(api: ApiClient, cluster: RenderedEnvironment, reporter: Reporter) -> None:

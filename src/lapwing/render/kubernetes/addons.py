@@ -118,7 +118,9 @@ def objects(addon: AddOn, text: bytes | None, *, is_local: bool = False) -> list
         _check(addon, text or b"")
     else:
         text = read("render.kubernetes", f"manifests/{addon.name}.yaml").encode()
-    found = [_own(addon, t, is_local=is_local) for t in yaml.load_all(text or b"", LOADER) if t]
+    found = [
+        _completed(addon, t, is_local=is_local) for t in yaml.load_all(text or b"", LOADER) if t
+    ]
     if addon.namespace == "kube-system":
         return found
     labels = {MANAGED_BY: "lapwing"}
@@ -136,7 +138,7 @@ def _check(addon: AddOn, text: bytes) -> None:
         )
 
 
-def _own(addon: AddOn, thing: dict[str, Any], *, is_local: bool) -> dict[str, Any]:
+def _completed(addon: AddOn, thing: dict[str, Any], *, is_local: bool) -> dict[str, Any]:
     """Complete an object: its namespace, the label of its manager, requests and image."""
     metadata = dict(thing["metadata"])
     metadata["labels"] = {**metadata.get("labels", {}), MANAGED_BY: "lapwing"}
