@@ -6,7 +6,9 @@ is counted once, for all environments together. The assumptions are in the notes
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
+from datetime import date
 from decimal import Decimal
 
 from lapwing.cost.book import Book
@@ -28,9 +30,13 @@ SHARED = "shared"
 """The environment name of lines that all environments share."""
 
 
-def estimate(found: StackInventory, book: Book, name: str | None = None) -> Estimate:
+def estimate(
+    found: StackInventory, book: Book, name: str | None = None, *, today: date | None = None
+) -> Estimate:
     """Estimate the monthly cost of environments of one stack together, under a name."""
     ledger = Ledger(book, BillingScope("", "", ""))
+    if today is not None:
+        ledger = dataclasses.replace(ledger, today=today)
     for project in found.projects:
         members = found.members(project)
         for each in members:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
 from decimal import ROUND_HALF_UP, Decimal
 
 from lapwing.cost.book import CURRENCY, HOURS, Book, Price
@@ -142,6 +143,8 @@ class Ledger:
     book: Book
     scope: BillingScope
     lines: list[Line] = field(default_factory=list)
+    today: date = field(default_factory=lambda: datetime.now(tz=UTC).date())
+    """The day of the estimate, by which old versions cost more."""
 
     def scoped(self, scope: BillingScope) -> Ledger:
         """Return a ledger for another scope that adds to the same lines."""

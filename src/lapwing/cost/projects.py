@@ -211,7 +211,8 @@ def add_database(ledger: Ledger, name: str, database: Database) -> None:
         note = "low is an empty database, expected the disk once, high three times"
         item = f"{name}: Atlas point-in-time backups"
         ledger.add(name, item, "atlas.point-in-time", (NONE, disk, 3 * disk), note)
-    ledger.add(name, f"{name}: private endpoint", "atlas.endpoint", HOURS)
+    if database.private:
+        ledger.add(name, f"{name}: private endpoint", "atlas.endpoint", HOURS)
 
 
 def add_shared(ledger: Ledger, found: StackInventory) -> None:

@@ -12,6 +12,7 @@ from lapwing.cost.book import HOURS
 from lapwing.cost.ledger import Ledger, Quantity, between
 from lapwing.inventory.autopilot import GIB, show
 from lapwing.inventory.model import Environment, ManagedService, Pods
+from lapwing.inventory.support import support
 from lapwing.plan.model import JOB_TIMEOUT_S
 from lapwing.stack import cron
 
@@ -107,11 +108,16 @@ def _add_managed(ledger: Ledger, managed: ManagedService) -> None:
     size = f"{managed.cpu} vCPU, {memory.normalize():f} GiB, {about}"
     ledger.add(part, f"{part}: Cloud SQL vCPU", f"sql{ha}.cpu", managed.cpu * HOURS, size)
     ledger.add(part, f"{part}: Cloud SQL memory", f"sql{ha}.memory", memory * HOURS)
+    since = support(managed.kind, managed.version).extended
+    if since is not None and since <= ledger.today:
+        note = f"version {managed.version}, since {since}"
+        quantity = managed.cpu * HOURS
+        ledger.add(part, f"{part}: Cloud SQL extended support", f"sql{ha}.extended", quantity, note)
     ledger.add(part, f"{part}: Cloud SQL disk", f"sql{ha}.storage", disk)
     if managed.backup:
         note = "low is an empty database, expected one full copy, high seven"
-        quantity = (NONE, disk, 7 * disk)
-        ledger.add(part, f"{part}: Cloud SQL backups", "sql.backup", quantity, note)
+        copies = (NONE, disk, 7 * disk)
+        ledger.add(part, f"{part}: Cloud SQL backups", "sql.backup", copies, note)
 
 
 def _count(pods: Pods) -> str:

@@ -100,6 +100,11 @@ NETWORK = (
         lambda s: s.has_closed_pods,
     ),
     _about(
+        lambda s: [f.part for f in s.facts.flows if f.to == "any"],
+        "{} may connect to any address on the port of a database outside of the cluster, because "
+        "only its URL has the address.",
+    ),
+    _about(
         lambda s: [p.part for p in s.services if s.facts.closed and s.reaches_internet(p.part)],
         "{} may connect to the internet.",
     ),
@@ -309,9 +314,20 @@ SECURITY = (
     ),
     Claim("Secrets are encrypted at rest.", lambda s: s.on_machine),
     Claim("Lapwing puts no secret in plain text into git, logs or command lines.", lambda _: True),
-    Claim(
-        "The database has no public endpoint; it is reached by a private endpoint.",
-        lambda s: s.has_private_endpoint,
+    _about(
+        lambda s: [n for n, d in s.databases if d.private],
+        "{} has no public endpoint; it is reached by a private endpoint.",
+        "{} have no public endpoint; each is reached by a private endpoint.",
+    ),
+    _about(
+        lambda s: [n for n, d in s.databases if not d.private],
+        "{} is reached over the internet, because the free tier of MongoDB Atlas has no private "
+        "endpoint; it accepts the NAT gateway only.",
+    ),
+    _about(
+        lambda s: [m.part for m in s.facts.managed if m.private],
+        "{} has a private address only, in a range that is peered with the network.",
+        "{} have private addresses only, in a range that is peered with the network.",
     ),
 )
 

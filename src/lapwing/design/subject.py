@@ -20,12 +20,14 @@ from lapwing.inventory.model import (
     Project,
     StackInventory,
 )
-from lapwing.render.kubernetes.network import ATLAS_PORTS
+from lapwing.render.addresses import ATLAS_PORTS
 from lapwing.stack.resource_reference import PORTS
 
 EDGE = "edge"
 SERVICES = ("web", "static", "worker", "job")
 KINDS = {"mongodb": "MongoDB", "mysql": "MySQL", "redis": "Redis", "postgres": "PostgreSQL"}
+_PORTS = {k: str(p) for k, p in PORTS.items()} | {"mongodb": "-".join(map(str, ATLAS_PORTS))}
+"""The ports of a database outside of the cluster, as in a network policy."""
 PROVIDERS = {
     "aws": "AWS",
     "azure": "Azure",
@@ -33,7 +35,6 @@ PROVIDERS = {
     "gcp": "Google Cloud",
     "hetzner": "Hetzner",
 }
-_ATLAS = "-".join(map(str, ATLAS_PORTS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +127,8 @@ class Subject:
 
     @property
     def has_private_endpoint(self) -> bool:
-        """Whether the databases have a private endpoint in the network of the project."""
-        return bool(self.databases) and any(e.scope == "network" for e in self.project.endpoints)
+        """Whether a database has a private endpoint in the network of the project."""
+        return any(database.private for _, database in self.databases)
 
     @property
     def has_private_nodes(self) -> bool:
@@ -194,16 +195,17 @@ class Subject:
         return tuple(r.prefix for r in self.facts.routes if r.part == part)
 
     def uses(self, part: str) -> Iterator[tuple[str, Flow]]:
-        """Yield each database that a part may connect to, inside the cluster or outside of it."""
+        """Yield each database that a part connects to, and the connection that is allowed.
+
+        Outside of the cluster it is the one whose URL its pods get.
+        """
         inside = {p.part for p in self.data}
-        for flow in (f for f in self.facts.flows if f.part == part):
-            if flow.to in inside:
-                yield flow.to, flow
-            elif flow.to == "any" and flow.ports == _ATLAS:
-                yield from ((name, flow) for name, _ in self.databases)
-            elif flow.to == "any":
-                managed = [m for m in self.facts.managed if str(PORTS[m.kind]) == flow.ports]
-                yield from ((m.part, flow) for m in managed)
+        flows = [f for f in self.facts.flows if f.part == part]
+        yield from ((flow.to, flow) for flow in flows if flow.to in inside)
+        kinds = {m.part: m.kind for m in self.facts.managed}
+        for name in dict.fromkeys(n for p in self.facts.pods if p.part == part for n in p.uses):
+            ports = _PORTS[kinds.get(name, "mongodb")]
+            yield name, next(flow for flow in flows if flow.ports == ports)
 
     def limits(self, part: str) -> tuple[str, ...]:
         """Return which clients may use a service, one limit each."""
@@ -212,8 +214,8 @@ class Subject:
         return (*found, *("with basic authentication only" for r in routes[:1] if r.login))
 
     def reaches_internet(self, part: str) -> bool:
-        """Return whether a part may connect to the internet."""
-        return any(f.part == part and f.to == "internet" for f in self.facts.flows)
+        """Return whether a part may connect to the internet, on any port."""
+        return Flow(part, "internet") in self.facts.flows
 
 
 def _is_migration(pods: Pods, subject: Subject) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any
 
 from lapwing.inventory.model import (
@@ -40,8 +41,13 @@ _FACTORS = {
 }
 
 
-def from_kubernetes(objects: Iterable[Object]) -> Inventory:
-    """Read the facts of the objects of one environment."""
+def from_kubernetes(
+    objects: Iterable[Object], urls: Mapping[str, str] = MappingProxyType({})
+) -> Inventory:
+    """Read the facts of the objects of one environment.
+
+    `urls` names the database outside of the cluster whose URL is in a Secret.
+    """
     listed = list(objects)
     scalers = {
         (target["kind"], target["name"]): (spec["minReplicas"], spec["maxReplicas"])
@@ -52,7 +58,7 @@ def from_kubernetes(objects: Iterable[Object]) -> Inventory:
     workloads = [o for o in listed if o["kind"] in WORKLOADS]
     kinds = {o["kind"] for o in listed}
     return Inventory(
-        pods=tuple(_pods(o, scalers.get((o["kind"], _name(o))), analyses) for o in workloads),
+        pods=tuple(_pods(o, scalers.get((o["kind"], _name(o))), analyses, urls) for o in workloads),
         disks=tuple(disk for o in listed for disk in _disks(o)),
         load_balancers=tuple(_load_balancers(listed)),
         endpoints=tuple(e for o in listed if o["kind"] == "Service" for e in _endpoints(o)),
@@ -82,7 +88,12 @@ def quantity(text: str | float) -> Decimal:
     return Decimal(number) * (_FACTORS[unit] if unit else 1)
 
 
-def _pods(workload: Object, scaled: tuple[int, int] | None, analyses: Mapping[str, Object]) -> Pods:
+def _pods(
+    workload: Object,
+    scaled: tuple[int, int] | None,
+    analyses: Mapping[str, Object],
+    urls: Mapping[str, str],
+) -> Pods:
     spec, labels = workload["spec"], workload["metadata"].get("labels", {})
     schedule = spec.get("schedule")
     spec = spec["jobTemplate"]["spec"] if schedule else spec
@@ -104,7 +115,16 @@ def _pods(workload: Object, scaled: tuple[int, int] | None, analyses: Mapping[st
         offline=OFFLINE_MIGRATION in (workload["metadata"].get("annotations") or {}),
         deadline_s=spec.get("activeDeadlineSeconds"),
         schedule=schedule,
+        uses=tuple(dict.fromkeys(urls[name] for name in _secrets(pod) if name in urls)),
     )
+
+
+def _secrets(pod: Object) -> Iterator[str]:
+    """Yield the Secrets from which the containers of a pod get variables."""
+    for container in (*pod["containers"], *pod.get("initContainers", ())):
+        for variable in container.get("env", ()):
+            if source := variable.get("valueFrom", {}).get("secretKeyRef"):
+                yield source["name"]
 
 
 def _rollout(blue_green: Object, analyses: Mapping[str, Object]) -> Rollout:
@@ -218,8 +238,9 @@ def _flows(policy: Object) -> Iterator[Flow]:
             other = peer.get("podSelector", {}).get("matchLabels", {}).get(NAME)
             if other is not None:
                 yield Flow(part, other, ports)
-            elif peer.get("ipBlock", {}).get("cidr") == EVERYWHERE:
-                yield Flow(part, "internet", ports)
+            elif "ipBlock" in peer:
+                cidr = peer["ipBlock"]["cidr"]
+                yield Flow(part, "internet" if cidr == EVERYWHERE else cidr, ports)
     for rule in policy["spec"].get("ingress", ()):
         for peer in rule.get("from", ({"ipBlock": {"cidr": EVERYWHERE}},)):
             if "ipBlock" in peer:

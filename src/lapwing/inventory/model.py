@@ -79,6 +79,8 @@ class Pods:
     schedule: str | None = None
     """When a job runs, as for cron; None for one that runs at each deployment."""
     volumes: tuple[Volume, ...] = ()
+    uses: tuple[str, ...] = ()
+    """The databases outside of the cluster whose URL it gets."""
 
     @property
     def second_slot_s(self) -> int:
@@ -136,7 +138,8 @@ class Flow:
     """Connections that a network policy allows from pods of a part: `to` a part or `internet`.
 
     From outside of the stack, `part` is a range of addresses, or `cluster` for any pod of the
-    cluster; `to` is `any` where only the ports are limited.
+    cluster; to a database outside of the cluster, `to` is its range, or `any` where only the ports
+    are limited.
     """
 
     part: str
@@ -166,6 +169,14 @@ class Subnet:
     region: str
     cidr: str
     secondary: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Peering:
+    """A range that is reserved for a network of Google, and peered with that of the project."""
+
+    name: str
+    cidr: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +214,8 @@ class Database:
     """What its backup schedule keeps, as in `7 days`."""
     restore_days: int = 0
     """For how many days back it can be restored to any moment."""
+    private: bool = False
+    """Whether it has a private endpoint in the network of the project, and no public one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +239,10 @@ class ManagedService:
     """Whether it has a standby in another zone."""
     restore_days: int = 0
     """For how many days back it can be restored to any moment."""
+    version: str = ""
+    """The version that Terraform states, such as `8.4`."""
+    private: bool = False
+    """Whether it has an address in the peered range of the project, and no public one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,6 +302,7 @@ class Inventory:
     """The enforced Pod Security levels of namespaces."""
     routes: tuple[Route, ...] = ()
     subnets: tuple[Subnet, ...] = ()
+    peerings: tuple[Peering, ...] = ()
     firewall: tuple[FirewallRule, ...] = ()
     grants: tuple[Grant, ...] = ()
     databases: tuple[Database, ...] = ()

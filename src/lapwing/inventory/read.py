@@ -24,11 +24,13 @@ from lapwing.inventory.model import (
 from lapwing.inventory.terraform import from_terraform
 from lapwing.plan import make
 from lapwing.plan.model import Deployment, Document
+from lapwing.plan.names import secret_part
 from lapwing.render.kubernetes import render
 from lapwing.render.terraform.cloud import SHARED, clouds
 from lapwing.render.terraform.files import files
 from lapwing.stack.cloud import is_managed
 from lapwing.stack.load import LoadedStack
+from lapwing.stack.resource_reference import variable_of
 
 PLACEHOLDER = "image.invalid"
 """The registry of images that are built when the stack is deployed."""
@@ -70,7 +72,9 @@ def _environment(loaded: LoadedStack, project: Project | None) -> Environment:
     if on_machine:
         facts = from_document(_document(loaded))
     else:
-        facts = from_kubernetes(render.objects(render.prepare(loaded, _images(loaded))))
+        facts = from_kubernetes(
+            render.objects(render.prepare(loaded, _images(loaded))), _urls(loaded)
+        )
         facts += Inventory(managed=tuple(_managed(loaded, project)))
     if settings.uses_argo_cd:
         facts = dataclasses.replace(facts, controllers=("Argo CD", *facts.controllers))
@@ -116,6 +120,15 @@ def _document(loaded: LoadedStack) -> Document:
         deployment=Deployment(actor=""),
         current=None,
     )
+
+
+def _urls(loaded: LoadedStack) -> dict[str, str]:
+    """Map the Secret with the URL of each managed resource to the resource."""
+    return {
+        f"{loaded.stack.stack}-{secret_part(each.variable or variable_of(name))}": name
+        for name, each in loaded.stack.resources.items()
+        if is_managed(each, loaded.settings)
+    }
 
 
 def _managed(loaded: LoadedStack, project: Project | None) -> Iterable[ManagedService]:

@@ -17,6 +17,7 @@ from lapwing.inventory.model import (
     LoadBalancer,
     ManagedService,
     Nat,
+    Peering,
     Subnet,
 )
 
@@ -42,7 +43,11 @@ def from_terraform(documents: Iterable[Body]) -> Inventory:
             for rule in each("google_compute_forwarding_rule")
         ),
         databases=tuple(
-            _database(body, found.get("mongodbatlas_cloud_backup_schedule", {}).get(name, {}))
+            _database(
+                body,
+                found.get("mongodbatlas_cloud_backup_schedule", {}).get(name, {}),
+                private=name in found.get("mongodbatlas_privatelink_endpoint", {}),
+            )
             for name, body in found.get("mongodbatlas_advanced_cluster", {}).items()
         ),
         managed=(
@@ -50,6 +55,11 @@ def from_terraform(documents: Iterable[Body]) -> Inventory:
             *map(_redis, each("google_redis_instance")),
         ),
         subnets=tuple(map(_subnet, each("google_compute_subnetwork"))),
+        peerings=tuple(
+            Peering(address["name"], f"{address['address']}/{address['prefix_length']}")
+            for address in each("google_compute_global_address")
+            if address.get("purpose") == "VPC_PEERING"
+        ),
         firewall=tuple(map(_firewall_rule, each("google_compute_firewall"))),
         grants=tuple(
             Grant(name, body["role"])
@@ -114,23 +124,27 @@ def _budget(body: Body) -> Decimal:
     return Decimal(amount["units"]) + Decimal(amount.get("nanos") or 0) / 10**9
 
 
-def _database(cluster: Body, schedule: Body) -> Database:
-    """Read an Atlas cluster: its first region has the tier and the limits of scaling."""
+def _database(cluster: Body, schedule: Body, *, private: bool) -> Database:
+    """Read an Atlas cluster: its first region has the tier and the limits of scaling.
+
+    The free tier states neither nodes nor disk: it has three nodes and 512 MB.
+    """
     [replication] = cluster["replication_specs"]
     configs = replication["region_configs"]
-    size, scaling = configs[0]["electable_specs"], configs[0]["auto_scaling"]
-    regions = tuple((c["region_name"], c["electable_specs"]["node_count"]) for c in configs)
+    size, scaling = configs[0]["electable_specs"], configs[0].get("auto_scaling", {})
+    regions = tuple((c["region_name"], c["electable_specs"].get("node_count", 3)) for c in configs)
     return Database(
         name=cluster["name"],
         tier=size["instance_size"],
         max_tier=scaling.get("compute_max_instance_size", size["instance_size"]),
-        disk=size["disk_size_gb"] * _GIB,
+        disk=int(size.get("disk_size_gb", 0.5) * _GIB),
         regions=regions,
         backup=bool(cluster.get("backup_enabled")),
         point_in_time=bool(cluster.get("pit_enabled")),
         version=cluster.get("mongo_db_major_version", ""),
         kept=tuple(_kept(schedule)),
         restore_days=schedule.get("restore_window_days", 0),
+        private=private,
     )
 
 
@@ -159,7 +173,14 @@ def _sql(body: Body) -> ManagedService:
         product="Cloud SQL",
         standby=settings["availability_type"] == "REGIONAL",
         restore_days=backup["transaction_log_retention_days"] if logged else 0,
+        version=_version(body["database_version"]),
+        private=not settings["ip_configuration"]["ipv4_enabled"],
     )
+
+
+def _version(name: str) -> str:
+    """Read the version in Google's name: `8.0` in `MYSQL_8_0`."""
+    return name.partition("_")[2].replace("_", ".").lower()
 
 
 def _redis(body: Body) -> ManagedService:
@@ -174,4 +195,6 @@ def _redis(body: Body) -> ManagedService:
         memory=body["memory_size_gb"] * _GIB,
         product="Memorystore",
         standby=body["tier"] == "STANDARD_HA",
+        version=_version(body["redis_version"]),
+        private=body["connect_mode"] == "PRIVATE_SERVICE_ACCESS",
     )

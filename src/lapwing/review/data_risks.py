@@ -8,13 +8,16 @@ import tomllib
 from collections.abc import Iterator
 from datetime import date, timedelta
 
+from lapwing.inventory.support import support
 from lapwing.review.finding import Case, Risk, Rule, Severity
+from lapwing.stack.cloud import FREE_TIER
 from lapwing.stack.source import KeyPath
 from lapwing.system.package_data import read
 
 DATABASES = ("mongodb", "mysql", "postgres")
-FREE_TIER = "M0"
 MAX_REHEARSAL_AGE = timedelta(days=90)
+NOTICE = timedelta(days=180)
+"""How long before extended support begins it is reported."""
 _REDIS_IMAGE = re.compile(r"(^|/)(redis|valkey|redis-stack-server)(:[^/@]*)?(@.*)?$")
 _REDIS_COMMAND = re.compile(r"(\S*/)?(redis|valkey)-server\b")
 _REDIS_LIMIT = re.compile(r"maxmemory\b|\S+\.conf\b")
@@ -116,6 +119,35 @@ def end_of_life(case: Case) -> Iterator[Risk]:
             yield Risk("end-of-life", path, evidence, "Plan the upgrade to a supported version.")
 
 
+def managed_versions(case: Case) -> Iterator[Risk]:
+    """Report managed databases whose version costs extended support or has no support any more."""
+    versions = [("Cloud SQL", m.kind, m.part, m.version) for m in case.environment.facts.managed]
+    prefix = f"{case.environment.name}-"
+    versions += [
+        ("MongoDB Atlas", "mongodb", d.name.removeprefix(prefix), d.version)
+        for d in case.project.databases
+    ]
+    for product, kind, part, version in versions:
+        dates = support(kind, version)
+        path: KeyPath = ("resources", part, "version")
+        running = f"`{part}` runs {kind} {version}"
+        if dates.ends is not None and dates.ends < case.today:
+            evidence = f"{running}, which {product} does not support since {dates.ends}"
+            advice = "Plan the upgrade to a supported version: the provider may upgrade it itself."
+            yield Risk("end-of-life", path, evidence, advice)
+        elif dates.extended is not None and dates.extended <= case.today + NOTICE:
+            begins = "bills" if dates.extended <= case.today else "will bill"
+            evidence = (
+                f"{running}, for which {product} {begins} extended support, from {dates.extended}"
+            )
+            advice = (
+                f"Upgrade to a newer version before {dates.ends}; until then each vCPU costs more."
+            )
+            late = dates.extended <= case.today
+            severity = Severity.WARNING if late else Severity.INFO
+            yield Risk("extended-support", path, evidence, advice, severity)
+
+
 def _ended(image: str, today: date) -> date | None:
     """Return since when a version of an official image has no fixes, if it has none."""
     name, _, tag = image.partition("@")[0].removeprefix("docker.io/").rpartition(":")
@@ -134,4 +166,11 @@ def _versions() -> dict[str, dict[str, date]]:
     return found
 
 
-RULES: tuple[Rule, ...] = (backups, rehearsals, single_pods, unlimited_redis, end_of_life)
+RULES: tuple[Rule, ...] = (
+    backups,
+    rehearsals,
+    single_pods,
+    unlimited_redis,
+    end_of_life,
+    managed_versions,
+)

@@ -42,7 +42,7 @@ def review(
 def _case(loaded: LoadedStack, book: Book, today: date, rehearsals: Rehearsals) -> Case:
     found = read([loaded])
     facts = found.projects[0].facts if found.projects else Inventory()
-    cost = estimate(found, book)
+    cost = estimate(found, book, today=today)
     return Case(loaded, found.environments[0], facts, cost, today, rehearsals)
 
 

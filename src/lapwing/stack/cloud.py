@@ -23,6 +23,7 @@ REGION = r"[a-z]+(-[a-z]+)+[0-9]+"
 TIERS = ("M0", "M10", "M20", "M30", "M40", "M50", "M60", "M80", "M140", "M200", "M300")
 """Cluster tiers of MongoDB Atlas on Google Cloud, the smallest first (Atlas: Cluster Tier)."""
 DEFAULT_TIER = "M10"
+FREE_TIER = "M0"
 _AREAS = {
     "northamerica": "north_america",
     "southamerica": "south_america",
@@ -64,7 +65,7 @@ def shared_project_of(stack: Stack) -> str:
 
 _VERSIONS = {
     "mysql": ("8.4", "MYSQL_{}_{}", {"5": "7", "8": "4"}, ("5.7", "8.0", "8.4")),
-    "postgres": ("17", "POSTGRES_{}", {}, tuple(map(str, range(13, 18)))),
+    "postgres": ("17", "POSTGRES_{}", {}, tuple(map(str, range(10, 18)))),
     "redis": ("7.2", "REDIS_{}_{}", {"7": "2"}, ("7.0", "7.2")),
 }
 """By kind: the default version, Google's name, the newest minor versions, and the offered ones."""
@@ -84,6 +85,11 @@ def managed_version(kind: str, version: str | None) -> str | None:
     elif len(parts) == 1:
         parts.append(newest.get(parts[0], "0"))
     return name.format(*parts) if ".".join(parts[:2]) in offered else None
+
+
+def is_free_tier(resource: Resource) -> bool:
+    """Return whether it is Atlas's free tier, which has no private endpoint and no backups."""
+    return resource.kind == "mongodb" and resource.tier == FREE_TIER
 
 
 def is_managed(resource: Resource, environment: Environment) -> bool:

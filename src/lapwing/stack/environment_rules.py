@@ -6,16 +6,7 @@ import re
 from collections.abc import Iterator
 
 from lapwing.errors import did_you_mean
-from lapwing.stack.cloud import (
-    DEFAULT_TIER,
-    PROJECT_ID,
-    REGION,
-    TIERS,
-    gcp_regions,
-    managed_version,
-    managed_versions,
-    project_of,
-)
+from lapwing.stack.cloud import PROJECT_ID, REGION, gcp_regions, project_of
 from lapwing.stack.environment import Environment
 from lapwing.stack.model import Stack
 from lapwing.stack.quantities import HOST_ADDRESS, show_duration
@@ -69,7 +60,7 @@ def check_cloud(_: Stack, environment: Environment) -> Iterator[Violation]:
     if environment.target == "machine":
         hint = "Set `target: kubernetes`, or remove `cloud`."
         yield Violation("`cloud` is only for `target: kubernetes`.", ("cloud",), hint, key=True)
-    yield from _check_region(cloud.region, ("cloud", "region"), new=cloud.new_region)
+    yield from check_region(cloud.region, ("cloud", "region"), new=cloud.new_region)
     for key in ("project", "shared_project"):
         given: str | None = getattr(cloud, key)
         if given is None or re.fullmatch(PROJECT_ID, given):
@@ -82,7 +73,7 @@ def check_cloud(_: Stack, environment: Environment) -> Iterator[Violation]:
         yield Violation(f"{given!r} is not a valid project id.{length}", ("cloud", key), hint)
 
 
-def _check_region(region: str, at: KeyPath, *, new: bool) -> Iterator[Violation]:
+def check_region(region: str, at: KeyPath, *, new: bool) -> Iterator[Violation]:
     """Check that a region is listed; `new` accepts one that is not."""
     has_form = re.fullmatch(REGION, region) is not None
     if region in gcp_regions() or (new and has_form):
@@ -174,37 +165,6 @@ def check_database_images(stack: Stack, _: Environment) -> Iterator[Violation]:
                 message = f"`image` and `{key}` of a resource (`{name}`) exclude each other."
                 hint = f"Remove `{key}`, or `image`."
                 yield Violation(message, ("resources", name, key), hint, key=True)
-
-
-def check_managed_databases(stack: Stack, environment: Environment) -> Iterator[Violation]:
-    """`tier`, `max_tier` and `replica_region` are for MongoDB, and valid."""
-    new_region = environment.cloud is not None and environment.cloud.new_region
-    for name, resource in stack.resources.items():
-        at: KeyPath = ("resources", name)
-        for key in ("tier", "max_tier", "replica_region"):
-            given: str | None = getattr(resource, key)
-            if given is None:
-                continue
-            if resource.kind != "mongodb":
-                message = f"`{key}` is only for a managed MongoDB; `{name}` is {resource.kind}."
-                hint = "Use `resources: {cpu, memory}` for a database in the cluster."
-                yield Violation(message, (*at, key), hint, key=True)
-            elif key != "replica_region" and given not in TIERS:
-                near = next((t for t in TIERS if t.lower() == given.lower()), None)
-                hint = f"Did you mean `{near}`?" if near else f"Tiers: {', '.join(TIERS)}."
-                yield Violation(f"MongoDB Atlas has no tier {given!r}.", (*at, key), hint)
-        if environment.cloud is not None and resource.managed and resource.kind != "mongodb":
-            offered = ", ".join(managed_versions(resource.kind))
-            if managed_version(resource.kind, resource.version) is None:
-                message = f"Google Cloud does not offer {resource.kind} {resource.version}."
-                yield Violation(message, (*at, "version"), f"Versions: {offered}.")
-        if resource.replica_region is not None:
-            path = (*at, "replica_region")
-            yield from _check_region(resource.replica_region, path, new=new_region)
-        tier, most = resource.tier or DEFAULT_TIER, resource.max_tier
-        if tier in TIERS and most in TIERS and TIERS.index(most) < TIERS.index(tier):
-            message = f"`max_tier` ({most}) is smaller than `tier` ({tier})."
-            yield Violation(message, (*at, "max_tier"))
 
 
 def check_accepted_vulnerabilities(stack: Stack, _: Environment) -> Iterator[Violation]:

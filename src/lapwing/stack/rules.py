@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from lapwing.stack import (
     environment_rules,
     ingress_rules,
+    managed_rules,
     release_rules,
     service_rules,
     variable_rules,
@@ -56,7 +57,7 @@ RULES: tuple[Rule, ...] = (
     environment_rules.check_delivery,
     environment_rules.check_repository,
     environment_rules.check_environment_registry,
-    environment_rules.check_managed_databases,
+    *managed_rules.RULES,
     environment_rules.check_database_images,
     environment_rules.check_accepted_vulnerabilities,
     *release_rules.RULES,

@@ -124,11 +124,11 @@ def test_databases_of_google_cloud_are_those_that_terraform_creates() -> None:
     found = {e.name: e.facts.managed for e in read(environments(path, folders=False)).environments}
     managed = {m.part: m for m in found["production"]}
     assert managed["db"] == ManagedService(
-        "db", "postgres", 4, 10 * GIB, 50 * GIB, True, "Cloud SQL", True, 7
+        "db", "postgres", 4, 10 * GIB, 50 * GIB, True, "Cloud SQL", True, 7, "17", True
     )
     assert managed["sessions"].backup, "the standby of MySQL needs the binary log"
     assert managed["cache"] == ManagedService(
-        "cache", "redis", 0, 2 * GIB, 0, False, "Memorystore", True, 0
+        "cache", "redis", 0, 2 * GIB, 0, False, "Memorystore", True, 0, "7.2", True
     )
     [sessions] = found["staging"]
     assert (sessions.part, sessions.standby, sessions.backup) == ("sessions", False, False)
@@ -162,7 +162,7 @@ def test_network_has_ranges_rules_policies_and_routes() -> None:
     assert facts.closed == ("Ingress", "Egress")
     assert facts.pod_security == ("restricted",)
     assert facts.routes == (Route("/api", "api"), Route("/", "web"))
-    assert Flow("api", "any", "27015-27017") in facts.flows
+    assert Flow("api", "10.10.0.0/20", "27015-27017") in facts.flows
     assert Flow("35.191.0.0/16", "edge", "web") in facts.flows
 
 

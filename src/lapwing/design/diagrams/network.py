@@ -102,8 +102,8 @@ def _databases(subject: Subject) -> Iterator[Node]:
 
 
 def _outside_data(subject: Subject) -> Iterator[Node]:
-    for part, _ in subject.databases:
-        lines = labels(subject, "no-public-database")
+    for part, database in subject.databases:
+        lines = labels(subject, "no-public-database") if database.private else ()
         yield Node(part, f"{part}: MongoDB Atlas", lines, "database", "orange")
     for each in subject.facts.managed:
         yield Node(each.part, each.part, (KINDS[each.kind],), "database", "orange")
@@ -126,15 +126,12 @@ def _links(subject: Subject) -> Iterator[Link]:
     for flow in subject.facts.flows:
         target = exit_node if flow.to == INTERNET else flow.to
         yield Link(GATEWAY if flow.part == "cluster" else flow.part, target, flow.ports)
-    private = subject.has_private_endpoint
-    atlas = {part for part, _ in subject.databases}
+    private = {part for part, database in subject.databases if database.private}
     for pods in subject.services:
         for part, flow in subject.uses(pods.part):
-            if flow.to == "any":
-                target = "endpoint" if private and part in atlas else part
-                yield Link(pods.part, target, flow.ports)
-    if private:
-        yield from (Link("endpoint", part) for part in sorted(atlas))
+            if flow.to != part:
+                yield Link(pods.part, "endpoint" if part in private else part, flow.ports)
+    yield from (Link("endpoint", part) for part in sorted(private))
     if subject.project.nats:
         yield from _nat_links(subject)
 

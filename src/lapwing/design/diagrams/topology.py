@@ -213,19 +213,17 @@ def _allowed_port(subject: Subject) -> str:
 
 
 def _service_links(subject: Subject) -> Iterator[Link]:
-    private = subject.has_private_endpoint
-    atlas = {part for part, _ in subject.databases}
+    private = {part for part, database in subject.databases if database.private}
     served = {p.part for p in subject.services}
     for flow in subject.facts.flows:
         if flow.part in served and flow.to in served:
             yield Link(flow.part, flow.to, "after")
     for pods in subject.services:
         for part in dict.fromkeys(part for part, _ in subject.uses(pods.part)):
-            yield Link(pods.part, "endpoint" if private and part in atlas else part)
+            yield Link(pods.part, "endpoint" if part in private else part)
         if subject.reaches_internet(pods.part) and not subject.project.nats:
             yield Link(pods.part, INTERNET)
-    if private:
-        yield from (Link("endpoint", part) for part in sorted(atlas))
+    yield from (Link("endpoint", part) for part in sorted(private))
     yield Link("nat", INTERNET)
     yield from (Link("nat", each.part, hidden=True) for each in subject.facts.managed)
 

@@ -13,12 +13,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from lapwing.plan.names import INSTANCE
+from lapwing.render.addresses import ATLAS_PORTS, DATABASES, NODES, PRIVATE_NETWORKS
 from lapwing.render.kubernetes import edge, pod
 from lapwing.render.kubernetes.analysis import STATS_PORT, is_watched
 from lapwing.render.kubernetes.edge_config import ends_tls
 from lapwing.render.kubernetes.objects import ClusterEnvironment, Manifest, new_object, selector
-from lapwing.render.kubernetes.setting import Scope, Tree
+from lapwing.render.kubernetes.setting import Scope, Setting, Tree
 from lapwing.render.kubernetes.workloads import is_rollout
+from lapwing.stack.cloud import is_free_tier
 from lapwing.stack.model import Service
 from lapwing.stack.resource_reference import PORTS
 
@@ -27,15 +29,12 @@ WAVE = 1
 LOAD_BALANCERS = ("35.191.0.0/16", "130.211.0.0/22")
 """The addresses of Google's load balancers and their health checks. Source: Google Cloud, firewall
 rules for Application Load Balancers."""
-PRIVATE_NETWORKS = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16")
-"""Addresses outside the internet: private networks, and the metadata server."""
-ATLAS_PORTS = (27015, 27017)
-"""Port range of MongoDB Atlas, also behind a private endpoint."""
 OURS = {"matchLabels": {INSTANCE: Scope.PREFIX}}
 NODE_LOCAL_DNS = "169.254.20.10"
 METADATA_SERVER = "169.254.169.254"
 """Addresses of DNS servers on a node: NodeLocal DNSCache, and Cloud DNS, which GKE Autopilot uses.
 Sources: Kubernetes documentation, Using NodeLocal DNSCache; GKE documentation, Using Cloud DNS."""
+INTERNET = {"ipBlock": {"cidr": "0.0.0.0/0", "except": list(PRIVATE_NETWORKS)}}
 DNS_PORTS = [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]
 
 
@@ -130,22 +129,39 @@ def _egress(cluster: ClusterEnvironment, service: Service) -> list[Tree]:
     """Build the connections that a service may open."""
     found: list[Tree] = []
     for need in service.needs:
-        kind = cluster.loaded.stack.resources[need].kind
         if need in cluster.own_resources:
-            found.append(_to(need, PORTS[kind]))
-        elif kind == "mongodb":
-            first, last = ATLAS_PORTS
-            found.append({"ports": [{**_tcp(first), "endPort": last}]})
+            found.append(_to(need, PORTS[cluster.own_resources[need].kind]))
         else:
-            found.append({"ports": [_tcp(PORTS[kind])]})
+            found.append(_to_managed(cluster, need))
     for part in service.after:
         if cluster.services[part].kind in ("web", "static"):
             found.append(_to(part, pod.port(cluster.services[part])))
     if service.internet:
-        block = {"cidr": "0.0.0.0/0", "except": list(PRIVATE_NETWORKS)}
         limit = {} if service.internet is True else {"ports": [_tcp(p) for p in service.internet]}
-        found.append({"to": [{"ipBlock": block}], **limit})
+        found.append({"to": [INTERNET], **limit})
     return found
+
+
+def _to_managed(cluster: ClusterEnvironment, need: str) -> dict[str, Tree]:
+    """Build the connection to a database outside of the cluster.
+
+    In a cloud it has an address in a range that `lapwing infra` renders; the free tier of MongoDB
+    Atlas has public ones. Elsewhere only its URL has the address, and that is a secret.
+    """
+    resource = cluster.managed_resources[need]
+    ports = [_tcp(PORTS[resource.kind])]
+    in_cloud, is_atlas = cluster.settings.cloud is not None, resource.kind == "mongodb"
+    if is_atlas:
+        first, last = ATLAS_PORTS
+        ports = [{**_tcp(first), "endPort": last}]
+    if not in_cloud:
+        return {"ports": ports}
+    if is_free_tier(resource):
+        return {"to": [INTERNET], "ports": ports}
+    addresses = Setting(
+        f"resources.{need}.addresses", NODES if is_atlas else DATABASES, f"The range of {need}."
+    )
+    return {"to": [{"ipBlock": {"cidr": addresses}}], "ports": ports}
 
 
 def _of_resources(cluster: ClusterEnvironment) -> Iterator[dict[str, Tree]]:

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from lapwing.plan.names import EXTERNAL_SECRETS
-from lapwing.render.terraform.cloud import Project, internet_ports, managed, secrets
+from lapwing.render.addresses import ATLAS_PORTS
+from lapwing.render.terraform.cloud import Project, databases, internet_ports, managed, secrets
 from lapwing.render.terraform.template import Body, merge, render
+from lapwing.stack.cloud import is_free_tier
 from lapwing.stack.resource_reference import PORTS
 
 
 def firewall(project: Project) -> Body:
     """Render a firewall that denies ingress and egress except for required connections."""
     kinds = {r.kind for e in project.environments for r in managed(e).values()}
-    ports = sorted(str(PORTS[kind]) for kind in kinds)
-    body = render("firewall", project, ports=ports, internet=internet_ports(project))
+    ports, atlas = sorted(str(PORTS[kind]) for kind in kinds), "-".join(map(str, ATLAS_PORTS))
+    body = render(
+        "firewall", project, ports=ports, atlas=atlas, internet=internet_ports(project)
+    )
+    rules = body["resource"]["google_compute_firewall"]
     if not kinds:
-        del body["resource"]["google_compute_firewall"]["allow_out_databases"]
+        del rules["allow_out_databases"]
+    if not any(is_free_tier(r) for e in project.environments for r in databases(e).values()):
+        del rules["allow_out_atlas"]
     if not (project.domains or project.gke_domains):
-        del body["resource"]["google_compute_firewall"]["allow_in_load_balancer"]
+        del rules["allow_in_load_balancer"]
     return body
 
 

@@ -10,6 +10,7 @@ number, 0.9 to 6.5 GiB each, in steps of 256 MiB, at least 3.75 GiB) and "Redis 
 
 from __future__ import annotations
 
+from lapwing.render.addresses import DATABASES
 from lapwing.render.terraform.cloud import Project, managed, secret_name
 from lapwing.render.terraform.template import Body, merge, render
 from lapwing.stack.cloud import managed_version
@@ -48,8 +49,9 @@ def databases(project: Project) -> Body | None:
     found = [(e, n, r) for e in project.environments for n, r in managed(e).items()]
     if not found:
         return None
+    address, _, length = DATABASES.partition("/")
     return merge(
-        render("managed", project),
+        render("managed", project, address=address, length=int(length)),
         *(
             (_redis if resource.kind == "redis" else _sql)(project, loaded, name, resource)
             for loaded, name, resource in found

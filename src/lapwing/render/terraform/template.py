@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from lapwing.render.addresses import DATABASES, NODES
 from lapwing.render.terraform.cloud import Project
 from lapwing.system.package_data import NAME, fill, read
 from lapwing.system.yaml_loader import read_yaml
@@ -28,6 +29,8 @@ def render(template: str, project: Project, **values: Any) -> Body:
         "region": project.region,
         "stack": project.stack,
         "shared": project.shared,
+        "nodes": NODES,
+        "databases": DATABASES,
     }
     rendered: Body = _fill(_read(template), values)
     return rendered
