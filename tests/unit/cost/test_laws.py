@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ from lapwing.cost.estimate import estimate
 from lapwing.cost.ledger import Estimate, changed_lines
 from lapwing.inventory import autopilot
 from lapwing.inventory.read import read
-from lapwing.stack.load import LoadedStack
+from lapwing.stack.load import LoadedStack, environments
 from lapwing.stack.model import Stack
+from tests.unit.render.stacks import GOLDEN
 
 MIB = 2**20
 
@@ -262,3 +264,15 @@ def test_changed_lines_sum_to_difference_of_totals(most: int) -> None:
     assert {c.item for c in changes} >= {"api: vCPU", "api: memory"}
     assert sum(c.low for c in changes) == after.low - before.low
     assert sum(c.high for c in changes) == after.high - before.high
+
+
+@pytest.mark.parametrize(
+    ("today", "amount"), [(date(2026, 1, 31), None), (date(2026, 2, 1), Decimal("102.20"))]
+)
+def test_extended_support_is_billed_from_its_first_day(today: date, amount: Decimal | None) -> None:
+    """PostgreSQL 13 with a standby: 1 vCPU, 0.14 US dollars, 730 hours."""
+    path = GOLDEN / "infra/managed/lapwing.yaml"
+    found = estimate(read(environments(path, folders=False)), book(), today=today)
+    lines = {line.item: line.low for line in found.lines if "extended support" in line.item}
+    assert lines.get("archive: Cloud SQL extended support") == amount
+    assert not {"db: Cloud SQL extended support", "sessions: Cloud SQL extended support"} & {*lines}

@@ -66,7 +66,9 @@ EVIDENCE = {
     "Nodes can only pull images": "roles/artifactregistry.writer",
     "Pods run without root": '"pod-security.kubernetes.io/enforce": "restricted"',
     "Secrets that are not generated": '"refreshPolicy": "Periodic"',
-    "The database has no public endpoint": "mongodbatlas_privatelink_endpoint_service",
+    "reached by a private endpoint": "mongodbatlas_privatelink_endpoint_service",
+    "in a range that is peered": "google_service_networking_connection",
+    "reached over the internet": "mongodbatlas_project_ip_access_list",
 }
 """Words of a sentence, and what the rendered files have exactly if it is true."""
 
@@ -165,6 +167,12 @@ def test_topology_shows_every_service_and_database(loaded: LoadedStack, subject:
         found = list(keys(drawn.members))
         assert len(found) == len(set(found))
         assert {*loaded.stack.services, *loaded.stack.resources} <= set(found)
+
+
+def test_each_service_uses_only_databases_that_it_needs() -> None:
+    for loaded, subject in ALL:
+        for name, service in loaded.stack.services.items():
+            assert {part for part, _ in subject.uses(name)} == set(service.needs), name
 
 
 def _with_database(**changes: object) -> Subject:

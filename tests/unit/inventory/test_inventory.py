@@ -18,6 +18,7 @@ from lapwing.inventory.model import (
     LoadBalancer,
     ManagedService,
     Nat,
+    Peering,
     Requests,
     Rollout,
     Route,
@@ -132,6 +133,25 @@ def test_databases_of_google_cloud_are_those_that_terraform_creates() -> None:
     )
     [sessions] = found["staging"]
     assert (sessions.part, sessions.standby, sessions.backup) == ("sessions", False, False)
+
+
+def test_service_uses_the_databases_whose_url_its_pods_get() -> None:
+    """Also where two databases are of one kind, and so have the same ports and the same range."""
+    path = GOLDEN / "infra/managed/lapwing.yaml"
+    found = {e.name: e for e in read(environments(path, folders=False)).environments}
+    uses = {p.part: p.uses for p in found["production"].facts.pods}
+    assert uses["api"] == ("db", "sessions", "cache")
+    assert uses["report"] == ("archive", "notes")
+    flows = set(found["production"].facts.flows)
+    assert Flow("report", "10.40.0.0/20", "5432") in flows
+    assert Flow("report", "internet", "27015-27017") in flows
+    assert {p.part: p.uses for p in found["staging"].facts.pods}["report"] == ("notes",)
+
+
+def test_range_of_databases_is_a_fact_of_the_project() -> None:
+    path = GOLDEN / "infra/managed/lapwing.yaml"
+    for project in read(environments(path, folders=False)).projects:
+        assert project.facts.peerings == (Peering("services", "10.40.0.0/20"),)
 
 
 def test_terraform_root_of_shared_resources() -> None:

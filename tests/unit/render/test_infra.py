@@ -22,8 +22,8 @@ from lapwing.render.kubernetes import render
 from lapwing.render.terraform.files import files
 from lapwing.render.terraform.services import service_of
 from lapwing.stack.cloud import atlas_region
-from lapwing.stack.load import load
-from tests.unit.render.stacks import STACKS, cases, compare, stack, written
+from lapwing.stack.load import environments, load
+from tests.unit.render.stacks import SHIPPED, STACKS, cases, compare, stack, written
 
 NEG = "cloud.google.com/neg"
 PROJECT = "${google_project.main.project_id}"
@@ -125,7 +125,7 @@ def test_versions_that_google_cloud_does_not_offer_are_refused(
 ) -> None:
     path = stack("managed", tmp_path)
     asked = f'{kind}, version: "{version}"' if version else kind
-    path.write_text(path.read_text().replace("kind: postgres", f"kind: {asked}"))
+    path.write_text(path.read_text().replace("db: {kind: postgres", f"db: {{kind: {asked}"))
     result = run(path, "-o", str(tmp_path / "out"))
     if name is None:
         assert f"Google Cloud does not offer {kind} {version}." in str(result.exception)
@@ -149,6 +149,107 @@ def test_databases_have_a_private_address_and_their_url_in_secret_manager(tmp_pa
     assert rule["destination_ranges"] == ["10.40.0.0/20"]
     staging = json.loads(files["staging/firewall.tf.json"])["resource"]["google_compute_firewall"]
     assert staging["allow_out_databases"]["allow"][0]["ports"] == ["3306"]
+
+
+@pytest.mark.parametrize("case", cases())
+def test_policies_allow_databases_of_a_cloud_in_their_rendered_range_only(case: str) -> None:
+    path = STACKS / case / "lapwing.yaml"
+    path = path if path.exists() else SHIPPED / case / "lapwing.yaml"
+    for loaded in (s for s in environments(path, folders=False) if s.settings.cloud):
+        roots = [json.loads(text) for root in files([loaded]).values() for text in root.values()]
+        ranges = {s["ip_cidr_range"] for s in _resources(roots, "google_compute_subnetwork")}
+        ranges |= {
+            f"{a['address']}/{a['prefix_length']}"
+            for a in _resources(roots, "google_compute_global_address")
+            if "prefix_length" in a
+        }
+        images = {n: "a/b:1" for n, s in loaded.stack.services.items() if s.image is None}
+        objects = render.objects(render.prepare(loaded, images))
+        policies = [o["spec"] for o in objects if o["kind"] == "NetworkPolicy"]
+        for rule in (rule for policy in policies for rule in policy.get("egress", ())):
+            assert rule.get("to"), "a rule without peers allows every address"
+            for block in (p["ipBlock"] for p in rule["to"] if "ipBlock" in p):
+                known = block["cidr"] in ranges or "except" in block
+                assert known or block["cidr"] == "169.254.20.10/32"
+
+
+def _resources(roots: list[Any], kind: str) -> list[Any]:
+    return [r for root in roots for r in root.get("resource", {}).get(kind, {}).values()]
+
+
+def test_free_tier_of_atlas_has_no_private_endpoint_and_no_backups(tmp_path: Path) -> None:
+    files = infra(stack("managed", tmp_path))
+    body = json.loads(files["production/database.tf.json"])["resource"]
+    assert set(body) == {
+        "mongodbatlas_project",
+        "mongodbatlas_advanced_cluster",
+        "mongodbatlas_project_ip_access_list",
+    }
+    cluster = body["mongodbatlas_advanced_cluster"]["production-notes"]
+    assert (cluster["backup_enabled"], cluster["pit_enabled"]) == (False, False)
+    [region] = cluster["replication_specs"][0]["region_configs"]
+    assert (region["provider_name"], region["backing_provider_name"]) == ("TENANT", "GCP")
+    assert "lifecycle" not in cluster or "ignore_changes" not in cluster["lifecycle"]
+    rules = json.loads(files["production/firewall.tf.json"])["resource"]["google_compute_firewall"]
+    assert rules["allow_out_atlas"]["allow"] == [{"protocol": "tcp", "ports": ["27015-27017"]}]
+    other = json.loads(
+        infra(stack("company-inc", tmp_path / "other"))["production/firewall.tf.json"]
+    )
+    assert "allow_out_atlas" not in other["resource"]["google_compute_firewall"]
+
+
+MANAGED = """\
+stack: shop
+services: {{w: {{build: ./app, command: x, needs: [{name}]}}}}
+resources: {{{name}: {resource}}}
+environments:
+  {environment}:
+    target: kubernetes
+    cloud: {{provider: gcp, region: us-central1, project: {project}}}
+    resources: {{{name}: {{managed: true}}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("resource", "place", "message"),
+    [
+        ("{kind: postgres, resources: {cpu: 97}}", "97}", "at most 96 vCPU of cpu"),
+        ("{kind: mysql, resources: {memory: 625Gi}}", "625Gi", "at most 624Gi of memory"),
+        ("{kind: mysql, storage: 70000Gi}", "70000Gi", "at most 65536Gi of storage"),
+        ("{kind: redis, resources: {memory: 301Gi}}", "301Gi", "at most 300Gi of memory"),
+        ("{kind: mongodb, tier: M0, storage: 1Gi}", "1Gi", "512Mi"),
+        ("{kind: mongodb, tier: M0, max_tier: M10}", "max_tier", "no auto-scaling"),
+        ("{kind: mongodb, tier: M0, version: 8}", "version", "Atlas chooses its version"),
+    ],
+)
+def test_sizes_that_the_cloud_refuses_are_reported_with_line_and_column(
+    resource: str, place: str, message: str, tmp_path: Path
+) -> None:
+    text = MANAGED.format(name="db", resource=resource, environment="live", project="shop-live")
+    path = written(text, tmp_path)
+    column = text.splitlines()[2].index(place) + 1
+    problem = str(run(path, "-o", str(tmp_path / "out")).exception)
+    assert problem.startswith(f"{path}:3:{column}: ")
+    assert message in problem
+
+
+@pytest.mark.parametrize(
+    ("kind", "longest"), [("redis", 40), ("postgres", 98 - 31), ("mongodb", 63 - 8)]
+)
+def test_names_that_the_cloud_refuses_are_reported(kind: str, longest: int, tmp_path: Path) -> None:
+    for length in (longest, longest + 1):
+        name = "d" * min(40, length - 2)
+        values = {
+            "name": name,
+            "environment": "e" * (length - 1 - len(name)),
+            "resource": f"{{kind: {kind}}}",
+            "project": "p" * 30,
+        }
+        path = written(MANAGED.format(**values), tmp_path / str(length))
+        result = run(path, "-o", str(tmp_path / f"out{length}"))
+        assert (result.exit_code == 0) == (length == longest), result.exception
+        if length > longest:
+            assert f"{path}:3:13: " in str(result.exception)
 
 
 def test_environments_of_one_project_have_separate_endpoint_groups(tmp_path: Path) -> None:
