@@ -198,6 +198,7 @@ def _network(subject: Subject, sources: Sources) -> Iterator[Part]:
     rows = [(f"subnet {s.name}", s.cidr, s.region) for s in facts.subnets]
     rows += [(name, cidr, s.region) for s in facts.subnets for name, cidr in s.secondary]
     rows += [("control plane", c.control_plane, c.region) for c in facts.clusters]
+    rows += [(f"databases, peered as {p.name}", p.cidr, "all") for p in facts.peerings]
     if rows:
         yield Table(("Range", "Addresses", "Region"), tuple(rows))
     yield Figure(picture("network", subject, sources.workflow))
