@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lapwing.design.claims import Claim
-from lapwing.design.subject import Subject
+from lapwing.design.subject import Subject, joined
 
 LABELS: dict[str, Claim] = {
     "autopilot": Claim(
@@ -32,6 +32,10 @@ LABELS: dict[str, Claim] = {
     "no-public-database": Claim(
         "no public endpoint",
         lambda s: s.has_private_endpoint,
+    ),
+    "peered": Claim(
+        lambda s: f"peered range {joined(p.cidr for p in s.project.peerings)}",
+        lambda s: any(m.private for m in s.facts.managed),
     ),
     "one-switch": Claim(
         "one switch for all services", lambda s: s.on_machine and bool(s.blue_green)

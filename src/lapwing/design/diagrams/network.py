@@ -24,9 +24,9 @@ def network(subject: Subject) -> Graph:
     if subject.on_machine:
         members: tuple[Node | Group, ...] = (Group("machine", "Machine", parts, "green"),)
     elif subject.cloud is None:
-        members = (_cluster(subject, parts),)
+        members = (_cluster(subject, parts), *_managed(subject))
     else:
-        members = (_project(subject, parts), *_outside_data(subject))
+        members = (_project(subject, parts), *_atlas(subject))
     ends = tuple(_ends(subject))
     title = f"{subject.stack}, {subject.environment.name}: network security"
     return graph("network", title, (*ends, *members), links)
@@ -48,7 +48,11 @@ def _project(subject: Subject, parts: Parts) -> Group:
     vpc = Group(
         "vpc", ": ".join(("VPC", *labels(subject, "denied"))), tuple(_vpc(subject, parts)), "white"
     )
-    return Group("project", f"Project {subject.cloud.identity}", (*members, vpc))
+    members.append(vpc)
+    if databases := tuple(_managed(subject)):
+        title = ", ".join(("Google's network", *labels(subject, "peered")))
+        members.append(Group("peered", title, databases, "orange"))
+    return Group("project", f"Project {subject.cloud.identity}", tuple(members))
 
 
 def _vpc(subject: Subject, parts: Parts) -> Iterator[Node | Group]:
@@ -101,10 +105,13 @@ def _databases(subject: Subject) -> Iterator[Node]:
         yield Node(pods.part, pods.part, (KINDS[pods.component],), "database", "orange")
 
 
-def _outside_data(subject: Subject) -> Iterator[Node]:
+def _atlas(subject: Subject) -> Iterator[Node]:
     for part, database in subject.databases:
         lines = labels(subject, "no-public-database") if database.private else ()
         yield Node(part, f"{part}: MongoDB Atlas", lines, "database", "orange")
+
+
+def _managed(subject: Subject) -> Iterator[Node]:
     for each in subject.facts.managed:
         yield Node(each.part, each.part, (KINDS[each.kind],), "database", "orange")
 

@@ -80,7 +80,7 @@ def _project(subject: Subject, inside: tuple[Node | Group, ...]) -> Group:
         f"Region {subject.cloud.region}" + "".join(f", {t}" for t in labels(subject, "zones")),
         (
             Group("subnet", f"VPC, private subnet {subnet.cidr}", tuple(network), "white"),
-            *_managed(subject, created=True),
+            *_peered(subject),
         ),
         "blue",
     )
@@ -133,6 +133,15 @@ def _atlas_lines(subject: Subject, part: str) -> Iterator[str]:
         yield f"{nodes} nodes in {region}"
     if database.kept:
         yield f"backups {database.kept[0]}"
+
+
+def _peered(subject: Subject) -> Iterator[Group]:
+    """Draw the databases in Google's network, which is peered with that of the project."""
+    nodes = tuple(_managed(subject, created=True))
+    if nodes:
+        yield Group(
+            "peered", ", ".join(("Google's network", *labels(subject, "peered"))), nodes, "orange"
+        )
 
 
 def _managed(subject: Subject, *, created: bool) -> Iterator[Node]:
