@@ -37,10 +37,7 @@ _EXCEPTIONS = {
         "CKV2_GCP_13:The duration of every statement would fill the logs, which are billed.",
     ),
 }
-_WITHOUT_BACKUP = (
-    "CKV_GCP_14:`backup` of the resource is not set in the stack file.",
-    "CKV2_GCP_20:`backup` of the resource is not set in the stack file.",
-)
+_WITHOUT_BACKUP = {"mysql": ("CKV_GCP_14", "CKV2_GCP_20"), "postgres": ("CKV_GCP_14",)}
 _SCHEMES = {"mysql": "mysql", "postgres": "postgresql"}
 
 
@@ -86,7 +83,10 @@ def _sql(project: Project, loaded: LoadedStack, name: str, resource: Resource) -
 
 
 def _exceptions(kind: str, backup: bool) -> tuple[str, ...]:
-    return _EXCEPTIONS[kind] if backup else (*_EXCEPTIONS[kind], *_WITHOUT_BACKUP)
+    if backup:
+        return _EXCEPTIONS[kind]
+    reason = "`backup` of the resource is not set in the stack file."
+    return (*_EXCEPTIONS[kind], *(f"{check}:{reason}" for check in _WITHOUT_BACKUP[kind]))
 
 
 def _flags(is_postgres: bool) -> list[Body]:
