@@ -14,9 +14,7 @@ def firewall(project: Project) -> Body:
     """Render a firewall that denies ingress and egress except for required connections."""
     kinds = {r.kind for e in project.environments for r in managed(e).values()}
     ports, atlas = sorted(str(PORTS[kind]) for kind in kinds), "-".join(map(str, ATLAS_PORTS))
-    body = render(
-        "firewall", project, ports=ports, atlas=atlas, internet=internet_ports(project)
-    )
+    body = render("firewall", project, ports=ports, atlas=atlas, internet=internet_ports(project))
     rules = body["resource"]["google_compute_firewall"]
     if not kinds:
         del rules["allow_out_databases"]
