@@ -26,6 +26,9 @@ from lapwing.targets.base import StatusReport
 
 BOOT_LINK = Path("/etc/systemd/system/multi-user.target.wants/lapwing.service")
 """The symlink that enables the unit of a server (systemd.unit(5)); readable without D-Bus."""
+MIGRATION = Path("/proc/sys/net/ipv4/tcp_migrate_req")
+"""Whether connections in the queue of a closed socket move to another one of the same port. Source:
+docs.kernel.org, ip-sysctl."""
 MIN_FREE_BYTES = 1024**3
 """Free space below which deployments are likely to fail."""
 
@@ -52,6 +55,7 @@ def examine(settings: Settings) -> Iterator[CheckResult]:
         yield _port(settings)
     if settings.server:
         yield _boot()
+        yield _replacement()
         yield from _problems(settings)
     if active := _active(settings):
         yield _traffic(settings, active, alive)
@@ -158,6 +162,15 @@ def _boot() -> CheckResult:
         return CheckResult("reboot", True, f"{BOOT_LINK.name} starts at boot")
     problem = f"{BOOT_LINK.name} does not start at boot: run `lapwing server setup -e NAME`"
     return CheckResult("reboot", False, problem)
+
+
+def _replacement() -> CheckResult:
+    """Mention whether connections may be reset when another Envoy takes over the ports."""
+    seen = "resets no connection"
+    with contextlib.suppress(OSError):
+        if MIGRATION.read_text() == "0\n":
+            seen = "may reset new connections: set `sysctl net.ipv4.tcp_migrate_req=1`"
+    return CheckResult("Envoy upgrade", True, seen)
 
 
 def _git() -> CheckResult:

@@ -9,6 +9,7 @@ replaces Envoy without closing its port.
     /opt/lapwing/current           a link to the one in use
     /etc/lapwing/environment       the settings of the agent and of `lapwing` on the server
     /etc/lapwing/environment.local  what an administrator adds to them; never written here
+    /etc/sysctl.d/90-lapwing.conf  the kernel setting with which Envoy is replaced without a reset
     /var/lib/lapwing/              the home of the user `lapwing`; `state` is LAPWING_HOME
 """
 
@@ -26,6 +27,7 @@ TOP = "/opt/lapwing"
 HOME = "/var/lib/lapwing"
 SETTINGS = "/etc/lapwing/environment"
 LOCAL_SETTINGS = "/etc/lapwing/environment.local"
+SYSCTL = "/etc/sysctl.d/90-lapwing.conf"
 KEEP_VERSIONS = 3
 OPTIONS = "restrict,pty"
 LIMITED_OPTIONS = "restrict"
@@ -116,6 +118,12 @@ def steps(package: Package, facts: Mapping[str, str], keys: Sequence[str]) -> li
         _user(),
         *_program(package, facts),
         Step("write the settings", _write(SETTINGS, 0o644), VARIABLES.encode()),
+        Step(
+            "let the kernel move waiting connections to the next Envoy",
+            f"{_write(SYSCTL, 0o644)}\n"  # At boot; a container may not be allowed to set it.
+            "{ echo 1 > /proc/sys/net/ipv4/tcp_migrate_req; } 2>/dev/null || true",
+            b"net.ipv4.tcp_migrate_req = 1\n",
+        ),
         Step("write the command", _write("/usr/local/bin/lapwing", 0o755), WRAPPER.encode()),
         allow([key_line(key) for key in keys]),
         Step(
@@ -255,6 +263,6 @@ systemctl disable --now --quiet lapwing 2>/dev/null || true
 pkill -TERM -u {USER} || true
 sleep 2
 pkill -KILL -u {USER} || true
-rm -rf {TOP} /etc/lapwing /etc/systemd/system/lapwing.service /usr/local/bin/lapwing
+rm -rf {TOP} /etc/lapwing /etc/systemd/system/lapwing.service /usr/local/bin/lapwing {SYSCTL}
 systemctl daemon-reload"""
 """Removes the program; the user and its home, with all data, stay."""

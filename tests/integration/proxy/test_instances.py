@@ -26,6 +26,8 @@ from lapwing.settings import Settings
 from tests.installation import envoys, free_port
 
 PATIENCE = 60.0
+MIGRATES = Path("/proc/sys/net/ipv4/tcp_migrate_req").read_text() == "1\n"
+"""Whether the kernel moves connections that wait for a closing socket to another one."""
 
 
 async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -71,6 +73,17 @@ class Requests:
 
     sent: int = 0
     failed: list[str] = field(default_factory=list)
+
+    def failed_but_for_handover(self) -> list[str]:
+        """What failed, but for connections that the kernel resets without `tcp_migrate_req`.
+
+        These wait for a process of Envoy when it closes its socket: at most one of each process,
+        because one connection is opened at a time.
+        """
+        reset = [f for f in self.failed if f.startswith("ConnectError(")]
+        if MIGRATES or len(reset) > instances.PROCESSES:
+            return self.failed
+        return [f for f in self.failed if f not in reset]
 
 
 @contextlib.asynccontextmanager
@@ -147,7 +160,7 @@ async def test_killed_supervisor_is_replaced_without_failed_requests(proxy: Envo
     async with requests(proxy) as found:
         os.kill(supervisor.pid, signal.SIGKILL)
         await until(lambda: not set(before) & set(envoys(proxy.settings.home)))
-    assert found.failed == []
+    assert found.failed_but_for_handover() == []
     assert proxy.identity not in (None, supervisor)
 
 
@@ -164,7 +177,7 @@ async def test_changed_configuration_is_used_by_the_next_agent(proxy: Envoy) -> 
         await following.start()
         await until(lambda: not set(before) & set(envoys(settings.home)))
         assert (await long).status_code == 200
-    assert found.failed == []
+    assert found.failed_but_for_handover() == []
     assert found.sent > 20
     async with client(following) as http:
         assert (await http.get("/", headers={"a_b": "c"})).status_code == 200
@@ -201,7 +214,7 @@ async def test_envoy_of_an_older_version_is_replaced(proxy: Envoy, tmp_path: Pat
         async with requests(proxy) as found:
             await proxy.start()
             await until(lambda: processes.started(old.pid) is None)
-        assert found.failed == []
+        assert found.failed_but_for_handover() == []
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.kill(old.pid, signal.SIGKILL)

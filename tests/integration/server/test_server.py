@@ -37,6 +37,7 @@ def test_setup_can_run_again(deployed: Laptop) -> None:
     before = deployed.machine.run("readlink /opt/lapwing/current")
     deployed.where.run("server", "setup", "-e", "vps")
     assert deployed.machine.run("readlink /opt/lapwing/current") == before
+    assert deployed.machine.run("cat /proc/sys/net/ipv4/tcp_migrate_req") == "1\n"
     assert deployed.machine.run("grep -c receive /var/lib/lapwing/.ssh/authorized_keys") == "1\n"
     assert deployed.ask() == version(deployed)
 
@@ -45,6 +46,7 @@ def test_setup_shows_its_commands_and_changes_nothing(laptop: Laptop) -> None:
     before = laptop.machine.run("find /opt/lapwing /etc/lapwing | sort | sha256sum")
     shown = laptop.where.run("server", "setup", "-e", "vps", "--dry-run").stdout
     assert "# install Lapwing\n" in shown
+    assert "echo 1 > /proc/sys/net/ipv4/tcp_migrate_req" in shown
     assert "systemctl restart lapwing" in shown
     assert laptop.machine.run("find /opt/lapwing /etc/lapwing | sort | sha256sum") == before
 
@@ -269,6 +271,7 @@ def test_doctor_checks_the_server(deployed: Laptop) -> None:
     where = deployed.where
     found = {row["check"]: row for row in where.json("doctor", "-e", "vps")}
     assert found["reboot"]["seen"] == "lapwing.service starts at boot"
+    assert found["Envoy upgrade"]["seen"] == "resets no connection"
     assert found["traffic"]["ok"]
     deployed.machine.run("systemctl disable --quiet lapwing")
     try:
