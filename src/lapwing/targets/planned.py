@@ -157,9 +157,25 @@ def rollback(
             "deployment.",
             hint=hint,
         )
-    raise StateError(
-        f"There is no earlier deployment of {ref} to roll back to.",
-        hint=hint,
+    eligible = [
+        e for e in entries if e.commit != head and (any_outcome or e.outcome == "succeeded")
+    ]
+    raise _nothing_to_restore(ref, services, eligible, hint)
+
+
+def _nothing_to_restore(
+    ref: EnvironmentRef, services: tuple[str, ...], earlier: list[Entry], hint: str
+) -> StateError:
+    """Return the error for a rollback if no successful deployment has other services."""
+    if not any(entry.services for entry in earlier):
+        return StateError(f"There is no earlier deployment of {ref} to roll back to.", hint=hint)
+    if services:
+        same = ", ".join(services)
+        return StateError(f"The earlier deployments of {ref} have the same {same}.", hint=hint)
+    return StateError(
+        f"The earlier deployments of {ref} have the same services: the release is the same.",
+        hint="Only settings of the environment changed, such as `access`: change them in the stack "
+        f"file, and run `lapwing deploy -e {ref.environment}`.",
     )
 
 

@@ -135,6 +135,8 @@ def test_redirected_host_is_in_the_certificate_and_keeps_path_and_query(
     plain = int(where.environ["LAPWING_HTTP_PORT"])
     to = (307, "https://www.example.com/a?b")
     assert location(where, "http://www.example.com/a?b", port=plain) == to
+    to = (307, f"https://www.example.com:{port}/a?b")
+    assert location(where, f"http://www.example.com:{plain}/a?b", port=plain) == to
     assert location(where, "https://app.example.org/")[0] == 501  # The application: no POST.
     other = where.beside("other")
     error = deploy(other, authority, "other.example.com", "other",

@@ -10,7 +10,7 @@ from msgspec import UNSET, UnsetType
 
 from lapwing.desired.history import ROLLBACK_TARGETS, entries_to_keep, history, last_failure
 from lapwing.desired.repository import DesiredRepository
-from lapwing.errors import UsageError
+from lapwing.errors import StateError, UsageError
 from lapwing.observed.status import RolloutStatus, Status
 from lapwing.plan.model import Access, Deployment, DeploymentKind, Document, Maintenance, Service
 from lapwing.targets import planned
@@ -57,6 +57,19 @@ def test_rollback_keeps_the_present_access(tmp_path: Path) -> None:
     for services in ((), ("api",)):
         api = planned.rollback(repository, REF, "a", services=services).document.services["api"]
         assert (api.release, api.access) == ("api-1", limited)
+
+
+def test_rollback_after_a_change_of_access_only_is_refused(tmp_path: Path) -> None:
+    repository = DesiredRepository(tmp_path / "desired")
+    commit(repository, "api-1", "succeeded")
+    with pytest.raises(StateError, match="There is no earlier deployment"):
+        planned.rollback(repository, REF, "a")
+    commit(repository, "api-1", "succeeded", access=Access(allow=("192.0.2.0/24",)))
+    with pytest.raises(StateError, match="the release is the same") as caught:
+        planned.rollback(repository, REF, "a")
+    assert "such as `access`: change them in the stack file" in str(caught.value.hint)
+    with pytest.raises(StateError, match="deployments of shop/local have the same api"):
+        planned.rollback(repository, REF, "a", services=("api",))
 
 
 def test_commit_that_cannot_be_restored_is_refused(tmp_path: Path) -> None:

@@ -121,7 +121,9 @@ class ServedCertificates:
             await asyncio.sleep(0.1)
 
     async def _write_replies(self, replies: Mapping[str, str]) -> None:
-        await self._files.write("http.json", xds.plain_http(replies, str(time.time_ns())))
+        if (plain := self._settings.http_port) is not None:
+            routes = xds.plain_http(replies, plain, self._settings.port, str(time.time_ns()))
+            await self._files.write("http.json", routes)
 
     async def _write_local(self, domains: Iterable[str]) -> None:
         folder = self._settings.certificates

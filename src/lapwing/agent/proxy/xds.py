@@ -106,16 +106,22 @@ def routes(table: RouteTable) -> Json:
     )
 
 
-def plain_http(replies: Mapping[str, str], version: str) -> Json:
+def plain_http(replies: Mapping[str, str], http_port: int, port: int, version: str) -> Json:
     """Render the routes of the port for plain HTTP: ACME challenges, else a redirect to https.
 
-    `replies` are the replies to HTTP-01 challenges by token.
+    `replies` are the replies to HTTP-01 challenges by token. An authority with another port than
+    `http_port`, or none, is kept: it is that of a proxy or a port forwarding.
     """
     challenges = [
         {"match": {"path": CHALLENGE_PATH + token}, **direct_response(200, reply)}
         for token, reply in replies.items()
     ]
-    host = {"name": PLAIN_HTTP, "domains": ["*"], "routes": [*challenges, TO_HTTPS]}
+    match: Json = {"prefix": "/"}
+    if http_port != 80:
+        match["headers"] = [_has_port(http_port)]
+    own = {"match": match, "redirect": {**TO_HTTPS["redirect"], "port_redirect": port}}
+    redirects = [TO_HTTPS] if (http_port, port) == (80, 443) else [own, TO_HTTPS]
+    host = {"name": PLAIN_HTTP, "domains": ["*"], "routes": [*challenges, *redirects]}
     return _response(
         version, "config.route.v3.RouteConfiguration", name=PLAIN_HTTP, virtual_hosts=[host]
     )
@@ -254,9 +260,12 @@ def _to(authority: str) -> list[Json]:
     route = {"match": match, "redirect": action}
     if not port:
         return [route]
-    own = {"name": ":authority", "string_match": {"suffix": f":{port}"}}
     to_port = {**action, "port_redirect": int(port)}
-    return [{"match": {**match, "headers": [own]}, "redirect": to_port}, route]
+    return [{"match": {**match, "headers": [_has_port(int(port))]}, "redirect": to_port}, route]
+
+
+def _has_port(port: int) -> Json:
+    return {"name": ":authority", "string_match": {"suffix": f":{port}"}}
 
 
 def _routes(route: Route, host: VirtualHost) -> list[Json]:
