@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
+from urllib.parse import quote
 
 from lapwing.errors import did_you_mean
 from lapwing.settings import SQLITE
@@ -60,7 +61,7 @@ def check_job_order(stack: Stack, _: Environment) -> Iterator[Violation]:
 
 
 def check_routes(stack: Stack, _: Environment) -> Iterator[Violation]:
-    """Each route belongs to one service and contains no `//`, `.` or `..`."""
+    """Each route belongs to one service and can be the path of a request."""
     taken: dict[str, str] = {}
     for name, service in stack.services.items():
         if service.route is None:
@@ -75,6 +76,10 @@ def check_routes(stack: Stack, _: Environment) -> Iterator[Violation]:
             hint = "Proxies rewrite such paths; write the path that clients request."
             message = f"The route `{service.route}` contains `//`, `.` or `..`."
             yield Violation(message, path, hint)
+        encoded = quote(service.route, safe="/%:@!$&'()*+,;=")  # See RFC 3986, section 3.3.
+        if encoded != service.route:
+            message = f"The route `{service.route}` matches no request: clients encode its path."
+            yield Violation(message, path, f"Write `route: {encoded}`.")
 
 
 def check_kinds(stack: Stack, _: Environment) -> Iterator[Violation]:
