@@ -69,7 +69,8 @@ def test_kubectl_applies_rendered_folder_at_once(stack: Stack, rollouts: str) ->
     assert rendered.returncode == 0, rendered.stderr
     applied = subprocess.run(
         [kubectl, "apply", "--server-side", "-f", out],
-        env=stack.environ, capture_output=True, text=True, check=False,
+        env={**stack.environ, "HOME": str(stack.folder)},
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert applied.returncode == 0, applied.stderr
     lines = applied.stdout.splitlines()
