@@ -15,6 +15,7 @@ from typing import NamedTuple
 from lapwing.errors import RegistryError
 from lapwing.registry.layout import Layout
 from lapwing.registry.manifest import (
+    MAX_MANIFESTS,
     OCI_EMPTY,
     OCI_INDEX,
     Descriptor,
@@ -56,16 +57,16 @@ async def list_referrers(source: Repository | Layout, digest: str) -> list[Descr
     """List the referrers of a manifest by the API, or by the referrers tag where there is none."""
     if isinstance(source, Layout):
         return await _tagged_referrers(source, digest)
-    path = source.path(f"referrers/{digest}")
-    response = await source.request(Request("GET", path, {"Accept": OCI_INDEX}), 200, 400, 404, 405)
-    kind = response.headers.get("content-type", "").partition(";")[0]
-    if response.status == 200 and kind == OCI_INDEX:
-        where = f"the referrers of {source}@{digest}"
-        found = parse_manifest(response.body, kind, where)
-        if "link" in response.headers:
-            raise RegistryError(f"{source}@{digest} has more referrers than fit on one page.")
-        return list(found.children)
-    return await _tagged_referrers(source, digest)
+    request = Request("GET", source.path(f"referrers/{digest}"), {"Accept": OCI_INDEX})
+    where, found = f"the referrers of {source}@{digest}", list[Descriptor]()
+    async for page in source.pages(request, 200, 400, 404, 405):
+        kind = page.headers.get("content-type", "").partition(";")[0]
+        if page.status != 200 or kind != OCI_INDEX:
+            return await _tagged_referrers(source, digest)
+        found += parse_manifest(page.body, kind, where).children
+        if len(found) > MAX_MANIFESTS:
+            raise RegistryError(f"{source}@{digest} has more than {MAX_MANIFESTS} referrers.")
+    return found
 
 
 async def push_referrer(

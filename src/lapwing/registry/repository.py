@@ -20,7 +20,7 @@ from lapwing.registry.tokens import Scopes
 from lapwing.stack.image import is_tag
 
 MAX_PAGES = 1000
-"""Pages of a list of tags at most."""
+"""Pages of one list at most."""
 
 
 class Repository:
@@ -140,7 +140,7 @@ class Repository:
         Raises ImageMissingError if there is no repository.
         """
         seen: set[str] = set()
-        async for page in self._pages(self.path("tags/list?n=1000")):
+        async for page in self._tag_pages():
             found = page["tags"]
             for tag in found if isinstance(found, list) else []:
                 if isinstance(tag, str) and is_tag(tag) and tag not in seen:
@@ -153,7 +153,7 @@ class Repository:
         Only Google's registries list them (`manifest` beside `tags`); elsewhere it is empty.
         """
         found: dict[str, float] = {}
-        async for page in self._pages(self.path("tags/list?n=1000")):
+        async for page in self._tag_pages():
             listed = page.get("manifest")
             if not isinstance(listed, dict):
                 break
@@ -186,24 +186,29 @@ class Repository:
             )
         return response.status != 404
 
-    async def _pages(self, path: str) -> AsyncIterator[dict[str, Any]]:
+    async def pages(self, request: Request, *ok: int) -> AsyncIterator[FullResponse]:
+        """Yield the responses with the pages of a list. Raises RegistryError if it has no end."""
         visited = set()
         for _ in range(MAX_PAGES):
-            visited.add(path)
-            response = await self.request(Request("GET", path))
+            visited.add(request.url)
+            response = await self.request(request, *ok)
+            yield response
+            query = _next_page(response.headers.get("link", ""))
+            if query is None:
+                return
+            request = request._replace(url=f"{request.url.partition('?')[0]}?{query}")
+            if request.url in visited:
+                break
+        raise RegistryError(f"The list at {self.registry.host}{request.url} has no end.")
+
+    async def _tag_pages(self) -> AsyncIterator[dict[str, Any]]:
+        async for response in self.pages(Request("GET", self.path("tags/list?n=1000"))):
             try:
                 found = json.loads(response.body)
                 found["tags"]
             except (ValueError, KeyError, TypeError) as error:
                 raise RegistryError(f"{self} sent an invalid list of tags.") from error
             yield found
-            query = _next_page(response.headers.get("link", ""))
-            if query is None:
-                return
-            path = f"{self.path('tags/list')}?{query}"
-            if path in visited:
-                break
-        raise RegistryError(f"The list of tags of {self} has no end.")
 
 
 def _scopes(scopes: Scopes, mount_from: str | None) -> Scopes:

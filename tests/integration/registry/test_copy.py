@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Callable
@@ -14,9 +15,9 @@ from lapwing.registry.client import RegistryClient
 from lapwing.registry.copy import CopyOptions
 from lapwing.registry.manifest import parse_platform
 from lapwing.stack import image
-from tests.faulty import Login, Proxy
+from tests.faulty import Login, Proxy, proxy
 from tests.integration.registry.conftest import SOON, Copier, Quiet
-from tests.registries import EMPTY, LAYER, MANIFEST, Server, digest_of
+from tests.registries import EMPTY, INDEX, LAYER, MANIFEST, Server, digest_of
 
 Behind = Callable[..., Proxy]
 
@@ -325,6 +326,28 @@ class TestReferrers:
         await copy(f"{target.host}/{name}:1", f"{oci.host}/{name}-back", referrers=True)
         assert oci.referrers(f"{name}-back", image["digest"]) == [sbom["digest"]]
         assert oci.referrers(f"{name}-back", sbom["digest"]) == [signature["digest"]]
+
+    @pytest.mark.parametrize("link", ['</v2/{path}?last=2>; rel="next"', "<?last=2>;rel=next"])
+    async def test_every_page_of_referrers_is_copied(
+        self, oci: Server, name: str, layers: list[bytes], copy: Copier, link: str
+    ) -> None:
+        """None of these registries divides the list into pages: the proxy does."""
+        image = oci.push_image(name, "1", layers)
+        pushed = [oci.push_referrer(name, image, f"application/{n}", b"x") for n in "abc"]
+        path = f"{name}/referrers/{image['digest']}"
+        first, second = (
+            json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": part}).encode()
+            for part in (pushed[:2], pushed[2:])
+        )
+        kind = {"Content-Type": INDEX}
+        with proxy(oci.host) as paged:
+            headers = {**kind, "Link": link.format(path=path)}
+            paged.fail("answer", "GET", f"{path}$", status=200, headers=headers, body=first)
+            paged.fail("answer", "GET", r"\?last=2$", status=200, headers=kind, body=second)
+            done = await copy(f"{paged.host}/{name}:1", f"{oci.host}/{name}-too", referrers=True)
+        assert done.referrers == 3
+        wanted = {each["digest"] for each in pushed}
+        assert set(oci.referrers(f"{name}-too", image["digest"])) == wanted
 
     async def test_referrers_are_not_copied_by_default(
         self, oci: Server, name: str, layers: list[bytes], copy: Copier
