@@ -37,6 +37,8 @@ _PINNED = re.compile(
 is committed."""
 _SCP = re.compile(r"^([\w.-]+@[\w.-]+):(?!/)(.+)$")
 """git's short form of an SSH address, `git@HOST:PATH`, which pip does not read."""
+_REGISTRY_LOGIN = "LAPWING_REGISTRY_TOKEN"
+_SIGNING_KEY = "LAPWING_SIGNING_KEY"
 _SSH_USER = re.compile(r"ssh://([\w-]+)(?::[^/]*)?@")
 
 
@@ -111,10 +113,15 @@ def init(
             "commit or a wheel.",
             style="yellow",
         )
-    if pipeline.registry_token:
+    if _REGISTRY_LOGIN in pipeline.secrets:
         context.printer.say(
-            "The workflow pushes images, which Gitea's job token may not do. Create the secret "
-            "LAPWING_REGISTRY_TOKEN with a token that can write packages."
+            "The workflow pushes images or charts, which the job's token may not do. Create the "
+            f"secret {_REGISTRY_LOGIN} with a token that can write to the registry."
+        )
+    if _SIGNING_KEY in pipeline.secrets:
+        context.printer.say(
+            f"The release signs the chart: create the secret {_SIGNING_KEY} with the private key "
+            "of `signing` (PEM)."
         )
     if pipeline.over_ssh:
         context.printer.say(
@@ -194,14 +201,27 @@ def _pipeline(
         shipped,
         (branch,) if branch else tuple(each.name for each in release.branches),
         ignored_paths(release.docs),
-        registry_token=forge == "gitea"
-        and any(project.delivery.mirror for project in released.projects()),
+        secrets=_secrets(released, forge),
         others=tuple(
             each.name for each in release.branches if prerelease_of(each) or range_of(each)
         ),
         folder=released.folder.resolve().relative_to(top).as_posix(),
         over_ssh=shipped is not None and environments[shipped].host is not None,
     )
+
+
+def _secrets(released: Released, forge: Forge) -> tuple[str, ...]:
+    """Return the names of the secrets that the release reads.
+
+    GitHub's job token can push to GitHub's registry, Gitea's to none.
+    """
+    registry, found = released.delivery.registry, []
+    mirrors = any(project.delivery.mirror for project in released.projects())
+    if (forge == "gitea" and mirrors) or (registry and not registry.startswith("ghcr.io/")):
+        found.append(_REGISTRY_LOGIN)
+    if registry is not None and released.stacks and released.stacks[0].stack.signing is not None:
+        found.append(_SIGNING_KEY)
+    return tuple(found)
 
 
 def _shipped(targets: Mapping[str, str], name: str | None) -> str | None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -21,6 +22,7 @@ from urllib.parse import urlsplit
 from lapwing.errors import ForgeError, LapwingError, ReleaseError
 from lapwing.registry.client import RegistryClient
 from lapwing.registry.push import Progress
+from lapwing.registry.signature import find_key
 from lapwing.release import remote
 from lapwing.release.forge_steps import published_state
 from lapwing.release.forges import open_forge
@@ -224,6 +226,7 @@ async def _release(
         images,
         progress,
         settings.environ,
+        partial(find_key, settings, next(iter(prepared.released.stacks), None)),
         forge,
         registry,
         last.tag if last else None,

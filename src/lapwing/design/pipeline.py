@@ -40,8 +40,8 @@ class Pipeline:
     `over_ssh`: that machine is a server with `host`. `others` are the branches that are not
     shipped, because their versions are pre-releases or old ones.
     `install` are pip's arguments, quoted for a shell; `documentation` is patterns for
-    `paths-ignore`; `registry_token`: the project has images to push. `folder` is the file's in the
-    repository.
+    `paths-ignore`; `secrets` are the names of those that the release reads. `folder` is the file's
+    in the repository.
     """
 
     forge: Forge
@@ -51,7 +51,7 @@ class Pipeline:
     shipped: str | None
     branches: tuple[str, ...]
     documentation: tuple[str, ...]
-    registry_token: bool = False
+    secrets: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
     folder: str = "."
     over_ssh: bool = False
@@ -228,11 +228,7 @@ def _release(pipeline: Pipeline) -> str:
         # The job `ship` is skipped on some branches.
         condition = "!failure() && !cancelled() && github.event_name == 'push'"
         needs = f"    needs: [check, ship]\n    if: ${{{{ {condition} }}}}\n"
-    registry = (
-        "          LAPWING_REGISTRY_TOKEN: ${{ secrets.LAPWING_REGISTRY_TOKEN }}\n"
-        if pipeline.registry_token
-        else ""
-    )
+    secrets = "".join(f"          {name}: ${{{{ secrets.{name} }}}}\n" for name in pipeline.secrets)
     token = "secrets.GITEA_TOKEN" if pipeline.forge == "gitea" else "github.token"
     return f"""\
   release:
@@ -252,7 +248,7 @@ def _release(pipeline: Pipeline) -> str:
         run: lapwing release
         env:
           LAPWING_FORGE_TOKEN: ${{{{ {token} }}}}
-{registry}\
+{secrets}\
 {_in_folder(pipeline)}"""
 
 

@@ -15,12 +15,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from lapwing.registry.manifest import OCI_INDEX, Descriptor, Manifest, build_manifest
+from lapwing.registry.manifest import OCI_CONFIG, OCI_INDEX, Descriptor, Manifest, build_manifest
 
 if TYPE_CHECKING:
     import tarfile
 
-CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar"
 MARKER = "oci-layout"
 _TEMPORARY = ".tmp-"
@@ -119,7 +118,7 @@ class Archive:
         """Make the manifests and the index that an archive of an older `docker save` lacks."""
         children = []
         for entry in json.loads(self.open("manifest.json").read()):
-            config = self._add_blob(entry["Config"], CONFIG)
+            config = self._add_blob(entry["Config"], OCI_CONFIG)
             layers = [self._add_blob(name, LAYER) for name in entry["Layers"]]
             manifest = build_manifest(config, layers, {})
             self._made[blob_path(manifest.digest)] = manifest.raw

@@ -24,12 +24,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lapwing.errors import SigningKeyError
+from lapwing.settings import Settings
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import (
         EllipticCurvePrivateKey,
         EllipticCurvePublicKey,
     )
+
+    from lapwing.stack.load import LoadedStack
 
 SIMPLE_SIGNING = "application/vnd.dev.cosign.simplesigning.v1+json"
 SIGNATURE = "dev.cosignproject.cosign/signature"
@@ -89,6 +92,38 @@ class SigningKey:
 
         algorithm = ec.ECDSA(SHA256(), deterministic_signing=True)
         return base64.b64encode(self._key.sign(content, algorithm)).decode()
+
+
+def find_key(
+    settings: Settings, loaded: LoadedStack | None, path: Path | None = None
+) -> SigningKey | None:
+    """Return the private key: that of a file, or of LAPWING_SIGNING_KEY; None if there is none.
+
+    Raises SigningKeyError, also if the stack file has another public key, or has one and there is
+    no private key.
+    """
+    text, signing = settings.signing_key(), loaded.stack.signing if loaded else None
+    key = None
+    if path is not None:
+        key = read_signing_key(path)
+    elif text is not None:
+        key = parse_signing_key(text, "LAPWING_SIGNING_KEY")
+    if loaded is None or signing is None:
+        return key
+    where = f"`signing: {{key: ...}}` of {loaded.path.name}"
+    expected = parse_public_key(signing.key, where)
+    if key is None:
+        raise SigningKeyError(
+            f"Images and charts have to be signed, because the stack file has {where}.",
+            hint="Set LAPWING_SIGNING_KEY to the private key (PEM). "
+            "`lapwing image build` also has `--sign-key FILE`.",
+        )
+    if key.public.der != expected.der:
+        raise SigningKeyError(
+            f"The private key does not belong to {where}.",
+            hint="Use the other private key, or change the public key.",
+        )
+    return key
 
 
 def read_signing_key(path: Path) -> SigningKey:

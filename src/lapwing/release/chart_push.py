@@ -2,19 +2,27 @@
 
 Charts have a folder of their own, because a service may have the name of the stack. Before the
 version is tagged in git, it is checked that the chart can be pushed and that the registry has no
-other chart with this version. The SBOM of the release is pushed first, as a referrer of the chart,
-so that a chart with its tag is complete.
+other chart with this version. Its SBOM, which is that of the release, its provenance and its
+signatures are pushed first, as referrers of the chart, so that a chart with its tag is complete.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from lapwing.errors import ReleaseError
+from lapwing.registry.attestations import (
+    attach,
+    make_attestations,
+    provenance_predicate,
+    source_uri,
+)
 from lapwing.registry.chart import PackagedChart, chart_artifact, push_chart
 from lapwing.registry.client import RegistryClient
 from lapwing.registry.push import Progress
-from lapwing.registry.referrers import push_referrer
+from lapwing.registry.signature import SigningKey
 from lapwing.release.run import Missing, Present, Step, StepState
 from lapwing.release.steps import ReleaseState
 from lapwing.stack.image import Reference
@@ -24,15 +32,19 @@ FOLDER = "charts"
 
 @dataclass(slots=True)
 class CheckChart(Step):
-    """Checks, before the version is tagged, that its chart can be pushed."""
+    """Checks, before the version is tagged, that its chart can be pushed and signed."""
 
     images: RegistryClient
     chart: PackagedChart
     target: Reference
+    find_key: Callable[[], SigningKey | None]
 
     async def check(self) -> StepState:
-        """Compare the chart with the one in the registry."""
-        return await chart_state(self.images, self.chart, self.target)
+        """Compare the chart with the one in the registry, and read the key if it is missing."""
+        state = await chart_state(self.images, self.chart, self.target)
+        if isinstance(state, Missing):
+            self.find_key()
+        return state
 
     async def run(self) -> str:
         """Begin an upload and cancel it."""
@@ -41,28 +53,35 @@ class CheckChart(Step):
 
 
 @dataclass(slots=True)
-class PushChart(Step):
-    """Pushes the chart, tagged with its version, and the file of the release that is its SBOM."""
+class PushChart(CheckChart):
+    """Pushes the chart, tagged with its version, after its attestations and signatures.
 
-    images: RegistryClient
-    chart: PackagedChart
-    target: Reference
+    `sbom` is the name of the file of the release that is its SBOM.
+    """
+
     state: ReleaseState
     sbom: str
     progress: Progress
 
-    async def check(self) -> StepState:
-        """Compare the chart with the one in the registry."""
-        return await chart_state(self.images, self.chart, self.target)
-
     async def run(self) -> str:
-        """Push the SBOM, then the chart."""
-        repository = self.images.repository(self.target, write=True)
+        """Push what refers to the chart, then the chart."""
         manifest, _ = chart_artifact(self.chart)
-        sbom = self.state.files[self.sbom]
-        await push_referrer(repository, manifest, sbom.media_type, sbom.content, {}, self.progress)
+        bill, key = self.state.files[self.sbom].content, self.find_key()
+        found = make_attestations(
+            self.target.name, manifest.digest, bill, chart_provenance(self.chart, self.state), key
+        )
+        await attach(self.images, self.target, manifest, found, key, self.progress)
+        repository = self.images.repository(self.target, write=True)
         await push_chart(self.chart, repository, self.progress)
         return f"oci://{self.target}"
+
+
+def chart_provenance(chart: PackagedChart, state: ReleaseState) -> dict[str, Any]:
+    """Return the SLSA predicate of a chart: the repository and the commit of the release."""
+    source = source_uri(state.checkout.url(state.remote))
+    parameters = {"chart": chart.name, "version": chart.version, "source": source}
+    commit = {"name": "source", "uri": source, "digest": {"gitCommit": state.head}}
+    return provenance_predicate("chart-package", parameters, [commit])
 
 
 async def chart_state(images: RegistryClient, chart: PackagedChart, target: Reference) -> StepState:

@@ -8,7 +8,7 @@ A dry run takes the same way and stops before each change.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
@@ -18,6 +18,7 @@ from lapwing.registry.client import RegistryClient
 from lapwing.registry.copy import CopyOptions
 from lapwing.registry.manifest import parse_platform
 from lapwing.registry.push import Progress
+from lapwing.registry.signature import SigningKey
 from lapwing.release.chart import find_helm, package_chart
 from lapwing.release.chart_push import FOLDER, CheckChart, PushChart
 from lapwing.release.forge_steps import (
@@ -57,13 +58,15 @@ class ReleaseContext:
     """What the steps work with.
 
     Without a `forge` only tags are made; `registry` is the registry and folder for images;
-    `previous` is the tag of the last version, if there is one.
+    `previous` is the tag of the last version, if there is one. `find_key` reads the private key
+    that signs charts, if there is one.
     """
 
     checkout: Checkout
     images: RegistryClient
     progress: Progress
     environ: Mapping[str, str]
+    find_key: Callable[[], SigningKey | None]
     forge: Forge | None = None
     registry: str | None = None
     previous: str | None = None
@@ -131,7 +134,7 @@ def release_steps(
     if released.delivery.release.files:
         yield MakeFiles("files", state, lambda: _own_files(released))
     if target is not None:
-        yield CheckChart("chart registry", context.images, charts[0], target)
+        yield CheckChart("chart registry", context.images, charts[0], target, context.find_key)
     yield CreateTag("tag", state, f"{released.name} {state.version}")
     if context.forge is not None:
         yield CreateDraft("release", state, context.forge)
@@ -141,7 +144,14 @@ def release_steps(
     if target is not None:
         sbom_name = _sbom_name(released, state)
         yield PushChart(
-            "push chart", context.images, charts[0], target, state, sbom_name, context.progress
+            "push chart",
+            context.images,
+            charts[0],
+            target,
+            context.find_key,
+            state,
+            sbom_name,
+            context.progress,
         )
     if context.forge is not None:
         yield Publish("publish", state, context.forge)

@@ -382,7 +382,8 @@ class Signing(StrictModel):
     key: str = Field(
         pattern=r"^-----BEGIN PUBLIC KEY-----\n[A-Za-z0-9+/=\n]+-----END PUBLIC KEY-----\n?$",
         description="The public key (ECDSA P-256, PEM). Every push of images (`lapwing image "
-        "build --push`, `up`, `deploy`, `ship`) then requires the private key and signs with it.",
+        "build --push`, `up`, `deploy`, `ship`, the chart of `release`) then requires the private "
+        "key and signs with it.",
     )
 
 

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lapwing.build.image.provenance import PREDICATE
 from lapwing.errors import ImageMissingError
 from lapwing.observed.checks import CheckResult
+from lapwing.registry.attestations import PROVENANCE, SBOM_PREDICATE
 from lapwing.registry.client import RegistryClient
 from lapwing.registry.inspect import read_blob
 from lapwing.registry.manifest import Manifest
@@ -27,7 +27,6 @@ from lapwing.registry.signature import (
     open_bundle,
 )
 from lapwing.stack.image import Reference
-from lapwing.targets.image_attestations import SBOM_PREDICATE
 
 MAX_DOCUMENT_BYTES = 32 * 1024 * 1024
 """The largest signature or attestation that is read."""
@@ -98,7 +97,7 @@ def _results(reference: Reference, digest: str, proven: _Proven) -> list[CheckRe
         )
         if found
     ]
-    provenance = proven.statements.get(PREDICATE)
+    provenance = proven.statements.get(PROVENANCE)
     bill = proven.statements.get(SBOM_PREDICATE)
     missing = "no document that this key has signed"
     return [

@@ -29,16 +29,17 @@ from lapwing.build.image.engine import (
 from lapwing.build.image.hashed_files import LiveImage
 from lapwing.build.image.publish import Pushed
 from lapwing.errors import BuildError, SourceError, UsageError
+from lapwing.registry.attestations import attach
 from lapwing.registry.client import RegistryClient
 from lapwing.registry.manifest import Manifest, Platform
 from lapwing.registry.push import Progress
 from lapwing.registry.registry import HostOptions
-from lapwing.registry.signature import SigningKey
+from lapwing.registry.signature import SigningKey, find_key
 from lapwing.settings import Settings
 from lapwing.stack.image import LATEST, check_tag, parse, service_image
 from lapwing.stack.load import LoadedStack
 from lapwing.system.git import Git, read_revision
-from lapwing.targets.image_attestations import attach, find_key, make_documents
+from lapwing.targets.image_attestations import creation_time, image_attestations
 from lapwing.targets.image_requests import buildable_services, dockerfile_request, image_request
 from lapwing.targets.image_scan import check_images
 from lapwing.targets.live_images import live_images
@@ -117,7 +118,7 @@ def make_images(
     names = buildable_services(loaded, options.services)
     _check_dockerfiles(loaded, settings, names, options)
     if options.push:
-        find_key(loaded, options.sign_key, settings)
+        find_key(settings, loaded, options.sign_key)
     planned = {name: _names(loaded, settings, name, options) for name in names}
     live = _live_images(loaded, settings, names, options)
     results = []
@@ -138,7 +139,7 @@ def push_images(
     progress: Progress,
 ) -> list[ImageResult]:
     """Scan and push images; what the registry has is skipped. Raises RegistryError or ScanError."""
-    key = find_key(loaded, options.sign_key, settings)
+    key = find_key(settings, loaded, options.sign_key)
     if options.scan:
         made = [result.image for result in results]
         check_images(loaded, made, settings, report, plain_http=options.plain_http)
@@ -280,14 +281,15 @@ async def _push(
     progress: Progress,
 ) -> tuple[Pushed, tuple[Manifest, ...]]:
     target, image = parse(result.repository, default_tag=None), result.image
-    documents = []
+    attestations = []
     if options.attestations:
         folder = source_folder(loaded, image.service)
-        documents = make_documents(image, loaded, target, folder, settings, key)
+        attestations = image_attestations(image, loaded, target, folder, settings, key)
     hosts = {target.api: HostOptions(plain_http=options.plain_http)}
     async with RegistryClient(settings, plain_http=options.plain_http, hosts=hosts) as client:
         pushed = await publish.push_image(client, image, target, result.tags, progress)
-        referrers = await attach(client, image, target, documents, key, progress)
+        about = creation_time(image)
+        referrers = await attach(client, target, image.root, attestations, key, progress, about)
         return pushed, tuple(referrers)
 
 

@@ -21,24 +21,18 @@ import msgspec
 from lapwing.build.image import publish
 from lapwing.build.image.extended import extend_image
 from lapwing.build.image.hashed_files import LiveImage, earlier_layers
-from lapwing.build.image.provenance import statement
 from lapwing.errors import LapwingError
 from lapwing.plan.names import release_of
+from lapwing.registry.attestations import SBOM_TYPE, Attestation, attach, sign_statements, statement
 from lapwing.registry.client import RegistryClient
 from lapwing.registry.push import Silent
 from lapwing.registry.referrers import list_referrers
 from lapwing.registry.repository import Repository
-from lapwing.registry.signature import SIGNED, STATEMENT_TYPE, SigningKey
+from lapwing.registry.signature import SIGNED, STATEMENT_TYPE, SigningKey, find_key
 from lapwing.settings import Settings
 from lapwing.stack.image import Reference, parse
 from lapwing.stack.load import StackFile
-from lapwing.targets.image_attestations import (
-    SBOM_TYPE,
-    Document,
-    attach,
-    find_key,
-    sign_statements,
-)
+from lapwing.targets.image_attestations import creation_time
 from lapwing.targets.image_verify import read_documents, read_statements
 from lapwing.targets.live_images import live_images
 from lapwing.targets.planned import PlannedChange
@@ -72,7 +66,7 @@ def _keep(
         return plan
     loaded = file.load(plan.document.environment)
     live = live_images(loaded, settings, loaded.registry)
-    key = find_key(loaded, None, settings)
+    key = find_key(settings, loaded)
 
     async def run() -> dict[str, str]:
         found = {}
@@ -110,19 +104,20 @@ class _Extension:
             return None
         self.report(f"adding the hashed files of later releases to {image}")
         await publish.push_image(client, made, image, (), Silent())
-        documents = await self._documents(client.repository(image), made.root.digest)
-        await attach(client, made, image, documents, self.key, Silent())
+        found = await self._attestations(client.repository(image), made.root.digest)
+        about = creation_time(made)
+        await attach(client, image, made.root, found, self.key, Silent(), about)
         return made.root.digest
 
-    async def _documents(self, source: Repository, digest: str) -> list[Document]:
-        """Return the documents of the image, rewritten for the new digest."""
+    async def _attestations(self, source: Repository, digest: str) -> list[Attestation]:
+        """Return the attestations of the image, rewritten for the new digest."""
         old, new = (d.partition(":")[2].encode() for d in (self.image.wanted, digest))
         found = []
         for descriptor in await list_referrers(source, self.image.wanted):
             manifest = await source.manifest(descriptor.digest, descriptor.size)
             if manifest.artifact_type in (SBOM_TYPE, STATEMENT_TYPE):
                 for content in await read_documents(source, manifest):
-                    found.append(Document(manifest.artifact_type, content.replace(old, new)))
+                    found.append(Attestation(manifest.artifact_type, content.replace(old, new)))
         if self.key is None:
             return found
         statements = {SIGNED: statement(self.image.name, digest, SIGNED, {})}

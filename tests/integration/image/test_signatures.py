@@ -3,43 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from lapwing.registry.referrers import referrers_tag
 from tests.needs import require
 from tests.registries import Server
+from tests.signing import cosign, new_key, signing
 
 from .conftest import Stack
 from .test_attestations import registry, write
 
 pytestmark = pytest.mark.xdist_group("image")
-
-
-def new_key(folder: Path, name: str = "team") -> tuple[Path, Path]:
-    """Write a private key (0600) and its public key, as openssl does."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    private, public = folder / f"{name}.key", folder / f"{name}.pub"
-    private.touch(0o600)
-    private.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    public.write_bytes(
-        key.public_key().public_bytes(
-            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
-    )
-    return private, public
 
 
 def verify(stack: Stack, *arguments: str, status: int = 0) -> dict[str, dict[str, Any]]:
@@ -51,8 +28,7 @@ def verify(stack: Stack, *arguments: str, status: int = 0) -> dict[str, dict[str
 def test_signed_image_proves_source_and_sbom(stack: Stack, tmp_path: Path, api: bool) -> None:
     private, public = new_key(tmp_path)
     with registry(api, tmp_path / "registry") as server:
-        key = "".join(f"    {line}\n" for line in public.read_text().splitlines())
-        write(stack, server, f"signing:\n  key: |\n{key}")
+        write(stack, server, signing(public))
         built = stack.build("web", "--push", "--sign-key", str(private))["web"]
         commit = stack.installation.git("rev-parse", "HEAD").strip()
         checks = verify(stack, "web")
@@ -125,10 +101,9 @@ def test_unusable_keys_are_refused_before_anything_is_built(stack: Stack, server
     rsa.write_text("not a key")
     said = stack.fail("web", "--push", "--sign-key", str(rsa))
     assert "has no ECDSA P-256 key in PEM format." in said
-    key = "".join(f"    {line}\n" for line in public.read_text().splitlines())
     text = (stack.installation.folder / "lapwing.yaml").read_text()
-    stack.write({"lapwing.yaml": text + f"signing:\n  key: |\n{key}"})
-    assert "The images have to be signed" in stack.fail("web", "--push")
+    stack.write({"lapwing.yaml": text + signing(public)})
+    assert "Images and charts have to be signed" in stack.fail("web", "--push")
     other = new_key(folder, "other")[0]
     said = stack.fail("web", "--push", "--sign-key", str(other))
     assert "The private key does not belong to `signing: {key: ...}`" in said
@@ -140,30 +115,19 @@ def test_cosign_verifies_signature_and_attestations(
 ) -> None:
     program = require("cosign")
     private, public = new_key(tmp_path)
-    environ = {**os.environ, "HOME": str(tmp_path), "SIGSTORE_NO_CACHE": "true"}
-    # An empty one: a key is trusted by itself, and the public one would be downloaded.
-    root = tmp_path / "root.json"
-    root.write_text(
-        '{"mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1", "tlogs": [], '
-        '"certificateAuthorities": [], "ctlogs": [], "timestampAuthorities": []}'
-    )
-    bundles = ("--new-bundle-format=true", f"--trusted-root={root}")
-
-    def cosign(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [program, *arguments, "--key", str(public), "--insecure-ignore-tlog=true"]
-        return subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
-
+    run = cosign(program, tmp_path, public)
     with registry(api, tmp_path / "registry") as server:
         write(stack, server)
         digest = stack.build("web", "--push", "--sign-key", str(private))["web"]["digest"]
         name = f"{server.host}/team/web@{digest}"
-        done = cosign("verify", name)
+        done = run("verify", name)
         assert done.returncode == 0, done.stderr
         [found] = json.loads(done.stdout)
         assert found["critical"]["image"]["docker-manifest-digest"] == digest
         for kind in ("slsaprovenance1", "cyclonedx"):
-            done = cosign("verify-attestation", "--type", kind, *bundles, name)
+            done = run("verify-attestation", "--type", kind, name, bundles=True)
             assert done.returncode == 0, done.stderr
         public.write_bytes(new_key(tmp_path, "other")[1].read_bytes())
-        assert cosign("verify", name).returncode != 0
-        assert cosign("verify-attestation", "--type", "cyclonedx", *bundles, name).returncode != 0
+        assert run("verify", name).returncode != 0
+        refused = run("verify-attestation", "--type", "cyclonedx", name, bundles=True)
+        assert refused.returncode != 0

@@ -12,9 +12,10 @@ import pytest
 
 from lapwing.desired.repository import DesiredRepository
 from lapwing.plan.model import Deployment, Document, Service
+from tests.signing import new_key
 
 from .conftest import Stack
-from .test_signatures import new_key, verify
+from .test_signatures import verify
 
 DAY_S = 24 * 3600
 pytestmark = pytest.mark.xdist_group("image")

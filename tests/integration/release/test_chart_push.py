@@ -1,4 +1,4 @@
-"""The chart of a release in the registry, pulled by the real helm."""
+"""The chart of a release in the registry, pulled by the real helm, with what refers to it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.gitea import OWNER, Gitea
 from tests.integration.release.conftest import Project, outcomes
 from tests.needs import require
-from tests.registries import Server, docker_registry
+from tests.registries import Server, docker_registry, oci_registry
+from tests.signing import cosign, new_key, signing
 
 FILE = "project: shop\nregistry: {host}/{folder}\nrelease: {{forge: none, chart: chart}}\n"
 
@@ -32,6 +34,19 @@ def project_of(folder: Path, file: str) -> Project:
     return made
 
 
+def referrers(project: Project, reference: str) -> list[str]:
+    """The digests, or the tags, of what refers to a chart."""
+    shown = project.call("image", "inspect", reference, "--output", "json")
+    assert shown.returncode == 0, shown.stderr
+    return [found.get("digest") or found["tag"] for found in json.loads(shown.stdout)["referrers"]]
+
+
+def verified(project: Project, *arguments: str) -> dict[str, bool]:
+    """The checks of `lapwing image verify`, and whether each passed."""
+    done = project.call("image", "verify", *arguments, "--output", "json")
+    return {check["check"]: check["ok"] for check in json.loads(done.stdout)}
+
+
 def test_chart_is_pushed_for_helm(registry: Server, tmp_path: Path) -> None:
     helm = require("helm")
     project = project_of(tmp_path, FILE.format(host=registry.host, folder="first"))
@@ -42,13 +57,16 @@ def test_chart_is_pushed_for_helm(registry: Server, tmp_path: Path) -> None:
     first = project.release()
     assert outcomes(first)["push chart"] == "done"
     registry.whole("first/charts/shop", "0.0.1")
-    reference = f"{registry.host}/first/charts/shop:0.0.1"
-    inspected = json.loads(project.call("image", "inspect", reference, "--output", "json").stdout)
-    [bill] = [r["digest"] for r in inspected["referrers"]]
-    described = registry.manifest("first/charts/shop", bill)
-    assert described["artifactType"] == "application/vnd.cyclonedx+json"
-    content = registry.blob("first/charts/shop", described["layers"][0]["digest"])
-    assert json.loads(content)["metadata"]["component"]["version"] == "0.0.1"
+    documents = {}
+    for digest in referrers(project, f"{registry.host}/first/charts/shop:0.0.1"):
+        described = registry.manifest("first/charts/shop", digest)
+        content = registry.blob("first/charts/shop", described["layers"][0]["digest"])
+        documents[described["artifactType"]] = json.loads(content)
+    bill = documents.pop("application/vnd.cyclonedx+json")
+    assert bill["metadata"]["component"]["version"] == "0.0.1"
+    [origin] = documents.values()
+    [source] = origin["predicate"]["buildDefinition"]["resolvedDependencies"]
+    assert source["digest"] == {"gitCommit": project.git("rev-parse", "HEAD")}
     pulled = tmp_path / "pulled"
     pulled.mkdir()
     command = [helm, "pull", f"oci://{registry.host}/first/charts/shop", "--version", "0.0.1"]
@@ -87,3 +105,74 @@ def test_missing_write_access_is_found_before_the_tag(tmp_path: Path) -> None:
         broken = project.release(status=1)
     assert "is read-only" in broken["error"]["message"]
     assert project.git("ls-remote", "--tags", "origin") == ""
+
+
+def test_missing_signing_key_is_found_before_the_tag(registry: Server, tmp_path: Path) -> None:
+    private, public = new_key(tmp_path)
+    file = FILE.format(host=registry.host, folder="fourth").replace("project: ", "stack: ")
+    services = "services: {api: {build: ., command: run, route: /}}\n"
+    project = project_of(tmp_path, FILE.format(host=registry.host, folder="fourth"))
+    project.commit("Sign", **{"lapwing.yaml": file + services + signing(public)})
+    project.push()
+    broken = project.release(status=1)
+    assert broken["error"]["message"].startswith("Images and charts have to be signed")
+    assert "LAPWING_SIGNING_KEY" in broken["error"]["hint"]
+    assert project.git("ls-remote", "--tags", "origin") == ""
+    key = private.read_text()
+    assert outcomes(project.release(LAPWING_SIGNING_KEY=key))["push chart"] == "done"
+    assert outcomes(project.release())["push chart"] == "present"
+    checks = verified(project, f"{registry.host}/fourth/charts/shop:0.0.1")
+    assert checks == {"signature": True, "provenance": True, "sbom": True}
+
+
+@pytest.fixture(params=["registry", "oci-registry"])
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
+    """A registry without the referrers API, and one with it."""
+    started = docker_registry if request.param == "registry" else oci_registry
+    with started(require(request.param), tmp_path / "registry") as served:
+        yield served
+
+
+def test_chart_is_signed_by_the_key_of_images(server: Server, tmp_path: Path) -> None:
+    check_signed_chart(tmp_path, f"{server.host}/team")
+
+
+@pytest.mark.xdist_group("gitea")
+def test_chart_is_signed_in_the_registry_of_gitea(forge: Gitea, tmp_path: Path) -> None:
+    token = forge.new_token("charts", "write:package")
+    check_signed_chart(tmp_path, f"{forge.host}/{OWNER.lower()}", LAPWING_REGISTRY_TOKEN=token)
+
+
+def check_signed_chart(folder: Path, registry: str, **environ: str) -> None:
+    private, public = new_key(folder)
+    host, _, path = registry.partition("/")
+    project = project_of(folder, FILE.format(host=host, folder=path))
+    environ["LAPWING_SIGNING_KEY"] = private.read_text()
+    done = project.release(**environ)
+    assert outcomes(done)["push chart"] == "done"
+    assert private.read_text().splitlines()[1] not in json.dumps(done)
+    reference = f"{registry}/charts/shop:0.0.1"
+    # The SBOM; bundles with the signature, the provenance and the SBOM; the older signature.
+    found = referrers(project, reference)
+    assert len(found) == 5
+    assert len([name for name in found if name.endswith(".sig")]) == 1
+    checks = verified(project, reference, "--key", str(public))
+    assert checks == {"signature": True, "provenance": True, "sbom": True}
+    _, other = new_key(folder, "other")
+    assert not any(verified(project, reference, "--key", str(other)).values())
+
+
+def test_cosign_verifies_chart(server: Server, tmp_path: Path) -> None:
+    program = require("cosign")
+    private, public = new_key(tmp_path)
+    project = project_of(tmp_path, FILE.format(host=server.host, folder="team"))
+    project.release(LAPWING_SIGNING_KEY=private.read_text())
+    run = cosign(program, tmp_path, public)
+    name = f"{server.host}/team/charts/shop:0.0.1"
+    done = run("verify", name)
+    assert done.returncode == 0, done.stderr
+    for kind in ("slsaprovenance1", "cyclonedx"):
+        done = run("verify-attestation", "--type", kind, name, bundles=True)
+        assert done.returncode == 0, done.stderr
+    public.write_bytes(new_key(tmp_path, "other")[1].read_bytes())
+    assert run("verify", name).returncode != 0

@@ -31,6 +31,7 @@ from tests.installation import GIT
 from tests.integration.release.conftest import Project
 from tests.needs import require
 from tests.registries import Server, docker_registry
+from tests.signing import new_key, signing
 
 pytestmark = [pytest.mark.xdist_group("gitea")]
 
@@ -93,6 +94,17 @@ class Team:
         assert text.count(before) == 1
         self.project.commit(message, **{"lapwing.yaml": text.replace(before, after)})
 
+    def write_workflow(self) -> None:
+        """Write the workflow for the stack file as it is."""
+        made = self.project.call(
+            "ci", "init", "--forge", "gitea", "--install-from", "ci/lapwing.txt"
+        )
+        assert made.returncode == 0, made.stderr
+
+    def create_secret(self, forge: Gitea, name: str, value: str) -> None:
+        """Create a secret of the repository's jobs."""
+        forge.api("PUT", f"{self.path}/actions/secrets/{name}", json={"data": value})
+
     def push(self) -> None:
         """Push as a person who is not CI."""
         self.project.git(*self.project.login, "push", "-q", "origin", "main")
@@ -114,21 +126,25 @@ def team(
     shutil.copytree(ROOT / "stacks/fleetdm", project.folder, dirs_exist_ok=True)
     digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
     project.write("ci/lapwing.txt", f"lapwing-deploy @ {wheel.as_uri()} --hash=sha256:{digest}\n")
-    made = project.call("ci", "init", "--forge", "gitea", "--install-from", "ci/lapwing.txt")
-    assert made.returncode == 0, made.stderr
     runner = Runner(forge, tmp_path / "jobs", python, GIT | {"LANG": "C.UTF-8"})
     team = Team(project, runner, owner)
+    team.write_workflow()
     runner.register(team.path, "ubuntu-latest")
     return team
 
 
 def test_push_is_released_by_generated_workflow(
-    forge: Gitea, team: Team, registries: tuple[Server, Server]
+    forge: Gitea, team: Team, registries: tuple[Server, Server], tmp_path: Path
 ) -> None:
     upstream, registry = registries
+    private, public = new_key(tmp_path)
     digest = upstream.push_image("fleetdm/fleet", "v4.93.0", [os.urandom(1 << 16)])["digest"]
     team.edit("Mirror a made-up image", f"&image {FLEET}", f"&image {upstream.host}/{FLEET}")
-    team.edit("Use a registry", "\nservices:", f"\nregistry: {registry.host}/acme\nservices:")
+    lines = f"registry: {registry.host}/acme\n{signing(public)}"
+    team.edit("Use a registry, and sign", "\nservices:", f"\n{lines}services:")
+    team.write_workflow()
+    team.project.commit("Update the workflow")
+    team.create_secret(forge, "LAPWING_SIGNING_KEY", private.read_text())
     team.push()
     check, release = team.runner.run(2)
     assert (check.name, check.passed) == ("check", True), check.log
@@ -145,6 +161,9 @@ def test_push_is_released_by_generated_workflow(
     assert (chart["version"], chart["appVersion"]) == ("0.0.1", "4.93.0")
     for tag in ("4.93.0", "0.0.1", "latest"):
         assert registry.whole("acme/fleet", tag) == digest
+    name = f"{registry.host}/acme/charts/fleetdm-stack:0.0.1"
+    checked = team.project.call("image", "verify", name)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
 
     # A change of documentation starts no job; a merge of a feature is a major version.
     head = team.project.commit("Explain", **{"README.md": "words"})
@@ -176,8 +195,8 @@ def test_mirror_to_forge_registry_needs_secret(
     assert "LAPWING_REGISTRY_TOKEN" in release.log
     assert forge.api("GET", f"{team.path}/tags") == []
 
-    token = {"data": forge.new_token(f"packages-{os.getpid()}", "write:package")}
-    forge.api("PUT", f"{team.path}/actions/secrets/LAPWING_REGISTRY_TOKEN", json=token)
+    token = forge.new_token(f"packages-{os.getpid()}", "write:package")
+    team.create_secret(forge, "LAPWING_REGISTRY_TOKEN", token)
     team.project.commit("Again", again="x")
     team.push()
     jobs = team.runner.run(2)

@@ -43,7 +43,14 @@ from lapwing.build.image.python import PythonContents
 from lapwing.build.node import required_versions
 from lapwing.build.source import Source, read_source
 from lapwing.registry.client import RegistryClient
-from lapwing.registry.manifest import Descriptor, Manifest, Platform, build_index, build_manifest
+from lapwing.registry.manifest import (
+    OCI_CONFIG,
+    Descriptor,
+    Manifest,
+    Platform,
+    build_index,
+    build_manifest,
+)
 from lapwing.registry.pull import BlobSource, MemoryBlob
 from lapwing.registry.registry import HostOptions
 from lapwing.settings import Settings
@@ -97,7 +104,7 @@ class PlatformImage:
         below: Sequence[Descriptor] = (),
     ) -> PlatformImage:
         """Make the manifest for a configuration and the layers, which are above those of a base."""
-        descriptor = Descriptor.of(config, configs.CONFIG)
+        descriptor = Descriptor.of(config, OCI_CONFIG)
         described = [*below, *(layer.descriptor for layer in layers)]
         manifest = build_manifest(descriptor, described, annotations)
         blobs: dict[str, BlobSource] = {descriptor.digest: MemoryBlob(config)}

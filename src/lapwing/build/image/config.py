@@ -17,7 +17,6 @@ from typing import Any
 from lapwing.registry.manifest import Platform
 from lapwing.system.shell import with_exec
 
-CONFIG = "application/vnd.oci.image.config.v1+json"
 USER = 65532
 """The user of an image without `user`: `nonroot` of the distroless images."""
 PORT = 8080

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lapwing.build.image.provenance import source_uri
+from lapwing.registry.attestations import source_uri
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,161 @@
+"""What is pushed beside an image or a chart: its SBOM, its provenance, and signatures by a key.
+
+Statements are signed each in a Sigstore bundle; without a key, the provenance is an unsigned
+statement. Everything follows from the artifact and the key, so that pushing it again adds nothing.
+
+Sources: in-toto attestation framework, Statement v1; SLSA provenance v1
+(https://slsa.dev/provenance/v1).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import msgspec
+
+from lapwing import __version__
+from lapwing.registry.client import RegistryClient
+from lapwing.registry.manifest import OCI_CONFIG, Descriptor, Manifest, build_manifest
+from lapwing.registry.parallel import run_all
+from lapwing.registry.pull import MemoryBlob
+from lapwing.registry.push import Progress, push_artifact
+from lapwing.registry.referrers import SIGNATURES, push_referrer, referrers_tag
+from lapwing.registry.repository import Repository
+from lapwing.registry.signature import (
+    BUNDLE,
+    SIGNATURE,
+    SIGNED,
+    SIMPLE_SIGNING,
+    STATEMENT_TYPE,
+    SigningKey,
+    sign_bundle,
+    simple_payload,
+)
+from lapwing.stack.image import Reference
+from lapwing.system.git import without_login
+
+SBOM_TYPE = "application/vnd.cyclonedx+json"
+SBOM_PREDICATE = "https://cyclonedx.org/bom"
+PROVENANCE = "https://slsa.dev/provenance/v1"
+STATEMENT = "https://in-toto.io/Statement/v1"
+_BUNDLE = "dev.sigstore.bundle"
+
+
+@dataclass(frozen=True, slots=True)
+class Attestation:
+    """A document that refers to an artifact."""
+
+    media_type: str
+    content: bytes
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+
+def make_attestations(
+    name: str, digest: str, bill: bytes, provenance: object, key: SigningKey | None
+) -> list[Attestation]:
+    """Return the SBOM and the provenance of an artifact: with a key, each statement is signed."""
+    origin = statement(name, digest, PROVENANCE, provenance)
+    if key is None:
+        return [Attestation(SBOM_TYPE, bill), Attestation(STATEMENT_TYPE, origin)]
+    statements = {
+        SIGNED: statement(name, digest, SIGNED, {}),
+        PROVENANCE: origin,
+        SBOM_PREDICATE: statement(name, digest, SBOM_PREDICATE, json.loads(bill)),
+    }
+    return [Attestation(SBOM_TYPE, bill), *sign_statements(key, statements)]
+
+
+def sign_statements(key: SigningKey, statements: Mapping[str, bytes]) -> Iterator[Attestation]:
+    """Sign statements, by the type of their predicate."""
+    for kind, content in statements.items():
+        about = {f"{_BUNDLE}.content": "dsse-envelope", f"{_BUNDLE}.predicateType": kind}
+        yield Attestation(BUNDLE, sign_bundle(key, content), about)
+
+
+def statement(name: str, digest: str, predicate_type: str, predicate: object) -> bytes:
+    """Return an in-toto statement about the artifact `name` with a digest."""
+    algorithm, _, encoded = digest.partition(":")
+    document = {
+        "_type": STATEMENT,
+        "subject": [{"name": name, "digest": {algorithm: encoded}}],
+        "predicateType": predicate_type,
+        "predicate": predicate,
+    }
+    return json.dumps(document, separators=(",", ":"), sort_keys=True).encode()
+
+
+def provenance_predicate(
+    kind: str, parameters: Mapping[str, Any], dependencies: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Return the SLSA predicate of something that Lapwing builds, such as an `image-build`.
+
+    A builder is named by a URI.
+    """
+    return {
+        "buildDefinition": {
+            "buildType": f"urn:lapwing:{kind}:v1",
+            "externalParameters": parameters,
+            "resolvedDependencies": dependencies,
+        },
+        "runDetails": {
+            "builder": {"id": f"urn:lapwing:{kind}", "version": {"lapwing": __version__}}
+        },
+    }
+
+
+def source_uri(remote: str) -> str:
+    """Return the URL of a git remote as SLSA writes it, without user and password."""
+    if "://" not in remote and (short := re.fullmatch(r"(?:[^@/\s]+@)?([^:/\s]+):(.+)", remote)):
+        remote = f"ssh://{short[1]}/{short[2].lstrip('/')}"
+    return f"git+{without_login(remote)}"
+
+
+async def attach(
+    client: RegistryClient,
+    target: Reference,
+    subject: Manifest,
+    attestations: Iterable[Attestation],
+    key: SigningKey | None,
+    progress: Progress,
+    annotations: Mapping[str, str] = MappingProxyType({}),
+) -> list[Manifest]:
+    """Push attestations as referrers of an artifact, and sign it. Raises RegistryError.
+
+    `annotations` are added to the manifest of each.
+    """
+    repository = client.repository(target, write=True)
+
+    def push(each: Attestation) -> Coroutine[Any, Any, Manifest]:
+        about = {**annotations, **each.annotations}
+        return push_referrer(repository, subject, each.media_type, each.content, about, progress)
+
+    referrers = await run_all(push(each) for each in attestations)
+    if key is not None:
+        await _push_signature(repository, target.name, subject.digest, key, progress)
+    return referrers
+
+
+async def _push_signature(
+    repository: Repository, name: str, digest: str, key: SigningKey, progress: Progress
+) -> None:
+    """Add a simple signature to those of an artifact, unless it is there."""
+    tag = referrers_tag(digest) + SIGNATURES
+    payload = simple_payload(name, digest)
+    blob = msgspec.structs.replace(
+        Descriptor.of(payload, SIMPLE_SIGNING), annotations={SIGNATURE: key.sign(payload)}
+    )
+    there = await repository.digest(tag) is not None
+    layers = list((await repository.manifest(tag)).layers) if there else []
+    if blob in layers:
+        return
+    layers.append(blob)
+    config = json.dumps({"rootfs": {"type": "layers", "diff_ids": [x.digest for x in layers]}})
+    described = Descriptor.of(config.encode(), OCI_CONFIG)
+    blobs = [(described, MemoryBlob(config.encode())), (blob, MemoryBlob(payload))]
+    manifest = build_manifest(described, layers, {})
+    await push_artifact(manifest, blobs, repository, [tag], progress, tag)
