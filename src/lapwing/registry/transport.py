@@ -45,6 +45,7 @@ class Transport:
     def __init__(self, environ: Mapping[str, str], authority: Path | None = None) -> None:
         self._environ = environ
         self._authority = authority
+        self._proxies: dict[tuple[str, str], str | None] = {}
         self._idle: dict[tuple[str, str], list[tuple[Stream, float]]] = {}
         self._context: ssl.SSLContext | None = None
 
@@ -66,7 +67,7 @@ class Transport:
         parts = urlsplit(url)
         if parts.scheme not in PORTS or not parts.hostname:
             raise RegistryError(f"Invalid registry URL: {url[:200]!r}.")
-        proxy = proxy_for(self._environ, parts.scheme, parts.hostname)
+        proxy = self._proxy(parts.scheme, parts.hostname)
         stream = await self._take(parts, proxy)
         exchange = Exchange(stream)
         try:
@@ -84,6 +85,11 @@ class Transport:
             else:
                 await stream.close()
 
+    def _proxy(self, scheme: str, host: str) -> str | None:
+        if (scheme, host) not in self._proxies:
+            self._proxies[scheme, host] = proxy_for(self._environ, scheme, host)
+        return self._proxies[scheme, host]
+
     async def _take(self, parts: SplitResult, proxy: str | None) -> Stream:
         """Return an idle connection that is still open, or a new one."""
         idle = self._idle.get((parts.scheme, parts.netloc), [])
@@ -97,7 +103,7 @@ class Transport:
     async def has_tls(self, host: str) -> bool:
         """Return whether a host answers a TLS greeting in TLS. Certificates are not verified."""
         parts = urlsplit(f"https://{host}")
-        proxy = proxy_for(self._environ, "https", parts.hostname or "")
+        proxy = self._proxy("https", parts.hostname or "")
         try:
             async with asyncio.timeout(PROBE_TIMEOUT_S):
                 stream = await self._connect_tcp(parts, proxy)
