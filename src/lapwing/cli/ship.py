@@ -15,7 +15,7 @@ from lapwing.errors import ServerError
 from lapwing.plan.diff import Change
 
 if TYPE_CHECKING:
-    from lapwing.commands.ship import ShipResult
+    from lapwing.commands.shipment import ShipResult
     from lapwing.server.source import Snapshot
 
 
@@ -65,7 +65,8 @@ def command(
     """
     from lapwing.cli import remote
     from lapwing.cli.transfer import lines
-    from lapwing.commands.ship import ShipOptions, ship
+    from lapwing.commands.ship import ship
+    from lapwing.commands.shipment import ShipOptions
     from lapwing.server import source
     from lapwing.targets.base import actor_name
     from lapwing.targets.sources import source_folder, wanted_services
