@@ -38,6 +38,7 @@ Kind = Literal[
     "answer",  # `status`, `headers` and `body` instead of asking the registry
     "hold",  # the request waits for `gate` before it is handed on
     "headers",  # the registry's answer with other `headers`
+    "status",  # the registry's answer with another `status`
 ]
 
 
@@ -232,8 +233,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _give_back(self, answer: http.client.HTTPResponse, fault: Fault | None) -> None:
         kind = fault.kind if fault else None
-        self._seen.status = answer.status
-        self.send_response_only(answer.status)
+        self._seen.status = fault.status if fault and kind == "status" else answer.status
+        self.send_response_only(self._seen.status)
         given = {n.lower(): v for n, v in answer.getheaders() if n.lower() != "connection"}
         given |= fault.headers if fault and kind == "headers" else {}
         if given.pop("transfer-encoding", None):

@@ -94,6 +94,18 @@ class TestConnections:
         assert ranges == ["0-599999", "600000-1199999", third, third, "1800000-1999999"]
         assert copy.progress.through[big["digest"]] == BIG
 
+    async def test_chunk_may_be_accepted_with_204(
+        self, source: Server, target: Server, name: str, big: dict[str, Any], copy: Copier,
+        behind: Behind, monkeypatch: pytest.MonkeyPatch,
+    ) -> None:  # fmt: skip
+        monkeypatch.setattr("lapwing.registry.push.MONOLITHIC_BYTES", 1000)
+        monkeypatch.setattr("lapwing.registry.push.CHUNK_BYTES", 600_000)
+        front = behind(target)
+        front.fail("status", "PATCH", "/blobs/uploads/", status=204, times=4)
+        done = await copy(f"{source.host}/{name}:1", f"{front.host}/{name}")
+        assert target.whole(name, "1") == done.root.digest
+        assert [seen.status for seen in front.requests("PATCH", "")] == [204] * 4
+
     async def test_forgotten_upload_restarts(
         self, source: Server, target: Server, name: str, big: dict[str, Any], copy: Copier,
         behind: Behind,
