@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.deployed import until
+from tests.faulty import proxy
 from tests.gitea import OWNER, Gitea
-from tests.integration.release.conftest import Project, outcomes
+from tests.integration.release.conftest import LAPWING, Project, outcomes
 from tests.needs import require
 from tests.registries import Server, docker_registry, oci_registry
 from tests.signing import cosign, new_key, signing
@@ -160,6 +163,32 @@ def check_signed_chart(folder: Path, registry: str, **environ: str) -> None:
     assert checks == {"signature": True, "provenance": True, "sbom": True}
     _, other = new_key(folder, "other")
     assert not any(verified(project, reference, "--key", str(other)).values())
+
+
+@pytest.mark.parametrize("pushed", [0, 2, 5])
+def test_signed_chart_completes_after_kill(pushed: int, registry: Server, tmp_path: Path) -> None:
+    """kill -9 after some of the manifests: referrers, their index, the signature, the chart."""
+    private, public = new_key(tmp_path)
+    key = private.read_text()
+    with proxy(registry.host) as front:
+        folder = f"killed{pushed}"
+        project = project_of(tmp_path, FILE.format(host=front.host, folder=folder))
+        held = front.fail("hold", "PUT", "/manifests/", after=pushed, times=100)
+        process = subprocess.Popen(
+            [LAPWING, "release"], cwd=project.folder, start_new_session=True,
+            env={**project.environ, "LAPWING_SIGNING_KEY": key},
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        until(lambda: held.happened > 0, "the push of the chart")
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        front.faults.clear()
+        assert registry.manifest(f"{folder}/charts/shop", "0.0.1") is None
+        assert outcomes(project.release(LAPWING_SIGNING_KEY=key))["push chart"] == "done"
+        name = f"{front.host}/{folder}/charts/shop:0.0.1"
+        assert len(referrers(project, name)) == 5
+        assert all(verified(project, name, "--key", str(public)).values())
+        held.gate.set()
 
 
 def test_cosign_verifies_chart(server: Server, tmp_path: Path) -> None:
