@@ -13,12 +13,13 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping
+from typing import Any, TypeVar
 from urllib.parse import SplitResult
 
 import h11
 
+T = TypeVar("T")
 Bytes = bytes | memoryview
 """Part of a body; a view is valid until the next part is read."""
 Body = bytes | AsyncIterator[Bytes]
@@ -44,14 +45,11 @@ class ConnectionFailed(Exception):
         self.reached = reached
 
 
-@contextlib.asynccontextmanager
-async def _timeout(
-    seconds: float, message: str, *, reached: bool = True
-) -> AsyncGenerator[None, None]:
-    """Turn a timeout or a failure of the socket into ConnectionFailed."""
+async def _within(seconds: float, work: Awaitable[T], message: str, *, reached: bool = True) -> T:
+    """Await some work. Raises ConnectionFailed after a timeout or a failure of the socket."""
     try:
         async with asyncio.timeout(seconds):
-            yield
+            return await work
     except TimeoutError as error:
         raise ConnectionFailed(message, reached=reached) from error
     except OSError as error:  # ssl.SSLError is one.
@@ -60,9 +58,10 @@ async def _timeout(
 
 async def connect(host: str, port: int) -> TcpStream:
     """Connect to a host; each of its addresses is tried in turn."""
-    async with _timeout(CONNECT_TIMEOUT_S, "connection timed out", reached=False):
-        connected = await _connect(host, port)
-    return TcpStream(connected)
+    connecting = _connect(host, port)
+    return TcpStream(
+        await _within(CONNECT_TIMEOUT_S, connecting, "connection timed out", reached=False)
+    )
 
 
 async def _connect(host: str, port: int) -> socket.socket:
@@ -106,22 +105,23 @@ class TcpStream:
 
     async def receive(self) -> Bytes:
         """Return the next bytes, in the buffer of this connection."""
-        async with _timeout(IDLE_TIMEOUT_S, "timed out while receiving"):
-            count = await self._loop.sock_recv_into(self._socket, self._buffer)
-        return self._buffer[:count]
+        received = self._loop.sock_recv_into(self._socket, self._buffer)
+        return self._buffer[: await _within(IDLE_TIMEOUT_S, received, "timed out while receiving")]
 
     async def send(self, data: Bytes) -> None:
         """Send all bytes."""
-        async with _timeout(IDLE_TIMEOUT_S, "timed out while sending"):
-            await self._loop.sock_sendall(self._socket, data)
+        sent = self._loop.sock_sendall(self._socket, data)
+        await _within(IDLE_TIMEOUT_S, sent, "timed out while sending")
 
     async def start_tls(self, context: ssl.SSLContext, hostname: str) -> TlsStream:
         """Do the TLS handshake on this connection."""
+        opening = asyncio.open_connection(
+            sock=self._socket, ssl=context, server_hostname=hostname, limit=BUFFER_BYTES
+        )
         try:
-            async with _timeout(CONNECT_TIMEOUT_S, "TLS handshake timed out", reached=False):
-                reader, writer = await asyncio.open_connection(
-                    sock=self._socket, ssl=context, server_hostname=hostname, limit=BUFFER_BYTES
-                )
+            reader, writer = await _within(
+                CONNECT_TIMEOUT_S, opening, "TLS handshake timed out", reached=False
+            )
         except ConnectionFailed:
             self._socket.close()
             raise
@@ -151,15 +151,13 @@ class TlsStream:
 
     async def receive(self) -> Bytes:
         """Return the next bytes."""
-        async with _timeout(IDLE_TIMEOUT_S, "timed out while receiving"):
-            received: Bytes = await self._reader.read(BUFFER_BYTES)
-        return received
+        received = self._reader.read(BUFFER_BYTES)
+        return await _within(IDLE_TIMEOUT_S, received, "timed out while receiving")
 
     async def send(self, data: Bytes) -> None:
         """Send all bytes. A view is copied, because TLS may keep it after this returns."""
-        async with _timeout(IDLE_TIMEOUT_S, "timed out while sending"):
-            self._writer.write(bytes(data))
-            await self._writer.drain()
+        self._writer.write(bytes(data))
+        await _within(IDLE_TIMEOUT_S, self._writer.drain(), "timed out while sending")
 
     def is_stale(self) -> bool:
         """Return whether the other side has closed the connection."""

@@ -166,6 +166,8 @@ class Registry:
         One on the same host keeps our scheme, because registries behind a proxy often do not know
         theirs.
         """
+        if path.startswith("/") and not path.startswith("//"):
+            return f"{self._scheme}://{self.host}{path}"
         whole = urlsplit(urljoin(f"{self._scheme}://{self.host}/", path))
         if whole.netloc == self.host:
             whole = whole._replace(scheme=self._scheme)
