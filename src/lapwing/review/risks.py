@@ -178,7 +178,8 @@ def pod_requests(case: Case) -> Iterator[Risk]:
         elif requests.cpu is None or requests.memory is None:
             advice = "Set `resources`, such as `{cpu: 250m, memory: 512Mi}`, from what it uses."
             shown = show(pods.billed.cpu, pods.billed.memory)
-            evidence = f"`{pods.part}` sets no resource requests: Autopilot assigns {shown}"
+            absent = [k for k in ("cpu", "memory") if getattr(requests, k) is None]
+            evidence = f"`{pods.part}` requests no {' or '.join(absent)}: Autopilot assigns {shown}"
             yield Risk("no-requests", path, evidence, advice)
 
 

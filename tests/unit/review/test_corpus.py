@@ -79,3 +79,10 @@ def test_no_advice_removes_production(tmp_path: Path) -> None:
             if finding.environment.startswith("production"):
                 assert "multi-region" not in finding.rule or "Remove" not in finding.advice
                 assert "Remove it" not in finding.advice or "service `" in finding.evidence
+
+
+def test_missing_requests_are_named(tmp_path: Path) -> None:
+    web = CORPUS["parts"]["web"]
+    case = {"services": {"api": {**web, "resources": {"memory": "512Mi"}}}}
+    [found] = [f for f in findings(case, tmp_path) if f.rule == "risk/no-requests"]
+    assert "`api` requests no cpu: Autopilot assigns" in found.evidence
