@@ -67,7 +67,8 @@ def _read(path: Path, problems: list[Problem]) -> Iterator[Found]:
             where = Location(path, problem.where.line)
             problems.append(Problem(problem.message, where, problem.hint))
         return
-    for binding in parse_stream(io.StringIO(text)):
+    # python-dotenv counts a line that ends in `\r\n` twice.
+    for binding in parse_stream(io.StringIO(text.replace("\r\n", "\n"))):
         written = binding.original.string
         blank = len(written) - len(written.lstrip())
         where = Location(path, binding.original.line + written.count("\n", 0, blank))

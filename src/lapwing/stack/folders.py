@@ -1,10 +1,11 @@
-"""Check folders that a file names: the source of each service, the folder of each released project.
+"""Check paths that a file names: sources and `env_file` of services, folders of released projects.
 
 The rules (`rules.py`) only read the file; these checks also read the disk.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from lapwing.system.files import real_path
 
 if TYPE_CHECKING:
     from lapwing.stack.delivery import Delivery
+    from lapwing.stack.load import LoadedStack
     from lapwing.stack.model import Stack
 
 
@@ -31,6 +33,26 @@ def check_sources(read: Source, stack: Stack) -> Iterator[Problem]:
             yield Problem(f"The folder {service.build.path!r} does not exist.", where, hint)
         elif not real_path(folder).is_relative_to(_repository_root(top)):
             yield Problem(f"The folder {service.build.path!r} is outside of the repository.", where)
+
+
+def check_env_files(loaded: LoadedStack, read: Source) -> Iterator[Problem]:
+    """Yield a problem for each `env_file` outside of the repository or behind a symbolic link.
+
+    What they contain is not that of the commit which is deployed.
+    """
+    top = real_path(loaded.folder)
+    for name, service in loaded.stack.services.items():
+        own: KeyPath = ("services", name, "env_file")
+        overlay: KeyPath = ("environments", loaded.environment, *own)
+        for index, file in enumerate(service.env_file):
+            where = read.where((*(overlay if overlay in read.positions else own), index))
+            path = Path(os.path.normpath(top / file))
+            if not path.is_relative_to(_repository_root(top)):
+                hint = "Copy it into the repository and commit it."
+                yield Problem(f"The file {file!r} is outside of the repository.", where, hint)
+            elif real_path(path) != path:
+                hint = "Name the file that it links to, or replace the link by a file."
+                yield Problem(f"The path {file!r} contains a symbolic link.", where, hint)
 
 
 def check_projects(read: Source, delivery: Delivery) -> Iterator[Problem]:

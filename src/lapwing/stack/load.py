@@ -184,7 +184,10 @@ def environments(
 
 def _with_variables(loaded: LoadedStack) -> LoadedStack:
     from lapwing.stack.env_files import add_variables
+    from lapwing.stack.folders import check_env_files
 
+    if loaded.environment != LOCAL and loaded.source is not None:
+        refuse(check_env_files(loaded, loaded.source))
     return replace(loaded, stack=add_variables(loaded.stack, loaded.settings, loaded.folder))
 
 

@@ -148,7 +148,7 @@ def _check_static(service: Service, at: KeyPath) -> Iterator[Violation]:
     for variable in ("PORT", "port"):
         if variable in service.env:
             yield Violation("A static service has no port.", (*at, "env", variable), key=True)
-    for key in ("secrets", "needs"):
+    for key in ("secrets", "needs", "env_file"):
         if getattr(service, key):
             message = f"A static service has no process, so it cannot have `{key}`."
             yield Violation(message, (*at, key))

@@ -137,3 +137,44 @@ def test_only_committed_files_are_deployed_except_to_local(tmp_path: Path) -> No
     (tmp_path / "p.env").write_text("A=2")
     with pytest.raises(UsageError, match="uncommitted"):
         check()
+
+
+def test_lines_that_end_in_crlf_are_counted_once(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    (tmp_path / "a.env").write_bytes(b"GOOD=1\r\n\r\nA.B=1\r\n")
+    assert problems(path) == ["a.env:3: This line is not `NAME=value`."]
+
+
+def test_links_and_files_outside_of_the_repository_are_refused_at_the_key(tmp_path: Path) -> None:
+    """Except for `local`, to which uncommitted files are deployed as well."""
+    repository, outside = tmp_path / "repository", tmp_path / "outside.env"
+    (repository / ".git").mkdir(parents=True)
+    path = written(repository)
+    outside.write_text("A=1")
+    for file, expected in (
+        ("link.env", "The path 'link.env' contains a symbolic link."),
+        ("folder/a.env", "The path 'folder/a.env' contains a symbolic link."),
+        ("../outside.env", "The file '../outside.env' is outside of the repository."),
+        (str(outside), f"The file {str(outside)!r} is outside of the repository."),
+    ):
+        (repository / "link.env").unlink(missing_ok=True)
+        (repository / "link.env").symlink_to("../outside.env")
+        (repository / "folder").unlink(missing_ok=True)
+        (repository / "folder").symlink_to(".")
+        path.write_text(STACK.replace("p.env", file))
+        with pytest.raises(StackFileError) as refused:
+            environments(path)
+        [problem] = refused.value.problems
+        assert (problem.message, problem.where.line) == (expected, 8)
+        path.write_text(STACK.replace("a.env, config/b.env", file).replace("p.env", "a.env"))
+        load(path)
+
+
+def test_static_service_has_no_env_file(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    path.write_text(
+        "stack: shop\nservices:\n  web: {build: ., static: dist, route: /, env_file: a.env}\n"
+    )
+    assert problems(path) == [
+        "lapwing.yaml:3: A static service has no process, so it cannot have `env_file`."
+    ]
