@@ -252,7 +252,7 @@ def read(environ: Mapping[str, str] | None = None) -> Settings:
         home=folder,
         port=port or DEFAULT_PORT,
         http_port=_port(env, "LAPWING_HTTP_PORT", None),
-        metrics_port=_port(env, "LAPWING_METRICS_PORT", None, ports=2),
+        metrics_port=_port(env, "LAPWING_METRICS_PORT", None, last=65534),
         bind=env.get("LAPWING_BIND") or "localhost",
         trusted_proxies=_networks(env.get("LAPWING_TRUSTED_PROXIES", "")),
         underscore_headers=_underscore_headers(env.get("LAPWING_UNDERSCORE_HEADERS") or "reject"),
@@ -283,18 +283,15 @@ def _check_distinct(settings: Settings) -> None:
 
 
 def _port(
-    env: Mapping[str, str], variable: str, default: int | None, *, ports: int = 1
+    env: Mapping[str, str], variable: str, default: int | None, last: int = 65535
 ) -> int | None:
     text = env.get(variable)
     if text is None or (not text and default is None):
         return default
-    if not re.fullmatch("[0-9]{1,5}", text) or not 1 <= int(text) <= 65536 - ports:
-        why = "which is not a port number"
-        if ports == 2 and text == "65535":
-            why = "but the next port is used as well"
+    if not re.fullmatch("[0-9]{1,5}", text) or not 1 <= int(text) <= last:
         raise UsageError(
-            f"{variable} is {text!r}, {why}.",
-            hint=f"Set it to a number from 1 to {65536 - ports}, "
+            f"{variable} is {text!r}, which is not a port number that can be used.",
+            hint=f"Set it to a number from 1 to {last}, "
             f"or unset it{f' for {default}' if default else ''}.",
         )
     return int(text)

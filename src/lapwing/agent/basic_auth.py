@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from lapwing.agent.state import EnvironmentState
 from lapwing.desired.secrets import SecretStore
-from lapwing.errors import LapwingError, ReplicaError, SecretError
+from lapwing.errors import LapwingError, SecretError, UsageError
 from lapwing.plan.htpasswd import NO_USERS, htpasswd
 from lapwing.plan.model import Access, Document, SecretVersion
 
@@ -37,20 +37,25 @@ def users_in(secrets: SecretStore) -> Users:
 def check(document: Document, secrets: SecretStore) -> None:
     """Check the users of a document before it is deployed: without services, it needs none.
 
-    Raises ReplicaError or SecretError.
+    Raises UsageError or SecretError.
     """
     if not document.services:
         return
     for given in document.basic_auth:
-        value = secrets.get(document.stack, document.environment, given.secret, given.version)
-        try:
-            htpasswd(value)
-        except ValueError as error:
-            raise ReplicaError(
-                f"Secret {given.secret} of `access` cannot be used: {error}.",
-                hint=f"Run `lapwing secret set {given.secret} -e {document.environment}`, and "
-                "deploy again.",
-            ) from None
+        check_users(document.stack, document.environment, given, secrets)
+
+
+def check_users(stack: str, environment: str, given: SecretVersion, secrets: SecretStore) -> None:
+    """Check that Envoy accepts the users of a secret. Raises UsageError or SecretError."""
+    value = secrets.get(stack, environment, given.secret, given.version)
+    try:
+        htpasswd(value)
+    except ValueError as error:
+        raise UsageError(
+            f"Secret {given.secret} of `access` cannot be used: {error}.",
+            hint=f"Set it with `lapwing secret set {given.secret} -e {environment}`: one "
+            "`name:password` per line.",
+        ) from None
 
 
 def problem(document: Document, secrets: SecretStore) -> str | None:

@@ -188,6 +188,7 @@ class Replicas:
                 if str(error) != replica.last_exit:
                     self._report(f"Replica {name} cannot be started: {error}")
                 replica.last_exit = str(error)
+                self._changed()
                 continue
             await self._wait_until_ready(generation, replica)
 

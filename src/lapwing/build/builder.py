@@ -62,7 +62,7 @@ def build(
     began = time.monotonic()
     log: Path | None = None
     with name_service(request, settings):
-        source = read_source(request.folder, settings.environ)
+        source = read_source(request.folder, settings.environ, request.left_out)
         builder = choose(request, source)
         name = f"{request.service}-{_key(request, source, builder, settings)}"
         store = ReleaseStore(settings.releases)
@@ -81,7 +81,7 @@ def check(request: BuildRequest, settings: Settings) -> Source:
     Raises SourceError or BuildError.
     """
     with name_service(request, settings):
-        source = list_source(request.folder, settings.environ)
+        source = list_source(request.folder, settings.environ, request.left_out)
         choose(request, source).check(request, source, settings)
         return source
 

@@ -22,7 +22,8 @@ from lapwing.settings import Settings
 class BuildRequest:
     """What to build: a service's source in `folder`, with its settings from the stack file.
 
-    `static` is the folder of made files for a static service. `timeout` is in seconds.
+    `static` is the folder of made files for a static service. `timeout` is in seconds. `left_out`
+    are files in `folder` that are no part of the source.
     """
 
     stack: str
@@ -36,6 +37,7 @@ class BuildRequest:
     run: str | None = None
     env: dict[str, str] = field(default_factory=dict)
     timeout: float = 600.0
+    left_out: tuple[str, ...] = ()
     volumes: dict[str, Path] = field(default_factory=dict)
     """Path in the source folder to the place that it is a link to in the release."""
 

@@ -4,7 +4,8 @@ git says which files count: those it tracks and those it does not ignore, as the
 tree. So `node_modules` and virtual environments are never part of a release, and two people who
 have the same content get the same digest. Uncommitted changes are allowed, and show in the
 revision as `-dirty`. A repository inside the folder (a submodule, a clone) is listed by its own
-git.
+git. The stack file is left out: its settings reach replicas by the desired state, so that
+a change of them makes no new release.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,14 +32,16 @@ class Source:
     revision: str
 
 
-def read_source(folder: Path, environ: Mapping[str, str]) -> Source:
+def read_source(folder: Path, environ: Mapping[str, str], left_out: Collection[str] = ()) -> Source:
     """Read the source in a folder, as `list_source` does, with its digest."""
-    source = list_source(folder, environ)
+    source = list_source(folder, environ, left_out)
     return replace(source, digest=digest(folder, source.files))
 
 
-def list_source(folder: Path, environ: Mapping[str, str]) -> Source:
+def list_source(folder: Path, environ: Mapping[str, str], left_out: Collection[str] = ()) -> Source:
     """List the source in a folder, without the digest; git runs with the environment given.
+
+    `left_out` are files that are no part of the source, relative to the folder.
 
     Raises SourceError if it is not in a git repository with a commit, is empty, or has a link that
     leads out of it.
@@ -47,7 +50,7 @@ def list_source(folder: Path, environ: Mapping[str, str]) -> Source:
         raise SourceError(
             f"There is no folder {folder}.", hint="Correct `build:` of the service in the stack."
         )
-    files = tuple(sorted(_files(folder, environ)))
+    files = tuple(sorted(_files(folder, environ).difference(left_out)))
     if not files:
         raise SourceError(
             f"{folder} has no files that git would track.",

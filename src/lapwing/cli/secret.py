@@ -110,16 +110,20 @@ def remove(context: Context, name: str, environment: str, yes: bool) -> None:
         if desired.is_dir()
         else None
     )
-    if running and running.services and any(u.secret == name for u in running.basic_auth):
+    services = running.services if running else {}
+    if services and running and any(users.secret == name for users in running.basic_auth):
         raise StateError(
             f"{name} of {ref} cannot be removed: `access` of the current deployment uses it.",
             hint=f"To change the users, run `lapwing secret set {name} -e {ref.environment}` and "
             "deploy. To remove it, first deploy without it.",
         )
-    if not yes and not context.printer.confirm(f"Remove {name} of {ref} with all its versions?"):
+    used = ", ".join(n for n, service in services.items() if name in service.secrets)
+    warning = f"Replicas of {used} cannot be started again without it. " if used else ""
+    question = f"{warning}Remove {name} of {ref} with all its versions?"
+    if not yes and not context.printer.confirm(question):
         raise UsageError(
             f"The removal of {name} was not confirmed; it is still set.",
             hint="Run the command again with `--yes`.",
         )
     store.remove(ref.stack, ref.environment, name)
-    context.printer.say(f"{name} of {ref} is removed.")
+    context.printer.say(f"{warning}{name} of {ref} is removed.")

@@ -144,7 +144,7 @@ def _switch(
 
 
 def _check_secrets(target: MachineTarget, restoring: Restoring) -> None:
-    """Check the secrets of the deployment that is started again. Raises SecretError, ReplicaError.
+    """Check the secrets of the deployment that is started again. Raises SecretError or UsageError.
 
     They may have been removed while it runs.
     """
@@ -154,9 +154,8 @@ def _check_secrets(target: MachineTarget, restoring: Restoring) -> None:
     document = target.repository.read(stack, environment, restoring.commit)
     assert document is not None
     store = SecretStore(target.settings.secrets)
-    for service in document.services.values():
-        for name, version in service.secrets.items():
-            store.get(stack, environment, name, version)
+    for _, error in store.check(document):
+        raise error
     basic_auth.check(document, store)
 
 

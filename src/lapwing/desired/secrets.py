@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from lapwing.errors import SecretError
+from lapwing.plan.model import Document
 from lapwing.system import locks
 from lapwing.system.files import write_atomic
 from lapwing.system.sanitize import escape_controls, mask
@@ -87,6 +88,15 @@ class SecretStore:
                 f"new deployments only: run `lapwing deploy -e {environment}` after it.",
             )
         return _decrypt(self._key(create=False), sealed["sealed"], name, environment)
+
+    def check(self, document: Document) -> Iterator[tuple[str, SecretError]]:
+        """Yield each service that cannot be started again, and why: a secret was removed."""
+        for name, service in document.services.items():
+            for secret, version in service.secrets.items():
+                try:
+                    self.get(document.stack, document.environment, secret, version)
+                except SecretError as error:
+                    yield name, error
 
     def current(self, stack: str, environment: str) -> dict[str, str]:
         """Return the current version of each secret."""

@@ -279,8 +279,10 @@ class Change:
     shallow: bool
 
 
-def read_change(folder: Path, environ: Mapping[str, str]) -> Change:
+def read_change(folder: Path, environ: Mapping[str, str], left_out: Iterable[str] = ()) -> Change:
     """Read the last commit that changed a folder; in a shallow clone, the commit of the clone.
+
+    Changes of the files `left_out`, relative to the folder, do not count.
 
     Raises:
         SourceError: The folder is in no git repository, or in one without a commit.
@@ -288,7 +290,8 @@ def read_change(folder: Path, environ: Mapping[str, str]) -> Change:
     git = Git(folder, environ, SourceError)
     shallow = git.text("rev-parse", "--is-shallow-repository") == "true"
     format_ = ("log", "-1", "--format=%H %ct")
-    found = "" if shallow else git.text(*format_, "--", ".")
+    excluded = [f":(exclude,literal){file}" for file in left_out]
+    found = "" if shallow else git.text(*format_, "--", ".", *excluded)
     commit, time = (found or git.text(*format_)).split()
     return Change(commit, int(time), shallow)
 

@@ -263,7 +263,7 @@ class MachineTarget:
         return Backups(self.settings, document)
 
     def _with_stored(self, found: Status) -> Status:
-        """Return a status with the backups, and with users of `access` that cannot be read."""
+        """Return a status with the backups, and with secrets that were removed."""
         from lapwing.agent import basic_auth
         from lapwing.targets.machine_backups import add_to_status
 
@@ -271,9 +271,14 @@ class MachineTarget:
             if self.repository.newest(self.ref.stack, self.ref.environment) is None:
                 return found
             backups = self.backups()
-            problem = basic_auth.problem(backups.document, SecretStore(self.settings.secrets))
-            if problem is not None:
-                found = msgspec.structs.replace(found, advice=[*found.advice, problem])
+            secrets = SecretStore(self.settings.secrets)
+            advice = [
+                f"{name} cannot be started again: {error} {error.hint}"
+                for name, error in secrets.check(backups.document)
+            ]
+            if (problem := basic_auth.problem(backups.document, secrets)) is not None:
+                advice.append(problem)
+            found = msgspec.structs.replace(found, advice=[*found.advice, *advice])
             return add_to_status(found, backups, self.repository)
         except (LapwingError, OSError):  # The desired state is damaged: the status reports it.
             return found

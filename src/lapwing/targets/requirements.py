@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from lapwing.agent import engine
+from lapwing.agent import basic_auth, engine
 from lapwing.agent.resources.bind import Host, bind, variable
 from lapwing.build.builder import check
 from lapwing.desired.repository import DesiredRepository
@@ -23,8 +23,7 @@ from lapwing.errors import (
     UsageError,
 )
 from lapwing.plan import maintenance, make
-from lapwing.plan.htpasswd import htpasswd
-from lapwing.plan.model import Document, Resource, ResourceContainer
+from lapwing.plan.model import Document, Resource, ResourceContainer, SecretVersion
 from lapwing.settings import Settings
 from lapwing.stack.load import LOCAL, LoadedStack
 from lapwing.system import x509
@@ -145,17 +144,15 @@ def _check_users(
 ) -> None:
     """Check that Envoy will accept the users of `access: {basic_auth: NAME}`."""
     for name in loaded.basic_auth:
-        setting = f"Set it with `{_setting(loaded, name)}`: one `name:password` per line."
         if name not in versions:
-            problems.append(SecretError(f"Secret {name} of `access` is not set.", hint=setting))
+            hint = f"Set it with `{_setting(loaded, name)}`: one `name:password` per line."
+            problems.append(SecretError(f"Secret {name} of `access` is not set.", hint=hint))
             continue
+        given = SecretVersion(secret=name, version=versions[name])
         try:
-            htpasswd(store.get(loaded.stack.stack, loaded.environment, name, versions[name]))
+            basic_auth.check_users(loaded.stack.stack, loaded.environment, given, store)
         except LapwingError as error:
             problems.append(error)
-        except ValueError as error:
-            message = f"Secret {name} of `access` cannot be used: {error}."
-            problems.append(UsageError(message, hint=setting))
 
 
 def _check_certificate(

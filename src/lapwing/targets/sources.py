@@ -39,6 +39,24 @@ def source_folder(loaded: LoadedStack, name: str) -> Path:
     return (loaded.folder / path).resolve()
 
 
+def settings_files(loaded: LoadedStack, name: str) -> tuple[str, ...]:
+    """Return the stack file and those of `env_file`, relative to the source of a service.
+
+    A file that a command of the service names is part of the source.
+    """
+    service, folder = loaded.stack.services[name], source_folder(loaded, name)
+    commands = f"{service.command} {service.build and service.build.run}"
+    listed = {file for each in loaded.stack.services.values() for file in each.env_file}
+    files = [loaded.path.resolve(), *((loaded.folder / file).resolve() for file in listed)]
+    return tuple(
+        sorted(
+            file.relative_to(folder).as_posix()
+            for file in files
+            if file.is_relative_to(folder) and file.name not in commands
+        )
+    )
+
+
 def request_of(loaded: LoadedStack, name: str, settings: Settings) -> BuildRequest:
     """Return what to build for a service."""
     service = loaded.stack.services[name]
@@ -55,6 +73,7 @@ def request_of(loaded: LoadedStack, name: str, settings: Settings) -> BuildReque
         run=service.build.run,
         env=dict(service.build.env),
         timeout=service.build.timeout,
+        left_out=settings_files(loaded, name),
         volumes={
             str(PurePosixPath(path)): settings.volume(
                 loaded.stack.stack, loaded.environment, volume, path

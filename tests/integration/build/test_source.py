@@ -9,6 +9,7 @@ import pytest
 
 from lapwing.build.source import copy, read_source
 from lapwing.errors import SourceError
+from lapwing.system.git import read_change
 
 from .conftest import Tree
 
@@ -30,6 +31,19 @@ def test_the_revision_and_its_changes(tree: Tree) -> None:
     tree.write({"api/a.py": "2"})
     assert read_source(tree.folder / "api", ENVIRON).revision == f"{commit[:12]}-dirty"
     assert read_source(tree.folder / "web", ENVIRON).revision == commit[:12]
+
+
+def test_files_left_out_are_no_source_and_no_change(tree: Tree) -> None:
+    tree.write({"a.py": "1", "deploy/[x].yaml": "1"})
+    commit = tree.commit()
+    before = read_source(tree.folder, ENVIRON, ["deploy/[x].yaml"])
+    assert before.files == ("a.py",)
+    tree.write({"deploy/[x].yaml": "2"})
+    tree.commit()
+    after = read_source(tree.folder, ENVIRON, ["deploy/[x].yaml"])
+    assert after.digest == before.digest
+    assert read_change(tree.folder, ENVIRON, ["deploy/[x].yaml"]).commit == commit
+    assert read_change(tree.folder, ENVIRON).commit != commit
 
 
 def test_the_digest_is_of_names_kinds_and_contents(tree: Tree) -> None:

@@ -160,6 +160,19 @@ def test_unchanged_content_keeps_its_digest_and_is_not_sent_again(shop: Stack) -
     assert shop.server.whole("team/api", again["tags"][0]) == first["digest"]
 
 
+def test_commit_of_settings_alone_keeps_the_digest(shop: Stack) -> None:
+    """The stack file and an `env_file` are in the source folder, but are not part of the image."""
+    build = f'{{path: ., base: "{shop.server.host}/library/python:{VERSION}-slim"}}'
+    shop.write({"requirements.txt": "# Nothing", "api.env": "A=1\n"})
+    shop.write({"lapwing.yaml": stack_file(shop.server, build=build)})
+    first = shop.build("api")["api"]["digest"]
+    settings = stack_file(shop.server, build=build, env_file="api.env")
+    shop.write({"lapwing.yaml": settings})
+    without = shop.build("api")["api"]["digest"]
+    shop.write({"lapwing.yaml": f"{settings}    env: {{B: 2}}\n", "api.env": "A=2\n"})
+    assert shop.build("api")["api"]["digest"] == without != first
+
+
 def test_changed_line_sends_only_the_program(shop: Stack) -> None:
     shop.build("api", "--push")
     shop.write({"api/app.py": "print('another')\n"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
 import subprocess
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from lapwing.desired.secrets import SecretStore
 from tests.command_lines import command_lines
+from tests.deployed import until
 from tests.installation import LAPWING
 
 from .conftest import NAME, Yard
@@ -54,6 +56,25 @@ def test_secret_is_in_no_file_and_no_command_line(yard: Yard) -> None:
     files = [p for p in [*names, yard.where.home / "certificates" / "server.pem"] if p.is_file()]
     assert len(files) >= 4
     assert {stat.S_IMODE(p.stat().st_mode) for p in files} == {0o600}
+
+
+def test_removed_secret_is_reported_before_and_after_a_restart(yard: Yard) -> None:
+    store = SecretStore(yard.where.settings.secrets)
+    store.set(NAME, "local", "TOKEN", VALUE)
+    yard.stack()
+    path = yard.where.folder / "lapwing.yaml"
+    path.write_text(path.read_text().replace("route: /\n", "route: /\n    secrets: [TOKEN]\n"))
+    yard.write("with a secret")
+    yard.where.run("deploy")
+    warning = "Replicas of app cannot be started again without it."
+    assert warning in yard.where.run("secret", "remove", "TOKEN", "--yes").stderr
+    advice = "app cannot be started again: Version "
+    assert advice in yard.where.run("status").stdout
+    [active] = [g for g in yard.memory().generations if g.role == "active"]
+    os.kill(active.replicas[0].pid, signal.SIGKILL)
+    until(lambda: "Last exit of app: Version " in yard.where.call("status").stdout)
+    store.set(NAME, "local", "TOKEN", VALUE)
+    until(lambda: "2/2" in (shown := yard.where.call("status").stdout) and advice not in shown)
 
 
 def test_secret_that_the_application_prints_is_masked(yard: Yard) -> None:
@@ -102,3 +123,23 @@ def test_variables_of_a_dotenv_file_are_set(yard: Yard) -> None:
     assert "app.env:2: error: `TOKEN` looks like a secret." in refused
     assert VALUE not in refused
     assert yard.get("/env?MODE").text == "from a file"
+
+
+def test_changed_setting_of_the_source_folder_is_no_new_release(yard: Yard) -> None:
+    """With `build: .`, the stack file and the dotenv file are beside the source."""
+    path = yard.where.folder / "lapwing.yaml"
+
+    def deploy(mode: str, more: str = "") -> tuple[str, list[int]]:
+        yard.stack(more="environments: {local: {" + more + "services: {app: {env_file: app.env}}}}")
+        path.write_text(path.read_text().replace("./app", ".").replace("app.py", "app/app.py"))
+        yard.where.write({"app.env": f"MODE={mode}\n", "requirements.txt": "# Nothing\n"})
+        yard.where.run("deploy")
+        assert yard.get("/env?MODE").text == mode
+        [active] = [g for g in yard.memory().generations if g.role == "active"]
+        return active.spec.release, [replica.pid for replica in active.replicas]
+
+    release, processes = deploy("first")
+    assert deploy("first", "access: {allow: [127.0.0.0/8]}, ") == (release, processes)
+    changed = deploy("second")
+    assert changed[0] == release
+    assert changed[1] != processes

@@ -146,8 +146,8 @@ def build_image(
     """
     build = request.build
     with name_service(build, settings):
-        source = read_source(build.folder, settings.environ)
-        change = read_change(build.folder, settings.environ)
+        source = read_source(build.folder, settings.environ, build.left_out)
+        change = read_change(build.folder, settings.environ, build.left_out)
         _warn(build.service, source, report)
         if change.shallow:
             report(
