@@ -173,6 +173,7 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "postgres": _program("postgres"),
     "pebble": _program("pebble"),
     "pebble-challtestsrv": _program("pebble-challtestsrv"),
+    "versitygw": _program("versitygw"),
     "registry": _program("docker-registry"),
     "oci-registry": _program("oci-registry"),
     "helm": _program("helm"),

@@ -19,7 +19,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from lapwing.agent.backups import Manifest
+from lapwing.agent.backup_manifest import Manifest
 from lapwing.desired.history import Entry
 from lapwing.load.record import Exchange, Total
 from lapwing.observed.status import Status

@@ -2,30 +2,33 @@
 
     <to>/<stack>/<environment>/<id>/manifest.json   what it contains, with SHA-256 and row counts
                                     <part>.tar.gz   a folder of `data/`: a resource or a volume
-                               .rehearsed.json      when one was last restored or verified
 
-A backup is written under a hidden name and renamed when it is complete. `data_copies` copies each
-part. Parts that cannot be copied are listed in the manifest, with the reason.
+`<to>` is a folder or a bucket (`backup_folder`, `backup_bucket`). With recipients, each part is
+encrypted by age (`.tar.gz.age`), and its plain archive is only in `data/`. `data_copies` copies
+each part. Parts that cannot be copied are listed in the manifest, with the reason.
+
+    .rehearsed.json   when a backup was last restored or verified: in the folder, or in `data/`
+    data/.../.backups.json   the last known manifests of a bucket
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
-import re
-import shlex
 import tarfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import msgspec
 
-from lapwing import __version__
 from lapwing.agent import data_copies
+from lapwing.agent.backup_bucket import BucketStore, access_keys
+from lapwing.agent.backup_folder import MANIFEST, FolderStore, Store
+from lapwing.agent.backup_manifest import Manifest, Part, archive_name
 from lapwing.agent.processes import Owner
 from lapwing.agent.resources import dumps, images, launches, servers
 from lapwing.desired.secrets import SecretStore
@@ -33,60 +36,41 @@ from lapwing.errors import BackupError, LapwingError
 from lapwing.observed.status import LeftOut
 from lapwing.plan.model import Backup, Document, Resource
 from lapwing.settings import Settings
-from lapwing.system import files, locks
+from lapwing.system import age, files, locks
 
-MANIFEST = "manifest.json"
-_REHEARSED = ".rehearsed.json"
-ID = re.compile(r"\d{8}T\d{6}Z")
+_REHEARSED, _KNOWN = ".rehearsed.json", ".backups.json"
+_PLAIN = ".backup."
+"""The prefix of folders with the plain files of a backup in progress."""
 PROBE_S = 0.5
 """For how long a lock may be held by commands that only look whether it is held."""
-_FOLDER = ".backup-folder"
-"""The file with the name of the folder that contains the backups."""
 VOLUME = "volume."
 """The prefix of the name of a volume's folder, and so of its part."""
 
 
-class Part(msgspec.Struct, frozen=True, kw_only=True):
-    """One resource or volume in a backup. `counts` are the rows of SQLite tables, by file."""
+class Backups:
+    """The backups of one environment, as its document describes them.
 
-    name: str
-    kind: str
-    bytes: int
-    sha256: str
-    program: str | None = None
-    image: str | None = None
-    login: str | None = None
-    counts: dict[str, int] = {}
-
-
-class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a backup contains. `created` is Unix time, `commit` the deployment that was running.
-
-    `scheduled` is false for a backup made by hand.
+    `identity` is the text of a file with age identities, which decrypt backups.
     """
 
-    format: int = 1
-    id: str
-    stack: str
-    environment: str
-    created: float
-    commit: str | None
-    scheduled: bool = False
-    lapwing: str = __version__
-    parts: list[Part]
-    left_out: list[LeftOut] = []
-
-
-class Backups:
-    """The backups of one environment, as its document describes them."""
-
-    def __init__(self, settings: Settings, document: Document) -> None:
+    def __init__(self, settings: Settings, document: Document, identity: str | None = None) -> None:
         self.settings = settings
         self.document = document
+        self.identity = identity
         self.wanted = document.backup if document.backup is not msgspec.UNSET else Backup()
-        top = Path(self.wanted.to) if self.wanted.to else settings.home / "backups"
-        self.folder = top / document.stack / document.environment
         self.data = settings.data / document.stack / document.environment
+
+    @cached_property
+    def store(self) -> Store:
+        """Where the backups are. Raises SecretError."""
+        wanted, document = self.wanted, self.document
+        ref = f"{document.stack}/{document.environment}"
+        if wanted.in_bucket:
+            secrets = SecretStore(self.settings.secrets)
+            keys = access_keys(secrets, document.stack, document.environment)
+            return BucketStore(wanted, ref, self.data, keys)
+        top = Path(wanted.to) if wanted.to else self.settings.home / "backups"
+        return FolderStore(top, top / ref, self.data, default=wanted.to is None)
 
     def create(self, commit: str | None, *, scheduled: bool = False) -> Manifest:
         """Make a backup, and remove those of its kind, scheduled or not, beyond `keep`.
@@ -107,15 +91,19 @@ class Backups:
             raise BackupError(
                 f"Nothing of {ref} can be backed up: {reasons or 'it has no database or volume'}."
             )
-        self._make_folder()
-        with only_one(self.folder / ".lock", "backup"):
+        self.store.prepare()
+        work = self.store.work
+        with only_one(work / ".lock", "backup"):
             name, now = self._new_id()
-            place = self.folder / f".{name}.new"
-            for left in self.folder.glob(".*.new"):
+            place = work / f".{name}.new"
+            for left in (*work.glob(".*Z.new"), *self.data.glob(f"{_PLAIN}*")):
                 files.remove_tree(left)
             place.mkdir(mode=0o700)
             try:
-                made = [self._write(place, part, resource) for part, resource in parts.items()]
+                made = []
+                for part, resource in parts.items():
+                    made.append(self._write(place, part, resource))
+                    self.store.add(name, place / made[-1].file)
                 manifest = Manifest(
                     id=name,
                     stack=self.document.stack,
@@ -128,44 +116,17 @@ class Backups:
                 )
                 data = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
                 files.write_atomic(place / MANIFEST, data)
-                place.rename(self.folder / name)
-                files.sync_folder(self.folder)
+                self.store.complete(name, place)
             except BaseException:
                 files.remove_tree(place)
+                with suppress(BackupError, OSError):
+                    self.store.remove(name)
                 raise
             same = [m for m in self.list() if m.scheduled == scheduled]
             for old in same[self.wanted.keep :]:
-                files.remove_tree(self.folder / old.id)
+                self.store.remove(old.id)
+            self._record_known()
         return manifest
-
-    def _make_folder(self) -> None:
-        """Create the folder of the backups, but not in place of an unmounted file system.
-
-        A folder that contained backups is not created again. Raises BackupError.
-        """
-        known, folder = self.data / _FOLDER, str(self.folder)
-        missing = None
-        if self.wanted.to and not self.folder.exists():
-            if known.exists() and known.read_text() == folder:
-                missing = self.folder
-            elif not (parent := Path(self.wanted.to).parent).exists():
-                missing = parent
-        if missing is not None:
-            raise BackupError(
-                f"{missing} does not exist, so the backup was not written to {self.wanted.to}.",
-                hint=f"Mount its file system, or run `mkdir -p {shlex.quote(str(missing))}`.",
-            )
-        try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if not os.access(self.folder, os.W_OK | os.X_OK):
-                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), folder)
-            files.write_atomic(known, folder.encode())
-        except OSError as error:
-            raise BackupError(
-                f"The folder for backups {folder} cannot be used: {error.strerror} "
-                f"({error.filename}).",
-                hint="Correct `to` of `backup`, or the owner and the mode of the folder.",
-            ) from error
 
     def left_out(self, made: Manifest | None = None) -> list[LeftOut]:
         """Return what a backup does not contain: the given one, by default the next one."""
@@ -186,29 +147,54 @@ class Backups:
                 found.append(LeftOut(name=name, reason=reason))
         return found
 
+    def known(self) -> list[Manifest]:
+        """Return the complete backups, newest first: of a bucket, those known without a request.
+
+        Raises BackupError.
+        """
+        if not self.wanted.in_bucket:
+            return self.list()
+        try:
+            content = (self.data / _KNOWN).read_bytes()
+            return msgspec.json.decode(content, type=list[Manifest])
+        except (OSError, msgspec.MsgspecError):
+            return []
+
     def list(self) -> list[Manifest]:
         """Return the complete backups, newest first. Unreadable ones are skipped."""
-        return list(self._readable())
+        found = []
+        for name in self.store.ids():
+            with suppress(OSError, msgspec.MsgspecError):
+                found.append(self._read(name))
+        return found
+
+    def _record_known(self) -> None:
+        if self.wanted.in_bucket:
+            files.write_atomic(self.data / _KNOWN, msgspec.json.encode(self.list()))
 
     def find(self, name: str | None) -> Manifest:
-        """Return a backup by its ID, by default the newest. Raises BackupError."""
-        for each in self._ids():
+        """Return a backup to restore, by default the newest. Raises BackupError."""
+        for each in self.store.ids():
             if name not in (None, each):
                 continue
             try:
-                return self._read(each)
+                found = self._read(each)
             except FileNotFoundError:
                 continue
             except (OSError, msgspec.MsgspecError) as error:
                 raise BackupError(
-                    f"The manifest of backup {each} is damaged: {self.folder / each / MANIFEST}.",
+                    f"The manifest of backup {each} in {self.store.place} is damaged.",
                     hint="Name another backup; see "
                     f"`lapwing backup list -e {self.document.environment}`.",
                 ) from error
+            if self.identity is None and any(part.encrypted for part in found.parts):
+                raise BackupError(
+                    f"Backup {each} is encrypted.",
+                    hint="Add `--identity FILE` with the age identity of one of its recipients.",
+                )
+            return found
         raise BackupError(
-            f"There is no backup {name} in {self.folder}."
-            if name
-            else f"There is no backup in {self.folder}.",
+            f"There is no backup{f' {name}' if name else ''} in {self.store.place}.",
             hint=f"Run `lapwing backup list -e {self.document.environment}`."
             if self.list()
             else f"Run `lapwing backup -e {self.document.environment}`.",
@@ -217,12 +203,12 @@ class Backups:
     def record_rehearsal(self) -> None:
         """Record that a backup was restored or verified, if the folder is writable."""
         with suppress(OSError):
-            files.write_atomic(self.folder / _REHEARSED, msgspec.json.encode(time.time()))
+            files.write_atomic(self.store.work / _REHEARSED, msgspec.json.encode(time.time()))
 
     def last_rehearsal(self) -> float | None:
         """Return when a backup was last restored or verified; None if never."""
         try:
-            return msgspec.json.decode((self.folder / _REHEARSED).read_bytes(), type=float)
+            return msgspec.json.decode((self.store.work / _REHEARSED).read_bytes(), type=float)
         except (OSError, msgspec.MsgspecError):
             return None
 
@@ -231,23 +217,13 @@ class Backups:
         while True:
             now = time.time()
             name = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
-            if not (self.folder / name).exists():
+            if name not in self.store.ids():
                 return name, now
             time.sleep(0.1)
 
-    def _readable(self) -> Iterator[Manifest]:
-        for name in self._ids():
-            with suppress(OSError, msgspec.MsgspecError):
-                yield self._read(name)
-
-    def _ids(self) -> Iterable[str]:
-        """Return the IDs of the backups, newest first."""
-        names = (p.name for p in self.folder.iterdir()) if self.folder.is_dir() else ()
-        return sorted((n for n in names if ID.fullmatch(n)), reverse=True)
-
     def _read(self, name: str) -> Manifest:
         """Read the manifest of a backup. Raises OSError or msgspec.MsgspecError."""
-        return msgspec.json.decode((self.folder / name / MANIFEST).read_bytes(), type=Manifest)
+        return msgspec.json.decode(self.store.read_manifest(name), type=Manifest)
 
     def _data_of(self) -> Iterator[tuple[str, Resource | None]]:
         """Yield the name of each folder with data, and its resource; None for a volume."""
@@ -256,50 +232,60 @@ class Backups:
             yield f"{VOLUME}{name}", None
 
     def _write(self, place: Path, name: str, resource: Resource | None) -> Part:
-        """Write the archive of one part."""
-        source, login, counts = self.data / name, None, dict[str, int]()
-        program = resource.program if resource is not None else None
+        """Write the archive of one part, encrypted if the backups have recipients."""
+        source, recipients = self.data / name, self.wanted.recipients
         contained = images.recorded(source) if resource is not None else None
-        target = place / f"{name}.tar.gz"
-        with TemporaryDirectory(dir=place) as scratch, tarfile.open(target, "x:gz") as archive:
-            if resource is None or resource.provider == "embedded":
-                counts = data_copies.add_files(archive, source, "", Path(scratch))
+        folder = self.data if recipients else place
+        with TemporaryDirectory(dir=folder, prefix=_PLAIN) as scratch:
+            plain = Path(scratch) / "archive"
+            with tarfile.open(plain, "x:gz") as archive:
+                login, counts = self._fill(archive, name, resource, Path(scratch))
+            target = place / archive_name(name, encrypted=bool(recipients))
+            if recipients:
+                age.encrypt(plain, target, recipients)
             else:
-                login = launches.login_of(source)
-                for file in (launches.LOGIN, launches.ROOT_LOGIN, images.RECORD):
-                    if (source / file).exists():
-                        archive.add(source / file, file)
-                if resource.kind == "redis":
-                    snapshot = Path(scratch) / "snapshot"
-                    password = password_of(self.settings, self.document, name, login)
-                    port = int((source / "port").read_text())
-                    environment = self.document.environment
-                    data_copies.copy_redis(name, environment, port, password, snapshot)
-                    # Redis reads a snapshot at the beginning of an append-only file.
-                    archive.add(snapshot, "data/appendonly.aof")
-                elif resource.provider == "container":
-                    owner = Owner(
-                        self.document.stack, self.document.environment, name, servers.LABEL
-                    )
-                    dumps.dump(self.settings, owner, resource.kind, Path(scratch) / dumps.FILE)
-                    archive.add(Path(scratch) / dumps.FILE, dumps.FILE)
-                else:
-                    counts = data_copies.add_files(archive, source / "data", "data/", Path(scratch))
+                plain.rename(target)
         target.chmod(0o600)
         with target.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
             os.fsync(stream.fileno())
-        kind = "volume" if resource is None else resource.kind
         return Part(
             name=name,
-            kind=kind,
+            kind="volume" if resource is None else resource.kind,
             bytes=target.stat().st_size,
             sha256=digest,
-            program=program,
+            program=resource.program if resource is not None else None,
             image=contained.image if contained is not None else None,
             login=login,
+            encrypted=bool(recipients),
             counts=counts,
         )
+
+    def _fill(
+        self, archive: tarfile.TarFile, name: str, resource: Resource | None, scratch: Path
+    ) -> tuple[str | None, dict[str, int]]:
+        """Add the data of one part; return the version of its password, and its row counts."""
+        source = self.data / name
+        if resource is None or resource.provider == "embedded":
+            return None, data_copies.add_files(archive, source, "", scratch)
+        login = launches.login_of(source)
+        for file in (launches.LOGIN, launches.ROOT_LOGIN, images.RECORD):
+            if (source / file).exists():
+                archive.add(source / file, file)
+        stack, environment = self.document.stack, self.document.environment
+        if resource.kind == "redis":
+            password = password_of(self.settings, self.document, name, login)
+            port = int((source / "port").read_text())
+            data_copies.copy_redis(name, environment, port, password, scratch / "snapshot")
+            # Redis reads a snapshot at the beginning of an append-only file.
+            archive.add(scratch / "snapshot", "data/appendonly.aof")
+        elif resource.provider == "container":
+            owner = Owner(stack, environment, name, servers.LABEL)
+            dumps.dump(self.settings, owner, resource.kind, scratch / dumps.FILE)
+            archive.add(scratch / dumps.FILE, dumps.FILE)
+        else:
+            return login, data_copies.add_files(archive, source / "data", "data/", scratch)
+        return login, {}
 
 
 def password_of(

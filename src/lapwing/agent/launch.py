@@ -38,7 +38,7 @@ _BACKUP_VARIABLES = (
     *("PATH", "LANG", "HOME", "PYTHONPATH"),
     *("DOCKER_HOST", "CONTAINER_HOST", "XDG_RUNTIME_DIR"),
 )
-"""The variables of the agent that a backup gets."""
+"""The variables of the agent that a backup gets, beside those of AWS."""
 
 
 class Launcher:
@@ -116,7 +116,9 @@ class Launcher:
         """Build the launch of a backup of this environment, with the agent's settings."""
         arguments = (sys.executable, "-m", "lapwing.agent.backups", owner.stack, owner.environment)
         variables = {"LAPWING_HOME": str(self._settings.home), MARK: self.mark(owner)}
-        kept = {k: v for k, v in os.environ.items() if k in _BACKUP_VARIABLES}
+        kept = {
+            k: v for k, v in os.environ.items() if k in _BACKUP_VARIABLES or k.startswith("AWS_")
+        }
         return Launch(arguments, kept | variables, self._settings.home)
 
     def record_active(self) -> None:

@@ -16,13 +16,15 @@ import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import msgspec
 
-from lapwing.agent.backups import Backups, Manifest, Part, only_one
+from lapwing.agent.backup_manifest import Manifest, Part
+from lapwing.agent.backups import Backups, only_one
 from lapwing.agent.resources import images
 from lapwing.errors import BackupError
-from lapwing.system import files, locks
+from lapwing.system import age, archives, files, locks
 
 _RESTORE, _RESTORE_LOCK = ".restore.json", ".restore.lock"
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
@@ -47,19 +49,6 @@ class Restoring(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.name} from backup {self.backup}"
 
 
-def extract(file: Path, to: Path) -> None:
-    """Unpack an archive with the modes of its files: volumes may be shared by a group.
-
-    Raises OSError, and tarfile.TarError for a path outside of the folder.
-    """
-
-    def keep_mode(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo:
-        return tarfile.tar_filter(member, folder).replace(mode=member.mode, deep=False)
-
-    with tarfile.open(file) as archive:
-        archive.extractall(to, filter=keep_mode)  # noqa: S202 - the filter checks each path
-
-
 class Restores:
     """Restores the backups of one environment."""
 
@@ -69,18 +58,27 @@ class Restores:
 
     def unpack(self, manifest: Manifest, part: Part, to: Path) -> None:
         """Check a part and unpack it into a new folder. Raises BackupError, OSError."""
-        file = self.backups.folder / manifest.id / f"{part.name}.tar.gz"
-        try:
-            with file.open("rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        except OSError as error:
-            raise BackupError(f"{file} cannot be read: {error.strerror}.") from error
-        if digest != part.sha256:
-            raise BackupError(f"{file} is damaged: its SHA-256 is not that of the manifest.")
-        files.remove_tree(to)
-        to.mkdir(mode=0o700, parents=True)
-        extract(file, to)
-        files.sync_tree(to)
+        store, identity = self.backups.store, self.backups.identity
+        with TemporaryDirectory(dir=self.data, prefix=".unpack.") as scratch:
+            file = store.fetch(manifest.id, part.file, Path(scratch))
+            name = f"{store.place}/{manifest.id}/{part.file}"
+            try:
+                with file.open("rb") as stream:
+                    digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            except OSError as error:
+                raise BackupError(f"{name} cannot be read: {error.strerror}.") from error
+            if digest != part.sha256:
+                raise BackupError(f"{name} is damaged: its SHA-256 is not that of the manifest.")
+            if part.encrypted:
+                assert identity is not None  # `Backups.find` checked it.
+                plain = Path(scratch) / "archive"
+                age.decrypt(file, plain, identity)
+                file = plain
+            files.remove_tree(to)
+            to.mkdir(mode=0o700, parents=True)
+            with tarfile.open(file) as archive:
+                archives.extract(archive, to)
+            files.sync_tree(to)
 
     def switch(self, part: Part, restored: Path, restoring: Restoring) -> None:
         """Replace the data of a part by restored data. Raises OSError.

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TextIO
 
 import click
 
 from lapwing.cli.context import Context
-from lapwing.cli.options import environment_option, output_option
+from lapwing.cli.options import environment_option, identity_option, output_option
 from lapwing.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lapwing.agent.backups import Manifest
+    from lapwing.agent.backup_manifest import Manifest
     from lapwing.targets.machine import MachineTarget
 
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 )
 @click.argument("backup", required=False)
 @environment_option
+@identity_option
 @output_option
 @click.pass_obj
 def command(
@@ -30,6 +31,7 @@ def command(
     action: Literal["create", "list", "verify"],
     backup: str | None,
     environment: str,
+    identity: TextIO | None,
 ) -> int:
     """Back up the databases and volumes of an environment on a machine.
 
@@ -43,7 +45,7 @@ def command(
     if backup is not None and action != "verify":
         raise UsageError(f"`lapwing backup {action}` takes no BACKUP.")
     target = machine(context, environment)
-    backups = target.backups()
+    backups = target.backups(identity.read() if identity else None)
     if action == "verify":
         found = backups.find(backup)
         with context.printer.working("verifying"):
@@ -61,7 +63,7 @@ def command(
         _show(context, [made], environment)
     else:
         names = ", ".join(p.name for p in made.parts)
-        context.printer.say(f"Backed up {names} to {backups.folder / made.id}.", style="green")
+        context.printer.say(f"Backed up {names} to {backups.store.place}/{made.id}.", style="green")
         context.printer.data(made.id)
     _show_left_out(context, made)
     return 0

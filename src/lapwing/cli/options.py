@@ -50,6 +50,16 @@ def _images(
     return found
 
 
+def identity_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--identity FILE`, a file of this machine also for an environment with `host`."""
+    return click.option(
+        "--identity",
+        type=click.File("r"),
+        metavar="FILE",
+        help="The age identity that decrypts the backup; `-` reads standard input.",
+    )(function)
+
+
 def output_option(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--output text|json`, which is stored in the context."""
     return click.option(

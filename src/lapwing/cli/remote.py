@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
@@ -45,7 +45,10 @@ def forward(command: click.Command) -> None:
         environment = current.params["environment"]
         if context is None or (host := host_of(context, environment)) is None:
             return call(*arguments, **options)
-        status, _ = run_on_server(context, host, environment, current.meta[ARGUMENTS])
+        words, given = current.meta[ARGUMENTS], current.params.get("identity")
+        status, _ = run_on_server(
+            context, host, environment, identity_from_stdin(words) if given else words, given=given
+        )
         return status
 
     command.callback = run
@@ -67,10 +70,12 @@ def run_on_server(
     *,
     snapshot: Snapshot | None = None,
     capture: bool = False,
+    given: IO[str] | None = None,
 ) -> tuple[int, bytes]:
     """Run a verb on a server; return its exit status and, with `capture`, its standard output.
 
-    The source that is sent is a `snapshot`, by default the working tree. Raises LapwingError.
+    The source that is sent is a `snapshot`, by default the working tree; `given` is the standard
+    input. Raises LapwingError.
     """
     from lapwing.server import receive, source
     from lapwing.server.ssh import FAILED, Connection, Host
@@ -98,7 +103,7 @@ def run_on_server(
         color=context.settings.color and sys.stderr.isatty(),
     )
     while True:
-        status, output = to.call(receive.encode(request), capture=capture)
+        status, output = to.call(receive.encode(request), capture=capture, given=given)
         if status != FAILED:
             return status, output
         _reconnect(context, to, environment, resume=verb in RESUMED)
@@ -142,6 +147,15 @@ def _reconnect(context: Context, to: Connection, environment: str, *, resume: bo
             continue
         return
     raise lost
+
+
+def identity_from_stdin(arguments: Sequence[str]) -> list[str]:
+    """Return arguments whose `--identity FILE` is standard input: the file is on this machine."""
+    option = "--identity"
+    return [
+        "-" if before == option else f"{option}=-" if word.startswith(f"{option}=") else word
+        for before, word in zip(("", *arguments), arguments, strict=False)
+    ]
 
 
 PLACE = {"-C", "-e", "--environment", "--env"}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from typing import TextIO
 
 import click
 
 from lapwing.cli.backup import machine
 from lapwing.cli.context import Context
-from lapwing.cli.options import environment_option, output_option
+from lapwing.cli.options import environment_option, identity_option, output_option
 from lapwing.errors import UsageError
 
 
@@ -16,10 +17,18 @@ from lapwing.errors import UsageError
 @click.argument("name")
 @click.argument("backup", required=False)
 @environment_option
+@identity_option
 @click.option("--yes", is_flag=True, help="Do not ask before the data is replaced.")
 @output_option
 @click.pass_obj
-def command(context: Context, name: str, backup: str | None, environment: str, yes: bool) -> int:
+def command(
+    context: Context,
+    name: str,
+    backup: str | None,
+    environment: str,
+    identity: TextIO | None,
+    yes: bool,
+) -> int:
     """Restore NAME, a resource or a volume, from BACKUP, by default the newest.
 
     The environment is stopped during the restore. The data from before the restore is kept.
@@ -28,7 +37,7 @@ def command(context: Context, name: str, backup: str | None, environment: str, y
     from lapwing.commands.backup import find_part, restore
 
     target = machine(context, environment)
-    backups = target.backups()
+    backups = target.backups(identity.read() if identity else None)
     manifest = backups.find(backup)
     part = find_part(manifest, name)
     question = f"Stop {target.ref} and replace the data of {name} with backup {manifest.id}?"

@@ -127,9 +127,10 @@ def _rehearsals_here(context: Context, stacks: Sequence[LoadedStack]) -> Rehears
             target = context.target(each.environment)
             assert isinstance(target, MachineTarget)
             backups = target.backups()
+            made = backups.known()
         except LapwingError:  # Nothing was deployed here, or the desired state is damaged.
             continue
-        if backups.list():
+        if made:
             last = backups.last_rehearsal()
             day = None if last is None else datetime.fromtimestamp(last, UTC).date()
             known[each.environment] = day

@@ -169,7 +169,9 @@ def _schedule_row(schedule: ScheduleStatus) -> tuple[str, ...]:
 
 
 def _backup_lines(backup: BackupStatus, environment: str) -> Iterator[str]:
-    if backup.created is None:
+    if backup.missing is not None:
+        yield f"Backups: {backup.missing}"
+    elif backup.created is None:
         yield "Backups: none yet"
     else:
         age, size = _duration(time.time() - backup.created), backup.bytes / 2**20

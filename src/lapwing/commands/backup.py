@@ -23,7 +23,8 @@ from typing import cast
 import msgspec
 
 from lapwing.agent import basic_auth, data_copies
-from lapwing.agent.backups import VOLUME, Backups, Manifest, Part, password_of
+from lapwing.agent.backup_manifest import Manifest, Part
+from lapwing.agent.backups import VOLUME, Backups, password_of
 from lapwing.agent.ports import free_port
 from lapwing.agent.processes import Owner
 from lapwing.agent.resources import dumps, images, kinds, launches, servers

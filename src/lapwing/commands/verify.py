@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from lapwing.agent import basic_auth
+from lapwing.agent import basic_auth, restores
 from lapwing.desired.secrets import SecretStore
 from lapwing.errors import ClusterLoginError, ClusterUnreachableError
 from lapwing.observed.checks import CheckResult
@@ -32,6 +32,10 @@ def verify(target: Target) -> list[CheckResult]:
     """Check a running stack. Raises UsageError if it was never deployed."""
     if not isinstance(target, MachineTarget):
         return _verify_cluster(target)  # type: ignore[arg-type]
+    data = target.settings.data / target.ref.stack / target.ref.environment
+    if restoring := restores.in_progress(data):
+        seen = f"{restoring.description} is being restored; clients get status 503 until it ends"
+        return [CheckResult("no restore is in progress", False, seen)]
     status = target.read_status()
     document = target.repository.read(target.ref.stack, target.ref.environment)
     if status is None or document is None:

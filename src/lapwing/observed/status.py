@@ -69,7 +69,7 @@ class BackupStatus(msgspec.Struct, kw_only=True):
     """The scheduled backups of an environment, and the newest complete one (`created`: Unix time).
 
     `schedule` is None if backups are only made by hand. `left_out` is what is not in the newest
-    backup; before the first backup, what will not be in it.
+    backup; before the first backup, what will not be in it. `missing` is why they cannot be read.
     """
 
     schedule: ScheduleStatus | None = None
@@ -78,6 +78,7 @@ class BackupStatus(msgspec.Struct, kw_only=True):
     bytes: int = 0
     count: int = 0
     left_out: list[LeftOut] = []
+    missing: str | None = None
 
 
 class SlotStatus(msgspec.Struct, kw_only=True):

@@ -110,7 +110,14 @@ def _backup(loaded: LoadedStack) -> model.Backup | UnsetType:
     if wanted is None:
         return UNSET
     schedule = model.Schedule(cron=wanted.every, timezone=wanted.timezone, start_within=86400.0)
-    return model.Backup(schedule=schedule, keep=wanted.keep, to=wanted.to)
+    return model.Backup(
+        schedule=schedule,
+        keep=wanted.keep,
+        to=wanted.to,
+        endpoint=wanted.endpoint,
+        region=wanted.region,
+        recipients=tuple(wanted.encrypt.recipients) if wanted.encrypt else (),
+    )
 
 
 def _acme(loaded: LoadedStack) -> model.Acme | UnsetType:

@@ -273,11 +273,22 @@ class Deployment(Struct, frozen=True, kw_only=True):
 
 
 class Backup(Struct, frozen=True, kw_only=True):
-    """The backups of an environment on a machine: when, how many are kept, and in which folder."""
+    """The backups of an environment on a machine: when, how many are kept, and where.
+
+    `endpoint` and `region` are for a bucket; `recipients` are those of age.
+    """
 
     schedule: Schedule = Schedule(cron="@daily")
     keep: int = 7
     to: str | None = None
+    endpoint: str | None = None
+    region: str | None = None
+    recipients: tuple[str, ...] = ()
+
+    @property
+    def in_bucket(self) -> bool:
+        """Whether the backups are in a bucket of S3, not in a folder."""
+        return self.to is not None and self.to.startswith("s3://")
 
 
 class Acme(Struct, frozen=True, kw_only=True):

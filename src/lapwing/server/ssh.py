@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import IO
 
 from lapwing.errors import LapwingError, ServerConnectionError, ServerError, UsageError
 from lapwing.server import USER
@@ -143,16 +144,20 @@ class Connection:
             ) from error
         return "sudo -n "
 
-    def call(self, command: str, *, capture: bool = False) -> tuple[int, bytes]:
+    def call(
+        self, command: str, *, capture: bool = False, given: IO[str] | None = None
+    ) -> tuple[int, bytes]:
         """Run a command with the standard streams of this process; return its exit status.
 
-        With `capture`, its standard output is returned as well. Without, it gets a terminal if this
-        process has one. The status is FAILED if the connection is lost.
+        `given` replaces the standard input. With `capture`, its standard output is returned as
+        well. Without, it gets a terminal if this process has one. The status is FAILED if the
+        connection is lost.
         """
-        has_terminal = not capture and sys.stdin.isatty() and sys.stdout.isatty()
+        has_terminal = not capture and given is None and sys.stdin.isatty() and sys.stdout.isatty()
         arguments = [*self.program, "-t" if has_terminal else "-T", "-q"]
         process = subprocess.Popen(
             [*arguments, "--", self.host.name, command],
+            stdin=given,
             stdout=subprocess.PIPE if capture else None,
             env=self.environ,
         )

@@ -7,7 +7,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from lapwing.stack.fields import (
-    ABSOLUTE,
+    AGE_RECIPIENT,
+    ENDPOINT,
+    FOLDER_OR_BUCKET,
     Access,
     ComputeResources,
     Duration,
@@ -161,6 +163,17 @@ def _unless_local(value: object) -> object:
     return None if value == "local" else value
 
 
+class Encrypt(StrictModel):
+    """Encryption of backups by age: only an identity of a recipient decrypts them."""
+
+    recipients: list[Annotated[str, Field(pattern=AGE_RECIPIENT)]] = Field(
+        min_length=1,
+        description="Public keys of age, as `age-keygen` prints them. Keep the identities, the "
+        "private keys, elsewhere; a restore gets one by `--identity FILE`.",
+        examples=[["age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"]],
+    )
+
+
 class Backup(StrictModel):
     """Scheduled backups of an environment on a machine."""
 
@@ -177,11 +190,25 @@ class Backup(StrictModel):
         description="The number of scheduled backups to keep; the same number of manual backups is "
         "kept as well.",
     )
-    to: Annotated[str, Field(pattern=ABSOLUTE)] | None = Field(
+    to: Annotated[str, Field(pattern=FOLDER_OR_BUCKET)] | None = Field(
         None,
         description="The folder for the backups, preferably on another disk: an absolute path "
-        "whose parent folder exists. Default: `backups` in LAPWING_HOME.",
-        examples=["/var/backups/lapwing"],
+        "whose parent folder exists; or a bucket, `s3://BUCKET/PREFIX`. Default: `backups` in "
+        "LAPWING_HOME.",
+        examples=["/var/backups/lapwing", "s3://backups/shop"],
+    )
+    endpoint: Annotated[str, Field(pattern=ENDPOINT)] | None = Field(
+        None,
+        description="The URL of a service that is compatible with S3. Default: that of AWS.",
+        examples=["https://s3.eu-central-003.backblazeb2.com"],
+    )
+    region: NonEmpty | None = Field(
+        None,
+        description="The region of the bucket. Default: that of the AWS variables or profile.",
+        examples=["eu-central-1"],
+    )
+    encrypt: Encrypt | None = Field(
+        None, description="Encrypts backups for recipients of age. Default: not encrypted."
     )
 
 

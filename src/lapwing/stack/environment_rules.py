@@ -31,8 +31,15 @@ def check_host(stack: Stack, environment: Environment) -> Iterator[Violation]:
 
 
 def check_backup(_: Stack, environment: Environment) -> Iterator[Violation]:
-    """`backup` of an environment is for machines."""
-    if environment.backup is not None and environment.target != "machine":
+    """`backup` of an environment is for machines; `endpoint` and `region` are for a bucket."""
+    backup = environment.backup
+    if backup is None:
+        return
+    for key in ("endpoint", "region"):
+        if getattr(backup, key) is not None and not (backup.to or "").startswith("s3://"):
+            hint = "Remove it, or set `to: s3://BUCKET/PREFIX`."
+            yield Violation(f"`{key}` is only for backups in S3.", ("backup", key), hint, key=True)
+    if environment.target != "machine":
         hint = "On a cluster use snapshots of the volumes, or the backups of the managed database."
         message = "`backup` of an environment is only for `target: machine`."
         yield Violation(message, ("backup",), hint, key=True)

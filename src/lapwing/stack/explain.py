@@ -20,7 +20,10 @@ _PATTERNS = {
     "have at most 40 characters",
     fields.VARIABLE: "must be a variable name: letters, digits and underscores, not starting with "
     "a digit",
-    fields.ABSOLUTE: "must be an absolute path, which starts with `/`",
+    fields.FOLDER_OR_BUCKET: "must be an absolute path, which starts with `/`, or "
+    "`s3://BUCKET/PREFIX`",
+    fields.ENDPOINT: "must be a URL such as `https://s3.example.com`, without a path or a login",
+    fields.AGE_RECIPIENT: "must be a public key of age, which starts with `age1`",
     fields.REQUEST: "must be a path that starts with `/`, without spaces",
     fields.PATH: "must be a path that starts with `/`, without spaces, `?` or `#`",
 }

@@ -16,7 +16,6 @@ from lapwing.system.files import real_path
 
 if TYPE_CHECKING:
     from lapwing.stack.delivery import Delivery
-    from lapwing.stack.load import LoadedStack
     from lapwing.stack.model import Stack
 
 
@@ -35,15 +34,15 @@ def check_sources(read: Source, stack: Stack) -> Iterator[Problem]:
             yield Problem(f"The folder {service.build.path!r} is outside of the repository.", where)
 
 
-def check_env_files(loaded: LoadedStack, read: Source) -> Iterator[Problem]:
+def check_env_files(read: Source, stack: Stack, environment: str) -> Iterator[Problem]:
     """Yield a problem for each `env_file` outside of the repository or behind a symbolic link.
 
     What they contain is not that of the commit which is deployed.
     """
-    top = real_path(loaded.folder)
-    for name, service in loaded.stack.services.items():
+    top = real_path(read.path.parent)
+    for name, service in stack.services.items():
         own: KeyPath = ("services", name, "env_file")
-        overlay: KeyPath = ("environments", loaded.environment, *own)
+        overlay: KeyPath = ("environments", environment, *own)
         for index, file in enumerate(service.env_file):
             where = read.where((*(overlay if overlay in read.positions else own), index))
             path = Path(os.path.normpath(top / file))

@@ -101,6 +101,9 @@ class StackFile:
         for key, name in (("tls", "key"), ("access", "basic_auth")):
             parts = _mappings({n: p.get(key) for n, p in enumerate(environments + services)})
             entries += [p[name] for p in parts if isinstance(p.get(name), str)]
+        backups = _mappings({n: e.get("backup") for n, e in enumerate(environments)})
+        if any(str(backup.get("to")).startswith("s3://") for backup in backups):
+            entries += ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]
         names = [e.get("name") if isinstance(e, dict) else e for e in entries]
         return sorted({str(name) for name in names if name})
 
@@ -187,7 +190,7 @@ def _with_variables(loaded: LoadedStack) -> LoadedStack:
     from lapwing.stack.folders import check_env_files
 
     if loaded.environment != LOCAL and loaded.source is not None:
-        refuse(check_env_files(loaded, loaded.source))
+        refuse(check_env_files(loaded.source, loaded.stack, loaded.environment))
     return replace(loaded, stack=add_variables(loaded.stack, loaded.settings, loaded.folder))
 
 

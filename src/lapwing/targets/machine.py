@@ -253,14 +253,17 @@ class MachineTarget:
             last_failure=last_failure(self.repository, self.ref.stack, self.ref.environment),
         )
 
-    def backups(self) -> Backups:
-        """Return the backups of this environment. Raises StateError if nothing was deployed."""
+    def backups(self, identity: str | None = None) -> Backups:
+        """Return the backups of this environment, with the text of an age identity file.
+
+        Raises StateError if nothing was deployed.
+        """
         from lapwing.agent.backups import Backups
 
         document = self.repository.latest_valid(self.ref.stack, self.ref.environment)
         if document is None:
             raise never_deployed(self.ref)
-        return Backups(self.settings, document)
+        return Backups(self.settings, document, identity)
 
     def _with_stored(self, found: Status) -> Status:
         """Return a status with the backups, and with secrets that were removed."""

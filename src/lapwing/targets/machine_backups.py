@@ -7,10 +7,12 @@ import itertools
 import msgspec
 
 from lapwing.agent import restores
+from lapwing.agent.backup_manifest import Manifest
 from lapwing.agent.backups import Backups
 from lapwing.agent.restores import Restoring
 from lapwing.desired.history import history
 from lapwing.desired.repository import DesiredRepository
+from lapwing.errors import BackupError
 from lapwing.observed.status import BackupStatus, RestoreStatus, Status
 
 
@@ -28,11 +30,16 @@ def interrupted_restore(backups: Backups, repository: DesiredRepository) -> Rest
 
 def add_to_status(found: Status, backups: Backups, repository: DesiredRepository) -> Status:
     """Return a status with the newest backup and with an interrupted restore."""
-    made = backups.list()
+    made, missing = list[Manifest](), None
+    try:
+        made = backups.known()
+    except BackupError as error:
+        missing = f"{error} {error.hint}"
     newest = made[0] if made else None
-    backup = found.backup or (BackupStatus() if made else None)
+    backup = found.backup or (BackupStatus() if made or missing else None)
     if backup is not None:
-        backup = msgspec.structs.replace(backup, left_out=backups.left_out(newest))
+        left_out = backups.left_out(newest)
+        backup = msgspec.structs.replace(backup, left_out=left_out, missing=missing)
     if backup is not None and newest is not None:
         backup = msgspec.structs.replace(
             backup,

@@ -9,6 +9,8 @@ import functools
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
 
 from lapwing.agent import basic_auth, engine
 from lapwing.agent.resources.bind import Host, bind, variable
@@ -16,6 +18,7 @@ from lapwing.build.builder import check
 from lapwing.desired.repository import DesiredRepository
 from lapwing.desired.secrets import SecretStore
 from lapwing.errors import (
+    BackupError,
     LapwingError,
     RequirementsError,
     ResourceError,
@@ -26,7 +29,8 @@ from lapwing.plan import maintenance, make
 from lapwing.plan.model import Document, Resource, ResourceContainer, SecretVersion
 from lapwing.settings import Settings
 from lapwing.stack.load import LOCAL, LoadedStack
-from lapwing.system import x509
+from lapwing.system import age, x509
+from lapwing.system.files import real_path
 from lapwing.targets.sources import (
     Progress,
     check_committed,
@@ -68,7 +72,7 @@ def find_requirements(
     bound = _bind(loaded, settings, current, problems, keep, containers=containers)
     versions = store.current(*where)
     unset = _find_unset(loaded, wanted, versions, problems)
-    _check_settings(loaded, store, versions, problems)
+    _check_settings(loaded, settings, store, versions, problems)
     _check_sources(loaded, settings, sources, problems)
     if len(problems) == 1:
         raise problems[0]
@@ -93,13 +97,14 @@ def missing_requirements(loaded: LoadedStack, settings: Settings) -> list[Lapwin
     store = SecretStore(settings.secrets)
     versions = store.current(*where)
     _find_unset(loaded, list(loaded.stack.services), versions, problems)
-    _check_settings(loaded, store, versions, problems)
+    _check_settings(loaded, settings, store, versions, problems)
     _check_sources(loaded, settings, loaded.stack.services, problems)
     return problems
 
 
 def _check_settings(
     loaded: LoadedStack,
+    settings: Settings,
     store: SecretStore,
     versions: Mapping[str, str],
     problems: list[LapwingError],
@@ -108,6 +113,7 @@ def _check_settings(
     _check_certificate(loaded, store, versions, problems)
     _check_users(loaded, store, versions, problems)
     _check_maintenance_page(loaded, problems)
+    _check_backup(loaded, settings, problems)
 
 
 def _check_sources(
@@ -126,6 +132,33 @@ def _check_sources(
         except LapwingError as error:
             if str(error) not in map(str, problems):  # Such as: git is not installed.
                 problems.append(error)
+
+
+def _check_backup(loaded: LoadedStack, settings: Settings, problems: list[LapwingError]) -> None:
+    """Check that backups can be encrypted, and that neither a restore nor a clean-up removes them.
+
+    A folder in LAPWING_HOME contains data, or files that Lapwing replaces.
+    """
+    wanted = loaded.settings.backup
+    if wanted is None:
+        return
+    if wanted.encrypt is not None:
+        try:
+            age.read_recipients(wanted.encrypt.recipients)
+        except BackupError as error:
+            problems.append(error)
+    to, home, default = wanted.to, settings.home, settings.home / "backups"
+    if to is None:
+        return
+    if to.startswith("s3://"):
+        if find_spec("boto3") is None:
+            problems.append(BackupError("Backups in S3 need boto3.", hint=age.INSTALL_HINT))
+        return
+    folder = real_path(Path(to))
+    if folder.is_relative_to(real_path(home)) and not folder.is_relative_to(real_path(default)):
+        message = f"`to` of `backup` is {to}, which is in LAPWING_HOME ({home})."
+        hint = f"A restore would remove it. Write another folder, or remove `to` for {default}."
+        problems.append(UsageError(message, hint=hint))
 
 
 def _check_maintenance_page(loaded: LoadedStack, problems: list[LapwingError]) -> None:

@@ -184,6 +184,32 @@ def test_damaged_backup_is_neither_verified_nor_restored(kept: Yard) -> None:
     shutil.rmtree(backups(kept) / made)
 
 
+def test_folder_that_is_not_mounted_is_reported(kept: Yard) -> None:
+    """Not as the absence of backups."""
+    made = back_up(kept)
+    away = backups(kept).rename(kept.where.home.parent / "away")
+    expected = f"The folder for backups {backups(kept)} does not exist."
+    assert f"Backups: {expected} Mount its file system" in kept.where.run("status").stdout
+    for verb in (("backup", "list"), ("backup", "verify"), ("restore", "uploads", "--yes")):
+        assert expected in kept.where.run(*verb, status=1).stderr
+    away.rename(backups(kept))
+    assert made in kept.where.run("backup", "list").stdout
+
+
+def test_folder_in_the_data_and_wrong_recipients_are_refused(kept: Yard) -> None:
+    path = kept.where.folder / "lapwing.yaml"
+    text, to = path.read_text(), str(kept.where.home.parent / "to")
+    volume = upload(kept).parent
+    path.write_text(text.replace(f'"{to}"', f'"{volume}/backups"'))
+    expected = f"`to` of `backup` is {volume}/backups, which is in LAPWING_HOME"
+    assert expected in kept.where.run("deploy", status=2).stderr
+    assert expected in kept.where.run("check").stderr
+    recipients = f'"{to}", encrypt: {{recipients: [age1qqqq]}}'
+    path.write_text(text.replace(f'"{to}"', recipients))
+    assert "'age1qqqq' is not a recipient of age" in kept.where.run("deploy", status=1).stderr
+    path.write_text(text)
+
+
 def test_restore_asks_before_it_replaces_data(kept: Yard) -> None:
     back_up(kept)
     before = pids(kept)
@@ -240,6 +266,10 @@ def test_clients_get_the_maintenance_page_and_deployments_are_refused(kept: Yard
             page = kept.get()
             assert (page.status_code, page.headers["retry-after"]) == (503, "300")
             assert kept.status()["restore"] == {"name": "db", "backup": made}
+            assert (
+                f"db from backup {made} is being restored"
+                in kept.where.run("verify", status=1).stdout
+            )
             text = kept.where.call("status").stdout
             assert f"A restore of db from backup {made} is in progress" in text
             assert "Problem" not in text

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyrage
 import pytest
 
 import lapwing
@@ -90,6 +91,24 @@ def test_verbs_read_and_change_the_server(deployed: Laptop) -> None:
     assert done.stdout == "a-secret-value -e 'x\n"
     assert "a-secret-value" not in deployed.machine.run("cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
     assert not (where.home / "environments").exists()
+
+
+def test_encrypted_backup_is_verified_with_an_identity_of_the_laptop(
+    deployed: Laptop, tmp_path: Path
+) -> None:
+    key, where = pyrage.x25519.Identity.generate(), deployed.where
+    (tmp_path / "identity").write_text(f"{key}\n")
+    text = (where.folder / "lapwing.yaml").read_text()
+    backup = f", backup: {{encrypt: {{recipients: [{key.to_public()}]}}}}}}"
+    kept = text.replace("domain: app.example.com}", f"domain: app.example.com{backup}")
+    kept = kept.replace("    secrets: [TOKEN]", "    secrets: [TOKEN]\n    volumes: {kept: ./kept}")
+    where.write({"lapwing.yaml": kept})
+    where.run("deploy", "-e", "vps")
+    where.run("backup", "-e", "vps")
+    verify = ("backup", "verify", "-e", "vps")
+    assert "Add `--identity FILE`" in where.run(*verify, status=1).stderr
+    assert "ok" in where.run(*verify, "--identity", str(tmp_path / "identity")).stdout
+    where.write({"lapwing.yaml": text})
 
 
 def test_errors_of_the_stack_file_are_those_of_the_laptop(laptop: Laptop) -> None:

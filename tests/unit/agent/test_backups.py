@@ -91,10 +91,14 @@ def test_folder_of_an_unmounted_file_system_is_not_created(
     backups.create(None)
     mounted.rename(tmp_path / "unmounted")
     mounted.mkdir()
-    with pytest.raises(BackupError, match=f"{backups.folder} does not exist"):
+    with pytest.raises(BackupError, match=f"{backups.store.work} does not exist"):
         backups.create(None)
+    for read_ in (backups.list, backups.known, lambda: backups.find(None)):
+        with pytest.raises(BackupError, match=f"{backups.store.work} does not exist") as caught:
+            read_()
+        assert "Mount its file system" in str(caught.value.hint)
     assert list(mounted.iterdir()) == []
-    backups.folder.mkdir(parents=True)
+    backups.store.work.mkdir(parents=True)
     assert backups.create(None) in backups.list()
 
 
@@ -121,9 +125,9 @@ def test_damaged_manifest_of_the_newest_backup_is_an_error(settings: Settings) -
     backups = Backups(settings, with_resources(uploads="./uploads"))
     (backups.data / "volume.uploads").mkdir(parents=True)
     old, new = backups.create(None), backups.create(None)
-    (backups.folder / new.id / "manifest.json").write_text("{")
+    (backups.store.work / new.id / "manifest.json").write_text("{")
     for name in (None, new.id):
-        with pytest.raises(BackupError, match=f"manifest of backup {new.id} is damaged"):
+        with pytest.raises(BackupError, match=f"manifest of backup {new.id} in .* is damaged"):
             backups.find(name)
     assert backups.find(old.id) == old
 

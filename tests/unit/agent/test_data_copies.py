@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from lapwing.agent import data_copies
-from lapwing.agent.restores import extract
 from lapwing.errors import BackupError
+from lapwing.system.archives import extract
 
 
 def copied(source: Path, to: Path) -> dict[str, int]:
@@ -24,7 +24,8 @@ def copied(source: Path, to: Path) -> dict[str, int]:
     with tarfile.open(file, "x:gz") as archive:
         counts = data_copies.add_files(archive, source, "", scratch)
     to.mkdir()
-    extract(file, to)
+    with tarfile.open(file) as archive:
+        extract(archive, to)
     return counts
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from lapwing import server
 from lapwing.cli.main import cli
-from lapwing.cli.remote import PLACE, without_place
+from lapwing.cli.remote import PLACE, identity_from_stdin, without_place
 from lapwing.cli.run import options_first
 
 ROOT = click.Context(cli)
@@ -73,3 +73,9 @@ def test_options_after_the_command_belong_to_it(given: str, sent: str) -> None:
     assert (
         without_place(ROOT, ["run", *sent.split()], Path("shop"))[-1] == sent.rsplit(maxsplit=1)[-1]
     )
+
+
+@pytest.mark.parametrize("given", ["--identity key", "--identity=key", "--identity -"])
+def test_identity_is_sent_as_standard_input(given: str) -> None:
+    sent = identity_from_stdin(["restore", "db", *given.split(), "--yes"])
+    assert " ".join(sent).replace("=", " ") == "restore db --identity - --yes"

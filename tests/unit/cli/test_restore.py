@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lapwing.agent.backups import Manifest, Part
+from lapwing.agent.backup_manifest import Manifest, Part
 from lapwing.commands.backup import find_part
 from lapwing.errors import UnknownNameError
 

@@ -25,6 +25,7 @@ from lapwing.load.connection import Target
 from lapwing.observed import status
 from lapwing.settings import Settings
 from lapwing.stack.load import LOCAL
+from lapwing.system.archives import extract
 from lapwing.system.files import remove_tree
 from lapwing.system.git import Git
 from lapwing.targets import guards, local_agent, planned
@@ -123,7 +124,7 @@ def copy_example(
         with contextlib.suppress(LapwingError):
             data = Git(example, environ).data("archive", "--format=tar", "HEAD")
             with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-                archive.extractall(folder, filter="data")
+                extract(archive, folder)
     if not (folder / "lapwing.yaml").is_file():
         shutil.copytree(example, folder, ignore=IGNORED, dirs_exist_ok=True)
 

@@ -1,0 +1,50 @@
+"""The manifest of a backup: its parts, with the SHA-256 of their archives."""
+
+from __future__ import annotations
+
+import msgspec
+
+from lapwing import __version__
+from lapwing.observed.status import LeftOut
+
+
+def archive_name(part: str, *, encrypted: bool) -> str:
+    """Return the name of the file of a part."""
+    return f"{part}.tar.gz.age" if encrypted else f"{part}.tar.gz"
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """One resource or volume in a backup. `counts` are the rows of SQLite tables, by file."""
+
+    name: str
+    kind: str
+    bytes: int
+    sha256: str
+    program: str | None = None
+    image: str | None = None
+    login: str | None = None
+    encrypted: bool = False
+    counts: dict[str, int] = {}
+
+    @property
+    def file(self) -> str:
+        """The name of its archive."""
+        return archive_name(self.name, encrypted=self.encrypted)
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a backup contains. `created` is Unix time, `commit` the deployment that was running.
+
+    `scheduled` is false for a backup made by hand.
+    """
+
+    format: int = 1
+    id: str
+    stack: str
+    environment: str
+    created: float
+    commit: str | None
+    scheduled: bool = False
+    lapwing: str = __version__
+    parts: list[Part]
+    left_out: list[LeftOut] = []
