@@ -259,12 +259,8 @@ def _service_accounts(wave: Iterable[Object], live: Mapping[Reference, Object]) 
 
 def _scaled(wave: Iterable[Object]) -> list[Reference]:
     """Return the workloads of autoscalers, which start with one pod and are then scaled up."""
-    return [
-        Reference(target["apiVersion"], target["kind"], t["metadata"]["namespace"], target["name"])
-        for t in wave
-        if t["kind"] == "HorizontalPodAutoscaler"
-        for target in (t["spec"]["scaleTargetRef"],)
-    ]
+    scalers = (t for t in wave if t["kind"] == "HorizontalPodAutoscaler")
+    return [Reference.of_scale_target(scaler) for scaler in scalers]
 
 
 def _write_applyset(

@@ -153,14 +153,16 @@ def _definition(thing: Object) -> Health:
     return READY if is_ready else Health("progressing", "is being set up")
 
 
-def _autoscaler(thing: Object) -> Health:
-    """Judge whether the minimum is requested; its workload then reports which pods are ready."""
-    if condition(thing, "ScalingActive").get("reason") == "ScalingDisabled":
-        return Health("failed", "its workload is scaled to 0 pods", may_pass=True)
+def judge_autoscaler(thing: Object, workload: Object | None) -> Health:
+    """Judge whether the minimum is requested; its workload then reports which pods are ready.
+
+    The status of an autoscaler is late, and stays that of an outage while there are no metrics.
+    """
     wanted = int(thing["spec"].get("minReplicas") or 1)
-    if int((thing.get("status") or {}).get("desiredReplicas") or 0) >= wanted:
-        return READY
-    return Health("progressing", f"not scaled to {wanted} pods yet")
+    count = wanted_replicas(workload["spec"]) if workload is not None else 1
+    if count == 0:
+        return Health("failed", "its workload is scaled to 0 pods", may_pass=True)
+    return READY if count >= wanted else Health("progressing", f"not scaled to {wanted} pods yet")
 
 
 def _namespace(thing: Object) -> Health:
@@ -176,7 +178,6 @@ _BY_KIND: dict[str, Callable[[Object], Health]] = {
     "PersistentVolumeClaim": _volume_claim,
     "ExternalSecret": _external_secret,
     "CustomResourceDefinition": _definition,
-    "HorizontalPodAutoscaler": _autoscaler,
     "Application": _application,
     "Namespace": _namespace,
 }

@@ -45,6 +45,13 @@ class Reference:
             str(metadata["name"]),
         )
 
+    @classmethod
+    def of_scale_target(cls, autoscaler: Object) -> Reference:
+        """Return the reference of the workload that an autoscaler scales."""
+        target = autoscaler["spec"]["scaleTargetRef"]
+        namespace = str(autoscaler["metadata"]["namespace"])
+        return cls(str(target["apiVersion"]), str(target["kind"]), namespace, str(target["name"]))
+
 
 def label(thing: Object, name: str) -> str:
     """Return a label of an object; empty if it has none of that name."""

@@ -111,7 +111,8 @@ def _check_autoscalers(api: ApiClient, scope: Scope) -> Iterator[CheckResult]:
         yield CheckResult("autoscalers request the minimum of pods", None, error.message)
         return
     for scaler in scalers:
-        state, least = health.judge(scaler), scaler["spec"].get("minReplicas", 1)
+        state = health.judge_autoscaler(scaler, api.get(Reference.of_scale_target(scaler)))
+        least = scaler["spec"].get("minReplicas", 1)
         check = f"{service_name(scaler)}: the minimum of pods is requested"
         yield CheckResult(check, state.state == "ready", state.text or f"at least {least}")
 

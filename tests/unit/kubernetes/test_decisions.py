@@ -52,28 +52,6 @@ def test_what_the_status_of_a_rollout_means(status: dict[str, Any], state: str, 
     assert says in found.text
 
 
-@pytest.mark.parametrize(
-    ("status", "state"),
-    [
-        ({}, "progressing"),
-        ({"desiredReplicas": 1}, "progressing"),
-        ({"desiredReplicas": 2}, "ready"),
-        (
-            {
-                "desiredReplicas": 3,
-                "conditions": [{"type": "ScalingActive", "reason": "ScalingDisabled"}],
-            },
-            "failed",
-        ),
-    ],
-)
-def test_autoscaler_is_ready_when_it_requests_its_minimum(
-    status: dict[str, Any], state: str
-) -> None:
-    scaler = {"kind": "HorizontalPodAutoscaler", "metadata": {}, "spec": {"minReplicas": 2}}
-    assert health.judge({**scaler, "status": status}).state == state
-
-
 def test_only_what_left_the_file_is_pruned_and_never_data() -> None:
     kept = {"apiVersion": "v2", "kind": "Thing", "metadata": {"name": "a", "namespace": "shop"}}
     before = [

@@ -75,3 +75,27 @@ def test_failure_and_deadline_name_the_objects_and_the_reason() -> None:
         wait.wait_until_ready(failed, [JOB], limits=WaitLimits())
     with pytest.raises(DeploymentFailed, match="within 0 s: waiting for its pod"):
         wait.wait_until_ready(pending, [JOB], limits=WaitLimits(deadline=-1.0))
+
+
+@pytest.mark.parametrize(
+    ("replicas", "state"), [(0, "failed"), (1, "progressing"), (2, "ready"), (3, "ready")]
+)
+def test_autoscaler_is_ready_when_its_workload_has_the_minimum(replicas: int, state: str) -> None:
+    """Its status may still be that of an upgrade with an outage."""
+    scaler = Reference("autoscaling/v2", "HorizontalPodAutoscaler", "shop", "api")
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "api"}
+    live = {
+        scaler: {
+            "kind": scaler.kind,
+            "metadata": {"name": "api", "namespace": "shop"},
+            "spec": {"scaleTargetRef": target, "minReplicas": 2},
+            "status": {"conditions": [{"type": "ScalingActive", "reason": "ScalingDisabled"}]},
+        },
+        Reference("apps/v1", "Deployment", "shop", "api"): {
+            "kind": "Deployment",
+            "metadata": {"name": "api"},
+            "spec": {"replicas": replicas},
+        },
+    }
+    api = cast(ApiClient, type("Api", (), {"get": staticmethod(live.get)}))
+    assert wait.read_health(api, [scaler])[scaler].state == state
