@@ -78,7 +78,7 @@ class Backups:
         Raises BackupError, OSError.
         """
         ref = f"{self.document.stack}/{self.document.environment}"
-        if not self.document.services:
+        if not (self.document.services or self.document.resources):
             raise BackupError(
                 f"{ref} cannot be backed up while it is stopped.",
                 hint=f"Run `lapwing up -e {self.document.environment}` first.",

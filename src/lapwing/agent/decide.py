@@ -111,16 +111,21 @@ def route(wanted: Document, verdicts: dict[str, Verdict], state: EnvironmentStat
     ]
     switched = [wanted.services[n] for n, v in verdicts.items() if v is Verdict.SWITCH]
     tested = [*started, *switched] if forward else started
-    jobs = any(v is Verdict.START and wanted.services[n].kind == "job" for n, v in verdicts.items())
+    jobs = [
+        wanted.services[n]
+        for n, v in verdicts.items()
+        if v is Verdict.START and wanted.services[n].kind == "job"
+    ]
     replaces = any(
         state.of(n, "active") for n, v in verdicts.items() if v in (Verdict.START, Verdict.SWITCH)
     )
     held = wanted.deployment.hold or any(s.rollout.hold for s in started)
     return Route(
-        jobs=forward and jobs,
+        jobs=forward and any(not job.after for job in jobs),
         test=any(s.rollout.smoke or s.is_page for s in tested),
         hold=forward and wanted.deployment.kind != "promote" and held and replaces,
         analyse=forward and replaces and any(s.rollout.analysis for s in started),
+        afterwards=forward and any(job.after for job in jobs),
     )
 
 

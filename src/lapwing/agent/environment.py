@@ -239,7 +239,8 @@ class Environment:
         current = running or (record.document if record else document)
         if current.maintenance == document.maintenance:
             return False
-        is_start = document.services and not current.services
+        is_stopped = all(service.runs_once for service in current.services.values())
+        is_start = document.services and is_stopped
         if is_start and current.maintenance and current.maintenance.restoring:
             return False  # It ends with the switch.
         replace, wanted = msgspec.structs.replace, document.maintenance

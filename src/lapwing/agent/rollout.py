@@ -10,6 +10,7 @@ work that completes it:
     HOLDING    wait for a promotion
     SWITCHING  route to all candidates at once, confirmed by Envoy
     ANALYSING  compare Envoy's counters with the limits for the analysis window
+    AFTERWARDS run the jobs with `after`
     SUCCEEDED
 
 A state without work (no jobs, no pause) is skipped. Any failure, abort or newer deployment leads to
@@ -40,6 +41,7 @@ class State(StrEnum):
     HOLDING = "holding"
     SWITCHING = "switching"
     ANALYSING = "analysing"
+    AFTERWARDS = "afterwards"
     UNDOING = "undoing"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
@@ -68,6 +70,7 @@ class Action(StrEnum):
     AWAIT_PROMOTION = "await-promotion"
     SWITCH = "switch"
     ANALYSE = "analyse"
+    RUN_JOBS_AFTER = "run-jobs-after"
     SWITCH_BACK = "switch-back"
     RETIRE_CANDIDATES = "retire-candidates"
     RESTORE_DESIRED_STATE = "restore-desired-state"
@@ -82,6 +85,7 @@ LINE = (
     State.HOLDING,
     State.SWITCHING,
     State.ANALYSING,
+    State.AFTERWARDS,
     State.SUCCEEDED,
 )
 TERMINAL = frozenset(
@@ -95,10 +99,13 @@ WORK = {
     State.HOLDING: Action.AWAIT_PROMOTION,
     State.SWITCHING: Action.SWITCH,
     State.ANALYSING: Action.ANALYSE,
+    State.AFTERWARDS: Action.RUN_JOBS_AFTER,
 }
 UNINTERRUPTIBLE = frozenset({State.SWITCHING, State.UNDOING})
 """States that last milliseconds and are completed before an abort or a newer deployment."""
-WATCHED = frozenset({State.TESTING, State.HOLDING, State.ANALYSING})
+LIVE = frozenset({State.ANALYSING, State.AFTERWARDS})
+"""States in which the candidates have the traffic."""
+WATCHED = LIVE | {State.TESTING, State.HOLDING}
 """States in which a candidate that exits or stops being ready fails the rollout, even if its
 replica is restarted. In STARTING the start itself fails; SWITCHING checks before it acts."""
 
@@ -110,6 +117,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     test: bool = False
     hold: bool = False
     analyse: bool = False
+    afterwards: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +151,7 @@ def step(state: State, event: Event, route: Route, outcome: State | None = None)
         return enter(outcome)
     if event is Event.DONE:
         return enter(_after(state, route))
-    if state is State.ANALYSING and event is Event.SUPERSEDED:
+    if state in LIVE and event is Event.SUPERSEDED:
         # It has the traffic and no limit was exceeded: the newer deployment starts from here.
         return enter(State.SUPERSEDED)
     return enter(State.UNDOING, _outcome(state, event))
@@ -180,6 +188,7 @@ def _after(state: State, route: Route) -> State:
         State.TESTING: not route.test,
         State.HOLDING: not route.hold,
         State.ANALYSING: not route.analyse,
+        State.AFTERWARDS: not route.afterwards,
     }
     following = LINE[LINE.index(state) + 1 :]
     return next(s for s in following if not skipped.get(s, False))
@@ -190,4 +199,4 @@ def _outcome(state: State, event: Event) -> State:
         return State.ABORTED
     if event is Event.SUPERSEDED:
         return State.SUPERSEDED
-    return State.ROLLED_BACK if state is State.ANALYSING else State.FAILED
+    return State.ROLLED_BACK if state in LIVE else State.FAILED

@@ -38,6 +38,7 @@ from lapwing.agent.state import Generation, Replica, RolloutRecord
 from lapwing.agent.store import Store
 from lapwing.errors import JobError, LapwingError, ReplicaError, SmokeError
 from lapwing.plan.model import JOB_TIMEOUT_S, Document, Service, Smoke
+from lapwing.stack.resource_reference import variable_of
 
 WATCH_INTERVAL_S = 0.1
 """Time between two looks at the candidates that have to stay healthy."""
@@ -80,6 +81,7 @@ class Steps:
             Action.AWAIT_PROMOTION: self._await_promotion,
             Action.SWITCH: self._switch,
             Action.ANALYSE: self._analyse,
+            Action.RUN_JOBS_AFTER: self._run_jobs_after,
             Action.SWITCH_BACK: self._switch_back,
             Action.RETIRE_CANDIDATES: self._retire_candidates,
         }
@@ -163,18 +165,25 @@ class Steps:
     async def _run_jobs(self, record: RolloutRecord) -> None:
         for name in record.services_with("start"):
             spec = record.document.services[name]
-            if spec.kind == "job":
-                self._note(record, f"running job {name}")
+            if spec.kind == "job" and not spec.after:
                 await self._run_job(name, spec, record)
-                self.state.jobs[name] = spec.identity()
-                await self._store.save()
+
+    async def _run_jobs_after(self, record: RolloutRecord) -> None:
+        for name in record.services_with("start"):
+            spec = record.document.services[name]
+            if spec.kind == "job" and spec.after:
+                await self._run_job(name, spec, record)
 
     async def _run_job(self, name: str, spec: Service, record: RolloutRecord) -> None:
+        self._note(record, f"running job {name}")
         log = self._launcher.job_log(name, record.commit)
         await asyncio.to_thread(logs.remove_old, log.parent)
         timeout = spec.timeout or JOB_TIMEOUT_S
         owner = self._launcher.owner(name, JOB_LABEL)
-        launch = await self._launcher.launch(spec, owner, record.document)
+        # A replica of a service that it runs after is on the machine's loopback.
+        late = bool(spec.after)
+        launch = await self._launcher.launch(spec, owner, record.document, host_network=late)
+        launch = dataclasses.replace(launch, environ={**launch.environ, **self._urls(spec)})
         ended = await self._context.runtimes.of(spec).run(launch, log, timeout)
         await self._maintenance.note_log_times()
         if ended != processes.SUCCESS:
@@ -184,6 +193,17 @@ class Steps:
                 detail=logs.tail(log),
                 hint=f"`lapwing logs {name} -e {self.state.environment}` shows the whole log.",
             )
+        self.state.jobs[name] = spec.identity()
+        await self._store.save()
+
+    def _urls(self, spec: Service) -> dict[str, str]:
+        """Return `<SERVICE>_URL` for each service with a port that a job runs after."""
+        found = {name: self.state.of(name, "active") for name in spec.after or ()}
+        return {
+            variable_of(name): f"http://127.0.0.1:{generation.replicas[0].port}"
+            for name, generation in found.items()
+            if generation is not None and generation.spec.kind != "worker"
+        }
 
     async def _start_candidates(self, record: RolloutRecord) -> None:
         for name in [*record.services_with("start"), *record.services_with("switch")]:

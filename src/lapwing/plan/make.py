@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from msgspec import UNSET, UnsetType
+from msgspec.structs import replace
 
 from lapwing.errors import UsageError
 from lapwing.plan import model, server_images
 from lapwing.plan.model import Document
+from lapwing.stack import migrations
 from lapwing.stack import model as written
 from lapwing.stack.fields import Access, Headers
 from lapwing.stack.load import LOCAL, LoadedStack
@@ -50,10 +52,11 @@ def make(
     left out: it has never been deployed and is not part of this deployment.
     """
     services = {}
-    host = domains(loaded)[0]
+    host, offline = domains(loaded)[0], migrations.offline(loaded.stack)
     for name, service in loaded.stack.services.items():
         if name in releases:
-            services[name] = _service(service, releases[name], resources, secrets, host)
+            built = _service(service, releases[name], resources, secrets, host)
+            services[name] = replace(built, migrates=offline.get(name, UNSET))
         elif current is not None and name in current.services:
             services[name] = current.services[name]
     return Document(
@@ -204,6 +207,7 @@ def _service(
         timeout=service.timeout,
         max_body=service.max_body,
         schedule=_schedule(service),
+        after=tuple(service.after) or UNSET,
         rollout=_rollout(service),
         headers=headers(service.headers) or UNSET,
         access=_access(service.access, secrets) or UNSET,

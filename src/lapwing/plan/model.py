@@ -178,7 +178,11 @@ class Service(Struct, frozen=True, kw_only=True):
     max_body: int | None = None
     """The largest request body that Envoy buffers, in bytes; None for streamed bodies."""
     schedule: Schedule | UnsetType = UNSET
-    """When a job runs; unset for one that runs once, before the switch."""
+    """When a job runs; unset for one that runs once, at a deployment."""
+    migrates: Name | UnsetType = UNSET
+    """The service whose offline migration this job is."""
+    after: tuple[Name, ...] | UnsetType = UNSET
+    """The services that a job runs after, once they have the traffic; unset: before the switch."""
     rollout: Rollout = Rollout()
     headers: dict[str, HeaderValue] | UnsetType = UNSET
     """Changes of the headers of its responses; names are lower-case."""

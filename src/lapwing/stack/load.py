@@ -163,7 +163,7 @@ def _load(read: Source, environment: str, *, folders: bool) -> LoadedStack:
     loaded = _with_variables(_load_all(read, environment)[environment])
     if folders:
         refuse(_on_disk(read, loaded))
-    return loaded
+    return _with_migrations(loaded)
 
 
 def environments(
@@ -182,7 +182,7 @@ def environments(
         loaded = [_with_variables(each) for each in loaded]
     if folders:
         refuse(problem for each in loaded for problem in _on_disk(read, each))
-    return loaded
+    return [_with_migrations(each) for each in loaded]
 
 
 def _with_variables(loaded: LoadedStack) -> LoadedStack:
@@ -192,6 +192,14 @@ def _with_variables(loaded: LoadedStack) -> LoadedStack:
     if loaded.environment != LOCAL and loaded.source is not None:
         refuse(check_env_files(loaded.source, loaded.stack, loaded.environment))
     return replace(loaded, stack=add_variables(loaded.stack, loaded.settings, loaded.folder))
+
+
+def _with_migrations(loaded: LoadedStack) -> LoadedStack:
+    from lapwing.stack.migrations import add_jobs
+
+    if loaded.settings.target != "machine":
+        return loaded
+    return replace(loaded, stack=add_jobs(loaded.stack))
 
 
 def names(path: Path) -> list[str]:

@@ -221,7 +221,7 @@ class Service(StrictModel):
     )
     after: list[str] = Field(
         default_factory=list,
-        description="Services that a job runs after (Kubernetes); each sets `<SERVICE>_URL`. "
+        description="Services that a job runs after; each sets `<SERVICE>_URL`. "
         "Default: the job runs before the services.",
     )
     env: dict[Variable, Text] = Field(
@@ -248,9 +248,7 @@ class Service(StrictModel):
         default_factory=list,
         description="Secrets it gets as environment variables; see `lapwing secret`.",
     )
-    migrate: Migrate | None = Field(
-        None, description="A database migration before it starts (Kubernetes)."
-    )
+    migrate: Migrate | None = Field(None, description="A database migration before it starts.")
     port: int | None = Field(
         None,
         ge=1024,

@@ -108,11 +108,11 @@ class Rollout(StrictModel):
 
 
 class Migrate(StrictModel):
-    """A database migration that runs before a release starts (Kubernetes)."""
+    """A database migration that runs before a release starts."""
 
     run: NonEmpty = Field(description="The command to run once in the new release.")
     mode: Literal["online", "offline"] = Field(
         "online",
         description="`online`: the old release also works with the new schema. `offline`: all "
-        "replicas are stopped while it runs.",
+        "replicas are stopped while it runs, which `lapwing deploy --allow-downtime` allows.",
     )

@@ -10,11 +10,11 @@ from urllib.parse import quote
 from lapwing.errors import did_you_mean
 from lapwing.settings import SQLITE
 from lapwing.stack.environment import Environment
+from lapwing.stack.migrations import job_of
 from lapwing.stack.model import Service, Stack
 from lapwing.stack.resource_reference import variable_of
 from lapwing.stack.source import KeyPath, Violation
 
-_CLUSTER_ONLY_KEYS = ("migrate", "after")
 _CONTAINER_KEYS = ("port", "user", "scratch")
 
 
@@ -189,11 +189,6 @@ def check_machine_sources(stack: Stack, environment: Environment) -> Iterator[Vi
             hint = "Remove `runtime`, or add `build:` with the source folder."
             message = f"`{name}` has an image and no source folder, so it cannot run as a process."
             yield Violation(message, (*at, "runtime"), hint)
-        for key in ("migrate", "after") if service.build is None else ():
-            if getattr(service, key):
-                hint = "Use a `kind: job`, which runs before each switch."
-                message = f"`{key}` of a service is only for Kubernetes."
-                yield Violation(message, (*at, key), hint, key=True)
         if service.runtime_in(environment) == "container":
             yield from _check_container_volumes(service, at)
 
@@ -223,7 +218,7 @@ def check_cluster_only_keys(stack: Stack, environment: Environment) -> Iterator[
         if service.build is None:
             continue
         contained = service.runtime_in(environment) == "container"
-        keys = _CLUSTER_ONLY_KEYS if contained else (*_CONTAINER_KEYS, *_CLUSTER_ONLY_KEYS)
+        keys = () if contained else _CONTAINER_KEYS
         paths: list[KeyPath] = [(key,) for key in keys if getattr(service, key)]
         if service.health.live is not None:
             paths.append(("health", "live"))
@@ -321,7 +316,7 @@ def check_limits(stack: Stack, _: Environment) -> Iterator[Violation]:
 
 
 def check_migrations(stack: Stack, _: Environment) -> Iterator[Violation]:
-    """A service with `migrate` has a process and a resource in `needs`."""
+    """A service with `migrate` has a process and a resource in `needs`; its job has a free name."""
     for name, service in stack.services.items():
         at: KeyPath = ("services", name, "migrate")
         if service.migrate is None:
@@ -333,3 +328,6 @@ def check_migrations(stack: Stack, _: Environment) -> Iterator[Violation]:
             hint = "Add the database to `needs`."
             message = f"`{name}` has `migrate`, but no database in `needs`."
             yield Violation(message, at, hint, key=True)
+        elif job_of(name) in stack.services:
+            message = f"`{job_of(name)}` is the name of the job for `migrate` of `{name}`."
+            yield Violation(message, ("services", job_of(name)), "Rename this service.", key=True)

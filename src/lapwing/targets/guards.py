@@ -12,7 +12,8 @@
 A target plans a change, has it checked, and commits the result. Because `commit` accepts nothing
 else than what `check` returned, no target can leave a guard out.
 
-An older image must not run on a newer schema. Which services have an offline migration, and which
+An older image must not run on a newer schema. On a machine, the job of the migration in the history
+shows which release migrated last. On a cluster, which services have an offline migration, and which
 image each had last, is read from the commits, so the rule needs no stack file. A change of such an
 image is:
 
@@ -35,7 +36,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from lapwing.desired.history import history
+from lapwing.desired.history import HISTORY_LENGTH, history
 from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import ContextError, LapwingError, StateError, UsageError
 from lapwing.plan.names import OFFLINE_MIGRATION, STOPS, release_of
@@ -51,9 +52,6 @@ if TYPE_CHECKING:
     from lapwing.kubernetes.client import ApiClient
     from lapwing.plan.model import Document
     from lapwing.settings import Settings
-
-SEARCHED_DEPLOYMENTS = 200
-"""How many deployments are searched for the images that a service had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +104,8 @@ def check(
             hint="Install Argo Rollouts in the cluster and add `rollouts: true` to the "
             "environment. Nothing was changed.",
         )
+    if plan.document.target == "machine":
+        _check_schema(repository, plan, verb, rules)
     if verb in ("deploy", "up"):
         _check_same_version(plan)
     for change in _offline_changes(repository, plan):
@@ -196,6 +196,40 @@ def check_rollouts(api: ApiClient, scope: Scope) -> None:
             )
 
 
+def _check_schema(
+    repository: DesiredRepository, plan: PlannedChange, verb: Verb, rules: Rules
+) -> None:
+    """Check that no release returns on a machine that ran with the schema before a migration.
+
+    In the history, the job of a migration has the release that migrated last; one that failed may
+    have changed the schema, too. Raises UsageError.
+    """
+    wanted, before = plan.document.services, plan.before.services if plan.before else {}
+    jobs = {n: str(s.migrates) for n, s in [*before.items(), *wanted.items()] if s.migrates}
+    if not jobs or (verb in ("deploy", "up") and rules.allow_downtime):
+        return
+    where = (plan.document.stack, plan.document.environment)
+    entries = history(repository, *where, HISTORY_LENGTH)
+    for job, service in jobs.items():
+        new, migrated = wanted.get(service), list[str]()
+        for entry in entries if new is not None else ():
+            found = {name: each.release for name, each in entry.services.items()}
+            if new and found.get(service) == new.release and entry.outcome == "succeeded":
+                migrated = [release for release in migrated if release != found.get(job)]
+                break
+            migrated += [found[job]] if job in found else []
+        else:  # A new release is tested without traffic first.
+            continue
+        if new and migrated:
+            raise UsageError(
+                f"The database of {service} was migrated by release {migrated[0]}, and "
+                f"{new.release} must not run with a newer schema.",
+                hint="Restore the backup from before the migration (`lapwing backup list -e "
+                f"{where[1]}`), then run `lapwing deploy -e {where[1]} --allow-downtime` on the "
+                "revision to return to. Nothing was changed.",
+            )
+
+
 def _check_migration(change: _ImageChange, verb: Verb, environment: str, rules: Rules) -> None:
     is_deployment = verb in ("deploy", "up")
     if is_deployment and rules.allow_downtime:
@@ -229,7 +263,7 @@ def _offline_changes(repository: DesiredRepository, plan: PlannedChange) -> Iter
     if not plan.files or plan.expected is None:
         return
     where = (plan.document.stack, plan.document.environment)
-    entries = [e for e in history(repository, *where, SEARCHED_DEPLOYMENTS) if e.services]
+    entries = [e for e in history(repository, *where, HISTORY_LENGTH) if e.services]
     recorded = repository.manifests(*where, entries[0].commit) if entries else {}
     for name in sorted({**_offline_services(plan.files), **_offline_services(recorded)}):
         new = plan.document.services.get(name)

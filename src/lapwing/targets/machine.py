@@ -58,6 +58,7 @@ STEPS = {
     "testing": "running smoke tests",
     "switching": "switching traffic",
     "analysing": "analysing live traffic",
+    "afterwards": "running jobs after the switch",
     "undoing": "rolling back",
 }
 WAITING = {"down": "stopping", "maintenance": "updating the routes:"}
@@ -84,7 +85,7 @@ class MachineTarget:
 
     def deploy(self, request: DeployRequest) -> DeployResult:
         """Build, commit, and wait for the agent."""
-        from lapwing.targets import bundles, containers, sources
+        from lapwing.targets import bundles, containers, machine_migrations, sources
 
         if request.images:
             raise UsageError(
@@ -114,28 +115,37 @@ class MachineTarget:
                     loaded, self.settings, request.services, revision
                 ):
                     self.reporter.say(changed)
-            checked = guards.check(self.repository, plan, request.verb)
+            waiting = machine_migrations.pending(self.repository, plan)
+            rules = guards.Rules(allow_downtime=request.allow_downtime)
+            checked = guards.check(self.repository, waiting.plan, request.verb, rules)
             if request.dry_run:
-                return self._result(request.verb, "dry-run", plan)
+                return self._result(request.verb, "dry-run", waiting.plan)
+            if waiting.jobs and request.allow_downtime and not request.backup:
+                machine_migrations.check_backup(self.settings, loaded, waiting)
             local_agent.ensure(self.settings, self.reporter.progress)
-            if not plan.changes:
-                return self._unchanged(request.verb, plan)
             try:
-                return self._carry_out(request.verb, checked)
+                if waiting.plan.changes:
+                    result = self._carry_out(request.verb, checked)
+                else:
+                    result = self._unchanged(request.verb, waiting.plan)
             except ConflictError:
                 if attempt == ATTEMPTS:
                     raise
+                continue
+            if waiting.jobs and result.outcome == "failed":
+                return machine_migrations.migrate(self, loaded, request, plan, waiting, result)
+            return result
         raise AssertionError("the last attempt returns or raises")
 
     def promote(self) -> DeployResult:
         """Commit that the paused deployment continues, and wait."""
         plan = planned.promote(self.repository, self.read_status(), self.ref, self._actor)
-        return self._apply("promote", plan)
+        return self.apply("promote", plan)
 
     def abort(self) -> DeployResult:
         """Commit what ran before the deployment in progress, and wait."""
         plan = planned.abort(self.repository, self.read_status(), self.ref, self._actor)
-        return self._apply("abort", plan)
+        return self.apply("abort", plan)
 
     def rollback(self, request: RollbackRequest) -> DeployResult:
         """Commit an earlier deployment, and wait."""
@@ -146,7 +156,7 @@ class MachineTarget:
             services=request.services,
             release=request.release,
         )
-        return self._apply("rollback", plan)
+        return self.apply("rollback", plan)
 
     def stop_for_restore(self, what: str, head: str | None) -> DeployResult:
         """Commit that nothing runs while data is restored, and wait until all processes have ended.
@@ -157,8 +167,8 @@ class MachineTarget:
         with suppress(LapwingError):  # Data can be restored without a valid stack file.
             loaded = self.file.load(self.ref.environment, folders=False)
             page = maintenance.begin(loaded, self._actor)
-        plan = planned.stop_for_restore(self.repository, self.ref, self._actor, what, page)
-        return self._until_stopped(self._apply("restore", replace(plan, expected=head)))
+        plan = planned.stop(self.repository, self.ref, self._actor, "restore", what, page)
+        return self.until_stopped(self.apply("restore", replace(plan, expected=head)))
 
     def start_after_restore(self, what: str, commit: str) -> DeployResult:
         """Commit the deployment that `stop_for_restore` stopped, and wait.
@@ -168,7 +178,7 @@ class MachineTarget:
         plan = planned.start_after_restore(self.repository, self.ref, self._actor, what, commit)
         if plan.before and plan.before.services:
             return self.unchanged("another deployment was committed during the restore")
-        return self._apply("restore", plan)
+        return self.apply("restore", plan)
 
     def unchanged(self, reason: str) -> DeployResult:
         """Return the result of a restore that committed nothing."""
@@ -184,12 +194,12 @@ class MachineTarget:
                 hint=f"Run `lapwing down -e {self.ref.environment}`.",
             )
         guards.check_restore(self.settings, self.ref)
-        return self._until_stopped(
+        return self.until_stopped(
             self._earlier_down()
-            or self._apply("down", planned.down(self.repository, self.ref, self._actor))
+            or self.apply("down", planned.down(self.repository, self.ref, self._actor))
         )
 
-    def _until_stopped(self, result: DeployResult) -> DeployResult:
+    def until_stopped(self, result: DeployResult) -> DeployResult:
         """Wait until all processes have ended after a deployment without services."""
         if result.outcome != "succeeded":
             return result
@@ -214,7 +224,7 @@ class MachineTarget:
         if not plan.changes:
             reason = f"maintenance is already {'on' if on else 'off'}"
             return self._result("maintenance", "unchanged", plan, reason=reason)
-        return self._apply("maintenance", plan)
+        return self.apply("maintenance", plan)
 
     def _earlier_down(self) -> DeployResult | None:
         """Wait for the deployment of an earlier `down` whose processes have not all ended."""
@@ -313,7 +323,8 @@ class MachineTarget:
         before = self.repository.latest_valid(self.ref.stack, self.ref.environment)
         guards.check_folder(self._stack_folder, before)
 
-    def _apply(self, verb: Verb, plan: PlannedChange) -> DeployResult:
+    def apply(self, verb: Verb, plan: PlannedChange) -> DeployResult:
+        """Check a planned change, commit it, and wait for its end."""
         from lapwing.agent import basic_auth
 
         self._check_folder()

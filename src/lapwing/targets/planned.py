@@ -135,7 +135,7 @@ def rollback(
         if entry.commit == head or not (any_outcome or entry.outcome == "succeeded"):
             continue
         earlier = repository.read(ref.stack, ref.environment, entry.commit)
-        if earlier is None or not earlier.services:
+        if earlier is None or all(s.runs_once for s in earlier.services.values()):
             continue
         document = _restore(present, earlier, services)
         if release is not None and all(s.release != release for s in document.services.values()):
@@ -188,7 +188,7 @@ def _with_commit(entries: list[Entry], prefix: str) -> Entry | None:
 def down(repository: DesiredRepository, ref: EnvironmentRef, actor: str) -> PlannedChange:
     """Plan that nothing runs; data of resources stays. Raises StateError if nothing is deployed."""
     head, present = _head(repository, ref)
-    if not present.services:
+    if not (present.services or present.resources):
         raise StateError(
             f"{ref} is not running.", hint=f"Run `lapwing up -e {ref.environment}` to start it."
         )
@@ -197,13 +197,18 @@ def down(repository: DesiredRepository, ref: EnvironmentRef, actor: str) -> Plan
     return PlannedChange(as_deployment(empty, "down", actor), head, present, files)
 
 
-def stop_for_restore(
-    repository: DesiredRepository, ref: EnvironmentRef, actor: str, what: str, page: Maintenance
+def stop(
+    repository: DesiredRepository,
+    ref: EnvironmentRef,
+    actor: str,
+    kind: DeploymentKind,
+    what: str,
+    page: Maintenance,
 ) -> PlannedChange:
-    """Plan that nothing runs and clients get a page while data is restored."""
+    """Plan that nothing runs and clients get a page, for a restore or a migration."""
     head, present = _head(repository, ref)
     empty = msgspec.structs.replace(present, services={}, resources={})
-    document = as_deployment(empty, "restore", actor, reason=what)
+    document = as_deployment(empty, kind, actor, reason=what)
     document = msgspec.structs.replace(
         document,
         maintenance=present.maintenance or msgspec.structs.replace(page, restoring=True),

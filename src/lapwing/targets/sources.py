@@ -11,6 +11,7 @@ from lapwing.errors import SourceError, UsageError, check_name
 from lapwing.plan.make import Built
 from lapwing.settings import Settings
 from lapwing.stack.load import LOCAL, LoadedStack
+from lapwing.stack.migrations import job_of
 from lapwing.system.git import Git, first_names
 
 Progress = Callable[[str], None]
@@ -23,7 +24,8 @@ def wanted_services(loaded: LoadedStack, services: tuple[str, ...]) -> list[str]
     known = loaded.stack.services
     for name in services:
         check_name("service", name, known, loaded.path)
-    return list(services) or list(known)
+    jobs = [job_of(name) for name in services if job_of(name) in known and known[name].migrate]
+    return [*dict.fromkeys([*jobs, *services])] or list(known)
 
 
 def container_services(loaded: LoadedStack, names: Iterable[str]) -> list[str]:

@@ -15,6 +15,7 @@ import pytest
 
 from lapwing.agent.rollout import (
     LINE,
+    LIVE,
     TERMINAL,
     UNINTERRUPTIBLE,
     WATCHED,
@@ -32,10 +33,10 @@ from lapwing.agent.rollout import (
 )
 
 ROUTES = [
-    Route(jobs=j, test=t, hold=h, analyse=a)
-    for j, t, h, a in itertools.product((False, True), repeat=4)
+    Route(jobs=j, test=t, hold=h, analyse=a, afterwards=w)
+    for j, t, h, a, w in itertools.product((False, True), repeat=5)
 ]
-LIVE = [s for s in State if s not in TERMINAL]
+IN_PROGRESS = [s for s in State if s not in TERMINAL]
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ _DO = {
     Action.AWAIT_PROMOTION: lambda w: replace(w, promoted=True),
     Action.SWITCH: lambda w: replace(w, traffic=True),
     Action.ANALYSE: lambda w: w,
+    Action.RUN_JOBS_AFTER: lambda w: w,
     Action.SWITCH_BACK: lambda w: replace(w, traffic=False),
     Action.RETIRE_CANDIDATES: lambda w: replace(w, started=False, retired=True),
     Action.RESTORE_DESIRED_STATE: lambda w: replace(w, restored=True),
@@ -155,11 +157,12 @@ def test_end_states_leave_candidates_switched_or_retired(route: Route) -> None:
 def test_crashed_candidates_neither_get_traffic_nor_succeed(route: Route) -> None:
     """A crash between two looks is found by the next one: before the switch, or in the analysis."""
     for world in reachable(route):
-        if world.crashed and world.now.state is State.ANALYSING:
+        if world.crashed and world.now.state in LIVE:
             assert world.traffic
-            assert Event.DONE not in possible(State.ANALYSING, crashed=True)
+            assert Event.DONE not in possible(world.now.state, crashed=True)
         if world.crashed and world.now.state is State.SUCCEEDED:
             assert not route.analyse
+            assert not route.afterwards
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=str)
@@ -173,12 +176,15 @@ def test_every_state_can_reach_an_end(route: Route) -> None:
 
 @pytest.mark.parametrize("route", ROUTES, ids=str)
 def test_undoing_ends_in_the_decided_outcome(route: Route) -> None:
-    for state, event in itertools.product(LIVE, (Event.FAILED, Event.ABORTED, Event.SUPERSEDED)):
+    for state, event in itertools.product(
+        IN_PROGRESS, (Event.FAILED, Event.ABORTED, Event.SUPERSEDED)
+    ):
         if state is State.UNDOING:
             continue
         undoing = step(state, event, route)
         if undoing.state is not State.UNDOING:
-            assert (state, event) == (State.ANALYSING, Event.SUPERSEDED)
+            assert state in LIVE
+            assert event is Event.SUPERSEDED
             continue
         assert undoing.outcome in TERMINAL - {State.SUCCEEDED}
         end = step(undoing.state, Event.DONE, route, undoing.outcome)
@@ -187,15 +193,16 @@ def test_undoing_ends_in_the_decided_outcome(route: Route) -> None:
 
 
 def test_outcome_of_each_failure() -> None:
-    route = Route(jobs=True, test=True, hold=True, analyse=True)
+    route = Route(jobs=True, test=True, hold=True, analyse=True, afterwards=True)
     for state in WORK:
-        failed = State.ROLLED_BACK if state is State.ANALYSING else State.FAILED
+        failed = State.ROLLED_BACK if state in LIVE else State.FAILED
         assert step(state, Event.FAILED, route).outcome is failed
         assert step(state, Event.ABORTED, route).outcome is State.ABORTED
 
 
-def test_superseded_rollout_keeps_its_traffic() -> None:
-    found = step(State.ANALYSING, Event.SUPERSEDED, Route(analyse=True))
+@pytest.mark.parametrize("state", sorted(LIVE))
+def test_superseded_rollout_keeps_its_traffic(state: State) -> None:
+    found = step(state, Event.SUPERSEDED, Route(analyse=True, afterwards=True))
     assert (found.state, found.actions) == (State.SUPERSEDED, (Action.RECORD_OUTCOME,))
 
 
@@ -210,6 +217,7 @@ def test_states_without_work_are_skipped(route: Route) -> None:
         State.TESTING: route.test,
         State.HOLDING: route.hold,
         State.ANALYSING: route.analyse,
+        State.AFTERWARDS: route.afterwards,
     }
     assert passed == [s for s in LINE if optional.get(s, True)]
 

@@ -134,6 +134,8 @@ OTHER: dict[str, Any] = {
     "headers": {"x-frame-options": "DENY"},
     "access": Access(allow=("10.0.0.0/8",)),
     "schedule": Schedule(cron="0 6 * * *", timezone="UTC"),
+    "after": ("web",),
+    "migrates": "web",
 }
 OF_THE_PROCESS = {
     "kind",

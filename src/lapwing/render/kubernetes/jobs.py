@@ -31,6 +31,7 @@ from lapwing.render.kubernetes.objects import (
     service_account,
 )
 from lapwing.render.kubernetes.setting import Digest, Setting, Tree, join, spelled
+from lapwing.stack.migrations import database_of, job_of
 from lapwing.stack.model import Service
 
 BACKED_UP_KINDS = ("mysql",)
@@ -68,24 +69,18 @@ def manifests(cluster: ClusterEnvironment) -> Iterator[Manifest]:
             yield Manifest(FILE, WAVE, _migration(cluster, part, service, run))
 
 
-def database_of(cluster: ClusterEnvironment, service: Service) -> str:
-    """Return the resource that a service migrates: the first one it needs that is no cache."""
-    resources = cluster.loaded.stack.resources
-    return next((n for n in service.needs if resources[n].kind != "redis"), service.needs[0])
-
-
 def _migration(
     cluster: ClusterEnvironment, part: str, service: Service, run: str
 ) -> dict[str, Tree]:
     assert service.migrate is not None
     offline = service.migrate.mode == "offline"
     annotations = _offline_annotations(cluster, part) if offline else {}
-    waits_for = database_of(cluster, service)
-    return _job(cluster, f"{part}-migrate", service, run, annotations, waits_for=waits_for)
+    waits_for = database_of(cluster.loaded.stack, service)
+    return _job(cluster, job_of(part), service, run, annotations, waits_for=waits_for)
 
 
 def _offline_annotations(cluster: ClusterEnvironment, part: str) -> dict[str, str]:
-    database = database_of(cluster, cluster.services[part])
+    database = database_of(cluster.loaded.stack, cluster.services[part])
     users = [
         n
         for n, s in cluster.services.items()

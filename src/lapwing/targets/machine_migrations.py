@@ -1,0 +1,218 @@
+"""Offline migrations on a machine: which one was applied, and an upgrade with a short outage.
+
+The migration of a service is the job `<service>-migrate` (`stack.migrations`). A document has it in
+the release whose migration was applied last, so the history shows which schema a database has:
+
+    deploy                    the new release starts without traffic beside the old one. One that
+                              needs no migration is deployed; any other exits, and nothing changed
+    deploy --allow-downtime   in the second case, the environment is stopped and clients get the
+                              maintenance page, the database is backed up, the job runs alone, and
+                              the new release starts
+
+Each step is a deployment like any other, so the agent completes or undoes it after a crash. After
+an interruption between two steps the same command continues: what is stopped stays stopped, and a
+job that succeeded does not run again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from lapwing.desired.history import HISTORY_LENGTH, history
+from lapwing.desired.repository import DesiredRepository
+from lapwing.errors import LapwingError, UsageError
+from lapwing.plan import maintenance
+from lapwing.plan.model import Document, Service
+from lapwing.stack.migrations import database_of
+from lapwing.targets import planned
+from lapwing.targets.base import DeployRequest, DeployResult, EnvironmentRef, Reporter, Verb
+from lapwing.targets.planned import PlannedChange
+
+if TYPE_CHECKING:
+    from lapwing.agent.backups import Backups
+    from lapwing.settings import Settings
+    from lapwing.stack.load import LoadedStack
+
+
+class Environment(Protocol):
+    """What a migration needs of an environment on this machine."""
+
+    settings: Settings
+    repository: DesiredRepository
+    ref: EnvironmentRef
+    reporter: Reporter
+
+    def apply(self, verb: Verb, plan: PlannedChange) -> DeployResult:
+        """Commit a change and wait for its end."""
+        ...
+
+    def until_stopped(self, result: DeployResult) -> DeployResult:
+        """Wait until all processes have ended."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A planned change without its pending migrations: `jobs` are those of its `services`."""
+
+    plan: PlannedChange
+    jobs: Mapping[str, Service]
+
+    @property
+    def services(self) -> list[str]:
+        """The services whose migration is pending."""
+        return sorted(str(job.migrates) for job in self.jobs.values())
+
+
+def pending(repository: DesiredRepository, plan: PlannedChange) -> Pending:
+    """Keep the migrations that were applied, and return the change with those that are pending.
+
+    The first migration of a service that does not run yet is not pending: its job is deployed.
+    """
+    document = plan.document
+    services, jobs = dict(document.services), dict[str, Service]()
+    running = plan.before.services if plan.before else {}
+    for name, job in document.services.items():
+        if not job.migrates:
+            continue
+        last = applied(repository, document, name)
+        if last is not None:
+            services[name] = last
+        elif job.migrates in running:
+            del services[name]
+        if services.get(name) is not job and (last is None or _differs(job, last)):
+            jobs[name] = job
+    kept = msgspec.structs.replace(document, services=services)
+    return Pending(replace(plan, document=kept), jobs)
+
+
+def applied(repository: DesiredRepository, document: Document, job: str) -> Service | None:
+    """Return a migration as it was deployed last, also before `down`; None if it never was."""
+    where = (document.stack, document.environment)
+    for entry in history(repository, *where, HISTORY_LENGTH):
+        if job in entry.services and entry.outcome == "succeeded":
+            found = repository.read(*where, entry.commit)
+            return found.services.get(job) if found else None
+    return None
+
+
+def _differs(job: Service, last: Service) -> bool:
+    return (job.release, job.image, job.command) != (last.release, last.image, last.command)
+
+
+def check_backup(settings: Settings, loaded: LoadedStack, waiting: Pending) -> None:
+    """Check that the databases of pending migrations can be backed up. Raises UsageError."""
+    from lapwing.agent import data_copies
+
+    document = waiting.plan.document
+    for service in waiting.services:
+        database = database_of(loaded.stack, loaded.stack.services[service])
+        resource = document.resources[database]
+        reason = data_copies.reason_left_out(settings, document, database, resource)
+        if reason is not None:
+            raise UsageError(
+                f"Lapwing cannot back up {database} before the migration of {service}: {reason}.",
+                hint="Add `--backup COMMAND` with a command that backs it up and prints the name "
+                "of the backup as its last line. Nothing was changed.",
+            )
+
+
+def migrate(
+    target: Environment,
+    loaded: LoadedStack,
+    request: DeployRequest,
+    wanted: PlannedChange,
+    waiting: Pending,
+    failed: DeployResult,
+) -> DeployResult:
+    """Continue after a release `failed` to start without its pending migration.
+
+    With the user's consent, stop the environment, back up, migrate, and deploy `wanted`. Raises
+    LapwingError.
+    """
+    actor, names = wanted.document.deployment.actor, ", ".join(waiting.services)
+    if not request.allow_downtime:
+        failed.hint = (
+            f"If the new release of {names} needs its migration, which is offline, run `lapwing "
+            f"deploy -e {target.ref.environment} --allow-downtime`: it stops the environment, "
+            "backs up the data, migrates and starts the new release."
+        )
+        return failed
+    what = f"offline migration of {names}"
+    target.reporter.say(f"{failed.reason} Migrating with downtime: clients get status 503.")
+    stopped = target.until_stopped(target.apply("down", _stop(target, loaded, actor, what)))
+    if stopped.outcome != "succeeded":
+        return stopped
+    try:
+        target.apply("deploy", _alone(target, wanted.document, {}, what))
+        name = _back_up(target, request, wanted)
+    except LapwingError:
+        if wanted.before and wanted.before.services:
+            target.reporter.say("The backup failed. Starting the previous deployment again.")
+            target.apply("rollback", _again(target, wanted.before, what))
+        raise
+    migrated = target.apply("deploy", _alone(target, wanted.document, waiting.jobs, what))
+    result = migrated
+    if migrated.outcome == "succeeded":
+        head = target.repository.newest(target.ref.stack, target.ref.environment)
+        result = target.apply(request.verb, replace(wanted, expected=head))
+    if result.outcome in ("failed", "rolled-back"):
+        result.hint = (
+            f"The environment is stopped, because the schema may be that of {names} in the new "
+            f"release. Correct the error and run `lapwing deploy -e {target.ref.environment} "
+            f"--allow-downtime` again; or restore the backup {name} and deploy the previous "
+            "revision with the same option."
+        )
+    return result
+
+
+def _back_up(target: Environment, request: DeployRequest, wanted: PlannedChange) -> str:
+    """Back up the data before a migration; return the name of the backup. Raises LapwingError."""
+    with target.reporter.working("backing up"):
+        if request.backup:
+            from lapwing.kubernetes.upgrade.backup import BackupCommands
+
+            commands = BackupCommands(request.backup, "", target.settings.environ)
+            name = commands.back_up(lambda: None)
+        else:
+            name = _backups(target, wanted.document).create(wanted.expected).id
+    target.reporter.say(f"Backed up to {name}.")
+    return name
+
+
+def _backups(target: Environment, document: Document) -> Backups:
+    from lapwing.agent.backups import Backups
+
+    return Backups(target.settings, document)
+
+
+def _stop(target: Environment, loaded: LoadedStack, actor: str, what: str) -> PlannedChange:
+    """Plan that nothing runs, databases neither, while clients get the maintenance page."""
+    page = maintenance.begin(loaded, actor)
+    return planned.stop(target.repository, target.ref, actor, "down", what, page)
+
+
+def _alone(
+    target: Environment, document: Document, jobs: Mapping[str, Service], what: str
+) -> PlannedChange:
+    """Plan that only databases and jobs run."""
+    head = planned.present(target.repository, target.ref)
+    deployment = msgspec.structs.replace(document.deployment, hold=False, reason=what)
+    alone = msgspec.structs.replace(
+        document,
+        services=dict(jobs),
+        maintenance=head.document.maintenance,
+        deployment=deployment,
+    )
+    return PlannedChange(alone, head.expected, head.document)
+
+
+def _again(target: Environment, document: Document, what: str) -> PlannedChange:
+    head = planned.present(target.repository, target.ref)
+    actor = document.deployment.actor
+    restored = planned.as_deployment(document, "rollback", actor, reason=f"no {what}")
+    return PlannedChange(restored, head.expected, head.document)
