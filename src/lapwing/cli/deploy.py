@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.option(
     "--allow-downtime",
     is_flag=True,
-    help="On a cluster: upgrade a service with an offline migration, with a short outage.",
+    help="Upgrade a service with an offline migration, with a short outage.",
 )
 @click.option(
     "--backup",

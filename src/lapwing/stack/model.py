@@ -162,7 +162,7 @@ class Service(StrictModel):
 
     kind: Literal["web", "static", "worker", "job"] = Field(
         description="`web` serves HTTP, `static` serves files, `worker` has no port, `job` runs "
-        "once before each switch, or on a `schedule`. Default: `static` with `static`, `job` with "
+        "once before each switch, `after` services, or on a `schedule`. Default: `static` with `static`, `job` with "
         "`schedule`, else `web` with `route`, else `worker`."
     )
     build: Annotated[Build | None, short_form("path", NonEmpty | Build)] = Field(
@@ -212,7 +212,7 @@ class Service(StrictModel):
     )
     schedule: Annotated[Schedule | None, short_form("cron", str | Schedule)] = Field(
         None,
-        description="When a job runs. Default: it runs once, before each switch. A run that is due "
+        description="When a job runs. Default: it runs once, at each deployment. A run that is due "
         "while one is in progress is skipped.",
         examples=["0 6 * * *"],
     )

@@ -31,9 +31,9 @@ if [ ! -d /var/lib/mysql/mysql ]; then
   mysqld --initialize-insecure
   umask 0077
   cat >/tmp/init.sql <<EOF
-CREATE DATABASE $MYSQL_DATABASE;
+CREATE DATABASE \\`$MYSQL_DATABASE\\`;
 CREATE USER '$MYSQL_USER'@'%' IDENTIFIED BY '$(cat "$MYSQL_PASSWORD_FILE")';
-GRANT ALL ON $MYSQL_DATABASE.* TO '$MYSQL_USER'@'%';
+GRANT ALL ON \\`$MYSQL_DATABASE\\`.* TO '$MYSQL_USER'@'%';
 ALTER USER root@localhost IDENTIFIED BY '$(cat "$MYSQL_ROOT_PASSWORD_FILE")';
 EOF
   set -- "$@" --init-file=/tmp/init.sql
@@ -82,8 +82,8 @@ def shop(docker: Docker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
         yield Shop(where, docker)
 
 
-def import_mysql(docker: Docker, folder: Path) -> None:
-    """Make the image `mysql:9`."""
+def import_mysql(docker: Docker, folder: Path, name: str = "mysql:9") -> None:
+    """Make an image with MySQL."""
     entrypoint, archive = folder / "docker-entrypoint.sh", folder / "mysql.tar"
     entrypoint.write_text(ENTRYPOINT)
     entrypoint.chmod(0o755)
@@ -92,7 +92,7 @@ def import_mysql(docker: Docker, folder: Path) -> None:
         files.add(entrypoint, "usr/local/bin/docker-entrypoint.sh")
     changes = ["ENV PATH=/usr/local/bin:/usr/sbin:/usr/bin", 'ENTRYPOINT ["docker-entrypoint.sh"]']
     options = [f"--change={change}" for change in [*changes, 'CMD ["mysqld"]']]
-    docker("import", *options, str(archive), "mysql:9")
+    docker("import", *options, str(archive), name)
     archive.unlink()
 
 

@@ -1,0 +1,93 @@
+"""FleetDM on one machine: the stack of this repository, in containers.
+
+Fleet's image cannot be pulled in a test. The image under its name has a script that does what Fleet
+does with its database (docs of "fleet prepare db", "fleet serve"): it refuses a schema that is too
+old. MySQL and Redis are the real servers, from Debian's packages, under the names of their images.
+"""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.deployed import Deployed
+from tests.installation import installation
+from tests.integration.containers.test_mysql import import_mysql
+from tests.integration.containers.test_resources import import_redis
+from tests.integration.image.docker import Docker
+from tests.needs import require
+
+pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("containers")]
+STACK = Path(__file__).parents[3] / "stacks" / "fleetdm" / "lapwing.yaml"
+FLEET = """\
+#!/bin/sh
+ask() {
+  MYSQL_PWD=$FLEET_MYSQL_PASSWORD mysql -h "${FLEET_MYSQL_ADDRESS%:*}" \\
+    -P "${FLEET_MYSQL_ADDRESS#*:}" -u "$FLEET_MYSQL_USERNAME" -BN "$FLEET_MYSQL_DATABASE" -e "$1"
+}
+ask "CREATE TABLE IF NOT EXISTS migrations (version INT)" || exit 1
+version=$(ask "SELECT COALESCE(MAX(version), 0) FROM migrations")
+case "$*" in
+  "prepare db --no-prompt")
+    ask "INSERT INTO migrations VALUES (@NEEDED@)" ;;
+  serve)
+    if [ "$version" -lt @NEEDED@ ]; then echo "Missing migrations"; exit 1; fi
+    mkdir /tmp/pages
+    echo ok >/tmp/pages/healthz
+    echo "@VERSION@ schema $version" >/tmp/pages/version
+    exec busybox httpd -f -p 8080 -h /tmp/pages ;;
+esac
+"""
+
+
+def import_fleet(docker: Docker, folder: Path, version: str, needed: int) -> None:
+    """Make an image of a version of Fleet that needs a version of the schema."""
+    script, archive = folder / "fleet", folder / "fleet.tar"
+    script.write_text(FLEET.replace("@VERSION@", version).replace("@NEEDED@", str(needed)))
+    script.chmod(0o755)
+    with tarfile.open(archive, "w") as files:
+        files.add(require("mysql-root"), ".")
+        files.add(script, "usr/local/bin/fleet")
+    path = "--change=ENV PATH=/usr/local/bin:/usr/bin"
+    docker("import", path, str(archive), f"fleetdm/fleet:{version}")
+    archive.unlink()
+
+
+@pytest.fixture(scope="module")
+def fleet(docker: Docker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
+    root = tmp_path_factory.mktemp("fleet")
+    import_mysql(docker, root, "mysql:8.4")
+    import_redis(docker, root)
+    import_fleet(docker, root, "v4.93.0", 1)
+    docker("tag", "mysql:8.4", "curlimages/curl:8.16.0")  # `setup` is skipped: it needs a shell.
+    with installation(root, **docker.environ) as where:
+        text = STACK.read_text().replace("analysis: {window: 60s,", "analysis: {window: 1s,")
+        where.write({"lapwing.yaml": text})
+        where.run("up")
+        yield Deployed(where, "fleetdm-stack")
+
+
+def test_fleet_is_set_up_migrated_and_served(fleet: Deployed) -> None:
+    assert fleet.get("/version").text == "v4.93.0 schema 1\n"
+    assert fleet.get("/healthz").status_code == 200
+    assert "Set-up is skipped" in fleet.where.run("logs", "setup").stdout
+    assert fleet.service("vulnerabilities")["phase"] == "scheduled"
+
+
+def test_fleet_is_upgraded_with_downtime_only_after_consent(
+    fleet: Deployed, docker: Docker, tmp_path: Path
+) -> None:
+    import_fleet(docker, tmp_path, "v4.94.0", 2)
+    text = (fleet.where.folder / "lapwing.yaml").read_text()
+    fleet.where.write({"lapwing.yaml": text.replace("fleet:v4.93.0", "fleet:v4.94.0")})
+    refused = fleet.where.run("deploy", status=1)
+    assert "Missing migrations" in refused.stderr
+    assert fleet.get("/version").text == "v4.93.0 schema 1\n"
+    fleet.where.run("deploy", "--allow-downtime")
+    assert fleet.get("/version").text == "v4.94.0 schema 2\n"
+    [backup] = fleet.where.json("backup", "list")
+    assert {part["name"] for part in backup["parts"]} == {"mysql", "redis-master"}
+    assert "must not run with a newer schema" in fleet.where.run("rollback", status=2).stderr
