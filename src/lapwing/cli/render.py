@@ -67,9 +67,10 @@ def _explain_secrets(context: Context, cluster: ClusterEnvironment) -> None:
     found = needed_secrets(t for t in render.objects(cluster) if t["kind"] in kinds)
     if not found:
         return
+    deploy = f"lapwing deploy -e {cluster.loaded.environment}"
     context.printer.say(
-        "  Secrets are not in the files. `lapwing deploy` creates them; before `kubectl apply`, "
-        f"create them in the namespace {cluster.namespace}:"
+        f"  Secrets are not in the files. `{deploy}` creates them; before "
+        f"`kubectl apply`, create them in the namespace {cluster.namespace}:"
     )
     for name, keys in sorted(found.items()):
         what = f"keys {', '.join(sorted(keys))}" if keys else "type kubernetes.io/tls"

@@ -162,8 +162,8 @@ class Service(StrictModel):
 
     kind: Literal["web", "static", "worker", "job"] = Field(
         description="`web` serves HTTP, `static` serves files, `worker` has no port, `job` runs "
-        "once before each switch, `after` services, or on a `schedule`. Default: `static` with `static`, `job` with "
-        "`schedule`, else `web` with `route`, else `worker`."
+        "once before each switch, `after` services, or on a `schedule`. Default: `static` with "
+        "`static`, `job` with `schedule`, else `web` with `route`, else `worker`."
     )
     build: Annotated[Build | None, short_form("path", NonEmpty | Build)] = Field(
         None, description="The source folder, or build settings."
