@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
+from lapwing.desired.history import outcome
 from lapwing.observed.status import Follower
 from tests.chaos.plan import Action
 from tests.deployed import until
@@ -119,13 +120,17 @@ class Stack(Ship):
         return (folder / "app" / "VERSION").read_text().strip()
 
     def settle_rollout(self) -> None:
-        """Wait for the end of the rollout; abort it if its command ended before the promotion."""
+        """Wait for the outcome of the newest deployment, which an agent may not have begun yet.
+
+        Abort it if its command ended before the promotion.
+        """
 
         def settled() -> bool:
             rollout = self.memory().rollout
             if rollout is not None and rollout.state == "holding":
                 self.where.run("abort")
-            return rollout is None
+            newest = self.repository.newest(self.name, "local")
+            return rollout is None and newest is not None and bool(outcome(self.repository, newest))
 
         until(settled, "the end of the rollout")
 
