@@ -28,6 +28,9 @@ MIN_DRAIN = 2.0
 its main thread has confirmed it."""
 CRASH_LOOP = 3
 """Exits of a replica without a steady run in between that count as a crash loop."""
+DOUBTS = 3
+"""Reports of the proxy in a row, a second apart, after which a ready replica is not ready. The
+proxy checks unhealthy replicas each second, and is late on a busy machine."""
 
 
 def idle_slot(state: EnvironmentState, service: str) -> Slot:
@@ -274,15 +277,15 @@ def update_readiness(
     state: EnvironmentState,
     generations: Iterable[Generation],
     health: Mapping[str, Mapping[int, bool]],
-    doubted: set[int],
+    doubted: dict[int, int],
 ) -> bool:
     """Set each running replica's readiness to the proxy's; returns whether one changed.
 
     A replica that is unknown to the proxy keeps its readiness. One that is ready keeps it until
-    the proxy finds it unhealthy twice in a row: the proxy checks a restarted replica a moment after
-    the agent. `doubted` has the ports of those that were found unhealthy once; it is updated.
+    the proxy reports it as unhealthy `DOUBTS` times in a row, because the proxy checks a restarted
+    replica after the agent. `doubted` counts these reports by port; it is updated.
     """
-    changed, before = False, set(doubted)
+    changed, before = False, dict(doubted)
     doubted.clear()
     for generation in generations:
         known = health.get(state.cluster_name(generation), {})
@@ -290,8 +293,9 @@ def update_readiness(
             ready = known.get(replica.port, replica.ready)
             if replica.pid is None or replica.ready is ready:
                 continue
-            if not ready and replica.port not in before:
-                doubted.add(replica.port)
+            found = before.get(replica.port, 0) + 1
+            if not ready and found < DOUBTS:
+                doubted[replica.port] = found
             else:
                 replica.ready, changed = ready, True
     return changed

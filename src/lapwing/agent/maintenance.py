@@ -64,7 +64,7 @@ class Maintenance:
         self._prefix = f"{self.state.stack}/{self.state.environment}/"
         self.advice = Advice(context, store, launcher)
         self._scanned = -math.inf
-        self._doubted = set[int]()
+        self._doubted = dict[int, int]()
         """The ports of replicas that are ready, but that Envoy last found unhealthy."""
         self._log_times = TimeKeeper()
 
