@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
-import msgspec
+from msgspec.structs import replace as replaced
 
 from lapwing.desired.history import HISTORY_LENGTH, history
 from lapwing.desired.repository import DesiredRepository
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from lapwing.agent.backups import Backups
     from lapwing.settings import Settings
     from lapwing.stack.load import LoadedStack
+
+VARIABLE = "LAPWING_BACKUP"
+"""The variable of a migration with the name of its backup. So each is another job, and runs."""
 
 
 class Environment(Protocol):
@@ -69,9 +72,11 @@ class Pending:
 
 
 def pending(repository: DesiredRepository, plan: PlannedChange) -> Pending:
-    """Keep the migrations that were applied, and return the change with those that are pending.
+    """Keep the migrations that were applied, and return the change with those that may be needed.
 
-    The first migration of a service that does not run yet is not pending: its job is deployed.
+    That is the migration of each new release, also of one that migrated before: the data may have
+    been restored since. The first migration of a service that does not run yet is part of its
+    deployment.
     """
     document = plan.document
     services, jobs = dict(document.services), dict[str, Service]()
@@ -84,9 +89,10 @@ def pending(repository: DesiredRepository, plan: PlannedChange) -> Pending:
             services[name] = last
         elif job.migrates in running:
             del services[name]
-        if services.get(name) is not job and (last is None or _differs(job, last)):
+        old, new = running.get(job.migrates), document.services.get(job.migrates)
+        if services.get(name) is not job and new and (old is None or old.release != new.release):
             jobs[name] = job
-    kept = msgspec.structs.replace(document, services=services)
+    kept = replaced(document, services=services)
     return Pending(replace(plan, document=kept), jobs)
 
 
@@ -98,10 +104,6 @@ def applied(repository: DesiredRepository, document: Document, job: str) -> Serv
             found = repository.read(*where, entry.commit)
             return found.services.get(job) if found else None
     return None
-
-
-def _differs(job: Service, last: Service) -> bool:
-    return (job.release, job.image, job.command) != (last.release, last.image, last.command)
 
 
 def check_backup(settings: Settings, loaded: LoadedStack, waiting: Pending) -> None:
@@ -155,11 +157,12 @@ def migrate(
             target.reporter.say("The backup failed. Starting the previous deployment again.")
             target.apply("rollback", _again(target, wanted.before, what))
         raise
-    migrated = target.apply("deploy", _alone(target, wanted.document, waiting.jobs, what))
-    result = migrated
-    if migrated.outcome == "succeeded":
+    jobs = {n: replaced(job, env=job.env | {VARIABLE: name}) for n, job in waiting.jobs.items()}
+    result = target.apply("deploy", _alone(target, wanted.document, jobs, what))
+    if result.outcome == "succeeded":
         head = target.repository.newest(target.ref.stack, target.ref.environment)
-        result = target.apply(request.verb, replace(wanted, expected=head))
+        document = replaced(wanted.document, services=wanted.document.services | jobs)
+        result = target.apply(request.verb, replace(wanted, document=document, expected=head))
     if result.outcome in ("failed", "rolled-back"):
         result.hint = (
             f"The environment is stopped, because the schema may be that of {names} in the new "
@@ -201,8 +204,8 @@ def _alone(
 ) -> PlannedChange:
     """Plan that only databases and jobs run."""
     head = planned.present(target.repository, target.ref)
-    deployment = msgspec.structs.replace(document.deployment, hold=False, reason=what)
-    alone = msgspec.structs.replace(
+    deployment = replaced(document.deployment, hold=False, reason=what)
+    alone = replaced(
         document,
         services=dict(jobs),
         maintenance=head.document.maintenance,

@@ -207,6 +207,13 @@ def test_offline_migration_needs_consent_and_stops_every_server(devices: Devices
     assert "must not run with a newer schema" in older.stderr
     assert devices.answer() == "2 2 done-after-1 2"
 
+    where.run("restore", "store", "--yes", status=1)  # The new release does not start.
+    where.run("deploy", "--allow-downtime")
+    assert devices.answer() == "1 1 done-after-1 1"
+    where.git("checkout", "-q", "main")
+    where.run("deploy", "--allow-downtime")
+    assert devices.answer() == "2 2 done-after-1 2"
+
 
 def test_release_without_a_migration_is_deployed_and_rolled_back(devices: Devices) -> None:
     where = devices.where
