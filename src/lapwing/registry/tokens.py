@@ -126,14 +126,13 @@ class Authorizer:
         challenge = choose_challenge(header)
         if challenge is None:
             return False
-        first = self._challenge is None
         self._challenge = challenge
         if challenge.scheme == "basic":
             return used is None
         token = self._tokens.get(scopes)
         if token and used == f"Bearer {token.text}":
             del self._tokens[scopes]
-        return first or used is not None
+        return True
 
     def login_refused(self) -> RegistryLoginError:
         """Return the error for a login that the registry refuses."""
