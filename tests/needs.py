@@ -174,6 +174,8 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "pebble": _program("pebble"),
     "pebble-challtestsrv": _program("pebble-challtestsrv"),
     "versitygw": _program("versitygw"),
+    "gpg": _program("gpg"),
+    "ssh-keygen": _program("ssh-keygen"),
     "registry": _program("docker-registry"),
     "oci-registry": _program("oci-registry"),
     "helm": _program("helm"),

@@ -44,6 +44,7 @@ work on that environment, by default `local`. Results go to stdout, messages to 
 | `LAPWING_REGISTRY_<HOST>_TOKEN`, `..._USER` | login of a registry; the host in capitals, every other character than a letter or digit as `_` |
 | `LAPWING_SIGNING_KEY` | private key (PEM) that signs pushed images (`image build --push`, `up`, `deploy`, `ship`) and the chart of `release` |
 | `LAPWING_DESIRED_TOKEN` | token for a desired-state repository over HTTPS |
+| `LAPWING_DESIRED_SIGNING_KEY` | private SSH key that signs commits where `desired` has `require_signed` |
 | `LAPWING_FORGE_TOKEN` | token of the forge for `lapwing release` (or `GITEA_TOKEN`, `GITHUB_TOKEN`) |
 | `LAPWING_REGISTRY_TOKEN` | token of the registry that `lapwing release` pushes images to; default: the forge's token |
 | `NO_COLOR` | no colours |

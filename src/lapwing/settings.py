@@ -16,6 +16,7 @@ under LAPWING_HOME, so the state folder has one table of contents:
     certificates/           the local certificate authority
     envoy/                  Envoy's files
     sources/                the source of stacks that were sent to this server
+    pull/                   the desired-state repositories that the agent pulls
     reserve/                files that are removed when the disk is full, so that state can be saved
     agent/                  the agent's lock, log and process id
     .lapwing-home           an empty file: this folder is a LAPWING_HOME
@@ -154,6 +155,11 @@ class Settings:
     def sources(self) -> Path:
         """The source of stacks, as clients sent it to this server."""
         return self.home / "sources"
+
+    @property
+    def pull(self) -> Path:
+        """The desired-state repositories that the agent pulls, and the state of each."""
+        return self.home / "pull"
 
     @property
     def agent(self) -> Path:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from msgspec.structs import replace
-
 from lapwing.agent.state import EnvironmentState
 from lapwing.desired.secrets import SecretStore
 from lapwing.errors import LapwingError, SecretError, UsageError
 from lapwing.plan.htpasswd import NO_USERS, htpasswd
-from lapwing.plan.model import Access, Document, SecretVersion
+from lapwing.plan.model import Document, SecretVersion
 
 Users = Callable[[EnvironmentState, SecretVersion], str]
 """Returns the users of a secret of an environment as htpasswd lines."""
@@ -77,21 +75,12 @@ def replace_removed(document: Document, secrets: SecretStore) -> Document:
         return document
     current = secrets.current(document.stack, document.environment)
 
-    def present(access: Access) -> Access:
-        given = access.basic_auth
-        if given is None or given.secret not in current:
-            return access
+    def present(given: SecretVersion) -> SecretVersion:
         try:
             secrets.get(document.stack, document.environment, given.secret, given.version)
         except SecretError:
-            given = SecretVersion(secret=given.secret, version=current[given.secret])
-        return replace(access, basic_auth=given)
+            version = current.get(given.secret, given.version)
+            return SecretVersion(secret=given.secret, version=version)
+        return given
 
-    edge = document.edge
-    if edge and edge.access:
-        edge = replace(edge, access=present(edge.access))
-    services = {
-        name: replace(service, access=present(service.access)) if service.access else service
-        for name, service in document.services.items()
-    }
-    return replace(document, edge=edge, services=services)
+    return document.replace_users(present)

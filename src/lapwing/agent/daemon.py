@@ -36,6 +36,7 @@ from lapwing.agent.proxy import certificates, provided_certificates
 from lapwing.agent.proxy.public_certificate import PublicCertificate
 from lapwing.agent.proxy.supervisor import Envoy
 from lapwing.agent.publisher import Publisher
+from lapwing.agent.puller import Puller
 from lapwing.agent.runtime import Runtimes
 from lapwing.agent.state import EnvironmentState
 from lapwing.build.release import ReleaseStore
@@ -91,6 +92,7 @@ class Agent:
             report=self._report_problems,
             warn=self._warn,
         )
+        self.puller = Puller(settings, self._show_pull)
         self._context: Context | None = None
         self._tasks: dict[Key, asyncio.Task[None]] = {}
         self._ticks: dict[Key, asyncio.Task[None]] = {}
@@ -215,6 +217,14 @@ class Agent:
                 store.desired_problem = text
                 store.update_status()
 
+    def _show_pull(self, key: Key, problem: str | None) -> None:
+        """Show in the status of an environment why it cannot be pulled."""
+        environment = self.environments.get(key)
+        if environment is not None and environment.store.pull_problem != problem:
+            environment.store.event("agent", problem or "The desired state can be pulled again.")
+            environment.store.pull_problem = problem
+            environment.store.update_status()
+
     def _warn(self, text: str) -> None:
         """Log a sentence, also to the event log of every environment."""
         log.warning("%s", text)
@@ -265,10 +275,10 @@ class Agent:
                     self._ticks[key] = asyncio.create_task(_maintain(environment.tick))
             if every and (self._upkeep is None or self._upkeep.done()):
                 self._upkeep = asyncio.create_task(self._tick_machine())
+            self.puller.tick()
             environments = self.environments.values()
-            if self.settings.server or not all(
-                e.idle and not e.state.has_containers for e in environments
-            ):
+            is_needed = self.settings.server or not self.puller.is_idle
+            if is_needed or not all(e.idle and not e.state.has_containers for e in environments):
                 idle_since = None
             elif idle_since is None:
                 idle_since = time.monotonic()

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 LEFTOVER_AGE_S = 3600.0
 """Age from which a temporary file is that of a killed process, as is every one before the boot."""
 FOLDERS = (
-    *(".", "agent", "envoy", "certificates", "secrets", "secrets/*", "desired.git"),
+    *(".", "agent", "envoy", "certificates", "secrets", "secrets/*", "desired.git", "pull/*"),
     *("environments/*/*", "environments/*/*/static", "data/*/*/*"),
 )
 """Where temporary files are written, in LAPWING_HOME; the rest belongs to applications."""

@@ -85,6 +85,8 @@ class Store:
         """Why Envoy does not serve the present state."""
         self.desired_problem: str | None = None
         """Why the desired state cannot be followed; set by the agent."""
+        self.pull_problem: str | None = None
+        """Why the remote desired-state repository cannot be pulled; set by the agent."""
         self.machine_problem: str | None = None
         """That the disk is full or the clock is wrong; set by the agent."""
         self.engine_problem: str | None = None
@@ -128,7 +130,7 @@ class Store:
     def update_status(self) -> None:
         """Write the status file."""
         problem = self.desired_problem or self.unsaved or self.machine_problem or self.problem
-        problem = problem or self.engine_problem
+        problem = problem or self.pull_problem or self.engine_problem
         with contextlib.suppress(OSError):
             found = report.status(self.state, self._port, problem)
             active = {g.number for g in self.state.generations if g.role == "active"}

@@ -126,7 +126,7 @@ def _make(
                 if request.static is not None:
                     precompress(bundle / "app")
                 _link_volumes(request, bundle, target)
-                _write_record(bundle, release)
+                write_record(bundle, release)
             except BuildError as error:
                 error.log = log
                 raise
@@ -155,7 +155,7 @@ def _link_volumes(request: BuildRequest, bundle: Path, target: Path) -> None:
         link.symlink_to(os.path.relpath(place, (target / "app" / path).parent))
 
 
-def _write_record(bundle: Path, release: Release) -> None:
+def write_record(bundle: Path, release: Release) -> None:
     """Write the record of a bundle. Its size is what it alone takes: no files of its layer."""
     found = (path.lstat() for path in bundle.rglob("*"))
     size = sum(about.st_size for about in found if about.st_nlink == 1)

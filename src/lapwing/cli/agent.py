@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from lapwing.cli.context import Context
-from lapwing.cli.options import output_option
+from lapwing.cli.options import environment_option, output_option
 from lapwing.observed import agent
 
 UNIT = """\
@@ -80,6 +80,43 @@ def status(context: Context) -> int:
     else:
         context.printer.data("not running")
     return 0 if alive else 1
+
+
+@command.command("pull")
+@environment_option
+@click.option("--stop", "stops", is_flag=True, help="Stop pulling it; what runs continues.")
+@click.pass_obj
+def pull(context: Context, environment: str, stops: bool) -> None:
+    """Let the agent of this machine pull an environment from its `desired` repository.
+
+    Run it again after a change of `desired` or its `signers`, or to accept a history that was
+    rewritten. With `host`, it runs on the server.
+    """
+    import msgspec
+
+    from lapwing.errors import StateError
+    from lapwing.observed import pull as observed
+    from lapwing.targets import local_agent, pull_source
+
+    ref = context.ref(environment)
+    if stops:
+        known = observed.source(context.settings, ref.stack, environment)
+        if known is None:
+            raise StateError(f"This machine does not pull {ref}.", hint="Nothing was changed.")
+        paused = msgspec.structs.replace(known, paused=True)
+        observed.set_source(context.settings, ref.stack, environment, paused)
+        context.printer.say(
+            f"{ref} is no longer pulled. Run `lapwing agent pull -e {environment}` to resume."
+        )
+        return
+    source = pull_source.read(context.load(environment, folders=False))
+    context.prepare_home()
+    observed.set_source(context.settings, ref.stack, environment, source)
+    local_agent.ensure(context.settings, context.printer.progress)
+    context.printer.say(
+        f"The agent pulls {ref} from {source.url}. Run `lapwing status -e {environment}` to see "
+        "the result."
+    )
 
 
 @command.command("install")

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from lapwing.design.pipeline import Forge, Pipeline
     from lapwing.settings import Settings
+    from lapwing.stack.model import Stack
     from lapwing.stack.project import Released
 
 
@@ -123,7 +124,9 @@ def init(
             f"The release signs the chart: create the secret {_SIGNING_KEY} with the private key "
             "of `signing` (PEM)."
         )
-    if pipeline.over_ssh:
+    if pipeline.pull_secrets:
+        context.printer.say(f"Create the secrets {', '.join(pipeline.pull_secrets)}.")
+    elif pipeline.over_ssh:
         context.printer.say(
             "Create an SSH key, allow it with "
             f"`lapwing server key -e {pipeline.shipped} FILE.pub`, and create the secrets "
@@ -207,6 +210,7 @@ def _pipeline(
         ),
         folder=released.folder.resolve().relative_to(top).as_posix(),
         over_ssh=shipped is not None and environments[shipped].host is not None,
+        pull_secrets=() if shipped is None else _pull_secrets(released.stacks[0].stack, shipped),
     )
 
 
@@ -222,6 +226,19 @@ def _secrets(released: Released, forge: Forge) -> tuple[str, ...]:
     if registry is not None and released.stacks and released.stacks[0].stack.signing is not None:
         found.append(_SIGNING_KEY)
     return tuple(found)
+
+
+def _pull_secrets(stack: Stack, environment: str) -> tuple[str, ...]:
+    """Return the variables with which `lapwing ship` pushes to a registry and a repository."""
+    from lapwing.stack.image import parse
+
+    desired = stack.environments[environment].desired
+    if desired is None or stack.registry is None:
+        return ()
+    host = re.sub(r"[^A-Z0-9]", "_", parse(f"{stack.registry}/any", lower=True).api.upper())
+    names = ["LAPWING_DESIRED_TOKEN", f"LAPWING_REGISTRY_{host}_USER"]
+    names += [f"LAPWING_REGISTRY_{host}_TOKEN"]
+    return (*names, *(("LAPWING_DESIRED_SIGNING_KEY",) if desired.require_signed else ()))
 
 
 def _shipped(targets: Mapping[str, str], name: str | None) -> str | None:

@@ -73,7 +73,8 @@ def _show_result(context: Context, result: DeployResult) -> None:
             for change in result.changes:
                 printer.say(f"  {change}")
             printer.data(str(result.commit))
-            printer.say(f"Committed for {name}; Argo CD applies it.")
+            who = "Argo CD applies it" if result.target == "argocd" else "its machine pulls it"
+            printer.say(f"Committed for {name}; {who}.")
         case "held":
             printer.say(f"Deployment {commit} is paused; no client sees it yet ({services}).")
             if result.rollout and result.rollout.preview:

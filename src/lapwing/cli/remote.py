@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from lapwing.server.source import Snapshot
     from lapwing.server.ssh import Connection
 
-SEND_SOURCE = {"deploy", "up", "secret", "maintenance"}
+SEND_SOURCE = {"deploy", "up", "secret", "maintenance", "agent"}
 """Commands that send the source and need a valid stack file, except `maintenance off`."""
+IN_REPOSITORY = {"deploy", "up", "rollback", "down", "history"}
+"""Verbs that need only the desired-state repository of a machine that pulls."""
 RESUMED = {"deploy", "up"}
 """Verbs that may run again: a second deployment of the same content follows the first."""
 RECONNECT_S = 120.0
@@ -43,7 +45,17 @@ def forward(command: click.Command) -> None:
         current = click.get_current_context()
         context = current.find_object(Context)
         environment = current.params["environment"]
-        if context is None or (host := host_of(context, environment)) is None:
+        if context is None:
+            return call(*arguments, **options)
+        verb, host = current.meta[ARGUMENTS][0], host_of(context, environment)
+        if verb != "agent" and is_pulled_elsewhere(context, environment):
+            if verb in IN_REPOSITORY:
+                return call(*arguments, **options)
+            if host is None:
+                from lapwing.targets.pulled import not_here
+
+                raise not_here(verb, context.ref(environment))
+        if host is None:
             return call(*arguments, **options)
         words, given = current.meta[ARGUMENTS], current.params.get("identity")
         status, _ = run_on_server(
@@ -60,6 +72,15 @@ def host_of(context: Context, environment: str | None) -> str | None:
         return None
     found = context.stack_file.environment(environment)
     return str(found["host"]) if found.get("host") and found.get("target") != "kubernetes" else None
+
+
+def is_pulled_elsewhere(context: Context, environment: str | None) -> bool:
+    """Return whether another machine pulls an environment."""
+    from lapwing.targets import select
+
+    if environment in (None, "local"):
+        return False
+    return select.is_pulled_elsewhere(context.stack_file, environment, context.settings)
 
 
 def run_on_server(

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 @click.option(
     "--desired",
     metavar="URL",
-    help="The desired-state repository to commit to. Default: this machine's own.",
+    help="The desired-state repository to commit to. Default: `desired` or `repository` of the "
+    "environment, else this machine's.",
 )
 @click.option(
     "--registry",
@@ -72,10 +73,12 @@ def command(
     from lapwing.targets.sources import source_folder, wanted_services
 
     loaded = context.load(environment)
-    host = remote.host_of(context, environment) if options["desired"] is None else None
+    desired = loaded.settings.desired
+    url = options["desired"] or (desired.url if desired is not None else None)
+    host = remote.host_of(context, environment) if url is None else None
     wanted = ShipOptions(
         services=services,
-        remote=options["desired"],
+        remote=url,
         registry=options["registry"],
         images=options["images"],
         scan=options["scan"] == "on",

@@ -16,7 +16,7 @@ import msgspec
 from lapwing.desired.recovery import restore_references
 from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import LapwingError
-from lapwing.observed import agent, status
+from lapwing.observed import agent, pull, status
 from lapwing.observed.checks import CheckResult
 from lapwing.plan.model import Document
 from lapwing.settings import Settings
@@ -154,6 +154,10 @@ def _problems(settings: Settings) -> Iterator[CheckResult]:
     for _, found in status.read_all(settings.home):
         if found.problem:
             yield CheckResult(f"{found.stack}/{found.environment}", False, found.problem)
+    for stack, environment in pull.sources(settings):
+        is_shown = status.read(settings.environment(stack, environment)) is not None
+        if not is_shown and (problem := pull.state(settings, stack, environment).problem):
+            yield CheckResult(f"{stack}/{environment}", False, problem)
 
 
 def _boot() -> CheckResult:

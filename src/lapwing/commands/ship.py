@@ -16,21 +16,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from lapwing.build.release import ReleaseStore
-from lapwing.commands import shipped_document
+from msgspec import UNSET
+
+from lapwing.commands import shipped_document, shipped_releases
 from lapwing.commands.shipment import Shipment, ShipOptions, ShipResult
 from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import ConflictError, UsageError
+from lapwing.plan.make import Built
 from lapwing.settings import Settings
 from lapwing.stack.load import LoadedStack
 from lapwing.targets import bundles, guards, requirements, sources
 from lapwing.targets.base import EnvironmentRef
+from lapwing.targets.cluster_images import BuiltImages
 from lapwing.targets.planned import PlannedChange
 
 if TYPE_CHECKING:
@@ -68,23 +69,29 @@ def ship(
     bundles.check_target(loaded)
     names = sources.wanted_services(loaded, options.services)
     contained = sources.container_services(loaded, names)
-    if contained and not options.by_server:
+    registry = options.registry or loaded.stack.registry
+    if contained and not options.by_server and (options.remote is None or registry is None):
         raise UsageError(
             f"{contained[0]} runs as a container, which `lapwing ship` does not support on this "
             "machine.",
-            hint=f"Use `lapwing deploy -e {loaded.environment}`.",
+            hint=f"Use `lapwing deploy -e {loaded.environment}`, or set `desired` and `registry`.",
         )
     built = [name for name in names if name not in contained]
     if options.commit and not options.by_server:
         run.check_requirements(names)
     run.result.built = sources.build_services(loaded, settings, built, report)
     sources.check_committed(loaded, {n: b.revision for n, b in run.result.built.items()})
-    run.add_step("build", "done", f"{len(built)} services")
+    images = BuiltImages(loaded)
+    if not options.by_server and registry is not None:
+        images, run.contained = shipped_releases.build_containers(
+            loaded, settings, contained, registry, report, options.remote
+        )
+        run.result.images = images.references
+    run.add_step("build", "done", f"{len(names)} services")
     run.test(run.result.built)
-    run.scan(names)
-    registry = options.registry or loaded.stack.registry
+    run.scan(names, [each.image for each in images.results])
     if options.commit and registry is not None:
-        asyncio.run(run.push(registry, progress))
+        run.push(registry, images, progress)
     if not options.by_server:
         run.commit_document()
     return run.result
@@ -94,45 +101,30 @@ def ship(
 class _MachineShipment(Shipment):
     """One run of ship for an environment on a machine."""
 
+    artifacts: dict[str, str] = field(default_factory=dict)
+    """Where the releases were pushed, by service: references by digest."""
+    contained: dict[str, Built] = field(default_factory=dict)
+    """The releases of services that run as containers on the machine."""
+
     def check_requirements(self, names: list[str]) -> None:
-        """Find missing resources and secrets before anything is built."""
-        loaded, remote = self.loaded, self.options.remote
+        """Find missing resources and secrets, or an unreachable remote, before the build."""
+        if self.options.remote is not None:
+            self.remote(self.options.remote).fetch()
+            return
+        loaded, repository = self.loaded, DesiredRepository(self.settings.desired)
+        current = repository.latest_valid(loaded.stack.stack, loaded.environment)
+        requirements.find_requirements(loaded, self.settings, current, names, sources=names)
 
-        def check(repository: DesiredRepository) -> None:
-            current = repository.latest_valid(loaded.stack.stack, loaded.environment)
-            if remote is None:
-                requirements.find_requirements(loaded, self.settings, current, names, sources=names)
-            else:
-                shipped_document.bound_resources(loaded, current)
-                shipped_document.secret_versions(loaded, current, names)
-
-        if remote is None:
-            check(DesiredRepository(self.settings.desired))
-        else:
-            self.remote(remote).commit(check)
-
-    async def push(self, registry: str, progress: Progress) -> None:
-        """Push each release to `registry`/<stack>/<service>, tagged by revision and `latest`."""
-        from lapwing.build import artifact as bundle
-        from lapwing.registry.client import RegistryClient
-        from lapwing.stack import image
-
-        built, store = self.result.built, ReleaseStore(self.settings.releases)
-        async with RegistryClient(self.settings) as client:
-            for name, result in built.items():
-                release = result.release
-                repository = f"{registry}/{release.stack}/{name}"
-                target = image.parse(repository, lower=True, default_tag=None)
-                self.report(f"pushing {release.name} to {target.name}")
-                folder = store.folder(release.stack, name, release.name)
-                with tempfile.TemporaryDirectory(prefix="lapwing-push-") as temporary:
-                    archive = Path(temporary) / "release.tar"
-                    bundle.pack(release, folder, archive)
-                    tags = (result.revision, image.LATEST)
-                    await bundle.push(
-                        release, archive, client.repository(target, write=True), tags, progress
-                    )
-        self.add_step("push", "done", f"{len(built)} releases to {registry}")
+    def push(self, registry: str, images: BuiltImages, progress: Progress) -> None:
+        """Push the releases and images of a machine."""
+        releases = {name: result.release for name, result in self.result.built.items()}
+        tags = {name: result.revision for name, result in self.result.built.items()}
+        self.artifacts = asyncio.run(
+            shipped_releases.push(releases, tags, registry, self.settings, self.report, progress)
+        )
+        images.deliver(self.settings, self.report, progress)
+        number = len(releases) + len(images.results)
+        self.add_step("push", "done", f"{number} releases to {registry}")
 
     def commit_document(self) -> None:
         """Commit the document of the environment, again after a conflict."""
@@ -173,7 +165,12 @@ class _MachineShipment(Shipment):
                 actor=options.actor,
                 preparation=bundles.Preparation(lambda _names: sources.releases_of(built)),
             )
-        return shipped_document.plan_document(loaded, repository, built, options.actor)
+        releases = {
+            name: replace(release, artifact=self.artifacts.get(name, UNSET))
+            for name, release in sources.releases_of(built).items()
+        }
+        releases |= self.contained
+        return shipped_document.plan_document(loaded, repository, releases, options.actor)
 
 
 def _retry_conflicts(attempt: Callable[[], str | None]) -> str | None:

@@ -120,7 +120,9 @@ class Shipment:
 
     def remote(self, url: str) -> Remote:
         """Return the desired-state repository at a URL."""
-        return Remote(url, self.settings.remotes, self.settings.environ)
+        desired = self.loaded.settings.desired
+        sign = desired is not None and desired.require_signed
+        return Remote(url, self.settings.remotes, self.settings.environ, sign=sign)
 
     def add_commit(self, commit: str | None) -> None:
         """Add the step of the commit; None if the desired state is unchanged."""

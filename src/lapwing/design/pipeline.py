@@ -37,7 +37,8 @@ class Pipeline:
 
     `stack`: the project has a stack file; `built` is the environment that its services are built
     for, and `shipped` the one on a machine that the release branches are shipped to, if any;
-    `over_ssh`: that machine is a server with `host`. `others` are the branches that are not
+    `over_ssh`: that machine is a server with `host`; `pull_secrets`: it pulls, and these variables
+    of `lapwing ship` are secrets of the forge. `others` are the branches that are not
     shipped, because their versions are pre-releases or old ones.
     `install` are pip's arguments, quoted for a shell; `documentation` is patterns for
     `paths-ignore`; `secrets` are the names of those that the release reads. `folder` is the file's
@@ -55,6 +56,7 @@ class Pipeline:
     others: tuple[str, ...] = ()
     folder: str = "."
     over_ssh: bool = False
+    pull_secrets: tuple[str, ...] = ()
 
 
 def workflow(pipeline: Pipeline) -> str:
@@ -64,6 +66,7 @@ def workflow(pipeline: Pipeline) -> str:
         jobs.append(_check(pipeline))
     if pipeline.shipped is not None:
         write = _ship_over_ssh if pipeline.over_ssh else _ship
+        write = _ship_to_registry if pipeline.pull_secrets else write
         jobs.append(write(pipeline, pipeline.shipped))
     jobs.append(_release(pipeline))
     body = _head(pipeline) + "\n".join(jobs)
@@ -210,6 +213,31 @@ def _ship_over_ssh(pipeline: Pipeline, environment: str) -> str:
         env:
           SSH_KEY: ${{{{ secrets.LAPWING_SSH_KEY }}}}
           KNOWN_HOSTS: ${{{{ secrets.LAPWING_KNOWN_HOSTS }}}}
+          LAPWING_ACTOR: ${{{{ github.actor }}}}
+{_in_folder(pipeline)}"""
+
+
+def _ship_to_registry(pipeline: Pipeline, environment: str) -> str:
+    secrets = "".join(
+        f"          {name}: ${{{{ secrets.{name} }}}}\n" for name in pipeline.pull_secrets
+    )
+    return f"""\
+  # The machine of {environment} pulls what is committed. If the runner has trivy or grype, remove
+  # `--scan off`.
+  ship:
+    needs: check
+    if: github.event_name == 'push'{_except_others(pipeline)}
+    runs-on: ubuntu-latest
+    timeout-minutes: 60
+    steps:
+      - uses: {CHECKOUT}
+        with:
+          persist-credentials: false
+{_install(pipeline)}\
+      - name: Build, test, push, and commit to the desired state
+        run: lapwing ship --scan off --environment {environment}
+        env:
+{secrets}\
           LAPWING_ACTOR: ${{{{ github.actor }}}}
 {_in_folder(pipeline)}"""
 

@@ -102,6 +102,12 @@ class SecretStore:
         """Return the current version of each secret."""
         return {n: e["current"] for n, e in self._read(stack, environment).items()}
 
+    def variables(self, stack: str, environment: str) -> dict[str, str]:
+        """Return the secrets that are variables of Lapwing, such as LAPWING_DESIRED_TOKEN."""
+        found = self.current(stack, environment)
+        ours = {name: version for name, version in found.items() if name.startswith("LAPWING_")}
+        return {name: self.get(stack, environment, name, v) for name, v in ours.items()}
+
     def mask(self, text: str, stack: str = "*", environment: str = "*") -> str:
         """Replace every stored value in a text by `***`, and escape control characters.
 

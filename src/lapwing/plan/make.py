@@ -27,7 +27,8 @@ class Built:
     """The release of a service and the revision of the source that it was built from.
 
     A service that runs as a container on a machine has an `image` and a `container`; `folder` is
-    the working directory in it, which relative paths of volumes are below.
+    the working directory in it, which relative paths of volumes are below. `artifact` is where a
+    machine pulls the release.
     """
 
     release: str
@@ -35,6 +36,7 @@ class Built:
     image: str | None = None
     container: model.Container | None = None
     folder: str = "/"
+    artifact: str | UnsetType = UNSET
 
 
 def make(
@@ -183,6 +185,7 @@ def _service(
         revision=built.revision,
         image=built.image,
         container=built.container,
+        artifact=built.artifact,
         command=service.command,
         route=service.route,
         health=model.Health(

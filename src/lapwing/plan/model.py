@@ -16,10 +16,12 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
+from msgspec.structs import replace
 
 from lapwing.stack import cron
 
@@ -160,6 +162,8 @@ class Service(Struct, frozen=True, kw_only=True):
     process."""
     container: Container | None = None
     """On a machine, how it runs as a container; None for a process."""
+    artifact: str | UnsetType = UNSET
+    """Where a machine pulls the release of a process or static service: a reference by digest."""
     command: str | None = None
     route: str | None = None
     health: Health = Health()
@@ -240,13 +244,13 @@ class Resource(Struct, frozen=True, kw_only=True):
 
     `provider` is `url` (given by the user; the value is the secret `resource.<name>` of version
     `secret`), `binary` (a server program at `program`), `container` (one of this machine's engine),
-    `embedded` (no server: the service gets a file URL under the data folder) or `cluster` (a pod
-    with a volume beside the services).
+    `embedded` (no server: the service gets a file URL under the data folder), `cluster` (a pod
+    with a volume beside the services) or `machine` (what the machine that pulls has).
     """
 
     kind: ResourceKind
     version: str | None = None
-    provider: Literal["url", "binary", "container", "embedded", "cluster"]
+    provider: Literal["url", "binary", "container", "embedded", "cluster", "machine"]
     program: str | None = None
     variable: str
     """The environment variable with the URL for services, such as DB_URL."""
@@ -383,6 +387,22 @@ class Document(Struct, frozen=True, kw_only=True):
             *(s.access for s in self.services.values()),
         ]
         return [access.basic_auth for access in given if access and access.basic_auth]
+
+    def replace_users(self, find: Callable[[SecretVersion], SecretVersion]) -> Document:
+        """Return this document with what `find` returns for each secret of `basic_auth`."""
+
+        def found(access: Access) -> Access:
+            given = access.basic_auth
+            return access if given is None else replace(access, basic_auth=find(given))
+
+        edge = self.edge
+        if edge and edge.access:
+            edge = replace(edge, access=found(edge.access))
+        services = {
+            name: replace(service, access=found(service.access)) if service.access else service
+            for name, service in self.services.items()
+        }
+        return replace(self, edge=edge, services=services)
 
     @property
     def hosts(self) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ setup    the steps that make a server of it
 
 VERBS = {
     "deploy", "up", "promote", "abort", "rollback", "down", "status", "history", "logs", "verify",
-    "run", "secret", "backup", "restore", "doctor", "maintenance",
+    "run", "secret", "backup", "restore", "doctor", "maintenance", "agent",
 }  # fmt: skip
 """The verbs that run on a server, for an environment that is there."""
 USER = "lapwing"

@@ -40,6 +40,8 @@ LIMITED = {
 """What a key for CI may run, with these options."""
 WITHOUT_STACK = {"doctor"}
 """Verbs that check the server as a whole, so no source is sent."""
+GROUPS = {"secret", "agent"}
+"""Verbs with subcommands, which have the options."""
 GREETING = "hello"
 LOCK = ".lock"
 """The suffix of lock files: a command that uses the files of a snapshot holds one."""
@@ -180,7 +182,7 @@ def _run(request: Request, settings: Settings, limit: Limit | None) -> int:
     with files as folder:
         program = [shutil.which("lapwing", path=os.environ.get("PATH")) or "lapwing"]
         environment = [] if without_stack else ["-e", request.environment]
-        group = [rest.pop(0)] if verb == "secret" and rest else []
+        group = [rest.pop(0)] if verb in GROUPS and rest else []
         words = [*program, verb, *group, *environment, *rest]
         environ = {**os.environ, "LAPWING_ACTOR": _actor(request, limit), "LAPWING_SERVER": "yes"}
         environ.pop("SSH_ORIGINAL_COMMAND", None)

@@ -212,6 +212,27 @@ class Backup(StrictModel):
     )
 
 
+class Desired(StrictModel):
+    """The desired-state repository that the agent of a machine pulls; see `lapwing agent pull`."""
+
+    url: NonEmpty = Field(
+        description="Its git URL, as the agent reaches it. `lapwing ship` pushes to the same URL.",
+        examples=["https://git.example.com/shop/desired.git"],
+    )
+    require_signed: bool = Field(
+        False, description="Deploy only if every new commit has the signature of one of `signers`."
+    )
+    signers: NonEmpty | None = Field(
+        None,
+        description="The file of the accepted signers, relative to the stack file: allowed signers "
+        "of SSH (see ssh-keygen(1)), or PGP public keys (ASCII-armored).",
+        examples=["signers"],
+    )
+    interval: Duration = Field(
+        30.0, ge=1, description="The time between two fetches. After failures up to 5 minutes."
+    )
+
+
 class Environment(StrictModel):
     """Where the stack runs, and the settings that differ there."""
 
@@ -224,6 +245,12 @@ class Environment(StrictModel):
         "a name in the SSH configuration. Only `lapwing server` needs the user, who is root or "
         "may use sudo. Default: this machine.",
         examples=["deploy@203.0.113.7"],
+    )
+    desired: Annotated[Desired | None, short_form("url", NonEmpty | Desired)] = Field(
+        None,
+        description="The desired-state repository that the agent of the machine pulls, so that "
+        "`lapwing ship` needs no SSH (machine). Releases come from `registry` of the stack.",
+        examples=["https://git.example.com/shop/desired.git"],
     )
     runtime: Literal["process", "container"] = Field(
         "process",

@@ -30,6 +30,32 @@ def check_host(stack: Stack, environment: Environment) -> Iterator[Violation]:
         yield Violation("`local` is this machine: it has no `host`.", ("host",), hint, key=True)
 
 
+def check_desired(stack: Stack, environment: Environment) -> Iterator[Violation]:
+    """`desired` is for machines but `local`, needs a `registry` and signers; no `migrate`."""
+    desired = environment.desired
+    if desired is None:
+        return
+    if environment.target != "machine":
+        hint = "On a cluster, Argo CD reads `repository`."
+        yield Violation("`desired` is only for `target: machine`.", ("desired",), hint, key=True)
+    elif stack.environments.get("local") is environment:
+        hint = "Give the environment another name, such as `production`."
+        message = "`local` is deployed from its source: it has no `desired`."
+        yield Violation(message, ("desired",), hint, key=True)
+    elif stack.registry is None:
+        hint = "Set `registry` of the stack: releases are pushed there, and pulled by the machine."
+        yield Violation("`desired` needs a `registry`.", ("desired",), hint, key=True)
+    if desired.require_signed != (desired.signers is not None):
+        hint = "Set `signers` to the file of the accepted signers, and `require_signed: true`."
+        message = "`require_signed: true` and `signers` of `desired` need each other."
+        yield Violation(message, ("desired",), hint, key=True)
+    for name, service in stack.services.items():
+        if service.migrate is not None:
+            hint = "Use a `kind: job`, which runs before each switch, or remove `desired`."
+            message = f"`{name}` has `migrate`, which an environment with `desired` cannot run."
+            yield Violation(message, ("services", name, "migrate"), hint, key=True)
+
+
 def check_backup(_: Stack, environment: Environment) -> Iterator[Violation]:
     """`backup` of an environment is for machines; `endpoint` and `region` are for a bucket."""
     backup = environment.backup
@@ -141,16 +167,18 @@ def check_delivery(_: Stack, environment: Environment) -> Iterator[Violation]:
 
 
 def check_repository(_: Stack, environment: Environment) -> Iterator[Violation]:
-    """`repository` has no login: it is in the manifests of Argo CD. An SSH user may stay."""
-    url = environment.repository
-    if url is None or not re.search(r"https?://[^/?#]*@|://[^/?#@]*:[^/?#]*@|\?", url):
-        return
+    """`repository` and `desired` have no login: the file is in git. An SSH user may stay."""
     hint = (
         "Remove it from the file and from git history. Argo CD reads a login from a Secret, and "
         "`lapwing` reads LAPWING_DESIRED_TOKEN."
     )
-    message = "`repository` of an environment contains a login, or a query, which may have a token."
-    yield Violation(message, ("environments",), hint, key=True)  # Its line would be quoted.
+    desired = environment.desired.url if environment.desired else None
+    for key, url in (("repository", environment.repository), ("desired", desired)):
+        if url and re.search(r"https?://[^/?#]*@|://[^/?#@]*:[^/?#]*@|\?", url):
+            message = (
+                f"`{key}` of an environment contains a login, or a query, which may have a token."
+            )
+            yield Violation(message, ("environments",), hint, key=True)  # Its line would be quoted.
 
 
 def check_environment_registry(_: Stack, environment: Environment) -> Iterator[Violation]:

@@ -48,6 +48,7 @@ RULES: tuple[Rule, ...] = (
     ingress_rules.check_headers,
     ingress_rules.check_maintenance,
     environment_rules.check_host,
+    environment_rules.check_desired,
     environment_rules.check_backup,
     environment_rules.check_runtime,
     environment_rules.check_environment_names,

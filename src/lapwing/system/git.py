@@ -219,7 +219,11 @@ class Git:
             key, _, value = entry.partition("\n")
             is_own = scope in ("local", "worktree")
             filters[key] = filters.get(key, "") if is_own else value
-        return _add_settings(self._environ, filters.items())
+        return self.with_settings(filters)
+
+    def with_settings(self, settings: Mapping[str, str]) -> dict[str, str]:
+        """Return an environ for commands with these settings of git."""
+        return _add_settings(self._environ, settings.items())
 
     def redact(self, data: bytes) -> str:
         """Text that git printed, without logins and control characters."""

@@ -44,8 +44,9 @@ Outcome = Literal[
     "superseded",
     "interrupted",
 ]
-"""`committed`: Argo CD applies the commit. `in-progress`: Argo Rollouts continues. `detached`: the
-agent continues after Ctrl-C. `interrupted`: nothing continues until a command is run again."""
+"""`committed`: Argo CD applies the commit, or a machine pulls it. `in-progress`: Argo Rollouts
+continues. `detached`: the agent continues after Ctrl-C. `interrupted`: nothing continues until a
+command is run again."""
 DONE: frozenset[Outcome] = frozenset(
     {"succeeded", "held", "unchanged", "dry-run", "committed", "in-progress"}
 )

@@ -13,7 +13,7 @@ import asyncio
 import tempfile
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import msgspec
@@ -24,7 +24,7 @@ from lapwing.agent.engine import Engine, find_socket
 from lapwing.build.image.config import PORT
 from lapwing.errors import BuildError, EngineError, EngineUnreachableError
 from lapwing.plan.make import Built
-from lapwing.plan.model import Container, Resource, ResourceContainer
+from lapwing.plan.model import Container, Resource, ResourceContainer, Service
 from lapwing.plan.names import release_of
 from lapwing.registry.manifest import Platform
 from lapwing.settings import Settings
@@ -124,6 +124,28 @@ def _prepare(loaded: LoadedStack, settings: Settings, name: str, progress: Progr
     )
     folder = config.get("WorkingDir") or "/"
     return Built(release, revision, reference, container, folder)
+
+
+def pull_service(settings: Settings, name: str, service: Service, progress: Progress) -> Service:
+    """Pull the image of a service that was built elsewhere; fill in what it states.
+
+    That is its user, and the folder that relative paths of volumes are below. Raises EngineError or
+    BuildError.
+    """
+    image = service.image or ""
+    platform = _run(settings, lambda engine: engine.platform())
+    progress(f"pulling {image}")
+    inspected = _run(settings, lambda engine: _pull(engine, settings, image, progress))
+    _check_platform(name, image, inspected, platform)
+    config = inspected.get("Config") or {}
+    assert service.container is not None
+    user = service.container.user or _user(name, image, str(config.get("User") or ""))
+    folder = PurePosixPath(config.get("WorkingDir") or "/")
+    return msgspec.structs.replace(
+        service,
+        container=msgspec.structs.replace(service.container, user=user),
+        volumes={volume: str(folder / path) for volume, path in service.volumes.items()},
+    )
 
 
 def _run(settings: Settings, work: Callable[[Engine], Any]) -> Any:

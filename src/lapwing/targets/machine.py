@@ -18,9 +18,9 @@ from lapwing.desired.history import Entry, history, last_failure
 from lapwing.desired.history import outcome as outcome_of
 from lapwing.desired.repository import DesiredRepository
 from lapwing.desired.secrets import SecretStore
-from lapwing.errors import AgentError, ConflictError, LapwingError, UsageError
+from lapwing.errors import AgentError, ConflictError, LapwingError, StateError, UsageError
 from lapwing.observed import agent as agent_record
-from lapwing.observed import status, usage
+from lapwing.observed import pull, status, usage
 from lapwing.observed.status import Event, Follower, Status
 from lapwing.plan import maintenance
 from lapwing.plan.model import Maintenance
@@ -245,7 +245,7 @@ class MachineTarget:
         found = self.read_status()
         if found is None:
             if self.repository.newest(self.ref.stack, self.ref.environment) is None:
-                raise never_deployed(self.ref)
+                raise self._not_pulled() or never_deployed(self.ref)
             raise AgentError(
                 f"The status of {self.ref} is missing or damaged: "
                 f"{self._folder / status.FILE} cannot be read.",
@@ -261,6 +261,17 @@ class MachineTarget:
             local_agent.envoy_accepts(self.settings),
             {name: summary for name, summary in used.items() if summary is not None},
             last_failure=last_failure(self.repository, self.ref.stack, self.ref.environment),
+        )
+
+    def _not_pulled(self) -> StateError | None:
+        """Return the error for an environment whose first pull has not succeeded yet."""
+        where = (self.settings, self.ref.stack, self.ref.environment)
+        if pull.source(*where) is None:
+            return None
+        problem = pull.state(*where).problem
+        return StateError(
+            f"{self.ref} has not been pulled yet. {problem or ''}".strip(),
+            hint=f"See {self.settings.agent / 'agent.log'}, and try again in a moment.",
         )
 
     def backups(self, identity: str | None = None) -> Backups:

@@ -32,11 +32,14 @@ def select(
     cluster = cluster_of(file, environment, settings, reporter, options)
     if cluster is None:
         from lapwing.targets.machine import MachineTarget
+        from lapwing.targets.pulled import PulledTarget
 
         check_environment(file, environment, settings)
         if options.create or options.context is not None:
             option = "--create" if options.create else "--context"
             raise UsageError(f"{option} is for clusters; {environment} is on a machine.")
+        if is_pulled_elsewhere(file, environment, settings):
+            return PulledTarget(file, environment, settings, reporter)
         return MachineTarget(file, environment, settings, reporter)
     if is_direct(given) or environment == LOCAL:
         from lapwing.targets.kubernetes import KubernetesTarget
@@ -45,6 +48,17 @@ def select(
     from lapwing.targets.argocd import ArgoCDTarget
 
     return ArgoCDTarget(file, cluster)
+
+
+def is_pulled_elsewhere(file: StackFile, environment: str, settings: Settings) -> bool:
+    """Return whether another machine pulls an environment: not this one, or this server."""
+    from lapwing.observed import pull
+
+    given = file.environment(environment)
+    is_pulled = bool(given.get("desired")) and given.get("target") != "kubernetes"
+    if not is_pulled or settings.server or environment == LOCAL:
+        return False
+    return pull.source(settings, file.stack, environment) is None
 
 
 def check_environment(file: StackFile, environment: str, settings: Settings) -> None:

@@ -209,8 +209,13 @@ def test_uncommitted_changes_are_not_shipped(place: Installation, remote: Path) 
     assert "has uncommitted changes" in done.stderr
 
 
-def test_unbound_resource_is_refused(place: Installation, remote: Path) -> None:
-    place.write({"lapwing.yaml": STACK % "" + "resources:\n  db: {kind: mongodb}\n"})
-    options = ("ship", "-e", "one", "--scan", "off", "--desired", str(remote))
-    done = place.run(*options, status=2)
-    assert "Resource db has no server in 'one' yet" in done.stderr
+def test_resources_and_secrets_are_left_to_the_machine(place: Installation, remote: Path) -> None:
+    """CI has neither the database nor the values: the machine completes the document."""
+    secrets = ", secrets: [TOKEN, {name: KEY, generate: 24}], needs: [db]"
+    stack = (STACK % "").replace("static: ., route: /", f"command: run{secrets}")
+    stack += "resources:\n  db: {kind: mongodb}\n"
+    place.write({"lapwing.yaml": stack, "web/requirements.txt": "# None.\n"})
+    place.json("ship", "-e", "one", "--scan", "off", "--desired", str(remote))
+    document = json.loads(git(remote, "show", "main:shop/one/document.json"))
+    assert document["services"]["web"]["secrets"] == {"TOKEN": "current", "KEY": "generate:24"}
+    assert document["resources"]["db"]["kind"] == "mongodb"

@@ -35,11 +35,11 @@ WITH_ENVIRONMENT = {
     "review": [], "backup": ["list"], "restore": ["db", "--yes"], "secret": ["list"],
     "render": ["-o", "out"], "chart": ["-o", "out"],
     "infra": ["-o", "out"], "diagram": ["architecture"], "design": [], "server": ["setup"],
-    "doctor": [], "maintenance": ["off"], "bootstrap": [],
+    "doctor": [], "maintenance": ["off"], "bootstrap": [], "agent": ["pull"],
 }  # fmt: skip
 STAGIN = ["-e", "stagin"]
 OPTIONS_FIRST = {"run": ["api", "env"]}
-WITHOUT_ENVIRONMENT = {"init", "ci", "release", "image", "demo", "agent", "completion"}
+WITHOUT_ENVIRONMENT = {"init", "ci", "release", "image", "demo", "completion"}
 
 
 @pytest.fixture

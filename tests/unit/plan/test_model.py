@@ -122,6 +122,7 @@ OTHER: dict[str, Any] = {
     "cpu": 1.0,
     "memory": 1,
     "image": "registry.example/shop/api:2",
+    "artifact": "registry.example/shop/api@sha256:2",
     "container": Container(user=1000),
     "env": {"A": "2", "B": "ü"},
     "secrets": {"KEY": "v2"},

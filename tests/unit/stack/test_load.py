@@ -217,3 +217,20 @@ def test_headers_above_the_limit_of_envoy_are_refused(path: Path) -> None:
     path.write_text(file % ("%" * 8200))
     with pytest.raises(StackFileError, match="have 16,435 bytes; the limit is 16,384"):
         load(path)
+
+
+def test_migration_of_an_environment_that_a_machine_pulls_is_refused(path: Path) -> None:
+    path.write_text(
+        "stack: shop\n"
+        "registry: registry.example.com/shop\n"
+        "services:\n"
+        "  api: {build: ., command: run, route: /, needs: [db], migrate: {run: migrate}}\n"
+        "resources:\n"
+        "  db: {kind: postgres}\n"
+        "environments:\n"
+        "  production: {desired: https://git.example.com/shop/desired.git}\n"
+    )
+    with pytest.raises(StackFileError) as caught:
+        StackFile(path).load("production", folders=False)
+    expected = "`api` has `migrate`, which an environment with `desired` cannot run."
+    assert expected in str(caught.value)
