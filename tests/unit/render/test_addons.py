@@ -84,3 +84,11 @@ def test_metrics_server_trusts_the_nodes_of_a_local_cluster_only() -> None:
         [container] = deployment["spec"]["template"]["spec"]["containers"]
         assert ("--kubelet-insecure-tls" in container["args"]) == is_local
         assert container["resources"]["requests"] == {"cpu": "100m", "memory": "200Mi"}
+
+
+def test_rendered_metrics_server_verifies_the_nodes_of_a_cluster_that_is_not_known(
+    tmp_path: Path,
+) -> None:
+    [text] = addons.files(environment(tmp_path, "delivery: direct"), {}).values()
+    assert "kind: Deployment" in text
+    assert "--kubelet-insecure-tls" not in text

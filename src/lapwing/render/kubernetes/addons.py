@@ -199,11 +199,10 @@ def _external_secrets() -> dict[str, Any]:
 def files(cluster: ClusterEnvironment, texts: dict[str, bytes]) -> dict[str, str]:
     """Render everything that `lapwing bootstrap` applies as files, in the order of their names.
 
-    `texts` are the manifests of add-ons, by the name of their file.
+    `texts` are the manifests of add-ons, by the name of their file. The cluster is not known, so
+    metrics-server verifies the certificates of its nodes, which it does not on a local cluster.
     """
-    is_local = cluster.settings.cloud is None
-    wanted = needed(cluster)
-    found = {a.file: objects(a, texts.get(a.file), is_local=is_local) for a in wanted}
+    found = {a.file: objects(a, texts.get(a.file)) for a in needed(cluster)}
     if applied := applications(cluster):
         found["applications.yaml"] = applied
     return {
