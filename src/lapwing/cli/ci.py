@@ -221,7 +221,8 @@ def _secrets(released: Released, forge: Forge) -> tuple[str, ...]:
     """
     registry, found = released.delivery.registry, []
     mirrors = any(project.delivery.mirror for project in released.projects())
-    if (forge == "gitea" and mirrors) or (registry and not registry.startswith("ghcr.io/")):
+    is_pushed = registry is not None and (forge == "gitea" or not registry.startswith("ghcr.io/"))
+    if is_pushed or (forge == "gitea" and mirrors):
         found.append(_REGISTRY_LOGIN)
     if registry is not None and released.stacks and released.stacks[0].stack.signing is not None:
         found.append(_SIGNING_KEY)
