@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
@@ -17,6 +18,7 @@ from lapwing.system.git import Git, first_names
 Progress = Callable[[str], None]
 DIRTY = "-dirty"
 MAX_NAMED_FILES = 3
+_BETWEEN_WORDS = re.compile(r"[\s'\"`=:,;&|()<>]+")
 
 
 def wanted_services(loaded: LoadedStack, services: tuple[str, ...]) -> list[str]:
@@ -47,16 +49,27 @@ def settings_files(loaded: LoadedStack, name: str) -> tuple[str, ...]:
     A file that a command of the service names is part of the source.
     """
     service, folder = loaded.stack.services[name], source_folder(loaded, name)
-    commands = f"{service.command} {service.build and service.build.run}"
-    listed = {file for each in loaded.stack.services.values() for file in each.env_file}
-    files = [loaded.path.resolve(), *((loaded.folder / file).resolve() for file in listed)]
+    build = service.build
+    commands = [service.command, *((build.run, build.test) if build else ())]
+    words = {PurePosixPath(w).name for c in commands if c for w in _BETWEEN_WORDS.split(c)}
+    listed = [(loaded.folder / file).resolve() for file in _env_files(loaded)]
+    files = [loaded.path.resolve(), *listed]
     return tuple(
         sorted(
             file.relative_to(folder).as_posix()
             for file in files
-            if file.is_relative_to(folder) and file.name not in commands
+            if file.is_relative_to(folder) and file.name not in words
         )
     )
+
+
+def _env_files(loaded: LoadedStack) -> set[str]:
+    """Return the files of `env_file` in all environments, for which a release is the same."""
+    assert loaded.source is not None
+    overlays = [e.services for e in loaded.stack.environments.values()]
+    services = [s for part in (loaded.source.data["services"], *overlays) for s in part.values()]
+    given = [s.get("env_file") or () for s in services if isinstance(s, dict)]
+    return {file for files in given for file in ([files] if isinstance(files, str) else files)}
 
 
 def request_of(loaded: LoadedStack, name: str, settings: Settings) -> BuildRequest:
