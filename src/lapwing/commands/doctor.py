@@ -170,10 +170,11 @@ def _boot() -> CheckResult:
 
 def _replacement() -> CheckResult:
     """Mention whether connections may be reset when another Envoy takes over the ports."""
-    seen = "resets no connection"
+    seen = "may reset new connections: Linux 5.14 or newer can move them"
     with contextlib.suppress(OSError):
-        if MIGRATION.read_text() == "0\n":
-            seen = "may reset new connections: set `sysctl net.ipv4.tcp_migrate_req=1`"
+        enabled = MIGRATION.read_text() != "0\n"
+        reset = "may reset new connections: set `sysctl net.ipv4.tcp_migrate_req=1`"
+        seen = "resets no connection" if enabled else reset
     return CheckResult("Envoy upgrade", True, seen)
 
 
