@@ -17,14 +17,17 @@ from lapwing.system.files import real_path
 def extract(archive: tarfile.TarFile, to: Path) -> None:
     """Unpack an archive with the modes of its files: volumes may be shared by a group.
 
-    Raises LapwingError for a path outside of the folder, OSError or tarfile.TarError.
+    Raises LapwingError for a path outside of the folder or a device, OSError or tarfile.TarError.
     """
     folder = real_path(to)
 
     def checked() -> Iterator[tarfile.TarInfo]:
         for member in archive:
-            if not real_path(folder / member.name).is_relative_to(folder):
-                raise LapwingError(f"The archive has a path outside of its folder: {member.name}.")
+            for path in (member.name, member.linkname if member.islnk() else ""):
+                if not real_path(folder / path).is_relative_to(folder):
+                    raise LapwingError(f"The archive has a path outside of its folder: {path}.")
+            if member.ischr() or member.isblk():
+                raise LapwingError(f"The archive contains a device: {member.name}.")
             yield member
 
     trusted: Any = {"filter": "fully_trusted"} if hasattr(tarfile, "tar_filter") else {}
