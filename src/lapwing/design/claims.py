@@ -117,7 +117,7 @@ COMPUTE = (
         lambda s: any(c.autopilot for c in s.project.clusters),
     ),
     _about(
-        lambda s: [p.part for p in s.services if p.max > p.min],
+        lambda s: [p.part for p in s.facts.pods if p.max > p.min],
         "{} scales with its load by a HorizontalPodAutoscaler.",
         "{} scale with their load by a HorizontalPodAutoscaler.",
     ),

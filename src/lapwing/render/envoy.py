@@ -176,17 +176,30 @@ def buffered(max_body: int | None) -> Json:
     return {"typed_per_filter_config": {BUFFER: settings}}
 
 
-def heap_limit(max_bytes: int) -> Json:
+def heap_limit(max_bytes: Any, *, max_connections: Any = None) -> Json:
     """Build the overload manager's parts that answer 503 to new requests at a size of the heap.
 
     Bodies are buffered in memory, and Envoy can end only HTTP/2 streams that use too much of it.
+    With `max_connections`, further connections of clients are closed.
     """
-    kind = f"{TYPE}.extensions.resource_monitors.fixed_heap.v3.FixedHeapConfig"
     name = "envoy.resource_monitors.fixed_heap"
-    monitor = {"name": name, "typed_config": {"@type": kind, "max_heap_size_bytes": max_bytes}}
     trigger = {"name": name, "threshold": {"value": 0.95}}
     action = {"name": "envoy.overload_actions.stop_accepting_requests", "triggers": [trigger]}
-    return {"resource_monitors": [monitor], "actions": [action]}
+    monitors = [_monitor(name, "fixed_heap.v3.FixedHeapConfig", max_heap_size_bytes=max_bytes)]
+    if max_connections is not None:
+        monitors.append(
+            _monitor(
+                "envoy.resource_monitors.global_downstream_max_connections",
+                "downstream_connections.v3.DownstreamConnectionsConfig",
+                max_active_downstream_connections=max_connections,
+            )
+        )
+    return {"resource_monitors": monitors, "actions": [action]}
+
+
+def _monitor(name: str, kind: str, **config: Any) -> Json:
+    typed = {"@type": f"{TYPE}.extensions.resource_monitors.{kind}", **config}
+    return {"name": name, "typed_config": typed}
 
 
 def socket_address(address: Any, port: int) -> Json:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import subprocess
 import sysconfig
 import threading
@@ -23,6 +24,8 @@ from typing import Any
 import yaml
 
 from lapwing.render.kubernetes import edge_config
+from lapwing.render.kubernetes.edge import size_of
+from lapwing.render.kubernetes.edge_size import EdgeSize
 from lapwing.render.kubernetes.objects import ClusterEnvironment
 from lapwing.render.kubernetes.setting import text
 from tests.installation import free_port
@@ -37,6 +40,8 @@ class Edge:
     port: int
     stats: int
     drain: int
+    tls: bool
+    """Whether clients need TLS; the certificate is signed by itself."""
 
     def get(self, path: str, agent: str = "test") -> tuple[int, bytes]:
         """Status and body of a request on a connection of its own."""
@@ -47,21 +52,27 @@ class Edge:
         self, path: str, agent: str = "test", port: int | None = None
     ) -> tuple[int, Message, bytes]:
         """Status, headers and body."""
-        address = f"http://127.0.0.1:{port or self.port}{path}"
+        tls = self.tls and port is None
+        address = f"{'https' if tls else 'http'}://127.0.0.1:{port or self.port}{path}"
         request = urllib.request.Request(address, headers={"user-agent": agent})
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
+            trust = ssl._create_unverified_context() if tls else None
+            with urllib.request.urlopen(request, timeout=30, context=trust) as answer:
                 return answer.status, answer.headers, answer.read()
         except urllib.error.HTTPError as error:
             return error.code, error.headers, error.read()
 
 
 def configuration(
-    cluster: ClusterEnvironment, folder: Path, services: Mapping[str, int]
+    cluster: ClusterEnvironment,
+    folder: Path,
+    services: Mapping[str, int],
+    size: EdgeSize | None = None,
 ) -> tuple[Path, Edge]:
     """The rendered configuration as a file for this machine. `services` are ports by service."""
-    tree: dict[str, Any] = yaml.safe_load(text(edge_config.configuration(cluster), cluster.scopes))
-    ports = Edge(free_port(), free_port(), free_port())
+    written = edge_config.configuration(cluster, size or size_of(cluster))
+    tree: dict[str, Any] = yaml.safe_load(text(written, cluster.scopes))
+    ports = Edge(free_port(), free_port(), free_port(), edge_config.ends_tls(cluster))
     static = tree["static_resources"]
     for listener, port in zip(
         static["listeners"], (ports.port, ports.stats, ports.drain), strict=True
@@ -85,10 +96,13 @@ def configuration(
 
 @contextlib.contextmanager
 def running(
-    cluster: ClusterEnvironment, folder: Path, services: Mapping[str, int]
+    cluster: ClusterEnvironment,
+    folder: Path,
+    services: Mapping[str, int],
+    size: EdgeSize | None = None,
 ) -> Iterator[Edge]:
     """Start the edge and wait until it answers."""
-    file, ports = configuration(cluster, folder, services)
+    file, ports = configuration(cluster, folder, services, size)
     log = folder / "envoy.log"
     with log.open("wb") as out:
         process = subprocess.Popen(

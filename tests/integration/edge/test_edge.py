@@ -4,13 +4,16 @@ rendered, and the real script that judges its counters."""
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import http.client
 import http.server
 import os
+import re
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from email.message import Message
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,7 @@ import yaml
 
 from lapwing.render.kubernetes import edge_config, render
 from lapwing.render.kubernetes.analysis import REQUEST, WATCH
+from lapwing.render.kubernetes.edge import size_of
 from tests.integration.edge.edges import (
     ENVOY,
     Edge,
@@ -126,6 +130,39 @@ def test_edge_answers_ready_only_to_health_checkers(company: Edge) -> None:
     assert company.get("/ready", "GoogleHC/1.0") == (200, b"ready\n")
 
 
+def test_connection_above_the_limit_is_closed_and_counters_are_still_served(
+    tmp_path: Path, services: dict[str, int]
+) -> None:
+    made = cluster_environment("company-inc", "production")
+    size = dataclasses.replace(size_of(made), max_connections=2)
+    with running(made, tmp_path, services, size) as edge, contextlib.ExitStack() as kept:
+        for _ in range(2):
+            client = kept.enter_context(
+                contextlib.closing(http.client.HTTPConnection("127.0.0.1", edge.port))
+            )
+            _until(lambda client=client: _answers(client))
+        assert not _answers(http.client.HTTPConnection("127.0.0.1", edge.port))
+        status, _, counters = edge.ask("/stats/prometheus", port=edge.stats)
+    assert status == 200
+    assert b"downstream_global_cx_overflow" in counters
+
+
+def _answers(client: http.client.HTTPConnection) -> bool:
+    try:
+        client.request("GET", "/")
+        return client.getresponse().read() == b"web"
+    except (ConnectionError, http.client.HTTPException):
+        client.close()
+        return False
+
+
+def _until(holds: Callable[[], bool]) -> None:
+    until = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
 @pytest.mark.parametrize(("method", "status"), [("GET", 200), ("HEAD", 200), ("POST", 503)])
 def test_safe_request_is_sent_again_when_its_pod_was_killed(
     company: Edge, method: str, status: int
@@ -139,7 +176,12 @@ def test_safe_request_is_sent_again_when_its_pod_was_killed(
 def test_service_without_pods_answers_503_with_retry_after(
     tmp_path: Path, services: dict[str, int]
 ) -> None:
-    """In an upgrade with an outage a Service has no pod, and nodes refuse connections to it."""
+    """In an upgrade with an outage a Service has no pod, and nodes refuse connections to it.
+
+    The retries end soon, and a 503 of the application is not retried."""
+    retries = edge_config.RETRY_LONGER
+    longest = float(retries["retry_back_off"]["max_interval"].removesuffix("s"))
+    assert retries["num_retries"] * longest <= 1.5
     only = {"web": services["web"]}
     with running(
         cluster_environment("company-inc", "production"), tmp_path, only
@@ -150,6 +192,17 @@ def test_service_without_pods_answers_503_with_retry_after(
         status, headers, body = edge_without_api.ask("/away")
         assert (status, headers["retry-after"], body) == (503, None, b"web")
         assert edge_without_api.get("/") == (200, b"web")
+        assert _retries(edge_without_api) == {"api": retries["num_retries"], "web": 0}
+
+
+def _retries(edge: Edge) -> dict[str, int]:
+    """The retried requests by service, from Envoy's counters."""
+    _, _, counters = edge.ask("/stats/prometheus", port=edge.stats)
+    found = re.findall(
+        r'^envoy_cluster_upstream_rq_retry{envoy_cluster_name="(api|web)"} (\d+)$',
+        counters.decode(), re.MULTILINE,
+    )  # fmt: skip
+    return {name: int(count) for name, count in found}
 
 
 @pytest.mark.parametrize(
@@ -301,6 +354,19 @@ def test_analysis_fails_if_an_edge_pod_does_not_answer(company: Edge, tmp_path: 
         ["sh", "-c", _here(WATCH, tmp_path)], env=environ, capture_output=True, check=False
     )
     assert said.returncode != 0
+
+
+def test_analysis_leaves_out_an_edge_pod_that_ended(company: Edge, tmp_path: Path) -> None:
+    environ = _environ(company, tmp_path, {"MOST_ERRORS": "0.01"})
+    pods = "".join(f"Name: edge\\nAddress: 127.0.0.{n}\\n" for n in (2, 1))
+    (tmp_path / "programs" / "nslookup").write_text(f"#!/bin/sh\nprintf '{pods}'\n")
+    (tmp_path / "window-is-over").touch()
+    said = subprocess.run(
+        ["sh", "-c", _here(WATCH, tmp_path)], env=environ, capture_output=True, check=False
+    )
+    assert (said.returncode, said.stdout.splitlines()[-1:]) == (
+        0, [b"0 requests in the window are too few for an analysis"],
+    )  # fmt: skip
 
 
 def test_smoke_request_sends_the_domain_of_the_environment(

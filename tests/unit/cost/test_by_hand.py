@@ -57,6 +57,17 @@ def between(low: Fraction, high: Fraction) -> Amounts:
     return low, (low + high) * HALF, high
 
 
+def edge(
+    most: int, cores: Fraction, mebibytes: int, cpu: Fraction, memory: Fraction
+) -> dict[str, Amounts]:
+    """The edge of production: two pods at least, and so many at most."""
+    gib = Fraction(mebibytes, 1024)
+    return {
+        "production edge: vCPU": between(2 * cores * MONTH * cpu, most * cores * MONTH * cpu),
+        "production edge: memory": between(2 * gib * MONTH * memory, most * gib * MONTH * memory),
+    }
+
+
 def zero() -> Amounts:
     """A line within a free volume."""
     return same(Fraction(0))
@@ -65,7 +76,8 @@ def zero() -> Amounts:
 def company_inc() -> dict[str, Amounts]:
     """One API of 1 vCPU and 2 GiB, a page, an Atlas M10, 20 deployments, us-central1."""
     cpu, memory = price("autopilot.cpu", "us-central1"), price("autopilot.memory", "us-central1")
-    # Two edge pods of 100m, 256Mi; 11 controller pods with at least 50m, 52Mi each, of which
+    # 2 to 3 edge pods of 110m, 448Mi: a tenth of 2.1 vCPU, and 10,500 connections. 11 controller
+    # pods with at least 50m, 52Mi each, of which
     # `overhead` states 500m, 1Gi: the CPU is below the minimum of 11 pods.
     # Both slots: `keep_old` 600 s and the window of 10 s of api, 600 s and 10 s of web, 20 times.
     api_slot, web_slot = Fraction(20 * 610, 3600), Fraction(20 * 610, 3600)
@@ -80,12 +92,11 @@ def company_inc() -> dict[str, Amounts]:
         "production web: memory": between(
             2 * Fraction(64, 1024) * MONTH * memory, 3 * Fraction(64, 1024) * MONTH * memory
         ),
-        "production edge: vCPU": same(2 * Fraction("0.1") * MONTH * cpu),
-        "production edge: memory": same(2 * Fraction(256, 1024) * MONTH * memory),
+        **edge(3, Fraction("0.11"), 448, cpu, memory),
         # api and web request 100 MiB of node disk each, the edge 100 MiB.
         "production Ephemeral storage of pods": between(
             6 * Fraction(100, 1024) * MONTH * price("autopilot.storage", "us-central1"),
-            8 * Fraction(100, 1024) * MONTH * price("autopilot.storage", "us-central1"),
+            9 * Fraction(100, 1024) * MONTH * price("autopilot.storage", "us-central1"),
         ),
         "production Second slot during rollouts: vCPU": between(
             2 * Fraction("0.05") * web_slot * cpu,
@@ -173,10 +184,10 @@ def worked_check() -> dict[str, Amounts]:
     return {
         "production api: vCPU": same(2 * 1 * MONTH * cpu),
         "production api: memory": same(2 * 2 * MONTH * memory),
-        "production edge: vCPU": same(2 * Fraction("0.1") * MONTH * cpu),
-        "production edge: memory": same(2 * Fraction(256, 1024) * MONTH * memory),
-        "production Ephemeral storage of pods": same(
-            4 * Fraction(100, 1024) * MONTH * price("autopilot.storage", "us-central1")
+        **edge(3, Fraction("0.1"), 448, cpu, memory),
+        "production Ephemeral storage of pods": between(
+            4 * Fraction(100, 1024) * MONTH * price("autopilot.storage", "us-central1"),
+            5 * Fraction(100, 1024) * MONTH * price("autopilot.storage", "us-central1"),
         ),
         "production overhead: vCPU": same(Fraction("0.55") * MONTH * cpu),
         "production overhead: memory": same(Fraction(572, 1024) * MONTH * memory),
@@ -210,9 +221,8 @@ def managed() -> dict[str, Amounts]:
     return {
         "production api: vCPU": between(2 * HALF * MONTH * cpu, 6 * HALF * MONTH * cpu),
         "production api: memory": between(2 * 1 * MONTH * memory, 6 * 1 * MONTH * memory),
-        "production edge: vCPU": same(2 * Fraction("0.1") * MONTH * cpu),
-        "production edge: memory": same(2 * Fraction(256, 1024) * MONTH * memory),
-        "production Ephemeral storage of pods": between(4 * storage, 8 * storage),
+        **edge(3, Fraction("0.1"), 320, cpu, memory),
+        "production Ephemeral storage of pods": between(4 * storage, 9 * storage),
         "production Second slot during rollouts: vCPU": between(
             2 * HALF * slot * cpu, 6 * HALF * slot * cpu
         ),
@@ -312,10 +322,10 @@ def fleetdm() -> dict[str, Amounts]:
         "production redis-master: memory": same(1 * MONTH * memory),
         "production fleet: vCPU": between(2 * MONTH * cpu, 4 * MONTH * cpu),
         "production fleet: memory": between(2 * 2 * MONTH * memory, 4 * 2 * MONTH * memory),
-        "production edge: vCPU": same(2 * Fraction("0.1") * MONTH * cpu),
-        "production edge: memory": same(2 * Fraction(256, 1024) * MONTH * memory),
+        **edge(4, Fraction("0.1"), 448, cpu, memory),
         "production Ephemeral storage of pods": between(
-            (fixed + 2 * each) * MONTH * storage, (fixed + 4 * each) * MONTH * storage
+            (fixed + 2 * each) * MONTH * storage,
+            (fixed + Fraction(2 * 100, 1024) + 4 * each) * MONTH * storage,
         ),
         **_job(
             "production fleet-migrate", 4, 600, cpu, memory, (Fraction(1), Fraction(2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal
@@ -44,9 +45,10 @@ def loaded(**service: Any) -> LoadedStack:
     return LoadedStack(stack, "production", stack.environments["production"], Path("lapwing.yaml"))
 
 
-def cost(cpu: int, memory: int, least: int, most: int) -> Estimate:
+def cost(cpu: int, memory: int, least: int, most: int, **more: Any) -> Estimate:
     """The estimate for replicas of `cpu` thousandths of a core and `memory` MiB."""
     service = {
+        **more,
         "replicas": {"min": least, "max": most},
         "resources": {"cpu": f"{cpu}m", "memory": f"{memory}Mi"},
     }
@@ -88,12 +90,14 @@ def test_total_is_sum_of_lines(cpu: int, memory: int, least: int, more: int) -> 
 def test_larger_requests_never_cost_less(
     cpu: int, memory: int, least: int, more: int, cpu_more: int, memory_more: int, extra: int
 ) -> None:
-    small = without_gateway(cost(cpu, memory, least, least + more))
+    """Of a worker: the edge of a larger web service may have fewer but larger pods."""
+    worker = functools.partial(cost, kind="worker", route=None)
+    small = without_gateway(worker(cpu, memory, least, least + more))
     for large in (
-        cost(cpu + cpu_more, memory, least, least + more),
-        cost(cpu, memory + memory_more, least, least + more),
-        cost(cpu, memory, least, least + more + extra),
-        cost(cpu, memory, min(least + extra, least + more), least + more),
+        worker(cpu + cpu_more, memory, least, least + more),
+        worker(cpu, memory + memory_more, least, least + more),
+        worker(cpu, memory, least, least + more + extra),
+        worker(cpu, memory, min(least + extra, least + more), least + more),
     ):
         assert without_gateway(large)[0] >= small[0]
         assert without_gateway(large)[1] >= small[1]

@@ -57,7 +57,7 @@ def test_pods_have_replicas_requests_and_second_slot() -> None:
     assert api.requests.memory == 512 * 2**20
     assert api.second_slot_s == 600 + 30  # `keep_old` and the window of the analysis
     edge = found["company-inc-edge"]
-    assert (edge.kind, edge.min, edge.max, edge.second_slot_s) == ("Deployment", 2, 2, 0)
+    assert (edge.kind, edge.min, edge.max, edge.second_slot_s) == ("Deployment", 2, 3, 0)
 
 
 def test_every_workload_is_in_the_inventory() -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from lapwing.errors import UsageError
 from lapwing.render.kubernetes import edge_config, render
+from lapwing.render.kubernetes.edge import size_of
 from lapwing.render.kubernetes.setting import text
 from lapwing.render.terraform.files import files
 from lapwing.stack import fields
@@ -143,7 +144,7 @@ def test_edge_routes_equal_routes_of_stack_file(route: str) -> None:
     loaded = routed(route, {})
     assume(is_valid(loaded))
     made = render.prepare(loaded)
-    config = yaml.safe_load(text(edge_config.configuration(made), made.scopes))
+    config = yaml.safe_load(text(edge_config.configuration(made, size_of(made)), made.scopes))
     web = config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]
     [host] = web["typed_config"]["route_config"]["virtual_hosts"]
     matches = [r["match"] for r in host["routes"] if "route" in r]
@@ -182,6 +183,6 @@ def evaluated(text: str) -> str:
 
 def test_service_named_admin_keeps_its_own_cluster() -> None:
     made = render.prepare(routed("/", {}, "admin"))
-    config = yaml.safe_load(text(edge_config.configuration(made), made.scopes))
+    config = yaml.safe_load(text(edge_config.configuration(made, size_of(made)), made.scopes))
     names = [cluster["name"] for cluster in config["static_resources"]["clusters"]]
     assert sorted(names) == ["admin", "envoy_admin", "envoy_drain"]

@@ -21,7 +21,7 @@ from lapwing.render.kubernetes import edge, emit, render
 from lapwing.render.kubernetes.edge_config import ends_tls
 from lapwing.render.kubernetes.objects import ClusterEnvironment, name
 from lapwing.render.kubernetes.secrets import required
-from lapwing.render.kubernetes.setting import Joined, Scope, text
+from lapwing.render.kubernetes.setting import Digest, Joined, Scope, Setting, text
 
 SECRETS_HEAD = "Generates passwords once, and never changes them."
 TESTS_HEAD = "`helm test`: requests the health path of every service, through the edge."
@@ -120,12 +120,24 @@ def _defaults(cluster: ClusterEnvironment) -> dict[str, Any]:
 
 
 def _shape(cluster: ClusterEnvironment) -> list[tuple[str, str]]:
-    """List the objects of an environment by kind and name, without digests of their content."""
+    """List the objects of an environment by kind and name; values do not count in digests."""
     found = []
     for manifest in render.manifests(cluster):
-        called = _suffix(manifest.tree["metadata"]["name"])
+        called = _suffix(_without_values(manifest.tree["metadata"]["name"]))
         found.append((manifest.tree["kind"], "" if manifest.tree["kind"] == "Job" else called))
     return sorted(found)
+
+
+def _without_values(leaf: Any) -> Any:
+    """Replace each value in a text or a digest by its path."""
+    match leaf:
+        case Setting():
+            return leaf.path
+        case Digest():
+            return Digest(_without_values(leaf.text))
+        case Joined():
+            return Joined(tuple(_without_values(piece) for piece in leaf.pieces))
+    return leaf
 
 
 def _tree(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -220,8 +220,7 @@ def check_range(low: Setting, high: Setting) -> str:
 
     JSON Schema cannot compare two values.
     """
-    where = low.path.rpartition(".")[0]
-    message = _constant(f"{where}: min is larger than max")
+    message = _constant(f"{low.path} is larger than {high.path}")
     larger = f"gt (int64 ({_path(low)})) (int64 ({_path(high)}))"
     return f"{{{{- if {larger} }}}}{{{{ fail {message} }}}}{{{{ end -}}}}"
 

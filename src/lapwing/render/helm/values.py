@@ -72,9 +72,10 @@ class Values:
         while folders:
             folder = folders.pop()
             folders += [v for v in folder.values() if isinstance(v, dict)]
-            low, high = folder.get("min"), folder.get("max")
-            if isinstance(low, Setting) and isinstance(high, Setting):
-                yield low, high
+            for low, high in (("min", "max"), ("replicas", "maxReplicas")):
+                least, most = folder.get(low), folder.get(high)
+                if isinstance(least, Setting) and isinstance(most, Setting):
+                    yield least, most
 
     def schema(self, title: str) -> str:
         """Write values.schema.json."""

@@ -24,7 +24,7 @@ import json
 from collections.abc import Iterator
 
 from lapwing.plan.names import EDGE_CERTIFICATE, endpoint_group
-from lapwing.render.kubernetes import pod
+from lapwing.render.kubernetes import pod, workloads
 from lapwing.render.kubernetes.analysis import STATS_PORT
 from lapwing.render.kubernetes.edge_config import (
     DRAIN_PORT,
@@ -32,11 +32,12 @@ from lapwing.render.kubernetes.edge_config import (
     TLS_PORT,
     configuration,
     ends_tls,
-    memory,
 )
+from lapwing.render.kubernetes.edge_size import EdgeSize, edge_size
 from lapwing.render.kubernetes.objects import (
     ClusterEnvironment,
     Manifest,
+    autoscaler,
     disruption_budget,
     name,
     new_object,
@@ -50,6 +51,8 @@ from lapwing.stack.fields import ComputeResources
 FILE = "edge.yaml"
 WAVE = 6
 ENVOY = "envoyproxy/envoy:distroless-v1.36.2"
+ARGUMENTS = ["--config-path", "/etc/envoy/envoy.yaml", "--log-level", "warning"]
+DEPLOYMENT = ("apps/v1", "Deployment")
 USER = 65532
 """The numeric user of distroless images."""
 GRACE_S = 300
@@ -67,16 +70,31 @@ def service_port(cluster: ClusterEnvironment) -> int:
     return 443 if ends_tls(cluster) else PORT
 
 
-def replicas(cluster: ClusterEnvironment) -> int:
-    """Return the number of Envoy pods: one for a local cluster, two for production."""
-    return 1 if ends_tls(cluster) else 2
+def size_of(cluster: ClusterEnvironment) -> EdgeSize:
+    """Return the size of the edge of an environment.
+
+    It has at least two pods where a service behind it has or a load balancer is in front. It is
+    scaled where the cluster measures CPU: in a cloud, or where a service is scaled as well.
+    """
+    routed = [s for s in cluster.services.values() if s.route]
+    cpu = [round((s.resources.cpu or pod.DEFAULT_CPU) * 1000) for s in routed]
+    counts = [(s.replicas.min, max(s.replicas.min, s.replicas.max or 0)) for s in routed]
+    return edge_size(
+        sum(milli * least for milli, (least, _) in zip(cpu, counts, strict=True)),
+        sum(milli * most for milli, (_, most) in zip(cpu, counts, strict=True)),
+        replicated=not ends_tls(cluster) or any(least > 1 for least, _ in counts),
+        scaled=cluster.settings.cloud is not None
+        or any(workloads.is_scaled(s) for s in cluster.services.values()),
+        max_body=max((s.max_body or 0 for s in routed), default=0),
+    )
 
 
 def manifests(cluster: ClusterEnvironment) -> Iterator[Manifest]:
     """Yield the edge of an environment that has a route."""
     if not is_needed(cluster):
         return
-    config = configuration(cluster)
+    size = size_of(cluster)
+    config = configuration(cluster, size)
     config_name = join(name("edge"), "-", Digest(config))
     # Headless: counters are read from each pod by its own address.
     port = {"name": "stats", "port": STATS_PORT, "targetPort": "stats"}
@@ -89,7 +107,9 @@ def manifests(cluster: ClusterEnvironment) -> Iterator[Manifest]:
         disruption_budget(cluster, "edge", "edge"),
     ):
         yield Manifest(FILE, WAVE - 1, tree)
-    yield Manifest(FILE, WAVE, _deployment(cluster, config_name))
+    yield Manifest(FILE, WAVE, _deployment(cluster, size, config_name))
+    if size.max_pods > size.pods:
+        yield Manifest(FILE, WAVE + 1, _autoscaler(cluster, size))
 
 
 def _config(cluster: ClusterEnvironment, called: Joined, config: Joined) -> dict[str, Tree]:
@@ -118,7 +138,22 @@ def _service(cluster: ClusterEnvironment) -> dict[str, Tree]:
     return service(cluster, "edge", "edge", port, annotations=annotations)
 
 
-def _deployment(cluster: ClusterEnvironment, config: Joined) -> dict[str, Tree]:
+def _pods(size: EdgeSize) -> Setting:
+    return Setting(
+        "edge.replicas", size.pods, "Number of Envoy pods, the least if they are scaled."
+    )
+
+
+def _autoscaler(cluster: ClusterEnvironment, size: EdgeSize) -> dict[str, Tree]:
+    return autoscaler(
+        cluster, "edge", DEPLOYMENT,
+        least=_pods(size),
+        most=Setting("edge.maxReplicas", size.max_pods, "Maximum number of Envoy pods."),
+        cpu=round(workloads.SCALE_UP_CPU * 100),
+    )  # fmt: skip
+
+
+def _deployment(cluster: ClusterEnvironment, size: EdgeSize, config: Joined) -> dict[str, Tree]:
     volumes: list[Tree] = [
         {"name": "config", "configMap": {"name": config}},
         {"name": "tmp", "emptyDir": {"sizeLimit": "16Mi"}},
@@ -141,16 +176,16 @@ def _deployment(cluster: ClusterEnvironment, config: Joined) -> dict[str, Tree]:
                 GRACE_S,
                 "How long a terminating Envoy pod keeps open requests and streams.",
             ),
-            "containers": [_container(cluster, mounts)],
+            "containers": [_container(cluster, size, mounts)],
             "volumes": volumes,
             "topologySpreadConstraints": pod.spread("edge"),
             **pod.placement(cluster),
         },
     }
     return new_object(
-        cluster, "apps/v1", "Deployment", "edge", "edge",
+        cluster, *DEPLOYMENT, "edge", "edge",
         spec={
-            "replicas": Setting("edge.replicas", replicas(cluster), "Number of Envoy pods."),
+            **({} if size.max_pods > size.pods else {"replicas": _pods(size)}),
             "revisionHistoryLimit": 3,
             "selector": {"matchLabels": selector("edge")},
             "strategy": pod.ROLLING_UPDATE,
@@ -159,14 +194,15 @@ def _deployment(cluster: ClusterEnvironment, config: Joined) -> dict[str, Tree]:
     )  # fmt: skip
 
 
-def _container(cluster: ClusterEnvironment, mounts: list[Tree]) -> dict[str, Tree]:
+def _container(cluster: ClusterEnvironment, size: EdgeSize, mounts: list[Tree]) -> dict[str, Tree]:
     scheme = "HTTPS" if ends_tls(cluster) else "HTTP"
     ready = {"httpGet": {"path": "/ready", "port": "web", "scheme": scheme}}
-    needs = ComputeResources.model_validate({"cpu": "100m", "memory": memory(cluster)})
+    needs = ComputeResources.model_validate({"cpu": f"{size.cpu}m", "memory": size.memory})
+    threads = Setting("edge.concurrency", size.concurrency, "Worker threads of each Envoy pod.")
     return {
         "name": "envoy",
         "image": Setting("edge.image", ENVOY, "The image of Envoy, in front of every service."),
-        "args": ["--config-path", "/etc/envoy/envoy.yaml", "--log-level", "warning"],
+        "args": [*ARGUMENTS, "--concurrency", join(threads)],
         "ports": [
             {"name": "web", "containerPort": TLS_PORT if ends_tls(cluster) else PORT},
             {"name": "stats", "containerPort": STATS_PORT},
@@ -175,8 +211,13 @@ def _container(cluster: ClusterEnvironment, mounts: list[Tree]) -> dict[str, Tre
         "resources": pod.requests(needs, "edge"),
         "securityContext": pod.CONTAINER,
         "lifecycle": {"preStop": {"httpGet": {"path": "/drain", "port": "drain"}}},
-        "startupProbe": ready | {"periodSeconds": 1, "failureThreshold": 60},
-        "livenessProbe": {"tcpSocket": {"port": "stats"}, "periodSeconds": 10},
-        "readinessProbe": ready | {"periodSeconds": 5},
+        "livenessProbe": {
+            "tcpSocket": {"port": "stats"},
+            "periodSeconds": 10,
+            "failureThreshold": 6,
+        },
+        # A restarted kubelet reports a pod as not ready until it has probed it, first for startup,
+        # at a random time of the period.
+        "readinessProbe": ready | {"periodSeconds": 1, "failureThreshold": 15},
         "volumeMounts": mounts,
     }

@@ -18,7 +18,6 @@ modification", Lua, Fault Injection, Draining; Kubernetes documentation, contain
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 
 from lapwing.plan import make
@@ -26,8 +25,9 @@ from lapwing.render import envoy
 from lapwing.render.envoy import Json
 from lapwing.render.kubernetes import emit, pod
 from lapwing.render.kubernetes.analysis import STATS_PORT
+from lapwing.render.kubernetes.edge_size import EdgeSize
 from lapwing.render.kubernetes.objects import ClusterEnvironment, name
-from lapwing.render.kubernetes.setting import Extra, Joined, join
+from lapwing.render.kubernetes.setting import Extra, Joined, Setting, join
 from lapwing.stack.model import Service
 from lapwing.system.package_data import fill, read
 
@@ -45,6 +45,13 @@ stack's."""
 MAX_CONNECTION_DURATION = "1s"
 """How long a connection to a service is used. Source: Envoy documentation, HttpProtocolOptions,
 max_connection_duration; open streams are not closed."""
+RETRY_LONGER: Json = {
+    "num_retries": 5,
+    "retry_back_off": {"base_interval": "0.1s", "max_interval": "0.25s"},
+}
+"""At most 1.1 s. A Service without ready pods refuses connections: for a moment if a kubelet was
+restarted (before Kubernetes 1.35 it reports every pod of its node as not ready until it has probed
+it), and for long in an upgrade with an outage, whose 503 must not come late."""
 RETRY_AFTER_S = 10
 """When clients may retry a request to a service that has no pod."""
 STATS_FLUSH_INTERVAL = "1s"
@@ -63,19 +70,13 @@ def ends_tls(environment: ClusterEnvironment) -> bool:
     return environment.settings.gateway is None and environment.settings.cloud is None
 
 
-def memory(environment: ClusterEnvironment) -> int:
-    """Return the memory of an edge pod in bytes: Envoy's own, and four of the largest bodies."""
-    bodies = [s.max_body or 0 for s in environment.services.values()]
-    return (128 + 4 * math.ceil(max(bodies, default=0) / 2**20)) * 2**20
-
-
-def configuration(environment: ClusterEnvironment) -> Joined:
+def configuration(environment: ClusterEnvironment, size: EdgeSize) -> Joined:
     """Write Envoy's configuration as YAML; host names have the prefix of the installation."""
     routed = {n: s for n, s in environment.services.items() if s.route}
     tree = {
         "admin": {"address": {"pipe": {**_ADMIN_SOCKET, "mode": 0o600}}},
         "stats_flush_interval": STATS_FLUSH_INTERVAL,
-        "overload_manager": envoy.heap_limit(memory(environment) * 7 // 8),
+        "overload_manager": _limits(size),
         "static_resources": {
             "listeners": [_web(environment, routed), _counters(), _drain()],
             "clusters": [
@@ -85,9 +86,23 @@ def configuration(environment: ClusterEnvironment) -> Joined:
             ],
         },
     }
-    # Every leaf is a host name, which needs no quotes.
+    # Every leaf is a host name or a number, which needs no quotes.
     leaves = (p if isinstance(p, str) else p.leaf for p in emit.pieces(tree))
     return join(*(leaf for leaf in leaves if not isinstance(leaf, Extra)))
+
+
+def _limits(size: EdgeSize) -> Json:
+    """Limit the heap and the connections of clients by the memory of a pod.
+
+    Kept connections need memory without any request, so 503 responses alone would not bound it.
+    """
+    heap = Setting(
+        "edge.maxHeapBytes", size.max_heap, "The heap in bytes at which Envoy responds with 503."
+    )
+    connections = Setting(
+        "edge.maxConnections", size.max_connections, "Connections of clients to each Envoy pod."
+    )
+    return envoy.heap_limit(heap, max_connections=connections)
 
 
 def _web(environment: ClusterEnvironment, routed: Mapping[str, Service]) -> Json:
@@ -122,7 +137,7 @@ def _web(environment: ClusterEnvironment, routed: Mapping[str, Service]) -> Json
                 {
                     "name": "stack",
                     "domains": ["*"],
-                    "retry_policy": envoy.RETRIES,
+                    "retry_policy": {**envoy.RETRIES, **RETRY_LONGER},
                     "routes": [*_health_routes(), *_routes(environment, longest)],
                 }
             ],
@@ -183,7 +198,7 @@ def _health_routes() -> Iterator[Json]:
 
 def _routes(environment: ClusterEnvironment, longest: Iterable[tuple[str, Service]]) -> list[Json]:
     routes = [_route(environment, part, service) for part, service in longest]
-    return [each for route in routes for each in envoy.by_method(route)]
+    return [each for route in routes for each in envoy.by_method(route, RETRY_LONGER)]
 
 
 def _route(environment: ClusterEnvironment, part: str, service: Service) -> Json:
@@ -228,7 +243,7 @@ def _counters() -> Json:
     match = {"path": "/stats/prometheus", "headers": [get]}
     route = {"match": match, "route": {"cluster": _ADMIN_CLUSTER}}
     options = {"http_filters": [envoy.router()]}
-    return _listener("counters", STATS_PORT, _internal_chain("counters", route, options))
+    return _internal_listener("counters", STATS_PORT, route, options)
 
 
 def _drain() -> Json:
@@ -249,14 +264,15 @@ def _drain() -> Json:
     ]
     route = {"match": {"path": "/wait"}, "direct_response": {"status": 204}}
     options = {"http_filters": filters, "stream_idle_timeout": "0s"}
-    return _listener("drain", DRAIN_PORT, _internal_chain("drain", route, options))
+    return _internal_listener("drain", DRAIN_PORT, route, options)
 
 
-def _internal_chain(called: str, route: Json, options: Json) -> Json:
+def _internal_listener(called: str, port: int, route: Json, options: Json) -> Json:
     host = {"name": called, "domains": ["*"], "routes": [route]}
     routes = {"name": called, "virtual_hosts": [host]}
     options = {"stat_prefix": called, "route_config": routes, **options}
-    return {"filters": [envoy.http_connection_manager(options)]}
+    chain = {"filters": [envoy.http_connection_manager(options)]}
+    return {**_listener(called, port, chain), "ignore_global_conn_limit": True}
 
 
 def _internal(called: str, address: Json) -> Json:

@@ -201,6 +201,32 @@ def service(
     return new_object(cluster, "v1", "Service", part, component, spec=spec, **metadata)
 
 
+def autoscaler(
+    cluster: ClusterEnvironment,
+    part: str,
+    workload: tuple[str, str],
+    *,
+    least: Tree,
+    most: Tree,
+    cpu: Tree,
+) -> dict[str, Tree]:
+    """Build the autoscaler of a workload, which is given by its API version and kind.
+
+    `cpu` is the use of requested CPU in per cent at which it adds pods.
+    """
+    api, kind = workload
+    metric = {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": cpu}}
+    spec = {
+        "scaleTargetRef": {"apiVersion": api, "kind": kind, "name": name(part)},
+        "minReplicas": least,
+        "maxReplicas": most,
+        "metrics": [{"type": "Resource", "resource": metric}],
+    }
+    return new_object(
+        cluster, "autoscaling/v2", "HorizontalPodAutoscaler", part, "scaler", spec=spec
+    )
+
+
 def disruption_budget(cluster: ClusterEnvironment, part: str, component: str) -> dict[str, Tree]:
     """Build the rule that lets a drain of nodes evict one pod of `part` at a time."""
     spec = {"maxUnavailable": 1, "selector": {"matchLabels": selector(part)}}

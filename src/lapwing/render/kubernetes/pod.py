@@ -27,6 +27,8 @@ from lapwing.system.shell import with_exec
 
 PRE_STOP_S = 5
 """How long a terminating pod still serves, until no node sends it new connections."""
+DEFAULT_CPU = 0.1
+"""The CPU of a container whose service states none."""
 DEFAULT_TMP_BYTES = 256 * 2**20
 """The size of `/tmp` of a container whose service states none."""
 CONTAINER = {
@@ -180,7 +182,7 @@ def requests(
     `scratch` is the stated size of `/tmp` in bytes: a pod whose volumes on the node's disk hold
     more than the ephemeral-storage limit is evicted, however large they may be.
     """
-    requested = dict(default or {"cpu": "100m", "memory": "128Mi"})
+    requested = dict(default or {"cpu": cores(DEFAULT_CPU), "memory": "128Mi"})
     if needs.cpu is not None:
         requested["cpu"] = cores(needs.cpu)
     if needs.memory is not None:

@@ -53,7 +53,7 @@ def manifests(cluster: ClusterEnvironment) -> Iterator[Manifest]:
             early.extend(analysis.templates(cluster, part, service))
         yield from (Manifest(FILE, WAVE - 1, tree) for tree in early)
         yield Manifest(FILE, WAVE, _workload(cluster, part, service))
-        if _is_scaled(service):
+        if is_scaled(service):
             yield Manifest(FILE, WAVE + 1, _scaler(cluster, part, service))
         if service.replicas.min > 1:
             budget = objects.disruption_budget(cluster, part, service.kind)
@@ -75,7 +75,7 @@ def is_rollout(cluster: ClusterEnvironment, service: Service) -> bool:
 def _workload(cluster: ClusterEnvironment, part: str, service: Service) -> dict[str, Tree]:
     rollout = is_rollout(cluster, service)
     spec: dict[str, Tree] = {}
-    if not _is_scaled(service):
+    if not is_scaled(service):
         spec["replicas"] = _min_replicas(part, service)
     spec |= {
         "revisionHistoryLimit": HISTORY,
@@ -108,7 +108,8 @@ def _blue_green(cluster: ClusterEnvironment, part: str, service: Service) -> dic
     return {"blueGreen": spec}
 
 
-def _is_scaled(service: Service) -> bool:
+def is_scaled(service: Service) -> bool:
+    """Report whether an autoscaler sets the replicas of a service."""
     highest = service.replicas.max
     return highest is not None and highest > service.replicas.min and service.kind != "job"
 
@@ -119,17 +120,11 @@ def _min_replicas(part: str, service: Service) -> Setting:
 
 
 def _scaler(cluster: ClusterEnvironment, part: str, service: Service) -> dict[str, Tree]:
-    api, kind = _kind(is_rollout(cluster, service))
     path = f"services.{part}.replicas"
     used = round((service.replicas.cpu or SCALE_UP_CPU) * 100)
-    cpu = Setting(f"{path}.cpu", used, "CPU use in per cent at which replicas are added.")
-    metric = {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": cpu}}
-    spec = {
-        "scaleTargetRef": {"apiVersion": api, "kind": kind, "name": name(part)},
-        "minReplicas": _min_replicas(part, service),
-        "maxReplicas": Setting(f"{path}.max", service.replicas.max, "Maximum number of replicas."),
-        "metrics": [{"type": "Resource", "resource": metric}],
-    }
-    return new_object(
-        cluster, "autoscaling/v2", "HorizontalPodAutoscaler", part, "scaler", spec=spec
-    )
+    return objects.autoscaler(
+        cluster, part, _kind(is_rollout(cluster, service)),
+        least=_min_replicas(part, service),
+        most=Setting(f"{path}.max", service.replicas.max, "Maximum number of replicas."),
+        cpu=Setting(f"{path}.cpu", used, "CPU use in per cent at which replicas are added."),
+    )  # fmt: skip

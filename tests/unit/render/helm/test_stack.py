@@ -129,7 +129,7 @@ def test_presets_of_fleet_render_their_environments(tmp_path: Path) -> None:
         scopes = {**size.scopes, Scope.MANAGER: "Helm", Scope.NAMESPACE: "here"}
         wanted = [resolve(m.tree, scopes) for m in render.manifests(size)]
         for item in wanted:
-            if item["kind"] not in (*LEFT_OUT, "ConfigMap", "Job"):
+            if item["kind"] not in (*LEFT_OUT, "Job"):
                 same = own(found)[key(item)]
                 assert same == json.loads(json.dumps(item).replace(size.loaded.environment, "kind"))
 
@@ -269,9 +269,13 @@ def test_every_pod_and_volume_accepts_additional_fields(tmp_path: Path) -> None:
 def test_minimum_above_the_maximum_is_refused(tmp_path: Path) -> None:
     made = cluster_environment(tmp_path, SHOP, "kind")
     path = helm.write(tmp_path / "chart", stack.files(made, About("shop", "1.0.0", "1", "A stack")))
-    ran = helm.run("template", "shop", path, "--set", "services.api.replicas.min=6")
-    assert ran.returncode != 0
-    assert "services.api.replicas: min is larger than max" in ran.stderr
+    for low, high in (
+        ("services.api.replicas.min", "services.api.replicas.max"),
+        ("edge.replicas", "edge.maxReplicas"),
+    ):
+        ran = helm.run("template", "shop", path, "--set", f"{low}=60")
+        assert ran.returncode != 0
+        assert f"{low} is larger than {high}" in ran.stderr
 
 
 def test_no_service_selects_pods_of_jobs(fleet: list[dict[str, Any]]) -> None:

@@ -3,14 +3,19 @@ read_all() {
   nslookup -type=a "$EDGE" | awk '/^Name:/ {on = 1} on && /^Address/ {print $NF}' > /tmp/edges
   test -s /tmp/edges || { echo "$EDGE has no address of an edge pod."; exit 1; }
   : > "$1"
+  # DNS has the address of a pod that ended for up to 30 s.
   while read -r edge; do
-    curl --silent --show-error --fail --max-time 10 --get --output /tmp/read \
+    if grep -qxF "$edge" /tmp/ended; then continue; fi
+    if curl --silent --show-error --fail --connect-timeout 3 --max-time 10 --get --output /tmp/read \
       --retry 5 --retry-delay 1 --retry-connrefused \
       --data-urlencode "filter=^cluster\.$CLUSTER\.upstream_rq_(time|xx|[0-9])" \
       "http://$edge:$PORT/stats/prometheus"
-    sed "s/^/$edge /" /tmp/read >> "$1"
+    then sed "s/^/$edge /" /tmp/read >> "$1"
+    else echo "$edge" >> /tmp/ended; fi
   done < /tmp/edges
+  test -s "$1" || { echo "No edge pod of $EDGE responds."; exit 1; }
 }
+: > /tmp/ended
 read_all /tmp/before
 sleep "$WINDOW"
 sleep 2
