@@ -28,7 +28,6 @@ from lapwing.render.kubernetes.edge import size_of
 from lapwing.render.kubernetes.edge_size import EdgeSize
 from lapwing.render.kubernetes.objects import ClusterEnvironment
 from lapwing.render.kubernetes.setting import text
-from tests.installation import free_port
 
 ENVOY = Path(sysconfig.get_path("scripts")) / "envoy"
 
@@ -72,7 +71,8 @@ def configuration(
     """The rendered configuration as a file for this machine. `services` are ports by service."""
     written = edge_config.configuration(cluster, size or size_of(cluster))
     tree: dict[str, Any] = yaml.safe_load(text(written, cluster.scopes))
-    ports = Edge(free_port(), free_port(), free_port(), edge_config.ends_tls(cluster))
+    web, stats, drain = _free_ports(3)
+    ports = Edge(web, stats, drain, edge_config.ends_tls(cluster))
     static = tree["static_resources"]
     for listener, port in zip(
         static["listeners"], (ports.port, ports.stats, ports.drain), strict=True
@@ -92,6 +92,13 @@ def configuration(
     file = folder / "envoy.yaml"
     file.write_text(yaml.safe_dump(tree).replace("/etc/tls/", f"{folder}/"))
     return file, ports
+
+
+def _free_ports(count: int) -> list[int]:
+    """Different ports that nothing listens on at the moment."""
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [probe.getsockname()[1] for probe in probes]
 
 
 @contextlib.contextmanager
