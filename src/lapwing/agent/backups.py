@@ -25,7 +25,7 @@ from tempfile import TemporaryDirectory
 
 import msgspec
 
-from lapwing.agent import data_copies
+from lapwing.agent import data_copies, scratch_folders
 from lapwing.agent.backup_bucket import BucketStore, access_keys
 from lapwing.agent.backup_folder import MANIFEST, FolderStore, Store
 from lapwing.agent.backup_manifest import Manifest, Part, archive_name
@@ -98,6 +98,7 @@ class Backups:
             place = work / f".{name}.new"
             for left in (*work.glob(".*Z.new"), *self.data.glob(f"{_PLAIN}*")):
                 files.remove_tree(left)
+            scratch_folders.remove_left(self.data)
             place.mkdir(mode=0o700)
             try:
                 made = []

@@ -16,13 +16,13 @@ import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import msgspec
 
 from lapwing.agent.backup_manifest import Manifest, Part
 from lapwing.agent.backups import Backups, only_one
 from lapwing.agent.resources import images
+from lapwing.agent.scratch_folders import UNPACK, scratch_folder
 from lapwing.errors import BackupError
 from lapwing.system import age, archives, files, locks
 
@@ -59,8 +59,8 @@ class Restores:
     def unpack(self, manifest: Manifest, part: Part, to: Path) -> None:
         """Check a part and unpack it into a new folder. Raises BackupError, OSError."""
         store, identity = self.backups.store, self.backups.identity
-        with TemporaryDirectory(dir=self.data, prefix=".unpack.") as scratch:
-            file = store.fetch(manifest.id, part.file, Path(scratch))
+        with scratch_folder(self.data, UNPACK) as scratch:
+            file = store.fetch(manifest.id, part.file, scratch)
             name = f"{store.place}/{manifest.id}/{part.file}"
             try:
                 with file.open("rb") as stream:
@@ -71,7 +71,7 @@ class Restores:
                 raise BackupError(f"{name} is damaged: its SHA-256 is not that of the manifest.")
             if part.encrypted:
                 assert identity is not None  # `Backups.find` checked it.
-                plain = Path(scratch) / "archive"
+                plain = scratch / "archive"
                 age.decrypt(file, plain, identity)
                 file = plain
             files.remove_tree(to)

@@ -17,7 +17,6 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import cast
 
 import msgspec
@@ -29,6 +28,7 @@ from lapwing.agent.ports import free_port
 from lapwing.agent.processes import Owner
 from lapwing.agent.resources import dumps, images, kinds, launches, servers
 from lapwing.agent.restores import Restores, Restoring, inode
+from lapwing.agent.scratch_folders import VERIFY, scratch_folder
 from lapwing.desired.history import outcome
 from lapwing.desired.secrets import SecretStore
 from lapwing.errors import BackupError, LapwingError, check_name
@@ -52,8 +52,8 @@ def verify(backups: Backups, manifest: Manifest) -> Iterator[CheckResult]:
     passed = True
     for part in manifest.parts:
         check = f"{part.name} ({part.kind})"
-        with TemporaryDirectory(dir=backups.data, prefix=".verify.") as scratch:
-            folder = Path(scratch) / "data"
+        with scratch_folder(backups.data, VERIFY) as scratch:
+            folder = scratch / "data"
             try:
                 Restores(backups).unpack(manifest, part, folder)
                 seen = _check_rows(folder, part)

@@ -11,6 +11,7 @@ import pytest
 from lapwing.agent import restores
 from lapwing.agent.backups import Backups
 from lapwing.agent.restores import Restores, Restoring
+from lapwing.agent.scratch_folders import UNPACK, scratch_folder
 from lapwing.errors import BackupError
 from lapwing.plan.model import Backup, Document, Resource, ResourceContainer
 from lapwing.settings import Settings, read
@@ -170,3 +171,24 @@ def test_data_before_a_killed_restore_is_kept(
     assert (volume / "a.txt").read_text() == "backed up"
     assert (restores_of.before(part) / "a.txt").read_text() == "before the restore"
     assert not restores_of.unpacked(part).exists()
+
+
+def test_decrypted_data_of_a_killed_restore_is_removed(settings: Settings) -> None:
+    """Not the folder of a restore that is in progress."""
+    backups = Backups(settings, with_resources(uploads="./uploads"))
+    (backups.data / "volume.uploads").mkdir(parents=True)
+    killed = [backups.data / f".{kind}.abc" for kind in ("unpack", "verify")]
+
+    def leave() -> None:
+        for folder in killed:
+            folder.mkdir()
+            (folder / "archive").write_text("decrypted")
+
+    leave()
+    with scratch_folder(backups.data, UNPACK) as present:
+        assert not any(folder.exists() for folder in killed)
+        leave()
+        backups.create(None)
+        assert not any(folder.exists() for folder in killed)
+        assert present.exists()
+    assert not present.exists()
