@@ -8,6 +8,8 @@ before the next backup, when it is a day old. boto3 is imported for such a store
 from __future__ import annotations
 
 import datetime
+import errno
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
@@ -58,8 +60,10 @@ class BucketStore:
                 backup = self._split(found["Key"])[0]
                 if backup not in complete and found["LastModified"] < before:
                     self._client.delete_object(Bucket=self._bucket, Key=found["Key"])
-            uploads = self._client.list_multipart_uploads(Bucket=self._bucket, Prefix=self._prefix)
-            for upload in uploads.get("Uploads", ()):
+            pages = self._client.get_paginator("list_multipart_uploads").paginate(
+                Bucket=self._bucket, Prefix=self._prefix
+            )
+            for upload in [u for page in pages for u in page.get("Uploads", ())]:
                 if upload["Initiated"] < before:
                     self._client.abort_multipart_upload(
                         Bucket=self._bucket, Key=upload["Key"], UploadId=upload["UploadId"]
@@ -74,10 +78,14 @@ class BucketStore:
         )
 
     def read_manifest(self, backup: str) -> bytes:
-        """Download the manifest of a backup."""
+        """Download the manifest of a backup. Raises FileNotFoundError if it was removed."""
+        key = f"{self._prefix}{backup}/{MANIFEST}"
         with self._reported():
-            key = f"{self._prefix}{backup}/{MANIFEST}"
-            content: bytes = self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read()
+            try:
+                found = self._client.get_object(Bucket=self._bucket, Key=key)
+            except self._client.exceptions.NoSuchKey as error:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), key) from error
+            content: bytes = found["Body"].read()
             return content
 
     def fetch(self, backup: str, file: str, scratch: Path) -> Path:

@@ -123,10 +123,13 @@ class Backups:
                 with suppress(BackupError, OSError):
                     self.store.remove(name)
                 raise
-            same = [m for m in self.list() if m.scheduled == scheduled]
-            for old in same[self.wanted.keep :]:
-                self.store.remove(old.id)
-            self._record_known()
+            found = self.list()
+            old = [m for m in found if m.scheduled == scheduled][self.wanted.keep :]
+            for each in old:
+                self.store.remove(each.id)
+            if self.wanted.in_bucket:
+                kept = [m for m in found if m not in old]
+                files.write_atomic(self.data / _KNOWN, msgspec.json.encode(kept))
         return manifest
 
     def left_out(self, made: Manifest | None = None) -> list[LeftOut]:
@@ -169,10 +172,6 @@ class Backups:
                 found.append(self._read(name))
         return found
 
-    def _record_known(self) -> None:
-        if self.wanted.in_bucket:
-            files.write_atomic(self.data / _KNOWN, msgspec.json.encode(self.list()))
-
     def find(self, name: str | None) -> Manifest:
         """Return a backup to restore, by default the newest. Raises BackupError."""
         for each in self.store.ids():
@@ -204,14 +203,19 @@ class Backups:
     def record_rehearsal(self) -> None:
         """Record that a backup was restored or verified, if the folder is writable."""
         with suppress(OSError):
-            files.write_atomic(self.store.work / _REHEARSED, msgspec.json.encode(time.time()))
+            files.write_atomic(self._rehearsed, msgspec.json.encode(time.time()))
 
     def last_rehearsal(self) -> float | None:
         """Return when a backup was last restored or verified; None if never."""
         try:
-            return msgspec.json.decode((self.store.work / _REHEARSED).read_bytes(), type=float)
+            return msgspec.json.decode(self._rehearsed.read_bytes(), type=float)
         except (OSError, msgspec.MsgspecError):
             return None
+
+    @property
+    def _rehearsed(self) -> Path:
+        """The file with the time; for a bucket, it is found without the secrets."""
+        return (self.data if self.wanted.in_bucket else self.store.work) / _REHEARSED
 
     def _new_id(self) -> tuple[str, float]:
         """Return the ID of a new backup, and its time; wait if the ID of this second is in use."""
