@@ -205,7 +205,10 @@ def _health_check(cluster: Cluster) -> Json:
     check: Json = {
         "timeout": duration(cluster.health_timeout),
         "interval": interval,
-        "no_traffic_interval": interval,
+        # Without traffic, `no_traffic_interval` replaces `unhealthy_interval`: after a reboot Envoy
+        # may check a replica first while it starts. Source: Envoy's core.v3.HealthCheck.
+        "no_traffic_interval": "1s",
+        "no_traffic_healthy_interval": interval,
         "unhealthy_interval": "1s",
         "healthy_threshold": 1,
         "unhealthy_threshold": 3,
