@@ -1,4 +1,4 @@
-"""A real server of S3, versitygw, whose objects are files of a folder."""
+"""A real S3 server, versitygw, whose objects are files in a folder."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ TRUSTED_ROOT = (
     '{"mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1", "tlogs": [], '
     '"certificateAuthorities": [], "ctlogs": [], "timestampAuthorities": []}'
 )
-"""An empty one: a key is trusted by itself, and the public one would be downloaded."""
+"""An empty trusted root: keys need none, and cosign would download the public one."""
 
 
 def new_key(folder: Path, name: str = "team") -> tuple[Path, Path]:

@@ -142,7 +142,7 @@ def test_bootstrap_installs_argo_cd_with_external_secrets_and_the_root_applicati
         for thing in (space, edge):
             api.create(thing)
         dex = Reference("apps/v1", "Deployment", "argocd", "argocd-dex-server")
-        api.patch(dex, {"spec": {"replicas": 1}})  # Somebody has set up SSO.
+        api.patch(dex, {"spec": {"replicas": 1}})  # A user has set up SSO.
         versions = {
             w["metadata"]["uid"]: w["metadata"]["generation"] + (Reference.of(w) == dex)
             for w in workloads
@@ -180,7 +180,7 @@ def test_add_on_of_others_is_used_unchanged(
         fresh.define("argoproj.io")
         _, found = run(fresh, tmp_path, "-e", "kind", "--manifests", str(manifests))
         checks = {c["check"]: c for c in found}
-        assert checks["argo-rollouts is installed"]["seen"] == "installed otherwise, unchanged"
+        assert checks["argo-rollouts is installed"]["seen"] == "installed by others, not changed"
         assert checks["metrics-server is installed"]["ok"]
         kept = api.get(reference)
         assert kept is not None

@@ -42,7 +42,7 @@ def storage_class(grows: bool) -> dict[str, Any]:
 
 
 def deploy(api: ApiClient, scope: Scope, storage: str, *, grows: bool = True) -> list[str]:
-    """Apply the database; what was reported."""
+    """Apply the database; return what was reported."""
     said: list[str] = []
 
     def ready(references: Sequence[Reference]) -> None:
@@ -151,5 +151,5 @@ def test_dry_run_reports_a_volume_that_grows(
 ) -> None:
     deploy(api, scope, "1Gi")
     wanted = database(scope, "5Gi", True)
-    told = apply.dry_run(api, scope, [objects.namespace(scope), wanted])
-    assert told[Reference.of(wanted)] == "change"
+    actions = apply.dry_run(api, scope, [objects.namespace(scope), wanted])
+    assert actions[Reference.of(wanted)] == "change"

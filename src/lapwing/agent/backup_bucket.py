@@ -1,8 +1,8 @@
 """Backups in a bucket of S3 or of a compatible service, by boto3.
 
-Parts are written on this machine and uploaded one after the other, and the manifest is uploaded
-last and removed first: an interrupted upload or removal leaves no backup. What it leaves is removed
-before the next backup, when it is a day old. boto3 is imported for such a store only.
+Parts are written on this machine and uploaded one after the other. The manifest is uploaded last
+and removed first, so an interrupted upload or removal leaves objects without a manifest, which are
+not listed. The next backup removes those that are a day old. boto3 is imported only for a bucket.
 """
 
 from __future__ import annotations
@@ -24,14 +24,17 @@ from lapwing.system import files
 from lapwing.system.age import INSTALL_HINT
 
 LEFTOVER_AGE = datetime.timedelta(days=1)
-"""The age at which objects without a manifest belong to no upload in progress."""
+"""Objects without a manifest that are older than this do not belong to an upload in progress."""
 CONNECT_TIMEOUT_S = 10
 READ_TIMEOUT_S = 60
 ATTEMPTS = 5
 
 
 def access_keys(secrets: SecretStore, stack: str, environment: str) -> dict[str, str]:
-    """Return the credentials of an environment; by default boto3 finds them."""
+    """Return the access keys in the secrets of an environment, by variable. Raises SecretError.
+
+    boto3 searches for those that are missing.
+    """
     current = secrets.current(stack, environment)
     names = [name for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY") if name in current]
     return {name: secrets.get(stack, environment, name, current[name]) for name in names}
@@ -51,7 +54,7 @@ class BucketStore:
         self._keys = keys
 
     def prepare(self) -> None:
-        """Remove what uploads left that were interrupted."""
+        """Remove what interrupted uploads left, if it is a day old."""
         self.work.mkdir(mode=0o700, parents=True, exist_ok=True)
         complete = set(self.ids())
         before = datetime.datetime.now(datetime.UTC) - LEFTOVER_AGE
@@ -121,7 +124,7 @@ class BucketStore:
             yield from page.get("Contents", ())
 
     def _split(self, key: str) -> tuple[str, str]:
-        """Return the backup and the name of the file of an object."""
+        """Return the ID of the backup and the file name of an object."""
         backup, _, file = key.removeprefix(self._prefix).partition("/")
         return backup, file
 

@@ -1,7 +1,7 @@
-"""The contract of a store of backups, and the one that is a folder.
+"""The interface of a backup store, and the store in a folder.
 
     <id>/manifest.json   what a backup contains; without it, there is no backup
-         <part>.tar.gz   or .tar.gz.age
+         <part>.tar.gz   <part>.tar.gz.age if the backup is encrypted
 
 A backup in a folder is written under a hidden name, and renamed when it is complete.
 """
@@ -25,7 +25,7 @@ _FOLDER = ".backup-folder"
 
 
 class Store(Protocol):
-    """Where the backups of one environment are. Each method raises BackupError or OSError."""
+    """A store of the backups of one environment. Methods raise BackupError or OSError."""
 
     place: str
     """The address of the store, for messages."""
@@ -45,10 +45,10 @@ class Store(Protocol):
         """Return the path of a part of a backup, which may be copied to `scratch`."""
 
     def add(self, backup: str, file: Path) -> None:
-        """Take a part that was written in `work`."""
+        """Store a part that was written in `work`."""
 
     def complete(self, backup: str, folder: Path) -> None:
-        """Make a backup complete, whose manifest was written to `folder`."""
+        """Complete a backup, whose manifest is in `folder`."""
 
     def remove(self, backup: str) -> None:
         """Remove a backup, also an incomplete one."""

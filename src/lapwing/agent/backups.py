@@ -8,7 +8,7 @@ encrypted by age (`.tar.gz.age`), and its plain archive is only in `data/`. `dat
 each part. Parts that cannot be copied are listed in the manifest, with the reason.
 
     .rehearsed.json   when a backup was last restored or verified: in the folder, or in `data/`
-    data/.../.backups.json   the last known manifests of a bucket
+    data/.../.backups.json   the manifests in a bucket after the newest backup of this machine
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ class Backups:
         return found
 
     def known(self) -> list[Manifest]:
-        """Return the complete backups, newest first: of a bucket, those known without a request.
+        """Return the complete backups, newest first; for a bucket, those recorded on this machine.
 
         Raises BackupError.
         """

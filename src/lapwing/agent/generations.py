@@ -29,8 +29,8 @@ its main thread has confirmed it."""
 CRASH_LOOP = 3
 """Exits of a replica without a steady run in between that count as a crash loop."""
 DOUBTS = 3
-"""Reports of the proxy in a row, a second apart, after which a ready replica is not ready. The
-proxy checks unhealthy replicas each second, and is late on a busy machine."""
+"""A ready replica is not ready after this many reports in a row that it is unhealthy. Envoy checks
+unhealthy replicas each second, and is late on a busy machine."""
 
 
 def idle_slot(state: EnvironmentState, service: str) -> Slot:

@@ -38,7 +38,7 @@ _BACKUP_VARIABLES = (
     *("PATH", "LANG", "HOME", "PYTHONPATH"),
     *("DOCKER_HOST", "CONTAINER_HOST", "XDG_RUNTIME_DIR"),
 )
-"""The variables of the agent that a backup gets, beside those of AWS."""
+"""The variables of the agent that a backup gets, in addition to `AWS_*`."""
 
 
 class Launcher:

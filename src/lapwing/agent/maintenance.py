@@ -65,7 +65,7 @@ class Maintenance:
         self.advice = Advice(context, store, launcher)
         self._scanned = -math.inf
         self._doubted = dict[int, int]()
-        """The ports of replicas that are ready, but that Envoy last found unhealthy."""
+        """How often in a row Envoy reported a ready replica as unhealthy, by port."""
         self._log_times = TimeKeeper()
 
     # After a restart of the agent

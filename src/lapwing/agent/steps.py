@@ -180,7 +180,7 @@ class Steps:
         await asyncio.to_thread(logs.remove_old, log.parent)
         timeout = spec.timeout or JOB_TIMEOUT_S
         owner = self._launcher.owner(name, JOB_LABEL)
-        # A replica of a service that it runs after is on the machine's loopback.
+        # A job with `after` connects to replicas on the loopback of the machine.
         late = bool(spec.after)
         launch = await self._launcher.launch(spec, owner, record.document, host_network=late)
         launch = dataclasses.replace(launch, environ={**launch.environ, **self._urls(spec)})

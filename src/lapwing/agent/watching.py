@@ -19,7 +19,7 @@ from lapwing.agent.processes import Identity, RestartDelay
 log = logging.getLogger(__name__)
 
 OOM_CHECK_S = 2.0
-"""Time between two looks at the kernel's count of OOM kills."""
+"""The interval at which the kernel's count of OOM kills is read."""
 FIRST_DELAY_S = 0.01
 LONGEST_DELAY_S = 2.0
 """Delays after the exit of a log writer, or after an attempt to find the pipe of a process."""
@@ -65,7 +65,7 @@ async def _keep_log(pid: int, log_file: Path, descriptors: Sequence[int]) -> Non
                 await processes.exited(writer)
         except Exception:
             if processes.started(pid) is not None:
-                log.exception("No log writer of process %d was started; retrying.", pid)
+                log.exception("The log writer of process %d cannot be started; retrying.", pid)
         delay.record_run(loop.time() - began)
         await delay.wait()
 

@@ -23,7 +23,7 @@ class BuildRequest:
     """What to build: a service's source in `folder`, with its settings from the stack file.
 
     `static` is the folder of made files for a static service. `timeout` is in seconds. `left_out`
-    are files in `folder` that are no part of the source.
+    are files in `folder` that are not part of the source.
     """
 
     stack: str

@@ -4,8 +4,8 @@ git says which files count: those it tracks and those it does not ignore, as the
 tree. So `node_modules` and virtual environments are never part of a release, and two people who
 have the same content get the same digest. Uncommitted changes are allowed, and show in the
 revision as `-dirty`. A repository inside the folder (a submodule, a clone) is listed by its own
-git. The stack file is left out: its settings reach replicas by the desired state, so that
-a change of them makes no new release.
+git. Callers leave out the stack file and the files of `env_file`: the desired state has their
+settings, so a change of them makes no new release.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def read_source(folder: Path, environ: Mapping[str, str], left_out: Collection[s
 def list_source(folder: Path, environ: Mapping[str, str], left_out: Collection[str] = ()) -> Source:
     """List the source in a folder, without the digest; git runs with the environment given.
 
-    `left_out` are files that are no part of the source, relative to the folder.
+    `left_out` are files that are not part of the source, relative to the folder.
 
     Raises SourceError if it is not in a git repository with a commit, is empty, or has a link that
     leads out of it.

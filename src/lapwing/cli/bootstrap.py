@@ -1,4 +1,4 @@
-"""`lapwing bootstrap`: install in a cluster what an environment needs there."""
+"""`lapwing bootstrap`: install the add-ons of an environment in its cluster."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def command(
     cluster: str | None,
     yes: bool,
 ) -> int:
-    """Install in a cluster what an environment needs there, and check it.
+    """Install the add-ons that an environment needs in its cluster, and check them.
 
-    That is Argo CD with External Secrets and the root application, Argo Rollouts, and
-    metrics-server, as far as the environment uses them. An add-on that is already installed by
-    others is not changed. Exit status: 1 if a check fails.
+    Installs Argo CD with External Secrets and the root application, Argo Rollouts, and
+    metrics-server, as far as the environment needs them. Argo CD, Argo Rollouts and metrics-server
+    that others installed are not changed. Exit status: 1 if a check fails.
     """
     from lapwing.cli import present, rendered
     from lapwing.commands import bootstrap
@@ -63,7 +63,7 @@ def command(
         context.printer.data(str(folder))
         context.printer.say(f"  {change}")
         context.printer.say(
-            "Apply one file after the other: `kubectl apply --server-side -f FILE`."
+            "Apply the files in order, each with `kubectl apply --server-side -f FILE`."
         )
         return 0
     options = ClusterOptions(cluster, yes)

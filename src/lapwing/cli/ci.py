@@ -116,8 +116,8 @@ def init(
         )
     if _REGISTRY_LOGIN in pipeline.secrets:
         context.printer.say(
-            "The workflow pushes images or charts, which the job's token may not do. Create the "
-            f"secret {_REGISTRY_LOGIN} with a token that can write to the registry."
+            "The workflow pushes images or charts, and the job's token has no permission for that. "
+            f"Create the secret {_REGISTRY_LOGIN} with a token that can write to the registry."
         )
     if _SIGNING_KEY in pipeline.secrets:
         context.printer.say(
@@ -217,7 +217,7 @@ def _pipeline(
 def _secrets(released: Released, forge: Forge) -> tuple[str, ...]:
     """Return the names of the secrets that the release reads.
 
-    GitHub's job token can push to GitHub's registry, Gitea's to none.
+    The job's token of GitHub can push to ghcr.io, that of Gitea to no registry.
     """
     registry, found = released.delivery.registry, []
     mirrors = any(project.delivery.mirror for project in released.projects())

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.option(
     "--allow-downtime",
     is_flag=True,
-    help="Upgrade a service with an offline migration, with a short outage.",
+    help="Allow a short outage for the offline migration of a service.",
 )
 @click.option(
     "--backup",

@@ -56,7 +56,7 @@ def identity_option(function: Callable[..., Any]) -> Callable[..., Any]:
         "--identity",
         type=click.File("r"),
         metavar="FILE",
-        help="The age identity that decrypts the backup; `-` reads standard input.",
+        help="A file with the age identity that decrypts the backup; `-` reads standard input.",
     )(function)
 
 

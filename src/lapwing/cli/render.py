@@ -59,7 +59,7 @@ def command(
 
 
 def _explain_secrets(context: Context, cluster: ClusterEnvironment) -> None:
-    """Print the Secrets that pods need, which no manifest has: `lapwing deploy` creates them."""
+    """Print the Secrets that pods need. Manifests do not contain them."""
     from lapwing.kubernetes.verify import needed_secrets
     from lapwing.render.kubernetes import render
 

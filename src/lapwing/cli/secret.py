@@ -118,12 +118,12 @@ def remove(context: Context, name: str, environment: str, yes: bool) -> None:
             "deploy. To remove it, first deploy without it.",
         )
     used = ", ".join(n for n, service in services.items() if name in service.secrets)
-    warning = f"Replicas of {used} cannot be started again without it. " if used else ""
-    question = f"{warning}Remove {name} of {ref} with all its versions?"
+    warning = f" Without it, replicas of {used} cannot be started again." if used else ""
+    question = f"Remove {name} of {ref} with all its versions?{warning}"
     if not yes and not context.printer.confirm(question):
         raise UsageError(
             f"The removal of {name} was not confirmed; it is still set.",
             hint="Run the command again with `--yes`.",
         )
     store.remove(ref.stack, ref.environment, name)
-    context.printer.say(f"{warning}{name} of {ref} is removed.")
+    context.printer.say(f"{name} of {ref} is removed.{warning}")

@@ -3,8 +3,8 @@
     manifests (downloaded, checked by digest) -> add-ons, one after another (apply, wait)
         -> applications of Argo CD -> checks
 
-Running it again changes nothing but what is missing or differs. An add-on that
-was installed otherwise is used unchanged.
+Another run changes only what is missing or differs. Argo CD, Argo Rollouts and metrics-server
+that others installed are not changed.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def read_manifests(
         except OSError as error:
             raise UsageError(
                 f"{folder / addon.file} cannot be read: {error.strerror}.",
-                hint=f"Save {addon.url} there.",
+                hint=f"Download {addon.url} to this file.",
             ) from error
     return found
 
@@ -67,15 +67,15 @@ def _download(addon: AddOn) -> bytes:
     import httpx
 
     hint = (
-        f"Save it on another machine as DIR/{addon.file}, and add `--manifests DIR`. "
-        "Nothing was changed."
+        f"Download it on another machine as DIR/{addon.file}, copy DIR to this machine, and add "
+        "`--manifests DIR`. Nothing was changed."
     )
     try:
         answer = httpx.get(addon.url, follow_redirects=True, timeout=DOWNLOAD_TIMEOUT_S)
     except httpx.HTTPError as error:
         raise LapwingError(f"{addon.url} is unreachable: {error}.", hint=hint) from error
     if not answer.is_success:
-        raise LapwingError(f"{addon.url} answered {answer.status_code}.", hint=hint)
+        raise LapwingError(f"{addon.url} responded with status {answer.status_code}.", hint=hint)
     return answer.content
 
 
@@ -108,7 +108,7 @@ def bootstrap(
 
 
 def _is_foreign(api: ApiClient, addon: AddOn) -> bool:
-    """Return whether an add-on was installed otherwise."""
+    """Return whether an add-on was installed without Lapwing."""
     if addon is addons.METRICS_SERVER:
         found = api.get(METRICS)
         return found is not None and label(found, MANAGED_BY) != "lapwing"
@@ -136,7 +136,7 @@ def _install(
 
 
 def _scaled(addon: AddOn, thing: dict[str, Any], live: Object | None) -> dict[str, Any]:
-    """Return an object with the live number of replicas, where that is for users to choose."""
+    """Return an object; one of the controllers in `idle` keeps its live number of replicas."""
     if live is None or thing["kind"] not in WORKLOADS or live["metadata"]["name"] not in addon.idle:
         return thing
     return {**thing, "spec": {**thing["spec"], "replicas": health.wanted_replicas(live["spec"])}}
@@ -158,7 +158,7 @@ def _check(
     ours: Sequence[AddOn],
 ) -> Iterator[CheckResult]:
     for addon in wanted:
-        seen = addon.version if addon in ours else "installed otherwise, unchanged"
+        seen = addon.version if addon in ours else "installed by others, not changed"
         yield CheckResult(f"{addon.name} is installed", True, seen)
     yield _check_metrics(api)
     if cluster.is_argo:
@@ -212,7 +212,7 @@ def _check_kinds(api: ApiClient, cluster: RenderedEnvironment) -> CheckResult:
 
 
 def find_edge_zones(api: ApiClient, cluster: RenderedEnvironment) -> list[str] | None:
-    """Return the zones with an endpoint group of the edge; None without a load balancer of `infra`.
+    """Return the zones of the edge's endpoint group; None without a load balancer of `infra`.
 
     GKE writes them into an annotation of the edge's Service.
     """

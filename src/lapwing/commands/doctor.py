@@ -27,8 +27,8 @@ from lapwing.targets.base import StatusReport
 BOOT_LINK = Path("/etc/systemd/system/multi-user.target.wants/lapwing.service")
 """The symlink that enables the unit of a server (systemd.unit(5)); readable without D-Bus."""
 MIGRATION = Path("/proc/sys/net/ipv4/tcp_migrate_req")
-"""Whether connections in the queue of a closed socket move to another one of the same port. Source:
-docs.kernel.org, ip-sysctl."""
+"""Whether the kernel moves connections in the accept queue of a closed socket to another socket of
+the port. Source: docs.kernel.org, ip-sysctl."""
 MIN_FREE_BYTES = 1024**3
 """Free space below which deployments are likely to fail."""
 
@@ -169,7 +169,7 @@ def _boot() -> CheckResult:
 
 
 def _replacement() -> CheckResult:
-    """Mention whether connections may be reset when another Envoy takes over the ports."""
+    """Report whether connections may be reset when another Envoy takes over the ports."""
     seen = "may reset new connections: Linux 5.14 or newer can move them"
     with contextlib.suppress(OSError):
         enabled = MIGRATION.read_text() != "0\n"

@@ -1,6 +1,6 @@
-"""One run of ship: its options and result, and the steps of every environment.
+"""A run of `lapwing ship`: its options, its result, and the steps of all environments.
 
-Tests and scans are the same for a machine and a cluster, and so is the report of the commit.
+Tests, scans and the report of the commit are the same for a machine and a cluster.
 """
 
 from __future__ import annotations

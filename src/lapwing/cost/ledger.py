@@ -144,7 +144,7 @@ class Ledger:
     scope: BillingScope
     lines: list[Line] = field(default_factory=list)
     today: date = field(default_factory=lambda: datetime.now(tz=UTC).date())
-    """The day of the estimate, by which old versions cost more."""
+    """The day of the estimate. Extended support is added for versions for which it has begun."""
 
     def scoped(self, scope: BillingScope) -> Ledger:
         """Return a ledger for another scope that adds to the same lines."""

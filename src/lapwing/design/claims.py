@@ -80,8 +80,8 @@ PROJECTS = (
 
 NETWORK = (
     Claim(
-        "Nodes have no public address. The control plane accepts authorized networks, and by its "
-        "DNS endpoint clients that IAM allows.",
+        "Nodes have no public address. The control plane accepts connections from authorized "
+        "networks and, at its DNS endpoint, from clients that IAM allows.",
         lambda s: s.has_private_nodes,
     ),
     Claim(
@@ -322,7 +322,7 @@ SECURITY = (
     _about(
         lambda s: [n for n, d in s.databases if not d.private],
         "{} is reached over the internet, because the free tier of MongoDB Atlas has no private "
-        "endpoint; it accepts the NAT gateway only.",
+        "endpoint; only connections from the NAT gateway are accepted.",
     ),
     _about(
         lambda s: [m.part for m in s.facts.managed if m.private],
@@ -394,7 +394,7 @@ def _has_smoke_tests(subject: Subject) -> bool:
 
 
 def _limits(subject: Subject) -> Iterator[tuple[str, str]]:
-    """Yield each service that accepts requests of some clients only, and of which."""
+    """Yield each service with limited access, and its limits."""
     for route in subject.facts.routes:
         if found := subject.limits(route.part):
             yield route.part, ", ".join(found)

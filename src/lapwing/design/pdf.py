@@ -39,7 +39,7 @@ _SMALLEST = 0.62
 _GAIN = 1.2
 """How much larger a picture has to be on a landscape page."""
 _LEAST = 0.88
-"""How much smaller a picture may be so that it fits on the rest of a page."""
+"""A picture is made smaller, to this part of its size at least, to fit on the rest of a page."""
 _PADDING = 2.5
 """At each side of a table's cell, with room for rounding."""
 _MAX_COLUMN = 0.3

@@ -208,7 +208,7 @@ class Subject:
             yield name, next(flow for flow in flows if flow.ports == ports)
 
     def limits(self, part: str) -> tuple[str, ...]:
-        """Return which clients may use a service, one limit each."""
+        """Return the limits on the clients of a service."""
         routes = [r for r in self.facts.routes if r.part == part]
         found = [f"from {joined(r.networks)} only" for r in routes if r.networks]
         return (*found, *("with basic authentication only" for r in routes[:1] if r.login))

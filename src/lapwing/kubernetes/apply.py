@@ -217,7 +217,7 @@ def dry_run(api: ApiClient, scope: Scope, things: Sequence[Object]) -> dict[Refe
                 api.apply(thing, dry_run=True)
             continue
         if thing["kind"] == "StatefulSet" and volumes.check(api, thing, live[reference]):
-            actions[reference] = "change"  # The API server would refuse it until volumes grow.
+            actions[reference] = "change"  # A dry run would fail: volumes have to grow first.
             continue
         after = api.apply(thing, dry_run=True, force=True)
         actions[reference] = "keep" if _is_same(after, live[reference]) else "change"

@@ -154,9 +154,10 @@ def _definition(thing: Object) -> Health:
 
 
 def judge_autoscaler(thing: Object, workload: Object | None) -> Health:
-    """Judge whether the minimum is requested; its workload then reports which pods are ready.
+    """Judge whether the workload of an autoscaler requests at least the minimum of pods.
 
-    The status of an autoscaler is late, and stays that of an outage while there are no metrics.
+    The status of the autoscaler is not read: it is up to 15 s late and, without metrics, stays
+    that of a workload with 0 pods.
     """
     wanted = int(thing["spec"].get("minReplicas") or 1)
     count = wanted_replicas(workload["spec"]) if workload is not None else 1

@@ -50,7 +50,10 @@ def _check_class(api: ApiClient, claim: Object, new: str) -> None:
 
 
 def grow(api: ApiClient, wanted: Object, live: Object, report: Report) -> bool:
-    """Expand the claims of a StatefulSet, and delete it without its pods; whether that was due."""
+    """Expand the claims of a StatefulSet and delete it without its pods, if its volumes grow.
+
+    Return whether it was deleted.
+    """
     changes = [(claim, old, new) for claim, old, new in _changes(wanted, live) if old != new]
     if not changes:
         return False

@@ -69,7 +69,8 @@ class BackupStatus(msgspec.Struct, kw_only=True):
     """The scheduled backups of an environment, and the newest complete one (`created`: Unix time).
 
     `schedule` is None if backups are only made by hand. `left_out` is what is not in the newest
-    backup; before the first backup, what will not be in it. `missing` is why they cannot be read.
+    backup; before the first backup, what will not be in it. `missing` is the error if they
+    cannot be read.
     """
 
     schedule: ScheduleStatus | None = None

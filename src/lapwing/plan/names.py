@@ -36,7 +36,7 @@ Source: RFC 1123; Google Cloud, "Standalone network endpoint groups"."""
 EDGE_CERTIFICATE = "edge-tls"
 """The end of the name of the Secret with the certificate of the edge."""
 EXTERNAL_SECRETS = "external-secrets"
-"""The namespace and the service account of External Secrets, which IAM lets read secrets."""
+"""The namespace and the service account of External Secrets; IAM allows it to read secrets."""
 PULL_SECRET = "registry-login"  # noqa: S105 - the name of an object
 """The end of the name of the Secret with the logins of the registries of the images."""
 FILES = (
@@ -84,7 +84,7 @@ def secret_part(variable: str) -> str:
 
 
 def edge_address(environment: str) -> str:
-    """Return the name of the address of a load balancer that GKE makes. Terraform creates it."""
+    """Return the name of the address, created by Terraform, of a load balancer of GKE."""
     return f"edge-{environment}"
 
 

@@ -1,7 +1,7 @@
-"""What is pushed beside an image or a chart: its SBOM, its provenance, and signatures by a key.
+"""The SBOM, the provenance and the signatures of an image or a chart, pushed as its referrers.
 
-Statements are signed each in a Sigstore bundle; without a key, the provenance is an unsigned
-statement. Everything follows from the artifact and the key, so that pushing it again adds nothing.
+With a key, each statement is signed in a Sigstore bundle; without one, the provenance is an
+unsigned statement. The same artifact and key give the same bytes, so another push adds nothing.
 
 Sources: in-toto attestation framework, Statement v1; SLSA provenance v1
 (https://slsa.dev/provenance/v1).
@@ -143,7 +143,7 @@ async def attach(
 async def _push_signature(
     repository: Repository, name: str, digest: str, key: SigningKey, progress: Progress
 ) -> None:
-    """Add a simple signature to those of an artifact, unless it is there."""
+    """Add a simple signature to those of an artifact, unless it has this one."""
     tag = referrers_tag(digest) + SIGNATURES
     payload = simple_payload(name, digest)
     blob = msgspec.structs.replace(

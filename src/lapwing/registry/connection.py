@@ -46,7 +46,7 @@ class ConnectionFailed(Exception):
 
 
 async def _within(seconds: float, work: Awaitable[T], message: str, *, reached: bool = True) -> T:
-    """Await some work. Raises ConnectionFailed after a timeout or a failure of the socket."""
+    """Await `work`. Raises ConnectionFailed after a timeout or a failure of the socket."""
     try:
         async with asyncio.timeout(seconds):
             return await work

@@ -114,7 +114,7 @@ def find_key(
     expected = parse_public_key(signing.key, where)
     if key is None:
         raise SigningKeyError(
-            f"Images and charts have to be signed, because the stack file has {where}.",
+            f"Images and charts have to be signed: {loaded.path.name} has `signing`.",
             hint="Set LAPWING_SIGNING_KEY to the private key (PEM). "
             "`lapwing image build` also has `--sign-key FILE`.",
         )

@@ -1,6 +1,6 @@
 """The chart of a release as an OCI artifact: `helm pull oci://<registry>/charts/<chart>`.
 
-Charts have a folder of their own, because a service may have the name of the stack. Before the
+Charts have a separate folder, because a service may have the name of the stack. Before the
 version is tagged in git, it is checked that the chart can be pushed and that the registry has no
 other chart with this version. Its SBOM, which is that of the release, its provenance and its
 signatures are pushed first, as referrers of the chart, so that a chart with its tag is complete.

@@ -17,7 +17,7 @@ from lapwing.system.package_data import read
 DATABASES = ("mongodb", "mysql", "postgres")
 MAX_REHEARSAL_AGE = timedelta(days=90)
 NOTICE = timedelta(days=180)
-"""How long before extended support begins it is reported."""
+"""Extended support is reported this long before it begins."""
 _REDIS_IMAGE = re.compile(r"(^|/)(redis|valkey|redis-stack-server)(:[^/@]*)?(@.*)?$")
 _REDIS_COMMAND = re.compile(r"(\S*/)?(redis|valkey)-server\b")
 _REDIS_LIMIT = re.compile(r"maxmemory\b|\S+\.conf\b")
@@ -120,7 +120,7 @@ def end_of_life(case: Case) -> Iterator[Risk]:
 
 
 def managed_versions(case: Case) -> Iterator[Risk]:
-    """Report managed databases whose version costs extended support or has no support any more."""
+    """Report managed databases whose version is in extended support or unsupported."""
     versions = [("Cloud SQL", m.kind, m.part, m.version) for m in case.environment.facts.managed]
     prefix = f"{case.environment.name}-"
     versions += [
@@ -133,7 +133,7 @@ def managed_versions(case: Case) -> Iterator[Risk]:
         running = f"`{part}` runs {kind} {version}"
         if dates.ends is not None and dates.ends < case.today:
             evidence = f"{running}, which {product} does not support since {dates.ends}"
-            advice = "Plan the upgrade to a supported version: the provider may upgrade it itself."
+            advice = "Plan the upgrade to a supported version: the provider may do it at any time."
             yield Risk("end-of-life", path, evidence, advice)
         elif dates.extended is not None and dates.extended <= case.today + NOTICE:
             begins = "bills" if dates.extended <= case.today else "will bill"

@@ -9,7 +9,7 @@ replaces Envoy without closing its port.
     /opt/lapwing/current           a link to the one in use
     /etc/lapwing/environment       the settings of the agent and of `lapwing` on the server
     /etc/lapwing/environment.local  what an administrator adds to them; never written here
-    /etc/sysctl.d/90-lapwing.conf  the kernel setting with which Envoy is replaced without a reset
+    /etc/sysctl.d/90-lapwing.conf  net.ipv4.tcp_migrate_req: no reset when Envoy is replaced
     /var/lib/lapwing/              the home of the user `lapwing`; `state` is LAPWING_HOME
 """
 

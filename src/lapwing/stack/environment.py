@@ -95,8 +95,8 @@ class Gateway(StrictModel):
         alias="class",
         description="The GatewayClass or IngressClass. Default: in a cloud "
         f"`{GKE_CLASSES['gateway']}` or `{GKE_CLASSES['ingress']}` of GKE, else `envoy` for a "
-        "Gateway and `nginx` for an Ingress. GKE's other classes are refused: they need a subnet "
-        "for proxies.",
+        "Gateway and `nginx` for an Ingress. GKE's other classes are refused: they need a "
+        "proxy-only subnet.",
     )
     issuer: NonEmpty | None = Field(
         None,
@@ -164,12 +164,12 @@ def _unless_local(value: object) -> object:
 
 
 class Encrypt(StrictModel):
-    """Encryption of backups by age: only an identity of a recipient decrypts them."""
+    """Encryption of backups with age, for the recipients whose identities can decrypt them."""
 
     recipients: list[Annotated[str, Field(pattern=AGE_RECIPIENT)]] = Field(
         min_length=1,
         description="Public keys of age, as `age-keygen` prints them. Keep the identities, the "
-        "private keys, elsewhere; a restore gets one by `--identity FILE`.",
+        "private keys, elsewhere; `lapwing restore` reads one with `--identity FILE`.",
         examples=[["age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"]],
     )
 
@@ -208,7 +208,7 @@ class Backup(StrictModel):
         examples=["eu-central-1"],
     )
     encrypt: Encrypt | None = Field(
-        None, description="Encrypts backups for recipients of age. Default: not encrypted."
+        None, description="Encrypts backups with age. Default: not encrypted."
     )
 
 

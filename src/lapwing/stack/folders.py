@@ -37,7 +37,7 @@ def check_sources(read: Source, stack: Stack) -> Iterator[Problem]:
 def check_env_files(read: Source, stack: Stack, environment: str) -> Iterator[Problem]:
     """Yield a problem for each `env_file` outside of the repository or behind a symbolic link.
 
-    What they contain is not that of the commit which is deployed.
+    Their content is not part of the deployed commit.
     """
     top = real_path(read.path.parent)
     for name, service in stack.services.items():

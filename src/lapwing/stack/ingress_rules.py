@@ -57,7 +57,7 @@ def _check_gateway_class(environment: Environment) -> Iterator[Violation]:
     if environment.cloud is None or gateway is None or environment.uses_gke_gateway:
         return
     if str(gateway.class_name).startswith(("gke-", "gce")):
-        message = f"The class {gateway.class_name!r} is not supported: `infra` has no proxy subnet."
+        message = f"Class {gateway.class_name!r} is not supported: `infra` creates no proxy subnet."
         hint = f"Remove `class`; the default is `{GKE_CLASSES[gateway.kind]}`."
         yield Violation(message, ("gateway", "class"), hint)
 

@@ -1,6 +1,6 @@
-"""Rules about databases that a cloud runs: versions, tiers, and the sizes and names it accepts.
+"""Rules about managed databases: the versions, tiers, sizes and names that a cloud accepts.
 
-What Google or Atlas would refuse is refused before `terraform apply` has created half of it.
+What Google or Atlas would refuse is reported before `terraform apply`.
 
 Sources: Google Cloud, "Instance settings" of Cloud SQL (96 vCPU, 6.5 GiB each, 65,536 GB of disk;
 an instance id and its project have 98 characters) and its pricing (624 GiB); Memorystore for Redis,
@@ -36,7 +36,7 @@ ONLY_DEDICATED = {
     "max_tier": "it has no auto-scaling",
     "replica_region": "it has one region",
 }
-"""Keys that the free tier of Atlas cannot have, and why."""
+"""Keys that have no effect on the free tier of Atlas, and why."""
 
 
 def check_atlas(stack: Stack, environment: Environment) -> Iterator[Violation]:
@@ -99,13 +99,13 @@ def check_managed_names(stack: Stack, environment: Environment) -> Iterator[Viol
                 names = [(in_project, 98, "instance of Cloud SQL")]
             for given, most, what in names:
                 if len(given) > most:
-                    message = f"`{given}`, the {what}, has {len(given)} characters, not {most}."
+                    message = f"`{given}` ({what}) has more than {most} characters."
                     hint = "Shorten the name of the resource, the environment or the stack."
                     yield Violation(message, ("resources", name), hint, key=True)
 
 
 def _check_free_tier(name: str, resource: Resource) -> Iterator[Violation]:
-    """Refuse what the free tier of Atlas cannot have; backups are only left out."""
+    """Refuse what the free tier of Atlas does not have. `backup` is ignored there."""
     if resource.tier != FREE_TIER:
         return
     hint = f"Remove it, or set `tier: {DEFAULT_TIER}`."
@@ -125,7 +125,7 @@ def _check_size(name: str, resource: Resource) -> Iterator[Violation]:
         asked = getattr(resource if key == "storage" else resource.resources, key)
         if asked is not None and asked > most:
             limit = f"{most} vCPU" if key == "cpu" else f"{most // GIB}Gi"
-            message = f"{product} has at most {limit} of {key}, which `{name}` exceeds."
+            message = f"`{key}` of `{name}` is too large: {product} has at most {limit}."
             hint = f"Reduce `{key}`, or split the data."
             yield Violation(message, ("resources", name, *path), hint)
 

@@ -1,7 +1,7 @@
 """`migrate` on a machine: the job `<service>-migrate`, which runs in the release of its service.
 
-It is added to the stack when an environment on a machine is loaded, so that everything later finds
-a job like any other. On Kubernetes it is rendered from the service.
+It is added to the stack when an environment on a machine is loaded, and is then handled like any
+other job. On Kubernetes it is rendered from the service.
 """
 
 from __future__ import annotations

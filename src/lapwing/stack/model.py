@@ -162,8 +162,8 @@ class Service(StrictModel):
 
     kind: Literal["web", "static", "worker", "job"] = Field(
         description="`web` serves HTTP, `static` serves files, `worker` has no port, `job` runs "
-        "once before each switch, `after` services, or on a `schedule`. Default: `static` with "
-        "`static`, `job` with `schedule`, else `web` with `route`, else `worker`."
+        "once before the switch, or once after it (`after`), or on a `schedule`. Default: `static` "
+        "with `static`, `job` with `schedule`, else `web` with `route`, else `worker`."
     )
     build: Annotated[Build | None, short_form("path", NonEmpty | Build)] = Field(
         None, description="The source folder, or build settings."
@@ -212,8 +212,8 @@ class Service(StrictModel):
     )
     schedule: Annotated[Schedule | None, short_form("cron", str | Schedule)] = Field(
         None,
-        description="When a job runs. Default: it runs once, at each deployment. A run that is due "
-        "while one is in progress is skipped.",
+        description="When a job runs. Default: once per release. A run that is due while one is in "
+        "progress is skipped.",
         examples=["0 6 * * *"],
     )
     needs: list[str] = Field(
@@ -273,7 +273,7 @@ class Service(StrictModel):
         description="Allow egress to the internet (Kubernetes; on a machine it is always allowed): "
         "`true` or a list of TCP ports. The firewall of `lapwing infra` allows port 443 and the "
         "listed ones.",
-        examples=[True, [443, 587]],
+        examples=[[443, 587]],
     )
     headers: Headers = Field(
         default_factory=dict,

@@ -114,5 +114,5 @@ class Migrate(StrictModel):
     mode: Literal["online", "offline"] = Field(
         "online",
         description="`online`: the old release also works with the new schema. `offline`: all "
-        "replicas are stopped while it runs, which `lapwing deploy --allow-downtime` allows.",
+        "replicas are stopped while it runs, with `lapwing deploy --allow-downtime`.",
     )

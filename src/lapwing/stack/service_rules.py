@@ -316,7 +316,7 @@ def check_limits(stack: Stack, _: Environment) -> Iterator[Violation]:
 
 
 def check_migrations(stack: Stack, _: Environment) -> Iterator[Violation]:
-    """A service with `migrate` has a process and a resource in `needs`; its job has a free name."""
+    """A service with `migrate` has a process and a resource; no service has the name of its job."""
     for name, service in stack.services.items():
         at: KeyPath = ("services", name, "migrate")
         if service.migrate is None:

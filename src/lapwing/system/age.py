@@ -15,7 +15,7 @@ INSTALL_HINT = "Run `pip install 'lapwing-deploy[backup]'`."
 
 
 def read_recipients(recipients: Iterable[str]) -> list[Any]:
-    """Return recipients as pyrage has them. Raises BackupError."""
+    """Parse recipients for pyrage. Raises BackupError."""
     pyrage = _library()
     found = []
     for recipient in recipients:
@@ -23,7 +23,7 @@ def read_recipients(recipients: Iterable[str]) -> list[Any]:
             found.append(pyrage.x25519.Recipient.from_str(recipient))
         except pyrage.RecipientError:
             raise BackupError(
-                f"{recipient!r} is not a recipient of age.",
+                f"{recipient!r} is not a valid age recipient.",
                 hint="Copy the public key again, which `age-keygen -y FILE` prints.",
             ) from None
     return found
@@ -42,15 +42,16 @@ def decrypt(file: Path, to: Path, identities: str) -> None:
         keys = [pyrage.x25519.Identity.from_str(k) for k in lines if k and not k.startswith("#")]
     except pyrage.IdentityError:
         raise BackupError(
-            "The identity is not one of age.",
-            hint="Give a file of `age-keygen`, with a line that starts with AGE-SECRET-KEY-1.",
+            "The file of `--identity` contains an invalid age identity.",
+            hint="Use a file that `age-keygen` wrote, with a line that starts with "
+            "AGE-SECRET-KEY-1.",
         ) from None
     try:
         pyrage.decrypt_file(str(file), str(to), keys)
     except pyrage.DecryptError as error:
         raise BackupError(
             f"{file.name} cannot be decrypted: {error}.",
-            hint="Give the identity of a recipient of this backup, or use another backup.",
+            hint="Use the identity of a recipient of this backup, or another backup.",
         ) from None
 
 

@@ -199,10 +199,10 @@ def check_rollouts(api: ApiClient, scope: Scope) -> None:
 def _check_schema(
     repository: DesiredRepository, plan: PlannedChange, verb: Verb, rules: Rules
 ) -> None:
-    """Check that no release returns on a machine that ran with the schema before a migration.
+    """Refuse a release that ran last before a migration of its database, on a machine.
 
-    In the history, the job of a migration has the release that migrated last; one that failed may
-    have changed the schema, too. Raises UsageError.
+    The history has the job of each migration, with its release. A failed one counts, because it
+    may have changed the schema. Raises UsageError.
     """
     wanted, before = plan.document.services, plan.before.services if plan.before else {}
     jobs = {n: str(s.migrates) for n, s in [*before.items(), *wanted.items()] if s.migrates}

@@ -3,8 +3,8 @@
 The migration of a service is the job `<service>-migrate` (`stack.migrations`). A document has it in
 the release whose migration was applied last, so the history shows which schema a database has:
 
-    deploy                    the new release starts without traffic beside the old one. One that
-                              needs no migration is deployed; any other exits, and nothing changed
+    deploy                    the new release starts without traffic beside the old one. If it
+                              needs no migration, it is deployed; otherwise it exits
     deploy --allow-downtime   in the second case, the environment is stopped and clients get the
                               maintenance page, the database is backed up, the job runs alone, and
                               the new release starts
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
     from lapwing.stack.load import LoadedStack
 
 VARIABLE = "LAPWING_BACKUP"
-"""The variable of a migration with the name of its backup. So each is another job, and runs."""
+"""The variable with the name of the backup. It makes each attempt another job, so it runs again."""
 
 
 class Environment(Protocol):
-    """What a migration needs of an environment on this machine."""
+    """An environment on this machine, as far as a migration uses it."""
 
     settings: Settings
     repository: DesiredRepository
@@ -60,7 +60,7 @@ class Environment(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """A planned change without its pending migrations: `jobs` are those of its `services`."""
+    """A planned change without its pending migrations, and these migrations, as `jobs` by name."""
 
     plan: PlannedChange
     jobs: Mapping[str, Service]
@@ -72,11 +72,11 @@ class Pending:
 
 
 def pending(repository: DesiredRepository, plan: PlannedChange) -> Pending:
-    """Keep the migrations that were applied, and return the change with those that may be needed.
+    """Separate the migrations that a change may need from the change.
 
-    That is the migration of each new release, also of one that migrated before: the data may have
-    been restored since. The first migration of a service that does not run yet is part of its
-    deployment.
+    The change keeps the migrations that were applied last. Each new release may need its
+    migration, even if it was applied before, because a backup may have been restored since. If a
+    service was never deployed, its migration is part of the deployment.
     """
     document = plan.document
     services, jobs = dict(document.services), dict[str, Service]()
@@ -97,7 +97,7 @@ def pending(repository: DesiredRepository, plan: PlannedChange) -> Pending:
 
 
 def applied(repository: DesiredRepository, document: Document, job: str) -> Service | None:
-    """Return a migration as it was deployed last, also before `down`; None if it never was."""
+    """Return the migration job that last succeeded, also before `down`; None if none did."""
     where = (document.stack, document.environment)
     for entry in history(repository, *where, HISTORY_LENGTH):
         if job in entry.services and entry.outcome == "succeeded":
@@ -131,17 +131,17 @@ def migrate(
     waiting: Pending,
     failed: DeployResult,
 ) -> DeployResult:
-    """Continue after a release `failed` to start without its pending migration.
+    """Continue after a release could not be started (`failed`) without its pending migration.
 
-    With the user's consent, stop the environment, back up, migrate, and deploy `wanted`. Raises
-    LapwingError.
+    With `allow_downtime`, stop the environment, back up, migrate, and deploy `wanted`; without it,
+    add a hint to `failed`. Raises LapwingError.
     """
     actor, names = wanted.document.deployment.actor, ", ".join(waiting.services)
     if not request.allow_downtime:
         failed.hint = (
-            f"If the new release of {names} needs its migration, which is offline, run `lapwing "
-            f"deploy -e {target.ref.environment} --allow-downtime`: it stops the environment, "
-            "backs up the data, migrates and starts the new release."
+            f"If the new release of {names} needs its offline migration, run `lapwing deploy -e "
+            f"{target.ref.environment} --allow-downtime`: it stops the environment, backs up the "
+            "data, migrates, and starts the new release."
         )
         return failed
     what = f"offline migration of {names}"
@@ -154,7 +154,7 @@ def migrate(
         name = _back_up(target, request, wanted)
     except LapwingError:
         if wanted.before and wanted.before.services:
-            target.reporter.say("The backup failed. Starting the previous deployment again.")
+            target.reporter.say("No backup was made. Starting the previous deployment again.")
             target.apply("rollback", _again(target, wanted.before, what))
         raise
     jobs = {n: replaced(job, env=job.env | {VARIABLE: name}) for n, job in waiting.jobs.items()}
@@ -165,10 +165,10 @@ def migrate(
         result = target.apply(request.verb, replace(wanted, document=document, expected=head))
     if result.outcome in ("failed", "rolled-back"):
         result.hint = (
-            f"The environment is stopped, because the schema may be that of {names} in the new "
-            f"release. Correct the error and run `lapwing deploy -e {target.ref.environment} "
-            f"--allow-downtime` again; or restore the backup {name} and deploy the previous "
-            "revision with the same option."
+            f"The environment is stopped, because the migration of {names} may have changed the "
+            f"schema. Correct the error and run `lapwing deploy -e {target.ref.environment} "
+            f"--allow-downtime` again, or restore the backup {name}, check out the previous "
+            "revision, and run the same command."
         )
     return result
 
@@ -194,7 +194,7 @@ def _backups(target: Environment, document: Document) -> Backups:
 
 
 def _stop(target: Environment, loaded: LoadedStack, actor: str, what: str) -> PlannedChange:
-    """Plan that nothing runs, databases neither, while clients get the maintenance page."""
+    """Plan that services and databases are stopped and clients get the maintenance page."""
     page = maintenance.begin(loaded, actor)
     return planned.stop(target.repository, target.ref, actor, "down", what, page)
 
@@ -217,5 +217,5 @@ def _alone(
 def _again(target: Environment, document: Document, what: str) -> PlannedChange:
     head = planned.present(target.repository, target.ref)
     actor = document.deployment.actor
-    restored = planned.as_deployment(document, "rollback", actor, reason=f"no {what}")
+    restored = planned.as_deployment(document, "rollback", actor, reason=f"{what} was canceled")
     return PlannedChange(restored, head.expected, head.document)

@@ -166,16 +166,18 @@ def rollback(
 def _nothing_to_restore(
     ref: EnvironmentRef, services: tuple[str, ...], earlier: list[Entry], hint: str
 ) -> StateError:
-    """Return the error for a rollback if no successful deployment has other services."""
+    """Return the error for a rollback if no earlier deployment has another release."""
     if not any(entry.services for entry in earlier):
         return StateError(f"There is no earlier deployment of {ref} to roll back to.", hint=hint)
     if services:
         same = ", ".join(services)
-        return StateError(f"The earlier deployments of {ref} have the same {same}.", hint=hint)
+        return StateError(
+            f"All earlier deployments of {ref} have the current release of {same}.", hint=hint
+        )
     return StateError(
-        f"The earlier deployments of {ref} have the same services: the release is the same.",
-        hint="Only settings of the environment changed, such as `access`: change them in the stack "
-        f"file, and run `lapwing deploy -e {ref.environment}`.",
+        f"All earlier deployments of {ref} have the current release.",
+        hint="Only settings of the environment changed, such as `access`, which a rollback keeps. "
+        f"Change them in the stack file, and run `lapwing deploy -e {ref.environment}`.",
     )
 
 

@@ -135,9 +135,9 @@ def _check_sources(
 
 
 def _check_backup(loaded: LoadedStack, settings: Settings, problems: list[LapwingError]) -> None:
-    """Check that backups can be encrypted, and that neither a restore nor a clean-up removes them.
+    """Check the recipients, the packages and the folder of backups.
 
-    A folder in LAPWING_HOME contains data, or files that Lapwing replaces.
+    A folder in LAPWING_HOME is refused, because Lapwing removes and replaces files there.
     """
     wanted = loaded.settings.backup
     if wanted is None:
@@ -157,7 +157,7 @@ def _check_backup(loaded: LoadedStack, settings: Settings, problems: list[Lapwin
     folder = real_path(Path(to))
     if folder.is_relative_to(real_path(home)) and not folder.is_relative_to(real_path(default)):
         message = f"`to` of `backup` is {to}, which is in LAPWING_HOME ({home})."
-        hint = f"A restore would remove it. Write another folder, or remove `to` for {default}."
+        hint = f"Lapwing removes files there. Set another folder, or remove `to` to use {default}."
         problems.append(UsageError(message, hint=hint))
 
 

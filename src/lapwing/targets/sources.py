@@ -46,7 +46,7 @@ def source_folder(loaded: LoadedStack, name: str) -> Path:
 def settings_files(loaded: LoadedStack, name: str) -> tuple[str, ...]:
     """Return the stack file and those of `env_file`, relative to the source of a service.
 
-    A file that a command of the service names is part of the source.
+    A file whose name is in `command` or `run` of the service is not returned.
     """
     service, folder = loaded.stack.services[name], source_folder(loaded, name)
     build = service.build

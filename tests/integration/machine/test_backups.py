@@ -185,7 +185,7 @@ def test_damaged_backup_is_neither_verified_nor_restored(kept: Yard) -> None:
 
 
 def test_folder_that_is_not_mounted_is_reported(kept: Yard) -> None:
-    """Not as the absence of backups."""
+    """A missing folder is an error, not an empty list of backups."""
     made = back_up(kept)
     away = backups(kept).rename(kept.where.home.parent / "away")
     expected = f"The folder for backups {backups(kept)} does not exist."
@@ -206,7 +206,7 @@ def test_folder_in_the_data_and_wrong_recipients_are_refused(kept: Yard) -> None
     assert expected in kept.where.run("check").stderr
     recipients = f'"{to}", encrypt: {{recipients: [age1qqqq]}}'
     path.write_text(text.replace(f'"{to}"', recipients))
-    assert "'age1qqqq' is not a recipient of age" in kept.where.run("deploy", status=1).stderr
+    assert "'age1qqqq' is not a valid age recipient" in kept.where.run("deploy", status=1).stderr
     path.write_text(text)
 
 

@@ -66,7 +66,7 @@ def test_removed_secret_is_reported_before_and_after_a_restart(yard: Yard) -> No
     path.write_text(path.read_text().replace("route: /\n", "route: /\n    secrets: [TOKEN]\n"))
     yard.write("with a secret")
     yard.where.run("deploy")
-    warning = "Replicas of app cannot be started again without it."
+    warning = "Without it, replicas of app cannot be started again."
     assert warning in yard.where.run("secret", "remove", "TOKEN", "--yes").stderr
     advice = "app cannot be started again: Version "
     assert advice in yard.where.run("status").stdout

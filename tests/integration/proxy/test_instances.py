@@ -75,7 +75,7 @@ class Requests:
     failed: list[str] = field(default_factory=list)
 
     def failed_but_for_handover(self) -> list[str]:
-        """What failed, but for connections that the kernel resets without `tcp_migrate_req`.
+        """Return failed requests, without the connections that the kernel may reset.
 
         These wait for a process of Envoy when it closes its socket: at most one of each process,
         because one connection is opened at a time.

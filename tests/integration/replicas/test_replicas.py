@@ -121,7 +121,7 @@ server.serve_forever()
 async def test_killed_log_writer_fails_no_request_and_loses_no_later_line(
     make: Callable[..., Replicas], tmp_path: Path, watched: bool
 ) -> None:
-    """An agent starts another one: the same agent, or the next one. What `dd` read last is lost."""
+    """The running agent, or the next one, starts another writer. The last block of `dd` is lost."""
     replicas, one, log = make(ANSWERS), worker(), tmp_path / "0.log"
     await replicas.start(one)
     pid = pid_of(one)

@@ -213,10 +213,10 @@ environments:
 @pytest.mark.parametrize(
     ("resource", "place", "message"),
     [
-        ("{kind: postgres, resources: {cpu: 97}}", "97}", "at most 96 vCPU of cpu"),
-        ("{kind: mysql, resources: {memory: 625Gi}}", "625Gi", "at most 624Gi of memory"),
-        ("{kind: mysql, storage: 70000Gi}", "70000Gi", "at most 65536Gi of storage"),
-        ("{kind: redis, resources: {memory: 301Gi}}", "301Gi", "at most 300Gi of memory"),
+        ("{kind: postgres, resources: {cpu: 97}}", "97}", "at most 96 vCPU"),
+        ("{kind: mysql, resources: {memory: 625Gi}}", "625Gi", "at most 624Gi"),
+        ("{kind: mysql, storage: 70000Gi}", "70000Gi", "at most 65536Gi"),
+        ("{kind: redis, resources: {memory: 301Gi}}", "301Gi", "at most 300Gi"),
         ("{kind: mongodb, tier: M0, storage: 1Gi}", "1Gi", "512Mi"),
         ("{kind: mongodb, tier: M0, max_tier: M10}", "max_tier", "no auto-scaling"),
         ("{kind: mongodb, tier: M0, version: 8}", "version", "Atlas chooses its version"),

@@ -65,10 +65,10 @@ def test_rollback_after_a_change_of_access_only_is_refused(tmp_path: Path) -> No
     with pytest.raises(StateError, match="There is no earlier deployment"):
         planned.rollback(repository, REF, "a")
     commit(repository, "api-1", "succeeded", access=Access(allow=("192.0.2.0/24",)))
-    with pytest.raises(StateError, match="the release is the same") as caught:
+    with pytest.raises(StateError, match="have the current release") as caught:
         planned.rollback(repository, REF, "a")
-    assert "such as `access`: change them in the stack file" in str(caught.value.hint)
-    with pytest.raises(StateError, match="deployments of shop/local have the same api"):
+    assert "such as `access`, which a rollback keeps" in str(caught.value.hint)
+    with pytest.raises(StateError, match="of shop/local have the current release of api"):
         planned.rollback(repository, REF, "a", services=("api",))
 
 

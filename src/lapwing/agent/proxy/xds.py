@@ -109,8 +109,9 @@ def routes(table: RouteTable) -> Json:
 def plain_http(replies: Mapping[str, str], http_port: int, port: int, version: str) -> Json:
     """Render the routes of the port for plain HTTP: ACME challenges, else a redirect to https.
 
-    `replies` are the replies to HTTP-01 challenges by token. An authority with another port than
-    `http_port`, or none, is kept: it is that of a proxy or a port forwarding.
+    `replies` are the replies to HTTP-01 challenges by token. Requests to `http_port` are redirected
+    to `port`. Any other port in the authority is kept: a proxy or a port forwarding has it. If
+    `http_port` is 80, all requests are redirected to `port`.
     """
     challenges = [
         {"match": {"path": CHALLENGE_PATH + token}, **direct_response(200, reply)}

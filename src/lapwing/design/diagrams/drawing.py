@@ -24,7 +24,7 @@ TINTS = {
 SLICES = (
     "#4c78a8", "#f2a541", "#54a24b", "#b279a2", "#e45756", "#72b7b2", "#9d755d", "#9aa5b1",
 )  # fmt: skip
-"""The colours of a pie chart."""
+"""The colors of a pie chart."""
 _BREAKS = "_/.:-"
 """A long word is split after one of these characters."""
 _PIECE = re.compile(rf"[^\s{_BREAKS}]+[{_BREAKS}]*|[{_BREAKS}]+")

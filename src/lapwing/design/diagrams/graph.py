@@ -118,7 +118,7 @@ def _layout(graph: Graph) -> Any:
 
 
 def _rows(graph: Graph, *, first: bool) -> dict[str, list[str]]:
-    """Return the boxes of each frame that no hidden link places below, or above, another one."""
+    """Return the boxes in the first row, or in the last row, of each frame."""
     placed = {link.target if first else link.source for link in graph.links if link.hidden}
     return {
         group.key: [key for key in keys if key not in placed] or keys
@@ -128,7 +128,7 @@ def _rows(graph: Graph, *, first: bool) -> dict[str, list[str]]:
 
 
 def _in_rows(graph: Graph) -> Iterator[tuple[list[Node], list[str]]]:
-    """Yield the boxes of each frame that are in rows, and the keys of those in the first one."""
+    """Yield the boxes of each frame with rows, and the keys of its first row."""
     hidden = {(link.source, link.target) for link in graph.links if link.hidden}
     for group in _groups(graph.members):
         keys = {member.key for member in group.members}

@@ -1,8 +1,8 @@
 """Arrange many services in rows, so that a picture fits on a page and a screen.
 
 Services with the same links share a frame, and each of those links is drawn once, to the frame.
-Rows come from hidden links, from each box to the one below it, so that the layout engine places
-them, in Mermaid as well.
+Rows are made by hidden links, from each box to the one below it: Graphviz and Mermaid both place
+the boxes by them.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ MAX_ROW = 6
 _COLUMNS = 4
 """How many boxes are side by side in several rows."""
 _DETAILED = 16
-"""Of more services, a picture has the name and the first line."""
+"""With more services than this, a box has only the name and the first line."""
 _LEAST = 3
-"""How many services with the same links share a frame."""
+"""How many services need the same links to share a frame."""
 _BESIDE = 2
 """How many frames are side by side."""
 

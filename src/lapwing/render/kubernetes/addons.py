@@ -6,9 +6,9 @@
     External Secrets   with Argo CD, as one of its applications: a Helm chart
 
 Argo CD and Argo Rollouts are the manifests of their release, checked by their SHA-256: other text
-is refused. Every container gets requests, because GKE Autopilot bills those and would add larger
-ones. Login by SSO and notifications need settings that an installation does not have, so their
-controllers of Argo CD have no replica until someone sets them up.
+is refused. Every workload gets requests, because GKE Autopilot bills them and sets larger ones by
+default. Argo CD's controllers for SSO and notifications have no replica: they need settings that a
+new installation does not have. Users scale them up.
 
 Sources: the installation guides of Argo CD, Argo Rollouts, metrics-server and External Secrets.
 """
@@ -44,8 +44,8 @@ EXTERNAL_SECRETS_REQUESTS: Requests = ("50m", "64Mi")
 class AddOn:
     """One add-on. `requests` are those of its workloads; workloads in `idle` have no replica.
 
-    The manifests are at `url`, with this digest, or part of Lapwing if that is empty. `image`
-    replaces the image of a workload.
+    The manifests are at `url` and have the digest `sha256`; without `url` they are part of Lapwing.
+    `image` replaces the image of each workload.
     """
 
     name: str
@@ -73,7 +73,7 @@ ROLLOUTS = AddOn(
     {"argo-rollouts": ("50m", "96Mi")},
     "https://raw.githubusercontent.com/argoproj/argo-rollouts/v1.9.2/manifests/install.yaml",
     "2701f5ff276e2a41b41d4d7cf8beeb7a62c6c850a34b71f031a29bbb656d543b",
-    image="quay.io/argoproj/argo-rollouts:v1.9.2",  # The manifests of the tag name `latest`.
+    image="quay.io/argoproj/argo-rollouts:v1.9.2",  # The manifests of this tag have `latest`.
 )
 ARGO_CD = AddOn(
     "argo-cd",

@@ -84,7 +84,7 @@ def root(cluster: ClusterEnvironment) -> dict[str, Tree]:
 def chart(
     called: str, *, repository: str, version: str, values: dict[str, Tree]
 ) -> dict[str, Tree]:
-    """Build the application of a Helm chart in a namespace of its name."""
+    """Build the application of a Helm chart, in a namespace with the name of the chart."""
     spec = {
         "project": "default",
         "source": {

@@ -6,7 +6,7 @@ uses the certificate map of `lapwing infra`, an Ingress of GKE a ManagedCertific
 Secret `<stack>-edge-tls`, which is created once.
 
 A load balancer that GKE makes has policies like the one of `lapwing infra`: its health check is the
-edge's `/ready`, a stream may last an hour, and connections have time to end.
+edge's `/ready`, streams may last an hour, and connections are drained.
 
 Sources: Gateway API v1; Kubernetes documentation, Ingress; GKE documentation, Gateway policies
 (HealthCheckPolicy, GCPBackendPolicy, GCPGatewayPolicy), BackendConfig, ManagedCertificate and

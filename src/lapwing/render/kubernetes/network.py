@@ -146,7 +146,7 @@ def _to_managed(cluster: ClusterEnvironment, need: str) -> dict[str, Tree]:
     """Build the connection to a database outside of the cluster.
 
     In a cloud it has an address in a range that `lapwing infra` renders; the free tier of MongoDB
-    Atlas has public ones. Elsewhere only its URL has the address, and that is a secret.
+    Atlas has a public address. Elsewhere the address is known only from the URL, a secret.
     """
     resource = cluster.managed_resources[need]
     ports = [_tcp(PORTS[resource.kind])]

@@ -105,7 +105,7 @@ def cloud_of(loaded: LoadedStack) -> Cloud:
 
 
 def internet_ports(project: Project) -> list[str]:
-    """List the TCP ports on which services may connect to the internet: HTTPS, and the stated."""
+    """List the TCP ports that services may connect to in the internet: 443 and `internet`."""
     services = [s for e in project.environments for s in e.stack.services.values()]
     stated = {p for s in services if not isinstance(s.internet, bool) for p in s.internet}
     return [str(port) for port in sorted({443, *stated})]

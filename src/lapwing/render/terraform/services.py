@@ -1,7 +1,8 @@
-"""Which Google service each resource needs, and that Terraform enables it before.
+"""Dependencies of resources on the Google services that they need.
 
-A resource that is created before its service is enabled fails, and its project id alone is no
-dependency on that. So a resource without a path to its `google_project_service` gets one.
+Creating a resource fails while its service is disabled, and a reference to the project does not
+make Terraform wait for the service. So a resource that does not depend on its
+`google_project_service`, directly or by other resources, gets a `depends_on`.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def service_of(kind: str) -> str | None:
 def enable_first(files: Mapping[str, Body | None]) -> None:
     """Add missing dependencies on services to the resources of one root.
 
-    A service that the root does not enable belongs to a project that exists before.
+    A service that the root does not enable belongs to a project of another root.
     """
     resources = dict(_resources(files))
     uses = {a: set(_REFERENCE.findall(json.dumps(body))) for a, body in resources.items()}
