@@ -24,7 +24,7 @@ from msgspec.structs import replace as replaced
 
 from lapwing.desired.history import HISTORY_LENGTH, history
 from lapwing.desired.repository import DesiredRepository
-from lapwing.errors import LapwingError, UsageError
+from lapwing.errors import LapwingError, StateError, UsageError
 from lapwing.plan import maintenance
 from lapwing.plan.model import Document, Service
 from lapwing.stack.migrations import database_of
@@ -97,7 +97,7 @@ def pending(repository: DesiredRepository, plan: PlannedChange) -> Pending:
 
 
 def applied(repository: DesiredRepository, document: Document, job: str) -> Service | None:
-    """Return the migration job that last succeeded, also before `down`; None if none did."""
+    """Return the migration job that last succeeded, also before `down`, or None without one."""
     where = (document.stack, document.environment)
     for entry in history(repository, *where, HISTORY_LENGTH):
         if job in entry.services and entry.outcome == "succeeded":
@@ -150,9 +150,11 @@ def migrate(
     if stopped.outcome != "succeeded":
         return stopped
     try:
-        target.apply("deploy", _alone(target, wanted.document, {}, what))
+        started = target.apply("deploy", _alone(target, wanted.document, {}, what))
+        if started.outcome != "succeeded":
+            raise StateError(f"The databases were not started: {started.reason}.")
         name = _back_up(target, request, wanted)
-    except LapwingError:
+    except (LapwingError, OSError):
         if wanted.before and wanted.before.services:
             target.reporter.say("No backup was made. Starting the previous deployment again.")
             target.apply("rollback", _again(target, wanted.before, what))
