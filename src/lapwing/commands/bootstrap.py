@@ -91,6 +91,8 @@ def bootstrap(
     wanted = addons.needed(cluster)
     with place.connect() as api:
         version = api.version()
+        if cluster.is_argo:
+            _check_external_secrets(api)
         missing = [a for a in wanted if not _is_foreign(api, a)]
         texts = read_manifests(missing, folder, reporter)
         # Manifests with another digest are refused before anything is changed.
@@ -105,6 +107,24 @@ def bootstrap(
             CheckResult("API server responds", True, version),
             *_check(api, cluster, wanted, missing),
         ]
+
+
+def _check_external_secrets(api: ApiClient) -> None:
+    """Check that External Secrets is absent or an application of Argo CD. Raises UsageError."""
+    version, kind = "argoproj.io/v1alpha1", "Application"
+    found = api.list(version, kind, argo.NAMESPACE, missing_kind_ok=True)
+    if any(each["metadata"]["name"] == EXTERNAL_SECRETS for each in found):
+        return
+    selector = f"app.kubernetes.io/name={EXTERNAL_SECRETS}"
+    for workload in api.list("apps/v1", "Deployment", "", selector):
+        metadata = workload["metadata"]
+        raise UsageError(
+            f"External Secrets is already installed: Deployment {metadata['name']} in the "
+            f"namespace {metadata['namespace']}. Lapwing installs it as the application "
+            f"{EXTERNAL_SECRETS} of Argo CD.",
+            hint="Remove that installation, but keep its CustomResourceDefinitions: every "
+            "ExternalSecret is deleted with them. Nothing was changed.",
+        )
 
 
 def _is_foreign(api: ApiClient, addon: AddOn) -> bool:

@@ -1,0 +1,49 @@
+"""`lapwing bootstrap`: add-ons that others installed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from lapwing.commands import bootstrap
+from lapwing.errors import UsageError
+from lapwing.stack.load import load
+from lapwing.targets.base import Reporter
+from lapwing.targets.cluster import ClusterEnvironment
+from tests.unit.render.stacks import written
+
+STACK = """\
+stack: shop
+services: {web: {image: "shop/web:v1", route: /}}
+environments:
+  production: {target: kubernetes, cloud: {provider: gcp, region: us-central1}}
+"""
+
+
+class Api:
+    """A cluster in which External Secrets was installed with Helm. Nothing can be changed."""
+
+    def __enter__(self) -> Api:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def version(self) -> str:
+        return "v1.34.0"
+
+    def list(self, _version: str, kind: str, namespace: str, labels: str = "", **_: Any) -> Any:
+        if (kind, namespace, labels) != (
+            "Deployment", "", "app.kubernetes.io/name=external-secrets"
+        ):  # fmt: skip
+            return []
+        return [{"kind": kind, "metadata": {"name": "eso", "namespace": "platform"}}]
+
+
+def test_external_secrets_of_others_is_refused_before_anything_changes(tmp_path: Path) -> None:
+    place = cast(ClusterEnvironment, type("Place", (), {"connect": staticmethod(Api)}))
+    loaded = load(written(STACK, tmp_path), "production")
+    with pytest.raises(UsageError, match="Deployment eso in the namespace platform"):
+        bootstrap.bootstrap(loaded, place, tmp_path, cast(Reporter, None))
