@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 import yaml
 
-from lapwing.kubernetes import kubeconfig
+from lapwing.kubernetes import kubeconfig, wait
 from lapwing.kubernetes.client import ApiClient
 from lapwing.kubernetes.objects import Reference
+from lapwing.kubernetes.wait import WaitLimits
 from lapwing.render.kubernetes.addons import ARGO_CD, ROLLOUTS
 from tests.cluster.control_plane import NODE, Cluster
 from tests.installation import LAPWING
@@ -178,9 +179,11 @@ def test_add_on_of_others_is_used_unchanged(
             }
         )
         fresh.define("argoproj.io")
+        wait.wait_until_ready(api, [reference], limits=WaitLimits(deadline=180.0))
         _, found = run(fresh, tmp_path, "-e", "kind", "--manifests", str(manifests))
         checks = {c["check"]: c for c in found}
         assert checks["argo-rollouts is installed"]["seen"] == "installed by others, not changed"
+        assert checks["argo-rollouts is installed"]["ok"]
         assert checks["metrics-server is installed"]["ok"]
         kept = api.get(reference)
         assert kept is not None

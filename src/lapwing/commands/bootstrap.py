@@ -93,11 +93,11 @@ def bootstrap(
         version = api.version()
         if cluster.is_argo:
             _check_external_secrets(api)
-        missing = [a for a in wanted if not _is_foreign(api, a)]
-        texts = read_manifests(missing, folder, reporter)
+        managed = [a for a in wanted if not _is_foreign(api, a)]
+        texts = read_manifests(managed, folder, reporter)
         # Manifests with another digest are refused before anything is changed.
         is_local = api.access.local
-        parsed = [(a, addons.objects(a, texts.get(a.file), is_local=is_local)) for a in missing]
+        parsed = [(a, addons.objects(a, texts.get(a.file), is_local=is_local)) for a in managed]
         place.confirm(api, "bootstrap")
         with reporter.working("installing"):
             for addon, things in parsed:
@@ -105,7 +105,7 @@ def bootstrap(
             _apply_applications(api, cluster, reporter)
         return [
             CheckResult("API server responds", True, version),
-            *_check(api, cluster, wanted, missing),
+            *_check(api, cluster, wanted, managed),
         ]
 
 
@@ -132,11 +132,13 @@ def _is_foreign(api: ApiClient, addon: AddOn) -> bool:
     if addon is addons.METRICS_SERVER:
         found = api.get(METRICS)
         return found is not None and label(found, MANAGED_BY) != "lapwing"
-    for kind in WORKLOADS:
-        for thing in api.list("apps/v1", kind, addon.namespace):
-            if thing["metadata"]["name"] in addon.requests:
-                return label(thing, MANAGED_BY) != "lapwing"
-    return False
+    return any(label(thing, MANAGED_BY) != "lapwing" for thing in _workloads(api, addon))
+
+
+def _workloads(api: ApiClient, addon: AddOn) -> list[Object]:
+    """List the workloads of an add-on."""
+    found = (t for kind in WORKLOADS for t in api.list("apps/v1", kind, addon.namespace))
+    return [thing for thing in found if thing["metadata"]["name"] in addon.requests]
 
 
 def _install(
@@ -175,11 +177,11 @@ def _check(
     api: ApiClient,
     cluster: RenderedEnvironment,
     wanted: Sequence[AddOn],
-    ours: Sequence[AddOn],
+    managed: Sequence[AddOn],
 ) -> Iterator[CheckResult]:
     for addon in wanted:
-        seen = addon.version if addon in ours else "installed by others, not changed"
-        yield CheckResult(f"{addon.name} is installed", True, seen)
+        seen = addon.version if addon in managed else "installed by others, not changed"
+        yield _check_workloads(api, addon, seen)
     yield _check_metrics(api)
     if cluster.is_argo:
         yield _check_exists(
@@ -188,11 +190,19 @@ def _check(
         )  # fmt: skip
         yield _check_root(api, cluster)
     yield _check_kinds(api, cluster)
-    zones = find_edge_zones(api, cluster)
+    zones = _find_edge_zones(api, cluster)
     if zones is not None:
         value = f"{{{cluster.loaded.environment} = {json.dumps(zones)}}}"
         seen = f"edge_zones = {value}" if zones else "none before the first deployment"
         yield CheckResult("zones of the load balancer's endpoint group", True, seen)
+
+
+def _check_workloads(api: ApiClient, addon: AddOn, seen: str) -> CheckResult:
+    """Check that the workloads of an add-on are ready."""
+    states = {Reference.of(thing): health.judge(thing) for thing in _workloads(api, addon)}
+    pending = {r: state for r, state in states.items() if state.state != "ready"}
+    seen += f"; {wait.progress(pending)}" if pending else ""
+    return CheckResult(f"{addon.name} is installed", not pending, seen)
 
 
 def _check_metrics(api: ApiClient) -> CheckResult:
@@ -231,7 +241,7 @@ def _check_kinds(api: ApiClient, cluster: RenderedEnvironment) -> CheckResult:
     return CheckResult(check, True, "yes")
 
 
-def find_edge_zones(api: ApiClient, cluster: RenderedEnvironment) -> list[str] | None:
+def _find_edge_zones(api: ApiClient, cluster: RenderedEnvironment) -> list[str] | None:
     """Return the zones of the edge's endpoint group; None without a load balancer of `infra`.
 
     GKE writes them into an annotation of the edge's Service.
