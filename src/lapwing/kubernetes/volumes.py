@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 
-from lapwing.errors import UsageError
+from lapwing.errors import ClusterError, UsageError
 from lapwing.kubernetes import Report
 from lapwing.kubernetes.client import ApiClient
 from lapwing.kubernetes.objects import Object, Reference
@@ -65,7 +65,13 @@ def grow(api: ApiClient, wanted: Object, live: Object, report: Report) -> bool:
     reference, uid = Reference.of(live), live["metadata"]["uid"]
     api.delete(reference, uid=uid, orphan=True)
     until = time.monotonic() + DELETION_TIMEOUT_S
-    while api.get(reference) is not None and time.monotonic() < until:
+    while api.get(reference) is not None:
+        if time.monotonic() > until:
+            raise ClusterError(
+                f"{reference} was not deleted within {DELETION_TIMEOUT_S:.0f} s, which growing its "
+                "volumes requires.",
+                hint="Check its finalizers, then deploy again. Its pods keep running.",
+            )
         time.sleep(0.1)
     return True
 
