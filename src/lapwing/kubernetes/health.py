@@ -182,6 +182,7 @@ _BY_KIND: dict[str, Callable[[Object], Health]] = {
     "Application": _application,
     "Namespace": _namespace,
 }
+"""An autoscaler is judged with its workload, by `judge_autoscaler`."""
 
 
 def _observed(thing: Object) -> bool:

@@ -124,12 +124,13 @@ def read_health(api: ApiClient, references: Sequence[Reference]) -> dict[Referen
     """Return the health of objects now."""
     missing = Health("progressing", "does not exist yet")
     found = {reference: api.get(reference) for reference in references}
-    states = {r: health.judge(t) if t is not None else missing for r, t in found.items()}
-    for reference, thing in found.items():
-        if reference.kind == "HorizontalPodAutoscaler" and thing is not None:
-            workload = api.get(Reference.of_scale_target(thing))
-            states[reference] = health.judge_autoscaler(thing, workload)
-    return states
+    return {r: _judge(api, t) if t is not None else missing for r, t in found.items()}
+
+
+def _judge(api: ApiClient, thing: Object) -> Health:
+    if thing["kind"] != "HorizontalPodAutoscaler":
+        return health.judge(thing)
+    return health.judge_autoscaler(thing, api.get(Reference.of_scale_target(thing)))
 
 
 def progress(pending: Mapping[Reference, Health]) -> str:
