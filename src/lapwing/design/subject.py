@@ -205,7 +205,9 @@ class Subject:
         kinds = {m.part: m.kind for m in self.facts.managed}
         for name in dict.fromkeys(n for p in self.facts.pods if p.part == part for n in p.uses):
             ports = _PORTS[kinds.get(name, "mongodb")]
-            yield name, next(flow for flow in flows if flow.ports == ports)
+            flow = next((flow for flow in flows if flow.ports == ports), None)
+            if flow is not None:
+                yield name, flow
 
     def limits(self, part: str) -> tuple[str, ...]:
         """Return the limits on the clients of a service."""

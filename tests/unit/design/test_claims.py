@@ -198,3 +198,11 @@ def test_database_without_a_chosen_version_has_no_gap_in_its_name() -> None:
     subject = _with_database(version="", regions=(("CENTRAL_US", 1),), backup=False)
     rows = [row for part in data_of(subject) if isinstance(part, Table) for row in part.rows]
     assert [(row[1][:14], row[-1]) for row in rows] == [("MongoDB, Atlas", "none")]
+
+
+def test_database_without_an_allowed_connection_is_left_out() -> None:
+    subject, part = next((s, p.part) for _, s in ALL for p in s.facts.pods if p.uses)
+    assert list(subject.uses(part))
+    facts = dataclasses.replace(subject.facts, flows=())
+    environment = dataclasses.replace(subject.environment, facts=facts)
+    assert list(dataclasses.replace(subject, environment=environment).uses(part)) == []
