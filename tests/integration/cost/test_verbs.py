@@ -85,18 +85,18 @@ def test_cost_text_ends_with_total(lapwing: Lapwing) -> None:
     status, out, err = lapwing("cost")
     assert status == 0
     assert out.splitlines()[0].split()[:2] == ["ITEM", "QUANTITY"]
-    total = "production: 248.34 to 660.63 US dollars per month with the shared project, 277.05"
+    total = "production: 250.33 to 667.78 US dollars per month with the shared project, 281.61"
     assert out.splitlines()[-1].startswith(total)
-    by_environment = [line.split() for line in out.splitlines() if "268.56" in line]
-    assert by_environment[0] == ["production", "242.49", "268.56", "649.18"]
-    assert ["total", "248.34", "277.05", "660.63"] in [line.split() for line in out.splitlines()]
+    by_environment = [line.split() for line in out.splitlines() if "273.12" in line]
+    assert by_environment[0] == ["production", "244.48", "273.12", "656.33"]
+    assert ["total", "250.33", "281.61", "667.78"] in [line.split() for line in out.splitlines()]
     assert "The estimate of production may be over its budget of 300.00." in err
 
 
 def test_cost_warns_about_exceeded_budget(stack: Path, lapwing: Lapwing) -> None:
-    edit(stack, "budget: 300", "budget: 280.50")
-    assert "The estimate of production may be over its budget of 280.50." in lapwing("cost")[2]
-    edit(stack, "budget: 280.50", "budget: 100")
+    edit(stack, "budget: 300", "budget: 285.50")
+    assert "The estimate of production may be over its budget of 285.50." in lapwing("cost")[2]
+    edit(stack, "budget: 285.50", "budget: 100")
     assert "The estimate of production is over its budget of 100.00." in lapwing("cost")[2]
 
 
@@ -104,7 +104,7 @@ def test_diff_lists_changes_since_revision(stack: Path, lapwing: Lapwing) -> Non
     status, out, _ = lapwing("cost", "--diff", "HEAD")
     assert (status, out.splitlines()[-1]) == (
         0,
-        "0.00 US dollars per month: 248.34 to 660.63 at HEAD, 248.34 to 660.63 now.",
+        "0.00 US dollars per month: 250.33 to 667.78 at HEAD, 250.33 to 667.78 now.",
     )
     edit(stack, "min: 2, max: 3, cpu: 70%", "min: 3, max: 3, cpu: 70%")
     _, out, _ = lapwing("cost", "--diff", "HEAD", "--output", "json")
@@ -113,7 +113,7 @@ def test_diff_lists_changes_since_revision(stack: Path, lapwing: Lapwing) -> Non
     assert changed["api: vCPU"] == pytest.approx(97.46 - 64.97)
     assert sum(changed.values()) == pytest.approx(data["after"]["low"] - data["before"]["low"])
     _, out, _ = lapwing("cost", "--diff", "HEAD", "--output", "markdown")
-    assert out.startswith("## Cost: 0.00 to +39.69 US dollars per month")
+    assert out.startswith("## Cost: +5.54 to +43.39 US dollars per month")
     assert "| production: api: vCPU | 64.97 to 97.46 | 97.46 |" in out
 
 
@@ -339,7 +339,7 @@ def test_fail_on_budget_exits_with_1_if_expected_exceeds_it(stack: Path, lapwing
     edit(stack, "budget: 300", "budget: 200")
     status, _, err = lapwing("cost", "--fail-on", "budget")
     assert status == 1
-    assert "The expected 277.05 US dollars of production are over its budget of 200.00." in err
+    assert "The expected 281.61 US dollars of production are over its budget of 200.00." in err
     edit(stack, "    budget: 200\n", "")
     status, _, err = lapwing("cost", "--fail-on", "budget")
     assert status == 1
