@@ -13,7 +13,6 @@ import pytest
 
 from tests.deployed import until
 from tests.faulty import proxy
-from tests.gitea import OWNER, Gitea
 from tests.integration.release.conftest import LAPWING, Project, outcomes
 from tests.needs import require
 from tests.registries import Server, docker_registry, oci_registry
@@ -138,12 +137,6 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
 
 def test_chart_is_signed_by_the_key_of_images(server: Server, tmp_path: Path) -> None:
     check_signed_chart(tmp_path, f"{server.host}/team")
-
-
-@pytest.mark.xdist_group("gitea")
-def test_chart_is_signed_in_the_registry_of_gitea(forge: Gitea, tmp_path: Path) -> None:
-    token = forge.new_token("charts", "write:package")
-    check_signed_chart(tmp_path, f"{forge.host}/{OWNER.lower()}", LAPWING_REGISTRY_TOKEN=token)
 
 
 def check_signed_chart(folder: Path, registry: str, **environ: str) -> None:

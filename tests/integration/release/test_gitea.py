@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import tarfile
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ import yaml
 
 from tests.gitea import OWNER, Gitea
 from tests.integration.release.conftest import Project, outcomes
+from tests.integration.release.test_chart_push import check_signed_chart
 
 pytestmark = [pytest.mark.xdist_group("gitea")]
 
@@ -117,3 +119,8 @@ def test_dry_run_changes_nothing(forge: Gitea, project: Project) -> None:
     assert {k: real[k] for k in ("previous", "bump", "tag", "reason")} == {
         k: dry[k] for k in ("previous", "bump", "tag", "reason")
     }
+
+
+def test_chart_is_signed_in_the_registry_of_gitea(forge: Gitea, tmp_path: Path) -> None:
+    token = forge.new_token("charts", "write:package")
+    check_signed_chart(tmp_path, f"{forge.host}/{OWNER.lower()}", LAPWING_REGISTRY_TOKEN=token)
