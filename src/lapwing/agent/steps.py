@@ -81,7 +81,7 @@ class Steps:
             Action.AWAIT_PROMOTION: self._await_promotion,
             Action.SWITCH: self._switch,
             Action.ANALYSE: self._analyse,
-            Action.RUN_JOBS_AFTER: self._run_jobs_after,
+            Action.RUN_JOBS_AFTER: self._run_jobs,
             Action.SWITCH_BACK: self._switch_back,
             Action.RETIRE_CANDIDATES: self._retire_candidates,
         }
@@ -163,15 +163,11 @@ class Steps:
         await self._store.save()
 
     async def _run_jobs(self, record: RolloutRecord) -> None:
+        """Run the new jobs: before the switch those without `after`, afterwards the others."""
+        afterwards = record.state is rollout.State.AFTERWARDS
         for name in record.services_with("start"):
             spec = record.document.services[name]
-            if spec.kind == "job" and not spec.after:
-                await self._run_job(name, spec, record)
-
-    async def _run_jobs_after(self, record: RolloutRecord) -> None:
-        for name in record.services_with("start"):
-            spec = record.document.services[name]
-            if spec.kind == "job" and spec.after:
+            if spec.kind == "job" and bool(spec.after) is afterwards:
                 await self._run_job(name, spec, record)
 
     async def _run_job(self, name: str, spec: Service, record: RolloutRecord) -> None:

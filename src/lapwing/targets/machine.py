@@ -334,7 +334,9 @@ class MachineTarget:
         before = self.repository.latest_valid(self.ref.stack, self.ref.environment)
         guards.check_folder(self._stack_folder, before)
 
-    def apply(self, verb: Verb, plan: PlannedChange) -> DeployResult:
+    def apply(
+        self, verb: Verb, plan: PlannedChange, *, allow_downtime: bool = False
+    ) -> DeployResult:
         """Check a planned change, commit it, and wait for its end."""
         from lapwing.agent import basic_auth
 
@@ -342,7 +344,8 @@ class MachineTarget:
         secrets = SecretStore(self.settings.secrets)
         plan = replace(plan, document=basic_auth.replace_removed(plan.document, secrets))
         local_agent.ensure(self.settings, self.reporter.progress)
-        return self._carry_out(verb, guards.check(self.repository, plan, verb))
+        rules = guards.Rules(allow_downtime=allow_downtime)
+        return self._carry_out(verb, guards.check(self.repository, plan, verb, rules))
 
     def _carry_out(self, verb: Verb, checked: guards.CheckedChange) -> DeployResult:
         """Commit a change and wait for its end."""

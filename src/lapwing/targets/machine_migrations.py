@@ -16,11 +16,11 @@ job that succeeded does not run again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
-from msgspec.structs import replace as replaced
+import msgspec
 
 from lapwing.desired.history import HISTORY_LENGTH, history
 from lapwing.desired.repository import DesiredRepository
@@ -33,7 +33,6 @@ from lapwing.targets.base import DeployRequest, DeployResult, EnvironmentRef, Re
 from lapwing.targets.planned import PlannedChange
 
 if TYPE_CHECKING:
-    from lapwing.agent.backups import Backups
     from lapwing.settings import Settings
     from lapwing.stack.load import LoadedStack
 
@@ -49,8 +48,10 @@ class Environment(Protocol):
     ref: EnvironmentRef
     reporter: Reporter
 
-    def apply(self, verb: Verb, plan: PlannedChange) -> DeployResult:
-        """Commit a change and wait for its end."""
+    def apply(
+        self, verb: Verb, plan: PlannedChange, *, allow_downtime: bool = False
+    ) -> DeployResult:
+        """Check a change, commit it, and wait for its end."""
         ...
 
     def until_stopped(self, result: DeployResult) -> DeployResult:
@@ -81,29 +82,32 @@ def pending(repository: DesiredRepository, plan: PlannedChange) -> Pending:
     document = plan.document
     services, jobs = dict(document.services), dict[str, Service]()
     running = plan.before.services if plan.before else {}
-    for name, job in document.services.items():
-        if not job.migrates:
-            continue
-        last = applied(repository, document, name)
-        if last is not None:
-            services[name] = last
+    migrations = {name: job for name, job in document.services.items() if job.migrates}
+    applied = _applied(repository, document, migrations)
+    for name, job in migrations.items():
+        if name in applied:
+            services[name] = applied[name]
         elif job.migrates in running:
             del services[name]
-        old, new = running.get(job.migrates), document.services.get(job.migrates)
+        old, new = running.get(str(job.migrates)), document.services.get(str(job.migrates))
         if services.get(name) is not job and new and (old is None or old.release != new.release):
             jobs[name] = job
-    kept = replaced(document, services=services)
-    return Pending(replace(plan, document=kept), jobs)
+    return Pending(
+        replace(plan, document=msgspec.structs.replace(document, services=services)), jobs
+    )
 
 
-def applied(repository: DesiredRepository, document: Document, job: str) -> Service | None:
-    """Return the migration job that last succeeded, also before `down`, or None without one."""
-    where = (document.stack, document.environment)
-    for entry in history(repository, *where, HISTORY_LENGTH):
-        if job in entry.services and entry.outcome == "succeeded":
-            found = repository.read(*where, entry.commit)
-            return found.services.get(job) if found else None
-    return None
+def _applied(
+    repository: DesiredRepository, document: Document, jobs: Collection[str]
+) -> dict[str, Service]:
+    """Return each job as it last succeeded, also before `down`; without those that never did."""
+    where, found = (document.stack, document.environment), dict[str, Service]()
+    for entry in history(repository, *where, HISTORY_LENGTH) if jobs else ():
+        missing = [name for name in jobs if name in entry.services and name not in found]
+        if missing and entry.outcome == "succeeded":
+            then = repository.read(*where, entry.commit)
+            found |= {name: then.services[name] for name in missing} if then else {}
+    return found
 
 
 def check_backup(settings: Settings, loaded: LoadedStack, waiting: Pending) -> None:
@@ -159,12 +163,18 @@ def migrate(
             target.reporter.say("No backup was made. Starting the previous deployment again.")
             target.apply("rollback", _again(target, wanted.before, what))
         raise
-    jobs = {n: replaced(job, env=job.env | {VARIABLE: name}) for n, job in waiting.jobs.items()}
+    jobs = {
+        n: msgspec.structs.replace(job, env=job.env | {VARIABLE: name})
+        for n, job in waiting.jobs.items()
+    }
     result = target.apply("deploy", _alone(target, wanted.document, jobs, what))
     if result.outcome == "succeeded":
         head = target.repository.newest(target.ref.stack, target.ref.environment)
-        document = replaced(wanted.document, services=wanted.document.services | jobs)
-        result = target.apply(request.verb, replace(wanted, document=document, expected=head))
+        document = msgspec.structs.replace(
+            wanted.document, services=wanted.document.services | jobs
+        )
+        change = replace(wanted, document=document, expected=head)
+        result = target.apply(request.verb, change, allow_downtime=True)
     if result.outcome in ("failed", "rolled-back"):
         result.hint = (
             f"The environment is stopped, because the migration of {names} may have changed the "
@@ -184,15 +194,11 @@ def _back_up(target: Environment, request: DeployRequest, wanted: PlannedChange)
             commands = BackupCommands(request.backup, "", target.settings.environ)
             name = commands.back_up(lambda: None)
         else:
-            name = _backups(target, wanted.document).create(wanted.expected).id
+            from lapwing.agent.backups import Backups
+
+            name = Backups(target.settings, wanted.document).create(wanted.expected).id
     target.reporter.say(f"Backed up to {name}.")
     return name
-
-
-def _backups(target: Environment, document: Document) -> Backups:
-    from lapwing.agent.backups import Backups
-
-    return Backups(target.settings, document)
 
 
 def _stop(target: Environment, loaded: LoadedStack, actor: str, what: str) -> PlannedChange:
@@ -206,8 +212,8 @@ def _alone(
 ) -> PlannedChange:
     """Plan that only databases and jobs run."""
     head = planned.present(target.repository, target.ref)
-    deployment = replaced(document.deployment, hold=False, reason=what)
-    alone = replaced(
+    deployment = msgspec.structs.replace(document.deployment, hold=False, reason=what)
+    alone = msgspec.structs.replace(
         document,
         services=dict(jobs),
         maintenance=head.document.maintenance,

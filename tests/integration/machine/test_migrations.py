@@ -215,6 +215,20 @@ def test_offline_migration_needs_consent_and_stops_every_server(devices: Devices
     assert devices.answer() == "2 2 done-after-1 2"
 
 
+def test_earlier_release_can_be_migrated_to_after_data_was_lost(devices: Devices) -> None:
+    where = devices.where
+    devices.write(1)
+    where.run("up")
+    first = revision(where)
+    devices.write(2)
+    where.run("deploy", "--allow-downtime")
+    clear = "from store import ask; ask('SET', 'schema', 0)"
+    where.run("run", "server", "--", "python", "-c", clear)
+    where.git("checkout", "-q", first)
+    where.run("deploy", "--allow-downtime")
+    assert devices.answer().startswith("1 1 ")
+
+
 def test_release_without_a_migration_is_deployed_and_rolled_back(devices: Devices) -> None:
     where = devices.where
     devices.write(1)
