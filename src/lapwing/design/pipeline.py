@@ -163,11 +163,9 @@ def _check(pipeline: Pipeline) -> str:
 {build}"""
 
 
-def _ship(pipeline: Pipeline, environment: str) -> str:
-    label = "lapwing" if pipeline.forge == "gitea" else "[self-hosted, lapwing]"
+def _ship_job(pipeline: Pipeline, label: str) -> str:
+    """Return the beginning of the job `ship` on runners with a label, up to its checkout."""
     return f"""\
-  # Runs on a self-hosted runner with the label `lapwing`, as the user of the agent of {environment}
-  # (both use one LAPWING_HOME), and never for pull requests. Requires trivy or grype.
   ship:
     needs: check
     if: github.event_name == 'push'{_except_others(pipeline)}
@@ -177,6 +175,15 @@ def _ship(pipeline: Pipeline, environment: str) -> str:
       - uses: {CHECKOUT}
         with:
           persist-credentials: false
+"""
+
+
+def _ship(pipeline: Pipeline, environment: str) -> str:
+    label = "lapwing" if pipeline.forge == "gitea" else "[self-hosted, lapwing]"
+    return f"""\
+  # Runs on a self-hosted runner with the label `lapwing`, as the user of the agent of {environment}
+  # (both use one LAPWING_HOME), and never for pull requests. Requires trivy or grype.
+{_ship_job(pipeline, label)}\
       - name: Build, test, scan, and commit to the desired state
         run: |
           python3 -m venv "$RUNNER_TEMP/lapwing"
@@ -191,15 +198,7 @@ def _ship_over_ssh(pipeline: Pipeline, environment: str) -> str:
     return f"""\
   # `lapwing server key -e {environment}` allows the SSH key to deploy only this environment.
   # If the runner has trivy or grype, remove `--scan off`.
-  ship:
-    needs: check
-    if: github.event_name == 'push'{_except_others(pipeline)}
-    runs-on: ubuntu-latest
-    timeout-minutes: 60
-    steps:
-      - uses: {CHECKOUT}
-        with:
-          persist-credentials: false
+{_ship_job(pipeline, "ubuntu-latest")}\
 {_install(pipeline)}\
       - name: Build and test, then deploy on the server
         run: |
@@ -224,15 +223,7 @@ def _ship_to_registry(pipeline: Pipeline, environment: str) -> str:
     return f"""\
   # The machine of {environment} pulls what is committed. If the runner has trivy or grype, remove
   # `--scan off`.
-  ship:
-    needs: check
-    if: github.event_name == 'push'{_except_others(pipeline)}
-    runs-on: ubuntu-latest
-    timeout-minutes: 60
-    steps:
-      - uses: {CHECKOUT}
-        with:
-          persist-credentials: false
+{_ship_job(pipeline, "ubuntu-latest")}\
 {_install(pipeline)}\
       - name: Build, test, push, and commit to the desired state
         run: lapwing ship --scan off --environment {environment}
