@@ -140,17 +140,11 @@ def read_pem(loaded: LoadedStack, file: str, key: str) -> str:
     The text becomes a part of the document, and so of the desired state's history: a private key in
     the same file, as HAProxy reads it, is refused.
     """
-    path = loaded.folder / file
-    try:
-        text = path.read_text()
-    except (OSError, ValueError) as error:
-        raise UsageError(
-            f"{path}, the `{key}` of `tls`, cannot be read.",
-            hint="Correct its path, relative to the stack file.",
-        ) from error
+    what = f"the `{key}` of `tls`"
+    text = loaded.read(file, what)
     if "PRIVATE KEY-----" in text:
         raise UsageError(
-            f"{path}, the `{key}` of `tls`, contains a private key.",
+            f"{loaded.folder / file}, {what}, contains a private key.",
             hint="Remove the key from this file, which is stored in git with the desired state. If "
             "the file was committed or deployed, replace the key and the certificate.",
         )

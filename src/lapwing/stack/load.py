@@ -46,6 +46,17 @@ class LoadedStack:
         """The folder of the file; paths in the file are relative to it."""
         return self.path.parent
 
+    def read(self, file: str, what: str) -> str:
+        """Return the text of a file that a key of the stack file names. Raises UsageError."""
+        path = self.folder / file
+        try:
+            return path.read_text()
+        except (OSError, ValueError) as error:
+            raise UsageError(
+                f"{path}, {what}, cannot be read.",
+                hint="Correct its path, relative to the stack file.",
+            ) from error
+
     @property
     def registry(self) -> str | None:
         """Where images of services are, as HOST/FOLDER: that of the environment, or the stack's."""

@@ -30,19 +30,12 @@ def read(loaded: LoadedStack) -> Source:
 
 
 def _read_signers(loaded: LoadedStack, name: str) -> str:
-    file = loaded.folder / name
-    try:
-        text = file.read_text()
-    except (OSError, ValueError) as error:
-        raise UsageError(
-            f"{file}, the `signers` of `desired`, cannot be read.",
-            hint="Correct its path, relative to the stack file.",
-        ) from error
+    text = loaded.read(name, "the `signers` of `desired`")
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
     is_pgp = PGP in text
     if not is_pgp and (not lines or not all(map(_SIGNER.fullmatch, lines))):
         raise UsageError(
-            f"{file} has neither PGP public keys nor allowed signers of SSH.",
+            f"{loaded.folder / name} has neither PGP public keys nor allowed signers of SSH.",
             hint="Write `NAME ssh-ed25519 KEY` in each line, or the output of `gpg --armor "
             "--export`.",
         )
