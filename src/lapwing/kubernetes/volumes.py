@@ -23,7 +23,7 @@ DELETION_TIMEOUT_S = 60.0
 
 def check(api: ApiClient, wanted: Object, live: Object) -> bool:
     """Return whether volumes of a StatefulSet have to grow. Raises UsageError if they cannot."""
-    changes = [(claim, old, new) for claim, old, new in _changes(wanted, live) if old != new]
+    changes = list(_changes(wanted, live))
     for claim, old, new in changes:
         if size(new) < size(old):
             raise UsageError(
@@ -54,7 +54,7 @@ def grow(api: ApiClient, wanted: Object, live: Object, report: Report) -> bool:
 
     Return whether it was deleted.
     """
-    changes = [(claim, old, new) for claim, old, new in _changes(wanted, live) if old != new]
+    changes = list(_changes(wanted, live))
     if not changes:
         return False
     for claim, old, new in changes:
@@ -91,15 +91,15 @@ def with_sizes_of(wanted: Object, live: Object) -> Object:
 
 
 def _changes(wanted: Object, live: Object) -> Iterator[tuple[str, str, str]]:
-    """Yield the name of each claim of the first pod, with its live and its wanted size."""
+    """Yield each claim of the first pod whose size differs, with its live and its wanted size."""
     before = {
         _name(live, template): _storage(template)
         for template in live["spec"].get("volumeClaimTemplates") or ()
     }
     for template in wanted["spec"].get("volumeClaimTemplates") or ():
-        claim = _name(wanted, template)
-        if claim in before:
-            yield claim, before[claim], _storage(template)
+        claim, new = _name(wanted, template), _storage(template)
+        if before.get(claim, new) != new:
+            yield claim, before[claim], new
 
 
 def _name(workload: Object, template: Mapping[str, object]) -> str:

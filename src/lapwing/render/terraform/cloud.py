@@ -46,6 +46,11 @@ class Project:
         return _domains(e for e in self.environments if e.settings.uses_gke_gateway)
 
     @property
+    def all_domains(self) -> tuple[tuple[str, str], ...]:
+        """Environment and host name of each environment with a load balancer of either kind."""
+        return (*self.domains, *self.gke_domains)
+
+    @property
     def certified_domains(self) -> tuple[tuple[str, str], ...]:
         """Environment and host name of each certificate of Certificate Manager."""
         gateways = {

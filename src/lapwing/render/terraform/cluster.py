@@ -20,7 +20,7 @@ def firewall(project: Project) -> Body:
         del rules["allow_out_databases"]
     if not any(is_free_tier(r) for e in project.environments for r in databases(e).values()):
         del rules["allow_out_atlas"]
-    if not (project.domains or project.gke_domains):
+    if not project.all_domains:
         del rules["allow_in_load_balancer"]
     return body
 

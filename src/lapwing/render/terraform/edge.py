@@ -122,7 +122,7 @@ def names(project: Project, every_domain: tuple[str, ...]) -> Body:
     """Render the DNS records of the project's domains, in zones of the shared project."""
     found = zones(every_domain)
     bodies = []
-    for environment, domain in (*project.domains, *project.gke_domains):
+    for environment, domain in project.all_domains:
         own = (environment, domain) in project.gke_domains
         address = edge_address(environment) if own else EDGE
         zone = zone_of(domain, found).name
@@ -139,5 +139,5 @@ def names(project: Project, every_domain: tuple[str, ...]) -> Body:
 
 def dns(project: Project) -> Body:
     """Render a zone for each domain; its parent zone has to delegate to the name servers."""
-    found = zones([domain for _, domain in (*project.domains, *project.gke_domains)])
+    found = zones([domain for _, domain in project.all_domains])
     return merge(*(render("dns", project, zone=z.name, domain=z.domain) for z in found))

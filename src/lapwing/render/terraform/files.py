@@ -54,7 +54,7 @@ def files(
     """
     found: dict[str, dict[str, str]] = {}
     projects = clouds(stacks)
-    domains = tuple(d for p in projects[:1] for _, d in (*p.domains, *p.gke_domains))
+    domains = tuple(d for p in projects[:1] for _, d in p.all_domains)
     for project in projects:
         here = [loaded.environment for loaded in project.environments]
         if environment is not None and project.folder != SHARED and environment not in here:

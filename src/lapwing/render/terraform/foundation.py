@@ -66,7 +66,7 @@ def project(project: Project) -> Body:
     needed = {"compute", "container", "iam", "iamcredentials", "secretmanager"}
     if project.folder == SHARED:
         needed = {"artifactregistry", "containerscanning", "iam", "iamcredentials", "storage"}
-        needed |= {"sts"} | ({"dns"} if project.domains or project.gke_domains else set())
+        needed |= {"sts"} | ({"dns"} if project.all_domains else set())
     else:
         needed |= {"certificatemanager"} if project.certified_domains else set()
         needed |= {"billingbudgets"} if project.budget is not None else set()
