@@ -156,7 +156,7 @@ class BucketStore:
             from boto3.exceptions import Boto3Error
             from botocore.exceptions import BotoCoreError, ClientError
         except ImportError:
-            raise BackupError("Backups in S3 need boto3.", hint=INSTALL_HINT) from None
+            raise boto3_missing() from None
         try:
             yield
         except (Boto3Error, BotoCoreError, ClientError) as error:
@@ -165,3 +165,8 @@ class BucketStore:
                 hint="Check the bucket, `endpoint` and `region` of `backup`, and the secrets "
                 "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY of the environment.",
             ) from error
+
+
+def boto3_missing() -> BackupError:
+    """Return the error for backups in S3 without boto3."""
+    return BackupError("Backups in S3 need boto3.", hint=INSTALL_HINT)

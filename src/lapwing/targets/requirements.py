@@ -152,7 +152,9 @@ def _check_backup(loaded: LoadedStack, settings: Settings, problems: list[Lapwin
         return
     if to.startswith("s3://"):
         if find_spec("boto3") is None:
-            problems.append(BackupError("Backups in S3 need boto3.", hint=age.INSTALL_HINT))
+            from lapwing.agent.backup_bucket import boto3_missing
+
+            problems.append(boto3_missing())
         return
     folder = real_path(Path(to))
     if folder.is_relative_to(real_path(home)) and not folder.is_relative_to(real_path(default)):
