@@ -55,12 +55,13 @@ def ship(
     """
     if options.remote is not None:
         check_url(options.remote)
-    run = _MachineShipment(loaded, settings, options, report)
     if loaded.settings.target == "kubernetes":
         from lapwing.commands.ship_images import ship_images
 
-        ship_images(run, progress)
-        return run.result
+        images_run = Shipment(loaded, settings, options, report)
+        ship_images(images_run, progress)
+        return images_run.result
+    run = _MachineShipment(loaded, settings, options, report)
     if options.images:
         raise UsageError(
             f"--image needs an environment on a cluster; {loaded.environment!r} is a machine.",
