@@ -117,11 +117,12 @@ def plain_http(replies: Mapping[str, str], http_port: int, port: int, version: s
         {"match": {"path": CHALLENGE_PATH + token}, **direct_response(200, reply)}
         for token, reply in replies.items()
     ]
-    match: Json = {"prefix": "/"}
-    if http_port != 80:
-        match["headers"] = [_has_port(http_port)]
-    own = {"match": match, "redirect": {**TO_HTTPS["redirect"], "port_redirect": port}}
-    redirects = [TO_HTTPS] if (http_port, port) == (80, 443) else [own, TO_HTTPS]
+    to_port: Json = {**TO_HTTPS, "redirect": {**TO_HTTPS["redirect"], "port_redirect": port}}
+    if http_port == 80:
+        redirects = [TO_HTTPS if port == 443 else to_port]
+    else:
+        match = {**to_port["match"], "headers": [_has_port(http_port)]}
+        redirects = [{**to_port, "match": match}, TO_HTTPS]
     host = {"name": PLAIN_HTTP, "domains": ["*"], "routes": [*challenges, *redirects]}
     return _response(
         version, "config.route.v3.RouteConfiguration", name=PLAIN_HTTP, virtual_hosts=[host]
