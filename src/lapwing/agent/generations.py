@@ -28,7 +28,7 @@ MIN_DRAIN = 2.0
 its main thread has confirmed it."""
 CRASH_LOOP = 3
 """Exits of a replica without a steady run in between that count as a crash loop."""
-DOUBTS = 3
+UNHEALTHY_REPORTS = 3
 """A ready replica is not ready after this many reports in a row that it is unhealthy. Envoy checks
 unhealthy replicas each second, and is late on a busy machine."""
 
@@ -282,8 +282,8 @@ def update_readiness(
     """Set each running replica's readiness to the proxy's; returns whether one changed.
 
     A replica that is unknown to the proxy keeps its readiness. One that is ready keeps it until
-    the proxy reports it as unhealthy `DOUBTS` times in a row, because the proxy checks a restarted
-    replica after the agent. `doubted` counts these reports by port; it is updated.
+    the proxy reports it as unhealthy `UNHEALTHY_REPORTS` times in a row, because the proxy checks a
+    restarted replica after the agent. `doubted` counts these reports by port; it is updated.
     """
     changed, before = False, dict(doubted)
     doubted.clear()
@@ -294,7 +294,7 @@ def update_readiness(
             if replica.pid is None or replica.ready is ready:
                 continue
             found = before.get(replica.port, 0) + 1
-            if not ready and found < DOUBTS:
+            if not ready and found < UNHEALTHY_REPORTS:
                 doubted[replica.port] = found
             else:
                 replica.ready, changed = ready, True

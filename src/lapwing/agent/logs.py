@@ -2,8 +2,8 @@
 
 A process writes into a pipe. At its other end a shell with `dd` writes the file, and renames it to
 `<name>.1` when it reaches the limit. So no log can exceed two times the limit, whether an agent is
-running or not, and a full disk costs log lines only. This writer is in its own session and ends at
-the end of the pipe, when the process and its children have ended. It costs less than 1 MB of
+running or not, and a full disk costs log lines only. This writer is in a separate session and ends
+at the end of the pipe, when the process and its children have ended. It costs less than 1 MB of
 memory, where Python would cost 8, and needs POSIX only.
 
 A write to a pipe that nothing reads fails, and SIGPIPE ends most programs (pipe(7)). So the process

@@ -187,12 +187,12 @@ def test_damaged_backup_is_neither_verified_nor_restored(kept: Yard) -> None:
 def test_folder_that_is_not_mounted_is_reported(kept: Yard) -> None:
     """A missing folder is an error, not an empty list of backups."""
     made = back_up(kept)
-    away = backups(kept).rename(kept.where.home.parent / "away")
+    unmounted = backups(kept).rename(kept.where.home.parent / "unmounted")
     expected = f"The folder for backups {backups(kept)} does not exist."
     assert f"Backups: {expected} Mount its file system" in kept.where.run("status").stdout
     for verb in (("backup", "list"), ("backup", "verify"), ("restore", "uploads", "--yes")):
         assert expected in kept.where.run(*verb, status=1).stderr
-    away.rename(backups(kept))
+    unmounted.rename(backups(kept))
     assert made in kept.where.run("backup", "list").stdout
 
 

@@ -319,7 +319,7 @@ def test_readiness_follows_the_proxy(known: dict[int, bool], ready: bool) -> Non
     one = generation(1)
     state = environment(one)
     health, doubted = {state.cluster_name(one): known}, dict[int, int]()
-    for _ in range(generations.DOUBTS - 1):
+    for _ in range(generations.UNHEALTHY_REPORTS - 1):
         assert not generations.update_readiness(state, [one], health, doubted)
         assert one.replicas[0].ready, "The proxy may not have checked it yet."
     assert generations.update_readiness(state, [one], health, doubted) is not ready
