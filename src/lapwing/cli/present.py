@@ -84,7 +84,8 @@ def _show_result(context: Context, result: DeployResult) -> None:
                 "stop it."
             )
         case "detached":
-            abort = "" if result.kind == "down" else f", `lapwing abort -e {name}` to stop it"
+            ends = result.kind in ("down", "restore")
+            abort = "" if ends else f", `lapwing abort -e {name}` to stop it"
             printer.say(
                 f"\nDetached. Deployment {commit} continues in the background: run `lapwing status "
                 f"-e {name}` to see its state{abort}."

@@ -1,9 +1,12 @@
 """`lapwing backup verify` and `lapwing restore` on a machine.
 
 A restore unpacks and checks the backup first, while everything runs. Then it stops the environment,
-exchanges the folders in one step, and starts the previous deployment again, also after an error or
-Ctrl-C. Meanwhile clients get the maintenance page, and other deployments are refused. The data from
+exchanges the folders in one step, and starts the previous deployment again, also after an error.
+Meanwhile clients get the maintenance page, and other deployments are refused. The data from
 before the restore is kept until the next restore.
+
+Ctrl-C during the stop cancels the restore: the deployment is started again with the data that it
+has. Later, it only stops waiting for the start, which is committed in any case.
 
 Verifying restores each part into a scratch folder: SQLite checks every file, whose rows are
 counted, and the server program of a database has to start on its data.
@@ -35,6 +38,7 @@ from lapwing.errors import BackupError, LapwingError, check_name
 from lapwing.observed.checks import CheckResult
 from lapwing.observed.status import Status
 from lapwing.plan.model import Resource, ResourceKind
+from lapwing.system import interrupts
 from lapwing.system.files import remove_tree
 from lapwing.targets.base import DeployResult, Silent
 from lapwing.targets.machine import MachineTarget
@@ -129,19 +133,28 @@ def _switch(
     _check_secrets(target, restoring)
     for number in (signal.SIGHUP, signal.SIGTERM):  # The connection to a client may break.
         signal.signal(number, signal.SIG_IGN)
-    restores.record(restoring)
-    try:
-        if found is not None and (found.running or found.stopping):
-            target.reporter.progress("stopping what uses the data")
-            stopped = target.stop_for_restore(restoring.description, restoring.head)
-            if stopped.outcome != "succeeded":
-                raise BackupError(f"{target.ref} could not be stopped. Nothing was restored.")
-        restores.switch(part, restores.unpacked(part), restoring)
-    finally:
-        result = _start(target, restoring)
-        restores.remove_record()
-    restores.backups.record_rehearsal()
+    with interrupts.deferred():
+        restores.record(restoring)
+        try:
+            if found is not None and (found.running or found.stopping):
+                _stop(target, restoring)
+            restores.switch(part, restores.unpacked(part), restoring)
+        finally:
+            result = _start(target, restoring)
+            restores.remove_record()
+        restores.backups.record_rehearsal()
     return result
+
+
+def _stop(target: MachineTarget, restoring: Restoring) -> None:
+    """Stop what uses the data. Raises BackupError, or KeyboardInterrupt: nothing was restored."""
+    target.reporter.progress("stopping what uses the data")
+    stopped = target.stop_for_restore(restoring.description, restoring.head)
+    if stopped.outcome == "detached":
+        target.reporter.say("The restore is cancelled; the deployment is started again.")
+        raise KeyboardInterrupt
+    if stopped.outcome != "succeeded":
+        raise BackupError(f"{target.ref} could not be stopped. Nothing was restored.")
 
 
 def _check_secrets(target: MachineTarget, restoring: Restoring) -> None:

@@ -26,6 +26,7 @@ from lapwing.plan import maintenance
 from lapwing.plan.model import Maintenance
 from lapwing.settings import Settings
 from lapwing.stack.load import StackFile
+from lapwing.system import interrupts
 from lapwing.targets import guards, local_agent, planned
 from lapwing.targets.base import (
     DeployRequest,
@@ -204,7 +205,10 @@ class MachineTarget:
         if result.outcome != "succeeded":
             return result
         try:
-            with self.reporter.working("waiting for open connections to end"):
+            with (
+                interrupts.allowed(),
+                self.reporter.working("waiting for open connections to end"),
+            ):
                 local_agent.wait_until_stopped(
                     self.settings, self._folder, self.reporter.progress, supervise=True
                 )
@@ -353,10 +357,11 @@ class MachineTarget:
         if verb != "restore":
             guards.check_restore(self.settings, self.ref)
         follower = local_agent.watch(self.settings, self.ref)
-        commit = guards.commit(self.repository, checked, self._stack_folder)
-        for change in plan.changes:
-            self.reporter.say(f"  {change}")
-        return self._follow(verb, plan, follower, commit)
+        with interrupts.deferred():  # From the commit on, Ctrl-C only stops waiting.
+            commit = guards.commit(self.repository, checked, self._stack_folder)
+            for change in plan.changes:
+                self.reporter.say(f"  {change}")
+            return self._follow(verb, plan, follower, commit)
 
     def _follow(
         self, verb: Verb, plan: PlannedChange, follower: Follower, commit: str
@@ -367,7 +372,7 @@ class MachineTarget:
         step_verb: Verb = "down" if stops else verb
         try:
             what = WAITING.get(step_verb, "deploying")
-            with self.reporter.working(f"{what} {commit[:12]}"):
+            with interrupts.allowed(), self.reporter.working(f"{what} {commit[:12]}"):
                 end = local_agent.follow(
                     self.settings, follower, commit, lambda event: self._report(event, step_verb)
                 )
