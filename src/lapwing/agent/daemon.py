@@ -32,7 +32,7 @@ from lapwing.agent.context import Context
 from lapwing.agent.desired_watcher import DesiredStateWatcher, Key
 from lapwing.agent.environment import Environment
 from lapwing.agent.meter import Meter
-from lapwing.agent.proxy import certificates, provided_certificates
+from lapwing.agent.proxy import certificates
 from lapwing.agent.proxy.public_certificate import PublicCertificate
 from lapwing.agent.proxy.supervisor import Envoy
 from lapwing.agent.publisher import Publisher
@@ -241,7 +241,6 @@ class Agent:
         certificates_folder = self.settings.certificates
         problem = await asyncio.to_thread(certificates.find_problem, certificates_folder)
         problem = problem or self.public_certificate.problem()
-        problem = problem or provided_certificates.problem(self._states())
         with contextlib.suppress(OSError):
             if not await asyncio.to_thread(files.fill_reserve, self.settings.home):
                 problem = (

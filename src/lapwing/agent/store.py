@@ -19,6 +19,7 @@ from pathlib import Path
 import msgspec
 
 from lapwing.agent import report, rollout, state
+from lapwing.agent.proxy import provided_certificates
 from lapwing.agent.rollout import State
 from lapwing.agent.state import EnvironmentState, FileWriter
 from lapwing.errors import NoSpaceError
@@ -93,6 +94,7 @@ class Store:
         """That containers could not be removed."""
         self.unsaved: str | None = None
         """Why the state on disk is not the present one."""
+        self._certificate_problem: str | None = None
         self._mask = mask
         self._advice: dict[tuple[int, str], list[str]] = {}
         self._port = port
@@ -123,14 +125,21 @@ class Store:
         """Write the state and the events that could not be written."""
         if self.unsaved is not None:
             self.save_soon()
-        elif status.read(self.folder) is None:  # It is damaged or missing.
+        elif (
+            status.read(self.folder) is None  # It is damaged or missing.
+            or provided_certificates.problem(self.state) != self._certificate_problem
+        ):
             self.update_status()
         self.events.flush()
 
     def update_status(self) -> None:
         """Write the status file."""
-        problem = self.desired_problem or self.unsaved or self.machine_problem or self.problem
-        problem = problem or self.pull_problem or self.engine_problem
+        certificate = provided_certificates.problem(self.state)
+        if certificate != self._certificate_problem:
+            self.event("agent", certificate or f"Solved: {self._certificate_problem}")
+            self._certificate_problem = certificate
+        problem = self.desired_problem or self.unsaved or self.machine_problem or certificate
+        problem = problem or self.problem or self.pull_problem or self.engine_problem
         with contextlib.suppress(OSError):
             found = report.status(self.state, self._port, problem)
             active = {g.number for g in self.state.generations if g.role == "active"}

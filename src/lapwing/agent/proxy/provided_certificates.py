@@ -96,15 +96,16 @@ def check(document: Document, states: Iterable[EnvironmentState], secrets: Secre
         )
 
 
-def problem(states: Iterable[EnvironmentState]) -> str | None:
-    """Return which certificate expires soon; None if all are valid for long enough."""
-    now = datetime.datetime.now(datetime.UTC)
-    for (stack, environment), certificate in sorted(wanted(states).items()):
-        ends = x509.expiry(certificate.chain)
-        if ends - now < datetime.timedelta(days=WARN_DAYS):
-            return (
-                f"The certificate of {stack}/{environment} is valid until {ends:%Y-%m-%d}. Replace "
-                f"its file and its key (`lapwing secret set {certificate.key.secret} -e "
-                f"{environment}`), and deploy again."
-            )
-    return None
+def problem(state: EnvironmentState) -> str | None:
+    """Return that the certificate of an environment expires soon; None if it does not."""
+    certificate = wanted([state]).get((state.stack, state.environment))
+    if certificate is None:
+        return None
+    ends = x509.expiry(certificate.chain)
+    if ends - datetime.datetime.now(datetime.UTC) >= datetime.timedelta(days=WARN_DAYS):
+        return None
+    return (
+        f"The certificate of {state.stack}/{state.environment} is valid until {ends:%Y-%m-%d}. "
+        f"Replace its file and its key (`lapwing secret set {certificate.key.secret} -e "
+        f"{state.environment}`), and deploy again."
+    )
