@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lapwing.cli.context import Context
-from lapwing.cli.options import environment_option, output_option
+from lapwing.cli.options import environment_named, output_option
 from lapwing.errors import LapwingError, StackFileError
 
 if TYPE_CHECKING:
@@ -15,26 +15,26 @@ if TYPE_CHECKING:
 
 
 @click.command("check")
-@environment_option
+@environment_named("Only this environment; by default all, and `local` for what is missing.")
 @output_option
 @click.pass_obj
-def command(context: Context, environment: str) -> None:
+def command(context: Context, environment: str | None) -> None:
     """Validate the stack file; list every problem with its line and a hint.
 
-    All environments are checked. If the environment is on a machine, what a deployment would refuse
-    before it builds is listed as well: unset secrets, missing database servers, missing folders and
-    lock files, versions of Node; in a cluster, the secrets that are not set here. Exit status: 0 if
-    the file is valid, 2 if not.
+    If the environment is on a machine, what a deployment would refuse before it builds is listed as
+    well: unset secrets, missing database servers, missing folders and lock files, versions of Node;
+    in a cluster, the secrets that are not set here. Exit status: 0 if the file is valid, 2 if not.
     """
     from lapwing.stack.environment_rules import built_images, ignored_settings
-    from lapwing.stack.load import environments, find, load
+    from lapwing.stack.load import LOCAL, environments, find, load
 
     path = find(context.directory)
-    loaded = load(path, environment)
+    checked = environments(path, environment)
+    loaded = load(path, environment or LOCAL)
     services = loaded.stack.services
     notes = [
         note
-        for each in environments(path)
+        for each in checked
         for notes_of in (ignored_settings, built_images)
         for note in notes_of(each.stack, each.environment, each.settings)
     ]

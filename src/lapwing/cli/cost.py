@@ -355,7 +355,7 @@ def _before(context: Context, path: Path, revision: str, environment: str | None
     from lapwing.cost.ledger import Estimate
     from lapwing.errors import SourceError, StackFileError
     from lapwing.inventory.read import read
-    from lapwing.stack.load import environments, names
+    from lapwing.stack.load import StackFile, environments
     from lapwing.system.git import read_file_at
 
     content = read_file_at(path, revision, context.settings.environ)
@@ -363,7 +363,7 @@ def _before(context: Context, path: Path, revision: str, environment: str | None
         old = Path(folder) / path.name
         old.write_bytes(content)
         try:
-            if environment is not None and environment not in names(old):
+            if environment is not None and environment not in StackFile(old).environments:
                 return Estimate(environment, ())
             stacks = environments(old, environment, folders=False, env_files=False)
             return estimate(read(stacks), book())

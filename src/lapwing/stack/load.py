@@ -2,21 +2,21 @@
 
     source (data and positions) -> environment overlay -> models -> rules -> folders on disk
 
-All environments are checked each time, so that an error in the overlay of production is found
-before the first deployment there.
+A command on one environment is stopped only by the errors of that environment. `environments`
+without a name, which `lapwing check` uses, reports those of all.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from lapwing.errors import Location, Problem, StackFileError, UsageError, check_name, did_you_mean
+from lapwing.errors import Location, Problem, StackFileError, UsageError, check_name
 from lapwing.stack import source
-from lapwing.stack.source import KeyPath, Source
+from lapwing.stack.overlays import overlay
+from lapwing.stack.source import Source
 
 if TYPE_CHECKING:
     from lapwing.stack.environment import Environment
@@ -27,8 +27,6 @@ _Model = TypeVar("_Model", bound="StrictModel")
 
 FILE = "lapwing.yaml"
 LOCAL = "local"
-_SHORT_FORMS = {"build": "path", "health": "path", "replicas": "min"}
-"""The field that the short form of a service's setting sets, as in the models."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +104,7 @@ class StackFile:
     def secrets(self) -> list[str]:
         """The names of the secrets of services, certificates and `access`, without validation."""
         environments = _mappings(self.source.data.get("environments"))
-        services = _mappings(self.source.data.get("services"))
-        services += [s for e in environments for s in _mappings(e.get("services"))]
+        services = service_settings(self.source)
         entries = [e for s in services for e in s.get("secrets") or ()]
         for key, name in (("tls", "key"), ("access", "basic_auth")):
             parts = _mappings({n: p.get(key) for n, p in enumerate(environments + services)})
@@ -140,6 +137,14 @@ def find(
     raise UsageError(f"No {' or '.join(names)} found in {begin} or its parent folders.", hint=hint)
 
 
+def service_settings(read: Source) -> list[dict[str, Any]]:
+    """Return the settings of services, also those in environments, without validation."""
+    found = _mappings(read.data.get("services"))
+    for environment in _mappings(read.data.get("environments")):
+        found += _mappings(environment.get("services"))
+    return found
+
+
 def _mappings(found: object) -> list[dict[str, Any]]:
     """Return the mappings in a mapping, without validation."""
     values = found.values() if isinstance(found, dict) else ()
@@ -163,7 +168,7 @@ def _read_environment(read: Source, environment: str) -> Mapping[str, Any]:
 
 
 def load(path: Path, environment: str = LOCAL, *, folders: bool = True) -> LoadedStack:
-    """Load a stack file for an environment. Raises StackFileError with every problem found.
+    """Load a stack file for an environment. Raises StackFileError with every problem there.
 
     Without `folders`, source folders on disk are not checked.
     """
@@ -182,13 +187,12 @@ def environments(
 ) -> list[LoadedStack]:
     """Load one environment, or all except `local`. Raises StackFileError.
 
-    Without other environments, load `local`. Without `env_files`, their variables are left out.
+    Without `only`, `local` is checked as well, and loaded if there is no other environment. Without
+    `env_files`, their variables are left out.
     """
     read = source.read(path)
-    stacks = _load_all(read, only or LOCAL)
-    loaded = [s for name, s in stacks.items() if name != LOCAL] or [stacks[LOCAL]]
-    if only is not None:
-        loaded = [stacks[only]]
+    stacks = _load_all(read, only)
+    loaded = [s for name, s in stacks.items() if only or name != LOCAL] or [stacks[LOCAL]]
     if env_files:
         loaded = [_with_variables(each) for each in loaded]
     if folders:
@@ -213,37 +217,56 @@ def _with_migrations(loaded: LoadedStack) -> LoadedStack:
     return replace(loaded, stack=add_jobs(loaded.stack))
 
 
-def names(path: Path) -> list[str]:
-    """List the environments of a stack file, `local` first. Raises StackFileError."""
-    return list(_load_all(source.read(path)))
+def _load_all(given: Source, only: str | None = None) -> dict[str, LoadedStack]:
+    """Load the stack in one environment, or in every environment, `local` first.
 
-
-def _load_all(read: Source, wanted: str = LOCAL) -> dict[str, LoadedStack]:
-    """Load the stack in every environment, `local` first, without looking at source folders.
-
-    An unknown environment `wanted` is reported before problems of overlays.
+    Source folders are not looked at. An unknown environment is reported before problems of
+    overlays.
     """
     from lapwing.stack.environment import Environment
     from lapwing.stack.model import Stack
 
     problems: list[Problem] = []
-    base = validate(read, problems, Stack)
+    read, base = given, validate(given, problems, Stack)
+    if base is None and only is not None:
+        read = _without_invalid(given, only)
+        base = validate(read, [], Stack)
     if base is None:
         raise StackFileError(_sorted(problems))
     names = list(dict.fromkeys([LOCAL, *base.environments]))
-    check_name("environment", wanted, names, read.path)
+    if only is not None:
+        check_name("environment", only, names, read.path)
+    local = base.environments.get(LOCAL) or Environment()
+    problems, in_base = [], list(_violations(read, base, LOCAL, local))
     loaded: dict[str, LoadedStack] = {}
-    for name in names:
+    for name in names if only is None else [only]:
         settings = base.environments.get(name) or Environment()
-        merged = _overlay(read, name, settings, problems)
+        merged = overlay(read, name, settings, problems)
         found: list[Problem] = []
         stack = validate(merged, found, Stack) if merged is not read else base
         if stack is not None:
             found += _violations(merged, stack, name, settings)
-            loaded[name] = LoadedStack(stack, name, settings, read.path, read)
-        problems += _in_environment(found, name, problems) if merged is not read else found
+            loaded[name] = LoadedStack(stack, name, settings, read.path, given)
+        problems += _in_environment(found, name, in_base) if merged is not read else found
     refuse(problems)
     return loaded
+
+
+def _without_invalid(read: Source, wanted: str) -> Source:
+    """Replace other environments by empty ones where their settings are invalid."""
+    from pydantic import ValidationError
+
+    from lapwing.stack.environment import Environment
+
+    given, kept = read.data.get("environments"), dict[str, Any]()
+    for name, settings in given.items() if isinstance(given, dict) else ():
+        kept[name] = settings
+        if name != wanted:
+            try:
+                Environment.model_validate(settings)
+            except ValidationError:
+                kept[name] = {}
+    return Source(read.path, {**read.data, "environments": kept}, read.positions)
 
 
 def refuse(problems: Iterable[Problem]) -> None:
@@ -279,63 +302,14 @@ def validate(read: Source, problems: list[Problem], model: type[_Model]) -> _Mod
         return None
 
 
-def _in_environment(found: list[Problem], environment: str, known: list[Problem]) -> list[Problem]:
+def _in_environment(
+    found: list[Problem], environment: str, in_base: list[Problem]
+) -> list[Problem]:
     """Prefix problems of an overlay with the name of its environment."""
     return [
-        Problem(f"In `{environment}`: {p.message}", p.where, p.hint)
+        p if p in in_base else Problem(f"In `{environment}`: {p.message}", p.where, p.hint)
         for p in found
-        if p not in known
     ]
-
-
-def _overlay(read: Source, name: str, settings: Environment, problems: list[Problem]) -> Source:
-    """Merge an environment's overlay into the source, with the positions of what it sets."""
-    if not settings.services and not settings.resources:
-        return read
-    merged = Source(read.path, copy.deepcopy(read.data), dict(read.positions))
-    for section, overlays in (("services", settings.services), ("resources", settings.resources)):
-        for target, changes in overlays.items():
-            at: KeyPath = ("environments", name, section, target)
-            known = merged.data.get(section) or {}
-            if target not in known:
-                kind = section.removesuffix("s")
-                names = ", ".join(known) or "none"
-                hint = did_you_mean(target, known) or f"Known {section}: {names}."
-                message = f"There is no {kind} `{target}` to override in `{name}`."
-                problems.append(Problem(message, read.where(at, key=True), hint))
-                continue
-            if not isinstance(known[target], dict):
-                continue
-            known[target] = _merge(merged, known[target], changes, (section, target), at)
-    return merged
-
-
-def _merge(merged: Source, old: Any, new: Any, path: KeyPath, written: KeyPath) -> Any:
-    """Merge deeply: mappings are merged, null removes, any other value replaces."""
-    short = _SHORT_FORMS.get(str(path[-1])) if len(path) == 3 else None
-    if short and isinstance(new, dict) and isinstance(old, str | int | float):
-        old = {short: old}
-    if isinstance(old, dict) and isinstance(new, dict):
-        result = dict(old)
-        for key, value in new.items():
-            if value is None:
-                result.pop(key, None)
-            else:
-                inner = (*path, key)
-                result[key] = _merge(merged, old.get(key), value, inner, (*written, key))
-        return result
-    _move(merged, path, written)
-    return new
-
-
-def _move(merged: Source, path: KeyPath, written: KeyPath) -> None:
-    """Replace the positions of a value by those of the value that replaces it."""
-    for known in [p for p in merged.positions if p[: len(path)] == path]:
-        del merged.positions[known]
-    length = len(written)
-    for known, position in list(merged.positions.items()):
-        if known[:length] == written:
-            merged.positions[(*path, *known[length:])] = position
 
 
 def check_machine(loaded: LoadedStack) -> None:
@@ -367,6 +341,8 @@ def _violations(read: Source, stack: Stack, name: str, settings: Environment) ->
             continue
         for violation in rule(stack, settings):
             path = violation.path
+            if path[0] == "environments" and path[1:2] not in ((), (name,)):
+                continue  # It is reported for the other environment.
             keys = set(type(settings).model_fields) - {"services", "resources"}
             if path[0] in keys and rule not in release_rules.RULES:
                 path = ("environments", name, *path)

@@ -11,7 +11,7 @@ from lapwing.build.context import BuildRequest
 from lapwing.errors import SourceError, UsageError, check_name
 from lapwing.plan.make import Built
 from lapwing.settings import Settings
-from lapwing.stack.load import LOCAL, LoadedStack
+from lapwing.stack.load import LOCAL, LoadedStack, service_settings
 from lapwing.stack.migrations import job_of
 from lapwing.system.git import Git, first_names
 
@@ -66,9 +66,7 @@ def settings_files(loaded: LoadedStack, name: str) -> tuple[str, ...]:
 def _env_files(loaded: LoadedStack) -> set[str]:
     """Return the files of `env_file` in all environments, for which a release is the same."""
     assert loaded.source is not None
-    overlays = [e.services for e in loaded.stack.environments.values()]
-    services = [s for part in (loaded.source.data["services"], *overlays) for s in part.values()]
-    given = [s.get("env_file") or () for s in services if isinstance(s, dict)]
+    given = [s.get("env_file") or () for s in service_settings(loaded.source)]
     return {file for files in given for file in ([files] if isinstance(files, str) else files)}
 
 

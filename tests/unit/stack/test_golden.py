@@ -18,7 +18,7 @@ import pytest
 
 from lapwing.errors import Problem, StackFileError
 from lapwing.stack import source
-from lapwing.stack.load import load
+from lapwing.stack.load import environments, load
 from lapwing.stack.schema import json_schema
 
 CASES = Path(__file__).parents[2] / "golden/stack"
@@ -34,7 +34,7 @@ def cases(kind: str) -> list[str]:
 def test_invalid_file_reports_every_problem_with_position(case: str, tmp_path: Path) -> None:
     folder = shutil.copytree(CASES / "invalid" / case, tmp_path / case)
     with pytest.raises(StackFileError) as caught:
-        load(folder / "lapwing.yaml")
+        environments(folder / "lapwing.yaml")
     text = (folder / "lapwing.yaml").read_text()
     lines = text.splitlines()
     found = "".join(_format(problem, lines) for problem in caught.value.problems)

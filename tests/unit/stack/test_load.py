@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lapwing.errors import StackFileError, UnknownNameError, UsageError
-from lapwing.stack.load import FILE, StackFile, find, load
+from lapwing.stack.load import FILE, StackFile, environments, find, load
 from lapwing.stack.source import scalar
 
 GOOD = "stack: shop\nservices:\n  api: {build: ., command: run, route: /}\n"
@@ -93,10 +93,35 @@ def test_unknown_environment_suggests_a_name(path: Path) -> None:
     assert caught.value.hint == "Did you mean `staging`? Known environments: local, staging."
 
 
-def test_every_environment_is_checked(path: Path) -> None:
-    path.write_text(GOOD + "environments:\n  staging: {}\n  live: {services: {a: {}}}\n")
-    with pytest.raises(StackFileError, match="no service `a`"):
-        load(path, "staging")
+@pytest.mark.parametrize(
+    ("live", "problem"),
+    [
+        ("services: {a: {}}", "no service `a`"),
+        ("services: {api: {replicas: none}}", "In `live`: "),
+        ("host: me@example.com, target: kubernetes", "`host` is only for"),
+        ("targt: machine", "Unknown key `targt`"),
+    ],
+)
+def test_problem_of_another_environment_stops_no_command(
+    path: Path, live: str, problem: str
+) -> None:
+    text = GOOD + f"environments:\n  staging: {{}}\n  live: {{{live}}}\n"
+    path.write_text(text)
+    (path.parent / "requirements.txt").touch()
+    assert load(path, "staging").environment == "staging"
+    [staging] = environments(path, "staging")
+    assert staging.stack == load(path, "staging").stack
+    for find_problems in (lambda: load(path, "live"), lambda: environments(path)):
+        with pytest.raises(StackFileError, match=problem) as caught:
+            find_problems()
+        assert {p.where.line for p in caught.value.problems} == {len(text.splitlines())}
+
+
+def test_problem_of_the_stack_stops_every_command(path: Path) -> None:
+    path.write_text(GOOD.replace("route: /", "route: x") + "environments: {staging: {targt: 1}}\n")
+    for environment in ("local", "staging"):
+        with pytest.raises(StackFileError, match="route"):
+            load(path, environment)
 
 
 def test_file_is_found_from_a_subfolder(path: Path, tmp_path: Path) -> None:
