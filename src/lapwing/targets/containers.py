@@ -35,6 +35,23 @@ from lapwing.targets import bundles, images, sources
 Progress = Callable[[str], None]
 
 
+class Pulled:
+    """The images that one command pulls, each once."""
+
+    def __init__(self, settings: Settings, progress: Progress) -> None:
+        self._settings = settings
+        self._progress = progress
+        self._known: dict[str, dict[str, Any]] = {}
+
+    def image(self, image: str) -> dict[str, Any]:
+        """Pull an image and return what the engine states about it. Raises EngineError."""
+        if image not in self._known:
+            self._progress(f"pulling {image}")
+            pull = partial(_pull, settings=self._settings, image=image, progress=self._progress)
+            self._known[image] = _run(self._settings, pull)
+        return self._known[image]
+
+
 def preparation(loaded: LoadedStack, settings: Settings, progress: Progress) -> bundles.Preparation:
     """Return how a deployment to this machine is prepared."""
     return bundles.Preparation(
@@ -60,10 +77,10 @@ def prepare(
 
     Raises BuildError, SourceError, RegistryError or EngineError.
     """
-    found = {}
+    found, pulled = {}, Pulled(settings, progress)
     for name in names:
         try:
-            found[name] = _prepare(loaded, settings, name, progress)
+            found[name] = _prepare(loaded, settings, name, progress, pulled)
         except EngineUnreachableError as error:
             error.message = f"{name} runs as a container. {error.message}"
             raise
@@ -77,17 +94,14 @@ def pin_images(
 
     Raises EngineError, RegistryError or BuildError.
     """
-    pinned = dict(resources)
+    pinned, pulled = dict(resources), Pulled(settings, progress)
     for name, resource in resources.items():
         container = resource.container
         if not isinstance(container, ResourceContainer) or container.digest is not None:
             continue
-        progress(f"pulling {container.image}")
         platform = _run(settings, lambda engine: engine.platform())
         image = container.image
-        inspected = _run(
-            settings, partial(_pull, settings=settings, image=image, progress=progress)
-        )
+        inspected = pulled.image(image)
         reference = _pinned(image, inspected.get("RepoDigests") or [inspected["Id"]])
         _check_platform(name, reference, inspected, platform)
         container = msgspec.structs.replace(container, digest=reference)
@@ -95,14 +109,15 @@ def pin_images(
     return pinned
 
 
-def _prepare(loaded: LoadedStack, settings: Settings, name: str, progress: Progress) -> Built:
+def _prepare(
+    loaded: LoadedStack, settings: Settings, name: str, progress: Progress, pulled: Pulled
+) -> Built:
     """Prepare one image. The engine is asked first: without it, nothing is built."""
     platform = _run(settings, lambda engine: engine.platform())
     service = loaded.stack.services[name]
     if service.image is not None:
         image = service.image
-        progress(f"pulling {image}")
-        inspected = _run(settings, lambda engine: _pull(engine, settings, image, progress))
+        inspected = pulled.image(image)
         digests = inspected.get("RepoDigests") or [inspected["Id"]]
         reference, revision = _pinned(image, digests), ""
         release = release_of(reference) if "@" in reference else f"{name}@{_short(reference)}"
@@ -126,7 +141,7 @@ def _prepare(loaded: LoadedStack, settings: Settings, name: str, progress: Progr
     return Built(release, revision, reference, container, folder)
 
 
-def pull_service(settings: Settings, name: str, service: Service, progress: Progress) -> Service:
+def pull_service(name: str, service: Service, settings: Settings, pulled: Pulled) -> Service:
     """Pull the image of a service that was built elsewhere; fill in what it states.
 
     That is its user, and the folder that relative paths of volumes are below. Raises EngineError or
@@ -134,8 +149,7 @@ def pull_service(settings: Settings, name: str, service: Service, progress: Prog
     """
     image = service.image or ""
     platform = _run(settings, lambda engine: engine.platform())
-    progress(f"pulling {image}")
-    inspected = _run(settings, lambda engine: _pull(engine, settings, image, progress))
+    inspected = pulled.image(image)
     _check_platform(name, image, inspected, platform)
     config = inspected.get("Config") or {}
     assert service.container is not None

@@ -156,10 +156,11 @@ def _versions(document: Document, store: SecretStore) -> dict[str, str]:
 def _pull_releases(document: Document, settings: Settings) -> Document:
     """Pull the releases of a document that this machine lacks. Raises LapwingError."""
     store, services = ReleaseStore(settings.releases), {}
+    images = containers.Pulled(settings, log.info)
     for name, service in document.services.items():
         services[name] = service
         if service.container is not None:
-            services[name] = containers.pull_service(settings, name, service, log.info)
+            services[name] = containers.pull_service(name, service, settings, images)
         elif service.artifact:
             target = store.folder(document.stack, name, service.release)
             pulled.pull(service.artifact, target, service.revision, settings, log.info)
