@@ -134,6 +134,13 @@ async def test_killed_process_costs_no_new_connection_and_is_restarted(proxy: En
     await proxy.start()
 
 
+async def test_processes_use_no_shared_memory_that_outlives_them(proxy: Envoy) -> None:
+    """With hot restart, each killed process would leave a file in /dev/shm."""
+    maps = [Path(f"/proc/{pid}/maps").read_text() for pid in envoys(proxy.settings.home)]
+    assert len(maps) == instances.PROCESSES
+    assert [line for text in maps for line in text.splitlines() if "/dev/shm/" in line] == []
+
+
 async def test_slow_health_check_succeeds_within_its_timeout(proxy: Envoy) -> None:
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     async with server:
